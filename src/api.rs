@@ -1,0 +1,583 @@
+//! One HTTP exchange with the customers API: create or get → [`Reply`].
+//!
+//! Owns how a request looks on the wire and how an answer is read. Success is a `cst_` id in the
+//! body of a 2xx answer, never the status alone. Trouble on the way is a reply too:
+//! [`Reply::NotSent`] where the request surely did not arrive, [`Reply::Unknown`] where it may
+//! have.
+//!
+//! Never retries, never waits (one deadline per request aside), never follows a redirect (the row's
+//! data and the credentials would go along), never reads more of a body than a customer can
+//! need, and never logs: what to do about a reply is the sender's decision.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    Certificate, Client, RequestBuilder, Response, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::customer::{Customer, Reference};
+
+/// The most bytes of an answer that are read. The longest sample of the page has 500.
+const BODY_MAX_BYTES: usize = 64 * 1024;
+
+/// The most characters of an API's message that are kept.
+const MESSAGE_MAX_CHARS: usize = 500;
+
+/// Everything but the unreserved characters of a URL, so that a reference is one path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+const MERCHANT_ID: HeaderName = HeaderName::from_static("x-merchantid");
+const ROUTING_ID: HeaderName = HeaderName::from_static("x-routing-id");
+const RESPONSE_ID: HeaderName = HeaderName::from_static("x-response-id");
+
+/// How to reach the API.
+pub struct Options {
+    /// Requests go to `{base_url}/customers`.
+    pub base_url: Url,
+    /// The merchant.
+    pub merchant_id: String,
+    /// The key; sent as the user name of Basic authorization.
+    pub api_key: SecretString,
+    /// Whether `x-routing-id` carries the reference.
+    pub send_routing_id: bool,
+    /// An extra root certificate.
+    pub ca_file: Option<PathBuf>,
+    /// From connecting to the last byte of the answer.
+    pub timeout: Duration,
+    /// For the connection alone.
+    pub connect_timeout: Duration,
+    /// Connections kept alive.
+    pub connections: usize,
+}
+
+/// Why no request can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The extra root cannot be read.
+    #[error("cannot read the certificate {}: {error}", path.display())]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: String,
+    },
+    /// The key cannot be sent in a header. Its text is not repeated.
+    #[error("the API key has a line break or another character that cannot be sent")]
+    Key,
+    /// The merchant id cannot be sent in a header.
+    #[error("the merchant id has a line break or another character that cannot be sent")]
+    MerchantId,
+    /// TLS or the system's roots cannot be set up.
+    #[error("cannot set up HTTP: {0}")]
+    Client(String),
+}
+
+impl Error {
+    /// What the user can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Error::CaFile { .. } => "give a PEM file with --ca-file",
+            Error::Key => "check JUSPAY_API_KEY or the key file",
+            Error::MerchantId => "check --merchant-id",
+            Error::Client(_) => {
+                "check that the system's root certificates are installed, or give --ca-file PEM"
+            }
+        }
+    }
+}
+
+/// What one exchange told us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A customer with its id.
+    Customer {
+        /// The `cst_` id.
+        customer_id: String,
+        /// The reference it is about, where the answer says so.
+        reference: Option<Reference>,
+        /// When it was created, UTC milliseconds of *our* clock, where the answer says so.
+        created_at: Option<i64>,
+    },
+    /// An answer that was understood and is no customer.
+    Answer(Answer),
+    /// The request surely did not arrive: refused, no such host, no TLS.
+    NotSent(String),
+    /// It may have arrived; its answer is lost or unreadable.
+    Unknown {
+        /// The status, where there was one.
+        status: Option<u16>,
+        /// What happened.
+        why: String,
+        /// The API's name for the request, where it was read.
+        request_id: Option<String>,
+    },
+}
+
+/// An answer without a customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// `error_code`.
+    pub code: Option<String>,
+    /// `error_message`.
+    pub message: Option<String>,
+    /// `juspay_request_id` or the `x-response-id` header; support asks for it.
+    pub request_id: Option<String>,
+    /// How long the server asks everyone to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// The API of one merchant.
+pub struct Api {
+    client: Client,
+    customers: Url,
+    headers: HeaderMap,
+    send_routing_id: bool,
+}
+
+impl Api {
+    /// Sets up the connection pool. Nothing is sent.
+    ///
+    /// # Errors
+    /// Where the certificate, the key or the system's TLS cannot be used.
+    pub fn new(options: &Options) -> Result<Api, Error> {
+        let mut client = Client::builder()
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .timeout(options.timeout)
+            .connect_timeout(options.connect_timeout)
+            .pool_max_idle_per_host(options.connections)
+            .tcp_nodelay(true)
+            .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")));
+        if let Some(path) = &options.ca_file {
+            client = client.tls_certs_merge(read_roots(path)?);
+        }
+        if is_loopback(&options.base_url) {
+            client = client.no_proxy();
+        }
+        let client = client
+            .build()
+            .map_err(|error| Error::Client(root_cause(&error)))?;
+        let mut customers = options.base_url.clone();
+        customers.set_path(&format!(
+            "{}/customers",
+            options.base_url.path().trim_end_matches('/')
+        ));
+        let headers = headers(options)?;
+        Ok(Api {
+            client,
+            customers,
+            headers,
+            send_routing_id: options.send_routing_id,
+        })
+    }
+
+    /// Create: `POST {base}/customers` with the encoded body.
+    pub async fn create(&self, customer: &Customer) -> Reply {
+        let request = self
+            .client
+            .post(self.customers.clone())
+            .body(customer.body.clone());
+        self.exchange(request, &customer.reference).await
+    }
+
+    /// Get: `GET {base}/customers/{reference}`.
+    pub async fn get(&self, reference: &Reference) -> Reply {
+        let mut url = self.customers.clone();
+        url.set_path(&format!(
+            "{}/{}",
+            url.path(),
+            utf8_percent_encode(reference.as_str(), SEGMENT)
+        ));
+        self.exchange(self.client.get(url), reference).await
+    }
+
+    async fn exchange(&self, request: RequestBuilder, reference: &Reference) -> Reply {
+        let mut request = request.headers(self.headers.clone());
+        if self.send_routing_id {
+            let value = HeaderValue::from_bytes(reference.as_str().as_bytes());
+            // A reference has no control characters, so this does not fail; without is still right.
+            if let Ok(mut value) = value {
+                value.set_sensitive(true);
+                request = request.header(ROUTING_ID, value);
+            }
+        }
+        match request.send().await {
+            Ok(response) => read(response).await,
+            Err(error) if error.is_connect() || error.is_builder() => Reply::NotSent(root_cause(&error)),
+            Err(error) => Reply::Unknown {
+                status: None,
+                why: describe(&error),
+                request_id: None,
+            },
+        }
+    }
+}
+
+fn headers(options: &Options) -> Result<HeaderMap, Error> {
+    let key = options.api_key.expose_secret();
+    if key.is_empty() || key.chars().any(char::is_control) {
+        return Err(Error::Key);
+    }
+    let basic = format!("Basic {}", STANDARD.encode(format!("{key}:")));
+    let mut authorization = HeaderValue::from_str(&basic).map_err(|_| Error::Key)?;
+    authorization.set_sensitive(true);
+    let merchant_id = HeaderValue::from_str(&options.merchant_id).map_err(|_| Error::MerchantId)?;
+    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+    Ok(HeaderMap::from_iter([
+        (AUTHORIZATION, authorization),
+        (MERCHANT_ID, merchant_id),
+        (CONTENT_TYPE, form),
+    ]))
+}
+
+fn read_roots(path: &Path) -> Result<Vec<Certificate>, Error> {
+    let error = |error: String| Error::CaFile {
+        path: path.into(),
+        error,
+    };
+    let pem = std::fs::read(path).map_err(|cause| error(cause.to_string()))?;
+    let roots = Certificate::from_pem_bundle(&pem).map_err(|cause| error(root_cause(&cause)))?;
+    if roots.is_empty() {
+        Err(error("no certificate in it".into()))
+    } else {
+        Ok(roots)
+    }
+}
+
+/// Whether the URL can only mean this machine: plain HTTP is safe there, and no proxy between.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+async fn read(mut response: Response) -> Reply {
+    let status = response.status().as_u16();
+    let retry_after = response
+        .headers()
+        .get(RETRY_AFTER)
+        .and_then(|value| value.to_str().ok());
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "dates in headers can only be compared with the clock"
+    )]
+    let now = SystemTime::now();
+    let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
+    let response_id = response
+        .headers()
+        .get(RESPONSE_ID)
+        .and_then(|value| value.to_str().ok())
+        .map(short);
+    let head = Head {
+        status,
+        retry_after: retry_after.and_then(|value| parse_retry_after(value, now)),
+        response_id,
+        clock_ahead: date.map_or(0, |date| clock_ahead(date, now)),
+    };
+    let lost = |why| Reply::Unknown {
+        status: Some(status),
+        why,
+        request_id: head.response_id.clone(),
+    };
+    let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(4096) as usize));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > BODY_MAX_BYTES => {
+                return lost(format!("an answer of more than {} KiB", BODY_MAX_BYTES / 1024));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => break,
+            Err(error) => return lost(describe(&error)),
+        }
+    }
+    parse(&head, &body)
+}
+
+/// What the headers of an answer say.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Retry-After`, from now.
+    pub retry_after: Option<Duration>,
+    /// `x-response-id`.
+    pub response_id: Option<String>,
+    /// By how many milliseconds the server's clock is ahead of ours.
+    pub clock_ahead: i64,
+}
+
+/// Makes a reply of a complete answer. Public for fuzzing; pure.
+pub fn parse(head: &Head, body: &[u8]) -> Reply {
+    let Head {
+        status,
+        retry_after,
+        response_id,
+        clock_ahead,
+    } = head.clone();
+    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+    let text = |name: &str| {
+        value
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    };
+    let request_id = text("juspay_request_id").map(short).or(response_id);
+    let is_success = (200..300).contains(&status);
+    if is_success {
+        // `id` in the page's samples, `Customer_id` in its table.
+        let id = ["id", "customer_id", "Customer_id"]
+            .into_iter()
+            .filter_map(text)
+            .find(|id| is_customer_id(id));
+        if let Some(id) = id {
+            return Reply::Customer {
+                customer_id: id.to_owned(),
+                reference: text("object_reference_id").map(Reference::recorded),
+                created_at: text("date_created")
+                    .and_then(parse_time)
+                    .map(|time| time - clock_ahead),
+            };
+        }
+    }
+    let (code, message) = (text("error_code").map(short), text("error_message").map(short));
+    let says_error = code.is_some()
+        || message.is_some()
+        || text("status").is_some_and(|status| status.to_ascii_lowercase().contains("error"));
+    if is_success && !says_error {
+        let why = format!("an answer {status} without a cst_ id");
+        return Reply::Unknown {
+            status: Some(status),
+            why,
+            request_id,
+        };
+    }
+    Reply::Answer(Answer {
+        status,
+        code,
+        message,
+        request_id,
+        retry_after,
+    })
+}
+
+/// `cst_` and something printable behind it, of a length that an id can have.
+fn is_customer_id(id: &str) -> bool {
+    id.strip_prefix("cst_").is_some_and(|rest| {
+        !rest.is_empty()
+            && rest.len() <= 128
+            && rest
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    })
+}
+
+/// `Retry-After` in seconds or as an HTTP date. Public for fuzzing; pure.
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// How far the clock behind a `Date` header is ahead of ours. A header has whole seconds and was
+/// under way for a while, so a small difference says nothing.
+fn clock_ahead(date: &str, now: SystemTime) -> i64 {
+    const NOISE: i64 = 2_000;
+    let milliseconds = |time: SystemTime| {
+        time.duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .and_then(|since| i64::try_from(since.as_millis()).ok())
+    };
+    let date = httpdate::parse_http_date(date).ok().and_then(milliseconds);
+    let ahead = date.zip(milliseconds(now)).map_or(0, |(date, now)| date - now);
+    if ahead.abs() > NOISE { ahead } else { 0 }
+}
+
+fn parse_time(text: &str) -> Option<i64> {
+    let time = humantime::parse_rfc3339_weak(text).ok()?;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
+}
+
+/// The API's words, bounded and without control characters: they end up on terminals.
+fn short(text: &str) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(MESSAGE_MAX_CHARS)
+        .collect()
+}
+
+fn describe(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        "no answer in time".into()
+    } else {
+        root_cause(error)
+    }
+}
+
+/// The innermost reason; the outer ones repeat the URL, which holds the reference.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    short(&cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn customer(reply: Reply) -> Option<(String, Option<Reference>)> {
+        match reply {
+            Reply::Customer {
+                customer_id,
+                reference,
+                ..
+            } => Some((customer_id, reference)),
+            _ => None,
+        }
+    }
+
+    fn parsed(status: u16, body: &str) -> Reply {
+        parse(
+            &Head {
+                status,
+                ..Head::default()
+            },
+            body.as_bytes(),
+        )
+    }
+
+    #[test]
+    fn success_is_an_id_and_never_the_status_alone() {
+        let page = r#"{"id":"cst_pcxaymwoh9vbse97","object":"customer","object_reference_id":"a@example.com",
+            "date_created":"2020-03-17T14:16:31Z"}"#;
+        let (id, reference) = customer(parsed(200, page)).unwrap();
+        assert_eq!(
+            (id.as_str(), reference.unwrap().as_str()),
+            ("cst_pcxaymwoh9vbse97", "a@example.com")
+        );
+        assert!(matches!(
+            parsed(200, page),
+            Reply::Customer {
+                created_at: Some(1584454591000),
+                ..
+            }
+        ));
+        assert!(customer(parsed(200, r#"{"id":"abc","customer_id":"cst_x"}"#)).is_some());
+        assert!(customer(parsed(400, r#"{"id":"cst_x"}"#)).is_none());
+        assert!(customer(parsed(500, r#"{"id":"cst_x"}"#)).is_none());
+        for unreadable in [
+            "",
+            "null",
+            "[]",
+            "<html>",
+            "{}",
+            r#"{"id":7}"#,
+            r#"{"id":"abc"}"#,
+            r#"{"id":"cst_"}"#,
+            "{\"id\":\"cst_\0\"}",
+        ] {
+            assert!(
+                matches!(parsed(200, unreadable), Reply::Unknown { .. }),
+                "{unreadable}"
+            );
+        }
+    }
+
+    #[test]
+    fn times_are_told_in_our_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT", now), 60_000);
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), 0);
+        assert_eq!(clock_ahead("yesterday", now), 0);
+        let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
+        let reply = parse(
+            &Head {
+                status: 200,
+                clock_ahead: 1_000,
+                ..Head::default()
+            },
+            body,
+        );
+        assert!(matches!(
+            reply,
+            Reply::Customer {
+                created_at: Some(1_584_454_590_000),
+                ..
+            }
+        ));
+    }
+
+    #[test]
+    fn an_error_under_a_200_is_an_answer() {
+        let body = r#"{"status":"ERROR","status_id":40,"error_message":"no","error_code":"INVALID_REQUEST"}"#;
+        let Reply::Answer(answer) = parsed(200, body) else {
+            panic!("not an answer")
+        };
+        assert_eq!(
+            (answer.status, answer.code.as_deref()),
+            (200, Some("INVALID_REQUEST"))
+        );
+        assert!(matches!(
+            parsed(400, r#"{"status":null,"error_code":null}"#),
+            Reply::Answer(_)
+        ));
+        assert!(matches!(
+            parsed(503, "<html>busy</html>"),
+            Reply::Answer(Answer { status: 503, .. })
+        ));
+    }
+
+    #[test]
+    fn messages_are_bounded_and_harmless() {
+        let body = format!(r#"{{"error_message":"\u001b[31m{}"}}"#, "x".repeat(10_000));
+        let Reply::Answer(answer) = parsed(400, &body) else {
+            panic!("not an answer")
+        };
+        let message = answer.message.unwrap();
+        assert!(message.starts_with("[31mx") && message.len() == MESSAGE_MAX_CHARS);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                parse_retry_after(value, now),
+                seconds.map(Duration::from_secs),
+                "{value:?}"
+            );
+        }
+    }
+}

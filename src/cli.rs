@@ -1,0 +1,716 @@
+//! Flags and environment → plain options; one match over the commands; every end → its exit code.
+//!
+//! The only module that reads the environment and the clock, knows flags and prints. Results go to
+//! standard output, everything else to standard error; one error is one line that begins with
+//! `error:` and says what to do. A reader that has had enough (`| head`) is no error.
+
+mod args;
+mod progress;
+
+use std::{
+    ffi::OsString,
+    io::{self, BufRead, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use clap::{Parser, error::ErrorKind};
+use reqwest::Url;
+use secrecy::SecretString;
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tracing::info;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use self::{
+    args::{Cli, Command, Environment, ExportFormat, ExportWhat, LogFormat},
+    progress::{Display, LogWriter},
+};
+use crate::{
+    api::{self, Api},
+    customer::{Field, Rules},
+    error::Error,
+    export::{self, export},
+    import::{self, Ended, Signal, Stop},
+    ledger::{self, Ledger, NewRun, Outcome, Reader, Tally, private_file},
+    report::{self, Summary},
+    sender::{Halt, Policy, Sender, Throttle},
+    simulator::{self, Simulator},
+    source::{self, Source},
+};
+
+/// The exit codes. They are a contract with users' scripts.
+///
+/// | code | means |
+/// |---|---|
+/// | 0 | every row is created, existing, unchanged, changed or updated |
+/// | 1 | an unexpected error; what was recorded stands |
+/// | 2 | wrong usage or configuration; nothing was sent |
+/// | 3 | finished, and at least one row is duplicate, invalid, rejected or failed |
+/// | 4 | stopped before the end by the program itself |
+/// | 130, 143 | ended by SIGINT, SIGTERM |
+mod code {
+    pub(super) const OK: u8 = 0;
+    pub(super) const UNEXPECTED: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const ROWS_LEFT: u8 = 3;
+    pub(super) const STOPPED: u8 = 4;
+    /// Added to a signal's number, as shells do.
+    pub(super) const SIGNAL: u8 = 128;
+}
+
+const SANDBOX: &str = "https://sandbox.juspay.in";
+const PRODUCTION: &str = "https://api.juspay.in";
+
+/// What a ledger of the embedded simulator records as its target; its port differs each time.
+const SIMULATOR: &str = "simulator";
+
+/// The whole program.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let code = match Cli::try_parse_from(args) {
+        Ok(cli) => run(cli).unwrap_or_else(|error| {
+            complain(&format!("{error}; {}", error.hint()));
+            code_of_error(&error)
+        }),
+        Err(error) => explain_usage(&error),
+    };
+    ExitCode::from(code)
+}
+
+fn run(cli: Cli) -> Result<u8, Error> {
+    match cli.command {
+        Command::Import(args) => import(&args),
+        Command::Validate(args) => validate(&args),
+        Command::Status(args) => status(&args),
+        Command::Export(args) => export_rows(&args),
+        Command::Simulate(args) => simulate(&args),
+    }
+}
+
+fn code_of_error(error: &Error) -> u8 {
+    match error {
+        Error::Usage { .. } | Error::Api(_) => code::USAGE,
+        Error::Source(error) if error.is_usage() => code::USAGE,
+        Error::Ledger(error) if error.is_usage() => code::USAGE,
+        Error::Source(_) | Error::Ledger(_) | Error::Output { .. } | Error::Bug(_) => code::UNEXPECTED,
+    }
+}
+
+fn code_of_end(ended: &Ended, tally: &Tally) -> u8 {
+    match ended {
+        Ended::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
+        Ended::Completed => code::ROWS_LEFT,
+        Ended::Stopped(_) => code::STOPPED,
+        Ended::SourceFailed(_) => code::UNEXPECTED,
+        Ended::Interrupted(signal) => code::SIGNAL + signal,
+    }
+}
+
+/// What a run that ended itself says, and what to do about it.
+fn describe_stop(ended: &Ended) -> Option<(String, String)> {
+    let again = "then run the same command again";
+    match ended {
+        Ended::Completed | Ended::Interrupted(_) => None,
+        Ended::SourceFailed(error) => Some((error.to_string(), error.hint())),
+        Ended::Stopped(stop) => Some(match stop {
+            Stop::Halt(Halt::Credentials(words)) => (
+                format!("the API refused the credentials ({words})"),
+                format!("check the API key, --merchant-id and the environment they belong to, {again}"),
+            ),
+            Stop::Halt(Halt::Forbidden(words)) => (
+                format!("the API refused this machine or key ({words})"),
+                format!(
+                    "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
+                ),
+            ),
+            Stop::Halt(Halt::Redirect(status)) => (
+                format!("the API answered with a redirect (HTTP {status}), which is not followed"),
+                format!("give the final address with --base-url, {again}"),
+            ),
+            Stop::Halt(Halt::WrongUrl(status)) => (
+                format!("there is no customers API at this URL (HTTP {status})"),
+                format!("check --base-url (requests go to URL/customers), {again}"),
+            ),
+            Stop::Outage(limit) => (
+                format!("no successful answer for {}", report::time(*limit)),
+                format!("check the network and the API's status, {again}"),
+            ),
+            Stop::TooManyFailures(failures) => (
+                format!(
+                    "{} rows were rejected or failed, more than --max-failures allows",
+                    report::grouped(*failures)
+                ),
+                format!("look at them with export failed, {again}"),
+            ),
+        }),
+    }
+}
+
+fn import(args: &args::Import) -> Result<u8, Error> {
+    let mut display = Display::new(if args.output.log.quiet {
+        args::ProgressArg::Never
+    } else {
+        args.output.progress
+    });
+    start_log(&args.output.log, display.log_writer())?;
+    check_summary_path(args.output.summary_json.as_deref())?;
+    let source = Source::open(&source_options(&args.input)?)?;
+    let target = find_target(&args.target)?;
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+    confirm_production(args, &target, &source)?;
+    let tls = target
+        .base_url
+        .as_ref()
+        .is_some_and(|url| url.scheme() == "https");
+    runtime(tls)?.block_on(run_import(args, source, target, &ledger_path, &mut display))
+}
+
+async fn run_import(
+    args: &args::Import,
+    source: Source,
+    target: Target,
+    ledger_path: &Path,
+    display: &mut Display,
+) -> Result<u8, Error> {
+    let mut tasks = JoinSet::new();
+    let mut signals = listen_for_signals(&mut tasks)?;
+    let Target {
+        base_url,
+        merchant_id,
+        api_key,
+    } = target;
+    let of_ledger = ledger::Target {
+        base_url: base_url
+            .as_ref()
+            .map_or(SIMULATOR, Url::as_str)
+            .trim_end_matches('/')
+            .into(),
+        merchant_id: merchant_id.clone(),
+    };
+    let (base_url, _simulator) = match base_url {
+        Some(url) => (url, None),
+        None => {
+            let simulator = embed_simulator().await?;
+            (
+                url_of(&format!("http://{}", simulator.address()))?,
+                Some(simulator),
+            )
+        }
+    };
+    let sending = &args.sending;
+    let api = Api::new(&api::Options {
+        base_url,
+        merchant_id,
+        api_key,
+        send_routing_id: args.target.send_routing_id,
+        ca_file: args.target.ca_file.clone(),
+        timeout: sending.timeout,
+        connect_timeout: sending.connect_timeout,
+        connections: sending.concurrency as usize,
+    })?;
+    let throttle = Throttle::new(sending.concurrency as usize, sending.rate());
+    let policy = Policy {
+        max_attempts: sending.max_attempts,
+        retry_initial: sending.retry_initial,
+        retry_max: sending.retry_max,
+        seed: now().unsigned_abs(),
+    };
+    let sender = Arc::new(Sender::new(api, throttle, policy));
+    let new_run = NewRun {
+        command: "import",
+        source: source.name(),
+        columns: source.columns(),
+    };
+    let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
+    let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
+    info!(run, delimiter = %source.delimiter(), rate = ?sending.rate.0, "the run begins");
+    display.begin(source.size());
+    let options = import::Options {
+        concurrency: sending.concurrency as usize,
+        outage_limit: sending.outage_limit,
+        max_failures: sending.max_failures,
+        shutdown_grace: sending.shutdown_grace,
+    };
+    let show = &mut |progress: &import::Progress| display.show(progress);
+    let end = import::run(ledger, source.stream()?, sender, options, &mut signals, show).await;
+    display.end();
+    let end = end?;
+    let code = code_of_end(&end.ended, &end.tally);
+    let stop = describe_stop(&end.ended);
+    let state = end.ended.state();
+    let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
+    if let Some(ledger) = end.ledger {
+        ledger.end_run(state, code, stop_reason, &end.figures).await?;
+    }
+    info!(run, state = state.name(), code, "the run has ended");
+    let ends = (state, code, stop_reason);
+    let summary = Summary::new(run, ends, &name, &end.tally, &end.figures, began.elapsed());
+    show_summary(args, &summary, ledger_path)?;
+    if let Some((text, hint)) = stop {
+        complain(&format!("{text}; {hint}"));
+    }
+    Ok(code)
+}
+
+fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
+    if !args.output.log.quiet {
+        let ledger = ledger_path.display();
+        let mut text = report::run_table(summary);
+        text.push_str(&format!("  ledger: {ledger}\n"));
+        let left: u64 = Outcome::ALL
+            .into_iter()
+            .filter(|outcome| !outcome.is_success())
+            .filter_map(|outcome| summary.outcomes.get(outcome.name()))
+            .sum();
+        let next = if summary.state != ledger::State::Completed {
+            "run the same command again to go on".into()
+        } else if left > 0 {
+            format!("customer-import export failed --ledger {ledger} --output failed.csv")
+        } else {
+            format!("customer-import export created --ledger {ledger} --output created.csv")
+        };
+        text.push_str(&format!("  next:   {next}\n"));
+        // Standard output stays clean where it carries the summary.
+        if args.output.summary_json.as_deref() == Some(Path::new("-")) {
+            drop(io::stderr().write_all(text.as_bytes()));
+        } else {
+            print(&text)?;
+        }
+    }
+    let Some(path) = &args.output.summary_json else {
+        return Ok(());
+    };
+    let mut json = serde_json::to_string_pretty(summary)
+        .map_err(|error| Error::Bug(format!("the summary cannot be written as JSON ({error})")))?;
+    json.push('\n');
+    if path == Path::new("-") {
+        return print(&json);
+    }
+    std::fs::write(path, json).map_err(|error| Error::Output {
+        name: path.display().to_string(),
+        error,
+    })
+}
+
+fn validate(args: &args::Validate) -> Result<u8, Error> {
+    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
+    let mut source = Source::open(&source_options(&args.input)?)?;
+    let mut found = report::Validation::default();
+    // Eight bytes of hash for each reference, not the reference: this is all that grows with the file.
+    let mut seen = std::collections::HashSet::new();
+    while let Some(row) = source.next_row()? {
+        match &row.reading {
+            Ok(customer) if seen.insert(customer.reference.key()) => found.valid(),
+            Ok(_) => found.duplicate(row.line),
+            Err(faults) => found.invalid(row.line, &faults.list),
+        }
+    }
+    if !args.log.quiet {
+        print(&found.text(source.name()))?;
+    }
+    Ok(if found.is_clean() {
+        code::OK
+    } else {
+        code::ROWS_LEFT
+    })
+}
+
+fn status(args: &args::Status) -> Result<u8, Error> {
+    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let text = runtime(false)?.block_on(async {
+        let mut reader = Reader::open(&path).await?;
+        let (target, runs) = (reader.target().await?, reader.runs().await?);
+        let standing = reader.standing().await?;
+        Ok::<_, Error>(report::status(
+            target.as_ref(),
+            &standing,
+            &runs,
+            ledger::is_in_use(&path),
+        ))
+    })?;
+    print(&format!("Ledger  {}\n{text}", path.display()))?;
+    Ok(code::OK)
+}
+
+fn export_rows(args: &args::Export) -> Result<u8, Error> {
+    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let what = match args.what {
+        ExportWhat::Created => export::What::Created,
+        ExportWhat::Failed => export::What::Failed,
+        ExportWhat::All => export::What::All,
+    };
+    let format = match args.format {
+        ExportFormat::Csv => export::Format::Csv,
+        ExportFormat::Jsonl => export::Format::Jsonl,
+    };
+    runtime(false)?.block_on(async {
+        let mut reader = Reader::open(&path).await?;
+        match &args.output {
+            None => export(&mut reader, what, format, args.run, io::stdout().lock()).await,
+            Some(file) => {
+                let output_error = |error| Error::Output {
+                    name: file.display().to_string(),
+                    error,
+                };
+                let output = private_file(file).map_err(output_error)?;
+                output.set_len(0).map_err(output_error)?;
+                export(&mut reader, what, format, args.run, output).await
+            }
+        }
+    })?;
+    Ok(code::OK)
+}
+
+fn simulate(args: &args::Simulate) -> Result<u8, Error> {
+    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
+    runtime(false)?.block_on(async {
+        let mut tasks = JoinSet::new();
+        let mut signals = listen_for_signals(&mut tasks)?;
+        let options = simulator::Options {
+            listen: args.listen,
+            seed: args.seed,
+            latency: args.latency,
+            rate_limit: args.rate_limit,
+            faults: args.faults.clone(),
+            api_key: environment("JUSPAY_API_KEY").filter(|key| !key.is_empty()),
+            record: false,
+        };
+        let simulator = Simulator::start(options).await.map_err(|error| {
+            let text = format!("cannot listen on {}: {error}", args.listen);
+            Error::usage(text, "choose another address with --listen, such as 127.0.0.1:0")
+        })?;
+        print(&format!(
+            "listening on http://{0}\nimport with: --base-url http://{0} (Ctrl-C ends)\n",
+            simulator.address()
+        ))?;
+        signals.recv().await;
+        simulator.stop().await;
+        Ok(code::OK)
+    })
+}
+
+/// Where requests go, and as whom.
+struct Target {
+    /// `None`: the embedded simulator.
+    base_url: Option<Url>,
+    merchant_id: String,
+    api_key: SecretString,
+}
+
+fn find_target(args: &args::Target) -> Result<Target, Error> {
+    if args.simulator {
+        let api_key = SecretString::from("simulator");
+        return Ok(Target {
+            base_url: None,
+            merchant_id: SIMULATOR.into(),
+            api_key,
+        });
+    }
+    let base_url = match (&args.base_url, args.environment) {
+        (Some(url), _) => url_of(url)?,
+        (None, Environment::Sandbox) => url_of(SANDBOX)?,
+        (None, Environment::Production) => url_of(PRODUCTION)?,
+    };
+    if base_url.scheme() == "http" && !api::is_loopback(&base_url) && !args.allow_insecure_http {
+        return Err(Error::usage(
+            "plain http:// would send the key and every row unencrypted",
+            "use https://, or say --allow-insecure-http",
+        ));
+    }
+    let merchant_id = args.merchant_id.clone().ok_or_else(|| {
+        Error::usage(
+            "no merchant id",
+            "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator",
+        )
+    })?;
+    Ok(Target {
+        base_url: Some(base_url),
+        merchant_id,
+        api_key: find_key(args.api_key_file.as_deref())?,
+    })
+}
+
+fn url_of(text: &str) -> Result<Url, Error> {
+    let wrong = |why: &str| {
+        Error::usage(
+            format!("--base-url: {why}"),
+            "give a URL such as https://sandbox.juspay.in",
+        )
+    };
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong("neither http:// nor https://"));
+    }
+    if url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
+        return Err(wrong("a base URL has no query, no fragment and no user"));
+    }
+    Ok(url)
+}
+
+fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
+    let key = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                let text = format!("cannot read the API key from {}: {error}", path.display());
+                Error::usage(text, "give a file that holds the key and nothing else")
+            })?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        None => environment("JUSPAY_API_KEY").unwrap_or_default(),
+    };
+    if key.is_empty() {
+        return Err(Error::usage(
+            "no API key",
+            "set JUSPAY_API_KEY or give --api-key-file FILE, or try --simulator",
+        ));
+    }
+    Ok(key.into())
+}
+
+/// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
+fn confirm_production(args: &args::Import, target: &Target, source: &Source) -> Result<(), Error> {
+    let is_production = target.base_url.as_ref().is_some_and(|url| {
+        args.target.environment == Environment::Production || url.as_str().trim_end_matches('/') == PRODUCTION
+    });
+    if !is_production || args.target.yes {
+        return Ok(());
+    }
+    let stdin = io::stdin();
+    if !stdin.is_terminal() || !io::stderr().is_terminal() {
+        return Err(Error::usage(
+            "production needs a yes, and there is no terminal to ask on",
+            "add --yes",
+        ));
+    }
+    let rate = args
+        .sending
+        .rate
+        .0
+        .map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
+    let question = format!(
+        "Import {} into production ({}) as merchant {}, {rate}? [y/N] ",
+        source.name(),
+        target.base_url.as_ref().map_or("", Url::as_str),
+        target.merchant_id,
+    );
+    let mut answer = String::new();
+    let asked = io::stderr()
+        .write_all(question.as_bytes())
+        .and_then(|()| stdin.lock().read_line(&mut answer));
+    if asked.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "not confirmed, nothing was sent",
+        "answer y, or add --yes",
+    ))
+}
+
+fn source_options(args: &args::Input) -> Result<source::Options, Error> {
+    for (option, pairs) in [("--map", &args.map), ("--set", &args.set)] {
+        for (at, (field, _)) in pairs.iter().enumerate() {
+            if pairs[..at].iter().any(|(earlier, _)| earlier == field) {
+                return Err(Error::usage(
+                    format!("{option} {field} is given twice"),
+                    "keep one of the two",
+                ));
+            }
+        }
+    }
+    let mut constants = args.set.clone();
+    if args.get_client_auth_token
+        && !constants
+            .iter()
+            .any(|(field, _)| *field == Field::GetClientAuthToken)
+    {
+        constants.push((Field::GetClientAuthToken, "true".into()));
+    }
+    Ok(source::Options {
+        path: args.csv.clone(),
+        map: args.map.clone(),
+        delimiter: args.delimiter,
+        limit: args.limit,
+        rules: Rules {
+            validation: args.validation,
+            require: args.require.clone(),
+            constants,
+        },
+    })
+}
+
+fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
+    let default = if simulator {
+        "customer-import.simulator.db"
+    } else {
+        "customer-import.db"
+    };
+    given.map_or_else(|| default.into(), Path::to_path_buf)
+}
+
+/// Finds out before the run whether its summary can be written after it.
+fn check_summary_path(path: Option<&Path>) -> Result<(), Error> {
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
+        return Ok(());
+    };
+    let open = std::fs::File::options().append(true).create(true).open(path);
+    open.map(drop).map_err(|error| {
+        let text = format!("cannot write {}: {error}", path.display());
+        Error::usage(
+            text,
+            "give --summary-json a file in a folder that exists and can be written",
+        )
+    })
+}
+
+async fn embed_simulator() -> Result<Simulator, Error> {
+    let options = simulator::Options {
+        record: false,
+        ..simulator::Options::default()
+    };
+    Simulator::start(options)
+        .await
+        .map_err(|error| Error::Bug(format!("the embedded simulator does not start ({error})")))
+}
+
+/// How many threads the runtime has. Measured with a bare load of csv + reqwest + insert on two
+/// cores, as a share of a load generator's rate: over plain HTTP one thread reaches 0.69 and two
+/// 0.59, since wake-ups then cross cores; over TLS it is 0.59 and 0.70, since the ciphers want both.
+fn runtime(tls: bool) -> Result<Runtime, Error> {
+    let mut builder = if tls {
+        tokio::runtime::Builder::new_multi_thread()
+    } else {
+        tokio::runtime::Builder::new_current_thread()
+    };
+    let runtime = builder.worker_threads(2).enable_all().build();
+    runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
+}
+
+/// SIGINT and SIGTERM, as many as come.
+fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>, Error> {
+    let (sender, receiver) = mpsc::channel(4);
+    for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
+        let mut stream =
+            signal(kind).map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
+        let sender = sender.clone();
+        tasks.spawn(
+            async move { while stream.recv().await.is_some() && sender.send(number).await.is_ok() {} },
+        );
+    }
+    Ok(receiver)
+}
+
+fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error> {
+    let writer = match &args.log_file {
+        None => stderr,
+        Some(path) => {
+            let file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| {
+                    let text = format!("cannot write the log {}: {error}", path.display());
+                    Error::usage(
+                        text,
+                        "give --log-file a file in a folder that exists and can be written",
+                    )
+                })?;
+            LogWriter::File(Arc::new(file))
+        }
+    };
+    let level = match (args.quiet, args.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        (_, _) => "debug",
+    };
+    let wanted = environment("RUST_LOG").unwrap_or_else(|| level.into());
+    // Only our own events: at their finest levels other crates log URLs and headers.
+    let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
+    let filter = EnvFilter::builder().parse_lossy(wanted);
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_target(false);
+    let layer = match args.log_format {
+        LogFormat::Text => format.boxed(),
+        LogFormat::Json => format.json().flatten_event(true).boxed(),
+    };
+    // A second subscriber in one process is the tests' business, not the user's.
+    drop(
+        tracing_subscriber::registry()
+            .with(layer.with_filter(filter).with_filter(ours))
+            .try_init(),
+    );
+    Ok(())
+}
+
+/// Standard output; a closed pipe means that the reader has had enough.
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output {
+            name: "standard output".into(),
+            error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// One error, one line; control characters in file names and messages stay harmless.
+fn complain(text: &str) {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    drop(writeln!(io::stderr(), "error: {line}"));
+}
+
+/// Clap's message on one line; help and version are no errors.
+fn explain_usage(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        return print(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        drop(io::stderr().write_all(error.to_string().as_bytes()));
+        return code::USAGE;
+    }
+    let text = error.to_string();
+    let parts = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:"));
+    let parts: Vec<&str> = parts
+        .filter(|line| !line.is_empty() && !line.starts_with("For more"))
+        .collect();
+    let line = parts.join(" ");
+    complain(&format!(
+        "{}; see --help",
+        line.strip_prefix("error: ").unwrap_or(&line)
+    ));
+    code::USAGE
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clock enters here")]
+fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,0 +1,429 @@
+//! The command line as typed: names, defaults and ranges, nothing else.
+//!
+//! Defaults are constants, so that help and program cannot disagree. What clap cannot check alone
+//! (two options together, the environment) is checked in `cli`.
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
+
+use crate::{
+    customer::{Field, Validation},
+    import::MaxFailures,
+    sender::Rate,
+    simulator::{Fault, parse_fault},
+};
+
+/// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
+#[derive(Debug, Parser)]
+#[command(
+    name = "customer-import",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 all rows succeeded, 1 unexpected error, 2 wrong usage, 3 some rows did not \
+succeed, 4 stopped by itself, 130/143 interrupted."
+)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Create every customer of the file that is not created yet; resumes by itself
+    #[command(after_help = "Example: JUSPAY_API_KEY=... customer-import import users.csv --merchant-id acme")]
+    Import(Box<Import>),
+    /// Check the file against the documented rules; sends nothing, writes no ledger
+    #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
+    Validate(Box<Validate>),
+    /// The runs in the ledger, what each did, what is left
+    #[command(after_help = "Example: customer-import status")]
+    Status(Status),
+    /// Ids or errors as CSV or JSON Lines
+    #[command(after_help = "Example: customer-import export failed --output failed.csv")]
+    Export(Export),
+    /// Serve a local simulator of the customers API
+    #[command(after_help = "Example: customer-import simulate --fault http500=0.05 --latency 20ms..80ms")]
+    Simulate(Simulate),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    #[command(flatten)]
+    pub(super) input: Input,
+    #[command(flatten)]
+    pub(super) target: Target,
+    #[command(flatten)]
+    pub(super) sending: Sending,
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Validate {
+    #[command(flatten)]
+    pub(super) input: Input,
+    #[command(flatten)]
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// Which rows
+    pub(super) what: ExportWhat,
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub(super) format: ExportFormat,
+    /// Where to, readable by you alone [default: standard output]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+    /// Only rows that this run settled [default: all runs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
+    pub(super) run: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ExportWhat {
+    /// Rows with a customer id
+    Created,
+    /// Duplicate, invalid, rejected, failed and pending rows, in the source's own columns
+    Failed,
+    /// Every row
+    All,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum ExportFormat {
+    #[default]
+    Csv,
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Simulate {
+    /// Where to listen
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(super) listen: SocketAddr,
+    /// Everything random follows from it
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(super) seed: u64,
+    /// How long each answer takes, such as 20ms or 20ms..80ms
+    #[arg(long, value_name = "DUR|DUR..DUR", default_value = "0ms", value_parser = latency)]
+    pub(super) latency: (Duration, Duration),
+    /// Requests per second; above it 429 with Retry-After [default: none]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) rate_limit: Option<u32>,
+    /// A fault and its probability, such as http500=0.05 (repeatable)
+    #[arg(long = "fault", value_name = "KIND=P", value_parser = parse_fault)]
+    pub(super) faults: Vec<(Fault, f64)>,
+    #[command(flatten)]
+    pub(super) log: Log,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Environment {
+    Sandbox,
+    Production,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Target")]
+pub(super) struct Target {
+    /// Which of Juspay's environments
+    #[arg(long, value_enum, env = "JUSPAY_ENVIRONMENT", default_value = "sandbox")]
+    pub(super) environment: Environment,
+    /// Another base URL; requests go to URL/customers
+    #[arg(long, value_name = "URL")]
+    pub(super) base_url: Option<String>,
+    /// The merchant id
+    #[arg(long, value_name = "ID", env = "JUSPAY_MERCHANT_ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) merchant_id: Option<String>,
+    /// A file that holds the API key and nothing else [default: env `JUSPAY_API_KEY`]
+    #[arg(long, value_name = "FILE")]
+    pub(super) api_key_file: Option<PathBuf>,
+    /// An embedded simulator instead of a network target; needs no key
+    #[arg(long, conflicts_with_all = ["base_url", "ca_file"])]
+    pub(super) simulator: bool,
+    /// A PEM file with an extra root certificate
+    #[arg(long, value_name = "PEM")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// Send x-routing-id with each row's `object_reference_id`
+    #[arg(long)]
+    pub(super) send_routing_id: bool,
+    /// Let the key and the rows travel unencrypted to another machine
+    #[arg(long)]
+    pub(super) allow_insecure_http: bool,
+    /// Production without the question
+    #[arg(long)]
+    pub(super) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub(super) struct Input {
+    /// The file, or - for standard input
+    #[arg(value_name = "CSV")]
+    pub(super) csv: PathBuf,
+    /// Which column holds a field (repeatable)
+    #[arg(long, value_name = "FIELD=COLUMN", value_parser = field_and_text)]
+    pub(super) map: Vec<(Field, String)>,
+    /// A constant where the file has no such column or the cell is empty (repeatable)
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]
+    pub(super) set: Vec<(Field, String)>,
+    /// Between the cells: one character, or tab [default: found among , ; tab |]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    pub(super) delimiter: Option<u8>,
+    /// Every documented rule, or only what no API could accept
+    #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
+    pub(super) validation: Validation,
+    /// An optional field that must be there (repeatable)
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    pub(super) require: Vec<Field>,
+    /// Only the first N data rows
+    #[arg(long, value_name = "N")]
+    pub(super) limit: Option<u64>,
+    /// Ask for a client auth token with each customer
+    #[arg(long)]
+    pub(super) get_client_auth_token: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub(super) struct Sending {
+    /// Requests per second, all requests counted
+    #[arg(long, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
+    pub(super) rate: RateArg,
+    /// Requests that may go at once after a lull
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(super) burst: u32,
+    /// The most requests in flight
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) concurrency: u32,
+    /// For one request, from connecting to the last byte of the answer
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// For the connection alone
+    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration)]
+    pub(super) connect_timeout: Duration,
+    /// How often a row is tried
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(super) max_attempts: u32,
+    /// The first delay between two attempts, at most
+    #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = duration)]
+    pub(super) retry_initial: Duration,
+    /// The longest delay between two attempts
+    #[arg(long, value_name = "DUR", default_value = "60s", value_parser = duration)]
+    pub(super) retry_max: Duration,
+    /// Without one successful answer for so long, the run stops by itself
+    #[arg(long, value_name = "DUR", default_value = "10m", value_parser = duration)]
+    pub(super) outage_limit: Duration,
+    /// More rejected and failed rows than this stop the run [default: off]
+    #[arg(long, value_name = "N|N%", value_parser = max_failures)]
+    pub(super) max_failures: Option<MaxFailures>,
+    /// For requests in flight after a first signal
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    pub(super) shutdown_grace: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Ledger")]
+pub(super) struct Ledger {
+    /// The ledger [default: customer-import.db, with --simulator customer-import.simulator.db]
+    #[arg(long, value_name = "FILE", env = "CUSTOMER_IMPORT_LEDGER")]
+    pub(super) ledger: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Output {
+    /// Write the run's figures as JSON (- for standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(super) summary_json: Option<PathBuf>,
+    /// A bar on a terminal, plain lines elsewhere; always means lines where there is no terminal
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) progress: ProgressArg,
+    #[command(flatten)]
+    pub(super) log: Log,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressArg {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Log {
+    /// How log lines look
+    #[arg(long, value_enum, default_value = "text")]
+    pub(super) log_format: LogFormat,
+    /// Where they go [default: standard error]
+    #[arg(long, value_name = "FILE")]
+    pub(super) log_file: Option<PathBuf>,
+    /// More log lines (-vv: one for each row)
+    #[arg(short, action = ArgAction::Count)]
+    pub(super) verbose: u8,
+    /// No summary table, and only errors in the log
+    #[arg(short, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `None`: unlimited.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RateArg(pub(super) Option<f64>);
+
+impl Sending {
+    /// The rate with its burst.
+    pub(super) fn rate(&self) -> Option<Rate> {
+        let burst = NonZeroU32::new(self.burst).unwrap_or(NonZeroU32::MIN);
+        self.rate.0.map(|per_second| Rate { per_second, burst })
+    }
+}
+
+fn rate(text: &str) -> Result<RateArg, String> {
+    if text == "unlimited" {
+        return Ok(RateArg(None));
+    }
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(RateArg(Some(rate))),
+        _ => Err("a number of requests per second from 0.001 to 1000000, or unlimited".into()),
+    }
+}
+
+fn max_failures(text: &str) -> Result<MaxFailures, String> {
+    let wrong = "a number of rows such as 100, or a percentage from 0% to 100%";
+    match text.strip_suffix('%') {
+        None => text.parse().map(MaxFailures::Rows).map_err(|_| wrong.into()),
+        Some(share) => match share.parse::<f64>() {
+            Ok(share) if (0.0..=100.0).contains(&share) => Ok(MaxFailures::Percent(share)),
+            _ => Err(wrong.into()),
+        },
+    }
+}
+
+/// Longer than any timeout that makes sense, and safe to add to a clock.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if (Duration::from_millis(1)..=DURATION_MAX).contains(&duration) => Ok(duration),
+        _ => Err("a duration such as 500ms, 30s or 10m, from 1ms to 7days".into()),
+    }
+}
+
+fn latency(text: &str) -> Result<(Duration, Duration), String> {
+    let wrong = |_| "a duration such as 20ms, or a range such as 20ms..80ms".to_owned();
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    let low = humantime::parse_duration(low).map_err(wrong)?;
+    let high = humantime::parse_duration(high).map_err(wrong)?;
+    if low > high || high > DURATION_MAX {
+        return Err("the first duration must not be longer than the second".into());
+    }
+    Ok((low, high))
+}
+
+fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "tab" | "\\t" | "\t" => Ok(b'\t'),
+        _ => match text.as_bytes() {
+            [byte] if byte.is_ascii() && !byte.is_ascii_control() && *byte != b'"' => Ok(*byte),
+            _ => Err("one ASCII character other than a quote, or tab".into()),
+        },
+    }
+}
+
+fn validation(text: &str) -> Result<Validation, String> {
+    match text {
+        "documented" => Ok(Validation::Documented),
+        "lenient" => Ok(Validation::Lenient),
+        _ => Err("documented or lenient".into()),
+    }
+}
+
+fn field(name: &str) -> Result<Field, String> {
+    Field::from_name(name).ok_or_else(|| {
+        let names = Field::ALL.map(Field::name);
+        let close = |candidate: &&str| strsim::jaro_winkler(name, candidate);
+        let likely = names.iter().copied().max_by(|a, b| close(a).total_cmp(&close(b)));
+        match likely.filter(|likely| close(likely) > 0.8) {
+            Some(likely) => format!("no field {name:?}; did you mean {likely}?"),
+            None => format!("no field {name:?}; the fields are {}", names.join(", ")),
+        }
+    })
+}
+
+fn field_and_text(text: &str) -> Result<(Field, String), String> {
+    let (name, text) = text.split_once('=').ok_or("FIELD=TEXT is needed, with an =")?;
+    Ok((field(name.trim())?, text.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn absurd_values_are_refused() {
+        for wrong in ["0", "-1", "NaN", "inf", "1e9", "fast", ""] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["0s", "-5s", "10", "1year", "", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["-1", "101%", "x%", "NaN%", ""] {
+            assert!(max_failures(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["", ",,", "\"", "é", "\n"] {
+            assert!(delimiter(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(latency("80ms..20ms").is_err());
+    }
+
+    #[test]
+    fn values_are_read() {
+        assert_eq!(rate("unlimited"), Ok(RateArg(None)));
+        assert_eq!(rate("0.5"), Ok(RateArg(Some(0.5))));
+        assert_eq!(max_failures("5%"), Ok(MaxFailures::Percent(5.0)));
+        assert_eq!(delimiter("tab"), Ok(b'\t'));
+        assert_eq!(
+            latency("5ms..10ms"),
+            Ok((Duration::from_millis(5), Duration::from_millis(10)))
+        );
+        assert_eq!(
+            field_and_text("email_address=E=Mail"),
+            Ok((Field::EmailAddress, "E=Mail".into()))
+        );
+        assert!(
+            field("email_adress")
+                .unwrap_err()
+                .contains("did you mean email_address")
+        );
+    }
+}

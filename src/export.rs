@@ -1,0 +1,261 @@
+//! Rows as CSV or JSON Lines.
+//!
+//! Cells are written exactly as they were read: what is exported, corrected and imported again
+//! must mean the same. That leaves cells in that a spreadsheet may take for formulas; README says
+//! so. Rows come in the order in which they were met, straight from the ledger: memory does not
+//! grow with them.
+
+use std::io::{self, Write};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    error::Error,
+    ledger::{Reader, RowRecord, Selection, Trouble},
+    source::EXPORT_COLUMNS,
+};
+
+/// Which rows, and in which columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Rows with a customer id.
+    Created,
+    /// Rows without, in the source's own columns.
+    Failed,
+    /// Every row.
+    All,
+}
+
+/// How they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// With a header line.
+    Csv,
+    /// One object a line.
+    Jsonl,
+}
+
+/// Writes the rows; a reader that has had enough ends the writing without an error.
+///
+/// # Errors
+/// Where the ledger cannot be read or the output cannot be written.
+pub async fn export(
+    ledger: &mut Reader,
+    what: What,
+    format: Format,
+    run: Option<i64>,
+    output: impl Write,
+) -> Result<(), Error> {
+    let columns = ledger.columns().await?;
+    if let Some(run) = run.filter(|run| !columns.iter().any(|(has, _)| has == run)) {
+        return Err(Error::usage(
+            format!("there is no run {run} in the ledger"),
+            "see status for the runs",
+        ));
+    }
+    let layout = Layout::new(what, &columns, run);
+    let mut sheet = Sheet::new(format, &layout.header, output);
+    let mut written = sheet.begin();
+    let selection = match what {
+        What::Created => Selection::WithId,
+        What::Failed => Selection::WithoutId,
+        What::All => Selection::All,
+    };
+    ledger
+        .rows(selection, run, |row| {
+            if written.is_ok() {
+                written = sheet.write(&layout.cells(&row));
+            }
+            written.is_ok()
+        })
+        .await?;
+    match written.and_then(|()| sheet.end()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output {
+            name: "the export".into(),
+            error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Header and cells of an export.
+struct Layout {
+    what: What,
+    header: Vec<String>,
+    /// For each run, where its columns stand in the header.
+    places: Vec<(i64, Vec<usize>)>,
+}
+
+impl Layout {
+    fn new(what: What, columns: &[(i64, Vec<String>)], run: Option<i64>) -> Layout {
+        let fixed: &[&str] = match what {
+            What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
+            What::All => &[
+                "line",
+                "object_reference_id",
+                "outcome",
+                "customer_id",
+                "error_code",
+                "error_message",
+            ],
+            What::Failed => &[],
+        };
+        let mut layout = Layout {
+            what,
+            header: fixed.iter().map(ToString::to_string).collect(),
+            places: Vec::new(),
+        };
+        if what == What::Failed {
+            for (of, columns) in columns.iter().filter(|(of, _)| run.is_none_or(|run| run == *of)) {
+                let places = layout.place(columns);
+                layout.places.push((*of, places));
+            }
+            layout.header.extend(EXPORT_COLUMNS.map(str::to_owned));
+        }
+        layout
+    }
+
+    /// The union of all runs' columns, each run's in its own order; a name may stand in a file twice.
+    fn place(&mut self, columns: &[String]) -> Vec<usize> {
+        let mut places: Vec<usize> = Vec::with_capacity(columns.len());
+        for column in columns {
+            let known = (0..self.header.len()).find(|at| self.header[*at] == *column && !places.contains(at));
+            places.push(known.unwrap_or_else(|| {
+                self.header.push(column.clone());
+                self.header.len() - 1
+            }));
+        }
+        places
+    }
+
+    fn cells(&self, row: &RowRecord) -> Vec<Value> {
+        let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+        match self.what {
+            What::Created => {
+                vec![
+                    text(&row.reference),
+                    text(&row.customer_id),
+                    row.outcome.name().into(),
+                    row.line.into(),
+                ]
+            }
+            What::All => vec![
+                row.line.into(),
+                text(&row.reference),
+                row.outcome.name().into(),
+                text(&row.customer_id),
+                text(&row.trouble.code),
+                text(&row.trouble.message),
+            ],
+            What::Failed => self.failed_cells(row),
+        }
+    }
+
+    fn failed_cells(&self, row: &RowRecord) -> Vec<Value> {
+        let own = self.header.len() - EXPORT_COLUMNS.len();
+        let mut cells = vec![Value::Null; own];
+        let places = self
+            .places
+            .iter()
+            .find(|(run, _)| *run == row.run)
+            .map(|(_, places)| places.as_slice());
+        let places = places.unwrap_or_default();
+        match &row.cells {
+            Some(raw) => {
+                for (place, cell) in places.iter().zip(raw) {
+                    cells[*place] = cell.as_str().into();
+                }
+            }
+            // In doubt after a crash: of such a row the ledger knows the reference alone.
+            None => {
+                let column = self.header[..own]
+                    .iter()
+                    .position(|name| name == "object_reference_id");
+                if let (Some(at), Some(reference)) = (column, &row.reference) {
+                    cells[at] = reference.as_str().into();
+                }
+            }
+        }
+        let Trouble {
+            field,
+            code,
+            message,
+            http_status,
+            ..
+        } = &row.trouble;
+        let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+        cells.extend([
+            row.line.into(),
+            row.outcome.name().into(),
+            text(field),
+            text(code),
+            text(message),
+            http_status.map_or(Value::Null, Value::from),
+            row.attempts.into(),
+        ]);
+        cells
+    }
+}
+
+/// One of the two formats over one writer.
+enum Sheet<'a, W: Write> {
+    Csv {
+        header: &'a [String],
+        writer: Box<csv::Writer<W>>,
+    },
+    Jsonl {
+        header: &'a [String],
+        writer: io::BufWriter<W>,
+    },
+}
+
+impl<'a, W: Write> Sheet<'a, W> {
+    fn new(format: Format, header: &'a [String], output: W) -> Sheet<'a, W> {
+        match format {
+            Format::Csv => Sheet::Csv {
+                header,
+                writer: Box::new(csv::Writer::from_writer(output)),
+            },
+            Format::Jsonl => Sheet::Jsonl {
+                header,
+                writer: io::BufWriter::new(output),
+            },
+        }
+    }
+
+    fn begin(&mut self) -> io::Result<()> {
+        match self {
+            Sheet::Csv { header, writer } => writer.write_record(*header).map_err(io::Error::from),
+            Sheet::Jsonl { .. } => Ok(()),
+        }
+    }
+
+    fn write(&mut self, cells: &[Value]) -> io::Result<()> {
+        match self {
+            Sheet::Csv { writer, .. } => {
+                for cell in cells {
+                    match cell {
+                        Value::Null => writer.write_field(""),
+                        Value::String(text) => writer.write_field(text),
+                        other => writer.write_field(other.to_string()),
+                    }
+                    .map_err(io::Error::from)?;
+                }
+                writer.write_record(None::<&[u8]>).map_err(io::Error::from)
+            }
+            Sheet::Jsonl { header, writer } => {
+                let names = header.iter().cloned();
+                let object: Map<String, Value> = names.zip(cells.iter().cloned()).collect();
+                serde_json::to_writer(&mut *writer, &object)?;
+                writer.write_all(b"\n")
+            }
+        }
+    }
+
+    fn end(mut self) -> io::Result<()> {
+        match &mut self {
+            Sheet::Csv { writer, .. } => writer.flush(),
+            Sheet::Jsonl { writer, .. } => writer.flush(),
+        }
+    }
+}

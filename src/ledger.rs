@@ -1,0 +1,839 @@
+//! What is durable: which row got which outcome, and what a dead run left open.
+//!
+//! Promises:
+//! * A [`Claim`] exists only after its commit: only [`Ledger::commit`] makes one, and
+//!   [`Claim::settle`] consumes it. No claim, no request.
+//! * Every count it returns is committed.
+//! * A reference has one row for good. Duplicates within a source are found here, not by a set
+//!   of references in memory.
+//! * One writer. The lock file belongs to the run: whoever holds it knows that every earlier run
+//!   is dead and that the claims still there are in doubt.
+//! * The file is ours or it is not touched; it is readable by its owner alone.
+//!
+//! No SQL here: that is `sqlite`. What is here is the decision about each row of a chunk.
+//!
+//! References are found through 64-bit hashes: those of recent rows in memory, the others in a
+//! table that is filled in bulk and in order (see the migration for why). Both only propose
+//! rows; the text decides, so two references with one hash do no harm.
+
+mod sqlite;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{File, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use self::sqlite::{Found, Store, Write};
+pub use self::sqlite::{Reader, Selection};
+use crate::customer::{Customer, Fault, Faults, Field, Fingerprint, Record, Row};
+
+/// How many hashes of recent rows are kept in memory before they are merged into the table:
+/// nine megabytes, and a merge touches each page of the table once for many rows.
+const RECENT_MAX: usize = 256 * 1024;
+
+/// What became of a row; each data row of a source is in exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Created by this ledger's runs.
+    Created,
+    /// The merchant had it already.
+    Existing,
+    /// An earlier run imported it, with the same fields.
+    Unchanged,
+    /// An earlier run imported it; the fields differ now.
+    Changed,
+    /// Imported before, differed, Update accepted.
+    Updated,
+    /// An earlier row of the same source has this reference.
+    Duplicate,
+    /// Breaks a rule.
+    Invalid,
+    /// The API refused this row.
+    Rejected,
+    /// Attempts used up on errors that may pass.
+    Failed,
+    /// Not settled yet.
+    Pending,
+}
+
+impl Outcome {
+    /// All ten, in the order in which they are shown.
+    pub const ALL: [Outcome; 10] = [
+        Outcome::Created,
+        Outcome::Existing,
+        Outcome::Unchanged,
+        Outcome::Changed,
+        Outcome::Updated,
+        Outcome::Duplicate,
+        Outcome::Invalid,
+        Outcome::Rejected,
+        Outcome::Failed,
+        Outcome::Pending,
+    ];
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Created => "created",
+            Outcome::Existing => "existing",
+            Outcome::Unchanged => "unchanged",
+            Outcome::Changed => "changed",
+            Outcome::Updated => "updated",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Invalid => "invalid",
+            Outcome::Rejected => "rejected",
+            Outcome::Failed => "failed",
+            Outcome::Pending => "pending",
+        }
+    }
+
+    /// The outcome of that word.
+    pub fn from_name(name: &str) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)
+    }
+
+    /// Whether the row's customer is at the API, with its id known.
+    pub fn is_success(self) -> bool {
+        matches!(
+            self,
+            Outcome::Created | Outcome::Existing | Outcome::Unchanged | Outcome::Changed | Outcome::Updated
+        )
+    }
+}
+
+/// Committed counts by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; Outcome::ALL.len()]);
+
+impl Tally {
+    /// How many rows have this outcome.
+    pub fn get(&self, outcome: Outcome) -> u64 {
+        self.0[outcome as usize]
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Rows whose outcome satisfies the condition.
+    pub fn sum(&self, condition: impl Fn(Outcome) -> bool) -> u64 {
+        Outcome::ALL
+            .into_iter()
+            .filter(|outcome| condition(*outcome))
+            .map(|outcome| self.get(outcome))
+            .sum()
+    }
+
+    fn add(&mut self, outcome: Outcome) {
+        self.0[outcome as usize] += 1;
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.0[Outcome::Pending as usize] -= 1;
+        self.add(outcome);
+    }
+}
+
+/// What a run did on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Every HTTP request.
+    pub requests: u64,
+    /// Requests that repeated a step.
+    pub retries: u64,
+    /// Answers with status 429.
+    pub throttled: u64,
+}
+
+/// Whose customers a ledger records; another target is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The API's base URL, normalized.
+    pub base_url: String,
+    /// The merchant.
+    pub merchant_id: String,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// It goes on (or its process died).
+    Running,
+    /// It reached the end of its source.
+    Completed,
+    /// The user ended it.
+    Interrupted,
+    /// It ended itself.
+    Stopped,
+}
+
+impl State {
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Completed => "completed",
+            State::Interrupted => "interrupted",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+/// A run as the ledger knows it.
+#[derive(Clone, Debug)]
+pub struct RunRecord {
+    /// Its number, from 1.
+    pub run: i64,
+    /// `import` or `retry`.
+    pub command: String,
+    /// The source as given.
+    pub source: String,
+    /// How it ended. A dead run is `Running` until the next one begins.
+    pub state: State,
+    /// Its exit code, once it ended.
+    pub exit_code: Option<i64>,
+    /// Why it ended itself.
+    pub stop_reason: Option<String>,
+    /// UTC milliseconds.
+    pub started_at: i64,
+    /// UTC milliseconds.
+    pub ended_at: Option<i64>,
+    /// Rows by outcome.
+    pub tally: Tally,
+    /// Requests.
+    pub figures: Figures,
+}
+
+/// A row as exports see it.
+#[derive(Clone, Debug)]
+pub struct RowRecord {
+    /// The run that settled it last.
+    pub run: i64,
+    /// Physical line in that run's source.
+    pub line: i64,
+    /// Its outcome; rows of an import are never `Unchanged` or `Changed` here, those belong to runs.
+    pub outcome: Outcome,
+    /// The reference, where the row has one.
+    pub reference: Option<String>,
+    /// The `cst_` id, exactly where the outcome is a success.
+    pub customer_id: Option<String>,
+    /// What went wrong.
+    pub trouble: Trouble,
+    /// Requests sent for it.
+    pub attempts: i64,
+    /// The raw cells, where they are kept, by the columns of its run.
+    pub cells: Option<Vec<String>>,
+}
+
+/// Why a row did not succeed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// The field at fault, for an invalid row.
+    pub field: Option<String>,
+    /// The API's code, the rule's word, or ours.
+    pub code: Option<String>,
+    /// The API's message or ours.
+    pub message: Option<String>,
+    /// The HTTP status of the last answer.
+    pub http_status: Option<u16>,
+    /// The API's own name for the request; its support asks for it.
+    pub request_id: Option<String>,
+}
+
+/// What a claim is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// The customer is not at the API as far as anyone knows.
+    Create,
+    /// An earlier run may have created it: ask before anything else.
+    Confirm,
+}
+
+/// A run's committed promise to settle a row; the right to send requests for it.
+#[derive(Debug)]
+pub struct Claim {
+    id: i64,
+    line: u64,
+    customer: Customer,
+    record: Record,
+    errand: Errand,
+    claimed_at: i64,
+    known: bool,
+    prior: Option<Fingerprint>,
+}
+
+impl Claim {
+    /// The physical line of the row; what logs may say of it.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// What to send.
+    pub fn customer(&self) -> &Customer {
+        &self.customer
+    }
+
+    /// What to do.
+    pub fn errand(&self) -> Errand {
+        self.errand
+    }
+
+    /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
+    pub fn claimed_at(&self) -> i64 {
+        self.claimed_at
+    }
+
+    /// The row's story is complete; the settlement is still to be committed.
+    pub fn settle(self, ending: Ending, attempts: u32) -> Settlement {
+        Settlement {
+            claim: self,
+            ending,
+            attempts,
+        }
+    }
+
+    /// The claim is given back unsent.
+    pub fn release(self) -> Settlement {
+        let in_doubt = self.errand == Errand::Confirm;
+        self.settle(
+            Ending::Pending {
+                trouble: Trouble::default(),
+                in_doubt,
+            },
+            0,
+        )
+    }
+}
+
+/// How a claimed row ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Ours.
+    Created {
+        /// The `cst_` id.
+        customer_id: String,
+        /// Get found what an earlier run had sent; this run sent no fields.
+        found: bool,
+    },
+    /// The merchant had it already.
+    Existing {
+        /// The `cst_` id.
+        customer_id: String,
+    },
+    /// The API refused the row.
+    Rejected(Trouble),
+    /// Attempts used up, and it surely was not created.
+    Failed(Trouble),
+    /// Not settled: not begun, or its answer is not known.
+    Pending {
+        /// What is known of why.
+        trouble: Trouble,
+        /// A create of ours may have landed.
+        in_doubt: bool,
+    },
+}
+
+impl Ending {
+    /// Its outcome.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Ending::Created { .. } => Outcome::Created,
+            Ending::Existing { .. } => Outcome::Existing,
+            Ending::Rejected(_) => Outcome::Rejected,
+            Ending::Failed(_) => Outcome::Failed,
+            Ending::Pending { .. } => Outcome::Pending,
+        }
+    }
+}
+
+/// A claim with its ending, to be committed.
+#[derive(Debug)]
+pub struct Settlement {
+    claim: Claim,
+    ending: Ending,
+    attempts: u32,
+}
+
+impl Settlement {
+    /// The row's line.
+    pub fn line(&self) -> u64 {
+        self.claim.line
+    }
+
+    /// How it ended.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
+    }
+}
+
+/// What one commit carries.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Rows to claim or settle at once, in file order.
+    pub rows: Vec<Row>,
+    /// Claims that have ended.
+    pub settled: Vec<Settlement>,
+    /// What the run did on the wire so far.
+    pub figures: Figures,
+}
+
+/// What one commit has made true.
+#[derive(Debug)]
+pub struct Committed {
+    /// The rows of the batch that are to be sent.
+    pub claims: Vec<Claim>,
+    /// The run's counts after it.
+    pub tally: Tally,
+}
+
+/// Why the ledger cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be created, opened or locked.
+    #[error("cannot open the ledger {}: {error}", path.display())]
+    Open {
+        /// The ledger.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// There is no ledger to read.
+    #[error("there is no ledger {}", .0.display())]
+    Missing(PathBuf),
+    /// Another process holds the lock.
+    #[error("the ledger {} is in use by another run", .0.display())]
+    InUse(PathBuf),
+    /// Some other file.
+    #[error("{} is not a ledger", .0.display())]
+    NotALedger(PathBuf),
+    /// Made by a later version.
+    #[error("the ledger {} was written by a later version of this program", .0.display())]
+    Newer(PathBuf),
+    /// It records another API or merchant.
+    #[error(
+        "the ledger {} belongs to merchant {} at {}, not to merchant {} at {}",
+        path.display(), has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
+    )]
+    OtherTarget {
+        /// The ledger.
+        path: PathBuf,
+        /// What it records.
+        has: Target,
+        /// What was asked for.
+        asked: Target,
+    },
+    /// The SQLite library has a bug that could corrupt the file.
+    #[error("SQLite {0} is too old (3.51.3 or later is needed)")]
+    OldSqlite(String),
+    /// A claim of this run was not there when it was to be settled.
+    #[error("a claim of run {run} is gone from the ledger {}", path.display())]
+    TakenOver {
+        /// The ledger.
+        path: PathBuf,
+        /// The run.
+        run: i64,
+    },
+    /// SQLite's own trouble: disk full, I/O error, corruption.
+    #[error("the ledger {}: {error}", path.display())]
+    Sqlite {
+        /// The ledger.
+        path: PathBuf,
+        /// SQLite's reason.
+        error: sqlx::Error,
+    },
+}
+
+impl Error {
+    /// What the user can do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Error::Open { .. } => {
+                "name a file in a folder that exists and can be written, with --ledger FILE"
+            }
+            Error::Missing(_) => "name the ledger of an earlier import with --ledger FILE",
+            Error::InUse(_) => "wait for it to end, or use another ledger with --ledger FILE",
+            Error::NotALedger(_) => "the file was left as it is; name another with --ledger FILE",
+            Error::Newer(_) => "use that version, or another ledger with --ledger FILE",
+            Error::OtherTarget { .. } => "use one ledger for each target, with --ledger FILE",
+            Error::OldSqlite(_) => "rebuild the program with its bundled SQLite",
+            Error::TakenOver { .. } => {
+                "make sure that one run at a time uses it, then run the same command again"
+            }
+            Error::Sqlite { error, .. } => sqlite::hint(error),
+        }
+    }
+
+    /// Whether the command line is wrong rather than the machine, so that nothing was begun.
+    pub fn is_usage(&self) -> bool {
+        !matches!(
+            self,
+            Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_)
+        )
+    }
+}
+
+/// What a row of a batch turns out to be.
+enum Decision {
+    /// Settled at once, in a row of its own that does not own its reference.
+    Unowned(i64),
+    /// Known and left as it is; nothing is written.
+    Left(Outcome),
+    /// New to the ledger.
+    New(i64),
+    /// Known and not settled, or to be tried again.
+    Again(Found),
+}
+
+/// What a run says of itself when it begins.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRun<'a> {
+    /// `import` or `retry`.
+    pub command: &'a str,
+    /// The source as given.
+    pub source: &'a str,
+    /// Its header.
+    pub columns: &'a [String],
+}
+
+/// The ledger of one run, opened for writing.
+pub struct Ledger {
+    store: Store,
+    /// Held, not used: the lock goes when the process does.
+    _lock: File,
+    run: i64,
+    tally: Tally,
+    recent: Recent,
+    met: Met,
+    next_id: i64,
+    last_line: u64,
+    now: fn() -> i64,
+}
+
+impl Ledger {
+    /// Opens or creates the ledger, takes its lock, and begins a run. What dead runs had claimed
+    /// becomes `pending`, in doubt.
+    ///
+    /// # Errors
+    /// Where the file is not ours, in use, for another target, or cannot be written.
+    pub async fn begin_run(
+        path: &Path,
+        target: &Target,
+        run: &NewRun<'_>,
+        now: fn() -> i64,
+    ) -> Result<Ledger, Error> {
+        let lock = lock(path)?;
+        let mut store = Store::open(path, check_ours(path)?).await?;
+        store.keep_target(target, now()).await?;
+        store.bury_dead_runs(now()).await?;
+        let mut recent = Recent::default();
+        store.recent_keys(|key, id| recent.insert(key, id)).await?;
+        let next_id = store.last_row().await? + 1;
+        let run = store.insert_run(run, now()).await?;
+        Ok(Ledger {
+            store,
+            _lock: lock,
+            run,
+            tally: Tally::default(),
+            recent,
+            met: Met::default(),
+            next_id,
+            last_line: 0,
+            now,
+        })
+    }
+
+    /// This run's number.
+    pub fn run(&self) -> i64 {
+        self.run
+    }
+
+    /// The run's committed counts.
+    pub fn tally(&self) -> Tally {
+        self.tally
+    }
+
+    /// Makes the settlements durable, and claims the rows, in one transaction.
+    ///
+    /// # Errors
+    /// Then nothing of the batch is durable and no claim exists.
+    pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
+        let Batch {
+            rows,
+            settled,
+            figures,
+        } = batch;
+        let mut tally = self.tally;
+        let last_line = rows.last().map_or(self.last_line, |row| row.line);
+        let mut write = Write::new(self.run, (self.now)());
+        for settlement in &settled {
+            tally.settle(settlement.ending.outcome());
+            write.settle(settlement);
+        }
+        let decisions = self.decide(&rows).await?;
+        let mut claims = Vec::with_capacity(rows.len());
+        for (row, decision) in rows.into_iter().zip(decisions) {
+            claims.extend(apply(row, decision, &mut write, &mut tally));
+        }
+        self.store.write(&write, &tally, &figures, last_line).await?;
+        (self.tally, self.last_line) = (tally, last_line);
+        if self.recent.len() > RECENT_MAX {
+            self.store.merge_keys().await?;
+            self.recent = Recent::default();
+        }
+        Ok(Committed { claims, tally })
+    }
+
+    /// Ends the run: nothing may be claimed any more. Invalid and duplicate rows that earlier
+    /// runs found in the lines that this one has read again give way to its own.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn end_run(
+        mut self,
+        state: State,
+        exit_code: u8,
+        stop_reason: Option<&str>,
+        figures: &Figures,
+    ) -> Result<(), Error> {
+        self.store.merge_keys().await?;
+        self.store
+            .end_run(self.run, state, exit_code, stop_reason, figures, (self.now)())
+            .await?;
+        self.store.close().await
+    }
+
+    /// What each row of a chunk means, in file order.
+    async fn decide(&mut self, rows: &[Row]) -> Result<Vec<Decision>, Error> {
+        let valid = || rows.iter().filter_map(|row| row.reading.as_ref().ok());
+        let keys: Vec<u64> = valid().map(|customer| customer.reference.key()).collect();
+        let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
+        let known = self.store.find(&keys, &ids).await?;
+        // References new to the ledger in this very chunk: their claims are not committed yet.
+        let mut new_here: HashSet<&str> = HashSet::new();
+        let mut decisions = Vec::with_capacity(rows.len());
+        for row in rows {
+            let decision = match &row.reading {
+                Err(_) => Decision::Unowned(self.take_id()),
+                Ok(customer) => match known.get(customer.reference.as_str()) {
+                    Some(found) => self.meet(found, customer),
+                    None if new_here.insert(customer.reference.as_str()) => {
+                        let id = self.take_id();
+                        self.recent.insert(customer.reference.key(), id);
+                        self.met.mark(id);
+                        Decision::New(id)
+                    }
+                    None => Decision::Unowned(self.take_id()),
+                },
+            };
+            decisions.push(decision);
+        }
+        Ok(decisions)
+    }
+
+    /// A row whose reference the ledger knows.
+    fn meet(&mut self, found: &Found, customer: &Customer) -> Decision {
+        if self.met.mark(found.id) {
+            return Decision::Unowned(self.take_id());
+        }
+        let same = found.fingerprint == Some(customer.fingerprint);
+        match found.outcome {
+            Outcome::Created | Outcome::Existing | Outcome::Updated => Decision::Left(if same {
+                Outcome::Unchanged
+            } else {
+                Outcome::Changed
+            }),
+            Outcome::Rejected if same => Decision::Left(Outcome::Rejected),
+            _ => Decision::Again(found.clone()),
+        }
+    }
+
+    fn take_id(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
+
+/// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
+/// be sent.
+fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> Option<Claim> {
+    let Row {
+        line,
+        record,
+        reading,
+    } = row;
+    let (id, known) = match (&reading, decision) {
+        (_, Decision::Left(outcome)) => {
+            tally.add(outcome);
+            return None;
+        }
+        (reading, Decision::Unowned(id)) => {
+            let (outcome, reference, trouble) = describe_unowned(reading);
+            tally.add(outcome);
+            write.settle_unowned(id, line, outcome, reference, trouble, &record);
+            return None;
+        }
+        (_, Decision::New(id)) => (id, None),
+        (_, Decision::Again(found)) => (found.id, Some(found)),
+    };
+    let Ok(customer) = reading else { return None };
+    tally.add(Outcome::Pending);
+    let in_doubt = known.as_ref().filter(|found| found.in_doubt);
+    let claim = Claim {
+        id,
+        line,
+        errand: if in_doubt.is_some() {
+            Errand::Confirm
+        } else {
+            Errand::Create
+        },
+        claimed_at: in_doubt.and_then(|found| found.claimed_at).unwrap_or(write.now()),
+        prior: in_doubt.and_then(|found| found.fingerprint),
+        known: known.is_some(),
+        customer,
+        record,
+    };
+    write.claim(&claim);
+    Some(claim)
+}
+
+fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
+    match reading {
+        Ok(customer) => {
+            let trouble = Trouble {
+                field: Some(Field::Reference.name().into()),
+                code: Some("duplicate".into()),
+                message: Some("an earlier row of the same source has this object_reference_id".into()),
+                ..Trouble::default()
+            };
+            (
+                Outcome::Duplicate,
+                Some(customer.reference.as_str().to_owned()),
+                trouble,
+            )
+        }
+        Err(faults) => {
+            let join =
+                |part: fn(&Fault) -> String| faults.list.iter().map(part).collect::<Vec<_>>().join(";");
+            let trouble = Trouble {
+                field: Some(join(|fault| fault.field_name().into())),
+                code: Some(join(|fault| fault.rule.name().into())),
+                message: Some(join(|fault| {
+                    format!("{fault}; {}", fault.rule.remedy(fault.field))
+                })),
+                ..Trouble::default()
+            };
+            (Outcome::Invalid, faults.reference.clone(), trouble)
+        }
+    }
+}
+
+/// Hash → row of the rows that are not in the table yet.
+#[derive(Default)]
+struct Recent {
+    ids: HashMap<u64, i64>,
+    /// Further rows with a hash that `ids` has already; practically always empty.
+    twins: Vec<(u64, i64)>,
+}
+
+impl Recent {
+    fn insert(&mut self, key: u64, id: i64) {
+        if let Some(first) = self.ids.insert(key, id) {
+            self.twins.push((key, first));
+        }
+    }
+
+    fn get(&self, key: u64) -> impl Iterator<Item = i64> {
+        let twins = self
+            .twins
+            .iter()
+            .filter(move |(of, _)| *of == key)
+            .map(|(_, id)| *id);
+        self.ids.get(&key).copied().into_iter().chain(twins)
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+/// Which rows this run has met, by id: one bit each.
+#[derive(Default)]
+struct Met(Vec<u64>);
+
+impl Met {
+    /// Marks the row; true if it was marked before.
+    fn mark(&mut self, id: i64) -> bool {
+        let (word, bit) = (id as usize / 64, 1 << (id % 64));
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        let was = self.0[word] & bit != 0;
+        self.0[word] |= bit;
+        was
+    }
+}
+
+/// The first bytes of a SQLite file and the application id of ours, at their documented places.
+/// Read by hand: to open another program's database as SQLite would already change it.
+fn check_ours(path: &Path) -> Result<bool, Error> {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    const APPLICATION_ID: &[u8; 4] = b"csip";
+    let open_error = |error| Error::Open {
+        path: path.into(),
+        error,
+    };
+    let mut head = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut head).map_err(open_error)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(open_error(error)),
+    };
+    match (head.get(..16), head.get(68..72)) {
+        (None, _) if head.is_empty() => Ok(false),
+        (Some(magic), Some(id)) if magic == MAGIC && id == APPLICATION_ID => Ok(true),
+        _ => Err(Error::NotALedger(path.into())),
+    }
+}
+
+/// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
+/// SQLite's own.
+fn lock(path: &Path) -> Result<File, Error> {
+    let file = private_file(&lock_path(path)).map_err(|error| Error::Open {
+        path: path.into(),
+        error,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(path.into())),
+        Err(TryLockError::Error(error)) => Err(Error::Open {
+            path: path.into(),
+            error,
+        }),
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    name.into()
+}
+
+/// Whether a run holds the ledger's lock at this moment.
+pub fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(lock_path(path)).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Opens or creates a file that only its owner can read.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}

@@ -1,0 +1,7 @@
+//! The door: hand the command line over, end with its exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    customer_import::cli::main(std::env::args_os())
+}

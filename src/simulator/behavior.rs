@@ -1,0 +1,406 @@
+//! What the simulator can be told, and what it then does to one request.
+//!
+//! Faults and latency are a pure function of `(seed, reference, attempt, kind)`: no generator is
+//! shared between requests, so a failing seed replays however the requests interleave. Attempts
+//! are counted at the server, per reference, and only for requests that passed the rate limit and
+//! the key: a 429 depends on timing and must not shift the draws that follow it.
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Everything the simulator can be told; `Default` is a well-behaved API on a free loopback port.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Decides every id, token, fault and latency.
+    pub seed: u64,
+    /// Least and most time an answer takes; equal means constant.
+    pub latency: (Duration, Duration),
+    /// Requests let through in any window of one second; above it 429 with `Retry-After`.
+    pub rate_limit: Option<u32>,
+    /// Each fault with its probability; where several are drawn for a request, the first wins.
+    pub faults: Vec<(Fault, f64)>,
+    /// The only key that is accepted; `None` takes any non-empty key that does not begin with `wrong`.
+    pub api_key: Option<String>,
+    /// Whether the journal keeps an entry per request. Off, memory holds the customers only.
+    pub record: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            seed: 1,
+            latency: (Duration::ZERO, Duration::ZERO),
+            rate_limit: None,
+            faults: Vec::new(),
+            api_key: None,
+            record: true,
+        }
+    }
+}
+
+/// The part of the options that may change while the simulator serves, and what only tests ask for.
+#[derive(Clone, Debug)]
+pub struct Behavior {
+    /// As in [`Options`].
+    pub latency: (Duration, Duration),
+    /// As in [`Options`].
+    pub rate_limit: Option<u32>,
+    /// The `Retry-After` of a 429, word for word (seconds or a date); empty leaves the header out.
+    pub retry_after: String,
+    /// As in [`Options`].
+    pub faults: Vec<(Fault, f64)>,
+    /// As in [`Options`].
+    pub api_key: Option<String>,
+    /// Every key is refused with 401, as after a revocation.
+    pub key_revoked: bool,
+    /// Every request is refused with 403 `bad_origin`, as from an address off the allow-list.
+    pub forbidden: bool,
+    /// Nothing works at all.
+    pub outage: Option<Outage>,
+    /// Every request is redirected (302) to this address.
+    pub redirect_to: Option<String>,
+    /// As in [`Options`].
+    pub record: bool,
+}
+
+impl Behavior {
+    pub(super) fn new(options: &Options) -> Behavior {
+        Behavior {
+            latency: options.latency,
+            rate_limit: options.rate_limit,
+            retry_after: "1".to_owned(),
+            faults: options.faults.clone(),
+            api_key: options.api_key.clone(),
+            key_revoked: false,
+            forbidden: false,
+            outage: None,
+            redirect_to: None,
+            record: options.record,
+        }
+    }
+}
+
+/// A state in which no request succeeds, whatever it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// The process is gone: open connections are cut, new ones refused. The port stays ours.
+    Refuse,
+    /// Connections open, and are reset as soon as a request has arrived.
+    Reset,
+    /// Every request is answered with a JSON 500.
+    Http500,
+    /// Every request is answered with a proxy's HTML 503.
+    Http503,
+    /// Requests are read and never answered.
+    Hang,
+}
+
+/// One way in which a request goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// A JSON 500; half of the draws did the work, half did not.
+    Http500,
+    /// A proxy's HTML 503; not done.
+    Http503,
+    /// A 429 out of turn; not done.
+    Http429,
+    /// The connection is reset; not done.
+    ResetBefore,
+    /// The connection is reset; done, so only the answer is lost.
+    ResetAfter,
+    /// Never answered; half of the draws did the work, half did not.
+    Timeout,
+    /// Done, then a 200 whose body cannot be read.
+    Garbage,
+    /// Done, then a 200 whose body is far too large.
+    Flood,
+    /// An error under a 200; not done.
+    OkError,
+    /// Done, then an answer about another reference.
+    WrongReference,
+    /// 400 `DUPLICATE_REQUEST` although done. Create and Update only.
+    DuplicateRequest,
+    /// Refused with a 400. Drawn by reference alone, so such a row never succeeds. Create and Update only.
+    Reject,
+    /// A JSON 500; not done. Drawn by reference alone, so such a row never succeeds.
+    Always500,
+    /// A Get does not find a customer that exists: the API lags behind itself. Get only.
+    NotFound,
+}
+
+/// Every kind under the name it has on the command line.
+const KINDS: [(&str, Fault); 14] = [
+    ("http500", Fault::Http500),
+    ("http503", Fault::Http503),
+    ("http429", Fault::Http429),
+    ("reset-before", Fault::ResetBefore),
+    ("reset-after", Fault::ResetAfter),
+    ("timeout", Fault::Timeout),
+    ("garbage", Fault::Garbage),
+    ("flood", Fault::Flood),
+    ("ok-error", Fault::OkError),
+    ("wrong-reference", Fault::WrongReference),
+    ("duplicate-request", Fault::DuplicateRequest),
+    ("reject", Fault::Reject),
+    ("always500", Fault::Always500),
+    ("not-found", Fault::NotFound),
+];
+
+impl Fault {
+    /// Every kind there is.
+    pub fn all() -> impl Iterator<Item = Fault> {
+        KINDS.iter().map(|(_, fault)| *fault)
+    }
+
+    /// The kind's name on the command line.
+    pub fn name(self) -> &'static str {
+        KINDS
+            .iter()
+            .find(|(_, fault)| *fault == self)
+            .map_or("", |(name, _)| name)
+    }
+
+    /// Whether the same reference meets this fault at every attempt, or at none.
+    fn by_reference_alone(self) -> bool {
+        matches!(self, Fault::Reject | Fault::Always500)
+    }
+
+    /// Whether the API does what it was asked before it answers like this; `coin` decides where it may.
+    pub(super) fn does_the_work(self, coin: u64) -> bool {
+        use Fault::{DuplicateRequest, Flood, Garbage, Http500, ResetAfter, Timeout, WrongReference};
+        match self {
+            ResetAfter | Garbage | Flood | WrongReference | DuplicateRequest => true,
+            Http500 | Timeout => coin & 1 == 1,
+            _ => false,
+        }
+    }
+
+    fn applies_to(self, step: Step) -> bool {
+        match self {
+            Fault::Reject | Fault::DuplicateRequest => matches!(step, Step::Create | Step::Update),
+            Fault::NotFound => step == Step::Get,
+            _ => step != Step::Other,
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Fault, String> {
+        KINDS
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, fault)| *fault)
+            .ok_or_else(|| {
+                let known = KINDS.map(|(name, _)| name).join(", ");
+                format!("unknown fault {name:?}, known are {known}")
+            })
+    }
+}
+
+/// Reads `KIND=P`, as in `http500=0.1`.
+///
+/// # Errors
+///
+/// A one-line text for the user where the kind is unknown or P is no probability.
+pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
+    let Some((kind, probability)) = text.split_once('=') else {
+        let known = KINDS.map(|(name, _)| name).join(", ");
+        return Err(format!("{text:?} is not of the form KIND=P; kinds are {known}"));
+    };
+    let fault = kind.trim().parse::<Fault>()?;
+    match probability.trim().parse::<f64>() {
+        Ok(probability) if (0.0..=1.0).contains(&probability) => Ok((fault, probability)),
+        _ => Err(format!(
+            "{probability:?} is not a probability from 0 to 1 (fault {kind})"
+        )),
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// `POST …/customers`.
+    Create,
+    /// `GET …/customers/{id}`.
+    Get,
+    /// `POST …/customers/{id}`.
+    Update,
+    /// Anything else: an unknown path, a wrong method.
+    Other,
+}
+
+/// The fate of one request: the pure function of seed, reference and attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Fate {
+    pub(super) latency: Duration,
+    /// Whether the latency passes before the work or after it: a client that gives up meanwhile
+    /// may or may not have created its customer.
+    pub(super) works_first: bool,
+    pub(super) fault: Option<Fault>,
+    /// One more bit, for faults that leave the outcome open, and for the choice among texts.
+    pub(super) coin: u64,
+}
+
+/// The draw numbers that are not a fault's own (those are below 256).
+const LATENCY: u64 = 256;
+const WORKS_FIRST: u64 = 257;
+const COIN: u64 = 258;
+
+impl Fate {
+    pub(super) fn of(behavior: &Behavior, seed: u64, step: Step, reference: &str, attempt: u32) -> Fate {
+        let base = xxh3_64_with_seed(reference.as_bytes(), seed);
+        let draw = |attempt: u32, number: u64| mix(base ^ mix(u64::from(attempt) << 16 | number));
+        let hits = |fault: Fault, probability: f64| {
+            let attempt = if fault.by_reference_alone() { 0 } else { attempt };
+            fault.applies_to(step) && fraction(draw(attempt, fault as u64)) < probability
+        };
+        // A request without a reference has no attempts of its own to draw from.
+        let faults = if reference.is_empty() {
+            &[][..]
+        } else {
+            &behavior.faults
+        };
+        let fault = faults
+            .iter()
+            .find(|(fault, p)| hits(*fault, *p))
+            .map(|(fault, _)| *fault);
+        let coin_attempt = if fault.is_some_and(Fault::by_reference_alone) {
+            0
+        } else {
+            attempt
+        };
+        let (least, most) = behavior.latency;
+        let spread = most.saturating_sub(least);
+        Fate {
+            latency: least + spread.mul_f64(fraction(draw(attempt, LATENCY))),
+            works_first: draw(attempt, WORKS_FIRST) & 1 == 1,
+            fault,
+            coin: draw(coin_attempt, COIN),
+        }
+    }
+}
+
+/// The finalizer of `SplitMix64`: neighboring numbers give unrelated ones.
+fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// A draw as a number in 0..1; 53 bits are what an `f64` can hold.
+fn fraction(draw: u64) -> f64 {
+    (draw >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_back_by_its_name() {
+        for fault in Fault::all() {
+            assert_eq!(parse_fault(&format!("{}=0.25", fault.name())), Ok((fault, 0.25)));
+        }
+    }
+
+    #[test]
+    fn a_bad_fault_is_named_on_one_line() {
+        for text in [
+            "http500",
+            "http501=0.1",
+            "garbage=2",
+            "garbage=-1",
+            "garbage=x",
+            "garbage=NaN",
+            "=",
+            "",
+        ] {
+            let message = parse_fault(text).unwrap_err();
+            assert!(!message.contains('\n'), "{message}");
+        }
+        assert!(parse_fault("http501=0.1").unwrap_err().contains("reset-before"));
+        assert!(parse_fault("http501").unwrap_err().contains("reset-before"));
+    }
+
+    #[test]
+    fn faults_come_as_often_as_asked_and_differ_between_seeds() {
+        let behavior = Behavior::new(&Options {
+            faults: vec![(Fault::Garbage, 0.25)],
+            ..Options::default()
+        });
+        let hits = |seed: u64| -> Vec<bool> {
+            (0..10_000)
+                .map(|n| {
+                    Fate::of(
+                        &behavior,
+                        seed,
+                        Step::Create,
+                        &format!("row-{}", n / 4),
+                        n % 4 + 1,
+                    )
+                    .fault
+                    .is_some()
+                })
+                .collect()
+        };
+        let one = hits(1);
+        // Five standard deviations: 5 * sqrt(10000 * 0.25 * 0.75) = 217.
+        assert!(one.iter().filter(|hit| **hit).count().abs_diff(2500) < 217);
+        assert_eq!(one, hits(1));
+        assert_ne!(one, hits(2));
+    }
+
+    #[test]
+    fn probabilities_zero_and_one_are_exact() {
+        let fate = |p: f64, n: u32| {
+            let behavior = Behavior::new(&Options {
+                faults: vec![(Fault::Http500, p)],
+                ..Options::default()
+            });
+            Fate::of(&behavior, 7, Step::Get, "reference", n).fault
+        };
+        for n in 0..1000 {
+            assert_eq!(fate(0.0, n), None);
+            assert_eq!(fate(1.0, n), Some(Fault::Http500));
+        }
+    }
+
+    #[test]
+    fn latency_stays_in_its_range_even_when_the_range_is_reversed() {
+        let ms = Duration::from_millis;
+        for (latency, bounds) in [((ms(5), ms(9)), ms(5)..=ms(9)), ((ms(9), ms(5)), ms(9)..=ms(9))] {
+            let behavior = Behavior::new(&Options {
+                latency,
+                ..Options::default()
+            });
+            for attempt in 1..100 {
+                let fate = Fate::of(&behavior, 1, Step::Get, "reference", attempt);
+                assert!(bounds.contains(&fate.latency));
+            }
+        }
+    }
+
+    #[test]
+    fn a_rejected_reference_is_rejected_at_every_attempt() {
+        let behavior = Behavior::new(&Options {
+            faults: vec![(Fault::Reject, 0.5)],
+            ..Options::default()
+        });
+        let of = |reference: &str, attempt| Fate::of(&behavior, 1, Step::Create, reference, attempt);
+        for n in 0..50 {
+            let reference = format!("reference-{n}");
+            let first = of(&reference, 1);
+            for attempt in 2..20 {
+                assert_eq!(of(&reference, attempt).fault, first.fault);
+                assert!(first.fault.is_none() || of(&reference, attempt).coin == first.coin);
+            }
+        }
+    }
+}

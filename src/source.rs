@@ -1,0 +1,657 @@
+//! Where rows come from: a CSV file or standard input.
+//!
+//! Owns the file: its delimiter, its header, which column is which field. Gives `Row`s in
+//! file order, each read by the rules, on a thread of its own and through a bounded channel,
+//! so that memory does not grow with the file and a slow target slows the reading down.
+//!
+//! A record that cannot be read (too few fields, bytes that are not text, an open quote) is
+//! *that row's* fault and goes on as an invalid row. Only trouble with the file as a whole is
+//! an error. Never touches the network or the ledger.
+
+mod records;
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use tokio::sync::mpsc;
+
+use crate::customer::{Cells, Fault, Faults, Field, Record, Row, Rule, Rules};
+use records::{RECORD_MAX_BYTES, RawRecord, Records};
+
+/// How many rows travel together from the reader to the loop: enough to make one commit worth
+/// its fsync, few enough that a crash leaves little in doubt.
+pub const CHUNK_ROWS: usize = 256;
+
+/// How many chunks may wait between the reader and the loop.
+const CHUNKS_AHEAD: usize = 4;
+
+/// The columns that `export failed` adds; they describe an earlier run, not the customer.
+pub const EXPORT_COLUMNS: [&str; 7] = [
+    "_line",
+    "_outcome",
+    "_field",
+    "_error_code",
+    "_error_message",
+    "_http_status",
+    "_attempts",
+];
+
+/// What a source can be told.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The file, or `-` for standard input.
+    pub path: PathBuf,
+    /// Field by column name, where the names differ.
+    pub map: Vec<(Field, String)>,
+    /// The delimiter; found in the header line if not given.
+    pub delimiter: Option<u8>,
+    /// Only the first so many data rows.
+    pub limit: Option<u64>,
+    /// How rows are judged, with the constants of `--set`.
+    pub rules: Rules,
+}
+
+/// Why a source cannot be read (any further).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file could not be opened.
+    #[error("cannot open {}: {error}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// It is not a file.
+    #[error("{} is a directory", .0.display())]
+    Directory(PathBuf),
+    /// There is not even a header line.
+    #[error("{0} is empty: it has no header line")]
+    Empty(String),
+    /// Reading failed in the middle.
+    #[error("cannot read {name} at line {line}: {error}")]
+    Read {
+        /// The source.
+        name: String,
+        /// How far reading had come.
+        line: u64,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// The header is not text.
+    #[error("the header line of {0} is not valid UTF-8")]
+    HeaderEncoding(String),
+    /// A field that must be there has no column.
+    #[error("no column {field} in {name} (columns found: {})", list(.found))]
+    MissingColumn {
+        /// The source.
+        name: String,
+        /// The field.
+        field: Field,
+        /// The header.
+        found: Vec<String>,
+        /// The column that is probably meant.
+        likely: Option<String>,
+    },
+    /// `--map` names a column that is not there.
+    #[error("--map {field}={column}: no such column (columns found: {})", list(.found))]
+    UnknownColumn {
+        /// The field.
+        field: Field,
+        /// The name given.
+        column: String,
+        /// The header.
+        found: Vec<String>,
+        /// The column that is probably meant.
+        likely: Option<String>,
+    },
+    /// Two columns have the name that a field needs.
+    #[error("two columns are named {column}, so {field} is ambiguous")]
+    AmbiguousColumn {
+        /// The field.
+        field: Field,
+        /// The name.
+        column: String,
+    },
+    /// The reader's thread is gone without a word; a bug.
+    #[error("the reader of {0} ended without saying why")]
+    ReaderGone(String),
+}
+
+impl Error {
+    /// What the user can do.
+    pub fn hint(&self) -> String {
+        match self {
+            Error::Open { .. } => "check the path and its permissions".into(),
+            Error::Directory(_) => "name a CSV file, or - for standard input".into(),
+            Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
+            Error::Read { .. } => "what was recorded stands; run the same command again".into(),
+            Error::HeaderEncoding(_) => "save the file as UTF-8".into(),
+            Error::MissingColumn {
+                field,
+                likely: Some(column),
+                ..
+            } => {
+                format!("did you mean --map '{field}={column}'?")
+            }
+            Error::MissingColumn {
+                field, likely: None, ..
+            } => {
+                format!(
+                    "name the column with --map {field}=COLUMN, or give a constant with --set {field}=VALUE"
+                )
+            }
+            Error::UnknownColumn {
+                field,
+                likely: Some(column),
+                ..
+            } => {
+                format!("did you mean --map '{field}={column}'?")
+            }
+            Error::UnknownColumn { .. } => "name one of the columns found".into(),
+            Error::AmbiguousColumn { .. } => "rename one of the two columns".into(),
+            Error::ReaderGone(_) => "run the same command again, and report this as a bug".into(),
+        }
+    }
+
+    /// Whether the command line or the file's header is wrong, so that nothing was begun.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Error::Read { .. } | Error::ReaderGone(_))
+    }
+}
+
+/// Rows that travel together, and how many bytes of the source are used up after them.
+#[derive(Debug)]
+pub struct Chunk {
+    /// In file order, at most [`CHUNK_ROWS`].
+    pub rows: Vec<Row>,
+    /// Bytes read so far.
+    pub bytes: u64,
+}
+
+/// An opened source whose header has been read and understood.
+pub struct Source {
+    name: String,
+    columns: Vec<String>,
+    kept: Vec<usize>,
+    width: usize,
+    size: Option<u64>,
+    delimiter: u8,
+    places: [Option<usize>; Field::COUNT],
+    rules: Rules,
+    left: u64,
+    records: Records<Input>,
+    trouble: Option<Error>,
+}
+
+impl Source {
+    /// Opens the file and reads its header.
+    ///
+    /// # Errors
+    /// Where the file cannot be read or a column that is needed is not there.
+    pub fn open(options: &Options) -> Result<Source, Error> {
+        let path = &options.path;
+        let (name, input, size) = open_input(path)?;
+        let read_error = |line, error| Error::Read {
+            name: name.clone(),
+            line,
+            error,
+        };
+        let (mut records, delimiter) =
+            Records::new(input, options.delimiter).map_err(|error| read_error(1, error))?;
+        let header = match records.next().map_err(|error| read_error(1, error))? {
+            None => return Err(Error::Empty(name)),
+            Some(record) => read_header(&record).ok_or_else(|| Error::HeaderEncoding(name.clone()))?,
+        };
+        let places = find_columns(&name, &header, options)?;
+        let kept: Vec<usize> = (0..header.len())
+            .filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str()))
+            .collect();
+        Ok(Source {
+            columns: kept.iter().map(|at| header[*at].clone()).collect(),
+            width: header.len(),
+            rules: options.rules.clone(),
+            left: options.limit.unwrap_or(u64::MAX),
+            name,
+            kept,
+            size,
+            delimiter,
+            places,
+            records,
+            trouble: None,
+        })
+    }
+
+    /// The path as given, or `-`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The header, without the columns that an earlier failed export added.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// Bytes of the whole source, where that is known.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// The delimiter in use.
+    pub fn delimiter(&self) -> char {
+        self.delimiter.into()
+    }
+
+    /// The next data row.
+    ///
+    /// # Errors
+    /// Only where the file cannot be read any further.
+    pub fn next_row(&mut self) -> Result<Option<Row>, Error> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let line = self.records.line();
+        let record = match self.records.next() {
+            Ok(None) => return Ok(None),
+            Ok(Some(record)) => record,
+            Err(error) => {
+                return Err(Error::Read {
+                    name: self.name.clone(),
+                    line,
+                    error,
+                });
+            }
+        };
+        self.left -= 1;
+        Ok(Some(read_row(
+            &record,
+            &self.kept,
+            self.width,
+            &self.places,
+            &self.rules,
+        )))
+    }
+
+    /// Reads everything on a thread of its own; the receiver gets an error at most once, last.
+    /// Dropping the receiver ends the reading.
+    ///
+    /// # Errors
+    /// Where no thread can be had.
+    pub fn stream(mut self) -> Result<mpsc::Receiver<Result<Chunk, Error>>, Error> {
+        let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
+        let name = self.name.clone();
+        std::thread::Builder::new()
+            .name("reader".into())
+            .spawn(move || {
+                while let Some(chunk) = self.next_chunk().transpose() {
+                    let last = chunk.is_err();
+                    if sender.blocking_send(chunk).is_err() || last {
+                        return;
+                    }
+                }
+            })
+            .map_err(|error| Error::Read { name, line: 1, error })?;
+        Ok(receiver)
+    }
+
+    fn next_chunk(&mut self) -> Result<Option<Chunk>, Error> {
+        if let Some(error) = self.trouble.take() {
+            return Err(error);
+        }
+        let mut rows = Vec::with_capacity(CHUNK_ROWS);
+        while rows.len() < CHUNK_ROWS {
+            match self.next_row() {
+                Ok(Some(row)) => rows.push(row),
+                Ok(None) => break,
+                // The rows before the trouble still go on; it is told with the next chunk.
+                Err(error) => {
+                    self.trouble = Some(error);
+                    break;
+                }
+            }
+        }
+        if rows.is_empty() {
+            return self.trouble.take().map_or(Ok(None), Err);
+        }
+        Ok(Some(Chunk {
+            rows,
+            bytes: self.records.bytes(),
+        }))
+    }
+}
+
+/// Bytes, wherever they come from.
+type Input = Box<dyn Read + Send>;
+
+/// Its name, its bytes, and how many there are where that is known.
+fn open_input(path: &Path) -> Result<(String, Input, Option<u64>), Error> {
+    let name = path.display().to_string();
+    if name == "-" {
+        return Ok((name, Box::new(io::stdin()), None));
+    }
+    let open_error = |error| Error::Open {
+        path: path.into(),
+        error,
+    };
+    let file = File::open(path).map_err(open_error)?;
+    let metadata = file.metadata().map_err(open_error)?;
+    if metadata.is_dir() {
+        return Err(Error::Directory(path.into()));
+    }
+    let size = metadata.is_file().then_some(metadata.len());
+    Ok((name, Box::new(file), size))
+}
+
+fn read_header(record: &RawRecord<'_>) -> Option<Vec<String>> {
+    let fields = record.fields;
+    (0..fields.len())
+        .map(|at| {
+            Some(
+                std::str::from_utf8(&fields.bytes[fields.range(at)?])
+                    .ok()?
+                    .trim()
+                    .to_owned(),
+            )
+        })
+        .collect()
+}
+
+fn find_columns(
+    name: &str,
+    header: &[String],
+    options: &Options,
+) -> Result<[Option<usize>; Field::COUNT], Error> {
+    let mut places = [None; Field::COUNT];
+    for field in Field::ALL {
+        let mapped = options
+            .map
+            .iter()
+            .find(|(of, _)| *of == field)
+            .map(|(_, column)| column.as_str());
+        let wanted = mapped.unwrap_or(field.name());
+        let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == wanted).collect();
+        let found = if exact.is_empty() {
+            (0..header.len())
+                .filter(|at| plain(&header[*at]) == plain(wanted))
+                .collect()
+        } else {
+            exact
+        };
+        let constant = options.rules.constants.iter().any(|(of, _)| *of == field);
+        let required = field.is_mandatory() || options.rules.require.contains(&field);
+        places[field as usize] = match found.as_slice() {
+            [one] => Some(*one),
+            [_, _, ..] => {
+                return Err(Error::AmbiguousColumn {
+                    field,
+                    column: wanted.into(),
+                });
+            }
+            [] if mapped.is_some() => {
+                return Err(Error::UnknownColumn {
+                    field,
+                    column: wanted.into(),
+                    found: header.to_vec(),
+                    likely: closest(wanted, header),
+                });
+            }
+            [] if required && !constant => {
+                return Err(Error::MissingColumn {
+                    name: name.into(),
+                    field,
+                    found: header.to_vec(),
+                    likely: likely_column(field, header),
+                });
+            }
+            [] => None,
+        };
+    }
+    Ok(places)
+}
+
+/// Names are compared exactly first, then without regard to case and blanks.
+fn plain(name: &str) -> String {
+    name.chars()
+        .filter(|c| !c.is_whitespace())
+        .flat_map(char::to_lowercase)
+        .collect()
+}
+
+/// What other systems call the fields; compared without case, blanks, `_` and `-`.
+fn aliases(field: Field) -> &'static [&'static str] {
+    match field {
+        Field::Reference => &[
+            "customerid",
+            "id",
+            "userid",
+            "custid",
+            "reference",
+            "referenceid",
+            "externalid",
+            "uid",
+            "uuid",
+        ],
+        Field::MobileNumber => &[
+            "mobile",
+            "phone",
+            "phonenumber",
+            "mobileno",
+            "phoneno",
+            "msisdn",
+            "cell",
+            "contact",
+            "telefon",
+        ],
+        Field::EmailAddress => &["email", "mail", "emailid", "useremail"],
+        Field::FirstName => &["firstname", "givenname", "name", "fname", "vorname"],
+        Field::LastName => &["lastname", "surname", "familyname", "lname", "nachname"],
+        Field::MobileCountryCode => &[
+            "countrycode",
+            "phonecountrycode",
+            "dialcode",
+            "isdcode",
+            "callingcode",
+        ],
+        Field::GetClientAuthToken => &["getclientauthtoken"],
+    }
+}
+
+fn likely_column(field: Field, header: &[String]) -> Option<String> {
+    let bare = |name: &str| name.to_lowercase().replace([' ', '_', '-'], "");
+    let alias = |column: &&String| aliases(field).contains(&bare(column).as_str());
+    header
+        .iter()
+        .find(alias)
+        .cloned()
+        .or_else(|| closest(field.name(), header))
+}
+
+/// The closest spelling, if it is close enough to be meant (Jaro-Winkler above 0.8).
+fn closest(wanted: &str, header: &[String]) -> Option<String> {
+    let score = |column: &String| strsim::jaro_winkler(&plain(wanted), &plain(column));
+    let best = header.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(best) > 0.8).then(|| best.clone())
+}
+
+fn list(columns: &[String]) -> String {
+    // A header of hundreds of columns would bury the message.
+    const SHOWN: usize = 20;
+    let mut seen = HashSet::new();
+    let names: Vec<String> = columns
+        .iter()
+        .filter(|column| seen.insert(column.as_str()))
+        .map(|column| column.escape_debug().to_string())
+        .collect();
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),
+    }
+}
+
+fn read_row(
+    record: &RawRecord<'_>,
+    kept: &[usize],
+    width: usize,
+    places: &[Option<usize>; Field::COUNT],
+    rules: &Rules,
+) -> Row {
+    let fields = record.fields;
+    let line = record.line;
+    let whole = |rule, seen: String| {
+        Err(Faults {
+            list: vec![Fault {
+                field: None,
+                rule,
+                seen,
+            }],
+            reference: None,
+        })
+    };
+    let Ok(text) = std::str::from_utf8(fields.bytes) else {
+        let (lossy, seen) = not_text(record, kept);
+        return Row {
+            line,
+            record: lossy,
+            reading: whole(Rule::Encoding, seen),
+        };
+    };
+    // Every field ends where a delimiter stood, but only whole characters may be cut out:
+    // two halves of a character in neighboring fields are text together and not apart.
+    let Some(cells) = (0..fields.len())
+        .map(|at| fields.range(at).and_then(|range| text.get(range)))
+        .collect::<Option<Vec<&str>>>()
+    else {
+        let (lossy, seen) = not_text(record, kept);
+        return Row {
+            line,
+            record: lossy,
+            reading: whole(Rule::Encoding, seen),
+        };
+    };
+    let keep = || kept.iter().map(|at| cells.get(*at).copied().unwrap_or_default());
+    if record.cut {
+        // What a cut record swallowed is no record; its beginning is enough to find it.
+        let head = Record::new(keep().map(|cell| &cell[..cell.floor_char_boundary(64)]));
+        let seen = format!(
+            "more than {} KiB: a quote that is not closed?",
+            RECORD_MAX_BYTES / 1024
+        );
+        return Row {
+            line,
+            record: head,
+            reading: whole(Rule::Fields, seen),
+        };
+    }
+    if cells.len() != width {
+        let seen = format!("{} fields where the header has {width}", cells.len());
+        // Nothing is lost where there are too many: the rest stays with the last cell's record.
+        let extra = cells.iter().copied().skip(width);
+        return Row {
+            line,
+            record: Record::new(keep().chain(extra)),
+            reading: whole(Rule::Fields, seen),
+        };
+    }
+    let mut by_field: Cells<'_> = [None; Field::COUNT];
+    for (cell, place) in by_field.iter_mut().zip(places) {
+        *cell = place.map(|at| cells[at]);
+    }
+    Row {
+        line,
+        record: Record::new(keep()),
+        reading: rules.read(&by_field),
+    }
+}
+
+/// The record with replacement characters, and where the first byte stands that is not text.
+fn not_text(record: &RawRecord<'_>, kept: &[usize]) -> (Record, String) {
+    let fields = record.fields;
+    let bytes = |at: usize| fields.range(at).map_or(&[][..], |range| &fields.bytes[range]);
+    let seen = (0..fields.len())
+        .find_map(|at| {
+            let error = std::str::from_utf8(bytes(at)).err()?;
+            let byte = bytes(at)[error.valid_up_to()];
+            Some(format!(
+                "byte 0x{byte:02X} at position {} of column {}",
+                error.valid_up_to() + 1,
+                at + 1
+            ))
+        })
+        .unwrap_or_default();
+    let cells: Vec<_> = kept
+        .iter()
+        .map(|at| String::from_utf8_lossy(bytes(*at)))
+        .collect();
+    (Record::new(cells.iter().map(AsRef::as_ref)), seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(text: &str) -> Vec<String> {
+        text.split(',').map(str::to_owned).collect()
+    }
+
+    fn places(columns: &str, options: &Options) -> Result<[Option<usize>; Field::COUNT], String> {
+        find_columns("f.csv", &header(columns), options).map_err(|error| format!("{error}; {}", error.hint()))
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_by_map() {
+        let plain = places("x,mobile_number,Object_Reference_ID,_line", &Options::default()).unwrap();
+        assert_eq!(plain[..3], [Some(2), Some(1), None]);
+        let map = vec![
+            (Field::Reference, "Id".into()),
+            (Field::MobileNumber, "phone".into()),
+        ];
+        let mapped = places(
+            "Id,PHONE",
+            &Options {
+                map,
+                ..Options::default()
+            },
+        )
+        .unwrap();
+        assert_eq!(mapped[..2], [Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn a_missing_column_names_what_was_found_and_what_is_likely() {
+        let missing = |columns: &str| places(columns, &Options::default()).unwrap_err();
+        assert_eq!(
+            missing("object_reference_id,Phone"),
+            "no column mobile_number in f.csv (columns found: object_reference_id, Phone); \
+             did you mean --map 'mobile_number=Phone'?"
+        );
+        assert!(missing("object_referense_id,mobile_number").contains("=object_referense_id'"));
+        assert!(missing("a,b").contains("--set object_reference_id=VALUE"));
+        let options = Options {
+            map: vec![(Field::LastName, "sirname".into())],
+            ..Options::default()
+        };
+        let unknown = places("object_reference_id,mobile_number,surname", &options).unwrap_err();
+        assert!(
+            unknown.contains("did you mean --map 'last_name=surname'?"),
+            "{unknown}"
+        );
+        assert!(missing("mobile_number,mobile_number,object_reference_id").contains("ambiguous"));
+    }
+
+    #[test]
+    fn halves_of_a_character_are_not_text() {
+        let (mut records, _) = Records::new(&b"a,b\n\xc3,\xa9\n"[..], None).unwrap();
+        records.next().unwrap();
+        let record = records.next().unwrap().unwrap();
+        let row = read_row(&record, &[0, 1], 2, &[Some(0); Field::COUNT], &Rules::default());
+        let fault = &row.reading.unwrap_err().list[0];
+        assert_eq!(
+            (fault.rule, fault.seen.as_str()),
+            (Rule::Encoding, "byte 0xC3 at position 1 of column 1")
+        );
+    }
+}
