@@ -1,0 +1,244 @@
+//! A world for one test: a folder, a simulator with its journal, and the binary.
+//!
+//! Each test has its own, and it goes when the test ends.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use customer_import::simulator::{Behavior, Journal, Options, Simulator};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// The key and merchant that [`World::run`] gives the binary.
+pub(crate) const KEY: &str = "test_key_8d1f";
+pub(crate) const MERCHANT: &str = "test_merchant";
+
+pub(crate) struct World {
+    pub(crate) folder: TempDir,
+    pub(crate) simulator: Simulator,
+    runtime: Runtime,
+}
+
+/// What a finished command left behind.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl World {
+    /// A well-behaved API.
+    pub(crate) fn new() -> World {
+        World::with(Options::default())
+    }
+
+    /// An API that behaves as told.
+    pub(crate) fn with(options: Options) -> World {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let simulator = runtime.block_on(Simulator::start(options)).unwrap();
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            simulator,
+            runtime,
+        }
+    }
+
+    /// What the API really did.
+    pub(crate) fn journal(&self) -> Journal {
+        self.simulator.journal()
+    }
+
+    /// Changes the API in mid-run.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Behavior)) {
+        // Inside the runtime: the simulator may start tasks of its own.
+        let _inside = self.runtime.enter();
+        self.simulator.reconfigure(change);
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn ledger(&self) -> PathBuf {
+        self.path("ledger.db")
+    }
+
+    /// Writes a file into the world's folder.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A file of `count` valid rows: `cust-000000`, …
+    pub(crate) fn rows(&self, name: &str, count: usize) -> PathBuf {
+        self.file(name, rows(0..count))
+    }
+
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}", self.simulator.address())
+    }
+
+    /// The binary with these arguments, in the world's folder, with the test's key and ledger.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_customer-import"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JUSPAY_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG")
+            .env("JUSPAY_API_KEY", KEY)
+            .env("CUSTOMER_IMPORT_LEDGER", self.ledger())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the binary to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        done(self.command(args).output().unwrap())
+    }
+
+    /// Runs it with this on standard input.
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
+        let mut command = self.command(args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // A program that does not want its input may close it.
+        drop(child.stdin.take().unwrap().write_all(input));
+        done(child.wait_with_output().unwrap())
+    }
+
+    /// The arguments of an import into this world's API, as fast as it goes and quick to retry.
+    pub(crate) fn import_args(&self, file: &Path, more: &[&str]) -> Vec<String> {
+        let base_url = self.base_url();
+        let file = file.display().to_string();
+        let mut args: Vec<String> = [
+            "import",
+            &file,
+            "--base-url",
+            &base_url,
+            "--merchant-id",
+            MERCHANT,
+            "--rate",
+            "unlimited",
+            "--retry-initial",
+            "2ms",
+            "--retry-max",
+            "20ms",
+            "--summary-json",
+            "summary.json",
+        ]
+        .map(str::to_owned)
+        .into();
+        // What the test says comes later and wins.
+        for more in more {
+            if more.starts_with("--") {
+                if let Some(at) = args.iter().position(|arg| arg == more) {
+                    args.drain(at..at + 2);
+                }
+            }
+            args.push((*more).to_owned());
+        }
+        args
+    }
+
+    /// An import into this world's API, run to its end.
+    pub(crate) fn import(&self, file: &Path, more: &[&str]) -> Done {
+        let args = self.import_args(file, more);
+        self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    /// An import that goes on in the background.
+    pub(crate) fn start_import(&self, file: &Path, more: &[&str]) -> Child {
+        let args = self.import_args(file, more);
+        let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// The summary that the last import wrote.
+    pub(crate) fn summary(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path("summary.json")).unwrap()).unwrap()
+    }
+
+    /// The outcomes of the last import that are not zero, as `created=3 failed=1`; checks that all
+    /// ten are there and add up to the rows.
+    pub(crate) fn outcomes(&self) -> String {
+        const OUTCOMES: [&str; 10] = [
+            "created",
+            "existing",
+            "unchanged",
+            "changed",
+            "updated",
+            "duplicate",
+            "invalid",
+            "rejected",
+            "failed",
+            "pending",
+        ];
+        let summary = self.summary();
+        let counts = OUTCOMES.map(|outcome| (outcome, summary[outcome].as_u64().unwrap()));
+        assert_eq!(
+            counts.iter().map(|(_, count)| count).sum::<u64>(),
+            summary["rows"].as_u64().unwrap()
+        );
+        let shown = counts
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name}={count}"));
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
+    /// What `export <what>` says, as rows of cells without the header.
+    pub(crate) fn export(&self, what: &str) -> Vec<Vec<String>> {
+        let done = self.run(&["export", what]);
+        assert_eq!(done.code, 0, "{done:?}");
+        cells(&done.stdout)
+    }
+}
+
+/// Cells of a CSV text, without its header.
+pub(crate) fn cells(text: &str) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(text.as_bytes());
+    reader
+        .records()
+        .map(|record| record.unwrap().iter().map(str::to_owned).collect())
+        .collect()
+}
+
+/// Valid rows with a header.
+pub(crate) fn rows(numbers: std::ops::Range<usize>) -> String {
+    let mut text = String::from("object_reference_id,mobile_number,email_address\n");
+    for number in numbers {
+        text.push_str(&format!("cust-{number:06},98{number:08},c{number}@example.com\n"));
+    }
+    text
+}
+
+pub(crate) fn done(output: std::process::Output) -> Done {
+    Done {
+        // A process that a signal ended has no code.
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
