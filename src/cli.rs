@@ -5,7 +5,12 @@
 //! `error:` and says what to do. A reader that has had enough (`| head`) is no error.
 
 mod args;
+
+mod target;
+
 mod progress;
+
+mod end;
 
 use std::{
     ffi::OsString,
@@ -31,8 +36,10 @@ use tracing_subscriber::{
 };
 
 use self::{
-    args::{Cli, Command, Environment, ExportFormat, ExportWhat, LogFormat},
+    args::{Cli, Command, ExportFormat, ExportWhat, LogFormat},
+    end::{code, code_of_end, code_of_error, describe_stop},
     progress::{Display, LogWriter},
+    target::{Target, confirm_production, find_target, url_of},
 };
 use crate::{
     api::{self, Api},
@@ -46,29 +53,6 @@ use crate::{
     simulator::{self, Simulator},
     source::{self, Source},
 };
-
-/// The exit codes. They are a contract with users' scripts.
-///
-/// | code | means |
-/// |---|---|
-/// | 0 | every row is created, existing, unchanged, changed or updated |
-/// | 1 | an unexpected error; what was recorded stands |
-/// | 2 | wrong usage or configuration; nothing was sent |
-/// | 3 | finished, and at least one row is duplicate, invalid, rejected or failed |
-/// | 4 | stopped before the end by the program itself |
-/// | 130, 143 | ended by SIGINT, SIGTERM |
-mod code {
-    pub(super) const OK: u8 = 0;
-    pub(super) const UNEXPECTED: u8 = 1;
-    pub(super) const USAGE: u8 = 2;
-    pub(super) const ROWS_LEFT: u8 = 3;
-    pub(super) const STOPPED: u8 = 4;
-    /// Added to a signal's number, as shells do.
-    pub(super) const SIGNAL: u8 = 128;
-}
-
-const SANDBOX: &str = "https://sandbox.juspay.in";
-const PRODUCTION: &str = "https://api.juspay.in";
 
 /// What a ledger of the embedded simulator records as its target; its port differs each time.
 const SIMULATOR: &str = "simulator";
@@ -92,65 +76,6 @@ fn run(cli: Cli) -> Result<u8, Error> {
         Command::Status(args) => status(&args),
         Command::Export(args) => export_rows(&args),
         Command::Simulate(args) => simulate(&args),
-    }
-}
-
-fn code_of_error(error: &Error) -> u8 {
-    match error {
-        Error::Usage { .. } | Error::Api(_) => code::USAGE,
-        Error::Source(error) if error.is_usage() => code::USAGE,
-        Error::Ledger(error) if error.is_usage() => code::USAGE,
-        Error::Source(_) | Error::Ledger(_) | Error::Output { .. } | Error::Bug(_) => code::UNEXPECTED,
-    }
-}
-
-fn code_of_end(ended: &Ended, tally: &Tally) -> u8 {
-    match ended {
-        Ended::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
-        Ended::Completed => code::ROWS_LEFT,
-        Ended::Stopped(_) => code::STOPPED,
-        Ended::SourceFailed(_) => code::UNEXPECTED,
-        Ended::Interrupted(signal) => code::SIGNAL + signal,
-    }
-}
-
-/// What a run that ended itself says, and what to do about it.
-fn describe_stop(ended: &Ended) -> Option<(String, String)> {
-    let again = "then run the same command again";
-    match ended {
-        Ended::Completed | Ended::Interrupted(_) => None,
-        Ended::SourceFailed(error) => Some((error.to_string(), error.hint())),
-        Ended::Stopped(stop) => Some(match stop {
-            Stop::Halt(Halt::Credentials(words)) => (
-                format!("the API refused the credentials ({words})"),
-                format!("check the API key, --merchant-id and the environment they belong to, {again}"),
-            ),
-            Stop::Halt(Halt::Forbidden(words)) => (
-                format!("the API refused this machine or key ({words})"),
-                format!(
-                    "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
-                ),
-            ),
-            Stop::Halt(Halt::Redirect(status)) => (
-                format!("the API answered with a redirect (HTTP {status}), which is not followed"),
-                format!("give the final address with --base-url, {again}"),
-            ),
-            Stop::Halt(Halt::WrongUrl(status)) => (
-                format!("there is no customers API at this URL (HTTP {status})"),
-                format!("check --base-url (requests go to URL/customers), {again}"),
-            ),
-            Stop::Outage(limit) => (
-                format!("no successful answer for {}", report::time(*limit)),
-                format!("check the network and the API's status, {again}"),
-            ),
-            Stop::TooManyFailures(failures) => (
-                format!(
-                    "{} rows were rejected or failed, more than --max-failures allows",
-                    report::grouped(*failures)
-                ),
-                format!("look at them with export failed, {again}"),
-            ),
-        }),
     }
 }
 
@@ -395,127 +320,6 @@ fn simulate(args: &args::Simulate) -> Result<u8, Error> {
         simulator.stop().await;
         Ok(code::OK)
     })
-}
-
-/// Where requests go, and as whom.
-struct Target {
-    /// `None`: the embedded simulator.
-    base_url: Option<Url>,
-    merchant_id: String,
-    api_key: SecretString,
-}
-
-fn find_target(args: &args::Target) -> Result<Target, Error> {
-    if args.simulator {
-        let api_key = SecretString::from("simulator");
-        return Ok(Target {
-            base_url: None,
-            merchant_id: SIMULATOR.into(),
-            api_key,
-        });
-    }
-    let base_url = match (&args.base_url, args.environment) {
-        (Some(url), _) => url_of(url)?,
-        (None, Environment::Sandbox) => url_of(SANDBOX)?,
-        (None, Environment::Production) => url_of(PRODUCTION)?,
-    };
-    if base_url.scheme() == "http" && !api::is_loopback(&base_url) && !args.allow_insecure_http {
-        return Err(Error::usage(
-            "plain http:// would send the key and every row unencrypted",
-            "use https://, or say --allow-insecure-http",
-        ));
-    }
-    let merchant_id = args.merchant_id.clone().ok_or_else(|| {
-        Error::usage(
-            "no merchant id",
-            "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator",
-        )
-    })?;
-    Ok(Target {
-        base_url: Some(base_url),
-        merchant_id,
-        api_key: find_key(args.api_key_file.as_deref())?,
-    })
-}
-
-fn url_of(text: &str) -> Result<Url, Error> {
-    let wrong = |why: &str| {
-        Error::usage(
-            format!("--base-url: {why}"),
-            "give a URL such as https://sandbox.juspay.in",
-        )
-    };
-    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(wrong("neither http:// nor https://"));
-    }
-    if url.query().is_some()
-        || url.fragment().is_some()
-        || !url.username().is_empty()
-        || url.password().is_some()
-    {
-        return Err(wrong("a base URL has no query, no fragment and no user"));
-    }
-    Ok(url)
-}
-
-fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
-    let key = match file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                let text = format!("cannot read the API key from {}: {error}", path.display());
-                Error::usage(text, "give a file that holds the key and nothing else")
-            })?;
-            text.trim_end_matches(['\r', '\n']).to_owned()
-        }
-        None => environment("JUSPAY_API_KEY").unwrap_or_default(),
-    };
-    if key.is_empty() {
-        return Err(Error::usage(
-            "no API key",
-            "set JUSPAY_API_KEY or give --api-key-file FILE, or try --simulator",
-        ));
-    }
-    Ok(key.into())
-}
-
-/// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
-fn confirm_production(args: &args::Import, target: &Target, source: &Source) -> Result<(), Error> {
-    let is_production = target.base_url.as_ref().is_some_and(|url| {
-        args.target.environment == Environment::Production || url.as_str().trim_end_matches('/') == PRODUCTION
-    });
-    if !is_production || args.target.yes {
-        return Ok(());
-    }
-    let stdin = io::stdin();
-    if !stdin.is_terminal() || !io::stderr().is_terminal() {
-        return Err(Error::usage(
-            "production needs a yes, and there is no terminal to ask on",
-            "add --yes",
-        ));
-    }
-    let rate = args
-        .sending
-        .rate
-        .0
-        .map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
-    let question = format!(
-        "Import {} into production ({}) as merchant {}, {rate}? [y/N] ",
-        source.name(),
-        target.base_url.as_ref().map_or("", Url::as_str),
-        target.merchant_id,
-    );
-    let mut answer = String::new();
-    let asked = io::stderr()
-        .write_all(question.as_bytes())
-        .and_then(|()| stdin.lock().read_line(&mut answer));
-    if asked.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(Error::usage(
-        "not confirmed, nothing was sent",
-        "answer y, or add --yes",
-    ))
 }
 
 fn source_options(args: &args::Input) -> Result<source::Options, Error> {

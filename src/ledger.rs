@@ -16,138 +16,42 @@
 //! table that is filled in bulk and in order (see the migration for why). Both only propose
 //! rows; the text decides, so two references with one hash do no harm.
 
+mod outcome;
+
+mod claim;
+
+mod file;
+
+mod write;
+
 mod sqlite;
+
+mod reader;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{File, TryLockError},
-    io::{self, Read},
+    fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
-use self::sqlite::{Found, Store, Write};
-pub use self::sqlite::{Reader, Selection};
-use crate::customer::{Customer, Fault, Faults, Field, Fingerprint, Record, Row};
+pub(crate) use self::file::private_file;
+pub use self::{
+    claim::{Claim, Ending, Errand, Settlement, Trouble},
+    file::is_in_use,
+    outcome::{Figures, Outcome, State, Tally},
+    reader::{Reader, RowRecord, RunRecord, Selection},
+};
+use self::{
+    file::{check_ours, lock},
+    sqlite::{Found, Store},
+    write::Write,
+};
+use crate::customer::{Customer, Fault, Faults, Field, Row};
 
 /// How many hashes of recent rows are kept in memory before they are merged into the table:
 /// nine megabytes, and a merge touches each page of the table once for many rows.
 const RECENT_MAX: usize = 256 * 1024;
-
-/// What became of a row; each data row of a source is in exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// Created by this ledger's runs.
-    Created,
-    /// The merchant had it already.
-    Existing,
-    /// An earlier run imported it, with the same fields.
-    Unchanged,
-    /// An earlier run imported it; the fields differ now.
-    Changed,
-    /// Imported before, differed, Update accepted.
-    Updated,
-    /// An earlier row of the same source has this reference.
-    Duplicate,
-    /// Breaks a rule.
-    Invalid,
-    /// The API refused this row.
-    Rejected,
-    /// Attempts used up on errors that may pass.
-    Failed,
-    /// Not settled yet.
-    Pending,
-}
-
-impl Outcome {
-    /// All ten, in the order in which they are shown.
-    pub const ALL: [Outcome; 10] = [
-        Outcome::Created,
-        Outcome::Existing,
-        Outcome::Unchanged,
-        Outcome::Changed,
-        Outcome::Updated,
-        Outcome::Duplicate,
-        Outcome::Invalid,
-        Outcome::Rejected,
-        Outcome::Failed,
-        Outcome::Pending,
-    ];
-
-    /// Its word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Outcome::Created => "created",
-            Outcome::Existing => "existing",
-            Outcome::Unchanged => "unchanged",
-            Outcome::Changed => "changed",
-            Outcome::Updated => "updated",
-            Outcome::Duplicate => "duplicate",
-            Outcome::Invalid => "invalid",
-            Outcome::Rejected => "rejected",
-            Outcome::Failed => "failed",
-            Outcome::Pending => "pending",
-        }
-    }
-
-    /// The outcome of that word.
-    pub fn from_name(name: &str) -> Option<Outcome> {
-        Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)
-    }
-
-    /// Whether the row's customer is at the API, with its id known.
-    pub fn is_success(self) -> bool {
-        matches!(
-            self,
-            Outcome::Created | Outcome::Existing | Outcome::Unchanged | Outcome::Changed | Outcome::Updated
-        )
-    }
-}
-
-/// Committed counts by outcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally([u64; Outcome::ALL.len()]);
-
-impl Tally {
-    /// How many rows have this outcome.
-    pub fn get(&self, outcome: Outcome) -> u64 {
-        self.0[outcome as usize]
-    }
-
-    /// All rows.
-    pub fn rows(&self) -> u64 {
-        self.0.iter().sum()
-    }
-
-    /// Rows whose outcome satisfies the condition.
-    pub fn sum(&self, condition: impl Fn(Outcome) -> bool) -> u64 {
-        Outcome::ALL
-            .into_iter()
-            .filter(|outcome| condition(*outcome))
-            .map(|outcome| self.get(outcome))
-            .sum()
-    }
-
-    fn add(&mut self, outcome: Outcome) {
-        self.0[outcome as usize] += 1;
-    }
-
-    fn settle(&mut self, outcome: Outcome) {
-        self.0[Outcome::Pending as usize] -= 1;
-        self.add(outcome);
-    }
-}
-
-/// What a run did on the wire.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Every HTTP request.
-    pub requests: u64,
-    /// Requests that repeated a step.
-    pub retries: u64,
-    /// Answers with status 429.
-    pub throttled: u64,
-}
 
 /// Whose customers a ledger records; another target is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -156,219 +60,6 @@ pub struct Target {
     pub base_url: String,
     /// The merchant.
     pub merchant_id: String,
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// It goes on (or its process died).
-    Running,
-    /// It reached the end of its source.
-    Completed,
-    /// The user ended it.
-    Interrupted,
-    /// It ended itself.
-    Stopped,
-}
-
-impl State {
-    /// Its word.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Running => "running",
-            State::Completed => "completed",
-            State::Interrupted => "interrupted",
-            State::Stopped => "stopped",
-        }
-    }
-}
-
-/// A run as the ledger knows it.
-#[derive(Clone, Debug)]
-pub struct RunRecord {
-    /// Its number, from 1.
-    pub run: i64,
-    /// `import` or `retry`.
-    pub command: String,
-    /// The source as given.
-    pub source: String,
-    /// How it ended. A dead run is `Running` until the next one begins.
-    pub state: State,
-    /// Its exit code, once it ended.
-    pub exit_code: Option<i64>,
-    /// Why it ended itself.
-    pub stop_reason: Option<String>,
-    /// UTC milliseconds.
-    pub started_at: i64,
-    /// UTC milliseconds.
-    pub ended_at: Option<i64>,
-    /// Rows by outcome.
-    pub tally: Tally,
-    /// Requests.
-    pub figures: Figures,
-}
-
-/// A row as exports see it.
-#[derive(Clone, Debug)]
-pub struct RowRecord {
-    /// The run that settled it last.
-    pub run: i64,
-    /// Physical line in that run's source.
-    pub line: i64,
-    /// Its outcome; rows of an import are never `Unchanged` or `Changed` here, those belong to runs.
-    pub outcome: Outcome,
-    /// The reference, where the row has one.
-    pub reference: Option<String>,
-    /// The `cst_` id, exactly where the outcome is a success.
-    pub customer_id: Option<String>,
-    /// What went wrong.
-    pub trouble: Trouble,
-    /// Requests sent for it.
-    pub attempts: i64,
-    /// The raw cells, where they are kept, by the columns of its run.
-    pub cells: Option<Vec<String>>,
-}
-
-/// Why a row did not succeed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
-    /// The field at fault, for an invalid row.
-    pub field: Option<String>,
-    /// The API's code, the rule's word, or ours.
-    pub code: Option<String>,
-    /// The API's message or ours.
-    pub message: Option<String>,
-    /// The HTTP status of the last answer.
-    pub http_status: Option<u16>,
-    /// The API's own name for the request; its support asks for it.
-    pub request_id: Option<String>,
-}
-
-/// What a claim is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
-    /// The customer is not at the API as far as anyone knows.
-    Create,
-    /// An earlier run may have created it: ask before anything else.
-    Confirm,
-}
-
-/// A run's committed promise to settle a row; the right to send requests for it.
-#[derive(Debug)]
-pub struct Claim {
-    id: i64,
-    line: u64,
-    customer: Customer,
-    record: Record,
-    errand: Errand,
-    claimed_at: i64,
-    known: bool,
-    prior: Option<Fingerprint>,
-}
-
-impl Claim {
-    /// The physical line of the row; what logs may say of it.
-    pub fn line(&self) -> u64 {
-        self.line
-    }
-
-    /// What to send.
-    pub fn customer(&self) -> &Customer {
-        &self.customer
-    }
-
-    /// What to do.
-    pub fn errand(&self) -> Errand {
-        self.errand
-    }
-
-    /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
-    pub fn claimed_at(&self) -> i64 {
-        self.claimed_at
-    }
-
-    /// The row's story is complete; the settlement is still to be committed.
-    pub fn settle(self, ending: Ending, attempts: u32) -> Settlement {
-        Settlement {
-            claim: self,
-            ending,
-            attempts,
-        }
-    }
-
-    /// The claim is given back unsent.
-    pub fn release(self) -> Settlement {
-        let in_doubt = self.errand == Errand::Confirm;
-        self.settle(
-            Ending::Pending {
-                trouble: Trouble::default(),
-                in_doubt,
-            },
-            0,
-        )
-    }
-}
-
-/// How a claimed row ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// Ours.
-    Created {
-        /// The `cst_` id.
-        customer_id: String,
-        /// Get found what an earlier run had sent; this run sent no fields.
-        found: bool,
-    },
-    /// The merchant had it already.
-    Existing {
-        /// The `cst_` id.
-        customer_id: String,
-    },
-    /// The API refused the row.
-    Rejected(Trouble),
-    /// Attempts used up, and it surely was not created.
-    Failed(Trouble),
-    /// Not settled: not begun, or its answer is not known.
-    Pending {
-        /// What is known of why.
-        trouble: Trouble,
-        /// A create of ours may have landed.
-        in_doubt: bool,
-    },
-}
-
-impl Ending {
-    /// Its outcome.
-    pub fn outcome(&self) -> Outcome {
-        match self {
-            Ending::Created { .. } => Outcome::Created,
-            Ending::Existing { .. } => Outcome::Existing,
-            Ending::Rejected(_) => Outcome::Rejected,
-            Ending::Failed(_) => Outcome::Failed,
-            Ending::Pending { .. } => Outcome::Pending,
-        }
-    }
-}
-
-/// A claim with its ending, to be committed.
-#[derive(Debug)]
-pub struct Settlement {
-    claim: Claim,
-    ending: Ending,
-    attempts: u32,
-}
-
-impl Settlement {
-    /// The row's line.
-    pub fn line(&self) -> u64 {
-        self.claim.line
-    }
-
-    /// How it ended.
-    pub fn ending(&self) -> &Ending {
-        &self.ending
-    }
 }
 
 /// What one commit carries.
@@ -691,7 +382,7 @@ fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> 
         } else {
             Errand::Create
         },
-        claimed_at: in_doubt.and_then(|found| found.claimed_at).unwrap_or(write.now()),
+        claimed_at: in_doubt.and_then(|found| found.claimed_at).unwrap_or(write.now),
         prior: in_doubt.and_then(|found| found.fingerprint),
         known: known.is_some(),
         customer,
@@ -776,64 +467,4 @@ impl Met {
         self.0[word] |= bit;
         was
     }
-}
-
-/// The first bytes of a SQLite file and the application id of ours, at their documented places.
-/// Read by hand: to open another program's database as SQLite would already change it.
-fn check_ours(path: &Path) -> Result<bool, Error> {
-    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
-    const APPLICATION_ID: &[u8; 4] = b"csip";
-    let open_error = |error| Error::Open {
-        path: path.into(),
-        error,
-    };
-    let mut head = Vec::new();
-    match File::open(path) {
-        Ok(file) => file.take(100).read_to_end(&mut head).map_err(open_error)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(open_error(error)),
-    };
-    match (head.get(..16), head.get(68..72)) {
-        (None, _) if head.is_empty() => Ok(false),
-        (Some(magic), Some(id)) if magic == MAGIC && id == APPLICATION_ID => Ok(true),
-        _ => Err(Error::NotALedger(path.into())),
-    }
-}
-
-/// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
-/// SQLite's own.
-fn lock(path: &Path) -> Result<File, Error> {
-    let file = private_file(&lock_path(path)).map_err(|error| Error::Open {
-        path: path.into(),
-        error,
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse(path.into())),
-        Err(TryLockError::Error(error)) => Err(Error::Open {
-            path: path.into(),
-            error,
-        }),
-    }
-}
-
-fn lock_path(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-lock");
-    name.into()
-}
-
-/// Whether a run holds the ledger's lock at this moment.
-pub fn is_in_use(path: &Path) -> bool {
-    let lock = File::open(lock_path(path)).map(|file| file.try_lock_shared());
-    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
-}
-
-/// Opens or creates a file that only its owner can read.
-pub(crate) fn private_file(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }

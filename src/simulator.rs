@@ -38,7 +38,12 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -224,11 +229,7 @@ enum End {
 async fn serve(memory: &Memory, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
     let _in_flight = memory.enter();
     let (head, body) = request.into_parts();
-    let body = match Limited::new(body, BODY_MAX).collect().await {
-        Ok(body) => Some(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => None,
-        Err(_) => return Err(Cut),
-    };
+    let body = read(body).await?;
     let mut call = Call::read(&head, body.as_deref());
     let mut visit = admit(&mut memory.state(), &mut call);
     if !visit.fate.works_first {
@@ -246,6 +247,19 @@ async fn serve(memory: &Memory, request: Request<Incoming>) -> Result<Response<F
             sleep(HANG_MAX).await;
             Err(Cut)
         }
+    }
+}
+
+/// `None` where the body is too large, be it that the client announced it or only sent it.
+async fn read(body: Incoming) -> Result<Option<Bytes>, Cut> {
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return Ok(None);
+    }
+    match Limited::new(body, BODY_MAX).collect().await {
+        Ok(body) => Ok(Some(body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Ok(None),
+        // The client went away in the middle of it.
+        Err(_) => Err(Cut),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Every SQL statement of the crate.
+//! Every SQL statement that writes, or that the writer decides by.
 //!
 //! [`Store`] is the one writer: WAL, `synchronous=FULL`, transactions begun `immediate` (a
 //! deferred one that reads before it writes fails at once when someone else wrote, whatever the
-//! busy timeout). [`Reader`] is for status and exports, also while a run goes on.
+//! busy timeout).
 //!
 //! Bulk statements take their rows as one JSON parameter: one prepared statement for any number
 //! of rows, and one message to SQLite's thread instead of one for each row.
@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
 use sqlx::{
     ConnectOptions, Connection, Row as _, SqliteConnection,
     error::DatabaseError,
@@ -26,10 +25,11 @@ use sqlx::{
 };
 
 use super::{
-    Claim, Ending, Error, Figures, NewRun, Outcome, RowRecord, RunRecord, Settlement, State, Tally, Target,
-    Trouble, private_file,
+    Error, Figures, NewRun, Outcome, State, Tally, Target,
+    file::private_file,
+    write::{Write, signed},
 };
-use crate::customer::{Fingerprint, Record, Reference};
+use crate::customer::Fingerprint;
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -37,7 +37,7 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// How long a statement waits for another process, such as a backup, before it fails.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A checkpoint each 16 MB of log instead of each 4: fewer fsyncs of the main file.
 const CHECKPOINT_PAGES: &str = "4096";
@@ -48,7 +48,7 @@ const INSERT_TARGET: &str = "
     insert into target (id, base_url, merchant_id, created_at) values (1, ?1, ?2, ?3)
     on conflict (id) do nothing";
 
-const SELECT_TARGET: &str = "select base_url, merchant_id from target";
+pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target";
 
 const BURY_CLAIMS: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, claimed_at, settled_at, in_doubt,
@@ -160,39 +160,6 @@ const END_RUN: &str = "
         requests = ?6, retries = ?7, throttled = ?8
     where id = ?1";
 
-const SELECT_RUNS: &str = "
-    select id, command, source, state, exit_code, stop_reason, started_at, ended_at,
-           created, existing, unchanged, changed, updated, duplicate, invalid, rejected, failed,
-           pending, requests, retries, throttled
-    from run order by id";
-
-const SELECT_COLUMNS: &str = "select id, columns from run order by id";
-
-const SELECT_ROWS: &str = "
-    select every_row.id, run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells
-    from every_row left join record on record.row = every_row.id
-    where (?1 is null or run = ?1) order by every_row.id";
-
-const SELECT_ROWS_WITH_ID: &str = "
-    select id, run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, null
-    from row where customer_id is not null and (?1 is null or run = ?1) order by id";
-
-const SELECT_ROWS_WITHOUT_ID: &str = "
-    select every_row.id, run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells
-    from every_row left join record on record.row = every_row.id
-    where customer_id is null and (?1 is null or run = ?1)
-    -- An invalid row whose reference a later run has imported needs no correction any more.
-    and not (?1 is null and outcome = 'invalid' and exists (
-        select 1 from reference_key join row later on later.id = reference_key.row
-        where reference_key.key = every_row.key and later.reference = every_row.reference
-        and later.customer_id is not null and later.run > every_row.run))
-    order by every_row.id";
-
-const COUNT_OUTCOMES: &str = "select outcome, count(*) from every_row group by outcome";
-
 /// What the user can do about SQLite's own trouble.
 pub(super) fn hint(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(DatabaseError::code);
@@ -220,210 +187,6 @@ pub(super) struct Found {
     pub(super) outcome: Outcome,
     pub(super) in_doubt: bool,
     pub(super) claimed_at: Option<i64>,
-}
-
-/// Rows of a bulk statement as one JSON array.
-struct JsonRows(Vec<u8>);
-
-impl JsonRows {
-    fn new() -> JsonRows {
-        JsonRows(Vec::new())
-    }
-
-    fn push(&mut self, row: &impl Serialize) {
-        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        // Writing numbers and strings to memory has nothing to fail with.
-        let written = serde_json::to_writer(&mut self.0, row);
-        debug_assert!(written.is_ok());
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The array as text; SQLite counts on valid UTF-8, which `serde_json` gives.
-    fn text(&self) -> String {
-        let mut bytes = self.0.clone();
-        bytes.extend_from_slice(if bytes.is_empty() { b"[]" } else { b"]" });
-        String::from_utf8(bytes).unwrap_or_default()
-    }
-}
-
-/// The statements of one commit, collected before the transaction begins.
-pub(super) struct Write {
-    run: i64,
-    now: i64,
-    claims: JsonRows,
-    ended: JsonRows,
-    ended_count: u64,
-    with_id: JsonRows,
-    without_id: JsonRows,
-    records: JsonRows,
-    erased: JsonRows,
-}
-
-impl Write {
-    pub(super) fn new(run: i64, now: i64) -> Write {
-        Write {
-            run,
-            now,
-            claims: JsonRows::new(),
-            ended: JsonRows::new(),
-            ended_count: 0,
-            with_id: JsonRows::new(),
-            without_id: JsonRows::new(),
-            records: JsonRows::new(),
-            erased: JsonRows::new(),
-        }
-    }
-
-    pub(super) fn now(&self) -> i64 {
-        self.now
-    }
-
-    pub(super) fn claim(&mut self, claim: &Claim) {
-        let reference = &claim.customer.reference;
-        self.claims.push(&(
-            claim.id,
-            claim.line,
-            reference.as_str(),
-            signed(reference.key()),
-            hex(&claim.customer.fingerprint),
-            claim.claimed_at,
-        ));
-    }
-
-    pub(super) fn settle(&mut self, settlement: &Settlement) {
-        let Settlement {
-            claim,
-            ending,
-            attempts,
-        } = settlement;
-        let sent = claim.customer.fingerprint;
-        self.ended.push(&claim.id);
-        self.ended_count += 1;
-        match ending {
-            // What Get found is what an earlier run sent; its fields count, not today's.
-            Ending::Created {
-                customer_id,
-                found: true,
-            } => {
-                self.settle_with_id(claim, ending, claim.prior.unwrap_or(sent), customer_id, *attempts);
-            }
-            Ending::Created {
-                customer_id,
-                found: false,
-            }
-            | Ending::Existing { customer_id } => {
-                self.settle_with_id(claim, ending, sent, customer_id, *attempts);
-            }
-            Ending::Rejected(trouble) | Ending::Failed(trouble) => {
-                self.settle_without_id(claim, ending, sent, trouble, *attempts, false);
-            }
-            Ending::Pending { trouble, in_doubt } => {
-                let fingerprint = claim.prior.filter(|_| *in_doubt).unwrap_or(sent);
-                self.settle_without_id(claim, ending, fingerprint, trouble, *attempts, *in_doubt);
-            }
-        }
-    }
-
-    /// A row that owns no reference: invalid or duplicate.
-    pub(super) fn settle_unowned(
-        &mut self,
-        id: i64,
-        line: u64,
-        outcome: Outcome,
-        reference: Option<String>,
-        trouble: Trouble,
-        record: &Record,
-    ) {
-        let Trouble {
-            field, code, message, ..
-        } = trouble;
-        let none = None::<i64>;
-        let key = reference
-            .as_deref()
-            .map(|reference| signed(Reference::recorded(reference).key()));
-        self.without_id.push(&(
-            id, line, outcome, reference, key, none, 0, none, false, field, code, message, none, none,
-        ));
-        self.keep_record(id, record);
-    }
-
-    fn settle_with_id(
-        &mut self,
-        claim: &Claim,
-        ending: &Ending,
-        fingerprint: Fingerprint,
-        customer_id: &str,
-        attempts: u32,
-    ) {
-        let reference = &claim.customer.reference;
-        self.with_id.push(&(
-            claim.id,
-            claim.line,
-            ending.outcome(),
-            reference.as_str(),
-            signed(reference.key()),
-            hex(&fingerprint),
-            customer_id,
-            attempts,
-            claim.claimed_at,
-        ));
-        if claim.known {
-            self.erased.push(&claim.id);
-        }
-    }
-
-    fn settle_without_id(
-        &mut self,
-        claim: &Claim,
-        ending: &Ending,
-        fingerprint: Fingerprint,
-        trouble: &Trouble,
-        attempts: u32,
-        in_doubt: bool,
-    ) {
-        let reference = &claim.customer.reference;
-        self.without_id.push(&(
-            claim.id,
-            claim.line,
-            ending.outcome(),
-            reference.as_str(),
-            signed(reference.key()),
-            hex(&fingerprint),
-            attempts,
-            claim.claimed_at,
-            in_doubt,
-            &trouble.field,
-            &trouble.code,
-            &trouble.message,
-            trouble.http_status,
-            &trouble.request_id,
-        ));
-        self.keep_record(claim.id, &claim.record);
-    }
-
-    fn keep_record(&mut self, id: i64, record: &Record) {
-        self.records.push(&(id, record.cells().collect::<Vec<_>>()));
-    }
-}
-
-/// SQLite's integers are signed; the bits are what counts.
-fn signed(key: u64) -> i64 {
-    key as i64
-}
-
-/// JSON has no bytes; SQLite turns this back with `unhex`.
-fn hex(fingerprint: &Fingerprint) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    fingerprint
-        .as_bytes()
-        .iter()
-        .flat_map(digits)
-        .map(char::from)
-        .collect()
 }
 
 /// The one writer.
@@ -633,7 +396,7 @@ impl Store {
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
+pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 
 fn count_run(run: i64, tally: &Tally, figures: &Figures, last_line: u64) -> Query<'static> {
     let mut query = sqlx::query(COUNT_RUN).bind(run);
@@ -721,187 +484,4 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), E
 fn parse_version(version: &str) -> [u32; 3] {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     [(); 3].map(|()| parts.next().unwrap_or(0))
-}
-
-/// Which rows an export wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selection {
-    /// Those with a customer id.
-    WithId,
-    /// Those without.
-    WithoutId,
-    /// Every one.
-    All,
-}
-
-/// A reader beside the writer; it sees what is committed.
-pub struct Reader {
-    path: PathBuf,
-    connection: SqliteConnection,
-}
-
-impl Reader {
-    /// Opens an existing ledger for reading.
-    ///
-    /// # Errors
-    /// Where there is none, or the file is not a ledger.
-    pub async fn open(path: &Path) -> Result<Reader, Error> {
-        if !super::check_ours(path)? {
-            return Err(Error::Missing(path.into()));
-        }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let connection = options.connect().await.map_err(|error| Error::Sqlite {
-            path: path.into(),
-            error,
-        })?;
-        Ok(Reader {
-            path: path.into(),
-            connection,
-        })
-    }
-
-    /// Whose customers it records.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn target(&mut self) -> Result<Option<Target>, Error> {
-        let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
-        Ok(rows.first().map(|row| Target {
-            base_url: row.get(0),
-            merchant_id: row.get(1),
-        }))
-    }
-
-    /// Every run, in order.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
-        Ok(self
-            .all(sqlx::query(SELECT_RUNS))
-            .await?
-            .iter()
-            .map(read_run)
-            .collect())
-    }
-
-    /// The header of each run's source.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn columns(&mut self) -> Result<Vec<(i64, Vec<String>)>, Error> {
-        let rows = self.all(sqlx::query(SELECT_COLUMNS)).await?;
-        let columns = |row: &SqliteRow| serde_json::from_str(row.get(1)).unwrap_or_default();
-        Ok(rows.iter().map(|row| (row.get(0), columns(row))).collect())
-    }
-
-    /// How many rows stand at which outcome over all runs. `Unchanged` and `Changed` are words of
-    /// runs, not of rows, so they are zero here.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn standing(&mut self) -> Result<Tally, Error> {
-        let mut tally = Tally::default();
-        for row in self.all(sqlx::query(COUNT_OUTCOMES)).await? {
-            if let Some(outcome) = Outcome::from_name(row.get(0)) {
-                tally.0[outcome as usize] = row.get::<i64, _>(1) as u64;
-            }
-        }
-        Ok(tally)
-    }
-
-    /// Gives each selected row to `each`, in the order in which rows were met, until it says no.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn rows(
-        &mut self,
-        selection: Selection,
-        run: Option<i64>,
-        mut each: impl FnMut(RowRecord) -> bool,
-    ) -> Result<(), Error> {
-        use futures_util::TryStreamExt;
-        let sql = match selection {
-            Selection::WithId => SELECT_ROWS_WITH_ID,
-            Selection::WithoutId => SELECT_ROWS_WITHOUT_ID,
-            Selection::All => SELECT_ROWS,
-        };
-        let mut rows = sqlx::query(sql).bind(run).fetch(&mut self.connection);
-        loop {
-            match rows.try_next().await {
-                Ok(Some(row)) if each(read_row(&row)) => {}
-                Ok(_) => return Ok(()),
-                Err(error) => {
-                    return Err(Error::Sqlite {
-                        path: self.path.clone(),
-                        error,
-                    });
-                }
-            }
-        }
-    }
-
-    async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
-        let rows = query.fetch_all(&mut self.connection).await;
-        rows.map_err(|error| Error::Sqlite {
-            path: self.path.clone(),
-            error,
-        })
-    }
-}
-
-fn read_run(row: &SqliteRow) -> RunRecord {
-    let mut tally = Tally::default();
-    for outcome in Outcome::ALL {
-        tally.0[outcome as usize] = row.get::<i64, _>(8 + outcome as usize) as u64;
-    }
-    let state = match row.get(3) {
-        "completed" => State::Completed,
-        "interrupted" => State::Interrupted,
-        "stopped" => State::Stopped,
-        _ => State::Running,
-    };
-    let count = |at: usize| row.get::<i64, _>(at) as u64;
-    RunRecord {
-        run: row.get(0),
-        command: row.get(1),
-        source: row.get(2),
-        state,
-        exit_code: row.get(4),
-        stop_reason: row.get(5),
-        started_at: row.get(6),
-        ended_at: row.get(7),
-        tally,
-        figures: Figures {
-            requests: count(18),
-            retries: count(19),
-            throttled: count(20),
-        },
-    }
-}
-
-fn read_row(row: &SqliteRow) -> RowRecord {
-    let cells: Option<&str> = row.get(12);
-    RowRecord {
-        run: row.get(1),
-        line: row.get(2),
-        outcome: Outcome::from_name(row.get(3)).unwrap_or(Outcome::Pending),
-        reference: row.get(4),
-        customer_id: row.get(5),
-        attempts: row.get(6),
-        trouble: Trouble {
-            field: row.get(7),
-            code: row.get(8),
-            message: row.get(9),
-            http_status: row
-                .get::<Option<u32>, _>(10)
-                .and_then(|status| status.try_into().ok()),
-            request_id: row.get(11),
-        },
-        cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),
-    }
 }

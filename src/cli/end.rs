@@ -1,0 +1,88 @@
+//! Every end of the program → its exit code and its last words.
+
+use crate::{
+    error::Error,
+    import::{Ended, Stop},
+    ledger::Tally,
+    report,
+    sender::Halt,
+};
+
+/// The exit codes. They are a contract with users' scripts.
+///
+/// | code | means |
+/// |---|---|
+/// | 0 | every row is created, existing, unchanged, changed or updated |
+/// | 1 | an unexpected error; what was recorded stands |
+/// | 2 | wrong usage or configuration; nothing was sent |
+/// | 3 | finished, and at least one row is duplicate, invalid, rejected or failed |
+/// | 4 | stopped before the end by the program itself |
+/// | 130, 143 | ended by SIGINT, SIGTERM |
+pub(super) mod code {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const UNEXPECTED: u8 = 1;
+    pub(crate) const USAGE: u8 = 2;
+    pub(crate) const ROWS_LEFT: u8 = 3;
+    pub(crate) const STOPPED: u8 = 4;
+    /// Added to a signal's number, as shells do.
+    pub(crate) const SIGNAL: u8 = 128;
+}
+
+pub(super) fn code_of_error(error: &Error) -> u8 {
+    match error {
+        Error::Usage { .. } | Error::Api(_) => code::USAGE,
+        Error::Source(error) if error.is_usage() => code::USAGE,
+        Error::Ledger(error) if error.is_usage() => code::USAGE,
+        Error::Source(_) | Error::Ledger(_) | Error::Output { .. } | Error::Bug(_) => code::UNEXPECTED,
+    }
+}
+
+pub(super) fn code_of_end(ended: &Ended, tally: &Tally) -> u8 {
+    match ended {
+        Ended::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
+        Ended::Completed => code::ROWS_LEFT,
+        Ended::Stopped(_) => code::STOPPED,
+        Ended::SourceFailed(_) => code::UNEXPECTED,
+        Ended::Interrupted(signal) => code::SIGNAL + signal,
+    }
+}
+
+/// What a run that ended itself says, and what to do about it.
+pub(super) fn describe_stop(ended: &Ended) -> Option<(String, String)> {
+    let again = "then run the same command again";
+    match ended {
+        Ended::Completed | Ended::Interrupted(_) => None,
+        Ended::SourceFailed(error) => Some((error.to_string(), error.hint())),
+        Ended::Stopped(stop) => Some(match stop {
+            Stop::Halt(Halt::Credentials(words)) => (
+                format!("the API refused the credentials ({words})"),
+                format!("check the API key, --merchant-id and the environment they belong to, {again}"),
+            ),
+            Stop::Halt(Halt::Forbidden(words)) => (
+                format!("the API refused this machine or key ({words})"),
+                format!(
+                    "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
+                ),
+            ),
+            Stop::Halt(Halt::Redirect(status)) => (
+                format!("the API answered with a redirect (HTTP {status}), which is not followed"),
+                format!("give the final address with --base-url, {again}"),
+            ),
+            Stop::Halt(Halt::WrongUrl(status)) => (
+                format!("there is no customers API at this URL (HTTP {status})"),
+                format!("check --base-url (requests go to URL/customers), {again}"),
+            ),
+            Stop::Outage(limit) => (
+                format!("no successful answer for {}", report::time(*limit)),
+                format!("check the network and the API's status, {again}"),
+            ),
+            Stop::TooManyFailures(failures) => (
+                format!(
+                    "{} rows were rejected or failed, more than --max-failures allows",
+                    report::grouped(*failures)
+                ),
+                format!("look at them with export failed, {again}"),
+            ),
+        }),
+    }
+}

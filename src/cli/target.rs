@@ -1,0 +1,142 @@
+//! Where requests go and as whom: URL, merchant, key; and the question before production.
+//!
+//! The key comes from the environment or a file, never from a flag, and is not repeated in any message.
+
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::Path,
+};
+
+use reqwest::Url;
+use secrecy::SecretString;
+
+use super::{
+    SIMULATOR,
+    args::{self, Environment},
+    environment,
+};
+use crate::{api, error::Error, source::Source};
+
+const SANDBOX: &str = "https://sandbox.juspay.in";
+const PRODUCTION: &str = "https://api.juspay.in";
+
+/// Where requests go, and as whom.
+pub(super) struct Target {
+    /// `None`: the embedded simulator.
+    pub(super) base_url: Option<Url>,
+    pub(super) merchant_id: String,
+    pub(super) api_key: SecretString,
+}
+
+pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
+    if args.simulator {
+        let api_key = SecretString::from("simulator");
+        return Ok(Target {
+            base_url: None,
+            merchant_id: SIMULATOR.into(),
+            api_key,
+        });
+    }
+    let base_url = match (&args.base_url, args.environment) {
+        (Some(url), _) => url_of(url)?,
+        (None, Environment::Sandbox) => url_of(SANDBOX)?,
+        (None, Environment::Production) => url_of(PRODUCTION)?,
+    };
+    if base_url.scheme() == "http" && !api::is_loopback(&base_url) && !args.allow_insecure_http {
+        return Err(Error::usage(
+            "plain http:// would send the key and every row unencrypted",
+            "use https://, or say --allow-insecure-http",
+        ));
+    }
+    let merchant_id = args.merchant_id.clone().ok_or_else(|| {
+        Error::usage(
+            "no merchant id",
+            "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator",
+        )
+    })?;
+    Ok(Target {
+        base_url: Some(base_url),
+        merchant_id,
+        api_key: find_key(args.api_key_file.as_deref())?,
+    })
+}
+
+pub(super) fn url_of(text: &str) -> Result<Url, Error> {
+    let wrong = |why: &str| {
+        Error::usage(
+            format!("--base-url: {why}"),
+            "give a URL such as https://sandbox.juspay.in",
+        )
+    };
+    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err(wrong("neither http:// nor https://"));
+    }
+    if url.query().is_some()
+        || url.fragment().is_some()
+        || !url.username().is_empty()
+        || url.password().is_some()
+    {
+        return Err(wrong("a base URL has no query, no fragment and no user"));
+    }
+    Ok(url)
+}
+
+fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
+    let key = match file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                let text = format!("cannot read the API key from {}: {error}", path.display());
+                Error::usage(text, "give a file that holds the key and nothing else")
+            })?;
+            text.trim_end_matches(['\r', '\n']).to_owned()
+        }
+        None => environment("JUSPAY_API_KEY").unwrap_or_default(),
+    };
+    if key.is_empty() {
+        return Err(Error::usage(
+            "no API key",
+            "set JUSPAY_API_KEY or give --api-key-file FILE, or try --simulator",
+        ));
+    }
+    Ok(key.into())
+}
+
+/// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
+pub(super) fn confirm_production(args: &args::Import, target: &Target, source: &Source) -> Result<(), Error> {
+    let is_production = target.base_url.as_ref().is_some_and(|url| {
+        args.target.environment == Environment::Production || url.as_str().trim_end_matches('/') == PRODUCTION
+    });
+    if !is_production || args.target.yes {
+        return Ok(());
+    }
+    let stdin = io::stdin();
+    if !stdin.is_terminal() || !io::stderr().is_terminal() {
+        return Err(Error::usage(
+            "production needs a yes, and there is no terminal to ask on",
+            "add --yes",
+        ));
+    }
+    let rate = args
+        .sending
+        .rate
+        .0
+        .map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
+    let question = format!(
+        "Import {} into production ({}) as merchant {}, {rate}? [y/N] ",
+        source.name(),
+        target.base_url.as_ref().map_or("", Url::as_str),
+        target.merchant_id,
+    );
+    let mut answer = String::new();
+    let asked = io::stderr()
+        .write_all(question.as_bytes())
+        .and_then(|()| stdin.lock().read_line(&mut answer));
+    if asked.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "not confirmed, nothing was sent",
+        "answer y, or add --yes",
+    ))
+}

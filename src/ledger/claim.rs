@@ -1,0 +1,151 @@
+//! A row between its claim and its settlement.
+//!
+//! A [`Claim`] is the right to send requests for a row, and only the ledger makes one, after the
+//! commit; [`Claim::settle`] consumes it. So "no request without a committed claim" and "one
+//! settlement for each claim" are facts of the types, not of anybody's care.
+
+use super::Outcome;
+use crate::customer::{Customer, Fingerprint, Record};
+
+/// Why a row did not succeed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trouble {
+    /// The field at fault, for an invalid row.
+    pub field: Option<String>,
+    /// The API's code, the rule's word, or ours.
+    pub code: Option<String>,
+    /// The API's message or ours.
+    pub message: Option<String>,
+    /// The HTTP status of the last answer.
+    pub http_status: Option<u16>,
+    /// The API's own name for the request; its support asks for it.
+    pub request_id: Option<String>,
+}
+
+/// What a claim is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// The customer is not at the API as far as anyone knows.
+    Create,
+    /// An earlier run may have created it: ask before anything else.
+    Confirm,
+}
+
+/// A run's committed promise to settle a row; the right to send requests for it.
+#[derive(Debug)]
+pub struct Claim {
+    pub(super) id: i64,
+    pub(super) line: u64,
+    pub(super) customer: Customer,
+    pub(super) record: Record,
+    pub(super) errand: Errand,
+    pub(super) claimed_at: i64,
+    /// Whether the ledger has a row for it, not only this claim.
+    pub(super) known: bool,
+    /// What an earlier run may have sent for it.
+    pub(super) prior: Option<Fingerprint>,
+}
+
+impl Claim {
+    /// The physical line of the row; what logs may say of it.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// What to send.
+    pub fn customer(&self) -> &Customer {
+        &self.customer
+    }
+
+    /// What to do.
+    pub fn errand(&self) -> Errand {
+        self.errand
+    }
+
+    /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
+    pub fn claimed_at(&self) -> i64 {
+        self.claimed_at
+    }
+
+    /// The row's story is complete; the settlement is still to be committed.
+    pub fn settle(self, ending: Ending, attempts: u32) -> Settlement {
+        Settlement {
+            claim: self,
+            ending,
+            attempts,
+        }
+    }
+
+    /// The claim is given back unsent.
+    pub fn release(self) -> Settlement {
+        let in_doubt = self.errand == Errand::Confirm;
+        self.settle(
+            Ending::Pending {
+                trouble: Trouble::default(),
+                in_doubt,
+            },
+            0,
+        )
+    }
+}
+
+/// How a claimed row ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Ours.
+    Created {
+        /// The `cst_` id.
+        customer_id: String,
+        /// Get found what an earlier run had sent; this run sent no fields.
+        found: bool,
+    },
+    /// The merchant had it already.
+    Existing {
+        /// The `cst_` id.
+        customer_id: String,
+    },
+    /// The API refused the row.
+    Rejected(Trouble),
+    /// Attempts used up, and it surely was not created.
+    Failed(Trouble),
+    /// Not settled: not begun, or its answer is not known.
+    Pending {
+        /// What is known of why.
+        trouble: Trouble,
+        /// A create of ours may have landed.
+        in_doubt: bool,
+    },
+}
+
+impl Ending {
+    /// Its outcome.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Ending::Created { .. } => Outcome::Created,
+            Ending::Existing { .. } => Outcome::Existing,
+            Ending::Rejected(_) => Outcome::Rejected,
+            Ending::Failed(_) => Outcome::Failed,
+            Ending::Pending { .. } => Outcome::Pending,
+        }
+    }
+}
+
+/// A claim with its ending, to be committed.
+#[derive(Debug)]
+pub struct Settlement {
+    pub(super) claim: Claim,
+    pub(super) ending: Ending,
+    pub(super) attempts: u32,
+}
+
+impl Settlement {
+    /// The row's line.
+    pub fn line(&self) -> u64 {
+        self.claim.line
+    }
+
+    /// How it ended.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
+    }
+}

@@ -1,0 +1,72 @@
+//! The ledger as a file: whether it is ours, who holds it, who may read it.
+//!
+//! Everything here happens before SQLite opens the file, because to open another program's
+//! database would already change it.
+
+use std::{
+    fs::{File, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use super::Error;
+
+/// Whether there is a ledger; an error where there is another file. Looks at the first bytes of a
+/// SQLite file and at its application id, at their documented places.
+pub(super) fn check_ours(path: &Path) -> Result<bool, Error> {
+    const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+    const APPLICATION_ID: &[u8; 4] = b"csip";
+    let open_error = |error| Error::Open {
+        path: path.into(),
+        error,
+    };
+    let mut head = Vec::new();
+    match File::open(path) {
+        Ok(file) => file.take(100).read_to_end(&mut head).map_err(open_error)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(open_error(error)),
+    };
+    match (head.get(..16), head.get(68..72)) {
+        (None, _) if head.is_empty() => Ok(false),
+        (Some(magic), Some(id)) if magic == MAGIC && id == APPLICATION_ID => Ok(true),
+        _ => Err(Error::NotALedger(path.into())),
+    }
+}
+
+/// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
+/// SQLite's own.
+pub(super) fn lock(path: &Path) -> Result<File, Error> {
+    let file = private_file(&lock_path(path)).map_err(|error| Error::Open {
+        path: path.into(),
+        error,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(path.into())),
+        Err(TryLockError::Error(error)) => Err(Error::Open {
+            path: path.into(),
+            error,
+        }),
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    name.into()
+}
+
+/// Whether a run holds the ledger's lock at this moment.
+pub fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(lock_path(path)).map(|file| file.try_lock_shared());
+    matches!(lock, Ok(Err(TryLockError::WouldBlock)))
+}
+
+/// Opens or creates a file that only its owner can read.
+pub(crate) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}

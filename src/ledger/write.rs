@@ -1,0 +1,213 @@
+//! What one commit will write, collected before its transaction begins.
+//!
+//! Pure: turns claims and settlements into the parameters of the bulk statements, so that the time
+//! in which the file is locked holds nothing but SQLite's own work.
+
+use serde::Serialize;
+
+use super::{Claim, Ending, Outcome, Settlement, Trouble};
+use crate::customer::{Fingerprint, Record, Reference};
+
+/// Rows of a bulk statement as one JSON array.
+pub(super) struct JsonRows(Vec<u8>);
+
+impl JsonRows {
+    fn new() -> JsonRows {
+        JsonRows(Vec::new())
+    }
+
+    fn push(&mut self, row: &impl Serialize) {
+        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
+        // Writing numbers and strings to memory has nothing to fail with.
+        let written = serde_json::to_writer(&mut self.0, row);
+        debug_assert!(written.is_ok());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The array as text; SQLite counts on valid UTF-8, which `serde_json` gives.
+    pub(super) fn text(&self) -> String {
+        let mut bytes = self.0.clone();
+        bytes.extend_from_slice(if bytes.is_empty() { b"[]" } else { b"]" });
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+/// The statements of one commit, collected before the transaction begins.
+pub(super) struct Write {
+    pub(super) run: i64,
+    pub(super) now: i64,
+    /// For `claim`: rows to be sent.
+    pub(super) claims: JsonRows,
+    /// Ids of claims that have come to their end, and how many.
+    pub(super) ended: JsonRows,
+    pub(super) ended_count: u64,
+    /// For `row`: with a customer id, and without.
+    pub(super) with_id: JsonRows,
+    pub(super) without_id: JsonRows,
+    /// For `record`: raw cells to keep, and ids of those to erase.
+    pub(super) records: JsonRows,
+    pub(super) erased: JsonRows,
+}
+
+impl Write {
+    pub(super) fn new(run: i64, now: i64) -> Write {
+        Write {
+            run,
+            now,
+            claims: JsonRows::new(),
+            ended: JsonRows::new(),
+            ended_count: 0,
+            with_id: JsonRows::new(),
+            without_id: JsonRows::new(),
+            records: JsonRows::new(),
+            erased: JsonRows::new(),
+        }
+    }
+
+    pub(super) fn claim(&mut self, claim: &Claim) {
+        let reference = &claim.customer.reference;
+        self.claims.push(&(
+            claim.id,
+            claim.line,
+            reference.as_str(),
+            signed(reference.key()),
+            hex(&claim.customer.fingerprint),
+            claim.claimed_at,
+        ));
+    }
+
+    pub(super) fn settle(&mut self, settlement: &Settlement) {
+        let Settlement {
+            claim,
+            ending,
+            attempts,
+        } = settlement;
+        let sent = claim.customer.fingerprint;
+        self.ended.push(&claim.id);
+        self.ended_count += 1;
+        match ending {
+            // What Get found is what an earlier run sent; its fields count, not today's.
+            Ending::Created {
+                customer_id,
+                found: true,
+            } => {
+                self.settle_with_id(claim, ending, claim.prior.unwrap_or(sent), customer_id, *attempts);
+            }
+            Ending::Created {
+                customer_id,
+                found: false,
+            }
+            | Ending::Existing { customer_id } => {
+                self.settle_with_id(claim, ending, sent, customer_id, *attempts);
+            }
+            Ending::Rejected(trouble) | Ending::Failed(trouble) => {
+                self.settle_without_id(claim, ending, sent, trouble, *attempts, false);
+            }
+            Ending::Pending { trouble, in_doubt } => {
+                let fingerprint = claim.prior.filter(|_| *in_doubt).unwrap_or(sent);
+                self.settle_without_id(claim, ending, fingerprint, trouble, *attempts, *in_doubt);
+            }
+        }
+    }
+
+    /// A row that owns no reference: invalid or duplicate.
+    pub(super) fn settle_unowned(
+        &mut self,
+        id: i64,
+        line: u64,
+        outcome: Outcome,
+        reference: Option<String>,
+        trouble: Trouble,
+        record: &Record,
+    ) {
+        let Trouble {
+            field, code, message, ..
+        } = trouble;
+        let none = None::<i64>;
+        let key = reference
+            .as_deref()
+            .map(|reference| signed(Reference::recorded(reference).key()));
+        self.without_id.push(&(
+            id, line, outcome, reference, key, none, 0, none, false, field, code, message, none, none,
+        ));
+        self.keep_record(id, record);
+    }
+
+    fn settle_with_id(
+        &mut self,
+        claim: &Claim,
+        ending: &Ending,
+        fingerprint: Fingerprint,
+        customer_id: &str,
+        attempts: u32,
+    ) {
+        let reference = &claim.customer.reference;
+        self.with_id.push(&(
+            claim.id,
+            claim.line,
+            ending.outcome(),
+            reference.as_str(),
+            signed(reference.key()),
+            hex(&fingerprint),
+            customer_id,
+            attempts,
+            claim.claimed_at,
+        ));
+        if claim.known {
+            self.erased.push(&claim.id);
+        }
+    }
+
+    fn settle_without_id(
+        &mut self,
+        claim: &Claim,
+        ending: &Ending,
+        fingerprint: Fingerprint,
+        trouble: &Trouble,
+        attempts: u32,
+        in_doubt: bool,
+    ) {
+        let reference = &claim.customer.reference;
+        self.without_id.push(&(
+            claim.id,
+            claim.line,
+            ending.outcome(),
+            reference.as_str(),
+            signed(reference.key()),
+            hex(&fingerprint),
+            attempts,
+            claim.claimed_at,
+            in_doubt,
+            &trouble.field,
+            &trouble.code,
+            &trouble.message,
+            trouble.http_status,
+            &trouble.request_id,
+        ));
+        self.keep_record(claim.id, &claim.record);
+    }
+
+    fn keep_record(&mut self, id: i64, record: &Record) {
+        self.records.push(&(id, record.cells().collect::<Vec<_>>()));
+    }
+}
+
+/// SQLite's integers are signed; the bits are what counts.
+pub(super) fn signed(key: u64) -> i64 {
+    key as i64
+}
+
+/// JSON has no bytes; SQLite turns this back with `unhex`.
+fn hex(fingerprint: &Fingerprint) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    fingerprint
+        .as_bytes()
+        .iter()
+        .flat_map(digits)
+        .map(char::from)
+        .collect()
+}
