@@ -10,11 +10,13 @@ mod target;
 
 mod progress;
 
+mod log;
+
 mod end;
 
 use std::{
     ffi::OsString,
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -23,7 +25,6 @@ use std::{
 
 use clap::{Parser, error::ErrorKind};
 use reqwest::Url;
-use secrecy::SecretString;
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -31,14 +32,12 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::info;
-use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, layer::SubscriberExt, util::SubscriberInitExt,
-};
 
 use self::{
-    args::{Cli, Command, ExportFormat, ExportWhat, LogFormat},
+    args::{Cli, Command, ExportFormat, ExportWhat},
     end::{code, code_of_end, code_of_error, describe_stop},
-    progress::{Display, LogWriter},
+    log::start_log,
+    progress::Display,
     target::{Target, confirm_production, find_target, url_of},
 };
 use crate::{
@@ -46,10 +45,10 @@ use crate::{
     customer::{Field, Rules},
     error::Error,
     export::{self, export},
-    import::{self, Ended, Signal, Stop},
-    ledger::{self, Ledger, NewRun, Outcome, Reader, Tally, private_file},
+    import::{self, Signal},
+    ledger::{self, Ledger, NewRun, Outcome, Reader, private_file},
     report::{self, Summary},
-    sender::{Halt, Policy, Sender, Throttle},
+    sender::{Policy, Sender, Throttle},
     simulator::{self, Simulator},
     source::{self, Source},
 };
@@ -413,51 +412,6 @@ fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>,
         );
     }
     Ok(receiver)
-}
-
-fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error> {
-    let writer = match &args.log_file {
-        None => stderr,
-        Some(path) => {
-            let file = std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|error| {
-                    let text = format!("cannot write the log {}: {error}", path.display());
-                    Error::usage(
-                        text,
-                        "give --log-file a file in a folder that exists and can be written",
-                    )
-                })?;
-            LogWriter::File(Arc::new(file))
-        }
-    };
-    let level = match (args.quiet, args.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "info",
-        (_, _) => "debug",
-    };
-    let wanted = environment("RUST_LOG").unwrap_or_else(|| level.into());
-    // Only our own events: at their finest levels other crates log URLs and headers.
-    let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
-    let filter = EnvFilter::builder().parse_lossy(wanted);
-    let format = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(false)
-        .with_target(false);
-    let layer = match args.log_format {
-        LogFormat::Text => format.boxed(),
-        LogFormat::Json => format.json().flatten_event(true).boxed(),
-    };
-    // A second subscriber in one process is the tests' business, not the user's.
-    drop(
-        tracing_subscriber::registry()
-            .with(layer.with_filter(filter).with_filter(ours))
-            .try_init(),
-    );
-    Ok(())
 }
 
 /// Standard output; a closed pipe means that the reader has had enough.

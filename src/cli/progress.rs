@@ -1,19 +1,15 @@
 //! How a run is shown while it goes on: a bar on a terminal, plain lines elsewhere.
 //!
-//! Only committed counts are shown. The bar and the log share standard error, so log lines go
-//! through [`LogWriter`], which lifts the bar for as long as it takes to write one.
+//! Only committed counts are shown.
 
 use std::{
-    fs::File,
     io::{self, IsTerminal, Write},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tracing_subscriber::fmt::MakeWriter;
 
-use super::args::ProgressArg;
+use super::{args::ProgressArg, log::LogWriter};
 use crate::{
     import::Progress,
     ledger::Outcome,
@@ -138,35 +134,5 @@ impl Display {
             words.push_str(", no good answer: waiting for the API");
         }
         words
-    }
-}
-
-/// Where log lines go.
-#[derive(Clone)]
-pub(super) enum LogWriter {
-    /// Around the bar.
-    Stderr(ProgressBar),
-    /// `--log-file`.
-    File(Arc<File>),
-}
-
-impl Write for LogWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match self {
-            LogWriter::Stderr(bar) => bar.suspend(|| io::stderr().write(line)),
-            LogWriter::File(file) => file.as_ref().write(line),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for LogWriter {
-    type Writer = LogWriter;
-
-    fn make_writer(&'a self) -> LogWriter {
-        self.clone()
     }
 }

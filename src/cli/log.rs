@@ -1,0 +1,100 @@
+//! The log: how much of it, how it looks and where it goes.
+//!
+//! The bar and the log share standard error, so log lines go through [`LogWriter`], which lifts the
+//! bar for as long as it takes to write one. Only this program's own events are let through, whatever
+//! `RUST_LOG` says: at their finest levels other crates log URLs and headers.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    sync::Arc,
+};
+
+use indicatif::ProgressBar;
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+};
+
+use super::{
+    args::{self, LogFormat},
+    environment,
+};
+use crate::error::Error;
+
+/// From here on, events are logged.
+///
+/// # Errors
+/// Where the log file cannot be written.
+pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error> {
+    let writer = match &args.log_file {
+        None => stderr,
+        Some(path) => {
+            let file = std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|error| {
+                    let text = format!("cannot write the log {}: {error}", path.display());
+                    Error::usage(
+                        text,
+                        "give --log-file a file in a folder that exists and can be written",
+                    )
+                })?;
+            LogWriter::File(Arc::new(file))
+        }
+    };
+    let level = match (args.quiet, args.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        (_, _) => "debug",
+    };
+    let wanted = environment("RUST_LOG").unwrap_or_else(|| level.into());
+    let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
+    let filter = EnvFilter::builder().parse_lossy(wanted);
+    let format = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_target(false);
+    let layer = match args.log_format {
+        LogFormat::Text => format.boxed(),
+        LogFormat::Json => format.json().flatten_event(true).boxed(),
+    };
+    // A second subscriber in one process is the tests' business, not the user's.
+    drop(
+        tracing_subscriber::registry()
+            .with(layer.with_filter(filter).with_filter(ours))
+            .try_init(),
+    );
+    Ok(())
+}
+
+/// Where log lines go.
+#[derive(Clone)]
+pub(super) enum LogWriter {
+    /// Around the bar.
+    Stderr(ProgressBar),
+    /// `--log-file`.
+    File(Arc<File>),
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match self {
+            LogWriter::Stderr(bar) => bar.suspend(|| io::stderr().write(line)),
+            LogWriter::File(file) => file.as_ref().write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogWriter {
+    type Writer = LogWriter;
+
+    fn make_writer(&'a self) -> LogWriter {
+        self.clone()
+    }
+}
