@@ -15,7 +15,8 @@
 //! across a restart: a new simulator knows no customer. An answer it gives is no proof that Juspay
 //! gives the same; `api.md` says which answers are documented and which are observed.
 //!
-//! `behavior` is what it can be told, `journal` what it remembers; here is the wire.
+//! `call` reads a request, `answer` has the words, `behavior` is what it can be told, `journal` what
+//! it remembers; here are the connections, and what becomes of each request.
 
 mod call;
 
