@@ -10,6 +10,7 @@
 //! need, and never logs: what to do about a reply is the sender's decision.
 
 use std::{
+    borrow::Cow,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -22,7 +23,8 @@ use reqwest::{
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 
 use crate::customer::{Customer, Reference};
 
@@ -33,11 +35,7 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 const MESSAGE_MAX_CHARS: usize = 500;
 
 /// Everything but the unreserved characters of a URL, so that a reference is one path segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const MERCHANT_ID: HeaderName = HeaderName::from_static("x-merchantid");
 const ROUTING_ID: HeaderName = HeaderName::from_static("x-routing-id");
@@ -145,7 +143,6 @@ pub struct Answer {
 pub struct Api {
     client: Client,
     customers: Url,
-    headers: HeaderMap,
     send_routing_id: bool,
 }
 
@@ -162,6 +159,7 @@ impl Api {
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(options.connections)
             .tcp_nodelay(true)
+            .default_headers(headers(options)?)
             .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")));
         if let Some(path) = &options.ca_file {
             client = client.tls_certs_merge(read_roots(path)?);
@@ -169,45 +167,26 @@ impl Api {
         if is_loopback(&options.base_url) {
             client = client.no_proxy();
         }
-        let client = client
-            .build()
-            .map_err(|error| Error::Client(root_cause(&error)))?;
+        let client = client.build().map_err(|error| Error::Client(root_cause(&error)))?;
         let mut customers = options.base_url.clone();
-        customers.set_path(&format!(
-            "{}/customers",
-            options.base_url.path().trim_end_matches('/')
-        ));
-        let headers = headers(options)?;
-        Ok(Api {
-            client,
-            customers,
-            headers,
-            send_routing_id: options.send_routing_id,
-        })
+        customers.set_path(&format!("{}/customers", options.base_url.path().trim_end_matches('/')));
+        Ok(Api { client, customers, send_routing_id: options.send_routing_id })
     }
 
     /// Create: `POST {base}/customers` with the encoded body.
     pub async fn create(&self, customer: &Customer) -> Reply {
-        let request = self
-            .client
-            .post(self.customers.clone())
-            .body(customer.body.clone());
+        let request = self.client.post(self.customers.clone()).body(customer.body.clone());
         self.exchange(request, &customer.reference).await
     }
 
     /// Get: `GET {base}/customers/{reference}`.
     pub async fn get(&self, reference: &Reference) -> Reply {
         let mut url = self.customers.clone();
-        url.set_path(&format!(
-            "{}/{}",
-            url.path(),
-            utf8_percent_encode(reference.as_str(), SEGMENT)
-        ));
+        url.set_path(&format!("{}/{}", url.path(), utf8_percent_encode(reference.as_str(), SEGMENT)));
         self.exchange(self.client.get(url), reference).await
     }
 
-    async fn exchange(&self, request: RequestBuilder, reference: &Reference) -> Reply {
-        let mut request = request.headers(self.headers.clone());
+    async fn exchange(&self, mut request: RequestBuilder, reference: &Reference) -> Reply {
         if self.send_routing_id {
             let value = HeaderValue::from_bytes(reference.as_str().as_bytes());
             // A reference has no control characters, so this does not fail; without is still right.
@@ -219,11 +198,7 @@ impl Api {
         match request.send().await {
             Ok(response) => read(response).await,
             Err(error) if error.is_connect() || error.is_builder() => Reply::NotSent(root_cause(&error)),
-            Err(error) => Reply::Unknown {
-                status: None,
-                why: describe(&error),
-                request_id: None,
-            },
+            Err(error) => Reply::Unknown { status: None, why: describe(&error), request_id: None },
         }
     }
 }
@@ -246,17 +221,10 @@ fn headers(options: &Options) -> Result<HeaderMap, Error> {
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Certificate>, Error> {
-    let error = |error: String| Error::CaFile {
-        path: path.into(),
-        error,
-    };
+    let error = |error: String| Error::CaFile { path: path.into(), error };
     let pem = std::fs::read(path).map_err(|cause| error(cause.to_string()))?;
     let roots = Certificate::from_pem_bundle(&pem).map_err(|cause| error(root_cause(&cause)))?;
-    if roots.is_empty() {
-        Err(error("no certificate in it".into()))
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(error("no certificate in it".into())) } else { Ok(roots) }
 }
 
 /// Whether the URL can only mean this machine: plain HTTP is safe there, and no proxy between.
@@ -271,32 +239,18 @@ pub fn is_loopback(url: &Url) -> bool {
 
 async fn read(mut response: Response) -> Reply {
     let status = response.status().as_u16();
-    let retry_after = response
-        .headers()
-        .get(RETRY_AFTER)
-        .and_then(|value| value.to_str().ok());
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "dates in headers can only be compared with the clock"
-    )]
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
     let now = SystemTime::now();
     let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
-    let response_id = response
-        .headers()
-        .get(RESPONSE_ID)
-        .and_then(|value| value.to_str().ok())
-        .map(short);
+    let response_id = response.headers().get(RESPONSE_ID).and_then(|value| value.to_str().ok()).map(short);
     let head = Head {
         status,
         retry_after: retry_after.and_then(|value| parse_retry_after(value, now)),
         response_id,
         clock_ahead: date.map_or(0, |date| clock_ahead(date, now)),
     };
-    let lost = |why| Reply::Unknown {
-        status: Some(status),
-        why,
-        request_id: head.response_id.clone(),
-    };
+    let lost = |why| Reply::Unknown { status: Some(status), why, request_id: head.response_id.clone() };
     let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(4096) as usize));
     loop {
         match response.chunk().await {
@@ -326,56 +280,76 @@ pub struct Head {
 
 /// Makes a reply of a complete answer. Public for fuzzing; pure.
 pub fn parse(head: &Head, body: &[u8]) -> Reply {
-    let Head {
-        status,
-        retry_after,
-        response_id,
-        clock_ahead,
-    } = head.clone();
-    let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-    let text = |name: &str| {
-        value
-            .get(name)
-            .and_then(Value::as_str)
-            .filter(|text| !text.is_empty())
-    };
-    let request_id = text("juspay_request_id").map(short).or(response_id);
+    let Head { status, retry_after, response_id, clock_ahead } = head.clone();
+    let body: Body<'_> = serde_json::from_slice(body).unwrap_or_default();
+    let request_id = body.juspay_request_id.get().map(short).or(response_id);
     let is_success = (200..300).contains(&status);
     if is_success {
         // `id` in the page's samples, `Customer_id` in its table.
-        let id = ["id", "customer_id", "Customer_id"]
-            .into_iter()
-            .filter_map(text)
-            .find(|id| is_customer_id(id));
-        if let Some(id) = id {
+        let ids = [&body.id, &body.customer_id].into_iter().filter_map(Text::get);
+        if let Some(id) = ids.into_iter().find(|id| is_customer_id(id)) {
             return Reply::Customer {
                 customer_id: id.to_owned(),
-                reference: text("object_reference_id").map(Reference::recorded),
-                created_at: text("date_created")
-                    .and_then(parse_time)
-                    .map(|time| time - clock_ahead),
+                reference: body.object_reference_id.get().map(Reference::recorded),
+                created_at: body.date_created.get().and_then(parse_time).map(|time| time - clock_ahead),
             };
         }
     }
-    let (code, message) = (text("error_code").map(short), text("error_message").map(short));
+    let (code, message) = (body.error_code.get().map(short), body.error_message.get().map(short));
     let says_error = code.is_some()
         || message.is_some()
-        || text("status").is_some_and(|status| status.to_ascii_lowercase().contains("error"));
+        || body.status.get().is_some_and(|status| status.to_ascii_lowercase().contains("error"));
     if is_success && !says_error {
         let why = format!("an answer {status} without a cst_ id");
-        return Reply::Unknown {
-            status: Some(status),
-            why,
-            request_id,
-        };
+        return Reply::Unknown { status: Some(status), why, request_id };
     }
-    Reply::Answer(Answer {
-        status,
-        code,
-        message,
-        request_id,
-        retry_after,
-    })
+    Reply::Answer(Answer { status, code, message, request_id, retry_after })
+}
+
+/// The parts of an answer that matter, customer or error. What is not there, or no text, is `None`:
+/// one odd field must not make the others unreadable.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow, alias = "Customer_id")]
+    customer_id: Text<'a>,
+    #[serde(borrow)]
+    object_reference_id: Text<'a>,
+    #[serde(borrow)]
+    date_created: Text<'a>,
+    #[serde(borrow)]
+    status: Text<'a>,
+    #[serde(borrow)]
+    error_code: Text<'a>,
+    #[serde(borrow)]
+    error_message: Text<'a>,
+    #[serde(borrow)]
+    juspay_request_id: Text<'a>,
+}
+
+/// A JSON string that is not empty, or `None` for any other value.
+#[derive(Default)]
+struct Text<'a>(Option<Cow<'a, str>>);
+
+impl Text<'_> {
+    fn get(&self) -> Option<&str> {
+        self.0.as_deref().filter(|text| !text.is_empty())
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        // A raw value is well-formed JSON; only a string begins with a quote.
+        let escaped = raw.get().contains('\\');
+        Ok(Text(match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(plain) if !escaped => Some(Cow::Borrowed(plain)),
+            Some(_) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+            None => None,
+        }))
+    }
 }
 
 /// `cst_` and something printable behind it, of a length that an id can have.
@@ -383,9 +357,7 @@ fn is_customer_id(id: &str) -> bool {
     id.strip_prefix("cst_").is_some_and(|rest| {
         !rest.is_empty()
             && rest.len() <= 128
-            && rest
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
     })
 }
 
@@ -421,18 +393,11 @@ fn parse_time(text: &str) -> Option<i64> {
 
 /// The API's words, bounded and without control characters: they end up on terminals.
 fn short(text: &str) -> String {
-    text.chars()
-        .filter(|c| !c.is_control())
-        .take(MESSAGE_MAX_CHARS)
-        .collect()
+    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect()
 }
 
 fn describe(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        "no answer in time".into()
-    } else {
-        root_cause(error)
-    }
+    if error.is_timeout() { "no answer in time".into() } else { root_cause(error) }
 }
 
 /// The innermost reason; the outer ones repeat the URL, which holds the reference.
@@ -450,23 +415,13 @@ mod tests {
 
     fn customer(reply: Reply) -> Option<(String, Option<Reference>)> {
         match reply {
-            Reply::Customer {
-                customer_id,
-                reference,
-                ..
-            } => Some((customer_id, reference)),
+            Reply::Customer { customer_id, reference, .. } => Some((customer_id, reference)),
             _ => None,
         }
     }
 
     fn parsed(status: u16, body: &str) -> Reply {
-        parse(
-            &Head {
-                status,
-                ..Head::default()
-            },
-            body.as_bytes(),
-        )
+        parse(&Head { status, ..Head::default() }, body.as_bytes())
     }
 
     #[test]
@@ -474,17 +429,8 @@ mod tests {
         let page = r#"{"id":"cst_pcxaymwoh9vbse97","object":"customer","object_reference_id":"a@example.com",
             "date_created":"2020-03-17T14:16:31Z"}"#;
         let (id, reference) = customer(parsed(200, page)).unwrap();
-        assert_eq!(
-            (id.as_str(), reference.unwrap().as_str()),
-            ("cst_pcxaymwoh9vbse97", "a@example.com")
-        );
-        assert!(matches!(
-            parsed(200, page),
-            Reply::Customer {
-                created_at: Some(1584454591000),
-                ..
-            }
-        ));
+        assert_eq!((id.as_str(), reference.unwrap().as_str()), ("cst_pcxaymwoh9vbse97", "a@example.com"));
+        assert!(matches!(parsed(200, page), Reply::Customer { created_at: Some(1584454591000), .. }));
         assert!(customer(parsed(200, r#"{"id":"abc","customer_id":"cst_x"}"#)).is_some());
         assert!(customer(parsed(400, r#"{"id":"cst_x"}"#)).is_none());
         assert!(customer(parsed(500, r#"{"id":"cst_x"}"#)).is_none());
@@ -499,10 +445,7 @@ mod tests {
             r#"{"id":"cst_"}"#,
             "{\"id\":\"cst_\0\"}",
         ] {
-            assert!(
-                matches!(parsed(200, unreadable), Reply::Unknown { .. }),
-                "{unreadable}"
-            );
+            assert!(matches!(parsed(200, unreadable), Reply::Unknown { .. }), "{unreadable}");
         }
     }
 
@@ -513,49 +456,23 @@ mod tests {
         assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), 0);
         assert_eq!(clock_ahead("yesterday", now), 0);
         let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
-        let reply = parse(
-            &Head {
-                status: 200,
-                clock_ahead: 1_000,
-                ..Head::default()
-            },
-            body,
-        );
-        assert!(matches!(
-            reply,
-            Reply::Customer {
-                created_at: Some(1_584_454_590_000),
-                ..
-            }
-        ));
+        let reply = parse(&Head { status: 200, clock_ahead: 1_000, ..Head::default() }, body);
+        assert!(matches!(reply, Reply::Customer { created_at: Some(1_584_454_590_000), .. }));
     }
 
     #[test]
     fn an_error_under_a_200_is_an_answer() {
         let body = r#"{"status":"ERROR","status_id":40,"error_message":"no","error_code":"INVALID_REQUEST"}"#;
-        let Reply::Answer(answer) = parsed(200, body) else {
-            panic!("not an answer")
-        };
-        assert_eq!(
-            (answer.status, answer.code.as_deref()),
-            (200, Some("INVALID_REQUEST"))
-        );
-        assert!(matches!(
-            parsed(400, r#"{"status":null,"error_code":null}"#),
-            Reply::Answer(_)
-        ));
-        assert!(matches!(
-            parsed(503, "<html>busy</html>"),
-            Reply::Answer(Answer { status: 503, .. })
-        ));
+        let Reply::Answer(answer) = parsed(200, body) else { panic!("not an answer") };
+        assert_eq!((answer.status, answer.code.as_deref()), (200, Some("INVALID_REQUEST")));
+        assert!(matches!(parsed(400, r#"{"status":null,"error_code":null}"#), Reply::Answer(_)));
+        assert!(matches!(parsed(503, "<html>busy</html>"), Reply::Answer(Answer { status: 503, .. })));
     }
 
     #[test]
     fn messages_are_bounded_and_harmless() {
         let body = format!(r#"{{"error_message":"\u001b[31m{}"}}"#, "x".repeat(10_000));
-        let Reply::Answer(answer) = parsed(400, &body) else {
-            panic!("not an answer")
-        };
+        let Reply::Answer(answer) = parsed(400, &body) else { panic!("not an answer") };
         let message = answer.message.unwrap();
         assert!(message.starts_with("[31mx") && message.len() == MESSAGE_MAX_CHARS);
     }
@@ -573,11 +490,7 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(
-                parse_retry_after(value, now),
-                seconds.map(Duration::from_secs),
-                "{value:?}"
-            );
+            assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
         }
     }
 }

@@ -79,21 +79,15 @@ fn run(cli: Cli) -> Result<u8, Error> {
 }
 
 fn import(args: &args::Import) -> Result<u8, Error> {
-    let mut display = Display::new(if args.output.log.quiet {
-        args::ProgressArg::Never
-    } else {
-        args.output.progress
-    });
+    let mut display =
+        Display::new(if args.output.log.quiet { args::ProgressArg::Never } else { args.output.progress });
     start_log(&args.output.log, display.log_writer())?;
     check_summary_path(args.output.summary_json.as_deref())?;
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     confirm_production(args, &target, &source)?;
-    let tls = target
-        .base_url
-        .as_ref()
-        .is_some_and(|url| url.scheme() == "https");
+    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
     runtime(tls)?.block_on(run_import(args, source, target, &ledger_path, &mut display))
 }
 
@@ -106,27 +100,16 @@ async fn run_import(
 ) -> Result<u8, Error> {
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
-    let Target {
-        base_url,
-        merchant_id,
-        api_key,
-    } = target;
+    let Target { base_url, merchant_id, api_key } = target;
     let of_ledger = ledger::Target {
-        base_url: base_url
-            .as_ref()
-            .map_or(SIMULATOR, Url::as_str)
-            .trim_end_matches('/')
-            .into(),
+        base_url: base_url.as_ref().map_or(SIMULATOR, Url::as_str).trim_end_matches('/').into(),
         merchant_id: merchant_id.clone(),
     };
     let (base_url, _simulator) = match base_url {
         Some(url) => (url, None),
         None => {
             let simulator = embed_simulator().await?;
-            (
-                url_of(&format!("http://{}", simulator.address()))?,
-                Some(simulator),
-            )
+            (url_of(&format!("http://{}", simulator.address()))?, Some(simulator))
         }
     };
     let sending = &args.sending;
@@ -148,11 +131,7 @@ async fn run_import(
         seed: now().unsigned_abs(),
     };
     let sender = Arc::new(Sender::new(api, throttle, policy));
-    let new_run = NewRun {
-        command: "import",
-        source: source.name(),
-        columns: source.columns(),
-    };
+    let new_run = NewRun { command: "import", source: source.name(), columns: source.columns() };
     let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
     let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
     info!(run, delimiter = %source.delimiter(), rate = ?sending.rate.0, "the run begins");
@@ -218,10 +197,7 @@ fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) 
     if path == Path::new("-") {
         return print(&json);
     }
-    std::fs::write(path, json).map_err(|error| Error::Output {
-        name: path.display().to_string(),
-        error,
-    })
+    std::fs::write(path, json).map_err(|error| Error::Output { name: path.display().to_string(), error })
 }
 
 fn validate(args: &args::Validate) -> Result<u8, Error> {
@@ -240,11 +216,7 @@ fn validate(args: &args::Validate) -> Result<u8, Error> {
     if !args.log.quiet {
         print(&found.text(source.name()))?;
     }
-    Ok(if found.is_clean() {
-        code::OK
-    } else {
-        code::ROWS_LEFT
-    })
+    Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
 fn status(args: &args::Status) -> Result<u8, Error> {
@@ -253,12 +225,7 @@ fn status(args: &args::Status) -> Result<u8, Error> {
         let mut reader = Reader::open(&path).await?;
         let (target, runs) = (reader.target().await?, reader.runs().await?);
         let standing = reader.standing().await?;
-        Ok::<_, Error>(report::status(
-            target.as_ref(),
-            &standing,
-            &runs,
-            ledger::is_in_use(&path),
-        ))
+        Ok::<_, Error>(report::status(target.as_ref(), &standing, &runs, ledger::is_in_use(&path)))
     })?;
     print(&format!("Ledger  {}\n{text}", path.display()))?;
     Ok(code::OK)
@@ -280,10 +247,7 @@ fn export_rows(args: &args::Export) -> Result<u8, Error> {
         match &args.output {
             None => export(&mut reader, what, format, args.run, io::stdout().lock()).await,
             Some(file) => {
-                let output_error = |error| Error::Output {
-                    name: file.display().to_string(),
-                    error,
-                };
+                let output_error = |error| Error::Output { name: file.display().to_string(), error };
                 let output = private_file(file).map_err(output_error)?;
                 output.set_len(0).map_err(output_error)?;
                 export(&mut reader, what, format, args.run, output).await
@@ -325,19 +289,12 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
     for (option, pairs) in [("--map", &args.map), ("--set", &args.set)] {
         for (at, (field, _)) in pairs.iter().enumerate() {
             if pairs[..at].iter().any(|(earlier, _)| earlier == field) {
-                return Err(Error::usage(
-                    format!("{option} {field} is given twice"),
-                    "keep one of the two",
-                ));
+                return Err(Error::usage(format!("{option} {field} is given twice"), "keep one of the two"));
             }
         }
     }
     let mut constants = args.set.clone();
-    if args.get_client_auth_token
-        && !constants
-            .iter()
-            .any(|(field, _)| *field == Field::GetClientAuthToken)
-    {
+    if args.get_client_auth_token && !constants.iter().any(|(field, _)| *field == Field::GetClientAuthToken) {
         constants.push((Field::GetClientAuthToken, "true".into()));
     }
     Ok(source::Options {
@@ -345,20 +302,12 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
         map: args.map.clone(),
         delimiter: args.delimiter,
         limit: args.limit,
-        rules: Rules {
-            validation: args.validation,
-            require: args.require.clone(),
-            constants,
-        },
+        rules: Rules { validation: args.validation, require: args.require.clone(), constants },
     })
 }
 
 fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
-    let default = if simulator {
-        "customer-import.simulator.db"
-    } else {
-        "customer-import.db"
-    };
+    let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
     given.map_or_else(|| default.into(), Path::to_path_buf)
 }
 
@@ -370,18 +319,12 @@ fn check_summary_path(path: Option<&Path>) -> Result<(), Error> {
     let open = std::fs::File::options().append(true).create(true).open(path);
     open.map(drop).map_err(|error| {
         let text = format!("cannot write {}: {error}", path.display());
-        Error::usage(
-            text,
-            "give --summary-json a file in a folder that exists and can be written",
-        )
+        Error::usage(text, "give --summary-json a file in a folder that exists and can be written")
     })
 }
 
 async fn embed_simulator() -> Result<Simulator, Error> {
-    let options = simulator::Options {
-        record: false,
-        ..simulator::Options::default()
-    };
+    let options = simulator::Options { record: false, ..simulator::Options::default() };
     Simulator::start(options)
         .await
         .map_err(|error| Error::Bug(format!("the embedded simulator does not start ({error})")))
@@ -418,20 +361,16 @@ fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>,
 fn print(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output {
-            name: "standard output".into(),
-            error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Output { name: "standard output".into(), error })
+        }
         _ => Ok(()),
     }
 }
 
 /// One error, one line; control characters in file names and messages stay harmless.
 fn complain(text: &str) {
-    let line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     drop(writeln!(io::stderr(), "error: {line}"));
 }
 
@@ -445,26 +384,16 @@ fn explain_usage(error: &clap::Error) -> u8 {
         return code::USAGE;
     }
     let text = error.to_string();
-    let parts = text
-        .lines()
-        .map(str::trim)
-        .take_while(|line| !line.starts_with("Usage:"));
-    let parts: Vec<&str> = parts
-        .filter(|line| !line.is_empty() && !line.starts_with("For more"))
-        .collect();
+    let parts = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let parts: Vec<&str> = parts.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
     let line = parts.join(" ");
-    complain(&format!(
-        "{}; see --help",
-        line.strip_prefix("error: ").unwrap_or(&line)
-    ));
+    complain(&format!("{}; see --help", line.strip_prefix("error: ").unwrap_or(&line)));
     code::USAGE
 }
 
 #[expect(clippy::disallowed_methods, reason = "the clock enters here")]
 fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

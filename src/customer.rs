@@ -289,18 +289,13 @@ impl Record {
             text.push_str(cell);
             ends.push(text.len() as u32);
         }
-        Record {
-            text: text.into(),
-            ends: ends.into(),
-        }
+        Record { text: text.into(), ends: ends.into() }
     }
 
     /// The cells in order.
     pub fn cells(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        starts
-            .zip(self.ends.iter())
-            .map(|(start, end)| &self.text[start as usize..*end as usize])
+        starts.zip(self.ends.iter()).map(|(start, end)| &self.text[start as usize..*end as usize])
     }
 }
 
@@ -348,20 +343,12 @@ impl Rules {
             let value = self.value(field, cells[field as usize]);
             match value {
                 None if field.is_mandatory() || self.require.contains(&field) => {
-                    faults.push(Fault {
-                        field: Some(field),
-                        rule: Rule::Required,
-                        seen: "empty".into(),
-                    });
+                    faults.push(Fault { field: Some(field), rule: Rule::Required, seen: "empty".into() });
                 }
                 None => {}
                 Some(value) => {
                     if let Some((rule, seen)) = self.judge(field, value) {
-                        faults.push(Fault {
-                            field: Some(field),
-                            rule,
-                            seen,
-                        });
+                        faults.push(Fault { field: Some(field), rule, seen });
                     }
                 }
             }
@@ -369,20 +356,12 @@ impl Rules {
         }
         match values[Field::Reference as usize] {
             Some(reference) if faults.is_empty() => Ok(customer(reference, &values)),
-            reference => Err(Faults {
-                list: faults,
-                reference: reference.map(str::to_owned),
-            }),
+            reference => Err(Faults { list: faults, reference: reference.map(str::to_owned) }),
         }
     }
 
     fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
-        let constant = || {
-            self.constants
-                .iter()
-                .find(|(of, _)| *of == field)
-                .map(|(_, value)| value.trim())
-        };
+        let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
         cell.map(str::trim)
             .filter(|cell| !cell.is_empty())
             .or_else(constant)
@@ -392,10 +371,7 @@ impl Rules {
     fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         // Before everything else: a control character makes any other message unreadable.
         if let Some(at) = value.chars().position(char::is_control) {
-            return Some((
-                Rule::Control,
-                format!("a control character at position {}", at + 1),
-            ));
+            return Some((Rule::Control, format!("a control character at position {}", at + 1)));
         }
         match field {
             Field::Reference => judge_reference(value),
@@ -429,11 +405,7 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
     let count = value.bytes().filter(|b| *b == b'@').count();
     let (local, domain) = value.split_once('@').unwrap_or((value, ""));
     if count != 1 || local.is_empty() || domain.is_empty() {
-        let seen = if count == 1 {
-            "nothing before or after the @".into()
-        } else {
-            format!("{count} @")
-        };
+        let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
         return Some((Rule::AtSign, seen));
     }
     let edges = [
@@ -443,8 +415,7 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
         (domain.chars().next_back(), "at the end"),
     ];
     edges.into_iter().find_map(|(c, place)| {
-        c.filter(|c| matches!(c, '_' | '.'))
-            .map(|c| (Rule::Edge, format!("`{c}` {place}")))
+        c.filter(|c| matches!(c, '_' | '.')).map(|c| (Rule::Edge, format!("`{c}` {place}")))
     })
 }
 
@@ -455,11 +426,7 @@ fn is_boolean(value: &str) -> bool {
 /// The first character that is not allowed, with its place.
 fn outside(value: &str, allowed: impl Fn(char) -> bool) -> Option<String> {
     let (at, c) = value.chars().enumerate().find(|(_, c)| !allowed(*c))?;
-    let shown = if c == ' ' {
-        "a blank".into()
-    } else {
-        format!("`{c}`")
-    };
+    let shown = if c == ' ' { "a blank".into() } else { format!("`{c}`") };
     Some(format!("{shown} at position {}", at + 1))
 }
 
@@ -511,11 +478,9 @@ mod tests {
     fn words(reading: Result<Customer, Faults>) -> Vec<String> {
         match reading {
             Ok(_) => Vec::new(),
-            Err(faults) => faults
-                .list
-                .iter()
-                .map(|f| format!("{}:{}:{}", f.field_name(), f.rule, f.seen))
-                .collect(),
+            Err(faults) => {
+                faults.list.iter().map(|f| format!("{}:{}:{}", f.field_name(), f.rule, f.seen)).collect()
+            }
         }
     }
 
@@ -528,95 +493,35 @@ mod tests {
             (Reference, "12345678", ""),
             (Reference, "éééééééé", ""),
             (Reference, "ééééééé", "object_reference_id:too-short:7 characters"),
-            (
-                Reference,
-                "cust\u{0}0001",
-                "object_reference_id:control:a control character at position 5",
-            ),
+            (Reference, "cust\u{0}0001", "object_reference_id:control:a control character at position 5"),
             (MobileNumber, "", "mobile_number:required:empty"),
             (MobileNumber, "  ", "mobile_number:required:empty"),
-            (
-                MobileNumber,
-                "+919988776655",
-                "mobile_number:digits:`+` at position 1",
-            ),
-            (
-                MobileNumber,
-                "99887 76655",
-                "mobile_number:digits:a blank at position 6",
-            ),
+            (MobileNumber, "+919988776655", "mobile_number:digits:`+` at position 1"),
+            (MobileNumber, "99887 76655", "mobile_number:digits:a blank at position 6"),
             (MobileNumber, "٣٣٣٣", "mobile_number:digits:`٣` at position 1"),
             (MobileNumber, " 99887766 ", ""),
             (EmailAddress, "", ""),
             (EmailAddress, "a.b_c@example.com", ""),
             (EmailAddress, "!#$%&'*+-/=?^x{|}~`@example.com", ""),
-            (
-                EmailAddress,
-                "a b@example.com",
-                "email_address:character:a blank at position 2",
-            ),
-            (
-                EmailAddress,
-                "josé@example.com",
-                "email_address:character:`é` at position 4",
-            ),
-            (
-                EmailAddress,
-                "a,b@example.com",
-                "email_address:character:`,` at position 2",
-            ),
+            (EmailAddress, "a b@example.com", "email_address:character:a blank at position 2"),
+            (EmailAddress, "josé@example.com", "email_address:character:`é` at position 4"),
+            (EmailAddress, "a,b@example.com", "email_address:character:`,` at position 2"),
             (EmailAddress, "example.com", "email_address:at-sign:0 @"),
             (EmailAddress, "a@b@example.com", "email_address:at-sign:2 @"),
-            (
-                EmailAddress,
-                "@example.com",
-                "email_address:at-sign:nothing before or after the @",
-            ),
-            (
-                EmailAddress,
-                "a@",
-                "email_address:at-sign:nothing before or after the @",
-            ),
-            (
-                EmailAddress,
-                ".a@example.com",
-                "email_address:edge:`.` at the beginning",
-            ),
-            (
-                EmailAddress,
-                "a_@example.com",
-                "email_address:edge:`_` before the @",
-            ),
-            (
-                EmailAddress,
-                "a@.example.com",
-                "email_address:edge:`.` after the @",
-            ),
-            (
-                EmailAddress,
-                "a@example.com_",
-                "email_address:edge:`_` at the end",
-            ),
+            (EmailAddress, "@example.com", "email_address:at-sign:nothing before or after the @"),
+            (EmailAddress, "a@", "email_address:at-sign:nothing before or after the @"),
+            (EmailAddress, ".a@example.com", "email_address:edge:`.` at the beginning"),
+            (EmailAddress, "a_@example.com", "email_address:edge:`_` before the @"),
+            (EmailAddress, "a@.example.com", "email_address:edge:`.` after the @"),
+            (EmailAddress, "a@example.com_", "email_address:edge:`_` at the end"),
             (FirstName, "John-Paul_(Jr.)", ""),
-            (
-                FirstName,
-                "John Paul",
-                "first_name:character:a blank at position 5",
-            ),
+            (FirstName, "John Paul", "first_name:character:a blank at position 5"),
             (LastName, "O'Brien", "last_name:character:`'` at position 2"),
             (LastName, "Núñez", "last_name:character:`ú` at position 2"),
             (MobileCountryCode, "91", ""),
-            (
-                MobileCountryCode,
-                "+91",
-                "mobile_country_code:digits:`+` at position 1",
-            ),
+            (MobileCountryCode, "+91", "mobile_country_code:digits:`+` at position 1"),
             (GetClientAuthToken, "TRUE", ""),
-            (
-                GetClientAuthToken,
-                "maybe",
-                "options.get_client_auth_token:boolean:another word",
-            ),
+            (GetClientAuthToken, "maybe", "options.get_client_auth_token:boolean:another word"),
         ];
         for (field, value, expected) in table {
             let got = words(read(&Rules::default(), &[(*field, value)])).join(";");
@@ -628,21 +533,14 @@ mod tests {
     fn all_faults_of_a_row_are_named() {
         let got = words(read(
             &Rules::default(),
-            &[
-                (Field::Reference, "x"),
-                (Field::MobileNumber, ""),
-                (Field::LastName, "a b"),
-            ],
+            &[(Field::Reference, "x"), (Field::MobileNumber, ""), (Field::LastName, "a b")],
         ));
         assert_eq!(got.len(), 3, "{got:?}");
     }
 
     #[test]
     fn lenient_leaves_the_content_to_the_api() {
-        let rules = Rules {
-            validation: Validation::Lenient,
-            ..Rules::default()
-        };
+        let rules = Rules { validation: Validation::Lenient, ..Rules::default() };
         for (field, value) in [
             (Field::MobileNumber, "+91 99887-76655"),
             (Field::EmailAddress, "no mail"),
@@ -657,10 +555,7 @@ mod tests {
 
     #[test]
     fn required_fields_and_constants() {
-        let mut rules = Rules {
-            require: vec![Field::EmailAddress],
-            ..Rules::default()
-        };
+        let mut rules = Rules { require: vec![Field::EmailAddress], ..Rules::default() };
         assert_eq!(words(read(&rules, &[])), ["email_address:required:empty"]);
         rules.constants = vec![(Field::EmailAddress, "a@example.com".into())];
         let customer = read(&rules, &[]).unwrap();
@@ -690,16 +585,10 @@ mod tests {
     #[test]
     fn a_fingerprint_tells_which_fields_differ_and_ignores_instructions() {
         let base = read(&Rules::default(), &[]).unwrap().fingerprint;
-        let token = read(&Rules::default(), &[(Field::GetClientAuthToken, "true")])
-            .unwrap()
-            .fingerprint;
+        let token = read(&Rules::default(), &[(Field::GetClientAuthToken, "true")]).unwrap().fingerprint;
         assert_eq!(base, token);
-        let named = read(&Rules::default(), &[(Field::FirstName, "Asha")])
-            .unwrap()
-            .fingerprint;
-        let other = read(&Rules::default(), &[(Field::LastName, "Asha")])
-            .unwrap()
-            .fingerprint;
+        let named = read(&Rules::default(), &[(Field::FirstName, "Asha")]).unwrap().fingerprint;
+        let other = read(&Rules::default(), &[(Field::LastName, "Asha")]).unwrap().fingerprint;
         assert_ne!(base, named);
         assert_ne!(named, other);
         assert_eq!(base.as_bytes()[..8], named.as_bytes()[..8]);

@@ -44,10 +44,7 @@ pub enum Error {
 impl Error {
     /// A wrong command line.
     pub fn usage(text: impl Into<String>, hint: impl Into<String>) -> Error {
-        Error::Usage {
-            text: text.into(),
-            hint: hint.into(),
-        }
+        Error::Usage { text: text.into(), hint: hint.into() }
     }
 
     /// What the user can do.

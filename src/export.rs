@@ -7,7 +7,8 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Map, Value};
+use serde::Serializer as _;
+use serde_json::Value;
 
 use crate::{
     error::Error,
@@ -48,10 +49,7 @@ pub async fn export(
 ) -> Result<(), Error> {
     let columns = ledger.columns().await?;
     if let Some(run) = run.filter(|run| !columns.iter().any(|(has, _)| has == run)) {
-        return Err(Error::usage(
-            format!("there is no run {run} in the ledger"),
-            "see status for the runs",
-        ));
+        return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
     let layout = Layout::new(what, &columns, run);
     let mut sheet = Sheet::new(format, &layout.header, output);
@@ -70,10 +68,9 @@ pub async fn export(
         })
         .await?;
     match written.and_then(|()| sheet.end()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Error::Output {
-            name: "the export".into(),
-            error,
-        }),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::Output { name: "the export".into(), error })
+        }
         _ => Ok(()),
     }
 }
@@ -90,21 +87,13 @@ impl Layout {
     fn new(what: What, columns: &[(i64, Vec<String>)], run: Option<i64>) -> Layout {
         let fixed: &[&str] = match what {
             What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
-            What::All => &[
-                "line",
-                "object_reference_id",
-                "outcome",
-                "customer_id",
-                "error_code",
-                "error_message",
-            ],
+            What::All => {
+                &["line", "object_reference_id", "outcome", "customer_id", "error_code", "error_message"]
+            }
             What::Failed => &[],
         };
-        let mut layout = Layout {
-            what,
-            header: fixed.iter().map(ToString::to_string).collect(),
-            places: Vec::new(),
-        };
+        let mut layout =
+            Layout { what, header: fixed.iter().map(ToString::to_string).collect(), places: Vec::new() };
         if what == What::Failed {
             for (of, columns) in columns.iter().filter(|(of, _)| run.is_none_or(|run| run == *of)) {
                 let places = layout.place(columns);
@@ -132,12 +121,7 @@ impl Layout {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         match self.what {
             What::Created => {
-                vec![
-                    text(&row.reference),
-                    text(&row.customer_id),
-                    row.outcome.name().into(),
-                    row.line.into(),
-                ]
+                vec![text(&row.reference), text(&row.customer_id), row.outcome.name().into(), row.line.into()]
             }
             What::All => vec![
                 row.line.into(),
@@ -154,11 +138,7 @@ impl Layout {
     fn failed_cells(&self, row: &RowRecord) -> Vec<Value> {
         let own = self.header.len() - EXPORT_COLUMNS.len();
         let mut cells = vec![Value::Null; own];
-        let places = self
-            .places
-            .iter()
-            .find(|(run, _)| *run == row.run)
-            .map(|(_, places)| places.as_slice());
+        let places = self.places.iter().find(|(run, _)| *run == row.run).map(|(_, places)| places.as_slice());
         let places = places.unwrap_or_default();
         match &row.cells {
             Some(raw) => {
@@ -168,21 +148,13 @@ impl Layout {
             }
             // In doubt after a crash: of such a row the ledger knows the reference alone.
             None => {
-                let column = self.header[..own]
-                    .iter()
-                    .position(|name| name == "object_reference_id");
+                let column = self.header[..own].iter().position(|name| name == "object_reference_id");
                 if let (Some(at), Some(reference)) = (column, &row.reference) {
                     cells[at] = reference.as_str().into();
                 }
             }
         }
-        let Trouble {
-            field,
-            code,
-            message,
-            http_status,
-            ..
-        } = &row.trouble;
+        let Trouble { field, code, message, http_status, .. } = &row.trouble;
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         cells.extend([
             row.line.into(),
@@ -199,27 +171,15 @@ impl Layout {
 
 /// One of the two formats over one writer.
 enum Sheet<'a, W: Write> {
-    Csv {
-        header: &'a [String],
-        writer: Box<csv::Writer<W>>,
-    },
-    Jsonl {
-        header: &'a [String],
-        writer: io::BufWriter<W>,
-    },
+    Csv { header: &'a [String], writer: Box<csv::Writer<W>> },
+    Jsonl { header: &'a [String], writer: io::BufWriter<W> },
 }
 
 impl<'a, W: Write> Sheet<'a, W> {
     fn new(format: Format, header: &'a [String], output: W) -> Sheet<'a, W> {
         match format {
-            Format::Csv => Sheet::Csv {
-                header,
-                writer: Box::new(csv::Writer::from_writer(output)),
-            },
-            Format::Jsonl => Sheet::Jsonl {
-                header,
-                writer: io::BufWriter::new(output),
-            },
+            Format::Csv => Sheet::Csv { header, writer: Box::new(csv::Writer::from_writer(output)) },
+            Format::Jsonl => Sheet::Jsonl { header, writer: io::BufWriter::new(output) },
         }
     }
 
@@ -244,9 +204,9 @@ impl<'a, W: Write> Sheet<'a, W> {
                 writer.write_record(None::<&[u8]>).map_err(io::Error::from)
             }
             Sheet::Jsonl { header, writer } => {
-                let names = header.iter().cloned();
-                let object: Map<String, Value> = names.zip(cells.iter().cloned()).collect();
-                serde_json::to_writer(&mut *writer, &object)?;
+                // Serialized as it goes, so that the keys keep the header's order.
+                let object = header.iter().zip(cells);
+                serde_json::Serializer::new(&mut *writer).collect_map(object)?;
                 writer.write_all(b"\n")
             }
         }

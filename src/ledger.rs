@@ -161,10 +161,7 @@ impl Error {
 
     /// Whether the command line is wrong rather than the machine, so that nothing was begun.
     pub fn is_usage(&self) -> bool {
-        !matches!(
-            self,
-            Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_)
-        )
+        !matches!(self, Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_))
     }
 }
 
@@ -253,11 +250,7 @@ impl Ledger {
     /// # Errors
     /// Then nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        let Batch {
-            rows,
-            settled,
-            figures,
-        } = batch;
+        let Batch { rows, settled, figures } = batch;
         let mut tally = self.tally;
         let last_line = rows.last().map_or(self.last_line, |row| row.line);
         let mut write = Write::new(self.run, (self.now)());
@@ -292,9 +285,7 @@ impl Ledger {
         figures: &Figures,
     ) -> Result<(), Error> {
         self.store.merge_keys().await?;
-        self.store
-            .end_run(self.run, state, exit_code, stop_reason, figures, (self.now)())
-            .await?;
+        self.store.end_run(self.run, state, exit_code, stop_reason, figures, (self.now)()).await?;
         self.store.close().await
     }
 
@@ -333,11 +324,9 @@ impl Ledger {
         }
         let same = found.fingerprint == Some(customer.fingerprint);
         match found.outcome {
-            Outcome::Created | Outcome::Existing | Outcome::Updated => Decision::Left(if same {
-                Outcome::Unchanged
-            } else {
-                Outcome::Changed
-            }),
+            Outcome::Created | Outcome::Existing | Outcome::Updated => {
+                Decision::Left(if same { Outcome::Unchanged } else { Outcome::Changed })
+            }
             Outcome::Rejected if same => Decision::Left(Outcome::Rejected),
             _ => Decision::Again(found.clone()),
         }
@@ -352,11 +341,7 @@ impl Ledger {
 /// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
 /// be sent.
 fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> Option<Claim> {
-    let Row {
-        line,
-        record,
-        reading,
-    } = row;
+    let Row { line, record, reading } = row;
     let (id, known) = match (&reading, decision) {
         (_, Decision::Left(outcome)) => {
             tally.add(outcome);
@@ -377,11 +362,7 @@ fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> 
     let claim = Claim {
         id,
         line,
-        errand: if in_doubt.is_some() {
-            Errand::Confirm
-        } else {
-            Errand::Create
-        },
+        errand: if in_doubt.is_some() { Errand::Confirm } else { Errand::Create },
         claimed_at: in_doubt.and_then(|found| found.claimed_at).unwrap_or(write.now),
         prior: in_doubt.and_then(|found| found.fingerprint),
         known: known.is_some(),
@@ -401,11 +382,7 @@ fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<Stri
                 message: Some("an earlier row of the same source has this object_reference_id".into()),
                 ..Trouble::default()
             };
-            (
-                Outcome::Duplicate,
-                Some(customer.reference.as_str().to_owned()),
-                trouble,
-            )
+            (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
         }
         Err(faults) => {
             let join =
@@ -413,9 +390,7 @@ fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<Stri
             let trouble = Trouble {
                 field: Some(join(|fault| fault.field_name().into())),
                 code: Some(join(|fault| fault.rule.name().into())),
-                message: Some(join(|fault| {
-                    format!("{fault}; {}", fault.rule.remedy(fault.field))
-                })),
+                message: Some(join(|fault| format!("{fault}; {}", fault.rule.remedy(fault.field)))),
                 ..Trouble::default()
             };
             (Outcome::Invalid, faults.reference.clone(), trouble)
@@ -439,11 +414,7 @@ impl Recent {
     }
 
     fn get(&self, key: u64) -> impl Iterator<Item = i64> {
-        let twins = self
-            .twins
-            .iter()
-            .filter(move |(of, _)| *of == key)
-            .map(|(_, id)| *id);
+        let twins = self.twins.iter().filter(move |(of, _)| *of == key).map(|(_, id)| *id);
         self.ids.get(&key).copied().into_iter().chain(twins)
     }
 

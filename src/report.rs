@@ -63,9 +63,7 @@ impl<'a> Summary<'a> {
             exit_code,
             source,
             rows: tally.rows(),
-            outcomes: Outcome::ALL
-                .map(|outcome| (outcome.name(), tally.get(outcome)))
-                .into(),
+            outcomes: Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into(),
             requests: figures.requests,
             retries: figures.retries,
             throttled: figures.throttled,
@@ -77,22 +75,12 @@ impl<'a> Summary<'a> {
 
 /// What a run did, as a table: the ten outcomes, the time, the rate.
 pub fn run_table(summary: &Summary<'_>) -> String {
-    let mut text = format!(
-        "\nRun {} {}: {}\n\n",
-        summary.run,
-        summary.state.name(),
-        summary.source
-    );
+    let mut text = format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), summary.source);
     for outcome in Outcome::ALL {
         let count = summary.outcomes.get(outcome.name()).copied().unwrap_or_default();
         // Zero is an answer too, but it must not draw the eye.
         let count = if count == 0 { "-".into() } else { grouped(count) };
-        let _ = writeln!(
-            text,
-            "  {:<10} {count:>14}   {}",
-            outcome.name(),
-            explain(outcome)
-        );
+        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
     }
     let per_second = summary.requests as f64 / summary.elapsed_seconds.max(0.001);
     let _ = writeln!(
@@ -100,11 +88,7 @@ pub fn run_table(summary: &Summary<'_>) -> String {
         "  {:<10} {:>14}\n\n  {} in {}: {} requests ({per_second:.1} per second), {} repeated, {} throttled",
         "rows",
         grouped(summary.rows),
-        if summary.rows == 1 {
-            "1 row".into()
-        } else {
-            format!("{} rows", grouped(summary.rows))
-        },
+        if summary.rows == 1 { "1 row".into() } else { format!("{} rows", grouped(summary.rows)) },
         time(Duration::from_secs_f64(summary.elapsed_seconds)),
         grouped(summary.requests),
         grouped(summary.retries),
@@ -117,11 +101,7 @@ pub fn run_table(summary: &Summary<'_>) -> String {
 pub fn status(target: Option<&Target>, standing: &Tally, runs: &[RunRecord], running: bool) -> String {
     let mut text = String::new();
     if let Some(target) = target {
-        let _ = writeln!(
-            text,
-            "Target  {}, merchant {}",
-            target.base_url, target.merchant_id
-        );
+        let _ = writeln!(text, "Target  {}, merchant {}", target.base_url, target.merchant_id);
     }
     let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
     for outcome in Outcome::ALL {
@@ -149,11 +129,7 @@ pub fn status(target: Option<&Target>, standing: &Tally, runs: &[RunRecord], run
 
 fn run_line(run: &RunRecord, running: bool) -> String {
     // A run whose process died says "running" until the next one begins.
-    let state = if run.state == State::Running && !running {
-        "died"
-    } else {
-        run.state.name()
-    };
+    let state = if run.state == State::Running && !running { "died" } else { run.state.name() };
     let succeeded = run.tally.sum(Outcome::is_success);
     let mut text = format!(
         "{:>4}  {:<16}  {state:<11}  {:>4}  {:>9}  {:>9}  {:>9}\n      {} {}",
@@ -172,12 +148,7 @@ fn run_line(run: &RunRecord, running: bool) -> String {
         .map(|outcome| format!("{} {}", outcome.name(), run.tally.get(outcome)))
         .collect();
     if !parts.is_empty() {
-        let _ = write!(
-            text,
-            "\n      {}; {} requests",
-            parts.join(", "),
-            run.figures.requests
-        );
+        let _ = write!(text, "\n      {}; {} requests", parts.join(", "), run.figures.requests);
     }
     if let Some(reason) = &run.stop_reason {
         let _ = write!(text, "\n      {reason}");
@@ -256,11 +227,7 @@ impl Validation {
                 let _ = writeln!(text, "  line {line}: {seen}");
             }
             if group.count > group.first.len() as u64 {
-                let _ = writeln!(
-                    text,
-                    "  and {} more",
-                    grouped(group.count - group.first.len() as u64)
-                );
+                let _ = writeln!(text, "  and {} more", grouped(group.count - group.first.len() as u64));
             }
             let _ = writeln!(text, "  remedy: {}", rule.remedy(*field));
         }
@@ -344,25 +311,10 @@ mod tests {
     #[test]
     fn a_summary_has_every_name_of_the_contract() {
         let end = (State::Completed, 0, None);
-        let summary = Summary::new(
-            1,
-            end,
-            "a.csv",
-            &Tally::default(),
-            &Figures::default(),
-            Duration::from_secs(1),
-        );
+        let summary =
+            Summary::new(1, end, "a.csv", &Tally::default(), &Figures::default(), Duration::from_secs(1));
         let json = serde_json::to_value(&summary).unwrap();
-        let names = [
-            "run",
-            "state",
-            "exit_code",
-            "source",
-            "rows",
-            "requests",
-            "retries",
-            "throttled",
-        ];
+        let names = ["run", "state", "exit_code", "source", "rows", "requests", "retries", "throttled"];
         for name in names.into_iter().chain(Outcome::ALL.map(Outcome::name)) {
             assert!(!json[name].is_null(), "{name}");
         }

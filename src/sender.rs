@@ -194,10 +194,7 @@ impl Sender {
             requests = walk.requests,
             "row settled"
         );
-        Sent {
-            settlement: claim.settle(ending, walk.requests),
-            halt,
-        }
+        Sent { settlement: claim.settle(ending, walk.requests), halt }
     }
 
     async fn exchange(&self, step: Step, claim: &Claim) -> Reply {
@@ -217,11 +214,7 @@ impl Sender {
     /// Full jitter: anything between nothing and the interval, so that rows that failed together
     /// do not come back together.
     fn jittered(&self, interval: Duration) -> Duration {
-        let share: f64 = self
-            .jitter
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .random();
+        let share: f64 = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).random();
         interval.mul_f64(share)
     }
 }
@@ -358,9 +351,7 @@ impl Walk<'_> {
     async fn wait(&mut self) -> bool {
         let sender = self.sender;
         let policy = &sender.policy;
-        let backoff = self
-            .backoff
-            .get_or_insert_with(|| intervals(policy.retry_initial, policy.retry_max));
+        let backoff = self.backoff.get_or_insert_with(|| intervals(policy.retry_initial, policy.retry_max));
         let interval = backoff.next_backoff().unwrap_or(policy.retry_max);
         self.again = true;
         self.slot = None;
@@ -387,10 +378,7 @@ impl Walk<'_> {
     }
 
     fn pending(&self) -> Ending {
-        Ending::Pending {
-            trouble: self.trouble.clone(),
-            in_doubt: self.past.in_doubt,
-        }
+        Ending::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt }
     }
 }
 
@@ -411,25 +399,17 @@ fn intervals(first: Duration, longest: Duration) -> ExponentialBackoff {
 /// What comes after a reply. The table of the architecture page, line by line.
 fn verdict(step: Step, past: Past, reply: &Reply, asked: &Reference) -> Verdict {
     match reply {
-        Reply::Customer {
-            customer_id,
-            reference,
-            created_at,
-        } => {
+        Reply::Customer { customer_id, reference, created_at } => {
             if reference.as_ref().is_some_and(|reference| reference != asked) {
                 // About somebody else: never recorded.
                 return unclear(step);
             }
             let customer_id = customer_id.clone();
             Verdict::Settle(match step {
-                Step::Create => Ending::Created {
-                    customer_id,
-                    found: false,
-                },
-                Step::Get { .. } if past.ours && !is_older(*created_at, past.claimed_at) => Ending::Created {
-                    customer_id,
-                    found: !past.sent,
-                },
+                Step::Create => Ending::Created { customer_id, found: false },
+                Step::Get { .. } if past.ours && !is_older(*created_at, past.claimed_at) => {
+                    Ending::Created { customer_id, found: !past.sent }
+                }
                 Step::Get { .. } => Ending::Existing { customer_id },
             })
         }
@@ -441,10 +421,7 @@ fn verdict(step: Step, past: Past, reply: &Reply, asked: &Reference) -> Verdict 
 
 fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     let is = |codes: &[&str]| {
-        answer
-            .code
-            .as_ref()
-            .is_some_and(|code| codes.iter().any(|c| c.eq_ignore_ascii_case(code)))
+        answer.code.as_ref().is_some_and(|code| codes.iter().any(|c| c.eq_ignore_ascii_case(code)))
     };
     match (answer.status, step) {
         (429, _) => Verdict::Pause(answer.retry_after),
@@ -510,15 +487,9 @@ fn trouble_of(reply: &Reply) -> Trouble {
     match reply {
         Reply::Answer(answer) => trouble_of_answer(answer),
         Reply::NotSent(why) => ours("not-sent", why),
-        Reply::Unknown {
-            status,
-            why,
-            request_id,
-        } => Trouble {
-            http_status: *status,
-            request_id: request_id.clone(),
-            ..ours("no-answer", why)
-        },
+        Reply::Unknown { status, why, request_id } => {
+            Trouble { http_status: *status, request_id: request_id.clone(), ..ours("no-answer", why) }
+        }
         Reply::Customer { .. } => ours("no-answer", "the answer was about another customer"),
     }
 }
@@ -536,10 +507,7 @@ fn trouble_of_answer(answer: &Answer) -> Trouble {
 /// The API's own words for a halt.
 fn words(answer: &Answer) -> String {
     let text = answer.message.as_deref().or(answer.code.as_deref());
-    text.map_or_else(
-        || format!("HTTP {}", answer.status),
-        |text| format!("HTTP {}, {text}", answer.status),
-    )
+    text.map_or_else(|| format!("HTTP {}", answer.status), |text| format!("HTTP {}, {text}", answer.status))
 }
 
 #[cfg(test)]
@@ -551,11 +519,7 @@ mod tests {
     const TOLD: Step = Step::Get { told: true };
 
     fn answer(status: u16, code: &str) -> Reply {
-        Reply::Answer(Answer {
-            status,
-            code: (!code.is_empty()).then(|| code.into()),
-            ..Answer::default()
-        })
+        Reply::Answer(Answer { status, code: (!code.is_empty()).then(|| code.into()), ..Answer::default() })
     }
 
     fn customer(reference: Option<&str>, created_at: Option<i64>) -> Reply {
@@ -585,11 +549,7 @@ mod tests {
 
     #[test]
     fn the_table_line_by_line() {
-        let lost = Reply::Unknown {
-            status: None,
-            why: "reset".into(),
-            request_id: None,
-        };
+        let lost = Reply::Unknown { status: None, why: "reset".into(), request_id: None };
         let ours = customer(Some("cust_0001"), None);
         let theirs = customer(Some("cust_0002"), None);
         let refused = Reply::NotSent("refused".into());
@@ -626,11 +586,7 @@ mod tests {
             (TOLD, &lost, "wait, get again"),
         ];
         for (step, reply, expected) in table {
-            assert_eq!(
-                outcome(judge(*step, Past::default(), reply)),
-                *expected,
-                "{step:?} {reply:?}"
-            );
+            assert_eq!(outcome(judge(*step, Past::default(), reply)), *expected, "{step:?} {reply:?}");
         }
         for step in [CREATE, ASK, TOLD] {
             for (status, code, expected) in [
@@ -643,32 +599,17 @@ mod tests {
                 (308, "", "halt"),
                 (429, "", "pause"),
             ] {
-                assert_eq!(
-                    outcome(judge(step, Past::default(), &answer(status, code))),
-                    expected
-                );
+                assert_eq!(outcome(judge(step, Past::default(), &answer(status, code))), expected);
             }
         }
     }
 
     #[test]
     fn whose_customer_it_is() {
-        let past = |ours, sent| Past {
-            ours,
-            in_doubt: ours,
-            sent,
-            claimed_at: 5_500,
-        };
+        let past = |ours, sent| Past { ours, in_doubt: ours, sent, claimed_at: 5_500 };
         let at = |time| customer(Some("cust_0001"), time);
-        let created = |found| {
-            Verdict::Settle(Ending::Created {
-                customer_id: "cst_1".into(),
-                found,
-            })
-        };
-        let existing = Verdict::Settle(Ending::Existing {
-            customer_id: "cst_1".into(),
-        });
+        let created = |found| Verdict::Settle(Ending::Created { customer_id: "cst_1".into(), found });
+        let existing = Verdict::Settle(Ending::Existing { customer_id: "cst_1".into() });
         assert_eq!(judge(TOLD, past(false, false), &at(Some(9_000))), existing);
         assert_eq!(judge(ASK, past(true, true), &at(None)), created(false));
         assert_eq!(judge(ASK, past(true, false), &at(Some(5_000))), created(true));
@@ -686,14 +627,7 @@ mod tests {
             (answer(200, "INVALID_REQUEST"), false),
             (answer(500, ""), true),
             (answer(504, ""), true),
-            (
-                Reply::Unknown {
-                    status: Some(200),
-                    why: String::new(),
-                    request_id: None,
-                },
-                true,
-            ),
+            (Reply::Unknown { status: Some(200), why: String::new(), request_id: None }, true),
             (customer(Some("other"), None), true),
         ] {
             assert_eq!(may_have_landed(&reply), landed, "{reply:?}");
@@ -703,10 +637,7 @@ mod tests {
     #[test]
     fn intervals_double_up_to_the_longest() {
         let mut backoff = intervals(Duration::from_millis(500), Duration::from_secs(3));
-        let seen: Vec<_> = (0..5)
-            .filter_map(|_| backoff.next_backoff())
-            .map(|d| d.as_millis())
-            .collect();
+        let seen: Vec<_> = (0..5).filter_map(|_| backoff.next_backoff()).map(|d| d.as_millis()).collect();
         assert_eq!(seen, [500, 1000, 2000, 3000, 3000]);
         let mut short = intervals(Duration::from_secs(5), Duration::from_secs(1));
         assert_eq!(short.next_backoff(), Some(Duration::from_secs(1)));

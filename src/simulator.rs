@@ -103,12 +103,7 @@ impl Simulator {
         let (door, seen) = watch::channel(Door::Open);
         let mut acceptor = JoinSet::new();
         acceptor.spawn(accept(listener, address, Arc::clone(&memory), seen));
-        Ok(Simulator {
-            address,
-            memory,
-            door,
-            acceptor,
-        })
+        Ok(Simulator { address, memory, door, acceptor })
     }
 
     /// The address that was bound, with the port that port 0 turned into.
@@ -128,8 +123,7 @@ impl Simulator {
         change(&mut state.behavior);
         let refuse = state.behavior.outage == Some(Outage::Refuse);
         // Still under the lock, so that of two changes the later one also moves the door last.
-        self.door
-            .send_replace(if refuse { Door::Refusing } else { Door::Open });
+        self.door.send_replace(if refuse { Door::Refusing } else { Door::Open });
     }
 
     /// Ends every connection and the listener, and returns when they are gone.
@@ -141,11 +135,7 @@ impl Simulator {
 
 /// Takes the port without serving it yet: between two such sockets nobody else can get it.
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()
-    } else {
-        TcpSocket::new_v6()
-    }?;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Otherwise a port that just served connections stays taken for a minute. Elsewhere than on
     // Unix the option means that others may steal the port.
     #[cfg(unix)]
@@ -300,23 +290,9 @@ fn admit(state: &mut State, call: &mut Call<'_>) -> Visit {
     };
     let entry = state.record(|| {
         let reference = Arc::clone(&reference);
-        Entry {
-            at,
-            step: call.step,
-            reference,
-            attempt,
-            status: None,
-            fault: fate.fault,
-        }
+        Entry { at, step: call.step, reference, attempt, status: None, fault: fate.fault }
     });
-    Visit {
-        number,
-        entry,
-        turned_away,
-        reference,
-        attempt,
-        fate,
-    }
+    Visit { number, entry, turned_away, reference, attempt, fate }
 }
 
 /// Who does not get as far as the API itself, in the order of what stands in front of it.
@@ -345,11 +321,7 @@ fn turn_away(state: &mut State, call: &mut Call<'_>, number: u64, now: Instant) 
 
 fn accepts(behavior: &Behavior, key: Option<&str>) -> bool {
     let Some(key) = key else { return false };
-    !behavior.key_revoked
-        && behavior
-            .api_key
-            .as_ref()
-            .map_or(!key.starts_with("wrong"), |ours| ours == key)
+    !behavior.key_revoked && behavior.api_key.as_ref().map_or(!key.starts_with("wrong"), |ours| ours == key)
 }
 
 /// Does the work, unless the request was turned away or a fault forbids it, and writes down the end.
@@ -402,11 +374,7 @@ fn work(state: &mut State, mut call: Call<'_>, visit: &Visit) -> Answer {
     let merchant = state.merchant(&call.merchant);
     let customer = match call.step {
         Step::Create => {
-            let has_number = call
-                .fields
-                .mobile_number
-                .as_ref()
-                .is_some_and(|it| !it.is_empty());
+            let has_number = call.fields.mobile_number.as_ref().is_some_and(|it| !it.is_empty());
             if reference.is_empty() || !has_number {
                 return answer::MANDATORY;
             }
@@ -433,10 +401,7 @@ fn work(state: &mut State, mut call: Call<'_>, visit: &Visit) -> Answer {
 }
 
 /// The simulated API's own clock: the one thing about an answer that no seed decides.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a stand-in for a remote machine has a clock of its own"
-)]
+#[expect(clippy::disallowed_methods, reason = "a stand-in for a remote machine has a clock of its own")]
 fn clock() -> SystemTime {
     SystemTime::now()
 }

@@ -30,15 +30,8 @@ pub const CHUNK_ROWS: usize = 256;
 const CHUNKS_AHEAD: usize = 4;
 
 /// The columns that `export failed` adds; they describe an earlier run, not the customer.
-pub const EXPORT_COLUMNS: [&str; 7] = [
-    "_line",
-    "_outcome",
-    "_field",
-    "_error_code",
-    "_error_message",
-    "_http_status",
-    "_attempts",
-];
+pub const EXPORT_COLUMNS: [&str; 7] =
+    ["_line", "_outcome", "_field", "_error_code", "_error_message", "_http_status", "_attempts"];
 
 /// What a source can be told.
 #[derive(Clone, Debug, Default)]
@@ -131,25 +124,15 @@ impl Error {
             Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
             Error::Read { .. } => "what was recorded stands; run the same command again".into(),
             Error::HeaderEncoding(_) => "save the file as UTF-8".into(),
-            Error::MissingColumn {
-                field,
-                likely: Some(column),
-                ..
-            } => {
+            Error::MissingColumn { field, likely: Some(column), .. } => {
                 format!("did you mean --map '{field}={column}'?")
             }
-            Error::MissingColumn {
-                field, likely: None, ..
-            } => {
+            Error::MissingColumn { field, likely: None, .. } => {
                 format!(
                     "name the column with --map {field}=COLUMN, or give a constant with --set {field}=VALUE"
                 )
             }
-            Error::UnknownColumn {
-                field,
-                likely: Some(column),
-                ..
-            } => {
+            Error::UnknownColumn { field, likely: Some(column), .. } => {
                 format!("did you mean --map '{field}={column}'?")
             }
             Error::UnknownColumn { .. } => "name one of the columns found".into(),
@@ -196,11 +179,7 @@ impl Source {
     pub fn open(options: &Options) -> Result<Source, Error> {
         let path = &options.path;
         let (name, input, size) = open_input(path)?;
-        let read_error = |line, error| Error::Read {
-            name: name.clone(),
-            line,
-            error,
-        };
+        let read_error = |line, error| Error::Read { name: name.clone(), line, error };
         let (mut records, delimiter) =
             Records::new(input, options.delimiter).map_err(|error| read_error(1, error))?;
         let header = match records.next().map_err(|error| read_error(1, error))? {
@@ -208,9 +187,8 @@ impl Source {
             Some(record) => read_header(&record).ok_or_else(|| Error::HeaderEncoding(name.clone()))?,
         };
         let places = find_columns(&name, &header, options)?;
-        let kept: Vec<usize> = (0..header.len())
-            .filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str()))
-            .collect();
+        let kept: Vec<usize> =
+            (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
         Ok(Source {
             columns: kept.iter().map(|at| header[*at].clone()).collect(),
             width: header.len(),
@@ -259,21 +237,11 @@ impl Source {
             Ok(None) => return Ok(None),
             Ok(Some(record)) => record,
             Err(error) => {
-                return Err(Error::Read {
-                    name: self.name.clone(),
-                    line,
-                    error,
-                });
+                return Err(Error::Read { name: self.name.clone(), line, error });
             }
         };
         self.left -= 1;
-        Ok(Some(read_row(
-            &record,
-            &self.kept,
-            self.width,
-            &self.places,
-            &self.rules,
-        )))
+        Ok(Some(read_row(&record, &self.kept, self.width, &self.places, &self.rules)))
     }
 
     /// Reads everything on a thread of its own; the receiver gets an error at most once, last.
@@ -317,10 +285,7 @@ impl Source {
         if rows.is_empty() {
             return self.trouble.take().map_or(Ok(None), Err);
         }
-        Ok(Some(Chunk {
-            rows,
-            bytes: self.records.bytes(),
-        }))
+        Ok(Some(Chunk { rows, bytes: self.records.bytes() }))
     }
 }
 
@@ -333,10 +298,7 @@ fn open_input(path: &Path) -> Result<(String, Input, Option<u64>), Error> {
     if name == "-" {
         return Ok((name, Box::new(io::stdin()), None));
     }
-    let open_error = |error| Error::Open {
-        path: path.into(),
-        error,
-    };
+    let open_error = |error| Error::Open { path: path.into(), error };
     let file = File::open(path).map_err(open_error)?;
     let metadata = file.metadata().map_err(open_error)?;
     if metadata.is_dir() {
@@ -349,14 +311,7 @@ fn open_input(path: &Path) -> Result<(String, Input, Option<u64>), Error> {
 fn read_header(record: &RawRecord<'_>) -> Option<Vec<String>> {
     let fields = record.fields;
     (0..fields.len())
-        .map(|at| {
-            Some(
-                std::str::from_utf8(&fields.bytes[fields.range(at)?])
-                    .ok()?
-                    .trim()
-                    .to_owned(),
-            )
-        })
+        .map(|at| Some(std::str::from_utf8(&fields.bytes[fields.range(at)?]).ok()?.trim().to_owned()))
         .collect()
 }
 
@@ -367,17 +322,11 @@ fn find_columns(
 ) -> Result<[Option<usize>; Field::COUNT], Error> {
     let mut places = [None; Field::COUNT];
     for field in Field::ALL {
-        let mapped = options
-            .map
-            .iter()
-            .find(|(of, _)| *of == field)
-            .map(|(_, column)| column.as_str());
+        let mapped = options.map.iter().find(|(of, _)| *of == field).map(|(_, column)| column.as_str());
         let wanted = mapped.unwrap_or(field.name());
         let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == wanted).collect();
         let found = if exact.is_empty() {
-            (0..header.len())
-                .filter(|at| plain(&header[*at]) == plain(wanted))
-                .collect()
+            (0..header.len()).filter(|at| plain(&header[*at]) == plain(wanted)).collect()
         } else {
             exact
         };
@@ -386,10 +335,7 @@ fn find_columns(
         places[field as usize] = match found.as_slice() {
             [one] => Some(*one),
             [_, _, ..] => {
-                return Err(Error::AmbiguousColumn {
-                    field,
-                    column: wanted.into(),
-                });
+                return Err(Error::AmbiguousColumn { field, column: wanted.into() });
             }
             [] if mapped.is_some() => {
                 return Err(Error::UnknownColumn {
@@ -415,47 +361,24 @@ fn find_columns(
 
 /// Names are compared exactly first, then without regard to case and blanks.
 fn plain(name: &str) -> String {
-    name.chars()
-        .filter(|c| !c.is_whitespace())
-        .flat_map(char::to_lowercase)
-        .collect()
+    name.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
 }
 
 /// What other systems call the fields; compared without case, blanks, `_` and `-`.
 fn aliases(field: Field) -> &'static [&'static str] {
     match field {
-        Field::Reference => &[
-            "customerid",
-            "id",
-            "userid",
-            "custid",
-            "reference",
-            "referenceid",
-            "externalid",
-            "uid",
-            "uuid",
-        ],
-        Field::MobileNumber => &[
-            "mobile",
-            "phone",
-            "phonenumber",
-            "mobileno",
-            "phoneno",
-            "msisdn",
-            "cell",
-            "contact",
-            "telefon",
-        ],
+        Field::Reference => {
+            &["customerid", "id", "userid", "custid", "reference", "referenceid", "externalid", "uid", "uuid"]
+        }
+        Field::MobileNumber => {
+            &["mobile", "phone", "phonenumber", "mobileno", "phoneno", "msisdn", "cell", "contact", "telefon"]
+        }
         Field::EmailAddress => &["email", "mail", "emailid", "useremail"],
         Field::FirstName => &["firstname", "givenname", "name", "fname", "vorname"],
         Field::LastName => &["lastname", "surname", "familyname", "lname", "nachname"],
-        Field::MobileCountryCode => &[
-            "countrycode",
-            "phonecountrycode",
-            "dialcode",
-            "isdcode",
-            "callingcode",
-        ],
+        Field::MobileCountryCode => {
+            &["countrycode", "phonecountrycode", "dialcode", "isdcode", "callingcode"]
+        }
         Field::GetClientAuthToken => &["getclientauthtoken"],
     }
 }
@@ -463,11 +386,7 @@ fn aliases(field: Field) -> &'static [&'static str] {
 fn likely_column(field: Field, header: &[String]) -> Option<String> {
     let bare = |name: &str| name.to_lowercase().replace([' ', '_', '-'], "");
     let alias = |column: &&String| aliases(field).contains(&bare(column).as_str());
-    header
-        .iter()
-        .find(alias)
-        .cloned()
-        .or_else(|| closest(field.name(), header))
+    header.iter().find(alias).cloned().or_else(|| closest(field.name(), header))
 }
 
 /// The closest spelling, if it is close enough to be meant (Jaro-Winkler above 0.8).
@@ -501,23 +420,11 @@ fn read_row(
 ) -> Row {
     let fields = record.fields;
     let line = record.line;
-    let whole = |rule, seen: String| {
-        Err(Faults {
-            list: vec![Fault {
-                field: None,
-                rule,
-                seen,
-            }],
-            reference: None,
-        })
-    };
+    let whole =
+        |rule, seen: String| Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
     let Ok(text) = std::str::from_utf8(fields.bytes) else {
         let (lossy, seen) = not_text(record, kept);
-        return Row {
-            line,
-            record: lossy,
-            reading: whole(Rule::Encoding, seen),
-        };
+        return Row { line, record: lossy, reading: whole(Rule::Encoding, seen) };
     };
     // Every field ends where a delimiter stood, but only whole characters may be cut out:
     // two halves of a character in neighboring fields are text together and not apart.
@@ -526,45 +433,26 @@ fn read_row(
         .collect::<Option<Vec<&str>>>()
     else {
         let (lossy, seen) = not_text(record, kept);
-        return Row {
-            line,
-            record: lossy,
-            reading: whole(Rule::Encoding, seen),
-        };
+        return Row { line, record: lossy, reading: whole(Rule::Encoding, seen) };
     };
     let keep = || kept.iter().map(|at| cells.get(*at).copied().unwrap_or_default());
     if record.cut {
         // What a cut record swallowed is no record; its beginning is enough to find it.
         let head = Record::new(keep().map(|cell| &cell[..cell.floor_char_boundary(64)]));
-        let seen = format!(
-            "more than {} KiB: a quote that is not closed?",
-            RECORD_MAX_BYTES / 1024
-        );
-        return Row {
-            line,
-            record: head,
-            reading: whole(Rule::Fields, seen),
-        };
+        let seen = format!("more than {} KiB: a quote that is not closed?", RECORD_MAX_BYTES / 1024);
+        return Row { line, record: head, reading: whole(Rule::Fields, seen) };
     }
     if cells.len() != width {
         let seen = format!("{} fields where the header has {width}", cells.len());
         // Nothing is lost where there are too many: the rest stays with the last cell's record.
         let extra = cells.iter().copied().skip(width);
-        return Row {
-            line,
-            record: Record::new(keep().chain(extra)),
-            reading: whole(Rule::Fields, seen),
-        };
+        return Row { line, record: Record::new(keep().chain(extra)), reading: whole(Rule::Fields, seen) };
     }
     let mut by_field: Cells<'_> = [None; Field::COUNT];
     for (cell, place) in by_field.iter_mut().zip(places) {
         *cell = place.map(|at| cells[at]);
     }
-    Row {
-        line,
-        record: Record::new(keep()),
-        reading: rules.read(&by_field),
-    }
+    Row { line, record: Record::new(keep()), reading: rules.read(&by_field) }
 }
 
 /// The record with replacement characters, and where the first byte stands that is not text.
@@ -575,17 +463,10 @@ fn not_text(record: &RawRecord<'_>, kept: &[usize]) -> (Record, String) {
         .find_map(|at| {
             let error = std::str::from_utf8(bytes(at)).err()?;
             let byte = bytes(at)[error.valid_up_to()];
-            Some(format!(
-                "byte 0x{byte:02X} at position {} of column {}",
-                error.valid_up_to() + 1,
-                at + 1
-            ))
+            Some(format!("byte 0x{byte:02X} at position {} of column {}", error.valid_up_to() + 1, at + 1))
         })
         .unwrap_or_default();
-    let cells: Vec<_> = kept
-        .iter()
-        .map(|at| String::from_utf8_lossy(bytes(*at)))
-        .collect();
+    let cells: Vec<_> = kept.iter().map(|at| String::from_utf8_lossy(bytes(*at))).collect();
     (Record::new(cells.iter().map(AsRef::as_ref)), seen)
 }
 
@@ -605,18 +486,8 @@ mod tests {
     fn columns_are_found_by_name_and_by_map() {
         let plain = places("x,mobile_number,Object_Reference_ID,_line", &Options::default()).unwrap();
         assert_eq!(plain[..3], [Some(2), Some(1), None]);
-        let map = vec![
-            (Field::Reference, "Id".into()),
-            (Field::MobileNumber, "phone".into()),
-        ];
-        let mapped = places(
-            "Id,PHONE",
-            &Options {
-                map,
-                ..Options::default()
-            },
-        )
-        .unwrap();
+        let map = vec![(Field::Reference, "Id".into()), (Field::MobileNumber, "phone".into())];
+        let mapped = places("Id,PHONE", &Options { map, ..Options::default() }).unwrap();
         assert_eq!(mapped[..2], [Some(0), Some(1)]);
     }
 
@@ -630,15 +501,9 @@ mod tests {
         );
         assert!(missing("object_referense_id,mobile_number").contains("=object_referense_id'"));
         assert!(missing("a,b").contains("--set object_reference_id=VALUE"));
-        let options = Options {
-            map: vec![(Field::LastName, "sirname".into())],
-            ..Options::default()
-        };
+        let options = Options { map: vec![(Field::LastName, "sirname".into())], ..Options::default() };
         let unknown = places("object_reference_id,mobile_number,surname", &options).unwrap_err();
-        assert!(
-            unknown.contains("did you mean --map 'last_name=surname'?"),
-            "{unknown}"
-        );
+        assert!(unknown.contains("did you mean --map 'last_name=surname'?"), "{unknown}");
         assert!(missing("mobile_number,mobile_number,object_reference_id").contains("ambiguous"));
     }
 

@@ -16,12 +16,7 @@ use crate::{
 
 /// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
 #[derive(Debug, Parser)]
-#[command(
-    name = "customer-import",
-    version,
-    arg_required_else_help = true,
-    max_term_width = 100
-)]
+#[command(name = "customer-import", version, arg_required_else_help = true, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 all rows succeeded, 1 unexpected error, 2 wrong usage, 3 some rows did not \
 succeed, 4 stopped by itself, 130/143 interrupted."
@@ -412,18 +407,8 @@ mod tests {
         assert_eq!(rate("0.5"), Ok(RateArg(Some(0.5))));
         assert_eq!(max_failures("5%"), Ok(MaxFailures::Percent(5.0)));
         assert_eq!(delimiter("tab"), Ok(b'\t'));
-        assert_eq!(
-            latency("5ms..10ms"),
-            Ok((Duration::from_millis(5), Duration::from_millis(10)))
-        );
-        assert_eq!(
-            field_and_text("email_address=E=Mail"),
-            Ok((Field::EmailAddress, "E=Mail".into()))
-        );
-        assert!(
-            field("email_adress")
-                .unwrap_err()
-                .contains("did you mean email_address")
-        );
+        assert_eq!(latency("5ms..10ms"), Ok((Duration::from_millis(5), Duration::from_millis(10))));
+        assert_eq!(field_and_text("email_address=E=Mail"), Ok((Field::EmailAddress, "E=Mail".into())));
+        assert!(field("email_adress").unwrap_err().contains("did you mean email_address"));
     }
 }

@@ -29,17 +29,10 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     let writer = match &args.log_file {
         None => stderr,
         Some(path) => {
-            let file = std::fs::File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .map_err(|error| {
-                    let text = format!("cannot write the log {}: {error}", path.display());
-                    Error::usage(
-                        text,
-                        "give --log-file a file in a folder that exists and can be written",
-                    )
-                })?;
+            let file = std::fs::File::options().create(true).append(true).open(path).map_err(|error| {
+                let text = format!("cannot write the log {}: {error}", path.display());
+                Error::usage(text, "give --log-file a file in a folder that exists and can be written")
+            })?;
             LogWriter::File(Arc::new(file))
         }
     };
@@ -52,20 +45,13 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     let wanted = environment("RUST_LOG").unwrap_or_else(|| level.into());
     let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
     let filter = EnvFilter::builder().parse_lossy(wanted);
-    let format = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
-        .with_ansi(false)
-        .with_target(false);
+    let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
     let layer = match args.log_format {
         LogFormat::Text => format.boxed(),
         LogFormat::Json => format.json().flatten_event(true).boxed(),
     };
     // A second subscriber in one process is the tests' business, not the user's.
-    drop(
-        tracing_subscriber::registry()
-            .with(layer.with_filter(filter).with_filter(ours))
-            .try_init(),
-    );
+    drop(tracing_subscriber::registry().with(layer.with_filter(filter).with_filter(ours)).try_init());
     Ok(())
 }
 

@@ -110,20 +110,11 @@ impl Display {
             None => format!("{} rows", grouped(settled)),
         };
         words.push_str(&format!(", {per_second:.0}/s"));
-        if let Some(left) = total
-            .map(|total| total.saturating_sub(settled))
-            .filter(|_| per_second >= 1.0)
-        {
-            words.push_str(&format!(
-                ", {} left",
-                time(Duration::from_secs_f64(left as f64 / per_second))
-            ));
+        if let Some(left) = total.map(|total| total.saturating_sub(settled)).filter(|_| per_second >= 1.0) {
+            words.push_str(&format!(", {} left", time(Duration::from_secs_f64(left as f64 / per_second))));
         }
         let troubled = progress.tally.sum(|outcome| {
-            matches!(
-                outcome,
-                Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected | Outcome::Failed
-            )
+            matches!(outcome, Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected | Outcome::Failed)
         });
         if troubled > 0 {
             words.push_str(&format!(", {} not imported", grouped(troubled)));

@@ -31,11 +31,7 @@ pub(super) struct Target {
 pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
     if args.simulator {
         let api_key = SecretString::from("simulator");
-        return Ok(Target {
-            base_url: None,
-            merchant_id: SIMULATOR.into(),
-            api_key,
-        });
+        return Ok(Target { base_url: None, merchant_id: SIMULATOR.into(), api_key });
     }
     let base_url = match (&args.base_url, args.environment) {
         (Some(url), _) => url_of(url)?,
@@ -49,24 +45,14 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
         ));
     }
     let merchant_id = args.merchant_id.clone().ok_or_else(|| {
-        Error::usage(
-            "no merchant id",
-            "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator",
-        )
+        Error::usage("no merchant id", "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator")
     })?;
-    Ok(Target {
-        base_url: Some(base_url),
-        merchant_id,
-        api_key: find_key(args.api_key_file.as_deref())?,
-    })
+    Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
 }
 
 pub(super) fn url_of(text: &str) -> Result<Url, Error> {
     let wrong = |why: &str| {
-        Error::usage(
-            format!("--base-url: {why}"),
-            "give a URL such as https://sandbox.juspay.in",
-        )
+        Error::usage(format!("--base-url: {why}"), "give a URL such as https://sandbox.juspay.in")
     };
     let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
@@ -112,16 +98,9 @@ pub(super) fn confirm_production(args: &args::Import, target: &Target, source: &
     }
     let stdin = io::stdin();
     if !stdin.is_terminal() || !io::stderr().is_terminal() {
-        return Err(Error::usage(
-            "production needs a yes, and there is no terminal to ask on",
-            "add --yes",
-        ));
+        return Err(Error::usage("production needs a yes, and there is no terminal to ask on", "add --yes"));
     }
-    let rate = args
-        .sending
-        .rate
-        .0
-        .map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
+    let rate = args.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
     let question = format!(
         "Import {} into production ({}) as merchant {}, {rate}? [y/N] ",
         source.name(),
@@ -129,14 +108,10 @@ pub(super) fn confirm_production(args: &args::Import, target: &Target, source: &
         target.merchant_id,
     );
     let mut answer = String::new();
-    let asked = io::stderr()
-        .write_all(question.as_bytes())
-        .and_then(|()| stdin.lock().read_line(&mut answer));
+    let asked =
+        io::stderr().write_all(question.as_bytes()).and_then(|()| stdin.lock().read_line(&mut answer));
     if asked.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
-    Err(Error::usage(
-        "not confirmed, nothing was sent",
-        "answer y, or add --yes",
-    ))
+    Err(Error::usage("not confirmed, nothing was sent", "answer y, or add --yes"))
 }

@@ -69,23 +69,13 @@ impl Claim {
 
     /// The row's story is complete; the settlement is still to be committed.
     pub fn settle(self, ending: Ending, attempts: u32) -> Settlement {
-        Settlement {
-            claim: self,
-            ending,
-            attempts,
-        }
+        Settlement { claim: self, ending, attempts }
     }
 
     /// The claim is given back unsent.
     pub fn release(self) -> Settlement {
         let in_doubt = self.errand == Errand::Confirm;
-        self.settle(
-            Ending::Pending {
-                trouble: Trouble::default(),
-                in_doubt,
-            },
-            0,
-        )
+        self.settle(Ending::Pending { trouble: Trouble::default(), in_doubt }, 0)
     }
 }
 

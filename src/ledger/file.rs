@@ -16,10 +16,7 @@ use super::Error;
 pub(super) fn check_ours(path: &Path) -> Result<bool, Error> {
     const MAGIC: &[u8; 16] = b"SQLite format 3\0";
     const APPLICATION_ID: &[u8; 4] = b"csip";
-    let open_error = |error| Error::Open {
-        path: path.into(),
-        error,
-    };
+    let open_error = |error| Error::Open { path: path.into(), error };
     let mut head = Vec::new();
     match File::open(path) {
         Ok(file) => file.take(100).read_to_end(&mut head).map_err(open_error)?,
@@ -36,17 +33,11 @@ pub(super) fn check_ours(path: &Path) -> Result<bool, Error> {
 /// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
 /// SQLite's own.
 pub(super) fn lock(path: &Path) -> Result<File, Error> {
-    let file = private_file(&lock_path(path)).map_err(|error| Error::Open {
-        path: path.into(),
-        error,
-    })?;
+    let file = private_file(&lock_path(path)).map_err(|error| Error::Open { path: path.into(), error })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::InUse(path.into())),
-        Err(TryLockError::Error(error)) => Err(Error::Open {
-            path: path.into(),
-            error,
-        }),
+        Err(TryLockError::Error(error)) => Err(Error::Open { path: path.into(), error }),
     }
 }
 

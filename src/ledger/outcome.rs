@@ -90,11 +90,7 @@ impl Tally {
 
     /// Rows whose outcome satisfies the condition.
     pub fn sum(&self, condition: impl Fn(Outcome) -> bool) -> u64 {
-        Outcome::ALL
-            .into_iter()
-            .filter(|outcome| condition(*outcome))
-            .map(|outcome| self.get(outcome))
-            .sum()
+        Outcome::ALL.into_iter().filter(|outcome| condition(*outcome)).map(|outcome| self.get(outcome)).sum()
     }
 
     /// One more row.

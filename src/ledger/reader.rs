@@ -127,14 +127,9 @@ impl Reader {
             .read_only(true)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
-        let connection = options.connect().await.map_err(|error| Error::Sqlite {
-            path: path.into(),
-            error,
-        })?;
-        Ok(Reader {
-            path: path.into(),
-            connection,
-        })
+        let connection =
+            options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error })?;
+        Ok(Reader { path: path.into(), connection })
     }
 
     /// Whose customers it records.
@@ -143,10 +138,7 @@ impl Reader {
     /// Where the file cannot be read.
     pub async fn target(&mut self) -> Result<Option<Target>, Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
-        Ok(rows.first().map(|row| Target {
-            base_url: row.get(0),
-            merchant_id: row.get(1),
-        }))
+        Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
     }
 
     /// Every run, in order.
@@ -154,12 +146,7 @@ impl Reader {
     /// # Errors
     /// Where the file cannot be read.
     pub async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
-        Ok(self
-            .all(sqlx::query(SELECT_RUNS))
-            .await?
-            .iter()
-            .map(read_run)
-            .collect())
+        Ok(self.all(sqlx::query(SELECT_RUNS)).await?.iter().map(read_run).collect())
     }
 
     /// The header of each run's source.
@@ -208,10 +195,7 @@ impl Reader {
                 Ok(Some(row)) if each(read_row(&row)) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => {
-                    return Err(Error::Sqlite {
-                        path: self.path.clone(),
-                        error,
-                    });
+                    return Err(Error::Sqlite { path: self.path.clone(), error });
                 }
             }
         }
@@ -219,10 +203,7 @@ impl Reader {
 
     async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
         let rows = query.fetch_all(&mut self.connection).await;
-        rows.map_err(|error| Error::Sqlite {
-            path: self.path.clone(),
-            error,
-        })
+        rows.map_err(|error| Error::Sqlite { path: self.path.clone(), error })
     }
 }
 
@@ -248,11 +229,7 @@ fn read_run(row: &SqliteRow) -> RunRecord {
         started_at: row.get(6),
         ended_at: row.get(7),
         tally,
-        figures: Figures {
-            requests: count(18),
-            retries: count(19),
-            throttled: count(20),
-        },
+        figures: Figures { requests: count(18), retries: count(19), throttled: count(20) },
     }
 }
 
@@ -269,9 +246,7 @@ fn read_row(row: &SqliteRow) -> RowRecord {
             field: row.get(7),
             code: row.get(8),
             message: row.get(9),
-            http_status: row
-                .get::<Option<u32>, _>(10)
-                .and_then(|status| status.try_into().ok()),
+            http_status: row.get::<Option<u32>, _>(10).and_then(|status| status.try_into().ok()),
             request_id: row.get(11),
         },
         cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),

@@ -164,10 +164,7 @@ const END_RUN: &str = "
 pub(super) fn hint(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(DatabaseError::code);
     // The primary result code is the low byte of the extended one.
-    match code
-        .and_then(|code| code.parse::<u32>().ok())
-        .map(|code| code & 0xff)
-    {
+    match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
         Some(5 | 6) => "another program holds the file; end it, then run the same command again",
         Some(8) => "make the file and its folder writable, then run the same command again",
         Some(10) => "check the disk, then run the same command again; what was recorded stands",
@@ -203,11 +200,7 @@ impl Store {
         if !exists {
             create(path).await?;
         }
-        let mut store = Store {
-            path: path.into(),
-            connection: connect(path).await?,
-            has_keys: false,
-        };
+        let mut store = Store { path: path.into(), connection: connect(path).await?, has_keys: false };
         let version: String = store.one("select sqlite_version()").await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
             return Err(Error::OldSqlite(version));
@@ -220,32 +213,19 @@ impl Store {
     /// Closing writes the log back into the file, so that a finished ledger is one file.
     pub(super) async fn close(self) -> Result<(), Error> {
         let path = self.path;
-        self.connection
-            .close()
-            .await
-            .map_err(|error| Error::Sqlite { path, error })
+        self.connection.close().await.map_err(|error| Error::Sqlite { path, error })
     }
 
     /// Records the target in a new ledger; refuses another one in an old.
     pub(super) async fn keep_target(&mut self, asked: &Target, now: i64) -> Result<(), Error> {
-        let insert = sqlx::query(INSERT_TARGET)
-            .bind(&asked.base_url)
-            .bind(&asked.merchant_id)
-            .bind(now);
+        let insert = sqlx::query(INSERT_TARGET).bind(&asked.base_url).bind(&asked.merchant_id).bind(now);
         self.execute(insert).await?;
         let row = self.one(SELECT_TARGET).await?;
-        let has = Target {
-            base_url: row.get(0),
-            merchant_id: row.get(1),
-        };
+        let has = Target { base_url: row.get(0), merchant_id: row.get(1) };
         if has == *asked {
             return Ok(());
         }
-        Err(Error::OtherTarget {
-            path: self.path.clone(),
-            has,
-            asked: asked.clone(),
-        })
+        Err(Error::OtherTarget { path: self.path.clone(), has, asked: asked.clone() })
     }
 
     /// Ends what crashed runs left open. Only the holder of the lock may call it.
@@ -273,11 +253,7 @@ impl Store {
     /// Begins a run; its number.
     pub(super) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<i64, Error> {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
-        let insert = sqlx::query(INSERT_RUN)
-            .bind(run.command)
-            .bind(run.source)
-            .bind(columns)
-            .bind(now);
+        let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(columns).bind(now);
         Ok(self.all(insert).await?.first().map_or(0, |row| row.get(0)))
     }
 
@@ -288,9 +264,7 @@ impl Store {
         }
         let keys: Vec<i64> = keys.iter().map(|key| signed(*key)).collect();
         let json = |numbers: &[i64]| serde_json::to_string(numbers).unwrap_or_default();
-        let rows = self
-            .all(sqlx::query(FIND).bind(json(ids)).bind(json(&keys)))
-            .await?;
+        let rows = self.all(sqlx::query(FIND).bind(json(ids)).bind(json(&keys))).await?;
         Ok(rows.iter().map(|row| (row.get(1), read_found(row))).collect())
     }
 
@@ -306,10 +280,7 @@ impl Store {
         if !write.ended.is_empty() {
             let ended = sqlx::query(END_CLAIMS).bind(write.ended.text()).bind(write.run);
             if self.execute(ended).await? != write.ended_count {
-                return Err(Error::TakenOver {
-                    path: self.path.clone(),
-                    run: write.run,
-                });
+                return Err(Error::TakenOver { path: self.path.clone(), run: write.run });
             }
         }
         if !write.with_id.is_empty() {
@@ -321,23 +292,15 @@ impl Store {
             self.execute(settle.bind(write.run).bind(write.now)).await?;
         }
         if !write.records.is_empty() {
-            self.execute(sqlx::query(KEEP_RECORDS).bind(write.records.text()))
-                .await?;
+            self.execute(sqlx::query(KEEP_RECORDS).bind(write.records.text())).await?;
         }
         if !write.erased.is_empty() {
-            self.execute(sqlx::query(ERASE_RECORDS).bind(write.erased.text()))
-                .await?;
+            self.execute(sqlx::query(ERASE_RECORDS).bind(write.erased.text())).await?;
         }
         if !write.claims.is_empty() {
-            self.execute(
-                sqlx::query(INSERT_CLAIMS)
-                    .bind(write.claims.text())
-                    .bind(write.run),
-            )
-            .await?;
+            self.execute(sqlx::query(INSERT_CLAIMS).bind(write.claims.text()).bind(write.run)).await?;
         }
-        self.execute(count_run(write.run, tally, figures, last_line))
-            .await?;
+        self.execute(count_run(write.run, tally, figures, last_line)).await?;
         self.execute(sqlx::query("commit")).await.map(drop)
     }
 
@@ -361,21 +324,15 @@ impl Store {
     ) -> Result<(), Error> {
         self.execute(sqlx::query(BEGIN)).await?;
         self.execute(sqlx::query(SUPERSEDE).bind(run)).await?;
-        let end = sqlx::query(END_RUN)
-            .bind(run)
-            .bind(state.name())
-            .bind(exit_code)
-            .bind(stop_reason);
+        let end = sqlx::query(END_RUN).bind(run).bind(state.name()).bind(exit_code).bind(stop_reason);
         let end = end.bind(now).bind(figures.requests as i64);
-        self.execute(end.bind(figures.retries as i64).bind(figures.throttled as i64))
-            .await?;
+        self.execute(end.bind(figures.retries as i64).bind(figures.throttled as i64)).await?;
         self.execute(sqlx::query("commit")).await.map(drop)
     }
 
     async fn execute(&mut self, query: Query<'_>) -> Result<u64, Error> {
         let done = query.execute(&mut self.connection).await;
-        done.map(|done| done.rows_affected())
-            .map_err(|error| self.error(error))
+        done.map(|done| done.rows_affected()).map_err(|error| self.error(error))
     }
 
     async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
@@ -389,10 +346,7 @@ impl Store {
     }
 
     fn error(&self, error: sqlx::Error) -> Error {
-        Error::Sqlite {
-            path: self.path.clone(),
-            error,
-        }
+        Error::Sqlite { path: self.path.clone(), error }
     }
 }
 
@@ -429,10 +383,7 @@ async fn create(path: &Path) -> Result<(), Error> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let open_error = |error| Error::Open {
-        path: path.into(),
-        error,
-    };
+    let open_error = |error| Error::Open { path: path.into(), error };
     let new = beside("-new");
     for stale in ["-new", "-new-wal", "-new-shm"] {
         match std::fs::remove_file(beside(stale)) {
@@ -443,10 +394,7 @@ async fn create(path: &Path) -> Result<(), Error> {
     drop(private_file(&new).map_err(open_error)?);
     let mut connection = connect(&new).await?;
     migrate(path, &mut connection).await?;
-    connection.close().await.map_err(|error| Error::Sqlite {
-        path: path.into(),
-        error,
-    })?;
+    connection.close().await.map_err(|error| Error::Sqlite { path: path.into(), error })?;
     std::fs::rename(&new, path).map_err(open_error)
 }
 
@@ -461,23 +409,16 @@ async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
         // What is erased is overwritten: raw records are personal data.
         .pragma("secure_delete", "on")
         .disable_statement_logging();
-    options.connect().await.map_err(|error| Error::Sqlite {
-        path: path.into(),
-        error,
-    })
+    options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error })
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     MIGRATOR.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Newer(path.into()),
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => Error::Sqlite {
-            path: path.into(),
-            error,
-        },
-        other => Error::Sqlite {
-            path: path.into(),
-            error: sqlx::Error::Migrate(Box::new(other)),
-        },
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            Error::Sqlite { path: path.into(), error }
+        }
+        other => Error::Sqlite { path: path.into(), error: sqlx::Error::Migrate(Box::new(other)) },
     })
 }
 

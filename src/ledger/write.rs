@@ -80,27 +80,16 @@ impl Write {
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) {
-        let Settlement {
-            claim,
-            ending,
-            attempts,
-        } = settlement;
+        let Settlement { claim, ending, attempts } = settlement;
         let sent = claim.customer.fingerprint;
         self.ended.push(&claim.id);
         self.ended_count += 1;
         match ending {
             // What Get found is what an earlier run sent; its fields count, not today's.
-            Ending::Created {
-                customer_id,
-                found: true,
-            } => {
+            Ending::Created { customer_id, found: true } => {
                 self.settle_with_id(claim, ending, claim.prior.unwrap_or(sent), customer_id, *attempts);
             }
-            Ending::Created {
-                customer_id,
-                found: false,
-            }
-            | Ending::Existing { customer_id } => {
+            Ending::Created { customer_id, found: false } | Ending::Existing { customer_id } => {
                 self.settle_with_id(claim, ending, sent, customer_id, *attempts);
             }
             Ending::Rejected(trouble) | Ending::Failed(trouble) => {
@@ -123,13 +112,9 @@ impl Write {
         trouble: Trouble,
         record: &Record,
     ) {
-        let Trouble {
-            field, code, message, ..
-        } = trouble;
+        let Trouble { field, code, message, .. } = trouble;
         let none = None::<i64>;
-        let key = reference
-            .as_deref()
-            .map(|reference| signed(Reference::recorded(reference).key()));
+        let key = reference.as_deref().map(|reference| signed(Reference::recorded(reference).key()));
         self.without_id.push(&(
             id, line, outcome, reference, key, none, 0, none, false, field, code, message, none, none,
         ));
@@ -204,10 +189,5 @@ pub(super) fn signed(key: u64) -> i64 {
 fn hex(fingerprint: &Fingerprint) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    fingerprint
-        .as_bytes()
-        .iter()
-        .flat_map(digits)
-        .map(char::from)
-        .collect()
+    fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()
 }

@@ -171,11 +171,7 @@ impl Throttle {
                 }
                 Turn::Opened => opened.await,
                 Turn::Go { probe } if has_token => {
-                    return Pass {
-                        throttle: self,
-                        probe,
-                        outages: self.outages(),
-                    };
+                    return Pass { throttle: self, probe, outages: self.outages() };
                 }
                 Turn::Go { .. } => {
                     self.take_token().await;
@@ -295,17 +291,11 @@ impl Gate {
 /// The limiter's quota: see [`CATCH_UP`].
 fn quota(rate: Rate) -> Quota {
     let saved = (rate.per_second * CATCH_UP).floor();
-    let per_second = if saved >= 1.0 {
-        rate.per_second - saved
-    } else {
-        rate.per_second
-    };
+    let per_second = if saved >= 1.0 { rate.per_second - saved } else { rate.per_second };
     let burst = rate.burst.saturating_add(saved as u32);
     // Rounded up: a shorter period would be a higher rate. A period of zero would be no quota.
     let period = Duration::from_nanos((1e9 / per_second).ceil().max(1.0) as u64);
-    Quota::with_period(period).map_or(Quota::per_second(NonZeroU32::MAX), |quota| {
-        quota.allow_burst(burst)
-    })
+    Quota::with_period(period).map_or(Quota::per_second(NonZeroU32::MAX), |quota| quota.allow_burst(burst))
 }
 
 #[cfg(test)]
@@ -315,10 +305,7 @@ mod tests {
     const LIMIT: u32 = 3;
 
     fn rate(per_second: f64) -> Rate {
-        Rate {
-            per_second,
-            burst: NonZeroU32::MIN,
-        }
+        Rate { per_second, burst: NonZeroU32::MIN }
     }
 
     #[test]
@@ -343,18 +330,12 @@ mod tests {
         assert!(matches!(gate.turn(now, true), Turn::Until(time) if time == now + PROBE_FIRST));
         let later = now + PROBE_FIRST;
         assert!(matches!(gate.turn(later, true), Turn::Go { probe: true }));
-        assert!(
-            matches!(gate.turn(later, true), Turn::Opened),
-            "one probe at a time"
-        );
+        assert!(matches!(gate.turn(later, true), Turn::Opened), "one probe at a time");
         assert_eq!(gate.confirmed, 0);
         assert!(gate.note(Health::Bad, true, LIMIT, later));
         assert_eq!(gate.confirmed, 1);
         assert!(matches!(gate.turn(later, true), Turn::Until(_)));
-        assert!(
-            gate.note(Health::Good, false, LIMIT, later),
-            "a late good answer opens the gate"
-        );
+        assert!(gate.note(Health::Good, false, LIMIT, later), "a late good answer opens the gate");
         assert!(matches!(gate.turn(later, true), Turn::Go { probe: false }));
         assert_eq!(gate.trouble_since, None);
     }
@@ -380,9 +361,7 @@ mod tests {
         }
         let mut waits = Vec::new();
         for _ in 0..6 {
-            let Turn::Until(next) = gate.turn(now, true) else {
-                panic!("not waiting")
-            };
+            let Turn::Until(next) = gate.turn(now, true) else { panic!("not waiting") };
             waits.push((next - now).as_millis());
             now = next;
             assert!(matches!(gate.turn(now, true), Turn::Go { probe: true }));

@@ -46,11 +46,8 @@ pub(super) const OBJECT_NOT_FOUND: Answer = Answer::fixed(
     JSON,
     br#"{"status":"invalid_request_error","error_code":"object_not_found","error_message":"Cannot find what you are looking for"}"#,
 );
-pub(super) const ACCESS_DENIED: Answer = Answer::fixed(
-    StatusCode::UNAUTHORIZED,
-    JSON,
-    br#"{"status":"error","error_code":"access_denied"}"#,
-);
+pub(super) const ACCESS_DENIED: Answer =
+    Answer::fixed(StatusCode::UNAUTHORIZED, JSON, br#"{"status":"error","error_code":"access_denied"}"#);
 pub(super) const INTERNAL: Answer = Answer::fixed(
     StatusCode::INTERNAL_SERVER_ERROR,
     JSON,
@@ -71,11 +68,8 @@ const THROTTLED: Answer = Answer::fixed(
     JSON,
     br#"{"status":"error","error_code":"too_many_requests","error_message":"Rate limit exceeded."}"#,
 );
-pub(super) const NO_SUCH_PATH: Answer = Answer::fixed(
-    StatusCode::NOT_FOUND,
-    JSON,
-    br#"{"status":"error","error_code":"not_found"}"#,
-);
+pub(super) const NO_SUCH_PATH: Answer =
+    Answer::fixed(StatusCode::NOT_FOUND, JSON, br#"{"status":"error","error_code":"not_found"}"#);
 const WRONG_METHOD: Answer = Answer::fixed(
     StatusCode::METHOD_NOT_ALLOWED,
     JSON,
@@ -98,11 +92,8 @@ pub(super) const UNAVAILABLE: Answer = Answer::fixed(
 );
 
 /// The beginning of an answer that was cut off, with a byte that no UTF-8 has.
-pub(super) const GARBAGE: Answer = Answer::fixed(
-    StatusCode::OK,
-    JSON,
-    b"{\"id\":\"cst_\xff\x00\",\"object\":\"custo",
-);
+pub(super) const GARBAGE: Answer =
+    Answer::fixed(StatusCode::OK, JSON, b"{\"id\":\"cst_\xff\x00\",\"object\":\"custo");
 
 /// How the API may word a refusal of one row: all three members may be null.
 const REJECTIONS: [&str; 3] = [
@@ -122,21 +113,11 @@ pub(super) struct Answer {
 
 impl Answer {
     const fn fixed(status: StatusCode, content_type: &'static str, body: &'static [u8]) -> Answer {
-        Answer {
-            status,
-            content_type,
-            header: None,
-            body: Bytes::from_static(body),
-        }
+        Answer { status, content_type, header: None, body: Bytes::from_static(body) }
     }
 
     fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-        Answer {
-            status,
-            content_type: JSON,
-            header: None,
-            body: body.into(),
-        }
+        Answer { status, content_type: JSON, header: None, body: body.into() }
     }
 
     /// A value that cannot stand in a header is left out: it came from a test.
@@ -156,11 +137,7 @@ impl Answer {
 
     /// 429; an empty `retry_after` leaves the header out.
     pub(super) fn throttled(retry_after: &str) -> Answer {
-        if retry_after.is_empty() {
-            THROTTLED
-        } else {
-            THROTTLED.with(RETRY_AFTER, retry_after)
-        }
+        if retry_after.is_empty() { THROTTLED } else { THROTTLED.with(RETRY_AFTER, retry_after) }
     }
 
     pub(super) fn bad_origin(number: u64) -> Answer {

@@ -158,10 +158,7 @@ impl Fault {
 
     /// The kind's name on the command line.
     pub fn name(self) -> &'static str {
-        KINDS
-            .iter()
-            .find(|(_, fault)| *fault == self)
-            .map_or("", |(name, _)| name)
+        KINDS.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)
     }
 
     /// Whether the same reference meets this fault at every attempt, or at none.
@@ -192,14 +189,10 @@ impl FromStr for Fault {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Fault, String> {
-        KINDS
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, fault)| *fault)
-            .ok_or_else(|| {
-                let known = KINDS.map(|(name, _)| name).join(", ");
-                format!("unknown fault {name:?}, known are {known}")
-            })
+        KINDS.iter().find(|(known, _)| *known == name).map(|(_, fault)| *fault).ok_or_else(|| {
+            let known = KINDS.map(|(name, _)| name).join(", ");
+            format!("unknown fault {name:?}, known are {known}")
+        })
     }
 }
 
@@ -216,9 +209,7 @@ pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
     let fault = kind.trim().parse::<Fault>()?;
     match probability.trim().parse::<f64>() {
         Ok(probability) if (0.0..=1.0).contains(&probability) => Ok((fault, probability)),
-        _ => Err(format!(
-            "{probability:?} is not a probability from 0 to 1 (fault {kind})"
-        )),
+        _ => Err(format!("{probability:?} is not a probability from 0 to 1 (fault {kind})")),
     }
 }
 
@@ -261,20 +252,9 @@ impl Fate {
             fault.applies_to(step) && fraction(draw(attempt, fault as u64)) < probability
         };
         // A request without a reference has no attempts of its own to draw from.
-        let faults = if reference.is_empty() {
-            &[][..]
-        } else {
-            &behavior.faults
-        };
-        let fault = faults
-            .iter()
-            .find(|(fault, p)| hits(*fault, *p))
-            .map(|(fault, _)| *fault);
-        let coin_attempt = if fault.is_some_and(Fault::by_reference_alone) {
-            0
-        } else {
-            attempt
-        };
+        let faults = if reference.is_empty() { &[][..] } else { &behavior.faults };
+        let fault = faults.iter().find(|(fault, p)| hits(*fault, *p)).map(|(fault, _)| *fault);
+        let coin_attempt = if fault.is_some_and(Fault::by_reference_alone) { 0 } else { attempt };
         let (least, most) = behavior.latency;
         let spread = most.saturating_sub(least);
         Fate {
@@ -312,16 +292,8 @@ mod tests {
 
     #[test]
     fn a_bad_fault_is_named_on_one_line() {
-        for text in [
-            "http500",
-            "http501=0.1",
-            "garbage=2",
-            "garbage=-1",
-            "garbage=x",
-            "garbage=NaN",
-            "=",
-            "",
-        ] {
+        for text in ["http500", "http501=0.1", "garbage=2", "garbage=-1", "garbage=x", "garbage=NaN", "=", ""]
+        {
             let message = parse_fault(text).unwrap_err();
             assert!(!message.contains('\n'), "{message}");
         }
@@ -331,22 +303,13 @@ mod tests {
 
     #[test]
     fn faults_come_as_often_as_asked_and_differ_between_seeds() {
-        let behavior = Behavior::new(&Options {
-            faults: vec![(Fault::Garbage, 0.25)],
-            ..Options::default()
-        });
+        let behavior = Behavior::new(&Options { faults: vec![(Fault::Garbage, 0.25)], ..Options::default() });
         let hits = |seed: u64| -> Vec<bool> {
             (0..10_000)
                 .map(|n| {
-                    Fate::of(
-                        &behavior,
-                        seed,
-                        Step::Create,
-                        &format!("row-{}", n / 4),
-                        n % 4 + 1,
-                    )
-                    .fault
-                    .is_some()
+                    Fate::of(&behavior, seed, Step::Create, &format!("row-{}", n / 4), n % 4 + 1)
+                        .fault
+                        .is_some()
                 })
                 .collect()
         };
@@ -360,10 +323,8 @@ mod tests {
     #[test]
     fn probabilities_zero_and_one_are_exact() {
         let fate = |p: f64, n: u32| {
-            let behavior = Behavior::new(&Options {
-                faults: vec![(Fault::Http500, p)],
-                ..Options::default()
-            });
+            let behavior =
+                Behavior::new(&Options { faults: vec![(Fault::Http500, p)], ..Options::default() });
             Fate::of(&behavior, 7, Step::Get, "reference", n).fault
         };
         for n in 0..1000 {
@@ -376,10 +337,7 @@ mod tests {
     fn latency_stays_in_its_range_even_when_the_range_is_reversed() {
         let ms = Duration::from_millis;
         for (latency, bounds) in [((ms(5), ms(9)), ms(5)..=ms(9)), ((ms(9), ms(5)), ms(9)..=ms(9))] {
-            let behavior = Behavior::new(&Options {
-                latency,
-                ..Options::default()
-            });
+            let behavior = Behavior::new(&Options { latency, ..Options::default() });
             for attempt in 1..100 {
                 let fate = Fate::of(&behavior, 1, Step::Get, "reference", attempt);
                 assert!(bounds.contains(&fate.latency));
@@ -389,10 +347,7 @@ mod tests {
 
     #[test]
     fn a_rejected_reference_is_rejected_at_every_attempt() {
-        let behavior = Behavior::new(&Options {
-            faults: vec![(Fault::Reject, 0.5)],
-            ..Options::default()
-        });
+        let behavior = Behavior::new(&Options { faults: vec![(Fault::Reject, 0.5)], ..Options::default() });
         let of = |reference: &str, attempt| Fate::of(&behavior, 1, Step::Create, reference, attempt);
         for n in 0..50 {
             let reference = format!("reference-{n}");

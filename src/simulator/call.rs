@@ -37,12 +37,7 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     /// No body means one that was too large to be read.
     pub(super) fn read(head: &'a Parts, body: Option<&[u8]>) -> Call<'a> {
-        let header = |name| {
-            head.headers
-                .get(name)
-                .map(HeaderValue::as_bytes)
-                .unwrap_or_default()
-        };
+        let header = |name| head.headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
         let (step, name, mut misfit) = route(&head.method, head.uri.path());
         let mut fields = Fields::default();
         match body {
@@ -60,14 +55,7 @@ impl<'a> Call<'a> {
             _ => name,
         };
         let merchant = String::from_utf8_lossy(header(MERCHANT_ID));
-        Call {
-            step,
-            merchant,
-            name,
-            fields,
-            key: api_key(header(AUTHORIZATION)),
-            misfit,
-        }
+        Call { step, merchant, name, fields, key: api_key(header(AUTHORIZATION)), misfit }
     }
 }
 

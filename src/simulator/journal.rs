@@ -111,29 +111,16 @@ impl Journal {
     /// merchants share a reference one of them is shown; ask [`Journal::customer`] then.
     pub fn created(&self) -> HashMap<String, (String, u32)> {
         let state = self.0.state();
-        let customers = state
-            .merchants
-            .values()
-            .flat_map(|merchant| merchant.rows.values());
+        let customers = state.merchants.values().flat_map(|merchant| merchant.rows.values());
         customers
             .filter_map(|row| row.customer.as_deref())
-            .map(|it| {
-                (
-                    it.object_reference_id.to_string(),
-                    (it.id.to_string(), it.times_created),
-                )
-            })
+            .map(|it| (it.object_reference_id.to_string(), (it.id.to_string(), it.times_created)))
             .collect()
     }
 
     /// How many customers there are, over all merchants.
     pub fn customers(&self) -> usize {
-        self.0
-            .state()
-            .merchants
-            .values()
-            .map(|merchant| merchant.ids.len())
-            .sum()
+        self.0.state().merchants.values().map(|merchant| merchant.ids.len()).sum()
     }
 
     /// One customer of one merchant (`""` for requests without `x-merchantid`), by reference or id.
@@ -307,10 +294,7 @@ impl Merchant {
         }
         self.ids.insert(Arc::clone(&customer.id), reference);
         let times_created = customer.times_created + 1;
-        Some(row.customer.insert(Box::new(Customer {
-            times_created,
-            ..customer
-        })))
+        Some(row.customer.insert(Box::new(Customer { times_created, ..customer })))
     }
 
     /// Overwrites the fields that were sent; an empty one erases. `None` where there is no such customer.

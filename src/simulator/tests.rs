@@ -34,17 +34,10 @@ async fn send(address: SocketAddr, request: &[u8]) -> io::Result<Reply> {
     stream.write_all(request).await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
-    let end = answer
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .ok_or(io::ErrorKind::UnexpectedEof)?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_lowercase();
     let status = head[9..12].parse().unwrap();
-    Ok(Reply {
-        status,
-        head,
-        body: answer[end + 4..].to_vec(),
-    })
+    Ok(Reply { status, head, body: answer[end + 4..].to_vec() })
 }
 
 fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
@@ -63,22 +56,12 @@ fn authorized(key: &str) -> String {
 }
 
 async fn ask(simulator: &Simulator, method: &str, path: &str, body: &str) -> io::Result<Reply> {
-    send(
-        simulator.address(),
-        &request(method, path, &authorized("key:"), body),
-    )
-    .await
+    send(simulator.address(), &request(method, path, &authorized("key:"), body)).await
 }
 
 async fn create(simulator: &Simulator, reference: &str) -> io::Result<Reply> {
     let encoded: String = form_urlencoded::byte_serialize(reference.as_bytes()).collect();
-    ask(
-        simulator,
-        "POST",
-        "/customers",
-        &format!("object_reference_id={encoded}&mobile_number=1"),
-    )
-    .await
+    ask(simulator, "POST", "/customers", &format!("object_reference_id={encoded}&mobile_number=1")).await
 }
 
 async fn plain() -> Simulator {
@@ -86,12 +69,7 @@ async fn plain() -> Simulator {
 }
 
 async fn with(fault: Fault) -> Simulator {
-    Simulator::start(Options {
-        faults: vec![(fault, 1.0)],
-        ..Options::default()
-    })
-    .await
-    .unwrap()
+    Simulator::start(Options { faults: vec![(fault, 1.0)], ..Options::default() }).await.unwrap()
 }
 
 #[tokio::test]
@@ -117,17 +95,9 @@ async fn a_create_answers_as_the_reference_page_shows() {
     }
     let id = reply.text("id");
     assert!(id.len() == 20 && id.starts_with("cst_"), "{id}");
-    assert!(
-        id[4..]
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()),
-        "{id}"
-    );
+    assert!(id[4..].bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()), "{id}");
     let date = reply.text("date_created");
-    assert!(
-        humantime::parse_rfc3339(&date).is_ok() && date.len() == "2020-03-17T14:16:31Z".len(),
-        "{date}"
-    );
+    assert!(humantime::parse_rfc3339(&date).is_ok() && date.len() == "2020-03-17T14:16:31Z".len(), "{date}");
     let order = [
         "\"id\"",
         "\"object\"",
@@ -145,14 +115,9 @@ async fn a_create_answers_as_the_reference_page_shows() {
 #[tokio::test]
 async fn a_token_comes_when_asked_for_in_a_form_and_in_json() {
     let simulator = plain().await;
-    let form = ask(
-        &simulator,
-        "POST",
-        "/customers",
-        &format!("{JOHN}&options.get_client_auth_token=true"),
-    )
-    .await
-    .unwrap();
+    let form = ask(&simulator, "POST", "/customers", &format!("{JOHN}&options.get_client_auth_token=true"))
+        .await
+        .unwrap();
     let json = authorized("key:").replace("x-www-form-urlencoded", "json; charset=utf-8");
     let bodies = [
         r#"{"object_reference_id":"nested-1","mobile_number":7,"first_name":null,"options":{"get_client_auth_token":true}}"#,
@@ -160,11 +125,7 @@ async fn a_token_comes_when_asked_for_in_a_form_and_in_json() {
     ];
     let mut replies = vec![form];
     for body in bodies {
-        replies.push(
-            send(simulator.address(), &request("POST", "/customers", &json, body))
-                .await
-                .unwrap(),
-        );
+        replies.push(send(simulator.address(), &request("POST", "/customers", &json, body)).await.unwrap());
     }
     for reply in replies {
         assert_eq!(reply.status, 200);
@@ -175,12 +136,7 @@ async fn a_token_comes_when_asked_for_in_a_form_and_in_json() {
         let created = humantime::parse_rfc3339(&reply.text("date_created")).unwrap();
         assert_eq!(expiry.duration_since(created).unwrap(), Duration::from_secs(900));
     }
-    let bad = send(
-        simulator.address(),
-        &request("POST", "/customers", &json, "{oops"),
-    )
-    .await
-    .unwrap();
+    let bad = send(simulator.address(), &request("POST", "/customers", &json, "{oops")).await.unwrap();
     assert_eq!(bad.status, 400);
 }
 
@@ -199,36 +155,17 @@ async fn get_and_update_take_the_id_and_the_reference() {
     }
     let before = simulator.journal().customer("m", &id).unwrap();
     let body = "first_name=Jane+Q&last_name=&object_reference_id=ignored-ref";
-    let updated = ask(&simulator, "POST", &format!("/customers/{id}"), body)
-        .await
-        .unwrap();
-    assert_eq!(
-        (updated.status, updated.text("first_name").as_str()),
-        (200, "Jane Q")
-    );
+    let updated = ask(&simulator, "POST", &format!("/customers/{id}"), body).await.unwrap();
+    assert_eq!((updated.status, updated.text("first_name").as_str()), (200, "Jane Q"));
     assert_eq!(updated.json().get("last_name"), None, "an empty value erases");
     assert_eq!(updated.text("object_reference_id"), "customer@gmail.com");
-    assert_eq!(
-        updated.text("email_address"),
-        "customer@gmail.com",
-        "what is not sent stays"
-    );
+    assert_eq!(updated.text("email_address"), "customer@gmail.com", "what is not sent stays");
     let after = simulator.journal().customer("m", "customer@gmail.com").unwrap();
     assert!(after.last_updated > before.last_updated && after.date_created == before.date_created);
-    let absent = ask(&simulator, "POST", "/customers/nobody-here", "first_name=J")
-        .await
-        .unwrap();
-    assert_eq!(
-        (absent.status, absent.text("error_code").as_str()),
-        (404, "object_not_found")
-    );
-    let absent = ask(&simulator, "GET", "/customers/nobody-here", "")
-        .await
-        .unwrap();
-    assert_eq!(
-        (absent.status, absent.text("error_code").as_str()),
-        (404, "object_not_found")
-    );
+    let absent = ask(&simulator, "POST", "/customers/nobody-here", "first_name=J").await.unwrap();
+    assert_eq!((absent.status, absent.text("error_code").as_str()), (404, "object_not_found"));
+    let absent = ask(&simulator, "GET", "/customers/nobody-here", "").await.unwrap();
+    assert_eq!((absent.status, absent.text("error_code").as_str()), (404, "object_not_found"));
 }
 
 #[tokio::test]
@@ -236,26 +173,18 @@ async fn a_reference_is_unique_per_merchant_and_its_id_comes_from_the_seed() {
     let simulator = plain().await;
     let first = create(&simulator, "reference-1").await.unwrap();
     let second = create(&simulator, "reference-1").await.unwrap();
-    assert_eq!(
-        (second.status, second.text("error_code").as_str()),
-        (400, "unique")
-    );
+    assert_eq!((second.status, second.text("error_code").as_str()), (400, "unique"));
     assert_eq!(
         second.text("error_message"),
         "Customer with given object reference id already exist for your account."
     );
     let other = authorized("key:").replace("merchantid: m", "merchantid: n");
     let body = "object_reference_id=reference-1&mobile_number=1";
-    let elsewhere = send(simulator.address(), &request("POST", "/customers", &other, body))
-        .await
-        .unwrap();
+    let elsewhere = send(simulator.address(), &request("POST", "/customers", &other, body)).await.unwrap();
     assert_eq!(elsewhere.status, 200);
     assert_ne!(elsewhere.text("id"), first.text("id"));
     let again = plain().await;
-    assert_eq!(
-        create(&again, "reference-1").await.unwrap().text("id"),
-        first.text("id")
-    );
+    assert_eq!(create(&again, "reference-1").await.unwrap().text("id"), first.text("id"));
     assert_eq!(simulator.journal().customers(), 2);
 }
 
@@ -271,13 +200,7 @@ async fn many_creates_of_one_reference_at_once_make_one_customer() {
         );
     }
     let replies = tasks.join_all().await;
-    assert_eq!(
-        replies
-            .iter()
-            .filter(|reply| reply.as_ref().unwrap().status == 200)
-            .count(),
-        1
-    );
+    assert_eq!(replies.iter().filter(|reply| reply.as_ref().unwrap().status == 200).count(), 1);
     let created = simulator.journal().created();
     assert_eq!(created.len(), 1);
     assert_eq!(created["reference-1"].1, 1);
@@ -304,15 +227,8 @@ async fn what_is_missing_or_too_short_is_refused() {
         assert_eq!(reply.text("status"), "Bad Request");
     }
     let short = create(&simulator, "1234567").await.unwrap();
-    assert_eq!(
-        (short.status, short.text("error_code").as_str()),
-        (400, "INVALID_INPUT")
-    );
-    assert_eq!(
-        create(&simulator, "éééééééé").await.unwrap().status,
-        200,
-        "characters, not bytes"
-    );
+    assert_eq!((short.status, short.text("error_code").as_str()), (400, "INVALID_INPUT"));
+    assert_eq!(create(&simulator, "éééééééé").await.unwrap().status, 200, "characters, not bytes");
     assert_eq!(simulator.journal().customers(), 1);
 }
 
@@ -321,14 +237,7 @@ async fn both_forms_of_the_key_are_taken_and_wrong_ones_are_not() {
     let simulator = plain().await;
     let get = |headers: String| request("GET", "/customers/nobody-here", &headers, "");
     for key in ["key:", "key"] {
-        assert_eq!(
-            send(simulator.address(), &get(authorized(key)))
-                .await
-                .unwrap()
-                .status,
-            404,
-            "{key}"
-        );
+        assert_eq!(send(simulator.address(), &get(authorized(key))).await.unwrap().status, 404, "{key}");
     }
     let refused = [
         authorized(""),
@@ -337,42 +246,17 @@ async fn both_forms_of_the_key_are_taken_and_wrong_ones_are_not() {
         authorized("key:password"),
         String::new(),
     ];
-    let broken = [
-        "authorization: Basic ???\r\n",
-        "authorization: Bearer a2V5Og==\r\n",
-        "authorization: Basic\r\n",
-    ];
+    let broken =
+        ["authorization: Basic ???\r\n", "authorization: Bearer a2V5Og==\r\n", "authorization: Basic\r\n"];
     for headers in refused.into_iter().chain(broken.map(str::to_owned)) {
         let reply = send(simulator.address(), &get(headers.clone())).await.unwrap();
-        assert_eq!(
-            (reply.status, reply.text("error_code").as_str()),
-            (401, "access_denied"),
-            "{headers}"
-        );
+        assert_eq!((reply.status, reply.text("error_code").as_str()), (401, "access_denied"), "{headers}");
     }
     simulator.reconfigure(|behavior| behavior.api_key = Some("wrong but ours".into()));
-    assert_eq!(
-        send(simulator.address(), &get(authorized("wrong but ours:")))
-            .await
-            .unwrap()
-            .status,
-        404
-    );
-    assert_eq!(
-        send(simulator.address(), &get(authorized("key:")))
-            .await
-            .unwrap()
-            .status,
-        401
-    );
+    assert_eq!(send(simulator.address(), &get(authorized("wrong but ours:"))).await.unwrap().status, 404);
+    assert_eq!(send(simulator.address(), &get(authorized("key:"))).await.unwrap().status, 401);
     simulator.reconfigure(|behavior| behavior.key_revoked = true);
-    assert_eq!(
-        send(simulator.address(), &get(authorized("wrong but ours:")))
-            .await
-            .unwrap()
-            .status,
-        401
-    );
+    assert_eq!(send(simulator.address(), &get(authorized("wrong but ours:"))).await.unwrap().status, 401);
 }
 
 /// What the Node SDK puts on the wire: the bare key, a `version`, its own agent, a form.
@@ -389,14 +273,7 @@ async fn the_node_sdk_is_understood() {
     let reply = send(simulator.address(), bytes.as_bytes()).await.unwrap();
     assert_eq!((reply.status, reply.text("first_name").as_str()), (200, "John A"));
     assert!(reply.json()["juspay"]["client_auth_token"].is_string());
-    assert_eq!(
-        simulator
-            .journal()
-            .customer("m", "customer@gmail.com")
-            .unwrap()
-            .mobile_number,
-        "99887766"
-    );
+    assert_eq!(simulator.journal().customer("m", "customer@gmail.com").unwrap().mobile_number, "99887766");
 }
 
 #[tokio::test]
@@ -415,10 +292,7 @@ async fn weird_references_survive_the_path() {
         "\u{0}\u{1}\"\\\n12345",
     ] {
         let created = create(&simulator, reference).await.unwrap();
-        assert_eq!(
-            (created.status, created.text("object_reference_id").as_str()),
-            (200, reference)
-        );
+        assert_eq!((created.status, created.text("object_reference_id").as_str()), (200, reference));
         let path = format!("/customers/{}", encode(reference));
         let found = ask(&simulator, "GET", &path, "").await.unwrap();
         assert_eq!((found.status, found.json()), (200, created.json()), "{path}");
@@ -444,44 +318,20 @@ async fn what_is_no_call_is_turned_away() {
         ("POST", "*", 404),
     ];
     for (method, path, status) in asked {
-        assert_eq!(
-            ask(&simulator, method, path, "").await.unwrap().status,
-            status,
-            "{method} {path}"
-        );
+        assert_eq!(ask(&simulator, method, path, "").await.unwrap().status, status, "{method} {path}");
     }
     let allowed = ask(&simulator, "GET", "/customers", "").await.unwrap();
     assert!(allowed.head.contains("\r\nallow: post"), "{}", allowed.head);
     let journal = simulator.journal();
-    assert_eq!(
-        (
-            journal.requests(),
-            journal.creates(),
-            journal.gets(),
-            journal.updates()
-        ),
-        (8, 0, 0, 0)
-    );
+    assert_eq!((journal.requests(), journal.creates(), journal.gets(), journal.updates()), (8, 0, 0, 0));
     // Announced, never sent: the answer must not wait for it.
     let head = format!(
         "POST /customers HTTP/1.1\r\nhost: h\r\n{}content-length: 1048577\r\n\r\n",
         authorized("key:")
     );
-    assert_eq!(
-        send(simulator.address(), head.as_bytes()).await.unwrap().status,
-        413
-    );
-    let largest = format!(
-        "object_reference_id=reference-1&mobile_number=1&x={}",
-        "x".repeat(BODY_MAX - 100)
-    );
-    assert_eq!(
-        ask(&simulator, "POST", "/customers", &largest)
-            .await
-            .unwrap()
-            .status,
-        200
-    );
+    assert_eq!(send(simulator.address(), head.as_bytes()).await.unwrap().status, 413);
+    let largest = format!("object_reference_id=reference-1&mobile_number=1&x={}", "x".repeat(BODY_MAX - 100));
+    assert_eq!(ask(&simulator, "POST", "/customers", &largest).await.unwrap().status, 200);
 }
 
 #[tokio::test]
@@ -503,18 +353,11 @@ async fn rubbish_on_the_wire_does_no_harm() {
 
 #[tokio::test]
 async fn no_window_of_a_second_holds_more_than_the_limit() {
-    let simulator = Simulator::start(Options {
-        rate_limit: Some(20),
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let simulator = Simulator::start(Options { rate_limit: Some(20), ..Options::default() }).await.unwrap();
     let begun = Instant::now();
     let mut throttled = 0;
     while begun.elapsed() < Duration::from_millis(2200) {
-        let reply = ask(&simulator, "GET", "/customers/nobody-here", "")
-            .await
-            .unwrap();
+        let reply = ask(&simulator, "GET", "/customers/nobody-here", "").await.unwrap();
         if reply.status == 429 {
             assert!(reply.head.contains("\r\nretry-after: 1\r\n"), "{}", reply.head);
             throttled += 1;
@@ -523,17 +366,9 @@ async fn no_window_of_a_second_holds_more_than_the_limit() {
     }
     let journal = simulator.journal();
     assert_eq!(journal.throttled(), throttled);
-    let let_through: Vec<Instant> = journal
-        .entries()
-        .iter()
-        .filter(|it| it.status == Some(404))
-        .map(|it| it.at)
-        .collect();
-    assert!(
-        let_through.len() >= 40,
-        "turning away must take no room: {}",
-        let_through.len()
-    );
+    let let_through: Vec<Instant> =
+        journal.entries().iter().filter(|it| it.status == Some(404)).map(|it| it.at).collect();
+    assert!(let_through.len() >= 40, "turning away must take no room: {}", let_through.len());
     for window in let_through.windows(21) {
         assert!(window[20] - window[0] >= Duration::from_secs(1));
     }
@@ -541,18 +376,10 @@ async fn no_window_of_a_second_holds_more_than_the_limit() {
         behavior.rate_limit = Some(0);
         behavior.retry_after = String::new();
     });
-    let reply = ask(&simulator, "GET", "/customers/nobody-here", "")
-        .await
-        .unwrap();
+    let reply = ask(&simulator, "GET", "/customers/nobody-here", "").await.unwrap();
     assert!(reply.status == 429 && !reply.head.contains("retry-after"));
     simulator.reconfigure(|behavior| behavior.rate_limit = None);
-    assert_eq!(
-        ask(&simulator, "GET", "/customers/nobody-here", "")
-            .await
-            .unwrap()
-            .status,
-        404
-    );
+    assert_eq!(ask(&simulator, "GET", "/customers/nobody-here", "").await.unwrap().status, 404);
 }
 
 /// The kind, the answer's status (none: the connection is reset), whether the customer exists after.
@@ -581,16 +408,9 @@ async fn each_fault_answers_and_does_what_it_says() {
             (Err(error), None) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{fault:?}"),
             _ => panic!("{fault:?}: {:?}", reply.map(|reply| reply.status)),
         }
-        assert_eq!(
-            journal.customer("m", "reference-1").is_some(),
-            exists,
-            "{fault:?}"
-        );
+        assert_eq!(journal.customer("m", "reference-1").is_some(), exists, "{fault:?}");
         let entry = &journal.entries()[0];
-        assert_eq!(
-            (entry.step, entry.attempt, entry.status),
-            (Step::Create, 1, status)
-        );
+        assert_eq!((entry.step, entry.attempt, entry.status), (Step::Create, 1, status));
         assert_eq!(entry.fault, (fault != Fault::NotFound).then_some(fault));
         simulator.stop().await;
     }
@@ -604,62 +424,36 @@ async fn bodies_of_hostile_answers_are_as_described() {
     assert_eq!(flood.body.len(), 16 << 20);
     let proxy = create(&with(Fault::Http503).await, "reference-1").await.unwrap();
     assert!(proxy.head.contains("text/html") && proxy.body.starts_with(b"<html>"));
-    let other = create(&with(Fault::WrongReference).await, "reference-1")
-        .await
-        .unwrap();
+    let other = create(&with(Fault::WrongReference).await, "reference-1").await.unwrap();
     assert_eq!(other.text("object_reference_id"), "reference-1-another");
     let under_200 = create(&with(Fault::OkError).await, "reference-1").await.unwrap();
     assert_eq!(
-        (
-            under_200.text("status").as_str(),
-            under_200.text("error_code").as_str()
-        ),
+        (under_200.text("status").as_str(), under_200.text("error_code").as_str()),
         ("ERROR", "INVALID_REQUEST")
     );
     let lagging = with(Fault::NotFound).await;
     assert_eq!(create(&lagging, "reference-1").await.unwrap().status, 200);
-    assert_eq!(
-        ask(&lagging, "GET", "/customers/reference-1", "")
-            .await
-            .unwrap()
-            .status,
-        404
-    );
+    assert_eq!(ask(&lagging, "GET", "/customers/reference-1", "").await.unwrap().status, 404);
 }
 
 #[tokio::test]
 async fn a_500_and_a_timeout_leave_half_of_the_customers_behind() {
     let simulator = with(Fault::Http500).await;
     for n in 0..40 {
-        assert_eq!(
-            create(&simulator, &format!("reference-{n}"))
-                .await
-                .unwrap()
-                .status,
-            500
-        );
+        assert_eq!(create(&simulator, &format!("reference-{n}")).await.unwrap().status, 500);
     }
     assert!((5..=35).contains(&simulator.journal().customers()));
     simulator.reconfigure(|behavior| behavior.faults = vec![(Fault::Timeout, 1.0)]);
     let mut tasks = JoinSet::new();
     for n in 40..80 {
         let body = format!("object_reference_id=reference-{n}&mobile_number=1");
-        let (address, bytes) = (
-            simulator.address(),
-            request("POST", "/customers", &authorized("k:"), &body),
-        );
-        tasks.spawn(async move {
-            timeout(Duration::from_millis(300), send(address, &bytes))
-                .await
-                .is_err()
-        });
+        let (address, bytes) = (simulator.address(), request("POST", "/customers", &authorized("k:"), &body));
+        tasks.spawn(async move { timeout(Duration::from_millis(300), send(address, &bytes)).await.is_err() });
     }
     assert!(tasks.join_all().await.into_iter().all(|silent| silent));
     let journal = simulator.journal();
     assert_eq!(journal.peak_in_flight(), 40);
-    let late = (40..80)
-        .filter(|n| journal.customer("m", &format!("reference-{n}")).is_some())
-        .count();
+    let late = (40..80).filter(|n| journal.customer("m", &format!("reference-{n}")).is_some()).count();
     assert!((5..=35).contains(&late), "{late}");
     // The clients have gone, so nobody is in flight any more and one more is the only one.
     let gone = async {
@@ -672,18 +466,9 @@ async fn a_500_and_a_timeout_leave_half_of_the_customers_behind() {
 
 #[tokio::test]
 async fn faults_strike_the_same_attempts_however_requests_interleave() {
-    let kinds = [
-        Fault::Http500,
-        Fault::ResetBefore,
-        Fault::ResetAfter,
-        Fault::Garbage,
-        Fault::Reject,
-    ];
-    let options = Options {
-        seed: 42,
-        faults: kinds.map(|fault| (fault, 0.2)).to_vec(),
-        ..Options::default()
-    };
+    let kinds = [Fault::Http500, Fault::ResetBefore, Fault::ResetAfter, Fault::Garbage, Fault::Reject];
+    let options =
+        Options { seed: 42, faults: kinds.map(|fault| (fault, 0.2)).to_vec(), ..Options::default() };
     let mut runs = Vec::new();
     for at_once in [1, 16] {
         let simulator = Simulator::start(options.clone()).await.unwrap();
@@ -729,28 +514,18 @@ async fn outages_begin_and_end_on_the_same_port() {
     for _ in 0..20 {
         simulator.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
         let refused = async {
-            while create(&simulator, "reference-2")
-                .await
-                .map_err(|error| error.kind())
-                .err()
+            while create(&simulator, "reference-2").await.map_err(|error| error.kind()).err()
                 != Some(io::ErrorKind::ConnectionRefused)
             {}
         };
         timeout(Duration::from_secs(5), refused).await.unwrap();
         simulator.reconfigure(|behavior| behavior.outage = None);
-        let back = async {
-            while ask(&simulator, "GET", "/customers/reference-1", "")
-                .await
-                .is_err()
-            {}
-        };
+        let back = async { while ask(&simulator, "GET", "/customers/reference-1", "").await.is_err() {} };
         timeout(Duration::from_secs(5), back).await.unwrap();
     }
     let mut nothing = [0];
     assert!(matches!(
-        timeout(Duration::from_secs(5), idle.read(&mut nothing))
-            .await
-            .unwrap(),
+        timeout(Duration::from_secs(5), idle.read(&mut nothing)).await.unwrap(),
         Ok(0) | Err(_)
     ));
     for (outage, status) in [(Outage::Http500, 500), (Outage::Http503, 503)] {
@@ -758,16 +533,9 @@ async fn outages_begin_and_end_on_the_same_port() {
         assert_eq!(create(&simulator, "reference-2").await.unwrap().status, status);
     }
     simulator.reconfigure(|behavior| behavior.outage = Some(Outage::Reset));
-    assert_eq!(
-        create(&simulator, "reference-2").await.err().unwrap().kind(),
-        io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(create(&simulator, "reference-2").await.err().unwrap().kind(), io::ErrorKind::ConnectionReset);
     simulator.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
-    assert!(
-        timeout(Duration::from_millis(200), create(&simulator, "reference-2"))
-            .await
-            .is_err()
-    );
+    assert!(timeout(Duration::from_millis(200), create(&simulator, "reference-2")).await.is_err());
     assert_eq!(simulator.journal().customers(), 1);
 }
 
@@ -776,31 +544,18 @@ async fn an_allow_list_and_a_redirect_stand_in_front_of_everything() {
     let simulator = plain().await;
     simulator.reconfigure(|behavior| behavior.forbidden = true);
     let reply = create(&simulator, "reference-1").await.unwrap();
-    assert_eq!(
-        (reply.status, reply.text("error_code").as_str()),
-        (403, "bad_origin")
-    );
+    assert_eq!((reply.status, reply.text("error_code").as_str()), (403, "bad_origin"));
     assert!(!reply.text("juspay_request_id").is_empty());
     simulator.reconfigure(|behavior| behavior.redirect_to = Some("http://localhost/elsewhere".into()));
     let reply = create(&simulator, "reference-1").await.unwrap();
-    assert!(
-        reply.status == 302
-            && reply
-                .head
-                .contains("\r\nlocation: http://localhost/elsewhere\r\n")
-    );
+    assert!(reply.status == 302 && reply.head.contains("\r\nlocation: http://localhost/elsewhere\r\n"));
     assert_eq!(simulator.journal().customers(), 0);
 }
 
 #[tokio::test]
 async fn latency_delays_the_answer() {
     let latency = (Duration::from_millis(50), Duration::from_millis(60));
-    let simulator = Simulator::start(Options {
-        latency,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let simulator = Simulator::start(Options { latency, ..Options::default() }).await.unwrap();
     let begun = Instant::now();
     create(&simulator, "reference-1").await.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(50));
@@ -808,22 +563,12 @@ async fn latency_delays_the_answer() {
 
 #[tokio::test]
 async fn nothing_is_recorded_when_recording_is_off() {
-    let simulator = Simulator::start(Options {
-        record: false,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    let simulator = Simulator::start(Options { record: false, ..Options::default() }).await.unwrap();
     create(&simulator, "reference-1").await.unwrap();
     let journal = simulator.journal();
     assert!(journal.entries().is_empty());
     assert_eq!(
-        (
-            journal.requests(),
-            journal.creates(),
-            journal.connections(),
-            journal.customers()
-        ),
+        (journal.requests(), journal.creates(), journal.connections(), journal.customers()),
         (1, 1, 1, 1)
     );
 }
@@ -839,22 +584,8 @@ async fn stopping_ends_connections_and_frees_the_port() {
         sleep(Duration::from_millis(1)).await;
     }
     timeout(Duration::from_secs(5), simulator.stop()).await.unwrap();
-    assert!(
-        timeout(Duration::from_secs(5), waiting.join_next())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap()
-    );
-    assert_eq!(
-        TcpStream::connect(address).await.err().unwrap().kind(),
-        io::ErrorKind::ConnectionRefused
-    );
-    let again = Simulator::start(Options {
-        listen: address,
-        ..Options::default()
-    })
-    .await
-    .unwrap();
+    assert!(timeout(Duration::from_secs(5), waiting.join_next()).await.unwrap().unwrap().unwrap());
+    assert_eq!(TcpStream::connect(address).await.err().unwrap().kind(), io::ErrorKind::ConnectionRefused);
+    let again = Simulator::start(Options { listen: address, ..Options::default() }).await.unwrap();
     assert_eq!(again.address(), address);
 }

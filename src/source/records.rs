@@ -108,8 +108,7 @@ impl<R: Read> Records<R> {
             let at_end = self.start == self.end && !self.fill()?;
             let input = &self.buffer[self.start..self.end];
             let (result, used, wrote, ended) =
-                self.core
-                    .read_record(input, &mut self.out[out..], &mut self.ends[ends..]);
+                self.core.read_record(input, &mut self.out[out..], &mut self.ends[ends..]);
             self.pass(used);
             (out, ends) = (out + wrote, ends + ended);
             match result {
@@ -125,10 +124,7 @@ impl<R: Read> Records<R> {
         if cut {
             self.resume_on_next_line()?;
         }
-        let fields = Fields {
-            bytes: &self.out[..out],
-            ends: &self.ends[..ends],
-        };
+        let fields = Fields { bytes: &self.out[..out], ends: &self.ends[..ends] };
         Ok(Some(RawRecord { line, fields, cut }))
     }
 
@@ -164,11 +160,7 @@ impl<R: Read> Records<R> {
     fn pass(&mut self, used: usize) {
         let passed = &self.buffer[self.start..self.start + used];
         for at in memchr2_iter(b'\n', b'\r', passed) {
-            let follows_cr = if at == 0 {
-                self.after_cr
-            } else {
-                passed[at - 1] == b'\r'
-            };
+            let follows_cr = if at == 0 { self.after_cr } else { passed[at - 1] == b'\r' };
             if passed[at] == b'\r' || !follows_cr {
                 self.line += 1;
             }
@@ -233,10 +225,7 @@ fn likely_delimiter(head: &[u8]) -> u8 {
         seen_any |= !matches!(byte, b'\n' | b'\r');
     }
     let most = counts.iter().copied().max().unwrap_or(0);
-    counts
-        .iter()
-        .position(|count| *count == most && most > 0)
-        .map_or(b',', |at| CANDIDATES[at])
+    counts.iter().position(|count| *count == most && most > 0).map_or(b',', |at| CANDIDATES[at])
 }
 
 #[cfg(test)]
@@ -278,11 +267,7 @@ mod tests {
             ("\u{feff}a,b\n\"\n\n\",2\n\n3,4", vec![1, 2, 6]),
         ] {
             let whole = read_all(text.as_bytes());
-            assert_eq!(
-                whole.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
-                lines,
-                "{text:?}"
-            );
+            assert_eq!(whole.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines, "{text:?}");
             assert_eq!(whole, read_all(Trickle(text.as_bytes())), "{text:?}");
         }
     }
@@ -290,13 +275,7 @@ mod tests {
     #[test]
     fn cells_are_unquoted() {
         let got = read_all("\u{feff}\"a\",b\n\"x,\"\"y\"\"\",\n".as_bytes());
-        assert_eq!(
-            got,
-            [
-                (1, vec!["a".into(), "b".into()]),
-                (2, vec!["x,\"y\"".to_string(), String::new()])
-            ]
-        );
+        assert_eq!(got, [(1, vec!["a".into(), "b".into()]), (2, vec!["x,\"y\"".to_string(), String::new()])]);
     }
 
     #[test]

@@ -39,17 +39,10 @@ impl World {
 
     /// An API that behaves as told.
     pub(crate) fn with(options: Options) -> World {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let simulator = runtime.block_on(Simulator::start(options)).unwrap();
-        World {
-            folder: tempfile::tempdir().unwrap(),
-            simulator,
-            runtime,
-        }
+        World { folder: tempfile::tempdir().unwrap(), simulator, runtime }
     }
 
     /// What the API really did.
@@ -112,10 +105,7 @@ impl World {
     /// Runs it with this on standard input.
     pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
         let mut command = self.command(args);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // A program that does not want its input may close it.
         drop(child.stdin.take().unwrap().write_all(input));
@@ -166,11 +156,7 @@ impl World {
     pub(crate) fn start_import(&self, file: &Path, more: &[&str]) -> Child {
         let args = self.import_args(file, more);
         let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// The summary that the last import wrote.
@@ -195,14 +181,9 @@ impl World {
         ];
         let summary = self.summary();
         let counts = OUTCOMES.map(|outcome| (outcome, summary[outcome].as_u64().unwrap()));
-        assert_eq!(
-            counts.iter().map(|(_, count)| count).sum::<u64>(),
-            summary["rows"].as_u64().unwrap()
-        );
-        let shown = counts
-            .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| format!("{name}={count}"));
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), summary["rows"].as_u64().unwrap());
+        let shown =
+            counts.iter().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name}={count}"));
         shown.collect::<Vec<_>>().join(" ")
     }
 
@@ -216,13 +197,8 @@ impl World {
 
 /// Cells of a CSV text, without its header.
 pub(crate) fn cells(text: &str) -> Vec<Vec<String>> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_reader(text.as_bytes());
-    reader
-        .records()
-        .map(|record| record.unwrap().iter().map(str::to_owned).collect())
-        .collect()
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
+    reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
 }
 
 /// Valid rows with a header.
