@@ -37,6 +37,7 @@ const MESSAGE_MAX_CHARS: usize = 500;
 /// Everything but the unreserved characters of a URL, so that a reference is one path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
 const MERCHANT_ID: HeaderName = HeaderName::from_static("x-merchantid");
 const ROUTING_ID: HeaderName = HeaderName::from_static("x-routing-id");
 const RESPONSE_ID: HeaderName = HeaderName::from_static("x-response-id");
@@ -175,7 +176,8 @@ impl Api {
 
     /// Create: `POST {base}/customers` with the encoded body.
     pub async fn create(&self, customer: &Customer) -> Reply {
-        let request = self.client.post(self.customers.clone()).body(customer.body.clone());
+        let request = self.client.post(self.customers.clone()).header(CONTENT_TYPE, FORM);
+        let request = request.body(customer.body.clone());
         self.exchange(request, &customer.reference).await
     }
 
@@ -212,12 +214,7 @@ fn headers(options: &Options) -> Result<HeaderMap, Error> {
     let mut authorization = HeaderValue::from_str(&basic).map_err(|_| Error::Key)?;
     authorization.set_sensitive(true);
     let merchant_id = HeaderValue::from_str(&options.merchant_id).map_err(|_| Error::MerchantId)?;
-    let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-    Ok(HeaderMap::from_iter([
-        (AUTHORIZATION, authorization),
-        (MERCHANT_ID, merchant_id),
-        (CONTENT_TYPE, form),
-    ]))
+    Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization), (MERCHANT_ID, merchant_id)]))
 }
 
 fn read_roots(path: &Path) -> Result<Vec<Certificate>, Error> {

@@ -214,6 +214,8 @@ impl Ledger {
         run: &NewRun<'_>,
         now: fn() -> i64,
     ) -> Result<Ledger, Error> {
+        // Before the lock file is made: beside another program's file there shall be none of ours.
+        check_ours(path)?;
         let lock = lock(path)?;
         let mut store = Store::open(path, check_ours(path)?).await?;
         store.keep_target(target, now()).await?;
@@ -437,5 +439,34 @@ impl Met {
         let was = self.0[word] & bit != 0;
         self.0[word] |= bit;
         was
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_with_one_hash_are_all_found() {
+        let mut recent = Recent::default();
+        for id in [1, 2, 3] {
+            recent.insert(7, id);
+        }
+        recent.insert(8, 4);
+        let mut ids: Vec<i64> = recent.get(7).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [1, 2, 3]);
+        assert_eq!(recent.get(8).collect::<Vec<_>>(), [4]);
+        assert_eq!(recent.get(9).count(), 0);
+    }
+
+    #[test]
+    fn a_row_is_met_once() {
+        let mut met = Met::default();
+        for id in [1, 63, 64, 100_000] {
+            assert!(!met.mark(id), "{id}");
+            assert!(met.mark(id), "{id}");
+        }
+        assert!(!met.mark(65));
     }
 }

@@ -370,10 +370,11 @@ impl Walk<'_> {
 
     fn pause_everyone(&mut self, asked: Option<Duration>, line: u64) {
         let pause = asked.unwrap_or(PAUSE_DEFAULT);
-        let (seconds, capped) = (pause.as_secs_f64(), pause > PAUSE_MAX);
-        warn!(line, seconds, capped, "the API asks to slow down; everyone waits");
         self.sender.throttled.fetch_add(1, Relaxed);
-        self.sender.throttle.pause(pause);
+        if self.sender.throttle.pause(pause) {
+            let (seconds, capped) = (pause.as_secs_f64(), pause > PAUSE_MAX);
+            warn!(line, seconds, capped, "the API asks to slow down; everyone waits");
+        }
         self.again = true;
     }
 

@@ -25,6 +25,9 @@ use tokio::{
 /// The longest pause that a server's `Retry-After` is granted.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
 
+/// The shortest: a server that says "0" and 429 still wants fewer requests.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
 /// The pause after a 429 that says nothing of how long; what servers that do say ask for most.
 pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
@@ -181,11 +184,15 @@ impl Throttle {
         }
     }
 
-    /// Nothing is sent for so long; the longer of two pauses counts.
-    pub(super) fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause.min(PAUSE_MAX);
+    /// Nothing is sent for so long; the longer of two pauses counts. True if nobody was waiting
+    /// before: of the requests that were in flight together each may be told to slow down.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let now = Instant::now();
+        let until = now + pause.clamp(PAUSE_MIN, PAUSE_MAX);
         let mut gate = self.gate();
-        gate.paused_until = Some(gate.paused_until.map_or(until, |before| before.max(until)));
+        let before = gate.paused_until;
+        gate.paused_until = Some(before.map_or(until, |before| before.max(until)));
+        before.is_none_or(|before| before <= now)
     }
 
     async fn take_token(&self) {
