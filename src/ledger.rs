@@ -28,6 +28,9 @@ mod sqlite;
 
 mod reader;
 
+#[cfg(feature = "crash-points")]
+mod crash;
+
 use std::{
     collections::{HashMap, HashSet},
     fs::File,

@@ -1,6 +1,6 @@
 //! One claimed row → one settlement: its attempts, and what each reply means.
 //!
-//! [`verdict`] is the heart: a pure table from (step, reply) to what comes next. Around it,
+//! `verdict` is the heart: a pure table from (step, reply) to what comes next. Around it,
 //! [`Sender::send`] walks one row through slot, throttle and API until the table says that the
 //! row's story is complete.
 //!

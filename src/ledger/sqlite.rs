@@ -44,6 +44,8 @@ const CHECKPOINT_PAGES: &str = "4096";
 
 const BEGIN: &str = "begin immediate";
 
+const COMMIT: &str = "commit";
+
 const INSERT_TARGET: &str = "
     insert into target (id, base_url, merchant_id, created_at) values (1, ?1, ?2, ?3)
     on conflict (id) do nothing";
@@ -230,11 +232,11 @@ impl Store {
 
     /// Ends what crashed runs left open. Only the holder of the lock may call it.
     pub(super) async fn bury_dead_runs(&mut self, now: i64) -> Result<(), Error> {
-        self.execute(sqlx::query(BEGIN)).await?;
+        self.begin().await?;
         self.execute(sqlx::query(BURY_CLAIMS).bind(now)).await?;
         self.execute(sqlx::query(DELETE_CLAIMS)).await?;
         self.execute(sqlx::query(END_DEAD_RUNS).bind(now)).await?;
-        self.execute(sqlx::query("commit")).await.map(drop)
+        self.commit().await
     }
 
     /// Hash and row of those that are not in `reference_key` yet.
@@ -276,7 +278,7 @@ impl Store {
         figures: &Figures,
         last_line: u64,
     ) -> Result<(), Error> {
-        self.execute(sqlx::query(BEGIN)).await?;
+        self.begin().await?;
         if !write.ended.is_empty() {
             let ended = sqlx::query(END_CLAIMS).bind(write.ended.text()).bind(write.run);
             if self.execute(ended).await? != write.ended_count {
@@ -301,15 +303,15 @@ impl Store {
             self.execute(sqlx::query(INSERT_CLAIMS).bind(write.claims.text()).bind(write.run)).await?;
         }
         self.execute(count_run(write.run, tally, figures, last_line)).await?;
-        self.execute(sqlx::query("commit")).await.map(drop)
+        self.commit().await
     }
 
     /// Moves the hashes of recent rows into the table, in order.
     pub(super) async fn merge_keys(&mut self) -> Result<(), Error> {
-        self.execute(sqlx::query(BEGIN)).await?;
+        self.begin().await?;
         self.has_keys |= self.execute(sqlx::query(MERGE_KEYS)).await? > 0;
         self.execute(sqlx::query(RAISE_WATERMARK)).await?;
-        self.execute(sqlx::query("commit")).await.map(drop)
+        self.commit().await
     }
 
     /// The run's last words.
@@ -322,12 +324,26 @@ impl Store {
         figures: &Figures,
         now: i64,
     ) -> Result<(), Error> {
-        self.execute(sqlx::query(BEGIN)).await?;
+        self.begin().await?;
         self.execute(sqlx::query(SUPERSEDE).bind(run)).await?;
         let end = sqlx::query(END_RUN).bind(run).bind(state.name()).bind(exit_code).bind(stop_reason);
         let end = end.bind(now).bind(figures.requests as i64);
         self.execute(end.bind(figures.retries as i64).bind(figures.throttled as i64)).await?;
-        self.execute(sqlx::query("commit")).await.map(drop)
+        self.commit().await
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        self.execute(sqlx::query(BEGIN)).await.map(drop)
+    }
+
+    /// The durable moment: what was written since `begin` is true on disk when this returns.
+    async fn commit(&mut self) -> Result<(), Error> {
+        #[cfg(feature = "crash-points")]
+        super::crash::point();
+        self.execute(sqlx::query(COMMIT)).await?;
+        #[cfg(feature = "crash-points")]
+        super::crash::point();
+        Ok(())
     }
 
     async fn execute(&mut self, query: Query<'_>) -> Result<u64, Error> {

@@ -1,0 +1,25 @@
+//! Ends the process before or after a chosen commit, for crash tests; compiled only with the
+//! feature `crash-points`, never in a release.
+//!
+//! `CRASH_COUNT_FILE` gets one byte for each point that is passed, so that a first run tells how many
+//! there are; `CRASH_AT=k` aborts at the k-th. Points come in pairs: odd ones stand before a commit,
+//! even ones after it. Aborting drops nothing and flushes nothing, as a crash does.
+
+use std::{
+    io::Write,
+    sync::atomic::{AtomicU64, Ordering::SeqCst},
+};
+
+static PASSED: AtomicU64 = AtomicU64::new(0);
+
+#[expect(clippy::disallowed_methods, reason = "the test's only way into a process that it will lose")]
+pub(super) fn point() {
+    let passed = PASSED.fetch_add(1, SeqCst) + 1;
+    if let Ok(path) = std::env::var("CRASH_COUNT_FILE") {
+        let file = std::fs::File::options().append(true).create(true).open(path);
+        drop(file.and_then(|mut file| file.write_all(b".")));
+    }
+    if std::env::var("CRASH_AT").ok().and_then(|at| at.parse().ok()) == Some(passed) {
+        std::process::abort();
+    }
+}
