@@ -25,15 +25,18 @@ use std::{
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, time::sleep};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
-use self::throttle::{Health, PAUSE_DEFAULT, PAUSE_MAX};
+use self::throttle::{Health, PAUSE_DEFAULT, PAUSE_MAX, Pass};
 pub use self::throttle::{Rate, Slot, Throttle};
 use crate::{
     api::{Answer, Api, Reply},
     customer::Reference,
     ledger::{Claim, Ending, Errand, Figures, Settlement, Trouble},
 };
+
+/// A reference that no merchant has, to probe with.
+const NOBODY: &str = "customer-import-probe-of-nobody";
 
 /// How often and how patiently a row is tried.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +127,8 @@ pub struct Sender {
     policy: Policy,
     jitter: Mutex<StdRng>,
     phase: watch::Sender<Phase>,
+    /// The reference of the probe.
+    nobody: Reference,
     requests: AtomicU64,
     retries: AtomicU64,
     throttled: AtomicU64,
@@ -138,6 +143,7 @@ impl Sender {
             policy,
             jitter: Mutex::new(StdRng::seed_from_u64(policy.seed)),
             phase: watch::Sender::new(Phase::Sending),
+            nobody: Reference::recorded(NOBODY),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
@@ -195,6 +201,44 @@ impl Sender {
             "row settled"
         );
         Sent { settlement: claim.settle(ending, walk.requests), halt }
+    }
+
+    /// Waits until a row's request may leave; `None` if the run ends first. Whoever is let through to
+    /// probe asks after a customer that no merchant has: any answer to that says that the service is
+    /// back, while a row that fails whatever happens would say nothing.
+    async fn enter(&self) -> Option<Pass<'_>> {
+        loop {
+            let pass = tokio::select! {
+                biased;
+                // First, so that a row that could leave at once does not after the run was told to end.
+                () = self.reached(Phase::Draining) => return None,
+                pass = self.throttle.enter() => pass,
+            };
+            if !pass.is_probe() {
+                return Some(pass);
+            }
+            self.requests.fetch_add(1, Relaxed);
+            let reply = tokio::select! {
+                biased;
+                reply = self.api.get(&self.nobody) => reply,
+                () = self.reached(Phase::Draining) => return None,
+            };
+            let health = health(&reply);
+            info!(back = health == Health::Good, "asked whether the API is back");
+            if let Reply::Answer(Answer { status: 429, retry_after, .. }) = reply {
+                self.pause_everyone(retry_after);
+            }
+            pass.leave(health);
+        }
+    }
+
+    fn pause_everyone(&self, asked: Option<Duration>) {
+        let pause = asked.unwrap_or(PAUSE_DEFAULT);
+        self.throttled.fetch_add(1, Relaxed);
+        if self.throttle.pause(pause) {
+            let (seconds, capped) = (pause.as_secs_f64(), pause > PAUSE_MAX);
+            warn!(seconds, capped, "the API asks to slow down; everyone waits");
+        }
     }
 
     async fn exchange(&self, step: Step, claim: &Claim) -> Reply {
@@ -273,7 +317,10 @@ impl Walk<'_> {
                     }
                     step = next;
                 }
-                Verdict::Pause(asked) => self.pause_everyone(asked, claim.line()),
+                Verdict::Pause(asked) => {
+                    self.sender.pause_everyone(asked);
+                    self.again = true;
+                }
                 Verdict::Retry(next) => {
                     self.trouble = trouble_of(&reply);
                     self.count(step);
@@ -289,17 +336,11 @@ impl Walk<'_> {
     /// One request and its reply.
     async fn ask(&mut self, step: Step, claim: &Claim) -> Asked {
         let sender = self.sender;
-        let pass = tokio::select! {
-            biased;
-            // First, so that a row that could leave at once does not after the run was told to end.
-            () = sender.reached(Phase::Draining) => return Asked::Ended,
-            pass = sender.throttle.enter() => pass,
-        };
+        let Some(pass) = sender.enter().await else { return Asked::Ended };
         if pass.outages > self.outages {
             self.refund();
         }
-        // The probe is sent all the same: if it fails, the attempt comes back.
-        if self.is_used_up(step) && !pass.is_probe() {
+        if self.is_used_up(step) {
             return Asked::UsedUp;
         }
         self.outages = pass.outages;
@@ -366,16 +407,6 @@ impl Walk<'_> {
                 true
             }
         }
-    }
-
-    fn pause_everyone(&mut self, asked: Option<Duration>, line: u64) {
-        let pause = asked.unwrap_or(PAUSE_DEFAULT);
-        self.sender.throttled.fetch_add(1, Relaxed);
-        if self.sender.throttle.pause(pause) {
-            let (seconds, capped) = (pause.as_secs_f64(), pause > PAUSE_MAX);
-            warn!(line, seconds, capped, "the API asks to slow down; everyone waits");
-        }
-        self.again = true;
     }
 
     fn pending(&self) -> Ending {
