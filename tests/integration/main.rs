@@ -9,3 +9,5 @@ mod world;
 
 mod cli;
 mod import;
+mod outcomes;
+mod validate;
