@@ -8,6 +8,9 @@
 mod world;
 
 mod cli;
+mod export;
 mod import;
 mod outcomes;
+mod simulate;
+mod status;
 mod validate;
