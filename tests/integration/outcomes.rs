@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::TcpStream,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -388,6 +389,9 @@ fn an_outage_stops_the_run_and_costs_no_row_anything() {
     for outage in [Outage::Refuse, Outage::Http503, Outage::Reset] {
         let world = World::new();
         world.reconfigure(|behavior| behavior.outage = Some(outage));
+        while outage == Outage::Refuse && TcpStream::connect(world.simulator.address()).is_ok() {
+            std::thread::yield_now();
+        }
         let file = world.rows("users.csv", 50);
         let done = world.import(&file, &["--outage-limit", "300ms", "--max-attempts", "3"]);
         assert_eq!(done.code, 4, "{outage:?} {done:?}");
@@ -395,6 +399,14 @@ fn an_outage_stops_the_run_and_costs_no_row_anything() {
         assert!(words.iter().all(|word| done.stderr.contains(word)), "{done:?}");
         assert_eq!(world.outcomes(), "pending=50", "{outage:?}");
         heal(&world);
+        let healed = Instant::now();
+        while TcpStream::connect(world.simulator.address()).is_err() {
+            assert!(
+                healed.elapsed() < Duration::from_secs(5),
+                "{outage:?}: the simulator is gone"
+            );
+            std::thread::yield_now();
+        }
         let done = world.import(&file, &["--outage-limit", "5s"]);
         assert_eq!(done.code, 0, "{outage:?} {done:?}");
         assert_eq!(world.outcomes(), "created=50");
@@ -555,8 +567,9 @@ fn a_429_with_seconds() {
 )]
 fn a_429_with_a_date() {
     let (wall, clock) = (SystemTime::now(), Instant::now());
-    // Headers have whole seconds, so this is at least one second from now.
-    let date = httpdate::fmt_http_date(wall + Duration::from_secs(2));
+    // Headers have whole seconds, so this is at least three seconds from now: enough for the run to
+    // begin, and for the window of the rate limit to have passed by then.
+    let date = httpdate::fmt_http_date(wall + Duration::from_secs(4));
     let moment = httpdate::parse_http_date(&date).unwrap();
     let until = clock + moment.duration_since(wall).unwrap();
     waits_out_a_429(date, |_| until - Duration::from_millis(10));
