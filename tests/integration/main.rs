@@ -7,4 +7,10 @@
 
 mod world;
 
+mod cli;
+mod export;
 mod import;
+mod outcomes;
+mod simulate;
+mod status;
+mod validate;

@@ -3,7 +3,8 @@
 //! Each test has its own, and it goes when the test ends.
 
 use std::{
-    io::Write,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
@@ -136,10 +137,10 @@ impl World {
         .into();
         // What the test says comes later and wins.
         for more in more {
-            if more.starts_with("--") {
-                if let Some(at) = args.iter().position(|arg| arg == more) {
-                    args.drain(at..at + 2);
-                }
+            if more.starts_with("--")
+                && let Some(at) = args.iter().position(|arg| arg == more)
+            {
+                args.drain(at..at + 2);
             }
             args.push((*more).to_owned());
         }
@@ -157,6 +158,30 @@ impl World {
         let args = self.import_args(file, more);
         let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Creates a customer of [`MERCHANT`] as somebody else's program would; its id.
+    pub(crate) fn create_elsewhere(&self, reference: &str) -> String {
+        self.create_elsewhere_as(reference, reference)
+    }
+
+    /// The same for a reference that a form has to encode.
+    pub(crate) fn create_elsewhere_as(&self, encoded: &str, reference: &str) -> String {
+        let body = format!("object_reference_id={encoded}&mobile_number=9000000001");
+        let mut stream = TcpStream::connect(self.simulator.address()).unwrap();
+        write!(
+            stream,
+            "POST /customers HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\n\
+             Authorization: Basic b3RoZXJzOg==\r\nx-merchantid: {MERCHANT}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let customer = self.journal().customer(MERCHANT, reference).unwrap();
+        customer.id.to_string()
     }
 
     /// The summary that the last import wrote.

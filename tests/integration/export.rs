@@ -1,0 +1,239 @@
+//! Exports to the letter, and the way back: correct the cells, import the file as it is.
+
+use serde_json::Value;
+
+use customer_import::simulator::Fault;
+
+use crate::world::{MERCHANT, World};
+
+/// The columns that `export failed` adds.
+const ADDED: &str = "_line,_outcome,_field,_error_code,_error_message,_http_status,_attempts";
+
+fn export(world: &World, args: &[&str]) -> String {
+    let done = world.run(&[&["export"], args].concat());
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    done.stdout
+}
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn keys(value: &Value) -> String {
+    let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.join(",")
+}
+
+/// Two rows created, one invalid, one duplicate; columns that we do not know among ours.
+fn mixed() -> World {
+    let world = World::new();
+    let text = "note,mobile_number,object_reference_id,Kunde seit\n\
+                \"a, \"\"b\"\"\",1,cust-0001,2019\n=1+1,x,cust-0002,\n,3,cust-0003, 2021 \nz,1,cust-0001,2022\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=2 duplicate=1 invalid=1");
+    world
+}
+
+fn id(world: &World, reference: &str) -> String {
+    let customer = world.journal().customer(MERCHANT, reference).unwrap();
+    customer.id.to_string()
+}
+
+#[test]
+fn created_to_the_letter() {
+    let world = mixed();
+    let (one, three) = (id(&world, "cust-0001"), id(&world, "cust-0003"));
+    assert_eq!(
+        export(&world, &["created"]),
+        format!(
+            "object_reference_id,customer_id,outcome,line\n\
+             cust-0001,{one},created,2\ncust-0003,{three},created,4\n"
+        )
+    );
+    let rows = json_lines(&export(&world, &["created", "--format", "jsonl"]));
+    assert_eq!(rows.len(), 2);
+    assert_eq!(keys(&rows[0]), "object_reference_id,customer_id,outcome,line");
+    let expected = serde_json::json!(
+        {"object_reference_id": "cust-0001", "customer_id": one, "outcome": "created", "line": 2}
+    );
+    assert_eq!(rows[0], expected);
+}
+
+#[test]
+fn all_to_the_letter() {
+    let world = mixed();
+    let text = export(&world, &["all"]);
+    let mut lines = text.lines();
+    let header = "line,object_reference_id,outcome,customer_id,error_code,error_message";
+    assert_eq!(lines.next(), Some(header));
+    assert_eq!(
+        lines.next().unwrap(),
+        format!("2,cust-0001,created,{},,", id(&world, "cust-0001"))
+    );
+    assert!(lines.next().unwrap().starts_with("3,cust-0002,invalid,,digits,"));
+    assert!(lines.next().unwrap().starts_with("4,cust-0003,created,cst_"));
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("5,cust-0001,duplicate,,duplicate,")
+    );
+    assert_eq!(lines.next(), None);
+    let rows = json_lines(&export(&world, &["all", "--format", "jsonl"]));
+    assert_eq!(rows.len(), 4);
+    for row in &rows {
+        assert_eq!(keys(row), header);
+    }
+    assert_eq!(rows[1]["customer_id"], Value::Null);
+    assert_eq!(rows[1]["line"], 3);
+}
+
+#[test]
+fn failed_keeps_the_sources_own_columns_and_cells() {
+    let world = mixed();
+    let text = export(&world, &["failed"]);
+    let mut lines = text.lines();
+    let header = format!("note,mobile_number,object_reference_id,Kunde seit,{ADDED}");
+    assert_eq!(lines.next(), Some(header.as_str()));
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("=1+1,x,cust-0002,,3,invalid,mobile_number,digits,")
+    );
+    assert!(
+        lines
+            .next()
+            .unwrap()
+            .starts_with("z,1,cust-0001,2022,5,duplicate,object_reference_id,duplicate,")
+    );
+    assert_eq!(lines.next(), None);
+    let rows = json_lines(&export(&world, &["failed", "--format", "jsonl"]));
+    assert_eq!(keys(&rows[0]), header);
+    assert_eq!((&rows[0]["note"], &rows[0]["_line"]), (&"=1+1".into(), &3.into()));
+    assert_eq!(
+        (&rows[0]["_http_status"], &rows[0]["_attempts"]),
+        (&Value::Null, &0.into())
+    );
+}
+
+#[test]
+fn the_columns_are_there_even_where_no_row_is() {
+    let world = World::new();
+    let file = world.rows("users.csv", 1);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let header = format!("object_reference_id,mobile_number,email_address,{ADDED}\n");
+    assert_eq!(export(&world, &["failed"]), header);
+    assert_eq!(export(&world, &["failed", "--format", "jsonl"]), "");
+}
+
+#[test]
+fn a_file_is_written_whole_and_replaced_whole() {
+    let world = mixed();
+    world.file("out.csv", "something longer than the export\n".repeat(100));
+    for (format, what) in [("csv", "created"), ("jsonl", "failed")] {
+        let printed = export(&world, &[what, "--format", format]);
+        assert_eq!(
+            export(&world, &[what, "--format", format, "--output", "out.csv"]),
+            ""
+        );
+        assert_eq!(std::fs::read_to_string(world.path("out.csv")).unwrap(), printed);
+    }
+}
+
+#[test]
+fn a_run_has_its_own_rows() {
+    let world = mixed();
+    let second = world.rows("more.csv", 2);
+    assert_eq!(world.import(&second, &[]).code, 0);
+    let lines = |run: &str| export(&world, &["created", "--run", run]).lines().count() - 1;
+    assert_eq!((lines("1"), lines("2")), (2, 2));
+    assert_eq!(export(&world, &["created"]).lines().count(), 5);
+    let header = format!("object_reference_id,mobile_number,email_address,{ADDED}\n");
+    assert_eq!(export(&world, &["failed", "--run", "2"]), header);
+    assert_eq!(export(&world, &["failed", "--run", "1"]).lines().count(), 3);
+    // Over all runs every column has its place.
+    let header = format!("note,mobile_number,object_reference_id,Kunde seit,email_address,{ADDED}");
+    assert_eq!(export(&world, &["failed"]).lines().next(), Some(header.as_str()));
+}
+
+#[test]
+fn failed_rows_come_back_corrected_and_are_gone() {
+    let world = mixed();
+    let failed = export(&world, &["failed"]);
+    let corrected = failed
+        .replace("=1+1,x,", "=1+1,2,")
+        .replace("z,1,cust-0001", "z,1,cust-0004");
+    let file = world.file("failed.csv", corrected);
+    let done = world.import(&file, &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=2");
+    assert_eq!(
+        world
+            .journal()
+            .customer(MERCHANT, "cust-0002")
+            .unwrap()
+            .mobile_number,
+        "2"
+    );
+    // The duplicate was another customer under a wrong reference; nothing of it is left either.
+    let left = export(&world, &["failed", "--format", "jsonl"]);
+    let left: Vec<Value> = json_lines(&left);
+    assert!(left.iter().all(|row| row["_outcome"] == "duplicate"), "{left:?}");
+}
+
+#[test]
+fn an_export_comes_back_uncorrected_as_it_went() {
+    let world = mixed();
+    let failed = export(&world, &["failed"]);
+    let invalid: String = failed
+        .lines()
+        .filter(|line| !line.contains("duplicate"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let file = world.file("failed.csv", invalid);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "invalid=1");
+    let again = export(&world, &["failed", "--run", "2"]);
+    // The columns that we added are not doubled.
+    assert_eq!(again.lines().next(), failed.lines().next());
+    assert!(
+        again
+            .lines()
+            .nth(1)
+            .unwrap()
+            .starts_with("=1+1,x,cust-0002,,2,invalid,")
+    );
+}
+
+#[test]
+fn an_invalid_row_without_a_reference_is_gone_once_its_correction_is_imported() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number\n,1\nshort,2\n");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let failed = export(&world, &["failed"]);
+    let corrected = failed
+        .replace("\n,1,", "\ncust-0001,1,")
+        .replace("\nshort,", "\ncust-0002,");
+    let file = world.file("failed.csv", corrected);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let left = export(&world, &["failed"]);
+    assert_eq!(left.lines().count(), 1, "{left}");
+}
+
+#[test]
+fn rejected_rows_come_back_corrected_and_are_gone() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+    let file = world.rows("users.csv", 2);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let failed = export(&world, &["failed"]);
+    let file = world.file("failed.csv", failed.replace(",98000", ",97000"));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=2");
+    assert_eq!(export(&world, &["failed"]).lines().count(), 1);
+}

@@ -1,0 +1,155 @@
+//! The simulator as a process of its own, as users meet it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use crate::world::{World, done};
+
+struct Served {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    url: String,
+}
+
+impl Served {
+    /// Starts it on a free port and reads where it listens.
+    fn start(world: &World, more: &[&str], change: impl FnOnce(&mut Command)) -> Served {
+        let mut command = world.command(&[&["simulate", "--listen", "127.0.0.1:0"], more].concat());
+        change(&mut command);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("listening on ").unwrap().to_owned();
+        Served { child, output, url }
+    }
+
+    /// Ends it by this signal; its exit code and what it said on standard error.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+        let mut said = String::new();
+        self.output.read_to_string(&mut said).unwrap();
+        let mut errors = String::new();
+        self.child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut errors)
+            .unwrap();
+        (self.child.wait().unwrap().code(), errors)
+    }
+}
+
+#[test]
+fn an_import_into_it_by_its_address() {
+    let world = World::new();
+    let any_key = |command: &mut Command| {
+        command.env_remove("JUSPAY_API_KEY");
+    };
+    let served = Served::start(&world, &["--seed", "7"], any_key);
+    let file = world.rows("users.csv", 50);
+    let imported = world.import(&file, &["--base-url", &served.url]);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    assert_eq!(world.outcomes(), "created=50");
+    assert_eq!(served.end("-TERM"), (Some(0), String::new()));
+    assert_eq!(world.journal().requests(), 0);
+}
+
+#[test]
+fn sigint_ends_it_too() {
+    let world = World::new();
+    let served = Served::start(&world, &[], |_| {});
+    assert_eq!(served.end("-INT"), (Some(0), String::new()));
+}
+
+#[test]
+fn a_wrong_key_is_refused() {
+    let world = World::new();
+    // It takes the key of its own environment alone.
+    let served = Served::start(&world, &[], |command| {
+        command.env("JUSPAY_API_KEY", "another_key");
+    });
+    let file = world.rows("users.csv", 2);
+    let refused = world.import(&file, &["--base-url", &served.url]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stderr.contains("401"), "{refused:?}");
+    let args = world.import_args(&file, &["--base-url", &served.url]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut command = world.command(&args);
+    let accepted = done(command.env("JUSPAY_API_KEY", "another_key").output().unwrap());
+    assert_eq!(accepted.code, 0, "{accepted:?}");
+    served.end("-TERM");
+}
+
+#[test]
+fn a_rate_limit_answers_429() {
+    let world = World::new();
+    let served = Served::start(&world, &["--rate-limit", "5"], |_| {});
+    let file = world.rows("users.csv", 8);
+    let imported = world.import(&file, &["--base-url", &served.url]);
+    assert_eq!(imported.code, 0, "{imported:?}");
+    assert_eq!(world.outcomes(), "created=8");
+    assert!(world.summary()["throttled"].as_u64().unwrap() >= 1);
+    served.end("-TERM");
+}
+
+#[test]
+fn faults_are_as_told() {
+    let world = World::new();
+    let served = Served::start(
+        &world,
+        &["--fault", "ok-error=1", "--latency", "1ms..5ms"],
+        |_| {},
+    );
+    let file = world.rows("users.csv", 3);
+    assert_eq!(world.import(&file, &["--base-url", &served.url]).code, 3);
+    assert_eq!(world.outcomes(), "rejected=3");
+    served.end("-TERM");
+}
+
+#[test]
+fn what_it_cannot_do_is_refused_on_one_line() {
+    let world = World::new();
+    let (taken, port) = (world.simulator.address().to_string(), "127.0.0.1:0");
+    for (args, words) in [
+        (
+            &["--fault", "flood-of-frogs=1"][..],
+            &["flood-of-frogs", "http500", "reset-after"][..],
+        ),
+        (&["--fault", "http500"], &["http500", "KIND=P"]),
+        (&["--fault", "http500=2"], &["probability"]),
+        (&["--fault", "http500=-0.1"], &["probability"]),
+        (&["--rate-limit", "0"], &["--rate-limit"]),
+        (&["--rate-limit=-1"], &["--rate-limit"]),
+        (&["--latency", "5ms..1ms"], &["--latency"]),
+        (&["--latency", "soon"], &["--latency", "20ms"]),
+        (&["--seed", "x"], &["--seed"]),
+        (&["--listen", "8080"], &["--listen"]),
+        (&["--listen", &taken], &[&taken, "--listen"]),
+    ] {
+        let mut all = vec!["simulate"];
+        if args[0] != "--listen" {
+            all.extend(["--listen", port]);
+        }
+        all.extend(args);
+        let refused = world.run(&all);
+        assert_eq!(
+            (refused.code, refused.stdout.as_str()),
+            (2, ""),
+            "{args:?} {refused:?}"
+        );
+        assert!(refused.stderr.starts_with("error: "), "{refused:?}");
+        assert_eq!(refused.stderr.matches('\n').count(), 1, "{refused:?}");
+        for word in words {
+            assert!(refused.stderr.contains(word), "no {word:?} in {refused:?}");
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! The documented rules and the file as people write it: encodings, delimiters, quotes, lines.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::world::{MERCHANT, World, cells};
+
+/// One row of each broken rule, with the faults it must have in its last cell.
+const RULES: &str = include_str!("../../samples/rules.csv");
+
+/// `FIELD:RULE;…` by line, as the last cell of each record of the sample says.
+fn expected() -> BTreeMap<u64, String> {
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .from_reader(RULES.as_bytes());
+    let records = reader.records().map(|record| {
+        let record = record.unwrap();
+        let line = record.position().unwrap().line();
+        (line, record.iter().next_back().unwrap().to_owned())
+    });
+    records.collect()
+}
+
+/// The rows of `export failed` as column → cell.
+fn failed(world: &World) -> Vec<BTreeMap<String, String>> {
+    let done = world.run(&["export", "failed"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let mut reader = csv::Reader::from_reader(done.stdout.as_bytes());
+    let rows = reader.deserialize();
+    rows.map(Result::unwrap).collect()
+}
+
+/// `FIELD:RULE;…` of an exported row.
+fn faults(row: &BTreeMap<String, String>) -> String {
+    let pairs = row["_field"].split(';').zip(row["_error_code"].split(';'));
+    let pairs: Vec<String> = pairs.map(|(field, rule)| format!("{field}:{rule}")).collect();
+    pairs.join(";")
+}
+
+#[test]
+fn every_row_of_the_sample_breaks_what_it_says() {
+    let world = World::new();
+    let file = world.file("rules.csv", RULES);
+    let done = world.import(&file, &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let mut found: BTreeMap<u64, String> = BTreeMap::new();
+    for row in failed(&world) {
+        let said = match row["_outcome"].as_str() {
+            "duplicate" => "duplicate".to_owned(),
+            "invalid" => faults(&row),
+            other => panic!("{other}"),
+        };
+        assert_eq!(
+            (row["_http_status"].as_str(), row["_attempts"].as_str()),
+            ("", "0")
+        );
+        assert!(!row["_error_message"].is_empty());
+        found.insert(row["_line"].parse().unwrap(), said);
+    }
+    for row in world.export("created") {
+        found.insert(row[3].parse().unwrap(), "ok".to_owned());
+    }
+    assert_eq!(found, expected());
+    let valid = expected().values().filter(|word| *word == "ok").count();
+    assert_eq!(world.journal().requests(), valid as u64);
+    assert_eq!(world.journal().customers(), valid);
+}
+
+#[test]
+fn validate_agrees_with_import_and_groups_what_it_found() {
+    let world = World::new();
+    world.file("rules.csv", RULES);
+    let done = world.run(&["validate", "rules.csv"]);
+    assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
+    let expected = expected();
+    let of = |word: &str| expected.values().filter(|said| *said == word).count();
+    let (ok, duplicate) = (of("ok"), of("duplicate"));
+    let first = done.stdout.lines().next().unwrap();
+    assert_eq!(
+        first,
+        format!(
+            "rules.csv: {} rows, {ok} valid, {} invalid, {duplicate} duplicate",
+            expected.len(),
+            expected.len() - ok - duplicate
+        )
+    );
+    let mut groups: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
+    for (line, said) in &expected {
+        for pair in said.split(';').filter_map(|pair| pair.split_once(':')) {
+            groups.entry(pair).or_default().push(*line);
+        }
+    }
+    assert!(groups.len() > 10);
+    let blocks: Vec<&str> = done.stdout.split("\n\n").skip(1).collect();
+    for ((field, rule), lines) in &groups {
+        let rows = if lines.len() == 1 { "row" } else { "rows" };
+        let head = format!("{field} {rule}: {} {rows}", lines.len());
+        let block = blocks.iter().find(|block| block.starts_with(&head));
+        let block = block.unwrap_or_else(|| panic!("no {head:?} in {}", done.stdout));
+        for line in lines {
+            assert!(block.contains(&format!("\n  line {line}: ")), "{block}");
+        }
+        assert!(block.contains("\n  remedy: "), "{block}");
+    }
+    assert_eq!(blocks.len(), groups.len() + 1, "{}", done.stdout);
+    let duplicates = blocks.last().unwrap();
+    assert!(
+        duplicates.starts_with("object_reference_id duplicate: 1 row, "),
+        "{duplicates}"
+    );
+    assert!(
+        duplicates.contains("line 26") && duplicates.contains("remedy: "),
+        "{duplicates}"
+    );
+    assert!(!world.ledger().exists());
+    assert_eq!(world.journal().requests(), 0);
+}
+
+#[test]
+fn a_clean_file_is_valid_and_many_bad_lines_are_counted_not_listed() {
+    let world = World::new();
+    world.rows("users.csv", 1234);
+    let done = world.run(&["validate", "users.csv"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+    assert!(
+        done.stdout
+            .starts_with("users.csv: 1,234 rows, 1,234 valid, 0 invalid, 0 duplicate\n")
+    );
+
+    let bad: String = (0..1500).map(|n| format!("cust-{n:05},x\n")).collect();
+    world.file("bad.csv", format!("object_reference_id,mobile_number\n{bad}"));
+    let done = world.run(&["validate", "bad.csv"]);
+    assert_eq!(done.code, 3);
+    assert!(
+        done.stdout.contains("mobile_number digits: 1,500 rows"),
+        "{}",
+        done.stdout
+    );
+    assert!(done.stdout.contains("line 2: ") && done.stdout.contains("and 1,495 more"));
+    assert!(done.stdout.lines().count() < 15);
+    assert_eq!(world.run(&["validate", "bad.csv", "-q"]).stdout, "");
+    assert!(!world.ledger().exists());
+}
+
+#[test]
+fn an_optional_field_can_be_required() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,email_address\n\
+                cust-0001,1,\ncust-0002,2,a@example.com\ncust-0003,3,  \n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.run(&["validate", "users.csv"]).code, 0);
+    let done = world.import(&file, &["--require", "email_address"]);
+    assert_eq!(done.code, 3);
+    assert_eq!(world.outcomes(), "created=1 invalid=2");
+    for row in failed(&world) {
+        assert_eq!(faults(&row), "email_address:required");
+    }
+    assert_eq!(world.journal().requests(), 1);
+}
+
+#[test]
+fn lenient_sends_names_as_they_are() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name,last_name\n\
+                cust-0001,1,Mary Ann,O'Brien\ncust-0002,2,Jürgen,\"Müller, jun.\"\ncust-003,3,नेहा,李\nshort,4,A,B\n";
+    let file = world.file("users.csv", text);
+    let strict = world.run(&["validate", "users.csv"]);
+    assert!(strict.stdout.contains("4 rows, 0 valid, 4 invalid"), "{strict:?}");
+    assert!(strict.stdout.contains("--validation lenient"), "{strict:?}");
+    let done = world.import(&file, &["--validation", "lenient"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(world.outcomes(), "created=3 invalid=1");
+    for (reference, first, last) in [
+        ("cust-0001", "Mary Ann", "O'Brien"),
+        ("cust-0002", "Jürgen", "Müller, jun."),
+        ("cust-003", "नेहा", "李"),
+    ] {
+        let customer = world.journal().customer(MERCHANT, reference).unwrap();
+        assert_eq!(
+            (customer.first_name.as_str(), customer.last_name.as_str()),
+            (first, last)
+        );
+    }
+}
+
+#[test]
+fn a_constant_fills_empty_cells_and_missing_columns_only() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,mobile_country_code\ncust-0001,1,65\ncust-0002,2,\n";
+    let file = world.file("users.csv", text);
+    let more = ["--set=mobile_country_code=91", "--set=first_name=Guest"];
+    assert_eq!(world.import(&file, &more).code, 0);
+    for (reference, code) in [("cust-0001", "65"), ("cust-0002", "91")] {
+        let customer = world.journal().customer(MERCHANT, reference).unwrap();
+        assert_eq!(customer.mobile_country_code, code);
+        assert_eq!(customer.first_name, "Guest");
+    }
+}
+
+#[test]
+fn a_constant_keeps_the_rules_too() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    let done = world.import(&file, &["--set", "mobile_country_code=+91"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(world.outcomes(), "invalid=2");
+    assert_eq!(world.journal().requests(), 0);
+}
+
+#[test]
+fn columns_are_mapped_and_the_rest_is_left_alone() {
+    let world = World::new();
+    let text = "Customer No,Phone,object_reference_id,_old,E-Mail\nCUST-0001,1,ignored1,x,a@example.com\n";
+    let file = world.file("users.csv", text);
+    let more = [
+        "--map=object_reference_id=Customer No",
+        "--map=mobile_number=Phone",
+        "--map=email_address=E-Mail",
+    ];
+    let done = world.import(&file, &more);
+    assert_eq!(done.code, 0, "{done:?}");
+    let customer = world.journal().customer(MERCHANT, "CUST-0001").unwrap();
+    assert_eq!(
+        (customer.mobile_number.as_str(), customer.email_address.as_str()),
+        ("1", "a@example.com")
+    );
+}
+
+#[test]
+fn files_are_read_however_they_are_written() {
+    let world = World::new();
+    for (number, (text, more)) in [
+        ("ID,M,F\nREF,1,Asha\n", &[][..]),
+        ("ID,M,F\r\nREF,1,Asha\r\n", &[]),
+        ("ID,M,F\rREF,1,Asha\r", &[]),
+        ("ID,M,F\nREF,1,Asha", &[]),
+        ("\u{feff}ID,M,F\nREF,1,Asha\n", &[]),
+        ("\u{feff}\"ID\",M,F\r\n\"REF\",\"1\",\"Asha\"\r\n", &[]),
+        ("ID;M;F\nREF;1;Asha\n", &[]),
+        ("ID\tM\tF\nREF\t1\tAsha\n", &[]),
+        ("ID|M|F\nREF|1|Asha\n", &[]),
+        ("ID:M:F\nREF:1:Asha\n", &["--delimiter", ":"]),
+        ("ID\tM\tF\nREF\t1\tAsha\n", &["--delimiter", "tab"]),
+        ("ID;M;F;\"a,b,c,d\"\nREF;1;Asha;,,,\n", &["--delimiter", ";"]),
+        ("\n\nID,M,F\n\n\nREF,1,Asha\n\n", &[]),
+        ("ID, M ,F\n REF , 1 , Asha \n", &[]),
+        ("_line,F,ID,_outcome,M\n7,Asha,REF,failed,1\n", &[]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let reference = format!("reference-{number}");
+        let text = text
+            .replace("ID", "object_reference_id")
+            .replace("REF", &reference)
+            .replace('M', "mobile_number")
+            .replace('F', "first_name");
+        let file = world.file("users.csv", &text);
+        let done = world.import(&file, more);
+        assert_eq!(done.code, 0, "{text:?} {done:?}");
+        assert_eq!(world.outcomes(), "created=1", "{text:?}");
+        let customer = world.journal().customer(MERCHANT, &reference).unwrap();
+        assert_eq!(
+            (customer.mobile_number.as_str(), customer.first_name.as_str()),
+            ("1", "Asha")
+        );
+    }
+}
+
+#[test]
+fn standard_input_is_a_file_too() {
+    let world = World::new();
+    let text = crate::world::rows(0..3);
+    let done = world.run_with_input(&["validate", "-"], text.as_bytes());
+    assert_eq!(done.code, 0, "{done:?}");
+    let args = world.import_args(Path::new("-"), &[]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = world.run_with_input(&args, text.as_bytes());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=3");
+    assert_eq!(world.summary()["source"], "-");
+    let done = world.run_with_input(&args, b"");
+    assert_eq!(done.code, 2);
+    assert!(
+        done.stderr.starts_with("error: ") && done.stderr.contains("empty"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_limit_takes_the_first_rows_and_the_next_run_the_rest() {
+    let world = World::new();
+    let file = world.rows("users.csv", 10);
+    assert_eq!(world.import(&file, &["--limit", "4"]).code, 0);
+    assert_eq!(world.outcomes(), "created=4");
+    let names: Vec<String> = world
+        .export("created")
+        .into_iter()
+        .map(|row| row[0].clone())
+        .collect();
+    assert_eq!(
+        names,
+        ["cust-000000", "cust-000001", "cust-000002", "cust-000003"]
+    );
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=6 unchanged=4");
+    assert_eq!(world.journal().requests(), 10);
+    let done = world.run(&["validate", "users.csv", "--limit", "3"]);
+    assert!(done.stdout.starts_with("users.csv: 3 rows"), "{done:?}");
+}
+
+#[test]
+fn lines_are_those_an_editor_shows() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,note\r\n\
+                cust-0001,1,\"one\r\ntwo\r\nthree\"\r\n\
+                \r\n\
+                cust-0002,2,x\r\n\
+                cust-0003,bad,\"a\nb\"\r\n\
+                cust-0004,4,z\r\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let lines: Vec<(String, String)> = world
+        .export("all")
+        .into_iter()
+        .map(|row| (row[1].clone(), row[0].clone()))
+        .collect();
+    let expected = [
+        ("cust-0001", "2"),
+        ("cust-0002", "6"),
+        ("cust-0003", "7"),
+        ("cust-0004", "9"),
+    ];
+    assert_eq!(
+        lines,
+        expected.map(|(name, line)| (name.to_owned(), line.to_owned()))
+    );
+    let done = world.run(&["validate", "users.csv"]);
+    assert!(done.stdout.contains("line 7: "), "{done:?}");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_one_rows_fault() {
+    let world = World::new();
+    let text = b"object_reference_id,mobile_number,first_name\n\
+                 cust-0001,1,Asha\ncust-0002,2,M\xfcller\ncust-0003,3,Imran\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &["--validation", "lenient"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(world.outcomes(), "created=2 invalid=1");
+    let rows = failed(&world);
+    assert_eq!(
+        (rows[0]["_line"].as_str(), faults(&rows[0]).as_str()),
+        ("3", "record:encoding")
+    );
+    assert!(rows[0]["_error_message"].contains("column 3"), "{rows:?}");
+    // The damaged cell must not pass as a good one when the export comes back as it is.
+    let export = world.run(&["export", "failed"]).stdout;
+    let file = world.file("failed.csv", export);
+    world.import(&file, &["--validation", "lenient"]);
+    assert_eq!(world.outcomes(), "invalid=1");
+    assert_eq!(world.journal().customers(), 2);
+}
+
+#[test]
+fn a_row_of_too_many_fields_loses_none_of_them() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\ncust-0001,98765,432,Asha\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let export = world.run(&["export", "failed"]).stdout;
+    let rows = cells(&export);
+    assert!(rows[0].iter().any(|cell| cell.contains("Asha")), "{export}");
+}
+
+#[test]
+fn a_row_of_too_many_or_few_fields_is_not_created_by_importing_its_export_uncorrected() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\n\
+                cust-0001,98765,432,Asha\ncust-0002,98765\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "invalid=2");
+    let file = world.file("failed.csv", world.run(&["export", "failed"]).stdout);
+    world.import(&file, &[]);
+    assert_eq!(world.journal().created(), std::collections::HashMap::new());
+}
+
+#[test]
+fn an_open_quote_does_not_swallow_the_file_in_silence() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\ncust-0001,1,\"Asha\ncust-0002,2,Imran\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(world.journal().requests(), 0);
+}
+
+#[test]
+fn a_client_auth_token_is_asked_for_and_kept_nowhere() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    let done = world.import(&file, &["--get-client-auth-token"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let ledger = std::fs::read(world.ledger()).unwrap();
+    assert!(!String::from_utf8_lossy(&ledger).contains("tkn_"));
+    assert!(!done.stdout.contains("tkn_"));
+}
