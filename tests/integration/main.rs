@@ -8,3 +8,13 @@
 mod world;
 
 mod import;
+
+mod resume;
+
+mod crash;
+
+mod throttle;
+
+mod properties;
+
+mod tidy;
