@@ -140,7 +140,14 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     let world = slow(VERY_LONG.as_millis() as u64);
     let file = world.rows("users.csv", 100);
     let grace = format!("{}s", VERY_LONG.as_secs());
-    let waits = ["--concurrency", "4", "--shutdown-grace", &grace, "--timeout", &grace];
+    let waits = [
+        "--concurrency",
+        "4",
+        "--shutdown-grace",
+        &grace,
+        "--timeout",
+        &grace,
+    ];
     let mut first = world.start_import(&file, &[&waits[..], &["-v"]].concat());
     assert!(wait_until(&mut first, || world.journal().requests() == 4));
     signal(&first, "INT");
@@ -260,10 +267,7 @@ fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
     let unchanged = 200 - rejected.len() - failed.len() - pending.len();
     assert_eq!(
         world.outcomes(),
-        format!(
-            "created={sent} unchanged={unchanged} rejected={}",
-            left.len()
-        )
+        format!("created={sent} unchanged={unchanged} rejected={}", left.len())
     );
     let mut expected: BTreeSet<String> = failed.iter().chain(&pending).chain(corrected).cloned().collect();
     expected.extend(["cust-000300".to_owned(), "longer-than-short".to_owned()]);

@@ -308,7 +308,10 @@ pub(crate) fn finish(child: Child) -> Done {
 }
 
 /// What whoever runs the tests has set.
-#[expect(clippy::disallowed_methods, reason = "a knob of the tests, not of the program")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a knob of the tests, not of the program"
+)]
 pub(crate) fn knob(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
