@@ -247,6 +247,22 @@ fn a_row_that_never_succeeds_does_not_hold_up_the_end() {
     assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
 }
 
+/// The rerun after the one above: nothing is left but the row that the API cannot stomach. That is
+/// no outage, and waiting for one to end would take ten minutes each time, and end in exit 4.
+#[test]
+fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
+    let (world, bad) = with_a_poisoned_row();
+    let file = world.file(
+        "bad.csv",
+        format!("object_reference_id,mobile_number\n{bad},98\n"),
+    );
+    let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
+    let done = world.import(&file, &limits);
+    let asked = world.journal().requests();
+    assert_eq!(done.code, 3, "{asked} requests for it: {done:?}");
+    assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
+}
+
 /// A run of 300 rows, of which some are done when the outage begins; the requests until then.
 fn run_into(outage: Outage, more: &[&str]) -> (World, Child, u64) {
     let latency = Duration::from_millis(5);
