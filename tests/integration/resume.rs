@@ -6,12 +6,13 @@
 
 use std::{
     collections::BTreeSet,
-    io::{BufRead, BufReader},
-    process::Child,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Fault, Options};
+use customer_import::simulator::{Fault, Options, Outage};
 
 use crate::world::{MERCHANT, World, finish, references, rows, signal, wait_until};
 
@@ -207,6 +208,100 @@ fn a_signal_cuts_a_pause_short() {
     let second = world.import(&file, &[]);
     assert_eq!(second.code, 0, "{second:?}");
     world.assert_agreement(references(0..50));
+}
+
+#[test]
+fn a_signal_ends_a_run_that_waits_for_the_api_to_come_back() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Http503));
+    let file = world.rows("users.csv", 50);
+    let mut first = world.start_import(&file, &["--concurrency", "4"]);
+    // Four rows in flight and one probe: from here on everyone waits.
+    assert!(wait_until(&mut first, || world.journal().requests() >= 5));
+    let began = Instant::now();
+    signal(&first, "TERM");
+    assert_eq!(finish(first).code, 143);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    let outcomes = world.outcomes();
+    assert!(
+        outcomes.starts_with("pending="),
+        "nothing succeeded and nothing failed: {outcomes}"
+    );
+
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..50));
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_input_never_ends() {
+    let world = World::new();
+    let args = world.import_args(Path::new("-"), &[]);
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut run = command.spawn().unwrap();
+    let mut input = run.stdin.take().unwrap();
+    // More than the reader takes at a time, so that some of it is sent while the pipe stays open.
+    input.write_all(rows(0..8000).as_bytes()).unwrap();
+    assert!(wait_until(&mut run, || world.journal().requests() >= 100));
+    let began = Instant::now();
+    signal(&run, "INT");
+    let done = finish(run);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    drop(input);
+    assert_eq!(done.code, 130, "{done:?}");
+    assert_eq!(world.export("created").len(), world.journal().customers());
+}
+
+/// What Get finds is what the earlier run sent, and not what the file says today.
+#[test]
+fn a_row_in_doubt_that_was_corrected_meanwhile_is_known_as_it_was_sent() {
+    let world = World::with(Options {
+        faults: vec![(Fault::Garbage, 1.0)],
+        ..Options::default()
+    });
+    let file = world.rows("users.csv", 5);
+    let first = world.import(&file, &["--outage-limit", "1s"]);
+    assert_eq!(first.code, 4, "{first:?}");
+    let (there, creates) = (world.journal().customers() as u64, world.journal().creates());
+    assert!((1..=5).contains(&there));
+    assert_eq!(world.number("select count(*) from row where in_doubt"), there);
+
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let corrected = rows(0..5).replace(",98", ",97");
+    world.file("users.csv", corrected);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=5");
+    world.assert_agreement(references(0..5));
+    assert_eq!(
+        world.journal().creates(),
+        creates + 5 - there,
+        "what is there is not sent again"
+    );
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let changed = format!("changed={there}");
+    assert!(world.outcomes().ends_with(&changed), "{}", world.outcomes());
+}
+
+/// Of a row in doubt the ledger knows the reference alone; without it nobody could find the row.
+#[test]
+fn an_export_after_a_kill_names_its_rows_whatever_the_columns_are_called() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let text = rows(0..50).replace("object_reference_id", "Id");
+    let file = world.file("users.csv", text);
+    let map = ["--map", "object_reference_id=Id"];
+    let mut first = world.start_import(&file, &map);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 8));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let failed = world.export("failed");
+    assert_eq!(failed.len(), 50);
+    let named: BTreeSet<String> = failed.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(named, references(0..50).collect());
 }
 
 #[test]
