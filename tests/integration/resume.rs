@@ -256,6 +256,23 @@ fn a_signal_ends_a_run_whose_input_never_ends() {
     assert_eq!(world.export("created").len(), world.journal().customers());
 }
 
+#[test]
+fn standard_input_goes_on_too() {
+    let world = World::new();
+    let args = world.import_args(Path::new("-"), &["--limit", "70"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let first = world.run_with_input(&args, rows(0..100).as_bytes());
+    assert_eq!(first.code, 0, "{first:?}");
+    assert_eq!(world.outcomes(), "created=70");
+    let args = world.import_args(Path::new("-"), &[]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let second = world.run_with_input(&args, rows(0..100).as_bytes());
+    assert_eq!(second.code, 0, "{second:?}");
+    assert_eq!(world.outcomes(), "created=30 unchanged=70");
+    world.assert_agreement(references(0..100));
+    assert_eq!(world.journal().requests(), 100);
+}
+
 /// What Get finds is what the earlier run sent, and not what the file says today.
 #[test]
 fn a_row_in_doubt_that_was_corrected_meanwhile_is_known_as_it_was_sent() {

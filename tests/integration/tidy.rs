@@ -136,7 +136,8 @@ fn words(text: &str, wanted: &str) -> Vec<usize> {
         let before = text[..*at].chars().next_back();
         let after = text[at + wanted.len()..].chars().next();
         let ends_in_word = wanted.chars().next_back().is_some_and(is_word);
-        !before.is_some_and(is_word) && !(ends_in_word && after.is_some_and(is_word))
+        let goes_on = ends_in_word && after.is_some_and(is_word);
+        !(before.is_some_and(is_word) || goes_on)
     };
     let found = text.match_indices(wanted).map(|(at, _)| at);
     found.filter(whole).collect()
@@ -149,8 +150,8 @@ fn tests_begin(code: &str) -> usize {
         let rest = code[at + MARK.len()..].trim_start();
         rest.starts_with("mod ") && rest.find('{').is_some_and(|brace| !rest[..brace].contains(';'))
     };
-    let marks = code.match_indices(MARK).map(|(at, _)| at);
-    marks.filter(|at| begins(at)).next().unwrap_or(code.len())
+    let mut marks = code.match_indices(MARK).map(|(at, _)| at);
+    marks.find(begins).unwrap_or(code.len())
 }
 
 /// The text with comments and the insides of literals blanked out, and where the insides of string

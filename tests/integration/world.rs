@@ -152,10 +152,10 @@ impl World {
         .into();
         // What the test says comes later and wins.
         for more in more {
-            if more.starts_with("--") {
-                if let Some(at) = args.iter().position(|arg| arg == more) {
-                    args.drain(at..at + 2);
-                }
+            if more.starts_with("--")
+                && let Some(at) = args.iter().position(|arg| arg == more)
+            {
+                args.drain(at..at + 2);
             }
             args.push((*more).to_owned());
         }
