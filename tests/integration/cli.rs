@@ -45,9 +45,7 @@ fn import_with(world: &World, file: &Path, more: &[&str], change: impl FnOnce(&m
 
 fn files(folder: &Path) -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 fn mode(path: &Path) -> u32 {
@@ -99,10 +97,7 @@ fn an_empty_file_is_refused() {
 
 #[test]
 fn a_header_alone_is_a_file_of_no_rows() {
-    for header in [
-        "object_reference_id,mobile_number\n",
-        "object_reference_id,mobile_number",
-    ] {
+    for header in ["object_reference_id,mobile_number\n", "object_reference_id,mobile_number"] {
         let world = World::new();
         let file = world.file("users.csv", header);
         let done = world.import(&file, &[]);
@@ -140,11 +135,7 @@ fn a_missing_column_is_named_with_those_found_and_the_way_out() {
     refuses_file(
         text,
         &[],
-        &[
-            "object_reference_id",
-            "columns found: id, mobile_number",
-            "--map 'object_reference_id=id'",
-        ],
+        &["object_reference_id", "columns found: id, mobile_number", "--map 'object_reference_id=id'"],
     );
     let text = b"object_reference_id,x\ncust-0001,1\n";
     refuses_file(text, &[], &["mobile_number", "--map mobile_number=", "--set"]);
@@ -156,34 +147,18 @@ fn a_missing_column_is_named_with_those_found_and_the_way_out() {
 #[test]
 fn a_wrong_delimiter_is_found_to_be_one() {
     let text = b"object_reference_id,mobile_number\ncust-0001,1\n";
-    refuses_file(
-        text,
-        &["--delimiter", "|"],
-        &["object_reference_id", "--delimiter"],
-    );
+    refuses_file(text, &["--delimiter", "|"], &["object_reference_id", "--delimiter"]);
 }
 
 #[test]
 fn map_and_set_need_a_known_field_and_a_known_column() {
-    refuses(
-        &["--map", "email_address=mail"],
-        &["mail", "columns found", "email_address"],
-    );
-    refuses(
-        &["--map", "e_mail=email_address"],
-        &["--map", "e_mail", "email_address"],
-    );
-    refuses(
-        &["--map", "colour=email_address"],
-        &["--map", "colour", "mobile_number"],
-    );
+    refuses(&["--map", "email_address=mail"], &["mail", "columns found", "email_address"]);
+    refuses(&["--map", "e_mail=email_address"], &["--map", "e_mail", "email_address"]);
+    refuses(&["--map", "colour=email_address"], &["--map", "colour", "mobile_number"]);
     refuses(&["--map", "email_address"], &["--map", "="]);
     refuses(&["--set", "colour=red"], &["--set", "colour", "mobile_number"]);
     refuses(&["--set", "first_name"], &["--set", "="]);
-    refuses(
-        &["--require", "colour"],
-        &["--require", "colour", "mobile_number"],
-    );
+    refuses(&["--require", "colour"], &["--require", "colour", "mobile_number"]);
 }
 
 #[test]
@@ -264,12 +239,7 @@ fn unknown_options_and_commands_are_refused() {
     refuses(&["--fast"], &["--fast", "--help"]);
     refuses(&["--api-key", "abc"], &["--api-key"]);
     let world = World::new();
-    for args in [
-        &["imprt", "users.csv"][..],
-        &["export", "some"],
-        &["import"],
-        &["export"],
-    ] {
+    for args in [&["imprt", "users.csv"][..], &["export", "some"], &["import"], &["export"]] {
         let done = world.run(args);
         assert_refused(&world, &done, &["--help"]);
     }
@@ -284,10 +254,7 @@ fn no_command_at_all_is_one_line_too() {
 
 #[test]
 fn a_ledger_in_a_missing_folder_is_refused() {
-    refuses(
-        &["--ledger", "nowhere/ledger.db"],
-        &["nowhere/ledger.db", "--ledger"],
-    );
+    refuses(&["--ledger", "nowhere/ledger.db"], &["nowhere/ledger.db", "--ledger"]);
 }
 
 #[test]
@@ -305,25 +272,17 @@ fn some_other_file_is_no_ledger_and_stays_as_it_is() {
     let file = world.rows("users.csv", 2);
     let notes = world.file("notes.txt", "a file of mine\n".repeat(500));
     let database = world.path("app.db");
-    let options = SqliteConnectOptions::new()
-        .filename(&database)
-        .create_if_missing(true);
+    let options = SqliteConnectOptions::new().filename(&database).create_if_missing(true);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let mut connection = options.connect().await.unwrap();
-        connection
-            .execute("create table users (id integer primary key)")
-            .await
-            .unwrap();
+        connection.execute("create table users (id integer primary key)").await.unwrap();
         connection.close().await.unwrap();
     });
     for other in [&notes, &database, &file] {
         let before = std::fs::read(other).unwrap();
         let path = other.display().to_string();
-        for args in [
-            &["status", "--ledger", &path][..],
-            &["export", "all", "--ledger", &path],
-        ] {
+        for args in [&["status", "--ledger", &path][..], &["export", "all", "--ledger", &path]] {
             assert_refused(&world, &world.run(args), &["is not a ledger", "--ledger"]);
         }
         let done = world.import(&file, &["--ledger", &path]);
@@ -364,12 +323,7 @@ fn a_ledger_of_another_target_is_refused() {
     assert_eq!(world.journal().requests(), 2);
     // The same target under another spelling is the same.
     let slash = format!("{}/", world.base_url());
-    assert_eq!(
-        world
-            .run(&["import", &file, "--merchant-id", MERCHANT, "--base-url", &slash])
-            .code,
-        0
-    );
+    assert_eq!(world.run(&["import", &file, "--merchant-id", MERCHANT, "--base-url", &slash]).code, 0);
     assert_eq!(world.journal().requests(), 2);
 }
 
@@ -404,10 +358,7 @@ fn a_key_must_be_there_and_fit_into_a_header() {
 #[test]
 fn a_key_file_wins_over_the_environment_and_may_end_in_a_line_break() {
     for end in ["", "\n", "\r\n"] {
-        let world = World::with(Options {
-            api_key: Some("from_the_file".into()),
-            ..Options::default()
-        });
+        let world = World::with(Options { api_key: Some("from_the_file".into()), ..Options::default() });
         let file = world.rows("users.csv", 2);
         world.file("key.txt", format!("from_the_file{end}"));
         assert_eq!(world.import(&file, &["--api-key-file", "key.txt"]).code, 0);
@@ -422,11 +373,7 @@ fn a_merchant_id_must_be_there() {
     let url = world.base_url();
     let args = ["import", &file, "--base-url", &url];
     let done = world.run(&args);
-    assert_refused(
-        &world,
-        &done,
-        &["no merchant id", "--merchant-id", "JUSPAY_MERCHANT_ID"],
-    );
+    assert_refused(&world, &done, &["no merchant id", "--merchant-id", "JUSPAY_MERCHANT_ID"]);
     let empty = done_with(&world, &args, ("JUSPAY_MERCHANT_ID", ""));
     assert_refused(&world, &empty, &["merchant"]);
     let broken = done_with(&world, &args, ("JUSPAY_MERCHANT_ID", "one\ntwo"));
@@ -442,15 +389,8 @@ fn done_with(world: &World, args: &[&str], (name, value): (&str, &str)) -> Done 
 
 #[test]
 fn plain_http_leaves_this_machine_only_when_told() {
-    for host in [
-        "http://example.com",
-        "http://192.0.2.1:8080",
-        "http://[2001:db8::1]",
-    ] {
-        refuses(
-            &["--base-url", host],
-            &["http://", "https://", "--allow-insecure-http"],
-        );
+    for host in ["http://example.com", "http://192.0.2.1:8080", "http://[2001:db8::1]"] {
+        refuses(&["--base-url", host], &["http://", "https://", "--allow-insecure-http"]);
     }
     // Told so, it gets as far as the file of no rows.
     let world = World::new();
@@ -529,14 +469,8 @@ fn the_simulator_and_a_base_url_exclude_each_other() {
 
 #[test]
 fn a_summary_that_cannot_be_written_is_found_out_before_the_run() {
-    refuses(
-        &["--summary-json", "nowhere/summary.json"],
-        &["nowhere/summary.json", "--summary-json"],
-    );
-    refuses(
-        &["--log-file", "nowhere/log.txt"],
-        &["nowhere/log.txt", "--log-file"],
-    );
+    refuses(&["--summary-json", "nowhere/summary.json"], &["nowhere/summary.json", "--summary-json"]);
+    refuses(&["--log-file", "nowhere/log.txt"], &["nowhere/log.txt", "--log-file"]);
 }
 
 #[test]
@@ -575,10 +509,7 @@ fn a_run_that_is_not_there_cannot_be_exported() {
     }
     let done = world.run(&["export", "created", "--run", "2", "--output", "created.csv"]);
     assert_error(&done, 2, &["no run 2", "status"]);
-    assert!(
-        !world.path("created.csv").exists(),
-        "an empty export was left behind"
-    );
+    assert!(!world.path("created.csv").exists(), "an empty export was left behind");
 }
 
 #[test]
@@ -656,11 +587,7 @@ fn a_redirect_stops_the_run_and_is_not_followed() {
 
 #[test]
 fn a_url_without_the_api_stops_the_run() {
-    for (status, phrase) in [
-        (404, "Not Found"),
-        (405, "Method Not Allowed"),
-        (501, "Not Implemented"),
-    ] {
+    for (status, phrase) in [(404, "Not Found"), (405, "Method Not Allowed"), (501, "Not Implemented")] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -709,11 +636,7 @@ fn closes_the_pipe(args: &[&str]) {
     let file = world.file("users.csv", text);
     assert_eq!(world.import(&file, &[]).code, 3);
     let mut command = world.command(args);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();
@@ -745,10 +668,7 @@ fn help_and_version_are_no_errors() {
         assert!(done.stdout.len() > 10, "{args:?}");
     }
     let version = world.run(&["--version"]).stdout;
-    assert_eq!(
-        version,
-        format!("customer-import {}\n", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(version, format!("customer-import {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
@@ -758,13 +678,7 @@ fn help_names_every_option_of_the_command_with_its_default() {
     for option in MEASURES {
         assert!(help.contains(option), "{option}");
     }
-    for default in [
-        "[default: 50]",
-        "[default: 32]",
-        "[default: 6]",
-        "[default: 500ms]",
-        "[default: 60s]",
-    ] {
+    for default in ["[default: 50]", "[default: 32]", "[default: 6]", "[default: 500ms]", "[default: 60s]"] {
         assert!(help.contains(default), "{default}");
     }
     // The environment may hold a secret; help shows names of variables, never their values.
@@ -795,14 +709,7 @@ fn neither_key_nor_customer_shows_where_it_should_not() {
     text.push_str("canary-ref-0@example.com,9876543210,canary-mail@example.com,Canaryname\n");
     text.push_str("canary-ref-bad@example.com,+9876543210,canary-mail@canary@example.com,Canary name\n");
     let file = world.file("users.csv", text);
-    let more = [
-        "-vv",
-        "--log-file",
-        "log.txt",
-        "--concurrency",
-        "400",
-        "--send-routing-id",
-    ];
+    let more = ["-vv", "--log-file", "log.txt", "--concurrency", "400", "--send-routing-id"];
     let change = |command: &mut Command| {
         command.env("RUST_LOG", "trace");
     };
@@ -810,9 +717,7 @@ fn neither_key_nor_customer_shows_where_it_should_not() {
     assert!(first.code == 3, "{first:?}");
     let to_stderr = import_with(&world, &file, &["-vv", "--progress", "always"], change);
     let refused = import_with(&world, &file, &["--ledger", "two.db", "-vv"], |command| {
-        command
-            .env("RUST_LOG", "trace")
-            .env("JUSPAY_API_KEY", "wrong_canary");
+        command.env("RUST_LOG", "trace").env("JUSPAY_API_KEY", "wrong_canary");
     });
     assert_eq!(refused.code, 4);
     let validated = world.run(&["validate", "users.csv", "-vv"]);
@@ -832,10 +737,7 @@ fn neither_key_nor_customer_shows_where_it_should_not() {
         let shown = text.lines().find(|line| line.to_lowercase().contains("canary"));
         assert_eq!(shown, None);
     }
-    for name in files(world.folder.path())
-        .iter()
-        .filter(|name| name.contains(".db"))
-    {
+    for name in files(world.folder.path()).iter().filter(|name| name.contains(".db")) {
         let bytes = std::fs::read(world.path(name)).unwrap();
         let text = String::from_utf8_lossy(&bytes);
         assert!(!text.contains(KEY) && !text.contains(KEY_ON_THE_WIRE), "{name}");
@@ -855,10 +757,7 @@ fn ledger_and_exports_are_for_their_owner_alone() {
         let text = std::fs::read_to_string(world.path(output)).unwrap();
         assert_eq!(cells(&text).len(), 3, "{text}");
     }
-    for name in files(world.folder.path())
-        .iter()
-        .filter(|name| name.starts_with("ledger.db"))
-    {
+    for name in files(world.folder.path()).iter().filter(|name| name.starts_with("ledger.db")) {
         assert_eq!(mode(&world.path(name)), 0o600, "{name}");
     }
 }

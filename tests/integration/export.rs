@@ -16,9 +16,7 @@ fn export(world: &World, args: &[&str]) -> String {
 }
 
 fn json_lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn keys(value: &Value) -> String {
@@ -69,18 +67,10 @@ fn all_to_the_letter() {
     let mut lines = text.lines();
     let header = "line,object_reference_id,outcome,customer_id,error_code,error_message";
     assert_eq!(lines.next(), Some(header));
-    assert_eq!(
-        lines.next().unwrap(),
-        format!("2,cust-0001,created,{},,", id(&world, "cust-0001"))
-    );
+    assert_eq!(lines.next().unwrap(), format!("2,cust-0001,created,{},,", id(&world, "cust-0001")));
     assert!(lines.next().unwrap().starts_with("3,cust-0002,invalid,,digits,"));
     assert!(lines.next().unwrap().starts_with("4,cust-0003,created,cst_"));
-    assert!(
-        lines
-            .next()
-            .unwrap()
-            .starts_with("5,cust-0001,duplicate,,duplicate,")
-    );
+    assert!(lines.next().unwrap().starts_with("5,cust-0001,duplicate,,duplicate,"));
     assert_eq!(lines.next(), None);
     let rows = json_lines(&export(&world, &["all", "--format", "jsonl"]));
     assert_eq!(rows.len(), 4);
@@ -98,26 +88,15 @@ fn failed_keeps_the_sources_own_columns_and_cells() {
     let mut lines = text.lines();
     let header = format!("note,mobile_number,object_reference_id,Kunde seit,{ADDED}");
     assert_eq!(lines.next(), Some(header.as_str()));
+    assert!(lines.next().unwrap().starts_with("=1+1,x,cust-0002,,3,invalid,mobile_number,digits,"));
     assert!(
-        lines
-            .next()
-            .unwrap()
-            .starts_with("=1+1,x,cust-0002,,3,invalid,mobile_number,digits,")
-    );
-    assert!(
-        lines
-            .next()
-            .unwrap()
-            .starts_with("z,1,cust-0001,2022,5,duplicate,object_reference_id,duplicate,")
+        lines.next().unwrap().starts_with("z,1,cust-0001,2022,5,duplicate,object_reference_id,duplicate,")
     );
     assert_eq!(lines.next(), None);
     let rows = json_lines(&export(&world, &["failed", "--format", "jsonl"]));
     assert_eq!(keys(&rows[0]), header);
     assert_eq!((&rows[0]["note"], &rows[0]["_line"]), (&"=1+1".into(), &3.into()));
-    assert_eq!(
-        (&rows[0]["_http_status"], &rows[0]["_attempts"]),
-        (&Value::Null, &0.into())
-    );
+    assert_eq!((&rows[0]["_http_status"], &rows[0]["_attempts"]), (&Value::Null, &0.into()));
 }
 
 #[test]
@@ -136,10 +115,7 @@ fn a_file_is_written_whole_and_replaced_whole() {
     world.file("out.csv", "something longer than the export\n".repeat(100));
     for (format, what) in [("csv", "created"), ("jsonl", "failed")] {
         let printed = export(&world, &[what, "--format", format]);
-        assert_eq!(
-            export(&world, &[what, "--format", format, "--output", "out.csv"]),
-            ""
-        );
+        assert_eq!(export(&world, &[what, "--format", format, "--output", "out.csv"]), "");
         assert_eq!(std::fs::read_to_string(world.path("out.csv")).unwrap(), printed);
     }
 }
@@ -164,21 +140,12 @@ fn a_run_has_its_own_rows() {
 fn failed_rows_come_back_corrected_and_are_gone() {
     let world = mixed();
     let failed = export(&world, &["failed"]);
-    let corrected = failed
-        .replace("=1+1,x,", "=1+1,2,")
-        .replace("z,1,cust-0001", "z,1,cust-0004");
+    let corrected = failed.replace("=1+1,x,", "=1+1,2,").replace("z,1,cust-0001", "z,1,cust-0004");
     let file = world.file("failed.csv", corrected);
     let done = world.import(&file, &[]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=2");
-    assert_eq!(
-        world
-            .journal()
-            .customer(MERCHANT, "cust-0002")
-            .unwrap()
-            .mobile_number,
-        "2"
-    );
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0002").unwrap().mobile_number, "2");
     // The duplicate was another customer under a wrong reference; nothing of it is left either.
     let left = export(&world, &["failed", "--format", "jsonl"]);
     let left: Vec<Value> = json_lines(&left);
@@ -189,24 +156,15 @@ fn failed_rows_come_back_corrected_and_are_gone() {
 fn an_export_comes_back_uncorrected_as_it_went() {
     let world = mixed();
     let failed = export(&world, &["failed"]);
-    let invalid: String = failed
-        .lines()
-        .filter(|line| !line.contains("duplicate"))
-        .map(|line| format!("{line}\n"))
-        .collect();
+    let invalid: String =
+        failed.lines().filter(|line| !line.contains("duplicate")).map(|line| format!("{line}\n")).collect();
     let file = world.file("failed.csv", invalid);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "invalid=1");
     let again = export(&world, &["failed", "--run", "2"]);
     // The columns that we added are not doubled.
     assert_eq!(again.lines().next(), failed.lines().next());
-    assert!(
-        again
-            .lines()
-            .nth(1)
-            .unwrap()
-            .starts_with("=1+1,x,cust-0002,,2,invalid,")
-    );
+    assert!(again.lines().nth(1).unwrap().starts_with("=1+1,x,cust-0002,,2,invalid,"));
 }
 
 #[test]
@@ -215,9 +173,7 @@ fn an_invalid_row_without_a_reference_is_gone_once_its_correction_is_imported() 
     let file = world.file("users.csv", "object_reference_id,mobile_number\n,1\nshort,2\n");
     assert_eq!(world.import(&file, &[]).code, 3);
     let failed = export(&world, &["failed"]);
-    let corrected = failed
-        .replace("\n,1,", "\ncust-0001,1,")
-        .replace("\nshort,", "\ncust-0002,");
+    let corrected = failed.replace("\n,1,", "\ncust-0001,1,").replace("\nshort,", "\ncust-0002,");
     let file = world.file("failed.csv", corrected);
     assert_eq!(world.import(&file, &[]).code, 0);
     let left = export(&world, &["failed"]);

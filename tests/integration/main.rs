@@ -8,9 +8,25 @@
 mod world;
 
 mod cli;
-mod export;
-mod import;
-mod outcomes;
-mod simulate;
-mod status;
+
 mod validate;
+
+mod import;
+
+mod outcomes;
+
+mod export;
+
+mod status;
+
+mod simulate;
+
+mod resume;
+
+mod crash;
+
+mod throttle;
+
+mod properties;
+
+mod tidy;

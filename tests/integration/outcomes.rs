@@ -16,10 +16,7 @@ use crate::world::{MERCHANT, World};
 const MANY_SLOTS: [&str; 2] = ["--concurrency", "400"];
 
 fn world(faults: &[(Fault, f64)]) -> World {
-    World::with(Options {
-        faults: faults.to_vec(),
-        ..Options::default()
-    })
+    World::with(Options { faults: faults.to_vec(), ..Options::default() })
 }
 
 /// The API gets well again.
@@ -57,11 +54,8 @@ fn assert_agreement(world: &World) {
             (reference, id)
         })
         .collect();
-    let said: BTreeMap<String, String> = world
-        .export("created")
-        .into_iter()
-        .map(|row| (row[0].clone(), row[1].clone()))
-        .collect();
+    let said: BTreeMap<String, String> =
+        world.export("created").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
     assert_eq!(said, really);
 }
 
@@ -69,10 +63,7 @@ fn assert_agreement(world: &World) {
 fn stories(world: &World) -> HashMap<String, Vec<Entry>> {
     let mut stories: HashMap<String, Vec<Entry>> = HashMap::new();
     for entry in world.journal().entries() {
-        stories
-            .entry(entry.reference.to_string())
-            .or_default()
-            .push(entry);
+        stories.entry(entry.reference.to_string()).or_default().push(entry);
     }
     stories
 }
@@ -86,10 +77,7 @@ fn created() {
     let customer = world.journal().customer(MERCHANT, "cust-000001").unwrap();
     assert_eq!(customer.mobile_number, "9800000001");
     assert_eq!(customer.email_address, "c1@example.com");
-    assert_eq!(
-        world.export("created")[1],
-        ["cust-000001", &customer.id, "created", "3"]
-    );
+    assert_eq!(world.export("created")[1], ["cust-000001", &customer.id, "created", "3"]);
     assert_eq!(row(&world, "3"), ["cust-000001", "created", &customer.id, ""]);
     assert!(failed(&world).is_empty());
     assert_agreement(&world);
@@ -160,14 +148,7 @@ fn changed() {
     }
     assert_eq!(world.export("created"), created);
     assert_eq!(world.journal().requests(), 1);
-    assert_eq!(
-        world
-            .journal()
-            .customer(MERCHANT, "cust-0001")
-            .unwrap()
-            .mobile_number,
-        "1"
-    );
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0001").unwrap().mobile_number, "1");
     assert!(failed(&world).is_empty());
 }
 
@@ -188,20 +169,10 @@ fn duplicate() {
                 ("duplicate", "cust-0001")
             );
             assert_eq!(row["_field"], "object_reference_id");
-            assert_eq!(
-                (row["_error_code"].as_str(), row["_attempts"].as_str()),
-                ("duplicate", "0")
-            );
+            assert_eq!((row["_error_code"].as_str(), row["_attempts"].as_str()), ("duplicate", "0"));
         }
     }
-    assert_eq!(
-        world
-            .journal()
-            .customer(MERCHANT, "cust-0001")
-            .unwrap()
-            .mobile_number,
-        "1"
-    );
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0001").unwrap().mobile_number, "1");
     assert_eq!(world.journal().requests(), 2);
 }
 
@@ -209,20 +180,14 @@ fn duplicate() {
 fn invalid() {
     let world = World::new();
     let header = "object_reference_id,mobile_number\n";
-    let file = world.file(
-        "users.csv",
-        format!("{header}cust-0001,x\nshort,1\ncust-0003,3\n"),
-    );
+    let file = world.file("users.csv", format!("{header}cust-0001,x\nshort,1\ncust-0003,3\n"));
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "created=1 invalid=2");
     assert_eq!(row(&world, "2"), ["cust-0001", "invalid", "", "digits"]);
     assert_eq!(row(&world, "3"), ["short", "invalid", "", "too-short"]);
     assert_eq!(world.journal().requests(), 1);
     // The same file, corrected.
-    let file = world.file(
-        "users.csv",
-        format!("{header}cust-0001,1\nshort-no-more,1\ncust-0003,3\n"),
-    );
+    let file = world.file("users.csv", format!("{header}cust-0001,1\nshort-no-more,1\ncust-0003,3\n"));
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=2 unchanged=1");
     assert!(failed(&world).is_empty());
@@ -237,10 +202,7 @@ fn rejected() {
     assert_eq!(world.outcomes(), "rejected=12");
     let rows = failed(&world);
     for row in &rows {
-        assert_eq!(
-            (row["_outcome"].as_str(), row["_http_status"].as_str()),
-            ("rejected", "400")
-        );
+        assert_eq!((row["_outcome"].as_str(), row["_http_status"].as_str()), ("rejected", "400"));
         assert_eq!((row["_attempts"].as_str(), row["_field"].as_str()), ("1", ""));
     }
     // All three may be null; where there are words they are kept.
@@ -300,10 +262,7 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     let requests = world.journal().requests();
     assert_eq!(world.import(&file, &[]).code, 0);
     let (was_created, again) = (expected["created"].len(), 60 - expected["created"].len());
-    assert_eq!(
-        world.outcomes(),
-        format!("created={again} unchanged={was_created}")
-    );
+    assert_eq!(world.outcomes(), format!("created={again} unchanged={was_created}"));
     // A Create for each, and for those in doubt a Get before it.
     let more = again + expected["pending"].len();
     assert_eq!(world.journal().requests(), requests + more as u64);
@@ -318,10 +277,7 @@ fn a_row_that_the_api_never_answers_stays_pending_until_it_does() {
     assert_eq!(world.import(&file, &["--max-attempts", "2"]).code, 3);
     assert_eq!(world.outcomes(), "pending=1");
     let rows = failed(&world);
-    assert_eq!(
-        (rows[0]["_outcome"].as_str(), rows[0]["_attempts"].as_str()),
-        ("pending", "3")
-    );
+    assert_eq!((rows[0]["_outcome"].as_str(), rows[0]["_attempts"].as_str()), ("pending", "3"));
     assert!(!rows[0]["_error_message"].is_empty());
     // It was created all along: the next run asks and sends no second Create.
     assert_eq!((world.journal().creates(), world.journal().customers()), (1, 1));
@@ -341,16 +297,10 @@ fn a_poison_row_does_not_hold_up_the_others() {
     assert_eq!(done.code, 3, "{done:?}");
     let created = world.journal().customers();
     assert!((30..50).contains(&created));
-    assert_eq!(
-        world.outcomes(),
-        format!("created={created} pending={}", 50 - created)
-    );
+    assert_eq!(world.outcomes(), format!("created={created} pending={}", 50 - created));
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 0);
-    assert_eq!(
-        world.outcomes(),
-        format!("created={} unchanged={created}", 50 - created)
-    );
+    assert_eq!(world.outcomes(), format!("created={} unchanged={created}", 50 - created));
     assert_agreement(&world);
 }
 
@@ -363,24 +313,15 @@ fn too_many_failures_stop_the_run_and_leave_the_rest_pending() {
     assert!(done.stderr.starts_with("error: ") && done.stderr.matches('\n').count() == 1);
     assert!(done.stderr.contains("--max-failures"), "{done:?}");
     let summary = world.summary();
-    let (rejected, pending) = (
-        summary["rejected"].as_u64().unwrap(),
-        summary["pending"].as_u64().unwrap(),
-    );
+    let (rejected, pending) = (summary["rejected"].as_u64().unwrap(), summary["pending"].as_u64().unwrap());
     assert!(rejected > 5 && rejected < 400 && pending > 0, "{summary}");
     assert_eq!(summary["state"], "stopped");
     assert_eq!(world.journal().requests(), rejected);
-    let outcomes: BTreeSet<String> = failed(&world)
-        .into_iter()
-        .map(|row| row["_outcome"].clone())
-        .collect();
+    let outcomes: BTreeSet<String> = failed(&world).into_iter().map(|row| row["_outcome"].clone()).collect();
     assert_eq!(outcomes, ["pending".to_owned(), "rejected".to_owned()].into());
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 3);
-    assert_eq!(
-        world.outcomes(),
-        format!("created={} rejected={rejected}", 400 - rejected)
-    );
+    assert_eq!(world.outcomes(), format!("created={} rejected={rejected}", 400 - rejected));
     assert_agreement(&world);
 }
 
@@ -401,10 +342,7 @@ fn an_outage_stops_the_run_and_costs_no_row_anything() {
         heal(&world);
         let healed = Instant::now();
         while TcpStream::connect(world.simulator.address()).is_err() {
-            assert!(
-                healed.elapsed() < Duration::from_secs(5),
-                "{outage:?}: the simulator is gone"
-            );
+            assert!(healed.elapsed() < Duration::from_secs(5), "{outage:?}: the simulator is gone");
             std::thread::yield_now();
         }
         let done = world.import(&file, &["--outage-limit", "5s"]);
@@ -421,10 +359,7 @@ fn an_error_under_a_200_is_a_refusal() {
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "rejected=2");
     for row in failed(&world) {
-        assert_eq!(
-            (row["_error_code"].as_str(), row["_http_status"].as_str()),
-            ("INVALID_REQUEST", "200")
-        );
+        assert_eq!((row["_error_code"].as_str(), row["_http_status"].as_str()), ("INVALID_REQUEST", "200"));
         assert_eq!(row["_error_message"], "Invalid request.");
     }
     assert_eq!((world.journal().requests(), world.journal().customers()), (2, 0));
@@ -472,13 +407,8 @@ fn survives(fault: Fault, more: &[&str]) {
     for (reference, story) in stories(&world) {
         struck += story.iter().filter(|entry| entry.fault == Some(fault)).count();
         for pair in story.windows(2) {
-            let is_twice = pair
-                .iter()
-                .all(|entry| entry.step == Step::Create && entry.status != Some(429));
-            assert!(
-                !is_twice,
-                "{fault:?}: two Creates of {reference} without a Get between"
-            );
+            let is_twice = pair.iter().all(|entry| entry.step == Step::Create && entry.status != Some(429));
+            assert!(!is_twice, "{fault:?}: two Creates of {reference} without a Get between");
         }
     }
     assert!(struck > 5, "{fault:?}");
@@ -532,10 +462,7 @@ fn an_answer_about_somebody_else() {
 
 /// Four rows where the API takes two a second: one 429, and nothing sent before its time is over.
 fn waits_out_a_429(retry_after: String, until: impl FnOnce(&Entry) -> Instant) {
-    let world = World::with(Options {
-        rate_limit: Some(2),
-        ..Options::default()
-    });
+    let world = World::with(Options { rate_limit: Some(2), ..Options::default() });
     world.reconfigure(|behavior| behavior.retry_after = retry_after);
     let file = world.rows("users.csv", 4);
     // It costs no attempt.
@@ -547,10 +474,7 @@ fn waits_out_a_429(retry_after: String, until: impl FnOnce(&Entry) -> Instant) {
     assert_eq!(statuses, [200, 200, 429, 200, 200]);
     assert!(entries[3].at >= until(&entries[2]), "{entries:?}");
     let summary = world.summary();
-    assert_eq!(
-        (&summary["throttled"], &summary["requests"]),
-        (&1.into(), &5.into())
-    );
+    assert_eq!((&summary["throttled"], &summary["requests"]), (&1.into(), &5.into()));
     assert_eq!(summary["retries"], 1);
     assert_agreement(&world);
 }
@@ -561,10 +485,7 @@ fn a_429_with_seconds() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a date is made for the header, from both clocks"
-)]
+#[expect(clippy::disallowed_methods, reason = "a date is made for the header, from both clocks")]
 fn a_429_with_a_date() {
     let (wall, clock) = (SystemTime::now(), Instant::now());
     // Headers have whole seconds, so this is at least three seconds from now: enough for the run to

@@ -18,11 +18,7 @@ impl Served {
     fn start(world: &World, more: &[&str], change: impl FnOnce(&mut Command)) -> Served {
         let mut command = world.command(&[&["simulate", "--listen", "127.0.0.1:0"], more].concat());
         change(&mut command);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
@@ -38,12 +34,7 @@ impl Served {
         let mut said = String::new();
         self.output.read_to_string(&mut said).unwrap();
         let mut errors = String::new();
-        self.child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut errors)
-            .unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (self.child.wait().unwrap().code(), errors)
     }
 }
@@ -104,11 +95,7 @@ fn a_rate_limit_answers_429() {
 #[test]
 fn faults_are_as_told() {
     let world = World::new();
-    let served = Served::start(
-        &world,
-        &["--fault", "ok-error=1", "--latency", "1ms..5ms"],
-        |_| {},
-    );
+    let served = Served::start(&world, &["--fault", "ok-error=1", "--latency", "1ms..5ms"], |_| {});
     let file = world.rows("users.csv", 3);
     assert_eq!(world.import(&file, &["--base-url", &served.url]).code, 3);
     assert_eq!(world.outcomes(), "rejected=3");
@@ -120,10 +107,7 @@ fn what_it_cannot_do_is_refused_on_one_line() {
     let world = World::new();
     let (taken, port) = (world.simulator.address().to_string(), "127.0.0.1:0");
     for (args, words) in [
-        (
-            &["--fault", "flood-of-frogs=1"][..],
-            &["flood-of-frogs", "http500", "reset-after"][..],
-        ),
+        (&["--fault", "flood-of-frogs=1"][..], &["flood-of-frogs", "http500", "reset-after"][..]),
         (&["--fault", "http500"], &["http500", "KIND=P"]),
         (&["--fault", "http500=2"], &["probability"]),
         (&["--fault", "http500=-0.1"], &["probability"]),
@@ -141,11 +125,7 @@ fn what_it_cannot_do_is_refused_on_one_line() {
         }
         all.extend(args);
         let refused = world.run(&all);
-        assert_eq!(
-            (refused.code, refused.stdout.as_str()),
-            (2, ""),
-            "{args:?} {refused:?}"
-        );
+        assert_eq!((refused.code, refused.stdout.as_str()), (2, ""), "{args:?} {refused:?}");
         assert!(refused.stderr.starts_with("error: "), "{refused:?}");
         assert_eq!(refused.stderr.matches('\n').count(), 1, "{refused:?}");
         for word in words {

@@ -71,10 +71,7 @@ fn a_run_is_seen_while_it_goes_on_and_nobody_else_may_begin_one() {
         assert!(status.stdout.contains(words), "no {words:?} in {}", status.stdout);
     }
     let all = world.export("all");
-    assert!(
-        all.len() == 5 && all.iter().all(|row| row[2] == "pending"),
-        "{all:?}"
-    );
+    assert!(all.len() == 5 && all.iter().all(|row| row[2] == "pending"), "{all:?}");
     let second = world.import(&file, &[]);
     assert_eq!(second.code, 2, "{second:?}");
     assert!(second.stderr.contains("in use") && second.stderr.starts_with("error: "));

@@ -9,9 +9,7 @@ const RULES: &str = include_str!("../../samples/rules.csv");
 
 /// `FIELD:RULE;…` by line, as the last cell of each record of the sample says.
 fn expected() -> BTreeMap<u64, String> {
-    let mut reader = csv::ReaderBuilder::new()
-        .flexible(true)
-        .from_reader(RULES.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(RULES.as_bytes());
     let records = reader.records().map(|record| {
         let record = record.unwrap();
         let line = record.position().unwrap().line();
@@ -49,10 +47,7 @@ fn every_row_of_the_sample_breaks_what_it_says() {
             "invalid" => faults(&row),
             other => panic!("{other}"),
         };
-        assert_eq!(
-            (row["_http_status"].as_str(), row["_attempts"].as_str()),
-            ("", "0")
-        );
+        assert_eq!((row["_http_status"].as_str(), row["_attempts"].as_str()), ("", "0"));
         assert!(!row["_error_message"].is_empty());
         found.insert(row["_line"].parse().unwrap(), said);
     }
@@ -103,14 +98,8 @@ fn validate_agrees_with_import_and_groups_what_it_found() {
     }
     assert_eq!(blocks.len(), groups.len() + 1, "{}", done.stdout);
     let duplicates = blocks.last().unwrap();
-    assert!(
-        duplicates.starts_with("object_reference_id duplicate: 1 row, "),
-        "{duplicates}"
-    );
-    assert!(
-        duplicates.contains("line 26") && duplicates.contains("remedy: "),
-        "{duplicates}"
-    );
+    assert!(duplicates.starts_with("object_reference_id duplicate: 1 row, "), "{duplicates}");
+    assert!(duplicates.contains("line 26") && duplicates.contains("remedy: "), "{duplicates}");
     assert!(!world.ledger().exists());
     assert_eq!(world.journal().requests(), 0);
 }
@@ -121,20 +110,13 @@ fn a_clean_file_is_valid_and_many_bad_lines_are_counted_not_listed() {
     world.rows("users.csv", 1234);
     let done = world.run(&["validate", "users.csv"]);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""));
-    assert!(
-        done.stdout
-            .starts_with("users.csv: 1,234 rows, 1,234 valid, 0 invalid, 0 duplicate\n")
-    );
+    assert!(done.stdout.starts_with("users.csv: 1,234 rows, 1,234 valid, 0 invalid, 0 duplicate\n"));
 
     let bad: String = (0..1500).map(|n| format!("cust-{n:05},x\n")).collect();
     world.file("bad.csv", format!("object_reference_id,mobile_number\n{bad}"));
     let done = world.run(&["validate", "bad.csv"]);
     assert_eq!(done.code, 3);
-    assert!(
-        done.stdout.contains("mobile_number digits: 1,500 rows"),
-        "{}",
-        done.stdout
-    );
+    assert!(done.stdout.contains("mobile_number digits: 1,500 rows"), "{}", done.stdout);
     assert!(done.stdout.contains("line 2: ") && done.stdout.contains("and 1,495 more"));
     assert!(done.stdout.lines().count() < 15);
     assert_eq!(world.run(&["validate", "bad.csv", "-q"]).stdout, "");
@@ -175,10 +157,7 @@ fn lenient_sends_names_as_they_are() {
         ("cust-003", "नेहा", "李"),
     ] {
         let customer = world.journal().customer(MERCHANT, reference).unwrap();
-        assert_eq!(
-            (customer.first_name.as_str(), customer.last_name.as_str()),
-            (first, last)
-        );
+        assert_eq!((customer.first_name.as_str(), customer.last_name.as_str()), (first, last));
     }
 }
 
@@ -211,18 +190,12 @@ fn columns_are_mapped_and_the_rest_is_left_alone() {
     let world = World::new();
     let text = "Customer No,Phone,object_reference_id,_old,E-Mail\nCUST-0001,1,ignored1,x,a@example.com\n";
     let file = world.file("users.csv", text);
-    let more = [
-        "--map=object_reference_id=Customer No",
-        "--map=mobile_number=Phone",
-        "--map=email_address=E-Mail",
-    ];
+    let more =
+        ["--map=object_reference_id=Customer No", "--map=mobile_number=Phone", "--map=email_address=E-Mail"];
     let done = world.import(&file, &more);
     assert_eq!(done.code, 0, "{done:?}");
     let customer = world.journal().customer(MERCHANT, "CUST-0001").unwrap();
-    assert_eq!(
-        (customer.mobile_number.as_str(), customer.email_address.as_str()),
-        ("1", "a@example.com")
-    );
+    assert_eq!((customer.mobile_number.as_str(), customer.email_address.as_str()), ("1", "a@example.com"));
 }
 
 #[test]
@@ -259,10 +232,7 @@ fn files_are_read_however_they_are_written() {
         assert_eq!(done.code, 0, "{text:?} {done:?}");
         assert_eq!(world.outcomes(), "created=1", "{text:?}");
         let customer = world.journal().customer(MERCHANT, &reference).unwrap();
-        assert_eq!(
-            (customer.mobile_number.as_str(), customer.first_name.as_str()),
-            ("1", "Asha")
-        );
+        assert_eq!((customer.mobile_number.as_str(), customer.first_name.as_str()), ("1", "Asha"));
     }
 }
 
@@ -280,10 +250,7 @@ fn standard_input_is_a_file_too() {
     assert_eq!(world.summary()["source"], "-");
     let done = world.run_with_input(&args, b"");
     assert_eq!(done.code, 2);
-    assert!(
-        done.stderr.starts_with("error: ") && done.stderr.contains("empty"),
-        "{done:?}"
-    );
+    assert!(done.stderr.starts_with("error: ") && done.stderr.contains("empty"), "{done:?}");
 }
 
 #[test]
@@ -292,15 +259,8 @@ fn a_limit_takes_the_first_rows_and_the_next_run_the_rest() {
     let file = world.rows("users.csv", 10);
     assert_eq!(world.import(&file, &["--limit", "4"]).code, 0);
     assert_eq!(world.outcomes(), "created=4");
-    let names: Vec<String> = world
-        .export("created")
-        .into_iter()
-        .map(|row| row[0].clone())
-        .collect();
-    assert_eq!(
-        names,
-        ["cust-000000", "cust-000001", "cust-000002", "cust-000003"]
-    );
+    let names: Vec<String> = world.export("created").into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(names, ["cust-000000", "cust-000001", "cust-000002", "cust-000003"]);
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=6 unchanged=4");
     assert_eq!(world.journal().requests(), 10);
@@ -319,21 +279,10 @@ fn lines_are_those_an_editor_shows() {
                 cust-0004,4,z\r\n";
     let file = world.file("users.csv", text);
     assert_eq!(world.import(&file, &[]).code, 3);
-    let lines: Vec<(String, String)> = world
-        .export("all")
-        .into_iter()
-        .map(|row| (row[1].clone(), row[0].clone()))
-        .collect();
-    let expected = [
-        ("cust-0001", "2"),
-        ("cust-0002", "6"),
-        ("cust-0003", "7"),
-        ("cust-0004", "9"),
-    ];
-    assert_eq!(
-        lines,
-        expected.map(|(name, line)| (name.to_owned(), line.to_owned()))
-    );
+    let lines: Vec<(String, String)> =
+        world.export("all").into_iter().map(|row| (row[1].clone(), row[0].clone())).collect();
+    let expected = [("cust-0001", "2"), ("cust-0002", "6"), ("cust-0003", "7"), ("cust-0004", "9")];
+    assert_eq!(lines, expected.map(|(name, line)| (name.to_owned(), line.to_owned())));
     let done = world.run(&["validate", "users.csv"]);
     assert!(done.stdout.contains("line 7: "), "{done:?}");
 }
@@ -348,10 +297,7 @@ fn bytes_that_are_no_text_are_one_rows_fault() {
     assert_eq!(done.code, 3, "{done:?}");
     assert_eq!(world.outcomes(), "created=2 invalid=1");
     let rows = failed(&world);
-    assert_eq!(
-        (rows[0]["_line"].as_str(), faults(&rows[0]).as_str()),
-        ("3", "record:encoding")
-    );
+    assert_eq!((rows[0]["_line"].as_str(), faults(&rows[0]).as_str()), ("3", "record:encoding"));
     assert!(rows[0]["_error_message"].contains("column 3"), "{rows:?}");
     // The damaged cell must not pass as a good one when the export comes back as it is.
     let export = world.run(&["export", "failed"]).stdout;

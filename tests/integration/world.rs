@@ -3,14 +3,20 @@
 //! Each test has its own, and it goes when the test ends.
 
 use std::{
+    collections::BTreeSet,
     io::{Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use customer_import::simulator::{Behavior, Journal, Options, Simulator};
 use serde_json::Value;
+use sqlx::{
+    ConnectOptions, Row as _,
+    sqlite::{SqliteConnectOptions, SqliteRow},
+};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -212,12 +218,94 @@ impl World {
         shown.collect::<Vec<_>>().join(" ")
     }
 
+    /// What any SQLite client sees in the ledger, also while a run goes on or after it was killed.
+    pub(crate) fn query(&self, sql: &str) -> Vec<Vec<String>> {
+        let options = SqliteConnectOptions::new().filename(self.ledger()).read_only(true);
+        self.runtime.block_on(async {
+            let mut connection = options.connect().await.unwrap();
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let rows = query.fetch_all(&mut connection).await.unwrap();
+            let cell = |row: &SqliteRow, at| {
+                let cell: Option<String> = row.get_unchecked(at);
+                cell.unwrap_or_default()
+            };
+            rows.iter().map(|row| (0..row.len()).map(|at| cell(row, at)).collect()).collect()
+        })
+    }
+
+    /// The one number that this query gives.
+    pub(crate) fn number(&self, sql: &str) -> u64 {
+        self.query(sql)[0][0].parse().unwrap()
+    }
+
+    /// Every row of a table of the ledger, word for word.
+    pub(crate) fn table(&self, table: &str) -> Vec<Vec<String>> {
+        let columns = self.query(&format!("select name from pragma_table_info('{table}')"));
+        let quoted: Vec<String> = columns.iter().map(|name| format!("quote({})", name[0])).collect();
+        self.query(&format!("select {} from {table} order by 1", quoted.join(", ")))
+    }
+
+    /// What the API has and what the ledger says must be the same, both ways: exactly these
+    /// references, each created once, by us, under the id that the ledger has, and nothing open.
+    pub(crate) fn assert_agreement(&self, references: impl IntoIterator<Item = String>) {
+        let expected: BTreeSet<String> = references.into_iter().collect();
+        let api = self.journal().created();
+        assert_eq!(api.keys().cloned().collect::<BTreeSet<_>>(), expected);
+        assert!(api.values().all(|(_, times)| *times == 1), "a customer was made twice");
+        let exported = self.export("created");
+        assert_eq!(exported.len(), expected.len(), "the ledger has each reference once");
+        for row in exported {
+            assert_eq!(api[&row[0]].0, row[1], "the id of {}", row[0]);
+            assert_eq!(row[2], "created", "nobody else creates {}", row[0]);
+        }
+        assert_eq!(self.number("select count(*) from every_row where outcome = 'pending'"), 0);
+        assert_eq!(self.number("select count(*) from claim"), 0);
+    }
+
     /// What `export <what>` says, as rows of cells without the header.
     pub(crate) fn export(&self, what: &str) -> Vec<Vec<String>> {
         let done = self.run(&["export", what]);
         assert_eq!(done.code, 0, "{done:?}");
         cells(&done.stdout)
     }
+}
+
+/// Waits until something has happened at the simulator; false if the process ended before it did.
+/// There is no event for it, so this looks again and again; it does not hold on to its core.
+pub(crate) fn wait_until(child: &mut Child, happened: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    loop {
+        if happened() {
+            return true;
+        }
+        if child.try_wait().unwrap().is_some() {
+            return happened();
+        }
+        assert!(began.elapsed() < Duration::from_secs(120), "it does not happen");
+        std::thread::yield_now();
+    }
+}
+
+/// Sends a signal by its name, such as `INT`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let kill = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+}
+
+/// What a process left behind that was started in the background.
+pub(crate) fn finish(child: Child) -> Done {
+    done(child.wait_with_output().unwrap())
+}
+
+/// What whoever runs the tests has set.
+#[expect(clippy::disallowed_methods, reason = "a knob of the tests, not of the program")]
+pub(crate) fn knob(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The references of [`rows`].
+pub(crate) fn references(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
+    numbers.map(|number| format!("cust-{number:06}"))
 }
 
 /// Cells of a CSV text, without its header.

@@ -1,0 +1,273 @@
+//! Whatever stands in the file: a code of the table, outcomes that add up, nothing sent twice.
+//!
+//! The disaster: a file from a spreadsheet that nobody here ever saw (a semicolon for a comma, a
+//! line break in a name, an emoji, a quote that is not closed) ends the run in its middle, or makes
+//! two customers of one row, or one of two. Each case is a process, so there are few by default;
+//! `PROPTEST_CASES=N` takes more.
+
+use std::collections::BTreeMap;
+
+use customer_import::simulator::{Fault, Options};
+use proptest::{
+    collection::vec,
+    prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest},
+    sample::select,
+};
+
+use crate::world::{World, cells, knob};
+
+const HEADER: [&str; 5] = ["object_reference_id", "mobile_number", "email_address", "first_name", "notes"];
+
+fn cases() -> ProptestConfig {
+    let cases = knob("PROPTEST_CASES").map_or(24, |cases| cases.parse().unwrap());
+    ProptestConfig {
+        cases,
+        // A failing case is printed whole; nothing is written into the repository.
+        failure_persistence: None,
+        max_shrink_iters: 200,
+        ..ProptestConfig::default()
+    }
+}
+
+/// How a file is written.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    delimiter: u8,
+    tells_delimiter: bool,
+    quotes_all: bool,
+    windows: bool,
+    marked: bool,
+    lenient: bool,
+}
+
+fn style() -> impl Strategy<Value = Style> {
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (select(&b",;\t|"[..]), flags).prop_map(|(delimiter, flags)| {
+        let (tells_delimiter, quotes_all, windows, marked, lenient) = flags;
+        Style { delimiter, tells_delimiter, quotes_all, windows, marked, lenient }
+    })
+}
+
+impl Style {
+    /// The file as some other program would write it.
+    fn write(self, rows: &[Vec<String>]) -> Vec<u8> {
+        let mut writer = csv::WriterBuilder::new()
+            .delimiter(self.delimiter)
+            .flexible(true)
+            .quote_style(if self.quotes_all { csv::QuoteStyle::Always } else { csv::QuoteStyle::Necessary })
+            .terminator(if self.windows { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') })
+            .from_writer(if self.marked { "\u{feff}".as_bytes().to_vec() } else { Vec::new() });
+        writer.write_record(HEADER).unwrap();
+        for row in rows {
+            writer.write_record(row).unwrap();
+        }
+        writer.into_inner().unwrap()
+    }
+
+    /// The options that go with it.
+    fn options(self) -> Vec<String> {
+        let mut options = vec![
+            "--validation".to_owned(),
+            if self.lenient { "lenient" } else { "documented" }.to_owned(),
+            "--concurrency".to_owned(),
+            "100".to_owned(),
+            "--max-attempts".to_owned(),
+            "50".to_owned(),
+        ];
+        if self.tells_delimiter {
+            options.push("--delimiter".into());
+            options.push(char::from(self.delimiter).into());
+        }
+        options
+    }
+
+    /// How many data rows another reader finds.
+    fn count(self, text: &[u8]) -> u64 {
+        let mut reader = csv::ReaderBuilder::new().delimiter(self.delimiter).flexible(true).from_reader(text);
+        reader.byte_records().map(|record| record.map(|_| 1).unwrap()).sum()
+    }
+}
+
+/// Any text, with what breaks programs more often than chance would have it.
+fn cell() -> impl Strategy<Value = String> {
+    prop_oneof![
+        3 => any::<String>(),
+        3 => "[ ,;\t|\"'\r\n\\\\a-c_.@%/?#&=+😀é\u{0}\u{202e}-]{0,12}",
+        1 => Just(String::new()),
+        1 => select(vec!["=1+1", "\"", "\"\"", " ", "\n", "\r\n", "NULL", "\u{feff}", "..", "%2F"])
+            .prop_map(str::to_owned),
+    ]
+}
+
+/// Now and then one that was there before, so that there are duplicates.
+fn reference() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "cust-[0-9]{6}",
+        2 => (0..4).prop_map(|number| format!("twin-{number:04}")),
+        3 => "[a-zA-Z0-9 _.@%/?#&=+:;,\"'é😀-]{8,40}",
+        2 => cell(),
+    ]
+}
+
+fn full_row() -> impl Strategy<Value = Vec<String>> {
+    let number = prop_oneof![8 => "[0-9]{6,12}", 1 => cell()];
+    let email = prop_oneof![
+        4 => Just(String::new()),
+        4 => "[a-z0-9]{1,8}@[a-z]{1,8}\\.com",
+        1 => cell(),
+    ];
+    let name = prop_oneof![4 => "[A-Za-z0-9().-]{0,12}", 1 => cell()];
+    (reference(), number, email, name, cell())
+        .prop_map(|(reference, number, email, name, notes)| vec![reference, number, email, name, notes])
+}
+
+/// One in some has too few or too many cells.
+fn any_row() -> impl Strategy<Value = Vec<String>> {
+    prop_oneof![8 => full_row(), 1 => vec(cell(), 1..9)]
+}
+
+/// Counts of the last summary by outcome.
+fn outcomes(world: &World) -> BTreeMap<String, u64> {
+    // Checks that all ten are there and add up.
+    let text = world.outcomes();
+    let pairs = text.split_whitespace().map(|pair| pair.split_once('=').unwrap());
+    pairs.map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect()
+}
+
+/// Imports and checks what holds for every file: the code of the table, and the number of rows.
+fn import(world: &World, name: &str, style: Style, rows: u64) -> BTreeMap<String, u64> {
+    let options = style.options();
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let done = world.import(&world.path(name), &options);
+    let outcomes = outcomes(world);
+    let good = ["created", "existing", "unchanged", "changed", "updated"];
+    let all_good = outcomes.keys().all(|outcome| good.contains(&outcome.as_str()));
+    assert_eq!(done.code, if all_good { 0 } else { 3 }, "{outcomes:?}: {done:?}");
+    assert_eq!(world.summary()["rows"], rows, "{outcomes:?}");
+    assert_eq!(world.summary()["state"], "completed");
+    assert!(!outcomes.contains_key("pending"), "{outcomes:?}");
+    outcomes
+}
+
+/// A world whose API loses answers, so that strange references also travel in the URL of a Get.
+fn lossy(seed: u64) -> World {
+    World::with(Options { seed, faults: vec![(Fault::ResetAfter, 0.15)], ..Options::default() })
+}
+
+/// Each customer at the API came from one row, and the ledger has its id.
+fn agree(world: &World, outcomes: &BTreeMap<String, u64>) {
+    let api = world.journal().created();
+    let created = world.export("created");
+    assert_eq!(api.len(), created.len());
+    assert_eq!(outcomes.get("created").copied().unwrap_or(0), api.len() as u64);
+    for row in created {
+        assert_eq!(api[&row[0]], (row[1].clone(), 1), "{row:?}");
+    }
+}
+
+/// The second run on the same file: what has an id is left alone, the rest is as wrong as before.
+fn again(world: &World, name: &str, style: Style, rows: u64, first: &BTreeMap<String, u64>) {
+    let requests = world.journal().requests();
+    let second = import(world, name, style, rows);
+    assert_eq!(world.journal().requests(), requests, "{first:?} then {second:?}");
+    let mut expected = first.clone();
+    if let Some(created) = expected.remove("created") {
+        expected.insert("unchanged".into(), created);
+    }
+    assert_eq!(second, expected);
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn any_records(style in style(), rows in vec(any_row(), 0..40), seed in any::<u64>()) {
+        let world = lossy(seed);
+        let text = style.write(&rows);
+        let count = style.count(&text);
+        world.file("any.csv", text);
+        let first = import(&world, "any.csv", style, count);
+        agree(&world, &first);
+        again(&world, "any.csv", style, count, &first);
+    }
+
+    #[test]
+    fn any_text(style in style(), text in "[a-z0-9@,;\t|\" \r\n]{0,600}", tail in any::<Vec<u8>>()) {
+        let world = lossy(1);
+        let mut file = style.write(&[]);
+        file.extend_from_slice(text.as_bytes());
+        file.extend_from_slice(&tail);
+        let count = style.count(&file);
+        world.file("any.csv", file);
+        let first = import(&world, "any.csv", style, count);
+        agree(&world, &first);
+        again(&world, "any.csv", style, count, &first);
+    }
+
+    #[test]
+    fn a_failed_export_that_is_imported_again(style in style(), rows in vec(full_row(), 1..40)) {
+        let world = lossy(2);
+        let text = style.write(&rows);
+        let count = style.count(&text);
+        world.file("any.csv", text);
+        let first = import(&world, "any.csv", style, count);
+        let failed = world.export("failed");
+        assert_eq!(world.run(&["export", "failed", "--output", "failed.csv"]).code, 0);
+        let requests = world.journal().requests();
+
+        // The export is written with commas, and says so in its header.
+        let as_exported = Style { delimiter: b',', tells_delimiter: false, ..style };
+        let second = import(&world, "failed.csv", as_exported, failed.len() as u64);
+        assert_eq!(world.journal().requests(), requests, "nothing of it is correct yet: {second:?}");
+        assert_eq!(second.get("invalid"), first.get("invalid"));
+        let known = |outcome| second.get(outcome).copied().unwrap_or(0);
+        // The first row of a reference is not in this file; the duplicates' reference is known.
+        assert_eq!(
+            known("unchanged") + known("changed") + known("duplicate"),
+            first.get("duplicate").copied().unwrap_or(0)
+        );
+
+        // Cell by cell what was in the file, and as wrong as before.
+        let own = HEADER.len();
+        let invalid = |rows: &[Vec<String>]| -> Vec<Vec<String>> {
+            let mut rows: Vec<_> = rows
+                .iter()
+                .filter(|row| row[own + 1] == "invalid")
+                .map(|row| [&row[..own], &row[own + 2..own + 4]].concat())
+                .collect();
+            rows.sort();
+            rows
+        };
+        let before = invalid(&failed);
+        let text = world.run(&["export", "failed", "--run", "2"]);
+        assert_eq!(text.code, 0);
+        assert_eq!(invalid(&cells(&text.stdout)), before);
+        for row in &before {
+            assert!(rows.iter().any(|source| source[..] == row[..own]), "{row:?} was not in the file");
+        }
+    }
+}
+
+/// Records with too few or too many cells are what a forgotten quote makes. Exported and imported
+/// again they must still be wrong: filled up or cut to the header's width, the cells behind the
+/// forgotten quote would be taken for those of other columns, and a wrong customer be created.
+#[test]
+fn a_record_of_the_wrong_width_stays_wrong_when_its_export_is_imported() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name,last_name\n\
+                cust-000001,9812345678,Ann,Lee\n\
+                cust-000002,9812345678,Lee\n\
+                cust-000003,9812345678,Ann,Mary,Lee\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 invalid=2");
+    assert_eq!(world.run(&["export", "failed", "--output", "failed.csv"]).code, 0);
+    world.import(&world.path("failed.csv"), &[]);
+    assert_eq!(
+        world.journal().customers(),
+        1,
+        "{:?}",
+        world.journal().customer(crate::world::MERCHANT, "cust-000003")
+    );
+    assert_eq!(world.outcomes(), "invalid=2");
+}

@@ -1,0 +1,442 @@
+//! An import that was ended, by whatever, goes on where it stood.
+//!
+//! The disaster: after a crash somebody has to find out by hand which of a million customers
+//! exist, or finds some of them twice, or never. So every test here ends a run before its end and
+//! asks the journal, which knows, whether the next run made everything right.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use customer_import::simulator::{Fault, Options, Outage};
+
+use crate::world::{MERCHANT, World, finish, references, rows, signal, wait_until};
+
+/// Far more than a signal needs, far less than any wait that it must cut short.
+const AT_ONCE: Duration = Duration::from_secs(15);
+
+/// Longer than [`AT_ONCE`], so that whoever waits for it is found out.
+const VERY_LONG: Duration = Duration::from_secs(90);
+
+fn slow(milliseconds: u64) -> World {
+    let latency = Duration::from_millis(milliseconds);
+    World::with(Options { latency: (latency, latency), ..Options::default() })
+}
+
+fn quick(world: &World) {
+    world.reconfigure(|behavior| behavior.latency = (Duration::ZERO, Duration::ZERO));
+}
+
+/// Reads what the process says on standard error until this is in it; all that was read.
+fn wait_for_words(child: &mut Child, words: &str) -> String {
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.as_mut().unwrap());
+    // One line at a time; what the buffer holds beyond it is dropped, nobody asks for it.
+    while !said.contains(words) {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{words:?} was never said: {said}");
+    }
+    said
+}
+
+/// The references that were asked about from this request on.
+fn asked_about(world: &World, from: usize) -> BTreeSet<String> {
+    let entries = world.journal().entries();
+    entries[from..].iter().map(|entry| entry.reference.to_string()).collect()
+}
+
+#[test]
+fn after_a_kill_the_next_run_completes_and_a_third_sends_nothing() {
+    let world = slow(2);
+    let file = world.rows("users.csv", 600);
+    let mut first = world.start_import(&file, &[]);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 200));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let before = world.journal().customers();
+    assert!((1..600).contains(&before), "killed in mid-run: {before}");
+
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    let summary = world.summary();
+    let count = |outcome: &str| summary[outcome].as_u64().unwrap();
+    assert_eq!(count("created") + count("unchanged"), 600, "{summary}");
+    assert_eq!(summary["rows"], 600);
+    assert_eq!(summary["state"], "completed");
+    world.assert_agreement(references(0..600));
+
+    let requests = world.journal().requests();
+    let third = world.import(&file, &[]);
+    assert_eq!(third.code, 0, "{third:?}");
+    assert_eq!(world.outcomes(), "unchanged=600");
+    assert_eq!(world.journal().requests(), requests);
+    let status = world.run(&["status"]);
+    assert_eq!(status.code, 0, "{status:?}");
+}
+
+/// Ends a run by this signal and checks what it left and that nothing of it was lost.
+fn ends_by_signal(name: &str, code: i32) {
+    let world = slow(100);
+    let file = world.rows("users.csv", 500);
+    let mut first = world.start_import(&file, &["--concurrency", "8"]);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 40));
+    signal(&first, name);
+    let first = finish(first);
+    assert_eq!(first.code, code, "{first:?}");
+    let summary = world.summary();
+    assert_eq!(summary["state"], "interrupted");
+    assert_eq!(summary["exit_code"], code);
+    assert!(summary["stop_reason"].is_null(), "{summary}");
+    // Adds up to the rows, too.
+    let outcomes = world.outcomes();
+    let created = summary["created"].as_u64().unwrap();
+    assert!((1..500).contains(&created), "{outcomes}");
+    assert_eq!(summary["requests"], world.journal().requests());
+
+    // Everything that was in flight is settled, and nothing is in doubt.
+    assert_eq!(created, world.journal().customers() as u64);
+    assert_eq!(world.export("created").len() as u64, created);
+    assert_eq!(world.number("select count(*) from claim"), 0);
+    assert_eq!(world.number("select count(*) from row where in_doubt"), 0, "{outcomes}");
+
+    quick(&world);
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    assert_eq!(world.outcomes(), format!("created={} unchanged={created}", 500 - created));
+    world.assert_agreement(references(0..500));
+    assert_eq!(world.journal().requests(), 500, "no row was sent twice");
+}
+
+#[test]
+fn an_interrupt_settles_what_is_in_flight_and_loses_nothing() {
+    ends_by_signal("INT", 130);
+}
+
+#[test]
+fn a_termination_settles_what_is_in_flight_and_loses_nothing() {
+    ends_by_signal("TERM", 143);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_loses_nothing() {
+    let world = slow(VERY_LONG.as_millis() as u64);
+    let file = world.rows("users.csv", 100);
+    let grace = format!("{}s", VERY_LONG.as_secs());
+    let waits = ["--concurrency", "4", "--shutdown-grace", &grace, "--timeout", &grace];
+    let mut first = world.start_import(&file, &[&waits[..], &["-v"]].concat());
+    assert!(wait_until(&mut first, || world.journal().requests() == 4));
+    signal(&first, "INT");
+    // Two signals of one kind that come together are one.
+    wait_for_words(&mut first, "the run ends");
+    let began = Instant::now();
+    signal(&first, "INT");
+    assert_eq!(finish(first).code, 130);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    assert_eq!(world.summary()["state"], "interrupted");
+
+    quick(&world);
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    world.assert_agreement(references(0..100));
+}
+
+#[test]
+fn the_grace_is_kept_and_what_it_does_not_suffice_for_is_in_doubt_and_asked_about() {
+    let world = slow(VERY_LONG.as_millis() as u64);
+    let file = world.rows("users.csv", 50);
+    let mut first = world.start_import(&file, &["--concurrency", "4", "--shutdown-grace", "50ms"]);
+    assert!(wait_until(&mut first, || world.journal().requests() == 4));
+    let began = Instant::now();
+    signal(&first, "TERM");
+    let first = finish(first);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    assert_eq!(first.code, 143, "{first:?}");
+    assert_eq!(world.number("select count(*) from row where in_doubt"), 4);
+
+    quick(&world);
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    world.assert_agreement(references(0..50));
+    let gets = world.journal().gets();
+    assert_eq!(gets, 4, "each row in doubt is asked about before anything else");
+}
+
+#[test]
+fn a_signal_cuts_a_pause_short() {
+    let world = World::with(Options { rate_limit: Some(5), ..Options::default() });
+    world.reconfigure(|behavior| behavior.retry_after = VERY_LONG.as_secs().to_string());
+    let file = world.rows("users.csv", 50);
+    let mut first = world.start_import(&file, &["--concurrency", "4"]);
+    // The client says so once it has understood that it has to wait.
+    wait_for_words(&mut first, "slow down");
+    let began = Instant::now();
+    signal(&first, "INT");
+    assert_eq!(finish(first).code, 130);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    assert_eq!(world.number("select count(*) from row where in_doubt"), 0);
+
+    world.reconfigure(|behavior| behavior.rate_limit = None);
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    world.assert_agreement(references(0..50));
+}
+
+#[test]
+fn a_signal_ends_a_run_that_waits_for_the_api_to_come_back() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Http503));
+    let file = world.rows("users.csv", 50);
+    let mut first = world.start_import(&file, &["--concurrency", "4"]);
+    // Four rows in flight and one probe: from here on everyone waits.
+    assert!(wait_until(&mut first, || world.journal().requests() >= 5));
+    let began = Instant::now();
+    signal(&first, "TERM");
+    assert_eq!(finish(first).code, 143);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    let outcomes = world.outcomes();
+    assert!(outcomes.starts_with("pending="), "nothing succeeded and nothing failed: {outcomes}");
+
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..50));
+}
+
+#[test]
+fn a_signal_ends_a_run_whose_input_never_ends() {
+    let world = World::new();
+    let args = world.import_args(Path::new("-"), &[]);
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut run = command.spawn().unwrap();
+    let mut input = run.stdin.take().unwrap();
+    // More than the reader takes at a time, so that some of it is sent while the pipe stays open.
+    input.write_all(rows(0..8000).as_bytes()).unwrap();
+    assert!(wait_until(&mut run, || world.journal().requests() >= 100));
+    let began = Instant::now();
+    signal(&run, "INT");
+    let done = finish(run);
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    drop(input);
+    assert_eq!(done.code, 130, "{done:?}");
+    assert_eq!(world.export("created").len(), world.journal().customers());
+}
+
+#[test]
+fn standard_input_goes_on_too() {
+    let world = World::new();
+    let args = world.import_args(Path::new("-"), &["--limit", "70"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let first = world.run_with_input(&args, rows(0..100).as_bytes());
+    assert_eq!(first.code, 0, "{first:?}");
+    assert_eq!(world.outcomes(), "created=70");
+    let args = world.import_args(Path::new("-"), &[]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let second = world.run_with_input(&args, rows(0..100).as_bytes());
+    assert_eq!(second.code, 0, "{second:?}");
+    assert_eq!(world.outcomes(), "created=30 unchanged=70");
+    world.assert_agreement(references(0..100));
+    assert_eq!(world.journal().requests(), 100);
+}
+
+/// What Get finds is what the earlier run sent, and not what the file says today.
+#[test]
+fn a_row_in_doubt_that_was_corrected_meanwhile_is_known_as_it_was_sent() {
+    let world = World::with(Options { faults: vec![(Fault::Garbage, 1.0)], ..Options::default() });
+    let file = world.rows("users.csv", 5);
+    let first = world.import(&file, &["--outage-limit", "1s"]);
+    assert_eq!(first.code, 4, "{first:?}");
+    let (there, creates) = (world.journal().customers() as u64, world.journal().creates());
+    assert!((1..=5).contains(&there));
+    assert_eq!(world.number("select count(*) from row where in_doubt"), there);
+
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let corrected = rows(0..5).replace(",98", ",97");
+    world.file("users.csv", corrected);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=5");
+    world.assert_agreement(references(0..5));
+    assert_eq!(world.journal().creates(), creates + 5 - there, "what is there is not sent again");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let changed = format!("changed={there}");
+    assert!(world.outcomes().ends_with(&changed), "{}", world.outcomes());
+}
+
+/// Of a row in doubt the ledger knows the reference alone; without it nobody could find the row.
+#[test]
+fn an_export_after_a_kill_names_its_rows_whatever_the_columns_are_called() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let text = rows(0..50).replace("object_reference_id", "Id");
+    let file = world.file("users.csv", text);
+    let map = ["--map", "object_reference_id=Id"];
+    let mut first = world.start_import(&file, &map);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 8));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let failed = world.export("failed");
+    assert_eq!(failed.len(), 50);
+    let named: BTreeSet<String> = failed.into_iter().map(|row| row[0].clone()).collect();
+    assert_eq!(named, references(0..50).collect());
+}
+
+#[test]
+fn a_grown_file_sends_only_its_new_rows() {
+    let world = World::new();
+    let file = world.rows("users.csv", 200);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    // Grown at both ends, so that no line is where it was.
+    let text = rows(0..200);
+    let (header, old) = text.split_once('\n').unwrap();
+    let more = rows(200..260);
+    let (_, new) = more.split_once('\n').unwrap();
+    let (before, after) = new.split_at(new.len() / 2);
+    world.file("users.csv", format!("{header}\n{before}{old}{after}"));
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 0, "{second:?}");
+    assert_eq!(world.outcomes(), "created=60 unchanged=200");
+    assert_eq!(asked_about(&world, 200), references(200..260).collect::<BTreeSet<_>>());
+    world.assert_agreement(references(0..260));
+}
+
+#[test]
+fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
+    let world = World::with(Options {
+        faults: vec![(Fault::Reject, 0.1), (Fault::Http503, 0.2)],
+        ..Options::default()
+    });
+    let broken = "cust-000300,+98,\nshort,9812345678,\n";
+    let file = world.file("users.csv", rows(0..200) + broken);
+    // Two hundred in flight: some failing at once are no outage then.
+    let first = world.import(&file, &["--max-attempts", "1", "--concurrency", "200"]);
+    assert_eq!(first.code, 3, "{first:?}");
+    let with = |outcome: &str| -> Vec<String> {
+        let all = world.export("all").into_iter();
+        all.filter(|row| row[2] == outcome).map(|row| row[1].clone()).collect()
+    };
+    let (rejected, failed, pending) = (with("rejected"), with("failed"), with("pending"));
+    assert!(rejected.len() > 5 && failed.len() > 5, "{}", world.outcomes());
+    assert_eq!(with("invalid").len(), 2);
+
+    // The API is well again, and the file half corrected: both invalid rows, half the rejected ones.
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let (corrected, left) = rejected.split_at(rejected.len() / 2);
+    let mut text = rows(0..200) + "cust-000300,9812345678,\nlonger-than-short,9812345678,\n";
+    for reference in corrected {
+        text = text.replace(&format!("{reference},98"), &format!("{reference},97"));
+    }
+    world.file("users.csv", text);
+    let before = world.journal().entries().len();
+    let second = world.import(&file, &[]);
+    assert_eq!(second.code, 3, "{second:?}");
+    let sent = failed.len() + pending.len() + corrected.len() + 2;
+    let unchanged = 200 - rejected.len() - failed.len() - pending.len();
+    assert_eq!(world.outcomes(), format!("created={sent} unchanged={unchanged} rejected={}", left.len()));
+    let mut expected: BTreeSet<String> = failed.iter().chain(&pending).chain(corrected).cloned().collect();
+    expected.extend(["cust-000300".to_owned(), "longer-than-short".to_owned()]);
+    assert_eq!(asked_about(&world, before), expected);
+    let api = world.journal().created();
+    assert_eq!(api.len(), 202 - left.len());
+    assert!(api.values().all(|(_, times)| *times == 1));
+}
+
+#[test]
+fn duplicates_are_found_across_an_interruption() {
+    let world = slow(5);
+    // Each of the last hundred rows repeats one of the first hundred.
+    let text = rows(0..400) + rows(0..100).split_once('\n').unwrap().1;
+    let file = world.file("users.csv", text);
+    for at in [60, 180] {
+        let mut run = world.start_import(&file, &["--concurrency", "8"]);
+        assert!(wait_until(&mut run, || world.journal().requests() >= at));
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    let last = world.import(&file, &[]);
+    assert_eq!(last.code, 3, "{last:?}");
+    let summary = world.summary();
+    assert_eq!(summary["duplicate"], 100, "{summary}");
+    assert_eq!(summary["rows"], 500);
+    world.assert_agreement(references(0..400));
+    let failed = world.export("failed");
+    assert_eq!(failed.len(), 100, "each duplicate is told once, whatever runs met it");
+    let lines: BTreeSet<String> = failed.iter().map(|row| row[3].clone()).collect();
+    assert_eq!(lines, (402..502).map(|line| line.to_string()).collect());
+}
+
+#[test]
+fn a_second_import_on_the_same_ledger_is_refused_and_the_first_unharmed() {
+    let world = slow(10);
+    let file = world.rows("users.csv", 300);
+    let mut first = world.start_import(&file, &["--concurrency", "4"]);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 10));
+    let second = world.import(&file, &["--summary-json", "second.json"]);
+    assert_eq!(second.code, 2, "{second:?}");
+    assert!(second.stderr.starts_with("error: ") && second.stderr.contains("in use"), "{second:?}");
+    assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
+    let first = finish(first);
+    assert_eq!(first.code, 0, "{first:?}");
+    assert_eq!(world.outcomes(), "created=300");
+    assert_eq!(world.journal().requests(), 300, "the second one sent nothing");
+    assert_eq!(world.number("select count(*) from run"), 1);
+    world.assert_agreement(references(0..300));
+}
+
+#[test]
+fn a_ledger_remembers_its_target() {
+    let (world, elsewhere) = (World::new(), World::new());
+    let file = world.rows("users.csv", 20);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let before = world.table("run");
+    let other = elsewhere.base_url();
+    for wrong in [["--base-url", &other], ["--merchant-id", "someone_else"]] {
+        let refused = world.import(&file, &wrong);
+        assert_eq!(refused.code, 2, "{wrong:?}: {refused:?}");
+        assert!(refused.stderr.contains(MERCHANT), "{refused:?}");
+    }
+    assert_eq!(world.journal().requests(), 20);
+    assert_eq!(elsewhere.journal().requests(), 0);
+    assert_eq!(world.table("run"), before, "a refused run leaves no trace in the ledger");
+    assert_eq!(world.import(&file, &[]).code, 0);
+}
+
+#[test]
+fn a_run_that_changes_nothing_writes_no_row() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 0.2)], ..Options::default() });
+    let file = world.rows("users.csv", 300);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let tables = ["row", "record", "claim", "reference_key"];
+    let before = tables.map(|table| world.table(table));
+    assert_eq!(before[0].len(), 300);
+    let requests = world.journal().requests();
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(tables.map(|table| world.table(table)), before);
+    assert_eq!(world.journal().requests(), requests);
+}
+
+/// Invalid and duplicate rows belong to the run that met them last, so they are written again; but
+/// they must not pile up.
+#[test]
+fn rows_that_break_a_rule_do_not_pile_up_in_the_ledger() {
+    let world = World::new();
+    let text = rows(0..50) + "short,98,\ncust-000300,+98,\ncust-000001,981,\ncust-000001,982,\n";
+    let file = world.file("users.csv", text);
+    let told = || {
+        world.query(
+            "select line, outcome, reference, field, error_code, error_message, cells
+             from row left join record on record.row = row.id order by line",
+        )
+    };
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let before = told();
+    assert_eq!(before.len(), 54);
+    for _ in 0..2 {
+        assert_eq!(world.import(&file, &[]).code, 3);
+        assert_eq!(world.outcomes(), "unchanged=50 duplicate=2 invalid=2");
+        assert_eq!(told(), before);
+        assert_eq!(world.export("failed").len(), 4);
+    }
+    assert_eq!(world.journal().requests(), 50);
+}

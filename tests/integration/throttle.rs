@@ -1,0 +1,399 @@
+//! How fast, how many at once, and what happens when the API says no.
+//!
+//! The disaster: a run that is faster than the merchant's limit and gets the merchant blocked, or
+//! one that takes an outage of a minute for ten thousand failed rows. All rates are measured at
+//! the server, from the journal's own instants: what the client believes of itself proves nothing.
+
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use customer_import::simulator::{Entry, Fault, Options, Outage, Step};
+
+use crate::world::{Done, World, finish, references, wait_until};
+
+/// What a window may hold beyond rate and burst: two requests, or one in a hundred, because they
+/// are written down when they have arrived and not when they were sent.
+fn jitter(rate: f64) -> f64 {
+    (rate / 100.0).max(2.0)
+}
+
+/// A machine that is shared stands still now and then, and what was sent meanwhile is written down
+/// at once when it goes on. Such a standstill shows as a gap before the window; up to this length
+/// the window is taken to begin with the gap.
+const STANDSTILL: Duration = Duration::from_millis(50);
+
+/// The share of the rate that must be reached; the rest is for the start and the end of a run and
+/// for a debug build on a machine that has other things to do.
+const REACHED: f64 = 0.9;
+
+/// The window of one second that holds the most beyond what it may: how much that is.
+fn worst_excess(entries: &[Entry], rate: f64, burst: f64) -> f64 {
+    let second = Duration::from_secs(1);
+    let mut worst = f64::MIN;
+    let mut end = 0;
+    for (begin, first) in entries.iter().enumerate() {
+        while end < entries.len() && entries[end].at < first.at + second {
+            end += 1;
+        }
+        let gap = begin.checked_sub(1).map_or(Duration::ZERO, |before| first.at - entries[before].at);
+        let due = Duration::from_secs_f64(1.0 / rate);
+        let standstill = gap.saturating_sub(due).min(STANDSTILL);
+        let most = rate * (1.0 + standstill.as_secs_f64()) + burst;
+        worst = worst.max((end - begin) as f64 - most);
+    }
+    worst
+}
+
+fn mean_rate(entries: &[Entry]) -> f64 {
+    let (first, last) = (entries[0].at, entries[entries.len() - 1].at);
+    (entries.len() - 1) as f64 / (last - first).as_secs_f64()
+}
+
+/// What this build on this machine manages without a limit, at this very moment; a limit above it
+/// says nothing of the limiter.
+fn capacity(rows: usize) -> f64 {
+    let world = World::new();
+    let file = world.rows("users.csv", rows);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    mean_rate(&world.journal().entries())
+}
+
+/// The share of the capacity that is still there a moment later, whatever else the machine does then.
+const STILL_THERE: f64 = 0.5;
+
+/// Imports at this rate and checks it against the journal.
+fn rate_is_kept(rate: &str, rows: usize, more: &[&str]) {
+    let world = World::new();
+    let file = world.rows("users.csv", rows);
+    let done = world.import(&file, &[&["--rate", rate], more].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    let entries = world.journal().entries();
+    assert_eq!(entries.len(), rows);
+    let burst = more.last().map_or(1.0, |burst| burst.parse().unwrap());
+    let rate: f64 = rate.parse().unwrap();
+    let excess = worst_excess(&entries, rate, burst);
+    assert!(excess <= jitter(rate), "a second held {excess} requests more than {rate} and {burst}");
+    let mean = mean_rate(&entries);
+    assert!(
+        mean >= REACHED * rate || mean >= STILL_THERE * capacity(rows),
+        "{mean} of {rate} requests a second"
+    );
+}
+
+#[test]
+fn ten_a_second() {
+    rate_is_kept("10", 25, &[]);
+}
+
+#[test]
+fn three_hundred_a_second() {
+    rate_is_kept("300", 750, &[]);
+}
+
+#[test]
+fn two_thousand_a_second() {
+    rate_is_kept("2000", 4000, &[]);
+}
+
+#[test]
+fn a_burst_comes_on_top_once() {
+    rate_is_kept("40", 130, &["--burst", "30"]);
+}
+
+#[test]
+fn retries_and_gets_count() {
+    let world = World::with(Options {
+        faults: vec![(Fault::Http500, 0.15), (Fault::ResetAfter, 0.1)],
+        ..Options::default()
+    });
+    let file = world.rows("users.csv", 400);
+    let done = world.import(&file, &["--rate", "300", "--concurrency", "100", "--max-attempts", "50"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let entries = world.journal().entries();
+    let gets = entries.iter().filter(|entry| entry.step == Step::Get).count();
+    assert!(gets > 40 && entries.len() > 450, "{gets} of {}", entries.len());
+    let excess = worst_excess(&entries, 300.0, 1.0);
+    assert!(excess <= jitter(300.0), "{excess}");
+    assert_eq!(world.summary()["requests"], entries.len());
+    assert_eq!(world.summary()["retries"].as_u64().unwrap() as usize, entries.len() - 400);
+    world.assert_agreement(references(0..400));
+}
+
+#[test]
+fn never_more_in_flight_than_asked_for_and_that_many_are_used() {
+    let latency = Duration::from_millis(60);
+    let world = World::with(Options {
+        latency: (latency, latency),
+        faults: vec![(Fault::Http500, 0.1)],
+        ..Options::default()
+    });
+    let file = world.rows("users.csv", 300);
+    let done = world.import(&file, &["--concurrency", "30", "--max-attempts", "50"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.journal().peak_in_flight(), 30);
+    assert!(
+        world.journal().connections() <= 30 + world.journal().requests() / 10,
+        "connections are kept: {}",
+        world.journal().connections()
+    );
+}
+
+#[test]
+fn one_at_a_time_is_possible() {
+    let world = World::new();
+    let file = world.rows("users.csv", 50);
+    assert_eq!(world.import(&file, &["--concurrency", "1"]).code, 0);
+    assert_eq!(world.journal().peak_in_flight(), 1);
+    assert_eq!(world.journal().connections(), 1);
+}
+
+/// Imports into an API that lets fifty requests a second through and words its 429 like this.
+fn a_limit_is_waited_out(retry_after: &str, pause: Duration) {
+    const CONCURRENCY: usize = 8;
+    let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
+    world.reconfigure(|behavior| behavior.retry_after = retry_after.into());
+    let file = world.rows("users.csv", 120);
+    // One attempt is enough, since being told to wait costs none.
+    let done = world.import(&file, &["--concurrency", "8", "--max-attempts", "1"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=120");
+    world.assert_agreement(references(0..120));
+    let entries = world.journal().entries();
+    let refused: Vec<&Entry> = entries.iter().filter(|entry| entry.status == Some(429)).collect();
+    assert!(!refused.is_empty());
+    assert_eq!(world.summary()["throttled"], refused.len());
+    for refusal in refused {
+        let during =
+            entries.iter().filter(|entry| entry.at > refusal.at && entry.at < refusal.at + pause).count();
+        // Those in flight, and those that took a slot before the refusal had been read.
+        assert!(during <= 2 * CONCURRENCY, "{during} requests in spite of a 429");
+    }
+}
+
+#[test]
+fn a_429_pauses_everyone_for_as_long_as_it_asks_and_costs_no_attempt() {
+    a_limit_is_waited_out("2", Duration::from_secs(2));
+}
+
+#[test]
+fn a_429_without_a_time_pauses_everyone_too() {
+    a_limit_is_waited_out("", Duration::from_secs(1));
+}
+
+/// An API that answers 500 to whatever is asked about the eleventh of sixty rows, and nothing else.
+fn with_a_poisoned_row() -> (World, &'static str) {
+    let world =
+        World::with(Options { seed: 5, faults: vec![(Fault::Always500, 0.03)], ..Options::default() });
+    world.rows("users.csv", 60);
+    (world, "cust-000010")
+}
+
+#[test]
+fn a_row_that_waits_to_be_tried_again_holds_no_slot() {
+    let (world, bad) = with_a_poisoned_row();
+    let file = world.path("users.csv");
+    let slowly = ["--retry-initial", "5s", "--retry-max", "5s"];
+    let mut run = world.start_import(&file, &[&slowly[..], &["--concurrency", "1"]].concat());
+    assert!(wait_until(&mut run, || world.journal().customers() == 59));
+    assert!(run.try_wait().unwrap().is_none(), "the bad row is not done when all others are");
+    assert!(!world.journal().created().contains_key(bad));
+    let entries = world.journal().entries();
+    assert!(
+        entries.iter().any(|entry| &*entry.reference == bad && entry.fault.is_some()),
+        "it was tried before them all were done"
+    );
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
+#[test]
+fn a_row_that_never_succeeds_does_not_hold_up_the_end() {
+    let (world, bad) = with_a_poisoned_row();
+    let file = world.path("users.csv");
+    // The limit would end the run if the row did not; it must not come to that.
+    let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
+    let done = world.import(&file, &limits);
+    let entries = world.journal().entries();
+    let asked = entries.iter().filter(|entry| &*entry.reference == bad).count();
+    assert_eq!(done.code, 3, "{asked} requests for it: {done:?}");
+    assert_eq!(world.summary()["created"], 59);
+    assert_eq!(world.summary()["state"], "completed");
+    assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
+}
+
+/// The rerun after the one above: nothing is left but the row that the API cannot stomach. That is
+/// no outage, and waiting for one to end would take ten minutes each time, and end in exit 4.
+#[test]
+fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
+    let (world, bad) = with_a_poisoned_row();
+    let file = world.file("bad.csv", format!("object_reference_id,mobile_number\n{bad},98\n"));
+    let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
+    let done = world.import(&file, &limits);
+    let asked = world.journal().requests();
+    assert_eq!(done.code, 3, "{asked} requests for it: {done:?}");
+    assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
+}
+
+/// A run of 300 rows, of which some are done when the outage begins; the requests until then.
+fn run_into(outage: Outage, more: &[&str]) -> (World, Child, u64) {
+    let latency = Duration::from_millis(5);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    let file = world.rows("users.csv", 300);
+    let concurrency = CONCURRENCY_IN_OUTAGE.to_string();
+    let mut run =
+        world.start_import(&file, &[&["--concurrency", &concurrency, "--max-attempts", "2"], more].concat());
+    assert!(wait_until(&mut run, || world.journal().requests() >= 60));
+    world.reconfigure(|behavior| behavior.outage = Some(outage));
+    let before = world.journal().requests();
+    (world, run, before)
+}
+
+const CONCURRENCY_IN_OUTAGE: u64 = 20;
+
+/// Requests of an outage: one for each row in flight and some more, and the probes, which come
+/// half a second apart, then one, two and four seconds.
+fn most_in_outage(lasted: Duration) -> u64 {
+    let probes = (lasted.as_secs_f64() / 0.5 + 1.0).log2().ceil() as u64 + 1;
+    CONCURRENCY_IN_OUTAGE * 11 / 10 + probes
+}
+
+/// An outage of a moment in which requests still arrive: it ends when two probes have failed.
+fn an_outage_costs_no_row(outage: Outage, more: &[&str]) {
+    let (world, mut run, before) = run_into(outage, more);
+    let began = Instant::now();
+    // Those in flight and two probes have failed after so long: half a second, then one.
+    let over = Duration::from_millis(2600);
+    assert!(wait_until(&mut run, || began.elapsed() >= over));
+    let during = world.journal().requests() - before;
+    let most = most_in_outage(began.elapsed());
+    world.reconfigure(|behavior| behavior.outage = None);
+    let done = finish(run);
+    assert!(during <= most, "{outage:?}: {during} requests, {most} at most");
+    assert!(outage == Outage::Refuse || during > 2, "{outage:?}: {during} requests are no probing");
+    completed(&world, &done);
+}
+
+fn completed(world: &World, done: &Done) {
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=300");
+    world.assert_agreement(references(0..300));
+}
+
+#[test]
+fn no_row_fails_while_connections_are_refused() {
+    an_outage_costs_no_row(Outage::Refuse, &[]);
+}
+
+#[test]
+fn no_row_fails_while_connections_are_reset() {
+    an_outage_costs_no_row(Outage::Reset, &[]);
+}
+
+#[test]
+fn no_row_fails_while_everything_is_500() {
+    an_outage_costs_no_row(Outage::Http500, &[]);
+}
+
+#[test]
+fn no_row_fails_while_everything_is_503() {
+    an_outage_costs_no_row(Outage::Http503, &[]);
+}
+
+#[test]
+fn no_row_fails_while_nothing_is_answered() {
+    an_outage_costs_no_row(Outage::Hang, &["--timeout", "300ms"]);
+}
+
+#[test]
+fn a_lasting_outage_stops_the_run_and_the_next_one_completes() {
+    for outage in [Outage::Refuse, Outage::Http503] {
+        let (world, run, _) = run_into(outage, &["--outage-limit", "1s"]);
+        let done = finish(run);
+        assert_eq!(done.code, 4, "{outage:?}: {done:?}");
+        let summary = world.summary();
+        assert_eq!(summary["state"], "stopped");
+        assert!(summary["stop_reason"].is_string(), "{summary}");
+        assert_eq!(summary["failed"], 0, "{summary}");
+        assert_eq!(summary["rejected"], 0, "{summary}");
+        assert!(summary["pending"].as_u64().unwrap() > 0, "{summary}");
+        let errors: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{done:?}");
+
+        world.reconfigure(|behavior| behavior.outage = None);
+        let file = world.path("users.csv");
+        let done = world.import(&file, &[]);
+        assert_eq!(done.code, 0, "{done:?}");
+        world.assert_agreement(references(0..300));
+    }
+}
+
+#[test]
+fn a_run_against_nothing_at_all_stops() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
+    let file = world.rows("users.csv", 100);
+    let done = world.import(&file, &["--outage-limit", "1s"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    let outcomes = world.outcomes();
+    assert!(outcomes.starts_with("pending="), "nothing succeeded and nothing failed: {outcomes}");
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=100");
+    assert_eq!(world.journal().gets(), 0, "what never left is not in doubt");
+}
+
+#[test]
+fn too_many_failures_stop_the_run() {
+    let latency = Duration::from_millis(2);
+    let world = World::with(Options {
+        latency: (latency, latency),
+        faults: vec![(Fault::Reject, 0.5)],
+        ..Options::default()
+    });
+    let file = world.rows("users.csv", 2000);
+    let done = world.import(&file, &["--max-failures", "5", "--concurrency", "4"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    let summary = world.summary();
+    assert_eq!(summary["state"], "stopped");
+    assert!(summary["stop_reason"].is_string(), "{summary}");
+    let rejected = summary["rejected"].as_u64().unwrap();
+    // What was in flight, and what was answered during one commit.
+    assert!((6..60).contains(&rejected), "{summary}");
+    assert_eq!(summary["requests"], world.journal().requests());
+    assert_eq!(summary["created"].as_u64().unwrap(), world.journal().customers() as u64);
+    let few = world.import(&file, &["--max-failures", "100%", "--concurrency", "64"]);
+    assert_eq!(few.code, 3, "{few:?}");
+    assert_eq!(world.summary()["pending"], 0);
+}
+
+#[test]
+fn a_revoked_key_stops_the_run_at_once_and_the_next_one_completes() {
+    const CONCURRENCY: usize = 8;
+    for forbidden in [false, true] {
+        let latency = Duration::from_millis(20);
+        let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+        let file = world.rows("users.csv", 400);
+        let mut run = world.start_import(&file, &["--concurrency", "8"]);
+        assert!(wait_until(&mut run, || world.journal().requests() >= 50));
+        world.reconfigure(|behavior| (behavior.key_revoked, behavior.forbidden) = (!forbidden, forbidden));
+        let done = finish(run);
+        assert_eq!(done.code, 4, "{done:?}");
+        let status = if forbidden { 403 } else { 401 };
+        let entries = world.journal().entries();
+        let refused = entries.iter().filter(|entry| entry.status == Some(status)).count();
+        assert!((1..=2 * CONCURRENCY).contains(&refused), "{refused}");
+        let summary = world.summary();
+        assert_eq!(summary["state"], "stopped");
+        assert_eq!(summary["failed"], 0, "{summary}");
+        assert_eq!(summary["rejected"], 0, "{summary}");
+        assert_eq!(summary["created"].as_u64().unwrap(), world.journal().customers() as u64);
+
+        world.reconfigure(|behavior| (behavior.key_revoked, behavior.forbidden) = (false, false));
+        let done = world.import(&file, &[]);
+        assert_eq!(done.code, 0, "{done:?}");
+        world.assert_agreement(references(0..400));
+        assert_eq!(world.journal().gets(), 0, "a refused row is not in doubt");
+    }
+}
