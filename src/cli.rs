@@ -16,6 +16,7 @@ mod end;
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -131,7 +132,12 @@ async fn run_import(
         seed: now().unsigned_abs(),
     };
     let sender = Arc::new(Sender::new(api, throttle, policy));
-    let new_run = NewRun { command: "import", source: source.name(), columns: source.columns() };
+    let new_run = NewRun {
+        command: "import",
+        source: source.name(),
+        columns: source.columns(),
+        reference_column: source.reference_column(),
+    };
     let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
     let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
     info!(run, delimiter = %source.delimiter(), rate = ?sending.rate.0, "the run begins");
@@ -245,16 +251,22 @@ fn export_rows(args: &args::Export) -> Result<u8, Error> {
     runtime(false)?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         match &args.output {
-            None => export(&mut reader, what, format, args.run, io::stdout().lock()).await,
-            Some(file) => {
-                let output_error = |error| Error::Output { name: file.display().to_string(), error };
-                let output = private_file(file).map_err(output_error)?;
-                output.set_len(0).map_err(output_error)?;
-                export(&mut reader, what, format, args.run, output).await
-            }
+            None => export(&mut reader, what, format, args.run, || Ok(io::stdout().lock())).await,
+            Some(file) => export(&mut reader, what, format, args.run, || new_output(file)).await,
         }
     })?;
     Ok(code::OK)
+}
+
+/// An empty file that only its owner can read, whatever was there before.
+fn new_output(path: &Path) -> Result<File, Error> {
+    let file = private_file(path).and_then(|file| {
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
+        Ok(file)
+    });
+    file.map_err(|error| Error::Output { name: path.display().to_string(), error })
 }
 
 fn simulate(args: &args::Simulate) -> Result<u8, Error> {
@@ -311,12 +323,14 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
     given.map_or_else(|| default.into(), Path::to_path_buf)
 }
 
-/// Finds out before the run whether its summary can be written after it.
+/// Finds out before the run whether its summary can be written after it; leaves nothing behind.
 fn check_summary_path(path: Option<&Path>) -> Result<(), Error> {
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-        return Ok(());
-    };
-    let open = std::fs::File::options().append(true).create(true).open(path);
+    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(()) };
+    let existed = path.exists();
+    let open = File::options().append(true).create(true).open(path);
+    if open.is_ok() && !existed {
+        drop(std::fs::remove_file(path));
+    }
     open.map(drop).map_err(|error| {
         let text = format!("cannot write {}: {error}", path.display());
         Error::usage(text, "give --summary-json a file in a folder that exists and can be written")

@@ -229,7 +229,7 @@ impl Rule {
             (Rule::AtSign, _) => "an e-mail address has one @ with something on both sides",
             (Rule::Boolean, _) => "write true or false",
             (Rule::Control, _) => "remove line breaks, tabs and other control characters from the cell",
-            (Rule::Encoding, _) => "save the file as UTF-8",
+            (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
             (Rule::Fields, _) => "quote cells that contain the delimiter, and give each row every column",
         }
     }
@@ -372,6 +372,10 @@ impl Rules {
         // Before everything else: a control character makes any other message unreadable.
         if let Some(at) = value.chars().position(char::is_control) {
             return Some((Rule::Control, format!("a control character at position {}", at + 1)));
+        }
+        // Nor does anybody mean this one: it stands where bytes could not be read before.
+        if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
+            return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
         }
         match field {
             Field::Reference => judge_reference(value),

@@ -11,8 +11,9 @@ use serde::Serializer as _;
 use serde_json::Value;
 
 use crate::{
+    customer::Rule,
     error::Error,
-    ledger::{Reader, RowRecord, Selection, Trouble},
+    ledger::{Columns, Reader, RowRecord, Selection, Trouble},
     source::EXPORT_COLUMNS,
 };
 
@@ -36,23 +37,24 @@ pub enum Format {
     Jsonl,
 }
 
-/// Writes the rows; a reader that has had enough ends the writing without an error.
+/// Writes the rows to what `open` gives, which is asked only once it is sure that there is something
+/// to write. A reader that has had enough ends the writing without an error.
 ///
 /// # Errors
 /// Where the ledger cannot be read or the output cannot be written.
-pub async fn export(
+pub async fn export<W: Write>(
     ledger: &mut Reader,
     what: What,
     format: Format,
     run: Option<i64>,
-    output: impl Write,
+    open: impl FnOnce() -> Result<W, Error>,
 ) -> Result<(), Error> {
     let columns = ledger.columns().await?;
-    if let Some(run) = run.filter(|run| !columns.iter().any(|(has, _)| has == run)) {
+    if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
-    let layout = Layout::new(what, &columns, run);
-    let mut sheet = Sheet::new(format, &layout.header, output);
+    let layout = Layout::new(what, columns, run);
+    let mut sheet = Sheet::new(format, &layout.header, open()?);
     let mut written = sheet.begin();
     let selection = match what {
         What::Created => Selection::WithId,
@@ -80,11 +82,11 @@ struct Layout {
     what: What,
     header: Vec<String>,
     /// For each run, where its columns stand in the header.
-    places: Vec<(i64, Vec<usize>)>,
+    places: Vec<(Columns, Vec<usize>)>,
 }
 
 impl Layout {
-    fn new(what: What, columns: &[(i64, Vec<String>)], run: Option<i64>) -> Layout {
+    fn new(what: What, columns: Vec<Columns>, run: Option<i64>) -> Layout {
         let fixed: &[&str] = match what {
             What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
             What::All => {
@@ -95,9 +97,9 @@ impl Layout {
         let mut layout =
             Layout { what, header: fixed.iter().map(ToString::to_string).collect(), places: Vec::new() };
         if what == What::Failed {
-            for (of, columns) in columns.iter().filter(|(of, _)| run.is_none_or(|run| run == *of)) {
-                let places = layout.place(columns);
-                layout.places.push((*of, places));
+            for columns in columns.into_iter().filter(|columns| run.is_none_or(|run| run == columns.run)) {
+                let places = layout.place(&columns.names);
+                layout.places.push((columns, places));
             }
             layout.header.extend(EXPORT_COLUMNS.map(str::to_owned));
         }
@@ -138,19 +140,27 @@ impl Layout {
     fn failed_cells(&self, row: &RowRecord) -> Vec<Value> {
         let own = self.header.len() - EXPORT_COLUMNS.len();
         let mut cells = vec![Value::Null; own];
-        let places = self.places.iter().find(|(run, _)| *run == row.run).map(|(_, places)| places.as_slice());
-        let places = places.unwrap_or_default();
-        match &row.cells {
-            Some(raw) => {
-                for (place, cell) in places.iter().zip(raw) {
-                    cells[*place] = cell.as_str().into();
+        if let Some((columns, places)) = self.places.iter().find(|(columns, _)| columns.run == row.run) {
+            let reference = columns.names.iter().position(|name| Some(name) == columns.reference.as_ref());
+            match &row.cells {
+                // Which cell belongs to which column is for the user to say. Until then the row must not
+                // pass for a good one, so all of it stands in one cell, and never in the reference's.
+                Some(raw) if row.trouble.code.as_deref() == Some(Rule::Fields.name()) => {
+                    let at = (0..places.len()).find(|at| Some(*at) != reference).unwrap_or_default();
+                    if let Some(place) = places.get(at) {
+                        cells[*place] = one_line(raw).into();
+                    }
                 }
-            }
-            // In doubt after a crash: of such a row the ledger knows the reference alone.
-            None => {
-                let column = self.header[..own].iter().position(|name| name == "object_reference_id");
-                if let (Some(at), Some(reference)) = (column, &row.reference) {
-                    cells[at] = reference.as_str().into();
+                Some(raw) => {
+                    for (place, cell) in places.iter().zip(raw) {
+                        cells[*place] = cell.as_str().into();
+                    }
+                }
+                // In doubt after a crash: of such a row the ledger knows the reference alone.
+                None => {
+                    if let (Some(at), Some(reference)) = (reference, &row.reference) {
+                        cells[places[at]] = reference.as_str().into();
+                    }
                 }
             }
         }
@@ -166,6 +176,23 @@ impl Layout {
             row.attempts.into(),
         ]);
         cells
+    }
+}
+
+/// A record as it may have stood in its file.
+fn one_line(cells: &[String]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let written = writer.write_record(cells).map_err(io::Error::from);
+    let line = written.and_then(|()| writer.into_inner().map_err(|error| error.into_error()));
+    let line = String::from_utf8(line.unwrap_or_default()).unwrap_or_default();
+    line.trim_end_matches('\n').to_owned()
+}
+
+/// The system's own reason, where there is one: a closed pipe must be known for what it is.
+fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
     }
 }
 
@@ -185,7 +212,7 @@ impl<'a, W: Write> Sheet<'a, W> {
 
     fn begin(&mut self) -> io::Result<()> {
         match self {
-            Sheet::Csv { header, writer } => writer.write_record(*header).map_err(io::Error::from),
+            Sheet::Csv { header, writer } => writer.write_record(*header).map_err(io_error),
             Sheet::Jsonl { .. } => Ok(()),
         }
     }
@@ -199,9 +226,9 @@ impl<'a, W: Write> Sheet<'a, W> {
                         Value::String(text) => writer.write_field(text),
                         other => writer.write_field(other.to_string()),
                     }
-                    .map_err(io::Error::from)?;
+                    .map_err(io_error)?;
                 }
-                writer.write_record(None::<&[u8]>).map_err(io::Error::from)
+                writer.write_record(None::<&[u8]>).map_err(io_error)
             }
             Sheet::Jsonl { header, writer } => {
                 // Serialized as it goes, so that the keys keep the header's order.

@@ -43,7 +43,7 @@ pub use self::{
     claim::{Claim, Ending, Errand, Settlement, Trouble},
     file::is_in_use,
     outcome::{Figures, Outcome, State, Tally},
-    reader::{Reader, RowRecord, RunRecord, Selection},
+    reader::{Columns, Reader, RowRecord, RunRecord, Selection},
 };
 use self::{
     file::{check_ours, lock},
@@ -189,6 +189,8 @@ pub struct NewRun<'a> {
     pub source: &'a str,
     /// Its header.
     pub columns: &'a [String],
+    /// The column of the references.
+    pub reference_column: Option<&'a str>,
 }
 
 /// The ledger of one run, opened for writing.

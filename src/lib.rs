@@ -39,7 +39,7 @@
 //! | [`sender`] | `customer`, `ledger` types, `api` | SQL, files |
 //! | [`import`] | `source`, `customer`, `ledger`, `sender`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`report`] | `customer`, `ledger` | files, the network |
-//! | [`export`] | `ledger`, `source`, `error` | the network |
+//! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
 //! | [`cli`] | all; it alone reads the environment, prints and knows flags | |
 //!

@@ -209,8 +209,9 @@ impl Validation {
     /// The faults grouped by rule: counts, first lines, remedy.
     pub fn text(&self, source: &str) -> String {
         let mut text = format!(
-            "{source}: {} rows, {} valid, {} invalid, {} duplicate\n",
+            "{source}: {} {}, {} valid, {} invalid, {} duplicate\n",
             grouped(self.rows),
+            if self.rows == 1 { "row" } else { "rows" },
             grouped(self.rows - self.invalid - self.duplicates),
             grouped(self.invalid),
             grouped(self.duplicates),
@@ -235,9 +236,10 @@ impl Validation {
             let lines: Vec<String> = self.duplicate_lines.iter().map(u64::to_string).collect();
             let _ = writeln!(
                 text,
-                "\nobject_reference_id duplicate: {} rows, first on line {}\n  \
+                "\nobject_reference_id duplicate: {} {}, first on line {}\n  \
                  remedy: only the first row of each reference is imported; remove the others",
                 grouped(self.duplicates),
+                if self.duplicates == 1 { "row" } else { "rows" },
                 lines.join(", "),
             );
         }

@@ -233,7 +233,8 @@ impl Sender {
     }
 
     fn pause_everyone(&self, asked: Option<Duration>) {
-        let pause = asked.unwrap_or(PAUSE_DEFAULT);
+        // A server that says "now", or whose date is past, has answered 429 all the same.
+        let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(PAUSE_DEFAULT);
         self.throttled.fetch_add(1, Relaxed);
         if self.throttle.pause(pause) {
             let (seconds, capped) = (pause.as_secs_f64(), pause > PAUSE_MAX);

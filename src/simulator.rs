@@ -134,6 +134,20 @@ impl Simulator {
 }
 
 /// Takes the port without serving it yet: between two such sockets nobody else can get it.
+/// A process that is being started holds copies of all sockets for an instant, and so may keep the
+/// port taken between two of ours: then it is tried again.
+async fn reopen(port: io::Result<TcpSocket>, address: SocketAddr) -> TcpListener {
+    const AGAIN: Duration = Duration::from_millis(5);
+    let mut listener = port.and_then(|port| port.listen(BACKLOG));
+    loop {
+        match listener {
+            Ok(listener) => return listener,
+            Err(_) => sleep(AGAIN).await,
+        }
+        listener = bind(address).and_then(|port| port.listen(BACKLOG));
+    }
+}
+
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // Otherwise a port that just served connections stays taken for a minute. Elsewhere than on
@@ -167,11 +181,7 @@ async fn accept(
             Ok(door) if *door == Door::Open => {}
             _ => return,
         }
-        match port.and_then(|port| port.listen(BACKLOG)) {
-            Ok(reopened) => listener = reopened,
-            // Somebody took the port in the instant between the two sockets: stay refused.
-            Err(_) => return,
-        }
+        listener = reopen(port, address).await;
     }
 }
 

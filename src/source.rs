@@ -124,6 +124,9 @@ impl Error {
             Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
             Error::Read { .. } => "what was recorded stands; run the same command again".into(),
             Error::HeaderEncoding(_) => "save the file as UTF-8".into(),
+            Error::MissingColumn { found, .. } if is_one_cell(found) => {
+                "the header looks like one cell; give the character between its cells with --delimiter".into()
+            }
             Error::MissingColumn { field, likely: Some(column), .. } => {
                 format!("did you mean --map '{field}={column}'?")
             }
@@ -212,6 +215,13 @@ impl Source {
     /// The header, without the columns that an earlier failed export added.
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// The column that holds the references; none where they are a constant.
+    pub fn reference_column(&self) -> Option<&str> {
+        let at = self.places[Field::Reference as usize]?;
+        let kept = self.kept.iter().position(|kept| *kept == at)?;
+        Some(&self.columns[kept])
     }
 
     /// Bytes of the whole source, where that is known.
@@ -389,6 +399,11 @@ fn likely_column(field: Field, header: &[String]) -> Option<String> {
     header.iter().find(alias).cloned().or_else(|| closest(field.name(), header))
 }
 
+/// A header that another delimiter would cut into several.
+fn is_one_cell(header: &[String]) -> bool {
+    matches!(header, [only] if only.contains([',', ';', '\t', '|']))
+}
+
 /// The closest spelling, if it is close enough to be meant (Jaro-Winkler above 0.8).
 fn closest(wanted: &str, header: &[String]) -> Option<String> {
     let score = |column: &String| strsim::jaro_winkler(&plain(wanted), &plain(column));
@@ -444,9 +459,8 @@ fn read_row(
     }
     if cells.len() != width {
         let seen = format!("{} fields where the header has {width}", cells.len());
-        // Nothing is lost where there are too many: the rest stays with the last cell's record.
-        let extra = cells.iter().copied().skip(width);
-        return Row { line, record: Record::new(keep().chain(extra)), reading: whole(Rule::Fields, seen) };
+        // All of them: which cell belongs to which column is for the user to say.
+        return Row { line, record: Record::new(cells.iter().copied()), reading: whole(Rule::Fields, seen) };
     }
     let mut by_field: Cells<'_> = [None; Field::COUNT];
     for (cell, place) in by_field.iter_mut().zip(places) {

@@ -29,6 +29,7 @@ create table run (
     command text not null check (command in ('import', 'retry')),
     source text not null,                  -- the path as given, or '-'
     columns text not null,                 -- the header as a JSON array
+    reference_column text,                 -- the one among them that holds the references
     state text not null default 'running'
         check (state in ('running', 'completed', 'interrupted', 'stopped')),
     exit_code integer,

@@ -16,7 +16,7 @@ use crate::{
 
 /// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
 #[derive(Debug, Parser)]
-#[command(name = "customer-import", version, arg_required_else_help = true, max_term_width = 100)]
+#[command(name = "customer-import", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 all rows succeeded, 1 unexpected error, 2 wrong usage, 3 some rows did not \
 succeed, 4 stopped by itself, 130/143 interrupted."
@@ -86,7 +86,7 @@ pub(super) struct Export {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
     /// Only rows that this run settled [default: all runs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
     pub(super) run: Option<i64>,
 }
 
@@ -113,13 +113,13 @@ pub(super) struct Simulate {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(super) listen: SocketAddr,
     /// Everything random follows from it
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
     /// How long each answer takes, such as 20ms or 20ms..80ms
-    #[arg(long, value_name = "DUR|DUR..DUR", default_value = "0ms", value_parser = latency)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR|DUR..DUR", default_value = "0ms", value_parser = latency)]
     pub(super) latency: (Duration, Duration),
     /// Requests per second; above it 429 with Retry-After [default: none]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rate_limit: Option<u32>,
     /// A fault and its probability, such as http500=0.05 (repeatable)
     #[arg(long = "fault", value_name = "KIND=P", value_parser = parse_fault)]
@@ -188,7 +188,7 @@ pub(super) struct Input {
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,
     /// Only the first N data rows
-    #[arg(long, value_name = "N")]
+    #[arg(long, allow_hyphen_values = true, value_name = "N")]
     pub(super) limit: Option<u64>,
     /// Ask for a client auth token with each customer
     #[arg(long)]
@@ -199,37 +199,37 @@ pub(super) struct Input {
 #[command(next_help_heading = "Sending")]
 pub(super) struct Sending {
     /// Requests per second, all requests counted
-    #[arg(long, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
     pub(super) rate: RateArg,
     /// Requests that may go at once after a lull
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) burst: u32,
     /// The most requests in flight
-    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) concurrency: u32,
     /// For one request, from connecting to the last byte of the answer
-    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
     pub(super) timeout: Duration,
     /// For the connection alone
-    #[arg(long, value_name = "DUR", default_value = "5s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration)]
     pub(super) connect_timeout: Duration,
     /// How often a row is tried
-    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(super) max_attempts: u32,
     /// The first delay between two attempts, at most
-    #[arg(long, value_name = "DUR", default_value = "500ms", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "500ms", value_parser = duration)]
     pub(super) retry_initial: Duration,
     /// The longest delay between two attempts
-    #[arg(long, value_name = "DUR", default_value = "60s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "60s", value_parser = duration)]
     pub(super) retry_max: Duration,
     /// Without one successful answer for so long, the run stops by itself
-    #[arg(long, value_name = "DUR", default_value = "10m", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
     /// More rejected and failed rows than this stop the run [default: off]
-    #[arg(long, value_name = "N|N%", value_parser = max_failures)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N|N%", value_parser = max_failures)]
     pub(super) max_failures: Option<MaxFailures>,
     /// For requests in flight after a first signal
-    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
     pub(super) shutdown_grace: Duration,
 }
 

@@ -50,6 +50,16 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
     Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
 }
 
+/// All of Juspay's hosts but the sandbox's are production: there are several, by region and address.
+fn is_production(args: &args::Import, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let juspay = ["juspay.in", "juspay.io"]
+        .iter()
+        .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
+    let chosen = args.target.environment == Environment::Production && args.target.base_url.is_none();
+    chosen || (juspay && !host.starts_with("sandbox"))
+}
+
 pub(super) fn url_of(text: &str) -> Result<Url, Error> {
     let wrong = |why: &str| {
         Error::usage(format!("--base-url: {why}"), "give a URL such as https://sandbox.juspay.in")
@@ -90,10 +100,7 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
 
 /// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
 pub(super) fn confirm_production(args: &args::Import, target: &Target, source: &Source) -> Result<(), Error> {
-    let is_production = target.base_url.as_ref().is_some_and(|url| {
-        args.target.environment == Environment::Production || url.as_str().trim_end_matches('/') == PRODUCTION
-    });
-    if !is_production || args.target.yes {
+    if args.target.yes || !target.base_url.as_ref().is_some_and(|url| is_production(args, url)) {
         return Ok(());
     }
     let stdin = io::stdin();

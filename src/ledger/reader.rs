@@ -23,7 +23,7 @@ const SELECT_RUNS: &str = "
            pending, requests, retries, throttled
     from run order by id";
 
-const SELECT_COLUMNS: &str = "select id, columns from run order by id";
+const SELECT_COLUMNS: &str = "select id, columns, reference_column from run order by id";
 
 const SELECT_ROWS: &str = "
     select every_row.id, run, line, outcome, reference, customer_id, attempts, field, error_code,
@@ -73,6 +73,17 @@ pub struct RunRecord {
     pub tally: Tally,
     /// Requests.
     pub figures: Figures,
+}
+
+/// The header of a run's source.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// The run.
+    pub run: i64,
+    /// Its columns in order.
+    pub names: Vec<String>,
+    /// The one that holds the references.
+    pub reference: Option<String>,
 }
 
 /// A row as exports see it.
@@ -153,10 +164,14 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn columns(&mut self) -> Result<Vec<(i64, Vec<String>)>, Error> {
+    pub async fn columns(&mut self) -> Result<Vec<Columns>, Error> {
         let rows = self.all(sqlx::query(SELECT_COLUMNS)).await?;
-        let columns = |row: &SqliteRow| serde_json::from_str(row.get(1)).unwrap_or_default();
-        Ok(rows.iter().map(|row| (row.get(0), columns(row))).collect())
+        let read = |row: &SqliteRow| Columns {
+            run: row.get(0),
+            names: serde_json::from_str(row.get(1)).unwrap_or_default(),
+            reference: row.get(2),
+        };
+        Ok(rows.iter().map(read).collect())
     }
 
     /// How many rows stand at which outcome over all runs. `Unchanged` and `Changed` are words of

@@ -70,7 +70,8 @@ const END_DEAD_RUNS: &str =
     "update run set state = 'interrupted', ended_at = ?1 where state = 'running' returning id";
 
 const INSERT_RUN: &str = "
-    insert into run (command, source, columns, started_at) values (?1, ?2, ?3, ?4) returning id";
+    insert into run (command, source, columns, reference_column, started_at)
+    values (?1, ?2, ?3, ?4, ?5) returning id";
 
 const RECENT_KEYS: &str = "
     select key, id from row
@@ -255,7 +256,8 @@ impl Store {
     /// Begins a run; its number.
     pub(super) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<i64, Error> {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
-        let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(columns).bind(now);
+        let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(columns);
+        let insert = insert.bind(run.reference_column).bind(now);
         Ok(self.all(insert).await?.first().map_or(0, |row| row.get(0)))
     }
 
