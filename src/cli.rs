@@ -394,7 +394,7 @@ fn explain_usage(error: &clap::Error) -> u8 {
         return print(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        drop(io::stderr().write_all(error.to_string().as_bytes()));
+        complain("no command; say import, validate, status, export or simulate, and see --help");
         return code::USAGE;
     }
     let text = error.to_string();

@@ -71,6 +71,8 @@ pub(super) enum Health {
 pub(super) struct Pass<'a> {
     throttle: &'a Throttle,
     probe: bool,
+    /// Which request of the run this is.
+    number: u64,
     /// Outages confirmed when the request began.
     pub(super) outages: u64,
 }
@@ -89,8 +91,13 @@ pub struct Throttle {
 #[derive(Default)]
 struct Gate {
     paused_until: Option<Instant>,
+    /// Requests that were let through.
+    sent: u64,
     /// Bad answers since the last good one.
     streak: u32,
+    /// The first request of them. Good answers to earlier ones were on their way before the trouble
+    /// began and say nothing about now.
+    streak_from: u64,
     /// When the first answer that was not good came after the last good one.
     trouble_since: Option<Instant>,
     outage: Option<Outage>,
@@ -107,7 +114,7 @@ struct Outage {
 
 /// What a request has to wait for.
 enum Turn {
-    Go { probe: bool },
+    Go { probe: bool, number: u64 },
     Until(Instant),
     Opened,
 }
@@ -173,8 +180,8 @@ impl Throttle {
                     }
                 }
                 Turn::Opened => opened.await,
-                Turn::Go { probe } if has_token => {
-                    return Pass { throttle: self, probe, outages: self.outages() };
+                Turn::Go { probe, number } if has_token => {
+                    return Pass { throttle: self, probe, number, outages: self.outages() };
                 }
                 Turn::Go { .. } => {
                     self.take_token().await;
@@ -216,12 +223,9 @@ impl Pass<'_> {
     /// What the answer said of the service.
     pub(super) fn leave(mut self, health: Health) {
         let throttle = self.throttle;
-        let opened = throttle.gate().note(
-            health,
-            std::mem::take(&mut self.probe),
-            throttle.bad_answers_of_an_outage,
-            Instant::now(),
-        );
+        let probe = std::mem::take(&mut self.probe);
+        let limit = throttle.bad_answers_of_an_outage;
+        let opened = throttle.gate().note(health, self.number, probe, limit, Instant::now());
         if opened {
             throttle.opened.notify_waiters();
         }
@@ -250,24 +254,33 @@ impl Gate {
             self.paused_until = None;
         }
         match &mut self.outage {
-            None => Turn::Go { probe: false },
+            None => {
+                self.sent += u64::from(leaving);
+                Turn::Go { probe: false, number: self.sent }
+            }
             Some(outage) if outage.probing => Turn::Opened,
             Some(outage) if now < outage.next_probe => Turn::Until(outage.next_probe),
             Some(outage) => {
                 outage.probing = leaving;
-                Turn::Go { probe: true }
+                self.sent += u64::from(leaving);
+                Turn::Go { probe: true, number: self.sent }
             }
         }
     }
 
-    /// True if those who wait should look again.
-    fn note(&mut self, health: Health, probe: bool, limit: u32, now: Instant) -> bool {
+    /// What the answer to request `number` said. True if those who wait should look again.
+    fn note(&mut self, health: Health, number: u64, probe: bool, limit: u32, now: Instant) -> bool {
         if health == Health::Good {
+            if self.streak > 0 && number < self.streak_from {
+                return false;
+            }
             (self.streak, self.trouble_since) = (0, None);
             return self.outage.take().is_some();
         }
         self.trouble_since.get_or_insert(now);
         if health == Health::Bad {
+            // The lowest: answers overtake each other.
+            self.streak_from = if self.streak == 0 { number } else { self.streak_from.min(number) };
             self.streak = self.streak.saturating_add(1);
         }
         match &mut self.outage {
@@ -331,19 +344,20 @@ mod tests {
         let now = Instant::now();
         let mut gate = Gate::default();
         for _ in 0..LIMIT {
-            assert!(matches!(gate.turn(now, true), Turn::Go { probe: false }));
-            gate.note(Health::Bad, false, LIMIT, now);
+            assert!(matches!(gate.turn(now, true), Turn::Go { probe: false, .. }));
+            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
         }
         assert!(matches!(gate.turn(now, true), Turn::Until(time) if time == now + PROBE_FIRST));
         let later = now + PROBE_FIRST;
-        assert!(matches!(gate.turn(later, true), Turn::Go { probe: true }));
+        assert!(matches!(gate.turn(later, true), Turn::Go { probe: true, .. }));
         assert!(matches!(gate.turn(later, true), Turn::Opened), "one probe at a time");
         assert_eq!(gate.confirmed, 0);
-        assert!(gate.note(Health::Bad, true, LIMIT, later));
+        assert!(gate.note(Health::Bad, gate.sent, true, LIMIT, later));
         assert_eq!(gate.confirmed, 1);
         assert!(matches!(gate.turn(later, true), Turn::Until(_)));
-        assert!(gate.note(Health::Good, false, LIMIT, later), "a late good answer opens the gate");
-        assert!(matches!(gate.turn(later, true), Turn::Go { probe: false }));
+        assert!(!gate.note(Health::Good, 0, false, LIMIT, later), "sent before the trouble began");
+        assert!(gate.note(Health::Good, gate.sent, false, LIMIT, later), "sent after it");
+        assert!(matches!(gate.turn(later, true), Turn::Go { probe: false, .. }));
         assert_eq!(gate.trouble_since, None);
     }
 
@@ -352,9 +366,9 @@ mod tests {
         let now = Instant::now();
         let mut gate = Gate::default();
         for _ in 0..100 {
-            gate.note(Health::Bad, false, LIMIT, now);
-            gate.note(Health::Bad, false, LIMIT, now);
-            gate.note(Health::Good, false, LIMIT, now);
+            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
+            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
+            gate.note(Health::Good, gate.sent, false, LIMIT, now);
         }
         assert!(gate.outage.is_none());
     }
@@ -364,15 +378,15 @@ mod tests {
         let mut now = Instant::now();
         let mut gate = Gate::default();
         for _ in 0..LIMIT {
-            gate.note(Health::Bad, false, LIMIT, now);
+            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
         }
         let mut waits = Vec::new();
         for _ in 0..6 {
             let Turn::Until(next) = gate.turn(now, true) else { panic!("not waiting") };
             waits.push((next - now).as_millis());
             now = next;
-            assert!(matches!(gate.turn(now, true), Turn::Go { probe: true }));
-            gate.note(Health::Bad, true, LIMIT, now);
+            assert!(matches!(gate.turn(now, true), Turn::Go { probe: true, .. }));
+            gate.note(Health::Bad, gate.sent, true, LIMIT, now);
         }
         assert_eq!(waits, [500, 1000, 2000, 4000, 4000, 4000]);
     }

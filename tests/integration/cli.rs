@@ -290,7 +290,7 @@ fn some_other_file_is_no_ledger_and_stays_as_it_is() {
         assert_eq!(std::fs::read(other).unwrap(), before);
     }
     // Nothing was put beside a file that is not ours either.
-    let expected = ["app.db", "notes.txt", "summary.json", "users.csv"].map(str::to_owned);
+    let expected = ["app.db", "notes.txt", "users.csv"].map(str::to_owned);
     assert_eq!(files(world.folder.path()), expected.into());
 }
 
