@@ -5,6 +5,7 @@
 //! the server, from the journal's own instants: what the client believes of itself proves nothing.
 
 use std::{
+    ops::RangeInclusive,
     process::Child,
     time::{Duration, Instant},
 };
@@ -231,7 +232,8 @@ fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
     let file = world.file("bad.csv", format!("object_reference_id,mobile_number\n{bad},98\n"));
     let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
     let done = world.import(&file, &limits);
-    let asked = world.journal().requests();
+    let entries = world.journal().entries();
+    let asked = entries.iter().filter(|entry| &*entry.reference == bad).count();
     assert_eq!(done.code, 3, "{asked} requests for it: {done:?}");
     assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
 }
@@ -252,26 +254,37 @@ fn run_into(outage: Outage, more: &[&str]) -> (World, Child, u64) {
 
 const CONCURRENCY_IN_OUTAGE: u64 = 20;
 
-/// Requests of an outage: one for each row in flight and some more, and the probes, which come
-/// half a second apart, then one, two and four seconds.
-fn most_in_outage(lasted: Duration) -> u64 {
-    let probes = (lasted.as_secs_f64() / 0.5 + 1.0).log2().ceil() as u64 + 1;
-    CONCURRENCY_IN_OUTAGE * 11 / 10 + probes
-}
+/// Requests at the beginning of an outage: those in flight, and those let through until the last
+/// good answer of the time before has come.
+const MOST_AT_FIRST: usize = 2 * CONCURRENCY_IN_OUTAGE as usize;
 
-/// An outage of a moment in which requests still arrive: it ends when two probes have failed.
+/// After so long every answer of the time before has come, and every request in flight has failed.
+const SETTLED: Duration = Duration::from_secs(1);
+
+/// By then the second probe has failed, whatever it takes to fail: they come after half a second
+/// and then a second later.
+const OVER: Duration = Duration::from_millis(2600);
+
+/// Probes between the two; one is due, and a late one of before may be another.
+const PROBES: RangeInclusive<usize> = 1..=3;
+
+/// An outage of a moment, in which a row has its two attempts many times over.
 fn an_outage_costs_no_row(outage: Outage, more: &[&str]) {
     let (world, mut run, before) = run_into(outage, more);
     let began = Instant::now();
-    // Those in flight and two probes have failed after so long: half a second, then one.
-    let over = Duration::from_millis(2600);
-    assert!(wait_until(&mut run, || began.elapsed() >= over));
-    let during = world.journal().requests() - before;
-    let most = most_in_outage(began.elapsed());
+    // While nothing arrives there is no event to wait for.
+    assert!(wait_until(&mut run, || began.elapsed() >= OVER));
+    let entries = world.journal().entries().split_off(before as usize);
     world.reconfigure(|behavior| behavior.outage = None);
     let done = finish(run);
-    assert!(during <= most, "{outage:?}: {during} requests, {most} at most");
-    assert!(outage == Outage::Refuse || during > 2, "{outage:?}: {during} requests are no probing");
+    let (first, then): (Vec<&Entry>, Vec<&Entry>) =
+        entries.iter().partition(|entry| entry.at < began + SETTLED);
+    assert!(first.len() <= MOST_AT_FIRST, "{outage:?}: {} requests at first", first.len());
+    if outage == Outage::Refuse {
+        assert_eq!(then.len(), 0, "nothing arrives");
+    } else {
+        assert!(PROBES.contains(&then.len()), "{outage:?}: {} probes", then.len());
+    }
     completed(&world, &done);
 }
 

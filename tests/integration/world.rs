@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Behavior, Journal, Options, Simulator};
+use customer_import::simulator::{Behavior, Journal, Options, Outage, Simulator};
 use serde_json::Value;
 use sqlx::{
     ConnectOptions, Row as _,
@@ -23,6 +23,9 @@ use tokio::runtime::Runtime;
 /// The key and merchant that [`World::run`] gives the binary.
 pub(crate) const KEY: &str = "test_key_8d1f";
 pub(crate) const MERCHANT: &str = "test_merchant";
+
+/// Whom the program asks after to find out whether an outage is over: a customer that nobody has.
+pub(crate) const NOBODY: &str = "customer-import-probe-of-nobody";
 
 pub(crate) struct World {
     pub(crate) folder: TempDir,
@@ -57,11 +60,24 @@ impl World {
         self.simulator.journal()
     }
 
-    /// Changes the API in mid-run.
+    /// Changes the API in mid-run. Whether it takes connections is true when this returns: otherwise a
+    /// program that is started next may meet a door that is not closed or not open yet.
     pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Behavior)) {
-        // Inside the runtime: the simulator may start tasks of its own.
-        let _inside = self.runtime.enter();
-        self.simulator.reconfigure(change);
+        let (mut before, mut after) = (false, false);
+        {
+            // Inside the runtime: the simulator may start tasks of its own.
+            let _inside = self.runtime.enter();
+            self.simulator.reconfigure(|behavior| {
+                before = behavior.outage == Some(Outage::Refuse);
+                change(behavior);
+                after = behavior.outage == Some(Outage::Refuse);
+            });
+        }
+        let changed = Instant::now();
+        while before != after && TcpStream::connect(self.simulator.address()).is_err() != after {
+            assert!(changed.elapsed() < Duration::from_secs(10), "the simulator is gone");
+            std::thread::yield_now();
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
