@@ -314,6 +314,19 @@ pub struct Row {
     pub record: Record,
     /// What the rules make of them.
     pub reading: Result<Customer, Faults>,
+    /// The row of a failed export that this one is the correction of, by its own account.
+    pub corrects: Option<Box<Correction>>,
+}
+
+/// What a failed export said of a row, come back with the corrected cells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// The row's line in its own source.
+    pub line: u64,
+    /// `invalid` or `duplicate`; other rows are found by their references.
+    pub outcome: String,
+    /// The rules it broke.
+    pub code: String,
 }
 
 /// The cells of one record by field; `None` where the source has no such column.

@@ -348,7 +348,10 @@ impl Ledger {
 /// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
 /// be sent.
 fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> Option<Claim> {
-    let Row { line, record, reading } = row;
+    let Row { line, record, reading, corrects } = row;
+    if let (Some(correction), Ok(_)) = (&corrects, &reading) {
+        write.corrected(correction);
+    }
     let (id, known) = match (&reading, decision) {
         (_, Decision::Left(outcome)) => {
             tally.add(outcome);

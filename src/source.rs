@@ -19,8 +19,8 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use crate::customer::{Cells, Fault, Faults, Field, Record, Row, Rule, Rules};
-use records::{RECORD_MAX_BYTES, RawRecord, Records};
+use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules};
+use records::{Fields, RECORD_MAX_BYTES, RawRecord, Records};
 
 /// How many rows travel together from the reader to the loop: enough to make one commit worth
 /// its fsync, few enough that a crash leaves little in doubt.
@@ -159,15 +159,25 @@ pub struct Chunk {
     pub bytes: u64,
 }
 
+/// What the header says of where things stand in a record.
+struct Layout {
+    /// How many fields a record has.
+    width: usize,
+    /// Where the API's fields stand.
+    places: [Option<usize>; Field::COUNT],
+    /// What belongs to the record itself, not to an earlier export's account of it.
+    kept: Vec<usize>,
+    /// An earlier export's `_line`, `_outcome` and `_error_code`.
+    correction: Option<[usize; 3]>,
+}
+
 /// An opened source whose header has been read and understood.
 pub struct Source {
     name: String,
     columns: Vec<String>,
-    kept: Vec<usize>,
-    width: usize,
+    layout: Layout,
     size: Option<u64>,
     delimiter: u8,
-    places: [Option<usize>; Field::COUNT],
     rules: Rules,
     left: u64,
     records: Records<Input>,
@@ -192,16 +202,21 @@ impl Source {
         let places = find_columns(&name, &header, options)?;
         let kept: Vec<usize> =
             (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
+        let place = |name: &str| header.iter().position(|column| column == name);
+        let correction = place("_line").zip(place("_outcome")).zip(place("_error_code"));
         Ok(Source {
             columns: kept.iter().map(|at| header[*at].clone()).collect(),
-            width: header.len(),
+            layout: Layout {
+                width: header.len(),
+                places,
+                kept,
+                correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
+            },
             rules: options.rules.clone(),
             left: options.limit.unwrap_or(u64::MAX),
             name,
-            kept,
             size,
             delimiter,
-            places,
             records,
             trouble: None,
         })
@@ -219,8 +234,8 @@ impl Source {
 
     /// The column that holds the references; none where they are a constant.
     pub fn reference_column(&self) -> Option<&str> {
-        let at = self.places[Field::Reference as usize]?;
-        let kept = self.kept.iter().position(|kept| *kept == at)?;
+        let at = self.layout.places[Field::Reference as usize]?;
+        let kept = self.layout.kept.iter().position(|kept| *kept == at)?;
         Some(&self.columns[kept])
     }
 
@@ -251,7 +266,7 @@ impl Source {
             }
         };
         self.left -= 1;
-        Ok(Some(read_row(&record, &self.kept, self.width, &self.places, &self.rules)))
+        Ok(Some(read_row(&record, &self.layout, &self.rules)))
     }
 
     /// Reads everything on a thread of its own; the receiver gets an error at most once, last.
@@ -426,52 +441,56 @@ fn list(columns: &[String]) -> String {
     }
 }
 
-fn read_row(
-    record: &RawRecord<'_>,
-    kept: &[usize],
-    width: usize,
-    places: &[Option<usize>; Field::COUNT],
-    rules: &Rules,
-) -> Row {
+fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules) -> Row {
     let fields = record.fields;
-    let line = record.line;
-    let whole =
-        |rule, seen: String| Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
-    let Ok(text) = std::str::from_utf8(fields.bytes) else {
-        let (lossy, seen) = not_text(record, kept);
-        return Row { line, record: lossy, reading: whole(Rule::Encoding, seen) };
+    let misread = |record_kept, rule, seen: String| Row {
+        line: record.line,
+        record: record_kept,
+        reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
+        corrects: None,
     };
-    // Every field ends where a delimiter stood, but only whole characters may be cut out:
-    // two halves of a character in neighboring fields are text together and not apart.
-    let Some(cells) = (0..fields.len())
-        .map(|at| fields.range(at).and_then(|range| text.get(range)))
-        .collect::<Option<Vec<&str>>>()
-    else {
-        let (lossy, seen) = not_text(record, kept);
-        return Row { line, record: lossy, reading: whole(Rule::Encoding, seen) };
+    let Some(cells) = texts(fields) else {
+        let (lossy, seen) = not_text(fields, &layout.kept);
+        return misread(lossy, Rule::Encoding, seen);
     };
-    let keep = || kept.iter().map(|at| cells.get(*at).copied().unwrap_or_default());
     if record.cut {
         // What a cut record swallowed is no record; its beginning is enough to find it.
-        let head = Record::new(keep().map(|cell| &cell[..cell.floor_char_boundary(64)]));
+        let heads = cells.iter().map(|cell| &cell[..cell.floor_char_boundary(64)]);
         let seen = format!("more than {} KiB: a quote that is not closed?", RECORD_MAX_BYTES / 1024);
-        return Row { line, record: head, reading: whole(Rule::Fields, seen) };
+        return misread(Record::new(heads), Rule::Fields, seen);
     }
-    if cells.len() != width {
-        let seen = format!("{} fields where the header has {width}", cells.len());
+    if cells.len() != layout.width {
+        let seen = format!("{} fields where the header has {}", cells.len(), layout.width);
         // All of them: which cell belongs to which column is for the user to say.
-        return Row { line, record: Record::new(cells.iter().copied()), reading: whole(Rule::Fields, seen) };
+        return misread(Record::new(cells.iter().copied()), Rule::Fields, seen);
     }
     let mut by_field: Cells<'_> = [None; Field::COUNT];
-    for (cell, place) in by_field.iter_mut().zip(places) {
+    for (cell, place) in by_field.iter_mut().zip(&layout.places) {
         *cell = place.map(|at| cells[at]);
     }
-    Row { line, record: Record::new(keep()), reading: rules.read(&by_field) }
+    Row {
+        line: record.line,
+        record: Record::new(layout.kept.iter().map(|at| cells[*at])),
+        reading: rules.read(&by_field),
+        corrects: layout.correction.and_then(|places| correction(places.map(|at| cells[at]))),
+    }
+}
+
+/// All fields as text. Every field ends where a delimiter stood, but only whole characters may be cut
+/// out: two halves of one in neighboring fields are text together and not apart.
+fn texts(fields: Fields<'_>) -> Option<Vec<&str>> {
+    let text = std::str::from_utf8(fields.bytes).ok()?;
+    (0..fields.len()).map(|at| text.get(fields.range(at)?)).collect()
+}
+
+fn correction([line, outcome, code]: [&str; 3]) -> Option<Box<Correction>> {
+    let line = line.parse().ok()?;
+    let found_by_line = matches!(outcome, "invalid" | "duplicate");
+    found_by_line.then(|| Box::new(Correction { line, outcome: outcome.into(), code: code.into() }))
 }
 
 /// The record with replacement characters, and where the first byte stands that is not text.
-fn not_text(record: &RawRecord<'_>, kept: &[usize]) -> (Record, String) {
-    let fields = record.fields;
+fn not_text(fields: Fields<'_>, kept: &[usize]) -> (Record, String) {
     let bytes = |at: usize| fields.range(at).map_or(&[][..], |range| &fields.bytes[range]);
     let seen = (0..fields.len())
         .find_map(|at| {
@@ -526,7 +545,8 @@ mod tests {
         let (mut records, _) = Records::new(&b"a,b\n\xc3,\xa9\n"[..], None).unwrap();
         records.next().unwrap();
         let record = records.next().unwrap().unwrap();
-        let row = read_row(&record, &[0, 1], 2, &[Some(0); Field::COUNT], &Rules::default());
+        let layout = Layout { width: 2, places: [Some(0); Field::COUNT], kept: vec![0, 1], correction: None };
+        let row = read_row(&record, &layout, &Rules::default());
         let fault = &row.reading.unwrap_err().list[0];
         assert_eq!(
             (fault.rule, fault.seen.as_str()),

@@ -82,6 +82,7 @@ create table row (
     error_message text,
     http_status integer,
     request_id text,
+    corrected_by integer references run (id), -- the run to which it came back, corrected, in a failed export
     check ((customer_id is not null) = (outcome in ('created', 'existing', 'updated'))),
     check ((key is null) = (reference is null)),
     check (fingerprint is not null or outcome in ('duplicate', 'invalid')),
@@ -89,7 +90,7 @@ create table row (
 ) strict;
 
 -- What did not succeed is few or soon corrected; this serves exports, retry and clean-up.
-create index row_without_id on row (outcome, id) where customer_id is null;
+create index row_without_id on row (outcome, line) where customer_id is null;
 
 -- The raw cells of a row that has not succeeded, as a JSON array; erased when it does.
 create table record (
@@ -115,8 +116,8 @@ insert into watermark (id, row) values (1, 0);
 -- For readers: every row of the ledger, claims of a run that goes on or died included.
 create view every_row as
     select id, run, line, outcome, reference, key, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, in_doubt
+           error_message, http_status, request_id, in_doubt, corrected_by
     from row where id not in (select id from claim)
     union all
-    select id, run, line, 'pending', reference, key, null, 0, null, null, null, null, null, 1
+    select id, run, line, 'pending', reference, key, null, 0, null, null, null, null, null, 1, null
     from claim;

@@ -41,7 +41,9 @@ const SELECT_ROWS_WITHOUT_ID: &str = "
            error_message, http_status, request_id, cells
     from every_row left join record on record.row = every_row.id
     where customer_id is null and (?1 is null or run = ?1)
-    -- An invalid row whose reference a later run has imported needs no correction any more.
+    -- What was corrected since needs no correction any more: by its own account, or because a later
+    -- run has imported the reference of an invalid row.
+    and not (?1 is null and corrected_by is not null)
     and not (?1 is null and outcome = 'invalid' and exists (
         select 1 from reference_key join row later on later.id = reference_key.row
         where reference_key.key = every_row.key and later.reference = every_row.reference

@@ -133,6 +133,12 @@ const KEEP_RECORDS: &str = "
 
 const ERASE_RECORDS: &str = "delete from record where row in (select value from json_each(?1))";
 
+const MARK_CORRECTED: &str = "
+    update row set corrected_by = ?2 where id in (
+        select row.id from json_each(?1) told
+        join row on row.customer_id is null and row.outcome = told.value->>1
+            and row.line = told.value->>0 and row.error_code = told.value->>2 and row.run < ?2)";
+
 const COUNT_RUN: &str = "
     update run set created = ?2, existing = ?3, unchanged = ?4, changed = ?5, updated = ?6,
         duplicate = ?7, invalid = ?8, rejected = ?9, failed = ?10, pending = ?11,
@@ -300,6 +306,9 @@ impl Store {
         }
         if !write.erased.is_empty() {
             self.execute(sqlx::query(ERASE_RECORDS).bind(write.erased.text())).await?;
+        }
+        if !write.corrected.is_empty() {
+            self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(write.run)).await?;
         }
         if !write.claims.is_empty() {
             self.execute(sqlx::query(INSERT_CLAIMS).bind(write.claims.text()).bind(write.run)).await?;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Claim, Ending, Outcome, Settlement, Trouble};
-use crate::customer::{Fingerprint, Record, Reference};
+use crate::customer::{Correction, Fingerprint, Record, Reference};
 
 /// Rows of a bulk statement as one JSON array.
 pub(super) struct JsonRows(Vec<u8>);
@@ -50,6 +50,8 @@ pub(super) struct Write {
     /// For `record`: raw cells to keep, and ids of those to erase.
     pub(super) records: JsonRows,
     pub(super) erased: JsonRows,
+    /// For `row`: those that were corrected.
+    pub(super) corrected: JsonRows,
 }
 
 impl Write {
@@ -64,6 +66,7 @@ impl Write {
             without_id: JsonRows::new(),
             records: JsonRows::new(),
             erased: JsonRows::new(),
+            corrected: JsonRows::new(),
         }
     }
 
@@ -77,6 +80,11 @@ impl Write {
             hex(&claim.customer.fingerprint),
             claim.claimed_at,
         ));
+    }
+
+    /// A row that an earlier run found invalid or a duplicate has come back as a good one.
+    pub(super) fn corrected(&mut self, correction: &Correction) {
+        self.corrected.push(&(correction.line, &correction.outcome, &correction.code));
     }
 
     pub(super) fn settle(&mut self, settlement: &Settlement) {
