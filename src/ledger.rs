@@ -22,6 +22,8 @@ mod claim;
 
 mod file;
 
+mod open;
+
 mod write;
 
 mod sqlite;

@@ -14,7 +14,8 @@ use sqlx::{
 use super::{
     Error, Figures, Outcome, State, Tally, Target, Trouble,
     file::check_ours,
-    sqlite::{BUSY_TIMEOUT, Query, SELECT_TARGET},
+    open::BUSY_TIMEOUT,
+    sqlite::{Query, SELECT_TARGET},
 };
 
 const SELECT_RUNS: &str = "

@@ -6,41 +6,27 @@
 //!
 //! Bulk statements take their rows as one JSON parameter: one prepared statement for any number
 //! of rows, and one message to SQLite's thread instead of one for each row.
-//!
-//! A ledger is born under another name and renamed when it is complete, so a file with a ledger's
-//! name is either a whole ledger or not ours.
 
 use std::{
     collections::HashMap,
-    io,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use sqlx::{
-    ConnectOptions, Connection, Row as _, SqliteConnection,
+    Connection, Row as _, SqliteConnection,
     error::DatabaseError,
-    migrate::{MigrateError, Migrator},
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteArguments, SqliteRow},
 };
 
 use super::{
     Error, Figures, NewRun, Outcome, State, Tally, Target,
-    file::private_file,
+    open::{connect, create, migrate},
     write::{Write, signed},
 };
 use crate::customer::Fingerprint;
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
-
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
-
-/// How long a statement waits for another process, such as a backup, before it fails.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A checkpoint each 16 MB of log instead of each 4: fewer fsyncs of the main file.
-const CHECKPOINT_PAGES: &str = "4096";
 
 const BEGIN: &str = "begin immediate";
 
@@ -400,53 +386,6 @@ fn read_found(row: &SqliteRow) -> Found {
         in_doubt: row.get(4),
         claimed_at: row.get(5),
     }
-}
-
-/// Makes a whole ledger under another name, then gives it its own: whatever dies here, no half
-/// ledger is left under a name that somebody will open.
-async fn create(path: &Path) -> Result<(), Error> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let open_error = |error| Error::Open { path: path.into(), error };
-    let new = beside("-new");
-    for stale in ["-new", "-new-wal", "-new-shm"] {
-        match std::fs::remove_file(beside(stale)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(error)),
-            _ => {}
-        }
-    }
-    drop(private_file(&new).map_err(open_error)?);
-    let mut connection = connect(&new).await?;
-    migrate(path, &mut connection).await?;
-    connection.close().await.map_err(|error| Error::Sqlite { path: path.into(), error })?;
-    std::fs::rename(&new, path).map_err(open_error)
-}
-
-async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
-        // What is erased is overwritten: raw records are personal data.
-        .pragma("secure_delete", "on")
-        .disable_statement_logging();
-    options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error })
-}
-
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
-    MIGRATOR.run(connection).await.map_err(|error| match error {
-        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Newer(path.into()),
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            Error::Sqlite { path: path.into(), error }
-        }
-        other => Error::Sqlite { path: path.into(), error: sqlx::Error::Migrate(Box::new(other)) },
-    })
 }
 
 fn parse_version(version: &str) -> [u32; 3] {

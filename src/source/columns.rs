@@ -1,0 +1,161 @@
+//! Which column is which field.
+//!
+//! By the API's own names, or by `--map`; exactly first, then without regard to case and blanks. What
+//! is missing is an error that names what was found and what is probably meant.
+
+use super::{EXPORT_COLUMNS, Error, Options};
+use crate::customer::Field;
+
+/// What the header says of where things stand in a record.
+pub(super) struct Layout {
+    /// How many fields a record has.
+    pub(super) width: usize,
+    /// Where the API's fields stand.
+    pub(super) places: [Option<usize>; Field::COUNT],
+    /// What belongs to the record itself, not to an earlier export's account of it.
+    pub(super) kept: Vec<usize>,
+    /// An earlier export's `_line`, `_outcome` and `_error_code`.
+    pub(super) correction: Option<[usize; 3]>,
+}
+
+impl Layout {
+    /// Reads it off the header.
+    ///
+    /// # Errors
+    /// Where a column that is needed is not there, or there twice.
+    pub(super) fn find(name: &str, header: &[String], options: &Options) -> Result<Layout, Error> {
+        let kept = (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
+        let place = |name: &str| header.iter().position(|column| column == name);
+        let correction = place("_line").zip(place("_outcome")).zip(place("_error_code"));
+        Ok(Layout {
+            width: header.len(),
+            places: find_columns(name, header, options)?,
+            kept,
+            correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
+        })
+    }
+}
+
+fn find_columns(
+    name: &str,
+    header: &[String],
+    options: &Options,
+) -> Result<[Option<usize>; Field::COUNT], Error> {
+    let mut places = [None; Field::COUNT];
+    for field in Field::ALL {
+        let mapped = options.map.iter().find(|(of, _)| *of == field).map(|(_, column)| column.as_str());
+        let wanted = mapped.unwrap_or(field.name());
+        let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == wanted).collect();
+        let found = if exact.is_empty() {
+            (0..header.len()).filter(|at| plain(&header[*at]) == plain(wanted)).collect()
+        } else {
+            exact
+        };
+        let constant = options.rules.constants.iter().any(|(of, _)| *of == field);
+        let required = field.is_mandatory() || options.rules.require.contains(&field);
+        places[field as usize] = match found.as_slice() {
+            [one] => Some(*one),
+            [_, _, ..] => {
+                return Err(Error::AmbiguousColumn { field, column: wanted.into() });
+            }
+            [] if mapped.is_some() => {
+                return Err(Error::UnknownColumn {
+                    field,
+                    column: wanted.into(),
+                    found: header.to_vec(),
+                    likely: closest(wanted, header),
+                });
+            }
+            [] if required && !constant => {
+                return Err(Error::MissingColumn {
+                    name: name.into(),
+                    field,
+                    found: header.to_vec(),
+                    likely: likely_column(field, header),
+                });
+            }
+            [] => None,
+        };
+    }
+    Ok(places)
+}
+
+/// Names are compared exactly first, then without regard to case and blanks.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+}
+
+/// What other systems call the fields; compared without case, blanks, `_` and `-`.
+fn aliases(field: Field) -> &'static [&'static str] {
+    match field {
+        Field::Reference => {
+            &["customerid", "id", "userid", "custid", "reference", "referenceid", "externalid", "uid", "uuid"]
+        }
+        Field::MobileNumber => {
+            &["mobile", "phone", "phonenumber", "mobileno", "phoneno", "msisdn", "cell", "contact", "telefon"]
+        }
+        Field::EmailAddress => &["email", "mail", "emailid", "useremail"],
+        Field::FirstName => &["firstname", "givenname", "name", "fname", "vorname"],
+        Field::LastName => &["lastname", "surname", "familyname", "lname", "nachname"],
+        Field::MobileCountryCode => {
+            &["countrycode", "phonecountrycode", "dialcode", "isdcode", "callingcode"]
+        }
+        Field::GetClientAuthToken => &["getclientauthtoken"],
+    }
+}
+
+fn likely_column(field: Field, header: &[String]) -> Option<String> {
+    let bare = |name: &str| name.to_lowercase().replace([' ', '_', '-'], "");
+    let alias = |column: &&String| aliases(field).contains(&bare(column).as_str());
+    header.iter().find(alias).cloned().or_else(|| closest(field.name(), header))
+}
+
+/// A header that another delimiter would cut into several.
+pub(super) fn is_one_cell(header: &[String]) -> bool {
+    matches!(header, [only] if only.contains([',', ';', '\t', '|']))
+}
+
+/// The closest spelling, if it is close enough to be meant (Jaro-Winkler above 0.8).
+fn closest(wanted: &str, header: &[String]) -> Option<String> {
+    let score = |column: &String| strsim::jaro_winkler(&plain(wanted), &plain(column));
+    let best = header.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;
+    (score(best) > 0.8).then(|| best.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(text: &str) -> Vec<String> {
+        text.split(',').map(str::to_owned).collect()
+    }
+
+    fn places(columns: &str, options: &Options) -> Result<[Option<usize>; Field::COUNT], String> {
+        find_columns("f.csv", &header(columns), options).map_err(|error| format!("{error}; {}", error.hint()))
+    }
+
+    #[test]
+    fn columns_are_found_by_name_and_by_map() {
+        let plain = places("x,mobile_number,Object_Reference_ID,_line", &Options::default()).unwrap();
+        assert_eq!(plain[..3], [Some(2), Some(1), None]);
+        let map = vec![(Field::Reference, "Id".into()), (Field::MobileNumber, "phone".into())];
+        let mapped = places("Id,PHONE", &Options { map, ..Options::default() }).unwrap();
+        assert_eq!(mapped[..2], [Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn a_missing_column_names_what_was_found_and_what_is_likely() {
+        let missing = |columns: &str| places(columns, &Options::default()).unwrap_err();
+        assert_eq!(
+            missing("object_reference_id,Phone"),
+            "no column mobile_number in f.csv (columns found: object_reference_id, Phone); \
+             did you mean --map 'mobile_number=Phone'?"
+        );
+        assert!(missing("object_referense_id,mobile_number").contains("=object_referense_id'"));
+        assert!(missing("a,b").contains("--set object_reference_id=VALUE"));
+        let options = Options { map: vec![(Field::LastName, "sirname".into())], ..Options::default() };
+        let unknown = places("object_reference_id,mobile_number,surname", &options).unwrap_err();
+        assert!(unknown.contains("did you mean --map 'last_name=surname'?"), "{unknown}");
+        assert!(missing("mobile_number,mobile_number,object_reference_id").contains("ambiguous"));
+    }
+}
