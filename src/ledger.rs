@@ -272,7 +272,7 @@ impl Ledger {
         for (row, decision) in rows.into_iter().zip(decisions) {
             claims.extend(apply(row, decision, &mut write, &mut tally));
         }
-        self.store.write(&write, &tally, &figures, last_line).await?;
+        self.store.write(&write, &claims, &tally, &figures, last_line).await?;
         (self.tally, self.last_line) = (tally, last_line);
         if self.recent.len() > RECENT_MAX {
             self.store.merge_keys().await?;
@@ -349,7 +349,7 @@ impl Ledger {
 
 /// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
 /// be sent.
-fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> Option<Claim> {
+fn apply(row: Row, decision: Decision, write: &mut Write<'_>, tally: &mut Tally) -> Option<Claim> {
     let Row { line, record, reading, corrects } = row;
     if let (Some(correction), Ok(_)) = (&corrects, &reading) {
         write.corrected(correction);
@@ -381,7 +381,6 @@ fn apply(row: Row, decision: Decision, write: &mut Write, tally: &mut Tally) -> 
         customer,
         record,
     };
-    write.claim(&claim);
     Some(claim)
 }
 

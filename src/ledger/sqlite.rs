@@ -4,29 +4,34 @@
 //! deferred one that reads before it writes fails at once when someone else wrote, whatever the
 //! busy timeout).
 //!
-//! Bulk statements take their rows as one JSON parameter: one prepared statement for any number
-//! of rows, and one message to SQLite's thread instead of one for each row.
+//! What every row passes through, its claim and its settlement with an id, is written by multi-row
+//! `values`; what few rows need takes its rows as one JSON parameter, which is simpler and slower.
 
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use sqlx::{
-    Connection, Row as _, SqliteConnection,
+    AssertSqlSafe, Connection, Row as _, SqliteConnection,
     error::DatabaseError,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
 use super::{
-    Error, Figures, NewRun, Outcome, State, Tally, Target,
+    Claim, Error, Figures, NewRun, Outcome, State, Tally, Target,
     open::{connect, create, migrate},
-    write::{Write, signed},
+    write::{WithId, Write, signed},
 };
 use crate::customer::Fingerprint;
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
+
+/// Rows of one bulk statement: each size is prepared once, and a batch is cut into as few pieces as it
+/// can be. One message to SQLite's thread and one statement for each piece, instead of one for each row.
+const BULK_ROWS: [usize; 3] = [64, 8, 1];
 
 const BEGIN: &str = "begin immediate";
 
@@ -79,19 +84,22 @@ const FIND: &str = "
     from candidate join claim using (id)";
 
 const INSERT_CLAIMS: &str = "
+    with told (id, line, reference, key, fingerprint, claimed_at) as (values (?, ?, ?, ?, ?, ?)),
+        this (run, now) as (values (?, ?))
     insert into claim (id, run, line, reference, key, fingerprint, claimed_at)
-    select value->>0, ?2, value->>1, value->>2, value->>3, unhex(value->>4), value->>5
-    from json_each(?1)";
+    select id, run, line, reference, key, fingerprint, claimed_at from told, this";
 
 const END_CLAIMS: &str = "
     delete from claim where run = ?2 and id in (select value from json_each(?1))";
 
 const SETTLE_WITH_ID: &str = "
+    with told (id, outcome, fingerprint, customer_id, attempts) as (values (?, ?, ?, ?, ?)),
+        this (run, now) as (values (?, ?))
     insert into row (id, run, line, outcome, reference, key, fingerprint, customer_id, attempts,
                      claimed_at, settled_at)
-    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, unhex(value->>5), value->>6,
-           value->>7, value->>8, ?3
-    from json_each(?1) where true
+    select claim.id, claim.run, claim.line, told.outcome, claim.reference, claim.key, told.fingerprint,
+           told.customer_id, told.attempts, claim.claimed_at, this.now
+    from told cross join claim on claim.id = told.id cross join this where claim.run = this.run
     on conflict (id) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
@@ -187,6 +195,8 @@ pub(super) struct Store {
     connection: SqliteConnection,
     /// Whether `reference_key` has rows at all; if not, nobody asks it.
     has_keys: bool,
+    insert_claims: Bulk,
+    settle_with_id: Bulk,
 }
 
 impl Store {
@@ -195,7 +205,13 @@ impl Store {
         if !exists {
             create(path).await?;
         }
-        let mut store = Store { path: path.into(), connection: connect(path).await?, has_keys: false };
+        let mut store = Store {
+            path: path.into(),
+            connection: connect(path).await?,
+            has_keys: false,
+            insert_claims: bulk(INSERT_CLAIMS),
+            settle_with_id: bulk(SETTLE_WITH_ID),
+        };
         let version: String = store.one("select sqlite_version()").await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
             return Err(Error::OldSqlite(version));
@@ -267,21 +283,21 @@ impl Store {
     /// One transaction: the durable moment of everything in `write`.
     pub(super) async fn write(
         &mut self,
-        write: &Write,
+        write: &Write<'_>,
+        claims: &[Claim],
         tally: &Tally,
         figures: &Figures,
         last_line: u64,
     ) -> Result<(), Error> {
         self.begin().await?;
-        if !write.ended.is_empty() {
-            let ended = sqlx::query(END_CLAIMS).bind(write.ended.text()).bind(write.run);
-            if self.execute(ended).await? != write.ended_count {
-                return Err(Error::TakenOver { path: self.path.clone(), run: write.run });
-            }
-        }
-        if !write.with_id.is_empty() {
-            let settle = sqlx::query(SETTLE_WITH_ID).bind(write.with_id.text());
-            self.execute(settle.bind(write.run).bind(write.now)).await?;
+        // From the claims, so before these go; a claim that is not there settles nothing.
+        let (run, now) = (write.run, write.now);
+        let settled =
+            self.bulk(|store| &store.settle_with_id, (run, now), &write.with_id, bind_with_id).await?;
+        let ended = sqlx::query(END_CLAIMS).bind(write.ended.text()).bind(run);
+        let ended = if write.ended.is_empty() { 0 } else { self.execute(ended).await? };
+        if settled != write.with_id.len() as u64 || ended != write.ended_count {
+            return Err(Error::TakenOver { path: self.path.clone(), run });
         }
         if !write.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(write.without_id.text());
@@ -296,9 +312,7 @@ impl Store {
         if !write.corrected.is_empty() {
             self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(write.run)).await?;
         }
-        if !write.claims.is_empty() {
-            self.execute(sqlx::query(INSERT_CLAIMS).bind(write.claims.text()).bind(write.run)).await?;
-        }
+        self.bulk(|store| &store.insert_claims, (run, now), claims, bind_claim).await?;
         self.execute(count_run(write.run, tally, figures, last_line)).await?;
         self.commit().await
     }
@@ -327,6 +341,26 @@ impl Store {
         let end = end.bind(now).bind(figures.requests as i64);
         self.execute(end.bind(figures.retries as i64).bind(figures.throttled as i64)).await?;
         self.commit().await
+    }
+
+    /// One statement for many rows, in as few pieces as there are sizes for; rows written.
+    async fn bulk<T>(
+        &mut self,
+        sql: impl Fn(&Store) -> &Bulk,
+        (run, now): (i64, i64),
+        mut rows: &[T],
+        bind: impl for<'q> Fn(Query<'q>, &T) -> Query<'q>,
+    ) -> Result<u64, Error> {
+        let mut written = 0;
+        for (at, size) in BULK_ROWS.into_iter().enumerate() {
+            while let Some((piece, rest)) = rows.split_at_checked(size) {
+                let query = sqlx::query(AssertSqlSafe(Arc::clone(&sql(self)[at])));
+                let query = piece.iter().fold(query, &bind);
+                written += self.execute(query.bind(run).bind(now)).await?;
+                rows = rest;
+            }
+        }
+        Ok(written)
     }
 
     async fn begin(&mut self) -> Result<(), Error> {
@@ -364,6 +398,33 @@ impl Store {
 }
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
+
+/// A statement for each size of [`BULK_ROWS`].
+type Bulk = [Arc<str>; BULK_ROWS.len()];
+
+/// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
+/// a numbered one by its name, from the beginning of the list each time.
+fn bulk(sql: &'static str) -> Bulk {
+    BULK_ROWS.map(|rows| {
+        let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
+        let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
+        format!("{head}(values {}{tail}", vec![format!("{row})"); rows].join(", ")).into()
+    })
+}
+
+fn bind_with_id<'q>(query: Query<'q>, row: &WithId<'_>) -> Query<'q> {
+    let fingerprint = row.fingerprint.as_bytes().as_slice();
+    query.bind(row.id).bind(row.outcome.name()).bind(fingerprint).bind(row.customer_id).bind(row.attempts)
+}
+
+fn bind_claim<'q>(query: Query<'q>, claim: &Claim) -> Query<'q> {
+    let Claim { id, line, customer, claimed_at, prior, .. } = claim;
+    let key = signed(customer.reference.key());
+    // What an earlier run may have sent is what the API may have, until this run has settled the row.
+    let fingerprint = prior.unwrap_or(customer.fingerprint);
+    let query = query.bind(id).bind(*line as i64).bind(customer.reference.as_str()).bind(key);
+    query.bind(fingerprint.as_bytes().as_slice()).bind(claimed_at)
+}
 
 fn count_run(run: i64, tally: &Tally, figures: &Figures, last_line: u64) -> Query<'static> {
     let mut query = sqlx::query(COUNT_RUN).bind(run);

@@ -35,17 +35,24 @@ impl JsonRows {
     }
 }
 
+/// A claimed row that got its customer id; the rest of it stands in its claim.
+pub(super) struct WithId<'a> {
+    pub(super) id: i64,
+    pub(super) outcome: Outcome,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) customer_id: &'a str,
+    pub(super) attempts: u32,
+}
+
 /// The statements of one commit, collected before the transaction begins.
-pub(super) struct Write {
+pub(super) struct Write<'a> {
     pub(super) run: i64,
     pub(super) now: i64,
-    /// For `claim`: rows to be sent.
-    pub(super) claims: JsonRows,
     /// Ids of claims that have come to their end, and how many.
     pub(super) ended: JsonRows,
     pub(super) ended_count: u64,
     /// For `row`: with a customer id, and without.
-    pub(super) with_id: JsonRows,
+    pub(super) with_id: Vec<WithId<'a>>,
     pub(super) without_id: JsonRows,
     /// For `record`: raw cells to keep, and ids of those to erase.
     pub(super) records: JsonRows,
@@ -54,15 +61,14 @@ pub(super) struct Write {
     pub(super) corrected: JsonRows,
 }
 
-impl Write {
-    pub(super) fn new(run: i64, now: i64) -> Write {
+impl<'a> Write<'a> {
+    pub(super) fn new(run: i64, now: i64) -> Write<'a> {
         Write {
             run,
             now,
-            claims: JsonRows::new(),
             ended: JsonRows::new(),
             ended_count: 0,
-            with_id: JsonRows::new(),
+            with_id: Vec::new(),
             without_id: JsonRows::new(),
             records: JsonRows::new(),
             erased: JsonRows::new(),
@@ -70,24 +76,12 @@ impl Write {
         }
     }
 
-    pub(super) fn claim(&mut self, claim: &Claim) {
-        let reference = &claim.customer.reference;
-        self.claims.push(&(
-            claim.id,
-            claim.line,
-            reference.as_str(),
-            signed(reference.key()),
-            hex(&claim.customer.fingerprint),
-            claim.claimed_at,
-        ));
-    }
-
     /// A row that an earlier run found invalid or a duplicate has come back as a good one.
     pub(super) fn corrected(&mut self, correction: &Correction) {
         self.corrected.push(&(correction.line, &correction.outcome, &correction.code));
     }
 
-    pub(super) fn settle(&mut self, settlement: &Settlement) {
+    pub(super) fn settle(&mut self, settlement: &'a Settlement) {
         let Settlement { claim, ending, attempts } = settlement;
         let sent = claim.customer.fingerprint;
         self.ended.push(&claim.id);
@@ -95,10 +89,10 @@ impl Write {
         match ending {
             // What Get found is what an earlier run sent; its fields count, not today's.
             Ending::Created { customer_id, found: true } => {
-                self.settle_with_id(claim, ending, claim.prior.unwrap_or(sent), customer_id, *attempts);
+                self.settle_with_id(settlement, claim.prior.unwrap_or(sent), customer_id);
             }
             Ending::Created { customer_id, found: false } | Ending::Existing { customer_id } => {
-                self.settle_with_id(claim, ending, sent, customer_id, *attempts);
+                self.settle_with_id(settlement, sent, customer_id);
             }
             Ending::Rejected(trouble) | Ending::Failed(trouble) => {
                 self.settle_without_id(claim, ending, sent, trouble, *attempts, false);
@@ -129,26 +123,10 @@ impl Write {
         self.keep_record(id, record);
     }
 
-    fn settle_with_id(
-        &mut self,
-        claim: &Claim,
-        ending: &Ending,
-        fingerprint: Fingerprint,
-        customer_id: &str,
-        attempts: u32,
-    ) {
-        let reference = &claim.customer.reference;
-        self.with_id.push(&(
-            claim.id,
-            claim.line,
-            ending.outcome(),
-            reference.as_str(),
-            signed(reference.key()),
-            hex(&fingerprint),
-            customer_id,
-            attempts,
-            claim.claimed_at,
-        ));
+    fn settle_with_id(&mut self, settlement: &'a Settlement, fingerprint: Fingerprint, customer_id: &'a str) {
+        let Settlement { claim, ending, attempts } = settlement;
+        let (id, outcome, attempts) = (claim.id, ending.outcome(), *attempts);
+        self.with_id.push(WithId { id, outcome, fingerprint, customer_id, attempts });
         if claim.known {
             self.erased.push(&claim.id);
         }
