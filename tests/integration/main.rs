@@ -25,6 +25,9 @@ mod resume;
 
 mod crash;
 
+#[cfg(feature = "crash-points")]
+mod commits;
+
 mod throttle;
 
 mod properties;
