@@ -25,7 +25,10 @@ use std::{
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 use tracing::{debug, info, warn};
 
 use self::{
@@ -178,7 +181,7 @@ impl Sender {
             self.requests.fetch_add(1, Relaxed);
             let reply = tokio::select! {
                 biased;
-                reply = self.api.get(&self.nobody) => reply,
+                reply = self.probe() => reply,
                 () = self.reached(Phase::Draining) => return None,
             };
             let health = health(&reply);
@@ -188,6 +191,12 @@ impl Sender {
             }
             pass.leave(health);
         }
+    }
+
+    async fn probe(&self) -> Reply {
+        let Some(patience) = self.throttle.probe_timeout() else { return self.api.get(&self.nobody).await };
+        let late = |_| Reply::Unknown { status: None, why: "no answer in time".into(), request_id: None };
+        timeout(patience, self.api.get(&self.nobody)).await.unwrap_or_else(late)
     }
 
     fn pause_everyone(&self, asked: Option<Duration>) {

@@ -32,9 +32,12 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
 /// The first and the longest time between two probes. The service is noticed within five seconds
-/// of coming back: at most four until the next probe, and one for its answer.
+/// of coming back: at most two for a probe that goes into the void, and three until the next.
 const PROBE_FIRST: Duration = Duration::from_millis(500);
-const PROBE_MAX: Duration = Duration::from_secs(4);
+const PROBE_MAX: Duration = Duration::from_millis(2_500);
+
+/// The least time that a probe is given for its answer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The share of the rate that is given up to make late timers good again.
 ///
@@ -73,6 +76,7 @@ pub(super) struct Pass<'a> {
     probe: bool,
     /// Which request of the run this is.
     number: u64,
+    began: Instant,
     /// Outages confirmed when the request began.
     pub(super) outages: u64,
 }
@@ -103,6 +107,8 @@ struct Gate {
     outage: Option<Outage>,
     /// Outages that a failed probe has confirmed.
     confirmed: u64,
+    /// How long a good answer takes, the last ones counting most; none yet at the beginning.
+    usual: Option<Duration>,
 }
 
 struct Outage {
@@ -162,6 +168,12 @@ impl Throttle {
         self.gate().confirmed
     }
 
+    /// How long a probe may take. An answer that is eight times as slow as usual is not coming, and
+    /// while one waits for it into a void the service may be back.
+    pub(super) fn probe_timeout(&self) -> Option<Duration> {
+        self.gate().usual.map(|usual| (usual * 8).max(PROBE_PATIENCE))
+    }
+
     /// Waits until this request may leave.
     pub(super) async fn enter(&self) -> Pass<'_> {
         let mut has_token = self.limiter.is_none();
@@ -181,7 +193,8 @@ impl Throttle {
                 }
                 Turn::Opened => opened.await,
                 Turn::Go { probe, number } if has_token => {
-                    return Pass { throttle: self, probe, number, outages: self.outages() };
+                    let (began, outages) = (Instant::now(), self.outages());
+                    return Pass { throttle: self, probe, number, began, outages };
                 }
                 Turn::Go { .. } => {
                     self.take_token().await;
@@ -225,7 +238,13 @@ impl Pass<'_> {
         let throttle = self.throttle;
         let probe = std::mem::take(&mut self.probe);
         let limit = throttle.bad_answers_of_an_outage;
-        let opened = throttle.gate().note(health, self.number, probe, limit, Instant::now());
+        let now = Instant::now();
+        let mut gate = throttle.gate();
+        if health == Health::Good {
+            gate.learn(now - self.began);
+        }
+        let opened = gate.note(health, self.number, probe, limit, now);
+        drop(gate);
         if opened {
             throttle.opened.notify_waiters();
         }
@@ -266,6 +285,10 @@ impl Gate {
                 Turn::Go { probe: true, number: self.sent }
             }
         }
+    }
+
+    fn learn(&mut self, took: Duration) {
+        self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
     }
 
     /// What the answer to request `number` said. True if those who wait should look again.
@@ -388,7 +411,7 @@ mod tests {
             assert!(matches!(gate.turn(now, true), Turn::Go { probe: true, .. }));
             gate.note(Health::Bad, gate.sent, true, LIMIT, now);
         }
-        assert_eq!(waits, [500, 1000, 2000, 4000, 4000, 4000]);
+        assert_eq!(waits, [500, 1000, 2000, 2500, 2500, 2500]);
     }
 
     #[test]
