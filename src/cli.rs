@@ -79,14 +79,31 @@ fn run(cli: Cli) -> Result<u8, Error> {
     }
 }
 
+/// What is written must not be what is read: a slip of the hand would cost the ledger, and every id.
+fn check_outputs(outputs: &[(&str, Option<&Path>)], inputs: &[(&str, &Path)]) -> Result<(), Error> {
+    for (option, output) in outputs {
+        for (what, input) in inputs {
+            let same = output.and_then(|output| output.canonicalize().ok()).zip(input.canonicalize().ok());
+            if same.is_some_and(|(output, input)| output == input) || *output == Some(*input) {
+                let text = format!("{option} {} would overwrite {what}", input.display());
+                return Err(Error::usage(text, format!("give {option} another file")));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn import(args: &args::Import) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+    let summary = args.output.summary_json.as_deref().filter(|path| *path != Path::new("-"));
+    let outputs = [("--summary-json", summary), ("--log-file", args.output.log.log_file.as_deref())];
+    check_outputs(&outputs, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
     let mut display =
         Display::new(if args.output.log.quiet { args::ProgressArg::Never } else { args.output.progress });
     start_log(&args.output.log, display.log_writer())?;
     check_summary_path(args.output.summary_json.as_deref())?;
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     confirm_production(args, &target, &source)?;
     let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
     runtime(tls)?.block_on(run_import(args, source, target, &ledger_path, &mut display))
@@ -135,6 +152,7 @@ async fn run_import(
     let new_run = NewRun {
         command: "import",
         source: source.name(),
+        source_path: source.path(),
         columns: source.columns(),
         reference_column: source.reference_column(),
     };
@@ -248,6 +266,7 @@ fn export_rows(args: &args::Export) -> Result<u8, Error> {
         ExportFormat::Csv => export::Format::Csv,
         ExportFormat::Jsonl => export::Format::Jsonl,
     };
+    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
     runtime(false)?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         match &args.output {

@@ -84,8 +84,8 @@ pub type Signal = u8;
 pub enum Stop {
     /// No row can succeed.
     Halt(Halt),
-    /// No good answer for so long.
-    Outage(Duration),
+    /// No good answer for so long; what the last one or its absence was.
+    Outage(Duration, String),
     /// More failures than allowed.
     TooManyFailures(u64),
 }
@@ -152,7 +152,8 @@ struct Run {
     ledger: Option<Ledger>,
     committing: Option<Committing>,
     read: VecDeque<Row>,
-    bytes: u64,
+    /// Rows of the last chunk, and the bytes of the source before and after it.
+    chunk: (usize, u64, u64),
     source_ended: bool,
     claims: VecDeque<Claim>,
     open: JoinSet<Sent>,
@@ -197,7 +198,7 @@ pub async fn run(
         ledger: Some(ledger),
         committing: None,
         read: VecDeque::new(),
-        bytes: 0,
+        chunk: (1, 0, 0),
         source_ended: false,
         claims: VecDeque::new(),
         open: JoinSet::new(),
@@ -289,7 +290,7 @@ impl Run {
                 }
             }
             Event::Chunk(Some(Ok(chunk))) => {
-                self.bytes = chunk.bytes;
+                self.chunk = (chunk.rows.len().max(1), self.chunk.2, chunk.bytes);
                 self.read.extend(chunk.rows);
             }
             Event::Chunk(Some(Err(error))) => {
@@ -419,7 +420,8 @@ impl Run {
     fn check_outage(&mut self) {
         let limit = self.options.outage_limit;
         if self.sender.throttle().trouble_for().is_some_and(|trouble| trouble >= limit) {
-            self.stop(Ended::Stopped(Stop::Outage(limit)));
+            let why = self.sender.last_trouble();
+            self.stop(Ended::Stopped(Stop::Outage(limit, why)));
         }
     }
 
@@ -427,11 +429,17 @@ impl Run {
         Progress {
             tally: self.tally,
             figures: self.sender.figures(),
-            bytes: self.bytes,
+            bytes: self.claimed_bytes(),
             open: self.open.len(),
             outage: self.sender.throttle().in_outage(),
             stopping: self.is_stopping(),
         }
+    }
+
+    /// Of the last chunk only some rows may be claimed yet; their share of its bytes is near enough.
+    fn claimed_bytes(&self) -> u64 {
+        let (rows, before, after) = self.chunk;
+        after - (after - before) * self.read.len().min(rows) as u64 / rows as u64
     }
 
     fn end(self) -> End {

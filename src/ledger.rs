@@ -189,6 +189,8 @@ pub struct NewRun<'a> {
     pub command: &'a str,
     /// The source as given.
     pub source: &'a str,
+    /// Where the file really is, if it is one.
+    pub source_path: Option<&'a str>,
     /// Its header.
     pub columns: &'a [String],
     /// The column of the references.
@@ -221,6 +223,9 @@ impl Ledger {
         run: &NewRun<'_>,
         now: fn() -> i64,
     ) -> Result<Ledger, Error> {
+        // One ledger has one lock, whatever path leads to it.
+        let real = path.canonicalize();
+        let path = real.as_deref().unwrap_or(path);
         // Before the lock file is made: beside another program's file there shall be none of ours.
         check_ours(path)?;
         let lock = lock(path)?;
@@ -351,7 +356,8 @@ impl Ledger {
 /// be sent.
 fn apply(row: Row, decision: Decision, write: &mut Write<'_>, tally: &mut Tally) -> Option<Claim> {
     let Row { line, record, reading, corrects } = row;
-    if let (Some(correction), Ok(_)) = (&corrects, &reading) {
+    // Good now or still not: either way it stands for the earlier one.
+    if let Some(correction) = &corrects {
         write.corrected(correction);
     }
     let (id, known) = match (&reading, decision) {

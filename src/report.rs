@@ -75,7 +75,8 @@ impl<'a> Summary<'a> {
 
 /// What a run did, as a table: the ten outcomes, the time, the rate.
 pub fn run_table(summary: &Summary<'_>) -> String {
-    let mut text = format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), summary.source);
+    let mut text =
+        format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), harmless(summary.source));
     for outcome in Outcome::ALL {
         let count = summary.outcomes.get(outcome.name()).copied().unwrap_or_default();
         // Zero is an answer too, but it must not draw the eye.
@@ -140,7 +141,7 @@ fn run_line(run: &RunRecord, running: bool) -> String {
         succeeded,
         run.tally.rows() - succeeded,
         run.command,
-        run.source,
+        harmless(&run.source),
     );
     let parts: Vec<String> = Outcome::ALL
         .into_iter()
@@ -209,7 +210,8 @@ impl Validation {
     /// The faults grouped by rule: counts, first lines, remedy.
     pub fn text(&self, source: &str) -> String {
         let mut text = format!(
-            "{source}: {} {}, {} valid, {} invalid, {} duplicate\n",
+            "{}: {} {}, {} valid, {} invalid, {} duplicate\n",
+            harmless(source),
             grouped(self.rows),
             if self.rows == 1 { "row" } else { "rows" },
             grouped(self.rows - self.invalid - self.duplicates),
@@ -261,6 +263,11 @@ fn explain(outcome: Outcome) -> &'static str {
         Outcome::Failed => "attempts used up; a rerun tries again",
         Outcome::Pending => "not settled yet; a rerun goes on",
     }
+}
+
+/// A name without control characters: it goes to a terminal.
+fn harmless(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// Digits in groups of three.

@@ -88,6 +88,8 @@ pub struct Sender {
     policy: Policy,
     jitter: Mutex<StdRng>,
     phase: watch::Sender<Phase>,
+    /// In words, for who asks why nothing goes on.
+    last_trouble: Mutex<String>,
     /// The reference of the probe.
     nobody: Reference,
     requests: AtomicU64,
@@ -104,6 +106,7 @@ impl Sender {
             policy,
             jitter: Mutex::new(StdRng::seed_from_u64(policy.seed)),
             phase: watch::Sender::new(Phase::Sending),
+            last_trouble: Mutex::default(),
             nobody: Reference::recorded(NOBODY),
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -123,6 +126,19 @@ impl Sender {
             *now = phase.max(*now);
             later
         });
+    }
+
+    /// What the last bad answer was, or why there was none.
+    pub fn last_trouble(&self) -> String {
+        self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn judge(&self, reply: &Reply) -> Health {
+        let health = health(reply);
+        if health != Health::Good {
+            *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble_in_words(reply);
+        }
+        health
     }
 
     /// What was sent so far.
@@ -184,7 +200,7 @@ impl Sender {
                 reply = self.probe() => reply,
                 () = self.reached(Phase::Draining) => return None,
             };
-            let health = health(&reply);
+            let health = self.judge(&reply);
             info!(back = health == Health::Good, "asked whether the API is back");
             if let Reply::Answer(Answer { status: 429, retry_after, .. }) = reply {
                 self.pause_everyone(retry_after);
@@ -324,7 +340,7 @@ impl Walk<'_> {
             reply = sender.exchange(step, claim) => reply,
             () = sender.reached(Phase::Abandoning) => return Asked::Ended,
         };
-        pass.leave(health(&reply));
+        pass.leave(sender.judge(&reply));
         if !may_have_landed(&reply) {
             self.past = before;
         }
@@ -379,6 +395,15 @@ impl Walk<'_> {
 
     fn pending(&self) -> Ending {
         Ending::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt }
+    }
+}
+
+fn trouble_in_words(reply: &Reply) -> String {
+    let Trouble { message, http_status, .. } = trouble_of(reply);
+    match (http_status, message) {
+        (Some(status), Some(message)) => format!("HTTP {status}, {message}"),
+        (Some(status), None) => format!("HTTP {status}"),
+        (None, message) => message.unwrap_or_default(),
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use self::{
     columns::{Layout, is_one_cell},
-    records::{Fields, RECORD_MAX_BYTES, RawRecord, Records},
+    records::{Fields, Flaw, RECORD_MAX_BYTES, RawRecord, Records},
 };
 use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules};
 
@@ -167,6 +167,7 @@ pub struct Chunk {
 /// An opened source whose header has been read and understood.
 pub struct Source {
     name: String,
+    path: Option<String>,
     columns: Vec<String>,
     layout: Layout,
     size: Option<u64>,
@@ -193,7 +194,9 @@ impl Source {
             Some(record) => read_header(&record).ok_or_else(|| Error::HeaderEncoding(name.clone()))?,
         };
         let layout = Layout::find(&name, &header, options)?;
+        let real = path.canonicalize().ok().filter(|_| size.is_some());
         Ok(Source {
+            path: real.map(|real| real.display().to_string()),
             columns: layout.kept.iter().map(|at| header[*at].clone()).collect(),
             layout,
             rules: options.rules.clone(),
@@ -209,6 +212,11 @@ impl Source {
     /// The path as given, or `-`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Where the file really is; none for a stream.
+    pub fn path(&self) -> Option<&str> {
+        self.path.as_deref()
     }
 
     /// The header, without the columns that an earlier failed export added.
@@ -351,10 +359,13 @@ fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules) -> Row {
         let (lossy, seen) = not_text(fields, &layout.kept);
         return misread(lossy, Rule::Encoding, seen);
     };
-    if record.cut {
-        // What a cut record swallowed is no record; its beginning is enough to find it.
+    if let Some(flaw) = record.flaw {
+        // What it swallowed is no record; its beginning is enough to find it.
         let heads = cells.iter().map(|cell| &cell[..cell.floor_char_boundary(64)]);
-        let seen = format!("more than {} KiB: a quote that is not closed?", RECORD_MAX_BYTES / 1024);
+        let seen = match flaw {
+            Flaw::Cut => format!("more than {} KiB: a quote that is not closed?", RECORD_MAX_BYTES / 1024),
+            Flaw::Unbalanced => "it spans lines with an odd number of quotes: one that is not closed?".into(),
+        };
         return misread(Record::new(heads), Rule::Fields, seen);
     }
     if cells.len() != layout.width {

@@ -28,6 +28,7 @@ create table run (
     id integer primary key,
     command text not null check (command in ('import', 'retry')),
     source text not null,                  -- the path as given, or '-'
+    source_path text,                      -- where the file really is; null for a stream
     columns text not null,                 -- the header as a JSON array
     reference_column text,                 -- the one among them that holds the references
     state text not null default 'running'

@@ -41,7 +41,10 @@ pub(super) enum Command {
     #[command(after_help = "Example: customer-import export failed --output failed.csv")]
     Export(Export),
     /// Serve a local simulator of the customers API
-    #[command(after_help = "Example: customer-import simulate --fault http500=0.05 --latency 20ms..80ms")]
+    #[command(
+        after_help = "Any key is accepted, but for one that begins with wrong; where JUSPAY_API_KEY is set, \
+only that one is.\nExample: customer-import simulate --fault http500=0.05 --latency 20ms..80ms"
+    )]
     Simulate(Simulate),
 }
 

@@ -72,9 +72,9 @@ pub(super) fn describe_stop(ended: &Ended) -> Option<(String, String)> {
                 format!("there is no customers API at this URL (HTTP {status})"),
                 format!("check --base-url (requests go to URL/customers), {again}"),
             ),
-            Stop::Outage(limit) => (
-                format!("no successful answer for {}", report::time(*limit)),
-                format!("check the network and the API's status, {again}"),
+            Stop::Outage(limit, why) => (
+                format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
+                format!("check the network, a proxy, --base-url, --ca-file and the API's status, {again}"),
             ),
             Stop::TooManyFailures(failures) => (
                 format!(

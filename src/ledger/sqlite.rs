@@ -61,14 +61,17 @@ const END_DEAD_RUNS: &str =
     "update run set state = 'interrupted', ended_at = ?1 where state = 'running' returning id";
 
 const INSERT_RUN: &str = "
-    insert into run (command, source, columns, reference_column, started_at)
-    values (?1, ?2, ?3, ?4, ?5) returning id";
+    insert into run (command, source, source_path, columns, reference_column, started_at)
+    values (?1, ?2, ?3, ?4, ?5, ?6) returning id";
 
 const RECENT_KEYS: &str = "
     select key, id from row
     where id > (select row from watermark) and outcome not in ('duplicate', 'invalid')";
 
-const LAST_ROW: &str = "select coalesce(max(id), 0) from row";
+/// An id is never given twice, also where the last rows were deleted: what is below the watermark counts
+/// as being in `reference_key`.
+const LAST_ROW: &str = "
+    select max((select coalesce(max(id), 0) from row), (select row from watermark))";
 
 const FIND: &str = "
     with candidate (id) as materialized (
@@ -131,7 +134,10 @@ const MARK_CORRECTED: &str = "
     update row set corrected_by = ?2 where id in (
         select row.id from json_each(?1) told
         join row on row.customer_id is null and row.outcome = told.value->>1
-            and row.line = told.value->>0 and row.error_code = told.value->>2 and row.run < ?2)";
+            and row.line = told.value->>0 and row.error_code = told.value->>2
+        where row.run < ?2 and row.corrected_by is null
+        -- Where two files have such a row, it is not known which one came back.
+        group by row.line, row.outcome, row.error_code having count(*) = 1)";
 
 const COUNT_RUN: &str = "
     update run set created = ?2, existing = ?3, unchanged = ?4, changed = ?5, updated = ?6,
@@ -155,7 +161,7 @@ const RAISE_WATERMARK: &str = "
 const SUPERSEDE: &str = "
     delete from row where outcome in ('invalid', 'duplicate') and run in (
         select earlier.id from run earlier join run this on this.id = ?1
-        where earlier.source = this.source and earlier.source <> '-' and earlier.id < this.id
+        where earlier.source_path = this.source_path and earlier.id < this.id
     ) and line <= (select last_line from run where id = ?1)";
 
 const END_RUN: &str = "
@@ -264,7 +270,8 @@ impl Store {
     /// Begins a run; its number.
     pub(super) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<i64, Error> {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
-        let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(columns);
+        let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(run.source_path);
+        let insert = insert.bind(columns);
         let insert = insert.bind(run.reference_column).bind(now);
         Ok(self.all(insert).await?.first().map_or(0, |row| row.get(0)))
     }

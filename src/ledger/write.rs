@@ -76,7 +76,7 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// A row that an earlier run found invalid or a duplicate has come back as a good one.
+    /// A row that an earlier run found invalid or a duplicate has come back.
     pub(super) fn corrected(&mut self, correction: &Correction) {
         self.corrected.push(&(correction.line, &correction.outcome, &correction.code));
     }

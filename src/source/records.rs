@@ -11,7 +11,7 @@
 use std::io::{self, Read};
 
 use csv_core::ReadRecordResult;
-use memchr::memchr2_iter;
+use memchr::{memchr_iter, memchr2_iter};
 
 /// How much is read at a time; the head from which the delimiter is guessed is one such read.
 const READ_BYTES: usize = 128 * 1024;
@@ -26,8 +26,18 @@ pub(super) struct RawRecord<'a> {
     pub(super) line: u64,
     /// The fields.
     pub(super) fields: Fields<'a>,
-    /// Whether the record was longer than [`RECORD_MAX_BYTES`] and was cut there.
-    pub(super) cut: bool,
+    /// Why it cannot be what was meant: a quote was left open.
+    pub(super) flaw: Option<Flaw>,
+}
+
+/// How an open quote shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flaw {
+    /// The record was longer than [`RECORD_MAX_BYTES`] and was cut there.
+    Cut,
+    /// It spans lines and has an odd number of quotes. The parser takes that as it comes, so that an open
+    /// quote swallows the lines up to the next one, or to the end of the file, into one good record.
+    Unbalanced,
 }
 
 /// The fields of a record: one buffer and where each ends.
@@ -62,6 +72,8 @@ pub(super) struct Records<R> {
     ends: Vec<usize>,
     line: u64,
     after_cr: bool,
+    /// In the record so far.
+    quotes: u64,
     bytes: u64,
 }
 
@@ -78,6 +90,7 @@ impl<R: Read> Records<R> {
             ends: vec![0; 64],
             line: 1,
             after_cr: false,
+            quotes: 0,
             bytes: 0,
         };
         records.fill_head()?;
@@ -103,9 +116,11 @@ impl<R: Read> Records<R> {
             return Ok(None);
         }
         let line = self.line;
+        self.quotes = 0;
         let (mut out, mut ends) = (0, 0);
+        let mut at_end;
         let cut = loop {
-            let at_end = self.start == self.end && !self.fill()?;
+            at_end = self.start == self.end && !self.fill()?;
             let input = &self.buffer[self.start..self.end];
             let (result, used, wrote, ended) =
                 self.core.read_record(input, &mut self.out[out..], &mut self.ends[ends..]);
@@ -121,11 +136,18 @@ impl<R: Read> Records<R> {
                 ReadRecordResult::End => return Ok(None),
             }
         };
+        // Its own line break is counted too, unless the file ends without one.
+        let spans_lines = self.line - line > u64::from(!at_end);
+        let flaw = match (cut, spans_lines && self.quotes % 2 == 1) {
+            (true, _) => Some(Flaw::Cut),
+            (false, true) => Some(Flaw::Unbalanced),
+            (false, false) => None,
+        };
         if cut {
             self.resume_on_next_line()?;
         }
         let fields = Fields { bytes: &self.out[..out], ends: &self.ends[..ends] };
-        Ok(Some(RawRecord { line, fields, cut }))
+        Ok(Some(RawRecord { line, fields, flaw }))
     }
 
     /// Reading goes on after the first line break behind the cut, as if no quote were open.
@@ -165,6 +187,7 @@ impl<R: Read> Records<R> {
                 self.line += 1;
             }
         }
+        self.quotes += memchr_iter(b'"', passed).count() as u64;
         if let Some(last) = passed.last() {
             self.after_cr = *last == b'\r';
         }
@@ -286,14 +309,41 @@ mod tests {
         }
         text.push_str("8,9\n");
         let (mut records, _) = Records::new(text.as_bytes(), None).unwrap();
-        assert!(!records.next().unwrap().unwrap().cut);
+        assert_eq!(records.next().unwrap().unwrap().flaw, None);
         let record = records.next().unwrap().unwrap();
-        assert!(record.cut && record.line == 2 && record.fields.bytes.len() <= RECORD_MAX_BYTES);
+        assert!(
+            record.flaw == Some(Flaw::Cut)
+                && record.line == 2
+                && record.fields.bytes.len() <= RECORD_MAX_BYTES
+        );
         let mut last = 0;
         while let Some(record) = records.next().unwrap() {
             last = record.line;
         }
         assert_eq!(last, text.lines().count() as u64);
+    }
+
+    #[test]
+    fn a_quote_that_swallows_lines_is_seen() {
+        for (text, flaws) in [
+            ("a,b\n1,\"open\n2,x\n3,y\n", vec![None, Some(Flaw::Unbalanced)]),
+            ("a,b\n1,\"open\n2,x\n3,\"closed\"\n4,z\n", vec![None, Some(Flaw::Unbalanced), None]),
+            ("a,b\n1,\"two\nlines\"\n2,x\n", vec![None, None, None]),
+            ("a,b\n1,\"two\nlines\"", vec![None, None]),
+            ("a,b\n1,\"with \"\"quotes\"\"\nin it\"\n2,5\" wide\n3,x\n", vec![None; 4]),
+            ("a,b\n1,5\" wide", vec![None, None]),
+        ] {
+            for pieces in [true, false] {
+                let input: Box<dyn Read> =
+                    if pieces { Box::new(Trickle(text.as_bytes())) } else { Box::new(text.as_bytes()) };
+                let (mut records, _) = Records::new(input, Some(b',')).unwrap();
+                let mut seen = Vec::new();
+                while let Some(record) = records.next().unwrap() {
+                    seen.push(record.flaw);
+                }
+                assert_eq!(seen, flaws, "{text:?}");
+            }
+        }
     }
 
     #[test]
