@@ -775,3 +775,24 @@ fn an_output_that_cannot_be_written_is_an_error_of_the_machine() {
     let done = done(command.stdout(full).output().unwrap());
     assert_error(&done, 1, &["cannot write"]);
 }
+
+#[test]
+fn what_is_written_cannot_be_what_is_read() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let (ledger, source) = (world.ledger().display().to_string(), file.display().to_string());
+    let before = (std::fs::read(world.ledger()).unwrap(), std::fs::read(&file).unwrap());
+    for (option, path) in [
+        ("--summary-json", &ledger),
+        ("--summary-json", &source),
+        ("--log-file", &ledger),
+        ("--log-file", &source),
+    ] {
+        let done = world.import(&file, &[option, path]);
+        assert_error(&done, 2, &[option, "would overwrite", "another file"]);
+    }
+    let done = world.run(&["export", "created", "--output", &ledger]);
+    assert_error(&done, 2, &["--output", "would overwrite"]);
+    assert_eq!((std::fs::read(world.ledger()).unwrap(), std::fs::read(&file).unwrap()), before);
+}

@@ -199,3 +199,36 @@ fn rejected_rows_come_back_corrected_and_are_gone() {
     assert_eq!(world.outcomes(), "created=2");
     assert_eq!(export(&world, &["failed"]).lines().count(), 1);
 }
+
+#[test]
+fn rows_that_come_back_still_wrong_are_listed_once() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,+1\ncust-0002,+2\n,3\n");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    for _ in 0..2 {
+        let failed = export(&world, &["failed"]);
+        assert_eq!(failed.lines().count(), 1 + 3, "{failed}");
+        let file = world.file("failed.csv", failed);
+        assert_eq!(world.import(&file, &[]).code, 3);
+    }
+    let corrected =
+        export(&world, &["failed"]).replace("+1", "1").replace("+2", "2").replace("\n,3", "\ncust-0003,3");
+    let file = world.file("failed.csv", corrected);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=3");
+    assert_eq!(export(&world, &["failed"]).lines().count(), 1);
+}
+
+#[test]
+fn a_correction_does_not_clear_the_row_of_another_file() {
+    let world = World::new();
+    let a = world.file("a.csv", "object_reference_id,mobile_number\n,1\n");
+    let b = world.file("b.csv", "object_reference_id,mobile_number\n,2\n");
+    assert_eq!(world.import(&a, &[]).code, 3);
+    let failed = export(&world, &["failed"]);
+    assert_eq!(world.import(&b, &[]).code, 3);
+    let file = world.file("failed.csv", failed.replace("\n,1", "\ncust-0001,1"));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let left = export(&world, &["failed"]);
+    assert!(left.contains("\n,2,"), "{left}");
+}

@@ -440,3 +440,37 @@ fn rows_that_break_a_rule_do_not_pile_up_in_the_ledger() {
     }
     assert_eq!(world.journal().requests(), 50);
 }
+
+/// The rows that a run finds wrong have the highest ids, and go when they come back right. Were their
+/// ids given again, the rows that got them would stand below what is indexed, and be forgotten.
+#[test]
+fn a_row_is_remembered_also_where_corrected_ones_stood_before_it() {
+    let world = World::new();
+    let day = |lines: &str| {
+        let file = world.file("daily.csv", format!("object_reference_id,mobile_number\n{lines}"));
+        world.import(&file, &[]);
+        world.outcomes()
+    };
+    day("cust_AAAA,1\ncust_BBBB,1\n");
+    assert_eq!(day("cust_AAAA,1\ncust_BBBB,+1\n"), "unchanged=1 invalid=1");
+    assert_eq!(day("cust_AAAA,1\ncust_BBBB,1\n"), "unchanged=2");
+    assert_eq!(day("cust_AAAA,1\ncust_BBBB,1\ncust_CCCC,1\n"), "created=1 unchanged=2");
+    let requests = world.journal().requests();
+    assert_eq!(day("cust_AAAA,1\ncust_BBBB,1\ncust_CCCC,1\n"), "unchanged=3");
+    assert_eq!(world.journal().requests(), requests);
+}
+
+#[test]
+fn another_path_to_the_same_ledger_is_no_way_around_its_lock() {
+    let latency = Duration::from_millis(20);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    let file = world.rows("users.csv", 200);
+    let mut first = world.start_import(&file, &["--concurrency", "2"]);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 1));
+    std::os::unix::fs::symlink(world.ledger(), world.path("link.db")).unwrap();
+    let link = world.path("link.db").display().to_string();
+    let second = world.import(&file, &["--ledger", &link]);
+    assert_eq!(second.code, 2, "{second:?}");
+    assert!(second.stderr.contains("in use"), "{second:?}");
+    assert_eq!(finish(first).code, 0);
+}

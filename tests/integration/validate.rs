@@ -351,3 +351,23 @@ fn a_client_auth_token_is_asked_for_and_kept_nowhere() {
     assert!(!String::from_utf8_lossy(&ledger).contains("tkn_"));
     assert!(!done.stdout.contains("tkn_"));
 }
+
+#[test]
+fn an_open_quote_that_ends_with_the_file_or_at_the_next_quote_is_a_fault() {
+    let world = World::new();
+    for (name, last) in [("end.csv", "n"), ("next.csv", "\"a quoted note\"")] {
+        let mut text = String::from("object_reference_id,mobile_number,note\n");
+        for number in 0..50 {
+            let note = match number {
+                10 => "\"5 inch screen",
+                30 => last,
+                _ => "n",
+            };
+            text.push_str(&format!("cust_{number:04},9{number:04},{note}\n"));
+        }
+        let file = world.file(name, text);
+        let done = world.run(&["validate", &file.display().to_string()]);
+        assert_eq!(done.code, 3, "{done:?}");
+        assert!(done.stdout.contains("record fields: 1 row\n  line 12: "), "{done:?}");
+    }
+}
