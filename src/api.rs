@@ -368,10 +368,10 @@ pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// How far the clock behind a `Date` header is ahead of ours. A header has whole seconds and was
-/// under way for a while, so a small difference says nothing.
+/// How far the clock behind a `Date` header is ahead of ours. A header has whole seconds, cut off, so
+/// up to one second behind says nothing.
 fn clock_ahead(date: &str, now: SystemTime) -> i64 {
-    const NOISE: i64 = 2_000;
+    const CUT_OFF: std::ops::RangeInclusive<i64> = -1_000..=0;
     let milliseconds = |time: SystemTime| {
         time.duration_since(SystemTime::UNIX_EPOCH)
             .ok()
@@ -379,7 +379,7 @@ fn clock_ahead(date: &str, now: SystemTime) -> i64 {
     };
     let date = httpdate::parse_http_date(date).ok().and_then(milliseconds);
     let ahead = date.zip(milliseconds(now)).map_or(0, |(date, now)| date - now);
-    if ahead.abs() > NOISE { ahead } else { 0 }
+    if CUT_OFF.contains(&ahead) { 0 } else { ahead }
 }
 
 fn parse_time(text: &str) -> Option<i64> {
@@ -451,6 +451,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT", now), 60_000);
         assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), 0);
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:35 GMT", now), -2_000);
         assert_eq!(clock_ahead("yesterday", now), 0);
         let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
         let reply = parse(&Head { status: 200, clock_ahead: 1_000, ..Head::default() }, body);

@@ -299,7 +299,7 @@ fn simulate(args: &args::Simulate) -> Result<u8, Error> {
             latency: args.latency,
             rate_limit: args.rate_limit,
             faults: args.faults.clone(),
-            api_key: environment("JUSPAY_API_KEY").filter(|key| !key.is_empty()),
+            api_key: environment("JUSPAY_API_KEY"),
             record: false,
         };
         let simulator = Simulator::start(options).await.map_err(|error| {
@@ -339,7 +339,8 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
 
 fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
-    given.map_or_else(|| default.into(), Path::to_path_buf)
+    let set = || environment("CUSTOMER_IMPORT_LEDGER").map(PathBuf::from);
+    given.map(Path::to_path_buf).or_else(set).unwrap_or_else(|| default.into())
 }
 
 /// Finds out before the run whether its summary can be written after it; leaves nothing behind.
@@ -432,5 +433,6 @@ fn now() -> i64 {
 
 #[expect(clippy::disallowed_methods, reason = "the environment enters here")]
 fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    // Compose files and CI set variables to nothing and mean that they are not set.
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -48,7 +48,7 @@ pub use self::{
     reader::{Columns, Reader, RowRecord, RunRecord, Selection},
 };
 use self::{
-    file::{check_ours, lock},
+    file::{Identity, check_ours, identity, lock},
     sqlite::{Found, Store},
     write::Write,
 };
@@ -126,6 +126,9 @@ pub enum Error {
     /// The SQLite library has a bug that could corrupt the file.
     #[error("SQLite {0} is too old (3.51.3 or later is needed)")]
     OldSqlite(String),
+    /// The file is not where it was when the run began.
+    #[error("the ledger {} was moved or deleted while the run went on", .0.display())]
+    Moved(PathBuf),
     /// A claim of this run was not there when it was to be settled.
     #[error("a claim of run {run} is gone from the ledger {}", path.display())]
     TakenOver {
@@ -157,6 +160,9 @@ impl Error {
             Error::Newer(_) => "use that version, or another ledger with --ledger FILE",
             Error::OtherTarget { .. } => "use one ledger for each target, with --ledger FILE",
             Error::OldSqlite(_) => "rebuild the program with its bundled SQLite",
+            Error::Moved(_) => {
+                "bring it back with its -wal file, or import again into a new one: what is there is found there"
+            }
             Error::TakenOver { .. } => {
                 "make sure that one run at a time uses it, then run the same command again"
             }
@@ -166,7 +172,10 @@ impl Error {
 
     /// Whether the command line is wrong rather than the machine, so that nothing was begun.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_))
+        !matches!(
+            self,
+            Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
+        )
     }
 }
 
@@ -209,6 +218,9 @@ pub struct Ledger {
     next_id: i64,
     last_line: u64,
     now: fn() -> i64,
+    path: PathBuf,
+    /// Which file that path was when the run began.
+    identity: Option<Identity>,
 }
 
 impl Ledger {
@@ -246,6 +258,8 @@ impl Ledger {
             next_id,
             last_line: 0,
             now,
+            path: path.into(),
+            identity: identity(path),
         })
     }
 
@@ -298,6 +312,10 @@ impl Ledger {
         stop_reason: Option<&str>,
         figures: &Figures,
     ) -> Result<(), Error> {
+        // SQLite goes on writing to a file that nobody can find any more, and says nothing.
+        if identity(&self.path) != self.identity {
+            return Err(Error::Moved(self.path));
+        }
         self.store.merge_keys().await?;
         self.store.end_run(self.run, state, exit_code, stop_reason, figures, (self.now)()).await?;
         self.store.close().await

@@ -140,14 +140,14 @@ pub(super) enum Environment {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct Target {
-    /// Which of Juspay's environments
-    #[arg(long, value_enum, env = "JUSPAY_ENVIRONMENT", default_value = "sandbox")]
-    pub(super) environment: Environment,
+    /// Which of Juspay's environments [default: sandbox] [env: `JUSPAY_ENVIRONMENT`]
+    #[arg(long, value_enum)]
+    pub(super) environment: Option<Environment>,
     /// Another base URL; requests go to URL/customers
     #[arg(long, value_name = "URL")]
     pub(super) base_url: Option<String>,
-    /// The merchant id
-    #[arg(long, value_name = "ID", env = "JUSPAY_MERCHANT_ID", value_parser = NonEmptyStringValueParser::new())]
+    /// The merchant id [env: `JUSPAY_MERCHANT_ID`]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(super) merchant_id: Option<String>,
     /// A file that holds the API key and nothing else [default: env `JUSPAY_API_KEY`]
     #[arg(long, value_name = "FILE")]
@@ -240,7 +240,8 @@ pub(super) struct Sending {
 #[command(next_help_heading = "Ledger")]
 pub(super) struct Ledger {
     /// The ledger [default: customer-import.db, with --simulator customer-import.simulator.db]
-    #[arg(long, value_name = "FILE", env = "CUSTOMER_IMPORT_LEDGER")]
+    /// [env: `CUSTOMER_IMPORT_LEDGER`]
+    #[arg(long, value_name = "FILE")]
     pub(super) ledger: Option<PathBuf>,
 }
 

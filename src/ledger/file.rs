@@ -41,6 +41,21 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
+/// Device and number of a file: what it is, whatever it is called.
+pub(super) type Identity = (u64, u64);
+
+/// Which file stands at the path; `None` if none does.
+pub(super) fn identity(path: &Path) -> Option<Identity> {
+    #[cfg(unix)]
+    let of = |data: std::fs::Metadata| {
+        use std::os::unix::fs::MetadataExt;
+        (data.dev(), data.ino())
+    };
+    #[cfg(not(unix))]
+    let of = |_| (0, 0);
+    std::fs::metadata(path).ok().map(of)
+}
+
 fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push("-lock");

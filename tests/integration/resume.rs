@@ -474,3 +474,20 @@ fn another_path_to_the_same_ledger_is_no_way_around_its_lock() {
     assert!(second.stderr.contains("in use"), "{second:?}");
     assert_eq!(finish(first).code, 0);
 }
+
+#[test]
+fn a_ledger_that_goes_away_in_mid_run_is_an_error_and_not_a_success() {
+    let latency = Duration::from_millis(20);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    let file = world.rows("users.csv", 200);
+    let mut run = world.start_import(&file, &["--concurrency", "4"]);
+    assert!(wait_until(&mut run, || world.journal().requests() >= 1));
+    std::fs::rename(world.ledger(), world.path("moved.db")).unwrap();
+    let done = finish(run);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stderr.contains("moved or deleted"), "{done:?}");
+    // A new ledger finds what is there.
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.journal().customers(), 200);
+    assert!(world.journal().created().values().all(|(_, times)| *times == 1));
+}
