@@ -7,6 +7,8 @@
 
 mod world;
 
+mod wire;
+
 mod cli;
 
 mod validate;
@@ -26,6 +28,14 @@ mod resume;
 mod crash;
 
 mod throttle;
+
+mod hostile;
+
+mod faults;
+
+mod durable;
+
+mod secrets;
 
 mod properties;
 
