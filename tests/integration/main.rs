@@ -7,6 +7,8 @@
 
 mod world;
 
+mod wire;
+
 mod cli;
 
 mod validate;
@@ -29,6 +31,14 @@ mod crash;
 mod commits;
 
 mod throttle;
+
+mod hostile;
+
+mod faults;
+
+mod durable;
+
+mod secrets;
 
 mod properties;
 

@@ -1,0 +1,779 @@
+//! A server that lies, stalls, floods and speaks no HTTP.
+//!
+//! The disaster: behind the address stands something else than the API on a good day, and the program
+//! takes its noise for an answer. Then the ledger has an id that is nobody's, or a customer exists
+//! whose row is written off as failed, or the key goes to a stranger, or the machine runs out of
+//! memory. Whatever is sent here, each row's end must be true, and the server's own account of its
+//! customers says what is true.
+
+use std::{
+    fmt::Write as _,
+    io::ErrorKind,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use crate::{
+    wire::{Call, Wire, body_of, customer_body, honest, json},
+    world::{Done, KEY, World, cells, references},
+};
+
+/// So many rows in flight that a few bad answers are no outage; one deadline for what never ends.
+const PATIENT: [&str; 8] =
+    ["--concurrency", "4000", "--timeout", "400ms", "--max-attempts", "2", "--outage-limit", "20s"];
+
+/// Longer than a test may take, for those that must not come to their deadline.
+const NO_HURRY: [&str; 8] =
+    ["--concurrency", "4000", "--timeout", "60s", "--max-attempts", "2", "--outage-limit", "20s"];
+
+const ROWS: usize = 3;
+
+/// No panic, a code of the table, one line for an error, and never large.
+#[track_caller]
+fn assert_sane(wire: &Wire, done: &Done, code: i32) {
+    assert_eq!(done.code, code, "{done:?}");
+    for text in [&done.stdout, &done.stderr] {
+        assert!(!text.contains("panicked"), "{done:?}");
+        assert!(!text.contains(KEY), "{done:?}");
+    }
+    assert!(done.stderr.matches("error:").count() <= 1, "{done:?}");
+    wire.assert_small();
+}
+
+/// The ledger has each row once, with the id that the API made, and nothing is open.
+#[track_caller]
+fn assert_true_ids(world: &World, wire: &Wire, rows: usize) {
+    let made = wire.customers();
+    assert_eq!(made.keys().cloned().collect::<Vec<_>>(), references(0..rows).collect::<Vec<_>>());
+    let exported = world.export("created");
+    let known: Vec<(&String, &String)> = exported.iter().map(|row| (&row[0], &row[1])).collect();
+    assert_eq!(known, made.iter().collect::<Vec<_>>());
+    assert_eq!(world.number("select count(*) from claim"), 0);
+    wire.assert_no_second_create();
+}
+
+/// What is sent instead of the true answer, which is given with it.
+type Lie = Arc<dyn Fn(&mut Call<'_>, &[u8]) + Send + Sync>;
+
+fn lie(lie: impl Fn(&mut Call<'_>, &[u8]) + Send + Sync + 'static) -> Lie {
+    Arc::new(lie)
+}
+
+/// The lie of this row: the n-th of the file gets the n-th.
+fn told(lies: &[Lie], call: &mut Call<'_>, truth: &[u8]) {
+    let number: usize = call.asked.reference.trim_start_matches("cust-").parse().unwrap();
+    lies[number](call, truth);
+}
+
+/// Lies that say nothing. Told about Creates that landed, about Creates that did not, and about
+/// everything for ever.
+#[track_caller]
+fn say_nothing(lies: &[Lie]) {
+    landed(&PATIENT, lies);
+    not_landed(lies);
+    for_ever(lies);
+}
+
+/// Creates that landed are lied about, and Gets tell the truth.
+#[track_caller]
+fn landed(more: &[&str], lies: &[Lie]) {
+    let world = World::new();
+    let file = world.rows("users.csv", lies.len());
+    let to_tell = lies.to_vec();
+    let wire = Wire::new(move |call| {
+        if !call.asked.create {
+            return call.answer_honestly();
+        }
+        let truth = call.create();
+        told(&to_tell, call, &truth);
+    });
+    let done = wire.import(&world, &file, more);
+    assert_eq!(world.export("failed"), Vec::<Vec<String>>::new());
+    assert_sane(&wire, &done, 0);
+    assert_eq!(world.outcomes(), format!("created={}", lies.len()));
+    assert_true_ids(&world, &wire, lies.len());
+    let gets = wire.asked().iter().filter(|asked| !asked.create).count();
+    assert!(gets >= lies.len(), "a lie was believed");
+}
+
+/// Creates that did not land are lied about. Get says so, and so `failed` is true.
+#[track_caller]
+fn not_landed(lies: &[Lie]) {
+    let world = World::new();
+    let file = world.rows("users.csv", lies.len());
+    let to_tell = lies.to_vec();
+    let wire = Wire::new(move |call| {
+        if !call.asked.create {
+            return call.answer_honestly();
+        }
+        let body = customer_body("cst_nobody", &call.asked.reference);
+        told(&to_tell, call, &json(200, body));
+    });
+    let done = wire.import(&world, &file, &PATIENT);
+    assert_sane(&wire, &done, 3);
+    assert_eq!(world.outcomes(), format!("failed={}", lies.len()));
+    wire.play(honest);
+    assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 0);
+    assert_true_ids(&world, &wire, lies.len());
+}
+
+/// No question is ever answered: what may exist is `pending`, and the next run finds it.
+#[track_caller]
+fn for_ever(lies: &[Lie]) {
+    let world = World::new();
+    let rows = lies.len();
+    let file = world.rows("users.csv", rows);
+    let to_tell = lies.to_vec();
+    let wire = Wire::new(move |call| {
+        let truth = if call.asked.create { call.create() } else { call.find() };
+        told(&to_tell, call, &truth);
+    });
+    let done = wire.import(&world, &file, &PATIENT);
+    assert_sane(&wire, &done, 3);
+    assert_eq!(world.outcomes(), format!("pending={rows}"));
+    for reference in references(0..rows) {
+        assert_eq!(wire.creates_of(&reference), 1, "nothing but Get after a Create that may have landed");
+    }
+    assert_eq!(world.number("select count(*) from every_row where in_doubt"), rows as u64);
+    assert_eq!(world.export("created"), Vec::<Vec<String>>::new());
+    wire.play(honest);
+    assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 0);
+    assert_eq!(world.outcomes(), format!("created={rows}"));
+    assert_true_ids(&world, &wire, rows);
+}
+
+/// Odd answers that are answers: taken at once, in one request for each row.
+#[track_caller]
+fn are_answers(odd: &[Lie]) {
+    let world = World::new();
+    let rows = odd.len();
+    let file = world.rows("users.csv", rows);
+    let to_tell = odd.to_vec();
+    let wire = Wire::new(move |call| {
+        let truth = call.create();
+        told(&to_tell, call, &truth);
+    });
+    let done = wire.import(&world, &file, &NO_HURRY);
+    assert_sane(&wire, &done, 0);
+    assert_eq!(wire.asked().len(), rows);
+    assert_eq!(world.outcomes(), format!("created={rows}"));
+    assert_true_ids(&world, &wire, rows);
+    assert_eq!(wire.import(&world, &file, &[]).code, 0);
+    assert_eq!(world.outcomes(), format!("unchanged={rows}"));
+    assert_eq!(wire.asked().len(), rows);
+}
+
+/// The true body under another head.
+fn under(head: &'static str) -> Lie {
+    lie(move |call, truth| {
+        let body = body_of(truth);
+        let length = format!("Content-Length: {}\r\n\r\n", body.len());
+        call.send([head.as_bytes(), length.as_bytes(), &body].concat());
+        call.close();
+    })
+}
+
+/// These bytes instead of an answer, then the end.
+fn bytes(bytes: impl Into<Vec<u8>>) -> Lie {
+    let bytes = bytes.into();
+    lie(move |call, _| {
+        call.send(&bytes);
+        call.close();
+    })
+}
+
+/// A well-formed 200 with this body; `{ref}` is the reference.
+fn body(body: impl Into<String>) -> Lie {
+    let body = body.into();
+    lie(move |call, _| {
+        let body = body.replace("{ref}", &call.asked.reference);
+        call.send(json(200, body));
+    })
+}
+
+/// A whole number of pieces.
+const PIECE: usize = 1 << 16;
+
+#[test]
+fn a_body_of_300_mb() {
+    const BYTES: usize = 300 << 20;
+    let flood = lie(|call, _| {
+        call.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n"));
+        call.flood(&[b'x'; PIECE], BYTES / PIECE);
+        call.close();
+    });
+    let after_the_truth = lie(|call, truth| {
+        call.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {BYTES}\r\n\r\n"));
+        call.send(body_of(truth));
+        call.flood(&[b' '; PIECE], BYTES / PIECE);
+        call.close();
+    });
+    say_nothing(&[flood, after_the_truth]);
+}
+
+#[test]
+fn a_chunked_body_without_end() {
+    let chunks = lie(|call, _| {
+        call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.flood(&[&b"10000\r\n"[..], &[b'x'; PIECE], b"\r\n"].concat(), usize::MAX);
+        call.close();
+    });
+    // The extension of a chunk may be as long as it likes, too.
+    let extension = lie(|call, _| {
+        call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1");
+        call.flood(&[b';'; PIECE], usize::MAX);
+        call.close();
+    });
+    let trailers = lie(|call, truth| {
+        let body = body_of(truth);
+        call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.send([format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n"].concat());
+        call.flood(b"X-More: and more\r\n", usize::MAX);
+        call.close();
+    });
+    say_nothing(&[chunks, extension, trailers]);
+}
+
+/// The deadline is one for the whole answer: a byte now and then does not put it off.
+#[test]
+fn one_byte_a_second() {
+    let in_the_head = lie(|call, truth| call.drip(truth, Duration::from_millis(50)));
+    let in_the_body = lie(|call, truth| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n");
+        call.drip(&body_of(truth), Duration::from_secs(1));
+    });
+    let in_a_chunk = lie(|call, truth| {
+        call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfff\r\n");
+        call.drip(&body_of(truth), Duration::from_millis(20));
+    });
+    let nothing = lie(|call, _| call.hang());
+    let promises = lie(|call, _| {
+        call.flood(b"HTTP/1.1 100 Continue\r\n\r\n", usize::MAX);
+        call.close();
+    });
+    say_nothing(&[in_the_head, in_the_body, in_a_chunk, nothing, promises]);
+}
+
+#[test]
+fn headers_without_end() {
+    let many = lie(|call, _| {
+        call.send("HTTP/1.1 200 OK\r\n");
+        call.flood(b"X-More: and more\r\n", usize::MAX);
+        call.close();
+    });
+    let one = lie(|call, _| {
+        call.send("HTTP/1.1 200 OK\r\nX-More: ");
+        call.flood(&[b'm'; PIECE], usize::MAX);
+        call.close();
+    });
+    let lines = lie(|call, _| {
+        call.flood(&[b'\n'; PIECE], usize::MAX);
+        call.close();
+    });
+    say_nothing(&[many, one, lines]);
+}
+
+#[test]
+fn a_body_cut_short() {
+    let cut = lie(|call, truth| {
+        call.send(&truth[..truth.len() - 10]);
+        call.close();
+    });
+    // Even where what came is whole: more was promised.
+    let more_was_promised = lie(|call, truth| {
+        call.send("HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n");
+        call.send(body_of(truth));
+        call.close();
+    });
+    let no_last_chunk = lie(|call, truth| {
+        let body = body_of(truth);
+        call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        call.send([format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n"].concat());
+        call.close();
+    });
+    let an_error = lie(|call, _| {
+        call.send(
+            "HTTP/1.1 400 Bad Request\r\nContent-Length: 4000\r\n\r\n{\"error_code\":\"INVALID_INPUT\"",
+        );
+        call.close();
+    });
+    let nothing = lie(|call, _| call.close());
+    let mut lies = vec![cut, more_was_promised, no_last_chunk, an_error, nothing];
+    // An HTTP/1.0 answer ends where the connection does: only the text can tell that it was cut.
+    for cut in [1, 10, 40, 60] {
+        lies.push(lie(move |call, truth| {
+            let body = body_of(truth);
+            call.send("HTTP/1.0 200 OK\r\n\r\n");
+            call.send(&body[..body.len() - cut]);
+            call.close();
+        }));
+    }
+    say_nothing(&lies);
+}
+
+#[test]
+fn a_wrong_length() {
+    let mut lies = vec![lie(|call, truth| {
+        let body = body_of(truth);
+        call.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len() - 10));
+        call.send(body);
+    })];
+    for length in [
+        "Content-Length: 5\r\nContent-Length: 500",
+        "Content-Length: -5",
+        "Content-Length: 18446744073709551613",
+        "Content-Length: 99999999999999999999",
+        "Content-Length: five",
+        "Content-Length:",
+    ] {
+        lies.push(bytes(format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n12345")));
+    }
+    for size in ["ffffffffffffffff", "fffffffffffffffffffffff", "-1", "zz", ""] {
+        lies.push(bytes(format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\n12345")));
+    }
+    say_nothing(&lies);
+}
+
+#[test]
+fn another_content_type_or_none() {
+    are_answers(&["Content-Type: text/html; charset=utf-7\r\n", "Content-Type: \r\n", "X-None: x\r\n"].map(
+        |kind| {
+            lie(move |call, truth| {
+                let body = body_of(truth);
+                call.send(format!("HTTP/1.1 200 OK\r\n{kind}Content-Length: {}\r\n\r\n", body.len()));
+                call.send(body);
+            })
+        },
+    ));
+}
+
+#[test]
+fn a_body_that_is_no_customer() {
+    let brackets = "[".repeat(30_000);
+    let closed = "]".repeat(30_000);
+    let texts = [
+        "<html><body>Welcome to the hotel's wireless network, cst_guest</body></html>",
+        "\0\0\0\0",
+        "\0{\"id\":\"cst_lie\",\"object_reference_id\":\"{ref}\"}",
+        "{\"id\":\"cst_lie\0\",\"object_reference_id\":\"{ref}\"}",
+        r#"{"id":"cst_lie\u0000","object_reference_id":"{ref}"}"#,
+        "{\"id\":\"cst_lie\",\"object_reference_id\":\"{ref}\"}\0",
+        "null",
+        "\"cst_lie\"",
+        "[]",
+        "[{\"id\":\"cst_lie\"}]",
+        "{}",
+        "7",
+        "{\"customer\":{\"id\":\"cst_lie\"}}",
+        r#"{"id":"cst_lie1","id":"cst_lie2","object_reference_id":"{ref}"}"#,
+        r#"{"customer_id":"lie","object_reference_id":"{ref}"}"#,
+        // Thirty thousand brackets must not use up the stack.
+        &brackets,
+        &format!(r#"{{"id":{brackets}"#),
+        &format!(r#"{{"id":{brackets}{closed},"object_reference_id":"{{ref}}"}}"#),
+        &format!(r#"{{"juspay":{}"#, r#"{"a":"#.repeat(8_000)),
+    ];
+    let mut lies = texts.map(body).to_vec();
+    lies.push(bytes(json(200, b"{\"id\":\"cst_lie\xff\xfe\",\"object_reference_id\":null}")));
+    lies.push(bytes(b"HTTP/1.1 200 OK\r\nX-Nul: a\0b\r\nContent-Length: 0\r\n\r\n".as_slice()));
+    say_nothing(&lies);
+}
+
+#[test]
+fn an_id_of_another_type() {
+    let ids = ["12345", "true", "null", "[\"cst_lie\"]", "{\"id\":\"cst_lie\"}", "1e999", "\"\""];
+    say_nothing(&ids.map(|id| body(format!(r#"{{"id":{id},"object_reference_id":"{{ref}}"}}"#))));
+}
+
+#[test]
+fn an_id_that_is_no_customers() {
+    let long = format!("cst_{}", "a".repeat(5000));
+    let ids = [
+        "true000000",
+        "ord_12345",
+        "cst_",
+        "cst",
+        "CST_lie",
+        " cst_lie",
+        "cst_lie ",
+        "cst_l\\ne",
+        "cst_../../x",
+        &long,
+    ];
+    say_nothing(&ids.map(|id| body(format!(r#"{{"id":"{id}","object_reference_id":"{{ref}}"}}"#))));
+}
+
+#[test]
+fn customer_id_instead_of_id() {
+    are_answers(&["customer_id", "Customer_id"].map(|name| {
+        lie(move |call, truth| {
+            let body = String::from_utf8(body_of(truth)).unwrap();
+            call.send(json(200, body.replace("\"id\"", &format!("{name:?}"))));
+        })
+    }));
+}
+
+#[test]
+fn an_answer_about_another_reference() {
+    let others = ["{ref}x", "cust-999999", "CUST-000000", "{ref} ", " {ref}", "{ref}\\u0000"];
+    say_nothing(&others.map(|other| body(format!(r#"{{"id":"cst_lie","object_reference_id":"{other}"}}"#))));
+}
+
+/// The answers of two rows change places: neither may get the other's id.
+#[test]
+fn answers_that_are_exchanged() {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    let wire = Wire::new(|call| {
+        let truth = if call.asked.create { call.create() } else { call.find() };
+        let exchanged = match &*call.asked.reference {
+            "cust-000000" => "cust-000001",
+            _ => "cust-000000",
+        };
+        call.send(json(200, customer_body("cst_exchanged", exchanged)));
+        assert!(!truth.is_empty());
+    });
+    assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 3);
+    assert_eq!(world.outcomes(), "pending=2");
+    assert_eq!(world.number("select count(*) from row where customer_id is not null"), 0);
+    wire.play(honest);
+    assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 0);
+    assert_true_ids(&world, &wire, 2);
+}
+
+/// Nothing at all comes to the second listener, so neither does the key.
+#[test]
+fn a_redirect_to_another_host() {
+    for (status, created) in [(301, false), (302, true), (303, false), (307, true), (308, false), (300, true)]
+    {
+        let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+        elsewhere.set_nonblocking(true).unwrap();
+        let to = elsewhere.local_addr().unwrap();
+        let world = World::new();
+        let file = world.rows("users.csv", ROWS);
+        let wire = Wire::new(move |call| {
+            if created && call.asked.create {
+                // The Get that follows is redirected.
+                call.create();
+                call.send("HTTP/1.1 500 Lost\r\nContent-Length: 0\r\n\r\n");
+                return;
+            }
+            let place = format!("http://{to}/customers");
+            call.send(format!(
+                "HTTP/1.1 {status} Elsewhere\r\nLocation: {place}\r\nContent-Location: {place}\r\n\
+                     Refresh: 0; url={place}\r\nAlt-Svc: http/1.1=\"{to}\"\r\nContent-Length: 0\r\n\r\n"
+            ));
+        });
+        let done = wire.import(&world, &file, &NO_HURRY);
+        assert_sane(&wire, &done, 4);
+        assert!(done.stderr.starts_with("error: ") && done.stderr.contains("redirect"), "{done:?}");
+        assert!(done.stderr.contains("--base-url"), "{done:?}");
+        let pending = world.summary()["pending"].as_u64().unwrap();
+        assert_eq!(world.outcomes(), format!("pending={pending}"));
+        let knock = elsewhere.accept().map_err(|error| error.kind());
+        assert!(matches!(knock, Err(ErrorKind::WouldBlock)), "{knock:?}");
+        wire.play(honest);
+        assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
+        assert_true_ids(&world, &wire, ROWS);
+    }
+}
+
+/// A gzip stream of one byte repeated: a thousandth of what it unpacks to. Blocks with fixed codes,
+/// so that no table is needed: a literal, then copies of 258 bytes from one byte before.
+fn bomb(packed_bytes: usize) -> Vec<u8> {
+    let mut bits = vec![true, true, false];
+    let mut code = |value: u32, length: u32| bits.extend((0..length).rev().map(|bit| value >> bit & 1 == 1));
+    code(0x30 + u32::from(b' '), 8);
+    for _ in 0..packed_bytes * 8 / 13 {
+        code(0b1100_0101, 8);
+        code(0, 5);
+    }
+    code(0, 7);
+    let packed = bits.chunks(8).map(|byte| {
+        let byte = byte.iter().enumerate();
+        byte.fold(0, |sum, (at, bit)| sum | u8::from(*bit) << at)
+    });
+    let mut gzip = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    gzip.extend(packed);
+    gzip.extend([0; 8]);
+    gzip
+}
+
+#[test]
+fn a_compressed_bomb() {
+    let mut lies = Vec::new();
+    // The first is small enough to be read whole; unpacked it has 6 MB, the second 800 MB.
+    for size in [40 << 10, 5 << 20] {
+        let bomb = bomb(size);
+        for coding in ["gzip", "gzip, gzip", "br", "zstd", "deflate"] {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: {}\r\n\r\n",
+                bomb.len()
+            );
+            lies.push(bytes([head.as_bytes(), &bomb].concat()));
+        }
+    }
+    say_nothing(&lies);
+}
+
+/// Nobody asks for it, so nobody has to unpack it.
+#[test]
+fn no_compression_is_asked_for() {
+    let world = World::new();
+    let file = world.rows("users.csv", 1);
+    let wire = Wire::new(honest);
+    assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
+    assert!(wire.asked().iter().all(|asked| !asked.head.to_lowercase().contains("accept-encoding")));
+}
+
+#[test]
+fn http_1_0() {
+    let ends_with_the_connection = lie(|call, truth| {
+        call.send([&b"HTTP/1.0 200 OK\r\n\r\n"[..], &body_of(truth)].concat());
+        call.close();
+    });
+    are_answers(&[
+        ends_with_the_connection,
+        under("HTTP/1.0 200 OK\r\n"),
+        under("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n"),
+    ]);
+}
+
+/// Row after row over connections that end behind each answer, said so or not.
+#[test]
+fn a_connection_that_ends_with_each_answer() {
+    for head in ["Connection: close", "Connection: keep-alive\r\nKeep-Alive: timeout=600"] {
+        let world = World::new();
+        let file = world.rows("users.csv", 20);
+        let wire = Wire::new(move |call| {
+            let truth = if call.asked.create { call.create() } else { call.find() };
+            let answer = String::from_utf8(truth).unwrap();
+            call.send(answer.replacen("\r\n", &format!("\r\n{head}\r\n"), 1));
+            call.close();
+        });
+        let more = ["--concurrency", "1", "--timeout", "60s", "--max-attempts", "6"];
+        let done = wire.import(&world, &file, &more);
+        assert_sane(&wire, &done, 0);
+        assert_eq!(world.outcomes(), "created=20");
+        assert_true_ids(&world, &wire, 20);
+        assert!(wire.connections() >= 20);
+    }
+}
+
+#[test]
+fn garbage_instead_of_http() {
+    let garbage = [
+        &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
+        b"\x15\x03\x03\x00\x02\x02\x28",
+        b"220 mail.example.com ESMTP\r\n",
+        b"HTTP/9.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 099 Low\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"\0\0\x12\x04\0\0\0\0\0\0\x03\0\0\0\x64\0\x04\0\x10\0\0\0\x06\0\0\x40\0",
+        b"\xff\xfe\xfd",
+        b"\r\n\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n: nameless\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\xff\xff: odd\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ];
+    say_nothing(&garbage.map(bytes));
+}
+
+/// Nobody ever says anything sensible: that is an outage, and every row stays open.
+#[test]
+fn garbage_for_ever_stops_the_run() {
+    let world = World::new();
+    let file = world.rows("users.csv", 50);
+    let wire = Wire::new(|call| {
+        if call.asked.create {
+            call.create();
+        }
+        call.send("220 mail.example.com ESMTP\r\n");
+        call.close();
+    });
+    let done = wire.import(&world, &file, &["--concurrency", "4", "--outage-limit", "300ms"]);
+    assert_sane(&wire, &done, 4);
+    assert!(done.stderr.starts_with("error: no successful answer for"), "{done:?}");
+    let pending = world.summary()["pending"].as_u64().unwrap();
+    assert_eq!(world.outcomes(), format!("pending={pending}"));
+    wire.play(honest);
+    assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
+    assert_true_ids(&world, &wire, 50);
+}
+
+/// One row that is answered by garbage for ever among good ones: it alone stays open.
+#[test]
+fn garbage_for_one_row_leaves_the_others_alone() {
+    let world = World::new();
+    let file = world.rows("users.csv", 30);
+    let wire = Wire::new(|call| {
+        if call.asked.reference != "cust-000007" {
+            return call.answer_honestly();
+        }
+        if call.asked.create {
+            call.create();
+        }
+        call.send("\u{1f4a9}\r\n");
+        call.close();
+    });
+    assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 3);
+    assert_eq!(world.outcomes(), "created=29 pending=1");
+    assert_eq!(cells(&world.run(&["export", "failed"]).stdout)[0][0], "cust-000007");
+    wire.play(honest);
+    assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
+    assert_eq!(world.outcomes(), "created=1 unchanged=29");
+    assert_true_ids(&world, &wire, 30);
+}
+
+/// The answer is there before the request: it answers nothing.
+#[test]
+fn an_answer_before_the_request() {
+    for greeting in [
+        json(200, r#"{"id":"cst_early","object_reference_id":"cust-early"}"#),
+        json(500, "{}"),
+        b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        b"HTTP/1.1 100 Continue\r\n\r\n".to_vec(),
+        b"220 mail.example.com ESMTP\r\n".to_vec(),
+        b"\0".to_vec(),
+    ] {
+        let world = World::new();
+        let file = world.rows("users.csv", ROWS);
+        let wire = Wire::new(honest);
+        wire.greet(greeting, ROWS);
+        assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
+        assert_eq!(world.outcomes(), format!("created={ROWS}"));
+        assert_true_ids(&world, &wire, ROWS);
+    }
+}
+
+/// The second is no answer to the next request, which may well take the same connection.
+#[test]
+fn two_answers_to_one_request() {
+    let seconds = [
+        json(200, r#"{"id":"cst_second"}"#),
+        json(400, r#"{"error_code":"INVALID_INPUT"}"#),
+        json(401, r#"{"error_code":"access_denied"}"#),
+        json(404, "{}"),
+    ];
+    for second in seconds {
+        let world = World::new();
+        let file = world.rows("users.csv", 20);
+        let wire = Wire::new(move |call| {
+            let truth = if call.asked.create { call.create() } else { call.find() };
+            call.send([truth, second.clone()].concat());
+        });
+        let more = ["--concurrency", "1", "--timeout", "60s", "--max-attempts", "6"];
+        assert_sane(&wire, &wire.import(&world, &file, &more), 0);
+        assert_eq!(world.outcomes(), "created=20");
+        assert_true_ids(&world, &wire, 20);
+    }
+}
+
+#[test]
+fn a_promise_before_the_answer() {
+    are_answers(&["100 Continue", "102 Processing", "103 Early Hints\r\nLink: </x>"].map(|promise| {
+        lie(move |call, truth| {
+            call.send([format!("HTTP/1.1 {promise}\r\n\r\n").as_bytes(), truth].concat());
+        })
+    }));
+    say_nothing(&[bytes("HTTP/1.1 100 Continue\r\n\r\n")]);
+}
+
+/// A status that no Create is answered with says nothing of what became of it.
+#[test]
+fn a_switch_to_another_protocol() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
+    say_nothing(&[bytes(switch)]);
+}
+
+#[test]
+fn no_content() {
+    say_nothing(&[
+        bytes("HTTP/1.1 204 No Content\r\n\r\n"),
+        bytes("HTTP/1.1 205 Reset Content\r\n\r\n"),
+        bytes("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        bytes("HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"),
+        under("HTTP/1.1 204 No Content\r\n"),
+        body("   \r\n"),
+    ]);
+}
+
+#[test]
+fn statuses_beyond_the_book() {
+    let statuses = [500, 507, 520, 599, 600, 999];
+    say_nothing(
+        &statuses.map(|status| bytes(format!("HTTP/1.1 {status} Odd\r\nContent-Length: 2\r\n\r\n{{}}"))),
+    );
+}
+
+/// The API's own words under a status that says success: the row was refused, and did not land.
+#[test]
+fn an_error_under_a_success() {
+    for status in [200, 201, 202] {
+        let world = World::new();
+        let file = world.rows("users.csv", ROWS);
+        let wire = Wire::new(move |call| {
+            let error =
+                r#"{"status":"ERROR","status_id":40,"error_message":"no","error_code":"INVALID_REQUEST"}"#;
+            call.send(json(status, error));
+        });
+        assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 3);
+        assert_eq!(world.outcomes(), format!("rejected={ROWS}"));
+        assert_eq!(wire.asked().len(), ROWS);
+        let failed = cells(&world.run(&["export", "failed"]).stdout);
+        assert!(failed.iter().all(|row| row.contains(&"INVALID_REQUEST".to_owned())), "{failed:?}");
+    }
+}
+
+/// The API's words end up on terminals and in files: they are bounded and have no escapes.
+#[test]
+fn words_that_would_take_over_a_terminal() {
+    let world = World::new();
+    let file = world.rows("users.csv", 1);
+    let mut message = String::from("\\u001b[2J\\u0007\\u009b31m\\r\\n\\u0000forged");
+    write!(message, "{}", "x".repeat(20_000)).unwrap();
+    let wire = Wire::new(move |call| {
+        let body =
+            format!(r#"{{"status":"{message}","error_code":"{message}","error_message":"{message}"}}"#);
+        call.send(json(403, body));
+    });
+    let done = wire.import(&world, &file, &NO_HURRY);
+    assert_sane(&wire, &done, 4);
+    assert_eq!(done.stderr.matches('\n').count(), 1, "{done:?}");
+    assert!(done.stderr.len() < 2_000, "{} bytes", done.stderr.len());
+    let failed = world.run(&["export", "failed"]).stdout;
+    for text in [&done.stderr, &done.stdout, &failed] {
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    }
+}
+
+/// Waits that no server may ask for.
+#[test]
+fn a_retry_after_beyond_all_time() {
+    for wait in
+        ["18446744073709551615", "99999999999999999999999", "-1", "Fri, 31 Dec 9999 23:59:59 GMT", "soon"]
+    {
+        let world = World::new();
+        let file = world.rows("users.csv", 1);
+        let told = Arc::new(AtomicBool::new(false));
+        let wire = Wire::new(move |call| {
+            if told.swap(true, SeqCst) {
+                return call.answer_honestly();
+            }
+            call.send(format!("HTTP/1.1 429 Slow\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n"));
+        });
+        // It would wait for minutes, and ends at the limit instead; or it did not believe a word of it.
+        let done = wire.import(&world, &file, &["--outage-limit", "200ms"]);
+        assert!([0, 4].contains(&done.code), "{done:?}");
+        assert_sane(&wire, &done, done.code);
+        assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
+        assert_true_ids(&world, &wire, 1);
+    }
+}

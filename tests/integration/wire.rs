@@ -1,0 +1,346 @@
+//! A server that sends exactly the bytes that a test tells it to.
+//!
+//! The simulator is an HTTP server and can only misbehave within HTTP. What a broken proxy, a port
+//! scanner's tarpit or a hijacked address sends is no HTTP at all, so this one is a thread for each
+//! connection on a bare socket. It keeps its own account of customers, and that is the oracle: what
+//! it has made, how often, and what it was asked.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use crate::world::{Done, World, finish};
+
+/// More memory than this the program must never have had.
+const MEMORY_MAX_KIB: u64 = 100 * 1024;
+
+type Script = dyn Fn(&mut Call<'_>) + Send + Sync;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) create: bool,
+    pub(crate) reference: String,
+    pub(crate) head: String,
+}
+
+/// The customers behind the wire: reference → id and how often it was made.
+#[derive(Default)]
+struct Api {
+    customers: BTreeMap<String, (String, u32)>,
+    asked: Vec<Asked>,
+    /// Creates for a reference that was there already.
+    refused: u32,
+}
+
+struct Shared {
+    api: Mutex<Api>,
+    script: Mutex<Arc<Script>>,
+    /// Sent to whoever connects, before anything is read; for so many connections.
+    greeting: Mutex<(Vec<u8>, usize)>,
+    /// The program that is watched; `None` while it is being started.
+    watched: Mutex<Option<u32>>,
+    known: Condvar,
+    peak_kib: AtomicU64,
+    connections: AtomicUsize,
+    gone: AtomicBool,
+}
+
+pub(crate) struct Wire {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+/// One request that waits for its bytes.
+pub(crate) struct Call<'a> {
+    pub(crate) asked: Asked,
+    stream: &'a mut TcpStream,
+    shared: &'a Shared,
+    keep: bool,
+}
+
+impl Wire {
+    /// Answers every request with this script.
+    pub(crate) fn new(script: impl Fn(&mut Call<'_>) + Send + Sync + 'static) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            api: Mutex::default(),
+            script: Mutex::new(Arc::new(script)),
+            greeting: Mutex::default(),
+            watched: Mutex::default(),
+            known: Condvar::new(),
+            peak_kib: AtomicU64::new(0),
+            connections: AtomicUsize::new(0),
+            gone: AtomicBool::new(false),
+        });
+        let at_the_door = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                if at_the_door.gone.load(SeqCst) {
+                    return;
+                }
+                at_the_door.connections.fetch_add(1, SeqCst);
+                let shared = Arc::clone(&at_the_door);
+                std::thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Wire { address, shared }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From the next request on.
+    pub(crate) fn play(&self, script: impl Fn(&mut Call<'_>) + Send + Sync + 'static) {
+        *self.shared.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// The next `connections` get these bytes before they have said a word.
+    pub(crate) fn greet(&self, bytes: impl Into<Vec<u8>>, connections: usize) {
+        *self.shared.greeting.lock().unwrap() = (bytes.into(), connections);
+    }
+
+    /// Imports a file from this server; the memory of the program is watched.
+    pub(crate) fn import(&self, world: &World, file: &Path, more: &[&str]) -> Done {
+        finish(self.start(world, file, more, |_| {}))
+    }
+
+    pub(crate) fn start(
+        &self,
+        world: &World,
+        file: &Path,
+        more: &[&str],
+        change: impl FnOnce(&mut Command),
+    ) -> Child {
+        let url = self.url();
+        let args = world.import_args(file, &[&["--base-url", &url][..], more].concat());
+        let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        change(&mut command);
+        *self.shared.watched.lock().unwrap() = None;
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        *self.shared.watched.lock().unwrap() = Some(child.id());
+        self.shared.known.notify_all();
+        child
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.shared.api.lock().unwrap().asked.clone()
+    }
+
+    pub(crate) fn creates_of(&self, reference: &str) -> usize {
+        self.asked().iter().filter(|asked| asked.create && asked.reference == reference).count()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(SeqCst)
+    }
+
+    /// Reference → id of what was made; each once.
+    pub(crate) fn customers(&self) -> BTreeMap<String, String> {
+        let api = self.shared.api.lock().unwrap();
+        assert!(api.customers.values().all(|(_, times)| *times == 1), "a customer was made twice");
+        api.customers.iter().map(|(reference, (id, _))| (reference.clone(), id.clone())).collect()
+    }
+
+    /// Nobody asked for a second customer of a reference.
+    pub(crate) fn assert_no_second_create(&self) {
+        assert_eq!(self.shared.api.lock().unwrap().refused, 0, "a Create for a customer that was there");
+    }
+
+    /// The program was seen at work, and it was never large.
+    pub(crate) fn assert_small(&self) {
+        let peak = self.shared.peak_kib.load(SeqCst);
+        assert!(peak < MEMORY_MAX_KIB, "{peak} KiB of memory");
+        assert!(peak > 0 || !cfg!(target_os = "linux"), "nobody looked");
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.shared.gone.store(true, SeqCst);
+        // Wakes the one at the door; whoever is still served ends with the program.
+        drop(TcpStream::connect(self.address));
+    }
+}
+
+impl Shared {
+    /// How large the program has been at its largest. It only ever grows, so looking at each event
+    /// misses nothing that came before it.
+    fn look_at_memory(&self) {
+        let mut watched = self.watched.lock().unwrap();
+        while watched.is_none() {
+            watched = self.known.wait(watched).unwrap();
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/status", watched.unwrap_or(0)));
+        let status = status.unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse().ok());
+        self.peak_kib.fetch_max(peak.unwrap_or(0), SeqCst);
+    }
+}
+
+fn serve(mut stream: TcpStream, shared: &Shared) {
+    let greeting = {
+        let mut greeting = shared.greeting.lock().unwrap();
+        greeting.1.checked_sub(1).map(|left| {
+            greeting.1 = left;
+            greeting.0.clone()
+        })
+    };
+    if greeting.is_some_and(|greeting| stream.write_all(&greeting).is_err()) {
+        return;
+    }
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    while let Some(asked) = read_request(&mut reader) {
+        shared.look_at_memory();
+        shared.api.lock().unwrap().asked.push(asked.clone());
+        let script = Arc::clone(&shared.script.lock().unwrap());
+        let mut call = Call { asked, stream: &mut stream, shared, keep: true };
+        script(&mut call);
+        let keep = call.keep;
+        shared.look_at_memory();
+        if !keep {
+            return;
+        }
+    }
+}
+
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let length =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    let create = head.starts_with("POST ");
+    let reference = if create {
+        let body = String::from_utf8(body).unwrap();
+        let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(name, _)| *name == "object_reference_id").unwrap().1.replace("%40", "@")
+    } else {
+        let path = head.split(' ').nth(1).unwrap();
+        path.rsplit('/').next().unwrap().replace("%40", "@")
+    };
+    Some(Asked { create, reference, head })
+}
+
+impl Call<'_> {
+    /// Makes the customer if there is none; what an honest answer to a Create says.
+    pub(crate) fn create(&mut self) -> Vec<u8> {
+        let reference = &self.asked.reference;
+        let mut api = self.shared.api.lock().unwrap();
+        if api.customers.contains_key(reference) {
+            api.refused += 1;
+            return json(
+                400,
+                r#"{"status":"invalid_request_error","error_code":"unique","error_message":"exists"}"#,
+            );
+        }
+        let id = format!("cst_true{:06}", api.customers.len());
+        api.customers.insert(reference.clone(), (id.clone(), 1));
+        customer(&id, reference)
+    }
+
+    /// What an honest answer to a Get says.
+    pub(crate) fn find(&self) -> Vec<u8> {
+        let reference = &self.asked.reference;
+        let api = self.shared.api.lock().unwrap();
+        match api.customers.get(reference) {
+            Some((id, _)) => customer(id, reference),
+            None => json(404, r#"{"status":"invalid_request_error","error_code":"object_not_found"}"#),
+        }
+    }
+
+    /// The whole truth.
+    pub(crate) fn answer_honestly(&mut self) {
+        let answer = if self.asked.create { self.create() } else { self.find() };
+        self.send(answer);
+    }
+
+    /// False if the other side has had enough.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        let sent = self.stream.write_all(bytes.as_ref()).is_ok();
+        self.keep &= sent;
+        sent
+    }
+
+    /// The same bytes again and again, so many times or until the other side has had enough.
+    pub(crate) fn flood(&mut self, bytes: &[u8], times: usize) {
+        for _ in 0..times {
+            if !self.send(bytes) {
+                return;
+            }
+            self.shared.look_at_memory();
+        }
+    }
+
+    /// One byte, a pause, one byte, for as long as the other side stays.
+    pub(crate) fn drip(&mut self, bytes: &[u8], pause: Duration) {
+        self.stream.set_read_timeout(Some(pause)).unwrap();
+        for byte in bytes.iter().chain(std::iter::repeat(&b' ')) {
+            // Nothing comes after a request, so to wait for it is to wait for the end or the pause.
+            let waiting = self.stream.read(&mut [0; 64]);
+            let left = !waiting
+                .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+            if left || !self.send([*byte]) {
+                break;
+            }
+        }
+        self.keep = false;
+    }
+
+    /// Says nothing more until the other side leaves.
+    pub(crate) fn hang(&mut self) {
+        while self.stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
+        self.keep = false;
+    }
+
+    pub(crate) fn close(&mut self) {
+        self.keep = false;
+    }
+}
+
+/// A script: nothing but the truth.
+pub(crate) fn honest(call: &mut Call<'_>) {
+    call.answer_honestly();
+}
+
+/// A well-formed answer with this body.
+pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
+    let body = body.as_ref();
+    let head = format!(
+        "HTTP/1.1 {status} Told\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.as_bytes(), body].concat()
+}
+
+/// The body of an honest answer about a customer.
+pub(crate) fn customer_body(id: &str, reference: &str) -> String {
+    format!(r#"{{"id":"{id}","object":"customer","object_reference_id":"{reference}"}}"#)
+}
+
+fn customer(id: &str, reference: &str) -> Vec<u8> {
+    json(200, customer_body(id, reference))
+}
+
+/// What stands behind the head of an answer.
+pub(crate) fn body_of(answer: &[u8]) -> Vec<u8> {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    answer[end + 4..].to_vec()
+}
