@@ -298,6 +298,11 @@ impl Walk<'_> {
                     if next == Step::Create {
                         // Get has answered: nothing of ours is there.
                         (self.past.in_doubt, self.bad_gets, self.again) = (false, 0, true);
+                        // A server may close each connection behind its answer and not say so: a Create
+                        // right behind the Get would be lost the same way, time after time.
+                        if self.bad_creates > 0 && !self.is_used_up(next) && !self.wait().await {
+                            return (self.pending(), None);
+                        }
                     }
                     step = next;
                 }

@@ -96,6 +96,8 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
         (403, _) => Verdict::Halt(Halt::Forbidden(words(answer))),
         (401, _) => Verdict::Halt(Halt::Credentials(words(answer))),
         (300..=399, _) => Verdict::Halt(Halt::Redirect(answer.status)),
+        // An answer that is none: a switch to another protocol.
+        (..200, _) => unclear(step),
         // 408 and 425: the server gave up on, or put off, a request that it may have begun.
         (500.., _) | (408 | 425, _) if !matches!((answer.status, step), (501, Step::Create)) => unclear(step),
         _ if is(&["bad_origin"]) => Verdict::Halt(Halt::Forbidden(words(answer))),
@@ -132,7 +134,7 @@ fn is_older(created_at: Option<i64>, claimed_at: i64) -> bool {
 pub(super) fn may_have_landed(reply: &Reply) -> bool {
     match reply {
         Reply::NotSent(_) => false,
-        Reply::Answer(answer) => answer.status >= 500 || matches!(answer.status, 408 | 425),
+        Reply::Answer(answer) => !(200..500).contains(&answer.status) || matches!(answer.status, 408 | 425),
         Reply::Customer { .. } | Reply::Unknown { .. } => true,
     }
 }
@@ -140,7 +142,7 @@ pub(super) fn may_have_landed(reply: &Reply) -> bool {
 pub(super) fn health(reply: &Reply) -> Health {
     match reply {
         Reply::Answer(answer) if answer.status == 429 => Health::Throttled,
-        Reply::Answer(answer) if answer.status >= 500 => Health::Bad,
+        Reply::Answer(answer) if !(200..500).contains(&answer.status) => Health::Bad,
         Reply::NotSent(_) | Reply::Unknown { .. } => Health::Bad,
         Reply::Answer(_) | Reply::Customer { .. } => Health::Good,
     }
@@ -239,6 +241,7 @@ mod tests {
             (CREATE, &answer(500, "INTERNAL_ERROR"), "wait, get"),
             (CREATE, &answer(502, ""), "wait, get"),
             (CREATE, &answer(408, ""), "wait, get"),
+            (CREATE, &answer(101, ""), "wait, get"),
             (CREATE, &refused, "wait, create"),
             (CREATE, &lost, "wait, get"),
             (ASK, &ours, "existing"),

@@ -34,12 +34,6 @@ mod throttle;
 
 mod hostile;
 
-mod faults;
-
-mod durable;
-
-mod secrets;
-
 mod properties;
 
 mod tidy;
