@@ -104,6 +104,9 @@ pub enum Error {
     /// Another process holds the lock.
     #[error("the ledger {} is in use by another run", .0.display())]
     InUse(PathBuf),
+    /// SQLite's log of a ledger that is not there.
+    #[error("the ledger is gone, but {} still holds rows of it", .0.display())]
+    OnlyTheLog(PathBuf),
     /// Some other file.
     #[error("{} is not a ledger", .0.display())]
     NotALedger(PathBuf),
@@ -156,6 +159,9 @@ impl Error {
             }
             Error::Missing(_) => "name the ledger of an earlier import with --ledger FILE",
             Error::InUse(_) => "wait for it to end, or use another ledger with --ledger FILE",
+            Error::OnlyTheLog(_) => {
+                "bring the ledger back beside it, or delete it to begin anew: what is there is found there"
+            }
             Error::NotALedger(_) => "the file was left as it is; name another with --ledger FILE",
             Error::Newer(_) => "use that version, or another ledger with --ledger FILE",
             Error::OtherTarget { .. } => "use one ledger for each target, with --ledger FILE",
@@ -242,7 +248,11 @@ impl Ledger {
         check_ours(path)?;
         let lock = lock(path)?;
         let mut store = Store::open(path, check_ours(path)?).await?;
-        store.keep_target(target, now()).await?;
+        if let Err(refused) = store.keep_target(target, now()).await {
+            // Closed in order, so that a ledger that is not meant is left as it was found.
+            store.close().await?;
+            return Err(refused);
+        }
         store.bury_dead_runs(now()).await?;
         let mut recent = Recent::default();
         store.recent_keys(|key, id| recent.insert(key, id)).await?;

@@ -18,16 +18,27 @@ pub(super) fn check_ours(path: &Path) -> Result<bool, Error> {
     const APPLICATION_ID: &[u8; 4] = b"csip";
     let open_error = |error| Error::Open { path: path.into(), error };
     let mut head = Vec::new();
+    // A device or a pipe: not even looked into, and never replaced.
+    if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
+        return Err(Error::NotALedger(path.into()));
+    }
     match File::open(path) {
         Ok(file) => file.take(100).read_to_end(&mut head).map_err(open_error)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return none_yet(path),
         Err(error) => return Err(open_error(error)),
     };
     match (head.get(..16), head.get(68..72)) {
-        (None, _) if head.is_empty() => Ok(false),
+        (None, _) if head.is_empty() => none_yet(path),
         (Some(magic), Some(id)) if magic == MAGIC && id == APPLICATION_ID => Ok(true),
         _ => Err(Error::NotALedger(path.into())),
     }
+}
+
+/// Rows of a ledger that is gone may stand in its log: a new one must not be born beside them.
+fn none_yet(path: &Path) -> Result<bool, Error> {
+    let log = beside(path, "-wal");
+    let has_rows = std::fs::metadata(&log).is_ok_and(|data| data.len() > 0);
+    if has_rows { Err(Error::OnlyTheLog(log)) } else { Ok(false) }
 }
 
 /// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
@@ -57,8 +68,13 @@ pub(super) fn identity(path: &Path) -> Option<Identity> {
 }
 
 fn lock_path(path: &Path) -> PathBuf {
+    beside(path, "-lock")
+}
+
+/// The ledger's name with something behind it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-lock");
+    name.push(suffix);
     name.into()
 }
 

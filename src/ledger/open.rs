@@ -3,11 +3,7 @@
 //! A ledger is born under another name and renamed when it is complete, so a file with a ledger's
 //! name is either a whole ledger or not ours.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, SqliteConnection,
@@ -15,7 +11,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{Error, file::private_file};
+use super::{
+    Error,
+    file::{beside, private_file},
+};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -28,15 +27,10 @@ const CHECKPOINT_PAGES: &str = "4096";
 /// Makes a whole ledger under another name, then gives it its own: whatever dies here, no half
 /// ledger is left under a name that somebody will open.
 pub(super) async fn create(path: &Path) -> Result<(), Error> {
-    let beside = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
     let open_error = |error| Error::Open { path: path.into(), error };
-    let new = beside("-new");
+    let new = beside(path, "-new");
     for stale in ["-new", "-new-wal", "-new-shm"] {
-        match std::fs::remove_file(beside(stale)) {
+        match std::fs::remove_file(beside(path, stale)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(error)),
             _ => {}
         }

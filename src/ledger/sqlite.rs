@@ -38,8 +38,7 @@ const BEGIN: &str = "begin immediate";
 const COMMIT: &str = "commit";
 
 const INSERT_TARGET: &str = "
-    insert into target (id, base_url, merchant_id, created_at) values (1, ?1, ?2, ?3)
-    on conflict (id) do nothing";
+    insert into target (id, base_url, merchant_id, created_at) values (1, ?1, ?2, ?3)";
 
 pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target";
 
@@ -235,14 +234,16 @@ impl Store {
 
     /// Records the target in a new ledger; refuses another one in an old.
     pub(super) async fn keep_target(&mut self, asked: &Target, now: i64) -> Result<(), Error> {
-        let insert = sqlx::query(INSERT_TARGET).bind(&asked.base_url).bind(&asked.merchant_id).bind(now);
-        self.execute(insert).await?;
-        let row = self.one(SELECT_TARGET).await?;
-        let has = Target { base_url: row.get(0), merchant_id: row.get(1) };
-        if has == *asked {
-            return Ok(());
+        let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
+        let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
+        match has {
+            Some(has) if has == *asked => Ok(()),
+            Some(has) => Err(Error::OtherTarget { path: self.path.clone(), has, asked: asked.clone() }),
+            None => {
+                let insert = sqlx::query(INSERT_TARGET).bind(&asked.base_url).bind(&asked.merchant_id);
+                self.execute(insert.bind(now)).await.map(drop)
+            }
         }
-        Err(Error::OtherTarget { path: self.path.clone(), has, asked: asked.clone() })
     }
 
     /// Ends what crashed runs left open. Only the holder of the lock may call it.

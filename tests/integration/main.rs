@@ -34,6 +34,8 @@ mod throttle;
 
 mod hostile;
 
+mod faults;
+
 mod properties;
 
 mod tidy;

@@ -1,0 +1,518 @@
+//! The disk is full, the folder cannot be written, the ledger is damaged, or it is not a ledger.
+//!
+//! The disaster: a customer is made and the promise to remember it was never written down, or a file
+//! of somebody else is overwritten, or a damaged ledger is taken for an empty one and everything is
+//! sent again. Each fault here must end in one line with the remedy, without a request for a row
+//! whose claim did not commit, and once its cause is gone one run completes. What the API really
+//! has is the journal's to say.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::ErrorKind,
+    os::unix::{
+        fs::{FileTypeExt, PermissionsExt},
+        net::UnixListener,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use customer_import::simulator::Outage;
+use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::runtime::Runtime;
+
+use crate::world::{Done, NOBODY, World, done, finish, wait_until};
+
+/// The command ended with this code and one line that has these words.
+#[track_caller]
+fn assert_error(done: &Done, code: i32, words: &[&str]) {
+    assert_eq!(done.code, code, "{done:?}");
+    assert!(done.stderr.starts_with("error: ") && done.stderr.ends_with('\n'), "{done:?}");
+    assert_eq!(done.stderr.matches('\n').count(), 1, "{done:?}");
+    for word in words {
+        assert!(done.stderr.contains(word), "no {word:?} in {done:?}");
+    }
+}
+
+/// What the API was asked about is in the ledger: claimed, or settled.
+#[track_caller]
+fn assert_all_asked_was_claimed(world: &World) {
+    let known = world.query("select reference from every_row");
+    let known: HashSet<String> = known.into_iter().flatten().collect();
+    for entry in world.journal().entries() {
+        let told = known.contains(&*entry.reference) || &*entry.reference == NOBODY;
+        assert!(told, "{} was sent without a claim", entry.reference);
+    }
+}
+
+/// Every reference is at the API once and in the ledger once, under the same id. What a lost ledger
+/// does not remember is `existing`.
+#[track_caller]
+fn assert_nothing_lost_or_twice(world: &World, rows: usize) {
+    let api = world.journal().created();
+    assert_eq!(api.len(), rows);
+    assert!(api.values().all(|(_, times)| *times == 1), "a customer was made twice");
+    let known = world.export("created");
+    assert_eq!(known.len(), rows, "each reference once");
+    for row in known {
+        assert_eq!(api[&row[0]].0, row[1], "the id of {}", row[0]);
+    }
+    assert_eq!(world.number("select count(*) from every_row where outcome = 'pending'"), 0);
+}
+
+/// One more run and all is done.
+#[track_caller]
+fn completes(world: &World, file: &Path, rows: usize) {
+    let done = world.import(file, &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_nothing_lost_or_twice(world, rows);
+    let requests = world.journal().requests();
+    assert_eq!(world.import(file, &[]).code, 0);
+    assert_eq!(world.journal().requests(), requests, "there was nothing left to send");
+}
+
+fn files(folder: &Path) -> HashSet<String> {
+    let entries = fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Changes an SQLite file as another program would.
+fn execute(path: &Path, sql: &'static str) {
+    let runtime = Runtime::new().unwrap();
+    runtime.block_on(async {
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+        connection.execute(sql).await.unwrap();
+        connection.close().await.unwrap();
+    });
+}
+
+/// The import under a shell's limits, in the world's folder. `$@` is the command.
+fn under_shell(world: &World, script: &str, file: &Path, more: &[&str]) -> Done {
+    let args = world.import_args(file, more);
+    let command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    done(shell.current_dir(world.folder.path()).stdin(Stdio::null()).output().unwrap())
+}
+
+/// Files may grow to so many blocks; a write beyond fails like that of a broken disk.
+const NO_LARGER_THAN: &str = "trap '' XFSZ; ulimit -f \"$BLOCKS\"; exec \"$@\"";
+
+/// Wherever the disk fails: before there is a ledger, in its birth, and in mid-run.
+#[test]
+fn a_disk_that_takes_no_more_writes() {
+    const ROWS: usize = 600;
+    let mut in_mid_run = 0;
+    for blocks in [0, 1, 100, 250, 400] {
+        let world = World::new();
+        let file = world.rows("users.csv", ROWS);
+        let script = NO_LARGER_THAN.replace("$BLOCKS", &blocks.to_string());
+        let failed = under_shell(&world, &script, &file, &[]);
+        assert!([1, 2].contains(&failed.code), "{blocks}: {failed:?}");
+        assert_error(&failed, failed.code, &["ledger.db", "; "]);
+        assert!(["disk", "folder", "full"].iter().any(|word| failed.stderr.contains(word)), "{failed:?}");
+        if world.journal().requests() > 0 {
+            in_mid_run += 1;
+            assert_eq!(failed.code, 1, "{failed:?}");
+            assert_all_asked_was_claimed(&world);
+        }
+        completes(&world, &file, ROWS);
+    }
+    assert!(in_mid_run > 0, "no limit struck a run");
+}
+
+/// A disk of its own, if this user may mount one, and it is full: the words are those of a full disk.
+/// Elsewhere the limit of a file's size stands in for it, and the words are those of a broken one.
+#[test]
+fn a_full_disk() {
+    const ROWS: usize = 1500;
+    const MOUNT: &str = "mkdir small && mount -t tmpfs -o size=360k tmpfs small";
+    let world = World::new();
+    let file = world.rows("users.csv", ROWS);
+    let may =
+        Command::new("unshare").args(["-rm", "sh", "-c", MOUNT]).current_dir(world.folder.path()).output();
+    drop(fs::remove_dir(world.path("small")));
+    if !may.is_ok_and(|output| output.status.success()) {
+        let failed = under_shell(&world, &NO_LARGER_THAN.replace("$BLOCKS", "500"), &file, &[]);
+        assert_error(&failed, 1, &["ledger.db", "disk", "what was recorded stands"]);
+        assert_all_asked_was_claimed(&world);
+        return completes(&world, &file, ROWS);
+    }
+    // The same shell makes room and goes on, because the disk is gone when it ends.
+    let inside = format!(
+        "{MOUNT} && export CUSTOMER_IMPORT_LEDGER=small/ledger.db
+        \"$@\" >first.out 2>first.err; echo $? >first.code
+        mount -o remount,size=64m small
+        \"$@\" >second.out 2>second.err; echo $? >second.code
+        cp small/* ."
+    );
+    let script = "exec unshare -rm sh -c \"$INSIDE\" sh \"$@\"";
+    let args = world.import_args(&file, &[]);
+    let command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    shell.env("INSIDE", inside).env("JUSPAY_API_KEY", crate::world::KEY).env_remove("RUST_LOG");
+    assert!(shell.current_dir(world.folder.path()).output().unwrap().status.success());
+    let read = |name: &str| fs::read_to_string(world.path(name)).unwrap();
+    let first = Done {
+        code: read("first.code").trim().parse().unwrap(),
+        stdout: read("first.out"),
+        stderr: read("first.err"),
+    };
+    assert_error(&first, 1, &["ledger.db", "full", "make room", "run the same command again"]);
+    assert_eq!(read("second.code").trim(), "0", "{}", read("second.err"));
+    assert!(world.journal().requests() > 0, "it was full before the run began");
+    assert_nothing_lost_or_twice(&world, ROWS);
+}
+
+/// Folders in which nobody can make a file, not even root: below a file, and in the kernel's own.
+#[test]
+fn a_folder_that_is_none() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    let mut places = vec!["users.csv/ledger.db", "nowhere/ledger.db"];
+    if cfg!(target_os = "linux") {
+        places.push("/proc/ledger.db");
+    }
+    let before = fs::read(&file).unwrap();
+    for place in places {
+        let done = world.import(&file, &["--ledger", place]);
+        assert_error(&done, 2, &[place, "--ledger"]);
+        assert_eq!(world.journal().requests(), 0);
+        assert_eq!(files(world.folder.path()), ["users.csv".to_owned()].into());
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
+    completes(&world, &file, 5);
+}
+
+/// A folder that was writable and is not any more, with a ledger in it and without one. Root writes
+/// past permissions, so there it is a mount; where neither holds, a file stands where the folder was.
+#[test]
+fn a_read_only_folder() {
+    for with_ledger in [false, true] {
+        let world = World::new();
+        let file = world.rows("users.csv", 5);
+        let more = world.rows("more.csv", 10);
+        let folder = world.path("kept");
+        fs::create_dir(&folder).unwrap();
+        let ledger = ["--ledger", "kept/ledger.db"];
+        if with_ledger {
+            assert_eq!(world.import(&file, &ledger).code, 0);
+        }
+        let requests = world.journal().requests();
+        let before = content(&folder);
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+        let script = if File::create(folder.join("probe")).is_err() {
+            "exec \"$@\""
+        } else {
+            fs::remove_file(folder.join("probe")).unwrap();
+            "unshare -rm sh -c 'mount --bind kept kept && mount -o remount,bind,ro kept' || {
+                 mv kept away; : >kept; }
+             test -f kept && exec \"$@\"
+             exec unshare -rm sh -c 'mount --bind kept kept && mount -o remount,bind,ro kept && exec \"$@\"' sh \"$@\""
+        };
+        let done = under_shell(&world, script, &more, &ledger);
+        assert!([1, 2].contains(&done.code), "{done:?}");
+        assert_error(&done, done.code, &["kept/ledger.db", "folder"]);
+        assert_eq!(world.journal().requests(), requests, "a request without a claim");
+        if world.path("away").exists() {
+            fs::remove_file(&folder).unwrap();
+            fs::rename(world.path("away"), &folder).unwrap();
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(content(&folder), before);
+        let done = world.import(&more, &ledger);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(world.journal().created().len(), 10);
+        assert!(world.journal().created().values().all(|(_, times)| *times == 1));
+    }
+}
+
+fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names: Vec<String> = files(folder).into_iter().collect();
+    names.sort();
+    names.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
+}
+
+/// A database that somebody else has open, with a log beside it: not a byte of either may change.
+#[test]
+fn another_programs_database_in_use() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    let runtime = Runtime::new().unwrap();
+    let options = SqliteConnectOptions::new().filename(world.ledger()).create_if_missing(true);
+    let sql = "pragma journal_mode = wal; create table users (id integer primary key, mail text);
+               insert into users (mail) values ('a'), ('b')";
+    let theirs = runtime.block_on(async {
+        let mut theirs = SqliteConnection::connect_with(&options).await.unwrap();
+        theirs.execute(sql).await.unwrap();
+        theirs
+    });
+    let before = content(world.folder.path());
+    assert!(before.iter().any(|(name, bytes)| name == "ledger.db-wal" && !bytes.is_empty()));
+    let done = world.import(&file, &[]);
+    assert_error(&done, 2, &["is not a ledger", "left as it is", "--ledger"]);
+    assert_eq!(content(world.folder.path()), before);
+    assert_eq!(world.journal().requests(), 0);
+    runtime.block_on(theirs.close()).unwrap();
+    assert_eq!(world.run(&["status"]).code, 2);
+}
+
+/// Files that begin like a database, or hold nothing that a ledger would.
+#[test]
+fn no_ledger_at_all() {
+    let half = b"SQLite format 3\0";
+    let forged = [&half[..], &[0; 52], b"csiq", &[0; 28]].concat();
+    for bytes in [&half[..], &half[..15], &forged, b"csip", &[0; 4096], b"\n"] {
+        let world = World::new();
+        let file = world.rows("users.csv", 5);
+        fs::write(world.ledger(), bytes).unwrap();
+        let before = content(world.folder.path());
+        let done = world.import(&file, &[]);
+        assert_error(&done, 2, &["is not a ledger", "--ledger"]);
+        assert_eq!(content(world.folder.path()), before);
+        assert_eq!(world.journal().requests(), 0);
+        fs::remove_file(world.ledger()).unwrap();
+        completes(&world, &file, 5);
+    }
+}
+
+/// What is no file must not be replaced by one: as root a ledger of `/dev/null` would be the end of it.
+#[test]
+fn a_device_is_no_ledger() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    let path = world.path("device");
+    let made = Command::new("mknod").arg(&path).args(["c", "1", "3"]).output();
+    let is_device = made.is_ok_and(|output| output.status.success()) && File::open(&path).is_ok();
+    // Whoever may not make a device has a socket instead.
+    let _socket = (!is_device).then(|| {
+        drop(fs::remove_file(&path));
+        UnixListener::bind(&path).unwrap()
+    });
+    let done = world.import(&file, &["--ledger", "device"]);
+    let kind = fs::metadata(&path).unwrap().file_type();
+    assert_eq!((kind.is_char_device(), kind.is_socket()), (is_device, !is_device), "it was replaced");
+    assert_error(&done, 2, &["device", "--ledger"]);
+    assert_eq!(world.journal().requests(), 0);
+    assert_eq!(files(world.folder.path()), ["users.csv", "device"].map(str::to_owned).into());
+}
+
+/// A finished ledger, and a file of as many more to come.
+struct Kept {
+    world: World,
+    file: PathBuf,
+    backup: Vec<u8>,
+}
+
+const KEPT: usize = 400;
+
+fn kept() -> Kept {
+    let world = World::new();
+    let file = world.rows("users.csv", KEPT);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let file = world.rows("users.csv", 2 * KEPT);
+    let backup = fs::read(world.ledger()).unwrap();
+    assert!(backup.len() > 20 * 4096, "too small to be damaged here and there");
+    Kept { world, file, backup }
+}
+
+/// Each damage is named, nothing is done, and the backup makes all good again.
+fn damaged(damages: &[fn(&mut Vec<u8>)]) {
+    let Kept { world, .. } = kept();
+    for (number, damage) in damages.iter().enumerate() {
+        let rows = KEPT + 50 * (number + 1);
+        let file = world.rows("users.csv", rows);
+        let backup = fs::read(world.ledger()).unwrap();
+        let mut bytes = backup.clone();
+        damage(&mut bytes);
+        assert_ne!(bytes, backup);
+        fs::write(world.ledger(), &bytes).unwrap();
+        let done = world.import(&file, &[]);
+        // What is no ledger any more is refused; what is a broken one says how to mend it.
+        match done.code {
+            2 => assert_error(&done, 2, &["ledger.db", "is not a ledger", "--ledger"]),
+            _ => assert_error(&done, 1, &["ledger.db", "backup", ".recover"]),
+        }
+        for name in ["ledger.db-wal", "ledger.db-shm"] {
+            drop(fs::remove_file(world.path(name)));
+        }
+        fs::write(world.ledger(), &backup).unwrap();
+        let done = world.import(&file, &[]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_nothing_lost_or_twice(&world, rows);
+    }
+}
+
+#[test]
+fn a_truncated_ledger() {
+    damaged(&[
+        |bytes| bytes.truncate(50),
+        |bytes| bytes.truncate(2000),
+        |bytes| bytes.truncate(4096),
+        |bytes| bytes.truncate(bytes.len() / 2),
+        |bytes| bytes.truncate(bytes.len() / 8192 * 4096),
+        |bytes| bytes.truncate(bytes.len() - 4096),
+    ]);
+}
+
+#[test]
+fn a_corrupted_ledger() {
+    damaged(&[
+        // Every page in the middle; every page but the first; the table of contents; the name.
+        |bytes| {
+            let third = bytes.len() / 3 / 4096 * 4096;
+            bytes[third..2 * third].iter_mut().for_each(|byte| *byte ^= 0x55);
+        },
+        |bytes| bytes[4096..].fill(0),
+        |bytes| bytes[100..4096].iter_mut().for_each(|byte| *byte ^= 0xff),
+        |bytes| bytes[..16].fill(0),
+    ]);
+}
+
+/// An empty file where the ledger was: either it says so, or it asks the API before it sends.
+#[test]
+fn a_ledger_that_was_emptied() {
+    let Kept { world, file, backup } = kept();
+    for left_over in [false, true] {
+        fs::write(world.ledger(), b"").unwrap();
+        let done = world.import(&file, &[]);
+        assert!([0, 1, 2].contains(&done.code), "{done:?}");
+        if done.code == 0 {
+            assert_nothing_lost_or_twice(&world, 2 * KEPT);
+        } else {
+            assert_error(&done, done.code, &["ledger.db"]);
+        }
+        if !left_over {
+            fs::write(world.ledger(), &backup).unwrap();
+        }
+    }
+    assert!(world.journal().created().values().all(|(_, times)| *times == 1));
+}
+
+#[test]
+fn a_ledger_of_a_newer_version() {
+    let Kept { world, file, backup } = kept();
+    execute(
+        &world.ledger(),
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of a later version', 1, x'00', 0)",
+    );
+    let requests = world.journal().requests();
+    let newer = fs::read(world.ledger()).unwrap();
+    for _ in 0..2 {
+        let done = world.import(&file, &[]);
+        assert_error(&done, 2, &["ledger.db", "later version", "--ledger"]);
+        assert_eq!(world.journal().requests(), requests);
+        assert_eq!(fs::read(world.ledger()).unwrap(), newer, "it was touched");
+        let log = fs::metadata(world.path("ledger.db-wal"));
+        assert!(log.map_or(0, |log| log.len()) == 0, "something was written");
+    }
+    fs::write(world.ledger(), backup).unwrap();
+    completes(&world, &file, 2 * KEPT);
+}
+
+#[test]
+fn a_ledger_in_use() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let file = world.rows("users.csv", 100);
+    let mut first = world.start_import(&file, &["--timeout", "1h"]);
+    assert!(wait_until(&mut first, || world.journal().requests() >= 32));
+    let requests = world.journal().requests();
+    for _ in 0..2 {
+        let done = world.import(&file, &[]);
+        assert_error(&done, 2, &["ledger.db", "in use", "wait for it to end"]);
+    }
+    assert_eq!(world.journal().requests(), requests);
+    assert_eq!(world.number("select count(*) from run"), 1, "a run that was refused is none");
+    first.kill().unwrap();
+    assert!(finish(first).code != 0);
+    world.reconfigure(|behavior| behavior.outage = None);
+    completes(&world, &file, 100);
+}
+
+#[test]
+fn a_ledger_of_another_target() {
+    let Kept { world, file, .. } = kept();
+    let before = content(world.folder.path());
+    let requests = world.journal().requests();
+    let done = world.import(&file, &["--merchant-id", "somebody_else"]);
+    assert_error(&done, 2, &["belongs to", "somebody_else", "--ledger"]);
+    assert_eq!(content(world.folder.path()), before, "it was touched");
+    assert_eq!(world.journal().requests(), requests);
+    completes(&world, &file, 2 * KEPT);
+}
+
+/// Kills an import in mid-run, the second one of its ledger: so there are rows in the file, and rows
+/// in its log alone.
+fn killed() -> (World, PathBuf) {
+    let Kept { world, file, .. } = kept();
+    let mut run = world.start_import(&file, &["--concurrency", "8"]);
+    assert!(wait_until(&mut run, || world.journal().customers() >= KEPT + KEPT / 3));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert!(fs::metadata(world.path("ledger.db-wal")).unwrap().len() > 0);
+    (world, file)
+}
+
+/// The log is deleted by somebody who tidies up: the rows in it are forgotten, and asked for.
+#[test]
+fn a_log_that_is_deleted_after_a_kill() {
+    for also_shm in [false, true] {
+        let (world, file) = killed();
+        fs::remove_file(world.path("ledger.db-wal")).unwrap();
+        if also_shm {
+            fs::remove_file(world.path("ledger.db-shm")).unwrap();
+        }
+        completes(&world, &file, 2 * KEPT);
+    }
+}
+
+/// The ledger is deleted, or lost, and its log stays: that log is no part of a new ledger. Either it is
+/// not taken for one, or the error names it before anything is sent.
+#[test]
+fn a_log_whose_ledger_is_deleted_after_a_kill() {
+    for emptied in [false, true] {
+        let (world, file) = killed();
+        fs::remove_file(world.ledger()).unwrap();
+        if emptied {
+            fs::write(world.ledger(), b"").unwrap();
+        }
+        let requests = world.journal().requests();
+        let done = world.import(&file, &[]);
+        if done.code != 0 {
+            assert_error(&done, 2, &["ledger.db-wal"]);
+            assert_eq!(world.journal().requests(), requests);
+            fs::remove_file(world.path("ledger.db-wal")).unwrap();
+        }
+        completes(&world, &file, 2 * KEPT);
+        assert_eq!(world.query("pragma integrity_check"), [["ok"]], "the ledger is broken");
+    }
+}
+
+/// A half-made ledger of an earlier attempt, a log beside it, and a lock that nobody holds.
+#[test]
+fn remains_of_a_birth() {
+    let world = World::new();
+    let file = world.rows("users.csv", 50);
+    for (name, bytes) in [
+        ("ledger.db-new", &b"half"[..]),
+        ("ledger.db-new-wal", b"half"),
+        ("ledger.db-new-shm", b"half"),
+        ("ledger.db-lock", b"held by nobody"),
+    ] {
+        world.file(name, bytes);
+    }
+    completes(&world, &file, 50);
+    let left = fs::metadata(world.path("ledger.db-new")).map_err(|error| error.kind());
+    assert_eq!(left.map(|_| ()), Err(ErrorKind::NotFound));
+}
