@@ -487,7 +487,8 @@ fn a_ledger_that_goes_away_in_mid_run_is_an_error_and_not_a_success() {
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.stderr.contains("moved or deleted"), "{done:?}");
     // A new ledger finds what is there.
-    assert_eq!(world.import(&file, &[]).code, 0);
+    let new = world.path("new.db").display().to_string();
+    assert_eq!(world.import(&file, &["--ledger", &new]).code, 0);
     assert_eq!(world.journal().customers(), 200);
     assert!(world.journal().created().values().all(|(_, times)| *times == 1));
 }
