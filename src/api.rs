@@ -145,6 +145,8 @@ pub struct Api {
     client: Client,
     customers: Url,
     send_routing_id: bool,
+    /// The key as it is and as it is sent: an answer may repeat either.
+    secrets: [SecretString; 2],
 }
 
 impl Api {
@@ -171,7 +173,9 @@ impl Api {
         let client = client.build().map_err(|error| Error::Client(root_cause(&error)))?;
         let mut customers = options.base_url.clone();
         customers.set_path(&format!("{}/customers", options.base_url.path().trim_end_matches('/')));
-        Ok(Api { client, customers, send_routing_id: options.send_routing_id })
+        let key = options.api_key.expose_secret();
+        let secrets = [options.api_key.clone(), STANDARD.encode(format!("{key}:")).into()];
+        Ok(Api { client, customers, send_routing_id: options.send_routing_id, secrets })
     }
 
     /// Create: `POST {base}/customers` with the encoded body.
@@ -198,10 +202,23 @@ impl Api {
             }
         }
         match request.send().await {
-            Ok(response) => read(response).await,
+            Ok(response) => self.withhold_secrets(read(response).await),
             Err(error) if error.is_connect() || error.is_builder() => Reply::NotSent(root_cause(&error)),
             Err(error) => Reply::Unknown { status: None, why: describe(&error), request_id: None },
         }
+    }
+}
+
+impl Api {
+    /// The API's words end up in the ledger and on terminals; the key must not.
+    fn withhold_secrets(&self, reply: Reply) -> Reply {
+        let Reply::Answer(mut answer) = reply else { return reply };
+        for text in [&mut answer.code, &mut answer.message, &mut answer.request_id].into_iter().flatten() {
+            if self.secrets.iter().any(|secret| text.contains(secret.expose_secret())) {
+                *text = "(withheld: it repeats the API key)".into();
+            }
+        }
+        Reply::Answer(answer)
     }
 }
 

@@ -36,6 +36,10 @@ mod hostile;
 
 mod faults;
 
+mod durable;
+
+mod secrets;
+
 mod properties;
 
 mod tidy;
