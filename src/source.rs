@@ -184,8 +184,22 @@ impl Source {
     /// # Errors
     /// Where the file cannot be read or a column that is needed is not there.
     pub fn open(options: &Options) -> Result<Source, Error> {
-        let path = &options.path;
-        let (name, input, size) = open_input(path)?;
+        let (name, input, size) = open_input(&options.path)?;
+        let real = options.path.canonicalize().ok().filter(|_| size.is_some());
+        let path = real.map(|real| real.display().to_string());
+        Ok(Source { path, size, ..Source::from_reader(name, input, options)? })
+    }
+
+    /// Reads the header of an input that is open already; the path of the options does not matter.
+    /// Public for fuzzing.
+    ///
+    /// # Errors
+    /// Where the input cannot be read or a column that is needed is not there.
+    pub fn from_reader(
+        name: String,
+        input: Box<dyn Read + Send>,
+        options: &Options,
+    ) -> Result<Source, Error> {
         let read_error = |line, error| Error::Read { name: name.clone(), line, error };
         let (mut records, delimiter) =
             Records::new(input, options.delimiter).map_err(|error| read_error(1, error))?;
@@ -194,15 +208,14 @@ impl Source {
             Some(record) => read_header(&record).ok_or_else(|| Error::HeaderEncoding(name.clone()))?,
         };
         let layout = Layout::find(&name, &header, options)?;
-        let real = path.canonicalize().ok().filter(|_| size.is_some());
         Ok(Source {
-            path: real.map(|real| real.display().to_string()),
+            path: None,
             columns: layout.kept.iter().map(|at| header[*at].clone()).collect(),
             layout,
             rules: options.rules.clone(),
             left: options.limit.unwrap_or(u64::MAX),
             name,
-            size,
+            size: None,
             delimiter,
             records,
             trouble: None,

@@ -1,0 +1,212 @@
+//! The parser of answers against a plain look at the same JSON.
+//!
+//! An input is three bytes for the head (the status, what else there is, the clock) and a body.
+//! Whatever a server says: a customer is an id that begins with `cst_` in an object under a 2xx, and
+//! nothing else is; what is kept of an answer is bounded and has no control characters; and what is
+//! read is what stands there.
+
+#![no_main]
+
+mod date;
+
+use std::{fmt, time::Duration};
+
+use customer_import::api::{Answer, Head, Reply, parse};
+use libfuzzer_sys::fuzz_target;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+const STATUSES: [u16; 24] = [
+    200, 400, 401, 403, 404, 409, 422, 429, 500, 502, 503, 504, 100, 199, 201, 202, 204, 299, 300, 302, 308,
+    511, 599, 999,
+];
+
+/// The furthest that two dates can be apart, in milliseconds.
+const AGES: i64 = 253_402_300_799_000;
+
+const AHEAD: [i64; 6] = [0, 2_001, -2_001, 86_400_000, AGES, -AGES];
+
+fuzz_target!(|input: &[u8]| {
+    if let [status, flags, ahead, body @ ..] = input {
+        let head = Head {
+            status: STATUSES[usize::from(*status) % STATUSES.len()],
+            retry_after: (flags & 1 != 0).then(|| Duration::from_secs(30)),
+            response_id: (flags & 2 != 0).then(|| "response-0001".to_owned()),
+            clock_ahead: AHEAD[usize::from(*ahead) % AHEAD.len()],
+        };
+        check(&head, body);
+    }
+});
+
+fn check(head: &Head, body: &[u8]) {
+    let reply = parse(head, body);
+    harmless(&reply, head);
+    if let Some(expected) = expected(head, body) {
+        assert_eq!(told(&reply, head), expected);
+    }
+}
+
+fn harmless(reply: &Reply, head: &Head) {
+    let is_short = |text: &str| text.chars().count() <= 500 && !text.chars().any(char::is_control);
+    match reply {
+        Reply::Customer { customer_id, .. } => {
+            assert!((200..300).contains(&head.status));
+            let rest = customer_id.strip_prefix("cst_").expect("an id begins with cst_");
+            assert!((1..=128).contains(&rest.len()));
+            assert!(rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)));
+        }
+        Reply::Answer(Answer { status, code, message, request_id, retry_after }) => {
+            assert_eq!((*status, *retry_after), (head.status, head.retry_after));
+            assert!([code, message, request_id].into_iter().flatten().all(|text| is_short(text)));
+        }
+        Reply::Unknown { status, why, request_id } => {
+            assert!((200..300).contains(&head.status), "other answers are understood, whatever they say");
+            assert_eq!(*status, Some(head.status));
+            assert!(is_short(why) && request_id.as_deref().is_none_or(is_short));
+        }
+        Reply::NotSent(_) => {}
+    }
+}
+
+/// The words of a reply, whatever its shape.
+#[derive(Debug, PartialEq)]
+struct Told {
+    kind: &'static str,
+    /// The id and the reference, or the code and the message.
+    words: [Option<String>; 2],
+    request_id: Option<String>,
+    created_at: Option<i64>,
+}
+
+fn told(reply: &Reply, head: &Head) -> Told {
+    match reply {
+        Reply::Customer { customer_id, reference, created_at } => Told {
+            kind: "customer",
+            words: [Some(customer_id.clone()), reference.as_ref().map(|of| of.as_str().to_owned())],
+            request_id: None,
+            created_at: created_at.map(|at| at + head.clock_ahead),
+        },
+        Reply::Answer(answer) => Told {
+            kind: "answer",
+            words: [answer.code.clone(), answer.message.clone()],
+            request_id: answer.request_id.clone(),
+            created_at: None,
+        },
+        Reply::Unknown { request_id, .. } => {
+            Told { kind: "unknown", words: [None, None], request_id: request_id.clone(), created_at: None }
+        }
+        Reply::NotSent(_) => panic!("an answer to what was not sent"),
+    }
+}
+
+/// Nothing where two readers may differ: a key twice, a number that no machine can hold, text that is
+/// none where nobody looks, a time with more behind its Z (humantime does not look at that).
+fn expected(head: &Head, body: &[u8]) -> Option<Told> {
+    let object = match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Some(object).filter(|_| keys_are_single(body))?,
+        // What is no object says nothing.
+        Ok(_) => Map::new(),
+        Err(_) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => return None,
+        Err(_) => Map::new(),
+    };
+    let text = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let short = |key: &str| {
+        text(key).map(|text| text.chars().filter(|c| !c.is_control()).take(500).collect::<String>())
+    };
+    let has_more = |time: &str| time.len() > 20 && time.as_bytes()[19] == b'Z';
+    if text("date_created").is_some_and(has_more) {
+        return None;
+    }
+    let is_success = head.status / 100 == 2;
+    let id = ["id", "customer_id", "Customer_id"].into_iter().filter_map(text).find(|id| is_id(id));
+    if let Some(id) = id.filter(|_| is_success) {
+        return Some(Told {
+            kind: "customer",
+            words: [Some(id.to_owned()), text("object_reference_id").map(str::to_owned)],
+            request_id: None,
+            created_at: text("date_created").and_then(created_at),
+        });
+    }
+    let says_error = text("error_code").is_some()
+        || text("error_message").is_some()
+        || text("status").is_some_and(|status| status.to_lowercase().contains("error"));
+    let request_id = short("juspay_request_id").or(head.response_id.clone());
+    let (kind, words) = if is_success && !says_error {
+        ("unknown", [None, None])
+    } else {
+        ("answer", [short("error_code"), short("error_message")])
+    };
+    Some(Told { kind, words, request_id, created_at: None })
+}
+
+fn is_id(text: &str) -> bool {
+    let rest = text.strip_prefix("cst_").unwrap_or_default();
+    let is_part = |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-');
+    (1..=128).contains(&rest.len()) && rest.chars().all(is_part)
+}
+
+/// Milliseconds of `2020-03-17T14:16:31Z`, a blank for the `T`, a fraction, `+00:00` or nothing for the `Z`.
+fn created_at(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<u64> {
+        let digits = bytes.get(from..to)?;
+        digits
+            .iter()
+            .all(u8::is_ascii_digit)
+            .then(|| digits.iter().fold(0, |n, d| n * 10 + u64::from(d - b'0')))
+    };
+    let signs = [(4, b"--"), (7, b"--"), (10, b"T "), (13, b"::"), (16, b"::")];
+    let has_signs = signs.iter().all(|(at, of)| bytes.get(*at).is_some_and(|byte| of.contains(byte)));
+    // A leap second is the one before.
+    let time = [number(11, 13)?, number(14, 16)?, number(17, 19)?];
+    let leap = u64::from(time[2] == 60);
+    let seconds =
+        date::seconds(number(0, 4)?, number(5, 7)?, number(8, 10)?, [time[0], time[1], time[2] - leap])?;
+    let (fraction, zone) = match bytes.get(19) {
+        Some(b'.') => {
+            let digits = bytes[20..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+            (&text[20..20 + digits], &text[20 + digits..])
+        }
+        _ => ("", text.get(19..)?),
+    };
+    let milliseconds =
+        (0..3).fold(0, |n, at| n * 10 + fraction.as_bytes().get(at).map_or(0, |d| i64::from(d - b'0')));
+    let is_utc = ["", "Z", "+00:00"].contains(&zone);
+    (has_signs && is_utc).then_some(seconds as i64 * 1000 + milliseconds)
+}
+
+fn keys_are_single(object: &[u8]) -> bool {
+    serde_json::from_slice::<Keys>(object).is_ok_and(|Keys(mut keys)| {
+        let all = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len() == all
+    })
+}
+
+/// The keys of an object, as often as they stand there.
+struct Keys(Vec<String>);
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+        deserializer.deserialize_map(Keys(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = Keys;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Keys, A::Error> {
+        while let Some((key, IgnoredAny)) = map.next_entry()? {
+            self.0.push(key);
+        }
+        Ok(self)
+    }
+}
