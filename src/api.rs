@@ -295,12 +295,15 @@ pub struct Head {
 /// Makes a reply of a complete answer. Public for fuzzing; pure.
 pub fn parse(head: &Head, body: &[u8]) -> Reply {
     let Head { status, retry_after, response_id, clock_ahead } = head.clone();
-    let body: Body<'_> = serde_json::from_slice(body).unwrap_or_default();
+    // An array would be read as the fields in their order.
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    let body: Body<'_> =
+        if is_object { serde_json::from_slice(body).unwrap_or_default() } else { Body::default() };
     let request_id = body.juspay_request_id.get().map(short).or(response_id);
     let is_success = (200..300).contains(&status);
     if is_success {
         // `id` in the page's samples, `Customer_id` in its table.
-        let ids = [&body.id, &body.customer_id].into_iter().filter_map(Text::get);
+        let ids = [&body.id, &body.customer_id, &body.customer_id_of_table].into_iter().filter_map(Text::get);
         if let Some(id) = ids.into_iter().find(|id| is_customer_id(id)) {
             return Reply::Customer {
                 customer_id: id.to_owned(),
@@ -327,8 +330,11 @@ pub fn parse(head: &Head, body: &[u8]) -> Reply {
 struct Body<'a> {
     #[serde(borrow)]
     id: Text<'a>,
-    #[serde(borrow, alias = "Customer_id")]
+    #[serde(borrow)]
     customer_id: Text<'a>,
+    // An alias would make an answer with both unreadable.
+    #[serde(borrow, rename = "Customer_id")]
+    customer_id_of_table: Text<'a>,
     #[serde(borrow)]
     object_reference_id: Text<'a>,
     #[serde(borrow)]
@@ -400,6 +406,10 @@ fn clock_ahead(date: &str, now: SystemTime) -> i64 {
 }
 
 fn parse_time(text: &str) -> Option<i64> {
+    // humantime takes any zone behind a fraction for UTC.
+    if text.contains('+') && !text.ends_with("+00:00") {
+        return None;
+    }
     let time = humantime::parse_rfc3339_weak(text).ok()?;
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok()

@@ -80,6 +80,9 @@ pub enum Error {
         /// The system's reason.
         error: io::Error,
     },
+    /// A quote in the header is left open, and swallowed rows.
+    #[error("the header of {0} goes on over several lines with a quote that is not closed")]
+    HeaderOpen(String),
     /// The header is not text.
     #[error("the header line of {0} is not valid UTF-8")]
     HeaderEncoding(String),
@@ -128,6 +131,7 @@ impl Error {
             Error::Directory(_) => "name a CSV file, or - for standard input".into(),
             Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
             Error::Read { .. } => "what was recorded stands; run the same command again".into(),
+            Error::HeaderOpen(_) => "close the quote in the first line".into(),
             Error::HeaderEncoding(_) => "save the file as UTF-8".into(),
             Error::MissingColumn { found, .. } if is_one_cell(found) => {
                 "the header looks like one cell; give the character between its cells with --delimiter".into()
@@ -205,6 +209,7 @@ impl Source {
             Records::new(input, options.delimiter).map_err(|error| read_error(1, error))?;
         let header = match records.next().map_err(|error| read_error(1, error))? {
             None => return Err(Error::Empty(name)),
+            Some(record) if record.flaw.is_some() => return Err(Error::HeaderOpen(name)),
             Some(record) => read_header(&record).ok_or_else(|| Error::HeaderEncoding(name.clone()))?,
         };
         let layout = Layout::find(&name, &header, options)?;

@@ -20,6 +20,9 @@ const READ_BYTES: usize = 128 * 1024;
 /// fat CRM export around them; beyond it a quote was left open.
 pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
+/// The most fields of one record: delimiters alone fill no buffer of bytes.
+const RECORD_MAX_FIELDS: usize = 32 * 1024;
+
 /// One record as it stands in the file, unquoted, not yet text.
 pub(super) struct RawRecord<'a> {
     /// The physical line on which it starts, from 1.
@@ -33,7 +36,8 @@ pub(super) struct RawRecord<'a> {
 /// How an open quote shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// The record was longer than [`RECORD_MAX_BYTES`] and was cut there.
+    /// The record was longer than [`RECORD_MAX_BYTES`] or had more than [`RECORD_MAX_FIELDS`], and was cut
+    /// there; the field that was open then is not among its fields.
     Cut,
     /// It spans lines and has an odd number of quotes. The parser takes that as it comes, so that an open
     /// quote swallows the lines up to the next one, or to the end of the file, into one good record.
@@ -95,8 +99,9 @@ impl<R: Read> Records<R> {
         };
         records.fill_head()?;
         let delimiter =
-            delimiter.unwrap_or_else(|| likely_delimiter(&records.buffer[records.start..records.end]));
+            delimiter.unwrap_or_else(|| likely_delimiter(&records.buffer[records.start..records.end]).0);
         records.core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
+        step_in(&mut records.core);
         Ok((records, delimiter))
     }
 
@@ -131,6 +136,7 @@ impl<R: Read> Records<R> {
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull if self.out.len() >= RECORD_MAX_BYTES => break true,
                 ReadRecordResult::OutputFull => self.out.resize(self.out.len() * 2, 0),
+                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_MAX_FIELDS => break true,
                 ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
                 ReadRecordResult::Record => break false,
                 ReadRecordResult::End => return Ok(None),
@@ -145,6 +151,8 @@ impl<R: Read> Records<R> {
         };
         if cut {
             self.resume_on_next_line()?;
+            // Half a field, perhaps up to half a character, is none.
+            out = self.ends[..ends].last().copied().unwrap_or(0);
         }
         let fields = Fields { bytes: &self.out[..out], ends: &self.ends[..ends] };
         Ok(Some(RawRecord { line, fields, flaw }))
@@ -153,6 +161,7 @@ impl<R: Read> Records<R> {
     /// Reading goes on after the first line break behind the cut, as if no quote were open.
     fn resume_on_next_line(&mut self) -> io::Result<()> {
         self.core.reset();
+        step_in(&mut self.core);
         while self.start < self.end || self.fill()? {
             match memchr::memchr2(b'\n', b'\r', &self.buffer[self.start..self.end]) {
                 Some(at) => {
@@ -194,12 +203,12 @@ impl<R: Read> Records<R> {
         self.start += used;
     }
 
-    /// Reads until the first line is there: a pipe may give it in pieces. Steps over a byte order mark.
+    /// Reads until the first line is there, behind blank ones and with the breaks in its quotes: a pipe may
+    /// give it in pieces. Steps over a byte order mark.
     fn fill_head(&mut self) -> io::Result<()> {
         const MARK: &[u8] = b"\xef\xbb\xbf";
-        while self.end < self.buffer.len()
-            && memchr::memchr2(b'\n', b'\r', &self.buffer[..self.end]).is_none()
-        {
+        let is_whole = |head: &[u8]| likely_delimiter(head.strip_prefix(MARK).unwrap_or(head)).1;
+        while self.end < self.buffer.len() && !is_whole(&self.buffer[..self.end]) {
             match self.input.read(&mut self.buffer[self.end..]) {
                 Ok(0) => break,
                 Ok(count) => self.end += count,
@@ -229,15 +238,24 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// The candidate that stands most often in the first line outside quotes; a comma if none does.
-fn likely_delimiter(head: &[u8]) -> u8 {
+/// A byte order mark is one at the very beginning only; csv-core would take one from any first bytes.
+fn step_in(core: &mut csv_core::Reader) {
+    core.read_record(b"\n", &mut [0], &mut [0]);
+}
+
+/// The candidate that stands most often in the first line outside quotes; a comma if none does. And whether
+/// that line has an end.
+fn likely_delimiter(head: &[u8]) -> (u8, bool) {
     const CANDIDATES: [u8; 4] = *b",;\t|";
     let mut counts = [0usize; CANDIDATES.len()];
-    let (mut quoted, mut seen_any) = (false, false);
+    let (mut quoted, mut seen_any, mut ended) = (false, false, false);
     for byte in head {
         match byte {
             b'"' => quoted = !quoted,
-            b'\n' | b'\r' if !quoted && seen_any => break,
+            b'\n' | b'\r' if !quoted && seen_any => {
+                ended = true;
+                break;
+            }
             _ if quoted => {}
             byte => {
                 if let Some(at) = CANDIDATES.iter().position(|candidate| candidate == byte) {
@@ -248,7 +266,8 @@ fn likely_delimiter(head: &[u8]) -> u8 {
         seen_any |= !matches!(byte, b'\n' | b'\r');
     }
     let most = counts.iter().copied().max().unwrap_or(0);
-    counts.iter().position(|count| *count == most && most > 0).map_or(b',', |at| CANDIDATES[at])
+    let likely = counts.iter().position(|count| *count == most && most > 0);
+    (likely.map_or(b',', |at| CANDIDATES[at]), ended)
 }
 
 #[cfg(test)]
@@ -357,7 +376,7 @@ mod tests {
             ("alone\n1,2", b','),
             ("", b','),
         ] {
-            assert_eq!(likely_delimiter(head.as_bytes()), delimiter, "{head:?}");
+            assert_eq!(likely_delimiter(head.as_bytes()).0, delimiter, "{head:?}");
         }
     }
 }

@@ -371,3 +371,18 @@ fn an_open_quote_that_ends_with_the_file_or_at_the_next_quote_is_a_fault() {
         assert!(done.stdout.contains("record fields: 1 row\n  line 12: "), "{done:?}");
     }
 }
+
+#[test]
+fn an_open_quote_in_the_header_is_an_error_and_swallows_no_row() {
+    let world = World::new();
+    for last in ["\"", "\"notes"] {
+        let mut text = format!("object_reference_id,mobile_number,{last}\n");
+        for number in 0..60_000 {
+            text.push_str(&format!("cust_{number:06},9{number:06},n\n"));
+        }
+        let file = world.file("users.csv", text).display().to_string();
+        let done = world.run(&["validate", &file]);
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
+        assert!(done.stderr.contains("quote that is not closed; close the quote"), "{done:?}");
+    }
+}
