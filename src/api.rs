@@ -211,15 +211,28 @@ impl Api {
 
 impl Api {
     /// The API's words end up in the ledger and on terminals; the key must not.
-    fn withhold_secrets(&self, reply: Reply) -> Reply {
-        let Reply::Answer(mut answer) = reply else { return reply };
-        for text in [&mut answer.code, &mut answer.message, &mut answer.request_id].into_iter().flatten() {
-            if self.secrets.iter().any(|secret| text.contains(secret.expose_secret())) {
+    fn withhold_secrets(&self, mut reply: Reply) -> Reply {
+        let words = match &mut reply {
+            Reply::Answer(answer) => vec![&mut answer.code, &mut answer.message, &mut answer.request_id],
+            Reply::Unknown { request_id, .. } => vec![request_id],
+            Reply::Customer { .. } | Reply::NotSent(_) => Vec::new(),
+        };
+        for text in words.into_iter().flatten() {
+            if self.secrets.iter().any(|secret| repeats(text, secret.expose_secret())) {
                 *text = "(withheld: it repeats the API key)".into();
             }
         }
-        Reply::Answer(answer)
+        reply
     }
+}
+
+/// Whether the secret stands in the text, or its beginning where a long text was cut.
+fn repeats(text: &str, secret: &str) -> bool {
+    const GIVES_AWAY: usize = 4;
+    let beginnings =
+        secret.char_indices().map(|(at, _)| &secret[..at]).filter(|part| part.len() >= GIVES_AWAY);
+    let is_cut = text.chars().count() >= MESSAGE_MAX_CHARS;
+    text.contains(secret) || (is_cut && beginnings.into_iter().any(|part| text.ends_with(part)))
 }
 
 fn headers(options: &Options) -> Result<HeaderMap, Error> {
@@ -407,7 +420,8 @@ fn clock_ahead(date: &str, now: SystemTime) -> i64 {
 
 fn parse_time(text: &str) -> Option<i64> {
     // humantime takes any zone behind a fraction for UTC.
-    if text.contains('+') && !text.ends_with("+00:00") {
+    let (_, clock) = text.split_once(['T', 't', ' '])?;
+    if clock.contains(['+', '-']) && !clock.ends_with("+00:00") {
         return None;
     }
     let time = humantime::parse_rfc3339_weak(text).ok()?;
@@ -483,6 +497,26 @@ mod tests {
         let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
         let reply = parse(&Head { status: 200, clock_ahead: 1_000, ..Head::default() }, body);
         assert!(matches!(reply, Reply::Customer { created_at: Some(1_584_454_590_000), .. }));
+    }
+
+    #[test]
+    fn a_zone_is_never_taken_for_utc() {
+        for text in
+            ["2020-03-17T14:16:31.5+05:30", "2020-03-17T14:16:31.5-05:00", "2020-03-17T14:16:31-05:00"]
+        {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+        assert_eq!(parse_time("2020-03-17T14:16:31Z"), Some(1_584_454_591_000));
+        assert_eq!(parse_time("2020-03-17T14:16:31.5Z"), Some(1_584_454_591_500));
+    }
+
+    #[test]
+    fn a_secret_is_known_also_where_the_text_was_cut() {
+        let secret = "test_key_8d1f";
+        assert!(repeats("test_key_8d1f is unknown", secret));
+        assert!(repeats(&format!("{}test_k", "x".repeat(MESSAGE_MAX_CHARS - 6)), secret));
+        assert!(!repeats("a short text that ends in test_k", secret));
+        assert!(!repeats(&"x".repeat(MESSAGE_MAX_CHARS), secret));
     }
 
     #[test]
