@@ -119,7 +119,7 @@ impl fmt::Debug for Reference {
 ///
 /// Equal fingerprints mean equal fields, but for one chance in four thousand million per
 /// field; unequal ones say which fields differ without keeping any value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint([u8; Fingerprint::BYTES]);
 
 impl Fingerprint {

@@ -8,6 +8,9 @@
 //! batch, so there is one transaction at a time, its size fits the load without a timer, and no
 //! request waits for the disk. Its `select!` only receives, because arms are cancelled.
 //!
+//! What a dead run left in doubt comes first: its rows are asked about, and only when each has an answer,
+//! or is known to get none now, is a row of the source claimed.
+//!
 //! What may be in doubt after a crash is bounded: at most [`LOOK_AHEAD_MAX`] claims wait and at
 //! most [`open_rows_max`] rows are open.
 //!
@@ -137,6 +140,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Rows open.
     pub open: usize,
+    /// Whether rows that an earlier run left in doubt are asked about, and no other yet.
+    pub doubts: bool,
     /// Whether everyone waits for the target.
     pub outage: bool,
     /// Whether the run is ending.
@@ -151,6 +156,8 @@ struct Run {
     /// `None` while a commit has it.
     ledger: Option<Ledger>,
     committing: Option<Committing>,
+    /// Rows that earlier runs left in doubt, not claimed yet; `None` once all of them are settled.
+    doubts: Option<usize>,
     read: VecDeque<Row>,
     /// Rows of the last chunk, and the bytes of the source before and after it.
     chunk: (usize, u64, u64),
@@ -195,6 +202,7 @@ pub async fn run(
     let mut run = Run {
         sender,
         options,
+        doubts: Some(ledger.doubts()),
         ledger: Some(ledger),
         committing: None,
         read: VecDeque::new(),
@@ -210,10 +218,14 @@ pub async fn run(
         abandon_at: None,
         signals_seen: 0,
     };
+    if let Some(rows @ 1..) = run.doubts {
+        info!(rows, "an earlier run left rows in doubt; they are asked about first");
+    }
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         run.send_what_has_a_slot();
+        run.end_doubts();
         run.begin_commit();
         if run.is_done() {
             break;
@@ -344,7 +356,7 @@ impl Run {
     /// Begins a commit of what has come in during the last one, if there is anything.
     fn begin_commit(&mut self) {
         let wanted = (2 * self.options.concurrency + 4 * self.last_batch).min(LOOK_AHEAD_MAX);
-        let more = wanted.saturating_sub(self.claims.len()).min(self.read.len());
+        let more = wanted.saturating_sub(self.claims.len()).min(self.doubts.unwrap_or(self.read.len()));
         // A claim for each settlement would be a commit for each row: wait until it is worth one.
         let claims_due = more > 0 && self.claims.len() <= wanted / 2;
         let nothing_else_comes = self.open.is_empty() && self.claims.is_empty();
@@ -358,11 +370,18 @@ impl Run {
         let Some(mut ledger) = self.ledger.take() else {
             return;
         };
-        let rows: Vec<Row> = self.read.drain(..if claims_due { more } else { 0 }).collect();
+        let claimed = if claims_due { more } else { 0 };
+        let (doubts, rows) = match &mut self.doubts {
+            Some(left) => {
+                *left -= claimed;
+                (claimed, Vec::new())
+            }
+            None => (0, self.read.drain(..claimed).collect()),
+        };
         let settled = std::mem::take(&mut self.settled);
         self.commit_at = None;
         self.last_batch = settled.len();
-        let batch = Batch { rows, settled, figures: self.sender.figures() };
+        let batch = Batch { doubts, rows, settled, figures: self.sender.figures() };
         self.committing = Some(Box::pin(async move {
             let result = ledger.commit(batch).await;
             (ledger, result)
@@ -374,12 +393,18 @@ impl Run {
     }
 
     fn is_done(&self) -> bool {
-        self.committing.is_none()
-            && self.open.is_empty()
-            && self.claims.is_empty()
-            && self.settled.is_empty()
-            && self.read.is_empty()
-            && self.source_ended
+        self.is_idle() && self.doubts.is_none() && self.read.is_empty() && self.source_ended
+    }
+
+    /// Whether everything that was claimed is settled.
+    fn is_idle(&self) -> bool {
+        self.committing.is_none() && self.open.is_empty() && self.claims.is_empty() && self.settled.is_empty()
+    }
+
+    fn end_doubts(&mut self) {
+        if self.doubts == Some(0) && self.is_idle() {
+            self.doubts = None;
+        }
     }
 
     /// Ends reading and claiming; what is in flight gets its grace, and the rest is given back.
@@ -393,6 +418,7 @@ impl Run {
         self.source_ended = true;
         // Never claimed, so never counted: the next run reads them again.
         self.read.clear();
+        self.doubts = self.doubts.and(Some(0));
         self.release_claims();
         self.sender.enter_phase(Phase::Draining);
         self.abandon_at = Some(Instant::now() + self.options.shutdown_grace);
@@ -431,6 +457,7 @@ impl Run {
             figures: self.sender.figures(),
             bytes: self.claimed_bytes(),
             open: self.open.len(),
+            doubts: self.doubts.is_some(),
             outage: self.sender.throttle().in_outage(),
             stopping: self.is_stopping(),
         }

@@ -41,16 +41,17 @@ use std::{
 };
 
 pub(crate) use self::file::private_file;
+use self::{
+    claim::Subject,
+    file::{Identity, check_ours, identity, lock},
+    sqlite::{Doubt, Known, Store},
+    write::Write,
+};
 pub use self::{
-    claim::{Claim, Ending, Errand, Settlement, Trouble},
+    claim::{Claim, Ending, Errand, Evidence, Settlement, Trouble},
     file::is_in_use,
     outcome::{Figures, Outcome, State, Tally},
     reader::{Columns, Reader, RowRecord, RunRecord, Selection},
-};
-use self::{
-    file::{Identity, check_ours, identity, lock},
-    sqlite::{Found, Store},
-    write::Write,
 };
 use crate::customer::{Customer, Fault, Faults, Field, Row};
 
@@ -70,6 +71,8 @@ pub struct Target {
 /// What one commit carries.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// How many of [`Ledger::doubts`] to claim.
+    pub doubts: usize,
     /// Rows to claim or settle at once, in file order.
     pub rows: Vec<Row>,
     /// Claims that have ended.
@@ -81,7 +84,7 @@ pub struct Batch {
 /// What one commit has made true.
 #[derive(Debug)]
 pub struct Committed {
-    /// The rows of the batch that are to be sent.
+    /// The doubts and the rows of the batch that are to be sent.
     pub claims: Vec<Claim>,
     /// The run's counts after it.
     pub tally: Tally,
@@ -194,7 +197,7 @@ enum Decision {
     /// New to the ledger.
     New(i64),
     /// Known and not settled, or to be tried again.
-    Again(Found),
+    Again(Known),
 }
 
 /// What a run says of itself when it begins.
@@ -221,6 +224,8 @@ pub struct Ledger {
     tally: Tally,
     recent: Recent,
     met: Met,
+    /// What earlier runs left in doubt and this one has not claimed yet; the first comes last.
+    doubts: Vec<Doubt>,
     next_id: i64,
     last_line: u64,
     now: fn() -> i64,
@@ -256,6 +261,8 @@ impl Ledger {
         store.bury_dead_runs(now()).await?;
         let mut recent = Recent::default();
         store.recent_keys(|key, id| recent.insert(key, id)).await?;
+        let mut doubts = store.doubts().await?;
+        doubts.reverse();
         let next_id = store.last_row().await? + 1;
         let run = store.insert_run(run, now()).await?;
         Ok(Ledger {
@@ -265,6 +272,7 @@ impl Ledger {
             tally: Tally::default(),
             recent,
             met: Met::default(),
+            doubts,
             next_id,
             last_line: 0,
             now,
@@ -278,6 +286,13 @@ impl Ledger {
         self.run
     }
 
+    /// How many rows earlier runs left in doubt that are still to be claimed: their customers may be at
+    /// the API. They are to be asked about before any row of the source is claimed, and count as none of
+    /// its rows.
+    pub fn doubts(&self) -> usize {
+        self.doubts.len()
+    }
+
     /// The run's committed counts.
     pub fn tally(&self) -> Tally {
         self.tally
@@ -288,16 +303,20 @@ impl Ledger {
     /// # Errors
     /// Then nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        let Batch { rows, settled, figures } = batch;
+        let Batch { doubts, rows, settled, figures } = batch;
         let mut tally = self.tally;
         let last_line = rows.last().map_or(self.last_line, |row| row.line);
         let mut write = Write::new(self.run, (self.now)());
         for settlement in &settled {
-            tally.settle(settlement.ending.outcome());
+            if settlement.claim.customer().is_some() {
+                tally.settle(settlement.ending.outcome());
+            }
             write.settle(settlement);
         }
         let decisions = self.decide(&rows).await?;
-        let mut claims = Vec::with_capacity(rows.len());
+        let mut claims = Vec::with_capacity(rows.len() + doubts);
+        let first = self.doubts.len().saturating_sub(doubts);
+        claims.extend(self.doubts.drain(first..).rev().map(|doubt| claim_doubt(doubt, write.now)));
         for (row, decision) in rows.into_iter().zip(decisions) {
             claims.extend(apply(row, decision, &mut write, &mut tally));
         }
@@ -360,17 +379,21 @@ impl Ledger {
     }
 
     /// A row whose reference the ledger knows.
-    fn meet(&mut self, found: &Found, customer: &Customer) -> Decision {
-        if self.met.mark(found.id) {
+    fn meet(&mut self, known: &Known, customer: &Customer) -> Decision {
+        if self.met.mark(known.id) {
             return Decision::Unowned(self.take_id());
         }
-        let same = found.fingerprint == Some(customer.fingerprint);
-        match found.outcome {
+        let same = known.fingerprint == Some(customer.fingerprint);
+        match known.outcome {
+            // Settled before its line was read: it was in doubt, and Get has confirmed it.
+            Outcome::Created | Outcome::Existing if same && known.run == self.run => {
+                Decision::Left(known.outcome)
+            }
             Outcome::Created | Outcome::Existing | Outcome::Updated => {
                 Decision::Left(if same { Outcome::Unchanged } else { Outcome::Changed })
             }
             Outcome::Rejected if same => Decision::Left(Outcome::Rejected),
-            _ => Decision::Again(found.clone()),
+            _ => Decision::Again(known.clone()),
         }
     }
 
@@ -404,18 +427,30 @@ fn apply(row: Row, decision: Decision, write: &mut Write<'_>, tally: &mut Tally)
     };
     let Ok(customer) = reading else { return None };
     tally.add(Outcome::Pending);
-    let in_doubt = known.as_ref().filter(|found| found.in_doubt);
+    let in_doubt = known.as_ref().filter(|known| known.in_doubt);
     let claim = Claim {
         id,
         line,
         errand: if in_doubt.is_some() { Errand::Confirm } else { Errand::Create },
-        claimed_at: in_doubt.and_then(|found| found.claimed_at).unwrap_or(write.now),
-        prior: in_doubt.and_then(|found| found.fingerprint),
+        claimed_at: in_doubt.and_then(|known| known.claimed_at).unwrap_or(write.now),
+        prior: in_doubt.and_then(|known| known.fingerprint),
         known: known.is_some(),
-        customer,
-        record,
+        subject: Subject::Row(customer, record),
     };
     Some(claim)
+}
+
+fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
+    let Doubt { id, line, reference, fingerprint, claimed_at } = doubt;
+    Claim {
+        id,
+        line,
+        subject: Subject::Doubt(reference),
+        errand: Errand::Confirm,
+        claimed_at: claimed_at.unwrap_or(now),
+        known: true,
+        prior: fingerprint,
+    }
 }
 
 fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {

@@ -13,6 +13,8 @@
 
 mod verdict;
 
+mod gate;
+
 mod throttle;
 
 use std::{
@@ -32,7 +34,8 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use self::{
-    throttle::{Health, PAUSE_DEFAULT, PAUSE_MAX, Pass},
+    gate::{Health, Kind, Probe},
+    throttle::{PAUSE_DEFAULT, PAUSE_MAX, Pass},
     verdict::{Past, Step, Verdict, health, may_have_landed, trouble_of, verdict},
 };
 pub use self::{
@@ -165,7 +168,8 @@ impl Sender {
             bad_creates: 0,
             bad_gets: 0,
             refundable: None,
-            outages: 0,
+            failed_probes: 0,
+            write_failed: false,
             again: false,
             backoff: None,
             trouble: Trouble::default(),
@@ -181,23 +185,23 @@ impl Sender {
     }
 
     /// Waits until a row's request may leave; `None` if the run ends first. Whoever is let through to
-    /// probe asks after a customer that no merchant has: any answer to that says that the service is
-    /// back, while a row that fails whatever happens would say nothing.
-    async fn enter(&self) -> Option<Pass<'_>> {
+    /// see whether the service is back asks after a customer that no merchant has: any answer to that says
+    /// that it is, while a row that fails whatever happens would say nothing.
+    async fn enter(&self, kind: Kind) -> Option<Pass<'_>> {
         loop {
             let pass = tokio::select! {
                 biased;
                 // First, so that a row that could leave at once does not after the run was told to end.
                 () = self.reached(Phase::Draining) => return None,
-                pass = self.throttle.enter() => pass,
+                pass = self.throttle.enter(kind) => pass,
             };
-            if !pass.is_probe() {
+            if pass.probe() != Some(Probe::Service) {
                 return Some(pass);
             }
             self.requests.fetch_add(1, Relaxed);
             let reply = tokio::select! {
                 biased;
-                reply = self.probe() => reply,
+                reply = self.within_patience(self.api.get(&self.nobody)) => reply,
                 () = self.reached(Phase::Draining) => return None,
             };
             let health = self.judge(&reply);
@@ -209,10 +213,10 @@ impl Sender {
         }
     }
 
-    async fn probe(&self) -> Reply {
-        let Some(patience) = self.throttle.probe_timeout() else { return self.api.get(&self.nobody).await };
+    /// A probe's reply; a late one is none.
+    async fn within_patience(&self, exchange: impl Future<Output = Reply>) -> Reply {
         let late = |_| Reply::Unknown { status: None, why: "no answer in time".into(), request_id: None };
-        timeout(patience, self.api.get(&self.nobody)).await.unwrap_or_else(late)
+        timeout(self.throttle.probe_timeout(), exchange).await.unwrap_or_else(late)
     }
 
     fn pause_everyone(&self, asked: Option<Duration>) {
@@ -226,9 +230,9 @@ impl Sender {
     }
 
     async fn exchange(&self, step: Step, claim: &Claim) -> Reply {
-        match step {
-            Step::Create => self.api.create(claim.customer()).await,
-            Step::Get { .. } => self.api.get(&claim.customer().reference).await,
+        match (step, claim.customer()) {
+            (Step::Create, Some(customer)) => self.api.create(customer).await,
+            _ => self.api.get(claim.reference()).await,
         }
     }
 
@@ -257,8 +261,10 @@ struct Walk<'a> {
     bad_gets: u32,
     /// The step whose attempt is given back if its failure turns out to belong to an outage.
     refundable: Option<Step>,
-    /// Outages confirmed when the last request began.
-    outages: u64,
+    /// Probes of an outage that had failed when the last request began.
+    failed_probes: u64,
+    /// Whether a write of the row has failed.
+    write_failed: bool,
     /// Whether the next request repeats a step.
     again: bool,
     backoff: Option<ExponentialBackoff>,
@@ -276,7 +282,7 @@ enum Asked {
 
 impl Walk<'_> {
     async fn run(&mut self, claim: &Claim) -> (Ending, Option<Halt>) {
-        let reference = &claim.customer().reference;
+        let reference = claim.reference();
         let mut step = match claim.errand() {
             Errand::Create => Step::Create,
             Errand::Confirm => Step::Get { told: false },
@@ -293,6 +299,11 @@ impl Walk<'_> {
                 Verdict::Halt(halt) => {
                     self.trouble = trouble_of(&reply);
                     return (self.pending(), Some(halt));
+                }
+                Verdict::Next(Step::Create) if claim.customer().is_none() => {
+                    let message = Some("an earlier run ended before it was created".into());
+                    let trouble = Trouble { message, ..Trouble::default() };
+                    return (Ending::Pending { trouble, in_doubt: false }, None);
                 }
                 Verdict::Next(next) => {
                     if next == Step::Create {
@@ -325,14 +336,18 @@ impl Walk<'_> {
     /// One request and its reply.
     async fn ask(&mut self, step: Step, claim: &Claim) -> Asked {
         let sender = self.sender;
-        let Some(pass) = sender.enter().await else { return Asked::Ended };
-        if pass.outages > self.outages {
+        let kind = match step {
+            Step::Create => Kind::Write { fresh: !self.write_failed },
+            Step::Get { .. } => Kind::Read,
+        };
+        let Some(pass) = sender.enter(kind).await else { return Asked::Ended };
+        if pass.failed_probes() > self.failed_probes {
             self.refund();
         }
         if self.is_used_up(step) {
             return Asked::UsedUp;
         }
-        self.outages = pass.outages;
+        self.failed_probes = pass.failed_probes();
         self.requests += 1;
         sender.requests.fetch_add(1, Relaxed);
         sender.retries.fetch_add(u64::from(self.again), Relaxed);
@@ -342,14 +357,24 @@ impl Walk<'_> {
         }
         let reply = tokio::select! {
             biased;
-            reply = sender.exchange(step, claim) => reply,
+            reply = self.exchange(step, claim, pass.probe()) => reply,
             () = sender.reached(Phase::Abandoning) => return Asked::Ended,
         };
-        pass.leave(sender.judge(&reply));
+        let health = sender.judge(&reply);
+        if pass.probe().is_some() {
+            info!(back = health == Health::Good, "tried whether the API creates customers again");
+        }
+        self.write_failed |= step == Step::Create && health == Health::Bad;
+        pass.leave(health);
         if !may_have_landed(&reply) {
             self.past = before;
         }
         Asked::Reply(reply)
+    }
+
+    async fn exchange(&self, step: Step, claim: &Claim, probe: Option<Probe>) -> Reply {
+        let exchange = self.sender.exchange(step, claim);
+        if probe.is_some() { self.sender.within_patience(exchange).await } else { exchange.await }
     }
 
     fn count(&mut self, step: Step) {

@@ -307,10 +307,13 @@ fn admit(state: &mut State, call: &mut Call<'_>) -> Visit {
 
 /// Who does not get as far as the API itself, in the order of what stands in front of it.
 fn turn_away(state: &mut State, call: &mut Call<'_>, number: u64, now: Instant) -> Option<End> {
-    let answer = match state.behavior.outage {
+    let writes = call.step != Step::Get;
+    // An outage of writes is none for a question.
+    let outage = state.behavior.outage.filter(|outage| writes || !outage.spares_questions());
+    let answer = match outage {
         Some(Outage::Refuse | Outage::Reset) => return Some(End::Cut),
-        Some(Outage::Hang) => return Some(End::Hang),
-        Some(Outage::Http500) => answer::INTERNAL,
+        Some(Outage::Hang | Outage::WritesHang) => return Some(End::Hang),
+        Some(Outage::Http500 | Outage::Writes500) => answer::INTERNAL,
         Some(Outage::Http503) => answer::UNAVAILABLE,
         None => {
             if let Some(to) = &state.behavior.redirect_to {
@@ -359,7 +362,7 @@ fn fail(state: &mut State, call: Call<'_>, visit: &Visit, fault: Fault) -> End {
     End::Answer(match fault {
         Fault::ResetBefore | Fault::ResetAfter => return End::Cut,
         Fault::Timeout => return End::Hang,
-        Fault::Http500 | Fault::Always500 => answer::INTERNAL,
+        Fault::Http500 | Fault::Always500 | Fault::WriteAlways500 => answer::INTERNAL,
         Fault::Http503 => answer::UNAVAILABLE,
         Fault::Http429 => Answer::throttled(&state.behavior.retry_after),
         Fault::Garbage => answer::GARBAGE,

@@ -75,6 +75,8 @@ create table row (
     fingerprint blob,
     customer_id text,
     attempts integer not null default 0,      -- requests sent for it by the run that settled it
+    found integer not null default 0,         -- the id was found by a Get, no Create was answered with it
+    date_created integer,                     -- what that Get said
     claimed_at integer,                       -- before the first request that may have created it
     settled_at integer not null,
     in_doubt integer not null default 0,      -- a create may have landed whose answer is not known
@@ -87,7 +89,8 @@ create table row (
     check ((customer_id is not null) = (outcome in ('created', 'existing', 'updated'))),
     check ((key is null) = (reference is null)),
     check (fingerprint is not null or outcome in ('duplicate', 'invalid')),
-    check (in_doubt = 0 or outcome = 'pending')
+    check (in_doubt = 0 or outcome = 'pending'),
+    check (found = 0 or customer_id is not null)
 ) strict;
 
 -- What did not succeed is few or soon corrected; this serves exports, retry and clean-up.
@@ -117,8 +120,8 @@ insert into watermark (id, row) values (1, 0);
 -- For readers: every row of the ledger, claims of a run that goes on or died included.
 create view every_row as
     select id, run, line, outcome, reference, key, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, in_doubt, corrected_by
+           error_message, http_status, request_id, in_doubt, found, date_created, corrected_by
     from row where id not in (select id from claim)
     union all
-    select id, run, line, 'pending', reference, key, null, 0, null, null, null, null, null, 1, null
+    select id, run, line, 'pending', reference, key, null, 0, null, null, null, null, null, 1, 0, null, null
     from claim;

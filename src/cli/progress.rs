@@ -123,6 +123,8 @@ impl Display {
             words.push_str(&format!(", ending: {} in flight", progress.open));
         } else if progress.outage {
             words.push_str(", no good answer: waiting for the API");
+        } else if progress.doubts {
+            words.push_str(&format!(", asking about {} that an earlier run left in doubt", progress.open));
         }
         words
     }

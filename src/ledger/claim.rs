@@ -5,7 +5,7 @@
 //! settlement for each claim" are facts of the types, not of anybody's care.
 
 use super::Outcome;
-use crate::customer::{Customer, Fingerprint, Record};
+use crate::customer::{Customer, Fingerprint, Record, Reference};
 
 /// Why a row did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,13 +31,22 @@ pub enum Errand {
     Confirm,
 }
 
+/// What is known of a claimed row.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// A row of the run's source.
+    Row(Customer, Record),
+    /// A row that an earlier run left in doubt. The ledger keeps no field of it, so it can be asked
+    /// about and not be sent.
+    Doubt(Reference),
+}
+
 /// A run's committed promise to settle a row; the right to send requests for it.
 #[derive(Debug)]
 pub struct Claim {
     pub(super) id: i64,
     pub(super) line: u64,
-    pub(super) customer: Customer,
-    pub(super) record: Record,
+    pub(super) subject: Subject,
     pub(super) errand: Errand,
     pub(super) claimed_at: i64,
     /// Whether the ledger has a row for it, not only this claim.
@@ -52,9 +61,27 @@ impl Claim {
         self.line
     }
 
-    /// What to send.
-    pub fn customer(&self) -> &Customer {
-        &self.customer
+    /// Whom it is about.
+    pub fn reference(&self) -> &Reference {
+        match &self.subject {
+            Subject::Row(customer, _) => &customer.reference,
+            Subject::Doubt(reference) => reference,
+        }
+    }
+
+    /// What to send; of a row that an earlier run left in doubt nothing is left to send.
+    pub fn customer(&self) -> Option<&Customer> {
+        match &self.subject {
+            Subject::Row(customer, _) => Some(customer),
+            Subject::Doubt(_) => None,
+        }
+    }
+
+    /// What the API has if a request of this claim or an earlier one has landed, as far as is known: what
+    /// an earlier run may have sent comes first.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let sent = self.customer().map(|customer| customer.fingerprint);
+        self.prior.or(sent).unwrap_or_default()
     }
 
     /// What to do.
@@ -79,6 +106,20 @@ impl Claim {
     }
 }
 
+/// How a customer id became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The answer to our Create carried it.
+    Answer,
+    /// Get found it.
+    Found {
+        /// When the API says it was created; UTC milliseconds.
+        created_at: Option<i64>,
+        /// This run sent no fields: what was found is what an earlier one had sent.
+        earlier: bool,
+    },
+}
+
 /// How a claimed row ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -86,13 +127,15 @@ pub enum Ending {
     Created {
         /// The `cst_` id.
         customer_id: String,
-        /// Get found what an earlier run had sent; this run sent no fields.
-        found: bool,
+        /// How it is known.
+        evidence: Evidence,
     },
     /// The merchant had it already.
     Existing {
         /// The `cst_` id.
         customer_id: String,
+        /// How it is known.
+        evidence: Evidence,
     },
     /// The API refused the row.
     Rejected(Trouble),

@@ -20,11 +20,11 @@ use sqlx::{
 };
 
 use super::{
-    Claim, Error, Figures, NewRun, Outcome, State, Tally, Target,
+    Claim, Error, Evidence, Figures, NewRun, Outcome, State, Tally, Target,
     open::{connect, create, migrate},
     write::{WithId, Write, signed},
 };
-use crate::customer::Fingerprint;
+use crate::customer::{Fingerprint, Reference};
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
@@ -79,11 +79,15 @@ const FIND: &str = "
         select reference_key.row from json_each(?2) asked
         join reference_key on reference_key.key = asked.value
     )
-    select id, reference, fingerprint, outcome, in_doubt, claimed_at
+    select id, reference, fingerprint, outcome, in_doubt, claimed_at, run
     from candidate join row using (id)
     union all
-    select id, reference, fingerprint, 'pending', 1, claimed_at
+    select id, reference, fingerprint, 'pending', 1, claimed_at, run
     from candidate join claim using (id)";
+
+const SELECT_DOUBTS: &str = "
+    select id, line, reference, fingerprint, claimed_at from row
+    where customer_id is null and outcome = 'pending' and in_doubt = 1 order by id";
 
 const INSERT_CLAIMS: &str = "
     with told (id, line, reference, key, fingerprint, claimed_at) as (values (?, ?, ?, ?, ?, ?)),
@@ -95,18 +99,19 @@ const END_CLAIMS: &str = "
     delete from claim where run = ?2 and id in (select value from json_each(?1))";
 
 const SETTLE_WITH_ID: &str = "
-    with told (id, outcome, fingerprint, customer_id, attempts) as (values (?, ?, ?, ?, ?)),
+    with told (id, outcome, fingerprint, customer_id, attempts, found, date_created) as
+            (values (?, ?, ?, ?, ?, ?, ?)),
         this (run, now) as (values (?, ?))
     insert into row (id, run, line, outcome, reference, key, fingerprint, customer_id, attempts,
-                     claimed_at, settled_at)
+                     found, date_created, claimed_at, settled_at)
     select claim.id, claim.run, claim.line, told.outcome, claim.reference, claim.key, told.fingerprint,
-           told.customer_id, told.attempts, claim.claimed_at, this.now
+           told.customer_id, told.attempts, told.found, told.date_created, claim.claimed_at, this.now
     from told cross join claim on claim.id = told.id cross join this where claim.run = this.run
     on conflict (id) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
-        attempts = excluded.attempts, claimed_at = excluded.claimed_at,
-        settled_at = excluded.settled_at, in_doubt = 0, field = null, error_code = null,
+        attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
+        claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = 0, field = null, error_code = null,
         error_message = null, http_status = null, request_id = null";
 
 const SETTLE_WITHOUT_ID: &str = "
@@ -186,11 +191,23 @@ pub(super) fn hint(error: &sqlx::Error) -> &'static str {
 
 /// A row as [`Store::find`] sees it.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(super) struct Known {
     pub(super) id: i64,
+    /// The run that settled it last.
+    pub(super) run: i64,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) outcome: Outcome,
     pub(super) in_doubt: bool,
+    pub(super) claimed_at: Option<i64>,
+}
+
+/// A row that an earlier run left in doubt.
+#[derive(Debug)]
+pub(super) struct Doubt {
+    pub(super) id: i64,
+    pub(super) line: u64,
+    pub(super) reference: Reference,
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) claimed_at: Option<i64>,
 }
 
@@ -263,6 +280,20 @@ impl Store {
         Ok(())
     }
 
+    /// The rows that earlier runs left in doubt, in file order. There are as many as one crash leaves,
+    /// which is bounded: each run begins by asking about them.
+    pub(super) async fn doubts(&mut self) -> Result<Vec<Doubt>, Error> {
+        let rows = self.all(sqlx::query(SELECT_DOUBTS)).await?;
+        let read = |row: &SqliteRow| Doubt {
+            id: row.get(0),
+            line: row.get::<i64, _>(1) as u64,
+            reference: Reference::recorded(row.get(2)),
+            fingerprint: row.get::<Option<&[u8]>, _>(3).and_then(Fingerprint::recorded),
+            claimed_at: row.get(4),
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
     /// The highest id in use.
     pub(super) async fn last_row(&mut self) -> Result<i64, Error> {
         Ok(self.one(LAST_ROW).await?.get(0))
@@ -278,14 +309,14 @@ impl Store {
     }
 
     /// The rows with these ids, and those whose reference has one of these hashes, by reference.
-    pub(super) async fn find(&mut self, keys: &[u64], ids: &[i64]) -> Result<HashMap<String, Found>, Error> {
+    pub(super) async fn find(&mut self, keys: &[u64], ids: &[i64]) -> Result<HashMap<String, Known>, Error> {
         if ids.is_empty() && !self.has_keys {
             return Ok(HashMap::new());
         }
         let keys: Vec<i64> = keys.iter().map(|key| signed(*key)).collect();
         let json = |numbers: &[i64]| serde_json::to_string(numbers).unwrap_or_default();
         let rows = self.all(sqlx::query(FIND).bind(json(ids)).bind(json(&keys))).await?;
-        Ok(rows.iter().map(|row| (row.get(1), read_found(row))).collect())
+        Ok(rows.iter().map(|row| (row.get(1), read_known(row))).collect())
     }
 
     /// One transaction: the durable moment of everything in `write`.
@@ -422,15 +453,18 @@ fn bulk(sql: &'static str) -> Bulk {
 
 fn bind_with_id<'q>(query: Query<'q>, row: &WithId<'_>) -> Query<'q> {
     let fingerprint = row.fingerprint.as_bytes().as_slice();
-    query.bind(row.id).bind(row.outcome.name()).bind(fingerprint).bind(row.customer_id).bind(row.attempts)
+    let (found, created_at) = match row.evidence {
+        Evidence::Answer => (false, None),
+        Evidence::Found { created_at, .. } => (true, created_at),
+    };
+    let query = query.bind(row.id).bind(row.outcome.name()).bind(fingerprint).bind(row.customer_id);
+    query.bind(row.attempts).bind(found).bind(created_at)
 }
 
 fn bind_claim<'q>(query: Query<'q>, claim: &Claim) -> Query<'q> {
-    let Claim { id, line, customer, claimed_at, prior, .. } = claim;
-    let key = signed(customer.reference.key());
-    // What an earlier run may have sent is what the API may have, until this run has settled the row.
-    let fingerprint = prior.unwrap_or(customer.fingerprint);
-    let query = query.bind(id).bind(*line as i64).bind(customer.reference.as_str()).bind(key);
+    let Claim { id, line, claimed_at, .. } = claim;
+    let (reference, fingerprint) = (claim.reference(), claim.fingerprint());
+    let query = query.bind(id).bind(*line as i64).bind(reference.as_str()).bind(signed(reference.key()));
     query.bind(fingerprint.as_bytes().as_slice()).bind(claimed_at)
 }
 
@@ -446,14 +480,15 @@ fn count_run(run: i64, tally: &Tally, figures: &Figures, last_line: u64) -> Quer
         .bind(last_line as i64)
 }
 
-fn read_found(row: &SqliteRow) -> Found {
-    Found {
+fn read_known(row: &SqliteRow) -> Known {
+    Known {
         id: row.get(0),
         fingerprint: row.get::<Option<&[u8]>, _>(2).and_then(Fingerprint::recorded),
         // The table's check allows no other word.
         outcome: Outcome::from_name(row.get(3)).unwrap_or(Outcome::Pending),
         in_doubt: row.get(4),
         claimed_at: row.get(5),
+        run: row.get(6),
     }
 }
 

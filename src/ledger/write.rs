@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::{Claim, Ending, Outcome, Settlement, Trouble};
+use super::{Claim, Ending, Evidence, Outcome, Settlement, Trouble, claim::Subject};
 use crate::customer::{Correction, Fingerprint, Record, Reference};
 
 /// Rows of a bulk statement as one JSON array.
@@ -42,6 +42,7 @@ pub(super) struct WithId<'a> {
     pub(super) fingerprint: Fingerprint,
     pub(super) customer_id: &'a str,
     pub(super) attempts: u32,
+    pub(super) evidence: Evidence,
 }
 
 /// The statements of one commit, collected before the transaction begins.
@@ -83,22 +84,26 @@ impl<'a> Write<'a> {
 
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
         let Settlement { claim, ending, attempts } = settlement;
-        let sent = claim.customer.fingerprint;
+        let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
         self.ended.push(&claim.id);
         self.ended_count += 1;
         match ending {
-            // What Get found is what an earlier run sent; its fields count, not today's.
-            Ending::Created { customer_id, found: true } => {
-                self.settle_with_id(settlement, claim.prior.unwrap_or(sent), customer_id);
-            }
-            Ending::Created { customer_id, found: false } | Ending::Existing { customer_id } => {
-                self.settle_with_id(settlement, sent, customer_id);
+            Ending::Created { customer_id, evidence } | Ending::Existing { customer_id, evidence } => {
+                // What Get found is what an earlier run sent; its fields count, not today's.
+                let earlier = matches!(evidence, Evidence::Found { earlier: true, .. });
+                let ours = earlier && ending.outcome() == Outcome::Created;
+                let fingerprint = if ours { claim.fingerprint() } else { sent };
+                let (id, outcome, attempts, evidence) = (claim.id, ending.outcome(), *attempts, *evidence);
+                self.with_id.push(WithId { id, outcome, fingerprint, customer_id, attempts, evidence });
+                if claim.known {
+                    self.erased.push(&claim.id);
+                }
             }
             Ending::Rejected(trouble) | Ending::Failed(trouble) => {
                 self.settle_without_id(claim, ending, sent, trouble, *attempts, false);
             }
             Ending::Pending { trouble, in_doubt } => {
-                let fingerprint = claim.prior.filter(|_| *in_doubt).unwrap_or(sent);
+                let fingerprint = if *in_doubt { claim.fingerprint() } else { sent };
                 self.settle_without_id(claim, ending, fingerprint, trouble, *attempts, *in_doubt);
             }
         }
@@ -123,15 +128,6 @@ impl<'a> Write<'a> {
         self.keep_record(id, record);
     }
 
-    fn settle_with_id(&mut self, settlement: &'a Settlement, fingerprint: Fingerprint, customer_id: &'a str) {
-        let Settlement { claim, ending, attempts } = settlement;
-        let (id, outcome, attempts) = (claim.id, ending.outcome(), *attempts);
-        self.with_id.push(WithId { id, outcome, fingerprint, customer_id, attempts });
-        if claim.known {
-            self.erased.push(&claim.id);
-        }
-    }
-
     fn settle_without_id(
         &mut self,
         claim: &Claim,
@@ -141,7 +137,7 @@ impl<'a> Write<'a> {
         attempts: u32,
         in_doubt: bool,
     ) {
-        let reference = &claim.customer.reference;
+        let reference = claim.reference();
         self.without_id.push(&(
             claim.id,
             claim.line,
@@ -158,7 +154,9 @@ impl<'a> Write<'a> {
             trouble.http_status,
             &trouble.request_id,
         ));
-        self.keep_record(claim.id, &claim.record);
+        if let Subject::Row(_, record) = &claim.subject {
+            self.keep_record(claim.id, record);
+        }
     }
 
     fn keep_record(&mut self, id: i64, record: &Record) {

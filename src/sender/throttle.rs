@@ -1,14 +1,9 @@
-//! How fast, and whether at all: slots, the rate limit, the shared pause and the outage gate.
+//! How fast, and whether at all: slots, the rate limit, and the gate in front of them.
 //!
 //! Every request of a run passes [`Throttle::enter`], in this order: it has a slot, waits out
 //! what holds everyone, takes one token, and looks again. So a pause that began while a row
-//! waited for its token holds that row too.
-//!
-//! A 429 pauses everyone, for as long as the server asks, within reason. A row of answers without
-//! a single good one among them means the target is gone: then everyone waits behind a gate and
-//! one request at a time is let through to see whether it is back. Only when such a probe has
-//! failed too is the outage *confirmed*, and only then do rows get their attempts back: a few bad
-//! rows in a row must not look like an outage.
+//! waited for its token holds that row too. What holds everyone is decided in `gate`, where nothing
+//! waits; here is the waiting, and no decision.
 
 use std::{
     num::NonZeroU32,
@@ -22,6 +17,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use super::gate::{Gate, Health, Kind, Passed, Probe, Turn};
+
 /// The longest pause that a server's `Retry-After` is granted.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
 
@@ -30,14 +27,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// The pause after a 429 that says nothing of how long; what servers that do say ask for most.
 pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
-
-/// The first and the longest time between two probes. The service is noticed within five seconds
-/// of coming back: at most two for a probe that goes into the void, and three until the next.
-const PROBE_FIRST: Duration = Duration::from_millis(500);
-const PROBE_MAX: Duration = Duration::from_millis(2_500);
-
-/// The least time that a probe is given for its answer.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The share of the rate that is given up to make late timers good again.
 ///
@@ -59,26 +48,12 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
-/// What an answer says about the service, not about the row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
-    /// It answers.
-    Good,
-    /// It does not, or not usefully: no connection, no answer, 5xx.
-    Bad,
-    /// It answers that it is asked too often.
-    Throttled,
-}
-
-/// Held during a request; says whether it is the probe.
+/// Held during a request.
 pub(super) struct Pass<'a> {
     throttle: &'a Throttle,
-    probe: bool,
-    /// Which request of the run this is.
-    number: u64,
-    began: Instant,
-    /// Outages confirmed when the request began.
-    pub(super) outages: u64,
+    passed: Passed,
+    /// Whether the answer was noted.
+    left: bool,
 }
 
 /// Shared by all rows of a run.
@@ -87,42 +62,8 @@ pub struct Throttle {
     /// Whoever waits for a token waits alone, the others in line: otherwise each token wakes all.
     turnstile: AsyncMutex<()>,
     slots: Arc<Semaphore>,
-    bad_answers_of_an_outage: u32,
     gate: Mutex<Gate>,
     opened: Notify,
-}
-
-#[derive(Default)]
-struct Gate {
-    paused_until: Option<Instant>,
-    /// Requests that were let through.
-    sent: u64,
-    /// Bad answers since the last good one.
-    streak: u32,
-    /// The first request of them. Good answers to earlier ones were on their way before the trouble
-    /// began and say nothing about now.
-    streak_from: u64,
-    /// When the first answer that was not good came after the last good one.
-    trouble_since: Option<Instant>,
-    outage: Option<Outage>,
-    /// Outages that a failed probe has confirmed.
-    confirmed: u64,
-    /// How long a good answer takes, the last ones counting most; none yet at the beginning.
-    usual: Option<Duration>,
-}
-
-struct Outage {
-    next_probe: Instant,
-    delay: Duration,
-    probing: bool,
-    confirmed: bool,
-}
-
-/// What a request has to wait for.
-enum Turn {
-    Go { probe: bool, number: u64 },
-    Until(Instant),
-    Opened,
 }
 
 impl Throttle {
@@ -132,9 +73,7 @@ impl Throttle {
             limiter: rate.map(|rate| RateLimiter::direct(quota(rate))),
             turnstile: AsyncMutex::new(()),
             slots: Arc::new(Semaphore::new(concurrency)),
-            // A tenth of what is in flight: what may still start while the first bad answers come in.
-            bad_answers_of_an_outage: u32::try_from(concurrency.div_ceil(10)).unwrap_or(u32::MAX).max(2),
-            gate: Mutex::default(),
+            gate: Mutex::new(Gate::new(concurrency)),
             opened: Notify::new(),
         }
     }
@@ -155,34 +94,28 @@ impl Throttle {
 
     /// For how long no answer has been good, though requests were sent.
     pub fn trouble_for(&self) -> Option<Duration> {
-        self.gate().trouble_since.map(|since| since.elapsed())
+        self.gate().trouble_since().map(|since| since.elapsed())
     }
 
     /// Whether everyone waits for the target to come back.
     pub fn in_outage(&self) -> bool {
-        self.gate().outage.is_some()
+        self.gate().in_outage()
     }
 
-    /// Outages that a failed probe has confirmed.
-    pub(super) fn outages(&self) -> u64 {
-        self.gate().confirmed
-    }
-
-    /// How long a probe may take. An answer that is eight times as slow as usual is not coming, and
-    /// while one waits for it into a void the service may be back.
-    pub(super) fn probe_timeout(&self) -> Option<Duration> {
-        self.gate().usual.map(|usual| (usual * 8).max(PROBE_PATIENCE))
+    /// How long a probe may take.
+    pub(super) fn probe_timeout(&self) -> Duration {
+        self.gate().probe_timeout()
     }
 
     /// Waits until this request may leave.
-    pub(super) async fn enter(&self) -> Pass<'_> {
+    pub(super) async fn enter(&self, kind: Kind) -> Pass<'_> {
         let mut has_token = self.limiter.is_none();
         loop {
             let opened = self.opened.notified();
             tokio::pin!(opened);
             // Registered before the gate is looked at, or an opening in between would be missed.
             opened.as_mut().enable();
-            let turn = self.gate().turn(Instant::now(), has_token);
+            let turn = self.gate().turn(kind, has_token, Instant::now());
             match turn {
                 Turn::Until(time) => {
                     // The gate may open before.
@@ -192,11 +125,8 @@ impl Throttle {
                     }
                 }
                 Turn::Opened => opened.await,
-                Turn::Go { probe, number } if has_token => {
-                    let (began, outages) = (Instant::now(), self.outages());
-                    return Pass { throttle: self, probe, number, began, outages };
-                }
-                Turn::Go { .. } => {
+                Turn::Go(passed) if has_token => return Pass { throttle: self, passed, left: false },
+                Turn::Go(_) => {
                     self.take_token().await;
                     has_token = true;
                 }
@@ -208,11 +138,7 @@ impl Throttle {
     /// before: of the requests that were in flight together each may be told to slow down.
     pub(super) fn pause(&self, pause: Duration) -> bool {
         let now = Instant::now();
-        let until = now + pause.clamp(PAUSE_MIN, PAUSE_MAX);
-        let mut gate = self.gate();
-        let before = gate.paused_until;
-        gate.paused_until = Some(before.map_or(until, |before| before.max(until)));
-        before.is_none_or(|before| before <= now)
+        self.gate().pause(now + pause.clamp(PAUSE_MIN, PAUSE_MAX), now)
     }
 
     async fn take_token(&self) {
@@ -228,25 +154,22 @@ impl Throttle {
 }
 
 impl Pass<'_> {
-    /// Whether this request finds out if the target is back.
-    pub(super) fn is_probe(&self) -> bool {
-        self.probe
+    /// What it finds out, if it was let through for that alone.
+    pub(super) fn probe(&self) -> Option<Probe> {
+        self.passed.probe
+    }
+
+    /// Probes that had failed when the request began.
+    pub(super) fn failed_probes(&self) -> u64 {
+        self.passed.failed_probes
     }
 
     /// What the answer said of the service.
     pub(super) fn leave(mut self, health: Health) {
-        let throttle = self.throttle;
-        let probe = std::mem::take(&mut self.probe);
-        let limit = throttle.bad_answers_of_an_outage;
-        let now = Instant::now();
-        let mut gate = throttle.gate();
-        if health == Health::Good {
-            gate.learn(now - self.began);
-        }
-        let opened = gate.note(health, self.number, probe, limit, now);
-        drop(gate);
-        if opened {
-            throttle.opened.notify_waiters();
+        self.left = true;
+        let look = self.throttle.gate().note(self.passed, health, Instant::now());
+        if look {
+            self.throttle.opened.notify_waiters();
         }
     }
 }
@@ -254,79 +177,8 @@ impl Pass<'_> {
 /// A probe that was given up must not keep the others from probing.
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if self.probe {
-            if let Some(outage) = &mut self.throttle.gate().outage {
-                outage.probing = false;
-            }
+        if !self.left && self.throttle.gate().give_up(self.passed.probe) {
             self.throttle.opened.notify_waiters();
-        }
-    }
-}
-
-impl Gate {
-    /// `leaving`: the request would leave at once, so the probe, if it is one, is taken.
-    fn turn(&mut self, now: Instant, leaving: bool) -> Turn {
-        if let Some(until) = self.paused_until {
-            if now < until {
-                return Turn::Until(until);
-            }
-            self.paused_until = None;
-        }
-        match &mut self.outage {
-            None => {
-                self.sent += u64::from(leaving);
-                Turn::Go { probe: false, number: self.sent }
-            }
-            Some(outage) if outage.probing => Turn::Opened,
-            Some(outage) if now < outage.next_probe => Turn::Until(outage.next_probe),
-            Some(outage) => {
-                outage.probing = leaving;
-                self.sent += u64::from(leaving);
-                Turn::Go { probe: true, number: self.sent }
-            }
-        }
-    }
-
-    fn learn(&mut self, took: Duration) {
-        self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
-    }
-
-    /// What the answer to request `number` said. True if those who wait should look again.
-    fn note(&mut self, health: Health, number: u64, probe: bool, limit: u32, now: Instant) -> bool {
-        if health == Health::Good {
-            if self.streak > 0 && number < self.streak_from {
-                return false;
-            }
-            (self.streak, self.trouble_since) = (0, None);
-            return self.outage.take().is_some();
-        }
-        self.trouble_since.get_or_insert(now);
-        if health == Health::Bad {
-            // The lowest: answers overtake each other.
-            self.streak_from = if self.streak == 0 { number } else { self.streak_from.min(number) };
-            self.streak = self.streak.saturating_add(1);
-        }
-        match &mut self.outage {
-            Some(outage) if probe => {
-                if health == Health::Bad && !outage.confirmed {
-                    outage.confirmed = true;
-                    self.confirmed += 1;
-                }
-                outage.probing = false;
-                outage.next_probe = now + outage.delay;
-                outage.delay = (outage.delay * 2).min(PROBE_MAX);
-                true
-            }
-            None if self.streak >= limit => {
-                self.outage = Some(Outage {
-                    next_probe: now + PROBE_FIRST,
-                    delay: PROBE_FIRST * 2,
-                    probing: false,
-                    confirmed: false,
-                });
-                false
-            }
-            _ => false,
         }
     }
 }
@@ -345,8 +197,6 @@ fn quota(rate: Rate) -> Quota {
 mod tests {
     use super::*;
 
-    const LIMIT: u32 = 3;
-
     fn rate(per_second: f64) -> Rate {
         Rate { per_second, burst: NonZeroU32::MIN }
     }
@@ -363,63 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_declared_confirmed_and_ended() {
-        let now = Instant::now();
-        let mut gate = Gate::default();
-        for _ in 0..LIMIT {
-            assert!(matches!(gate.turn(now, true), Turn::Go { probe: false, .. }));
-            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
-        }
-        assert!(matches!(gate.turn(now, true), Turn::Until(time) if time == now + PROBE_FIRST));
-        let later = now + PROBE_FIRST;
-        assert!(matches!(gate.turn(later, true), Turn::Go { probe: true, .. }));
-        assert!(matches!(gate.turn(later, true), Turn::Opened), "one probe at a time");
-        assert_eq!(gate.confirmed, 0);
-        assert!(gate.note(Health::Bad, gate.sent, true, LIMIT, later));
-        assert_eq!(gate.confirmed, 1);
-        assert!(matches!(gate.turn(later, true), Turn::Until(_)));
-        assert!(!gate.note(Health::Good, 0, false, LIMIT, later), "sent before the trouble began");
-        assert!(gate.note(Health::Good, gate.sent, false, LIMIT, later), "sent after it");
-        assert!(matches!(gate.turn(later, true), Turn::Go { probe: false, .. }));
-        assert_eq!(gate.trouble_since, None);
-    }
-
-    #[test]
-    fn good_answers_between_bad_ones_are_no_outage() {
-        let now = Instant::now();
-        let mut gate = Gate::default();
-        for _ in 0..100 {
-            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
-            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
-            gate.note(Health::Good, gate.sent, false, LIMIT, now);
-        }
-        assert!(gate.outage.is_none());
-    }
-
-    #[test]
-    fn probes_grow_apart_up_to_a_bound() {
-        let mut now = Instant::now();
-        let mut gate = Gate::default();
-        for _ in 0..LIMIT {
-            gate.note(Health::Bad, gate.sent, false, LIMIT, now);
-        }
-        let mut waits = Vec::new();
-        for _ in 0..6 {
-            let Turn::Until(next) = gate.turn(now, true) else { panic!("not waiting") };
-            waits.push((next - now).as_millis());
-            now = next;
-            assert!(matches!(gate.turn(now, true), Turn::Go { probe: true, .. }));
-            gate.note(Health::Bad, gate.sent, true, LIMIT, now);
-        }
-        assert_eq!(waits, [500, 1000, 2000, 2500, 2500, 2500]);
-    }
-
-    #[test]
     fn the_longer_pause_counts_and_is_capped() {
         let throttle = Throttle::new(4, None);
         throttle.pause(Duration::from_secs(20));
         throttle.pause(Duration::from_secs(1));
-        let left = |throttle: &Throttle| throttle.gate().paused_until.unwrap() - Instant::now();
+        let left = |throttle: &Throttle| match throttle.gate().turn(Kind::Read, false, Instant::now()) {
+            Turn::Until(until) => until - Instant::now(),
+            _ => Duration::ZERO,
+        };
         assert!(left(&throttle) > Duration::from_secs(15));
         throttle.pause(Duration::from_secs(1_000_000));
         assert!(left(&throttle) <= PAUSE_MAX);

@@ -8,11 +8,11 @@
 
 use std::time::Duration;
 
-use super::throttle::Health;
+use super::gate::Health;
 use crate::{
     api::{Answer, Reply},
     customer::Reference,
-    ledger::{Ending, Trouble},
+    ledger::{Ending, Evidence, Trouble},
 };
 
 /// Why no row can succeed.
@@ -73,12 +73,13 @@ pub(super) fn verdict(step: Step, past: Past, reply: &Reply, asked: &Reference) 
                 return unclear(step);
             }
             let customer_id = customer_id.clone();
+            let evidence = Evidence::Found { created_at: *created_at, earlier: !past.sent };
             Verdict::Settle(match step {
-                Step::Create => Ending::Created { customer_id, found: false },
+                Step::Create => Ending::Created { customer_id, evidence: Evidence::Answer },
                 Step::Get { .. } if past.ours && !is_older(*created_at, past.claimed_at) => {
-                    Ending::Created { customer_id, found: !past.sent }
+                    Ending::Created { customer_id, evidence }
                 }
-                Step::Get { .. } => Ending::Existing { customer_id },
+                Step::Get { .. } => Ending::Existing { customer_id, evidence },
             })
         }
         Reply::NotSent(_) => Verdict::Retry(step),
@@ -279,13 +280,20 @@ mod tests {
     fn whose_customer_it_is() {
         let past = |ours, sent| Past { ours, in_doubt: ours, sent, claimed_at: 5_500 };
         let at = |time| customer(Some("cust_0001"), time);
-        let created = |found| Verdict::Settle(Ending::Created { customer_id: "cst_1".into(), found });
-        let existing = Verdict::Settle(Ending::Existing { customer_id: "cst_1".into() });
-        assert_eq!(judge(TOLD, past(false, false), &at(Some(9_000))), existing);
-        assert_eq!(judge(ASK, past(true, true), &at(None)), created(false));
-        assert_eq!(judge(ASK, past(true, false), &at(Some(5_000))), created(true));
-        assert_eq!(judge(ASK, past(true, true), &at(Some(4_000))), existing);
-        assert_eq!(judge(TOLD, past(true, true), &at(Some(6_000))), created(false));
+        let found = |created_at, earlier| Evidence::Found { created_at, earlier };
+        let created = |created_at, earlier| {
+            let evidence = found(created_at, earlier);
+            Verdict::Settle(Ending::Created { customer_id: "cst_1".into(), evidence })
+        };
+        let existing = |created_at, earlier| {
+            let evidence = found(Some(created_at), earlier);
+            Verdict::Settle(Ending::Existing { customer_id: "cst_1".into(), evidence })
+        };
+        assert_eq!(judge(TOLD, past(false, false), &at(Some(9_000))), existing(9_000, true));
+        assert_eq!(judge(ASK, past(true, true), &at(None)), created(None, false));
+        assert_eq!(judge(ASK, past(true, false), &at(Some(5_000))), created(Some(5_000), true));
+        assert_eq!(judge(ASK, past(true, true), &at(Some(4_000))), existing(4_000, false));
+        assert_eq!(judge(TOLD, past(true, true), &at(Some(6_000))), created(Some(6_000), false));
     }
 
     #[test]

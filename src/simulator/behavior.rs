@@ -59,7 +59,7 @@ pub struct Behavior {
     pub key_revoked: bool,
     /// Every request is refused with 403 `bad_origin`, as from an address off the allow-list.
     pub forbidden: bool,
-    /// Nothing works at all.
+    /// What does not work at all.
     pub outage: Option<Outage>,
     /// Every request is redirected (302) to this address.
     pub redirect_to: Option<String>,
@@ -84,7 +84,7 @@ impl Behavior {
     }
 }
 
-/// A state in which no request succeeds, whatever it asks.
+/// A state in which no request succeeds, or none that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
     /// The process is gone: open connections are cut, new ones refused. The port stays ours.
@@ -97,6 +97,17 @@ pub enum Outage {
     Http503,
     /// Requests are read and never answered.
     Hang,
+    /// Only Get answers: every Create and Update is a JSON 500.
+    Writes500,
+    /// Only Get answers: a Create or Update is never answered.
+    WritesHang,
+}
+
+impl Outage {
+    /// Whether Get answers all the same.
+    pub(super) fn spares_questions(self) -> bool {
+        matches!(self, Outage::Writes500 | Outage::WritesHang)
+    }
 }
 
 /// One way in which a request goes wrong.
@@ -128,12 +139,14 @@ pub enum Fault {
     Reject,
     /// A JSON 500; not done. Drawn by reference alone, so such a row never succeeds.
     Always500,
+    /// The same for Create and Update only: Get answers.
+    WriteAlways500,
     /// A Get does not find a customer that exists: the API lags behind itself. Get only.
     NotFound,
 }
 
 /// Every kind under the name it has on the command line.
-const KINDS: [(&str, Fault); 14] = [
+const KINDS: [(&str, Fault); 15] = [
     ("http500", Fault::Http500),
     ("http503", Fault::Http503),
     ("http429", Fault::Http429),
@@ -147,6 +160,7 @@ const KINDS: [(&str, Fault); 14] = [
     ("duplicate-request", Fault::DuplicateRequest),
     ("reject", Fault::Reject),
     ("always500", Fault::Always500),
+    ("write-always500", Fault::WriteAlways500),
     ("not-found", Fault::NotFound),
 ];
 
@@ -163,7 +177,7 @@ impl Fault {
 
     /// Whether the same reference meets this fault at every attempt, or at none.
     fn by_reference_alone(self) -> bool {
-        matches!(self, Fault::Reject | Fault::Always500)
+        matches!(self, Fault::Reject | Fault::Always500 | Fault::WriteAlways500)
     }
 
     /// Whether the API does what it was asked before it answers like this; `coin` decides where it may.
@@ -178,7 +192,9 @@ impl Fault {
 
     fn applies_to(self, step: Step) -> bool {
         match self {
-            Fault::Reject | Fault::DuplicateRequest => matches!(step, Step::Create | Step::Update),
+            Fault::Reject | Fault::DuplicateRequest | Fault::WriteAlways500 => {
+                matches!(step, Step::Create | Step::Update)
+            }
             Fault::NotFound => step == Step::Get,
             _ => step != Step::Other,
         }

@@ -397,6 +397,7 @@ async fn each_fault_answers_and_does_what_it_says() {
         (Fault::DuplicateRequest, Some(400), true),
         (Fault::Reject, Some(400), false),
         (Fault::Always500, Some(500), false),
+        (Fault::WriteAlways500, Some(500), false),
         (Fault::NotFound, Some(200), true),
     ];
     for (fault, status, exists) in table {

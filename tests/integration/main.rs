@@ -9,6 +9,8 @@ mod world;
 
 mod wire;
 
+mod door;
+
 mod cli;
 
 mod validate;
@@ -31,6 +33,8 @@ mod crash;
 mod commits;
 
 mod throttle;
+
+mod outages;
 
 mod hostile;
 

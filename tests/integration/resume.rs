@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Fault, Options, Outage};
+use customer_import::simulator::{Fault, Options, Outage, Step};
 
 use crate::world::{MERCHANT, World, finish, references, rows, signal, wait_until};
 
@@ -256,12 +256,89 @@ fn a_row_in_doubt_that_was_corrected_meanwhile_is_known_as_it_was_sent() {
     let corrected = rows(0..5).replace(",98", ",97");
     world.file("users.csv", corrected);
     assert_eq!(world.import(&file, &[]).code, 0);
-    assert_eq!(world.outcomes(), "created=5");
+    let left = 5 - there;
+    let created = if left > 0 { format!("created={left} ") } else { String::new() };
+    assert_eq!(world.outcomes(), format!("{created}changed={there}"));
     world.assert_agreement(references(0..5));
-    assert_eq!(world.journal().creates(), creates + 5 - there, "what is there is not sent again");
+    assert_eq!(world.journal().creates(), creates + left, "what is there is not sent again");
     assert_eq!(world.import(&file, &[]).code, 0);
-    let changed = format!("changed={there}");
-    assert!(world.outcomes().ends_with(&changed), "{}", world.outcomes());
+    assert!(world.outcomes().ends_with(&format!("changed={there}")), "{}", world.outcomes());
+}
+
+/// Some of the answers are lost, and the process with them; tomorrow's file has other rows.
+#[test]
+fn rows_in_doubt_are_settled_first_and_whatever_the_next_file_holds() {
+    let world = World::with(Options { faults: vec![(Fault::Timeout, 1.0)], ..Options::default() });
+    let file = world.rows("users.csv", 40);
+    let mut first = world.start_import(&file, &["--concurrency", "40"]);
+    assert!(wait_until(&mut first, || world.journal().requests() == 40));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let there = world.journal().customers() as u64;
+    assert!((1..40).contains(&there));
+
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let from = world.journal().entries().len();
+    let other = world.file("tomorrow.csv", rows(100..130));
+    assert_eq!(world.import(&other, &["--concurrency", "8"]).code, 0);
+    assert_eq!(world.outcomes(), "created=30", "rows of another file do not count");
+    let entries = world.journal().entries();
+    let (first, rest) = entries[from..].split_at(40);
+    let asked: BTreeSet<String> = first.iter().map(|entry| entry.reference.to_string()).collect();
+    assert_eq!(asked, references(0..40).collect());
+    assert!(first.iter().all(|entry| entry.step == Step::Get));
+    assert!(rest.iter().all(|entry| entry.step == Step::Create) && rest.len() == 30);
+    assert_eq!(world.number("select count(*) from every_row where in_doubt"), 0);
+    let evidence =
+        "select count(*) from row where outcome = 'created' and found and date_created is not null";
+    assert_eq!(world.number(evidence), there, "it is kept how the id became known");
+    assert_eq!(world.number("select count(*) from row where outcome = 'created' and not found"), 30);
+    assert_eq!(world.export("failed").len() as u64, 40 - there);
+
+    // What Get confirmed in that run is known to this one; the others are sent.
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={} unchanged={there}", 40 - there));
+    world.assert_agreement(references(0..40).chain(references(100..130)));
+}
+
+/// The row was created by a run that died, and this one found out: for the user it is `created`.
+#[test]
+fn what_get_confirms_counts_as_created() {
+    let world = World::with(Options { faults: vec![(Fault::Timeout, 1.0)], ..Options::default() });
+    let file = world.rows("users.csv", 40);
+    let mut first = world.start_import(&file, &["--concurrency", "40"]);
+    assert!(wait_until(&mut first, || world.journal().requests() == 40));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    world.reconfigure(|behavior| behavior.faults.clear());
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=40");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=40");
+    world.assert_agreement(references(0..40));
+}
+
+/// A signal while the doubts are asked about: nothing of the file was read, so no row of it counts.
+#[test]
+fn an_interrupt_while_rows_in_doubt_are_asked_about_leaves_them_in_doubt() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let file = world.rows("users.csv", 20);
+    let mut first = world.start_import(&file, &["--concurrency", "10"]);
+    assert!(wait_until(&mut first, || world.journal().requests() == 10));
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let doubts = world.number("select count(*) from every_row where in_doubt");
+    let mut second = world.start_import(&file, &["--concurrency", "4", "--shutdown-grace", "10ms"]);
+    assert!(wait_until(&mut second, || world.journal().requests() == 14));
+    signal(&second, "INT");
+    assert_eq!(finish(second).code, 130);
+    assert_eq!(world.summary()["rows"], 0);
+    assert_eq!(world.number("select count(*) from every_row where in_doubt"), doubts);
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=20");
+    world.assert_agreement(references(0..20));
 }
 
 /// Of a row in doubt the ledger knows the reference alone; without it nobody could find the row.

@@ -1,0 +1,174 @@
+//! A door in front of the simulator, which can be shut in ways that only a network has.
+//!
+//! The simulator can refuse, reset and hang; what it cannot do is lose packets or have the wrong
+//! certificate. Both are done here with real sockets and without any privilege: a listener that accepts
+//! nobody and whose queue is full makes the kernel drop each further SYN, which is what a firewall that
+//! swallows packets looks like.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Runtime,
+    sync::watch,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, pki_types::PrivateKeyDer},
+};
+
+pub(crate) struct Door {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+    /// Connections that fill the queue while the door is shut.
+    waiting: Mutex<Vec<std::net::TcpStream>>,
+    /// The certificate to trust, in PEM; empty where the door does not encrypt.
+    pub(crate) ca: String,
+    _runtime: Runtime,
+}
+
+#[derive(Clone)]
+struct Certificates {
+    right: TlsAcceptor,
+    wrong: TlsAcceptor,
+}
+
+impl Door {
+    /// Loses every packet while it is shut.
+    pub(crate) fn that_swallows_packets(behind: SocketAddr) -> Door {
+        Door::new(behind, None, String::new())
+    }
+
+    /// Encrypts, and shows a certificate that nobody trusts while it is shut.
+    pub(crate) fn with_certificate(behind: SocketAddr) -> Door {
+        let (ca, right) = certificate();
+        let (_, wrong) = certificate();
+        Door::new(behind, Some(Certificates { right, wrong }), ca)
+    }
+
+    fn new(behind: SocketAddr, certificates: Option<Certificates>, ca: String) -> Door {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(async { listen() }).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (open, seen) = watch::channel(true);
+        runtime.spawn(serve(listener, behind, certificates, seen));
+        Door { address, open, waiting: Mutex::default(), ca, _runtime: runtime }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.ca.is_empty() { "http" } else { "https" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Shuts it; when this returns it is shut.
+    pub(crate) fn shut(&self) {
+        self.open.send_replace(false);
+        if !self.ca.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        let mut waiting = self.waiting.lock().unwrap();
+        // The queue is full once a connection is not taken any more.
+        while let Ok(connection) =
+            std::net::TcpStream::connect_timeout(&self.address, Duration::from_millis(300))
+        {
+            waiting.push(connection);
+            assert!(began.elapsed() < Duration::from_secs(10), "the door does not shut");
+        }
+    }
+
+    pub(crate) fn open(&self) {
+        self.waiting.lock().unwrap().clear();
+        self.open.send_replace(true);
+    }
+}
+
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    // As short a queue as there is, but long enough for a client that connects many times at once.
+    socket.listen(64)
+}
+
+/// A certificate of 127.0.0.1 by an authority of its own: the authority's PEM, and the server's side.
+fn certificate() -> (String, TlsAcceptor) {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let server = server.signed_by(&key, &authority).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![server.der().clone()], key).unwrap();
+    (authority.pem(), TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(
+    listener: TcpListener,
+    behind: SocketAddr,
+    certificates: Option<Certificates>,
+    mut open: watch::Receiver<bool>,
+) {
+    loop {
+        if certificates.is_none() && open.wait_for(|open| *open).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            _ = open.changed(), if certificates.is_none() => {}
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { return };
+                tokio::spawn(let_through(stream, behind, certificates.clone(), open.clone()));
+            }
+        }
+    }
+}
+
+async fn let_through(
+    stream: TcpStream,
+    behind: SocketAddr,
+    certificates: Option<Certificates>,
+    mut open: watch::Receiver<bool>,
+) {
+    let Ok(to) = TcpStream::connect(behind).await else { return };
+    let Some(Certificates { right, wrong }) = certificates else {
+        return copy_both(stream, to, open).await;
+    };
+    let acceptor = if *open.borrow_and_update() { right } else { wrong };
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    tokio::select! {
+        () = copy_both(stream, to, watch::channel(true).1) => {}
+        // Whoever was connected has to ask for the certificate again.
+        _ = open.changed() => {}
+    }
+}
+
+/// Both ways, and no byte of it while the door is shut.
+async fn copy_both(a: impl AsyncRead + AsyncWrite, b: TcpStream, open: watch::Receiver<bool>) {
+    let ((from_a, to_a), (from_b, to_b)) = (split(a), b.into_split());
+    tokio::select! {
+        () = copy(from_a, to_b, open.clone()) => {}
+        () = copy(from_b, to_a, open) => {}
+    }
+}
+
+async fn copy(from: impl AsyncRead, to: impl AsyncWrite, mut open: watch::Receiver<bool>) {
+    let (mut from, mut to) = (Box::pin(from), Box::pin(to));
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = from.read(&mut buffer).await {
+        // Fails only where nobody can shut the door.
+        drop(open.wait_for(|open| *open).await);
+        if to.write_all(&buffer[..length]).await.is_err() {
+            return;
+        }
+    }
+}

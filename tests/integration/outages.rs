@@ -1,0 +1,236 @@
+//! The API goes away in the middle of a run, in every way it can, and comes back.
+//!
+//! The disaster: ten minutes without the API turn a hundred thousand good rows into `failed`, or the
+//! program hammers a service that is trying to get up, or it sits there long after everything works again.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use customer_import::simulator::{Entry, Fault, Options, Outage, Step};
+
+use crate::{
+    door::Door,
+    world::{Done, NOBODY, World, finish, references, wait_until},
+};
+
+const ROWS: usize = 1_500;
+
+const CONCURRENCY: usize = 20;
+
+/// What the promise of five seconds may take longer on a machine that does other things too.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// Probes that have to fail before the API comes back: so many that the time between them has grown.
+const PROBES: usize = 3;
+
+/// How the API is reached, and what keeps it away.
+enum Trouble {
+    Api(Outage),
+    Door(Door),
+}
+
+impl Trouble {
+    fn begin(&self, world: &World) {
+        match self {
+            Trouble::Api(outage) => world.reconfigure(|behavior| behavior.outage = Some(*outage)),
+            Trouble::Door(door) => door.shut(),
+        }
+    }
+
+    fn end(&self, world: &World) {
+        match self {
+            Trouble::Api(_) => world.reconfigure(|behavior| behavior.outage = None),
+            Trouble::Door(door) => door.open(),
+        }
+    }
+
+    /// Where to go, with what to trust.
+    fn address(&self, world: &World) -> Vec<String> {
+        match self {
+            Trouble::Api(_) => Vec::new(),
+            Trouble::Door(door) if door.ca.is_empty() => vec!["--base-url".into(), door.url()],
+            Trouble::Door(door) => {
+                let ca = world.file("ca.pem", &door.ca).display().to_string();
+                vec!["--base-url".into(), door.url(), "--ca-file".into(), ca]
+            }
+        }
+    }
+}
+
+fn start(world: &World, trouble: &Trouble, rows: usize, more: &[&str]) -> Child {
+    let file = world.rows("users.csv", rows);
+    let (address, concurrency) = (trouble.address(world), CONCURRENCY.to_string());
+    let mut args: Vec<&str> = address.iter().map(String::as_str).collect();
+    args.extend(["--concurrency", &concurrency, "--timeout", "2s", "-v"]);
+    args.extend(more);
+    let args = world.import_args(&file, &args);
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// The lines that the process says, as they come.
+fn listen(child: &mut Child) -> mpsc::Receiver<String> {
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (say, said) = mpsc::channel();
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
+    said
+}
+
+/// Waits until so many probes have failed.
+fn wait_for_failed_probes(said: &mpsc::Receiver<String>) {
+    let (mut failed, began) = (0, Instant::now());
+    while failed < PROBES {
+        assert!(began.elapsed() < Duration::from_secs(90), "no outage is noticed");
+        let line = said.recv_timeout(Duration::from_secs(60)).unwrap();
+        failed += usize::from(line.contains("back=false"));
+    }
+}
+
+fn customers(world: &World) -> u32 {
+    world.journal().customers() as u32
+}
+
+/// What was asked for while the API was away, the probe aside.
+fn asked_in_vain(entries: &[Entry]) -> usize {
+    entries.iter().filter(|entry| &*entry.reference != NOBODY).count()
+}
+
+fn goes_on_after(trouble: impl FnOnce(&World) -> Trouble) {
+    let latency = Duration::from_millis(5);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    let trouble = trouble(&world);
+    let mut run = start(&world, &trouble, ROWS, &["--rate", "1000"]);
+    let said = listen(&mut run);
+    assert!(wait_until(&mut run, || world.journal().customers() >= 100));
+
+    trouble.begin(&world);
+    let from = world.journal().entries().len();
+    wait_for_failed_probes(&said);
+    let (before, vain) = (customers(&world), asked_in_vain(&world.journal().entries()[from..]));
+    // Writes alone are no total outage: Get answers, so it takes each row in flight to find out.
+    let most = if is_of_writes(&trouble) { 2 * 2 * CONCURRENCY } else { CONCURRENCY + CONCURRENCY / 10 };
+    assert!(vain <= most, "{vain} requests about rows while nobody answered");
+    trouble.end(&world);
+    let ended = Instant::now();
+    assert!(wait_until(&mut run, || customers(&world) > before));
+    let idle = ended.elapsed();
+    assert!(idle < Duration::from_secs(5) + SLACK, "it goes on {idle:?} after the API is back");
+
+    let done = finish(run);
+    assert_eq!(done.code, 0, "{:?} {:?}", done, said.try_iter().collect::<Vec<_>>());
+    world.outcomes();
+    world.assert_agreement(references(0..ROWS));
+    assert!(said.try_iter().all(|line| !line.contains("error")));
+}
+
+fn is_of_writes(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Api(Outage::Writes500 | Outage::WritesHang))
+}
+
+#[test]
+fn after_refused_connections() {
+    goes_on_after(|_| Trouble::Api(Outage::Refuse));
+}
+
+#[test]
+fn after_connections_that_are_reset() {
+    goes_on_after(|_| Trouble::Api(Outage::Reset));
+}
+
+#[test]
+fn after_nothing_but_500() {
+    goes_on_after(|_| Trouble::Api(Outage::Http500));
+}
+
+#[test]
+fn after_a_proxy_without_a_service_behind_it() {
+    goes_on_after(|_| Trouble::Api(Outage::Http503));
+}
+
+#[test]
+fn after_requests_that_are_never_answered() {
+    goes_on_after(|_| Trouble::Api(Outage::Hang));
+}
+
+#[test]
+fn after_packets_that_are_lost() {
+    goes_on_after(|world| Trouble::Door(Door::that_swallows_packets(world.simulator.address())));
+}
+
+#[test]
+fn after_a_certificate_that_nobody_trusts() {
+    goes_on_after(|world| Trouble::Door(Door::with_certificate(world.simulator.address())));
+}
+
+#[test]
+fn after_writes_that_fail_while_questions_are_answered() {
+    goes_on_after(|_| Trouble::Api(Outage::Writes500));
+}
+
+#[test]
+fn after_writes_that_are_never_answered() {
+    goes_on_after(|_| Trouble::Api(Outage::WritesHang));
+}
+
+/// The API is away from the first request on, and does not come back before the run gives up.
+fn gives_up_and_loses_nothing(trouble: impl FnOnce(&World) -> Trouble, more: &[&str]) -> Done {
+    let world = World::new();
+    let trouble = trouble(&world);
+    trouble.begin(&world);
+    let options =
+        [&["--outage-limit", "3s", "--max-attempts", "4", "--connect-timeout", "1s"], more].concat();
+    let done = finish(start(&world, &trouble, 100, &options));
+    assert_eq!(done.code, 4, "{done:?}");
+    assert!(done.stderr.contains("no successful answer"), "{done:?}");
+    assert_eq!(world.outcomes(), format!("pending={}", world.summary()["rows"]), "none failed");
+    assert_eq!(world.summary()["state"], "stopped");
+    let away = |entry: &Entry| entry.step == Step::Create && entry.status == Some(200);
+    assert!(!world.journal().entries().iter().any(away));
+    done
+}
+
+#[test]
+fn a_certificate_that_nobody_trusts_loses_no_row() {
+    let done = gives_up_and_loses_nothing(
+        |world| Trouble::Door(Door::with_certificate(world.simulator.address())),
+        &[],
+    );
+    assert!(done.stderr.contains("--ca-file"), "{done:?}");
+}
+
+#[test]
+fn packets_that_are_lost_lose_no_row() {
+    gives_up_and_loses_nothing(
+        |world| Trouble::Door(Door::that_swallows_packets(world.simulator.address())),
+        &[],
+    );
+}
+
+#[test]
+fn writes_that_fail_from_the_first_one_on_lose_no_row() {
+    gives_up_and_loses_nothing(|_| Trouble::Api(Outage::Writes500), &[]);
+}
+
+/// `.invalid` has no address, wherever it is asked for.
+#[test]
+fn a_name_without_an_address_loses_no_row() {
+    let nowhere = ["--base-url", "https://customers.invalid"];
+    let done = gives_up_and_loses_nothing(|_| Trouble::Api(Outage::Refuse), &nowhere);
+    assert!(done.stderr.contains("no successful answer"), "{done:?}");
+}
+
+/// A service that is half broken is not away: its good rows go through, and only the others fail.
+#[test]
+fn rows_that_always_fail_are_not_an_outage_wherever_they_stand() {
+    let world = World::with(Options { faults: vec![(Fault::WriteAlways500, 0.2)], ..Options::default() });
+    let file = world.rows("users.csv", 400);
+    let done = world.import(&file, &["--max-attempts", "2", "--outage-limit", "5s"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let created = customers(&world);
+    assert!((250..390).contains(&created), "{created}");
+    assert_eq!(world.outcomes(), format!("created={created} failed={}", 400 - created));
+}
