@@ -9,7 +9,8 @@
 //! a seed; nothing waits for a time. A failing seed is printed.
 //!
 //! `CRASH_SEEDS=N` takes the seeds 0 to N-1 instead of the few that every test run takes, and
-//! `CRASH_SEEDS=A..B` those from A to B-1.
+//! `CRASH_SEEDS=A..B` those from A to B-1. `tests/kill-points` takes as many as it needs for ten thousand
+//! kills.
 
 use std::{
     collections::HashSet,
@@ -33,7 +34,7 @@ const ROWS: usize = 400;
 const CONCURRENCY: usize = 80;
 
 /// A few kills before the run that may finish.
-const KILLS_MAX: usize = 4;
+const KILLS_MAX: u64 = 8;
 
 /// Turns of the busy loop after the k-th request, at most: some milliseconds, so that the process
 /// also dies while nothing arrives, such as in a commit.
@@ -52,8 +53,9 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn whatever_moment_it_is_killed_at() {
+    let mut kills = 0;
     for seed in seeds() {
-        let survived = catch_unwind(AssertUnwindSafe(|| survives(seed)));
+        let survived = catch_unwind(AssertUnwindSafe(|| kills += survives(seed)));
         if let Err(panic) = survived {
             // Standard error of a test; the harness shows it with the failure.
             let again = format!("CRASH_SEEDS={seed}..{} repeats the failure above", seed + 1);
@@ -61,9 +63,13 @@ fn whatever_moment_it_is_killed_at() {
             resume_unwind(panic);
         }
     }
+    let survived = format!("survived {kills} kills\n");
+    std::io::Write::write_all(&mut std::io::stderr(), survived.as_bytes()).unwrap();
+    assert!(kills > 0, "whatever was killed had ended before");
 }
 
-fn survives(seed: u64) {
+/// How many times it was killed while it was alive.
+fn survives(seed: u64) -> u32 {
     let mut random = StdRng::seed_from_u64(seed);
     let world = World::with(Options {
         seed,
@@ -78,10 +84,12 @@ fn survives(seed: u64) {
         ..Options::default()
     });
     let file = world.rows("users.csv", ROWS);
-    for _ in 0..random.random_range(1..=KILLS_MAX) {
-        let requests = random.random_range(0..ROWS as u64 * 2 / 3);
+    let (times, mut kills) = (random.random_range(1..=KILLS_MAX), 0);
+    for _ in 0..times {
+        // So that the last of them still meets a run that goes on.
+        let requests = random.random_range(0..ROWS as u64 * 2 / times);
         let turns = random.random_range(0..JITTER_TURNS);
-        kill_at(&world, &file, world.journal().requests() + requests, turns);
+        kills += u32::from(kill_at(&world, &file, world.journal().requests() + requests, turns));
         what_a_kill_leaves_is_in_order(&world);
     }
 
@@ -97,11 +105,12 @@ fn survives(seed: u64) {
     assert_eq!(import(&world, &file), 0);
     assert_eq!(world.outcomes(), format!("unchanged={ROWS}"));
     assert_eq!(world.journal().requests(), requests, "there was nothing left to send");
+    kills
 }
 
 /// A timeout so short that the faults that never answer cost little, and patience for them all.
 fn patient() -> [String; 6] {
-    ["--concurrency", &CONCURRENCY.to_string(), "--timeout", "400ms", "--max-attempts", "60"]
+    ["--concurrency", &CONCURRENCY.to_string(), "--timeout", "200ms", "--max-attempts", "60"]
         .map(str::to_owned)
 }
 
@@ -112,7 +121,8 @@ fn import(world: &World, file: &Path) -> i32 {
     done.code
 }
 
-fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) {
+/// Whether it was alive until then.
+fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) -> bool {
     let patient = patient();
     let mut run = world.start_import(file, &patient.each_ref().map(String::as_str));
     wait_until(&mut run, || world.journal().requests() >= requests);
@@ -121,7 +131,8 @@ fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) {
     }
     // It may have ended by then; a kill of the dead does no harm.
     run.kill().unwrap();
-    run.wait().unwrap();
+    // A process that ended by itself has a code.
+    run.wait().unwrap().code().is_none()
 }
 
 /// What must hold in the ledger at any moment, so also in that of a dead run.
