@@ -26,6 +26,7 @@ use std::{
 
 use clap::{Parser, error::ErrorKind};
 use reqwest::Url;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Runtime,
     signal::unix::{SignalKind, signal},
@@ -56,6 +57,9 @@ use crate::{
 
 /// What a ledger of the embedded simulator records as its target; its port differs each time.
 const SIMULATOR: &str = "simulator";
+
+/// Files open besides connections: source, ledger, logs, the runtime's own, and connections being closed.
+const OTHER_FILES: u64 = 64;
 
 /// The whole program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -105,6 +109,7 @@ fn import(args: &args::Import) -> Result<u8, Error> {
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
     confirm_production(args, &target, &source)?;
+    make_room_for_connections(args.sending.concurrency)?;
     let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
     runtime(tls)?.block_on(run_import(args, source, target, &ledger_path, &mut display))
 }
@@ -188,40 +193,43 @@ async fn run_import(
 }
 
 fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
+    let path = args.output.summary_json.as_deref();
+    let to_stdout = path == Some(Path::new("-"));
+    let mut json = serde_json::to_string_pretty(summary)
+        .map_err(|error| Error::Bug(format!("the summary cannot be written as JSON ({error})")))?;
+    json.push('\n');
+    // First the file: a terminal that is gone must not cost the script its summary.
+    if let Some(path) = path.filter(|_| !to_stdout) {
+        let written = std::fs::write(path, &json);
+        written.map_err(|error| Error::Output { name: path.display().to_string(), error })?;
+    }
     if !args.output.log.quiet {
-        let ledger = ledger_path.display();
-        let mut text = report::run_table(summary);
-        text.push_str(&format!("  ledger: {ledger}\n"));
-        let left: u64 = Outcome::ALL
-            .into_iter()
-            .filter(|outcome| !outcome.is_success())
-            .filter_map(|outcome| summary.outcomes.get(outcome.name()))
-            .sum();
-        let next = if summary.state != ledger::State::Completed {
-            "run the same command again to go on".into()
-        } else if left > 0 {
-            format!("customer-import export failed --ledger {ledger} --output failed.csv")
-        } else {
-            format!("customer-import export created --ledger {ledger} --output created.csv")
-        };
-        text.push_str(&format!("  next:   {next}\n"));
+        let text = describe_run(summary, ledger_path);
         // Standard output stays clean where it carries the summary.
-        if args.output.summary_json.as_deref() == Some(Path::new("-")) {
+        if to_stdout {
             drop(io::stderr().write_all(text.as_bytes()));
         } else {
             print(&text)?;
         }
     }
-    let Some(path) = &args.output.summary_json else {
-        return Ok(());
+    if to_stdout { print(&json) } else { Ok(()) }
+}
+
+fn describe_run(summary: &Summary<'_>, ledger_path: &Path) -> String {
+    let ledger = ledger_path.display();
+    let left: u64 = Outcome::ALL
+        .into_iter()
+        .filter(|outcome| !outcome.is_success())
+        .filter_map(|outcome| summary.outcomes.get(outcome.name()))
+        .sum();
+    let next = if summary.state != ledger::State::Completed {
+        "run the same command again to go on".into()
+    } else if left > 0 {
+        format!("customer-import export failed --ledger {ledger} --output failed.csv")
+    } else {
+        format!("customer-import export created --ledger {ledger} --output created.csv")
     };
-    let mut json = serde_json::to_string_pretty(summary)
-        .map_err(|error| Error::Bug(format!("the summary cannot be written as JSON ({error})")))?;
-    json.push('\n');
-    if path == Path::new("-") {
-        return print(&json);
-    }
-    std::fs::write(path, json).map_err(|error| Error::Output { name: path.display().to_string(), error })
+    format!("{}  ledger: {ledger}\n  next:   {next}\n", report::run_table(summary))
 }
 
 fn validate(args: &args::Validate) -> Result<u8, Error> {
@@ -362,6 +370,23 @@ async fn embed_simulator() -> Result<Simulator, Error> {
     Simulator::start(options)
         .await
         .map_err(|error| Error::Bug(format!("the embedded simulator does not start ({error})")))
+}
+
+/// Each request in flight is an open file. Too few of them would look like an API that refuses connections.
+fn make_room_for_connections(concurrency: u32) -> Result<(), Error> {
+    let needed = u64::from(concurrency) + OTHER_FILES;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit }).is_err() {
+        let most = limit.maximum.or(limit.current).unwrap_or(0);
+        return Err(Error::usage(
+            format!("--concurrency {concurrency} needs {needed} open files, and the limit is {most}"),
+            "lower it, or raise the limit (ulimit -n)",
+        ));
+    }
+    Ok(())
 }
 
 /// How many threads the runtime has. Measured with a bare load of csv + reqwest + insert on two

@@ -16,6 +16,8 @@
 //! table that is filled in bulk and in order (see the migration for why). Both only propose
 //! rows; the text decides, so two references with one hash do no harm.
 
+mod error;
+
 mod outcome;
 
 mod claim;
@@ -36,7 +38,6 @@ mod crash;
 use std::{
     collections::{HashMap, HashSet},
     fs::File,
-    io,
     path::{Path, PathBuf},
 };
 
@@ -49,6 +50,7 @@ use self::{
 };
 pub use self::{
     claim::{Claim, Ending, Errand, Evidence, Settlement, Trouble},
+    error::Error,
     file::is_in_use,
     outcome::{Figures, Outcome, State, Tally},
     reader::{Columns, Reader, RowRecord, RunRecord, Selection},
@@ -88,104 +90,6 @@ pub struct Committed {
     pub claims: Vec<Claim>,
     /// The run's counts after it.
     pub tally: Tally,
-}
-
-/// Why the ledger cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be created, opened or locked.
-    #[error("cannot open the ledger {}: {error}", path.display())]
-    Open {
-        /// The ledger.
-        path: PathBuf,
-        /// The system's reason.
-        error: io::Error,
-    },
-    /// There is no ledger to read.
-    #[error("there is no ledger {}", .0.display())]
-    Missing(PathBuf),
-    /// Another process holds the lock.
-    #[error("the ledger {} is in use by another run", .0.display())]
-    InUse(PathBuf),
-    /// SQLite's log of a ledger that is not there.
-    #[error("the ledger is gone, but {} still holds rows of it", .0.display())]
-    OnlyTheLog(PathBuf),
-    /// Some other file.
-    #[error("{} is not a ledger", .0.display())]
-    NotALedger(PathBuf),
-    /// Made by a later version.
-    #[error("the ledger {} was written by a later version of this program", .0.display())]
-    Newer(PathBuf),
-    /// It records another API or merchant.
-    #[error(
-        "the ledger {} belongs to merchant {} at {}, not to merchant {} at {}",
-        path.display(), has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
-    )]
-    OtherTarget {
-        /// The ledger.
-        path: PathBuf,
-        /// What it records.
-        has: Target,
-        /// What was asked for.
-        asked: Target,
-    },
-    /// The SQLite library has a bug that could corrupt the file.
-    #[error("SQLite {0} is too old (3.51.3 or later is needed)")]
-    OldSqlite(String),
-    /// The file is not where it was when the run began.
-    #[error("the ledger {} was moved or deleted while the run went on", .0.display())]
-    Moved(PathBuf),
-    /// A claim of this run was not there when it was to be settled.
-    #[error("a claim of run {run} is gone from the ledger {}", path.display())]
-    TakenOver {
-        /// The ledger.
-        path: PathBuf,
-        /// The run.
-        run: i64,
-    },
-    /// SQLite's own trouble: disk full, I/O error, corruption.
-    #[error("the ledger {}: {error}", path.display())]
-    Sqlite {
-        /// The ledger.
-        path: PathBuf,
-        /// SQLite's reason.
-        error: sqlx::Error,
-    },
-}
-
-impl Error {
-    /// What the user can do.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Error::Open { .. } => {
-                "name a file in a folder that exists and can be written, with --ledger FILE"
-            }
-            Error::Missing(_) => "name the ledger of an earlier import with --ledger FILE",
-            Error::InUse(_) => "wait for it to end, or use another ledger with --ledger FILE",
-            Error::OnlyTheLog(_) => {
-                "bring the ledger back beside it, or delete it to begin anew: what is there is found there"
-            }
-            Error::NotALedger(_) => "the file was left as it is; name another with --ledger FILE",
-            Error::Newer(_) => "use that version, or another ledger with --ledger FILE",
-            Error::OtherTarget { .. } => "use one ledger for each target, with --ledger FILE",
-            Error::OldSqlite(_) => "rebuild the program with its bundled SQLite",
-            Error::Moved(_) => {
-                "bring it back with its -wal file, or import again into a new one: what is there is found there"
-            }
-            Error::TakenOver { .. } => {
-                "make sure that one run at a time uses it, then run the same command again"
-            }
-            Error::Sqlite { error, .. } => sqlite::hint(error),
-        }
-    }
-
-    /// Whether the command line is wrong rather than the machine, so that nothing was begun.
-    pub fn is_usage(&self) -> bool {
-        !matches!(
-            self,
-            Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
-        )
-    }
 }
 
 /// What a row of a batch turns out to be.
@@ -248,6 +152,10 @@ impl Ledger {
     ) -> Result<Ledger, Error> {
         // One ledger has one lock, whatever path leads to it.
         let real = path.canonicalize();
+        if let (Err(error), true) = (&real, path.is_symlink()) {
+            // A new ledger would take the link's place, and whoever made the link would look elsewhere.
+            return Err(Error::Open { path: path.into(), error: error.kind().into() });
+        }
         let path = real.as_deref().unwrap_or(path);
         // Before the lock file is made: beside another program's file there shall be none of ours.
         check_ours(path)?;

@@ -68,6 +68,10 @@ pub(super) fn describe_stop(ended: &Ended) -> Option<(String, String)> {
                 format!("the API answered with a redirect (HTTP {status}), which is not followed"),
                 format!("give the final address with --base-url, {again}"),
             ),
+            Stop::Halt(Halt::Proxy) => (
+                "a proxy on the way wants credentials (HTTP 407)".into(),
+                format!("give them in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY, {again}"),
+            ),
             Stop::Halt(Halt::WrongUrl(status)) => (
                 format!("there is no customers API at this URL (HTTP {status})"),
                 format!("check --base-url (requests go to URL/customers), {again}"),

@@ -104,7 +104,8 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
                 let text = format!("cannot read the API key from {}: {error}", path.display());
                 Error::usage(text, "give a file that holds the key and nothing else")
             })?;
-            text.trim_end_matches(['\r', '\n']).to_owned()
+            // Editors add a line end, and some a byte order mark; no key has either.
+            text.trim_start_matches('\u{feff}').trim().to_owned()
         }
         None => environment("JUSPAY_API_KEY").unwrap_or_default(),
     };

@@ -36,9 +36,12 @@ pub(super) fn check_ours(path: &Path) -> Result<bool, Error> {
 
 /// Rows of a ledger that is gone may stand in its log: a new one must not be born beside them.
 fn none_yet(path: &Path) -> Result<bool, Error> {
-    let log = beside(path, "-wal");
-    let has_rows = std::fs::metadata(&log).is_ok_and(|data| data.len() > 0);
-    if has_rows { Err(Error::OnlyTheLog(log)) } else { Ok(false) }
+    if has_log(path) { Err(Error::OnlyTheLog(beside(path, "-wal"))) } else { Ok(false) }
+}
+
+/// Whether SQLite's log holds rows that are not in the file yet.
+pub(super) fn has_log(path: &Path) -> bool {
+    std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 /// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of

@@ -13,7 +13,7 @@ use sqlx::{
 
 use super::{
     Error, Figures, Outcome, State, Tally, Target, Trouble,
-    file::check_ours,
+    file::{check_ours, has_log},
     open::BUSY_TIMEOUT,
     sqlite::{Query, SELECT_TARGET},
 };
@@ -141,8 +141,13 @@ impl Reader {
             .read_only(true)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
-        let connection =
-            options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error })?;
+        let opened = match options.connect().await {
+            // Beside a file that is written to, SQLite needs to write too. On a disk that nobody can write
+            // to, a ledger without a log does not change while it is read.
+            Err(_) if !has_log(path) => options.immutable(true).connect().await,
+            opened => opened,
+        };
+        let connection = opened.map_err(|error| Error::Sqlite { path: path.into(), error })?;
         Ok(Reader { path: path.into(), connection })
     }
 

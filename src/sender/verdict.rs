@@ -26,6 +26,8 @@ pub enum Halt {
     Redirect(u16),
     /// The URL is not the customers API.
     WrongUrl(u16),
+    /// A proxy on the way wants credentials of its own.
+    Proxy,
 }
 
 /// The next request of a row.
@@ -96,6 +98,7 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
         (429, _) => Verdict::Pause(answer.retry_after),
         (403, _) => Verdict::Halt(Halt::Forbidden(words(answer))),
         (401, _) => Verdict::Halt(Halt::Credentials(words(answer))),
+        (407, _) => Verdict::Halt(Halt::Proxy),
         (300..=399, _) => Verdict::Halt(Halt::Redirect(answer.status)),
         // An answer that is none: a switch to another protocol.
         (..200, _) => unclear(step),
@@ -269,6 +272,7 @@ mod tests {
                 (400, "BAD_ORIGIN", "halt"),
                 (301, "", "halt"),
                 (308, "", "halt"),
+                (407, "", "halt"),
                 (429, "", "pause"),
             ] {
                 assert_eq!(outcome(judge(step, Past::default(), &answer(status, code))), expected);

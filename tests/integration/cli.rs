@@ -356,11 +356,11 @@ fn a_key_must_be_there_and_fit_into_a_header() {
 }
 
 #[test]
-fn a_key_file_wins_over_the_environment_and_may_end_in_a_line_break() {
-    for end in ["", "\n", "\r\n"] {
+fn a_key_file_wins_over_the_environment_and_may_have_what_editors_add() {
+    for (start, end) in [("", ""), ("", "\n"), ("\u{feff}", "\r\n"), (" ", "\n\n")] {
         let world = World::with(Options { api_key: Some("from_the_file".into()), ..Options::default() });
         let file = world.rows("users.csv", 2);
-        world.file("key.txt", format!("from_the_file{end}"));
+        world.file("key.txt", format!("{start}from_the_file{end}"));
         assert_eq!(world.import(&file, &["--api-key-file", "key.txt"]).code, 0);
         assert_eq!(world.journal().customers(), 2);
     }

@@ -18,6 +18,7 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::Runtime,
     sync::watch,
+    task::JoinSet,
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -118,6 +119,7 @@ async fn serve(
     certificates: Option<Certificates>,
     mut open: watch::Receiver<bool>,
 ) {
+    let mut tasks = JoinSet::new();
     loop {
         if certificates.is_none() && open.wait_for(|open| *open).await.is_err() {
             return;
@@ -127,7 +129,7 @@ async fn serve(
             _ = open.changed(), if certificates.is_none() => {}
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { return };
-                tokio::spawn(let_through(stream, behind, certificates.clone(), open.clone()));
+                tasks.spawn(let_through(stream, behind, certificates.clone(), open.clone()));
             }
         }
     }

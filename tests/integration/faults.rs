@@ -129,6 +129,32 @@ fn a_disk_that_takes_no_more_writes() {
     assert!(in_mid_run > 0, "no limit struck a run");
 }
 
+/// Each connection is an open file: where there may not be enough of them the rows would pay for it.
+#[test]
+fn too_few_open_files() {
+    let world = World::new();
+    let file = world.rows("users.csv", 50);
+    let hard = "ulimit -n 100; exec \"$@\"";
+    let refused = under_shell(&world, hard, &file, &["--concurrency", "200"]);
+    assert_error(&refused, 2, &["--concurrency 200", "264 open files", "ulimit -n"]);
+    assert_eq!(world.journal().requests(), 0);
+    // What the user may raise is raised without a question.
+    let soft = "ulimit -Sn 100; exec \"$@\"";
+    assert_eq!(under_shell(&world, soft, &file, &["--concurrency", "200"]).code, 0);
+    assert_nothing_lost_or_twice(&world, 50);
+}
+
+/// A new ledger in the link's place would be one that whoever made the link never finds.
+#[test]
+fn a_link_that_leads_nowhere() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    std::os::unix::fs::symlink(world.path("unmounted/ledger.db"), world.ledger()).unwrap();
+    assert_error(&world.import(&file, &[]), 2, &["ledger.db", "--ledger FILE"]);
+    assert!(world.ledger().is_symlink());
+    assert_eq!(world.journal().requests(), 0);
+}
+
 /// A disk of its own, if this user may mount one, and it is full: the words are those of a full disk.
 /// Elsewhere the limit of a file's size stands in for it, and the words are those of a broken one.
 #[test]

@@ -446,6 +446,20 @@ fn answers_that_are_exchanged() {
 }
 
 /// Nothing at all comes to the second listener, so neither does the key.
+/// A proxy that wants credentials refuses every row alike: none of them is to blame.
+#[test]
+fn a_proxy_that_wants_credentials() {
+    let world = World::new();
+    let file = world.rows("users.csv", 20);
+    let wire = Wire::new(|call| {
+        call.send(json(407, "{}"));
+    });
+    let done = wire.import(&world, &file, &["--concurrency", "4"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    assert!(done.stderr.contains("HTTP 407") && done.stderr.contains("HTTPS_PROXY"), "{done:?}");
+    assert_eq!(world.outcomes(), format!("pending={}", world.summary()["rows"]));
+}
+
 #[test]
 fn a_redirect_to_another_host() {
     for (status, created) in [(301, false), (302, true), (303, false), (307, true), (308, false), (300, true)]
