@@ -103,7 +103,7 @@ fn goes_on_after(trouble: impl FnOnce(&World) -> Trouble) {
     let latency = Duration::from_millis(5);
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });
     let trouble = trouble(&world);
-    let mut run = start(&world, &trouble, ROWS, &["--rate", "1000"]);
+    let mut run = start(&world, &trouble, ROWS, &["--rate", "1000", "--max-attempts", "2"]);
     let said = listen(&mut run);
     assert!(wait_until(&mut run, || world.journal().customers() >= 100));
 
@@ -233,4 +233,53 @@ fn rows_that_always_fail_are_not_an_outage_wherever_they_stand() {
     let created = customers(&world);
     assert!((250..390).contains(&created), "{created}");
     assert_eq!(world.outcomes(), format!("created={created} failed={}", 400 - created));
+}
+
+/// A run of 300 rows, of which some are done when the outage begins.
+fn run_into(outage: Outage, more: &[&str]) -> (World, Child) {
+    let latency = Duration::from_millis(5);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    let file = world.rows("users.csv", 300);
+    let mut run = world.start_import(&file, more);
+    assert!(wait_until(&mut run, || world.journal().requests() >= 60));
+    world.reconfigure(|behavior| behavior.outage = Some(outage));
+    (world, run)
+}
+
+#[test]
+fn a_lasting_outage_stops_the_run_and_the_next_one_completes() {
+    for outage in [Outage::Refuse, Outage::Http503] {
+        let (world, run) = run_into(outage, &["--outage-limit", "1s"]);
+        let done = finish(run);
+        assert_eq!(done.code, 4, "{outage:?}: {done:?}");
+        let summary = world.summary();
+        assert_eq!(summary["state"], "stopped");
+        assert!(summary["stop_reason"].is_string(), "{summary}");
+        assert_eq!(summary["failed"], 0, "{summary}");
+        assert_eq!(summary["rejected"], 0, "{summary}");
+        assert!(summary["pending"].as_u64().unwrap() > 0, "{summary}");
+        let errors: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{done:?}");
+
+        world.reconfigure(|behavior| behavior.outage = None);
+        let file = world.path("users.csv");
+        let done = world.import(&file, &[]);
+        assert_eq!(done.code, 0, "{done:?}");
+        world.assert_agreement(references(0..300));
+    }
+}
+
+#[test]
+fn a_run_against_nothing_at_all_stops() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
+    let file = world.rows("users.csv", 100);
+    let done = world.import(&file, &["--outage-limit", "1s"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    let outcomes = world.outcomes();
+    assert!(outcomes.starts_with("pending="), "nothing succeeded and nothing failed: {outcomes}");
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=100");
+    assert_eq!(world.journal().gets(), 0, "what never left is not in doubt");
 }

@@ -4,15 +4,11 @@
 //! one that takes an outage of a minute for ten thousand failed rows. All rates are measured at
 //! the server, from the journal's own instants: what the client believes of itself proves nothing.
 
-use std::{
-    ops::RangeInclusive,
-    process::Child,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
-use customer_import::simulator::{Entry, Fault, Options, Outage, Step};
+use customer_import::simulator::{Entry, Fault, Options, Step};
 
-use crate::world::{Done, World, finish, references, wait_until};
+use crate::world::{World, finish, references, wait_until};
 
 /// What a window may hold beyond rate and burst: two requests, or one in a hundred, because they
 /// are written down when they have arrived and not when they were sent.
@@ -236,125 +232,6 @@ fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
     let asked = entries.iter().filter(|entry| &*entry.reference == bad).count();
     assert_eq!(done.code, 3, "{asked} requests for it: {done:?}");
     assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
-}
-
-/// A run of 300 rows, of which some are done when the outage begins; the requests until then.
-fn run_into(outage: Outage, more: &[&str]) -> (World, Child, u64) {
-    let latency = Duration::from_millis(5);
-    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
-    let file = world.rows("users.csv", 300);
-    let concurrency = CONCURRENCY_IN_OUTAGE.to_string();
-    let mut run =
-        world.start_import(&file, &[&["--concurrency", &concurrency, "--max-attempts", "2"], more].concat());
-    assert!(wait_until(&mut run, || world.journal().requests() >= 60));
-    world.reconfigure(|behavior| behavior.outage = Some(outage));
-    let before = world.journal().requests();
-    (world, run, before)
-}
-
-const CONCURRENCY_IN_OUTAGE: u64 = 20;
-
-/// Requests at the beginning of an outage: those in flight, and those let through until the last
-/// good answer of the time before has come.
-const MOST_AT_FIRST: usize = 2 * CONCURRENCY_IN_OUTAGE as usize;
-
-/// After so long every answer of the time before has come, and every request in flight has failed.
-const SETTLED: Duration = Duration::from_secs(1);
-
-/// By then the second probe has failed, whatever it takes to fail: they come after half a second
-/// and then a second later.
-const OVER: Duration = Duration::from_millis(2600);
-
-/// Probes between the two; one is due, and a late one of before may be another.
-const PROBES: RangeInclusive<usize> = 1..=3;
-
-/// An outage of a moment, in which a row has its two attempts many times over.
-fn an_outage_costs_no_row(outage: Outage, more: &[&str]) {
-    let (world, mut run, before) = run_into(outage, more);
-    let began = Instant::now();
-    // While nothing arrives there is no event to wait for.
-    assert!(wait_until(&mut run, || began.elapsed() >= OVER));
-    let entries = world.journal().entries().split_off(before as usize);
-    world.reconfigure(|behavior| behavior.outage = None);
-    let done = finish(run);
-    let (first, then): (Vec<&Entry>, Vec<&Entry>) =
-        entries.iter().partition(|entry| entry.at < began + SETTLED);
-    assert!(first.len() <= MOST_AT_FIRST, "{outage:?}: {} requests at first", first.len());
-    if outage == Outage::Refuse {
-        assert_eq!(then.len(), 0, "nothing arrives");
-    } else {
-        assert!(PROBES.contains(&then.len()), "{outage:?}: {} probes", then.len());
-    }
-    completed(&world, &done);
-}
-
-fn completed(world: &World, done: &Done) {
-    assert_eq!(done.code, 0, "{done:?}");
-    assert_eq!(world.outcomes(), "created=300");
-    world.assert_agreement(references(0..300));
-}
-
-#[test]
-fn no_row_fails_while_connections_are_refused() {
-    an_outage_costs_no_row(Outage::Refuse, &[]);
-}
-
-#[test]
-fn no_row_fails_while_connections_are_reset() {
-    an_outage_costs_no_row(Outage::Reset, &[]);
-}
-
-#[test]
-fn no_row_fails_while_everything_is_500() {
-    an_outage_costs_no_row(Outage::Http500, &[]);
-}
-
-#[test]
-fn no_row_fails_while_everything_is_503() {
-    an_outage_costs_no_row(Outage::Http503, &[]);
-}
-
-#[test]
-fn no_row_fails_while_nothing_is_answered() {
-    an_outage_costs_no_row(Outage::Hang, &["--timeout", "300ms"]);
-}
-
-#[test]
-fn a_lasting_outage_stops_the_run_and_the_next_one_completes() {
-    for outage in [Outage::Refuse, Outage::Http503] {
-        let (world, run, _) = run_into(outage, &["--outage-limit", "1s"]);
-        let done = finish(run);
-        assert_eq!(done.code, 4, "{outage:?}: {done:?}");
-        let summary = world.summary();
-        assert_eq!(summary["state"], "stopped");
-        assert!(summary["stop_reason"].is_string(), "{summary}");
-        assert_eq!(summary["failed"], 0, "{summary}");
-        assert_eq!(summary["rejected"], 0, "{summary}");
-        assert!(summary["pending"].as_u64().unwrap() > 0, "{summary}");
-        let errors: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-        assert_eq!(errors.len(), 1, "{done:?}");
-
-        world.reconfigure(|behavior| behavior.outage = None);
-        let file = world.path("users.csv");
-        let done = world.import(&file, &[]);
-        assert_eq!(done.code, 0, "{done:?}");
-        world.assert_agreement(references(0..300));
-    }
-}
-
-#[test]
-fn a_run_against_nothing_at_all_stops() {
-    let world = World::new();
-    world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
-    let file = world.rows("users.csv", 100);
-    let done = world.import(&file, &["--outage-limit", "1s"]);
-    assert_eq!(done.code, 4, "{done:?}");
-    let outcomes = world.outcomes();
-    assert!(outcomes.starts_with("pending="), "nothing succeeded and nothing failed: {outcomes}");
-    world.reconfigure(|behavior| behavior.outage = None);
-    assert_eq!(world.import(&file, &[]).code, 0);
-    assert_eq!(world.outcomes(), "created=100");
-    assert_eq!(world.journal().gets(), 0, "what never left is not in doubt");
 }
 
 #[test]
