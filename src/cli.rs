@@ -158,7 +158,10 @@ async fn run_import(
     };
     let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
     let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
-    info!(run, delimiter = %source.delimiter(), rate = ?sending.rate.0, "the run begins");
+    let written = source.describe();
+    info!(run, source = written, rate = ?sending.rate.0, "the run begins");
+    // A closed standard output is no reason not to run.
+    drop(say(args, &format!("Run {run}: {} ({written})\n", report::harmless(&name))));
     display.begin(source.size());
     let options = import::Options {
         concurrency: sending.concurrency as usize,
@@ -187,6 +190,18 @@ async fn run_import(
     Ok(code)
 }
 
+/// Words for people about a run; standard output stays clean where it carries the summary.
+fn say(args: &args::Import, text: &str) -> Result<(), Error> {
+    if args.output.log.quiet {
+        return Ok(());
+    }
+    if args.output.summary_json.as_deref() == Some(Path::new("-")) {
+        drop(io::stderr().write_all(text.as_bytes()));
+        return Ok(());
+    }
+    print(text)
+}
+
 fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
     if !args.output.log.quiet {
         let ledger = ledger_path.display();
@@ -205,12 +220,7 @@ fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) 
             format!("customer-import export created --ledger {ledger} --output created.csv")
         };
         text.push_str(&format!("  next:   {next}\n"));
-        // Standard output stays clean where it carries the summary.
-        if args.output.summary_json.as_deref() == Some(Path::new("-")) {
-            drop(io::stderr().write_all(text.as_bytes()));
-        } else {
-            print(&text)?;
-        }
+        say(args, &text)?;
     }
     let Some(path) = &args.output.summary_json else {
         return Ok(());
@@ -332,6 +342,7 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
         path: args.csv.clone(),
         map: args.map.clone(),
         delimiter: args.delimiter,
+        encoding: args.encoding,
         limit: args.limit,
         rules: Rules { validation: args.validation, require: args.require.clone(), constants },
     })
