@@ -289,8 +289,11 @@ impl Source {
     }
 }
 
+/// Bytes, wherever they come from.
+type Input = Box<dyn Read + Send>;
+
 /// Its name, its bytes, and how many there are where that is known.
-fn open_input(path: &Path) -> Result<(String, Box<dyn Read + Send>, Option<u64>), Error> {
+fn open_input(path: &Path) -> Result<(String, Input, Option<u64>), Error> {
     let name = path.display().to_string();
     if name == "-" {
         return Ok((name, Box::new(io::stdin()), None));

@@ -185,7 +185,7 @@ pub(super) struct Input {
     /// Between the cells: one character, or tab [default: found among , ; tab |]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     pub(super) delimiter: Option<u8>,
-    /// What the text is written in, such as windows-1252 or shift_jis; a byte order mark in the file wins
+    /// What the text is written in, such as windows-1252 or gb18030; a byte order mark in the file wins
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, default_value = "utf-8")]
     pub(super) encoding: Encoding,
     /// Every documented rule, or only what no API could accept

@@ -20,6 +20,8 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
+use super::Input;
+
 /// 128 MiB: the largest window that the `zstd` tool itself unpacks without being told to.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
@@ -54,7 +56,7 @@ pub(super) struct Foreign(pub(super) &'static str);
 
 /// An input that gives the bytes of the text.
 pub(super) struct Unpacked {
-    input: Box<dyn Read + Send>,
+    input: Input,
     compression: Compression,
     taken: Arc<AtomicU64>,
 }
@@ -64,7 +66,7 @@ impl Unpacked {
     ///
     /// # Errors
     /// Where they cannot be read; or they are no text.
-    pub(super) fn new(mut input: Box<dyn Read + Send>) -> io::Result<Result<Unpacked, Foreign>> {
+    pub(super) fn new(mut input: Input) -> io::Result<Result<Unpacked, Foreign>> {
         let head = read_head::<MAGIC_BYTES>(&mut input)?;
         let compression = match identify(&head) {
             Ok(compression) => compression,
@@ -73,7 +75,7 @@ impl Unpacked {
         let taken = Arc::new(AtomicU64::new(0));
         let counted =
             Counted { input: BufReader::new(Cursor::new(head).chain(input)), taken: Arc::clone(&taken) };
-        let input: Box<dyn Read + Send> = match compression {
+        let input: Input = match compression {
             Compression::None => Box::new(counted),
             Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
             Compression::Zstandard => {

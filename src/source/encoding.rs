@@ -1,7 +1,7 @@
 //! Bytes of text in any encoding → bytes of UTF-8, which is what the parser reads.
 //!
 //! UTF-8 passes as it is: nothing is copied, and each record is checked when it is read. Anything else is
-//! decoded before it is parsed, since in Shift_JIS or GB18030 the second byte of a character may look like
+//! decoded before it is parsed, since in `Shift_JIS` or GB18030 the second byte of a character may look like
 //! a delimiter or a quote, and in UTF-16 every other byte is a NUL.
 //!
 //! A byte that does not decode must end as the fault of its own row, and the row is not known here. So it
@@ -16,7 +16,7 @@ use std::{
 
 use encoding_rs::{Decoder, DecoderResult, GB18030, UTF_8};
 
-use super::compression::read_head;
+use super::{Input, compression::read_head};
 
 /// How much is decoded at a time.
 const RAW_BYTES: usize = 32 * 1024;
@@ -131,12 +131,12 @@ fn bare(label: &str) -> String {
 
 /// An input of text, whatever it was written in, without a byte order mark.
 pub(super) struct Text {
-    input: Input,
+    way: Way,
     encoding: Encoding,
 }
 
-enum Input {
-    AsIs(Box<dyn Read + Send>),
+enum Way {
+    AsIs(Input),
     Decoded(Box<Decoded>),
 }
 
@@ -145,7 +145,7 @@ impl Text {
     ///
     /// # Errors
     /// Where the first bytes cannot be read.
-    pub(super) fn new(mut input: Box<dyn Read + Send>, said: Encoding) -> io::Result<Text> {
+    pub(super) fn new(mut input: Input, said: Encoding) -> io::Result<Text> {
         let head = read_head::<4>(&mut input)?;
         let (encoding, mark) = match encoding_rs::Encoding::for_bom(&head) {
             Some(found) => found,
@@ -154,12 +154,12 @@ impl Text {
         };
         let rest = Box::new(io::Cursor::new(head[mark..].to_vec()).chain(input));
         let encoding = Encoding(encoding);
-        let input = if encoding.is_utf8() {
-            Input::AsIs(rest)
+        let way = if encoding.is_utf8() {
+            Way::AsIs(rest)
         } else {
-            Input::Decoded(Box::new(Decoded::new(rest, encoding)))
+            Way::Decoded(Box::new(Decoded::new(rest, encoding)))
         };
-        Ok(Text { input, encoding })
+        Ok(Text { way, encoding })
     }
 
     /// What it was written in.
@@ -170,16 +170,16 @@ impl Text {
 
 impl Read for Text {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.input {
-            Input::AsIs(input) => input.read(buffer),
-            Input::Decoded(decoded) => decoded.read(buffer),
+        match &mut self.way {
+            Way::AsIs(input) => input.read(buffer),
+            Way::Decoded(decoded) => decoded.read(buffer),
         }
     }
 }
 
 /// Decodes in pieces.
 struct Decoded {
-    input: Box<dyn Read + Send>,
+    input: Input,
     decoder: Decoder,
     /// The last bytes that were decoded, then those that are not yet.
     raw: Box<[u8]>,
@@ -192,7 +192,7 @@ struct Decoded {
 }
 
 impl Decoded {
-    fn new(input: Box<dyn Read + Send>, encoding: Encoding) -> Decoded {
+    fn new(input: Input, encoding: Encoding) -> Decoded {
         Decoded {
             input,
             decoder: encoding.0.new_decoder_without_bom_handling(),
