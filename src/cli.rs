@@ -163,7 +163,10 @@ async fn run_import(
     };
     let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
     let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
-    info!(run, delimiter = %source.delimiter(), rate = ?sending.rate.0, "the run begins");
+    let written = source.describe();
+    info!(run, source = written, rate = ?sending.rate.0, "the run begins");
+    // A closed standard output is no reason not to run.
+    drop(say(args, &format!("Run {run}: {} ({written})\n", report::harmless(&name))));
     display.begin(source.size());
     let options = import::Options {
         concurrency: sending.concurrency as usize,
@@ -192,6 +195,18 @@ async fn run_import(
     Ok(code)
 }
 
+/// Words for people about a run; standard output stays clean where it carries the summary.
+fn say(args: &args::Import, text: &str) -> Result<(), Error> {
+    if args.output.log.quiet {
+        return Ok(());
+    }
+    if args.output.summary_json.as_deref() == Some(Path::new("-")) {
+        drop(io::stderr().write_all(text.as_bytes()));
+        return Ok(());
+    }
+    print(text)
+}
+
 fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
     let path = args.output.summary_json.as_deref();
     let to_stdout = path == Some(Path::new("-"));
@@ -203,15 +218,7 @@ fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) 
         let written = std::fs::write(path, &json);
         written.map_err(|error| Error::Output { name: path.display().to_string(), error })?;
     }
-    if !args.output.log.quiet {
-        let text = describe_run(summary, ledger_path);
-        // Standard output stays clean where it carries the summary.
-        if to_stdout {
-            drop(io::stderr().write_all(text.as_bytes()));
-        } else {
-            print(&text)?;
-        }
-    }
+    say(args, &describe_run(summary, ledger_path))?;
     if to_stdout { print(&json) } else { Ok(()) }
 }
 
@@ -340,6 +347,7 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
         path: args.csv.clone(),
         map: args.map.clone(),
         delimiter: args.delimiter,
+        encoding: args.encoding,
         limit: args.limit,
         rules: Rules { validation: args.validation, require: args.require.clone(), constants },
     })

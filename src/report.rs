@@ -266,7 +266,7 @@ fn explain(outcome: Outcome) -> &'static str {
 }
 
 /// A name without control characters: it goes to a terminal.
-fn harmless(name: &str) -> String {
+pub fn harmless(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -6,8 +6,9 @@
 //!
 //! The first byte: its lowest three bits choose the delimiter (0 and 1: found), 8 puts a header with
 //! all columns in front, 16 is lenient, 32 demands columns that are constants otherwise, 64 lets the
-//! bytes 0x01 and 0x02 stand for half a mebibyte of text, so that records can be cut: twice a file, and only
-//! with a high second byte, because it takes long. The second byte is the seed of the pieces.
+//! bytes 0x01 and 0x02 stand for half of the longest field, so that fields and records can be cut: some dozen
+//! times a file, and only with a high second byte, because it takes long. 128 reads the same text once more,
+//! in UTF-16. The second byte is the seed of the pieces.
 
 #![no_main]
 
@@ -20,13 +21,16 @@ use customer_import::{
 use libfuzzer_sys::fuzz_target;
 
 /// What the reader promises of one record; said again here, so that a change of it is seen.
+const FIELD_MAX_BYTES: usize = 64 * 1024;
 const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
-/// How much of the first line is looked at for the delimiter.
+/// How much is looked at for the delimiter, and how many rows where the header does not tell.
 const HEAD_BYTES: usize = 128 * 1024;
+const HEAD_ROWS: usize = 10;
 
-/// How much a byte 0x01 or 0x02 stands for, where the first byte says so.
-const HALF: usize = RECORD_MAX_BYTES / 2;
+/// How much a byte 0x01 or 0x02 stands for, where the first byte says so, and how often: enough for a record.
+const HALF: usize = FIELD_MAX_BYTES / 2;
+const HALVES: usize = RECORD_MAX_BYTES / HALF + 2;
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -42,14 +46,36 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(mode: u8, seed: u8, file: &[u8]) {
     let (file, options) = (spread(mode, seed, file), options(mode));
+    if is_other_format(&file) {
+        // Nothing but that it ends: with an error, or as text that nobody wrote by hand.
+        drop(read(Box::new(Cursor::new(file)), &options));
+        return;
+    }
     let whole = read(Box::new(Cursor::new(file.clone())), &options);
     let pieces = read(Box::new(Pieces::new(file.clone(), seed)), &options);
-    let delimiter = options.delimiter.unwrap_or_else(|| likely_delimiter(&file));
-    let records = split(&file, delimiter);
-    agrees_with_csv(&file, delimiter, &records);
+    let text = file.strip_prefix(MARK).unwrap_or(&file);
+    let dialect = dialect(text, options.delimiter);
+    let records = split(text, dialect.0);
+    // The crate takes one mark away, from the text too if there is none before it.
+    agrees_with_csv(&[MARK, text].concat(), dialect.0, &records);
     for got in [whole, pieces] {
-        compare(got, delimiter, &records, &options);
+        compare(got, dialect, &records, &options);
     }
+    if let (true, Ok(text)) = (mode & 128 != 0, std::str::from_utf8(text)) {
+        let units = "\u{feff}".encode_utf16().chain(text.encode_utf16());
+        let utf16 = units.flat_map(u16::to_le_bytes).collect();
+        compare(read(Box::new(Pieces::new(utf16, seed)), &options), dialect, &records, &options);
+    }
+}
+
+/// What is unpacked, decoded or refused before it is parsed.
+fn is_other_format(file: &[u8]) -> bool {
+    let begins = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\xfd7zXZ\0"];
+    begins.iter().any(|begin| file.starts_with(begin))
+        || file.len() > 3 && file[0] & 0xf0 == 0x50 && file[1..4] == *b"\x2a\x4d\x18"
+        || file.starts_with(b"BZh")
+        || file.starts_with(b"\xff\xfe")
+        || file.starts_with(b"\xfe\xff")
 }
 
 /// The file that an input stands for.
@@ -64,7 +90,7 @@ fn spread(mode: u8, seed: u8, file: &[u8]) -> Vec<u8> {
         spread.extend_from_slice(file);
     }
     let fillers = spread.iter().filter(|byte| matches!(byte, 1 | 2)).count();
-    let mut left = if mode & 64 != 0 && seed >= 0xf0 && fillers >= 2 { 2 } else { 0 };
+    let mut left = if mode & 64 != 0 && seed >= 0xf0 && fillers >= 2 { HALVES } else { 0 };
     let mut out = Vec::with_capacity(spread.len());
     for byte in spread {
         let filler = match byte {
@@ -155,36 +181,54 @@ fn read(input: Box<dyn Read + Send>, options: &Options) -> Result<Reading, Error
 struct Slow {
     line: u64,
     cells: Vec<Vec<u8>>,
-    /// What came behind the last whole cell before the record was cut.
-    cut: Option<Vec<u8>>,
-    /// Whether it spans lines and has an odd number of quotes.
+    /// Whether it was cut, at the bound of a field or of the record.
+    cut: bool,
+    /// Whether a quote was open at the end, or closed in another line by one with text behind it.
     open: bool,
+    /// Whether the file ends without a line break behind it.
+    last: bool,
 }
 
-/// The delimiter that stands most often outside quotes in the first line that is not blank.
-fn likely_delimiter(file: &[u8]) -> u8 {
-    let head = &file[..file.len().min(HEAD_BYTES)];
-    let head = head.strip_prefix(MARK).unwrap_or(head);
-    let begin = head.iter().position(|byte| !is_break(*byte)).unwrap_or(head.len());
-    let mut line = Vec::new();
-    for (part, text) in head[begin..].split(|byte| *byte == b'"').enumerate() {
-        // Every second part stands in quotes.
-        if part % 2 == 0 {
-            let end = text.iter().position(|byte| is_break(*byte));
-            line.extend_from_slice(&text[..end.unwrap_or(text.len())]);
-            if end.is_some() {
-                break;
-            }
+/// Which of header and rows ends with one delimiter more.
+#[derive(Clone, Copy, PartialEq)]
+enum More {
+    None,
+    Header,
+    Rows,
+}
+
+/// The candidate at which most of the first rows are as wide as the header, and the header widest.
+fn dialect(text: &[u8], given: Option<u8>) -> (u8, More) {
+    let head = &text[..text.len().min(HEAD_BYTES)];
+    let is_cut = head.len() == HEAD_BYTES;
+    let candidates = given.map_or_else(|| b",;\t|".to_vec(), |given| vec![given]);
+    let mut best: Option<((usize, usize), u8, More)> = None;
+    for delimiter in candidates {
+        let mut records = split(head, delimiter);
+        if is_cut && records.len() > 1 && records.last().is_some_and(|record| record.last) {
+            records.pop();
+        }
+        let Some((header, rows)) = records.split_first() else { continue };
+        let rows = &rows[..rows.len().min(HEAD_ROWS)];
+        let width = header.cells.len().max(1);
+        let ends_empty = |record: &Slow| record.cells.last().is_none_or(|cell| cell.trim_ascii().is_empty());
+        let kind = |row: &Slow| match row.cells.len() {
+            same if same == width => Some(More::None),
+            more if more == width + 1 && ends_empty(row) => Some(More::Rows),
+            less if less + 1 == width && ends_empty(header) => Some(More::Header),
+            _ => None,
+        };
+        let kinds: Vec<Option<More>> = rows.iter().map(kind).collect();
+        let fits = kinds.iter().flatten().count() * 1000 / kinds.len().max(1);
+        let first = kinds.first().copied().flatten().unwrap_or(More::None);
+        let more = if kinds.iter().all(|kind| *kind == Some(first)) { first } else { More::None };
+        // A column alone is no sign of a delimiter.
+        let score = if width > 1 { (fits + 1, width) } else { (0, 0) };
+        if best.is_none_or(|(most, ..)| score > most) {
+            best = Some((score, delimiter, more));
         }
     }
-    let count = |wanted: u8| line.iter().filter(|byte| **byte == wanted).count();
-    let mut best = b',';
-    for candidate in *b";\t|" {
-        if count(candidate) > count(best) {
-            best = candidate;
-        }
-    }
-    best
+    best.map_or((given.unwrap_or(b','), More::None), |(_, delimiter, more)| (delimiter, more))
 }
 
 fn is_break(byte: u8) -> bool {
@@ -199,8 +243,9 @@ fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
         Quoted,
         /// Behind a quote inside quotes: the end of them, or one half of a quote that is meant.
         Quote,
+        /// Behind the quote that closed.
+        Behind,
     }
-    let file = file.strip_prefix(MARK).unwrap_or(file);
     let (mut at, mut line, mut counted) = (0, 1, 0);
     let mut records = Vec::new();
     loop {
@@ -213,29 +258,41 @@ fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
         // No break is cut in two here: what follows is none.
         line += breaks(&file[counted..at]);
         counted = at;
-        let (mut state, mut cells, mut cell, mut bytes, mut cut) =
-            (At::Start, Vec::new(), Vec::new(), 0, false);
+        let (mut state, mut cells, mut cell) = (At::Start, Vec::new(), Vec::new());
+        let (mut bytes, mut cut, mut text_behind) = (0, false, false);
         while let Some(byte) = file.get(at) {
-            if bytes == RECORD_MAX_BYTES {
+            let is_delimiter = *byte == delimiter && !matches!(state, At::Quoted);
+            let is_text = !is_delimiter
+                && match state {
+                    At::Quoted => *byte != b'"',
+                    At::Start => *byte != b'"' && !is_break(*byte),
+                    _ => !is_break(*byte),
+                };
+            if (is_text && cell.len() == FIELD_MAX_BYTES)
+                || ((is_text || is_delimiter) && bytes == RECORD_MAX_BYTES)
+            {
                 cut = true;
                 break;
             }
-            let mut keep = |next| {
+            bytes += usize::from(is_text || is_delimiter);
+            if is_text {
                 cell.push(*byte);
-                bytes += 1;
-                next
-            };
-            state = match (state, *byte) {
-                (At::Quoted, b'"') => At::Quote,
-                (At::Quoted, _) => keep(At::Quoted),
-                (At::Start, b'"') => At::Quoted,
-                (At::Quote, b'"') => keep(At::Quoted),
-                (_, byte) if byte == delimiter => {
+            }
+            state = match state {
+                _ if is_delimiter => {
                     cells.push(std::mem::take(&mut cell));
                     At::Start
                 }
-                (_, b'\n' | b'\r') => break,
-                _ => keep(At::Plain),
+                At::Quoted if *byte == b'"' => At::Quote,
+                At::Quoted => At::Quoted,
+                At::Start if *byte == b'"' => At::Quoted,
+                At::Quote if *byte == b'"' => At::Quoted,
+                _ if is_break(*byte) => break,
+                At::Quote | At::Behind => {
+                    text_behind |= !matches!(byte, b' ' | b'\t');
+                    At::Behind
+                }
+                At::Start | At::Plain => At::Plain,
             };
             at += 1;
         }
@@ -243,13 +300,11 @@ fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
             while file.get(at).is_some_and(|byte| !is_break(*byte)) {
                 at += 1;
             }
-            records.push(Slow { line, cells, cut: Some(cell), open: false });
         } else {
             cells.push(cell);
-            let text = &file[counted..at];
-            let quotes = text.iter().filter(|byte| **byte == b'"').count();
-            records.push(Slow { line, cells, cut: None, open: quotes % 2 == 1 && breaks(text) > 0 });
         }
+        let open = matches!(state, At::Quoted) || text_behind && breaks(&file[counted..at]) > 0;
+        records.push(Slow { line, cells, cut, open: !cut && open, last: at == file.len() });
     }
 }
 
@@ -270,7 +325,7 @@ fn agrees_with_csv(file: &[u8], delimiter: u8, records: &[Slow]) {
     let mut theirs = csv::ByteRecord::new();
     for record in records {
         assert!(reader.read_byte_record(&mut theirs).expect("a slice can be read"), "a record of nobody");
-        if record.cut.is_some() {
+        if record.cut {
             return;
         }
         assert!(theirs.iter().eq(record.cells.iter()), "{theirs:?} is not {:?}", record.cells);
@@ -278,20 +333,23 @@ fn agrees_with_csv(file: &[u8], delimiter: u8, records: &[Slow]) {
     assert!(!reader.read_byte_record(&mut theirs).expect("a slice can be read"), "a record is missing");
 }
 
-fn compare(got: Result<Reading, Error>, delimiter: u8, records: &[Slow], options: &Options) {
+fn compare(got: Result<Reading, Error>, (delimiter, more): (u8, More), records: &[Slow], options: &Options) {
     let Some((header, records)) = records.split_first() else {
         assert!(matches!(got, Err(Error::Empty(_))), "an empty file is none");
         return;
     };
-    if header.cut.is_some() || header.open {
+    if header.cut || header.open {
         assert!(got.is_err(), "a header that swallowed rows is no header");
         return;
     }
     let Some(header) = texts(&header.cells) else {
-        assert!(matches!(got, Err(Error::HeaderEncoding(_))), "a header that is not text");
+        assert!(matches!(got, Err(Error::HeaderEncoding { .. })), "a header that is not text");
         return;
     };
-    let header: Vec<&str> = header.into_iter().map(str::trim).collect();
+    let mut header: Vec<&str> = header.into_iter().map(str::trim).collect();
+    if more == More::Header {
+        header.pop();
+    }
     let places = match Places::find(&header, options) {
         Ok(places) => places,
         Err(field) => {
@@ -316,7 +374,7 @@ fn compare(got: Result<Reading, Error>, delimiter: u8, records: &[Slow], options
     assert_eq!(got.rows.len(), records.len(), "records are lost or made up");
     for (row, record) in got.rows.iter().zip(records) {
         assert_eq!(row.line, record.line);
-        compare_row(row, record, &places, options);
+        compare_row(row, record, &places, more == More::Rows, options);
     }
 }
 
@@ -331,7 +389,13 @@ struct Places {
 impl Places {
     /// Or the first field that has no column and needs one, or has two.
     fn find(header: &[&str], options: &Options) -> Result<Places, Field> {
-        let plain = |name: &str| name.to_lowercase().split_whitespace().collect::<String>();
+        let plain = |name: &str| {
+            name.to_uppercase()
+                .split_whitespace()
+                .flat_map(str::chars)
+                .flat_map(char::to_lowercase)
+                .collect::<String>()
+        };
         let all = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
             (0..header.len()).filter(|at| is(header[*at])).collect()
         };
@@ -363,7 +427,7 @@ fn texts(cells: &[Vec<u8>]) -> Option<Vec<&str>> {
     cells.iter().map(|cell| std::str::from_utf8(cell).ok()).collect()
 }
 
-fn compare_row(row: &Row, record: &Slow, places: &Places, options: &Options) {
+fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options: &Options) {
     let kept: Vec<&str> = row.record.cells().collect();
     harmless(&row.reading);
     let Some(cells) = texts(&record.cells) else {
@@ -372,22 +436,15 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, options: &Options) {
         assert!(kept.iter().copied().eq(lossy.iter().map(|cell| String::from_utf8_lossy(cell))));
         let (at, cell) =
             record.cells.iter().enumerate().find(|(_, cell)| texts(&[cell.to_vec()]).is_none()).unwrap();
-        let position = std::str::from_utf8(cell).unwrap_err().valid_up_to();
-        let seen = format!("byte 0x{:02X} at position {} of column {}", cell[position], position + 1, at + 1);
+        let good = std::str::from_utf8(cell).unwrap_err().valid_up_to();
+        let position = std::str::from_utf8(&cell[..good]).unwrap().chars().count() + 1;
+        let seen =
+            format!("byte 0x{:02X} at position {position} of column {} is not UTF-8", cell[good], at + 1);
         misread(row, Rule::Encoding, &seen);
         return;
     };
-    if let Some(tail) = &record.cut {
-        // Where the cut goes through a character, that is not the file's fault.
-        let is_text = std::str::from_utf8(tail).map_or_else(|error| error.error_len().is_none(), |_| true);
-        match rule_of(row) {
-            Some(Rule::Encoding) if !is_text => misread(row, Rule::Encoding, "byte"),
-            _ => misread(row, Rule::Fields, "KiB"),
-        }
-    } else if record.open {
-        misread(row, Rule::Fields, "odd number of quotes");
-    }
-    if record.cut.is_some() || record.open {
+    if record.cut || record.open {
+        misread(row, Rule::Fields, if record.cut { "KiB" } else { "a quote that is not closed" });
         let begins =
             |(kept, cell): (&&str, &&str)| cell.starts_with(*kept) && (kept == cell || kept.len() > 60);
         assert!(kept.len() == cells.len() && kept.iter().zip(&cells).all(begins), "{kept:?}");
@@ -396,23 +453,41 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, options: &Options) {
     if cells.iter().all(|cell| cell.len() < HALF) {
         exercise(&cells);
     }
-    if cells.len() != places.width {
+    let wrong = if trails {
+        cells.len() != places.width + 1 || !cells[places.width].trim().is_empty()
+    } else {
+        cells.len() != places.width
+    };
+    if wrong {
         assert_eq!(kept, cells);
-        misread(row, Rule::Fields, &format!("{} fields where the header has {}", cells.len(), places.width));
+        misread(row, Rule::Fields, &format!("{} fields where the ", cells.len()));
         return;
     }
     assert!(kept.iter().copied().eq(places.kept.iter().map(|at| cells[*at])));
     let by_field: Cells<'_> = places.by_field.map(|place| place.map(|at| cells[at]));
-    same(&row.reading, &options.rules.read(&by_field));
+    let mut expected = options.rules.read(&by_field);
+    let has_control = |at: &&usize| {
+        !places.by_field.contains(&Some(**at))
+            && cells[**at].chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n'))
+    };
+    if let Some(at) = places.kept.iter().find(has_control) {
+        let Err(faults) = &row.reading else { panic!("a control character passes") };
+        let Fault { field: None, rule: Rule::Control, seen } = &faults.list[0] else { panic!("{faults:?}") };
+        assert!(seen.ends_with(&format!(" of column {}", at + 1)), "{seen}");
+        expected = match expected {
+            Ok(customer) => Err(Faults { list: vec![], reference: Some(customer.reference.as_str().into()) }),
+            wrong => wrong,
+        };
+        if let Err(expected) = &mut expected {
+            expected.list.insert(0, faults.list[0].clone());
+        }
+    }
+    same(&row.reading, &expected);
     let corrects = places.correction.map(|at| at.map(|at| cells[at])).and_then(|[line, outcome, code]| {
         let line = line.parse().ok().filter(|_| ["invalid", "duplicate"].contains(&outcome))?;
         Some(Box::new(Correction { line, outcome: outcome.into(), code: code.into() }))
     });
     assert_eq!(row.corrects, corrects);
-}
-
-fn rule_of(row: &Row) -> Option<Rule> {
-    Some(row.reading.as_ref().err()?.list.first()?.rule)
 }
 
 fn misread(row: &Row, rule: Rule, words: &str) {

@@ -12,6 +12,7 @@ use crate::{
     import::MaxFailures,
     sender::Rate,
     simulator::{Fault, parse_fault},
+    source::Encoding,
 };
 
 /// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
@@ -172,7 +173,7 @@ pub(super) struct Target {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct Input {
-    /// The file, or - for standard input
+    /// The file, plain or compressed by gzip or zstd, or - for standard input
     #[arg(value_name = "CSV")]
     pub(super) csv: PathBuf,
     /// Which column holds a field (repeatable)
@@ -184,6 +185,9 @@ pub(super) struct Input {
     /// Between the cells: one character, or tab [default: found among , ; tab |]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     pub(super) delimiter: Option<u8>,
+    /// What the text is written in, such as windows-1252 or gb18030; a byte order mark in the file wins
+    #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, default_value = "utf-8")]
+    pub(super) encoding: Encoding,
     /// Every documented rule, or only what no API could accept
     #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
     pub(super) validation: Validation,

@@ -16,6 +16,8 @@ pub(super) struct Layout {
     pub(super) kept: Vec<usize>,
     /// An earlier export's `_line`, `_outcome` and `_error_code`.
     pub(super) correction: Option<[usize; 3]>,
+    /// Whether each row has one more field, an empty one, behind them.
+    pub(super) rows_trail: bool,
 }
 
 impl Layout {
@@ -32,6 +34,7 @@ impl Layout {
             places: find_columns(name, header, options)?,
             kept,
             correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
+            rows_trail: false,
         })
     }
 }
@@ -82,7 +85,9 @@ fn find_columns(
 
 /// Names are compared exactly first, then without regard to case and blanks.
 fn plain(name: &str) -> String {
-    name.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+    let letters = name.chars().filter(|c| !c.is_whitespace());
+    // By way of capitals, so that `ß` is `SS` and both sigmas are one.
+    letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// What other systems call the fields; compared without case, blanks, `_` and `-`.

@@ -1,58 +1,72 @@
-//! Bytes to raw records, each with the physical line on which it starts.
+//! Text to raw records, each with the physical line on which it starts.
 //!
-//! Built on `csv-core`, the parser under the `csv` crate, rather than on `csv::Reader`, for
-//! two things that the latter does not give: a bound on the size of one record (an unbalanced
-//! quote would otherwise swallow the rest of the file into memory), and line numbers that are
-//! right after blank lines, `\r\n`, lone `\r` and line breaks inside quotes.
+//! Our own splitter rather than the `csv` crate's, for what that one does not give: a bound on the size of
+//! a field and of a record (a quote left open would otherwise swallow the rest of the file into memory),
+//! the place where such a quote was opened, and line numbers that are right after blank lines, `\r\n`, lone
+//! `\r` and line breaks in quotes. Within those bounds it reads what the `csv` crate reads, cell by cell: the
+//! fuzz target and the property tests hold the two against each other.
+//!
+//! Two ways lead to a record. A line without a quote, and almost all are, is found with one scan and its
+//! fields are where they lie; any other goes byte by byte through [`Records::intricate`]. Which of the two
+//! it was makes no difference to the result.
 //!
 //! Memory is one read buffer and one record, whatever the file. Nothing here knows of columns,
 //! encodings or rules.
 
 use std::io::{self, Read};
 
-use csv_core::ReadRecordResult;
-use memchr::{memchr_iter, memchr2_iter};
+use memchr::{memchr, memchr_iter, memchr2, memchr2_iter, memchr3};
 
-/// How much is read at a time; the head from which the delimiter is guessed is one such read.
-const READ_BYTES: usize = 128 * 1024;
+/// How much is read at a time, and how much of the head the delimiter is found in. It holds two fields of the
+/// longest kind, so that a line which fits no field is seen before the buffer is full.
+const READ_BYTES: usize = 2 * FIELD_MAX_BYTES;
 
-/// The most bytes of one record. Ten times what seven fields of a customer could need with a
-/// fat CRM export around them; beyond it a quote was left open.
+/// The most bytes of one field. A hundred times what any field of a customer could need; beyond it a quote
+/// was left open, or the file is none of ours.
+pub(super) const FIELD_MAX_BYTES: usize = 64 * 1024;
+
+/// The most bytes of one record, its delimiters included: sixteen of the longest fields.
 pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
-/// The most fields of one record: delimiters alone fill no buffer of bytes.
-const RECORD_MAX_FIELDS: usize = 32 * 1024;
+/// The most fields of one record: four times what the widest spreadsheet has, and delimiters alone fill
+/// no buffer of bytes.
+const RECORD_MAX_FIELDS: usize = 64 * 1024;
 
-/// One record as it stands in the file, unquoted, not yet text.
+/// One record as it stands in the file, unquoted, not yet known to be text.
 pub(super) struct RawRecord<'a> {
     /// The physical line on which it starts, from 1.
     pub(super) line: u64,
+    /// The physical line on which it ends.
+    pub(super) last_line: u64,
     /// The fields.
     pub(super) fields: Fields<'a>,
-    /// Why it cannot be what was meant: a quote was left open.
+    /// Why it cannot be what was meant.
     pub(super) flaw: Option<Flaw>,
+    /// Whether a line break ended it, rather than the end of the input or a cut.
+    pub(super) has_break: bool,
 }
 
-/// How an open quote shows.
+/// How a record is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// The record was longer than [`RECORD_MAX_BYTES`] or had more than [`RECORD_MAX_FIELDS`], and was cut
-    /// there; the field that was open then is not among its fields.
-    Cut,
-    /// It spans lines and has an odd number of quotes. The parser takes that as it comes, so that an open
-    /// quote swallows the lines up to the next one, or to the end of the file, into one good record.
-    Unbalanced,
+    /// A field was longer than [`FIELD_MAX_BYTES`]; it is not among the fields, and reading goes on behind the
+    /// next line break.
+    LongField,
+    /// The record was longer than [`RECORD_MAX_BYTES`] or had more than [`RECORD_MAX_FIELDS`]; the same.
+    LongRecord,
+    /// A quote is open where the input ends; or was closed, some lines further down, by a quote with text
+    /// behind it, which is how the opening of another field looks from inside.
+    OpenQuote,
 }
 
-/// The fields of a record: one buffer and where each ends.
+/// The fields of a record: the bytes, in which one more stands between each two fields, and where each ends.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a> {
-    /// All fields, one after the other.
     pub(super) bytes: &'a [u8],
-    ends: &'a [usize],
+    pub(super) ends: &'a [usize],
 }
 
-impl<'a> Fields<'a> {
+impl Fields<'_> {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
@@ -61,53 +75,98 @@ impl<'a> Fields<'a> {
     /// The bounds of field `index` in `bytes`.
     pub(super) fn range(&self, index: usize) -> Option<std::ops::Range<usize>> {
         let end = *self.ends.get(index)?;
-        Some(if index == 0 { 0 } else { self.ends[index - 1] }..end)
+        Some(if index == 0 { 0 } else { self.ends[index - 1] + 1 }..end)
     }
+
+    /// The field in which the byte at `offset` stands.
+    pub(super) fn index_of(&self, offset: usize) -> usize {
+        self.ends.partition_point(|end| *end <= offset)
+    }
+}
+
+/// What ended a field.
+enum FieldEnd {
+    Delimiter,
+    /// A line break, or the end of the input.
+    Record,
+    Flaw(Flaw),
 }
 
 /// The reader.
 pub(super) struct Records<R> {
     input: R,
+    delimiter: u8,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    core: csv_core::Reader,
+    /// What went wrong while looking ahead; told when all before it is used up.
+    trouble: Option<io::Error>,
     out: Vec<u8>,
     ends: Vec<usize>,
     line: u64,
     after_cr: bool,
-    /// In the record so far.
-    quotes: u64,
-    bytes: u64,
+    /// Whether there was text behind the closing quote of a field of this record.
+    text_after_quote: bool,
+    read: u64,
 }
 
 impl<R: Read> Records<R> {
-    /// Reads the head; the delimiter is the given one or the likeliest in the first line.
-    pub(super) fn new(input: R, delimiter: Option<u8>) -> io::Result<(Records<R>, u8)> {
-        let mut records = Records {
-            input,
-            buffer: vec![0; READ_BYTES].into(),
-            start: 0,
-            end: 0,
-            core: csv_core::Reader::new(),
-            out: vec![0; 1024],
-            ends: vec![0; 64],
-            line: 1,
-            after_cr: false,
-            quotes: 0,
-            bytes: 0,
-        };
-        records.fill_head()?;
-        let delimiter =
-            delimiter.unwrap_or_else(|| likely_delimiter(&records.buffer[records.start..records.end]).0);
-        records.core = csv_core::ReaderBuilder::new().delimiter(delimiter).build();
-        step_in(&mut records.core);
-        Ok((records, delimiter))
+    /// Nothing is read yet, and the delimiter is a comma.
+    pub(super) fn new(input: R) -> Records<R> {
+        Records::with_buffer(input, READ_BYTES)
     }
 
-    /// Bytes of the input that are used up.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes - (self.end - self.start) as u64
+    fn with_buffer(input: R, bytes: usize) -> Records<R> {
+        Records {
+            input,
+            delimiter: b',',
+            buffer: vec![0; bytes].into(),
+            start: 0,
+            end: 0,
+            trouble: None,
+            out: Vec::new(),
+            ends: Vec::new(),
+            line: 1,
+            after_cr: false,
+            text_after_quote: false,
+            read: 0,
+        }
+    }
+
+    /// Shows `decide` more and more of the head, until it has an answer or can be shown no more.
+    pub(super) fn look_ahead<T: Default>(&mut self, decide: impl Fn(&[u8], Rest) -> Option<T>) -> T {
+        loop {
+            let known = self.end;
+            let rest = if known == self.buffer.len() {
+                Rest::Unseen
+            } else {
+                self.more().map_or_else(
+                    |error| {
+                        self.trouble = Some(error);
+                        Rest::Unseen
+                    },
+                    |more| if more { Rest::Some } else { Rest::None },
+                )
+            };
+            // A pipe may give it byte by byte, and only a line more can make a difference.
+            if rest == Rest::Some && memchr2(b'\n', b'\r', &self.buffer[known..self.end]).is_none() {
+                continue;
+            }
+            let decision = decide(&self.buffer[..self.end], rest);
+            if decision.is_some() || rest != Rest::Some {
+                return decision.unwrap_or_default();
+            }
+        }
+    }
+
+    /// From here on fields end at this byte.
+    pub(super) fn set_delimiter(&mut self, delimiter: u8) {
+        self.delimiter = delimiter;
+    }
+
+    /// Of the bytes that the input gave, how many are used up, and all.
+    pub(super) fn used(&self) -> (u64, u64) {
+        (self.read - (self.end - self.start) as u64, self.read)
     }
 
     /// The line at which reading stands.
@@ -116,59 +175,173 @@ impl<R: Read> Records<R> {
     }
 
     /// The next record; blank lines are none.
+    ///
+    /// # Errors
+    /// Where the input cannot be read; a record that was begun is lost with it.
     pub(super) fn next(&mut self) -> io::Result<Option<RawRecord<'_>>> {
         if !self.skip_blank_lines()? {
             return Ok(None);
         }
-        let line = self.line;
-        self.quotes = 0;
-        let (mut out, mut ends) = (0, 0);
-        let mut at_end;
-        let cut = loop {
-            at_end = self.start == self.end && !self.fill()?;
-            let input = &self.buffer[self.start..self.end];
-            let (result, used, wrote, ended) =
-                self.core.read_record(input, &mut self.out[out..], &mut self.ends[ends..]);
-            self.pass(used);
-            (out, ends) = (out + wrote, ends + ended);
-            match result {
-                ReadRecordResult::InputEmpty if at_end => break false,
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull if self.out.len() >= RECORD_MAX_BYTES => break true,
-                ReadRecordResult::OutputFull => self.out.resize(self.out.len() * 2, 0),
-                ReadRecordResult::OutputEndsFull if self.ends.len() >= RECORD_MAX_FIELDS => break true,
-                ReadRecordResult::OutputEndsFull => self.ends.resize(self.ends.len() * 2, 0),
-                ReadRecordResult::Record => break false,
-                ReadRecordResult::End => return Ok(None),
-            }
-        };
-        // Its own line break is counted too, unless the file ends without one.
-        let spans_lines = self.line - line > u64::from(!at_end);
-        let flaw = match (cut, spans_lines && self.quotes % 2 == 1) {
-            (true, _) => Some(Flaw::Cut),
-            (false, true) => Some(Flaw::Unbalanced),
-            (false, false) => None,
-        };
-        if cut {
-            self.resume_on_next_line()?;
-            // Half a field, perhaps up to half a character, is none.
-            out = self.ends[..ends].last().copied().unwrap_or(0);
+        match self.plain_line()? {
+            Some(length) => Ok(Some(self.plain(length))),
+            None => self.intricate().map(Some),
         }
-        let fields = Fields { bytes: &self.out[..out], ends: &self.ends[..ends] };
-        Ok(Some(RawRecord { line, fields, flaw }))
     }
 
-    /// Reading goes on after the first line break behind the cut, as if no quote were open.
-    fn resume_on_next_line(&mut self) -> io::Result<()> {
-        self.core.reset();
-        step_in(&mut self.core);
-        while self.start < self.end || self.fill()? {
-            match memchr::memchr2(b'\n', b'\r', &self.buffer[self.start..self.end]) {
+    /// The length of the line at hand, if it has no quote and is whole and not too long.
+    fn plain_line(&mut self) -> io::Result<Option<usize>> {
+        let mut seen = 0;
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(at) = memchr3(b'\n', b'\r', b'"', &unread[seen..]) {
+                let length = seen + at;
+                return Ok((unread[length] != b'"' && length <= FIELD_MAX_BYTES).then_some(length));
+            }
+            seen = unread.len();
+            if seen > FIELD_MAX_BYTES || !self.more()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The record that this line is.
+    fn plain(&mut self, length: usize) -> RawRecord<'_> {
+        let (begin, line) = (self.start, self.line);
+        let bytes = &self.buffer[begin..begin + length];
+        self.ends.clear();
+        self.ends.extend(memchr_iter(self.delimiter, bytes));
+        self.ends.push(length);
+        self.start += length;
+        self.after_cr = self.buffer[self.start] == b'\r';
+        self.start += 1;
+        self.line += 1;
+        let fields = Fields { bytes, ends: &self.ends };
+        RawRecord { line, last_line: line, fields, flaw: None, has_break: true }
+    }
+
+    /// Any record.
+    fn intricate(&mut self) -> io::Result<RawRecord<'_>> {
+        let line = self.line;
+        self.out.clear();
+        self.ends.clear();
+        self.text_after_quote = false;
+        let mut flaw = loop {
+            match self.field()? {
+                FieldEnd::Record => {
+                    self.ends.push(self.out.len());
+                    break None;
+                }
+                FieldEnd::Flaw(Flaw::OpenQuote) => {
+                    self.ends.push(self.out.len());
+                    break Some(Flaw::OpenQuote);
+                }
+                FieldEnd::Flaw(flaw) => {
+                    self.drop_line()?;
+                    // Half a field, perhaps up to half a character, is none.
+                    self.out.truncate(self.ends.last().copied().unwrap_or(0));
+                    break Some(flaw);
+                }
+                FieldEnd::Delimiter => {
+                    self.ends.push(self.out.len());
+                    self.out.push(self.delimiter);
+                }
+            }
+        };
+        if flaw.is_none() && self.text_after_quote && self.line > line {
+            flaw = Some(Flaw::OpenQuote);
+        }
+        // A break that the quote swallowed at the end of the input begins no line.
+        let swallowed = matches!(self.out.last(), Some(b'\n' | b'\r')) && flaw == Some(Flaw::OpenQuote);
+        let last_line = self.line - u64::from(swallowed && self.start == self.end);
+        let has_break = self.start < self.end;
+        if has_break {
+            self.pass(1);
+        }
+        let fields = Fields { bytes: &self.out, ends: &self.ends };
+        Ok(RawRecord { line, last_line, fields, flaw, has_break })
+    }
+
+    /// One field onto `out`, and the delimiter behind it away; a line break stays.
+    fn field(&mut self) -> io::Result<FieldEnd> {
+        let most = (self.out.len() + FIELD_MAX_BYTES).min(RECORD_MAX_BYTES);
+        if self.start == self.end && !self.more()? {
+            return Ok(FieldEnd::Record);
+        }
+        let is_quoted = self.buffer[self.start] == b'"';
+        if is_quoted && let Some(flaw) = self.quoted(most)? {
+            return Ok(FieldEnd::Flaw(flaw));
+        }
+        loop {
+            if self.start == self.end && !self.more()? {
+                return Ok(FieldEnd::Record);
+            }
+            let unread = &self.buffer[self.start..self.end];
+            let length = memchr3(self.delimiter, b'\n', b'\r', unread).unwrap_or(unread.len());
+            if is_quoted && unread[..length].iter().any(|byte| !matches!(byte, b' ' | b'\t')) {
+                self.text_after_quote = true;
+            }
+            if let Some(flaw) = self.keep(length, most) {
+                return Ok(FieldEnd::Flaw(flaw));
+            }
+            match self.buffer[self.start..self.end].first() {
+                None => {}
+                Some(b'\n' | b'\r') => return Ok(FieldEnd::Record),
+                Some(_) if self.out.len() >= RECORD_MAX_BYTES || self.ends.len() >= RECORD_MAX_FIELDS => {
+                    return Ok(FieldEnd::Flaw(Flaw::LongRecord));
+                }
+                Some(_) => {
+                    self.pass(1);
+                    return Ok(FieldEnd::Delimiter);
+                }
+            }
+        }
+    }
+
+    /// What stands between the quote at hand and the one that closes it; `""` is a quote.
+    fn quoted(&mut self, most: usize) -> io::Result<Option<Flaw>> {
+        self.pass(1);
+        loop {
+            if self.start == self.end && !self.more()? {
+                return Ok(Some(Flaw::OpenQuote));
+            }
+            let unread = &self.buffer[self.start..self.end];
+            let quote = memchr(b'"', unread);
+            if let Some(flaw) = self.keep(quote.unwrap_or(unread.len()), most) {
+                return Ok(Some(flaw));
+            }
+            if quote.is_none() {
+                continue;
+            }
+            self.pass(1);
+            if self.start == self.end && !self.more()? || self.buffer[self.start] != b'"' {
+                return Ok(None);
+            }
+            if let Some(flaw) = self.keep(1, most) {
+                return Ok(Some(flaw));
+            }
+        }
+    }
+
+    /// So many bytes are text of the field; or, if that is more than may be, as many as may be.
+    fn keep(&mut self, length: usize, most: usize) -> Option<Flaw> {
+        let room = most - self.out.len();
+        let fits = length.min(room);
+        self.out.extend_from_slice(&self.buffer[self.start..self.start + fits]);
+        self.pass(fits);
+        let flaw = if most == RECORD_MAX_BYTES { Flaw::LongRecord } else { Flaw::LongField };
+        (length > room).then_some(flaw)
+    }
+
+    /// Reading goes on at the next line break, as if no quote were open.
+    fn drop_line(&mut self) -> io::Result<()> {
+        while self.start < self.end || self.more()? {
+            let unread = &self.buffer[self.start..self.end];
+            match memchr2(b'\n', b'\r', unread) {
                 Some(at) => {
                     self.pass(at);
                     return Ok(());
                 }
-                None => self.pass(self.end - self.start),
+                None => self.pass(unread.len()),
             }
         }
         Ok(())
@@ -177,7 +350,7 @@ impl<R: Read> Records<R> {
     /// False at the end of the input.
     fn skip_blank_lines(&mut self) -> io::Result<bool> {
         loop {
-            if self.start == self.end && !self.fill()? {
+            if self.start == self.end && !self.more()? {
                 return Ok(false);
             }
             match self.buffer[self.start] {
@@ -196,39 +369,24 @@ impl<R: Read> Records<R> {
                 self.line += 1;
             }
         }
-        self.quotes += memchr_iter(b'"', passed).count() as u64;
         if let Some(last) = passed.last() {
             self.after_cr = *last == b'\r';
         }
         self.start += used;
     }
 
-    /// Reads until the first line is there, behind blank ones and with the breaks in its quotes: a pipe may
-    /// give it in pieces. Steps over a byte order mark.
-    fn fill_head(&mut self) -> io::Result<()> {
-        const MARK: &[u8] = b"\xef\xbb\xbf";
-        let is_whole = |head: &[u8]| likely_delimiter(head.strip_prefix(MARK).unwrap_or(head)).1;
-        while self.end < self.buffer.len() && !is_whole(&self.buffer[..self.end]) {
-            match self.input.read(&mut self.buffer[self.end..]) {
-                Ok(0) => break,
-                Ok(count) => self.end += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    /// Reads on, behind what is not used up; false at the end of the input. There must be room.
+    fn more(&mut self) -> io::Result<bool> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        if let Some(error) = self.trouble.take() {
+            return Err(error);
         }
-        self.bytes = self.end as u64;
-        if self.buffer[..self.end].starts_with(MARK) {
-            self.start = MARK.len();
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self) -> io::Result<bool> {
         loop {
-            match self.input.read(&mut self.buffer) {
+            match self.input.read(&mut self.buffer[self.end..]) {
                 Ok(count) => {
-                    (self.start, self.end) = (0, count);
-                    self.bytes += count as u64;
+                    self.end += count;
+                    self.read += count as u64;
                     return Ok(count > 0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -238,36 +396,22 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// A byte order mark is one at the very beginning only; csv-core would take one from any first bytes.
-fn step_in(core: &mut csv_core::Reader) {
-    core.read_record(b"\n", &mut [0], &mut [0]);
+impl<'a> Records<&'a [u8]> {
+    /// The records of a head.
+    pub(super) fn of_head(head: &'a [u8], delimiter: u8) -> Records<&'a [u8]> {
+        Records { delimiter, ..Records::with_buffer(head, head.len().max(1)) }
+    }
 }
 
-/// The candidate that stands most often in the first line outside quotes; a comma if none does. And whether
-/// that line has an end.
-fn likely_delimiter(head: &[u8]) -> (u8, bool) {
-    const CANDIDATES: [u8; 4] = *b",;\t|";
-    let mut counts = [0usize; CANDIDATES.len()];
-    let (mut quoted, mut seen_any, mut ended) = (false, false, false);
-    for byte in head {
-        match byte {
-            b'"' => quoted = !quoted,
-            b'\n' | b'\r' if !quoted && seen_any => {
-                ended = true;
-                break;
-            }
-            _ if quoted => {}
-            byte => {
-                if let Some(at) = CANDIDATES.iter().position(|candidate| candidate == byte) {
-                    counts[at] += 1;
-                }
-            }
-        }
-        seen_any |= !matches!(byte, b'\n' | b'\r');
-    }
-    let most = counts.iter().copied().max().unwrap_or(0);
-    let likely = counts.iter().position(|count| *count == most && most > 0);
-    (likely.map_or(b',', |at| CANDIDATES[at]), ended)
+/// What there is behind a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Perhaps more, which can be waited for.
+    Some,
+    /// More that is not to be seen: the head is as long as it can be, or the input cannot be read.
+    Unseen,
+    /// Nothing.
+    None,
 }
 
 #[cfg(test)]
@@ -288,15 +432,34 @@ mod tests {
         }
     }
 
-    fn read_all(input: impl Read) -> Vec<(u64, Vec<String>)> {
-        let (mut records, _) = Records::new(input, Some(b',')).unwrap();
+    #[derive(Clone, Debug, PartialEq)]
+    struct Read1 {
+        lines: (u64, u64),
+        cells: Vec<String>,
+        flaw: Option<Flaw>,
+    }
+
+    fn read(input: impl Read) -> Vec<Read1> {
+        let mut records = Records::new(input);
         let mut all = Vec::new();
         while let Some(record) = records.next().unwrap() {
             let fields = record.fields;
             let cell = |at| String::from_utf8(fields.bytes[fields.range(at).unwrap()].to_vec()).unwrap();
-            all.push((record.line, (0..fields.len()).map(cell).collect()));
+            all.push(Read1 {
+                lines: (record.line, record.last_line),
+                cells: (0..fields.len()).map(cell).collect(),
+                flaw: record.flaw,
+            });
         }
+        assert!(records.next().unwrap().is_none());
         all
+    }
+
+    /// Whole and byte by byte.
+    fn read_all(text: &str) -> Vec<Read1> {
+        let whole = read(text.as_bytes());
+        assert_eq!(whole, read(Trickle(text.as_bytes())), "{text:?}");
+        whole
     }
 
     #[test]
@@ -306,77 +469,101 @@ mod tests {
             ("a,b\r\n1,2\r\n\r\n\"x\ny\",3\r\n5,6\r\n", vec![1, 2, 4, 6]),
             ("a,b\r1,2\r\r3,4\r", vec![1, 2, 4]),
             ("\n\na,b\n\n\"1\r\n\r2\",2\n3,4\n", vec![3, 5, 8]),
-            ("\u{feff}a,b\n\"\n\n\",2\n\n3,4", vec![1, 2, 6]),
+            ("a,b\n\"\n\n\",2\n\n3,4", vec![1, 2, 6]),
+            ("\"a\r\",b\r\n\"\r\n\"\r\nc\r", vec![1, 3, 5]),
         ] {
-            let whole = read_all(text.as_bytes());
-            assert_eq!(whole.iter().map(|(line, _)| *line).collect::<Vec<_>>(), lines, "{text:?}");
-            assert_eq!(whole, read_all(Trickle(text.as_bytes())), "{text:?}");
+            let got: Vec<u64> = read_all(text).iter().map(|record| record.lines.0).collect();
+            assert_eq!(got, lines, "{text:?}");
         }
     }
 
     #[test]
     fn cells_are_unquoted() {
-        let got = read_all("\u{feff}\"a\",b\n\"x,\"\"y\"\"\",\n".as_bytes());
-        assert_eq!(got, [(1, vec!["a".into(), "b".into()]), (2, vec!["x,\"y\"".to_string(), String::new()])]);
-    }
-
-    #[test]
-    fn an_open_quote_is_cut_and_reading_goes_on() {
-        let mut text = String::from("a,b\n1,\"open\n");
-        while text.len() < RECORD_MAX_BYTES + 4096 {
-            text.push_str("swallowed line\n");
-        }
-        text.push_str("8,9\n");
-        let (mut records, _) = Records::new(text.as_bytes(), None).unwrap();
-        assert_eq!(records.next().unwrap().unwrap().flaw, None);
-        let record = records.next().unwrap().unwrap();
-        assert!(
-            record.flaw == Some(Flaw::Cut)
-                && record.line == 2
-                && record.fields.bytes.len() <= RECORD_MAX_BYTES
-        );
-        let mut last = 0;
-        while let Some(record) = records.next().unwrap() {
-            last = record.line;
-        }
-        assert_eq!(last, text.lines().count() as u64);
-    }
-
-    #[test]
-    fn a_quote_that_swallows_lines_is_seen() {
-        for (text, flaws) in [
-            ("a,b\n1,\"open\n2,x\n3,y\n", vec![None, Some(Flaw::Unbalanced)]),
-            ("a,b\n1,\"open\n2,x\n3,\"closed\"\n4,z\n", vec![None, Some(Flaw::Unbalanced), None]),
-            ("a,b\n1,\"two\nlines\"\n2,x\n", vec![None, None, None]),
-            ("a,b\n1,\"two\nlines\"", vec![None, None]),
-            ("a,b\n1,\"with \"\"quotes\"\"\nin it\"\n2,5\" wide\n3,x\n", vec![None; 4]),
-            ("a,b\n1,5\" wide", vec![None, None]),
+        for (text, cells) in [
+            ("\"a\",b", vec!["a", "b"]),
+            ("\"x,\"\"y\"\"\",\n", vec!["x,\"y\"", ""]),
+            ("\"b,c\" , \"d\"", vec!["b,c ", " \"d\""]),
+            ("5\" wide,x\"\"y, z\"", vec!["5\" wide", "x\"\"y", " z\""]),
+            ("\"a\"b\"c,\"\"\n", vec!["ab\"c", ""]),
+            (" , ", vec![" ", " "]),
+            ("\"\"", vec![""]),
         ] {
-            for pieces in [true, false] {
-                let input: Box<dyn Read> =
-                    if pieces { Box::new(Trickle(text.as_bytes())) } else { Box::new(text.as_bytes()) };
-                let (mut records, _) = Records::new(input, Some(b',')).unwrap();
-                let mut seen = Vec::new();
-                while let Some(record) = records.next().unwrap() {
-                    seen.push(record.flaw);
+            let got = read_all(text);
+            assert!(got[0].cells == cells && got[0].flaw.is_none(), "{text:?}: {got:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_too_long_is_cut_and_reading_goes_on() {
+        let fits = "x".repeat(FIELD_MAX_BYTES);
+        for (cell, next) in [
+            (format!("{fits}y"), 3),
+            (format!("\"{fits}y\""), 3),
+            (format!("\"{fits}\"\"\""), 3),
+            // Behind the cut, lines are lines.
+            (format!("\"{fits}\nopen"), 3),
+            (format!("\"{fits}y\nopen"), 3),
+            (format!("\"{}{fits}\nopen", "\n".repeat(10)), 13),
+        ] {
+            let got = read_all(&format!("a,b\n1,{cell}\n8,9\n"));
+            assert_eq!((got[1].flaw, &got[1].cells[..]), (Some(Flaw::LongField), &["1".to_owned()][..]));
+            assert_eq!((got[1].lines, got[2].lines.0), ((2, next - 1), next), "{}", got[2].cells[0]);
+            assert_eq!(got.last().unwrap().cells, ["8", "9"]);
+        }
+        for cell in [fits.clone(), format!("\"{}\"\"\"", &fits[1..])] {
+            let got = read_all(&format!("a,b\n{cell},{cell}\n"));
+            assert!(got[1].flaw.is_none() && got[1].cells.iter().all(|cell| cell.len() == FIELD_MAX_BYTES));
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_cut() {
+        let long = "x".repeat(RECORD_MAX_BYTES / 32 - 1) + ",";
+        let text = |fields| format!("{}x\n1,2\n", long.repeat(fields));
+        assert_eq!(read(text(31).as_bytes())[0].flaw, None);
+        let got = read(text(33).as_bytes());
+        assert_eq!((got[0].flaw, got[0].cells.len(), got[1].lines.0), (Some(Flaw::LongRecord), 32, 2));
+        let delimiters = ",".repeat(3 * RECORD_MAX_FIELDS) + "\n1,2\n";
+        let got = read(delimiters.as_bytes());
+        assert_eq!((got[0].flaw, got[1].lines.0), (Some(Flaw::LongRecord), 2));
+    }
+
+    #[test]
+    fn a_quote_that_is_left_open_is_seen_with_the_lines_it_swallowed() {
+        let open = Some(Flaw::OpenQuote);
+        for (text, expected) in [
+            ("a,b\n1,\"open\n2,x\n3,y\n", vec![((1, 1), None), ((2, 4), open)]),
+            ("a,b\n1,\"open\n2,x\n3,y", vec![((1, 1), None), ((2, 4), open)]),
+            ("a,b\n1,\"open", vec![((1, 1), None), ((2, 2), open)]),
+            ("a\n\"open\n2\n3,\"closed\"\n4\n", vec![((1, 1), None), ((2, 4), open), ((5, 5), None)]),
+            ("a,b\n1,\"two\nlines\"\n2,x\n", vec![((1, 1), None), ((2, 3), None), ((4, 4), None)]),
+            ("a,b\n1,\"two\nlines\"", vec![((1, 1), None), ((2, 3), None)]),
+            ("1,\"with \"\"quotes\"\"\nin it\" \n2,5\" wide\n", vec![((1, 2), None), ((3, 3), None)]),
+            // A quote in the middle of a field is a character, also beside a field of two lines.
+            ("5\" wide,\"two\nlines\"\n", vec![((1, 2), None)]),
+        ] {
+            let got: Vec<_> = read_all(text).iter().map(|record| (record.lines, record.flaw)).collect();
+            assert_eq!(got, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn trouble_that_was_met_while_looking_ahead_is_told_in_its_place() {
+        struct Failing(usize);
+        impl Read for Failing {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.0 += 1;
+                match self.0 {
+                    1 => (&b"a,b\n1,2\n3,"[..]).read(buffer),
+                    _ => Err(io::Error::other("gone")),
                 }
-                assert_eq!(seen, flaws, "{text:?}");
             }
         }
-    }
-
-    #[test]
-    fn the_delimiter_is_found_in_the_first_line() {
-        for (head, delimiter) in [
-            ("a,b,c\n1;2;3;4;5", b','),
-            ("a;b\n", b';'),
-            ("\n\na\tb\n", b'\t'),
-            ("a|b|c", b'|'),
-            ("\"a,b,c\";d\n", b';'),
-            ("alone\n1,2", b','),
-            ("", b','),
-        ] {
-            assert_eq!(likely_delimiter(head.as_bytes()).0, delimiter, "{head:?}");
+        let mut records = Records::new(Failing(0));
+        assert_eq!(records.look_ahead(|head, rest| (rest == Rest::Unseen).then_some(head.len())), 10);
+        for line in [1, 2] {
+            assert_eq!(records.next().unwrap().unwrap().line, line);
         }
+        assert!(records.next().is_err(), "half a record is none");
     }
 }

@@ -15,6 +15,10 @@ mod cli;
 
 mod validate;
 
+mod files;
+
+mod roundtrip;
+
 mod import;
 
 mod outcomes;

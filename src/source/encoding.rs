@@ -1,0 +1,406 @@
+//! Bytes of text in any encoding → bytes of UTF-8, which is what the parser reads.
+//!
+//! UTF-8 passes as it is: nothing is copied, and each record is checked when it is read. Anything else is
+//! decoded before it is parsed, since in `Shift_JIS` or GB18030 the second byte of a character may look like
+//! a delimiter or a quote, and in UTF-16 every other byte is a NUL.
+//!
+//! A byte that does not decode must end as the fault of its own row, and the row is not known here. So it
+//! goes on in the text, as a [`mark`] of two bytes that never occur in UTF-8 and hold it: the parser carries
+//! it into its cell, checking the cell finds it like any other bytes that are no UTF-8, and [`marked`] reads
+//! the original byte from it. There is no list of places that could grow with the file.
+
+use std::{
+    fmt,
+    io::{self, Read},
+};
+
+use encoding_rs::{Decoder, DecoderResult, GB18030, UTF_8};
+
+use super::{Input, compression::read_head};
+
+/// How much is decoded at a time.
+const RAW_BYTES: usize = 32 * 1024;
+
+/// What may come out of so much: three bytes for one, a mark, and what a decoder holds back.
+const TEXT_BYTES: usize = 3 * RAW_BYTES + 64;
+
+/// How far before the bytes at hand a malformed sequence may have begun; the longest has four bytes.
+const PAST_BYTES: usize = 16;
+
+/// A byte order mark in GB18030.
+const GB18030_MARK: [u8; 4] = [0x84, 0x31, 0x95, 0x33];
+
+/// A text encoding, by one of the labels that browsers know.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Encoding(&'static encoding_rs::Encoding);
+
+impl Default for Encoding {
+    fn default() -> Encoding {
+        Encoding(UTF_8)
+    }
+}
+
+impl Encoding {
+    /// The encoding of that label, in any case.
+    ///
+    /// # Errors
+    /// Where there is none; the text names near ones.
+    pub fn from_label(label: &str) -> Result<Encoding, String> {
+        let found = encoding_rs::Encoding::for_label_no_replacement(label.trim().as_bytes());
+        found.map(Encoding).ok_or_else(|| {
+            let score = |name: &str| strsim::jaro_winkler(&bare(label), &bare(name));
+            let mut near: Vec<&str> = LABELS.into_iter().filter(|name| score(name) > 0.7).collect();
+            near.sort_by(|a, b| score(b).total_cmp(&score(a)));
+            near.truncate(3);
+            if near.is_empty() {
+                near = vec!["windows-1252", "shift_jis", "gb18030", "utf-16le"];
+                return format!("no such encoding; some are {}", near.join(", "));
+            }
+            format!("no such encoding; did you mean {}?", near.join(" or "))
+        })
+    }
+
+    /// The name in the Encoding Standard, such as `windows-1252`.
+    pub fn name(self) -> &'static str {
+        self.0.name()
+    }
+
+    /// Whether text in it goes through without being decoded.
+    pub(super) fn is_utf8(self) -> bool {
+        self.0 == UTF_8
+    }
+}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is suggested in place of a label that nobody knows.
+const LABELS: [&str; 44] = [
+    "utf-8",
+    "utf-16le",
+    "utf-16be",
+    "windows-1252",
+    "latin1",
+    "iso-8859-1",
+    "iso-8859-15",
+    "windows-1250",
+    "windows-1251",
+    "windows-1253",
+    "windows-1254",
+    "windows-1255",
+    "windows-1256",
+    "windows-1257",
+    "windows-1258",
+    "windows-874",
+    "iso-8859-2",
+    "iso-8859-3",
+    "iso-8859-4",
+    "iso-8859-5",
+    "iso-8859-6",
+    "iso-8859-7",
+    "iso-8859-8",
+    "iso-8859-9",
+    "iso-8859-10",
+    "iso-8859-13",
+    "iso-8859-14",
+    "iso-8859-16",
+    "cp1252",
+    "macintosh",
+    "x-mac-cyrillic",
+    "ibm866",
+    "koi8-r",
+    "koi8-u",
+    "tis-620",
+    "shift_jis",
+    "sjis",
+    "euc-jp",
+    "iso-2022-jp",
+    "gb18030",
+    "gbk",
+    "gb2312",
+    "big5",
+    "euc-kr",
+];
+
+fn bare(label: &str) -> String {
+    label.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+/// An input of text, whatever it was written in, without a byte order mark.
+pub(super) struct Text {
+    way: Way,
+    encoding: Encoding,
+}
+
+enum Way {
+    AsIs(Input),
+    Decoded(Box<Decoded>),
+}
+
+impl Text {
+    /// A byte order mark decides; else it is the encoding that is said to be there.
+    ///
+    /// # Errors
+    /// Where the first bytes cannot be read.
+    pub(super) fn new(mut input: Input, said: Encoding) -> io::Result<Text> {
+        let head = read_head::<4>(&mut input)?;
+        let (encoding, mark) = match encoding_rs::Encoding::for_bom(&head) {
+            Some(found) => found,
+            // The mark of GB18030 is known to no detection, and to nothing but that encoding.
+            None => (said.0, if said.0 == GB18030 && head == GB18030_MARK { head.len() } else { 0 }),
+        };
+        let rest = Box::new(io::Cursor::new(head[mark..].to_vec()).chain(input));
+        let encoding = Encoding(encoding);
+        let way = if encoding.is_utf8() {
+            Way::AsIs(rest)
+        } else {
+            Way::Decoded(Box::new(Decoded::new(rest, encoding)))
+        };
+        Ok(Text { way, encoding })
+    }
+
+    /// What it was written in.
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+}
+
+impl Read for Text {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.way {
+            Way::AsIs(input) => input.read(buffer),
+            Way::Decoded(decoded) => decoded.read(buffer),
+        }
+    }
+}
+
+/// Decodes in pieces.
+struct Decoded {
+    input: Input,
+    decoder: Decoder,
+    /// The last bytes that were decoded, then those that are not yet.
+    raw: Box<[u8]>,
+    start: usize,
+    end: usize,
+    at_end: bool,
+    text: Box<[u8]>,
+    given: usize,
+    decoded: usize,
+}
+
+impl Decoded {
+    fn new(input: Input, encoding: Encoding) -> Decoded {
+        Decoded {
+            input,
+            decoder: encoding.0.new_decoder_without_bom_handling(),
+            raw: vec![0; PAST_BYTES + RAW_BYTES].into(),
+            start: PAST_BYTES,
+            end: PAST_BYTES,
+            at_end: false,
+            text: vec![0; TEXT_BYTES].into(),
+            given: 0,
+            decoded: 0,
+        }
+    }
+
+    /// False at the end.
+    fn decode_more(&mut self) -> io::Result<bool> {
+        (self.given, self.decoded) = (0, 0);
+        while self.decoded == 0 {
+            if self.start == self.end {
+                if self.at_end {
+                    return Ok(false);
+                }
+                self.fill()?;
+            }
+            self.decode();
+        }
+        Ok(true)
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.raw.copy_within(self.end - PAST_BYTES..self.end, 0);
+        (self.start, self.end) = (PAST_BYTES, PAST_BYTES);
+        let count = self.input.read(&mut self.raw[PAST_BYTES..])?;
+        self.end += count;
+        self.at_end = count == 0;
+        Ok(())
+    }
+
+    /// Decodes what has been read.
+    fn decode(&mut self) {
+        loop {
+            let room = TEXT_BYTES - MARK_BYTES;
+            let (result, read, written) = self.decoder.decode_to_utf8_without_replacement(
+                &self.raw[self.start..self.end],
+                &mut self.text[self.decoded..room],
+                self.at_end,
+            );
+            self.start += read;
+            self.decoded += written;
+            match result {
+                DecoderResult::InputEmpty | DecoderResult::OutputFull => return,
+                DecoderResult::Malformed(length, after) => {
+                    let begin = self.start.saturating_sub(usize::from(length) + usize::from(after));
+                    let mark = mark(self.raw[begin]);
+                    self.text[self.decoded..][..MARK_BYTES].copy_from_slice(&mark);
+                    self.decoded += MARK_BYTES;
+                    if self.decoded + 64 > room {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Read for Decoded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.decoded && !self.decode_more()? {
+            return Ok(0);
+        }
+        let count = buffer.len().min(self.decoded - self.given);
+        buffer[..count].copy_from_slice(&self.text[self.given..self.given + count]);
+        self.given += count;
+        Ok(count)
+    }
+}
+
+const MARK_BYTES: usize = 2;
+
+/// What stands for a byte that does not decode: the first begins no character of UTF-8, the second, which
+/// continues one, is neither a delimiter nor a quote nor a line break.
+fn mark(byte: u8) -> [u8; MARK_BYTES] {
+    [0xf8 | byte >> 6, 0x80 | byte & 0x3f]
+}
+
+/// The byte in whose place the first bytes of `text` stand.
+pub(super) fn marked(text: &[u8]) -> Option<u8> {
+    match text {
+        [first @ 0xf8..=0xfb, second @ 0x80..=0xbf, ..] => Some(first << 6 | second & 0x3f),
+        _ => None,
+    }
+}
+
+/// Text for people: each mark is one replacement character, as each byte that is no UTF-8 would be.
+pub(super) fn lossy(text: &[u8], has_marks: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
+        out.push_str(chunk.valid());
+        // Of a mark both bytes are invalid, one after the other.
+        let second = has_marks && chunk.valid().is_empty() && matches!(chunk.invalid(), [0x80..=0xbf]);
+        if !chunk.invalid().is_empty() && !second {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives so many bytes a call.
+    struct Pieces(Vec<u8>, usize);
+
+    impl Read for Pieces {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.1.min(buffer.len()).min(self.0.len());
+            buffer[..count].copy_from_slice(&self.0[..count]);
+            self.0.drain(..count);
+            Ok(count)
+        }
+    }
+
+    fn decode(bytes: &[u8], label: &str) -> (&'static str, Vec<u8>) {
+        let mut results = [1, 3, usize::MAX].map(|piece| {
+            let input = Box::new(Pieces(bytes.to_vec(), piece));
+            let mut text = Text::new(input, Encoding::from_label(label).unwrap()).unwrap();
+            let mut out = Vec::new();
+            text.read_to_end(&mut out).unwrap();
+            (text.encoding().name(), out)
+        });
+        assert!(results[0] == results[1] && results[1] == results[2], "the pieces matter: {results:?}");
+        std::mem::take(&mut results[0])
+    }
+
+    #[test]
+    fn a_mark_decides_and_is_no_part_of_the_text() {
+        for (bytes, said, name) in [
+            (&b"a,\xc3\xa9\n"[..], "utf-8", "UTF-8"),
+            (b"\xef\xbb\xbfa,\xc3\xa9\n", "windows-1252", "UTF-8"),
+            (b"\xff\xfea\0,\0\xe9\0\n\0", "utf-8", "UTF-16LE"),
+            (b"\xfe\xff\0a\0,\0\xe9\0\n", "windows-1252", "UTF-16BE"),
+            (b"a\0,\0\xe9\0\n\0", "utf-16le", "UTF-16LE"),
+            (b"a,\xe9\n", "Latin1", "windows-1252"),
+            (b"\x84\x31\x95\x33a,\xa8\xa6\n", "gb18030", "gb18030"),
+        ] {
+            assert_eq!(decode(bytes, said), (name, "a,é\n".into()), "{bytes:?}");
+        }
+        assert_eq!(decode(b"", "utf-16"), ("UTF-16LE", vec![]));
+    }
+
+    #[test]
+    fn bytes_that_do_not_decode_are_marked_where_they_stand() {
+        for (bytes, label, expected) in [
+            (&b"a\x80b,\xfe\n"[..], "shift_jis", vec![("a\u{80}b,", 0xfe), ("\n", 0)]),
+            (b"\x81", "shift_jis", vec![("", 0x81)]),
+            (b"x\x81\nb\n", "shift_jis", vec![("x", 0x81), ("\nb\n", 0)]),
+            (b"\x30\0\x00\xd8\x31\0", "utf-16le", vec![("0", 0x00), ("1", 0)]),
+            (b"\x30\0\x31", "utf-16le", vec![("0", 0x31)]),
+            (b"\xd8\x34\0a", "utf-16be", vec![("", 0xd8), ("a", 0)]),
+            (b"a\xff,\x84\x31,b", "gb18030", vec![("a", 0xff), (",", 0x84), ("1,b", 0)]),
+        ] {
+            let mut text = &decode(bytes, label).1[..];
+            for (before, byte) in expected {
+                assert!(text.starts_with(before.as_bytes()), "{text:x?} after {before:?} in {bytes:x?}");
+                text = &text[before.len()..];
+                if !text.is_empty() {
+                    assert_eq!(marked(text), Some(byte), "{text:x?} in {bytes:x?}");
+                    text = &text[MARK_BYTES..];
+                }
+            }
+            assert!(text.is_empty(), "{text:x?} in {bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn every_byte_survives_its_mark() {
+        for byte in 0..=u8::MAX {
+            let mark = mark(byte);
+            assert_eq!((marked(&mark), std::str::from_utf8(&mark).is_err()), (Some(byte), true));
+        }
+        assert_eq!(lossy(&[&mark(0xff)[..], &mark(b','), "é".as_bytes(), &mark(7)].concat(), true), "��é�");
+        assert_eq!(lossy(b"a\xf8\x80", false), "a��");
+    }
+
+    #[test]
+    fn a_long_text_is_decoded_across_every_boundary() {
+        let text: String = (0..40_000).map(|n| ["é", "x", "語", "😀"][n % 4]).collect();
+        let utf16: Vec<u8> =
+            [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+        assert!(decode(&utf16, "utf-8").1 == text.as_bytes());
+        let nothing_but_errors = vec![0xff; 100_000];
+        assert!(decode(&nothing_but_errors, "euc-kr").1 == mark(0xff).repeat(100_000));
+    }
+
+    #[test]
+    fn labels_are_known_and_a_wrong_one_names_near_ones() {
+        for label in LABELS {
+            assert!(Encoding::from_label(label).is_ok(), "{label}");
+        }
+        for (label, near) in [
+            ("windows-1522", "windows-1252"),
+            ("shiftjis2", "shift_jis"),
+            ("utf16-le", "utf-16le"),
+            ("klingon", "some are"),
+        ] {
+            let text = Encoding::from_label(label).unwrap_err();
+            assert!(text.contains(near), "{label}: {text}");
+        }
+        assert!(Encoding::from_label("hz-gb-2312").is_err(), "what browsers refuse to read");
+    }
+}

@@ -1,0 +1,210 @@
+//! A raw record → a `Row`: text or not, as many fields as the header, each cell to its field.
+//!
+//! What is wrong with the record as a whole (bytes that are no text, an open quote, too many fields) is one
+//! fault that names no field, and no rule is applied then: a row that may be shifted has no cells to judge.
+//! The row keeps what can be shown of it, so that its owner finds it again.
+
+use super::{
+    columns::Layout,
+    encoding::{Encoding, lossy, marked},
+    records::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
+};
+use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules};
+
+/// How much of each cell is kept of a record that swallowed others: enough to find it.
+const SHOWN_BYTES: usize = 64;
+
+/// The header's names, without the blanks around them.
+///
+/// # Errors
+/// Where it is not text: the byte and its place.
+pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<Vec<String>, String> {
+    let fields = record.fields;
+    let text = std::str::from_utf8(fields.bytes).map_err(|error| not_text(fields, error, encoding))?;
+    Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
+}
+
+/// The row that the layout and the rules make of a record.
+pub(super) fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules, encoding: Encoding) -> Row {
+    let fields = record.fields;
+    let misread = |kept: Record, rule, seen: String| Row {
+        line: record.line,
+        record: kept,
+        reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
+        corrects: None,
+    };
+    let text = match std::str::from_utf8(fields.bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
+            let kept: Vec<String> =
+                layout.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
+            let seen = not_text(fields, error, encoding);
+            return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
+        }
+    };
+    if let Some(flaw) = record.flaw {
+        // What it swallowed is no record; its beginning is enough to find it.
+        let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
+        return misread(Record::new(heads), Rule::Fields, describe(flaw, record));
+    }
+    if let Some(seen) = wrong_width(text, fields, layout) {
+        // All of them: which cell belongs to which column is for the user to say.
+        return misread(Record::new(cells(text, fields)), Rule::Fields, seen);
+    }
+    let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
+    let mut by_field: Cells<'_> = [None; Field::COUNT];
+    for (cell_of, place) in by_field.iter_mut().zip(&layout.places) {
+        *cell_of = place.map(cell);
+    }
+    let mut reading = rules.read(&by_field);
+    if may_have_control(fields.bytes)
+        && let Some(seen) = control_elsewhere(cell, layout)
+    {
+        let fault = Fault { field: None, rule: Rule::Control, seen };
+        reading = Err(match reading {
+            Ok(customer) => {
+                Faults { list: vec![fault], reference: Some(customer.reference.as_str().to_owned()) }
+            }
+            Err(mut faults) => {
+                faults.list.insert(0, fault);
+                faults
+            }
+        });
+    }
+    Row {
+        line: record.line,
+        record: Record::new(layout.kept.iter().map(|at| cell(*at))),
+        reading,
+        corrects: layout.correction.and_then(|places| correction(places.map(cell))),
+    }
+}
+
+/// The cells of a record that is text. Between them stand delimiters, so each is text of its own.
+fn cells<'a>(text: &'a str, fields: Fields<'a>) -> impl Iterator<Item = &'a str> {
+    (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
+}
+
+fn correction([line, outcome, code]: [&str; 3]) -> Option<Box<Correction>> {
+    let line = line.parse().ok()?;
+    let found_by_line = matches!(outcome, "invalid" | "duplicate");
+    found_by_line.then(|| Box::new(Correction { line, outcome: outcome.into(), code: code.into() }))
+}
+
+/// The first byte that is not text, and where it stands.
+fn not_text(fields: Fields<'_>, error: std::str::Utf8Error, encoding: Encoding) -> String {
+    let offset = error.valid_up_to();
+    let column = fields.index_of(offset);
+    let begin = fields.range(column).map_or(0, |range| range.start);
+    let position = lossy(&fields.bytes[begin..offset], false).chars().count() + 1;
+    let rest = &fields.bytes[offset..];
+    let byte = if encoding.is_utf8() { rest.first().copied() } else { marked(rest) };
+    let name = encoding.name();
+    format!("byte 0x{:02X} at position {position} of column {} is not {name}", byte.unwrap_or(0), column + 1)
+}
+
+fn describe(flaw: Flaw, record: &RawRecord<'_>) -> String {
+    let lines = if record.line == record.last_line {
+        String::new()
+    } else {
+        format!("; it swallowed lines {} to {}", record.line, record.last_line)
+    };
+    match flaw {
+        Flaw::LongField => {
+            format!("a field of more than {} KiB: a quote that is not closed?{lines}", FIELD_MAX_BYTES / 1024)
+        }
+        Flaw::LongRecord => {
+            format!(
+                "a record of more than {} KiB: a quote that is not closed?{lines}",
+                RECORD_MAX_BYTES / 1024
+            )
+        }
+        Flaw::OpenQuote => format!("a quote that is not closed{lines}"),
+    }
+}
+
+fn wrong_width(text: &str, fields: Fields<'_>, layout: &Layout) -> Option<String> {
+    let (width, header) = (fields.len(), layout.width);
+    if !layout.rows_trail {
+        return (width != header).then(|| format!("{width} fields where the header has {header}"));
+    }
+    let last = cells(text, fields).last().unwrap_or_default();
+    if width == header + 1 && last.trim().is_empty() {
+        return None;
+    }
+    Some(format!("{width} fields where the rows before have {header} and an empty one"))
+}
+
+/// Seldom wrong and quickly asked; a tab or a line break in a cell that is not sent is nobody's fault.
+fn may_have_control(bytes: &[u8]) -> bool {
+    bytes.iter().fold(false, |found, byte| {
+        // 0xC2 begins U+0080 to U+00BF, of which half are controls.
+        let control = *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
+        found | control | (*byte == 0x7f) | (*byte == 0xc2)
+    })
+}
+
+/// The first control character in a column that is no field of ours: those are judged by their own rules.
+fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &Layout) -> Option<String> {
+    let others = layout.kept.iter().filter(|at| !layout.places.contains(&Some(**at)));
+    others.copied().find_map(|at| {
+        let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+        let (position, c) = cell(at).chars().enumerate().find(|(_, c)| is_control(c))?;
+        let (code, position, column) = (u32::from(c), position + 1, at + 1);
+        Some(format!("a control character (U+{code:04X}) at position {position} of column {column}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
+        let fields = Fields { bytes, ends };
+        let record = RawRecord { line: 2, last_line: 5, fields, flaw, has_break: true };
+        let layout = Layout {
+            width: 2,
+            places: [Some(0), Some(0), None, None, None, None, None],
+            kept: vec![0, 1],
+            correction: None,
+            rows_trail: false,
+        };
+        match read_row(&record, &layout, &Rules::default(), encoding).reading {
+            Ok(_) => "valid".into(),
+            Err(faults) => {
+                let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);
+                faults.list.iter().map(words).collect::<Vec<_>>().join("; ")
+            }
+        }
+    }
+
+    #[test]
+    fn halves_of_a_character_are_not_text() {
+        let utf8 = Encoding::default();
+        let seen = row(b"\xc3,\xa9", &[1, 3], None, utf8);
+        assert_eq!(seen, "encoding: byte 0xC3 at position 1 of column 1 is not UTF-8");
+        let seen = row("é,ab\u{e9}".as_bytes()[..6].as_ref(), &[2, 6], None, utf8);
+        assert_eq!(seen, "encoding: byte 0xC3 at position 3 of column 2 is not UTF-8");
+        let shift_jis = Encoding::from_label("sjis").unwrap();
+        let seen = row(b"1,ab\xfa\x81", &[1, 6], None, shift_jis);
+        assert_eq!(seen, "encoding: byte 0x81 at position 3 of column 2 is not Shift_JIS");
+    }
+
+    #[test]
+    fn controls_are_faults_wherever_they_stand() {
+        let of = |text: &str| row(text.as_bytes(), &[8, text.len()], None, Encoding::default());
+        assert_eq!(of("12345678,a\tb\r\nc£"), "valid");
+        assert_eq!(of("12345678,a\0b"), "control: a control character (U+0000) at position 2 of column 2");
+        assert_eq!(of("12345678,£\u{81}"), "control: a control character (U+0081) at position 2 of column 2");
+        assert!(
+            of("1234567\x7f,\x1b")
+                .starts_with("control: a control character (U+001B) at position 1 of column 2; ")
+        );
+    }
+
+    #[test]
+    fn a_flaw_names_its_lines() {
+        let seen = row(b"a,b", &[1, 3], Some(Flaw::OpenQuote), Encoding::default());
+        assert_eq!(seen, "fields: a quote that is not closed; it swallowed lines 2 to 5");
+    }
+}

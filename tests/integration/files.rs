@@ -1,0 +1,372 @@
+//! Files as other programs write them: encodings, compression, delimiters, broken structure.
+//!
+//! The disaster: a file from SAP, Excel or a script of twenty years is misread, and nobody sees it, because
+//! most of its rows look right: an umlaut in a name, the last thousand rows of a download that broke off, a
+//! column that slid by one, everything behind a quote that was never closed.
+
+use std::io::Write;
+
+use crate::world::{Done, MERCHANT, World, cells, finish, knob};
+
+const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
+
+/// `export failed` as `line: fault, message`.
+fn failed(world: &World) -> Vec<String> {
+    let done = world.run(&["export", "failed"]);
+    let mut reader = csv::Reader::from_reader(done.stdout.as_bytes());
+    let rows = reader.deserialize::<std::collections::HashMap<String, String>>();
+    rows.map(|row| {
+        let row = row.unwrap();
+        format!("{}: {}:{}, {}", row["_line"], row["_field"], row["_error_code"], row["_error_message"])
+    })
+    .collect()
+}
+
+fn utf16(text: &str, unit: impl Fn(u16) -> [u8; 2]) -> Vec<u8> {
+    ['\u{feff}'].into_iter().chain(text.chars()).collect::<String>().encode_utf16().flat_map(unit).collect()
+}
+
+fn in_encoding(text: &str, label: &str) -> Vec<u8> {
+    let (bytes, _, failed) = encoding_rs::Encoding::for_label(label.as_bytes()).unwrap().encode(text);
+    assert!(!failed, "{text:?} in {label}");
+    bytes.into_owned()
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(text: &[u8]) -> Vec<u8> {
+    zstd::encode_all(text, 3).unwrap()
+}
+
+fn assert_error(done: &Done, code: i32, words: &[&str]) {
+    assert_eq!(done.code, code, "{done:?}");
+    let errors: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{done:?}");
+    for word in words {
+        assert!(errors[0].contains(word), "no {word:?} in {errors:?}");
+    }
+}
+
+#[test]
+fn every_encoding_gives_the_same_customer() {
+    let world = World::new();
+    for (number, (name, label, bytes)) in [
+        ("Müller", "utf-8", None),
+        ("Müller", "windows-1252", None),
+        ("Müller", "Latin1", None),
+        ("Müller", "macintosh", None),
+        ("Łukasz", "windows-1250", None),
+        ("Ирина", "koi8-r", None),
+        // The second bytes of these look like a backslash, a bar and a quote's neighbors.
+        ("ソ表ポ能", "shift_jis", None),
+        ("ソ表", "iso-2022-jp", None),
+        ("𠮷㐀鎔", "gb18030", None),
+        ("許功蓋", "big5", None),
+        ("한국", "euc-kr", None),
+        ("नेहा😀", "utf-8", Some(u16::to_le_bytes as fn(u16) -> [u8; 2])),
+        ("नेहा😀", "utf-8", Some(u16::to_be_bytes)),
+        ("नेहा", "windows-1252", Some(u16::to_le_bytes)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = format!("{HEADER}reference-{number},1,\"{name}\"\r\n");
+        let bytes = match bytes {
+            Some(unit) => utf16(&text, unit),
+            None => in_encoding(&text, label),
+        };
+        let file = world.file("users.csv", bytes);
+        let done = world.import(&file, &["--validation", "lenient", "--encoding", label]);
+        assert_eq!(done.code, 0, "{name} in {label}: {done:?}");
+        let customer = world.journal().customer(MERCHANT, &format!("reference-{number}")).unwrap();
+        assert_eq!(customer.first_name, name, "{label}");
+    }
+}
+
+#[test]
+fn bytes_that_do_not_decode_are_named_with_line_column_and_byte() {
+    let world = World::new();
+    for (label, bytes, message) in [
+        ("utf-8", &b"cust-0001,1,M\xfcller\n"[..], "byte 0xFC at position 2 of column 3 is not UTF-8"),
+        ("shift_jis", b"cust-0001,1,\x83\x5c\xfeX\n", "byte 0xFE at position 2 of column 3 is not Shift_JIS"),
+        ("gb18030", b"cust-0001\xff,1,x\n", "byte 0xFF at position 10 of column 1 is not gb18030"),
+        ("euc-kr", b"cust-0001,\"1\n2\xb0\",x\n", "byte 0xB0 at position 4 of column 2 is not EUC-KR"),
+    ] {
+        let rest = b"cust-0002,2,ok\n";
+        let file = world.file("users.csv", [HEADER.as_bytes(), bytes, rest].concat());
+        let done = world.import(&file, &["--encoding", label, "--ledger", &format!("{label}.db")]);
+        assert_eq!(done.code, 3, "{done:?}");
+        assert_eq!(world.summary()["invalid"], 1, "{label}");
+        let done = world.run(&["validate", "users.csv", "--encoding", label]);
+        assert!(done.stdout.contains(&format!("line 2: {message}")), "{done:?}");
+    }
+    let mut bytes = utf16(&format!("{HEADER}cust-0003,1,ab"), u16::to_le_bytes);
+    bytes.extend([0x00, 0xd8, b'\n', 0]);
+    bytes.extend(&utf16("cust-0004,2,x\n", u16::to_le_bytes)[2..]);
+    let file = world.file("users.csv", bytes);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 invalid=1");
+    let text = failed(&world).pop().unwrap();
+    assert!(
+        text.starts_with(
+            "2: record:encoding, record breaks encoding: byte 0x00 at position 3 of column 3 is not UTF-16LE"
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_encoding_that_nobody_knows_or_a_header_that_is_in_another_is_said_before_anything_is_sent() {
+    let world = World::new();
+    world.rows("users.csv", 1);
+    let done = world.run(&["validate", "users.csv", "--encoding", "windows-1522"]);
+    assert_error(&done, 2, &["windows-1522", "did you mean windows-1252"]);
+    world.file("latin.csv", b"object_reference_id,mobile_number,Stra\xdfe\ncust-0001,1,x\n");
+    let done = world.run(&["validate", "latin.csv"]);
+    assert_error(&done, 2, &["byte 0xDF at position 5 of column 3", "--encoding"]);
+    assert_eq!(world.run(&["validate", "latin.csv", "--encoding", "iso-8859-1"]).code, 0);
+    let bytes = &utf16("object_reference_id,mobile_number\ncust-0001,1\n", u16::to_le_bytes)[2..];
+    world.file("bare.csv", bytes);
+    assert_error(&world.run(&["validate", "bare.csv"]), 2, &["NUL", "--encoding utf-16le"]);
+    assert_eq!(world.run(&["validate", "bare.csv", "--encoding", "utf-16le"]).code, 0);
+}
+
+#[test]
+fn control_characters_make_a_row_invalid_in_any_column() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,notes\ncust-0001,1,a\u{0}b\ncust-0002,2,\"tab\t and\r\nline\"\n\
+                cust-0003,3,\u{1b}[31m\ncust-0004,4,x\u{9b}\ncust-0005,\u{0}5,\u{7f}\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 invalid=4");
+    let failed = failed(&world);
+    for (row, words) in failed.iter().zip([
+        "2: record:control, record breaks control: a control character (U+0000) at position 2 of column 3",
+        "5: record:control, record breaks control: a control character (U+001B) at position 1 of column 3",
+        "6: record:control, record breaks control: a control character (U+009B) at position 2 of column 3",
+        "7: record;mobile_number:control;control, ",
+    ]) {
+        assert!(row.starts_with(words), "{row}");
+    }
+    // What is exported is what was read.
+    let file = world.file("again.csv", world.run(&["export", "failed"]).stdout);
+    world.import(&file, &[]);
+    assert_eq!(world.outcomes(), "invalid=4");
+}
+
+#[test]
+fn compressed_files_are_known_by_their_content() {
+    let world = World::new();
+    let text = crate::world::rows(0..3000);
+    let (head, tail) = text.as_bytes().split_at(50_001);
+    for (name, bytes, word) in [
+        ("users.csv", gzip(text.as_bytes()), "gzip"),
+        ("users.gz", [gzip(head), gzip(tail)].concat(), "gzip"),
+        ("users.txt", zstd(text.as_bytes()), "zstd"),
+        ("users.zst", [zstd(head), zstd(tail)].concat(), "zstd"),
+        ("utf16.csv.gz", gzip(&utf16(&text, u16::to_be_bytes)), "UTF-16BE, gzip"),
+        ("plain.csv.gz", text.clone().into_bytes(), "UTF-8)"),
+    ] {
+        let file = world.file(name, &bytes);
+        let done = world.run(&["validate", name]);
+        assert!(done.code == 0 && done.stdout.contains("3,000 rows, 3,000 valid"), "{name}: {done:?}");
+        assert_eq!(world.run_with_input(&["validate", "-"], &bytes).code, 0, "{name} on standard input");
+        let done = world.import(&file, &["--ledger", &format!("{name}.db"), "--limit", "2"]);
+        assert!(done.code == 0 && done.stdout.contains(word), "{name}: {done:?}");
+    }
+    world.file("empty.gz", gzip(b""));
+    assert_error(&world.run(&["validate", "empty.gz"]), 2, &["empty"]);
+    world.file("users.xlsx", b"PK\x03\x04\x14\0\x06\0\x08\0");
+    assert_error(&world.run(&["validate", "users.xlsx"]), 2, &["Excel workbook", "save it as CSV"]);
+}
+
+#[test]
+fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
+    let world = World::new();
+    // Long cells that hardly shrink, so that a good part of the rows comes before the end.
+    let word = |n: u64| format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let row = |n: u64| format!("cust-{n:06},9{n:06},{}{}\n", word(n), word(n + 7_000_000));
+    let text = format!("{HEADER}{}", (0..4000).map(row).collect::<String>());
+    for (name, whole) in [("users.gz", gzip(text.as_bytes())), ("users.zst", zstd(text.as_bytes()))] {
+        let world_of = World::new();
+        let file = world_of.file(name, &whole[..whole.len() * 9 / 10]);
+        let done = world_of.import(&file, &[]);
+        let place = format!("breaks off at byte {} of the file", whole.len() * 9 / 10);
+        assert_error(&done, 1, &[&place, "at line ", "get the file whole"]);
+        let created = world_of.summary()["created"].as_u64().unwrap();
+        assert!((1..4000).contains(&created), "{created} of 4000");
+        assert_eq!(world_of.summary()["rows"], created, "half a row is none");
+        assert_eq!(world_of.summary()["state"], "stopped");
+        let file = world_of.file(name, &whole);
+        assert_eq!(world_of.import(&file, &[]).code, 0);
+        assert_eq!(world_of.outcomes(), format!("created={} unchanged={created}", 4000 - created));
+    }
+    world.file("users.gz", &gzip(text.as_bytes())[..20]);
+    assert_error(&world.run(&["validate", "users.gz"]), 1, &["breaks off at byte 20"]);
+}
+
+#[test]
+fn the_delimiter_is_found_and_shown() {
+    let world = World::new();
+    for (number, (text, shown)) in [
+        ("ID;M;\"a,b,c,d,e\"\nREF;1;x\n", "delimiter ;, UTF-8"),
+        ("ID\tM\tF\nREF\t1\tx\n", "delimiter tab, UTF-8"),
+        ("Umsatz, netto, EUR, alt;ID;M\n1;REF;2\n3;REF;4\n", "delimiter ;, UTF-8"),
+        ("ID|M|a;b;c;d\nREF|1|x\nREF|1|x\n", "delimiter |, UTF-8"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = text.replace("ID", "object_reference_id").replace('M', "mobile_number");
+        let file = world.file("users.csv", text.replace("REF", &format!("reference-{number}")));
+        let done = world.import(&file, &[]);
+        let first = done.stdout.lines().next().unwrap_or_default();
+        assert!(first.starts_with("Run ") && first.contains(shown), "{text:?}: {done:?}");
+        assert_eq!(world.journal().customers(), number + 1);
+    }
+}
+
+#[test]
+fn a_delimiter_at_the_end_of_every_line_leads_to_no_field() {
+    let world = World::new();
+    for (number, (header, rows, outcomes)) in [
+        ("ID,M,F,\n", "REFa,1,x,\nREFb,2,,\n", "created=2"),
+        ("ID,M,F\n", "REFa,1,x,\nREFb,2,,\n", "created=2"),
+        ("ID,M,F,\n", "REFa,1,x\nREFb,2,\n", "created=2"),
+        // Of one row only: there may be a delimiter too many in a cell before it.
+        ("ID,M,F\n", "REFa,1,x\nREFb,2,432,\n", "created=1 invalid=1"),
+        ("ID,M,F\n", "REFb,2,432,\nREFa,1,x\n", "created=1 invalid=1"),
+        // Where it is the style, a row without it may lack any field, and one with text there has one too many.
+        (
+            "ID,M,F\n",
+            &("REFa,1,x,\n".to_owned() + &"REFa,1,x,\n".repeat(10) + "REFb,2,\nREFc,2,x,y\n"),
+            "created=1 duplicate=10 invalid=2",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let header = header.replace("ID", "object_reference_id").replace('M', "mobile_number");
+        let text = header.replace('F', "first_name") + &rows.replace("REF", &format!("reference-{number}-"));
+        let file = world.file("users.csv", &text);
+        world.import(&file, &["--ledger", &format!("{number}.db")]);
+        assert_eq!(world.outcomes(), outcomes, "{text:?}");
+    }
+}
+
+#[test]
+fn an_open_quote_is_cut_at_the_limit_and_told_by_the_line_where_it_began() {
+    let world = World::new();
+    let row = |n: usize| format!("cust-{n:06},9{n:06},x\n");
+    let mut text = String::from(HEADER);
+    text.extend((0..10).map(row));
+    text.push_str("cust-open1,1,\"never closed\n");
+    text.extend((10..10_000).map(row));
+    let file = world.file("users.csv", &text);
+    let done = world.import(&file, &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let failed = failed(&world);
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let words = "12: record:fields, record breaks fields: a field of more than 64 KiB: a quote that is not closed?; it swallowed lines 12 to ";
+    let rest = failed[0].strip_prefix(words).unwrap_or_else(|| panic!("{failed:?}"));
+    let last: u64 = rest.split(';').next().unwrap().parse().unwrap();
+    // Lines 2 to 11, and all behind the last one that was swallowed.
+    assert_eq!(world.summary()["created"], 10_002 - last + 10, "to line {last}");
+    let lines: Vec<String> = world.export("all").into_iter().map(|row| row[0].clone()).collect();
+    assert!(lines.contains(&(last + 1).to_string()) && lines.contains(&"10002".to_owned()));
+}
+
+#[test]
+fn memory_does_not_grow_with_a_quote_that_never_closes_or_a_bomb() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let mebibytes = knob("FILE_MEBIBYTES").map_or(96, |count| count.parse().unwrap());
+    let world = World::new();
+    let line = "swallowed, \"\"and\"\" swallowed again".repeat(1000);
+    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    bomb.write_all(HEADER.as_bytes()).unwrap();
+    for _ in 0..mebibytes {
+        bomb.write_all(&[b' '; 1024 * 1024]).unwrap();
+    }
+    let open = std::iter::once(format!("{HEADER}cust-0001,1,\"").into_bytes())
+        .chain(std::iter::repeat_n(line.into_bytes(), mebibytes * 1024 / 32));
+    for (name, pieces) in [
+        ("an open quote", Box::new(open) as Box<dyn Iterator<Item = Vec<u8>>>),
+        ("a bomb", Box::new(std::iter::once(bomb.finish().unwrap()))),
+    ] {
+        let mut command = world.command(&["validate", "-"]);
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        for piece in pieces {
+            input.write_all(&piece).unwrap();
+        }
+        // All but a pipe's content has been read.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kibibytes < 48 * 1024, "{name}: {kibibytes} KiB");
+        drop(input);
+        let done = finish(child);
+        assert_eq!(done.code, 3, "{name}: {done:?}");
+        assert!(done.stdout.contains("line 2: a field of more than 64 KiB"), "{name}: {done:?}");
+    }
+}
+
+#[test]
+fn the_sample_with_foreign_headings_is_read() {
+    let world = World::new();
+    let file = world.file("foreign.csv", include_bytes!("../../samples/foreign.csv"));
+    let map = [
+        "--map=object_reference_id=Kundennummer",
+        "--map=mobile_number=Telefon",
+        "--map=email_address=E-Mail",
+        "--map=first_name=Vorname",
+        "--map=last_name=Nachname",
+        "--map=mobile_country_code=Ländervorwahl",
+    ];
+    let done = world.import(&file, &[&map[..], &["--encoding=windows-1252"]].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains("delimiter ;, windows-1252"), "{done:?}");
+    let customer = world.journal().customer(MERCHANT, "KD-2024-0005").unwrap();
+    assert_eq!((customer.mobile_country_code.as_str(), customer.first_name.as_str()), ("41", "Markus"));
+    assert_eq!(
+        world.journal().customers(),
+        cells(&encoding_rs::mem::decode_latin1(include_bytes!("../../samples/foreign.csv"))).len()
+    );
+}
+
+#[test]
+fn columns_of_any_script_are_mapped_exactly_or_by_likeness_if_that_is_unambiguous() {
+    let world = World::new();
+    for (number, (header, reference, phone, trouble)) in [
+        ("顧客番号,電話番号", "顧客番号", "電話番号", None),
+        ("ग्राहक संख्या,मोबाइल", "ग्राहकसंख्या", "मोबाइल", None),
+        ("КЛИЕНТ №,Телефон", "клиент№", "ТЕЛЕФОН", None),
+        ("ΚΩΔΙΚΟΣ,ΤΗΛΕΦΩΝΟ", "κωδικός", "τηλέφωνο", Some("no such column")),
+        ("ΚΩΔΙΚΟΣ,ΤΗΛΕΦΩΝΟ", "κωδικος", "τηλεφωνο", None),
+        ("Straße,TELEFON", "STRASSE", "telefon", None),
+        ("id,Phone,PHONE", "id", "phone", Some("two columns are named phone")),
+        ("id,Phone,PHONE", "ID", "PHONE", None),
+        ("\u{3000}番号\u{a0},Tel.", "番号", "tel.", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let row = format!("reference-{number},1{}\n", ",2".repeat(header.matches(',').count() - 1));
+        let file = world.file("users.csv", format!("{header}\n{row}"));
+        let map = [format!("--map=object_reference_id={reference}"), format!("--map=mobile_number={phone}")];
+        let done = world.import(&file, &[&map[0], &map[1]]);
+        match trouble {
+            None => {
+                assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{header}: {done:?}")
+            }
+            Some(words) => assert_error(&done, 2, &[words]),
+        }
+    }
+}
