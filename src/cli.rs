@@ -333,7 +333,13 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
         map: args.map.clone(),
         delimiter: args.delimiter,
         limit: args.limit,
-        rules: Rules { validation: args.validation, require: args.require.clone(), constants },
+        rules: Rules {
+            validation: args.validation,
+            require: args.require.clone(),
+            constants,
+            drop_invalid_optional: args.drop_invalid_optional,
+            phones: args.phone_region.clone(),
+        },
     })
 }
 

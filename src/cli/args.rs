@@ -8,7 +8,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
-    customer::{Field, Validation},
+    customer::{Field, Phones, Validation},
     import::MaxFailures,
     sender::Rate,
     simulator::{Fault, parse_fault},
@@ -187,6 +187,12 @@ pub(super) struct Input {
     /// Every documented rule, or only what no API could accept
     #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
     pub(super) validation: Validation,
+    /// Send a row without an optional field that breaks a rule
+    #[arg(long)]
+    pub(super) drop_invalid_optional: bool,
+    /// Read phone numbers in any spelling, as in this region; send national digits, fill the country code
+    #[arg(long, value_name = "CC", value_parser = Phones::of)]
+    pub(super) phone_region: Option<Phones>,
     /// An optional field that must be there (repeatable)
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,

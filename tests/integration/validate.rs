@@ -1,15 +1,25 @@
 //! The documented rules and the file as people write it: encodings, delimiters, quotes, lines.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use crate::world::{MERCHANT, World, cells};
 
 /// One row of each broken rule, with the faults it must have in its last cell.
 const RULES: &str = include_str!("../../samples/rules.csv");
 
+/// Phone numbers in every spelling, with what `--phone-region IN` makes of them in the last cell.
+const PHONES: &str = include_str!("../../samples/phones.csv");
+
 /// `FIELD:RULE;…` by line, as the last cell of each record of the sample says.
 fn expected() -> BTreeMap<u64, String> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(RULES.as_bytes());
+    expected_of(RULES)
+}
+
+fn expected_of(sample: &str) -> BTreeMap<u64, String> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(sample.as_bytes());
     let records = reader.records().map(|record| {
         let record = record.unwrap();
         let line = record.position().unwrap().line();
@@ -58,6 +68,71 @@ fn every_row_of_the_sample_breaks_what_it_says() {
     let valid = expected().values().filter(|word| *word == "ok").count();
     assert_eq!(world.journal().requests(), valid as u64);
     assert_eq!(world.journal().customers(), valid);
+}
+
+#[test]
+fn phones_in_any_spelling_are_sent_as_national_digits_with_their_code() {
+    let world = World::new();
+    let file = world.file("phones.csv", PHONES);
+    let done = world.import(&file, &["--phone-region", "IN"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let mut found: BTreeMap<u64, String> = BTreeMap::new();
+    for row in failed(&world) {
+        found.insert(row["_line"].parse().unwrap(), faults(&row));
+    }
+    for row in world.export("created") {
+        let customer = world.journal().customer(MERCHANT, &row[0]).unwrap();
+        let sent = format!("{} {}", customer.mobile_country_code, customer.mobile_number);
+        found.insert(row[3].parse().unwrap(), sent);
+    }
+    assert_eq!(found, expected_of(PHONES));
+    // Without a region the rule stays, and the fault names the option.
+    let done = world.run(&["validate", "phones.csv"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert!(done.stdout.contains("mobile_number digits: ") && done.stdout.contains("--phone-region"));
+    let done = world.run(&["validate", "phones.csv", "--phone-region", "Atlantis"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.starts_with("error: ") && done.stderr.contains("such as IN"), "{done:?}");
+}
+
+#[test]
+fn the_samples_have_a_row_for_each_rule() {
+    let source = include_str!("../../src/customer.rs");
+    let words: BTreeSet<&str> = source
+        .split("Rule::")
+        .filter_map(|part| part.split_once(" => \"")?.1.split_once('"'))
+        .map(|(word, _)| word)
+        .filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
+        .collect();
+    assert!(words.len() > 10, "{words:?}");
+    for word in words {
+        let end = format!(":{word}");
+        let is_there = |sample| {
+            expected_of(sample).values().any(|said| said.split(';').any(|pair| pair.ends_with(&end)))
+        };
+        assert!(is_there(RULES) || is_there(PHONES), "no row for {word}");
+    }
+}
+
+#[test]
+fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,email_address,first_name,mobile_country_code\n\
+                cust-0001,1,#N/A,Mary Ann,91\ncust-0002,2,b@example.com,Asha,+91\ncust-0003,x,c@example.com,Asha,91\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &["--drop-invalid-optional", "--require", "mobile_country_code"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(world.outcomes(), "created=1 invalid=2");
+    let customer = world.journal().customer(MERCHANT, "cust-0001").unwrap();
+    assert_eq!((customer.email_address.as_str(), customer.first_name.as_str()), ("", ""));
+    assert_eq!(customer.mobile_country_code, "91");
+    assert_eq!(world.import(&file, &["--drop-invalid-optional"]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 unchanged=1 invalid=1");
+    // What was not sent is no part of what was imported: the same row without it is the same.
+    let text = text.replace("#N/A,Mary Ann", ",");
+    let file = world.file("users.csv", text);
+    world.import(&file, &["--drop-invalid-optional"]);
+    assert_eq!(world.outcomes(), "unchanged=2 invalid=1");
 }
 
 #[test]
