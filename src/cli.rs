@@ -14,6 +14,8 @@ mod log;
 
 mod end;
 
+mod validate;
+
 use std::{
     ffi::OsString,
     fs::File,
@@ -40,6 +42,7 @@ use self::{
     log::start_log,
     progress::Display,
     target::{Target, confirm_production, find_target, url_of},
+    validate::validate,
 };
 use crate::{
     api::{self, Api},
@@ -215,32 +218,11 @@ fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) 
     let Some(path) = &args.output.summary_json else {
         return Ok(());
     };
-    let mut json = serde_json::to_string_pretty(summary)
-        .map_err(|error| Error::Bug(format!("the summary cannot be written as JSON ({error})")))?;
-    json.push('\n');
+    let json = json(summary)?;
     if path == Path::new("-") {
         return print(&json);
     }
     std::fs::write(path, json).map_err(|error| Error::Output { name: path.display().to_string(), error })
-}
-
-fn validate(args: &args::Validate) -> Result<u8, Error> {
-    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
-    let mut source = Source::open(&source_options(&args.input)?)?;
-    let mut found = report::Validation::default();
-    // Eight bytes of hash for each reference, not the reference: this is all that grows with the file.
-    let mut seen = std::collections::HashSet::new();
-    while let Some(row) = source.next_row()? {
-        match &row.reading {
-            Ok(customer) if seen.insert(customer.reference.key()) => found.valid(),
-            Ok(_) => found.duplicate(row.line),
-            Err(faults) => found.invalid(row.line, &faults.list),
-        }
-    }
-    if !args.log.quiet {
-        print(&found.text(source.name()))?;
-    }
-    Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
 fn status(args: &args::Status) -> Result<u8, Error> {
@@ -395,6 +377,13 @@ fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>,
         );
     }
     Ok(receiver)
+}
+
+/// One object, as text with a line break at its end.
+fn json(object: &impl serde::Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(object);
+    let text = text.map_err(|error| Error::Bug(format!("what is to be shown is no JSON ({error})")))?;
+    Ok(text + "\n")
 }
 
 /// Standard output; a closed pipe means that the reader has had enough.

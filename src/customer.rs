@@ -16,6 +16,8 @@ mod phone;
 
 mod damage;
 
+mod seen;
+
 use std::fmt;
 
 use bytes::Bytes;
@@ -23,7 +25,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
     phone::Phones,
-    rules::{Rules, Validation},
+    rules::{Rules, Validation, Vetted},
+    seen::{Seen, Sighting},
 };
 
 /// The fields of the Create call, in the order in which they are sent.
@@ -210,6 +213,18 @@ impl Rule {
             Rule::Spreadsheet => "spreadsheet",
             Rule::Impossible => "impossible",
             Rule::CountryCode => "country-code",
+        }
+    }
+
+    /// The option that may let such a row pass, for the field in which it occurred.
+    pub fn option(self, field: Option<Field>) -> Option<&'static str> {
+        match (self, field) {
+            (Rule::Fields, _) => Some("--delimiter CHAR"),
+            (Rule::Required, _) => Some("--set FIELD=VALUE"),
+            (Rule::Digits, Some(Field::MobileNumber)) => Some("--phone-region CC"),
+            (Rule::Impossible, _) => Some("--validation lenient"),
+            (_, Some(field)) if !field.is_mandatory() => Some("--drop-invalid-optional"),
+            _ => None,
         }
     }
 

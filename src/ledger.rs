@@ -418,7 +418,8 @@ fn apply(row: Row, decision: Decision, write: &mut Write<'_>, tally: &mut Tally)
     Some(claim)
 }
 
-fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
+/// What there is to say of a row that is not to be sent: invalid, or else a duplicate.
+pub(crate) fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
     match reading {
         Ok(customer) => {
             let trouble = Trouble {

@@ -3,6 +3,8 @@
 //! Everything here is made of committed counts. Texts fit 80 columns and hold no customer's field.
 //! Must not touch files, the network or the terminal: `cli` prints.
 
+mod validation;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -11,13 +13,8 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{
-    customer::{Fault, Field, Rule},
-    ledger::{Figures, Outcome, RunRecord, State, Tally, Target},
-};
-
-/// How many lines of each group of faults are named.
-const LINES_SHOWN: usize = 5;
+pub use self::validation::Validation;
+use crate::ledger::{Figures, Outcome, RunRecord, State, Tally, Target};
 
 /// `--summary-json`: the names are a contract.
 #[derive(Debug, Serialize)]
@@ -89,7 +86,7 @@ pub fn run_table(summary: &Summary<'_>) -> String {
         "  {:<10} {:>14}\n\n  {} in {}: {} requests ({per_second:.1} per second), {} repeated, {} throttled",
         "rows",
         grouped(summary.rows),
-        if summary.rows == 1 { "1 row".into() } else { format!("{} rows", grouped(summary.rows)) },
+        rows(summary.rows),
         time(Duration::from_secs_f64(summary.elapsed_seconds)),
         grouped(summary.requests),
         grouped(summary.retries),
@@ -158,97 +155,6 @@ fn run_line(run: &RunRecord, running: bool) -> String {
     text
 }
 
-/// What `validate` found.
-#[derive(Debug, Default)]
-pub struct Validation {
-    rows: u64,
-    invalid: u64,
-    duplicates: u64,
-    duplicate_lines: Vec<u64>,
-    groups: BTreeMap<(Option<Field>, Rule), Group>,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    count: u64,
-    first: Vec<(u64, String)>,
-}
-
-impl Validation {
-    /// A row that breaks nothing.
-    pub fn valid(&mut self) {
-        self.rows += 1;
-    }
-
-    /// A row whose reference an earlier one has.
-    pub fn duplicate(&mut self, line: u64) {
-        self.rows += 1;
-        self.duplicates += 1;
-        if self.duplicate_lines.len() < LINES_SHOWN {
-            self.duplicate_lines.push(line);
-        }
-    }
-
-    /// A row with faults.
-    pub fn invalid(&mut self, line: u64, faults: &[Fault]) {
-        self.rows += 1;
-        self.invalid += 1;
-        for fault in faults {
-            let group = self.groups.entry((fault.field, fault.rule)).or_default();
-            group.count += 1;
-            if group.first.len() < LINES_SHOWN {
-                group.first.push((line, fault.seen.clone()));
-            }
-        }
-    }
-
-    /// Whether every row can be sent.
-    pub fn is_clean(&self) -> bool {
-        self.invalid == 0 && self.duplicates == 0
-    }
-
-    /// The faults grouped by rule: counts, first lines, remedy.
-    pub fn text(&self, source: &str) -> String {
-        let mut text = format!(
-            "{}: {} {}, {} valid, {} invalid, {} duplicate\n",
-            harmless(source),
-            grouped(self.rows),
-            if self.rows == 1 { "row" } else { "rows" },
-            grouped(self.rows - self.invalid - self.duplicates),
-            grouped(self.invalid),
-            grouped(self.duplicates),
-        );
-        for ((field, rule), group) in &self.groups {
-            let _ = writeln!(
-                text,
-                "\n{} {rule}: {} {}",
-                field.map_or("record", Field::name),
-                grouped(group.count),
-                if group.count == 1 { "row" } else { "rows" },
-            );
-            for (line, seen) in &group.first {
-                let _ = writeln!(text, "  line {line}: {seen}");
-            }
-            if group.count > group.first.len() as u64 {
-                let _ = writeln!(text, "  and {} more", grouped(group.count - group.first.len() as u64));
-            }
-            let _ = writeln!(text, "  remedy: {}", rule.remedy(*field));
-        }
-        if self.duplicates > 0 {
-            let lines: Vec<String> = self.duplicate_lines.iter().map(u64::to_string).collect();
-            let _ = writeln!(
-                text,
-                "\nobject_reference_id duplicate: {} {}, first on line {}\n  \
-                 remedy: only the first row of each reference is imported; remove the others",
-                grouped(self.duplicates),
-                if self.duplicates == 1 { "row" } else { "rows" },
-                lines.join(", "),
-            );
-        }
-        text
-    }
-}
-
 /// What an outcome means, in few words.
 fn explain(outcome: Outcome) -> &'static str {
     match outcome {
@@ -263,6 +169,11 @@ fn explain(outcome: Outcome) -> &'static str {
         Outcome::Failed => "attempts used up; a rerun tries again",
         Outcome::Pending => "not settled yet; a rerun goes on",
     }
+}
+
+/// A count with its noun.
+fn rows(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "row" } else { "rows" })
 }
 
 /// A name without control characters: it goes to a terminal.

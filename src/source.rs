@@ -25,7 +25,7 @@ use self::{
     columns::{Layout, is_one_cell},
     records::{Fields, Flaw, RECORD_MAX_BYTES, RawRecord, Records},
 };
-use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules};
+use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, Vetted};
 
 /// How many rows travel together from the reader to the loop: enough to make one commit worth
 /// its fsync, few enough that a crash leaves little in doubt.
@@ -264,6 +264,18 @@ impl Source {
     /// # Errors
     /// Only where the file cannot be read any further.
     pub fn next_row(&mut self) -> Result<Option<Row>, Error> {
+        Ok(self.next_row_if(|_, _| true)?.flatten())
+    }
+
+    /// The next data row, as `Some(None)` where it breaks no rule and is not wanted: whoever only looks at
+    /// good rows need not have them made.
+    ///
+    /// # Errors
+    /// Only where the file cannot be read any further.
+    pub fn next_row_if(
+        &mut self,
+        wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+    ) -> Result<Option<Option<Row>>, Error> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -276,7 +288,7 @@ impl Source {
             }
         };
         self.left -= 1;
-        Ok(Some(read_row(&record, &self.layout, &self.rules)))
+        Ok(Some(read_row(&record, &self.layout, &self.rules, wants)))
     }
 
     /// Reads everything on a thread of its own; the receiver gets an error at most once, last.
@@ -365,13 +377,21 @@ fn list(columns: &[String]) -> String {
     }
 }
 
-fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules) -> Row {
+/// None where the record is good and not wanted.
+fn read_row(
+    record: &RawRecord<'_>,
+    layout: &Layout,
+    rules: &Rules,
+    wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+) -> Option<Row> {
     let fields = record.fields;
-    let misread = |record_kept, rule, seen: String| Row {
-        line: record.line,
-        record: record_kept,
-        reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
-        corrects: None,
+    let misread = |record_kept, rule, seen: String| {
+        Some(Row {
+            line: record.line,
+            record: record_kept,
+            reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
+            corrects: None,
+        })
     };
     let Some(cells) = texts(fields) else {
         let (lossy, seen) = not_text(fields, &layout.kept);
@@ -395,12 +415,16 @@ fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules) -> Row {
     for (cell, place) in by_field.iter_mut().zip(&layout.places) {
         *cell = place.map(|at| cells[at]);
     }
-    Row {
+    let vetted = rules.vet(&by_field);
+    if vetted.as_ref().is_ok_and(|vetted| !wants(record.line, vetted)) {
+        return None;
+    }
+    Some(Row {
         line: record.line,
         record: Record::new(layout.kept.iter().map(|at| cells[*at])),
-        reading: rules.read(&by_field),
+        reading: vetted.map(Vetted::customer),
         corrects: layout.correction.and_then(|places| correction(places.map(|at| cells[at]))),
-    }
+    })
 }
 
 /// All fields as text. Every field ends where a delimiter stood, but only whole characters may be cut
@@ -440,7 +464,7 @@ mod tests {
         records.next().unwrap();
         let record = records.next().unwrap().unwrap();
         let layout = Layout { width: 2, places: [Some(0); Field::COUNT], kept: vec![0, 1], correction: None };
-        let row = read_row(&record, &layout, &Rules::default());
+        let row = read_row(&record, &layout, &Rules::default(), |_, _| true).unwrap();
         let fault = &row.reading.unwrap_err().list[0];
         assert_eq!(
             (fault.rule, fault.seen.as_str()),

@@ -66,8 +66,22 @@ pub(super) struct Import {
 pub(super) struct Validate {
     #[command(flatten)]
     pub(super) input: Input,
+    /// Requests per second of the import whose time is estimated
+    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
+    pub(super) rate: RateArg,
+    /// What was found, as text or JSON; or the rows themselves, as a failed export has them
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub(super) format: ValidateFormat,
     #[command(flatten)]
     pub(super) log: Log,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ValidateFormat {
+    #[default]
+    Text,
+    Json,
+    Csv,
 }
 
 #[derive(Debug, Args)]

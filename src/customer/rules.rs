@@ -7,13 +7,11 @@
 //! Sources of the rules: the Create Customer page. Where it is silent (control characters, the longest
 //! reference that still fits into a URL) the rule says so.
 
-use std::borrow::Cow;
-
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
     Cells, Customer, Fault, Faults, Field, Fingerprint, Reference, Rule, damage,
-    phone::{Misread, Phones},
+    phone::{Misread, Number, Phones},
 };
 
 /// The fewest characters of a reference; from the Create Customer page.
@@ -69,19 +67,25 @@ impl Rules {
     /// # Errors
     /// Every fault of the row.
     pub fn read(&self, cells: &Cells<'_>) -> Result<Customer, Faults> {
+        self.vet(cells).map(|vetted| vetted.customer())
+    }
+
+    /// The same without making a customer of it.
+    ///
+    /// # Errors
+    /// Every fault of the row.
+    pub fn vet<'a>(&'a self, cells: &Cells<'a>) -> Result<Vetted<'a>, Faults> {
         let mut found = Found::default();
         let mut values: Cells<'_> = [None; Field::COUNT];
         for field in Field::ALL {
             values[field as usize] = self.take(field, cells[field as usize], &mut found);
         }
-        let (national, country_code);
-        if let Some(phones) = &self.phones {
-            (national, country_code) = self.read_phone(phones, &values, &mut found);
-            values[Field::MobileNumber as usize] = national.as_deref();
-            values[Field::MobileCountryCode as usize] = country_code.as_deref();
-        }
+        let phone = match &self.phones {
+            Some(phones) => self.read_phone(phones, &values, &mut found),
+            None => None,
+        };
         match values[Field::Reference as usize] {
-            Some(reference) if found.faults.is_empty() => Ok(customer(reference, &values, found.dropped)),
+            Some(_) if found.faults.is_empty() => Ok(Vetted { values, phone, dropped: found.dropped }),
             reference => Err(Faults { list: found.faults, reference: reference.map(str::to_owned) }),
         }
     }
@@ -121,33 +125,30 @@ impl Rules {
         self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field)
     }
 
-    /// The national digits and the country code, where the two cells make a number.
+    /// The number, where the two cells make one.
     fn read_phone<'a>(
         &'a self,
         phones: &'a Phones,
         values: &Cells<'a>,
         found: &mut Found,
-    ) -> (Option<Cow<'a, str>>, Option<Cow<'a, str>>) {
+    ) -> Option<Number<'a>> {
         let [mobile, code] = [Field::MobileNumber, Field::MobileCountryCode].map(|of| values[of as usize]);
-        let Some(text) = mobile.filter(|_| !found.blames(Field::MobileNumber)) else {
-            return (mobile.map(Cow::from), code.map(Cow::from));
-        };
-        let mut known = code.filter(|_| !found.blames(Field::MobileCountryCode));
+        let text = mobile.filter(|_| !found.blames(Field::MobileNumber))?;
+        let code = code.filter(|_| !found.blames(Field::MobileCountryCode));
         let strict = self.validation == Validation::Documented;
-        let mut read = phones.read(text, known, strict);
+        let mut read = phones.read(text, code, strict);
         if let Err(Misread { field: field @ Field::MobileCountryCode, rule, .. }) = read
             && self.may_drop(field)
         {
             found.dropped.push((field, rule));
-            known = None;
-            read = phones.read(text, known, strict);
+            read = phones.read(text, None, strict);
         }
         match read {
-            Ok(number) => (Some(number.national), known.map(Cow::from).or(Some(number.country_code))),
+            Ok(number) => Some(number),
             Err(Misread { field, rule, seen }) => {
                 found.faults.push(Fault { field: Some(field), rule, seen });
                 found.faults.sort_by_key(|fault| fault.field);
-                (mobile.map(Cow::from), code.map(Cow::from))
+                None
             }
         }
     }
@@ -232,6 +233,68 @@ fn is_boolean(value: &str) -> bool {
     value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false")
 }
 
+/// A record that breaks no rule, not yet a customer.
+pub struct Vetted<'a> {
+    values: Cells<'a>,
+    /// Stands for the two cells that it was read from.
+    phone: Option<Number<'a>>,
+    dropped: Vec<(Field, Rule)>,
+}
+
+impl Vetted<'_> {
+    /// The identity of the row.
+    pub fn reference(&self) -> &str {
+        self.values[Field::Reference as usize].unwrap_or_default()
+    }
+
+    /// Optional fields that broke a rule and are not sent.
+    pub fn dropped(&self) -> &[(Field, Rule)] {
+        &self.dropped
+    }
+
+    /// The customer that it describes, its form body encoded.
+    pub fn customer(self) -> Customer {
+        let reference = self.reference();
+        let mut values: Cells<'_> = self.values;
+        if let Some(number) = &self.phone {
+            values[Field::MobileNumber as usize] = Some(&number.national);
+            values[Field::MobileCountryCode as usize] = Some(&number.country_code);
+        }
+        let length: usize = values.iter().flatten().map(|value| value.len() + 24).sum();
+        let mut form = form_urlencoded::Serializer::new(String::with_capacity(length));
+        for field in Field::ALL {
+            match (field, values[field as usize]) {
+                (Field::GetClientAuthToken, Some(value)) => {
+                    form.append_pair(field.name(), &value.to_ascii_lowercase());
+                }
+                (_, Some(value)) => {
+                    form.append_pair(field.name(), value);
+                }
+                (_, None) => {}
+            }
+        }
+        Customer {
+            reference: Reference(reference.into()),
+            body: form.finish().into(),
+            fingerprint: fingerprint(reference, &values),
+            dropped: self.dropped.into(),
+        }
+    }
+}
+
+fn fingerprint(reference: &str, values: &Cells<'_>) -> Fingerprint {
+    let mut fingerprint = [0; Fingerprint::BYTES];
+    let seed = xxh3_64(reference.as_bytes());
+    let facts = &Field::ALL[Field::MobileNumber as usize..=Field::MobileCountryCode as usize];
+    for (field, hash) in facts.iter().zip(fingerprint.chunks_exact_mut(4)) {
+        // An absent field must differ from an empty one of another kind: absent is all zero.
+        if let Some(value) = values[*field as usize] {
+            hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
+        }
+    }
+    Fingerprint(fingerprint)
+}
+
 /// The digits 0 to 9.
 const DIGIT: u8 = 1;
 
@@ -285,37 +348,6 @@ fn outside(value: &str, set: u8) -> Option<String> {
     let (at, c) = value.chars().enumerate().find(|(_, c)| !is_in(*c))?;
     let shown = if c == ' ' { "a blank".into() } else { format!("`{c}`") };
     Some(format!("{shown} at position {}", at + 1))
-}
-
-fn customer(reference: &str, values: &Cells<'_>, dropped: Vec<(Field, Rule)>) -> Customer {
-    let length: usize = values.iter().flatten().map(|value| value.len() + 24).sum();
-    let mut form = form_urlencoded::Serializer::new(String::with_capacity(length));
-    let mut fingerprint = [0; Fingerprint::BYTES];
-    let seed = xxh3_64(reference.as_bytes());
-    let facts = &Field::ALL[Field::MobileNumber as usize..=Field::MobileCountryCode as usize];
-    for (field, hash) in facts.iter().zip(fingerprint.chunks_exact_mut(4)) {
-        // An absent field must differ from an empty one of another kind: absent is all zero.
-        if let Some(value) = values[*field as usize] {
-            hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
-        }
-    }
-    for field in Field::ALL {
-        match (field, values[field as usize]) {
-            (Field::GetClientAuthToken, Some(value)) => {
-                form.append_pair(field.name(), &value.to_ascii_lowercase());
-            }
-            (_, Some(value)) => {
-                form.append_pair(field.name(), value);
-            }
-            (_, None) => {}
-        }
-    }
-    Customer {
-        reference: Reference(reference.into()),
-        body: form.finish().into(),
-        fingerprint: Fingerprint(fingerprint),
-        dropped: dropped.into(),
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use crate::world::{MERCHANT, World, cells};
+use crate::world::{MERCHANT, World, cells, rows};
 
 /// One row of each broken rule, with the faults it must have in its last cell.
 const RULES: &str = include_str!("../../samples/rules.csv");
@@ -133,6 +133,76 @@ fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
     let file = world.file("users.csv", text);
     world.import(&file, &["--drop-invalid-optional"]);
     assert_eq!(world.outcomes(), "unchanged=2 invalid=1");
+}
+
+#[test]
+fn validate_as_csv_is_the_failed_export_of_an_import() {
+    let world = World::new();
+    for (name, text) in [("rules.csv", RULES), ("phones.csv", PHONES), ("clean.csv", &rows(0..3))] {
+        let file = world.file(name, text);
+        let done = world.run(&["validate", name, "--format", "csv", "--phone-region", "IN"]);
+        assert_eq!(done.code, if name == "clean.csv" { 0 } else { 3 }, "{done:?}");
+        let ledger = format!("{name}.db");
+        world.import(&file, &["--phone-region", "IN", "--ledger", &ledger]);
+        let exported = world.run(&["export", "failed", "--ledger", &ledger]);
+        assert_eq!(done.stdout, exported.stdout);
+        assert_eq!(done.stderr, "");
+    }
+}
+
+#[test]
+fn validate_as_json_counts_what_import_would_do() {
+    let world = World::new();
+    world.file("rules.csv", RULES);
+    let done = world.run(&["validate", "rules.csv", "--format", "json", "--rate", "2"]);
+    assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let expected = expected();
+    let valid = expected.values().filter(|said| *said == "ok").count();
+    assert_eq!((&found["rows"], &found["valid"]), (&expected.len().into(), &valid.into()));
+    assert_eq!((&found["duplicate"], &found["duplicates"]["first_lines"][0]), (&1.into(), &26.into()));
+    assert_eq!(found["import"]["rows"], valid);
+    assert_eq!(found["import"]["seconds"], valid as f64 / 2.0);
+    let faults = found["faults"].as_array().unwrap();
+    let count: u64 = faults.iter().map(|group| group["rows"].as_u64().unwrap()).sum();
+    let said: usize =
+        expected.values().filter(|said| said.contains(':')).map(|said| said.split(';').count()).sum();
+    assert_eq!(count, said as u64);
+    let digits = faults.iter().find(|group| group["field"] == "mobile_number" && group["rule"] == "digits");
+    let digits = digits.unwrap();
+    assert_eq!(digits["option"], "--phone-region CC");
+    assert_eq!((&digits["first"][0]["line"], &digits["rows"]), (&8.into(), &3.into()));
+    let done = world.run(&["validate", "rules.csv", "--format", "json", "--rate", "unlimited", "-q"]);
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert!(found["import"]["seconds"].is_null(), "{found}");
+    let done =
+        world.run(&["validate", "rules.csv", "--format", "json", "--drop-invalid-optional", "--limit", "11"]);
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let dropped = serde_json::json!([
+        {"field": "email_address", "rule": "character", "rows": 1},
+        {"field": "email_address", "rule": "edge", "rows": 1},
+    ]);
+    assert_eq!(found["dropped"], dropped);
+}
+
+#[test]
+fn references_that_differ_in_case_or_blanks_are_a_warning() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number\n\
+                cust-0001,1\ncust-0002,2\nCUST-0001,3\ncust -0002,4\ncust-0002,5\nCust-0003,6\n";
+    world.file("users.csv", text);
+    let done = world.run(&["validate", "users.csv"]);
+    assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
+    let expected = "users.csv: 6 rows, 5 valid, 0 invalid, 1 duplicate\n\
+                    import would send 5 rows, in 0.1 s at 50 requests per second\n";
+    assert!(done.stdout.starts_with(expected), "{done:?}");
+    let warning = "\n\nwarning: object_reference_id alike: 2 rows, first on line 4, 5\n";
+    assert!(done.stdout.contains(warning), "{done:?}");
+    // A warning alone leaves every row to be sent.
+    world.file("users.csv", text.replace("cust-0002,5\n", ""));
+    let done = world.run(&["validate", "users.csv"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains(warning), "{done:?}");
 }
 
 #[test]
