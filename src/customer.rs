@@ -18,7 +18,7 @@ mod damage;
 
 mod seen;
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -302,6 +302,24 @@ pub struct Faults {
     pub list: Vec<Fault>,
     /// The reference as given, if the row has one; it need not be valid.
     pub reference: Option<String>,
+}
+
+/// How many rows went without a field, by field and rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped(BTreeMap<(Field, Rule), u64>);
+
+impl Dropped {
+    /// Counts a row's.
+    pub fn add(&mut self, of_row: &[(Field, Rule)]) {
+        for pair in of_row {
+            *self.0.entry(*pair).or_default() += 1;
+        }
+    }
+
+    /// Field, rule and rows, in field order.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, Rule, u64)> {
+        self.0.iter().map(|((field, rule), rows)| (*field, *rule, *rows))
+    }
 }
 
 /// The raw cells of one line, exactly as read, in one allocation each for text and bounds.

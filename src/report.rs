@@ -14,7 +14,10 @@ use std::{
 use serde::Serialize;
 
 pub use self::validation::Validation;
-use crate::ledger::{Figures, Outcome, RunRecord, State, Tally, Target};
+use crate::{
+    customer::{Dropped, Field, Rule},
+    ledger::{Figures, Outcome, RunRecord, State, Tally, Target},
+};
 
 /// `--summary-json`: the names are a contract.
 #[derive(Debug, Serialize)]
@@ -152,6 +155,33 @@ fn run_line(run: &RunRecord, running: bool) -> String {
         let _ = write!(text, "\n      {reason}");
     }
     text.push('\n');
+    text
+}
+
+/// How many rows went without a field because of a rule.
+#[derive(Debug, Serialize)]
+pub struct DroppedField {
+    field: &'static str,
+    rule: &'static str,
+    rows: u64,
+}
+
+fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
+    let each = |(field, rule, rows): (Field, Rule, u64)| DroppedField {
+        field: field.name(),
+        rule: rule.name(),
+        rows,
+    };
+    dropped.iter().map(each).collect()
+}
+
+/// Nothing where nothing was dropped.
+fn dropped_lines(dropped: &Dropped) -> String {
+    let mut text = String::new();
+    for (at, (field, rule, count)) in dropped.iter().enumerate() {
+        let gap = if at == 0 { "\n" } else { "" };
+        let _ = writeln!(text, "{gap}  dropped {field} for {rule}: {}", rows(count));
+    }
     text
 }
 

@@ -7,8 +7,8 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{grouped, harmless, rows, time};
-use crate::customer::{Fault, Field, Rule};
+use super::{DroppedField, dropped_lines, dropped_list, grouped, harmless, rows, time};
+use crate::customer::{Dropped, Fault, Field, Rule};
 
 /// How many lines of each group of faults are named.
 const LINES_SHOWN: usize = 5;
@@ -27,7 +27,7 @@ pub struct Validation {
     duplicates: Lines,
     alike: Lines,
     groups: BTreeMap<(Option<Field>, Rule), Group>,
-    dropped: BTreeMap<(Field, Rule), u64>,
+    dropped: Dropped,
 }
 
 /// A number of rows and where the first of them stand.
@@ -74,7 +74,7 @@ struct Json<'a> {
     faults: Vec<JsonGroup<'a>>,
     duplicates: &'a Lines,
     warnings: Vec<JsonWarning<'a>>,
-    dropped: Vec<Dropped>,
+    dropped: Vec<DroppedField>,
     import: JsonImport,
 }
 
@@ -97,14 +97,6 @@ struct JsonWarning<'a> {
     remedy: &'a str,
 }
 
-/// How often a field was dropped for a rule.
-#[derive(Serialize)]
-struct Dropped {
-    field: &'static str,
-    rule: &'static str,
-    rows: u64,
-}
-
 #[derive(Serialize)]
 struct JsonImport {
     rows: u64,
@@ -116,9 +108,7 @@ impl Validation {
     /// A row that breaks nothing, and what it goes without.
     pub fn valid(&mut self, dropped: &[(Field, Rule)]) {
         self.rows += 1;
-        for pair in dropped {
-            *self.dropped.entry(*pair).or_default() += 1;
-        }
+        self.dropped.add(dropped);
     }
 
     /// A row that breaks nothing; its reference is like an earlier one, and another.
@@ -187,10 +177,7 @@ impl Validation {
                 "\nwarning: object_reference_id alike: {lines}\n  {ALIKE}\n  remedy: {ALIKE_REMEDY}"
             );
         }
-        for (at, ((field, rule), count)) in self.dropped.iter().enumerate() {
-            let gap = if at == 0 { "\n" } else { "" };
-            let _ = writeln!(text, "{gap}dropped: {field} {rule}: {}", rows(*count));
-        }
+        text.push_str(&dropped_lines(&self.dropped));
         text
     }
 
@@ -222,11 +209,6 @@ impl Validation {
         });
         let field = Field::Reference.name();
         let alike = JsonWarning { field, warning: "alike", lines: &self.alike, remedy: ALIKE_REMEDY };
-        let dropped = self.dropped.iter().map(|((field, rule), rows)| Dropped {
-            field: field.name(),
-            rule: rule.name(),
-            rows: *rows,
-        });
         Json {
             source,
             rows: self.rows,
@@ -236,7 +218,7 @@ impl Validation {
             faults: faults.collect(),
             duplicates: &self.duplicates,
             warnings: Some(alike).filter(|alike| alike.lines.rows > 0).into_iter().collect(),
-            dropped: dropped.collect(),
+            dropped: dropped_list(&self.dropped),
             import: JsonImport {
                 rows: self.valid_rows(),
                 rate,
