@@ -182,7 +182,7 @@ async fn run_import(
     }
     info!(run, state = state.name(), code, "the run has ended");
     let ends = (state, code, stop_reason);
-    let summary = Summary::new(run, ends, &name, &end.tally, &end.figures, began.elapsed());
+    let summary = Summary::new(run, ends, &name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
     show_summary(args, &summary, ledger_path)?;
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));

@@ -316,6 +316,13 @@ impl Dropped {
         }
     }
 
+    /// Counts the rows of both.
+    pub fn merge(&mut self, other: &Dropped) {
+        for (field, rule, rows) in other.iter() {
+            *self.0.entry((field, rule)).or_default() += rows;
+        }
+    }
+
     /// Field, rule and rows, in field order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, Rule, u64)> {
         self.0.iter().map(|((field, rule), rows)| (*field, *rule, *rows))

@@ -52,7 +52,7 @@ use self::{
     sqlite::{Found, Store},
     write::Write,
 };
-use crate::customer::{Customer, Fault, Faults, Field, Row};
+use crate::customer::{Customer, Dropped, Fault, Faults, Field, Row};
 
 /// How many hashes of recent rows are kept in memory before they are merged into the table:
 /// nine megabytes, and a merge touches each page of the table once for many rows.
@@ -85,6 +85,8 @@ pub struct Committed {
     pub claims: Vec<Claim>,
     /// The run's counts after it.
     pub tally: Tally,
+    /// What the rows of the batch go without.
+    pub dropped: Dropped,
 }
 
 /// Why the ledger cannot go on.
@@ -299,15 +301,19 @@ impl Ledger {
         let decisions = self.decide(&rows).await?;
         let mut claims = Vec::with_capacity(rows.len());
         for (row, decision) in rows.into_iter().zip(decisions) {
+            if let (Ok(customer), false) = (&row.reading, matches!(decision, Decision::Unowned(_))) {
+                write.dropped.add(&customer.dropped);
+            }
             claims.extend(apply(row, decision, &mut write, &mut tally));
         }
         self.store.write(&write, &claims, &tally, &figures, last_line).await?;
         (self.tally, self.last_line) = (tally, last_line);
+        let dropped = std::mem::take(&mut write.dropped);
         if self.recent.len() > RECENT_MAX {
             self.store.merge_keys().await?;
             self.recent = Recent::default();
         }
-        Ok(Committed { claims, tally })
+        Ok(Committed { claims, tally, dropped })
     }
 
     /// Ends the run: nothing may be claimed any more. Invalid and duplicate rows that earlier

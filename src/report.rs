@@ -45,6 +45,8 @@ pub struct Summary<'a> {
     pub elapsed_seconds: f64,
     /// Why it ended itself.
     pub stop_reason: Option<&'a str>,
+    /// What rows went without, by field and rule.
+    pub dropped: Vec<DroppedField>,
 }
 
 impl<'a> Summary<'a> {
@@ -53,7 +55,7 @@ impl<'a> Summary<'a> {
         run: i64,
         (state, exit_code, stop_reason): (State, u8, Option<&'a str>),
         source: &'a str,
-        tally: &Tally,
+        (tally, dropped): (&Tally, &Dropped),
         figures: &Figures,
         elapsed: Duration,
     ) -> Summary<'a> {
@@ -69,6 +71,7 @@ impl<'a> Summary<'a> {
             throttled: figures.throttled,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
+            dropped: dropped_list(dropped),
         }
     }
 }
@@ -95,6 +98,7 @@ pub fn run_table(summary: &Summary<'_>) -> String {
         grouped(summary.retries),
         grouped(summary.throttled),
     );
+    text.push_str(&dropped_lines(&summary.dropped));
     text
 }
 
@@ -176,11 +180,10 @@ fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
 }
 
 /// Nothing where nothing was dropped.
-fn dropped_lines(dropped: &Dropped) -> String {
-    let mut text = String::new();
-    for (at, (field, rule, count)) in dropped.iter().enumerate() {
-        let gap = if at == 0 { "\n" } else { "" };
-        let _ = writeln!(text, "{gap}  dropped {field} for {rule}: {}", rows(count));
+fn dropped_lines(dropped: &[DroppedField]) -> String {
+    let mut text = String::from(if dropped.is_empty() { "" } else { "\n" });
+    for DroppedField { field, rule, rows: count } in dropped {
+        let _ = writeln!(text, "  dropped {field} for {rule}: {}", rows(*count));
     }
     text
 }
@@ -261,8 +264,14 @@ mod tests {
     #[test]
     fn a_summary_has_every_name_of_the_contract() {
         let end = (State::Completed, 0, None);
-        let summary =
-            Summary::new(1, end, "a.csv", &Tally::default(), &Figures::default(), Duration::from_secs(1));
+        let summary = Summary::new(
+            1,
+            end,
+            "a.csv",
+            (&Tally::default(), &Dropped::default()),
+            &Figures::default(),
+            Duration::from_secs(1),
+        );
         let json = serde_json::to_value(&summary).unwrap();
         let names = ["run", "state", "exit_code", "source", "rows", "requests", "retries", "throttled"];
         for name in names.into_iter().chain(Outcome::ALL.map(Outcome::name)) {
@@ -270,6 +279,7 @@ mod tests {
         }
         assert_eq!(json["state"], "completed");
         assert!(json.as_object().unwrap().contains_key("stop_reason"));
+        assert_eq!(json["dropped"], serde_json::json!([]));
         assert!(json["elapsed_seconds"].is_number());
     }
 }

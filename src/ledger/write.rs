@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Claim, Ending, Outcome, Settlement, Trouble};
-use crate::customer::{Correction, Fingerprint, Record, Reference};
+use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
 
 /// Rows of a bulk statement as one JSON array.
 pub(super) struct JsonRows(Vec<u8>);
@@ -59,6 +59,8 @@ pub(super) struct Write<'a> {
     pub(super) erased: JsonRows,
     /// For `row`: those that were corrected.
     pub(super) corrected: JsonRows,
+    /// For `dropped`.
+    pub(super) dropped: Dropped,
 }
 
 impl<'a> Write<'a> {
@@ -73,6 +75,7 @@ impl<'a> Write<'a> {
             records: JsonRows::new(),
             erased: JsonRows::new(),
             corrected: JsonRows::new(),
+            dropped: Dropped::default(),
         }
     }
 

@@ -177,7 +177,7 @@ impl Validation {
                 "\nwarning: object_reference_id alike: {lines}\n  {ALIKE}\n  remedy: {ALIKE_REMEDY}"
             );
         }
-        text.push_str(&dropped_lines(&self.dropped));
+        text.push_str(&dropped_lines(&dropped_list(&self.dropped)));
         text
     }
 

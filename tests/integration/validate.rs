@@ -123,6 +123,12 @@ fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
     let done = world.import(&file, &["--drop-invalid-optional", "--require", "mobile_country_code"]);
     assert_eq!(done.code, 3, "{done:?}");
     assert_eq!(world.outcomes(), "created=1 invalid=2");
+    let dropped = serde_json::json!([
+        {"field": "email_address", "rule": "spreadsheet", "rows": 1},
+        {"field": "first_name", "rule": "character", "rows": 1},
+    ]);
+    assert_eq!(world.summary()["dropped"], dropped);
+    assert!(done.stdout.contains("\n  dropped first_name for character: 1 row\n"), "{done:?}");
     let customer = world.journal().customer(MERCHANT, "cust-0001").unwrap();
     assert_eq!((customer.email_address.as_str(), customer.first_name.as_str()), ("", ""));
     assert_eq!(customer.mobile_country_code, "91");
@@ -133,6 +139,15 @@ fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
     let file = world.file("users.csv", text);
     world.import(&file, &["--drop-invalid-optional"]);
     assert_eq!(world.outcomes(), "unchanged=2 invalid=1");
+    let counted = [
+        ["1", "email_address", "spreadsheet", "1"],
+        ["1", "first_name", "character", "1"],
+        ["2", "email_address", "spreadsheet", "1"],
+        ["2", "first_name", "character", "1"],
+        ["2", "mobile_country_code", "digits", "1"],
+        ["3", "mobile_country_code", "digits", "1"],
+    ];
+    assert_eq!(world.query("select run, field, rule, rows from dropped order by 1, 2"), counted);
 }
 
 #[test]
