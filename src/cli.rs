@@ -14,6 +14,8 @@ mod log;
 
 mod end;
 
+mod validate;
+
 use std::{
     ffi::OsString,
     fs::File,
@@ -41,6 +43,7 @@ use self::{
     log::start_log,
     progress::Display,
     target::{Target, confirm_production, find_target, url_of},
+    validate::validate,
 };
 use crate::{
     api::{self, Api},
@@ -187,7 +190,7 @@ async fn run_import(
     }
     info!(run, state = state.name(), code, "the run has ended");
     let ends = (state, code, stop_reason);
-    let summary = Summary::new(run, ends, &name, &end.tally, &end.figures, began.elapsed());
+    let summary = Summary::new(run, ends, &name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
     show_summary(args, &summary, ledger_path)?;
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));
@@ -210,9 +213,7 @@ fn say(args: &args::Import, text: &str) -> Result<(), Error> {
 fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
     let path = args.output.summary_json.as_deref();
     let to_stdout = path == Some(Path::new("-"));
-    let mut json = serde_json::to_string_pretty(summary)
-        .map_err(|error| Error::Bug(format!("the summary cannot be written as JSON ({error})")))?;
-    json.push('\n');
+    let json = json(summary)?;
     // First the file: a terminal that is gone must not cost the script its summary.
     if let Some(path) = path.filter(|_| !to_stdout) {
         let written = std::fs::write(path, &json);
@@ -237,25 +238,6 @@ fn describe_run(summary: &Summary<'_>, ledger_path: &Path) -> String {
         format!("customer-import export created --ledger {ledger} --output created.csv")
     };
     format!("{}  ledger: {ledger}\n  next:   {next}\n", report::run_table(summary))
-}
-
-fn validate(args: &args::Validate) -> Result<u8, Error> {
-    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
-    let mut source = Source::open(&source_options(&args.input)?)?;
-    let mut found = report::Validation::default();
-    // Eight bytes of hash for each reference, not the reference: this is all that grows with the file.
-    let mut seen = std::collections::HashSet::new();
-    while let Some(row) = source.next_row()? {
-        match &row.reading {
-            Ok(customer) if seen.insert(customer.reference.key()) => found.valid(),
-            Ok(_) => found.duplicate(row.line),
-            Err(faults) => found.invalid(row.line, &faults.list),
-        }
-    }
-    if !args.log.quiet {
-        print(&found.text(source.name()))?;
-    }
-    Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
 fn status(args: &args::Status) -> Result<u8, Error> {
@@ -349,7 +331,13 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
         delimiter: args.delimiter,
         encoding: args.encoding,
         limit: args.limit,
-        rules: Rules { validation: args.validation, require: args.require.clone(), constants },
+        rules: Rules {
+            validation: args.validation,
+            require: args.require.clone(),
+            constants,
+            drop_invalid_optional: args.drop_invalid_optional,
+            phones: args.phone_region.clone(),
+        },
     })
 }
 
@@ -422,6 +410,13 @@ fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>,
         );
     }
     Ok(receiver)
+}
+
+/// One object, as text with a line break at its end.
+fn json(object: &impl serde::Serialize) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(object);
+    let text = text.map_err(|error| Error::Bug(format!("what is to be shown is no JSON ({error})")))?;
+    Ok(text + "\n")
 }
 
 /// Standard output; a closed pipe means that the reader has had enough.

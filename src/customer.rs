@@ -8,20 +8,26 @@
 //! not forms. A fault names the field, the rule and what was seen (a character and its
 //! place, a length), never the whole value: faults outlive the record in the ledger.
 //!
-//! Sources of the rules: the Create Customer page. Where it is silent (control characters,
-//! the longest reference that still fits into a URL) the rule says so.
+//! Here are the words; how they are applied is in `rules`.
 
-use std::fmt;
+mod rules;
+
+mod phone;
+
+mod damage;
+
+mod seen;
+
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::xxh3_64;
 
-/// The fewest characters of a reference; from the Create Customer page.
-const REFERENCE_MIN_CHARS: usize = 8;
-
-/// The most bytes of a reference. Not the page's: the Get call carries it in the URL, and
-/// three times this (percent-encoded) stays below what HTTP servers accept in a request line.
-const REFERENCE_MAX_BYTES: usize = 2048;
+pub use self::{
+    phone::Phones,
+    rules::{Rules, Validation, Vetted},
+    seen::{Seen, Sighting},
+};
 
 /// The fields of the Create call, in the order in which they are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,22 +152,14 @@ pub struct Customer {
     pub body: Bytes,
     /// What a later run compares.
     pub fingerprint: Fingerprint,
+    /// Optional fields that broke a rule and are not sent, where the user wants that.
+    pub dropped: Box<[(Field, Rule)]>,
 }
 
 impl fmt::Debug for Customer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Customer(…)")
     }
-}
-
-/// How strictly a row is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Validation {
-    /// Every rule of the Create Customer page.
-    #[default]
-    Documented,
-    /// Only what no API could accept (missing, too short, control characters); the API judges the rest.
-    Lenient,
 }
 
 /// One way in which a field can be wrong; the words are stable, scripts may rely on them.
@@ -189,6 +187,12 @@ pub enum Rule {
     Encoding,
     /// The record has more or fewer fields than the header.
     Fields,
+    /// A spreadsheet turned the value into something else.
+    Spreadsheet,
+    /// No phone number of its country.
+    Impossible,
+    /// The country code is not that of the phone number.
+    CountryCode,
 }
 
 impl Rule {
@@ -206,6 +210,21 @@ impl Rule {
             Rule::Control => "control",
             Rule::Encoding => "encoding",
             Rule::Fields => "fields",
+            Rule::Spreadsheet => "spreadsheet",
+            Rule::Impossible => "impossible",
+            Rule::CountryCode => "country-code",
+        }
+    }
+
+    /// The option that may let such a row pass, for the field in which it occurred.
+    pub fn option(self, field: Option<Field>) -> Option<&'static str> {
+        match (self, field) {
+            (Rule::Fields, _) => Some("--delimiter CHAR"),
+            (Rule::Required, _) => Some("--set FIELD=VALUE"),
+            (Rule::Digits, Some(Field::MobileNumber)) => Some("--phone-region CC"),
+            (Rule::Impossible, _) => Some("--validation lenient"),
+            (_, Some(field)) if !field.is_mandatory() => Some("--drop-invalid-optional"),
+            _ => None,
         }
     }
 
@@ -218,7 +237,9 @@ impl Rule {
             (Rule::Digits, Some(Field::MobileCountryCode)) => {
                 "write the country code as digits only, such as 91"
             }
-            (Rule::Digits, _) => "write the number as digits only, without country code, + or blanks",
+            (Rule::Digits, _) => {
+                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling"
+            }
             (Rule::Character, Some(Field::EmailAddress)) => {
                 "allowed are letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"
             }
@@ -231,6 +252,15 @@ impl Rule {
             (Rule::Control, _) => "remove line breaks, tabs and other control characters from the cell",
             (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
             (Rule::Fields, _) => "quote cells that contain the delimiter, and give each row every column",
+            (Rule::Spreadsheet, _) => {
+                "export the data anew and let the spreadsheet read this column as text \
+                 (Excel: Data > From Text/CSV, type Text) before it saves as CSV"
+            }
+            (Rule::Impossible, _) => {
+                "correct the number, or give the region of these rows with --phone-region; \
+                 --validation lenient looks at its length only"
+            }
+            (Rule::CountryCode, _) => "correct the code, or empty the cell: the number fills it",
         }
     }
 }
@@ -272,6 +302,31 @@ pub struct Faults {
     pub list: Vec<Fault>,
     /// The reference as given, if the row has one; it need not be valid.
     pub reference: Option<String>,
+}
+
+/// How many rows went without a field, by field and rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dropped(BTreeMap<(Field, Rule), u64>);
+
+impl Dropped {
+    /// Counts a row's.
+    pub fn add(&mut self, of_row: &[(Field, Rule)]) {
+        for pair in of_row {
+            *self.0.entry(*pair).or_default() += 1;
+        }
+    }
+
+    /// Counts the rows of both.
+    pub fn merge(&mut self, other: &Dropped) {
+        for (field, rule, rows) in other.iter() {
+            *self.0.entry((field, rule)).or_default() += rows;
+        }
+    }
+
+    /// Field, rule and rows, in field order.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, Rule, u64)> {
+        self.0.iter().map(|((field, rule), rows)| (*field, *rule, *rows))
+    }
 }
 
 /// The raw cells of one line, exactly as read, in one allocation each for text and bounds.
@@ -332,284 +387,9 @@ pub struct Correction {
 /// The cells of one record by field; `None` where the source has no such column.
 pub type Cells<'a> = [Option<&'a str>; Field::COUNT];
 
-/// How cells are judged: the page's rules and what the user asked beyond them.
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    /// How strictly.
-    pub validation: Validation,
-    /// Optional fields that must be there all the same.
-    pub require: Vec<Field>,
-    /// Constants for fields whose column is missing or whose cell is empty.
-    pub constants: Vec<(Field, String)>,
-}
-
-impl Rules {
-    /// Reads one record. Blanks around a cell are not part of its value, and an empty
-    /// optional field is not sent at all.
-    ///
-    /// # Errors
-    /// Every fault of the row.
-    pub fn read(&self, cells: &Cells<'_>) -> Result<Customer, Faults> {
-        let mut faults = Vec::new();
-        let mut values: Cells<'_> = [None; Field::COUNT];
-        for field in Field::ALL {
-            let value = self.value(field, cells[field as usize]);
-            match value {
-                None if field.is_mandatory() || self.require.contains(&field) => {
-                    faults.push(Fault { field: Some(field), rule: Rule::Required, seen: "empty".into() });
-                }
-                None => {}
-                Some(value) => {
-                    if let Some((rule, seen)) = self.judge(field, value) {
-                        faults.push(Fault { field: Some(field), rule, seen });
-                    }
-                }
-            }
-            values[field as usize] = value;
-        }
-        match values[Field::Reference as usize] {
-            Some(reference) if faults.is_empty() => Ok(customer(reference, &values)),
-            reference => Err(Faults { list: faults, reference: reference.map(str::to_owned) }),
-        }
-    }
-
-    fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
-        let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
-        cell.map(str::trim)
-            .filter(|cell| !cell.is_empty())
-            .or_else(constant)
-            .filter(|value| !value.is_empty())
-    }
-
-    fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
-        // Before everything else: a control character makes any other message unreadable.
-        if let Some(at) = value.chars().position(char::is_control) {
-            return Some((Rule::Control, format!("a control character at position {}", at + 1)));
-        }
-        // Nor does anybody mean this one: it stands where bytes could not be read before.
-        if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
-            return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
-        }
-        match field {
-            Field::Reference => judge_reference(value),
-            Field::GetClientAuthToken => (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into())),
-            _ if self.validation == Validation::Lenient => None,
-            Field::MobileNumber | Field::MobileCountryCode => {
-                outside(value, |c| c.is_ascii_digit()).map(|seen| (Rule::Digits, seen))
-            }
-            Field::EmailAddress => judge_email(value),
-            Field::FirstName | Field::LastName => {
-                outside(value, |c| c.is_ascii_alphanumeric() || "().-_".contains(c))
-                    .map(|seen| (Rule::Character, seen))
-            }
-        }
-    }
-}
-
-fn judge_reference(value: &str) -> Option<(Rule, String)> {
-    let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
-    if chars < REFERENCE_MIN_CHARS {
-        return Some((Rule::TooShort, format!("{chars} characters")));
-    }
-    (value.len() > REFERENCE_MAX_BYTES).then(|| (Rule::TooLong, format!("{} bytes", value.len())))
-}
-
-fn judge_email(value: &str) -> Option<(Rule, String)> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_.{|}~`@".contains(c);
-    if let Some(seen) = outside(value, allowed) {
-        return Some((Rule::Character, seen));
-    }
-    let count = value.bytes().filter(|b| *b == b'@').count();
-    let (local, domain) = value.split_once('@').unwrap_or((value, ""));
-    if count != 1 || local.is_empty() || domain.is_empty() {
-        let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
-        return Some((Rule::AtSign, seen));
-    }
-    let edges = [
-        (local.chars().next(), "at the beginning"),
-        (local.chars().next_back(), "before the @"),
-        (domain.chars().next(), "after the @"),
-        (domain.chars().next_back(), "at the end"),
-    ];
-    edges.into_iter().find_map(|(c, place)| {
-        c.filter(|c| matches!(c, '_' | '.')).map(|c| (Rule::Edge, format!("`{c}` {place}")))
-    })
-}
-
-fn is_boolean(value: &str) -> bool {
-    value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false")
-}
-
-/// The first character that is not allowed, with its place.
-fn outside(value: &str, allowed: impl Fn(char) -> bool) -> Option<String> {
-    let (at, c) = value.chars().enumerate().find(|(_, c)| !allowed(*c))?;
-    let shown = if c == ' ' { "a blank".into() } else { format!("`{c}`") };
-    Some(format!("{shown} at position {}", at + 1))
-}
-
-fn customer(reference: &str, values: &Cells<'_>) -> Customer {
-    let length: usize = values.iter().flatten().map(|value| value.len() + 24).sum();
-    let mut form = form_urlencoded::Serializer::new(String::with_capacity(length));
-    let mut fingerprint = [0; Fingerprint::BYTES];
-    let seed = xxh3_64(reference.as_bytes());
-    let facts = &Field::ALL[Field::MobileNumber as usize..=Field::MobileCountryCode as usize];
-    for (field, hash) in facts.iter().zip(fingerprint.chunks_exact_mut(4)) {
-        // An absent field must differ from an empty one of another kind: absent is all zero.
-        if let Some(value) = values[*field as usize] {
-            hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
-        }
-    }
-    for field in Field::ALL {
-        match (field, values[field as usize]) {
-            (Field::GetClientAuthToken, Some(value)) => {
-                form.append_pair(field.name(), &value.to_ascii_lowercase());
-            }
-            (_, Some(value)) => {
-                form.append_pair(field.name(), value);
-            }
-            (_, None) => {}
-        }
-    }
-    Customer {
-        reference: Reference(reference.into()),
-        body: form.finish().into(),
-        fingerprint: Fingerprint(fingerprint),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `field=value` pairs on top of a valid row; an empty value empties the cell.
-    fn read(rules: &Rules, changes: &[(Field, &str)]) -> Result<Customer, Faults> {
-        let mut cells: Cells<'_> = [Some(""); Field::COUNT];
-        cells[Field::Reference as usize] = Some("cust_0001");
-        cells[Field::MobileNumber as usize] = Some("9988776655");
-        for (field, value) in changes {
-            cells[*field as usize] = Some(value);
-        }
-        rules.read(&cells)
-    }
-
-    fn words(reading: Result<Customer, Faults>) -> Vec<String> {
-        match reading {
-            Ok(_) => Vec::new(),
-            Err(faults) => {
-                faults.list.iter().map(|f| format!("{}:{}:{}", f.field_name(), f.rule, f.seen)).collect()
-            }
-        }
-    }
-
-    #[test]
-    fn each_documented_rule() {
-        use Field::*;
-        let table: &[(Field, &str, &str)] = &[
-            (Reference, "", "object_reference_id:required:empty"),
-            (Reference, "1234567", "object_reference_id:too-short:7 characters"),
-            (Reference, "12345678", ""),
-            (Reference, "éééééééé", ""),
-            (Reference, "ééééééé", "object_reference_id:too-short:7 characters"),
-            (Reference, "cust\u{0}0001", "object_reference_id:control:a control character at position 5"),
-            (MobileNumber, "", "mobile_number:required:empty"),
-            (MobileNumber, "  ", "mobile_number:required:empty"),
-            (MobileNumber, "+919988776655", "mobile_number:digits:`+` at position 1"),
-            (MobileNumber, "99887 76655", "mobile_number:digits:a blank at position 6"),
-            (MobileNumber, "٣٣٣٣", "mobile_number:digits:`٣` at position 1"),
-            (MobileNumber, " 99887766 ", ""),
-            (EmailAddress, "", ""),
-            (EmailAddress, "a.b_c@example.com", ""),
-            (EmailAddress, "!#$%&'*+-/=?^x{|}~`@example.com", ""),
-            (EmailAddress, "a b@example.com", "email_address:character:a blank at position 2"),
-            (EmailAddress, "josé@example.com", "email_address:character:`é` at position 4"),
-            (EmailAddress, "a,b@example.com", "email_address:character:`,` at position 2"),
-            (EmailAddress, "example.com", "email_address:at-sign:0 @"),
-            (EmailAddress, "a@b@example.com", "email_address:at-sign:2 @"),
-            (EmailAddress, "@example.com", "email_address:at-sign:nothing before or after the @"),
-            (EmailAddress, "a@", "email_address:at-sign:nothing before or after the @"),
-            (EmailAddress, ".a@example.com", "email_address:edge:`.` at the beginning"),
-            (EmailAddress, "a_@example.com", "email_address:edge:`_` before the @"),
-            (EmailAddress, "a@.example.com", "email_address:edge:`.` after the @"),
-            (EmailAddress, "a@example.com_", "email_address:edge:`_` at the end"),
-            (FirstName, "John-Paul_(Jr.)", ""),
-            (FirstName, "John Paul", "first_name:character:a blank at position 5"),
-            (LastName, "O'Brien", "last_name:character:`'` at position 2"),
-            (LastName, "Núñez", "last_name:character:`ú` at position 2"),
-            (MobileCountryCode, "91", ""),
-            (MobileCountryCode, "+91", "mobile_country_code:digits:`+` at position 1"),
-            (GetClientAuthToken, "TRUE", ""),
-            (GetClientAuthToken, "maybe", "options.get_client_auth_token:boolean:another word"),
-        ];
-        for (field, value, expected) in table {
-            let got = words(read(&Rules::default(), &[(*field, value)])).join(";");
-            assert_eq!(&got, expected, "{field} = {value:?}");
-        }
-    }
-
-    #[test]
-    fn all_faults_of_a_row_are_named() {
-        let got = words(read(
-            &Rules::default(),
-            &[(Field::Reference, "x"), (Field::MobileNumber, ""), (Field::LastName, "a b")],
-        ));
-        assert_eq!(got.len(), 3, "{got:?}");
-    }
-
-    #[test]
-    fn lenient_leaves_the_content_to_the_api() {
-        let rules = Rules { validation: Validation::Lenient, ..Rules::default() };
-        for (field, value) in [
-            (Field::MobileNumber, "+91 99887-76655"),
-            (Field::EmailAddress, "no mail"),
-            (Field::FirstName, "José María"),
-            (Field::MobileCountryCode, "+91"),
-        ] {
-            assert!(read(&rules, &[(field, value)]).is_ok(), "{field}");
-        }
-        assert_eq!(words(read(&rules, &[(Field::Reference, "short")])).len(), 1);
-        assert_eq!(words(read(&rules, &[(Field::FirstName, "a\nb")])).len(), 1);
-    }
-
-    #[test]
-    fn required_fields_and_constants() {
-        let mut rules = Rules { require: vec![Field::EmailAddress], ..Rules::default() };
-        assert_eq!(words(read(&rules, &[])), ["email_address:required:empty"]);
-        rules.constants = vec![(Field::EmailAddress, "a@example.com".into())];
-        let customer = read(&rules, &[]).unwrap();
-        assert!(customer.body.ends_with(b"email_address=a%40example.com"));
-        let own = read(&rules, &[(Field::EmailAddress, "b@example.com")]).unwrap();
-        assert!(own.body.ends_with(b"email_address=b%40example.com"));
-    }
-
-    #[test]
-    fn the_body_has_the_fields_in_order_and_no_empty_ones() {
-        let customer = read(
-            &Rules::default(),
-            &[
-                (Field::Reference, "a+b c@x.org"),
-                (Field::LastName, "Smith"),
-                (Field::GetClientAuthToken, "True"),
-            ],
-        )
-        .unwrap();
-        assert_eq!(
-            customer.body,
-            "object_reference_id=a%2Bb+c%40x.org&mobile_number=9988776655&last_name=Smith\
-             &options.get_client_auth_token=true"
-        );
-    }
-
-    #[test]
-    fn a_fingerprint_tells_which_fields_differ_and_ignores_instructions() {
-        let base = read(&Rules::default(), &[]).unwrap().fingerprint;
-        let token = read(&Rules::default(), &[(Field::GetClientAuthToken, "true")]).unwrap().fingerprint;
-        assert_eq!(base, token);
-        let named = read(&Rules::default(), &[(Field::FirstName, "Asha")]).unwrap().fingerprint;
-        let other = read(&Rules::default(), &[(Field::LastName, "Asha")]).unwrap().fingerprint;
-        assert_ne!(base, named);
-        assert_ne!(named, other);
-        assert_eq!(base.as_bytes()[..8], named.as_bytes()[..8]);
-    }
 
     #[test]
     fn a_record_keeps_its_cells() {

@@ -11,9 +11,9 @@ use serde::Serializer as _;
 use serde_json::Value;
 
 use crate::{
-    customer::Rule,
+    customer::{Row, Rule},
     error::Error,
-    ledger::{Columns, Reader, RowRecord, Selection, Trouble},
+    ledger::{Columns, Reader, RowRecord, Selection, Trouble, describe_unowned},
     source::EXPORT_COLUMNS,
 };
 
@@ -54,8 +54,8 @@ pub async fn export<W: Write>(
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
     let layout = Layout::new(what, columns, run);
-    let mut sheet = Sheet::new(format, &layout.header, open()?);
-    let mut written = sheet.begin();
+    let mut sheet = Sheet::new(format, open()?);
+    let mut written = sheet.begin(&layout.header);
     let selection = match what {
         What::Created => Selection::WithId,
         What::Failed => Selection::WithoutId,
@@ -64,16 +64,66 @@ pub async fn export<W: Write>(
     ledger
         .rows(selection, run, |row| {
             if written.is_ok() {
-                written = sheet.write(&layout.cells(&row));
+                written = sheet.write(&layout.header, &layout.cells(&row));
             }
             written.is_ok()
         })
         .await?;
-    match written.and_then(|()| sheet.end()) {
+    ended(written.and_then(|()| sheet.end()))
+}
+
+/// A reader that has had enough is no error.
+fn ended(written: io::Result<()>) -> Result<(), Error> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::Output { name: "the export".into(), error })
         }
         _ => Ok(()),
+    }
+}
+
+/// The failed export of a file that no ledger knows: invalid rows and duplicates, as they are found.
+pub struct Failed<W: Write> {
+    layout: Layout,
+    sheet: Sheet<W>,
+    written: io::Result<()>,
+}
+
+impl<W: Write> Failed<W> {
+    /// Begins with the header: the source's columns, of which one holds the references, and what is said
+    /// of each row.
+    pub fn new(columns: &[String], reference: Option<&str>, output: W) -> Failed<W> {
+        let columns = Columns { run: 0, names: columns.to_vec(), reference: reference.map(str::to_owned) };
+        let layout = Layout::new(What::Failed, vec![columns], None);
+        let mut sheet = Sheet::new(Format::Csv, output);
+        let written = sheet.begin(&layout.header);
+        Failed { layout, sheet, written }
+    }
+
+    /// Writes a row that is invalid, or else a duplicate.
+    pub fn write(&mut self, row: &Row) {
+        let (outcome, reference, trouble) = describe_unowned(&row.reading);
+        let row = RowRecord {
+            run: 0,
+            line: i64::try_from(row.line).unwrap_or(i64::MAX),
+            outcome,
+            reference,
+            customer_id: None,
+            trouble,
+            attempts: 0,
+            cells: Some(row.record.cells().map(str::to_owned).collect()),
+        };
+        if self.written.is_ok() {
+            self.written = self.sheet.write(&self.layout.header, &self.layout.cells(&row));
+        }
+    }
+
+    /// Ends the writing.
+    ///
+    /// # Errors
+    /// Where the output could not be written.
+    pub fn end(self) -> Result<(), Error> {
+        ended(self.written.and_then(|()| self.sheet.end()))
     }
 }
 
@@ -197,29 +247,29 @@ fn io_error(error: csv::Error) -> io::Error {
 }
 
 /// One of the two formats over one writer.
-enum Sheet<'a, W: Write> {
-    Csv { header: &'a [String], writer: Box<csv::Writer<W>> },
-    Jsonl { header: &'a [String], writer: io::BufWriter<W> },
+enum Sheet<W: Write> {
+    Csv(Box<csv::Writer<W>>),
+    Jsonl(io::BufWriter<W>),
 }
 
-impl<'a, W: Write> Sheet<'a, W> {
-    fn new(format: Format, header: &'a [String], output: W) -> Sheet<'a, W> {
+impl<W: Write> Sheet<W> {
+    fn new(format: Format, output: W) -> Sheet<W> {
         match format {
-            Format::Csv => Sheet::Csv { header, writer: Box::new(csv::Writer::from_writer(output)) },
-            Format::Jsonl => Sheet::Jsonl { header, writer: io::BufWriter::new(output) },
+            Format::Csv => Sheet::Csv(Box::new(csv::Writer::from_writer(output))),
+            Format::Jsonl => Sheet::Jsonl(io::BufWriter::new(output)),
         }
     }
 
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self, header: &[String]) -> io::Result<()> {
         match self {
-            Sheet::Csv { header, writer } => writer.write_record(*header).map_err(io_error),
-            Sheet::Jsonl { .. } => Ok(()),
+            Sheet::Csv(writer) => writer.write_record(header).map_err(io_error),
+            Sheet::Jsonl(_) => Ok(()),
         }
     }
 
-    fn write(&mut self, cells: &[Value]) -> io::Result<()> {
+    fn write(&mut self, header: &[String], cells: &[Value]) -> io::Result<()> {
         match self {
-            Sheet::Csv { writer, .. } => {
+            Sheet::Csv(writer) => {
                 for cell in cells {
                     match cell {
                         Value::Null => writer.write_field(""),
@@ -230,7 +280,7 @@ impl<'a, W: Write> Sheet<'a, W> {
                 }
                 writer.write_record(None::<&[u8]>).map_err(io_error)
             }
-            Sheet::Jsonl { header, writer } => {
+            Sheet::Jsonl(writer) => {
                 // Serialized as it goes, so that the keys keep the header's order.
                 let object = header.iter().zip(cells);
                 serde_json::Serializer::new(&mut *writer).collect_map(object)?;
@@ -241,8 +291,8 @@ impl<'a, W: Write> Sheet<'a, W> {
 
     fn end(mut self) -> io::Result<()> {
         match &mut self {
-            Sheet::Csv { writer, .. } => writer.flush(),
-            Sheet::Jsonl { writer, .. } => writer.flush(),
+            Sheet::Csv(writer) => writer.flush(),
+            Sheet::Jsonl(writer) => writer.flush(),
         }
     }
 }

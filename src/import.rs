@@ -26,7 +26,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    customer::Row,
+    customer::{Dropped, Row},
     error::Error,
     ledger::{Batch, Claim, Committed, Figures, Ledger, Outcome, Settlement, State, Tally},
     sender::{Halt, Phase, Sender, Sent, Slot},
@@ -125,6 +125,8 @@ pub struct End {
     pub tally: Tally,
     /// Requests.
     pub figures: Figures,
+    /// What rows go without, committed too.
+    pub dropped: Dropped,
     /// The ledger, to record the end in; gone where the user did not want to wait for it.
     pub ledger: Option<Ledger>,
 }
@@ -170,6 +172,7 @@ struct Run {
     /// Rows settled by the last commit; what the look-ahead goes by.
     last_batch: usize,
     tally: Tally,
+    dropped: Dropped,
     ended: Option<Ended>,
     abandon_at: Option<Instant>,
     signals_seen: u32,
@@ -214,6 +217,7 @@ pub async fn run(
         commit_at: None,
         last_batch: 0,
         tally: Tally::default(),
+        dropped: Dropped::default(),
         ended: None,
         abandon_at: None,
         signals_seen: 0,
@@ -315,6 +319,7 @@ impl Run {
                 self.ledger = Some(*ledger);
                 let committed = result?;
                 self.tally = committed.tally;
+                self.dropped.merge(&committed.dropped);
                 self.claims.extend(committed.claims);
                 if self.is_stopping() {
                     self.release_claims();
@@ -474,6 +479,7 @@ impl Run {
             ended: self.ended.unwrap_or(Ended::Completed),
             tally: self.tally,
             figures: self.sender.figures(),
+            dropped: self.dropped,
             ledger: self.ledger,
         }
     }

@@ -55,7 +55,7 @@ pub use self::{
     outcome::{Figures, Outcome, State, Tally},
     reader::{Columns, Reader, RowRecord, RunRecord, Selection},
 };
-use crate::customer::{Customer, Fault, Faults, Field, Row};
+use crate::customer::{Customer, Dropped, Fault, Faults, Field, Row};
 
 /// How many hashes of recent rows are kept in memory before they are merged into the table:
 /// nine megabytes, and a merge touches each page of the table once for many rows.
@@ -90,6 +90,8 @@ pub struct Committed {
     pub claims: Vec<Claim>,
     /// The run's counts after it.
     pub tally: Tally,
+    /// What the rows of the batch go without.
+    pub dropped: Dropped,
 }
 
 /// What a row of a batch turns out to be.
@@ -226,15 +228,19 @@ impl Ledger {
         let first = self.doubts.len().saturating_sub(doubts);
         claims.extend(self.doubts.drain(first..).rev().map(|doubt| claim_doubt(doubt, write.now)));
         for (row, decision) in rows.into_iter().zip(decisions) {
+            if let (Ok(customer), false) = (&row.reading, matches!(decision, Decision::Unowned(_))) {
+                write.dropped.add(&customer.dropped);
+            }
             claims.extend(apply(row, decision, &mut write, &mut tally));
         }
         self.store.write(&write, &claims, &tally, &figures, last_line).await?;
         (self.tally, self.last_line) = (tally, last_line);
+        let dropped = std::mem::take(&mut write.dropped);
         if self.recent.len() > RECENT_MAX {
             self.store.merge_keys().await?;
             self.recent = Recent::default();
         }
-        Ok(Committed { claims, tally })
+        Ok(Committed { claims, tally, dropped })
     }
 
     /// Ends the run: nothing may be claimed any more. Invalid and duplicate rows that earlier
@@ -361,7 +367,8 @@ fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
     }
 }
 
-fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
+/// What there is to say of a row that is not to be sent: invalid, or else a duplicate.
+pub(crate) fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
     match reading {
         Ok(customer) => {
             let trouble = Trouble {

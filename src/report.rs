@@ -3,6 +3,8 @@
 //! Everything here is made of committed counts. Texts fit 80 columns and hold no customer's field.
 //! Must not touch files, the network or the terminal: `cli` prints.
 
+mod validation;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -11,13 +13,11 @@ use std::{
 
 use serde::Serialize;
 
+pub use self::validation::Validation;
 use crate::{
-    customer::{Fault, Field, Rule},
+    customer::{Dropped, Field, Rule},
     ledger::{Figures, Outcome, RunRecord, State, Tally, Target},
 };
-
-/// How many lines of each group of faults are named.
-const LINES_SHOWN: usize = 5;
 
 /// `--summary-json`: the names are a contract.
 #[derive(Debug, Serialize)]
@@ -45,6 +45,8 @@ pub struct Summary<'a> {
     pub elapsed_seconds: f64,
     /// Why it ended itself.
     pub stop_reason: Option<&'a str>,
+    /// What rows went without, by field and rule.
+    pub dropped: Vec<DroppedField>,
 }
 
 impl<'a> Summary<'a> {
@@ -53,7 +55,7 @@ impl<'a> Summary<'a> {
         run: i64,
         (state, exit_code, stop_reason): (State, u8, Option<&'a str>),
         source: &'a str,
-        tally: &Tally,
+        (tally, dropped): (&Tally, &Dropped),
         figures: &Figures,
         elapsed: Duration,
     ) -> Summary<'a> {
@@ -69,6 +71,7 @@ impl<'a> Summary<'a> {
             throttled: figures.throttled,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
+            dropped: dropped_list(dropped),
         }
     }
 }
@@ -89,12 +92,13 @@ pub fn run_table(summary: &Summary<'_>) -> String {
         "  {:<10} {:>14}\n\n  {} in {}: {} requests ({per_second:.1} per second), {} repeated, {} throttled",
         "rows",
         grouped(summary.rows),
-        if summary.rows == 1 { "1 row".into() } else { format!("{} rows", grouped(summary.rows)) },
+        rows(summary.rows),
         time(Duration::from_secs_f64(summary.elapsed_seconds)),
         grouped(summary.requests),
         grouped(summary.retries),
         grouped(summary.throttled),
     );
+    text.push_str(&dropped_lines(&summary.dropped));
     text
 }
 
@@ -158,95 +162,30 @@ fn run_line(run: &RunRecord, running: bool) -> String {
     text
 }
 
-/// What `validate` found.
-#[derive(Debug, Default)]
-pub struct Validation {
+/// How many rows went without a field because of a rule.
+#[derive(Debug, Serialize)]
+pub struct DroppedField {
+    field: &'static str,
+    rule: &'static str,
     rows: u64,
-    invalid: u64,
-    duplicates: u64,
-    duplicate_lines: Vec<u64>,
-    groups: BTreeMap<(Option<Field>, Rule), Group>,
 }
 
-#[derive(Debug, Default)]
-struct Group {
-    count: u64,
-    first: Vec<(u64, String)>,
+fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
+    let each = |(field, rule, rows): (Field, Rule, u64)| DroppedField {
+        field: field.name(),
+        rule: rule.name(),
+        rows,
+    };
+    dropped.iter().map(each).collect()
 }
 
-impl Validation {
-    /// A row that breaks nothing.
-    pub fn valid(&mut self) {
-        self.rows += 1;
+/// Nothing where nothing was dropped.
+fn dropped_lines(dropped: &[DroppedField]) -> String {
+    let mut text = String::from(if dropped.is_empty() { "" } else { "\n" });
+    for DroppedField { field, rule, rows: count } in dropped {
+        let _ = writeln!(text, "  dropped {field} for {rule}: {}", rows(*count));
     }
-
-    /// A row whose reference an earlier one has.
-    pub fn duplicate(&mut self, line: u64) {
-        self.rows += 1;
-        self.duplicates += 1;
-        if self.duplicate_lines.len() < LINES_SHOWN {
-            self.duplicate_lines.push(line);
-        }
-    }
-
-    /// A row with faults.
-    pub fn invalid(&mut self, line: u64, faults: &[Fault]) {
-        self.rows += 1;
-        self.invalid += 1;
-        for fault in faults {
-            let group = self.groups.entry((fault.field, fault.rule)).or_default();
-            group.count += 1;
-            if group.first.len() < LINES_SHOWN {
-                group.first.push((line, fault.seen.clone()));
-            }
-        }
-    }
-
-    /// Whether every row can be sent.
-    pub fn is_clean(&self) -> bool {
-        self.invalid == 0 && self.duplicates == 0
-    }
-
-    /// The faults grouped by rule: counts, first lines, remedy.
-    pub fn text(&self, source: &str) -> String {
-        let mut text = format!(
-            "{}: {} {}, {} valid, {} invalid, {} duplicate\n",
-            harmless(source),
-            grouped(self.rows),
-            if self.rows == 1 { "row" } else { "rows" },
-            grouped(self.rows - self.invalid - self.duplicates),
-            grouped(self.invalid),
-            grouped(self.duplicates),
-        );
-        for ((field, rule), group) in &self.groups {
-            let _ = writeln!(
-                text,
-                "\n{} {rule}: {} {}",
-                field.map_or("record", Field::name),
-                grouped(group.count),
-                if group.count == 1 { "row" } else { "rows" },
-            );
-            for (line, seen) in &group.first {
-                let _ = writeln!(text, "  line {line}: {seen}");
-            }
-            if group.count > group.first.len() as u64 {
-                let _ = writeln!(text, "  and {} more", grouped(group.count - group.first.len() as u64));
-            }
-            let _ = writeln!(text, "  remedy: {}", rule.remedy(*field));
-        }
-        if self.duplicates > 0 {
-            let lines: Vec<String> = self.duplicate_lines.iter().map(u64::to_string).collect();
-            let _ = writeln!(
-                text,
-                "\nobject_reference_id duplicate: {} {}, first on line {}\n  \
-                 remedy: only the first row of each reference is imported; remove the others",
-                grouped(self.duplicates),
-                if self.duplicates == 1 { "row" } else { "rows" },
-                lines.join(", "),
-            );
-        }
-        text
-    }
+    text
 }
 
 /// What an outcome means, in few words.
@@ -263,6 +202,11 @@ fn explain(outcome: Outcome) -> &'static str {
         Outcome::Failed => "attempts used up; a rerun tries again",
         Outcome::Pending => "not settled yet; a rerun goes on",
     }
+}
+
+/// A count with its noun.
+fn rows(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "row" } else { "rows" })
 }
 
 /// A name without control characters: it goes to a terminal.
@@ -320,8 +264,14 @@ mod tests {
     #[test]
     fn a_summary_has_every_name_of_the_contract() {
         let end = (State::Completed, 0, None);
-        let summary =
-            Summary::new(1, end, "a.csv", &Tally::default(), &Figures::default(), Duration::from_secs(1));
+        let summary = Summary::new(
+            1,
+            end,
+            "a.csv",
+            (&Tally::default(), &Dropped::default()),
+            &Figures::default(),
+            Duration::from_secs(1),
+        );
         let json = serde_json::to_value(&summary).unwrap();
         let names = ["run", "state", "exit_code", "source", "rows", "requests", "retries", "throttled"];
         for name in names.into_iter().chain(Outcome::ALL.map(Outcome::name)) {
@@ -329,6 +279,7 @@ mod tests {
         }
         assert_eq!(json["state"], "completed");
         assert!(json.as_object().unwrap().contains_key("stop_reason"));
+        assert_eq!(json["dropped"], serde_json::json!([]));
         assert!(json["elapsed_seconds"].is_number());
     }
 }

@@ -49,7 +49,7 @@ use self::{
     records::Records,
 };
 pub use self::{encoding::Encoding, error::Error};
-use crate::customer::{Field, Row, Rules};
+use crate::customer::{Field, Row, Rules, Vetted};
 
 /// How many rows travel together from the reader to the loop: enough to make one commit worth
 /// its fsync, few enough that a crash leaves little in doubt.
@@ -229,6 +229,18 @@ impl Source {
     /// # Errors
     /// Only where the file cannot be read any further.
     pub fn next_row(&mut self) -> Result<Option<Row>, Error> {
+        Ok(self.next_row_if(|_, _| true)?.flatten())
+    }
+
+    /// The next data row, as `Some(None)` where it breaks no rule and is not wanted: whoever only looks at
+    /// good rows need not have them made.
+    ///
+    /// # Errors
+    /// Only where the file cannot be read any further.
+    pub fn next_row_if(
+        &mut self,
+        wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+    ) -> Result<Option<Option<Row>>, Error> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -241,7 +253,7 @@ impl Source {
             }
         };
         self.left -= 1;
-        Ok(Some(read_row(&record, &self.layout, &self.rules, self.encoding)))
+        Ok(Some(read_row(&record, &self.layout, &self.rules, self.encoding, wants)))
     }
 
     /// Reads everything on a thread of its own; the receiver gets an error at most once, last.

@@ -123,6 +123,7 @@ fn options(mode: u8) -> Options {
         } else {
             vec![constant(Field::Reference, "customer-0001"), constant(Field::MobileNumber, "9988776655")]
         },
+        ..Rules::default()
     };
     Options { delimiter: delimiter_of(mode), rules, ..Options::default() }
 }

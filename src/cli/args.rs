@@ -8,7 +8,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use crate::{
-    customer::{Field, Validation},
+    customer::{Field, Phones, Validation},
     import::MaxFailures,
     sender::Rate,
     simulator::{Fault, parse_fault},
@@ -67,8 +67,22 @@ pub(super) struct Import {
 pub(super) struct Validate {
     #[command(flatten)]
     pub(super) input: Input,
+    /// Requests per second of the import whose time is estimated
+    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
+    pub(super) rate: RateArg,
+    /// What was found, as text or JSON; or the rows themselves, as a failed export has them
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub(super) format: ValidateFormat,
     #[command(flatten)]
     pub(super) log: Log,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ValidateFormat {
+    #[default]
+    Text,
+    Json,
+    Csv,
 }
 
 #[derive(Debug, Args)]
@@ -191,6 +205,12 @@ pub(super) struct Input {
     /// Every documented rule, or only what no API could accept
     #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
     pub(super) validation: Validation,
+    /// Send a row without an optional field that breaks a rule
+    #[arg(long)]
+    pub(super) drop_invalid_optional: bool,
+    /// Read phone numbers in any spelling, as in this region; send national digits, fill the country code
+    #[arg(long, value_name = "CC", value_parser = Phones::of)]
+    pub(super) phone_region: Option<Phones>,
     /// An optional field that must be there (repeatable)
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,

@@ -143,6 +143,10 @@ const MARK_CORRECTED: &str = "
         -- Where two files have such a row, it is not known which one came back.
         group by row.line, row.outcome, row.error_code having count(*) = 1)";
 
+const COUNT_DROPPED: &str = "
+    insert into dropped (run, field, rule, rows) values (?1, ?2, ?3, ?4)
+    on conflict (run, field, rule) do update set rows = rows + excluded.rows";
+
 const COUNT_RUN: &str = "
     update run set created = ?2, existing = ?3, unchanged = ?4, changed = ?5, updated = ?6,
         duplicate = ?7, invalid = ?8, rejected = ?9, failed = ?10, pending = ?11,
@@ -350,6 +354,10 @@ impl Store {
         }
         if !write.corrected.is_empty() {
             self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(write.run)).await?;
+        }
+        for (field, rule, rows) in write.dropped.iter() {
+            let count = sqlx::query(COUNT_DROPPED).bind(run).bind(field.name()).bind(rule.name());
+            self.execute(count.bind(rows as i64)).await?;
         }
         self.bulk(|store| &store.insert_claims, (run, now), claims, bind_claim).await?;
         self.execute(count_run(write.run, tally, figures, last_line)).await?;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::{Claim, Ending, Evidence, Outcome, Settlement, Trouble, claim::Subject};
-use crate::customer::{Correction, Fingerprint, Record, Reference};
+use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
 
 /// Rows of a bulk statement as one JSON array.
 pub(super) struct JsonRows(Vec<u8>);
@@ -60,6 +60,8 @@ pub(super) struct Write<'a> {
     pub(super) erased: JsonRows,
     /// For `row`: those that were corrected.
     pub(super) corrected: JsonRows,
+    /// For `dropped`.
+    pub(super) dropped: Dropped,
 }
 
 impl<'a> Write<'a> {
@@ -74,6 +76,7 @@ impl<'a> Write<'a> {
             records: JsonRows::new(),
             erased: JsonRows::new(),
             corrected: JsonRows::new(),
+            dropped: Dropped::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::{
     encoding::{Encoding, lossy, marked},
     records::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
 };
-use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules};
+use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, Vetted};
 
 /// How much of each cell is kept of a record that swallowed others: enough to find it.
 const SHOWN_BYTES: usize = 64;
@@ -24,14 +24,22 @@ pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<
     Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
 }
 
-/// The row that the layout and the rules make of a record.
-pub(super) fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules, encoding: Encoding) -> Row {
+/// The row that the layout and the rules make of a record; none where it is good and not wanted.
+pub(super) fn read_row(
+    record: &RawRecord<'_>,
+    layout: &Layout,
+    rules: &Rules,
+    encoding: Encoding,
+    wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+) -> Option<Row> {
     let fields = record.fields;
-    let misread = |kept: Record, rule, seen: String| Row {
-        line: record.line,
-        record: kept,
-        reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
-        corrects: None,
+    let misread = |kept: Record, rule, seen: String| {
+        Some(Row {
+            line: record.line,
+            record: kept,
+            reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
+            corrects: None,
+        })
     };
     let text = match std::str::from_utf8(fields.bytes) {
         Ok(text) => text,
@@ -57,13 +65,14 @@ pub(super) fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules, e
     for (cell_of, place) in by_field.iter_mut().zip(&layout.places) {
         *cell_of = place.map(cell);
     }
-    let mut reading = rules.read(&by_field);
+    let mut reading = rules.vet(&by_field);
     if may_have_control(fields.bytes)
         && let Some(seen) = control_elsewhere(cell, layout)
     {
         let fault = Fault { field: None, rule: Rule::Control, seen };
         reading = Err(match reading {
-            Ok(customer) => {
+            Ok(vetted) => {
+                let customer = vetted.customer();
                 Faults { list: vec![fault], reference: Some(customer.reference.as_str().to_owned()) }
             }
             Err(mut faults) => {
@@ -72,12 +81,15 @@ pub(super) fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules, e
             }
         });
     }
-    Row {
+    if reading.as_ref().is_ok_and(|vetted| !wants(record.line, vetted)) {
+        return None;
+    }
+    Some(Row {
         line: record.line,
         record: Record::new(layout.kept.iter().map(|at| cell(*at))),
-        reading,
+        reading: reading.map(Vetted::customer),
         corrects: layout.correction.and_then(|places| correction(places.map(cell))),
-    }
+    })
 }
 
 /// The cells of a record that is text. Between them stand delimiters, so each is text of its own.

@@ -1,15 +1,25 @@
 //! The documented rules and the file as people write it: encodings, delimiters, quotes, lines.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use crate::world::{MERCHANT, World, cells};
+use crate::world::{MERCHANT, World, cells, rows};
 
 /// One row of each broken rule, with the faults it must have in its last cell.
 const RULES: &str = include_str!("../../samples/rules.csv");
 
+/// Phone numbers in every spelling, with what `--phone-region IN` makes of them in the last cell.
+const PHONES: &str = include_str!("../../samples/phones.csv");
+
 /// `FIELD:RULE;…` by line, as the last cell of each record of the sample says.
 fn expected() -> BTreeMap<u64, String> {
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(RULES.as_bytes());
+    expected_of(RULES)
+}
+
+fn expected_of(sample: &str) -> BTreeMap<u64, String> {
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(sample.as_bytes());
     let records = reader.records().map(|record| {
         let record = record.unwrap();
         let line = record.position().unwrap().line();
@@ -58,6 +68,156 @@ fn every_row_of_the_sample_breaks_what_it_says() {
     let valid = expected().values().filter(|word| *word == "ok").count();
     assert_eq!(world.journal().requests(), valid as u64);
     assert_eq!(world.journal().customers(), valid);
+}
+
+#[test]
+fn phones_in_any_spelling_are_sent_as_national_digits_with_their_code() {
+    let world = World::new();
+    let file = world.file("phones.csv", PHONES);
+    let done = world.import(&file, &["--phone-region", "IN"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let mut found: BTreeMap<u64, String> = BTreeMap::new();
+    for row in failed(&world) {
+        found.insert(row["_line"].parse().unwrap(), faults(&row));
+    }
+    for row in world.export("created") {
+        let customer = world.journal().customer(MERCHANT, &row[0]).unwrap();
+        let sent = format!("{} {}", customer.mobile_country_code, customer.mobile_number);
+        found.insert(row[3].parse().unwrap(), sent);
+    }
+    assert_eq!(found, expected_of(PHONES));
+    // Without a region the rule stays, and the fault names the option.
+    let done = world.run(&["validate", "phones.csv"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert!(done.stdout.contains("mobile_number digits: ") && done.stdout.contains("--phone-region"));
+    let done = world.run(&["validate", "phones.csv", "--phone-region", "Atlantis"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.starts_with("error: ") && done.stderr.contains("such as IN"), "{done:?}");
+}
+
+#[test]
+fn the_samples_have_a_row_for_each_rule() {
+    let source = include_str!("../../src/customer.rs");
+    let words: BTreeSet<&str> = source
+        .split("Rule::")
+        .filter_map(|part| part.split_once(" => \"")?.1.split_once('"'))
+        .map(|(word, _)| word)
+        .filter(|word| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'))
+        .collect();
+    assert!(words.len() > 10, "{words:?}");
+    for word in words {
+        let end = format!(":{word}");
+        let is_there = |sample| {
+            expected_of(sample).values().any(|said| said.split(';').any(|pair| pair.ends_with(&end)))
+        };
+        assert!(is_there(RULES) || is_there(PHONES), "no row for {word}");
+    }
+}
+
+#[test]
+fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,email_address,first_name,mobile_country_code\n\
+                cust-0001,1,#N/A,Mary Ann,91\ncust-0002,2,b@example.com,Asha,+91\ncust-0003,x,c@example.com,Asha,91\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &["--drop-invalid-optional", "--require", "mobile_country_code"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    assert_eq!(world.outcomes(), "created=1 invalid=2");
+    let dropped = serde_json::json!([
+        {"field": "email_address", "rule": "spreadsheet", "rows": 1},
+        {"field": "first_name", "rule": "character", "rows": 1},
+    ]);
+    assert_eq!(world.summary()["dropped"], dropped);
+    assert!(done.stdout.contains("\n  dropped first_name for character: 1 row\n"), "{done:?}");
+    let customer = world.journal().customer(MERCHANT, "cust-0001").unwrap();
+    assert_eq!((customer.email_address.as_str(), customer.first_name.as_str()), ("", ""));
+    assert_eq!(customer.mobile_country_code, "91");
+    assert_eq!(world.import(&file, &["--drop-invalid-optional"]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 unchanged=1 invalid=1");
+    // What was not sent is no part of what was imported: the same row without it is the same.
+    let text = text.replace("#N/A,Mary Ann", ",");
+    let file = world.file("users.csv", text);
+    world.import(&file, &["--drop-invalid-optional"]);
+    assert_eq!(world.outcomes(), "unchanged=2 invalid=1");
+    let counted = [
+        ["1", "email_address", "spreadsheet", "1"],
+        ["1", "first_name", "character", "1"],
+        ["2", "email_address", "spreadsheet", "1"],
+        ["2", "first_name", "character", "1"],
+        ["2", "mobile_country_code", "digits", "1"],
+        ["3", "mobile_country_code", "digits", "1"],
+    ];
+    assert_eq!(world.query("select run, field, rule, rows from dropped order by 1, 2"), counted);
+}
+
+#[test]
+fn validate_as_csv_is_the_failed_export_of_an_import() {
+    let world = World::new();
+    for (name, text) in [("rules.csv", RULES), ("phones.csv", PHONES), ("clean.csv", &rows(0..3))] {
+        let file = world.file(name, text);
+        let done = world.run(&["validate", name, "--format", "csv", "--phone-region", "IN"]);
+        assert_eq!(done.code, if name == "clean.csv" { 0 } else { 3 }, "{done:?}");
+        let ledger = format!("{name}.db");
+        world.import(&file, &["--phone-region", "IN", "--ledger", &ledger]);
+        let exported = world.run(&["export", "failed", "--ledger", &ledger]);
+        assert_eq!(done.stdout, exported.stdout);
+        assert_eq!(done.stderr, "");
+    }
+}
+
+#[test]
+fn validate_as_json_counts_what_import_would_do() {
+    let world = World::new();
+    world.file("rules.csv", RULES);
+    let done = world.run(&["validate", "rules.csv", "--format", "json", "--rate", "2"]);
+    assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let expected = expected();
+    let valid = expected.values().filter(|said| *said == "ok").count();
+    assert_eq!((&found["rows"], &found["valid"]), (&expected.len().into(), &valid.into()));
+    assert_eq!((&found["duplicate"], &found["duplicates"]["first_lines"][0]), (&1.into(), &26.into()));
+    assert_eq!(found["import"]["rows"], valid);
+    assert_eq!(found["import"]["seconds"], valid as f64 / 2.0);
+    let faults = found["faults"].as_array().unwrap();
+    let count: u64 = faults.iter().map(|group| group["rows"].as_u64().unwrap()).sum();
+    let said: usize =
+        expected.values().filter(|said| said.contains(':')).map(|said| said.split(';').count()).sum();
+    assert_eq!(count, said as u64);
+    let digits = faults.iter().find(|group| group["field"] == "mobile_number" && group["rule"] == "digits");
+    let digits = digits.unwrap();
+    assert_eq!(digits["option"], "--phone-region CC");
+    assert_eq!((&digits["first"][0]["line"], &digits["rows"]), (&8.into(), &3.into()));
+    let done = world.run(&["validate", "rules.csv", "--format", "json", "--rate", "unlimited", "-q"]);
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert!(found["import"]["seconds"].is_null(), "{found}");
+    let done =
+        world.run(&["validate", "rules.csv", "--format", "json", "--drop-invalid-optional", "--limit", "11"]);
+    let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let dropped = serde_json::json!([
+        {"field": "email_address", "rule": "character", "rows": 1},
+        {"field": "email_address", "rule": "edge", "rows": 1},
+    ]);
+    assert_eq!(found["dropped"], dropped);
+}
+
+#[test]
+fn references_that_differ_in_case_or_blanks_are_a_warning() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number\n\
+                cust-0001,1\ncust-0002,2\nCUST-0001,3\ncust -0002,4\ncust-0002,5\nCust-0003,6\n";
+    world.file("users.csv", text);
+    let done = world.run(&["validate", "users.csv"]);
+    assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
+    let expected = "users.csv: 6 rows, 5 valid, 0 invalid, 1 duplicate\n\
+                    import would send 5 rows, in 0.1 s at 50 requests per second\n";
+    assert!(done.stdout.starts_with(expected), "{done:?}");
+    let warning = "\n\nwarning: object_reference_id alike: 2 rows, first on line 4, 5\n";
+    assert!(done.stdout.contains(warning), "{done:?}");
+    // A warning alone leaves every row to be sent.
+    world.file("users.csv", text.replace("cust-0002,5\n", ""));
+    let done = world.run(&["validate", "users.csv"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stdout.contains(warning), "{done:?}");
 }
 
 #[test]

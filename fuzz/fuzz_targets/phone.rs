@@ -1,0 +1,62 @@
+//! Phone numbers in whatever spelling, against what must be true of any number that is read.
+//!
+//! An input is a byte for the region and the mode, a byte for the country code beside the number, and a
+//! cell. libphonenumber has been ported with panics before; what goes into it is bounded by the program,
+//! and this is the proof. A number that is read is read again from its own parts, and in a region that
+//! transforms nothing its digits are the last ones of the cell.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use customer_import::customer::{Field, Phones};
+use libfuzzer_sys::fuzz_target;
+
+/// With and without a trunk prefix, a zero that belongs to the number, transformations, several codes.
+const REGIONS: [&str; 16] =
+    ["IN", "US", "IT", "AR", "MX", "BR", "DE", "GB", "FR", "RU", "CN", "SG", "ID", "CI", "HU", "AU"];
+
+static PHONES: LazyLock<Vec<Phones>> =
+    LazyLock::new(|| REGIONS.iter().map(|region| Phones::of(region).expect("a region")).collect());
+
+const CODES: [&str; 8] = ["91", "1", "39", "44", "7", "0", "999", "18446744073709551616"];
+
+fuzz_target!(|input: &[u8]| {
+    if let [mode, code, text @ ..] = input
+        && let Ok(text) = std::str::from_utf8(text)
+    {
+        let code = (code & 1 == 1).then(|| CODES[usize::from(code >> 1) % CODES.len()]);
+        check(usize::from(mode & 15), mode & 16 != 0, code, text);
+    }
+});
+
+fn check(region: usize, strict: bool, code: Option<&str>, text: &str) {
+    let phones = &PHONES[region];
+    match phones.read(text, code, strict) {
+        Ok(number) => {
+            let (national, country_code) = (&*number.national, &*number.country_code);
+            assert!((2..=17).contains(&national.len()) && is_digits(national), "{national:?}");
+            assert!((1..=3).contains(&country_code.len()) && is_digits(country_code), "{country_code:?}");
+            assert!(code.is_none_or(|code| code == country_code));
+            // As it was sent, it is read by whoever reads what was sent: a fingerprint stays the same.
+            if strict {
+                let sent = format!("+{country_code}{national}");
+                assert_eq!(phones.read(&sent, None, true).as_ref(), Ok(&number), "{text:?}");
+            }
+            if REGIONS[region] == "IN" && country_code == "91" && text.is_ascii() {
+                let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+                assert!(digits.ends_with(national), "{text:?} is not {national:?}");
+            }
+        }
+        Err(misread) => {
+            let of_code = misread.field == Field::MobileCountryCode;
+            assert!(of_code && code.is_some() || misread.field == Field::MobileNumber);
+            assert!(!misread.seen.is_empty() && misread.seen.len() < 120, "{}", misread.seen);
+            assert!(!misread.seen.contains(char::is_control), "{:?}", misread.seen);
+        }
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}

@@ -1,0 +1,324 @@
+//! Phone numbers as people write them, and whether their country has such numbers.
+//!
+//! The numbering plans are libphonenumber's. What goes into it is bounded: at most one `+` and
+//! [`DIGITS_MAX`] ASCII digits. All spelling is taken off before, here, where a character that stands in no
+//! spelling is named; so an extension, a second number or a word is a fault and never dropped in silence.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use rlibphonenumber::{NumberLengthType, ParseError, PhoneNumber, PhoneNumberUtil, Region, ValidationError};
+
+use super::{Field, Rule};
+
+/// The most digits: fifteen of the longest international number, and whatever is dialed before it.
+const DIGITS_MAX: usize = 24;
+
+/// The most bytes of a spelling, which is several times what digits and signs between them take.
+const SPELLING_MAX: usize = 128;
+
+/// How the phone numbers of a file are read.
+#[derive(Clone)]
+pub struct Phones {
+    region: Region,
+    code: String,
+    plans: Arc<PhoneNumberUtil>,
+}
+
+impl fmt::Debug for Phones {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Phones({})", self.region)
+    }
+}
+
+/// A number, read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Number<'a> {
+    /// Its digits without the country code and without what is dialed before it inside the country.
+    pub national: Cow<'a, str>,
+    /// Its country code, without `+`.
+    pub country_code: Cow<'a, str>,
+}
+
+/// Why there is no number.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misread {
+    /// Which of the two cells is at fault.
+    pub field: Field,
+    /// The rule.
+    pub rule: Rule,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl Misread {
+    fn number(rule: Rule, seen: impl Into<String>) -> Misread {
+        Misread { field: Field::MobileNumber, rule, seen: seen.into() }
+    }
+
+    fn code(seen: impl Into<String>) -> Misread {
+        Misread { field: Field::MobileCountryCode, rule: Rule::CountryCode, seen: seen.into() }
+    }
+}
+
+impl Phones {
+    /// For numbers that are written as in this region: two letters, such as `IN`.
+    ///
+    /// # Errors
+    /// What to give instead, where there is no such region.
+    pub fn of(region: &str) -> Result<Phones, String> {
+        let wrong = || "a region of two letters, such as IN, SG or US".to_owned();
+        let region: Region = region.trim().to_ascii_uppercase().parse().map_err(|_| wrong())?;
+        let plans = PhoneNumberUtil::new().map_err(|error| format!("no numbering plans ({error})"))?;
+        let code = plans.get_country_code_for_region(region).ok_or_else(wrong)?;
+        Ok(Phones { region, code: code.to_string(), plans: Arc::new(plans) })
+    }
+
+    /// Reads a number in any spelling: as inside the country of the code, without one as inside the
+    /// region, or as from abroad. Strict goes by the numbering plan; otherwise only the length counts.
+    ///
+    /// # Errors
+    /// Where it is no number of its country, or of another one than the code says.
+    pub fn read<'a>(
+        &'a self,
+        text: &'a str,
+        code: Option<&'a str>,
+        strict: bool,
+    ) -> Result<Number<'a>, Misread> {
+        let dialed = dialed(text)?;
+        let region = self.region_of(code)?;
+        let count = dialed.trim_start_matches('+').len();
+        let number = match self.plans.parse(&dialed, Some(region)) {
+            Ok(number) => number,
+            Err(error) => return Err(Misread::number(Rule::Impossible, why_not(&error, count, region))),
+        };
+        let country_code = if self.code.parse() == Ok(number.country_code) {
+            Cow::from(&self.code)
+        } else {
+            number.country_code.to_string().into()
+        };
+        if code.is_some_and(|code| code.trim_start_matches('0') != country_code) {
+            return Err(Misread::code(format!("another one than the +{country_code} of the number")));
+        }
+        if !self.is_number(&number, strict) {
+            return Err(self.why_impossible(&number, &dialed, region));
+        }
+        let national = number.get_national_significant_number();
+        Ok(Number { national: if national == text { text.into() } else { national.into() }, country_code })
+    }
+
+    /// Where a number that is written without its country code belongs.
+    fn region_of(&self, code: Option<&str>) -> Result<Region, Misread> {
+        let Some(code) = code.filter(|code| *code != self.code) else { return Ok(self.region) };
+        let region = code.parse().ok().and_then(|code| self.plans.get_region_for_country_code(code));
+        region.ok_or_else(|| Misread::code("the code of no country"))
+    }
+
+    fn is_number(&self, number: &PhoneNumber, strict: bool) -> bool {
+        if strict {
+            return self.plans.is_valid_number(number);
+        }
+        // What can be dialed only from next door is no number to send.
+        let length = self.plans.is_possible_number_with_reason(number);
+        length.is_ok_and(|length| length == NumberLengthType::IsPossible)
+    }
+
+    fn why_impossible(&self, number: &PhoneNumber, dialed: &str, region: Region) -> Misread {
+        let with = |before: &str| {
+            let other = self.plans.parse(format!("{before}{dialed}"), Some(region)).ok()?;
+            self.plans.is_valid_number(&other).then_some(other)
+        };
+        if !dialed.starts_with(['+', '0']) {
+            if with("0").is_some_and(|other| other.country_code == number.country_code) {
+                let seen = "no number as it is, but one with a 0 in front: a spreadsheet dropped the zero";
+                return Misread::number(Rule::Spreadsheet, seen);
+            }
+            if let Some(other) = with("+") {
+                let code = other.country_code;
+                let seen = format!("no number of {region}, but one of +{code} with a + in front");
+                return Misread::number(Rule::Impossible, seen);
+            }
+        }
+        let count = number.get_national_significant_number().len();
+        let place = if Some(number.country_code) == self.plans.get_country_code_for_region(region) {
+            region.to_string()
+        } else {
+            format!("+{}", number.country_code)
+        };
+        let seen = match self.plans.is_possible_number_with_reason(number) {
+            Err(ValidationError::TooShort) => format!("{count} digits, too few for {place}"),
+            Err(ValidationError::TooLong) => format!("{count} digits, too many for {place}"),
+            _ => format!("{count} digits as no number of {place} has them"),
+        };
+        Misread::number(Rule::Impossible, seen)
+    }
+}
+
+fn why_not(error: &ParseError, count: usize, region: Region) -> String {
+    match error {
+        ParseError::InvalidCountryCode => "it begins with no country's code".into(),
+        ParseError::TooLongNsn => format!("{count} digits, too many for {region}"),
+        _ => format!("{count} digits, too few for {region}"),
+    }
+}
+
+/// What one dials: digits, perhaps after a `+`.
+fn dialed(text: &str) -> Result<Cow<'_, str>, Misread> {
+    let impossible = |seen| Err(Misread::number(Rule::Impossible, seen));
+    if text.len() > SPELLING_MAX {
+        return impossible(format!("{} bytes, too many for a number", text.len()));
+    }
+    if text.len() <= DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(text.into());
+    }
+    let scheme = text.get(..4).filter(|scheme| scheme.eq_ignore_ascii_case("tel:")).map_or(0, str::len);
+    let mut dialed = String::with_capacity(DIGITS_MAX + 1);
+    for (at, c) in text.chars().enumerate().skip(scheme) {
+        match (c, digit(c)) {
+            (_, Some(digit)) => dialed.push(digit),
+            ('+' | '\u{ff0b}', _) if dialed.is_empty() => dialed.push('+'),
+            _ if stands_between(c) => {}
+            _ => return impossible(format!("`{}` at position {} is in no number", c.escape_debug(), at + 1)),
+        }
+    }
+    match dialed.trim_start_matches('+').len() {
+        0 => impossible("no digit".into()),
+        count if count > DIGITS_MAX => impossible(format!("{count} digits, too many for a number")),
+        _ => Ok(dialed.into()),
+    }
+}
+
+/// Blanks, dashes, dots, slashes, parentheses, and the invisible marks that phones and office programs
+/// copy along with a number.
+fn stands_between(c: char) -> bool {
+    let is_dash =
+        matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}' | '\u{30fc}');
+    let is_mark = matches!(
+        c,
+        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
+    );
+    let is_sign =
+        matches!(c, '.' | '/' | '(' | ')' | '[' | ']' | '·' | '~' | '\u{ff08}' | '\u{ff09}' | '\u{ff0e}');
+    c.is_whitespace() || is_dash || is_sign || is_mark
+}
+
+/// The ASCII digit that means the same, in the scripts that phone keyboards and office programs write.
+fn digit(c: char) -> Option<char> {
+    const ZEROS: [char; 17] = [
+        '0', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}',
+        '\u{c66}', '\u{ce6}', '\u{d66}', '\u{e50}', '\u{ed0}', '\u{1040}', '\u{17e0}', '\u{ff10}',
+    ];
+    ZEROS.iter().find_map(|zero| {
+        let value = u32::from(c).checked_sub(u32::from(*zero))?;
+        char::from_digit(value, 10)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `code national`, or `field:rule:seen`.
+    fn read(phones: &Phones, text: &str, code: Option<&str>, strict: bool) -> String {
+        match phones.read(text, code, strict) {
+            Ok(Number { national, country_code }) => format!("{country_code} {national}"),
+            Err(Misread { field, rule, seen }) => format!("{field}:{rule}:{seen}"),
+        }
+    }
+
+    #[test]
+    fn any_spelling_is_read_as_national_digits() {
+        for (region, number, spellings) in [
+            (
+                "IN",
+                "91 9988776655",
+                &[
+                    "9988776655",
+                    "+91 99887-76655",
+                    "099887 76655",
+                    "0091 99887 76655",
+                    "(+91) 99887.76655",
+                    "919988776655",
+                    "tel:+91-99887-76655",
+                    "\u{202a}+91\u{a0}99887\u{2011}76655\u{202c}",
+                    "९९८८७७६६५५",
+                    "９９８８７７６６５５",
+                    "+91 (0) 99887 76655",
+                ][..],
+            ),
+            ("in", "44 7911123456", &["+44 7911 123456", "00447911123456"]),
+            ("IT", "39 0236661300", &["02 3666 1300", "+39 02 3666 1300", "0039 0236661300"]),
+            (
+                "US",
+                "1 2015550123",
+                &["(201) 555-0123", "1-201-555-0123", "+1 201.555.0123", "011 1 201 555 0123"],
+            ),
+            ("DE", "49 15123456789", &["0151 23456789", "0151/23456789"]),
+        ] {
+            let phones = Phones::of(region).unwrap();
+            for spelling in spellings {
+                assert_eq!(read(&phones, spelling, None, true), number, "{spelling}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_says_why() {
+        let phones = Phones::of("IN").unwrap();
+        for (text, seen) in [
+            ("12345", "5 digits, too few for IN"),
+            ("99887766551", "11 digits as no number of IN has them"),
+            ("+91 99887 766551111", "14 digits, too many for IN"),
+            ("0123456789", "9 digits as no number of IN has them"),
+            ("447911123456", "no number of IN, but one of +44 with a + in front"),
+            ("9988776655 ext 12", "`e` at position 12 is in no number"),
+            ("9988776655, 9988776656", "`,` at position 11 is in no number"),
+            ("9988776655 / 9988776656", "20 digits, too many for IN"),
+            ("99+88776655", "`+` at position 3 is in no number"),
+            ("+0 99887 76655", "it begins with no country's code"),
+            ("+", "no digit"),
+            ("-", "no digit"),
+            ("99\u{1b}88", "`\\u{1b}` at position 3 is in no number"),
+            ("1", "1 digits, too few for IN"),
+            ("9999999999999999999999999", "25 digits, too many for a number"),
+        ] {
+            let expected = format!("mobile_number:impossible:{seen}");
+            assert_eq!(read(&phones, text, None, true), expected, "{text}");
+        }
+        assert!(read(&phones, &"9".repeat(100_000), None, true).contains("100000 bytes"));
+        for wrong in ["", "I", "IND", "XX", "91", "ÍN"] {
+            assert!(Phones::of(wrong).unwrap_err().contains("such as IN"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_lost_zero_is_named_where_the_region_has_one() {
+        let phones = Phones::of("IT").unwrap();
+        let got = read(&phones, "236661300", None, true);
+        assert!(got.starts_with("mobile_number:spreadsheet:") && got.contains("dropped the zero"), "{got}");
+        let phones = Phones::of("CI").unwrap();
+        assert!(read(&phones, "707070707", None, false).contains("dropped the zero"));
+    }
+
+    #[test]
+    fn the_country_code_of_the_row_decides_and_must_fit() {
+        let phones = Phones::of("IN").unwrap();
+        assert_eq!(read(&phones, "7911 123456", Some("44"), true), "44 7911123456");
+        assert_eq!(read(&phones, "99887 76655", Some("91"), true), "91 9988776655");
+        assert_eq!(
+            read(&phones, "+44 7911 123456", Some("91"), true),
+            "mobile_country_code:country-code:another one than the +44 of the number"
+        );
+        for code in ["999", "0", "4444444444444"] {
+            let got = read(&phones, "9988776655", Some(code), true);
+            assert_eq!(got, "mobile_country_code:country-code:the code of no country", "{code}");
+        }
+    }
+
+    #[test]
+    fn lenient_goes_by_the_length() {
+        let phones = Phones::of("US").unwrap();
+        assert_eq!(read(&phones, "555 555 5555", None, false), "1 5555555555");
+        assert!(read(&phones, "555 555 5555", None, true).contains("as no number of US has them"));
+        assert!(read(&phones, "555 555", None, false).contains("too few"));
+    }
+}
