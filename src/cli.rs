@@ -159,10 +159,9 @@ async fn run_import(
     let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
     let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
     let written = source.describe();
-    info!(run, source = written, rate = ?sending.rate.0, "the run begins");
-    // A closed standard output is no reason not to run.
-    drop(say(args, &format!("Run {run}: {} ({written})\n", report::harmless(&name))));
-    display.begin(source.size());
+    info!(run, source = %written, rate = ?sending.rate.0, "the run begins");
+    let header = format!("Run {run}: {} ({written})", report::harmless(&name));
+    display.begin(source.size(), header);
     let options = import::Options {
         concurrency: sending.concurrency as usize,
         outage_limit: sending.outage_limit,
@@ -183,30 +182,23 @@ async fn run_import(
     info!(run, state = state.name(), code, "the run has ended");
     let ends = (state, code, stop_reason);
     let summary = Summary::new(run, ends, &name, &end.tally, &end.figures, began.elapsed());
-    show_summary(args, &summary, ledger_path)?;
+    show_summary(args, &summary, &written, ledger_path)?;
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));
     }
     Ok(code)
 }
 
-/// Words for people about a run; standard output stays clean where it carries the summary.
-fn say(args: &args::Import, text: &str) -> Result<(), Error> {
-    if args.output.log.quiet {
-        return Ok(());
-    }
-    if args.output.summary_json.as_deref() == Some(Path::new("-")) {
-        drop(io::stderr().write_all(text.as_bytes()));
-        return Ok(());
-    }
-    print(text)
-}
-
-fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
+fn show_summary(
+    args: &args::Import,
+    summary: &Summary<'_>,
+    written: &str,
+    ledger_path: &Path,
+) -> Result<(), Error> {
     if !args.output.log.quiet {
         let ledger = ledger_path.display();
         let mut text = report::run_table(summary);
-        text.push_str(&format!("  ledger: {ledger}\n"));
+        text.push_str(&format!("  source: {written}\n  ledger: {ledger}\n"));
         let left: u64 = Outcome::ALL
             .into_iter()
             .filter(|outcome| !outcome.is_success())
@@ -220,7 +212,12 @@ fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) 
             format!("customer-import export created --ledger {ledger} --output created.csv")
         };
         text.push_str(&format!("  next:   {next}\n"));
-        say(args, &text)?;
+        // Standard output stays clean where it carries the summary.
+        if args.output.summary_json.as_deref() == Some(Path::new("-")) {
+            drop(io::stderr().write_all(text.as_bytes()));
+        } else {
+            print(&text)?;
+        }
     }
     let Some(path) = &args.output.summary_json else {
         return Ok(());

@@ -9,7 +9,7 @@ use super::{
     encoding::{Encoding, lossy, marked},
     records::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
 };
-use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules};
+use crate::customer::{Cells, Correction, Customer, Fault, Faults, Field, Record, Row, Rule, Rules};
 
 /// How much of each cell is kept of a record that swallowed others: enough to find it.
 const SHOWN_BYTES: usize = 64;
@@ -57,25 +57,15 @@ pub(super) fn read_row(record: &RawRecord<'_>, layout: &Layout, rules: &Rules, e
     for (cell_of, place) in by_field.iter_mut().zip(&layout.places) {
         *cell_of = place.map(cell);
     }
-    let mut reading = rules.read(&by_field);
-    if may_have_control(fields.bytes)
-        && let Some(seen) = control_elsewhere(cell, layout)
-    {
-        let fault = Fault { field: None, rule: Rule::Control, seen };
-        reading = Err(match reading {
-            Ok(customer) => {
-                Faults { list: vec![fault], reference: Some(customer.reference.as_str().to_owned()) }
-            }
-            Err(mut faults) => {
-                faults.list.insert(0, fault);
-                faults
-            }
-        });
-    }
+    let reading = rules.read(&by_field);
+    let control = if may_have_control(fields.bytes) { control_elsewhere(cell, layout) } else { None };
     Row {
         line: record.line,
         record: Record::new(layout.kept.iter().map(|at| cell(*at))),
-        reading,
+        reading: match control {
+            None => reading,
+            Some(control) => Err(with_fault(reading, control)),
+        },
         corrects: layout.correction.and_then(|places| correction(places.map(cell))),
     }
 }
@@ -145,14 +135,26 @@ fn may_have_control(bytes: &[u8]) -> bool {
 }
 
 /// The first control character in a column that is no field of ours: those are judged by their own rules.
-fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &Layout) -> Option<String> {
+fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &Layout) -> Option<Fault> {
     let others = layout.kept.iter().filter(|at| !layout.places.contains(&Some(**at)));
     others.copied().find_map(|at| {
         let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
         let (position, c) = cell(at).chars().enumerate().find(|(_, c)| is_control(c))?;
         let (code, position, column) = (u32::from(c), position + 1, at + 1);
-        Some(format!("a control character (U+{code:04X}) at position {position} of column {column}"))
+        let seen = format!("a control character (U+{code:04X}) at position {position} of column {column}");
+        Some(Fault { field: None, rule: Rule::Control, seen })
     })
+}
+
+/// What the rules found in the fields, behind a fault of the record.
+fn with_fault(reading: Result<Customer, Faults>, fault: Fault) -> Faults {
+    match reading {
+        Ok(customer) => Faults { list: vec![fault], reference: Some(customer.reference.as_str().to_owned()) },
+        Err(mut faults) => {
+            faults.list.insert(0, fault);
+            faults
+        }
+    }
 }
 
 #[cfg(test)]

@@ -145,8 +145,8 @@ impl Form {
                 .unwrap(),
             rules: Rules {
                 validation: Validation::Lenient,
-                require: Vec::new(),
                 constants: vec![(Field::Reference, "reference".into()), (Field::MobileNumber, "1".into())],
+                ..Rules::default()
             },
             ..Options::default()
         }
