@@ -167,10 +167,9 @@ async fn run_import(
     let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
     let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
     let written = source.describe();
-    info!(run, source = written, rate = ?sending.rate.0, "the run begins");
-    // A closed standard output is no reason not to run.
-    drop(say(args, &format!("Run {run}: {} ({written})\n", report::harmless(&name))));
-    display.begin(source.size());
+    info!(run, source = %written, rate = ?sending.rate.0, "the run begins");
+    let header = format!("Run {run}: {} ({written})", report::harmless(&name));
+    display.begin(source.size(), header);
     let options = import::Options {
         concurrency: sending.concurrency as usize,
         outage_limit: sending.outage_limit,
@@ -191,26 +190,19 @@ async fn run_import(
     info!(run, state = state.name(), code, "the run has ended");
     let ends = (state, code, stop_reason);
     let summary = Summary::new(run, ends, &name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
-    show_summary(args, &summary, ledger_path)?;
+    show_summary(args, &summary, &written, ledger_path)?;
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));
     }
     Ok(code)
 }
 
-/// Words for people about a run; standard output stays clean where it carries the summary.
-fn say(args: &args::Import, text: &str) -> Result<(), Error> {
-    if args.output.log.quiet {
-        return Ok(());
-    }
-    if args.output.summary_json.as_deref() == Some(Path::new("-")) {
-        drop(io::stderr().write_all(text.as_bytes()));
-        return Ok(());
-    }
-    print(text)
-}
-
-fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) -> Result<(), Error> {
+fn show_summary(
+    args: &args::Import,
+    summary: &Summary<'_>,
+    written: &str,
+    ledger_path: &Path,
+) -> Result<(), Error> {
     let path = args.output.summary_json.as_deref();
     let to_stdout = path == Some(Path::new("-"));
     let json = json(summary)?;
@@ -219,11 +211,19 @@ fn show_summary(args: &args::Import, summary: &Summary<'_>, ledger_path: &Path) 
         let written = std::fs::write(path, &json);
         written.map_err(|error| Error::Output { name: path.display().to_string(), error })?;
     }
-    say(args, &describe_run(summary, ledger_path))?;
+    if !args.output.log.quiet {
+        let text = describe_run(summary, written, ledger_path);
+        // Standard output stays clean where it carries the summary.
+        if to_stdout {
+            drop(io::stderr().write_all(text.as_bytes()));
+        } else {
+            print(&text)?;
+        }
+    }
     if to_stdout { print(&json) } else { Ok(()) }
 }
 
-fn describe_run(summary: &Summary<'_>, ledger_path: &Path) -> String {
+fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> String {
     let ledger = ledger_path.display();
     let left: u64 = Outcome::ALL
         .into_iter()
@@ -237,7 +237,8 @@ fn describe_run(summary: &Summary<'_>, ledger_path: &Path) -> String {
     } else {
         format!("customer-import export created --ledger {ledger} --output created.csv")
     };
-    format!("{}  ledger: {ledger}\n  next:   {next}\n", report::run_table(summary))
+    let table = report::run_table(summary);
+    format!("{table}  source: {written}\n  ledger: {ledger}\n  next:   {next}\n")
 }
 
 fn status(args: &args::Status) -> Result<u8, Error> {

@@ -27,6 +27,8 @@ pub(super) struct Display {
     bar: ProgressBar,
     lines: bool,
     size: Option<u64>,
+    /// Which run this is and how its source is read; not shown yet.
+    header: Option<String>,
     began: Instant,
     next_line: Instant,
     last: (Instant, u64),
@@ -47,6 +49,7 @@ impl Display {
             lines: wish != ProgressArg::Never && !terminal,
             bar,
             size: None,
+            header: None,
             began: now,
             next_line: now + LINE_EVERY,
             last: (now, 0),
@@ -58,9 +61,15 @@ impl Display {
         LogWriter::Stderr(self.bar.clone())
     }
 
-    /// The run begins; `size` is that of the source in bytes, where it is known.
-    pub(super) fn begin(&mut self, size: Option<u64>) {
+    /// The run begins; `size` is that of the source in bytes, where it is known. The header stands above the
+    /// bar, or above the first line: where nobody looks on, a run that is short says nothing before its end.
+    pub(super) fn begin(&mut self, size: Option<u64>, header: String) {
         self.size = size;
+        if self.bar.is_hidden() {
+            self.header = Some(header);
+        } else {
+            self.bar.println(header);
+        }
         let template = match size {
             Some(_) => "{bar:24} {percent:>3}%  {msg}",
             None => "{spinner} {msg}",
@@ -84,6 +93,9 @@ impl Display {
         } else if self.lines && now >= self.next_line {
             let words = self.words(progress, settled, total);
             // A closed standard error is no reason to stop a run.
+            if let Some(header) = self.header.take() {
+                drop(writeln!(io::stderr(), "{header}"));
+            }
             drop(writeln!(io::stderr(), "{words}"));
             self.next_line = now + LINE_EVERY;
             self.last = (now, settled);

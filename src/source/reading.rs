@@ -65,22 +65,12 @@ pub(super) fn read_row(
     for (cell_of, place) in by_field.iter_mut().zip(&layout.places) {
         *cell_of = place.map(cell);
     }
-    let mut reading = rules.vet(&by_field);
-    if may_have_control(fields.bytes)
-        && let Some(seen) = control_elsewhere(cell, layout)
-    {
-        let fault = Fault { field: None, rule: Rule::Control, seen };
-        reading = Err(match reading {
-            Ok(vetted) => {
-                let customer = vetted.customer();
-                Faults { list: vec![fault], reference: Some(customer.reference.as_str().to_owned()) }
-            }
-            Err(mut faults) => {
-                faults.list.insert(0, fault);
-                faults
-            }
-        });
-    }
+    let reading = rules.vet(&by_field);
+    let control = if may_have_control(fields.bytes) { control_elsewhere(cell, layout) } else { None };
+    let reading = match control {
+        None => reading,
+        Some(control) => Err(with_fault(reading, control)),
+    };
     if reading.as_ref().is_ok_and(|vetted| !wants(record.line, vetted)) {
         return None;
     }
@@ -157,14 +147,29 @@ fn may_have_control(bytes: &[u8]) -> bool {
 }
 
 /// The first control character in a column that is no field of ours: those are judged by their own rules.
-fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &Layout) -> Option<String> {
+fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &Layout) -> Option<Fault> {
     let others = layout.kept.iter().filter(|at| !layout.places.contains(&Some(**at)));
     others.copied().find_map(|at| {
         let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
         let (position, c) = cell(at).chars().enumerate().find(|(_, c)| is_control(c))?;
         let (code, position, column) = (u32::from(c), position + 1, at + 1);
-        Some(format!("a control character (U+{code:04X}) at position {position} of column {column}"))
+        let seen = format!("a control character (U+{code:04X}) at position {position} of column {column}");
+        Some(Fault { field: None, rule: Rule::Control, seen })
     })
+}
+
+/// What the rules found in the fields, behind a fault of the record.
+fn with_fault(reading: Result<Vetted<'_>, Faults>, fault: Fault) -> Faults {
+    match reading {
+        Ok(vetted) => {
+            let reference = vetted.customer().reference.as_str().to_owned();
+            Faults { list: vec![fault], reference: Some(reference) }
+        }
+        Err(mut faults) => {
+            faults.list.insert(0, fault);
+            faults
+        }
+    }
 }
 
 #[cfg(test)]

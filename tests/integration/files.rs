@@ -169,7 +169,7 @@ fn compressed_files_are_known_by_their_content() {
         ("users.txt", zstd(text.as_bytes()), "zstd"),
         ("users.zst", [zstd(head), zstd(tail)].concat(), "zstd"),
         ("utf16.csv.gz", gzip(&utf16(&text, u16::to_be_bytes)), "UTF-16BE, gzip"),
-        ("plain.csv.gz", text.clone().into_bytes(), "UTF-8)"),
+        ("plain.csv.gz", text.clone().into_bytes(), "UTF-8\n"),
     ] {
         let file = world.file(name, &bytes);
         let done = world.run(&["validate", name]);
@@ -224,8 +224,7 @@ fn the_delimiter_is_found_and_shown() {
         let text = text.replace("ID", "object_reference_id").replace('M', "mobile_number");
         let file = world.file("users.csv", text.replace("REF", &format!("reference-{number}")));
         let done = world.import(&file, &[]);
-        let first = done.stdout.lines().next().unwrap_or_default();
-        assert!(first.starts_with("Run ") && first.contains(shown), "{text:?}: {done:?}");
+        assert!(done.stdout.contains(&format!("  source: {shown}\n")), "{text:?}: {done:?}");
         assert_eq!(world.journal().customers(), number + 1);
     }
 }
