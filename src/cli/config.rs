@@ -133,12 +133,30 @@ pub(super) fn settle(
     let name = path.map(|path| path.display().to_string()).unwrap_or_default();
     let mut layer = layer(command, flags, environment, settings, &name)?;
     settle_conflicts(command, flags, &mut layer)?;
-    let parser = parser(complete).mut_subcommand(command.get_name(), |command| {
+    let matches = with_defaults(parser(complete), command.get_name(), &layer).try_get_matches_from(args)?;
+    Ok(Settled { matches, layer, others })
+}
+
+fn with_defaults(parser: Command, name: &str, layer: &[Layered]) -> Command {
+    parser.mut_subcommand(name, |command| {
         layer.iter().fold(command, |command, Layered { id, values, .. }| {
             command.mut_arg(id, |arg| arg.required(false).default_values(values.iter().cloned()))
         })
-    });
-    Ok(Settled { matches: parser.try_get_matches_from(args)?, layer, others })
+    })
+}
+
+/// Whether clap takes what [`file::read`] found fit for this command, with no flag and no environment:
+/// the rest of a file's way, for the fuzzer.
+pub fn is_taken(running: &str, settings: Vec<Setting>) -> bool {
+    let line = [PROGRAM, running];
+    let (definition, flags) = (definition(), parser(false).try_get_matches_from(line));
+    let found = definition.find_subcommand(running).zip(flags.as_ref().ok().and_then(ArgMatches::subcommand));
+    let settings = settings.into_iter().filter(|setting| setting.other.is_none()).collect();
+    found.is_some_and(|(command, (_, flags))| {
+        layer(command, flags, &|_| None, settings, "").is_ok_and(|layer| {
+            with_defaults(parser(false), running, &layer).try_get_matches_from(line).is_ok()
+        })
+    })
 }
 
 fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<Setting>, Error> {

@@ -16,7 +16,10 @@ use crate::error::Error;
 pub(super) fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut parser(true), PROGRAM, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
+    let script = String::from_utf8_lossy(&script);
+    // Of a program with a hyphen, bash's script calls the commands by other names than it defines, and
+    // completes nothing behind them: https://github.com/clap-rs/clap/issues/6421.
+    script.replace(&PROGRAM.replace('-', "__subcmd__"), &PROGRAM.replace('-', "__"))
 }
 
 /// The page as roff.
