@@ -14,6 +14,10 @@ mod log;
 
 mod end;
 
+pub mod config;
+
+mod manual;
+
 mod validate;
 
 use std::{
@@ -26,7 +30,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use clap::{Parser, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
 use reqwest::Url;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -39,6 +43,7 @@ use tracing::info;
 
 use self::{
     args::{Cli, Command, ExportFormat, ExportWhat},
+    config::Refusal,
     end::{code, code_of_end, code_of_error, describe_stop},
     log::start_log,
     progress::Display,
@@ -66,24 +71,34 @@ const OTHER_FILES: u64 = 64;
 
 /// The whole program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let code = match Cli::try_parse_from(args) {
-        Ok(cli) => run(cli).unwrap_or_else(|error| {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let code = start(&args).unwrap_or_else(|refusal| match refusal {
+        Refusal::Usage(error) => explain_usage(&error),
+        Refusal::Settings(error) => {
             complain(&format!("{error}; {}", error.hint()));
             code_of_error(&error)
-        }),
-        Err(error) => explain_usage(&error),
-    };
+        }
+    });
     ExitCode::from(code)
 }
 
-fn run(cli: Cli) -> Result<u8, Error> {
-    match cli.command {
+fn start(args: &[OsString]) -> Result<u8, Refusal> {
+    let settled = config::settle(args, true, &variable)?;
+    let cli = Cli::from_arg_matches(&settled.matches)?;
+    let done = match cli.command {
         Command::Import(args) => import(&args),
         Command::Validate(args) => validate(&args),
         Command::Status(args) => status(&args),
         Command::Export(args) => export_rows(&args),
         Command::Simulate(args) => simulate(&args),
-    }
+        Command::Config(args) => {
+            let text = config::show(&args, cli.config.as_deref(), &variable)?;
+            print(&text).map(|()| code::OK)
+        }
+        Command::Completions { shell } => print(&manual::completions(shell)).map(|()| code::OK),
+        Command::Man => print(&manual::page()?).map(|()| code::OK),
+    };
+    Ok(done?)
 }
 
 /// What is written must not be what is read: a slip of the hand would cost the ledger, and every id.
@@ -344,8 +359,7 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
 
 fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
-    let set = || environment("CUSTOMER_IMPORT_LEDGER").map(PathBuf::from);
-    given.map(Path::to_path_buf).or_else(set).unwrap_or_else(|| default.into())
+    given.unwrap_or(Path::new(default)).to_path_buf()
 }
 
 /// Finds out before the run whether its summary can be written after it; leaves nothing behind.
@@ -443,7 +457,9 @@ fn explain_usage(error: &clap::Error) -> u8 {
         return print(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        complain("no command; say import, validate, status, export or simulate, and see --help");
+        let known = Cli::command();
+        let names: Vec<&str> = known.get_subcommands().map(clap::Command::get_name).collect();
+        complain(&format!("no command; say one of {}, and see --help", names.join(", ")));
         return code::USAGE;
     }
     let text = error.to_string();
@@ -460,8 +476,13 @@ fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
+/// A variable of the environment that has to be text.
 fn environment(name: &str) -> Option<String> {
+    variable(name)?.into_string().ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the environment enters here")]
+fn variable(name: &str) -> Option<OsString> {
     // Compose files and CI set variables to nothing and mean that they are not set.
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -3,7 +3,7 @@
 //! Defaults are constants, so that help and program cannot disagree. What clap cannot check alone
 //! (two options together, the environment) is checked in `cli`.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
@@ -23,6 +23,9 @@ use crate::{
 succeed, 4 stopped by itself, 130/143 interrupted."
 )]
 pub(super) struct Cli {
+    /// A TOML file of settings: any option by its long name; flags and the environment win over it
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
     pub(super) command: Command,
 }
@@ -47,14 +50,38 @@ pub(super) enum Command {
 only that one is.\nExample: customer-import simulate --fault http500=0.05 --latency 20ms..80ms"
     )]
     Simulate(Simulate),
+    /// The effective settings of a command (import without one), each with its origin; secrets are hidden
+    #[command(
+        override_usage = "customer-import config [COMMAND] [OPTIONS]",
+        after_help = "Example: customer-import config import --config nightly.toml --rate 20"
+    )]
+    Config(Config),
+    /// Completions for a shell
+    #[command(
+        after_help = "Example: customer-import completions bash > ~/.local/share/bash-completion/completions/customer-import"
+    )]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// The man page
+    #[command(after_help = "Example: customer-import man > ~/.local/share/man/man1/customer-import.1")]
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Config {
+    /// A command and its options, as they would be run
+    #[arg(value_name = "COMMAND|OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) words: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Import {
     #[command(flatten)]
-    pub(super) input: Input,
-    #[command(flatten)]
     pub(super) target: Target,
+    #[command(flatten)]
+    pub(super) input: Input,
     #[command(flatten)]
     pub(super) sending: Sending,
     #[command(flatten)]
@@ -155,14 +182,14 @@ pub(super) enum Environment {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct Target {
-    /// Which of Juspay's environments [default: sandbox] [env: `JUSPAY_ENVIRONMENT`]
-    #[arg(long, value_enum)]
-    pub(super) environment: Option<Environment>,
+    /// Which of Juspay's environments
+    #[arg(long, value_enum, env = "JUSPAY_ENVIRONMENT", default_value = "sandbox")]
+    pub(super) environment: Environment,
     /// Another base URL; requests go to URL/customers
     #[arg(long, value_name = "URL")]
     pub(super) base_url: Option<String>,
-    /// The merchant id [env: `JUSPAY_MERCHANT_ID`]
-    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    /// The merchant id
+    #[arg(long, value_name = "ID", env = "JUSPAY_MERCHANT_ID", value_parser = NonEmptyStringValueParser::new())]
     pub(super) merchant_id: Option<String>,
     /// A file that holds the API key and nothing else [default: env `JUSPAY_API_KEY`]
     #[arg(long, value_name = "FILE")]
@@ -264,8 +291,7 @@ pub(super) struct Sending {
 #[command(next_help_heading = "Ledger")]
 pub(super) struct Ledger {
     /// The ledger [default: customer-import.db, with --simulator customer-import.simulator.db]
-    /// [env: `CUSTOMER_IMPORT_LEDGER`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "CUSTOMER_IMPORT_LEDGER")]
     pub(super) ledger: Option<PathBuf>,
 }
 
@@ -299,10 +325,10 @@ pub(super) struct Log {
     #[arg(long, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
     /// More log lines (-vv: one for each row)
-    #[arg(short, action = ArgAction::Count)]
+    #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
     /// No summary table, and only errors in the log
-    #[arg(short, conflicts_with = "verbose")]
+    #[arg(short, long, conflicts_with = "verbose")]
     pub(super) quiet: bool,
 }
 

@@ -7,7 +7,6 @@ use std::{
     path::Path,
 };
 
-use clap::ValueEnum;
 use reqwest::Url;
 use secrecy::SecretString;
 
@@ -34,7 +33,7 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
         let api_key = SecretString::from("simulator");
         return Ok(Target { base_url: None, merchant_id: SIMULATOR.into(), api_key });
     }
-    let base_url = match (&args.base_url, chosen_environment(args)?) {
+    let base_url = match (&args.base_url, args.environment) {
         (Some(url), _) => url_of(url)?,
         (None, Environment::Sandbox) => url_of(SANDBOX)?,
         (None, Environment::Production) => url_of(PRODUCTION)?,
@@ -45,29 +44,10 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
             "use https://, or say --allow-insecure-http",
         ));
     }
-    let merchant_id =
-        args.merchant_id.clone().or_else(|| environment("JUSPAY_MERCHANT_ID")).ok_or_else(|| {
-            Error::usage(
-                "no merchant id",
-                "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator",
-            )
-        })?;
+    let merchant_id = args.merchant_id.clone().ok_or_else(|| {
+        Error::usage("no merchant id", "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator")
+    })?;
     Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
-}
-
-fn chosen_environment(args: &args::Target) -> Result<Environment, Error> {
-    if let Some(chosen) = args.environment {
-        return Ok(chosen);
-    }
-    match environment("JUSPAY_ENVIRONMENT") {
-        None => Ok(Environment::Sandbox),
-        Some(name) => Environment::from_str(&name, true).map_err(|_| {
-            Error::usage(
-                format!("JUSPAY_ENVIRONMENT is {name:?}"),
-                "set it to sandbox or production, or unset it",
-            )
-        }),
-    }
 }
 
 /// All of Juspay's hosts but the sandbox's are production: there are several, by region and address.
@@ -120,7 +100,7 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
 
 /// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
 pub(super) fn confirm_production(args: &args::Import, target: &Target, source: &Source) -> Result<(), Error> {
-    let chosen = !args.target.simulator && chosen_environment(&args.target)? == Environment::Production;
+    let chosen = !args.target.simulator && args.target.environment == Environment::Production;
     if args.target.yes || !(chosen || target.base_url.as_ref().is_some_and(is_production)) {
         return Ok(());
     }

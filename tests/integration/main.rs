@@ -13,6 +13,8 @@ mod door;
 
 mod cli;
 
+mod config;
+
 mod validate;
 
 mod files;

@@ -1,0 +1,541 @@
+//! Flags over environment over file over defaults; and `config`, which shows what came of it.
+//!
+//! Each option that no flag gives takes the environment's or the file's value as its default, and clap
+//! then reads the command line as ever: there is one definition of the options, one parser of each
+//! value, and nothing to add here for a new option. The command line is read twice, since only its first
+//! reading says which file, which command and which flags there are. A flag also wins over what it
+//! conflicts with in the file; two keys of the file that conflict are an error.
+
+pub mod file;
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Write as _,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resettable, parser::ValueSource};
+
+use self::file::Setting;
+use super::args::{self, Cli};
+use crate::error::Error;
+
+/// More is no settings file; it is read whole.
+const FILE_MAX_BYTES: u64 = 1024 * 1024;
+
+/// The program's name, where there is no command line to take it from.
+pub(super) const PROGRAM: &str = "customer-import";
+
+/// Reads a variable of the environment; nothing where it is empty.
+type Environment = dyn Fn(&str) -> Option<OsString>;
+
+/// The command line with everything below it.
+pub(super) struct Settled {
+    /// What clap made of it.
+    pub(super) matches: ArgMatches,
+    /// What did not come from a flag.
+    layer: Vec<Layered>,
+    /// Settings of the file that belong to other commands.
+    others: Vec<Setting>,
+}
+
+/// Why a command line is not run: it asks for help, is wrong, or its settings are.
+pub(super) enum Refusal {
+    /// By clap.
+    Usage(clap::Error),
+    /// By this module.
+    Settings(Error),
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Refusal {
+        Refusal::Usage(error)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Settings(error)
+    }
+}
+
+/// An option's value from the environment or the file.
+struct Layered {
+    id: String,
+    values: Vec<OsString>,
+    origin: Origin,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Environment(String),
+    File { name: String, line: usize },
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Environment(name) => write!(f, "environment {name}"),
+            Origin::File { name, line } => write!(f, "{name} line {line}"),
+        }
+    }
+}
+
+/// All commands and options, complete, to be looked at.
+pub fn definition() -> Command {
+    let mut definition = Cli::command();
+    definition.build();
+    definition
+}
+
+/// The commands as clap is to read them. The environment is not clap's to read: it would take an
+/// empty variable for a value, and could not name it where it is wrong. Without `complete`, nothing
+/// is required: it may still come from the file.
+pub(super) fn parser(complete: bool) -> Command {
+    let mut parser =
+        Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg_of_parser(arg, complete)));
+    parser.set_bin_name(PROGRAM);
+    parser
+}
+
+fn arg_of_parser(arg: Arg, complete: bool) -> Arg {
+    let named = arg.get_env().map(|name| {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        format!("{help} [env: {}]", name.to_string_lossy())
+    });
+    let arg = match named {
+        Some(help) => arg.env(Resettable::Reset).help(help),
+        None => arg,
+    };
+    if complete { arg } else { arg.required(false) }
+}
+
+/// Reads the command line and what stands below it.
+pub(super) fn settle(
+    args: &[OsString],
+    complete: bool,
+    environment: &Environment,
+) -> Result<Settled, Refusal> {
+    // Where this fails, what is required is wanted in the words of usage again.
+    let flags =
+        parser(false).try_get_matches_from(args).or_else(|_| parser(complete).try_get_matches_from(args))?;
+    let definition = definition();
+    let found = flags.subcommand().and_then(|(name, flags)| Some((definition.find_subcommand(name)?, flags)));
+    // What has no settings reads no file.
+    let Some((command, flags)) = found.filter(|(command, _)| file::options(command).next().is_some()) else {
+        let matches = parser(complete).try_get_matches_from(args)?;
+        return Ok(Settled { matches, layer: Vec::new(), others: Vec::new() });
+    };
+    let path = flags.get_one::<PathBuf>("config");
+    let settings = path.map_or(Ok(Vec::new()), |path| read_file(path, &definition, command.get_name()))?;
+    let (others, settings) = settings.into_iter().partition(|setting| setting.other.is_some());
+    let name = path.map(|path| path.display().to_string()).unwrap_or_default();
+    let mut layer = layer(command, flags, environment, settings, &name)?;
+    settle_conflicts(command, flags, &mut layer)?;
+    let matches = with_defaults(parser(complete), command.get_name(), &layer).try_get_matches_from(args)?;
+    Ok(Settled { matches, layer, others })
+}
+
+fn with_defaults(parser: Command, name: &str, layer: &[Layered]) -> Command {
+    parser.mut_subcommand(name, |command| {
+        layer.iter().fold(command, |command, Layered { id, values, .. }| {
+            command.mut_arg(id, |arg| arg.required(false).default_values(values.iter().cloned()))
+        })
+    })
+}
+
+/// Whether clap takes what [`file::read`] found fit for this command, with no flag and no environment:
+/// the rest of a file's way, for the fuzzer.
+pub fn is_taken(running: &str, settings: Vec<Setting>) -> bool {
+    let line = [PROGRAM, running];
+    let (definition, flags) = (definition(), parser(false).try_get_matches_from(line));
+    let found = definition.find_subcommand(running).zip(flags.as_ref().ok().and_then(ArgMatches::subcommand));
+    let settings = settings.into_iter().filter(|setting| setting.other.is_none()).collect();
+    found.is_some_and(|(command, (_, flags))| {
+        layer(command, flags, &|_| None, settings, "").is_ok_and(|layer| {
+            with_defaults(parser(false), running, &layer).try_get_matches_from(line).is_ok()
+        })
+    })
+}
+
+fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<Setting>, Error> {
+    let name = path.display();
+    let mut bytes = Vec::new();
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes));
+    read.map_err(|error| {
+        Error::usage(format!("cannot read {name}: {error}"), "give --config a file of settings in TOML")
+    })?;
+    if bytes.len() as u64 > FILE_MAX_BYTES {
+        return Err(Error::usage(
+            format!("{name} is too long for a file of settings"),
+            "give --config another file",
+        ));
+    }
+    file::read(&bytes, definition, running)
+        .map_err(|fault| Error::usage(format!("{name} line {}: {}", fault.line, fault.text), fault.hint))
+}
+
+/// For each option that no flag gives: the environment's value, else the file's.
+fn layer(
+    command: &Command,
+    flags: &ArgMatches,
+    environment: &Environment,
+    mut settings: Vec<Setting>,
+    file: &str,
+) -> Result<Vec<Layered>, Error> {
+    // What stands under the command's own heading wins, so it comes first.
+    settings.sort_by_key(|setting| !setting.own);
+    let mut layer = Vec::new();
+    for (key, arg) in file::options(command).filter(|(_, arg)| !is_flag_given(flags, arg)) {
+        let variable = arg.get_env().and_then(OsStr::to_str);
+        let set = variable.and_then(|name| Some((name, environment(name)?)));
+        let (values, origin) = if let Some((name, value)) = set {
+            let values = vec![value];
+            file::check(arg, &values).map_err(|wrong| {
+                Error::usage(format!("{name} {wrong}"), format!("correct {name}, or unset it"))
+            })?;
+            (values, Origin::Environment(name.to_owned()))
+        } else if let Some(setting) = settings.iter().find(|setting| setting.key == key) {
+            let origin = Origin::File { name: file.to_owned(), line: setting.line };
+            (setting.values.clone(), origin)
+        } else {
+            continue;
+        };
+        layer.push(Layered { id: arg.get_id().to_string(), values, origin });
+    }
+    Ok(layer)
+}
+
+fn is_flag_given(flags: &ArgMatches, arg: &Arg) -> bool {
+    flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
+}
+
+/// Takes out what conflicts with a flag or, from the file, with the environment.
+fn settle_conflicts(command: &Command, flags: &ArgMatches, layer: &mut Vec<Layered>) -> Result<(), Error> {
+    let all: Vec<(&str, &Arg)> = file::options(command).collect();
+    for (one_key, one) in &all {
+        for other in command.get_arg_conflicts_with(one) {
+            let Some((other_key, _)) = all.iter().find(|(_, arg)| arg.get_id() == other.get_id()) else {
+                continue;
+            };
+            if is_flag_given(flags, one) {
+                layer.retain(|layered| other.get_id() != layered.id.as_str());
+            }
+            if is_flag_given(flags, other) {
+                layer.retain(|layered| one.get_id() != layered.id.as_str());
+            }
+            let active = |wanted: &Arg| {
+                layer
+                    .iter()
+                    .find(|layered| wanted.get_id() == layered.id.as_str() && is_active(wanted, layered))
+            };
+            if let (Some(one), Some(other)) = (active(one), active(other)) {
+                let text =
+                    format!("{one_key} ({}) cannot stand with {other_key} ({})", one.origin, other.origin);
+                return Err(Error::usage(text, "keep one of the two"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether it says anything: a flag that is false does not.
+fn is_active(arg: &Arg, layered: &Layered) -> bool {
+    let nothing = match arg.get_action() {
+        ArgAction::SetTrue => "false",
+        ArgAction::SetFalse => "true",
+        ArgAction::Count => "0",
+        _ => return !layered.values.is_empty(),
+    };
+    layered.values != [nothing]
+}
+
+/// `config`: the settings that a command would run with, as text.
+pub(super) fn show(
+    args: &args::Config,
+    path: Option<&Path>,
+    environment: &Environment,
+) -> Result<String, Refusal> {
+    let definition = definition();
+    let first = args.words.first().filter(|word| !word.to_string_lossy().starts_with('-'));
+    let name = first.map_or("import".into(), |word| word.to_string_lossy().into_owned());
+    let Some(command) = file::commands(&definition).find(|command| command.get_name() == name) else {
+        let names: Vec<&str> = file::commands(&definition).map(Command::get_name).collect();
+        return Err(Error::usage(
+            format!("{name:?} is no command that has settings"),
+            format!("say one of {}", names.join(", ")),
+        )
+        .into());
+    };
+    let mut line = vec![OsString::from(PROGRAM), name.into()];
+    line.extend(path.into_iter().flat_map(|path| ["--config".into(), path.into()]));
+    line.extend(args.words.iter().skip(usize::from(first.is_some())).cloned());
+    let settled = settle(&line, false, environment)?;
+    Ok(text(command, &settled, environment))
+}
+
+/// A line of `config`.
+struct Line {
+    heading: String,
+    key: String,
+    value: String,
+    origin: String,
+}
+
+fn text(command: &Command, settled: &Settled, environment: &Environment) -> String {
+    let mut lines = Vec::new();
+    let Some(matches) = settled.matches.subcommand_matches(command.get_name()) else {
+        return String::new();
+    };
+    for (key, arg) in file::options(command) {
+        lines.push(line_of_option(key, arg, matches, &settled.layer));
+        if key == "api-key-file" {
+            lines.push(line_of_key(matches, environment));
+        }
+    }
+    for setting in &settled.others {
+        lines.push(Line {
+            heading: "Of other commands".into(),
+            key: setting.key.clone(),
+            value: joined(setting.values.iter()),
+            origin: format!("line {}, for {}", setting.line, setting.other.as_deref().unwrap_or_default()),
+        });
+    }
+    let width = |of: fn(&Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
+    let keys = width(|line| &line.key);
+    // A long value does not push the origins of all others off the screen.
+    let values = width(|line| &line.value).min(32);
+    let mut headings: Vec<&str> = Vec::new();
+    for line in &lines {
+        if !headings.contains(&line.heading.as_str()) {
+            headings.push(&line.heading);
+        }
+    }
+    let mut text = format!("Settings of {}\n", command.get_name());
+    for heading in headings {
+        text.push_str(&format!("\n{heading}\n"));
+        for Line { key, value, origin, .. } in lines.iter().filter(|line| line.heading == heading) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {key:keys$}  {value:values$}  {origin}");
+        }
+    }
+    text
+}
+
+fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[Layered]) -> Line {
+    let id = arg.get_id().as_str();
+    let layered = layer.iter().find(|layered| layered.id == id);
+    let origin = match matches.value_source(id) {
+        Some(ValueSource::CommandLine) => "flag".into(),
+        _ => layered.map_or("default".into(), |layered| layered.origin.to_string()),
+    };
+    let value = match matches.get_raw(id) {
+        // A flag that is repeated counts.
+        Some(_) if matches!(arg.get_action(), ArgAction::Count) => matches.get_count(id).to_string(),
+        Some(values) => joined(values),
+        None => said_default(arg),
+    };
+    let heading = arg.get_help_heading().unwrap_or("Options").to_owned();
+    Line { heading, key: key.to_owned(), value, origin }
+}
+
+/// The one secret: whether there is one and from where, nothing else.
+fn line_of_key(matches: &ArgMatches, environment: &Environment) -> Line {
+    let (value, origin) = if matches.get_raw("api_key_file").is_some() {
+        ("not shown", "api-key-file")
+    } else if environment("JUSPAY_API_KEY").is_some() {
+        ("set, not shown", "environment JUSPAY_API_KEY")
+    } else {
+        ("not set", "default")
+    };
+    Line { heading: "Target".into(), key: "API key".into(), value: value.into(), origin: origin.into() }
+}
+
+fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {
+    values.map(|value| harmless(&value.as_ref().to_string_lossy())).collect::<Vec<_>>().join(", ")
+}
+
+/// Without what moves a terminal's cursor, and without a password in a URL.
+fn harmless(text: &str) -> String {
+    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if let Some(begin) = text.find("://").map(|at| at + 3) {
+        let end = text[begin..].find('/').map_or(text.len(), |at| begin + at);
+        if let Some(at) = text[begin..end].rfind('@') {
+            text.replace_range(begin..begin + at, "(not shown)");
+        }
+    }
+    text
+}
+
+/// What the help says of an option that has no value, such as the name of the ledger.
+fn said_default(arg: &Arg) -> String {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let said = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
+    said.map_or("-".into(), |(default, _)| default.replace('`', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// For every option there is at least one that it takes; a new one may want an entry of its own.
+    const CANDIDATES: [&str; 12] = [
+        "true",
+        "7",
+        "\"7s\"",
+        "\"http://127.0.0.1:1\"",
+        "\"127.0.0.1:9\"",
+        "[\"email_address=E-Mail\", \"first_name=Name\"]",
+        "[\"email_address\", \"first_name\"]",
+        "[\"http500=0.5\", \"garbage=0.1\"]",
+        "\"|\"",
+        "2026-01-31",
+        "\"lenient\"",
+        "\"IN\"",
+    ];
+
+    fn settle_in(args: &[&str], environment: &Environment) -> Result<Settled, String> {
+        let args: Vec<OsString> = [PROGRAM].iter().chain(args).map(OsString::from).collect();
+        settle(&args, false, environment).map_err(|refusal| match refusal {
+            Refusal::Usage(error) => error.to_string(),
+            Refusal::Settings(error) => format!("{error}; {}", error.hint()),
+        })
+    }
+
+    /// A file with one line of settings, read for this command.
+    fn settle_with(command: &str, file: &str, more: &[&str]) -> Result<Settled, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.toml");
+        std::fs::write(&path, file).unwrap();
+        let args = [&[command, "--config", path.to_str().unwrap()], more].concat();
+        settle_in(&args, &|_| None)
+    }
+
+    /// A line of TOML that this option takes.
+    fn line_for(command: &str, key: &str, arg: &Arg) -> String {
+        let possible = arg.get_possible_values();
+        // Not the default, or it would not be seen.
+        let possible = possible.last().map(|value| format!("{:?}", value.get_name()));
+        let candidates = possible.into_iter().chain(CANDIDATES.map(str::to_owned));
+        let mut lines = candidates.map(|value| format!("{key} = {value}\n"));
+        let fits = |line: &String| settle_with(command, line, &[]).is_ok();
+        lines.find(fits).unwrap_or_else(|| panic!("{command} --{key} takes no candidate: add one"))
+    }
+
+    fn raw(settled: &Settled, command: &str, arg: &Arg) -> Vec<OsString> {
+        let matches = settled.matches.subcommand_matches(command).unwrap();
+        matches.get_raw(arg.get_id().as_str()).unwrap().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_option_of_every_command_can_stand_in_the_file() {
+        let definition = definition();
+        let mut seen = 0;
+        for command in file::commands(&definition) {
+            let name = command.get_name();
+            for (key, arg) in file::options(command) {
+                let line = line_for(name, key, arg);
+                for text in [format!("# a\n{line}"), format!("[{name}]\n{line}")] {
+                    let settled = settle_with(name, &text, &[]).unwrap();
+                    let [Layered { id, values, origin: Origin::File { line, .. } }] = &*settled.layer else {
+                        panic!("{name} --{key}")
+                    };
+                    assert_eq!((id.as_str(), *line), (arg.get_id().as_str(), 2));
+                    assert_eq!(&raw(&settled, name, arg), values, "{name} --{key}");
+                    assert_ne!(arg.get_default_values(), values, "{name} --{key} shows nothing");
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 40, "{seen}");
+    }
+
+    #[test]
+    fn every_option_has_a_long_name() {
+        for command in definition().get_subcommands() {
+            for arg in command.get_arguments() {
+                assert!(arg.is_positional() || arg.get_long().is_some(), "{arg:?} cannot stand in the file");
+            }
+        }
+    }
+
+    #[test]
+    fn every_key_that_is_mistyped_is_refused_and_so_is_every_wrong_type() {
+        let definition = definition();
+        for command in file::commands(&definition) {
+            let name = command.get_name();
+            for (key, _) in file::options(command) {
+                let wrong = settle_with(name, &format!("\n{key}x = 1\n"), &[]).err().unwrap();
+                assert!(wrong.contains("f.toml line 2: unknown key"), "{wrong}");
+                assert!(wrong.ends_with(&format!("the nearest known key is {key}")), "{wrong}");
+                for value in ["{ a = 1 }", "[[1]]", "[true]"] {
+                    let wrong = settle_with(name, &format!("\n\n{key} = {value}"), &[]).err().unwrap();
+                    assert!(wrong.contains(&format!("f.toml line 3: {key} wants ")), "{wrong}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_another_commands_may_stand_there_and_is_looked_at_too() {
+        assert!(
+            settle_with("validate", "rate = 20\nlisten = \"127.0.0.1:9\"\n[import]\nburst = 2\n", &[])
+                .is_ok()
+        );
+        for (file, words) in [
+            ("rate = 0", &["line 1", "rate"][..]),
+            ("[import]\nburst = 0", &["line 2", "burst"]),
+            ("[validate]\nrate = 2", &["line 2", "rate is an option of import, not of validate", "nearest"]),
+            ("[imprt]\nrate = 2", &["line 1", "imprt", "nearest known key is import"]),
+        ] {
+            let wrong = settle_with("validate", file, &[]).err().unwrap();
+            assert!(words.iter().all(|word| wrong.contains(word)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_what_it_conflicts_with_in_the_file_and_two_keys_do_not() {
+        let file = "base-url = \"https://example.com\"\nverbose = true\n";
+        let settled =
+            settle_with("import", file, &["--simulator", "-q"]).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(settled.layer.is_empty());
+        let file = "base-url = \"https://example.com\"\nsimulator = true\n";
+        let wrong = settle_with("import", file, &[]).err().unwrap();
+        assert!(
+            wrong.contains("line 2") && wrong.contains("line 1") && wrong.contains("one of the two"),
+            "{wrong}"
+        );
+        assert!(
+            settle_with("import", "base-url = \"https://example.com\"\nsimulator = false\n", &[]).is_ok()
+        );
+    }
+
+    #[test]
+    fn the_environment_is_judged_only_where_it_counts() {
+        let moon = |name: &str| (name == "JUSPAY_ENVIRONMENT").then(|| OsString::from("moon"));
+        let wrong = settle_in(&["import"], &moon).err().unwrap();
+        assert!(wrong.contains("JUSPAY_ENVIRONMENT") && wrong.contains("sandbox, production"), "{wrong}");
+        assert!(settle_in(&["import", "--environment", "sandbox"], &moon).is_ok());
+        assert!(settle_in(&["validate"], &moon).is_ok());
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        for command in definition().get_subcommands().filter(|command| command.get_name() != "help") {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                help.contains(&format!("customer-import {}", command.get_name())),
+                "{}",
+                command.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn no_url_shows_a_password() {
+        assert_eq!(harmless("https://a:b@c@d.example/x@y"), "https://(not shown)@d.example/x@y");
+        assert_eq!(harmless("https://d.example/\u{1b}[2J"), "https://d.example/ [2J");
+    }
+}

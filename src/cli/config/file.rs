@@ -1,0 +1,288 @@
+//! The bytes of a settings file → settings, by clap's own definition of the options.
+//!
+//! A key is the long name of an option; `[command]` heads what is meant for that command alone. There
+//! is no list of keys here: whatever clap knows can stand in the file, and each value is judged by the
+//! option's own parser. What no command knows is refused with the nearest key, since a mistyped limit
+//! that is passed over in silence is a limit that does not hold. Pure: no files, no environment.
+//! A value is never repeated unless its key is an option's: an API key put here by mistake stays unseen.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{Arg, ArgAction, Command};
+use toml::de::{DeInteger, DeTable, DeValue};
+
+/// How much of a wrong key or value is repeated.
+const SHOWN_CHARS: usize = 60;
+
+/// One key of the file, fit for the option of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The option's long name.
+    pub key: String,
+    /// As the command line would have them; a flag has `true` or `false`.
+    pub values: Vec<OsString>,
+    /// Where it stands.
+    pub line: usize,
+    /// It stands under the running command's own heading.
+    pub own: bool,
+    /// The running command has this option; otherwise it is of this other one.
+    pub other: Option<String>,
+}
+
+/// What is wrong with the file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub text: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// A key with its value, not yet understood.
+struct Entry<'a> {
+    section: Option<&'a str>,
+    key: &'a str,
+    value: &'a DeValue<'a>,
+    line: usize,
+}
+
+/// Reads the settings for `running`, one of the commands of this built definition. Those of other
+/// commands must be right too.
+///
+/// # Errors
+/// The first fault of the file.
+pub fn read(bytes: &[u8], definition: &Command, running: &str) -> Result<Vec<Setting>, Fault> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Fault {
+        line: line_at(bytes, error.valid_up_to()),
+        text: "not UTF-8".into(),
+        hint: "save the file as UTF-8".into(),
+    })?;
+    let table = DeTable::parse(text).map_err(|error| Fault {
+        line: line_at(bytes, error.span().map_or(0, |span| span.start)),
+        text: error.message().lines().collect::<Vec<_>>().join(", "),
+        hint: "write it as TOML, such as rate = 20 or ledger = \"users.db\"".into(),
+    })?;
+    let mut settings = Vec::new();
+    for entry in entries(bytes, table.get_ref(), definition)? {
+        settings.push(setting(&entry, definition, running)?);
+    }
+    Ok(settings)
+}
+
+fn line_at(bytes: &[u8], at: usize) -> usize {
+    bytes[..at.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count() + 1
+}
+
+/// The options of a command that have a long name; these are its keys.
+pub(super) fn options(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
+    let is_setting = |arg: &&Arg| {
+        let asks = [ArgAction::Help, ArgAction::HelpShort, ArgAction::HelpLong, ArgAction::Version];
+        // What is the same everywhere is about the program and no setting of a command.
+        !arg.is_global_set() && !asks.iter().any(|action| same_action(action, arg.get_action()))
+    };
+    command.get_arguments().filter(is_setting).filter_map(|arg| Some((arg.get_long()?, arg)))
+}
+
+fn same_action(one: &ArgAction, other: &ArgAction) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(other)
+}
+
+/// The commands that have settings.
+pub(super) fn commands(definition: &Command) -> impl Iterator<Item = &Command> {
+    definition.get_subcommands().filter(|command| options(command).next().is_some())
+}
+
+/// All keys in the order of the file.
+fn entries<'a>(
+    bytes: &[u8],
+    table: &'a DeTable<'a>,
+    definition: &'a Command,
+) -> Result<Vec<Entry<'a>>, Fault> {
+    let mut entries = Vec::new();
+    let mut add = |section, table: &'a DeTable<'a>| {
+        entries.extend(table.iter().map(|(key, value)| Entry {
+            section,
+            line: line_at(bytes, key.span().start),
+            key: key.get_ref(),
+            value: value.get_ref(),
+        }));
+    };
+    add(None, table);
+    for command in commands(definition) {
+        if let Some(DeValue::Table(inside)) = table.get(command.get_name()).map(toml::Spanned::get_ref) {
+            add(Some(command.get_name()), inside);
+        }
+    }
+    entries.retain(|entry| {
+        let is_heading = |command: &Command| command.get_name() == entry.key;
+        let is_section = entry.section.is_none() && matches!(entry.value, DeValue::Table(_));
+        !(is_section && commands(definition).any(is_heading))
+    });
+    entries.sort_by_key(|entry| entry.line);
+    Ok(entries)
+}
+
+fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Setting, Fault> {
+    let Entry { section, key, value, line } = *entry;
+    let mut owners = Vec::new();
+    for command in
+        commands(definition).filter(|command| section.is_none_or(|name| name == command.get_name()))
+    {
+        let option = options(command).find(|(name, _)| *name == key);
+        owners.extend(option.map(|(_, arg)| (command.get_name(), arg)));
+    }
+    let Some(first) = owners.first() else {
+        return Err(unknown(entry, definition));
+    };
+    let runs = owners.iter().find(|(command, _)| *command == running);
+    let read = match runs {
+        Some((_, arg)) => read_value(arg, value),
+        // One command's word may be another's mistake; only what fits none of them is wrong for sure.
+        None => owners
+            .iter()
+            .skip(1)
+            .fold(read_value(first.1, value), |read, (_, arg)| read.or_else(|_| read_value(arg, value))),
+    };
+    let values = read.map_err(|text| Fault {
+        line,
+        text: format!("{key} {text}"),
+        hint: if section.is_none() && owners.len() > 1 {
+            format!("correct it, or put it under the command it is for, such as [{}]", first.0)
+        } else {
+            format!("correct it; see {} --help", first.0)
+        },
+    })?;
+    let other = runs.is_none().then(|| first.0.to_owned());
+    Ok(Setting { key: key.to_owned(), values, line, own: section.is_some(), other })
+}
+
+/// What the option takes of this value, or what is wrong with it.
+fn read_value(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
+    let wants = |what: &str| Err(format!("wants {what}, not {}", kind(value)));
+    let texts = match (arg.get_action(), value) {
+        (ArgAction::SetTrue | ArgAction::SetFalse, DeValue::Boolean(yes)) => {
+            return Ok(vec![yes.to_string().into()]);
+        }
+        (ArgAction::SetTrue | ArgAction::SetFalse, _) => return wants("true or false"),
+        (ArgAction::Count, DeValue::Boolean(yes)) => Some(vec![u8::from(*yes).to_string()]),
+        (ArgAction::Count, DeValue::Integer(number)) => decimal(number).map(|number| vec![number]),
+        (ArgAction::Count, _) => return wants("a number"),
+        (ArgAction::Append, DeValue::Array(items)) => {
+            items.iter().map(|item| text(arg, item.get_ref())).collect()
+        }
+        (_, value) => text(arg, value).map(|text| vec![text]),
+    };
+    let Some(texts) = texts else {
+        let name = arg.get_value_names().and_then(<[_]>::first).map_or("VALUE", |name| name.as_str());
+        return match arg.get_action() {
+            ArgAction::Append => wants(&format!("a list such as [\"{name}\"]")),
+            _ if is_text(arg) => wants(&format!("text in quotes ({name})")),
+            _ => wants(&format!("one value ({name})")),
+        };
+    };
+    let values: Vec<OsString> = texts.into_iter().map(OsString::from).collect();
+    check(arg, &values)?;
+    Ok(values)
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "such a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// One value as the command line would have it.
+fn text(arg: &Arg, value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Datetime(time) => Some(time.to_string()),
+        // A number that is meant as a name would lose its zeros, and 0x10 is not what it looks like.
+        _ if is_text(arg) => None,
+        DeValue::Integer(number) => decimal(number),
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether the option takes any text or path as it is.
+fn is_text(arg: &Arg) -> bool {
+    use std::any::TypeId;
+    let kind = arg.get_value_parser().type_id();
+    [TypeId::of::<String>(), TypeId::of::<std::path::PathBuf>(), TypeId::of::<OsString>()]
+        .iter()
+        .any(|text| kind == *text)
+}
+
+fn decimal(number: &DeInteger<'_>) -> Option<String> {
+    i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
+}
+
+/// Lets the option's own parser judge; what it says where it refuses.
+pub(super) fn check(arg: &Arg, values: &[OsString]) -> Result<(), String> {
+    for value in values {
+        // The option alone: what it conflicts with is not known here.
+        let alone = Arg::new("value").long("value").value_parser(arg.get_value_parser().clone());
+        let mut given = OsString::from("--value=");
+        given.push(value);
+        let parsed = Command::new("value").no_binary_name(true).arg(alone).try_get_matches_from([given]);
+        if let Err(error) = parsed {
+            return Err(format!("cannot be {:?}: {}", shown(value), reason(&error, arg)));
+        }
+    }
+    Ok(())
+}
+
+fn reason(error: &clap::Error, arg: &Arg) -> String {
+    if let Some(source) = std::error::Error::source(error) {
+        return source.to_string();
+    }
+    let possible = arg.get_possible_values();
+    let names: Vec<&str> = possible.iter().map(clap::builder::PossibleValue::get_name).collect();
+    if names.is_empty() { "a value is needed".into() } else { format!("it is one of {}", names.join(", ")) }
+}
+
+fn shown(value: &OsStr) -> String {
+    value.to_string_lossy().chars().take(SHOWN_CHARS).collect()
+}
+
+/// A key that is no option here, with the nearest that is one.
+fn unknown(entry: &Entry<'_>, definition: &Command) -> Fault {
+    let Entry { section, key, line, value } = *entry;
+    let fault = |text: String, hint: String| Fault { line, text, hint };
+    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    if plain.ends_with("apikey") || ["key", "secret", "token", "password"].contains(&plain.as_str()) {
+        let hint = "take it out, and set JUSPAY_API_KEY or name a file that holds it with api-key-file";
+        return fault("an API key does not belong into a file of settings".into(), hint.into());
+    }
+    let all = commands(definition).collect::<Vec<_>>();
+    if section.is_none() && all.iter().any(|command| command.get_name() == key) {
+        let text = format!("{key} is a command, not a key");
+        return fault(text, format!("put its settings under a heading, [{key}]"));
+    }
+    let owner = all.iter().find(|command| options(command).any(|(name, _)| name == key));
+    let here = all.iter().filter(|command| section.is_none_or(|name| name == command.get_name()));
+    let mut candidates: Vec<&str> = here.flat_map(|command| options(command)).map(|(name, _)| name).collect();
+    if section.is_none() && matches!(value, DeValue::Table(_)) {
+        candidates.extend(all.iter().map(|command| command.get_name()));
+    }
+    let typed = shown(OsStr::new(key)).to_lowercase();
+    let score = |name: &str| strsim::jaro_winkler(&typed, name);
+    let nearest = candidates.into_iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_default();
+    let place = section.map_or(String::new(), |name| format!(" of {name}"));
+    let text = match owner {
+        Some(owner) => format!("{key} is an option of {}, not{place}", owner.get_name()),
+        None => format!(
+            "unknown key {:?}{}",
+            shown(OsStr::new(key)),
+            section.map_or(String::new(), |name| format!(" under [{name}]"))
+        ),
+    };
+    fault(text, format!("the nearest known key{place} is {nearest}"))
+}

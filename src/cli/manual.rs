@@ -1,0 +1,60 @@
+//! Completions and the man page, both made from clap's definition: what it knows, they know.
+//!
+//! One page for the whole program, a section for each command, since a page on standard output can be
+//! only one. Clap's generators write to memory first: they do not expect a reader to hang up.
+
+use std::io;
+
+use clap::Command;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::config::{PROGRAM, parser};
+use crate::error::Error;
+
+/// The script that a shell reads.
+pub(super) fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut parser(true), PROGRAM, &mut script);
+    let script = String::from_utf8_lossy(&script);
+    // Of a program with a hyphen, bash's script calls the commands by other names than it defines, and
+    // completes nothing behind them: https://github.com/clap-rs/clap/issues/6421.
+    script.replace(&PROGRAM.replace('-', "__subcmd__"), &PROGRAM.replace('-', "__"))
+}
+
+/// The page as roff.
+pub(super) fn page() -> Result<String, Error> {
+    write_page().map_err(|error| Error::Bug(format!("the man page cannot be written ({error})")))
+}
+
+fn write_page() -> io::Result<String> {
+    let mut definition = parser(true);
+    definition.build();
+    let whole = Man::new(definition.clone());
+    let mut page = Vec::new();
+    whole.render_title(&mut page)?;
+    whole.render_name_section(&mut page)?;
+    whole.render_synopsis_section(&mut page)?;
+    whole.render_description_section(&mut page)?;
+    whole.render_options_section(&mut page)?;
+    let mut page = String::from_utf8_lossy(&page).into_owned();
+    for command in definition.get_subcommands().filter(|command| command.get_name() != "help") {
+        page.push_str(&section(command)?);
+    }
+    let mut end = Vec::new();
+    whole.render_extra_section(&mut end)?;
+    page.push_str(&String::from_utf8_lossy(&end).replace(".SH EXTRA", ".SH NOTES"));
+    Ok(page)
+}
+
+/// A command's own page, one level down.
+fn section(command: &Command) -> io::Result<String> {
+    let own = Man::new(command.clone());
+    let mut section = Vec::new();
+    own.render_synopsis_section(&mut section)?;
+    own.render_description_section(&mut section)?;
+    own.render_options_section(&mut section)?;
+    own.render_extra_section(&mut section)?;
+    let section = String::from_utf8_lossy(&section).replace(".SH EXTRA", ".SH NOTES").replace(".SH ", ".SS ");
+    Ok(format!(".SH {}\n{section}", command.get_name().to_uppercase()))
+}

@@ -1,0 +1,249 @@
+//! Settings: flags over environment over file, what is refused and how, and what `config` shows.
+//!
+//! That every option can stand in the file is tested where the options are defined; here are the ways
+//! through the binary.
+
+use std::path::Path;
+
+use crate::world::{Done, KEY, MERCHANT, World, done};
+
+const NIGHTLY: &str = include_str!("../../samples/nightly.toml");
+
+/// `VALUE` and `ORIGIN` of a key in the output of `config`.
+#[track_caller]
+fn shown(done: &Done, key: &str) -> (String, String) {
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let begin = format!("  {key} ");
+    let line = done
+        .stdout
+        .lines()
+        .find(|line| line.starts_with(&begin))
+        .unwrap_or_else(|| panic!("no {key} in {done:?}"));
+    let (value, origin) = line[begin.len()..].trim().rsplit_once("  ").unwrap();
+    (value.trim().to_owned(), origin.trim().to_owned())
+}
+
+fn pair(value: &str, origin: &str) -> (String, String) {
+    (value.to_owned(), origin.to_owned())
+}
+
+/// The command refuses this file, and says so on one line with these words.
+#[track_caller]
+fn refuses(content: impl AsRef<[u8]>, words: &[&str]) {
+    let world = World::new();
+    let file = world.rows("users.csv", 2);
+    world.file("f.toml", content);
+    for done in [
+        world.import(&file, &["--config", "f.toml"]),
+        world.run(&["config", "--config", "f.toml"]),
+        world.run(&["--config", "f.toml", "validate", "users.csv"]),
+    ] {
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
+        assert!(done.stderr.starts_with("error: f.toml line "), "{done:?}");
+        assert_eq!(done.stderr.matches('\n').count(), 1, "{done:?}");
+        for word in words {
+            assert!(done.stderr.contains(word), "no {word:?} in {done:?}");
+        }
+    }
+    assert_eq!(world.journal().requests(), 0);
+    assert!(!world.ledger().exists(), "a ledger was made");
+}
+
+#[test]
+fn a_run_takes_its_settings_from_the_file() {
+    let world = World::new();
+    let file = world.file("users.csv", "ref;phone\ncust-0001;1\ncust-0002;2\ncust-0003;3\n");
+    world.file(
+        "f.toml",
+        format!(
+            "base-url = {:?}\nmerchant-id = {MERCHANT:?}\nrate = \"unlimited\"\nsummary-json = \"summary.json\"\n\
+             limit = 2\ndelimiter = \";\"\nmap = [\"object_reference_id=ref\", \"mobile_number=phone\"]\n\
+             [status]\nledger = \"other.db\"\n",
+            world.base_url()
+        ),
+    );
+    let file = file.display().to_string();
+    let done = world.run(&["import", &file, "--config", "f.toml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=2");
+    // The same file serves another command, and a flag wins over it.
+    assert!(world.run(&["validate", &file, "--config", "f.toml", "--limit", "3"]).stdout.contains('3'));
+    let status = world.run(&["status", "--config", "f.toml"]);
+    assert_eq!(status.code, 0, "the environment names the ledger, and wins: {status:?}");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
+    let world = World::new();
+    world
+        .file("f.toml", "merchant-id = \"of-file\"\nrate = 7\nledger = \"of-file.db\"\n[import]\nrate = 8\n");
+    let run = |args: &[&str], merchant: &str| {
+        done(world.command(args).env("JUSPAY_MERCHANT_ID", merchant).output().unwrap())
+    };
+    let args = ["config", "--config", "f.toml"];
+    // A variable that is empty is not set.
+    let from_file = run(&args, "");
+    assert_eq!(shown(&from_file, "merchant-id"), pair("of-file", "f.toml line 1"));
+    assert_eq!(shown(&from_file, "rate"), pair("8", "f.toml line 5"));
+    assert_eq!(shown(&from_file, "burst"), pair("1", "default"));
+    let ledger = world.ledger().display().to_string();
+    assert_eq!(shown(&from_file, "ledger"), pair(&ledger, "environment CUSTOMER_IMPORT_LEDGER"));
+    let from_environment = run(&args, "of-environment");
+    assert_eq!(
+        shown(&from_environment, "merchant-id"),
+        pair("of-environment", "environment JUSPAY_MERCHANT_ID")
+    );
+    let args = ["config", "import", "users.csv", "--merchant-id", "of-flag", "--config", "f.toml", "-vv"];
+    let from_flag = run(&args, "of-environment");
+    assert_eq!(shown(&from_flag, "merchant-id"), pair("of-flag", "flag"));
+    assert_eq!(shown(&from_flag, "verbose"), pair("2", "flag"));
+}
+
+#[test]
+fn what_is_secret_is_not_shown() {
+    let world = World::new();
+    world.file("f.toml", "base-url = \"https://user:geheim@example.com\"\n");
+    let with_key = world.run(&["config", "--config", "f.toml"]);
+    assert_eq!(shown(&with_key, "API key"), pair("set, not shown", "environment JUSPAY_API_KEY"));
+    assert_eq!(shown(&with_key, "base-url"), pair("https://(not shown)@example.com", "f.toml line 1"));
+    let without = done(world.command(&["config"]).env_remove("JUSPAY_API_KEY").output().unwrap());
+    assert_eq!(shown(&without, "API key"), pair("not set", "default"));
+    let file = world.file("key.txt", KEY).display().to_string();
+    let from_file = world.run(&["config", "--api-key-file", &file]);
+    assert_eq!(shown(&from_file, "API key"), pair("not shown", "api-key-file"));
+    for done in [with_key, without, from_file] {
+        assert!(!done.stdout.contains(KEY) && !done.stdout.contains("geheim"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_key_does_not_belong_into_the_file_and_is_not_repeated() {
+    for key in ["api-key", "api_key", "JUSPAY_API_KEY", "apiKey", "password"] {
+        let world = World::new();
+        world.file("f.toml", format!("\n{key} = {KEY:?}\n"));
+        let done = world.run(&["config", "--config", "f.toml"]);
+        assert_eq!(done.code, 2);
+        assert!(done.stderr.contains("f.toml line 2") && done.stderr.contains("api-key-file"), "{done:?}");
+        assert!(!done.stderr.contains(KEY), "{done:?}");
+    }
+    // Nor where the file is no TOML at all.
+    let world = World::new();
+    world.file("f.toml", format!("api-key = {KEY}\n"));
+    let done = world.run(&["config", "--config", "f.toml"]);
+    assert!(done.code == 2 && !done.stderr.contains(KEY), "{done:?}");
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_its_line_and_the_way_out() {
+    refuses(
+        "\nmax_failures = 3\n",
+        &["line 2", "unknown key \"max_failures\"", "nearest known key is max-failures"],
+    );
+    refuses("rate = \"fast\"", &["line 1", "rate", "fast", "unlimited"]);
+    refuses("rate = true", &["line 1", "rate wants", "true or false"]);
+    refuses("simulator = \"yes\"", &["line 1", "simulator wants true or false"]);
+    refuses("limit = [1]", &["line 1", "limit wants", "list"]);
+    refuses("ledger = 5", &["line 1", "ledger wants text in quotes"]);
+    refuses("[validate]\nrate = 3", &["line 2", "rate is an option of import", "validate"]);
+    refuses("listen = \"nowhere\"", &["line 1", "listen"]);
+    refuses("[imprt]\nrate = 3", &["line 1", "imprt", "nearest known key is import"]);
+    refuses("config = \"g.toml\"", &["line 1", "unknown key \"config\""]);
+    refuses("rate = 1\nrate = 2", &["line 2", "duplicate key"]);
+    refuses("rate = \n", &["line 1", "TOML"]);
+    refuses(b"rate = 1\n\xff", &["line 2", "UTF-8"]);
+    refuses("\"\\u001b[2Jrate\" = 1", &["line 1", "unknown key"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let world = World::new();
+    world.file("long.toml", "#".repeat(1024 * 1024 + 1));
+    for path in ["nowhere.toml", ".", "long.toml"] {
+        let done = world.run(&["validate", "users.csv", "--config", path]);
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.stderr.starts_with("error: ") && done.stderr.contains(path), "{done:?}");
+        assert!(done.stderr.contains("--config") && done.stderr.matches('\n').count() == 1, "{done:?}");
+    }
+}
+
+#[test]
+fn the_nightly_sample_is_right() {
+    let world = World::new();
+    world.file("nightly.toml", NIGHTLY);
+    let import = world.run(&["config", "--config", "nightly.toml"]);
+    assert_eq!(shown(&import, "environment"), pair("production", "nightly.toml line 3"));
+    assert_eq!(shown(&import, "max-failures").0, "5%");
+    assert_eq!(shown(&import, "set").0, "mobile_country_code=91");
+    assert_eq!(shown(&import, "verbose").0, "1");
+    assert_eq!(shown(&world.run(&["config", "export", "--config", "nightly.toml"]), "format").0, "jsonl");
+}
+
+#[test]
+fn completions_know_every_command_and_bash_takes_them() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = world.run(&["completions", shell]);
+        assert_eq!((script.code, script.stderr.as_str()), (0, ""));
+        for word in ["import", "export", "config", "max-failures"] {
+            assert!(script.stdout.contains(word), "{shell} does not know {word}");
+        }
+    }
+    assert_eq!(world.run(&["completions", "cmd"]).code, 2);
+    let script = world.file("c.bash", world.run(&["completions", "bash"]).stdout);
+    let ask = format!(
+        "source {}; COMP_WORDS=(customer-import import --max); COMP_CWORD=2
+        $(complete -p customer-import | sed 's/.* -F \\([^ ]*\\).*/\\1/') customer-import --max import
+        echo \"${{COMPREPLY[*]}}\"",
+        script.display()
+    );
+    let bash = std::process::Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
+    assert_eq!(String::from_utf8(bash.stdout).unwrap(), "--max-attempts --max-failures\n");
+}
+
+#[test]
+fn the_man_page_has_every_command_with_its_options() {
+    let world = World::new();
+    let page = world.run(&["man"]);
+    assert_eq!((page.code, page.stderr.as_str()), (0, ""));
+    assert!(page.stdout.contains(".TH customer-import 1"));
+    for words in [
+        ".SH IMPORT",
+        ".SH EXPORT",
+        ".SH SIMULATE",
+        ".SS SENDING",
+        "outage\\-limit",
+        "Exit codes",
+        "JUSPAY_MERCHANT_ID",
+    ] {
+        assert!(page.stdout.contains(words), "no {words} on the page");
+    }
+}
+
+#[test]
+fn help_is_grouped() {
+    let world = World::new();
+    let help = world.run(&["import", "--help"]).stdout;
+    let places = ["\nTarget:", "\nInput:", "\nSending:", "\nLedger:", "\nOutput:", "\nExample: "]
+        .map(|heading| help.find(heading).unwrap());
+    assert!(places.is_sorted(), "{help}");
+    assert!(help.contains("<CSV>") && help.contains("[env: JUSPAY_ENVIRONMENT]"), "{help}");
+    assert!(!help.contains(KEY));
+}
+
+/// The rows of README's tables of options are the options that there are.
+#[test]
+fn readme_names_every_option() {
+    let world = World::new();
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    // The commands that have settings are those that it offers.
+    let offered = world.run(&["config", "nonsense"]).stderr;
+    let commands: Vec<&str> = offered.trim_end().split_once("one of ").unwrap().1.split(", ").collect();
+    assert!(commands.contains(&"import") && commands.contains(&"simulate"), "{offered}");
+    for command in commands {
+        let settings = world.run(&["config", command]).stdout;
+        let lines = settings.lines().filter_map(|line| line.strip_prefix("  "));
+        for key in lines.filter_map(|line| line.split(' ').next()).filter(|key| *key != "API") {
+            assert!(readme.contains(&format!("--{key}")), "README does not name --{key}");
+        }
+    }
+}
