@@ -37,8 +37,8 @@ const CONCURRENCY: usize = 80;
 const KILLS_MAX: u64 = 16;
 
 /// Turns of the busy loop after the k-th request, at most: some milliseconds, so that the process
-/// also dies while nothing arrives, such as in a commit.
-const JITTER_TURNS: u64 = 3_000_000;
+/// also dies while nothing arrives, such as in a commit, and seldom after its end.
+const JITTER_TURNS: u64 = 200_000;
 
 /// The seeds of an ordinary test run.
 const SEEDS: std::ops::Range<u64> = 0..4;
@@ -214,7 +214,7 @@ fn a_ledger_that_was_being_born_is_no_obstacle() {
     let mut random = StdRng::seed_from_u64(1);
     for _ in 0..12 {
         let mut run = world.start_import(&file, &[]);
-        for _ in 0..random.random_range(0..4 * JITTER_TURNS) {
+        for _ in 0..random.random_range(0..60 * JITTER_TURNS) {
             std::hint::spin_loop();
         }
         run.kill().unwrap();

@@ -321,15 +321,8 @@ fn memory_does_not_grow_with_a_quote_that_never_closes_or_a_bomb() {
 fn the_sample_with_foreign_headings_is_read() {
     let world = World::new();
     let file = world.file("foreign.csv", include_bytes!("../../samples/foreign.csv"));
-    let map = [
-        "--map=object_reference_id=Kundennummer",
-        "--map=mobile_number=Telefon",
-        "--map=email_address=E-Mail",
-        "--map=first_name=Vorname",
-        "--map=last_name=Nachname",
-        "--map=mobile_country_code=Ländervorwahl",
-    ];
-    let done = world.import(&file, &[&map[..], &["--encoding=windows-1252"]].concat());
+    let settings = world.file("foreign.toml", include_bytes!("../../samples/foreign.toml"));
+    let done = world.import(&file, &["--config", &settings.display().to_string()]);
     assert_eq!(done.code, 0, "{done:?}");
     assert!(done.stdout.contains("delimiter ;, windows-1252"), "{done:?}");
     let customer = world.journal().customer(MERCHANT, "KD-2024-0005").unwrap();
