@@ -22,7 +22,7 @@ use super::args::{self, Cli};
 use crate::error::Error;
 
 /// More is no settings file; it is read whole.
-const FILE_MAX_BYTES: u64 = 1024 * 1024;
+const FILE_MAX_BYTES: u64 = 256 * 1024;
 
 /// The program's name, where there is no command line to take it from.
 pub(super) const PROGRAM: &str = "customer-import";

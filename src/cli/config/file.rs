@@ -65,7 +65,7 @@ pub fn read(bytes: &[u8], definition: &Command, running: &str) -> Result<Vec<Set
         hint: "write it as TOML, such as rate = 20 or ledger = \"users.db\"".into(),
     })?;
     let mut settings = Vec::new();
-    for entry in entries(bytes, table.get_ref(), definition)? {
+    for entry in entries(bytes, table.get_ref(), definition) {
         settings.push(setting(&entry, definition, running)?);
     }
     Ok(settings)
@@ -95,16 +95,14 @@ pub(super) fn commands(definition: &Command) -> impl Iterator<Item = &Command> {
 }
 
 /// All keys in the order of the file.
-fn entries<'a>(
-    bytes: &[u8],
-    table: &'a DeTable<'a>,
-    definition: &'a Command,
-) -> Result<Vec<Entry<'a>>, Fault> {
+fn entries<'a>(bytes: &[u8], table: &'a DeTable<'a>, definition: &'a Command) -> Vec<Entry<'a>> {
     let mut entries = Vec::new();
+    // Counting from the top for each key would take minutes where there are many.
+    let breaks: Vec<usize> = memchr::memchr_iter(b'\n', bytes).collect();
     let mut add = |section, table: &'a DeTable<'a>| {
         entries.extend(table.iter().map(|(key, value)| Entry {
             section,
-            line: line_at(bytes, key.span().start),
+            line: breaks.partition_point(|at| *at < key.span().start) + 1,
             key: key.get_ref(),
             value: value.get_ref(),
         }));
@@ -121,7 +119,7 @@ fn entries<'a>(
         !(is_section && commands(definition).any(is_heading))
     });
     entries.sort_by_key(|entry| entry.line);
-    Ok(entries)
+    entries
 }
 
 fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Setting, Fault> {
