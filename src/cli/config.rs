@@ -381,7 +381,9 @@ mod tests {
     use super::*;
 
     /// For every option there is at least one that it takes; a new one may want an entry of its own.
-    const CANDIDATES: [&str; 12] = [
+    const CANDIDATES: [&str; 14] = [
+        "\"windows-1252\"",
+        "\"IN\"",
         "true",
         "7",
         "\"7s\"",
@@ -487,7 +489,10 @@ mod tests {
         for (file, words) in [
             ("rate = 0", &["line 1", "rate"][..]),
             ("[import]\nburst = 0", &["line 2", "burst"]),
-            ("[validate]\nrate = 2", &["line 2", "rate is an option of import, not of validate", "nearest"]),
+            (
+                "[validate]\nburst = 2",
+                &["line 2", "burst is an option of import, not of validate", "nearest"],
+            ),
             ("[imprt]\nrate = 2", &["line 1", "imprt", "nearest known key is import"]),
         ] {
             let wrong = settle_with("validate", file, &[]).err().unwrap();

@@ -144,7 +144,7 @@ fn a_wrong_file_is_refused_with_its_line_and_the_way_out() {
     refuses("simulator = \"yes\"", &["line 1", "simulator wants true or false"]);
     refuses("limit = [1]", &["line 1", "limit wants", "list"]);
     refuses("ledger = 5", &["line 1", "ledger wants text in quotes"]);
-    refuses("[validate]\nrate = 3", &["line 2", "rate is an option of import", "validate"]);
+    refuses("[validate]\nburst = 3", &["line 2", "burst is an option of import", "validate"]);
     refuses("listen = \"nowhere\"", &["line 1", "listen"]);
     refuses("[imprt]\nrate = 3", &["line 1", "imprt", "nearest known key is import"]);
     refuses("config = \"g.toml\"", &["line 1", "unknown key \"config\""]);
