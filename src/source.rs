@@ -267,14 +267,14 @@ impl Source {
         Ok(self.next_row_if(|_, _| true)?.flatten())
     }
 
-    /// The next data row, as `Some(None)` where it breaks no rule and is not wanted: whoever only looks at
-    /// good rows need not have them made.
+    /// The next data row, as `Some(None)` where it is not wanted: whoever only looks at rows need not have
+    /// them made.
     ///
     /// # Errors
     /// Only where the file cannot be read any further.
     pub fn next_row_if(
         &mut self,
-        wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+        wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>) -> bool,
     ) -> Result<Option<Option<Row>>, Error> {
         if self.left == 0 {
             return Ok(None);
@@ -377,19 +377,20 @@ fn list(columns: &[String]) -> String {
     }
 }
 
-/// None where the record is good and not wanted.
+/// None where it is not wanted.
 fn read_row(
     record: &RawRecord<'_>,
     layout: &Layout,
     rules: &Rules,
-    wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+    mut wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>) -> bool,
 ) -> Option<Row> {
     let fields = record.fields;
-    let misread = |record_kept, rule, seen: String| {
-        Some(Row {
+    let mut misread = |record_kept, rule, seen: String| {
+        let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
+        wants(record.line, &reading).then(|| Row {
             line: record.line,
             record: record_kept,
-            reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
+            reading: reading.map(Vetted::customer),
             corrects: None,
         })
     };
@@ -416,10 +417,7 @@ fn read_row(
         *cell = place.map(|at| cells[at]);
     }
     let vetted = rules.vet(&by_field);
-    if vetted.as_ref().is_ok_and(|vetted| !wants(record.line, vetted)) {
-        return None;
-    }
-    Some(Row {
+    wants(record.line, &vetted).then(|| Row {
         line: record.line,
         record: Record::new(layout.kept.iter().map(|at| cells[*at])),
         reading: vetted.map(Vetted::customer),

@@ -1,6 +1,6 @@
 //! `validate`: every row of a file is read and judged, nothing is sent and nothing is kept.
 //!
-//! Good rows are only looked at: no customer is made of them. What grows with the file is what finds
+//! Rows are only looked at: nothing is made of them but where they are to be written. What grows with the file is what finds
 //! duplicates, and nothing else.
 
 use std::io;
@@ -15,7 +15,7 @@ use super::{
     source_options,
 };
 use crate::{
-    customer::{Seen, Sighting, Vetted},
+    customer::{Faults, Seen, Sighting, Vetted},
     error::Error,
     export::Failed,
     report::Validation,
@@ -28,12 +28,11 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     let mut rows = (args.format == ValidateFormat::Csv)
         .then(|| Failed::new(source.columns(), source.reference_column(), io::stdout().lock()));
     let (mut found, mut seen) = (Validation::default(), Seen::default());
-    while let Some(row) = source.next_row_if(|line, row| is_duplicate(&mut found, &mut seen, line, row))? {
-        let Some(row) = row else { continue };
-        if let Err(faults) = &row.reading {
-            found.invalid(row.line, &faults.list);
-        }
-        if let Some(rows) = &mut rows {
+    while let Some(row) = source.next_row_if(|line, row| {
+        let is_good = count(&mut found, &mut seen, line, row);
+        !is_good && rows.is_some()
+    })? {
+        if let (Some(rows), Some(row)) = (&mut rows, row) {
             rows.write(&row);
         }
     }
@@ -50,13 +49,21 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
-/// Counts a row that breaks no rule.
-fn is_duplicate(found: &mut Validation, seen: &mut Seen, line: u64, row: &Vetted<'_>) -> bool {
-    let sighting = seen.see(row.reference());
-    match sighting {
-        Sighting::Again => found.duplicate(line),
-        Sighting::Alike => found.alike(line, row.dropped()),
-        Sighting::New => found.valid(row.dropped()),
+/// Counts a row; whether an import would send it.
+fn count(found: &mut Validation, seen: &mut Seen, line: u64, row: &Result<Vetted<'_>, Faults>) -> bool {
+    match row {
+        Err(faults) => {
+            found.invalid(line, &faults.list);
+            false
+        }
+        Ok(row) => {
+            let sighting = seen.see(row.reference());
+            match sighting {
+                Sighting::Again => found.duplicate(line),
+                Sighting::Alike => found.alike(line, row.dropped()),
+                Sighting::New => found.valid(row.dropped()),
+            }
+            sighting != Sighting::Again
+        }
     }
-    sighting == Sighting::Again
 }

@@ -115,10 +115,7 @@ impl Rules {
 
     fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
         let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
-        cell.map(str::trim)
-            .filter(|cell| !cell.is_empty())
-            .or_else(constant)
-            .filter(|value| !value.is_empty())
+        cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
     fn may_drop(&self, field: Field) -> bool {
@@ -198,6 +195,13 @@ impl Rules {
             Field::FirstName | Field::LastName => outside(value, NAME).map(|seen| (Rule::Character, seen)),
         }
     }
+}
+
+/// The value without the blanks around it; most have none, and that is seen at two bytes.
+fn trimmed(cell: &str) -> &str {
+    let is_kept = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    let bytes = cell.as_bytes();
+    if is_kept(bytes.first()) && is_kept(bytes.last()) { cell } else { cell.trim() }
 }
 
 fn judge_reference(value: &str) -> Option<(Rule, String)> {

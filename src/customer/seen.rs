@@ -2,9 +2,10 @@
 //!
 //! This is all that grows with the file when it is checked, and it is kept small: at most 16 bytes a
 //! reference, also while it grows. Hashes stand in for the references, in open addressing. The table is cut
-//! into shards that grow one at a time, so that never more than one of them is there twice; a reference's
-//! shard is the first 12 bits of its hash, which therefore need not be stored. A slot of 8 bytes has
-//! 44 more of them, of the reference without regard to case and blanks, and 20 of the reference as it is.
+//! into shards that grow one at a time and in turn: never more than one of them is there twice, and what
+//! one after the other gives back lies together, so that the allocator can use it for the next ones. A
+//! reference's shard is the first 12 bits of its hash, which therefore need not be stored. A slot of 8 bytes
+//! has 44 more of them, of the reference without regard to case and blanks, and 20 of the reference as it is.
 //!
 //! Two references are taken for one where 76 bits agree by chance (in ten million rows: one in 10^9), and
 //! for alike where 56 do (one in a thousand).
@@ -19,9 +20,12 @@ const SHARD_BITS: u32 = 12;
 /// The part of a slot that is from the reference as it is; the rest is without regard to case and blanks.
 const EXACT: u64 = (1 << 20) - 1;
 
-/// A shard grows by a quarter when four fifths of its slots are taken: 8 bytes a slot are then between 10
-/// and 12.5 a reference, which leaves room for what an allocator rounds up.
-const FULL: (usize, usize) = (4, 5);
+/// How many of the slots are taken, as a fraction: 12.8 bytes a reference, which leaves room for what an
+/// allocator rounds up, and a free slot is near.
+const TAKEN: (usize, usize) = (5, 8);
+
+/// More than this of a shard is never taken: a small file may fill one before its turn comes.
+const TAKEN_MAX: (usize, usize) = (7, 8);
 
 /// How a reference stands to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,11 @@ pub enum Sighting {
 /// The references seen so far.
 pub struct Seen {
     shards: Box<[Shard]>,
+    /// Of all shards.
+    taken: usize,
+    slots: usize,
+    /// The shard whose turn it is to grow.
+    next: usize,
     /// Room for a reference without its case and blanks.
     plain: String,
 }
@@ -50,7 +59,8 @@ struct Shard {
 
 impl Default for Seen {
     fn default() -> Seen {
-        Seen { shards: vec![Shard::default(); SHARDS].into(), plain: String::new() }
+        let shards = vec![Shard::default(); SHARDS].into();
+        Seen { shards, taken: 0, slots: 0, next: 0, plain: String::new() }
     }
 }
 
@@ -63,9 +73,20 @@ impl Seen {
             false => exact,
         };
         let shard = &mut self.shards[(plain >> (64 - SHARD_BITS)) as usize];
+        if shard.taken * TAKEN_MAX.1 >= shard.slots.len() * TAKEN_MAX.0 {
+            self.slots += shard.grow();
+        }
         let slot = (plain << SHARD_BITS & !EXACT) | (exact & EXACT);
         // No slot is 0: that is the mark of a free one.
-        shard.see(slot.max(1))
+        let sighting = shard.see(slot.max(1));
+        if sighting != Sighting::Again {
+            self.taken += 1;
+            if self.taken * TAKEN.1 > self.slots * TAKEN.0 {
+                self.slots += self.shards[self.next].grow();
+                self.next = (self.next + 1) % SHARDS;
+            }
+        }
+        sighting
     }
 
     /// Puts the reference without case and blanks into `plain`; false where it has neither.
@@ -83,9 +104,6 @@ impl Seen {
 
 impl Shard {
     fn see(&mut self, slot: u64) -> Sighting {
-        if self.taken * FULL.1 >= self.slots.len() * FULL.0 {
-            self.grow();
-        }
         let mut alike = false;
         let mut at = self.place(slot);
         while self.slots[at] != 0 {
@@ -109,9 +127,11 @@ impl Shard {
         if at + 1 == self.slots.len() { 0 } else { at + 1 }
     }
 
-    fn grow(&mut self) {
-        let more = vec![0; (self.slots.len() * 5 / 4).max(4)].into();
-        let slots = std::mem::replace(&mut self.slots, more);
+    /// By an eighth; how many slots it has more.
+    fn grow(&mut self) -> usize {
+        let more = (self.slots.len() / 8).max(4);
+        let grown = vec![0; self.slots.len() + more].into();
+        let slots = std::mem::replace(&mut self.slots, grown);
         for slot in slots.into_iter().filter(|slot| *slot != 0) {
             let mut at = self.place(slot);
             while self.slots[at] != 0 {
@@ -119,6 +139,7 @@ impl Shard {
             }
             self.slots[at] = slot;
         }
+        more
     }
 }
 
