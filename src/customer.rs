@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::{
     phone::Phones,
     rules::{Rules, Validation, Vetted},
-    seen::{Seen, Sighting},
+    seen::{Mark, Seen, Sighting},
 };
 
 /// The fields of the Create call, in the order in which they are sent.

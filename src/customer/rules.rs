@@ -155,13 +155,10 @@ impl Rules {
         if broken.is_none() && self.is_vetted(field, value) {
             return None;
         }
-        // Before everything else: a control character makes any other message unreadable.
-        if let Some(at) = value.chars().position(char::is_control) {
-            return Some((Rule::Control, format!("a control character at position {}", at + 1)));
-        }
-        // Nor does anybody mean this one: it stands where bytes could not be read before.
-        if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
-            return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
+        if !all(value, PRINTABLE)
+            && let Some(unreadable) = judge_characters(value)
+        {
+            return Some(unreadable);
         }
         match damage::seen(field, value) {
             Some(seen) => Some((Rule::Spreadsheet, seen.into())),
@@ -177,7 +174,7 @@ impl Rules {
             _ if self.validation == Validation::Documented => {
                 field != Field::MobileNumber || self.phones.is_none() || all(value, DIGIT)
             }
-            _ => all(value, DIGIT),
+            _ => all(value, PRINTABLE) && damage::seen(field, value).is_none(),
         }
     }
 
@@ -204,6 +201,16 @@ fn trimmed(cell: &str) -> &str {
     if is_kept(bytes.first()) && is_kept(bytes.last()) { cell } else { cell.trim() }
 }
 
+fn judge_characters(value: &str) -> Option<(Rule, String)> {
+    // Before everything else: a control character makes any other message unreadable.
+    if let Some(at) = value.chars().position(char::is_control) {
+        return Some((Rule::Control, format!("a control character at position {}", at + 1)));
+    }
+    // Nor does anybody mean this one: it stands where bytes could not be read before.
+    let at = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER)?;
+    Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)))
+}
+
 fn judge_reference(value: &str) -> Option<(Rule, String)> {
     let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
     if chars < REFERENCE_MIN_CHARS {
@@ -216,9 +223,9 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
     if let Some(seen) = outside(value, EMAIL) {
         return Some((Rule::Character, seen));
     }
-    let count = value.bytes().filter(|b| *b == b'@').count();
     let (local, domain) = value.split_once('@').unwrap_or((value, ""));
-    if count != 1 || local.is_empty() || domain.is_empty() {
+    if local.is_empty() || domain.is_empty() || domain.contains('@') {
+        let count = value.bytes().filter(|b| *b == b'@').count();
         let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
         return Some((Rule::AtSign, seen));
     }
