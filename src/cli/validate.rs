@@ -1,9 +1,14 @@
 //! `validate`: every row of a file is read and judged, nothing is sent and nothing is kept.
 //!
 //! Rows are only looked at: nothing is made of them but where they are to be written. What grows with the
-//! file is what finds duplicates, and nothing else.
+//! file is what finds duplicates, and nothing else. To look a reference up is to wait for memory, so a
+//! thread of its own does it, for many at once; where rows are written as they come, each is looked up first.
 
-use std::io;
+use std::{
+    io,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
 
 use super::{
     args::{self, ValidateFormat},
@@ -22,96 +27,113 @@ use crate::{
     source::Source,
 };
 
-/// How many good rows wait to be looked up together: enough that memory is asked for many at once.
-const WAITING_MAX: usize = 256;
+/// How many good rows are looked up together: enough that memory is asked for many at once.
+const TOGETHER: usize = 512;
+
+/// How many times as many may wait: more would only hide that looking up is slower than reading.
+const AHEAD: usize = 8;
+
+/// A good row on its way to be looked up: its line, its reference, and what it goes without.
+type Good = (u64, Mark, Vec<(Field, Rule)>);
 
 pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
     let mut source = Source::open(&source_options(&args.input)?)?;
-    let mut rows = (args.format == ValidateFormat::Csv)
-        .then(|| Failed::new(source.columns(), source.reference_column(), io::stdout().lock()));
-    let mut check = Check::default();
-    while let Some(row) = match &mut rows {
-        None => source.next_row_if(|line, row| check.count(line, row))?,
-        Some(_) => source.next_row_if(|line, row| check.is_left_over(line, row))?,
-    } {
-        if let (Some(rows), Some(row)) = (&mut rows, row) {
-            rows.write(&row);
-        }
-    }
-    check.look_up();
-    let (found, rate) = (check.found, args.rate.0);
+    let rate = args.rate.0;
+    let found = match args.format {
+        ValidateFormat::Csv => write_left_over(&mut source)?,
+        ValidateFormat::Text | ValidateFormat::Json => look_at_all(&mut source)?,
+    };
     match args.format {
         ValidateFormat::Text if args.log.quiet => {}
         ValidateFormat::Text => print(&found.text(source.name(), rate))?,
         ValidateFormat::Json => print(&json(&found.json(source.name(), rate))?)?,
         ValidateFormat::Csv => {}
     }
-    if let Some(rows) = rows {
-        rows.end()?;
-    }
     Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
-/// What was found so far, and the good rows that are still to be looked up.
-#[derive(Default)]
-struct Check {
-    found: Validation,
-    seen: Seen,
-    waiting: Vec<(u64, Mark)>,
+fn look_at_all(source: &mut Source) -> Result<Validation, Error> {
+    let (sender, receiver) = sync_channel(AHEAD);
+    thread::scope(|scope| {
+        let looked_up = scope.spawn(move || look_up(receiver));
+        let found = judge_all(source, &sender);
+        // The other thread ends when nothing more can come, also after an error.
+        drop(sender);
+        let looked_up = looked_up.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
+        let mut found = found?;
+        found.join(looked_up);
+        Ok(found)
+    })
 }
 
-impl Check {
-    /// Counts a row, sooner or later; nobody wants it.
-    fn count(&mut self, line: u64, row: &Result<Vetted<'_>, Faults>) -> bool {
+/// Counts bad rows, and hands the good ones on.
+fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Result<Validation, Error> {
+    let (mut found, mut room, mut batch) =
+        (Validation::default(), String::new(), Vec::with_capacity(TOGETHER));
+    let mut count = |line, row: &Result<Vetted<'_>, Faults>| {
         match row {
-            Ok(row) if row.dropped().is_empty() => {
-                self.waiting.push((line, self.seen.mark(row.reference())));
-                if self.waiting.len() == WAITING_MAX {
-                    self.look_up();
-                }
-            }
-            row => {
-                // In file order: what waits was before it.
-                if row.is_ok() {
-                    self.look_up();
-                }
-                self.is_left_over(line, row);
-            }
+            Ok(row) => batch.push((line, Mark::of(row.reference(), &mut room), row.dropped().to_vec())),
+            Err(faults) => found.invalid(line, &faults.list),
+        }
+        if batch.len() == TOGETHER {
+            // Nobody to take it means that joining the other thread says why.
+            drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(TOGETHER))));
         }
         false
-    }
+    };
+    while source.next_row_if(&mut count)?.is_some() {}
+    drop(sender.send(batch));
+    Ok(found)
+}
 
-    /// Counts a row at once; whether an import would leave it over.
-    fn is_left_over(&mut self, line: u64, row: &Result<Vetted<'_>, Faults>) -> bool {
-        match row {
-            Ok(row) => {
-                let mark = self.seen.mark(row.reference());
-                self.see(line, mark, row.dropped()) == Sighting::Again
-            }
-            Err(faults) => {
-                self.found.invalid(line, &faults.list);
-                true
-            }
+fn look_up(batches: Receiver<Vec<Good>>) -> Validation {
+    let (mut found, mut seen) = (Validation::default(), Seen::default());
+    for batch in batches {
+        seen.fetch(batch.iter().map(|(_, mark, _)| *mark));
+        for (line, mark, dropped) in batch {
+            see(&mut found, &mut seen, line, mark, &dropped);
         }
     }
+    found
+}
 
-    fn look_up(&mut self) {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        self.seen.fetch(waiting.iter().map(|(_, mark)| *mark));
-        for (line, mark) in waiting.drain(..) {
-            self.see(line, mark, &[]);
+/// Writes the rows that an import would leave over, as its failed export would have them.
+fn write_left_over(source: &mut Source) -> Result<Validation, Error> {
+    let mut rows = Failed::new(source.columns(), source.reference_column(), io::stdout().lock());
+    let (mut found, mut seen, mut room) = (Validation::default(), Seen::default(), String::new());
+    let mut is_left_over = |line, row: &Result<Vetted<'_>, Faults>| match row {
+        Ok(row) => {
+            let mark = Mark::of(row.reference(), &mut room);
+            see(&mut found, &mut seen, line, mark, row.dropped()) == Sighting::Again
         }
-        self.waiting = waiting;
+        Err(faults) => {
+            found.invalid(line, &faults.list);
+            true
+        }
+    };
+    while let Some(row) = source.next_row_if(&mut is_left_over)? {
+        if let Some(row) = row {
+            rows.write(&row);
+        }
     }
+    rows.end()?;
+    Ok(found)
+}
 
-    fn see(&mut self, line: u64, mark: Mark, dropped: &[(Field, Rule)]) -> Sighting {
-        let sighting = self.seen.see(mark);
-        match sighting {
-            Sighting::Again => self.found.duplicate(line),
-            Sighting::Alike => self.found.alike(line, dropped),
-            Sighting::New => self.found.valid(dropped),
-        }
-        sighting
+/// Counts a good row by its reference.
+fn see(
+    found: &mut Validation,
+    seen: &mut Seen,
+    line: u64,
+    mark: Mark,
+    dropped: &[(Field, Rule)],
+) -> Sighting {
+    let sighting = seen.see(mark);
+    match sighting {
+        Sighting::Again => found.duplicate(line),
+        Sighting::Alike => found.alike(line, dropped),
+        Sighting::New => found.valid(dropped),
     }
+    sighting
 }

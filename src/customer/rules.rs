@@ -223,8 +223,9 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
     if let Some(seen) = outside(value, EMAIL) {
         return Some((Rule::Character, seen));
     }
-    let (local, domain) = value.split_once('@').unwrap_or((value, ""));
-    if local.is_empty() || domain.is_empty() || domain.contains('@') {
+    let at = value.bytes().position(|byte| byte == b'@').unwrap_or(value.len());
+    let (local, domain) = (&value[..at], value.get(at + 1..).unwrap_or_default());
+    if local.is_empty() || domain.is_empty() || domain.bytes().any(|byte| byte == b'@') {
         let count = value.bytes().filter(|b| *b == b'@').count();
         let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
         return Some((Rule::AtSign, seen));

@@ -45,6 +45,29 @@ pub struct Mark {
     slot: u64,
 }
 
+impl Mark {
+    /// The mark of a reference; `room` is where one with case or blanks is put without them.
+    pub fn of(reference: &str, room: &mut String) -> Mark {
+        let exact = xxh3_64(reference.as_bytes());
+        let plain = if fold(reference, room) { xxh3_64(room.as_bytes()) } else { exact };
+        // No slot is 0: that is the mark of a free one.
+        let slot = ((plain << SHARD_BITS & !EXACT) | (exact & EXACT)).max(1);
+        Mark { shard: (plain >> (64 - SHARD_BITS)) as u16, slot }
+    }
+}
+
+/// Puts the reference without case and blanks into the room; false where it has neither.
+fn fold(reference: &str, room: &mut String) -> bool {
+    let changes = |byte: u8| byte.is_ascii_uppercase() | (byte == b' ') | !byte.is_ascii();
+    if !reference.bytes().fold(false, |any, byte| any | changes(byte)) {
+        return false;
+    }
+    room.clear();
+    let kept = reference.chars().filter(|c| !c.is_whitespace());
+    room.extend(kept.flat_map(char::to_lowercase));
+    true
+}
+
 /// The references seen so far.
 pub struct Seen {
     shards: Box<[Shard]>,
@@ -53,8 +76,6 @@ pub struct Seen {
     slots: usize,
     /// The shard whose turn it is to grow.
     next: usize,
-    /// Room for a reference without its case and blanks.
-    plain: String,
 }
 
 /// Slots, 0 where none is taken.
@@ -67,20 +88,11 @@ struct Shard {
 impl Default for Seen {
     fn default() -> Seen {
         let shards = vec![Shard::default(); SHARDS].into();
-        Seen { shards, taken: 0, slots: 0, next: 0, plain: String::new() }
+        Seen { shards, taken: 0, slots: 0, next: 0 }
     }
 }
 
 impl Seen {
-    /// What [`Seen::see`] needs to know of a reference.
-    pub fn mark(&mut self, reference: &str) -> Mark {
-        let exact = xxh3_64(reference.as_bytes());
-        let plain = if self.fold(reference) { xxh3_64(self.plain.as_bytes()) } else { exact };
-        // No slot is 0: that is the mark of a free one.
-        let slot = ((plain << SHARD_BITS & !EXACT) | (exact & EXACT)).max(1);
-        Mark { shard: (plain >> (64 - SHARD_BITS)) as u16, slot }
-    }
-
     /// Remembers the reference, and says whether it was there before.
     pub fn see(&mut self, mark: Mark) -> Sighting {
         let shard = &mut self.shards[usize::from(mark.shard)];
@@ -106,18 +118,6 @@ impl Seen {
             shard.slots.get(shard.place(mark.slot)).copied().unwrap_or_default()
         };
         std::hint::black_box(marks.map(first).fold(0, |all, slot| all ^ slot));
-    }
-
-    /// Puts the reference without case and blanks into `plain`; false where it has neither.
-    fn fold(&mut self, reference: &str) -> bool {
-        let changes = |byte: u8| byte.is_ascii_uppercase() | (byte == b' ') | !byte.is_ascii();
-        if !reference.bytes().fold(false, |any, byte| any | changes(byte)) {
-            return false;
-        }
-        self.plain.clear();
-        let kept = reference.chars().filter(|c| !c.is_whitespace());
-        self.plain.extend(kept.flat_map(char::to_lowercase));
-        true
     }
 }
 
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn see(seen: &mut Seen, reference: &str) -> Sighting {
-        let mark = seen.mark(reference);
+        let mark = Mark::of(reference, &mut String::new());
         seen.fetch([mark].into_iter());
         seen.see(mark)
     }
