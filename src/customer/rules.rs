@@ -100,6 +100,9 @@ impl Rules {
             }
             return None;
         };
+        if self.is_plainly_good(field, value) {
+            return Some(value);
+        }
         match self.judge(field, value) {
             None => Some(value),
             Some((rule, _)) if self.may_drop(field) => {
@@ -150,11 +153,22 @@ impl Rules {
         }
     }
 
-    fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
-        let broken = self.breaks(field, value);
-        if broken.is_none() && self.is_vetted(field, value) {
-            return None;
+    /// Whether a look at the bytes is enough, as in nearly all cells of a good file.
+    fn is_plainly_good(&self, field: Field, value: &str) -> bool {
+        match field {
+            Field::Reference => {
+                (REFERENCE_MIN_CHARS..=REFERENCE_MAX_BYTES).contains(&value.len())
+                    && all(value, PRINTABLE)
+                    && damage::seen(field, value).is_none()
+            }
+            Field::MobileNumber | Field::MobileCountryCode => all(value, DIGIT),
+            Field::FirstName | Field::LastName => all(value, NAME),
+            Field::EmailAddress => judge_email(value).is_none(),
+            Field::GetClientAuthToken => is_boolean(value),
         }
+    }
+
+    fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         if !all(value, PRINTABLE)
             && let Some(unreadable) = judge_characters(value)
         {
@@ -162,19 +176,7 @@ impl Rules {
         }
         match damage::seen(field, value) {
             Some(seen) => Some((Rule::Spreadsheet, seen.into())),
-            None => broken,
-        }
-    }
-
-    /// Whether a value that breaks no rule needs no further look.
-    fn is_vetted(&self, field: Field, value: &str) -> bool {
-        match field {
-            Field::Reference => all(value, PRINTABLE) && damage::seen(field, value).is_none(),
-            Field::GetClientAuthToken => true,
-            _ if self.validation == Validation::Documented => {
-                field != Field::MobileNumber || self.phones.is_none() || all(value, DIGIT)
-            }
-            _ => all(value, PRINTABLE) && damage::seen(field, value).is_none(),
+            None => self.breaks(field, value),
         }
     }
 
@@ -231,13 +233,14 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
         return Some((Rule::AtSign, seen));
     }
     let edges = [
-        (local.chars().next(), "at the beginning"),
-        (local.chars().next_back(), "before the @"),
-        (domain.chars().next(), "after the @"),
-        (domain.chars().next_back(), "at the end"),
+        (local.bytes().next(), "at the beginning"),
+        (local.bytes().next_back(), "before the @"),
+        (domain.bytes().next(), "after the @"),
+        (domain.bytes().next_back(), "at the end"),
     ];
-    edges.into_iter().find_map(|(c, place)| {
-        c.filter(|c| matches!(c, '_' | '.')).map(|c| (Rule::Edge, format!("`{c}` {place}")))
+    edges.into_iter().find_map(|(byte, place)| {
+        let byte = byte.filter(|byte| matches!(byte, b'_' | b'.'))?;
+        Some((Rule::Edge, format!("`{}` {place}", char::from(byte))))
     })
 }
 
