@@ -26,7 +26,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::{
     phone::Phones,
     rules::{Rules, Validation, Vetted},
-    seen::{Seen, Sighting},
+    seen::{Mark, Seen, Sighting},
 };
 
 /// The fields of the Create call, in the order in which they are sent.
@@ -339,7 +339,8 @@ pub struct Record {
 impl Record {
     /// A record of these cells.
     pub fn new<'a>(cells: impl IntoIterator<Item = &'a str>) -> Record {
-        let (mut text, mut ends) = (String::new(), Vec::new());
+        // Enough for most, so that a row is not moved about while it is put together.
+        let (mut text, mut ends) = (String::with_capacity(256), Vec::with_capacity(16));
         for cell in cells {
             text.push_str(cell);
             ends.push(text.len() as u32);

@@ -49,7 +49,7 @@ use self::{
     records::Records,
 };
 pub use self::{encoding::Encoding, error::Error};
-use crate::customer::{Field, Row, Rules, Vetted};
+use crate::customer::{Faults, Field, Row, Rules, Vetted};
 
 /// How many rows travel together from the reader to the loop: enough to make one commit worth
 /// its fsync, few enough that a crash leaves little in doubt.
@@ -232,14 +232,14 @@ impl Source {
         Ok(self.next_row_if(|_, _| true)?.flatten())
     }
 
-    /// The next data row, as `Some(None)` where it breaks no rule and is not wanted: whoever only looks at
-    /// good rows need not have them made.
+    /// The next data row, as `Some(None)` where it is not wanted: whoever only looks at rows need not have
+    /// them made.
     ///
     /// # Errors
     /// Only where the file cannot be read any further.
     pub fn next_row_if(
         &mut self,
-        wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+        wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>) -> bool,
     ) -> Result<Option<Option<Row>>, Error> {
         if self.left == 0 {
             return Ok(None);

@@ -1,9 +1,14 @@
 //! `validate`: every row of a file is read and judged, nothing is sent and nothing is kept.
 //!
-//! Good rows are only looked at: no customer is made of them. What grows with the file is what finds
-//! duplicates, and nothing else.
+//! Rows are only looked at: nothing is made of them but where they are to be written. What grows with the
+//! file is what finds duplicates, and nothing else. To look a reference up is to wait for memory, so a
+//! thread of its own does it, for many at once; where rows are written as they come, each is looked up first.
 
-use std::io;
+use std::{
+    io,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
 
 use super::{
     args::{self, ValidateFormat},
@@ -15,48 +20,120 @@ use super::{
     source_options,
 };
 use crate::{
-    customer::{Seen, Sighting, Vetted},
+    customer::{Faults, Field, Mark, Rule, Seen, Sighting, Vetted},
     error::Error,
     export::Failed,
     report::Validation,
     source::Source,
 };
 
+/// How many good rows are looked up together: enough that memory is asked for many at once.
+const TOGETHER: usize = 512;
+
+/// How many times as many may wait: more would only hide that looking up is slower than reading.
+const AHEAD: usize = 8;
+
+/// A good row on its way to be looked up: its line, its reference, and what it goes without.
+type Good = (u64, Mark, Vec<(Field, Rule)>);
+
 pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
     let mut source = Source::open(&source_options(&args.input)?)?;
-    let mut rows = (args.format == ValidateFormat::Csv)
-        .then(|| Failed::new(source.columns(), source.reference_column(), io::stdout().lock()));
-    let (mut found, mut seen) = (Validation::default(), Seen::default());
-    while let Some(row) = source.next_row_if(|line, row| is_duplicate(&mut found, &mut seen, line, row))? {
-        let Some(row) = row else { continue };
-        if let Err(faults) = &row.reading {
-            found.invalid(row.line, &faults.list);
-        }
-        if let Some(rows) = &mut rows {
-            rows.write(&row);
-        }
-    }
     let rate = args.rate.0;
+    let found = match args.format {
+        ValidateFormat::Csv => write_left_over(&mut source)?,
+        ValidateFormat::Text | ValidateFormat::Json => look_at_all(&mut source)?,
+    };
     match args.format {
         ValidateFormat::Text if args.log.quiet => {}
         ValidateFormat::Text => print(&found.text(source.name(), rate))?,
         ValidateFormat::Json => print(&json(&found.json(source.name(), rate))?)?,
         ValidateFormat::Csv => {}
     }
-    if let Some(rows) = rows {
-        rows.end()?;
-    }
     Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
-/// Counts a row that breaks no rule.
-fn is_duplicate(found: &mut Validation, seen: &mut Seen, line: u64, row: &Vetted<'_>) -> bool {
-    let sighting = seen.see(row.reference());
+fn look_at_all(source: &mut Source) -> Result<Validation, Error> {
+    let (sender, receiver) = sync_channel(AHEAD);
+    thread::scope(|scope| {
+        let looked_up = scope.spawn(move || look_up(receiver));
+        let found = judge_all(source, &sender);
+        // The other thread ends when nothing more can come, also after an error.
+        drop(sender);
+        let looked_up = looked_up.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
+        let mut found = found?;
+        found.join(looked_up);
+        Ok(found)
+    })
+}
+
+/// Counts bad rows, and hands the good ones on.
+fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Result<Validation, Error> {
+    let (mut found, mut room, mut batch) =
+        (Validation::default(), String::new(), Vec::with_capacity(TOGETHER));
+    let mut count = |line, row: &Result<Vetted<'_>, Faults>| {
+        match row {
+            Ok(row) => batch.push((line, Mark::of(row.reference(), &mut room), row.dropped().to_vec())),
+            Err(faults) => found.invalid(line, &faults.list),
+        }
+        if batch.len() == TOGETHER {
+            // Nobody to take it means that joining the other thread says why.
+            drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(TOGETHER))));
+        }
+        false
+    };
+    while source.next_row_if(&mut count)?.is_some() {}
+    drop(sender.send(batch));
+    Ok(found)
+}
+
+fn look_up(batches: Receiver<Vec<Good>>) -> Validation {
+    let (mut found, mut seen) = (Validation::default(), Seen::default());
+    for batch in batches {
+        seen.fetch(batch.iter().map(|(_, mark, _)| *mark));
+        for (line, mark, dropped) in batch {
+            see(&mut found, &mut seen, line, mark, &dropped);
+        }
+    }
+    found
+}
+
+/// Writes the rows that an import would leave over, as its failed export would have them.
+fn write_left_over(source: &mut Source) -> Result<Validation, Error> {
+    let mut rows = Failed::new(source.columns(), source.reference_column(), io::stdout().lock());
+    let (mut found, mut seen, mut room) = (Validation::default(), Seen::default(), String::new());
+    let mut is_left_over = |line, row: &Result<Vetted<'_>, Faults>| match row {
+        Ok(row) => {
+            let mark = Mark::of(row.reference(), &mut room);
+            see(&mut found, &mut seen, line, mark, row.dropped()) == Sighting::Again
+        }
+        Err(faults) => {
+            found.invalid(line, &faults.list);
+            true
+        }
+    };
+    while let Some(row) = source.next_row_if(&mut is_left_over)? {
+        if let Some(row) = row {
+            rows.write(&row);
+        }
+    }
+    rows.end()?;
+    Ok(found)
+}
+
+/// Counts a good row by its reference.
+fn see(
+    found: &mut Validation,
+    seen: &mut Seen,
+    line: u64,
+    mark: Mark,
+    dropped: &[(Field, Rule)],
+) -> Sighting {
+    let sighting = seen.see(mark);
     match sighting {
         Sighting::Again => found.duplicate(line),
-        Sighting::Alike => found.alike(line, row.dropped()),
-        Sighting::New => found.valid(row.dropped()),
+        Sighting::Alike => found.alike(line, dropped),
+        Sighting::New => found.valid(dropped),
     }
-    sighting == Sighting::Again
+    sighting
 }

@@ -82,8 +82,10 @@ fn digits(bytes: &[u8]) -> usize {
 /// `2024-03-01`, `01/03/2024`, `1-Mar`, `Mar-24`, `01-Mar-2024`. A day, a month and a year of two digits
 /// with dashes or dots are an id as well as a date: a date in a phone column only.
 fn is_date(bytes: &[u8], is_number: bool) -> bool {
-    // Before anything is cut: a date has a separator early and a time behind it at most.
-    if bytes.len() > 30 || !bytes.iter().take(5).any(|byte| is_separator(*byte)) {
+    // Before anything is cut: a date has a separator early and a time behind it at most, and one that
+    // begins with a month is short.
+    let longest = if bytes[0].is_ascii_digit() { 30 } else { "Mar-2024".len() };
+    if bytes.len() > longest || !bytes.iter().take(5).any(|byte| is_separator(*byte)) {
         return false;
     }
     let (date, rest) = match bytes.iter().position(|byte| matches!(byte, b' ' | b'T')) {

@@ -4,9 +4,11 @@
 //! [`DIGITS_MAX`] ASCII digits. All spelling is taken off before, here, where a character that stands in no
 //! spelling is named; so an extension, a second number or a word is a fault and never dropped in silence.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt};
 
-use rlibphonenumber::{NumberLengthType, ParseError, PhoneNumber, PhoneNumberUtil, Region, ValidationError};
+use rlibphonenumber::{
+    NumberLengthType, PHONE_NUMBER_UTIL, ParseError, PhoneNumber, PhoneNumberUtil, Region, ValidationError,
+};
 
 use super::{Field, Rule};
 
@@ -21,7 +23,7 @@ const SPELLING_MAX: usize = 128;
 pub struct Phones {
     region: Region,
     code: String,
-    plans: Arc<PhoneNumberUtil>,
+    plans: &'static PhoneNumberUtil,
 }
 
 impl fmt::Debug for Phones {
@@ -68,9 +70,10 @@ impl Phones {
     pub fn of(region: &str) -> Result<Phones, String> {
         let wrong = || "a region of two letters, such as IN, SG or US".to_owned();
         let region: Region = region.trim().to_ascii_uppercase().parse().map_err(|_| wrong())?;
-        let plans = PhoneNumberUtil::new().map_err(|error| format!("no numbering plans ({error})"))?;
+        // A table that never changes, made when it is first asked for and shared.
+        let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;
         let code = plans.get_country_code_for_region(region).ok_or_else(wrong)?;
-        Ok(Phones { region, code: code.to_string(), plans: Arc::new(plans) })
+        Ok(Phones { region, code: code.to_string(), plans })
     }
 
     /// Reads a number in any spelling: as inside the country of the code, without one as inside the

@@ -100,6 +100,9 @@ impl Rules {
             }
             return None;
         };
+        if self.is_plainly_good(field, value) {
+            return Some(value);
+        }
         match self.judge(field, value) {
             None => Some(value),
             Some((rule, _)) if self.may_drop(field) => {
@@ -115,10 +118,7 @@ impl Rules {
 
     fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
         let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
-        cell.map(str::trim)
-            .filter(|cell| !cell.is_empty())
-            .or_else(constant)
-            .filter(|value| !value.is_empty())
+        cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
     fn may_drop(&self, field: Field) -> bool {
@@ -153,34 +153,30 @@ impl Rules {
         }
     }
 
-    fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
-        let broken = self.breaks(field, value);
-        if broken.is_none() && self.is_vetted(field, value) {
-            return None;
-        }
-        // Before everything else: a control character makes any other message unreadable.
-        if let Some(at) = value.chars().position(char::is_control) {
-            return Some((Rule::Control, format!("a control character at position {}", at + 1)));
-        }
-        // Nor does anybody mean this one: it stands where bytes could not be read before.
-        if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
-            return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
-        }
-        match damage::seen(field, value) {
-            Some(seen) => Some((Rule::Spreadsheet, seen.into())),
-            None => broken,
+    /// Whether a look at the bytes is enough, as in nearly all cells of a good file.
+    fn is_plainly_good(&self, field: Field, value: &str) -> bool {
+        match field {
+            Field::Reference => {
+                (REFERENCE_MIN_CHARS..=REFERENCE_MAX_BYTES).contains(&value.len())
+                    && all(value, PRINTABLE)
+                    && damage::seen(field, value).is_none()
+            }
+            Field::MobileNumber | Field::MobileCountryCode => all(value, DIGIT),
+            Field::FirstName | Field::LastName => all(value, NAME),
+            Field::EmailAddress => judge_email(value).is_none(),
+            Field::GetClientAuthToken => is_boolean(value),
         }
     }
 
-    /// Whether a value that breaks no rule needs no further look.
-    fn is_vetted(&self, field: Field, value: &str) -> bool {
-        match field {
-            Field::Reference => all(value, PRINTABLE) && damage::seen(field, value).is_none(),
-            Field::GetClientAuthToken => true,
-            _ if self.validation == Validation::Documented => {
-                field != Field::MobileNumber || self.phones.is_none() || all(value, DIGIT)
-            }
-            _ => all(value, DIGIT),
+    fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
+        if !all(value, PRINTABLE)
+            && let Some(unreadable) = judge_characters(value)
+        {
+            return Some(unreadable);
+        }
+        match damage::seen(field, value) {
+            Some(seen) => Some((Rule::Spreadsheet, seen.into())),
+            None => self.breaks(field, value),
         }
     }
 
@@ -200,6 +196,23 @@ impl Rules {
     }
 }
 
+/// The value without the blanks around it; most have none, and that is seen at two bytes.
+fn trimmed(cell: &str) -> &str {
+    let is_kept = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
+    let bytes = cell.as_bytes();
+    if is_kept(bytes.first()) && is_kept(bytes.last()) { cell } else { cell.trim() }
+}
+
+fn judge_characters(value: &str) -> Option<(Rule, String)> {
+    // Before everything else: a control character makes any other message unreadable.
+    if let Some(at) = value.chars().position(char::is_control) {
+        return Some((Rule::Control, format!("a control character at position {}", at + 1)));
+    }
+    // Nor does anybody mean this one: it stands where bytes could not be read before.
+    let at = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER)?;
+    Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)))
+}
+
 fn judge_reference(value: &str) -> Option<(Rule, String)> {
     let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
     if chars < REFERENCE_MIN_CHARS {
@@ -212,20 +225,22 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
     if let Some(seen) = outside(value, EMAIL) {
         return Some((Rule::Character, seen));
     }
-    let count = value.bytes().filter(|b| *b == b'@').count();
-    let (local, domain) = value.split_once('@').unwrap_or((value, ""));
-    if count != 1 || local.is_empty() || domain.is_empty() {
+    let at = value.bytes().position(|byte| byte == b'@').unwrap_or(value.len());
+    let (local, domain) = (&value[..at], value.get(at + 1..).unwrap_or_default());
+    if local.is_empty() || domain.is_empty() || domain.bytes().any(|byte| byte == b'@') {
+        let count = value.bytes().filter(|b| *b == b'@').count();
         let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
         return Some((Rule::AtSign, seen));
     }
     let edges = [
-        (local.chars().next(), "at the beginning"),
-        (local.chars().next_back(), "before the @"),
-        (domain.chars().next(), "after the @"),
-        (domain.chars().next_back(), "at the end"),
+        (local.bytes().next(), "at the beginning"),
+        (local.bytes().next_back(), "before the @"),
+        (domain.bytes().next(), "after the @"),
+        (domain.bytes().next_back(), "at the end"),
     ];
-    edges.into_iter().find_map(|(c, place)| {
-        c.filter(|c| matches!(c, '_' | '.')).map(|c| (Rule::Edge, format!("`{c}` {place}")))
+    edges.into_iter().find_map(|(byte, place)| {
+        let byte = byte.filter(|byte| matches!(byte, b'_' | b'.'))?;
+        Some((Rule::Edge, format!("`{}` {place}", char::from(byte))))
     })
 }
 

@@ -45,6 +45,13 @@ impl Lines {
         }
     }
 
+    fn join(&mut self, other: Lines) {
+        self.rows += other.rows;
+        self.first_lines.extend(other.first_lines);
+        self.first_lines.sort_unstable();
+        self.first_lines.truncate(LINES_SHOWN);
+    }
+
     fn text(&self) -> String {
         let lines: Vec<String> = self.first_lines.iter().map(u64::to_string).collect();
         format!("{}, first on line {}", rows(self.rows), lines.join(", "))
@@ -134,6 +141,22 @@ impl Validation {
                 group.first.push(Seen { line, seen: fault.seen.clone() });
             }
         }
+    }
+
+    /// Takes in what was found of other rows.
+    pub fn join(&mut self, other: Validation) {
+        self.rows += other.rows;
+        self.invalid += other.invalid;
+        self.duplicates.join(other.duplicates);
+        self.alike.join(other.alike);
+        for (of, group) in other.groups {
+            let joined = self.groups.entry(of).or_default();
+            joined.count += group.count;
+            joined.first.extend(group.first);
+            joined.first.sort_by_key(|seen| seen.line);
+            joined.first.truncate(LINES_SHOWN);
+        }
+        self.dropped.merge(&other.dropped);
     }
 
     /// Whether every row can be sent.

@@ -24,20 +24,21 @@ pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<
     Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
 }
 
-/// The row that the layout and the rules make of a record; none where it is good and not wanted.
+/// The row that the layout and the rules make of a record; none where it is not wanted.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
     layout: &Layout,
     rules: &Rules,
     encoding: Encoding,
-    wants: impl FnOnce(u64, &Vetted<'_>) -> bool,
+    mut wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>) -> bool,
 ) -> Option<Row> {
     let fields = record.fields;
-    let misread = |kept: Record, rule, seen: String| {
-        Some(Row {
+    let mut misread = |kept: Record, rule, seen: String| {
+        let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
+        wants(record.line, &reading).then(|| Row {
             line: record.line,
             record: kept,
-            reading: Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None }),
+            reading: reading.map(Vetted::customer),
             corrects: None,
         })
     };
@@ -71,10 +72,7 @@ pub(super) fn read_row(
         None => reading,
         Some(control) => Err(with_fault(reading, control)),
     };
-    if reading.as_ref().is_ok_and(|vetted| !wants(record.line, vetted)) {
-        return None;
-    }
-    Some(Row {
+    wants(record.line, &reading).then(|| Row {
         line: record.line,
         record: Record::new(layout.kept.iter().map(|at| cell(*at))),
         reading: reading.map(Vetted::customer),
