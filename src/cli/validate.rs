@@ -40,7 +40,7 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
     let mut source = Source::open(&source_options(&args.input)?)?;
     let rate = args.rate.0;
-    let found = match args.format {
+    let (found, read) = match args.format {
         ValidateFormat::Csv => write_left_over(&mut source)?,
         ValidateFormat::Text | ValidateFormat::Json => look_at_all(&mut source)?,
     };
@@ -50,25 +50,29 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
         ValidateFormat::Json => print(&json(&found.json(source.name(), rate))?)?,
         ValidateFormat::Csv => {}
     }
+    // What was found until reading broke off is told all the same.
+    read?;
     Ok(if found.is_clean() { code::OK } else { code::ROWS_LEFT })
 }
 
-fn look_at_all(source: &mut Source) -> Result<Validation, Error> {
+/// What was found, and how the reading of the file ended.
+type Look = (Validation, Result<(), Error>);
+
+fn look_at_all(source: &mut Source) -> Result<Look, Error> {
     let (sender, receiver) = sync_channel(AHEAD);
     thread::scope(|scope| {
         let looked_up = scope.spawn(move || look_up(receiver));
-        let found = judge_all(source, &sender);
+        let (mut found, read) = judge_all(source, &sender);
         // The other thread ends when nothing more can come, also after an error.
         drop(sender);
         let looked_up = looked_up.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
-        let mut found = found?;
         found.join(looked_up);
-        Ok(found)
+        Ok((found, read))
     })
 }
 
 /// Counts bad rows, and hands the good ones on.
-fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Result<Validation, Error> {
+fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Look {
     let (mut found, mut room, mut batch) =
         (Validation::default(), String::new(), Vec::with_capacity(TOGETHER));
     let mut count = |line, row: &Result<Vetted<'_>, Faults>| {
@@ -82,9 +86,15 @@ fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Result<Vali
         }
         false
     };
-    while source.next_row_if(&mut count)?.is_some() {}
+    let read = loop {
+        match source.next_row_if(&mut count) {
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+    };
     drop(sender.send(batch));
-    Ok(found)
+    (found, read)
 }
 
 fn look_up(batches: Receiver<Vec<Good>>) -> Validation {
@@ -99,7 +109,7 @@ fn look_up(batches: Receiver<Vec<Good>>) -> Validation {
 }
 
 /// Writes the rows that an import would leave over, as its failed export would have them.
-fn write_left_over(source: &mut Source) -> Result<Validation, Error> {
+fn write_left_over(source: &mut Source) -> Result<Look, Error> {
     let mut rows = Failed::new(source.columns(), source.reference_column(), io::stdout().lock());
     let (mut found, mut seen, mut room) = (Validation::default(), Seen::default(), String::new());
     let mut is_left_over = |line, row: &Result<Vetted<'_>, Faults>| match row {
@@ -112,13 +122,16 @@ fn write_left_over(source: &mut Source) -> Result<Validation, Error> {
             true
         }
     };
-    while let Some(row) = source.next_row_if(&mut is_left_over)? {
-        if let Some(row) = row {
-            rows.write(&row);
+    let read = loop {
+        match source.next_row_if(&mut is_left_over) {
+            Ok(Some(Some(row))) => rows.write(&row),
+            Ok(Some(None)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
         }
-    }
+    };
     rows.end()?;
-    Ok(found)
+    Ok((found, read))
 }
 
 /// Counts a good row by its reference.

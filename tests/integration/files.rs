@@ -205,7 +205,14 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
         assert_eq!(world_of.import(&file, &[]).code, 0);
         assert_eq!(world_of.outcomes(), format!("created={} unchanged={created}", 4000 - created));
     }
-    world.file("users.gz", &gzip(text.as_bytes())[..20]);
+    let whole = gzip(text.as_bytes());
+    world.file("users.gz", &whole[..whole.len() * 9 / 10]);
+    for format in ["text", "json", "csv"] {
+        let done = world.run(&["validate", "users.gz", "--format", format]);
+        assert_error(&done, 1, &["breaks off at byte"]);
+        assert!(done.stdout.contains("valid") || format == "csv", "what came before is told: {done:?}");
+    }
+    world.file("users.gz", &whole[..20]);
     assert_error(&world.run(&["validate", "users.gz"]), 1, &["breaks off at byte 20"]);
 }
 
