@@ -4,7 +4,9 @@
 
 use std::{io, path::PathBuf};
 
-use super::{Target, sqlite};
+use sqlx::error::DatabaseError;
+
+use super::Target;
 
 /// Why the ledger cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +93,7 @@ impl Error {
             Error::TakenOver { .. } => {
                 "make sure that one run at a time uses it, then run the same command again"
             }
-            Error::Sqlite { error, .. } => sqlite::hint(error),
+            Error::Sqlite { error, .. } => hint(error),
         }
     }
 
@@ -101,5 +103,21 @@ impl Error {
             self,
             Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
         )
+    }
+}
+
+/// What the user can do about SQLite's own trouble.
+fn hint(error: &sqlx::Error) -> &'static str {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    // The primary result code is the low byte of the extended one.
+    match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+        Some(5 | 6) => "another program holds the file; end it, then run the same command again",
+        Some(8) => "make the file and its folder writable, then run the same command again",
+        Some(10) => "check the disk, then run the same command again; what was recorded stands",
+        Some(11) => "restore the file from a backup, or recover it with: sqlite3 FILE .recover",
+        Some(13) => "make room on the disk, then run the same command again; what was recorded stands",
+        Some(14) => "check the folder and its permissions, then run the same command again",
+        Some(26) => "name a ledger with --ledger FILE; this file was left as it is",
+        _ => "what was recorded stands; run the same command again",
     }
 }

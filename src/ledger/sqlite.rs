@@ -15,7 +15,6 @@ use std::{
 
 use sqlx::{
     AssertSqlSafe, Connection, Row as _, SqliteConnection,
-    error::DatabaseError,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
@@ -176,22 +175,6 @@ const END_RUN: &str = "
     update run set state = ?2, exit_code = ?3, stop_reason = ?4, ended_at = ?5,
         requests = ?6, retries = ?7, throttled = ?8
     where id = ?1";
-
-/// What the user can do about SQLite's own trouble.
-pub(super) fn hint(error: &sqlx::Error) -> &'static str {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    // The primary result code is the low byte of the extended one.
-    match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
-        Some(5 | 6) => "another program holds the file; end it, then run the same command again",
-        Some(8) => "make the file and its folder writable, then run the same command again",
-        Some(10) => "check the disk, then run the same command again; what was recorded stands",
-        Some(11) => "restore the file from a backup, or recover it with: sqlite3 FILE .recover",
-        Some(13) => "make room on the disk, then run the same command again; what was recorded stands",
-        Some(14) => "check the folder and its permissions, then run the same command again",
-        Some(26) => "name a ledger with --ledger FILE; this file was left as it is",
-        _ => "what was recorded stands; run the same command again",
-    }
-}
 
 /// A row as [`Store::find`] sees it.
 #[derive(Clone, Debug)]
