@@ -219,6 +219,7 @@ impl Rule {
     /// The option that may let such a row pass, for the field in which it occurred.
     pub fn option(self, field: Option<Field>) -> Option<&'static str> {
         match (self, field) {
+            (Rule::Encoding, _) => Some("--encoding LABEL"),
             (Rule::Fields, _) => Some("--delimiter CHAR"),
             (Rule::Required, _) => Some("--set FIELD=VALUE"),
             (Rule::Digits, Some(Field::MobileNumber)) => Some("--phone-region CC"),
