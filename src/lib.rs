@@ -28,6 +28,10 @@
 //!
 //! `validate` is steps 1 and 2.
 //!
+//! Rows that a dead run left in doubt walk first, from step 4 on: the ledger claims them before any row of
+//! the source, and the sender asks about them. Their fields are in no ledger, so what Get does not find is left
+//! to the row of the source that has them.
+//!
 //! # Who may use what
 //!
 //! | module | may use, of ours | must not touch |
