@@ -113,9 +113,10 @@ impl Throttle {
         self.gate().in_outage()
     }
 
-    /// The rate that is held under a limit that the user has not told.
+    /// The rate that is held under a limit that the user has not told, as a number for `--rate`.
     pub fn held_rate(&self) -> Option<f64> {
-        self.pace().held()
+        let whole = |rate: f64| if rate < 1.0 { (rate * 1000.0).floor() / 1000.0 } else { rate.floor() };
+        self.pace().held().map(whole)
     }
 
     /// How long a probe may take.

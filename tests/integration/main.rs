@@ -34,6 +34,8 @@ mod commits;
 
 mod throttle;
 
+mod pace;
+
 mod outages;
 
 mod hostile;
