@@ -17,6 +17,8 @@ mod gate;
 
 mod pace;
 
+mod crowd;
+
 mod throttle;
 
 use std::{

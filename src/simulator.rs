@@ -299,7 +299,8 @@ fn admit(state: &mut State, call: &mut Call<'_>) -> Visit {
     let fate = if turned_away.is_some() {
         Fate::default()
     } else {
-        Fate::of(&state.behavior, state.seed, call.step, &reference, attempt)
+        let fate = Fate::of(&state.behavior, state.seed, call.step, &reference, attempt);
+        Fate { latency: fate.latency + state.queue(at), ..fate }
     };
     let entry = state.record(|| {
         let reference = Arc::clone(&reference);

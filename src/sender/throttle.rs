@@ -3,8 +3,8 @@
 //! Every request of a run passes [`Throttle::enter`], in this order: it has a slot, waits out
 //! what holds everyone, stands in line for its turn, and looks again. So a pause that began while a row
 //! stood in line holds that row too, and its turn is lost: if it kept it, all that stood in line would
-//! leave together when the pause ends. What holds everyone is decided in `gate`, and how fast the line
-//! moves in `pace`, where nothing waits; here is the waiting, and no decision. The user's rate is a bound
+//! leave together when the pause ends. What holds everyone is decided in `gate`, how fast the line
+//! moves in `pace`, and how many may be in flight in `crowd`, where nothing waits; here is the waiting, and no decision. The user's rate is a bound
 //! of its own, kept by governor whatever `pace` has found.
 
 use std::{
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use super::{
+    crowd::Crowd,
     gate::{Gate, Health, Kind, Passed, Probe, Turn},
     pace::{Pace, Said, Ticket},
 };
@@ -73,6 +74,9 @@ pub struct Throttle {
     slots: Arc<Semaphore>,
     gate: Mutex<Gate>,
     pace: Mutex<Pace>,
+    crowd: Mutex<Crowd>,
+    /// A request is no longer in flight.
+    gone: Notify,
     opened: Notify,
 }
 
@@ -85,6 +89,8 @@ impl Throttle {
             slots: Arc::new(Semaphore::new(concurrency)),
             gate: Mutex::new(Gate::new(concurrency)),
             pace: Mutex::new(Pace::new(rate.map(|rate| rate.per_second), Instant::now())),
+            crowd: Mutex::new(Crowd::new(concurrency, Instant::now())),
+            gone: Notify::new(),
             opened: Notify::new(),
         }
     }
@@ -156,6 +162,10 @@ impl Throttle {
         if !matches!(self.gate().turn(kind, false, Instant::now()), Turn::Go(_)) {
             return None;
         }
+        // Only the head of the line waits, so one permit that is kept for it is enough.
+        while !self.crowd().has_room() {
+            self.gone.notified().await;
+        }
         loop {
             let turn = self.pace().turn(Instant::now());
             match turn {
@@ -170,6 +180,7 @@ impl Throttle {
         match self.gate().turn(kind, true, now) {
             Turn::Go(passed) => {
                 let ticket = self.pace().leave(now);
+                self.crowd().enter();
                 Some(Pass { throttle: self, passed, ticket, left: false })
             }
             _ => None,
@@ -178,6 +189,16 @@ impl Throttle {
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is no longer in flight; when it left, if its answer was good.
+    fn make_room(&self, began: Option<Instant>, now: Instant) {
+        self.crowd().leave(began.map(|began| now - began), now);
+        self.gone.notify_one();
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -201,6 +222,7 @@ impl Pass<'_> {
         self.left = true;
         let throttle = self.throttle;
         let now = Instant::now();
+        throttle.make_room((health == Health::Good).then_some(self.passed.began), now);
         let (pause, held) = {
             let mut pace = throttle.pace();
             let pause = pace.answered(self.ticket, said.capped(PAUSE_MAX), now);
@@ -224,7 +246,11 @@ impl Pass<'_> {
 /// A probe that was given up must not keep the others from probing.
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if !self.left && self.throttle.gate().give_up(self.passed.probe) {
+        if self.left {
+            return;
+        }
+        self.throttle.make_room(None, Instant::now());
+        if self.throttle.gate().give_up(self.passed.probe) {
             self.throttle.opened.notify_waiters();
         }
     }

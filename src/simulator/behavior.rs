@@ -53,6 +53,8 @@ pub struct Behavior {
     pub rate_limit: Option<u32>,
     /// How the limit counts.
     pub limiter: Limiter,
+    /// Requests a second that it can work off, one after the other; the others wait for theirs.
+    pub capacity: Option<u32>,
     /// The `Retry-After` of a 429, word for word (seconds or a date); empty leaves the header out.
     pub retry_after: String,
     /// As in [`Options`].
@@ -77,6 +79,7 @@ impl Behavior {
             latency: options.latency,
             rate_limit: options.rate_limit,
             limiter: Limiter::Sliding,
+            capacity: None,
             retry_after: "1".to_owned(),
             faults: options.faults.clone(),
             api_key: options.api_key.clone(),

@@ -14,7 +14,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -103,6 +103,11 @@ impl Journal {
         self.0.state().connections
     }
 
+    /// The requests that are under way now.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+
     /// The most requests that were under way at one moment.
     pub fn peak_in_flight(&self) -> usize {
         self.0.peak_in_flight.load(Ordering::Relaxed)
@@ -153,6 +158,7 @@ impl Memory {
             seed,
             behavior,
             merchants: HashMap::new(),
+            busy_until: None,
             account: Account::default(),
             steps: [0; 4],
             throttled: 0,
@@ -172,7 +178,6 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -198,6 +203,8 @@ pub(super) struct State {
     pub(super) seed: u64,
     pub(super) behavior: Behavior,
     merchants: HashMap<Box<str>, Merchant>,
+    /// Until when it works on what it has.
+    busy_until: Option<Instant>,
     /// What the rate limit counts.
     account: Account,
     /// Requests by step.
@@ -226,6 +233,14 @@ impl State {
     pub(super) fn has_room(&mut self, now: Instant) -> bool {
         let Behavior { rate_limit, limiter, .. } = self.behavior;
         rate_limit.is_none_or(|limit| self.account.has_room(limiter, f64::from(limit), now))
+    }
+
+    /// How long the work for one more waits for that of the others.
+    pub(super) fn queue(&mut self, now: Instant) -> Duration {
+        let Some(capacity) = self.behavior.capacity else { return Duration::ZERO };
+        let until = self.busy_until.unwrap_or(now).max(now) + Duration::from_secs(1) / capacity;
+        self.busy_until = Some(until);
+        until - now
     }
 
     /// Writes an entry and returns its place, for [`State::answered`].

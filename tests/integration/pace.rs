@@ -5,7 +5,8 @@
 //! range each figure may be; here it meets the real program, and the journal has the figures. What the
 //! algorithm does over a grid of servers, in virtual time, is tested beside it, in `pace.rs` of the sender.
 //!
-//! Scenarios whose names begin with `long_` run where `PACE_LONG` is set, as in `.ci/run`.
+//! Scenarios whose names begin with `full_` want a machine for themselves, or half a minute and more, and an
+//! optimized build: they run where `PACE_FULL` is set, one at a time, as in `.ci/run`.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +19,7 @@ use std::{
 use customer_import::simulator::{Behavior, Limiter, Options, Outage};
 use serde_json::Value;
 
-use crate::world::{World, finish, knob, signal};
+use crate::world::{World, finish, knob, signal, wait_until};
 
 /// When a limit should be found.
 const FOUND: f64 = 10.0;
@@ -46,19 +47,23 @@ macro_rules! scenarios {
 
 scenarios! {
     sliding_50
-    sliding_200_retry_after
-    fixed_200
-    fixed_1000
-    bucket_500_retry_after
-    bucket_1000
     latency_2s
     raised
-    raised_bucket
-    halved
     halved_retry_after
     outage
-    long_outage
-    long_raised_retry_after
+    full_sliding_200_retry_after
+    full_fixed_200
+    full_fixed_200_retry_after
+    full_fixed_1000
+    full_bucket_500_retry_after
+    full_bucket_1000
+    full_latency_2s
+    full_raised
+    full_raised_bucket
+    full_raised_fixed
+    full_raised_retry_after
+    full_halved
+    full_outage
 }
 
 fn folder() -> &'static Path {
@@ -143,7 +148,7 @@ fn watch(child: &mut Child) -> mpsc::Receiver<()> {
 }
 
 fn run(name: &str) {
-    if name.starts_with("long_") && knob("PACE_LONG").is_none() {
+    if name.starts_with("full_") && knob("PACE_FULL").is_none() {
         return;
     }
     let scenario = Scenario::read(name);
@@ -162,7 +167,7 @@ fn run(name: &str) {
     let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let ended = watch(&mut child);
-    assert!(crate::world::wait_until(&mut child, || world.journal().requests() > 0));
+    assert!(wait_until(&mut child, || world.journal().requests() > 0));
     let began = Instant::now();
     for step in &scenario.steps[1..] {
         wait_for(&ended, began + Duration::from_secs_f64(step.at));
@@ -174,6 +179,27 @@ fn run(name: &str) {
     assert_eq!(done.code, 130, "{done:?}");
     let measured = Measured::of(&world, began, seconds);
     measured.check(name, &scenario, &world.summary());
+}
+
+/// A server that works off a hundred a second, whoever waits: two hundred in flight would each wait for two
+/// seconds, and none the earlier.
+#[test]
+fn a_crowd_that_only_waits_shrinks() {
+    const CAPACITY: u32 = 100;
+    let latency = Duration::from_millis(20);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    world.reconfigure(|behavior| behavior.capacity = Some(CAPACITY));
+    let file = world.rows("users.csv", 4_000);
+    let mut run = world.start_import(&file, &["--concurrency", "200"]);
+    let journal = world.journal();
+    assert!(wait_until(&mut run, || journal.in_flight() > 100), "all are used at first");
+    assert!(wait_until(&mut run, || journal.in_flight() < 50), "they stay");
+    let (began, before) = (Instant::now(), journal.requests());
+    assert!(wait_until(&mut run, || journal.requests() >= before + 500));
+    let reached = 500.0 / began.elapsed().as_secs_f64() / f64::from(CAPACITY);
+    assert!(reached > REACHED - STANDSTILLS, "{reached} of what it can do");
+    run.kill().unwrap();
+    run.wait().unwrap();
 }
 
 struct Measured {
