@@ -637,7 +637,7 @@ mod tests {
     const NOISE: f64 = 0.02;
 
     /// Refusals that are none too many, however few requests there are.
-    const FEW: f64 = 12.0;
+    const FEW: f64 = 6.0;
 
     const KINDS: [Kind; 4] = [Kind::Fixed, Kind::Sliding, Kind::Bucket(0.1), Kind::Bucket(1.0)];
 
@@ -659,9 +659,10 @@ mod tests {
         cases.flat_map(move |(kind, limit)| [0.005, 2.0].map(|latency| of(kind, limit, latency)))
     }
 
-    /// `ranges`: the share of the limit from the tenth second to the change and from five seconds after it
-    /// on, and the seconds after which a raised limit is reached.
-    fn check(server: &Server, shares: [f64; 2], back: f64) {
+    /// At least these shares of the limit from the tenth second to the change and from five seconds after it
+    /// on, no more than this share refused from the tenth second on, and so many seconds until a raised limit
+    /// is reached.
+    fn check(server: &Server, shares: [f64; 2], refused_at_most: f64, back: f64) {
         let measured = run(server);
         let end = server.seconds;
         let reached = [measured.share_of(server, 10.0, 20.0), measured.share_of(server, 25.0, end)];
@@ -671,14 +672,14 @@ mod tests {
         let told = format!("{server:?}: shares {reached:.3?}, refused {refused:.4?}, back after {took:.1}");
         assert!(reached[0] >= shares[0] - NOISE && reached[1] >= shares[1] - NOISE, "{told}");
         assert!(refused[0] <= allowed(0.05, 0.0, 10.0), "{told}");
-        assert!(refused[1] <= allowed(0.01, 10.0, end), "{told}");
+        assert!(refused[1] <= allowed(refused_at_most, 10.0, end), "{told}");
         assert!(took <= back, "{told}");
     }
 
     #[test]
     fn a_limit_is_found_and_held() {
         for server in servers(None, 1.0, 40.0) {
-            check(&server, [0.95, 0.95], 5.0);
+            check(&server, [0.95, 0.95], 0.01, 5.0);
         }
     }
 
@@ -686,14 +687,15 @@ mod tests {
     #[test]
     fn a_raised_limit_is_found_again() {
         for server in servers(None, 2.0, 45.0) {
-            check(&server, [0.95, 0.93], if server.kind == Kind::Fixed { 7.0 } else { 5.0 });
+            check(&server, [0.95, 0.93], 0.01, if server.kind == Kind::Fixed { 7.0 } else { 5.0 });
         }
     }
 
+    /// Fewer requests are left to thin out what the change itself costs: at 25 a second two in a hundred.
     #[test]
     fn a_halved_limit_is_found_again() {
         for server in servers(None, 0.5, 45.0) {
-            check(&server, [0.95, 0.95], 5.0);
+            check(&server, [0.95, 0.95], 0.02, 5.0);
         }
     }
 
@@ -701,10 +703,10 @@ mod tests {
     #[test]
     fn pauses_that_are_asked_for_are_rare() {
         for server in servers(Some(1.0), 1.0, 80.0) {
-            check(&server, [0.58, 0.92], f64::INFINITY);
+            check(&server, [0.58, 0.92], 0.01, f64::INFINITY);
         }
         for server in servers(Some(1.0), 0.5, 80.0) {
-            check(&server, [0.58, 0.88], f64::INFINITY);
+            check(&server, [0.58, 0.88], 0.01, f64::INFINITY);
         }
     }
 
@@ -712,7 +714,7 @@ mod tests {
     #[test]
     fn a_raised_limit_is_found_again_in_spite_of_pauses() {
         for server in servers(Some(1.0), 2.0, 110.0) {
-            check(&server, [0.58, 0.4], 65.0);
+            check(&server, [0.58, 0.4], 0.01, 65.0);
         }
     }
 
