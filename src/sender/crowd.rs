@@ -18,6 +18,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 const ROUND_ANSWERS: u32 = 25;
+
+/// The usual latency is the shortest mean of so many: a run that begins fast has a crowd that waits before its
+/// first round is over, and only the very first answers show how long one takes without it.
+const FEW_ANSWERS: u32 = 10;
+
 const ROUND_MIN: Duration = Duration::from_millis(500);
 
 const GROWN: f64 = 2.0;
@@ -42,6 +47,8 @@ pub(super) struct Crowd {
     in_flight: usize,
     /// The shortest mean latency that was seen, in seconds.
     usual: f64,
+    /// The last few answers: how many, and their seconds.
+    few: (u32, f64),
     round: Round,
     /// Limit and throughput before the last step down.
     before: Option<(usize, f64)>,
@@ -62,7 +69,15 @@ impl Round {
 
 impl Crowd {
     pub(super) fn new(most: usize, now: Instant) -> Crowd {
-        Crowd { most, limit: most, in_flight: 0, usual: f64::INFINITY, round: Round::new(now), before: None }
+        Crowd {
+            most,
+            limit: most,
+            in_flight: 0,
+            usual: f64::INFINITY,
+            few: (0, 0.0),
+            round: Round::new(now),
+            before: None,
+        }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -78,6 +93,11 @@ impl Crowd {
     pub(super) fn leave(&mut self, took: Option<Duration>, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
         let Some(took) = took else { return };
+        self.few = (self.few.0 + 1, self.few.1 + took.as_secs_f64());
+        if self.few.0 == FEW_ANSWERS {
+            self.usual = self.usual.min(self.few.1 / f64::from(FEW_ANSWERS));
+            self.few = (0, 0.0);
+        }
         self.round.answers += 1;
         self.round.seconds += took.as_secs_f64();
         if self.round.answers as usize >= self.limit.max(ROUND_ANSWERS as usize)
@@ -92,7 +112,6 @@ impl Crowd {
         let latency = round.seconds / f64::from(round.answers);
         let throughput = f64::from(round.answers) / (now - round.began).as_secs_f64();
         let is_full = round.peak >= self.limit;
-        self.usual = self.usual.min(latency);
         match self.before.take() {
             Some((limit, before)) if is_full && throughput < LOST * before => {
                 (self.limit, self.usual) = (limit, latency);
