@@ -95,6 +95,12 @@ const UNAVAILABLE_SHARE: f64 = 0.25;
 /// A climb that got so far above what was held has left the limit behind.
 const LEFT_BEHIND: f64 = 2.0;
 
+/// Seconds over which accepted requests tell an average; some less than are remembered.
+const LATELY: f64 = 8.0;
+
+/// No less than this share of the rate is told, whatever a pause or an outage took from that average.
+const TOLD_LEAST: f64 = 0.8;
+
 /// A held rate that differs by more than this share from what was last said is said again.
 const WORTH_TELLING: f64 = 0.2;
 
@@ -295,10 +301,13 @@ impl Pace {
         }
     }
 
-    /// The rate that is held under a limit that was found; `None` where there seems to be none any more.
+    /// The rate that is held under a limit that was found; `None` where there seems to be none any more. A bucket
+    /// may be emptied faster than it fills for a while, so what was accepted on average bounds what is told.
     pub(super) fn held(&self) -> Option<f64> {
+        self.episode.as_ref()?;
         let is_held = self.rate < self.most && self.rate_at(self.due) < LEFT_BEHIND * self.rate;
-        self.episode.as_ref().filter(|_| is_held).map(|_| self.rate)
+        let lately = self.accepted.between(self.due - LATELY, self.due) / LATELY;
+        is_held.then(|| lately.clamp(TOLD_LEAST * self.rate, self.rate))
     }
 
     /// The same, where it is known well and not what was last said.
@@ -552,6 +561,8 @@ mod tests {
         /// When each was admitted, and when each was refused.
         admitted: Vec<f64>,
         refused: Vec<f64>,
+        /// At the end.
+        held: Option<f64>,
     }
 
     impl Measured {
@@ -587,7 +598,7 @@ mod tests {
         };
         let mut pace = Pace::new(None, epoch);
         let mut limiter = Limiter { window: VecDeque::new(), tokens: 0.0, at: -10.0 };
-        let mut measured = Measured { admitted: Vec::new(), refused: Vec::new() };
+        let mut measured = Measured { admitted: Vec::new(), refused: Vec::new(), held: None };
         let mut answers: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
         let mut tickets = Vec::new();
         let nanos = |at: f64| (at * 1e9) as u64;
@@ -630,6 +641,7 @@ mod tests {
                 paused_until = paused_until.max(now + pause.unwrap_or_default().as_secs_f64());
             }
         }
+        measured.held = pace.held();
         measured
     }
 
@@ -674,6 +686,9 @@ mod tests {
         assert!(refused[0] <= allowed(0.05, 0.0, 10.0), "{told}");
         assert!(refused[1] <= allowed(refused_at_most, 10.0, end), "{told}");
         assert!(took <= back, "{told}");
+        // What is told may be given as `--rate`: above the limit by what a bucket still held, at most.
+        let held = measured.held.unwrap() / server.limit(end);
+        assert!((0.7..=1.1).contains(&held), "held {held:.3}: {told}");
     }
 
     #[test]
