@@ -192,7 +192,7 @@ async fn run_import(
         shutdown_grace: sending.shutdown_grace,
     };
     let show = &mut |progress: &import::Progress| display.show(progress);
-    let end = import::run(ledger, source.stream()?, sender, options, &mut signals, show).await;
+    let end = import::run(ledger, source.stream()?, Arc::clone(&sender), options, &mut signals, show).await;
     display.end();
     let end = end?;
     let code = code_of_end(&end.ended, &end.tally);
@@ -205,6 +205,7 @@ async fn run_import(
     info!(run, state = state.name(), code, "the run has ended");
     let ends = (state, code, stop_reason);
     let summary = Summary::new(run, ends, &name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
+    let summary = Summary { held_rate: sender.throttle().held_rate(), ..summary };
     show_summary(args, &summary, &written, ledger_path)?;
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));

@@ -41,6 +41,8 @@ pub struct Summary<'a> {
     pub retries: u64,
     /// 429 answers.
     pub throttled: u64,
+    /// Requests a second that were held under a limit that the API has and nobody told.
+    pub held_rate: Option<f64>,
     /// Wall time.
     pub elapsed_seconds: f64,
     /// Why it ended itself.
@@ -69,6 +71,7 @@ impl<'a> Summary<'a> {
             requests: figures.requests,
             retries: figures.retries,
             throttled: figures.throttled,
+            held_rate: None,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
             dropped: dropped_list(dropped),
@@ -99,6 +102,9 @@ pub fn run_table(summary: &Summary<'_>) -> String {
         grouped(summary.throttled),
     );
     text.push_str(&dropped_lines(&summary.dropped));
+    if let Some(held) = summary.held_rate {
+        let _ = writeln!(text, "  about {held} requests/s held; give --rate {held} next time");
+    }
     text
 }
 
@@ -281,5 +287,8 @@ mod tests {
         assert!(json.as_object().unwrap().contains_key("stop_reason"));
         assert_eq!(json["dropped"], serde_json::json!([]));
         assert!(json["elapsed_seconds"].is_number());
+        assert!(!run_table(&summary).contains("--rate"), "{}", run_table(&summary));
+        let summary = Summary { held_rate: Some(485.0), ..summary };
+        assert!(run_table(&summary).contains("about 485 requests/s held; give --rate 485 next time"));
     }
 }

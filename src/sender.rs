@@ -15,6 +15,10 @@ mod verdict;
 
 mod gate;
 
+mod pace;
+
+mod crowd;
+
 mod throttle;
 
 use std::{
@@ -35,8 +39,9 @@ use tracing::{debug, info, warn};
 
 use self::{
     gate::{Health, Kind, Probe},
-    throttle::{PAUSE_DEFAULT, PAUSE_MAX, Pass},
-    verdict::{Past, Step, Verdict, health, may_have_landed, trouble_of, verdict},
+    pace::Said,
+    throttle::{Left, Pass},
+    verdict::{Past, Step, Verdict, health, may_have_landed, said, trouble_of, verdict},
 };
 pub use self::{
     throttle::{Rate, Slot, Throttle},
@@ -136,10 +141,21 @@ impl Sender {
         self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn judge(&self, reply: &Reply) -> Health {
-        let health = health(reply);
+    /// Takes in what a reply says of the service and of the rate.
+    fn leave(&self, pass: Pass<'_>, reply: &Reply) -> Health {
+        let (health, said) = (health(reply), said(reply));
         if health != Health::Good {
             *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble_in_words(reply);
+        }
+        let is_refusal = matches!(said, Said::Refused(_));
+        self.throttled.fetch_add(u64::from(is_refusal), Relaxed);
+        let Left { pause, held } = pass.leave(health, said);
+        if let Some(pause) = pause {
+            let (seconds, asked) = (pause.as_secs_f64(), is_refusal.then(|| asked_in_words(reply)));
+            warn!(seconds, asked, "the API asks to slow down; everyone waits");
+        }
+        if let Some(held) = held {
+            info!(per_second = held.floor(), "the API takes no more than this; it is held");
         }
         health
     }
@@ -204,12 +220,8 @@ impl Sender {
                 reply = self.within_patience(self.api.get(&self.nobody)) => reply,
                 () = self.reached(Phase::Draining) => return None,
             };
-            let health = self.judge(&reply);
+            let health = self.leave(pass, &reply);
             info!(back = health == Health::Good, "asked whether the API is back");
-            if let Reply::Answer(Answer { status: 429, retry_after, .. }) = reply {
-                self.pause_everyone(retry_after);
-            }
-            pass.leave(health);
         }
     }
 
@@ -217,16 +229,6 @@ impl Sender {
     async fn within_patience(&self, exchange: impl Future<Output = Reply>) -> Reply {
         let late = |_| Reply::Unknown { status: None, why: "no answer in time".into(), request_id: None };
         timeout(self.throttle.probe_timeout(), exchange).await.unwrap_or_else(late)
-    }
-
-    fn pause_everyone(&self, asked: Option<Duration>) {
-        // A server that says "now", or whose date is past, has answered 429 all the same.
-        let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(PAUSE_DEFAULT);
-        self.throttled.fetch_add(1, Relaxed);
-        if self.throttle.pause(pause) {
-            let (seconds, capped) = (pause.as_secs_f64(), pause > PAUSE_MAX);
-            warn!(seconds, capped, "the API asks to slow down; everyone waits");
-        }
     }
 
     async fn exchange(&self, step: Step, claim: &Claim) -> Reply {
@@ -317,10 +319,7 @@ impl Walk<'_> {
                     }
                     step = next;
                 }
-                Verdict::Pause(asked) => {
-                    self.sender.pause_everyone(asked);
-                    self.again = true;
-                }
+                Verdict::Pause => self.again = true,
                 Verdict::Retry(next) => {
                     self.trouble = trouble_of(&reply);
                     self.count(step);
@@ -360,12 +359,12 @@ impl Walk<'_> {
             reply = self.exchange(step, claim, pass.probe()) => reply,
             () = sender.reached(Phase::Abandoning) => return Asked::Ended,
         };
-        let health = sender.judge(&reply);
-        if pass.probe().is_some() {
+        let was_probe = pass.probe().is_some();
+        let health = sender.leave(pass, &reply);
+        if was_probe {
             info!(back = health == Health::Good, "tried whether the API creates customers again");
         }
         self.write_failed |= step == Step::Create && health == Health::Bad;
-        pass.leave(health);
         if !may_have_landed(&reply) {
             self.past = before;
         }
@@ -434,6 +433,14 @@ fn trouble_in_words(reply: &Reply) -> String {
         (Some(status), Some(message)) => format!("HTTP {status}, {message}"),
         (Some(status), None) => format!("HTTP {status}"),
         (None, message) => message.unwrap_or_default(),
+    }
+}
+
+/// The pause that the API asked for, before it was capped.
+fn asked_in_words(reply: &Reply) -> String {
+    match reply {
+        Reply::Answer(Answer { retry_after: Some(asked), .. }) => format!("{} s", asked.as_secs_f64()),
+        _ => "nothing".into(),
     }
 }
 

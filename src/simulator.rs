@@ -15,14 +15,16 @@
 //! across a restart: a new simulator knows no customer. An answer it gives is no proof that Juspay
 //! gives the same; `api.md` says which answers are documented and which are observed.
 //!
-//! `call` reads a request, `answer` has the words, `behavior` is what it can be told, `journal` what
-//! it remembers; here are the connections, and what becomes of each request.
+//! `call` reads a request, `answer` has the words, `behavior` is what it can be told, `limiter` how it
+//! counts, `journal` what it remembers; here are the connections, and what becomes of each request.
 
 mod call;
 
 mod answer;
 
 mod behavior;
+
+mod limiter;
 
 mod journal;
 
@@ -62,6 +64,7 @@ use self::{
 pub use self::{
     behavior::{Behavior, Fault, Options, Outage, Step, parse_fault},
     journal::{Customer, Entry, Journal},
+    limiter::Limiter,
 };
 
 /// The largest body that is read; a customer's is well below one KiB.
@@ -296,7 +299,8 @@ fn admit(state: &mut State, call: &mut Call<'_>) -> Visit {
     let fate = if turned_away.is_some() {
         Fate::default()
     } else {
-        Fate::of(&state.behavior, state.seed, call.step, &reference, attempt)
+        let fate = Fate::of(&state.behavior, state.seed, call.step, &reference, attempt);
+        Fate { latency: fate.latency + state.queue(at), ..fate }
     };
     let entry = state.record(|| {
         let reference = Arc::clone(&reference);

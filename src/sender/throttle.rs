@@ -1,9 +1,11 @@
 //! How fast, and whether at all: slots, the rate limit, and the gate in front of them.
 //!
 //! Every request of a run passes [`Throttle::enter`], in this order: it has a slot, waits out
-//! what holds everyone, takes one token, and looks again. So a pause that began while a row
-//! waited for its token holds that row too. What holds everyone is decided in `gate`, where nothing
-//! waits; here is the waiting, and no decision.
+//! what holds everyone, stands in line for its turn, and looks again. So a pause that began while a row
+//! stood in line holds that row too, and its turn is lost: if it kept it, all that stood in line would
+//! leave together when the pause ends. What holds everyone is decided in `gate`, how fast the line
+//! moves in `pace`, and how many may be in flight in `crowd`, where nothing waits; here is the waiting, and no decision. The user's rate is a bound
+//! of its own, kept by governor whatever `pace` has found.
 
 use std::{
     num::NonZeroU32,
@@ -17,16 +19,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::gate::{Gate, Health, Kind, Passed, Probe, Turn};
+use super::{
+    crowd::Crowd,
+    gate::{Gate, Health, Kind, Passed, Probe, Turn},
+    pace::{Pace, Said, Ticket},
+};
 
 /// The longest pause that a server's `Retry-After` is granted.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
-
-/// The shortest: a server that says "0" and 429 still wants fewer requests.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-
-/// The pause after a 429 that says nothing of how long; what servers that do say ask for most.
-pub(super) const PAUSE_DEFAULT: Duration = Duration::from_secs(1);
 
 /// The share of the rate that is given up to make late timers good again.
 ///
@@ -52,8 +52,18 @@ pub struct Rate {
 pub(super) struct Pass<'a> {
     throttle: &'a Throttle,
     passed: Passed,
+    ticket: Ticket,
     /// Whether the answer was noted.
     left: bool,
+}
+
+/// What an answer led to.
+pub(super) struct Left {
+    /// Nothing is sent for so long; only where nobody was waiting before, since of the requests that were
+    /// in flight together each may be told to slow down.
+    pub(super) pause: Option<Duration>,
+    /// A limit was found, or is another one now: the rate that is held under it.
+    pub(super) held: Option<f64>,
 }
 
 /// Shared by all rows of a run.
@@ -63,6 +73,10 @@ pub struct Throttle {
     turnstile: AsyncMutex<()>,
     slots: Arc<Semaphore>,
     gate: Mutex<Gate>,
+    pace: Mutex<Pace>,
+    crowd: Mutex<Crowd>,
+    /// A request is no longer in flight.
+    gone: Notify,
     opened: Notify,
 }
 
@@ -74,6 +88,9 @@ impl Throttle {
             turnstile: AsyncMutex::new(()),
             slots: Arc::new(Semaphore::new(concurrency)),
             gate: Mutex::new(Gate::new(concurrency)),
+            pace: Mutex::new(Pace::new(rate.map(|rate| rate.per_second), Instant::now())),
+            crowd: Mutex::new(Crowd::new(concurrency, Instant::now())),
+            gone: Notify::new(),
             opened: Notify::new(),
         }
     }
@@ -102,6 +119,12 @@ impl Throttle {
         self.gate().in_outage()
     }
 
+    /// The rate that is held under a limit that the user has not told, as a number for `--rate`.
+    pub fn held_rate(&self) -> Option<f64> {
+        let whole = |rate: f64| if rate < 1.0 { (rate * 1000.0).floor() / 1000.0 } else { rate.floor() };
+        self.pace().held().map(whole)
+    }
+
     /// How long a probe may take.
     pub(super) fn probe_timeout(&self) -> Duration {
         self.gate().probe_timeout()
@@ -109,13 +132,12 @@ impl Throttle {
 
     /// Waits until this request may leave.
     pub(super) async fn enter(&self, kind: Kind) -> Pass<'_> {
-        let mut has_token = self.limiter.is_none();
         loop {
             let opened = self.opened.notified();
             tokio::pin!(opened);
             // Registered before the gate is looked at, or an opening in between would be missed.
             opened.as_mut().enable();
-            let turn = self.gate().turn(kind, has_token, Instant::now());
+            let turn = self.gate().turn(kind, false, Instant::now());
             match turn {
                 Turn::Until(time) => {
                     // The gate may open before.
@@ -125,27 +147,58 @@ impl Throttle {
                     }
                 }
                 Turn::Opened => opened.await,
-                Turn::Go(passed) if has_token => return Pass { throttle: self, passed, left: false },
                 Turn::Go(_) => {
-                    self.take_token().await;
-                    has_token = true;
+                    if let Some(pass) = self.stand_in_line(kind).await {
+                        return pass;
+                    }
                 }
             }
         }
     }
 
-    /// Nothing is sent for so long; the longer of two pauses counts. True if nobody was waiting
-    /// before: of the requests that were in flight together each may be told to slow down.
-    pub(super) fn pause(&self, pause: Duration) -> bool {
-        let now = Instant::now();
-        self.gate().pause(now + pause.clamp(PAUSE_MIN, PAUSE_MAX), now)
-    }
-
-    async fn take_token(&self) {
+    /// `None` if the gate was closed meanwhile.
+    async fn stand_in_line(&self, kind: Kind) -> Option<Pass<'_>> {
+        let _alone = self.turnstile.lock().await;
+        if !matches!(self.gate().turn(kind, false, Instant::now()), Turn::Go(_)) {
+            return None;
+        }
+        // Only the head of the line waits, so one permit that is kept for it is enough.
+        while !self.crowd().has_room() {
+            self.gone.notified().await;
+        }
+        loop {
+            let turn = self.pace().turn(Instant::now());
+            match turn {
+                Ok(()) => break,
+                Err(time) => sleep_until(time).await,
+            }
+        }
         if let Some(limiter) = &self.limiter {
-            let _alone = self.turnstile.lock().await;
             limiter.until_ready().await;
         }
+        let now = Instant::now();
+        match self.gate().turn(kind, true, now) {
+            Turn::Go(passed) => {
+                let ticket = self.pace().leave(now);
+                self.crowd().enter();
+                Some(Pass { throttle: self, passed, ticket, left: false })
+            }
+            _ => None,
+        }
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request is no longer in flight; when it left, if its answer was good.
+    fn make_room(&self, began: Option<Instant>, now: Instant) {
+        self.crowd().leave(began.map(|began| now - began), now);
+        self.gone.notify_one();
     }
 
     fn gate(&self) -> MutexGuard<'_, Gate> {
@@ -164,20 +217,40 @@ impl Pass<'_> {
         self.passed.failed_probes
     }
 
-    /// What the answer said of the service.
-    pub(super) fn leave(mut self, health: Health) {
+    /// What the answer said of the service and of the rate.
+    pub(super) fn leave(mut self, health: Health, said: Said) -> Left {
         self.left = true;
-        let look = self.throttle.gate().note(self.passed, health, Instant::now());
+        let throttle = self.throttle;
+        let now = Instant::now();
+        throttle.make_room((health == Health::Good).then_some(self.passed.began), now);
+        let (pause, held) = {
+            let mut pace = throttle.pace();
+            let pause = pace.answered(self.ticket, said.capped(PAUSE_MAX), now);
+            (pause, pace.news())
+        };
+        let (look, pause) = {
+            let mut gate = throttle.gate();
+            let look = gate.note(self.passed, health, now);
+            if gate.in_outage() {
+                throttle.pace().forgive();
+            }
+            (look, pause.filter(|pause| gate.pause(now + *pause, now)))
+        };
         if look {
-            self.throttle.opened.notify_waiters();
+            throttle.opened.notify_waiters();
         }
+        Left { pause, held }
     }
 }
 
 /// A probe that was given up must not keep the others from probing.
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        if !self.left && self.throttle.gate().give_up(self.passed.probe) {
+        if self.left {
+            return;
+        }
+        self.throttle.make_room(None, Instant::now());
+        if self.throttle.gate().give_up(self.passed.probe) {
             self.throttle.opened.notify_waiters();
         }
     }
@@ -212,17 +285,24 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_longer_pause_counts_and_is_capped() {
+    #[tokio::test]
+    async fn the_longer_pause_counts_and_is_capped() {
         let throttle = Throttle::new(4, None);
-        throttle.pause(Duration::from_secs(20));
-        throttle.pause(Duration::from_secs(1));
-        let left = |throttle: &Throttle| match throttle.gate().turn(Kind::Read, false, Instant::now()) {
-            Turn::Until(until) => until - Instant::now(),
-            _ => Duration::ZERO,
-        };
-        assert!(left(&throttle) > Duration::from_secs(15));
-        throttle.pause(Duration::from_secs(1_000_000));
-        assert!(left(&throttle) <= PAUSE_MAX);
+        let passes = [
+            throttle.enter(Kind::Read).await,
+            throttle.enter(Kind::Read).await,
+            throttle.enter(Kind::Read).await,
+        ];
+        let pauses = [20, 1, 1_000_000].map(Duration::from_secs);
+        let mut left = Vec::new();
+        for (pass, pause) in passes.into_iter().zip(pauses) {
+            pass.leave(Health::Throttled, Said::Refused(Some(pause)));
+            left.push(match throttle.gate().turn(Kind::Read, false, Instant::now()) {
+                Turn::Until(until) => until - Instant::now(),
+                _ => Duration::ZERO,
+            });
+        }
+        assert!(left[0] > Duration::from_secs(15) && left[1] > Duration::from_secs(15), "{left:?}");
+        assert!(left[2] > Duration::from_secs(200) && left[2] <= PAUSE_MAX, "{left:?}");
     }
 }

@@ -6,9 +6,7 @@
 //!
 //! Codes are compared without regard to case. Nothing here waits, sends or counts.
 
-use std::time::Duration;
-
-use super::gate::Health;
+use super::{gate::Health, pace::Said};
 use crate::{
     api::{Answer, Reply},
     customer::Reference,
@@ -48,8 +46,8 @@ pub(super) enum Verdict {
     Next(Step),
     /// Wait, then this step.
     Retry(Step),
-    /// Everyone waits, then the same step; costs no attempt.
-    Pause(Option<Duration>),
+    /// Refused for the rate: the same step when it goes on; costs no attempt.
+    Pause,
     Halt(Halt),
 }
 
@@ -95,7 +93,7 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
         answer.code.as_ref().is_some_and(|code| codes.iter().any(|c| c.eq_ignore_ascii_case(code)))
     };
     match (answer.status, step) {
-        (429, _) => Verdict::Pause(answer.retry_after),
+        (429, _) => Verdict::Pause,
         (403, _) => Verdict::Halt(Halt::Forbidden(words(answer))),
         (401, _) => Verdict::Halt(Halt::Credentials(words(answer))),
         (407, _) => Verdict::Halt(Halt::Proxy),
@@ -149,6 +147,18 @@ pub(super) fn health(reply: &Reply) -> Health {
         Reply::Answer(answer) if !(200..500).contains(&answer.status) => Health::Bad,
         Reply::NotSent(_) | Reply::Unknown { .. } => Health::Bad,
         Reply::Answer(_) | Reply::Customer { .. } => Health::Good,
+    }
+}
+
+/// What a reply says about the rate.
+pub(super) fn said(reply: &Reply) -> Said {
+    match reply {
+        // A server that says "now", or whose date is past, has answered 429 all the same.
+        Reply::Answer(answer) if answer.status == 429 => {
+            Said::Refused(answer.retry_after.filter(|asked| !asked.is_zero()))
+        }
+        Reply::Answer(answer) if answer.status == 503 => Said::Unavailable,
+        _ => Said::Taken,
     }
 }
 
@@ -216,7 +226,7 @@ mod tests {
             Verdict::Retry(CREATE) => "wait, create",
             Verdict::Retry(ASK) => "wait, get",
             Verdict::Retry(TOLD) => "wait, get again",
-            Verdict::Pause(_) => "pause",
+            Verdict::Pause => "pause",
             Verdict::Halt(_) => "halt",
         }
     }

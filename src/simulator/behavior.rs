@@ -9,6 +9,8 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::limiter::Limiter;
+
 /// Everything the simulator can be told; `Default` is a well-behaved API on a free loopback port.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,6 +51,10 @@ pub struct Behavior {
     pub latency: (Duration, Duration),
     /// As in [`Options`].
     pub rate_limit: Option<u32>,
+    /// How the limit counts.
+    pub limiter: Limiter,
+    /// Requests a second that it can work off, one after the other; the others wait for theirs.
+    pub capacity: Option<u32>,
     /// The `Retry-After` of a 429, word for word (seconds or a date); empty leaves the header out.
     pub retry_after: String,
     /// As in [`Options`].
@@ -72,6 +78,8 @@ impl Behavior {
         Behavior {
             latency: options.latency,
             rate_limit: options.rate_limit,
+            limiter: Limiter::Sliding,
+            capacity: None,
             retry_after: "1".to_owned(),
             faults: options.faults.clone(),
             api_key: options.api_key.clone(),

@@ -8,7 +8,7 @@
 //! attempts can be numbered), and with the requests only while `record` is on.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 use super::{
     behavior::{Behavior, Fault, Step},
     call::Fields,
+    limiter::Account,
 };
 
 /// A cheap handle on what the simulator was asked and did; outlives it.
@@ -102,6 +103,11 @@ impl Journal {
         self.0.state().connections
     }
 
+    /// The requests that are under way now.
+    pub fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+
     /// The most requests that were under way at one moment.
     pub fn peak_in_flight(&self) -> usize {
         self.0.peak_in_flight.load(Ordering::Relaxed)
@@ -152,7 +158,8 @@ impl Memory {
             seed,
             behavior,
             merchants: HashMap::new(),
-            let_through: VecDeque::new(),
+            busy_until: None,
+            account: Account::default(),
             steps: [0; 4],
             throttled: 0,
             connections: 0,
@@ -171,7 +178,6 @@ impl Memory {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
@@ -197,8 +203,10 @@ pub(super) struct State {
     pub(super) seed: u64,
     pub(super) behavior: Behavior,
     merchants: HashMap<Box<str>, Merchant>,
-    /// When the requests of the last second were let through; at most `rate_limit` of them.
-    let_through: VecDeque<Instant>,
+    /// Until when it works on what it has.
+    busy_until: Option<Instant>,
+    /// What the rate limit counts.
+    account: Account,
     /// Requests by step.
     steps: [u64; 4],
     throttled: u64,
@@ -221,22 +229,18 @@ impl State {
         self.throttled += 1;
     }
 
-    /// Whether the limit has room. Requests it turns away take no room themselves, or a client that
-    /// knocks too fast would never be let in again.
+    /// Whether the limit has room for one more.
     pub(super) fn has_room(&mut self, now: Instant) -> bool {
-        let Some(limit) = self.behavior.rate_limit else {
-            self.let_through.clear();
-            return true;
-        };
-        let gone = |at: &Instant| now.duration_since(*at) >= Duration::from_secs(1);
-        while self.let_through.front().is_some_and(gone) {
-            self.let_through.pop_front();
-        }
-        let room = self.let_through.len() < limit as usize;
-        if room {
-            self.let_through.push_back(now);
-        }
-        room
+        let Behavior { rate_limit, limiter, .. } = self.behavior;
+        rate_limit.is_none_or(|limit| self.account.has_room(limiter, f64::from(limit), now))
+    }
+
+    /// How long the work for one more waits for that of the others.
+    pub(super) fn queue(&mut self, now: Instant) -> Duration {
+        let Some(capacity) = self.behavior.capacity else { return Duration::ZERO };
+        let until = self.busy_until.unwrap_or(now).max(now) + Duration::from_secs(1) / capacity;
+        self.busy_until = Some(until);
+        until - now
     }
 
     /// Writes an entry and returns its place, for [`State::answered`].

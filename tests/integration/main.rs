@@ -40,6 +40,8 @@ mod commits;
 
 mod throttle;
 
+mod pace;
+
 mod outages;
 
 mod hostile;

@@ -161,7 +161,9 @@ fn a_limit_is_waited_out(retry_after: &str, pause: Duration) {
     let refused: Vec<&Entry> = entries.iter().filter(|entry| entry.status == Some(429)).collect();
     assert!(!refused.is_empty());
     assert_eq!(world.summary()["throttled"], refused.len());
-    for refusal in refused {
+    // Where the API says nothing only the first pause is that long: `pace.rs` shows the others.
+    let known = if retry_after.is_empty() { 1 } else { refused.len() };
+    for refusal in &refused[..known] {
         let during =
             entries.iter().filter(|entry| entry.at > refusal.at && entry.at < refusal.at + pause).count();
         // Those in flight, and those that took a slot before the refusal had been read.

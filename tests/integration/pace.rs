@@ -1,0 +1,309 @@
+//! A limit that nobody told: found, held, and found again when it changes.
+//!
+//! The disaster: a run at a tenth of what the API would take, or one that is refused all the time and gets
+//! the merchant blocked. Each file under `tests/scenarios/` says how the server behaves over time and in which
+//! range each figure may be; here it meets the real program, and the journal has the figures. What the
+//! algorithm does over a grid of servers, in virtual time, is tested beside it, in `pace.rs` of the sender.
+//!
+//! Scenarios whose names begin with `full_` want a machine for themselves, or half a minute and more, and an
+//! optimized build: they run where `PACE_FULL` is set, one at a time, as in `.ci/run`.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::{Child, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use customer_import::simulator::{Behavior, Limiter, Options, Outage};
+use serde_json::Value;
+
+use crate::world::{World, finish, knob, signal, wait_until};
+
+/// When a limit should be found.
+const FOUND: f64 = 10.0;
+
+/// How long after a change nothing is asked of the share.
+const SETTLES: f64 = 5.0;
+
+/// What counts as the limit reached.
+const REACHED: f64 = 0.95;
+
+/// What every lower bound of a share is eased by, and every number of seconds, on a quiet machine.
+const EASED: f64 = 0.02;
+const EASED_SECONDS: f64 = 0.5;
+
+/// A machine that is shared stands still now and then, and what a window of the server's lost then is lost.
+/// The test's own thread wakes every few milliseconds: by the share of the time that it comes later than the
+/// program makes good the bounds are eased so many times over, once each for the client, its disk and the
+/// server.
+const WAKES: Duration = Duration::from_millis(5);
+const MADE_GOOD: Duration = Duration::from_millis(20);
+const LATE: f64 = 3.0;
+
+/// Refusals that are none too many, however few requests there are.
+const FEW: usize = 3;
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { run(stringify!($name)); })*
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+scenarios! {
+    sliding_50
+    latency_2s
+    raised
+    halved_retry_after
+    outage
+    full_sliding_200_retry_after
+    full_fixed_200
+    full_fixed_200_retry_after
+    full_fixed_1000
+    full_bucket_500_retry_after
+    full_bucket_1000
+    full_latency_2s
+    full_raised
+    full_raised_bucket
+    full_raised_fixed
+    full_raised_retry_after
+    full_halved
+    full_outage
+}
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scenarios"))
+}
+
+#[test]
+fn every_scenario_is_run() {
+    let files = std::fs::read_dir(folder()).unwrap();
+    let files: BTreeSet<String> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    assert_eq!(files, NAMES.iter().map(|name| format!("{name}.json")).collect());
+}
+
+/// What holds from a moment on.
+struct Step {
+    at: f64,
+    /// `None` is an outage.
+    limit: Option<u32>,
+}
+
+struct Scenario {
+    file: Value,
+    steps: Vec<Step>,
+}
+
+impl Scenario {
+    fn read(name: &str) -> Scenario {
+        let text = std::fs::read(folder().join(format!("{name}.json"))).unwrap();
+        let file: Value = serde_json::from_slice(&text).unwrap();
+        let step = |step: &Value| Step {
+            at: step["at"].as_f64().unwrap(),
+            limit: step["limit"].as_u64().map(|limit| limit as u32),
+        };
+        let steps = file["steps"].as_array().unwrap().iter().map(step).collect();
+        Scenario { file, steps }
+    }
+
+    fn number(&self, name: &str) -> f64 {
+        self.file[name].as_f64().unwrap()
+    }
+
+    fn limiter(&self) -> Limiter {
+        match (self.file["limiter"].as_str(), self.file["limiter"]["bucket"].as_f64()) {
+            (Some("sliding"), _) => Limiter::Sliding,
+            (Some("fixed"), _) => Limiter::Fixed,
+            (None, Some(seconds)) => Limiter::Bucket(seconds),
+            _ => panic!("no limiter"),
+        }
+    }
+
+    fn most(&self) -> f64 {
+        f64::from(self.steps.iter().filter_map(|step| step.limit).max().unwrap())
+    }
+
+    fn range(&self, figure: &str) -> (f64, f64) {
+        let range = &self.file["expect"][figure];
+        (range[0].as_f64().unwrap(), range[1].as_f64().unwrap())
+    }
+}
+
+fn apply(behavior: &mut Behavior, step: &Step) {
+    behavior.outage = step.limit.is_none().then_some(Outage::Refuse);
+    behavior.rate_limit = step.limit.or(behavior.rate_limit);
+}
+
+/// Waits for a moment of the run, and says by how many seconds in all it was woken too late. That the program
+/// ends before is an error.
+fn wait_for(ended: &mpsc::Receiver<()>, moment: Instant) -> f64 {
+    let mut late = Duration::ZERO;
+    loop {
+        let now = Instant::now();
+        let left = moment.saturating_duration_since(now).min(WAKES);
+        assert_eq!(ended.recv_timeout(left), Err(mpsc::RecvTimeoutError::Timeout), "it has ended too soon");
+        late += now.elapsed().saturating_sub(left + MADE_GOOD);
+        if left.is_zero() {
+            return late.as_secs_f64();
+        }
+    }
+}
+
+/// Tells when a process has closed its standard output, as it does when it ends.
+fn watch(child: &mut Child) -> mpsc::Receiver<()> {
+    let mut stdout = child.stdout.take().unwrap();
+    let (say, said) = mpsc::channel();
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut stdout, &mut std::io::sink()));
+        // Nobody listens any more where the test has ended.
+        let _ = say.send(());
+    });
+    said
+}
+
+fn run(name: &str) {
+    if name.starts_with("full_") && knob("PACE_FULL").is_none() {
+        return;
+    }
+    let scenario = Scenario::read(name);
+    let latency = Duration::from_secs_f64(scenario.number("latency_ms") / 1000.0);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    world.reconfigure(|behavior| {
+        behavior.limiter = scenario.limiter();
+        behavior.retry_after = scenario.file["retry_after"].as_str().unwrap().into();
+        apply(behavior, &scenario.steps[0]);
+    });
+    let seconds = scenario.number("seconds");
+    // More than a limiter that holds a second's worth lets through.
+    let file = world.rows("users.csv", ((seconds + 10.0) * scenario.most() * 1.1) as usize);
+    let concurrency = scenario.file["concurrency"].to_string();
+    let args = world.import_args(&file, &["--concurrency", &concurrency]);
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let ended = watch(&mut child);
+    assert!(wait_until(&mut child, || world.journal().requests() > 0));
+    let began = Instant::now();
+    let mut late = 0.0;
+    for step in &scenario.steps[1..] {
+        late += wait_for(&ended, began + Duration::from_secs_f64(step.at));
+        world.reconfigure(|behavior| apply(behavior, step));
+    }
+    late += wait_for(&ended, began + Duration::from_secs_f64(seconds));
+    signal(&child, "INT");
+    let done = finish(child);
+    assert_eq!(done.code, 130, "{done:?}");
+    let measured = Measured { late: late / seconds, ..Measured::of(&world, began, seconds) };
+    measured.check(name, &scenario, &world.summary());
+}
+
+/// A server that works off a hundred a second, whoever waits: two hundred in flight would each wait for two
+/// seconds, and none the earlier.
+#[test]
+fn a_crowd_that_only_waits_shrinks() {
+    const CAPACITY: u32 = 100;
+    // Of that, on a machine that has other things to do.
+    const KEPT: f64 = 0.8;
+    let latency = Duration::from_millis(20);
+    let world = World::with(Options { latency: (latency, latency), ..Options::default() });
+    world.reconfigure(|behavior| behavior.capacity = Some(CAPACITY));
+    let file = world.rows("users.csv", 4_000);
+    let mut run = world.start_import(&file, &["--concurrency", "200"]);
+    let journal = world.journal();
+    assert!(wait_until(&mut run, || journal.in_flight() > 100), "many are used at first");
+    assert!(wait_until(&mut run, || journal.in_flight() < 50), "they stay");
+    assert!(journal.requests() < 2_000, "it took too long");
+    let (began, before) = (Instant::now(), journal.requests());
+    assert!(wait_until(&mut run, || journal.requests() >= before + 500));
+    let reached = 500.0 / began.elapsed().as_secs_f64() / f64::from(CAPACITY);
+    assert!(reached > KEPT, "{reached} of what it can do");
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
+#[expect(clippy::print_stdout, reason = "the table, for whoever asks for it with --nocapture")]
+fn tell(figures: &str) {
+    println!("{figures}");
+}
+
+struct Measured {
+    /// Seconds since the beginning.
+    admitted: Vec<f64>,
+    refused: Vec<f64>,
+    seconds: f64,
+    /// The share of the time for which the machine stood still.
+    late: f64,
+}
+
+fn between(times: &[f64], from: f64, to: f64) -> usize {
+    times.iter().filter(|at| (from..to).contains(*at)).count()
+}
+
+impl Measured {
+    fn of(world: &World, began: Instant, seconds: f64) -> Measured {
+        let entries = world.journal().entries();
+        let at = |status: u16| {
+            let entries = entries.iter().filter(move |entry| entry.status == Some(status));
+            entries.map(|entry| entry.at.saturating_duration_since(began).as_secs_f64()).collect()
+        };
+        Measured { admitted: at(200), refused: at(429), seconds, late: 0.0 }
+    }
+
+    fn share(&self, from: f64, to: f64, limit: u32) -> f64 {
+        between(&self.admitted, from, to) as f64 / (to - from) / f64::from(limit)
+    }
+
+    /// The lowest share of the limit that was reached between two changes, once it should be found.
+    fn lowest_share(&self, scenario: &Scenario) -> f64 {
+        let ends = scenario.steps.iter().skip(1).map(|step| step.at).chain([self.seconds]);
+        let shares = scenario.steps.iter().zip(ends).filter_map(|(step, end)| {
+            let from = if step.at == 0.0 { FOUND } else { step.at + SETTLES };
+            Some(self.share(from, end, step.limit?))
+        });
+        shares.fold(f64::INFINITY, f64::min)
+    }
+
+    fn refused_share(&self, from: f64, to: f64) -> f64 {
+        let refused = between(&self.refused, from, to);
+        let all = refused + between(&self.admitted, from, to);
+        refused.saturating_sub(FEW) as f64 / all.max(1) as f64
+    }
+
+    /// Seconds from the last change to the beginning of the first second that reaches the limit.
+    fn back(&self, scenario: &Scenario) -> f64 {
+        let Some(Step { at, limit: Some(limit) }) = scenario.steps.last() else {
+            panic!("ends in an outage")
+        };
+        let tenths = (0..).map(|tenth| f64::from(tenth) / 10.0);
+        tenths
+            .take_while(|after| at + after + 1.0 <= self.seconds)
+            .find(|after| self.share(at + after, at + after + 1.0, *limit) >= REACHED)
+            .unwrap_or(f64::INFINITY)
+    }
+
+    fn check(&self, name: &str, scenario: &Scenario, summary: &Value) {
+        let back = if scenario.file["expect"]["back"].is_array() { self.back(scenario) } else { 0.0 };
+        let late = LATE * self.late;
+        let figures = [
+            ("share", self.lowest_share(scenario), EASED + late),
+            ("refused_early", self.refused_share(0.0, FOUND), late / 10.0),
+            ("refused", self.refused_share(FOUND, self.seconds), late / 10.0),
+            ("back", back, EASED_SECONDS + 10.0 * late),
+        ];
+        let held = summary["held_rate"].as_f64();
+        let told = format!("{name}: {figures:.4?}, held {held:?}, late {:.3}", self.late);
+        tell(&told);
+        for (figure, value, eased) in figures {
+            if scenario.file["expect"][figure].is_array() {
+                let (least, most) = scenario.range(figure);
+                assert!((least - eased..=most + eased).contains(&value), "{figure} {least}..{most}: {told}");
+            }
+        }
+        if let (Some(held), Some(limit)) = (held, scenario.steps.last().and_then(|step| step.limit)) {
+            let most = f64::from(limit) * 1.1;
+            assert!(held <= most, "{told}");
+        }
+    }
+}
