@@ -1,4 +1,4 @@
-//! One HTTP exchange with the customers API: create or get → [`Reply`].
+//! One HTTP exchange with the customers API: create, get or update → [`Reply`].
 //!
 //! Owns how a request looks on the wire and how an answer is read. Success is a `cst_` id in the
 //! body of a 2xx answer, never the status alone. Trouble on the way is a reply too:
@@ -9,10 +9,13 @@
 //! data and the credentials would go along), never reads more of a body than a customer can
 //! need, and never logs: what to do about a reply is the sender's decision.
 
+mod body;
+
+mod meter;
+
 use std::{
-    borrow::Cow,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -23,10 +26,10 @@ use reqwest::{
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
 
-use crate::customer::{Customer, Reference};
+use self::body::{Body, Text};
+pub use self::meter::{Latency, Meter, STEPS, Step};
+use crate::customer::{Customer, Fields, Fingerprint, Reference};
 
 /// The most bytes of an answer that are read. The longest sample of the page has 500.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -109,6 +112,8 @@ pub enum Reply {
         reference: Option<Reference>,
         /// When it was created, UTC milliseconds of *our* clock, where the answer says so.
         created_at: Option<i64>,
+        /// Its fields, where the answer says whose they are.
+        facts: Option<Fingerprint>,
     },
     /// An answer that was understood and is no customer.
     Answer(Answer),
@@ -147,6 +152,7 @@ pub struct Api {
     send_routing_id: bool,
     /// The key as it is and as it is sent: an answer may repeat either.
     secrets: [SecretString; 2],
+    meter: Meter,
 }
 
 impl Api {
@@ -175,24 +181,49 @@ impl Api {
         customers.set_path(&format!("{}/customers", options.base_url.path().trim_end_matches('/')));
         let key = options.api_key.expose_secret();
         let secrets = [options.api_key.clone(), STANDARD.encode(format!("{key}:")).into()];
-        Ok(Api { client, customers, send_routing_id: options.send_routing_id, secrets })
+        let meter = Meter::default();
+        Ok(Api { client, customers, send_routing_id: options.send_routing_id, secrets, meter })
     }
 
     /// Create: `POST {base}/customers` with the encoded body.
     pub async fn create(&self, customer: &Customer) -> Reply {
         let request = self.client.post(self.customers.clone()).header(CONTENT_TYPE, FORM);
         let request = request.body(customer.body.clone());
-        self.exchange(request, &customer.reference).await
+        self.exchange(Step::Create, request, &customer.reference).await
     }
 
     /// Get: `GET {base}/customers/{reference}`.
     pub async fn get(&self, reference: &Reference) -> Reply {
-        let mut url = self.customers.clone();
-        url.set_path(&format!("{}/{}", url.path(), utf8_percent_encode(reference.as_str(), SEGMENT)));
-        self.exchange(self.client.get(url), reference).await
+        self.exchange(Step::Get, self.client.get(self.customer(reference.as_str())), reference).await
     }
 
-    async fn exchange(&self, mut request: RequestBuilder, reference: &Reference) -> Reply {
+    /// Update: `POST {base}/customers/{customer_id}` with every field but the reference; an emptied one is
+    /// sent empty.
+    pub async fn update(&self, customer: &Customer, customer_id: &str, emptied: Fields) -> Reply {
+        // The reference comes first in the body of the Create call.
+        let behind =
+            customer.body.iter().position(|byte| *byte == b'&').map_or(customer.body.len(), |at| at + 1);
+        let mut body = customer.body.slice(behind..);
+        if !emptied.is_empty() {
+            let empty: String = emptied.iter().map(|field| format!("&{field}=")).collect();
+            body = [&body[..], empty.as_bytes()].concat().into();
+        }
+        let request = self.client.post(self.customer(customer_id)).header(CONTENT_TYPE, FORM).body(body);
+        self.exchange(Step::Update, request, &customer.reference).await
+    }
+
+    fn customer(&self, name: &str) -> Url {
+        let mut url = self.customers.clone();
+        url.set_path(&format!("{}/{}", url.path(), utf8_percent_encode(name, SEGMENT)));
+        url
+    }
+
+    /// What was asked so far, and how it was answered.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    async fn exchange(&self, step: Step, mut request: RequestBuilder, reference: &Reference) -> Reply {
         if self.send_routing_id {
             let value = HeaderValue::from_bytes(reference.as_str().as_bytes());
             // A reference has no control characters, so this does not fail; without is still right.
@@ -201,11 +232,19 @@ impl Api {
                 request = request.header(ROUTING_ID, value);
             }
         }
-        match request.send().await {
-            Ok(response) => self.withhold_secrets(read(response).await),
-            Err(error) if error.is_connect() || error.is_builder() => Reply::NotSent(root_cause(&error)),
-            Err(error) => Reply::Unknown { status: None, why: describe(&error), request_id: None },
-        }
+        let began = Instant::now();
+        let (status, reply) = match request.send().await {
+            Ok(response) => {
+                let status = response.status().as_u16();
+                (Some(status), self.withhold_secrets(read(response).await))
+            }
+            Err(error) if error.is_connect() || error.is_builder() => {
+                (None, Reply::NotSent(root_cause(&error)))
+            }
+            Err(error) => (None, Reply::Unknown { status: None, why: describe(&error), request_id: None }),
+        };
+        self.meter.note(step, status, began.elapsed());
+        reply
     }
 }
 
@@ -321,6 +360,10 @@ pub fn parse(head: &Head, body: &[u8]) -> Reply {
             return Reply::Customer {
                 customer_id: id.to_owned(),
                 reference: body.object_reference_id.get().map(Reference::recorded),
+                facts: body
+                    .object_reference_id
+                    .get()
+                    .map(|reference| Fingerprint::of(reference, body.facts())),
                 created_at: body.date_created.get().and_then(parse_time).map(|time| time - clock_ahead),
             };
         }
@@ -334,55 +377,6 @@ pub fn parse(head: &Head, body: &[u8]) -> Reply {
         return Reply::Unknown { status: Some(status), why, request_id };
     }
     Reply::Answer(Answer { status, code, message, request_id, retry_after })
-}
-
-/// The parts of an answer that matter, customer or error. What is not there, or no text, is `None`:
-/// one odd field must not make the others unreadable.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Body<'a> {
-    #[serde(borrow)]
-    id: Text<'a>,
-    #[serde(borrow)]
-    customer_id: Text<'a>,
-    // An alias would make an answer with both unreadable.
-    #[serde(borrow, rename = "Customer_id")]
-    customer_id_of_table: Text<'a>,
-    #[serde(borrow)]
-    object_reference_id: Text<'a>,
-    #[serde(borrow)]
-    date_created: Text<'a>,
-    #[serde(borrow)]
-    status: Text<'a>,
-    #[serde(borrow)]
-    error_code: Text<'a>,
-    #[serde(borrow)]
-    error_message: Text<'a>,
-    #[serde(borrow)]
-    juspay_request_id: Text<'a>,
-}
-
-/// A JSON string that is not empty, or `None` for any other value.
-#[derive(Default)]
-struct Text<'a>(Option<Cow<'a, str>>);
-
-impl Text<'_> {
-    fn get(&self) -> Option<&str> {
-        self.0.as_deref().filter(|text| !text.is_empty())
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
-        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-        // A raw value is well-formed JSON; only a string begins with a quote.
-        let escaped = raw.get().contains('\\');
-        Ok(Text(match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(plain) if !escaped => Some(Cow::Borrowed(plain)),
-            Some(_) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
-            None => None,
-        }))
-    }
 }
 
 /// `cst_` and something printable behind it, of a length that an id can have.

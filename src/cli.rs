@@ -10,15 +10,30 @@ mod target;
 
 mod progress;
 
+mod metrics;
+
 mod log;
 
 mod end;
+
+mod process;
 
 pub mod config;
 
 mod manual;
 
 mod validate;
+
+mod export;
+
+mod simulate;
+
+mod retry;
+
+mod verify;
+
+mod prune;
+mod show;
 
 use std::{
     ffi::OsString,
@@ -31,43 +46,40 @@ use std::{
 };
 
 use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
-use reqwest::Url;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tracing::info;
 
 use self::{
-    args::{Cli, Command, ExportFormat, ExportWhat},
+    args::{Cli, Command},
     config::Refusal,
     end::{code, code_of_end, code_of_error, describe_stop},
+    export::export_rows,
     log::start_log,
+    metrics::Exposed,
+    process::{listen_for_signals, make_room_for_connections, runtime},
     progress::Display,
-    target::{Target, confirm_production, find_target, url_of},
+    prune::prune,
+    retry::retry,
+    show::{report, status},
+    simulate::{embed_simulator, simulate},
+    target::{Deed, Target, confirm_production, count_rows, find_target, url_of},
     validate::validate,
+    verify::verify,
 };
 use crate::{
     api::{self, Api},
-    customer::{Field, Rules},
+    customer::{Field, Place, Rules},
     error::Error,
-    export::{self, export},
-    import::{self, Signal},
-    ledger::{self, Ledger, NewRun, Outcome, Reader, private_file},
+    import,
+    ledger::{Ledger, NewRun, Outcome, Setting, State},
     report::{self, Summary},
     sender::{Policy, Sender, Throttle},
-    simulator::{self, Simulator},
-    source::{self, Source},
+    simulator::Simulator,
+    source::{self, Chunk, Source},
 };
 
 /// What a ledger of the embedded simulator records as its target; its port differs each time.
 const SIMULATOR: &str = "simulator";
-
-/// Files open besides connections: source, ledger, logs, the runtime's own, and connections being closed.
-const OTHER_FILES: u64 = 64;
 
 /// The whole program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -86,11 +98,15 @@ fn start(args: &[OsString]) -> Result<u8, Refusal> {
     let settled = config::settle(args, true, &variable)?;
     let cli = Cli::from_arg_matches(&settled.matches)?;
     let done = match cli.command {
-        Command::Import(args) => import(&args),
+        Command::Import(args) => import(&args, &config::told(&settled)),
         Command::Validate(args) => validate(&args),
+        Command::Retry(args) => retry(&args, &config::told(&settled)),
+        Command::Verify(args) => verify(&args),
         Command::Status(args) => status(&args),
+        Command::Report(args) => report(&args),
         Command::Export(args) => export_rows(&args),
         Command::Simulate(args) => simulate(&args),
+        Command::Prune(args) => prune(&args),
         Command::Config(args) => {
             let text = config::show(&args, cli.config.as_deref(), &variable)?;
             print(&text).map(|()| code::OK)
@@ -115,51 +131,181 @@ fn check_outputs(outputs: &[(&str, Option<&Path>)], inputs: &[(&str, &Path)]) ->
     Ok(())
 }
 
-fn import(args: &args::Import) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
-    let summary = args.output.summary_json.as_deref().filter(|path| *path != Path::new("-"));
-    let outputs = [("--summary-json", summary), ("--log-file", args.output.log.log_file.as_deref())];
-    check_outputs(&outputs, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
-    let mut display =
-        Display::new(if args.output.log.quiet { args::ProgressArg::Never } else { args.output.progress });
-    start_log(&args.output.log, display.log_writer())?;
-    check_summary_path(args.output.summary_json.as_deref())?;
-    let source = Source::open(&source_options(&args.input)?)?;
-    let target = find_target(&args.target)?;
-    confirm_production(args, &target, &source)?;
-    make_room_for_connections(args.sending.concurrency)?;
-    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
-    runtime(tls)?.block_on(run_import(args, source, target, &ledger_path, &mut display))
+/// Makes sure, before anything is done, that what is to be written can be, and overwrites nothing that is read.
+fn open_outputs(output: &args::Output, inputs: &[(&str, &Path)]) -> Result<Display, Error> {
+    let summary = output.summary_json.as_deref().filter(|path| *path != Path::new("-"));
+    let outputs = [
+        ("--summary-json", summary),
+        ("--log-file", output.log.log_file.as_deref()),
+        ("--metrics-textfile", output.metrics.metrics_textfile.as_deref()),
+    ];
+    check_outputs(&outputs, inputs)?;
+    let display = Display::new(progress_wanted(output));
+    start_log(&output.log, display.log_writer())?;
+    check_summary_path(output.summary_json.as_deref())?;
+    Ok(display)
 }
 
-async fn run_import(
-    args: &args::Import,
-    source: Source,
+fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+    let mut display =
+        open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
+    let mut source = Source::open(&source_options(&args.input)?)?;
+    let target = find_target(&args.target)?;
+    let rows = || count_rows(&source_options(&args.input)?);
+    let deed = Deed { verb: "Import", file: source.name(), rows: &rows };
+    confirm_production(&args.target, &args.sending, &target, &deed)?;
+    make_room_for_connections(args.sending.concurrency)?;
+    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    let name = source.name().to_owned();
+    let path = source.path().map(str::to_owned);
+    // Rows that differ are left or not: that makes another run of the same bytes.
+    let way = format!("{}{}", source.way(), if args.update_changed { " updating" } else { "" });
+    let (columns, reading) = (source.columns().to_vec(), source.reading().to_owned());
+    let reference_column = source.reference_column().map(str::to_owned);
+    let new_run = NewRun {
+        command: "import",
+        source: &name,
+        source_path: path.as_deref(),
+        columns: &columns,
+        reference_column: reference_column.as_deref(),
+        update_changed: args.update_changed,
+        reading: Some(&reading),
+        way: &way,
+        settings,
+    };
+    let job = Job {
+        target: &args.target,
+        sending: &args.sending,
+        output: &args.output,
+        max_failures: args.failures.max_failures,
+        ledger_path: &ledger_path,
+        new_run,
+        extent: import::Extent { bytes: source.size(), rows: args.input.limit },
+        described: source.describe(),
+        is_whole: args.input.limit.is_none() && !source.is_export(),
+    };
+    let rows = async |_: &mut JoinSet<()>, ledger: &mut Ledger| {
+        skip_what_is_done(ledger, &mut source).await?;
+        Ok(source.stream()?)
+    };
+    runtime(tls)?.block_on(run_job(&job, target, rows, &mut display))
+}
+
+/// Begins where the run before came to, if it read the same file in the same way.
+async fn skip_what_is_done(ledger: &mut Ledger, source: &mut Source) -> Result<(), Error> {
+    let is_whole = |place: &Place| Some(place.bytes) == source.size();
+    let before = ledger.before(true).filter(|(place, _)| is_whole(place)).or_else(|| ledger.before(false));
+    let Some((place, rows)) = before else { return Ok(()) };
+    if source.skip_to(place, rows)? {
+        let line = place.line;
+        info!(rows, line, "the source is the same up to there, and an earlier run is done with it");
+        ledger.skip().await?;
+    }
+    Ok(())
+}
+
+/// What a run is about, import or retry.
+struct Job<'a> {
+    target: &'a args::Target,
+    sending: &'a args::Sending,
+    output: &'a args::Output,
+    max_failures: Option<import::MaxFailures>,
+    ledger_path: &'a Path,
+    new_run: NewRun<'a>,
+    /// Of the source, in whatever unit its chunks count.
+    extent: import::Extent,
+    /// How the source is read, in words.
+    described: String,
+    /// Whether who is not in it is missing.
+    is_whole: bool,
+}
+
+/// Rows on their way to the loop.
+type Rows = mpsc::Receiver<Result<Chunk, source::Error>>;
+
+/// A run from its beginning to its summary. The rows are asked for once the ledger is this run's alone.
+async fn run_job(
+    job: &Job<'_>,
     target: Target,
-    ledger_path: &Path,
+    rows: impl AsyncFnOnce(&mut JoinSet<()>, &mut Ledger) -> Result<Rows, Error>,
     display: &mut Display,
 ) -> Result<u8, Error> {
+    let ledger_path = job.ledger_path;
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
-    let Target { base_url, merchant_id, api_key } = target;
-    let of_ledger = ledger::Target {
-        base_url: base_url.as_ref().map_or(SIMULATOR, Url::as_str).trim_end_matches('/').into(),
-        merchant_id: merchant_id.clone(),
+    let (of_ledger, sending) = (target.of_ledger(), job.sending);
+    let (sender, _simulator) = reach(target, job.target, sending).await?;
+    let mut exposed = Exposed::begin(&job.output.metrics, &sender, &of_ledger, &mut tasks).await?;
+    let mut ledger = Ledger::begin_run(ledger_path, &of_ledger, &job.new_run, now).await?;
+    exposed.remember(ledger_path).await?;
+    let (run, name, began) = (ledger.run(), job.new_run.source, Instant::now());
+    let written = &job.described;
+    info!(run, source = %written, rate = ?sending.rate.0, "the run begins");
+    let header = format!("Run {run}: {} ({written})", report::harmless(name));
+    display.begin(exposed.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
+    let options = import::Options {
+        concurrency: sending.concurrency as usize,
+        outage_limit: sending.outage_limit,
+        max_failures: job.max_failures,
+        shutdown_grace: sending.shutdown_grace,
+        extent: job.extent,
     };
-    let (base_url, _simulator) = match base_url {
+    let show = &mut |progress: &import::Progress| {
+        display.show(progress);
+        exposed.show(progress);
+    };
+    let rows = rows(&mut tasks, &mut ledger).await?;
+    let end = import::run(ledger, rows, Arc::clone(&sender), options, &mut signals, show).await;
+    display.end();
+    let end = end.inspect_err(|error| exposed.end(code_of_error(error), false))?;
+    let code = code_of_end(&end.ended, &end.tally);
+    let stop = describe_stop(&end.ended);
+    let state = end.ended.state();
+    let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
+    let mut absent = None;
+    if let Some(mut ledger) = end.ledger {
+        if job.is_whole && state == State::Completed {
+            absent = Some(ledger.tell_absent().await?);
+        }
+        let ended = ledger.end_run(state, code, stop_reason, &end.figures).await;
+        ended.inspect_err(|_| exposed.end(code::UNEXPECTED, false))?;
+    }
+    exposed.end(code, state == State::Completed);
+    let (rows, requests) = (end.tally.rows(), end.figures.requests);
+    info!(run, state = state.name(), code, rows, requests, "the run has ended");
+    let ends = (state, code, stop_reason);
+    let summary = Summary::new(run, ends, name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
+    let changed_fields = report::changed_list(&end.changed);
+    let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
+    write_summary(job.output, &json(&summary)?, &describe_run(&summary, written, ledger_path))?;
+    if let Some((text, hint)) = stop {
+        complain(&format!("{text}; {hint}"));
+    }
+    Ok(code)
+}
+
+/// The sender of a target's requests, at the pace that the user wants, and the simulator that has to live as
+/// long where it is the target.
+async fn reach(
+    target: Target,
+    args: &args::Target,
+    sending: &args::Sending,
+) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
+    let Target { base_url, merchant_id, api_key } = target;
+    let (base_url, simulator) = match base_url {
         Some(url) => (url, None),
         None => {
             let simulator = embed_simulator().await?;
             (url_of(&format!("http://{}", simulator.address()))?, Some(simulator))
         }
     };
-    let sending = &args.sending;
     let api = Api::new(&api::Options {
         base_url,
         merchant_id,
         api_key,
-        send_routing_id: args.target.send_routing_id,
-        ca_file: args.target.ca_file.clone(),
+        send_routing_id: args.send_routing_id,
+        ca_file: args.ca_file.clone(),
         timeout: sending.timeout,
         connect_timeout: sending.connect_timeout,
         connections: sending.concurrency as usize,
@@ -171,72 +317,27 @@ async fn run_import(
         retry_max: sending.retry_max,
         seed: now().unsigned_abs(),
     };
-    let sender = Arc::new(Sender::new(api, throttle, policy));
-    let new_run = NewRun {
-        command: "import",
-        source: source.name(),
-        source_path: source.path(),
-        columns: source.columns(),
-        reference_column: source.reference_column(),
-    };
-    let ledger = Ledger::begin_run(ledger_path, &of_ledger, &new_run, now).await?;
-    let (run, name, began) = (ledger.run(), source.name().to_owned(), Instant::now());
-    let written = source.describe();
-    info!(run, source = %written, rate = ?sending.rate.0, "the run begins");
-    let header = format!("Run {run}: {} ({written})", report::harmless(&name));
-    display.begin(source.size(), header);
-    let options = import::Options {
-        concurrency: sending.concurrency as usize,
-        outage_limit: sending.outage_limit,
-        max_failures: sending.max_failures,
-        shutdown_grace: sending.shutdown_grace,
-    };
-    let show = &mut |progress: &import::Progress| display.show(progress);
-    let end = import::run(ledger, source.stream()?, Arc::clone(&sender), options, &mut signals, show).await;
-    display.end();
-    let end = end?;
-    let code = code_of_end(&end.ended, &end.tally);
-    let stop = describe_stop(&end.ended);
-    let state = end.ended.state();
-    let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
-    if let Some(ledger) = end.ledger {
-        ledger.end_run(state, code, stop_reason, &end.figures).await?;
-    }
-    info!(run, state = state.name(), code, "the run has ended");
-    let ends = (state, code, stop_reason);
-    let summary = Summary::new(run, ends, &name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
-    let summary = Summary { held_rate: sender.throttle().held_rate(), ..summary };
-    show_summary(args, &summary, &written, ledger_path)?;
-    if let Some((text, hint)) = stop {
-        complain(&format!("{text}; {hint}"));
-    }
-    Ok(code)
+    Ok((Arc::new(Sender::new(api, throttle, policy)), simulator))
 }
 
-fn show_summary(
-    args: &args::Import,
-    summary: &Summary<'_>,
-    written: &str,
-    ledger_path: &Path,
-) -> Result<(), Error> {
-    let path = args.output.summary_json.as_deref();
+/// The figures for scripts and the text for people, each where it is wanted.
+fn write_summary(output: &args::Output, json: &str, text: &str) -> Result<(), Error> {
+    let path = output.summary_json.as_deref();
     let to_stdout = path == Some(Path::new("-"));
-    let json = json(summary)?;
     // First the file: a terminal that is gone must not cost the script its summary.
     if let Some(path) = path.filter(|_| !to_stdout) {
-        let written = std::fs::write(path, &json);
+        let written = std::fs::write(path, json);
         written.map_err(|error| Error::Output { name: path.display().to_string(), error })?;
     }
-    if !args.output.log.quiet {
-        let text = describe_run(summary, written, ledger_path);
+    if !output.log.quiet {
         // Standard output stays clean where it carries the summary.
         if to_stdout {
             drop(io::stderr().write_all(text.as_bytes()));
         } else {
-            print(&text)?;
+            print(text)?;
         }
     }
-    if to_stdout { print(&json) } else { Ok(()) }
+    if to_stdout { print(json) } else { Ok(()) }
 }
 
 fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> String {
@@ -246,7 +347,7 @@ fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> Str
         .filter(|outcome| !outcome.is_success())
         .filter_map(|outcome| summary.outcomes.get(outcome.name()))
         .sum();
-    let next = if summary.state != ledger::State::Completed {
+    let next = if summary.state != State::Completed {
         "run the same command again to go on".into()
     } else if left > 0 {
         format!("customer-import export failed --ledger {ledger} --output failed.csv")
@@ -257,87 +358,8 @@ fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> Str
     format!("{table}  source: {written}\n  ledger: {ledger}\n  next:   {next}\n")
 }
 
-fn status(args: &args::Status) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false);
-    let text = runtime(false)?.block_on(async {
-        let mut reader = Reader::open(&path).await?;
-        let (target, runs) = (reader.target().await?, reader.runs().await?);
-        let standing = reader.standing().await?;
-        Ok::<_, Error>(report::status(target.as_ref(), &standing, &runs, ledger::is_in_use(&path)))
-    })?;
-    print(&format!("Ledger  {}\n{text}", path.display()))?;
-    Ok(code::OK)
-}
-
-fn export_rows(args: &args::Export) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false);
-    let what = match args.what {
-        ExportWhat::Created => export::What::Created,
-        ExportWhat::Failed => export::What::Failed,
-        ExportWhat::All => export::What::All,
-    };
-    let format = match args.format {
-        ExportFormat::Csv => export::Format::Csv,
-        ExportFormat::Jsonl => export::Format::Jsonl,
-    };
-    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
-    runtime(false)?.block_on(async {
-        let mut reader = Reader::open(&path).await?;
-        match &args.output {
-            None => export(&mut reader, what, format, args.run, || Ok(io::stdout().lock())).await,
-            Some(file) => export(&mut reader, what, format, args.run, || new_output(file)).await,
-        }
-    })?;
-    Ok(code::OK)
-}
-
-/// An empty file that only its owner can read, whatever was there before.
-fn new_output(path: &Path) -> Result<File, Error> {
-    let file = private_file(path).and_then(|file| {
-        if file.metadata()?.is_file() {
-            file.set_len(0)?;
-        }
-        Ok(file)
-    });
-    file.map_err(|error| Error::Output { name: path.display().to_string(), error })
-}
-
-fn simulate(args: &args::Simulate) -> Result<u8, Error> {
-    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
-    runtime(false)?.block_on(async {
-        let mut tasks = JoinSet::new();
-        let mut signals = listen_for_signals(&mut tasks)?;
-        let options = simulator::Options {
-            listen: args.listen,
-            seed: args.seed,
-            latency: args.latency,
-            rate_limit: args.rate_limit,
-            faults: args.faults.clone(),
-            api_key: environment("JUSPAY_API_KEY"),
-            record: false,
-        };
-        let simulator = Simulator::start(options).await.map_err(|error| {
-            let text = format!("cannot listen on {}: {error}", args.listen);
-            Error::usage(text, "choose another address with --listen, such as 127.0.0.1:0")
-        })?;
-        print(&format!(
-            "listening on http://{0}\nimport with: --base-url http://{0} (Ctrl-C ends)\n",
-            simulator.address()
-        ))?;
-        signals.recv().await;
-        simulator.stop().await;
-        Ok(code::OK)
-    })
-}
-
 fn source_options(args: &args::Input) -> Result<source::Options, Error> {
-    for (option, pairs) in [("--map", &args.map), ("--set", &args.set)] {
-        for (at, (field, _)) in pairs.iter().enumerate() {
-            if pairs[..at].iter().any(|(earlier, _)| earlier == field) {
-                return Err(Error::usage(format!("{option} {field} is given twice"), "keep one of the two"));
-            }
-        }
-    }
+    check_pairs(&args.map, &args.set)?;
     let mut constants = args.set.clone();
     if args.get_client_auth_token && !constants.iter().any(|(field, _)| *field == Field::GetClientAuthToken) {
         constants.push((Field::GetClientAuthToken, "true".into()));
@@ -358,9 +380,30 @@ fn source_options(args: &args::Input) -> Result<source::Options, Error> {
     })
 }
 
+fn check_pairs(map: &[(Field, String)], set: &[(Field, String)]) -> Result<(), Error> {
+    for (option, pairs) in [("--map", map), ("--set", set)] {
+        for (at, (field, _)) in pairs.iter().enumerate() {
+            if pairs[..at].iter().any(|(earlier, _)| earlier == field) {
+                return Err(Error::usage(format!("{option} {field} is given twice"), "keep one of the two"));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
     given.unwrap_or(Path::new(default)).to_path_buf()
+}
+
+/// Who reads JSON line by line from standard error does not want others in between.
+fn progress_wanted(args: &args::Output) -> args::ProgressArg {
+    let is_json = args.log.log_format == args::LogFormat::Json && args.log.log_file.is_none();
+    match args.progress {
+        _ if args.log.quiet => args::ProgressArg::Never,
+        args::ProgressArg::Auto if is_json => args::ProgressArg::Never,
+        wish => wish,
+    }
 }
 
 /// Finds out before the run whether its summary can be written after it; leaves nothing behind.
@@ -375,57 +418,6 @@ fn check_summary_path(path: Option<&Path>) -> Result<(), Error> {
         let text = format!("cannot write {}: {error}", path.display());
         Error::usage(text, "give --summary-json a file in a folder that exists and can be written")
     })
-}
-
-async fn embed_simulator() -> Result<Simulator, Error> {
-    let options = simulator::Options { record: false, ..simulator::Options::default() };
-    Simulator::start(options)
-        .await
-        .map_err(|error| Error::Bug(format!("the embedded simulator does not start ({error})")))
-}
-
-/// Each request in flight is an open file. Too few of them would look like an API that refuses connections.
-fn make_room_for_connections(concurrency: u32) -> Result<(), Error> {
-    let needed = u64::from(concurrency) + OTHER_FILES;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= needed) {
-        return Ok(());
-    }
-    if setrlimit(Resource::Nofile, Rlimit { current: Some(needed), ..limit }).is_err() {
-        let most = limit.maximum.or(limit.current).unwrap_or(0);
-        return Err(Error::usage(
-            format!("--concurrency {concurrency} needs {needed} open files, and the limit is {most}"),
-            "lower it, or raise the limit (ulimit -n)",
-        ));
-    }
-    Ok(())
-}
-
-/// How many threads the runtime has. Measured with a bare load of csv + reqwest + insert on two
-/// cores, as a share of a load generator's rate: over plain HTTP one thread reaches 0.69 and two
-/// 0.59, since wake-ups then cross cores; over TLS it is 0.59 and 0.70, since the ciphers want both.
-fn runtime(tls: bool) -> Result<Runtime, Error> {
-    let mut builder = if tls {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
-    let runtime = builder.worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
-}
-
-/// SIGINT and SIGTERM, as many as come.
-fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>, Error> {
-    let (sender, receiver) = mpsc::channel(4);
-    for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
-        let mut stream =
-            signal(kind).map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
-        let sender = sender.clone();
-        tasks.spawn(
-            async move { while stream.recv().await.is_some() && sender.send(number).await.is_ok() {} },
-        );
-    }
-    Ok(receiver)
 }
 
 /// One object, as text with a line break at its end.

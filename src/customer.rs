@@ -10,6 +10,8 @@
 //!
 //! Here are the words; how they are applied is in `rules`.
 
+mod fault;
+
 mod rules;
 
 mod phone;
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
+    fault::{Fault, Faults, Rule},
     phone::Phones,
     rules::{Rules, Validation, Vetted},
     seen::{Mark, Seen, Sighting},
@@ -137,9 +140,125 @@ impl Fingerprint {
         &self.0
     }
 
+    /// The fields whose values differ.
+    pub fn differing(self, other: Fingerprint) -> Fields {
+        self.compare(|at| self.part(at) != other.part(at))
+    }
+
+    /// The fields that have a value.
+    pub fn fields(self) -> Fields {
+        self.compare(|at| self.part(at) != [0; 4])
+    }
+
+    fn compare(self, is_in: impl Fn(usize) -> bool) -> Fields {
+        Fields((0..Fields::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
+    }
+
+    fn part(&self, at: usize) -> &[u8] {
+        &self.0[4 * at..4 * at + 4]
+    }
+
     /// The fingerprint that was recorded as these bytes.
     pub(crate) fn recorded(bytes: &[u8]) -> Option<Fingerprint> {
         bytes.try_into().ok().map(Fingerprint)
+    }
+
+    /// The same of two digits for each byte.
+    pub(crate) fn from_hex(text: &str) -> Option<Fingerprint> {
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut bytes = [0; Fingerprint::BYTES];
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Fingerprint(bytes))
+    }
+}
+
+/// Some of the fields that describe the customer; their names, never their values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields(u8);
+
+impl Fields {
+    /// Those that there are, in the order of a fingerprint's parts.
+    pub const FACTS: [Field; Fingerprint::BYTES / 4] = [
+        Field::MobileNumber,
+        Field::EmailAddress,
+        Field::FirstName,
+        Field::LastName,
+        Field::MobileCountryCode,
+    ];
+
+    /// In field order.
+    pub fn iter(self) -> impl Iterator<Item = Field> {
+        Fields::FACTS
+            .into_iter()
+            .enumerate()
+            .filter(move |(at, _)| self.0 & 1 << at != 0)
+            .map(|(_, field)| field)
+    }
+
+    /// Those that are not among the others.
+    #[must_use]
+    pub fn without(self, others: Fields) -> Fields {
+        Fields(self.0 & !others.0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<(Field, u64)> for Changed {
+    fn from_iter<T: IntoIterator<Item = (Field, u64)>>(counts: T) -> Changed {
+        let mut changed = Changed::default();
+        for (field, rows) in counts {
+            if let Some(at) = Fields::FACTS.iter().position(|fact| *fact == field) {
+                changed.0[at] += rows;
+            }
+        }
+        changed
+    }
+}
+
+impl std::ops::BitOr for Fields {
+    type Output = Fields;
+
+    fn bitor(self, other: Fields) -> Fields {
+        Fields(self.0 | other.0)
+    }
+}
+
+/// In how many rows each field differs from what was imported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed([u64; Fields::FACTS.len()]);
+
+impl Changed {
+    /// Counts a row's.
+    pub fn add(&mut self, of_row: Fields) {
+        for (at, rows) in self.0.iter_mut().enumerate() {
+            *rows += u64::from(of_row.0 >> at & 1);
+        }
+    }
+
+    /// Field and rows, in field order, where there are any.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, u64)> {
+        Fields::FACTS.into_iter().zip(self.0).filter(|(_, rows)| *rows > 0)
+    }
+}
+
+/// With commas between them.
+impl fmt::Display for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, field) in self.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { ", " })?;
+            f.write_str(field.name())?;
+        }
+        Ok(())
     }
 }
 
@@ -162,149 +281,6 @@ impl fmt::Debug for Customer {
     }
 }
 
-/// One way in which a field can be wrong; the words are stable, scripts may rely on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rule {
-    /// A required field is empty.
-    Required,
-    /// The reference has fewer than eight characters.
-    TooShort,
-    /// The reference is longer than a URL can carry.
-    TooLong,
-    /// Something other than the digits 0 to 9.
-    Digits,
-    /// A character outside the documented set.
-    Character,
-    /// `_` or `.` first or last, before or after the `@`.
-    Edge,
-    /// Not exactly one `@` with something on both sides.
-    AtSign,
-    /// Neither `true` nor `false`.
-    Boolean,
-    /// A control character.
-    Control,
-    /// Bytes that are not text in the file's encoding.
-    Encoding,
-    /// The record has more or fewer fields than the header.
-    Fields,
-    /// A spreadsheet turned the value into something else.
-    Spreadsheet,
-    /// No phone number of its country.
-    Impossible,
-    /// The country code is not that of the phone number.
-    CountryCode,
-}
-
-impl Rule {
-    /// The rule's word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Rule::Required => "required",
-            Rule::TooShort => "too-short",
-            Rule::TooLong => "too-long",
-            Rule::Digits => "digits",
-            Rule::Character => "character",
-            Rule::Edge => "edge",
-            Rule::AtSign => "at-sign",
-            Rule::Boolean => "boolean",
-            Rule::Control => "control",
-            Rule::Encoding => "encoding",
-            Rule::Fields => "fields",
-            Rule::Spreadsheet => "spreadsheet",
-            Rule::Impossible => "impossible",
-            Rule::CountryCode => "country-code",
-        }
-    }
-
-    /// The option that may let such a row pass, for the field in which it occurred.
-    pub fn option(self, field: Option<Field>) -> Option<&'static str> {
-        match (self, field) {
-            (Rule::Encoding, _) => Some("--encoding LABEL"),
-            (Rule::Fields, _) => Some("--delimiter CHAR"),
-            (Rule::Required, _) => Some("--set FIELD=VALUE"),
-            (Rule::Digits, Some(Field::MobileNumber)) => Some("--phone-region CC"),
-            (Rule::Impossible, _) => Some("--validation lenient"),
-            (_, Some(field)) if !field.is_mandatory() => Some("--drop-invalid-optional"),
-            _ => None,
-        }
-    }
-
-    /// What the user can do about it, for the field in which it occurred.
-    pub fn remedy(self, field: Option<Field>) -> &'static str {
-        match (self, field) {
-            (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
-            (Rule::TooShort, _) => "a reference needs at least 8 characters; a prefix such as cust_ helps",
-            (Rule::TooLong, _) => "use a shorter id of the customer",
-            (Rule::Digits, Some(Field::MobileCountryCode)) => {
-                "write the country code as digits only, such as 91"
-            }
-            (Rule::Digits, _) => {
-                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling"
-            }
-            (Rule::Character, Some(Field::EmailAddress)) => {
-                "allowed are letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"
-            }
-            (Rule::Character, _) => {
-                "allowed are letters A-Z, digits and ().-_ ; --validation lenient lets the API judge"
-            }
-            (Rule::Edge, _) => "_ and . cannot stand first or last, neither before nor after the @",
-            (Rule::AtSign, _) => "an e-mail address has one @ with something on both sides",
-            (Rule::Boolean, _) => "write true or false",
-            (Rule::Control, _) => "remove line breaks, tabs and other control characters from the cell",
-            (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
-            (Rule::Fields, _) => "quote cells that contain the delimiter, and give each row every column",
-            (Rule::Spreadsheet, _) => {
-                "export the data anew and let the spreadsheet read this column as text \
-                 (Excel: Data > From Text/CSV, type Text) before it saves as CSV"
-            }
-            (Rule::Impossible, _) => {
-                "correct the number, or give the region of these rows with --phone-region; \
-                 --validation lenient looks at its length only"
-            }
-            (Rule::CountryCode, _) => "correct the code, or empty the cell: the number fills it",
-        }
-    }
-}
-
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// One rule that a row breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// The field, or `None` where the whole record is at fault.
-    pub field: Option<Field>,
-    /// The rule.
-    pub rule: Rule,
-    /// What was seen: a character and its place, a length, a count; never the value.
-    pub seen: String,
-}
-
-impl Fault {
-    /// The field's name, or `record`.
-    pub fn field_name(&self) -> &'static str {
-        self.field.map_or("record", Field::name)
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} breaks {}: {}", self.field_name(), self.rule, self.seen)
-    }
-}
-
-/// All the faults of one row (at least one), and its reference where that is readable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
-    /// In field order.
-    pub list: Vec<Fault>,
-    /// The reference as given, if the row has one; it need not be valid.
-    pub reference: Option<String>,
-}
-
 /// How many rows went without a field, by field and rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped(BTreeMap<(Field, Rule), u64>);
@@ -320,8 +296,18 @@ impl Dropped {
     /// Counts the rows of both.
     pub fn merge(&mut self, other: &Dropped) {
         for (field, rule, rows) in other.iter() {
-            *self.0.entry((field, rule)).or_default() += rows;
+            self.count(field, rule, rows);
         }
+    }
+
+    /// Whether no row went without anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// So many more rows.
+    pub fn count(&mut self, field: Field, rule: Rule, rows: u64) {
+        *self.0.entry((field, rule)).or_default() += rows;
     }
 
     /// Field, rule and rows, in field order.
@@ -347,6 +333,11 @@ impl Record {
             ends.push(text.len() as u32);
         }
         Record { text: text.into(), ends: ends.into() }
+    }
+
+    /// Bytes of the cells together.
+    pub fn bytes(&self) -> usize {
+        self.text.len()
     }
 
     /// The cells in order.
@@ -375,6 +366,26 @@ pub struct Row {
     pub corrects: Option<Box<Correction>>,
 }
 
+/// How far a source has been read, at the end of a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes of the source up to there, as it lies on the disk; about, where it is compressed or in another encoding.
+    pub bytes: u64,
+    /// The physical line that follows.
+    pub line: u64,
+    /// What the bytes were, some of those behind the place included; none of a stream.
+    pub proof: Option<Proof>,
+}
+
+/// The hash of a source's first bytes: what is the same then is the same now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// How many.
+    pub bytes: u64,
+    /// Their hash (XXH3, 128 bits).
+    pub hash: u128,
+}
+
 /// What a failed export said of a row, come back with the corrected cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correction {
@@ -392,6 +403,23 @@ pub type Cells<'a> = [Option<&'a str>; Field::COUNT];
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fingerprints_name_the_fields_that_differ() {
+        let of = |email: Option<&'static str>, code: Option<&'static str>| {
+            let mut cells: Cells<'_> = [None; Field::COUNT];
+            (cells[0], cells[1]) = (Some("cust_0001"), Some("9988776655"));
+            cells[Field::EmailAddress as usize] = email;
+            cells[Field::MobileCountryCode as usize] = code;
+            Rules::default().read(&cells).unwrap().fingerprint
+        };
+        let (one, two) = (of(Some("a@b.c"), None), of(Some("b@b.c"), Some("91")));
+        assert_eq!(one.differing(one).to_string(), "");
+        assert_eq!(one.differing(two).to_string(), "email_address, mobile_country_code");
+        assert_eq!(one.fields().to_string(), "mobile_number, email_address");
+        assert_eq!(two.fields().without(one.fields()).to_string(), "mobile_country_code");
+        assert!(of(None, None).fields().without(one.fields()).is_empty());
+    }
 
     #[test]
     fn a_record_keeps_its_cells() {

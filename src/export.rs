@@ -49,11 +49,11 @@ pub async fn export<W: Write>(
     run: Option<i64>,
     open: impl FnOnce() -> Result<W, Error>,
 ) -> Result<(), Error> {
-    let columns = ledger.columns().await?;
+    let columns = ledger.columns(run).await?;
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
-    let layout = Layout::new(what, columns, run);
+    let layout = Layout::new(what, columns);
     let mut sheet = Sheet::new(format, open()?);
     let mut written = sheet.begin(&layout.header);
     let selection = match what {
@@ -94,7 +94,7 @@ impl<W: Write> Failed<W> {
     /// of each row.
     pub fn new(columns: &[String], reference: Option<&str>, output: W) -> Failed<W> {
         let columns = Columns { run: 0, names: columns.to_vec(), reference: reference.map(str::to_owned) };
-        let layout = Layout::new(What::Failed, vec![columns], None);
+        let layout = Layout::new(What::Failed, vec![columns]);
         let mut sheet = Sheet::new(Format::Csv, output);
         let written = sheet.begin(&layout.header);
         Failed { layout, sheet, written }
@@ -112,6 +112,7 @@ impl<W: Write> Failed<W> {
             trouble,
             attempts: 0,
             cells: Some(row.record.cells().map(str::to_owned).collect()),
+            columns_of: 0,
         };
         if self.written.is_ok() {
             self.written = self.sheet.write(&self.layout.header, &self.layout.cells(&row));
@@ -136,7 +137,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(what: What, columns: Vec<Columns>, run: Option<i64>) -> Layout {
+    fn new(what: What, columns: Vec<Columns>) -> Layout {
         let fixed: &[&str] = match what {
             What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
             What::All => {
@@ -147,7 +148,7 @@ impl Layout {
         let mut layout =
             Layout { what, header: fixed.iter().map(ToString::to_string).collect(), places: Vec::new() };
         if what == What::Failed {
-            for columns in columns.into_iter().filter(|columns| run.is_none_or(|run| run == columns.run)) {
+            for columns in columns {
                 let places = layout.place(&columns.names);
                 layout.places.push((columns, places));
             }
@@ -190,7 +191,8 @@ impl Layout {
     fn failed_cells(&self, row: &RowRecord) -> Vec<Value> {
         let own = self.header.len() - EXPORT_COLUMNS.len();
         let mut cells = vec![Value::Null; own];
-        if let Some((columns, places)) = self.places.iter().find(|(columns, _)| columns.run == row.run) {
+        if let Some((columns, places)) = self.places.iter().find(|(columns, _)| columns.run == row.columns_of)
+        {
             let reference = columns.names.iter().position(|name| Some(name) == columns.reference.as_ref());
             match &row.cells {
                 // Which cell belongs to which column is for the user to say. Until then the row must not

@@ -1,10 +1,10 @@
 //! The loop: claim, send, settle, stop; the only owner of a run's state.
 //!
-//! One task owns everything between the reader and the ledger: rows read, claims waiting, rows in
-//! flight, settlements waiting, why we are stopping. Nobody else writes to any of it, so it holds
-//! no lock.
+//! One task owns everything between the reader and the ledger and decides: what is claimed, what is
+//! committed, how many are at work, when and why the run ends. Workers only fetch claims from the desk and bring
+//! settlements back to it.
 //!
-//! It never waits for a commit. While one is under way answers go on arriving and form the next
+//! The loop never waits for a commit. While one is under way answers go on arriving and form the next
 //! batch, so there is one transaction at a time, its size fits the load without a timer, and no
 //! request waits for the disk. Its `select!` only receives, because arms are cancelled.
 //!
@@ -16,25 +16,45 @@
 //!
 //! Must not know of HTTP, SQL, CSV or the terminal.
 
-use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, time::Duration};
+mod ahead;
+
+mod desk;
+
+mod end;
+
+mod timeline;
+
+mod pulse;
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use self::{
+    ahead::{Ahead, Taken},
+    desk::{Desk, View, Wishes},
+    pulse::Pulse,
+    timeline::Timeline,
+};
+pub use self::{
+    end::{End, Ended, MaxFailures, Signal, Stop},
+    pulse::{Extent, Progress},
+};
 use crate::{
-    customer::{Dropped, Row},
+    customer::{Changed, Dropped},
     error::Error,
-    ledger::{Batch, Claim, Committed, Figures, Ledger, Outcome, Settlement, State, Tally},
-    sender::{Halt, Phase, Sender, Sent, Slot},
+    ledger::{Batch, Claim, Committed, Ledger, Tally},
+    sender::{Phase, Sender, Slot},
     source::{self, Chunk},
 };
 
-/// The most claims that wait for a slot. At 20,000 rows a second it is what two commits take.
-pub const LOOK_AHEAD_MAX: usize = 1024;
+/// The most claims that wait for a slot. At 40,000 rows a second it is what two commits take.
+pub const LOOK_AHEAD_MAX: usize = 2048;
 
 /// The most rows that are open: in flight, or waiting to be tried again.
 pub fn open_rows_max(concurrency: usize) -> usize {
@@ -46,25 +66,17 @@ pub fn open_rows_max(concurrency: usize) -> usize {
 /// [`SETTLED_WAIT_MAX`], or when claims run low. Without this there is a commit for each handful of
 /// rows that came in during the last one, and its fixed cost (an fsync, and each page that the rows
 /// share written again) was two thirds of the ledger's time.
-const SETTLED_BATCH: usize = 256;
+const SETTLED_BATCH: usize = 512;
+
+/// Rows that are claimed and not committed have no more bytes than this, by a chunk: whatever the file, memory is
+/// bounded by more than their number.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How long a settled row may wait for others to share a commit with.
-const SETTLED_WAIT_MAX: Duration = Duration::from_millis(20);
+const SETTLED_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// How often limits in time are looked at and the progress is shown while nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
-
-/// Below so many settled rows a percentage of failures says nothing.
-const PERCENT_FROM_ROWS: u64 = 100;
-
-/// When a run ends itself because of its rows.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MaxFailures {
-    /// More than so many rows rejected or failed.
-    Rows(u64),
-    /// More than this share of the settled rows, once a hundred are settled.
-    Percent(f64),
-}
 
 /// What a run is told.
 #[derive(Clone, Copy, Debug)]
@@ -77,77 +89,8 @@ pub struct Options {
     pub max_failures: Option<MaxFailures>,
     /// How long requests in flight may still take once the run is to end.
     pub shutdown_grace: Duration,
-}
-
-/// The user's wish to end, as the signal's number (2 or 15).
-pub type Signal = u8;
-
-/// Why a run ended itself.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Stop {
-    /// No row can succeed.
-    Halt(Halt),
-    /// No good answer for so long; what the last one or its absence was.
-    Outage(Duration, String),
-    /// More failures than allowed.
-    TooManyFailures(u64),
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub enum Ended {
-    /// The source is at its end and every claim is settled.
-    Completed,
-    /// The user ended it; what was in flight is settled.
-    Interrupted(Signal),
-    /// It ended itself; what was in flight is settled.
-    Stopped(Stop),
-    /// The source could not be read to its end; what was read is settled.
-    SourceFailed(source::Error),
-}
-
-impl Ended {
-    /// The state to record.
-    pub fn state(&self) -> State {
-        match self {
-            Ended::Completed => State::Completed,
-            Ended::Interrupted(_) => State::Interrupted,
-            Ended::Stopped(_) | Ended::SourceFailed(_) => State::Stopped,
-        }
-    }
-}
-
-/// What a run came to.
-pub struct End {
-    /// How it ended.
-    pub ended: Ended,
-    /// Committed counts.
-    pub tally: Tally,
-    /// Requests.
-    pub figures: Figures,
-    /// What rows go without, committed too.
-    pub dropped: Dropped,
-    /// The ledger, to record the end in; gone where the user did not want to wait for it.
-    pub ledger: Option<Ledger>,
-}
-
-/// What is shown while a run goes on; all counts are committed.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Rows by outcome.
-    pub tally: Tally,
-    /// Requests.
-    pub figures: Figures,
-    /// Bytes of the source whose rows are claimed.
-    pub bytes: u64,
-    /// Rows open.
-    pub open: usize,
-    /// Whether rows that an earlier run left in doubt are asked about, and no other yet.
-    pub doubts: bool,
-    /// Whether everyone waits for the target.
-    pub outage: bool,
-    /// Whether the run is ending.
-    pub stopping: bool,
+    /// How much there is to do.
+    pub extent: Extent,
 }
 
 type Committing = Pin<Box<dyn Future<Output = (Ledger, Result<Committed, crate::ledger::Error>)> + Send>>;
@@ -160,31 +103,37 @@ struct Run {
     committing: Option<Committing>,
     /// Rows that earlier runs left in doubt, not claimed yet; `None` once all of them are settled.
     doubts: Option<usize>,
-    read: VecDeque<Row>,
-    /// Rows of the last chunk, and the bytes of the source before and after it.
-    chunk: (usize, u64, u64),
+    read: Ahead,
     source_ended: bool,
-    claims: VecDeque<Claim>,
-    open: JoinSet<Sent>,
-    settled: Vec<Settlement>,
-    /// When the oldest of them is to be committed.
-    commit_at: Option<Instant>,
+    desk: Arc<Desk>,
+    workers: JoinSet<()>,
+    /// Whether the ledger has counted rows that it has not committed yet.
+    put_off: bool,
+    /// Whether it has for long enough.
+    overdue: bool,
+    /// How many rows it took lately to make one claim.
+    rows_per_claim: usize,
+    /// Rows that the last commit took in.
+    last_rows: usize,
     /// Rows settled by the last commit; what the look-ahead goes by.
     last_batch: usize,
     tally: Tally,
     dropped: Dropped,
+    changed: Changed,
+    timeline: Timeline,
     ended: Option<Ended>,
     abandon_at: Option<Instant>,
     signals_seen: u32,
+    pulse: Pulse,
 }
 
 enum Event {
     Signal(Signal),
-    Sent(Box<Sent>),
+    /// Look at the desk.
+    News,
     Chunk(Option<Result<Chunk, source::Error>>),
     Committed(Box<Ledger>, Result<Committed, crate::ledger::Error>),
     Slot(Slot),
-    Due,
     Tick,
 }
 
@@ -202,25 +151,31 @@ pub async fn run(
     signals: &mut mpsc::Receiver<Signal>,
     show: &mut dyn FnMut(&Progress),
 ) -> Result<End, Error> {
+    let (dropped, changed) = ledger.by_field();
+    let pulse = Pulse::new(options.extent, ledger.doubts(), Instant::now());
     let mut run = Run {
         sender,
         options,
         doubts: Some(ledger.doubts()),
+        tally: ledger.tally(),
         ledger: Some(ledger),
         committing: None,
-        read: VecDeque::new(),
-        chunk: (1, 0, 0),
+        read: Ahead::default(),
         source_ended: false,
-        claims: VecDeque::new(),
-        open: JoinSet::new(),
-        settled: Vec::new(),
-        commit_at: None,
+        desk: Arc::new(Desk::new()),
+        workers: JoinSet::new(),
+        put_off: false,
+        overdue: false,
+        rows_per_claim: 1,
+        last_rows: 0,
         last_batch: 0,
-        tally: Tally::default(),
-        dropped: Dropped::default(),
+        dropped,
+        changed,
+        timeline: Timeline::new(),
         ended: None,
         abandon_at: None,
         signals_seen: 0,
+        pulse,
     };
     if let Some(rows @ 1..) = run.doubts {
         info!(rows, "an earlier run left rows in doubt; they are asked about first");
@@ -228,10 +183,10 @@ pub async fn run(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        run.send_what_has_a_slot();
-        run.end_doubts();
-        run.begin_commit();
-        if run.is_done() {
+        let view = run.look();
+        run.end_doubts(view);
+        run.begin_commit(view);
+        if run.is_done(view) {
             break;
         }
         let event = run.next_event(&mut source, signals, &mut ticks).await?;
@@ -243,6 +198,9 @@ pub async fn run(
             }
             Event::Committed(..) | Event::Tick => {
                 run.handle(event)?;
+                run.timeline.look(run.tally, &run.sender);
+                run.note_speed();
+                run.note_outage();
                 show(&run.progress());
             }
             event => run.handle(event)?,
@@ -260,8 +218,9 @@ impl Run {
         signals: &mut mpsc::Receiver<Signal>,
         ticks: &mut tokio::time::Interval,
     ) -> Result<Event, Error> {
-        let wants_rows = self.read.is_empty() && !self.source_ended;
-        let wants_slot = !self.claims.is_empty() && self.open.len() < open_rows_max(self.options.concurrency);
+        let wants_rows = self.read.wants_more() && !self.source_ended;
+        let (view, wishes) = (self.desk.view(), self.wishes());
+        let wants_slot = view.claims > 0 && view.open < open_rows_max(self.options.concurrency);
         let commit = async {
             match &mut self.committing {
                 Some(commit) => commit.await,
@@ -269,15 +228,17 @@ impl Run {
             }
         };
         let abandon_at = self.abandon_at;
-        let commit_at = self.commit_at.filter(|_| self.ledger.is_some());
+        // While a commit is under way its end is when to look.
+        let commit_at = view.since.map(|since| since + SETTLED_WAIT_MAX).filter(|_| self.ledger.is_some());
         let event = tokio::select! {
             biased;
             Some(signal) = signals.recv() => Event::Signal(signal),
             (ledger, result) = commit => Event::Committed(Box::new(ledger), result),
-            Some(sent) = self.open.join_next() => match sent {
-                Ok(sent) => Event::Sent(Box::new(sent)),
+            Some(ended) = self.workers.join_next() => match ended {
+                Ok(()) => Event::News,
                 Err(error) => return Err(Error::Bug(format!("a row's task ended without a result ({error})"))),
             },
+            () = self.desk.news(wishes) => Event::News,
             chunk = source.recv(), if wants_rows => Event::Chunk(chunk),
             slot = self.sender.throttle().slot(), if wants_slot => Event::Slot(slot),
             () = sleep_until(abandon_at.unwrap_or_else(Instant::now)), if abandon_at.is_some() => {
@@ -286,7 +247,8 @@ impl Run {
                 self.sender.enter_phase(Phase::Abandoning);
                 Event::Tick
             }
-            () = sleep_until(commit_at.unwrap_or_else(Instant::now)), if commit_at.is_some() => Event::Due,
+            // The next turn of the loop begins the commit.
+            () = sleep_until(commit_at.unwrap_or_else(Instant::now)), if commit_at.is_some() => Event::News,
             _ = ticks.tick() => Event::Tick,
         };
         Ok(event)
@@ -298,17 +260,8 @@ impl Run {
                 self.signals_seen += 1;
                 self.stop(Ended::Interrupted(signal));
             }
-            Event::Sent(sent) => {
-                self.take(*sent);
-                // Others may have ended meanwhile: one round of the loop for all of them.
-                while let Some(Ok(sent)) = self.open.try_join_next() {
-                    self.take(sent);
-                }
-            }
-            Event::Chunk(Some(Ok(chunk))) => {
-                self.chunk = (chunk.rows.len().max(1), self.chunk.2, chunk.bytes);
-                self.read.extend(chunk.rows);
-            }
+            Event::News => {}
+            Event::Chunk(Some(Ok(chunk))) => self.read.push(chunk),
             Event::Chunk(Some(Err(error))) => {
                 self.source_ended = true;
                 self.ended.get_or_insert(Ended::SourceFailed(error));
@@ -318,75 +271,102 @@ impl Run {
                 self.committing = None;
                 self.ledger = Some(*ledger);
                 let committed = result?;
-                self.tally = committed.tally;
+                (self.tally, self.put_off) = (committed.tally, committed.put_off);
                 self.dropped.merge(&committed.dropped);
-                self.claims.extend(committed.claims);
+                for (line, fields) in committed.changed {
+                    debug!(line, %fields, "the row differs from what was imported");
+                    self.changed.add(fields);
+                }
+                if self.last_rows > 0 {
+                    self.rows_per_claim = self.last_rows.div_ceil(committed.claims.len().max(1));
+                }
+                self.desk.lay(committed.claims);
                 if self.is_stopping() {
-                    self.release_claims();
+                    self.desk.withdraw();
                 }
                 self.check_failures();
             }
-            Event::Slot(slot) => self.send_next(slot),
-            // The next turn of the loop begins the commit.
-            Event::Due => {}
-            Event::Tick => self.check_outage(),
+            Event::Slot(slot) => self.put_to_work(slot),
+            Event::Tick => {
+                self.overdue = self.put_off;
+                self.check_outage();
+            }
         }
         Ok(())
     }
 
-    fn send_what_has_a_slot(&mut self) {
-        while !self.claims.is_empty() && self.open.len() < open_rows_max(self.options.concurrency) {
+    /// Takes in what workers have to say, and has as many at work as there are slots.
+    fn look(&mut self) -> View {
+        if let Some(halt) = self.desk.halt() {
+            self.stop(Ended::Stopped(Stop::Halt(halt)));
+        }
+        loop {
+            let view = self.desk.view();
+            if view.claims == 0 || view.open >= open_rows_max(self.options.concurrency) {
+                return view;
+            }
             match self.sender.throttle().try_slot() {
-                Some(slot) => self.send_next(slot),
-                None => return,
+                Some(slot) => self.put_to_work(slot),
+                None => return view,
             }
         }
     }
 
-    fn send_next(&mut self, slot: Slot) {
-        if let Some(claim) = self.claims.pop_front() {
-            let sender = Arc::clone(&self.sender);
-            self.open.spawn(async move { sender.send(claim, slot).await });
+    fn put_to_work(&mut self, slot: Slot) {
+        if let Some(claim) = self.desk.take() {
+            self.workers.spawn(work(Arc::clone(&self.desk), Arc::clone(&self.sender), claim, slot));
         }
     }
 
-    fn take(&mut self, sent: Sent) {
-        self.settled.push(sent.settlement);
-        self.commit_at.get_or_insert_with(|| Instant::now() + SETTLED_WAIT_MAX);
-        if let Some(halt) = sent.halt {
-            self.stop(Ended::Stopped(Stop::Halt(halt)));
-        }
+    /// How many claims should lie ready.
+    fn wanted(&self) -> usize {
+        (2 * self.options.concurrency + 4 * self.last_batch).min(LOOK_AHEAD_MAX)
+    }
+
+    /// Of what can be committed, what is worth it. While a commit is under way, nothing.
+    fn wishes(&self) -> Wishes {
+        let has_more = self.doubts.unwrap_or(self.read.len()) > 0;
+        let claims = if has_more { self.wanted() / 2 + 1 } else { 0 };
+        if self.ledger.is_some() { Wishes { settled: SETTLED_BATCH, claims } } else { Wishes::NONE }
     }
 
     /// Begins a commit of what has come in during the last one, if there is anything.
-    fn begin_commit(&mut self) {
-        let wanted = (2 * self.options.concurrency + 4 * self.last_batch).min(LOOK_AHEAD_MAX);
-        let more = wanted.saturating_sub(self.claims.len()).min(self.doubts.unwrap_or(self.read.len()));
+    fn begin_commit(&mut self, view: View) {
+        let wanted = self.wanted();
+        let left = self.doubts.unwrap_or(self.read.len());
+        let room = if view.bytes < BYTES_MAX { wanted.saturating_sub(view.claims) } else { 0 };
+        let more = room.saturating_mul(self.rows_per_claim).min(left);
         // A claim for each settlement would be a commit for each row: wait until it is worth one.
-        let claims_due = more > 0 && self.claims.len() <= wanted / 2;
-        let nothing_else_comes = self.open.is_empty() && self.claims.is_empty();
-        let settled_due = !self.settled.is_empty()
-            && (self.settled.len() >= SETTLED_BATCH
-                || nothing_else_comes
-                || self.commit_at.is_none_or(|at| at <= Instant::now()));
-        if !settled_due && !claims_due {
+        let claims_due = more > 0 && view.claims <= wanted / 2;
+        let nothing_else_comes = view.open == 0 && view.claims == 0;
+        let settled_due = view.since.is_some_and(|since| {
+            view.settled >= SETTLED_BATCH || nothing_else_comes || since + SETTLED_WAIT_MAX <= Instant::now()
+        });
+        let no_more_comes = self.read.is_empty() && (self.source_ended || self.is_stopping());
+        let live_due = self.pulse.is_due(Instant::now());
+        let flush = self.put_off && (self.overdue || no_more_comes) || self.timeline.is_overdue() || live_due;
+        if !settled_due && !claims_due && !flush {
             return;
         }
         let Some(mut ledger) = self.ledger.take() else {
             return;
         };
+        self.timeline.hand_over(&mut ledger);
         let claimed = if claims_due { more } else { 0 };
-        let (doubts, rows) = match &mut self.doubts {
+        let (doubts, Taken { rows, places }) = match &mut self.doubts {
             Some(left) => {
                 *left -= claimed;
-                (claimed, Vec::new())
+                (claimed, Taken::default())
             }
-            None => (0, self.read.drain(..claimed).collect()),
+            None => (0, self.read.take(claimed)),
         };
-        let settled = std::mem::take(&mut self.settled);
-        self.commit_at = None;
+        self.overdue = false;
+        self.last_rows = rows.len().max(doubts);
+        let settled = self.desk.fetch();
         self.last_batch = settled.len();
-        let batch = Batch { doubts, rows, settled, figures: self.sender.figures() };
+        settled.iter().for_each(|settlement| self.pulse.take(settlement));
+        let live = if live_due { Some(self.beat()) } else { None };
+        let batch = Batch { doubts, rows, places, settled, figures: self.sender.figures(), flush, live };
         self.committing = Some(Box::pin(async move {
             let result = ledger.commit(batch).await;
             (ledger, result)
@@ -397,17 +377,18 @@ impl Run {
         matches!(self.ended, Some(Ended::Interrupted(_) | Ended::Stopped(_)))
     }
 
-    fn is_done(&self) -> bool {
-        self.is_idle() && self.doubts.is_none() && self.read.is_empty() && self.source_ended
+    fn is_done(&self, view: View) -> bool {
+        let has_all = self.doubts.is_none() && self.read.is_empty() && self.source_ended;
+        has_all && self.is_idle(view) && !self.put_off
     }
 
     /// Whether everything that was claimed is settled.
-    fn is_idle(&self) -> bool {
-        self.committing.is_none() && self.open.is_empty() && self.claims.is_empty() && self.settled.is_empty()
+    fn is_idle(&self, view: View) -> bool {
+        self.committing.is_none() && view.is_clear()
     }
 
-    fn end_doubts(&mut self) {
-        if self.doubts == Some(0) && self.is_idle() {
+    fn end_doubts(&mut self, view: View) {
+        if self.doubts == Some(0) && self.is_idle(view) {
             self.doubts = None;
         }
     }
@@ -424,26 +405,14 @@ impl Run {
         // Never claimed, so never counted: the next run reads them again.
         self.read.clear();
         self.doubts = self.doubts.and(Some(0));
-        self.release_claims();
+        self.desk.withdraw();
         self.sender.enter_phase(Phase::Draining);
         self.abandon_at = Some(Instant::now() + self.options.shutdown_grace);
     }
 
-    fn release_claims(&mut self) {
-        self.settled.extend(self.claims.drain(..).map(Claim::release));
-    }
-
     fn check_failures(&mut self) {
-        let failures = self.tally.get(Outcome::Rejected) + self.tally.get(Outcome::Failed);
-        let settled = self.tally.rows() - self.tally.get(Outcome::Pending);
-        let too_many = match self.options.max_failures {
-            None => false,
-            Some(MaxFailures::Rows(most)) => failures > most,
-            Some(MaxFailures::Percent(most)) => {
-                settled >= PERCENT_FROM_ROWS && failures as f64 * 100.0 > most * settled as f64
-            }
-        };
-        if too_many {
+        let limit = self.options.max_failures;
+        if let Some(failures) = limit.and_then(|limit| limit.exceeded_by(&self.tally)) {
             self.stop(Ended::Stopped(Stop::TooManyFailures(failures)));
         }
     }
@@ -456,31 +425,31 @@ impl Run {
         }
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
-            tally: self.tally,
-            figures: self.sender.figures(),
-            bytes: self.claimed_bytes(),
-            open: self.open.len(),
-            doubts: self.doubts.is_some(),
-            outage: self.sender.throttle().in_outage(),
-            stopping: self.is_stopping(),
+    fn end(mut self) -> End {
+        if let Some(ledger) = &mut self.ledger {
+            self.timeline.end(self.tally, &self.sender);
+            self.timeline.hand_over(ledger);
         }
-    }
-
-    /// Of the last chunk only some rows may be claimed yet; their share of its bytes is near enough.
-    fn claimed_bytes(&self) -> u64 {
-        let (rows, before, after) = self.chunk;
-        after - (after - before) * self.read.len().min(rows) as u64 / rows as u64
-    }
-
-    fn end(self) -> End {
         End {
             ended: self.ended.unwrap_or(Ended::Completed),
             tally: self.tally,
             figures: self.sender.figures(),
             dropped: self.dropped,
+            changed: self.changed,
             ledger: self.ledger,
+        }
+    }
+}
+
+/// Sends rows one after the other, for as long as there are any and nobody else needs the slot.
+async fn work(desk: Arc<Desk>, sender: Arc<Sender>, mut claim: Claim, mut slot: Slot) {
+    loop {
+        let (sent, kept) = sender.send(claim, slot).await;
+        // A row that waits to be tried again is in line for a slot, and whoever has one could keep it for ever.
+        let kept = kept.filter(|_| !sender.throttle().is_slot_wanted());
+        match (desk.swap(sent, kept.is_some()), kept) {
+            (Some(next), Some(kept)) => (claim, slot) = (next, kept),
+            _ => return,
         }
     }
 }

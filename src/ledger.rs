@@ -28,38 +28,78 @@ mod open;
 
 mod write;
 
+mod batches;
+
+mod checkpoint;
+
+mod keys;
+
+mod sequence;
+
+mod decide;
+
+mod statements;
+
 mod sqlite;
 
+mod resume;
+
 mod reader;
+
+mod recorded;
+
+mod imported;
+
+mod prune;
+
+mod series;
+mod update;
+
+mod notes;
+
+mod groups;
+mod live;
 
 #[cfg(feature = "crash-points")]
 mod crash;
 
 use std::{
-    collections::{HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::file::private_file;
+use tracing::{debug, trace};
+
 use self::{
-    claim::Subject,
+    batches::OpenBatches,
+    checkpoint::{Checkpoint, Progress},
+    decide::{Decision, Met, apply, claim_doubt},
     file::{Identity, check_ours, identity, lock},
-    sqlite::{Doubt, Known, Store},
-    write::Write,
+    keys::RecentKeys,
+    sequence::Sequence,
+    sqlite::{Doubt, RunCount, Store},
+    update::Send,
+    write::{LeftOver, Write},
 };
+pub(crate) use self::{claim::describe_unowned, file::private_file};
 pub use self::{
-    claim::{Claim, Ending, Errand, Evidence, Settlement, Trouble},
+    claim::{Amendment, Claim, Ending, Errand, Evidence, Settlement, Trouble},
     error::Error,
     file::is_in_use,
+    groups::ErrorGroup,
+    imported::Imported,
+    live::{Doing, Live},
+    notes::Setting,
     outcome::{Figures, Outcome, State, Tally},
+    prune::{Pruned, prune},
     reader::{Columns, Reader, RowRecord, RunRecord, Selection},
+    recorded::{Reading, Recorded, Stuck, Wanted},
+    series::{Latencies, Sample, Series, Standing, Unwritten, condensed},
 };
-use crate::customer::{Customer, Dropped, Fault, Faults, Field, Row};
+use crate::customer::{Changed, Dropped, Fields, Place, Row};
 
-/// How many hashes of recent rows are kept in memory before they are merged into the table:
-/// nine megabytes, and a merge touches each page of the table once for many rows.
-const RECENT_MAX: usize = 256 * 1024;
+/// How long what only changes the run's counts may wait for a commit that has more to say, in milliseconds.
+const PUT_OFF_MAX: i64 = 200;
 
 /// Whose customers a ledger records; another target is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,10 +117,16 @@ pub struct Batch {
     pub doubts: usize,
     /// Rows to claim or settle at once, in file order.
     pub rows: Vec<Row>,
+    /// Where the source stands behind so many of them.
+    pub places: Vec<(usize, Place)>,
     /// Claims that have ended.
     pub settled: Vec<Settlement>,
     /// What the run did on the wire so far.
     pub figures: Figures,
+    /// Nothing may be put off.
+    pub flush: bool,
+    /// Where the run stands, if it is time to say so.
+    pub live: Option<Live>,
 }
 
 /// What one commit has made true.
@@ -92,18 +138,10 @@ pub struct Committed {
     pub tally: Tally,
     /// What the rows of the batch go without.
     pub dropped: Dropped,
-}
-
-/// What a row of a batch turns out to be.
-enum Decision {
-    /// Settled at once, in a row of its own that does not own its reference.
-    Unowned(i64),
-    /// Known and left as it is; nothing is written.
-    Left(Outcome),
-    /// New to the ledger.
-    New(i64),
-    /// Known and not settled, or to be tried again.
-    Again(Known),
+    /// Rows were counted that are not in the tally, because that alone was not worth a commit yet.
+    pub put_off: bool,
+    /// Line and fields of the imported rows that differ.
+    pub changed: Vec<(u64, Fields)>,
 }
 
 /// What a run says of itself when it begins.
@@ -119,6 +157,14 @@ pub struct NewRun<'a> {
     pub columns: &'a [String],
     /// The column of the references.
     pub reference_column: Option<&'a str>,
+    /// A hash of all that decides what the source's bytes mean: its way of being read.
+    pub way: &'a str,
+    /// Whether imported rows that differ are updated.
+    pub update_changed: bool,
+    /// How its records become customers, for a later retry; none for a retry, whose rows have their own.
+    pub reading: Option<&'a str>,
+    /// The options it runs with, without secrets.
+    pub settings: &'a [Setting],
 }
 
 /// The ledger of one run, opened for writing.
@@ -127,13 +173,31 @@ pub struct Ledger {
     /// Held, not used: the lock goes when the process does.
     _lock: File,
     run: i64,
+    /// Committed, and when.
     tally: Tally,
-    recent: Recent,
+    written_at: i64,
+    /// What the next commit will say.
+    count: RunCount,
+    recent: RecentKeys,
+    sequence: Sequence,
+    batches: OpenBatches,
     met: Met,
+    progress: Progress,
+    /// Where the run before came to, if this one reads the same source in the same way.
+    before: Option<Checkpoint>,
+    /// What this run did not read, because that one had.
+    skipped: Option<Checkpoint>,
+    by_field: (Dropped, Changed),
+    /// Imported rows that the file has named so far.
+    met_imported: u64,
+    /// Whether the rows are the ledger's own, to be sent again whatever became of them.
+    is_retry: bool,
+    send: Send,
+    /// Whether the ledger had updates that did not come to their end.
+    has_outdated: bool,
     /// What earlier runs left in doubt and this one has not claimed yet; the first comes last.
     doubts: Vec<Doubt>,
     next_id: i64,
-    last_line: u64,
     now: fn() -> i64,
     path: PathBuf,
     /// Which file that path was when the run began.
@@ -169,22 +233,44 @@ impl Ledger {
             return Err(refused);
         }
         store.bury_dead_runs(now()).await?;
-        let mut recent = Recent::default();
+        let mut recent = RecentKeys::beside(store.watermark().await? as usize);
         store.recent_keys(|key, id| recent.insert(key, id)).await?;
         let mut doubts = store.doubts().await?;
         doubts.reverse();
         let next_id = store.last_row().await? + 1;
+        let before = store.last_checkpoint(run).await?;
+        let way = run.way;
+        let has_outdated = store.has_outdated().await?;
+        let is_retry = run.command == "retry";
+        let send = match (is_retry, run.update_changed) {
+            (true, _) => Send::Again,
+            (_, true) => Send::Changed,
+            _ => Send::Nothing,
+        };
+        store.note_settings(run.settings);
         let run = store.insert_run(run, now()).await?;
+        store.begin_checkpoint(run, way).await?;
         Ok(Ledger {
             store,
             _lock: lock,
             run,
+            progress: Progress::new(Checkpoint { since: run, ..Checkpoint::default() }),
+            before,
+            skipped: None,
+            by_field: Default::default(),
             tally: Tally::default(),
+            written_at: 0,
+            count: RunCount::default(),
             recent,
+            sequence: Sequence::default(),
+            batches: OpenBatches::default(),
             met: Met::default(),
+            met_imported: 0,
+            is_retry,
+            send,
+            has_outdated,
             doubts,
             next_id,
-            last_line: 0,
             now,
             path: path.into(),
             identity: identity(path),
@@ -194,6 +280,30 @@ impl Ledger {
     /// This run's number.
     pub fn run(&self) -> i64 {
         self.run
+    }
+
+    /// Where the run before came to in the same source, read in the same way, and how many rows it had read there;
+    /// each of them would be met with nothing to do. Some places are of use only `at_end` of the source: no row that
+    /// follows could be told from a duplicate, or what the report says of single fields is not known by row.
+    pub fn before(&self, at_end: bool) -> Option<(Place, u64)> {
+        let before = self.before.filter(|before| at_end || !before.is_only_whole)?;
+        Some((before.place, before.tally.rows()))
+    }
+
+    /// The rows before that place are not read again: they count as they would have. Before any other row.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn skip(&mut self) -> Result<(), Error> {
+        let Some(before) = self.before.take() else { return Ok(()) };
+        let tally = before.tally.seen_again();
+        let reached = Checkpoint { tally, ..before };
+        self.by_field = self.store.skip(self.run, &reached, (self.now)()).await?;
+        (self.progress, self.skipped) = (Progress::new(reached), Some(reached));
+        self.count.tally = tally;
+        self.count.last_line = before.place.line.saturating_sub(1);
+        self.met_imported = tally.sum(Outcome::is_success);
+        self.commit(Batch { flush: true, ..Batch::default() }).await.map(drop)
     }
 
     /// How many rows earlier runs left in doubt that are still to be claimed: their customers may be at
@@ -208,39 +318,91 @@ impl Ledger {
         self.tally
     }
 
+    /// What is committed of single fields, when the run begins: rows go without them, and rows differ in them.
+    pub fn by_field(&self) -> (Dropped, Changed) {
+        self.by_field.clone()
+    }
+
+    /// These samples go along with the next commit, or with the end of the run.
+    pub fn note(&mut self, samples: Unwritten) {
+        self.store.note_samples(samples);
+    }
+
     /// Makes the settlements durable, and claims the rows, in one transaction.
     ///
     /// # Errors
     /// Then nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        let Batch { doubts, rows, settled, figures } = batch;
-        let mut tally = self.tally;
-        let last_line = rows.last().map_or(self.last_line, |row| row.line);
+        let Batch { doubts, rows, places, settled, figures, flush, live } = batch;
         let mut write = Write::new(self.run, (self.now)());
+        write.live = live;
         for settlement in &settled {
             if settlement.claim.customer().is_some() {
-                tally.settle(settlement.ending.outcome());
+                self.count.tally.settle(settlement.ending.outcome());
             }
             write.settle(settlement);
+            if let Some(chunk) = settlement.claim.chunk {
+                self.progress.settled(chunk, settlement.ending.outcome());
+            }
+            if !settlement.claim.known
+                && let Some(batch) = self.batches.settle(settlement.claim.id)
+            {
+                write.end_batch(batch);
+            }
         }
+        let claims = self.claim(doubts, rows, &places, &mut write).await?;
+        self.count.figures = figures;
+        let put_off = write.is_empty() && !flush && write.now < self.written_at + PUT_OFF_MAX;
+        if !put_off {
+            write.checkpoint = self.progress.news();
+            self.store.write(&write, &self.count).await?;
+            (self.tally, self.written_at) = (self.count.tally, write.now);
+        }
+        log_rows(&settled, &write.left_over);
+        self.merge_keys(false).await?;
+        let changed = write.updates.changed;
+        Ok(Committed { claims, tally: self.tally, dropped: write.dropped, put_off, changed })
+    }
+
+    /// The claims of the batch, and in `write` what is to be written for them and for the rows that need none.
+    async fn claim(
+        &mut self,
+        doubts: usize,
+        rows: Vec<Row>,
+        places: &[(usize, Place)],
+        write: &mut Write<'_>,
+    ) -> Result<Vec<Claim>, Error> {
+        self.count.last_line = rows.last().map_or(self.count.last_line, |row| row.line);
         let decisions = self.decide(&rows).await?;
         let mut claims = Vec::with_capacity(rows.len() + doubts);
+        let mut updates = Vec::new();
         let first = self.doubts.len().saturating_sub(doubts);
         claims.extend(self.doubts.drain(first..).rev().map(|doubt| claim_doubt(doubt, write.now)));
-        for (row, decision) in rows.into_iter().zip(decisions) {
+        let mut places = places.iter().peekable();
+        for (at, (row, decision)) in rows.into_iter().zip(decisions).enumerate() {
             if let (Ok(customer), false) = (&row.reading, matches!(decision, Decision::Unowned(_))) {
                 write.dropped.add(&customer.dropped);
             }
-            claims.extend(apply(row, decision, &mut write, &mut tally));
+            match apply(row, decision, write, &mut self.count.tally, &mut self.progress) {
+                Some(claim) if claim.errand == Errand::Update => updates.push(claim),
+                claim => claims.extend(claim),
+            }
+            if let Some((_, place)) = places.next_if(|(rows, _)| *rows == at + 1) {
+                self.progress.chunk_ended(*place);
+            }
         }
-        self.store.write(&write, &claims, &tally, &figures, last_line).await?;
-        (self.tally, self.last_line) = (tally, last_line);
-        let dropped = std::mem::take(&mut write.dropped);
-        if self.recent.len() > RECENT_MAX {
-            self.store.merge_keys().await?;
-            self.recent = Recent::default();
-        }
-        Ok(Committed { claims, tally, dropped })
+        claims.iter().for_each(|claim| write.claim(claim));
+        let new = claims.iter().filter(|claim| !claim.known);
+        self.batches.insert(new.map(|claim| (claim.id, claim.reference().clone())).collect());
+        // Updates are no claims of the ledger's: they may be sent twice.
+        claims.append(&mut updates);
+        Ok(claims)
+    }
+
+    /// Moves a slice of the recent hashes into the table, or all of them.
+    async fn merge_keys(&mut self, all: bool) -> Result<(), Error> {
+        while self.store.merge_keys(&mut self.recent, all).await? && all {}
+        if all { self.store.raise_watermark(self.next_id - 1).await } else { Ok(()) }
     }
 
     /// Ends the run: nothing may be claimed any more. Invalid and duplicate rows that earlier
@@ -259,207 +421,20 @@ impl Ledger {
         if identity(&self.path) != self.identity {
             return Err(Error::Moved(self.path));
         }
-        self.store.merge_keys().await?;
+        self.merge_keys(true).await?;
         self.store.end_run(self.run, state, exit_code, stop_reason, figures, (self.now)()).await?;
         self.store.close().await
     }
-
-    /// What each row of a chunk means, in file order.
-    async fn decide(&mut self, rows: &[Row]) -> Result<Vec<Decision>, Error> {
-        let valid = || rows.iter().filter_map(|row| row.reading.as_ref().ok());
-        let keys: Vec<u64> = valid().map(|customer| customer.reference.key()).collect();
-        let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
-        let known = self.store.find(&keys, &ids).await?;
-        // References new to the ledger in this very chunk: their claims are not committed yet.
-        let mut new_here: HashSet<&str> = HashSet::new();
-        let mut decisions = Vec::with_capacity(rows.len());
-        for row in rows {
-            let decision = match &row.reading {
-                Err(_) => Decision::Unowned(self.take_id()),
-                Ok(customer) => match known.get(customer.reference.as_str()) {
-                    Some(found) => self.meet(found, customer),
-                    None if new_here.insert(customer.reference.as_str()) => {
-                        let id = self.take_id();
-                        self.recent.insert(customer.reference.key(), id);
-                        self.met.mark(id);
-                        Decision::New(id)
-                    }
-                    None => Decision::Unowned(self.take_id()),
-                },
-            };
-            decisions.push(decision);
-        }
-        Ok(decisions)
-    }
-
-    /// A row whose reference the ledger knows.
-    fn meet(&mut self, known: &Known, customer: &Customer) -> Decision {
-        if self.met.mark(known.id) {
-            return Decision::Unowned(self.take_id());
-        }
-        let same = known.fingerprint == Some(customer.fingerprint);
-        match known.outcome {
-            // Settled before its line was read: it was in doubt, and Get has confirmed it.
-            Outcome::Created | Outcome::Existing if same && known.run == self.run => {
-                Decision::Left(known.outcome)
-            }
-            Outcome::Created | Outcome::Existing | Outcome::Updated => {
-                Decision::Left(if same { Outcome::Unchanged } else { Outcome::Changed })
-            }
-            Outcome::Rejected if same => Decision::Left(Outcome::Rejected),
-            _ => Decision::Again(known.clone()),
-        }
-    }
-
-    fn take_id(&mut self) -> i64 {
-        self.next_id += 1;
-        self.next_id - 1
-    }
 }
 
-/// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
-/// be sent.
-fn apply(row: Row, decision: Decision, write: &mut Write<'_>, tally: &mut Tally) -> Option<Claim> {
-    let Row { line, record, reading, corrects } = row;
-    // Good now or still not: either way it stands for the earlier one.
-    if let Some(correction) = &corrects {
-        write.corrected(correction);
+/// One event for each row, once what it says is durable.
+fn log_rows(settled: &[Settlement], left_over: &[LeftOver]) {
+    for LeftOver { line, outcome, field, rule, http_status, requests } in left_over {
+        debug!(line, outcome = outcome.name(), field, rule, http_status, requests, "row not imported");
     }
-    let (id, known) = match (&reading, decision) {
-        (_, Decision::Left(outcome)) => {
-            tally.add(outcome);
-            return None;
+    for Settlement { claim, ending, attempts } in settled {
+        if ending.outcome().is_success() {
+            trace!(line = claim.line, outcome = ending.outcome().name(), requests = attempts, "row imported");
         }
-        (reading, Decision::Unowned(id)) => {
-            let (outcome, reference, trouble) = describe_unowned(reading);
-            tally.add(outcome);
-            write.settle_unowned(id, line, outcome, reference, trouble, &record);
-            return None;
-        }
-        (_, Decision::New(id)) => (id, None),
-        (_, Decision::Again(found)) => (found.id, Some(found)),
-    };
-    let Ok(customer) = reading else { return None };
-    tally.add(Outcome::Pending);
-    let in_doubt = known.as_ref().filter(|known| known.in_doubt);
-    let claim = Claim {
-        id,
-        line,
-        errand: if in_doubt.is_some() { Errand::Confirm } else { Errand::Create },
-        claimed_at: in_doubt.and_then(|known| known.claimed_at).unwrap_or(write.now),
-        prior: in_doubt.and_then(|known| known.fingerprint),
-        known: known.is_some(),
-        subject: Subject::Row(customer, record),
-    };
-    Some(claim)
-}
-
-fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
-    let Doubt { id, line, reference, fingerprint, claimed_at } = doubt;
-    Claim {
-        id,
-        line,
-        subject: Subject::Doubt(reference),
-        errand: Errand::Confirm,
-        claimed_at: claimed_at.unwrap_or(now),
-        known: true,
-        prior: fingerprint,
-    }
-}
-
-/// What there is to say of a row that is not to be sent: invalid, or else a duplicate.
-pub(crate) fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
-    match reading {
-        Ok(customer) => {
-            let trouble = Trouble {
-                field: Some(Field::Reference.name().into()),
-                code: Some("duplicate".into()),
-                message: Some("an earlier row of the same source has this object_reference_id".into()),
-                ..Trouble::default()
-            };
-            (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
-        }
-        Err(faults) => {
-            let join =
-                |part: fn(&Fault) -> String| faults.list.iter().map(part).collect::<Vec<_>>().join(";");
-            let trouble = Trouble {
-                field: Some(join(|fault| fault.field_name().into())),
-                code: Some(join(|fault| fault.rule.name().into())),
-                message: Some(join(|fault| format!("{fault}; {}", fault.rule.remedy(fault.field)))),
-                ..Trouble::default()
-            };
-            (Outcome::Invalid, faults.reference.clone(), trouble)
-        }
-    }
-}
-
-/// Hash → row of the rows that are not in the table yet.
-#[derive(Default)]
-struct Recent {
-    ids: HashMap<u64, i64>,
-    /// Further rows with a hash that `ids` has already; practically always empty.
-    twins: Vec<(u64, i64)>,
-}
-
-impl Recent {
-    fn insert(&mut self, key: u64, id: i64) {
-        if let Some(first) = self.ids.insert(key, id) {
-            self.twins.push((key, first));
-        }
-    }
-
-    fn get(&self, key: u64) -> impl Iterator<Item = i64> {
-        let twins = self.twins.iter().filter(move |(of, _)| *of == key).map(|(_, id)| *id);
-        self.ids.get(&key).copied().into_iter().chain(twins)
-    }
-
-    fn len(&self) -> usize {
-        self.ids.len()
-    }
-}
-
-/// Which rows this run has met, by id: one bit each.
-#[derive(Default)]
-struct Met(Vec<u64>);
-
-impl Met {
-    /// Marks the row; true if it was marked before.
-    fn mark(&mut self, id: i64) -> bool {
-        let (word, bit) = (id as usize / 64, 1 << (id % 64));
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        let was = self.0[word] & bit != 0;
-        self.0[word] |= bit;
-        was
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_with_one_hash_are_all_found() {
-        let mut recent = Recent::default();
-        for id in [1, 2, 3] {
-            recent.insert(7, id);
-        }
-        recent.insert(8, 4);
-        let mut ids: Vec<i64> = recent.get(7).collect();
-        ids.sort_unstable();
-        assert_eq!(ids, [1, 2, 3]);
-        assert_eq!(recent.get(8).collect::<Vec<_>>(), [4]);
-        assert_eq!(recent.get(9).count(), 0);
-    }
-
-    #[test]
-    fn a_row_is_met_once() {
-        let mut met = Met::default();
-        for id in [1, 63, 64, 100_000] {
-            assert!(!met.mark(id), "{id}");
-            assert!(met.mark(id), "{id}");
-        }
-        assert!(!met.mark(65));
     }
 }

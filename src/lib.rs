@@ -4,9 +4,9 @@
 //!
 //! ```text
 //!  source ──▶ customer ──▶ ledger (claim) ──▶ sender ──▶ ledger (settle) ──▶ report · export
-//!  (a CSV)    (the rules)  (one commit        (throttle,  (one commit
-//!                           per chunk)         attempts,   per batch)
-//!                                              verdict)
+//!  (a CSV, or (the rules)  (one commit        (throttle,  (one commit
+//!   the ledger,             per chunk)         attempts,   per batch)
+//!   for retry)                                 verdict)
 //!                └────────── import: one loop owns everything between the arrows ──────────┘
 //! ```
 //!
@@ -20,13 +20,16 @@
 //! 3. A bounded channel of chunks: the backpressure.
 //! 4. [`ledger`]: one transaction settles at once what needs no request (`invalid`, `duplicate`,
 //!    `unchanged`, `changed`) and makes a `Claim` of each row that does. No claim, no request.
-//! 5. [`import`]: the row takes a free slot.
+//! 5. [`import`]: a worker, of which there are as many as slots, fetches the claim from the desk.
 //! 6. [`sender`]: waits out a shared pause, takes a token, asks the [`api`], and lets a pure table
 //!    decide what the reply means: settle, ask something else, wait and try again, or halt the run.
-//! 7. [`ledger`]: the settlement is committed together with all that came in meanwhile.
-//! 8. The progress moves; [`report`] and [`export`] show what is committed.
+//! 7. [`ledger`]: the settlement lies on the desk until it is committed together with all that came in meanwhile.
+//! 8. The progress moves; [`report`], [`export`] and [`metrics`] show what is committed.
 //!
-//! `validate` is steps 1 and 2.
+//! A run of the same source, read in the same way as the run before, begins where that one came to with nothing left
+//! behind, if the bytes up to there still have the same hash; at the end of the file nothing is read at all.
+//!
+//! `validate` is steps 1 and 2. `retry` is the same walk with the ledger as its source.
 //!
 //! Rows that a dead run left in doubt walk first, from step 4 on: the ledger claims them before any row of
 //! the source, and the sender asks about them. Their fields are in no ledger, so what Get does not find is left
@@ -39,11 +42,13 @@
 //! | [`customer`] | – | tokio, sqlx, reqwest, csv, files, the clock |
 //! | [`api`] | `customer` | the ledger; waiting, retrying |
 //! | [`ledger`] | `customer` | reqwest; only `ledger/*` names sqlx |
-//! | [`source`] | `customer` | the network |
+//! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
 //! | [`sender`] | `customer`, `ledger` types, `api` | SQL, files |
 //! | [`import`] | `source`, `customer`, `ledger`, `sender`, `error` | reqwest, sqlx, csv, the terminal |
-//! | [`report`] | `customer`, `ledger` | files, the network |
+//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `import` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`report`] | `customer`, `ledger`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
+//! | [`metrics`] | `api`, `import`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
 //! | [`cli`] | all; it alone reads the environment, prints and knows flags | |
 //!
@@ -64,9 +69,13 @@ pub mod sender;
 
 pub mod import;
 
+pub mod verify;
+
 pub mod report;
 
 pub mod export;
+
+pub mod metrics;
 
 pub mod simulator;
 

@@ -1,22 +1,40 @@
-//! A run's figures as text and JSON.
+//! A run's figures as text, JSON and HTML.
 //!
 //! Everything here is made of committed counts. Texts fit 80 columns and hold no customer's field.
 //! Must not touch files, the network or the terminal: `cli` prints.
 
+mod live;
+
 mod validation;
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+mod verification;
+
+mod kinds;
+
+mod run;
+
+mod text;
+
+mod chart;
+
+mod page;
+
+mod status;
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-pub use self::validation::Validation;
+pub use self::{
+    live::{going_on, progress, progress_line},
+    run::{Report, Told},
+    status::{Status, status_text},
+    validation::Validation,
+    verification::{Verification, VerificationSummary, verification_table, verification_words},
+};
 use crate::{
-    customer::{Dropped, Field, Rule},
-    ledger::{Figures, Outcome, RunRecord, State, Tally, Target},
+    customer::{Changed, Dropped, Field, Rule},
+    ledger::{Figures, Outcome, Pruned, State, Tally},
 };
 
 /// `--summary-json`: the names are a contract.
@@ -26,8 +44,8 @@ pub struct Summary<'a> {
     pub run: i64,
     /// How it ended.
     pub state: State,
-    /// The exit code.
-    pub exit_code: u8,
+    /// The exit code, once it has ended.
+    pub exit_code: Option<u8>,
     /// The source as given.
     pub source: &'a str,
     /// Rows read.
@@ -49,13 +67,17 @@ pub struct Summary<'a> {
     pub stop_reason: Option<&'a str>,
     /// What rows went without, by field and rule.
     pub dropped: Vec<DroppedField>,
+    /// In how many rows a field differs from what was imported.
+    pub changed_fields: BTreeMap<&'static str, u64>,
+    /// Rows that were imported and are not in the source; none where it is not known to be a whole one.
+    pub absent: Option<u64>,
 }
 
 impl<'a> Summary<'a> {
     /// The summary of a run.
     pub fn new(
         run: i64,
-        (state, exit_code, stop_reason): (State, u8, Option<&'a str>),
+        (state, exit_code, stop_reason): (State, impl Into<Option<u8>>, Option<&'a str>),
         source: &'a str,
         (tally, dropped): (&Tally, &Dropped),
         figures: &Figures,
@@ -64,7 +86,7 @@ impl<'a> Summary<'a> {
         Summary {
             run,
             state,
-            exit_code,
+            exit_code: exit_code.into(),
             source,
             rows: tally.rows(),
             outcomes: Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into(),
@@ -75,7 +97,19 @@ impl<'a> Summary<'a> {
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
             dropped: dropped_list(dropped),
+            changed_fields: BTreeMap::new(),
+            absent: None,
         }
+    }
+
+    /// Requests per second over the whole run.
+    fn rate(&self) -> String {
+        rate(self.requests as f64 / self.elapsed_seconds.max(0.001))
+    }
+
+    /// Rows of this outcome.
+    fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.name()).copied().unwrap_or_default()
     }
 }
 
@@ -83,89 +117,52 @@ impl<'a> Summary<'a> {
 pub fn run_table(summary: &Summary<'_>) -> String {
     let mut text =
         format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), harmless(summary.source));
-    for outcome in Outcome::ALL {
-        let count = summary.outcomes.get(outcome.name()).copied().unwrap_or_default();
-        // Zero is an answer too, but it must not draw the eye.
-        let count = if count == 0 { "-".into() } else { grouped(count) };
-        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
-    }
-    let per_second = summary.requests as f64 / summary.elapsed_seconds.max(0.001);
-    let _ = writeln!(
-        text,
-        "  {:<10} {:>14}\n\n  {} in {}: {} requests ({per_second:.1} per second), {} repeated, {} throttled",
-        "rows",
-        grouped(summary.rows),
-        rows(summary.rows),
-        time(Duration::from_secs_f64(summary.elapsed_seconds)),
-        grouped(summary.requests),
-        grouped(summary.retries),
-        grouped(summary.throttled),
-    );
-    text.push_str(&dropped_lines(&summary.dropped));
+    text.push_str(&outcome_lines(summary));
+    text.push_str(&remark_lines(summary));
     if let Some(held) = summary.held_rate {
         let _ = writeln!(text, "  about {held} requests/s held; give --rate {held} next time");
     }
     text
 }
 
-/// `status`: the target, what stands where over all runs, and each run.
-pub fn status(target: Option<&Target>, standing: &Tally, runs: &[RunRecord], running: bool) -> String {
+/// The outcomes, the time, the requests.
+fn outcome_lines(summary: &Summary<'_>) -> String {
     let mut text = String::new();
-    if let Some(target) = target {
-        let _ = writeln!(text, "Target  {}, merchant {}", target.base_url, target.merchant_id);
-    }
-    let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
     for outcome in Outcome::ALL {
-        if standing.get(outcome) > 0 {
-            let _ = writeln!(
-                text,
-                "        {:<10} {:>12}   {}",
-                outcome.name(),
-                grouped(standing.get(outcome)),
-                explain(outcome)
-            );
-        }
+        let count = summary.count(outcome);
+        // Zero is an answer too, but it must not draw the eye.
+        let count = if count == 0 { "-".into() } else { grouped(count) };
+        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
     }
     let _ = writeln!(
         text,
-        "\n{:>4}  {:<16}  {:<11}  {:>4}  {:>9}  {:>9}  {:>9}",
-        "run", "began (UTC)", "state", "exit", "rows", "succeeded", "left"
+        "  {:<10} {:>14}\n\n  {} in {}: {} requests ({} per second)\n  {} repeated, {} throttled",
+        "rows",
+        grouped(summary.rows),
+        rows(summary.rows),
+        time(Duration::from_secs_f64(summary.elapsed_seconds)),
+        grouped(summary.requests),
+        summary.rate(),
+        grouped(summary.retries),
+        grouped(summary.throttled),
     );
-    for (at, run) in runs.iter().enumerate() {
-        let is_last = at + 1 == runs.len();
-        text.push_str(&run_line(run, is_last && running));
-    }
     text
 }
 
-fn run_line(run: &RunRecord, running: bool) -> String {
-    // A run whose process died says "running" until the next one begins.
-    let state = if run.state == State::Running && !running { "died" } else { run.state.name() };
-    let succeeded = run.tally.sum(Outcome::is_success);
-    let mut text = format!(
-        "{:>4}  {:<16}  {state:<11}  {:>4}  {:>9}  {:>9}  {:>9}\n      {} {}",
-        run.run,
-        date(run.started_at),
-        run.exit_code.map_or_else(|| "-".into(), |code| code.to_string()),
-        run.tally.rows(),
-        succeeded,
-        run.tally.rows() - succeeded,
-        run.command,
-        harmless(&run.source),
-    );
-    let parts: Vec<String> = Outcome::ALL
-        .into_iter()
-        .filter(|outcome| run.tally.get(*outcome) > 0)
-        .map(|outcome| format!("{} {}", outcome.name(), run.tally.get(outcome)))
-        .collect();
-    if !parts.is_empty() {
-        let _ = write!(text, "\n      {}; {} requests", parts.join(", "), run.figures.requests);
-    }
-    if let Some(reason) = &run.stop_reason {
-        let _ = write!(text, "\n      {reason}");
-    }
-    text.push('\n');
-    text
+/// `prune`: what is gone.
+pub fn pruned(ledger: &str, pruned: &Pruned) -> String {
+    let kib = |bytes: u64| grouped(bytes.div_ceil(1024));
+    let Pruned { runs, records, rows: unowned, bytes: (before, after) } = *pruned;
+    format!(
+        "Pruned  {}\n        {} {}, the cells of {}, {} that were invalid or duplicates\n        {} KiB before, {} KiB now; ids stay\n",
+        harmless(ledger),
+        grouped(runs),
+        if runs == 1 { "run" } else { "runs" },
+        rows(records),
+        rows(unowned),
+        kib(before),
+        kib(after),
+    )
 }
 
 /// How many rows went without a field because of a rule.
@@ -185,11 +182,41 @@ fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
     dropped.iter().map(each).collect()
 }
 
-/// Nothing where nothing was dropped.
-fn dropped_lines(dropped: &[DroppedField]) -> String {
-    let mut text = String::from(if dropped.is_empty() { "" } else { "\n" });
-    for DroppedField { field, rule, rows: count } in dropped {
-        let _ = writeln!(text, "  dropped {field} for {rule}: {}", rows(*count));
+/// Rows by the name of the field in which they differ.
+pub fn changed_list(changed: &Changed) -> BTreeMap<&'static str, u64> {
+    changed.iter().map(|(field, rows)| (field.name(), rows)).collect()
+}
+
+impl std::fmt::Display for DroppedField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "dropped {} for {}: {}", self.field, self.rule, rows(self.rows))
+    }
+}
+
+/// What there is to say beyond the outcomes, a line each: what rows went without, where they differ from what was
+/// imported, who is not in the source any more.
+fn remarks(summary: &Summary<'_>) -> Vec<String> {
+    let mut remarks: Vec<String> = summary.dropped.iter().map(ToString::to_string).collect();
+    if !summary.changed_fields.is_empty() {
+        let fields = summary.changed_fields.iter().map(|(field, rows)| format!("{field} {}", grouped(*rows)));
+        remarks.push(format!("differ from the import: {}", fields.collect::<Vec<_>>().join(", ")));
+    }
+    if let Some(absent @ 1..) = summary.absent {
+        remarks.push(format!("absent: {} of earlier imports not in this file", rows(absent)));
+    }
+    remarks
+}
+
+/// Nothing where there is nothing to remark.
+fn remark_lines(summary: &Summary<'_>) -> String {
+    paragraph(&remarks(summary))
+}
+
+/// Each on a line of its own, behind an empty one.
+fn paragraph(lines: &[String]) -> String {
+    let mut text = String::from(if lines.is_empty() { "" } else { "\n" });
+    for line in lines {
+        let _ = writeln!(text, "  {line}");
     }
     text
 }
@@ -211,7 +238,7 @@ fn explain(outcome: Outcome) -> &'static str {
 }
 
 /// A count with its noun.
-fn rows(count: u64) -> String {
+pub fn rows(count: u64) -> String {
     format!("{} {}", grouped(count), if count == 1 { "row" } else { "rows" })
 }
 
@@ -233,6 +260,15 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// How many a second: to a tenth where that is worth telling.
+fn rate(per_second: f64) -> String {
+    if per_second > 0.0 && per_second < 99.95 {
+        format!("{per_second:.1}")
+    } else {
+        grouped(per_second.round() as u64)
+    }
+}
+
 /// A duration as people say it.
 pub fn time(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -244,10 +280,14 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
+/// How long it is from one time to another, both in UTC milliseconds.
+fn time_between(from: i64, to: i64) -> String {
+    time(Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0)))
+}
+
 /// `2020-03-17 14:16`, from UTC milliseconds.
-fn date(milliseconds: i64) -> String {
-    let since = Duration::from_millis(u64::try_from(milliseconds).unwrap_or_default());
-    let text = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + since).to_string();
+pub fn date(milliseconds: i64) -> String {
+    let text = run::rfc3339(milliseconds);
     text.get(..16).unwrap_or(&text).replace('T', " ")
 }
 
@@ -269,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_summary_has_every_name_of_the_contract() {
-        let end = (State::Completed, 0, None);
+        let end = (State::Completed, 0_u8, None);
         let summary = Summary::new(
             1,
             end,

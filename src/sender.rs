@@ -21,6 +21,12 @@ mod crowd;
 
 mod throttle;
 
+mod inquiry;
+
+mod latency;
+
+mod words;
+
 use std::{
     sync::{
         Mutex, PoisonError,
@@ -35,22 +41,25 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use self::{
     gate::{Health, Kind, Probe},
+    latency::Latency,
     pace::Said,
     throttle::{Left, Pass},
     verdict::{Past, Step, Verdict, health, may_have_landed, said, trouble_of, verdict},
+    words::{asked_in_words, trouble_in_words},
 };
 pub use self::{
+    inquiry::Inquiry,
     throttle::{Rate, Slot, Throttle},
     verdict::Halt,
 };
 use crate::{
-    api::{Answer, Api, Reply},
+    api::{Api, Meter, Reply},
     customer::Reference,
-    ledger::{Claim, Ending, Errand, Figures, Settlement, Trouble},
+    ledger::{Claim, Ending, Errand, Figures, Latencies, Settlement, Trouble},
 };
 
 /// A reference that no merchant has, to probe with.
@@ -103,6 +112,9 @@ pub struct Sender {
     requests: AtomicU64,
     retries: AtomicU64,
     throttled: AtomicU64,
+    latency: Latency,
+    /// Rows that wait to be tried again.
+    retrying: AtomicU64,
 }
 
 impl Sender {
@@ -119,6 +131,8 @@ impl Sender {
             requests: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            latency: Latency::new(),
+            retrying: AtomicU64::new(0),
         }
     }
 
@@ -136,6 +150,11 @@ impl Sender {
         });
     }
 
+    /// What was asked so far, and how it was answered.
+    pub fn meter(&self) -> &Meter {
+        self.api.meter()
+    }
+
     /// What the last bad answer was, or why there was none.
     pub fn last_trouble(&self) -> String {
         self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -144,6 +163,10 @@ impl Sender {
     /// Takes in what a reply says of the service and of the rate.
     fn leave(&self, pass: Pass<'_>, reply: &Reply) -> Health {
         let (health, said) = (health(reply), said(reply));
+        // What never left took no time; a connection refused in no time is no fast answer.
+        if !matches!(reply, Reply::NotSent(_)) {
+            self.latency.record(pass.took());
+        }
         if health != Health::Good {
             *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble_in_words(reply);
         }
@@ -169,35 +192,29 @@ impl Sender {
         }
     }
 
-    /// Walks one row to its end. The slot is given back while the row waits to be tried again.
-    pub async fn send(&self, claim: Claim, slot: Slot) -> Sent {
-        let mut walk = Walk {
-            sender: self,
-            slot: Some(slot),
-            past: Past {
-                ours: claim.errand() == Errand::Confirm,
-                in_doubt: claim.errand() == Errand::Confirm,
-                sent: false,
-                claimed_at: claim.claimed_at(),
-            },
-            requests: 0,
-            bad_creates: 0,
-            bad_gets: 0,
-            refundable: None,
-            failed_probes: 0,
-            write_failed: false,
-            again: false,
-            backoff: None,
-            trouble: Trouble::default(),
+    /// How long the requests took that have ended.
+    pub fn latencies(&self) -> Latencies {
+        self.latency.so_far()
+    }
+
+    /// Rows that wait to be tried again.
+    pub fn retrying(&self) -> u64 {
+        self.retrying.load(Relaxed)
+    }
+
+    /// Walks one row to its end. The slot is given back while the row waits to be tried again, and kept
+    /// for the next row if the walk ended with it.
+    pub async fn send(&self, claim: Claim, slot: Slot) -> (Sent, Option<Slot>) {
+        let past = Past {
+            ours: claim.errand() == Errand::Confirm,
+            in_doubt: claim.errand() == Errand::Confirm,
+            sent: false,
+            claimed_at: claim.claimed_at(),
         };
+        let mut walk = Walk::new(self, slot, past);
         let (ending, halt) = walk.run(&claim).await;
-        debug!(
-            line = claim.line(),
-            outcome = ending.outcome().name(),
-            requests = walk.requests,
-            "row settled"
-        );
-        Sent { settlement: claim.settle(ending, walk.requests), halt }
+        let (requests, slot) = (walk.requests, walk.slot);
+        (Sent { settlement: claim.settle(ending, requests), halt }, slot)
     }
 
     /// Waits until a row's request may leave; `None` if the run ends first. Whoever is let through to
@@ -205,11 +222,17 @@ impl Sender {
     /// that it is, while a row that fails whatever happens would say nothing.
     async fn enter(&self, kind: Kind) -> Option<Pass<'_>> {
         loop {
-            let pass = tokio::select! {
+            // Nothing to wait for is the usual case, and worth a microsecond.
+            let at_once =
+                if *self.phase.borrow() < Phase::Draining { self.throttle.try_enter(kind) } else { None };
+            let pass = match at_once {
+                Some(pass) => pass,
+                None => tokio::select! {
                 biased;
                 // First, so that a row that could leave at once does not after the run was told to end.
                 () = self.reached(Phase::Draining) => return None,
                 pass = self.throttle.enter(kind) => pass,
+                },
             };
             if pass.probe() != Some(Probe::Service) {
                 return Some(pass);
@@ -232,8 +255,11 @@ impl Sender {
     }
 
     async fn exchange(&self, step: Step, claim: &Claim) -> Reply {
-        match (step, claim.customer()) {
-            (Step::Create, Some(customer)) => self.api.create(customer).await,
+        match (step, claim.customer(), claim.amendment()) {
+            (Step::Create, Some(customer), _) => self.api.create(customer).await,
+            (Step::Update, Some(customer), Some(amendment)) => {
+                self.api.update(customer, &amendment.customer_id, amendment.emptied).await
+            }
             _ => self.api.get(claim.reference()).await,
         }
     }
@@ -282,18 +308,37 @@ enum Asked {
     Ended,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(sender: &'a Sender, slot: Slot, past: Past) -> Walk<'a> {
+        Walk {
+            sender,
+            slot: Some(slot),
+            past,
+            requests: 0,
+            bad_creates: 0,
+            bad_gets: 0,
+            refundable: None,
+            failed_probes: 0,
+            write_failed: false,
+            again: false,
+            backoff: None,
+            trouble: Trouble::default(),
+        }
+    }
+
     async fn run(&mut self, claim: &Claim) -> (Ending, Option<Halt>) {
         let reference = claim.reference();
         let mut step = match claim.errand() {
             Errand::Create => Step::Create,
             Errand::Confirm => Step::Get { told: false },
+            Errand::Update => Step::Update,
         };
         loop {
-            let reply = match self.ask(step, claim).await {
+            let reply = match self.ask(step, self.sender.exchange(step, claim)).await {
                 Asked::Reply(reply) => reply,
                 Asked::Ended => return (self.pending(), None),
-                Asked::UsedUp if self.past.in_doubt => return (self.pending(), None),
+                // An update that may have landed is done again and does no harm.
+                Asked::UsedUp if self.past.in_doubt && step != Step::Update => return (self.pending(), None),
                 Asked::UsedUp => return (Ending::Failed(self.trouble.clone()), None),
             };
             match verdict(step, self.past, &reply, reference) {
@@ -333,10 +378,10 @@ impl Walk<'_> {
     }
 
     /// One request and its reply.
-    async fn ask(&mut self, step: Step, claim: &Claim) -> Asked {
+    async fn ask(&mut self, step: Step, exchange: impl Future<Output = Reply>) -> Asked {
         let sender = self.sender;
         let kind = match step {
-            Step::Create => Kind::Write { fresh: !self.write_failed },
+            Step::Create | Step::Update => Kind::Write { fresh: !self.write_failed },
             Step::Get { .. } => Kind::Read,
         };
         let Some(pass) = sender.enter(kind).await else { return Asked::Ended };
@@ -351,12 +396,12 @@ impl Walk<'_> {
         sender.requests.fetch_add(1, Relaxed);
         sender.retries.fetch_add(u64::from(self.again), Relaxed);
         let before = self.past;
-        if step == Step::Create {
+        if step.writes() {
             (self.past.ours, self.past.in_doubt, self.past.sent) = (true, true, true);
         }
         let reply = tokio::select! {
             biased;
-            reply = self.exchange(step, claim, pass.probe()) => reply,
+            reply = self.in_time(exchange, pass.probe()) => reply,
             () = sender.reached(Phase::Abandoning) => return Asked::Ended,
         };
         let was_probe = pass.probe().is_some();
@@ -364,21 +409,20 @@ impl Walk<'_> {
         if was_probe {
             info!(back = health == Health::Good, "tried whether the API creates customers again");
         }
-        self.write_failed |= step == Step::Create && health == Health::Bad;
+        self.write_failed |= step.writes() && health == Health::Bad;
         if !may_have_landed(&reply) {
             self.past = before;
         }
         Asked::Reply(reply)
     }
 
-    async fn exchange(&self, step: Step, claim: &Claim, probe: Option<Probe>) -> Reply {
-        let exchange = self.sender.exchange(step, claim);
+    async fn in_time(&self, exchange: impl Future<Output = Reply>, probe: Option<Probe>) -> Reply {
         if probe.is_some() { self.sender.within_patience(exchange).await } else { exchange.await }
     }
 
     fn count(&mut self, step: Step) {
         match step {
-            Step::Create => self.bad_creates += 1,
+            Step::Create | Step::Update => self.bad_creates += 1,
             Step::Get { .. } => self.bad_gets += 1,
         }
         self.refundable = Some(step);
@@ -387,7 +431,7 @@ impl Walk<'_> {
     /// The last failure was the outage's, not the row's.
     fn refund(&mut self) {
         match self.refundable.take() {
-            Some(Step::Create) => self.bad_creates -= 1,
+            Some(Step::Create | Step::Update) => self.bad_creates -= 1,
             Some(Step::Get { .. }) => self.bad_gets -= 1,
             None => {}
         }
@@ -395,7 +439,7 @@ impl Walk<'_> {
 
     fn is_used_up(&self, next: Step) -> bool {
         let bad = match next {
-            Step::Create => self.bad_creates,
+            Step::Create | Step::Update => self.bad_creates,
             Step::Get { .. } => self.bad_gets,
         };
         bad >= self.sender.policy.max_attempts
@@ -409,13 +453,21 @@ impl Walk<'_> {
         let interval = backoff.next_backoff().unwrap_or(policy.retry_max);
         self.again = true;
         self.slot = None;
+        sender.retrying.fetch_add(1, Relaxed);
+        let goes_on = self.wait_for_slot(sender.jittered(interval)).await;
+        sender.retrying.fetch_sub(1, Relaxed);
+        goes_on
+    }
+
+    async fn wait_for_slot(&mut self, delay: Duration) -> bool {
+        let sender = self.sender;
         tokio::select! {
             () = sender.reached(Phase::Draining) => return false,
-            () = sleep(sender.jittered(interval)) => {}
+            () = sleep(delay) => {}
         }
         tokio::select! {
             () = sender.reached(Phase::Draining) => false,
-            slot = sender.throttle.slot() => {
+            slot = sender.throttle.wanted_slot() => {
                 self.slot = Some(slot);
                 true
             }
@@ -424,23 +476,6 @@ impl Walk<'_> {
 
     fn pending(&self) -> Ending {
         Ending::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt }
-    }
-}
-
-fn trouble_in_words(reply: &Reply) -> String {
-    let Trouble { message, http_status, .. } = trouble_of(reply);
-    match (http_status, message) {
-        (Some(status), Some(message)) => format!("HTTP {status}, {message}"),
-        (Some(status), None) => format!("HTTP {status}"),
-        (None, message) => message.unwrap_or_default(),
-    }
-}
-
-/// The pause that the API asked for, before it was capped.
-fn asked_in_words(reply: &Reply) -> String {
-    match reply {
-        Reply::Answer(Answer { retry_after: Some(asked), .. }) => format!("{} s", asked.as_secs_f64()),
-        _ => "nothing".into(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where rows come from: a CSV file or standard input.
+//! Where rows come from: a CSV file or standard input, or for a retry the ledger (`recorded`).
 //!
 //! Owns the file: compression, encoding, delimiter, header, which column is which field. Gives `Row`s
 //! in file order, each read by the rules, on a thread of its own and through a bounded channel,
@@ -12,7 +12,7 @@
 //!
 //! A record that cannot be read (too few fields, bytes that are not text, an open quote) is
 //! *that row's* fault and goes on as an invalid row. Only trouble with the file as a whole is
-//! an error. Never touches the network or the ledger.
+//! an error. Never touches the network, and only reads of the ledger.
 
 mod compression;
 
@@ -25,6 +25,10 @@ mod dialect;
 mod columns;
 
 mod reading;
+
+mod proof;
+
+mod recorded;
 
 mod error;
 
@@ -39,24 +43,36 @@ use std::{
 };
 
 use tokio::sync::mpsc;
+use xxhash_rust::xxh3::xxh3_64;
 
 use self::{
     columns::Layout,
     compression::{Compression, Unpacked},
     dialect::Trailing,
     encoding::Text,
+    proof::{Hash, Hashed},
     reading::{read_header, read_row},
     records::Records,
 };
-pub use self::{encoding::Encoding, error::Error};
-use crate::customer::{Faults, Field, Row, Rules, Vetted};
+pub use self::{
+    encoding::Encoding,
+    error::Error,
+    recorded::{Changes, RecordedSource},
+};
+use crate::customer::{Faults, Field, Place, Row, Rules, Vetted};
 
 /// How many rows travel together from the reader to the loop: enough to make one commit worth
 /// its fsync, few enough that a crash leaves little in doubt.
 pub const CHUNK_ROWS: usize = 256;
 
+/// A chunk ends with the row that takes it beyond so many bytes of cells.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
 /// How many chunks may wait between the reader and the loop.
 const CHUNKS_AHEAD: usize = 4;
+
+/// How many rows are counted one by one, and tell how long the others are: less than a blink.
+const COUNTED_ROWS: u64 = 20_000;
 
 /// The columns that `export failed` adds; they describe an earlier run, not the customer.
 pub const EXPORT_COLUMNS: [&str; 7] =
@@ -79,13 +95,13 @@ pub struct Options {
     pub rules: Rules,
 }
 
-/// Rows that travel together, and how many bytes of the source are used up after them.
+/// Rows that travel together.
 #[derive(Debug)]
 pub struct Chunk {
     /// In file order, at most [`CHUNK_ROWS`].
     pub rows: Vec<Row>,
-    /// Bytes read so far.
-    pub bytes: u64,
+    /// Where the source stands behind them; of a ledger, its bytes are rows.
+    pub place: Place,
 }
 
 /// An opened source whose header has been read and understood.
@@ -99,10 +115,16 @@ pub struct Source {
     encoding: Encoding,
     compression: Compression,
     rules: Rules,
+    reading: String,
     left: u64,
     records: Records<Text>,
     /// Bytes taken of the source itself.
     taken: Arc<AtomicU64>,
+    /// Of what has been read of a file.
+    hash: Option<Hash>,
+    /// Bytes of the source before those that the records count.
+    skipped: u64,
+    way: String,
     trouble: Option<Error>,
 }
 
@@ -112,10 +134,10 @@ impl Source {
     /// # Errors
     /// Where the file cannot be read or a column that is needed is not there.
     pub fn open(options: &Options) -> Result<Source, Error> {
-        let (name, input, size) = open_input(&options.path)?;
+        let Opened { name, input, size, hash } = open_input(&options.path)?;
         let real = options.path.canonicalize().ok().filter(|_| size.is_some());
         let path = real.map(|real| real.display().to_string());
-        Ok(Source { path, size, ..Source::from_reader(name, input, options)? })
+        Ok(Source { path, size, hash, ..Source::from_reader(name, input, options)? })
     }
 
     /// Reads the header of an input that is open already; the path of the options does not matter.
@@ -135,7 +157,7 @@ impl Source {
         };
         let (compression, taken) = (unpacked.compression(), unpacked.taken());
         let text = Text::new(Box::new(unpacked), options.encoding).map_err(first_line)?;
-        let encoding = text.encoding();
+        let (encoding, skipped) = (text.encoding(), text.mark() as u64);
         let mut records = Records::new(text);
         let dialect = records.look_ahead(|head, rest| dialect::find(head, rest, options.delimiter));
         records.set_delimiter(dialect.delimiter);
@@ -158,6 +180,7 @@ impl Source {
             columns: layout.kept.iter().map(|at| header[*at].clone()).collect(),
             layout,
             rules: options.rules.clone(),
+            reading: recorded::to_keep(options),
             left: options.limit.unwrap_or(u64::MAX),
             name,
             size: None,
@@ -166,6 +189,9 @@ impl Source {
             compression,
             records,
             taken,
+            hash: None,
+            skipped,
+            way: way(options),
             trouble: None,
         })
     }
@@ -192,6 +218,16 @@ impl Source {
         Some(&self.columns[kept])
     }
 
+    /// How records become customers, as a later retry wants to know it.
+    pub fn reading(&self) -> &str {
+        &self.reading
+    }
+
+    /// Whether it is an earlier export of rows to correct, so that most rows are not in it.
+    pub fn is_export(&self) -> bool {
+        self.layout.correction.is_some()
+    }
+
     /// Bytes of the whole source, where that is known.
     pub fn size(&self) -> Option<u64> {
         self.size
@@ -216,12 +252,57 @@ impl Source {
         text
     }
 
+    /// Of all that decides what becomes of the bytes, a hash: two sources with the same make the same rows of them.
+    pub fn way(&self) -> &str {
+        &self.way
+    }
+
+    /// Whether each byte of the source is a byte of the text.
+    fn is_plain(&self) -> bool {
+        self.compression == Compression::None && self.encoding.is_utf8()
+    }
+
+    /// Goes to the place to which an earlier run came, if all it read is still the same; `rows` stand before it.
+    /// False where that is not so or not known: then nothing has changed, and reading begins with the first row.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn skip_to(&mut self, place: Place, rows: u64) -> Result<bool, Error> {
+        let (Some(path), Some(size), Some(proof)) = (self.path.clone(), self.size, place.proof) else {
+            return Ok(false);
+        };
+        let at_end = place.bytes >= size && proof.bytes >= size;
+        if rows > self.left || proof.bytes > size || !(at_end || self.is_plain()) {
+            return Ok(false);
+        }
+        let resumed = proof::resume(Path::new(&path), place, proof);
+        let resumed = resumed.map_err(|error| Error::Open { path: self.name.clone().into(), error })?;
+        let Some((file, before)) = resumed else { return Ok(false) };
+        // Without a break the last row may have been added to.
+        if !at_end && !matches!(before, b'\n' | b'\r') {
+            return Ok(false);
+        }
+        self.left = if at_end { 0 } else { self.left - rows };
+        (self.skipped, self.hash) = (place.bytes, Some(file.hash()));
+        self.records.go_on(Text::behind(Box::new(file)), place.line, before == b'\r');
+        Ok(true)
+    }
+
     /// Bytes of the source itself that the rows so far came from. Of what has been taken and not been used
     /// up yet, a share: nobody knows which byte of a compressed stream became which of the text.
     fn bytes(&self) -> u64 {
         let (used, read) = self.records.used();
+        if self.is_plain() || read == 0 {
+            return self.skipped + used;
+        }
         let taken = self.taken.load(Ordering::Relaxed);
         (u128::from(taken) * u128::from(used) / u128::from(read.max(1))) as u64
+    }
+
+    /// Where reading stands.
+    fn place(&self) -> Place {
+        let proof = self.hash.as_ref().map(Hash::proof);
+        Place { bytes: self.bytes(), line: self.records.line(), proof }
     }
 
     /// The next data row.
@@ -256,6 +337,29 @@ impl Source {
         Ok(Some(read_row(&record, &self.layout, &self.rules, self.encoding, wants)))
     }
 
+    /// How many rows a file has, and whether that is exact: a long one is judged by its head. `None` where it
+    /// cannot be read twice.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn count(options: &Options) -> Result<Option<(u64, bool)>, Error> {
+        // A pipe is not even opened: what is read of it is gone.
+        if !std::fs::metadata(&options.path).is_ok_and(|data| data.is_file()) {
+            return Ok(None);
+        }
+        let mut source = Source::open(options)?;
+        let mut rows = 0;
+        while rows < COUNTED_ROWS {
+            if source.next_row_if(|_, _| false)?.is_none() {
+                return Ok(Some((rows, true)));
+            }
+            rows += 1;
+        }
+        let share = source.size.unwrap_or(0) as f64 / source.bytes().max(1) as f64;
+        let all = (rows as f64 * share).round() as u64;
+        Ok(Some((all.clamp(rows, options.limit.unwrap_or(u64::MAX).max(rows)), false)))
+    }
+
     /// Reads everything on a thread of its own; the receiver gets an error at most once, last.
     /// Dropping the receiver ends the reading.
     ///
@@ -282,10 +386,13 @@ impl Source {
         if let Some(error) = self.trouble.take() {
             return Err(error);
         }
-        let mut rows = Vec::with_capacity(CHUNK_ROWS);
-        while rows.len() < CHUNK_ROWS {
+        let (mut rows, mut bytes) = (Vec::with_capacity(CHUNK_ROWS), 0);
+        while rows.len() < CHUNK_ROWS && bytes < CHUNK_BYTES {
             match self.next_row() {
-                Ok(Some(row)) => rows.push(row),
+                Ok(Some(row)) => {
+                    bytes += row.record.bytes();
+                    rows.push(row);
+                }
                 Ok(None) => break,
                 // The rows before the trouble still go on; it is told with the next chunk.
                 Err(error) => {
@@ -297,18 +404,34 @@ impl Source {
         if rows.is_empty() {
             return self.trouble.take().map_or(Ok(None), Err);
         }
-        Ok(Some(Chunk { rows, bytes: self.bytes() }))
+        Ok(Some(Chunk { rows, place: self.place() }))
     }
+}
+
+/// The version belongs to it: another one may read the same bytes in another way.
+fn way(options: &Options) -> String {
+    let Options { path: _, map, delimiter, encoding, limit: _, rules } = options;
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!("{version} {map:?} {delimiter:?} {encoding:?} {rules:?}");
+    format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
 /// Bytes, wherever they come from.
 type Input = Box<dyn Read + Send>;
 
-/// Its name, its bytes, and how many there are where that is known.
-fn open_input(path: &Path) -> Result<(String, Input, Option<u64>), Error> {
+/// A source that is open and not looked into yet.
+struct Opened {
+    name: String,
+    input: Input,
+    /// Bytes, where that is known.
+    size: Option<u64>,
+    hash: Option<Hash>,
+}
+
+fn open_input(path: &Path) -> Result<Opened, Error> {
     let name = path.display().to_string();
     if name == "-" {
-        return Ok((name, Box::new(io::stdin()), None));
+        return Ok(Opened { name, input: Box::new(io::stdin()), size: None, hash: None });
     }
     let open_error = |error| Error::Open { path: path.into(), error };
     let file = File::open(path).map_err(open_error)?;
@@ -316,6 +439,10 @@ fn open_input(path: &Path) -> Result<(String, Input, Option<u64>), Error> {
     if metadata.is_dir() {
         return Err(Error::Directory(path.into()));
     }
-    let size = metadata.is_file().then_some(metadata.len());
-    Ok((name, Box::new(file), size))
+    if !metadata.is_file() {
+        return Ok(Opened { name, input: Box::new(file), size: None, hash: None });
+    }
+    let file = Hashed::new(file);
+    let hash = Some(file.hash());
+    Ok(Opened { name, input: Box::new(file), size: Some(metadata.len()), hash })
 }

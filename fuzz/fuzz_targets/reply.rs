@@ -83,7 +83,7 @@ struct Told {
 
 fn told(reply: &Reply, head: &Head) -> Told {
     match reply {
-        Reply::Customer { customer_id, reference, created_at } => Told {
+        Reply::Customer { customer_id, reference, created_at, .. } => Told {
             kind: "customer",
             words: [Some(customer_id.clone()), reference.as_ref().map(|of| of.as_str().to_owned())],
             request_id: None,

@@ -3,10 +3,16 @@
 //! Defaults are constants, so that help and program cannot disagree. What clap cannot check alone
 //! (two options together, the environment) is checked in `cli`.
 
+mod aftercare;
+
+mod values;
+
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
+pub(super) use self::aftercare::{Only, Prune, Reinput, Retry, Verify};
+use self::values::*;
 use crate::{
     customer::{Field, Phones, Validation},
     import::MaxFailures,
@@ -38,9 +44,18 @@ pub(super) enum Command {
     /// Check the file against the documented rules; sends nothing, writes no ledger
     #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
     Validate(Box<Validate>),
+    /// Send again only the rows that failed or were rejected in earlier runs, out of the ledger
+    #[command(after_help = "Example: customer-import retry --merchant-id acme --only failed")]
+    Retry(Box<Retry>),
+    /// Compare what the API has with the file, for the rows this ledger imported; sends questions only
+    #[command(after_help = "Example: customer-import verify users.csv --merchant-id acme --sample 500")]
+    Verify(Box<Verify>),
     /// The runs in the ledger, what each did, what is left
     #[command(after_help = "Example: customer-import status")]
     Status(Status),
+    /// One run in detail: a text, JSON, or one page of HTML with charts
+    #[command(after_help = "Example: customer-import report --format html --output report.html")]
+    Report(Report),
     /// Ids or errors as CSV or JSON Lines
     #[command(after_help = "Example: customer-import export failed --output failed.csv")]
     Export(Export),
@@ -50,6 +65,9 @@ pub(super) enum Command {
 only that one is.\nExample: customer-import simulate --fault http500=0.05 --latency 20ms..80ms"
     )]
     Simulate(Simulate),
+    /// Drop old runs and the raw cells of rows that are settled; ids stay
+    #[command(after_help = "Example: customer-import prune --before 2026-01-31")]
+    Prune(Prune),
     /// The effective settings of a command (import without one), each with its origin; secrets are hidden
     #[command(
         override_usage = "customer-import config [COMMAND] [OPTIONS]",
@@ -85,6 +103,11 @@ pub(super) struct Import {
     #[command(flatten)]
     pub(super) sending: Sending,
     #[command(flatten)]
+    pub(super) failures: Failures,
+    /// Send an update for a row that was imported and whose fields differ now
+    #[arg(long, help_heading = "Sending")]
+    pub(super) update_changed: bool,
+    #[command(flatten)]
     pub(super) ledger: Ledger,
     #[command(flatten)]
     pub(super) output: Output,
@@ -116,6 +139,40 @@ pub(super) enum ValidateFormat {
 pub(super) struct Status {
     #[command(flatten)]
     pub(super) ledger: Ledger,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub(super) format: StatusFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum StatusFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+    /// Which run [default: the latest]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
+    pub(super) run: Option<i64>,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub(super) format: ReportFormat,
+    /// Where to, readable by you alone [default: standard output]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(super) enum ReportFormat {
+    #[default]
+    Text,
+    Json,
+    /// One page that asks no host for anything
+    Html,
 }
 
 #[derive(Debug, Args)]
@@ -279,12 +336,17 @@ pub(super) struct Sending {
     /// Without one successful answer for so long, the run stops by itself
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
-    /// More rejected and failed rows than this stop the run [default: off]
-    #[arg(long, allow_hyphen_values = true, value_name = "N|N%", value_parser = max_failures)]
-    pub(super) max_failures: Option<MaxFailures>,
     /// For requests in flight after a first signal
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
     pub(super) shutdown_grace: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub(super) struct Failures {
+    /// More rejected and failed rows than this stop the run [default: off]
+    #[arg(long, allow_hyphen_values = true, value_name = "N|N%", value_parser = max_failures)]
+    pub(super) max_failures: Option<MaxFailures>,
 }
 
 #[derive(Debug, Args)]
@@ -305,7 +367,20 @@ pub(super) struct Output {
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressArg,
     #[command(flatten)]
+    pub(super) metrics: Metrics,
+    #[command(flatten)]
     pub(super) log: Log,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Metrics {
+    /// Serve Prometheus metrics at ADDR/metrics while it runs, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDR")]
+    pub(super) metrics_listen: Option<SocketAddr>,
+    /// Write them to a file for `node_exporter`, every few seconds and at the end; its name has to end in .prom
+    #[arg(long, value_name = "FILE")]
+    pub(super) metrics_textfile: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -324,7 +399,7 @@ pub(super) struct Log {
     /// Where they go [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
-    /// More log lines (-vv: one for each row)
+    /// More log lines: -v for each event of the run, -vv for each row that is not imported, -vvv for all rows
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
     /// No summary table, and only errors in the log
@@ -348,83 +423,6 @@ impl Sending {
         let burst = NonZeroU32::new(self.burst).unwrap_or(NonZeroU32::MIN);
         self.rate.0.map(|per_second| Rate { per_second, burst })
     }
-}
-
-fn rate(text: &str) -> Result<RateArg, String> {
-    if text == "unlimited" {
-        return Ok(RateArg(None));
-    }
-    match text.parse::<f64>() {
-        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(RateArg(Some(rate))),
-        _ => Err("a number of requests per second from 0.001 to 1000000, or unlimited".into()),
-    }
-}
-
-fn max_failures(text: &str) -> Result<MaxFailures, String> {
-    let wrong = "a number of rows such as 100, or a percentage from 0% to 100%";
-    match text.strip_suffix('%') {
-        None => text.parse().map(MaxFailures::Rows).map_err(|_| wrong.into()),
-        Some(share) => match share.parse::<f64>() {
-            Ok(share) if (0.0..=100.0).contains(&share) => Ok(MaxFailures::Percent(share)),
-            _ => Err(wrong.into()),
-        },
-    }
-}
-
-/// Longer than any timeout that makes sense, and safe to add to a clock.
-const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-
-fn duration(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if (Duration::from_millis(1)..=DURATION_MAX).contains(&duration) => Ok(duration),
-        _ => Err("a duration such as 500ms, 30s or 10m, from 1ms to 7days".into()),
-    }
-}
-
-fn latency(text: &str) -> Result<(Duration, Duration), String> {
-    let wrong = |_| "a duration such as 20ms, or a range such as 20ms..80ms".to_owned();
-    let (low, high) = text.split_once("..").unwrap_or((text, text));
-    let low = humantime::parse_duration(low).map_err(wrong)?;
-    let high = humantime::parse_duration(high).map_err(wrong)?;
-    if low > high || high > DURATION_MAX {
-        return Err("the first duration must not be longer than the second".into());
-    }
-    Ok((low, high))
-}
-
-fn delimiter(text: &str) -> Result<u8, String> {
-    match text {
-        "tab" | "\\t" | "\t" => Ok(b'\t'),
-        _ => match text.as_bytes() {
-            [byte] if byte.is_ascii() && !byte.is_ascii_control() && *byte != b'"' => Ok(*byte),
-            _ => Err("one ASCII character other than a quote, or tab".into()),
-        },
-    }
-}
-
-fn validation(text: &str) -> Result<Validation, String> {
-    match text {
-        "documented" => Ok(Validation::Documented),
-        "lenient" => Ok(Validation::Lenient),
-        _ => Err("documented or lenient".into()),
-    }
-}
-
-fn field(name: &str) -> Result<Field, String> {
-    Field::from_name(name).ok_or_else(|| {
-        let names = Field::ALL.map(Field::name);
-        let close = |candidate: &&str| strsim::jaro_winkler(name, candidate);
-        let likely = names.iter().copied().max_by(|a, b| close(a).total_cmp(&close(b)));
-        match likely.filter(|likely| close(likely) > 0.8) {
-            Some(likely) => format!("no field {name:?}; did you mean {likely}?"),
-            None => format!("no field {name:?}; the fields are {}", names.join(", ")),
-        }
-    })
-}
-
-fn field_and_text(text: &str) -> Result<(Field, String), String> {
-    let (name, text) = text.split_once('=').ok_or("FIELD=TEXT is needed, with an =")?;
-    Ok((field(name.trim())?, text.trim().to_owned()))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resetta
 
 use self::file::Setting;
 use super::args::{self, Cli};
-use crate::error::Error;
+use crate::{customer::Field, error::Error, ledger};
 
 /// More is no settings file; it is read whole.
 const FILE_MAX_BYTES: u64 = 256 * 1024;
@@ -274,6 +274,29 @@ pub(super) fn show(
     line.extend(args.words.iter().skip(usize::from(first.is_some())).cloned());
     let settled = settle(&line, false, environment)?;
     Ok(text(command, &settled, environment))
+}
+
+/// The settings that a command runs with, to be kept with its run: all that have a value. What a constant
+/// of `--set` says stands in customers' rows, so only its field is told.
+pub(super) fn told(settled: &Settled) -> Vec<ledger::Setting> {
+    let definition = definition();
+    let found = settled.matches.subcommand();
+    let found = found.and_then(|(name, matches)| Some((definition.find_subcommand(name)?, matches)));
+    let Some((command, matches)) = found else { return Vec::new() };
+    let lines = file::options(command).map(|(key, arg)| match key {
+        "set" => Line { value: fields_alone(matches), ..line_of_option(key, arg, matches, &settled.layer) },
+        _ => line_of_option(key, arg, matches, &settled.layer),
+    });
+    let has_value = |line: &Line| !matches!(line.value.as_str(), "" | "-");
+    let setting = |line: Line| ledger::Setting { name: line.key, value: line.value, origin: line.origin };
+    lines.filter(has_value).map(setting).collect()
+}
+
+/// The fields that `--set` names, without what they are set to.
+fn fields_alone(matches: &ArgMatches) -> String {
+    let pairs = matches.get_many::<(Field, String)>("set").into_iter().flatten();
+    let fields: Vec<String> = pairs.map(|(field, _)| format!("{field}=(not shown)")).collect();
+    fields.join(", ")
 }
 
 /// A line of `config`.

@@ -40,7 +40,8 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
         (true, _) => "error",
         (_, 0) => "warn",
         (_, 1) => "info",
-        (_, _) => "debug",
+        (_, 2) => "debug",
+        (_, _) => "trace",
     };
     let wanted = environment("RUST_LOG").unwrap_or_else(|| level.into());
     let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));

@@ -1,6 +1,7 @@
-//! How a run is shown while it goes on: a bar on a terminal, plain lines elsewhere.
+//! How a run is shown while it goes on: a few lines that change on a terminal, plain lines elsewhere.
 //!
-//! Only committed counts are shown.
+//! Only committed counts are shown. Whatever the rate of the run, the terminal is drawn a few times a
+//! second, and what is drawn is made only then. No colors: `NO_COLOR` has nothing to switch off.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -8,52 +9,59 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::termios::tcgetwinsize;
 
-use super::{args::ProgressArg, log::LogWriter};
+use super::{args::ProgressArg, environment, log::LogWriter};
 use crate::{
     import::Progress,
-    ledger::Outcome,
-    report::{grouped, time},
+    report::{grouped, progress, progress_line, time},
 };
 
-/// How often a plain line is written.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often the terminal is drawn.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
 
-/// How often the bar is drawn, whatever the rate.
-const DRAWS_PER_SECOND: u8 = 10;
+/// How often a plain line is written, at first and at last: a run of hours needs no thousands of them.
+const LINE_FIRST: Duration = Duration::from_secs(5);
+const LINE_LAST: Duration = Duration::from_secs(60);
 
-/// The bar, or the lines in its place.
+/// Lines come further apart by this share of the time that the run has taken.
+const LINE_SHARE: u32 = 12;
+
+/// What a terminal has that does not say how wide it is.
+const WIDTH: u16 = 80;
+
+/// What changes on the terminal, or the lines in its place.
 pub(super) struct Display {
+    /// indicatif's, for drawing alone: what it shows is its message.
     bar: ProgressBar,
     lines: bool,
-    size: Option<u64>,
     /// Which run this is and how its source is read; not shown yet.
     header: Option<String>,
     began: Instant,
-    next_line: Instant,
-    last: (Instant, u64),
+    next: Instant,
 }
 
 impl Display {
     /// Shows nothing before the first progress.
     pub(super) fn new(wish: ProgressArg) -> Display {
-        let terminal = io::stderr().is_terminal();
-        let bar = match wish {
-            ProgressArg::Auto | ProgressArg::Always if terminal => {
-                ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND))
-            }
-            _ => ProgressBar::hidden(),
+        // Such a terminal cannot go back a line.
+        let is_dumb = environment("TERM").is_some_and(|term| term == "dumb");
+        let terminal = io::stderr().is_terminal() && !is_dumb;
+        let wanted = match wish {
+            ProgressArg::Auto | ProgressArg::Always => true,
+            ProgressArg::Never => false,
         };
-        let now = Instant::now();
-        Display {
-            lines: wish != ProgressArg::Never && !terminal,
-            bar,
-            size: None,
-            header: None,
-            began: now,
-            next_line: now + LINE_EVERY,
-            last: (now, 0),
+        let bar = if wanted && terminal {
+            // Draws whenever it is told: how often that is, is decided here.
+            ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(u8::MAX))
+        } else {
+            ProgressBar::hidden()
+        };
+        if let Ok(style) = ProgressStyle::with_template("{msg}") {
+            bar.set_style(style);
         }
+        let now = Instant::now();
+        Display { bar, lines: wanted && !terminal, header: None, began: now, next: now + LINE_FIRST }
     }
 
     /// Where log lines go so that they do not disturb the bar.
@@ -61,83 +69,77 @@ impl Display {
         LogWriter::Stderr(self.bar.clone())
     }
 
-    /// The run begins; `size` is that of the source in bytes, where it is known. The header stands above the
-    /// bar, or above the first line: where nobody looks on, a run that is short says nothing before its end.
-    pub(super) fn begin(&mut self, size: Option<u64>, header: String) {
-        self.size = size;
+    /// The run begins. The header stands above what changes, or above the first line: where nobody looks
+    /// on, a run that is short says nothing before its end.
+    pub(super) fn begin(&mut self, header: String) {
+        self.began = Instant::now();
         if self.bar.is_hidden() {
+            self.next = self.began + LINE_FIRST;
             self.header = Some(header);
         } else {
+            self.next = self.began;
             self.bar.println(header);
         }
-        let template = match size {
-            Some(_) => "{bar:24} {percent:>3}%  {msg}",
-            None => "{spinner} {msg}",
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style.progress_chars("=> "));
-        }
     }
 
-    /// Shows where the run stands.
-    pub(super) fn show(&mut self, progress: &Progress) {
+    /// Shows where the run stands, if it is time to.
+    pub(super) fn show(&mut self, at: &Progress) {
         let now = Instant::now();
-        let settled = progress.tally.rows() - progress.tally.get(Outcome::Pending);
-        let total = self.total(progress);
+        if now < self.next {
+            return;
+        }
+        self.draw(
+            now,
+            |width| progress(&at.tally, &at.live, width).join("\n"),
+            || progress_line(&at.tally, &at.live),
+        );
+    }
+
+    /// Shows how far something else has come than a run, and what else there is to say.
+    pub(super) fn tell(&mut self, done: u64, total: Option<u64>, more: &str) {
+        let now = Instant::now();
+        if now < self.next {
+            return;
+        }
+        let words = self.pace(done, total) + more;
+        self.draw(now, |_| words.clone(), || words.clone());
+    }
+
+    fn draw(&mut self, now: Instant, lines: impl FnOnce(usize) -> String, line: impl FnOnce() -> String) {
         if !self.bar.is_hidden() {
-            if let Some(total) = total {
-                self.bar.set_length(total.max(settled));
-            }
-            self.bar.set_position(settled);
-            self.bar.set_message(self.words(progress, settled, total));
-        } else if self.lines && now >= self.next_line {
-            let words = self.words(progress, settled, total);
+            self.next = now + DRAW_EVERY;
+            // The last column stays free: some terminals go on to the next line once it is used.
+            let width = usize::from(width().saturating_sub(1)).max(1);
+            self.bar.set_message(lines(width));
+        } else if self.lines {
+            self.next = now + ((now - self.began) / LINE_SHARE).clamp(LINE_FIRST, LINE_LAST);
+            let header = self.header.take().map_or_else(String::new, |header| header + "\n");
             // A closed standard error is no reason to stop a run.
-            if let Some(header) = self.header.take() {
-                drop(writeln!(io::stderr(), "{header}"));
-            }
-            drop(writeln!(io::stderr(), "{words}"));
-            self.next_line = now + LINE_EVERY;
-            self.last = (now, settled);
+            drop(writeln!(io::stderr(), "{header}{}", line()));
         }
     }
 
-    /// Takes the bar away.
+    /// Takes away what changes.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// Rows in the whole source, as far as the bytes read tell.
-    fn total(&self, progress: &Progress) -> Option<u64> {
-        let size = self.size.filter(|_| progress.bytes > 0)?;
-        let rows = progress.tally.rows() as f64;
-        Some((rows * (size as f64 / progress.bytes as f64)).round().max(rows) as u64)
-    }
-
-    fn words(&self, progress: &Progress, settled: u64, total: Option<u64>) -> String {
-        let since = if self.lines { self.last } else { (self.began, 0) };
-        let per_second = (settled - since.1) as f64 / since.0.elapsed().as_secs_f64().max(0.001);
+    /// How many are done, how fast, and how long the rest takes.
+    fn pace(&self, done: u64, total: Option<u64>) -> String {
+        let per_second = done as f64 / self.began.elapsed().as_secs_f64().max(0.001);
         let mut words = match total {
-            Some(total) => format!("{} of {} rows", grouped(settled), grouped(total)),
-            None => format!("{} rows", grouped(settled)),
+            Some(total) => format!("{} of {} rows", grouped(done), grouped(total)),
+            None => format!("{} rows", grouped(done)),
         };
         words.push_str(&format!(", {per_second:.0}/s"));
-        if let Some(left) = total.map(|total| total.saturating_sub(settled)).filter(|_| per_second >= 1.0) {
+        if let Some(left) = total.map(|total| total.saturating_sub(done)).filter(|_| per_second >= 1.0) {
             words.push_str(&format!(", {} left", time(Duration::from_secs_f64(left as f64 / per_second))));
-        }
-        let troubled = progress.tally.sum(|outcome| {
-            matches!(outcome, Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected | Outcome::Failed)
-        });
-        if troubled > 0 {
-            words.push_str(&format!(", {} not imported", grouped(troubled)));
-        }
-        if progress.stopping {
-            words.push_str(&format!(", ending: {} in flight", progress.open));
-        } else if progress.outage {
-            words.push_str(", no good answer: waiting for the API");
-        } else if progress.doubts {
-            words.push_str(&format!(", asking about {} that an earlier run left in doubt", progress.open));
         }
         words
     }
+}
+
+fn width() -> u16 {
+    let size = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
+    if size == 0 { WIDTH } else { size }
 }

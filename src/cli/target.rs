@@ -15,7 +15,13 @@ use super::{
     args::{self, Environment},
     environment,
 };
-use crate::{api, error::Error, source::Source};
+use crate::{
+    api,
+    error::Error,
+    ledger,
+    report::{grouped, harmless},
+    source::{self, Source},
+};
 
 const SANDBOX: &str = "https://sandbox.juspay.in";
 const PRODUCTION: &str = "https://api.juspay.in";
@@ -26,6 +32,17 @@ pub(super) struct Target {
     pub(super) base_url: Option<Url>,
     pub(super) merchant_id: String,
     pub(super) api_key: SecretString,
+}
+
+impl Target {
+    /// As a ledger records it.
+    pub(super) fn of_ledger(&self) -> ledger::Target {
+        let base_url = self.base_url.as_ref().map_or(SIMULATOR, Url::as_str);
+        ledger::Target {
+            base_url: base_url.trim_end_matches('/').into(),
+            merchant_id: self.merchant_id.clone(),
+        }
+    }
 }
 
 pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
@@ -98,23 +115,54 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
     Ok(key.into())
 }
 
+/// What is about to be done.
+pub(super) struct Deed<'a> {
+    /// `Import`, `Retry` or `Verify`.
+    pub(super) verb: &'a str,
+    /// The source.
+    pub(super) file: &'a str,
+    /// How many rows it has, in words; asked for only where the question is.
+    pub(super) rows: &'a dyn Fn() -> Result<String, Error>,
+}
+
+/// How many rows a file has, or about.
+pub(super) fn count_rows(options: &source::Options) -> Result<String, Error> {
+    Ok(match Source::count(options)? {
+        Some((1, true)) => "1 row".into(),
+        Some((rows, true)) => format!("{} rows", grouped(rows)),
+        Some((rows, false)) => format!("about {} rows", grouped(rows)),
+        None => "rows not counted".into(),
+    })
+}
+
+/// What is about to happen, where a slip would cost most.
+fn question(deed: &Deed<'_>, sending: &args::Sending, target: &Target) -> Result<String, Error> {
+    let rows = (deed.rows)()?;
+    let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
+    let host = target.base_url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let (merchant, file, verb) = (harmless(&target.merchant_id), harmless(deed.file), deed.verb);
+    Ok(format!(
+        "This is production.\n  merchant  {merchant}\n  host      {host}\n  file      {file}, {rows}\n  \
+         rate      {rate}\n{verb}? [y/N] "
+    ))
+}
+
 /// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
-pub(super) fn confirm_production(args: &args::Import, target: &Target, source: &Source) -> Result<(), Error> {
-    let chosen = !args.target.simulator && args.target.environment == Environment::Production;
-    if args.target.yes || !(chosen || target.base_url.as_ref().is_some_and(is_production)) {
+pub(super) fn confirm_production(
+    args: &args::Target,
+    sending: &args::Sending,
+    target: &Target,
+    deed: &Deed<'_>,
+) -> Result<(), Error> {
+    let chosen = !args.simulator && args.environment == Environment::Production;
+    if args.yes || !(chosen || target.base_url.as_ref().is_some_and(is_production)) {
         return Ok(());
     }
     let stdin = io::stdin();
     if !stdin.is_terminal() || !io::stderr().is_terminal() {
         return Err(Error::usage("production needs a yes, and there is no terminal to ask on", "add --yes"));
     }
-    let rate = args.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
-    let question = format!(
-        "Import {} into production ({}) as merchant {}, {rate}? [y/N] ",
-        source.name(),
-        target.base_url.as_ref().map_or("", Url::as_str),
-        target.merchant_id,
-    );
+    let question = question(deed, sending, target)?;
     let mut answer = String::new();
     let asked =
         io::stderr().write_all(question.as_bytes()).and_then(|()| stdin.lock().read_line(&mut answer));

@@ -76,6 +76,11 @@ impl Phones {
         Ok(Phones { region, code: code.to_string(), plans })
     }
 
+    /// The region, as it was given.
+    pub fn region(&self) -> String {
+        self.region.to_string()
+    }
+
     /// Reads a number in any spelling: as inside the country of the code, without one as inside the
     /// region, or as from abroad. Strict goes by the numbering plan; otherwise only the length counts.
     ///

@@ -10,7 +10,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    Cells, Customer, Fault, Faults, Field, Fingerprint, Reference, Rule, damage,
+    Cells, Customer, Fault, Faults, Field, Fields, Fingerprint, Reference, Rule, damage,
     phone::{Misread, Number, Phones},
 };
 
@@ -297,11 +297,21 @@ impl Vetted<'_> {
     }
 }
 
+impl Fingerprint {
+    /// Of what somebody else says about a customer, as if a row had said it.
+    pub fn of(reference: &str, facts: [Option<&str>; Fields::FACTS.len()]) -> Fingerprint {
+        let mut values: Cells<'_> = [None; Field::COUNT];
+        for (field, value) in Fields::FACTS.into_iter().zip(facts) {
+            values[field as usize] = value;
+        }
+        fingerprint(reference, &values)
+    }
+}
+
 fn fingerprint(reference: &str, values: &Cells<'_>) -> Fingerprint {
     let mut fingerprint = [0; Fingerprint::BYTES];
     let seed = xxh3_64(reference.as_bytes());
-    let facts = &Field::ALL[Field::MobileNumber as usize..=Field::MobileCountryCode as usize];
-    for (field, hash) in facts.iter().zip(fingerprint.chunks_exact_mut(4)) {
+    for (field, hash) in Fields::FACTS.iter().zip(fingerprint.chunks_exact_mut(4)) {
         // An absent field must differ from an empty one of another kind: absent is all zero.
         if let Some(value) = values[*field as usize] {
             hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());

@@ -4,8 +4,8 @@
 //! commit; [`Claim::settle`] consumes it. So "no request without a committed claim" and "one
 //! settlement for each claim" are facts of the types, not of anybody's care.
 
-use super::Outcome;
-use crate::customer::{Customer, Fingerprint, Record, Reference};
+use super::{Outcome, checkpoint::ChunkNumber};
+use crate::customer::{Customer, Fault, Faults, Field, Fields, Fingerprint, Record, Reference};
 
 /// Why a row did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,32 @@ pub struct Trouble {
     pub request_id: Option<String>,
 }
 
+/// What there is to say of a row that is not to be sent: invalid, or else a duplicate.
+pub(crate) fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
+    match reading {
+        Ok(customer) => {
+            let trouble = Trouble {
+                field: Some(Field::Reference.name().into()),
+                code: Some("duplicate".into()),
+                message: Some("an earlier row of the same source has this object_reference_id".into()),
+                ..Trouble::default()
+            };
+            (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
+        }
+        Err(faults) => {
+            let join =
+                |part: fn(&Fault) -> String| faults.list.iter().map(part).collect::<Vec<_>>().join(";");
+            let trouble = Trouble {
+                field: Some(join(|fault| fault.field_name().into())),
+                code: Some(join(|fault| fault.rule.name().into())),
+                message: Some(join(|fault| format!("{fault}; {}", fault.rule.remedy(fault.field)))),
+                ..Trouble::default()
+            };
+            (Outcome::Invalid, faults.reference.clone(), trouble)
+        }
+    }
+}
+
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
@@ -29,6 +55,19 @@ pub enum Errand {
     Create,
     /// An earlier run may have created it: ask before anything else.
     Confirm,
+    /// It is there, and its fields differ.
+    Update,
+}
+
+/// What is to be changed at the API.
+#[derive(Debug)]
+pub struct Amendment {
+    /// The `cst_` id.
+    pub customer_id: String,
+    /// Fields that have no value any more.
+    pub emptied: Fields,
+    /// An earlier update may have landed.
+    pub(super) unsure: bool,
 }
 
 /// What is known of a claimed row.
@@ -53,6 +92,10 @@ pub struct Claim {
     pub(super) known: bool,
     /// What an earlier run may have sent for it.
     pub(super) prior: Option<Fingerprint>,
+    /// The chunk of the source that it is part of, if it is a row of one.
+    pub(super) chunk: Option<ChunkNumber>,
+    /// For an update.
+    pub(super) amendment: Option<Box<Amendment>>,
 }
 
 impl Claim {
@@ -77,11 +120,24 @@ impl Claim {
         }
     }
 
+    /// What the row takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        match &self.subject {
+            Subject::Row(customer, record) => customer.body.len() + record.bytes(),
+            Subject::Doubt(reference) => reference.as_str().len(),
+        }
+    }
+
     /// What the API has if a request of this claim or an earlier one has landed, as far as is known: what
     /// an earlier run may have sent comes first.
     pub(super) fn fingerprint(&self) -> Fingerprint {
         let sent = self.customer().map(|customer| customer.fingerprint);
         self.prior.or(sent).unwrap_or_default()
+    }
+
+    /// What an update is to change.
+    pub fn amendment(&self) -> Option<&Amendment> {
+        self.amendment.as_deref()
     }
 
     /// What to do.
@@ -137,6 +193,8 @@ pub enum Ending {
         /// How it is known.
         evidence: Evidence,
     },
+    /// The API has taken the update.
+    Updated,
     /// The API refused the row.
     Rejected(Trouble),
     /// Attempts used up, and it surely was not created.
@@ -156,6 +214,7 @@ impl Ending {
         match self {
             Ending::Created { .. } => Outcome::Created,
             Ending::Existing { .. } => Outcome::Existing,
+            Ending::Updated => Outcome::Updated,
             Ending::Rejected(_) => Outcome::Rejected,
             Ending::Failed(_) => Outcome::Failed,
             Ending::Pending { .. } => Outcome::Pending,
@@ -177,8 +236,19 @@ impl Settlement {
         self.claim.line
     }
 
+    /// What the row takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        self.claim.bytes()
+    }
+
     /// How it ended.
     pub fn ending(&self) -> &Ending {
         &self.ending
+    }
+
+    /// Whether the row was in doubt, and whether it is now.
+    pub fn in_doubt(&self) -> (bool, bool) {
+        let is = matches!(self.ending, Ending::Pending { in_doubt: true, .. });
+        (self.claim.errand == Errand::Confirm, is)
     }
 }

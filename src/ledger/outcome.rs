@@ -93,6 +93,22 @@ impl Tally {
         Outcome::ALL.into_iter().filter(|outcome| condition(*outcome)).map(|outcome| self.get(outcome)).sum()
     }
 
+    /// The rows of both.
+    pub(super) fn plus(&self, other: &Tally) -> Tally {
+        Tally(std::array::from_fn(|at| self.0[at] + other.0[at]))
+    }
+
+    /// What a later run calls the same rows: what was imported then is unchanged now.
+    pub(super) fn seen_again(&self) -> Tally {
+        let mut again = Tally::default();
+        for outcome in Outcome::ALL {
+            let is_imported = outcome.is_success() && outcome != Outcome::Changed;
+            let now = if is_imported { Outcome::Unchanged } else { outcome };
+            again.0[now as usize] += self.get(outcome);
+        }
+        again
+    }
+
     /// One more row.
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.0[outcome as usize] += 1;
@@ -102,6 +118,16 @@ impl Tally {
     pub(super) fn settle(&mut self, outcome: Outcome) {
         self.0[Outcome::Pending as usize] -= 1;
         self.add(outcome);
+    }
+}
+
+impl FromIterator<(Outcome, u64)> for Tally {
+    fn from_iter<I: IntoIterator<Item = (Outcome, u64)>>(counts: I) -> Tally {
+        let mut tally = Tally::default();
+        for (outcome, count) in counts {
+            tally.0[outcome as usize] = count;
+        }
+        tally
     }
 }
 
@@ -120,8 +146,10 @@ pub struct Figures {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It goes on (or its process died).
+    /// It goes on (or its process died, as far as the ledger knows).
     Running,
+    /// Its process died: it is running in a ledger that nobody holds. Never recorded.
+    Died,
     /// It reached the end of its source.
     Completed,
     /// The user ended it.
@@ -135,6 +163,7 @@ impl State {
     pub fn name(self) -> &'static str {
         match self {
             State::Running => "running",
+            State::Died => "died",
             State::Completed => "completed",
             State::Interrupted => "interrupted",
             State::Stopped => "stopped",

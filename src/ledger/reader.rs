@@ -3,9 +3,13 @@
 //! Sees what is committed and nothing else; takes no lock that a run would wait for. Rows are
 //! given one by one, so that memory does not grow with them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use futures_util::TryStreamExt;
+use serde::Deserialize;
 use sqlx::{
     ConnectOptions, Row as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteRow},
@@ -15,33 +19,45 @@ use super::{
     Error, Figures, Outcome, State, Tally, Target, Trouble,
     file::{check_ours, has_log},
     open::BUSY_TIMEOUT,
-    sqlite::{Query, SELECT_TARGET},
+    sqlite::Query,
+    statements::SELECT_TARGET,
 };
 
 const SELECT_RUNS: &str = "
     select id, command, source, state, exit_code, stop_reason, started_at, ended_at,
            created, existing, unchanged, changed, updated, duplicate, invalid, rejected, failed,
            pending, requests, retries, throttled
-    from run order by id";
+    from run where id > 0 order by id";
 
-const SELECT_COLUMNS: &str = "select id, columns, reference_column from run order by id";
+const SELECT_COLUMNS: &str = "
+    select id, columns, reference_column from run
+    where (?1 is null or id = ?1 or id in (
+        select record.run from record join row on row.id = record.row where row.run = ?1))
+    -- The stand-in for pruned runs, where it has rows to correct.
+    and (id > 0 or exists (select 1 from row where run = 0 and customer_id is null))
+    order by id = 0, id";
 
 const SELECT_ROWS: &str = "
-    select every_row.id, run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells
+    select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run)
     from every_row left join record on record.row = every_row.id
-    where (?1 is null or run = ?1) order by every_row.id";
+    where (?1 is null or every_row.run = ?1) order by every_row.id";
 
+/// A page of them as one value: a value for each row and column costs several times as much, and these are the
+/// rows of which there are many.
 const SELECT_ROWS_WITH_ID: &str = "
-    select id, run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, null
-    from row where customer_id is not null and (?1 is null or run = ?1) order by id";
+    select json_group_array(json_array(id, run, line, outcome, reference, customer_id, attempts))
+    from (select * from row where id > ?2 and customer_id is not null and (?1 is null or run = ?1)
+          order by id limit ?3)";
+
+/// Rows of a page: some hundred kilobytes.
+const PAGE_ROWS: usize = 2048;
 
 const SELECT_ROWS_WITHOUT_ID: &str = "
-    select every_row.id, run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells
+    select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run)
     from every_row left join record on record.row = every_row.id
-    where customer_id is null and (?1 is null or run = ?1)
+    where customer_id is null and (?1 is null or every_row.run = ?1)
     -- What was corrected since needs no correction any more: by its own account, or because a later
     -- run has imported the reference of an invalid row.
     and not (?1 is null and corrected_by is not null)
@@ -49,7 +65,16 @@ const SELECT_ROWS_WITHOUT_ID: &str = "
         select 1 from reference_key join row later on later.id = reference_key.row
         where reference_key.key = every_row.key and later.reference = every_row.reference
         and later.customer_id is not null and later.run > every_row.run))
-    order by every_row.id";
+    -- Imported, and an update was refused, failed, or is under way.
+    union all
+    select outdated.row, outdated.run, outdated.line, outdated.outcome, reference, customer_id, outdated.attempts, null,
+           outdated.error_code, outdated.error_message, outdated.http_status, outdated.request_id, cells,
+           coalesce(record.run, outdated.run)
+    from outdated join row on row.id = outdated.row left join record on record.row = outdated.row
+    where ?1 is null or outdated.run = ?1
+    order by 1";
+
+const LAST_SUCCESS: &str = "select max(ended_at) from run where state = 'completed' and id > 0";
 
 const COUNT_OUTCOMES: &str = "select outcome, count(*) from every_row group by outcome";
 
@@ -106,8 +131,10 @@ pub struct RowRecord {
     pub trouble: Trouble,
     /// Requests sent for it.
     pub attempts: i64,
-    /// The raw cells, where they are kept, by the columns of its run.
+    /// The raw cells, where they are kept.
     pub cells: Option<Vec<String>>,
+    /// The run whose columns the cells are by: a retry settles rows of many files.
+    pub columns_of: i64,
 }
 
 /// Which rows an export wants.
@@ -123,8 +150,8 @@ pub enum Selection {
 
 /// A reader beside the writer; it sees what is committed.
 pub struct Reader {
-    path: PathBuf,
-    connection: SqliteConnection,
+    pub(super) path: PathBuf,
+    pub(super) connection: SqliteConnection,
 }
 
 impl Reader {
@@ -160,6 +187,19 @@ impl Reader {
         Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
     }
 
+    /// Refuses a ledger of another target.
+    ///
+    /// # Errors
+    /// Where it is one, or the file cannot be read.
+    pub async fn check_target(&mut self, asked: &Target) -> Result<(), Error> {
+        match self.target().await? {
+            Some(has) if has != *asked => {
+                Err(Error::OtherTarget { path: self.path.clone(), has, asked: asked.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Every run, in order.
     ///
     /// # Errors
@@ -168,12 +208,20 @@ impl Reader {
         Ok(self.all(sqlx::query(SELECT_RUNS)).await?.iter().map(read_run).collect())
     }
 
-    /// The header of each run's source.
+    /// When a run last came to the end of its source; UTC milliseconds.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn columns(&mut self) -> Result<Vec<Columns>, Error> {
-        let rows = self.all(sqlx::query(SELECT_COLUMNS)).await?;
+    pub async fn last_success(&mut self) -> Result<Option<i64>, Error> {
+        Ok(self.all(sqlx::query(LAST_SUCCESS)).await?.first().and_then(|row| row.get(0)))
+    }
+
+    /// The header of each run's source, or of those that the rows of one run came from.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn columns(&mut self, run: Option<i64>) -> Result<Vec<Columns>, Error> {
+        let rows = self.all(sqlx::query(SELECT_COLUMNS).bind(run)).await?;
         let read = |row: &SqliteRow| Columns {
             run: row.get(0),
             names: serde_json::from_str(row.get(1)).unwrap_or_default(),
@@ -188,13 +236,9 @@ impl Reader {
     /// # Errors
     /// Where the file cannot be read.
     pub async fn standing(&mut self) -> Result<Tally, Error> {
-        let mut tally = Tally::default();
-        for row in self.all(sqlx::query(COUNT_OUTCOMES)).await? {
-            if let Some(outcome) = Outcome::from_name(row.get(0)) {
-                tally.0[outcome as usize] = row.get::<i64, _>(1) as u64;
-            }
-        }
-        Ok(tally)
+        let rows = self.all(sqlx::query(COUNT_OUTCOMES)).await?;
+        let count = |row: &SqliteRow| Some((Outcome::from_name(row.get(0))?, row.get::<i64, _>(1) as u64));
+        Ok(rows.iter().filter_map(count).collect())
     }
 
     /// Gives each selected row to `each`, in the order in which rows were met, until it says no.
@@ -208,14 +252,23 @@ impl Reader {
         mut each: impl FnMut(RowRecord) -> bool,
     ) -> Result<(), Error> {
         let sql = match selection {
-            Selection::WithId => SELECT_ROWS_WITH_ID,
+            Selection::WithId => return self.rows_with_id(run, each).await,
             Selection::WithoutId => SELECT_ROWS_WITHOUT_ID,
             Selection::All => SELECT_ROWS,
         };
-        let mut rows = sqlx::query(sql).bind(run).fetch(&mut self.connection);
+        self.each(sqlx::query(sql).bind(run), |row| each(read_row(row))).await
+    }
+
+    /// Gives each row to `take` until it says no; memory does not grow with them.
+    pub(super) async fn each(
+        &mut self,
+        query: Query<'_>,
+        mut take: impl FnMut(&SqliteRow) -> bool,
+    ) -> Result<(), Error> {
+        let mut rows = query.fetch(&mut self.connection);
         loop {
             match rows.try_next().await {
-                Ok(Some(row)) if each(read_row(&row)) => {}
+                Ok(Some(row)) if take(&row) => {}
                 Ok(_) => return Ok(()),
                 Err(error) => {
                     return Err(Error::Sqlite { path: self.path.clone(), error });
@@ -224,24 +277,41 @@ impl Reader {
         }
     }
 
-    async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
+    async fn rows_with_id(
+        &mut self,
+        run: Option<i64>,
+        mut each: impl FnMut(RowRecord) -> bool,
+    ) -> Result<(), Error> {
+        let mut last = 0;
+        loop {
+            let query = sqlx::query(SELECT_ROWS_WITH_ID).bind(run).bind(last).bind(PAGE_ROWS as i64);
+            let page = self.all(query).await?;
+            let text = page.first().map_or("[]", |page| page.get(0));
+            let rows: Vec<WithId<'_>> =
+                serde_json::from_str(text).map_err(|error| unreadable(&self.path, error))?;
+            let is_last = rows.len() < PAGE_ROWS;
+            last = rows.last().map_or(last, |row| row.0);
+            if !rows.into_iter().all(|row| each(row.read())) || is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    pub(super) async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
         let rows = query.fetch_all(&mut self.connection).await;
         rows.map_err(|error| Error::Sqlite { path: self.path.clone(), error })
     }
 }
 
 fn read_run(row: &SqliteRow) -> RunRecord {
-    let mut tally = Tally::default();
-    for outcome in Outcome::ALL {
-        tally.0[outcome as usize] = row.get::<i64, _>(8 + outcome as usize) as u64;
-    }
+    let count = |at: usize| row.get::<i64, _>(at) as u64;
+    let tally = Outcome::ALL.into_iter().map(|outcome| (outcome, count(8 + outcome as usize))).collect();
     let state = match row.get(3) {
         "completed" => State::Completed,
         "interrupted" => State::Interrupted,
         "stopped" => State::Stopped,
         _ => State::Running,
     };
-    let count = |at: usize| row.get::<i64, _>(at) as u64;
     RunRecord {
         run: row.get(0),
         command: row.get(1),
@@ -253,6 +323,32 @@ fn read_run(row: &SqliteRow) -> RunRecord {
         ended_at: row.get(7),
         tally,
         figures: Figures { requests: count(18), retries: count(19), throttled: count(20) },
+    }
+}
+
+/// SQLite gave something else than was asked for: to go on would leave rows out.
+pub(super) fn unreadable(path: &Path, error: serde_json::Error) -> Error {
+    Error::Sqlite { path: path.into(), error: sqlx::Error::Decode(error.into()) }
+}
+
+/// A row as it comes out of [`SELECT_ROWS_WITH_ID`].
+#[derive(Deserialize)]
+struct WithId<'a>(i64, i64, i64, &'a str, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, i64);
+
+impl WithId<'_> {
+    fn read(self) -> RowRecord {
+        let WithId(_, run, line, outcome, reference, customer_id, attempts) = self;
+        RowRecord {
+            run,
+            line,
+            outcome: Outcome::from_name(outcome).unwrap_or(Outcome::Pending),
+            reference: Some(reference.into_owned()),
+            customer_id: Some(customer_id.into_owned()),
+            trouble: Trouble::default(),
+            attempts,
+            cells: None,
+            columns_of: run,
+        }
     }
 }
 
@@ -273,5 +369,6 @@ fn read_row(row: &SqliteRow) -> RowRecord {
             request_id: row.get(11),
         },
         cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),
+        columns_of: row.get(13),
     }
 }

@@ -1,11 +1,12 @@
-//! Every SQL statement that writes, or that the writer decides by.
+//! The one writer: what a commit, a run's beginning and its end do in SQL.
 //!
 //! [`Store`] is the one writer: WAL, `synchronous=FULL`, transactions begun `immediate` (a
 //! deferred one that reads before it writes fails at once when someone else wrote, whatever the
 //! busy timeout).
 //!
-//! What every row passes through, its claim and its settlement with an id, is written by multi-row
-//! `values`; what few rows need takes its rows as one JSON parameter, which is simpler and slower.
+//! What every row passes through, the settlement with an id, is written by multi-row `values`, and its claim with
+//! that of its neighbours as one value; what few rows need takes its rows as one JSON parameter, which is simpler
+//! and slower.
 
 use std::{
     collections::HashMap,
@@ -13,14 +14,19 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::TryStreamExt;
 use sqlx::{
     AssertSqlSafe, Connection, Row as _, SqliteConnection,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
 use super::{
-    Claim, Error, Evidence, Figures, NewRun, Outcome, State, Tally, Target,
+    Error, Evidence, Figures, NewRun, Outcome, State, Tally, Target,
+    keys::RecentKeys,
+    live::{self, END_LIVE},
+    notes::Notes,
     open::{connect, create, migrate},
+    statements::*,
     write::{WithId, Write, signed},
 };
 use crate::customer::{Fingerprint, Reference};
@@ -32,150 +38,6 @@ const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 /// can be. One message to SQLite's thread and one statement for each piece, instead of one for each row.
 const BULK_ROWS: [usize; 3] = [64, 8, 1];
 
-const BEGIN: &str = "begin immediate";
-
-const COMMIT: &str = "commit";
-
-const INSERT_TARGET: &str = "
-    insert into target (id, base_url, merchant_id, created_at) values (1, ?1, ?2, ?3)";
-
-pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target";
-
-const BURY_CLAIMS: &str = "
-    insert into row (id, run, line, outcome, reference, key, fingerprint, claimed_at, settled_at, in_doubt,
-                     error_message)
-    select id, run, line, 'pending', reference, key, fingerprint, claimed_at, ?1, 1,
-           'the run ended before the answer was recorded'
-    from claim where true
-    on conflict (id) do update set
-        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
-        fingerprint = excluded.fingerprint, claimed_at = excluded.claimed_at,
-        settled_at = excluded.settled_at, in_doubt = 1, field = null, error_code = null,
-        error_message = excluded.error_message, http_status = null, request_id = null";
-
-const DELETE_CLAIMS: &str = "delete from claim";
-
-const END_DEAD_RUNS: &str =
-    "update run set state = 'interrupted', ended_at = ?1 where state = 'running' returning id";
-
-const INSERT_RUN: &str = "
-    insert into run (command, source, source_path, columns, reference_column, started_at)
-    values (?1, ?2, ?3, ?4, ?5, ?6) returning id";
-
-const RECENT_KEYS: &str = "
-    select key, id from row
-    where id > (select row from watermark) and outcome not in ('duplicate', 'invalid')";
-
-/// An id is never given twice, also where the last rows were deleted: what is below the watermark counts
-/// as being in `reference_key`.
-const LAST_ROW: &str = "
-    select max((select coalesce(max(id), 0) from row), (select row from watermark))";
-
-const FIND: &str = "
-    with candidate (id) as materialized (
-        select value from json_each(?1)
-        union
-        select reference_key.row from json_each(?2) asked
-        join reference_key on reference_key.key = asked.value
-    )
-    select id, reference, fingerprint, outcome, in_doubt, claimed_at, run
-    from candidate join row using (id)
-    union all
-    select id, reference, fingerprint, 'pending', 1, claimed_at, run
-    from candidate join claim using (id)";
-
-const SELECT_DOUBTS: &str = "
-    select id, line, reference, fingerprint, claimed_at from row
-    where customer_id is null and outcome = 'pending' and in_doubt = 1 order by id";
-
-const INSERT_CLAIMS: &str = "
-    with told (id, line, reference, key, fingerprint, claimed_at) as (values (?, ?, ?, ?, ?, ?)),
-        this (run, now) as (values (?, ?))
-    insert into claim (id, run, line, reference, key, fingerprint, claimed_at)
-    select id, run, line, reference, key, fingerprint, claimed_at from told, this";
-
-const END_CLAIMS: &str = "
-    delete from claim where run = ?2 and id in (select value from json_each(?1))";
-
-const SETTLE_WITH_ID: &str = "
-    with told (id, outcome, fingerprint, customer_id, attempts, found, date_created) as
-            (values (?, ?, ?, ?, ?, ?, ?)),
-        this (run, now) as (values (?, ?))
-    insert into row (id, run, line, outcome, reference, key, fingerprint, customer_id, attempts,
-                     found, date_created, claimed_at, settled_at)
-    select claim.id, claim.run, claim.line, told.outcome, claim.reference, claim.key, told.fingerprint,
-           told.customer_id, told.attempts, told.found, told.date_created, claim.claimed_at, this.now
-    from told cross join claim on claim.id = told.id cross join this where claim.run = this.run
-    on conflict (id) do update set
-        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
-        fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
-        attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
-        claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = 0, field = null, error_code = null,
-        error_message = null, http_status = null, request_id = null";
-
-const SETTLE_WITHOUT_ID: &str = "
-    insert into row (id, run, line, outcome, reference, key, fingerprint, attempts, claimed_at,
-                     settled_at, in_doubt, field, error_code, error_message, http_status, request_id)
-    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, unhex(value->>5), value->>6,
-           value->>7, ?3, value->>8, value->>9, value->>10, value->>11, value->>12, value->>13
-    from json_each(?1) where true
-    on conflict (id) do update set
-        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
-        fingerprint = excluded.fingerprint, attempts = excluded.attempts,
-        claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
-        in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
-        error_message = excluded.error_message, http_status = excluded.http_status,
-        request_id = excluded.request_id";
-
-const KEEP_RECORDS: &str = "
-    insert into record (row, cells) select value->>0, value->1 from json_each(?1) where true
-    on conflict (row) do update set cells = excluded.cells";
-
-const ERASE_RECORDS: &str = "delete from record where row in (select value from json_each(?1))";
-
-const MARK_CORRECTED: &str = "
-    update row set corrected_by = ?2 where id in (
-        select row.id from json_each(?1) told
-        join row on row.customer_id is null and row.outcome = told.value->>1
-            and row.line = told.value->>0 and row.error_code = told.value->>2
-        where row.run < ?2 and row.corrected_by is null
-        -- Where two files have such a row, it is not known which one came back.
-        group by row.line, row.outcome, row.error_code having count(*) = 1)";
-
-const COUNT_DROPPED: &str = "
-    insert into dropped (run, field, rule, rows) values (?1, ?2, ?3, ?4)
-    on conflict (run, field, rule) do update set rows = rows + excluded.rows";
-
-const COUNT_RUN: &str = "
-    update run set created = ?2, existing = ?3, unchanged = ?4, changed = ?5, updated = ?6,
-        duplicate = ?7, invalid = ?8, rejected = ?9, failed = ?10, pending = ?11,
-        requests = ?12, retries = ?13, throttled = ?14, last_line = ?15
-    where id = ?1";
-
-const MERGE_KEYS: &str = "
-    insert or ignore into reference_key (key, row)
-    select key, id from (
-        select key, id from row
-        where id > (select row from watermark) and outcome not in ('duplicate', 'invalid')
-        union all
-        select key, id from claim where id > (select row from watermark)
-    ) order by key";
-
-const RAISE_WATERMARK: &str = "
-    update watermark set row = max(row, (select coalesce(max(id), 0) from row),
-                                        (select coalesce(max(id), 0) from claim))";
-
-const SUPERSEDE: &str = "
-    delete from row where outcome in ('invalid', 'duplicate') and run in (
-        select earlier.id from run earlier join run this on this.id = ?1
-        where earlier.source_path = this.source_path and earlier.id < this.id
-    ) and line <= (select last_line from run where id = ?1)";
-
-const END_RUN: &str = "
-    update run set state = ?2, exit_code = ?3, stop_reason = ?4, ended_at = ?5,
-        requests = ?6, retries = ?7, throttled = ?8
-    where id = ?1";
-
 /// A row as [`Store::find`] sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
@@ -186,6 +48,8 @@ pub(super) struct Known {
     pub(super) outcome: Outcome,
     pub(super) in_doubt: bool,
     pub(super) claimed_at: Option<i64>,
+    /// In the source of that run.
+    pub(super) line: u64,
 }
 
 /// A row that an earlier run left in doubt.
@@ -198,14 +62,24 @@ pub(super) struct Doubt {
     pub(super) claimed_at: Option<i64>,
 }
 
+/// What a run says of itself with each commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RunCount {
+    pub(super) tally: Tally,
+    pub(super) figures: Figures,
+    /// Of the last row that was claimed.
+    pub(super) last_line: u64,
+}
+
 /// The one writer.
 pub(super) struct Store {
     path: PathBuf,
     connection: SqliteConnection,
     /// Whether `reference_key` has rows at all; if not, nobody asks it.
     has_keys: bool,
-    insert_claims: Bulk,
     settle_with_id: Bulk,
+    merge_keys: Bulk,
+    pub(super) notes: Notes,
 }
 
 impl Store {
@@ -218,16 +92,22 @@ impl Store {
             path: path.into(),
             connection: connect(path).await?,
             has_keys: false,
-            insert_claims: bulk(INSERT_CLAIMS),
             settle_with_id: bulk(SETTLE_WITH_ID),
+            merge_keys: bulk(MERGE_KEYS),
+            notes: Notes::default(),
         };
         let version: String = store.one("select sqlite_version()").await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
             return Err(Error::OldSqlite(version));
         }
         migrate(path, &mut store.connection).await?;
-        store.has_keys = store.one("select row from watermark").await?.get::<i64, _>(0) > 0;
+        store.has_keys = store.watermark().await? > 0;
         Ok(store)
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Closing writes the log back into the file, so that a finished ledger is one file.
@@ -254,17 +134,22 @@ impl Store {
     pub(super) async fn bury_dead_runs(&mut self, now: i64) -> Result<(), Error> {
         self.begin().await?;
         self.execute(sqlx::query(BURY_CLAIMS).bind(now)).await?;
-        self.execute(sqlx::query(DELETE_CLAIMS)).await?;
+        self.execute(sqlx::query(DELETE_BATCHES)).await?;
+        self.execute(sqlx::query(EXPLAIN_DEAD_CLAIMS)).await?;
         self.execute(sqlx::query(END_DEAD_RUNS).bind(now)).await?;
         self.commit().await
     }
 
     /// Hash and row of those that are not in `reference_key` yet.
     pub(super) async fn recent_keys(&mut self, mut each: impl FnMut(u64, i64)) -> Result<(), Error> {
-        for row in self.all(sqlx::query(RECENT_KEYS)).await? {
-            each(row.get::<i64, _>(0) as u64, row.get(1));
+        let mut rows = sqlx::query(RECENT_KEYS).fetch(&mut self.connection);
+        loop {
+            match rows.try_next().await {
+                Ok(Some(row)) => each(row.get::<i64, _>(0) as u64, row.get(1)),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Error::Sqlite { path: self.path.clone(), error }),
+            }
         }
-        Ok(())
     }
 
     /// The rows that earlier runs left in doubt, in file order. There are as many as one crash leaves,
@@ -281,6 +166,11 @@ impl Store {
         Ok(rows.iter().map(read).collect())
     }
 
+    /// Up to this row the table of hashes has all.
+    pub(super) async fn watermark(&mut self) -> Result<i64, Error> {
+        Ok(self.one("select row from watermark").await?.get(0))
+    }
+
     /// The highest id in use.
     pub(super) async fn last_row(&mut self) -> Result<i64, Error> {
         Ok(self.one(LAST_ROW).await?.get(0))
@@ -291,7 +181,7 @@ impl Store {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
         let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(run.source_path);
         let insert = insert.bind(columns);
-        let insert = insert.bind(run.reference_column).bind(now);
+        let insert = insert.bind(run.reference_column).bind(now).bind(run.reading);
         Ok(self.all(insert).await?.first().map_or(0, |row| row.get(0)))
     }
 
@@ -307,52 +197,78 @@ impl Store {
     }
 
     /// One transaction: the durable moment of everything in `write`.
-    pub(super) async fn write(
-        &mut self,
-        write: &Write<'_>,
-        claims: &[Claim],
-        tally: &Tally,
-        figures: &Figures,
-        last_line: u64,
-    ) -> Result<(), Error> {
+    pub(super) async fn write(&mut self, write: &Write<'_>, count: &RunCount) -> Result<(), Error> {
         self.begin().await?;
-        // From the claims, so before these go; a claim that is not there settles nothing.
         let (run, now) = (write.run, write.now);
-        let settled =
-            self.bulk(|store| &store.settle_with_id, (run, now), &write.with_id, bind_with_id).await?;
-        let ended = sqlx::query(END_CLAIMS).bind(write.ended.text()).bind(run);
+        self.settle(write).await?;
+        let ended = sqlx::query(END_BATCHES).bind(write.ended.text()).bind(run);
         let ended = if write.ended.is_empty() { 0 } else { self.execute(ended).await? };
-        if settled != write.with_id.len() as u64 || ended != write.ended_count {
+        for (field, rule, rows) in write.dropped.iter() {
+            let count = sqlx::query(COUNT_DROPPED).bind(run).bind(field.name()).bind(rule.name());
+            self.execute(count.bind(rows as i64)).await?;
+        }
+        self.write_updates(&write.updates, run, now).await?;
+        if let Some(first) = write.claimed_first {
+            let batch = sqlx::query(INSERT_BATCH).bind(first).bind(run).bind(now);
+            self.execute(batch.bind(write.claimed.text())).await?;
+        }
+        if !write.claimed_again.is_empty() {
+            let claim = sqlx::query(CLAIM_KNOWN).bind(write.claimed_again.text());
+            self.execute(claim.bind(run).bind(now)).await?;
+        }
+        if let Some(reached) = &write.checkpoint {
+            self.keep_checkpoint(run, reached).await?;
+        }
+        let counted = self.execute(count_run(run, count)).await?;
+        // The lock file was deleted, and another process took the ledger: what this one knows is void.
+        if counted != 1 || ended != write.ended_count {
             return Err(Error::TakenOver { path: self.path.clone(), run });
         }
+        if let Some(live) = &write.live {
+            self.execute(live::keep(live, run, now)).await?;
+        }
+        self.write_notes(run).await?;
+        self.commit().await
+    }
+
+    async fn settle(&mut self, write: &Write<'_>) -> Result<(), Error> {
+        let (run, now) = (write.run, write.now);
+        self.bulk(|store| &store.settle_with_id, &[run, now], &write.with_id, bind_with_id).await?;
         if !write.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(write.without_id.text());
-            self.execute(settle.bind(write.run).bind(write.now)).await?;
+            self.execute(settle.bind(run).bind(now)).await?;
         }
         if !write.records.is_empty() {
-            self.execute(sqlx::query(KEEP_RECORDS).bind(write.records.text())).await?;
+            self.execute(sqlx::query(KEEP_RECORDS).bind(write.records.text()).bind(run)).await?;
         }
         if !write.erased.is_empty() {
             self.execute(sqlx::query(ERASE_RECORDS).bind(write.erased.text())).await?;
         }
         if !write.corrected.is_empty() {
-            self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(write.run)).await?;
+            self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(run)).await?;
         }
-        for (field, rule, rows) in write.dropped.iter() {
-            let count = sqlx::query(COUNT_DROPPED).bind(run).bind(field.name()).bind(rule.name());
-            self.execute(count.bind(rows as i64)).await?;
-        }
-        self.bulk(|store| &store.insert_claims, (run, now), claims, bind_claim).await?;
-        self.execute(count_run(write.run, tally, figures, last_line)).await?;
-        self.commit().await
+        Ok(())
     }
 
-    /// Moves the hashes of recent rows into the table, in order.
-    pub(super) async fn merge_keys(&mut self) -> Result<(), Error> {
+    /// Puts a slice of the hashes into the table, in a transaction of their own: they say nothing that is not in the
+    /// rows. False if there was none.
+    pub(super) async fn merge_keys(&mut self, recent: &mut RecentKeys, all: bool) -> Result<bool, Error> {
+        let slice = recent.slice(all);
+        if slice.is_empty() {
+            return Ok(false);
+        }
         self.begin().await?;
-        self.has_keys |= self.execute(sqlx::query(MERGE_KEYS)).await? > 0;
-        self.execute(sqlx::query(RAISE_WATERMARK)).await?;
-        self.commit().await
+        self.has_keys |= self.bulk(|store| &store.merge_keys, &[], slice, bind_key).await? > 0;
+        if let Some(highest) = recent.merged() {
+            self.raise_watermark(highest).await?;
+        }
+        self.commit().await?;
+        Ok(true)
+    }
+
+    /// Up to this row the table of hashes has all.
+    pub(super) async fn raise_watermark(&mut self, row: i64) -> Result<(), Error> {
+        self.execute(sqlx::query(RAISE_WATERMARK).bind(row)).await.map(drop)
     }
 
     /// The run's last words.
@@ -367,17 +283,20 @@ impl Store {
     ) -> Result<(), Error> {
         self.begin().await?;
         self.execute(sqlx::query(SUPERSEDE).bind(run)).await?;
+        self.execute(sqlx::query(END_LIVE)).await?;
         let end = sqlx::query(END_RUN).bind(run).bind(state.name()).bind(exit_code).bind(stop_reason);
         let end = end.bind(now).bind(figures.requests as i64);
         self.execute(end.bind(figures.retries as i64).bind(figures.throttled as i64)).await?;
+        self.write_notes(run).await?;
         self.commit().await
     }
 
-    /// One statement for many rows, in as few pieces as there are sizes for; rows written.
+    /// One statement for many rows, in as few pieces as there are sizes for, the constants behind them; rows
+    /// written.
     async fn bulk<T>(
         &mut self,
         sql: impl Fn(&Store) -> &Bulk,
-        (run, now): (i64, i64),
+        constants: &[i64],
         mut rows: &[T],
         bind: impl for<'q> Fn(Query<'q>, &T) -> Query<'q>,
     ) -> Result<u64, Error> {
@@ -386,19 +305,20 @@ impl Store {
             while let Some((piece, rest)) = rows.split_at_checked(size) {
                 let query = sqlx::query(AssertSqlSafe(Arc::clone(&sql(self)[at])));
                 let query = piece.iter().fold(query, &bind);
-                written += self.execute(query.bind(run).bind(now)).await?;
+                let query = constants.iter().fold(query, |query, constant| query.bind(*constant));
+                written += self.execute(query).await?;
                 rows = rest;
             }
         }
         Ok(written)
     }
 
-    async fn begin(&mut self) -> Result<(), Error> {
+    pub(super) async fn begin(&mut self) -> Result<(), Error> {
         self.execute(sqlx::query(BEGIN)).await.map(drop)
     }
 
     /// The durable moment: what was written since `begin` is true on disk when this returns.
-    async fn commit(&mut self) -> Result<(), Error> {
+    pub(super) async fn commit(&mut self) -> Result<(), Error> {
         #[cfg(feature = "crash-points")]
         super::crash::point();
         self.execute(sqlx::query(COMMIT)).await?;
@@ -407,17 +327,17 @@ impl Store {
         Ok(())
     }
 
-    async fn execute(&mut self, query: Query<'_>) -> Result<u64, Error> {
+    pub(super) async fn execute(&mut self, query: Query<'_>) -> Result<u64, Error> {
         let done = query.execute(&mut self.connection).await;
         done.map(|done| done.rows_affected()).map_err(|error| self.error(error))
     }
 
-    async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
+    pub(super) async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
         let rows = query.fetch_all(&mut self.connection).await;
         rows.map_err(|error| self.error(error))
     }
 
-    async fn one(&mut self, sql: &'static str) -> Result<SqliteRow, Error> {
+    pub(super) async fn one(&mut self, sql: &'static str) -> Result<SqliteRow, Error> {
         let row = sqlx::query(sql).fetch_one(&mut self.connection).await;
         row.map_err(|error| self.error(error))
     }
@@ -443,23 +363,22 @@ fn bulk(sql: &'static str) -> Bulk {
 }
 
 fn bind_with_id<'q>(query: Query<'q>, row: &WithId<'_>) -> Query<'q> {
-    let fingerprint = row.fingerprint.as_bytes().as_slice();
     let (found, created_at) = match row.evidence {
         Evidence::Answer => (false, None),
         Evidence::Found { created_at, .. } => (true, created_at),
     };
-    let query = query.bind(row.id).bind(row.outcome.name()).bind(fingerprint).bind(row.customer_id);
-    query.bind(row.attempts).bind(found).bind(created_at)
+    let query = query.bind(row.id).bind(row.line).bind(row.outcome.name()).bind(row.reference.as_str());
+    let query = query.bind(signed(row.reference.key())).bind(row.fingerprint.as_bytes().as_slice());
+    let query = query.bind(row.customer_id).bind(row.attempts).bind(found).bind(created_at);
+    query.bind(row.claimed_at)
 }
 
-fn bind_claim<'q>(query: Query<'q>, claim: &Claim) -> Query<'q> {
-    let Claim { id, line, claimed_at, .. } = claim;
-    let (reference, fingerprint) = (claim.reference(), claim.fingerprint());
-    let query = query.bind(id).bind(*line as i64).bind(reference.as_str()).bind(signed(reference.key()));
-    query.bind(fingerprint.as_bytes().as_slice()).bind(claimed_at)
+fn bind_key<'q>(query: Query<'q>, (key, row): &(i64, i64)) -> Query<'q> {
+    query.bind(*key).bind(*row)
 }
 
-fn count_run(run: i64, tally: &Tally, figures: &Figures, last_line: u64) -> Query<'static> {
+fn count_run(run: i64, count: &RunCount) -> Query<'static> {
+    let RunCount { tally, figures, last_line } = count;
     let mut query = sqlx::query(COUNT_RUN).bind(run);
     for outcome in Outcome::ALL {
         query = query.bind(tally.get(outcome) as i64);
@@ -468,7 +387,7 @@ fn count_run(run: i64, tally: &Tally, figures: &Figures, last_line: u64) -> Quer
         .bind(figures.requests as i64)
         .bind(figures.retries as i64)
         .bind(figures.throttled as i64)
-        .bind(last_line as i64)
+        .bind(*last_line as i64)
 }
 
 fn read_known(row: &SqliteRow) -> Known {
@@ -480,6 +399,7 @@ fn read_known(row: &SqliteRow) -> Known {
         in_doubt: row.get(4),
         claimed_at: row.get(5),
         run: row.get(6),
+        line: row.get::<i64, _>(7) as u64,
     }
 }
 

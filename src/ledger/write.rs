@@ -1,14 +1,19 @@
 //! What one commit will write, collected before its transaction begins.
 //!
-//! Pure: turns claims and settlements into the parameters of the bulk statements, so that the time
+//! Pure, but that it looks whether anybody follows the log: turns claims and settlements into the parameters of the bulk statements, so that the time
 //! in which the file is locked holds nothing but SQLite's own work.
 
 use serde::Serialize;
+use tracing::{Level, enabled};
 
-use super::{Claim, Ending, Evidence, Outcome, Settlement, Trouble, claim::Subject};
+use super::{
+    Claim, Ending, Evidence, Live, Outcome, Settlement, Trouble, checkpoint::Checkpoint, claim::Subject,
+    update::Updates,
+};
 use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
 
 /// Rows of a bulk statement as one JSON array.
+#[derive(Default)]
 pub(super) struct JsonRows(Vec<u8>);
 
 impl JsonRows {
@@ -16,7 +21,7 @@ impl JsonRows {
         JsonRows(Vec::new())
     }
 
-    fn push(&mut self, row: &impl Serialize) {
+    pub(super) fn push(&mut self, row: &impl Serialize) {
         self.0.push(if self.0.is_empty() { b'[' } else { b',' });
         // Writing numbers and strings to memory has nothing to fail with.
         let written = serde_json::to_writer(&mut self.0, row);
@@ -35,9 +40,12 @@ impl JsonRows {
     }
 }
 
-/// A claimed row that got its customer id; the rest of it stands in its claim.
+/// A claimed row that got its customer id.
 pub(super) struct WithId<'a> {
     pub(super) id: i64,
+    pub(super) line: i64,
+    pub(super) reference: &'a Reference,
+    pub(super) claimed_at: i64,
     pub(super) outcome: Outcome,
     pub(super) fingerprint: Fingerprint,
     pub(super) customer_id: &'a str,
@@ -49,9 +57,14 @@ pub(super) struct WithId<'a> {
 pub(super) struct Write<'a> {
     pub(super) run: i64,
     pub(super) now: i64,
-    /// Ids of claims that have come to their end, and how many.
+    /// For `claim_batch`: those that have come to their end, and how many.
     pub(super) ended: JsonRows,
     pub(super) ended_count: u64,
+    /// The claims of a new one, and the id of the first.
+    pub(super) claimed: JsonRows,
+    pub(super) claimed_first: Option<i64>,
+    /// For `row`: claims of rows that are there.
+    pub(super) claimed_again: JsonRows,
     /// For `row`: with a customer id, and without.
     pub(super) with_id: Vec<WithId<'a>>,
     pub(super) without_id: JsonRows,
@@ -62,6 +75,29 @@ pub(super) struct Write<'a> {
     pub(super) corrected: JsonRows,
     /// For `dropped`.
     pub(super) dropped: Dropped,
+    /// For `checkpoint`.
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) updates: Updates,
+    /// For `live`.
+    pub(super) live: Option<Live>,
+    /// For the log, once it is true.
+    pub(super) left_over: Vec<LeftOver>,
+}
+
+/// A row that is not imported, in words of ours alone: what the API says of it may repeat its fields.
+pub(super) struct LeftOver {
+    pub(super) line: u64,
+    pub(super) outcome: Outcome,
+    pub(super) field: Option<String>,
+    pub(super) rule: Option<String>,
+    pub(super) http_status: Option<u16>,
+    pub(super) requests: u32,
+}
+
+impl LeftOver {
+    pub(super) fn new(line: u64, outcome: Outcome) -> LeftOver {
+        LeftOver { line, outcome, field: None, rule: None, http_status: None, requests: 0 }
+    }
 }
 
 impl<'a> Write<'a> {
@@ -71,12 +107,19 @@ impl<'a> Write<'a> {
             now,
             ended: JsonRows::new(),
             ended_count: 0,
+            claimed: JsonRows::new(),
+            claimed_first: None,
+            claimed_again: JsonRows::new(),
             with_id: Vec::new(),
             without_id: JsonRows::new(),
             records: JsonRows::new(),
             erased: JsonRows::new(),
             corrected: JsonRows::new(),
             dropped: Dropped::default(),
+            checkpoint: None,
+            updates: Updates::default(),
+            live: None,
+            left_over: Vec::new(),
         }
     }
 
@@ -85,23 +128,84 @@ impl<'a> Write<'a> {
         self.corrected.push(&(correction.line, &correction.outcome, &correction.code));
     }
 
+    /// Whether all it would tell is the run's counts.
+    pub(super) fn is_empty(&self) -> bool {
+        let Write { ended, with_id, without_id, claimed, claimed_again, erased, corrected, .. } = self;
+        with_id.is_empty()
+            && [ended, without_id, claimed, claimed_again, erased, corrected]
+                .into_iter()
+                .all(JsonRows::is_empty)
+            && self.dropped.is_empty()
+            && self.updates.is_empty()
+            && self.live.is_none()
+    }
+
+    /// A row is to be sent.
+    pub(super) fn claim(&mut self, claim: &Claim) {
+        let (line, fingerprint) = (claim.line, hex(&claim.fingerprint()));
+        if claim.known {
+            self.claimed_again.push(&(claim.id, line, fingerprint, claim.claimed_at));
+        } else {
+            let (reference, key) = (claim.reference().as_str(), signed(claim.reference().key()));
+            self.claimed.push(&(claim.id, line, reference, key, fingerprint));
+            self.claimed_first.get_or_insert(claim.id);
+        }
+    }
+
+    /// The last claim of this batch is settled.
+    pub(super) fn end_batch(&mut self, first: i64) {
+        self.ended.push(&first);
+        self.ended_count += 1;
+    }
+
+    /// A row that is not imported, for whoever follows the log.
+    pub(super) fn left_over(&mut self, row: impl FnOnce() -> LeftOver) {
+        if enabled!(Level::DEBUG) {
+            self.left_over.push(row());
+        }
+    }
+
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
         let Settlement { claim, ending, attempts } = settlement;
+        if let Some(amendment) = claim.amendment() {
+            self.updates.settle(claim, amendment, ending, *attempts);
+            if !ending.outcome().is_success() {
+                self.left_over(|| LeftOver {
+                    requests: *attempts,
+                    ..LeftOver::new(claim.line, ending.outcome())
+                });
+            }
+            match (ending, &claim.subject) {
+                (Ending::Updated, _) => self.erased.push(&claim.id),
+                (_, Subject::Row(_, record)) => self.keep_record(claim.id, record),
+                _ => {}
+            }
+            return;
+        }
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
-        self.ended.push(&claim.id);
-        self.ended_count += 1;
         match ending {
             Ending::Created { customer_id, evidence } | Ending::Existing { customer_id, evidence } => {
                 // What Get found is what an earlier run sent; its fields count, not today's.
                 let earlier = matches!(evidence, Evidence::Found { earlier: true, .. });
                 let ours = earlier && ending.outcome() == Outcome::Created;
                 let fingerprint = if ours { claim.fingerprint() } else { sent };
-                let (id, outcome, attempts, evidence) = (claim.id, ending.outcome(), *attempts, *evidence);
-                self.with_id.push(WithId { id, outcome, fingerprint, customer_id, attempts, evidence });
+                self.with_id.push(WithId {
+                    id: claim.id,
+                    line: claim.line as i64,
+                    reference: claim.reference(),
+                    claimed_at: claim.claimed_at,
+                    outcome: ending.outcome(),
+                    fingerprint,
+                    customer_id,
+                    attempts: *attempts,
+                    evidence: *evidence,
+                });
                 if claim.known {
                     self.erased.push(&claim.id);
                 }
             }
+            // Only updates end like this, and they went another way.
+            Ending::Updated => {}
             Ending::Rejected(trouble) | Ending::Failed(trouble) => {
                 self.settle_without_id(claim, ending, sent, trouble, *attempts, false);
             }
@@ -123,6 +227,12 @@ impl<'a> Write<'a> {
         record: &Record,
     ) {
         let Trouble { field, code, message, .. } = trouble;
+        let (seen, rule) = (&field, &code);
+        self.left_over(|| LeftOver {
+            field: seen.clone(),
+            rule: rule.clone(),
+            ..LeftOver::new(line, outcome)
+        });
         let none = None::<i64>;
         let key = reference.as_deref().map(|reference| signed(Reference::recorded(reference).key()));
         self.without_id.push(&(
@@ -140,6 +250,10 @@ impl<'a> Write<'a> {
         attempts: u32,
         in_doubt: bool,
     ) {
+        let http_status = trouble.http_status;
+        let row =
+            || LeftOver { http_status, requests: attempts, ..LeftOver::new(claim.line, ending.outcome()) };
+        self.left_over(row);
         let reference = claim.reference();
         self.without_id.push(&(
             claim.id,
@@ -162,7 +276,11 @@ impl<'a> Write<'a> {
         }
     }
 
+    /// A row that comes out of the ledger brings no cells: they are there.
     fn keep_record(&mut self, id: i64, record: &Record) {
+        if record.cells().next().is_none() {
+            return;
+        }
         self.records.push(&(id, record.cells().collect::<Vec<_>>()));
     }
 }
@@ -173,7 +291,7 @@ pub(super) fn signed(key: u64) -> i64 {
 }
 
 /// JSON has no bytes; SQLite turns this back with `unhex`.
-fn hex(fingerprint: &Fingerprint) -> String {
+pub(super) fn hex(fingerprint: &Fingerprint) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
     fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()

@@ -7,13 +7,14 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{DroppedField, dropped_lines, dropped_list, grouped, harmless, rows, time};
+use super::{DroppedField, dropped_list, grouped, harmless, paragraph, rows, time};
 use crate::customer::{Dropped, Fault, Field, Rule};
 
 /// How many lines of each group of faults are named.
 const LINES_SHOWN: usize = 5;
 
-const DUPLICATE_REMEDY: &str = "only the first row of each reference is imported; remove the others";
+pub(super) const DUPLICATE_REMEDY: &str =
+    "only the first row of each reference is imported; remove the others";
 
 const ALIKE: &str = "differ from an earlier reference in letter case or blanks only";
 
@@ -200,7 +201,9 @@ impl Validation {
                 "\nwarning: object_reference_id alike: {lines}\n  {ALIKE}\n  remedy: {ALIKE_REMEDY}"
             );
         }
-        text.push_str(&dropped_lines(&dropped_list(&self.dropped)));
+        text.push_str(&paragraph(
+            &dropped_list(&self.dropped).iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ));
         text
     }
 

@@ -80,6 +80,10 @@ impl Crowd {
         }
     }
 
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.in_flight < self.limit
     }

@@ -229,6 +229,11 @@ impl Gate {
         before.is_none_or(|before| before <= now)
     }
 
+    /// How long the pause still takes.
+    pub(super) fn pause_left(&self, now: Instant) -> Duration {
+        self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
     /// Since when no answer has been good that should have been.
     pub(super) fn trouble_since(&self) -> Option<Instant> {
         // A few rows that cannot be created are not trouble yet.

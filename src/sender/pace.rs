@@ -27,9 +27,12 @@ use tokio::time::Instant;
 /// the moment that it takes to be told otherwise.
 const START: f64 = 100.0;
 
-/// The rate is not doubled more often, however fast the answers are: a limit that counts by the second needs
-/// a moment to refuse.
-const ROUND_MIN: f64 = 0.1;
+/// The rate is doubled once in so many answers' times, within these bounds in seconds: what is sent too much is
+/// what goes out while the first refusal comes in, and so a twentieth of what a limit that counts by the second
+/// allows in one. Only a target that is near has a short round, and any has one.
+const ROUND_ANSWERS: f64 = 20.0;
+const ROUND_MIN: f64 = 0.03;
+const ROUND_MAX: f64 = 0.1;
 
 /// The share of the limit that is held.
 const HELD: f64 = 0.97;
@@ -325,7 +328,7 @@ impl Pace {
         if let Phase::Rising { round } = &mut self.phase
             && self.waited_for
             && ticket.at >= *round
-            && now - *round >= ROUND_MIN
+            && now - *round >= (ROUND_ANSWERS * (now - ticket.at)).clamp(ROUND_MIN, ROUND_MAX)
         {
             (*round, self.waited_for) = (now, false);
             self.rate *= 2.0;

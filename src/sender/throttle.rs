@@ -9,7 +9,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -68,10 +71,13 @@ pub(super) struct Left {
 
 /// Shared by all rows of a run.
 pub struct Throttle {
+    user_rate: Option<f64>,
     limiter: Option<DefaultDirectRateLimiter>,
     /// Whoever waits for a token waits alone, the others in line: otherwise each token wakes all.
     turnstile: AsyncMutex<()>,
     slots: Arc<Semaphore>,
+    /// Rows that are in line for a slot.
+    slots_wanted: AtomicUsize,
     gate: Mutex<Gate>,
     pace: Mutex<Pace>,
     crowd: Mutex<Crowd>,
@@ -84,9 +90,11 @@ impl Throttle {
     /// A throttle for so many requests in flight, at that rate or without one.
     pub fn new(concurrency: usize, rate: Option<Rate>) -> Throttle {
         Throttle {
+            user_rate: rate.map(|rate| rate.per_second),
             limiter: rate.map(|rate| RateLimiter::direct(quota(rate))),
             turnstile: AsyncMutex::new(()),
             slots: Arc::new(Semaphore::new(concurrency)),
+            slots_wanted: AtomicUsize::new(0),
             gate: Mutex::new(Gate::new(concurrency)),
             pace: Mutex::new(Pace::new(rate.map(|rate| rate.per_second), Instant::now())),
             crowd: Mutex::new(Crowd::new(concurrency, Instant::now())),
@@ -109,6 +117,24 @@ impl Throttle {
         }
     }
 
+    /// The next free slot for a row that has been sent before; as long as one waits, [`Throttle::is_slot_wanted`].
+    pub(super) async fn wanted_slot(&self) -> Slot {
+        struct Waiting<'a>(&'a AtomicUsize);
+        impl Drop for Waiting<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Relaxed);
+            }
+        }
+        self.slots_wanted.fetch_add(1, Relaxed);
+        let _waiting = Waiting(&self.slots_wanted);
+        self.slot().await
+    }
+
+    /// Whether a row waits for a slot to be tried again.
+    pub fn is_slot_wanted(&self) -> bool {
+        self.slots_wanted.load(Relaxed) > 0
+    }
+
     /// For how long no answer has been good, though requests were sent.
     pub fn trouble_for(&self) -> Option<Duration> {
         self.gate().trouble_since().map(|since| since.elapsed())
@@ -119,15 +145,45 @@ impl Throttle {
         self.gate().in_outage()
     }
 
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.crowd().in_flight()
+    }
+
+    /// How long nobody may send because the API has asked for it.
+    pub fn pause_left(&self) -> Duration {
+        self.gate().pause_left(Instant::now())
+    }
+
     /// The rate that is held under a limit that the user has not told, as a number for `--rate`.
     pub fn held_rate(&self) -> Option<f64> {
         let whole = |rate: f64| if rate < 1.0 { (rate * 1000.0).floor() / 1000.0 } else { rate.floor() };
         self.pace().held().map(whole)
     }
 
+    /// The rate that is kept: the one that is held, or the user's.
+    pub fn rate(&self) -> Option<f64> {
+        self.held_rate().or(self.user_rate)
+    }
+
     /// How long a probe may take.
     pub(super) fn probe_timeout(&self) -> Duration {
         self.gate().probe_timeout()
+    }
+
+    /// Leaves at once, if nobody stands in line and nothing holds anyone.
+    pub(super) fn try_enter(&self, kind: Kind) -> Option<Pass<'_>> {
+        // A limiter has to be waited for behind the pace, and a place in the line is taken only once.
+        if self.limiter.is_some() {
+            return None;
+        }
+        let _alone = self.turnstile.try_lock().ok()?;
+        let now = Instant::now();
+        if !self.crowd().has_room() {
+            return None;
+        }
+        self.pace().turn(now).ok()?;
+        self.leave(kind, now)
     }
 
     /// Waits until this request may leave.
@@ -176,7 +232,11 @@ impl Throttle {
         if let Some(limiter) = &self.limiter {
             limiter.until_ready().await;
         }
-        let now = Instant::now();
+        self.leave(kind, Instant::now())
+    }
+
+    /// Through the gate, if it is open; whoever has got so far had its turn.
+    fn leave(&self, kind: Kind, now: Instant) -> Option<Pass<'_>> {
         match self.gate().turn(kind, true, now) {
             Turn::Go(passed) => {
                 let ticket = self.pace().leave(now);
@@ -210,6 +270,11 @@ impl Pass<'_> {
     /// What it finds out, if it was let through for that alone.
     pub(super) fn probe(&self) -> Option<Probe> {
         self.passed.probe
+    }
+
+    /// How long ago the request left.
+    pub(super) fn took(&self) -> Duration {
+        self.passed.began.elapsed()
     }
 
     /// Probes that had failed when the request began.

@@ -36,6 +36,15 @@ pub(super) enum Step {
     Get {
         told: bool,
     },
+    /// May be sent twice and comes to the same.
+    Update,
+}
+
+impl Step {
+    /// Whether it changes something at the API.
+    pub(super) fn writes(self) -> bool {
+        !matches!(self, Step::Get { .. })
+    }
 }
 
 /// What to do after a reply.
@@ -67,7 +76,7 @@ pub(super) struct Past {
 /// What comes after a reply. The table of the architecture page, line by line.
 pub(super) fn verdict(step: Step, past: Past, reply: &Reply, asked: &Reference) -> Verdict {
     match reply {
-        Reply::Customer { customer_id, reference, created_at } => {
+        Reply::Customer { customer_id, reference, created_at, .. } => {
             if reference.as_ref().is_some_and(|reference| reference != asked) {
                 // About somebody else: never recorded.
                 return unclear(step);
@@ -76,6 +85,7 @@ pub(super) fn verdict(step: Step, past: Past, reply: &Reply, asked: &Reference) 
             let evidence = Evidence::Found { created_at: *created_at, earlier: !past.sent };
             Verdict::Settle(match step {
                 Step::Create => Ending::Created { customer_id, evidence: Evidence::Answer },
+                Step::Update => Ending::Updated,
                 Step::Get { .. } if past.ours && !is_older(*created_at, past.claimed_at) => {
                     Ending::Created { customer_id, evidence }
                 }
@@ -101,12 +111,17 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
         // An answer that is none: a switch to another protocol.
         (..200, _) => unclear(step),
         // 408 and 425: the server gave up on, or put off, a request that it may have begun.
-        (500.., _) | (408 | 425, _) if !matches!((answer.status, step), (501, Step::Create)) => unclear(step),
+        (500.., _) | (408 | 425, _) if answer.status != 501 || !step.writes() => unclear(step),
         _ if is(&["bad_origin"]) => Verdict::Halt(Halt::Forbidden(words(answer))),
         _ if is(&["access_denied", "unauthorized", "unauthenticated"]) => {
             Verdict::Halt(Halt::Credentials(words(answer)))
         }
-        (404 | 405 | 501, Step::Create) => Verdict::Halt(Halt::WrongUrl(answer.status)),
+        (404 | 405 | 501, Step::Create) | (405 | 501, Step::Update) => {
+            Verdict::Halt(Halt::WrongUrl(answer.status))
+        }
+        (_, Step::Update) if is(&["duplicate_request"]) => Verdict::Retry(step),
+        // A customer that is gone too: that is this row's trouble.
+        (_, Step::Update) => Verdict::Settle(Ending::Rejected(trouble_of_answer(answer))),
         (_, Step::Create) if is(&["unique", "already_exists"]) => Verdict::Next(Step::Get { told: true }),
         (_, Step::Create) if is(&["duplicate_request"]) => Verdict::Retry(Step::Get { told: false }),
         (_, Step::Create) => Verdict::Settle(Ending::Rejected(trouble_of_answer(answer))),
@@ -123,7 +138,8 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
 fn unclear(step: Step) -> Verdict {
     Verdict::Retry(match step {
         Step::Create => Step::Get { told: false },
-        get => get,
+        // To ask is idempotent, and so is to update.
+        other => other,
     })
 }
 
@@ -201,6 +217,7 @@ mod tests {
     const CREATE: Step = Step::Create;
     const ASK: Step = Step::Get { told: false };
     const TOLD: Step = Step::Get { told: true };
+    const UPDATE: Step = Step::Update;
 
     fn answer(status: u16, code: &str) -> Reply {
         Reply::Answer(Answer { status, code: (!code.is_empty()).then(|| code.into()), ..Answer::default() })
@@ -211,6 +228,7 @@ mod tests {
             customer_id: "cst_1".into(),
             reference: reference.map(Reference::recorded),
             created_at,
+            facts: None,
         }
     }
 
@@ -226,6 +244,8 @@ mod tests {
             Verdict::Retry(CREATE) => "wait, create",
             Verdict::Retry(ASK) => "wait, get",
             Verdict::Retry(TOLD) => "wait, get again",
+            Verdict::Next(UPDATE) => "update",
+            Verdict::Retry(UPDATE) => "wait, update",
             Verdict::Pause => "pause",
             Verdict::Halt(_) => "halt",
         }
@@ -269,11 +289,24 @@ mod tests {
             (ASK, &lost, "wait, get"),
             (TOLD, &answer(404, "object_not_found"), "wait, get again"),
             (TOLD, &lost, "wait, get again"),
+            (UPDATE, &ours, "updated"),
+            (UPDATE, &theirs, "wait, update"),
+            (UPDATE, &answer(404, "object_not_found"), "rejected"),
+            (UPDATE, &answer(404, ""), "rejected"),
+            (UPDATE, &answer(405, ""), "halt"),
+            (UPDATE, &answer(501, ""), "halt"),
+            (UPDATE, &answer(400, "INVALID_INPUT"), "rejected"),
+            (UPDATE, &answer(200, "INVALID_REQUEST"), "rejected"),
+            (UPDATE, &answer(400, "unique"), "rejected"),
+            (UPDATE, &answer(400, "DUPLICATE_REQUEST"), "wait, update"),
+            (UPDATE, &answer(500, ""), "wait, update"),
+            (UPDATE, &refused, "wait, update"),
+            (UPDATE, &lost, "wait, update"),
         ];
         for (step, reply, expected) in table {
             assert_eq!(outcome(judge(*step, Past::default(), reply)), *expected, "{step:?} {reply:?}");
         }
-        for step in [CREATE, ASK, TOLD] {
+        for step in [CREATE, ASK, TOLD, UPDATE] {
             for (status, code, expected) in [
                 (401, "access_denied", "halt"),
                 (403, "bad_origin", "halt"),

@@ -133,6 +133,7 @@ fn bare(label: &str) -> String {
 pub(super) struct Text {
     way: Way,
     encoding: Encoding,
+    mark: usize,
 }
 
 enum Way {
@@ -159,7 +160,17 @@ impl Text {
         } else {
             Way::Decoded(Box::new(Decoded::new(rest, encoding)))
         };
-        Ok(Text { way, encoding })
+        Ok(Text { way, encoding, mark })
+    }
+
+    /// UTF-8 from a place behind its beginning.
+    pub(super) fn behind(input: Input) -> Text {
+        Text { way: Way::AsIs(input), encoding: Encoding::default(), mark: 0 }
+    }
+
+    /// How many bytes the byte order mark took.
+    pub(super) fn mark(&self) -> usize {
+        self.mark
     }
 
     /// What it was written in.

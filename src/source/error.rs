@@ -5,7 +5,7 @@
 use std::{collections::HashSet, io, path::PathBuf};
 
 use super::{columns::is_one_cell, compression::is_damage};
-use crate::customer::Field;
+use crate::{customer::Field, ledger};
 
 /// Why a source cannot be read (any further).
 #[derive(Debug, thiserror::Error)]
@@ -87,9 +87,18 @@ pub enum Error {
         /// The name.
         column: String,
     },
+    /// The ledger, as a source.
+    #[error("{0}")]
+    Ledger(Box<ledger::Error>),
     /// The reader's thread is gone without a word; a bug.
     #[error("the reader of {0} ended without saying why")]
     ReaderGone(String),
+}
+
+impl From<ledger::Error> for Error {
+    fn from(error: ledger::Error) -> Error {
+        Error::Ledger(Box::new(error))
+    }
 }
 
 impl Error {
@@ -128,13 +137,18 @@ impl Error {
             Error::AmbiguousColumn { field, .. } => {
                 format!("name the one that is meant exactly, with --map {field}=COLUMN, or rename the other")
             }
+            Error::Ledger(error) => error.hint().into(),
             Error::ReaderGone(_) => "run the same command again, and report this as a bug".into(),
         }
     }
 
     /// Whether the command line or the file's header is wrong, so that nothing was begun.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Error::Read { .. } | Error::ReaderGone(_))
+        match self {
+            Error::Read { .. } | Error::ReaderGone(_) => false,
+            Error::Ledger(error) => error.is_usage(),
+            _ => true,
+        }
     }
 }
 

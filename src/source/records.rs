@@ -164,6 +164,12 @@ impl<R: Read> Records<R> {
         self.delimiter = delimiter;
     }
 
+    /// Goes on with another input, which stands at the beginning of a record on that line.
+    pub(super) fn go_on(&mut self, input: R, line: u64, after_cr: bool) {
+        (self.input, self.line, self.after_cr) = (input, line, after_cr);
+        (self.start, self.end, self.read, self.trouble) = (0, 0, 0, None);
+    }
+
     /// Of the bytes that the input gave, how many are used up, and all.
     pub(super) fn used(&self) -> (u64, u64) {
         (self.read - (self.end - self.start) as u64, self.read)

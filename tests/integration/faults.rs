@@ -111,7 +111,7 @@ const NO_LARGER_THAN: &str = "trap '' XFSZ; ulimit -f \"$BLOCKS\"; exec \"$@\"";
 fn a_disk_that_takes_no_more_writes() {
     const ROWS: usize = 600;
     let mut in_mid_run = 0;
-    for blocks in [0, 1, 100, 250, 400] {
+    for blocks in [0, 1, 100, 400, 500, 600, 700, 800] {
         let world = World::new();
         let file = world.rows("users.csv", ROWS);
         let script = NO_LARGER_THAN.replace("$BLOCKS", &blocks.to_string());

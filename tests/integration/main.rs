@@ -7,6 +7,8 @@
 
 mod world;
 
+mod terminal;
+
 mod wire;
 
 mod door;
@@ -29,9 +31,29 @@ mod export;
 
 mod status;
 
+mod retry;
+
+mod nightly;
+
+mod verify;
+
+mod progress;
+mod prune;
+mod report;
+
+mod metrics;
+
+mod log;
+
+mod guard;
+
+mod schedulers;
+
 mod simulate;
 
 mod resume;
+
+mod again;
 
 mod crash;
 

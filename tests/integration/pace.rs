@@ -6,7 +6,7 @@
 //! algorithm does over a grid of servers, in virtual time, is tested beside it, in `pace.rs` of the sender.
 //!
 //! Scenarios whose names begin with `full_` want a machine for themselves, or half a minute and more, and an
-//! optimized build: they run where `PACE_FULL` is set, one at a time, as in `.ci/run`.
+//! optimized build: they run where `PACE_FULL` is set, one at a time, as `CI_FULL=1 .ci/run` does.
 
 use std::{
     collections::BTreeSet,

@@ -123,6 +123,17 @@ fn assert_says_nothing(world: &World, done: &Done) {
     }
 }
 
+/// A report is passed around.
+#[track_caller]
+fn assert_reports_say_nothing(world: &World) {
+    for format in ["text", "json", "html"] {
+        let done = world.run(&["report", "--format", format]);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_says_nothing(world, &done);
+    }
+    assert_says_nothing(world, &world.run(&["status", "--format", "json"]));
+}
+
 /// The ledger and what lies beside it, byte by byte; each for its owner alone.
 fn ledger_files(world: &World) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(world.folder.path()).unwrap();
@@ -154,7 +165,7 @@ fn assert_fields_only_where_readme_says(world: &World) {
         let (table, column) = (&column[0], &column[1]);
         let canaries = match (&**table, &**column) {
             ("record", "cells") => continue,
-            ("row" | "claim", "reference") => &BUT_REFERENCE[..],
+            ("row", "reference") | ("claim_batch", "claims") => &BUT_REFERENCE[..],
             _ => &FIELDS[..],
         };
         for canary in canaries {
@@ -194,6 +205,7 @@ fn no_output_tells_of_keys_tokens_or_customers() {
         assert!(log.lines().count() > 10, "not much of a log: {log}");
         assert_says_nothing(&world, &done);
         assert_says_nothing(&world, &world.run(&["status"]));
+        assert_reports_say_nothing(&world);
         for (name, bytes) in ledger_files(&world) {
             assert_absent(&bytes, &[&KEYS[..], &[TOKEN, "tkn_"]].concat(), &name);
         }
@@ -294,6 +306,7 @@ fn a_customer_whom_the_answer_quotes() {
     let done = finish(wire.start(&world, &file, &[&LOUD[..], &["--log-file", "log.txt"]].concat(), trace));
     assert_eq!(done.code, 3, "{done:?}");
     assert_says_nothing(&world, &done);
+    assert_reports_say_nothing(&world);
     assert!(world.run(&["export", "failed"]).stdout.contains("is no number"), "the row's own account has it");
 }
 

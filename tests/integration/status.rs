@@ -32,6 +32,26 @@ fn runs_and_what_is_left() {
         assert!(done.stdout.contains(words), "no {words:?} in {}", done.stdout);
     }
     assert!(!done.stdout.contains("cust-0001"));
+    let long = done.stdout.lines().filter(|line| line.chars().count() > 80 && !line.contains('/'));
+    assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
+fn the_same_for_scripts() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,1\ncust-0002,x\n");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.import(&file, &["--limit", "1"]).code, 0);
+    let done = world.run(&["status", "--format", "json"]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let status: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((&status["rows"], &status["created"], &status["invalid"]), (&2.into(), &1.into(), &1.into()));
+    assert_eq!((&status["merchant_id"], &status["base_url"]), (&MERCHANT.into(), &world.base_url().into()));
+    let runs = status["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), &runs[0]["exit_code"], &runs[1]["unchanged"]), (2, &3.into(), &1.into()));
+    assert_eq!((&runs[1]["state"], &runs[1]["stop_reason"]), (&"completed".into(), &serde_json::Value::Null));
+    let time = runs[0]["ended_at"].as_str().unwrap();
+    assert!(time.len() == 20 && time.ends_with('Z'), "{time}");
 }
 
 #[test]

@@ -175,6 +175,15 @@ impl World {
         self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Any other command that sends to this world's API, run to its end.
+    pub(crate) fn aim(&self, command: &str, more: &[&str]) -> Done {
+        let (base_url, mut args) = (self.base_url(), vec![command]);
+        args.extend(["--base-url", &base_url, "--merchant-id", MERCHANT, "--rate", "unlimited"]);
+        args.extend(["--retry-initial", "2ms", "--retry-max", "20ms", "--summary-json", "summary.json"]);
+        args.extend(more);
+        self.run(&args)
+    }
+
     /// An import that goes on in the background.
     pub(crate) fn start_import(&self, file: &Path, more: &[&str]) -> Child {
         let args = self.import_args(file, more);
@@ -189,11 +198,21 @@ impl World {
 
     /// The same for a reference that a form has to encode.
     pub(crate) fn create_elsewhere_as(&self, encoded: &str, reference: &str) -> String {
-        let body = format!("object_reference_id={encoded}&mobile_number=9000000001");
+        self.post_elsewhere("customers", &format!("object_reference_id={encoded}&mobile_number=9000000001"));
+        let customer = self.journal().customer(MERCHANT, reference).unwrap();
+        customer.id.to_string()
+    }
+
+    /// Changes a customer as somebody else's program would.
+    pub(crate) fn update_elsewhere(&self, reference: &str, body: &str) {
+        self.post_elsewhere(&format!("customers/{reference}"), body);
+    }
+
+    fn post_elsewhere(&self, path: &str, body: &str) {
         let mut stream = TcpStream::connect(self.simulator.address()).unwrap();
         write!(
             stream,
-            "POST /customers HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\n\
+            "POST /{path} HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\n\
              Authorization: Basic b3RoZXJzOg==\r\nx-merchantid: {MERCHANT}\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
@@ -202,8 +221,6 @@ impl World {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let customer = self.journal().customer(MERCHANT, reference).unwrap();
-        customer.id.to_string()
     }
 
     /// The summary that the last import wrote.
@@ -247,6 +264,15 @@ impl World {
             };
             rows.iter().map(|row| (0..row.len()).map(|at| cell(row, at)).collect()).collect()
         })
+    }
+
+    /// Changes the ledger behind the program's back.
+    pub(crate) fn execute(&self, sql: &str) {
+        let options = SqliteConnectOptions::new().filename(self.ledger());
+        self.runtime.block_on(async {
+            let mut connection = options.connect().await.unwrap();
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        });
     }
 
     /// The one number that this query gives.

@@ -1,0 +1,111 @@
+//! What a row costs outside the network: reading a record, encoding a body, claiming and settling a batch.
+//!
+//! `cargo bench`. Times say something beside other times of the same run on the same machine, and nothing alone;
+//! what a whole import costs beside other programs is measured by `benches/compare`.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
+
+use std::{hint::black_box, io::Cursor};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use customer_import::{
+    customer::{Cells, Field, Row, Rules},
+    ledger::{Batch, Ending, Evidence, Figures, Ledger, NewRun, State, Target},
+    source::{Options, Source},
+};
+use tokio::runtime::Runtime;
+
+/// Rows of one measurement: what one commit takes at full speed.
+const ROWS: usize = 512;
+
+fn csv(first: usize, rows: usize) -> String {
+    let mut text = String::from(
+        "object_reference_id,mobile_number,email_address,first_name,last_name,mobile_country_code\n",
+    );
+    for row in first..first + rows {
+        text.push_str(&format!(
+            "cus-{row:010}-8df6,87157{row:05},liam.pillai{row}@example.com,Liam,Pillai,91\n"
+        ));
+    }
+    text
+}
+
+fn read(text: String) -> Vec<Row> {
+    let mut source =
+        Source::from_reader("bench".into(), Box::new(Cursor::new(text)), &Options::default()).unwrap();
+    std::iter::from_fn(|| source.next_row().unwrap()).collect()
+}
+
+fn records(c: &mut Criterion) {
+    let mut group = c.benchmark_group("record");
+    group.throughput(Throughput::Elements(ROWS as u64));
+    let text = csv(0, ROWS);
+    group.bench_function("read, judge and encode", |b| {
+        b.iter_batched(|| text.clone(), |text| black_box(read(text)), BatchSize::SmallInput);
+    });
+    group.throughput(Throughput::Elements(1));
+    let mut cells: Cells<'_> = [None; Field::COUNT];
+    for (cell, value) in cells.iter_mut().zip([
+        "cus-0000000000-8df6",
+        "8715768692",
+        "liam.pillai0@example.com",
+        "Liam",
+        "Pillai",
+        "91",
+    ]) {
+        *cell = Some(value);
+    }
+    let rules = Rules::default();
+    group.bench_function("judge and encode", |b| b.iter(|| rules.read(black_box(&cells)).unwrap()));
+    group.finish();
+}
+
+async fn begin(path: &std::path::Path) -> Ledger {
+    let target = Target { base_url: "http://localhost".into(), merchant_id: "bench".into() };
+    let run = NewRun {
+        command: "import",
+        source: "bench.csv",
+        source_path: None,
+        columns: &[],
+        reference_column: None,
+        settings: &[],
+        way: "",
+        update_changed: false,
+        reading: None,
+    };
+    Ledger::begin_run(path, &target, &run, || 0).await.unwrap()
+}
+
+/// On a real file, with a real fsync at each commit.
+fn batches(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut ledger = runtime.block_on(begin(&folder.path().join("bench.db")));
+    let mut group = c.benchmark_group("ledger");
+    group.throughput(Throughput::Elements(ROWS as u64)).sample_size(20);
+    let mut next = 0;
+    group.bench_function("claim a batch, then settle it", |b| {
+        b.iter_batched(
+            || {
+                next += ROWS;
+                read(csv(next, ROWS))
+            },
+            |rows| {
+                runtime.block_on(async {
+                    let claims = ledger.commit(Batch { rows, ..Batch::default() }).await.unwrap().claims;
+                    let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
+                        let customer_id = format!("cst_{at:016}");
+                        claim.settle(Ending::Created { customer_id, evidence: Evidence::Answer }, 1)
+                    };
+                    let settled = claims.into_iter().enumerate().map(settle).collect();
+                    ledger.commit(Batch { settled, ..Batch::default() }).await.unwrap();
+                });
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+    runtime.block_on(ledger.end_run(State::Completed, 0, None, &Figures::default())).unwrap();
+}
+
+criterion_group!(benches, records, batches);
+criterion_main!(benches);

@@ -1,0 +1,88 @@
+//! Values as users type them: rates, durations, lists of two.
+//!
+//! Each error says what is needed; clap puts the option's name before it.
+
+use std::time::Duration;
+
+use super::RateArg;
+use crate::{
+    customer::{Field, Validation},
+    import::MaxFailures,
+};
+
+pub(super) fn rate(text: &str) -> Result<RateArg, String> {
+    if text == "unlimited" {
+        return Ok(RateArg(None));
+    }
+    match text.parse::<f64>() {
+        Ok(rate) if (0.001..=1_000_000.0).contains(&rate) => Ok(RateArg(Some(rate))),
+        _ => Err("a number of requests per second from 0.001 to 1000000, or unlimited".into()),
+    }
+}
+
+pub(super) fn max_failures(text: &str) -> Result<MaxFailures, String> {
+    let wrong = "a number of rows such as 100, or a percentage from 0% to 100%";
+    match text.strip_suffix('%') {
+        None => text.parse().map(MaxFailures::Rows).map_err(|_| wrong.into()),
+        Some(share) => match share.parse::<f64>() {
+            Ok(share) if (0.0..=100.0).contains(&share) => Ok(MaxFailures::Percent(share)),
+            _ => Err(wrong.into()),
+        },
+    }
+}
+
+/// Longer than any timeout that makes sense, and safe to add to a clock.
+const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if (Duration::from_millis(1)..=DURATION_MAX).contains(&duration) => Ok(duration),
+        _ => Err("a duration such as 500ms, 30s or 10m, from 1ms to 7days".into()),
+    }
+}
+
+pub(super) fn latency(text: &str) -> Result<(Duration, Duration), String> {
+    let wrong = |_| "a duration such as 20ms, or a range such as 20ms..80ms".to_owned();
+    let (low, high) = text.split_once("..").unwrap_or((text, text));
+    let low = humantime::parse_duration(low).map_err(wrong)?;
+    let high = humantime::parse_duration(high).map_err(wrong)?;
+    if low > high || high > DURATION_MAX {
+        return Err("the first duration must not be longer than the second".into());
+    }
+    Ok((low, high))
+}
+
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+    match text {
+        "tab" | "\\t" | "\t" => Ok(b'\t'),
+        _ => match text.as_bytes() {
+            [byte] if byte.is_ascii() && !byte.is_ascii_control() && *byte != b'"' => Ok(*byte),
+            _ => Err("one ASCII character other than a quote, or tab".into()),
+        },
+    }
+}
+
+pub(super) fn validation(text: &str) -> Result<Validation, String> {
+    match text {
+        "documented" => Ok(Validation::Documented),
+        "lenient" => Ok(Validation::Lenient),
+        _ => Err("documented or lenient".into()),
+    }
+}
+
+pub(super) fn field(name: &str) -> Result<Field, String> {
+    Field::from_name(name).ok_or_else(|| {
+        let names = Field::ALL.map(Field::name);
+        let close = |candidate: &&str| strsim::jaro_winkler(name, candidate);
+        let likely = names.iter().copied().max_by(|a, b| close(a).total_cmp(&close(b)));
+        match likely.filter(|likely| close(likely) > 0.8) {
+            Some(likely) => format!("no field {name:?}; did you mean {likely}?"),
+            None => format!("no field {name:?}; the fields are {}", names.join(", ")),
+        }
+    })
+}
+
+pub(super) fn field_and_text(text: &str) -> Result<(Field, String), String> {
+    let (name, text) = text.split_once('=').ok_or("FIELD=TEXT is needed, with an =")?;
+    Ok((field(name.trim())?, text.trim().into()))
+}

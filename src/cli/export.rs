@@ -1,0 +1,48 @@
+//! `export`: rows to standard output or to a file that only its owner can read.
+
+use std::{fs::File, io, path::Path};
+
+use super::{
+    args::{self, ExportFormat, ExportWhat},
+    check_outputs,
+    end::code,
+    ledger_path, runtime,
+};
+use crate::{
+    error::Error,
+    export::{self, export},
+    ledger::{Reader, private_file},
+};
+
+pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
+    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let what = match args.what {
+        ExportWhat::Created => export::What::Created,
+        ExportWhat::Failed => export::What::Failed,
+        ExportWhat::All => export::What::All,
+    };
+    let format = match args.format {
+        ExportFormat::Csv => export::Format::Csv,
+        ExportFormat::Jsonl => export::Format::Jsonl,
+    };
+    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
+    runtime(false)?.block_on(async {
+        let mut reader = Reader::open(&path).await?;
+        match &args.output {
+            None => export(&mut reader, what, format, args.run, || Ok(io::stdout().lock())).await,
+            Some(file) => export(&mut reader, what, format, args.run, || new_output(file)).await,
+        }
+    })?;
+    Ok(code::OK)
+}
+
+/// An empty file that only its owner can read, whatever was there before.
+fn new_output(path: &Path) -> Result<File, Error> {
+    let file = private_file(path).and_then(|file| {
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
+        }
+        Ok(file)
+    });
+    file.map_err(|error| Error::Output { name: path.display().to_string(), error })
+}

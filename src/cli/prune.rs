@@ -1,0 +1,26 @@
+//! `prune`: what is old goes out of a ledger, and its room is given back.
+
+use std::time::{Duration, SystemTime};
+
+use super::{args, end::code, ledger_path, now, print, runtime};
+use crate::{error::Error, ledger, report};
+
+pub(super) fn prune(args: &args::Prune) -> Result<u8, Error> {
+    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let since = args.before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let (before, now) = (i64::try_from(since.as_millis()).unwrap_or(i64::MAX), now());
+    let date = report::date(before);
+    if before > now {
+        return Err(Error::usage(
+            format!("--before {date} is yet to come: every run would go"),
+            "give a day that is past",
+        ));
+    }
+    let pruned = runtime(false)?.block_on(ledger::prune(&path, before, now))?;
+    print(&if pruned.is_nothing() {
+        format!("Nothing in {} is older than {date} (UTC)\n", path.display())
+    } else {
+        report::pruned(&path.display().to_string(), &pruned)
+    })?;
+    Ok(code::OK)
+}

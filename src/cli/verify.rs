@@ -1,0 +1,112 @@
+//! `verify`: the rows that a ledger has imported are asked after and compared with the file. Nothing is recorded.
+
+use std::{path::Path, time::Instant};
+
+use tokio::task::JoinSet;
+
+use super::{
+    args, complain,
+    end::{code, describe_stop},
+    find_target, json, ledger_path, listen_for_signals, make_room_for_connections, now, open_outputs,
+    progress::Display,
+    reach, runtime, source_options,
+    target::{Deed, Target, confirm_production, count_rows},
+    write_summary,
+};
+use crate::{
+    error::Error,
+    import::Ended,
+    ledger::{Imported, Reader},
+    report::{self, Verification, VerificationSummary},
+    source::Source,
+    verify::{self, Found},
+};
+
+pub(super) fn verify(args: &args::Verify) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+    let mut display =
+        open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
+    let source = Source::open(&source_options(&args.input)?)?;
+    let target = find_target(&args.target)?;
+    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
+    runtime(tls)?.block_on(run(args, source, target, &ledger_path, &mut display))
+}
+
+async fn run(
+    args: &args::Verify,
+    source: Source,
+    target: Target,
+    ledger_path: &Path,
+    display: &mut Display,
+) -> Result<u8, Error> {
+    let mut reader = Reader::open(ledger_path).await?;
+    reader.check_target(&target.of_ledger()).await?;
+    let imported = Imported::of(reader).await?;
+    let rows = imported.rows() as u64;
+    let name = source.name().to_owned();
+    let count = || count_rows(&source_options(&args.input)?);
+    let deed = Deed { verb: "Verify", file: &name, rows: &count };
+    confirm_production(&args.target, &args.sending, &target, &deed)?;
+    make_room_for_connections(args.sending.concurrency)?;
+    let mut tasks = JoinSet::new();
+    let mut signals = listen_for_signals(&mut tasks)?;
+    let (sender, _simulator) = reach(target, &args.target, &args.sending).await?;
+    let options = verify::Options {
+        concurrency: args.sending.concurrency as usize,
+        outage_limit: args.sending.outage_limit,
+        shutdown_grace: args.sending.shutdown_grace,
+        sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
+    };
+    let (began, size) = (Instant::now(), source.size());
+    display.begin(format!("Verify {} ({})", report::harmless(&name), source.describe()));
+    let show = &mut |found: &Found| {
+        let total = expected(found, size, args.sample);
+        display.tell(found.asked(), total, &report::verification_words(found));
+    };
+    let end = verify::run(imported, source.stream()?, sender.clone(), options, &mut signals, show).await;
+    display.end();
+    let (ended, found) = end?;
+    if matches!(ended, Ended::Completed) && found.imported == 0 {
+        return Err(Error::usage(
+            format!("no row of {name} was imported with the ledger {}", ledger_path.display()),
+            "name the file of an earlier import, or its ledger with --ledger FILE",
+        ));
+    }
+    let code = code_of(&ended, &found);
+    let stop = describe_stop(&ended);
+    let verification = Verification {
+        source: &name,
+        ended: (ended.state(), code, stop.as_ref().map(|(text, _)| text.as_str())),
+        found: &found,
+        not_in_file: rows.saturating_sub(found.imported),
+        figures: sender.figures(),
+        elapsed: began.elapsed(),
+    };
+    tell(args, &verification)?;
+    if let Some((text, hint)) = stop {
+        complain(&format!("{text}; {hint}"));
+    }
+    Ok(code)
+}
+
+/// How many rows will be asked after: of the whole file as many as of what was read so far.
+fn expected(found: &Found, size: Option<u64>, sample: Option<usize>) -> Option<u64> {
+    let share = size.filter(|_| found.bytes > 0)? as f64 / found.bytes as f64;
+    let imported = (found.imported as f64 * share).round() as u64;
+    Some(sample.map_or(imported, |most| imported.min(most as u64)))
+}
+
+fn tell(args: &args::Verify, verification: &Verification<'_>) -> Result<(), Error> {
+    let summary = json(&VerificationSummary::of(verification))?;
+    write_summary(&args.output, &summary, &report::verification_table(verification))
+}
+
+fn code_of(ended: &Ended, found: &Found) -> u8 {
+    match ended {
+        Ended::Completed if found.same == found.asked() => code::OK,
+        Ended::Completed => code::ROWS_LEFT,
+        Ended::Stopped(_) => code::STOPPED,
+        Ended::SourceFailed(_) => code::UNEXPECTED,
+        Ended::Interrupted(signal) => code::SIGNAL + signal,
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a run ends, and what it came to.
+//!
+//! Pure values; when a run ends is decided by the loop.
+
+use std::time::Duration;
+
+use crate::{
+    customer::{Changed, Dropped},
+    ledger::{Figures, Ledger, Outcome, State, Tally},
+    sender::Halt,
+    source,
+};
+
+/// Below so many settled rows a percentage of failures says nothing.
+const PERCENT_FROM_ROWS: u64 = 100;
+
+/// When a run ends itself because of its rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaxFailures {
+    /// More than so many rows rejected or failed.
+    Rows(u64),
+    /// More than this share of the settled rows, once a hundred are settled.
+    Percent(f64),
+}
+
+impl MaxFailures {
+    /// The failures, where they are too many.
+    pub(super) fn exceeded_by(self, tally: &Tally) -> Option<u64> {
+        let failures = tally.get(Outcome::Rejected) + tally.get(Outcome::Failed);
+        let settled = tally.rows() - tally.get(Outcome::Pending);
+        let too_many = match self {
+            MaxFailures::Rows(most) => failures > most,
+            MaxFailures::Percent(most) => {
+                settled >= PERCENT_FROM_ROWS && failures as f64 * 100.0 > most * settled as f64
+            }
+        };
+        too_many.then_some(failures)
+    }
+}
+
+/// The user's wish to end, as the signal's number (2 or 15).
+pub type Signal = u8;
+
+/// Why a run ended itself.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stop {
+    /// No row can succeed.
+    Halt(Halt),
+    /// No good answer for so long; what the last one or its absence was.
+    Outage(Duration, String),
+    /// More failures than allowed.
+    TooManyFailures(u64),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The source is at its end and every claim is settled.
+    Completed,
+    /// The user ended it; what was in flight is settled.
+    Interrupted(Signal),
+    /// It ended itself; what was in flight is settled.
+    Stopped(Stop),
+    /// The source could not be read to its end; what was read is settled.
+    SourceFailed(source::Error),
+}
+
+impl Ended {
+    /// The state to record.
+    pub fn state(&self) -> State {
+        match self {
+            Ended::Completed => State::Completed,
+            Ended::Interrupted(_) => State::Interrupted,
+            Ended::Stopped(_) | Ended::SourceFailed(_) => State::Stopped,
+        }
+    }
+}
+
+/// What a run came to.
+pub struct End {
+    /// How it ended.
+    pub ended: Ended,
+    /// Committed counts.
+    pub tally: Tally,
+    /// Requests.
+    pub figures: Figures,
+    /// What rows go without, committed too.
+    pub dropped: Dropped,
+    /// Which fields of imported rows differ.
+    pub changed: Changed,
+    /// The ledger, to record the end in; gone where the user did not want to wait for it.
+    pub ledger: Option<Ledger>,
+}

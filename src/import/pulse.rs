@@ -1,0 +1,217 @@
+//! Where a run stands, in figures: how fast, how much is left, what is under way.
+//!
+//! What the progress display, the metrics and `status` in another terminal show is made here and
+//! nowhere else, so that they cannot disagree. Counts are committed; what is under way is as of now.
+//!
+//! The speed is that of the last seconds: a mean over a whole run says nothing about now, and what was
+//! waited for in an outage an hour ago is not what is left to wait for.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+use tracing::info;
+
+use super::Run;
+use crate::ledger::{Doing, Figures, Live, Outcome, Settlement, Tally};
+
+/// How often the ledger is told where the run stands.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// The last seconds: long enough that a slow run's few rows make a rate, short enough to see it change.
+const LATELY: Duration = Duration::from_secs(10);
+
+/// How far apart what the speed is made of is taken; a fortieth of [`LATELY`].
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+
+/// A pause is worth a word while more than this is left of it; shorter ones come and go all the time.
+const PAUSE_SHOWN: Duration = Duration::from_secs(1);
+
+/// How much there is to do, as far as it is known beforehand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Extent {
+    /// Bytes of the source.
+    pub bytes: Option<u64>,
+    /// No more rows than these are read.
+    pub rows: Option<u64>,
+}
+
+impl Extent {
+    /// Rows in the whole source, as far as the rows and bytes read tell.
+    fn total(&self, rows: u64, bytes: u64) -> Option<u64> {
+        let size = self.bytes.filter(|_| bytes > 0 && rows > 0)?;
+        let total = (rows as f64 * (size as f64 / bytes as f64)).round() as u64;
+        Some(total.min(self.rows.unwrap_or(u64::MAX)).max(rows))
+    }
+}
+
+/// What is shown while a run goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Rows by outcome.
+    pub tally: Tally,
+    /// Requests.
+    pub figures: Figures,
+    /// Where it stands besides.
+    pub live: Live,
+}
+
+/// What the run keeps in order to say where it stands.
+pub(super) struct Pulse {
+    extent: Extent,
+    speed: Speed,
+    next_beat: Instant,
+    /// Whether everyone waited for the API when it was last looked.
+    outage: bool,
+    /// Rows.
+    in_doubt: u64,
+}
+
+impl Pulse {
+    pub(super) fn new(extent: Extent, in_doubt: usize, now: Instant) -> Pulse {
+        Pulse {
+            extent,
+            speed: Speed::new(now),
+            next_beat: now + BEAT,
+            outage: false,
+            in_doubt: in_doubt as u64,
+        }
+    }
+
+    /// Whether the ledger is to be told.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now >= self.next_beat
+    }
+
+    pub(super) fn take(&mut self, settlement: &Settlement) {
+        let (was, is) = settlement.in_doubt();
+        self.in_doubt = (self.in_doubt + u64::from(is)).saturating_sub(u64::from(was));
+    }
+}
+
+impl Run {
+    /// Where the run stands, for the ledger.
+    pub(super) fn beat(&mut self) -> Live {
+        self.pulse.next_beat = Instant::now() + BEAT;
+        self.live()
+    }
+
+    pub(super) fn note_speed(&mut self) {
+        self.pulse.speed.note(self.settled_rows(), Instant::now());
+    }
+
+    /// Says when an outage begins and ends.
+    pub(super) fn note_outage(&mut self) {
+        let outage = self.sender.throttle().in_outage();
+        match (self.pulse.outage, outage) {
+            (false, true) => info!("no good answer from the API; everyone waits until it is back"),
+            (true, false) => info!("the API is back"),
+            _ => {}
+        }
+        self.pulse.outage = outage;
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress { tally: self.tally, figures: self.sender.figures(), live: self.live() }
+    }
+
+    fn live(&self) -> Live {
+        let throttle = self.sender.throttle();
+        let is_exact = self.source_ended && self.read.is_empty() && !self.is_stopping();
+        let rows = self.tally.rows();
+        let total = self.pulse.extent.total(rows, self.read.bytes());
+        Live {
+            doing: self.doing(),
+            total: if is_exact { Some(rows) } else { total },
+            is_exact,
+            per_second: self.pulse.speed.per_second(self.settled_rows(), Instant::now()),
+            in_flight: throttle.in_flight() as u64,
+            retrying: self.sender.retrying(),
+            in_doubt: self.pulse.in_doubt,
+            throttled_to: throttle.rate(),
+        }
+    }
+
+    fn doing(&self) -> Doing {
+        let throttle = self.sender.throttle();
+        match () {
+            () if self.is_stopping() => Doing::Ending,
+            () if throttle.in_outage() => Doing::Waiting,
+            () if throttle.pause_left() > PAUSE_SHOWN => Doing::Paused,
+            () if self.doubts.is_some() => Doing::Asking,
+            () => Doing::Sending,
+        }
+    }
+
+    fn settled_rows(&self) -> u64 {
+        self.tally.rows() - self.tally.get(Outcome::Pending)
+    }
+}
+
+/// Rows a second, over the last seconds.
+struct Speed {
+    /// When so many rows were settled, the oldest first; never empty.
+    noted: VecDeque<(Instant, u64)>,
+}
+
+impl Speed {
+    fn new(now: Instant) -> Speed {
+        Speed { noted: VecDeque::from([(now, 0)]) }
+    }
+
+    fn note(&mut self, settled: u64, now: Instant) {
+        if self.noted.back().is_some_and(|(at, _)| now - *at < NOTE_EVERY) {
+            return;
+        }
+        self.noted.push_back((now, settled));
+        while self.noted.get(1).is_some_and(|(at, _)| now - *at >= LATELY) {
+            self.noted.pop_front();
+        }
+    }
+
+    fn per_second(&self, settled: u64, now: Instant) -> f64 {
+        let (since, before) = self.noted.front().copied().unwrap_or((now, settled));
+        // Right at the beginning a handful of rows would make any speed.
+        settled.saturating_sub(before) as f64 / (now - since).max(NOTE_EVERY).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_speed_is_that_of_the_last_seconds() {
+        let began = Instant::now();
+        let mut speed = Speed::new(began);
+        assert_eq!(speed.per_second(0, began), 0.0);
+        let mut settled = 0;
+        for tick in 1..=400_u64 {
+            let now = began + Duration::from_millis(50 * tick);
+            settled += if tick <= 200 { 500 } else { 5 };
+            speed.note(settled, now);
+            let seen = speed.per_second(settled, now);
+            match tick {
+                10..=200 => assert_eq!(seen.round(), 10_000.0, "{tick}"),
+                201..400 => assert!(seen < 10_000.0, "{tick}"),
+                _ => {}
+            }
+        }
+        let end = began + Duration::from_secs(20);
+        assert!(
+            (99.0..150.0).contains(&speed.per_second(settled, end)),
+            "{}",
+            speed.per_second(settled, end)
+        );
+        assert!(speed.noted.len() <= 42, "{}", speed.noted.len());
+    }
+
+    #[test]
+    fn the_total_is_an_estimate_within_its_bounds() {
+        let of = |bytes, rows| Extent { bytes, rows };
+        assert_eq!(of(None, None).total(10, 100), None, "a stream");
+        assert_eq!(of(Some(1000), None).total(0, 0), None, "nothing read yet");
+        assert_eq!(of(Some(1000), None).total(10, 100), Some(100));
+        assert_eq!(of(Some(1000), Some(30)).total(10, 100), Some(30));
+        assert_eq!(of(Some(50), None).total(10, 100), Some(10), "a file that grew is no less than was read");
+    }
+}

@@ -1,0 +1,259 @@
+//! What a row of the source turns out to be, given all that the ledger knows, and what is written for it.
+//!
+//! The first row of a source with a reference owns it; any further one is a duplicate. A row that the ledger knows
+//! is left, or claimed again, depending on what became of it and whether its fields are still the same.
+//!
+//! No SQL: rows are looked up in `sequence` and `sqlite`.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Amendment, Claim, Errand, Error, Ledger, Outcome, Tally,
+    checkpoint::Progress,
+    claim::{Subject, describe_unowned},
+    sqlite::{Doubt, Known},
+    update::{Outdated, compare},
+    write::{LeftOver, Write},
+};
+use crate::customer::{Customer, Fields, Reference, Row};
+
+/// What a row of a batch turns out to be.
+pub(super) enum Decision {
+    /// Settled at once, in a row of its own that does not own its reference.
+    Unowned(i64),
+    /// Known and left as that run settled it; nothing is written.
+    Left(Outcome, i64),
+    /// Imported by that run, and its fields differ.
+    Changed(Fields, i64),
+    /// Imported by that run and as it was, and an update that did not come to its end is of no use any more.
+    Over(i64, i64),
+    /// Imported, and its fields are to be changed at the API.
+    Update(Known, Fields, Box<Amendment>),
+    /// New to the ledger.
+    New(i64),
+    /// Known and not settled, or to be tried again.
+    Again(Known),
+}
+
+impl Ledger {
+    /// What each row of a chunk means, in file order.
+    pub(super) async fn decide(&mut self, rows: &[Row]) -> Result<Vec<Decision>, Error> {
+        let known = self.find(rows).await?;
+        let outdated = if self.has_outdated {
+            self.store.outdated(known.iter().flatten().map(|known| known.id)).await?
+        } else {
+            HashMap::new()
+        };
+        // References that have no row yet: new in this very chunk, or claimed by this run and open.
+        let mut new_here: HashSet<&str> = HashSet::new();
+        let mut decisions = Vec::with_capacity(rows.len());
+        for (row, known) in rows.iter().zip(known) {
+            let decision = match (&row.reading, known) {
+                // It has a row already, which stays as it is.
+                (Err(_), _) if self.is_retry => Decision::Left(Outcome::Invalid, self.run),
+                (Err(_), _) => Decision::Unowned(self.take_id()),
+                (Ok(customer), Some(known)) => {
+                    let outdated = outdated.get(&known.id);
+                    self.meet(known, customer, outdated)
+                }
+                (Ok(customer), None)
+                    if !self.is_open(&customer.reference) && new_here.insert(customer.reference.as_str()) =>
+                {
+                    let id = self.take_id();
+                    self.recent.insert(customer.reference.key(), id);
+                    self.met.mark(id);
+                    Decision::New(id)
+                }
+                (Ok(_), None) => Decision::Unowned(self.take_id()),
+            };
+            decisions.push(decision);
+        }
+        self.store.name_updates(&mut decisions).await?;
+        Ok(decisions)
+    }
+
+    /// For each row the one that owns its reference: from the sequence that the ledger may be read in, or else by
+    /// its hash.
+    async fn find(&mut self, rows: &[Row]) -> Result<Vec<Option<Known>>, Error> {
+        if self.sequence.wants_more() {
+            let more = self.store.read_sequence(self.sequence.next_id()).await?;
+            self.sequence.extend(more);
+        }
+        let mut known = Vec::with_capacity(rows.len());
+        let mut missed: Vec<(usize, &Reference)> = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let reference = row.reading.as_ref().ok().map(|customer| &customer.reference);
+            let next = reference.and_then(|reference| self.sequence.find(reference));
+            missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
+            known.push(next);
+        }
+        let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
+        let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
+        let found = self.store.find(&keys, &ids).await?;
+        for (at, reference) in &missed {
+            known[*at] = found.get(reference.as_str()).cloned();
+        }
+        self.sequence.learn(&known, missed.len());
+        Ok(known)
+    }
+
+    /// Whether this run has a claim for it.
+    fn is_open(&self, reference: &Reference) -> bool {
+        self.recent.get(reference.key()).any(|id| self.batches.has(id, reference))
+    }
+
+    /// A row whose reference the ledger knows.
+    fn meet(&mut self, known: Known, customer: &Customer, outdated: Option<&Outdated>) -> Decision {
+        if self.met.mark(known.id) || self.was_skipped(&known) {
+            return Decision::Unowned(self.take_id());
+        }
+        let same = known.fingerprint == Some(customer.fingerprint);
+        match known.outcome {
+            // Settled before its line was read: it was in doubt, and Get has confirmed it.
+            Outcome::Created | Outcome::Existing if same && known.run == self.run => {
+                Decision::Left(known.outcome, known.run)
+            }
+            Outcome::Created | Outcome::Existing | Outcome::Updated => {
+                self.met_imported += 1;
+                compare(&known, customer, outdated, self.send)
+            }
+            Outcome::Rejected if same && !self.is_retry => Decision::Left(Outcome::Rejected, known.run),
+            _ => Decision::Again(known),
+        }
+    }
+
+    /// Whether it stands in the part of the source that this run did not read.
+    fn was_skipped(&self, known: &Known) -> bool {
+        self.skipped.is_some_and(|skipped| {
+            (skipped.since..self.run).contains(&known.run) && known.line < skipped.place.line
+        })
+    }
+
+    fn take_id(&mut self) -> i64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
+
+/// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
+/// be sent.
+pub(super) fn apply(
+    row: Row,
+    decision: Decision,
+    write: &mut Write<'_>,
+    tally: &mut Tally,
+    progress: &mut Progress,
+) -> Option<Claim> {
+    let Row { line, record, reading, corrects } = row;
+    // Good now or still not: either way it stands for the earlier one.
+    if let Some(correction) = &corrects {
+        write.corrected(correction);
+    }
+    let mut amendment = None;
+    let (id, known) = match (&reading, decision) {
+        (_, Decision::Left(outcome, run)) => {
+            tally.add(outcome);
+            progress.settled_at_once(outcome, run);
+            if !outcome.is_success() {
+                write.left_over(|| LeftOver::new(line, outcome));
+            }
+            return None;
+        }
+        (reading, Decision::Unowned(id)) => {
+            let (outcome, reference, trouble) = describe_unowned(reading);
+            tally.add(outcome);
+            progress.settled_at_once(outcome, write.run);
+            write.settle_unowned(id, line, outcome, reference, trouble, &record);
+            return None;
+        }
+        (_, Decision::Over(id, run)) => {
+            write.updates.is_over(id);
+            write.erased.push(&id);
+            tally.add(Outcome::Unchanged);
+            progress.settled_at_once(Outcome::Unchanged, run);
+            return None;
+        }
+        (_, Decision::Changed(fields, run)) => {
+            write.updates.changed.push((line, fields));
+            tally.add(Outcome::Changed);
+            progress.settled_at_once(Outcome::Changed, run);
+            return None;
+        }
+        (_, Decision::Update(found, fields, differing)) => {
+            write.updates.changed.push((line, fields));
+            amendment = Some(differing);
+            (found.id, Some(found))
+        }
+        (_, Decision::New(id)) => (id, None),
+        (_, Decision::Again(found)) => (found.id, Some(found)),
+    };
+    let Ok(customer) = reading else { return None };
+    tally.add(Outcome::Pending);
+    let in_doubt = known.as_ref().filter(|known| known.in_doubt);
+    let claim = Claim {
+        id,
+        line,
+        errand: match (&amendment, in_doubt) {
+            (Some(_), _) => Errand::Update,
+            (None, Some(_)) => Errand::Confirm,
+            (None, None) => Errand::Create,
+        },
+        claimed_at: in_doubt.and_then(|known| known.claimed_at).unwrap_or(write.now),
+        prior: in_doubt.and_then(|known| known.fingerprint),
+        known: known.is_some(),
+        chunk: Some(progress.claimed()),
+        subject: Subject::Row(customer, record),
+        amendment,
+    };
+    if claim.errand == Errand::Update {
+        write.updates.begin(&claim);
+    }
+    Some(claim)
+}
+
+pub(super) fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
+    let Doubt { id, line, reference, fingerprint, claimed_at } = doubt;
+    Claim {
+        id,
+        line,
+        subject: Subject::Doubt(reference),
+        errand: Errand::Confirm,
+        claimed_at: claimed_at.unwrap_or(now),
+        known: true,
+        chunk: None,
+        prior: fingerprint,
+        amendment: None,
+    }
+}
+
+/// Which rows this run has met, by id: one bit each.
+#[derive(Default)]
+pub(super) struct Met(Vec<u64>);
+
+impl Met {
+    /// Marks the row; true if it was marked before.
+    pub(super) fn mark(&mut self, id: i64) -> bool {
+        let (word, bit) = (id as usize / 64, 1 << (id % 64));
+        if word >= self.0.len() {
+            self.0.resize(word + 1, 0);
+        }
+        let was = self.0[word] & bit != 0;
+        self.0[word] |= bit;
+        was
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_met_once() {
+        let mut met = Met::default();
+        for id in [1, 63, 64, 100_000] {
+            assert!(!met.mark(id), "{id}");
+            assert!(met.mark(id), "{id}");
+        }
+        assert!(!met.mark(65));
+    }
+}

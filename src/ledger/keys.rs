@@ -1,0 +1,152 @@
+//! Which rows may own a reference: the hashes that are not in the ledger's own index yet.
+//!
+//! The index, `reference_key`, is ordered by hash, and hashes come in no order: written one by one, each would
+//! dirty a page of its own. So recent ones are kept here, and when there are many they are frozen, sorted, and
+//! merged a slice at each commit: neighbours share a page, and no commit takes long.
+//!
+//! Pure: no SQL. Two references may share a hash; whoever asks compares the text.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
+
+/// How many recent hashes there are before they are merged: a quarter of what the table has, within these bounds.
+/// Each page of the index is then touched once for several of them up to some ten million rows, and a small ledger
+/// is not left with all of them at its run's end. Seven eighths of a power of two less some: one more would double
+/// the map. About four megabytes, twice while a merge is under way.
+const RECENT_MIN: usize = 16 * 1024;
+const RECENT_MAX: usize = 220 * 1024;
+
+/// How many are merged at one commit.
+const SLICE: usize = 4096;
+
+/// Hash → row, of the rows that are not in the table yet.
+#[derive(Default)]
+pub(super) struct RecentKeys {
+    ids: HashMap<u64, i64, BuildHasherDefault<Already>>,
+    /// Further rows with a hash that `ids` has already; practically always empty.
+    twins: Vec<(u64, i64)>,
+    /// What is being merged, as SQLite orders it, and how much of it has been.
+    frozen: Vec<(i64, i64)>,
+    merged: usize,
+    /// How many the table has, about.
+    in_table: usize,
+}
+
+impl RecentKeys {
+    /// None yet, beside a table that has about so many.
+    pub(super) fn beside(in_table: usize) -> RecentKeys {
+        RecentKeys { in_table, ..RecentKeys::default() }
+    }
+
+    pub(super) fn insert(&mut self, key: u64, id: i64) {
+        if let Some(first) = self.ids.insert(key, id) {
+            self.twins.push((key, first));
+        }
+    }
+
+    pub(super) fn get(&self, key: u64) -> impl Iterator<Item = i64> {
+        let twins = self.twins.iter().filter(move |(of, _)| *of == key).map(|(_, id)| *id);
+        let signed = key as i64;
+        let from = self.frozen.partition_point(|(of, _)| *of < signed);
+        let frozen = self.frozen[from..].iter().take_while(move |(of, _)| *of == signed).map(|(_, id)| *id);
+        self.ids.get(&key).copied().into_iter().chain(twins).chain(frozen)
+    }
+
+    /// What this commit is to merge; empty while it is not worth it, unless `all` is wanted.
+    pub(super) fn slice(&mut self, all: bool) -> &[(i64, i64)] {
+        if self.frozen.is_empty()
+            && (all || self.ids.len() >= (self.in_table / 4).clamp(RECENT_MIN, RECENT_MAX))
+        {
+            let ids = std::mem::take(&mut self.ids).into_iter();
+            let twins = std::mem::take(&mut self.twins).into_iter();
+            self.frozen = ids.chain(twins).map(|(key, id)| (key as i64, id)).collect();
+            self.frozen.sort_unstable();
+        }
+        let end = (self.merged + SLICE).min(self.frozen.len());
+        &self.frozen[self.merged..end]
+    }
+
+    /// The slice is in the table. The highest row of a merge that is complete: up to it the table has all.
+    pub(super) fn merged(&mut self) -> Option<i64> {
+        self.merged = (self.merged + SLICE).min(self.frozen.len());
+        if self.merged < self.frozen.len() {
+            return None;
+        }
+        self.in_table += self.merged;
+        self.merged = 0;
+        std::mem::take(&mut self.frozen).into_iter().map(|(_, id)| id).max()
+    }
+}
+
+/// The keys are hashes already.
+#[derive(Default)]
+struct Already(u64);
+
+impl Hasher for Already {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(keys: &RecentKeys, key: u64) -> Vec<i64> {
+        let mut ids: Vec<i64> = keys.get(key).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    #[test]
+    fn references_with_one_hash_are_all_found() {
+        let mut keys = RecentKeys::default();
+        for id in [1, 2, 3] {
+            keys.insert(7, id);
+        }
+        keys.insert(8, 4);
+        assert_eq!(found(&keys, 7), [1, 2, 3]);
+        assert_eq!(found(&keys, 8), [4]);
+        assert!(found(&keys, 9).is_empty());
+        assert_eq!(keys.slice(true), [(7, 1), (7, 2), (7, 3), (8, 4)]);
+        keys.insert(7, 5);
+        assert_eq!(found(&keys, 7), [1, 2, 3, 5], "also while they are merged");
+    }
+
+    #[test]
+    fn a_merge_is_sorted_complete_and_done_in_slices() {
+        let mut keys = RecentKeys::beside(10_000_000);
+        let key_of = |id: i64| (id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        for id in 1..RECENT_MAX as i64 {
+            keys.insert(key_of(id), id);
+        }
+        assert!(keys.slice(false).is_empty(), "not worth it yet");
+        keys.insert(key_of(RECENT_MAX as i64), RECENT_MAX as i64);
+        let mut merged = Vec::new();
+        let highest = loop {
+            merged.extend_from_slice(keys.slice(false));
+            if merged.len() == 2 * SLICE {
+                keys.insert(0, 1_000_000);
+                assert_eq!(found(&keys, key_of(1)), [1], "merged or not, it is found");
+            }
+            if let Some(highest) = keys.merged() {
+                break highest;
+            }
+        };
+        assert_eq!(highest, RECENT_MAX as i64, "what came in meanwhile is not part of it");
+        assert!(merged.is_sorted());
+        assert_eq!(merged.len(), RECENT_MAX);
+        assert_eq!(found(&keys, 0), [1_000_000]);
+        assert!(found(&keys, key_of(1)).is_empty(), "the table has it");
+    }
+}

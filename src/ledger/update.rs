@@ -1,0 +1,276 @@
+//! Imported rows that differ from the file: what is sent for them, what became of it, and who is missing.
+//!
+//! An update needs no claim: it may be sent twice and comes to the same. What must not be lost is that it may
+//! have landed, so it stands in `outdated` before it is sent, as one whose end nobody knows, and leaves when the
+//! API has taken it. The row itself keeps its outcome and its id until then.
+
+use std::collections::HashMap;
+
+use sqlx::Row as _;
+
+use super::{
+    Claim, Ending, Error, Ledger, Outcome, Trouble,
+    claim::Amendment,
+    decide::Decision,
+    sqlite::{Known, Store},
+    write::{JsonRows, hex, signed},
+};
+use crate::customer::{Customer, Fields, Fingerprint, Reference};
+
+/// How many references are looked up together.
+const TOGETHER: usize = 256;
+
+const HAS_OUTDATED: &str = "select exists (select 1 from outdated)";
+
+const FIND_OUTDATED: &str = "
+    select row, fingerprint, outcome, unsure from outdated where row in (select value from json_each(?1))";
+
+const FIND_CUSTOMER_IDS: &str = "
+    select id, customer_id from row
+    where id in (select value from json_each(?1)) and customer_id is not null";
+
+const BEGIN_UPDATES: &str = "
+    insert into outdated (row, run, line, outcome, fingerprint, unsure)
+    select value->>0, ?2, value->>1, 'pending', unhex(value->>2), 1 from json_each(?1) where true
+    on conflict (row) do update set
+        run = excluded.run, line = excluded.line, outcome = 'pending', fingerprint = excluded.fingerprint,
+        unsure = 1, attempts = 0, error_code = null, error_message = null, http_status = null, request_id = null";
+
+const SETTLE_UPDATED: &str = "
+    update row set outcome = 'updated', run = ?2, settled_at = ?3, line = told.value->>1,
+        fingerprint = unhex(told.value->>2), attempts = told.value->>3
+    from json_each(?1) told where row.id = told.value->>0";
+
+const SETTLE_OUTDATED: &str = "
+    update outdated set outcome = told.value->>1, unsure = told.value->>2, attempts = told.value->>3,
+        error_code = told.value->>4, error_message = told.value->>5, http_status = told.value->>6,
+        request_id = told.value->>7
+    from json_each(?1) told where outdated.row = told.value->>0";
+
+const DELETE_OUTDATED: &str = "delete from outdated where row in (select value from json_each(?1))";
+
+const COUNT_CHANGED: &str = "
+    insert into changed (run, field, rows) values (?1, ?2, ?3)
+    on conflict (run, field) do update set rows = rows + excluded.rows";
+
+const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
+
+const SELECT_INVALID: &str = "
+    select distinct reference from row where run = ?1 and outcome = 'invalid' and reference is not null";
+
+/// Of the run before, where this one read nothing that it had not.
+const SELECT_ABSENT: &str = "
+    select absent from run where id = (select max(id) from run where id < ?1) and absent is not null";
+
+const TELL_ABSENT: &str = "update run set absent = ?2 where id = ?1";
+
+/// An update that has not come to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outdated {
+    fingerprint: Fingerprint,
+    outcome: Outcome,
+    /// It may have landed.
+    unsure: bool,
+}
+
+/// What one commit writes of updates, collected before its transaction begins.
+#[derive(Default)]
+pub(super) struct Updates {
+    begun: JsonRows,
+    updated: JsonRows,
+    outdated: JsonRows,
+    over: JsonRows,
+    /// Line and fields of each imported row that differs.
+    pub(super) changed: Vec<(u64, Fields)>,
+}
+
+impl Updates {
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        let Updates { begun, updated, outdated, over, changed } = self;
+        [begun, updated, outdated, over].into_iter().all(JsonRows::is_empty) && changed.is_empty()
+    }
+
+    pub(super) fn begin(&mut self, claim: &Claim) {
+        self.begun.push(&(claim.id, claim.line, hex(&sent(claim))));
+    }
+
+    /// There is nothing to send any more.
+    pub(super) fn is_over(&mut self, id: i64) {
+        self.over.push(&id);
+    }
+
+    pub(super) fn settle(&mut self, claim: &Claim, amendment: &Amendment, ending: &Ending, attempts: u32) {
+        let (trouble, unsure) = match ending {
+            Ending::Updated => {
+                self.updated.push(&(claim.id, claim.line, hex(&sent(claim)), attempts));
+                self.over.push(&claim.id);
+                return;
+            }
+            Ending::Pending { trouble, in_doubt } => (trouble.clone(), *in_doubt),
+            Ending::Rejected(trouble) => (trouble.clone(), false),
+            // Attempts end on what may have landed.
+            Ending::Failed(trouble) => (trouble.clone(), true),
+            // No update ends like this.
+            Ending::Created { .. } | Ending::Existing { .. } => (Trouble::default(), true),
+        };
+        let Trouble { code, message, http_status, request_id, .. } = trouble;
+        let unsure = i64::from(unsure || amendment.unsure);
+        let outcome = ending.outcome();
+        self.outdated.push(&(claim.id, outcome, unsure, attempts, code, message, http_status, request_id));
+    }
+}
+
+fn sent(claim: &Claim) -> Fingerprint {
+    claim.customer().map(|customer| customer.fingerprint).unwrap_or_default()
+}
+
+/// What to do about an imported row, by what the file says of it now.
+pub(super) fn compare(
+    known: &Known,
+    customer: &Customer,
+    outdated: Option<&Outdated>,
+    send: Send,
+) -> Decision {
+    let (before, now) = (known.fingerprint.unwrap_or_default(), customer.fingerprint);
+    let unsure = outdated.filter(|outdated| outdated.unsure);
+    let is_refused =
+        |outdated: &Outdated| outdated.outcome == Outcome::Rejected && outdated.fingerprint == now;
+    match outdated {
+        None if before == now => return Decision::Left(Outcome::Unchanged, known.run),
+        Some(_) if before == now && unsure.is_none() => return Decision::Over(known.id, known.run),
+        Some(outdated) if send == Send::Changed && is_refused(outdated) => {
+            return Decision::Left(Outcome::Rejected, known.run);
+        }
+        _ => {}
+    }
+    let fields = before.differing(now) | unsure.map_or(Fields::default(), |it| it.fingerprint.differing(now));
+    if send == Send::Nothing {
+        return Decision::Changed(fields, known.run);
+    }
+    // What was sent once and is empty now has to be emptied; what never was in the file is not ours.
+    let had = before.fields() | unsure.map_or(Fields::default(), |it| it.fingerprint.fields());
+    let amendment = Amendment {
+        customer_id: String::new(),
+        emptied: had.without(now.fields()),
+        unsure: unsure.is_some(),
+    };
+    Decision::Update(known.clone(), fields, Box::new(amendment))
+}
+
+/// For which imported rows updates are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Send {
+    Nothing,
+    Changed,
+    /// Also for those that were refused with the same fields.
+    Again,
+}
+
+impl Store {
+    pub(super) async fn has_outdated(&mut self) -> Result<bool, Error> {
+        Ok(self.one(HAS_OUTDATED).await?.get(0))
+    }
+
+    /// Those of these rows whose update has not come to its end.
+    pub(super) async fn outdated(
+        &mut self,
+        ids: impl Iterator<Item = i64>,
+    ) -> Result<HashMap<i64, Outdated>, Error> {
+        let rows = self.all(sqlx::query(FIND_OUTDATED).bind(list(ids))).await?;
+        let read = |row: &sqlx::sqlite::SqliteRow| Outdated {
+            fingerprint: Fingerprint::recorded(row.get(1)).unwrap_or_default(),
+            outcome: Outcome::from_name(row.get(2)).unwrap_or(Outcome::Pending),
+            unsure: row.get(3),
+        };
+        Ok(rows.iter().map(|row| (row.get(0), read(row))).collect())
+    }
+
+    /// Under which ids the API has the customers that are to be updated.
+    pub(super) async fn name_updates(&mut self, decisions: &mut [Decision]) -> Result<(), Error> {
+        let ids = decisions.iter().filter_map(|decision| match decision {
+            Decision::Update(known, ..) => Some(known.id),
+            _ => None,
+        });
+        let ids = list(ids);
+        if ids == "[]" {
+            return Ok(());
+        }
+        let rows = self.all(sqlx::query(FIND_CUSTOMER_IDS).bind(ids)).await?;
+        let mut names: HashMap<i64, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        for decision in decisions {
+            if let Decision::Update(known, _, amendment) = decision {
+                amendment.customer_id = names.remove(&known.id).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    /// Inside the transaction of a commit.
+    pub(super) async fn write_updates(&mut self, updates: &Updates, run: i64, now: i64) -> Result<(), Error> {
+        for (sql, rows) in [
+            (SETTLE_UPDATED, &updates.updated),
+            (SETTLE_OUTDATED, &updates.outdated),
+            (DELETE_OUTDATED, &updates.over),
+            (BEGIN_UPDATES, &updates.begun),
+        ] {
+            if !rows.is_empty() {
+                self.execute(sqlx::query(sql).bind(rows.text()).bind(run).bind(now)).await?;
+            }
+        }
+        let mut rows: HashMap<&str, i64> = HashMap::new();
+        for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
+            *rows.entry(field.name()).or_default() += 1;
+        }
+        for (field, rows) in rows {
+            self.execute(sqlx::query(COUNT_CHANGED).bind(run).bind(field).bind(rows)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Ledger {
+    /// How many imported rows the file has not named; records it with the run. Right only where the run has
+    /// read a whole file. A row that is invalid today is in the file all the same.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read or written.
+    pub async fn tell_absent(&mut self) -> Result<u64, Error> {
+        let absent = match self.absent_as_before().await? {
+            Some(absent) => absent,
+            None => self.count_absent().await?,
+        };
+        self.store.execute(sqlx::query(TELL_ABSENT).bind(self.run).bind(signed(absent))).await?;
+        Ok(absent)
+    }
+
+    /// To count the imported rows is to read the whole ledger; a file that is the same misses the same rows.
+    async fn absent_as_before(&mut self) -> Result<Option<u64>, Error> {
+        if self.skipped.is_none_or(|skipped| skipped.tally.rows() != self.tally.rows()) {
+            return Ok(None);
+        }
+        let before = self.store.all(sqlx::query(SELECT_ABSENT).bind(self.run)).await?;
+        Ok(before.first().map(|row| row.get::<i64, _>(0) as u64))
+    }
+
+    async fn count_absent(&mut self) -> Result<u64, Error> {
+        let imported = self.store.one(COUNT_IMPORTED).await?.get::<i64, _>(0) as u64;
+        let mut present = self.met_imported
+            + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
+        let invalid = self.store.all(sqlx::query(SELECT_INVALID).bind(self.run)).await?;
+        for some in invalid.chunks(TOGETHER) {
+            let keys: Vec<u64> = some.iter().map(|row| Reference::recorded(row.get(0)).key()).collect();
+            let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
+            let known = self.store.find(&keys, &ids).await?;
+            for found in some.iter().filter_map(|row| known.get(row.get::<&str, _>(0))) {
+                let is_imported = found.outcome.is_success();
+                present += u64::from(is_imported && !self.met.mark(found.id));
+            }
+        }
+        Ok(imported.saturating_sub(present))
+    }
+}
+
+fn list(ids: impl Iterator<Item = i64>) -> String {
+    serde_json::to_string(&ids.collect::<Vec<_>>()).unwrap_or_default()
+}

@@ -1,0 +1,183 @@
+//! A run's figures for Prometheus: on HTTP while it goes on, and as a file for the `node_exporter`.
+//!
+//! Names and units follow Prometheus' conventions and are a contract with users' alerts. Nothing is
+//! counted here: what the run, its sender and its API count anyway is read when somebody asks, so a row
+//! pays nothing for being measured. The format is the text of `OpenMetrics`.
+//!
+//! Holds no customer's field. Must not decide anything about a run.
+
+mod listener;
+
+mod textfile;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+pub use self::{listener::Listener, textfile::Textfile};
+use crate::{
+    api::STEPS,
+    import::Progress,
+    ledger::{Doing, Outcome},
+    sender::Sender,
+};
+
+/// Before each name.
+const PREFIX: &str = "customer_import";
+
+/// The figures of one run.
+pub struct Metrics {
+    registry: Registry,
+    board: Arc<Board>,
+}
+
+/// What the run has last said, and whom to ask for the rest.
+struct Board {
+    sender: Arc<Sender>,
+    told: Mutex<Told>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Told {
+    progress: Option<Progress>,
+    /// UTC milliseconds.
+    last_success: Option<i64>,
+    exit_code: Option<u8>,
+}
+
+impl Metrics {
+    /// The figures of the run that this sender sends for; merchant and target tell them from those of others.
+    pub fn new(sender: Arc<Sender>, merchant: String, target: String) -> Metrics {
+        let board = Arc::new(Board { sender, told: Mutex::default() });
+        let labels = [("merchant".into(), merchant.into()), ("target".into(), target.into())];
+        let mut registry = Registry::with_prefix_and_labels(PREFIX, labels.into_iter());
+        registry.register_collector(Box::new(Arc::clone(&board)));
+        Metrics { registry, board }
+    }
+
+    /// Where the run stands now.
+    pub fn show(&self, progress: &Progress) {
+        self.board.told().progress = Some(*progress);
+    }
+
+    /// When a run last came to the end of its source; UTC milliseconds.
+    pub fn succeeded(&self, at: i64) {
+        self.board.told().last_success = Some(at);
+    }
+
+    /// The run has ended.
+    pub fn ended(&self, exit_code: u8) {
+        self.board.told().exit_code = Some(exit_code);
+    }
+
+    /// All of it, as text.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to memory has nothing to fail with.
+        let written = text::encode(&mut text, &self.registry);
+        debug_assert!(written.is_ok());
+        text
+    }
+}
+
+impl Board {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Board")
+    }
+}
+
+impl Collector for Board {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let told = *self.told();
+        let mut families = Families(encoder);
+        if let Some(progress) = told.progress {
+            families.rows(&progress)?;
+        }
+        families.requests(&self.sender)?;
+        families.gauge(
+            "last_success_timestamp_seconds",
+            "When a run last came to the end of its source (exit code 0 or 3).",
+            told.last_success.map(|at| at as f64 / 1000.0),
+        )?;
+        families.gauge(
+            "exit_code",
+            "The exit code of the run, once it has ended.",
+            told.exit_code.map(f64::from),
+        )
+    }
+}
+
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn rows(&mut self, progress: &Progress) -> fmt::Result {
+        let Progress { tally, live, .. } = progress;
+        let help = "Rows of this run that are settled, by outcome.";
+        let mut rows = self.0.encode_descriptor("rows", help, None, MetricType::Counter)?;
+        for outcome in Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending) {
+            let labels = [("outcome", outcome.name())];
+            ConstCounter::new(tally.get(outcome)).encode(rows.encode_family(&labels)?)?;
+        }
+        let pending = tally.get(Outcome::Pending) as f64;
+        self.gauge("rows_pending", "Rows of this run that are not settled yet.", Some(pending))?;
+        let total = live.total.map(|total| total as f64);
+        self.gauge("rows_expected", "Rows of the whole source, estimated from the bytes read.", total)?;
+        let retrying = live.retrying as f64;
+        self.gauge("rows_retrying", "Rows that wait to be tried again.", Some(retrying))?;
+        let help = "Rows of which it is not known whether their customers were created.";
+        self.gauge("rows_in_doubt", help, Some(live.in_doubt as f64))?;
+        let help = "Whether everyone waits for the API to come back.";
+        let outage = live.doing == Doing::Waiting;
+        self.gauge("outage", help, Some(f64::from(u8::from(outage))))?;
+        let help = "Requests a second: the user's rate, or what is held under a limit of the API.";
+        self.gauge("throttle_requests_per_second", help, live.throttled_to)
+    }
+
+    fn requests(&mut self, sender: &Sender) -> fmt::Result {
+        let help = "Requests that have ended, by step and HTTP status; none where no answer came.";
+        let mut requests = self.0.encode_descriptor("requests", help, None, MetricType::Counter)?;
+        for step in STEPS {
+            for (status, count) in sender.meter().statuses(step) {
+                let status = status.map_or_else(|| "none".into(), |status| status.to_string());
+                let labels = [("step", step.name()), ("status", &status)];
+                ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
+            }
+        }
+        let help = "How long requests took, up to the last byte of the answer.";
+        let name = "request_duration_seconds";
+        let mut durations = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        for step in STEPS {
+            let latency = sender.meter().latency(step);
+            let count = latency.buckets.iter().map(|(_, count)| count).sum();
+            let labels = [("step", step.name())];
+            let mut family = durations.encode_family(&labels)?;
+            family.encode_histogram::<NoLabelSet>(latency.seconds, count, &latency.buckets, None)?;
+        }
+        let help = "Requests that repeated a step.";
+        let retries = self.0.encode_descriptor("retries", help, None, MetricType::Counter)?;
+        ConstCounter::new(sender.figures().retries).encode(retries)?;
+        let in_flight = sender.throttle().in_flight() as f64;
+        self.gauge("requests_in_flight", "Requests under way.", Some(in_flight))
+    }
+
+    /// Nothing where there is no value.
+    fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
+        let Some(value) = value else { return Ok(()) };
+        let gauge = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(gauge)
+    }
+}

@@ -1,0 +1,239 @@
+//! A run that goes on, in lines that fit: the progress display and `status` show the same.
+//!
+//! Pure. What is most wanted comes first and stays longest as the room shrinks: how much is done, how
+//! fast, how long still; then the outcomes; then what is under way. No line is longer than it may be.
+
+use std::time::Duration;
+
+use super::{grouped, time};
+use crate::ledger::{Doing, Live, Outcome, Tally};
+
+/// Where there is room for a bar, it has so many places; it does not grow and shrink with the words.
+const BARS: [usize; 2] = [24, 12];
+
+/// The longest that a run is silent in good health: two beats, and a commit on a slow disk.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// Where a run stands, in lines of at most this width.
+pub fn progress(tally: &Tally, live: &Live, width: usize) -> Vec<String> {
+    let (outcomes, under_way) = (outcomes(tally), under_way(live));
+    let mut lines = vec![headline(tally, live, width)];
+    let together = [outcomes.join(", "), under_way.join(", ")].join("; ");
+    if !outcomes.is_empty() && !under_way.is_empty() && together.len() <= width {
+        lines.push(together);
+    } else {
+        lines.extend(fill(&outcomes, width));
+        lines.extend(fill(&under_way, width));
+    }
+    lines
+}
+
+/// The same on one line, for where nobody looks on.
+pub fn progress_line(tally: &Tally, live: &Live) -> String {
+    // In a log a bar is noise.
+    let headline = headlines(tally, live).into_iter().find(|line| !line.starts_with('['));
+    let parts = [headline.unwrap_or_default(), outcomes(tally).join(", "), under_way(live).join(", ")];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// What `status` says of it, and how long ago the run said so itself.
+pub fn going_on(run: i64, tally: &Tally, live: &Live, age: Duration) -> String {
+    let silent = if age > SILENT { "; it has not said anything since" } else { "" };
+    let mut text = format!("\nRun {run} goes on, as of {} ago{silent}:\n", time(age));
+    for line in progress(tally, live, 78) {
+        text.push_str(&format!("  {line}\n"));
+    }
+    text
+}
+
+/// The longest that fits; what is too long even so is cut.
+fn headline(tally: &Tally, live: &Live, width: usize) -> String {
+    let mut lines = headlines(tally, live);
+    let at = lines.iter().position(|line| line.len() <= width).unwrap_or(lines.len() - 1);
+    let mut line = lines.swap_remove(at);
+    line.truncate(width);
+    line
+}
+
+/// How much is done, how fast, and how long it still takes; from the longest to the shortest. All ASCII.
+fn headlines(tally: &Tally, live: &Live) -> Vec<String> {
+    let settled = tally.rows() - tally.get(Outcome::Pending);
+    let (done, speed) = (grouped(settled), speed(live.per_second));
+    let Some(total) = live.total else {
+        let rows = format!("{done} rows, {speed}");
+        return vec![rows, done];
+    };
+    // A hundred is for the end alone.
+    let share = if total == 0 { 1.0 } else { settled as f64 / total as f64 };
+    let percent = format!("{:>2.0}%", (100.0 * share).floor());
+    let about = if live.is_exact { "" } else { "about " };
+    let left = left(settled, total, live).map_or_else(String::new, |left| format!(", {left} left"));
+    let all = grouped(total);
+    let plain = format!("{percent}  {done} of {about}{all} rows, {speed}{left}");
+    let with_bars = BARS.map(|places| format!("{} {plain}", bar(share, places)));
+    let shorter = [
+        plain,
+        format!("{percent}  {done} of {all}, {speed}{left}"),
+        format!("{percent}  {done} of {all}{left}"),
+        format!("{percent}  {done} of {all}, {speed}"),
+        format!("{percent}  {done} of {all}"),
+        format!("{percent}  {done}"),
+    ];
+    with_bars.into_iter().chain(shorter).collect()
+}
+
+fn bar(share: f64, places: usize) -> String {
+    let full = ((share * places as f64) as usize).min(places);
+    let head = if full == places { "" } else { ">" };
+    format!("[{}{head:<1$}]", "=".repeat(full), places - full)
+}
+
+fn speed(per_second: f64) -> String {
+    match per_second {
+        10.0.. => format!("{}/s", grouped(per_second.round() as u64)),
+        _ => format!("{per_second:.1}/s"),
+    }
+}
+
+/// How long the rest takes at this speed; nothing where it stands still, or where that says nothing.
+fn left(settled: u64, total: u64, live: &Live) -> Option<String> {
+    let rows = total.saturating_sub(settled);
+    if live.doing != Doing::Sending || rows == 0 || live.per_second <= 0.0 {
+        return None;
+    }
+    let left = Duration::try_from_secs_f64((rows as f64 / live.per_second).ceil()).ok()?;
+    // Nobody counts the tenths of a second.
+    Some(if left < Duration::from_secs(10) { format!("{} s", left.as_secs()) } else { time(left) })
+}
+
+/// How many rows are at which outcome; those that are not settled are not among them.
+fn outcomes(tally: &Tally) -> Vec<String> {
+    let settled = Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending);
+    let some = settled.filter(|outcome| tally.get(*outcome) > 0);
+    some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect()
+}
+
+fn under_way(live: &Live) -> Vec<String> {
+    let mut parts = Vec::new();
+    match live.doing {
+        Doing::Sending => {}
+        Doing::Asking => parts.push("asking about rows that an earlier run left in doubt".into()),
+        Doing::Paused => parts.push("the API has asked for a pause".into()),
+        Doing::Waiting => parts.push("no good answer: waiting for the API".into()),
+        Doing::Ending => parts.push("ending".into()),
+    }
+    for (count, what) in
+        [(live.in_flight, "in flight"), (live.retrying, "retrying"), (live.in_doubt, "in doubt")]
+    {
+        if count > 0 {
+            parts.push(format!("{} {what}", grouped(count)));
+        }
+    }
+    if let Some(rate) = live.throttled_to {
+        parts.push(format!("throttled to {rate}/s"));
+    }
+    parts
+}
+
+/// The parts, as many on a line as fit.
+fn fill(parts: &[String], width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.len() + 2 + part.len() < width => {
+                line.push_str(", ");
+                line.push_str(part);
+            }
+            last => {
+                last.into_iter().for_each(|line| line.push(','));
+                lines.push(part.chars().take(width.saturating_sub(1)).collect());
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally() -> Tally {
+        let counts = [(Outcome::Created, 379_900), (Outcome::Invalid, 311), (Outcome::Pending, 900)];
+        counts.into_iter().collect()
+    }
+
+    fn live() -> Live {
+        Live {
+            total: Some(1_000_000),
+            per_second: 4_950.4,
+            in_flight: 32,
+            retrying: 3,
+            throttled_to: Some(5_000.0),
+            ..Live::default()
+        }
+    }
+
+    #[test]
+    fn what_is_most_wanted_stays_as_the_room_shrinks() {
+        let at = |width| progress(&tally(), &live(), width);
+        assert_eq!(
+            at(80),
+            [
+                "[====>       ] 38%  380,211 of about 1,000,000 rows, 4,950/s, 2 min 6 s left",
+                "created 379,900, invalid 311; 32 in flight, 3 retrying, throttled to 5000/s",
+            ]
+        );
+        assert_eq!(
+            at(40),
+            [
+                "38%  380,211 of 1,000,000, 4,950/s",
+                "created 379,900, invalid 311",
+                "32 in flight, 3 retrying,",
+                "throttled to 5000/s",
+            ]
+        );
+        assert!(at(200)[0].starts_with("[=========>              ] 38%  380,211 of about"));
+        assert_eq!(at(200).len(), 2);
+    }
+
+    #[test]
+    fn no_line_is_too_long() {
+        let all = Outcome::ALL.into_iter().map(|outcome| (outcome, 1_234_567_890)).collect();
+        for doing in [Doing::Sending, Doing::Asking, Doing::Paused, Doing::Waiting, Doing::Ending] {
+            let live = Live { doing, in_doubt: 2000, ..live() };
+            for width in 1..300 {
+                for (tally, live) in [(tally(), live), (all, live), (all, Live { total: None, ..live })] {
+                    let lines = progress(&tally, &live, width);
+                    assert!(lines.iter().all(|line| line.len() <= width), "{width}: {lines:#?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_promised_that_is_not_known() {
+        let line = |live: &Live| progress_line(&tally(), live);
+        let live = live();
+        assert!(line(&live).starts_with("38%  380,211 of about 1,000,000 rows, 4,950/s, 2 min 6 s left; "));
+        let of = |change: fn(&mut Live)| {
+            let mut live = live;
+            change(&mut live);
+            progress_line(&tally(), &live)
+        };
+        assert!(of(|live| live.total = None).starts_with("380,211 rows, 4,950/s; created"));
+        assert!(of(|live| live.is_exact = true).contains(" of 1,000,000 rows"));
+        assert!(of(|live| live.total = Some(380_212)).starts_with("99%  "), "not a hundred before the end");
+        assert!(!of(|live| live.per_second = 0.0).contains("left"));
+        assert!(!of(|live| live.doing = Doing::Waiting).contains("left"));
+        assert!(of(|live| live.per_second = 0.25).contains(" 0.2/s, "));
+        assert!(of(|live| live.per_second = 1e-300).contains("1,000,000 rows, 0.0/s; "), "no time at all");
+    }
+
+    #[test]
+    fn a_run_that_says_nothing_any_more_is_called_so() {
+        let text = |seconds| going_on(3, &tally(), &live(), Duration::from_secs(seconds));
+        assert!(text(2).starts_with("\nRun 3 goes on, as of 2.0 s ago:\n  ["), "{}", text(2));
+        assert!(text(45).contains("as of 45 s ago; it has not said anything since:"));
+        assert!(text(2).lines().all(|line| line.len() <= 80));
+    }
+}

@@ -1,0 +1,278 @@
+//! A report as one HTML page that asks no host for anything and runs no script.
+//!
+//! The words and the shape are in `page.html`; the template escapes whatever it fills in, and the page
+//! forbids itself scripts and requests besides, since a ledger holds what others have sent.
+
+use std::time::Duration;
+
+use askama::Template;
+
+use super::{
+    Report,
+    chart::{Asked, Chart, Scale, chart},
+    explain, grouped,
+    kinds::Kind,
+    remarks, rows,
+    run::Percentiles,
+    text::{NOT_SHOWN, millis, per_second},
+    time,
+};
+use crate::{
+    error::Error,
+    ledger::{Outcome, Sample, Setting, State, condensed},
+};
+
+/// Steps of a curve: on a phone each has three pixels.
+const STEPS_SHOWN: usize = 120;
+
+/// Kinds of errors that are told one by one; more are in the JSON.
+const KINDS_SHOWN: usize = 50;
+
+#[derive(Template)]
+#[template(path = "page.html")]
+struct Page<'a> {
+    report: &'a Report<'a>,
+    state_class: &'static str,
+    exit: Option<&'static str>,
+    began: String,
+    took: String,
+    tiles: Vec<Tile>,
+    outcomes: Vec<Slice>,
+    remarks: Vec<String>,
+    charts: Vec<Figure>,
+    kinds: &'a [Kind],
+    kinds_left: usize,
+    not_shown: Option<String>,
+    given: Vec<&'a Setting>,
+    defaults: Vec<&'a Setting>,
+    version: &'static str,
+}
+
+/// A number that is read first.
+struct Tile {
+    number: String,
+    label: &'static str,
+    note: String,
+}
+
+/// An outcome's part of all rows.
+struct Slice {
+    name: &'static str,
+    count: u64,
+    shown: String,
+    share: String,
+    meaning: &'static str,
+}
+
+/// A chart with its words, or only words where there is nothing to draw.
+struct Figure {
+    title: &'static str,
+    unit: &'static str,
+    words: String,
+    chart: Option<Chart>,
+}
+
+impl Report<'_> {
+    /// The report as a page.
+    ///
+    /// # Errors
+    /// None that a ledger could lead to.
+    pub fn page(&self) -> Result<String, Error> {
+        let summary = &self.summary;
+        let (given, defaults) = self.options.iter().partition(|setting| setting.origin != "default");
+        let not_shown = (self.errors_not_shown > 0).then(|| rows(self.errors_not_shown));
+        let page = Page {
+            report: self,
+            state_class: match summary.state {
+                State::Completed if summary.exit_code == Some(0) => "good",
+                State::Completed | State::Running => "fair",
+                State::Interrupted | State::Stopped | State::Died => "bad",
+            },
+            exit: summary.exit_code.and_then(exit_in_words),
+            began: self.started_at.replace('T', " ").replace('Z', " UTC"),
+            took: time(Duration::from_secs_f64(summary.elapsed_seconds)),
+            tiles: self.tiles(),
+            outcomes: self.slices(),
+            remarks: remarks(summary),
+            charts: self.charts(),
+            kinds: self.errors.get(..KINDS_SHOWN).unwrap_or(&self.errors),
+            kinds_left: self.errors.len().saturating_sub(KINDS_SHOWN),
+            not_shown: not_shown.map(|rows| format!("{rows} more: {NOT_SHOWN}.")),
+            given,
+            defaults,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))
+    }
+
+    fn tiles(&self) -> Vec<Tile> {
+        let summary = &self.summary;
+        let sum = |of: fn(Outcome) -> bool| {
+            let counted = Outcome::ALL.into_iter().filter(|outcome| of(*outcome));
+            counted.map(|outcome| summary.count(outcome)).sum::<u64>()
+        };
+        let succeeded = sum(Outcome::is_success);
+        let faulty =
+            sum(|outcome| matches!(outcome, Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected));
+        let open = sum(|outcome| matches!(outcome, Outcome::Failed | Outcome::Pending));
+        let tile = |number, label, note| Tile { number, label, note };
+        let part = |count| share(count, summary.rows);
+        vec![
+            tile(
+                grouped(summary.rows),
+                "rows read",
+                format!("in {}", time(elapsed(summary.elapsed_seconds))),
+            ),
+            tile(grouped(succeeded), "succeeded", part(succeeded)),
+            tile(grouped(faulty), "to correct", part(faulty)),
+            tile(grouped(open), "to run again", part(open)),
+            tile(grouped(summary.requests), "requests", format!("{} per second", summary.rate())),
+        ]
+    }
+
+    fn slices(&self) -> Vec<Slice> {
+        let slice = |outcome: Outcome| {
+            let count = self.summary.count(outcome);
+            Slice {
+                name: outcome.name(),
+                count,
+                shown: grouped(count),
+                share: share(count, self.summary.rows),
+                meaning: explain(outcome),
+            }
+        };
+        Outcome::ALL.into_iter().map(slice).filter(|slice| slice.count > 0).collect()
+    }
+
+    fn charts(&self) -> Vec<Figure> {
+        let samples = condensed(self.over_time, STEPS_SHOWN);
+        let summary = &self.summary;
+        if samples.is_empty() {
+            return Vec::new();
+        }
+        let Percentiles { p50, p95, p99 } = self.latency_ms;
+        let [p50, p95, p99] = [p50, p95, p99].map(millis);
+        let held = summary.held_rate.map(|rate| format!(" About {rate} requests/s were held at the end."));
+        vec![
+            Figure {
+                title: "Throughput",
+                unit: "per second",
+                words: format!(
+                    "{} and {} requests in {}.{}",
+                    rows(summary.rows),
+                    grouped(summary.requests),
+                    time(elapsed(summary.elapsed_seconds)),
+                    held.unwrap_or_default()
+                ),
+                chart: chart(&samples, &THROUGHPUT, Scale::Linear, rate_label, throughput_words),
+            },
+            Figure {
+                title: "Latency of requests",
+                unit: "logarithmic",
+                words: match summary.requests {
+                    0 => "No request was sent.".into(),
+                    _ => format!("Over the run: p50 {p50}, p95 {p95}, p99 {p99}."),
+                },
+                chart: chart(&samples, &LATENCY, Scale::Logarithmic, decade_label, latency_words),
+            },
+            Figure {
+                title: "Repeated and throttled requests",
+                unit: "per second",
+                words: format!(
+                    "{} repeated a step, {} were answered with 429.",
+                    grouped(summary.retries),
+                    grouped(summary.throttled)
+                ),
+                chart: chart(&samples, &TROUBLE, Scale::Linear, rate_label, trouble_words),
+            },
+        ]
+    }
+}
+
+const THROUGHPUT: [Asked; 3] = [
+    ("rows", "rows", |sample| Some(sample.rows() as f64 / sample.seconds())),
+    ("requests", "requests", |sample| Some(sample.figures.requests as f64 / sample.seconds())),
+    ("held", "held rate", |sample| sample.held_rate.filter(|rate| *rate > 0.0)),
+];
+
+const LATENCY: [Asked; 3] = [
+    ("p99", "p99", |sample| Percentiles::of(&sample.latencies).p99),
+    ("p95", "p95", |sample| Percentiles::of(&sample.latencies).p95),
+    ("p50", "p50", |sample| Percentiles::of(&sample.latencies).p50),
+];
+
+const TROUBLE: [Asked; 2] = [
+    ("retries", "repeated", |sample| Some(sample.figures.retries as f64 / sample.seconds())),
+    ("throttled", "429", |sample| Some(sample.figures.throttled as f64 / sample.seconds())),
+];
+
+fn throughput_words(sample: &Sample) -> String {
+    format!(
+        "until {}: {} rows/s, {} requests/s, {} in flight",
+        time(sample.to),
+        per_second(sample.rows(), sample),
+        per_second(sample.figures.requests, sample),
+        sample.in_flight
+    )
+}
+
+fn latency_words(sample: &Sample) -> String {
+    let Percentiles { p50, p95, p99 } = Percentiles::of(&sample.latencies);
+    format!("until {}: p50 {}, p95 {}, p99 {}", time(sample.to), millis(p50), millis(p95), millis(p99))
+}
+
+fn trouble_words(sample: &Sample) -> String {
+    let (until, figures) = (time(sample.to), sample.figures);
+    format!("until {until}: {} repeated, {} answered with 429", figures.retries, figures.throttled)
+}
+
+/// A power of ten, in milliseconds.
+fn decade_label(millis: f64) -> String {
+    if millis < 1000.0 { format!("{millis} ms") } else { format!("{} s", grouped((millis / 1000.0) as u64)) }
+}
+
+fn rate_label(value: f64) -> String {
+    if value < 10.0 && value.fract() != 0.0 {
+        format!("{value:.2}").trim_end_matches('0').into()
+    } else {
+        grouped(value.round() as u64)
+    }
+}
+
+fn elapsed(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// Rounded down: all but one of a million is not all.
+fn share(count: u64, all: u64) -> String {
+    let thousandths = (u128::from(count) * 1000).checked_div(u128::from(all)).unwrap_or(0);
+    match (count, thousandths) {
+        (0, _) => "none".into(),
+        (_, 0) => "< 0.1 %".into(),
+        (_, 1000) => "100 %".into(),
+        _ => format!("{}.{} %", thousandths / 10, thousandths % 10),
+    }
+}
+
+fn exit_in_words(code: u8) -> Option<&'static str> {
+    Some(match code {
+        0 => "every row succeeded",
+        1 => "an unexpected error",
+        3 => "at least one row is duplicate, invalid, rejected or failed",
+        4 => "it stopped before the end by itself",
+        130 | 143 => "a signal ended it",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_but_one_is_not_all() {
+        let told = [(0, 9), (1, 1_000_000), (999_999, 1_000_000), (9, 9), (1, 3), (0, 0)];
+        let told = told.map(|(count, all)| share(count, all));
+        assert_eq!(told, ["none", "< 0.1 %", "99.9 %", "100 %", "33.3 %", "none"]);
+    }
+}

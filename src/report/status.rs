@@ -1,0 +1,140 @@
+//! `status`: the target, what stands where over all runs, and each run; as text and JSON.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde::Serialize;
+
+use super::{date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
+use crate::ledger::{Outcome, RunRecord, State, Tally, Target};
+
+/// The JSON object; its names are what scripts rely on.
+#[derive(Debug, Serialize)]
+pub struct Status<'a> {
+    ledger: &'a str,
+    base_url: Option<&'a str>,
+    merchant_id: Option<&'a str>,
+    rows: u64,
+    #[serde(flatten)]
+    outcomes: BTreeMap<&'static str, u64>,
+    runs: Vec<Run<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct Run<'a> {
+    run: i64,
+    command: &'a str,
+    source: &'a str,
+    state: State,
+    exit_code: Option<i64>,
+    stop_reason: Option<&'a str>,
+    started_at: String,
+    ended_at: Option<String>,
+    rows: u64,
+    #[serde(flatten)]
+    outcomes: BTreeMap<&'static str, u64>,
+    requests: u64,
+    retries: u64,
+    throttled: u64,
+}
+
+impl<'a> Status<'a> {
+    /// The object of a ledger.
+    pub fn new(
+        ledger: &'a str,
+        target: Option<&'a Target>,
+        standing: &Tally,
+        runs: &'a [RunRecord],
+    ) -> Status<'a> {
+        Status {
+            ledger,
+            base_url: target.map(|target| target.base_url.as_str()),
+            merchant_id: target.map(|target| target.merchant_id.as_str()),
+            rows: standing.rows(),
+            outcomes: counts(standing),
+            runs: runs.iter().map(Run::of).collect(),
+        }
+    }
+}
+
+impl<'a> Run<'a> {
+    fn of(run: &'a RunRecord) -> Run<'a> {
+        Run {
+            run: run.run,
+            command: &run.command,
+            source: &run.source,
+            state: run.state,
+            exit_code: run.exit_code,
+            stop_reason: run.stop_reason.as_deref(),
+            started_at: rfc3339(run.started_at),
+            ended_at: run.ended_at.map(rfc3339),
+            rows: run.tally.rows(),
+            outcomes: counts(&run.tally),
+            requests: run.figures.requests,
+            retries: run.figures.retries,
+            throttled: run.figures.throttled,
+        }
+    }
+}
+
+fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
+    Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into()
+}
+
+/// The target, what stands where over all runs, and each run, as text.
+pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs: &[RunRecord]) -> String {
+    let mut text = format!("Ledger  {}\n", harmless(ledger));
+    if let Some(Target { base_url, merchant_id }) = target {
+        let _ = writeln!(text, "Target  {}, merchant {}", harmless(base_url), harmless(merchant_id));
+    }
+    let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| standing.get(*outcome) > 0) {
+        let count = grouped(standing.get(outcome));
+        let _ = writeln!(text, "        {:<10} {count:>13}   {}", outcome.name(), explain(outcome));
+    }
+    if runs.is_empty() {
+        text.push_str("\nNo run has begun yet.\n");
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "\n{:>4}  {:<16}  {:<11}  {:>4}  {:>11}  {:>11}  {:>9}",
+        "run", "began (UTC)", "state", "exit", "rows", "succeeded", "left"
+    );
+    for run in runs {
+        add_run(run, &mut text);
+    }
+    text
+}
+
+fn add_run(run: &RunRecord, text: &mut String) {
+    let succeeded = run.tally.sum(Outcome::is_success);
+    let _ = writeln!(
+        text,
+        "{:>4}  {:<16}  {:<11}  {:>4}  {:>11}  {:>11}  {:>9}",
+        run.run,
+        date(run.started_at),
+        run.state.name(),
+        run.exit_code.map_or_else(|| "-".into(), |code| code.to_string()),
+        grouped(run.tally.rows()),
+        grouped(succeeded),
+        grouped(run.tally.rows() - succeeded),
+    );
+    // When a dead run ended nobody knows; what is recorded is when the next one found it.
+    let took = run.ended_at.filter(|_| run.exit_code.is_some());
+    let took = took.map(|ended_at| format!(", {}", time_between(run.started_at, ended_at)));
+    let source = harmless(&run.source);
+    let _ = writeln!(text, "      {} {source}{}", run.command, took.unwrap_or_default());
+    let mut parts: Vec<String> = Outcome::ALL
+        .into_iter()
+        .filter(|outcome| run.tally.get(*outcome) > 0)
+        .map(|outcome| format!("{} {}", outcome.name(), grouped(run.tally.get(outcome))))
+        .collect();
+    if parts.is_empty() {
+        parts.push(rows(0));
+    }
+    let told = format!("{}; {} requests", parts.join(", "), grouped(run.figures.requests));
+    text.push_str(&wrapped(&told, 6));
+    if let Some(reason) = &run.stop_reason {
+        text.push_str(&wrapped(&harmless(reason), 6));
+    }
+}

@@ -1,0 +1,155 @@
+//! What `verify` found, as text and JSON: counts, fields and lines, never a value.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use serde::Serialize;
+
+use super::{changed_list, grouped, harmless, rows, time};
+use crate::{
+    ledger::{Figures, State},
+    verify::Found,
+};
+
+/// How many lines the text names of each kind.
+const LINES_SHOWN: usize = 10;
+
+/// What there is to tell of a comparison.
+#[derive(Clone, Copy, Debug)]
+pub struct Verification<'a> {
+    /// The source as given.
+    pub source: &'a str,
+    /// How it ended: state, exit code, and why where it ended itself.
+    pub ended: (State, u8, Option<&'a str>),
+    /// What was found.
+    pub found: &'a Found,
+    /// Rows of the ledger that the file does not have.
+    pub not_in_file: u64,
+    /// Requests.
+    pub figures: Figures,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+/// The same for scripts.
+#[derive(Debug, Serialize)]
+pub struct VerificationSummary<'a> {
+    state: State,
+    exit_code: u8,
+    source: &'a str,
+    rows: u64,
+    same: u64,
+    different: u64,
+    missing: u64,
+    unanswered: u64,
+    not_imported: u64,
+    not_in_file: u64,
+    different_fields: BTreeMap<&'static str, u64>,
+    different_id: u64,
+    different_lines: Vec<u64>,
+    missing_lines: &'a [u64],
+    requests: u64,
+    retries: u64,
+    throttled: u64,
+    elapsed_seconds: f64,
+    stop_reason: Option<&'a str>,
+}
+
+impl<'a> VerificationSummary<'a> {
+    /// Of that comparison.
+    pub fn of(verification: &Verification<'a>) -> VerificationSummary<'a> {
+        let Verification { source, ended: (state, exit_code, stop_reason), found, figures, .. } =
+            *verification;
+        VerificationSummary {
+            state,
+            exit_code,
+            source,
+            rows: found.rows,
+            same: found.same,
+            different: found.different,
+            missing: found.missing,
+            unanswered: found.unanswered,
+            not_imported: found.not_imported,
+            not_in_file: verification.not_in_file,
+            different_fields: changed_list(&found.fields),
+            different_id: found.other_id,
+            different_lines: found.first_different.iter().map(|(line, _)| *line).collect(),
+            missing_lines: &found.first_missing,
+            requests: figures.requests,
+            retries: figures.retries,
+            throttled: figures.throttled,
+            elapsed_seconds: (verification.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            stop_reason,
+        }
+    }
+}
+
+/// What was found, as a table.
+pub fn verification_table(verification: &Verification<'_>) -> String {
+    let Verification { source, ended: (state, ..), found, figures, .. } = *verification;
+    let mut text = format!("\nVerify {}: {}\n\n", state.name(), harmless(source));
+    for (word, count, explained) in [
+        ("same", found.same, "the API has what the file says"),
+        ("different", found.different, "the API has something else"),
+        ("missing", found.missing, "the API has no such customer"),
+        ("unanswered", found.unanswered, "no answer in all attempts"),
+    ] {
+        let count = if count == 0 { "-".into() } else { grouped(count) };
+        let _ = writeln!(text, "  {word:<10} {count:>14}   {explained}");
+    }
+    let _ = writeln!(
+        text,
+        "\n  {} asked after in {}: {} requests, {} repeated, {} throttled",
+        rows(found.asked()),
+        time(verification.elapsed),
+        grouped(figures.requests),
+        grouped(figures.retries),
+        grouped(figures.throttled),
+    );
+    if found.not_imported > 0 {
+        let _ = writeln!(
+            text,
+            "  {} of the file not imported with this ledger: not asked",
+            rows(found.not_imported)
+        );
+    }
+    if verification.not_in_file > 0 && state == State::Completed {
+        let _ =
+            writeln!(text, "  {} of the ledger not in this file: not asked", rows(verification.not_in_file));
+    }
+    if found.different > 0 {
+        let fields = changed_list(&found.fields).into_iter();
+        let mut parts: Vec<String> =
+            fields.map(|(field, rows)| format!("{field} {}", grouped(rows))).collect();
+        if found.other_id > 0 {
+            parts.push(format!("customer id {}", grouped(found.other_id)));
+        }
+        let _ = writeln!(text, "\n  different: {}", parts.join(", "));
+        for (line, what) in found.first_different.iter().take(LINES_SHOWN) {
+            let _ = writeln!(text, "    line {line}: {what}");
+        }
+        text.push_str(&more(found.different));
+    }
+    if found.missing > 0 {
+        text.push_str("\n  missing:\n");
+        for line in found.first_missing.iter().take(LINES_SHOWN) {
+            let _ = writeln!(text, "    line {line}");
+        }
+        text.push_str(&more(found.missing));
+    }
+    text
+}
+
+fn more(count: u64) -> String {
+    match count.saturating_sub(LINES_SHOWN as u64) {
+        0 => String::new(),
+        more => format!("    and {} more (-vv names each line)\n", grouped(more)),
+    }
+}
+
+/// What stands in the progress behind the number of rows.
+pub fn verification_words(found: &Found) -> String {
+    let parts =
+        [("different", found.different), ("missing", found.missing), ("unanswered", found.unanswered)];
+    let parts = parts.into_iter().filter(|(_, count)| *count > 0);
+    parts.map(|(word, count)| format!(", {} {word}", grouped(count))).collect()
+}

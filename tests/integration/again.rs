@@ -1,0 +1,170 @@
+//! The same file again: whole, longer, cut off in mid-run, or changed where it had been read.
+//!
+//! The disaster is the shortcut itself. A run that goes on where the one before came to must count and send what a
+//! run that reads everything would have, and must notice that the file is not what it was.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use customer_import::simulator::Fault;
+use serde_json::json;
+
+use crate::world::{Done, World, references, rows, wait_until};
+
+/// What a run says when it goes on.
+const GOES_ON: &str = "the source is the same up to there";
+
+/// Imports, and tells whether the run went on behind the one before.
+fn goes_on(world: &World, file: &Path, more: &[&str]) -> (Done, bool) {
+    let done = world.import(file, &[&["-v"], more].concat());
+    let went_on = done.stderr.contains(GOES_ON);
+    (done, went_on)
+}
+
+fn append(file: &Path, text: &str) {
+    OpenOptions::new().append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// A file with some of everything that needs no second request.
+fn mixed(world: &World) -> std::path::PathBuf {
+    let text = rows(0..600) + "cust-000007,1,\nshort,2,\ncust-000599,3,\n";
+    world.file("users.csv", text)
+}
+
+#[test]
+fn a_file_that_is_the_same_is_not_read_and_counts_the_same() {
+    let world = World::new();
+    let file = mixed(&world);
+    let first = goes_on(&world, &file, &[]);
+    assert_eq!((first.0.code, first.1), (3, false));
+    assert_eq!(world.outcomes(), "created=600 duplicate=2 invalid=1");
+    let requests = world.journal().requests();
+    let (all, failed) = (world.export("all"), world.export("failed"));
+    for _ in 0..2 {
+        let again = goes_on(&world, &file, &[]);
+        assert_eq!((again.0.code, again.1), (3, true), "{again:?}");
+        assert_eq!(world.outcomes(), "unchanged=600 duplicate=2 invalid=1");
+        assert_eq!(world.summary()["absent"], json!(0));
+        assert_eq!((world.export("all"), world.export("failed")), (all.clone(), failed.clone()));
+    }
+    // The cells of what did not succeed belong to the run that counts it.
+    assert_eq!(world.number("select count(*) from row where run = 3 and customer_id is null"), 3);
+    assert_eq!(world.run(&["export", "failed", "--run", "3"]).stdout.lines().count(), 4);
+    // Read in another way it is another file.
+    let other = goes_on(&world, &file, &["--validation", "lenient"]);
+    assert_eq!((other.0.code, other.1, world.journal().requests()), (3, false, requests), "{other:?}");
+}
+
+#[test]
+fn a_file_that_has_grown_is_read_behind_what_was_there() {
+    let world = World::new();
+    let file = mixed(&world);
+    world.import(&file, &[]);
+    append(&file, "cust-000600,98,\ncust-000001,1,\ncust-000600,4,\nbad\n");
+    let (done, went_on) = goes_on(&world, &file, &[]);
+    assert_eq!((done.code, went_on), (3, true), "{done:?}");
+    assert_eq!(world.outcomes(), "created=1 unchanged=600 duplicate=4 invalid=2");
+    assert_eq!((&world.summary()["rows"], &world.summary()["absent"]), (&json!(607), &json!(0)));
+    let lines: Vec<_> = world.export("failed").into_iter().map(|cells| cells[3].clone()).collect();
+    assert_eq!(lines, ["602", "603", "604", "606", "607", "608"], "lines are those of the whole file");
+    // And once more, behind two runs that went on.
+    append(&file, "cust-000602,98,\ncust-000600,5,\ncust-000002,5,\n");
+    let (done, went_on) = goes_on(&world, &file, &[]);
+    assert_eq!((done.code, went_on), (3, true), "{done:?}");
+    assert_eq!(world.outcomes(), "created=1 unchanged=601 duplicate=6 invalid=2");
+}
+
+#[test]
+fn a_last_row_without_a_break_may_have_grown_too() {
+    let world = World::new();
+    let file = world.file("users.csv", rows(0..300).trim_end());
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert!(goes_on(&world, &file, &[]).1, "the same file is the same");
+    append(&file, ".org\ncust-000300,98,\n");
+    let (done, went_on) = goes_on(&world, &file, &[]);
+    assert_eq!((done.code, went_on), (0, false), "{done:?}");
+    assert_eq!(world.outcomes(), "created=1 unchanged=299 changed=1");
+}
+
+#[test]
+fn a_byte_that_changed_where_it_was_read_is_noticed() {
+    let world = World::new();
+    let text = rows(0..600);
+    let file = world.file("users.csv", &text);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.file("users.csv", text.replace("c17@", "d17@"));
+    let (done, went_on) = goes_on(&world, &file, &[]);
+    assert_eq!(
+        (done.code, went_on, world.outcomes().as_str()),
+        (0, false, "unchanged=599 changed=1"),
+        "{done:?}"
+    );
+    // Whole again: what differs is told again, and no row of it is known one by one, so nothing may follow.
+    assert!(goes_on(&world, &file, &[]).1);
+    assert_eq!(world.summary()["changed_fields"], json!({"email_address": 1}));
+    append(&file, "cust-000001,1,\n");
+    assert!(!goes_on(&world, &file, &[]).1);
+    assert_eq!(world.outcomes(), "unchanged=599 changed=1 duplicate=1");
+}
+
+#[test]
+fn rows_that_are_to_be_sent_again_are_read_again() {
+    let world = World::new();
+    let file = world.rows("users.csv", 900);
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Http500, 1.0)]);
+    assert_eq!(world.import(&file, &["--limit", "40", "--outage-limit", "1s"]).code, 4);
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let (done, went_on) = goes_on(&world, &file, &[]);
+    assert_eq!((done.code, went_on), (0, false), "{done:?}");
+    world.assert_agreement(references(0..900));
+}
+
+#[test]
+fn a_canary_is_not_read_twice() {
+    let world = World::new();
+    let file = world.rows("users.csv", 900);
+    assert_eq!(world.import(&file, &["--limit", "300"]).code, 0);
+    let (done, went_on) = goes_on(&world, &file, &["--limit", "200"]);
+    assert_eq!((done.code, went_on, world.outcomes().as_str()), (0, false, "unchanged=200"), "{done:?}");
+    assert_eq!(world.import(&file, &["--limit", "300"]).code, 0);
+    let (done, _) = goes_on(&world, &file, &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=600 unchanged=300"), "{done:?}");
+    world.assert_agreement(references(0..900));
+    assert_eq!(world.journal().requests(), 900);
+}
+
+#[test]
+fn a_killed_run_is_gone_on_with_and_nothing_is_sent_twice() {
+    for round in 0..4 {
+        let world = World::new();
+        let file = world.rows("users.csv", 3000);
+        let mut run = world.start_import(&file, &[]);
+        assert!(wait_until(&mut run, || world.journal().requests() >= 600 + 400 * round));
+        run.kill().unwrap();
+        run.wait().unwrap();
+        let (done, went_on) = goes_on(&world, &file, &[]);
+        assert_eq!((done.code, went_on), (0, true), "{done:?}");
+        assert_eq!(world.summary()["rows"], json!(3000));
+        assert_eq!((world.journal().creates(), world.journal().customers()), (3000, 3000));
+        world.assert_agreement(references(0..3000));
+    }
+}
+
+#[test]
+fn a_packed_file_that_is_the_same_is_not_unpacked() {
+    use flate2::{Compression, write::GzEncoder};
+    let world = World::new();
+    let pack = |text: &str| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let file = world.file("users.csv.gz", pack(&rows(0..600)));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert!(goes_on(&world, &file, &[]).1);
+    assert_eq!(world.outcomes(), "unchanged=600");
+    world.file("users.csv.gz", pack(&rows(0..601)));
+    assert!(!goes_on(&world, &file, &[]).1);
+    assert_eq!(world.outcomes(), "created=1 unchanged=600");
+}

@@ -1,0 +1,123 @@
+//! The log: what is in it at which level, where it goes, and that each line is whole.
+
+use customer_import::simulator::{Fault, Options};
+use serde_json::Value;
+
+use crate::world::{Done, World};
+
+/// Rows of every kind: good, rejected, invalid, duplicate, and one with escapes for terminals.
+const FILE: &str = "object_reference_id,mobile_number,first_name\n\
+    cust-0001,9000000001,\n\
+    cust-0002,x,\n\
+    cust-0001,9000000003,\n\
+    \x1b[2Jcust-4,9000000004,\x1b]0;owned\x07\n\
+    cust-0005,9000000005,\n";
+
+fn import(world: &World, more: &[&str]) -> Done {
+    world.import(&world.path("users.csv"), more)
+}
+
+/// Events of a log in JSON.
+fn events(log: &str) -> Vec<Value> {
+    log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"))).collect()
+}
+
+fn lines_of(events: &[Value], message: &str) -> Vec<(u64, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let found = events.iter().filter(|event| event["message"] == message);
+    let mut rows: Vec<_> = found
+        .map(|event| (event["line"].as_u64().unwrap(), text(&event["outcome"]), text(&event["level"])))
+        .collect();
+    rows.sort();
+    rows
+}
+
+#[test]
+fn one_event_for_each_row_that_is_not_imported() {
+    let world = World::new();
+    world.file("users.csv", FILE);
+    let json = ["--log-format", "json", "--ledger"];
+    let rows = [
+        (3, "invalid".into(), "DEBUG".into()),
+        (4, "duplicate".into(), "DEBUG".into()),
+        (5, "invalid".into(), "DEBUG".to_owned()),
+    ];
+    let debug = import(&world, &[&json[..], &["1.db", "-vv"]].concat());
+    assert_eq!(debug.code, 3, "{debug:?}");
+    let seen = events(&debug.stderr);
+    assert_eq!(lines_of(&seen, "row not imported"), rows);
+    assert!(lines_of(&seen, "row imported").is_empty());
+    let invalid = seen.iter().find(|event| event["line"] == 3).unwrap();
+    assert_eq!(
+        (&invalid["field"], &invalid["rule"]),
+        (&"mobile_number".into(), &"digits".into()),
+        "{invalid}"
+    );
+    for message in ["the run begins", "the run has ended"] {
+        let of_run: Vec<_> = seen.iter().filter(|event| event["message"] == message).collect();
+        assert!(of_run.len() == 1 && of_run[0]["level"] == "INFO" && of_run[0]["run"] == 1, "{of_run:?}");
+    }
+
+    let trace = import(&world, &[&json[..], &["2.db", "-vvv"]].concat());
+    let good: Vec<u64> =
+        lines_of(&events(&trace.stderr), "row imported").into_iter().map(|row| row.0).collect();
+    assert_eq!(good, [2, 6]);
+    // Read again: a later run says it of its own rows. (Of a file that is the same nothing is read again.)
+    world.file("users.csv", FILE.replace("cust-0005", "cust-0006"));
+    let again = import(&world, &[&json[..], &["2.db", "-vv"]].concat());
+    assert_eq!(lines_of(&events(&again.stderr), "row not imported"), rows);
+    let info = import(&world, &[&json[..], &["3.db", "-v"]].concat());
+    assert!(lines_of(&events(&info.stderr), "row not imported").is_empty());
+    let none = import(&world, &[&json[..], &["4.db"]].concat());
+    assert_eq!(none.stderr, "");
+}
+
+#[test]
+fn rejected_rows_are_told_by_line_in_every_run() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
+    world.rows("users.csv", 3);
+    for way in ["documented", "lenient"] {
+        let done = import(&world, &["-vv", "--log-format", "json", "--validation", way]);
+        let rows = lines_of(&events(&done.stderr), "row not imported");
+        assert_eq!(
+            rows.iter().map(|row| (row.0, &*row.1)).collect::<Vec<_>>(),
+            [2, 3, 4].map(|line| (line, "rejected"))
+        );
+    }
+}
+
+#[test]
+fn rust_log_wins_and_escapes_do_no_harm() {
+    let world = World::new();
+    world.file("users.csv", FILE);
+    world.file("\x1b[31mred.csv", FILE);
+    for (more, level, wanted) in [
+        (["-q", "--ledger", "1.db"], "debug", true),
+        (["-vvv", "--ledger", "2.db"], "error", false),
+        (["-vv", "--ledger", "3.db"], "", true),
+    ] {
+        let args = world.import_args(&world.path("\x1b[31mred.csv"), &more);
+        let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let done = crate::world::done(command.env("RUST_LOG", level).output().unwrap());
+        assert_eq!(done.code, 3, "{done:?}");
+        assert_eq!(done.stderr.contains("row not imported"), wanted, "{more:?} {level}: {done:?}");
+        for text in [&done.stderr, &done.stdout] {
+            assert!(!text.contains('\x1b') && !text.contains('\x07'), "{text:?}");
+        }
+    }
+}
+
+#[test]
+fn a_log_file_has_all_of_it_and_grows() {
+    let world = World::new();
+    world.rows("users.csv", 3);
+    for runs in 1..=2 {
+        let done = import(&world, &["-v", "--log-file", "log.txt"]);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+        let log = std::fs::read_to_string(world.path("log.txt")).unwrap();
+        assert_eq!(log.matches("the run has ended").count(), runs, "{log}");
+        assert!(log.contains(" INFO the run begins run=1 "), "{log}");
+    }
+    let refused = import(&world, &["--log-file", "nowhere/log.txt"]);
+    assert!(refused.code == 2 && refused.stderr.starts_with("error: cannot write the log"), "{refused:?}");
+}

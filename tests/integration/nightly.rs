@@ -1,0 +1,156 @@
+//! Tomorrow's file against the ledger: what is left alone, what differs and how, what is updated, who is missing.
+//!
+//! The disaster is a customer that the ledger holds for up to date and is not, or an id that is lost because an
+//! update went wrong.
+
+use customer_import::simulator::Fault;
+use serde_json::json;
+
+use crate::world::{MERCHANT, World, wait_until};
+
+const HEADER: &str = "object_reference_id,mobile_number,email_address,first_name\n";
+
+fn file(world: &World, rows: &str) -> std::path::PathBuf {
+    world.file("users.csv", format!("{HEADER}{rows}"))
+}
+
+/// Three customers, of which two read differently the next day.
+fn second_day() -> (World, std::path::PathBuf) {
+    let world = World::new();
+    let today = "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\ncust-0003,3,c@b.c,Cid\n";
+    assert_eq!(world.import(&file(&world, today), &[]).code, 0);
+    let tomorrow = "cust-0001,1,a@b.c,Ann\ncust-0002,22,x@b.c,Bob\ncust-0003,3,,Cid\n";
+    let file = file(&world, tomorrow);
+    (world, file)
+}
+
+#[test]
+fn changed_rows_are_told_by_field_and_never_by_value() {
+    let (world, file) = second_day();
+    let done = world.import(&file, &["-vv"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "unchanged=1 changed=2"));
+    assert_eq!(world.summary()["changed_fields"], json!({"email_address": 2, "mobile_number": 1}));
+    assert_eq!((&world.summary()["requests"], &world.summary()["absent"]), (&json!(0), &json!(0)));
+    assert!(done.stdout.contains("differ from the import: email_address 2, mobile_number 1"), "{done:?}");
+    assert!(done.stderr.contains("line=3 fields=mobile_number, email_address"), "{done:?}");
+    assert!(!done.stderr.contains("x@b.c") && !done.stdout.contains("x@b.c"));
+    assert_eq!(world.table("changed"), [["2", "'email_address'", "2"], ["2", "'mobile_number'", "1"]]);
+}
+
+#[test]
+fn updates_change_what_differs_and_empty_what_is_gone() {
+    let (world, file) = second_day();
+    let ids = world.export("created");
+    let done = world.import(&file, &["--update-changed"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "unchanged=1 updated=2"), "{done:?}");
+    assert_eq!((world.journal().updates(), world.journal().creates(), world.journal().gets()), (2, 3, 0));
+    let second = world.journal().customer(MERCHANT, "cust-0002").unwrap();
+    assert_eq!((second.mobile_number.as_str(), second.email_address.as_str()), ("22", "x@b.c"));
+    let third = world.journal().customer(MERCHANT, "cust-0003").unwrap();
+    assert_eq!((third.email_address.as_str(), third.first_name.as_str()), ("", "Cid"));
+    let now = world.export("created");
+    assert!(ids.iter().zip(&now).all(|(before, after)| before[..2] == after[..2]), "{now:?}");
+    assert_eq!(now[1][2], "updated");
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=3");
+    assert_eq!(world.journal().updates(), 2);
+}
+
+#[test]
+fn an_update_that_is_refused_keeps_the_id_and_waits_for_a_change_or_a_retry() {
+    let (world, file) = second_day();
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
+    assert_eq!(world.outcomes(), "unchanged=1 rejected=2");
+    assert_eq!(world.summary()["absent"], 0);
+    assert_eq!(world.export("created").len(), 3);
+    let failed = world.export("failed");
+    assert_eq!(failed.len(), 2, "{failed:?}");
+    assert_eq!(failed[0][..6], ["cust-0002", "22", "x@b.c", "Bob", "3", "rejected"]);
+    // The same fields are not sent again, and what would be sent is no secret.
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
+    assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=1 rejected=2", 2));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=1 changed=2");
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let done = world.aim("retry", &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "updated=2"), "{done:?}");
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0002").unwrap().email_address, "x@b.c");
+    assert_eq!(
+        world.number("select count(*) from outdated") + world.number("select count(*) from record"),
+        0
+    );
+    assert_eq!(world.export("failed").len(), 0);
+}
+
+#[test]
+fn a_refused_update_is_over_when_the_file_is_as_it_was() {
+    let (world, changed) = second_day();
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+    assert_eq!(world.import(&changed, &["--update-changed"]).code, 3);
+    let file = file(&world, "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\ncust-0003,3,c@b.c,Cid\n");
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 0);
+    assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=3", 2));
+    assert_eq!(world.export("failed").len(), 0);
+}
+
+#[test]
+fn an_update_without_an_answer_is_sent_again_even_if_the_file_is_as_it_was() {
+    let (world, changed) = second_day();
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::WrongReference, 1.0)]);
+    assert_eq!(world.import(&changed, &["--update-changed", "--max-attempts", "2"]).code, 3);
+    assert_eq!(world.outcomes(), "unchanged=1 failed=2");
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let file = file(&world, "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\ncust-0003,3,c@b.c,Cid\n");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=1 changed=2", "the API may have the other fields");
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=1 updated=2");
+    let second = world.journal().customer(MERCHANT, "cust-0002").unwrap();
+    assert_eq!((second.mobile_number.as_str(), second.email_address.as_str()), ("2", "b@b.c"));
+}
+
+#[test]
+fn a_run_killed_in_its_updates_does_them_again() {
+    let world = World::new();
+    let rows =
+        |email: &str| (0..40).map(|n| format!("cust-00{n:02},{n},{email}{n}@b.c,Ann\n")).collect::<String>();
+    assert_eq!(world.import(&file(&world, &rows("a")), &[]).code, 0);
+    let ids = world.export("created");
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Timeout, 0.7)]);
+    let mut child = world.start_import(&file(&world, &rows("b")), &["--update-changed"]);
+    assert!(wait_until(&mut child, || world.journal().in_flight() >= 20));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.reconfigure(|behavior| behavior.faults.clear());
+    // What landed nobody knows, so the old fields are no longer the ones that the API has.
+    assert_eq!(world.import(&file(&world, &rows("a")), &["--update-changed"]).code, 0);
+    let merchant = |n: usize| world.journal().customer(MERCHANT, &format!("cust-00{n:02}")).unwrap();
+    assert!((0..40).all(|n| merchant(n).email_address == format!("a{n}@b.c")));
+    let now = world.export("created");
+    assert!(ids.iter().zip(&now).all(|(before, after)| before[..2] == after[..2]));
+    assert_eq!(world.number("select count(*) from outdated"), 0);
+    assert_eq!(world.journal().customers(), 40);
+}
+
+#[test]
+fn who_is_not_in_the_file_is_counted() {
+    let world = World::new();
+    let users = world.rows("users.csv", 10);
+    assert_eq!(world.import(&users, &[]).code, 0);
+    assert_eq!(world.summary()["absent"], 0);
+    // Seven of them, one of which is invalid today, and a new one.
+    let mut text = crate::world::rows(3..11);
+    text = text.replace("9800000005", "x");
+    let done = world.import(&world.file("users.csv", text), &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 unchanged=6 invalid=1"));
+    assert_eq!(world.summary()["absent"], 3, "an invalid row is not absent");
+    assert!(done.stdout.contains("absent: 3 rows of earlier imports not in this file"), "{done:?}");
+    assert_eq!(world.query("select absent from run"), [["0"], ["3"]]);
+    // Nobody is missing from a part of a file.
+    assert_eq!(world.import(&users, &["--limit", "1"]).code, 0);
+    assert!(world.summary()["absent"].is_null());
+    let failed = world.file("failed.csv", world.run(&["export", "failed"]).stdout);
+    assert_eq!(world.import(&failed, &[]).code, 3);
+    assert!(world.summary()["absent"].is_null());
+}

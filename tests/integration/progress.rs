@@ -1,0 +1,121 @@
+//! What is shown while a run goes on: on terminals of every width, in a log, and from outside.
+
+use std::{
+    io::{BufRead, BufReader},
+    time::{Duration, Instant},
+};
+
+use customer_import::simulator::{Options, Outage};
+
+use crate::{
+    terminal::{Terminal, lines},
+    world::{World, signal, wait_until},
+};
+
+/// Fewer than the terminal is drawn in a second.
+const DRAWS_PER_SECOND: f64 = 5.0;
+
+fn import_on(terminal: &mut Terminal, world: &World, more: &[&str]) -> (i32, String) {
+    let args = world.import_args(&world.path("users.csv"), more);
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.env("NO_COLOR", "1");
+    terminal.run(command)
+}
+
+#[test]
+fn lines_fit_every_terminal() {
+    for columns in [24, 40, 80, 200] {
+        let world = World::new();
+        world.rows("users.csv", 400);
+        let (code, shown) = import_on(&mut Terminal::new(columns), &world, &["--rate", "300"]);
+        assert_eq!(code, 0, "{shown}");
+        // What stands there at the end is the summary, which is made for 80 columns.
+        let (drawn, _) = shown.split_once("Run 1 completed").unwrap();
+        // Above them stands a header that may go on in a next line.
+        let drawn: Vec<String> =
+            lines(drawn, columns.into()).into_iter().skip_while(|line| !line.contains('%')).collect();
+        assert!(drawn.len() >= 4 && drawn.iter().any(|line| line.starts_with("created ")), "{shown}");
+        for line in &drawn {
+            assert!(line.chars().count() < columns.into(), "{line:?} on {columns} columns");
+        }
+        let moves =
+            shown.split("\x1b[").skip(1).filter_map(|rest| rest.chars().find(char::is_ascii_alphabetic));
+        assert!(moves.into_iter().all(|last| last != 'm'), "colors: {shown:?}");
+        assert_eq!(drawn[0].contains("] "), columns >= 80, "a bar where there is room: {}", drawn[0]);
+    }
+}
+
+#[test]
+fn a_fast_run_is_drawn_calmly() {
+    let world = World::new();
+    world.rows("users.csv", 8_000);
+    let began = Instant::now();
+    let (code, shown) = import_on(&mut Terminal::new(80), &world, &["--concurrency", "64"]);
+    let seconds = began.elapsed().as_secs_f64();
+    assert_eq!(code, 0, "{shown}");
+    let (drawn, _) = shown.split_once("Run 1 completed").unwrap();
+    let headlines = lines(drawn, 80).iter().filter(|line| line.contains("rows, ")).count();
+    assert!(headlines > 1, "{shown}");
+    assert!((headlines as f64) <= seconds * DRAWS_PER_SECOND + 3.0, "{headlines} in {seconds} s");
+}
+
+/// It cannot go back a line, so nothing is drawn over.
+#[test]
+fn a_dumb_terminal_gets_plain_lines() {
+    let world = World::new();
+    world.rows("users.csv", 5);
+    let args = world.import_args(&world.path("users.csv"), &[]);
+    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    command.arg("--progress=always");
+    command.env("TERM", "dumb");
+    let (code, shown) = Terminal::new(80).run(command);
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("Run 1 completed") && !shown.contains('\x1b'), "{shown:?}");
+}
+
+#[test]
+fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
+    let world = World::with(Options::default());
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let file = world.rows("users.csv", 1_000);
+    let mut child = world
+        .start_import(&file, &["--progress", "always", "--concurrency", "8", "--shutdown-grace", "10ms"]);
+    let stderr = child.stderr.take().unwrap();
+    let shows = |words: &str| world.run(&["status"]).stdout.contains(words);
+    assert!(wait_until(&mut child, || world.ledger().exists() && shows("Run 1 goes on, as of ")));
+    assert!(wait_until(&mut child, || shows("8 in flight")));
+    let status = world.run(&["status"]);
+    assert_eq!((status.code, status.stderr.as_str()), (0, ""));
+    assert!(status.stdout.contains(" 0%  0 of about 1,0"), "{status:?}");
+    assert!(status.stdout.lines().all(|line| line.chars().count() <= 80), "{status:?}");
+
+    let mut log = BufReader::new(stderr).lines();
+    assert!(log.next().unwrap().unwrap().starts_with("Run 1: "), "which run it is, first");
+    let line = log.next().unwrap().unwrap();
+    assert!(line.contains(" 0%  0 of about 1,0") && line.ends_with("; 8 in flight"), "{line}");
+
+    world.reconfigure(|behavior| behavior.outage = None);
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(world.number("select count(*) from live"), 0, "a run that has ended goes on no more");
+    assert!(!shows("goes on, as of"));
+}
+
+#[test]
+fn a_run_that_died_does_not_go_on() {
+    let world = World::with(Options::default());
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let file = world.rows("users.csv", 10);
+    let mut child = world.start_import(&file, &[]);
+    let told = || world.ledger().exists() && world.run(&["status"]).stdout.contains("10 in flight");
+    assert!(wait_until(&mut child, told));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let status = world.run(&["status"]);
+    assert!(status.stdout.contains("died") && !status.stdout.contains("goes on, as of"), "{status:?}");
+    world.reconfigure(|behavior| behavior.outage = None);
+    let began = Instant::now();
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert!(began.elapsed() < Duration::from_secs(60));
+    world.assert_agreement(crate::world::references(0..10));
+}

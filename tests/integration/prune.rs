@@ -1,0 +1,137 @@
+//! `prune`: what is old goes, and nothing that a later run would miss.
+//!
+//! The disaster is a ledger that has forgotten a customer, who is then created or updated once more.
+
+use customer_import::simulator::{Fault, Options, Outage};
+
+use crate::world::{MERCHANT, World, wait_until};
+
+/// The clock cannot be turned back, but what the ledger says of its runs can be older.
+fn age(world: &World, runs: &str) {
+    let year = 366_i64 * 24 * 3600 * 1000;
+    world.execute(&format!(
+        "update run set started_at = started_at - {year}, ended_at = ended_at - {year} where {runs}"
+    ));
+    let rows = format!(
+        "update row set settled_at = settled_at - {year} where run in (select id from run where {runs})"
+    );
+    world.execute(&rows);
+}
+
+fn prune(world: &World) -> String {
+    let day = humantime::format_rfc3339(
+        std::time::UNIX_EPOCH + now() - std::time::Duration::from_secs(30 * 86_400),
+    );
+    let done = world.run(&["prune", "--before", &day.to_string()[..10]]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    done.stdout
+}
+
+#[expect(clippy::disallowed_methods, reason = "a day of last month")]
+fn now() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
+}
+
+const ROWS: &str = "object_reference_id,mobile_number\ncust-0001,1\ncust-0002,2\ncust-0003,x\ncust-0001,1\n";
+
+#[test]
+fn old_runs_and_raw_cells_go_and_ids_stay() {
+    let world = World::new();
+    let file = world.file("users.csv", ROWS);
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 0.5)]);
+    let many = world.rows("many.csv", 40);
+    assert_eq!(world.import(&many, &[]).code, 3);
+    world.reconfigure(|behavior| behavior.faults.clear());
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let (created, all) = (world.export("created"), world.export("all").len());
+    let rejected = world.number("select count(*) from row where outcome = 'rejected'");
+    let has_cells = || std::fs::read(world.ledger()).unwrap().windows(8).any(|bytes| bytes == b"98000000");
+    assert!(has_cells());
+    age(&world, "id <= 2");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let said = prune(&world);
+    assert!(said.contains("2 runs") && said.contains("ids stay"), "{said}");
+    assert_eq!(world.query("select id from run where id > 0"), [["3"]]);
+    let status = world.run(&["status"]).stdout;
+    assert!(!status.contains("many.csv") && !status.contains("pruned"), "{status}");
+    assert_eq!(world.export("created"), created);
+    assert_eq!(world.export("all").len(), all);
+    assert_eq!(world.number("select count(*) from record"), 2, "those of run 3");
+    let failed = world.run(&["export", "failed"]).stdout;
+    assert!(failed.starts_with("object_reference_id,mobile_number,_line,"), "{failed}");
+    assert_eq!(failed.lines().count() as u64, 1 + 2 + rejected);
+    assert!(!has_cells(), "no cell is left in the file");
+    // Nothing is sent twice, and ids are given on.
+    let before = world.journal().requests();
+    assert_eq!(world.import(&many, &[]).code, 3);
+    assert_eq!(world.outcomes(), format!("unchanged={} rejected={rejected}", 40 - rejected));
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.journal().requests(), before);
+    assert_eq!(world.query("pragma integrity_check"), [["ok"]]);
+    assert_eq!(world.query("pragma foreign_key_check"), Vec::<Vec<String>>::new());
+    assert!(world.import(&world.rows("more.csv", 50), &[]).code == 3);
+    age(&world, "id > 0");
+    assert!(prune(&world).contains("4 runs"));
+    assert_eq!(world.import(&file, &["--limit", "1"]).code, 0);
+    assert_eq!(world.summary()["run"], 7, "a number is given to one run only");
+    assert_eq!(world.journal().customers() as u64, 50 - rejected + 2);
+}
+
+#[test]
+fn what_is_still_to_be_sent_keeps_its_cells() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
+    let file = world.rows("users.csv", 5);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
+    let done = world.aim("retry", &["--outage-limit", "300ms"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (4, "pending=5"), "{done:?}");
+    age(&world, "id > 0");
+    assert!(prune(&world).contains("1 run,"), "the run whose columns they are read by stays");
+    world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (None, Vec::new()));
+    // The retry that left them open is gone, and the file is not needed all the same.
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(crate::world::references(0..5));
+}
+
+#[test]
+fn a_run_that_goes_on_is_left_alone_and_a_dead_one_is_not_forgotten() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let mut child = world.start_import(&file, &[]);
+    assert!(wait_until(&mut child, || world.journal().in_flight() == 5));
+    let done = world.run(&["prune", "--before", "2020-01-01"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.starts_with("error: the ledger ") && done.stderr.contains("in use"), "{done:?}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let done = world.run(&["prune", "--before", "2020-01-01"]);
+    assert!(done.code == 0 && done.stdout.starts_with("Nothing in "), "{done:?}");
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(crate::world::references(0..5));
+    assert!(world.journal().customer(MERCHANT, "cust-000000").is_some());
+}
+
+#[test]
+fn bad_dates_and_ledgers_are_one_line() {
+    let world = World::new();
+    for (args, words) in [
+        (&["--before", "2026-02-30"][..], "a day such as 2026-01-31"),
+        (&["--before", "yesterday"], "a day such as 2026-01-31"),
+        (&["--before", ""], "--before"),
+        (&["--before", "2999-01-01"], "is yet to come"),
+        (&[], "--before <DATE>"),
+        (&["--before", "2020-01-01"], "there is no ledger"),
+    ] {
+        let done = world.run(&[&["prune"], args].concat());
+        assert_eq!(done.code, 2, "{done:?}");
+        assert!(done.stderr.starts_with("error: ") && done.stderr.lines().count() == 1, "{done:?}");
+        assert!(done.stderr.contains(words), "{words}: {done:?}");
+    }
+    assert!(!world.ledger().exists());
+    let other = world.file("ledger.db", "not a ledger, but long enough to be looked at by whoever opens it");
+    let done = world.run(&["prune", "--before", "2020-01-01"]);
+    assert!(done.code == 2 && done.stderr.contains("is not a ledger"), "{done:?}");
+    assert!(std::fs::read(other).unwrap().starts_with(b"not a ledger"));
+}

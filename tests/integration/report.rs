@@ -1,0 +1,172 @@
+//! `report`: one run as text, JSON and a page, whatever the run was and whoever wrote what it shows.
+
+use std::collections::BTreeSet;
+
+use customer_import::simulator::Outage;
+use serde_json::Value;
+
+use crate::{
+    wire::{Wire, json},
+    world::{KEY, World, wait_until},
+};
+
+fn report(world: &World, more: &[&str]) -> String {
+    let done = world.run(&[&["report"], more].concat());
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    done.stdout
+}
+
+fn report_json(world: &World, more: &[&str]) -> Value {
+    serde_json::from_str(&report(world, &[&["--format", "json"], more].concat())).unwrap()
+}
+
+/// The sum over all samples.
+fn summed(report: &Value, name: &str) -> u64 {
+    report["samples"].as_array().unwrap().iter().map(|sample| sample[name].as_u64().unwrap()).sum()
+}
+
+/// Whatever could make a browser ask somebody or run something.
+fn assert_whole_in_itself(page: &str) {
+    let page = page.to_lowercase();
+    for word in ["<script", "<img", "<iframe", "<form", "<base", "url(", "@import", "src=", "action="] {
+        assert!(!page.contains(word), "{word} in the page");
+    }
+    assert!(page.contains("default-src 'none'"));
+    assert!(page.match_indices("href=").all(|(at, _)| page[at..].starts_with("href=\"data:,\"")));
+    // What is opened is closed, so no text has become markup.
+    for tag in
+        ["section", "table", "tr", "td", "div", "span", "svg", "figure", "article", "p", "q", "code", "h1"]
+    {
+        let (begins, ends) = (format!("<{tag}"), format!("</{tag}>"));
+        let opened =
+            page.match_indices(&begins).filter(|(at, _)| page[at + begins.len()..].starts_with([' ', '>']));
+        assert_eq!(opened.count(), page.matches(&ends).count(), "{tag}");
+    }
+}
+
+const FAULTS: &str = "object_reference_id,mobile_number,email_address\n\
+    cust-0001,1,a@b.example\n\
+    cust-0002,x,a@b@c\n\
+    cust-0001,3,\n\
+    cust-0004,4,\n\
+    cust-0005,y,\n";
+
+#[test]
+fn what_a_run_did_as_text_and_json() {
+    let world = World::new();
+    let file = world.file("users.csv", FAULTS);
+    assert_eq!(world.import(&file, &["--set", "first_name=Bo", "--burst", "3"]).code, 3);
+    let text = report(&world, &[]);
+    for words in [
+        "Run 1  import completed, exit code 3",
+        "users.csv",
+        &world.base_url(),
+        "5 rows in ",
+        "invalid, mobile_number digits: 2 rows, on line 3, 6",
+        "invalid, email_address at-sign: 1 row, on line 3",
+        "duplicate, an earlier row has the same object_reference_id: 1 row, on line 4",
+        "to do: write the number as digits only",
+        "first_name=(not shown)  (flag)",
+        "(environment CUSTOMER_IMPORT_LEDGER)",
+    ] {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+    // A path or an address is not cut: it could not be copied.
+    let long = text.lines().filter(|line| line.chars().count() > 80 && !line.contains('/'));
+    assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
+
+    let (report, summary) = (report_json(&world, &[]), world.summary());
+    for (name, value) in summary.as_object().unwrap() {
+        let about = name == "elapsed_seconds";
+        assert!(about && report[name].is_number() || report[name] == *value, "{name}: {}", report[name]);
+    }
+    assert_eq!(summed(&report, "requests"), 2);
+    assert_eq!((summed(&report, "succeeded"), summed(&report, "faulty")), (2, 3));
+    assert!(report["latency_ms"]["p99"].as_f64() > Some(0.0), "{}", report["latency_ms"]);
+    let options = report["options"].as_array().unwrap();
+    let option = |name: &str| options.iter().find(|option| option["name"] == name).unwrap();
+    assert_eq!((&option("burst")["value"], &option("burst")["origin"]), (&"3".into(), &"flag".into()));
+    assert_eq!(option("concurrency")["origin"], "default");
+    assert!(!report.to_string().contains(KEY));
+}
+
+#[test]
+fn every_run_has_its_own_report() {
+    let world = World::new();
+    assert_eq!(world.import(&world.file("a.csv", FAULTS), &[]).code, 3);
+    assert_eq!(world.import(&world.rows("b.csv", 4), &[]).code, 0);
+    assert_eq!(report_json(&world, &[])["run"], 2);
+    let first = report_json(&world, &["--run", "1"]);
+    assert_eq!((&first["run"], &first["invalid"]), (&1.into(), &2.into()));
+    for (args, words) in [
+        (&["--run", "3"][..], "there is no run 3 in the ledger; see status"),
+        (&["--run", "0"], "--run"),
+        (&["--format", "pdf"], "--format"),
+        (&["--output", "ledger.db"], "would overwrite the ledger"),
+        (&["--output", "nowhere/page.html"], "cannot write nowhere/page.html"),
+        (&["--ledger", "none.db"], "there is no ledger none.db"),
+    ] {
+        let done = world.run(&[&["report"], args].concat());
+        assert!([1, 2].contains(&done.code) && done.stdout.is_empty(), "{done:?}");
+        assert!(done.stderr.starts_with("error: ") && done.stderr.lines().count() == 1, "{done:?}");
+        assert!(done.stderr.contains(words), "{done:?}");
+    }
+    assert!(!world.path("nowhere").exists() && !world.path("none.db").exists());
+}
+
+#[test]
+fn what_others_wrote_is_text_on_the_page() {
+    let world = World::new();
+    let hostile = "</q></p><script>alert(99)</script><img onerror=z>&\" '\u{1b}[31m";
+    let file = world.file("<b>\" onload=\"x&.csv", FAULTS);
+    let wire = Wire::new(move |call| {
+        let said = serde_json::to_string(hostile).unwrap();
+        call.send(json(400, format!(r#"{{"error_code":{said},"error_message":{said}}}"#)));
+    });
+    assert_eq!(wire.import(&world, &file, &[]).code, 3);
+    assert_eq!(report(&world, &["--format", "html", "-o", "page.html"]), "");
+    let page = std::fs::read_to_string(world.path("page.html")).unwrap();
+    assert_whole_in_itself(&page);
+    assert!(page.contains("script&#62;alert(99)") && page.contains("&#34; onload=&#34;x"), "{page}");
+    assert!(!page.contains('\u{1b}') && !report(&world, &[]).contains('\u{1b}'));
+}
+
+#[test]
+fn a_page_of_any_size_is_whole_in_itself() {
+    let world = World::new();
+    for rows in [0, 20, 1_000] {
+        let file = world.rows("users.csv", rows);
+        assert_eq!(world.import(&file, &[]).code, 0);
+        let page = report(&world, &["--format", "html"]);
+        assert_whole_in_itself(&page);
+        assert!(page.len() < 200_000, "{rows} rows: {} bytes", page.len());
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_and_one_that_died() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let file = world.rows("users.csv", 5);
+    let mut child = world.start_import(&file, &[]);
+    // Nothing is settled, so no commit is made for anything else.
+    let has_samples = || world.ledger().exists() && world.number("select count(*) from sample") >= 2;
+    assert!(wait_until(&mut child, has_samples));
+    let running = report_json(&world, &[]);
+    assert_eq!((&running["state"], &running["exit_code"]), (&"running".into(), &Value::Null));
+    assert!(running["elapsed_seconds"].as_f64() > Some(0.0));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let died = report_json(&world, &[]);
+    assert_eq!(died["state"], "died");
+    assert!(summed(&died, "in_flight") > 0, "{died}");
+    assert!(died["elapsed_seconds"].as_f64() < Some(60.0));
+    world.reconfigure(|behavior| behavior.outage = None);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let states: BTreeSet<String> =
+        ["1", "2"].map(|run| report_json(&world, &["--run", run])["state"].to_string()).into();
+    assert_eq!(states, ["\"completed\"", "\"interrupted\""].map(str::to_owned).into());
+    // What it left open is not its own any more.
+    let first = report_json(&world, &["--run", "1"]);
+    assert_eq!((&first["pending"], &first["errors_not_shown"]), (&5.into(), &5.into()), "{first}");
+}

@@ -1,0 +1,87 @@
+//! A terminal of a chosen width, for what the program does only where somebody looks on.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    process::{Child, Command},
+};
+
+use rustix::{
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+pub(crate) struct Terminal {
+    /// Our side: what is drawn can be read here, what is typed is written.
+    ours: File,
+}
+
+impl Terminal {
+    pub(crate) fn new(columns: u16) -> Terminal {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&ours, size).unwrap();
+        Terminal { ours: ours.into() }
+    }
+
+    /// Starts a command whose three streams are this terminal.
+    pub(crate) fn start(&self, mut command: Command) -> Child {
+        let name = ptsname(&self.ours, Vec::new()).unwrap();
+        let theirs = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+        command.stdin(theirs.try_clone().unwrap());
+        command.stdout(theirs.try_clone().unwrap());
+        command.stderr(theirs);
+        // With the command go its copies of the other side: a terminal that nobody holds has an end.
+        if !command.get_envs().any(|(name, _)| name == "TERM") {
+            command.env("TERM", "xterm");
+        }
+        command.spawn().unwrap()
+    }
+
+    /// Reads until this is shown; what was shown so far. Ends with the terminal's end, too.
+    pub(crate) fn read_until(&mut self, wanted: &str) -> String {
+        let (mut text, mut some) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = self.ours.read(&mut some) {
+            text.extend_from_slice(&some[..count]);
+            if !wanted.is_empty() && String::from_utf8_lossy(&text).contains(wanted) {
+                break;
+            }
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Runs a command to its end: its exit code, and all that was shown.
+    pub(crate) fn run(&mut self, command: Command) -> (i32, String) {
+        let mut child = self.start(command);
+        let text = self.read_until("");
+        (child.wait().unwrap().code().unwrap(), text)
+    }
+
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.ours.write_all(text.as_bytes()).unwrap();
+    }
+}
+
+/// The lines of what was shown on so many columns, drawn over or not, without what moves the cursor. What is
+/// longer than a line goes on in the next, as on the terminal.
+pub(crate) fn lines(shown: &str, columns: usize) -> Vec<String> {
+    let mut plain = String::new();
+    let mut rest = shown.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => {
+                // CSI: to its final letter.
+                rest.by_ref().skip(1).find(|c| c.is_ascii_alphabetic());
+                plain.push('\n');
+            }
+            '\r' => plain.push('\n'),
+            c => plain.push(c),
+        }
+    }
+    let cells: Vec<Vec<char>> = plain.lines().map(|line| line.chars().collect()).collect();
+    let lines = cells.iter().flat_map(|line| line.chunks(columns));
+    let lines = lines.map(|line| line.iter().collect::<String>().trim_end().to_owned());
+    lines.filter(|line| !line.is_empty()).collect()
+}
