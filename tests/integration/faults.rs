@@ -514,11 +514,12 @@ fn a_log_whose_ledger_is_deleted_after_a_kill() {
         if emptied {
             fs::write(world.ledger(), b"").unwrap();
         }
-        let requests = world.journal().requests();
+        // Requests of the killed run may still be counted, but it made its last connection long ago.
+        let connections = world.journal().connections();
         let done = world.import(&file, &[]);
         if done.code != 0 {
             assert_error(&done, 2, &["ledger.db-wal"]);
-            assert_eq!(world.journal().requests(), requests);
+            assert_eq!(world.journal().connections(), connections);
             fs::remove_file(world.path("ledger.db-wal")).unwrap();
         }
         completes(&world, &file, 2 * KEPT);

@@ -135,8 +135,9 @@ fn for_ever(lies: &[Lie]) {
     let done = wire.import(&world, &file, &PATIENT);
     assert_sane(&wire, &done, 3);
     assert_eq!(world.outcomes(), format!("pending={rows}"));
+    // None where the Create went into a connection that was closing: nobody can know that it did not land.
     for reference in references(0..rows) {
-        assert_eq!(wire.creates_of(&reference), 1, "nothing but Get after a Create that may have landed");
+        assert!(wire.creates_of(&reference) <= 1, "nothing but Get after a Create that may have landed");
     }
     assert_eq!(world.number("select count(*) from every_row where in_doubt"), rows as u64);
     assert_eq!(world.export("created"), Vec::<Vec<String>>::new());
