@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
@@ -33,10 +33,10 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// The share of the rate that is given up to make late timers good again.
 ///
-/// A timer is late by some hundred microseconds, and at burst 1 that time would be lost: at 5,000
-/// requests a second a third of the rate. So the limiter refills this much slower and may save up
-/// this share of a second's tokens instead. Together no window of one second holds more than
-/// rate + burst, and the mean stays above 0.99 of the rate.
+/// A timer is late by a millisecond, and at burst 1 that time would be lost: at 5,000 requests a
+/// second most of the rate. So the limiter refills this much slower and may save up this share of a
+/// second's tokens instead, or one where whole tokens leave room for it. Together no window of one
+/// second holds more than rate + burst, and the mean stays above 0.99 of the rate.
 const CATCH_UP: f64 = 0.008;
 
 /// Room for one row in flight; given back when dropped.
@@ -229,10 +229,17 @@ impl Throttle {
                 Err(time) => sleep_until(time).await,
             }
         }
-        if let Some(limiter) = &self.limiter {
-            limiter.until_ready().await;
-        }
+        self.until_users_rate_allows().await;
         self.leave(kind, Instant::now())
+    }
+
+    /// Slept through by the runtime's own timer: governor's has a thread, to be woken for each request.
+    async fn until_users_rate_allows(&self) {
+        let Some(limiter) = &self.limiter else { return };
+        while let Err(early) = limiter.check() {
+            let wait = early.wait_time_from(limiter.clock().now());
+            sleep_until(Instant::now() + wait).await;
+        }
     }
 
     /// Through the gate, if it is open; whoever has got so far had its turn.
@@ -323,8 +330,11 @@ impl Drop for Pass<'_> {
 
 /// The limiter's quota: see [`CATCH_UP`].
 fn quota(rate: Rate) -> Quota {
+    let slower = rate.per_second * (1.0 - CATCH_UP);
     let saved = (rate.per_second * CATCH_UP).floor();
-    let per_second = if saved >= 1.0 { rate.per_second - saved } else { rate.per_second };
+    // At 50 a second a window holds 49 of the slower tokens, so that one more is no more than 50.
+    let saved = if saved < 1.0 && slower.floor() + 1.0 <= rate.per_second { 1.0 } else { saved };
+    let per_second = if saved >= 1.0 { slower } else { rate.per_second };
     let burst = rate.burst.saturating_add(saved as u32);
     // Rounded up: a shorter period would be a higher rate. A period of zero would be no quota.
     let period = Duration::from_nanos((1e9 / per_second).ceil().max(1.0) as u64);
@@ -341,10 +351,11 @@ mod tests {
 
     #[test]
     fn no_second_holds_more_than_rate_and_burst() {
-        for per_second in [0.5, 1.0, 10.0, 50.0, 300.0, 5_000.0, 20_000.0] {
+        for per_second in [0.5, 1.0, 1.5, 7.0, 10.0, 50.0, 300.0, 5_000.0, 20_000.0] {
             let quota = quota(rate(per_second));
             let refill = 1.0 / quota.replenish_interval().as_secs_f64();
-            let most = refill + f64::from(quota.burst_size().get());
+            // A window that begins with a full bucket; what is refilled comes in whole tokens.
+            let most = refill.floor() + f64::from(quota.burst_size().get());
             assert!(most <= per_second + 1.0 + 1e-3, "{per_second}: {most}");
             assert!(refill >= 0.99 * per_second, "{per_second}: {refill}");
         }
