@@ -98,23 +98,24 @@ impl Found {
                 self.different += 1;
                 self.other_id += u64::from(other_id);
                 self.fields.add(fields);
-                if self.first_different.len() < LINES_MAX {
-                    self.first_different.push((question.line, words));
-                }
+                insert_among_first(&mut self.first_different, (question.line, words));
             }
             Inquiry::Missing => {
                 debug!(line = question.line, "the API has no such customer");
                 self.missing += 1;
-                if self.first_missing.len() < LINES_MAX {
-                    // Answers overtake each other.
-                    let at = self.first_missing.partition_point(|line| *line < question.line);
-                    self.first_missing.insert(at, question.line);
-                }
+                insert_among_first(&mut self.first_missing, question.line);
             }
             Inquiry::Unanswered => self.unanswered += 1,
             Inquiry::Ended | Inquiry::Halted(_) => {}
         }
     }
+}
+
+/// In the order of the file: answers overtake each other.
+fn insert_among_first<T: PartialOrd>(first: &mut Vec<T>, one: T) {
+    let at = first.partition_point(|other| *other < one);
+    first.insert(at, one);
+    first.truncate(LINES_MAX);
 }
 
 /// A row to ask after.

@@ -91,7 +91,7 @@ fn count(stuck: &[Stuck], wanted: &Wanted, code: Option<&str>) -> Result<u64, Er
     if kept < rows {
         tracing::warn!(
             rows = rows - kept,
-            "prune has removed the cells of rows: import their file to send them"
+            "prune has removed the cells of rows: import their file, and retry what is rejected still"
         );
     }
     Ok(kept)

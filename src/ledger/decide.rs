@@ -11,6 +11,7 @@ use super::{
     Amendment, Claim, Errand, Error, Ledger, Outcome, Tally,
     checkpoint::Progress,
     claim::{Subject, describe_unowned},
+    prune::STAND_IN,
     sqlite::{Doubt, Known},
     update::{Outdated, compare},
     write::{LeftOver, Write},
@@ -23,6 +24,8 @@ pub(super) enum Decision {
     Unowned(i64),
     /// Known and left as that run settled it; nothing is written.
     Left(Outcome, i64),
+    /// Rejected by a run that was pruned, and its cells with it: it is left, and they are kept again.
+    Bare(i64),
     /// Imported by that run, and its fields differ.
     Changed(Fields, i64),
     /// Imported by that run and as it was, and an update that did not come to its end is of no use any more.
@@ -33,6 +36,16 @@ pub(super) enum Decision {
     New(i64),
     /// Known and not settled, or to be tried again.
     Again(Known),
+}
+
+impl Decision {
+    /// Not sent again with the same fields; but without its cells `retry` could never send it either.
+    pub(super) fn refused(known: &Known) -> Decision {
+        match known.run {
+            STAND_IN => Decision::Bare(known.id),
+            run => Decision::Left(Outcome::Rejected, run),
+        }
+    }
 }
 
 impl Ledger {
@@ -117,7 +130,7 @@ impl Ledger {
                 self.met_imported += 1;
                 compare(&known, customer, outdated, self.send)
             }
-            Outcome::Rejected if same && !self.is_retry => Decision::Left(Outcome::Rejected, known.run),
+            Outcome::Rejected if same && !self.is_retry => Decision::refused(&known),
             _ => Decision::Again(known),
         }
     }
@@ -157,6 +170,13 @@ pub(super) fn apply(
             if !outcome.is_success() {
                 write.left_over(|| LeftOver::new(line, outcome));
             }
+            return None;
+        }
+        (_, Decision::Bare(id)) => {
+            tally.add(Outcome::Rejected);
+            progress.settled_at_once(Outcome::Rejected, STAND_IN);
+            write.left_over(|| LeftOver::new(line, Outcome::Rejected));
+            write.keep_record(id, &record);
             return None;
         }
         (reading, Decision::Unowned(id)) => {

@@ -13,12 +13,15 @@ use super::{Error, Outcome, Reader};
 
 const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status
-    from every_row where run = ?1 and customer_id is null";
+    from every_row where run = ?1 and customer_id is null
+    union all
+    select row, line, outcome, null, error_code, http_status from outdated where run = ?1";
 
 /// What was said of these rows, and what they are.
 const SELECT_WORDS: &str = "
-    select row.id, row.error_message, record.cells
-    from json_each(?1) asked join row on row.id = asked.value left join record on record.row = row.id";
+    select row.id, iif(outdated.row is null, row.error_message, outdated.error_message), record.cells
+    from json_each(?1) asked join row on row.id = asked.value
+    left join outdated on outdated.row = row.id left join record on record.row = row.id";
 
 /// More kinds are not told apart.
 const KINDS_MAX: usize = 1000;

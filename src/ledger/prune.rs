@@ -17,16 +17,26 @@ use super::{
     sqlite::Store,
 };
 
-/// Cells of rows that have come to their end before.
+/// The run that rows are handed to whose own is gone.
+pub(super) const STAND_IN: i64 = 0;
+
+/// Runs that ended before; the stand-in is as old as can be.
+const SELECT_OLD: &str = "
+    select json_group_array(id) from run where state <> 'running' and coalesce(ended_at, started_at) < ?1";
+
+/// Cells of rows that came to their end in such runs: not of one that was created long ago and whose Update was
+/// refused yesterday, nor of one that a later run has read again.
 const DELETE_RECORDS: &str = "
     delete from record where row in (
         select row.id from record join row on row.id = record.row left join outdated on outdated.row = row.id
-        where row.settled_at < ?1 and coalesce(outdated.outcome, row.outcome) <> 'pending')";
+        where coalesce(outdated.run, row.run) in (select value from json_each(?1))
+        and coalesce(record.run, row.run) in (select value from json_each(?1))
+        and coalesce(outdated.outcome, row.outcome) <> 'pending')";
 
-/// Runs that ended before, but for those by whose columns cells are read that stay.
+/// Those of them that go: all but those by whose columns cells are read that stay.
 const SELECT_RUNS: &str = "
-    select coalesce(json_group_array(id), '[]'), count(*) from run
-    where id > 0 and state <> 'running' and coalesce(ended_at, started_at) < ?1 and id not in (
+    select json_group_array(value), count(*) from json_each(?1)
+    where value > 0 and value not in (
         select coalesce(record.run, row.run) from record join row on row.id = record.row)";
 
 const MAKE_STAND_IN: &str = "
@@ -38,9 +48,15 @@ const DELETE_UNOWNED: &str = "
 
 /// A number is given to one run only.
 const KEEP_NUMBERS: &str = "
-    update run set last_line = max(last_line, (select max(value) from json_each(?1))) where id = 0";
+    update run set last_line = max(last_line, (select coalesce(max(value), 0) from json_each(?1))) where id = 0";
 
 const HAND_OVER_ROWS: &str = "update row set run = 0 where run in (select value from json_each(?1))";
+
+/// Those of a run that stays, too: by the stand-in it is known whose cells are gone.
+const HAND_OVER_EMPTIED: &str = "
+    update row set run = 0
+    where customer_id is null and outcome in ('rejected', 'failed') and run > 0
+    and run in (select value from json_each(?1)) and id not in (select row from record)";
 
 const HAND_OVER_CORRECTED: &str = "
     update row set corrected_by = 0 where corrected_by in (select value from json_each(?1))";
@@ -114,24 +130,28 @@ pub async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, Error> 
 impl Store {
     async fn take_out(&mut self, before: i64) -> Result<Pruned, Error> {
         self.begin().await?;
-        let records = self.execute(sqlx::query(DELETE_RECORDS).bind(before)).await?;
-        let old = self.all(sqlx::query(SELECT_RUNS).bind(before)).await?;
-        let (ids, runs) = old.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), row.get::<i64, _>(1)));
-        let mut rows = 0;
-        if runs > 0 {
+        let old = self.all(sqlx::query(SELECT_OLD).bind(before)).await?;
+        let old: String = old.first().map_or_else(|| "[]".to_owned(), |row| row.get(0));
+        let records = self.execute(sqlx::query(DELETE_RECORDS).bind(&old)).await?;
+        let rows = self.execute(sqlx::query(DELETE_UNOWNED).bind(&old)).await?;
+        let gone = self.all(sqlx::query(SELECT_RUNS).bind(&old)).await?;
+        let (gone, runs) =
+            gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), row.get::<i64, _>(1)));
+        let pruned = Pruned { runs: runs as u64, records, rows, bytes: (0, 0) };
+        if !pruned.is_nothing() {
             self.execute(sqlx::query(MAKE_STAND_IN)).await?;
-            rows = self.execute(sqlx::query(DELETE_UNOWNED).bind(&ids)).await?;
+            self.execute(sqlx::query(HAND_OVER_EMPTIED).bind(&old)).await?;
             for sql in [KEEP_NUMBERS, HAND_OVER_ROWS, HAND_OVER_CORRECTED, HAND_OVER_OUTDATED] {
-                self.execute(sqlx::query(sql).bind(&ids)).await?;
+                self.execute(sqlx::query(sql).bind(&gone)).await?;
             }
             for deletion in self.all(sqlx::query(DELETIONS)).await? {
                 let sql: String = deletion.get(0);
-                self.execute(sqlx::query(AssertSqlSafe(sql)).bind(&ids)).await?;
+                self.execute(sqlx::query(AssertSqlSafe(sql)).bind(&gone)).await?;
             }
             self.execute(sqlx::query(DELETE_CHECKPOINTS)).await?;
-            self.execute(sqlx::query(DELETE_RUNS).bind(&ids)).await?;
+            self.execute(sqlx::query(DELETE_RUNS).bind(&gone)).await?;
         }
         self.commit().await?;
-        Ok(Pruned { runs: runs as u64, records, rows, bytes: (0, 0) })
+        Ok(pruned)
     }
 }

@@ -140,7 +140,7 @@ pub(super) fn compare(
         None if before == now => return Decision::Left(Outcome::Unchanged, known.run),
         Some(_) if before == now && unsure.is_none() => return Decision::Over(known.id, known.run),
         Some(outdated) if send == Send::Changed && is_refused(outdated) => {
-            return Decision::Left(Outcome::Rejected, known.run);
+            return Decision::refused(known);
         }
         _ => {}
     }

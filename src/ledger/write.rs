@@ -130,9 +130,10 @@ impl<'a> Write<'a> {
 
     /// Whether all it would tell is the run's counts.
     pub(super) fn is_empty(&self) -> bool {
-        let Write { ended, with_id, without_id, claimed, claimed_again, erased, corrected, .. } = self;
+        let Write { ended, with_id, without_id, claimed, claimed_again, records, erased, corrected, .. } =
+            self;
         with_id.is_empty()
-            && [ended, without_id, claimed, claimed_again, erased, corrected]
+            && [ended, without_id, claimed, claimed_again, records, erased, corrected]
                 .into_iter()
                 .all(JsonRows::is_empty)
             && self.dropped.is_empty()
@@ -277,7 +278,7 @@ impl<'a> Write<'a> {
     }
 
     /// A row that comes out of the ledger brings no cells: they are there.
-    fn keep_record(&mut self, id: i64, record: &Record) {
+    pub(super) fn keep_record(&mut self, id: i64, record: &Record) {
         if record.cells().next().is_none() {
             return;
         }

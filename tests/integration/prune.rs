@@ -94,6 +94,65 @@ fn what_is_still_to_be_sent_keeps_its_cells() {
 }
 
 #[test]
+fn an_update_refused_since_keeps_its_cells() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,1\ncust-0002,2\n");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    age(&world, "id > 0");
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+    world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,1\ncust-0002,22\n");
+    assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
+    let said = prune(&world);
+    assert!(said.contains("1 run, the cells of 0 rows"), "{said}");
+    assert!(world.run(&["export", "failed"]).stdout.contains("\ncust-0002,22,3,rejected,"));
+    world.reconfigure(|behavior| behavior.faults.clear());
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    assert_eq!(world.outcomes(), "updated=1");
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0002").unwrap().mobile_number, "22");
+}
+
+#[test]
+fn a_rejected_row_gets_its_cells_back_from_its_file() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
+    let file = world.rows("users.csv", 5);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    age(&world, "id > 0");
+    assert!(prune(&world).contains("the cells of 5 rows"));
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let before = world.journal().requests();
+    let bare = world.aim("retry", &[]);
+    assert!(bare.code == 0 && bare.stderr.contains("prune has removed the cells"), "{bare:?}");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!((world.outcomes().as_str(), world.journal().requests()), ("rejected=5", before));
+    assert!(world.run(&["export", "failed"]).stdout.contains("\ncust-000004,9800000004,c4@example.com,6,"));
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    world.assert_agreement(crate::world::references(0..5));
+}
+
+#[test]
+fn a_run_that_died_goes_with_what_it_said_of_itself() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let mut child = world.start_import(&file, &[]);
+    let has_spoken = || world.journal().in_flight() == 5 && world.number("select count(*) from live") == 1;
+    assert!(wait_until(&mut child, has_spoken));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    world.reconfigure(|behavior| behavior.outage = None);
+    // Found dead today, so that is when it ended.
+    assert!(world.run(&["prune", "--before", "2020-01-01"]).stdout.starts_with("Nothing in "));
+    assert_eq!(world.query("select state from run"), [["interrupted"]]);
+    assert_eq!(world.number("select count(*) from live"), 1);
+    age(&world, "id > 0");
+    assert!(prune(&world).contains("1 run,"));
+    assert_eq!(world.number("select count(*) from live"), 0);
+    assert_eq!(world.query("pragma foreign_key_check"), Vec::<Vec<String>>::new());
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(crate::world::references(0..5));
+}
+
+#[test]
 fn a_run_that_goes_on_is_left_alone_and_a_dead_one_is_not_forgotten() {
     let world = World::new();
     let file = world.rows("users.csv", 5);

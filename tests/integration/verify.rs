@@ -65,6 +65,24 @@ fn who_is_not_there_is_missing() {
 }
 
 #[test]
+fn the_lines_that_are_named_are_the_first_of_the_file() {
+    let world = World::new();
+    let file = world.rows("users.csv", 120);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    // Answers overtake each other.
+    let latency = (std::time::Duration::ZERO, std::time::Duration::from_millis(40));
+    world.reconfigure(|behavior| behavior.latency = latency);
+    let first: Vec<u64> = (2..22).collect();
+    let elsewhere = std::fs::read_to_string(&file).unwrap().replace("98000", "97000");
+    std::fs::write(&file, elsewhere).unwrap();
+    assert_eq!(world.aim("verify", &["users.csv", "--concurrency", "100"]).code, 3);
+    assert_eq!(world.summary()["different_lines"], json!(first));
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::NotFound, 1.0)]);
+    assert_eq!(world.aim("verify", &["users.csv", "--concurrency", "100"]).code, 3);
+    assert_eq!(world.summary()["missing_lines"], json!(first));
+}
+
+#[test]
 fn a_sample_is_of_the_size_that_was_asked_for() {
     let world = World::with(Options { rate_limit: None, ..Options::default() });
     let file = world.rows("users.csv", 300);
