@@ -71,6 +71,12 @@ impl Exposed {
     pub(super) fn show(&mut self, progress: &Progress) {
         let Some(metrics) = &self.metrics else { return };
         metrics.show(progress);
+        self.refresh();
+    }
+
+    /// What the sender counts by itself has changed; the file follows when it is due.
+    pub(super) fn refresh(&mut self) {
+        let Some(metrics) = &self.metrics else { return };
         let now = Instant::now();
         if let Some(textfile) = self.textfile.as_mut().filter(|textfile| textfile.is_due(now))
             && let Err(error) = textfile.write(metrics, now)

@@ -6,8 +6,10 @@ use tokio::task::JoinSet;
 
 use super::{
     args, complain,
-    end::{code, describe_stop},
-    find_target, json, ledger_path, listen_for_signals, make_room_for_connections, now, open_outputs,
+    end::{code, code_of_error, describe_stop},
+    find_target, json, ledger_path, listen_for_signals, make_room_for_connections,
+    metrics::Exposed,
+    now, open_outputs,
     progress::Display,
     reach, runtime, source_options,
     target::{Deed, Target, confirm_production, count_rows},
@@ -40,7 +42,8 @@ async fn run(
     display: &mut Display,
 ) -> Result<u8, Error> {
     let mut reader = Reader::open(ledger_path).await?;
-    reader.check_target(&target.of_ledger()).await?;
+    let of_ledger = target.of_ledger();
+    reader.check_target(&of_ledger).await?;
     let imported = Imported::of(reader).await?;
     let rows = imported.rows() as u64;
     let name = source.name().to_owned();
@@ -51,6 +54,8 @@ async fn run(
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
     let (sender, _simulator) = reach(target, &args.target, &args.sending).await?;
+    let mut exposed = Exposed::begin(&args.output.metrics, &sender, &of_ledger, &mut tasks).await?;
+    exposed.remember(ledger_path).await?;
     let options = verify::Options {
         concurrency: args.sending.concurrency as usize,
         outage_limit: args.sending.outage_limit,
@@ -58,21 +63,26 @@ async fn run(
         sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
     };
     let (began, size) = (Instant::now(), source.size());
-    display.begin(format!("Verify {} ({})", report::harmless(&name), source.describe()));
+    let header = format!("Verify {} ({})", report::harmless(&name), source.describe());
+    display.begin(exposed.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
     let show = &mut |found: &Found| {
         let total = expected(found, size, args.sample);
         display.tell(found.asked(), total, &report::verification_words(found));
+        exposed.refresh();
     };
     let end = verify::run(imported, source.stream()?, sender.clone(), options, &mut signals, show).await;
     display.end();
-    let (ended, found) = end?;
+    let (ended, found) = end.inspect_err(|error| exposed.end(code_of_error(error), false))?;
     if matches!(ended, Ended::Completed) && found.imported == 0 {
+        exposed.end(code::USAGE, false);
         return Err(Error::usage(
             format!("no row of {name} was imported with the ledger {}", ledger_path.display()),
             "name the file of an earlier import, or its ledger with --ledger FILE",
         ));
     }
     let code = code_of(&ended, &found);
+    // It imports nothing: the last success is still that of a run.
+    exposed.end(code, false);
     let stop = describe_stop(&ended);
     let verification = Verification {
         source: &name,

@@ -142,6 +142,43 @@ fn the_textfile_has_the_last_word() {
     assert!(left.iter().all(|name| !name.to_str().unwrap().ends_with(".new")), "{left:?}");
 }
 
+/// The commands that send and are no import tell what they do as well, each in its own file.
+#[test]
+fn updates_retries_and_verifications_are_seen() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 0.5)], ..Options::default() });
+    let file = world.rows("users.csv", 40);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    world.reconfigure(|behavior| behavior.faults = Vec::new());
+    let seen = |name: &str| samples(&std::fs::read_to_string(world.path(name)).unwrap());
+    let of = |seen: &BTreeMap<String, f64>, what: &str, label: &str| {
+        values(seen, &format!("customer_import_{what}"), &format!("{label}\""))
+    };
+
+    let rejected = world.summary()["rejected"].as_f64().unwrap();
+    assert_eq!(world.aim("retry", &["--metrics-textfile", "retry.prom"]).code, 0);
+    let retry = seen("retry.prom");
+    assert!(rejected > 0.0 && of(&retry, "rows_total", "outcome=\"created") == rejected, "{retry:?}");
+
+    let changed = crate::world::rows(0..40).replace("example.com", "example.org");
+    let changed = world.file("users.csv", changed);
+    let more = ["--update-changed", "--metrics-textfile", "update.prom"];
+    assert_eq!(world.import(&changed, &more).code, 0);
+    let update = seen("update.prom");
+    assert!(of(&update, "rows_total", "outcome=\"updated") > 0.0, "{update:?}");
+    assert_eq!(
+        of(&update, "requests_total", "step=\"update\",status=\"200"),
+        of(&update, "rows_total", "outcome=\"updated")
+    );
+
+    assert_eq!(world.aim("verify", &["users.csv", "--metrics-textfile", "verify.prom"]).code, 0);
+    let verify = seen("verify.prom");
+    assert_eq!(of(&verify, "requests_total", "step=\"get\",status=\"200"), 40.0);
+    assert_eq!(values(&verify, "customer_import_exit_code", ""), 0.0);
+    let ended = world.number("select max(ended_at) from run") as f64 / 1000.0;
+    let success = values(&verify, "customer_import_last_success_timestamp_seconds", "");
+    assert!((success - ended).abs() < 0.001, "a verification imports nothing: {success} and {ended}");
+}
+
 #[test]
 fn what_cannot_be_had_is_said_before_anything_is_sent() {
     let world = World::new();
