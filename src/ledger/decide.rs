@@ -36,6 +36,8 @@ pub(super) enum Decision {
     New(i64),
     /// Known and not settled, or to be tried again.
     Again(Known),
+    /// The same, with other fields than those whose cells are kept.
+    Corrected(Known),
 }
 
 impl Decision {
@@ -131,7 +133,8 @@ impl Ledger {
                 compare(&known, customer, outdated, self.send)
             }
             Outcome::Rejected if same && !self.is_retry => Decision::refused(&known),
-            _ => Decision::Again(known),
+            _ if same || self.is_retry => Decision::Again(known),
+            _ => Decision::Corrected(known),
         }
     }
 
@@ -206,6 +209,11 @@ pub(super) fn apply(
         }
         (_, Decision::New(id)) => (id, None),
         (_, Decision::Again(found)) => (found.id, Some(found)),
+        (_, Decision::Corrected(found)) => {
+            // If this run dies, a retry must not send what its file had corrected.
+            write.erased.push(&found.id);
+            (found.id, Some(found))
+        }
     };
     let Ok(customer) = reading else { return None };
     tally.add(Outcome::Pending);

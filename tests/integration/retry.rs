@@ -125,6 +125,26 @@ fn a_retry_that_was_killed_is_gone_on_with_and_asks_first() {
     assert!(claims == 0 && status.contains("interrupted"), "{status}");
 }
 
+/// A file has corrected what was rejected, and its run is killed: the cells that were kept are no longer what
+/// the merchant wants to be sent.
+#[test]
+fn what_a_killed_run_was_correcting_is_not_sent_as_it_was() {
+    let world = troubled(30, &[(Fault::Reject, 1.0)]);
+    world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (Some(Outage::Refuse), Vec::new()));
+    let file = world.file("users.csv", crate::world::rows(0..30).replace("example.com", "example.org"));
+    let mut run = world.start_import(&file, &[]);
+    assert!(wait_until(&mut run, || world.number("select count(*) from every_row where in_doubt") == 30));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    world.reconfigure(|behavior| behavior.outage = None);
+    world.aim("retry", &[]);
+    assert_eq!(world.journal().creates(), 30, "those that were rejected");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=30");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=30");
+}
+
 #[test]
 fn an_interrupted_retry_is_gone_on_with() {
     let world = troubled(30, &[(Fault::Reject, 1.0)]);
