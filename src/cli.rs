@@ -241,7 +241,8 @@ async fn run_job(
     exposed.remember(ledger_path).await?;
     let (run, name, began) = (ledger.run(), job.new_run.source, Instant::now());
     let written = &job.described;
-    info!(run, source = %written, rate = ?sending.rate.0, "the run begins");
+    let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
+    info!(run, source = %written, rate, "the run begins");
     let header = format!("Run {run}: {} ({written})", report::harmless(name));
     display.begin(exposed.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
     let options = import::Options {

@@ -11,8 +11,13 @@ use std::{
 };
 
 use indicatif::ProgressBar;
+use tracing::warn;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt, util::SubscriberInitExt,
+    EnvFilter, Layer,
+    filter::{Directive, LevelFilter, filter_fn},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
 
 use super::{
@@ -43,9 +48,12 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
         (_, 2) => "debug",
         (_, _) => "trace",
     };
-    let wanted = environment("RUST_LOG").unwrap_or_else(|| level.into());
+    let wanted = environment("RUST_LOG").unwrap_or_default();
+    let parts = wanted.split(',').filter(|part| !part.is_empty());
+    let (known, unknown): (Vec<_>, Vec<_>) = parts.partition(|part| is_known(part));
+    let known = if known.is_empty() { level.into() } else { known.join(",") };
     let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
-    let filter = EnvFilter::builder().parse_lossy(wanted);
+    let filter = EnvFilter::builder().parse_lossy(known);
     let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
     let layer = match args.log_format {
         LogFormat::Text => format.boxed(),
@@ -53,7 +61,17 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     };
     // A second subscriber in one process is the tests' business, not the user's.
     drop(tracing_subscriber::registry().with(layer.with_filter(filter).with_filter(ours)).try_init());
+    for part in unknown {
+        warn!(part, "RUST_LOG names no level, such as debug; ignored");
+    }
     Ok(())
+}
+
+/// Whether this part of `RUST_LOG` says something. A word alone that is no level would be taken for the name of
+/// a crate, and a slip such as `debgu` would silence all of ours, errors too.
+fn is_known(part: &str) -> bool {
+    let names_a_place = part.contains(['=', '[']) || part.starts_with(env!("CARGO_CRATE_NAME"));
+    part.parse::<Directive>().is_ok() && (names_a_place || part.parse::<LevelFilter>().is_ok())
 }
 
 /// Where log lines go.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{self, Reader, RunRecord, State, private_file},
-    report::{Report, Status, Told, going_on, status_text},
+    report::{GoesOn, Report, Status, Told, going_on, status_text},
 };
 
 pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
@@ -23,18 +23,23 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
         Ok::<_, Error>((target, runs, reader.standing().await?, live))
     })?;
     let last = runs.last().filter(|last| last.state == State::Running);
-    let live = live.and_then(|(run, at, live)| Some((last.filter(|last| last.run == run)?, at, live)));
+    let live = live.and_then(|(run, at, live)| {
+        let last = last.filter(|last| last.run == run)?;
+        Some((last, live, Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())))
+    });
     let name = path.display().to_string();
     let text = match args.format {
         StatusFormat::Text => {
             let mut text = status_text(&name, target.as_ref(), &standing, &runs);
-            if let Some((run, at, live)) = &live {
-                let age = Duration::from_millis(u64::try_from(now().saturating_sub(*at)).unwrap_or_default());
-                text.push_str(&going_on(run.run, &run.tally, live, age));
+            if let Some((run, live, age)) = &live {
+                text.push_str(&going_on(run.run, &run.tally, live, *age));
             }
             text
         }
-        StatusFormat::Json => json(&Status::new(&name, target.as_ref(), &standing, &runs))?,
+        StatusFormat::Json => {
+            let live = live.map(|(run, live, age)| GoesOn::new(run.run, &run.tally, &live, age));
+            json(&Status::new(&name, target.as_ref(), &standing, &runs, live))?
+        }
     };
     print(&text).map(|()| code::OK)
 }

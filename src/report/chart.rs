@@ -22,9 +22,9 @@ const TICKS_UP: f64 = 5.0;
 const SAMPLES_MIN: usize = 3;
 
 /// Seconds between two ticks that people like to read.
-const TIME_STEPS: [f64; 22] = [
-    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
-    600.0, 1800.0, 3600.0, 7200.0, 21600.0,
+const TIME_STEPS: [f64; 26] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0,
+    300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 10800.0, 21600.0, 43200.0,
 ];
 
 const DAY: f64 = 86_400.0;
@@ -258,6 +258,9 @@ mod tests {
     fn times_read_well() {
         for (end, last) in [(0.3, "300 ms"), (8.0, "8 s"), (100.0, "90 s"), (400.0, "6 min"), (5e4, "12 h")] {
             assert_eq!(time_ticks(end).pop().unwrap().label, last, "{end}");
+        }
+        for (end, last) in [(44.0, "40 s"), (2_500.0, "40 min"), (3.6e4, "9 h"), (1e5, "24 h")] {
+            assert_eq!(time_ticks(end).pop().unwrap().label, last, "the time axis of {end} s is not empty");
         }
         assert_eq!(time_ticks(9e5).pop().unwrap().label, "9 d");
     }

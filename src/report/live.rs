@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::{grouped, time};
 use crate::ledger::{Doing, Live, Outcome, Tally};
 
@@ -13,6 +15,45 @@ const BARS: [usize; 2] = [24, 12];
 
 /// The longest that a run is silent in good health: two beats, and a commit on a slow disk.
 const SILENT: Duration = Duration::from_secs(10);
+
+/// The same for scripts: what a run is about, beside its counts. The names are what scripts rely on.
+#[derive(Debug, Serialize)]
+pub struct GoesOn {
+    run: i64,
+    age_seconds: f64,
+    doing: &'static str,
+    rows_settled: u64,
+    rows_expected: Option<u64>,
+    is_exact: bool,
+    rows_per_second: f64,
+    seconds_left: Option<u64>,
+    in_flight: u64,
+    retrying: u64,
+    in_doubt: u64,
+    throttled_to: Option<f64>,
+}
+
+impl GoesOn {
+    /// The object of a run that said this of itself so long ago.
+    pub fn new(run: i64, tally: &Tally, live: &Live, age: Duration) -> GoesOn {
+        let settled = settled(tally);
+        let left = live.total.and_then(|total| left(settled, total, live));
+        GoesOn {
+            run,
+            age_seconds: age.as_secs_f64(),
+            doing: live.doing.name(),
+            rows_settled: settled,
+            rows_expected: live.total,
+            is_exact: live.is_exact,
+            rows_per_second: live.per_second,
+            seconds_left: left.map(|left| left.as_secs()),
+            in_flight: live.in_flight,
+            retrying: live.retrying,
+            in_doubt: live.in_doubt,
+            throttled_to: live.throttled_to,
+        }
+    }
+}
 
 /// Where a run stands, in lines of at most this width.
 pub fn progress(tally: &Tally, live: &Live, width: usize) -> Vec<String> {
@@ -57,7 +98,7 @@ fn headline(tally: &Tally, live: &Live, width: usize) -> String {
 
 /// How much is done, how fast, and how long it still takes; from the longest to the shortest. All ASCII.
 fn headlines(tally: &Tally, live: &Live) -> Vec<String> {
-    let settled = tally.rows() - tally.get(Outcome::Pending);
+    let settled = settled(tally);
     let (done, speed) = (grouped(settled), speed(live.per_second));
     let Some(total) = live.total else {
         let rows = format!("{done} rows, {speed}");
@@ -67,7 +108,7 @@ fn headlines(tally: &Tally, live: &Live) -> Vec<String> {
     let share = if total == 0 { 1.0 } else { settled as f64 / total as f64 };
     let percent = format!("{:>2.0}%", (100.0 * share).floor());
     let about = if live.is_exact { "" } else { "about " };
-    let left = left(settled, total, live).map_or_else(String::new, |left| format!(", {left} left"));
+    let left = left(settled, total, live).map_or_else(String::new, |left| format!(", {} left", whole(left)));
     let all = grouped(total);
     let plain = format!("{percent}  {done} of {about}{all} rows, {speed}{left}");
     let with_bars = BARS.map(|places| format!("{} {plain}", bar(share, places)));
@@ -95,15 +136,23 @@ fn speed(per_second: f64) -> String {
     }
 }
 
-/// How long the rest takes at this speed; nothing where it stands still, or where that says nothing.
-fn left(settled: u64, total: u64, live: &Live) -> Option<String> {
+fn settled(tally: &Tally) -> u64 {
+    tally.rows() - tally.get(Outcome::Pending)
+}
+
+/// How long the rest takes at this speed, in whole seconds; nothing where it stands still, or where that says
+/// nothing.
+fn left(settled: u64, total: u64, live: &Live) -> Option<Duration> {
     let rows = total.saturating_sub(settled);
     if live.doing != Doing::Sending || rows == 0 || live.per_second <= 0.0 {
         return None;
     }
-    let left = Duration::try_from_secs_f64((rows as f64 / live.per_second).ceil()).ok()?;
-    // Nobody counts the tenths of a second.
-    Some(if left < Duration::from_secs(10) { format!("{} s", left.as_secs()) } else { time(left) })
+    Duration::try_from_secs_f64((rows as f64 / live.per_second).ceil()).ok()
+}
+
+/// Nobody counts the tenths of a second.
+fn whole(left: Duration) -> String {
+    if left < Duration::from_secs(10) { format!("{} s", left.as_secs()) } else { time(left) }
 }
 
 /// How many rows are at which outcome; those that are not settled are not among them.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
+use super::{GoesOn, date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
 use crate::ledger::{Outcome, RunRecord, State, Tally, Target};
 
 /// The JSON object; its names are what scripts rely on.
@@ -17,6 +17,8 @@ pub struct Status<'a> {
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, u64>,
     runs: Vec<Run<'a>>,
+    /// The run that goes on.
+    live: Option<GoesOn>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,6 +46,7 @@ impl<'a> Status<'a> {
         target: Option<&'a Target>,
         standing: &Tally,
         runs: &'a [RunRecord],
+        live: Option<GoesOn>,
     ) -> Status<'a> {
         Status {
             ledger,
@@ -52,6 +55,7 @@ impl<'a> Status<'a> {
             rows: standing.rows(),
             outcomes: counts(standing),
             runs: runs.iter().map(Run::of).collect(),
+            live,
         }
     }
 }

@@ -58,6 +58,9 @@ fn one_event_for_each_row_that_is_not_imported() {
         assert!(of_run.len() == 1 && of_run[0]["level"] == "INFO" && of_run[0]["run"] == 1, "{of_run:?}");
     }
 
+    let begins = seen.iter().find(|event| event["message"] == "the run begins").unwrap();
+    assert_eq!(begins["rate"], "unlimited", "{begins}");
+
     let trace = import(&world, &[&json[..], &["2.db", "-vvv"]].concat());
     let good: Vec<u64> =
         lines_of(&events(&trace.stderr), "row imported").into_iter().map(|row| row.0).collect();
@@ -104,6 +107,34 @@ fn rust_log_wins_and_escapes_do_no_harm() {
         for text in [&done.stderr, &done.stdout] {
             assert!(!text.contains('\x1b') && !text.contains('\x07'), "{text:?}");
         }
+    }
+}
+
+/// What is ignored is said in the log's own way, and what the flags say holds.
+#[test]
+fn a_rust_log_that_says_nothing_is_no_silence() {
+    let world = World::new();
+    world.file("users.csv", FILE);
+    for (number, (level, ignored, wanted)) in [
+        ("debgu", 1, true),
+        ("customer_import=loud", 1, true),
+        ("warn,x==y", 1, false),
+        ("customer_import::cli=info", 0, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ledger = format!("{number}.db");
+        let more = ["-v", "--log-format", "json", "--rate", "1000", "--ledger", &ledger];
+        let args = world.import_args(&world.path("users.csv"), &more);
+        let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let done = crate::world::done(command.env("RUST_LOG", level).output().unwrap());
+        assert_eq!(done.code, 3, "{done:?}");
+        let seen = events(&done.stderr);
+        let warnings = seen.iter().filter(|event| event["level"] == "WARN").count();
+        let begins: Vec<_> = seen.iter().filter(|event| event["message"] == "the run begins").collect();
+        assert_eq!((warnings, begins.len()), (ignored, usize::from(wanted)), "{level}: {done:?}");
+        assert!(begins.iter().all(|event| event["rate"] == "1000"), "{begins:?}");
     }
 }
 

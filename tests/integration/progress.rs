@@ -89,6 +89,18 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
     assert!(status.stdout.contains(" 0%  0 of about 1,0"), "{status:?}");
     assert!(status.stdout.lines().all(|line| line.chars().count() <= 80), "{status:?}");
 
+    let live = self::live(&world);
+    let names =
+        ["run", "doing", "rows_settled", "is_exact", "seconds_left", "in_flight", "retrying", "throttled_to"];
+    let told: Vec<&serde_json::Value> = names.iter().map(|name| &live[name]).collect();
+    assert_eq!(
+        serde_json::json!(told),
+        serde_json::json!([1, "sending", 0, false, null, 8, 0, null]),
+        "{live}"
+    );
+    assert!((1_000..1_100).contains(&live["rows_expected"].as_u64().unwrap()), "{live}");
+    assert!(live["age_seconds"].as_f64().unwrap() >= 0.0, "{live}");
+
     let mut log = BufReader::new(stderr).lines();
     assert!(log.next().unwrap().unwrap().starts_with("Run 1: "), "which run it is, first");
     let line = log.next().unwrap().unwrap();
@@ -99,6 +111,14 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(world.number("select count(*) from live"), 0, "a run that has ended goes on no more");
     assert!(!shows("goes on, as of"));
+    assert_eq!(self::live(&world), serde_json::Value::Null);
+}
+
+/// What `status` tells scripts of the run that goes on.
+fn live(world: &World) -> serde_json::Value {
+    let done = world.run(&["status", "--format", "json"]);
+    let mut status: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    status.as_object_mut().unwrap().remove("live").expect("always told")
 }
 
 #[test]
