@@ -52,10 +52,43 @@ impl Textfile {
     /// Where it cannot be written; then what was there stays.
     pub fn write(&mut self, metrics: &Metrics, now: Instant) -> io::Result<()> {
         self.next = now + WRITE_EVERY;
-        let written = fs::write(&self.new, metrics.text()).and_then(|()| fs::rename(&self.new, &self.path));
+        let text = in_the_old_format(&metrics.text());
+        let written = fs::write(&self.new, text).and_then(|()| fs::rename(&self.new, &self.path));
         if written.is_err() {
             drop(fs::remove_file(&self.new));
         }
         written
+    }
+}
+
+/// `node_exporter` reads Prometheus' format before `OpenMetrics`, where a counter is described by the whole name of its
+/// sample; by another name it would be of no type.
+fn in_the_old_format(text: &str) -> String {
+    let described = |line: &str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
+    let counters: Vec<String> = text.lines().filter_map(described).collect();
+    let mut old = String::with_capacity(text.len());
+    for line in text.lines() {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words[..] {
+            ["#", what @ ("HELP" | "TYPE"), name, rest] if counters.iter().any(|counter| counter == name) => {
+                old.push_str(&format!("# {what} {name}_total {rest}\n"));
+            }
+            _ => old.push_str(&format!("{line}\n")),
+        }
+    }
+    old
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_described_by_the_name_of_its_sample() {
+        let text = "# HELP rows Rows that are settled.\n# TYPE rows counter\nrows_total{a=\"b c\"} 1\n\
+                    # HELP rows_in_flight Now.\n# TYPE rows_in_flight gauge\nrows_in_flight 2\n# EOF\n";
+        let old = "# HELP rows_total Rows that are settled.\n# TYPE rows_total counter\nrows_total{a=\"b c\"} 1\n\
+                   # HELP rows_in_flight Now.\n# TYPE rows_in_flight gauge\nrows_in_flight 2\n# EOF\n";
+        assert_eq!(in_the_old_format(text), old);
     }
 }

@@ -118,6 +118,10 @@ fn the_textfile_has_the_last_word() {
         values(&seen, "customer_import_requests_total", "step=\"create\",status=\"500\"") > 0.0,
         "{text}"
     );
+    assert!(
+        text.contains("\n# TYPE customer_import_requests_total counter\n"),
+        "node_exporter goes by it: {text}"
+    );
     let counted = values(&seen, "customer_import_request_duration_seconds_count", "");
     assert_eq!(counted, summary["requests"].as_f64().unwrap());
     assert_eq!(values(&seen, "customer_import_request_duration_seconds_bucket", "le=\"+Inf\""), counted);
