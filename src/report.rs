@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 pub use self::{
-    live::{GoesOn, going_on, progress, progress_line},
+    live::{GoesOn, fill, going_on, progress, progress_line},
     run::{Report, Told},
     status::{Status, status_text},
     validation::Validation,

@@ -14,7 +14,7 @@ use rustix::termios::tcgetwinsize;
 use super::{args::ProgressArg, environment, log::LogWriter};
 use crate::{
     import::Progress,
-    report::{grouped, progress, progress_line, time},
+    report::{fill, grouped, progress, progress_line, time},
 };
 
 /// How often the terminal is drawn.
@@ -96,13 +96,13 @@ impl Display {
     }
 
     /// Shows how far something else has come than a run, and what else there is to say.
-    pub(super) fn tell(&mut self, done: u64, total: Option<u64>, more: &str) {
+    pub(super) fn tell(&mut self, done: u64, total: Option<u64>, more: Vec<String>) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
-        let words = self.pace(done, total) + more;
-        self.draw(now, |_| words.clone(), || words.clone());
+        let words = [self.pace(done, total), more].concat();
+        self.draw(now, |width| fill(&words, width).join("\n"), || words.join(", "));
     }
 
     fn draw(&mut self, now: Instant, lines: impl FnOnce(usize) -> String, line: impl FnOnce() -> String) {
@@ -125,17 +125,15 @@ impl Display {
     }
 
     /// How many are done, how fast, and how long the rest takes.
-    fn pace(&self, done: u64, total: Option<u64>) -> String {
+    fn pace(&self, done: u64, total: Option<u64>) -> Vec<String> {
         let per_second = done as f64 / self.began.elapsed().as_secs_f64().max(0.001);
-        let mut words = match total {
+        let rows = match total {
             Some(total) => format!("{} of {} rows", grouped(done), grouped(total)),
             None => format!("{} rows", grouped(done)),
         };
-        words.push_str(&format!(", {per_second:.0}/s"));
-        if let Some(left) = total.map(|total| total.saturating_sub(done)).filter(|_| per_second >= 1.0) {
-            words.push_str(&format!(", {} left", time(Duration::from_secs_f64(left as f64 / per_second))));
-        }
-        words
+        let left = total.map(|total| total.saturating_sub(done)).filter(|_| per_second >= 1.0);
+        let left = left.map(|left| time(Duration::from_secs_f64(left as f64 / per_second)) + " left");
+        [rows, format!("{per_second:.0}/s")].into_iter().chain(left).collect()
     }
 }
 

@@ -67,7 +67,7 @@ async fn run(
     display.begin(exposed.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
     let show = &mut |found: &Found| {
         let total = expected(found, size, args.sample);
-        display.tell(found.asked(), total, &report::verification_words(found));
+        display.tell(found.asked(), total, report::verification_words(found));
         exposed.refresh();
     };
     let end = verify::run(imported, source.stream()?, sender.clone(), options, &mut signals, show).await;

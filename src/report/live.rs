@@ -185,7 +185,7 @@ fn under_way(live: &Live) -> Vec<String> {
 }
 
 /// The parts, as many on a line as fit.
-fn fill(parts: &[String], width: usize) -> Vec<String> {
+pub fn fill(parts: &[String], width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {

@@ -147,9 +147,9 @@ fn more(count: u64) -> String {
 }
 
 /// What stands in the progress behind the number of rows.
-pub fn verification_words(found: &Found) -> String {
+pub fn verification_words(found: &Found) -> Vec<String> {
     let parts =
         [("different", found.different), ("missing", found.missing), ("unanswered", found.unanswered)];
     let parts = parts.into_iter().filter(|(_, count)| *count > 0);
-    parts.map(|(word, count)| format!(", {} {word}", grouped(count))).collect()
+    parts.map(|(word, count)| format!("{} {word}", grouped(count))).collect()
 }

@@ -9,7 +9,7 @@ use customer_import::simulator::{Options, Outage};
 
 use crate::{
     terminal::{Terminal, lines},
-    world::{World, signal, wait_until},
+    world::{MERCHANT, World, rows, signal, wait_until},
 };
 
 /// Fewer than the terminal is drawn in a second.
@@ -42,6 +42,25 @@ fn lines_fit_every_terminal() {
             shown.split("\x1b[").skip(1).filter_map(|rest| rest.chars().find(char::is_ascii_alphabetic));
         assert!(moves.into_iter().all(|last| last != 'm'), "colors: {shown:?}");
         assert_eq!(drawn[0].contains("] "), columns >= 80, "a bar where there is room: {}", drawn[0]);
+    }
+}
+
+/// So do those of what is no import.
+#[test]
+fn lines_of_a_verification_fit() {
+    let world = World::new();
+    let file = world.rows("users.csv", 300);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.file("users.csv", rows(0..300).replace("example.com", "example.org"));
+    let base_url = world.base_url();
+    let args = ["verify", "users.csv", "--base-url", &base_url, "--merchant-id", MERCHANT, "--rate", "300"];
+    let (code, shown) = Terminal::new(24).run(world.command(&args));
+    assert_eq!(code, 3, "{shown}");
+    let (drawn, _) = shown.split_once("Verify completed").unwrap();
+    let drawn: Vec<String> = lines(drawn, 24).into_iter().filter(|line| line.contains("different")).collect();
+    assert!(!drawn.is_empty(), "{shown}");
+    for line in &drawn {
+        assert!(line.chars().count() < 24 && line.ends_with("different"), "{line:?} in {shown}");
     }
 }
 
