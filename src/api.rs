@@ -19,9 +19,10 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
-    Certificate, Client, RequestBuilder, Response, Url,
+    Certificate, Client, Method, Request, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect,
 };
@@ -148,7 +149,8 @@ pub struct Answer {
 /// The API of one merchant.
 pub struct Api {
     client: Client,
-    customers: Url,
+    /// Create without its body; the others are made from it. To clone one is cheaper than to build one.
+    create: Request,
     send_routing_id: bool,
     /// The key as it is and as it is sent: an answer may repeat either.
     secrets: [SecretString; 2],
@@ -181,20 +183,23 @@ impl Api {
         customers.set_path(&format!("{}/customers", options.base_url.path().trim_end_matches('/')));
         let key = options.api_key.expose_secret();
         let secrets = [options.api_key.clone(), STANDARD.encode(format!("{key}:")).into()];
+        let mut create = Request::new(Method::POST, customers);
+        create.headers_mut().insert(CONTENT_TYPE, FORM);
         let meter = Meter::default();
-        Ok(Api { client, customers, send_routing_id: options.send_routing_id, secrets, meter })
+        Ok(Api { client, create, send_routing_id: options.send_routing_id, secrets, meter })
     }
 
     /// Create: `POST {base}/customers` with the encoded body.
     pub async fn create(&self, customer: &Customer) -> Reply {
-        let request = self.client.post(self.customers.clone()).header(CONTENT_TYPE, FORM);
-        let request = request.body(customer.body.clone());
+        let mut request = self.post();
+        *request.body_mut() = Some(customer.body.clone().into());
         self.exchange(Step::Create, request, &customer.reference).await
     }
 
     /// Get: `GET {base}/customers/{reference}`.
     pub async fn get(&self, reference: &Reference) -> Reply {
-        self.exchange(Step::Get, self.client.get(self.customer(reference.as_str())), reference).await
+        let request = Request::new(Method::GET, self.customer(reference.as_str()));
+        self.exchange(Step::Get, request, reference).await
     }
 
     /// Update: `POST {base}/customers/{customer_id}` with every field but the reference; an emptied one is
@@ -208,12 +213,18 @@ impl Api {
             let empty: String = emptied.iter().map(|field| format!("&{field}=")).collect();
             body = [&body[..], empty.as_bytes()].concat().into();
         }
-        let request = self.client.post(self.customer(customer_id)).header(CONTENT_TYPE, FORM).body(body);
+        let mut request = self.post();
+        *request.url_mut() = self.customer(customer_id);
+        *request.body_mut() = Some(body.into());
         self.exchange(Step::Update, request, &customer.reference).await
     }
 
+    fn post(&self) -> Request {
+        self.create.try_clone().expect("only a body that is a stream cannot be cloned, and there is none")
+    }
+
     fn customer(&self, name: &str) -> Url {
-        let mut url = self.customers.clone();
+        let mut url = self.create.url().clone();
         url.set_path(&format!("{}/{}", url.path(), utf8_percent_encode(name, SEGMENT)));
         url
     }
@@ -223,17 +234,17 @@ impl Api {
         &self.meter
     }
 
-    async fn exchange(&self, step: Step, mut request: RequestBuilder, reference: &Reference) -> Reply {
+    async fn exchange(&self, step: Step, mut request: Request, reference: &Reference) -> Reply {
         if self.send_routing_id {
             let value = HeaderValue::from_bytes(reference.as_str().as_bytes());
             // A reference has no control characters, so this does not fail; without is still right.
             if let Ok(mut value) = value {
                 value.set_sensitive(true);
-                request = request.header(ROUTING_ID, value);
+                request.headers_mut().insert(ROUTING_ID, value);
             }
         }
         let began = Instant::now();
-        let (status, reply) = match request.send().await {
+        let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();
                 (Some(status), self.withhold_secrets(read(response).await))
@@ -317,18 +328,23 @@ async fn read(mut response: Response) -> Reply {
         clock_ahead: date.map_or(0, |date| clock_ahead(date, now)),
     };
     let lost = |why| Reply::Unknown { status: Some(status), why, request_id: head.response_id.clone() };
-    let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(4096) as usize));
+    // Nearly every answer comes in one piece.
+    let (mut piece, mut pieces) = (Bytes::new(), Vec::new());
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > BODY_MAX_BYTES => {
+            Ok(Some(chunk)) if piece.len() + pieces.len() + chunk.len() > BODY_MAX_BYTES => {
                 return lost(format!("an answer of more than {} KiB", BODY_MAX_BYTES / 1024));
             }
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) => pieces.extend_from_slice(&std::mem::replace(&mut piece, chunk)),
             Ok(None) => break,
             Err(error) => return lost(describe(&error)),
         }
     }
-    parse(&head, &body)
+    if !pieces.is_empty() {
+        pieces.extend_from_slice(&piece);
+        piece = pieces.into();
+    }
+    parse(&head, &piece)
 }
 
 /// What the headers of an answer say.

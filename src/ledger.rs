@@ -355,11 +355,10 @@ impl Ledger {
         let put_off = write.is_empty() && !flush && write.now < self.written_at + PUT_OFF_MAX;
         if !put_off {
             write.checkpoint = self.progress.news();
-            self.store.write(&write, &self.count).await?;
+            self.store.write(&write, &self.count, &mut self.recent).await?;
             (self.tally, self.written_at) = (self.count.tally, write.now);
         }
         log_rows(&settled, &write.left_over);
-        self.merge_keys(false).await?;
         let changed = write.updates.changed;
         Ok(Committed { claims, tally: self.tally, dropped: write.dropped, put_off, changed })
     }
@@ -399,12 +398,6 @@ impl Ledger {
         Ok(claims)
     }
 
-    /// Moves a slice of the recent hashes into the table, or all of them.
-    async fn merge_keys(&mut self, all: bool) -> Result<(), Error> {
-        while self.store.merge_keys(&mut self.recent, all).await? && all {}
-        if all { self.store.raise_watermark(self.next_id - 1).await } else { Ok(()) }
-    }
-
     /// Ends the run: nothing may be claimed any more. Invalid and duplicate rows that earlier
     /// runs found in the lines that this one has read again give way to its own.
     ///
@@ -421,7 +414,8 @@ impl Ledger {
         if identity(&self.path) != self.identity {
             return Err(Error::Moved(self.path));
         }
-        self.merge_keys(true).await?;
+        self.store.merge_keys(&mut self.recent).await?;
+        self.store.raise_watermark(self.next_id - 1).await?;
         self.store.end_run(self.run, state, exit_code, stop_reason, figures, (self.now)()).await?;
         self.store.close().await
     }

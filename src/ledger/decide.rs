@@ -103,13 +103,19 @@ impl Ledger {
             known.push(next);
         }
         let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
-        let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
-        let found = self.store.find(&keys, &ids).await?;
+        let found = self.look_up(&keys).await?;
         for (at, reference) in &missed {
             known[*at] = found.get(reference.as_str()).cloned();
         }
         self.sequence.learn(&known, missed.len());
         Ok(known)
+    }
+
+    /// The rows whose references have one of these hashes, by reference.
+    pub(super) async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, Known>, Error> {
+        let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
+        let keys: Vec<u64> = keys.iter().copied().filter(|key| self.recent.may_be_in_table(*key)).collect();
+        self.store.find(&keys, &ids).await
     }
 
     /// Whether this run has a claim for it.

@@ -4,6 +4,9 @@
 //! dirty a page of its own. So recent ones are kept here, and when there are many they are frozen, sorted, and
 //! merged a slice at each commit: neighbours share a page, and no commit takes long.
 //!
+//! To look for a reference that is new is to read a page of that index for nothing, and a first import has no
+//! others. So what has been merged since the index was empty is remembered in a [`Filter`], roughly.
+//!
 //! Pure: no SQL. Two references may share a hash; whoever asks compares the text.
 
 use std::{
@@ -18,8 +21,8 @@ use std::{
 const RECENT_MIN: usize = 16 * 1024;
 const RECENT_MAX: usize = 220 * 1024;
 
-/// How many are merged at one commit.
-const SLICE: usize = 4096;
+/// How many are merged at one commit: more than it brings.
+const SLICE: usize = 2048;
 
 /// Hash → row, of the rows that are not in the table yet.
 #[derive(Default)]
@@ -32,12 +35,20 @@ pub(super) struct RecentKeys {
     merged: usize,
     /// How many the table has, about.
     in_table: usize,
+    /// Which ones; none if it had some before.
+    filter: Option<Filter>,
 }
 
 impl RecentKeys {
     /// None yet, beside a table that has about so many.
     pub(super) fn beside(in_table: usize) -> RecentKeys {
-        RecentKeys { in_table, ..RecentKeys::default() }
+        let filter = (in_table == 0).then(Filter::new);
+        RecentKeys { in_table, filter, ..RecentKeys::default() }
+    }
+
+    /// Whether the table may have it: never false of one that it has and [`RecentKeys::get`] has not.
+    pub(super) fn may_be_in_table(&self, key: u64) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.may_have(key))
     }
 
     pub(super) fn insert(&mut self, key: u64, id: i64) {
@@ -70,13 +81,44 @@ impl RecentKeys {
 
     /// The slice is in the table. The highest row of a merge that is complete: up to it the table has all.
     pub(super) fn merged(&mut self) -> Option<i64> {
-        self.merged = (self.merged + SLICE).min(self.frozen.len());
+        let end = (self.merged + SLICE).min(self.frozen.len());
+        if let Some(filter) = &mut self.filter {
+            self.frozen[self.merged..end].iter().for_each(|(key, _)| filter.insert(*key as u64));
+        }
+        self.merged = end;
         if self.merged < self.frozen.len() {
             return None;
         }
         self.in_table += self.merged;
         self.merged = 0;
         std::mem::take(&mut self.frozen).into_iter().map(|(_, id)| id).max()
+    }
+}
+
+/// A Bloom filter of two bits a hash: says of a few that they may be there and are not. Of ten million it does of
+/// one in five, of a million of one in three hundred.
+struct Filter(Box<[u64]>);
+
+impl Filter {
+    /// Four megabytes, whatever the ledger's size.
+    const BITS: u64 = 1 << 25;
+
+    fn new() -> Filter {
+        Filter(vec![0; Filter::BITS as usize / 64].into())
+    }
+
+    fn insert(&mut self, key: u64) {
+        for (word, bit) in Filter::places(key) {
+            self.0[word] |= bit;
+        }
+    }
+
+    fn may_have(&self, key: u64) -> bool {
+        Filter::places(key).into_iter().all(|(word, bit)| self.0[word] & bit != 0)
+    }
+
+    fn places(key: u64) -> [(usize, u64); 2] {
+        [key, key >> 32].map(|part| part % Filter::BITS).map(|at| ((at / 64) as usize, 1 << (at % 64)))
     }
 }
 
@@ -148,5 +190,22 @@ mod tests {
         assert_eq!(merged.len(), RECENT_MAX);
         assert_eq!(found(&keys, 0), [1_000_000]);
         assert!(found(&keys, key_of(1)).is_empty(), "the table has it");
+    }
+
+    #[test]
+    fn what_the_table_may_have_is_known_from_its_beginning() {
+        let key_of = |id: i64| (id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut keys = RecentKeys::beside(0);
+        assert!(!keys.may_be_in_table(key_of(1)));
+        for id in 0..100_000 {
+            keys.insert(key_of(id), id);
+        }
+        while !keys.slice(true).is_empty() {
+            keys.merged();
+        }
+        assert!((0..100_000).all(|id| keys.may_be_in_table(key_of(id))), "what it has");
+        let wrong = (100_000..200_000).filter(|id| keys.may_be_in_table(key_of(*id))).count();
+        assert!(wrong < 100, "{wrong} of 100,000");
+        assert!(RecentKeys::beside(1).may_be_in_table(7), "nothing is known of what it had");
     }
 }

@@ -114,7 +114,7 @@ pub async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, Error> 
     // Ids are not given again, also where the last rows go: all of them count as known from here on.
     let mut recent = RecentKeys::default();
     store.recent_keys(|key, id| recent.insert(key, id)).await?;
-    while store.merge_keys(&mut recent, true).await? {}
+    store.merge_keys(&mut recent).await?;
     let last = store.last_row().await?;
     store.raise_watermark(last).await?;
     let began = size();

@@ -16,7 +16,8 @@ use std::{
 
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, Connection, Row as _, SqliteConnection,
+    Arguments as _, AssertSqlSafe, Connection, Row as _, SqliteConnection,
+    error::BoxDynError,
     sqlite::{SqliteArguments, SqliteRow},
 };
 
@@ -34,9 +35,12 @@ use crate::customer::{Fingerprint, Reference};
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
-/// Rows of one bulk statement: each size is prepared once, and a batch is cut into as few pieces as it
-/// can be. One message to SQLite's thread and one statement for each piece, instead of one for each row.
-const BULK_ROWS: [usize; 3] = [64, 8, 1];
+/// Rows of one bulk statement: each size is prepared once. Each piece of a batch is a message to SQLite's thread
+/// and one back, and both wake a thread: so a batch is cut into few pieces.
+const BULK_ROWS: [usize; 4] = [512, 256, 64, 8];
+
+/// So many rows of nulls cost no more than another piece.
+const FILLED_MAX: usize = 40;
 
 /// A row as [`Store::find`] sees it.
 #[derive(Clone, Debug)]
@@ -75,8 +79,7 @@ pub(super) struct RunCount {
 pub(super) struct Store {
     path: PathBuf,
     connection: SqliteConnection,
-    /// Whether `reference_key` has rows at all; if not, nobody asks it.
-    has_keys: bool,
+    settle_created: Bulk,
     settle_with_id: Bulk,
     merge_keys: Bulk,
     pub(super) notes: Notes,
@@ -91,9 +94,9 @@ impl Store {
         let mut store = Store {
             path: path.into(),
             connection: connect(path).await?,
-            has_keys: false,
-            settle_with_id: bulk(SETTLE_WITH_ID),
-            merge_keys: bulk(MERGE_KEYS),
+            settle_created: Bulk::new(SETTLE_CREATED),
+            settle_with_id: Bulk::new(SETTLE_WITH_ID),
+            merge_keys: Bulk::new(MERGE_KEYS),
             notes: Notes::default(),
         };
         let version: String = store.one("select sqlite_version()").await?.get(0);
@@ -101,7 +104,6 @@ impl Store {
             return Err(Error::OldSqlite(version));
         }
         migrate(path, &mut store.connection).await?;
-        store.has_keys = store.watermark().await? > 0;
         Ok(store)
     }
 
@@ -187,7 +189,7 @@ impl Store {
 
     /// The rows with these ids, and those whose reference has one of these hashes, by reference.
     pub(super) async fn find(&mut self, keys: &[u64], ids: &[i64]) -> Result<HashMap<String, Known>, Error> {
-        if ids.is_empty() && !self.has_keys {
+        if ids.is_empty() && keys.is_empty() {
             return Ok(HashMap::new());
         }
         let keys: Vec<i64> = keys.iter().map(|key| signed(*key)).collect();
@@ -197,7 +199,13 @@ impl Store {
     }
 
     /// One transaction: the durable moment of everything in `write`.
-    pub(super) async fn write(&mut self, write: &Write<'_>, count: &RunCount) -> Result<(), Error> {
+    /// Some hashes go along: they say nothing that is not in the rows.
+    pub(super) async fn write(
+        &mut self,
+        write: &Write<'_>,
+        count: &RunCount,
+        recent: &mut RecentKeys,
+    ) -> Result<(), Error> {
         self.begin().await?;
         let (run, now) = (write.run, write.now);
         self.settle(write).await?;
@@ -228,12 +236,14 @@ impl Store {
             self.execute(live::keep(live, run, now)).await?;
         }
         self.write_notes(run).await?;
+        self.merge_slice(recent, false).await?;
         self.commit().await
     }
 
     async fn settle(&mut self, write: &Write<'_>) -> Result<(), Error> {
         let (run, now) = (write.run, write.now);
-        self.bulk(|store| &store.settle_with_id, &[run, now], &write.with_id, bind_with_id).await?;
+        self.bulk(|store| &store.settle_created, &[run, now], &write.created, add_created).await?;
+        self.bulk(|store| &store.settle_with_id, &[run, now], &write.with_id, add_with_id).await?;
         if !write.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(write.without_id.text());
             self.execute(settle.bind(run).bind(now)).await?;
@@ -250,20 +260,24 @@ impl Store {
         Ok(())
     }
 
-    /// Puts a slice of the hashes into the table, in a transaction of their own: they say nothing that is not in the
-    /// rows. False if there was none.
-    pub(super) async fn merge_keys(&mut self, recent: &mut RecentKeys, all: bool) -> Result<bool, Error> {
+    /// Puts a slice of the hashes into the table, inside a transaction. False if there was none.
+    async fn merge_slice(&mut self, recent: &mut RecentKeys, all: bool) -> Result<bool, Error> {
         let slice = recent.slice(all);
         if slice.is_empty() {
             return Ok(false);
         }
-        self.begin().await?;
-        self.has_keys |= self.bulk(|store| &store.merge_keys, &[], slice, bind_key).await? > 0;
+        self.bulk(|store| &store.merge_keys, &[], slice, add_key).await?;
         if let Some(highest) = recent.merged() {
             self.raise_watermark(highest).await?;
         }
-        self.commit().await?;
         Ok(true)
+    }
+
+    /// Puts all hashes into the table.
+    pub(super) async fn merge_keys(&mut self, recent: &mut RecentKeys) -> Result<(), Error> {
+        self.begin().await?;
+        while self.merge_slice(recent, true).await? {}
+        self.commit().await
     }
 
     /// Up to this row the table of hashes has all.
@@ -291,26 +305,23 @@ impl Store {
         self.commit().await
     }
 
-    /// One statement for many rows, in as few pieces as there are sizes for, the constants behind them; rows
-    /// written.
+    /// One statement for many rows, in few pieces, the constants before them.
     async fn bulk<T>(
         &mut self,
-        sql: impl Fn(&Store) -> &Bulk,
+        statement: impl Fn(&Store) -> &Bulk,
         constants: &[i64],
         mut rows: &[T],
-        bind: impl for<'q> Fn(Query<'q>, &T) -> Query<'q>,
-    ) -> Result<u64, Error> {
-        let mut written = 0;
-        for (at, size) in BULK_ROWS.into_iter().enumerate() {
-            while let Some((piece, rest)) = rows.split_at_checked(size) {
-                let query = sqlx::query(AssertSqlSafe(Arc::clone(&sql(self)[at])));
-                let query = piece.iter().fold(query, &bind);
-                let query = constants.iter().fold(query, |query, constant| query.bind(*constant));
-                written += self.execute(query).await?;
-                rows = rest;
-            }
+        add: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
+    ) -> Result<(), Error> {
+        while !rows.is_empty() {
+            let at = size_for(rows.len());
+            let (piece, rest) = rows.split_at(rows.len().min(BULK_ROWS[at]));
+            let (text, arguments) = statement(self).fill(at, constants, piece, &add);
+            let arguments = arguments.map_err(|error| self.error(sqlx::Error::Encode(error)))?;
+            self.execute(sqlx::query_with(AssertSqlSafe(text), arguments)).await?;
+            rows = rest;
         }
-        Ok(written)
+        Ok(())
     }
 
     pub(super) async fn begin(&mut self) -> Result<(), Error> {
@@ -349,32 +360,77 @@ impl Store {
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 
-/// A statement for each size of [`BULK_ROWS`].
-type Bulk = [Arc<str>; BULK_ROWS.len()];
-
-/// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
-/// a numbered one by its name, from the beginning of the list each time.
-fn bulk(sql: &'static str) -> Bulk {
-    BULK_ROWS.map(|rows| {
-        let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
-        let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
-        format!("{head}(values {}{tail}", vec![format!("{row})"); rows].join(", ")).into()
-    })
+/// A statement that takes many rows at once, for each size of [`BULK_ROWS`].
+struct Bulk {
+    texts: [Arc<str>; BULK_ROWS.len()],
+    /// Of one row.
+    columns: usize,
 }
 
-fn bind_with_id<'q>(query: Query<'q>, row: &WithId<'_>) -> Query<'q> {
+impl Bulk {
+    /// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
+    /// a numbered one by its name, from the beginning of the list each time.
+    fn new(sql: &'static str) -> Bulk {
+        let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
+        let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
+        let text = |rows| format!("{head}(values {}{tail}", vec![format!("{row})"); rows].join(", ")).into();
+        Bulk { texts: BULK_ROWS.map(text), columns: row.matches('?').count() }
+    }
+
+    /// The statement of that size, and what goes into it.
+    fn fill<T>(
+        &self,
+        at: usize,
+        constants: &[i64],
+        rows: &[T],
+        add: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
+    ) -> (Arc<str>, Result<SqliteArguments, BoxDynError>) {
+        let nulls = self.columns * (BULK_ROWS[at] - rows.len());
+        let fill = || {
+            let mut arguments = SqliteArguments::default();
+            arguments.reserve(constants.len() + self.columns * BULK_ROWS[at], 0);
+            constants.iter().try_for_each(|constant| arguments.add(*constant))?;
+            rows.iter().try_for_each(|row| add(&mut arguments, row))?;
+            (0..nulls).try_for_each(|_| arguments.add(None::<i64>))?;
+            Ok(arguments)
+        };
+        (Arc::clone(&self.texts[at]), fill())
+    }
+}
+
+/// Which of [`BULK_ROWS`] the next piece of so many rows has: the smallest that takes them all without too many
+/// nulls, or else the largest that they fill.
+fn size_for(rows: usize) -> usize {
+    let fits = BULK_ROWS.iter().rposition(|size| (rows..=rows + FILLED_MAX).contains(size));
+    let filled = BULK_ROWS.iter().position(|size| *size <= rows);
+    fits.or(filled).unwrap_or(BULK_ROWS.len() - 1)
+}
+
+fn add_created(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
+    arguments.add(row.id)?;
+    arguments.add(row.line)?;
+    arguments.add(row.reference.as_str())?;
+    arguments.add(signed(row.reference.key()))?;
+    arguments.add(row.fingerprint.as_bytes().as_slice())?;
+    arguments.add(row.customer_id)?;
+    arguments.add(row.attempts)?;
+    arguments.add(row.claimed_at)
+}
+
+fn add_with_id(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
     let (found, created_at) = match row.evidence {
         Evidence::Answer => (false, None),
         Evidence::Found { created_at, .. } => (true, created_at),
     };
-    let query = query.bind(row.id).bind(row.line).bind(row.outcome.name()).bind(row.reference.as_str());
-    let query = query.bind(signed(row.reference.key())).bind(row.fingerprint.as_bytes().as_slice());
-    let query = query.bind(row.customer_id).bind(row.attempts).bind(found).bind(created_at);
-    query.bind(row.claimed_at)
+    add_created(arguments, row)?;
+    arguments.add(row.outcome.name())?;
+    arguments.add(found)?;
+    arguments.add(created_at)
 }
 
-fn bind_key<'q>(query: Query<'q>, (key, row): &(i64, i64)) -> Query<'q> {
-    query.bind(*key).bind(*row)
+fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, i64)) -> Result<(), BoxDynError> {
+    arguments.add(*key)?;
+    arguments.add(*row)
 }
 
 fn count_run(run: i64, count: &RunCount) -> Query<'static> {

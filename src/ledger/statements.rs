@@ -1,6 +1,7 @@
 //! The SQL of the one writer, as text; what is done with it is in `sqlite`.
 //!
-//! Parameters without numbers are those of bulk statements, whose row of values is repeated.
+//! Parameters without numbers are those of bulk statements, whose row of values is repeated; a row of nulls among
+//! them is none.
 
 pub(super) const BEGIN: &str = "begin immediate";
 
@@ -68,15 +69,16 @@ pub(super) const CLAIM_KNOWN: &str = "
 pub(super) const END_BATCHES: &str =
     "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
 
+/// What nearly every row of a first import is: new to the ledger, and its Create was answered with an id.
+pub(super) const SETTLE_CREATED: &str = "
+    insert into row (run, settled_at, outcome, id, line, reference, key, fingerprint, customer_id, attempts,
+                     claimed_at)
+    select ?, ?, 'created', told.* from (values (?, ?, ?, ?, ?, ?, ?, ?)) told where column1 is not null";
+
 pub(super) const SETTLE_WITH_ID: &str = "
-    with told (id, line, outcome, reference, key, fingerprint, customer_id, attempts, found, date_created,
-               claimed_at) as (values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)),
-        this (run, now) as (values (?, ?))
-    insert into row (id, run, line, outcome, reference, key, fingerprint, customer_id, attempts,
-                     found, date_created, claimed_at, settled_at)
-    select id, run, line, outcome, reference, key, fingerprint, customer_id, attempts, found, date_created,
-           claimed_at, now
-    from told cross join this where true
+    insert into row (run, settled_at, id, line, reference, key, fingerprint, customer_id, attempts, claimed_at,
+                     outcome, found, date_created)
+    select ?, ?, told.* from (values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) told where column1 is not null
     on conflict (id) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
@@ -125,7 +127,7 @@ pub(super) const COUNT_RUN: &str = "
     where id = ?1 and state = 'running'";
 
 pub(super) const MERGE_KEYS: &str =
-    "insert or ignore into reference_key (key, row) select * from (values (?, ?))";
+    "insert or ignore into reference_key (key, row) select * from (values (?, ?)) where column1 is not null";
 
 pub(super) const RAISE_WATERMARK: &str = "update watermark set row = max(row, ?1)";
 

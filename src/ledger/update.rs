@@ -260,8 +260,7 @@ impl Ledger {
         let invalid = self.store.all(sqlx::query(SELECT_INVALID).bind(self.run)).await?;
         for some in invalid.chunks(TOGETHER) {
             let keys: Vec<u64> = some.iter().map(|row| Reference::recorded(row.get(0)).key()).collect();
-            let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
-            let known = self.store.find(&keys, &ids).await?;
+            let known = self.look_up(&keys).await?;
             for found in some.iter().filter_map(|row| known.get(row.get::<&str, _>(0))) {
                 let is_imported = found.outcome.is_success();
                 present += u64::from(is_imported && !self.met.mark(found.id));

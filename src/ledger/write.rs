@@ -65,7 +65,8 @@ pub(super) struct Write<'a> {
     pub(super) claimed_first: Option<i64>,
     /// For `row`: claims of rows that are there.
     pub(super) claimed_again: JsonRows,
-    /// For `row`: with a customer id, and without.
+    /// For `row`: new ones whose Create was answered with an id, others with one, and those without.
+    pub(super) created: Vec<WithId<'a>>,
     pub(super) with_id: Vec<WithId<'a>>,
     pub(super) without_id: JsonRows,
     /// For `record`: raw cells to keep, and ids of those to erase.
@@ -110,6 +111,7 @@ impl<'a> Write<'a> {
             claimed: JsonRows::new(),
             claimed_first: None,
             claimed_again: JsonRows::new(),
+            created: Vec::new(),
             with_id: Vec::new(),
             without_id: JsonRows::new(),
             records: JsonRows::new(),
@@ -130,9 +132,9 @@ impl<'a> Write<'a> {
 
     /// Whether all it would tell is the run's counts.
     pub(super) fn is_empty(&self) -> bool {
-        let Write { ended, with_id, without_id, claimed, claimed_again, records, erased, corrected, .. } =
-            self;
-        with_id.is_empty()
+        let Write { created, with_id, .. } = self;
+        let Write { ended, without_id, claimed, claimed_again, records, erased, corrected, .. } = self;
+        [created, with_id].into_iter().all(Vec::is_empty)
             && [ended, without_id, claimed, claimed_again, records, erased, corrected]
                 .into_iter()
                 .all(JsonRows::is_empty)
@@ -190,7 +192,10 @@ impl<'a> Write<'a> {
                 let earlier = matches!(evidence, Evidence::Found { earlier: true, .. });
                 let ours = earlier && ending.outcome() == Outcome::Created;
                 let fingerprint = if ours { claim.fingerprint() } else { sent };
-                self.with_id.push(WithId {
+                let is_plain =
+                    !claim.known && ending.outcome() == Outcome::Created && *evidence == Evidence::Answer;
+                let rows = if is_plain { &mut self.created } else { &mut self.with_id };
+                rows.push(WithId {
                     id: claim.id,
                     line: claim.line as i64,
                     reference: claim.reference(),

@@ -31,7 +31,7 @@ const START: f64 = 100.0;
 /// what goes out while the first refusal comes in, and so a twentieth of what a limit that counts by the second
 /// allows in one. Only a target that is near has a short round, and any has one.
 const ROUND_ANSWERS: f64 = 20.0;
-const ROUND_MIN: f64 = 0.03;
+const ROUND_MIN: f64 = 0.005;
 const ROUND_MAX: f64 = 0.1;
 
 /// The share of the limit that is held.
