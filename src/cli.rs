@@ -156,7 +156,6 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
     let deed = Deed { verb: "Import", file: source.name(), rows: &rows };
     confirm_production(&args.target, &args.sending, &target, &deed)?;
     make_room_for_connections(args.sending.concurrency)?;
-    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
     let name = source.name().to_owned();
     let path = source.path().map(str::to_owned);
     // Rows that differ are left or not: that makes another run of the same bytes.
@@ -189,7 +188,7 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
         skip_what_is_done(ledger, &mut source).await?;
         Ok(source.stream()?)
     };
-    runtime(tls)?.block_on(run_job(&job, target, rows, &mut display))
+    runtime()?.block_on(run_job(&job, target, rows, &mut display))
 }
 
 /// Begins where the run before came to, if it read the same file in the same way.

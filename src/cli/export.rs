@@ -26,7 +26,7 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         ExportFormat::Jsonl => export::Format::Jsonl,
     };
     check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
-    runtime(false)?.block_on(async {
+    runtime()?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         match &args.output {
             None => export(&mut reader, what, format, args.run, || Ok(io::stdout().lock())).await,

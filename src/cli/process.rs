@@ -31,16 +31,12 @@ pub(super) fn make_room_for_connections(concurrency: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// How many threads the runtime has. Measured with a bare load of csv + reqwest + insert on two
-/// cores, as a share of a load generator's rate: over plain HTTP one thread reaches 0.69 and two
-/// 0.59, since wake-ups then cross cores; over TLS it is 0.59 and 0.70, since the ciphers want both.
-pub(super) fn runtime(tls: bool) -> Result<Runtime, Error> {
-    let mut builder = if tls {
-        tokio::runtime::Builder::new_multi_thread()
-    } else {
-        tokio::runtime::Builder::new_current_thread()
-    };
-    let runtime = builder.worker_threads(2).enable_all().build();
+/// One thread for all requests, measured beside a load generator in the same run on two cores: a second one makes
+/// wake-ups cross cores, which costs more than it brings over plain HTTP (0.59 of the generator's rate instead of
+/// 0.69, with a bare load of csv + reqwest + insert), and over TLS where the processor has instructions for the
+/// ciphers (this program 0.42 instead of 0.46, with a fifth more of the processor's time).
+pub(super) fn runtime() -> Result<Runtime, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
 }
 

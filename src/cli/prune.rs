@@ -16,7 +16,7 @@ pub(super) fn prune(args: &args::Prune) -> Result<u8, Error> {
             "give a day that is past",
         ));
     }
-    let pruned = runtime(false)?.block_on(ledger::prune(&path, before, now))?;
+    let pruned = runtime()?.block_on(ledger::prune(&path, before, now))?;
     print(&if pruned.is_nothing() {
         format!("Nothing in {} is older than {date} (UTC)\n", path.display())
     } else {

@@ -30,8 +30,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
         error_code: args.error_code.as_ref().map(|code| code.to_lowercase()),
     };
     let target = find_target(&args.target)?;
-    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
-    runtime(tls)?.block_on(async {
+    runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger_path).await?;
         let stuck = reader.stuck().await?;
         let rows = count(&stuck, &wanted, args.error_code.as_deref())?;

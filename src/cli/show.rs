@@ -16,7 +16,7 @@ use crate::{
 
 pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false);
-    let (target, runs, standing, live) = runtime(false)?.block_on(async {
+    let (target, runs, standing, live) = runtime()?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         let (target, runs) = (reader.target().await?, runs(&mut reader, &path).await?);
         let live = if ledger::is_in_use(&path) { reader.live().await? } else { None };
@@ -47,7 +47,7 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false);
     check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
-    let told = runtime(false)?.block_on(told(&path, args.run))?;
+    let told = runtime()?.block_on(told(&path, args.run))?;
     let report = Report::new(&told, now());
     let text = match args.format {
         ReportFormat::Text => report.text(),

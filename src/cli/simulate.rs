@@ -12,7 +12,7 @@ use crate::{
 
 pub(super) fn simulate(args: &args::Simulate) -> Result<u8, Error> {
     start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
-    runtime(false)?.block_on(async {
+    runtime()?.block_on(async {
         let mut tasks = JoinSet::new();
         let mut signals = listen_for_signals(&mut tasks)?;
         let options = simulator::Options {

@@ -30,8 +30,7 @@ pub(super) fn verify(args: &args::Verify) -> Result<u8, Error> {
         open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
-    let tls = target.base_url.as_ref().is_some_and(|url| url.scheme() == "https");
-    runtime(tls)?.block_on(run(args, source, target, &ledger_path, &mut display))
+    runtime()?.block_on(run(args, source, target, &ledger_path, &mut display))
 }
 
 async fn run(
