@@ -17,9 +17,9 @@ use std::{
 /// How many recent hashes there are before they are merged: a quarter of what the table has, within these bounds.
 /// Each page of the index is then touched once for several of them up to some ten million rows, and a small ledger
 /// is not left with all of them at its run's end. Seven eighths of a power of two less some: one more would double
-/// the map. About four megabytes, twice while a merge is under way.
+/// the map. About two megabytes, twice while a merge is under way.
 const RECENT_MIN: usize = 16 * 1024;
-const RECENT_MAX: usize = 220 * 1024;
+const RECENT_MAX: usize = 110 * 1024;
 
 /// How many are merged at one commit: more than it brings.
 const SLICE: usize = 2048;
