@@ -30,6 +30,8 @@ mod write;
 
 mod batches;
 
+mod bulk;
+
 mod checkpoint;
 
 mod keys;

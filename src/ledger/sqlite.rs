@@ -11,7 +11,6 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use futures_util::TryStreamExt;
@@ -23,6 +22,7 @@ use sqlx::{
 
 use super::{
     Error, Evidence, Figures, NewRun, Outcome, State, Tally, Target,
+    bulk::{Bulk, pieces},
     keys::RecentKeys,
     live::{self, END_LIVE},
     notes::Notes,
@@ -34,13 +34,6 @@ use crate::customer::{Fingerprint, Reference};
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
-
-/// Rows of one bulk statement: each size is prepared once. Each piece of a batch is a message to SQLite's thread
-/// and one back, and both wake a thread: so a batch is cut into few pieces.
-const BULK_ROWS: [usize; 4] = [512, 256, 64, 8];
-
-/// So many rows of nulls cost no more than another piece.
-const FILLED_MAX: usize = 40;
 
 /// A row as [`Store::find`] sees it.
 #[derive(Clone, Debug)]
@@ -305,21 +298,18 @@ impl Store {
         self.commit().await
     }
 
-    /// One statement for many rows, in few pieces, the constants before them.
+    /// One statement for many rows, the constants before them.
     async fn bulk<T>(
         &mut self,
         statement: impl Fn(&Store) -> &Bulk,
         constants: &[i64],
-        mut rows: &[T],
+        rows: &[T],
         add: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
     ) -> Result<(), Error> {
-        while !rows.is_empty() {
-            let at = size_for(rows.len());
-            let (piece, rest) = rows.split_at(rows.len().min(BULK_ROWS[at]));
-            let (text, arguments) = statement(self).fill(at, constants, piece, &add);
+        for piece in pieces(rows) {
+            let (text, arguments) = statement(self).fill(constants, piece, &add);
             let arguments = arguments.map_err(|error| self.error(sqlx::Error::Encode(error)))?;
             self.execute(sqlx::query_with(AssertSqlSafe(text), arguments)).await?;
-            rows = rest;
         }
         Ok(())
     }
@@ -359,52 +349,6 @@ impl Store {
 }
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
-
-/// A statement that takes many rows at once, for each size of [`BULK_ROWS`].
-struct Bulk {
-    texts: [Arc<str>; BULK_ROWS.len()],
-    /// Of one row.
-    columns: usize,
-}
-
-impl Bulk {
-    /// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
-    /// a numbered one by its name, from the beginning of the list each time.
-    fn new(sql: &'static str) -> Bulk {
-        let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
-        let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
-        let text = |rows| format!("{head}(values {}{tail}", vec![format!("{row})"); rows].join(", ")).into();
-        Bulk { texts: BULK_ROWS.map(text), columns: row.matches('?').count() }
-    }
-
-    /// The statement of that size, and what goes into it.
-    fn fill<T>(
-        &self,
-        at: usize,
-        constants: &[i64],
-        rows: &[T],
-        add: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
-    ) -> (Arc<str>, Result<SqliteArguments, BoxDynError>) {
-        let nulls = self.columns * (BULK_ROWS[at] - rows.len());
-        let fill = || {
-            let mut arguments = SqliteArguments::default();
-            arguments.reserve(constants.len() + self.columns * BULK_ROWS[at], 0);
-            constants.iter().try_for_each(|constant| arguments.add(*constant))?;
-            rows.iter().try_for_each(|row| add(&mut arguments, row))?;
-            (0..nulls).try_for_each(|_| arguments.add(None::<i64>))?;
-            Ok(arguments)
-        };
-        (Arc::clone(&self.texts[at]), fill())
-    }
-}
-
-/// Which of [`BULK_ROWS`] the next piece of so many rows has: the smallest that takes them all without too many
-/// nulls, or else the largest that they fill.
-fn size_for(rows: usize) -> usize {
-    let fits = BULK_ROWS.iter().rposition(|size| (rows..=rows + FILLED_MAX).contains(size));
-    let filled = BULK_ROWS.iter().position(|size| *size <= rows);
-    fits.or(filled).unwrap_or(BULK_ROWS.len() - 1)
-}
 
 fn add_created(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
     arguments.add(row.id)?;

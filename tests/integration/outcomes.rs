@@ -10,7 +10,7 @@ use std::{
 
 use customer_import::simulator::{Entry, Fault, Options, Outage, Step};
 
-use crate::world::{MERCHANT, World};
+use crate::world::{MERCHANT, World, rows};
 
 /// More slots than rows, so that no row of bad answers is long enough to look like an outage.
 const MANY_SLOTS: [&str; 2] = ["--concurrency", "400"];
@@ -150,6 +150,23 @@ fn changed() {
     assert_eq!(world.journal().requests(), 1);
     assert_eq!(world.journal().customer(MERCHANT, "cust-0001").unwrap().mobile_number, "1");
     assert!(failed(&world).is_empty());
+}
+
+/// By then the hash of the first is in the ledger's own index, which says of most others that they cannot be there.
+#[test]
+fn a_duplicate_is_found_however_far_away_it_is() {
+    let world = World::new();
+    let (all, again) = (30_000, 100..200);
+    let far = again.len();
+    let behind = rows(again).split_once('\n').unwrap().1.to_owned();
+    let file = world.file("users.csv", rows(0..all) + &behind);
+    let fast = ["--rate", "unlimited", "--concurrency", "64"];
+    for created in ["created", "unchanged"] {
+        assert_eq!(world.import(&file, &fast).code, 3);
+        assert_eq!(world.outcomes(), format!("{created}={all} duplicate={far}"));
+        assert!(world.number("select count(*) from reference_key") >= all as u64);
+    }
+    assert_eq!(world.journal().creates(), all as u64);
 }
 
 #[test]
