@@ -93,7 +93,7 @@ fn batches(c: &mut Criterion) {
                 runtime.block_on(async {
                     let claims = ledger.commit(Batch { rows, ..Batch::default() }).await.unwrap().claims;
                     let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
-                        let customer_id = format!("cst_{at:016}");
+                        let customer_id = format!("cst_{at:016}").into();
                         claim.settle(Ending::Created { customer_id, evidence: Evidence::Answer }, 1)
                     };
                     let settled = claims.into_iter().enumerate().map(settle).collect();

@@ -15,6 +15,7 @@ mod meter;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -108,7 +109,7 @@ pub enum Reply {
     /// A customer with its id.
     Customer {
         /// The `cst_` id.
-        customer_id: String,
+        customer_id: Arc<str>,
         /// The reference it is about, where the answer says so.
         reference: Option<Reference>,
         /// When it was created, UTC milliseconds of *our* clock, where the answer says so.
@@ -374,7 +375,7 @@ pub fn parse(head: &Head, body: &[u8]) -> Reply {
         let ids = [&body.id, &body.customer_id, &body.customer_id_of_table].into_iter().filter_map(Text::get);
         if let Some(id) = ids.into_iter().find(|id| is_customer_id(id)) {
             return Reply::Customer {
-                customer_id: id.to_owned(),
+                customer_id: id.into(),
                 reference: body.object_reference_id.get().map(Reference::recorded),
                 facts: body
                     .object_reference_id
@@ -463,7 +464,7 @@ mod tests {
 
     fn customer(reply: Reply) -> Option<(String, Option<Reference>)> {
         match reply {
-            Reply::Customer { customer_id, reference, .. } => Some((customer_id, reference)),
+            Reply::Customer { customer_id, reference, .. } => Some((customer_id.to_string(), reference)),
             _ => None,
         }
     }

@@ -20,7 +20,7 @@ mod damage;
 
 mod seen;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -98,7 +98,7 @@ impl fmt::Display for Field {
 
 /// The merchant's own id of a customer (`object_reference_id`), the identity of a row.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Reference(Box<str>);
+pub struct Reference(Arc<str>);
 
 impl Reference {
     /// A reference that was valid when it was recorded, read back.
@@ -109,6 +109,11 @@ impl Reference {
     /// The text as it is sent.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same text for whoever keeps it.
+    pub(crate) fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// A 64-bit hash with a stable definition (XXH3), for lookups that then compare the text.

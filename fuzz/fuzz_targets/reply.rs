@@ -85,7 +85,7 @@ fn told(reply: &Reply, head: &Head) -> Told {
     match reply {
         Reply::Customer { customer_id, reference, created_at, .. } => Told {
             kind: "customer",
-            words: [Some(customer_id.clone()), reference.as_ref().map(|of| of.as_str().to_owned())],
+            words: [Some(customer_id.to_string()), reference.as_ref().map(|of| of.as_str().to_owned())],
             request_id: None,
             created_at: created_at.map(|at| at + head.clock_ahead),
         },

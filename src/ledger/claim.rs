@@ -4,6 +4,8 @@
 //! commit; [`Claim::settle`] consumes it. So "no request without a committed claim" and "one
 //! settlement for each claim" are facts of the types, not of anybody's care.
 
+use std::sync::Arc;
+
 use super::{Outcome, checkpoint::ChunkNumber};
 use crate::customer::{Customer, Fault, Faults, Field, Fields, Fingerprint, Record, Reference};
 
@@ -182,14 +184,14 @@ pub enum Ending {
     /// Ours.
     Created {
         /// The `cst_` id.
-        customer_id: String,
+        customer_id: Arc<str>,
         /// How it is known.
         evidence: Evidence,
     },
     /// The merchant had it already.
     Existing {
         /// The `cst_` id.
-        customer_id: String,
+        customer_id: Arc<str>,
         /// How it is known.
         evidence: Evidence,
     },

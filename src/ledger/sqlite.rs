@@ -11,6 +11,7 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use futures_util::TryStreamExt;
@@ -353,10 +354,10 @@ pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments
 fn add_created(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
     arguments.add(row.id)?;
     arguments.add(row.line)?;
-    arguments.add(row.reference.as_str())?;
+    arguments.add(row.reference.shared())?;
     arguments.add(signed(row.reference.key()))?;
     arguments.add(row.fingerprint.as_bytes().as_slice())?;
-    arguments.add(row.customer_id)?;
+    arguments.add(Arc::clone(row.customer_id))?;
     arguments.add(row.attempts)?;
     arguments.add(row.claimed_at)
 }

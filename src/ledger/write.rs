@@ -3,6 +3,8 @@
 //! Pure, but that it looks whether anybody follows the log: turns claims and settlements into the parameters of the bulk statements, so that the time
 //! in which the file is locked holds nothing but SQLite's own work.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use tracing::{Level, enabled};
 
@@ -48,7 +50,7 @@ pub(super) struct WithId<'a> {
     pub(super) claimed_at: i64,
     pub(super) outcome: Outcome,
     pub(super) fingerprint: Fingerprint,
-    pub(super) customer_id: &'a str,
+    pub(super) customer_id: &'a Arc<str>,
     pub(super) attempts: u32,
     pub(super) evidence: Evidence,
 }

@@ -46,7 +46,7 @@ impl Sender {
                 Verdict::Settle(_) => {
                     return match reply {
                         Reply::Customer { customer_id, facts: Some(facts), .. } => {
-                            Inquiry::Found { customer_id, facts }
+                            Inquiry::Found { customer_id: customer_id.to_string(), facts }
                         }
                         // It does not say whose it is.
                         _ => Inquiry::Unanswered,
