@@ -20,7 +20,12 @@ mod damage;
 
 mod seen;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
@@ -97,7 +102,7 @@ impl fmt::Display for Field {
 }
 
 /// The merchant's own id of a customer (`object_reference_id`), the identity of a row.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Reference(Arc<str>);
 
 impl Reference {
@@ -119,6 +124,13 @@ impl Reference {
     /// A 64-bit hash with a stable definition (XXH3), for lookups that then compare the text.
     pub fn key(&self) -> u64 {
         xxh3_64(self.0.as_bytes())
+    }
+}
+
+/// Its own hash, for maps that take hashes as they are.
+impl Hash for Reference {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.key());
     }
 }
 

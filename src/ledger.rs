@@ -358,6 +358,8 @@ impl Ledger {
         if !put_off {
             write.checkpoint = self.progress.news();
             self.store.write(&write, &self.count, &mut self.recent).await?;
+            let new = settled.iter().filter(|settlement| !settlement.claim.known);
+            new.for_each(|settlement| self.batches.written(settlement.claim.reference()));
             (self.tally, self.written_at) = (self.count.tally, write.now);
         }
         log_rows(&settled, &write.left_over);
@@ -394,7 +396,7 @@ impl Ledger {
         }
         claims.iter().for_each(|claim| write.claim(claim));
         let new = claims.iter().filter(|claim| !claim.known);
-        self.batches.insert(new.map(|claim| (claim.id, claim.reference().clone())).collect());
+        self.batches.insert(new.map(|claim| (claim.id, claim.reference())));
         // Updates are no claims of the ledger's: they may be sent twice.
         claims.append(&mut updates);
         Ok(claims)

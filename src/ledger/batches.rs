@@ -1,50 +1,59 @@
-//! The claims of new rows that are open, by the commit that made them.
+//! The claims of new rows that are open, and the commits that made them.
 //!
-//! The table has one row for each such commit, to be deleted with the last of its claims; and of a row
-//! that is claimed and not settled, the tables have no reference to be found by. Both are known here.
+//! The table has one row for each such commit, to be deleted with the last of its claims. And a row that is claimed
+//! and not settled stands in no table by its reference: whose rows these are is known here alone, until the
+//! commit that writes the row is done. Without that a second row of the source with the same reference would be
+//! taken for a new one, and sent too.
 //!
-//! Pure. Memory: the references of at most as many commits as there are open rows.
+//! Pure. Memory: the references of the open rows.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    hash::BuildHasherDefault,
+};
 
+use super::keys::Already;
 use crate::customer::Reference;
 
-struct OpenBatch {
-    /// In the order of their ids.
-    references: Vec<(i64, Reference)>,
-    open: usize,
+/// Those of a run.
+#[derive(Default)]
+pub(super) struct OpenBatches {
+    /// How many claims are not settled, by the id of the batch's first row.
+    open: BTreeMap<i64, usize>,
+    /// Whose rows no table has.
+    references: HashSet<Reference, BuildHasherDefault<Already>>,
 }
 
-/// By the id of their first row.
-#[derive(Default)]
-pub(super) struct OpenBatches(BTreeMap<i64, OpenBatch>);
-
 impl OpenBatches {
-    /// A commit has made these claims; ids ascend.
-    pub(super) fn insert(&mut self, references: Vec<(i64, Reference)>) {
-        if let Some((first, _)) = references.first() {
-            let open = references.len();
-            self.0.insert(*first, OpenBatch { references, open });
+    /// A commit makes these claims; ids ascend.
+    pub(super) fn insert<'a>(&mut self, claims: impl Iterator<Item = (i64, &'a Reference)>) {
+        let mut batch: Option<(i64, usize)> = None;
+        for (id, reference) in claims {
+            batch = Some(batch.map_or((id, 1), |(first, open)| (first, open + 1)));
+            self.references.insert(reference.clone());
         }
+        self.open.extend(batch);
     }
 
-    /// A claim is settled; the batch, if it was its last.
+    /// A claim is settled, and its row is about to be written; the batch, if it was its last.
     pub(super) fn settle(&mut self, id: i64) -> Option<i64> {
-        let (first, batch) = self.0.range_mut(..=id).next_back()?;
-        batch.open = batch.open.saturating_sub(1);
+        let (first, open) = self.open.range_mut(..=id).next_back()?;
+        *open = open.saturating_sub(1);
         let first = *first;
-        (batch.open == 0).then(|| {
-            self.0.remove(&first);
+        (*open == 0).then(|| {
+            self.open.remove(&first);
             first
         })
     }
 
-    /// Whether this row was claimed by one of the open batches, for this reference.
-    pub(super) fn has(&self, id: i64, reference: &Reference) -> bool {
-        let batch = self.0.range(..=id).next_back().map(|(_, batch)| &batch.references);
-        batch.is_some_and(|references| {
-            references.binary_search_by_key(&id, |(id, _)| *id).is_ok_and(|at| references[at].1 == *reference)
-        })
+    /// The row of a settled claim is in the table.
+    pub(super) fn written(&mut self, reference: &Reference) {
+        self.references.remove(reference);
+    }
+
+    /// Whether this reference has a row that no table has.
+    pub(super) fn has(&self, reference: &Reference) -> bool {
+        self.references.contains(reference)
     }
 }
 
@@ -53,20 +62,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_ends_with_its_last_claim() {
-        let reference = |id: i64| Reference::recorded(&format!("reference-{id}"));
-        let batch = |ids: &[i64]| ids.iter().map(|id| (*id, reference(*id))).collect();
+    fn a_batch_ends_with_its_last_claim_and_a_reference_with_its_row() {
+        let references: Vec<_> = (0..9).map(|id| Reference::recorded(&format!("reference-{id}"))).collect();
+        let batch = |ids: &'static [i64]| ids.iter().map(|id| (*id, &references[*id as usize]));
         let mut batches = OpenBatches::default();
         batches.insert(batch(&[3, 5, 6]));
         batches.insert(batch(&[8]));
-        batches.insert(Vec::new());
-        assert!(batches.has(5, &reference(5)) && batches.has(8, &reference(8)));
-        assert!(!batches.has(5, &reference(6)), "another reference with the same hash");
-        assert!(!batches.has(4, &reference(4)) && !batches.has(1, &reference(1)));
+        batches.insert(batch(&[]));
+        let has = |batches: &OpenBatches| -> Vec<usize> {
+            (0..9).filter(|id| batches.has(&references[*id])).collect()
+        };
+        assert_eq!(has(&batches), [3, 5, 6, 8]);
         assert_eq!(batches.settle(8), Some(8));
         assert_eq!([batches.settle(6), batches.settle(3)], [None, None]);
-        assert!(batches.has(3, &reference(3)), "its row may have been committed or not");
         assert_eq!(batches.settle(5), Some(3));
-        assert!(!batches.has(5, &reference(5)));
+        assert_eq!(has(&batches), [3, 5, 6, 8], "settled, and not written yet");
+        batches.written(&references[8]);
+        batches.written(&references[5]);
+        assert_eq!(has(&batches), [3, 6]);
     }
 }

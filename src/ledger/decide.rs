@@ -59,7 +59,7 @@ impl Ledger {
         } else {
             HashMap::new()
         };
-        // References that have no row yet: new in this very chunk, or claimed by this run and open.
+        // References that have no row yet: new in this very chunk; or claimed by this run, and not written.
         let mut new_here: HashSet<&str> = HashSet::new();
         let mut decisions = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(known) {
@@ -72,7 +72,8 @@ impl Ledger {
                     self.meet(known, customer, outdated)
                 }
                 (Ok(customer), None)
-                    if !self.is_open(&customer.reference) && new_here.insert(customer.reference.as_str()) =>
+                    if !self.batches.has(&customer.reference)
+                        && new_here.insert(customer.reference.as_str()) =>
                 {
                     let id = self.take_id();
                     self.recent.insert(customer.reference.key(), id);
@@ -116,11 +117,6 @@ impl Ledger {
         let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
         let keys: Vec<u64> = keys.iter().copied().filter(|key| self.recent.may_be_in_table(*key)).collect();
         self.store.find(&keys, &ids).await
-    }
-
-    /// Whether this run has a claim for it.
-    fn is_open(&self, reference: &Reference) -> bool {
-        self.recent.get(reference.key()).any(|id| self.batches.has(id, reference))
     }
 
     /// A row whose reference the ledger knows.

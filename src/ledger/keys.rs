@@ -124,7 +124,7 @@ impl Filter {
 
 /// The keys are hashes already.
 #[derive(Default)]
-struct Already(u64);
+pub(super) struct Already(u64);
 
 impl Hasher for Already {
     fn finish(&self) -> u64 {

@@ -35,6 +35,8 @@ mod retry;
 
 mod nightly;
 
+mod owners;
+
 mod verify;
 
 mod progress;
