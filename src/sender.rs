@@ -17,6 +17,10 @@ mod gate;
 
 mod pace;
 
+mod accepted;
+
+mod chance;
+
 mod crowd;
 
 mod throttle;
@@ -172,13 +176,19 @@ impl Sender {
         }
         let is_refusal = matches!(said, Said::Refused(_));
         self.throttled.fetch_add(u64::from(is_refusal), Relaxed);
-        let Left { pause, held } = pass.leave(health, said);
+        let Left { pause, held, by_chance } = pass.leave(health, said);
         if let Some(pause) = pause {
             let (seconds, asked) = (pause.as_secs_f64(), is_refusal.then(|| asked_in_words(reply)));
             warn!(seconds, asked, "the API asks to slow down; everyone waits");
         }
         if let Some(held) = held {
             info!(per_second = held.floor(), "the API takes no more than this; it is held");
+        }
+        if let Some(share) = by_chance {
+            warn!(
+                share,
+                "the API refuses this share of all requests, however few are sent; they are sent again"
+            );
         }
         health
     }
@@ -364,7 +374,13 @@ impl<'a> Walk<'a> {
                     }
                     step = next;
                 }
-                Verdict::Pause => self.again = true,
+                Verdict::Pause => {
+                    self.again = true;
+                    // Everyone waits. Where nobody does, the refusal said nothing about the rate: the row waits.
+                    if self.sender.throttle.pause_left().is_zero() && !self.wait().await {
+                        return (self.pending(), None);
+                    }
+                }
                 Verdict::Retry(next) => {
                     self.trouble = trouble_of(&reply);
                     self.count(step);

@@ -23,6 +23,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::{
+    accepted::{Accepted, MEMORY},
+    chance::{Chance, Cycle},
+};
+
 /// Requests a second at the beginning of a run without a rate: what a merchant's smallest server stands, for
 /// the moment that it takes to be told otherwise.
 const START: f64 = 100.0;
@@ -154,6 +159,8 @@ pub(super) struct Pace {
     proven: f64,
     /// How often in a row a rate that was held was refused.
     cuts: u32,
+    /// Refusals that say nothing about the rate.
+    chance: Chance,
     /// The share of 503 among the last answers.
     unavailable: f64,
     /// The rate before 503s lowered it.
@@ -175,6 +182,8 @@ enum Phase {
 struct Episode {
     /// When the first of them left.
     at: f64,
+    /// Its number.
+    number: u64,
     /// The first request that left after they were known.
     next: u64,
     refused: u64,
@@ -241,6 +250,7 @@ impl Pace {
             episode: None,
             proven: 0.0,
             cuts: 0,
+            chance: Chance::default(),
             unavailable: 0.0,
             before_503: None,
             told: f64::INFINITY,
@@ -279,7 +289,10 @@ impl Pace {
     pub(super) fn answered(&mut self, ticket: Ticket, said: Said, now: Instant) -> Option<Duration> {
         self.unavailable *= 1.0 - 1.0 / UNAVAILABLE_MEMORY;
         match said {
-            Said::Taken => self.rise(ticket, self.seconds(now)),
+            Said::Taken => {
+                self.chance.taken();
+                self.rise(ticket, self.seconds(now));
+            }
             Said::Refused(asked) => return self.refused(ticket, asked, now),
             Said::Unavailable => {
                 self.unavailable += 1.0 / UNAVAILABLE_MEMORY;
@@ -324,6 +337,11 @@ impl Pace {
         })
     }
 
+    /// The share of requests that is refused whatever the rate, once that is known.
+    pub(super) fn by_chance(&mut self) -> Option<f64> {
+        self.chance.news()
+    }
+
     fn rise(&mut self, ticket: Ticket, now: f64) {
         if let Phase::Rising { round } = &mut self.phase
             && self.waited_for
@@ -338,6 +356,10 @@ impl Pace {
     fn refused(&mut self, ticket: Ticket, asked: Option<Duration>, now: Instant) -> Option<Duration> {
         self.accepted.add(ticket.at, -1);
         let now = self.seconds(now);
+        if self.chance.is_one(now) {
+            self.wait(now, asked?.as_secs_f64());
+            return asked;
+        }
         let mut pause = asked;
         match &mut self.episode {
             Some(episode) if ticket.number < episode.next => episode.refused += 1,
@@ -352,7 +374,13 @@ impl Pace {
             }
             episode => {
                 pause = asked.or(Some(if episode.is_none() { PAUSE_LONGEST } else { PAUSE_FIRST }));
-                self.choose(ticket.at, asked.is_some());
+                match self.given_up_by_chance(ticket, asked.is_some(), now) {
+                    Some(rate) => {
+                        let climb = if asked.is_some() { Climb::Gentle } else { Climb::Fast };
+                        self.begin_episode(ticket, Spell::default(), rate, climb);
+                    }
+                    None => self.choose(ticket, asked.is_some()),
+                }
             }
         }
         if let Some(episode) = &mut self.episode {
@@ -366,8 +394,31 @@ impl Pace {
         pause
     }
 
+    /// Nothing leaves for so many seconds, and nothing is found out by it.
+    fn wait(&mut self, now: f64, seconds: f64) {
+        let added = (now + seconds - self.due).max(0.0);
+        self.due += added;
+        if let Phase::Holding { until, .. } = &mut self.phase {
+            *until += added;
+        }
+    }
+
+    /// A rate to go back to, if it was given up for refusals that have nothing to do with it.
+    fn given_up_by_chance(&mut self, ticket: Ticket, asked: bool, now: f64) -> Option<f64> {
+        let episode = self.episode.as_ref()?;
+        let cycle = Cycle {
+            rate: self.rate_at(ticket.at),
+            held: matches!(self.phase, Phase::Holding { until, .. } if ticket.at <= until),
+            asked,
+            requests: ticket.number - episode.number,
+            refused: episode.refused,
+        };
+        self.chance.broke(cycle, now)
+    }
+
     /// A new rate, between what the limit cannot be below and what it cannot be above.
-    fn choose(&mut self, at: f64, asked: bool) {
+    fn choose(&mut self, ticket: Ticket, asked: bool) {
+        let at = ticket.at;
         let second = |before: f64| self.accepted.between(at - before - 1.0, at - before);
         // A server that refuses at random, or because of others, must not lead us into standing still.
         let lately = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
@@ -376,8 +427,13 @@ impl Pace {
             self.accepted.between(previous.at, at) / (at - previous.at).max(f64::MIN_POSITIVE)
         });
         let Phase::Holding { from, until } = self.phase else {
-            return self.begin_episode(at, Spell::default(), HELD * lately, Climb::Fast);
+            return self.begin_episode(ticket, Spell::default(), HELD * lately, Climb::Fast);
         };
+        if asked && self.chance.is_believed() {
+            // The pauses before it took from what was accepted: that tells nothing.
+            let rate = if at > until { self.rate } else { CUT.powi(4) * self.rate };
+            return self.begin_episode(ticket, Spell::default(), rate, Climb::Rare);
+        }
         let spell = Spell { seconds: at - from, accepted: self.accepted.between(from, at) };
         let was_fast = self.episode.as_ref().is_some_and(|episode| episode.climb == Climb::Fast);
         let (rate, climb) = if at > until && (was_fast || spell.seconds >= PROVEN) {
@@ -401,13 +457,14 @@ impl Pace {
             let least = cycle.clamp(most / 8.0, most);
             (HELD * least.powf(0.3) * most.powf(0.7), Climb::Gentle)
         };
-        self.begin_episode(at, spell, rate, climb);
+        self.begin_episode(ticket, spell, rate, climb);
     }
 
-    fn begin_episode(&mut self, at: f64, spell: Spell, rate: f64, climb: Climb) {
+    fn begin_episode(&mut self, first: Ticket, spell: Spell, rate: f64, climb: Climb) {
         self.rate = rate;
         self.episode = Some(Episode {
-            at,
+            at: first.at,
+            number: first.number,
             next: self.sent,
             refused: 1,
             again: 0,
@@ -448,49 +505,6 @@ impl Episode {
     }
 }
 
-/// How many requests were accepted lately, by the time at which they left.
-struct Accepted {
-    slots: Vec<(u64, i64)>,
-}
-
-const SLOT: f64 = 0.01;
-
-/// Seconds that are remembered.
-const MEMORY: f64 = 10.0;
-
-impl Default for Accepted {
-    fn default() -> Accepted {
-        Accepted { slots: vec![(0, 0); (MEMORY / SLOT) as usize + 2] }
-    }
-}
-
-impl Accepted {
-    fn add(&mut self, at: f64, count: i64) {
-        let number = (at / SLOT) as u64;
-        let place = number as usize % self.slots.len();
-        let slot = &mut self.slots[place];
-        if slot.0 < number {
-            *slot = (number, 0);
-        }
-        if slot.0 == number {
-            slot.1 += count;
-        }
-    }
-
-    /// Of the first and last slot the share that is between.
-    fn between(&self, from: f64, to: f64) -> f64 {
-        let (from, to) = (from.max(0.0) / SLOT, to.max(0.0) / SLOT);
-        let numbers = from as u64..=to as u64;
-        numbers
-            .map(|number| {
-                let slot = self.slots[number as usize % self.slots.len()];
-                let share = to.min((number + 1) as f64) - from.max(number as f64);
-                if slot.0 == number { slot.1 as f64 * share } else { 0.0 }
-            })
-            .sum()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -520,6 +534,8 @@ mod tests {
         concurrency: usize,
         seconds: f64,
         seed: u64,
+        /// What it refuses by chance.
+        chance: f64,
     }
 
     struct Limiter {
@@ -594,11 +610,15 @@ mod tests {
     fn run(server: &Server) -> Measured {
         let epoch = Instant::now();
         let instant = |at: f64| epoch + Duration::from_secs_f64(at);
-        let mut random = server.seed;
-        let mut jitter = move || {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (random >> 40) as f64 / f64::from(1 << 24) * 0.001
+        let dice = |mut random: u64| {
+            move || {
+                random =
+                    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 40) as f64 / f64::from(1 << 24)
+            }
         };
+        let (mut late, mut chance) = (dice(server.seed), dice(!server.seed));
+        let mut jitter = || late() * 0.001;
         let mut pace = Pace::new(None, epoch);
         let mut limiter = Limiter { window: VecDeque::new(), tokens: 0.0, at: -10.0 };
         let mut measured = Measured { admitted: Vec::new(), refused: Vec::new(), held: None };
@@ -617,7 +637,8 @@ mod tests {
                     Ok(()) => {
                         let ticket = pace.leave(instant(now));
                         let arrives = now + jitter();
-                        let admitted = server.admits(&mut limiter, arrives);
+                        let by_chance = chance() < server.chance;
+                        let admitted = !by_chance && server.admits(&mut limiter, arrives);
                         let latency = if admitted { server.latency } else { server.refusal_latency };
                         if admitted { &mut measured.admitted } else { &mut measured.refused }.push(arrives);
                         answers.push(Reverse((nanos(arrives + latency), tickets.len() as u64)));
@@ -668,6 +689,7 @@ mod tests {
             concurrency: ((limit * 2.0 * latency * 1.3) as usize).max(64),
             seconds,
             seed: 7,
+            chance: 0.0,
         };
         let limits = [50.0, 200.0, 1000.0];
         let cases = KINDS.into_iter().flat_map(move |kind| limits.map(|limit| (kind, limit)));
@@ -737,6 +759,44 @@ mod tests {
     fn a_raised_limit_is_found_again_in_spite_of_pauses() {
         for server in servers(Some(1.0), 2.0, 110.0) {
             check(&server, [0.58, 0.4], 0.01, 65.0);
+        }
+    }
+
+    /// Requests that are let through for each second at most: with what is in flight, under the limit, and with a
+    /// pause for each refusal where it is asked for.
+    fn best(server: &Server) -> f64 {
+        let in_flight = server.concurrency as f64 / server.latency * (1.0 - server.chance);
+        let best = server.limit(0.0).min(in_flight);
+        let passed = (1.0 - server.chance) / server.chance;
+        passed / (passed / best + server.retry_after.unwrap_or(0.0))
+    }
+
+    /// What is refused whatever the rate does not lower it for good. It takes some refusals to see that, and so up to
+    /// a minute where they are many; and longer where each costs a second.
+    #[test]
+    fn refusals_by_chance_are_no_limit() {
+        for (retry_after, share, least) in [(None, 0.8, 0.3), (Some(1.0), 0.6, 0.2)] {
+            for (kind, limit) in [(Kind::Fixed, 200.0), (Kind::Bucket(0.1), 1000.0), (Kind::Sliding, 1e9)] {
+                for chance in [0.01, 0.02, 0.05] {
+                    let servers = (1..=6).map(|seed| Server {
+                        kind,
+                        latency: 0.02,
+                        refusal_latency: 0.002,
+                        retry_after,
+                        limits: vec![(0.0, limit)],
+                        concurrency: 64,
+                        seconds: 180.0,
+                        seed,
+                        chance,
+                    });
+                    let reached = servers
+                        .map(|server| run(&server).share_of(&server, 60.0, 180.0) * limit / best(&server));
+                    let reached: Vec<f64> = reached.collect();
+                    let told = format!("{kind:?} {limit} {chance} {retry_after:?}: {reached:.2?}");
+                    assert!(reached.iter().sum::<f64>() >= share * reached.len() as f64, "{told}");
+                    assert!(reached.iter().all(|one| *one >= least), "{told}");
+                }
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub(super) struct Left {
     pub(super) pause: Option<Duration>,
     /// A limit was found, or is another one now: the rate that is held under it.
     pub(super) held: Option<f64>,
+    /// The share of requests that is refused whatever the rate, where that was found out.
+    pub(super) by_chance: Option<f64>,
 }
 
 /// Shared by all rows of a run.
@@ -303,10 +305,10 @@ impl Pass<'_> {
         let throttle = self.throttle;
         let now = Instant::now();
         throttle.make_room((health == Health::Good).then_some(self.passed.began), now);
-        let (pause, held) = {
+        let (pause, held, by_chance) = {
             let mut pace = throttle.pace();
             let pause = pace.answered(self.ticket, said.capped(PAUSE_MAX), now);
-            (pause, pace.news())
+            (pause, pace.news(), pace.by_chance())
         };
         let (look, pause) = {
             let mut gate = throttle.gate();
@@ -319,7 +321,7 @@ impl Pass<'_> {
         if look {
             throttle.opened.notify_waiters();
         }
-        Left { pause, held }
+        Left { pause, held, by_chance }
     }
 }
 

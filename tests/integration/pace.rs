@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Behavior, Limiter, Options, Outage};
+use customer_import::simulator::{Behavior, Fault, Limiter, Options, Outage};
 use serde_json::Value;
 
 use crate::world::{World, finish, knob, signal, wait_until};
@@ -64,6 +64,7 @@ scenarios! {
     full_fixed_1000
     full_bucket_500_retry_after
     full_bucket_1000
+    full_by_chance
     full_latency_2s
     full_raised
     full_raised_bucket
@@ -174,6 +175,8 @@ fn run(name: &str) {
     world.reconfigure(|behavior| {
         behavior.limiter = scenario.limiter();
         behavior.retry_after = scenario.file["retry_after"].as_str().unwrap().into();
+        let by_chance = scenario.file["refused_by_chance"].as_f64();
+        behavior.faults = by_chance.map(|share| (Fault::Http429, share)).into_iter().collect();
         apply(behavior, &scenario.steps[0]);
     });
     let seconds = scenario.number("seconds");
