@@ -69,6 +69,9 @@ use crate::{
 /// A reference that no merchant has, to probe with.
 const NOBODY: &str = "customer-import-probe-of-nobody";
 
+/// A row that is refused for the rate more often than this waits by itself, whatever the others do.
+const REFUSALS: u32 = 2;
+
 /// How often and how patiently a row is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
@@ -297,6 +300,8 @@ struct Walk<'a> {
     requests: u32,
     bad_creates: u32,
     bad_gets: u32,
+    /// 429 answers since it last got another one.
+    refusals: u32,
     /// The step whose attempt is given back if its failure turns out to belong to an outage.
     refundable: Option<Step>,
     /// Probes of an outage that had failed when the last request began.
@@ -327,6 +332,7 @@ impl<'a> Walk<'a> {
             requests: 0,
             bad_creates: 0,
             bad_gets: 0,
+            refusals: 0,
             refundable: None,
             failed_probes: 0,
             write_failed: false,
@@ -375,9 +381,7 @@ impl<'a> Walk<'a> {
                     step = next;
                 }
                 Verdict::Pause => {
-                    self.again = true;
-                    // Everyone waits. Where nobody does, the refusal said nothing about the rate: the row waits.
-                    if self.sender.throttle.pause_left().is_zero() && !self.wait().await {
+                    if !self.refused().await {
                         return (self.pending(), None);
                     }
                 }
@@ -426,6 +430,9 @@ impl<'a> Walk<'a> {
             info!(back = health == Health::Good, "tried whether the API creates customers again");
         }
         self.write_failed |= step.writes() && health == Health::Bad;
+        if health != Health::Throttled {
+            self.refusals = 0;
+        }
         if !may_have_landed(&reply) {
             self.past = before;
         }
@@ -434,6 +441,15 @@ impl<'a> Walk<'a> {
 
     async fn in_time(&self, exchange: impl Future<Output = Reply>, probe: Option<Probe>) -> Reply {
         if probe.is_some() { self.sender.within_patience(exchange).await } else { exchange.await }
+    }
+
+    /// Refused for the rate; false if the run ends meanwhile. Everyone waits for that as a rule, and then the row need
+    /// not. It does where nobody else waits, and where it is refused time after time.
+    async fn refused(&mut self) -> bool {
+        self.again = true;
+        self.refusals += 1;
+        let waits = self.refusals > REFUSALS || self.sender.throttle.pause_left().is_zero();
+        !waits || self.wait().await
     }
 
     fn count(&mut self, step: Step) {

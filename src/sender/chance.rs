@@ -10,13 +10,13 @@
 //! wrong belief would let many be refused. So no large share is believed, a belief that fails at first is given up
 //! with the third refusal, and none lasts for long.
 //!
+//! Where the server asks for a pause with each refusal this is not told: a limit that lets much through after a pause
+//! refuses held rates too.
+//!
 //! Pure: time comes in as seconds of the run, and nothing here waits.
 
 /// So many more rates were refused while they were held than above that.
 const LOWERED: usize = 4;
-
-/// Where each refusal costs a pause, a limit is tried so rarely that it refuses less than this.
-const LEAST_ASKED: f64 = 0.008;
 
 /// No more cycles say anything together.
 const CYCLES: usize = 32;
@@ -52,8 +52,6 @@ pub(super) struct Cycle {
     pub(super) rate: f64,
     /// Whether that was held still, and no higher one tried.
     pub(super) held: bool,
-    /// Whether the server asked for a pause.
-    pub(super) asked: bool,
     pub(super) requests: u64,
     /// Of these, at the beginning.
     pub(super) refused: u64,
@@ -113,8 +111,7 @@ impl Chance {
             return None;
         }
         let share = share(&self.cycles);
-        let least = if cycle.asked { LEAST_ASKED } else { 0.0 };
-        if !(least..=MOST).contains(&share) {
+        if share > MOST {
             return None;
         }
         let held = self.cycles.iter().filter(|cycle| cycle.held);
@@ -123,11 +120,6 @@ impl Chance {
         self.lowered = 0;
         self.belief = Some(Belief { share, until: now + BELIEVED, requests: 0, sum: 0.0, told: false });
         Some(highest)
-    }
-
-    /// Whether some are refused by chance, as far as is known.
-    pub(super) fn is_believed(&self) -> bool {
-        self.belief.is_some()
     }
 
     /// The share of requests that is refused by chance, once it is sure and was not told yet.
@@ -150,7 +142,7 @@ mod tests {
 
     /// A rate of one in fifty, or another share, refused while it is held.
     fn cycle(rate: f64, share: f64) -> Cycle {
-        Cycle { rate, held: true, asked: false, requests: (1.0 / share) as u64, refused: 1 }
+        Cycle { rate, held: true, requests: (1.0 / share) as u64, refused: 1 }
     }
 
     fn believing(share: f64) -> Chance {
@@ -176,14 +168,14 @@ mod tests {
         assert_eq!(chance.news(), Some(0.02));
         assert_eq!(chance.news(), None);
         assert_eq!(refuse(&mut chance, 0, 8).iter().filter(|by_chance| !**by_chance).count(), 1);
-        assert!(chance.is_believed(), "a limit that is met does not make it wrong");
+        assert!(chance.belief.is_some(), "a limit that is met does not make it wrong");
     }
 
     #[test]
     fn a_belief_that_fails_at_first_is_given_up_with_the_third_refusal() {
         let mut chance = believing(0.02);
         assert_eq!(refuse(&mut chance, 2, 3), [true, true, false]);
-        assert!(!chance.is_believed());
+        assert!(chance.belief.is_none());
         assert_eq!(refuse(&mut chance, 49, 1), [false]);
         assert_eq!(chance.news(), None);
     }
@@ -207,11 +199,6 @@ mod tests {
         for number in 0..100 {
             let cycle = Cycle { held: number % 2 == 0, ..cycle(500.0, 0.006) };
             assert_eq!(chance.broke(cycle, 0.0), None);
-        }
-        // It asks for pauses, and holds a second's worth.
-        let mut chance = Chance::default();
-        for rate in [90.0, 80.0, 75.0, 70.0, 67.0, 65.0] {
-            assert_eq!(chance.broke(Cycle { asked: true, ..cycle(rate, 0.005) }, 0.0), None);
         }
     }
 }

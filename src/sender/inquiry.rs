@@ -54,7 +54,11 @@ impl Sender {
                 }
                 Verdict::Halt(halt) => return Inquiry::Halted(halt),
                 Verdict::Next(_) => return Inquiry::Missing,
-                Verdict::Pause => walk.again = true,
+                Verdict::Pause => {
+                    if !walk.refused().await {
+                        return Inquiry::Ended;
+                    }
+                }
                 Verdict::Retry(_) => {
                     walk.trouble = trouble_of(&reply);
                     walk.count(ASK);

@@ -32,6 +32,9 @@ use super::{
 /// the moment that it takes to be told otherwise.
 const START: f64 = 100.0;
 
+/// No rate is lower: what is asked less often is not found again.
+const SLOWEST: f64 = 0.1;
+
 /// The rate is doubled once in so many answers' times, within these bounds in seconds: what is sent too much is
 /// what goes out while the first refusal comes in, and so a twentieth of what a limit that counts by the second
 /// allows in one. Only a target that is near has a short round, and any has one.
@@ -44,6 +47,10 @@ const HELD: f64 = 0.97;
 
 /// The same of two bounds that are close, so that holding, climbing and being refused comes back to [`HELD`].
 const HELD_OF_BOUNDS: f64 = 0.985;
+
+/// Where the server asks for a pause of this length, another refusal costs more than a rate somewhat lower.
+const PAUSE_DEAR: Duration = Duration::from_secs(4);
+const HELD_WHERE_DEAR: f64 = 0.9;
 
 /// Two bounds of a limit that are no further apart are as good as one.
 const NARROW: f64 = 1.15;
@@ -99,6 +106,9 @@ const UNAVAILABLE_MEMORY: f64 = 16.0;
 
 /// From this share on a 503 is a refusal: below it single requests fail for reasons of their own.
 const UNAVAILABLE_SHARE: f64 = 0.25;
+
+/// Below this share they are over, and the rate before them is no longer gone back to.
+const UNAVAILABLE_OVER: f64 = 0.02;
 
 /// A climb that got so far above what was held has left the limit behind.
 const LEFT_BEHIND: f64 = 2.0;
@@ -163,8 +173,8 @@ pub(super) struct Pace {
     chance: Chance,
     /// The share of 503 among the last answers.
     unavailable: f64,
-    /// The rate before 503s lowered it.
-    before_503: Option<f64>,
+    /// The rate before 503s lowered it, and whether it was rising still.
+    before_503: Option<(f64, bool)>,
     /// The held rate that was last said.
     told: f64,
 }
@@ -290,6 +300,9 @@ impl Pace {
         self.unavailable *= 1.0 - 1.0 / UNAVAILABLE_MEMORY;
         match said {
             Said::Taken => {
+                if self.unavailable < UNAVAILABLE_OVER {
+                    self.before_503 = None;
+                }
                 self.chance.taken();
                 self.rise(ticket, self.seconds(now));
             }
@@ -297,9 +310,9 @@ impl Pace {
             Said::Unavailable => {
                 self.unavailable += 1.0 / UNAVAILABLE_MEMORY;
                 if self.unavailable > UNAVAILABLE_SHARE {
-                    let before = self.rate;
+                    let before = (self.rate, matches!(self.phase, Phase::Rising { .. }));
                     let pause = self.refused(ticket, None, now);
-                    if self.rate < before {
+                    if self.rate < before.0 {
                         self.before_503.get_or_insert(before);
                     }
                     return pause;
@@ -312,8 +325,11 @@ impl Pace {
     /// The 503 were an outage's: they say nothing about the rate.
     pub(super) fn forgive(&mut self) {
         self.unavailable = 0.0;
-        if let Some(before) = self.before_503.take() {
-            self.rate = before;
+        if let Some((rate, was_rising)) = self.before_503.take() {
+            self.rate = rate;
+            if was_rising {
+                (self.phase, self.episode) = (Phase::Rising { round: self.due }, None);
+            }
         }
     }
 
@@ -356,9 +372,8 @@ impl Pace {
     fn refused(&mut self, ticket: Ticket, asked: Option<Duration>, now: Instant) -> Option<Duration> {
         self.accepted.add(ticket.at, -1);
         let now = self.seconds(now);
-        if self.chance.is_one(now) {
-            self.wait(now, asked?.as_secs_f64());
-            return asked;
+        if asked.is_none() && self.chance.is_one(now) {
+            return None;
         }
         let mut pause = asked;
         match &mut self.episode {
@@ -374,13 +389,12 @@ impl Pace {
             }
             episode => {
                 pause = asked.or(Some(if episode.is_none() { PAUSE_LONGEST } else { PAUSE_FIRST }));
-                match self.given_up_by_chance(ticket, asked.is_some(), now) {
-                    Some(rate) => {
-                        let climb = if asked.is_some() { Climb::Gentle } else { Climb::Fast };
-                        self.begin_episode(ticket, Spell::default(), rate, climb);
-                    }
-                    None => self.choose(ticket, asked.is_some()),
-                }
+                let by_chance = if asked.is_none() { self.given_up_by_chance(ticket, now) } else { None };
+                let (spell, rate, climb) = match by_chance {
+                    Some(rate) => (Spell::default(), rate, Climb::Fast),
+                    None => self.choose(ticket, asked),
+                };
+                self.begin_episode(ticket, spell, rate, climb);
             }
         }
         if let Some(episode) = &mut self.episode {
@@ -394,22 +408,12 @@ impl Pace {
         pause
     }
 
-    /// Nothing leaves for so many seconds, and nothing is found out by it.
-    fn wait(&mut self, now: f64, seconds: f64) {
-        let added = (now + seconds - self.due).max(0.0);
-        self.due += added;
-        if let Phase::Holding { until, .. } = &mut self.phase {
-            *until += added;
-        }
-    }
-
     /// A rate to go back to, if it was given up for refusals that have nothing to do with it.
-    fn given_up_by_chance(&mut self, ticket: Ticket, asked: bool, now: f64) -> Option<f64> {
+    fn given_up_by_chance(&mut self, ticket: Ticket, now: f64) -> Option<f64> {
         let episode = self.episode.as_ref()?;
         let cycle = Cycle {
             rate: self.rate_at(ticket.at),
             held: matches!(self.phase, Phase::Holding { until, .. } if ticket.at <= until),
-            asked,
             requests: ticket.number - episode.number,
             refused: episode.refused,
         };
@@ -417,7 +421,7 @@ impl Pace {
     }
 
     /// A new rate, between what the limit cannot be below and what it cannot be above.
-    fn choose(&mut self, ticket: Ticket, asked: bool) {
+    fn choose(&mut self, ticket: Ticket, asked: Option<Duration>) -> (Spell, f64, Climb) {
         let at = ticket.at;
         let second = |before: f64| self.accepted.between(at - before - 1.0, at - before);
         // A server that refuses at random, or because of others, must not lead us into standing still.
@@ -427,22 +431,19 @@ impl Pace {
             self.accepted.between(previous.at, at) / (at - previous.at).max(f64::MIN_POSITIVE)
         });
         let Phase::Holding { from, until } = self.phase else {
-            return self.begin_episode(ticket, Spell::default(), HELD * lately, Climb::Fast);
+            return (Spell::default(), HELD * lately, Climb::Fast);
         };
-        if asked && self.chance.is_believed() {
-            // The pauses before it took from what was accepted: that tells nothing.
-            let rate = if at > until { self.rate } else { CUT.powi(4) * self.rate };
-            return self.begin_episode(ticket, Spell::default(), rate, Climb::Rare);
-        }
         let spell = Spell { seconds: at - from, accepted: self.accepted.between(from, at) };
         let was_fast = self.episode.as_ref().is_some_and(|episode| episode.climb == Climb::Fast);
         let (rate, climb) = if at > until && (was_fast || spell.seconds >= PROVEN) {
             self.proven = if spell.seconds >= PROVEN { self.rate_at(at - 1.0) } else { 0.0 };
             self.cuts = 0;
-            let least = self.proven.max(cycle).min(lately);
+            let known = self.proven.max(cycle);
+            // A pause may be longer than is remembered; then only what was just held is known.
+            let least = if known > 0.0 { known } else { self.rate }.min(lately);
             let climb = if lately < least * NARROW { Climb::Rare } else { Climb::Gentle };
             (HELD_OF_BOUNDS * least.powf(0.1) * lately.powf(0.9), climb)
-        } else if !asked {
+        } else if asked.is_none() {
             let least = cycle.clamp(self.rate / 4.0, self.rate);
             let climb = if self.rate < least * NARROW { Climb::Rare } else { Climb::Gentle };
             (HELD_OF_BOUNDS * (least * self.rate).sqrt(), climb)
@@ -457,11 +458,17 @@ impl Pace {
             let least = cycle.clamp(most / 8.0, most);
             (HELD * least.powf(0.3) * most.powf(0.7), Climb::Gentle)
         };
-        self.begin_episode(ticket, spell, rate, climb);
+        if asked >= Some(PAUSE_DEAR) {
+            // After such a pause a bucket of a second's worth was full, and now it is empty.
+            let was_held = at <= until && spell.seconds >= PROVEN;
+            let bucket = if was_held { spell.accepted / (spell.seconds + 1.0) } else { rate };
+            return (spell, HELD_WHERE_DEAR * rate.min(bucket), Climb::Rare);
+        }
+        (spell, rate, climb)
     }
 
     fn begin_episode(&mut self, first: Ticket, spell: Spell, rate: f64, climb: Climb) {
-        self.rate = rate;
+        self.rate = rate.max(SLOWEST);
         self.episode = Some(Episode {
             at: first.at,
             number: first.number,
@@ -762,42 +769,95 @@ mod tests {
         }
     }
 
-    /// Requests that are let through for each second at most: with what is in flight, under the limit, and with a
-    /// pause for each refusal where it is asked for.
-    fn best(server: &Server) -> f64 {
-        let in_flight = server.concurrency as f64 / server.latency * (1.0 - server.chance);
-        let best = server.limit(0.0).min(in_flight);
-        let passed = (1.0 - server.chance) / server.chance;
-        passed / (passed / best + server.retry_after.unwrap_or(0.0))
-    }
-
     /// What is refused whatever the rate does not lower it for good. It takes some refusals to see that, and so up to
-    /// a minute where they are many; and longer where each costs a second.
+    /// a minute where they are many.
     #[test]
     fn refusals_by_chance_are_no_limit() {
-        for (retry_after, share, least) in [(None, 0.8, 0.3), (Some(1.0), 0.6, 0.2)] {
-            for (kind, limit) in [(Kind::Fixed, 200.0), (Kind::Bucket(0.1), 1000.0), (Kind::Sliding, 1e9)] {
-                for chance in [0.01, 0.02, 0.05] {
-                    let servers = (1..=6).map(|seed| Server {
-                        kind,
-                        latency: 0.02,
-                        refusal_latency: 0.002,
-                        retry_after,
-                        limits: vec![(0.0, limit)],
-                        concurrency: 64,
-                        seconds: 180.0,
-                        seed,
-                        chance,
-                    });
-                    let reached = servers
-                        .map(|server| run(&server).share_of(&server, 60.0, 180.0) * limit / best(&server));
-                    let reached: Vec<f64> = reached.collect();
-                    let told = format!("{kind:?} {limit} {chance} {retry_after:?}: {reached:.2?}");
-                    assert!(reached.iter().sum::<f64>() >= share * reached.len() as f64, "{told}");
-                    assert!(reached.iter().all(|one| *one >= least), "{told}");
-                }
+        for (kind, limit) in [(Kind::Fixed, 200.0), (Kind::Bucket(0.1), 1000.0), (Kind::Sliding, 1e9)] {
+            for chance in [0.01, 0.02, 0.05] {
+                let servers = (1..=6).map(|seed| Server {
+                    kind,
+                    latency: 0.02,
+                    refusal_latency: 0.002,
+                    retry_after: None,
+                    limits: vec![(0.0, limit)],
+                    concurrency: 64,
+                    seconds: 180.0,
+                    seed,
+                    chance,
+                });
+                let best = limit.min(64.0 / 0.02 * (1.0 - chance));
+                let reached: Vec<f64> = servers
+                    .map(|server| run(&server).share_of(&server, 60.0, 180.0) * limit / best)
+                    .collect();
+                let told = format!("{kind:?} {limit} {chance}: {reached:.2?}");
+                assert!(reached.iter().sum::<f64>() >= 0.8 * reached.len() as f64, "{told}");
+                assert!(reached.iter().all(|one| *one >= 0.3), "{told}");
             }
         }
+    }
+
+    /// Where pauses are longer than is remembered, and where nothing at all is let through for a while, little is known
+    /// of the limit: it is found all the same, with few refusals.
+    #[test]
+    fn long_pauses_and_closed_doors_are_got_over() {
+        for (retry_after, closed) in
+            [(None, true), (Some(1.0), true), (Some(10.0), false), (Some(60.0), false)]
+        {
+            for server in servers(retry_after, 1.0, 300.0).chain(
+                servers(retry_after, 1.0, 300.0)
+                    .map(|server| Server { limits: vec![(0.0, 5.0)], ..server })
+                    .step_by(6),
+            ) {
+                let limit = server.limits[0].1;
+                let limits =
+                    if closed { vec![(0.0, limit), (1.0, 0.0), (15.0, limit)] } else { server.limits };
+                let server = Server { limits, ..server };
+                let measured = run(&server);
+                let share = measured.share_of(&server, 100.0, 300.0);
+                let refused = measured.refused_between(100.0, 300.0);
+                // One every few seconds is many where five are sent in each.
+                let allowed = 0.01 + 0.4 / limit;
+                assert!(share >= 0.15 && refused <= allowed, "{server:?}: {share:.2}, refused {refused:.4}");
+            }
+        }
+    }
+
+    /// After an outage the user's rate is in force again, and a limit below it is found.
+    #[test]
+    fn an_outage_leaves_the_users_rate_as_it_was() {
+        let epoch = Instant::now();
+        let mut pace = Pace::new(Some(200.0), epoch);
+        let mut now = epoch;
+        let mut send = |pace: &mut Pace, said: Said| {
+            while let Err(until) = pace.turn(now) {
+                now = until;
+            }
+            now += Duration::from_millis(5);
+            let ticket = pace.leave(now);
+            pace.answered(ticket, said, now)
+        };
+        for said in [Said::Taken, Said::Unavailable] {
+            for _ in 0..20 {
+                send(&mut pace, said);
+            }
+        }
+        pace.forgive();
+        assert_eq!((pace.rate, pace.held()), (f64::INFINITY, None));
+        for _ in 0..100 {
+            send(&mut pace, Said::Taken);
+        }
+        assert!(send(&mut pace, Said::Refused(None)).is_some());
+        assert!(pace.held().is_some_and(|rate| rate < 200.0));
+        // What lowered it was no outage; a later one does not bring the old rate back.
+        let held = pace.rate;
+        for said in [Said::Unavailable, Said::Taken] {
+            for _ in 0..100 {
+                send(&mut pace, said);
+            }
+        }
+        pace.forgive();
+        assert!(pace.rate < held, "{} {held}", pace.rate);
     }
 
     #[test]
