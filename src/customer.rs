@@ -167,6 +167,19 @@ impl Fingerprint {
         self.compare(|at| self.part(at) != [0; 4])
     }
 
+    /// What is the same in both; a field that is not has a value, and one that no text has, but for a rare chance.
+    pub(crate) fn either(self, other: Fingerprint) -> Fingerprint {
+        let mut either = self;
+        let (parts, _) = either.0.as_chunks_mut::<4>();
+        let (others, _) = other.0.as_chunks::<4>();
+        parts
+            .iter_mut()
+            .zip(others)
+            .filter(|(part, other)| part != other)
+            .for_each(|(part, _)| *part = [0xff; 4]);
+        either
+    }
+
     fn compare(self, is_in: impl Fn(usize) -> bool) -> Fields {
         Fields((0..Fields::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
     }

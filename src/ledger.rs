@@ -66,6 +66,7 @@ mod live;
 mod crash;
 
 use std::{
+    collections::HashMap,
     fs::File,
     path::{Path, PathBuf},
 };
@@ -189,6 +190,8 @@ pub struct Ledger {
     before: Option<Checkpoint>,
     /// What this run did not read, because that one had.
     skipped: Option<Checkpoint>,
+    /// The runs that read that, each with the line that it came to.
+    skipped_lines: HashMap<i64, u64>,
     by_field: (Dropped, Changed),
     /// Imported rows that the file has named so far.
     met_imported: u64,
@@ -239,6 +242,8 @@ impl Ledger {
         store.recent_keys(|key, id| recent.insert(key, id)).await?;
         let mut doubts = store.doubts().await?;
         doubts.reverse();
+        // They may be of another file, and count as this run's with the line that they have there.
+        let is_only_whole = !doubts.is_empty();
         let next_id = store.last_row().await? + 1;
         let before = store.last_checkpoint(run).await?;
         let way = run.way;
@@ -256,9 +261,10 @@ impl Ledger {
             store,
             _lock: lock,
             run,
-            progress: Progress::new(Checkpoint { since: run, ..Checkpoint::default() }),
+            progress: Progress::new(run, Checkpoint { since: run, is_only_whole, ..Checkpoint::default() }),
             before,
             skipped: None,
+            skipped_lines: HashMap::new(),
             by_field: Default::default(),
             tally: Tally::default(),
             written_at: 0,
@@ -299,9 +305,11 @@ impl Ledger {
     pub async fn skip(&mut self) -> Result<(), Error> {
         let Some(before) = self.before.take() else { return Ok(()) };
         let tally = before.tally.seen_again();
-        let reached = Checkpoint { tally, ..before };
+        let is_only_whole = before.is_only_whole || !self.doubts.is_empty();
+        let reached = Checkpoint { tally, is_only_whole, ..before };
+        self.skipped_lines = self.store.places(before.since, self.run).await?;
         self.by_field = self.store.skip(self.run, &reached, (self.now)()).await?;
-        (self.progress, self.skipped) = (Progress::new(reached), Some(reached));
+        (self.progress, self.skipped) = (Progress::new(self.run, reached), Some(reached));
         self.count.tally = tally;
         self.count.last_line = before.place.line.saturating_sub(1);
         self.met_imported = tally.sum(Outcome::is_success);

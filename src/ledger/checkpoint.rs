@@ -17,9 +17,10 @@ pub(super) struct Checkpoint {
     pub(super) place: Place,
     /// What became of the rows before it.
     pub(super) tally: Tally,
-    /// Of use only if the place is the source's end. Some rows were left as a run before `since` had settled them, and
-    /// the ledger does not tell which references stand before the place; or rows count by single fields, which
-    /// are counted for the whole run.
+    /// Of use only if the place is the source's end. Some rows were left as an earlier run had settled them, perhaps
+    /// of another file or in bytes that have changed, or rows were settled that stand in no part of the source; so the
+    /// ledger does not tell which references stand before the place. Or rows count by single fields, which are counted
+    /// for the whole run.
     pub(super) is_only_whole: bool,
     /// The first of the runs that went on one behind the other to come here.
     pub(super) since: i64,
@@ -41,6 +42,7 @@ struct OpenChunk {
 
 /// The one of a run.
 pub(super) struct Progress {
+    run: i64,
     reached: Checkpoint,
     /// None once a row will be sent again: no further place is reached.
     chunks: VecDeque<OpenChunk>,
@@ -51,17 +53,17 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// From the beginning, or from where an earlier run came to.
-    pub(super) fn new(reached: Checkpoint) -> Progress {
+    /// Of that run, from the beginning, or from where an earlier one came to.
+    pub(super) fn new(run: i64, reached: Checkpoint) -> Progress {
         let chunks = VecDeque::from([OpenChunk::default()]);
-        Progress { reached, chunks, first: 0, is_new: false }
+        Progress { run, reached, chunks, first: 0, is_new: false }
     }
 
     /// A row needs no claim: `run` has settled it, this one or an earlier one.
     pub(super) fn settled_at_once(&mut self, outcome: Outcome, run: i64) {
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.tally.add(outcome);
-            chunk.is_only_whole |= run < self.reached.since;
+            chunk.is_only_whole |= run < self.run;
         }
     }
 
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_place_is_reached_when_all_before_it_is_settled() {
-        let mut progress = Progress::new(Checkpoint::default());
+        let mut progress = Progress::new(2, Checkpoint::default());
         let first = progress.claimed();
         progress.settled_at_once(Outcome::Invalid, 2);
         progress.chunk_ended(place(100));
@@ -142,7 +144,7 @@ mod tests {
     #[test]
     fn nothing_behind_a_row_that_is_sent_again_is_reached() {
         for outcome in [Outcome::Failed, Outcome::Pending] {
-            let mut progress = Progress::new(Checkpoint { since: 2, ..Checkpoint::default() });
+            let mut progress = Progress::new(2, Checkpoint { since: 2, ..Checkpoint::default() });
             progress.settled_at_once(Outcome::Unchanged, 1);
             progress.chunk_ended(place(100));
             let stuck = progress.claimed();

@@ -130,11 +130,16 @@ impl Claim {
         }
     }
 
-    /// What the API has if a request of this claim or an earlier one has landed, as far as is known: what
-    /// an earlier run may have sent comes first.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
+    /// What the API has if a request of an earlier claim has landed and none of this one, as far as is known.
+    pub(super) fn earlier(&self) -> Fingerprint {
         let sent = self.customer().map(|customer| customer.fingerprint);
         self.prior.or(sent).unwrap_or_default()
+    }
+
+    /// What it has if one of either has: a field of which they differ is neither.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let sent = self.customer().map(|customer| customer.fingerprint);
+        sent.map_or_else(|| self.earlier(), |sent| self.earlier().either(sent))
     }
 
     /// What an update is to change.

@@ -140,11 +140,10 @@ impl Ledger {
         }
     }
 
-    /// Whether it stands in the part of the source that this run did not read.
+    /// Whether it stands in the part of the source that this run did not read: one of the runs that led to here
+    /// settled it, before the place that it came to.
     fn was_skipped(&self, known: &Known) -> bool {
-        self.skipped.is_some_and(|skipped| {
-            (skipped.since..self.run).contains(&known.run) && known.line < skipped.place.line
-        })
+        self.skipped_lines.get(&known.run).is_some_and(|line| known.line < *line)
     }
 
     fn take_id(&mut self) -> i64 {

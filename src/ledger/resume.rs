@@ -1,5 +1,7 @@
 //! Where the run before came to, as the ledger keeps it: written with the commits, read when a run begins.
 
+use std::collections::HashMap;
+
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{
@@ -25,10 +27,14 @@ const KEEP_CHECKPOINT: &str = "
         since = ?8
     where run = ?1";
 
+/// Where each of the runs came to that went on one behind the other. Behind that they settled rows too, but of bytes
+/// that may have changed before the next one read them.
+const PLACES: &str = "select run, coalesce(line, 0) from checkpoint where run >= ?1 and run < ?2";
+
 /// Invalid rows and duplicates in the part that is not read again go over to the run that counts them.
 const TAKE_OVER: &str = "
-    update row set run = ?1, settled_at = ?4 where customer_id is null and outcome in ('invalid', 'duplicate')
-    and run >= ?2 and run < ?1 and line < ?3";
+    update row set run = ?1, settled_at = ?3 where customer_id is null and outcome in ('invalid', 'duplicate')
+    and run >= ?2 and run < ?1 and line < (select line from checkpoint where checkpoint.run = row.run)";
 
 const TAKE_OVER_RECORDS: &str = "
     update record set run = ?1 where row in (
@@ -60,6 +66,12 @@ impl Store {
         self.execute(keep(run, reached)).await.map(drop)
     }
 
+    /// For each run since then, the line that it came to.
+    pub(super) async fn places(&mut self, since: i64, run: i64) -> Result<HashMap<i64, u64>, Error> {
+        let rows = self.all(sqlx::query(PLACES).bind(since).bind(run)).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get::<i64, _>(1) as u64)).collect())
+    }
+
     /// The run begins where an earlier one came to; what that says of single fields.
     pub(super) async fn skip(
         &mut self,
@@ -68,8 +80,7 @@ impl Store {
         now: i64,
     ) -> Result<(Dropped, Changed), Error> {
         self.begin().await?;
-        let line = reached.place.line as i64;
-        let take_over = sqlx::query(TAKE_OVER).bind(run).bind(reached.since).bind(line).bind(now);
+        let take_over = sqlx::query(TAKE_OVER).bind(run).bind(reached.since).bind(now);
         self.execute(take_over).await?;
         self.execute(sqlx::query(TAKE_OVER_RECORDS).bind(run)).await?;
         self.execute(keep(run, reached)).await?;

@@ -190,12 +190,14 @@ impl<'a> Write<'a> {
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
         match ending {
             Ending::Created { customer_id, evidence } | Ending::Existing { customer_id, evidence } => {
-                // What Get found is what an earlier run sent; its fields count, not today's.
-                let earlier = matches!(evidence, Evidence::Found { earlier: true, .. });
-                let ours = earlier && ending.outcome() == Outcome::Created;
-                let fingerprint = if ours { claim.fingerprint() } else { sent };
-                let is_plain =
-                    !claim.known && ending.outcome() == Outcome::Created && *evidence == Evidence::Answer;
+                let is_ours = ending.outcome() == Outcome::Created;
+                let fingerprint = match evidence {
+                    // What Get found is what an earlier run sent; its fields count, not today's.
+                    Evidence::Found { earlier: true, .. } if is_ours => claim.earlier(),
+                    Evidence::Found { earlier: false, .. } if is_ours => claim.fingerprint(),
+                    _ => sent,
+                };
+                let is_plain = !claim.known && is_ours && *evidence == Evidence::Answer;
                 let rows = if is_plain { &mut self.created } else { &mut self.with_id };
                 rows.push(WithId {
                     id: claim.id,
