@@ -435,6 +435,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_differs_in_two_fingerprints_is_neither() {
+        let (one, two) = (Fingerprint([1; Fingerprint::BYTES]), {
+            let mut bytes = [1; Fingerprint::BYTES];
+            bytes[4..8].fill(0);
+            Fingerprint(bytes)
+        });
+        let either = one.either(two);
+        assert_eq!(either, two.either(one));
+        assert_eq!(either.differing(one), one.differing(two));
+        assert_eq!(either.differing(two), one.differing(two));
+        // It may have a value there, so it is one to empty.
+        assert_eq!(either.fields(), one.fields());
+        assert_eq!(one.either(one), one);
+    }
+
+    #[test]
     fn fingerprints_name_the_fields_that_differ() {
         let of = |email: Option<&'static str>, code: Option<&'static str>| {
             let mut cells: Cells<'_> = [None; Field::COUNT];

@@ -7,7 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use customer_import::simulator::Fault;
+use customer_import::simulator::{Fault, Options};
 use serde_json::json;
 
 use crate::world::{Done, World, references, rows, wait_until};
@@ -169,4 +169,49 @@ fn a_packed_file_that_is_the_same_is_not_unpacked() {
     world.file("users.csv.gz", pack(&rows(0..601)));
     assert!(!goes_on(&world, &file, &[]).1);
     assert_eq!(world.outcomes(), "created=1 unchanged=600");
+}
+
+/// A row that an earlier run left in doubt is settled by the run of whatever file comes next; it stands in no line of
+/// that file.
+#[test]
+fn a_row_in_doubt_of_another_file_is_no_duplicate_when_it_comes() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::ResetBefore, 1.0)]);
+    let other = world.file("other.csv", rows(700..701));
+    assert_eq!(world.import(&other, &["--outage-limit", "1s", "--retry-initial", "10ms"]).code, 4);
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let file = world.rows("users.csv", 4);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    append(&file, rows(700..701).lines().last().unwrap());
+    let done = world.import(&file, &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1 unchanged=4"), "{done:?}");
+    world.assert_agreement(references(0..4).chain(references(700..701)));
+}
+
+/// Behind the place that a run came to it settled rows too, of bytes that the next one may find changed.
+#[test]
+fn rows_that_have_left_the_file_are_no_duplicates_when_they_come_back() {
+    const ROWS: usize = 8_000;
+    let world = World::with(Options { seed: 3, ..Options::default() });
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Always500, 0.0005)]);
+    let file = world.rows("users.csv", ROWS);
+    world.import(&file, &["--max-attempts", "1", "--retry-initial", "10ms"]);
+    let failed: Vec<usize> = world.export("failed").iter().map(|cells| cells[3].parse().unwrap()).collect();
+    world.reconfigure(|behavior| behavior.faults.clear());
+    // One that failed and is created only once it is back, and a neighbour that was created.
+    let (failed_line, created_line) = (*failed.last().unwrap(), failed.last().unwrap() - 1);
+    assert!(failed[0] > 1_000 && failed_line > failed[0] + 1_000, "{failed:?}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (gone, kept): (Vec<_>, Vec<_>) =
+        text.lines().zip(1..).partition(|(_, line)| [failed_line, created_line].contains(line));
+    let joined = |lines: Vec<(&str, usize)>| -> String {
+        lines.into_iter().map(|(line, _)| format!("{line}\n")).collect()
+    };
+    std::fs::write(&file, joined(kept)).unwrap();
+    let (done, went_on) = goes_on(&world, &file, &[]);
+    assert_eq!((done.code, went_on), (0, true), "{done:?}");
+    append(&file, &joined(gone));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), format!("created=1 unchanged={}", ROWS - 1));
+    world.assert_agreement(references(0..ROWS));
 }
