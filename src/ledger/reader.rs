@@ -22,6 +22,7 @@ use super::{
     sqlite::Query,
     statements::SELECT_TARGET,
 };
+use crate::customer::Field;
 
 const SELECT_RUNS: &str = "
     select id, command, source, state, exit_code, stop_reason, started_at, ended_at,
@@ -216,7 +217,8 @@ impl Reader {
         Ok(self.all(sqlx::query(LAST_SUCCESS)).await?.first().and_then(|row| row.get(0)))
     }
 
-    /// The header of each run's source, or of those that the rows of one run came from.
+    /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any
+    /// more there are no rows to correct, and the one column that every source has is named.
     ///
     /// # Errors
     /// Where the file cannot be read.
@@ -227,7 +229,12 @@ impl Reader {
             names: serde_json::from_str(row.get(1)).unwrap_or_default(),
             reference: row.get(2),
         };
-        Ok(rows.iter().map(read).collect())
+        let columns: Vec<Columns> = rows.iter().map(read).collect();
+        if !columns.is_empty() || run.is_some() {
+            return Ok(columns);
+        }
+        let reference = Field::Reference.name().to_owned();
+        Ok(vec![Columns { run: 0, names: vec![reference.clone()], reference: Some(reference) }])
     }
 
     /// How many rows stand at which outcome over all runs. `Unchanged` and `Changed` are words of

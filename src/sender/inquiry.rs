@@ -3,8 +3,9 @@
 //! Nothing is claimed and nothing settled: what comes back is for who asked.
 
 use super::{
-    Halt, Sender, Slot, Walk,
+    Halt, Sender, Slot,
     verdict::{Past, Step, Verdict, trouble_of, verdict},
+    walk::{Asked, Walk},
 };
 use crate::{
     api::Reply,
@@ -38,9 +39,9 @@ impl Sender {
         let mut walk = Walk::new(self, slot, Past::default());
         loop {
             let reply = match walk.ask(ASK, self.api.get(reference)).await {
-                super::Asked::Reply(reply) => reply,
-                super::Asked::UsedUp => return Inquiry::Unanswered,
-                super::Asked::Ended => return Inquiry::Ended,
+                Asked::Reply(reply) => reply,
+                Asked::UsedUp => return Inquiry::Unanswered,
+                Asked::Ended => return Inquiry::Ended,
             };
             match verdict(ASK, Past::default(), &reply, reference) {
                 Verdict::Settle(_) => {

@@ -11,7 +11,7 @@
 //! The goals contradict each other: to find a raised limit within five seconds one has to go beyond the old
 //! one every few seconds, each time that is refused, and at most one request in a hundred may be. So a hold
 //! lasts as long as its refusals have to be thinned out over ([`REFUSED_SHARE`], a little below that
-//! hundredth), at least [`HOLD_MIN`]; and the climb takes [`CLIMB`] to double, which leaves 2.5 + 2 s. What it
+//! hundredth), at least [`HOLD_MIN`]; and the climb takes 2 s to double ([`Climb::Rare`]), which leaves 2.5 + 2 s. What it
 //! begins with is so slow (a hundredth in the first half second) that a limit still in place refuses it while
 //! it is a few hundredths too fast. Where the server says `Retry-After`, nothing may be sent for that long:
 //! with a second each, a refusal every five seconds would cost a fifth of the limit. So there a hold lasts
@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use super::{
     accepted::{Accepted, MEMORY},
     chance::{Chance, Cycle},
+    climb::{Climb, Spell},
 };
 
 /// Requests a second at the beginning of a run without a rate: what a merchant's smallest server stands, for
@@ -73,17 +74,11 @@ const REFUSED_SHARE: f64 = 0.006;
 /// The share of the time that may be spent in pauses that the server asks for.
 const PAUSED_SHARE: f64 = 0.02;
 
-/// Seconds in which a climb doubles the rate.
-const CLIMB: f64 = 2.0;
-
 /// A limit that counts by the second has refused within this time, if it does at all.
 const PROVEN: f64 = 1.5;
 
 /// What remains of a rate that was held and is refused once.
 const CUT: f64 = 0.96;
-
-/// Two spells whose length differs by less say little of what flows into a bucket.
-const SPELLS_DIFFER: f64 = 0.5;
 
 /// A window that was empty at first and is full after this is nearly as large as what was held.
 const NEARLY: f64 = 0.9;
@@ -206,43 +201,6 @@ struct Episode {
     /// What came before.
     spell: Spell,
     climb: Climb,
-}
-
-/// What was sent from a pause to the next refusal.
-#[derive(Clone, Copy, Debug, Default)]
-struct Spell {
-    seconds: f64,
-    accepted: f64,
-}
-
-impl Spell {
-    /// What flows into a bucket that was as full before both spells and empty after them.
-    fn bucket(&self, other: &Spell) -> Option<f64> {
-        let seconds = self.seconds - other.seconds;
-        (other.seconds > 0.0 && seconds.abs() >= SPELLS_DIFFER)
-            .then(|| (self.accepted - other.accepted) / seconds)
-    }
-}
-
-/// What comes after a rate was held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Climb {
-    /// The limit is anywhere above.
-    Fast,
-    /// It is not far.
-    Gentle,
-    /// It is known, and may have been raised.
-    Rare,
-}
-
-impl Climb {
-    fn doublings(self, seconds: f64) -> f64 {
-        match self {
-            Climb::Fast => seconds,
-            Climb::Gentle => (seconds / 6.0).powf(1.2),
-            Climb::Rare => (seconds / CLIMB).powf(2.5),
-        }
-    }
 }
 
 impl Pace {
