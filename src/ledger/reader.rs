@@ -218,7 +218,7 @@ impl Reader {
     }
 
     /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any
-    /// more there are no rows to correct, and the one column that every source has is named.
+    /// more there are no rows to correct, and the columns that every source has are named.
     ///
     /// # Errors
     /// Where the file cannot be read.
@@ -233,8 +233,8 @@ impl Reader {
         if !columns.is_empty() || run.is_some() {
             return Ok(columns);
         }
-        let reference = Field::Reference.name().to_owned();
-        Ok(vec![Columns { run: 0, names: vec![reference.clone()], reference: Some(reference) }])
+        let names = [Field::Reference, Field::MobileNumber].map(|field| field.name().to_owned());
+        Ok(vec![Columns { run: 0, reference: Some(names[0].clone()), names: names.into() }])
     }
 
     /// How many rows stand at which outcome over all runs. `Unchanged` and `Changed` are words of

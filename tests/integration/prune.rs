@@ -77,6 +77,19 @@ fn old_runs_and_raw_cells_go_and_ids_stay() {
     assert_eq!(world.journal().customers() as u64, 50 - rejected + 2);
 }
 
+/// A script that exports what failed and imports that again meets no error where nothing has failed.
+#[test]
+fn where_no_run_is_left_the_failed_rows_can_be_imported() {
+    let world = World::new();
+    assert_eq!(world.import(&world.rows("users.csv", 3), &[]).code, 0);
+    age(&world, "true");
+    prune(&world);
+    let failed = world.path("failed.csv");
+    assert_eq!(world.run(&["export", "failed", "--output", failed.to_str().unwrap()]).code, 0);
+    let done = world.import(&failed, &[]);
+    assert_eq!((done.code, world.summary()["rows"].as_u64()), (0, Some(0)), "{done:?}");
+}
+
 #[test]
 fn what_is_still_to_be_sent_keeps_its_cells() {
     let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
