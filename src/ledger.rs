@@ -148,7 +148,7 @@ pub struct Committed {
 }
 
 /// What a run says of itself when it begins.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct NewRun<'a> {
     /// `import` or `retry`.
     pub command: &'a str,
