@@ -418,7 +418,7 @@ impl Pace {
         };
         if asked >= Some(PAUSE_DEAR) {
             // After such a pause a bucket of a second's worth was full, and now it is empty.
-            let was_held = at <= until && spell.seconds >= PROVEN;
+            let was_held = at <= until && (PROVEN..=LATELY).contains(&spell.seconds);
             let bucket = if was_held { spell.accepted / (spell.seconds + 1.0) } else { rate };
             return (spell, HELD_WHERE_DEAR * rate.min(bucket), Climb::Rare);
         }
@@ -778,6 +778,17 @@ mod tests {
                 let allowed = 0.01 + 0.4 / limit;
                 assert!(share >= 0.15 && refused <= allowed, "{server:?}: {share:.2}, refused {refused:.4}");
             }
+        }
+    }
+
+    /// A rate is held for minutes where pauses are long; of that no more is remembered than of any other time.
+    #[test]
+    fn a_limit_lowered_in_a_long_hold_is_found_again() {
+        for server in servers(Some(10.0), 1.0, 700.0).filter(|server| server.latency < 1.0) {
+            let limit = server.limits[0].1;
+            let server = Server { limits: vec![(0.0, limit), (400.0, 0.6 * limit)], ..server };
+            let share = run(&server).share_of(&server, 600.0, 700.0);
+            assert!(share >= 0.3, "{server:?}: {share:.2}");
         }
     }
 
