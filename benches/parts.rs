@@ -9,7 +9,7 @@ use std::{hint::black_box, io::Cursor};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use customer_import::{
     customer::{Cells, Field, Row, Rules},
-    ledger::{Batch, Ending, Evidence, Figures, Ledger, NewRun, State, Target},
+    ledger::{Batch, Effort, Ending, Figures, Ledger, Located, NewRun, State, Target},
     source::{Options, Source},
 };
 use tokio::runtime::Runtime;
@@ -83,8 +83,8 @@ fn batches(c: &mut Criterion) {
                 runtime.block_on(async {
                     let claims = ledger.commit(Batch { rows, ..Batch::default() }).await.unwrap().claims;
                     let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
-                        let customer_id = format!("cst_{at:016}").into();
-                        claim.settle(Ending::Created { customer_id, evidence: Evidence::Answer }, 1)
+                        let customer_id = format!("cst_{at:016}");
+                        claim.settle(Ending::Created(Located::by_answer(&customer_id)), Effort { requests: 1, ..Effort::default() })
                     };
                     let settled = claims.into_iter().enumerate().map(settle).collect();
                     ledger.commit(Batch { settled, ..Batch::default() }).await.unwrap();

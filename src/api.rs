@@ -1,6 +1,6 @@
 //! One HTTP exchange with the customers API: create, get or update → [`Reply`].
 //!
-//! Owns how a request looks on the wire and how an answer is read. Success is a `cst_` id in the
+//! Owns how a request looks on the wire; how an answer is read is in `response`. Success is a customer id in the
 //! body of a 2xx answer, never the status alone. Trouble on the way is a reply too:
 //! [`Reply::NotSent`] where the request surely did not arrive, [`Reply::Unknown`] where it may
 //! have.
@@ -11,11 +11,12 @@
 
 mod body;
 
+mod response;
+
 mod meter;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -29,15 +30,15 @@ use reqwest::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use self::body::{Body, Text};
-pub use self::meter::{Latency, Meter, STEPS, Step};
-use crate::customer::{Customer, Fields, Fingerprint, Reference};
+use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
+pub use self::{
+    meter::{Latency, Meter, STEPS, Step},
+    response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
+};
+use crate::customer::{Customer, Fields, Reference};
 
 /// The most bytes of an answer that are read. The longest sample of the page has 500.
 const BODY_MAX_BYTES: usize = 64 * 1024;
-
-/// The most characters of an API's message that are kept.
-const MESSAGE_MAX_CHARS: usize = 500;
 
 /// Everything but the unreserved characters of a URL, so that a reference is one path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -101,50 +102,6 @@ impl Error {
             }
         }
     }
-}
-
-/// What one exchange told us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// A customer with its id.
-    Customer {
-        /// The `cst_` id.
-        customer_id: Arc<str>,
-        /// The reference it is about, where the answer says so.
-        reference: Option<Reference>,
-        /// When it was created, UTC milliseconds of *our* clock, where the answer says so.
-        created_at: Option<i64>,
-        /// Its fields, where the answer says whose they are.
-        facts: Option<Fingerprint>,
-    },
-    /// An answer that was understood and is no customer.
-    Answer(Answer),
-    /// The request surely did not arrive: refused, no such host, no TLS.
-    NotSent(String),
-    /// It may have arrived; its answer is lost or unreadable.
-    Unknown {
-        /// The status, where there was one.
-        status: Option<u16>,
-        /// What happened.
-        why: String,
-        /// The API's name for the request, where it was read.
-        request_id: Option<String>,
-    },
-}
-
-/// An answer without a customer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
-    /// `error_code`.
-    pub code: Option<String>,
-    /// `error_message`.
-    pub message: Option<String>,
-    /// `juspay_request_id` or the `x-response-id` header; support asks for it.
-    pub request_id: Option<String>,
-    /// How long the server asks everyone to wait.
-    pub retry_after: Option<Duration>,
 }
 
 /// The API of one merchant.
@@ -248,7 +205,7 @@ impl Api {
         let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (Some(status), self.withhold_secrets(read(response).await))
+                (Some(status), self.withhold_secrets(read(response, reference).await))
             }
             Err(error) if error.is_connect() || error.is_builder() => {
                 (None, Reply::NotSent(root_cause(&error)))
@@ -264,7 +221,9 @@ impl Api {
     /// The API's words end up in the ledger and on terminals; the key must not.
     fn withhold_secrets(&self, mut reply: Reply) -> Reply {
         let words = match &mut reply {
-            Reply::Answer(answer) => vec![&mut answer.code, &mut answer.message, &mut answer.request_id],
+            Reply::Answer(answer) | Reply::Foreign(answer) => {
+                vec![&mut answer.code, &mut answer.message, &mut answer.fields, &mut answer.request_id]
+            }
             Reply::Unknown { request_id, .. } => vec![request_id],
             Reply::Customer { .. } | Reply::NotSent(_) => Vec::new(),
         };
@@ -315,7 +274,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-async fn read(mut response: Response) -> Reply {
+async fn read(mut response: Response, asked: &Reference) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
@@ -326,7 +285,7 @@ async fn read(mut response: Response) -> Reply {
         status,
         retry_after: retry_after.and_then(|value| parse_retry_after(value, now)),
         response_id,
-        clock_ahead: date.map_or(0, |date| clock_ahead(date, now)),
+        clock_ahead: date.and_then(|date| clock_ahead(date, now)),
     };
     let lost = |why| Reply::Unknown { status: Some(status), why, request_id: head.response_id.clone() };
     // Nearly every answer comes in one piece.
@@ -345,104 +304,7 @@ async fn read(mut response: Response) -> Reply {
         pieces.extend_from_slice(&piece);
         piece = pieces.into();
     }
-    parse(&head, &piece)
-}
-
-/// What the headers of an answer say.
-#[derive(Clone, Debug, Default)]
-pub struct Head {
-    /// The HTTP status.
-    pub status: u16,
-    /// `Retry-After`, from now.
-    pub retry_after: Option<Duration>,
-    /// `x-response-id`.
-    pub response_id: Option<String>,
-    /// By how many milliseconds the server's clock is ahead of ours.
-    pub clock_ahead: i64,
-}
-
-/// Makes a reply of a complete answer. Public for fuzzing; pure.
-pub fn parse(head: &Head, body: &[u8]) -> Reply {
-    let Head { status, retry_after, response_id, clock_ahead } = head.clone();
-    // An array would be read as the fields in their order.
-    let is_object = body.trim_ascii_start().starts_with(b"{");
-    let body: Body<'_> =
-        if is_object { serde_json::from_slice(body).unwrap_or_default() } else { Body::default() };
-    let request_id = body.juspay_request_id.get().map(short).or(response_id);
-    let is_success = (200..300).contains(&status);
-    if is_success {
-        // `id` in the page's samples, `Customer_id` in its table.
-        let ids = [&body.id, &body.customer_id, &body.customer_id_of_table].into_iter().filter_map(Text::get);
-        if let Some(id) = ids.into_iter().find(|id| is_customer_id(id)) {
-            return Reply::Customer {
-                customer_id: id.into(),
-                reference: body.object_reference_id.get().map(Reference::recorded),
-                facts: body
-                    .object_reference_id
-                    .get()
-                    .map(|reference| Fingerprint::of(reference, body.facts())),
-                created_at: body.date_created.get().and_then(parse_time).map(|time| time - clock_ahead),
-            };
-        }
-    }
-    let (code, message) = (body.error_code.get().map(short), body.error_message.get().map(short));
-    let says_error = code.is_some()
-        || message.is_some()
-        || body.status.get().is_some_and(|status| status.to_ascii_lowercase().contains("error"));
-    if is_success && !says_error {
-        let why = format!("an answer {status} without a cst_ id");
-        return Reply::Unknown { status: Some(status), why, request_id };
-    }
-    Reply::Answer(Answer { status, code, message, request_id, retry_after })
-}
-
-/// `cst_` and something printable behind it, of a length that an id can have.
-fn is_customer_id(id: &str) -> bool {
-    id.strip_prefix("cst_").is_some_and(|rest| {
-        !rest.is_empty()
-            && rest.len() <= 128
-            && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
-    })
-}
-
-/// `Retry-After` in seconds or as an HTTP date. Public for fuzzing; pure.
-pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
-/// How far the clock behind a `Date` header is ahead of ours. A header has whole seconds, cut off, so
-/// up to one second behind says nothing.
-fn clock_ahead(date: &str, now: SystemTime) -> i64 {
-    const CUT_OFF: std::ops::RangeInclusive<i64> = -1_000..=0;
-    let milliseconds = |time: SystemTime| {
-        time.duration_since(SystemTime::UNIX_EPOCH)
-            .ok()
-            .and_then(|since| i64::try_from(since.as_millis()).ok())
-    };
-    let date = httpdate::parse_http_date(date).ok().and_then(milliseconds);
-    let ahead = date.zip(milliseconds(now)).map_or(0, |(date, now)| date - now);
-    if CUT_OFF.contains(&ahead) { 0 } else { ahead }
-}
-
-fn parse_time(text: &str) -> Option<i64> {
-    // humantime takes any zone behind a fraction for UTC.
-    let (_, clock) = text.split_once(['T', 't', ' '])?;
-    if clock.contains(['+', '-']) && !clock.ends_with("+00:00") {
-        return None;
-    }
-    let time = humantime::parse_rfc3339_weak(text).ok()?;
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_millis()).ok()
-}
-
-/// The API's words, bounded and without control characters: they end up on terminals.
-fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect()
+    parse(&head, &piece, asked.as_str())
 }
 
 fn describe(error: &reqwest::Error) -> String {
@@ -462,65 +324,6 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    fn customer(reply: Reply) -> Option<(String, Option<Reference>)> {
-        match reply {
-            Reply::Customer { customer_id, reference, .. } => Some((customer_id.to_string(), reference)),
-            _ => None,
-        }
-    }
-
-    fn parsed(status: u16, body: &str) -> Reply {
-        parse(&Head { status, ..Head::default() }, body.as_bytes())
-    }
-
-    #[test]
-    fn success_is_an_id_and_never_the_status_alone() {
-        let page = r#"{"id":"cst_pcxaymwoh9vbse97","object":"customer","object_reference_id":"a@example.com",
-            "date_created":"2020-03-17T14:16:31Z"}"#;
-        let (id, reference) = customer(parsed(200, page)).unwrap();
-        assert_eq!((id.as_str(), reference.unwrap().as_str()), ("cst_pcxaymwoh9vbse97", "a@example.com"));
-        assert!(matches!(parsed(200, page), Reply::Customer { created_at: Some(1584454591000), .. }));
-        assert!(customer(parsed(200, r#"{"id":"abc","customer_id":"cst_x"}"#)).is_some());
-        assert!(customer(parsed(400, r#"{"id":"cst_x"}"#)).is_none());
-        assert!(customer(parsed(500, r#"{"id":"cst_x"}"#)).is_none());
-        for unreadable in [
-            "",
-            "null",
-            "[]",
-            "<html>",
-            "{}",
-            r#"{"id":7}"#,
-            r#"{"id":"abc"}"#,
-            r#"{"id":"cst_"}"#,
-            "{\"id\":\"cst_\0\"}",
-        ] {
-            assert!(matches!(parsed(200, unreadable), Reply::Unknown { .. }), "{unreadable}");
-        }
-    }
-
-    #[test]
-    fn times_are_told_in_our_clock() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT", now), 60_000);
-        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), 0);
-        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:35 GMT", now), -2_000);
-        assert_eq!(clock_ahead("yesterday", now), 0);
-        let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
-        let reply = parse(&Head { status: 200, clock_ahead: 1_000, ..Head::default() }, body);
-        assert!(matches!(reply, Reply::Customer { created_at: Some(1_584_454_590_000), .. }));
-    }
-
-    #[test]
-    fn a_zone_is_never_taken_for_utc() {
-        for text in
-            ["2020-03-17T14:16:31.5+05:30", "2020-03-17T14:16:31.5-05:00", "2020-03-17T14:16:31-05:00"]
-        {
-            assert_eq!(parse_time(text), None, "{text}");
-        }
-        assert_eq!(parse_time("2020-03-17T14:16:31Z"), Some(1_584_454_591_000));
-        assert_eq!(parse_time("2020-03-17T14:16:31.5Z"), Some(1_584_454_591_500));
-    }
-
     #[test]
     fn a_secret_is_known_also_where_the_text_was_cut() {
         let secret = "test_key_8d1f";
@@ -528,39 +331,5 @@ mod tests {
         assert!(repeats(&format!("{}test_k", "x".repeat(MESSAGE_MAX_CHARS - 6)), secret));
         assert!(!repeats("a short text that ends in test_k", secret));
         assert!(!repeats(&"x".repeat(MESSAGE_MAX_CHARS), secret));
-    }
-
-    #[test]
-    fn an_error_under_a_200_is_an_answer() {
-        let body = r#"{"status":"ERROR","status_id":40,"error_message":"no","error_code":"INVALID_REQUEST"}"#;
-        let Reply::Answer(answer) = parsed(200, body) else { panic!("not an answer") };
-        assert_eq!((answer.status, answer.code.as_deref()), (200, Some("INVALID_REQUEST")));
-        assert!(matches!(parsed(400, r#"{"status":null,"error_code":null}"#), Reply::Answer(_)));
-        assert!(matches!(parsed(503, "<html>busy</html>"), Reply::Answer(Answer { status: 503, .. })));
-    }
-
-    #[test]
-    fn messages_are_bounded_and_harmless() {
-        let body = format!(r#"{{"error_message":"\u001b[31m{}"}}"#, "x".repeat(10_000));
-        let Reply::Answer(answer) = parsed(400, &body) else { panic!("not an answer") };
-        let message = answer.message.unwrap();
-        assert!(message.starts_with("[31mx") && message.len() == MESSAGE_MAX_CHARS);
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (value, seconds) in [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
-            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
-            ("-1", None),
-            ("1.5", None),
-            ("soon", None),
-            ("", None),
-        ] {
-            assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
-        }
     }
 }

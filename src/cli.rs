@@ -39,6 +39,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Write},
+    num::NonZeroU64,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -73,7 +74,7 @@ use crate::{
     import,
     ledger::{Ledger, NewRun, Outcome, Setting, State},
     report::{self, Summary},
-    sender::{Policy, Sender, Throttle},
+    sender::{OnExisting, Policy, Sender, Throttle},
     simulator::Simulator,
     source::{self, Chunk, Source},
 };
@@ -183,6 +184,8 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
         extent: import::Extent { bytes: source.size(), rows: args.input.limit },
         described: source.describe(),
         is_whole: args.input.limit.is_none() && !source.is_export(),
+        existing: if args.update_changed { OnExisting::Update } else { OnExisting::Leave },
+        canary: NonZeroU64::new(args.canary),
     };
     let rows = async |_: &mut JoinSet<()>, ledger: &mut Ledger| {
         skip_what_is_done(ledger, &mut source).await?;
@@ -218,6 +221,9 @@ struct Job<'a> {
     described: String,
     /// Whether who is not in it is missing.
     is_whole: bool,
+    existing: OnExisting,
+    /// So many first refusals that are all the same end the run.
+    canary: Option<NonZeroU64>,
 }
 
 /// Rows on their way to the loop.
@@ -234,7 +240,7 @@ async fn run_job(
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
     let (of_ledger, sending) = (target.of_ledger(), job.sending);
-    let (sender, _simulator) = reach(target, job.target, sending).await?;
+    let (sender, _simulator) = reach(target, job.target, sending, job.existing).await?;
     let mut exposed = Exposed::begin(&job.output.metrics, &sender, &of_ledger, &mut tasks).await?;
     let mut ledger = Ledger::begin_run(ledger_path, &of_ledger, &job.new_run, now).await?;
     exposed.remember(ledger_path).await?;
@@ -250,6 +256,7 @@ async fn run_job(
         max_failures: job.max_failures,
         shutdown_grace: sending.shutdown_grace,
         extent: job.extent,
+        canary: job.canary,
     };
     let show = &mut |progress: &import::Progress| {
         display.show(progress);
@@ -278,6 +285,7 @@ async fn run_job(
     let summary = Summary::new(run, ends, name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
     let changed_fields = report::changed_list(&end.changed);
     let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
+    let summary = summary.with_existing(&end.existing);
     write_summary(job.output, &json(&summary)?, &describe_run(&summary, written, ledger_path))?;
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));
@@ -291,6 +299,7 @@ async fn reach(
     target: Target,
     args: &args::Target,
     sending: &args::Sending,
+    existing: OnExisting,
 ) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
     let Target { base_url, merchant_id, api_key } = target;
     let (base_url, simulator) = match base_url {
@@ -316,6 +325,7 @@ async fn reach(
         retry_initial: sending.retry_initial,
         retry_max: sending.retry_max,
         seed: now().unsigned_abs(),
+        existing,
     };
     Ok((Arc::new(Sender::new(api, throttle, policy)), simulator))
 }

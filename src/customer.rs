@@ -180,6 +180,22 @@ impl Fingerprint {
         either
     }
 
+    /// The same row as the API has it, which told these facts: only fields that the row has count. One that the
+    /// API did not tell is as in the row, or has no value there if `untold_is_empty` and the mobile number, which
+    /// every customer has, was told.
+    pub(crate) fn at_api(self, facts: Fingerprint, untold_is_empty: bool) -> Fingerprint {
+        const NONE: &[u8] = &[0; 4];
+        let untold_is_empty = untold_is_empty && facts.part(0) != NONE;
+        let mut at_api = self;
+        for (at, part) in at_api.0.chunks_exact_mut(4).enumerate() {
+            let told = facts.part(at);
+            if part != NONE && (told != NONE || untold_is_empty) {
+                part.copy_from_slice(told);
+            }
+        }
+        at_api
+    }
+
     fn compare(self, is_in: impl Fn(usize) -> bool) -> Fields {
         Fields((0..Fields::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
     }
@@ -465,6 +481,20 @@ mod tests {
         assert_eq!(one.fields().to_string(), "mobile_number, email_address");
         assert_eq!(two.fields().without(one.fields()).to_string(), "mobile_country_code");
         assert!(of(None, None).fields().without(one.fields()).is_empty());
+    }
+
+    #[test]
+    fn a_row_at_the_api_has_what_was_told_of_its_own_fields() {
+        let of = |facts| Fingerprint::of("cust_0001", facts);
+        let row = of([Some("99"), Some("a@b.c"), Some("Ann"), None, None]);
+        let api = of([Some("99"), None, Some("Anna"), Some("Lee"), Some("91")]);
+        let heard = row.at_api(api, false);
+        assert_eq!(row.differing(heard).to_string(), "first_name");
+        let asked = row.at_api(api, true);
+        assert_eq!(row.differing(asked).to_string(), "email_address, first_name");
+        assert_eq!(asked.fields().to_string(), "mobile_number, first_name");
+        let bare = of([None, None, Some("Ann"), None, None]);
+        assert_eq!(row.at_api(bare, true), row, "an answer without the number does not tell the fields");
     }
 
     #[test]

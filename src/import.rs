@@ -22,11 +22,13 @@ mod desk;
 
 mod end;
 
+mod suspects;
+
 mod timeline;
 
 mod pulse;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{future::Future, num::NonZeroU64, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -39,6 +41,7 @@ use self::{
     ahead::{Ahead, Taken},
     desk::{Desk, View, Wishes},
     pulse::Pulse,
+    suspects::Suspects,
     timeline::Timeline,
 };
 pub use self::{
@@ -48,7 +51,7 @@ pub use self::{
 use crate::{
     customer::{Changed, Dropped},
     error::Error,
-    ledger::{Batch, Claim, Committed, Ledger, Tally},
+    ledger::{Batch, Claim, Committed, ExistingCount, Ledger, Tally},
     sender::{Phase, Sender, Slot},
     source::{self, Chunk},
 };
@@ -91,6 +94,8 @@ pub struct Options {
     pub shutdown_grace: Duration,
     /// How much there is to do.
     pub extent: Extent,
+    /// So many first refusals that are all the same stop the run.
+    pub canary: Option<NonZeroU64>,
 }
 
 type Committing = Pin<Box<dyn Future<Output = (Ledger, Result<Committed, crate::ledger::Error>)> + Send>>;
@@ -106,6 +111,7 @@ struct Run {
     read: Ahead,
     source_ended: bool,
     desk: Arc<Desk>,
+    suspects: Suspects,
     workers: JoinSet<()>,
     /// Whether the ledger has counted rows that it has not committed yet.
     put_off: bool,
@@ -120,6 +126,7 @@ struct Run {
     tally: Tally,
     dropped: Dropped,
     changed: Changed,
+    existing: ExistingCount,
     timeline: Timeline,
     ended: Option<Ended>,
     abandon_at: Option<Instant>,
@@ -163,6 +170,7 @@ pub async fn run(
         read: Ahead::default(),
         source_ended: false,
         desk: Arc::new(Desk::new()),
+        suspects: Suspects::new(options.canary),
         workers: JoinSet::new(),
         put_off: false,
         overdue: false,
@@ -171,6 +179,7 @@ pub async fn run(
         last_batch: 0,
         dropped,
         changed,
+        existing: ExistingCount::default(),
         timeline: Timeline::new(),
         ended: None,
         abandon_at: None,
@@ -185,6 +194,7 @@ pub async fn run(
     loop {
         let view = run.look();
         run.end_doubts(view);
+        run.note_last_rows(view);
         run.begin_commit(view);
         if run.is_done(view) {
             break;
@@ -273,6 +283,7 @@ impl Run {
                 let committed = result?;
                 (self.tally, self.put_off) = (committed.tally, committed.put_off);
                 self.dropped.merge(&committed.dropped);
+                self.existing.merge(&committed.existing);
                 for (line, fields) in committed.changed {
                     debug!(line, %fields, "the row differs from what was imported");
                     self.changed.add(fields);
@@ -290,6 +301,9 @@ impl Run {
             Event::Tick => {
                 self.overdue = self.put_off;
                 self.check_outage();
+                if let Some(halt) = self.sender.wrong_address() {
+                    self.stop(Ended::Stopped(Stop::Halt(halt)));
+                }
             }
         }
         Ok(())
@@ -362,7 +376,7 @@ impl Run {
         };
         self.overdue = false;
         self.last_rows = rows.len().max(doubts);
-        let settled = self.desk.fetch();
+        let (settled, stop) = self.suspects.pass(self.desk.fetch());
         self.last_batch = settled.len();
         settled.iter().for_each(|settlement| self.pulse.take(settlement));
         let live = if live_due { Some(self.beat()) } else { None };
@@ -371,6 +385,22 @@ impl Run {
             let result = ledger.commit(batch).await;
             (ledger, result)
         }));
+        if let Some(stop) = stop {
+            self.stop(Ended::Stopped(stop));
+        }
+    }
+
+    /// Where all rows are claimed and at work: those that are open are the last, and no other settlement will
+    /// decide about those that are held back.
+    fn note_last_rows(&mut self, view: View) {
+        let has_all = self.doubts.is_none() && self.read.is_empty() && self.source_ended;
+        if !has_all || self.committing.is_some() || view.claims > 0 {
+            return;
+        }
+        self.sender.tell_last_rows();
+        if view.is_clear() && self.suspects.is_holding() {
+            self.desk.give_back(self.suspects.close(!self.is_stopping()));
+        }
     }
 
     fn is_stopping(&self) -> bool {
@@ -379,7 +409,7 @@ impl Run {
 
     fn is_done(&self, view: View) -> bool {
         let has_all = self.doubts.is_none() && self.read.is_empty() && self.source_ended;
-        has_all && self.is_idle(view) && !self.put_off
+        has_all && self.is_idle(view) && !self.put_off && !self.suspects.is_holding()
     }
 
     /// Whether everything that was claimed is settled.
@@ -436,6 +466,7 @@ impl Run {
             figures: self.sender.figures(),
             dropped: self.dropped,
             changed: self.changed,
+            existing: self.existing,
             ledger: self.ledger,
         }
     }

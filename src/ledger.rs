@@ -57,6 +57,8 @@ mod prune;
 mod series;
 mod update;
 
+mod existing;
+
 mod notes;
 
 mod groups;
@@ -86,8 +88,11 @@ use self::{
 };
 pub(crate) use self::{claim::describe_unowned, file::private_file};
 pub use self::{
-    claim::{Amendment, Claim, Ending, Errand, Evidence, Settlement, Trouble},
+    claim::{
+        AmendedTo, Amendment, Claim, Effort, Ending, Errand, Evidence, Located, Settlement, Trouble,
+    },
     error::Error,
+    existing::ExistingCount,
     file::is_in_use,
     groups::ErrorGroup,
     imported::Imported,
@@ -145,6 +150,8 @@ pub struct Committed {
     pub put_off: bool,
     /// Line and fields of the imported rows that differ.
     pub changed: Vec<(u64, Fields)>,
+    /// What was found out about customers that existed.
+    pub existing: ExistingCount,
 }
 
 /// What a run says of itself when it begins.
@@ -352,8 +359,10 @@ impl Ledger {
             }
             write.settle(settlement);
             if let Some(chunk) = settlement.claim.chunk {
-                self.progress.settled(chunk, settlement.ending.outcome());
+                self.progress.settled(chunk, settlement.ending.outcome(), settlement.is_settled_for_good());
             }
+            // Imported, whatever became of its Update.
+            self.met_imported += u64::from(matches!(settlement.ending, Ending::Amended(..)));
             if !settlement.claim.known
                 && let Some(batch) = self.batches.settle(settlement.claim.id)
             {
@@ -371,8 +380,8 @@ impl Ledger {
             (self.tally, self.written_at) = (self.count.tally, write.now);
         }
         log_rows(&settled, &write.left_over);
-        let changed = write.updates.changed;
-        Ok(Committed { claims, tally: self.tally, dropped: write.dropped, put_off, changed })
+        let (changed, existing) = (write.updates.changed, write.existing);
+        Ok(Committed { claims, tally: self.tally, dropped: write.dropped, put_off, changed, existing })
     }
 
     /// The claims of the batch, and in `write` what is to be written for them and for the rows that need none.
@@ -438,9 +447,10 @@ fn log_rows(settled: &[Settlement], left_over: &[LeftOver]) {
     for LeftOver { line, outcome, field, rule, http_status, requests } in left_over {
         debug!(line, outcome = outcome.name(), field, rule, http_status, requests, "row not imported");
     }
-    for Settlement { claim, ending, attempts } in settled {
+    for Settlement { claim, ending, effort } in settled {
         if ending.outcome().is_success() {
-            trace!(line = claim.line, outcome = ending.outcome().name(), requests = attempts, "row imported");
+            let requests = effort.requests;
+            trace!(line = claim.line, outcome = ending.outcome().name(), requests, "row imported");
         }
     }
 }

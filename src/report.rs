@@ -34,7 +34,7 @@ pub use self::{
 };
 use crate::{
     customer::{Changed, Dropped, Field, Rule},
-    ledger::{Figures, Outcome, Pruned, State, Tally},
+    ledger::{ExistingCount, Figures, Outcome, Pruned, State, Tally},
 };
 
 /// `--summary-json`: the names are a contract.
@@ -71,6 +71,14 @@ pub struct Summary<'a> {
     pub changed_fields: BTreeMap<&'static str, u64>,
     /// Rows that were imported and are not in the source; none where it is not known to be a whole one.
     pub absent: Option<u64>,
+    /// Rows whose customer existed with other fields.
+    pub existing_differing_rows: u64,
+    /// In how many of them the API had something else, by field.
+    pub existing_differing: BTreeMap<&'static str, u64>,
+    /// Existing rows of which nothing tells whether a Create of this ledger's runs made the customer.
+    pub existing_uncertain: u64,
+    /// Rows whose reference the API spells in another way.
+    pub respelled: u64,
 }
 
 impl<'a> Summary<'a> {
@@ -99,6 +107,22 @@ impl<'a> Summary<'a> {
             dropped: dropped_list(dropped),
             changed_fields: BTreeMap::new(),
             absent: None,
+            existing_differing_rows: 0,
+            existing_differing: BTreeMap::new(),
+            existing_uncertain: 0,
+            respelled: 0,
+        }
+    }
+
+    /// The same with what was found out about customers that existed.
+    #[must_use]
+    pub fn with_existing(self, existing: &ExistingCount) -> Summary<'a> {
+        Summary {
+            existing_differing_rows: existing.differing,
+            existing_differing: changed_list(&existing.fields),
+            existing_uncertain: existing.uncertain,
+            respelled: existing.respelled,
+            ..self
         }
     }
 
@@ -197,9 +221,27 @@ impl std::fmt::Display for DroppedField {
 /// imported, who is not in the source any more.
 fn remarks(summary: &Summary<'_>) -> Vec<String> {
     let mut remarks: Vec<String> = summary.dropped.iter().map(ToString::to_string).collect();
+    let by_field = |fields: &BTreeMap<&'static str, u64>| {
+        let each = fields.iter().map(|(field, rows)| format!("{field} {}", grouped(*rows)));
+        each.collect::<Vec<_>>().join(", ")
+    };
     if !summary.changed_fields.is_empty() {
-        let fields = summary.changed_fields.iter().map(|(field, rows)| format!("{field} {}", grouped(*rows)));
-        remarks.push(format!("differ from the import: {}", fields.collect::<Vec<_>>().join(", ")));
+        remarks.push(format!("differ from the import: {}", by_field(&summary.changed_fields)));
+    }
+    if summary.existing_differing_rows > 0 {
+        let (count, fields) = (rows(summary.existing_differing_rows), by_field(&summary.existing_differing));
+        remarks.push(format!("existed with other fields: {count} ({fields})"));
+        if summary.count(Outcome::Existing) > 0 {
+            remarks.push("  --update-changed sends the file's fields for them".into());
+        }
+    }
+    if summary.existing_uncertain > 0 {
+        let count = rows(summary.existing_uncertain);
+        remarks.push(format!("existing, uncertain: {count} that this run or somebody else created"));
+    }
+    if summary.respelled > 0 {
+        let count = rows(summary.respelled);
+        remarks.push(format!("spelled otherwise by the API: {count} (export all shows how)"));
     }
     if let Some(absent @ 1..) = summary.absent {
         remarks.push(format!("absent: {} of earlier imports not in this file", rows(absent)));

@@ -17,6 +17,8 @@ mod gate;
 
 mod pace;
 
+mod address;
+
 mod accepted;
 
 mod chance;
@@ -48,11 +50,12 @@ use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use self::{
+    address::Address,
     gate::{Health, Kind, Probe},
     latency::Latency,
     pace::Said,
     throttle::{Left, Pass},
-    verdict::{Past, Step, health, said},
+    verdict::{NOT_THE_API, Past, Step, health, said},
     walk::Walk,
     words::{asked_in_words, trouble_in_words},
 };
@@ -63,12 +66,15 @@ pub use self::{
 };
 use crate::{
     api::{Api, Meter, Reply},
-    customer::Reference,
-    ledger::{Claim, Errand, Figures, Latencies, Settlement},
+    customer::{Fields, Reference},
+    ledger::{Claim, Effort, Errand, Figures, Latencies, Located, Settlement, Trouble},
 };
 
 /// A reference that no merchant has, to probe with.
 const NOBODY: &str = "customer-import-probe-of-nobody";
+
+/// Rows that something before the API refuses are named one by one up to so many.
+const SET_ASIDE_NAMED: u64 = 20;
 
 /// How often and how patiently a row is tried.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +87,17 @@ pub struct Policy {
     pub retry_max: Duration,
     /// Of the jitter.
     pub seed: u64,
+    /// What is done about a customer that exists with other fields than the row's.
+    pub existing: OnExisting,
+}
+
+/// What is done about a customer that exists already and has other fields than the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExisting {
+    /// It is left as it is, and said.
+    Leave,
+    /// An Update with the row's fields is sent.
+    Update,
 }
 
 /// How a row left the sender.
@@ -120,6 +137,9 @@ pub struct Sender {
     latency: Latency,
     /// Rows that wait to be tried again.
     retrying: AtomicU64,
+    address: Address,
+    /// Rows that ended with answers of something before the API.
+    set_aside: AtomicU64,
 }
 
 impl Sender {
@@ -138,6 +158,8 @@ impl Sender {
             throttled: AtomicU64::new(0),
             latency: Latency::new(),
             retrying: AtomicU64::new(0),
+            address: Address::default(),
+            set_aside: AtomicU64::new(0),
         }
     }
 
@@ -165,14 +187,35 @@ impl Sender {
         self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Why no row can succeed, where nothing but others than the API ever answered.
+    pub fn wrong_address(&self) -> Option<Halt> {
+        self.address.halt()
+    }
+
+    /// The file has no further row: those that are open are the last. Writes that fail now are theirs.
+    pub fn tell_last_rows(&self) {
+        self.throttle.tell_last_rows();
+    }
+
+    /// A row has used up its attempts on answers of something before the API.
+    fn set_aside(&self, line: u64, trouble: &Trouble) {
+        if trouble.code.as_deref() != Some(NOT_THE_API) {
+            return;
+        }
+        if self.set_aside.fetch_add(1, Relaxed) < SET_ASIDE_NAMED {
+            let status = trouble.http_status;
+            warn!(line, status, "something before the API refuses this row; it is set aside");
+        }
+    }
+
     /// Takes in what a reply says of the service and of the rate.
-    fn leave(&self, pass: Pass<'_>, reply: &Reply) -> Health {
-        let (health, said) = (health(reply), said(reply));
+    fn leave(&self, pass: Pass<'_>, reply: &Reply, health: Health) -> Health {
+        let said = said(reply);
         // What never left took no time; a connection refused in no time is no fast answer.
         if !matches!(reply, Reply::NotSent(_)) {
             self.latency.record(pass.took());
         }
-        if health != Health::Good {
+        if !matches!(health, Health::Good | Health::WriteLanded) {
             *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble_in_words(reply);
         }
         let is_refusal = matches!(said, Said::Refused(_));
@@ -217,15 +260,16 @@ impl Sender {
     /// for the next row if the walk ended with it.
     pub async fn send(&self, claim: Claim, slot: Slot) -> (Sent, Option<Slot>) {
         let past = Past {
-            ours: claim.errand() == Errand::Confirm,
+            ours: claim.may_have_landed(),
             in_doubt: claim.errand() == Errand::Confirm,
-            sent: false,
             claimed_at: claim.claimed_at(),
+            ..Past::default()
         };
         let mut walk = Walk::new(self, slot, past);
         let (ending, halt) = walk.run(&claim).await;
-        let (requests, slot) = (walk.requests, walk.slot);
-        (Sent { settlement: claim.settle(ending, requests), halt }, slot)
+        let effort = Effort { requests: walk.requests, may_have_landed: walk.may_have_landed() };
+        let slot = walk.slot;
+        (Sent { settlement: claim.settle(ending, effort), halt }, slot)
     }
 
     /// Waits until a row's request may leave; `None` if the run ends first. Whoever is let through to
@@ -254,7 +298,8 @@ impl Sender {
                 reply = self.within_patience(self.api.get(&self.nobody)) => reply,
                 () = self.reached(Phase::Draining) => return None,
             };
-            let health = self.leave(pass, &reply);
+            self.address.note(Step::Get { told: false }, &reply);
+            let health = self.leave(pass, &reply, health(&reply));
             info!(back = health == Health::Good, "asked whether the API is back");
         }
     }
@@ -265,11 +310,15 @@ impl Sender {
         timeout(self.throttle.probe_timeout(), exchange).await.unwrap_or_else(late)
     }
 
-    async fn exchange(&self, step: Step, claim: &Claim) -> Reply {
-        match (step, claim.customer(), claim.amendment()) {
-            (Step::Create, Some(customer), _) => self.api.create(customer).await,
-            (Step::Update, Some(customer), Some(amendment)) => {
+    /// `located`: the customer to update, where Get has found it in this run.
+    async fn exchange(&self, step: Step, claim: &Claim, located: Option<&Located>) -> Reply {
+        match (step, claim.customer(), claim.amendment(), located) {
+            (Step::Create, Some(customer), ..) => self.api.create(customer).await,
+            (Step::Update, Some(customer), Some(amendment), _) => {
                 self.api.update(customer, &amendment.customer_id, amendment.emptied).await
+            }
+            (Step::Update, Some(customer), None, Some(located)) => {
+                self.api.update(customer, &located.customer_id, Fields::default()).await
             }
             _ => self.api.get(claim.reference()).await,
         }

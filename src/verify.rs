@@ -309,5 +309,8 @@ impl Verify {
             let why = self.sender.last_trouble();
             self.stop(Ended::Stopped(Stop::Outage(limit, why)));
         }
+        if let Some(halt) = self.sender.wrong_address() {
+            self.stop(Ended::Stopped(Stop::Halt(halt)));
+        }
     }
 }

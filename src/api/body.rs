@@ -9,6 +9,9 @@ use serde_json::value::RawValue;
 
 use crate::customer::Fields;
 
+/// The most blamed fields that are read: a customer has seven.
+const FIELDS_MAX: usize = 16;
+
 /// An answer, customer or error.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -20,6 +23,8 @@ pub(super) struct Body<'a> {
     // An alias would make an answer with both unreadable.
     #[serde(borrow, rename = "Customer_id")]
     pub(super) customer_id_of_table: Text<'a>,
+    #[serde(borrow)]
+    pub(super) object: Text<'a>,
     #[serde(borrow)]
     pub(super) object_reference_id: Text<'a>,
     #[serde(borrow)]
@@ -41,7 +46,11 @@ pub(super) struct Body<'a> {
     #[serde(borrow)]
     pub(super) error_message: Text<'a>,
     #[serde(borrow)]
+    pub(super) user_message: Text<'a>,
+    #[serde(borrow)]
     pub(super) juspay_request_id: Text<'a>,
+    #[serde(borrow)]
+    pub(super) error_info: ErrorInfo<'a>,
 }
 
 impl Body<'_> {
@@ -56,27 +65,111 @@ impl Body<'_> {
         ]
         .map(Text::get)
     }
+
+    /// Whether it speaks of an error, whatever its status.
+    pub(super) fn says_error(&self) -> bool {
+        let info = &self.error_info;
+        let words =
+            [&self.error_code, &self.error_message, &info.code, &info.developer_message, &info.user_message];
+        words.into_iter().any(|text| text.get().is_some())
+            || self.status.get().is_some_and(|status| status.to_ascii_lowercase().contains("error"))
+    }
+
+    /// Whether the API may have written it: it has one of the members by which the API tells an error. A member
+    /// that is there and null counts (the API writes such), a number does not: frameworks write `"status": 404`.
+    pub(super) fn has_api_shape(&self) -> bool {
+        let members =
+            [&self.status, &self.error_code, &self.error_message, &self.user_message, &self.juspay_request_id];
+        members.into_iter().any(|text| matches!(text, Text::Null | Text::Text(_))) || self.error_info.is_there
+    }
 }
 
-/// A JSON string that is not empty, or `None` for any other value.
+/// The error object of current accounts.
 #[derive(Default)]
-pub(super) struct Text<'a>(Option<Cow<'a, str>>);
+pub(super) struct ErrorInfo<'a> {
+    is_there: bool,
+    pub(super) code: Text<'a>,
+    pub(super) user_message: Text<'a>,
+    pub(super) developer_message: Text<'a>,
+    pub(super) fields: Vec<ErrorField<'a>>,
+}
+
+/// One field that the API blames.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ErrorField<'a> {
+    #[serde(borrow)]
+    pub(super) field_name: Text<'a>,
+    #[serde(borrow)]
+    pub(super) reason: Text<'a>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ErrorInfo<'a>, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Members<'a> {
+            #[serde(borrow)]
+            code: Text<'a>,
+            #[serde(borrow)]
+            user_message: Text<'a>,
+            #[serde(borrow)]
+            developer_message: Text<'a>,
+            #[serde(borrow)]
+            fields: Option<&'a RawValue>,
+        }
+        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        // Anything but an object is none; an array would be read as the members in their order.
+        if !raw.get().starts_with('{') {
+            return Ok(ErrorInfo::default());
+        }
+        let members: Members<'a> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let fields = members.fields.and_then(|fields| serde_json::from_str::<Vec<&RawValue>>(fields.get()).ok());
+        let fields = fields.unwrap_or_default().into_iter().filter(|field| field.get().starts_with('{'));
+        Ok(ErrorInfo {
+            is_there: true,
+            code: members.code,
+            user_message: members.user_message,
+            developer_message: members.developer_message,
+            fields: fields.filter_map(|field| serde_json::from_str(field.get()).ok()).take(FIELDS_MAX).collect(),
+        })
+    }
+}
+
+/// What stands where a text may stand.
+#[derive(Default)]
+pub(super) enum Text<'a> {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// `null`.
+    Null,
+    /// A JSON string.
+    Text(Cow<'a, str>),
+    /// A value of another type.
+    Other,
+}
 
 impl Text<'_> {
+    /// The text, if there is one that is not empty.
     pub(super) fn get(&self) -> Option<&str> {
-        self.0.as_deref().filter(|text| !text.is_empty())
+        match self {
+            Text::Text(text) => Some(&**text).filter(|text| !text.is_empty()),
+            Text::Absent | Text::Null | Text::Other => None,
+        }
     }
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
         let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        let raw = raw.get();
         // A raw value is well-formed JSON; only a string begins with a quote.
-        let escaped = raw.get().contains('\\');
-        Ok(Text(match raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(plain) if !escaped => Some(Cow::Borrowed(plain)),
-            Some(_) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
-            None => None,
-        }))
+        Ok(match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => Text::Text(Cow::Borrowed(plain)),
+            Some(_) => serde_json::from_str(raw).map_or(Text::Other, |text| Text::Text(Cow::Owned(text))),
+            None if raw == "null" => Text::Null,
+            None => Text::Other,
+        })
     }
 }

@@ -104,9 +104,12 @@ pub(super) struct Import {
     pub(super) sending: Sending,
     #[command(flatten)]
     pub(super) failures: Failures,
-    /// Send an update for a row that was imported and whose fields differ now
+    /// Send an update for a row whose fields differ from what was imported, or from what the API had where it existed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
+    /// Stop where the first N answers are the same refusal and none succeeded; 0 is off
+    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Sending")]
+    pub(super) canary: u64,
     #[command(flatten)]
     pub(super) ledger: Ledger,
     #[command(flatten)]

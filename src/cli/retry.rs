@@ -12,6 +12,7 @@ use crate::{
     import::Extent,
     ledger::{Ledger, NewRun, Outcome, Reader, Setting, Stuck, Wanted},
     report,
+    sender::OnExisting,
     source::{Changes, RecordedSource},
 };
 
@@ -61,6 +62,8 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             extent: Extent { bytes: Some(rows), rows: args.input.limit },
             described: format!("{} in the ledger", report::rows(rows)),
             is_whole: false,
+            existing: OnExisting::Leave,
+            canary: None,
         };
         let rows = async |tasks: &mut tokio::task::JoinSet<()>, _: &mut Ledger| {
             let (reading, rows) = source.stream();

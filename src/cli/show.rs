@@ -83,6 +83,7 @@ async fn told(path: &Path, asked: Option<i64>) -> Result<Told, Error> {
         groups: reader.groups(run.run).await?,
         dropped: reader.dropped(run.run).await?,
         differences: reader.differences(run.run).await?,
+        existing: reader.existing(run.run).await?,
         run,
     })
 }

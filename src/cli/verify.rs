@@ -20,6 +20,7 @@ use crate::{
     import::Ended,
     ledger::{Imported, Reader},
     report::{self, Verification, VerificationSummary},
+    sender::OnExisting,
     source::Source,
     verify::{self, Found},
 };
@@ -52,7 +53,7 @@ async fn run(
     make_room_for_connections(args.sending.concurrency)?;
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
-    let (sender, _simulator) = reach(target, &args.target, &args.sending).await?;
+    let (sender, _simulator) = reach(target, &args.target, &args.sending, OnExisting::Leave).await?;
     let mut exposed = Exposed::begin(&args.output.metrics, &sender, &of_ledger, &mut tasks).await?;
     exposed.remember(ledger_path).await?;
     let options = verify::Options {

@@ -139,6 +139,14 @@ impl Desk {
         settled
     }
 
+    /// Settlements that were held back, to be committed.
+    pub(super) fn give_back(&self, settled: Vec<Settlement>) {
+        let mut papers = self.papers();
+        papers.since.get_or_insert_with(Instant::now);
+        papers.bytes += settled.iter().map(Settlement::bytes).sum::<usize>();
+        papers.settled.extend(settled);
+    }
+
     /// Why a row ended the run, told once.
     pub(super) fn halt(&self) -> Option<Halt> {
         self.papers().halt.take()

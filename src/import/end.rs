@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     customer::{Changed, Dropped},
-    ledger::{Figures, Ledger, Outcome, State, Tally},
+    ledger::{ExistingCount, Figures, Ledger, Outcome, State, Tally},
     sender::Halt,
     source,
 };
@@ -48,6 +48,8 @@ pub enum Stop {
     Halt(Halt),
     /// No good answer for so long; what the last one or its absence was.
     Outage(Duration, String),
+    /// The first answers, so many, were this same refusal.
+    Canary(u64, String),
     /// More failures than allowed.
     TooManyFailures(u64),
 }
@@ -88,6 +90,8 @@ pub struct End {
     pub dropped: Dropped,
     /// Which fields of imported rows differ.
     pub changed: Changed,
+    /// What was found out about customers that existed.
+    pub existing: ExistingCount,
     /// The ledger, to record the end in; gone where the user did not want to wait for it.
     pub ledger: Option<Ledger>,
 }

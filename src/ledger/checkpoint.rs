@@ -2,7 +2,8 @@
 //!
 //! Rows are settled in any order. A place of the source is reached once each row before it is settled for good:
 //! whatever a later run made of the same bytes, it would send nothing for them. A row that failed or is pending
-//! is sent again by the next run, so no place behind it is ever reached by this one.
+//! is sent again by the next run, and one whose customer existed with other fields is called changed by it, so no
+//! place behind such a row is ever reached by this one.
 //!
 //! Pure. Memory: one entry for each chunk with open rows.
 
@@ -84,13 +85,13 @@ impl Progress {
         self.advance();
     }
 
-    /// A claim has come to its end.
-    pub(super) fn settled(&mut self, chunk: ChunkNumber, outcome: Outcome) {
+    /// A claim has come to its end; `for_good` where a later run would have nothing to do for the row.
+    pub(super) fn settled(&mut self, chunk: ChunkNumber, outcome: Outcome, for_good: bool) {
         let at = chunk.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(chunk) = at.and_then(|at| self.chunks.get_mut(at)) {
             chunk.open -= 1;
             chunk.tally.add(outcome);
-            chunk.is_stuck |= matches!(outcome, Outcome::Failed | Outcome::Pending);
+            chunk.is_stuck |= !for_good;
         }
         self.advance();
     }
@@ -132,9 +133,9 @@ mod tests {
         progress.chunk_ended(place(100));
         let second = progress.claimed();
         progress.chunk_ended(place(200));
-        progress.settled(second, Outcome::Created);
+        progress.settled(second, Outcome::Created, true);
         assert_eq!(progress.news(), None, "the first is still open");
-        progress.settled(first, Outcome::Rejected);
+        progress.settled(first, Outcome::Rejected, true);
         let reached = progress.news().unwrap();
         assert_eq!((reached.place.bytes, reached.tally.rows()), (200, 3));
         assert_eq!(reached.tally.get(Outcome::Rejected), 1);
@@ -143,14 +144,14 @@ mod tests {
 
     #[test]
     fn nothing_behind_a_row_that_is_sent_again_is_reached() {
-        for outcome in [Outcome::Failed, Outcome::Pending] {
+        for outcome in [Outcome::Failed, Outcome::Pending, Outcome::Existing] {
             let mut progress = Progress::new(2, Checkpoint { since: 2, ..Checkpoint::default() });
             progress.settled_at_once(Outcome::Unchanged, 1);
             progress.chunk_ended(place(100));
             let stuck = progress.claimed();
             let other = progress.claimed();
-            progress.settled(stuck, outcome);
-            progress.settled(other, Outcome::Created);
+            progress.settled(stuck, outcome, false);
+            progress.settled(other, Outcome::Created, true);
             progress.chunk_ended(place(200));
             progress.chunk_ended(place(300));
             let reached = progress.news().unwrap();

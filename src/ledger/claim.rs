@@ -64,7 +64,7 @@ pub enum Errand {
 /// What is to be changed at the API.
 #[derive(Debug)]
 pub struct Amendment {
-    /// The `cst_` id.
+    /// The customer id.
     pub customer_id: String,
     /// Fields that have no value any more.
     pub emptied: Fields,
@@ -92,8 +92,10 @@ pub struct Claim {
     pub(super) claimed_at: i64,
     /// Whether the ledger has a row for it, not only this claim.
     pub(super) known: bool,
-    /// What an earlier run may have sent for it.
+    /// What an earlier run may have sent for it, if one did.
     pub(super) prior: Option<Fingerprint>,
+    /// A Create of an earlier run may have landed at some time, whatever Get said since.
+    pub(super) was_sent: bool,
     /// The chunk of the source that it is part of, if it is a row of one.
     pub(super) chunk: Option<ChunkNumber>,
     /// For an update.
@@ -152,20 +154,26 @@ impl Claim {
         self.errand
     }
 
+    /// Whether a Create of an earlier run may have landed, whatever Get said since.
+    pub fn may_have_landed(&self) -> bool {
+        self.was_sent
+    }
+
     /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
     pub fn claimed_at(&self) -> i64 {
         self.claimed_at
     }
 
     /// The row's story is complete; the settlement is still to be committed.
-    pub fn settle(self, ending: Ending, attempts: u32) -> Settlement {
-        Settlement { claim: self, ending, attempts }
+    pub fn settle(self, ending: Ending, effort: Effort) -> Settlement {
+        Settlement { claim: self, ending, effort }
     }
 
     /// The claim is given back unsent.
     pub fn release(self) -> Settlement {
         let in_doubt = self.errand == Errand::Confirm;
-        self.settle(Ending::Pending { trouble: Trouble::default(), in_doubt }, 0)
+        let effort = Effort { requests: 0, may_have_landed: self.was_sent };
+        self.settle(Ending::Pending { trouble: Trouble::default(), in_doubt }, effort)
     }
 }
 
@@ -180,27 +188,54 @@ pub enum Evidence {
         created_at: Option<i64>,
         /// This run sent no fields: what was found is what an earlier one had sent.
         earlier: bool,
+        /// Nothing tells whether a Create of ours made it or somebody else's.
+        is_uncertain: bool,
     },
+}
+
+/// A customer that the API has, as its answer told it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The customer id.
+    pub customer_id: Arc<str>,
+    /// How it is known.
+    pub evidence: Evidence,
+    /// The fields that the API has, where the answer told them.
+    pub facts: Option<Fingerprint>,
+    /// The API's spelling of the reference, where it is not the row's: they differ in letter case or outer blanks.
+    pub spelling: Option<Reference>,
+}
+
+impl Located {
+    /// One of which the answer to our Create told the id alone.
+    pub fn by_answer(customer_id: &str) -> Located {
+        Located { customer_id: customer_id.into(), evidence: Evidence::Answer, facts: None, spelling: None }
+    }
+
+    /// What the ledger is to remember of a row with these fields, sent or to be sent: what the API has in those of
+    /// them that it told. A field that the row does not have is the API's own affair. A field of which the API told
+    /// nothing is taken to be empty there only in an answer to a question, and only where the answer told others.
+    pub(super) fn remembered(&self, of_row: Fingerprint) -> Fingerprint {
+        let was_asked = matches!(self.evidence, Evidence::Found { .. });
+        self.facts.map_or(of_row, |facts| of_row.at_api(facts, was_asked))
+    }
+
+    /// The fields of a row in which the API has something else.
+    pub fn differing(&self, of_row: Fingerprint) -> Fields {
+        of_row.differing(self.remembered(of_row))
+    }
 }
 
 /// How a claimed row ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Ours.
-    Created {
-        /// The `cst_` id.
-        customer_id: Arc<str>,
-        /// How it is known.
-        evidence: Evidence,
-    },
+    Created(Located),
     /// The merchant had it already.
-    Existing {
-        /// The `cst_` id.
-        customer_id: Arc<str>,
-        /// How it is known.
-        evidence: Evidence,
-    },
-    /// The API has taken the update.
+    Existing(Located),
+    /// The merchant had it already with other fields, and an Update with the row's was sent.
+    Amended(Located, AmendedTo),
+    /// The API has taken the update of a row that an earlier run imported.
     Updated,
     /// The API refused the row.
     Rejected(Trouble),
@@ -215,16 +250,41 @@ pub enum Ending {
     },
 }
 
+/// What became of the Update of a customer that existed already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AmendedTo {
+    /// The API has taken it.
+    Updated,
+    /// The API refused it.
+    Rejected(Trouble),
+    /// Attempts used up; it may have landed.
+    Failed(Trouble),
+    /// The run ended before its answer was known.
+    Pending(Trouble),
+}
+
+impl AmendedTo {
+    /// Why it is not updated.
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        match self {
+            AmendedTo::Updated => None,
+            AmendedTo::Rejected(trouble) | AmendedTo::Failed(trouble) | AmendedTo::Pending(trouble) => {
+                Some(trouble)
+            }
+        }
+    }
+}
+
 impl Ending {
     /// Its outcome.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Ending::Created { .. } => Outcome::Created,
-            Ending::Existing { .. } => Outcome::Existing,
-            Ending::Updated => Outcome::Updated,
-            Ending::Rejected(_) => Outcome::Rejected,
-            Ending::Failed(_) => Outcome::Failed,
-            Ending::Pending { .. } => Outcome::Pending,
+            Ending::Created(_) => Outcome::Created,
+            Ending::Existing(_) => Outcome::Existing,
+            Ending::Updated | Ending::Amended(_, AmendedTo::Updated) => Outcome::Updated,
+            Ending::Rejected(_) | Ending::Amended(_, AmendedTo::Rejected(_)) => Outcome::Rejected,
+            Ending::Failed(_) | Ending::Amended(_, AmendedTo::Failed(_)) => Outcome::Failed,
+            Ending::Pending { .. } | Ending::Amended(_, AmendedTo::Pending(_)) => Outcome::Pending,
         }
     }
 }
@@ -234,7 +294,17 @@ impl Ending {
 pub struct Settlement {
     pub(super) claim: Claim,
     pub(super) ending: Ending,
-    pub(super) attempts: u32,
+    pub(super) effort: Effort,
+}
+
+/// What was done for a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Requests that this run sent for it.
+    pub requests: u32,
+    /// A Create, of this run or an earlier one, may have landed at some time, whatever Get said since. A customer
+    /// that is found later may be ours.
+    pub may_have_landed: bool,
 }
 
 impl Settlement {
@@ -246,6 +316,35 @@ impl Settlement {
     /// What the row takes in memory, about.
     pub fn bytes(&self) -> usize {
         self.claim.bytes()
+    }
+
+    /// Whether a later run of the same source would send nothing for the row and say nothing new of it. Not one that
+    /// is tried again, and not one whose customer has other fields: the next run calls it `changed`.
+    pub(super) fn is_settled_for_good(&self) -> bool {
+        match &self.ending {
+            Ending::Failed(_) | Ending::Pending { .. } => false,
+            Ending::Amended(_, to) => matches!(to, AmendedTo::Updated | AmendedTo::Rejected(_)),
+            Ending::Existing(located) | Ending::Created(located) => {
+                let customer = self.claim.customer();
+                customer.is_none_or(|customer| located.differing(customer.fingerprint).is_empty())
+            }
+            Ending::Updated | Ending::Rejected(_) => true,
+        }
+    }
+
+    /// The row is not settled after all: what was answered is not about the row.
+    #[must_use]
+    pub fn put_back(self) -> Settlement {
+        let trouble = match self.ending {
+            Ending::Rejected(trouble) | Ending::Amended(_, AmendedTo::Rejected(trouble)) => trouble,
+            _ => Trouble::default(),
+        };
+        Settlement { ending: Ending::Pending { trouble, in_doubt: false }, ..self }
+    }
+
+    /// The row's reference.
+    pub fn reference(&self) -> &Reference {
+        self.claim.reference()
     }
 
     /// How it ended.

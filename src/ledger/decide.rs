@@ -219,6 +219,7 @@ pub(super) fn apply(
     let Ok(customer) = reading else { return None };
     tally.add(Outcome::Pending);
     let in_doubt = known.as_ref().filter(|known| known.in_doubt);
+    let was_sent = known.as_ref().filter(|known| known.in_doubt || known.was_sent);
     let claim = Claim {
         id,
         line,
@@ -227,8 +228,9 @@ pub(super) fn apply(
             (None, Some(_)) => Errand::Confirm,
             (None, None) => Errand::Create,
         },
-        claimed_at: in_doubt.and_then(|known| known.claimed_at).unwrap_or(write.now),
-        prior: in_doubt.and_then(|known| known.fingerprint),
+        claimed_at: was_sent.and_then(|known| known.claimed_at).unwrap_or(write.now),
+        prior: was_sent.and_then(|known| known.fingerprint),
+        was_sent: was_sent.is_some(),
         known: known.is_some(),
         chunk: Some(progress.claimed()),
         subject: Subject::Row(customer, record),
@@ -251,6 +253,7 @@ pub(super) fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
         known: true,
         chunk: None,
         prior: fingerprint,
+        was_sent: true,
         amendment: None,
     }
 }

@@ -23,7 +23,8 @@ const GAP_MAX: usize = 32;
 
 /// The rows as one value: a value for each row and column costs several times as much.
 const READ_SEQUENCE: &str = "
-    select json_group_array(json_array(id, run, line, outcome, reference, hex(fingerprint), in_doubt, claimed_at))
+    select json_group_array(json_array(id, run, line, outcome, reference, hex(fingerprint), in_doubt, claimed_at,
+                            was_sent))
     from (select * from row where id >= ?1 and outcome not in ('invalid', 'duplicate') order by id limit ?2)";
 
 /// A row and the reference that it owns.
@@ -104,11 +105,12 @@ struct Owned<'a>(
     Option<&'a str>,
     i64,
     Option<i64>,
+    i64,
 );
 
 impl Owned<'_> {
     fn read(self) -> Owner {
-        let Owned(id, run, line, outcome, reference, fingerprint, in_doubt, claimed_at) = self;
+        let Owned(id, run, line, outcome, reference, fingerprint, in_doubt, claimed_at, was_sent) = self;
         let known = Known {
             id,
             run,
@@ -117,6 +119,7 @@ impl Owned<'_> {
             // The table's check allows no other word.
             outcome: Outcome::from_name(outcome).unwrap_or(Outcome::Pending),
             in_doubt: in_doubt != 0,
+            was_sent: was_sent != 0,
             claimed_at,
         };
         (Reference::recorded(&reference), known)
@@ -135,6 +138,7 @@ mod tests {
             fingerprint: None,
             outcome: Outcome::Created,
             in_doubt: false,
+            was_sent: false,
             claimed_at: None,
         };
         (reference(id), known)

@@ -45,6 +45,8 @@ pub(super) struct Known {
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) outcome: Outcome,
     pub(super) in_doubt: bool,
+    /// A Create of ours may have landed at some time, whatever Get said since.
+    pub(super) was_sent: bool,
     pub(super) claimed_at: Option<i64>,
     /// In the source of that run.
     pub(super) line: u64,
@@ -210,6 +212,7 @@ impl Store {
             self.execute(count.bind(rows as i64)).await?;
         }
         self.write_updates(&write.updates, run, now).await?;
+        self.count_existing(run, &write.existing).await?;
         if let Some(first) = write.claimed_first {
             let batch = sqlx::query(INSERT_BATCH).bind(first).bind(run).bind(now);
             self.execute(batch.bind(write.claimed.text())).await?;
@@ -363,14 +366,16 @@ fn add_created(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), 
 }
 
 fn add_with_id(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
-    let (found, created_at) = match row.evidence {
-        Evidence::Answer => (false, None),
-        Evidence::Found { created_at, .. } => (true, created_at),
+    let (found, created_at, is_uncertain) = match row.evidence {
+        Evidence::Answer => (false, None, false),
+        Evidence::Found { created_at, is_uncertain, .. } => (true, created_at, is_uncertain),
     };
     add_created(arguments, row)?;
     arguments.add(row.outcome.name())?;
     arguments.add(found)?;
-    arguments.add(created_at)
+    arguments.add(created_at)?;
+    arguments.add(is_uncertain)?;
+    arguments.add(row.spelling.map(Reference::as_str))
 }
 
 fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, i64)) -> Result<(), BoxDynError> {
@@ -401,6 +406,7 @@ fn read_known(row: &SqliteRow) -> Known {
         claimed_at: row.get(5),
         run: row.get(6),
         line: row.get::<i64, _>(7) as u64,
+        was_sent: row.get(8),
     }
 }
 

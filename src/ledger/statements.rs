@@ -49,7 +49,7 @@ pub(super) const FIND: &str = "
         select reference_key.row from json_each(?2) asked
         join reference_key on reference_key.key = asked.value
     )
-    select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line
+    select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line, was_sent
     from candidate join row using (id)";
 
 pub(super) const SELECT_DOUBTS: &str = "
@@ -77,20 +77,21 @@ pub(super) const SETTLE_CREATED: &str = "
 
 pub(super) const SETTLE_WITH_ID: &str = "
     insert into row (run, settled_at, id, line, reference, key, fingerprint, customer_id, attempts, claimed_at,
-                     outcome, found, date_created)
-    select ?, ?, told.* from (values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) told where column1 is not null
+                     outcome, found, date_created, is_uncertain, api_reference)
+    select ?, ?, told.* from (values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) told where column1 is not null
     on conflict (id) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
         attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
+        is_uncertain = excluded.is_uncertain, api_reference = excluded.api_reference, was_sent = 0,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = 0, field = null,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
 pub(super) const SETTLE_WITHOUT_ID: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, attempts, claimed_at,
-                     settled_at, in_doubt, field, error_code, error_message, http_status, request_id)
+                     settled_at, in_doubt, field, error_code, error_message, http_status, request_id, was_sent)
     select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, unhex(value->>5), value->>6,
-           value->>7, ?3, value->>8, value->>9, value->>10, value->>11, value->>12, value->>13
+           value->>7, ?3, value->>8, value->>9, value->>10, value->>11, value->>12, value->>13, value->>14
     from json_each(?1) where true
     on conflict (id) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
@@ -98,7 +99,7 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
         in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
-        request_id = excluded.request_id";
+        request_id = excluded.request_id, was_sent = excluded.was_sent";
 
 pub(super) const KEEP_RECORDS: &str = "
     insert into record (row, cells, run) select value->>0, value->1, ?2 from json_each(?1) where true

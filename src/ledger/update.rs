@@ -47,6 +47,19 @@ const SETTLE_OUTDATED: &str = "
         request_id = told.value->>7
     from json_each(?1) told where outdated.row = told.value->>0";
 
+/// Of a row that was inserted in the same commit: its customer existed, and the Update did not come to its end.
+const INSERT_OUTDATED: &str = "
+    insert into outdated (row, run, line, outcome, fingerprint, unsure, attempts, error_code, error_message,
+                          http_status, request_id)
+    select value->>0, ?2, value->>1, value->>2, unhex(value->>3), value->>4, value->>5, value->>6, value->>7,
+           value->>8, value->>9
+    from json_each(?1) where true
+    on conflict (row) do update set
+        run = excluded.run, line = excluded.line, outcome = excluded.outcome, fingerprint = excluded.fingerprint,
+        unsure = excluded.unsure, attempts = excluded.attempts, error_code = excluded.error_code,
+        error_message = excluded.error_message, http_status = excluded.http_status,
+        request_id = excluded.request_id";
+
 const DELETE_OUTDATED: &str = "delete from outdated where row in (select value from json_each(?1))";
 
 const COUNT_CHANGED: &str = "
@@ -79,6 +92,7 @@ pub(super) struct Updates {
     begun: JsonRows,
     updated: JsonRows,
     outdated: JsonRows,
+    new_outdated: JsonRows,
     over: JsonRows,
     /// Line and fields of each imported row that differs.
     pub(super) changed: Vec<(u64, Fields)>,
@@ -87,12 +101,36 @@ pub(super) struct Updates {
 impl Updates {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Updates { begun, updated, outdated, over, changed } = self;
-        [begun, updated, outdated, over].into_iter().all(JsonRows::is_empty) && changed.is_empty()
+        let Updates { begun, updated, outdated, new_outdated, over, changed } = self;
+        [begun, updated, outdated, new_outdated, over].into_iter().all(JsonRows::is_empty) && changed.is_empty()
     }
 
     pub(super) fn begin(&mut self, claim: &Claim) {
         self.begun.push(&(claim.id, claim.line, hex(&sent(claim))));
+    }
+
+    /// The Update of a customer that existed has not come to its end.
+    pub(super) fn outdate(
+        &mut self,
+        claim: &Claim,
+        outcome: Outcome,
+        unsure: bool,
+        attempts: u32,
+        trouble: &Trouble,
+    ) {
+        let Trouble { code, message, http_status, request_id, .. } = trouble;
+        self.new_outdated.push(&(
+            claim.id,
+            claim.line,
+            outcome,
+            hex(&sent(claim)),
+            i64::from(unsure),
+            attempts,
+            code,
+            message,
+            http_status,
+            request_id,
+        ));
     }
 
     /// There is nothing to send any more.
@@ -112,7 +150,7 @@ impl Updates {
             // Attempts end on what may have landed.
             Ending::Failed(trouble) => (trouble.clone(), true),
             // No update ends like this.
-            Ending::Created { .. } | Ending::Existing { .. } => (Trouble::default(), true),
+            Ending::Created(_) | Ending::Existing(_) | Ending::Amended(..) => (Trouble::default(), true),
         };
         let Trouble { code, message, http_status, request_id, .. } = trouble;
         let unsure = i64::from(unsure || amendment.unsure);
@@ -211,6 +249,7 @@ impl Store {
         for (sql, rows) in [
             (SETTLE_UPDATED, &updates.updated),
             (SETTLE_OUTDATED, &updates.outdated),
+            (INSERT_OUTDATED, &updates.new_outdated),
             (DELETE_OUTDATED, &updates.over),
             (BEGIN_UPDATES, &updates.begun),
         ] {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use tracing::{Level, enabled};
 
 use super::{
-    Claim, Ending, Evidence, Live, Outcome, Settlement, Trouble, checkpoint::Checkpoint, claim::Subject,
-    update::Updates,
+    AmendedTo, Claim, Ending, Evidence, ExistingCount, Live, Located, Outcome, Settlement, Trouble,
+    checkpoint::Checkpoint, claim::Subject, update::Updates,
 };
 use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
 
@@ -53,6 +53,8 @@ pub(super) struct WithId<'a> {
     pub(super) customer_id: &'a Arc<str>,
     pub(super) attempts: u32,
     pub(super) evidence: Evidence,
+    /// The API's spelling of the reference, where it is another one.
+    pub(super) spelling: Option<&'a Reference>,
 }
 
 /// The statements of one commit, collected before the transaction begins.
@@ -81,6 +83,8 @@ pub(super) struct Write<'a> {
     /// For `checkpoint`.
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) updates: Updates,
+    /// For `existing_differing`, and the run's count.
+    pub(super) existing: ExistingCount,
     /// For `live`.
     pub(super) live: Option<Live>,
     /// For the log, once it is true.
@@ -122,6 +126,7 @@ impl<'a> Write<'a> {
             dropped: Dropped::default(),
             checkpoint: None,
             updates: Updates::default(),
+            existing: ExistingCount::default(),
             live: None,
             left_over: Vec::new(),
         }
@@ -142,6 +147,7 @@ impl<'a> Write<'a> {
                 .all(JsonRows::is_empty)
             && self.dropped.is_empty()
             && self.updates.is_empty()
+            && self.existing == ExistingCount::default()
             && self.live.is_none()
     }
 
@@ -171,7 +177,8 @@ impl<'a> Write<'a> {
     }
 
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
-        let Settlement { claim, ending, attempts } = settlement;
+        let Settlement { claim, ending, effort } = settlement;
+        let attempts = &effort.requests;
         if let Some(amendment) = claim.amendment() {
             self.updates.settle(claim, amendment, ending, *attempts);
             if !ending.outcome().is_success() {
@@ -189,40 +196,100 @@ impl<'a> Write<'a> {
         }
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
         match ending {
-            Ending::Created { customer_id, evidence } | Ending::Existing { customer_id, evidence } => {
-                let is_ours = ending.outcome() == Outcome::Created;
-                let fingerprint = match evidence {
+            Ending::Created(located) => {
+                let fingerprint = match located.evidence {
                     // What Get found is what an earlier run sent; its fields count, not today's.
-                    Evidence::Found { earlier: true, .. } if is_ours => claim.earlier(),
-                    Evidence::Found { earlier: false, .. } if is_ours => claim.fingerprint(),
-                    _ => sent,
+                    Evidence::Found { earlier: true, .. } => claim.earlier(),
+                    Evidence::Found { earlier: false, .. } => claim.fingerprint(),
+                    Evidence::Answer => sent,
                 };
-                let is_plain = !claim.known && is_ours && *evidence == Evidence::Answer;
-                let rows = if is_plain { &mut self.created } else { &mut self.with_id };
-                rows.push(WithId {
-                    id: claim.id,
-                    line: claim.line as i64,
-                    reference: claim.reference(),
-                    claimed_at: claim.claimed_at,
-                    outcome: ending.outcome(),
-                    fingerprint,
-                    customer_id,
-                    attempts: *attempts,
-                    evidence: *evidence,
-                });
-                if claim.known {
-                    self.erased.push(&claim.id);
-                }
+                self.settle_located(settlement, located, Outcome::Created, fingerprint);
             }
+            Ending::Existing(located) => {
+                self.existing(claim, located, sent);
+                self.settle_located(settlement, located, Outcome::Existing, sent);
+            }
+            Ending::Amended(located, to) => self.settle_amended(settlement, located, to, sent),
             // Only updates end like this, and they went another way.
             Ending::Updated => {}
-            Ending::Rejected(trouble) | Ending::Failed(trouble) => {
-                self.settle_without_id(claim, ending, sent, trouble, *attempts, false);
+            Ending::Rejected(trouble) => self.settle_without_id(settlement, sent, trouble, false),
+            Ending::Failed(trouble) => {
+                let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
+                self.settle_without_id(settlement, fingerprint, trouble, false);
             }
             Ending::Pending { trouble, in_doubt } => {
-                let fingerprint = if *in_doubt { claim.fingerprint() } else { sent };
-                self.settle_without_id(claim, ending, fingerprint, trouble, *attempts, *in_doubt);
+                let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
+                self.settle_without_id(settlement, fingerprint, trouble, *in_doubt);
             }
+        }
+    }
+
+    /// A row whose customer the API has; `fingerprint` is of the fields that it may have by our doing.
+    fn settle_located(
+        &mut self,
+        settlement: &'a Settlement,
+        located: &'a Located,
+        outcome: Outcome,
+        fingerprint: Fingerprint,
+    ) {
+        let claim = &settlement.claim;
+        self.existing.respelled += u64::from(located.spelling.is_some());
+        let is_plain = !claim.known && outcome == Outcome::Created && located.evidence == Evidence::Answer;
+        let rows = if is_plain && located.spelling.is_none() { &mut self.created } else { &mut self.with_id };
+        rows.push(WithId {
+            id: claim.id,
+            line: claim.line as i64,
+            reference: claim.reference(),
+            claimed_at: claim.claimed_at,
+            outcome,
+            fingerprint: located.remembered(fingerprint),
+            customer_id: &located.customer_id,
+            attempts: settlement.effort.requests,
+            evidence: located.evidence,
+            spelling: located.spelling.as_ref(),
+        });
+        if claim.known {
+            self.erased.push(&claim.id);
+        }
+    }
+
+    /// Counts what the report says of a customer that was there.
+    fn existing(&mut self, claim: &Claim, located: &Located, sent: Fingerprint) {
+        let is_uncertain = matches!(located.evidence, Evidence::Found { is_uncertain: true, .. });
+        self.existing.uncertain += u64::from(is_uncertain);
+        // The row of one that was in doubt is still to be read, and is compared then.
+        if claim.customer().is_some() {
+            self.existing.add(located.differing(sent));
+        }
+    }
+
+    /// A customer that was there with other fields, and the Update that was sent for it.
+    fn settle_amended(
+        &mut self,
+        settlement: &'a Settlement,
+        located: &'a Located,
+        to: &AmendedTo,
+        sent: Fingerprint,
+    ) {
+        let claim = &settlement.claim;
+        self.existing(claim, located, sent);
+        let Some(trouble) = to.trouble() else {
+            self.settle_located(settlement, located, Outcome::Updated, sent);
+            if let Some(updated) = self.with_id.last_mut() {
+                updated.fingerprint = sent;
+            }
+            return;
+        };
+        self.settle_located(settlement, located, Outcome::Existing, sent);
+        let unsure = !matches!(to, AmendedTo::Rejected(_));
+        self.updates.outdate(claim, settlement.ending.outcome(), unsure, settlement.effort.requests, trouble);
+        self.left_over(|| LeftOver {
+            http_status: trouble.http_status,
+            requests: settlement.effort.requests,
+            ..LeftOver::new(claim.line, settlement.ending.outcome())
+        });
+        if let Subject::Row(_, record) = &claim.subject {
+            self.keep_record(claim.id, record);
         }
     }
 
@@ -246,20 +313,20 @@ impl<'a> Write<'a> {
         let none = None::<i64>;
         let key = reference.as_deref().map(|reference| signed(Reference::recorded(reference).key()));
         self.without_id.push(&(
-            id, line, outcome, reference, key, none, 0, none, false, field, code, message, none, none,
+            id, line, outcome, reference, key, none, 0, none, false, field, code, message, none, none, false,
         ));
         self.keep_record(id, record);
     }
 
     fn settle_without_id(
         &mut self,
-        claim: &Claim,
-        ending: &Ending,
+        settlement: &Settlement,
         fingerprint: Fingerprint,
         trouble: &Trouble,
-        attempts: u32,
         in_doubt: bool,
     ) {
+        let Settlement { claim, ending, effort } = settlement;
+        let attempts = effort.requests;
         let http_status = trouble.http_status;
         let row =
             || LeftOver { http_status, requests: attempts, ..LeftOver::new(claim.line, ending.outcome()) };
@@ -280,6 +347,7 @@ impl<'a> Write<'a> {
             &trouble.message,
             trouble.http_status,
             &trouble.request_id,
+            effort.may_have_landed,
         ));
         if let Subject::Row(_, record) = &claim.subject {
             self.keep_record(claim.id, record);

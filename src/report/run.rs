@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     customer::{Changed, Dropped},
-    ledger::{ErrorGroup, Latencies, RunRecord, Sample, Setting, State, Target, condensed},
+    ledger::{ErrorGroup, ExistingCount, Latencies, RunRecord, Sample, Setting, State, Target, condensed},
 };
 
 /// What the ledger tells of a run.
@@ -32,6 +32,8 @@ pub struct Told {
     pub dropped: Dropped,
     /// Where rows differ from what was imported, and how many imported rows the source did not name.
     pub differences: (Changed, Option<u64>),
+    /// What was found out about customers that existed.
+    pub existing: ExistingCount,
 }
 
 /// One run in detail.
@@ -110,7 +112,8 @@ impl Point {
 impl<'a> Report<'a> {
     /// The report of a run; `now` in UTC milliseconds.
     pub fn new(told: &'a Told, now: i64) -> Report<'a> {
-        let Told { target, run, settings, samples, groups, dropped, differences: (changed, absent) } = told;
+        let Told { target, run, settings, samples, groups, dropped, differences: (changed, absent), existing } =
+            told;
         let elapsed = elapsed(run, samples, now);
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
         let ends = (run.state, exit_code, run.stop_reason.as_deref());
@@ -121,7 +124,7 @@ impl<'a> Report<'a> {
                 held_rate: samples.last().and_then(|last| last.held_rate),
                 changed_fields: changed_list(changed),
                 absent: *absent,
-                ..summary
+                ..summary.with_existing(existing)
             },
             command: &run.command,
             base_url: target.as_ref().map(|target| target.base_url.as_str()),

@@ -10,7 +10,8 @@
 //! counts there is one failure for each row, its first: a file that ends in a few rows which fail whatever
 //! happens is no outage, and their repeated attempts must not make it one. No question tells whether writes
 //! are back, so one row at a time tries; a row that has not failed yet comes first, since one that has may
-//! be the reason itself.
+//! be the reason itself. A Get that finds what a Create with a lost answer has made shows that writes work. Once no
+//! further row comes, failing writes are those of the last rows, and no outage.
 //!
 //! Each probe that fails says that the failures before it were the outage's: rows get an attempt back.
 //! Nothing is given back before, or a few bad rows in a row would look like an outage.
@@ -38,6 +39,8 @@ const WRITES_MIN: u32 = 16;
 pub(super) enum Health {
     /// It answers.
     Good,
+    /// It answers a question, and that a Create whose answer was lost has worked: writes do.
+    WriteLanded,
     /// It does not, or not usefully: no connection, no answer, 5xx.
     Bad,
     /// It answers that it is asked too often.
@@ -97,6 +100,8 @@ pub(super) struct Gate {
     questions_answered: bool,
     writes_limit: u32,
     writes: Watch,
+    /// No other row will come: whatever fails now are the last ones.
+    has_last_rows: bool,
     /// Each of them gives rows an attempt back.
     pub(super) failed_probes: u64,
     /// How long a good answer takes, the last ones counting most; none yet at the beginning.
@@ -135,6 +140,7 @@ impl Gate {
             questions_answered: false,
             writes_limit: at_most(concurrency).max(WRITES_MIN),
             writes: Watch::default(),
+            has_last_rows: false,
             failed_probes: 0,
             usual: None,
         }
@@ -177,10 +183,11 @@ impl Gate {
         let Passed { kind, probe, number, began, .. } = passed;
         let mut look = false;
         match health {
-            Health::Good => {
+            Health::Good | Health::WriteLanded => {
                 self.learn(now - began);
                 look = self.service.good(number);
-                look |= kind != Kind::Read && self.writes.good(number);
+                let writes_work = kind != Kind::Read || health == Health::WriteLanded;
+                look |= writes_work && self.writes.good(number);
                 self.questions_answered = kind == Kind::Read && (look || self.questions_answered);
             }
             Health::Throttled => self.service.trouble(now),
@@ -190,7 +197,7 @@ impl Gate {
                 if probe != Some(Probe::Writes) && !self.questions_answered {
                     self.service.bad(number, self.service_limit, now);
                 }
-                if kind == (Kind::Write { fresh: true }) {
+                if kind == (Kind::Write { fresh: true }) && !self.has_last_rows {
                     self.writes.bad(number, self.writes_limit, now);
                 }
                 self.failed_probes += u64::from(probe.is_some());
@@ -201,6 +208,13 @@ impl Gate {
             outage.next_probe = now + outage.delay;
             outage.delay = (outage.delay * 2).min(PROBE_MAX);
         })
+    }
+
+    /// No other row will come, so that none can show whether writes are back: an outage of writes is none any more,
+    /// and the rows that are left use up their attempts. True if those who wait should look again.
+    pub(super) fn tell_last_rows(&mut self) -> bool {
+        self.has_last_rows = true;
+        std::mem::take(&mut self.writes).outage.is_some()
     }
 
     /// The probe was given up: another one may go. True if those who wait should look again.

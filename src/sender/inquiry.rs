@@ -8,7 +8,7 @@ use super::{
     walk::{Asked, Walk},
 };
 use crate::{
-    api::Reply,
+    api::{Found, Reply, Whose},
     customer::{Fingerprint, Reference},
 };
 
@@ -17,7 +17,7 @@ use crate::{
 pub enum Inquiry {
     /// It is there.
     Found {
-        /// Under this `cst_` id.
+        /// Under this customer id.
         customer_id: String,
         /// With these fields.
         facts: Fingerprint,
@@ -43,16 +43,12 @@ impl Sender {
                 Asked::UsedUp => return Inquiry::Unanswered,
                 Asked::Ended => return Inquiry::Ended,
             };
-            match verdict(ASK, Past::default(), &reply, reference) {
-                Verdict::Settle(_) => {
-                    return match reply {
-                        Reply::Customer { customer_id, facts: Some(facts), .. } => {
-                            Inquiry::Found { customer_id: customer_id.to_string(), facts }
-                        }
-                        // It does not say whose it is.
-                        _ => Inquiry::Unanswered,
-                    };
-                }
+            if let Some(found) = found(&reply) {
+                return found;
+            }
+            match verdict(ASK, walk.past(), &reply) {
+                // An answer that does not say whose it is, or that this reference is somebody's id.
+                Verdict::Settle(_) => return Inquiry::Unanswered,
                 Verdict::Halt(halt) => return Inquiry::Halted(halt),
                 Verdict::Next(_) => return Inquiry::Missing,
                 Verdict::Pause => {
@@ -69,5 +65,16 @@ impl Sender {
                 }
             }
         }
+    }
+}
+
+/// The customer, also under another spelling of the reference.
+fn found(reply: &Reply) -> Option<Inquiry> {
+    match reply {
+        Reply::Customer(Found { customer_id, whose: Whose::Asked | Whose::Respelled(_), facts, .. }) => {
+            let (customer_id, facts) = (customer_id.to_string(), facts.unwrap_or_default());
+            Some(Inquiry::Found { customer_id, facts })
+        }
+        _ => None,
     }
 }

@@ -145,6 +145,13 @@ impl Throttle {
         self.slots_wanted.load(Relaxed) > 0
     }
 
+    /// No row will come beside those that are open.
+    pub(super) fn tell_last_rows(&self) {
+        if self.gate().tell_last_rows() {
+            self.opened.notify_waiters();
+        }
+    }
+
     /// For how long no answer has been good, though requests were sent.
     pub fn trouble_for(&self) -> Option<Duration> {
         self.gate().trouble_since().map(|since| since.elapsed())
@@ -304,7 +311,8 @@ impl Pass<'_> {
         self.left = true;
         let throttle = self.throttle;
         let now = Instant::now();
-        throttle.make_room((health == Health::Good).then_some(self.passed.began), now);
+        let is_good = matches!(health, Health::Good | Health::WriteLanded);
+        throttle.make_room(is_good.then_some(self.passed.began), now);
         let (pause, held, by_chance) = {
             let mut pace = throttle.pace();
             let pause = pace.answered(self.ticket, said.capped(PAUSE_MAX), now);

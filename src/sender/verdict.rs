@@ -1,17 +1,28 @@
-//! What each reply means: a pure table from (step, what is known, reply) to what comes next.
+//! What a reply means for a row: a pure table from (step, what is known, reply) to what comes next.
 //!
 //! The rule that it serves: Create is not idempotent, so after a Create that may have landed nothing
 //! is sent for the row but Get, until Get has answered. A 200 can carry an error and a 500 can have
-//! created the customer; an answer about another reference is no answer.
+//! created the customer; an answer about another reference is no answer. What something in between
+//! answers (a firewall, a router, a proxy) is no verdict on a row: the row is tried again, and nothing is
+//! rejected by it.
 //!
-//! Codes are compared without regard to case. Nothing here waits, sends or counts.
+//! Nothing here waits, sends or counts.
 
 use super::{gate::Health, pace::Said};
 use crate::{
-    api::{Answer, Reply},
-    customer::Reference,
-    ledger::{Ending, Evidence, Trouble},
+    api::{Answer, Created, Found, Meaning, Reply, Whose},
+    ledger::{Ending, Evidence, Located, Trouble},
 };
+
+/// How much earlier than our claim the API may say that it created a customer of ours, in milliseconds: its times
+/// and its `Date` header have whole seconds.
+const CLOCK_MARGIN: i64 = 2_000;
+
+/// The same where the answer has no `Date` header, so that nothing tells by how much the two clocks differ.
+const UNKNOWN_CLOCK_MARGIN: i64 = 300_000;
+
+/// The code of a row whose last answer was given by something before the API.
+pub(super) const NOT_THE_API: &str = "not-the-api";
 
 /// Why no row can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +35,8 @@ pub enum Halt {
     Redirect(u16),
     /// The URL is not the customers API.
     WrongUrl(u16),
+    /// Something in between answers everything, with this status, and the API was never heard.
+    NotTheApi(u16),
     /// A proxy on the way wants credentials of its own.
     Proxy,
 }
@@ -60,78 +73,161 @@ pub(super) enum Verdict {
     Halt(Halt),
 }
 
-/// What is known of a row besides the reply.
+/// What is known besides the reply.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Past {
-    /// A Create of ours, in this run or an earlier one, may have landed at some time.
+    /// A Create of ours, in this run or an earlier one, may have landed at some time, whatever Get said since.
     pub(super) ours: bool,
     /// One may have landed and Get has not answered since.
     pub(super) in_doubt: bool,
     /// This run sent the fields.
     pub(super) sent: bool,
+    /// Get has said in this run that the customer is not there.
+    pub(super) was_absent: bool,
     /// When the row was first claimed; UTC milliseconds.
     pub(super) claimed_at: i64,
+    /// The API itself has answered in this run, so the address is right and a stray answer passes.
+    pub(super) api_was_heard: bool,
 }
 
 /// What comes after a reply. The table of the architecture page, line by line.
-pub(super) fn verdict(step: Step, past: Past, reply: &Reply, asked: &Reference) -> Verdict {
+pub(super) fn verdict(step: Step, past: Past, reply: &Reply) -> Verdict {
     match reply {
-        Reply::Customer { customer_id, reference, created_at, .. } => {
-            if reference.as_ref().is_some_and(|reference| reference != asked) {
-                // About somebody else: never recorded.
-                return unclear(step);
-            }
-            let customer_id = customer_id.clone();
-            let evidence = Evidence::Found { created_at: *created_at, earlier: !past.sent };
-            Verdict::Settle(match step {
-                Step::Create => Ending::Created { customer_id, evidence: Evidence::Answer },
-                Step::Update => Ending::Updated,
-                Step::Get { .. } if past.ours && !is_older(*created_at, past.claimed_at) => {
-                    Ending::Created { customer_id, evidence }
-                }
-                Step::Get { .. } => Ending::Existing { customer_id, evidence },
-            })
-        }
+        Reply::Customer(found) => verdict_on_customer(step, past, found),
         Reply::NotSent(_) => Verdict::Retry(step),
         Reply::Unknown { .. } => unclear(step),
-        Reply::Answer(answer) => verdict_on_answer(step, answer),
+        Reply::Answer(answer) => verdict_on_answer(step, past, answer),
+        Reply::Foreign(answer) => {
+            halt(step, past, answer).map_or_else(|| pause_or_unclear(step, answer), Verdict::Halt)
+        }
     }
 }
 
-fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
-    let is = |codes: &[&str]| {
-        answer.code.as_ref().is_some_and(|code| codes.iter().any(|c| c.eq_ignore_ascii_case(code)))
+fn verdict_on_customer(step: Step, past: Past, found: &Found) -> Verdict {
+    match (&found.whose, step) {
+        (Whose::IdOfAnother, Step::Get { .. }) => return Verdict::Settle(Ending::Rejected(taken_as_an_id())),
+        // About somebody else: never recorded.
+        (Whose::Another | Whose::IdOfAnother, _) => return unclear(step),
+        // Nothing of ours led there, and nothing said that the customer exists.
+        (Whose::Respelled(_), Step::Get { told: false }) if !past.ours => return unclear(step),
+        _ => {}
+    }
+    let located = |evidence| Located {
+        customer_id: found.customer_id.clone(),
+        evidence,
+        facts: found.facts,
+        spelling: match &found.whose {
+            Whose::Respelled(spelling) => Some(spelling.clone()),
+            _ => None,
+        },
     };
-    match (answer.status, step) {
-        (429, _) => Verdict::Pause,
-        (403, _) => Verdict::Halt(Halt::Forbidden(words(answer))),
-        (401, _) => Verdict::Halt(Halt::Credentials(words(answer))),
-        (407, _) => Verdict::Halt(Halt::Proxy),
-        (300..=399, _) => Verdict::Halt(Halt::Redirect(answer.status)),
-        // An answer that is none: a switch to another protocol.
-        (..200, _) => unclear(step),
-        // 408 and 425: the server gave up on, or put off, a request that it may have begun.
-        (500.., _) | (408 | 425, _) if answer.status != 501 || !step.writes() => unclear(step),
-        _ if is(&["bad_origin"]) => Verdict::Halt(Halt::Forbidden(words(answer))),
-        _ if is(&["access_denied", "unauthorized", "unauthenticated"]) => {
-            Verdict::Halt(Halt::Credentials(words(answer)))
+    let found_by_get = |is_uncertain| Evidence::Found {
+        created_at: found.created.map(|created| created.at),
+        earlier: !past.sent,
+        is_uncertain,
+    };
+    Verdict::Settle(match step {
+        // Create or fetch: the fields may be somebody's older ones.
+        Step::Create if found.facts.is_some() && is_older(found.created, past.claimed_at) => {
+            Ending::Existing(located(found_by_get(false)))
         }
-        (404 | 405 | 501, Step::Create) | (405 | 501, Step::Update) => {
-            Verdict::Halt(Halt::WrongUrl(answer.status))
+        Step::Create => Ending::Created(located(Evidence::Answer)),
+        Step::Update => Ending::Updated,
+        Step::Get { .. } => match author(past, found.created) {
+            Author::Us => Ending::Created(located(found_by_get(false))),
+            Author::Others => Ending::Existing(located(found_by_get(false))),
+            Author::Unclear => Ending::Existing(located(found_by_get(true))),
+        },
+    })
+}
+
+/// Who created a customer that Get found.
+enum Author {
+    Us,
+    Others,
+    Unclear,
+}
+
+fn author(past: Past, created: Option<Created>) -> Author {
+    match created {
+        // It was not there before our Create, and it is now.
+        None if past.ours && past.was_absent => Author::Us,
+        None if past.ours => Author::Unclear,
+        None => Author::Others,
+        Some(_) if past.ours && is_older(created, past.claimed_at) => Author::Others,
+        Some(created) if past.ours && created.at + CLOCK_MARGIN >= past.claimed_at => Author::Us,
+        Some(_) if past.ours => Author::Unclear,
+        // Made after we had begun, and our one Create was refused: a proxy may have sent it twice.
+        Some(created) if created.at >= past.claimed_at => Author::Unclear,
+        Some(_) => Author::Others,
+    }
+}
+
+/// Whether the customer surely was there before the row was claimed.
+fn is_older(created: Option<Created>, claimed_at: i64) -> bool {
+    created.is_some_and(|created| {
+        let margin = if created.is_clock_known { CLOCK_MARGIN } else { UNKNOWN_CLOCK_MARGIN };
+        created.at + margin < claimed_at
+    })
+}
+
+fn verdict_on_answer(step: Step, past: Past, answer: &Answer) -> Verdict {
+    if let Some(halt) = halt(step, past, answer) {
+        return Verdict::Halt(halt);
+    }
+    if is_throttled(answer) {
+        return Verdict::Pause;
+    }
+    match (answer.meaning, step) {
+        (Meaning::InternalError, _) => unclear(step),
+        _ if !is_about_the_row(answer.status) => unclear(step),
+        // The API has no such call here, which it had before: something passing.
+        _ if step.writes() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
+            unclear(step)
         }
-        (_, Step::Update) if is(&["duplicate_request"]) => Verdict::Retry(step),
+        (Meaning::InProgress, Step::Update) => Verdict::Retry(step),
         // A customer that is gone too: that is this row's trouble.
         (_, Step::Update) => Verdict::Settle(Ending::Rejected(trouble_of_answer(answer))),
-        (_, Step::Create) if is(&["unique", "already_exists"]) => Verdict::Next(Step::Get { told: true }),
-        (_, Step::Create) if is(&["duplicate_request"]) => Verdict::Retry(Step::Get { told: false }),
+        (Meaning::Exists, Step::Create) => Verdict::Next(Step::Get { told: true }),
+        (Meaning::InProgress, Step::Create) => Verdict::Retry(Step::Get { told: false }),
         (_, Step::Create) => Verdict::Settle(Ending::Rejected(trouble_of_answer(answer))),
-        (status, Step::Get { told: false })
-            if status == 404 || is(&["object_not_found", "resource_not_found"]) =>
-        {
+        (meaning, Step::Get { told: false }) if meaning == Meaning::NotFound || answer.status == 404 => {
             Verdict::Next(Step::Create)
         }
         (_, Step::Get { .. }) => Verdict::Retry(step),
     }
+}
+
+/// Why no row can succeed, if this answer says so.
+fn halt(step: Step, past: Past, answer: &Answer) -> Option<Halt> {
+    match (answer.status, answer.meaning) {
+        (429 | 500.., _) if answer.status != 501 => None,
+        (401, _) | (_, Meaning::Credentials) => Some(Halt::Credentials(words(answer))),
+        (_, Meaning::BadOrigin) => Some(Halt::Forbidden(words(answer))),
+        (407, _) => Some(Halt::Proxy),
+        // An address that has answered before is the right one.
+        _ if past.api_was_heard => None,
+        (300..=399, _) => Some(Halt::Redirect(answer.status)),
+        (404, _) if step == Step::Create => Some(Halt::WrongUrl(404)),
+        (405 | 501, _) if step.writes() => Some(Halt::WrongUrl(answer.status)),
+        _ => None,
+    }
+}
+
+fn pause_or_unclear(step: Step, answer: &Answer) -> Verdict {
+    if is_throttled(answer) { Verdict::Pause } else { unclear(step) }
+}
+
+/// Asked too often: by status, by code, or as some limiters have it by a 403 that says when to come back.
+fn is_throttled(answer: &Answer) -> bool {
+    let is_forbidden_for_a_time = answer.status == 403 && answer.retry_after.is_some();
+    answer.status == 429 || answer.meaning == Meaning::Throttled || is_forbidden_for_a_time
+}
+
+/// Whether an answer of the API with this status judges the row. Others are no answers (a switch to another protocol,
+/// a redirect), or say that the server gave up on, or put off, a request that it may have begun.
+fn is_about_the_row(status: u16) -> bool {
+    matches!(status, 200..=299 | 400..=499) && !matches!(status, 408 | 425)
 }
 
 /// A reply that does not say what became of the request.
@@ -143,37 +239,53 @@ fn unclear(step: Step) -> Verdict {
     })
 }
 
-/// Whether the customer was there before we first asked for it. The API's times have whole seconds.
-fn is_older(created_at: Option<i64>, claimed_at: i64) -> bool {
-    created_at.is_some_and(|created_at| created_at < claimed_at - claimed_at.rem_euclid(1000))
-}
-
 /// Whether a Create with this reply may have created the customer.
 pub(super) fn may_have_landed(reply: &Reply) -> bool {
     match reply {
         Reply::NotSent(_) => false,
-        Reply::Answer(answer) => !(200..500).contains(&answer.status) || matches!(answer.status, 408 | 425),
-        Reply::Customer { .. } | Reply::Unknown { .. } => true,
+        Reply::Answer(answer) => {
+            let is_refusal = is_about_the_row(answer.status) || (300..=399).contains(&answer.status);
+            !is_refusal || answer.meaning == Meaning::InternalError
+        }
+        // These say that the request was not passed on; of others nobody knows.
+        Reply::Foreign(answer) => {
+            !matches!(answer.status, 300..=399 | 401 | 404 | 405 | 407 | 413 | 414 | 429 | 431)
+        }
+        Reply::Customer(_) | Reply::Unknown { .. } => true,
+    }
+}
+
+/// Whether it is the API itself that has answered. An answer to a question proves little: "not found" is what any
+/// server says of a path that it does not know.
+pub(super) fn is_of_the_api(step: Step, reply: &Reply) -> bool {
+    match reply {
+        Reply::Customer(_) => true,
+        Reply::Answer(answer) => {
+            let is_doorman = matches!(answer.status, 401 | 403 | 404 | 405 | 407 | 429);
+            step.writes() && is_about_the_row(answer.status) && !is_doorman
+        }
+        Reply::Foreign(_) | Reply::NotSent(_) | Reply::Unknown { .. } => false,
     }
 }
 
 pub(super) fn health(reply: &Reply) -> Health {
     match reply {
-        Reply::Answer(answer) if answer.status == 429 => Health::Throttled,
+        Reply::Answer(answer) | Reply::Foreign(answer) if is_throttled(answer) => Health::Throttled,
+        Reply::Answer(answer) if answer.meaning == Meaning::InternalError => Health::Bad,
         Reply::Answer(answer) if !(200..500).contains(&answer.status) => Health::Bad,
-        Reply::NotSent(_) | Reply::Unknown { .. } => Health::Bad,
-        Reply::Answer(_) | Reply::Customer { .. } => Health::Good,
+        Reply::NotSent(_) | Reply::Unknown { .. } | Reply::Foreign(_) => Health::Bad,
+        Reply::Answer(_) | Reply::Customer(_) => Health::Good,
     }
 }
 
 /// What a reply says about the rate.
 pub(super) fn said(reply: &Reply) -> Said {
     match reply {
-        // A server that says "now", or whose date is past, has answered 429 all the same.
-        Reply::Answer(answer) if answer.status == 429 => {
+        // A server that says "now", or whose date is past, has refused all the same.
+        Reply::Answer(answer) | Reply::Foreign(answer) if is_throttled(answer) => {
             Said::Refused(answer.retry_after.filter(|asked| !asked.is_zero()))
         }
-        Reply::Answer(answer) if answer.status == 503 => Said::Unavailable,
+        Reply::Answer(answer) | Reply::Foreign(answer) if answer.status == 503 => Said::Unavailable,
         _ => Said::Taken,
     }
 }
@@ -186,17 +298,32 @@ pub(super) fn trouble_of(reply: &Reply) -> Trouble {
     };
     match reply {
         Reply::Answer(answer) => trouble_of_answer(answer),
+        Reply::Foreign(answer) => Trouble {
+            http_status: Some(answer.status),
+            request_id: answer.request_id.clone(),
+            ..ours(NOT_THE_API, "something between here and the API answered in its place")
+        },
         Reply::NotSent(why) => ours("not-sent", why),
         Reply::Unknown { status, why, request_id } => {
             Trouble { http_status: *status, request_id: request_id.clone(), ..ours("no-answer", why) }
         }
-        Reply::Customer { .. } => ours("no-answer", "the answer was about another customer"),
+        Reply::Customer(_) => ours("no-answer", "the answer was about another customer"),
+    }
+}
+
+/// Get finds by id and by reference, so this row can never be told from the other.
+fn taken_as_an_id() -> Trouble {
+    Trouble {
+        field: Some("object_reference_id".into()),
+        code: Some("reference-is-an-id".into()),
+        message: Some("this object_reference_id is the customer id of another customer".into()),
+        ..Trouble::default()
     }
 }
 
 fn trouble_of_answer(answer: &Answer) -> Trouble {
     Trouble {
-        field: None,
+        field: answer.fields.clone(),
         code: answer.code.clone(),
         message: answer.message.clone(),
         http_status: Some(answer.status),
@@ -213,27 +340,27 @@ fn words(answer: &Answer) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::customer::Reference;
 
     const CREATE: Step = Step::Create;
     const ASK: Step = Step::Get { told: false };
     const TOLD: Step = Step::Get { told: true };
     const UPDATE: Step = Step::Update;
 
-    fn answer(status: u16, code: &str) -> Reply {
-        Reply::Answer(Answer { status, code: (!code.is_empty()).then(|| code.into()), ..Answer::default() })
+    const HEARD: Past =
+        Past { ours: false, in_doubt: false, sent: false, was_absent: false, claimed_at: 0, api_was_heard: true };
+
+    fn answer(status: u16, meaning: Meaning) -> Reply {
+        Reply::Answer(Answer { status, meaning, ..Answer::default() })
     }
 
-    fn customer(reference: Option<&str>, created_at: Option<i64>) -> Reply {
-        Reply::Customer {
-            customer_id: "cst_1".into(),
-            reference: reference.map(Reference::recorded),
-            created_at,
-            facts: None,
-        }
+    fn foreign(status: u16) -> Reply {
+        Reply::Foreign(Answer { status, ..Answer::default() })
     }
 
-    fn judge(step: Step, past: Past, reply: &Reply) -> Verdict {
-        verdict(step, past, reply, &Reference::recorded("cust_0001"))
+    fn customer(whose: Whose, created_at: Option<i64>) -> Reply {
+        let created = created_at.map(|at| Created { at, is_clock_known: true });
+        Reply::Customer(Found { customer_id: "cth_1".into(), whose, created, facts: None })
     }
 
     fn outcome(verdict: Verdict) -> &'static str {
@@ -253,108 +380,173 @@ mod tests {
 
     #[test]
     fn the_table_line_by_line() {
+        use Meaning::{Exists, InProgress, InternalError, NotFound, Other};
         let lost = Reply::Unknown { status: None, why: "reset".into(), request_id: None };
-        let ours = customer(Some("cust_0001"), None);
-        let theirs = customer(Some("cust_0002"), None);
+        let ours = customer(Whose::Asked, None);
+        let theirs = customer(Whose::Another, None);
+        let respelled = customer(Whose::Respelled(Reference::recorded("CUST_0001")), None);
+        let by_id = customer(Whose::IdOfAnother, None);
         let refused = Reply::NotSent("refused".into());
         let table: &[(Step, &Reply, &str)] = &[
             (CREATE, &ours, "created"),
-            (CREATE, &customer(None, None), "created"),
+            (CREATE, &customer(Whose::Untold, None), "created"),
+            (CREATE, &respelled, "created"),
             (CREATE, &theirs, "wait, get"),
-            (CREATE, &answer(400, "unique"), "get"),
-            (CREATE, &answer(409, "ALREADY_EXISTS"), "get"),
-            (CREATE, &answer(200, "Unique"), "get"),
-            (CREATE, &answer(400, "DUPLICATE_REQUEST"), "wait, get"),
-            (CREATE, &answer(400, "Mandatory fields are missing"), "rejected"),
-            (CREATE, &answer(400, ""), "rejected"),
-            (CREATE, &answer(422, "INVALID_INPUT"), "rejected"),
-            (CREATE, &answer(200, "INVALID_REQUEST"), "rejected"),
-            (CREATE, &answer(404, ""), "halt"),
-            (CREATE, &answer(405, ""), "halt"),
-            (CREATE, &answer(501, ""), "halt"),
-            (CREATE, &answer(500, "INTERNAL_ERROR"), "wait, get"),
-            (CREATE, &answer(502, ""), "wait, get"),
-            (CREATE, &answer(408, ""), "wait, get"),
-            (CREATE, &answer(101, ""), "wait, get"),
+            (CREATE, &by_id, "wait, get"),
+            (CREATE, &answer(400, Exists), "get"),
+            (CREATE, &answer(409, Exists), "get"),
+            (CREATE, &answer(200, Exists), "get"),
+            (CREATE, &answer(400, InProgress), "wait, get"),
+            (CREATE, &answer(400, Other), "rejected"),
+            (CREATE, &answer(422, Other), "rejected"),
+            (CREATE, &answer(403, Other), "rejected"),
+            (CREATE, &answer(200, Other), "rejected"),
+            (CREATE, &answer(200, InternalError), "wait, get"),
+            (CREATE, &answer(400, InternalError), "wait, get"),
+            (CREATE, &answer(404, Other), "wait, get"),
+            (CREATE, &answer(405, Other), "wait, get"),
+            (CREATE, &answer(501, Other), "wait, get"),
+            (CREATE, &answer(500, InternalError), "wait, get"),
+            (CREATE, &answer(502, Other), "wait, get"),
+            (CREATE, &answer(408, Other), "wait, get"),
+            (CREATE, &answer(101, Other), "wait, get"),
+            (CREATE, &foreign(400), "wait, get"),
+            (CREATE, &foreign(403), "wait, get"),
+            (CREATE, &foreign(404), "wait, get"),
+            (CREATE, &foreign(413), "wait, get"),
+            (CREATE, &foreign(302), "wait, get"),
+            (CREATE, &foreign(503), "wait, get"),
             (CREATE, &refused, "wait, create"),
             (CREATE, &lost, "wait, get"),
             (ASK, &ours, "existing"),
             (ASK, &theirs, "wait, get"),
-            (ASK, &answer(404, "object_not_found"), "create"),
-            (ASK, &answer(400, "object_not_found"), "create"),
-            (ASK, &answer(404, ""), "create"),
-            (ASK, &answer(400, "INVALID_INPUT"), "wait, get"),
-            (ASK, &answer(500, ""), "wait, get"),
+            (ASK, &respelled, "wait, get"),
+            (ASK, &by_id, "rejected"),
+            (ASK, &answer(404, NotFound), "create"),
+            (ASK, &answer(400, NotFound), "create"),
+            (ASK, &answer(200, NotFound), "create"),
+            (ASK, &answer(404, Other), "create"),
+            (ASK, &answer(400, Other), "wait, get"),
+            (ASK, &answer(403, Other), "wait, get"),
+            (ASK, &answer(500, Other), "wait, get"),
+            (ASK, &foreign(404), "wait, get"),
+            (ASK, &foreign(302), "wait, get"),
             (ASK, &refused, "wait, get"),
             (ASK, &lost, "wait, get"),
-            (TOLD, &answer(404, "object_not_found"), "wait, get again"),
+            (TOLD, &respelled, "existing"),
+            (TOLD, &answer(404, NotFound), "wait, get again"),
             (TOLD, &lost, "wait, get again"),
             (UPDATE, &ours, "updated"),
+            (UPDATE, &respelled, "updated"),
             (UPDATE, &theirs, "wait, update"),
-            (UPDATE, &answer(404, "object_not_found"), "rejected"),
-            (UPDATE, &answer(404, ""), "rejected"),
-            (UPDATE, &answer(405, ""), "halt"),
-            (UPDATE, &answer(501, ""), "halt"),
-            (UPDATE, &answer(400, "INVALID_INPUT"), "rejected"),
-            (UPDATE, &answer(200, "INVALID_REQUEST"), "rejected"),
-            (UPDATE, &answer(400, "unique"), "rejected"),
-            (UPDATE, &answer(400, "DUPLICATE_REQUEST"), "wait, update"),
-            (UPDATE, &answer(500, ""), "wait, update"),
+            (UPDATE, &answer(404, NotFound), "rejected"),
+            (UPDATE, &answer(404, Other), "wait, update"),
+            (UPDATE, &answer(405, Other), "wait, update"),
+            (UPDATE, &answer(501, Other), "wait, update"),
+            (UPDATE, &foreign(404), "wait, update"),
+            (UPDATE, &answer(400, Other), "rejected"),
+            (UPDATE, &answer(200, Other), "rejected"),
+            (UPDATE, &answer(400, Exists), "rejected"),
+            (UPDATE, &answer(400, InProgress), "wait, update"),
+            (UPDATE, &answer(500, Other), "wait, update"),
             (UPDATE, &refused, "wait, update"),
             (UPDATE, &lost, "wait, update"),
         ];
         for (step, reply, expected) in table {
-            assert_eq!(outcome(judge(*step, Past::default(), reply)), *expected, "{step:?} {reply:?}");
+            assert_eq!(outcome(verdict(*step, HEARD, reply)), *expected, "{step:?} {reply:?}");
         }
+    }
+
+    #[test]
+    fn what_concerns_every_row() {
         for step in [CREATE, ASK, TOLD, UPDATE] {
-            for (status, code, expected) in [
-                (401, "access_denied", "halt"),
-                (403, "bad_origin", "halt"),
-                (200, "UNAUTHORIZED", "halt"),
-                (400, "unauthenticated", "halt"),
-                (400, "BAD_ORIGIN", "halt"),
-                (301, "", "halt"),
-                (308, "", "halt"),
-                (407, "", "halt"),
-                (429, "", "pause"),
+            for (reply, expected) in [
+                (answer(401, Meaning::Credentials), "halt"),
+                (foreign(401), "halt"),
+                (answer(403, Meaning::BadOrigin), "halt"),
+                (answer(200, Meaning::Credentials), "halt"),
+                (answer(400, Meaning::BadOrigin), "halt"),
+                (foreign(407), "halt"),
+                (answer(429, Meaning::Other), "pause"),
+                (foreign(429), "pause"),
+                (answer(400, Meaning::Throttled), "pause"),
             ] {
-                assert_eq!(outcome(judge(step, Past::default(), &answer(status, code))), expected);
+                assert_eq!(outcome(verdict(step, HEARD, &reply)), expected, "{step:?} {reply:?}");
             }
+            let at_first = |reply| outcome(verdict(step, Past::default(), &reply));
+            assert_eq!([at_first(foreign(301)), at_first(foreign(308))], ["halt"; 2]);
+            if step.writes() {
+                assert_eq!([at_first(foreign(405)), at_first(answer(501, Meaning::Other))], ["halt"; 2]);
+            }
+        }
+        for reply in [foreign(404), answer(404, Meaning::NotFound)] {
+            assert_eq!(outcome(verdict(CREATE, Past::default(), &reply)), "halt", "a wrong URL");
+        }
+        let for_a_time = Answer { status: 403, retry_after: Some(std::time::Duration::from_secs(9)), ..Answer::default() };
+        for reply in [Reply::Foreign(for_a_time.clone()), Reply::Answer(for_a_time)] {
+            assert_eq!(outcome(verdict(CREATE, HEARD, &reply)), "pause");
         }
     }
 
     #[test]
     fn whose_customer_it_is() {
-        let past = |ours, sent| Past { ours, in_doubt: ours, sent, claimed_at: 5_500 };
-        let at = |time| customer(Some("cust_0001"), time);
-        let found = |created_at, earlier| Evidence::Found { created_at, earlier };
-        let created = |created_at, earlier| {
-            let evidence = found(created_at, earlier);
-            Verdict::Settle(Ending::Created { customer_id: "cst_1".into(), evidence })
+        let judge = |ours: bool, was_absent: bool, created: Option<Created>| {
+            let past = Past { ours, was_absent, claimed_at: 500_500, ..HEARD };
+            let found = Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts: None };
+            match verdict(TOLD, past, &Reply::Customer(found)) {
+                Verdict::Settle(Ending::Created(_)) => "created",
+                Verdict::Settle(Ending::Existing(Located { evidence, .. })) => match evidence {
+                    Evidence::Found { is_uncertain: true, .. } => "uncertain",
+                    _ => "existing",
+                },
+                other => panic!("{other:?}"),
+            }
         };
-        let existing = |created_at, earlier| {
-            let evidence = found(Some(created_at), earlier);
-            Verdict::Settle(Ending::Existing { customer_id: "cst_1".into(), evidence })
+        let at = |at, is_clock_known| Some(Created { at, is_clock_known });
+        assert_eq!(judge(true, false, at(500_000, true)), "created");
+        assert_eq!(judge(true, false, at(498_500, true)), "created", "whole seconds, twice");
+        assert_eq!(judge(true, false, at(498_000, true)), "existing");
+        assert_eq!(judge(true, false, at(498_000, false)), "uncertain", "the clocks may differ");
+        assert_eq!(judge(true, false, at(200_000, false)), "existing", "not by so much");
+        assert_eq!(judge(true, false, None), "uncertain");
+        assert_eq!(judge(true, true, None), "created", "it was not there before");
+        assert_eq!(judge(false, false, at(400_000, true)), "existing");
+        assert_eq!(judge(false, false, None), "existing");
+        assert_eq!(judge(false, false, at(501_000, true)), "uncertain", "a proxy may have repeated it");
+    }
+
+    #[test]
+    fn a_create_that_is_answered_with_older_fields_has_created_nothing() {
+        let past = Past { claimed_at: 500_000, ..HEARD };
+        let found = |at, facts| {
+            let created = Some(Created { at, is_clock_known: true });
+            Reply::Customer(Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts })
         };
-        assert_eq!(judge(TOLD, past(false, false), &at(Some(9_000))), existing(9_000, true));
-        assert_eq!(judge(ASK, past(true, true), &at(None)), created(None, false));
-        assert_eq!(judge(ASK, past(true, false), &at(Some(5_000))), created(Some(5_000), true));
-        assert_eq!(judge(ASK, past(true, true), &at(Some(4_000))), existing(4_000, false));
-        assert_eq!(judge(TOLD, past(true, true), &at(Some(6_000))), created(Some(6_000), false));
+        let facts = Some(crate::customer::Fingerprint::default());
+        assert_eq!(outcome(verdict(CREATE, past, &found(400_000, facts))), "existing");
+        assert_eq!(outcome(verdict(CREATE, past, &found(499_000, facts))), "created");
+        assert_eq!(outcome(verdict(CREATE, past, &found(400_000, None))), "created");
     }
 
     #[test]
     fn a_create_lands_unless_the_reply_says_that_it_did_not() {
         for (reply, landed) in [
             (Reply::NotSent(String::new()), false),
-            (answer(400, "unique"), false),
-            (answer(429, ""), false),
-            (answer(401, ""), false),
-            (answer(200, "INVALID_REQUEST"), false),
-            (answer(500, ""), true),
-            (answer(504, ""), true),
+            (answer(400, Meaning::Exists), false),
+            (answer(429, Meaning::Other), false),
+            (answer(401, Meaning::Other), false),
+            (answer(200, Meaning::Other), false),
+            (answer(400, Meaning::InternalError), true),
+            (answer(500, Meaning::Other), true),
+            (answer(504, Meaning::Other), true),
+            (foreign(302), false),
+            (foreign(404), false),
+            (foreign(413), false),
+            (foreign(400), true),
+            (foreign(403), true),
+            (foreign(502), true),
             (Reply::Unknown { status: Some(200), why: String::new(), request_id: None }, true),
-            (customer(Some("other"), None), true),
+            (customer(Whose::Another, None), true),
         ] {
             assert_eq!(may_have_landed(&reply), landed, "{reply:?}");
         }

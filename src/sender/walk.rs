@@ -10,13 +10,13 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{
-    Halt, Phase, Sender, Slot,
+    Halt, OnExisting, Phase, Sender, Slot,
     gate::{Health, Kind, Probe},
-    verdict::{Past, Step, Verdict, may_have_landed, trouble_of, verdict},
+    verdict::{Past, Step, Verdict, health, may_have_landed, trouble_of, verdict},
 };
 use crate::{
-    api::Reply,
-    ledger::{Claim, Ending, Errand, Trouble},
+    api::{Reply, Whose},
+    ledger::{AmendedTo, Claim, Ending, Errand, Located, Trouble},
 };
 
 /// A row that is refused for the rate more often than this waits by itself, whatever the others do.
@@ -41,6 +41,8 @@ pub(super) struct Walk<'a> {
     /// Whether the next request repeats a step.
     again: bool,
     backoff: Option<ExponentialBackoff>,
+    /// The customer that was there with other fields, while its Update is under way.
+    amending: Option<Located>,
     pub(super) trouble: Trouble,
 }
 
@@ -68,27 +70,30 @@ impl<'a> Walk<'a> {
             write_failed: false,
             again: false,
             backoff: None,
+            amending: None,
             trouble: Trouble::default(),
         }
     }
 
     pub(super) async fn run(&mut self, claim: &Claim) -> (Ending, Option<Halt>) {
-        let reference = claim.reference();
         let mut step = match claim.errand() {
             Errand::Create => Step::Create,
             Errand::Confirm => Step::Get { told: false },
             Errand::Update => Step::Update,
         };
         loop {
-            let reply = match self.ask(step, self.sender.exchange(step, claim)).await {
+            let located = self.amending.clone();
+            let reply = match self.ask(step, self.sender.exchange(step, claim, located.as_ref())).await {
                 Asked::Reply(reply) => reply,
                 Asked::Ended => return (self.pending(), None),
-                // An update that may have landed is done again and does no harm.
-                Asked::UsedUp if self.past.in_doubt && step != Step::Update => return (self.pending(), None),
-                Asked::UsedUp => return (Ending::Failed(self.trouble.clone()), None),
+                Asked::UsedUp => return (self.used_up(step, claim), None),
             };
-            match verdict(step, self.past, &reply, reference) {
-                Verdict::Settle(ending) => return (ending, None),
+            match verdict(step, self.past, &reply) {
+                Verdict::Settle(Ending::Existing(located)) if self.amends(claim, &located) => {
+                    (self.amending, self.bad_creates) = (Some(located), 0);
+                    step = Step::Update;
+                }
+                Verdict::Settle(ending) => return (self.ended(ending), None),
                 Verdict::Halt(halt) => {
                     self.trouble = trouble_of(&reply);
                     return (self.pending(), Some(halt));
@@ -99,14 +104,8 @@ impl<'a> Walk<'a> {
                     return (Ending::Pending { trouble, in_doubt: false }, None);
                 }
                 Verdict::Next(next) => {
-                    if next == Step::Create {
-                        // Get has answered: nothing of ours is there.
-                        (self.past.in_doubt, self.bad_gets, self.again) = (false, 0, true);
-                        // A server may close each connection behind its answer and not say so: a Create
-                        // right behind the Get would be lost the same way, time after time.
-                        if self.bad_creates > 0 && !self.is_used_up(next) && !self.wait().await {
-                            return (self.pending(), None);
-                        }
+                    if next == Step::Create && !self.is_absent().await {
+                        return (self.pending(), None);
                     }
                     step = next;
                 }
@@ -125,6 +124,61 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+    }
+
+    /// Get has answered that nothing of ours is there; false if the run ends before the row may go on.
+    async fn is_absent(&mut self) -> bool {
+        (self.past.in_doubt, self.past.was_absent) = (false, true);
+        (self.bad_gets, self.again) = (0, true);
+        // A server may close each connection behind its answer and not say so: a Create
+        // right behind the Get would be lost the same way, time after time.
+        self.bad_creates == 0 || self.is_used_up(Step::Create) || self.wait().await
+    }
+
+    /// Whether an Update is to be sent for a customer that was there. Not where the API spells the reference in
+    /// another way: the row may be one of two that it does not tell apart.
+    fn amends(&self, claim: &Claim, located: &Located) -> bool {
+        self.sender.policy.existing == OnExisting::Update
+            && located.spelling.is_none()
+            && claim.customer().is_some_and(|customer| !located.differing(customer.fingerprint).is_empty())
+    }
+
+    fn used_up(&mut self, step: Step, claim: &Claim) -> Ending {
+        // An update that may have landed is done again and does no harm. A Create of ours may be what the API means
+        // by a customer that exists and that it does not find.
+        let is_in_doubt = match step {
+            Step::Update => false,
+            Step::Get { told: true } => self.past.ours,
+            Step::Create | Step::Get { told: false } => self.past.in_doubt,
+        };
+        if is_in_doubt {
+            self.past.in_doubt = true;
+            return self.pending();
+        }
+        self.sender.set_aside(claim.line(), &self.trouble);
+        self.ended(Ending::Failed(self.trouble.clone()))
+    }
+
+    /// The row's end; that of its Update, where it exists with other fields.
+    fn ended(&mut self, ending: Ending) -> Ending {
+        let Some(located) = self.amending.take() else { return ending };
+        let to = match ending {
+            Ending::Rejected(trouble) => AmendedTo::Rejected(trouble),
+            Ending::Failed(trouble) => AmendedTo::Failed(trouble),
+            Ending::Pending { trouble, .. } => AmendedTo::Pending(trouble),
+            _ => AmendedTo::Updated,
+        };
+        Ending::Amended(located, to)
+    }
+
+    /// What is known besides the last reply.
+    pub(super) fn past(&self) -> Past {
+        self.past
+    }
+
+    /// Whether a Create of ours may have landed at some time, whatever was answered since.
+    pub(super) fn may_have_landed(&self) -> bool {
+        self.past.ours
     }
 
     /// One request and its reply.
@@ -147,7 +201,8 @@ impl<'a> Walk<'a> {
         sender.retries.fetch_add(u64::from(self.again), Relaxed);
         let before = self.past;
         if step.writes() {
-            (self.past.ours, self.past.in_doubt, self.past.sent) = (true, true, true);
+            (self.past.in_doubt, self.past.sent) = (true, true);
+            self.past.ours |= step == Step::Create;
         }
         let reply = tokio::select! {
             biased;
@@ -155,7 +210,9 @@ impl<'a> Walk<'a> {
             () = sender.reached(Phase::Abandoning) => return Asked::Ended,
         };
         let was_probe = pass.probe().is_some();
-        let health = sender.leave(pass, &reply);
+        sender.address.note(step, &reply);
+        self.past.api_was_heard = sender.address.api_was_heard();
+        let health = sender.leave(pass, &reply, self.health(step, &reply));
         if was_probe {
             info!(back = health == Health::Good, "tried whether the API creates customers again");
         }
@@ -163,10 +220,17 @@ impl<'a> Walk<'a> {
         if health != Health::Throttled {
             self.refusals = 0;
         }
-        if !may_have_landed(&reply) {
-            self.past = before;
+        if step.writes() && !may_have_landed(&reply) {
+            self.past = Past { api_was_heard: self.past.api_was_heard, ..before };
         }
         Asked::Reply(reply)
+    }
+
+    /// What the reply says of the service: a Get that finds what this run has sent shows that Creates work too.
+    fn health(&self, step: Step, reply: &Reply) -> Health {
+        let is_there = matches!(reply, Reply::Customer(found) if matches!(found.whose, Whose::Asked | Whose::Respelled(_)));
+        let has_landed = !step.writes() && self.past.in_doubt && self.past.sent && is_there;
+        if has_landed { Health::WriteLanded } else { health(reply) }
     }
 
     async fn in_time(&self, exchange: impl Future<Output = Reply>, probe: Option<Probe>) -> Reply {
@@ -236,8 +300,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn pending(&self) -> Ending {
-        Ending::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt }
+    fn pending(&mut self) -> Ending {
+        self.ended(Ending::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt })
     }
 }
 

@@ -20,7 +20,8 @@ pub(super) fn trouble_in_words(reply: &Reply) -> String {
 /// The pause that the API asked for, before it was capped.
 pub(super) fn asked_in_words(reply: &Reply) -> String {
     match reply {
-        Reply::Answer(Answer { retry_after: Some(asked), .. }) => format!("{} s", asked.as_secs_f64()),
+        Reply::Answer(Answer { retry_after: Some(asked), .. })
+        | Reply::Foreign(Answer { retry_after: Some(asked), .. }) => format!("{} s", asked.as_secs_f64()),
         _ => "nothing".into(),
     }
 }

@@ -9,7 +9,7 @@ use std::{io::Cursor, path::Path};
 
 use customer_import::{
     customer::Row,
-    ledger::{Batch, Claim, Committed, Ending, Evidence, Ledger, NewRun, Outcome, Settlement, Target},
+    ledger::{Batch, Claim, Committed, Effort, Ending, Ledger, Located, NewRun, Outcome, Settlement, Target},
     source::{Options, Source},
 };
 use tokio::runtime::Runtime;
@@ -29,8 +29,8 @@ fn read(numbers: std::ops::Range<usize>) -> Vec<Row> {
 }
 
 fn created(claim: Claim) -> Settlement {
-    let customer_id = format!("cst_{}", claim.line()).into();
-    claim.settle(Ending::Created { customer_id, evidence: Evidence::Answer }, 1)
+    let customer_id = format!("cst_{}", claim.line());
+    claim.settle(Ending::Created(Located::by_answer(&customer_id)), Effort { requests: 1, ..Effort::default() })
 }
 
 async fn commit(ledger: &mut Ledger, rows: Vec<Row>, settled: Vec<Settlement>) -> Committed {

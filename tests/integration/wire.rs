@@ -330,9 +330,12 @@ pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// The body of an honest answer about a customer.
+/// The body of an honest answer about a customer that was created just now.
 pub(crate) fn customer_body(id: &str, reference: &str) -> String {
-    format!(r#"{{"id":"{id}","object":"customer","object_reference_id":"{reference}"}}"#)
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+    format!(
+        r#"{{"id":"{id}","object":"customer","object_reference_id":"{reference}","date_created":"{now}"}}"#
+    )
 }
 
 fn customer(id: &str, reference: &str) -> Vec<u8> {

@@ -1,0 +1,536 @@
+//! How an answer is read: status, headers and body → [`Reply`].
+//!
+//! Owns the one reading of the wire. What an answer means is told by what the API has put into it: a JSON object of
+//! the API's own shape. An answer without that shape was given by something in between (a proxy, a firewall, a
+//! router), whatever its status, and is kept apart ([`Reply::Foreign`]): it is no verdict on a row.
+//!
+//! The error object `error_info` is read before the top level, since current accounts put the truth there and
+//! something general above it. Codes are compared without regard to case.
+//!
+//! Pure, but for the clock in [`Head`], which is given. Nothing here waits, sends or decides what to do.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use super::body::{Body, ErrorInfo, Text};
+use crate::customer::{Fingerprint, Reference};
+
+/// The most characters of an API's message that are kept.
+pub(super) const MESSAGE_MAX_CHARS: usize = 500;
+
+/// What one exchange told us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A customer with its id.
+    Customer(Found),
+    /// An answer of the API that is no customer.
+    Answer(Answer),
+    /// An answer with a status of its own, from something between this program and the API.
+    Foreign(Answer),
+    /// The request surely did not arrive: refused, no such host, no TLS.
+    NotSent(String),
+    /// It may have arrived; its answer is lost or unreadable.
+    Unknown {
+        /// The status, where there was one.
+        status: Option<u16>,
+        /// What happened.
+        why: String,
+        /// The API's name for the request, where it was read.
+        request_id: Option<String>,
+    },
+}
+
+/// A customer as an answer describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The customer id: any text, its prefix and length are no contract.
+    pub customer_id: Arc<str>,
+    /// Whom the answer is about, beside the reference that was asked about.
+    pub whose: Whose,
+    /// When the customer was created, where the answer says so.
+    pub created: Option<Created>,
+    /// Its fields, hashed as those of a row with the asked reference; none where the answer tells no field, or not
+    /// whose they are.
+    pub facts: Option<Fingerprint>,
+}
+
+/// Whom an answer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// It has the asked reference, byte for byte.
+    Asked,
+    /// It has no reference.
+    Untold,
+    /// Its reference differs from the asked one in letter case or outer blanks alone: the API does not tell the
+    /// two apart. This is the API's spelling.
+    Respelled(Reference),
+    /// Another customer, whose *id* is the text that was asked about: Get finds by either.
+    IdOfAnother,
+    /// Another customer.
+    Another,
+}
+
+/// When the API says that a customer was created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// UTC milliseconds of *our* clock, as early as the answer allows; it may have been up to a second later, since
+    /// the API's times have whole seconds.
+    pub at: i64,
+    /// Whether the answer told the server's clock. Otherwise it is taken to agree with ours.
+    pub is_clock_known: bool,
+}
+
+/// An answer without a customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// What its codes mean.
+    pub meaning: Meaning,
+    /// The API's code: `error_info.code`, else `error_code`.
+    pub code: Option<String>,
+    /// The API's message: of `error_info`, else of the top level.
+    pub message: Option<String>,
+    /// The fields that the API blames, joined with `;`.
+    pub fields: Option<String>,
+    /// `juspay_request_id` or the `x-response-id` header; support asks for it.
+    pub request_id: Option<String>,
+    /// How long the server asks everyone to wait.
+    pub retry_after: Option<Duration>,
+}
+
+/// What the codes of an answer mean, whatever its status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Meaning {
+    /// `unique` or `ALREADY_EXISTS`: the customer is there.
+    Exists,
+    /// There is no such customer.
+    NotFound,
+    /// `DUPLICATE_REQUEST`: the same reference is being processed right now.
+    InProgress,
+    /// The key or the merchant id is refused.
+    Credentials,
+    /// This machine's address is refused.
+    BadOrigin,
+    /// The API failed on the way: what became of the request is not known.
+    InternalError,
+    /// Asked too often, told by a code.
+    Throttled,
+    /// Any other code, or none.
+    #[default]
+    Other,
+}
+
+/// What the headers of an answer say.
+#[derive(Clone, Debug, Default)]
+pub struct Head {
+    /// The HTTP status.
+    pub status: u16,
+    /// `Retry-After`, from now.
+    pub retry_after: Option<Duration>,
+    /// `x-response-id`.
+    pub response_id: Option<String>,
+    /// By how many milliseconds the server's clock is ahead of ours, at the least; it may be a second more, since the
+    /// header has whole seconds. None without a `Date` header.
+    pub clock_ahead: Option<i64>,
+}
+
+/// Makes a reply of a complete answer to a request about `asked`. Public for fuzzing; pure.
+pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
+    // Some gateways put a byte order mark in front.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    // An array would be read as the fields in their order.
+    let read = body.starts_with(b"{").then(|| serde_json::from_slice::<Body<'_>>(body).ok()).flatten();
+    let is_success = (200..300).contains(&head.status);
+    let request_id = |body: &Body<'_>| body.juspay_request_id.get().map(short).or(head.response_id.clone());
+    let unreadable = |request_id, what: &str| Reply::Unknown {
+        status: Some(head.status),
+        why: format!("an answer {} {what}", head.status),
+        request_id,
+    };
+    match read {
+        Some(body) if is_success && !body.says_error() => match customer(head, &body, asked) {
+            Some(found) => Reply::Customer(found),
+            None => unreadable(request_id(&body), "without a customer id"),
+        },
+        Some(read) if read.has_api_shape() || is_empty_object(body) => Reply::Answer(answer(head, &read, request_id(&read))),
+        _ if is_success => unreadable(head.response_id.clone(), "that is no JSON of the API"),
+        _ => Reply::Foreign(Answer {
+            status: head.status,
+            request_id: head.response_id.clone(),
+            retry_after: head.retry_after,
+            ..Answer::default()
+        }),
+    }
+}
+
+/// The API may leave out every member of an error.
+fn is_empty_object(body: &[u8]) -> bool {
+    body.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii() == b"}")
+}
+
+fn customer(head: &Head, body: &Body<'_>, asked: &str) -> Option<Found> {
+    if body.object.get().is_some_and(|object| object != "customer") {
+        return None;
+    }
+    // `id` in the page's samples, `Customer_id` in its table.
+    let ids = [&body.id, &body.customer_id, &body.customer_id_of_table].into_iter().filter_map(Text::get);
+    let id = ids.into_iter().find(|id| is_customer_id(id))?;
+    let whose = whose(body.object_reference_id.get(), id, asked);
+    let tells_fields = matches!(whose, Whose::Asked | Whose::Respelled(_));
+    let facts = body.facts();
+    Some(Found {
+        customer_id: id.into(),
+        facts: (tells_fields && facts.iter().any(Option::is_some)).then(|| Fingerprint::of(asked, facts)),
+        created: body.date_created.get().and_then(parse_time).map(|time| Created {
+            at: time.saturating_sub(head.clock_ahead.unwrap_or(0)),
+            is_clock_known: head.clock_ahead.is_some(),
+        }),
+        whose,
+    })
+}
+
+fn whose(reference: Option<&str>, id: &str, asked: &str) -> Whose {
+    match reference {
+        None => Whose::Untold,
+        Some(reference) if reference == asked => Whose::Asked,
+        Some(reference) if reference.trim().to_lowercase() == asked.trim().to_lowercase() => {
+            Whose::Respelled(Reference::recorded(reference))
+        }
+        Some(_) if id == asked => Whose::IdOfAnother,
+        Some(_) => Whose::Another,
+    }
+}
+
+fn answer(head: &Head, body: &Body<'_>, request_id: Option<String>) -> Answer {
+    let info = &body.error_info;
+    Answer {
+        status: head.status,
+        meaning: meaning(body),
+        code: info.code.get().or(body.error_code.get()).map(short),
+        message: message(body),
+        fields: fields(info),
+        request_id,
+        retry_after: head.retry_after,
+    }
+}
+
+/// The most telling message, with the reasons for single fields where it lacks them.
+fn message(body: &Body<'_>) -> Option<String> {
+    let info = &body.error_info;
+    let texts = [&info.developer_message, &info.user_message, &body.error_message, &body.user_message];
+    let main = texts.into_iter().find_map(Text::get);
+    let mut parts: Vec<String> = main.map(str::to_owned).into_iter().collect();
+    for field in &info.fields {
+        if let Some(reason) = field.reason.get().filter(|reason| main.is_none_or(|main| !main.contains(reason))) {
+            parts.push(format!("{}: {reason}", field.field_name.get().unwrap_or("a field")));
+        }
+    }
+    (!parts.is_empty()).then(|| short(&parts.join("; ")))
+}
+
+fn fields(info: &ErrorInfo<'_>) -> Option<String> {
+    let mut names: Vec<&str> = info.fields.iter().filter_map(|field| field.field_name.get()).collect();
+    names.dedup();
+    (!names.is_empty()).then(|| short(&names.join(";")))
+}
+
+/// `error_info.code` before `error_code` before `status`: the first that says something known counts.
+fn meaning(body: &Body<'_>) -> Meaning {
+    let codes = [&body.error_info.code, &body.error_code, &body.status].map(Text::get);
+    let messages = [
+        &body.error_info.developer_message,
+        &body.error_info.user_message,
+        &body.error_message,
+        &body.user_message,
+    ];
+    let says = |words: &str| {
+        messages.iter().filter_map(|text| text.get()).any(|text| text.to_ascii_lowercase().contains(words))
+    };
+    // Its code is as general as that of a failure, so its message comes first.
+    if says("ip verification failed") || says("bad origin") {
+        return Meaning::BadOrigin;
+    }
+    // What parts of the platform say of a merchant id that does not fit the key.
+    if says("unauthorized access") {
+        return Meaning::Credentials;
+    }
+    // Under a 200: "Customer with customerId: X not found".
+    let is_invalid = codes.iter().flatten().any(|code| code.eq_ignore_ascii_case("invalid_request"));
+    let known = codes.into_iter().flatten().map(meaning_of_code).find(|meaning| *meaning != Meaning::Other);
+    known.unwrap_or(if is_invalid && says("not found") { Meaning::NotFound } else { Meaning::Other })
+}
+
+fn meaning_of_code(code: &str) -> Meaning {
+    let plain: String =
+        code.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase()).collect();
+    match plain.as_str() {
+        "unique" | "alreadyexists" => Meaning::Exists,
+        "objectnotfound" | "resourcenotfound" | "notfound" => Meaning::NotFound,
+        "duplicaterequest" => Meaning::InProgress,
+        "accessdenied"
+        | "unauthorized"
+        | "unauthorizedaccess"
+        | "unauthenticated"
+        | "missingauthentication" => Meaning::Credentials,
+        "badorigin" => Meaning::BadOrigin,
+        "internalerror" | "internalservererror" => Meaning::InternalError,
+        "toomanyrequests" | "slowdown" | "requestlimitexceeded" => Meaning::Throttled,
+        plain if plain.contains("throttl") || plain.contains("ratelimit") => Meaning::Throttled,
+        _ => Meaning::Other,
+    }
+}
+
+/// Anything that can be shown and sent back in a path.
+fn is_customer_id(id: &str) -> bool {
+    !id.trim().is_empty() && !id.chars().any(char::is_control)
+}
+
+/// `Retry-After` in seconds or as an HTTP date. Public for fuzzing; pure.
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if let Ok(seconds) = value.parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// How far the clock behind a `Date` header is ahead of ours, at the least: the header has whole seconds, cut off.
+pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
+    let milliseconds = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
+    };
+    Some(milliseconds(httpdate::parse_http_date(date).ok()?)? - milliseconds(now)?)
+}
+
+/// `2020-03-17T14:16:31Z`, or with `+0000` for the `Z`; UTC milliseconds. No other zone.
+fn parse_time(text: &str) -> Option<i64> {
+    // humantime takes any zone behind a fraction for UTC.
+    let (_, clock) = text.split_once(['T', 't', ' '])?;
+    let utc = ["+00:00", "+0000"].into_iter().find_map(|zone| text.strip_suffix(zone));
+    if utc.is_none() && clock.contains(['+', '-']) {
+        return None;
+    }
+    let time = humantime::parse_rfc3339_weak(utc.unwrap_or(text)).ok()?;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok()
+}
+
+/// The API's words, bounded and without control characters: they end up on terminals.
+pub(super) fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "a@example.com";
+
+    fn parsed(status: u16, body: &str) -> Reply {
+        parse(&Head { status, ..Head::default() }, body.as_bytes(), ASKED)
+    }
+
+    fn found(body: &str) -> Found {
+        match parsed(200, body) {
+            Reply::Customer(found) => found,
+            reply => panic!("{body}: {reply:?}"),
+        }
+    }
+
+    fn answered(status: u16, body: &str) -> Answer {
+        match parsed(status, body) {
+            Reply::Answer(answer) => answer,
+            reply => panic!("{body}: {reply:?}"),
+        }
+    }
+
+    #[test]
+    fn success_is_an_id_of_any_look_and_never_the_status_alone() {
+        let page = r#"{"id":"cst_pcxaymwoh9vbse97","object":"customer","object_reference_id":"a@example.com",
+            "date_created":"2020-03-17T14:16:31Z"}"#;
+        let page = found(page);
+        assert_eq!((&*page.customer_id, page.whose), ("cst_pcxaymwoh9vbse97", Whose::Asked));
+        assert_eq!(page.created, Some(Created { at: 1_584_454_591_000, is_clock_known: false }));
+        for id in ["cth_AbCdEfGh12345678", "x", "C/12 3", "12345"] {
+            assert_eq!(&*found(&format!(r#"{{"id":"{id}"}}"#)).customer_id, id);
+        }
+        assert_eq!(&*found(r#"{"id":"","customer_id":"cst_x","object":null}"#).customer_id, "cst_x");
+        assert!(matches!(parsed(400, r#"{"id":"cst_x"}"#), Reply::Foreign(_)));
+        assert!(matches!(parsed(500, r#"{"id":"cst_x"}"#), Reply::Foreign(_)));
+        for unreadable in [
+            "",
+            "null",
+            "[]",
+            "<html>",
+            "{}",
+            r#"{"id":7}"#,
+            r#"{"id":" "}"#,
+            r#"{"id":"a\nb"}"#,
+            r#"{"id":"ord_1","object":"order"}"#,
+            "{\"id\":\"cst_\0\"}",
+        ] {
+            assert!(matches!(parsed(200, unreadable), Reply::Unknown { .. }), "{unreadable}");
+        }
+    }
+
+    #[test]
+    fn an_error_that_has_an_id_is_no_customer() {
+        for body in [
+            r#"{"id":"req_1","error_code":"INVALID_REQUEST"}"#,
+            r#"{"id":"req_1","status":"ERROR"}"#,
+            r#"{"id":"req_1","error_info":{"code":"INVALID_INPUT"}}"#,
+        ] {
+            answered(200, body);
+        }
+    }
+
+    #[test]
+    fn an_answer_says_whom_it_is_about() {
+        let whose = |id: &str, reference: &str| {
+            found(&format!(r#"{{"id":"{id}","object_reference_id":{reference}}}"#)).whose
+        };
+        let respelled = |text: &str| Whose::Respelled(Reference::recorded(text));
+        assert_eq!(whose("cth_1", r#""a@example.com""#), Whose::Asked);
+        assert_eq!(whose("cth_1", "null"), Whose::Untold);
+        assert_eq!(whose("cth_1", r#""A@Example.com""#), respelled("A@Example.com"));
+        assert_eq!(whose("cth_1", r#"" a@example.com ""#), respelled(" a@example.com "));
+        assert_eq!(whose("cth_1", r#""b@example.com""#), Whose::Another);
+        assert_eq!(whose("cth_1", r#""a@example.com\u0000""#), Whose::Another);
+        assert_eq!(whose(ASKED, r#""b@example.com""#), Whose::IdOfAnother);
+    }
+
+    #[test]
+    fn fields_are_told_only_where_the_answer_has_some() {
+        assert_eq!(found(r#"{"id":"cth_1"}"#).facts, None);
+        assert_eq!(found(r#"{"id":"cth_1","mobile_number":"99"}"#).facts, None, "it does not say whose");
+        let told = found(r#"{"id":"cth_1","mobile_number":"99","object_reference_id":"A@EXAMPLE.com"}"#);
+        let hashed = Fingerprint::of(ASKED, [Some("99"), None, None, None, None]);
+        assert_eq!(told.facts, Some(hashed), "hashed as those of the asked reference");
+        let another = found(r#"{"id":"cth_1","mobile_number":"99","object_reference_id":"b@example.com"}"#);
+        assert_eq!(another.facts, None);
+    }
+
+    #[test]
+    fn the_meaning_is_read_from_the_error_object_first() {
+        for (status, body, meaning) in [
+            (400, r#"{"status":"invalid_request_error","error_code":"unique"}"#, Meaning::Exists),
+            (400, r#"{"status":"ERROR","error_info":{"code":"ALREADY_EXISTS"}}"#, Meaning::Exists),
+            (400, r#"{"error_code":"INVALID","error_info":{"code":"already_exists"}}"#, Meaning::Exists),
+            (404, r#"{"error_code":"object_not_found"}"#, Meaning::NotFound),
+            (400, r#"{"error_info":{"code":"NOT_FOUND"}}"#, Meaning::NotFound),
+            (
+                200,
+                r#"{"status":"ERROR","status_id":40,"error_code":"INVALID_REQUEST","error_message":"Customer with customerId: X not found"}"#,
+                Meaning::NotFound,
+            ),
+            (200, r#"{"error_code":"INVALID_REQUEST","error_message":"no"}"#, Meaning::Other),
+            (200, r#"{"status":"INTERNAL_ERROR","error_code":"INTERNAL_ERROR"}"#, Meaning::InternalError),
+            (400, r#"{"status":"internal_error"}"#, Meaning::InternalError),
+            (400, r#"{"status":"DUPLICATE_REQUEST"}"#, Meaning::InProgress),
+            (401, r#"{"status":"error","error_code":"access_denied"}"#, Meaning::Credentials),
+            (400, r#"{"error_message":"Unauthorized access"}"#, Meaning::Credentials),
+            (
+                403,
+                r#"{"status":"Internal Server error.","user_message":"Bad Origin.","error_info":{"developer_message":"IP Verification Failed"}}"#,
+                Meaning::BadOrigin,
+            ),
+            (400, r#"{"error_code":"ThrottlingException"}"#, Meaning::Throttled),
+            (400, r#"{"status":null,"error_code":null,"error_message":null}"#, Meaning::Other),
+            (400, "{ }", Meaning::Other),
+        ] {
+            assert_eq!(answered(status, body).meaning, meaning, "{body}");
+        }
+    }
+
+    #[test]
+    fn the_words_are_those_of_the_error_object() {
+        let body = r#"{"status":"Bad Request","error_code":"top","error_message":"Something went wrong",
+            "error_info":{"code":"INVALID_INPUT","user_message":"Invalid input","developer_message":"Invalid fields",
+            "fields":[{"field_name":"mobile_number","reason":"is too long"},{"field_name":"first_name"},7]}}"#;
+        let answer = answered(400, body);
+        assert_eq!(answer.code.as_deref(), Some("INVALID_INPUT"));
+        assert_eq!(answer.message.as_deref(), Some("Invalid fields; mobile_number: is too long"));
+        assert_eq!(answer.fields.as_deref(), Some("mobile_number;first_name"));
+        for odd in ["null", "[]", "7", "\"text\"", r#"{"fields":7,"code":[]}"#] {
+            let body = format!(r#"{{"error_code":"x","error_info":{odd}}}"#);
+            assert_eq!(answered(400, &body).code.as_deref(), Some("x"), "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_has_not_the_shape_of_the_api_is_foreign() {
+        for (status, body) in [
+            (403, "<html><title>403 Forbidden</title></html>"),
+            (404, "404 page not found\n"),
+            (413, ""),
+            (302, ""),
+            (400, "null"),
+            (403, r#"{"message":"Forbidden"}"#),
+            (404, r#"{"timestamp":"now","status":404,"error":"Not Found","path":"/customers"}"#),
+            (409, r#"{"error":{"code":"CONFLICT"}}"#),
+            (503, "<html>busy</html>"),
+        ] {
+            let Reply::Foreign(answer) = parsed(status, body) else { panic!("{body}") };
+            assert_eq!(answer.status, status);
+        }
+        assert!(matches!(parse(&Head { status: 200, ..Head::default() }, b"\xef\xbb\xbf{\"id\":\"x\"}", ASKED),
+            Reply::Customer(_)), "a byte order mark changes nothing");
+    }
+
+    #[test]
+    fn times_are_told_in_our_clock() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(60_000));
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), Some(-1_000));
+        assert_eq!(clock_ahead("yesterday", now), None);
+        let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
+        let Reply::Customer(found) =
+            parse(&Head { status: 200, clock_ahead: Some(1_000), ..Head::default() }, body, ASKED)
+        else {
+            panic!("no customer")
+        };
+        assert_eq!(found.created, Some(Created { at: 1_584_454_590_000, is_clock_known: true }));
+    }
+
+    #[test]
+    fn a_zone_is_never_taken_for_utc() {
+        for text in
+            ["2020-03-17T14:16:31.5+05:30", "2020-03-17T14:16:31.5-05:00", "2020-03-17T14:16:31-05:00"]
+        {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+        for text in ["2020-03-17T14:16:31Z", "2020-03-17T14:16:31+0000", "2020-03-17T14:16:31+00:00"] {
+            assert_eq!(parse_time(text), Some(1_584_454_591_000), "{text}");
+        }
+        assert_eq!(parse_time("2020-03-17T14:16:31.5Z"), Some(1_584_454_591_500));
+    }
+
+    #[test]
+    fn messages_are_bounded_and_harmless() {
+        let body = format!(r#"{{"error_message":"\u001b[31m{}"}}"#, "x".repeat(10_000));
+        let message = answered(400, &body).message.unwrap();
+        assert!(message.starts_with("[31mx") && message.len() == MESSAGE_MAX_CHARS);
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
+            ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
+        }
+    }
+}
