@@ -84,7 +84,10 @@ fn batches(c: &mut Criterion) {
                     let claims = ledger.commit(Batch { rows, ..Batch::default() }).await.unwrap().claims;
                     let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
                         let customer_id = format!("cst_{at:016}");
-                        claim.settle(Ending::Created(Located::by_answer(&customer_id)), Effort { requests: 1, ..Effort::default() })
+                        claim.settle(
+                            Ending::Created(Located::by_answer(&customer_id)),
+                            Effort { requests: 1, ..Effort::default() },
+                        )
                     };
                     let settled = claims.into_iter().enumerate().map(settle).collect();
                     ledger.commit(Batch { settled, ..Batch::default() }).await.unwrap();

@@ -113,6 +113,7 @@ impl<W: Write> Failed<W> {
             attempts: 0,
             cells: Some(row.record.cells().map(str::to_owned).collect()),
             columns_of: 0,
+            api_reference: None,
         };
         if self.written.is_ok() {
             self.written = self.sheet.write(&self.layout.header, &self.layout.cells(&row));
@@ -182,7 +183,10 @@ impl Layout {
                 row.outcome.name().into(),
                 text(&row.customer_id),
                 text(&row.trouble.code),
-                text(&row.trouble.message),
+                match &row.api_reference {
+                    Some(spelling) => format!("the API spells the reference {spelling:?}").into(),
+                    None => text(&row.trouble.message),
+                },
             ],
             What::Failed => self.failed_cells(row),
         }

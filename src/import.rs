@@ -390,14 +390,14 @@ impl Run {
         }
     }
 
-    /// Where all rows are claimed and at work: those that are open are the last, and no other settlement will
-    /// decide about those that are held back.
+    /// Where all rows are claimed: those that are open are the last, and once they are settled nothing else will decide
+    /// about the settlements that are held back.
     fn note_last_rows(&mut self, view: View) {
         let has_all = self.doubts.is_none() && self.read.is_empty() && self.source_ended;
-        if !has_all || self.committing.is_some() || view.claims > 0 {
+        if !has_all || self.committing.is_some() {
             return;
         }
-        self.sender.tell_last_rows();
+        self.sender.tell_source_ended(view.claims == 0);
         if view.is_clear() && self.suspects.is_holding() {
             self.desk.give_back(self.suspects.close(!self.is_stopping()));
         }

@@ -52,6 +52,8 @@ mod recorded;
 
 mod imported;
 
+mod mark;
+
 mod prune;
 
 mod series;
@@ -88,15 +90,14 @@ use self::{
 };
 pub(crate) use self::{claim::describe_unowned, file::private_file};
 pub use self::{
-    claim::{
-        AmendedTo, Amendment, Claim, Effort, Ending, Errand, Evidence, Located, Settlement, Trouble,
-    },
+    claim::{AmendedTo, Amendment, Claim, Effort, Ending, Errand, Evidence, Located, Settlement, Trouble},
     error::Error,
     existing::ExistingCount,
     file::is_in_use,
     groups::ErrorGroup,
-    imported::Imported,
+    imported::{Imported, ImportedRow},
     live::{Doing, Live},
+    mark::{Differing, mark_differing},
     notes::Setting,
     outcome::{Figures, Outcome, State, Tally},
     prune::{Pruned, prune},

@@ -192,9 +192,10 @@ impl Sender {
         self.address.halt()
     }
 
-    /// The file has no further row: those that are open are the last. Writes that fail now are theirs.
-    pub fn tell_last_rows(&self) {
-        self.throttle.tell_last_rows();
+    /// The source has been read to its end; `all_begun` if each of its rows is at work as well, so that writes that
+    /// fail now are those of the last rows.
+    pub fn tell_source_ended(&self, all_begun: bool) {
+        self.throttle.tell_source_ended(all_begun);
     }
 
     /// A row has used up its attempts on answers of something before the API.
@@ -283,25 +284,47 @@ impl Sender {
             let pass = match at_once {
                 Some(pass) => pass,
                 None => tokio::select! {
-                biased;
-                // First, so that a row that could leave at once does not after the run was told to end.
-                () = self.reached(Phase::Draining) => return None,
-                pass = self.throttle.enter(kind) => pass,
+                    biased;
+                    // First, so that a row that could leave at once does not after the run was told to end.
+                    () = self.reached(Phase::Draining) => return None,
+                    pass = self.throttle.enter(kind) => pass,
                 },
             };
-            if pass.probe() != Some(Probe::Service) {
+            if let Some(pass) = self.probe_service(pass).await? {
                 return Some(pass);
             }
-            self.requests.fetch_add(1, Relaxed);
-            let reply = tokio::select! {
-                biased;
-                reply = self.within_patience(self.api.get(&self.nobody)) => reply,
-                () = self.reached(Phase::Draining) => return None,
-            };
-            self.address.note(Step::Get { told: false }, &reply);
-            let health = self.leave(pass, &reply, health(&reply));
-            info!(back = health == Health::Good, "asked whether the API is back");
         }
+    }
+
+    /// The same for one turn alone, which may be lost to another row; none of the two if the run ends first.
+    async fn try_turn(&self, kind: Kind) -> Option<Option<Pass<'_>>> {
+        let pass = tokio::select! {
+            biased;
+            () = self.reached(Phase::Draining) => return None,
+            pass = self.throttle.stand_in_line(kind) => pass,
+        };
+        match pass {
+            Some(pass) => self.probe_service(pass).await,
+            None => Some(None),
+        }
+    }
+
+    /// A pass that is no probe of the service is the row's. Else the probe is sent, and the row goes on waiting;
+    /// none of the two if the run ends first.
+    async fn probe_service<'a>(&'a self, pass: Pass<'a>) -> Option<Option<Pass<'a>>> {
+        if pass.probe() != Some(Probe::Service) {
+            return Some(Some(pass));
+        }
+        self.requests.fetch_add(1, Relaxed);
+        let reply = tokio::select! {
+            biased;
+            reply = self.within_patience(self.api.get(&self.nobody)) => reply,
+            () = self.reached(Phase::Draining) => return None,
+        };
+        self.address.note(Step::Get { told: false }, &reply);
+        let health = self.leave(pass, &reply, health(&reply));
+        info!(back = health == Health::Good, "asked whether the API is back");
+        Some(None)
     }
 
     /// A probe's reply; a late one is none.

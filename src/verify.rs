@@ -1,6 +1,6 @@
 //! What the API has against what the file says, for the rows that a ledger has imported.
 //!
-//! Only questions are asked, at the pace of an import, and nothing is recorded: what the API has today is no
+//! Only questions are asked, at the pace of an import, and nothing is recorded here: what the API has today is no
 //! outcome of a run. Fields are compared by their fingerprints, so no value goes further than its answer. A field
 //! that the file does not have is not compared: the API may fill it in by itself.
 //!
@@ -20,7 +20,7 @@ use crate::{
     customer::{Changed, Fingerprint, Reference, Row},
     error::Error,
     import::{Ended, Signal, Stop, open_rows_max},
-    ledger::Imported,
+    ledger::{Differing, Imported, ImportedRow},
     sender::{Inquiry, Phase, Sender, Slot},
     source::{self, Chunk},
 };
@@ -42,6 +42,8 @@ pub struct Options {
     pub shutdown_grace: Duration,
     /// Only so many rows, chosen at random with this seed.
     pub sample: Option<(usize, u64)>,
+    /// Whether rows that differ are kept to be marked in the ledger.
+    pub mark: bool,
 }
 
 /// What was found out so far.
@@ -69,6 +71,10 @@ pub struct Found {
     pub first_different: Vec<(u64, String)>,
     /// The first lines that are missing.
     pub first_missing: Vec<u64>,
+    /// Rows that differ although the ledger takes them for unchanged, so that no import would notice.
+    pub unnoticed: u64,
+    /// The same rows, where they are to be marked.
+    pub to_mark: Vec<Differing>,
     /// Bytes of the source that were read.
     pub bytes: u64,
 }
@@ -79,12 +85,16 @@ impl Found {
         self.same + self.different + self.missing + self.unanswered
     }
 
-    fn compare(&mut self, question: &Question, inquiry: Inquiry) {
+    fn compare(&mut self, question: &Question, inquiry: Inquiry, marks: bool) {
         match inquiry {
             Inquiry::Found { customer_id, facts } => {
                 let ours = question.fingerprint;
                 let fields = ours.differing(facts).without(facts.fields().without(ours.fields()));
-                let other_id = customer_id != question.customer_id;
+                let other_id = customer_id != question.imported.customer_id;
+                if let Some(differing) = question.imported.differing(ours, facts) {
+                    self.unnoticed += 1;
+                    self.to_mark.extend(marks.then_some(differing));
+                }
                 if fields.is_empty() && !other_id {
                     self.same += 1;
                     return;
@@ -123,7 +133,7 @@ struct Question {
     line: u64,
     reference: Reference,
     fingerprint: Fingerprint,
-    customer_id: String,
+    imported: ImportedRow,
 }
 
 struct Verify {
@@ -222,7 +232,7 @@ impl Verify {
                 if let Inquiry::Halted(halt) = &inquiry {
                     self.stop(Ended::Stopped(Stop::Halt(halt.clone())));
                 }
-                self.found.compare(&question, inquiry);
+                self.found.compare(&question, inquiry, self.options.mark);
             }
             Event::Chunk(Some(Ok(chunk))) => {
                 self.found.bytes = chunk.place.bytes;
@@ -254,9 +264,9 @@ impl Verify {
         let mut imported = self.imported.find(good.map(|customer| &customer.reference)).await?;
         for row in rows {
             let found = row.reading.ok().and_then(|customer| {
-                let customer_id = imported.remove(customer.reference.as_str())?;
+                let imported = imported.remove(customer.reference.as_str())?;
                 let (reference, fingerprint) = (customer.reference, customer.fingerprint);
-                Some(Question { line: row.line, reference, fingerprint, customer_id })
+                Some(Question { line: row.line, reference, fingerprint, imported })
             });
             match found {
                 None => self.found.not_imported += 1,

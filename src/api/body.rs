@@ -78,8 +78,13 @@ impl Body<'_> {
     /// Whether the API may have written it: it has one of the members by which the API tells an error. A member
     /// that is there and null counts (the API writes such), a number does not: frameworks write `"status": 404`.
     pub(super) fn has_api_shape(&self) -> bool {
-        let members =
-            [&self.status, &self.error_code, &self.error_message, &self.user_message, &self.juspay_request_id];
+        let members = [
+            &self.status,
+            &self.error_code,
+            &self.error_message,
+            &self.user_message,
+            &self.juspay_request_id,
+        ];
         members.into_iter().any(|text| matches!(text, Text::Null | Text::Text(_))) || self.error_info.is_there
     }
 }
@@ -124,14 +129,18 @@ impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
             return Ok(ErrorInfo::default());
         }
         let members: Members<'a> = serde_json::from_str(raw.get()).unwrap_or_default();
-        let fields = members.fields.and_then(|fields| serde_json::from_str::<Vec<&RawValue>>(fields.get()).ok());
+        let fields =
+            members.fields.and_then(|fields| serde_json::from_str::<Vec<&RawValue>>(fields.get()).ok());
         let fields = fields.unwrap_or_default().into_iter().filter(|field| field.get().starts_with('{'));
         Ok(ErrorInfo {
             is_there: true,
             code: members.code,
             user_message: members.user_message,
             developer_message: members.developer_message,
-            fields: fields.filter_map(|field| serde_json::from_str(field.get()).ok()).take(FIELDS_MAX).collect(),
+            fields: fields
+                .filter_map(|field| serde_json::from_str(field.get()).ok())
+                .take(FIELDS_MAX)
+                .collect(),
         })
     }
 }

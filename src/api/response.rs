@@ -155,7 +155,9 @@ pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
             Some(found) => Reply::Customer(found),
             None => unreadable(request_id(&body), "without a customer id"),
         },
-        Some(read) if read.has_api_shape() || is_empty_object(body) => Reply::Answer(answer(head, &read, request_id(&read))),
+        Some(read) if read.has_api_shape() || is_empty_object(body) => {
+            Reply::Answer(answer(head, &read, request_id(&read)))
+        }
         _ if is_success => unreadable(head.response_id.clone(), "that is no JSON of the API"),
         _ => Reply::Foreign(Answer {
             status: head.status,
@@ -224,7 +226,9 @@ fn message(body: &Body<'_>) -> Option<String> {
     let main = texts.into_iter().find_map(Text::get);
     let mut parts: Vec<String> = main.map(str::to_owned).into_iter().collect();
     for field in &info.fields {
-        if let Some(reason) = field.reason.get().filter(|reason| main.is_none_or(|main| !main.contains(reason))) {
+        if let Some(reason) =
+            field.reason.get().filter(|reason| main.is_none_or(|main| !main.contains(reason)))
+        {
             parts.push(format!("{}: {reason}", field.field_name.get().unwrap_or("a field")));
         }
     }
@@ -478,8 +482,13 @@ mod tests {
             let Reply::Foreign(answer) = parsed(status, body) else { panic!("{body}") };
             assert_eq!(answer.status, status);
         }
-        assert!(matches!(parse(&Head { status: 200, ..Head::default() }, b"\xef\xbb\xbf{\"id\":\"x\"}", ASKED),
-            Reply::Customer(_)), "a byte order mark changes nothing");
+        assert!(
+            matches!(
+                parse(&Head { status: 200, ..Head::default() }, b"\xef\xbb\xbf{\"id\":\"x\"}", ASKED),
+                Reply::Customer(_)
+            ),
+            "a byte order mark changes nothing"
+        );
     }
 
     #[test]

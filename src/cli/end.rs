@@ -77,14 +77,13 @@ pub(super) fn describe_stop(ended: &Ended) -> Option<(String, String)> {
                 format!("check --base-url (requests go to URL/customers), {again}"),
             ),
             Stop::Halt(Halt::NotTheApi(status)) => (
-                format!("something else than the customers API answers at this URL (HTTP {status} to every request)"),
-                format!("check --base-url, and the proxies and firewalls on the way to it, {again}"),
+                format!("something else than the customers API answers at this URL (HTTP {status})"),
+                format!(
+                    "check --base-url, that this machine's address is allowed, and the proxies and firewalls on the way, {again}"
+                ),
             ),
             Stop::Canary(rows, words) => (
-                format!(
-                    "the first {} were refused alike and none succeeded ({words})",
-                    report::rows(*rows)
-                ),
+                format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
                 format!(
                     "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
                 ),

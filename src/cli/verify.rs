@@ -1,4 +1,5 @@
-//! `verify`: the rows that a ledger has imported are asked after and compared with the file. Nothing is recorded.
+//! `verify`: the rows that a ledger has imported are asked after and compared with the file. Nothing is recorded,
+//! unless `--mark` asks for it.
 
 use std::{path::Path, time::Instant};
 
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     error::Error,
     import::Ended,
-    ledger::{Imported, Reader},
+    ledger::{Imported, Reader, mark_differing},
     report::{self, Verification, VerificationSummary},
     sender::OnExisting,
     source::Source,
@@ -61,6 +62,7 @@ async fn run(
         outage_limit: args.sending.outage_limit,
         shutdown_grace: args.sending.shutdown_grace,
         sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
+        mark: args.mark,
     };
     let (began, size) = (Instant::now(), source.size());
     let header = format!("Verify {} ({})", report::harmless(&name), source.describe());
@@ -80,6 +82,10 @@ async fn run(
             "name the file of an earlier import, or its ledger with --ledger FILE",
         ));
     }
+    let marked = match args.mark {
+        true => Some(mark_differing(ledger_path, &of_ledger, &found.to_mark, now()).await?),
+        false => None,
+    };
     let code = code_of(&ended, &found);
     // It imports nothing: the last success is still that of a run.
     exposed.end(code, false);
@@ -89,6 +95,7 @@ async fn run(
         ended: (ended.state(), code, stop.as_ref().map(|(text, _)| text.as_str())),
         found: &found,
         not_in_file: rows.saturating_sub(found.imported),
+        marked,
         figures: sender.figures(),
         elapsed: began.elapsed(),
     };

@@ -50,7 +50,8 @@ struct Refusal {
 impl Refusal {
     /// The refusal of a settlement, if the API's answer was one.
     fn of(settlement: &Settlement) -> Option<Refusal> {
-        let (Ending::Rejected(trouble) | Ending::Amended(_, AmendedTo::Rejected(trouble))) = settlement.ending()
+        let (Ending::Rejected(trouble) | Ending::Amended(_, AmendedTo::Rejected(trouble))) =
+            settlement.ending()
         else {
             return None;
         };
@@ -123,7 +124,8 @@ impl Suspects {
         if self.refusal.as_ref().is_some_and(|before| before != refusal) && self.is_holding() {
             self.canary = None;
         }
-        self.canary.is_some() || (refusal.status == 403 && (self.held.is_empty() || self.is_of_the_forbidden()))
+        self.canary.is_some()
+            || (refusal.status == 403 && (self.held.is_empty() || self.is_of_the_forbidden()))
     }
 
     fn is_of_the_forbidden(&self) -> bool {

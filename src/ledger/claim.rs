@@ -68,6 +68,8 @@ pub struct Amendment {
     pub customer_id: String,
     /// Fields that have no value any more.
     pub emptied: Fields,
+    /// The API's spelling of the reference, where it is not the row's.
+    pub(super) spelling: Option<Reference>,
     /// An earlier update may have landed.
     pub(super) unsure: bool,
 }

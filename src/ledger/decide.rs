@@ -85,6 +85,7 @@ impl Ledger {
             decisions.push(decision);
         }
         self.store.name_updates(&mut decisions).await?;
+        self.keep_shared_customers(rows, &mut decisions).await?;
         Ok(decisions)
     }
 

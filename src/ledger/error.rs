@@ -62,7 +62,7 @@ pub enum Error {
         run: i64,
     },
     /// SQLite's own trouble: disk full, I/O error, corruption.
-    #[error("the ledger {}: {error}", path.display())]
+    #[error("the ledger {}: {}", path.display(), words(error))]
     Sqlite {
         /// The ledger.
         path: PathBuf,
@@ -106,16 +106,32 @@ impl Error {
     }
 }
 
+/// SQLite's extended result code where the file beside the ledger that processes share cannot grow: the disk is full,
+/// and SQLite calls it an I/O error.
+const IOERR_SHMSIZE: u32 = 4874;
+
+fn code(error: &sqlx::Error) -> Option<u32> {
+    error.as_database_error().and_then(DatabaseError::code)?.parse().ok()
+}
+
+fn words(error: &sqlx::Error) -> String {
+    match code(error) {
+        Some(IOERR_SHMSIZE) => "database or disk is full (no room for the -shm file beside it)".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// What the user can do about SQLite's own trouble.
 fn hint(error: &sqlx::Error) -> &'static str {
-    let code = error.as_database_error().and_then(DatabaseError::code);
+    const FULL: u32 = 13;
     // The primary result code is the low byte of the extended one.
-    match code.and_then(|code| code.parse::<u32>().ok()).map(|code| code & 0xff) {
+    let primary = |code| if code == IOERR_SHMSIZE { FULL } else { code & 0xff };
+    match code(error).map(primary) {
         Some(5 | 6) => "another program holds the file; end it, then run the same command again",
         Some(8) => "make the file and its folder writable, then run the same command again",
         Some(10) => "check the disk, then run the same command again; what was recorded stands",
         Some(11) => "restore the file from a backup, or recover it with: sqlite3 FILE .recover",
-        Some(13) => "make room on the disk, then run the same command again; what was recorded stands",
+        Some(FULL) => "make room on the disk, then run the same command again; what was recorded stands",
         Some(14) => "check the folder and its permissions, then run the same command again",
         Some(26) => "name a ledger with --ledger FILE; this file was left as it is",
         _ => "what was recorded stands; run the same command again",

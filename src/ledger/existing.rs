@@ -49,8 +49,7 @@ impl ExistingCount {
 
     fn notes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let fields = self.fields.iter().map(|(field, rows)| (field.name(), rows));
-        let totals =
-            [(DIFFERING, self.differing), (UNCERTAIN, self.uncertain), (RESPELLED, self.respelled)];
+        let totals = [(DIFFERING, self.differing), (UNCERTAIN, self.uncertain), (RESPELLED, self.respelled)];
         totals.into_iter().chain(fields).filter(|(_, rows)| *rows > 0).collect::<Vec<_>>().into_iter()
     }
 }

@@ -8,13 +8,32 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt;
 use sqlx::Row as _;
 
-use super::{Error, Reader};
-use crate::customer::Reference;
+use super::{Error, Reader, mark::Differing};
+use crate::customer::{Fingerprint, Reference};
 
 const SELECT_KEYS: &str = "select key, id from row where customer_id is not null";
 
 const SELECT_IMPORTED: &str = "
-    select id, reference, customer_id from row where id in (select value from json_each(?1))";
+    select id, reference, customer_id, fingerprint from row where id in (select value from json_each(?1))";
+
+/// A row that was imported.
+#[derive(Clone, Debug)]
+pub struct ImportedRow {
+    id: i64,
+    /// Its customer id.
+    pub customer_id: String,
+    remembered: Fingerprint,
+}
+
+impl ImportedRow {
+    /// What to mark, where the file says what the ledger remembers and the API has something else. What the ledger
+    /// remembers otherwise is changed as it is.
+    pub fn differing(&self, of_file: Fingerprint, facts: Fingerprint) -> Option<Differing> {
+        let at_api = of_file.at_api(facts, true);
+        let is_news = self.remembered == of_file && at_api != of_file;
+        is_news.then_some(Differing { id: self.id, of_file, at_api })
+    }
+}
 
 /// The imported rows of a ledger.
 pub struct Imported {
@@ -50,15 +69,14 @@ impl Imported {
         self.keys.len()
     }
 
-    /// The `cst_` ids of those of the references that were imported, by reference. A row that was found in an
-    /// earlier call is not found again.
+    /// Those of the references that were imported. A row that was found in an earlier call is not found again.
     ///
     /// # Errors
     /// Where the file cannot be read.
     pub async fn find(
         &mut self,
         references: impl Iterator<Item = &Reference>,
-    ) -> Result<HashMap<String, String>, Error> {
+    ) -> Result<HashMap<String, ImportedRow>, Error> {
         let places = references.flat_map(|reference| {
             let key = reference.key();
             let begin = self.keys.partition_point(|(other, _)| *other < key);
@@ -79,7 +97,9 @@ impl Imported {
                 && let (false, Some(customer_id)) = (self.met[at], row.get::<Option<String>, _>(2))
             {
                 self.met[at] = true;
-                found.insert(reference.to_owned(), customer_id);
+                let remembered = row.get::<Option<&[u8]>, _>(3).and_then(Fingerprint::recorded);
+                let remembered = remembered.unwrap_or_default();
+                found.insert(reference.to_owned(), ImportedRow { id, customer_id, remembered });
             }
         }
         Ok(found)

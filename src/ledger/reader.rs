@@ -40,7 +40,8 @@ const SELECT_COLUMNS: &str = "
 
 const SELECT_ROWS: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run)
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run),
+           (select api_reference from row where row.id = every_row.id)
     from every_row left join record on record.row = every_row.id
     where (?1 is null or every_row.run = ?1) order by every_row.id";
 
@@ -56,7 +57,7 @@ const PAGE_ROWS: usize = 2048;
 
 const SELECT_ROWS_WITHOUT_ID: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run)
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
     from every_row left join record on record.row = every_row.id
     where customer_id is null and (?1 is null or every_row.run = ?1)
     -- What was corrected since needs no correction any more: by its own account, or because a later
@@ -70,7 +71,7 @@ const SELECT_ROWS_WITHOUT_ID: &str = "
     union all
     select outdated.row, outdated.run, outdated.line, outdated.outcome, reference, customer_id, outdated.attempts, null,
            outdated.error_code, outdated.error_message, outdated.http_status, outdated.request_id, cells,
-           coalesce(record.run, outdated.run)
+           coalesce(record.run, outdated.run), null
     from outdated join row on row.id = outdated.row left join record on record.row = outdated.row
     where ?1 is null or outdated.run = ?1
     order by 1";
@@ -126,7 +127,7 @@ pub struct RowRecord {
     pub outcome: Outcome,
     /// The reference, where the row has one.
     pub reference: Option<String>,
-    /// The `cst_` id, exactly where the outcome is a success.
+    /// The customer id, exactly where the outcome is a success.
     pub customer_id: Option<String>,
     /// What went wrong.
     pub trouble: Trouble,
@@ -136,6 +137,8 @@ pub struct RowRecord {
     pub cells: Option<Vec<String>>,
     /// The run whose columns the cells are by: a retry settles rows of many files.
     pub columns_of: i64,
+    /// The API's spelling of the reference, where it is another one.
+    pub api_reference: Option<String>,
 }
 
 /// Which rows an export wants.
@@ -355,6 +358,7 @@ impl WithId<'_> {
             attempts,
             cells: None,
             columns_of: run,
+            api_reference: None,
         }
     }
 }
@@ -377,5 +381,6 @@ fn read_row(row: &SqliteRow) -> RowRecord {
         },
         cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),
         columns_of: row.get(13),
+        api_reference: row.get(14),
     }
 }

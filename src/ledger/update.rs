@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 
 use sqlx::Row as _;
+use tracing::warn;
 
 use super::{
     Claim, Ending, Error, Ledger, Outcome, Trouble,
@@ -15,7 +16,7 @@ use super::{
     sqlite::{Known, Store},
     write::{JsonRows, hex, signed},
 };
-use crate::customer::{Customer, Fields, Fingerprint, Reference};
+use crate::customer::{Customer, Fields, Fingerprint, Reference, Row};
 
 /// How many references are looked up together.
 const TOGETHER: usize = 256;
@@ -26,8 +27,12 @@ const FIND_OUTDATED: &str = "
     select row, fingerprint, outcome, unsure from outdated where row in (select value from json_each(?1))";
 
 const FIND_CUSTOMER_IDS: &str = "
-    select id, customer_id from row
+    select id, customer_id, api_reference from row
     where id in (select value from json_each(?1)) and customer_id is not null";
+
+/// Another row whose reference the API spells in another way, and which has the same customer.
+const HAS_OTHER_ROW: &str = "
+    select exists (select 1 from row where customer_id = ?1 and api_reference is not null and id <> ?2)";
 
 const BEGIN_UPDATES: &str = "
     insert into outdated (row, run, line, outcome, fingerprint, unsure)
@@ -102,7 +107,8 @@ impl Updates {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         let Updates { begun, updated, outdated, new_outdated, over, changed } = self;
-        [begun, updated, outdated, new_outdated, over].into_iter().all(JsonRows::is_empty) && changed.is_empty()
+        [begun, updated, outdated, new_outdated, over].into_iter().all(JsonRows::is_empty)
+            && changed.is_empty()
     }
 
     pub(super) fn begin(&mut self, claim: &Claim) {
@@ -191,6 +197,7 @@ pub(super) fn compare(
     let amendment = Amendment {
         customer_id: String::new(),
         emptied: had.without(now.fields()),
+        spelling: None,
         unsure: unsure.is_some(),
     };
     Decision::Update(known.clone(), fields, Box::new(amendment))
@@ -235,13 +242,21 @@ impl Store {
             return Ok(());
         }
         let rows = self.all(sqlx::query(FIND_CUSTOMER_IDS).bind(ids)).await?;
-        let mut names: HashMap<i64, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let name = |row: &sqlx::sqlite::SqliteRow| (row.get(0), (row.get(1), row.get(2)));
+        let mut names: HashMap<i64, (String, Option<String>)> = rows.iter().map(name).collect();
         for decision in decisions {
             if let Decision::Update(known, _, amendment) = decision {
-                amendment.customer_id = names.remove(&known.id).unwrap_or_default();
+                let (customer_id, spelling) = names.remove(&known.id).unwrap_or_default();
+                amendment.customer_id = customer_id;
+                amendment.spelling = spelling.as_deref().map(Reference::recorded);
             }
         }
         Ok(())
+    }
+
+    async fn has_other_row(&mut self, customer_id: &str, id: i64) -> Result<bool, Error> {
+        let rows = self.all(sqlx::query(HAS_OTHER_ROW).bind(customer_id).bind(id)).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
     /// Inside the transaction of a commit.
@@ -269,6 +284,32 @@ impl Store {
 }
 
 impl Ledger {
+    /// Takes back the updates of customers that belong to another row as well: the API spells a reference in another
+    /// way and does not tell it from the other row's. One person's fields must not go over the other's.
+    pub(super) async fn keep_shared_customers(
+        &mut self,
+        rows: &[Row],
+        decisions: &mut [Decision],
+    ) -> Result<(), Error> {
+        for (row, decision) in rows.iter().zip(decisions) {
+            let Decision::Update(known, fields, amendment) = decision else { continue };
+            let Some(spelling) = amendment.spelling.clone() else { continue };
+            let (id, run, fields) = (known.id, known.run, *fields);
+            let named = self.look_up(&[spelling.key()]).await?;
+            let is_shared = self.batches.has(&spelling)
+                || named.get(spelling.as_str()).is_some_and(|other| other.id != id)
+                || self.store.has_other_row(&amendment.customer_id, id).await?;
+            if is_shared {
+                warn!(
+                    line = row.line,
+                    "the API does not tell this row's reference from another row's; its update is not sent"
+                );
+                *decision = Decision::Changed(fields, run);
+            }
+        }
+        Ok(())
+    }
+
     /// How many imported rows the file has not named; records it with the run. Right only where the run has
     /// read a whole file. A row that is invalid today is in the file all the same.
     ///

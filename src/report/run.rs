@@ -112,8 +112,16 @@ impl Point {
 impl<'a> Report<'a> {
     /// The report of a run; `now` in UTC milliseconds.
     pub fn new(told: &'a Told, now: i64) -> Report<'a> {
-        let Told { target, run, settings, samples, groups, dropped, differences: (changed, absent), existing } =
-            told;
+        let Told {
+            target,
+            run,
+            settings,
+            samples,
+            groups,
+            dropped,
+            differences: (changed, absent),
+            existing,
+        } = told;
         let elapsed = elapsed(run, samples, now);
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
         let ends = (run.state, exit_code, run.stop_reason.as_deref());

@@ -24,6 +24,8 @@ pub struct Verification<'a> {
     pub found: &'a Found,
     /// Rows of the ledger that the file does not have.
     pub not_in_file: u64,
+    /// Rows that were marked as changed in the ledger; none where that was not asked for.
+    pub marked: Option<u64>,
     /// Requests.
     pub figures: Figures,
     /// Wall time.
@@ -45,6 +47,7 @@ pub struct VerificationSummary<'a> {
     not_in_file: u64,
     different_fields: BTreeMap<&'static str, u64>,
     different_id: u64,
+    marked: Option<u64>,
     different_lines: Vec<u64>,
     missing_lines: &'a [u64],
     requests: u64,
@@ -72,6 +75,7 @@ impl<'a> VerificationSummary<'a> {
             not_in_file: verification.not_in_file,
             different_fields: changed_list(&found.fields),
             different_id: found.other_id,
+            marked: verification.marked,
             different_lines: found.first_different.iter().map(|(line, _)| *line).collect(),
             missing_lines: &found.first_missing,
             requests: figures.requests,
@@ -128,6 +132,7 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
             let _ = writeln!(text, "    line {line}: {what}");
         }
         text.push_str(&more(found.different));
+        text.push_str(&repair(verification));
     }
     if found.missing > 0 {
         text.push_str("\n  missing:\n");
@@ -136,6 +141,32 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
         }
         text.push_str(&more(found.missing));
     }
+    text
+}
+
+/// What sends the file's fields to the API. An import compares with what the ledger remembers, so what has changed at
+/// the API since has to be marked first.
+fn repair(verification: &Verification<'_>) -> String {
+    let source = harmless(verification.source);
+    let unnoticed = verification.found.unnoticed;
+    let mut text = String::new();
+    match verification.marked {
+        Some(marked) => {
+            let _ = writeln!(text, "  marked as changed in the ledger: {}", rows(marked));
+        }
+        None if unnoticed > 0 => {
+            let _ = writeln!(
+                text,
+                "  the ledger takes {} of them for unchanged; to mark them, first:\n    customer-import verify {source} --mark",
+                grouped(unnoticed)
+            );
+        }
+        None => {}
+    }
+    let _ = writeln!(
+        text,
+        "  to repair (with the options of the import):\n    customer-import import {source} --update-changed"
+    );
     text
 }
 

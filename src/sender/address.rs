@@ -25,6 +25,9 @@ use crate::api::Reply;
 /// Fewer answers by others are no sign yet: one row alone may be what a firewall does not like.
 const STRANGERS_MIN: u32 = 4;
 
+/// So many are one at once.
+const STRANGERS_MAX: u32 = 40;
+
 /// For so long something else may answer before the API is first heard: a router that is being set up again, say.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -72,7 +75,7 @@ impl Address {
         }
         let strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         let all = strangers.as_ref()?;
-        let is_sure = all.count >= STRANGERS_MIN && all.since.elapsed() >= PATIENCE;
-        is_sure.then_some(Halt::NotTheApi(all.status))
+        let is_long = all.count >= STRANGERS_MIN && all.since.elapsed() >= PATIENCE;
+        (is_long || all.count >= STRANGERS_MAX).then_some(Halt::NotTheApi(all.status))
     }
 }

@@ -100,12 +100,21 @@ pub(super) struct Gate {
     questions_answered: bool,
     writes_limit: u32,
     writes: Watch,
-    /// No other row will come: whatever fails now are the last ones.
-    has_last_rows: bool,
+    rows_left: RowsLeft,
     /// Each of them gives rows an attempt back.
     pub(super) failed_probes: u64,
     /// How long a good answer takes, the last ones counting most; none yet at the beginning.
     usual: Option<Duration>,
+}
+
+/// Rows that have not begun yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RowsLeft {
+    /// The source is still read.
+    Many,
+    /// It is at its end; what is claimed is left.
+    Few,
+    None,
 }
 
 /// What is watched for good answers.
@@ -140,7 +149,7 @@ impl Gate {
             questions_answered: false,
             writes_limit: at_most(concurrency).max(WRITES_MIN),
             writes: Watch::default(),
-            has_last_rows: false,
+            rows_left: RowsLeft::Many,
             failed_probes: 0,
             usual: None,
         }
@@ -197,24 +206,31 @@ impl Gate {
                 if probe != Some(Probe::Writes) && !self.questions_answered {
                     self.service.bad(number, self.service_limit, now);
                 }
-                if kind == (Kind::Write { fresh: true }) && !self.has_last_rows {
+                if kind == (Kind::Write { fresh: true }) && self.rows_left != RowsLeft::None {
                     self.writes.bad(number, self.writes_limit, now);
                 }
                 self.failed_probes += u64::from(probe.is_some());
             }
         }
         // A good answer may have opened the gate; one that is not, or a question late for it, has not.
+        // Each row that is left may try once: with few of them that need not take long.
+        let is_short = probe == Some(Probe::Writes) && self.rows_left == RowsLeft::Few;
         look | self.end_probe(probe, |outage| {
-            outage.next_probe = now + outage.delay;
+            outage.next_probe = now + if is_short { PROBE_FIRST } else { outage.delay };
             outage.delay = (outage.delay * 2).min(PROBE_MAX);
         })
     }
 
-    /// No other row will come, so that none can show whether writes are back: an outage of writes is none any more,
-    /// and the rows that are left use up their attempts. True if those who wait should look again.
-    pub(super) fn tell_last_rows(&mut self) -> bool {
-        self.has_last_rows = true;
-        std::mem::take(&mut self.writes).outage.is_some()
+    /// The source is at its end. If all rows have begun none can show any more whether writes are back: an outage
+    /// of writes is none, and the rows that are left use up their attempts. True if those who wait should look again.
+    pub(super) fn tell_source_ended(&mut self, all_begun: bool) -> bool {
+        self.rows_left = if all_begun { RowsLeft::None } else { RowsLeft::Few };
+        all_begun && std::mem::take(&mut self.writes).outage.is_some()
+    }
+
+    /// Whether writes wait for the API to take them again, and the service is there.
+    pub(super) fn are_writes_away(&self) -> bool {
+        self.writes.outage.is_some() && self.service.outage.is_none()
     }
 
     /// The probe was given up: another one may go. True if those who wait should look again.

@@ -145,11 +145,16 @@ impl Throttle {
         self.slots_wanted.load(Relaxed) > 0
     }
 
-    /// No row will come beside those that are open.
-    pub(super) fn tell_last_rows(&self) {
-        if self.gate().tell_last_rows() {
+    /// No row will come beside those that are claimed, or, if `all_begun`, beside those that are open.
+    pub(super) fn tell_source_ended(&self, all_begun: bool) {
+        if self.gate().tell_source_ended(all_begun) {
             self.opened.notify_waiters();
         }
+    }
+
+    /// Whether writes wait for the API to take them again.
+    pub(super) fn are_writes_away(&self) -> bool {
+        self.gate().are_writes_away()
     }
 
     /// For how long no answer has been good, though requests were sent.
@@ -206,6 +211,16 @@ impl Throttle {
     /// Waits until this request may leave.
     pub(super) async fn enter(&self, kind: Kind) -> Pass<'_> {
         loop {
+            self.until_turn(kind).await;
+            if let Some(pass) = self.stand_in_line(kind).await {
+                return pass;
+            }
+        }
+    }
+
+    /// Waits until the gate would let this request through; another one may be quicker then.
+    pub(super) async fn until_turn(&self, kind: Kind) {
+        loop {
             let opened = self.opened.notified();
             tokio::pin!(opened);
             // Registered before the gate is looked at, or an opening in between would be missed.
@@ -220,17 +235,13 @@ impl Throttle {
                     }
                 }
                 Turn::Opened => opened.await,
-                Turn::Go(_) => {
-                    if let Some(pass) = self.stand_in_line(kind).await {
-                        return pass;
-                    }
-                }
+                Turn::Go(_) => return,
             }
         }
     }
 
     /// `None` if the gate was closed meanwhile.
-    async fn stand_in_line(&self, kind: Kind) -> Option<Pass<'_>> {
+    pub(super) async fn stand_in_line(&self, kind: Kind) -> Option<Pass<'_>> {
         let _alone = self.turnstile.lock().await;
         if !matches!(self.gate().turn(kind, false, Instant::now()), Turn::Go(_)) {
             return None;

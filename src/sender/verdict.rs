@@ -157,8 +157,8 @@ fn author(past: Past, created: Option<Created>) -> Author {
         Some(_) if past.ours && is_older(created, past.claimed_at) => Author::Others,
         Some(created) if past.ours && created.at + CLOCK_MARGIN >= past.claimed_at => Author::Us,
         Some(_) if past.ours => Author::Unclear,
-        // Made after we had begun, and our one Create was refused: a proxy may have sent it twice.
-        Some(created) if created.at >= past.claimed_at => Author::Unclear,
+        // Made about when we began or later, and our one Create was refused: a proxy may have sent it twice.
+        Some(created) if created.at + CLOCK_MARGIN >= past.claimed_at => Author::Unclear,
         Some(_) => Author::Others,
     }
 }
@@ -298,6 +298,11 @@ pub(super) fn trouble_of(reply: &Reply) -> Trouble {
     };
     match reply {
         Reply::Answer(answer) => trouble_of_answer(answer),
+        Reply::Foreign(answer) if answer.status >= 500 => Trouble {
+            http_status: Some(answer.status),
+            request_id: answer.request_id.clone(),
+            ..ours("no-answer", "an answer that is not the API's JSON")
+        },
         Reply::Foreign(answer) => Trouble {
             http_status: Some(answer.status),
             request_id: answer.request_id.clone(),
@@ -347,8 +352,14 @@ mod tests {
     const TOLD: Step = Step::Get { told: true };
     const UPDATE: Step = Step::Update;
 
-    const HEARD: Past =
-        Past { ours: false, in_doubt: false, sent: false, was_absent: false, claimed_at: 0, api_was_heard: true };
+    const HEARD: Past = Past {
+        ours: false,
+        in_doubt: false,
+        sent: false,
+        was_absent: false,
+        claimed_at: 0,
+        api_was_heard: true,
+    };
 
     fn answer(status: u16, meaning: Meaning) -> Reply {
         Reply::Answer(Answer { status, meaning, ..Answer::default() })
@@ -482,7 +493,8 @@ mod tests {
         for reply in [foreign(404), answer(404, Meaning::NotFound)] {
             assert_eq!(outcome(verdict(CREATE, Past::default(), &reply)), "halt", "a wrong URL");
         }
-        let for_a_time = Answer { status: 403, retry_after: Some(std::time::Duration::from_secs(9)), ..Answer::default() };
+        let for_a_time =
+            Answer { status: 403, retry_after: Some(std::time::Duration::from_secs(9)), ..Answer::default() };
         for reply in [Reply::Foreign(for_a_time.clone()), Reply::Answer(for_a_time)] {
             assert_eq!(outcome(verdict(CREATE, HEARD, &reply)), "pause");
         }

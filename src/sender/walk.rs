@@ -12,6 +12,7 @@ use tracing::info;
 use super::{
     Halt, OnExisting, Phase, Sender, Slot,
     gate::{Health, Kind, Probe},
+    throttle::Pass,
     verdict::{Past, Step, Verdict, health, may_have_landed, trouble_of, verdict},
 };
 use crate::{
@@ -130,9 +131,10 @@ impl<'a> Walk<'a> {
     async fn is_absent(&mut self) -> bool {
         (self.past.in_doubt, self.past.was_absent) = (false, true);
         (self.bad_gets, self.again) = (0, true);
-        // A server may close each connection behind its answer and not say so: a Create
-        // right behind the Get would be lost the same way, time after time.
-        self.bad_creates == 0 || self.is_used_up(Step::Create) || self.wait().await
+        // A server may close each connection behind its answer and not say so: a Create right behind the Get would
+        // be lost the same way, time after time. One that was answered has waited already.
+        let was_lost = self.bad_creates > 0 && self.trouble.http_status.is_none();
+        !was_lost || self.is_used_up(Step::Create) || self.wait().await
     }
 
     /// Whether an Update is to be sent for a customer that was there. Not where the API spells the reference in
@@ -188,7 +190,7 @@ impl<'a> Walk<'a> {
             Step::Create | Step::Update => Kind::Write { fresh: !self.write_failed },
             Step::Get { .. } => Kind::Read,
         };
-        let Some(pass) = sender.enter(kind).await else { return Asked::Ended };
+        let Some(pass) = self.enter(kind).await else { return Asked::Ended };
         if pass.failed_probes() > self.failed_probes {
             self.refund();
         }
@@ -224,6 +226,26 @@ impl<'a> Walk<'a> {
             self.past = Past { api_was_heard: self.past.api_was_heard, ..before };
         }
         Asked::Reply(reply)
+    }
+
+    /// Waits until the row's request may leave; `None` if the run ends first. While writes are away, rows that have not
+    /// failed try first: one that has waits without a slot, or such rows would hold all of them.
+    async fn enter(&mut self, kind: Kind) -> Option<Pass<'a>> {
+        let sender = self.sender;
+        while kind == (Kind::Write { fresh: false }) && sender.throttle.are_writes_away() {
+            self.slot = None;
+            tokio::select! {
+                () = sender.reached(Phase::Draining) => return None,
+                () = sender.throttle.until_turn(kind) => {}
+            }
+            if !self.wait_for_slot(Duration::ZERO).await {
+                return None;
+            }
+            if let Some(pass) = sender.try_turn(kind).await? {
+                return Some(pass);
+            }
+        }
+        sender.enter(kind).await
     }
 
     /// What the reply says of the service: a Get that finds what this run has sent shows that Creates work too.

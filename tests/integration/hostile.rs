@@ -757,7 +757,7 @@ fn an_error_under_a_success() {
 #[test]
 fn words_that_would_take_over_a_terminal() {
     let world = World::new();
-    let file = world.rows("users.csv", 1);
+    let file = world.rows("users.csv", 5);
     let mut message = String::from("\\u001b[2J\\u0007\\u009b31m\\r\\n\\u0000forged");
     write!(message, "{}", "x".repeat(20_000)).unwrap();
     let wire = Wire::new(move |call| {

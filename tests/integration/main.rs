@@ -57,6 +57,14 @@ mod resume;
 
 mod again;
 
+mod answers;
+
+mod between;
+
+mod canary;
+
+mod existing;
+
 mod crash;
 
 #[cfg(feature = "crash-points")]

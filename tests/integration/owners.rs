@@ -30,7 +30,10 @@ fn read(numbers: std::ops::Range<usize>) -> Vec<Row> {
 
 fn created(claim: Claim) -> Settlement {
     let customer_id = format!("cst_{}", claim.line());
-    claim.settle(Ending::Created(Located::by_answer(&customer_id)), Effort { requests: 1, ..Effort::default() })
+    claim.settle(
+        Ending::Created(Located::by_answer(&customer_id)),
+        Effort { requests: 1, ..Effort::default() },
+    )
 }
 
 async fn commit(ledger: &mut Ledger, rows: Vec<Row>, settled: Vec<Settlement>) -> Committed {

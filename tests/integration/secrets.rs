@@ -49,12 +49,13 @@ const NOT_SENT: &str = "canary-ref-0,7770001234,canary.mail@example.com,Canaryfi
 /// A customer with a token that must not be kept.
 fn with_token(call: &Call<'_>, id: &str) -> Vec<u8> {
     let reference = &call.asked.reference;
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
     json(
         200,
         format!(
             r#"{{"id":"{id}","object":"customer","object_reference_id":"{reference}","mobile_number":"7770001234",
                 "email_address":"canary.mail@example.com","first_name":"Canaryfirst","last_name":"Canarylast",
-                "juspay":{{"client_auth_token":"{TOKEN}","client_auth_token_expiry":"2099-01-01T00:00:00Z"}}}}"#
+                "date_created":"{now}","juspay":{{"client_auth_token":"{TOKEN}","client_auth_token_expiry":"2099-01-01T00:00:00Z"}}}}"#
         ),
     )
 }

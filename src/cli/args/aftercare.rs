@@ -58,6 +58,9 @@ pub(in crate::cli) struct Verify {
     /// Only so many rows, chosen at random [default: every imported row]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = sample, help_heading = "Rows")]
     pub(in crate::cli) sample: Option<usize>,
+    /// Mark rows that differ as changed in the ledger, so that import --update-changed repairs them
+    #[arg(long, help_heading = "Rows")]
+    pub(in crate::cli) mark: bool,
     #[command(flatten)]
     pub(in crate::cli) ledger: Ledger,
     #[command(flatten)]
