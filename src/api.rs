@@ -396,9 +396,9 @@ pub fn parse(head: &Head, body: &[u8]) -> Reply {
     Reply::Answer(Answer { status, code, message, request_id, retry_after })
 }
 
-/// `cst_` and something printable behind it, of a length that an id can have.
+/// `cst_` or `cth_` and something printable behind it, of a length that an id can have.
 fn is_customer_id(id: &str) -> bool {
-    id.strip_prefix("cst_").is_some_and(|rest| {
+    id.strip_prefix("cst_").or_else(|| id.strip_prefix("cth_")).is_some_and(|rest| {
         !rest.is_empty()
             && rest.len() <= 128
             && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
