@@ -313,7 +313,7 @@ async fn reach(
         base_url,
         merchant_id,
         api_key,
-        send_routing_id: args.send_routing_id,
+        send_routing_id: !args.no_routing_id,
         ca_file: args.ca_file.clone(),
         timeout: sending.timeout,
         connect_timeout: sending.connect_timeout,

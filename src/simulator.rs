@@ -9,18 +9,23 @@
 //! * Nothing that arrives can make it panic, and it prints nothing.
 //!
 //! What it does not simulate: TLS; any call but Create, Get and Update of a customer; the syntax of
-//! e-mail addresses, names and numbers (only what is mandatory, and the eight characters of a
-//! reference); merchants' accounts, so that any merchant id is a merchant; the API's true rate
+//! e-mail addresses, names and numbers (only what is mandatory, lengths, and that no number is
+//! negative); merchants' accounts, so that any merchant id is a merchant; the API's true rate
 //! limits, latencies and lags, which nobody publishes; how long a client token lives; and anything
 //! across a restart: a new simulator knows no customer. An answer it gives is no proof that Juspay
 //! gives the same; `api.md` says which answers are documented and which are observed.
 //!
-//! `call` reads a request, `answer` has the words, `behavior` is what it can be told, `limiter` how it
-//! counts, `journal` what it remembers; here are the connections, and what becomes of each request.
+//! `call` reads a request, `profile` is whose API it is, `answer` and `refusal` have the words, `behavior` is what
+//! it can be told, `limiter` how it counts, `journal` what it remembers; here are the connections, and what
+//! becomes of each request.
 
 mod call;
 
 mod answer;
+
+mod refusal;
+
+mod profile;
 
 mod behavior;
 
@@ -60,11 +65,13 @@ use self::{
     behavior::Fate,
     call::{Call, Fields},
     journal::{Memory, State},
+    refusal::Refusal,
 };
 pub use self::{
     behavior::{Behavior, Fault, Options, Outage, Step, parse_fault},
     journal::{Customer, Entry, Journal},
     limiter::Limiter,
+    profile::Profile,
 };
 
 /// The largest body that is read; a customer's is well below one KiB.
@@ -324,16 +331,29 @@ fn turn_away(state: &mut State, call: &mut Call<'_>, number: u64, now: Instant) 
                 Answer::redirect(to)
             } else if !state.has_room(now) {
                 Answer::throttled(&state.behavior.retry_after)
-            } else if state.behavior.forbidden {
-                Answer::bad_origin(number)
-            } else if !accepts(&state.behavior, call.key.as_deref()) {
-                answer::ACCESS_DENIED
             } else {
-                call.misfit.take()?
+                refuse_at_the_door(state, call, number)?
             }
         }
     };
     Some(End::Answer(answer))
+}
+
+/// Who asks from where, as whom and about what comes before what is asked.
+fn refuse_at_the_door(state: &State, call: &mut Call<'_>, number: u64) -> Option<Answer> {
+    let profile = state.behavior.profile;
+    let refusal = if state.behavior.forbidden {
+        Refusal::BadOrigin(number)
+    } else if !accepts(&state.behavior, call.key.as_deref()) || !state.is_merchant(&call.merchant) {
+        Refusal::AccessDenied
+    } else if let Some(misfit) = call.misfit.take() {
+        return Some(misfit);
+    } else if !call.is_routed && profile.wants_routing_id() {
+        Refusal::NoRoutingId
+    } else {
+        return None;
+    };
+    Some(refusal.answer(profile))
 }
 
 fn accepts(behavior: &Behavior, key: Option<&str>) -> bool {
@@ -358,8 +378,9 @@ fn finish(state: &mut State, call: Call<'_>, visit: &mut Visit) -> End {
 }
 
 fn fail(state: &mut State, call: Call<'_>, visit: &Visit, fault: Fault) -> End {
+    let profile = state.behavior.profile;
     let another = format!("{}-another", visit.reference);
-    let merchant = call.merchant.clone();
+    let id = profile.customer_id(state.seed, &call.merchant, &another);
     if fault.does_the_work(visit.fate.coin) {
         work(state, call, visit);
     }
@@ -373,47 +394,47 @@ fn fail(state: &mut State, call: Call<'_>, visit: &Visit, fault: Fault) -> End {
         Fault::Flood => Answer::flood(),
         Fault::OkError => answer::OK_ERROR,
         Fault::WrongReference => {
-            let now = clock();
-            let other = Customer::new(state.seed, &merchant, another.into(), Fields::default(), now);
-            Answer::customer(&other, None)
+            Answer::customer(&Customer::new(id, another.into(), Fields::default(), clock()), None)
         }
-        Fault::DuplicateRequest => answer::DUPLICATE,
-        Fault::Reject => Answer::rejection(visit.fate.coin),
-        Fault::NotFound => answer::OBJECT_NOT_FOUND,
+        Fault::DuplicateRequest => Refusal::Duplicate.answer(profile),
+        Fault::Reject => Refusal::Row(visit.fate.coin).answer(profile),
+        Fault::NotFound => Refusal::NotFound.answer(profile),
     })
 }
 
 /// What the API does where nothing goes wrong.
 fn work(state: &mut State, mut call: Call<'_>, visit: &Visit) -> Answer {
-    let (seed, now) = (state.seed, clock());
+    let (seed, now, profile) = (state.seed, clock(), state.behavior.profile);
     let reference = &visit.reference;
-    let wants_token = call.fields.client_auth_token && call.step != Step::Get;
+    let wants_token = call.fields.client_auth_token && (call.step != Step::Get || profile.has_token_on_get());
     let merchant = state.merchant(&call.merchant);
     let customer = match call.step {
-        Step::Create => {
-            let has_number = call.fields.mobile_number.as_ref().is_some_and(|it| !it.is_empty());
-            if reference.is_empty() || !has_number {
-                return answer::MANDATORY;
+        Step::Create => match profile.refuses(Step::Create, reference, &call.fields) {
+            Some(refusal) => Err(refusal),
+            None => {
+                profile.complete(Step::Create, &mut call.fields);
+                let id = profile.customer_id(seed, &call.merchant, reference);
+                let customer = Customer::new(id, Arc::clone(reference), call.fields, now);
+                merchant.create(customer).ok_or(Refusal::Unique)
             }
-            if reference.chars().count() < 8 {
-                return answer::TOO_SHORT;
+        },
+        Step::Get => merchant.find(reference).ok_or(Refusal::NotFound),
+        Step::Update if merchant.find(reference).is_none() => Err(Refusal::NotFound),
+        Step::Update => match profile.refuses(Step::Update, reference, &call.fields) {
+            Some(refusal) => Err(refusal),
+            None => {
+                profile.complete(Step::Update, &mut call.fields);
+                merchant.update(reference, &mut call.fields, now).ok_or(Refusal::NotFound)
             }
-            let customer = Customer::new(seed, &call.merchant, Arc::clone(reference), call.fields, now);
-            merchant.create(customer).ok_or(answer::UNIQUE)
-        }
-        Step::Get => merchant.find(reference).ok_or(answer::OBJECT_NOT_FOUND),
-        Step::Update => {
-            let updated = merchant.update(reference, &mut call.fields, now);
-            updated.ok_or(answer::OBJECT_NOT_FOUND)
-        }
-        Step::Other => Err(answer::NO_SUCH_PATH),
+        },
+        Step::Other => return answer::NO_SUCH_PATH,
     };
     match customer {
         Ok(customer) => {
             let token = wants_token.then(|| Token::new(seed, &customer.id, visit.attempt, now));
             Answer::customer(customer, token)
         }
-        Err(refusal) => refusal,
+        Err(refusal) => refusal.answer(profile),
     }
 }
 

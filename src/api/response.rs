@@ -75,8 +75,7 @@ pub enum Whose {
 /// When the API says that a customer was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
-    /// UTC milliseconds of *our* clock, as early as the answer allows; it may have been up to a second later, since
-    /// the API's times have whole seconds.
+    /// UTC milliseconds of *our* clock, to a second or so: the API's times and its `Date` header have whole seconds.
     pub at: i64,
     /// Whether the answer told the server's clock. Otherwise it is taken to agree with ours.
     pub is_clock_known: bool,
@@ -132,8 +131,8 @@ pub struct Head {
     pub retry_after: Option<Duration>,
     /// `x-response-id`.
     pub response_id: Option<String>,
-    /// By how many milliseconds the server's clock is ahead of ours, at the least; it may be a second more, since the
-    /// header has whole seconds. None without a `Date` header.
+    /// By how many milliseconds the server's clock is ahead of ours, at the least: the header has whole seconds, and
+    /// the answer took its time. None without a `Date` header.
     pub clock_ahead: Option<i64>,
 }
 

@@ -11,13 +11,13 @@ use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
-pub(super) use self::aftercare::{Only, Prune, Reinput, Retry, Verify};
 use self::values::*;
+pub(super) use self::aftercare::{Only, Prune, Reinput, Retry, Verify};
 use crate::{
     customer::{Field, Phones, Validation},
     import::MaxFailures,
     sender::Rate,
-    simulator::{Fault, parse_fault},
+    simulator::{Fault, Profile, parse_fault},
     source::Encoding,
 };
 
@@ -229,8 +229,31 @@ pub(super) struct Simulate {
     /// A fault and its probability, such as http500=0.05 (repeatable)
     #[arg(long = "fault", value_name = "KIND=P", value_parser = parse_fault)]
     pub(super) faults: Vec<(Fault, f64)>,
+    /// Whose API it is
+    #[arg(long, value_enum, default_value = "today")]
+    pub(super) profile: ProfileArg,
+    /// The only merchant id that is accepted, letter case and all [default: any, as it was first spelled]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) merchant_id: Option<String>,
     #[command(flatten)]
     pub(super) log: Log,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ProfileArg {
+    /// As current accounts have it: ids of mixed case, `error_info`, lengths, x-routing-id asked for
+    Today,
+    /// To the letter of the API's page: ids of lower case, plain errors, no lengths
+    Page,
+}
+
+impl From<ProfileArg> for Profile {
+    fn from(profile: ProfileArg) -> Profile {
+        match profile {
+            ProfileArg::Page => Profile::Page,
+            ProfileArg::Today => Profile::Today,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -260,9 +283,9 @@ pub(super) struct Target {
     /// A PEM file with an extra root certificate
     #[arg(long, value_name = "PEM")]
     pub(super) ca_file: Option<PathBuf>,
-    /// Send x-routing-id with each row's `object_reference_id`
+    /// Do not send x-routing-id; by default it is each row's `object_reference_id`
     #[arg(long)]
-    pub(super) send_routing_id: bool,
+    pub(super) no_routing_id: bool,
     /// Let the key and the rows travel unencrypted to another machine
     #[arg(long)]
     pub(super) allow_insecure_http: bool,

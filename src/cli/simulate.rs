@@ -22,6 +22,8 @@ pub(super) fn simulate(args: &args::Simulate) -> Result<u8, Error> {
             rate_limit: args.rate_limit,
             faults: args.faults.clone(),
             api_key: environment("JUSPAY_API_KEY"),
+            merchant_id: args.merchant_id.clone(),
+            profile: args.profile.into(),
             record: false,
         };
         let simulator = Simulator::start(options).await.map_err(|error| {

@@ -67,13 +67,21 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
     Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
 }
 
-/// All of Juspay's hosts but the sandbox's are production: there are several, by region and address.
+/// Domains whose hosts are production but for those that are called a sandbox: there are several, by region and address.
+const JUSPAY: [&str; 3] = ["juspay.in", "juspay.io", "hyperpg.in"];
+
+/// Production under another name.
+const WHITE_LABEL: [&str; 1] = ["smartgateway.hdfcbank.com"];
+
+/// Whether real customers are behind this host.
 fn is_production(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let juspay = ["juspay.in", "juspay.io"]
-        .iter()
-        .any(|domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
-    juspay && !host.starts_with("sandbox")
+    // A host may be written with the dot of the root behind it.
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_under =
+        |domain: &&str| host.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let is_sandbox = host.split('.').any(|label| label == "sandbox");
+    WHITE_LABEL.iter().any(is_under) || (JUSPAY.iter().any(is_under) && !is_sandbox)
 }
 
 pub(super) fn url_of(text: &str) -> Result<Url, Error> {
@@ -170,4 +178,35 @@ pub(super) fn confirm_production(
         return Ok(());
     }
     Err(Error::usage("not confirmed, nothing was sent", "answer y, or add --yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn production_is_known_by_its_host() {
+        for (host, expected) in [
+            ("api.juspay.in", true),
+            ("API.Juspay.In.", true),
+            ("payments.juspay.in", true),
+            ("api-ns1.juspay.in", true),
+            ("api.juspay.io", true),
+            ("juspay.in", true),
+            ("smartgateway.hdfcbank.com", true),
+            ("api.hyperpg.in", true),
+            ("sandboxes.juspay.in", true),
+            ("sandbox.juspay.in", false),
+            ("payments.sandbox.juspay.in", false),
+            ("sandbox.juspay.io", false),
+            ("api.sandbox.juspay.io", false),
+            ("smartgatewayuat.hdfcbank.com", false),
+            ("notjuspay.in", false),
+            ("api.juspay.in.example.com", false),
+            ("127.0.0.1", false),
+        ] {
+            let url = url_of(&format!("https://{host}/x")).unwrap();
+            assert_eq!(is_production(&url), expected, "{host}");
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! What the API says: every text and body of an answer, word for word where `api.md` has the words.
+//! What the API says: every text and body of an answer, word for word where `api.md` has the words. Those of a
+//! refusal are the reference page's; what current accounts read instead is in `refusal`.
 
 use std::{
     sync::LazyLock,
@@ -96,7 +97,7 @@ pub(super) const GARBAGE: Answer =
     Answer::fixed(StatusCode::OK, JSON, b"{\"id\":\"cst_\xff\x00\",\"object\":\"custo");
 
 /// How the API may word a refusal of one row: all three members may be null.
-const REJECTIONS: [&str; 3] = [
+pub(super) const REJECTIONS: [&str; 3] = [
     r#"{"status":"invalid_request_error","error_code":"INVALID_INPUT","error_message":"Invalid mobile number."}"#,
     r#"{"status":"Bad Request","error_code":"MISSING_MANDATORY_PARAMETER","error_message":"A mandatory parameter is missing."}"#,
     r#"{"status":null,"error_code":null,"error_message":null}"#,
@@ -116,7 +117,7 @@ impl Answer {
         Answer { status, content_type, header: None, body: Bytes::from_static(body) }
     }
 
-    fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
         Answer { status, content_type: JSON, header: None, body: body.into() }
     }
 

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::limiter::Limiter;
+use super::{limiter::Limiter, profile::Profile};
 
 /// Everything the simulator can be told; `Default` is a well-behaved API on a free loopback port.
 #[derive(Clone, Debug)]
@@ -26,6 +26,10 @@ pub struct Options {
     pub faults: Vec<(Fault, f64)>,
     /// The only key that is accepted; `None` takes any non-empty key that does not begin with `wrong`.
     pub api_key: Option<String>,
+    /// The only merchant id that is accepted; `None` takes any.
+    pub merchant_id: Option<String>,
+    /// As whose API it answers.
+    pub profile: Profile,
     /// Whether the journal keeps an entry per request. Off, memory holds the customers only.
     pub record: bool,
 }
@@ -39,6 +43,8 @@ impl Default for Options {
             rate_limit: None,
             faults: Vec::new(),
             api_key: None,
+            merchant_id: None,
+            profile: Profile::default(),
             record: true,
         }
     }
@@ -61,9 +67,13 @@ pub struct Behavior {
     pub faults: Vec<(Fault, f64)>,
     /// As in [`Options`].
     pub api_key: Option<String>,
+    /// As in [`Options`].
+    pub merchant_id: Option<String>,
+    /// As in [`Options`]. Customers that exist keep their ids.
+    pub profile: Profile,
     /// Every key is refused with 401, as after a revocation.
     pub key_revoked: bool,
-    /// Every request is refused with 403 `bad_origin`, as from an address off the allow-list.
+    /// Every request is refused with 403, as from an address off the allow-list.
     pub forbidden: bool,
     /// What does not work at all.
     pub outage: Option<Outage>,
@@ -83,6 +93,8 @@ impl Behavior {
             retry_after: "1".to_owned(),
             faults: options.faults.clone(),
             api_key: options.api_key.clone(),
+            merchant_id: options.merchant_id.clone(),
+            profile: options.profile,
             key_revoked: false,
             forbidden: false,
             outage: None,

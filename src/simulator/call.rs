@@ -21,6 +21,7 @@ use super::{
 };
 
 const MERCHANT_ID: HeaderName = HeaderName::from_static("x-merchantid");
+const ROUTING_ID: HeaderName = HeaderName::from_static("x-routing-id");
 
 /// What a request asks for, read as the API would.
 pub(super) struct Call<'a> {
@@ -30,6 +31,8 @@ pub(super) struct Call<'a> {
     pub(super) name: Cow<'a, str>,
     pub(super) fields: Fields,
     pub(super) key: Option<String>,
+    /// Whether a header says whom it is about; an empty one says nothing.
+    pub(super) is_routed: bool,
     /// The answer where it is no call of this API at all.
     pub(super) misfit: Option<Answer>,
 }
@@ -48,14 +51,16 @@ impl<'a> Call<'a> {
                     None => misfit = Some(answer::NOT_JSON),
                 }
             }
-            Some(_) => {}
+            Some(_) => fields.read_query(head.uri.query().unwrap_or_default()),
         }
         let name = match step {
             Step::Create => Cow::Owned(fields.object_reference_id.take().unwrap_or_default()),
             _ => name,
         };
         let merchant = String::from_utf8_lossy(header(MERCHANT_ID));
-        Call { step, merchant, name, fields, key: api_key(header(AUTHORIZATION)), misfit }
+        let key = api_key(header(AUTHORIZATION));
+        let is_routed = !header(ROUTING_ID).is_empty();
+        Call { step, merchant, name, fields, key, is_routed, misfit }
     }
 }
 
@@ -134,6 +139,13 @@ impl Fields {
             }
         }
         Some(fields)
+    }
+
+    /// A question has no fields, only what it asks for besides.
+    fn read_query(&mut self, query: &str) {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        self.client_auth_token =
+            pairs.any(|(name, value)| name == "options.get_client_auth_token" && value == "true");
     }
 
     fn set(&mut self, name: &str, value: Cow<'_, str>) {

@@ -17,8 +17,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use xxhash_rust::xxh3::xxh3_128_with_seed;
-
 use super::{
     behavior::{Behavior, Fault, Step},
     call::Fields,
@@ -36,7 +34,7 @@ pub struct Entry {
     pub at: Instant,
     /// What it asked for.
     pub step: Step,
-    /// Whom it was about; for a known `cst_` id the reference behind it.
+    /// Whom it was about; for a known customer id the reference behind it.
     pub reference: Arc<str>,
     /// The how-manieth request about this reference, from 1; 0 where it was turned away before it
     /// could count (429, wrong key, outage, unknown path).
@@ -50,11 +48,11 @@ pub struct Entry {
 /// A customer as the API keeps it; an absent field is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Customer {
-    /// `cst_` and sixteen letters or digits.
+    /// A prefix and sixteen letters or digits; which ones is the profile's.
     pub id: Arc<str>,
     /// The merchant's own name for it.
     pub object_reference_id: Arc<str>,
-    /// As it was sent.
+    /// As it was sent, or as the profile fills it in.
     pub mobile_country_code: String,
     /// As it was sent.
     pub mobile_number: String,
@@ -219,6 +217,17 @@ impl State {
         self.merchants.entry(name.into()).or_default()
     }
 
+    /// Whether this is a merchant. Where none is told any is, but not one that differs only in case from one that was
+    /// here before, if the profile compares case: a merchant id is no other one in capitals.
+    pub(super) fn is_merchant(&self, name: &str) -> bool {
+        let Behavior { merchant_id, profile, .. } = &self.behavior;
+        match merchant_id {
+            Some(ours) => ours == name,
+            None if !profile.compares_case_of_merchants() || self.merchants.contains_key(name) => true,
+            None => !self.merchants.keys().any(|known| known.eq_ignore_ascii_case(name)),
+        }
+    }
+
     /// Counts a request that has arrived; its running number names its answer.
     pub(super) fn count(&mut self, step: Step) -> u64 {
         self.steps[step as usize] += 1;
@@ -324,16 +333,10 @@ impl Merchant {
 
 impl Customer {
     /// A customer of these fields that nobody has created yet.
-    pub(super) fn new(
-        seed: u64,
-        merchant: &str,
-        reference: Arc<str>,
-        mut fields: Fields,
-        now: SystemTime,
-    ) -> Customer {
+    pub(super) fn new(id: Arc<str>, reference: Arc<str>, mut fields: Fields, now: SystemTime) -> Customer {
         let take = |field: &mut Option<String>| mem::take(field).unwrap_or_default();
         Customer {
-            id: customer_id(seed, merchant, &reference),
+            id,
             object_reference_id: reference,
             mobile_country_code: take(&mut fields.mobile_country_code),
             mobile_number: take(&mut fields.mobile_number),
@@ -345,22 +348,4 @@ impl Customer {
             times_created: 0,
         }
     }
-}
-
-/// `cst_` and sixteen of a-z and 0-9: 82 bits, so two references never meet in one id.
-fn customer_id(seed: u64, merchant: &str, reference: &str) -> Arc<str> {
-    const DIGITS: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
-    let mut named = Vec::with_capacity(merchant.len() + reference.len() + 1);
-    named.extend_from_slice(merchant.as_bytes());
-    // A NUL is in no header, so no merchant and reference run together into another pair.
-    named.push(0);
-    named.extend_from_slice(reference.as_bytes());
-    let mut hash = xxh3_128_with_seed(&named, seed);
-    let mut id = String::with_capacity(20);
-    id.push_str("cst_");
-    for _ in 0..16 {
-        id.push(char::from(DIGITS[(hash % 36) as usize]));
-        hash /= 36;
-    }
-    id.into()
 }

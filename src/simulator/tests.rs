@@ -50,7 +50,7 @@ fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
 
 fn authorized(key: &str) -> String {
     format!(
-        "authorization: Basic {}\r\nx-merchantid: m\r\ncontent-type: application/x-www-form-urlencoded\r\n",
+        "authorization: Basic {}\r\nx-merchantid: m\r\nx-routing-id: r\r\ncontent-type: application/x-www-form-urlencoded\r\n",
         base64::Engine::encode(&base64::engine::general_purpose::STANDARD, key)
     )
 }
@@ -68,13 +68,17 @@ async fn plain() -> Simulator {
     Simulator::start(Options::default()).await.unwrap()
 }
 
+async fn of_page() -> Simulator {
+    Simulator::start(Options { profile: Profile::Page, ..Options::default() }).await.unwrap()
+}
+
 async fn with(fault: Fault) -> Simulator {
     Simulator::start(Options { faults: vec![(fault, 1.0)], ..Options::default() }).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_create_answers_as_the_reference_page_shows() {
-    let simulator = plain().await;
+    let simulator = of_page().await;
     let reply = ask(&simulator, "POST", "/v2/customers", JOHN).await.unwrap();
     assert_eq!(reply.status, 200);
     assert!(reply.head.contains("\r\nx-response-id: "), "{}", reply.head);
@@ -208,8 +212,8 @@ async fn many_creates_of_one_reference_at_once_make_one_customer() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_too_short_is_refused() {
-    let simulator = plain().await;
+async fn what_is_missing_or_too_short_is_refused_by_the_page() {
+    let simulator = of_page().await;
     let bodies = [
         "",
         "object_reference_id=reference-1",
@@ -230,6 +234,169 @@ async fn what_is_missing_or_too_short_is_refused() {
     assert_eq!((short.status, short.text("error_code").as_str()), (400, "INVALID_INPUT"));
     assert_eq!(create(&simulator, "éééééééé").await.unwrap().status, 200, "characters, not bytes");
     assert_eq!(simulator.journal().customers(), 1);
+}
+
+#[tokio::test]
+async fn today_an_id_has_letters_of_both_cases_and_an_empty_country_code_is_filled() {
+    let simulator = plain().await;
+    let mut characters = String::new();
+    for n in 0..20 {
+        let id = create(&simulator, &format!("reference-{n}")).await.unwrap().text("id");
+        assert!(id.len() == 20 && id.starts_with("cth_"), "{id}");
+        characters.push_str(&id[4..]);
+    }
+    assert!(characters.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{characters}");
+    let has = |kind: fn(&u8) -> bool| characters.bytes().any(|byte| kind(&byte));
+    assert!(has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_digit));
+    let code = |reply: Reply| reply.text("mobile_country_code");
+    let path = "/customers/reference-1";
+    assert_eq!(code(ask(&simulator, "GET", path, "").await.unwrap()), "91");
+    for (body, expected) in
+        [("mobile_country_code=65", "65"), ("first_name=J", "65"), ("mobile_country_code=", "91")]
+    {
+        assert_eq!(code(ask(&simulator, "POST", path, body).await.unwrap()), expected, "{body}");
+    }
+    let reply = create(&of_page().await, "reference-1").await.unwrap();
+    assert_eq!(reply.json().get("mobile_country_code"), None);
+}
+
+/// Body, and the field that `error_info` names.
+#[tokio::test]
+async fn today_fields_are_refused_on_create_and_on_update() {
+    let simulator = plain().await;
+    let long = |name: &str, most: usize| format!("{name}={}", "5".repeat(most + 1));
+    let of_create = [
+        (String::new(), "object_reference_id"),
+        ("object_reference_id=&mobile_number=1".into(), "object_reference_id"),
+        ("object_reference_id=1234567&mobile_number=1".into(), "object_reference_id"),
+        (format!("{}&mobile_number=1", long("object_reference_id", 128)), "object_reference_id"),
+        ("object_reference_id=reference-1".into(), "mobile_number"),
+    ];
+    let of_both = [
+        ("mobile_number=".into(), "mobile_number"),
+        ("mobile_number=-5".into(), "mobile_number"),
+        (long("mobile_number", 16), "mobile_number"),
+        (format!("mobile_number=1&{}", long("email_address", 128)), "email_address"),
+        (format!("mobile_number=1&{}", long("first_name", 64)), "first_name"),
+        (format!("mobile_number=1&{}", long("last_name", 64)), "last_name"),
+        ("mobile_number=1&mobile_country_code=%2B91".into(), "mobile_country_code"),
+        ("mobile_number=1&mobile_country_code=12345".into(), "mobile_country_code"),
+    ];
+    create(&simulator, "reference-0").await.unwrap();
+    let as_create =
+        of_both.clone().map(|(body, field)| (format!("object_reference_id=reference-1&{body}"), field));
+    let creates = of_create.into_iter().chain(as_create).map(|case| ("/customers", case));
+    let cases = creates.chain(of_both.map(|case| ("/customers/reference-0", case)));
+    for (path, (body, field)) in cases {
+        let reply = ask(&simulator, "POST", path, &body).await.unwrap();
+        let info = &reply.json()["error_info"];
+        assert_eq!((reply.status, &info["code"]), (400, &"INVALID_INPUT".into()), "{path} {body}");
+        assert_eq!(info["fields"][0]["field_name"], field, "{path} {body}");
+        assert_eq!(info["category"], "USER_ERROR");
+        assert!(info["developer_message"].is_string() && info["user_message"].is_string());
+        assert!(info["fields"][0]["reason"].is_string());
+    }
+    let longest = format!(
+        "object_reference_id={}&mobile_number={}&email_address={}&first_name={}&last_name={}&mobile_country_code=1234",
+        "r".repeat(128),
+        "9".repeat(16),
+        "e".repeat(128),
+        "%C3%A9".repeat(64),
+        "n".repeat(64),
+    );
+    assert_eq!(ask(&simulator, "POST", "/customers", &longest).await.unwrap().status, 200);
+    assert_eq!(simulator.journal().customers(), 2);
+    let page = of_page().await;
+    let longer = longest.replace("=1234", "=12345").replace(&"9".repeat(16), "-5") + "nnn";
+    assert_eq!(
+        ask(&page, "POST", "/customers", &longer).await.unwrap().status,
+        200,
+        "the page has no lengths"
+    );
+}
+
+#[tokio::test]
+async fn today_errors_have_error_info() {
+    let simulator = plain().await;
+    create(&simulator, "reference-1").await.unwrap();
+    let wrong_key = request("GET", "/customers/reference-1", &authorized("wrong:"), "");
+    let replies = [
+        (create(&simulator, "reference-1").await.unwrap(), 400, "unique", "ALREADY_EXISTS"),
+        (
+            ask(&simulator, "GET", "/customers/nobody-here", "").await.unwrap(),
+            404,
+            "object_not_found",
+            "RESOURCE_NOT_FOUND",
+        ),
+        (send(simulator.address(), &wrong_key).await.unwrap(), 401, "access_denied", "UNAUTHORIZED"),
+    ];
+    for (reply, status, code, code_of_info) in replies {
+        assert_eq!((reply.status, reply.text("error_code").as_str()), (status, code));
+        assert_eq!(reply.json()["error_info"]["code"], code_of_info);
+    }
+    let page = create(&of_page().await, "1234567").await.unwrap();
+    assert_eq!(page.json().get("error_info"), None);
+}
+
+#[tokio::test]
+async fn today_each_call_says_whom_it_is_about_in_a_header() {
+    let simulator = plain().await;
+    create(&simulator, "reference-1").await.unwrap();
+    let calls = [
+        ("POST", "/customers", "object_reference_id=reference-2&mobile_number=1"),
+        ("GET", "/customers/reference-1", ""),
+        ("POST", "/customers/reference-1", "first_name=J"),
+    ];
+    for (method, path, body) in calls {
+        for routing in ["", "x-routing-id: \r\n"] {
+            let headers = authorized("key:").replace("x-routing-id: r\r\n", routing);
+            let reply = send(simulator.address(), &request(method, path, &headers, body)).await.unwrap();
+            assert_eq!(reply.status, 400, "{method} {path}");
+            assert_eq!(reply.json()["error_info"]["code"], "MISSING_MANDATORY_PARAMETER");
+        }
+    }
+    assert_eq!(simulator.journal().customers(), 1);
+}
+
+#[tokio::test]
+async fn a_merchant_in_other_letters_is_none() {
+    let as_merchant =
+        |name: &str| authorized("key:").replace("merchantid: m", &format!("merchantid: {name}"));
+    let get = |name: &str| request("GET", "/customers/nobody-here", &as_merchant(name), "");
+    // The profile, who is told, who asks in turn, and what they get.
+    let table = [
+        (Profile::Today, None, [("acme", 404), ("Acme", 401), ("other", 404), ("acme", 404)]),
+        (Profile::Today, Some("Acme"), [("acme", 401), ("Acme", 404), ("other", 401), ("", 401)]),
+        (Profile::Page, None, [("acme", 404), ("Acme", 404), ("other", 404), ("", 404)]),
+        (Profile::Page, Some("Acme"), [("acme", 401), ("Acme", 404), ("other", 401), ("", 401)]),
+    ];
+    for (profile, told, asks) in table {
+        let merchant_id = told.map(str::to_owned);
+        let simulator =
+            Simulator::start(Options { profile, merchant_id, ..Options::default() }).await.unwrap();
+        for (name, status) in asks {
+            let reply = send(simulator.address(), &get(name)).await.unwrap();
+            assert_eq!(reply.status, status, "{profile:?} {told:?} {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn today_a_get_brings_a_token_where_its_query_asks_for_one() {
+    for (simulator, brings) in [(plain().await, true), (of_page().await, false)] {
+        create(&simulator, "reference-1").await.unwrap();
+        for (query, asks) in [
+            ("", false),
+            ("?options.get_client_auth_token=true", true),
+            ("?a=b&options.get_client_auth_token=true", true),
+            ("?options.get_client_auth_token=false", false),
+            ("?&&=%ff", false),
+        ] {
+            let reply = ask(&simulator, "GET", &format!("/customers/reference-1{query}"), "").await.unwrap();
+            let has_token = reply.json()["juspay"]["client_auth_token"].is_string();
+            assert_eq!((reply.status, has_token), (200, brings && asks), "{query}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -262,7 +429,7 @@ async fn both_forms_of_the_key_are_taken_and_wrong_ones_are_not() {
 /// What the Node SDK puts on the wire: the bare key, a `version`, its own agent, a form.
 #[tokio::test]
 async fn the_node_sdk_is_understood() {
-    let simulator = plain().await;
+    let simulator = of_page().await;
     let body = "object_reference_id=customer%40gmail.com&mobile_number=99887766&first_name=John%20A&options.get_client_auth_token=true";
     let bytes = format!(
         "POST /customers HTTP/1.1\r\nAuthorization: Basic a2V5\r\nversion: 2018-10-25\r\nUser-Agent: NODEJS_CLIENT/1.0.0\r\n\
@@ -543,10 +710,15 @@ async fn outages_begin_and_end_on_the_same_port() {
 #[tokio::test]
 async fn an_allow_list_and_a_redirect_stand_in_front_of_everything() {
     let simulator = plain().await;
-    simulator.reconfigure(|behavior| behavior.forbidden = true);
+    simulator.reconfigure(|behavior| (behavior.forbidden, behavior.profile) = (true, Profile::Page));
     let reply = create(&simulator, "reference-1").await.unwrap();
     assert_eq!((reply.status, reply.text("error_code").as_str()), (403, "bad_origin"));
     assert!(!reply.text("juspay_request_id").is_empty());
+    simulator.reconfigure(|behavior| behavior.profile = Profile::Today);
+    let reply = create(&simulator, "reference-1").await.unwrap();
+    assert_eq!((reply.status, reply.text("error_message").as_str()), (403, "Internal Server error."));
+    assert_eq!(reply.text("user_message"), "Bad Origin.");
+    assert_eq!(reply.json()["error_info"]["developer_message"], "IP Verification Failed");
     simulator.reconfigure(|behavior| behavior.redirect_to = Some("http://localhost/elsewhere".into()));
     let reply = create(&simulator, "reference-1").await.unwrap();
     assert!(reply.status == 302 && reply.head.contains("\r\nlocation: http://localhost/elsewhere\r\n"));

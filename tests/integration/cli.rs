@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use customer_import::simulator::{Fault, Options};
+use customer_import::simulator::{Fault, Options, Profile};
 use sqlx::{ConnectOptions, Connection, Executor, sqlite::SqliteConnectOptions};
 
 use crate::world::{Done, KEY, MERCHANT, World, cells, done};
@@ -559,7 +559,7 @@ fn a_wrong_key_stops_the_run_and_the_right_one_completes_it() {
 
 #[test]
 fn a_machine_off_the_allow_list_stops_the_run() {
-    let world = World::new();
+    let world = World::with(Options { profile: Profile::Page, ..Options::default() });
     world.reconfigure(|behavior| behavior.forbidden = true);
     let file = world.rows("users.csv", 100);
     let first = world.import(&file, &[]);
@@ -709,7 +709,7 @@ fn neither_key_nor_customer_shows_where_it_should_not() {
     text.push_str("canary-ref-0@example.com,9876543210,canary-mail@example.com,Canaryname\n");
     text.push_str("canary-ref-bad@example.com,+9876543210,canary-mail@canary@example.com,Canary name\n");
     let file = world.file("users.csv", text);
-    let more = ["-vv", "--log-file", "log.txt", "--concurrency", "400", "--send-routing-id"];
+    let more = ["-vv", "--log-file", "log.txt", "--concurrency", "400"];
     let change = |command: &mut Command| {
         command.env("RUST_LOG", "trace");
     };

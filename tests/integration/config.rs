@@ -8,6 +8,8 @@ use std::path::Path;
 use crate::world::{Done, KEY, MERCHANT, World, done};
 
 const NIGHTLY: &str = include_str!("../../samples/nightly.toml");
+const MIGRATION: &str = include_str!("../../samples/migration.toml");
+const README: &str = include_str!("../../README.md");
 
 /// `VALUE` and `ORIGIN` of a key in the output of `config`.
 #[track_caller]
@@ -176,6 +178,35 @@ fn the_nightly_sample_is_right() {
     assert_eq!(shown(&import, "set").0, "mobile_country_code=91");
     assert_eq!(shown(&import, "verbose").0, "1");
     assert_eq!(shown(&world.run(&["config", "export", "--config", "nightly.toml"]), "format").0, "jsonl");
+}
+
+/// What README says for a migration, line by line; the address alone is another. It never leads into production.
+#[test]
+fn the_migration_of_readme_goes_to_the_sandbox() {
+    let world = World::new();
+    world.file("migration.toml", MIGRATION);
+    world.rows("users.csv", 150);
+    let begin = README.find("customer-import validate users.csv --config migration.toml").unwrap();
+    let block = &README[begin..begin + README[begin..].find("```").unwrap()];
+    assert!(block.lines().count() >= 6, "{block}");
+    let base_url = world.base_url();
+    for line in block.lines() {
+        let args: Vec<&str> = line.split(' ').skip(1).collect();
+        let shown = world.run(&[&["config"], &args[..]].concat());
+        assert!(shown.code == 0 && !shown.stdout.contains("production"), "{shown:?}");
+        let sends = shown.stdout.contains("  base-url ");
+        let more: &[&str] = if sends { &["--base-url", &base_url, "--rate", "unlimited"] } else { &[] };
+        let mut command = world.command(&[&args[..], more].concat());
+        let done = done(command.env_remove("CUSTOMER_IMPORT_LEDGER").output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{line}");
+    }
+    assert_eq!(world.journal().customers(), 150);
+    assert!(world.path("migration.sandbox.db").exists() && world.path("report.txt").exists());
+    let mine = MIGRATION.replace("\"sandbox\"", "\"production\"").replace(".sandbox.db", ".db");
+    world.file("mine.toml", mine);
+    let asked = world.run(&["import", "users.csv", "--config", "mine.toml"]);
+    assert_eq!(asked.code, 2);
+    assert!(asked.stderr.contains("production needs a yes"), "{asked:?}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ fn all_to_the_letter() {
     assert_eq!(lines.next(), Some(header));
     assert_eq!(lines.next().unwrap(), format!("2,cust-0001,created,{},,", id(&world, "cust-0001")));
     assert!(lines.next().unwrap().starts_with("3,cust-0002,invalid,,digits,"));
-    assert!(lines.next().unwrap().starts_with("4,cust-0003,created,cst_"));
+    assert!(lines.next().unwrap().starts_with("4,cust-0003,created,cth_"));
     assert!(lines.next().unwrap().starts_with("5,cust-0001,duplicate,,duplicate,"));
     assert_eq!(lines.next(), None);
     let text = export(&world, &["all", "--format", "jsonl"]);

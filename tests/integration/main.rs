@@ -27,6 +27,8 @@ mod import;
 
 mod outcomes;
 
+mod routing;
+
 mod export;
 
 mod status;

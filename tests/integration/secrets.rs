@@ -178,8 +178,7 @@ fn assert_fields_only_where_readme_says(world: &World) {
     }
 }
 
-const LOUD: [&str; 6] =
-    ["-vv", "--get-client-auth-token", "--send-routing-id", "--concurrency", "400", "--max-attempts=2"];
+const LOUD: [&str; 5] = ["-vv", "--get-client-auth-token", "--concurrency", "400", "--max-attempts=2"];
 
 fn trace(command: &mut Command) {
     command

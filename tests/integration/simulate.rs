@@ -81,6 +81,27 @@ fn a_wrong_key_is_refused() {
 }
 
 #[test]
+fn a_profile_and_a_merchant_are_as_told() {
+    let world = World::new();
+    for (profile, prefix) in
+        [(&[][..], "cth_"), (&["--profile", "today"], "cth_"), (&["--profile", "page"], "cst_")]
+    {
+        let served = Served::start(&world, &[profile, &["--merchant-id", "Acme"]].concat(), |_| {});
+        let file = world.rows("users.csv", 3);
+        let ledger = format!("{}{prefix}.db", profile.len());
+        let at = ["--base-url", &served.url, "--ledger", &ledger, "--merchant-id"];
+        assert_eq!(world.import(&file, &[&at[..], &["Acme"]].concat()).code, 0);
+        let exported = world.run(&["export", "created", "--ledger", &ledger]).stdout;
+        assert_eq!(exported.matches(prefix).count(), 3, "{exported}");
+        let refused =
+            world.import(&file, &["--base-url", &served.url, "--ledger", "x.db", "--merchant-id", "acme"]);
+        assert!(refused.code == 4 && refused.stderr.contains("401"), "{refused:?}");
+        std::fs::remove_file(world.path("x.db")).unwrap();
+        served.end("-TERM");
+    }
+}
+
+#[test]
 fn a_rate_limit_answers_429() {
     let world = World::new();
     let served = Served::start(&world, &["--rate-limit", "5"], |_| {});
@@ -116,6 +137,7 @@ fn what_it_cannot_do_is_refused_on_one_line() {
         (&["--latency", "5ms..1ms"], &["--latency"]),
         (&["--latency", "soon"], &["--latency", "20ms"]),
         (&["--seed", "x"], &["--seed"]),
+        (&["--profile", "tomorrow"], &["--profile", "page", "today"]),
         (&["--listen", "8080"], &["--listen"]),
         (&["--listen", &taken], &[&taken, "--listen"]),
     ] {

@@ -213,7 +213,7 @@ impl World {
         write!(
             stream,
             "POST /{path} HTTP/1.1\r\nHost: simulator\r\nConnection: close\r\n\
-             Authorization: Basic b3RoZXJzOg==\r\nx-merchantid: {MERCHANT}\r\n\
+             Authorization: Basic b3RoZXJzOg==\r\nx-merchantid: {MERCHANT}\r\nx-routing-id: elsewhere\r\n\
              Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
