@@ -55,7 +55,7 @@ use self::{
     latency::Latency,
     pace::Said,
     throttle::{Left, Pass},
-    verdict::{NOT_THE_API, Past, Step, health, said},
+    verdict::{Past, Step, health, said},
     walk::Walk,
     words::{asked_in_words, trouble_in_words},
 };
@@ -200,7 +200,7 @@ impl Sender {
 
     /// A row has used up its attempts on answers of something before the API.
     fn set_aside(&self, line: u64, trouble: &Trouble) {
-        if trouble.code.as_deref() != Some(NOT_THE_API) {
+        if trouble.code.as_deref() != Some(Trouble::NOT_THE_API) {
             return;
         }
         if self.set_aside.fetch_add(1, Relaxed) < SET_ASIDE_NAMED {

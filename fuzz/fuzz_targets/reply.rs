@@ -1,9 +1,9 @@
 //! The parser of answers against a plain look at the same JSON.
 //!
 //! An input is three bytes for the head (the status, what else there is, the clock) and a body.
-//! Whatever a server says: a customer is an id that begins with `cst_` in an object under a 2xx, and
-//! nothing else is; what is kept of an answer is bounded and has no control characters; and what is
-//! read is what stands there.
+//! Whatever a server says: a customer is an id in an object under a 2xx that speaks of no error, and
+//! nothing else is; an answer that has not the API's shape is foreign; what is kept of an answer is bounded and has
+//! no control characters; and what is read is what stands there.
 
 #![no_main]
 
@@ -11,7 +11,7 @@ mod date;
 
 use std::{fmt, time::Duration};
 
-use customer_import::api::{Answer, Head, Reply, parse};
+use customer_import::api::{Answer, Created, Found, Head, Reply, Whose, parse};
 use libfuzzer_sys::fuzz_target;
 use serde::{
     Deserialize, Deserializer,
@@ -27,6 +27,9 @@ const STATUSES: [u16; 24] = [
 /// The furthest that two dates can be apart, in milliseconds.
 const AGES: i64 = 253_402_300_799_000;
 
+/// Whom the request was about.
+const ASKED: &str = "cust-0001";
+
 const AHEAD: [i64; 6] = [0, 2_001, -2_001, 86_400_000, AGES, -AGES];
 
 fuzz_target!(|input: &[u8]| {
@@ -35,14 +38,14 @@ fuzz_target!(|input: &[u8]| {
             status: STATUSES[usize::from(*status) % STATUSES.len()],
             retry_after: (flags & 1 != 0).then(|| Duration::from_secs(30)),
             response_id: (flags & 2 != 0).then(|| "response-0001".to_owned()),
-            clock_ahead: AHEAD[usize::from(*ahead) % AHEAD.len()],
+            clock_ahead: (flags & 4 == 0).then(|| AHEAD[usize::from(*ahead) % AHEAD.len()]),
         };
         check(&head, body);
     }
 });
 
 fn check(head: &Head, body: &[u8]) {
-    let reply = parse(head, body);
+    let reply = parse(head, body, ASKED);
     harmless(&reply, head);
     if let Some(expected) = expected(head, body) {
         assert_eq!(told(&reply, head), expected);
@@ -52,15 +55,15 @@ fn check(head: &Head, body: &[u8]) {
 fn harmless(reply: &Reply, head: &Head) {
     let is_short = |text: &str| text.chars().count() <= 500 && !text.chars().any(char::is_control);
     match reply {
-        Reply::Customer { customer_id, .. } => {
+        Reply::Customer(Found { customer_id, .. }) => {
             assert!((200..300).contains(&head.status));
-            let rest = customer_id.strip_prefix("cst_").expect("an id begins with cst_");
-            assert!((1..=128).contains(&rest.len()));
-            assert!(rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)));
+            assert!(!customer_id.trim().is_empty() && !customer_id.chars().any(char::is_control));
         }
-        Reply::Answer(Answer { status, code, message, request_id, retry_after }) => {
+        Reply::Answer(answer) | Reply::Foreign(answer) => {
+            let Answer { status, code, message, fields, request_id, retry_after, .. } = answer;
             assert_eq!((*status, *retry_after), (head.status, head.retry_after));
-            assert!([code, message, request_id].into_iter().flatten().all(|text| is_short(text)));
+            assert!([code, message, fields, request_id].into_iter().flatten().all(|text| is_short(text)));
+            assert!(matches!(reply, Reply::Answer(_)) || !(200..300).contains(&head.status));
         }
         Reply::Unknown { status, why, request_id } => {
             assert!((200..300).contains(&head.status), "other answers are understood, whatever they say");
@@ -83,14 +86,14 @@ struct Told {
 
 fn told(reply: &Reply, head: &Head) -> Told {
     match reply {
-        Reply::Customer { customer_id, reference, created_at, .. } => Told {
+        Reply::Customer(Found { customer_id, whose, created, .. }) => Told {
             kind: "customer",
-            words: [Some(customer_id.to_string()), reference.as_ref().map(|of| of.as_str().to_owned())],
+            words: [Some(customer_id.to_string()), Some(name(whose).to_owned())],
             request_id: None,
-            created_at: created_at.map(|at| at + head.clock_ahead),
+            created_at: created.map(|Created { at, .. }| at + head.clock_ahead.unwrap_or(0)),
         },
-        Reply::Answer(answer) => Told {
-            kind: "answer",
+        Reply::Answer(answer) | Reply::Foreign(answer) => Told {
+            kind: if matches!(reply, Reply::Answer(_)) { "answer" } else { "foreign" },
             words: [answer.code.clone(), answer.message.clone()],
             request_id: answer.request_id.clone(),
             created_at: None,
@@ -105,12 +108,13 @@ fn told(reply: &Reply, head: &Head) -> Told {
 /// Nothing where two readers may differ: a key twice, a number that no machine can hold, text that is
 /// none where nobody looks, a time with more behind its Z (humantime does not look at that).
 fn expected(head: &Head, body: &[u8]) -> Option<Told> {
-    let object = match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Some(object).filter(|_| keys_are_single(body))?,
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let (object, is_object) = match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => (Some(object).filter(|_| keys_are_single(body))?, true),
         // What is no object says nothing.
-        Ok(_) => Map::new(),
+        Ok(_) => (Map::new(), false),
         Err(_) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => return None,
-        Err(_) => Map::new(),
+        Err(_) => (Map::new(), false),
     };
     let text = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let short = |key: &str| {
@@ -120,35 +124,61 @@ fn expected(head: &Head, body: &[u8]) -> Option<Told> {
     if text("date_created").is_some_and(has_more) {
         return None;
     }
+    // The error object has a reader of its own.
+    if object.contains_key("error_info") {
+        return None;
+    }
     let is_success = head.status / 100 == 2;
-    let id = ["id", "customer_id", "Customer_id"].into_iter().filter_map(text).find(|id| is_id(id));
-    if let Some(id) = id.filter(|_| is_success) {
+    let request_id = short("juspay_request_id").or(head.response_id.clone());
+    let says_error = text("error_code").is_some()
+        || text("error_message").is_some()
+        || text("status").is_some_and(|status| status.to_lowercase().contains("error"));
+    let plain = |kind, request_id| Some(Told { kind, words: [None, None], request_id, created_at: None });
+    if is_success && is_object && !says_error {
+        let is_customer = text("object").is_none_or(|object| object == "customer");
+        let id = ["id", "customer_id", "Customer_id"].into_iter().filter_map(text).find(|id| is_id(id));
+        let Some(id) = id.filter(|_| is_customer) else { return plain("unknown", request_id) };
         return Some(Told {
             kind: "customer",
-            words: [Some(id.to_owned()), text("object_reference_id").map(str::to_owned)],
+            words: [Some(id.to_owned()), Some(whose(text("object_reference_id"), id).to_owned())],
             request_id: None,
             created_at: text("date_created").and_then(created_at),
         });
     }
-    let says_error = text("error_code").is_some()
-        || text("error_message").is_some()
-        || text("status").is_some_and(|status| status.to_lowercase().contains("error"));
-    let request_id = short("juspay_request_id").or(head.response_id.clone());
-    let (kind, words) = if is_success && !says_error {
-        ("unknown", [None, None])
-    } else {
-        ("answer", [short("error_code"), short("error_message")])
-    };
-    Some(Told { kind, words, request_id, created_at: None })
+    let members = ["status", "error_code", "error_message", "user_message", "juspay_request_id"];
+    let is_there = |name: &&str| object.get(*name).is_some_and(|it| it.is_null() || it.is_string());
+    if is_object && (object.is_empty() || members.iter().any(is_there)) {
+        let message = short("error_message").or(short("user_message"));
+        return Some(Told { kind: "answer", words: [short("error_code"), message], request_id, created_at: None });
+    }
+    plain(if is_success { "unknown" } else { "foreign" }, head.response_id.clone())
 }
 
 fn is_id(text: &str) -> bool {
-    let rest = text.strip_prefix("cst_").unwrap_or_default();
-    let is_part = |c: char| matches!(c, 'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-');
-    (1..=128).contains(&rest.len()) && rest.chars().all(is_part)
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
 }
 
-/// Milliseconds of `2020-03-17T14:16:31Z`, a blank for the `T`, a fraction, `+00:00` or nothing for the `Z`.
+fn whose(reference: Option<&str>, id: &str) -> &'static str {
+    match reference {
+        None => "untold",
+        Some(reference) if reference == ASKED => "asked",
+        Some(reference) if reference.trim().to_lowercase() == ASKED => "respelled",
+        Some(_) if id == ASKED => "id of another",
+        Some(_) => "another",
+    }
+}
+
+fn name(whose: &Whose) -> &'static str {
+    match whose {
+        Whose::Asked => "asked",
+        Whose::Untold => "untold",
+        Whose::Respelled(_) => "respelled",
+        Whose::IdOfAnother => "id of another",
+        Whose::Another => "another",
+    }
+}
+
+/// Milliseconds of `2020-03-17T14:16:31Z`, a blank for the `T`, a fraction, `+00:00`, `+0000` or nothing for the `Z`.
 fn created_at(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u64> {
@@ -174,7 +204,7 @@ fn created_at(text: &str) -> Option<i64> {
     };
     let milliseconds =
         (0..3).fold(0, |n, at| n * 10 + fraction.as_bytes().get(at).map_or(0, |d| i64::from(d - b'0')));
-    let is_utc = ["", "Z", "+00:00"].contains(&zone);
+    let is_utc = ["", "Z", "+00:00", "+0000"].contains(&zone);
     (has_signs && is_utc).then_some(seconds as i64 * 1000 + milliseconds)
 }
 

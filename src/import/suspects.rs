@@ -61,6 +61,17 @@ impl Refusal {
         http_status.map(|status| Refusal { status, code: code.clone(), message })
     }
 
+    /// What both say: a message that only one row gets may quote the row's fields.
+    fn common(self, before: Option<Refusal>) -> Refusal {
+        let Some(before) = before else { return self };
+        let Refusal { status, code, message } = self;
+        Refusal {
+            status,
+            code: code.filter(|code| Some(code) == before.code.as_ref()),
+            message: message.filter(|message| Some(message) == before.message.as_ref()),
+        }
+    }
+
     fn words(&self) -> String {
         let mut words = format!("HTTP {}", self.status);
         for part in [&self.code, &self.message].into_iter().flatten() {
@@ -92,7 +103,7 @@ impl Suspects {
             match Refusal::of(&settlement) {
                 Some(_) if self.stage == Stage::Stopped => passed.push(settlement.put_back()),
                 Some(refusal) if self.is_suspect(&refusal) => {
-                    self.refusal = Some(refusal);
+                    self.refusal = Some(refusal.common(self.refusal.take()));
                     self.held.push(settlement);
                     stop = stop.or(self.stop(&mut passed));
                 }

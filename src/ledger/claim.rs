@@ -24,6 +24,11 @@ pub struct Trouble {
     pub request_id: Option<String>,
 }
 
+impl Trouble {
+    /// The code of a row whose last answer was given by something before the API.
+    pub const NOT_THE_API: &str = "not-the-api";
+}
+
 /// What there is to say of a row that is not to be sent: invalid, or else a duplicate.
 pub(crate) fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
     match reading {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{harmless, rows, validation::DUPLICATE_REMEDY};
 use crate::{
     customer::{Field, Rule},
-    ledger::{ErrorGroup, Outcome},
+    ledger::{ErrorGroup, Outcome, Trouble},
 };
 
 /// How many lines of each kind are named.
@@ -135,7 +135,7 @@ fn kind_of_group(group: &ErrorGroup) -> Kind {
         rows: group.rows,
         first_lines: group.first_lines.clone(),
         message: quotable(&group.message).filter(|_| group.outcome != Outcome::Duplicate),
-        remedy: remedy(group.outcome),
+        remedy: remedy(group.outcome, group.code.as_deref()),
         option: None,
     }
 }
@@ -146,9 +146,13 @@ fn unquoted(group: &ErrorGroup) -> Option<String> {
     group.code.as_deref().filter(is_code).map(str::to_owned)
 }
 
-fn remedy(outcome: Outcome) -> &'static str {
+fn remedy(outcome: Outcome, code: Option<&str>) -> &'static str {
     match outcome {
         Outcome::Duplicate => DUPLICATE_REMEDY,
+        Outcome::Failed if code == Some(Trouble::NOT_THE_API) => {
+            "a firewall or proxy before the API refuses these rows: have it let them through, then run the same \
+             command again"
+        }
         Outcome::Rejected => "export failed writes these rows as a file; correct and import it",
         Outcome::Failed => {
             "run the same command again; if they fail again, ask Juspay's support about the request ids \

@@ -18,7 +18,8 @@ pub(super) const DUPLICATE_REMEDY: &str =
 
 const ALIKE: &str = "differ from an earlier reference in letter case or blanks only";
 
-const ALIKE_REMEDY: &str = "each becomes a customer of its own; make the references equal if one is meant";
+const ALIKE_REMEDY: &str = "each becomes a customer of its own, or, where the API ignores letter case, the later ones are \
+                            existing under the first one's id; make the references equal if one is meant";
 
 /// What was found so far.
 #[derive(Debug, Default)]

@@ -21,9 +21,6 @@ const CLOCK_MARGIN: i64 = 2_000;
 /// The same where the answer has no `Date` header, so that nothing tells by how much the two clocks differ.
 const UNKNOWN_CLOCK_MARGIN: i64 = 300_000;
 
-/// The code of a row whose last answer was given by something before the API.
-pub(super) const NOT_THE_API: &str = "not-the-api";
-
 /// Why no row can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
@@ -306,7 +303,7 @@ pub(super) fn trouble_of(reply: &Reply) -> Trouble {
         Reply::Foreign(answer) => Trouble {
             http_status: Some(answer.status),
             request_id: answer.request_id.clone(),
-            ..ours(NOT_THE_API, "something between here and the API answered in its place")
+            ..ours(Trouble::NOT_THE_API, "something between here and the API answered in its place")
         },
         Reply::NotSent(why) => ours("not-sent", why),
         Reply::Unknown { status, why, request_id } => {
