@@ -13,6 +13,8 @@ mod body;
 
 mod meter;
 
+mod probe;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -30,7 +32,10 @@ use reqwest::{
 use secrecy::{ExposeSecret, SecretString};
 
 use self::body::{Body, Text};
-pub use self::meter::{Latency, Meter, STEPS, Step};
+pub use self::{
+    meter::{Latency, Meter, STEPS, Step},
+    probe::{Ask, Key, Sent, Told},
+};
 use crate::customer::{Customer, Fields, Fingerprint, Reference};
 
 /// The most bytes of an answer that are read. The longest sample of the page has 500.

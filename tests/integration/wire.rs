@@ -29,6 +29,8 @@ type Script = dyn Fn(&mut Call<'_>) + Send + Sync;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) create: bool,
+    pub(crate) update: bool,
+    /// Of a Create the reference, else what the path names.
     pub(crate) reference: String,
     pub(crate) head: String,
 }
@@ -134,6 +136,12 @@ impl Wire {
         child
     }
 
+    /// For programs that [`Wire::start`] does not start: their memory is not looked at.
+    pub(crate) fn watch_nobody(&self) {
+        *self.shared.watched.lock().unwrap() = Some(0);
+        self.shared.known.notify_all();
+    }
+
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.shared.api.lock().unwrap().asked.clone()
     }
@@ -227,16 +235,19 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
         head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    let create = head.starts_with("POST ");
+    let body = String::from_utf8(body).unwrap();
+    let path = head.split(' ').nth(1).unwrap();
+    let create = head.starts_with("POST ") && path.ends_with("/customers");
+    let update = head.starts_with("POST ") && !create;
     let reference = if create {
-        let body = String::from_utf8(body).unwrap();
-        let mut pairs = body.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find(|(name, _)| *name == "object_reference_id").unwrap().1.replace("%40", "@")
+        let mut pairs = form_urlencoded::parse(body.as_bytes());
+        // A body of JSON has none.
+        pairs.find(|(name, _)| *name == "object_reference_id").unwrap_or_default().1.into_owned()
     } else {
-        let path = head.split(' ').nth(1).unwrap();
-        path.rsplit('/').next().unwrap().replace("%40", "@")
+        let name = path.rsplit('/').next().unwrap();
+        percent_encoding::percent_decode_str(name).decode_utf8().unwrap().into_owned()
     };
-    Some(Asked { create, reference, head })
+    Some(Asked { create, update, reference, head })
 }
 
 impl Call<'_> {
