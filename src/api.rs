@@ -15,6 +15,8 @@ mod response;
 
 mod meter;
 
+mod probe;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
@@ -33,6 +35,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
 pub use self::{
     meter::{Latency, Meter, STEPS, Step},
+    probe::{Ask, Key, Sent, Told},
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
 };
 use crate::customer::{Customer, Fields, Reference};

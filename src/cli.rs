@@ -32,6 +32,8 @@ mod retry;
 
 mod verify;
 
+mod probe;
+
 mod prune;
 mod show;
 
@@ -57,18 +59,18 @@ use self::{
     export::export_rows,
     log::start_log,
     metrics::Exposed,
+    probe::probe,
     process::{listen_for_signals, make_room_for_connections, runtime},
     progress::Display,
     prune::prune,
     retry::retry,
     show::{report, status},
-    simulate::{embed_simulator, simulate},
-    target::{Deed, Target, confirm_production, count_rows, find_target, url_of},
+    simulate::simulate,
+    target::{Deed, Target, confirm_production, count_rows, find_target, open_api},
     validate::validate,
     verify::verify,
 };
 use crate::{
-    api::{self, Api},
     customer::{Field, Place, Rules},
     error::Error,
     import,
@@ -103,6 +105,7 @@ fn start(args: &[OsString]) -> Result<u8, Refusal> {
         Command::Validate(args) => validate(&args),
         Command::Retry(args) => retry(&args, &config::told(&settled)),
         Command::Verify(args) => verify(&args),
+        Command::Probe(args) => probe(&args),
         Command::Status(args) => status(&args),
         Command::Report(args) => report(&args),
         Command::Export(args) => export_rows(&args),
@@ -143,7 +146,7 @@ fn open_outputs(output: &args::Output, inputs: &[(&str, &Path)]) -> Result<Displ
     check_outputs(&outputs, inputs)?;
     let display = Display::new(progress_wanted(output));
     start_log(&output.log, display.log_writer())?;
-    check_summary_path(output.summary_json.as_deref())?;
+    check_output_path("--summary-json", output.summary_json.as_deref())?;
     Ok(display)
 }
 
@@ -301,25 +304,10 @@ async fn reach(
     sending: &args::Sending,
     existing: OnExisting,
 ) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
-    let Target { base_url, merchant_id, api_key } = target;
-    let (base_url, simulator) = match base_url {
-        Some(url) => (url, None),
-        None => {
-            let simulator = embed_simulator().await?;
-            (url_of(&format!("http://{}", simulator.address()))?, Some(simulator))
-        }
-    };
-    let api = Api::new(&api::Options {
-        base_url,
-        merchant_id,
-        api_key,
-        send_routing_id: !args.no_routing_id,
-        ca_file: args.ca_file.clone(),
-        timeout: sending.timeout,
-        connect_timeout: sending.connect_timeout,
-        connections: sending.concurrency as usize,
-    })?;
-    let throttle = Throttle::new(sending.concurrency as usize, sending.rate());
+    let connections = sending.concurrency as usize;
+    let (api, simulator) =
+        open_api(target, args, sending.timeout, sending.connect_timeout, connections).await?;
+    let throttle = Throttle::new(connections, sending.rate());
     let policy = Policy {
         max_attempts: sending.max_attempts,
         retry_initial: sending.retry_initial,
@@ -416,8 +404,8 @@ fn progress_wanted(args: &args::Output) -> args::ProgressArg {
     }
 }
 
-/// Finds out before the run whether its summary can be written after it; leaves nothing behind.
-fn check_summary_path(path: Option<&Path>) -> Result<(), Error> {
+/// Finds out before anything is done whether this can be written after it; leaves nothing behind.
+fn check_output_path(option: &str, path: Option<&Path>) -> Result<(), Error> {
     let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(()) };
     let existed = path.exists();
     let open = File::options().append(true).create(true).open(path);
@@ -426,7 +414,7 @@ fn check_summary_path(path: Option<&Path>) -> Result<(), Error> {
     }
     open.map(drop).map_err(|error| {
         let text = format!("cannot write {}: {error}", path.display());
-        Error::usage(text, "give --summary-json a file in a folder that exists and can be written")
+        Error::usage(text, format!("give {option} a file in a folder that exists and can be written"))
     })
 }
 

@@ -31,6 +31,8 @@
 //!
 //! `validate` is steps 1 and 2. `retry` is the same walk with the ledger as its source.
 //!
+//! `probe` walks no row: it asks a sandbox how it behaves, without rules, ledger or sender.
+//!
 //! Rows that a dead run left in doubt walk first, from step 4 on: the ledger claims them before any row of
 //! the source, and the sender asks about them. Their fields are in no ledger, so what Get does not find is left
 //! to the row of the source that has them.
@@ -46,6 +48,7 @@
 //! | [`sender`] | `customer`, `ledger` types, `api` | SQL, files |
 //! | [`import`] | `source`, `customer`, `ledger`, `sender`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `import` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `import`, `ledger`, `sender` | SQL, the terminal |
@@ -70,6 +73,8 @@ pub mod sender;
 pub mod import;
 
 pub mod verify;
+
+pub mod probe;
 
 pub mod report;
 

@@ -5,6 +5,8 @@
 
 mod aftercare;
 
+mod probe;
+
 mod values;
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
@@ -12,7 +14,10 @@ use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use self::values::*;
-pub(super) use self::aftercare::{Only, Prune, Reinput, Retry, Verify};
+pub(super) use self::{
+    aftercare::{Only, Prune, Reinput, Retry, Verify},
+    probe::Probe,
+};
 use crate::{
     customer::{Field, Phones, Validation},
     import::MaxFailures,
@@ -50,6 +55,9 @@ pub(super) enum Command {
     /// Compare what the API has with the file, for the rows this ledger imported; sends questions only
     #[command(after_help = "Example: customer-import verify users.csv --merchant-id acme --sample 500")]
     Verify(Box<Verify>),
+    /// Ask a sandbox how it behaves, and compare that with what this program relies on; makes customers that stay
+    #[command(after_help = "Example: customer-import probe --merchant-id acme --output probe.json")]
+    Probe(Box<Probe>),
     /// The runs in the ledger, what each did, what is left
     #[command(after_help = "Example: customer-import status")]
     Status(Status),

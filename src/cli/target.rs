@@ -5,6 +5,7 @@
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     path::Path,
+    time::Duration,
 };
 
 use reqwest::Url;
@@ -14,12 +15,14 @@ use super::{
     SIMULATOR,
     args::{self, Environment},
     environment,
+    simulate::embed_simulator,
 };
 use crate::{
-    api,
+    api::{self, Api},
     error::Error,
     ledger,
     report::{grouped, harmless},
+    simulator::Simulator,
     source::{self, Source},
 };
 
@@ -47,7 +50,8 @@ impl Target {
 
 pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
     if args.simulator {
-        let api_key = SecretString::from("simulator");
+        // Not what its answers are numbered by: what repeats a key is withheld.
+        let api_key = SecretString::from("key-of-the-simulator");
         return Ok(Target { base_url: None, merchant_id: SIMULATOR.into(), api_key });
     }
     let base_url = match (&args.base_url, args.environment) {
@@ -65,6 +69,48 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
         Error::usage("no merchant id", "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator")
     })?;
     Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
+}
+
+/// The API of a target, and the simulator that has to live as long where it is the target.
+pub(super) async fn open_api(
+    target: Target,
+    args: &args::Target,
+    timeout: Duration,
+    connect_timeout: Duration,
+    connections: usize,
+) -> Result<(Api, Option<Simulator>), Error> {
+    let Target { base_url, merchant_id, api_key } = target;
+    let (base_url, simulator) = match base_url {
+        Some(url) => (url, None),
+        None => {
+            let simulator = embed_simulator().await?;
+            (url_of(&format!("http://{}", simulator.address()))?, Some(simulator))
+        }
+    };
+    let api = Api::new(&api::Options {
+        base_url,
+        merchant_id,
+        api_key,
+        send_routing_id: !args.no_routing_id,
+        ca_file: args.ca_file.clone(),
+        timeout,
+        connect_timeout,
+        connections,
+    })?;
+    Ok((api, simulator))
+}
+
+/// For what leaves something behind that nobody can take away.
+pub(super) fn refuse_production(args: &args::Target) -> Result<(), Error> {
+    let url = args.base_url.as_deref().map(url_of).transpose()?;
+    let chosen = args.environment == Environment::Production;
+    if args.simulator || !(chosen || url.as_ref().is_some_and(is_production)) {
+        return Ok(());
+    }
+    Err(Error::usage(
+        "production is not probed, since a probe creates customers and nothing can delete them",
+        "give --environment sandbox, or the --base-url of a sandbox",
+    ))
 }
 
 /// Domains whose hosts are production but for those that are called a sandbox: there are several, by region and address.

@@ -41,6 +41,8 @@ mod owners;
 
 mod verify;
 
+mod probe;
+
 mod progress;
 mod prune;
 mod report;

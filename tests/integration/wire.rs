@@ -136,6 +136,12 @@ impl Wire {
         child
     }
 
+    /// For programs that [`Wire::start`] does not start: their memory is not looked at.
+    pub(crate) fn watch_nobody(&self) {
+        *self.shared.watched.lock().unwrap() = Some(0);
+        self.shared.known.notify_all();
+    }
+
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.shared.api.lock().unwrap().asked.clone()
     }
@@ -235,7 +241,8 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     let update = head.starts_with("POST ") && !create;
     let reference = if create {
         let mut pairs = form_urlencoded::parse(body.as_bytes());
-        pairs.find(|(name, _)| *name == "object_reference_id").unwrap().1.into_owned()
+        // A body of JSON has none.
+        pairs.find(|(name, _)| *name == "object_reference_id").unwrap_or_default().1.into_owned()
     } else {
         let name = path.rsplit('/').next().unwrap();
         percent_encoding::percent_decode_str(name).decode_utf8().unwrap().into_owned()

@@ -1,0 +1,166 @@
+//! `probe`: a sandbox is asked how it behaves; a table of it, a file for later, and what has changed since an earlier one.
+//!
+//! A probe creates customers for good, so production is refused whatever else is said, `--yes` included. What is
+//! printed and written has neither the key nor the merchant id.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    SIMULATOR, args, check_output_path, check_outputs, code, complain, find_target, json, log::start_log,
+    now, print, progress::Display, runtime, target,
+};
+use crate::{
+    error::Error,
+    probe::{self, Change, Earlier, Finding, Findings},
+    report::harmless,
+};
+
+/// What `--output` has.
+#[derive(Serialize)]
+struct Record<'a> {
+    version: &'static str,
+    base_url: &'a str,
+    /// UTC.
+    asked_at: String,
+    #[serde(flatten)]
+    findings: &'a Findings,
+    /// Since the earlier probe, where one was named.
+    changes: Option<&'a [Change]>,
+}
+
+pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
+    let outputs = [("--output", args.output.as_deref()), ("--log-file", args.log.log_file.as_deref())];
+    let inputs: Vec<(&str, &Path)> =
+        args.compare.iter().map(|path| ("the earlier answers", &**path)).collect();
+    check_outputs(&outputs, &inputs)?;
+    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
+    target::refuse_production(&args.target)?;
+    let earlier = args.compare.as_ref().map(read_earlier).transpose()?;
+    check_output_path("--output", args.output.as_deref())?;
+    let target = find_target(&args.target)?;
+    let base_url =
+        target.base_url.as_ref().map_or(SIMULATOR, |url| url.as_str().trim_end_matches('/')).to_owned();
+    let merchant_id = target.merchant_id.clone();
+    let began = now();
+    // The time alone, and the process where two begin at once.
+    let run = format!("{:08x}", began as u32 ^ std::process::id().rotate_left(16));
+    let found = runtime()?.block_on(async {
+        let (api, _simulator) =
+            target::open_api(target, &args.target, args.timeout, args.connect_timeout, 1).await?;
+        let options = probe::Options { merchant_id: &merchant_id, run: &run, rate: args.rate.0 };
+        Ok::<_, Error>(probe::run(&api, &options).await)
+    })?;
+    let findings = match found {
+        Ok(findings) => findings,
+        Err(stop) => {
+            complain(&format!("{}; {}", stop.text, stop.hint));
+            return Ok(code::STOPPED);
+        }
+    };
+    let changes = earlier.map(|earlier| findings.changes(&earlier));
+    if let Some(path) = &args.output {
+        let changes = changes.as_deref();
+        let record = Record {
+            version: env!("CARGO_PKG_VERSION"),
+            base_url: &base_url,
+            asked_at: timestamp(began),
+            findings: &findings,
+            changes,
+        };
+        std::fs::write(path, json(&record)?)
+            .map_err(|error| Error::Output { name: path.display().to_string(), error })?;
+    }
+    if !args.log.quiet {
+        let since = args.compare.as_deref().zip(changes.as_deref());
+        print(&table(&base_url, &findings, since))?;
+    }
+    let is_as_expected = findings.differing().next().is_none() && changes.as_ref().is_none_or(Vec::is_empty);
+    Ok(if is_as_expected { code::OK } else { code::ROWS_LEFT })
+}
+
+fn timestamp(milliseconds: i64) -> String {
+    let since = std::time::Duration::from_millis(milliseconds.unsigned_abs());
+    humantime::format_rfc3339_seconds(std::time::SystemTime::UNIX_EPOCH + since).to_string()
+}
+
+fn read_earlier(path: &PathBuf) -> Result<Earlier, Error> {
+    let hint = "give --compare the file that --output of an earlier probe wrote";
+    let name = path.display();
+    let bytes =
+        std::fs::read(path).map_err(|error| Error::usage(format!("cannot read {name}: {error}"), hint))?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::usage(format!("{name} has no answers of a probe ({error})"), hint))
+}
+
+fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>) -> String {
+    let Findings { run, requests, customers, questions } = findings;
+    let mut text =
+        format!("Probe {run} of {}: {requests} requests, {customers} customers\n\n", harmless(base_url));
+    let mut line = |cells: [&str; 4]| {
+        let [question, relied, answer, same] = cells;
+        let line = format!("  {question:<27} {relied:<20} {answer:<42} {same}");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    };
+    line(["question", "relied on", "answered", "same?"]);
+    for finding in questions {
+        let same = match finding.is_as_relied_on {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "-",
+        };
+        let nothing = if finding.is_open { "open" } else { "-" };
+        let relied = finding.relied_on.as_deref().unwrap_or(nothing);
+        line([finding.question, relied, &harmless(&finding.answer), same]);
+    }
+    text.push('\n');
+    tell_differences(&mut text, findings);
+    if let Some((path, changes)) = since {
+        tell_changes(&mut text, path, changes);
+    }
+    // Writing to a text does not fail.
+    let _ = writeln!(
+        text,
+        "The customers stay, under references that begin with probe-{run}-: the API has no call that deletes them."
+    );
+    text
+}
+
+fn tell_differences(text: &mut String, findings: &Findings) {
+    let relied = findings.questions.iter().filter(|finding| finding.is_as_relied_on.is_some()).count();
+    let differing: Vec<&Finding> = findings.differing().collect();
+    if differing.is_empty() {
+        let _ = writeln!(text, "All {relied} answers that this program relies on are as it needs them.");
+        return;
+    }
+    let count = differing.len();
+    let _ =
+        writeln!(text, "{count} of {relied} answers that this program relies on are not as it needs them:");
+    for Finding { question, asks, answer, relied_on, message, .. } in differing {
+        let relied_on = relied_on.as_deref().unwrap_or_default();
+        let said = message.iter().map(|message| format!(" ({})", harmless(message))).collect::<String>();
+        let _ = writeln!(
+            text,
+            "  {question}: {asks}: relied on {relied_on}, answered {}{said}",
+            harmless(answer)
+        );
+    }
+}
+
+fn tell_changes(text: &mut String, path: &Path, changes: &[Change]) {
+    let name = path.display().to_string();
+    if changes.is_empty() {
+        let _ = writeln!(text, "Nothing has changed since {}.", harmless(&name));
+        return;
+    }
+    let _ = writeln!(text, "Changed since {}:", harmless(&name));
+    for Change { question, before, now } in changes {
+        let word = |answer: &Option<String>| answer.as_deref().map_or("not asked".into(), harmless);
+        let _ = writeln!(text, "  {}: {} before, {} now", harmless(question), word(before), word(now));
+    }
+}

@@ -1,0 +1,228 @@
+//! How an answer to a probe is read: what it means, and in which few words it is told.
+//!
+//! Pure. The words are what two probes are compared by, so nothing is in them that differs between two probes of the
+//! same API: no id, no reference, no time, no token.
+
+use serde_json::{Map, Value};
+
+use crate::api::Told;
+
+/// The most characters of a code or a message that are told.
+const TEXT_MAX: usize = 200;
+
+/// What an answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A customer, with an id.
+    Customer,
+    /// Refused: there is such a customer.
+    Exists,
+    /// Refused: there is no such customer.
+    NotFound,
+    /// Refused: the key or the merchant.
+    Credentials,
+    /// Refused for another reason.
+    Refused,
+    /// None of these: a failure, a redirect, or nothing of this API's.
+    Unclear,
+}
+
+/// An answer that was read.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub(super) meaning: Meaning,
+    pub(super) status: u16,
+    /// In a few words.
+    pub(super) words: String,
+    pub(super) message: Option<String>,
+    body: Map<String, Value>,
+}
+
+impl Reading {
+    pub(super) fn of(told: &Told) -> Reading {
+        let body = told.body.clone().unwrap_or_default();
+        let info = body.get("error_info").and_then(Value::as_object);
+        let of_info = |name| info.and_then(|info| text(info, name));
+        let codes = [of_info("code"), text(&body, "error_code"), text(&body, "status")];
+        let messages = ["developer_message", "user_message"]
+            .map(of_info)
+            .into_iter()
+            .chain([text(&body, "error_message")]);
+        let message = messages.flatten().next();
+        let meaning = meaning(told, &body, &codes, message);
+        let words = match meaning {
+            Meaning::Customer => format!("{} customer", told.status),
+            _ if told.body.is_none() => format!("{} without JSON", told.status),
+            _ => {
+                let mut words = vec![told.status.to_string()];
+                let top = codes[1].or(codes[2]);
+                words.extend(top.map(short));
+                words.extend(codes[0].filter(|code| Some(*code) != top).map(short));
+                words.join(" ")
+            }
+        };
+        let message = message.map(short);
+        Reading { meaning, status: told.status, words, message, body }
+    }
+
+    /// The id, where it is a customer.
+    pub(super) fn id(&self) -> Option<&str> {
+        (self.meaning == Meaning::Customer).then(|| id(&self.body)).flatten()
+    }
+
+    /// A member of the answer that is text and not empty.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        text(&self.body, name)
+    }
+
+    /// Whether it brings a client token.
+    pub(super) fn has_token(&self) -> bool {
+        let juspay = self.body.get("juspay").and_then(Value::as_object);
+        juspay.is_some_and(|juspay| text(juspay, "client_auth_token").is_some())
+    }
+}
+
+fn meaning(told: &Told, body: &Map<String, Value>, codes: &[Option<&str>], message: Option<&str>) -> Meaning {
+    let is = |known: &[&str]| {
+        let mut codes = codes.iter().flatten();
+        codes.any(|code| known.iter().any(|known| known.eq_ignore_ascii_case(code)))
+    };
+    let says = |words: &str| message.is_some_and(|message| message.to_ascii_lowercase().contains(words));
+    let has_error = codes[..2].iter().flatten().next().is_some()
+        || codes[2].is_some_and(|status| status.to_ascii_lowercase().contains("error"));
+    let is_success = (200..300).contains(&told.status);
+    if is_success && !has_error && id(body).is_some() {
+        return Meaning::Customer;
+    }
+    if told.body.is_none() || (is_success && !has_error) {
+        return Meaning::Unclear;
+    }
+    if is(&["unique", "already_exists"]) {
+        Meaning::Exists
+    } else if is(&["object_not_found", "resource_not_found", "not_found"])
+        || (is(&["invalid_request"]) && says("not found"))
+    {
+        Meaning::NotFound
+    } else if told.status == 401
+        || is(&["access_denied", "unauthorized", "unauthenticated", "missing_authentication"])
+        || says("unauthorized access")
+    {
+        Meaning::Credentials
+    } else if is_success || (400..500).contains(&told.status) {
+        Meaning::Refused
+    } else {
+        Meaning::Unclear
+    }
+}
+
+fn id(body: &Map<String, Value>) -> Option<&str> {
+    let is_customer = text(body, "object").is_none_or(|object| object == "customer");
+    let ids = ["id", "customer_id", "Customer_id"].into_iter().filter_map(|name| text(body, name));
+    ids.into_iter().find(|id| is_customer && !id.chars().any(char::is_control))
+}
+
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name)?.as_str().filter(|text| !text.is_empty())
+}
+
+/// Bounded, and without what would move a terminal's cursor.
+pub(super) fn short(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
+}
+
+/// What an id looks like: `cth_ and 16 of both cases`.
+pub(super) fn shape_of_id(id: &str) -> String {
+    let is_word = |prefix: &str| prefix.len() <= 8 && prefix.bytes().all(|byte| byte.is_ascii_alphabetic());
+    // What stands before a `_` and is no word is part of the id, and differs each time.
+    let (prefix, rest) = match id.split_once('_') {
+        Some((prefix, rest)) if is_word(prefix) => (format!("{prefix}_ and "), rest),
+        _ => (String::new(), id),
+    };
+    let letters = match (rest.contains(char::is_uppercase), rest.contains(char::is_lowercase)) {
+        (true, true) => "of both cases",
+        (true, false) => "of upper case",
+        (false, true) => "of lower case",
+        (false, false) => "without letters",
+    };
+    format!("{prefix}{} characters {letters}", rest.chars().count())
+}
+
+/// A time with each digit as a 9, but for those of its zone.
+pub(super) fn shape_of_time(time: &str) -> String {
+    let time = short(time);
+    let clock = time.find('T').unwrap_or(time.len());
+    let zone = time[clock..].find(['+', '-']).map_or(time.len(), |at| clock + at);
+    let (time, zone) = time.split_at(zone);
+    time.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).chain(zone.chars()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(status: u16, body: &str) -> Reading {
+        Reading::of(&Told { status, body: serde_json::from_str(body).ok(), ..Told::default() })
+    }
+
+    #[test]
+    fn an_answer_is_told_in_a_few_words() {
+        for (status, body, meaning, words) in [
+            (200, r#"{"id":"cth_1","object":"customer"}"#, Meaning::Customer, "200 customer"),
+            (201, r#"{"customer_id":"c"}"#, Meaning::Customer, "201 customer"),
+            (200, r#"{"id":"ord_1","object":"order"}"#, Meaning::Unclear, "200"),
+            (
+                200,
+                r#"{"id":"x","status":"ERROR","error_code":"INVALID_REQUEST"}"#,
+                Meaning::Refused,
+                "200 INVALID_REQUEST",
+            ),
+            (
+                400,
+                r#"{"status":"invalid_request_error","error_code":"unique","error_info":{"code":"ALREADY_EXISTS"}}"#,
+                Meaning::Exists,
+                "400 unique ALREADY_EXISTS",
+            ),
+            (400, r#"{"error_info":{"code":"ALREADY_EXISTS"}}"#, Meaning::Exists, "400 ALREADY_EXISTS"),
+            (404, r#"{"error_code":"object_not_found"}"#, Meaning::NotFound, "404 object_not_found"),
+            (
+                200,
+                r#"{"status":"ERROR","error_code":"INVALID_REQUEST","error_message":"Customer X not found"}"#,
+                Meaning::NotFound,
+                "200 INVALID_REQUEST",
+            ),
+            (404, "<html>", Meaning::Unclear, "404 without JSON"),
+            (401, r#"{"error_code":"access_denied"}"#, Meaning::Credentials, "401 access_denied"),
+            (400, r#"{"error_message":"Unauthorized access"}"#, Meaning::Credentials, "400"),
+            (400, r#"{"status":null}"#, Meaning::Refused, "400"),
+            (500, r#"{"status":"internal_error"}"#, Meaning::Unclear, "500 internal_error"),
+            (302, "", Meaning::Unclear, "302 without JSON"),
+            (400, "[7]", Meaning::Unclear, "400 without JSON"),
+        ] {
+            let reading = read(status, body);
+            assert_eq!((reading.meaning, reading.words.as_str()), (meaning, words), "{body}");
+        }
+        let long = read(400, &format!("{{\"error_code\":\"\\u001b{}\"}}", "x".repeat(9_999)));
+        assert_eq!(long.words.len(), "400 ".len() + TEXT_MAX);
+    }
+
+    #[test]
+    fn shapes_are_the_same_for_two_of_a_kind() {
+        for (id, shape) in [
+            ("cth_59Yibs1JauYP6WJP", "cth_ and 16 characters of both cases"),
+            ("cst_pcxaymwoh9vbse97", "cst_ and 16 characters of lower case"),
+            ("C_12", "C_ and 2 characters without letters"),
+            ("0b9f-11", "7 characters of lower case"),
+            ("A1_b", "4 characters of both cases"),
+        ] {
+            assert_eq!(shape_of_id(id), shape);
+        }
+        for (time, shape) in [
+            ("2016-08-02T08:07:52+0000", "9999-99-99T99:99:99+0000"),
+            ("2016-08-02T08:07:52.123Z", "9999-99-99T99:99:99.999Z"),
+            ("2016-08-02 08:07", "9999-99-99 99:99"),
+            ("é+T-", "é+T-"),
+        ] {
+            assert_eq!(shape_of_time(time), shape);
+        }
+    }
+}
