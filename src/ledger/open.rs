@@ -25,27 +25,32 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 const CHECKPOINT_PAGES: &str = "4096";
 
 /// Makes a whole ledger under another name, then gives it its own: whatever dies here, no half
-/// ledger is left under a name that somebody will open.
+/// ledger is left under a name that somebody will open. Without a write-ahead log: where the disk is full, closing would
+/// leave a part of the tables in one, and it would not go along.
 pub(super) async fn create(path: &Path) -> Result<(), Error> {
     let open_error = |error| Error::Open { path: path.into(), error };
     let new = beside(path, "-new");
-    for stale in ["-new", "-new-wal", "-new-shm"] {
+    for stale in ["-new", "-new-journal", "-new-wal", "-new-shm"] {
         match std::fs::remove_file(beside(path, stale)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(error)),
             _ => {}
         }
     }
     drop(private_file(&new).map_err(open_error)?);
-    let mut connection = connect(&new).await?;
+    let mut connection = open(&new, SqliteJournalMode::Delete).await?;
     migrate(path, &mut connection).await?;
     connection.close().await.map_err(|error| Error::Sqlite { path: path.into(), error })?;
     std::fs::rename(&new, path).map_err(open_error)
 }
 
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+    open(path, SqliteJournalMode::Wal).await
+}
+
+async fn open(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnection, Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
+        .journal_mode(journal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
