@@ -15,7 +15,7 @@ pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target
 /// What a dead run had claimed of new rows; of others the claim stands in the row itself.
 pub(super) const BURY_CLAIMS: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, claimed_at, settled_at, in_doubt)
-    select id, run, line, 'pending', reference, key, fingerprint, claimed_at, ?1, 1 from claim";
+    select id, run, line, 'pending', reference, key, unhex(fingerprint_hex), claimed_at, ?1, 1 from claim";
 
 pub(super) const DELETE_BATCHES: &str = "delete from claim_batch";
 

@@ -31,6 +31,8 @@ mod export;
 
 mod status;
 
+mod readable;
+
 mod retry;
 
 mod nightly;
