@@ -281,7 +281,7 @@ async fn run_job(
         let ended = ledger.end_run(state, code, stop_reason, &end.figures).await;
         ended.inspect_err(|_| exposed.end(code::UNEXPECTED, false))?;
     }
-    exposed.end(code, state == State::Completed);
+    exposed.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (rows, requests) = (end.tally.rows(), end.figures.requests);
     info!(run, state = state.name(), code, rows, requests, "the run has ended");
     let ends = (state, code, stop_reason);
@@ -289,7 +289,10 @@ async fn run_job(
     let changed_fields = report::changed_list(&end.changed);
     let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
     let summary = summary.with_existing(&end.existing);
-    write_summary(job.output, &json(&summary)?, &describe_run(&summary, written, ledger_path))?;
+    let shown = write_summary(job.output, &json(&summary)?, &describe_run(&summary, written, ledger_path));
+    if code != code::HANGUP {
+        shown?; // With the terminal goes who would have read it.
+    }
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));
     }
@@ -345,8 +348,11 @@ fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> Str
         .filter(|outcome| !outcome.is_success())
         .filter_map(|outcome| summary.outcomes.get(outcome.name()))
         .sum();
+    let pending = summary.outcomes.get(Outcome::Pending.name()).is_some_and(|rows| *rows > 0);
     let next = if summary.state != State::Completed {
         "run the same command again to go on".into()
+    } else if pending {
+        "run the same command again: rows are pending still".into()
     } else if left > 0 {
         format!("customer-import export failed --ledger {ledger} --output failed.csv")
     } else {

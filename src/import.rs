@@ -40,6 +40,7 @@ use tracing::{debug, info, warn};
 use self::{
     ahead::{Ahead, Taken},
     desk::{Desk, View, Wishes},
+    end::Sent,
     pulse::Pulse,
     suspects::Suspects,
     timeline::Timeline,
@@ -124,6 +125,8 @@ struct Run {
     /// Rows settled by the last commit; what the look-ahead goes by.
     last_batch: usize,
     tally: Tally,
+    /// What became of the rows that were sent, committed or about to be.
+    sent: Sent,
     dropped: Dropped,
     changed: Changed,
     existing: ExistingCount,
@@ -177,6 +180,7 @@ pub async fn run(
         rows_per_claim: 1,
         last_rows: 0,
         last_batch: 0,
+        sent: Sent::default(),
         dropped,
         changed,
         existing: ExistingCount::default(),
@@ -295,7 +299,6 @@ impl Run {
                 if self.is_stopping() {
                     self.desk.withdraw();
                 }
-                self.check_failures();
             }
             Event::Slot(slot) => self.put_to_work(slot),
             Event::Tick => {
@@ -314,6 +317,7 @@ impl Run {
         if let Some(halt) = self.desk.halt() {
             self.stop(Ended::Stopped(Stop::Halt(halt)));
         }
+        self.check_failures();
         loop {
             let view = self.desk.view();
             if view.claims == 0 || view.open >= open_rows_max(self.options.concurrency) {
@@ -379,6 +383,7 @@ impl Run {
         let (settled, stop) = self.suspects.pass(self.desk.fetch());
         self.last_batch = settled.len();
         settled.iter().for_each(|settlement| self.pulse.take(settlement));
+        settled.iter().for_each(|settlement| self.sent.add(settlement));
         let live = if live_due { Some(self.beat()) } else { None };
         let batch = Batch { doubts, rows, places, settled, figures: self.sender.figures(), flush, live };
         self.committing = Some(Box::pin(async move {
@@ -440,9 +445,14 @@ impl Run {
         self.abandon_at = Some(Instant::now() + self.options.shutdown_grace);
     }
 
+    /// Too many failures end the run where there is anything left that it would send; where its last rows are at
+    /// work there is nothing to stop, and it comes to its end.
     fn check_failures(&mut self) {
+        if self.is_stopping() || self.desk.view().claims == 0 && self.read.is_empty() {
+            return;
+        }
         let limit = self.options.max_failures;
-        if let Some(failures) = limit.and_then(|limit| limit.exceeded_by(&self.tally)) {
+        if let Some(failures) = limit.and_then(|limit| limit.exceeded_by(self.sent)) {
             self.stop(Ended::Stopped(Stop::TooManyFailures(failures)));
         }
     }

@@ -27,6 +27,9 @@ const FILE_MAX_BYTES: u64 = 256 * 1024;
 /// The program's name, where there is no command line to take it from.
 pub(super) const PROGRAM: &str = "customer-import";
 
+/// Where an option comes from that stands on the command line.
+pub(super) const ORIGIN_FLAG: &str = "flag";
+
 /// Reads a variable of the environment; nothing where it is empty.
 type Environment = dyn Fn(&str) -> Option<OsString>;
 
@@ -351,7 +354,7 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[Layered])
     let id = arg.get_id().as_str();
     let layered = layer.iter().find(|layered| layered.id == id);
     let origin = match matches.value_source(id) {
-        Some(ValueSource::CommandLine) => "flag".into(),
+        Some(ValueSource::CommandLine) => ORIGIN_FLAG.into(),
         _ => layered.map_or("default".into(), |layered| layered.origin.to_string()),
     };
     let value = match matches.get_raw(id) {

@@ -3,7 +3,7 @@
 use crate::{
     error::Error,
     import::{Ended, Stop},
-    ledger::Tally,
+    ledger::{Outcome, Tally},
     report,
     sender::Halt,
 };
@@ -16,8 +16,8 @@ use crate::{
 /// | 1 | an unexpected error; what was recorded stands |
 /// | 2 | wrong usage or configuration; nothing was sent |
 /// | 3 | finished, and at least one row is duplicate, invalid, rejected or failed |
-/// | 4 | stopped before the end by the program itself |
-/// | 130, 143 | ended by SIGINT, SIGTERM |
+/// | 4 | run it again: stopped before the end by the program itself, or finished with rows still pending |
+/// | 129, 130, 143 | ended by SIGHUP, SIGINT, SIGTERM |
 pub(super) mod code {
     pub(crate) const OK: u8 = 0;
     pub(crate) const UNEXPECTED: u8 = 1;
@@ -26,6 +26,8 @@ pub(super) mod code {
     pub(crate) const STOPPED: u8 = 4;
     /// Added to a signal's number, as shells do.
     pub(crate) const SIGNAL: u8 = 128;
+    /// The terminal is gone.
+    pub(crate) const HANGUP: u8 = SIGNAL + 1;
 }
 
 pub(super) fn code_of_error(error: &Error) -> u8 {
@@ -39,6 +41,8 @@ pub(super) fn code_of_error(error: &Error) -> u8 {
 
 pub(super) fn code_of_end(ended: &Ended, tally: &Tally) -> u8 {
     match ended {
+        // Nobody has anything to correct, and no scheduler would run it again.
+        Ended::Completed if tally.get(Outcome::Pending) > 0 => code::STOPPED,
         Ended::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
         Ended::Completed => code::ROWS_LEFT,
         Ended::Stopped(_) => code::STOPPED,

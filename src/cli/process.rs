@@ -40,10 +40,13 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
     runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
 }
 
-/// SIGINT and SIGTERM, as many as come.
+/// SIGHUP, SIGINT and SIGTERM, as many as come.
 pub(super) fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>, Error> {
     let (sender, receiver) = mpsc::channel(4);
-    for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
+    let kinds = [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)];
+    // Who starts a program with `nohup` wants it to outlive the terminal.
+    let is_wanted = |(_, number): &(SignalKind, Signal)| *number != 1 || !is_hangup_ignored();
+    for (kind, number) in kinds.into_iter().filter(is_wanted) {
         let mut stream =
             signal(kind).map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
         let sender = sender.clone();
@@ -52,4 +55,12 @@ pub(super) fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiv
         );
     }
     Ok(receiver)
+}
+
+/// Whether this process was told to pass over SIGHUP. Only Linux tells without unsafe code; elsewhere it is not.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The first bit is the first signal's.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

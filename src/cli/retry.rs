@@ -3,7 +3,9 @@
 use super::{
     Job, args,
     args::Only,
-    check_pairs, find_target, ledger_path, make_room_for_connections, open_outputs, run_job, runtime,
+    check_pairs,
+    config::ORIGIN_FLAG,
+    find_target, ledger_path, make_room_for_connections, open_outputs, run_job, runtime,
     target::{Deed, confirm_production},
 };
 use crate::{
@@ -22,7 +24,7 @@ const CODES_SHOWN: usize = 8;
 pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Error> {
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     let mut display = open_outputs(&args.output, &[("the ledger", &ledger_path)])?;
-    let changes = changes(&args.input)?;
+    let changes = changes(&args.input, settings)?;
     let wanted = Wanted {
         outcome: args.only.map(|only| match only {
             Only::Failed => Outcome::Failed,
@@ -115,22 +117,30 @@ fn what(wanted: &Wanted) -> &'static str {
     }
 }
 
-fn changes(args: &args::Reinput) -> Result<Changes, Error> {
+/// What is said of how rows are read. One file of settings serves all commands, so what there is not meant for
+/// a retry is left out; a flag that makes no sense is refused.
+fn changes(args: &args::Reinput, settings: &[Setting]) -> Result<Changes, Error> {
     check_pairs(&args.map, &args.set)?;
-    for (option, pairs) in [("--map", &args.map), ("--set", &args.set)] {
+    let is_flag =
+        |option: &str| settings.iter().any(|setting| setting.name == option && setting.origin == ORIGIN_FLAG);
+    let (mut map, mut set) = (args.map.clone(), args.set.clone());
+    for (option, pairs) in [("map", &mut map), ("set", &mut set)] {
+        if !is_flag(option) {
+            pairs.retain(|(field, _)| *field != Field::Reference);
+        }
         if pairs.iter().any(|(field, _)| *field == Field::Reference) {
             return Err(Error::usage(
-                format!("{option} {} in a retry: it is what identifies a row", Field::Reference),
+                format!("--{option} {} in a retry: it is what identifies a row", Field::Reference),
                 "import the corrected file instead",
             ));
         }
     }
-    let mut set = args.set.clone();
     if args.get_client_auth_token && !set.iter().any(|(field, _)| *field == Field::GetClientAuthToken) {
         set.push((Field::GetClientAuthToken, "true".into()));
     }
     Ok(Changes {
-        map: args.map.clone(),
+        map,
+        is_map_told: is_flag("map"),
         set,
         validation: args.validation,
         require: args.require.clone(),

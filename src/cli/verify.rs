@@ -99,7 +99,10 @@ async fn run(
         figures: sender.figures(),
         elapsed: began.elapsed(),
     };
-    tell(args, &verification)?;
+    let shown = tell(args, &verification);
+    if code != code::HANGUP {
+        shown?; // With the terminal goes who would have read it.
+    }
     if let Some((text, hint)) = stop {
         complain(&format!("{text}; {hint}"));
     }

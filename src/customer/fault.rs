@@ -14,7 +14,7 @@ pub enum Rule {
     Required,
     /// The reference has fewer than eight characters.
     TooShort,
-    /// The reference is longer than a URL can carry.
+    /// More characters than the platform keeps of the field, or a reference that no URL can carry.
     TooLong,
     /// Something other than the digits 0 to 9.
     Digits,
@@ -102,7 +102,14 @@ impl Rule {
         match (self, field) {
             (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
             (Rule::TooShort, _) => "a reference needs at least 8 characters; a prefix such as cust_ helps",
-            (Rule::TooLong, _) => "use a shorter id of the customer",
+            (Rule::TooLong, Some(Field::Reference)) => "use a shorter id of the customer",
+            (Rule::TooLong, Some(Field::MobileNumber)) => {
+                "one number of at most 16 digits, or give --phone-region CC (such as IN) to read any spelling"
+            }
+            (Rule::TooLong, Some(Field::MobileCountryCode)) => {
+                "write the country code as digits only, such as 91"
+            }
+            (Rule::TooLong, _) => "shorten it; --validation lenient lets the API judge",
             (Rule::Digits, Some(Field::MobileCountryCode)) => {
                 "write the country code as digits only, such as 91"
             }

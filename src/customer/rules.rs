@@ -4,7 +4,7 @@
 //! form body and nothing else: characters are looked up in one table, and words about what was seen are
 //! made for what is wrong only.
 //!
-//! Sources of the rules: the Create Customer page. Where it is silent (control characters, the longest
+//! Sources of the rules: the Create Customer page. Where it is silent (control characters, lengths, the longest
 //! reference that still fits into a URL) the rule says so.
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -17,9 +17,21 @@ use super::{
 /// The fewest characters of a reference; from the Create Customer page.
 const REFERENCE_MIN_CHARS: usize = 8;
 
-/// The most bytes of a reference. Not the page's: the Get call carries it in the URL, and
-/// three times this (percent-encoded) stays below what HTTP servers accept in a request line.
+/// The most bytes of a reference, however leniently a row is read. Not the page's: the Get call carries it in the
+/// URL, and three times this (percent-encoded) stays below what HTTP servers accept in a request line.
 const REFERENCE_MAX_BYTES: usize = 2048;
+
+/// The most characters of a field, where there is a bound. Not the page's either, which is silent: the lengths of
+/// the platform's own columns. What is longer is refused there, or cut.
+fn max_chars(field: Field) -> Option<usize> {
+    match field {
+        Field::Reference | Field::EmailAddress => Some(128),
+        Field::FirstName | Field::LastName => Some(64),
+        Field::MobileNumber => Some(16),
+        Field::MobileCountryCode => Some(4),
+        Field::GetClientAuthToken => None,
+    }
+}
 
 /// How strictly a row is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,8 +39,8 @@ pub enum Validation {
     /// Every rule of the Create Customer page.
     #[default]
     Documented,
-    /// Only what no API could accept (missing, too short, control characters, what a spreadsheet broke);
-    /// the API judges the rest.
+    /// Only what no API could accept (missing, too short, control characters, a negative number, what a
+    /// spreadsheet broke); the API judges the rest.
     Lenient,
 }
 
@@ -155,9 +167,13 @@ impl Rules {
 
     /// Whether a look at the bytes is enough, as in nearly all cells of a good file.
     fn is_plainly_good(&self, field: Field, value: &str) -> bool {
+        // In bytes, so what is short enough here is so in characters.
+        if max_chars(field).is_some_and(|most| value.len() > most) {
+            return false;
+        }
         match field {
             Field::Reference => {
-                (REFERENCE_MIN_CHARS..=REFERENCE_MAX_BYTES).contains(&value.len())
+                value.len() >= REFERENCE_MIN_CHARS
                     && all(value, PRINTABLE)
                     && damage::seen(field, value).is_none()
             }
@@ -182,18 +198,35 @@ impl Rules {
 
     fn breaks(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         match field {
-            Field::Reference => judge_reference(value),
-            Field::GetClientAuthToken => (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into())),
-            _ if self.validation == Validation::Lenient => None,
-            // The number is read together with its country code.
-            Field::MobileNumber if self.phones.is_some() => None,
-            Field::MobileNumber | Field::MobileCountryCode => {
-                outside(value, DIGIT).map(|seen| (Rule::Digits, seen))
+            Field::Reference => {
+                return judge_reference(value, self.validation);
             }
+            Field::GetClientAuthToken => {
+                return (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into()));
+            }
+            // Nobody writes a number like this, and its digits are not those of the number that it was.
+            Field::MobileNumber if is_negative(value) => return Some((Rule::Digits, NEGATIVE.into())),
+            _ if self.validation == Validation::Lenient => return None,
+            // The number is read together with its country code.
+            Field::MobileNumber if self.phones.is_some() => return None,
+            _ => {}
+        }
+        let content = match field {
             Field::EmailAddress => judge_email(value),
             Field::FirstName | Field::LastName => outside(value, NAME).map(|seen| (Rule::Character, seen)),
-        }
+            _ => outside(value, DIGIT).map(|seen| (Rule::Digits, seen)),
+        };
+        content.or_else(|| judge_length(field, value))
     }
+}
+
+/// What is said of a negative number.
+const NEGATIVE: &str = "a negative number: the - was taken for a minus, and the digits were calculated with";
+
+/// A minus and digits, and nothing else: what is left where 080-1234567 was subtracted.
+fn is_negative(value: &str) -> bool {
+    let digits = value.strip_prefix(['-', '\u{2212}']);
+    digits.is_some_and(|digits| !digits.is_empty() && all(digits, DIGIT))
 }
 
 /// The value without the blanks around it; most have none, and that is seen at two bytes.
@@ -213,12 +246,21 @@ fn judge_characters(value: &str) -> Option<(Rule, String)> {
     Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)))
 }
 
-fn judge_reference(value: &str) -> Option<(Rule, String)> {
+fn judge_reference(value: &str, validation: Validation) -> Option<(Rule, String)> {
     let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
     if chars < REFERENCE_MIN_CHARS {
         return Some((Rule::TooShort, format!("{chars} characters")));
     }
-    (value.len() > REFERENCE_MAX_BYTES).then(|| (Rule::TooLong, format!("{} bytes", value.len())))
+    if value.len() > REFERENCE_MAX_BYTES {
+        return Some((Rule::TooLong, format!("{} bytes", value.len())));
+    }
+    if validation == Validation::Lenient { None } else { judge_length(Field::Reference, value) }
+}
+
+fn judge_length(field: Field, value: &str) -> Option<(Rule, String)> {
+    let most = max_chars(field).filter(|most| value.len() > *most)?;
+    let chars = value.chars().count();
+    (chars > most).then(|| (Rule::TooLong, format!("{chars} characters, and {most} fit")))
 }
 
 fn judge_email(value: &str) -> Option<(Rule, String)> {
@@ -408,6 +450,10 @@ mod tests {
             (Reference, "12345678", ""),
             (Reference, "éééééééé", ""),
             (Reference, "ééééééé", "object_reference_id:too-short:7 characters"),
+            (Reference, &"r".repeat(128), ""),
+            (Reference, &"é".repeat(128), ""),
+            (Reference, &"r".repeat(129), "object_reference_id:too-long:129 characters, and 128 fit"),
+            (Reference, &"é".repeat(1025), "object_reference_id:too-long:2050 bytes"),
             (Reference, "cust\u{0}0001", "object_reference_id:control:a control character at position 5"),
             (MobileNumber, "", "mobile_number:required:empty"),
             (MobileNumber, "  ", "mobile_number:required:empty"),
@@ -415,6 +461,22 @@ mod tests {
             (MobileNumber, "99887 76655", "mobile_number:digits:a blank at position 6"),
             (MobileNumber, "٣٣٣٣", "mobile_number:digits:`٣` at position 1"),
             (MobileNumber, " 99887766 ", ""),
+            (MobileNumber, "9988776655443322", ""),
+            (MobileNumber, "99887766554433221", "mobile_number:too-long:17 characters, and 16 fit"),
+            (MobileNumber, "-1234487", &format!("mobile_number:digits:{NEGATIVE}")),
+            (MobileNumber, "\u{2212}1234487", &format!("mobile_number:digits:{NEGATIVE}")),
+            (MobileNumber, "-", "mobile_number:digits:`-` at position 1"),
+            (EmailAddress, &format!("{}@example.com", "a".repeat(116)), ""),
+            (
+                EmailAddress,
+                &format!("{}@example.com", "a".repeat(117)),
+                "email_address:too-long:129 characters, and 128 fit",
+            ),
+            (FirstName, &"a".repeat(64), ""),
+            (FirstName, &"a".repeat(65), "first_name:too-long:65 characters, and 64 fit"),
+            (LastName, &"a".repeat(65), "last_name:too-long:65 characters, and 64 fit"),
+            (MobileCountryCode, "1684", ""),
+            (MobileCountryCode, "16840", "mobile_country_code:too-long:5 characters, and 4 fit"),
             (EmailAddress, "", ""),
             (EmailAddress, "a.b_c@example.com", ""),
             (EmailAddress, "!#$%&'*+-/=?^x{|}~`@example.com", ""),
@@ -464,6 +526,11 @@ mod tests {
         ] {
             assert!(read(&rules, &[(field, value)]).is_ok(), "{field}");
         }
+        let long = "r".repeat(REFERENCE_MAX_BYTES);
+        for field in [Field::Reference, Field::EmailAddress, Field::FirstName, Field::MobileCountryCode] {
+            assert!(read(&rules, &[(field, &long)]).is_ok(), "{field}");
+        }
+        assert_eq!(words(read(&rules, &[(Field::Reference, &format!("{long}r"))])).len(), 1);
         assert_eq!(words(read(&rules, &[(Field::Reference, "short")])).len(), 1);
         assert_eq!(words(read(&rules, &[(Field::FirstName, "a\nb")])).len(), 1);
     }
@@ -524,6 +591,21 @@ mod tests {
                 let got = words(read(&rules, &[(field, value)])).join(";");
                 assert!(got.starts_with(&format!("{field}:spreadsheet:")), "{value}: {got}");
             }
+        }
+    }
+
+    #[test]
+    fn a_negative_number_is_none_however_it_is_read() {
+        let region = || Phones::of("IN").ok();
+        for (validation, phones) in [
+            (Validation::Documented, None),
+            (Validation::Documented, region()),
+            (Validation::Lenient, None),
+            (Validation::Lenient, region()),
+        ] {
+            let rules = Rules { validation, phones, ..Rules::default() };
+            let got = words(read(&rules, &[(Field::MobileNumber, "-9988776655")]));
+            assert_eq!(got, [format!("mobile_number:digits:{NEGATIVE}")]);
         }
     }
 

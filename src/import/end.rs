@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::{
     customer::{Changed, Dropped},
-    ledger::{ExistingCount, Figures, Ledger, Outcome, State, Tally},
+    ledger::{ExistingCount, Figures, Ledger, Outcome, Settlement, State, Tally},
     sender::Halt,
     source,
 };
 
-/// Below so many settled rows a percentage of failures says nothing.
+/// Below so many rows a percentage of failures says nothing.
 const PERCENT_FROM_ROWS: u64 = 100;
 
 /// When a run ends itself because of its rows.
@@ -19,26 +19,41 @@ const PERCENT_FROM_ROWS: u64 = 100;
 pub enum MaxFailures {
     /// More than so many rows rejected or failed.
     Rows(u64),
-    /// More than this share of the settled rows, once a hundred are settled.
+    /// More than this share of the rows that were sent, once a hundred were.
     Percent(f64),
+}
+
+/// What became of the rows that this run has sent. What an earlier run was refused, and this one left as it was,
+/// says nothing of how this one goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sent {
+    rows: u64,
+    failures: u64,
+}
+
+impl Sent {
+    pub(super) fn add(&mut self, settlement: &Settlement) {
+        let outcome = settlement.ending().outcome();
+        self.rows += u64::from(outcome != Outcome::Pending);
+        self.failures += u64::from(matches!(outcome, Outcome::Rejected | Outcome::Failed));
+    }
 }
 
 impl MaxFailures {
     /// The failures, where they are too many.
-    pub(super) fn exceeded_by(self, tally: &Tally) -> Option<u64> {
-        let failures = tally.get(Outcome::Rejected) + tally.get(Outcome::Failed);
-        let settled = tally.rows() - tally.get(Outcome::Pending);
+    pub(super) fn exceeded_by(self, sent: Sent) -> Option<u64> {
+        let Sent { rows, failures } = sent;
         let too_many = match self {
             MaxFailures::Rows(most) => failures > most,
             MaxFailures::Percent(most) => {
-                settled >= PERCENT_FROM_ROWS && failures as f64 * 100.0 > most * settled as f64
+                rows >= PERCENT_FROM_ROWS && failures as f64 * 100.0 > most * rows as f64
             }
         };
         too_many.then_some(failures)
     }
 }
 
-/// The user's wish to end, as the signal's number (2 or 15).
+/// The user's wish to end, as the signal's number (1, 2 or 15).
 pub type Signal = u8;
 
 /// Why a run ended itself.

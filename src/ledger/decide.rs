@@ -214,6 +214,7 @@ pub(super) fn apply(
         (_, Decision::Corrected(found)) => {
             // If this run dies, a retry must not send what its file had corrected.
             write.erased.push(&found.id);
+            write.renewed.push(&found.id);
             (found.id, Some(found))
         }
     };

@@ -4,7 +4,8 @@
 //! failed or was rejected keeps its reference and its trouble, so that a rerun does what it would have done; only its
 //! cells go. What was invalid or a duplicate owned no reference, and goes with its run.
 //!
-//! A row that is pending is still to be sent: its cells stay, and with them the run by whose columns they are read.
+//! A row that is pending, or that a run took up again and left open, is still to be sent: its cells stay, and with them
+//! the run by whose columns they are read.
 
 use std::path::Path;
 
@@ -31,7 +32,7 @@ const DELETE_RECORDS: &str = "
         select row.id from record join row on row.id = record.row left join outdated on outdated.row = row.id
         where coalesce(outdated.run, row.run) in (select value from json_each(?1))
         and coalesce(record.run, row.run) in (select value from json_each(?1))
-        and coalesce(outdated.outcome, row.outcome) <> 'pending')";
+        and coalesce(outdated.outcome, row.outcome) <> 'pending' and not coalesce(outdated.owed, row.owed))";
 
 /// Those of them that go: all but those by whose columns cells are read that stay.
 const SELECT_RUNS: &str = "

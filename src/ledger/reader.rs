@@ -76,7 +76,8 @@ const SELECT_ROWS_WITHOUT_ID: &str = "
     where ?1 is null or outdated.run = ?1
     order by 1";
 
-const LAST_SUCCESS: &str = "select max(ended_at) from run where state = 'completed' and id > 0";
+const LAST_SUCCESS: &str = "
+    select max(ended_at) from run where state = 'completed' and exit_code in (0, 3) and id > 0";
 
 const COUNT_OUTCOMES: &str = "select outcome, count(*) from every_row group by outcome";
 

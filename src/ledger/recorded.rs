@@ -7,25 +7,34 @@ use sqlx::Row as _;
 
 use super::{Error, Outcome, Reader};
 
-/// Also what is in doubt, and what an earlier retry left open: the run has asked about those before they are
-/// claimed, and what Get does not find is sent like the others.
+/// Also what is in doubt, and what an earlier run took up and left open: the run has asked about those before they
+/// are claimed, and what Get does not find is sent like the others. Which ones are wanted goes by what they were.
 const SELECT_RECORDED: &str = "
-    select row.id, coalesce(outdated.line, row.line), coalesce(record.run, row.run), record.cells
-    from record cross join row on row.id = record.row left join outdated on outdated.row = row.id
-    where record.row > ?1 and (
-        coalesce(outdated.outcome, row.outcome) = 'pending'
-            and (row.in_doubt or coalesce(outdated.run, row.run) in (select id from run where command = 'retry'))
-        or coalesce(outdated.outcome, row.outcome) in ('failed', 'rejected')
-            and (?2 is null or coalesce(outdated.outcome, row.outcome) = ?2)
-            and (?3 is null or lower(iif(outdated.row is null, row.error_code, outdated.error_code)) = ?3))
-    order by record.row limit ?4";
+    with owed (id, line, columns_of, cells, outcome, error_code) as (
+        select record.row, row.line, coalesce(record.run, row.run), record.cells, coalesce(row.was->>0, row.outcome),
+               iif(row.was is null, row.error_code, row.was->>8)
+        from record cross join row on row.id = record.row left join outdated on outdated.row = row.id
+        where record.row > ?1 and outdated.row is null and (row.outcome in ('failed', 'rejected')
+            or row.outcome = 'pending' and (row.in_doubt or row.owed))
+        union all
+        select outdated.row, outdated.line, coalesce(record.run, row.run), record.cells,
+               coalesce(outdated.was->>0, outdated.outcome),
+               iif(outdated.was is null, outdated.error_code, outdated.was->>8)
+        from outdated cross join row on row.id = outdated.row cross join record on record.row = outdated.row
+        where outdated.row > ?1 and (outdated.outcome in ('failed', 'rejected') or outdated.owed))
+    select id, line, columns_of, cells from owed
+    where outcome = 'pending' or (?2 is null or outcome = ?2) and (?3 is null or lower(error_code) = ?3)
+    order by id limit ?4";
 
 /// What there is to retry, whether or not its cells are still there.
 const COUNT_RECORDED: &str = "
     with stuck (id, outcome, error_code) as (
-        select id, outcome, error_code from row
-        where customer_id is null and outcome in ('failed', 'rejected')
-        union all select row, outcome, error_code from outdated where outcome in ('failed', 'rejected'))
+        select id, coalesce(was->>0, outcome), iif(was is null, error_code, was->>8) from row
+        where customer_id is null and outcome in ('failed', 'rejected', 'pending')
+            and (outcome <> 'pending' or was is not null)
+        union all
+        select row, coalesce(was->>0, outcome), iif(was is null, error_code, was->>8) from outdated
+        where outcome in ('failed', 'rejected') or was is not null)
     select outcome, coalesce(error_code, ''), count(*), count(record.row)
     from stuck left join record on record.row = stuck.id
     group by 1, 2 order by 3 desc, 2";

@@ -221,6 +221,9 @@ impl Store {
             let claim = sqlx::query(CLAIM_KNOWN).bind(write.claimed_again.text());
             self.execute(claim.bind(run).bind(now)).await?;
         }
+        if !write.renewed.is_empty() {
+            self.execute(sqlx::query(FORGET).bind(write.renewed.text())).await?;
+        }
         if let Some(reached) = &write.checkpoint {
             self.keep_checkpoint(run, reached).await?;
         }
@@ -244,6 +247,9 @@ impl Store {
         if !write.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(write.without_id.text());
             self.execute(settle.bind(run).bind(now)).await?;
+            if write.gives_back {
+                self.execute(sqlx::query(RESTORE).bind(write.without_id.text()).bind(run)).await?;
+            }
         }
         if !write.records.is_empty() {
             self.execute(sqlx::query(KEEP_RECORDS).bind(write.records.text()).bind(run)).await?;

@@ -15,7 +15,7 @@ pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target
 /// What a dead run had claimed of new rows; of others the claim stands in the row itself.
 pub(super) const BURY_CLAIMS: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, claimed_at, settled_at, in_doubt)
-    select id, run, line, 'pending', reference, key, fingerprint, claimed_at, ?1, 1 from claim";
+    select id, run, line, 'pending', reference, key, unhex(fingerprint_hex), claimed_at, ?1, 1 from claim";
 
 pub(super) const DELETE_BATCHES: &str = "delete from claim_batch";
 
@@ -59,12 +59,28 @@ pub(super) const SELECT_DOUBTS: &str = "
 pub(super) const INSERT_BATCH: &str =
     "insert into claim_batch (id, run, claimed_at, claims) values (?1, ?2, ?3, ?4)";
 
-/// The claim of a row that is there: what it is if the run dies.
+/// The claim of a row that is there: what it is if the run dies, and what it was.
 pub(super) const CLAIM_KNOWN: &str = "
     update row set run = ?2, line = told.value->>1, outcome = 'pending', fingerprint = unhex(told.value->>2),
         claimed_at = told.value->>3, settled_at = ?3, attempts = 0, in_doubt = 1, field = null,
-        error_code = null, error_message = null, http_status = null, request_id = null
+        error_code = null, error_message = null, http_status = null, request_id = null,
+        was = iif(row.outcome in ('failed', 'rejected'), json_array(
+            row.outcome, row.run, row.line, hex(row.fingerprint), row.attempts, row.claimed_at, row.settled_at,
+            row.field, row.error_code, row.error_message, row.http_status, row.request_id), row.was),
+        owed = row.owed or row.in_doubt or row.outcome in ('failed', 'rejected')
     from json_each(?1) told where row.id = told.value->>0";
+
+/// Those that have other fields now are not what they were, whatever becomes of them.
+pub(super) const FORGET: &str = "update row set was = null where id in (select value from json_each(?1))";
+
+/// Those that were not sent after all, or did not land, are what they were; of the settlements without an id.
+pub(super) const RESTORE: &str = "
+    update row set outcome = was->>0, run = coalesce((select run.id from run where run.id = was->>1), ?2),
+        line = was->>2, fingerprint = unhex(was->>3), attempts = was->>4, claimed_at = was->>5,
+        settled_at = was->>6, field = was->>7, error_code = was->>8, error_message = was->>9,
+        http_status = was->>10, request_id = was->>11, was = null
+    where was is not null and id in (
+        select value->>0 from json_each(?1) where value->>2 = 'pending' and not value->>8)";
 
 pub(super) const END_BATCHES: &str =
     "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
@@ -85,6 +101,7 @@ pub(super) const SETTLE_WITH_ID: &str = "
         attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
         is_uncertain = excluded.is_uncertain, api_reference = excluded.api_reference, was_sent = 0,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = 0, field = null,
+        was = null, owed = 0,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
 pub(super) const SETTLE_WITHOUT_ID: &str = "
@@ -97,6 +114,7 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, attempts = excluded.attempts,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
+        was = iif(excluded.outcome = 'pending', row.was, null), owed = iif(excluded.outcome = 'pending', row.owed, 0),
         in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id, was_sent = excluded.was_sent";

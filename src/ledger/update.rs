@@ -39,7 +39,12 @@ const BEGIN_UPDATES: &str = "
     select value->>0, ?2, value->>1, 'pending', unhex(value->>2), 1 from json_each(?1) where true
     on conflict (row) do update set
         run = excluded.run, line = excluded.line, outcome = 'pending', fingerprint = excluded.fingerprint,
-        unsure = 1, attempts = 0, error_code = null, error_message = null, http_status = null, request_id = null";
+        unsure = 1, attempts = 0, error_code = null, error_message = null, http_status = null, request_id = null,
+        was = iif(outdated.outcome in ('failed', 'rejected'), json_array(
+            outdated.outcome, outdated.run, outdated.line, hex(outdated.fingerprint), outdated.attempts,
+            outdated.unsure, null, null, outdated.error_code, outdated.error_message, outdated.http_status,
+            outdated.request_id), outdated.was),
+        owed = outdated.owed or outdated.outcome in ('failed', 'rejected')";
 
 const SETTLE_UPDATED: &str = "
     update row set outcome = 'updated', run = ?2, settled_at = ?3, line = told.value->>1,
@@ -49,7 +54,8 @@ const SETTLE_UPDATED: &str = "
 const SETTLE_OUTDATED: &str = "
     update outdated set outcome = told.value->>1, unsure = told.value->>2, attempts = told.value->>3,
         error_code = told.value->>4, error_message = told.value->>5, http_status = told.value->>6,
-        request_id = told.value->>7
+        request_id = told.value->>7, was = iif(told.value->>1 = 'pending', outdated.was, null),
+        owed = iif(told.value->>1 = 'pending', outdated.owed, 0)
     from json_each(?1) told where outdated.row = told.value->>0";
 
 /// Of a row that was inserted in the same commit: its customer existed, and the Update did not come to its end.
@@ -64,6 +70,13 @@ const INSERT_OUTDATED: &str = "
         unsure = excluded.unsure, attempts = excluded.attempts, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id";
+
+/// Those that were not sent after all are what they were. Whether an earlier one has landed is as unknown as before.
+const RESTORE_OUTDATED: &str = "
+    update outdated set outcome = was->>0, run = coalesce((select run.id from run where run.id = was->>1), ?2),
+        line = was->>2, fingerprint = unhex(was->>3), attempts = was->>4, error_code = was->>8,
+        error_message = was->>9, http_status = was->>10, request_id = was->>11, was = null
+    where was is not null and row in (select value from json_each(?1))";
 
 const DELETE_OUTDATED: &str = "delete from outdated where row in (select value from json_each(?1))";
 
@@ -98,6 +111,7 @@ pub(super) struct Updates {
     updated: JsonRows,
     outdated: JsonRows,
     new_outdated: JsonRows,
+    restored: JsonRows,
     over: JsonRows,
     /// Line and fields of each imported row that differs.
     pub(super) changed: Vec<(u64, Fields)>,
@@ -106,8 +120,8 @@ pub(super) struct Updates {
 impl Updates {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Updates { begun, updated, outdated, new_outdated, over, changed } = self;
-        [begun, updated, outdated, new_outdated, over].into_iter().all(JsonRows::is_empty)
+        let Updates { begun, updated, outdated, new_outdated, restored, over, changed } = self;
+        [begun, updated, outdated, new_outdated, restored, over].into_iter().all(JsonRows::is_empty)
             && changed.is_empty()
     }
 
@@ -158,6 +172,9 @@ impl Updates {
             // No update ends like this.
             Ending::Created(_) | Ending::Existing(_) | Ending::Amended(..) => (Trouble::default(), true),
         };
+        if ending.outcome() == Outcome::Pending && !unsure {
+            self.restored.push(&claim.id);
+        }
         let Trouble { code, message, http_status, request_id, .. } = trouble;
         let unsure = i64::from(unsure || amendment.unsure);
         let outcome = ending.outcome();
@@ -265,6 +282,7 @@ impl Store {
             (SETTLE_UPDATED, &updates.updated),
             (SETTLE_OUTDATED, &updates.outdated),
             (INSERT_OUTDATED, &updates.new_outdated),
+            (RESTORE_OUTDATED, &updates.restored),
             (DELETE_OUTDATED, &updates.over),
             (BEGIN_UPDATES, &updates.begun),
         ] {

@@ -69,10 +69,14 @@ pub(super) struct Write<'a> {
     pub(super) claimed_first: Option<i64>,
     /// For `row`: claims of rows that are there.
     pub(super) claimed_again: JsonRows,
+    /// Those of them that are not what they were.
+    pub(super) renewed: JsonRows,
     /// For `row`: new ones whose Create was answered with an id, others with one, and those without.
     pub(super) created: Vec<WithId<'a>>,
     pub(super) with_id: Vec<WithId<'a>>,
     pub(super) without_id: JsonRows,
+    /// Whether rows are among them that were known and are not settled, and in no doubt.
+    pub(super) gives_back: bool,
     /// For `record`: raw cells to keep, and ids of those to erase.
     pub(super) records: JsonRows,
     pub(super) erased: JsonRows,
@@ -117,9 +121,11 @@ impl<'a> Write<'a> {
             claimed: JsonRows::new(),
             claimed_first: None,
             claimed_again: JsonRows::new(),
+            renewed: JsonRows::new(),
             created: Vec::new(),
             with_id: Vec::new(),
             without_id: JsonRows::new(),
+            gives_back: false,
             records: JsonRows::new(),
             erased: JsonRows::new(),
             corrected: JsonRows::new(),
@@ -218,6 +224,7 @@ impl<'a> Write<'a> {
                 self.settle_without_id(settlement, fingerprint, trouble, false);
             }
             Ending::Pending { trouble, in_doubt } => {
+                self.gives_back |= claim.known && !in_doubt;
                 let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
                 self.settle_without_id(settlement, fingerprint, trouble, *in_doubt);
             }

@@ -83,6 +83,11 @@ fn find_columns(
     Ok(places)
 }
 
+/// Whether a header has a column of that name.
+pub(super) fn has_column(header: &[String], name: &str) -> bool {
+    header.iter().any(|column| plain(column) == plain(name))
+}
+
 /// Names are compared exactly first, then without regard to case and blanks.
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(|c| !c.is_whitespace());

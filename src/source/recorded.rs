@@ -10,7 +10,10 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::{CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, Options, columns::Layout};
+use super::{
+    CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, Options,
+    columns::{Layout, has_column},
+};
 use crate::{
     customer::{Cells, Field, Phones, Place, Record, Row, Rules, Validation},
     ledger::{Reader, Reading, Recorded, Wanted},
@@ -64,6 +67,8 @@ impl Kept {
 pub struct Changes {
     /// Fields from other columns.
     pub map: Vec<(Field, String)>,
+    /// Whether they were told for these rows; else they count only where a run's source has the column.
+    pub is_map_told: bool,
     /// Other constants.
     pub set: Vec<(Field, String)>,
     /// How strictly.
@@ -77,12 +82,13 @@ pub struct Changes {
 }
 
 impl Changes {
-    fn apply(&self, options: &mut Options) {
+    fn apply(&self, options: &mut Options, columns: &[String]) {
         fn replace(old: &mut Vec<(Field, String)>, new: &[(Field, String)]) {
             old.retain(|(field, _)| !new.iter().any(|(other, _)| other == field));
             old.extend(new.iter().cloned());
         }
-        replace(&mut options.map, &self.map);
+        let fits = |(_, column): &&(Field, String)| self.is_map_told || has_column(columns, column);
+        replace(&mut options.map, &self.map.iter().filter(fits).cloned().collect::<Vec<_>>());
         let rules = &mut options.rules;
         replace(&mut rules.constants, &self.set);
         rules.validation = self.validation.unwrap_or(rules.validation);
@@ -173,7 +179,7 @@ fn understand(reading: Reading, changes: &Changes) -> Result<(Layout, Rules), Er
         options.map.retain(|(field, _)| *field != Field::Reference);
         options.map.push((Field::Reference, column));
     }
-    changes.apply(&mut options);
+    changes.apply(&mut options, &reading.columns);
     let layout = Layout::find(&format!("run {}", reading.run), &reading.columns, &options)?;
     Ok((layout, options.rules))
 }

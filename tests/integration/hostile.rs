@@ -133,7 +133,7 @@ fn for_ever(lies: &[Lie]) {
         told(&to_tell, call, &truth);
     });
     let done = wire.import(&world, &file, &PATIENT);
-    assert_sane(&wire, &done, 3);
+    assert_sane(&wire, &done, 4);
     assert_eq!(world.outcomes(), format!("pending={rows}"));
     // None where the Create went into a connection that was closing: nobody can know that it did not land.
     for reference in references(0..rows) {
@@ -444,7 +444,7 @@ fn answers_that_are_exchanged() {
         call.send(json(200, customer_body("cst_exchanged", exchanged)));
         assert!(!truth.is_empty());
     });
-    assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 3);
+    assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 4);
     assert_eq!(world.outcomes(), "pending=2");
     assert_eq!(world.number("select count(*) from row where customer_id is not null"), 0);
     wire.play(honest);
@@ -644,7 +644,7 @@ fn garbage_for_one_row_leaves_the_others_alone() {
         call.send("\u{1f4a9}\r\n");
         call.close();
     });
-    assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 3);
+    assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 4);
     assert_eq!(world.outcomes(), "created=29 pending=1");
     assert_eq!(cells(&world.run(&["export", "failed"]).stdout)[0][0], "cust-000007");
     wire.play(honest);

@@ -33,6 +33,8 @@ mod export;
 
 mod status;
 
+mod readable;
+
 mod retry;
 
 mod nightly;

@@ -251,7 +251,7 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     let file = world.rows("users.csv", 60);
     let mut more = vec!["--max-attempts", "1"];
     more.extend(MANY_SLOTS);
-    assert_eq!(world.import(&file, &more).code, 3);
+    assert_eq!(world.import(&file, &more).code, 4);
     // One Create each; where it got a 503 it may have landed, so one Get must say that it did not.
     let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (reference, story) in stories(&world) {
@@ -294,7 +294,7 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
 fn a_row_that_the_api_never_answers_stays_pending_until_it_does() {
     let world = world(&[(Fault::ResetAfter, 1.0)]);
     let file = world.rows("users.csv", 1);
-    assert_eq!(world.import(&file, &["--max-attempts", "2"]).code, 3);
+    assert_eq!(world.import(&file, &["--max-attempts", "2"]).code, 4);
     assert_eq!(world.outcomes(), "pending=1");
     let rows = failed(&world);
     assert_eq!((rows[0]["_outcome"].as_str(), rows[0]["_attempts"].as_str()), ("pending", "3"));
@@ -312,9 +312,9 @@ fn a_row_that_the_api_never_answers_stays_pending_until_it_does() {
 fn a_poison_row_does_not_hold_up_the_others() {
     let world = world(&[(Fault::Always500, 0.1)]);
     let file = world.rows("users.csv", 50);
-    // A run that takes the bad rows for an outage ends at the limit instead, with 4.
     let done = world.import(&file, &["--max-attempts", "2", "--outage-limit", "3s"]);
-    assert_eq!(done.code, 3, "{done:?}");
+    // A run that takes the bad rows for an outage is stopped at the limit instead.
+    assert_eq!((done.code, &world.summary()["state"]), (4, &"completed".into()), "{done:?}");
     let created = world.journal().customers();
     assert!((30..50).contains(&created));
     assert_eq!(world.outcomes(), format!("created={created} pending={}", 50 - created));
@@ -322,6 +322,44 @@ fn a_poison_row_does_not_hold_up_the_others() {
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), format!("created={} unchanged={created}", 50 - created));
     assert_agreement(&world);
+}
+
+/// Whoever runs it every night must be told to run it again: there is nothing to correct.
+#[test]
+fn a_run_that_comes_to_its_end_with_rows_pending_is_to_be_run_again() {
+    let world = world(&[(Fault::Always500, 0.1)]);
+    let file = world.rows("users.csv", 50);
+    let done = world.import(&file, &["--max-attempts", "2", "--outage-limit", "3s"]);
+    let summary = world.summary();
+    assert!(summary["pending"].as_u64().unwrap() > 0, "{summary}");
+    assert_eq!((&summary["state"], &summary["exit_code"]), (&"completed".into(), &4.into()));
+    assert_eq!((done.code, done.stderr.as_str()), (4, ""), "{done:?}");
+    assert!(done.stdout.contains("\n  next:   run the same command again"), "{done:?}");
+    heal(&world);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_agreement(&world);
+}
+
+#[test]
+fn what_earlier_runs_were_refused_is_no_failure_of_this_one() {
+    let world = world(&[(Fault::Reject, 1.0)]);
+    let file = world.rows("users.csv", 10);
+    let done = world.import(&file, &["--max-failures", "9"]);
+    assert_eq!(
+        (done.code, world.outcomes().as_str()),
+        (3, "rejected=10"),
+        "its last rows are over the limit"
+    );
+    assert_eq!(world.summary()["state"], "completed");
+    heal(&world);
+    let requests = world.journal().requests();
+    let more = world.file("users.csv", rows(0..10) + "cust-000010,98,\n");
+    for (run, limit) in ["3", "1%"].into_iter().enumerate() {
+        let done = world.import(&more, &["--max-failures", limit]);
+        let created = ["created=1 rejected=10", "unchanged=1 rejected=10"][run];
+        assert_eq!((done.code, world.outcomes().as_str()), (3, created), "{done:?}");
+    }
+    assert_eq!(world.journal().requests(), requests + 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use customer_import::simulator::{Fault, Options, Outage};
 use crate::world::{MERCHANT, World, wait_until};
 
 /// The clock cannot be turned back, but what the ledger says of its runs can be older.
-fn age(world: &World, runs: &str) {
+pub(crate) fn age(world: &World, runs: &str) {
     let year = 366_i64 * 24 * 3600 * 1000;
     world.execute(&format!(
         "update run set started_at = started_at - {year}, ended_at = ended_at - {year} where {runs}"
@@ -18,7 +18,7 @@ fn age(world: &World, runs: &str) {
     world.execute(&rows);
 }
 
-fn prune(world: &World) -> String {
+pub(crate) fn prune(world: &World) -> String {
     let day = humantime::format_rfc3339(
         std::time::UNIX_EPOCH + now() - std::time::Duration::from_secs(30 * 86_400),
     );
@@ -101,8 +101,11 @@ fn what_is_still_to_be_sent_keeps_its_cells() {
     age(&world, "id > 0");
     assert!(prune(&world).contains("1 run,"), "the run whose columns they are read by stays");
     world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (None, Vec::new()));
+    // They are rejected, and a file that says the same does not send them.
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "rejected=5");
     // The retry that left them open is gone, and the file is not needed all the same.
-    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.aim("retry", &[]).code, 0);
     world.assert_agreement(crate::world::references(0..5));
 }
 

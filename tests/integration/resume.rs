@@ -14,7 +14,10 @@ use std::{
 
 use customer_import::simulator::{Fault, Options, Outage, Step};
 
-use crate::world::{MERCHANT, World, finish, references, rows, signal, wait_until};
+use crate::{
+    terminal::Terminal,
+    world::{MERCHANT, World, finish, references, rows, signal, wait_until},
+};
 
 /// Far more than a signal needs, far less than any wait that it must cut short.
 const AT_ONCE: Duration = Duration::from_secs(15);
@@ -118,6 +121,57 @@ fn an_interrupt_settles_what_is_in_flight_and_loses_nothing() {
 #[test]
 fn a_termination_settles_what_is_in_flight_and_loses_nothing() {
     ends_by_signal("TERM", 143);
+}
+
+/// A command that does with SIGHUP what is usual, whatever whoever runs the tests wants of it.
+#[cfg(target_os = "linux")]
+fn hearing(world: &World, file: &Path, before: &[&str]) -> std::process::Command {
+    let args = world.import_args(file, &["--concurrency", "8"]);
+    let inner = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = std::process::Command::new("env");
+    command.arg("--default-signal=HUP").args(before).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.current_dir(world.folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// The window is closed, or the connection breaks: nobody reads the last words, and they are no error.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_goes_ends_the_run_and_loses_nothing() {
+    let world = slow(100);
+    let file = world.rows("users.csv", 500);
+    let terminal = Terminal::new(80);
+    let mut first = terminal.start(hearing(&world, &file, &[]));
+    assert!(wait_until(&mut first, || world.journal().requests() >= 40));
+    drop(terminal);
+    signal(&first, "HUP");
+    assert_eq!(finish(first).code, 129);
+    let summary = world.summary();
+    assert_eq!((&summary["state"], &summary["exit_code"]), (&"interrupted".into(), &129.into()));
+    assert_eq!(summary["created"].as_u64().unwrap(), world.journal().customers() as u64);
+    assert_eq!(world.number("select count(*) from every_row where in_doubt"), 0);
+    quick(&world);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..500));
+    assert_eq!(world.journal().requests(), 500, "no row was sent twice");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_nohup_started_outlives_the_terminal() {
+    let world = slow(20);
+    let file = world.rows("users.csv", 300);
+    let mut run = hearing(&world, &file, &["nohup"]).spawn().unwrap();
+    assert!(wait_until(&mut run, || world.journal().requests() >= 40));
+    signal(&run, "HUP");
+    assert_eq!(finish(run).code, 0);
+    world.assert_agreement(references(0..300));
 }
 
 #[test]
@@ -388,7 +442,7 @@ fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
     let file = world.file("users.csv", rows(0..200) + broken);
     // Two hundred in flight: some failing at once are no outage then.
     let first = world.import(&file, &["--max-attempts", "1", "--concurrency", "200"]);
-    assert_eq!(first.code, 3, "{first:?}");
+    assert_eq!(first.code, 4, "{first:?}");
     let with = |outcome: &str| -> Vec<String> {
         let all = world.export("all").into_iter();
         all.filter(|row| row[2] == outcome).map(|row| row[1].clone()).collect()

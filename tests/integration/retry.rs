@@ -5,13 +5,18 @@
 
 use customer_import::simulator::{Fault, Options, Outage};
 
-use crate::world::{World, finish, rows, signal, wait_until};
+use crate::{
+    prune::{age, prune},
+    world::{MERCHANT, World, finish, rows, signal, wait_until},
+};
 
 /// Rows of which some are always refused and some never answered well.
 fn troubled(count: usize, faults: &[(Fault, f64)]) -> World {
     let world = World::with(Options { faults: faults.to_vec(), ..Options::default() });
     let file = world.rows("users.csv", count);
-    assert_eq!(world.import(&file, &["--max-attempts", "1"]).code, 3);
+    let code = world.import(&file, &["--max-attempts", "1"]).code;
+    let pending = world.summary()["pending"].as_u64().unwrap();
+    assert_eq!(code, if pending > 0 { 4 } else { 3 });
     std::fs::remove_file(file).unwrap();
     world.reconfigure(|behavior| behavior.faults.clear());
     world
@@ -160,6 +165,192 @@ fn an_interrupted_retry_is_gone_on_with() {
     world.reconfigure(|behavior| behavior.outage = None);
     assert_eq!(world.aim("retry", &["--only", "rejected"]).code, 0);
     world.assert_agreement(crate::world::references(0..30));
+}
+
+/// What the ledger says of the rows that did not succeed, and of updates that did not.
+fn told(world: &World) -> Vec<Vec<String>> {
+    let of = |table: &str, name: &str| {
+        let words = "outcome, run, line, hex(fingerprint), attempts, error_code, error_message, http_status";
+        world.query(&format!("select {name}, {words} from {table} order by 1"))
+    };
+    let mut told = of("row where customer_id is null", "reference");
+    told.extend(of("outdated", "row"));
+    told
+}
+
+fn count(world: &World, outcome: &str) -> u64 {
+    world.number(&format!("select count(*) from row where outcome = '{outcome}'"))
+}
+
+/// Thirty rows, some rejected, some failed, and some created.
+fn stuck() -> World {
+    let world = troubled(30, &[(Fault::Reject, 0.4), (Fault::WriteAlways500, 0.5)]);
+    assert!(count(&world, "rejected") > 3 && count(&world, "failed") > 3);
+    assert_eq!(count(&world, "pending"), 0);
+    world
+}
+
+/// Begins a retry at an API that answers nothing; it has taken up all the rows that it wants.
+fn begin_retry(world: &World, outage: Outage, more: &[&str]) -> std::process::Child {
+    world.reconfigure(|behavior| behavior.outage = Some(outage));
+    let (base_url, asked) = (world.base_url(), world.journal().requests());
+    let mut args = vec!["retry", "--base-url", &base_url, "--merchant-id", MERCHANT, "--rate", "unlimited"];
+    args.extend(more);
+    let mut child = world.command(&args).spawn().unwrap();
+    let begun = "select count(*) from run where command = 'retry' and state = 'running' and pending > 0";
+    let is_asking = || outage == Outage::Refuse || world.journal().requests() > asked;
+    assert!(wait_until(&mut child, || world.number(begun) == 1 && is_asking()));
+    child
+}
+
+fn kill(mut child: std::process::Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn heal(world: &World) {
+    world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (None, Vec::new()));
+}
+
+/// Whatever file comes next finds out that nothing has landed.
+fn import_another_file(world: &World) {
+    let file = world.file("other.csv", rows(500..503));
+    assert_eq!(world.import(&file, &[]).code, 0);
+}
+
+#[test]
+fn a_killed_retry_leaves_its_rows_as_they_were() {
+    let world = stuck();
+    let (before, rejected, failed) = (told(&world), count(&world, "rejected"), count(&world, "failed"));
+    kill(begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
+    heal(&world);
+    import_another_file(&world);
+    assert_eq!(told(&world), before);
+    let creates = world.journal().creates();
+    // A rejected row is sent by a retry of such rows, and by nothing else.
+    assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={failed}"));
+    assert_eq!(world.import(&world.rows("users.csv", 30), &[]).code, 3);
+    assert_eq!(world.outcomes(), format!("unchanged={} rejected={rejected}", 30 - rejected));
+    assert_eq!(world.journal().creates() - creates, failed);
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={rejected}"));
+    world.assert_agreement(crate::world::references(0..30).chain(crate::world::references(500..503)));
+}
+
+/// The next retry is the one that asks.
+#[test]
+fn a_killed_retry_of_rejected_rows_gives_none_of_them_to_one_of_failed_rows() {
+    let world = stuck();
+    let failed = count(&world, "failed");
+    kill(begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
+    heal(&world);
+    assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={failed}"));
+    assert_eq!(world.aim("retry", &["--error-code", "no-such-code"]).code, 2);
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    world.assert_agreement(crate::world::references(0..30));
+}
+
+#[test]
+fn failed_rows_whose_resending_was_killed_are_failed_still() {
+    let world = stuck();
+    let (before, failed) = (told(&world), count(&world, "failed"));
+    world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (Some(Outage::Hang), Vec::new()));
+    let mut run = world.start_import(&world.rows("users.csv", 30), &[]);
+    assert!(wait_until(&mut run, || count(&world, "failed") == 0));
+    kill(run);
+    heal(&world);
+    import_another_file(&world);
+    assert_eq!(told(&world), before);
+    let status = world.run(&["status", "--format", "json"]).stdout;
+    assert!(
+        status.contains(&format!("\"failed\": {failed}")) && status.contains("\"pending\": 0"),
+        "{status}"
+    );
+    assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={failed}"));
+}
+
+#[test]
+fn an_interrupted_retry_is_as_if_it_had_not_been_and_prune_leaves_it_its_rows() {
+    let world = stuck();
+    let (before, open) = (told(&world), count(&world, "rejected") + count(&world, "failed"));
+    let retry = begin_retry(&world, Outage::Refuse, &[]);
+    signal(&retry, "INT");
+    assert_eq!(finish(retry).code, 130);
+    assert_eq!(told(&world), before);
+    heal(&world);
+    age(&world, "id > 0");
+    prune(&world);
+    assert_eq!(world.import(&world.rows("users.csv", 30), &["--limit", "0"]).code, 0);
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={open}"));
+    world.assert_agreement(crate::world::references(0..30));
+}
+
+/// Updates are no claims: nobody asks about them, and they may have landed.
+#[test]
+fn updates_that_a_retry_had_begun_are_not_forgotten() {
+    for outage in [Outage::Refuse, Outage::Hang] {
+        let world = World::new();
+        let file = world.rows("users.csv", 12);
+        assert_eq!(world.import(&file, &[]).code, 0);
+        world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+        let file = world.file("users.csv", rows(0..12).replace("example.com", "example.org"));
+        assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
+        let before = told(&world);
+        let retry = begin_retry(&world, outage, &[]);
+        if outage == Outage::Refuse {
+            signal(&retry, "INT");
+            assert_eq!(finish(retry).code, 130);
+            assert_eq!(told(&world), before);
+        } else {
+            kill(retry);
+        }
+        heal(&world);
+        import_another_file(&world);
+        age(&world, "id > 0");
+        prune(&world);
+        if outage == Outage::Refuse {
+            let requests = world.journal().requests();
+            assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
+            assert_eq!((world.outcomes().as_str(), world.journal().requests()), ("rejected=12", requests));
+        }
+        assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
+        assert_eq!(world.outcomes(), "");
+        assert_eq!(world.aim("retry", &["--only", "rejected"]).code, 0);
+        assert_eq!(world.outcomes(), "updated=12");
+        assert_eq!(world.number("select count(*) from outdated"), 0);
+    }
+}
+
+/// One file of settings serves all commands; what of it says how a file is read has no meaning for rows that
+/// are read as they were.
+#[test]
+fn keys_of_a_settings_file_that_do_not_fit_a_retry_are_left_out() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
+    let one = world.file("one.csv", "Id,Telefon,Mail\nkunde-0001,1,a@example.com\nkunde-0002,2,\n");
+    let settings = "map = [\"object_reference_id=Id\", \"mobile_number=Telefon\", \"email_address=Mail\"]\n\
+                    set = [\"last_name=Roy\"]\n";
+    world.file("nightly.toml", settings);
+    assert_eq!(world.import(&one, &["--config", "nightly.toml"]).code, 3);
+    // Rows of another file, which has no such columns.
+    let two = world.file("two.csv", "object_reference_id,mobile_number\ncust-0003,3\n");
+    assert_eq!(world.import(&two, &[]).code, 3);
+    heal(&world);
+    let done = world.aim("retry", &["--config", "nightly.toml", "--map", "object_reference_id=Id"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("it is what identifies a row"), "{done:?}");
+    let done = world.aim("retry", &["--config", "nightly.toml", "--map", "mobile_number=Telefon"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(done.stderr.contains("mobile_number=Telefon: no such column"), "{done:?}");
+    let done = world.aim("retry", &["--config", "nightly.toml"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=3"), "{done:?}");
+    let of = |reference: &str| world.journal().customer(MERCHANT, reference).unwrap();
+    let (first, third) = (of("kunde-0001"), of("cust-0003"));
+    assert_eq!((first.mobile_number.as_str(), first.email_address.as_str()), ("1", "a@example.com"));
+    assert_eq!((third.mobile_number.as_str(), third.last_name.as_str()), ("3", "Roy"));
 }
 
 #[test]

@@ -199,7 +199,7 @@ fn no_output_tells_of_keys_tokens_or_customers() {
         let wire = Wire::new(answer);
         let more = [&LOUD[..], way, &["--timeout", "300ms"]].concat();
         let done = finish(wire.start(&world, &file, &more, trace));
-        assert_eq!(done.code, 3, "{done:?}");
+        assert_eq!(done.code, 4, "{done:?}");
         assert_eq!(world.outcomes(), "created=6 duplicate=1 invalid=1 rejected=2 pending=1");
         let log = fs::read_to_string(world.path("log.txt")).unwrap_or_else(|_| done.stderr.clone());
         assert!(log.lines().count() > 10, "not much of a log: {log}");
@@ -254,7 +254,7 @@ fn what_is_erased_is_gone() {
     let world = World::new();
     let file = world.file("users.csv", users());
     let wire = Wire::new(answer);
-    assert_eq!(wire.import(&world, &file, &[&LOUD[..], &["--timeout", "300ms"]].concat()).code, 3);
+    assert_eq!(wire.import(&world, &file, &[&LOUD[..], &["--timeout", "300ms"]].concat()).code, 4);
     assert!(world.number("select count(*) from record where cells like '%canary.mail%'") >= 3);
     wire.play(|call| {
         call.send(with_token(call, "cst_ofacanary"));

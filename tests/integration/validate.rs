@@ -150,6 +150,34 @@ fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
     assert_eq!(world.query("select run, field, rule, rows from dropped order by 1, 2"), counted);
 }
 
+/// What the platform's columns cannot hold would be refused there, or cut.
+#[test]
+fn lengths_are_the_apis_to_judge_where_rules_are_lenient_and_a_negative_number_is_nobodys() {
+    let world = World::new();
+    let (long, name) = ("r".repeat(129), "n".repeat(65));
+    let text = format!(
+        "object_reference_id,mobile_number,email_address,first_name,last_name,mobile_country_code\n\
+         {long},99887766554433221,{name}{name}@example.com,{name},{name},00091\n\
+         cust-0002,-9988776655,,,,\ncust-0003,\u{2212}9988776655,,,,\n"
+    );
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "invalid=3");
+    let all = "object_reference_id:too-long;mobile_number:too-long;email_address:too-long;first_name:too-long;\
+               last_name:too-long;mobile_country_code:too-long";
+    let said: Vec<String> = failed(&world).iter().map(faults).collect();
+    assert_eq!(said, [all, "mobile_number:digits", "mobile_number:digits"]);
+    assert_eq!(world.journal().requests(), 0);
+    let done = world.import(&file, &["--validation", "lenient"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=2"), "{done:?}");
+    for more in [&["--phone-region", "IN"][..], &["--phone-region", "IN", "--validation", "lenient"]] {
+        world.import(&file, &[more, &["--ledger", "other.db"]].concat());
+        assert_eq!(world.summary()["invalid"], 3 - world.summary()["created"].as_u64().unwrap_or(0));
+        let done = world.run(&[&["validate", "users.csv", "--format", "csv"], more].concat());
+        assert_eq!(done.stdout.matches(",mobile_number,digits,").count(), 2, "{done:?}");
+    }
+}
+
 #[test]
 fn validate_as_csv_is_the_failed_export_of_an_import() {
     let world = World::new();
@@ -186,7 +214,7 @@ fn validate_as_json_counts_what_import_would_do() {
     let digits = faults.iter().find(|group| group["field"] == "mobile_number" && group["rule"] == "digits");
     let digits = digits.unwrap();
     assert_eq!(digits["option"], "--phone-region CC");
-    assert_eq!((&digits["first"][0]["line"], &digits["rows"]), (&8.into(), &3.into()));
+    assert_eq!((&digits["first"][0]["line"], &digits["rows"]), (&8.into(), &4.into()));
     let done = world.run(&["validate", "rules.csv", "--format", "json", "--rate", "unlimited", "-q"]);
     let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     assert!(found["import"]["seconds"].is_null(), "{found}");

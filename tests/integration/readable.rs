@@ -1,0 +1,69 @@
+//! README's own queries, in the hands of whoever has only the `sqlite3` of their system.
+//!
+//! The disaster is a ledger that nobody can look into but this program: the SQLite that is built in is newer than
+//! that of a stable distribution (3.40 in Debian 12), and a view that uses what is new there fails on it with
+//! `no such function`.
+
+use std::process::{Command, Stdio};
+
+use customer_import::simulator::{Fault, Options, Outage};
+
+use crate::world::{World, references, rows, wait_until};
+
+/// What `sqlite3` says of a query, in the world's folder; it must understand it.
+fn ask(world: &World, ledger: &str, query: &str) -> String {
+    let asked = Command::new("sqlite3")
+        .args(["-bail", "-readonly", ledger, query])
+        .current_dir(world.folder.path())
+        .stdin(Stdio::null())
+        .output();
+    let said = asked.unwrap_or_else(|error| panic!("README's queries need the sqlite3 command: {error}"));
+    let (out, wrong) = (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
+    assert!(said.status.success() && wrong.is_empty(), "{query}: {wrong}");
+    out
+}
+
+/// What README hands to `sqlite3`.
+fn queries() -> Vec<String> {
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let lines = readme.lines().filter_map(|line| line.strip_prefix("sqlite3 customer-import.db \""));
+    let found: Vec<String> = lines.map(|line| line.trim_end_matches('"').to_owned()).collect();
+    assert!(found.len() > 1, "README has no queries");
+    found
+}
+
+/// Every table and view that README names, and each of its queries.
+fn look(world: &World) {
+    for query in queries() {
+        ask(world, "ledger.db", &query);
+    }
+    let names = ask(world, "ledger.db", "select name from sqlite_schema where type in ('table', 'view')");
+    assert!(names.lines().count() > 10, "{names}");
+    for name in names.lines() {
+        ask(world, "ledger.db", &format!("select count(*) from (select * from [{name}])"));
+    }
+}
+
+#[test]
+fn the_systems_sqlite_reads_a_ledger_while_a_run_goes_on_and_after_it_died() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 0.2)], ..Options::default() });
+    let file = world.file("users.csv", rows(0..40) + "cust-000001,98,\nshort,98,\n");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    look(&world);
+    let rejected = world.number("select count(*) from every_row where outcome = 'rejected'");
+    let counted = "select count(*) from every_row where outcome = 'rejected'";
+    assert_eq!(ask(&world, "ledger.db", counted).trim(), rejected.to_string());
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let mut run = world.start_import(&world.rows("more.csv", 60), &["--concurrency", "8"]);
+    let open = "select reference from claim order by id";
+    assert!(wait_until(&mut run, || world.journal().in_flight() >= 8));
+    look(&world);
+    let alive = ask(&world, "ledger.db", open);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    look(&world);
+    let expected: Vec<String> = references(40..60).collect();
+    assert_eq!(alive.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(ask(&world, "ledger.db", open), alive);
+}
