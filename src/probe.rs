@@ -40,6 +40,8 @@ pub struct Options<'a> {
     pub merchant_id: &'a str,
     /// Part of each reference, so that no two probes share customers.
     pub run: &'a str,
+    /// Whether `x-routing-id` is sent where no question is about it.
+    pub is_routed: bool,
     /// Requests a second at most; nothing is no limit but one request after the other.
     pub rate: Option<f64>,
 }
@@ -160,6 +162,11 @@ impl Stop {
         Stop { text: format!("the first customer was not created ({words})"), hint }
     }
 
+    fn of_impatience() -> Stop {
+        let text = "the API refuses a request for the rate, however long it is waited for (HTTP 429)".into();
+        Stop { text, hint: "lower --rate, or wait until the limit has room, then probe again" }
+    }
+
     fn of_silence(why: &str) -> Stop {
         let text = format!("the API no longer answers ({why})");
         Stop { text, hint: "check the network and the API's status, then probe again" }
@@ -171,6 +178,7 @@ struct Asker<'a> {
     api: &'a Api,
     merchant_id: &'a str,
     run: &'a str,
+    is_routed: bool,
     pace: Option<Interval>,
     requests: u32,
     unanswered: u32,
@@ -188,6 +196,7 @@ pub async fn run(api: &Api, options: &Options<'_>) -> Result<Findings, Stop> {
         api,
         merchant_id: options.merchant_id,
         run: options.run,
+        is_routed: options.is_routed,
         pace: options.rate.map(|rate| pace(Duration::from_secs_f64(1.0 / rate))),
         requests: 0,
         unanswered: 0,
@@ -213,7 +222,8 @@ fn pace(period: Duration) -> Interval {
 
 impl Asker<'_> {
     /// Sends one request, again where the API wants it later.
-    async fn ask(&mut self, ask: Ask) -> Result<Heard, Stop> {
+    async fn ask(&mut self, mut ask: Ask) -> Result<Heard, Stop> {
+        ask.routing_id = ask.routing_id.filter(|_| self.is_routed);
         let mut patience = PATIENCE;
         let (sent, told) = loop {
             if let Some(pace) = &mut self.pace {
@@ -221,16 +231,13 @@ impl Asker<'_> {
             }
             self.requests += 1;
             let (sent, told) = self.api.ask(&ask).await;
-            match &told {
-                Ok(told) if told.status == 429 && patience > 0 => {
-                    patience -= 1;
-                    let pause = told.retry_after.unwrap_or(Duration::from_secs(1)).min(PAUSE_MAX);
-                    self.note_headers(&told.headers);
-                    // The API has named the moment from which it wants to be asked again.
-                    interval_at(Instant::now() + pause, PAUSE_MAX).tick().await;
-                }
-                _ => break (sent, told),
-            }
+            let Some(told) = told.as_ref().ok().filter(|told| told.status == 429) else { break (sent, told) };
+            let Some(left) = patience.checked_sub(1) else { return Err(Stop::of_impatience()) };
+            patience = left;
+            self.note_headers(&told.headers);
+            let pause = told.retry_after.unwrap_or(Duration::from_secs(1)).min(PAUSE_MAX);
+            // The API has named the moment from which it wants to be asked again.
+            interval_at(Instant::now() + pause, PAUSE_MAX).tick().await;
         };
         match &told {
             Ok(told) => {

@@ -52,7 +52,12 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
     let found = runtime()?.block_on(async {
         let (api, _simulator) =
             target::open_api(target, &args.target, args.timeout, args.connect_timeout, 1).await?;
-        let options = probe::Options { merchant_id: &merchant_id, run: &run, rate: args.rate.0 };
+        let options = probe::Options {
+            merchant_id: &merchant_id,
+            run: &run,
+            is_routed: !args.target.no_routing_id,
+            rate: args.rate.0,
+        };
         Ok::<_, Error>(probe::run(&api, &options).await)
     })?;
     let findings = match found {

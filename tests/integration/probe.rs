@@ -271,6 +271,28 @@ fn a_limit_is_waited_for() {
 }
 
 #[test]
+fn a_limit_that_never_has_room_ends_it() {
+    let world = World::new();
+    world.reconfigure(|behavior| {
+        behavior.faults = vec![(Fault::Http429, 1.0)];
+        behavior.retry_after = "0".into();
+    });
+    refused(&probe(&world, &[]), 4, &["429", "--rate"]);
+    assert_eq!(world.journal().requests(), 6);
+}
+
+/// Where it is switched off, it is so for all questions.
+#[test]
+fn without_a_routing_id_none_is_sent() {
+    let world = world(Profile::Today);
+    refused(&probe(&world, &["--no-routing-id"]), 4, &["MISSING_MANDATORY_PARAMETER", "this account"]);
+    world.reconfigure(|behavior| behavior.profile = Profile::Page);
+    assert_eq!(probe(&world, &["--no-routing-id", "--output", "p.json"]).code, 3);
+    let written = std::fs::read_to_string(world.path("p.json")).unwrap();
+    assert!(!written.contains("x-routing-id: "), "{written}");
+}
+
+#[test]
 fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     let world = World::new();
     world.file("text.json", "no JSON");
