@@ -559,15 +559,17 @@ fn a_wrong_key_stops_the_run_and_the_right_one_completes_it() {
 
 #[test]
 fn a_machine_off_the_allow_list_stops_the_run() {
-    let world = World::with(Options { profile: Profile::Page, ..Options::default() });
-    world.reconfigure(|behavior| behavior.forbidden = true);
-    let file = world.rows("users.csv", 100);
-    let first = world.import(&file, &[]);
-    let words = ["403", "Bad Origin", "allow-list", "run the same command again"];
-    stops_then_goes_on(&world, &first, &words, || {
-        world.reconfigure(|behavior| behavior.forbidden = false);
-        world.import(&file, &[])
-    });
+    for (profile, word) in [(Profile::Page, "Bad Origin"), (Profile::Today, "IP Verification Failed")] {
+        let world = World::with(Options { profile, ..Options::default() });
+        world.reconfigure(|behavior| behavior.forbidden = true);
+        let file = world.rows("users.csv", 100);
+        let first = world.import(&file, &[]);
+        let words = ["403", word, "allow-list", "run the same command again"];
+        stops_then_goes_on(&world, &first, &words, || {
+            world.reconfigure(|behavior| behavior.forbidden = false);
+            world.import(&file, &[])
+        });
+    }
 }
 
 #[test]
