@@ -85,7 +85,8 @@ impl Body<'_> {
             &self.user_message,
             &self.juspay_request_id,
         ];
-        members.into_iter().any(|text| matches!(text, Text::Null | Text::Text(_))) || self.error_info.is_there
+        members.into_iter().any(|text| matches!(text, Text::Null | Text::String(_)))
+            || self.error_info.is_there
     }
 }
 
@@ -154,7 +155,7 @@ pub(super) enum Text<'a> {
     /// `null`.
     Null,
     /// A JSON string.
-    Text(Cow<'a, str>),
+    String(Cow<'a, str>),
     /// A value of another type.
     Other,
 }
@@ -163,7 +164,7 @@ impl Text<'_> {
     /// The text, if there is one that is not empty.
     pub(super) fn get(&self) -> Option<&str> {
         match self {
-            Text::Text(text) => Some(&**text).filter(|text| !text.is_empty()),
+            Text::String(text) => Some(&**text).filter(|text| !text.is_empty()),
             Text::Absent | Text::Null | Text::Other => None,
         }
     }
@@ -175,8 +176,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
         let raw = raw.get();
         // A raw value is well-formed JSON; only a string begins with a quote.
         Ok(match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(plain) if !plain.contains('\\') => Text::Text(Cow::Borrowed(plain)),
-            Some(_) => serde_json::from_str(raw).map_or(Text::Other, |text| Text::Text(Cow::Owned(text))),
+            Some(plain) if !plain.contains('\\') => Text::String(Cow::Borrowed(plain)),
+            Some(_) => serde_json::from_str(raw).map_or(Text::Other, |text| Text::String(Cow::Owned(text))),
             None if raw == "null" => Text::Null,
             None => Text::Other,
         })

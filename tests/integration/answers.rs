@@ -11,7 +11,7 @@ use std::sync::{
 use serde_json::json as value;
 
 use crate::{
-    wire::{Call, Wire, customer_body, honest, json},
+    wire::{Call, Wire, clock, customer_body, honest, json},
     world::{World, cells, finish},
 };
 
@@ -314,7 +314,7 @@ fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
         let world = World::new();
         let file = world.rows("users.csv", 40);
         let wire = Wire::new(move |call| {
-            let now = std::time::SystemTime::now();
+            let now = clock();
             let shift = std::time::Duration::from_millis(ahead.unsigned_abs());
             let theirs = if ahead < 0 { now - shift } else { now + shift };
             if call.asked.create {

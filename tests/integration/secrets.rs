@@ -13,7 +13,7 @@ use std::{
 };
 
 use crate::{
-    wire::{Call, Wire, json},
+    wire::{Call, Wire, clock, json},
     world::{Done, KEY, World, finish, wait_until},
 };
 
@@ -49,7 +49,7 @@ const NOT_SENT: &str = "canary-ref-0,7770001234,canary.mail@example.com,Canaryfi
 /// A customer with a token that must not be kept.
 fn with_token(call: &Call<'_>, id: &str) -> Vec<u8> {
     let reference = &call.asked.reference;
-    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+    let now = humantime::format_rfc3339_seconds(clock());
     json(
         200,
         format!(

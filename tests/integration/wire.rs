@@ -15,7 +15,7 @@ use std::{
         Arc, Condvar, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::world::{Done, World, finish};
@@ -341,9 +341,15 @@ pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
+/// A server has a clock of its own.
+#[expect(clippy::disallowed_methods, reason = "the server's clock, not the program's")]
+pub(crate) fn clock() -> SystemTime {
+    SystemTime::now()
+}
+
 /// The body of an honest answer about a customer that was created just now.
 pub(crate) fn customer_body(id: &str, reference: &str) -> String {
-    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+    let now = humantime::format_rfc3339_seconds(clock());
     format!(
         r#"{{"id":"{id}","object":"customer","object_reference_id":"{reference}","date_created":"{now}"}}"#
     )
