@@ -28,7 +28,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use self::{
     fault::{Fault, Faults, Rule},
@@ -370,6 +370,13 @@ impl Record {
         self.text.len()
     }
 
+    /// A 64-bit hash of the cells by the names of their columns (XXH3); what is empty, and the order, do not count.
+    pub fn content(&self, names: &[String]) -> u64 {
+        let seed = |at: usize| names.get(at).map_or(at as u64, |name| xxh3_64(name.as_bytes()));
+        let filled = self.cells().enumerate().filter(|(_, cell)| !cell.is_empty());
+        filled.fold(0, |hash, (at, cell)| hash.wrapping_add(xxh3_64_with_seed(cell.as_bytes(), seed(at))))
+    }
+
     /// The cells in order.
     pub fn cells(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -425,6 +432,34 @@ pub struct Correction {
     pub outcome: String,
     /// The rules it broke.
     pub code: String,
+    /// Of a duplicate: whether it has the reference still by which it was one. None where the export does not tell.
+    pub repeats: Option<bool>,
+}
+
+/// What is said of a duplicate.
+const REPEATED: &str = "an earlier row of the same source has this object_reference_id";
+
+impl Correction {
+    /// The word for a duplicate where rules have theirs.
+    pub const DUPLICATE: &str = "duplicate";
+
+    /// What is said of a duplicate. An export names the reference, so that it can be told when the row comes back
+    /// whether it is still the same.
+    pub fn words(reference: Option<&str>) -> String {
+        reference.map_or_else(|| REPEATED.into(), |reference| format!("{REPEATED}: {reference}"))
+    }
+
+    /// Whether a row with this reference is the duplicate still that an export has said this of.
+    pub fn repeats(message: &str, reference: Option<&str>) -> Option<bool> {
+        let (_, named) = message.rsplit_once(REPEATED)?;
+        let named = named.strip_prefix(": ")?.trim();
+        Some(reference.is_some_and(|reference| reference.trim() == named))
+    }
+
+    /// Whether it was a duplicate, perhaps beside breaking rules.
+    pub fn is_of_duplicate(&self) -> bool {
+        self.code.split(';').any(|code| code == Correction::DUPLICATE)
+    }
 }
 
 /// The cells of one record by field; `None` where the source has no such column.
@@ -465,6 +500,24 @@ mod tests {
         assert_eq!(one.fields().to_string(), "mobile_number, email_address");
         assert_eq!(two.fields().without(one.fields()).to_string(), "mobile_country_code");
         assert!(of(None, None).fields().without(one.fields()).is_empty());
+    }
+
+    #[test]
+    fn a_record_is_known_by_its_cells_wherever_they_stand() {
+        let of = |names: [&str; 3], cells: [&str; 3]| Record::new(cells).content(&names.map(str::to_owned));
+        let one = of(["a", "b", "c"], ["1", "", "2"]);
+        assert_eq!(one, of(["c", "x", "a"], ["2", "", "1"]));
+        assert_ne!(one, of(["a", "b", "c"], ["2", "", "1"]));
+        assert_ne!(one, of(["a", "b", "c"], ["1", "2", ""]));
+    }
+
+    #[test]
+    fn an_uncorrected_duplicate_is_known() {
+        let message = format!("first_name breaks character: x; {}", Correction::words(Some("cust: 1")));
+        assert_eq!(Correction::repeats(&message, Some("cust: 1")), Some(true));
+        assert_eq!(Correction::repeats(&message, Some("cust: 2")), Some(false));
+        assert_eq!(Correction::repeats(&message, None), Some(false));
+        assert_eq!(Correction::repeats(&Correction::words(None), Some("cust: 1")), None);
     }
 
     #[test]

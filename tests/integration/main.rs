@@ -27,7 +27,11 @@ mod import;
 
 mod outcomes;
 
+mod duplicates;
+
 mod export;
+
+mod listing;
 
 mod status;
 
