@@ -372,9 +372,30 @@ impl Record {
 
     /// A 64-bit hash of the cells by the names of their columns (XXH3); what is empty, and the order, do not count.
     pub fn content(&self, names: &[String]) -> u64 {
+        self.hashes(names).fold(0, u64::wrapping_add)
+    }
+
+    /// The same without the cell at this place, or of all where it is the only one that is filled.
+    pub fn content_without(&self, names: &[String], left_out: Option<usize>) -> u64 {
+        let content = self.content(names);
+        let one = left_out.and_then(|at| self.hashes(names).nth(at));
+        rest(content, one.unwrap_or_default())
+    }
+
+    /// The same for each place in turn.
+    pub fn contents_without_one(&self, names: &[String]) -> impl Iterator<Item = u64> {
+        let content = self.content(names);
+        self.hashes(names).map(move |one| rest(content, one))
+    }
+
+    /// Of each cell by the name of its column; zero of an empty one.
+    fn hashes(&self, names: &[String]) -> impl Iterator<Item = u64> {
         let seed = |at: usize| names.get(at).map_or(at as u64, |name| xxh3_64(name.as_bytes()));
-        let filled = self.cells().enumerate().filter(|(_, cell)| !cell.is_empty());
-        filled.fold(0, |hash, (at, cell)| hash.wrapping_add(xxh3_64_with_seed(cell.as_bytes(), seed(at))))
+        let hash = move |(at, cell): (usize, &str)| match cell {
+            "" => 0,
+            cell => xxh3_64_with_seed(cell.as_bytes(), seed(at)),
+        };
+        self.cells().enumerate().map(hash)
     }
 
     /// The cells in order.
@@ -382,6 +403,11 @@ impl Record {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(self.ends.iter()).map(|(start, end)| &self.text[start as usize..*end as usize])
     }
+}
+
+/// What is left of a record's content without one cell; all of it where nothing would be.
+fn rest(content: u64, one: u64) -> u64 {
+    if content == one { content } else { content.wrapping_sub(one) }
 }
 
 impl fmt::Debug for Record {
@@ -509,6 +535,12 @@ mod tests {
         assert_eq!(one, of(["c", "x", "a"], ["2", "", "1"]));
         assert_ne!(one, of(["a", "b", "c"], ["2", "", "1"]));
         assert_ne!(one, of(["a", "b", "c"], ["1", "2", ""]));
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let without = |cells: [&str; 3], at| Record::new(cells).content_without(&names, Some(at));
+        assert_eq!(without(["x", "1", "2"], 0), without(["yy", "1", "2"], 0));
+        assert_eq!(without(["x", "", ""], 0), Record::new(["x"]).content(&names), "there is nothing else");
+        let each: Vec<u64> = Record::new(["x", "1", "2"]).contents_without_one(&names).collect();
+        assert_eq!(each, [0, 1, 2].map(|at| without(["x", "1", "2"], at)));
     }
 
     #[test]

@@ -190,8 +190,9 @@ pub struct Ledger {
     batches: OpenBatches,
     met: Met,
     unowned: Unowned,
-    /// Of the source.
+    /// Of the source, and which of them holds the references.
     columns: Vec<String>,
+    reference_at: Option<usize>,
     progress: Progress,
     /// Where the run before came to, if this one reads the same source in the same way.
     before: Option<Checkpoint>,
@@ -263,6 +264,7 @@ impl Ledger {
         };
         store.note_settings(run.settings);
         let columns = run.columns.to_vec();
+        let reference_at = columns.iter().position(|name| Some(name.as_str()) == run.reference_column);
         let run = store.insert_run(run, now()).await?;
         store.begin_checkpoint(run, way).await?;
         Ok(Ledger {
@@ -283,6 +285,7 @@ impl Ledger {
             met: Met::default(),
             unowned: Unowned::default(),
             columns,
+            reference_at,
             met_imported: 0,
             is_retry,
             send,

@@ -34,6 +34,12 @@ update row set content = key where outcome in ('invalid', 'duplicate') and key i
 
 create index row_unowned on row (line, content, run, outcome) where content is not null;
 
+-- Where the reference is what is wrong with an invalid row, the corrected row has another one. It is known by a hash of
+-- its other cells, on the same line.
+alter table row add column other_cells integer;
+
+create index row_without_reference on row (line, other_cells, run) where other_cells is not null;
+
 -- The fingerprint is hexadecimal text here: SQLite turns it into bytes from 3.41 on only.
 drop view every_row;
 

@@ -8,6 +8,9 @@
 //! the source has been read to its end, since until then a further row may have it. A failed export is a part of a
 //! file only: a row of it takes the place of its own record and of no other, by the line that it names.
 //!
+//! Where the reference was what was wrong, the corrected row has another one, or takes it from another column. It is
+//! known by the rest of its cells, on the same line.
+//!
 //! An invalid row names its reference all the same: a later row of the same source that has it too is a duplicate.
 //! Else both could come to the API, the second row at once and the first when it comes back corrected.
 //!
@@ -29,11 +32,13 @@ use super::{
     sqlite::{Known, Store},
     write::{JsonRows, signed},
 };
-use crate::customer::{Correction, Customer, Faults, Reference, Row};
+use crate::customer::{Correction, Customer, Faults, Record, Reference, Row};
 
 /// Invalid rows before duplicates.
 const SELECT_EARLIER: &str = "
     select content, id * 2 + iif(outcome = 'duplicate', 1 << 62, 0) from row where content is not null and run < ?1";
+
+const SELECT_OTHER_CELLS: &str = "select other_cells, id from row where other_cells is not null and run < ?1";
 
 const SELECT_NAMED: &str = "
     select key, id from row
@@ -43,8 +48,10 @@ const SELECT_REFERENCES: &str = "
     select reference from row where id in (select value from json_each(?1)) and reference is not null";
 
 const INSERT_FOUND: &str = "
-    insert into row (id, run, line, outcome, reference, key, settled_at, field, error_code, error_message, content)
-    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, ?3, value->>5, value->>6, value->>7, value->>8
+    insert into row (id, run, line, outcome, reference, key, settled_at, field, error_code, error_message, content,
+                     other_cells)
+    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, ?3, value->>5, value->>6, value->>7, value->>8,
+           value->>9
     from json_each(?1)";
 
 const DELETE_GONE: &str = "
@@ -59,6 +66,12 @@ const DELETE_BY_LINE: &str = "
         cross join row on row.line = told.value->>0 and row.content = told.value->>1
         where row.content is not null and row.run < ?2 and row.reference is told.value->>2)";
 
+const DELETE_BY_CELLS: &str = "
+    delete from row where id in (
+        select row.id from json_each(?1) told
+        cross join row on row.line = told.value->>0 and row.other_cells = told.value->>1
+        where row.other_cells is not null and row.run < ?2)";
+
 const DELETE_LAST: &str = "
     delete from row where run < ?2 and content is not null and id in (select value from json_each(?1))";
 
@@ -71,6 +84,8 @@ pub(super) struct Unowned {
     is_read: bool,
     /// The records that earlier runs have made, in order of their contents.
     earlier: Vec<(u64, Earlier)>,
+    /// By what those are known whose references were at fault, once they are right.
+    other_cells: HashSet<u64, BuildHasherDefault<Already>>,
     /// Where several have one content: what has not given way yet.
     left: HashMap<u64, Left, BuildHasherDefault<Already>>,
     /// Hash of a reference that an invalid row of this source has named, and that row.
@@ -84,6 +99,7 @@ pub(super) struct Unowned {
 pub(super) struct Gone {
     by_id: JsonRows,
     by_line: JsonRows,
+    by_cells: JsonRows,
 }
 
 /// A record of an earlier run in eight bytes: whether it is a duplicate's, its id, and whether it goes when the source
@@ -132,6 +148,8 @@ pub(super) struct Faulty {
     pub(super) id: i64,
     /// What it is known by.
     content: u64,
+    /// Where the reference is what is wrong: what it is known by when that is right.
+    other_cells: Option<u64>,
     /// An invalid row that an earlier one of the source has the reference of.
     pub(super) is_again: bool,
     /// It came back as it was, in a failed export.
@@ -147,7 +165,9 @@ pub(super) struct UnownedRows {
 
 impl UnownedRows {
     pub(super) fn is_empty(&self) -> bool {
-        [&self.found, &self.gone.by_id, &self.gone.by_line].into_iter().all(JsonRows::is_empty)
+        [&self.found, &self.gone.by_id, &self.gone.by_line, &self.gone.by_cells]
+            .into_iter()
+            .all(JsonRows::is_empty)
     }
 
     /// These give way.
@@ -166,7 +186,19 @@ impl UnownedRows {
         let key = reference.map(|reference| signed(Reference::recorded(reference).key()));
         let Trouble { field, code, message, .. } = trouble;
         let content = signed(faulty.content);
-        self.found.push(&(faulty.id, line, outcome, reference, key, field, code, message, content));
+        let other_cells = faulty.other_cells.map(signed);
+        self.found.push(&(
+            faulty.id,
+            line,
+            outcome,
+            reference,
+            key,
+            field,
+            code,
+            message,
+            content,
+            other_cells,
+        ));
     }
 }
 
@@ -205,10 +237,11 @@ impl Unowned {
         (from, from + count)
     }
 
-    /// A faulty row was met: a record of it gives way, and if one of the same kind is there, that one.
-    fn met_faulty(&mut self, content: u64, reference: Option<&str>, is_duplicate: bool) {
+    /// A faulty row was met: a record of it gives way, and if one of the same kind is there, that one. False if there
+    /// was none.
+    fn met_faulty(&mut self, content: u64, reference: Option<&str>, is_duplicate: bool) -> bool {
         if self.earlier.is_empty() {
-            return;
+            return false;
         }
         let own = match self.left.get_mut(&content) {
             Some(left) => left.next(is_duplicate),
@@ -225,14 +258,26 @@ impl Unowned {
                 own
             }
         };
-        if let Some(id) = own.and_then(|own| self.earlier.get_mut(own)?.1.take()) {
+        let id = own.and_then(|own| self.earlier.get_mut(own)?.1.take());
+        if let Some(id) = id {
             self.gone.by_id.push(&(id, reference, true));
         }
+        id.is_some()
     }
 
     /// A faulty row has come back from this line in a failed export.
     fn met_again(&mut self, content: u64, reference: Option<&str>, own: &Correction) {
         self.gone.by_line.push(&(own.line, signed(content), reference));
+    }
+
+    /// A row was met on this line that is good or wrong in another way, whose cells but the reference may be those of a record whose reference was at
+    /// fault; it is not known by which column that was read.
+    fn met_by_cells(&mut self, line: u64, row: &Record, names: &[String]) {
+        for content in row.contents_without_one(names) {
+            if self.other_cells.contains(&content) {
+                self.gone.by_cells.push(&(line, signed(content)));
+            }
+        }
     }
 
     /// The one row of its source that has this reference was met, well or not: what was said of it as an invalid one
@@ -257,11 +302,13 @@ impl Ledger {
     /// Finds out what earlier rows have named of these; the first time, what earlier runs have left.
     pub(super) async fn here<'a>(&mut self, rows: &[Row]) -> Result<Here<'a>, Error> {
         if !self.unowned.is_read {
-            let Unowned { earlier, named, .. } = &mut self.unowned;
+            let Unowned { earlier, named, other_cells, .. } = &mut self.unowned;
             let run = self.run;
             let query = sqlx::query(SELECT_EARLIER).bind(run);
             self.store.pairs(query, |content, record| earlier.push((content, Earlier(record)))).await?;
             earlier.sort_unstable();
+            let query = sqlx::query(SELECT_OTHER_CELLS).bind(run);
+            self.store.pairs(query, |content, _| _ = other_cells.insert(content)).await?;
             // Those of the part of the source that is not read again.
             let query = sqlx::query(SELECT_NAMED).bind(run);
             self.store.pairs(query, |key, id| _ = named.insert(key, id)).await?;
@@ -299,13 +346,21 @@ impl Ledger {
             |reference| Reference::recorded(reference).key(),
         );
         let is_again = is_again || row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true));
-        let faulty = self.faulty(row, content, is_again);
+        let mut faulty = self.faulty(row, content, is_again);
+        if reference.is_none() {
+            faulty.other_cells = Some(row.record.content_without(&self.columns, self.reference_at));
+        }
         if let Some(reference) = reference.filter(|_| !is_again) {
             here.named.insert(reference);
             self.unowned.named.entry(content).or_insert(faulty.id);
         }
         match (&row.corrects, reference.filter(|_| !is_again)) {
-            (None, _) => self.unowned.met_faulty(content, text, false),
+            (None, _) => {
+                // It may have another wrong reference now.
+                if !self.unowned.met_faulty(content, text, false) && faulty.other_cells.is_some() {
+                    self.unowned.met_by_cells(row.line, &row.record, &self.columns);
+                }
+            }
             (Some(_), Some(reference)) => self.unowned.met_named(content, reference, false),
             // Of garbage that many rows have in the reference's place, the line tells which one it is.
             (Some(own), None) => self.unowned.met_again(content, text, own),
@@ -339,7 +394,7 @@ impl Ledger {
     pub(super) fn duplicate(&mut self, row: &Row, customer: &Customer) -> Decision {
         let (content, reference) = (customer.reference.key(), Some(customer.reference.as_str()));
         match &row.corrects {
-            None => self.unowned.met_faulty(content, reference, true),
+            None => _ = self.unowned.met_faulty(content, reference, true),
             Some(own) => self.unowned.met_again(content, reference, own),
         }
         Decision::Unowned(self.faulty(row, content, false))
@@ -350,8 +405,12 @@ impl Ledger {
         if self.unowned.earlier.is_empty() {
             return;
         }
+        let has_other_cells = !self.unowned.other_cells.is_empty();
         let is_of_export = row.corrects.is_some();
         self.unowned.met_named(customer.reference.key(), customer.reference.as_str(), !is_of_export);
+        if has_other_cells && !is_of_export {
+            self.unowned.met_by_cells(row.line, &row.record, &self.columns);
+        }
     }
 
     /// The source has been read to its end: what earlier runs have said of references that it has, and this one did
@@ -379,7 +438,7 @@ impl Ledger {
 
     fn faulty(&mut self, row: &Row, content: u64, is_again: bool) -> Faulty {
         let is_as_it_was = row.corrects.is_some() && self.unowned.has(content);
-        Faulty { id: self.take_id(), content, is_again, is_as_it_was }
+        Faulty { id: self.take_id(), content, other_cells: None, is_again, is_as_it_was }
     }
 }
 
@@ -400,8 +459,13 @@ impl Store {
         run: i64,
         now: i64,
     ) -> Result<(), Error> {
-        let UnownedRows { found, gone: Gone { by_id, by_line } } = rows;
-        for (sql, rows) in [(DELETE_GONE, by_id), (DELETE_BY_LINE, by_line), (INSERT_FOUND, found)] {
+        let UnownedRows { found, gone: Gone { by_id, by_line, by_cells } } = rows;
+        for (sql, rows) in [
+            (DELETE_GONE, by_id),
+            (DELETE_BY_LINE, by_line),
+            (DELETE_BY_CELLS, by_cells),
+            (INSERT_FOUND, found),
+        ] {
             if !rows.is_empty() {
                 self.execute(sqlx::query(sql).bind(rows.text()).bind(run).bind(now)).await?;
             }

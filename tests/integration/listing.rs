@@ -86,6 +86,26 @@ fn a_row_leaves_the_list_by_its_content_and_not_by_its_line() {
     assert_eq!(listed(&world), ["cust-0001 +1 invalid", " 2 invalid"]);
 }
 
+/// Every reference was at fault; with another column, or corrected in place, none of them is.
+#[test]
+fn rows_whose_references_were_at_fault_leave_the_list() {
+    let world = World::new();
+    let text = "id,short,mobile_number\ncust-0001,1,11\ncust-0002,2,22\ncust-0003,3,33\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &["--map", "object_reference_id=short"]).code, 3);
+    assert_eq!(world.outcomes(), "invalid=3");
+    assert_eq!(world.run(&["export", "failed"]).stdout.lines().count(), 4);
+    let copy = world.file("users-2.csv", text);
+    assert_eq!(world.import(&copy, &["--map", "object_reference_id=id"]).code, 0);
+    assert_eq!(world.run(&["export", "failed"]).stdout.lines().count(), 1);
+    let file = world.file("more.csv", "id,short,mobile_number\nx,1,44\ny,1,55\n");
+    assert_eq!(world.import(&file, &["--map", "object_reference_id=id"]).code, 3);
+    let file = world.file("more.csv", "id,short,mobile_number\ncust-0004,1,44\nz,1,55\n");
+    assert_eq!(world.import(&file, &["--map", "object_reference_id=id"]).code, 3);
+    let failed = world.run(&["export", "failed"]).stdout;
+    assert!(failed.lines().count() == 2 && failed.contains("z,1,55"), "{failed}");
+}
+
 #[test]
 fn a_row_that_was_refused_and_is_invalid_now_is_listed_as_it_is_now() {
     let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
