@@ -277,6 +277,7 @@ async fn run_job(
     if let Some(mut ledger) = end.ledger {
         if job.is_whole && state == State::Completed {
             absent = Some(ledger.tell_absent().await?);
+            ledger.let_go().await?;
         }
         let ended = ledger.end_run(state, code, stop_reason, &end.figures).await;
         ended.inspect_err(|_| exposed.end(code::UNEXPECTED, false))?;

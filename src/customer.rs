@@ -28,7 +28,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 pub use self::{
     fault::{Fault, Faults, Rule},
@@ -386,11 +386,44 @@ impl Record {
         self.text.len()
     }
 
+    /// A 64-bit hash of the cells by the names of their columns (XXH3); what is empty, and the order, do not count.
+    pub fn content(&self, names: &[String]) -> u64 {
+        self.hashes(names).fold(0, u64::wrapping_add)
+    }
+
+    /// The same without the cell at this place, or of all where it is the only one that is filled.
+    pub fn content_without(&self, names: &[String], left_out: Option<usize>) -> u64 {
+        let content = self.content(names);
+        let one = left_out.and_then(|at| self.hashes(names).nth(at));
+        rest(content, one.unwrap_or_default())
+    }
+
+    /// The same for each place in turn.
+    pub fn contents_without_one(&self, names: &[String]) -> impl Iterator<Item = u64> {
+        let content = self.content(names);
+        self.hashes(names).map(move |one| rest(content, one))
+    }
+
+    /// Of each cell by the name of its column; zero of an empty one.
+    fn hashes(&self, names: &[String]) -> impl Iterator<Item = u64> {
+        let seed = |at: usize| names.get(at).map_or(at as u64, |name| xxh3_64(name.as_bytes()));
+        let hash = move |(at, cell): (usize, &str)| match cell {
+            "" => 0,
+            cell => xxh3_64_with_seed(cell.as_bytes(), seed(at)),
+        };
+        self.cells().enumerate().map(hash)
+    }
+
     /// The cells in order.
     pub fn cells(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(self.ends.iter()).map(|(start, end)| &self.text[start as usize..*end as usize])
     }
+}
+
+/// What is left of a record's content without one cell; all of it where nothing would be.
+fn rest(content: u64, one: u64) -> u64 {
+    if content == one { content } else { content.wrapping_sub(one) }
 }
 
 impl fmt::Debug for Record {
@@ -441,6 +474,34 @@ pub struct Correction {
     pub outcome: String,
     /// The rules it broke.
     pub code: String,
+    /// Of a duplicate: whether it has the reference still by which it was one. None where the export does not tell.
+    pub repeats: Option<bool>,
+}
+
+/// What is said of a duplicate.
+const REPEATED: &str = "an earlier row of the same source has this object_reference_id";
+
+impl Correction {
+    /// The word for a duplicate where rules have theirs.
+    pub const DUPLICATE: &str = "duplicate";
+
+    /// What is said of a duplicate. An export names the reference, so that it can be told when the row comes back
+    /// whether it is still the same.
+    pub fn words(reference: Option<&str>) -> String {
+        reference.map_or_else(|| REPEATED.into(), |reference| format!("{REPEATED}: {reference}"))
+    }
+
+    /// Whether a row with this reference is the duplicate still that an export has said this of.
+    pub fn repeats(message: &str, reference: Option<&str>) -> Option<bool> {
+        let (_, named) = message.rsplit_once(REPEATED)?;
+        let named = named.strip_prefix(": ")?.trim();
+        Some(reference.is_some_and(|reference| reference.trim() == named))
+    }
+
+    /// Whether it was a duplicate, perhaps beside breaking rules.
+    pub fn is_of_duplicate(&self) -> bool {
+        self.code.split(';').any(|code| code == Correction::DUPLICATE)
+    }
 }
 
 /// The cells of one record by field; `None` where the source has no such column.
@@ -495,6 +556,30 @@ mod tests {
         assert_eq!(asked.fields().to_string(), "mobile_number, first_name");
         let bare = of([None, None, Some("Ann"), None, None]);
         assert_eq!(row.at_api(bare, true), row, "an answer without the number does not tell the fields");
+    }
+
+    #[test]
+    fn a_record_is_known_by_its_cells_wherever_they_stand() {
+        let of = |names: [&str; 3], cells: [&str; 3]| Record::new(cells).content(&names.map(str::to_owned));
+        let one = of(["a", "b", "c"], ["1", "", "2"]);
+        assert_eq!(one, of(["c", "x", "a"], ["2", "", "1"]));
+        assert_ne!(one, of(["a", "b", "c"], ["2", "", "1"]));
+        assert_ne!(one, of(["a", "b", "c"], ["1", "2", ""]));
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let without = |cells: [&str; 3], at| Record::new(cells).content_without(&names, Some(at));
+        assert_eq!(without(["x", "1", "2"], 0), without(["yy", "1", "2"], 0));
+        assert_eq!(without(["x", "", ""], 0), Record::new(["x"]).content(&names), "there is nothing else");
+        let each: Vec<u64> = Record::new(["x", "1", "2"]).contents_without_one(&names).collect();
+        assert_eq!(each, [0, 1, 2].map(|at| without(["x", "1", "2"], at)));
+    }
+
+    #[test]
+    fn an_uncorrected_duplicate_is_known() {
+        let message = format!("first_name breaks character: x; {}", Correction::words(Some("cust: 1")));
+        assert_eq!(Correction::repeats(&message, Some("cust: 1")), Some(true));
+        assert_eq!(Correction::repeats(&message, Some("cust: 2")), Some(false));
+        assert_eq!(Correction::repeats(&message, None), Some(false));
+        assert_eq!(Correction::repeats(&Correction::words(None), Some("cust: 1")), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::Serializer as _;
 use serde_json::Value;
 
 use crate::{
-    customer::{Row, Rule},
+    customer::{Correction, Row, Rule},
     error::Error,
     ledger::{Columns, Reader, RowRecord, Selection, Trouble, describe_unowned},
     source::EXPORT_COLUMNS,
@@ -100,9 +100,9 @@ impl<W: Write> Failed<W> {
         Failed { layout, sheet, written }
     }
 
-    /// Writes a row that is invalid, or else a duplicate.
-    pub fn write(&mut self, row: &Row) {
-        let (outcome, reference, trouble) = describe_unowned(&row.reading);
+    /// Writes a row that is invalid, perhaps `is_again` one with the reference of an earlier row, or else a duplicate.
+    pub fn write(&mut self, row: &Row, is_again: bool) {
+        let (outcome, reference, trouble) = describe_unowned(&row.reading, is_again);
         let row = RowRecord {
             run: 0,
             line: i64::try_from(row.line).unwrap_or(i64::MAX),
@@ -222,6 +222,15 @@ impl Layout {
         }
         let Trouble { field, code, message, http_status, .. } = &row.trouble;
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
+        let is_again =
+            code.as_deref().is_some_and(|code| code.split(';').any(|code| code == Correction::DUPLICATE));
+        // By it is known, when the row comes back, whether its reference is another one now.
+        let message = &message.as_deref().map(|message| match &row.reference {
+            Some(reference) if is_again => {
+                message.replace(&Correction::words(None), &Correction::words(Some(reference)))
+            }
+            _ => message.to_owned(),
+        });
         cells.extend([
             row.line.into(),
             row.outcome.name().into(),

@@ -57,6 +57,9 @@ mod mark;
 mod prune;
 
 mod series;
+
+mod unowned;
+
 mod update;
 
 mod existing;
@@ -85,6 +88,7 @@ use self::{
     keys::RecentKeys,
     sequence::Sequence,
     sqlite::{Doubt, RunCount, Store},
+    unowned::Unowned,
     update::Send,
     write::{LeftOver, Write},
 };
@@ -193,6 +197,10 @@ pub struct Ledger {
     sequence: Sequence,
     batches: OpenBatches,
     met: Met,
+    unowned: Unowned,
+    /// Of the source, and which of them holds the references.
+    columns: Vec<String>,
+    reference_at: Option<usize>,
     progress: Progress,
     /// Where the run before came to, if this one reads the same source in the same way.
     before: Option<Checkpoint>,
@@ -263,6 +271,8 @@ impl Ledger {
             _ => Send::Nothing,
         };
         store.note_settings(run.settings);
+        let columns = run.columns.to_vec();
+        let reference_at = columns.iter().position(|name| Some(name.as_str()) == run.reference_column);
         let run = store.insert_run(run, now()).await?;
         store.begin_checkpoint(run, way).await?;
         Ok(Ledger {
@@ -281,6 +291,9 @@ impl Ledger {
             sequence: Sequence::default(),
             batches: OpenBatches::default(),
             met: Met::default(),
+            unowned: Unowned::default(),
+            columns,
+            reference_at,
             met_imported: 0,
             is_retry,
             send,
@@ -395,6 +408,7 @@ impl Ledger {
     ) -> Result<Vec<Claim>, Error> {
         self.count.last_line = rows.last().map_or(self.count.last_line, |row| row.line);
         let decisions = self.decide(&rows).await?;
+        write.unowned.give_way(self.unowned.take_gone());
         let mut claims = Vec::with_capacity(rows.len() + doubts);
         let mut updates = Vec::new();
         let first = self.doubts.len().saturating_sub(doubts);
@@ -420,8 +434,7 @@ impl Ledger {
         Ok(claims)
     }
 
-    /// Ends the run: nothing may be claimed any more. Invalid and duplicate rows that earlier
-    /// runs found in the lines that this one has read again give way to its own.
+    /// Ends the run: nothing may be claimed any more.
     ///
     /// # Errors
     /// Where the ledger cannot be written.

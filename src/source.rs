@@ -59,7 +59,7 @@ pub use self::{
     error::Error,
     recorded::{Changes, RecordedSource},
 };
-use crate::customer::{Faults, Field, Place, Row, Rules, Vetted};
+use crate::customer::{Correction, Faults, Field, Place, Row, Rules, Vetted};
 
 /// How many rows travel together from the reader to the loop: enough to make one commit worth
 /// its fsync, few enough that a crash leaves little in doubt.
@@ -310,7 +310,7 @@ impl Source {
     /// # Errors
     /// Only where the file cannot be read any further.
     pub fn next_row(&mut self) -> Result<Option<Row>, Error> {
-        Ok(self.next_row_if(|_, _| true)?.flatten())
+        Ok(self.next_row_if(|_, _, _| true)?.flatten())
     }
 
     /// The next data row, as `Some(None)` where it is not wanted: whoever only looks at rows need not have
@@ -320,7 +320,7 @@ impl Source {
     /// Only where the file cannot be read any further.
     pub fn next_row_if(
         &mut self,
-        wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>) -> bool,
+        wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>, Option<&Correction>) -> bool,
     ) -> Result<Option<Option<Row>>, Error> {
         if self.left == 0 {
             return Ok(None);
@@ -350,7 +350,7 @@ impl Source {
         let mut source = Source::open(options)?;
         let mut rows = 0;
         while rows < COUNTED_ROWS {
-            if source.next_row_if(|_, _| false)?.is_none() {
+            if source.next_row_if(|_, _, _| false)?.is_none() {
                 return Ok(Some((rows, true)));
             }
             rows += 1;

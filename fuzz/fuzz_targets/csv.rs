@@ -385,6 +385,7 @@ struct Places {
     by_field: [Option<usize>; Field::COUNT],
     kept: Vec<usize>,
     correction: Option<[usize; 3]>,
+    message: Option<usize>,
 }
 
 impl Places {
@@ -420,6 +421,7 @@ impl Places {
             by_field,
             kept: all(&|name| !EXPORT_COLUMNS.contains(&name)),
             correction: correction(),
+            message: first("_error_message"),
         })
     }
 }
@@ -486,7 +488,12 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
     same(&row.reading, &expected);
     let corrects = places.correction.map(|at| at.map(|at| cells[at])).and_then(|[line, outcome, code]| {
         let line = line.parse().ok().filter(|_| ["invalid", "duplicate"].contains(&outcome))?;
-        Some(Box::new(Correction { line, outcome: outcome.into(), code: code.into() }))
+        let reference = match &row.reading {
+            Ok(customer) => Some(customer.reference.as_str()),
+            Err(faults) => faults.reference.as_deref(),
+        };
+        let repeats = places.message.and_then(|at| Correction::repeats(cells[at], reference));
+        Some(Box::new(Correction { line, outcome: outcome.into(), code: code.into(), repeats }))
     });
     assert_eq!(row.corrects, corrects);
 }

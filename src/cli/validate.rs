@@ -5,6 +5,7 @@
 //! thread of its own does it, for many at once; where rows are written as they come, each is looked up first.
 
 use std::{
+    cell::Cell,
     io,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -20,21 +21,22 @@ use super::{
     source_options,
 };
 use crate::{
-    customer::{Faults, Field, Mark, Rule, Seen, Sighting, Vetted},
+    customer::{Correction, Faults, Field, Mark, Rule, Seen, Sighting, Vetted},
     error::Error,
     export::Failed,
     report::Validation,
     source::Source,
 };
 
-/// How many good rows are looked up together: enough that memory is asked for many at once.
+/// How many rows are looked up together: enough that memory is asked for many at once.
 const TOGETHER: usize = 512;
 
 /// How many times as many may wait: more would only hide that looking up is slower than reading.
 const AHEAD: usize = 8;
 
-/// A good row on its way to be looked up: its line, its reference, and what it goes without.
-type Good = (u64, Mark, Vec<(Field, Rule)>);
+/// A row with a reference on its way to be looked up: its line and its reference, and what it goes without if it is
+/// a good one. Of an invalid one the reference is named, so that a later row with it is a duplicate.
+type Marked = (u64, Mark, Option<Vec<(Field, Rule)>>);
 
 pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
@@ -71,14 +73,18 @@ fn look_at_all(source: &mut Source) -> Result<Look, Error> {
     })
 }
 
-/// Counts bad rows, and hands the good ones on.
-fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Look {
+/// Counts bad rows, and hands on what is to be looked up.
+fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Marked>>) -> Look {
     let (mut found, mut room, mut batch) =
         (Validation::default(), String::new(), Vec::with_capacity(TOGETHER));
-    let mut count = |line, row: &Result<Vetted<'_>, Faults>| {
+    let mut count = |line, row: &Result<Vetted<'_>, Faults>, own: Option<&Correction>| {
         match row {
-            Ok(row) => batch.push((line, Mark::of(row.reference(), &mut room), row.dropped().to_vec())),
-            Err(faults) => found.invalid(line, &faults.list),
+            Ok(_) if is_uncorrected(own) => found.duplicate(line),
+            Ok(row) => batch.push((line, Mark::of(row.reference(), &mut room), Some(row.dropped().to_vec()))),
+            Err(faults) => {
+                found.invalid(line, &faults.list);
+                batch.extend(faults.named().map(|reference| (line, Mark::of(reference, &mut room), None)));
+            }
         }
         if batch.len() == TOGETHER {
             // Nobody to take it means that joining the other thread says why.
@@ -97,12 +103,15 @@ fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Good>>) -> Look {
     (found, read)
 }
 
-fn look_up(batches: Receiver<Vec<Good>>) -> Validation {
+fn look_up(batches: Receiver<Vec<Marked>>) -> Validation {
     let (mut found, mut seen) = (Validation::default(), Seen::default());
     for batch in batches {
         seen.fetch(batch.iter().map(|(_, mark, _)| *mark));
         for (line, mark, dropped) in batch {
-            see(&mut found, &mut seen, line, mark, &dropped);
+            match dropped {
+                Some(dropped) => see(&mut found, &mut seen, line, mark, &dropped),
+                None => seen.see(mark),
+            };
         }
     }
     found
@@ -112,19 +121,26 @@ fn look_up(batches: Receiver<Vec<Good>>) -> Validation {
 fn write_left_over(source: &mut Source) -> Result<Look, Error> {
     let mut rows = Failed::new(source.columns(), source.reference_column(), io::stdout().lock());
     let (mut found, mut seen, mut room) = (Validation::default(), Seen::default(), String::new());
-    let mut is_left_over = |line, row: &Result<Vetted<'_>, Faults>| match row {
+    let is_again = Cell::new(false);
+    let mut is_left_over = |line, row: &Result<Vetted<'_>, Faults>, own: Option<&Correction>| match row {
+        Ok(_) if is_uncorrected(own) => {
+            found.duplicate(line);
+            true
+        }
         Ok(row) => {
             let mark = Mark::of(row.reference(), &mut room);
             see(&mut found, &mut seen, line, mark, row.dropped()) == Sighting::Again
         }
         Err(faults) => {
             found.invalid(line, &faults.list);
+            let seen = faults.named().map(|reference| seen.see(Mark::of(reference, &mut room)));
+            is_again.set(seen == Some(Sighting::Again) || own.is_some_and(|own| own.repeats == Some(true)));
             true
         }
     };
     let read = loop {
         match source.next_row_if(&mut is_left_over) {
-            Ok(Some(Some(row))) => rows.write(&row),
+            Ok(Some(Some(row))) => rows.write(&row, is_again.get()),
             Ok(Some(None)) => {}
             Ok(None) => break Ok(()),
             Err(error) => break Err(error.into()),
@@ -132,6 +148,11 @@ fn write_left_over(source: &mut Source) -> Result<Look, Error> {
     };
     rows.end()?;
     Ok((found, read))
+}
+
+/// Whether it was a duplicate in an earlier export and has the same reference still.
+fn is_uncorrected(own: Option<&Correction>) -> bool {
+    own.is_some_and(|own| own.is_of_duplicate() && own.repeats == Some(true))
 }
 
 /// Counts a good row by its reference.

@@ -171,6 +171,14 @@ impl fmt::Display for Fault {
     }
 }
 
+impl Faults {
+    /// The reference, if there is one and it is no fault itself: other rows may have the same.
+    pub fn named(&self) -> Option<&str> {
+        let is_at_fault = self.list.iter().any(|fault| fault.field == Some(Field::Reference));
+        self.reference.as_deref().filter(|_| !is_at_fault)
+    }
+}
+
 /// All the faults of one row (at least one), and its reference where that is readable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{Outcome, checkpoint::ChunkNumber};
-use crate::customer::{Customer, Fault, Faults, Field, Fields, Fingerprint, Record, Reference};
+use crate::customer::{Correction, Customer, Fault, Faults, Field, Fields, Fingerprint, Record, Reference};
 
 /// Why a row did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,25 +29,33 @@ impl Trouble {
     pub const NOT_THE_API: &str = "not-the-api";
 }
 
-/// What there is to say of a row that is not to be sent: invalid, or else a duplicate.
-pub(crate) fn describe_unowned(reading: &Result<Customer, Faults>) -> (Outcome, Option<String>, Trouble) {
+/// What there is to say of a row that is not to be sent: invalid, or else a duplicate. Where an invalid one `is_again`
+/// a row with that reference, that is said too: to correct the rest would not make it a customer.
+pub(crate) fn describe_unowned(
+    reading: &Result<Customer, Faults>,
+    is_again: bool,
+) -> (Outcome, Option<String>, Trouble) {
+    let (field, code) = (Field::Reference.name(), Correction::DUPLICATE);
     match reading {
         Ok(customer) => {
             let trouble = Trouble {
-                field: Some(Field::Reference.name().into()),
-                code: Some("duplicate".into()),
-                message: Some("an earlier row of the same source has this object_reference_id".into()),
+                field: Some(field.into()),
+                code: Some(code.into()),
+                message: Some(Correction::words(None)),
                 ..Trouble::default()
             };
             (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
         }
         Err(faults) => {
-            let join =
-                |part: fn(&Fault) -> String| faults.list.iter().map(part).collect::<Vec<_>>().join(";");
+            let join = |part: fn(&Fault) -> String, more: &str| {
+                let parts = faults.list.iter().map(part).chain(is_again.then(|| more.to_owned()));
+                Some(parts.collect::<Vec<_>>().join(";"))
+            };
+            let remedy = |fault: &Fault| format!("{fault}; {}", fault.rule.remedy(fault.field));
             let trouble = Trouble {
-                field: Some(join(|fault| fault.field_name().into())),
-                code: Some(join(|fault| fault.rule.name().into())),
-                message: Some(join(|fault| format!("{fault}; {}", fault.rule.remedy(fault.field)))),
+                field: join(|fault| fault.field_name().into(), field),
+                code: join(|fault| fault.rule.name().into(), code),
+                message: join(remedy, &Correction::words(None)),
                 ..Trouble::default()
             };
             (Outcome::Invalid, faults.reference.clone(), trouble)

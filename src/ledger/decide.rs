@@ -5,7 +5,7 @@
 //!
 //! No SQL: rows are looked up in `sequence` and `sqlite`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{
     Amendment, Claim, Errand, Error, Ledger, Outcome, Tally,
@@ -13,15 +13,16 @@ use super::{
     claim::{Subject, describe_unowned},
     prune::STAND_IN,
     sqlite::{Doubt, Known},
+    unowned::{Faulty, reference_of},
     update::{Outdated, compare},
     write::{LeftOver, Write},
 };
-use crate::customer::{Customer, Fields, Reference, Row};
+use crate::customer::{Customer, Fields, Row};
 
 /// What a row of a batch turns out to be.
 pub(super) enum Decision {
     /// Settled at once, in a row of its own that does not own its reference.
-    Unowned(i64),
+    Unowned(Faulty),
     /// Known and left as that run settled it; nothing is written.
     Left(Outcome, i64),
     /// Rejected by a run that was pruned, and its cells with it: it is left, and they are kept again.
@@ -59,28 +60,23 @@ impl Ledger {
         } else {
             HashMap::new()
         };
-        // References that have no row yet: new in this very chunk; or claimed by this run, and not written.
-        let mut new_here: HashSet<&str> = HashSet::new();
+        let mut here = self.here(rows).await?;
         let mut decisions = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(known) {
             let decision = match (&row.reading, known) {
                 // It has a row already, which stays as it is.
                 (Err(_), _) if self.is_retry => Decision::Left(Outcome::Invalid, self.run),
-                (Err(_), _) => Decision::Unowned(self.take_id()),
-                (Ok(customer), Some(known)) => {
-                    let outdated = outdated.get(&known.id);
-                    self.meet(known, customer, outdated)
+                (Err(faults), known) => self.meet_invalid(row, faults, known.as_ref(), &mut here),
+                (Ok(customer), known) => {
+                    match (self.meet_valid(row, customer, known.is_some(), &mut here), known) {
+                        (None, Some(known)) => {
+                            let outdated = outdated.get(&known.id);
+                            self.meet(known, row, customer, outdated)
+                        }
+                        (Some(decision), _) => decision,
+                        (None, None) => self.new_row(row, customer),
+                    }
                 }
-                (Ok(customer), None)
-                    if !self.batches.has(&customer.reference)
-                        && new_here.insert(customer.reference.as_str()) =>
-                {
-                    let id = self.take_id();
-                    self.recent.insert(customer.reference.key(), id);
-                    self.met.mark(id);
-                    Decision::New(id)
-                }
-                (Ok(_), None) => Decision::Unowned(self.take_id()),
             };
             decisions.push(decision);
         }
@@ -97,10 +93,10 @@ impl Ledger {
             self.sequence.extend(more);
         }
         let mut known = Vec::with_capacity(rows.len());
-        let mut missed: Vec<(usize, &Reference)> = Vec::new();
+        let mut missed = Vec::new();
         for (at, row) in rows.iter().enumerate() {
-            let reference = row.reading.as_ref().ok().map(|customer| &customer.reference);
-            let next = reference.and_then(|reference| self.sequence.find(reference));
+            let reference = reference_of(row);
+            let next = reference.as_ref().and_then(|reference| self.sequence.find(reference));
             missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
             known.push(next);
         }
@@ -120,11 +116,27 @@ impl Ledger {
         self.store.find(&keys, &ids).await
     }
 
+    /// A row whose reference is new to the ledger.
+    pub(super) fn new_row(&mut self, row: &Row, customer: &Customer) -> Decision {
+        self.is_well(row, customer);
+        let id = self.take_id();
+        self.recent.insert(customer.reference.key(), id);
+        self.met.mark(id);
+        Decision::New(id)
+    }
+
     /// A row whose reference the ledger knows.
-    fn meet(&mut self, known: Known, customer: &Customer, outdated: Option<&Outdated>) -> Decision {
+    fn meet(
+        &mut self,
+        known: Known,
+        row: &Row,
+        customer: &Customer,
+        outdated: Option<&Outdated>,
+    ) -> Decision {
         if self.met.mark(known.id) || self.was_skipped(&known) {
-            return Decision::Unowned(self.take_id());
+            return self.duplicate(row, customer);
         }
+        self.is_well(row, customer);
         let same = known.fingerprint == Some(customer.fingerprint);
         match known.outcome {
             // Settled before its line was read: it was in doubt, and Get has confirmed it.
@@ -143,11 +155,11 @@ impl Ledger {
 
     /// Whether it stands in the part of the source that this run did not read: one of the runs that led to here
     /// settled it, before the place that it came to.
-    fn was_skipped(&self, known: &Known) -> bool {
+    pub(super) fn was_skipped(&self, known: &Known) -> bool {
         self.skipped_lines.get(&known.run).is_some_and(|line| known.line < *line)
     }
 
-    fn take_id(&mut self) -> i64 {
+    pub(super) fn take_id(&mut self) -> i64 {
         self.next_id += 1;
         self.next_id - 1
     }
@@ -164,7 +176,8 @@ pub(super) fn apply(
 ) -> Option<Claim> {
     let Row { line, record, reading, corrects } = row;
     // Good now or still not: either way it stands for the earlier one.
-    if let Some(correction) = &corrects {
+    let is_as_it_was = matches!(&decision, Decision::Unowned(faulty) if faulty.is_as_it_was);
+    if let Some(correction) = corrects.as_deref().filter(|_| !is_as_it_was) {
         write.corrected(correction);
     }
     let mut amendment = None;
@@ -184,11 +197,11 @@ pub(super) fn apply(
             write.keep_record(id, &record);
             return None;
         }
-        (reading, Decision::Unowned(id)) => {
-            let (outcome, reference, trouble) = describe_unowned(reading);
+        (reading, Decision::Unowned(faulty)) => {
+            let (outcome, reference, trouble) = describe_unowned(reading, faulty.is_again);
             tally.add(outcome);
             progress.settled_at_once(outcome, write.run);
-            write.settle_unowned(id, line, outcome, reference, trouble, &record);
+            write.settle_unowned(&faulty, line, outcome, reference.as_deref(), &trouble, &record);
             return None;
         }
         (_, Decision::Over(id, run)) => {
@@ -265,6 +278,11 @@ pub(super) fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
 pub(super) struct Met(Vec<u64>);
 
 impl Met {
+    /// Whether the row is marked.
+    pub(super) fn has(&self, id: i64) -> bool {
+        self.0.get(id as usize / 64).is_some_and(|word| word & 1 << (id % 64) != 0)
+    }
+
     /// Marks the row; true if it was marked before.
     pub(super) fn mark(&mut self, id: i64) -> bool {
         let (word, bit) = (id as usize / 64, 1 << (id % 64));
@@ -285,8 +303,8 @@ mod tests {
     fn a_row_is_met_once() {
         let mut met = Met::default();
         for id in [1, 63, 64, 100_000] {
-            assert!(!met.mark(id), "{id}");
-            assert!(met.mark(id), "{id}");
+            assert!(!met.has(id) && !met.mark(id), "{id}");
+            assert!(met.has(id) && met.mark(id), "{id}");
         }
         assert!(!met.mark(65));
     }

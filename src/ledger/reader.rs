@@ -38,12 +38,23 @@ const SELECT_COLUMNS: &str = "
     and (id > 0 or exists (select 1 from row where run = 0 and customer_id is null))
     order by id = 0, id";
 
-const SELECT_ROWS: &str = "
+const SELECT_ROWS_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run),
            (select api_reference from row where row.id = every_row.id)
     from every_row left join record on record.row = every_row.id
-    where (?1 is null or every_row.run = ?1) order by every_row.id";
+    where every_row.run = ?1 order by every_row.id";
+
+/// Each once.
+const SELECT_ROWS: &str = "
+    select row.id, row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, null, row.run, api_reference
+    from row where customer_id is not null
+    union all
+    select id, run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, null, run, null
+    from to_correct where customer_id is null
+    order by 1";
 
 /// A page of them as one value: a value for each row and column costs several times as much, and these are the
 /// rows of which there are many.
@@ -56,30 +67,38 @@ const SELECT_ROWS_WITH_ID: &str = "
 const PAGE_ROWS: usize = 2048;
 
 const SELECT_ROWS_WITHOUT_ID: &str = "
+    select to_correct.id, to_correct.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null
+    from to_correct left join record on record.row = to_correct.id order by 1";
+
+/// As that run settled them, whatever became of them since.
+const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
     from every_row left join record on record.row = every_row.id
-    where customer_id is null and (?1 is null or every_row.run = ?1)
-    -- What was corrected since needs no correction any more: by its own account, or because a later
-    -- run has imported the reference of an invalid row.
-    and not (?1 is null and corrected_by is not null)
-    and not (?1 is null and outcome = 'invalid' and exists (
-        select 1 from reference_key join row later on later.id = reference_key.row
-        where reference_key.key = every_row.key and later.reference = every_row.reference
-        and later.customer_id is not null and later.run > every_row.run))
+    where customer_id is null and every_row.run = ?1
     -- Imported, and an update was refused, failed, or is under way.
     union all
     select outdated.row, outdated.run, outdated.line, outdated.outcome, reference, customer_id, outdated.attempts, null,
            outdated.error_code, outdated.error_message, outdated.http_status, outdated.request_id, cells,
            coalesce(record.run, outdated.run), null
     from outdated join row on row.id = outdated.row left join record on record.row = outdated.row
-    where ?1 is null or outdated.run = ?1
+    where outdated.run = ?1
     order by 1";
 
 const LAST_SUCCESS: &str = "
     select max(ended_at) from run where state = 'completed' and exit_code in (0, 3) and id > 0";
 
-const COUNT_OUTCOMES: &str = "select outcome, count(*) from every_row group by outcome";
+/// As the exports have them: an imported row whose update did not come to its end counts as what that came to.
+const COUNT_OUTCOMES: &str = "
+    select outcome, sum(rows) from (
+        select outcome, count(*) as rows from row where customer_id is not null group by outcome
+        union all
+        select row.outcome, -1 from outdated cross join row on row.id = outdated.row
+        where row.reference not in (select reference from invalid_now)
+        union all
+        select outcome, count(*) from to_correct group by outcome)
+    group by outcome";
 
 /// A run as the ledger knows it.
 #[derive(Clone, Debug)]
@@ -262,12 +281,14 @@ impl Reader {
         run: Option<i64>,
         mut each: impl FnMut(RowRecord) -> bool,
     ) -> Result<(), Error> {
-        let sql = match selection {
-            Selection::WithId => return self.rows_with_id(run, each).await,
-            Selection::WithoutId => SELECT_ROWS_WITHOUT_ID,
-            Selection::All => SELECT_ROWS,
+        let query = match (selection, run) {
+            (Selection::WithId, _) => return self.rows_with_id(run, each).await,
+            (Selection::WithoutId, None) => sqlx::query(SELECT_ROWS_WITHOUT_ID),
+            (Selection::WithoutId, run) => sqlx::query(SELECT_ROWS_WITHOUT_ID_OF_RUN).bind(run),
+            (Selection::All, None) => sqlx::query(SELECT_ROWS),
+            (Selection::All, run) => sqlx::query(SELECT_ROWS_OF_RUN).bind(run),
         };
-        self.each(sqlx::query(sql).bind(run), |row| each(read_row(row))).await
+        self.each(query, |row| each(read_row(row))).await
     }
 
     /// Gives each row to `take` until it says no; memory does not grow with them.

@@ -139,8 +139,17 @@ impl Store {
     }
 
     /// Hash and row of those that are not in `reference_key` yet.
-    pub(super) async fn recent_keys(&mut self, mut each: impl FnMut(u64, i64)) -> Result<(), Error> {
-        let mut rows = sqlx::query(RECENT_KEYS).fetch(&mut self.connection);
+    pub(super) async fn recent_keys(&mut self, each: impl FnMut(u64, i64)) -> Result<(), Error> {
+        self.pairs(sqlx::query(RECENT_KEYS), each).await
+    }
+
+    /// Each hash and row that the query gives, one by one.
+    pub(super) async fn pairs(
+        &mut self,
+        query: Query<'_>,
+        mut each: impl FnMut(u64, i64),
+    ) -> Result<(), Error> {
+        let mut rows = query.fetch(&mut self.connection);
         loop {
             match rows.try_next().await {
                 Ok(Some(row)) => each(row.get::<i64, _>(0) as u64, row.get(1)),
@@ -244,6 +253,11 @@ impl Store {
         let (run, now) = (write.run, write.now);
         self.bulk(|store| &store.settle_created, &[run, now], &write.created, add_created).await?;
         self.bulk(|store| &store.settle_with_id, &[run, now], &write.with_id, add_with_id).await?;
+        // Before those that come in the place of what goes, and behind what tells that a row was corrected.
+        if !write.corrected.is_empty() {
+            self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(run)).await?;
+        }
+        self.write_unowned(&write.unowned, run, now).await?;
         if !write.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(write.without_id.text());
             self.execute(settle.bind(run).bind(now)).await?;
@@ -256,9 +270,6 @@ impl Store {
         }
         if !write.erased.is_empty() {
             self.execute(sqlx::query(ERASE_RECORDS).bind(write.erased.text())).await?;
-        }
-        if !write.corrected.is_empty() {
-            self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(run)).await?;
         }
         Ok(())
     }
@@ -299,7 +310,6 @@ impl Store {
         now: i64,
     ) -> Result<(), Error> {
         self.begin().await?;
-        self.execute(sqlx::query(SUPERSEDE).bind(run)).await?;
         self.execute(sqlx::query(END_LIVE)).await?;
         let end = sqlx::query(END_RUN).bind(run).bind(state.name()).bind(exit_code).bind(stop_reason);
         let end = end.bind(now).bind(figures.requests as i64);

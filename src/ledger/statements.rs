@@ -150,12 +150,6 @@ pub(super) const MERGE_KEYS: &str =
 
 pub(super) const RAISE_WATERMARK: &str = "update watermark set row = max(row, ?1)";
 
-pub(super) const SUPERSEDE: &str = "
-    delete from row where outcome in ('invalid', 'duplicate') and run in (
-        select earlier.id from run earlier join run this on this.id = ?1
-        where earlier.source_path = this.source_path and earlier.id < this.id
-    ) and line <= (select last_line from run where id = ?1)";
-
 pub(super) const END_RUN: &str = "
     update run set state = ?2, exit_code = ?3, stop_reason = ?4, ended_at = ?5,
         requests = ?6, retries = ?7, throttled = ?8

@@ -10,7 +10,10 @@ use tracing::{Level, enabled};
 
 use super::{
     AmendedTo, Claim, Ending, Evidence, ExistingCount, Live, Located, Outcome, Settlement, Trouble,
-    checkpoint::Checkpoint, claim::Subject, update::Updates,
+    checkpoint::Checkpoint,
+    claim::Subject,
+    unowned::{Faulty, UnownedRows},
+    update::Updates,
 };
 use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
 
@@ -77,6 +80,8 @@ pub(super) struct Write<'a> {
     pub(super) without_id: JsonRows,
     /// Whether rows are among them that were known and are not settled, and in no doubt.
     pub(super) gives_back: bool,
+    /// For `row`: those that own no reference.
+    pub(super) unowned: UnownedRows,
     /// For `record`: raw cells to keep, and ids of those to erase.
     pub(super) records: JsonRows,
     pub(super) erased: JsonRows,
@@ -126,6 +131,7 @@ impl<'a> Write<'a> {
             with_id: Vec::new(),
             without_id: JsonRows::new(),
             gives_back: false,
+            unowned: UnownedRows::default(),
             records: JsonRows::new(),
             erased: JsonRows::new(),
             corrected: JsonRows::new(),
@@ -152,6 +158,7 @@ impl<'a> Write<'a> {
                 .into_iter()
                 .all(JsonRows::is_empty)
             && self.dropped.is_empty()
+            && self.unowned.is_empty()
             && self.updates.is_empty()
             && self.existing == ExistingCount::default()
             && self.live.is_none()
@@ -303,26 +310,20 @@ impl<'a> Write<'a> {
     /// A row that owns no reference: invalid or duplicate.
     pub(super) fn settle_unowned(
         &mut self,
-        id: i64,
+        faulty: &Faulty,
         line: u64,
         outcome: Outcome,
-        reference: Option<String>,
-        trouble: Trouble,
+        reference: Option<&str>,
+        trouble: &Trouble,
         record: &Record,
     ) {
-        let Trouble { field, code, message, .. } = trouble;
-        let (seen, rule) = (&field, &code);
         self.left_over(|| LeftOver {
-            field: seen.clone(),
-            rule: rule.clone(),
+            field: trouble.field.clone(),
+            rule: trouble.code.clone(),
             ..LeftOver::new(line, outcome)
         });
-        let none = None::<i64>;
-        let key = reference.as_deref().map(|reference| signed(Reference::recorded(reference).key()));
-        self.without_id.push(&(
-            id, line, outcome, reference, key, none, 0, none, false, field, code, message, none, none, false,
-        ));
-        self.keep_record(id, record);
+        self.unowned.add(faulty, line, outcome, reference, trouble);
+        self.keep_record(faulty.id, record);
     }
 
     fn settle_without_id(

@@ -30,12 +30,12 @@ pub(super) fn read_row(
     layout: &Layout,
     rules: &Rules,
     encoding: Encoding,
-    mut wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>) -> bool,
+    mut wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
     let fields = record.fields;
     let mut misread = |kept: Record, rule, seen: String| {
         let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
-        wants(record.line, &reading).then(|| Row {
+        wants(record.line, &reading, None).then(|| Row {
             line: record.line,
             record: kept,
             reading: reading.map(Vetted::customer),
@@ -72,11 +72,18 @@ pub(super) fn read_row(
         None => reading,
         Some(control) => Err(with_fault(reading, control)),
     };
-    wants(record.line, &reading).then(|| Row {
+    let corrects = layout.correction.and_then(|places| {
+        let reference = match &reading {
+            Ok(vetted) => Some(vetted.reference()),
+            Err(faults) => faults.reference.as_deref(),
+        };
+        correction(places.map(cell), layout.message.map(cell), reference)
+    });
+    wants(record.line, &reading, corrects.as_deref()).then(|| Row {
         line: record.line,
         record: Record::new(layout.kept.iter().map(|at| cell(*at))),
         reading: reading.map(Vetted::customer),
-        corrects: layout.correction.and_then(|places| correction(places.map(cell))),
+        corrects,
     })
 }
 
@@ -85,10 +92,15 @@ fn cells<'a>(text: &'a str, fields: Fields<'a>) -> impl Iterator<Item = &'a str>
     (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
 }
 
-fn correction([line, outcome, code]: [&str; 3]) -> Option<Box<Correction>> {
+fn correction(
+    [line, outcome, code]: [&str; 3],
+    message: Option<&str>,
+    reference: Option<&str>,
+) -> Option<Box<Correction>> {
     let line = line.parse().ok()?;
     let found_by_line = matches!(outcome, "invalid" | "duplicate");
-    found_by_line.then(|| Box::new(Correction { line, outcome: outcome.into(), code: code.into() }))
+    let repeats = message.and_then(|message| Correction::repeats(message, reference));
+    found_by_line.then(|| Box::new(Correction { line, outcome: outcome.into(), code: code.into(), repeats }))
 }
 
 /// The first byte that is not text, and where it stands.
@@ -182,9 +194,10 @@ mod tests {
             places: [Some(0), Some(0), None, None, None, None, None],
             kept: vec![0, 1],
             correction: None,
+            message: None,
             rows_trail: false,
         };
-        match read_row(&record, &layout, &Rules::default(), encoding, |_, _| true).unwrap().reading {
+        match read_row(&record, &layout, &Rules::default(), encoding, |_, _, _| true).unwrap().reading {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);

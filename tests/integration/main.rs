@@ -29,7 +29,11 @@ mod outcomes;
 
 mod routing;
 
+mod duplicates;
+
 mod export;
+
+mod listing;
 
 mod status;
 

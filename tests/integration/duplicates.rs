@@ -1,0 +1,190 @@
+//! Two rows of one file with one reference: the first owns it, and the other never comes to the API.
+//!
+//! The disaster is one person's phone and name written over another's, by a step that README recommends: export
+//! what failed, and import it again. So the API's own account decides here: whose data a customer has, and what was
+//! sent for it.
+
+use std::path::Path;
+
+use customer_import::simulator::{Fault, Outage, Step};
+
+use crate::world::{MERCHANT, World, rows, wait_until};
+
+const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
+
+/// Imports with Updates, and tells the outcomes.
+fn update(world: &World, file: &Path, more: &[&str]) -> String {
+    let done = world.import(file, &[&["--update-changed"], more].concat());
+    assert!([0, 3].contains(&done.code), "{done:?}");
+    world.outcomes()
+}
+
+fn mobile_number(world: &World, reference: &str) -> Option<String> {
+    world.journal().customer(MERCHANT, reference).map(|customer| customer.mobile_number.clone())
+}
+
+fn updates(world: &World) -> usize {
+    world.journal().entries().iter().filter(|entry| entry.step == Step::Update).count()
+}
+
+fn failed(world: &World) -> String {
+    let done = world.run(&["export", "failed"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    done.stdout
+}
+
+#[test]
+fn a_duplicate_that_comes_back_uncorrected_is_one_again() {
+    let world = World::new();
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,2,Ravi\n"));
+    assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
+    let requests = world.journal().requests();
+    for _ in 0..2 {
+        let exported = failed(&world);
+        assert!(exported.contains("has this object_reference_id: cust-0001,"), "{exported}");
+        let file = world.file("failed.csv", &exported);
+        assert_eq!(update(&world, &file, &[]), "duplicate=1");
+        assert_eq!(failed(&world).lines().count(), 2, "it is listed still, and once");
+        // Nor where nothing is known of the file that it was in.
+        assert_eq!(update(&world, &file, &["--ledger", "other.db"]), "duplicate=1");
+        let found = world.run(&["validate", "failed.csv"]);
+        assert!(found.stdout.starts_with("failed.csv: 1 row, 0 valid, 0 invalid, 1 duplicate"), "{found:?}");
+    }
+    // Whoever takes out what is said of the row leaves the ledger to know it.
+    let bare =
+        format!("{HEADER}cust-0001,2,Ravi\n").replace("first_name", "first_name,_line,_outcome,_error_code");
+    let file = world.file("bare.csv", bare.replace("Ravi", "Ravi,2,duplicate,duplicate"));
+    assert_eq!(update(&world, &file, &[]), "duplicate=1");
+    assert_eq!(world.journal().requests(), requests);
+    // Corrected, it is a customer of its own.
+    let file = world.file("failed.csv", failed(&world).replace("cust-0001,2,", "cust-0002,2,"));
+    assert_eq!(update(&world, &file, &[]), "created=1");
+    assert_eq!(failed(&world).lines().count(), 1);
+    assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
+    assert_eq!(mobile_number(&world, "cust-0002").as_deref(), Some("2"));
+}
+
+#[test]
+fn an_invalid_row_has_its_reference_before_those_that_follow() {
+    let world = World::new();
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,+1,Asha\ncust-0001,2,Ravi\n"));
+    for _ in 0..2 {
+        assert_eq!(update(&world, &file, &[]), "duplicate=1 invalid=1");
+        let found = world.run(&["validate", "users.csv"]);
+        assert!(found.stdout.starts_with("users.csv: 2 rows, 0 valid, 1 invalid, 1 duplicate"), "{found:?}");
+    }
+    assert_eq!(world.run(&["validate", "users.csv", "--format", "csv"]).stdout, failed(&world));
+    assert_eq!(world.journal().requests(), 0);
+    let file = world.file("failed.csv", failed(&world).replace("+1", "1"));
+    assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
+    assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
+    // Tomorrow it is wrong again, and the customer is there.
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,+1,Asha\ncust-0001,2,Ravi\n"));
+    assert_eq!(update(&world, &file, &[]), "duplicate=1 invalid=1");
+    assert_eq!((world.journal().requests(), updates(&world)), (1, 0));
+}
+
+#[test]
+fn an_invalid_row_behind_the_one_that_owns_its_reference_is_a_duplicate_once_it_is_corrected() {
+    let world = World::new();
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,+2,Ravi\n"));
+    assert_eq!(update(&world, &file, &[]), "created=1 invalid=1");
+    assert_eq!(world.run(&["validate", "users.csv", "--format", "csv"]).stdout, failed(&world));
+    assert!(
+        failed(&world).contains(",mobile_number;object_reference_id,digits;duplicate,"),
+        "{}",
+        failed(&world)
+    );
+    let file = world.file("failed.csv", failed(&world).replace("+2", "2"));
+    for _ in 0..2 {
+        assert_eq!(update(&world, &file, &[]), "duplicate=1");
+        assert_eq!(failed(&world).lines().count(), 2);
+    }
+    assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
+    let file = world.file("failed.csv", failed(&world).replace("cust-0001,2", "cust-0002,2"));
+    assert_eq!(update(&world, &file, &[]), "created=1");
+    assert_eq!(failed(&world).lines().count(), 1);
+}
+
+#[test]
+fn whatever_became_of_the_first_row_the_second_is_a_duplicate() {
+    let world = World::new();
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,2,Ravi\n"));
+    // Not reached.
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
+    assert_eq!(world.import(&file, &["--outage-limit", "300ms"]).code, 4);
+    assert_eq!(world.outcomes(), "duplicate=1 pending=1");
+    // Failed, and then rejected.
+    world.reconfigure(|behavior| {
+        (behavior.outage, behavior.faults) = (None, vec![(Fault::WriteAlways500, 1.0)])
+    });
+    world.import(&file, &["--max-attempts", "1"]);
+    assert_eq!(world.summary()["duplicate"], 1);
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+    assert_eq!(update(&world, &file, &[]), "duplicate=1 rejected=1");
+    // Both come back, and neither was corrected.
+    let back = world.file("failed.csv", failed(&world));
+    assert_eq!(update(&world, &back, &[]), "duplicate=1 rejected=1");
+    world.reconfigure(|behavior| behavior.faults.clear());
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    assert_eq!(update(&world, &back, &[]), "unchanged=1 duplicate=1");
+    for more in [&["--limit", "1"][..], &[], &["--validation", "lenient"]] {
+        update(&world, &file, more);
+    }
+    assert_eq!(world.outcomes(), "unchanged=1 duplicate=1");
+    assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
+    assert_eq!(updates(&world), 0);
+}
+
+/// The run goes on where the one before came to, and does not read the first row again.
+#[test]
+fn a_row_behind_what_is_not_read_again_is_a_duplicate_too() {
+    let world = World::new();
+    let text =
+        format!("{HEADER}cust-9999,+1,Asha\n") + &rows(0..600).split_once('\n').unwrap().1.replace("@", ".");
+    let file = world.file("users.csv", &text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    world.file("users.csv", format!("{text}cust-9999,2,Ravi\n"));
+    let done = world.import(&file, &["-v"]);
+    assert!(done.stderr.contains("the source is the same up to there"), "{done:?}");
+    assert_eq!(world.outcomes(), "unchanged=600 duplicate=1 invalid=1");
+    assert_eq!(mobile_number(&world, "cust-9999"), None);
+}
+
+/// A hundred references, each twice, of which every third is invalid at first; runs that are killed, corrected and
+/// with Updates. What the API has is the first row's, or nothing.
+#[test]
+fn in_no_combination_of_runs_do_both_rows_come_to_the_api() {
+    let world = World::new();
+    let text = |corrected: bool| -> String {
+        let first = |number: usize| {
+            let mobile = if number.is_multiple_of(3) && !corrected { "+1" } else { "1" };
+            format!("cust-{number:04},{mobile},First\n")
+        };
+        let second = (0..100).map(|number| format!("cust-{number:04},2,Second\n"));
+        HEADER.to_owned() + &(0..100).map(first).chain(second).collect::<String>()
+    };
+    let file = world.file("users.csv", text(false));
+    for at in [10, 40] {
+        let mut run = world.start_import(&file, &["--update-changed", "--concurrency", "2"]);
+        assert!(wait_until(&mut run, || world.journal().requests() >= at));
+        run.kill().unwrap();
+        run.wait().unwrap();
+    }
+    assert_eq!(update(&world, &file, &["--limit", "120"]).split(' ').next_back(), Some("invalid=34"));
+    update(&world, &file, &[]);
+    assert_eq!((&world.summary()["duplicate"], &world.summary()["invalid"]), (&100.into(), &34.into()));
+    let back = world.file("failed.csv", failed(&world));
+    assert_eq!(update(&world, &back, &[]), "duplicate=100 invalid=34");
+    assert_eq!(failed(&world).lines().count(), 1 + 134);
+    let back = world.file("failed.csv", failed(&world).replace("+1", "1"));
+    assert_eq!(update(&world, &back, &[]), "created=34 duplicate=100");
+    assert_eq!(failed(&world).lines().count(), 1 + 100);
+    world.file("users.csv", text(true));
+    assert_eq!(update(&world, &file, &[]), "unchanged=100 duplicate=100");
+    assert_eq!(failed(&world).lines().count(), 1 + 100);
+    for number in 0..100 {
+        assert_eq!(mobile_number(&world, &format!("cust-{number:04}")).as_deref(), Some("1"));
+    }
+    assert_eq!((updates(&world), world.journal().customers()), (0, 100));
+}
