@@ -10,6 +10,8 @@
 //!
 //! Here are the words; how they are applied is in `rules`.
 
+mod correction;
+
 mod fault;
 
 mod rules;
@@ -33,6 +35,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
+    correction::Correction,
     fault::{Fault, Faults, Rule},
     phone::Phones,
     record::Record,
@@ -398,45 +401,6 @@ pub struct Proof {
     pub hash: u128,
 }
 
-/// What a failed export said of a row, come back with the corrected cells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Correction {
-    /// The row's line in its own source.
-    pub line: u64,
-    /// `invalid` or `duplicate`; other rows are found by their references.
-    pub outcome: String,
-    /// The rules it broke.
-    pub code: String,
-    /// Of a duplicate: whether it has the reference still by which it was one. None where the export does not tell.
-    pub repeats: Option<bool>,
-}
-
-/// What is said of a duplicate.
-const REPEATED: &str = "an earlier row of the same source has this object_reference_id";
-
-impl Correction {
-    /// The word for a duplicate where rules have theirs.
-    pub const DUPLICATE: &str = "duplicate";
-
-    /// What is said of a duplicate. An export names the reference, so that it can be told when the row comes back
-    /// whether it is still the same.
-    pub fn words(reference: Option<&str>) -> String {
-        reference.map_or_else(|| REPEATED.into(), |reference| format!("{REPEATED}: {reference}"))
-    }
-
-    /// Whether a row with this reference is the duplicate still that an export has said this of.
-    pub fn repeats(message: &str, reference: Option<&str>) -> Option<bool> {
-        let (_, named) = message.rsplit_once(REPEATED)?;
-        let named = named.strip_prefix(": ")?.trim();
-        Some(reference.is_some_and(|reference| reference.trim() == named))
-    }
-
-    /// Whether it was a duplicate, perhaps beside breaking rules.
-    pub fn is_of_duplicate(&self) -> bool {
-        self.code.split(';').any(|code| code == Correction::DUPLICATE)
-    }
-}
-
 /// The cells of one record by field; `None` where the source has no such column.
 pub type Cells<'a> = [Option<&'a str>; Field::COUNT];
 
@@ -489,14 +453,5 @@ mod tests {
         assert_eq!(asked.fields().to_string(), "mobile_number, first_name");
         let bare = of([None, None, Some("Ann"), None, None]);
         assert_eq!(row.at_api(bare, true), row, "an answer without the number does not tell the fields");
-    }
-
-    #[test]
-    fn an_uncorrected_duplicate_is_known() {
-        let message = format!("first_name breaks character: x; {}", Correction::words(Some("cust: 1")));
-        assert_eq!(Correction::repeats(&message, Some("cust: 1")), Some(true));
-        assert_eq!(Correction::repeats(&message, Some("cust: 2")), Some(false));
-        assert_eq!(Correction::repeats(&message, None), Some(false));
-        assert_eq!(Correction::repeats(&Correction::words(None), Some("cust: 1")), None);
     }
 }

@@ -139,9 +139,13 @@ pub struct Head {
 /// Makes a reply of a complete answer to a request about `asked`. Public for fuzzing; pure.
 pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
     // Some gateways put a byte order mark in front.
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // An array would be read as the fields in their order.
-    let read = body.starts_with(b"{").then(|| serde_json::from_slice::<Body<'_>>(body).ok()).flatten();
+    let read = body
+        .trim_ascii_start()
+        .starts_with(b"{")
+        .then(|| serde_json::from_slice::<Body<'_>>(body).ok())
+        .flatten();
     let is_success = (200..300).contains(&head.status);
     let request_id = |body: &Body<'_>| body.juspay_request_id.get().map(short).or(head.response_id.clone());
     let unreadable = |request_id, what: &str| Reply::Unknown {
@@ -169,7 +173,7 @@ pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
 
 /// The API may leave out every member of an error.
 fn is_empty_object(body: &[u8]) -> bool {
-    body.strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii() == b"}")
+    body.trim_ascii().strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii() == b"}")
 }
 
 fn customer(head: &Head, body: &Body<'_>, asked: &str) -> Option<Found> {
