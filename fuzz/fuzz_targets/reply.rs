@@ -149,7 +149,12 @@ fn expected(head: &Head, body: &[u8]) -> Option<Told> {
     let is_there = |name: &&str| object.get(*name).is_some_and(|it| it.is_null() || it.is_string());
     if is_object && (object.is_empty() || members.iter().any(is_there)) {
         let message = short("error_message").or(short("user_message"));
-        return Some(Told { kind: "answer", words: [short("error_code"), message], request_id, created_at: None });
+        return Some(Told {
+            kind: "answer",
+            words: [short("error_code"), message],
+            request_id,
+            created_at: None,
+        });
     }
     plain(if is_success { "unknown" } else { "foreign" }, head.response_id.clone())
 }

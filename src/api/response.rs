@@ -316,13 +316,13 @@ pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
 
 /// `2020-03-17T14:16:31Z`, or with `+0000` for the `Z`; UTC milliseconds. No other zone.
 fn parse_time(text: &str) -> Option<i64> {
+    let local = ["+00:00", "+0000"].into_iter().find_map(|zone| text.strip_suffix(zone)).unwrap_or(text);
+    let (_, clock) = local.split_once(['T', 't', ' '])?;
     // humantime takes any zone behind a fraction for UTC.
-    let (_, clock) = text.split_once(['T', 't', ' '])?;
-    let utc = ["+00:00", "+0000"].into_iter().find_map(|zone| text.strip_suffix(zone));
-    if utc.is_none() && clock.contains(['+', '-']) {
+    if clock.contains(['+', '-']) {
         return None;
     }
-    let time = humantime::parse_rfc3339_weak(utc.unwrap_or(text)).ok()?;
+    let time = humantime::parse_rfc3339_weak(local).ok()?;
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok()
 }
@@ -511,9 +511,12 @@ mod tests {
 
     #[test]
     fn a_zone_is_never_taken_for_utc() {
-        for text in
-            ["2020-03-17T14:16:31.5+05:30", "2020-03-17T14:16:31.5-05:00", "2020-03-17T14:16:31-05:00"]
-        {
+        for text in [
+            "2020-03-17T14:16:31.5+05:30",
+            "2020-03-17T14:16:31.5-05:00",
+            "2020-03-17T14:16:31-05:00",
+            "2020-03-17T14:16:31.5+05:30+00:00",
+        ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
         for text in ["2020-03-17T14:16:31Z", "2020-03-17T14:16:31+0000", "2020-03-17T14:16:31+00:00"] {
