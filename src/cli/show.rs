@@ -14,6 +14,9 @@ use crate::{
     report::{GoesOn, Report, Status, Told, going_on, status_text},
 };
 
+/// Lines that a report names of each kind.
+const LINES_SHOWN: u32 = 10;
+
 pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false);
     let (target, runs, standing, live) = runtime()?.block_on(async {
@@ -84,6 +87,7 @@ async fn told(path: &Path, asked: Option<i64>) -> Result<Told, Error> {
         dropped: reader.dropped(run.run).await?,
         differences: reader.differences(run.run).await?,
         existing: reader.existing(run.run).await?,
+        respelled: reader.respelled(run.run, LINES_SHOWN).await?,
         run,
     })
 }

@@ -19,6 +19,9 @@ const COUNT_NOTE: &str = "
 
 const SELECT_NOTES: &str = "select note, rows from existing_note where run = ?1";
 
+const SELECT_RESPELLED: &str = "
+    select line, api_reference from row where api_reference is not null and run = ?1 order by line limit ?2";
+
 /// Customers that were at the API already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExistingCount {
@@ -80,5 +83,14 @@ impl Reader {
             respelled: of(RESPELLED),
             fields: notes.iter().filter_map(|(note, rows)| Some((Field::from_name(note)?, *rows))).collect(),
         })
+    }
+
+    /// The first rows of a run whose reference the API spells in another way: line, and the API's spelling.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn respelled(&mut self, run: i64, most: u32) -> Result<Vec<(u64, String)>, Error> {
+        let rows = self.all(sqlx::query(SELECT_RESPELLED).bind(run).bind(most)).await?;
+        Ok(rows.iter().map(|row| (row.get::<i64, _>(0).max(0) as u64, row.get(1))).collect())
     }
 }

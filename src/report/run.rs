@@ -34,6 +34,8 @@ pub struct Told {
     pub differences: (Changed, Option<u64>),
     /// What was found out about customers that existed.
     pub existing: ExistingCount,
+    /// The first lines whose reference the API spells in another way, with its spelling.
+    pub respelled: Vec<(u64, String)>,
 }
 
 /// One run in detail.
@@ -48,6 +50,8 @@ pub struct Report<'a> {
     pub(super) started_at: String,
     pub(super) ended_at: Option<String>,
     pub(super) latency_ms: Percentiles,
+    /// The first lines whose reference the API spells in another way, with its spelling.
+    pub(super) respelled_lines: &'a [(u64, String)],
     pub(super) errors: Vec<Kind>,
     /// Rows without an id that are in none of the kinds: settled by a later run since, or of kinds that are
     /// too many to be told.
@@ -121,6 +125,7 @@ impl<'a> Report<'a> {
             dropped,
             differences: (changed, absent),
             existing,
+            respelled,
         } = told;
         let elapsed = elapsed(run, samples, now);
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
@@ -143,6 +148,7 @@ impl<'a> Report<'a> {
                 || Percentiles::of(&Latencies::default()),
                 |all| Percentiles::of(&all.latencies),
             ),
+            respelled_lines: respelled,
             errors: kinds(groups),
             errors_not_shown: run.tally.sum(|outcome| !outcome.is_success()).saturating_sub(grouped),
             samples: samples.iter().map(Point::of).collect(),

@@ -40,6 +40,9 @@ impl Report<'_> {
             let _ = writeln!(text, "  about {held} requests/s held under a limit of the API");
         }
         text.push_str(&remark_lines(summary));
+        for (line, spelling) in self.respelled_lines {
+            let _ = writeln!(text, "    line {line}: {}", harmless(spelling));
+        }
         self.add_times(&mut text);
         self.add_errors(&mut text);
         self.add_options(&mut text);

@@ -186,6 +186,8 @@ fn another_spelling_of_the_reference_is_one_outcome_and_asked_about_once() {
     assert!(done.stdout.contains("spelled otherwise by the API: 2 rows"), "{done:?}");
     let all = world.run(&["export", "all"]).stdout;
     assert!(all.contains("alice@x.com") && all.contains("Alice@x.com"), "{all}");
+    let report = world.run(&["report"]).stdout;
+    assert!(report.contains("line 2: alice@x.com"), "{report}");
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
     assert_eq!((world.outcomes().as_str(), wire.asked().len()), ("unchanged=2", 3));
 }
