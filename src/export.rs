@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     customer::{Correction, Row, Rule},
     error::Error,
-    ledger::{Columns, Reader, RowRecord, Selection, Trouble, describe_unowned},
+    ledger::{Columns, Reader, Repeats, RowRecord, Selection, Trouble, describe_unowned},
     source::EXPORT_COLUMNS,
 };
 
@@ -102,7 +102,8 @@ impl<W: Write> Failed<W> {
 
     /// Writes a row that is invalid, perhaps `is_again` one with the reference of an earlier row, or else a duplicate.
     pub fn write(&mut self, row: &Row, is_again: bool) {
-        let (outcome, reference, trouble) = describe_unowned(&row.reading, is_again);
+        let repeats = if is_again { Repeats::Surely } else { Repeats::No };
+        let (outcome, reference, trouble) = describe_unowned(&row.reading, repeats);
         let row = RowRecord {
             run: 0,
             line: i64::try_from(row.line).unwrap_or(i64::MAX),

@@ -38,6 +38,8 @@ mod keys;
 
 mod sequence;
 
+mod met;
+
 mod decide;
 
 mod statements;
@@ -83,16 +85,16 @@ use tracing::{debug, trace};
 use self::{
     batches::OpenBatches,
     checkpoint::{Checkpoint, Progress},
-    decide::{Decision, Met, apply, claim_doubt},
+    decide::{Decision, apply, claim_doubt},
     file::{Identity, check_ours, identity, lock},
     keys::RecentKeys,
+    met::Met,
     sequence::Sequence,
     sqlite::{Doubt, RunCount, Store},
     unowned::Unowned,
     update::Send,
     write::{LeftOver, Write},
 };
-pub(crate) use self::{claim::describe_unowned, file::private_file};
 pub use self::{
     claim::{AmendedTo, Amendment, Claim, Effort, Ending, Errand, Evidence, Located, Settlement, Trouble},
     error::Error,
@@ -108,6 +110,10 @@ pub use self::{
     reader::{Columns, Reader, RowRecord, RunRecord, Selection},
     recorded::{Reading, Recorded, Stuck, Wanted},
     series::{Latencies, Sample, Series, Standing, Unwritten, condensed},
+};
+pub(crate) use self::{
+    claim::{Repeats, describe_unowned},
+    file::private_file,
 };
 use crate::customer::{Changed, Dropped, Fields, Place, Row};
 

@@ -29,26 +29,40 @@ impl Trouble {
     pub const NOT_THE_API: &str = "not-the-api";
 }
 
-/// What there is to say of a row that is not to be sent: invalid, or else a duplicate. Where an invalid one `is_again`
-/// a row with that reference, that is said too: to correct the rest would not make it a customer.
+/// Whether another row of its source has the reference of a row that owns none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeats {
+    No,
+    /// Its reference could not be read where it stood, and nothing tells.
+    Perhaps,
+    Surely,
+}
+
+/// What there is to say of a row that is not to be sent: invalid, or else a duplicate. Where an invalid one has the
+/// reference of another row, that is said too: to correct the rest would not make it a customer.
 pub(crate) fn describe_unowned(
     reading: &Result<Customer, Faults>,
-    is_again: bool,
+    repeats: Repeats,
 ) -> (Outcome, Option<String>, Trouble) {
     let (field, code) = (Field::Reference.name(), Correction::DUPLICATE);
     match reading {
         Ok(customer) => {
+            let own = match repeats {
+                Repeats::Perhaps => OWN_ROW,
+                Repeats::No | Repeats::Surely => "",
+            };
             let trouble = Trouble {
                 field: Some(field.into()),
                 code: Some(code.into()),
-                message: Some(Correction::words(None)),
+                message: Some(own.to_owned() + &Correction::words(None)),
                 ..Trouble::default()
             };
             (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
         }
         Err(faults) => {
             let join = |part: fn(&Fault) -> String, more: &str| {
-                let parts = faults.list.iter().map(part).chain(is_again.then(|| more.to_owned()));
+                let parts =
+                    faults.list.iter().map(part).chain((repeats != Repeats::No).then(|| more.to_owned()));
                 Some(parts.collect::<Vec<_>>().join(";"))
             };
             let remedy = |fault: &Fault| format!("{fault}; {}", fault.rule.remedy(fault.field));
@@ -62,6 +76,10 @@ pub(crate) fn describe_unowned(
         }
     }
 }
+
+/// Before what is said of a duplicate that may be none.
+const OWN_ROW: &str =
+    "if this is that customer's own row, correct its file and import the whole of it; else ";
 
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +133,8 @@ pub struct Claim {
     pub(super) chunk: Option<ChunkNumber>,
     /// For an update.
     pub(super) amendment: Option<Box<Amendment>>,
+    /// The row's reference could not be read where it stood: a customer that exists may be another row's.
+    pub(super) may_be_anothers: bool,
 }
 
 impl Claim {
@@ -162,6 +182,11 @@ impl Claim {
     /// What an update is to change.
     pub fn amendment(&self) -> Option<&Amendment> {
         self.amendment.as_deref()
+    }
+
+    /// Whether a customer that exists already may be another row's, and is not to be changed.
+    pub fn may_be_anothers(&self) -> bool {
+        self.may_be_anothers
     }
 
     /// What to do.

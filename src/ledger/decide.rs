@@ -68,7 +68,7 @@ impl Ledger {
                 (Err(_), _) if self.is_retry => Decision::Left(Outcome::Invalid, self.run),
                 (Err(faults), known) => self.meet_invalid(row, faults, known.as_ref(), &mut here),
                 (Ok(customer), known) => {
-                    match (self.meet_valid(row, customer, known.is_some(), &mut here), known) {
+                    match (self.meet_valid(row, customer, known.as_ref(), &mut here), known) {
                         (None, Some(known)) => {
                             let outdated = outdated.get(&known.id);
                             self.meet(known, row, customer, outdated)
@@ -198,7 +198,7 @@ pub(super) fn apply(
             return None;
         }
         (reading, Decision::Unowned(faulty)) => {
-            let (outcome, reference, trouble) = describe_unowned(reading, faulty.is_again);
+            let (outcome, reference, trouble) = describe_unowned(reading, faulty.repeats);
             tally.add(outcome);
             progress.settled_at_once(outcome, write.run);
             write.settle_unowned(&faulty, line, outcome, reference.as_deref(), &trouble, &record);
@@ -250,6 +250,7 @@ pub(super) fn apply(
         chunk: Some(progress.claimed()),
         subject: Subject::Row(customer, record),
         amendment,
+        may_be_anothers: corrects.is_some_and(|own| !own.reference_was_read),
     };
     if claim.errand == Errand::Update {
         write.updates.begin(&claim);
@@ -270,42 +271,6 @@ pub(super) fn claim_doubt(doubt: Doubt, now: i64) -> Claim {
         prior: fingerprint,
         was_sent: true,
         amendment: None,
-    }
-}
-
-/// Which rows this run has met, by id: one bit each.
-#[derive(Default)]
-pub(super) struct Met(Vec<u64>);
-
-impl Met {
-    /// Whether the row is marked.
-    pub(super) fn has(&self, id: i64) -> bool {
-        self.0.get(id as usize / 64).is_some_and(|word| word & 1 << (id % 64) != 0)
-    }
-
-    /// Marks the row; true if it was marked before.
-    pub(super) fn mark(&mut self, id: i64) -> bool {
-        let (word, bit) = (id as usize / 64, 1 << (id % 64));
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        let was = self.0[word] & bit != 0;
-        self.0[word] |= bit;
-        was
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_is_met_once() {
-        let mut met = Met::default();
-        for id in [1, 63, 64, 100_000] {
-            assert!(!met.has(id) && !met.mark(id), "{id}");
-            assert!(met.has(id) && met.mark(id), "{id}");
-        }
-        assert!(!met.mark(65));
+        may_be_anothers: false,
     }
 }

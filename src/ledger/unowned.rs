@@ -27,8 +27,10 @@ use sqlx::Row as _;
 
 use super::{
     Error, Ledger, Outcome, Trouble,
+    claim::Repeats,
     decide::Decision,
     keys::Already,
+    met::{MetBefore, Unread},
     sqlite::{Known, Store},
     write::{JsonRows, signed},
 };
@@ -90,6 +92,8 @@ pub(super) struct Unowned {
     left: HashMap<u64, Left, BuildHasherDefault<Already>>,
     /// Hash of a reference that an invalid row of this source has named, and that row.
     named: HashMap<u64, i64, BuildHasherDefault<Already>>,
+    /// What earlier runs have met, as far as it was asked for.
+    pub(super) met_before: HashMap<i64, Option<MetBefore>>,
     /// Records that give way with the next commit.
     gone: Gone,
 }
@@ -150,8 +154,8 @@ pub(super) struct Faulty {
     content: u64,
     /// Where the reference is what is wrong: what it is known by when that is right.
     other_cells: Option<u64>,
-    /// An invalid row that an earlier one of the source has the reference of.
-    pub(super) is_again: bool,
+    /// Whose reference it has.
+    pub(super) repeats: Repeats,
     /// It came back as it was, in a failed export.
     pub(super) is_as_it_was: bool,
 }
@@ -209,6 +213,8 @@ pub(super) struct Here<'a> {
     named: HashSet<&'a str>,
     /// By invalid rows of the chunks before.
     named_before: HashSet<String>,
+    /// Of rows of the chunk that come back with a reference that could not be read.
+    unread: Unread,
 }
 
 impl Here<'_> {
@@ -226,7 +232,7 @@ pub(super) fn reference_of(row: &Row) -> Option<Cow<'_, Reference>> {
 }
 
 impl Unowned {
-    fn has(&self, content: u64) -> bool {
+    pub(super) fn has(&self, content: u64) -> bool {
         self.earlier.binary_search_by_key(&content, |(of, _)| *of).is_ok()
     }
 
@@ -321,7 +327,7 @@ impl Ledger {
             let ids: Vec<i64> = keys.filter_map(|key| self.unowned.named.get(&key).copied()).collect();
             self.store.references(&ids).await?
         };
-        Ok(Here { named_before, ..Here::default() })
+        Ok(Here { named_before, unread: self.unread(rows).await?, ..Here::default() })
     }
 
     /// An invalid row. It owns nothing, but its reference is named.
@@ -346,7 +352,7 @@ impl Ledger {
             |reference| Reference::recorded(reference).key(),
         );
         let is_again = is_again || row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true));
-        let mut faulty = self.faulty(row, content, is_again);
+        let mut faulty = self.faulty(row, content, if is_again { Repeats::Surely } else { Repeats::No });
         if reference.is_none() {
             faulty.other_cells = Some(row.record.content_without(&self.columns, self.reference_at));
         }
@@ -374,14 +380,17 @@ impl Ledger {
         &mut self,
         row: &'a Row,
         customer: &'a Customer,
-        is_known: bool,
+        known: Option<&Known>,
         here: &mut Here<'a>,
     ) -> Option<Decision> {
         let reference = customer.reference.as_str();
         if here.is_named(reference) || self.is_uncorrected(row, customer) {
             return Some(self.duplicate(row, customer));
         }
-        if is_known {
+        if self.may_be_anothers(row, customer, known, &here.unread) {
+            return Some(self.unowned_row(row, customer, Repeats::Perhaps));
+        }
+        if known.is_some() {
             return None;
         }
         if self.batches.has(&customer.reference) || !here.new.insert(reference) {
@@ -392,12 +401,16 @@ impl Ledger {
 
     /// A further row with that reference.
     pub(super) fn duplicate(&mut self, row: &Row, customer: &Customer) -> Decision {
+        self.unowned_row(row, customer, Repeats::Surely)
+    }
+
+    fn unowned_row(&mut self, row: &Row, customer: &Customer, repeats: Repeats) -> Decision {
         let (content, reference) = (customer.reference.key(), Some(customer.reference.as_str()));
         match &row.corrects {
             None => _ = self.unowned.met_faulty(content, reference, true),
             Some(own) => self.unowned.met_again(content, reference, own),
         }
-        Decision::Unowned(self.faulty(row, content, false))
+        Decision::Unowned(self.faulty(row, content, repeats))
     }
 
     /// A row that is to be sent or is left as it was settled: nothing is wrong with it any more.
@@ -419,6 +432,7 @@ impl Ledger {
     /// # Errors
     /// Where the ledger cannot be written.
     pub async fn let_go(&mut self) -> Result<(), Error> {
+        self.keep_met().await?;
         let last = self.unowned.earlier.iter().filter(|(_, record)| record.0 & 1 == 1);
         let ids: Vec<i64> = last.filter_map(|(_, record)| record.id()).collect();
         for some in ids.chunks(TOGETHER) {
@@ -436,9 +450,9 @@ impl Ledger {
         own.is_some_and(|Correction { repeats, .. }| repeats.unwrap_or_else(was_one))
     }
 
-    fn faulty(&mut self, row: &Row, content: u64, is_again: bool) -> Faulty {
+    fn faulty(&mut self, row: &Row, content: u64, repeats: Repeats) -> Faulty {
         let is_as_it_was = row.corrects.is_some() && self.unowned.has(content);
-        Faulty { id: self.take_id(), content, other_cells: None, is_again, is_as_it_was }
+        Faulty { id: self.take_id(), content, other_cells: None, repeats, is_as_it_was }
     }
 }
 

@@ -138,10 +138,11 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether an Update is to be sent for a customer that was there. Not where the API spells the reference in
-    /// another way: the row may be one of two that it does not tell apart.
+    /// another way: the row may be one of two that it does not tell apart. Nor where it may be another row's customer.
     fn amends(&self, claim: &Claim, located: &Located) -> bool {
         self.sender.policy.existing == OnExisting::Update
             && located.spelling.is_none()
+            && !claim.may_be_anothers()
             && claim.customer().is_some_and(|customer| !located.differing(customer.fingerprint).is_empty())
     }
 

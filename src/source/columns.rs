@@ -16,7 +16,8 @@ pub(super) struct Layout {
     pub(super) kept: Vec<usize>,
     /// An earlier export's `_line`, `_outcome` and `_error_code`.
     pub(super) correction: Option<[usize; 3]>,
-    /// Its `_error_message`.
+    /// Its `_field` and `_error_message`.
+    pub(super) field: Option<usize>,
     pub(super) message: Option<usize>,
     /// Whether each row has one more field, an empty one, behind them.
     pub(super) rows_trail: bool,
@@ -36,6 +37,7 @@ impl Layout {
             places: find_columns(name, header, options)?,
             kept,
             correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
+            field: place("_field"),
             message: place("_error_message"),
             rows_trail: false,
         })

@@ -77,7 +77,8 @@ pub(super) fn read_row(
             Ok(vetted) => Some(vetted.reference()),
             Err(faults) => faults.reference.as_deref(),
         };
-        correction(places.map(cell), layout.message.map(cell), reference)
+        let [field, message] = [layout.field, layout.message].map(|place| place.map(cell));
+        correction(places.map(cell), field, message, reference)
     });
     wants(record.line, &reading, corrects.as_deref()).then(|| Row {
         line: record.line,
@@ -94,13 +95,17 @@ fn cells<'a>(text: &'a str, fields: Fields<'a>) -> impl Iterator<Item = &'a str>
 
 fn correction(
     [line, outcome, code]: [&str; 3],
+    field: Option<&str>,
     message: Option<&str>,
     reference: Option<&str>,
 ) -> Option<Box<Correction>> {
     let line = line.parse().ok()?;
     let found_by_line = matches!(outcome, "invalid" | "duplicate");
     let repeats = message.and_then(|message| Correction::repeats(message, reference));
-    found_by_line.then(|| Box::new(Correction { line, outcome: outcome.into(), code: code.into(), repeats }))
+    let reference_was_read = Correction::reference_was_read(field.unwrap_or_default(), code);
+    found_by_line.then(|| {
+        Box::new(Correction { line, outcome: outcome.into(), code: code.into(), repeats, reference_was_read })
+    })
 }
 
 /// The first byte that is not text, and where it stands.
@@ -194,6 +199,7 @@ mod tests {
             places: [Some(0), Some(0), None, None, None, None, None],
             kept: vec![0, 1],
             correction: None,
+            field: None,
             message: None,
             rows_trail: false,
         };

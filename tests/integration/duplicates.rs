@@ -106,6 +106,98 @@ fn an_invalid_row_behind_the_one_that_owns_its_reference_is_a_duplicate_once_it_
     assert_eq!(failed(&world).lines().count(), 1);
 }
 
+/// A first row whose reference cannot be read does not hold it: the further row is sent. When the first comes back
+/// corrected, what it has is another person's data.
+#[test]
+fn a_row_whose_reference_could_not_be_read_is_a_duplicate_once_another_row_of_its_file_has_it() {
+    for (broken, fixed) in [("cust-0001,1,Asha,x", "cust-0001,1,Asha"), ("short,1,Asha", "cust-0001,1,Asha")]
+    {
+        let world = World::new();
+        let text = format!("{HEADER}{broken}\ncust-0001,2,Ravi\ncust-0002,3,Mina\n");
+        let file = world.file("users.csv", &text);
+        // Once new, and the next night unchanged.
+        assert_eq!(update(&world, &file, &[]), "created=2 invalid=1");
+        for night in 0..2 {
+            let exported = failed(&world);
+            let back = correct(&exported, fixed);
+            let file = world.file("failed.csv", &back);
+            // Where nothing is known of the file, the customer is there, and is not changed.
+            let expected = if night == 0 { "existing=1" } else { "duplicate=1" };
+            assert_eq!(update(&world, &file, &["--ledger", "other.db"]), expected);
+            assert_eq!(update(&world, &file, &[]), "duplicate=1", "night {night}: {back}");
+            assert!(
+                failed(&world).contains("has this object_reference_id: cust-0001\""),
+                "{}",
+                failed(&world)
+            );
+            assert_eq!(update(&world, &world.file("again.csv", failed(&world)), &[]), "duplicate=1");
+            assert_eq!(failed(&world).lines().count(), 2, "{}", failed(&world));
+            let text = format!("{HEADER}{broken}\ncust-0001,2,Ravi\ncust-0002,3,Mina\n");
+            let next = world.file(&format!("night-{night}.csv"), text);
+            assert_eq!(update(&world, &next, &[]), "unchanged=2 invalid=1");
+        }
+        assert_eq!((mobile_number(&world, "cust-0001").as_deref(), updates(&world)), (Some("2"), 0));
+        // It has a reference of its own.
+        let back = correct(&failed(&world), &fixed.replace("cust-0001", "cust-0003"));
+        assert_eq!(update(&world, &world.file("failed.csv", back), &[]), "created=1");
+        assert_eq!(failed(&world).lines().count(), 1, "{}", failed(&world));
+    }
+}
+
+/// The record of a failed export with the cells of this row in place of its own.
+fn correct(exported: &str, cells: &str) -> String {
+    let mut reader = csv::Reader::from_reader(exported.as_bytes());
+    let header = reader.headers().unwrap().clone();
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(&header).unwrap();
+    for record in reader.records() {
+        let record = record.unwrap();
+        let own = header.iter().position(|name| name == "_line").unwrap();
+        writer.write_record(cells.split(',').chain(record.iter().skip(own))).unwrap();
+    }
+    String::from_utf8(writer.into_inner().unwrap()).unwrap()
+}
+
+/// Damaged one night, it is the customer's own row: the correction is an Update like any other.
+#[test]
+fn a_row_that_was_damaged_one_night_is_its_customers_own() {
+    for damaged in ["cust-0001,1,Asha,x", "short,1,Asha"] {
+        let world = World::new();
+        let text = format!("{HEADER}cust-0001,1,Asha\ncust-0002,2,Ravi\n");
+        assert_eq!(update(&world, &world.file("1.csv", &text), &[]), "created=2");
+        let file = world.file("2.csv", text.replace("cust-0001,1,Asha", damaged));
+        assert_eq!(update(&world, &file, &[]), "unchanged=1 invalid=1");
+        let back = world.file("failed.csv", correct(&failed(&world), "cust-0001,9,Asha"));
+        let found = world.run(&["validate", "failed.csv"]);
+        assert!(found.stdout.starts_with("failed.csv: 1 row, 1 valid"), "{found:?}");
+        assert_eq!(update(&world, &back, &[]), "updated=1");
+        assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("9"));
+        assert_eq!(failed(&world).lines().count(), 1, "{}", failed(&world));
+        assert_eq!(update(&world, &back, &[]), "unchanged=1");
+    }
+}
+
+#[test]
+fn of_two_rows_whose_references_could_not_be_read_the_first_to_come_back_has_it() {
+    let world = World::new();
+    let file =
+        world.file("users.csv", format!("{HEADER}short,1,Asha\nshort,2,Ravi\ncust-0009,+9,Om\nx,8,Zoe\n"));
+    assert_eq!(update(&world, &file, &[]), "invalid=4");
+    let exported = failed(&world);
+    let one = |line: usize, from: &str, to: &str| {
+        let lines: Vec<&str> = exported.lines().collect();
+        format!("{}\n{}\n", lines[0], lines[line].replacen(from, to, 1))
+    };
+    assert_eq!(update(&world, &world.file("1.csv", one(1, "short", "cust-0001")), &[]), "created=1");
+    assert_eq!(update(&world, &world.file("2.csv", one(2, "short", "cust-0001")), &[]), "duplicate=1");
+    // The reference of a row that is invalid in another way is that row's.
+    assert_eq!(update(&world, &world.file("4.csv", one(4, "x", "cust-0009")), &[]), "duplicate=1");
+    assert_eq!(update(&world, &world.file("3.csv", one(3, "+9", "9")), &[]), "created=1");
+    assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
+    assert_eq!(mobile_number(&world, "cust-0009").as_deref(), Some("9"));
+    assert_eq!(updates(&world), 0);
+}
+
 #[test]
 fn whatever_became_of_the_first_row_the_second_is_a_duplicate() {
     let world = World::new();
