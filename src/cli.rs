@@ -8,19 +8,19 @@ mod args;
 
 mod target;
 
-mod progress;
+mod progress_bar;
 
 mod metrics;
 
-mod log;
+mod logging;
 
-mod end;
+mod exit_code;
 
 mod process;
 
 pub mod config;
 
-mod manual;
+mod man;
 
 mod validate;
 
@@ -55,13 +55,13 @@ use tracing::info;
 use self::{
     args::{Cli, Command},
     config::Refusal,
-    end::{code, code_of_end, code_of_error, describe_stop},
+    exit_code::{code, code_of_end, code_of_error, describe_stop},
     export::export_rows,
-    log::start_log,
+    logging::start_log,
     metrics::Exposed,
     probe::probe,
     process::{listen_for_signals, make_room_for_connections, runtime},
-    progress::Display,
+    progress_bar::Display,
     prune::prune,
     retry::retry,
     show::{report, status},
@@ -115,8 +115,8 @@ fn start(args: &[OsString]) -> Result<u8, Refusal> {
             let text = config::show(&args, cli.config.as_deref(), &variable)?;
             print(&text).map(|()| code::OK)
         }
-        Command::Completions { shell } => print(&manual::completions(shell)).map(|()| code::OK),
-        Command::Man => print(&manual::page()?).map(|()| code::OK),
+        Command::Completions { shell } => print(&man::completions(shell)).map(|()| code::OK),
+        Command::Man => print(&man::page()?).map(|()| code::OK),
     };
     Ok(done?)
 }

@@ -20,7 +20,7 @@ mod phone;
 
 mod record;
 
-mod damage;
+mod spreadsheet;
 
 mod seen;
 

@@ -6,7 +6,7 @@
 //!
 //! Holds no customer's field. Must not decide anything about a run.
 
-mod listener;
+mod server;
 
 mod textfile;
 
@@ -22,7 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-pub use self::{listener::Listener, textfile::Textfile};
+pub use self::{server::MetricsServer, textfile::Textfile};
 use crate::{
     api::STEPS,
     import::Progress,

@@ -17,7 +17,7 @@ mod text;
 
 mod chart;
 
-mod page;
+mod html;
 
 mod status;
 

@@ -14,21 +14,21 @@
 //! *that row's* fault and goes on as an invalid row. Only trouble with the file as a whole is
 //! an error. Never touches the network, and only reads of the ledger.
 
-mod compression;
+mod decompress;
 
-mod encoding;
+mod decode;
 
-mod records;
+mod csv_reader;
 
 mod dialect;
 
 mod columns;
 
-mod reading;
+mod row_parser;
 
-mod proof;
+mod prefix_hash;
 
-mod recorded;
+mod replay;
 
 mod error;
 
@@ -47,17 +47,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::{
     columns::Layout,
-    compression::{Compression, Unpacked},
+    decompress::{Compression, Unpacked},
     dialect::Trailing,
-    encoding::Text,
-    proof::{Hash, Hashed},
-    reading::{read_header, read_row},
-    records::Records,
+    decode::Text,
+    prefix_hash::{Hash, Hashed},
+    row_parser::{read_header, read_row},
+    csv_reader::Records,
 };
 pub use self::{
-    encoding::Encoding,
+    decode::Encoding,
     error::Error,
-    recorded::{Changes, RecordedSource},
+    replay::{Changes, RecordedSource},
 };
 use crate::customer::{Correction, Faults, Field, Place, Row, Rules, Vetted};
 
@@ -180,7 +180,7 @@ impl Source {
             columns: layout.kept.iter().map(|at| header[*at].clone()).collect(),
             layout,
             rules: options.rules.clone(),
-            reading: recorded::to_keep(options),
+            reading: replay::to_keep(options),
             left: options.limit.unwrap_or(u64::MAX),
             name,
             size: None,
@@ -275,7 +275,7 @@ impl Source {
         if rows > self.left || proof.bytes > size || !(at_end || self.is_plain()) {
             return Ok(false);
         }
-        let resumed = proof::resume(Path::new(&path), place, proof);
+        let resumed = prefix_hash::resume(Path::new(&path), place, proof);
         let resumed = resumed.map_err(|error| Error::Open { path: self.name.clone().into(), error })?;
         let Some((file, before)) = resumed else { return Ok(false) };
         // Without a break the last row may have been added to.

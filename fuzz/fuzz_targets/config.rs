@@ -6,7 +6,7 @@
 
 #![no_main]
 
-use customer_import::cli::config::{definition, file, is_taken};
+use customer_import::cli::config::{definition, is_taken, toml as settings_file};
 use libfuzzer_sys::fuzz_target;
 use toml::de::{DeTable, DeValue};
 
@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
 fn check(running: &str, bytes: &[u8]) {
     let definition = definition();
     let lines = bytes.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let settings = match file::read(bytes, &definition, running) {
+    let settings = match settings_file::read(bytes, &definition, running) {
         Ok(settings) => settings,
         Err(fault) => {
             assert!((1..=lines).contains(&fault.line));

@@ -6,7 +6,7 @@
 //! reading says which file, which command and which flags there are. A flag also wins over what it
 //! conflicts with in the file; two keys of the file that conflict are an error.
 
-pub mod file;
+pub mod toml;
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,7 +17,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resettable, parser::ValueSource};
 
-use self::file::Setting;
+use self::toml::Setting;
 use super::args::{self, Cli};
 use crate::{customer::Field, error::Error, ledger};
 
@@ -126,7 +126,7 @@ pub(super) fn settle(
     let definition = definition();
     let found = flags.subcommand().and_then(|(name, flags)| Some((definition.find_subcommand(name)?, flags)));
     // What has no settings reads no file.
-    let Some((command, flags)) = found.filter(|(command, _)| file::options(command).next().is_some()) else {
+    let Some((command, flags)) = found.filter(|(command, _)| toml::options(command).next().is_some()) else {
         let matches = parser(complete).try_get_matches_from(args)?;
         return Ok(Settled { matches, layer: Vec::new(), others: Vec::new() });
     };
@@ -148,7 +148,7 @@ fn with_defaults(parser: Command, name: &str, layer: &[Layered]) -> Command {
     })
 }
 
-/// Whether clap takes what [`file::read`] found fit for this command, with no flag and no environment:
+/// Whether clap takes what [`toml::read`] found fit for this command, with no flag and no environment:
 /// the rest of a file's way, for the fuzzer.
 pub fn is_taken(running: &str, settings: Vec<Setting>) -> bool {
     let line = [PROGRAM, running];
@@ -176,7 +176,7 @@ fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<Set
             "give --config another file",
         ));
     }
-    file::read(&bytes, definition, running)
+    toml::read(&bytes, definition, running)
         .map_err(|fault| Error::usage(format!("{name} line {}: {}", fault.line, fault.text), fault.hint))
 }
 
@@ -191,12 +191,12 @@ fn layer(
     // What stands under the command's own heading wins, so it comes first.
     settings.sort_by_key(|setting| !setting.own);
     let mut layer = Vec::new();
-    for (key, arg) in file::options(command).filter(|(_, arg)| !is_flag_given(flags, arg)) {
+    for (key, arg) in toml::options(command).filter(|(_, arg)| !is_flag_given(flags, arg)) {
         let variable = arg.get_env().and_then(OsStr::to_str);
         let set = variable.and_then(|name| Some((name, environment(name)?)));
         let (values, origin) = if let Some((name, value)) = set {
             let values = vec![value];
-            file::check(arg, &values).map_err(|wrong| {
+            toml::check(arg, &values).map_err(|wrong| {
                 Error::usage(format!("{name} {wrong}"), format!("correct {name}, or unset it"))
             })?;
             (values, Origin::Environment(name.to_owned()))
@@ -217,7 +217,7 @@ fn is_flag_given(flags: &ArgMatches, arg: &Arg) -> bool {
 
 /// Takes out what conflicts with a flag or, from the file, with the environment.
 fn settle_conflicts(command: &Command, flags: &ArgMatches, layer: &mut Vec<Layered>) -> Result<(), Error> {
-    let all: Vec<(&str, &Arg)> = file::options(command).collect();
+    let all: Vec<(&str, &Arg)> = toml::options(command).collect();
     for (one_key, one) in &all {
         for other in command.get_arg_conflicts_with(one) {
             let Some((other_key, _)) = all.iter().find(|(_, arg)| arg.get_id() == other.get_id()) else {
@@ -264,8 +264,8 @@ pub(super) fn show(
     let definition = definition();
     let first = args.words.first().filter(|word| !word.to_string_lossy().starts_with('-'));
     let name = first.map_or("import".into(), |word| word.to_string_lossy().into_owned());
-    let Some(command) = file::commands(&definition).find(|command| command.get_name() == name) else {
-        let names: Vec<&str> = file::commands(&definition).map(Command::get_name).collect();
+    let Some(command) = toml::commands(&definition).find(|command| command.get_name() == name) else {
+        let names: Vec<&str> = toml::commands(&definition).map(Command::get_name).collect();
         return Err(Error::usage(
             format!("{name:?} is no command that has settings"),
             format!("say one of {}", names.join(", ")),
@@ -286,7 +286,7 @@ pub(super) fn told(settled: &Settled) -> Vec<ledger::Setting> {
     let found = settled.matches.subcommand();
     let found = found.and_then(|(name, matches)| Some((definition.find_subcommand(name)?, matches)));
     let Some((command, matches)) = found else { return Vec::new() };
-    let lines = file::options(command).map(|(key, arg)| match key {
+    let lines = toml::options(command).map(|(key, arg)| match key {
         "set" => Line { value: fields_alone(matches), ..line_of_option(key, arg, matches, &settled.layer) },
         _ => line_of_option(key, arg, matches, &settled.layer),
     });
@@ -315,7 +315,7 @@ fn text(command: &Command, settled: &Settled, environment: &Environment) -> Stri
     let Some(matches) = settled.matches.subcommand_matches(command.get_name()) else {
         return String::new();
     };
-    for (key, arg) in file::options(command) {
+    for (key, arg) in toml::options(command) {
         lines.push(line_of_option(key, arg, matches, &settled.layer));
         if key == "api-key-file" {
             lines.push(line_of_key(matches, environment));
@@ -461,9 +461,9 @@ mod tests {
     fn every_option_of_every_command_can_stand_in_the_file() {
         let definition = definition();
         let mut seen = 0;
-        for command in file::commands(&definition) {
+        for command in toml::commands(&definition) {
             let name = command.get_name();
-            for (key, arg) in file::options(command) {
+            for (key, arg) in toml::options(command) {
                 let line = line_for(name, key, arg);
                 for text in [format!("# a\n{line}"), format!("[{name}]\n{line}")] {
                     let settled = settle_with(name, &text, &[]).unwrap();
@@ -492,9 +492,9 @@ mod tests {
     #[test]
     fn every_key_that_is_mistyped_is_refused_and_so_is_every_wrong_type() {
         let definition = definition();
-        for command in file::commands(&definition) {
+        for command in toml::commands(&definition) {
             let name = command.get_name();
-            for (key, _) in file::options(command) {
+            for (key, _) in toml::options(command) {
                 let wrong = settle_with(name, &format!("\n{key}x = 1\n"), &[]).err().unwrap();
                 assert!(wrong.contains("f.toml line 2: unknown key"), "{wrong}");
                 assert!(wrong.ends_with(&format!("the nearest known key is {key}")), "{wrong}");

@@ -5,7 +5,7 @@ use std::{fs::File, io, path::Path};
 use super::{
     args::{self, ExportFormat, ExportWhat},
     check_outputs,
-    end::code,
+    exit_code::code,
     ledger_path, runtime,
 };
 use crate::{

@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     import::Progress,
     ledger::{self, Reader},
-    metrics::{Listener, Metrics, Textfile},
+    metrics::{MetricsServer, Metrics, Textfile},
     sender::Sender,
 };
 
@@ -42,7 +42,7 @@ impl Exposed {
         });
         let mut url = None;
         if let (Some(address), Some(metrics)) = (args.metrics_listen, &metrics) {
-            let listener = Listener::bind(address).await.map_err(|error| {
+            let listener = MetricsServer::bind(address).await.map_err(|error| {
                 let text = format!("--metrics-listen: cannot listen on {address}: {error}");
                 Error::usage(text, "choose another address; port 0 takes any that is free")
             })?;

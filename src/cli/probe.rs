@@ -11,8 +11,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    SIMULATOR, args, check_output_path, check_outputs, code, complain, find_target, json, log::start_log,
-    now, print, progress::Display, runtime, target,
+    SIMULATOR, args, check_output_path, check_outputs, code, complain, find_target, json, logging::start_log,
+    now, print, progress_bar::Display, runtime, target,
 };
 use crate::{
     error::Error,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{args, end::code, ledger_path, now, print, runtime};
+use super::{args, exit_code::code, ledger_path, now, print, runtime};
 use crate::{error::Error, ledger, report};
 
 pub(super) fn prune(args: &args::Prune) -> Result<u8, Error> {

@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::{
-    args, end::code, environment, listen_for_signals, log::start_log, print, progress::Display, runtime,
+    args, exit_code::code, environment, listen_for_signals, logging::start_log, print, progress_bar::Display, runtime,
 };
 use crate::{
     error::Error,

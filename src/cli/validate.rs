@@ -13,11 +13,11 @@ use std::{
 
 use super::{
     args::{self, ValidateFormat},
-    end::code,
+    exit_code::code,
     json,
-    log::start_log,
+    logging::start_log,
     print,
-    progress::Display,
+    progress_bar::Display,
     source_options,
 };
 use crate::{

@@ -7,11 +7,11 @@ use tokio::task::JoinSet;
 
 use super::{
     args, complain,
-    end::{code, code_of_error, describe_stop},
+    exit_code::{code, code_of_error, describe_stop},
     find_target, json, ledger_path, listen_for_signals, make_room_for_connections,
     metrics::Exposed,
     now, open_outputs,
-    progress::Display,
+    progress_bar::Display,
     reach, runtime, source_options,
     target::{Deed, Target, confirm_production, count_rows},
     write_summary,

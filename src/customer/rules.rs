@@ -10,7 +10,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    Cells, Customer, Fault, Faults, Field, Fields, Fingerprint, Reference, Rule, damage,
+    Cells, Customer, Fault, Faults, Field, Fields, Fingerprint, Reference, Rule, spreadsheet,
     phone::{Misread, Number, Phones},
 };
 
@@ -175,7 +175,7 @@ impl Rules {
             Field::Reference => {
                 value.len() >= REFERENCE_MIN_CHARS
                     && all(value, PRINTABLE)
-                    && damage::seen(field, value).is_none()
+                    && spreadsheet::detect(field, value).is_none()
             }
             Field::MobileNumber | Field::MobileCountryCode => all(value, DIGIT),
             Field::FirstName | Field::LastName => all(value, NAME),
@@ -190,7 +190,7 @@ impl Rules {
         {
             return Some(unreadable);
         }
-        match damage::seen(field, value) {
+        match spreadsheet::detect(field, value) {
             Some(seen) => Some((Rule::Spreadsheet, seen.into())),
             None => self.breaks(field, value),
         }

@@ -10,7 +10,7 @@
 //! The answer depends on what stands in the file and never on the pieces in which it arrives. No more of it is
 //! waited for than the answer needs, because a pipe may take its time.
 
-use super::records::{Records, Rest};
+use super::csv_reader::{Records, Rest};
 
 /// What may stand between fields, the usual first.
 const CANDIDATES: [u8; 4] = *b",;\t|";

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf};
 
-use super::{columns::is_one_cell, compression::is_damage};
+use super::{columns::is_one_cell, decompress::is_damage};
 use crate::{customer::Field, ledger};
 
 /// Why a source cannot be read (any further).

@@ -379,7 +379,7 @@ fn only_the_command_line_reads_the_environment() {
 #[test]
 fn the_network_is_the_apis_and_the_servers() {
     only_in(&["TcpStream", "TcpListener", "UdpSocket", "hyper"], |source| {
-        under(source, &["simulator"]) || source.path == "src/metrics/listener.rs"
+        under(source, &["simulator"]) || source.path == "src/metrics/server.rs"
     });
 }
 

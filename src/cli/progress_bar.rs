@@ -11,7 +11,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 
-use super::{args::ProgressArg, environment, log::LogWriter};
+use super::{args::ProgressArg, environment, logging::LogWriter};
 use crate::{
     import::Progress,
     report::{fill, grouped, progress, progress_line, time},

@@ -6,8 +6,8 @@
 
 use super::{
     columns::Layout,
-    encoding::{Encoding, lossy, marked},
-    records::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
+    decode::{Encoding, lossy, marked},
+    csv_reader::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
 };
 use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, Vetted};
 

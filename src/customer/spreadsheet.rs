@@ -11,7 +11,7 @@
 use super::Field;
 
 /// What a spreadsheet did to the value, if it did something.
-pub(super) fn seen(field: Field, value: &str) -> Option<&'static str> {
+pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     let bytes = value.as_bytes();
     let is_number = matches!(field, Field::MobileNumber | Field::MobileCountryCode);
     match bytes.first()? {
@@ -177,10 +177,10 @@ mod tests {
         ];
         for (field, word, values) in table {
             for value in values.split(' ') {
-                assert!(seen(field, value).is_some_and(|seen| seen.contains(word)), "{field} {value}");
+                assert!(detect(field, value).is_some_and(|seen| seen.contains(word)), "{field} {value}");
             }
         }
-        assert!(seen(Field::Reference, "2024-03-01 10:00:00").is_some());
+        assert!(detect(Field::Reference, "2024-03-01 10:00:00").is_some());
     }
 
     #[test]
@@ -213,15 +213,15 @@ mod tests {
             "-",
             "1--2",
         ] {
-            assert_eq!(seen(Field::Reference, value), None, "{value}");
+            assert_eq!(detect(Field::Reference, value), None, "{value}");
         }
         for value in ["+91 99887-76655", "099887 76656", "044-1234", "9988", "20.24.03"] {
-            assert_eq!(seen(Field::MobileNumber, value), None, "{value}");
+            assert_eq!(detect(Field::MobileNumber, value), None, "{value}");
         }
         for value in ["=x@example.com", "#x@example.com", "#N/A@example.com", "2024-03-01@example.com"] {
-            assert_eq!(seen(Field::EmailAddress, value), None, "{value}");
+            assert_eq!(detect(Field::EmailAddress, value), None, "{value}");
         }
-        assert_eq!(seen(Field::FirstName, "1-Mar"), None);
-        assert_eq!(seen(Field::FirstName, ""), None);
+        assert_eq!(detect(Field::FirstName, "1-Mar"), None);
+        assert_eq!(detect(Field::FirstName, ""), None);
     }
 }

@@ -37,19 +37,19 @@ const OPEN_METRICS: HeaderValue =
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// An address that is listened on; nobody is answered yet.
-pub struct Listener {
+pub struct MetricsServer {
     listener: TcpListener,
     address: SocketAddr,
 }
 
-impl Listener {
+impl MetricsServer {
     /// Takes the address; port 0 is any that is free.
     ///
     /// # Errors
     /// Where it cannot be had.
-    pub async fn bind(address: SocketAddr) -> io::Result<Listener> {
+    pub async fn bind(address: SocketAddr) -> io::Result<MetricsServer> {
         let listener = TcpListener::bind(address).await?;
-        Ok(Listener { address: listener.local_addr()?, listener })
+        Ok(MetricsServer { address: listener.local_addr()?, listener })
     }
 
     /// The address with its port.

@@ -16,7 +16,7 @@ use std::{
 
 use encoding_rs::{Decoder, DecoderResult, GB18030, UTF_8};
 
-use super::{Input, compression::read_head};
+use super::{Input, decompress::read_head};
 
 /// How much is decoded at a time.
 const RAW_BYTES: usize = 32 * 1024;
