@@ -18,6 +18,8 @@ mod exit_code;
 
 mod process;
 
+mod output;
+
 pub mod config;
 
 mod man;
@@ -35,12 +37,13 @@ mod verify;
 mod probe;
 
 mod prune;
-mod show;
+
+mod status;
+
+mod report;
 
 use std::{
     ffi::OsString,
-    fs::File,
-    io::{self, Write},
     num::NonZeroU64,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -54,19 +57,20 @@ use tracing::info;
 
 use self::{
     args::{Cli, Command},
-    config::Refusal,
+    config::StartError,
     exit_code::{code, code_of_end, code_of_error, describe_stop},
     export::export_rows,
-    logging::start_log,
-    metrics::Exposed,
+    metrics::MetricsExporter,
+    output::{check_output_path, check_outputs, json, open_outputs, print, print_error, write_summary},
     probe::probe,
     process::{listen_for_signals, make_room_for_connections, runtime},
-    progress_bar::Display,
+    progress_bar::ProgressDisplay,
     prune::prune,
+    report::report,
     retry::retry,
-    show::{report, status},
     simulate::simulate,
-    target::{Deed, Target, confirm_production, count_rows, find_target, open_api},
+    status::status,
+    target::{PlannedAction, Target, confirm_production, count_rows, find_target, open_api},
     validate::validate,
     verify::verify,
 };
@@ -75,7 +79,7 @@ use crate::{
     error::Error,
     import,
     ledger::{Ledger, NewRun, Outcome, Setting, State},
-    report::{self, Summary},
+    report::{Summary, changed_list, harmless, run_table},
     sender::{OnExisting, Policy, Sender, Throttle},
     simulator::Simulator,
     source::{self, Chunk, Source},
@@ -88,22 +92,22 @@ const SIMULATOR: &str = "simulator";
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let code = start(&args).unwrap_or_else(|refusal| match refusal {
-        Refusal::Usage(error) => explain_usage(&error),
-        Refusal::Settings(error) => {
-            complain(&format!("{error}; {}", error.hint()));
+        StartError::Usage(error) => explain_usage(&error),
+        StartError::Settings(error) => {
+            print_error(&format!("{error}; {}", error.hint()));
             code_of_error(&error)
         }
     });
     ExitCode::from(code)
 }
 
-fn start(args: &[OsString]) -> Result<u8, Refusal> {
-    let settled = config::settle(args, true, &variable)?;
-    let cli = Cli::from_arg_matches(&settled.matches)?;
+fn start(args: &[OsString]) -> Result<u8, StartError> {
+    let resolved = config::resolve(args, true, &variable)?;
+    let cli = Cli::from_arg_matches(&resolved.matches)?;
     let done = match cli.command {
-        Command::Import(args) => import(&args, &config::told(&settled)),
+        Command::Import(args) => import(&args, &config::settings_snapshot(&resolved)),
         Command::Validate(args) => validate(&args),
-        Command::Retry(args) => retry(&args, &config::told(&settled)),
+        Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved)),
         Command::Verify(args) => verify(&args),
         Command::Probe(args) => probe(&args),
         Command::Status(args) => status(&args),
@@ -121,35 +125,6 @@ fn start(args: &[OsString]) -> Result<u8, Refusal> {
     Ok(done?)
 }
 
-/// What is written must not be what is read: a slip of the hand would cost the ledger, and every id.
-fn check_outputs(outputs: &[(&str, Option<&Path>)], inputs: &[(&str, &Path)]) -> Result<(), Error> {
-    for (option, output) in outputs {
-        for (what, input) in inputs {
-            let same = output.and_then(|output| output.canonicalize().ok()).zip(input.canonicalize().ok());
-            if same.is_some_and(|(output, input)| output == input) || *output == Some(*input) {
-                let text = format!("{option} {} would overwrite {what}", input.display());
-                return Err(Error::usage(text, format!("give {option} another file")));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Makes sure, before anything is done, that what is to be written can be, and overwrites nothing that is read.
-fn open_outputs(output: &args::Output, inputs: &[(&str, &Path)]) -> Result<Display, Error> {
-    let summary = output.summary_json.as_deref().filter(|path| *path != Path::new("-"));
-    let outputs = [
-        ("--summary-json", summary),
-        ("--log-file", output.log.log_file.as_deref()),
-        ("--metrics-textfile", output.metrics.metrics_textfile.as_deref()),
-    ];
-    check_outputs(&outputs, inputs)?;
-    let display = Display::new(progress_wanted(output));
-    start_log(&output.log, display.log_writer())?;
-    check_output_path("--summary-json", output.summary_json.as_deref())?;
-    Ok(display)
-}
-
 fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     let mut display =
@@ -157,8 +132,8 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
     let mut source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
     let rows = || count_rows(&source_options(&args.input)?);
-    let deed = Deed { verb: "Import", file: source.name(), rows: &rows };
-    confirm_production(&args.target, &args.sending, &target, &deed)?;
+    let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows };
+    confirm_production(&args.target, &args.sending, &target, &action)?;
     make_room_for_connections(args.sending.concurrency)?;
     let name = source.name().to_owned();
     let path = source.path().map(str::to_owned);
@@ -212,7 +187,7 @@ async fn skip_what_is_done(ledger: &mut Ledger, source: &mut Source) -> Result<(
 
 /// What a run is about, import or retry.
 struct Job<'a> {
-    target: &'a args::Target,
+    target: &'a args::TargetOptions,
     sending: &'a args::Sending,
     output: &'a args::Output,
     max_failures: Option<import::MaxFailures>,
@@ -237,22 +212,22 @@ async fn run_job(
     job: &Job<'_>,
     target: Target,
     rows: impl AsyncFnOnce(&mut JoinSet<()>, &mut Ledger) -> Result<Rows, Error>,
-    display: &mut Display,
+    display: &mut ProgressDisplay,
 ) -> Result<u8, Error> {
     let ledger_path = job.ledger_path;
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
     let (of_ledger, sending) = (target.of_ledger(), job.sending);
-    let (sender, _simulator) = reach(target, job.target, sending, job.existing).await?;
-    let mut exposed = Exposed::begin(&job.output.metrics, &sender, &of_ledger, &mut tasks).await?;
+    let (sender, _simulator) = connect(target, job.target, sending, job.existing).await?;
+    let mut exporter = MetricsExporter::begin(&job.output.metrics, &sender, &of_ledger, &mut tasks).await?;
     let mut ledger = Ledger::begin_run(ledger_path, &of_ledger, &job.new_run, now).await?;
-    exposed.remember(ledger_path).await?;
+    exporter.remember(ledger_path).await?;
     let (run, name, began) = (ledger.run(), job.new_run.source, Instant::now());
     let written = &job.described;
     let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
     info!(run, source = %written, rate, "the run begins");
-    let header = format!("Run {run}: {} ({written})", report::harmless(name));
-    display.begin(exposed.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
+    let header = format!("Run {run}: {} ({written})", harmless(name));
+    display.begin(exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
     let options = import::Options {
         concurrency: sending.concurrency as usize,
         outage_limit: sending.outage_limit,
@@ -263,12 +238,12 @@ async fn run_job(
     };
     let show = &mut |progress: &import::Progress| {
         display.show(progress);
-        exposed.show(progress);
+        exporter.show(progress);
     };
     let rows = rows(&mut tasks, &mut ledger).await?;
     let end = import::run(ledger, rows, Arc::clone(&sender), options, &mut signals, show).await;
     display.end();
-    let end = end.inspect_err(|error| exposed.end(code_of_error(error), false))?;
+    let end = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     let code = code_of_end(&end.ended, &end.tally);
     let stop = describe_stop(&end.ended);
     let state = end.ended.state();
@@ -280,14 +255,14 @@ async fn run_job(
             ledger.let_go().await?;
         }
         let ended = ledger.end_run(state, code, stop_reason, &end.figures).await;
-        ended.inspect_err(|_| exposed.end(code::UNEXPECTED, false))?;
+        ended.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
     }
-    exposed.end(code, matches!(code, code::OK | code::ROWS_LEFT));
+    exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (rows, requests) = (end.tally.rows(), end.figures.requests);
     info!(run, state = state.name(), code, rows, requests, "the run has ended");
     let ends = (state, code, stop_reason);
     let summary = Summary::new(run, ends, name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
-    let changed_fields = report::changed_list(&end.changed);
+    let changed_fields = changed_list(&end.changed);
     let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
     let summary = summary.with_existing(&end.existing);
     let shown = write_summary(job.output, &json(&summary)?, &describe_run(&summary, written, ledger_path));
@@ -295,16 +270,16 @@ async fn run_job(
         shown?; // With the terminal goes who would have read it.
     }
     if let Some((text, hint)) = stop {
-        complain(&format!("{text}; {hint}"));
+        print_error(&format!("{text}; {hint}"));
     }
     Ok(code)
 }
 
 /// The sender of a target's requests, at the pace that the user wants, and the simulator that has to live as
 /// long where it is the target.
-async fn reach(
+async fn connect(
     target: Target,
-    args: &args::Target,
+    args: &args::TargetOptions,
     sending: &args::Sending,
     existing: OnExisting,
 ) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
@@ -320,26 +295,6 @@ async fn reach(
         existing,
     };
     Ok((Arc::new(Sender::new(api, throttle, policy)), simulator))
-}
-
-/// The figures for scripts and the text for people, each where it is wanted.
-fn write_summary(output: &args::Output, json: &str, text: &str) -> Result<(), Error> {
-    let path = output.summary_json.as_deref();
-    let to_stdout = path == Some(Path::new("-"));
-    // First the file: a terminal that is gone must not cost the script its summary.
-    if let Some(path) = path.filter(|_| !to_stdout) {
-        let written = std::fs::write(path, json);
-        written.map_err(|error| Error::Output { name: path.display().to_string(), error })?;
-    }
-    if !output.log.quiet {
-        // Standard output stays clean where it carries the summary.
-        if to_stdout {
-            drop(io::stderr().write_all(text.as_bytes()));
-        } else {
-            print(text)?;
-        }
-    }
-    if to_stdout { print(json) } else { Ok(()) }
 }
 
 fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> String {
@@ -359,7 +314,7 @@ fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> Str
     } else {
         format!("customer-import export created --ledger {ledger} --output created.csv")
     };
-    let table = report::run_table(summary);
+    let table = run_table(summary);
     format!("{table}  source: {written}\n  ledger: {ledger}\n  next:   {next}\n")
 }
 
@@ -401,54 +356,6 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
     given.unwrap_or(Path::new(default)).to_path_buf()
 }
 
-/// Who reads JSON line by line from standard error does not want others in between.
-fn progress_wanted(args: &args::Output) -> args::ProgressArg {
-    let is_json = args.log.log_format == args::LogFormat::Json && args.log.log_file.is_none();
-    match args.progress {
-        _ if args.log.quiet => args::ProgressArg::Never,
-        args::ProgressArg::Auto if is_json => args::ProgressArg::Never,
-        wish => wish,
-    }
-}
-
-/// Finds out before anything is done whether this can be written after it; leaves nothing behind.
-fn check_output_path(option: &str, path: Option<&Path>) -> Result<(), Error> {
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(()) };
-    let existed = path.exists();
-    let open = File::options().append(true).create(true).open(path);
-    if open.is_ok() && !existed {
-        drop(std::fs::remove_file(path));
-    }
-    open.map(drop).map_err(|error| {
-        let text = format!("cannot write {}: {error}", path.display());
-        Error::usage(text, format!("give {option} a file in a folder that exists and can be written"))
-    })
-}
-
-/// One object, as text with a line break at its end.
-fn json(object: &impl serde::Serialize) -> Result<String, Error> {
-    let text = serde_json::to_string_pretty(object);
-    let text = text.map_err(|error| Error::Bug(format!("what is to be shown is no JSON ({error})")))?;
-    Ok(text + "\n")
-}
-
-/// Standard output; a closed pipe means that the reader has had enough.
-fn print(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::Output { name: "standard output".into(), error })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// One error, one line; control characters in file names and messages stay harmless.
-fn complain(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    drop(writeln!(io::stderr(), "error: {line}"));
-}
-
 /// Clap's message on one line; help and version are no errors.
 fn explain_usage(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
@@ -457,14 +364,14 @@ fn explain_usage(error: &clap::Error) -> u8 {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let known = Cli::command();
         let names: Vec<&str> = known.get_subcommands().map(clap::Command::get_name).collect();
-        complain(&format!("no command; say one of {}, and see --help", names.join(", ")));
+        print_error(&format!("no command; say one of {}, and see --help", names.join(", ")));
         return code::USAGE;
     }
     let text = error.to_string();
     let parts = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
     let parts: Vec<&str> = parts.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
     let line = parts.join(" ");
-    complain(&format!("{}; see --help", line.strip_prefix("error: ").unwrap_or(&line)));
+    print_error(&format!("{}; see --help", line.strip_prefix("error: ").unwrap_or(&line)));
     code::USAGE
 }
 

@@ -47,12 +47,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use self::{
     columns::Layout,
+    csv_reader::Records,
+    decode::Text,
     decompress::{Compression, Unpacked},
     dialect::Trailing,
-    decode::Text,
     prefix_hash::{Hash, Hashed},
     row_parser::{read_header, read_row},
-    csv_reader::Records,
 };
 pub use self::{
     decode::Encoding,

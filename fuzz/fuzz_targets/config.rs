@@ -6,7 +6,7 @@
 
 #![no_main]
 
-use customer_import::cli::config::{definition, is_taken, toml as settings_file};
+use customer_import::cli::config::{definition, is_accepted, toml as settings_file};
 use libfuzzer_sys::fuzz_target;
 use toml::de::{DeTable, DeValue};
 
@@ -43,5 +43,5 @@ fn check(running: &str, bytes: &[u8]) {
         let mut options = command.expect("a command").get_arguments();
         assert!(options.any(|option| option.get_long() == Some(&setting.key)), "{setting:?}");
     }
-    assert!(is_taken(running, settings), "what was judged fit is taken");
+    assert!(is_accepted(running, settings), "what was judged fit is taken");
 }

@@ -3,21 +3,19 @@
 //! Defaults are constants, so that help and program cannot disagree. What clap cannot check alone
 //! (two options together, the environment) is checked in `cli`.
 
-mod aftercare;
-
-mod probe;
-
 mod values;
 
-use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
 use self::values::*;
-pub(super) use self::{
-    aftercare::{Only, Prune, Reinput, Retry, Verify},
-    probe::Probe,
-};
 use crate::{
     customer::{Field, Phones, Validation},
     import::MaxFailures,
@@ -105,7 +103,7 @@ pub(super) struct Config {
 #[derive(Debug, Args)]
 pub(super) struct Import {
     #[command(flatten)]
-    pub(super) target: Target,
+    pub(super) target: TargetOptions,
     #[command(flatten)]
     pub(super) input: Input,
     #[command(flatten)]
@@ -144,6 +142,122 @@ pub(super) enum ValidateFormat {
     Text,
     Json,
     Csv,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Retry {
+    /// Only rows that failed, or only rows that were rejected
+    #[arg(long, value_enum, help_heading = "Rows")]
+    pub(super) only: Option<Only>,
+    /// Only rows with this error code, as export failed and report have it
+    #[arg(long, value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = "Rows")]
+    pub(super) error_code: Option<String>,
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) input: RetryInput,
+    #[command(flatten)]
+    pub(super) sending: Sending,
+    #[command(flatten)]
+    pub(super) failures: Failures,
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Prune {
+    /// Runs that ended before this day go, as UTC has it: 2026-01-31, or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "DATE", value_parser = date)]
+    pub(super) before: SystemTime,
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) input: Input,
+    #[command(flatten)]
+    pub(super) sending: Sending,
+    /// Only so many rows, chosen at random [default: every imported row]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = sample, help_heading = "Rows")]
+    pub(super) sample: Option<usize>,
+    /// Mark rows that differ as changed in the ledger, so that import --update-changed repairs them
+    #[arg(long, help_heading = "Rows")]
+    pub(super) mark: bool,
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+    #[command(flatten)]
+    pub(super) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Only {
+    Failed,
+    Rejected,
+}
+
+/// How rows of the ledger are read; what is not given is as in the run that they come from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub(super) struct RetryInput {
+    /// Which column holds a field, where it shall be another one (repeatable)
+    #[arg(long, value_name = "FIELD=COLUMN", value_parser = field_and_text)]
+    pub(super) map: Vec<(Field, String)>,
+    /// A constant where there is no such column or the cell is empty (repeatable)
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]
+    pub(super) set: Vec<(Field, String)>,
+    /// Every documented rule, or only what no API could accept [default: as in the run]
+    #[arg(long, value_name = "documented|lenient", value_parser = validation)]
+    pub(super) validation: Option<Validation>,
+    /// Send a row without an optional field that breaks a rule
+    #[arg(long)]
+    pub(super) drop_invalid_optional: bool,
+    /// Read phone numbers in any spelling, as in this region; send national digits, fill the country code
+    #[arg(long, value_name = "CC", value_parser = Phones::of)]
+    pub(super) phone_region: Option<Phones>,
+    /// An optional field that must be there (repeatable)
+    #[arg(long, value_name = "FIELD", value_parser = field)]
+    pub(super) require: Vec<Field>,
+    /// Only the first N rows
+    #[arg(long, allow_hyphen_values = true, value_name = "N")]
+    pub(super) limit: Option<u64>,
+    /// Ask for a client auth token with each customer
+    #[arg(long)]
+    pub(super) get_client_auth_token: bool,
+    /// Taken so that import's options fit, and of no effect: the cells are in the ledger
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, hide = true)]
+    pub(super) delimiter: Option<u8>,
+    /// Likewise
+    #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, hide = true)]
+    pub(super) encoding: Option<Encoding>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Probe {
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    /// Requests per second at most; they are sent one after the other
+    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Sending")]
+    pub(super) rate: RateArg,
+    /// For one request, from connecting to the last byte of the answer
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration, help_heading = "Sending")]
+    pub(super) timeout: Duration,
+    /// For the connection alone
+    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration, help_heading = "Sending")]
+    pub(super) connect_timeout: Duration,
+    /// Write each request and its answer as JSON, without secrets
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+    /// An earlier probe's --output: tell what is answered otherwise since
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub(super) compare: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) log: Log,
 }
 
 #[derive(Debug, Args)]
@@ -272,7 +386,7 @@ pub(super) enum Environment {
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
-pub(super) struct Target {
+pub(super) struct TargetOptions {
     /// Which of Juspay's environments
     #[arg(long, value_enum, env = "JUSPAY_ENVIRONMENT", default_value = "sandbox")]
     pub(super) environment: Environment,

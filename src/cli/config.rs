@@ -17,7 +17,7 @@ use std::{
 
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resettable, parser::ValueSource};
 
-use self::toml::Setting;
+use self::toml::FileSetting;
 use super::args::{self, Cli};
 use crate::{customer::Field, error::Error, ledger};
 
@@ -34,37 +34,37 @@ pub(super) const ORIGIN_FLAG: &str = "flag";
 type Environment = dyn Fn(&str) -> Option<OsString>;
 
 /// The command line with everything below it.
-pub(super) struct Settled {
+pub(super) struct ResolvedSettings {
     /// What clap made of it.
     pub(super) matches: ArgMatches,
     /// What did not come from a flag.
-    layer: Vec<Layered>,
+    layer: Vec<LayeredValue>,
     /// Settings of the file that belong to other commands.
-    others: Vec<Setting>,
+    others: Vec<FileSetting>,
 }
 
 /// Why a command line is not run: it asks for help, is wrong, or its settings are.
-pub(super) enum Refusal {
+pub(super) enum StartError {
     /// By clap.
     Usage(clap::Error),
     /// By this module.
     Settings(Error),
 }
 
-impl From<clap::Error> for Refusal {
-    fn from(error: clap::Error) -> Refusal {
-        Refusal::Usage(error)
+impl From<clap::Error> for StartError {
+    fn from(error: clap::Error) -> StartError {
+        StartError::Usage(error)
     }
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Refusal {
-        Refusal::Settings(error)
+impl From<Error> for StartError {
+    fn from(error: Error) -> StartError {
+        StartError::Settings(error)
     }
 }
 
 /// An option's value from the environment or the file.
-struct Layered {
+struct LayeredValue {
     id: String,
     values: Vec<OsString>,
     origin: Origin,
@@ -97,12 +97,12 @@ pub fn definition() -> Command {
 /// is required: it may still come from the file.
 pub(super) fn parser(complete: bool) -> Command {
     let mut parser =
-        Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg_of_parser(arg, complete)));
+        Cli::command().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, complete)));
     parser.set_bin_name(PROGRAM);
     parser
 }
 
-fn arg_of_parser(arg: Arg, complete: bool) -> Arg {
+fn parser_arg(arg: Arg, complete: bool) -> Arg {
     let named = arg.get_env().map(|name| {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         format!("{help} [env: {}]", name.to_string_lossy())
@@ -115,11 +115,11 @@ fn arg_of_parser(arg: Arg, complete: bool) -> Arg {
 }
 
 /// Reads the command line and what stands below it.
-pub(super) fn settle(
+pub(super) fn resolve(
     args: &[OsString],
     complete: bool,
     environment: &Environment,
-) -> Result<Settled, Refusal> {
+) -> Result<ResolvedSettings, StartError> {
     // Where this fails, what is required is wanted in the words of usage again.
     let flags =
         parser(false).try_get_matches_from(args).or_else(|_| parser(complete).try_get_matches_from(args))?;
@@ -128,21 +128,21 @@ pub(super) fn settle(
     // What has no settings reads no file.
     let Some((command, flags)) = found.filter(|(command, _)| toml::options(command).next().is_some()) else {
         let matches = parser(complete).try_get_matches_from(args)?;
-        return Ok(Settled { matches, layer: Vec::new(), others: Vec::new() });
+        return Ok(ResolvedSettings { matches, layer: Vec::new(), others: Vec::new() });
     };
     let path = flags.get_one::<PathBuf>("config");
     let settings = path.map_or(Ok(Vec::new()), |path| read_file(path, &definition, command.get_name()))?;
     let (others, settings) = settings.into_iter().partition(|setting| setting.other.is_some());
     let name = path.map(|path| path.display().to_string()).unwrap_or_default();
     let mut layer = layer(command, flags, environment, settings, &name)?;
-    settle_conflicts(command, flags, &mut layer)?;
+    resolve_conflicts(command, flags, &mut layer)?;
     let matches = with_defaults(parser(complete), command.get_name(), &layer).try_get_matches_from(args)?;
-    Ok(Settled { matches, layer, others })
+    Ok(ResolvedSettings { matches, layer, others })
 }
 
-fn with_defaults(parser: Command, name: &str, layer: &[Layered]) -> Command {
+fn with_defaults(parser: Command, name: &str, layer: &[LayeredValue]) -> Command {
     parser.mut_subcommand(name, |command| {
-        layer.iter().fold(command, |command, Layered { id, values, .. }| {
+        layer.iter().fold(command, |command, LayeredValue { id, values, .. }| {
             command.mut_arg(id, |arg| arg.required(false).default_values(values.iter().cloned()))
         })
     })
@@ -150,7 +150,7 @@ fn with_defaults(parser: Command, name: &str, layer: &[Layered]) -> Command {
 
 /// Whether clap takes what [`toml::read`] found fit for this command, with no flag and no environment:
 /// the rest of a file's way, for the fuzzer.
-pub fn is_taken(running: &str, settings: Vec<Setting>) -> bool {
+pub fn is_accepted(running: &str, settings: Vec<FileSetting>) -> bool {
     let line = [PROGRAM, running];
     let (definition, flags) = (definition(), parser(false).try_get_matches_from(line));
     let found = definition.find_subcommand(running).zip(flags.as_ref().ok().and_then(ArgMatches::subcommand));
@@ -162,7 +162,7 @@ pub fn is_taken(running: &str, settings: Vec<Setting>) -> bool {
     })
 }
 
-fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<Setting>, Error> {
+fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<FileSetting>, Error> {
     let name = path.display();
     let mut bytes = Vec::new();
     let read =
@@ -185,9 +185,9 @@ fn layer(
     command: &Command,
     flags: &ArgMatches,
     environment: &Environment,
-    mut settings: Vec<Setting>,
+    mut settings: Vec<FileSetting>,
     file: &str,
-) -> Result<Vec<Layered>, Error> {
+) -> Result<Vec<LayeredValue>, Error> {
     // What stands under the command's own heading wins, so it comes first.
     settings.sort_by_key(|setting| !setting.own);
     let mut layer = Vec::new();
@@ -206,7 +206,7 @@ fn layer(
         } else {
             continue;
         };
-        layer.push(Layered { id: arg.get_id().to_string(), values, origin });
+        layer.push(LayeredValue { id: arg.get_id().to_string(), values, origin });
     }
     Ok(layer)
 }
@@ -216,7 +216,11 @@ fn is_flag_given(flags: &ArgMatches, arg: &Arg) -> bool {
 }
 
 /// Takes out what conflicts with a flag or, from the file, with the environment.
-fn settle_conflicts(command: &Command, flags: &ArgMatches, layer: &mut Vec<Layered>) -> Result<(), Error> {
+fn resolve_conflicts(
+    command: &Command,
+    flags: &ArgMatches,
+    layer: &mut Vec<LayeredValue>,
+) -> Result<(), Error> {
     let all: Vec<(&str, &Arg)> = toml::options(command).collect();
     for (one_key, one) in &all {
         for other in command.get_arg_conflicts_with(one) {
@@ -224,15 +228,13 @@ fn settle_conflicts(command: &Command, flags: &ArgMatches, layer: &mut Vec<Layer
                 continue;
             };
             if is_flag_given(flags, one) {
-                layer.retain(|layered| other.get_id() != layered.id.as_str());
+                layer.retain(|value| other.get_id() != value.id.as_str());
             }
             if is_flag_given(flags, other) {
-                layer.retain(|layered| one.get_id() != layered.id.as_str());
+                layer.retain(|value| one.get_id() != value.id.as_str());
             }
             let active = |wanted: &Arg| {
-                layer
-                    .iter()
-                    .find(|layered| wanted.get_id() == layered.id.as_str() && is_active(wanted, layered))
+                layer.iter().find(|value| wanted.get_id() == value.id.as_str() && is_active(wanted, value))
             };
             if let (Some(one), Some(other)) = (active(one), active(other)) {
                 let text =
@@ -245,14 +247,14 @@ fn settle_conflicts(command: &Command, flags: &ArgMatches, layer: &mut Vec<Layer
 }
 
 /// Whether it says anything: a flag that is false does not.
-fn is_active(arg: &Arg, layered: &Layered) -> bool {
+fn is_active(arg: &Arg, value: &LayeredValue) -> bool {
     let nothing = match arg.get_action() {
         ArgAction::SetTrue => "false",
         ArgAction::SetFalse => "true",
         ArgAction::Count => "0",
-        _ => return !layered.values.is_empty(),
+        _ => return !value.values.is_empty(),
     };
-    layered.values != [nothing]
+    value.values != [nothing]
 }
 
 /// `config`: the settings that a command would run with, as text.
@@ -260,7 +262,7 @@ pub(super) fn show(
     args: &args::Config,
     path: Option<&Path>,
     environment: &Environment,
-) -> Result<String, Refusal> {
+) -> Result<String, StartError> {
     let definition = definition();
     let first = args.words.first().filter(|word| !word.to_string_lossy().starts_with('-'));
     let name = first.map_or("import".into(), |word| word.to_string_lossy().into_owned());
@@ -275,20 +277,20 @@ pub(super) fn show(
     let mut line = vec![OsString::from(PROGRAM), name.into()];
     line.extend(path.into_iter().flat_map(|path| ["--config".into(), path.into()]));
     line.extend(args.words.iter().skip(usize::from(first.is_some())).cloned());
-    let settled = settle(&line, false, environment)?;
-    Ok(text(command, &settled, environment))
+    let resolved = resolve(&line, false, environment)?;
+    Ok(text(command, &resolved, environment))
 }
 
 /// The settings that a command runs with, to be kept with its run: all that have a value. What a constant
 /// of `--set` says stands in customers' rows, so only its field is told.
-pub(super) fn told(settled: &Settled) -> Vec<ledger::Setting> {
+pub(super) fn settings_snapshot(resolved: &ResolvedSettings) -> Vec<ledger::Setting> {
     let definition = definition();
-    let found = settled.matches.subcommand();
+    let found = resolved.matches.subcommand();
     let found = found.and_then(|(name, matches)| Some((definition.find_subcommand(name)?, matches)));
     let Some((command, matches)) = found else { return Vec::new() };
     let lines = toml::options(command).map(|(key, arg)| match key {
-        "set" => Line { value: fields_alone(matches), ..line_of_option(key, arg, matches, &settled.layer) },
-        _ => line_of_option(key, arg, matches, &settled.layer),
+        "set" => Line { value: fields_alone(matches), ..line_of_option(key, arg, matches, &resolved.layer) },
+        _ => line_of_option(key, arg, matches, &resolved.layer),
     });
     let has_value = |line: &Line| !matches!(line.value.as_str(), "" | "-");
     let setting = |line: Line| ledger::Setting { name: line.key, value: line.value, origin: line.origin };
@@ -310,18 +312,18 @@ struct Line {
     origin: String,
 }
 
-fn text(command: &Command, settled: &Settled, environment: &Environment) -> String {
+fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environment) -> String {
     let mut lines = Vec::new();
-    let Some(matches) = settled.matches.subcommand_matches(command.get_name()) else {
+    let Some(matches) = resolved.matches.subcommand_matches(command.get_name()) else {
         return String::new();
     };
     for (key, arg) in toml::options(command) {
-        lines.push(line_of_option(key, arg, matches, &settled.layer));
+        lines.push(line_of_option(key, arg, matches, &resolved.layer));
         if key == "api-key-file" {
             lines.push(line_of_key(matches, environment));
         }
     }
-    for setting in &settled.others {
+    for setting in &resolved.others {
         lines.push(Line {
             heading: "Of other commands".into(),
             key: setting.key.clone(),
@@ -350,18 +352,18 @@ fn text(command: &Command, settled: &Settled, environment: &Environment) -> Stri
     text
 }
 
-fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[Layered]) -> Line {
+fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredValue]) -> Line {
     let id = arg.get_id().as_str();
-    let layered = layer.iter().find(|layered| layered.id == id);
+    let value = layer.iter().find(|value| value.id == id);
     let origin = match matches.value_source(id) {
         Some(ValueSource::CommandLine) => ORIGIN_FLAG.into(),
-        _ => layered.map_or("default".into(), |layered| layered.origin.to_string()),
+        _ => value.map_or("default".into(), |value| value.origin.to_string()),
     };
     let value = match matches.get_raw(id) {
         // A flag that is repeated counts.
         Some(_) if matches!(arg.get_action(), ArgAction::Count) => matches.get_count(id).to_string(),
         Some(values) => joined(values),
-        None => said_default(arg),
+        None => default_in_help(arg),
     };
     let heading = arg.get_help_heading().unwrap_or("Options").to_owned();
     Line { heading, key: key.to_owned(), value, origin }
@@ -380,11 +382,14 @@ fn line_of_key(matches: &ArgMatches, environment: &Environment) -> Line {
 }
 
 fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {
-    values.map(|value| harmless(&value.as_ref().to_string_lossy())).collect::<Vec<_>>().join(", ")
+    values
+        .map(|value| strip_controls_and_password(&value.as_ref().to_string_lossy()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Without what moves a terminal's cursor, and without a password in a URL.
-fn harmless(text: &str) -> String {
+fn strip_controls_and_password(text: &str) -> String {
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if let Some(begin) = text.find("://").map(|at| at + 3) {
         let end = text[begin..].find('/').map_or(text.len(), |at| begin + at);
@@ -396,7 +401,7 @@ fn harmless(text: &str) -> String {
 }
 
 /// What the help says of an option that has no value, such as the name of the ledger.
-fn said_default(arg: &Arg) -> String {
+fn default_in_help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let said = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
     said.map_or("-".into(), |(default, _)| default.replace('`', ""))
@@ -424,21 +429,21 @@ mod tests {
         "\"IN\"",
     ];
 
-    fn settle_in(args: &[&str], environment: &Environment) -> Result<Settled, String> {
+    fn resolve_in(args: &[&str], environment: &Environment) -> Result<ResolvedSettings, String> {
         let args: Vec<OsString> = [PROGRAM].iter().chain(args).map(OsString::from).collect();
-        settle(&args, false, environment).map_err(|refusal| match refusal {
-            Refusal::Usage(error) => error.to_string(),
-            Refusal::Settings(error) => format!("{error}; {}", error.hint()),
+        resolve(&args, false, environment).map_err(|refusal| match refusal {
+            StartError::Usage(error) => error.to_string(),
+            StartError::Settings(error) => format!("{error}; {}", error.hint()),
         })
     }
 
     /// A file with one line of settings, read for this command.
-    fn settle_with(command: &str, file: &str, more: &[&str]) -> Result<Settled, String> {
+    fn resolve_with(command: &str, file: &str, more: &[&str]) -> Result<ResolvedSettings, String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f.toml");
         std::fs::write(&path, file).unwrap();
         let args = [&[command, "--config", path.to_str().unwrap()], more].concat();
-        settle_in(&args, &|_| None)
+        resolve_in(&args, &|_| None)
     }
 
     /// A line of TOML that this option takes.
@@ -448,12 +453,12 @@ mod tests {
         let possible = possible.last().map(|value| format!("{:?}", value.get_name()));
         let candidates = possible.into_iter().chain(CANDIDATES.map(str::to_owned));
         let mut lines = candidates.map(|value| format!("{key} = {value}\n"));
-        let fits = |line: &String| settle_with(command, line, &[]).is_ok();
+        let fits = |line: &String| resolve_with(command, line, &[]).is_ok();
         lines.find(fits).unwrap_or_else(|| panic!("{command} --{key} takes no candidate: add one"))
     }
 
-    fn raw(settled: &Settled, command: &str, arg: &Arg) -> Vec<OsString> {
-        let matches = settled.matches.subcommand_matches(command).unwrap();
+    fn raw(resolved: &ResolvedSettings, command: &str, arg: &Arg) -> Vec<OsString> {
+        let matches = resolved.matches.subcommand_matches(command).unwrap();
         matches.get_raw(arg.get_id().as_str()).unwrap().map(OsString::from).collect()
     }
 
@@ -466,12 +471,13 @@ mod tests {
             for (key, arg) in toml::options(command) {
                 let line = line_for(name, key, arg);
                 for text in [format!("# a\n{line}"), format!("[{name}]\n{line}")] {
-                    let settled = settle_with(name, &text, &[]).unwrap();
-                    let [Layered { id, values, origin: Origin::File { line, .. } }] = &*settled.layer else {
+                    let resolved = resolve_with(name, &text, &[]).unwrap();
+                    let [LayeredValue { id, values, origin: Origin::File { line, .. } }] = &*resolved.layer
+                    else {
                         panic!("{name} --{key}")
                     };
                     assert_eq!((id.as_str(), *line), (arg.get_id().as_str(), 2));
-                    assert_eq!(&raw(&settled, name, arg), values, "{name} --{key}");
+                    assert_eq!(&raw(&resolved, name, arg), values, "{name} --{key}");
                     assert_ne!(arg.get_default_values(), values, "{name} --{key} shows nothing");
                 }
                 seen += 1;
@@ -495,11 +501,11 @@ mod tests {
         for command in toml::commands(&definition) {
             let name = command.get_name();
             for (key, _) in toml::options(command) {
-                let wrong = settle_with(name, &format!("\n{key}x = 1\n"), &[]).err().unwrap();
+                let wrong = resolve_with(name, &format!("\n{key}x = 1\n"), &[]).err().unwrap();
                 assert!(wrong.contains("f.toml line 2: unknown key"), "{wrong}");
                 assert!(wrong.ends_with(&format!("the nearest known key is {key}")), "{wrong}");
                 for value in ["{ a = 1 }", "[[1]]", "[true]"] {
-                    let wrong = settle_with(name, &format!("\n\n{key} = {value}"), &[]).err().unwrap();
+                    let wrong = resolve_with(name, &format!("\n\n{key} = {value}"), &[]).err().unwrap();
                     assert!(wrong.contains(&format!("f.toml line 3: {key} wants ")), "{wrong}");
                 }
             }
@@ -509,7 +515,7 @@ mod tests {
     #[test]
     fn what_is_another_commands_may_stand_there_and_is_looked_at_too() {
         assert!(
-            settle_with("validate", "rate = 20\nlisten = \"127.0.0.1:9\"\n[import]\nburst = 2\n", &[])
+            resolve_with("validate", "rate = 20\nlisten = \"127.0.0.1:9\"\n[import]\nburst = 2\n", &[])
                 .is_ok()
         );
         for (file, words) in [
@@ -521,7 +527,7 @@ mod tests {
             ),
             ("[imprt]\nrate = 2", &["line 1", "imprt", "nearest known key is import"]),
         ] {
-            let wrong = settle_with("validate", file, &[]).err().unwrap();
+            let wrong = resolve_with("validate", file, &[]).err().unwrap();
             assert!(words.iter().all(|word| wrong.contains(word)), "{wrong}");
         }
     }
@@ -529,27 +535,27 @@ mod tests {
     #[test]
     fn a_flag_wins_over_what_it_conflicts_with_in_the_file_and_two_keys_do_not() {
         let file = "base-url = \"https://example.com\"\nverbose = true\n";
-        let settled =
-            settle_with("import", file, &["--simulator", "-q"]).unwrap_or_else(|wrong| panic!("{wrong}"));
-        assert!(settled.layer.is_empty());
+        let resolved =
+            resolve_with("import", file, &["--simulator", "-q"]).unwrap_or_else(|wrong| panic!("{wrong}"));
+        assert!(resolved.layer.is_empty());
         let file = "base-url = \"https://example.com\"\nsimulator = true\n";
-        let wrong = settle_with("import", file, &[]).err().unwrap();
+        let wrong = resolve_with("import", file, &[]).err().unwrap();
         assert!(
             wrong.contains("line 2") && wrong.contains("line 1") && wrong.contains("one of the two"),
             "{wrong}"
         );
         assert!(
-            settle_with("import", "base-url = \"https://example.com\"\nsimulator = false\n", &[]).is_ok()
+            resolve_with("import", "base-url = \"https://example.com\"\nsimulator = false\n", &[]).is_ok()
         );
     }
 
     #[test]
     fn the_environment_is_judged_only_where_it_counts() {
         let moon = |name: &str| (name == "JUSPAY_ENVIRONMENT").then(|| OsString::from("moon"));
-        let wrong = settle_in(&["import"], &moon).err().unwrap();
+        let wrong = resolve_in(&["import"], &moon).err().unwrap();
         assert!(wrong.contains("JUSPAY_ENVIRONMENT") && wrong.contains("sandbox, production"), "{wrong}");
-        assert!(settle_in(&["import", "--environment", "sandbox"], &moon).is_ok());
-        assert!(settle_in(&["validate"], &moon).is_ok());
+        assert!(resolve_in(&["import", "--environment", "sandbox"], &moon).is_ok());
+        assert!(resolve_in(&["validate"], &moon).is_ok());
     }
 
     #[test]
@@ -566,7 +572,10 @@ mod tests {
 
     #[test]
     fn no_url_shows_a_password() {
-        assert_eq!(harmless("https://a:b@c@d.example/x@y"), "https://(not shown)@d.example/x@y");
-        assert_eq!(harmless("https://d.example/\u{1b}[2J"), "https://d.example/ [2J");
+        assert_eq!(
+            strip_controls_and_password("https://a:b@c@d.example/x@y"),
+            "https://(not shown)@d.example/x@y"
+        );
+        assert_eq!(strip_controls_and_password("https://d.example/\u{1b}[2J"), "https://d.example/ [2J");
     }
 }

@@ -1,17 +1,19 @@
 //! `export`: rows to standard output or to a file that only its owner can read.
 
-use std::{fs::File, io, path::Path};
+use std::io;
 
 use super::{
     args::{self, ExportFormat, ExportWhat},
     check_outputs,
     exit_code::code,
-    ledger_path, runtime,
+    ledger_path,
+    output::create_private,
+    runtime,
 };
 use crate::{
     error::Error,
     export::{self, export},
-    ledger::{Reader, private_file},
+    ledger::Reader,
 };
 
 pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
@@ -30,19 +32,8 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         let mut reader = Reader::open(&path).await?;
         match &args.output {
             None => export(&mut reader, what, format, args.run, || Ok(io::stdout().lock())).await,
-            Some(file) => export(&mut reader, what, format, args.run, || new_output(file)).await,
+            Some(file) => export(&mut reader, what, format, args.run, || create_private(file)).await,
         }
     })?;
     Ok(code::OK)
-}
-
-/// An empty file that only its owner can read, whatever was there before.
-fn new_output(path: &Path) -> Result<File, Error> {
-    let file = private_file(path).and_then(|file| {
-        if file.metadata()?.is_file() {
-            file.set_len(0)?;
-        }
-        Ok(file)
-    });
-    file.map_err(|error| Error::Output { name: path.display().to_string(), error })
 }

@@ -10,12 +10,12 @@ use crate::{
     error::Error,
     import::Progress,
     ledger::{self, Reader},
-    metrics::{MetricsServer, Metrics, Textfile},
+    metrics::{Metrics, MetricsServer, Textfile},
     sender::Sender,
 };
 
 /// What of a run can be seen by Prometheus; nothing where nobody asked for it.
-pub(super) struct Exposed {
+pub(super) struct MetricsExporter {
     metrics: Option<Arc<Metrics>>,
     textfile: Option<Textfile>,
     /// Whether it was said that the file cannot be written: once is enough.
@@ -24,7 +24,7 @@ pub(super) struct Exposed {
     pub(super) url: Option<String>,
 }
 
-impl Exposed {
+impl MetricsExporter {
     /// Takes the address and looks at the file, before anything is sent.
     ///
     /// # Errors
@@ -34,7 +34,7 @@ impl Exposed {
         sender: &Arc<Sender>,
         target: &ledger::Target,
         tasks: &mut JoinSet<()>,
-    ) -> Result<Exposed, Error> {
+    ) -> Result<MetricsExporter, Error> {
         let asked = args.metrics_listen.is_some() || args.metrics_textfile.is_some();
         let metrics = asked.then(|| {
             let (merchant, target) = (target.merchant_id.clone(), target.base_url.clone());
@@ -52,7 +52,7 @@ impl Exposed {
             tasks.spawn(listener.serve(Arc::clone(metrics)));
         }
         let textfile = args.metrics_textfile.as_deref().map(open_textfile).transpose()?;
-        Ok(Exposed { metrics, textfile, complained: false, url })
+        Ok(MetricsExporter { metrics, textfile, complained: false, url })
     }
 
     /// Reads from the ledger what earlier runs have to say.

@@ -31,7 +31,7 @@ const LINE_SHARE: u32 = 12;
 const WIDTH: u16 = 80;
 
 /// What changes on the terminal, or the lines in its place.
-pub(super) struct Display {
+pub(super) struct ProgressDisplay {
     /// indicatif's, for drawing alone: what it shows is its message.
     bar: ProgressBar,
     lines: bool,
@@ -41,9 +41,9 @@ pub(super) struct Display {
     next: Instant,
 }
 
-impl Display {
+impl ProgressDisplay {
     /// Shows nothing before the first progress.
-    pub(super) fn new(wish: ProgressArg) -> Display {
+    pub(super) fn new(wish: ProgressArg) -> ProgressDisplay {
         // Such a terminal cannot go back a line.
         let is_dumb = environment("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stderr().is_terminal() && !is_dumb;
@@ -61,7 +61,7 @@ impl Display {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Display { bar, lines: wanted && !terminal, header: None, began: now, next: now + LINE_FIRST }
+        ProgressDisplay { bar, lines: wanted && !terminal, header: None, began: now, next: now + LINE_FIRST }
     }
 
     /// Where log lines go so that they do not disturb the bar.

@@ -6,7 +6,7 @@ use super::{
     check_pairs,
     config::ORIGIN_FLAG,
     find_target, ledger_path, make_room_for_connections, open_outputs, run_job, runtime,
-    target::{Deed, confirm_production},
+    target::{PlannedAction, confirm_production},
 };
 use crate::{
     customer::Field,
@@ -40,8 +40,8 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
         let rows = args.input.limit.map_or(rows, |limit| rows.min(limit));
         let name = name(&wanted);
         let count = || Ok(report::rows(rows));
-        let deed = Deed { verb: "Retry", file: &name, rows: &count };
-        confirm_production(&args.target, &args.sending, &target, &deed)?;
+        let action = PlannedAction { verb: "Retry", file: &name, rows: &count };
+        confirm_production(&args.target, &args.sending, &target, &action)?;
         make_room_for_connections(args.sending.concurrency)?;
         let source = RecordedSource::open(reader, wanted, &changes, args.input.limit).await?;
         let job = Job {
@@ -119,7 +119,7 @@ fn what(wanted: &Wanted) -> &'static str {
 
 /// What is said of how rows are read. One file of settings serves all commands, so what there is not meant for
 /// a retry is left out; a flag that makes no sense is refused.
-fn changes(args: &args::Reinput, settings: &[Setting]) -> Result<Changes, Error> {
+fn changes(args: &args::RetryInput, settings: &[Setting]) -> Result<Changes, Error> {
     check_pairs(&args.map, &args.set)?;
     let is_flag =
         |option: &str| settings.iter().any(|setting| setting.name == option && setting.origin == ORIGIN_FLAG);

@@ -3,7 +3,8 @@
 use tokio::task::JoinSet;
 
 use super::{
-    args, exit_code::code, environment, listen_for_signals, logging::start_log, print, progress_bar::Display, runtime,
+    args, environment, exit_code::code, listen_for_signals, logging::start_log, print,
+    progress_bar::ProgressDisplay, runtime,
 };
 use crate::{
     error::Error,
@@ -11,7 +12,7 @@ use crate::{
 };
 
 pub(super) fn simulate(args: &args::Simulate) -> Result<u8, Error> {
-    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
+    start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
     runtime()?.block_on(async {
         let mut tasks = JoinSet::new();
         let mut signals = listen_for_signals(&mut tasks)?;

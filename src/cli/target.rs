@@ -48,7 +48,7 @@ impl Target {
     }
 }
 
-pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
+pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     if args.simulator {
         // Not what its answers are numbered by: what repeats a key is withheld.
         let api_key = SecretString::from("key-of-the-simulator");
@@ -74,7 +74,7 @@ pub(super) fn find_target(args: &args::Target) -> Result<Target, Error> {
 /// The API of a target, and the simulator that has to live as long where it is the target.
 pub(super) async fn open_api(
     target: Target,
-    args: &args::Target,
+    args: &args::TargetOptions,
     timeout: Duration,
     connect_timeout: Duration,
     connections: usize,
@@ -101,7 +101,7 @@ pub(super) async fn open_api(
 }
 
 /// For what leaves something behind that nobody can take away.
-pub(super) fn refuse_production(args: &args::Target) -> Result<(), Error> {
+pub(super) fn refuse_production(args: &args::TargetOptions) -> Result<(), Error> {
     let url = args.base_url.as_deref().map(url_of).transpose()?;
     let chosen = args.environment == Environment::Production;
     if args.simulator || !(chosen || url.as_ref().is_some_and(is_production)) {
@@ -170,7 +170,7 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
 }
 
 /// What is about to be done.
-pub(super) struct Deed<'a> {
+pub(super) struct PlannedAction<'a> {
     /// `Import`, `Retry` or `Verify`.
     pub(super) verb: &'a str,
     /// The source.
@@ -190,11 +190,11 @@ pub(super) fn count_rows(options: &source::Options) -> Result<String, Error> {
 }
 
 /// What is about to happen, where a slip would cost most.
-fn question(deed: &Deed<'_>, sending: &args::Sending, target: &Target) -> Result<String, Error> {
-    let rows = (deed.rows)()?;
+fn question(action: &PlannedAction<'_>, sending: &args::Sending, target: &Target) -> Result<String, Error> {
+    let rows = (action.rows)()?;
     let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
     let host = target.base_url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let (merchant, file, verb) = (harmless(&target.merchant_id), harmless(deed.file), deed.verb);
+    let (merchant, file, verb) = (harmless(&target.merchant_id), harmless(action.file), action.verb);
     Ok(format!(
         "This is production.\n  merchant  {merchant}\n  host      {host}\n  file      {file}, {rows}\n  \
          rate      {rate}\n{verb}? [y/N] "
@@ -203,10 +203,10 @@ fn question(deed: &Deed<'_>, sending: &args::Sending, target: &Target) -> Result
 
 /// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
 pub(super) fn confirm_production(
-    args: &args::Target,
+    args: &args::TargetOptions,
     sending: &args::Sending,
     target: &Target,
-    deed: &Deed<'_>,
+    action: &PlannedAction<'_>,
 ) -> Result<(), Error> {
     let chosen = !args.simulator && args.environment == Environment::Production;
     if args.yes || !(chosen || target.base_url.as_ref().is_some_and(is_production)) {
@@ -216,7 +216,7 @@ pub(super) fn confirm_production(
     if !stdin.is_terminal() || !io::stderr().is_terminal() {
         return Err(Error::usage("production needs a yes, and there is no terminal to ask on", "add --yes"));
     }
-    let question = question(deed, sending, target)?;
+    let question = question(action, sending, target)?;
     let mut answer = String::new();
     let asked =
         io::stderr().write_all(question.as_bytes()).and_then(|()| stdin.lock().read_line(&mut answer));

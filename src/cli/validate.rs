@@ -17,7 +17,7 @@ use super::{
     json,
     logging::start_log,
     print,
-    progress_bar::Display,
+    progress_bar::ProgressDisplay,
     source_options,
 };
 use crate::{
@@ -39,7 +39,7 @@ const AHEAD: usize = 8;
 type Marked = (u64, Mark, Option<Vec<(Field, Rule)>>);
 
 pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
-    start_log(&args.log, Display::new(args::ProgressArg::Never).log_writer())?;
+    start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
     let mut source = Source::open(&source_options(&args.input)?)?;
     let rate = args.rate.0;
     let (found, read) = match args.format {

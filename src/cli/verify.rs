@@ -6,14 +6,14 @@ use std::{path::Path, time::Instant};
 use tokio::task::JoinSet;
 
 use super::{
-    args, complain,
+    args, connect,
     exit_code::{code, code_of_error, describe_stop},
     find_target, json, ledger_path, listen_for_signals, make_room_for_connections,
-    metrics::Exposed,
-    now, open_outputs,
-    progress_bar::Display,
-    reach, runtime, source_options,
-    target::{Deed, Target, confirm_production, count_rows},
+    metrics::MetricsExporter,
+    now, open_outputs, print_error,
+    progress_bar::ProgressDisplay,
+    runtime, source_options,
+    target::{PlannedAction, Target, confirm_production, count_rows},
     write_summary,
 };
 use crate::{
@@ -40,7 +40,7 @@ async fn run(
     source: Source,
     target: Target,
     ledger_path: &Path,
-    display: &mut Display,
+    display: &mut ProgressDisplay,
 ) -> Result<u8, Error> {
     let mut reader = Reader::open(ledger_path).await?;
     let of_ledger = target.of_ledger();
@@ -49,14 +49,14 @@ async fn run(
     let rows = imported.rows() as u64;
     let name = source.name().to_owned();
     let count = || count_rows(&source_options(&args.input)?);
-    let deed = Deed { verb: "Verify", file: &name, rows: &count };
-    confirm_production(&args.target, &args.sending, &target, &deed)?;
+    let action = PlannedAction { verb: "Verify", file: &name, rows: &count };
+    confirm_production(&args.target, &args.sending, &target, &action)?;
     make_room_for_connections(args.sending.concurrency)?;
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
-    let (sender, _simulator) = reach(target, &args.target, &args.sending, OnExisting::Leave).await?;
-    let mut exposed = Exposed::begin(&args.output.metrics, &sender, &of_ledger, &mut tasks).await?;
-    exposed.remember(ledger_path).await?;
+    let (sender, _simulator) = connect(target, &args.target, &args.sending, OnExisting::Leave).await?;
+    let mut exporter = MetricsExporter::begin(&args.output.metrics, &sender, &of_ledger, &mut tasks).await?;
+    exporter.remember(ledger_path).await?;
     let options = verify::Options {
         concurrency: args.sending.concurrency as usize,
         outage_limit: args.sending.outage_limit,
@@ -66,17 +66,17 @@ async fn run(
     };
     let (began, size) = (Instant::now(), source.size());
     let header = format!("Verify {} ({})", report::harmless(&name), source.describe());
-    display.begin(exposed.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
+    display.begin(exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
     let show = &mut |found: &Found| {
         let total = expected(found, size, args.sample);
         display.tell(found.asked(), total, report::verification_words(found));
-        exposed.refresh();
+        exporter.refresh();
     };
     let end = verify::run(imported, source.stream()?, sender.clone(), options, &mut signals, show).await;
     display.end();
-    let (ended, found) = end.inspect_err(|error| exposed.end(code_of_error(error), false))?;
+    let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     if matches!(ended, Ended::Completed) && found.imported == 0 {
-        exposed.end(code::USAGE, false);
+        exporter.end(code::USAGE, false);
         return Err(Error::usage(
             format!("no row of {name} was imported with the ledger {}", ledger_path.display()),
             "name the file of an earlier import, or its ledger with --ledger FILE",
@@ -88,7 +88,7 @@ async fn run(
     };
     let code = code_of(&ended, &found);
     // It imports nothing: the last success is still that of a run.
-    exposed.end(code, false);
+    exporter.end(code, false);
     let stop = describe_stop(&ended);
     let verification = Verification {
         source: &name,
@@ -104,7 +104,7 @@ async fn run(
         shown?; // With the terminal goes who would have read it.
     }
     if let Some((text, hint)) = stop {
-        complain(&format!("{text}; {hint}"));
+        print_error(&format!("{text}; {hint}"));
     }
     Ok(code)
 }

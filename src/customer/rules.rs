@@ -10,8 +10,9 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    Cells, Customer, Fault, Faults, Field, Fields, Fingerprint, Reference, Rule, spreadsheet,
+    Cells, Customer, Fault, Faults, Field, Fields, Fingerprint, Reference, Rule,
     phone::{Misread, Number, Phones},
+    spreadsheet,
 };
 
 /// The fewest characters of a reference; from the Create Customer page.

@@ -1,4 +1,4 @@
-//! One run in detail: its summary, how it went over time, what went wrong and what it was told.
+//! One run in detail: its summary, how it went over time, what went wrong and what it was details.
 //!
 //! The JSON names are what scripts rely on: those of `--summary-json`, and more beside them.
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// What the ledger tells of a run.
 #[derive(Debug)]
-pub struct Told {
+pub struct RunDetails {
     /// Whose customers.
     pub target: Option<Target>,
     /// The run itself.
@@ -54,7 +54,7 @@ pub struct Report<'a> {
     pub(super) respelled_lines: &'a [(u64, String)],
     pub(super) errors: Vec<Kind>,
     /// Rows without an id that are in none of the kinds: settled by a later run since, or of kinds that are
-    /// too many to be told.
+    /// too many to be details.
     pub(super) errors_not_shown: u64,
     pub(super) samples: Vec<Point>,
     pub(super) options: &'a [Setting],
@@ -115,8 +115,8 @@ impl Point {
 
 impl<'a> Report<'a> {
     /// The report of a run; `now` in UTC milliseconds.
-    pub fn new(told: &'a Told, now: i64) -> Report<'a> {
-        let Told {
+    pub fn new(details: &'a RunDetails, now: i64) -> Report<'a> {
+        let RunDetails {
             target,
             run,
             settings,
@@ -126,7 +126,7 @@ impl<'a> Report<'a> {
             differences: (changed, absent),
             existing,
             respelled,
-        } = told;
+        } = details;
         let elapsed = elapsed(run, samples, now);
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
         let ends = (run.state, exit_code, run.stop_reason.as_deref());

@@ -6,8 +6,8 @@
 
 use super::{
     columns::Layout,
-    decode::{Encoding, lossy, marked},
     csv_reader::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
+    decode::{Encoding, lossy, marked},
 };
 use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, Vetted};
 

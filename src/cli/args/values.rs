@@ -2,7 +2,7 @@
 //!
 //! Each error says what is needed; clap puts the option's name before it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::RateArg;
 use crate::{
@@ -85,4 +85,17 @@ pub(super) fn field(name: &str) -> Result<Field, String> {
 pub(super) fn field_and_text(text: &str) -> Result<(Field, String), String> {
     let (name, text) = text.split_once('=').ok_or("FIELD=TEXT is needed, with an =")?;
     Ok((field(name.trim())?, text.trim().into()))
+}
+
+pub(super) fn date(text: &str) -> Result<SystemTime, String> {
+    let midnight = format!("{text}T00:00:00Z");
+    let date = humantime::parse_rfc3339(&midnight).or_else(|_| humantime::parse_rfc3339(text));
+    date.map_err(|_| "a day such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z".into())
+}
+
+pub(super) fn sample(text: &str) -> Result<usize, String> {
+    match text.parse::<u32>() {
+        Ok(rows @ 1..) => Ok(rows as usize),
+        _ => Err("a number of rows, such as 500".into()),
+    }
 }

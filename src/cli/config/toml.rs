@@ -16,7 +16,7 @@ const SHOWN_CHARS: usize = 60;
 
 /// One key of the file, fit for the option of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setting {
+pub struct FileSetting {
     /// The option's long name.
     pub key: String,
     /// As the command line would have them; a flag has `true` or `false`.
@@ -31,7 +31,7 @@ pub struct Setting {
 
 /// What is wrong with the file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct SettingsError {
     /// The line, from 1.
     pub line: usize,
     /// What is wrong.
@@ -53,13 +53,13 @@ struct Entry<'a> {
 ///
 /// # Errors
 /// The first fault of the file.
-pub fn read(bytes: &[u8], definition: &Command, running: &str) -> Result<Vec<Setting>, Fault> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Fault {
+pub fn read(bytes: &[u8], definition: &Command, running: &str) -> Result<Vec<FileSetting>, SettingsError> {
+    let text = std::str::from_utf8(bytes).map_err(|error| SettingsError {
         line: line_at(bytes, error.valid_up_to()),
         text: "not UTF-8".into(),
         hint: "save the file as UTF-8".into(),
     })?;
-    let table = DeTable::parse(text).map_err(|error| Fault {
+    let table = DeTable::parse(text).map_err(|error| SettingsError {
         line: line_at(bytes, error.span().map_or(0, |span| span.start)),
         text: error.message().lines().collect::<Vec<_>>().join(", "),
         hint: "write it as TOML, such as rate = 20 or ledger = \"users.db\"".into(),
@@ -122,7 +122,7 @@ fn entries<'a>(bytes: &[u8], table: &'a DeTable<'a>, definition: &'a Command) ->
     entries
 }
 
-fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Setting, Fault> {
+fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<FileSetting, SettingsError> {
     let Entry { section, key, value, line } = *entry;
     let mut owners = Vec::new();
     for command in
@@ -143,7 +143,7 @@ fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Set
             .skip(1)
             .fold(read_value(first.1, value), |read, (_, arg)| read.or_else(|_| read_value(arg, value))),
     };
-    let values = read.map_err(|text| Fault {
+    let values = read.map_err(|text| SettingsError {
         line,
         text: format!("{key} {text}"),
         hint: if section.is_none() && owners.len() > 1 {
@@ -153,7 +153,7 @@ fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Set
         },
     })?;
     let other = runs.is_none().then(|| first.0.to_owned());
-    Ok(Setting { key: key.to_owned(), values, line, own: section.is_some(), other })
+    Ok(FileSetting { key: key.to_owned(), values, line, own: section.is_some(), other })
 }
 
 /// What the option takes of this value, or what is wrong with it.
@@ -251,9 +251,9 @@ fn shown(value: &OsStr) -> String {
 }
 
 /// A key that is no option here, with the nearest that is one.
-fn unknown(entry: &Entry<'_>, definition: &Command) -> Fault {
+fn unknown(entry: &Entry<'_>, definition: &Command) -> SettingsError {
     let Entry { section, key, line, value } = *entry;
-    let fault = |text: String, hint: String| Fault { line, text, hint };
+    let fault = |text: String, hint: String| SettingsError { line, text, hint };
     let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     if plain.ends_with("apikey") || ["key", "secret", "token", "password"].contains(&plain.as_str()) {
         let hint = "take it out, and set JUSPAY_API_KEY or name a file that holds it with api-key-file";

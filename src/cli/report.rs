@@ -1,0 +1,66 @@
+//! `report`: one run in detail, as text, JSON or an HTML page.
+//!
+//! Reads the ledger beside a running import and never blocks it.
+
+use std::{io::Write, path::Path};
+
+use super::{
+    args::{self, ReportFormat},
+    check_outputs, code, json, ledger_path, now,
+    output::create_private,
+    print, runtime,
+    status::all_runs,
+};
+use crate::{
+    error::Error,
+    ledger::Reader,
+    report::{Report, RunDetails},
+};
+
+/// How many respelled references the report lists.
+const LINES_SHOWN: u32 = 10;
+
+pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
+    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
+    let details = runtime()?.block_on(details(&path, args.run))?;
+    let report = Report::new(&details, now());
+    let text = match args.format {
+        ReportFormat::Text => report.text(),
+        ReportFormat::Json => json(&report)?,
+        ReportFormat::Html => report.page()?,
+    };
+    let Some(output) = &args.output else { return print(&text).map(|()| code::OK) };
+    let written = create_private(output)?.write_all(text.as_bytes());
+    written.map_err(|error| Error::Output { name: output.display().to_string(), error })?;
+    Ok(code::OK)
+}
+
+/// Reads the details of run `requested`, or of the latest run.
+async fn details(path: &Path, requested: Option<i64>) -> Result<RunDetails, Error> {
+    let mut reader = Reader::open(path).await?;
+    let runs = all_runs(&mut reader, path).await?;
+    let run = match requested {
+        None => runs.last(),
+        Some(requested) => runs.iter().find(|run| run.run == requested),
+    };
+    let Some(run) = run.cloned() else {
+        return Err(match requested {
+            Some(requested) => {
+                Error::usage(format!("there is no run {requested} in the ledger"), "see status for the runs")
+            }
+            None => Error::usage("there is no run in the ledger yet", "begin one with import"),
+        });
+    };
+    Ok(RunDetails {
+        target: reader.target().await?,
+        settings: reader.settings(run.run).await?,
+        samples: reader.samples(run.run).await?,
+        groups: reader.groups(run.run).await?,
+        dropped: reader.dropped(run.run).await?,
+        differences: reader.differences(run.run).await?,
+        existing: reader.existing(run.run).await?,
+        respelled: reader.respelled(run.run, LINES_SHOWN).await?,
+        run,
+    })
+}

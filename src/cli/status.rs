@@ -1,0 +1,55 @@
+//! `status`: the target, the rows by outcome and every run, as text or JSON.
+//!
+//! Reads the ledger beside a running import and never blocks it.
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    args::{self, StatusFormat},
+    code, json, ledger_path, now, print, runtime,
+};
+use crate::{
+    error::Error,
+    ledger::{self, Reader, RunRecord, State},
+    report::{GoesOn, Status, going_on, status_text},
+};
+
+pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
+    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let (target, runs, standing, live) = runtime()?.block_on(async {
+        let mut reader = Reader::open(&path).await?;
+        let (target, runs) = (reader.target().await?, all_runs(&mut reader, &path).await?);
+        let live = if ledger::is_in_use(&path) { reader.live().await? } else { None };
+        Ok::<_, Error>((target, runs, reader.standing().await?, live))
+    })?;
+    let last = runs.last().filter(|last| last.state == State::Running);
+    let live = live.and_then(|(run, at, live)| {
+        let last = last.filter(|last| last.run == run)?;
+        Some((last, live, Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())))
+    });
+    let name = path.display().to_string();
+    let text = match args.format {
+        StatusFormat::Text => {
+            let mut text = status_text(&name, target.as_ref(), &standing, &runs);
+            if let Some((run, live, age)) = &live {
+                text.push_str(&going_on(run.run, &run.tally, live, *age));
+            }
+            text
+        }
+        StatusFormat::Json => {
+            let live = live.map(|(run, live, age)| GoesOn::new(run.run, &run.tally, &live, age));
+            json(&Status::new(&name, target.as_ref(), &standing, &runs, live))?
+        }
+    };
+    print(&text).map(|()| code::OK)
+}
+
+/// Every run of the ledger. A run recorded as running is reported as dead if no process holds the ledger's lock.
+pub(super) async fn all_runs(reader: &mut Reader, path: &Path) -> Result<Vec<RunRecord>, Error> {
+    let mut runs = reader.runs().await?;
+    let running = if ledger::is_in_use(path) { runs.len().saturating_sub(1) } else { runs.len() };
+    for run in runs.iter_mut().take(running).filter(|run| run.state == State::Running) {
+        run.state = State::Died;
+    }
+    Ok(runs)
+}
