@@ -13,7 +13,7 @@ use std::{
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
 /// The most lines of a file before its tests: what one sits down to read.
-const LINES_MAX: usize = 500;
+const LINES_MAX: usize = 700;
 
 /// What `lib.rs` has no line for: the errors of the deep modules, wrapped once.
 const ERROR_USES: [&str; 3] = ["api", "ledger", "source"];
