@@ -77,9 +77,9 @@ use self::{
 use crate::{
     customer::{Field, Place, Rules},
     error::Error,
-    import,
     ledger::{Ledger, NewRun, Outcome, Setting, State},
     report::{Summary, changed_list, harmless, run_table},
+    run,
     sender::{OnExisting, Policy, Sender, Throttle},
     simulator::Simulator,
     source::{self, Chunk, Source},
@@ -159,7 +159,7 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
         max_failures: args.failures.max_failures,
         ledger_path: &ledger_path,
         new_run,
-        extent: import::Extent { bytes: source.size(), rows: args.input.limit },
+        extent: run::SourceSize { bytes: source.size(), rows: args.input.limit },
         described: source.describe(),
         is_whole: args.input.limit.is_none() && !source.is_export(),
         existing: if args.update_changed { OnExisting::Update } else { OnExisting::Leave },
@@ -190,11 +190,11 @@ struct Job<'a> {
     target: &'a args::TargetOptions,
     sending: &'a args::Sending,
     output: &'a args::Output,
-    max_failures: Option<import::MaxFailures>,
+    max_failures: Option<run::MaxFailures>,
     ledger_path: &'a Path,
     new_run: NewRun<'a>,
     /// Of the source, in whatever unit its chunks count.
-    extent: import::Extent,
+    extent: run::SourceSize,
     /// How the source is read, in words.
     described: String,
     /// Whether who is not in it is missing.
@@ -228,7 +228,7 @@ async fn run_job(
     info!(run, source = %written, rate, "the run begins");
     let header = format!("Run {run}: {} ({written})", harmless(name));
     display.begin(exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
-    let options = import::Options {
+    let options = run::Options {
         concurrency: sending.concurrency as usize,
         outage_limit: sending.outage_limit,
         max_failures: job.max_failures,
@@ -236,12 +236,12 @@ async fn run_job(
         extent: job.extent,
         canary: job.canary,
     };
-    let show = &mut |progress: &import::Progress| {
+    let show = &mut |progress: &run::RunSnapshot| {
         display.show(progress);
         exporter.show(progress);
     };
     let rows = rows(&mut tasks, &mut ledger).await?;
-    let end = import::run(ledger, rows, Arc::clone(&sender), options, &mut signals, show).await;
+    let end = run::drive(ledger, rows, Arc::clone(&sender), options, &mut signals, show).await;
     display.end();
     let end = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     let code = code_of_end(&end.ended, &end.tally);

@@ -7,35 +7,36 @@
 //!  (a CSV, or (the rules)  (one commit        (throttle,  (one commit
 //!   the ledger,             per chunk)         attempts,   per batch)
 //!   for retry)                                 verdict)
-//!                └────────── import: one loop owns everything between the arrows ──────────┘
+//!                └──────────── run: one loop owns everything between the arrows ───────────┘
 //! ```
 //!
-//! Data goes right, never back. A lost answer is no reason to go back: the sender settles it by
-//! Get before it hands the row on.
+//! Data goes right, never back. A lost reply is no reason to go back: the sender settles it by Get before it hands the
+//! row on.
 //!
-//! # A row's walk
+//! # The path of a row
 //!
 //! 1. [`source`], on a thread of its own: bytes → CSV record with its physical line.
 //! 2. [`customer`]: record → a `Row` that holds a `Customer` or all of its `Faults`.
 //! 3. A bounded channel of chunks: the backpressure.
-//! 4. [`ledger`]: one transaction settles at once what needs no request (`invalid`, `duplicate`,
+//! 4. [`ledger`]: one transaction settles at once each row that needs no request (`invalid`, `duplicate`,
 //!    `unchanged`, `changed`) and makes a `Claim` of each row that does. No claim, no request.
-//! 5. [`import`]: a worker, of which there are as many as slots, fetches the claim from the desk.
-//! 6. [`sender`]: waits out a shared pause, takes a token, asks the [`api`], and lets a pure table
-//!    decide what the reply means: settle, ask something else, wait and try again, or halt the run.
-//! 7. [`ledger`]: the settlement lies on the desk until it is committed together with all that came in meanwhile.
+//! 5. [`run`]: a worker, of which there are as many as slots, pops the claim from the work queue.
+//! 6. [`sender`]: waits out a shared pause, takes a token, sends a request through the [`api`], and lets a pure table
+//!    decide what the reply means: settle, send another request, wait and try again, or halt the run.
+//! 7. [`ledger`]: the settlement stays in the work queue until it is committed together with all others that came in
+//!    during the previous commit.
 //! 8. The progress moves; [`report`], [`export`] and [`metrics`] show what is committed.
 //!
-//! A run of the same source, read in the same way as the run before, begins where that one came to with nothing left
-//! behind, if the bytes up to there still have the same hash; at the end of the file nothing is read at all.
+//! If the previous run used the same file and parse settings, a run resumes at its last checkpoint, provided that the
+//! prefix before the checkpoint still has the same hash. A checkpoint at the end of the file leaves nothing to read.
 //!
-//! `validate` is steps 1 and 2. `retry` is the same walk with the ledger as its source.
+//! Rows that a crashed run left in doubt enter at step 4, before any row of the source: the ledger claims them, and the
+//! sender looks them up. The ledger does not store their fields, so a row that Get does not find waits for the row of
+//! the source with the same reference.
 //!
-//! `probe` walks no row: it asks a sandbox how it behaves, without rules, ledger or sender.
-//!
-//! Rows that a dead run left in doubt walk first, from step 4 on: the ledger claims them before any row of
-//! the source, and the sender asks about them. Their fields are in no ledger, so what Get does not find is left
-//! to the row of the source that has them.
+//! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` sends only
+//! Get and claims and settles nothing. `probe` has no rows: it sends its own requests to a sandbox and reports how
+//! the sandbox behaves, without rules, ledger or sender.
 //!
 //! # Who may use what
 //!
@@ -46,12 +47,12 @@
 //! | [`ledger`] | `customer` | reqwest; only `ledger/*` names sqlx |
 //! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
 //! | [`sender`] | `customer`, `ledger` types, `api` | SQL, files |
-//! | [`import`] | `source`, `customer`, `ledger`, `sender`, `error` | reqwest, sqlx, csv, the terminal |
-//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `import` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`run`] | `source`, `customer`, `ledger`, `sender`, `error` | reqwest, sqlx, csv, the terminal |
+//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `run` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
-//! | [`metrics`] | `api`, `import`, `ledger`, `sender` | SQL, the terminal |
+//! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
 //! | [`cli`] | all; it alone reads the environment, prints and knows flags | |
 //!
@@ -70,7 +71,7 @@ pub mod api;
 
 pub mod sender;
 
-pub mod import;
+pub mod run;
 
 pub mod verify;
 

@@ -25,8 +25,8 @@ use prometheus_client::{
 pub use self::{server::MetricsServer, textfile::Textfile};
 use crate::{
     api::STEPS,
-    import::Progress,
     ledger::{Doing, Outcome},
+    run::RunSnapshot,
     sender::Sender,
 };
 
@@ -47,7 +47,7 @@ struct Board {
 
 #[derive(Clone, Copy, Default)]
 struct Told {
-    progress: Option<Progress>,
+    progress: Option<RunSnapshot>,
     /// UTC milliseconds.
     last_success: Option<i64>,
     exit_code: Option<u8>,
@@ -64,7 +64,7 @@ impl Metrics {
     }
 
     /// Where the run stands now.
-    pub fn show(&self, progress: &Progress) {
+    pub fn show(&self, progress: &RunSnapshot) {
         self.board.told().progress = Some(*progress);
     }
 
@@ -124,8 +124,8 @@ impl Collector for Board {
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    fn rows(&mut self, progress: &Progress) -> fmt::Result {
-        let Progress { tally, live, .. } = progress;
+    fn rows(&mut self, progress: &RunSnapshot) -> fmt::Result {
+        let RunSnapshot { tally, live, .. } = progress;
         let help = "Rows of this run that are settled, by outcome.";
         let mut rows = self.0.encode_descriptor("rows", help, None, MetricType::Counter)?;
         for outcome in Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending) {

@@ -19,8 +19,8 @@ use tracing::{debug, info};
 use crate::{
     customer::{Changed, Fingerprint, Reference, Row},
     error::Error,
-    import::{Ended, Signal, Stop, open_rows_max},
     ledger::{Differing, Imported, ImportedRow},
+    run::{EndReason, Signal, StopReason, open_rows_max},
     sender::{Inquiry, Phase, Sender, Slot},
     source::{self, Chunk},
 };
@@ -146,7 +146,7 @@ struct Verify {
     open: JoinSet<(Question, Inquiry)>,
     source_ended: bool,
     found: Found,
-    ended: Option<Ended>,
+    ended: Option<EndReason>,
     abandon_at: Option<Instant>,
 }
 
@@ -169,7 +169,7 @@ pub async fn run(
     options: Options,
     signals: &mut mpsc::Receiver<Signal>,
     show: &mut dyn FnMut(&Found),
-) -> Result<(Ended, Found), Error> {
+) -> Result<(EndReason, Found), Error> {
     let mut verify = Verify {
         imported,
         sender,
@@ -187,7 +187,7 @@ pub async fn run(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !(verify.source_ended && verify.waiting.is_empty() && verify.open.is_empty()) {
         let event = verify.next_event(&mut source, signals, &mut ticks).await?;
-        if matches!((&event, &verify.ended), (Event::Signal(_), Some(Ended::Interrupted(_)))) {
+        if matches!((&event, &verify.ended), (Event::Signal(_), Some(EndReason::Interrupted(_)))) {
             // The second time: at once. A question that is given up does no harm.
             break;
         }
@@ -197,7 +197,7 @@ pub async fn run(
         verify.handle(event).await?;
     }
     show(&verify.found);
-    Ok((verify.ended.unwrap_or(Ended::Completed), verify.found))
+    Ok((verify.ended.unwrap_or(EndReason::Completed), verify.found))
 }
 
 impl Verify {
@@ -226,11 +226,11 @@ impl Verify {
 
     async fn handle(&mut self, event: Event) -> Result<(), Error> {
         match event {
-            Event::Signal(signal) => self.stop(Ended::Interrupted(signal)),
+            Event::Signal(signal) => self.stop(EndReason::Interrupted(signal)),
             Event::Answered(answered) => {
                 let (question, inquiry) = *answered;
                 if let Inquiry::Halted(halt) = &inquiry {
-                    self.stop(Ended::Stopped(Stop::Halt(halt.clone())));
+                    self.stop(EndReason::Stopped(StopReason::Halt(halt.clone())));
                 }
                 self.found.compare(&question, inquiry, self.options.mark);
             }
@@ -239,7 +239,7 @@ impl Verify {
                 self.take(chunk.rows).await?;
             }
             Event::Chunk(Some(Err(error))) => {
-                self.ended.get_or_insert(Ended::SourceFailed(error));
+                self.ended.get_or_insert(EndReason::SourceFailed(error));
                 self.end_source();
             }
             Event::Chunk(None) => self.end_source(),
@@ -298,8 +298,8 @@ impl Verify {
     }
 
     /// Ends asking; questions in flight get their grace. The first reason stays.
-    fn stop(&mut self, ended: Ended) {
-        if matches!(self.ended, Some(Ended::Interrupted(_) | Ended::Stopped(_))) {
+    fn stop(&mut self, ended: EndReason) {
+        if matches!(self.ended, Some(EndReason::Interrupted(_) | EndReason::Stopped(_))) {
             return;
         }
         info!(state = ended.state().name(), "the comparison ends; questions in flight are waited for");
@@ -317,10 +317,10 @@ impl Verify {
         let limit = self.options.outage_limit;
         if self.sender.throttle().trouble_for().is_some_and(|trouble| trouble >= limit) {
             let why = self.sender.last_trouble();
-            self.stop(Ended::Stopped(Stop::Outage(limit, why)));
+            self.stop(EndReason::Stopped(StopReason::Outage(limit, why)));
         }
         if let Some(halt) = self.sender.wrong_address() {
-            self.stop(Ended::Stopped(Stop::Halt(halt)));
+            self.stop(EndReason::Stopped(StopReason::Halt(halt)));
         }
     }
 }

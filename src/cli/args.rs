@@ -18,7 +18,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStri
 use self::values::*;
 use crate::{
     customer::{Field, Phones, Validation},
-    import::MaxFailures,
+    run::MaxFailures,
     sender::Rate,
     simulator::{Fault, Profile, parse_fault},
     source::Encoding,

@@ -2,9 +2,9 @@
 
 use crate::{
     error::Error,
-    import::{Ended, Stop},
     ledger::{Outcome, Tally},
     report,
+    run::{EndReason, StopReason},
     sender::Halt,
 };
 
@@ -39,64 +39,64 @@ pub(super) fn code_of_error(error: &Error) -> u8 {
     }
 }
 
-pub(super) fn code_of_end(ended: &Ended, tally: &Tally) -> u8 {
+pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     match ended {
         // Nobody has anything to correct, and no scheduler would run it again.
-        Ended::Completed if tally.get(Outcome::Pending) > 0 => code::STOPPED,
-        Ended::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
-        Ended::Completed => code::ROWS_LEFT,
-        Ended::Stopped(_) => code::STOPPED,
-        Ended::SourceFailed(_) => code::UNEXPECTED,
-        Ended::Interrupted(signal) => code::SIGNAL + signal,
+        EndReason::Completed if tally.get(Outcome::Pending) > 0 => code::STOPPED,
+        EndReason::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
+        EndReason::Completed => code::ROWS_LEFT,
+        EndReason::Stopped(_) => code::STOPPED,
+        EndReason::SourceFailed(_) => code::UNEXPECTED,
+        EndReason::Interrupted(signal) => code::SIGNAL + signal,
     }
 }
 
 /// What a run that ended itself says, and what to do about it.
-pub(super) fn describe_stop(ended: &Ended) -> Option<(String, String)> {
+pub(super) fn describe_stop(ended: &EndReason) -> Option<(String, String)> {
     let again = "then run the same command again";
     match ended {
-        Ended::Completed | Ended::Interrupted(_) => None,
-        Ended::SourceFailed(error) => Some((error.to_string(), error.hint())),
-        Ended::Stopped(stop) => Some(match stop {
-            Stop::Halt(Halt::Credentials(words)) => (
+        EndReason::Completed | EndReason::Interrupted(_) => None,
+        EndReason::SourceFailed(error) => Some((error.to_string(), error.hint())),
+        EndReason::Stopped(stop) => Some(match stop {
+            StopReason::Halt(Halt::Credentials(words)) => (
                 format!("the API refused the credentials ({words})"),
                 format!("check the API key, --merchant-id and the environment they belong to, {again}"),
             ),
-            Stop::Halt(Halt::Forbidden(words)) => (
+            StopReason::Halt(Halt::Forbidden(words)) => (
                 format!("the API refused this machine or key ({words})"),
                 format!(
                     "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
                 ),
             ),
-            Stop::Halt(Halt::Redirect(status)) => (
+            StopReason::Halt(Halt::Redirect(status)) => (
                 format!("the API answered with a redirect (HTTP {status}), which is not followed"),
                 format!("give the final address with --base-url, {again}"),
             ),
-            Stop::Halt(Halt::Proxy) => (
+            StopReason::Halt(Halt::Proxy) => (
                 "a proxy on the way wants credentials (HTTP 407)".into(),
                 format!("give them in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY, {again}"),
             ),
-            Stop::Halt(Halt::WrongUrl(status)) => (
+            StopReason::Halt(Halt::WrongUrl(status)) => (
                 format!("there is no customers API at this URL (HTTP {status})"),
                 format!("check --base-url (requests go to URL/customers), {again}"),
             ),
-            Stop::Halt(Halt::NotTheApi(status)) => (
+            StopReason::Halt(Halt::NotTheApi(status)) => (
                 format!("something else than the customers API answers at this URL (HTTP {status})"),
                 format!(
                     "check --base-url, that this machine's address is allowed, and the proxies and firewalls on the way, {again}"
                 ),
             ),
-            Stop::Canary(rows, words) => (
+            StopReason::Canary(rows, words) => (
                 format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
                 format!(
                     "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
                 ),
             ),
-            Stop::Outage(limit, why) => (
+            StopReason::Outage(limit, why) => (
                 format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
                 format!("check the network, a proxy, --base-url, --ca-file and the API's status, {again}"),
             ),
-            Stop::TooManyFailures(failures) => (
+            StopReason::TooManyFailures(failures) => (
                 format!(
                     "{} rows were rejected or failed, more than --max-failures allows",
                     report::grouped(*failures)

@@ -8,9 +8,9 @@ use tracing::{error, info, warn};
 use super::{args, now};
 use crate::{
     error::Error,
-    import::Progress,
     ledger::{self, Reader},
     metrics::{Metrics, MetricsServer, Textfile},
+    run::RunSnapshot,
     sender::Sender,
 };
 
@@ -68,7 +68,7 @@ impl MetricsExporter {
         Ok(())
     }
 
-    pub(super) fn show(&mut self, progress: &Progress) {
+    pub(super) fn show(&mut self, progress: &RunSnapshot) {
         let Some(metrics) = &self.metrics else { return };
         metrics.show(progress);
         self.refresh();

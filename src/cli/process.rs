@@ -8,7 +8,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{error::Error, import::Signal};
+use crate::{error::Error, run::Signal};
 
 /// Files open besides connections: source, ledger, logs, the runtime's own, callers for
 /// metrics, and connections being closed.

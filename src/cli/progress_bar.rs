@@ -13,8 +13,8 @@ use rustix::termios::tcgetwinsize;
 
 use super::{args::ProgressArg, environment, logging::LogWriter};
 use crate::{
-    import::Progress,
     report::{fill, grouped, progress, progress_line, time},
+    run::RunSnapshot,
 };
 
 /// How often the terminal is drawn.
@@ -83,7 +83,7 @@ impl ProgressDisplay {
     }
 
     /// Shows where the run stands, if it is time to.
-    pub(super) fn show(&mut self, at: &Progress) {
+    pub(super) fn show(&mut self, at: &RunSnapshot) {
         let now = Instant::now();
         if now < self.next {
             return;

@@ -11,9 +11,9 @@ use super::{
 use crate::{
     customer::Field,
     error::Error,
-    import::Extent,
     ledger::{Ledger, NewRun, Outcome, Reader, Setting, Stuck, Wanted},
     report,
+    run::SourceSize,
     sender::OnExisting,
     source::{Changes, RecordedSource},
 };
@@ -61,7 +61,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
                 way: "",
                 settings,
             },
-            extent: Extent { bytes: Some(rows), rows: args.input.limit },
+            extent: SourceSize { bytes: Some(rows), rows: args.input.limit },
             described: format!("{} in the ledger", report::rows(rows)),
             is_whole: false,
             existing: OnExisting::Leave,

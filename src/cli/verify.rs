@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    import::Ended,
     ledger::{Imported, Reader, mark_differing},
     report::{self, Verification, VerificationSummary},
+    run::EndReason,
     sender::OnExisting,
     source::Source,
     verify::{self, Found},
@@ -75,7 +75,7 @@ async fn run(
     let end = verify::run(imported, source.stream()?, sender.clone(), options, &mut signals, show).await;
     display.end();
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
-    if matches!(ended, Ended::Completed) && found.imported == 0 {
+    if matches!(ended, EndReason::Completed) && found.imported == 0 {
         exporter.end(code::USAGE, false);
         return Err(Error::usage(
             format!("no row of {name} was imported with the ledger {}", ledger_path.display()),
@@ -121,12 +121,12 @@ fn tell(args: &args::Verify, verification: &Verification<'_>) -> Result<(), Erro
     write_summary(&args.output, &summary, &report::verification_table(verification))
 }
 
-fn code_of(ended: &Ended, found: &Found) -> u8 {
+fn code_of(ended: &EndReason, found: &Found) -> u8 {
     match ended {
-        Ended::Completed if found.same == found.asked() => code::OK,
-        Ended::Completed => code::ROWS_LEFT,
-        Ended::Stopped(_) => code::STOPPED,
-        Ended::SourceFailed(_) => code::UNEXPECTED,
-        Ended::Interrupted(signal) => code::SIGNAL + signal,
+        EndReason::Completed if found.same == found.asked() => code::OK,
+        EndReason::Completed => code::ROWS_LEFT,
+        EndReason::Stopped(_) => code::STOPPED,
+        EndReason::SourceFailed(_) => code::UNEXPECTED,
+        EndReason::Interrupted(signal) => code::SIGNAL + signal,
     }
 }

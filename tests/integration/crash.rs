@@ -20,7 +20,7 @@ use std::{
 };
 
 use customer_import::{
-    import::{LOOK_AHEAD_MAX, open_rows_max},
+    run::{LOOK_AHEAD_MAX, open_rows_max},
     simulator::{Fault, Options, Outage},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use super::RateArg;
 use crate::{
     customer::{Field, Validation},
-    import::MaxFailures,
+    run::MaxFailures,
 };
 
 pub(super) fn rate(text: &str) -> Result<RateArg, String> {

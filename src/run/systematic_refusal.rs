@@ -10,7 +10,7 @@
 
 use std::num::NonZeroU64;
 
-use super::end::Stop;
+use super::lifecycle::StopReason;
 use crate::{
     ledger::{AmendedTo, Ending, Settlement, Trouble},
     sender::Halt,
@@ -21,7 +21,7 @@ use crate::{
 const FORBIDDEN_ROWS: usize = 5;
 
 /// The refusals that are held back.
-pub(super) struct Suspects {
+pub(super) struct SystematicRefusalDetector {
     /// Until it is decided: so many refusals that are all the same stop the run.
     canary: Option<NonZeroU64>,
     held: Vec<Settlement>,
@@ -82,10 +82,10 @@ impl Refusal {
     }
 }
 
-impl Suspects {
+impl SystematicRefusalDetector {
     /// Watches for so many first refusals that are all the same.
-    pub(super) fn new(canary: Option<NonZeroU64>) -> Suspects {
-        Suspects { canary, held: Vec::new(), refusal: None, stage: Stage::Watching }
+    pub(super) fn new(canary: Option<NonZeroU64>) -> SystematicRefusalDetector {
+        SystematicRefusalDetector { canary, held: Vec::new(), refusal: None, stage: Stage::Watching }
     }
 
     /// Whether anything is held back.
@@ -94,7 +94,7 @@ impl Suspects {
     }
 
     /// What of it may be committed, and why the run is to stop, if it is.
-    pub(super) fn pass(&mut self, settled: Vec<Settlement>) -> (Vec<Settlement>, Option<Stop>) {
+    pub(super) fn pass(&mut self, settled: Vec<Settlement>) -> (Vec<Settlement>, Option<StopReason>) {
         if self.stage == Stage::Closed {
             return (settled, None);
         }
@@ -149,12 +149,12 @@ impl Suspects {
     }
 
     /// Why the run is to stop, if enough is held; it is put back then.
-    fn stop(&mut self, passed: &mut Vec<Settlement>) -> Option<Stop> {
+    fn stop(&mut self, passed: &mut Vec<Settlement>) -> Option<StopReason> {
         let refusal = self.refusal.as_ref()?;
         let stop = if refusal.status == 403 && self.held.len() >= FORBIDDEN_ROWS {
-            Stop::Halt(Halt::Forbidden(refusal.words()))
+            StopReason::Halt(Halt::Forbidden(refusal.words()))
         } else if self.canary.is_some_and(|most| self.held.len() as u64 >= most.get()) {
-            Stop::Canary(self.held.len() as u64, refusal.words())
+            StopReason::Canary(self.held.len() as u64, refusal.words())
         } else {
             return None;
         };

@@ -1,8 +1,8 @@
 //! The loop: claim, send, settle, stop; the only owner of a run's state.
 //!
 //! One task owns everything between the reader and the ledger and decides: what is claimed, what is
-//! committed, how many are at work, when and why the run ends. Workers only fetch claims from the desk and bring
-//! settlements back to it.
+//! committed, how many are at work, when and why the run ends. Workers only pop claims from the work queue and push
+//! settlements back.
 //!
 //! The loop never waits for a commit. While one is under way answers go on arriving and form the next
 //! batch, so there is one transaction at a time, its size fits the load without a timer, and no
@@ -16,17 +16,17 @@
 //!
 //! Must not know of HTTP, SQL, CSV or the terminal.
 
-mod ahead;
+mod read_ahead;
 
-mod desk;
+mod work_queue;
 
-mod end;
+mod lifecycle;
 
-mod suspects;
+mod systematic_refusal;
 
 mod timeline;
 
-mod pulse;
+mod progress;
 
 use std::{future::Future, num::NonZeroU64, pin::Pin, sync::Arc, time::Duration};
 
@@ -38,16 +38,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use self::{
-    ahead::{Ahead, Taken},
-    desk::{Desk, View, Wishes},
-    end::Sent,
-    pulse::Pulse,
-    suspects::Suspects,
+    lifecycle::SentCounts,
+    progress::Progress,
+    read_ahead::{ReadAhead, RowsToClaim},
+    systematic_refusal::SystematicRefusalDetector,
     timeline::Timeline,
+    work_queue::{QueueDepth, WakeThresholds, WorkQueue},
 };
 pub use self::{
-    end::{End, Ended, MaxFailures, Signal, Stop},
-    pulse::{Extent, Progress},
+    lifecycle::{EndReason, MaxFailures, RunResult, Signal, StopReason},
+    progress::{RunSnapshot, SourceSize},
 };
 use crate::{
     customer::{Changed, Dropped},
@@ -94,7 +94,7 @@ pub struct Options {
     /// How long requests in flight may still take once the run is to end.
     pub shutdown_grace: Duration,
     /// How much there is to do.
-    pub extent: Extent,
+    pub extent: SourceSize,
     /// So many first refusals that are all the same stop the run.
     pub canary: Option<NonZeroU64>,
 }
@@ -109,10 +109,10 @@ struct Run {
     committing: Option<Committing>,
     /// Rows that earlier runs left in doubt, not claimed yet; `None` once all of them are settled.
     doubts: Option<usize>,
-    read: Ahead,
+    read: ReadAhead,
     source_ended: bool,
-    desk: Arc<Desk>,
-    suspects: Suspects,
+    queue: Arc<WorkQueue>,
+    refusals: SystematicRefusalDetector,
     workers: JoinSet<()>,
     /// Whether the ledger has counted rows that it has not committed yet.
     put_off: bool,
@@ -126,21 +126,21 @@ struct Run {
     last_batch: usize,
     tally: Tally,
     /// What became of the rows that were sent, committed or about to be.
-    sent: Sent,
+    sent: SentCounts,
     dropped: Dropped,
     changed: Changed,
     existing: ExistingCount,
     timeline: Timeline,
-    ended: Option<Ended>,
+    ended: Option<EndReason>,
     abandon_at: Option<Instant>,
     signals_seen: u32,
-    pulse: Pulse,
+    progress: Progress,
 }
 
 enum Event {
     Signal(Signal),
-    /// Look at the desk.
-    News,
+    /// The work queue has something for the loop.
+    Wake,
     Chunk(Option<Result<Chunk, source::Error>>),
     Committed(Box<Ledger>, Result<Committed, crate::ledger::Error>),
     Slot(Slot),
@@ -153,16 +153,16 @@ enum Event {
 /// # Errors
 /// Where the ledger cannot be written, or a bug ended a row's task. What was recorded stands; rows
 /// in flight are in doubt.
-pub async fn run(
+pub async fn drive(
     ledger: Ledger,
     mut source: mpsc::Receiver<Result<Chunk, source::Error>>,
     sender: Arc<Sender>,
     options: Options,
     signals: &mut mpsc::Receiver<Signal>,
-    show: &mut dyn FnMut(&Progress),
-) -> Result<End, Error> {
+    show: &mut dyn FnMut(&RunSnapshot),
+) -> Result<RunResult, Error> {
     let (dropped, changed) = ledger.by_field();
-    let pulse = Pulse::new(options.extent, ledger.doubts(), Instant::now());
+    let progress = Progress::new(options.extent, ledger.doubts(), Instant::now());
     let mut run = Run {
         sender,
         options,
@@ -170,17 +170,17 @@ pub async fn run(
         tally: ledger.tally(),
         ledger: Some(ledger),
         committing: None,
-        read: Ahead::default(),
+        read: ReadAhead::default(),
         source_ended: false,
-        desk: Arc::new(Desk::new()),
-        suspects: Suspects::new(options.canary),
+        queue: Arc::new(WorkQueue::new()),
+        refusals: SystematicRefusalDetector::new(options.canary),
         workers: JoinSet::new(),
         put_off: false,
         overdue: false,
         rows_per_claim: 1,
         last_rows: 0,
         last_batch: 0,
-        sent: Sent::default(),
+        sent: SentCounts::default(),
         dropped,
         changed,
         existing: ExistingCount::default(),
@@ -188,7 +188,7 @@ pub async fn run(
         ended: None,
         abandon_at: None,
         signals_seen: 0,
-        pulse,
+        progress,
     };
     if let Some(rows @ 1..) = run.doubts {
         info!(rows, "an earlier run left rows in doubt; they are asked about first");
@@ -196,11 +196,11 @@ pub async fn run(
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let view = run.look();
-        run.end_doubts(view);
-        run.note_last_rows(view);
-        run.begin_commit(view);
-        if run.is_done(view) {
+        let depth = run.fill_slots();
+        run.end_recovery(depth);
+        run.settle_held_refusals(depth);
+        run.begin_commit(depth);
+        if run.is_done(depth) {
             break;
         }
         let event = run.next_event(&mut source, signals, &mut ticks).await?;
@@ -212,15 +212,15 @@ pub async fn run(
             }
             Event::Committed(..) | Event::Tick => {
                 run.handle(event)?;
-                run.timeline.look(run.tally, &run.sender);
-                run.note_speed();
-                run.note_outage();
-                show(&run.progress());
+                run.timeline.sample(run.tally, &run.sender);
+                run.update_rate();
+                run.log_outage_change();
+                show(&run.snapshot());
             }
             event => run.handle(event)?,
         }
     }
-    show(&run.progress());
+    show(&run.snapshot());
     Ok(run.end())
 }
 
@@ -233,8 +233,8 @@ impl Run {
         ticks: &mut tokio::time::Interval,
     ) -> Result<Event, Error> {
         let wants_rows = self.read.wants_more() && !self.source_ended;
-        let (view, wishes) = (self.desk.view(), self.wishes());
-        let wants_slot = view.claims > 0 && view.open < open_rows_max(self.options.concurrency);
+        let (depth, thresholds) = (self.queue.depth(), self.thresholds());
+        let wants_slot = depth.claims > 0 && depth.open < open_rows_max(self.options.concurrency);
         let commit = async {
             match &mut self.committing {
                 Some(commit) => commit.await,
@@ -243,16 +243,17 @@ impl Run {
         };
         let abandon_at = self.abandon_at;
         // While a commit is under way its end is when to look.
-        let commit_at = view.since.map(|since| since + SETTLED_WAIT_MAX).filter(|_| self.ledger.is_some());
+        let commit_at =
+            depth.oldest_settled_at.map(|oldest| oldest + SETTLED_WAIT_MAX).filter(|_| self.ledger.is_some());
         let event = tokio::select! {
             biased;
             Some(signal) = signals.recv() => Event::Signal(signal),
             (ledger, result) = commit => Event::Committed(Box::new(ledger), result),
             Some(ended) = self.workers.join_next() => match ended {
-                Ok(()) => Event::News,
+                Ok(()) => Event::Wake,
                 Err(error) => return Err(Error::Bug(format!("a row's task ended without a result ({error})"))),
             },
-            () = self.desk.news(wishes) => Event::News,
+            () = self.queue.wait(thresholds) => Event::Wake,
             chunk = source.recv(), if wants_rows => Event::Chunk(chunk),
             slot = self.sender.throttle().slot(), if wants_slot => Event::Slot(slot),
             () = sleep_until(abandon_at.unwrap_or_else(Instant::now)), if abandon_at.is_some() => {
@@ -262,7 +263,7 @@ impl Run {
                 Event::Tick
             }
             // The next turn of the loop begins the commit.
-            () = sleep_until(commit_at.unwrap_or_else(Instant::now)), if commit_at.is_some() => Event::News,
+            () = sleep_until(commit_at.unwrap_or_else(Instant::now)), if commit_at.is_some() => Event::Wake,
             _ = ticks.tick() => Event::Tick,
         };
         Ok(event)
@@ -272,13 +273,13 @@ impl Run {
         match event {
             Event::Signal(signal) => {
                 self.signals_seen += 1;
-                self.stop(Ended::Interrupted(signal));
+                self.stop(EndReason::Interrupted(signal));
             }
-            Event::News => {}
+            Event::Wake => {}
             Event::Chunk(Some(Ok(chunk))) => self.read.push(chunk),
             Event::Chunk(Some(Err(error))) => {
                 self.source_ended = true;
-                self.ended.get_or_insert(Ended::SourceFailed(error));
+                self.ended.get_or_insert(EndReason::SourceFailed(error));
             }
             Event::Chunk(None) => self.source_ended = true,
             Event::Committed(ledger, result) => {
@@ -295,17 +296,17 @@ impl Run {
                 if self.last_rows > 0 {
                     self.rows_per_claim = self.last_rows.div_ceil(committed.claims.len().max(1));
                 }
-                self.desk.lay(committed.claims);
+                self.queue.push(committed.claims);
                 if self.is_stopping() {
-                    self.desk.withdraw();
+                    self.queue.release_unstarted();
                 }
             }
-            Event::Slot(slot) => self.put_to_work(slot),
+            Event::Slot(slot) => self.start_worker(slot),
             Event::Tick => {
                 self.overdue = self.put_off;
                 self.check_outage();
                 if let Some(halt) = self.sender.wrong_address() {
-                    self.stop(Ended::Stopped(Stop::Halt(halt)));
+                    self.stop(EndReason::Stopped(StopReason::Halt(halt)));
                 }
             }
         }
@@ -313,26 +314,26 @@ impl Run {
     }
 
     /// Takes in what workers have to say, and has as many at work as there are slots.
-    fn look(&mut self) -> View {
-        if let Some(halt) = self.desk.halt() {
-            self.stop(Ended::Stopped(Stop::Halt(halt)));
+    fn fill_slots(&mut self) -> QueueDepth {
+        if let Some(halt) = self.queue.take_halt() {
+            self.stop(EndReason::Stopped(StopReason::Halt(halt)));
         }
         self.check_failures();
         loop {
-            let view = self.desk.view();
-            if view.claims == 0 || view.open >= open_rows_max(self.options.concurrency) {
-                return view;
+            let depth = self.queue.depth();
+            if depth.claims == 0 || depth.open >= open_rows_max(self.options.concurrency) {
+                return depth;
             }
             match self.sender.throttle().try_slot() {
-                Some(slot) => self.put_to_work(slot),
-                None => return view,
+                Some(slot) => self.start_worker(slot),
+                None => return depth,
             }
         }
     }
 
-    fn put_to_work(&mut self, slot: Slot) {
-        if let Some(claim) = self.desk.take() {
-            self.workers.spawn(work(Arc::clone(&self.desk), Arc::clone(&self.sender), claim, slot));
+    fn start_worker(&mut self, slot: Slot) {
+        if let Some(claim) = self.queue.pop() {
+            self.workers.spawn(send_rows(Arc::clone(&self.queue), Arc::clone(&self.sender), claim, slot));
         }
     }
 
@@ -342,26 +343,30 @@ impl Run {
     }
 
     /// Of what can be committed, what is worth it. While a commit is under way, nothing.
-    fn wishes(&self) -> Wishes {
+    fn thresholds(&self) -> WakeThresholds {
         let has_more = self.doubts.unwrap_or(self.read.len()) > 0;
         let claims = if has_more { self.wanted() / 2 + 1 } else { 0 };
-        if self.ledger.is_some() { Wishes { settled: SETTLED_BATCH, claims } } else { Wishes::NONE }
+        if self.ledger.is_some() {
+            WakeThresholds { settled: SETTLED_BATCH, claims }
+        } else {
+            WakeThresholds::NONE
+        }
     }
 
     /// Begins a commit of what has come in during the last one, if there is anything.
-    fn begin_commit(&mut self, view: View) {
+    fn begin_commit(&mut self, depth: QueueDepth) {
         let wanted = self.wanted();
         let left = self.doubts.unwrap_or(self.read.len());
-        let room = if view.bytes < BYTES_MAX { wanted.saturating_sub(view.claims) } else { 0 };
+        let room = if depth.bytes < BYTES_MAX { wanted.saturating_sub(depth.claims) } else { 0 };
         let more = room.saturating_mul(self.rows_per_claim).min(left);
         // A claim for each settlement would be a commit for each row: wait until it is worth one.
-        let claims_due = more > 0 && view.claims <= wanted / 2;
-        let nothing_else_comes = view.open == 0 && view.claims == 0;
-        let settled_due = view.since.is_some_and(|since| {
-            view.settled >= SETTLED_BATCH || nothing_else_comes || since + SETTLED_WAIT_MAX <= Instant::now()
+        let claims_due = more > 0 && depth.claims <= wanted / 2;
+        let nothing_else_comes = depth.open == 0 && depth.claims == 0;
+        let settled_due = depth.oldest_settled_at.is_some_and(|since| {
+            depth.settled >= SETTLED_BATCH || nothing_else_comes || since + SETTLED_WAIT_MAX <= Instant::now()
         });
         let no_more_comes = self.read.is_empty() && (self.source_ended || self.is_stopping());
-        let live_due = self.pulse.is_due(Instant::now());
+        let live_due = self.progress.is_due(Instant::now());
         let flush = self.put_off && (self.overdue || no_more_comes) || self.timeline.is_overdue() || live_due;
         if !settled_due && !claims_due && !flush {
             return;
@@ -369,68 +374,68 @@ impl Run {
         let Some(mut ledger) = self.ledger.take() else {
             return;
         };
-        self.timeline.hand_over(&mut ledger);
+        self.timeline.write_to(&mut ledger);
         let claimed = if claims_due { more } else { 0 };
-        let (doubts, Taken { rows, places }) = match &mut self.doubts {
+        let (doubts, RowsToClaim { rows, places }) = match &mut self.doubts {
             Some(left) => {
                 *left -= claimed;
-                (claimed, Taken::default())
+                (claimed, RowsToClaim::default())
             }
             None => (0, self.read.take(claimed)),
         };
         self.overdue = false;
         self.last_rows = rows.len().max(doubts);
-        let (settled, stop) = self.suspects.pass(self.desk.fetch());
+        let (settled, stop) = self.refusals.pass(self.queue.take_settled());
         self.last_batch = settled.len();
-        settled.iter().for_each(|settlement| self.pulse.take(settlement));
+        settled.iter().for_each(|settlement| self.progress.count(settlement));
         settled.iter().for_each(|settlement| self.sent.add(settlement));
-        let live = if live_due { Some(self.beat()) } else { None };
+        let live = if live_due { Some(self.heartbeat()) } else { None };
         let batch = Batch { doubts, rows, places, settled, figures: self.sender.figures(), flush, live };
         self.committing = Some(Box::pin(async move {
             let result = ledger.commit(batch).await;
             (ledger, result)
         }));
         if let Some(stop) = stop {
-            self.stop(Ended::Stopped(stop));
+            self.stop(EndReason::Stopped(stop));
         }
     }
 
     /// Where all rows are claimed: those that are open are the last, and once they are settled nothing else will decide
     /// about the settlements that are held back.
-    fn note_last_rows(&mut self, view: View) {
+    fn settle_held_refusals(&mut self, depth: QueueDepth) {
         let has_all = self.doubts.is_none() && self.read.is_empty() && self.source_ended;
         if !has_all || self.committing.is_some() {
             return;
         }
-        self.sender.tell_source_ended(view.claims == 0);
-        if view.is_clear() && self.suspects.is_holding() {
-            self.desk.give_back(self.suspects.close(!self.is_stopping()));
+        self.sender.tell_source_ended(depth.claims == 0);
+        if depth.is_clear() && self.refusals.is_holding() {
+            self.queue.push_settled(self.refusals.close(!self.is_stopping()));
         }
     }
 
     fn is_stopping(&self) -> bool {
-        matches!(self.ended, Some(Ended::Interrupted(_) | Ended::Stopped(_)))
+        matches!(self.ended, Some(EndReason::Interrupted(_) | EndReason::Stopped(_)))
     }
 
-    fn is_done(&self, view: View) -> bool {
+    fn is_done(&self, depth: QueueDepth) -> bool {
         let has_all = self.doubts.is_none() && self.read.is_empty() && self.source_ended;
-        has_all && self.is_idle(view) && !self.put_off && !self.suspects.is_holding()
+        has_all && self.is_idle(depth) && !self.put_off && !self.refusals.is_holding()
     }
 
     /// Whether everything that was claimed is settled.
-    fn is_idle(&self, view: View) -> bool {
-        self.committing.is_none() && view.is_clear()
+    fn is_idle(&self, depth: QueueDepth) -> bool {
+        self.committing.is_none() && depth.is_clear()
     }
 
-    fn end_doubts(&mut self, view: View) {
-        if self.doubts == Some(0) && self.is_idle(view) {
+    fn end_recovery(&mut self, depth: QueueDepth) {
+        if self.doubts == Some(0) && self.is_idle(depth) {
             self.doubts = None;
         }
     }
 
     /// Ends reading and claiming; what is in flight gets its grace, and the rest is given back.
     /// The first reason stays.
-    fn stop(&mut self, ended: Ended) {
+    fn stop(&mut self, ended: EndReason) {
         if self.is_stopping() {
             return;
         }
@@ -440,7 +445,7 @@ impl Run {
         // Never claimed, so never counted: the next run reads them again.
         self.read.clear();
         self.doubts = self.doubts.and(Some(0));
-        self.desk.withdraw();
+        self.queue.release_unstarted();
         self.sender.enter_phase(Phase::Draining);
         self.abandon_at = Some(Instant::now() + self.options.shutdown_grace);
     }
@@ -448,12 +453,12 @@ impl Run {
     /// Too many failures end the run where there is anything left that it would send; where its last rows are at
     /// work there is nothing to stop, and it comes to its end.
     fn check_failures(&mut self) {
-        if self.is_stopping() || self.desk.view().claims == 0 && self.read.is_empty() {
+        if self.is_stopping() || self.queue.depth().claims == 0 && self.read.is_empty() {
             return;
         }
         let limit = self.options.max_failures;
         if let Some(failures) = limit.and_then(|limit| limit.exceeded_by(self.sent)) {
-            self.stop(Ended::Stopped(Stop::TooManyFailures(failures)));
+            self.stop(EndReason::Stopped(StopReason::TooManyFailures(failures)));
         }
     }
 
@@ -461,17 +466,17 @@ impl Run {
         let limit = self.options.outage_limit;
         if self.sender.throttle().trouble_for().is_some_and(|trouble| trouble >= limit) {
             let why = self.sender.last_trouble();
-            self.stop(Ended::Stopped(Stop::Outage(limit, why)));
+            self.stop(EndReason::Stopped(StopReason::Outage(limit, why)));
         }
     }
 
-    fn end(mut self) -> End {
+    fn end(mut self) -> RunResult {
         if let Some(ledger) = &mut self.ledger {
             self.timeline.end(self.tally, &self.sender);
-            self.timeline.hand_over(ledger);
+            self.timeline.write_to(ledger);
         }
-        End {
-            ended: self.ended.unwrap_or(Ended::Completed),
+        RunResult {
+            ended: self.ended.unwrap_or(EndReason::Completed),
             tally: self.tally,
             figures: self.sender.figures(),
             dropped: self.dropped,
@@ -483,12 +488,12 @@ impl Run {
 }
 
 /// Sends rows one after the other, for as long as there are any and nobody else needs the slot.
-async fn work(desk: Arc<Desk>, sender: Arc<Sender>, mut claim: Claim, mut slot: Slot) {
+async fn send_rows(queue: Arc<WorkQueue>, sender: Arc<Sender>, mut claim: Claim, mut slot: Slot) {
     loop {
         let (sent, kept) = sender.send(claim, slot).await;
         // A row that waits to be tried again is in line for a slot, and whoever has one could keep it for ever.
         let kept = kept.filter(|_| !sender.throttle().is_slot_wanted());
-        match (desk.swap(sent, kept.is_some()), kept) {
+        match (queue.complete_and_pop(sent, kept.is_some()), kept) {
             (Some(next), Some(kept)) => (claim, slot) = (next, kept),
             _ => return,
         }

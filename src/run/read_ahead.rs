@@ -13,7 +13,7 @@ use crate::{
 
 /// The one queue of a run.
 #[derive(Default)]
-pub(super) struct Ahead {
+pub(super) struct ReadAhead {
     chunks: VecDeque<Chunk>,
     rows: usize,
     /// How many rows of the first chunk are taken already.
@@ -24,13 +24,13 @@ pub(super) struct Ahead {
 
 /// Rows to claim, in file order.
 #[derive(Default)]
-pub(super) struct Taken {
+pub(super) struct RowsToClaim {
     pub(super) rows: Vec<Row>,
     /// Where the source stands behind so many of them.
     pub(super) places: Vec<(usize, Place)>,
 }
 
-impl Ahead {
+impl ReadAhead {
     pub(super) fn push(&mut self, chunk: Chunk) {
         self.rows += chunk.rows.len();
         self.chunks.push_back(chunk);
@@ -50,8 +50,8 @@ impl Ahead {
     }
 
     /// The next rows, as many as there are.
-    pub(super) fn take(&mut self, count: usize) -> Taken {
-        let mut taken = Taken { rows: Vec::with_capacity(count.min(self.rows)), places: Vec::new() };
+    pub(super) fn take(&mut self, count: usize) -> RowsToClaim {
+        let mut taken = RowsToClaim { rows: Vec::with_capacity(count.min(self.rows)), places: Vec::new() };
         while taken.rows.len() < count {
             let Some(first) = self.chunks.front_mut() else { break };
             let part = first.rows.len().min(count - taken.rows.len());
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn places_stand_where_chunks_end() {
-        let mut ahead = Ahead::default();
+        let mut ahead = ReadAhead::default();
         ahead.push(chunk(0..4, 400));
         ahead.push(chunk(4..6, 600));
         let first = ahead.take(3);
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn it_holds_as_much_as_a_commit_takes() {
-        let mut ahead = Ahead::default();
+        let mut ahead = ReadAhead::default();
         let mut chunks = 0;
         while ahead.wants_more() {
             ahead.push(chunk(0..CHUNK_ROWS as u64, 1));

@@ -22,7 +22,7 @@ impl Timeline {
     }
 
     /// Takes a sample if it is time for one.
-    pub(super) fn look(&mut self, tally: Tally, sender: &Sender) {
+    pub(super) fn sample(&mut self, tally: Tally, sender: &Sender) {
         let now = self.began.elapsed();
         if self.series.is_due(now) {
             self.series.take(now, standing(tally, sender));
@@ -40,7 +40,7 @@ impl Timeline {
     }
 
     /// Gives the ledger what it does not have.
-    pub(super) fn hand_over(&mut self, ledger: &mut Ledger) {
+    pub(super) fn write_to(&mut self, ledger: &mut Ledger) {
         if let Some(samples) = self.series.unwritten() {
             ledger.note(samples);
         }

@@ -15,27 +15,27 @@ use super::Run;
 use crate::ledger::{Doing, Figures, Live, Outcome, Settlement, Tally};
 
 /// How often the ledger is told where the run stands.
-const BEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The last seconds: long enough that a slow run's few rows make a rate, short enough to see it change.
-const LATELY: Duration = Duration::from_secs(10);
+const RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// How far apart what the speed is made of is taken; a fortieth of [`LATELY`].
-const NOTE_EVERY: Duration = Duration::from_millis(250);
+/// How far apart what the speed is made of is taken; a fortieth of [`RATE_WINDOW`].
+const RATE_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A pause is worth a word while more than this is left of it; shorter ones come and go all the time.
-const PAUSE_SHOWN: Duration = Duration::from_secs(1);
+const PAUSE_SHOWN_MIN: Duration = Duration::from_secs(1);
 
 /// How much there is to do, as far as it is known beforehand.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Extent {
+pub struct SourceSize {
     /// Bytes of the source.
     pub bytes: Option<u64>,
     /// No more rows than these are read.
     pub rows: Option<u64>,
 }
 
-impl Extent {
+impl SourceSize {
     /// Rows in the whole source, as far as the rows and bytes read tell.
     fn total(&self, rows: u64, bytes: u64) -> Option<u64> {
         let size = self.bytes.filter(|_| bytes > 0 && rows > 0)?;
@@ -46,7 +46,7 @@ impl Extent {
 
 /// What is shown while a run goes on.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct RunSnapshot {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
@@ -56,22 +56,22 @@ pub struct Progress {
 }
 
 /// What the run keeps in order to say where it stands.
-pub(super) struct Pulse {
-    extent: Extent,
-    speed: Speed,
-    next_beat: Instant,
+pub(super) struct Progress {
+    extent: SourceSize,
+    rate: RateMeter,
+    next_heartbeat: Instant,
     /// Whether everyone waited for the API when it was last looked.
     outage: bool,
     /// Rows.
     in_doubt: u64,
 }
 
-impl Pulse {
-    pub(super) fn new(extent: Extent, in_doubt: usize, now: Instant) -> Pulse {
-        Pulse {
+impl Progress {
+    pub(super) fn new(extent: SourceSize, in_doubt: usize, now: Instant) -> Progress {
+        Progress {
             extent,
-            speed: Speed::new(now),
-            next_beat: now + BEAT,
+            rate: RateMeter::new(now),
+            next_heartbeat: now + HEARTBEAT_INTERVAL,
             outage: false,
             in_doubt: in_doubt as u64,
         }
@@ -79,10 +79,10 @@ impl Pulse {
 
     /// Whether the ledger is to be told.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        now >= self.next_beat
+        now >= self.next_heartbeat
     }
 
-    pub(super) fn take(&mut self, settlement: &Settlement) {
+    pub(super) fn count(&mut self, settlement: &Settlement) {
         let (was, is) = settlement.in_doubt();
         self.in_doubt = (self.in_doubt + u64::from(is)).saturating_sub(u64::from(was));
     }
@@ -90,43 +90,43 @@ impl Pulse {
 
 impl Run {
     /// Where the run stands, for the ledger.
-    pub(super) fn beat(&mut self) -> Live {
-        self.pulse.next_beat = Instant::now() + BEAT;
+    pub(super) fn heartbeat(&mut self) -> Live {
+        self.progress.next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
         self.live()
     }
 
-    pub(super) fn note_speed(&mut self) {
-        self.pulse.speed.note(self.settled_rows(), Instant::now());
+    pub(super) fn update_rate(&mut self) {
+        self.progress.rate.record(self.settled_rows(), Instant::now());
     }
 
     /// Says when an outage begins and ends.
-    pub(super) fn note_outage(&mut self) {
+    pub(super) fn log_outage_change(&mut self) {
         let outage = self.sender.throttle().in_outage();
-        match (self.pulse.outage, outage) {
+        match (self.progress.outage, outage) {
             (false, true) => info!("no good answer from the API; everyone waits until it is back"),
             (true, false) => info!("the API is back"),
             _ => {}
         }
-        self.pulse.outage = outage;
+        self.progress.outage = outage;
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        Progress { tally: self.tally, figures: self.sender.figures(), live: self.live() }
+    pub(super) fn snapshot(&self) -> RunSnapshot {
+        RunSnapshot { tally: self.tally, figures: self.sender.figures(), live: self.live() }
     }
 
     fn live(&self) -> Live {
         let throttle = self.sender.throttle();
         let is_exact = self.source_ended && self.read.is_empty() && !self.is_stopping();
         let rows = self.tally.rows();
-        let total = self.pulse.extent.total(rows, self.read.bytes());
+        let total = self.progress.extent.total(rows, self.read.bytes());
         Live {
             doing: self.doing(),
             total: if is_exact { Some(rows) } else { total },
             is_exact,
-            per_second: self.pulse.speed.per_second(self.settled_rows(), Instant::now()),
+            per_second: self.progress.rate.per_second(self.settled_rows(), Instant::now()),
             in_flight: throttle.in_flight() as u64,
             retrying: self.sender.retrying(),
-            in_doubt: self.pulse.in_doubt,
+            in_doubt: self.progress.in_doubt,
             throttled_to: throttle.rate(),
         }
     }
@@ -136,7 +136,7 @@ impl Run {
         match () {
             () if self.is_stopping() => Doing::Ending,
             () if throttle.in_outage() => Doing::Waiting,
-            () if throttle.pause_left() > PAUSE_SHOWN => Doing::Paused,
+            () if throttle.pause_left() > PAUSE_SHOWN_MIN => Doing::Paused,
             () if self.doubts.is_some() => Doing::Asking,
             () => Doing::Sending,
         }
@@ -148,30 +148,30 @@ impl Run {
 }
 
 /// Rows a second, over the last seconds.
-struct Speed {
+struct RateMeter {
     /// When so many rows were settled, the oldest first; never empty.
-    noted: VecDeque<(Instant, u64)>,
+    samples: VecDeque<(Instant, u64)>,
 }
 
-impl Speed {
-    fn new(now: Instant) -> Speed {
-        Speed { noted: VecDeque::from([(now, 0)]) }
+impl RateMeter {
+    fn new(now: Instant) -> RateMeter {
+        RateMeter { samples: VecDeque::from([(now, 0)]) }
     }
 
-    fn note(&mut self, settled: u64, now: Instant) {
-        if self.noted.back().is_some_and(|(at, _)| now - *at < NOTE_EVERY) {
+    fn record(&mut self, settled: u64, now: Instant) {
+        if self.samples.back().is_some_and(|(at, _)| now - *at < RATE_SAMPLE_INTERVAL) {
             return;
         }
-        self.noted.push_back((now, settled));
-        while self.noted.get(1).is_some_and(|(at, _)| now - *at >= LATELY) {
-            self.noted.pop_front();
+        self.samples.push_back((now, settled));
+        while self.samples.get(1).is_some_and(|(at, _)| now - *at >= RATE_WINDOW) {
+            self.samples.pop_front();
         }
     }
 
     fn per_second(&self, settled: u64, now: Instant) -> f64 {
-        let (since, before) = self.noted.front().copied().unwrap_or((now, settled));
+        let (since, before) = self.samples.front().copied().unwrap_or((now, settled));
         // Right at the beginning a handful of rows would make any speed.
-        settled.saturating_sub(before) as f64 / (now - since).max(NOTE_EVERY).as_secs_f64()
+        settled.saturating_sub(before) as f64 / (now - since).max(RATE_SAMPLE_INTERVAL).as_secs_f64()
     }
 }
 
@@ -182,14 +182,14 @@ mod tests {
     #[test]
     fn the_speed_is_that_of_the_last_seconds() {
         let began = Instant::now();
-        let mut speed = Speed::new(began);
-        assert_eq!(speed.per_second(0, began), 0.0);
+        let mut rate = RateMeter::new(began);
+        assert_eq!(rate.per_second(0, began), 0.0);
         let mut settled = 0;
         for tick in 1..=400_u64 {
             let now = began + Duration::from_millis(50 * tick);
             settled += if tick <= 200 { 500 } else { 5 };
-            speed.note(settled, now);
-            let seen = speed.per_second(settled, now);
+            rate.record(settled, now);
+            let seen = rate.per_second(settled, now);
             match tick {
                 10..=200 => assert_eq!(seen.round(), 10_000.0, "{tick}"),
                 201..400 => assert!(seen < 10_000.0, "{tick}"),
@@ -197,17 +197,13 @@ mod tests {
             }
         }
         let end = began + Duration::from_secs(20);
-        assert!(
-            (99.0..150.0).contains(&speed.per_second(settled, end)),
-            "{}",
-            speed.per_second(settled, end)
-        );
-        assert!(speed.noted.len() <= 42, "{}", speed.noted.len());
+        assert!((99.0..150.0).contains(&rate.per_second(settled, end)), "{}", rate.per_second(settled, end));
+        assert!(rate.samples.len() <= 42, "{}", rate.samples.len());
     }
 
     #[test]
     fn the_total_is_an_estimate_within_its_bounds() {
-        let of = |bytes, rows| Extent { bytes, rows };
+        let of = |bytes, rows| SourceSize { bytes, rows };
         assert_eq!(of(None, None).total(10, 100), None, "a stream");
         assert_eq!(of(Some(1000), None).total(0, 0), None, "nothing read yet");
         assert_eq!(of(Some(1000), None).total(10, 100), Some(100));

@@ -26,12 +26,12 @@ pub enum MaxFailures {
 /// What became of the rows that this run has sent. What an earlier run was refused, and this one left as it was,
 /// says nothing of how this one goes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sent {
+pub(super) struct SentCounts {
     rows: u64,
     failures: u64,
 }
 
-impl Sent {
+impl SentCounts {
     pub(super) fn add(&mut self, settlement: &Settlement) {
         let outcome = settlement.ending().outcome();
         self.rows += u64::from(outcome != Outcome::Pending);
@@ -41,8 +41,8 @@ impl Sent {
 
 impl MaxFailures {
     /// The failures, where they are too many.
-    pub(super) fn exceeded_by(self, sent: Sent) -> Option<u64> {
-        let Sent { rows, failures } = sent;
+    pub(super) fn exceeded_by(self, sent: SentCounts) -> Option<u64> {
+        let SentCounts { rows, failures } = sent;
         let too_many = match self {
             MaxFailures::Rows(most) => failures > most,
             MaxFailures::Percent(most) => {
@@ -58,7 +58,7 @@ pub type Signal = u8;
 
 /// Why a run ended itself.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Stop {
+pub enum StopReason {
     /// No row can succeed.
     Halt(Halt),
     /// No good answer for so long; what the last one or its absence was.
@@ -71,32 +71,32 @@ pub enum Stop {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Ended {
+pub enum EndReason {
     /// The source is at its end and every claim is settled.
     Completed,
     /// The user ended it; what was in flight is settled.
     Interrupted(Signal),
     /// It ended itself; what was in flight is settled.
-    Stopped(Stop),
+    Stopped(StopReason),
     /// The source could not be read to its end; what was read is settled.
     SourceFailed(source::Error),
 }
 
-impl Ended {
+impl EndReason {
     /// The state to record.
     pub fn state(&self) -> State {
         match self {
-            Ended::Completed => State::Completed,
-            Ended::Interrupted(_) => State::Interrupted,
-            Ended::Stopped(_) | Ended::SourceFailed(_) => State::Stopped,
+            EndReason::Completed => State::Completed,
+            EndReason::Interrupted(_) => State::Interrupted,
+            EndReason::Stopped(_) | EndReason::SourceFailed(_) => State::Stopped,
         }
     }
 }
 
 /// What a run came to.
-pub struct End {
+pub struct RunResult {
     /// How it ended.
-    pub ended: Ended,
+    pub ended: EndReason,
     /// Committed counts.
     pub tally: Tally,
     /// Requests.
