@@ -1,15 +1,14 @@
 //! The loop: claim, send, settle, stop; the only owner of a run's state.
 //!
-//! One task owns everything between the reader and the ledger and decides: what is claimed, what is
-//! committed, how many are at work, when and why the run ends. Workers only pop claims from the work queue and push
+//! One task owns everything between the reader and the ledger. It decides which rows are claimed, what is committed,
+//! how many workers run, and when and why the run ends. Workers only pop claims from the work queue and push
 //! settlements back.
 //!
-//! The loop never waits for a commit. While one is under way answers go on arriving and form the next
-//! batch, so there is one transaction at a time, its size fits the load without a timer, and no
-//! request waits for the disk. Its `select!` only receives, because arms are cancelled.
+//! The loop never waits for a commit. Replies that arrive during a commit form the next batch. So at most one
+//! transaction is under way, its size adapts to the load without a timer, and no request waits for the disk. The arms
+//! of its `select!` only receive, because `select!` cancels them.
 //!
-//! What a dead run left in doubt comes first: its rows are asked about, and only when each has an answer,
-//! or is known to get none now, is a row of the source claimed.
+//! Rows that a crashed run left in doubt come first: no row of the source is claimed before each of them is settled.
 //!
 //! What may be in doubt after a crash is bounded: at most [`LOOK_AHEAD_MAX`] claims wait and at
 //! most [`open_rows_max`] rows are open.

@@ -387,7 +387,7 @@ fn the_network_is_the_apis_and_the_servers() {
 fn nothing_sleeps_but_the_sender_and_the_simulator() {
     only_in(&["sleep"], |source| under(source, &["sender", "simulator"]));
     // A deadline is an event; the grace of requests in flight is one.
-    only_in(&["sleep_until"], |source| under(source, &["sender", "simulator", "import"]));
+    only_in(&["sleep_until"], |source| under(source, &["sender", "simulator", "run"]));
     for source in read_all("tests") {
         for word in ["sleep", "sleep_until"] {
             let places = source.places(word);
