@@ -16,63 +16,20 @@
 //! table that is filled in bulk and in order (see the migration for why). Both only propose
 //! rows; the text decides, so two references with one hash do no harm.
 
-mod error;
-
-mod outcome;
-
-mod claim;
-
-mod file;
-
-mod open;
-
-mod write;
-
-mod batches;
-
-mod bulk;
-
+mod batch;
 mod checkpoint;
-
-mod keys;
-
-mod sequence;
-
-mod met;
-
-mod decide;
-
-mod statements;
-
-mod sqlite;
-
-mod resume;
-
-mod reader;
-
-mod recorded;
-
-mod imported;
-
-mod mark;
-
-mod prune;
-
-mod series;
-
-mod unowned;
-
-mod update;
-
+mod claim;
+mod error;
 mod existing;
-
-mod notes;
-
-mod groups;
-mod live;
-
-#[cfg(feature = "crash-points")]
-mod crash;
+mod model;
+mod open_claims;
+mod plan;
+mod reference_index;
+mod seen_rows;
+mod sqlite;
+mod timeline;
+mod unsendable;
+mod update;
 
 use std::{
     collections::HashMap,
@@ -83,37 +40,41 @@ use std::{
 use tracing::{debug, trace};
 
 use self::{
-    batches::OpenBatches,
+    batch::{LeftOver, Write},
     checkpoint::{Checkpoint, Progress},
-    decide::{Decision, apply, claim_doubt},
-    file::{Identity, check_ours, identity, lock},
-    keys::RecentKeys,
-    met::Met,
-    sequence::Sequence,
-    sqlite::{Doubt, RunCount, Store},
-    unowned::Unowned,
+    open_claims::OpenBatches,
+    plan::{Decision, apply, claim_doubt},
+    reference_index::RecentKeys,
+    seen_rows::Met,
+    sqlite::{
+        lock_file::{Identity, check_ours, identity, lock},
+        ordered_scan::Sequence,
+        store::{Doubt, RunCount, Store},
+    },
+    unsendable::Unowned,
     update::Send,
-    write::{LeftOver, Write},
 };
 pub use self::{
     claim::{AmendedTo, Amendment, Claim, Effort, Ending, Errand, Evidence, Located, Settlement, Trouble},
     error::Error,
     existing::ExistingCount,
-    file::is_in_use,
-    groups::ErrorGroup,
-    imported::{Imported, ImportedRow},
-    live::{Doing, Live},
-    mark::{Differing, mark_differing},
-    notes::Setting,
-    outcome::{Figures, Outcome, State, Tally},
-    prune::{Pruned, prune},
-    reader::{Columns, Reader, RowRecord, RunRecord, Selection},
-    recorded::{Reading, Recorded, Stuck, Wanted},
-    series::{Latencies, Sample, Series, Standing, Unwritten, condensed},
+    model::{Figures, Outcome, State, Tally},
+    sqlite::{
+        error_groups::ErrorGroup,
+        imported_index::{Imported, ImportedRow},
+        live::{Doing, Live},
+        lock_file::is_in_use,
+        mark_changed::{Differing, mark_differing},
+        notes::Setting,
+        prune::{Pruned, prune},
+        reader::{Columns, Reader, RowRecord, RunRecord, Selection},
+        retry_rows::{Reading, Recorded, Stuck, Wanted},
+    },
+    timeline::{Latencies, Sample, Series, Standing, Unwritten, condensed},
 };
 pub(crate) use self::{
     claim::{Repeats, describe_unowned},
-    file::private_file,
+    sqlite::lock_file::private_file,
 };
 use crate::customer::{Changed, Dropped, Fields, Place, Row};
 

@@ -5,7 +5,7 @@
 
 use sqlx::Row as _;
 
-use super::{Error, Reader, sqlite::Store};
+use super::{Error, Reader, sqlite::store::Store};
 use crate::customer::{Changed, Field, Fields};
 
 /// Rows by note; beside these the notes are names of fields.

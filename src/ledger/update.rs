@@ -11,10 +11,10 @@ use tracing::warn;
 
 use super::{
     Claim, Ending, Error, Ledger, Outcome, Trouble,
+    batch::{JsonRows, hex, signed},
     claim::Amendment,
-    decide::Decision,
-    sqlite::{Known, Store},
-    write::{JsonRows, hex, signed},
+    plan::Decision,
+    sqlite::store::{Known, Store},
 };
 use crate::customer::{Customer, Fields, Fingerprint, Reference, Row};
 

@@ -368,7 +368,7 @@ fn only_the_command_line_prints() {
 fn only_the_command_line_reads_the_environment() {
     only_in(&["env::"], |source| {
         // What a test tells the process to die at; behind a feature, in no release.
-        source.path == "src/ledger/crash.rs"
+        source.path == "src/ledger/sqlite/crash_point.rs"
             || source.path == "src/main.rs" && source.places("env::") == source.places("env::args_os")
             || under(source, &["cli"])
     });

@@ -16,11 +16,11 @@ use sqlx::{
 };
 
 use super::{
-    Error, Figures, Outcome, State, Tally, Target, Trouble,
-    file::{check_ours, has_log},
+    super::{Error, Figures, Outcome, State, Tally, Target, Trouble},
+    lock_file::{check_ours, has_log},
     open::BUSY_TIMEOUT,
-    sqlite::Query,
     statements::SELECT_TARGET,
+    store::Query,
 };
 use crate::customer::Field;
 
@@ -174,8 +174,8 @@ pub enum Selection {
 
 /// A reader beside the writer; it sees what is committed.
 pub struct Reader {
-    pub(super) path: PathBuf,
-    pub(super) connection: SqliteConnection,
+    pub(crate) path: PathBuf,
+    pub(crate) connection: SqliteConnection,
 }
 
 impl Reader {
@@ -292,7 +292,7 @@ impl Reader {
     }
 
     /// Gives each row to `take` until it says no; memory does not grow with them.
-    pub(super) async fn each(
+    pub(crate) async fn each(
         &mut self,
         query: Query<'_>,
         mut take: impl FnMut(&SqliteRow) -> bool,
@@ -329,7 +329,7 @@ impl Reader {
         }
     }
 
-    pub(super) async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
+    pub(crate) async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
         let rows = query.fetch_all(&mut self.connection).await;
         rows.map_err(|error| Error::Sqlite { path: self.path.clone(), error })
     }
@@ -359,7 +359,7 @@ fn read_run(row: &SqliteRow) -> RunRecord {
 }
 
 /// SQLite gave something else than was asked for: to go on would leave rows out.
-pub(super) fn unreadable(path: &Path, error: serde_json::Error) -> Error {
+pub(crate) fn unreadable(path: &Path, error: serde_json::Error) -> Error {
     Error::Sqlite { path: path.into(), error: sqlx::Error::Decode(error.into()) }
 }
 

@@ -8,7 +8,11 @@ use std::time::Duration;
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{Error, Figures, Latencies, Reader, Sample, Unwritten, sqlite::Store};
+use super::{
+    super::{Error, Figures, Latencies, Sample, Unwritten},
+    reader::Reader,
+    store::Store,
+};
 use crate::customer::{Changed, Dropped, Field, Rule};
 
 const KEEP_SETTINGS: &str = "
@@ -52,22 +56,22 @@ pub struct Setting {
 
 /// What waits for the next transaction.
 #[derive(Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     settings: Vec<Setting>,
     samples: Vec<Unwritten>,
 }
 
 impl Store {
-    pub(super) fn note_settings(&mut self, settings: &[Setting]) {
+    pub(crate) fn note_settings(&mut self, settings: &[Setting]) {
         self.notes.settings = settings.to_vec();
     }
 
-    pub(super) fn note_samples(&mut self, samples: Unwritten) {
+    pub(crate) fn note_samples(&mut self, samples: Unwritten) {
         self.notes.samples.push(samples);
     }
 
     /// Writes what is noted; inside a transaction.
-    pub(super) async fn write_notes(&mut self, run: i64) -> Result<(), Error> {
+    pub(crate) async fn write_notes(&mut self, run: i64) -> Result<(), Error> {
         let Notes { settings, samples } = std::mem::take(&mut self.notes);
         if !settings.is_empty() {
             let rows: Vec<_> = settings.iter().map(|told| (&told.name, &told.value, &told.origin)).collect();

@@ -18,7 +18,7 @@ const SIZES: [usize; 4] = [512, 256, 64, 8];
 const NULLS_MAX: usize = 40;
 
 /// The statement in each of its [`SIZES`].
-pub(super) struct Bulk {
+pub(crate) struct Bulk {
     texts: [Arc<str>; SIZES.len()],
     /// Of one row.
     columns: usize,
@@ -27,7 +27,7 @@ pub(super) struct Bulk {
 impl Bulk {
     /// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
     /// a numbered one by its name, from the beginning of the list each time.
-    pub(super) fn new(sql: &'static str) -> Bulk {
+    pub(crate) fn new(sql: &'static str) -> Bulk {
         let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
         let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
         let text = |rows| format!("{head}(values {}{tail}", vec![format!("{row})"); rows].join(", ")).into();
@@ -35,7 +35,7 @@ impl Bulk {
     }
 
     /// The text that takes one of [`pieces`], and what goes into it: the constants, the rows, and nulls.
-    pub(super) fn fill<T>(
+    pub(crate) fn fill<T>(
         &self,
         constants: &[i64],
         rows: &[T],
@@ -56,7 +56,7 @@ impl Bulk {
 }
 
 /// The rows in their order, cut so that there are few pieces and few nulls.
-pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+pub(crate) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let count = rows.len();
         let is_near = SIZES.iter().any(|size| (count..=count + NULLS_MAX).contains(size));

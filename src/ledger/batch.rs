@@ -12,7 +12,7 @@ use super::{
     AmendedTo, Claim, Ending, Evidence, ExistingCount, Live, Located, Outcome, Settlement, Trouble,
     checkpoint::Checkpoint,
     claim::Subject,
-    unowned::{Faulty, UnownedRows},
+    unsendable::{Faulty, UnownedRows},
     update::Updates,
 };
 use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};

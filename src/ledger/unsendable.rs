@@ -27,12 +27,12 @@ use sqlx::Row as _;
 
 use super::{
     Error, Ledger, Outcome, Trouble,
+    batch::{JsonRows, signed},
     claim::Repeats,
-    decide::Decision,
-    keys::Already,
-    met::{MetBefore, Unread},
-    sqlite::{Known, Store},
-    write::{JsonRows, signed},
+    plan::Decision,
+    reference_index::Already,
+    seen_rows::{MetBefore, Unread},
+    sqlite::store::{Known, Store},
 };
 use crate::customer::{Correction, Customer, Faults, Record, Reference, Row};
 

@@ -12,14 +12,14 @@ use sqlx::{
 };
 
 use super::{
-    Error,
-    file::{beside, private_file},
+    super::Error,
+    lock_file::{beside, private_file},
 };
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// How long a statement waits for another process, such as a backup, before it fails.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A checkpoint each 16 MB of log instead of each 4: fewer fsyncs of the main file.
 const CHECKPOINT_PAGES: &str = "4096";
@@ -27,7 +27,7 @@ const CHECKPOINT_PAGES: &str = "4096";
 /// Makes a whole ledger under another name, then gives it its own: whatever dies here, no half
 /// ledger is left under a name that somebody will open. Without a write-ahead log: where the disk is full, closing would
 /// leave a part of the tables in one, and it would not go along.
-pub(super) async fn create(path: &Path) -> Result<(), Error> {
+pub(crate) async fn create(path: &Path) -> Result<(), Error> {
     let open_error = |error| Error::Open { path: path.into(), error };
     let new = beside(path, "-new");
     for stale in ["-new", "-new-journal", "-new-wal", "-new-shm"] {
@@ -43,7 +43,7 @@ pub(super) async fn create(path: &Path) -> Result<(), Error> {
     std::fs::rename(&new, path).map_err(open_error)
 }
 
-pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
+pub(crate) async fn connect(path: &Path) -> Result<SqliteConnection, Error> {
     open(path, SqliteJournalMode::Wal).await
 }
 
@@ -61,7 +61,7 @@ async fn open(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnectio
     options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error })
 }
 
-pub(super) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+pub(crate) async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     MIGRATOR.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Newer(path.into()),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {

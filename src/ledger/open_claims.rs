@@ -12,7 +12,7 @@ use std::{
     hash::BuildHasherDefault,
 };
 
-use super::keys::Already;
+use super::reference_index::Already;
 use crate::customer::Reference;
 
 /// Those of a run.

@@ -9,7 +9,10 @@ use std::collections::HashMap;
 
 use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{Error, Outcome, Reader};
+use super::{
+    super::{Error, Outcome},
+    reader::Reader,
+};
 
 const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status

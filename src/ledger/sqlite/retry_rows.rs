@@ -5,7 +5,10 @@
 
 use sqlx::Row as _;
 
-use super::{Error, Outcome, Reader};
+use super::{
+    super::{Error, Outcome},
+    reader::Reader,
+};
 
 /// Also what is in doubt, and what an earlier run took up and left open: the run has asked about those before they
 /// are claimed, and what Get does not find is sent like the others. Which ones are wanted goes by what they were.

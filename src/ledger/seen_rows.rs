@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use super::{
     Error, Ledger,
-    sqlite::{Known, Store},
+    sqlite::store::{Known, Store},
 };
 use crate::customer::{Correction, Customer, Row};
 

@@ -5,9 +5,8 @@ use std::collections::HashMap;
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{
-    Error, NewRun, Outcome, Tally,
-    checkpoint::Checkpoint,
-    sqlite::{Query, Store},
+    super::{Error, NewRun, Outcome, Tally, checkpoint::Checkpoint},
+    store::{Query, Store},
 };
 use crate::customer::{Changed, Dropped, Field, Place, Proof, Rule};
 
@@ -51,29 +50,29 @@ const COPY_CHANGED: &str = "
 
 impl Store {
     /// Where the last run came to, if it read the same source in the same way.
-    pub(super) async fn last_checkpoint(&mut self, run: &NewRun<'_>) -> Result<Option<Checkpoint>, Error> {
+    pub(crate) async fn last_checkpoint(&mut self, run: &NewRun<'_>) -> Result<Option<Checkpoint>, Error> {
         let query = sqlx::query(LAST_CHECKPOINT).bind(run.command).bind(run.source_path).bind(run.way);
         Ok(self.all(query).await?.first().and_then(read_checkpoint))
     }
 
     /// The run has come nowhere yet.
-    pub(super) async fn begin_checkpoint(&mut self, run: i64, way: &str) -> Result<(), Error> {
+    pub(crate) async fn begin_checkpoint(&mut self, run: i64, way: &str) -> Result<(), Error> {
         self.execute(sqlx::query(INSERT_CHECKPOINT).bind(run).bind(way)).await.map(drop)
     }
 
     /// Inside a transaction: the run has come so far.
-    pub(super) async fn keep_checkpoint(&mut self, run: i64, reached: &Checkpoint) -> Result<(), Error> {
+    pub(crate) async fn keep_checkpoint(&mut self, run: i64, reached: &Checkpoint) -> Result<(), Error> {
         self.execute(keep(run, reached)).await.map(drop)
     }
 
     /// For each run since then, the line that it came to.
-    pub(super) async fn places(&mut self, since: i64, run: i64) -> Result<HashMap<i64, u64>, Error> {
+    pub(crate) async fn places(&mut self, since: i64, run: i64) -> Result<HashMap<i64, u64>, Error> {
         let rows = self.all(sqlx::query(PLACES).bind(since).bind(run)).await?;
         Ok(rows.iter().map(|row| (row.get(0), row.get::<i64, _>(1) as u64)).collect())
     }
 
     /// The run begins where an earlier one came to; what that says of single fields.
-    pub(super) async fn skip(
+    pub(crate) async fn skip(
         &mut self,
         run: i64,
         reached: &Checkpoint,

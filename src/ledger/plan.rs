@@ -9,13 +9,13 @@ use std::collections::HashMap;
 
 use super::{
     Amendment, Claim, Errand, Error, Ledger, Outcome, Tally,
+    batch::{LeftOver, Write},
     checkpoint::Progress,
     claim::{Subject, describe_unowned},
-    prune::STAND_IN,
-    sqlite::{Doubt, Known},
-    unowned::{Faulty, reference_of},
+    sqlite::prune::STAND_IN,
+    sqlite::store::{Doubt, Known},
+    unsendable::{Faulty, reference_of},
     update::{Outdated, compare},
-    write::{LeftOver, Write},
 };
 use crate::customer::{Customer, Fields, Row};
 

@@ -9,11 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Error;
+use super::super::Error;
 
 /// Whether there is a ledger; an error where there is another file. Looks at the first bytes of a
 /// SQLite file and at its application id, at their documented places.
-pub(super) fn check_ours(path: &Path) -> Result<bool, Error> {
+pub(crate) fn check_ours(path: &Path) -> Result<bool, Error> {
     const MAGIC: &[u8; 16] = b"SQLite format 3\0";
     const APPLICATION_ID: &[u8; 4] = b"csip";
     let open_error = |error| Error::Open { path: path.into(), error };
@@ -40,13 +40,13 @@ fn none_yet(path: &Path) -> Result<bool, Error> {
 }
 
 /// Whether SQLite's log holds rows that are not in the file yet.
-pub(super) fn has_log(path: &Path) -> bool {
+pub(crate) fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
 /// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
 /// SQLite's own.
-pub(super) fn lock(path: &Path) -> Result<File, Error> {
+pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     let file = private_file(&lock_path(path)).map_err(|error| Error::Open { path: path.into(), error })?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -56,10 +56,10 @@ pub(super) fn lock(path: &Path) -> Result<File, Error> {
 }
 
 /// Device and number of a file: what it is, whatever it is called.
-pub(super) type Identity = (u64, u64);
+pub(crate) type Identity = (u64, u64);
 
 /// Which file stands at the path; `None` if none does.
-pub(super) fn identity(path: &Path) -> Option<Identity> {
+pub(crate) fn identity(path: &Path) -> Option<Identity> {
     #[cfg(unix)]
     let of = |data: std::fs::Metadata| {
         use std::os::unix::fs::MetadataExt;
@@ -75,7 +75,7 @@ fn lock_path(path: &Path) -> PathBuf {
 }
 
 /// The ledger's name with something behind it.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

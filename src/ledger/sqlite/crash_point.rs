@@ -13,7 +13,7 @@ use std::{
 static PASSED: AtomicU64 = AtomicU64::new(0);
 
 #[expect(clippy::disallowed_methods, reason = "the test's only way into a process that it will lose")]
-pub(super) fn point() {
+pub(crate) fn point() {
     let passed = PASSED.fetch_add(1, SeqCst) + 1;
     if let Ok(path) = std::env::var("CRASH_COUNT_FILE") {
         let file = std::fs::File::options().append(true).create(true).open(path);

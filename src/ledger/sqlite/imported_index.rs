@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt;
 use sqlx::Row as _;
 
-use super::{Error, Reader, mark::Differing};
+use super::{super::Error, mark_changed::Differing, reader::Reader};
 use crate::customer::{Fingerprint, Reference};
 
 const SELECT_KEYS: &str = "select key, id from row where customer_id is not null";

@@ -7,10 +7,12 @@
 use std::path::Path;
 
 use super::{
-    Error, Target,
-    file::{check_ours, lock},
-    sqlite::Store,
-    write::{JsonRows, hex},
+    super::{
+        Error, Target,
+        batch::{JsonRows, hex},
+    },
+    lock_file::{check_ours, lock},
+    store::Store,
 };
 use crate::customer::Fingerprint;
 
@@ -29,11 +31,11 @@ const TOGETHER: usize = 4096;
 #[derive(Clone, Copy, Debug)]
 pub struct Differing {
     /// Its id in the ledger.
-    pub(super) id: i64,
+    pub(crate) id: i64,
     /// Of what the file says, which is what the ledger remembers.
-    pub(super) of_file: Fingerprint,
+    pub(crate) of_file: Fingerprint,
     /// Of what the API has.
-    pub(super) at_api: Fingerprint,
+    pub(crate) at_api: Fingerprint,
 }
 
 /// Marks the rows as changed; how many.

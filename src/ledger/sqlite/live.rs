@@ -5,7 +5,7 @@
 
 use sqlx::Row as _;
 
-use super::{Error, Reader, sqlite::Query};
+use super::{super::Error, reader::Reader, store::Query};
 
 const KEEP_LIVE: &str = "
     insert or replace into live
@@ -17,7 +17,7 @@ const SELECT_LIVE: &str = "
            throttled_to
     from live";
 
-pub(super) const END_LIVE: &str = "delete from live";
+pub(crate) const END_LIVE: &str = "delete from live";
 
 /// What a run is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct Live {
 }
 
 /// The statement that makes it visible.
-pub(super) fn keep(live: &Live, run: i64, now: i64) -> Query<'static> {
+pub(crate) fn keep(live: &Live, run: i64, now: i64) -> Query<'static> {
     sqlx::query(KEEP_LIVE)
         .bind(run)
         .bind(now)

@@ -12,14 +12,13 @@ use std::path::Path;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
-    Error,
-    file::{check_ours, lock},
-    keys::RecentKeys,
-    sqlite::Store,
+    super::{Error, reference_index::RecentKeys},
+    lock_file::{check_ours, lock},
+    store::Store,
 };
 
 /// The run that rows are handed to whose own is gone.
-pub(super) const STAND_IN: i64 = 0;
+pub(crate) const STAND_IN: i64 = 0;
 
 /// Runs that ended before; the stand-in is as old as can be.
 const SELECT_OLD: &str = "

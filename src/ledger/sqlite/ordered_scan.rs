@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use serde::Deserialize;
 
 use super::{
-    Error, Outcome,
+    super::{Error, Outcome},
     reader::unreadable,
-    sqlite::{Known, Store},
+    store::{Known, Store},
 };
 use crate::customer::{Fingerprint, Reference};
 
@@ -28,11 +28,11 @@ const READ_SEQUENCE: &str = "
     from (select * from row where id >= ?1 and outcome not in ('invalid', 'duplicate') order by id limit ?2)";
 
 /// A row and the reference that it owns.
-pub(super) type Owner = (Reference, Known);
+pub(crate) type Owner = (Reference, Known);
 
 /// The rows that are expected next.
 #[derive(Default)]
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     rows: VecDeque<Owner>,
     /// From where to read on; none while the file has no order that is known.
     next_id: Option<i64>,
@@ -40,17 +40,17 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// Whether a chunk may need more than is there.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(crate) fn wants_more(&self) -> bool {
         self.next_id.is_some() && self.rows.len() < READ_ROWS / 2
     }
 
     /// From where to read.
-    pub(super) fn next_id(&self) -> i64 {
+    pub(crate) fn next_id(&self) -> i64 {
         self.next_id.unwrap_or(0)
     }
 
     /// What was read from there.
-    pub(super) fn extend(&mut self, rows: Vec<Owner>) {
+    pub(crate) fn extend(&mut self, rows: Vec<Owner>) {
         match rows.last() {
             Some((_, last)) => self.next_id = Some(last.id + 1),
             // The ledger ends here.
@@ -60,7 +60,7 @@ impl Sequence {
     }
 
     /// The row that owns the reference, if it is one of the next.
-    pub(super) fn find(&mut self, reference: &Reference) -> Option<Known> {
+    pub(crate) fn find(&mut self, reference: &Reference) -> Option<Known> {
         let at = self.rows.iter().take(GAP_MAX).position(|(of, _)| of == reference)?;
         let found = self.rows.drain(..=at).next_back();
         found.map(|(_, known)| known)
@@ -68,7 +68,7 @@ impl Sequence {
 
     /// What a chunk turned out to be, and how many of its rows had to be looked up: where most of those are known,
     /// the file goes on behind the last of them.
-    pub(super) fn learn(&mut self, chunk: &[Option<Known>], looked_up: usize) {
+    pub(crate) fn learn(&mut self, chunk: &[Option<Known>], looked_up: usize) {
         let owned = chunk.iter().flatten().count();
         if looked_up <= chunk.len() / 2 || owned <= chunk.len() / 2 {
             return;
@@ -84,7 +84,7 @@ impl Sequence {
 
 impl Store {
     /// The next rows from this one on that own their references.
-    pub(super) async fn read_sequence(&mut self, from: i64) -> Result<Vec<Owner>, Error> {
+    pub(crate) async fn read_sequence(&mut self, from: i64) -> Result<Vec<Owner>, Error> {
         let query = sqlx::query(READ_SEQUENCE).bind(from).bind(READ_ROWS as i64);
         let rows = self.all(query).await?;
         let text = rows.first().map_or("[]", |row| sqlx::Row::get::<&str, _>(row, 0));
