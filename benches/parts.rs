@@ -9,7 +9,7 @@ use std::{hint::black_box, io::Cursor};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use customer_import::{
     customer::{Cells, Field, Row, Rules},
-    ledger::{Batch, Effort, Ending, Figures, Ledger, Located, NewRun, State, Target},
+    ledger::{ApiCustomer, Batch, Effort, Ledger, NewRun, RequestCounts, RowResult, RunState, Target},
     source::{Options, Source},
 };
 use tokio::runtime::Runtime;
@@ -85,7 +85,7 @@ fn batches(c: &mut Criterion) {
                     let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
                         let customer_id = format!("cst_{at:016}");
                         claim.settle(
-                            Ending::Created(Located::by_answer(&customer_id)),
+                            RowResult::Created(ApiCustomer::by_answer(&customer_id)),
                             Effort { requests: 1, ..Effort::default() },
                         )
                     };
@@ -97,7 +97,7 @@ fn batches(c: &mut Criterion) {
         );
     });
     group.finish();
-    runtime.block_on(ledger.end_run(State::Completed, 0, None, &Figures::default())).unwrap();
+    runtime.block_on(ledger.end_run(RunState::Completed, 0, None, &RequestCounts::default())).unwrap();
 }
 
 criterion_group!(benches, records, batches);

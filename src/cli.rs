@@ -77,7 +77,7 @@ use self::{
 use crate::{
     customer::{Field, Place, Rules},
     error::Error,
-    ledger::{Ledger, NewRun, Outcome, Setting, State},
+    ledger::{Ledger, NewRun, Outcome, RunState, Setting},
     report::{Summary, changed_list, harmless, run_table},
     run,
     sender::{OnExisting, Policy, Sender, Throttle},
@@ -148,8 +148,8 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
         columns: &columns,
         reference_column: reference_column.as_deref(),
         update_changed: args.update_changed,
-        reading: Some(&reading),
-        way: &way,
+        row_mapping: Some(&reading),
+        parse_settings_hash: &way,
         settings,
     };
     let job = Job {
@@ -175,12 +175,13 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
 /// Begins where the run before came to, if it read the same file in the same way.
 async fn skip_what_is_done(ledger: &mut Ledger, source: &mut Source) -> Result<(), Error> {
     let is_whole = |place: &Place| Some(place.bytes) == source.size();
-    let before = ledger.before(true).filter(|(place, _)| is_whole(place)).or_else(|| ledger.before(false));
+    let before =
+        ledger.resume_point(true).filter(|(place, _)| is_whole(place)).or_else(|| ledger.resume_point(false));
     let Some((place, rows)) = before else { return Ok(()) };
     if source.skip_to(place, rows)? {
         let line = place.line;
         info!(rows, line, "the source is the same up to there, and an earlier run is done with it");
-        ledger.skip().await?;
+        ledger.resume().await?;
     }
     Ok(())
 }
@@ -250,9 +251,9 @@ async fn run_job(
     let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
     let mut absent = None;
     if let Some(mut ledger) = end.ledger {
-        if job.is_whole && state == State::Completed {
-            absent = Some(ledger.tell_absent().await?);
-            ledger.let_go().await?;
+        if job.is_whole && state == RunState::Completed {
+            absent = Some(ledger.record_absent().await?);
+            ledger.delete_superseded().await?;
         }
         let ended = ledger.end_run(state, code, stop_reason, &end.figures).await;
         ended.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
@@ -305,7 +306,7 @@ fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> Str
         .filter_map(|outcome| summary.outcomes.get(outcome.name()))
         .sum();
     let pending = summary.outcomes.get(Outcome::Pending.name()).is_some_and(|rows| *rows > 0);
-    let next = if summary.state != State::Completed {
+    let next = if summary.state != RunState::Completed {
         "run the same command again to go on".into()
     } else if pending {
         "run the same command again: rows are pending still".into()

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     customer::{Correction, Row, Rule},
     error::Error,
-    ledger::{Columns, Reader, Repeats, RowRecord, Selection, Trouble, describe_unowned},
+    ledger::{Reader, ReferenceRepeat, RowError, RowRecord, Selection, SourceHeader, describe_unsendable},
     source::EXPORT_COLUMNS,
 };
 
@@ -49,7 +49,7 @@ pub async fn export<W: Write>(
     run: Option<i64>,
     open: impl FnOnce() -> Result<W, Error>,
 ) -> Result<(), Error> {
-    let columns = ledger.columns(run).await?;
+    let columns = ledger.source_headers(run).await?;
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
@@ -93,7 +93,8 @@ impl<W: Write> Failed<W> {
     /// Begins with the header: the source's columns, of which one holds the references, and what is said
     /// of each row.
     pub fn new(columns: &[String], reference: Option<&str>, output: W) -> Failed<W> {
-        let columns = Columns { run: 0, names: columns.to_vec(), reference: reference.map(str::to_owned) };
+        let columns =
+            SourceHeader { run: 0, names: columns.to_vec(), reference: reference.map(str::to_owned) };
         let layout = Layout::new(What::Failed, vec![columns]);
         let mut sheet = Sheet::new(Format::Csv, output);
         let written = sheet.begin(&layout.header);
@@ -102,8 +103,8 @@ impl<W: Write> Failed<W> {
 
     /// Writes a row that is invalid, perhaps `is_again` one with the reference of an earlier row, or else a duplicate.
     pub fn write(&mut self, row: &Row, is_again: bool) {
-        let repeats = if is_again { Repeats::Surely } else { Repeats::No };
-        let (outcome, reference, trouble) = describe_unowned(&row.reading, repeats);
+        let repeats = if is_again { ReferenceRepeat::Surely } else { ReferenceRepeat::No };
+        let (outcome, reference, trouble) = describe_unsendable(&row.reading, repeats);
         let row = RowRecord {
             run: 0,
             line: i64::try_from(row.line).unwrap_or(i64::MAX),
@@ -135,11 +136,11 @@ struct Layout {
     what: What,
     header: Vec<String>,
     /// For each run, where its columns stand in the header.
-    places: Vec<(Columns, Vec<usize>)>,
+    places: Vec<(SourceHeader, Vec<usize>)>,
 }
 
 impl Layout {
-    fn new(what: What, columns: Vec<Columns>) -> Layout {
+    fn new(what: What, columns: Vec<SourceHeader>) -> Layout {
         let fixed: &[&str] = match what {
             What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
             What::All => {
@@ -221,7 +222,7 @@ impl Layout {
                 }
             }
         }
-        let Trouble { field, code, message, http_status, .. } = &row.trouble;
+        let RowError { field, code, message, http_status, .. } = &row.trouble;
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         let is_again =
             code.as_deref().is_some_and(|code| code.split(';').any(|code| code == Correction::DUPLICATE));

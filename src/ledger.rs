@@ -40,40 +40,43 @@ use std::{
 use tracing::{debug, trace};
 
 use self::{
-    batch::{LeftOver, Write},
-    checkpoint::{Checkpoint, Progress},
-    open_claims::OpenBatches,
-    plan::{Decision, apply, claim_doubt},
-    reference_index::RecentKeys,
-    seen_rows::Met,
+    batch::{CommitBatch, UnimportedRow},
+    checkpoint::{Checkpoint, CheckpointTracker},
+    open_claims::OpenClaims,
+    plan::{RowPlan, apply, claim_doubt},
+    reference_index::ReferenceIndex,
+    seen_rows::SeenRows,
     sqlite::{
         lock_file::{Identity, check_ours, identity, lock},
-        ordered_scan::Sequence,
-        store::{Doubt, RunCount, Store},
+        ordered_scan::OrderedScan,
+        store::{OpenClaim, RunCounts, Store},
     },
-    unsendable::Unowned,
+    unsendable::UnsendableRows,
     update::Send,
 };
 pub use self::{
-    claim::{AmendedTo, Amendment, Claim, Effort, Ending, Errand, Evidence, Located, Settlement, Trouble},
+    claim::{
+        ApiCustomer, Claim, CustomerUpdate, Effort, IdSource, Operation, RowError, RowResult, Settlement,
+        UpdateResult,
+    },
     error::Error,
-    existing::ExistingCount,
-    model::{Figures, Outcome, State, Tally},
+    existing::ExistingCounts,
+    model::{Outcome, RequestCounts, RunState, Tally},
     sqlite::{
         error_groups::ErrorGroup,
-        imported_index::{Imported, ImportedRow},
-        live::{Doing, Live},
+        imported_index::{ImportedIndex, ImportedRow},
+        live::{Activity, Heartbeat},
         lock_file::is_in_use,
-        mark_changed::{Differing, mark_differing},
+        mark_changed::{ChangedAtApi, mark_changed_at_api},
         notes::Setting,
         prune::{Pruned, prune},
-        reader::{Columns, Reader, RowRecord, RunRecord, Selection},
-        retry_rows::{Reading, Recorded, Stuck, Wanted},
+        reader::{Reader, RowRecord, RunRecord, Selection, SourceHeader},
+        retry_rows::{RetryFilter, RetryRow, RetryableCount, RowMapping},
     },
     timeline::{Latencies, Sample, Series, Standing, Unwritten, condensed},
 };
 pub(crate) use self::{
-    claim::{Repeats, describe_unowned},
+    claim::{ReferenceRepeat, describe_unsendable},
     sqlite::lock_file::private_file,
 };
 use crate::customer::{Changed, Dropped, Fields, Place, Row};
@@ -102,11 +105,11 @@ pub struct Batch {
     /// Claims that have ended.
     pub settled: Vec<Settlement>,
     /// What the run did on the wire so far.
-    pub figures: Figures,
+    pub figures: RequestCounts,
     /// Nothing may be put off.
     pub flush: bool,
     /// Where the run stands, if it is time to say so.
-    pub live: Option<Live>,
+    pub live: Option<Heartbeat>,
 }
 
 /// What one commit has made true.
@@ -119,11 +122,11 @@ pub struct Committed {
     /// What the rows of the batch go without.
     pub dropped: Dropped,
     /// Rows were counted that are not in the tally, because that alone was not worth a commit yet.
-    pub put_off: bool,
+    pub deferred: bool,
     /// Line and fields of the imported rows that differ.
     pub changed: Vec<(u64, Fields)>,
     /// What was found out about customers that existed.
-    pub existing: ExistingCount,
+    pub existing: ExistingCounts,
 }
 
 /// What a run says of itself when it begins.
@@ -140,11 +143,11 @@ pub struct NewRun<'a> {
     /// The column of the references.
     pub reference_column: Option<&'a str>,
     /// A hash of all that decides what the source's bytes mean: its way of being read.
-    pub way: &'a str,
+    pub parse_settings_hash: &'a str,
     /// Whether imported rows that differ are updated.
     pub update_changed: bool,
     /// How its records become customers, for a later retry; none for a retry, whose rows have their own.
-    pub reading: Option<&'a str>,
+    pub row_mapping: Option<&'a str>,
     /// The options it runs with, without secrets.
     pub settings: &'a [Setting],
 }
@@ -159,16 +162,16 @@ pub struct Ledger {
     tally: Tally,
     written_at: i64,
     /// What the next commit will say.
-    count: RunCount,
-    recent: RecentKeys,
-    sequence: Sequence,
-    batches: OpenBatches,
-    met: Met,
-    unowned: Unowned,
+    count: RunCounts,
+    recent: ReferenceIndex,
+    sequence: OrderedScan,
+    batches: OpenClaims,
+    met: SeenRows,
+    unowned: UnsendableRows,
     /// Of the source, and which of them holds the references.
     columns: Vec<String>,
     reference_at: Option<usize>,
-    progress: Progress,
+    progress: CheckpointTracker,
     /// Where the run before came to, if this one reads the same source in the same way.
     before: Option<Checkpoint>,
     /// What this run did not read, because that one had.
@@ -184,7 +187,7 @@ pub struct Ledger {
     /// Whether the ledger had updates that did not come to their end.
     has_outdated: bool,
     /// What earlier runs left in doubt and this one has not claimed yet; the first comes last.
-    doubts: Vec<Doubt>,
+    doubts: Vec<OpenClaim>,
     next_id: i64,
     now: fn() -> i64,
     path: PathBuf,
@@ -221,7 +224,7 @@ impl Ledger {
             return Err(refused);
         }
         store.bury_dead_runs(now()).await?;
-        let mut recent = RecentKeys::beside(store.watermark().await? as usize);
+        let mut recent = ReferenceIndex::beside(store.watermark().await? as usize);
         store.recent_keys(|key, id| recent.insert(key, id)).await?;
         let mut doubts = store.doubts().await?;
         doubts.reverse();
@@ -229,7 +232,7 @@ impl Ledger {
         let is_only_whole = !doubts.is_empty();
         let next_id = store.last_row().await? + 1;
         let before = store.last_checkpoint(run).await?;
-        let way = run.way;
+        let way = run.parse_settings_hash;
         let has_outdated = store.has_outdated().await?;
         let is_retry = run.command == "retry";
         let send = match (is_retry, run.update_changed) {
@@ -246,19 +249,22 @@ impl Ledger {
             store,
             _lock: lock,
             run,
-            progress: Progress::new(run, Checkpoint { since: run, is_only_whole, ..Checkpoint::default() }),
+            progress: CheckpointTracker::new(
+                run,
+                Checkpoint { since: run, is_only_whole, ..Checkpoint::default() },
+            ),
             before,
             skipped: None,
             skipped_lines: HashMap::new(),
             by_field: Default::default(),
             tally: Tally::default(),
             written_at: 0,
-            count: RunCount::default(),
+            count: RunCounts::default(),
             recent,
-            sequence: Sequence::default(),
-            batches: OpenBatches::default(),
-            met: Met::default(),
-            unowned: Unowned::default(),
+            sequence: OrderedScan::default(),
+            batches: OpenClaims::default(),
+            met: SeenRows::default(),
+            unowned: UnsendableRows::default(),
             columns,
             reference_at,
             met_imported: 0,
@@ -281,7 +287,7 @@ impl Ledger {
     /// Where the run before came to in the same source, read in the same way, and how many rows it had read there;
     /// each of them would be met with nothing to do. Some places are of use only `at_end` of the source: no row that
     /// follows could be told from a duplicate, or what the report says of single fields is not known by row.
-    pub fn before(&self, at_end: bool) -> Option<(Place, u64)> {
+    pub fn resume_point(&self, at_end: bool) -> Option<(Place, u64)> {
         let before = self.before.filter(|before| at_end || !before.is_only_whole)?;
         Some((before.place, before.tally.rows()))
     }
@@ -290,14 +296,14 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the ledger cannot be written.
-    pub async fn skip(&mut self) -> Result<(), Error> {
+    pub async fn resume(&mut self) -> Result<(), Error> {
         let Some(before) = self.before.take() else { return Ok(()) };
         let tally = before.tally.seen_again();
         let is_only_whole = before.is_only_whole || !self.doubts.is_empty();
         let reached = Checkpoint { tally, is_only_whole, ..before };
         self.skipped_lines = self.store.places(before.since, self.run).await?;
         self.by_field = self.store.skip(self.run, &reached, (self.now)()).await?;
-        (self.progress, self.skipped) = (Progress::new(self.run, reached), Some(reached));
+        (self.progress, self.skipped) = (CheckpointTracker::new(self.run, reached), Some(reached));
         self.count.tally = tally;
         self.count.last_line = before.place.line.saturating_sub(1);
         self.met_imported = tally.sum(Outcome::is_success);
@@ -307,7 +313,7 @@ impl Ledger {
     /// How many rows earlier runs left in doubt that are still to be claimed: their customers may be at
     /// the API. They are to be asked about before any row of the source is claimed, and count as none of
     /// its rows.
-    pub fn doubts(&self) -> usize {
+    pub fn rows_in_doubt(&self) -> usize {
         self.doubts.len()
     }
 
@@ -317,12 +323,12 @@ impl Ledger {
     }
 
     /// What is committed of single fields, when the run begins: rows go without them, and rows differ in them.
-    pub fn by_field(&self) -> (Dropped, Changed) {
+    pub fn field_counts(&self) -> (Dropped, Changed) {
         self.by_field.clone()
     }
 
     /// These samples go along with the next commit, or with the end of the run.
-    pub fn note(&mut self, samples: Unwritten) {
+    pub fn add_samples(&mut self, samples: Unwritten) {
         self.store.note_samples(samples);
     }
 
@@ -332,7 +338,7 @@ impl Ledger {
     /// Then nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
         let Batch { doubts, rows, places, settled, figures, flush, live } = batch;
-        let mut write = Write::new(self.run, (self.now)());
+        let mut write = CommitBatch::new(self.run, (self.now)());
         write.live = live;
         for settlement in &settled {
             if settlement.claim.customer().is_some() {
@@ -343,7 +349,7 @@ impl Ledger {
                 self.progress.settled(chunk, settlement.ending.outcome(), settlement.is_settled_for_good());
             }
             // Imported, whatever became of its Update.
-            self.met_imported += u64::from(matches!(settlement.ending, Ending::Amended(..)));
+            self.met_imported += u64::from(matches!(settlement.ending, RowResult::ExistingThenUpdate(..)));
             if !settlement.claim.known
                 && let Some(batch) = self.batches.settle(settlement.claim.id)
             {
@@ -352,8 +358,8 @@ impl Ledger {
         }
         let claims = self.claim(doubts, rows, &places, &mut write).await?;
         self.count.figures = figures;
-        let put_off = write.is_empty() && !flush && write.now < self.written_at + PUT_OFF_MAX;
-        if !put_off {
+        let deferred = write.is_empty() && !flush && write.now < self.written_at + PUT_OFF_MAX;
+        if !deferred {
             write.checkpoint = self.progress.news();
             self.store.write(&write, &self.count, &mut self.recent).await?;
             let new = settled.iter().filter(|settlement| !settlement.claim.known);
@@ -362,7 +368,7 @@ impl Ledger {
         }
         log_rows(&settled, &write.left_over);
         let (changed, existing) = (write.updates.changed, write.existing);
-        Ok(Committed { claims, tally: self.tally, dropped: write.dropped, put_off, changed, existing })
+        Ok(Committed { claims, tally: self.tally, dropped: write.dropped, deferred, changed, existing })
     }
 
     /// The claims of the batch, and in `write` what is to be written for them and for the rows that need none.
@@ -371,7 +377,7 @@ impl Ledger {
         doubts: usize,
         rows: Vec<Row>,
         places: &[(usize, Place)],
-        write: &mut Write<'_>,
+        write: &mut CommitBatch<'_>,
     ) -> Result<Vec<Claim>, Error> {
         self.count.last_line = rows.last().map_or(self.count.last_line, |row| row.line);
         let decisions = self.decide(&rows).await?;
@@ -382,11 +388,11 @@ impl Ledger {
         claims.extend(self.doubts.drain(first..).rev().map(|doubt| claim_doubt(doubt, write.now)));
         let mut places = places.iter().peekable();
         for (at, (row, decision)) in rows.into_iter().zip(decisions).enumerate() {
-            if let (Ok(customer), false) = (&row.reading, matches!(decision, Decision::Unowned(_))) {
+            if let (Ok(customer), false) = (&row.reading, matches!(decision, RowPlan::UnsendableRows(_))) {
                 write.dropped.add(&customer.dropped);
             }
             match apply(row, decision, write, &mut self.count.tally, &mut self.progress) {
-                Some(claim) if claim.errand == Errand::Update => updates.push(claim),
+                Some(claim) if claim.errand == Operation::Update => updates.push(claim),
                 claim => claims.extend(claim),
             }
             if let Some((_, place)) = places.next_if(|(rows, _)| *rows == at + 1) {
@@ -407,10 +413,10 @@ impl Ledger {
     /// Where the ledger cannot be written.
     pub async fn end_run(
         mut self,
-        state: State,
+        state: RunState,
         exit_code: u8,
         stop_reason: Option<&str>,
-        figures: &Figures,
+        figures: &RequestCounts,
     ) -> Result<(), Error> {
         // SQLite goes on writing to a file that nobody can find any more, and says nothing.
         if identity(&self.path) != self.identity {
@@ -424,8 +430,8 @@ impl Ledger {
 }
 
 /// One event for each row, once what it says is durable.
-fn log_rows(settled: &[Settlement], left_over: &[LeftOver]) {
-    for LeftOver { line, outcome, field, rule, http_status, requests } in left_over {
+fn log_rows(settled: &[Settlement], left_over: &[UnimportedRow]) {
+    for UnimportedRow { line, outcome, field, rule, http_status, requests } in left_over {
         debug!(line, outcome = outcome.name(), field, rule, http_status, requests, "row not imported");
     }
     for Settlement { claim, ending, effort } in settled {

@@ -34,7 +34,7 @@ pub use self::{
 };
 use crate::{
     customer::{Changed, Dropped, Field, Rule},
-    ledger::{ExistingCount, Figures, Outcome, Pruned, State, Tally},
+    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunState, Tally},
 };
 
 /// `--summary-json`: the names are a contract.
@@ -43,7 +43,7 @@ pub struct Summary<'a> {
     /// The run's number.
     pub run: i64,
     /// How it ended.
-    pub state: State,
+    pub state: RunState,
     /// The exit code, once it has ended.
     pub exit_code: Option<u8>,
     /// The source as given.
@@ -85,10 +85,10 @@ impl<'a> Summary<'a> {
     /// The summary of a run.
     pub fn new(
         run: i64,
-        (state, exit_code, stop_reason): (State, impl Into<Option<u8>>, Option<&'a str>),
+        (state, exit_code, stop_reason): (RunState, impl Into<Option<u8>>, Option<&'a str>),
         source: &'a str,
         (tally, dropped): (&Tally, &Dropped),
-        figures: &Figures,
+        figures: &RequestCounts,
         elapsed: Duration,
     ) -> Summary<'a> {
         Summary {
@@ -116,7 +116,7 @@ impl<'a> Summary<'a> {
 
     /// The same with what was found out about customers that existed.
     #[must_use]
-    pub fn with_existing(self, existing: &ExistingCount) -> Summary<'a> {
+    pub fn with_existing(self, existing: &ExistingCounts) -> Summary<'a> {
         Summary {
             existing_differing_rows: existing.differing,
             existing_differing: changed_list(&existing.fields),
@@ -351,13 +351,13 @@ mod tests {
 
     #[test]
     fn a_summary_has_every_name_of_the_contract() {
-        let end = (State::Completed, 0_u8, None);
+        let end = (RunState::Completed, 0_u8, None);
         let summary = Summary::new(
             1,
             end,
             "a.csv",
             (&Tally::default(), &Dropped::default()),
-            &Figures::default(),
+            &RequestCounts::default(),
             Duration::from_secs(1),
         );
         let json = serde_json::to_value(&summary).unwrap();

@@ -51,7 +51,7 @@ pub use self::{
 use crate::{
     customer::{Changed, Dropped},
     error::Error,
-    ledger::{Batch, Claim, Committed, ExistingCount, Ledger, Tally},
+    ledger::{Batch, Claim, Committed, ExistingCounts, Ledger, Tally},
     sender::{Phase, Sender, Slot},
     source::{self, Chunk},
 };
@@ -128,7 +128,7 @@ struct Run {
     sent: SentCounts,
     dropped: Dropped,
     changed: Changed,
-    existing: ExistingCount,
+    existing: ExistingCounts,
     timeline: Timeline,
     ended: Option<EndReason>,
     abandon_at: Option<Instant>,
@@ -160,12 +160,12 @@ pub async fn drive(
     signals: &mut mpsc::Receiver<Signal>,
     show: &mut dyn FnMut(&RunSnapshot),
 ) -> Result<RunResult, Error> {
-    let (dropped, changed) = ledger.by_field();
-    let progress = Progress::new(options.extent, ledger.doubts(), Instant::now());
+    let (dropped, changed) = ledger.field_counts();
+    let progress = Progress::new(options.extent, ledger.rows_in_doubt(), Instant::now());
     let mut run = Run {
         sender,
         options,
-        doubts: Some(ledger.doubts()),
+        doubts: Some(ledger.rows_in_doubt()),
         tally: ledger.tally(),
         ledger: Some(ledger),
         committing: None,
@@ -182,7 +182,7 @@ pub async fn drive(
         sent: SentCounts::default(),
         dropped,
         changed,
-        existing: ExistingCount::default(),
+        existing: ExistingCounts::default(),
         timeline: Timeline::new(),
         ended: None,
         abandon_at: None,
@@ -285,7 +285,7 @@ impl Run {
                 self.committing = None;
                 self.ledger = Some(*ledger);
                 let committed = result?;
-                (self.tally, self.put_off) = (committed.tally, committed.put_off);
+                (self.tally, self.put_off) = (committed.tally, committed.deferred);
                 self.dropped.merge(&committed.dropped);
                 self.existing.merge(&committed.existing);
                 for (line, fields) in committed.changed {

@@ -67,7 +67,7 @@ pub use self::{
 use crate::{
     api::{Api, Meter, Reply},
     customer::{Fields, Reference},
-    ledger::{Claim, Effort, Errand, Figures, Latencies, Located, Settlement, Trouble},
+    ledger::{ApiCustomer, Claim, Effort, Latencies, Operation, RequestCounts, RowError, Settlement},
 };
 
 /// A reference that no merchant has, to probe with.
@@ -199,8 +199,8 @@ impl Sender {
     }
 
     /// A row has used up its attempts on answers of something before the API.
-    fn set_aside(&self, line: u64, trouble: &Trouble) {
-        if trouble.code.as_deref() != Some(Trouble::NOT_THE_API) {
+    fn set_aside(&self, line: u64, trouble: &RowError) {
+        if trouble.code.as_deref() != Some(RowError::NOT_THE_API) {
             return;
         }
         if self.set_aside.fetch_add(1, Relaxed) < SET_ASIDE_NAMED {
@@ -239,8 +239,8 @@ impl Sender {
     }
 
     /// What was sent so far.
-    pub fn figures(&self) -> Figures {
-        Figures {
+    pub fn figures(&self) -> RequestCounts {
+        RequestCounts {
             requests: self.requests.load(Relaxed),
             retries: self.retries.load(Relaxed),
             throttled: self.throttled.load(Relaxed),
@@ -262,7 +262,7 @@ impl Sender {
     pub async fn send(&self, claim: Claim, slot: Slot) -> (Sent, Option<Slot>) {
         let past = Past {
             ours: claim.may_have_landed(),
-            in_doubt: claim.errand() == Errand::Confirm,
+            in_doubt: claim.operation() == Operation::Confirm,
             claimed_at: claim.claimed_at(),
             ..Past::default()
         };
@@ -334,8 +334,8 @@ impl Sender {
     }
 
     /// `located`: the customer to update, where Get has found it in this run.
-    async fn exchange(&self, step: Step, claim: &Claim, located: Option<&Located>) -> Reply {
-        match (step, claim.customer(), claim.amendment(), located) {
+    async fn exchange(&self, step: Step, claim: &Claim, located: Option<&ApiCustomer>) -> Reply {
+        match (step, claim.customer(), claim.update(), located) {
             (Step::Create, Some(customer), ..) => self.api.create(customer).await,
             (Step::Update, Some(customer), Some(amendment), _) => {
                 self.api.update(customer, &amendment.customer_id, amendment.emptied).await

@@ -19,7 +19,7 @@ use tracing::{debug, info};
 use crate::{
     customer::{Changed, Fingerprint, Reference, Row},
     error::Error,
-    ledger::{Differing, Imported, ImportedRow},
+    ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
     run::{EndReason, Signal, StopReason, open_rows_max},
     sender::{Inquiry, Phase, Sender, Slot},
     source::{self, Chunk},
@@ -74,7 +74,7 @@ pub struct Found {
     /// Rows that differ although the ledger takes them for unchanged, so that no import would notice.
     pub unnoticed: u64,
     /// The same rows, where they are to be marked.
-    pub to_mark: Vec<Differing>,
+    pub to_mark: Vec<ChangedAtApi>,
     /// Bytes of the source that were read.
     pub bytes: u64,
 }
@@ -137,7 +137,7 @@ struct Question {
 }
 
 struct Verify {
-    imported: Imported,
+    imported: ImportedIndex,
     sender: Arc<Sender>,
     options: Options,
     random: StdRng,
@@ -163,7 +163,7 @@ enum Event {
 /// # Errors
 /// Where the ledger cannot be read, or a bug ended a question's task.
 pub async fn run(
-    imported: Imported,
+    imported: ImportedIndex,
     mut source: mpsc::Receiver<Result<Chunk, source::Error>>,
     sender: Arc<Sender>,
     options: Options,

@@ -56,11 +56,11 @@ async fn details(path: &Path, requested: Option<i64>) -> Result<RunDetails, Erro
         target: reader.target().await?,
         settings: reader.settings(run.run).await?,
         samples: reader.samples(run.run).await?,
-        groups: reader.groups(run.run).await?,
+        groups: reader.error_groups(run.run).await?,
         dropped: reader.dropped(run.run).await?,
-        differences: reader.differences(run.run).await?,
-        existing: reader.existing(run.run).await?,
-        respelled: reader.respelled(run.run, LINES_SHOWN).await?,
+        differences: reader.field_changes(run.run).await?,
+        existing: reader.existing_counts(run.run).await?,
+        respelled: reader.respelled_references(run.run, LINES_SHOWN).await?,
         run,
     })
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     customer::Field,
     error::Error,
-    ledger::{Ledger, NewRun, Outcome, Reader, Setting, Stuck, Wanted},
+    ledger::{Ledger, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
     report,
     run::SourceSize,
     sender::OnExisting,
@@ -25,7 +25,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     let mut display = open_outputs(&args.output, &[("the ledger", &ledger_path)])?;
     let changes = changes(&args.input, settings)?;
-    let wanted = Wanted {
+    let wanted = RetryFilter {
         outcome: args.only.map(|only| match only {
             Only::Failed => Outcome::Failed,
             Only::Rejected => Outcome::Rejected,
@@ -35,7 +35,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
     let target = find_target(&args.target)?;
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger_path).await?;
-        let stuck = reader.stuck().await?;
+        let stuck = reader.retryable_counts().await?;
         let rows = count(&stuck, &wanted, args.error_code.as_deref())?;
         let rows = args.input.limit.map_or(rows, |limit| rows.min(limit));
         let name = name(&wanted);
@@ -57,8 +57,8 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
                 columns: &[],
                 reference_column: None,
                 update_changed: false,
-                reading: None,
-                way: "",
+                row_mapping: None,
+                parse_settings_hash: "",
                 settings,
             },
             extent: SourceSize { bytes: Some(rows), rows: args.input.limit },
@@ -77,11 +77,11 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
 }
 
 /// How many rows there are to send; tells where their cells are gone, or a code is none.
-fn count(stuck: &[Stuck], wanted: &Wanted, code: Option<&str>) -> Result<u64, Error> {
+fn count(stuck: &[RetryableCount], wanted: &RetryFilter, code: Option<&str>) -> Result<u64, Error> {
     let taken = || stuck.iter().filter(|stuck| wanted.takes(stuck));
     let (rows, kept) = (taken().map(|s| s.rows).sum::<u64>(), taken().map(|s| s.kept).sum::<u64>());
     if let (0, Some(code)) = (rows, code) {
-        let of_any = Wanted { error_code: None, ..wanted.clone() };
+        let of_any = RetryFilter { error_code: None, ..wanted.clone() };
         let mut codes: Vec<String> = stuck
             .iter()
             .filter(|stuck| of_any.takes(stuck) && !stuck.error_code.is_empty())
@@ -102,14 +102,14 @@ fn count(stuck: &[Stuck], wanted: &Wanted, code: Option<&str>) -> Result<u64, Er
 }
 
 /// What stands for the source, in `status` too.
-fn name(wanted: &Wanted) -> String {
+fn name(wanted: &RetryFilter) -> String {
     match &wanted.error_code {
         None => format!("{}s", what(wanted)),
         Some(code) => format!("{}s with the error code {code}", what(wanted)),
     }
 }
 
-fn what(wanted: &Wanted) -> &'static str {
+fn what(wanted: &RetryFilter) -> &'static str {
     match wanted.outcome {
         Some(Outcome::Failed) => "failed row",
         Some(_) => "rejected row",

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{self, Reader, RunRecord, State},
+    ledger::{self, Reader, RunRecord, RunState},
     report::{GoesOn, Status, going_on, status_text},
 };
 
@@ -19,10 +19,10 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
     let (target, runs, standing, live) = runtime()?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         let (target, runs) = (reader.target().await?, all_runs(&mut reader, &path).await?);
-        let live = if ledger::is_in_use(&path) { reader.live().await? } else { None };
-        Ok::<_, Error>((target, runs, reader.standing().await?, live))
+        let live = if ledger::is_in_use(&path) { reader.heartbeat().await? } else { None };
+        Ok::<_, Error>((target, runs, reader.outcome_counts().await?, live))
     })?;
-    let last = runs.last().filter(|last| last.state == State::Running);
+    let last = runs.last().filter(|last| last.state == RunState::Running);
     let live = live.and_then(|(run, at, live)| {
         let last = last.filter(|last| last.run == run)?;
         Some((last, live, Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())))
@@ -48,8 +48,8 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
 pub(super) async fn all_runs(reader: &mut Reader, path: &Path) -> Result<Vec<RunRecord>, Error> {
     let mut runs = reader.runs().await?;
     let running = if ledger::is_in_use(path) { runs.len().saturating_sub(1) } else { runs.len() };
-    for run in runs.iter_mut().take(running).filter(|run| run.state == State::Running) {
-        run.state = State::Died;
+    for run in runs.iter_mut().take(running).filter(|run| run.state == RunState::Running) {
+        run.state = RunState::Died;
     }
     Ok(runs)
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Imported, Reader, mark_differing},
+    ledger::{ImportedIndex, Reader, mark_changed_at_api},
     report::{self, Verification, VerificationSummary},
     run::EndReason,
     sender::OnExisting,
@@ -45,7 +45,7 @@ async fn run(
     let mut reader = Reader::open(ledger_path).await?;
     let of_ledger = target.of_ledger();
     reader.check_target(&of_ledger).await?;
-    let imported = Imported::of(reader).await?;
+    let imported = ImportedIndex::of(reader).await?;
     let rows = imported.rows() as u64;
     let name = source.name().to_owned();
     let count = || count_rows(&source_options(&args.input)?);
@@ -83,7 +83,7 @@ async fn run(
         ));
     }
     let marked = match args.mark {
-        true => Some(mark_differing(ledger_path, &of_ledger, &found.to_mark, now()).await?),
+        true => Some(mark_changed_at_api(ledger_path, &of_ledger, &found.to_mark, now()).await?),
         false => None,
     };
     let code = code_of(&ended, &found);

@@ -9,11 +9,12 @@ use serde::Serialize;
 use tracing::{Level, enabled};
 
 use super::{
-    AmendedTo, Claim, Ending, Evidence, ExistingCount, Live, Located, Outcome, Settlement, Trouble,
+    ApiCustomer, Claim, ExistingCounts, Heartbeat, IdSource, Outcome, RowError, RowResult, Settlement,
+    UpdateResult,
     checkpoint::Checkpoint,
     claim::Subject,
-    unsendable::{Faulty, UnownedRows},
-    update::Updates,
+    unsendable::{UnsendableChanges, UnsendableRow},
+    update::UpdateRows,
 };
 use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
 
@@ -46,7 +47,7 @@ impl JsonRows {
 }
 
 /// A claimed row that got its customer id.
-pub(super) struct WithId<'a> {
+pub(super) struct SettledWithId<'a> {
     pub(super) id: i64,
     pub(super) line: i64,
     pub(super) reference: &'a Reference,
@@ -55,13 +56,13 @@ pub(super) struct WithId<'a> {
     pub(super) fingerprint: Fingerprint,
     pub(super) customer_id: &'a Arc<str>,
     pub(super) attempts: u32,
-    pub(super) evidence: Evidence,
-    /// The API's spelling of the reference, where it is another one.
-    pub(super) spelling: Option<&'a Reference>,
+    pub(super) id_source: IdSource,
+    /// The API's api_reference of the reference, where it is another one.
+    pub(super) api_reference: Option<&'a Reference>,
 }
 
 /// The statements of one commit, collected before the transaction begins.
-pub(super) struct Write<'a> {
+pub(super) struct CommitBatch<'a> {
     pub(super) run: i64,
     pub(super) now: i64,
     /// For `claim_batch`: those that have come to their end, and how many.
@@ -75,13 +76,13 @@ pub(super) struct Write<'a> {
     /// Those of them that are not what they were.
     pub(super) renewed: JsonRows,
     /// For `row`: new ones whose Create was answered with an id, others with one, and those without.
-    pub(super) created: Vec<WithId<'a>>,
-    pub(super) with_id: Vec<WithId<'a>>,
+    pub(super) created: Vec<SettledWithId<'a>>,
+    pub(super) with_id: Vec<SettledWithId<'a>>,
     pub(super) without_id: JsonRows,
     /// Whether rows are among them that were known and are not settled, and in no doubt.
     pub(super) gives_back: bool,
     /// For `row`: those that own no reference.
-    pub(super) unowned: UnownedRows,
+    pub(super) unowned: UnsendableChanges,
     /// For `record`: raw cells to keep, and ids of those to erase.
     pub(super) records: JsonRows,
     pub(super) erased: JsonRows,
@@ -91,17 +92,17 @@ pub(super) struct Write<'a> {
     pub(super) dropped: Dropped,
     /// For `checkpoint`.
     pub(super) checkpoint: Option<Checkpoint>,
-    pub(super) updates: Updates,
+    pub(super) updates: UpdateRows,
     /// For `existing_differing`, and the run's count.
-    pub(super) existing: ExistingCount,
+    pub(super) existing: ExistingCounts,
     /// For `live`.
-    pub(super) live: Option<Live>,
+    pub(super) live: Option<Heartbeat>,
     /// For the log, once it is true.
-    pub(super) left_over: Vec<LeftOver>,
+    pub(super) left_over: Vec<UnimportedRow>,
 }
 
 /// A row that is not imported, in words of ours alone: what the API says of it may repeat its fields.
-pub(super) struct LeftOver {
+pub(super) struct UnimportedRow {
     pub(super) line: u64,
     pub(super) outcome: Outcome,
     pub(super) field: Option<String>,
@@ -110,15 +111,15 @@ pub(super) struct LeftOver {
     pub(super) requests: u32,
 }
 
-impl LeftOver {
-    pub(super) fn new(line: u64, outcome: Outcome) -> LeftOver {
-        LeftOver { line, outcome, field: None, rule: None, http_status: None, requests: 0 }
+impl UnimportedRow {
+    pub(super) fn new(line: u64, outcome: Outcome) -> UnimportedRow {
+        UnimportedRow { line, outcome, field: None, rule: None, http_status: None, requests: 0 }
     }
 }
 
-impl<'a> Write<'a> {
-    pub(super) fn new(run: i64, now: i64) -> Write<'a> {
-        Write {
+impl<'a> CommitBatch<'a> {
+    pub(super) fn new(run: i64, now: i64) -> CommitBatch<'a> {
+        CommitBatch {
             run,
             now,
             ended: JsonRows::new(),
@@ -131,14 +132,14 @@ impl<'a> Write<'a> {
             with_id: Vec::new(),
             without_id: JsonRows::new(),
             gives_back: false,
-            unowned: UnownedRows::default(),
+            unowned: UnsendableChanges::default(),
             records: JsonRows::new(),
             erased: JsonRows::new(),
             corrected: JsonRows::new(),
             dropped: Dropped::default(),
             checkpoint: None,
-            updates: Updates::default(),
-            existing: ExistingCount::default(),
+            updates: UpdateRows::default(),
+            existing: ExistingCounts::default(),
             live: None,
             left_over: Vec::new(),
         }
@@ -151,8 +152,8 @@ impl<'a> Write<'a> {
 
     /// Whether all it would tell is the run's counts.
     pub(super) fn is_empty(&self) -> bool {
-        let Write { created, with_id, .. } = self;
-        let Write { ended, without_id, claimed, claimed_again, records, erased, corrected, .. } = self;
+        let CommitBatch { created, with_id, .. } = self;
+        let CommitBatch { ended, without_id, claimed, claimed_again, records, erased, corrected, .. } = self;
         [created, with_id].into_iter().all(Vec::is_empty)
             && [ended, without_id, claimed, claimed_again, records, erased, corrected]
                 .into_iter()
@@ -160,7 +161,7 @@ impl<'a> Write<'a> {
             && self.dropped.is_empty()
             && self.unowned.is_empty()
             && self.updates.is_empty()
-            && self.existing == ExistingCount::default()
+            && self.existing == ExistingCounts::default()
             && self.live.is_none()
     }
 
@@ -183,7 +184,7 @@ impl<'a> Write<'a> {
     }
 
     /// A row that is not imported, for whoever follows the log.
-    pub(super) fn left_over(&mut self, row: impl FnOnce() -> LeftOver) {
+    pub(super) fn left_over(&mut self, row: impl FnOnce() -> UnimportedRow) {
         if enabled!(Level::DEBUG) {
             self.left_over.push(row());
         }
@@ -192,16 +193,16 @@ impl<'a> Write<'a> {
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
         let Settlement { claim, ending, effort } = settlement;
         let attempts = &effort.requests;
-        if let Some(amendment) = claim.amendment() {
+        if let Some(amendment) = claim.update() {
             self.updates.settle(claim, amendment, ending, *attempts);
             if !ending.outcome().is_success() {
-                self.left_over(|| LeftOver {
+                self.left_over(|| UnimportedRow {
                     requests: *attempts,
-                    ..LeftOver::new(claim.line, ending.outcome())
+                    ..UnimportedRow::new(claim.line, ending.outcome())
                 });
             }
             match (ending, &claim.subject) {
-                (Ending::Updated, _) => self.erased.push(&claim.id),
+                (RowResult::Updated, _) => self.erased.push(&claim.id),
                 (_, Subject::Row(_, record)) => self.keep_record(claim.id, record),
                 _ => {}
             }
@@ -209,28 +210,28 @@ impl<'a> Write<'a> {
         }
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
         match ending {
-            Ending::Created(located) => {
-                let fingerprint = match located.evidence {
+            RowResult::Created(located) => {
+                let fingerprint = match located.id_source {
                     // What Get found is what an earlier run sent; its fields count, not today's.
-                    Evidence::Found { earlier: true, .. } => claim.earlier(),
-                    Evidence::Found { earlier: false, .. } => claim.fingerprint(),
-                    Evidence::Answer => sent,
+                    IdSource::Found { earlier: true, .. } => claim.earlier(),
+                    IdSource::Found { earlier: false, .. } => claim.fingerprint(),
+                    IdSource::Answer => sent,
                 };
                 self.settle_located(settlement, located, Outcome::Created, fingerprint);
             }
-            Ending::Existing(located) => {
+            RowResult::Existing(located) => {
                 self.existing(claim, located, sent);
                 self.settle_located(settlement, located, Outcome::Existing, sent);
             }
-            Ending::Amended(located, to) => self.settle_amended(settlement, located, to, sent),
+            RowResult::ExistingThenUpdate(located, to) => self.settle_amended(settlement, located, to, sent),
             // Only updates end like this, and they went another way.
-            Ending::Updated => {}
-            Ending::Rejected(trouble) => self.settle_without_id(settlement, sent, trouble, false),
-            Ending::Failed(trouble) => {
+            RowResult::Updated => {}
+            RowResult::Rejected(trouble) => self.settle_without_id(settlement, sent, trouble, false),
+            RowResult::Failed(trouble) => {
                 let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
                 self.settle_without_id(settlement, fingerprint, trouble, false);
             }
-            Ending::Pending { trouble, in_doubt } => {
+            RowResult::Pending { trouble, in_doubt } => {
                 self.gives_back |= claim.known && !in_doubt;
                 let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
                 self.settle_without_id(settlement, fingerprint, trouble, *in_doubt);
@@ -242,15 +243,16 @@ impl<'a> Write<'a> {
     fn settle_located(
         &mut self,
         settlement: &'a Settlement,
-        located: &'a Located,
+        located: &'a ApiCustomer,
         outcome: Outcome,
         fingerprint: Fingerprint,
     ) {
         let claim = &settlement.claim;
-        self.existing.respelled += u64::from(located.spelling.is_some());
-        let is_plain = !claim.known && outcome == Outcome::Created && located.evidence == Evidence::Answer;
-        let rows = if is_plain && located.spelling.is_none() { &mut self.created } else { &mut self.with_id };
-        rows.push(WithId {
+        self.existing.respelled += u64::from(located.api_reference.is_some());
+        let is_plain = !claim.known && outcome == Outcome::Created && located.id_source == IdSource::Answer;
+        let rows =
+            if is_plain && located.api_reference.is_none() { &mut self.created } else { &mut self.with_id };
+        rows.push(SettledWithId {
             id: claim.id,
             line: claim.line as i64,
             reference: claim.reference(),
@@ -259,8 +261,8 @@ impl<'a> Write<'a> {
             fingerprint: located.remembered(fingerprint),
             customer_id: &located.customer_id,
             attempts: settlement.effort.requests,
-            evidence: located.evidence,
-            spelling: located.spelling.as_ref(),
+            id_source: located.id_source,
+            api_reference: located.api_reference.as_ref(),
         });
         if claim.known {
             self.erased.push(&claim.id);
@@ -268,8 +270,8 @@ impl<'a> Write<'a> {
     }
 
     /// Counts what the report says of a customer that was there.
-    fn existing(&mut self, claim: &Claim, located: &Located, sent: Fingerprint) {
-        let is_uncertain = matches!(located.evidence, Evidence::Found { is_uncertain: true, .. });
+    fn existing(&mut self, claim: &Claim, located: &ApiCustomer, sent: Fingerprint) {
+        let is_uncertain = matches!(located.id_source, IdSource::Found { is_uncertain: true, .. });
         self.existing.uncertain += u64::from(is_uncertain);
         // The row of one that was in doubt is still to be read, and is compared then.
         if claim.customer().is_some() {
@@ -281,8 +283,8 @@ impl<'a> Write<'a> {
     fn settle_amended(
         &mut self,
         settlement: &'a Settlement,
-        located: &'a Located,
-        to: &AmendedTo,
+        located: &'a ApiCustomer,
+        to: &UpdateResult,
         sent: Fingerprint,
     ) {
         let claim = &settlement.claim;
@@ -295,12 +297,12 @@ impl<'a> Write<'a> {
             return;
         };
         self.settle_located(settlement, located, Outcome::Existing, sent);
-        let unsure = !matches!(to, AmendedTo::Rejected(_));
+        let unsure = !matches!(to, UpdateResult::Rejected(_));
         self.updates.outdate(claim, settlement.ending.outcome(), unsure, settlement.effort.requests, trouble);
-        self.left_over(|| LeftOver {
+        self.left_over(|| UnimportedRow {
             http_status: trouble.http_status,
             requests: settlement.effort.requests,
-            ..LeftOver::new(claim.line, settlement.ending.outcome())
+            ..UnimportedRow::new(claim.line, settlement.ending.outcome())
         });
         if let Subject::Row(_, record) = &claim.subject {
             self.keep_record(claim.id, record);
@@ -310,17 +312,17 @@ impl<'a> Write<'a> {
     /// A row that owns no reference: invalid or duplicate.
     pub(super) fn settle_unowned(
         &mut self,
-        faulty: &Faulty,
+        faulty: &UnsendableRow,
         line: u64,
         outcome: Outcome,
         reference: Option<&str>,
-        trouble: &Trouble,
+        trouble: &RowError,
         record: &Record,
     ) {
-        self.left_over(|| LeftOver {
+        self.left_over(|| UnimportedRow {
             field: trouble.field.clone(),
             rule: trouble.code.clone(),
-            ..LeftOver::new(line, outcome)
+            ..UnimportedRow::new(line, outcome)
         });
         self.unowned.add(faulty, line, outcome, reference, trouble);
         self.keep_record(faulty.id, record);
@@ -330,14 +332,17 @@ impl<'a> Write<'a> {
         &mut self,
         settlement: &Settlement,
         fingerprint: Fingerprint,
-        trouble: &Trouble,
+        trouble: &RowError,
         in_doubt: bool,
     ) {
         let Settlement { claim, ending, effort } = settlement;
         let attempts = effort.requests;
         let http_status = trouble.http_status;
-        let row =
-            || LeftOver { http_status, requests: attempts, ..LeftOver::new(claim.line, ending.outcome()) };
+        let row = || UnimportedRow {
+            http_status,
+            requests: attempts,
+            ..UnimportedRow::new(claim.line, ending.outcome())
+        };
         self.left_over(row);
         let reference = claim.reference();
         self.without_id.push(&(

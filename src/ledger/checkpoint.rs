@@ -42,22 +42,22 @@ struct OpenChunk {
 }
 
 /// The one of a run.
-pub(super) struct Progress {
+pub(super) struct CheckpointTracker {
     run: i64,
     reached: Checkpoint,
     /// None once a row will be sent again: no further place is reached.
     chunks: VecDeque<OpenChunk>,
     /// Number of the first of them.
     first: u64,
-    /// Whether a place was reached that [`Progress::news`] has not told.
+    /// Whether a place was reached that [`CheckpointTracker::news`] has not told.
     is_new: bool,
 }
 
-impl Progress {
+impl CheckpointTracker {
     /// Of that run, from the beginning, or from where an earlier one came to.
-    pub(super) fn new(run: i64, reached: Checkpoint) -> Progress {
+    pub(super) fn new(run: i64, reached: Checkpoint) -> CheckpointTracker {
         let chunks = VecDeque::from([OpenChunk::default()]);
-        Progress { run, reached, chunks, first: 0, is_new: false }
+        CheckpointTracker { run, reached, chunks, first: 0, is_new: false }
     }
 
     /// A row needs no claim: `run` has settled it, this one or an earlier one.
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_place_is_reached_when_all_before_it_is_settled() {
-        let mut progress = Progress::new(2, Checkpoint::default());
+        let mut progress = CheckpointTracker::new(2, Checkpoint::default());
         let first = progress.claimed();
         progress.settled_at_once(Outcome::Invalid, 2);
         progress.chunk_ended(place(100));
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn nothing_behind_a_row_that_is_sent_again_is_reached() {
         for outcome in [Outcome::Failed, Outcome::Pending, Outcome::Existing] {
-            let mut progress = Progress::new(2, Checkpoint { since: 2, ..Checkpoint::default() });
+            let mut progress = CheckpointTracker::new(2, Checkpoint { since: 2, ..Checkpoint::default() });
             progress.settled_at_once(Outcome::Unchanged, 1);
             progress.chunk_ended(place(100));
             let stuck = progress.claimed();

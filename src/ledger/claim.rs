@@ -2,7 +2,7 @@
 //!
 //! A [`Claim`] is the right to send requests for a row, and only the ledger makes one, after the
 //! commit; [`Claim::settle`] consumes it. So "no request without a committed claim" and "one
-//! settlement for each claim" are facts of the types, not of anybody's care.
+//! settlement for each claim" are api_fields of the types, not of anybody's care.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::customer::{Correction, Customer, Fault, Faults, Field, Fields, Finger
 
 /// Why a row did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trouble {
+pub struct RowError {
     /// The field at fault, for an invalid row.
     pub field: Option<String>,
     /// The API's code, the rule's word, or ours.
@@ -24,14 +24,14 @@ pub struct Trouble {
     pub request_id: Option<String>,
 }
 
-impl Trouble {
+impl RowError {
     /// The code of a row whose last answer was given by something before the API.
     pub const NOT_THE_API: &str = "not-the-api";
 }
 
 /// Whether another row of its source has the reference of a row that owns none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeats {
+pub(crate) enum ReferenceRepeat {
     No,
     /// Its reference could not be read where it stood, and nothing tells.
     Perhaps,
@@ -40,37 +40,40 @@ pub(crate) enum Repeats {
 
 /// What there is to say of a row that is not to be sent: invalid, or else a duplicate. Where an invalid one has the
 /// reference of another row, that is said too: to correct the rest would not make it a customer.
-pub(crate) fn describe_unowned(
+pub(crate) fn describe_unsendable(
     reading: &Result<Customer, Faults>,
-    repeats: Repeats,
-) -> (Outcome, Option<String>, Trouble) {
+    repeats: ReferenceRepeat,
+) -> (Outcome, Option<String>, RowError) {
     let (field, code) = (Field::Reference.name(), Correction::DUPLICATE);
     match reading {
         Ok(customer) => {
             let own = match repeats {
-                Repeats::Perhaps => OWN_ROW,
-                Repeats::No | Repeats::Surely => "",
+                ReferenceRepeat::Perhaps => OWN_ROW,
+                ReferenceRepeat::No | ReferenceRepeat::Surely => "",
             };
-            let trouble = Trouble {
+            let trouble = RowError {
                 field: Some(field.into()),
                 code: Some(code.into()),
                 message: Some(own.to_owned() + &Correction::words(None)),
-                ..Trouble::default()
+                ..RowError::default()
             };
             (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
         }
         Err(faults) => {
             let join = |part: fn(&Fault) -> String, more: &str| {
-                let parts =
-                    faults.list.iter().map(part).chain((repeats != Repeats::No).then(|| more.to_owned()));
+                let parts = faults
+                    .list
+                    .iter()
+                    .map(part)
+                    .chain((repeats != ReferenceRepeat::No).then(|| more.to_owned()));
                 Some(parts.collect::<Vec<_>>().join(";"))
             };
             let remedy = |fault: &Fault| format!("{fault}; {}", fault.rule.remedy(fault.field));
-            let trouble = Trouble {
+            let trouble = RowError {
                 field: join(|fault| fault.field_name().into(), field),
                 code: join(|fault| fault.rule.name().into(), code),
                 message: join(remedy, &Correction::words(None)),
-                ..Trouble::default()
+                ..RowError::default()
             };
             (Outcome::Invalid, faults.reference.clone(), trouble)
         }
@@ -83,7 +86,7 @@ const OWN_ROW: &str =
 
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum Operation {
     /// The customer is not at the API as far as anyone knows.
     Create,
     /// An earlier run may have created it: ask before anything else.
@@ -94,13 +97,13 @@ pub enum Errand {
 
 /// What is to be changed at the API.
 #[derive(Debug)]
-pub struct Amendment {
+pub struct CustomerUpdate {
     /// The customer id.
     pub customer_id: String,
     /// Fields that have no value any more.
     pub emptied: Fields,
-    /// The API's spelling of the reference, where it is not the row's.
-    pub(super) spelling: Option<Reference>,
+    /// The API's api_reference of the reference, where it is not the row's.
+    pub(super) api_reference: Option<Reference>,
     /// An earlier update may have landed.
     pub(super) unsure: bool,
 }
@@ -112,7 +115,7 @@ pub(super) enum Subject {
     Row(Customer, Record),
     /// A row that an earlier run left in doubt. The ledger keeps no field of it, so it can be asked
     /// about and not be sent.
-    Doubt(Reference),
+    OpenClaim(Reference),
 }
 
 /// A run's committed promise to settle a row; the right to send requests for it.
@@ -121,7 +124,7 @@ pub struct Claim {
     pub(super) id: i64,
     pub(super) line: u64,
     pub(super) subject: Subject,
-    pub(super) errand: Errand,
+    pub(super) errand: Operation,
     pub(super) claimed_at: i64,
     /// Whether the ledger has a row for it, not only this claim.
     pub(super) known: bool,
@@ -132,9 +135,9 @@ pub struct Claim {
     /// The chunk of the source that it is part of, if it is a row of one.
     pub(super) chunk: Option<ChunkNumber>,
     /// For an update.
-    pub(super) amendment: Option<Box<Amendment>>,
+    pub(super) amendment: Option<Box<CustomerUpdate>>,
     /// The row's reference could not be read where it stood: a customer that exists may be another row's.
-    pub(super) may_be_anothers: bool,
+    pub(super) may_belong_to_another_row: bool,
 }
 
 impl Claim {
@@ -147,7 +150,7 @@ impl Claim {
     pub fn reference(&self) -> &Reference {
         match &self.subject {
             Subject::Row(customer, _) => &customer.reference,
-            Subject::Doubt(reference) => reference,
+            Subject::OpenClaim(reference) => reference,
         }
     }
 
@@ -155,7 +158,7 @@ impl Claim {
     pub fn customer(&self) -> Option<&Customer> {
         match &self.subject {
             Subject::Row(customer, _) => Some(customer),
-            Subject::Doubt(_) => None,
+            Subject::OpenClaim(_) => None,
         }
     }
 
@@ -163,7 +166,7 @@ impl Claim {
     pub fn bytes(&self) -> usize {
         match &self.subject {
             Subject::Row(customer, record) => customer.body.len() + record.bytes(),
-            Subject::Doubt(reference) => reference.as_str().len(),
+            Subject::OpenClaim(reference) => reference.as_str().len(),
         }
     }
 
@@ -180,17 +183,17 @@ impl Claim {
     }
 
     /// What an update is to change.
-    pub fn amendment(&self) -> Option<&Amendment> {
+    pub fn update(&self) -> Option<&CustomerUpdate> {
         self.amendment.as_deref()
     }
 
     /// Whether a customer that exists already may be another row's, and is not to be changed.
-    pub fn may_be_anothers(&self) -> bool {
-        self.may_be_anothers
+    pub fn may_belong_to_another_row(&self) -> bool {
+        self.may_belong_to_another_row
     }
 
     /// What to do.
-    pub fn errand(&self) -> Errand {
+    pub fn operation(&self) -> Operation {
         self.errand
     }
 
@@ -205,21 +208,21 @@ impl Claim {
     }
 
     /// The row's story is complete; the settlement is still to be committed.
-    pub fn settle(self, ending: Ending, effort: Effort) -> Settlement {
+    pub fn settle(self, ending: RowResult, effort: Effort) -> Settlement {
         Settlement { claim: self, ending, effort }
     }
 
     /// The claim is given back unsent.
     pub fn release(self) -> Settlement {
-        let in_doubt = self.errand == Errand::Confirm;
+        let in_doubt = self.errand == Operation::Confirm;
         let effort = Effort { requests: 0, may_have_landed: self.was_sent };
-        self.settle(Ending::Pending { trouble: Trouble::default(), in_doubt }, effort)
+        self.settle(RowResult::Pending { trouble: RowError::default(), in_doubt }, effort)
     }
 }
 
 /// How a customer id became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evidence {
+pub enum IdSource {
     /// The answer to our Create carried it.
     Answer,
     /// Get found it.
@@ -235,29 +238,34 @@ pub enum Evidence {
 
 /// A customer that the API has, as its answer told it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
+pub struct ApiCustomer {
     /// The customer id.
     pub customer_id: Arc<str>,
     /// How it is known.
-    pub evidence: Evidence,
+    pub id_source: IdSource,
     /// The fields that the API has, where the answer told them.
-    pub facts: Option<Fingerprint>,
-    /// The API's spelling of the reference, where it is not the row's: they differ in letter case or outer blanks.
-    pub spelling: Option<Reference>,
+    pub api_fields: Option<Fingerprint>,
+    /// The API's api_reference of the reference, where it is not the row's: they differ in letter case or outer blanks.
+    pub api_reference: Option<Reference>,
 }
 
-impl Located {
+impl ApiCustomer {
     /// One of which the answer to our Create told the id alone.
-    pub fn by_answer(customer_id: &str) -> Located {
-        Located { customer_id: customer_id.into(), evidence: Evidence::Answer, facts: None, spelling: None }
+    pub fn by_answer(customer_id: &str) -> ApiCustomer {
+        ApiCustomer {
+            customer_id: customer_id.into(),
+            id_source: IdSource::Answer,
+            api_fields: None,
+            api_reference: None,
+        }
     }
 
     /// What the ledger is to remember of a row with these fields, sent or to be sent: what the API has in those of
     /// them that it told. A field that the row does not have is the API's own affair. A field of which the API told
     /// nothing is taken to be empty there only in an answer to a question, and only where the answer told others.
     pub(super) fn remembered(&self, of_row: Fingerprint) -> Fingerprint {
-        let was_asked = matches!(self.evidence, Evidence::Found { .. });
-        self.facts.map_or(of_row, |facts| of_row.at_api(facts, was_asked))
+        let was_asked = matches!(self.id_source, IdSource::Found { .. });
+        self.api_fields.map_or(of_row, |api_fields| of_row.at_api(api_fields, was_asked))
     }
 
     /// The fields of a row in which the API has something else.
@@ -268,23 +276,23 @@ impl Located {
 
 /// How a claimed row ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum RowResult {
     /// Ours.
-    Created(Located),
+    Created(ApiCustomer),
     /// The merchant had it already.
-    Existing(Located),
+    Existing(ApiCustomer),
     /// The merchant had it already with other fields, and an Update with the row's was sent.
-    Amended(Located, AmendedTo),
+    ExistingThenUpdate(ApiCustomer, UpdateResult),
     /// The API has taken the update of a row that an earlier run imported.
     Updated,
     /// The API refused the row.
-    Rejected(Trouble),
+    Rejected(RowError),
     /// Attempts used up, and it surely was not created.
-    Failed(Trouble),
+    Failed(RowError),
     /// Not settled: not begun, or its answer is not known.
     Pending {
         /// What is known of why.
-        trouble: Trouble,
+        trouble: RowError,
         /// A create of ours may have landed.
         in_doubt: bool,
     },
@@ -292,39 +300,45 @@ pub enum Ending {
 
 /// What became of the Update of a customer that existed already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AmendedTo {
+pub enum UpdateResult {
     /// The API has taken it.
     Updated,
     /// The API refused it.
-    Rejected(Trouble),
+    Rejected(RowError),
     /// Attempts used up; it may have landed.
-    Failed(Trouble),
+    Failed(RowError),
     /// The run ended before its answer was known.
-    Pending(Trouble),
+    Pending(RowError),
 }
 
-impl AmendedTo {
+impl UpdateResult {
     /// Why it is not updated.
-    pub(super) fn trouble(&self) -> Option<&Trouble> {
+    pub(super) fn trouble(&self) -> Option<&RowError> {
         match self {
-            AmendedTo::Updated => None,
-            AmendedTo::Rejected(trouble) | AmendedTo::Failed(trouble) | AmendedTo::Pending(trouble) => {
-                Some(trouble)
-            }
+            UpdateResult::Updated => None,
+            UpdateResult::Rejected(trouble)
+            | UpdateResult::Failed(trouble)
+            | UpdateResult::Pending(trouble) => Some(trouble),
         }
     }
 }
 
-impl Ending {
+impl RowResult {
     /// Its outcome.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Ending::Created(_) => Outcome::Created,
-            Ending::Existing(_) => Outcome::Existing,
-            Ending::Updated | Ending::Amended(_, AmendedTo::Updated) => Outcome::Updated,
-            Ending::Rejected(_) | Ending::Amended(_, AmendedTo::Rejected(_)) => Outcome::Rejected,
-            Ending::Failed(_) | Ending::Amended(_, AmendedTo::Failed(_)) => Outcome::Failed,
-            Ending::Pending { .. } | Ending::Amended(_, AmendedTo::Pending(_)) => Outcome::Pending,
+            RowResult::Created(_) => Outcome::Created,
+            RowResult::Existing(_) => Outcome::Existing,
+            RowResult::Updated | RowResult::ExistingThenUpdate(_, UpdateResult::Updated) => Outcome::Updated,
+            RowResult::Rejected(_) | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(_)) => {
+                Outcome::Rejected
+            }
+            RowResult::Failed(_) | RowResult::ExistingThenUpdate(_, UpdateResult::Failed(_)) => {
+                Outcome::Failed
+            }
+            RowResult::Pending { .. } | RowResult::ExistingThenUpdate(_, UpdateResult::Pending(_)) => {
+                Outcome::Pending
+            }
         }
     }
 }
@@ -333,7 +347,7 @@ impl Ending {
 #[derive(Debug)]
 pub struct Settlement {
     pub(super) claim: Claim,
-    pub(super) ending: Ending,
+    pub(super) ending: RowResult,
     pub(super) effort: Effort,
 }
 
@@ -362,24 +376,27 @@ impl Settlement {
     /// is tried again, and not one whose customer has other fields: the next run calls it `changed`.
     pub(super) fn is_settled_for_good(&self) -> bool {
         match &self.ending {
-            Ending::Failed(_) | Ending::Pending { .. } => false,
-            Ending::Amended(_, to) => matches!(to, AmendedTo::Updated | AmendedTo::Rejected(_)),
-            Ending::Existing(located) | Ending::Created(located) => {
+            RowResult::Failed(_) | RowResult::Pending { .. } => false,
+            RowResult::ExistingThenUpdate(_, to) => {
+                matches!(to, UpdateResult::Updated | UpdateResult::Rejected(_))
+            }
+            RowResult::Existing(located) | RowResult::Created(located) => {
                 let customer = self.claim.customer();
                 customer.is_none_or(|customer| located.differing(customer.fingerprint).is_empty())
             }
-            Ending::Updated | Ending::Rejected(_) => true,
+            RowResult::Updated | RowResult::Rejected(_) => true,
         }
     }
 
     /// The row is not settled after all: what was answered is not about the row.
     #[must_use]
-    pub fn put_back(self) -> Settlement {
+    pub fn into_pending(self) -> Settlement {
         let trouble = match self.ending {
-            Ending::Rejected(trouble) | Ending::Amended(_, AmendedTo::Rejected(trouble)) => trouble,
-            _ => Trouble::default(),
+            RowResult::Rejected(trouble)
+            | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(trouble)) => trouble,
+            _ => RowError::default(),
         };
-        Settlement { ending: Ending::Pending { trouble, in_doubt: false }, ..self }
+        Settlement { ending: RowResult::Pending { trouble, in_doubt: false }, ..self }
     }
 
     /// The row's reference.
@@ -388,13 +405,13 @@ impl Settlement {
     }
 
     /// How it ended.
-    pub fn ending(&self) -> &Ending {
+    pub fn result(&self) -> &RowResult {
         &self.ending
     }
 
     /// Whether the row was in doubt, and whether it is now.
     pub fn in_doubt(&self) -> (bool, bool) {
-        let is = matches!(self.ending, Ending::Pending { in_doubt: true, .. });
-        (self.claim.errand == Errand::Confirm, is)
+        let is = matches!(self.ending, RowResult::Pending { in_doubt: true, .. });
+        (self.claim.errand == Operation::Confirm, is)
     }
 }

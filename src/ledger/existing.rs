@@ -24,7 +24,7 @@ const SELECT_RESPELLED: &str = "
 
 /// Customers that were at the API already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ExistingCount {
+pub struct ExistingCounts {
     /// Rows whose customer had other fields.
     pub differing: u64,
     /// In how many of them each field was another one.
@@ -35,7 +35,7 @@ pub struct ExistingCount {
     pub respelled: u64,
 }
 
-impl ExistingCount {
+impl ExistingCounts {
     /// Counts a row whose customer has something else in these fields.
     pub(super) fn add(&mut self, fields: Fields) {
         self.differing += u64::from(!fields.is_empty());
@@ -43,7 +43,7 @@ impl ExistingCount {
     }
 
     /// Counts the rows of both.
-    pub fn merge(&mut self, other: &ExistingCount) {
+    pub fn merge(&mut self, other: &ExistingCounts) {
         self.differing += other.differing;
         self.uncertain += other.uncertain;
         self.respelled += other.respelled;
@@ -59,7 +59,7 @@ impl ExistingCount {
 
 impl Store {
     /// Inside the transaction of a commit.
-    pub(super) async fn count_existing(&mut self, run: i64, count: &ExistingCount) -> Result<(), Error> {
+    pub(super) async fn count_existing(&mut self, run: i64, count: &ExistingCounts) -> Result<(), Error> {
         for (note, rows) in count.notes() {
             self.execute(sqlx::query(COUNT_NOTE).bind(run).bind(note).bind(rows as i64)).await?;
         }
@@ -72,12 +72,12 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn existing(&mut self, run: i64) -> Result<ExistingCount, Error> {
+    pub async fn existing_counts(&mut self, run: i64) -> Result<ExistingCounts, Error> {
         let rows = self.all(sqlx::query(SELECT_NOTES).bind(run)).await?;
         let notes: Vec<(&str, u64)> =
             rows.iter().map(|row| (row.get(0), row.get::<i64, _>(1).max(0) as u64)).collect();
         let of = |wanted: &str| notes.iter().find(|(note, _)| *note == wanted).map_or(0, |(_, rows)| *rows);
-        Ok(ExistingCount {
+        Ok(ExistingCounts {
             differing: of(DIFFERING),
             uncertain: of(UNCERTAIN),
             respelled: of(RESPELLED),
@@ -89,7 +89,7 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn respelled(&mut self, run: i64, most: u32) -> Result<Vec<(u64, String)>, Error> {
+    pub async fn respelled_references(&mut self, run: i64, most: u32) -> Result<Vec<(u64, String)>, Error> {
         let rows = self.all(sqlx::query(SELECT_RESPELLED).bind(run).bind(most)).await?;
         Ok(rows.iter().map(|row| (row.get::<i64, _>(0).max(0) as u64, row.get(1))).collect())
     }

@@ -133,7 +133,7 @@ impl FromIterator<(Outcome, u64)> for Tally {
 
 /// What a run did on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
+pub struct RequestCounts {
     /// Every HTTP request.
     pub requests: u64,
     /// Requests that repeated a step.
@@ -145,7 +145,7 @@ pub struct Figures {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum RunState {
     /// It goes on (or its process died, as far as the ledger knows).
     Running,
     /// Its process died: it is running in a ledger that nobody holds. Never recorded.
@@ -158,15 +158,15 @@ pub enum State {
     Stopped,
 }
 
-impl State {
+impl RunState {
     /// Its word.
     pub fn name(self) -> &'static str {
         match self {
-            State::Running => "running",
-            State::Died => "died",
-            State::Completed => "completed",
-            State::Interrupted => "interrupted",
-            State::Stopped => "stopped",
+            RunState::Running => "running",
+            RunState::Died => "died",
+            RunState::Completed => "completed",
+            RunState::Interrupted => "interrupted",
+            RunState::Stopped => "stopped",
         }
     }
 }

@@ -12,19 +12,19 @@ use std::{
     hash::BuildHasherDefault,
 };
 
-use super::reference_index::Already;
+use super::reference_index::IdentityHasher;
 use crate::customer::Reference;
 
 /// Those of a run.
 #[derive(Default)]
-pub(super) struct OpenBatches {
+pub(super) struct OpenClaims {
     /// How many claims are not settled, by the id of the batch's first row.
     open: BTreeMap<i64, usize>,
     /// Whose rows no table has.
-    references: HashSet<Reference, BuildHasherDefault<Already>>,
+    references: HashSet<Reference, BuildHasherDefault<IdentityHasher>>,
 }
 
-impl OpenBatches {
+impl OpenClaims {
     /// A commit makes these claims; ids ascend.
     pub(super) fn insert<'a>(&mut self, claims: impl Iterator<Item = (i64, &'a Reference)>) {
         let mut batch: Option<(i64, usize)> = None;
@@ -65,11 +65,11 @@ mod tests {
     fn a_batch_ends_with_its_last_claim_and_a_reference_with_its_row() {
         let references: Vec<_> = (0..9).map(|id| Reference::recorded(&format!("reference-{id}"))).collect();
         let batch = |ids: &'static [i64]| ids.iter().map(|id| (*id, &references[*id as usize]));
-        let mut batches = OpenBatches::default();
+        let mut batches = OpenClaims::default();
         batches.insert(batch(&[3, 5, 6]));
         batches.insert(batch(&[8]));
         batches.insert(batch(&[]));
-        let has = |batches: &OpenBatches| -> Vec<usize> {
+        let has = |batches: &OpenClaims| -> Vec<usize> {
             (0..9).filter(|id| batches.has(&references[*id])).collect()
         };
         assert_eq!(has(&batches), [3, 5, 6, 8]);

@@ -5,7 +5,7 @@
 //! merged a slice at each commit: neighbours share a page, and no commit takes long.
 //!
 //! To look for a reference that is new is to read a page of that index for nothing, and a first import has no
-//! others. So what has been merged since the index was empty is remembered in a [`Filter`], roughly.
+//! others. So what has been merged since the index was empty is remembered in a [`BloomFilter`], roughly.
 //!
 //! Pure: no SQL. Two references may share a hash; whoever asks compares the text.
 
@@ -26,8 +26,8 @@ const SLICE: usize = 2048;
 
 /// Hash → row, of the rows that are not in the table yet.
 #[derive(Default)]
-pub(super) struct RecentKeys {
-    ids: HashMap<u64, i64, BuildHasherDefault<Already>>,
+pub(super) struct ReferenceIndex {
+    ids: HashMap<u64, i64, BuildHasherDefault<IdentityHasher>>,
     /// Further rows with a hash that `ids` has already; practically always empty.
     twins: Vec<(u64, i64)>,
     /// What is being merged, as SQLite orders it, and how much of it has been.
@@ -36,17 +36,17 @@ pub(super) struct RecentKeys {
     /// How many the table has, about.
     in_table: usize,
     /// Which ones; none if it had some before.
-    filter: Option<Filter>,
+    filter: Option<BloomFilter>,
 }
 
-impl RecentKeys {
+impl ReferenceIndex {
     /// None yet, beside a table that has about so many.
-    pub(super) fn beside(in_table: usize) -> RecentKeys {
-        let filter = (in_table == 0).then(Filter::new);
-        RecentKeys { in_table, filter, ..RecentKeys::default() }
+    pub(super) fn beside(in_table: usize) -> ReferenceIndex {
+        let filter = (in_table == 0).then(BloomFilter::new);
+        ReferenceIndex { in_table, filter, ..ReferenceIndex::default() }
     }
 
-    /// Whether the table may have it: never false of one that it has and [`RecentKeys::get`] has not.
+    /// Whether the table may have it: never false of one that it has and [`ReferenceIndex::get`] has not.
     pub(super) fn may_be_in_table(&self, key: u64) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.may_have(key))
     }
@@ -97,36 +97,36 @@ impl RecentKeys {
 
 /// A Bloom filter of two bits a hash: says of a few that they may be there and are not. Of ten million it does of
 /// one in five, of a million of one in three hundred.
-struct Filter(Box<[u64]>);
+struct BloomFilter(Box<[u64]>);
 
-impl Filter {
+impl BloomFilter {
     /// Four megabytes, whatever the ledger's size.
     const BITS: u64 = 1 << 25;
 
-    fn new() -> Filter {
-        Filter(vec![0; Filter::BITS as usize / 64].into())
+    fn new() -> BloomFilter {
+        BloomFilter(vec![0; BloomFilter::BITS as usize / 64].into())
     }
 
     fn insert(&mut self, key: u64) {
-        for (word, bit) in Filter::places(key) {
+        for (word, bit) in BloomFilter::places(key) {
             self.0[word] |= bit;
         }
     }
 
     fn may_have(&self, key: u64) -> bool {
-        Filter::places(key).into_iter().all(|(word, bit)| self.0[word] & bit != 0)
+        BloomFilter::places(key).into_iter().all(|(word, bit)| self.0[word] & bit != 0)
     }
 
     fn places(key: u64) -> [(usize, u64); 2] {
-        [key, key >> 32].map(|part| part % Filter::BITS).map(|at| ((at / 64) as usize, 1 << (at % 64)))
+        [key, key >> 32].map(|part| part % BloomFilter::BITS).map(|at| ((at / 64) as usize, 1 << (at % 64)))
     }
 }
 
 /// The keys are hashes already.
 #[derive(Default)]
-pub(super) struct Already(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for Already {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -144,7 +144,7 @@ impl Hasher for Already {
 mod tests {
     use super::*;
 
-    fn found(keys: &RecentKeys, key: u64) -> Vec<i64> {
+    fn found(keys: &ReferenceIndex, key: u64) -> Vec<i64> {
         let mut ids: Vec<i64> = keys.get(key).collect();
         ids.sort_unstable();
         ids
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn references_with_one_hash_are_all_found() {
-        let mut keys = RecentKeys::default();
+        let mut keys = ReferenceIndex::default();
         for id in [1, 2, 3] {
             keys.insert(7, id);
         }
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_merge_is_sorted_complete_and_done_in_slices() {
-        let mut keys = RecentKeys::beside(10_000_000);
+        let mut keys = ReferenceIndex::beside(10_000_000);
         let key_of = |id: i64| (id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for id in 1..RECENT_MAX as i64 {
             keys.insert(key_of(id), id);
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_the_table_may_have_is_known_from_its_beginning() {
         let key_of = |id: i64| (id as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut keys = RecentKeys::beside(0);
+        let mut keys = ReferenceIndex::beside(0);
         assert!(!keys.may_be_in_table(key_of(1)));
         for id in 0..100_000 {
             keys.insert(key_of(id), id);
@@ -206,6 +206,6 @@ mod tests {
         assert!((0..100_000).all(|id| keys.may_be_in_table(key_of(id))), "what it has");
         let wrong = (100_000..200_000).filter(|id| keys.may_be_in_table(key_of(*id))).count();
         assert!(wrong < 100, "{wrong} of 100,000");
-        assert!(RecentKeys::beside(1).may_be_in_table(7), "nothing is known of what it had");
+        assert!(ReferenceIndex::beside(1).may_be_in_table(7), "nothing is known of what it had");
     }
 }

@@ -11,7 +11,7 @@ use sqlx::Row as _;
 
 use super::{
     Error, Ledger,
-    sqlite::store::{Known, Store},
+    sqlite::store::{KnownRow, Store},
 };
 use crate::customer::{Correction, Customer, Row};
 
@@ -36,9 +36,9 @@ const SELECT_UNREAD: &str = "
 
 /// One bit for each row, by id.
 #[derive(Default)]
-pub(super) struct Met(Vec<u64>);
+pub(super) struct SeenRows(Vec<u64>);
 
-impl Met {
+impl SeenRows {
     /// Whether the row is marked.
     pub(super) fn has(&self, id: i64) -> bool {
         self.0.get(id as usize / 64).is_some_and(|word| word & 1 << (id % 64) != 0)
@@ -56,7 +56,7 @@ impl Met {
     }
 
     /// Marks what is marked there.
-    fn join(&mut self, other: &Met) {
+    fn join(&mut self, other: &SeenRows) {
         self.0.resize(self.0.len().max(other.0.len()), 0);
         self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
     }
@@ -65,18 +65,18 @@ impl Met {
         self.0.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    fn from_bytes(bytes: &[u8]) -> Met {
-        Met(bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
+    fn from_bytes(bytes: &[u8]) -> SeenRows {
+        SeenRows(bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
 }
 
 /// What an earlier run met, to its source's end.
-pub(super) struct MetBefore {
+pub(super) struct SeenBefore {
     next_id: i64,
-    met: Met,
+    met: SeenRows,
 }
 
-impl MetBefore {
+impl SeenBefore {
     /// Whether the row was there when that run ended, and no row of its source had the reference.
     fn lacked(&self, id: i64) -> bool {
         id < self.next_id && !self.met.has(id)
@@ -85,16 +85,16 @@ impl MetBefore {
 
 /// The runs that found these faulty whose references could not be read: by line, each with what it met.
 #[derive(Default)]
-pub(super) struct Unread(HashMap<u64, Vec<i64>>);
+pub(super) struct UnreadableRuns(HashMap<u64, Vec<i64>>);
 
-impl Unread {
+impl UnreadableRuns {
     /// Whether the row comes back with a reference that may be another row's: that of `known`, or of none that is
     /// known.
     fn is_anothers(
         &self,
         own: &Correction,
-        known: &Known,
-        met_before: &HashMap<i64, Option<MetBefore>>,
+        known: &KnownRow,
+        met_before: &HashMap<i64, Option<SeenBefore>>,
     ) -> bool {
         let Some(runs) = self.0.get(&own.line) else { return true };
         let lacked = |run: &i64| {
@@ -109,15 +109,15 @@ impl Ledger {
     /// Whether it comes back with a reference that could not be read then, and that is imported, or that an invalid row
     /// has: it may be another row of the same source, whose data is not this one's. As long as it is the same data,
     /// nothing is written over.
-    pub(super) fn may_be_anothers(
+    pub(super) fn may_belong_to_another_row(
         &self,
         row: &Row,
         customer: &Customer,
-        known: Option<&Known>,
-        unread: &Unread,
+        known: Option<&KnownRow>,
+        unread: &UnreadableRuns,
     ) -> bool {
         let Some(own) = row.corrects.as_deref().filter(|own| !own.reference_was_read) else { return false };
-        let differs = |known: &Known| known.fingerprint != Some(customer.fingerprint);
+        let differs = |known: &KnownRow| known.fingerprint != Some(customer.fingerprint);
         self.unowned.has(customer.reference.key())
             || known.is_some_and(|known| {
                 differs(known) && unread.is_anothers(own, known, &self.unowned.met_before)
@@ -125,10 +125,10 @@ impl Ledger {
     }
 
     /// What is known of the runs in which these rows' references could not be read.
-    pub(super) async fn unread(&mut self, rows: &[Row]) -> Result<Unread, Error> {
+    pub(super) async fn unread(&mut self, rows: &[Row]) -> Result<UnreadableRuns, Error> {
         let lines = rows.iter().filter_map(|row| row.corrects.as_deref());
         let lines: Vec<u64> = lines.filter(|own| !own.reference_was_read).map(|own| own.line).collect();
-        let mut unread = Unread::default();
+        let mut unread = UnreadableRuns::default();
         if lines.is_empty() {
             return Ok(unread);
         }
@@ -161,11 +161,11 @@ impl Ledger {
 }
 
 impl Store {
-    async fn met(&mut self, select: &'static str, run: i64) -> Result<Option<MetBefore>, Error> {
+    async fn met(&mut self, select: &'static str, run: i64) -> Result<Option<SeenBefore>, Error> {
         let rows = self.all(sqlx::query(select).bind(run)).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| MetBefore {
+        let read = |row: &sqlx::sqlite::SqliteRow| SeenBefore {
             next_id: row.get(0),
-            met: Met::from_bytes(row.get(1)),
+            met: SeenRows::from_bytes(row.get(1)),
         };
         Ok(rows.first().map(read))
     }
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_row_is_met_once() {
-        let mut met = Met::default();
+        let mut met = SeenRows::default();
         for id in [1, 63, 64, 100_000] {
             assert!(!met.has(id) && !met.mark(id), "{id}");
             assert!(met.has(id) && met.mark(id), "{id}");
@@ -188,14 +188,14 @@ mod tests {
     #[test]
     fn what_was_met_is_kept_and_joined() {
         let of = |ids: &[i64]| {
-            let mut met = Met::default();
+            let mut met = SeenRows::default();
             ids.iter().for_each(|id| _ = met.mark(*id));
             met
         };
-        let mut met = Met::from_bytes(&of(&[3, 64]).to_bytes());
+        let mut met = SeenRows::from_bytes(&of(&[3, 64]).to_bytes());
         met.join(&of(&[200]));
         assert_eq!((0..300).filter(|id| met.has(*id)).collect::<Vec<_>>(), [3, 64, 200]);
-        let before = MetBefore { next_id: 100, met };
+        let before = SeenBefore { next_id: 100, met };
         assert_eq!([3, 4, 99, 100].map(|id| before.lacked(id)), [false, true, true, false]);
     }
 }

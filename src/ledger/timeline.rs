@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Figures, Outcome, Tally};
+use super::{Outcome, RequestCounts, Tally};
 
 /// Between 300 and 600 of them draw a curve on any screen; with their latencies some 100 KB a run.
 const SAMPLES_MAX: usize = 600;
@@ -89,7 +89,7 @@ pub struct Sample {
     /// Rows settled as failed: they may pass another time.
     pub failed: u64,
     /// What was sent.
-    pub figures: Figures,
+    pub figures: RequestCounts,
     /// The most requests in flight that were seen.
     pub in_flight: u64,
     /// The rate held under a limit that nobody told, at its end.
@@ -110,7 +110,7 @@ impl Sample {
     }
 
     fn is_idle(&self) -> bool {
-        self.rows() == 0 && self.figures == Figures::default()
+        self.rows() == 0 && self.figures == RequestCounts::default()
     }
 
     /// Takes in the next one.
@@ -145,7 +145,7 @@ pub struct Standing {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
-    pub figures: Figures,
+    pub figures: RequestCounts,
     /// How long they took.
     pub latencies: Latencies,
     /// Requests in flight now.
@@ -238,7 +238,7 @@ impl Series {
                 matches!(outcome, Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected)
             }),
             failed: grown(|outcome| outcome == Outcome::Failed),
-            figures: Figures {
+            figures: RequestCounts {
                 requests: figures.requests.saturating_sub(before.requests),
                 retries: figures.retries.saturating_sub(before.retries),
                 throttled: figures.throttled.saturating_sub(before.throttled),
@@ -258,7 +258,7 @@ mod tests {
 
     fn standing(requests: u64) -> Standing {
         let latencies = Latencies::from_counts([(Latencies::class(TICK) as u16, requests)]);
-        let figures = Figures { requests, retries: requests / 2, throttled: requests / 4 };
+        let figures = RequestCounts { requests, retries: requests / 2, throttled: requests / 4 };
         Standing { figures, latencies, in_flight: requests % 7, ..Standing::default() }
     }
 

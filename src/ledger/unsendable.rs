@@ -26,13 +26,13 @@ use std::{
 use sqlx::Row as _;
 
 use super::{
-    Error, Ledger, Outcome, Trouble,
+    Error, Ledger, Outcome, RowError,
     batch::{JsonRows, signed},
-    claim::Repeats,
-    plan::Decision,
-    reference_index::Already,
-    seen_rows::{MetBefore, Unread},
-    sqlite::store::{Known, Store},
+    claim::ReferenceRepeat,
+    plan::RowPlan,
+    reference_index::IdentityHasher,
+    seen_rows::{SeenBefore, UnreadableRuns},
+    sqlite::store::{KnownRow, Store},
 };
 use crate::customer::{Correction, Customer, Faults, Record, Reference, Row};
 
@@ -82,25 +82,25 @@ const TOGETHER: usize = 10_000;
 
 /// What a run knows of them.
 #[derive(Default)]
-pub(super) struct Unowned {
+pub(super) struct UnsendableRows {
     is_read: bool,
     /// The records that earlier runs have made, in order of their contents.
-    earlier: Vec<(u64, Earlier)>,
+    earlier: Vec<(u64, EarlierRecord)>,
     /// By what those are known whose references were at fault, once they are right.
-    other_cells: HashSet<u64, BuildHasherDefault<Already>>,
+    other_cells: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
     /// Where several have one content: what has not given way yet.
-    left: HashMap<u64, Left, BuildHasherDefault<Already>>,
+    left: HashMap<u64, NextByKind, BuildHasherDefault<IdentityHasher>>,
     /// Hash of a reference that an invalid row of this source has named, and that row.
-    named: HashMap<u64, i64, BuildHasherDefault<Already>>,
+    named: HashMap<u64, i64, BuildHasherDefault<IdentityHasher>>,
     /// What earlier runs have met, as far as it was asked for.
-    pub(super) met_before: HashMap<i64, Option<MetBefore>>,
+    pub(super) met_before: HashMap<i64, Option<SeenBefore>>,
     /// Records that give way with the next commit.
-    gone: Gone,
+    gone: Superseded,
 }
 
 /// The same as rows of statements.
 #[derive(Default)]
-pub(super) struct Gone {
+pub(super) struct Superseded {
     by_id: JsonRows,
     by_line: JsonRows,
     by_cells: JsonRows,
@@ -109,10 +109,10 @@ pub(super) struct Gone {
 /// A record of an earlier run in eight bytes: whether it is a duplicate's, its id, and whether it goes when the source
 /// has been read to its end; below zero once it has given way.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Earlier(i64);
+struct EarlierRecord(i64);
 
-impl Earlier {
-    const GONE: Earlier = Earlier(-1);
+impl EarlierRecord {
+    const GONE: EarlierRecord = EarlierRecord(-1);
 
     fn is_duplicate(self) -> bool {
         self.0 & 1 << 62 != 0
@@ -120,24 +120,24 @@ impl Earlier {
 
     /// None once it has given way.
     fn id(self) -> Option<i64> {
-        (self != Earlier::GONE).then_some((self.0 & !(1 << 62)) >> 1)
+        (self != EarlierRecord::GONE).then_some((self.0 & !(1 << 62)) >> 1)
     }
 
     /// Gives way; its id.
     fn take(&mut self) -> Option<i64> {
-        std::mem::replace(self, Earlier::GONE).id()
+        std::mem::replace(self, EarlierRecord::GONE).id()
     }
 }
 
 /// Places of the next invalid row and the next duplicate of one content, and where each of the two kinds ends. A
 /// million rows may have one content.
 #[derive(Clone, Copy)]
-struct Left {
+struct NextByKind {
     next: [usize; 2],
     ends: [usize; 2],
 }
 
-impl Left {
+impl NextByKind {
     /// The next one, of that kind if there is any.
     fn next(&mut self, is_duplicate: bool) -> Option<usize> {
         let own = usize::from(is_duplicate);
@@ -148,26 +148,26 @@ impl Left {
 }
 
 /// A row that owns no reference, to be recorded.
-pub(super) struct Faulty {
+pub(super) struct UnsendableRow {
     pub(super) id: i64,
     /// What it is known by.
     content: u64,
     /// Where the reference is what is wrong: what it is known by when that is right.
     other_cells: Option<u64>,
     /// Whose reference it has.
-    pub(super) repeats: Repeats,
+    pub(super) repeats: ReferenceRepeat,
     /// It came back as it was, in a failed export.
     pub(super) is_as_it_was: bool,
 }
 
 /// What one commit writes of them.
 #[derive(Default)]
-pub(super) struct UnownedRows {
+pub(super) struct UnsendableChanges {
     found: JsonRows,
-    gone: Gone,
+    gone: Superseded,
 }
 
-impl UnownedRows {
+impl UnsendableChanges {
     pub(super) fn is_empty(&self) -> bool {
         [&self.found, &self.gone.by_id, &self.gone.by_line, &self.gone.by_cells]
             .into_iter()
@@ -175,20 +175,20 @@ impl UnownedRows {
     }
 
     /// These give way.
-    pub(super) fn give_way(&mut self, gone: Gone) {
+    pub(super) fn give_way(&mut self, gone: Superseded) {
         self.gone = gone;
     }
 
     pub(super) fn add(
         &mut self,
-        faulty: &Faulty,
+        faulty: &UnsendableRow,
         line: u64,
         outcome: Outcome,
         reference: Option<&str>,
-        trouble: &Trouble,
+        trouble: &RowError,
     ) {
         let key = reference.map(|reference| signed(Reference::recorded(reference).key()));
-        let Trouble { field, code, message, .. } = trouble;
+        let RowError { field, code, message, .. } = trouble;
         let content = signed(faulty.content);
         let other_cells = faulty.other_cells.map(signed);
         self.found.push(&(
@@ -208,16 +208,16 @@ impl UnownedRows {
 
 /// References that have no row yet: of rows of one chunk, or of invalid ones, which own none.
 #[derive(Default)]
-pub(super) struct Here<'a> {
+pub(super) struct ChunkReferences<'a> {
     new: HashSet<&'a str>,
     named: HashSet<&'a str>,
     /// By invalid rows of the chunks before.
     named_before: HashSet<String>,
     /// Of rows of the chunk that come back with a reference that could not be read.
-    unread: Unread,
+    unread: UnreadableRuns,
 }
 
-impl Here<'_> {
+impl ChunkReferences<'_> {
     fn is_named(&self, reference: &str) -> bool {
         self.named.contains(reference) || self.named_before.contains(reference)
     }
@@ -231,7 +231,7 @@ pub(super) fn reference_of(row: &Row) -> Option<Cow<'_, Reference>> {
     }
 }
 
-impl Unowned {
+impl UnsendableRows {
     pub(super) fn has(&self, content: u64) -> bool {
         self.earlier.binary_search_by_key(&content, |(of, _)| *of).is_ok()
     }
@@ -256,7 +256,7 @@ impl Unowned {
                 let records = &mut self.earlier[from..end];
                 let duplicates = from + records.partition_point(|(_, record)| !record.is_duplicate());
                 records.iter_mut().for_each(|(_, record)| record.0 |= 1);
-                let mut left = Left { next: [from, duplicates], ends: [duplicates, end] };
+                let mut left = NextByKind { next: [from, duplicates], ends: [duplicates, end] };
                 let own = left.next(is_duplicate);
                 if end - from > 1 {
                     self.left.insert(content, left);
@@ -299,19 +299,19 @@ impl Unowned {
     }
 
     /// What gives way with this commit.
-    pub(super) fn take_gone(&mut self) -> Gone {
+    pub(super) fn take_gone(&mut self) -> Superseded {
         std::mem::take(&mut self.gone)
     }
 }
 
 impl Ledger {
     /// Finds out what earlier rows have named of these; the first time, what earlier runs have left.
-    pub(super) async fn here<'a>(&mut self, rows: &[Row]) -> Result<Here<'a>, Error> {
+    pub(super) async fn here<'a>(&mut self, rows: &[Row]) -> Result<ChunkReferences<'a>, Error> {
         if !self.unowned.is_read {
-            let Unowned { earlier, named, other_cells, .. } = &mut self.unowned;
+            let UnsendableRows { earlier, named, other_cells, .. } = &mut self.unowned;
             let run = self.run;
             let query = sqlx::query(SELECT_EARLIER).bind(run);
-            self.store.pairs(query, |content, record| earlier.push((content, Earlier(record)))).await?;
+            self.store.pairs(query, |content, record| earlier.push((content, EarlierRecord(record)))).await?;
             earlier.sort_unstable();
             let query = sqlx::query(SELECT_OTHER_CELLS).bind(run);
             self.store.pairs(query, |content, _| _ = other_cells.insert(content)).await?;
@@ -327,7 +327,7 @@ impl Ledger {
             let ids: Vec<i64> = keys.filter_map(|key| self.unowned.named.get(&key).copied()).collect();
             self.store.references(&ids).await?
         };
-        Ok(Here { named_before, unread: self.unread(rows).await?, ..Here::default() })
+        Ok(ChunkReferences { named_before, unread: self.unread(rows).await?, ..ChunkReferences::default() })
     }
 
     /// An invalid row. It owns nothing, but its reference is named.
@@ -335,9 +335,9 @@ impl Ledger {
         &mut self,
         row: &'a Row,
         faults: &'a Faults,
-        known: Option<&Known>,
-        here: &mut Here<'a>,
-    ) -> Decision {
+        known: Option<&KnownRow>,
+        here: &mut ChunkReferences<'a>,
+    ) -> RowPlan {
         let reference = faults.named();
         let is_again = reference.is_some_and(|reference| {
             let is_owned = match known {
@@ -352,7 +352,8 @@ impl Ledger {
             |reference| Reference::recorded(reference).key(),
         );
         let is_again = is_again || row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true));
-        let mut faulty = self.faulty(row, content, if is_again { Repeats::Surely } else { Repeats::No });
+        let mut faulty =
+            self.faulty(row, content, if is_again { ReferenceRepeat::Surely } else { ReferenceRepeat::No });
         if reference.is_none() {
             faulty.other_cells = Some(row.record.content_without(&self.columns, self.reference_at));
         }
@@ -371,7 +372,7 @@ impl Ledger {
             // Of garbage that many rows have in the reference's place, the line tells which one it is.
             (Some(own), None) => self.unowned.met_again(content, text, own),
         }
-        Decision::Unowned(faulty)
+        RowPlan::UnsendableRows(faulty)
     }
 
     /// A row that breaks no rule: new, or a duplicate, if nobody but rows without a row of their own is known to have
@@ -380,15 +381,15 @@ impl Ledger {
         &mut self,
         row: &'a Row,
         customer: &'a Customer,
-        known: Option<&Known>,
-        here: &mut Here<'a>,
-    ) -> Option<Decision> {
+        known: Option<&KnownRow>,
+        here: &mut ChunkReferences<'a>,
+    ) -> Option<RowPlan> {
         let reference = customer.reference.as_str();
         if here.is_named(reference) || self.is_uncorrected(row, customer) {
             return Some(self.duplicate(row, customer));
         }
-        if self.may_be_anothers(row, customer, known, &here.unread) {
-            return Some(self.unowned_row(row, customer, Repeats::Perhaps));
+        if self.may_belong_to_another_row(row, customer, known, &here.unread) {
+            return Some(self.unowned_row(row, customer, ReferenceRepeat::Perhaps));
         }
         if known.is_some() {
             return None;
@@ -400,17 +401,17 @@ impl Ledger {
     }
 
     /// A further row with that reference.
-    pub(super) fn duplicate(&mut self, row: &Row, customer: &Customer) -> Decision {
-        self.unowned_row(row, customer, Repeats::Surely)
+    pub(super) fn duplicate(&mut self, row: &Row, customer: &Customer) -> RowPlan {
+        self.unowned_row(row, customer, ReferenceRepeat::Surely)
     }
 
-    fn unowned_row(&mut self, row: &Row, customer: &Customer, repeats: Repeats) -> Decision {
+    fn unowned_row(&mut self, row: &Row, customer: &Customer, repeats: ReferenceRepeat) -> RowPlan {
         let (content, reference) = (customer.reference.key(), Some(customer.reference.as_str()));
         match &row.corrects {
             None => _ = self.unowned.met_faulty(content, reference, true),
             Some(own) => self.unowned.met_again(content, reference, own),
         }
-        Decision::Unowned(self.faulty(row, content, repeats))
+        RowPlan::UnsendableRows(self.faulty(row, content, repeats))
     }
 
     /// A row that is to be sent or is left as it was settled: nothing is wrong with it any more.
@@ -431,7 +432,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the ledger cannot be written.
-    pub async fn let_go(&mut self) -> Result<(), Error> {
+    pub async fn delete_superseded(&mut self) -> Result<(), Error> {
         self.keep_met().await?;
         let last = self.unowned.earlier.iter().filter(|(_, record)| record.0 & 1 == 1);
         let ids: Vec<i64> = last.filter_map(|(_, record)| record.id()).collect();
@@ -450,9 +451,9 @@ impl Ledger {
         own.is_some_and(|Correction { repeats, .. }| repeats.unwrap_or_else(was_one))
     }
 
-    fn faulty(&mut self, row: &Row, content: u64, repeats: Repeats) -> Faulty {
+    fn faulty(&mut self, row: &Row, content: u64, repeats: ReferenceRepeat) -> UnsendableRow {
         let is_as_it_was = row.corrects.is_some() && self.unowned.has(content);
-        Faulty { id: self.take_id(), content, other_cells: None, repeats, is_as_it_was }
+        UnsendableRow { id: self.take_id(), content, other_cells: None, repeats, is_as_it_was }
     }
 }
 
@@ -469,11 +470,11 @@ impl Store {
     /// Inside the transaction of a commit.
     pub(super) async fn write_unowned(
         &mut self,
-        rows: &UnownedRows,
+        rows: &UnsendableChanges,
         run: i64,
         now: i64,
     ) -> Result<(), Error> {
-        let UnownedRows { found, gone: Gone { by_id, by_line, by_cells } } = rows;
+        let UnsendableChanges { found, gone: Superseded { by_id, by_line, by_cells } } = rows;
         for (sql, rows) in [
             (DELETE_GONE, by_id),
             (DELETE_BY_LINE, by_line),
@@ -492,17 +493,17 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn unowned(records: &[(u64, i64, bool)]) -> Unowned {
+    fn unowned(records: &[(u64, i64, bool)]) -> UnsendableRows {
         let pack = |&(content, id, is_duplicate): &(u64, i64, bool)| {
-            (content, Earlier(id * 2 + (i64::from(is_duplicate) << 62)))
+            (content, EarlierRecord(id * 2 + (i64::from(is_duplicate) << 62)))
         };
         let mut earlier: Vec<_> = records.iter().map(pack).collect();
         earlier.sort_unstable();
-        Unowned { earlier, ..Unowned::default() }
+        UnsendableRows { earlier, ..UnsendableRows::default() }
     }
 
     /// The ids that give way now, and those that do at the source's end.
-    fn gone(unowned: &mut Unowned) -> (String, Vec<i64>) {
+    fn gone(unowned: &mut UnsendableRows) -> (String, Vec<i64>) {
         let last = unowned.earlier.iter().filter(|(_, record)| record.0 & 1 == 1);
         let last = last.filter_map(|(_, record)| record.id()).collect();
         (unowned.take_gone().by_id.text(), last)

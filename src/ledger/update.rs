@@ -10,11 +10,11 @@ use sqlx::Row as _;
 use tracing::warn;
 
 use super::{
-    Claim, Ending, Error, Ledger, Outcome, Trouble,
+    Claim, Error, Ledger, Outcome, RowError, RowResult,
     batch::{JsonRows, hex, signed},
-    claim::Amendment,
-    plan::Decision,
-    sqlite::store::{Known, Store},
+    claim::CustomerUpdate,
+    plan::RowPlan,
+    sqlite::store::{KnownRow, Store},
 };
 use crate::customer::{Customer, Fields, Fingerprint, Reference, Row};
 
@@ -97,7 +97,7 @@ const TELL_ABSENT: &str = "update run set absent = ?2 where id = ?1";
 
 /// An update that has not come to its end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Outdated {
+pub(super) struct PendingUpdate {
     fingerprint: Fingerprint,
     outcome: Outcome,
     /// It may have landed.
@@ -106,7 +106,7 @@ pub(super) struct Outdated {
 
 /// What one commit writes of updates, collected before its transaction begins.
 #[derive(Default)]
-pub(super) struct Updates {
+pub(super) struct UpdateRows {
     begun: JsonRows,
     updated: JsonRows,
     outdated: JsonRows,
@@ -117,10 +117,10 @@ pub(super) struct Updates {
     pub(super) changed: Vec<(u64, Fields)>,
 }
 
-impl Updates {
+impl UpdateRows {
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
-        let Updates { begun, updated, outdated, new_outdated, restored, over, changed } = self;
+        let UpdateRows { begun, updated, outdated, new_outdated, restored, over, changed } = self;
         [begun, updated, outdated, new_outdated, restored, over].into_iter().all(JsonRows::is_empty)
             && changed.is_empty()
     }
@@ -136,9 +136,9 @@ impl Updates {
         outcome: Outcome,
         unsure: bool,
         attempts: u32,
-        trouble: &Trouble,
+        trouble: &RowError,
     ) {
-        let Trouble { code, message, http_status, request_id, .. } = trouble;
+        let RowError { code, message, http_status, request_id, .. } = trouble;
         self.new_outdated.push(&(
             claim.id,
             claim.line,
@@ -158,24 +158,32 @@ impl Updates {
         self.over.push(&id);
     }
 
-    pub(super) fn settle(&mut self, claim: &Claim, amendment: &Amendment, ending: &Ending, attempts: u32) {
+    pub(super) fn settle(
+        &mut self,
+        claim: &Claim,
+        amendment: &CustomerUpdate,
+        ending: &RowResult,
+        attempts: u32,
+    ) {
         let (trouble, unsure) = match ending {
-            Ending::Updated => {
+            RowResult::Updated => {
                 self.updated.push(&(claim.id, claim.line, hex(&sent(claim)), attempts));
                 self.over.push(&claim.id);
                 return;
             }
-            Ending::Pending { trouble, in_doubt } => (trouble.clone(), *in_doubt),
-            Ending::Rejected(trouble) => (trouble.clone(), false),
+            RowResult::Pending { trouble, in_doubt } => (trouble.clone(), *in_doubt),
+            RowResult::Rejected(trouble) => (trouble.clone(), false),
             // Attempts end on what may have landed.
-            Ending::Failed(trouble) => (trouble.clone(), true),
+            RowResult::Failed(trouble) => (trouble.clone(), true),
             // No update ends like this.
-            Ending::Created(_) | Ending::Existing(_) | Ending::Amended(..) => (Trouble::default(), true),
+            RowResult::Created(_) | RowResult::Existing(_) | RowResult::ExistingThenUpdate(..) => {
+                (RowError::default(), true)
+            }
         };
         if ending.outcome() == Outcome::Pending && !unsure {
             self.restored.push(&claim.id);
         }
-        let Trouble { code, message, http_status, request_id, .. } = trouble;
+        let RowError { code, message, http_status, request_id, .. } = trouble;
         let unsure = i64::from(unsure || amendment.unsure);
         let outcome = ending.outcome();
         self.outdated.push(&(claim.id, outcome, unsure, attempts, code, message, http_status, request_id));
@@ -188,36 +196,36 @@ fn sent(claim: &Claim) -> Fingerprint {
 
 /// What to do about an imported row, by what the file says of it now.
 pub(super) fn compare(
-    known: &Known,
+    known: &KnownRow,
     customer: &Customer,
-    outdated: Option<&Outdated>,
+    outdated: Option<&PendingUpdate>,
     send: Send,
-) -> Decision {
+) -> RowPlan {
     let (before, now) = (known.fingerprint.unwrap_or_default(), customer.fingerprint);
     let unsure = outdated.filter(|outdated| outdated.unsure);
     let is_refused =
-        |outdated: &Outdated| outdated.outcome == Outcome::Rejected && outdated.fingerprint == now;
+        |outdated: &PendingUpdate| outdated.outcome == Outcome::Rejected && outdated.fingerprint == now;
     match outdated {
-        None if before == now => return Decision::Left(Outcome::Unchanged, known.run),
-        Some(_) if before == now && unsure.is_none() => return Decision::Over(known.id, known.run),
+        None if before == now => return RowPlan::NextByKind(Outcome::Unchanged, known.run),
+        Some(_) if before == now && unsure.is_none() => return RowPlan::Over(known.id, known.run),
         Some(outdated) if send == Send::Changed && is_refused(outdated) => {
-            return Decision::refused(known);
+            return RowPlan::refused(known);
         }
         _ => {}
     }
     let fields = before.differing(now) | unsure.map_or(Fields::default(), |it| it.fingerprint.differing(now));
     if send == Send::Nothing {
-        return Decision::Changed(fields, known.run);
+        return RowPlan::Changed(fields, known.run);
     }
     // What was sent once and is empty now has to be emptied; what never was in the file is not ours.
     let had = before.fields() | unsure.map_or(Fields::default(), |it| it.fingerprint.fields());
-    let amendment = Amendment {
+    let amendment = CustomerUpdate {
         customer_id: String::new(),
         emptied: had.without(now.fields()),
-        spelling: None,
+        api_reference: None,
         unsure: unsure.is_some(),
     };
-    Decision::Update(known.clone(), fields, Box::new(amendment))
+    RowPlan::Update(known.clone(), fields, Box::new(amendment))
 }
 
 /// For which imported rows updates are sent.
@@ -238,9 +246,9 @@ impl Store {
     pub(super) async fn outdated(
         &mut self,
         ids: impl Iterator<Item = i64>,
-    ) -> Result<HashMap<i64, Outdated>, Error> {
+    ) -> Result<HashMap<i64, PendingUpdate>, Error> {
         let rows = self.all(sqlx::query(FIND_OUTDATED).bind(list(ids))).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| Outdated {
+        let read = |row: &sqlx::sqlite::SqliteRow| PendingUpdate {
             fingerprint: Fingerprint::recorded(row.get(1)).unwrap_or_default(),
             outcome: Outcome::from_name(row.get(2)).unwrap_or(Outcome::Pending),
             unsure: row.get(3),
@@ -249,9 +257,9 @@ impl Store {
     }
 
     /// Under which ids the API has the customers that are to be updated.
-    pub(super) async fn name_updates(&mut self, decisions: &mut [Decision]) -> Result<(), Error> {
+    pub(super) async fn name_updates(&mut self, decisions: &mut [RowPlan]) -> Result<(), Error> {
         let ids = decisions.iter().filter_map(|decision| match decision {
-            Decision::Update(known, ..) => Some(known.id),
+            RowPlan::Update(known, ..) => Some(known.id),
             _ => None,
         });
         let ids = list(ids);
@@ -262,10 +270,10 @@ impl Store {
         let name = |row: &sqlx::sqlite::SqliteRow| (row.get(0), (row.get(1), row.get(2)));
         let mut names: HashMap<i64, (String, Option<String>)> = rows.iter().map(name).collect();
         for decision in decisions {
-            if let Decision::Update(known, _, amendment) = decision {
-                let (customer_id, spelling) = names.remove(&known.id).unwrap_or_default();
+            if let RowPlan::Update(known, _, amendment) = decision {
+                let (customer_id, api_reference) = names.remove(&known.id).unwrap_or_default();
                 amendment.customer_id = customer_id;
-                amendment.spelling = spelling.as_deref().map(Reference::recorded);
+                amendment.api_reference = api_reference.as_deref().map(Reference::recorded);
             }
         }
         Ok(())
@@ -277,7 +285,12 @@ impl Store {
     }
 
     /// Inside the transaction of a commit.
-    pub(super) async fn write_updates(&mut self, updates: &Updates, run: i64, now: i64) -> Result<(), Error> {
+    pub(super) async fn write_updates(
+        &mut self,
+        updates: &UpdateRows,
+        run: i64,
+        now: i64,
+    ) -> Result<(), Error> {
         for (sql, rows) in [
             (SETTLE_UPDATED, &updates.updated),
             (SETTLE_OUTDATED, &updates.outdated),
@@ -307,22 +320,22 @@ impl Ledger {
     pub(super) async fn keep_shared_customers(
         &mut self,
         rows: &[Row],
-        decisions: &mut [Decision],
+        decisions: &mut [RowPlan],
     ) -> Result<(), Error> {
         for (row, decision) in rows.iter().zip(decisions) {
-            let Decision::Update(known, fields, amendment) = decision else { continue };
-            let Some(spelling) = amendment.spelling.clone() else { continue };
+            let RowPlan::Update(known, fields, amendment) = decision else { continue };
+            let Some(api_reference) = amendment.api_reference.clone() else { continue };
             let (id, run, fields) = (known.id, known.run, *fields);
-            let named = self.look_up(&[spelling.key()]).await?;
-            let is_shared = self.batches.has(&spelling)
-                || named.get(spelling.as_str()).is_some_and(|other| other.id != id)
+            let named = self.look_up(&[api_reference.key()]).await?;
+            let is_shared = self.batches.has(&api_reference)
+                || named.get(api_reference.as_str()).is_some_and(|other| other.id != id)
                 || self.store.has_other_row(&amendment.customer_id, id).await?;
             if is_shared {
                 warn!(
                     line = row.line,
                     "the API does not tell this row's reference from another row's; its update is not sent"
                 );
-                *decision = Decision::Changed(fields, run);
+                *decision = RowPlan::Changed(fields, run);
             }
         }
         Ok(())
@@ -333,7 +346,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the ledger cannot be read or written.
-    pub async fn tell_absent(&mut self) -> Result<u64, Error> {
+    pub async fn record_absent(&mut self) -> Result<u64, Error> {
         let absent = match self.absent_as_before().await? {
             Some(absent) => absent,
             None => self.count_absent().await?,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Outcome, Sample, Setting, State, condensed},
+    ledger::{Outcome, RunState, Sample, Setting, condensed},
 };
 
 /// Steps of a curve: on a phone each has three pixels.
@@ -84,9 +84,9 @@ impl Report<'_> {
         let page = Page {
             report: self,
             state_class: match summary.state {
-                State::Completed if summary.exit_code == Some(0) => "good",
-                State::Completed | State::Running => "fair",
-                State::Interrupted | State::Stopped | State::Died => "bad",
+                RunState::Completed if summary.exit_code == Some(0) => "good",
+                RunState::Completed | RunState::Running => "fair",
+                RunState::Interrupted | RunState::Stopped | RunState::Died => "bad",
             },
             exit: summary.exit_code.and_then(exit_in_words),
             began: self.started_at.replace('T', " ").replace('Z', " UTC"),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{harmless, rows, validation::DUPLICATE_REMEDY};
 use crate::{
     customer::{Field, Rule},
-    ledger::{ErrorGroup, Outcome, Trouble},
+    ledger::{ErrorGroup, Outcome, RowError},
 };
 
 /// How many lines of each kind are named.
@@ -149,7 +149,7 @@ fn unquoted(group: &ErrorGroup) -> Option<String> {
 fn remedy(outcome: Outcome, code: Option<&str>) -> &'static str {
     match outcome {
         Outcome::Duplicate => DUPLICATE_REMEDY,
-        Outcome::Failed if code == Some(Trouble::NOT_THE_API) => {
+        Outcome::Failed if code == Some(RowError::NOT_THE_API) => {
             "a firewall or proxy before the API refuses these rows: have it let them through, then run the same \
              command again"
         }

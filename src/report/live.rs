@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{grouped, time};
-use crate::ledger::{Doing, Live, Outcome, Tally};
+use crate::ledger::{Activity, Heartbeat, Outcome, Tally};
 
 /// Where there is room for a bar, it has so many places; it does not grow and shrink with the words.
 const BARS: [usize; 2] = [24, 12];
@@ -35,7 +35,7 @@ pub struct GoesOn {
 
 impl GoesOn {
     /// The object of a run that said this of itself so long ago.
-    pub fn new(run: i64, tally: &Tally, live: &Live, age: Duration) -> GoesOn {
+    pub fn new(run: i64, tally: &Tally, live: &Heartbeat, age: Duration) -> GoesOn {
         let settled = settled(tally);
         let left = live.total.and_then(|total| left(settled, total, live));
         GoesOn {
@@ -56,7 +56,7 @@ impl GoesOn {
 }
 
 /// Where a run stands, in lines of at most this width.
-pub fn progress(tally: &Tally, live: &Live, width: usize) -> Vec<String> {
+pub fn progress(tally: &Tally, live: &Heartbeat, width: usize) -> Vec<String> {
     let (outcomes, under_way) = (outcomes(tally), under_way(live));
     let mut lines = vec![headline(tally, live, width)];
     let together = [outcomes.join(", "), under_way.join(", ")].join("; ");
@@ -70,7 +70,7 @@ pub fn progress(tally: &Tally, live: &Live, width: usize) -> Vec<String> {
 }
 
 /// The same on one line, for where nobody looks on.
-pub fn progress_line(tally: &Tally, live: &Live) -> String {
+pub fn progress_line(tally: &Tally, live: &Heartbeat) -> String {
     // In a log a bar is noise.
     let headline = headlines(tally, live).into_iter().find(|line| !line.starts_with('['));
     let parts = [headline.unwrap_or_default(), outcomes(tally).join(", "), under_way(live).join(", ")];
@@ -78,7 +78,7 @@ pub fn progress_line(tally: &Tally, live: &Live) -> String {
 }
 
 /// What `status` says of it, and how long ago the run said so itself.
-pub fn going_on(run: i64, tally: &Tally, live: &Live, age: Duration) -> String {
+pub fn going_on(run: i64, tally: &Tally, live: &Heartbeat, age: Duration) -> String {
     let silent = if age > SILENT { "; it has not said anything since" } else { "" };
     let mut text = format!("\nRun {run} goes on, as of {} ago{silent}:\n", time(age));
     for line in progress(tally, live, 78) {
@@ -88,7 +88,7 @@ pub fn going_on(run: i64, tally: &Tally, live: &Live, age: Duration) -> String {
 }
 
 /// The longest that fits; what is too long even so is cut.
-fn headline(tally: &Tally, live: &Live, width: usize) -> String {
+fn headline(tally: &Tally, live: &Heartbeat, width: usize) -> String {
     let mut lines = headlines(tally, live);
     let at = lines.iter().position(|line| line.len() <= width).unwrap_or(lines.len() - 1);
     let mut line = lines.swap_remove(at);
@@ -97,7 +97,7 @@ fn headline(tally: &Tally, live: &Live, width: usize) -> String {
 }
 
 /// How much is done, how fast, and how long it still takes; from the longest to the shortest. All ASCII.
-fn headlines(tally: &Tally, live: &Live) -> Vec<String> {
+fn headlines(tally: &Tally, live: &Heartbeat) -> Vec<String> {
     let settled = settled(tally);
     let (done, speed) = (grouped(settled), speed(live.per_second));
     let Some(total) = live.total else {
@@ -142,9 +142,9 @@ fn settled(tally: &Tally) -> u64 {
 
 /// How long the rest takes at this speed, in whole seconds; nothing where it stands still, or where that says
 /// nothing.
-fn left(settled: u64, total: u64, live: &Live) -> Option<Duration> {
+fn left(settled: u64, total: u64, live: &Heartbeat) -> Option<Duration> {
     let rows = total.saturating_sub(settled);
-    if live.doing != Doing::Sending || rows == 0 || live.per_second <= 0.0 {
+    if live.doing != Activity::Sending || rows == 0 || live.per_second <= 0.0 {
         return None;
     }
     Duration::try_from_secs_f64((rows as f64 / live.per_second).ceil()).ok()
@@ -162,14 +162,14 @@ fn outcomes(tally: &Tally) -> Vec<String> {
     some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect()
 }
 
-fn under_way(live: &Live) -> Vec<String> {
+fn under_way(live: &Heartbeat) -> Vec<String> {
     let mut parts = Vec::new();
     match live.doing {
-        Doing::Sending => {}
-        Doing::Asking => parts.push("asking about rows that an earlier run left in doubt".into()),
-        Doing::Paused => parts.push("the API has asked for a pause".into()),
-        Doing::Waiting => parts.push("no good answer: waiting for the API".into()),
-        Doing::Ending => parts.push("ending".into()),
+        Activity::Sending => {}
+        Activity::Asking => parts.push("asking about rows that an earlier run left in doubt".into()),
+        Activity::Paused => parts.push("the API has asked for a pause".into()),
+        Activity::Waiting => parts.push("no good answer: waiting for the API".into()),
+        Activity::Finishing => parts.push("ending".into()),
     }
     for (count, what) in
         [(live.in_flight, "in flight"), (live.retrying, "retrying"), (live.in_doubt, "in doubt")]
@@ -211,14 +211,14 @@ mod tests {
         counts.into_iter().collect()
     }
 
-    fn live() -> Live {
-        Live {
+    fn live() -> Heartbeat {
+        Heartbeat {
             total: Some(1_000_000),
             per_second: 4_950.4,
             in_flight: 32,
             retrying: 3,
             throttled_to: Some(5_000.0),
-            ..Live::default()
+            ..Heartbeat::default()
         }
     }
 
@@ -248,10 +248,13 @@ mod tests {
     #[test]
     fn no_line_is_too_long() {
         let all = Outcome::ALL.into_iter().map(|outcome| (outcome, 1_234_567_890)).collect();
-        for doing in [Doing::Sending, Doing::Asking, Doing::Paused, Doing::Waiting, Doing::Ending] {
-            let live = Live { doing, in_doubt: 2000, ..live() };
+        for doing in
+            [Activity::Sending, Activity::Asking, Activity::Paused, Activity::Waiting, Activity::Finishing]
+        {
+            let live = Heartbeat { doing, in_doubt: 2000, ..live() };
             for width in 1..300 {
-                for (tally, live) in [(tally(), live), (all, live), (all, Live { total: None, ..live })] {
+                for (tally, live) in [(tally(), live), (all, live), (all, Heartbeat { total: None, ..live })]
+                {
                     let lines = progress(&tally, &live, width);
                     assert!(lines.iter().all(|line| line.len() <= width), "{width}: {lines:#?}");
                 }
@@ -261,10 +264,10 @@ mod tests {
 
     #[test]
     fn nothing_is_promised_that_is_not_known() {
-        let line = |live: &Live| progress_line(&tally(), live);
+        let line = |live: &Heartbeat| progress_line(&tally(), live);
         let live = live();
         assert!(line(&live).starts_with("38%  380,211 of about 1,000,000 rows, 4,950/s, 2 min 6 s left; "));
-        let of = |change: fn(&mut Live)| {
+        let of = |change: fn(&mut Heartbeat)| {
             let mut live = live;
             change(&mut live);
             progress_line(&tally(), &live)
@@ -273,7 +276,7 @@ mod tests {
         assert!(of(|live| live.is_exact = true).contains(" of 1,000,000 rows"));
         assert!(of(|live| live.total = Some(380_212)).starts_with("99%  "), "not a hundred before the end");
         assert!(!of(|live| live.per_second = 0.0).contains("left"));
-        assert!(!of(|live| live.doing = Doing::Waiting).contains("left"));
+        assert!(!of(|live| live.doing = Activity::Waiting).contains("left"));
         assert!(of(|live| live.per_second = 0.25).contains(" 0.2/s, "));
         assert!(of(|live| live.per_second = 1e-300).contains("1,000,000 rows, 0.0/s; "), "no time at all");
     }

@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     customer::{Changed, Dropped},
-    ledger::{ErrorGroup, ExistingCount, Latencies, RunRecord, Sample, Setting, State, Target, condensed},
+    ledger::{
+        ErrorGroup, ExistingCounts, Latencies, RunRecord, RunState, Sample, Setting, Target, condensed,
+    },
 };
 
 /// What the ledger tells of a run.
@@ -33,7 +35,7 @@ pub struct RunDetails {
     /// Where rows differ from what was imported, and how many imported rows the source did not name.
     pub differences: (Changed, Option<u64>),
     /// What was found out about customers that existed.
-    pub existing: ExistingCount,
+    pub existing: ExistingCounts,
     /// The first lines whose reference the API spells in another way, with its spelling.
     pub respelled: Vec<(u64, String)>,
 }
@@ -173,7 +175,7 @@ fn whole(samples: &[Sample]) -> Option<Sample> {
 fn elapsed(run: &RunRecord, samples: &[Sample], now: i64) -> Duration {
     let seen = samples.last().map_or(Duration::ZERO, |last| last.to);
     let until = match (run.state, run.ended_at, run.exit_code) {
-        (State::Running, ..) => now,
+        (RunState::Running, ..) => now,
         (_, Some(ended_at), Some(_)) => ended_at,
         _ => return seen,
     };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::Serialize;
 
 use super::{GoesOn, date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
-use crate::ledger::{Outcome, RunRecord, State, Tally, Target};
+use crate::ledger::{Outcome, RunRecord, RunState, Tally, Target};
 
 /// The JSON object; its names are what scripts rely on.
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ struct Run<'a> {
     run: i64,
     command: &'a str,
     source: &'a str,
-    state: State,
+    state: RunState,
     exit_code: Option<i64>,
     stop_reason: Option<&'a str>,
     started_at: String,

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{changed_list, grouped, harmless, rows, time};
 use crate::{
-    ledger::{Figures, State},
+    ledger::{RequestCounts, RunState},
     verify::Found,
 };
 
@@ -19,7 +19,7 @@ pub struct Verification<'a> {
     /// The source as given.
     pub source: &'a str,
     /// How it ended: state, exit code, and why where it ended itself.
-    pub ended: (State, u8, Option<&'a str>),
+    pub ended: (RunState, u8, Option<&'a str>),
     /// What was found.
     pub found: &'a Found,
     /// Rows of the ledger that the file does not have.
@@ -27,7 +27,7 @@ pub struct Verification<'a> {
     /// Rows that were marked as changed in the ledger; none where that was not asked for.
     pub marked: Option<u64>,
     /// Requests.
-    pub figures: Figures,
+    pub figures: RequestCounts,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -35,7 +35,7 @@ pub struct Verification<'a> {
 /// The same for scripts.
 #[derive(Debug, Serialize)]
 pub struct VerificationSummary<'a> {
-    state: State,
+    state: RunState,
     exit_code: u8,
     source: &'a str,
     rows: u64,
@@ -116,7 +116,7 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
             rows(found.not_imported)
         );
     }
-    if verification.not_in_file > 0 && state == State::Completed {
+    if verification.not_in_file > 0 && state == RunState::Completed {
         let _ =
             writeln!(text, "  {} of the ledger not in this file: not asked", rows(verification.not_in_file));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     customer::{Changed, Dropped},
-    ledger::{ExistingCount, Figures, Ledger, Outcome, Settlement, State, Tally},
+    ledger::{ExistingCounts, Ledger, Outcome, RequestCounts, RunState, Settlement, Tally},
     sender::Halt,
     source,
 };
@@ -33,7 +33,7 @@ pub(super) struct SentCounts {
 
 impl SentCounts {
     pub(super) fn add(&mut self, settlement: &Settlement) {
-        let outcome = settlement.ending().outcome();
+        let outcome = settlement.result().outcome();
         self.rows += u64::from(outcome != Outcome::Pending);
         self.failures += u64::from(matches!(outcome, Outcome::Rejected | Outcome::Failed));
     }
@@ -84,11 +84,11 @@ pub enum EndReason {
 
 impl EndReason {
     /// The state to record.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> RunState {
         match self {
-            EndReason::Completed => State::Completed,
-            EndReason::Interrupted(_) => State::Interrupted,
-            EndReason::Stopped(_) | EndReason::SourceFailed(_) => State::Stopped,
+            EndReason::Completed => RunState::Completed,
+            EndReason::Interrupted(_) => RunState::Interrupted,
+            EndReason::Stopped(_) | EndReason::SourceFailed(_) => RunState::Stopped,
         }
     }
 }
@@ -100,13 +100,13 @@ pub struct RunResult {
     /// Committed counts.
     pub tally: Tally,
     /// Requests.
-    pub figures: Figures,
+    pub figures: RequestCounts,
     /// What rows go without, committed too.
     pub dropped: Dropped,
     /// Which fields of imported rows differ.
     pub changed: Changed,
     /// What was found out about customers that existed.
-    pub existing: ExistingCount,
+    pub existing: ExistingCounts,
     /// The ledger, to record the end in; gone where the user did not want to wait for it.
     pub ledger: Option<Ledger>,
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::info;
 
 use super::Run;
-use crate::ledger::{Doing, Figures, Live, Outcome, Settlement, Tally};
+use crate::ledger::{Activity, Heartbeat, Outcome, RequestCounts, Settlement, Tally};
 
 /// How often the ledger is told where the run stands.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,9 +50,9 @@ pub struct RunSnapshot {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
-    pub figures: Figures,
+    pub figures: RequestCounts,
     /// Where it stands besides.
-    pub live: Live,
+    pub live: Heartbeat,
 }
 
 /// What the run keeps in order to say where it stands.
@@ -90,7 +90,7 @@ impl Progress {
 
 impl Run {
     /// Where the run stands, for the ledger.
-    pub(super) fn heartbeat(&mut self) -> Live {
+    pub(super) fn heartbeat(&mut self) -> Heartbeat {
         self.progress.next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
         self.live()
     }
@@ -114,12 +114,12 @@ impl Run {
         RunSnapshot { tally: self.tally, figures: self.sender.figures(), live: self.live() }
     }
 
-    fn live(&self) -> Live {
+    fn live(&self) -> Heartbeat {
         let throttle = self.sender.throttle();
         let is_exact = self.source_ended && self.read.is_empty() && !self.is_stopping();
         let rows = self.tally.rows();
         let total = self.progress.extent.total(rows, self.read.bytes());
-        Live {
+        Heartbeat {
             doing: self.doing(),
             total: if is_exact { Some(rows) } else { total },
             is_exact,
@@ -131,14 +131,14 @@ impl Run {
         }
     }
 
-    fn doing(&self) -> Doing {
+    fn doing(&self) -> Activity {
         let throttle = self.sender.throttle();
         match () {
-            () if self.is_stopping() => Doing::Ending,
-            () if throttle.in_outage() => Doing::Waiting,
-            () if throttle.pause_left() > PAUSE_SHOWN_MIN => Doing::Paused,
-            () if self.doubts.is_some() => Doing::Asking,
-            () => Doing::Sending,
+            () if self.is_stopping() => Activity::Finishing,
+            () if throttle.in_outage() => Activity::Waiting,
+            () if throttle.pause_left() > PAUSE_SHOWN_MIN => Activity::Paused,
+            () if self.doubts.is_some() => Activity::Asking,
+            () => Activity::Sending,
         }
     }
 

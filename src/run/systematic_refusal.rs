@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 
 use super::lifecycle::StopReason;
 use crate::{
-    ledger::{AmendedTo, Ending, Settlement, Trouble},
+    ledger::{RowError, RowResult, Settlement, UpdateResult},
     sender::Halt,
 };
 
@@ -50,12 +50,12 @@ struct Refusal {
 impl Refusal {
     /// The refusal of a settlement, if the API's answer was one.
     fn of(settlement: &Settlement) -> Option<Refusal> {
-        let (Ending::Rejected(trouble) | Ending::Amended(_, AmendedTo::Rejected(trouble))) =
-            settlement.ending()
+        let (RowResult::Rejected(trouble)
+        | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(trouble))) = settlement.result()
         else {
             return None;
         };
-        let Trouble { code, message, http_status, .. } = trouble;
+        let RowError { code, message, http_status, .. } = trouble;
         let reference = settlement.reference().as_str();
         let message = message.as_ref().map(|message| message.replace(reference, "…"));
         http_status.map(|status| Refusal { status, code: code.clone(), message })
@@ -101,7 +101,7 @@ impl SystematicRefusalDetector {
         let (mut passed, mut stop) = (Vec::with_capacity(settled.len()), None);
         for settlement in settled {
             match Refusal::of(&settlement) {
-                Some(_) if self.stage == Stage::Stopped => passed.push(settlement.put_back()),
+                Some(_) if self.stage == Stage::Stopped => passed.push(settlement.into_pending()),
                 Some(refusal) if self.is_suspect(&refusal) => {
                     self.refusal = Some(refusal.common(self.refusal.take()));
                     self.held.push(settlement);
@@ -109,7 +109,7 @@ impl SystematicRefusalDetector {
                 }
                 Some(_) => passed.push(settlement),
                 None => {
-                    if settlement.ending().outcome().is_success() {
+                    if settlement.result().outcome().is_success() {
                         self.canary = None;
                         self.release(&mut passed);
                     }
@@ -127,7 +127,7 @@ impl SystematicRefusalDetector {
     pub(super) fn close(&mut self, completed: bool) -> Vec<Settlement> {
         self.stage = Stage::Closed;
         let held = std::mem::take(&mut self.held).into_iter();
-        if completed { held.collect() } else { held.map(Settlement::put_back).collect() }
+        if completed { held.collect() } else { held.map(Settlement::into_pending).collect() }
     }
 
     /// Whether a refusal is to be held back. Another one than those before decides the canary.
@@ -159,7 +159,7 @@ impl SystematicRefusalDetector {
             return None;
         };
         self.stage = Stage::Stopped;
-        passed.extend(std::mem::take(&mut self.held).into_iter().map(Settlement::put_back));
+        passed.extend(std::mem::take(&mut self.held).into_iter().map(Settlement::into_pending));
         Some(stop)
     }
 }

@@ -42,7 +42,7 @@ impl Timeline {
     /// Gives the ledger what it does not have.
     pub(super) fn write_to(&mut self, ledger: &mut Ledger) {
         if let Some(samples) = self.series.unwritten() {
-            ledger.note(samples);
+            ledger.add_samples(samples);
         }
     }
 }

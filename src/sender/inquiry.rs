@@ -68,7 +68,7 @@ impl Sender {
     }
 }
 
-/// The customer, also under another spelling of the reference.
+/// The customer, also under another api_reference of the reference.
 fn found(reply: &Reply) -> Option<Inquiry> {
     match reply {
         Reply::Customer(Found { customer_id, whose: Whose::Asked | Whose::Respelled(_), facts, .. }) => {

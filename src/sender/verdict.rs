@@ -11,7 +11,7 @@
 use super::{gate::Health, pace::Said};
 use crate::{
     api::{Answer, Created, Found, Meaning, Reply, Whose},
-    ledger::{Ending, Evidence, Located, Trouble},
+    ledger::{ApiCustomer, IdSource, RowError, RowResult},
 };
 
 /// How much earlier than our claim the API may say that it created a customer of ours, in milliseconds: its times
@@ -60,7 +60,7 @@ impl Step {
 /// What to do after a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    Settle(Ending),
+    Settle(RowResult),
     /// Go on at once.
     Next(Step),
     /// Wait, then this step.
@@ -102,23 +102,25 @@ pub(super) fn verdict(step: Step, past: Past, reply: &Reply) -> Verdict {
 
 fn verdict_on_customer(step: Step, past: Past, found: &Found) -> Verdict {
     match (&found.whose, step) {
-        (Whose::IdOfAnother, Step::Get { .. }) => return Verdict::Settle(Ending::Rejected(taken_as_an_id())),
+        (Whose::IdOfAnother, Step::Get { .. }) => {
+            return Verdict::Settle(RowResult::Rejected(taken_as_an_id()));
+        }
         // About somebody else: never recorded.
         (Whose::Another | Whose::IdOfAnother, _) => return unclear(step),
         // Nothing of ours led there, and nothing said that the customer exists.
         (Whose::Respelled(_), Step::Get { told: false }) if !past.ours => return unclear(step),
         _ => {}
     }
-    let located = |evidence| Located {
+    let located = |id_source| ApiCustomer {
         customer_id: found.customer_id.clone(),
-        evidence,
-        facts: found.facts,
-        spelling: match &found.whose {
-            Whose::Respelled(spelling) => Some(spelling.clone()),
+        id_source,
+        api_fields: found.facts,
+        api_reference: match &found.whose {
+            Whose::Respelled(api_reference) => Some(api_reference.clone()),
             _ => None,
         },
     };
-    let found_by_get = |is_uncertain| Evidence::Found {
+    let found_by_get = |is_uncertain| IdSource::Found {
         created_at: found.created.map(|created| created.at),
         earlier: !past.sent,
         is_uncertain,
@@ -126,14 +128,14 @@ fn verdict_on_customer(step: Step, past: Past, found: &Found) -> Verdict {
     Verdict::Settle(match step {
         // Create or fetch: the fields may be somebody's older ones.
         Step::Create if found.facts.is_some() && is_older(found.created, past.claimed_at) => {
-            Ending::Existing(located(found_by_get(false)))
+            RowResult::Existing(located(found_by_get(false)))
         }
-        Step::Create => Ending::Created(located(Evidence::Answer)),
-        Step::Update => Ending::Updated,
+        Step::Create => RowResult::Created(located(IdSource::Answer)),
+        Step::Update => RowResult::Updated,
         Step::Get { .. } => match author(past, found.created) {
-            Author::Us => Ending::Created(located(found_by_get(false))),
-            Author::Others => Ending::Existing(located(found_by_get(false))),
-            Author::Unclear => Ending::Existing(located(found_by_get(true))),
+            Author::Us => RowResult::Created(located(found_by_get(false))),
+            Author::Others => RowResult::Existing(located(found_by_get(false))),
+            Author::Unclear => RowResult::Existing(located(found_by_get(true))),
         },
     })
 }
@@ -184,10 +186,10 @@ fn verdict_on_answer(step: Step, past: Past, answer: &Answer) -> Verdict {
         }
         (Meaning::InProgress, Step::Update) => Verdict::Retry(step),
         // A customer that is gone too: that is this row's trouble.
-        (_, Step::Update) => Verdict::Settle(Ending::Rejected(trouble_of_answer(answer))),
+        (_, Step::Update) => Verdict::Settle(RowResult::Rejected(trouble_of_answer(answer))),
         (Meaning::Exists, Step::Create) => Verdict::Next(Step::Get { told: true }),
         (Meaning::InProgress, Step::Create) => Verdict::Retry(Step::Get { told: false }),
-        (_, Step::Create) => Verdict::Settle(Ending::Rejected(trouble_of_answer(answer))),
+        (_, Step::Create) => Verdict::Settle(RowResult::Rejected(trouble_of_answer(answer))),
         (meaning, Step::Get { told: false }) if meaning == Meaning::NotFound || answer.status == 404 => {
             Verdict::Next(Step::Create)
         }
@@ -287,44 +289,44 @@ pub(super) fn said(reply: &Reply) -> Said {
     }
 }
 
-pub(super) fn trouble_of(reply: &Reply) -> Trouble {
-    let ours = |code: &str, why: &str| Trouble {
+pub(super) fn trouble_of(reply: &Reply) -> RowError {
+    let ours = |code: &str, why: &str| RowError {
         code: Some(code.into()),
         message: Some(why.into()),
-        ..Trouble::default()
+        ..RowError::default()
     };
     match reply {
         Reply::Answer(answer) => trouble_of_answer(answer),
-        Reply::Foreign(answer) if answer.status >= 500 => Trouble {
+        Reply::Foreign(answer) if answer.status >= 500 => RowError {
             http_status: Some(answer.status),
             request_id: answer.request_id.clone(),
             ..ours("no-answer", "an answer that is not the API's JSON")
         },
-        Reply::Foreign(answer) => Trouble {
+        Reply::Foreign(answer) => RowError {
             http_status: Some(answer.status),
             request_id: answer.request_id.clone(),
-            ..ours(Trouble::NOT_THE_API, "something between here and the API answered in its place")
+            ..ours(RowError::NOT_THE_API, "something between here and the API answered in its place")
         },
         Reply::NotSent(why) => ours("not-sent", why),
         Reply::Unknown { status, why, request_id } => {
-            Trouble { http_status: *status, request_id: request_id.clone(), ..ours("no-answer", why) }
+            RowError { http_status: *status, request_id: request_id.clone(), ..ours("no-answer", why) }
         }
         Reply::Customer(_) => ours("no-answer", "the answer was about another customer"),
     }
 }
 
 /// Get finds by id and by reference, so this row can never be told from the other.
-fn taken_as_an_id() -> Trouble {
-    Trouble {
+fn taken_as_an_id() -> RowError {
+    RowError {
         field: Some("object_reference_id".into()),
         code: Some("reference-is-an-id".into()),
         message: Some("this object_reference_id is the customer id of another customer".into()),
-        ..Trouble::default()
+        ..RowError::default()
     }
 }
 
-fn trouble_of_answer(answer: &Answer) -> Trouble {
-    Trouble {
+fn trouble_of_answer(answer: &Answer) -> RowError {
+    RowError {
         field: answer.fields.clone(),
         code: answer.code.clone(),
         message: answer.message.clone(),
@@ -503,9 +505,9 @@ mod tests {
             let past = Past { ours, was_absent, claimed_at: 500_500, ..HEARD };
             let found = Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts: None };
             match verdict(TOLD, past, &Reply::Customer(found)) {
-                Verdict::Settle(Ending::Created(_)) => "created",
-                Verdict::Settle(Ending::Existing(Located { evidence, .. })) => match evidence {
-                    Evidence::Found { is_uncertain: true, .. } => "uncertain",
+                Verdict::Settle(RowResult::Created(_)) => "created",
+                Verdict::Settle(RowResult::Existing(ApiCustomer { id_source, .. })) => match id_source {
+                    IdSource::Found { is_uncertain: true, .. } => "uncertain",
                     _ => "existing",
                 },
                 other => panic!("{other:?}"),

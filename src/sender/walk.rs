@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{Reply, Whose},
-    ledger::{AmendedTo, Claim, Ending, Errand, Located, Trouble},
+    ledger::{ApiCustomer, Claim, Operation, RowError, RowResult, UpdateResult},
 };
 
 /// A row that is refused for the rate more often than this waits by itself, whatever the others do.
@@ -43,8 +43,8 @@ pub(super) struct Walk<'a> {
     again: bool,
     backoff: Option<ExponentialBackoff>,
     /// The customer that was there with other fields, while its Update is under way.
-    amending: Option<Located>,
-    pub(super) trouble: Trouble,
+    amending: Option<ApiCustomer>,
+    pub(super) trouble: RowError,
 }
 
 /// How asking the API went.
@@ -72,15 +72,15 @@ impl<'a> Walk<'a> {
             again: false,
             backoff: None,
             amending: None,
-            trouble: Trouble::default(),
+            trouble: RowError::default(),
         }
     }
 
-    pub(super) async fn run(&mut self, claim: &Claim) -> (Ending, Option<Halt>) {
-        let mut step = match claim.errand() {
-            Errand::Create => Step::Create,
-            Errand::Confirm => Step::Get { told: false },
-            Errand::Update => Step::Update,
+    pub(super) async fn run(&mut self, claim: &Claim) -> (RowResult, Option<Halt>) {
+        let mut step = match claim.operation() {
+            Operation::Create => Step::Create,
+            Operation::Confirm => Step::Get { told: false },
+            Operation::Update => Step::Update,
         };
         loop {
             let located = self.amending.clone();
@@ -90,7 +90,7 @@ impl<'a> Walk<'a> {
                 Asked::UsedUp => return (self.used_up(step, claim), None),
             };
             match verdict(step, self.past, &reply) {
-                Verdict::Settle(Ending::Existing(located)) if self.amends(claim, &located) => {
+                Verdict::Settle(RowResult::Existing(located)) if self.amends(claim, &located) => {
                     (self.amending, self.bad_creates) = (Some(located), 0);
                     step = Step::Update;
                 }
@@ -101,8 +101,8 @@ impl<'a> Walk<'a> {
                 }
                 Verdict::Next(Step::Create) if claim.customer().is_none() => {
                     let message = Some("an earlier run ended before it was created".into());
-                    let trouble = Trouble { message, ..Trouble::default() };
-                    return (Ending::Pending { trouble, in_doubt: false }, None);
+                    let trouble = RowError { message, ..RowError::default() };
+                    return (RowResult::Pending { trouble, in_doubt: false }, None);
                 }
                 Verdict::Next(next) => {
                     if next == Step::Create && !self.is_absent().await {
@@ -139,14 +139,14 @@ impl<'a> Walk<'a> {
 
     /// Whether an Update is to be sent for a customer that was there. Not where the API spells the reference in
     /// another way: the row may be one of two that it does not tell apart. Nor where it may be another row's customer.
-    fn amends(&self, claim: &Claim, located: &Located) -> bool {
+    fn amends(&self, claim: &Claim, located: &ApiCustomer) -> bool {
         self.sender.policy.existing == OnExisting::Update
-            && located.spelling.is_none()
-            && !claim.may_be_anothers()
+            && located.api_reference.is_none()
+            && !claim.may_belong_to_another_row()
             && claim.customer().is_some_and(|customer| !located.differing(customer.fingerprint).is_empty())
     }
 
-    fn used_up(&mut self, step: Step, claim: &Claim) -> Ending {
+    fn used_up(&mut self, step: Step, claim: &Claim) -> RowResult {
         // An update that may have landed is done again and does no harm. A Create of ours may be what the API means
         // by a customer that exists and that it does not find.
         let is_in_doubt = match step {
@@ -159,19 +159,19 @@ impl<'a> Walk<'a> {
             return self.pending();
         }
         self.sender.set_aside(claim.line(), &self.trouble);
-        self.ended(Ending::Failed(self.trouble.clone()))
+        self.ended(RowResult::Failed(self.trouble.clone()))
     }
 
     /// The row's end; that of its Update, where it exists with other fields.
-    fn ended(&mut self, ending: Ending) -> Ending {
+    fn ended(&mut self, ending: RowResult) -> RowResult {
         let Some(located) = self.amending.take() else { return ending };
         let to = match ending {
-            Ending::Rejected(trouble) => AmendedTo::Rejected(trouble),
-            Ending::Failed(trouble) => AmendedTo::Failed(trouble),
-            Ending::Pending { trouble, .. } => AmendedTo::Pending(trouble),
-            _ => AmendedTo::Updated,
+            RowResult::Rejected(trouble) => UpdateResult::Rejected(trouble),
+            RowResult::Failed(trouble) => UpdateResult::Failed(trouble),
+            RowResult::Pending { trouble, .. } => UpdateResult::Pending(trouble),
+            _ => UpdateResult::Updated,
         };
-        Ending::Amended(located, to)
+        RowResult::ExistingThenUpdate(located, to)
     }
 
     /// What is known besides the last reply.
@@ -323,8 +323,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn pending(&mut self) -> Ending {
-        self.ended(Ending::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt })
+    fn pending(&mut self) -> RowResult {
+        self.ended(RowResult::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt })
     }
 }
 

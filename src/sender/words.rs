@@ -4,12 +4,12 @@
 use super::verdict::trouble_of;
 use crate::{
     api::{Answer, Reply},
-    ledger::Trouble,
+    ledger::RowError,
 };
 
 /// What a bad answer was.
 pub(super) fn trouble_in_words(reply: &Reply) -> String {
-    let Trouble { message, http_status, .. } = trouble_of(reply);
+    let RowError { message, http_status, .. } = trouble_of(reply);
     match (http_status, message) {
         (Some(status), Some(message)) => format!("HTTP {status}, {message}"),
         (Some(status), None) => format!("HTTP {status}"),

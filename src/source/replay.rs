@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     customer::{Cells, Field, Phones, Place, Record, Row, Rules, Validation},
-    ledger::{Reader, Reading, Recorded, Wanted},
+    ledger::{Reader, RetryFilter, RetryRow, RowMapping},
 };
 
 /// What of the options decides how a record becomes a customer, as it is kept with a run.
@@ -103,7 +103,7 @@ impl Changes {
 /// Rows of a ledger, to be read again.
 pub struct RecordedSource {
     reader: Reader,
-    wanted: Wanted,
+    wanted: RetryFilter,
     readings: HashMap<i64, (Layout, Rules)>,
     left: u64,
 }
@@ -115,12 +115,12 @@ impl RecordedSource {
     /// Where the ledger cannot be read, or a column that the user names is not there.
     pub async fn open(
         mut reader: Reader,
-        wanted: Wanted,
+        wanted: RetryFilter,
         changes: &Changes,
         limit: Option<u64>,
     ) -> Result<RecordedSource, Error> {
         let mut readings = HashMap::new();
-        for reading in reader.readings().await? {
+        for reading in reader.row_mappings().await? {
             // A retry has no columns of its own.
             if !reading.columns.is_empty() {
                 readings.insert(reading.run, understand(reading, changes)?);
@@ -141,7 +141,7 @@ impl RecordedSource {
         while self.left > 0 {
             let most = self.left.min(CHUNK_ROWS as u64);
             // Not above CHUNK_ROWS, so it fits.
-            let page = self.reader.recorded(&self.wanted, after, most as u32).await;
+            let page = self.reader.retry_rows(&self.wanted, after, most as u32).await;
             let page = match page {
                 Ok(page) if page.is_empty() => return,
                 Ok(page) => page,
@@ -161,7 +161,7 @@ impl RecordedSource {
         }
     }
 
-    fn row(&self, recorded: &Recorded) -> Option<Row> {
+    fn row(&self, recorded: &RetryRow) -> Option<Row> {
         let (layout, rules) = self.readings.get(&recorded.columns_of)?;
         let mut cells: Cells<'_> = [None; Field::COUNT];
         for (cell, place) in cells.iter_mut().zip(&layout.places) {
@@ -172,7 +172,7 @@ impl RecordedSource {
     }
 }
 
-fn understand(reading: Reading, changes: &Changes) -> Result<(Layout, Rules), Error> {
+fn understand(reading: RowMapping, changes: &Changes) -> Result<(Layout, Rules), Error> {
     let kept: Option<Kept> = reading.rest.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
     let mut options = kept.unwrap_or_default().options();
     if let Some(column) = reading.reference_column {

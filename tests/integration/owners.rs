@@ -9,7 +9,9 @@ use std::{io::Cursor, path::Path};
 
 use customer_import::{
     customer::Row,
-    ledger::{Batch, Claim, Committed, Effort, Ending, Ledger, Located, NewRun, Outcome, Settlement, Target},
+    ledger::{
+        ApiCustomer, Batch, Claim, Committed, Effort, Ledger, NewRun, Outcome, RowResult, Settlement, Target,
+    },
     source::{Options, Source},
 };
 use tokio::runtime::Runtime;
@@ -31,7 +33,7 @@ fn read(numbers: std::ops::Range<usize>) -> Vec<Row> {
 fn created(claim: Claim) -> Settlement {
     let customer_id = format!("cst_{}", claim.line());
     claim.settle(
-        Ending::Created(Located::by_answer(&customer_id)),
+        RowResult::Created(ApiCustomer::by_answer(&customer_id)),
         Effort { requests: 1, ..Effort::default() },
     )
 }

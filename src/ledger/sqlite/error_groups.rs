@@ -86,7 +86,7 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn groups(&mut self, run: i64) -> Result<Vec<ErrorGroup>, Error> {
+    pub async fn error_groups(&mut self, run: i64) -> Result<Vec<ErrorGroup>, Error> {
         let mut kinds: HashMap<Kind, Count> = HashMap::new();
         let count = |row: &SqliteRow| {
             let (outcome, field, code) = (row.get(2), row.get(3), row.get(4));

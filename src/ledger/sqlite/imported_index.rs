@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use futures_util::TryStreamExt;
 use sqlx::Row as _;
 
-use super::{super::Error, mark_changed::Differing, reader::Reader};
+use super::{super::Error, mark_changed::ChangedAtApi, reader::Reader};
 use crate::customer::{Fingerprint, Reference};
 
 const SELECT_KEYS: &str = "select key, id from row where customer_id is not null";
@@ -28,15 +28,15 @@ pub struct ImportedRow {
 impl ImportedRow {
     /// What to mark, where the file says what the ledger remembers and the API has something else. What the ledger
     /// remembers otherwise is changed as it is.
-    pub fn differing(&self, of_file: Fingerprint, facts: Fingerprint) -> Option<Differing> {
+    pub fn differing(&self, of_file: Fingerprint, facts: Fingerprint) -> Option<ChangedAtApi> {
         let at_api = of_file.at_api(facts, true);
         let is_news = self.remembered == of_file && at_api != of_file;
-        is_news.then_some(Differing { id: self.id, of_file, at_api })
+        is_news.then_some(ChangedAtApi { id: self.id, of_file, at_api })
     }
 }
 
 /// The imported rows of a ledger.
-pub struct Imported {
+pub struct ImportedIndex {
     reader: Reader,
     /// In order of their hashes.
     keys: Vec<(u64, i64)>,
@@ -44,12 +44,12 @@ pub struct Imported {
     met: Vec<bool>,
 }
 
-impl Imported {
+impl ImportedIndex {
     /// Takes in which rows there are.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn of(mut reader: Reader) -> Result<Imported, Error> {
+    pub async fn of(mut reader: Reader) -> Result<ImportedIndex, Error> {
         let mut keys: Vec<(u64, i64)> = Vec::new();
         let path = reader.path.clone();
         let mut rows = sqlx::query(SELECT_KEYS).fetch(&mut reader.connection);
@@ -61,7 +61,7 @@ impl Imported {
         drop(rows);
         keys.sort_unstable();
         let met = vec![false; keys.len()];
-        Ok(Imported { reader, keys, met })
+        Ok(ImportedIndex { reader, keys, met })
     }
 
     /// How many there are.

@@ -21,7 +21,7 @@ pub(crate) const END_LIVE: &str = "delete from live";
 
 /// What a run is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Doing {
+pub enum Activity {
     /// Rows are sent.
     #[default]
     Sending,
@@ -32,29 +32,30 @@ pub enum Doing {
     /// The API gives no good answer; everyone waits for it.
     Waiting,
     /// What is in flight is waited for.
-    Ending,
+    Finishing,
 }
 
-impl Doing {
-    const ALL: [Doing; 5] = [Doing::Sending, Doing::Asking, Doing::Paused, Doing::Waiting, Doing::Ending];
+impl Activity {
+    const ALL: [Activity; 5] =
+        [Activity::Sending, Activity::Asking, Activity::Paused, Activity::Waiting, Activity::Finishing];
 
     /// Its word.
     pub fn name(self) -> &'static str {
         match self {
-            Doing::Sending => "sending",
-            Doing::Asking => "asking",
-            Doing::Paused => "paused",
-            Doing::Waiting => "waiting",
-            Doing::Ending => "ending",
+            Activity::Sending => "sending",
+            Activity::Asking => "asking",
+            Activity::Paused => "paused",
+            Activity::Waiting => "waiting",
+            Activity::Finishing => "ending",
         }
     }
 }
 
 /// Where a run stands, but for its counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Live {
+pub struct Heartbeat {
     /// What it is about.
-    pub doing: Doing,
+    pub doing: Activity,
     /// Rows of the whole source, where anything tells.
     pub total: Option<u64>,
     /// Whether the source was read to its end, so that this is no estimate.
@@ -72,7 +73,7 @@ pub struct Live {
 }
 
 /// The statement that makes it visible.
-pub(crate) fn keep(live: &Live, run: i64, now: i64) -> Query<'static> {
+pub(crate) fn keep(live: &Heartbeat, run: i64, now: i64) -> Query<'static> {
     sqlx::query(KEEP_LIVE)
         .bind(run)
         .bind(now)
@@ -92,13 +93,13 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn live(&mut self) -> Result<Option<(i64, i64, Live)>, Error> {
+    pub async fn heartbeat(&mut self) -> Result<Option<(i64, i64, Heartbeat)>, Error> {
         let rows = self.all(sqlx::query(SELECT_LIVE)).await?;
         Ok(rows.first().map(|row| {
             let count = |at: usize| row.get::<i64, _>(at) as u64;
             let word: &str = row.get(2);
-            let doing = Doing::ALL.into_iter().find(|doing| doing.name() == word);
-            let live = Live {
+            let doing = Activity::ALL.into_iter().find(|doing| doing.name() == word);
+            let live = Heartbeat {
                 doing: doing.unwrap_or_default(),
                 total: row.get::<Option<i64>, _>(3).map(|total| total as u64),
                 is_exact: row.get(4),

@@ -29,7 +29,7 @@ const TOGETHER: usize = 4096;
 
 /// A row whose customer has something else than the file says.
 #[derive(Clone, Copy, Debug)]
-pub struct Differing {
+pub struct ChangedAtApi {
     /// Its id in the ledger.
     pub(crate) id: i64,
     /// Of what the file says, which is what the ledger remembers.
@@ -42,10 +42,10 @@ pub struct Differing {
 ///
 /// # Errors
 /// Where a run is using the ledger, or it cannot be written.
-pub async fn mark_differing(
+pub async fn mark_changed_at_api(
     path: &Path,
     target: &Target,
-    rows: &[Differing],
+    rows: &[ChangedAtApi],
     now: i64,
 ) -> Result<u64, Error> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
@@ -56,7 +56,7 @@ pub async fn mark_differing(
     let mut marked = 0;
     for some in rows.chunks(TOGETHER) {
         let mut told = JsonRows::default();
-        for Differing { id, of_file, at_api } in some {
+        for ChangedAtApi { id, of_file, at_api } in some {
             told.push(&(id, hex(of_file), hex(at_api)));
         }
         marked += store.execute(sqlx::query(MARK).bind(told.text())).await?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{
-    super::{Error, Figures, Latencies, Sample, Unwritten},
+    super::{Error, Latencies, RequestCounts, Sample, Unwritten},
     reader::Reader,
     store::Store,
 };
@@ -126,7 +126,7 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn differences(&mut self, run: i64) -> Result<(Changed, Option<u64>), Error> {
+    pub async fn field_changes(&mut self, run: i64) -> Result<(Changed, Option<u64>), Error> {
         let changed = self.of_run("changed", SELECT_CHANGED, run).await?;
         let read = |row: &SqliteRow| {
             Field::from_name(row.get(0)).map(|field| (field, row.get::<i64, _>(1).max(0) as u64))
@@ -151,7 +151,7 @@ impl Reader {
 /// A sample as a row of the bulk statement.
 fn cells(sample: &Sample) -> impl serde::Serialize {
     let Sample { from, to, succeeded, faulty, failed, figures, in_flight, held_rate, latencies } = sample;
-    let Figures { requests, retries, throttled } = *figures;
+    let RequestCounts { requests, retries, throttled } = *figures;
     let latencies: Vec<_> = latencies.counts().collect();
     let (from, to) = (from.as_millis() as u64, to.as_millis() as u64);
     (from, to, *succeeded, *faulty, *failed, requests, retries, throttled, *in_flight, *held_rate, latencies)
@@ -171,7 +171,7 @@ fn read_sample(row: &SqliteRow) -> Sample {
         succeeded: count(2),
         faulty: count(3),
         failed: count(4),
-        figures: Figures { requests: count(5), retries: count(6), throttled: count(7) },
+        figures: RequestCounts { requests: count(5), retries: count(6), throttled: count(7) },
         in_flight: count(8),
         held_rate: row.get(9),
         latencies: Latencies::from_counts(latencies),

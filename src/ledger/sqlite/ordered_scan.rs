@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{
     super::{Error, Outcome},
     reader::unreadable,
-    store::{Known, Store},
+    store::{KnownRow, Store},
 };
 use crate::customer::{Fingerprint, Reference};
 
@@ -28,17 +28,17 @@ const READ_SEQUENCE: &str = "
     from (select * from row where id >= ?1 and outcome not in ('invalid', 'duplicate') order by id limit ?2)";
 
 /// A row and the reference that it owns.
-pub(crate) type Owner = (Reference, Known);
+pub(crate) type Owner = (Reference, KnownRow);
 
 /// The rows that are expected next.
 #[derive(Default)]
-pub(crate) struct Sequence {
+pub(crate) struct OrderedScan {
     rows: VecDeque<Owner>,
     /// From where to read on; none while the file has no order that is known.
     next_id: Option<i64>,
 }
 
-impl Sequence {
+impl OrderedScan {
     /// Whether a chunk may need more than is there.
     pub(crate) fn wants_more(&self) -> bool {
         self.next_id.is_some() && self.rows.len() < READ_ROWS / 2
@@ -60,7 +60,7 @@ impl Sequence {
     }
 
     /// The row that owns the reference, if it is one of the next.
-    pub(crate) fn find(&mut self, reference: &Reference) -> Option<Known> {
+    pub(crate) fn find(&mut self, reference: &Reference) -> Option<KnownRow> {
         let at = self.rows.iter().take(GAP_MAX).position(|(of, _)| of == reference)?;
         let found = self.rows.drain(..=at).next_back();
         found.map(|(_, known)| known)
@@ -68,7 +68,7 @@ impl Sequence {
 
     /// What a chunk turned out to be, and how many of its rows had to be looked up: where most of those are known,
     /// the file goes on behind the last of them.
-    pub(crate) fn learn(&mut self, chunk: &[Option<Known>], looked_up: usize) {
+    pub(crate) fn learn(&mut self, chunk: &[Option<KnownRow>], looked_up: usize) {
         let owned = chunk.iter().flatten().count();
         if looked_up <= chunk.len() / 2 || owned <= chunk.len() / 2 {
             return;
@@ -111,7 +111,7 @@ struct Owned<'a>(
 impl Owned<'_> {
     fn read(self) -> Owner {
         let Owned(id, run, line, outcome, reference, fingerprint, in_doubt, claimed_at, was_sent) = self;
-        let known = Known {
+        let known = KnownRow {
             id,
             run,
             line,
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn owner(id: i64) -> Owner {
-        let known = Known {
+        let known = KnownRow {
             id,
             run: 1,
             line: id as u64,
@@ -148,13 +148,13 @@ mod tests {
         Reference::recorded(&format!("reference-{id}"))
     }
 
-    fn found(sequence: &mut Sequence, id: i64) -> Option<i64> {
+    fn found(sequence: &mut OrderedScan, id: i64) -> Option<i64> {
         sequence.find(&reference(id)).map(|known| known.id)
     }
 
     #[test]
     fn a_file_in_the_ledgers_order_is_followed_over_gaps_and_strangers() {
-        let mut sequence = Sequence::default();
+        let mut sequence = OrderedScan::default();
         assert!(!sequence.wants_more(), "no order is known yet");
         let chunk: Vec<_> = (10..20).map(|id| Some(owner(id).1)).collect();
         sequence.learn(&chunk, 10);
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn without_an_order_nothing_is_read_ahead() {
-        let mut sequence = Sequence::default();
+        let mut sequence = OrderedScan::default();
         let shuffled: Vec<_> = [7, 3, 9, 1].map(|id| Some(owner(id).1)).into();
         sequence.learn(&shuffled, 4);
         assert!(!sequence.wants_more());

@@ -12,7 +12,7 @@ use std::path::Path;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
-    super::{Error, reference_index::RecentKeys},
+    super::{Error, reference_index::ReferenceIndex},
     lock_file::{check_ours, lock},
     store::Store,
 };
@@ -112,7 +112,7 @@ pub async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, Error> 
     let mut store = Store::open(path, true).await?;
     store.bury_dead_runs(now).await?;
     // Ids are not given again, also where the last rows go: all of them count as known from here on.
-    let mut recent = RecentKeys::default();
+    let mut recent = ReferenceIndex::default();
     store.recent_keys(|key, id| recent.insert(key, id)).await?;
     store.merge_keys(&mut recent).await?;
     let last = store.last_row().await?;

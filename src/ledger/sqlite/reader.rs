@@ -16,7 +16,7 @@ use sqlx::{
 };
 
 use super::{
-    super::{Error, Figures, Outcome, State, Tally, Target, Trouble},
+    super::{Error, Outcome, RequestCounts, RowError, RunState, Tally, Target},
     lock_file::{check_ours, has_log},
     open::BUSY_TIMEOUT,
     statements::SELECT_TARGET,
@@ -77,7 +77,7 @@ const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
     from every_row left join record on record.row = every_row.id
     where customer_id is null and every_row.run = ?1
-    -- Imported, and an update was refused, failed, or is under way.
+    -- ImportedIndex, and an update was refused, failed, or is under way.
     union all
     select outdated.row, outdated.run, outdated.line, outdated.outcome, reference, customer_id, outdated.attempts, null,
            outdated.error_code, outdated.error_message, outdated.http_status, outdated.request_id, cells,
@@ -110,7 +110,7 @@ pub struct RunRecord {
     /// The source as given.
     pub source: String,
     /// How it ended. A dead run is `Running` until the next one begins.
-    pub state: State,
+    pub state: RunState,
     /// Its exit code, once it ended.
     pub exit_code: Option<i64>,
     /// Why it ended itself.
@@ -122,12 +122,12 @@ pub struct RunRecord {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
-    pub figures: Figures,
+    pub figures: RequestCounts,
 }
 
 /// The header of a run's source.
 #[derive(Clone, Debug)]
-pub struct Columns {
+pub struct SourceHeader {
     /// The run.
     pub run: i64,
     /// Its columns in order.
@@ -150,7 +150,7 @@ pub struct RowRecord {
     /// The customer id, exactly where the outcome is a success.
     pub customer_id: Option<String>,
     /// What went wrong.
-    pub trouble: Trouble,
+    pub trouble: RowError,
     /// Requests sent for it.
     pub attempts: i64,
     /// The raw cells, where they are kept.
@@ -245,19 +245,19 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn columns(&mut self, run: Option<i64>) -> Result<Vec<Columns>, Error> {
+    pub async fn source_headers(&mut self, run: Option<i64>) -> Result<Vec<SourceHeader>, Error> {
         let rows = self.all(sqlx::query(SELECT_COLUMNS).bind(run)).await?;
-        let read = |row: &SqliteRow| Columns {
+        let read = |row: &SqliteRow| SourceHeader {
             run: row.get(0),
             names: serde_json::from_str(row.get(1)).unwrap_or_default(),
             reference: row.get(2),
         };
-        let columns: Vec<Columns> = rows.iter().map(read).collect();
+        let columns: Vec<SourceHeader> = rows.iter().map(read).collect();
         if !columns.is_empty() || run.is_some() {
             return Ok(columns);
         }
         let names = [Field::Reference, Field::MobileNumber].map(|field| field.name().to_owned());
-        Ok(vec![Columns { run: 0, reference: Some(names[0].clone()), names: names.into() }])
+        Ok(vec![SourceHeader { run: 0, reference: Some(names[0].clone()), names: names.into() }])
     }
 
     /// How many rows stand at which outcome over all runs. `Unchanged` and `Changed` are words of
@@ -265,7 +265,7 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn standing(&mut self) -> Result<Tally, Error> {
+    pub async fn outcome_counts(&mut self) -> Result<Tally, Error> {
         let rows = self.all(sqlx::query(COUNT_OUTCOMES)).await?;
         let count = |row: &SqliteRow| Some((Outcome::from_name(row.get(0))?, row.get::<i64, _>(1) as u64));
         Ok(rows.iter().filter_map(count).collect())
@@ -319,7 +319,7 @@ impl Reader {
             let query = sqlx::query(SELECT_ROWS_WITH_ID).bind(run).bind(last).bind(PAGE_ROWS as i64);
             let page = self.all(query).await?;
             let text = page.first().map_or("[]", |page| page.get(0));
-            let rows: Vec<WithId<'_>> =
+            let rows: Vec<SettledWithId<'_>> =
                 serde_json::from_str(text).map_err(|error| unreadable(&self.path, error))?;
             let is_last = rows.len() < PAGE_ROWS;
             last = rows.last().map_or(last, |row| row.0);
@@ -339,10 +339,10 @@ fn read_run(row: &SqliteRow) -> RunRecord {
     let count = |at: usize| row.get::<i64, _>(at) as u64;
     let tally = Outcome::ALL.into_iter().map(|outcome| (outcome, count(8 + outcome as usize))).collect();
     let state = match row.get(3) {
-        "completed" => State::Completed,
-        "interrupted" => State::Interrupted,
-        "stopped" => State::Stopped,
-        _ => State::Running,
+        "completed" => RunState::Completed,
+        "interrupted" => RunState::Interrupted,
+        "stopped" => RunState::Stopped,
+        _ => RunState::Running,
     };
     RunRecord {
         run: row.get(0),
@@ -354,7 +354,7 @@ fn read_run(row: &SqliteRow) -> RunRecord {
         started_at: row.get(6),
         ended_at: row.get(7),
         tally,
-        figures: Figures { requests: count(18), retries: count(19), throttled: count(20) },
+        figures: RequestCounts { requests: count(18), retries: count(19), throttled: count(20) },
     }
 }
 
@@ -365,18 +365,26 @@ pub(crate) fn unreadable(path: &Path, error: serde_json::Error) -> Error {
 
 /// A row as it comes out of [`SELECT_ROWS_WITH_ID`].
 #[derive(Deserialize)]
-struct WithId<'a>(i64, i64, i64, &'a str, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>, i64);
+struct SettledWithId<'a>(
+    i64,
+    i64,
+    i64,
+    &'a str,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    i64,
+);
 
-impl WithId<'_> {
+impl SettledWithId<'_> {
     fn read(self) -> RowRecord {
-        let WithId(_, run, line, outcome, reference, customer_id, attempts) = self;
+        let SettledWithId(_, run, line, outcome, reference, customer_id, attempts) = self;
         RowRecord {
             run,
             line,
             outcome: Outcome::from_name(outcome).unwrap_or(Outcome::Pending),
             reference: Some(reference.into_owned()),
             customer_id: Some(customer_id.into_owned()),
-            trouble: Trouble::default(),
+            trouble: RowError::default(),
             attempts,
             cells: None,
             columns_of: run,
@@ -394,7 +402,7 @@ fn read_row(row: &SqliteRow) -> RowRecord {
         reference: row.get(4),
         customer_id: row.get(5),
         attempts: row.get(6),
-        trouble: Trouble {
+        trouble: RowError {
             field: row.get(7),
             code: row.get(8),
             message: row.get(9),

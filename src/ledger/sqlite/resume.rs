@@ -51,7 +51,10 @@ const COPY_CHANGED: &str = "
 impl Store {
     /// Where the last run came to, if it read the same source in the same way.
     pub(crate) async fn last_checkpoint(&mut self, run: &NewRun<'_>) -> Result<Option<Checkpoint>, Error> {
-        let query = sqlx::query(LAST_CHECKPOINT).bind(run.command).bind(run.source_path).bind(run.way);
+        let query = sqlx::query(LAST_CHECKPOINT)
+            .bind(run.command)
+            .bind(run.source_path)
+            .bind(run.parse_settings_hash);
         Ok(self.all(query).await?.first().and_then(read_checkpoint))
     }
 

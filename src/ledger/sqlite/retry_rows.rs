@@ -48,16 +48,16 @@ const SELECT_READINGS: &str = "
 
 /// Which of the rows that did not succeed are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct RetryFilter {
     /// Only those that failed, or only those that were rejected.
     pub outcome: Option<Outcome>,
     /// Only those with this code, in lower case: codes are compared without regard to it.
     pub error_code: Option<String>,
 }
 
-impl Wanted {
+impl RetryFilter {
     /// Whether rows of this kind are.
-    pub fn takes(&self, stuck: &Stuck) -> bool {
+    pub fn takes(&self, stuck: &RetryableCount) -> bool {
         self.outcome.is_none_or(|outcome| outcome == stuck.outcome)
             && self.error_code.as_ref().is_none_or(|code| *code == stuck.error_code.to_lowercase())
     }
@@ -65,7 +65,7 @@ impl Wanted {
 
 /// How many rows ended alike.
 #[derive(Clone, Debug)]
-pub struct Stuck {
+pub struct RetryableCount {
     /// Failed or rejected.
     pub outcome: Outcome,
     /// The code; empty where there was none.
@@ -78,7 +78,7 @@ pub struct Stuck {
 
 /// A row that did not succeed, as it was read.
 #[derive(Debug)]
-pub struct Recorded {
+pub struct RetryRow {
     /// Its id in the ledger.
     pub id: i64,
     /// Physical line in its own source.
@@ -91,7 +91,7 @@ pub struct Recorded {
 
 /// How the records of a run became customers.
 #[derive(Debug)]
-pub struct Reading {
+pub struct RowMapping {
     /// The run.
     pub run: i64,
     /// Its columns.
@@ -107,10 +107,15 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn recorded(&mut self, wanted: &Wanted, after: i64, most: u32) -> Result<Vec<Recorded>, Error> {
+    pub async fn retry_rows(
+        &mut self,
+        wanted: &RetryFilter,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<RetryRow>, Error> {
         let query = sqlx::query(SELECT_RECORDED).bind(after).bind(wanted.outcome.map(Outcome::name));
         let rows = self.all(query.bind(wanted.error_code.clone()).bind(most)).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| Recorded {
+        let read = |row: &sqlx::sqlite::SqliteRow| RetryRow {
             id: row.get(0),
             line: row.get::<i64, _>(1) as u64,
             columns_of: row.get(2),
@@ -123,9 +128,9 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn stuck(&mut self) -> Result<Vec<Stuck>, Error> {
+    pub async fn retryable_counts(&mut self) -> Result<Vec<RetryableCount>, Error> {
         let rows = self.all(sqlx::query(COUNT_RECORDED)).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| Stuck {
+        let read = |row: &sqlx::sqlite::SqliteRow| RetryableCount {
             outcome: Outcome::from_name(row.get(0)).unwrap_or(Outcome::Failed),
             error_code: row.get(1),
             rows: row.get::<i64, _>(2) as u64,
@@ -138,9 +143,9 @@ impl Reader {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn readings(&mut self) -> Result<Vec<Reading>, Error> {
+    pub async fn row_mappings(&mut self) -> Result<Vec<RowMapping>, Error> {
         let rows = self.all(sqlx::query(SELECT_READINGS)).await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| Reading {
+        let read = |row: &sqlx::sqlite::SqliteRow| RowMapping {
             run: row.get(0),
             columns: serde_json::from_str(row.get(1)).unwrap_or_default(),
             reference_column: row.get(2),

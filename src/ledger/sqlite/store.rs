@@ -23,9 +23,9 @@ use sqlx::{
 
 use super::{
     super::{
-        Error, Evidence, Figures, NewRun, Outcome, State, Tally, Target,
-        batch::{WithId, Write, signed},
-        reference_index::RecentKeys,
+        Error, IdSource, NewRun, Outcome, RequestCounts, RunState, Tally, Target,
+        batch::{CommitBatch, SettledWithId, signed},
+        reference_index::ReferenceIndex,
     },
     bulk::{Bulk, pieces},
     live::{self, END_LIVE},
@@ -40,7 +40,7 @@ const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// A row as [`Store::find`] sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownRow {
     pub(crate) id: i64,
     /// The run that settled it last.
     pub(crate) run: i64,
@@ -56,7 +56,7 @@ pub(crate) struct Known {
 
 /// A row that an earlier run left in doubt.
 #[derive(Debug)]
-pub(crate) struct Doubt {
+pub(crate) struct OpenClaim {
     pub(crate) id: i64,
     pub(crate) line: u64,
     pub(crate) reference: Reference,
@@ -66,9 +66,9 @@ pub(crate) struct Doubt {
 
 /// What a run says of itself with each commit.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RunCount {
+pub(crate) struct RunCounts {
     pub(crate) tally: Tally,
-    pub(crate) figures: Figures,
+    pub(crate) figures: RequestCounts,
     /// Of the last row that was claimed.
     pub(crate) last_line: u64,
 }
@@ -163,9 +163,9 @@ impl Store {
 
     /// The rows that earlier runs left in doubt, in file order. There are as many as one crash leaves,
     /// which is bounded: each run begins by asking about them.
-    pub(crate) async fn doubts(&mut self) -> Result<Vec<Doubt>, Error> {
+    pub(crate) async fn doubts(&mut self) -> Result<Vec<OpenClaim>, Error> {
         let rows = self.all(sqlx::query(SELECT_DOUBTS)).await?;
-        let read = |row: &SqliteRow| Doubt {
+        let read = |row: &SqliteRow| OpenClaim {
             id: row.get(0),
             line: row.get::<i64, _>(1) as u64,
             reference: Reference::recorded(row.get(2)),
@@ -190,12 +190,16 @@ impl Store {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
         let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(run.source_path);
         let insert = insert.bind(columns);
-        let insert = insert.bind(run.reference_column).bind(now).bind(run.reading);
+        let insert = insert.bind(run.reference_column).bind(now).bind(run.row_mapping);
         Ok(self.all(insert).await?.first().map_or(0, |row| row.get(0)))
     }
 
     /// The rows with these ids, and those whose reference has one of these hashes, by reference.
-    pub(crate) async fn find(&mut self, keys: &[u64], ids: &[i64]) -> Result<HashMap<String, Known>, Error> {
+    pub(crate) async fn find(
+        &mut self,
+        keys: &[u64],
+        ids: &[i64],
+    ) -> Result<HashMap<String, KnownRow>, Error> {
         if ids.is_empty() && keys.is_empty() {
             return Ok(HashMap::new());
         }
@@ -209,9 +213,9 @@ impl Store {
     /// Some hashes go along: they say nothing that is not in the rows.
     pub(crate) async fn write(
         &mut self,
-        write: &Write<'_>,
-        count: &RunCount,
-        recent: &mut RecentKeys,
+        write: &CommitBatch<'_>,
+        count: &RunCounts,
+        recent: &mut ReferenceIndex,
     ) -> Result<(), Error> {
         self.begin().await?;
         let (run, now) = (write.run, write.now);
@@ -251,7 +255,7 @@ impl Store {
         self.commit().await
     }
 
-    async fn settle(&mut self, write: &Write<'_>) -> Result<(), Error> {
+    async fn settle(&mut self, write: &CommitBatch<'_>) -> Result<(), Error> {
         let (run, now) = (write.run, write.now);
         self.bulk(|store| &store.settle_created, &[run, now], &write.created, add_created).await?;
         self.bulk(|store| &store.settle_with_id, &[run, now], &write.with_id, add_with_id).await?;
@@ -277,7 +281,7 @@ impl Store {
     }
 
     /// Puts a slice of the hashes into the table, inside a transaction. False if there was none.
-    async fn merge_slice(&mut self, recent: &mut RecentKeys, all: bool) -> Result<bool, Error> {
+    async fn merge_slice(&mut self, recent: &mut ReferenceIndex, all: bool) -> Result<bool, Error> {
         let slice = recent.slice(all);
         if slice.is_empty() {
             return Ok(false);
@@ -290,7 +294,7 @@ impl Store {
     }
 
     /// Puts all hashes into the table.
-    pub(crate) async fn merge_keys(&mut self, recent: &mut RecentKeys) -> Result<(), Error> {
+    pub(crate) async fn merge_keys(&mut self, recent: &mut ReferenceIndex) -> Result<(), Error> {
         self.begin().await?;
         while self.merge_slice(recent, true).await? {}
         self.commit().await
@@ -305,10 +309,10 @@ impl Store {
     pub(crate) async fn end_run(
         &mut self,
         run: i64,
-        state: State,
+        state: RunState,
         exit_code: u8,
         stop_reason: Option<&str>,
-        figures: &Figures,
+        figures: &RequestCounts,
         now: i64,
     ) -> Result<(), Error> {
         self.begin().await?;
@@ -372,7 +376,7 @@ impl Store {
 
 pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 
-fn add_created(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
+fn add_created(arguments: &mut SqliteArguments, row: &SettledWithId<'_>) -> Result<(), BoxDynError> {
     arguments.add(row.id)?;
     arguments.add(row.line)?;
     arguments.add(row.reference.shared())?;
@@ -383,17 +387,17 @@ fn add_created(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), 
     arguments.add(row.claimed_at)
 }
 
-fn add_with_id(arguments: &mut SqliteArguments, row: &WithId<'_>) -> Result<(), BoxDynError> {
-    let (found, created_at, is_uncertain) = match row.evidence {
-        Evidence::Answer => (false, None, false),
-        Evidence::Found { created_at, is_uncertain, .. } => (true, created_at, is_uncertain),
+fn add_with_id(arguments: &mut SqliteArguments, row: &SettledWithId<'_>) -> Result<(), BoxDynError> {
+    let (found, created_at, is_uncertain) = match row.id_source {
+        IdSource::Answer => (false, None, false),
+        IdSource::Found { created_at, is_uncertain, .. } => (true, created_at, is_uncertain),
     };
     add_created(arguments, row)?;
     arguments.add(row.outcome.name())?;
     arguments.add(found)?;
     arguments.add(created_at)?;
     arguments.add(is_uncertain)?;
-    arguments.add(row.spelling.map(Reference::as_str))
+    arguments.add(row.api_reference.map(Reference::as_str))
 }
 
 fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, i64)) -> Result<(), BoxDynError> {
@@ -401,8 +405,8 @@ fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, i64)) -> Result<(
     arguments.add(*row)
 }
 
-fn count_run(run: i64, count: &RunCount) -> Query<'static> {
-    let RunCount { tally, figures, last_line } = count;
+fn count_run(run: i64, count: &RunCounts) -> Query<'static> {
+    let RunCounts { tally, figures, last_line } = count;
     let mut query = sqlx::query(COUNT_RUN).bind(run);
     for outcome in Outcome::ALL {
         query = query.bind(tally.get(outcome) as i64);
@@ -414,8 +418,8 @@ fn count_run(run: i64, count: &RunCount) -> Query<'static> {
         .bind(*last_line as i64)
 }
 
-fn read_known(row: &SqliteRow) -> Known {
-    Known {
+fn read_known(row: &SqliteRow) -> KnownRow {
+    KnownRow {
         id: row.get(0),
         fingerprint: row.get::<Option<&[u8]>, _>(2).and_then(Fingerprint::recorded),
         // The table's check allows no other word.
