@@ -372,8 +372,8 @@ fn only_the_command_line_reads_the_environment() {
             || source.path == "src/main.rs" && source.places("env::") == source.places("env::args_os")
             || under(source, &["cli"])
     });
-    let ledger = std::fs::read_to_string(root().join("src/ledger.rs")).unwrap();
-    assert!(ledger.contains("#[cfg(feature = \"crash-points\")]\nmod crash;"));
+    let ledger = std::fs::read_to_string(root().join("src/ledger/sqlite.rs")).unwrap();
+    assert!(ledger.contains("#[cfg(feature = \"crash-points\")]\nmod crash_point;"));
 }
 
 #[test]
