@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A record that cannot be read (too few fields, bytes that are not text, an open quote) is
-//! *that row's* fault and goes on as an invalid row. Only trouble with the file as a whole is
+//! *that row's* fault and goes on as an invalid row. Only deferred_error with the file as a whole is
 //! an error. Never touches the network, and only reads of the ledger.
 
 mod decompress;
@@ -46,12 +46,12 @@ use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use self::{
-    columns::Layout,
-    csv_reader::Records,
-    decode::Text,
-    decompress::{Compression, Unpacked},
+    columns::ColumnMap,
+    csv_reader::CsvReader,
+    decode::TextReader,
+    decompress::{Compression, Decompressor},
     dialect::Trailing,
-    prefix_hash::{Hash, Hashed},
+    prefix_hash::{HashingFile, RunningHash},
     row_parser::{read_header, read_row},
 };
 pub use self::{
@@ -109,7 +109,7 @@ pub struct Source {
     name: String,
     path: Option<String>,
     columns: Vec<String>,
-    layout: Layout,
+    layout: ColumnMap,
     size: Option<u64>,
     delimiter: u8,
     encoding: Encoding,
@@ -117,15 +117,15 @@ pub struct Source {
     rules: Rules,
     reading: String,
     left: u64,
-    records: Records<Text>,
-    /// Bytes taken of the source itself.
-    taken: Arc<AtomicU64>,
+    records: CsvReader<TextReader>,
+    /// Bytes consumed of the source itself.
+    consumed: Arc<AtomicU64>,
     /// Of what has been read of a file.
-    hash: Option<Hash>,
+    hash: Option<RunningHash>,
     /// Bytes of the source before those that the records count.
     skipped: u64,
     way: String,
-    trouble: Option<Error>,
+    deferred_error: Option<Error>,
 }
 
 impl Source {
@@ -151,15 +151,15 @@ impl Source {
         options: &Options,
     ) -> Result<Source, Error> {
         let first_line = |error| Error::Read { name: name.clone(), line: 1, error };
-        let unpacked = match Unpacked::new(input).map_err(first_line)? {
-            Ok(unpacked) => unpacked,
+        let decompressor = match Decompressor::new(input).map_err(first_line)? {
+            Ok(decompressor) => decompressor,
             Err(foreign) => return Err(Error::Foreign { name, what: foreign.0 }),
         };
-        let (compression, taken) = (unpacked.compression(), unpacked.taken());
-        let text = Text::new(Box::new(unpacked), options.encoding).map_err(first_line)?;
-        let (encoding, skipped) = (text.encoding(), text.mark() as u64);
-        let mut records = Records::new(text);
-        let dialect = records.look_ahead(|head, rest| dialect::find(head, rest, options.delimiter));
+        let (compression, consumed) = (decompressor.compression(), decompressor.consumed());
+        let text = TextReader::new(Box::new(decompressor), options.encoding).map_err(first_line)?;
+        let (encoding, skipped) = (text.encoding(), text.bom_bytes() as u64);
+        let mut records = CsvReader::new(text);
+        let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, options.delimiter));
         records.set_delimiter(dialect.delimiter);
         let mut header = match records.next().map_err(first_line)? {
             None => return Err(Error::Empty(name)),
@@ -173,7 +173,7 @@ impl Source {
         if dialect.trailing == Trailing::Header {
             header.pop();
         }
-        let mut layout = Layout::find(&name, &header, options)?;
+        let mut layout = ColumnMap::find(&name, &header, options)?;
         layout.rows_trail = dialect.trailing == Trailing::Rows;
         Ok(Source {
             path: None,
@@ -188,11 +188,11 @@ impl Source {
             encoding,
             compression,
             records,
-            taken,
+            consumed,
             hash: None,
             skipped,
             way: way(options),
-            trouble: None,
+            deferred_error: None,
         })
     }
 
@@ -284,24 +284,24 @@ impl Source {
         }
         self.left = if at_end { 0 } else { self.left - rows };
         (self.skipped, self.hash) = (place.bytes, Some(file.hash()));
-        self.records.go_on(Text::behind(Box::new(file)), place.line, before == b'\r');
+        self.records.resume(TextReader::resumed(Box::new(file)), place.line, before == b'\r');
         Ok(true)
     }
 
-    /// Bytes of the source itself that the rows so far came from. Of what has been taken and not been used
+    /// Bytes of the source itself that the rows so far came from. Of what has been consumed and not been used
     /// up yet, a share: nobody knows which byte of a compressed stream became which of the text.
     fn bytes(&self) -> u64 {
-        let (used, read) = self.records.used();
+        let (used, read) = self.records.progress();
         if self.is_plain() || read == 0 {
             return self.skipped + used;
         }
-        let taken = self.taken.load(Ordering::Relaxed);
-        (u128::from(taken) * u128::from(used) / u128::from(read.max(1))) as u64
+        let consumed = self.consumed.load(Ordering::Relaxed);
+        (u128::from(consumed) * u128::from(used) / u128::from(read.max(1))) as u64
     }
 
     /// Where reading stands.
     fn place(&self) -> Place {
-        let proof = self.hash.as_ref().map(Hash::proof);
+        let proof = self.hash.as_ref().map(RunningHash::prefix);
         Place { bytes: self.bytes(), line: self.records.line(), proof }
     }
 
@@ -383,7 +383,7 @@ impl Source {
     }
 
     fn next_chunk(&mut self) -> Result<Option<Chunk>, Error> {
-        if let Some(error) = self.trouble.take() {
+        if let Some(error) = self.deferred_error.take() {
             return Err(error);
         }
         let (mut rows, mut bytes) = (Vec::with_capacity(CHUNK_ROWS), 0);
@@ -394,15 +394,15 @@ impl Source {
                     rows.push(row);
                 }
                 Ok(None) => break,
-                // The rows before the trouble still go on; it is told with the next chunk.
+                // The rows before the deferred_error still go on; it is told with the next chunk.
                 Err(error) => {
-                    self.trouble = Some(error);
+                    self.deferred_error = Some(error);
                     break;
                 }
             }
         }
         if rows.is_empty() {
-            return self.trouble.take().map_or(Ok(None), Err);
+            return self.deferred_error.take().map_or(Ok(None), Err);
         }
         Ok(Some(Chunk { rows, place: self.place() }))
     }
@@ -425,7 +425,7 @@ struct Opened {
     input: Input,
     /// Bytes, where that is known.
     size: Option<u64>,
-    hash: Option<Hash>,
+    hash: Option<RunningHash>,
 }
 
 fn open_input(path: &Path) -> Result<Opened, Error> {
@@ -442,7 +442,7 @@ fn open_input(path: &Path) -> Result<Opened, Error> {
     if !metadata.is_file() {
         return Ok(Opened { name, input: Box::new(file), size: None, hash: None });
     }
-    let file = Hashed::new(file);
+    let file = HashingFile::new(file);
     let hash = Some(file.hash());
     Ok(Opened { name, input: Box::new(file), size: Some(metadata.len()), hash })
 }

@@ -1,38 +1,36 @@
-//! Which column is which field.
+//! Maps the columns of the header to the fields of the API.
 //!
-//! By the API's own names, or by `--map`; exactly first, then without regard to case and blanks. What
-//! is missing is an error that names what was found and what is probably meant.
+//! A column matches by the API's own field name or by `--map`: exactly first, then ignoring case and blanks. A missing
+//! column is an error that lists the columns found and suggests the one that is probably meant.
 
 use super::{EXPORT_COLUMNS, Error, Options};
 use crate::customer::Field;
 
-/// What the header says of where things stand in a record.
-pub(super) struct Layout {
-    /// How many fields a record has.
+/// Where each field stands in a record, as the header says.
+pub(super) struct ColumnMap {
+    /// Number of columns.
     pub(super) width: usize,
-    /// Where the API's fields stand.
+    /// The column of each field of the API.
     pub(super) places: [Option<usize>; Field::COUNT],
-    /// What belongs to the record itself, not to an earlier export's account of it.
+    /// The columns of the source itself, without those that an earlier failed export added.
     pub(super) kept: Vec<usize>,
-    /// An earlier export's `_line`, `_outcome` and `_error_code`.
+    /// The columns `_line`, `_outcome` and `_error_code` of an earlier failed export.
     pub(super) correction: Option<[usize; 3]>,
-    /// Its `_field` and `_error_message`.
+    /// The column `_field` of that export.
     pub(super) field: Option<usize>,
+    /// The column `_error_message` of that export.
     pub(super) message: Option<usize>,
-    /// Whether each row has one more field, an empty one, behind them.
+    /// Whether each row ends with an additional empty field.
     pub(super) rows_trail: bool,
 }
 
-impl Layout {
-    /// Reads it off the header.
-    ///
-    /// # Errors
-    /// Where a column that is needed is not there, or there twice.
-    pub(super) fn find(name: &str, header: &[String], options: &Options) -> Result<Layout, Error> {
+impl ColumnMap {
+    /// Maps the header. Fails if a required column is missing or ambiguous.
+    pub(super) fn find(name: &str, header: &[String], options: &Options) -> Result<ColumnMap, Error> {
         let kept = (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
         let place = |name: &str| header.iter().position(|column| column == name);
         let correction = place("_line").zip(place("_outcome")).zip(place("_error_code"));
-        Ok(Layout {
+        Ok(ColumnMap {
             width: header.len(),
             places: find_columns(name, header, options)?,
             kept,
@@ -93,14 +91,14 @@ pub(super) fn has_column(header: &[String], name: &str) -> bool {
     header.iter().any(|column| plain(column) == plain(name))
 }
 
-/// Names are compared exactly first, then without regard to case and blanks.
+/// A name without case and blanks, for comparison.
 fn plain(name: &str) -> String {
     let letters = name.chars().filter(|c| !c.is_whitespace());
-    // By way of capitals, so that `ß` is `SS` and both sigmas are one.
+    // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
     letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// What other systems call the fields; compared without case, blanks, `_` and `-`.
+/// What other systems call the fields; compared ignoring case, blanks, `_` and `-`.
 fn aliases(field: Field) -> &'static [&'static str] {
     match field {
         Field::Reference => {
@@ -125,12 +123,12 @@ fn likely_column(field: Field, header: &[String]) -> Option<String> {
     header.iter().find(alias).cloned().or_else(|| closest(field.name(), header))
 }
 
-/// A header that another delimiter would cut into several.
+/// Whether the header is one cell that another delimiter would split.
 pub(super) fn is_one_cell(header: &[String]) -> bool {
     matches!(header, [only] if only.contains([',', ';', '\t', '|']))
 }
 
-/// The closest spelling, if it is close enough to be meant (Jaro-Winkler above 0.8).
+/// The most similar column name, if it is similar enough to be meant (Jaro-Winkler above 0.8).
 fn closest(wanted: &str, header: &[String]) -> Option<String> {
     let score = |column: &String| strsim::jaro_winkler(&plain(wanted), &plain(column));
     let best = header.iter().max_by(|a, b| score(a).total_cmp(&score(b)))?;

@@ -1,84 +1,81 @@
-//! Text to raw records, each with the physical line on which it starts.
+//! Splits text into raw records, each with the physical line on which it starts.
 //!
-//! Our own splitter rather than the `csv` crate's, for what that one does not give: a bound on the size of
-//! a field and of a record (a quote left open would otherwise swallow the rest of the file into memory),
-//! the place where such a quote was opened, and line numbers that are right after blank lines, `\r\n`, lone
-//! `\r` and line breaks in quotes. Within those bounds it reads what the `csv` crate reads, cell by cell: the
-//! fuzz target and the property tests hold the two against each other.
+//! The `csv` crate is not used because it lacks three things: a bound on the size of a field and of a record (an unclosed
+//! quote would read the rest of the file into memory), the position of an unclosed quote, and line numbers that are right
+//! after blank lines, `\r\n`, lone `\r` and quoted line breaks. Within those bounds the cells are those of the `csv`
+//! crate: a fuzz target and property tests compare the two.
 //!
-//! Two ways lead to a record. A line without a quote, and almost all are, is found with one scan and its
-//! fields are where they lie; any other goes byte by byte through [`Records::intricate`]. Which of the two
-//! it was makes no difference to the result.
+//! A line without quotes, which almost every line is, takes the fast path: one scan, and its fields are borrowed from the
+//! buffer. Any other record takes [`CsvReader::slow_path`]. Both paths give the same result.
 //!
-//! Memory is one read buffer and one record, whatever the file. Nothing here knows of columns,
+//! Memory is one read buffer and one record, whatever the size of the file. This module knows nothing of columns,
 //! encodings or rules.
 
 use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter, memchr2, memchr2_iter, memchr3};
 
-/// How much is read at a time, and how much of the head the delimiter is found in. It holds two fields of the
-/// longest kind, so that a line which fits no field is seen before the buffer is full.
+/// Size of the read buffer, which is also the part of the file in which the delimiter is detected. It holds two fields of
+/// maximum length, so that a line longer than a field is noticed before the buffer is full.
 const READ_BYTES: usize = 2 * FIELD_MAX_BYTES;
 
-/// The most bytes of one field. A hundred times what any field of a customer could need; beyond it a quote
-/// was left open, or the file is none of ours.
+/// Maximum length of a field: a hundred times what any field of a customer needs. A longer one means an unclosed quote or
+/// a file of another kind.
 pub(super) const FIELD_MAX_BYTES: usize = 64 * 1024;
 
-/// The most bytes of one record, its delimiters included: sixteen of the longest fields.
+/// Maximum length of a record, delimiters included: sixteen fields of maximum length.
 pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
-/// The most fields of one record: four times what the widest spreadsheet has, and delimiters alone fill
-/// no buffer of bytes.
+/// Maximum number of fields in a record: four times that of the widest spreadsheet. Delimiters alone would not reach
+/// [`RECORD_MAX_BYTES`] soon enough to bound memory.
 const RECORD_MAX_FIELDS: usize = 64 * 1024;
 
-/// One record as it stands in the file, unquoted, not yet known to be text.
+/// One record of the file: unquoted, not yet validated as UTF-8.
 pub(super) struct RawRecord<'a> {
     /// The physical line on which it starts, from 1.
     pub(super) line: u64,
     /// The physical line on which it ends.
     pub(super) last_line: u64,
     /// The fields.
-    pub(super) fields: Fields<'a>,
-    /// Why it cannot be what was meant.
+    pub(super) fields: RawFields<'a>,
+    /// Why the record cannot be read as intended.
     pub(super) flaw: Option<Flaw>,
-    /// Whether a line break ended it, rather than the end of the input or a cut.
+    /// Whether a line break ended the record, as opposed to the end of the input or a size limit.
     pub(super) has_break: bool,
 }
 
-/// How a record is broken.
+/// How a record is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// A field was longer than [`FIELD_MAX_BYTES`]; it is not among the fields, and reading goes on behind the
-    /// next line break.
+    /// A field is longer than [`FIELD_MAX_BYTES`]. It is dropped, and reading continues after the next line break.
     LongField,
-    /// The record was longer than [`RECORD_MAX_BYTES`] or had more than [`RECORD_MAX_FIELDS`]; the same.
+    /// The record is longer than [`RECORD_MAX_BYTES`] or has more than [`RECORD_MAX_FIELDS`]; handled in the same way.
     LongRecord,
-    /// A quote is open where the input ends; or was closed, some lines further down, by a quote with text
-    /// behind it, which is how the opening of another field looks from inside.
+    /// A quote is open at the end of the input, or was closed on a later line by a quote that text follows: that is how
+    /// the opening quote of another field looks from inside an unclosed one.
     OpenQuote,
 }
 
-/// The fields of a record: the bytes, in which one more stands between each two fields, and where each ends.
+/// The fields of a record: their bytes, with one separator byte between two fields, and the end of each.
 #[derive(Clone, Copy)]
-pub(super) struct Fields<'a> {
+pub(super) struct RawFields<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) ends: &'a [usize],
 }
 
-impl Fields<'_> {
-    /// How many there are.
+impl RawFields<'_> {
+    /// Number of fields.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The bounds of field `index` in `bytes`.
+    /// The range of field `index` in `bytes`.
     pub(super) fn range(&self, index: usize) -> Option<std::ops::Range<usize>> {
         let end = *self.ends.get(index)?;
         Some(if index == 0 { 0 } else { self.ends[index - 1] + 1 }..end)
     }
 
-    /// The field in which the byte at `offset` stands.
+    /// The index of the field that contains the byte at `offset`.
     pub(super) fn index_of(&self, offset: usize) -> usize {
         self.ends.partition_point(|end| *end <= offset)
     }
@@ -92,39 +89,39 @@ enum FieldEnd {
     Flaw(Flaw),
 }
 
-/// The reader.
-pub(super) struct Records<R> {
+/// Reads records from an input.
+pub(super) struct CsvReader<R> {
     input: R,
     delimiter: u8,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    /// What went wrong while looking ahead; told when all before it is used up.
-    trouble: Option<io::Error>,
-    out: Vec<u8>,
+    /// A read error met while inspecting the head; reported once all data before it is consumed.
+    deferred_error: Option<io::Error>,
+    unquoted: Vec<u8>,
     ends: Vec<usize>,
     line: u64,
     after_cr: bool,
-    /// Whether there was text behind the closing quote of a field of this record.
+    /// Whether text followed the closing quote of a field of this record.
     text_after_quote: bool,
     read: u64,
 }
 
-impl<R: Read> Records<R> {
-    /// Nothing is read yet, and the delimiter is a comma.
-    pub(super) fn new(input: R) -> Records<R> {
-        Records::with_buffer(input, READ_BYTES)
+impl<R: Read> CsvReader<R> {
+    /// Starts with a comma as the delimiter; reads nothing yet.
+    pub(super) fn new(input: R) -> CsvReader<R> {
+        CsvReader::with_buffer(input, READ_BYTES)
     }
 
-    fn with_buffer(input: R, bytes: usize) -> Records<R> {
-        Records {
+    fn with_buffer(input: R, bytes: usize) -> CsvReader<R> {
+        CsvReader {
             input,
             delimiter: b',',
             buffer: vec![0; bytes].into(),
             start: 0,
             end: 0,
-            trouble: None,
-            out: Vec::new(),
+            deferred_error: None,
+            unquoted: Vec::new(),
             ends: Vec::new(),
             line: 1,
             after_cr: false,
@@ -133,69 +130,66 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Shows `decide` more and more of the head, until it has an answer or can be shown no more.
-    pub(super) fn look_ahead<T: Default>(&mut self, decide: impl Fn(&[u8], Rest) -> Option<T>) -> T {
+    /// Calls `decide` with a growing head of the input until it decides or the head cannot grow.
+    pub(super) fn inspect_head<T: Default>(&mut self, decide: impl Fn(&[u8], Remaining) -> Option<T>) -> T {
         loop {
             let known = self.end;
             let rest = if known == self.buffer.len() {
-                Rest::Unseen
+                Remaining::Unseen
             } else {
-                self.more().map_or_else(
+                self.fill_buffer().map_or_else(
                     |error| {
-                        self.trouble = Some(error);
-                        Rest::Unseen
+                        self.deferred_error = Some(error);
+                        Remaining::Unseen
                     },
-                    |more| if more { Rest::Some } else { Rest::None },
+                    |more| if more { Remaining::More } else { Remaining::None },
                 )
             };
-            // A pipe may give it byte by byte, and only a line more can make a difference.
-            if rest == Rest::Some && memchr2(b'\n', b'\r', &self.buffer[known..self.end]).is_none() {
+            // A pipe may deliver byte by byte, and only a further line can change the decision.
+            if rest == Remaining::More && memchr2(b'\n', b'\r', &self.buffer[known..self.end]).is_none() {
                 continue;
             }
             let decision = decide(&self.buffer[..self.end], rest);
-            if decision.is_some() || rest != Rest::Some {
+            if decision.is_some() || rest != Remaining::More {
                 return decision.unwrap_or_default();
             }
         }
     }
 
-    /// From here on fields end at this byte.
+    /// Sets the delimiter of the records that follow.
     pub(super) fn set_delimiter(&mut self, delimiter: u8) {
         self.delimiter = delimiter;
     }
 
-    /// Goes on with another input, which stands at the beginning of a record on that line.
-    pub(super) fn go_on(&mut self, input: R, line: u64, after_cr: bool) {
+    /// Continues with another input, positioned at the start of a record on `line`.
+    pub(super) fn resume(&mut self, input: R, line: u64, after_cr: bool) {
         (self.input, self.line, self.after_cr) = (input, line, after_cr);
-        (self.start, self.end, self.read, self.trouble) = (0, 0, 0, None);
+        (self.start, self.end, self.read, self.deferred_error) = (0, 0, 0, None);
     }
 
-    /// Of the bytes that the input gave, how many are used up, and all.
-    pub(super) fn used(&self) -> (u64, u64) {
+    /// The bytes consumed so far, and the bytes read from the input.
+    pub(super) fn progress(&self) -> (u64, u64) {
         (self.read - (self.end - self.start) as u64, self.read)
     }
 
-    /// The line at which reading stands.
+    /// The physical line of the next record.
     pub(super) fn line(&self) -> u64 {
         self.line
     }
 
-    /// The next record; blank lines are none.
-    ///
-    /// # Errors
-    /// Where the input cannot be read; a record that was begun is lost with it.
+    /// The next record; blank lines are skipped. A read error discards the record that was begun.
     pub(super) fn next(&mut self) -> io::Result<Option<RawRecord<'_>>> {
         if !self.skip_blank_lines()? {
             return Ok(None);
         }
-        match self.plain_line()? {
-            Some(length) => Ok(Some(self.plain(length))),
-            None => self.intricate().map(Some),
+        match self.simple_line()? {
+            Some(length) => Ok(Some(self.fast_path(length))),
+            None => self.slow_path().map(Some),
         }
     }
 
-    /// The length of the line at hand, if it has no quote and is whole and not too long.
-    fn plain_line(&mut self) -> io::Result<Option<usize>> {
+    /// The length of the current line, if it is complete, has no quote and is not too long.
+    fn simple_line(&mut self) -> io::Result<Option<usize>> {
         let mut seen = 0;
         loop {
             let unread = &self.buffer[self.start..self.end];
@@ -204,14 +198,14 @@ impl<R: Read> Records<R> {
                 return Ok((unread[length] != b'"' && length <= FIELD_MAX_BYTES).then_some(length));
             }
             seen = unread.len();
-            if seen > FIELD_MAX_BYTES || !self.more()? {
+            if seen > FIELD_MAX_BYTES || !self.fill_buffer()? {
                 return Ok(None);
             }
         }
     }
 
-    /// The record that this line is.
-    fn plain(&mut self, length: usize) -> RawRecord<'_> {
+    /// Reads a record that is one line without quotes.
+    fn fast_path(&mut self, length: usize) -> RawRecord<'_> {
         let (begin, line) = (self.start, self.line);
         let bytes = &self.buffer[begin..begin + length];
         self.ends.clear();
@@ -221,56 +215,56 @@ impl<R: Read> Records<R> {
         self.after_cr = self.buffer[self.start] == b'\r';
         self.start += 1;
         self.line += 1;
-        let fields = Fields { bytes, ends: &self.ends };
+        let fields = RawFields { bytes, ends: &self.ends };
         RawRecord { line, last_line: line, fields, flaw: None, has_break: true }
     }
 
-    /// Any record.
-    fn intricate(&mut self) -> io::Result<RawRecord<'_>> {
+    /// Reads any record.
+    fn slow_path(&mut self) -> io::Result<RawRecord<'_>> {
         let line = self.line;
-        self.out.clear();
+        self.unquoted.clear();
         self.ends.clear();
         self.text_after_quote = false;
         let mut flaw = loop {
             match self.field()? {
                 FieldEnd::Record => {
-                    self.ends.push(self.out.len());
+                    self.ends.push(self.unquoted.len());
                     break None;
                 }
                 FieldEnd::Flaw(Flaw::OpenQuote) => {
-                    self.ends.push(self.out.len());
+                    self.ends.push(self.unquoted.len());
                     break Some(Flaw::OpenQuote);
                 }
                 FieldEnd::Flaw(flaw) => {
-                    self.drop_line()?;
-                    // Half a field, perhaps up to half a character, is none.
-                    self.out.truncate(self.ends.last().copied().unwrap_or(0));
+                    self.skip_line()?;
+                    // A partial field, which may end inside a character, is dropped.
+                    self.unquoted.truncate(self.ends.last().copied().unwrap_or(0));
                     break Some(flaw);
                 }
                 FieldEnd::Delimiter => {
-                    self.ends.push(self.out.len());
-                    self.out.push(self.delimiter);
+                    self.ends.push(self.unquoted.len());
+                    self.unquoted.push(self.delimiter);
                 }
             }
         };
         if flaw.is_none() && self.text_after_quote && self.line > line {
             flaw = Some(Flaw::OpenQuote);
         }
-        // A break that the quote swallowed at the end of the input begins no line.
-        let swallowed = matches!(self.out.last(), Some(b'\n' | b'\r')) && flaw == Some(Flaw::OpenQuote);
+        // A line break inside the quote, at the end of the input, does not start another line.
+        let swallowed = matches!(self.unquoted.last(), Some(b'\n' | b'\r')) && flaw == Some(Flaw::OpenQuote);
         let last_line = self.line - u64::from(swallowed && self.start == self.end);
         let has_break = self.start < self.end;
         if has_break {
-            self.pass(1);
+            self.consume(1);
         }
-        let fields = Fields { bytes: &self.out, ends: &self.ends };
+        let fields = RawFields { bytes: &self.unquoted, ends: &self.ends };
         Ok(RawRecord { line, last_line, fields, flaw, has_break })
     }
 
-    /// One field onto `out`, and the delimiter behind it away; a line break stays.
+    /// Appends one field to `unquoted` and consumes the delimiter after it, but not a line break.
     fn field(&mut self) -> io::Result<FieldEnd> {
-        let most = (self.out.len() + FIELD_MAX_BYTES).min(RECORD_MAX_BYTES);
-        if self.start == self.end && !self.more()? {
+        let most = (self.unquoted.len() + FIELD_MAX_BYTES).min(RECORD_MAX_BYTES);
+        if self.start == self.end && !self.fill_buffer()? {
             return Ok(FieldEnd::Record);
         }
         let is_quoted = self.buffer[self.start] == b'"';
@@ -278,7 +272,7 @@ impl<R: Read> Records<R> {
             return Ok(FieldEnd::Flaw(flaw));
         }
         loop {
-            if self.start == self.end && !self.more()? {
+            if self.start == self.end && !self.fill_buffer()? {
                 return Ok(FieldEnd::Record);
             }
             let unread = &self.buffer[self.start..self.end];
@@ -286,88 +280,90 @@ impl<R: Read> Records<R> {
             if is_quoted && unread[..length].iter().any(|byte| !matches!(byte, b' ' | b'\t')) {
                 self.text_after_quote = true;
             }
-            if let Some(flaw) = self.keep(length, most) {
+            if let Some(flaw) = self.append(length, most) {
                 return Ok(FieldEnd::Flaw(flaw));
             }
             match self.buffer[self.start..self.end].first() {
                 None => {}
                 Some(b'\n' | b'\r') => return Ok(FieldEnd::Record),
-                Some(_) if self.out.len() >= RECORD_MAX_BYTES || self.ends.len() >= RECORD_MAX_FIELDS => {
+                Some(_)
+                    if self.unquoted.len() >= RECORD_MAX_BYTES || self.ends.len() >= RECORD_MAX_FIELDS =>
+                {
                     return Ok(FieldEnd::Flaw(Flaw::LongRecord));
                 }
                 Some(_) => {
-                    self.pass(1);
+                    self.consume(1);
                     return Ok(FieldEnd::Delimiter);
                 }
             }
         }
     }
 
-    /// What stands between the quote at hand and the one that closes it; `""` is a quote.
+    /// Appends the text between the opening quote here and its closing quote; `""` is a quote.
     fn quoted(&mut self, most: usize) -> io::Result<Option<Flaw>> {
-        self.pass(1);
+        self.consume(1);
         loop {
-            if self.start == self.end && !self.more()? {
+            if self.start == self.end && !self.fill_buffer()? {
                 return Ok(Some(Flaw::OpenQuote));
             }
             let unread = &self.buffer[self.start..self.end];
             let quote = memchr(b'"', unread);
-            if let Some(flaw) = self.keep(quote.unwrap_or(unread.len()), most) {
+            if let Some(flaw) = self.append(quote.unwrap_or(unread.len()), most) {
                 return Ok(Some(flaw));
             }
             if quote.is_none() {
                 continue;
             }
-            self.pass(1);
-            if self.start == self.end && !self.more()? || self.buffer[self.start] != b'"' {
+            self.consume(1);
+            if self.start == self.end && !self.fill_buffer()? || self.buffer[self.start] != b'"' {
                 return Ok(None);
             }
-            if let Some(flaw) = self.keep(1, most) {
+            if let Some(flaw) = self.append(1, most) {
                 return Ok(Some(flaw));
             }
         }
     }
 
-    /// So many bytes are text of the field; or, if that is more than may be, as many as may be.
-    fn keep(&mut self, length: usize, most: usize) -> Option<Flaw> {
-        let room = most - self.out.len();
+    /// Appends `length` bytes to the field, or as many as its limit allows.
+    fn append(&mut self, length: usize, most: usize) -> Option<Flaw> {
+        let room = most - self.unquoted.len();
         let fits = length.min(room);
-        self.out.extend_from_slice(&self.buffer[self.start..self.start + fits]);
-        self.pass(fits);
+        self.unquoted.extend_from_slice(&self.buffer[self.start..self.start + fits]);
+        self.consume(fits);
         let flaw = if most == RECORD_MAX_BYTES { Flaw::LongRecord } else { Flaw::LongField };
         (length > room).then_some(flaw)
     }
 
-    /// Reading goes on at the next line break, as if no quote were open.
-    fn drop_line(&mut self) -> io::Result<()> {
-        while self.start < self.end || self.more()? {
+    /// Skips to the next line break, as if no quote were open.
+    fn skip_line(&mut self) -> io::Result<()> {
+        while self.start < self.end || self.fill_buffer()? {
             let unread = &self.buffer[self.start..self.end];
             match memchr2(b'\n', b'\r', unread) {
                 Some(at) => {
-                    self.pass(at);
+                    self.consume(at);
                     return Ok(());
                 }
-                None => self.pass(unread.len()),
+                None => self.consume(unread.len()),
             }
         }
         Ok(())
     }
 
-    /// False at the end of the input.
+    /// Skips blank lines; false at the end of the input.
     fn skip_blank_lines(&mut self) -> io::Result<bool> {
         loop {
-            if self.start == self.end && !self.more()? {
+            if self.start == self.end && !self.fill_buffer()? {
                 return Ok(false);
             }
             match self.buffer[self.start] {
-                b'\n' | b'\r' => self.pass(1),
+                b'\n' | b'\r' => self.consume(1),
                 _ => return Ok(true),
             }
         }
     }
 
-    /// Steps over bytes and counts the line breaks among them: `\n`, `\r` and `\r\n` are one each.
-    fn pass(&mut self, used: usize) {
+    /// Consumes bytes and counts their line breaks: `\n`, `\r` and `\r\n` are one each.
+    fn consume(&mut self, used: usize) {
         let passed = &self.buffer[self.start..self.start + used];
         for at in memchr2_iter(b'\n', b'\r', passed) {
             let follows_cr = if at == 0 { self.after_cr } else { passed[at - 1] == b'\r' };
@@ -381,11 +377,11 @@ impl<R: Read> Records<R> {
         self.start += used;
     }
 
-    /// Reads on, behind what is not used up; false at the end of the input. There must be room.
-    fn more(&mut self) -> io::Result<bool> {
+    /// Reads more bytes after the unconsumed ones; false at the end of the input. The buffer must have room.
+    fn fill_buffer(&mut self) -> io::Result<bool> {
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        if let Some(error) = self.trouble.take() {
+        if let Some(error) = self.deferred_error.take() {
             return Err(error);
         }
         loop {
@@ -402,21 +398,21 @@ impl<R: Read> Records<R> {
     }
 }
 
-impl<'a> Records<&'a [u8]> {
-    /// The records of a head.
-    pub(super) fn of_head(head: &'a [u8], delimiter: u8) -> Records<&'a [u8]> {
-        Records { delimiter, ..Records::with_buffer(head, head.len().max(1)) }
+impl<'a> CsvReader<&'a [u8]> {
+    /// A reader over the head of a file.
+    pub(super) fn over_head(head: &'a [u8], delimiter: u8) -> CsvReader<&'a [u8]> {
+        CsvReader { delimiter, ..CsvReader::with_buffer(head, head.len().max(1)) }
     }
 }
 
-/// What there is behind a head.
+/// What follows the head of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
-    /// Perhaps more, which can be waited for.
-    Some,
-    /// More that is not to be seen: the head is as long as it can be, or the input cannot be read.
+pub(super) enum Remaining {
+    /// More may follow, and can be waited for.
+    More,
+    /// More follows but cannot be inspected: the head has its maximum length, or reading failed.
     Unseen,
-    /// Nothing.
+    /// The input has ended.
     None,
 }
 
@@ -424,7 +420,7 @@ pub(super) enum Rest {
 mod tests {
     use super::*;
 
-    /// Gives one byte a call, so that every boundary is met.
+    /// Returns one byte per call, so that every buffer boundary occurs.
     struct Trickle<'a>(&'a [u8]);
 
     impl Read for Trickle<'_> {
@@ -446,7 +442,7 @@ mod tests {
     }
 
     fn read(input: impl Read) -> Vec<Read1> {
-        let mut records = Records::new(input);
+        let mut records = CsvReader::new(input);
         let mut all = Vec::new();
         while let Some(record) = records.next().unwrap() {
             let fields = record.fields;
@@ -461,7 +457,7 @@ mod tests {
         all
     }
 
-    /// Whole and byte by byte.
+    /// Reads the text whole and byte by byte.
     fn read_all(text: &str) -> Vec<Read1> {
         let whole = read(text.as_bytes());
         assert_eq!(whole, read(Trickle(text.as_bytes())), "{text:?}");
@@ -554,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_that_was_met_while_looking_ahead_is_told_in_its_place() {
+    fn an_error_met_while_inspecting_the_head_is_reported_in_its_place() {
         struct Failing(usize);
         impl Read for Failing {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -565,8 +561,8 @@ mod tests {
                 }
             }
         }
-        let mut records = Records::new(Failing(0));
-        assert_eq!(records.look_ahead(|head, rest| (rest == Rest::Unseen).then_some(head.len())), 10);
+        let mut records = CsvReader::new(Failing(0));
+        assert_eq!(records.inspect_head(|head, rest| (rest == Remaining::Unseen).then_some(head.len())), 10);
         for line in [1, 2] {
             assert_eq!(records.next().unwrap().unwrap().line, line);
         }

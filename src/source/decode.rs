@@ -1,13 +1,13 @@
-//! Bytes of text in any encoding → bytes of UTF-8, which is what the parser reads.
+//! Decodes text of any encoding to UTF-8, which is what the CSV reader reads.
 //!
-//! UTF-8 passes as it is: nothing is copied, and each record is checked when it is read. Anything else is
-//! decoded before it is parsed, since in `Shift_JIS` or GB18030 the second byte of a character may look like
-//! a delimiter or a quote, and in UTF-16 every other byte is a NUL.
+//! UTF-8 passes through without a copy; each record is validated when it is parsed. Any other encoding is decoded before
+//! parsing, because in `Shift_JIS` or GB18030 the second byte of a character may look like a delimiter or a quote, and in
+//! UTF-16 every other byte is a NUL.
 //!
-//! A byte that does not decode must end as the fault of its own row, and the row is not known here. So it
-//! goes on in the text, as a [`mark`] of two bytes that never occur in UTF-8 and hold it: the parser carries
-//! it into its cell, checking the cell finds it like any other bytes that are no UTF-8, and [`marked`] reads
-//! the original byte from it. There is no list of places that could grow with the file.
+//! A byte that does not decode must become a fault of its own row, but rows are not known here. So the byte is replaced by
+//! a two-byte marker ([`encode_invalid_byte`]) that never occurs in UTF-8. The parser carries the marker into its cell,
+//! validation of the cell finds it like any other invalid UTF-8, and [`invalid_byte`] recovers the original byte. No list
+//! of positions grows with the file.
 
 use std::{
     fmt,
@@ -18,17 +18,17 @@ use encoding_rs::{Decoder, DecoderResult, GB18030, UTF_8};
 
 use super::{Input, decompress::read_head};
 
-/// How much is decoded at a time.
+/// How many bytes are decoded at a time.
 const RAW_BYTES: usize = 32 * 1024;
 
-/// What may come out of so much: three bytes for one, a mark, and what a decoder holds back.
+/// Room for the decoded text: three bytes for one, a marker, and what a decoder holds back.
 const TEXT_BYTES: usize = 3 * RAW_BYTES + 64;
 
-/// How far before the bytes at hand a malformed sequence may have begun; the longest has four bytes.
-const PAST_BYTES: usize = 16;
+/// How far before the current bytes a malformed sequence may have begun; the longest has four bytes.
+const LOOK_BACK_BYTES: usize = 16;
 
-/// A byte order mark in GB18030.
-const GB18030_MARK: [u8; 4] = [0x84, 0x31, 0x95, 0x33];
+/// The byte order mark in GB18030.
+const GB18030_BOM: [u8; 4] = [0x84, 0x31, 0x95, 0x33];
 
 /// A text encoding, by one of the labels that browsers know.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,10 +41,10 @@ impl Default for Encoding {
 }
 
 impl Encoding {
-    /// The encoding of that label, in any case.
+    /// The encoding of a label, whatever its letter case.
     ///
     /// # Errors
-    /// Where there is none; the text names near ones.
+    /// If the label is unknown; the text suggests similar ones.
     pub fn from_label(label: &str) -> Result<Encoding, String> {
         let found = encoding_rs::Encoding::for_label_no_replacement(label.trim().as_bytes());
         found.map(Encoding).ok_or_else(|| {
@@ -65,7 +65,7 @@ impl Encoding {
         self.0.name()
     }
 
-    /// Whether text in it goes through without being decoded.
+    /// Whether text passes through without being decoded.
     pub(super) fn is_utf8(self) -> bool {
         self.0 == UTF_8
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for Encoding {
     }
 }
 
-/// What is suggested in place of a label that nobody knows.
+/// Labels that are suggested in place of an unknown one.
 const LABELS: [&str; 44] = [
     "utf-8",
     "utf-16le",
@@ -129,70 +129,67 @@ fn bare(label: &str) -> String {
     label.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
-/// An input of text, whatever it was written in, without a byte order mark.
-pub(super) struct Text {
-    way: Way,
+/// A reader of UTF-8, whatever the encoding of its input; strips the byte order mark.
+pub(super) struct TextReader {
+    mode: Mode,
     encoding: Encoding,
-    mark: usize,
+    bom_bytes: usize,
 }
 
-enum Way {
-    AsIs(Input),
-    Decoded(Box<Decoded>),
+enum Mode {
+    Utf8(Input),
+    Transcoded(Box<Transcoder>),
 }
 
-impl Text {
-    /// A byte order mark decides; else it is the encoding that is said to be there.
-    ///
-    /// # Errors
-    /// Where the first bytes cannot be read.
-    pub(super) fn new(mut input: Input, said: Encoding) -> io::Result<Text> {
+impl TextReader {
+    /// Reads the encoding from the byte order mark, or else uses the declared one.
+    pub(super) fn new(mut input: Input, declared: Encoding) -> io::Result<TextReader> {
         let head = read_head::<4>(&mut input)?;
-        let (encoding, mark) = match encoding_rs::Encoding::for_bom(&head) {
+        let (encoding, bom_bytes) = match encoding_rs::Encoding::for_bom(&head) {
             Some(found) => found,
-            // The mark of GB18030 is known to no detection, and to nothing but that encoding.
-            None => (said.0, if said.0 == GB18030 && head == GB18030_MARK { head.len() } else { 0 }),
+            // `for_bom` does not know the byte order mark of GB18030, and only that encoding has it.
+            None => (declared.0, if declared.0 == GB18030 && head == GB18030_BOM { head.len() } else { 0 }),
         };
-        let rest = Box::new(io::Cursor::new(head[mark..].to_vec()).chain(input));
+        let rest = Box::new(io::Cursor::new(head[bom_bytes..].to_vec()).chain(input));
         let encoding = Encoding(encoding);
-        let way = if encoding.is_utf8() {
-            Way::AsIs(rest)
+        let mode = if encoding.is_utf8() {
+            Mode::Utf8(rest)
         } else {
-            Way::Decoded(Box::new(Decoded::new(rest, encoding)))
+            Mode::Transcoded(Box::new(Transcoder::new(rest, encoding)))
         };
-        Ok(Text { way, encoding, mark })
+        Ok(TextReader { mode, encoding, bom_bytes })
     }
 
-    /// UTF-8 from a place behind its beginning.
-    pub(super) fn behind(input: Input) -> Text {
-        Text { way: Way::AsIs(input), encoding: Encoding::default(), mark: 0 }
+    /// Continues in the middle of UTF-8 text, where no byte order mark stands.
+    pub(super) fn resumed(input: Input) -> TextReader {
+        TextReader { mode: Mode::Utf8(input), encoding: Encoding::default(), bom_bytes: 0 }
     }
 
-    /// How many bytes the byte order mark took.
-    pub(super) fn mark(&self) -> usize {
-        self.mark
+    /// The length of the byte order mark, or 0.
+    pub(super) fn bom_bytes(&self) -> usize {
+        self.bom_bytes
     }
 
-    /// What it was written in.
+    /// The encoding of the input.
     pub(super) fn encoding(&self) -> Encoding {
         self.encoding
     }
 }
 
-impl Read for Text {
+impl Read for TextReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.way {
-            Way::AsIs(input) => input.read(buffer),
-            Way::Decoded(decoded) => decoded.read(buffer),
+        match &mut self.mode {
+            Mode::Utf8(input) => input.read(buffer),
+            Mode::Transcoded(decoded) => decoded.read(buffer),
         }
     }
 }
 
-/// Decodes in pieces.
-struct Decoded {
+/// Decodes its input block by block.
+struct Transcoder {
     input: Input,
     decoder: Decoder,
-    /// The last bytes that were decoded, then those that are not yet.
+    /// The last bytes that were decoded, followed by those that are still to be decoded.
     raw: Box<[u8]>,
     start: usize,
     end: usize,
@@ -202,14 +199,14 @@ struct Decoded {
     decoded: usize,
 }
 
-impl Decoded {
-    fn new(input: Input, encoding: Encoding) -> Decoded {
-        Decoded {
+impl Transcoder {
+    fn new(input: Input, encoding: Encoding) -> Transcoder {
+        Transcoder {
             input,
             decoder: encoding.0.new_decoder_without_bom_handling(),
-            raw: vec![0; PAST_BYTES + RAW_BYTES].into(),
-            start: PAST_BYTES,
-            end: PAST_BYTES,
+            raw: vec![0; LOOK_BACK_BYTES + RAW_BYTES].into(),
+            start: LOOK_BACK_BYTES,
+            end: LOOK_BACK_BYTES,
             at_end: false,
             text: vec![0; TEXT_BYTES].into(),
             given: 0,
@@ -217,7 +214,7 @@ impl Decoded {
         }
     }
 
-    /// False at the end.
+    /// Decodes at least one byte of text; false at the end of the input.
     fn decode_more(&mut self) -> io::Result<bool> {
         (self.given, self.decoded) = (0, 0);
         while self.decoded == 0 {
@@ -233,18 +230,18 @@ impl Decoded {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.raw.copy_within(self.end - PAST_BYTES..self.end, 0);
-        (self.start, self.end) = (PAST_BYTES, PAST_BYTES);
-        let count = self.input.read(&mut self.raw[PAST_BYTES..])?;
+        self.raw.copy_within(self.end - LOOK_BACK_BYTES..self.end, 0);
+        (self.start, self.end) = (LOOK_BACK_BYTES, LOOK_BACK_BYTES);
+        let count = self.input.read(&mut self.raw[LOOK_BACK_BYTES..])?;
         self.end += count;
         self.at_end = count == 0;
         Ok(())
     }
 
-    /// Decodes what has been read.
+    /// Decodes the bytes that have been read.
     fn decode(&mut self) {
         loop {
-            let room = TEXT_BYTES - MARK_BYTES;
+            let room = TEXT_BYTES - MARKER_BYTES;
             let (result, read, written) = self.decoder.decode_to_utf8_without_replacement(
                 &self.raw[self.start..self.end],
                 &mut self.text[self.decoded..room],
@@ -256,9 +253,9 @@ impl Decoded {
                 DecoderResult::InputEmpty | DecoderResult::OutputFull => return,
                 DecoderResult::Malformed(length, after) => {
                     let begin = self.start.saturating_sub(usize::from(length) + usize::from(after));
-                    let mark = mark(self.raw[begin]);
-                    self.text[self.decoded..][..MARK_BYTES].copy_from_slice(&mark);
-                    self.decoded += MARK_BYTES;
+                    let marker = encode_invalid_byte(self.raw[begin]);
+                    self.text[self.decoded..][..MARKER_BYTES].copy_from_slice(&marker);
+                    self.decoded += MARKER_BYTES;
                     if self.decoded + 64 > room {
                         return;
                     }
@@ -268,7 +265,7 @@ impl Decoded {
     }
 }
 
-impl Read for Decoded {
+impl Read for Transcoder {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.given == self.decoded && !self.decode_more()? {
             return Ok(0);
@@ -280,29 +277,29 @@ impl Read for Decoded {
     }
 }
 
-const MARK_BYTES: usize = 2;
+const MARKER_BYTES: usize = 2;
 
-/// What stands for a byte that does not decode: the first begins no character of UTF-8, the second, which
-/// continues one, is neither a delimiter nor a quote nor a line break.
-fn mark(byte: u8) -> [u8; MARK_BYTES] {
+/// The marker for a byte that does not decode. Its first byte begins no character of UTF-8; its second is a continuation
+/// byte, and so neither a delimiter nor a quote nor a line break.
+fn encode_invalid_byte(byte: u8) -> [u8; MARKER_BYTES] {
     [0xf8 | byte >> 6, 0x80 | byte & 0x3f]
 }
 
-/// The byte in whose place the first bytes of `text` stand.
-pub(super) fn marked(text: &[u8]) -> Option<u8> {
+/// The byte that the marker at the beginning of `text` replaced.
+pub(super) fn invalid_byte(text: &[u8]) -> Option<u8> {
     match text {
         [first @ 0xf8..=0xfb, second @ 0x80..=0xbf, ..] => Some(first << 6 | second & 0x3f),
         _ => None,
     }
 }
 
-/// Text for people: each mark is one replacement character, as each byte that is no UTF-8 would be.
-pub(super) fn lossy(text: &[u8], has_marks: bool) -> String {
+/// Text for display: each marker becomes one replacement character, like any byte that is not UTF-8.
+pub(super) fn lossy(text: &[u8], has_markers: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
         out.push_str(chunk.valid());
-        // Of a mark both bytes are invalid, one after the other.
-        let second = has_marks && chunk.valid().is_empty() && matches!(chunk.invalid(), [0x80..=0xbf]);
+        // Both bytes of a marker are invalid, one after the other.
+        let second = has_markers && chunk.valid().is_empty() && matches!(chunk.invalid(), [0x80..=0xbf]);
         if !chunk.invalid().is_empty() && !second {
             out.push(char::REPLACEMENT_CHARACTER);
         }
@@ -314,7 +311,7 @@ pub(super) fn lossy(text: &[u8], has_marks: bool) -> String {
 mod tests {
     use super::*;
 
-    /// Gives so many bytes a call.
+    /// Returns at most this many bytes per call.
     struct Pieces(Vec<u8>, usize);
 
     impl Read for Pieces {
@@ -329,7 +326,7 @@ mod tests {
     fn decode(bytes: &[u8], label: &str) -> (&'static str, Vec<u8>) {
         let mut results = [1, 3, usize::MAX].map(|piece| {
             let input = Box::new(Pieces(bytes.to_vec(), piece));
-            let mut text = Text::new(input, Encoding::from_label(label).unwrap()).unwrap();
+            let mut text = TextReader::new(input, Encoding::from_label(label).unwrap()).unwrap();
             let mut out = Vec::new();
             text.read_to_end(&mut out).unwrap();
             (text.encoding().name(), out)
@@ -340,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_mark_decides_and_is_no_part_of_the_text() {
-        for (bytes, said, name) in [
+        for (bytes, declared, name) in [
             (&b"a,\xc3\xa9\n"[..], "utf-8", "UTF-8"),
             (b"\xef\xbb\xbfa,\xc3\xa9\n", "windows-1252", "UTF-8"),
             (b"\xff\xfea\0,\0\xe9\0\n\0", "utf-8", "UTF-16LE"),
@@ -349,7 +346,7 @@ mod tests {
             (b"a,\xe9\n", "Latin1", "windows-1252"),
             (b"\x84\x31\x95\x33a,\xa8\xa6\n", "gb18030", "gb18030"),
         ] {
-            assert_eq!(decode(bytes, said), (name, "a,é\n".into()), "{bytes:?}");
+            assert_eq!(decode(bytes, declared), (name, "a,é\n".into()), "{bytes:?}");
         }
         assert_eq!(decode(b"", "utf-16"), ("UTF-16LE", vec![]));
     }
@@ -370,8 +367,8 @@ mod tests {
                 assert!(text.starts_with(before.as_bytes()), "{text:x?} after {before:?} in {bytes:x?}");
                 text = &text[before.len()..];
                 if !text.is_empty() {
-                    assert_eq!(marked(text), Some(byte), "{text:x?} in {bytes:x?}");
-                    text = &text[MARK_BYTES..];
+                    assert_eq!(invalid_byte(text), Some(byte), "{text:x?} in {bytes:x?}");
+                    text = &text[MARKER_BYTES..];
                 }
             }
             assert!(text.is_empty(), "{text:x?} in {bytes:x?}");
@@ -381,10 +378,22 @@ mod tests {
     #[test]
     fn every_byte_survives_its_mark() {
         for byte in 0..=u8::MAX {
-            let mark = mark(byte);
-            assert_eq!((marked(&mark), std::str::from_utf8(&mark).is_err()), (Some(byte), true));
+            let marker = encode_invalid_byte(byte);
+            assert_eq!((invalid_byte(&marker), std::str::from_utf8(&marker).is_err()), (Some(byte), true));
         }
-        assert_eq!(lossy(&[&mark(0xff)[..], &mark(b','), "é".as_bytes(), &mark(7)].concat(), true), "��é�");
+        assert_eq!(
+            lossy(
+                &[
+                    &encode_invalid_byte(0xff)[..],
+                    &encode_invalid_byte(b','),
+                    "é".as_bytes(),
+                    &encode_invalid_byte(7)
+                ]
+                .concat(),
+                true
+            ),
+            "��é�"
+        );
         assert_eq!(lossy(b"a\xf8\x80", false), "a��");
     }
 
@@ -395,7 +404,7 @@ mod tests {
             [0xfeff].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
         assert!(decode(&utf16, "utf-8").1 == text.as_bytes());
         let nothing_but_errors = vec![0xff; 100_000];
-        assert!(decode(&nothing_but_errors, "euc-kr").1 == mark(0xff).repeat(100_000));
+        assert!(decode(&nothing_but_errors, "euc-kr").1 == encode_invalid_byte(0xff).repeat(100_000));
     }
 
     #[test]

@@ -1,13 +1,11 @@
-//! Bytes as they lie there → bytes of text: gzip and Zstandard are unpacked on the way.
+//! Decompresses gzip and Zstandard; passes anything else through.
 //!
-//! What is compressed tells by its first bytes and not by its name, so that it is the same for a file and
-//! for standard input. What is neither text nor one of the two, but known (a workbook instead of the
-//! CSV saved from it), is named.
+//! The format is detected by the first bytes, not by the file name, so files and standard input behave alike. A known
+//! format that is neither text nor one of the two (an Excel workbook instead of the CSV saved from it) is named.
 //!
-//! Memory is the window that the format needs, 32 KiB for gzip and at most [`ZSTD_WINDOW_LOG_MAX`] for
-//! Zstandard, however much comes out. Counts what has gone in, so that progress and the place of a damage
-//! are in bytes of the source itself. A stream that breaks off or is damaged is an error behind all that
-//! could be unpacked before it.
+//! Memory is bounded by the format's window: 32 KiB for gzip, at most [`ZSTD_WINDOW_LOG_MAX`] for Zstandard, whatever the
+//! size of the text. Compressed bytes are counted, so that progress and the position of a corruption refer to the source
+//! itself. A truncated or corrupt stream is an error that follows all data decompressed before it.
 
 use std::{
     fmt,
@@ -22,16 +20,16 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::Input;
 
-/// 128 MiB: the largest window that the `zstd` tool itself unpacks without being told to.
+/// 128 MiB: the largest window that the `zstd` tool accepts by default.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
-/// How many first bytes tell one format from another.
+/// How many leading bytes identify a format.
 const MAGIC_BYTES: usize = 6;
 
-/// How the source lies there.
+/// The compression format of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
-    /// As text.
+    /// Plain text.
     None,
     /// `.gz`.
     Gzip,
@@ -40,7 +38,7 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// The name that users know.
+    /// The name that users know; none for plain text.
     pub(super) fn name(self) -> Option<&'static str> {
         match self {
             Compression::None => None,
@@ -50,31 +48,30 @@ impl Compression {
     }
 }
 
-/// What is no text, and nothing that is unpacked here.
+/// A known format that is neither text nor supported; says what it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Foreign(pub(super) &'static str);
+pub(super) struct UnsupportedFormat(pub(super) &'static str);
 
-/// An input that gives the bytes of the text.
-pub(super) struct Unpacked {
+/// A reader that yields the decompressed bytes.
+pub(super) struct Decompressor {
     input: Input,
     compression: Compression,
-    taken: Arc<AtomicU64>,
+    consumed: Arc<AtomicU64>,
 }
 
-impl Unpacked {
-    /// Looks at the first bytes.
-    ///
-    /// # Errors
-    /// Where they cannot be read; or they are no text.
-    pub(super) fn new(mut input: Input) -> io::Result<Result<Unpacked, Foreign>> {
+impl Decompressor {
+    /// Detects the format from the first bytes.
+    pub(super) fn new(mut input: Input) -> io::Result<Result<Decompressor, UnsupportedFormat>> {
         let head = read_head::<MAGIC_BYTES>(&mut input)?;
-        let compression = match identify(&head) {
+        let compression = match detect(&head) {
             Ok(compression) => compression,
             Err(foreign) => return Ok(Err(foreign)),
         };
-        let taken = Arc::new(AtomicU64::new(0));
-        let counted =
-            Counted { input: BufReader::new(Cursor::new(head).chain(input)), taken: Arc::clone(&taken) };
+        let consumed = Arc::new(AtomicU64::new(0));
+        let counted = CountingReader {
+            input: BufReader::new(Cursor::new(head).chain(input)),
+            consumed: Arc::clone(&consumed),
+        };
         let input: Input = match compression {
             Compression::None => Box::new(counted),
             Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
@@ -84,50 +81,50 @@ impl Unpacked {
                 Box::new(decoder)
             }
         };
-        Ok(Ok(Unpacked { input, compression, taken }))
+        Ok(Ok(Decompressor { input, compression, consumed }))
     }
 
-    /// How the source lies there.
+    /// The detected format.
     pub(super) fn compression(&self) -> Compression {
         self.compression
     }
 
-    /// How many bytes of the source itself have been taken so far; stays true when this is moved.
-    pub(super) fn taken(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.taken)
+    /// Counter of the compressed bytes consumed; stays current after the reader is moved.
+    pub(super) fn consumed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.consumed)
     }
 }
 
-impl Read for Unpacked {
+impl Read for Decompressor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.input.read(buffer).map_err(|error| {
-            // The system's own errors (a disk that fails) are no damage of the stream.
+            // An I/O error of the system (a failing disk) does not mean that the stream is corrupt.
             let of_system = error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted;
             let Some(format) = self.compression.name().filter(|_| !of_system) else {
                 return error;
             };
-            let byte = self.taken.load(Ordering::Relaxed);
+            let byte = self.consumed.load(Ordering::Relaxed);
             let cut = error.kind() == io::ErrorKind::UnexpectedEof;
             let why = if cut { None } else { Some(error.to_string()) };
-            let damage = Damage { format, byte, why };
-            io::Error::new(error.kind(), damage)
+            let corrupt = CorruptStream { format, byte, why };
+            io::Error::new(error.kind(), corrupt)
         })
     }
 }
 
-/// A compressed stream that cannot be unpacked any further.
+/// A compressed stream that cannot be decompressed any further.
 #[derive(Debug)]
-pub(super) struct Damage {
+pub(super) struct CorruptStream {
     format: &'static str,
-    /// Of the source, as it lies there.
+    /// Offset in the compressed source.
     byte: u64,
-    /// `None`: it breaks off.
+    /// The decoder's reason; `None` if the stream is truncated.
     why: Option<String>,
 }
 
-impl fmt::Display for Damage {
+impl fmt::Display for CorruptStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage { format, byte, why } = self;
+        let CorruptStream { format, byte, why } = self;
         match why {
             None => write!(f, "the {format} data breaks off at byte {byte} of the file"),
             Some(why) => write!(f, "the {format} data is damaged at byte {byte} of the file ({why})"),
@@ -135,55 +132,55 @@ impl fmt::Display for Damage {
     }
 }
 
-impl std::error::Error for Damage {}
+impl std::error::Error for CorruptStream {}
 
-/// Whether this is an error of the stream rather than of the system.
-pub(super) fn is_damage(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<Damage>())
+/// Whether the stream is corrupt, as opposed to an I/O error of the system.
+pub(super) fn is_corrupt_stream(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<CorruptStream>())
 }
 
-/// The first bytes, fewer only where there are no more.
+/// Reads `BYTES` bytes, or fewer at the end of the input.
 pub(super) fn read_head<const BYTES: usize>(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::with_capacity(BYTES);
     input.take(BYTES as u64).read_to_end(&mut head)?;
     Ok(head)
 }
 
-fn identify(head: &[u8]) -> Result<Compression, Foreign> {
+fn detect(head: &[u8]) -> Result<Compression, UnsupportedFormat> {
     match head {
         [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
-        // A frame, or one of sixteen kinds that unpack to nothing and stand before it.
+        // A frame, or one of the sixteen kinds of skippable frame that may precede it.
         [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstandard),
-        [b'P', b'K', 3, 4, ..] => Err(Foreign("an Excel workbook or another ZIP archive")),
-        [0xd0, 0xcf, 0x11, 0xe0, ..] => Err(Foreign("an old Excel workbook")),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(Foreign("an xz archive")),
-        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', ..] => Err(Foreign("a bzip2 archive")),
+        [b'P', b'K', 3, 4, ..] => Err(UnsupportedFormat("an Excel workbook or another ZIP archive")),
+        [0xd0, 0xcf, 0x11, 0xe0, ..] => Err(UnsupportedFormat("an old Excel workbook")),
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(UnsupportedFormat("an xz archive")),
+        [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', ..] => Err(UnsupportedFormat("a bzip2 archive")),
         _ => Ok(Compression::None),
     }
 }
 
-/// Counts what is used up, not what is buffered.
-struct Counted<R> {
+/// Counts the bytes that were consumed, not the bytes that were buffered.
+struct CountingReader<R> {
     input: BufReader<R>,
-    taken: Arc<AtomicU64>,
+    consumed: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        self.consumed.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }
 }
 
-impl<R: Read> BufRead for Counted<R> {
+impl<R: Read> BufRead for CountingReader<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         self.input.fill_buf()
     }
 
     fn consume(&mut self, count: usize) {
         self.input.consume(count);
-        self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        self.consumed.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
 
@@ -205,13 +202,13 @@ mod tests {
         zstd::encode_all(text, 3).unwrap()
     }
 
-    /// What comes out, what goes wrong after it, and how many bytes were taken.
-    fn unpack(bytes: Vec<u8>) -> (Vec<u8>, Option<String>, u64) {
-        let mut unpacked = Unpacked::new(Box::new(Cursor::new(bytes))).unwrap().ok().unwrap();
-        let taken = unpacked.taken();
+    /// The output, the error after it, and the number of bytes consumed.
+    fn decompress(bytes: Vec<u8>) -> (Vec<u8>, Option<String>, u64) {
+        let mut decompressor = Decompressor::new(Box::new(Cursor::new(bytes))).unwrap().ok().unwrap();
+        let consumed = decompressor.consumed();
         let mut out = Vec::new();
-        let trouble = unpacked.read_to_end(&mut out).err().map(|error| error.to_string());
-        (out, trouble, taken.load(Ordering::Relaxed))
+        let error_text = decompressor.read_to_end(&mut out).err().map(|error| error.to_string());
+        (out, error_text, consumed.load(Ordering::Relaxed))
     }
 
     #[test]
@@ -228,10 +225,13 @@ mod tests {
             ("zstd behind a frame to skip", skippable),
         ] {
             let length = bytes.len() as u64;
-            let (out, trouble, taken) = unpack(bytes);
-            assert!(out == text && trouble.is_none() && taken == length, "{form}: {trouble:?} {taken}");
+            let (out, error_text, consumed) = decompress(bytes);
+            assert!(
+                out == text && error_text.is_none() && consumed == length,
+                "{form}: {error_text:?} {consumed}"
+            );
         }
-        assert_eq!(unpack(Vec::new()), (Vec::new(), None, 0));
+        assert_eq!(decompress(Vec::new()), (Vec::new(), None, 0));
     }
 
     #[test]
@@ -239,9 +239,9 @@ mod tests {
         let text: Vec<u8> = (0..60_000u32).flat_map(|n| format!("{},x\n", n * 7919).into_bytes()).collect();
         for whole in [gzip(&text), zstd(&text)] {
             for length in [7, whole.len() / 2, whole.len() - 1] {
-                let (out, trouble, _) = unpack(whole[..length].to_vec());
-                let trouble = trouble.unwrap();
-                assert!(trouble.contains(&format!("breaks off at byte {length} ")), "{trouble}");
+                let (out, error_text, _) = decompress(whole[..length].to_vec());
+                let error_text = error_text.unwrap();
+                assert!(error_text.contains(&format!("breaks off at byte {length} ")), "{error_text}");
                 assert!(text.starts_with(&out));
                 assert!(length < 1000 || out.len() > text.len() / 4, "{} of {}", out.len(), text.len());
             }
@@ -253,10 +253,10 @@ mod tests {
         let mut bytes = gzip(&b"some text, and more of it\n".repeat(1000));
         let last = bytes.len() - 6;
         bytes[last] ^= 0xff;
-        assert!(unpack(bytes).1.unwrap().contains("is damaged at byte"));
+        assert!(decompress(bytes).1.unwrap().contains("is damaged at byte"));
         let garbage = [zstd(b"a,b\n"), b"garbage".to_vec()].concat();
-        let (out, trouble, _) = unpack(garbage);
-        assert!(out == b"a,b\n" && trouble.unwrap().contains("zstd data is damaged"));
+        let (out, error_text, _) = decompress(garbage);
+        assert!(out == b"a,b\n" && error_text.unwrap().contains("zstd data is damaged"));
     }
 
     #[test]
@@ -267,8 +267,8 @@ mod tests {
             (b"\xfd7zXZ\0", "xz"),
             (b"BZh91A", "bzip2"),
         ] {
-            assert!(identify(head).unwrap_err().0.contains(what));
+            assert!(detect(head).unwrap_err().0.contains(what));
         }
-        assert_eq!(identify(b"BZh9,1").unwrap(), Compression::None);
+        assert_eq!(detect(b"BZh9,1").unwrap(), Compression::None);
     }
 }

@@ -1,29 +1,29 @@
-//! What the head of a file tells of how it is written: the delimiter, and delimiters that lead to no field.
+//! Detects the dialect of a file from its head: the delimiter, and whether lines end with an extra delimiter.
 //!
-//! The header mostly tells alone: only one of the candidates stands in it, outside quotes. Where several do,
-//! the rows that follow decide, since they fall into as many fields as the header only at the right one.
-//! Where the first row has one empty field more than the header, or the header one more than the first row,
-//! the rows after it tell whether that is the style of the file (some programs end each line but the header
-//! with a delimiter, or the other way round) or the mistake of that row. It is the style only if every row
-//! that is looked at has it: taking a field away from one row alone would hide that others are shifted.
+//! Usually the header decides: only one candidate occurs in it outside quotes. If several do, the rows decide: only the
+//! right delimiter splits them into as many fields as the header.
+//! If the first row has one empty field more than the header, or the header one more than the first row, the following
+//! rows tell whether that is the style of the file (some programs end every line but the header with a delimiter, or only
+//! the header) or a mistake in one row. It is the style only if every inspected row agrees: to drop a field from one row
+//! alone would hide that other rows are shifted.
 //!
-//! The answer depends on what stands in the file and never on the pieces in which it arrives. No more of it is
-//! waited for than the answer needs, because a pipe may take its time.
+//! The result depends on the content of the file, never on the pieces in which it arrives. Detection waits for no more
+//! than it needs, because a pipe may be slow.
 
-use super::csv_reader::{Records, Rest};
+use super::csv_reader::{CsvReader, Remaining};
 
-/// What may stand between fields, the usual first.
+/// Possible delimiters, the most common first.
 const CANDIDATES: [u8; 4] = *b",;\t|";
 
-/// How many rows are looked at where the header leaves a doubt. A mistake in the first is outvoted by so many.
+/// How many rows are inspected if the header is ambiguous: enough to outvote a mistake in the first row.
 const ROWS: usize = 10;
 
-/// How a file is written.
+/// The dialect of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
-    /// What stands between fields.
+    /// The byte between fields.
     pub(super) delimiter: u8,
-    /// Which lines end with one delimiter more than others.
+    /// Which lines end with an extra delimiter.
     pub(super) trailing: Trailing,
 }
 
@@ -33,20 +33,20 @@ impl Default for Dialect {
     }
 }
 
-/// Which lines end with one delimiter more than others.
+/// Which lines end with an extra delimiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trailing {
-    /// None.
+    /// No line, or every line.
     Same,
-    /// The header alone.
+    /// Only the header.
     Header,
-    /// The rows alone.
+    /// Only the rows.
     Rows,
 }
 
-/// What the head tells; `None` if more of it is needed. `given` is the delimiter that the user names.
-pub(super) fn find(head: &[u8], rest: Rest, given: Option<u8>) -> Option<Dialect> {
-    let sample = |delimiter| Sample::take(head, rest, delimiter);
+/// The dialect of a head; `None` if a longer head is needed. `given` is the delimiter that the user set.
+pub(super) fn detect(head: &[u8], rest: Remaining, given: Option<u8>) -> Option<Dialect> {
+    let sample = |delimiter| Sample::read(head, rest, delimiter);
     let samples: Vec<Sample> = match given {
         Some(delimiter) => vec![sample(delimiter)?],
         None => CANDIDATES.into_iter().map(sample).collect::<Option<_>>()?,
@@ -55,35 +55,35 @@ pub(super) fn find(head: &[u8], rest: Rest, given: Option<u8>) -> Option<Dialect
     let best = match likely.as_slice() {
         [] => samples.first()?,
         [only] => only,
-        several if rest == Rest::Some && several.iter().any(|sample| sample.rows.len() < ROWS) => {
+        several if rest == Remaining::More && several.iter().any(|sample| sample.rows.len() < ROWS) => {
             return None;
         }
-        // Of equals the first: `max_by_key` would give the last.
+        // The first of equals; `max_by_key` alone would return the last.
         several => several.iter().rev().max_by_key(|sample| (sample.share_that_fits(), sample.columns))?,
     };
     Some(Dialect { delimiter: best.delimiter, trailing: best.trailing(rest)? })
 }
 
-/// The head, cut up at one delimiter.
+/// The head, split at one delimiter.
 struct Sample {
     delimiter: u8,
     columns: usize,
-    /// How each of the first rows compares with the header; `None`: not at all.
+    /// How the width of each inspected row relates to the header; `None` if it does not fit.
     rows: Vec<Option<Trailing>>,
 }
 
 impl Sample {
-    /// `None` if the header is not whole yet.
-    fn take(head: &[u8], rest: Rest, delimiter: u8) -> Option<Sample> {
-        let mut records = Records::of_head(head, delimiter);
+    /// `None` if the header is still incomplete.
+    fn read(head: &[u8], rest: Remaining, delimiter: u8) -> Option<Sample> {
+        let mut records = CsvReader::over_head(head, delimiter);
         let mut sample = Sample { delimiter, columns: 0, rows: Vec::new() };
         let mut last_is_unnamed = false;
         while sample.rows.len() < ROWS {
-            // A slice can be read.
+            // Reading from a slice does not fail.
             let Some(record) = records.next().ok().flatten() else { break };
-            if !record.has_break && rest != Rest::None {
-                // Half a record, which tells nothing; unless there is never going to be more of the header.
-                if sample.columns == 0 && rest == Rest::Some {
+            if !record.has_break && rest != Remaining::None {
+                // An incomplete record tells nothing, unless the header can never be completed.
+                if sample.columns == 0 && rest == Remaining::More {
                     return None;
                 }
                 if sample.columns > 0 {
@@ -106,18 +106,18 @@ impl Sample {
                 });
             }
         }
-        (sample.columns > 0 || rest != Rest::Some).then_some(sample)
+        (sample.columns > 0 || rest != Remaining::More).then_some(sample)
     }
 
-    /// In thousandths.
+    /// The share of rows that fit the header, in thousandths.
     fn share_that_fits(&self) -> usize {
         let fits = self.rows.iter().flatten().count();
         fits * 1000 / self.rows.len().max(1)
     }
 
-    /// `None` if it takes more rows to tell.
-    fn trailing(&self, rest: Rest) -> Option<Trailing> {
-        let undecided = rest == Rest::Some && self.rows.len() < ROWS;
+    /// `None` if more rows are needed.
+    fn trailing(&self, rest: Remaining) -> Option<Trailing> {
+        let undecided = rest == Remaining::More && self.rows.len() < ROWS;
         let style = match self.rows.first() {
             None if undecided => return None,
             Some(Some(style @ (Trailing::Header | Trailing::Rows))) => *style,
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn of(head: &str) -> (char, Trailing) {
-        let dialect = find(head.as_bytes(), Rest::None, None).unwrap();
+        let dialect = detect(head.as_bytes(), Remaining::None, None).unwrap();
         (dialect.delimiter.into(), dialect.trailing)
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn no_more_is_waited_for_than_the_answer_needs() {
-        let answers = |head: &str| find(head.as_bytes(), Rest::Some, None).is_some();
+        let answers = |head: &str| detect(head.as_bytes(), Remaining::More, None).is_some();
         for (head, enough) in [
             ("", false),
             ("a,b", false),

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf};
 
-use super::{columns::is_one_cell, decompress::is_damage};
+use super::{columns::is_one_cell, decompress::is_corrupt_stream};
 use crate::{customer::Field, ledger};
 
 /// Why a source cannot be read (any further).
@@ -108,7 +108,7 @@ impl Error {
             Error::Open { .. } => "check the path and its permissions".into(),
             Error::Directory(_) => "name a CSV file, or - for standard input".into(),
             Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
-            Error::Read { error, .. } if is_damage(error) => {
+            Error::Read { error, .. } if is_corrupt_stream(error) => {
                 "get the file whole, then run the same command again; the rows before it stand".into()
             }
             Error::Read { .. } => "what was recorded stands; run the same command again".into(),

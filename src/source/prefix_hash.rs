@@ -1,7 +1,7 @@
-//! What the bytes of a file were: a hash of all that was read, for a later run to hold against its own.
+//! A hash of the prefix of a file that a run has read, so that a later run can tell whether that prefix is unchanged.
 //!
-//! The hash is taken below everything else, of the bytes as they lie on the disk, so it is the same question
-//! for a compressed file. It finds out what was edited, not who forges: XXH3 is no cryptographic hash.
+//! The hash covers the bytes on the disk, below decompression and decoding, so a compressed file needs no special case.
+//! It detects edits, not forgeries: XXH3 is not a cryptographic hash.
 
 use std::{
     fs::File,
@@ -14,22 +14,22 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::customer::{Place, Proof};
 
-/// How much is hashed at a time where nothing else is done with the bytes.
+/// How much is read at a time while a prefix is only hashed.
 const BLOCK_BYTES: usize = 256 * 1024;
 
-/// The hash so far, asked for while the file is being read.
+/// The hash of all bytes read so far; shared, because it is queried while the file is being read.
 #[derive(Clone, Default)]
-pub(super) struct Hash(Arc<Mutex<State>>);
+pub(super) struct RunningHash(Arc<Mutex<HasherState>>);
 
 #[derive(Default)]
-struct State {
+struct HasherState {
     hasher: Xxh3,
     bytes: u64,
 }
 
-impl Hash {
-    /// What has been read so far.
-    pub(super) fn proof(&self) -> Proof {
+impl RunningHash {
+    /// The prefix read so far.
+    pub(super) fn prefix(&self) -> Proof {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Proof { bytes: state.bytes, hash: state.hasher.digest128() }
     }
@@ -42,50 +42,47 @@ impl Hash {
 }
 
 /// A file whose bytes are hashed as they are read.
-pub(super) struct Hashed {
+pub(super) struct HashingFile {
     file: File,
-    hash: Hash,
-    /// So many of the next bytes are part of the hash already.
-    known: u64,
+    hash: RunningHash,
+    /// Number of upcoming bytes that the hash already includes.
+    already_hashed: u64,
 }
 
-impl Hashed {
-    /// From its beginning.
-    pub(super) fn new(file: File) -> Hashed {
-        Hashed { file, hash: Hash::default(), known: 0 }
+impl HashingFile {
+    /// Starts at the beginning of the file.
+    pub(super) fn new(file: File) -> HashingFile {
+        HashingFile { file, hash: RunningHash::default(), already_hashed: 0 }
     }
 
-    /// The hash of what is read, also while somebody else reads.
-    pub(super) fn hash(&self) -> Hash {
+    /// A handle on the hash that stays current while the file is read.
+    pub(super) fn hash(&self) -> RunningHash {
         self.hash.clone()
     }
 }
 
-impl Read for Hashed {
+impl Read for HashingFile {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read(buffer)?;
-        let known = self.known.min(read as u64);
-        self.known -= known;
-        self.hash.add(&buffer[known as usize..read]);
+        let already_hashed = self.already_hashed.min(read as u64);
+        self.already_hashed -= already_hashed;
+        self.hash.add(&buffer[already_hashed as usize..read]);
         Ok(read)
     }
 }
 
-/// The file at the place, and the byte before it, if its first bytes are what the proof says.
-///
-/// # Errors
-/// Where the file cannot be read.
-pub(super) fn resume(path: &Path, place: Place, proof: Proof) -> io::Result<Option<(Hashed, u8)>> {
+/// Opens the file at `place` and returns it with the byte before, or `None` if its prefix is not the expected one.
+pub(super) fn resume(path: &Path, place: Place, proof: Proof) -> io::Result<Option<(HashingFile, u8)>> {
     let mut file = File::open(path)?;
     let Some((hash, before)) = check(&mut file, place.bytes, proof)? else { return Ok(None) };
     file.seek(SeekFrom::Start(place.bytes))?;
-    let known = proof.bytes.saturating_sub(place.bytes);
-    Ok(Some((Hashed { file, hash, known }, before)))
+    let already_hashed = proof.bytes.saturating_sub(place.bytes);
+    Ok(Some((HashingFile { file, hash, already_hashed }, before)))
 }
 
-/// The hash of the first bytes, if they are what the proof says, and the byte before the place.
-fn check(file: &mut File, place: u64, proof: Proof) -> io::Result<Option<(Hash, u8)>> {
-    let hash = Hash::default();
+/// Hashes the prefix; returns the hash and the byte before `place`, or `None` if the prefix is not the expected one.
+fn check(file: &mut File, place: u64, proof: Proof) -> io::Result<Option<(RunningHash, u8)>> {
+    let hash = RunningHash::default();
     let (mut block, mut done, mut before) = (vec![0; BLOCK_BYTES], 0, 0);
     while done < proof.bytes {
         let most = (proof.bytes - done).min(BLOCK_BYTES as u64) as usize;
@@ -100,7 +97,7 @@ fn check(file: &mut File, place: u64, proof: Proof) -> io::Result<Option<(Hash, 
         }
         done += read as u64;
     }
-    Ok((hash.proof() == proof).then_some((hash, before)))
+    Ok((hash.prefix() == proof).then_some((hash, before)))
 }
 
 #[cfg(test)]
@@ -114,11 +111,11 @@ mod tests {
         let mut named = tempfile::NamedTempFile::new().unwrap();
         let text: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
         named.write_all(&text).unwrap();
-        let mut whole = Hashed::new(File::open(named.path()).unwrap());
+        let mut whole = HashingFile::new(File::open(named.path()).unwrap());
         whole.read_exact(&mut vec![0; 700_000]).unwrap();
-        let prefix = whole.hash().proof();
+        let prefix = whole.hash().prefix();
         io::copy(&mut whole, &mut io::sink()).unwrap();
-        let all = whole.hash().proof();
+        let all = whole.hash().prefix();
         assert_eq!((prefix.bytes, all.bytes), (700_000, 1_000_000));
 
         let place = Place { bytes: 600_000, ..Place::default() };
@@ -127,7 +124,7 @@ mod tests {
         let mut rest = Vec::new();
         resumed.read_to_end(&mut rest).unwrap();
         assert_eq!(rest, text[600_000..]);
-        assert_eq!(resumed.hash().proof(), all);
+        assert_eq!(resumed.hash().prefix(), all);
 
         let longer = Proof { bytes: 1_000_001, ..all };
         assert!(resume(named.path(), place, longer).unwrap().is_none(), "there are not so many");

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, Options,
-    columns::{Layout, has_column},
+    columns::{ColumnMap, has_column},
 };
 use crate::{
     customer::{Cells, Field, Phones, Place, Record, Row, Rules, Validation},
@@ -104,7 +104,7 @@ impl Changes {
 pub struct RecordedSource {
     reader: Reader,
     wanted: RetryFilter,
-    readings: HashMap<i64, (Layout, Rules)>,
+    readings: HashMap<i64, (ColumnMap, Rules)>,
     left: u64,
 }
 
@@ -172,7 +172,7 @@ impl RecordedSource {
     }
 }
 
-fn understand(reading: RowMapping, changes: &Changes) -> Result<(Layout, Rules), Error> {
+fn understand(reading: RowMapping, changes: &Changes) -> Result<(ColumnMap, Rules), Error> {
     let kept: Option<Kept> = reading.rest.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
     let mut options = kept.unwrap_or_default().options();
     if let Some(column) = reading.reference_column {
@@ -180,6 +180,6 @@ fn understand(reading: RowMapping, changes: &Changes) -> Result<(Layout, Rules),
         options.map.push((Field::Reference, column));
     }
     changes.apply(&mut options, &reading.columns);
-    let layout = Layout::find(&format!("run {}", reading.run), &reading.columns, &options)?;
+    let layout = ColumnMap::find(&format!("run {}", reading.run), &reading.columns, &options)?;
     Ok((layout, options.rules))
 }

@@ -5,9 +5,9 @@
 //! The row keeps what can be shown of it, so that its owner finds it again.
 
 use super::{
-    columns::Layout,
-    csv_reader::{FIELD_MAX_BYTES, Fields, Flaw, RECORD_MAX_BYTES, RawRecord},
-    decode::{Encoding, lossy, marked},
+    columns::ColumnMap,
+    csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
+    decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, Vetted};
 
@@ -27,7 +27,7 @@ pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<
 /// The row that the layout and the rules make of a record; none where it is not wanted.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
-    layout: &Layout,
+    layout: &ColumnMap,
     rules: &Rules,
     encoding: Encoding,
     mut wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>, Option<&Correction>) -> bool,
@@ -89,7 +89,7 @@ pub(super) fn read_row(
 }
 
 /// The cells of a record that is text. Between them stand delimiters, so each is text of its own.
-fn cells<'a>(text: &'a str, fields: Fields<'a>) -> impl Iterator<Item = &'a str> {
+fn cells<'a>(text: &'a str, fields: RawFields<'a>) -> impl Iterator<Item = &'a str> {
     (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
 }
 
@@ -109,13 +109,13 @@ fn correction(
 }
 
 /// The first byte that is not text, and where it stands.
-fn not_text(fields: Fields<'_>, error: std::str::Utf8Error, encoding: Encoding) -> String {
+fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encoding) -> String {
     let offset = error.valid_up_to();
     let column = fields.index_of(offset);
     let begin = fields.range(column).map_or(0, |range| range.start);
     let position = lossy(&fields.bytes[begin..offset], false).chars().count() + 1;
     let rest = &fields.bytes[offset..];
-    let byte = if encoding.is_utf8() { rest.first().copied() } else { marked(rest) };
+    let byte = if encoding.is_utf8() { rest.first().copied() } else { invalid_byte(rest) };
     let name = encoding.name();
     format!("byte 0x{:02X} at position {position} of column {} is not {name}", byte.unwrap_or(0), column + 1)
 }
@@ -140,7 +140,7 @@ fn describe(flaw: Flaw, record: &RawRecord<'_>) -> String {
     }
 }
 
-fn wrong_width(text: &str, fields: Fields<'_>, layout: &Layout) -> Option<String> {
+fn wrong_width(text: &str, fields: RawFields<'_>, layout: &ColumnMap) -> Option<String> {
     let (width, header) = (fields.len(), layout.width);
     if !layout.rows_trail {
         return (width != header).then(|| format!("{width} fields where the header has {header}"));
@@ -162,7 +162,7 @@ fn may_have_control(bytes: &[u8]) -> bool {
 }
 
 /// The first control character in a column that is no field of ours: those are judged by their own rules.
-fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &Layout) -> Option<Fault> {
+fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &ColumnMap) -> Option<Fault> {
     let others = layout.kept.iter().filter(|at| !layout.places.contains(&Some(**at)));
     others.copied().find_map(|at| {
         let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
@@ -192,9 +192,9 @@ mod tests {
     use super::*;
 
     fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
-        let fields = Fields { bytes, ends };
+        let fields = RawFields { bytes, ends };
         let record = RawRecord { line: 2, last_line: 5, fields, flaw, has_break: true };
-        let layout = Layout {
+        let layout = ColumnMap {
             width: 2,
             places: [Some(0), Some(0), None, None, None, None, None],
             kept: vec![0, 1],
