@@ -10,7 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use customer_import::{
     customer::{Cells, Field, Row, Rules},
     ledger::{ApiCustomer, Batch, Effort, Ledger, NewRun, RequestCounts, RowResult, RunState, Target},
-    source::{Options, Source},
+    source::{Source, SourceOptions},
 };
 use tokio::runtime::Runtime;
 
@@ -31,7 +31,7 @@ fn csv(first: usize, rows: usize) -> String {
 
 fn read(text: String) -> Vec<Row> {
     let mut source =
-        Source::from_reader("bench".into(), Box::new(Cursor::new(text)), &Options::default()).unwrap();
+        Source::from_reader("bench".into(), Box::new(Cursor::new(text)), &SourceOptions::default()).unwrap();
     std::iter::from_fn(|| source.next_row().unwrap()).collect()
 }
 

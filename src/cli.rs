@@ -75,14 +75,14 @@ use self::{
     verify::verify,
 };
 use crate::{
-    customer::{Field, Place, Rules},
+    customer::{Field, Place, Rules, Validation},
     error::Error,
     ledger::{Ledger, NewRun, Outcome, RunState, Setting},
     report::{Summary, changed_list, harmless, run_table},
     run,
     sender::{OnExisting, Policy, Sender, Throttle},
     simulator::Simulator,
-    source::{self, Chunk, Source},
+    source::{self, Chunk, ReadOptions, Source, SourceOptions},
 };
 
 /// What a ledger of the embedded simulator records as its target; its port differs each time.
@@ -138,8 +138,9 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
     let name = source.name().to_owned();
     let path = source.path().map(str::to_owned);
     // Rows that differ are left or not: that makes another run of the same bytes.
-    let way = format!("{}{}", source.way(), if args.update_changed { " updating" } else { "" });
-    let (columns, reading) = (source.columns().to_vec(), source.reading().to_owned());
+    let way =
+        format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
+    let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
     let reference_column = source.reference_column().map(str::to_owned);
     let new_run = NewRun {
         command: "import",
@@ -159,9 +160,9 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
         max_failures: args.failures.max_failures,
         ledger_path: &ledger_path,
         new_run,
-        extent: run::SourceSize { bytes: source.size(), rows: args.input.limit },
+        extent: run::SourceSize { bytes: source.size(), rows: args.input.read.limit },
         described: source.describe(),
-        is_whole: args.input.limit.is_none() && !source.is_export(),
+        is_whole: args.input.read.limit.is_none() && !source.is_export(),
         existing: if args.update_changed { OnExisting::Update } else { OnExisting::Leave },
         canary: NonZeroU64::new(args.canary),
     };
@@ -319,28 +320,35 @@ fn describe_run(summary: &Summary<'_>, written: &str, ledger_path: &Path) -> Str
     format!("{table}  source: {written}\n  ledger: {ledger}\n  next:   {next}\n")
 }
 
-fn source_options(args: &args::Input) -> Result<source::Options, Error> {
+fn source_options(args: &args::Input) -> Result<SourceOptions, Error> {
+    Ok(SourceOptions {
+        path: args.csv.clone(),
+        delimiter: args.delimiter,
+        encoding: args.encoding,
+        limit: args.read.limit,
+        read: read_options(&args.read, Some(args.validation))?,
+    })
+}
+
+fn read_options(args: &args::Read, validation: Option<Validation>) -> Result<ReadOptions, Error> {
     check_pairs(&args.map, &args.set)?;
     let mut constants = args.set.clone();
     if args.get_client_auth_token && !constants.iter().any(|(field, _)| *field == Field::GetClientAuthToken) {
         constants.push((Field::GetClientAuthToken, "true".into()));
     }
-    Ok(source::Options {
-        path: args.csv.clone(),
+    Ok(ReadOptions {
         map: args.map.clone(),
-        delimiter: args.delimiter,
-        encoding: args.encoding,
-        limit: args.limit,
         rules: Rules {
-            validation: args.validation,
+            validation,
             require: args.require.clone(),
             constants,
             drop_invalid_optional: args.drop_invalid_optional,
-            phones: args.phone_region.clone(),
+            phone_region: args.phone_region.clone(),
         },
     })
 }
 
+/// Refuses a field that is given twice: only one of the two could apply.
 fn check_pairs(map: &[(Field, String)], set: &[(Field, String)]) -> Result<(), Error> {
     for (option, pairs) in [("--map", map), ("--set", set)] {
         for (at, (field, _)) in pairs.iter().enumerate() {

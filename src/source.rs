@@ -1,18 +1,18 @@
-//! Where rows come from: a CSV file or standard input, or for a retry the ledger (`recorded`).
+//! Where rows come from: a CSV file, standard input, or, for a retry, the ledger ([`replay`]).
 //!
-//! Owns the file: compression, encoding, delimiter, header, which column is which field. Gives `Row`s
-//! in file order, each read by the rules, on a thread of its own and through a bounded channel,
-//! so that memory does not grow with the file and a slow target slows the reading down. The bytes take one way:
+//! Owns the file: its compression, encoding, delimiter and header, and which column is which field. Yields `Row`s in file
+//! order, each already checked against the rules, from a thread of its own through a bounded channel: memory does not grow
+//! with the file, and a slow API slows reading down.
 //!
 //! ```text
-//! compression ──▶ encoding ──▶ records ──▶ reading
-//! (bytes as they  (text in     (raw fields (text, columns,
-//! lie there)      UTF-8)       and lines)  rules: a Row)
+//! decompress ──▶ decode ──▶ csv_reader ──▶ row_parser
+//! (bytes on      (UTF-8     (raw fields,   (columns and
+//! the disk)      text)      lines)         rules: a Row)
 //! ```
 //!
-//! A record that cannot be read (too few fields, bytes that are not text, an open quote) is
-//! *that row's* fault and goes on as an invalid row. Only deferred_error with the file as a whole is
-//! an error. Never touches the network, and only reads of the ledger.
+//! A record that cannot be read (too few fields, bytes that are not text, an unclosed quote) is a fault of that row, which
+//! continues as an invalid row. Only a failure of the file as a whole is an error. This module never uses the network, and
+//! only reads the ledger.
 
 mod decompress;
 
@@ -42,6 +42,7 @@ use std::{
     },
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -57,74 +58,84 @@ use self::{
 pub use self::{
     decode::Encoding,
     error::Error,
-    replay::{Changes, RecordedSource},
+    replay::{ReplayOptions, ReplaySource},
 };
-use crate::customer::{Correction, Faults, Field, Place, Row, Rules, Vetted};
+use crate::customer::{Correction, Faults, Field, Place, Row, Rules, ValidRecord};
 
-/// How many rows travel together from the reader to the loop: enough to make one commit worth
-/// its fsync, few enough that a crash leaves little in doubt.
+/// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
 pub const CHUNK_ROWS: usize = 256;
 
-/// A chunk ends with the row that takes it beyond so many bytes of cells.
+/// A chunk also ends with the row that brings its cells to this many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// How many chunks may wait between the reader and the loop.
+/// Capacity, in chunks, of the channel between the reader and the run.
 const CHUNKS_AHEAD: usize = 4;
 
-/// How many rows are counted one by one, and tell how long the others are: less than a blink.
+/// Rows that are counted one by one to estimate the number of rows in a file; takes a few milliseconds.
 const COUNTED_ROWS: u64 = 20_000;
 
-/// The columns that `export failed` adds; they describe an earlier run, not the customer.
+/// The columns that `export failed` adds. They describe an earlier run, not the customer.
 pub const EXPORT_COLUMNS: [&str; 7] =
     ["_line", "_outcome", "_field", "_error_code", "_error_message", "_http_status", "_attempts"];
 
-/// What a source can be told.
+/// How to open a file and read its rows.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct SourceOptions {
     /// The file, or `-` for standard input.
     pub path: PathBuf,
-    /// Field by column name, where the names differ.
-    pub map: Vec<(Field, String)>,
-    /// The delimiter; found in the head of the file if not given.
+    /// The delimiter; detected from the head of the file if `None`.
     pub delimiter: Option<u8>,
-    /// What the text is written in; a byte order mark in the file wins.
+    /// The text encoding; a byte order mark in the file takes precedence.
     pub encoding: Encoding,
-    /// Only the first so many data rows.
+    /// Maximum number of data rows to read.
     pub limit: Option<u64>,
-    /// How rows are judged, with the constants of `--set`.
+    /// How a record becomes a row.
+    pub read: ReadOptions,
+}
+
+/// How a record becomes a row: which column holds which field, and the rules.
+///
+/// Stored as JSON with each run, so that a retry reads the run's rows in the same way.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ReadOptions {
+    /// The column of a field, where their names differ.
+    pub map: Vec<(Field, String)>,
+    /// How rows are validated, with the constants of `--set`.
+    #[serde(flatten)]
     pub rules: Rules,
 }
 
-/// Rows that travel together.
+/// Rows that travel together from the reader to the run.
 #[derive(Debug)]
 pub struct Chunk {
     /// In file order, at most [`CHUNK_ROWS`].
     pub rows: Vec<Row>,
-    /// Where the source stands behind them; of a ledger, its bytes are rows.
+    /// The position in the source after these rows. For a replay, its `bytes` count rows.
     pub place: Place,
 }
 
-/// An opened source whose header has been read and understood.
+/// An opened source whose header has been read.
 pub struct Source {
     name: String,
     path: Option<String>,
     columns: Vec<String>,
-    layout: ColumnMap,
+    column_map: ColumnMap,
     size: Option<u64>,
     delimiter: u8,
     encoding: Encoding,
     compression: Compression,
     rules: Rules,
-    reading: String,
-    left: u64,
+    read_options_json: String,
+    rows_left: u64,
     records: CsvReader<TextReader>,
-    /// Bytes consumed of the source itself.
+    /// Bytes consumed of the source itself, before decompression.
     consumed: Arc<AtomicU64>,
-    /// Of what has been read of a file.
+    /// Hash of the prefix read so far; none for a stream.
     hash: Option<RunningHash>,
-    /// Bytes of the source before those that the records count.
+    /// Bytes of the source before the first byte that `records` has counted.
     skipped: u64,
-    way: String,
+    parse_settings_hash: String,
     deferred_error: Option<Error>,
 }
 
@@ -132,23 +143,22 @@ impl Source {
     /// Opens the file and reads its header.
     ///
     /// # Errors
-    /// Where the file cannot be read or a column that is needed is not there.
-    pub fn open(options: &Options) -> Result<Source, Error> {
+    /// If the file cannot be read or a required column is missing.
+    pub fn open(options: &SourceOptions) -> Result<Source, Error> {
         let Opened { name, input, size, hash } = open_input(&options.path)?;
         let real = options.path.canonicalize().ok().filter(|_| size.is_some());
         let path = real.map(|real| real.display().to_string());
         Ok(Source { path, size, hash, ..Source::from_reader(name, input, options)? })
     }
 
-    /// Reads the header of an input that is open already; the path of the options does not matter.
-    /// Public for fuzzing.
+    /// Reads the header of an input that is already open; ignores the path of the options. Public for fuzzing.
     ///
     /// # Errors
-    /// Where the input cannot be read or a column that is needed is not there.
+    /// If the input cannot be read or a required column is missing.
     pub fn from_reader(
         name: String,
         input: Box<dyn Read + Send>,
-        options: &Options,
+        options: &SourceOptions,
     ) -> Result<Source, Error> {
         let first_line = |error| Error::Read { name: name.clone(), line: 1, error };
         let decompressor = match Decompressor::new(input).map_err(first_line)? {
@@ -173,15 +183,15 @@ impl Source {
         if dialect.trailing == Trailing::Header {
             header.pop();
         }
-        let mut layout = ColumnMap::find(&name, &header, options)?;
-        layout.rows_trail = dialect.trailing == Trailing::Rows;
+        let mut column_map = ColumnMap::find(&name, &header, &options.read)?;
+        column_map.rows_trail = dialect.trailing == Trailing::Rows;
         Ok(Source {
             path: None,
-            columns: layout.kept.iter().map(|at| header[*at].clone()).collect(),
-            layout,
-            rules: options.rules.clone(),
-            reading: replay::to_keep(options),
-            left: options.limit.unwrap_or(u64::MAX),
+            columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
+            column_map,
+            rules: options.read.rules.clone(),
+            read_options_json: serde_json::to_string(&options.read).unwrap_or_default(),
+            rows_left: options.limit.unwrap_or(u64::MAX),
             name,
             size: None,
             delimiter: dialect.delimiter,
@@ -191,7 +201,7 @@ impl Source {
             consumed,
             hash: None,
             skipped,
-            way: way(options),
+            parse_settings_hash: hash_parse_settings(options),
             deferred_error: None,
         })
     }
@@ -201,34 +211,34 @@ impl Source {
         &self.name
     }
 
-    /// Where the file really is; none for a stream.
+    /// The canonical path of the file; none for a stream.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 
-    /// The header, without the columns that an earlier failed export added.
+    /// The column names, without those that an earlier failed export added.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// The column that holds the references; none where they are a constant.
+    /// The column of the references; none if they are a constant.
     pub fn reference_column(&self) -> Option<&str> {
-        let at = self.layout.places[Field::Reference as usize]?;
-        let kept = self.layout.kept.iter().position(|kept| *kept == at)?;
+        let at = self.column_map.by_field[Field::Reference as usize]?;
+        let kept = self.column_map.kept.iter().position(|kept| *kept == at)?;
         Some(&self.columns[kept])
     }
 
-    /// How records become customers, as a later retry wants to know it.
-    pub fn reading(&self) -> &str {
-        &self.reading
+    /// The read options as JSON, to be stored with the run for a later retry.
+    pub fn read_options_json(&self) -> &str {
+        &self.read_options_json
     }
 
-    /// Whether it is an earlier export of rows to correct, so that most rows are not in it.
+    /// Whether the file is an earlier failed export, which lacks the rows that succeeded.
     pub fn is_export(&self) -> bool {
-        self.layout.correction.is_some()
+        self.column_map.correction.is_some()
     }
 
-    /// Bytes of the whole source, where that is known.
+    /// Size of the source in bytes; none for a stream.
     pub fn size(&self) -> Option<u64> {
         self.size
     }
@@ -238,7 +248,7 @@ impl Source {
         self.delimiter.into()
     }
 
-    /// How it is written, in words: `delimiter ;, windows-1252, gzip`.
+    /// A description of the format: `delimiter ;, windows-1252, gzip`.
     pub fn describe(&self) -> String {
         let delimiter = match self.delimiter {
             b'\t' => "tab".into(),
@@ -252,44 +262,44 @@ impl Source {
         text
     }
 
-    /// Of all that decides what becomes of the bytes, a hash: two sources with the same make the same rows of them.
-    pub fn way(&self) -> &str {
-        &self.way
+    /// A hash of every setting that affects parsing: with the same hash, the same bytes give the same rows.
+    pub fn parse_settings_hash(&self) -> &str {
+        &self.parse_settings_hash
     }
 
-    /// Whether each byte of the source is a byte of the text.
+    /// Whether offsets in the source are offsets in the text.
     fn is_plain(&self) -> bool {
         self.compression == Compression::None && self.encoding.is_utf8()
     }
 
-    /// Goes to the place to which an earlier run came, if all it read is still the same; `rows` stand before it.
-    /// False where that is not so or not known: then nothing has changed, and reading begins with the first row.
+    /// Skips to the position that an earlier run reached, with `rows` rows before it, if the prefix is unchanged. Returns
+    /// false, and changes nothing, if the prefix differs or cannot be compared.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub fn skip_to(&mut self, place: Place, rows: u64) -> Result<bool, Error> {
         let (Some(path), Some(size), Some(proof)) = (self.path.clone(), self.size, place.proof) else {
             return Ok(false);
         };
         let at_end = place.bytes >= size && proof.bytes >= size;
-        if rows > self.left || proof.bytes > size || !(at_end || self.is_plain()) {
+        if rows > self.rows_left || proof.bytes > size || !(at_end || self.is_plain()) {
             return Ok(false);
         }
         let resumed = prefix_hash::resume(Path::new(&path), place, proof);
         let resumed = resumed.map_err(|error| Error::Open { path: self.name.clone().into(), error })?;
         let Some((file, before)) = resumed else { return Ok(false) };
-        // Without a break the last row may have been added to.
+        // Without a line break, more text may have been appended to the last row.
         if !at_end && !matches!(before, b'\n' | b'\r') {
             return Ok(false);
         }
-        self.left = if at_end { 0 } else { self.left - rows };
+        self.rows_left = if at_end { 0 } else { self.rows_left - rows };
         (self.skipped, self.hash) = (place.bytes, Some(file.hash()));
         self.records.resume(TextReader::resumed(Box::new(file)), place.line, before == b'\r');
         Ok(true)
     }
 
-    /// Bytes of the source itself that the rows so far came from. Of what has been consumed and not been used
-    /// up yet, a share: nobody knows which byte of a compressed stream became which of the text.
+    /// Bytes of the source that the rows so far came from. An estimate for a compressed or transcoded source, where no
+    /// byte of the source corresponds to a byte of the text.
     fn bytes(&self) -> u64 {
         let (used, read) = self.records.progress();
         if self.is_plain() || read == 0 {
@@ -299,7 +309,7 @@ impl Source {
         (u128::from(consumed) * u128::from(used) / u128::from(read.max(1))) as u64
     }
 
-    /// Where reading stands.
+    /// The position after the last row.
     fn place(&self) -> Place {
         let proof = self.hash.as_ref().map(RunningHash::prefix);
         Place { bytes: self.bytes(), line: self.records.line(), proof }
@@ -308,21 +318,20 @@ impl Source {
     /// The next data row.
     ///
     /// # Errors
-    /// Only where the file cannot be read any further.
+    /// If the file cannot be read any further.
     pub fn next_row(&mut self) -> Result<Option<Row>, Error> {
         Ok(self.next_row_if(|_, _, _| true)?.flatten())
     }
 
-    /// The next data row, as `Some(None)` where it is not wanted: whoever only looks at rows need not have
-    /// them made.
+    /// The next data row, or `Some(None)` if `wants` rejects it. `validate` inspects rows without building them.
     ///
     /// # Errors
-    /// Only where the file cannot be read any further.
+    /// If the file cannot be read any further.
     pub fn next_row_if(
         &mut self,
-        wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>, Option<&Correction>) -> bool,
+        wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
     ) -> Result<Option<Option<Row>>, Error> {
-        if self.left == 0 {
+        if self.rows_left == 0 {
             return Ok(None);
         }
         let line = self.records.line();
@@ -333,17 +342,17 @@ impl Source {
                 return Err(Error::Read { name: self.name.clone(), line, error });
             }
         };
-        self.left -= 1;
-        Ok(Some(read_row(&record, &self.layout, &self.rules, self.encoding, wants)))
+        self.rows_left -= 1;
+        Ok(Some(read_row(&record, &self.column_map, &self.rules, self.encoding, wants)))
     }
 
-    /// How many rows a file has, and whether that is exact: a long one is judged by its head. `None` where it
-    /// cannot be read twice.
+    /// The number of rows in a file, and whether it is exact: that of a long file is estimated from its head. `None` if
+    /// the source cannot be read twice.
     ///
     /// # Errors
-    /// Where the file cannot be read.
-    pub fn count(options: &Options) -> Result<Option<(u64, bool)>, Error> {
-        // A pipe is not even opened: what is read of it is gone.
+    /// If the file cannot be read.
+    pub fn count(options: &SourceOptions) -> Result<Option<(u64, bool)>, Error> {
+        // A pipe is not opened: data read from it would be lost.
         if !std::fs::metadata(&options.path).is_ok_and(|data| data.is_file()) {
             return Ok(None);
         }
@@ -360,11 +369,11 @@ impl Source {
         Ok(Some((all.clamp(rows, options.limit.unwrap_or(u64::MAX).max(rows)), false)))
     }
 
-    /// Reads everything on a thread of its own; the receiver gets an error at most once, last.
-    /// Dropping the receiver ends the reading.
+    /// Reads all rows on a thread of its own. The receiver gets at most one error, as its last item. Dropping the receiver
+    /// ends reading.
     ///
     /// # Errors
-    /// Where no thread can be had.
+    /// If no thread can be started.
     pub fn stream(mut self) -> Result<mpsc::Receiver<Result<Chunk, Error>>, Error> {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let name = self.name.clone();
@@ -394,7 +403,7 @@ impl Source {
                     rows.push(row);
                 }
                 Ok(None) => break,
-                // The rows before the deferred_error still go on; it is told with the next chunk.
+                // The rows read before the error are still sent; the error follows as the next item.
                 Err(error) => {
                     self.deferred_error = Some(error);
                     break;
@@ -408,22 +417,22 @@ impl Source {
     }
 }
 
-/// The version belongs to it: another one may read the same bytes in another way.
-fn way(options: &Options) -> String {
-    let Options { path: _, map, delimiter, encoding, limit: _, rules } = options;
+/// Includes the program's version, because another version may parse the same bytes differently.
+fn hash_parse_settings(options: &SourceOptions) -> String {
+    let SourceOptions { path: _, delimiter, encoding, limit: _, read: ReadOptions { map, rules } } = options;
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("{version} {map:?} {delimiter:?} {encoding:?} {rules:?}");
     format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
-/// Bytes, wherever they come from.
+/// A source of bytes.
 type Input = Box<dyn Read + Send>;
 
-/// A source that is open and not looked into yet.
+/// A source that is open and still unread.
 struct Opened {
     name: String,
     input: Input,
-    /// Bytes, where that is known.
+    /// Size in bytes, if known.
     size: Option<u64>,
     hash: Option<RunningHash>,
 }

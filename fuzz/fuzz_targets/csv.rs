@@ -16,7 +16,7 @@ use std::io::{self, Cursor, Read};
 
 use customer_import::{
     customer::{Cells, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation},
-    source::{EXPORT_COLUMNS, Error, Options, Source},
+    source::{EXPORT_COLUMNS, Error, ReadOptions, Source, SourceOptions},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -112,11 +112,11 @@ fn delimiter_of(mode: u8) -> Option<u8> {
         [usize::from(mode & 7)]
 }
 
-fn options(mode: u8) -> Options {
+fn options(mode: u8) -> SourceOptions {
     let constant = |field, value: &str| (field, value.to_owned());
     let strict = mode & 32 != 0;
     let rules = Rules {
-        validation: if mode & 16 != 0 { Validation::Lenient } else { Validation::Documented },
+        validation: Some(if mode & 16 != 0 { Validation::Lenient } else { Validation::Documented }),
         require: if strict { vec![Field::EmailAddress] } else { Vec::new() },
         constants: if strict {
             vec![constant(Field::MobileCountryCode, "91")]
@@ -125,7 +125,8 @@ fn options(mode: u8) -> Options {
         },
         ..Rules::default()
     };
-    Options { delimiter: delimiter_of(mode), rules, ..Options::default() }
+    let read = ReadOptions { rules, ..ReadOptions::default() };
+    SourceOptions { delimiter: delimiter_of(mode), read, ..SourceOptions::default() }
 }
 
 /// Bytes in pieces of every size up to the seed, now and then none because of a signal.
@@ -162,7 +163,7 @@ struct Reading {
     rows: Vec<Row>,
 }
 
-fn read(input: Box<dyn Read + Send>, options: &Options) -> Result<Reading, Error> {
+fn read(input: Box<dyn Read + Send>, options: &SourceOptions) -> Result<Reading, Error> {
     let mut source = Source::from_reader("f.csv".into(), input, options)?;
     let mut rows = Vec::new();
     while let Some(row) = source.next_row()? {
@@ -334,7 +335,12 @@ fn agrees_with_csv(file: &[u8], delimiter: u8, records: &[Slow]) {
     assert!(!reader.read_byte_record(&mut theirs).expect("a slice can be read"), "a record is missing");
 }
 
-fn compare(got: Result<Reading, Error>, (delimiter, more): (u8, More), records: &[Slow], options: &Options) {
+fn compare(
+    got: Result<Reading, Error>,
+    (delimiter, more): (u8, More),
+    records: &[Slow],
+    options: &SourceOptions,
+) {
     let Some((header, records)) = records.split_first() else {
         assert!(matches!(got, Err(Error::Empty(_))), "an empty file is none");
         return;
@@ -390,7 +396,7 @@ struct Places {
 
 impl Places {
     /// Or the first field that has no column and needs one, or has two.
-    fn find(header: &[&str], options: &Options) -> Result<Places, Field> {
+    fn find(header: &[&str], options: &SourceOptions) -> Result<Places, Field> {
         let plain = |name: &str| {
             name.to_uppercase()
                 .split_whitespace()
@@ -407,8 +413,8 @@ impl Places {
             if found.is_empty() {
                 found = all(&|name| plain(name) == field.name());
             }
-            let constant = options.rules.constants.iter().any(|(of, _)| *of == field);
-            let needed = field.is_mandatory() || options.rules.require.contains(&field);
+            let constant = options.read.rules.constants.iter().any(|(of, _)| *of == field);
+            let needed = field.is_mandatory() || options.read.rules.require.contains(&field);
             if found.len() > 1 || found.is_empty() && needed && !constant {
                 return Err(field);
             }
@@ -430,7 +436,7 @@ fn texts(cells: &[Vec<u8>]) -> Option<Vec<&str>> {
     cells.iter().map(|cell| std::str::from_utf8(cell).ok()).collect()
 }
 
-fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options: &Options) {
+fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options: &SourceOptions) {
     let kept: Vec<&str> = row.record.cells().collect();
     harmless(&row.reading);
     let Some(cells) = texts(&record.cells) else {
@@ -468,7 +474,7 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
     }
     assert!(kept.iter().copied().eq(places.kept.iter().map(|at| cells[*at])));
     let by_field: Cells<'_> = places.by_field.map(|place| place.map(|at| cells[at]));
-    let mut expected = options.rules.read(&by_field);
+    let mut expected = options.read.rules.read(&by_field);
     let has_control = |at: &&usize| {
         !places.by_field.contains(&Some(**at))
             && cells[**at].chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n'))
@@ -510,7 +516,7 @@ fn misread(row: &Row, rule: Rule, words: &str) {
 fn exercise(cells: &[&str]) {
     for shift in 0..Field::COUNT.min(cells.len()) {
         let by_field: Cells<'_> = std::array::from_fn(|at| cells.get((at + shift) % Field::COUNT).copied());
-        let read = |validation| Rules { validation, ..Rules::default() }.read(&by_field);
+        let read = |validation| Rules { validation: Some(validation), ..Rules::default() }.read(&by_field);
         let (documented, lenient) = (read(Validation::Documented), read(Validation::Lenient));
         harmless(&documented);
         harmless(&lenient);

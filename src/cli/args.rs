@@ -17,7 +17,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStri
 
 use self::values::*;
 use crate::{
-    customer::{Field, Phones, Validation},
+    customer::{Field, PhoneRegion, Validation},
     run::MaxFailures,
     sender::Rate,
     simulator::{Fault, Profile, parse_fault},
@@ -201,38 +201,19 @@ pub(super) enum Only {
     Rejected,
 }
 
-/// How rows of the ledger are read; what is not given is as in the run that they come from.
+/// How a retry reads rows from the ledger; an option that is not given is as in the row's run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct RetryInput {
-    /// Which column holds a field, where it shall be another one (repeatable)
-    #[arg(long, value_name = "FIELD=COLUMN", value_parser = field_and_text)]
-    pub(super) map: Vec<(Field, String)>,
-    /// A constant where there is no such column or the cell is empty (repeatable)
-    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]
-    pub(super) set: Vec<(Field, String)>,
-    /// Every documented rule, or only what no API could accept [default: as in the run]
+    #[command(flatten)]
+    pub(super) read: Read,
+    /// Check every documented rule, or only those without which no API would accept the row [default: as in the run]
     #[arg(long, value_name = "documented|lenient", value_parser = validation)]
     pub(super) validation: Option<Validation>,
-    /// Send a row without an optional field that breaks a rule
-    #[arg(long)]
-    pub(super) drop_invalid_optional: bool,
-    /// Read phone numbers in any spelling, as in this region; send national digits, fill the country code
-    #[arg(long, value_name = "CC", value_parser = Phones::of)]
-    pub(super) phone_region: Option<Phones>,
-    /// An optional field that must be there (repeatable)
-    #[arg(long, value_name = "FIELD", value_parser = field)]
-    pub(super) require: Vec<Field>,
-    /// Only the first N rows
-    #[arg(long, allow_hyphen_values = true, value_name = "N")]
-    pub(super) limit: Option<u64>,
-    /// Ask for a client auth token with each customer
-    #[arg(long)]
-    pub(super) get_client_auth_token: bool,
-    /// Taken so that import's options fit, and of no effect: the cells are in the ledger
+    /// Accepted so that import's options fit, and ignored: the cells are in the ledger
     #[arg(long, value_name = "CHAR", value_parser = delimiter, hide = true)]
     pub(super) delimiter: Option<u8>,
-    /// Likewise
+    /// Accepted and ignored, like --delimiter
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, hide = true)]
     pub(super) encoding: Option<Encoding>,
 }
@@ -422,34 +403,42 @@ pub(super) struct Input {
     /// The file, plain or compressed by gzip or zstd, or - for standard input
     #[arg(value_name = "CSV")]
     pub(super) csv: PathBuf,
-    /// Which column holds a field (repeatable)
-    #[arg(long, value_name = "FIELD=COLUMN", value_parser = field_and_text)]
-    pub(super) map: Vec<(Field, String)>,
-    /// A constant where the file has no such column or the cell is empty (repeatable)
-    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]
-    pub(super) set: Vec<(Field, String)>,
-    /// Between the cells: one character, or tab [default: found among , ; tab |]
+    /// Field delimiter: one character, or `tab` [default: detected among , ; tab |]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     pub(super) delimiter: Option<u8>,
-    /// What the text is written in, such as windows-1252 or gb18030; a byte order mark in the file wins
+    /// Character encoding, such as windows-1252 or gb18030; a byte order mark in the file wins
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, default_value = "utf-8")]
     pub(super) encoding: Encoding,
-    /// Every documented rule, or only what no API could accept
+    /// Check every documented rule, or only those without which no API would accept the row
     #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
     pub(super) validation: Validation,
+    #[command(flatten)]
+    pub(super) read: Read,
+}
+
+/// How a record becomes a row, for every command that reads rows.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Input")]
+pub(super) struct Read {
+    /// Read a field from this column (repeatable)
+    #[arg(long, value_name = "FIELD=COLUMN", value_parser = field_and_text)]
+    pub(super) map: Vec<(Field, String)>,
+    /// Use a constant if the field has no column or its cell is empty (repeatable)
+    #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]
+    pub(super) set: Vec<(Field, String)>,
     /// Send a row without an optional field that breaks a rule
     #[arg(long)]
     pub(super) drop_invalid_optional: bool,
-    /// Read phone numbers in any spelling, as in this region; send national digits, fill the country code
-    #[arg(long, value_name = "CC", value_parser = Phones::of)]
-    pub(super) phone_region: Option<Phones>,
-    /// An optional field that must be there (repeatable)
+    /// Read phone numbers in any spelling used in this region; send national digits, fill the country code
+    #[arg(long, value_name = "CC", value_parser = PhoneRegion::parse)]
+    pub(super) phone_region: Option<PhoneRegion>,
+    /// Treat an optional field as required (repeatable)
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,
-    /// Only the first N data rows
+    /// Read only the first N data rows
     #[arg(long, allow_hyphen_values = true, value_name = "N")]
     pub(super) limit: Option<u64>,
-    /// Ask for a client auth token with each customer
+    /// Request a client auth token with each customer
     #[arg(long)]
     pub(super) get_client_auth_token: bool,
 }

@@ -1,11 +1,10 @@
-//! `retry`: rows that failed or were rejected are sent again, out of the ledger.
+//! `retry`: sends rows that failed or were rejected again, from the ledger.
 
 use super::{
     Job, args,
     args::Only,
-    check_pairs,
     config::ORIGIN_FLAG,
-    find_target, ledger_path, make_room_for_connections, open_outputs, run_job, runtime,
+    find_target, ledger_path, make_room_for_connections, open_outputs, read_options, run_job, runtime,
     target::{PlannedAction, confirm_production},
 };
 use crate::{
@@ -15,16 +14,16 @@ use crate::{
     report,
     run::SourceSize,
     sender::OnExisting,
-    source::{Changes, RecordedSource},
+    source::{ReplayOptions, ReplaySource},
 };
 
-/// The most codes that are named where the one asked for is not there.
+/// How many error codes to list if the requested one does not occur.
 const CODES_SHOWN: usize = 8;
 
 pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Error> {
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     let mut display = open_outputs(&args.output, &[("the ledger", &ledger_path)])?;
-    let changes = changes(&args.input, settings)?;
+    let options = replay_options(&args.input, settings)?;
     let wanted = RetryFilter {
         outcome: args.only.map(|only| match only {
             Only::Failed => Outcome::Failed,
@@ -37,13 +36,13 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
         let mut reader = Reader::open(&ledger_path).await?;
         let stuck = reader.retryable_counts().await?;
         let rows = count(&stuck, &wanted, args.error_code.as_deref())?;
-        let rows = args.input.limit.map_or(rows, |limit| rows.min(limit));
+        let rows = args.input.read.limit.map_or(rows, |limit| rows.min(limit));
         let name = name(&wanted);
         let count = || Ok(report::rows(rows));
         let action = PlannedAction { verb: "Retry", file: &name, rows: &count };
         confirm_production(&args.target, &args.sending, &target, &action)?;
         make_room_for_connections(args.sending.concurrency)?;
-        let source = RecordedSource::open(reader, wanted, &changes, args.input.limit).await?;
+        let source = ReplaySource::open(reader, wanted, &options).await?;
         let job = Job {
             target: &args.target,
             sending: &args.sending,
@@ -61,7 +60,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
                 parse_settings_hash: "",
                 settings,
             },
-            extent: SourceSize { bytes: Some(rows), rows: args.input.limit },
+            extent: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
             described: format!("{} in the ledger", report::rows(rows)),
             is_whole: false,
             existing: OnExisting::Leave,
@@ -76,7 +75,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
     })
 }
 
-/// How many rows there are to send; tells where their cells are gone, or a code is none.
+/// The number of rows to send. An error if the requested code does not occur; a warning if `prune` has removed cells.
 fn count(stuck: &[RetryableCount], wanted: &RetryFilter, code: Option<&str>) -> Result<u64, Error> {
     let taken = || stuck.iter().filter(|stuck| wanted.takes(stuck));
     let (rows, kept) = (taken().map(|s| s.rows).sum::<u64>(), taken().map(|s| s.kept).sum::<u64>());
@@ -90,7 +89,7 @@ fn count(stuck: &[RetryableCount], wanted: &RetryFilter, code: Option<&str>) -> 
         codes.truncate(CODES_SHOWN);
         let there = if codes.is_empty() { "none".into() } else { codes.join(", ") };
         let text = format!("no {} with the error code {code:?}", what(wanted));
-        return Err(Error::usage(text, format!("codes that there are: {there}")));
+        return Err(Error::usage(text, format!("codes in this ledger: {there}")));
     }
     if kept < rows {
         tracing::warn!(
@@ -101,7 +100,7 @@ fn count(stuck: &[RetryableCount], wanted: &RetryFilter, code: Option<&str>) -> 
     Ok(kept)
 }
 
-/// What stands for the source, in `status` too.
+/// The text shown in place of a source, also by `status`.
 fn name(wanted: &RetryFilter) -> String {
     match &wanted.error_code {
         None => format!("{}s", what(wanted)),
@@ -117,14 +116,13 @@ fn what(wanted: &RetryFilter) -> &'static str {
     }
 }
 
-/// What is said of how rows are read. One file of settings serves all commands, so what there is not meant for
-/// a retry is left out; a flag that makes no sense is refused.
-fn changes(args: &args::RetryInput, settings: &[Setting]) -> Result<Changes, Error> {
-    check_pairs(&args.map, &args.set)?;
+/// How the rows are read. One settings file serves all commands, so its settings that a retry cannot use are left out; a
+/// flag that a retry cannot use is an error.
+fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<ReplayOptions, Error> {
     let is_flag =
         |option: &str| settings.iter().any(|setting| setting.name == option && setting.origin == ORIGIN_FLAG);
-    let (mut map, mut set) = (args.map.clone(), args.set.clone());
-    for (option, pairs) in [("map", &mut map), ("set", &mut set)] {
+    let mut overrides = read_options(&args.read, args.validation)?;
+    for (option, pairs) in [("map", &mut overrides.map), ("set", &mut overrides.rules.constants)] {
         if !is_flag(option) {
             pairs.retain(|(field, _)| *field != Field::Reference);
         }
@@ -135,16 +133,5 @@ fn changes(args: &args::RetryInput, settings: &[Setting]) -> Result<Changes, Err
             ));
         }
     }
-    if args.get_client_auth_token && !set.iter().any(|(field, _)| *field == Field::GetClientAuthToken) {
-        set.push((Field::GetClientAuthToken, "true".into()));
-    }
-    Ok(Changes {
-        map,
-        is_map_told: is_flag("map"),
-        set,
-        validation: args.validation,
-        require: args.require.clone(),
-        drop_invalid_optional: args.drop_invalid_optional,
-        phones: args.phone_region.clone(),
-    })
+    Ok(ReplayOptions { overrides, map_known_columns_only: !is_flag("map"), limit: args.read.limit })
 }

@@ -23,7 +23,7 @@ use crate::{
     ledger,
     report::{grouped, harmless},
     simulator::Simulator,
-    source::{self, Source},
+    source::{Source, SourceOptions},
 };
 
 const SANDBOX: &str = "https://sandbox.juspay.in";
@@ -180,7 +180,7 @@ pub(super) struct PlannedAction<'a> {
 }
 
 /// How many rows a file has, or about.
-pub(super) fn count_rows(options: &source::Options) -> Result<String, Error> {
+pub(super) fn count_rows(options: &SourceOptions) -> Result<String, Error> {
     Ok(match Source::count(options)? {
         Some((1, true)) => "1 row".into(),
         Some((rows, true)) => format!("{} rows", grouped(rows)),

@@ -21,7 +21,7 @@ use super::{
     source_options,
 };
 use crate::{
-    customer::{Correction, Faults, Field, Mark, Rule, Seen, Sighting, Vetted},
+    customer::{Correction, Faults, Field, Mark, Rule, Seen, Sighting, ValidRecord},
     error::Error,
     export::Failed,
     report::Validation,
@@ -77,7 +77,7 @@ fn look_at_all(source: &mut Source) -> Result<Look, Error> {
 fn judge_all(source: &mut Source, sender: &SyncSender<Vec<Marked>>) -> Look {
     let (mut found, mut room, mut batch) =
         (Validation::default(), String::new(), Vec::with_capacity(TOGETHER));
-    let mut count = |line, row: &Result<Vetted<'_>, Faults>, own: Option<&Correction>| {
+    let mut count = |line, row: &Result<ValidRecord<'_>, Faults>, own: Option<&Correction>| {
         match row {
             Ok(_) if is_uncorrected(own) => found.duplicate(line),
             Ok(row) => batch.push((line, Mark::of(row.reference(), &mut room), Some(row.dropped().to_vec()))),
@@ -122,7 +122,7 @@ fn write_left_over(source: &mut Source) -> Result<Look, Error> {
     let mut rows = Failed::new(source.columns(), source.reference_column(), io::stdout().lock());
     let (mut found, mut seen, mut room) = (Validation::default(), Seen::default(), String::new());
     let is_again = Cell::new(false);
-    let mut is_left_over = |line, row: &Result<Vetted<'_>, Faults>, own: Option<&Correction>| match row {
+    let mut is_left_over = |line, row: &Result<ValidRecord<'_>, Faults>, own: Option<&Correction>| match row {
         Ok(_) if is_uncorrected(own) => {
             found.duplicate(line);
             true

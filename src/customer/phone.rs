@@ -1,50 +1,66 @@
-//! Phone numbers as people write them, and whether their country has such numbers.
+//! Reads phone numbers in any spelling and checks them against the numbering plan of their country.
 //!
-//! The numbering plans are libphonenumber's. What goes into it is bounded: at most one `+` and
-//! [`DIGITS_MAX`] ASCII digits. All spelling is taken off before, here, where a character that stands in no
-//! spelling is named; so an extension, a second number or a word is a fault and never dropped in silence.
+//! The numbering plans are libphonenumber's. Its input is bounded to one `+` and [`DIGITS_MAX`] ASCII digits: separators are
+//! removed here first, and any other character is a fault. So an extension, a second number or a word is reported and never
+//! dropped silently.
 
 use std::{borrow::Cow, fmt};
 
 use rlibphonenumber::{
     NumberLengthType, PHONE_NUMBER_UTIL, ParseError, PhoneNumber, PhoneNumberUtil, Region, ValidationError,
 };
+use serde::{Deserialize, Serialize};
 
-use super::{Field, Rule};
+use super::{Field, Rule, Validation};
 
-/// The most digits: fifteen of the longest international number, and whatever is dialed before it.
+/// Maximum number of digits: fifteen of the longest international number, plus dialing prefixes.
 const DIGITS_MAX: usize = 24;
 
-/// The most bytes of a spelling, which is several times what digits and signs between them take.
+/// Maximum length of a spelling in bytes: several times what digits and separators take.
 const SPELLING_MAX: usize = 128;
 
-/// How the phone numbers of a file are read.
-#[derive(Clone)]
-pub struct Phones {
+/// The region by which the phone numbers of a file are read.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PhoneRegion {
     region: Region,
     code: String,
     plans: &'static PhoneNumberUtil,
 }
 
-impl fmt::Debug for Phones {
+impl fmt::Debug for PhoneRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Phones({})", self.region)
+        write!(f, "PhoneRegion({})", self.region)
     }
 }
 
-/// A number, read.
+impl TryFrom<String> for PhoneRegion {
+    type Error = String;
+
+    fn try_from(region: String) -> Result<PhoneRegion, String> {
+        PhoneRegion::parse(&region)
+    }
+}
+
+impl From<PhoneRegion> for String {
+    fn from(region: PhoneRegion) -> String {
+        region.region.to_string()
+    }
+}
+
+/// A phone number in the form in which it is sent.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Number<'a> {
-    /// Its digits without the country code and without what is dialed before it inside the country.
+pub struct ParsedNumber<'a> {
+    /// The national digits, without country code and trunk prefix.
     pub national: Cow<'a, str>,
-    /// Its country code, without `+`.
+    /// The country code, without `+`.
     pub country_code: Cow<'a, str>,
 }
 
-/// Why there is no number.
+/// Why the cells hold no phone number.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Misread {
-    /// Which of the two cells is at fault.
+pub struct PhoneFault {
+    /// The cell at fault: number or country code.
     pub field: Field,
     /// The rule.
     pub rule: Rule,
@@ -52,52 +68,47 @@ pub struct Misread {
     pub seen: String,
 }
 
-impl Misread {
-    fn number(rule: Rule, seen: impl Into<String>) -> Misread {
-        Misread { field: Field::MobileNumber, rule, seen: seen.into() }
+impl PhoneFault {
+    fn number(rule: Rule, seen: impl Into<String>) -> PhoneFault {
+        PhoneFault { field: Field::MobileNumber, rule, seen: seen.into() }
     }
 
-    fn code(seen: impl Into<String>) -> Misread {
-        Misread { field: Field::MobileCountryCode, rule: Rule::CountryCode, seen: seen.into() }
+    fn code(seen: impl Into<String>) -> PhoneFault {
+        PhoneFault { field: Field::MobileCountryCode, rule: Rule::CountryCode, seen: seen.into() }
     }
 }
 
-impl Phones {
-    /// For numbers that are written as in this region: two letters, such as `IN`.
+impl PhoneRegion {
+    /// Parses a region code of two letters, such as `IN`.
     ///
     /// # Errors
-    /// What to give instead, where there is no such region.
-    pub fn of(region: &str) -> Result<Phones, String> {
+    /// If there is no such region; the text says what to give instead.
+    pub fn parse(region: &str) -> Result<PhoneRegion, String> {
         let wrong = || "a region of two letters, such as IN, SG or US".to_owned();
         let region: Region = region.trim().to_ascii_uppercase().parse().map_err(|_| wrong())?;
-        // A table that never changes, made when it is first asked for and shared.
+        // An immutable table, built on first use and shared.
         let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;
         let code = plans.get_country_code_for_region(region).ok_or_else(wrong)?;
-        Ok(Phones { region, code: code.to_string(), plans })
+        Ok(PhoneRegion { region, code: code.to_string(), plans })
     }
 
-    /// The region, as it was given.
-    pub fn region(&self) -> String {
-        self.region.to_string()
-    }
-
-    /// Reads a number in any spelling: as inside the country of the code, without one as inside the
-    /// region, or as from abroad. Strict goes by the numbering plan; otherwise only the length counts.
+    /// Reads a number in any spelling: national to the country of `code`, or else to the region, or international.
+    /// `Validation::Documented` checks the numbering plan, `Validation::Lenient` the length only.
     ///
     /// # Errors
-    /// Where it is no number of its country, or of another one than the code says.
+    /// If it is not a number of its country, or of another country than `code` says.
     pub fn read<'a>(
         &'a self,
         text: &'a str,
         code: Option<&'a str>,
-        strict: bool,
-    ) -> Result<Number<'a>, Misread> {
+        validation: Validation,
+    ) -> Result<ParsedNumber<'a>, PhoneFault> {
         let dialed = dialed(text)?;
         let region = self.region_of(code)?;
         let count = dialed.trim_start_matches('+').len();
         let number = match self.plans.parse(&dialed, Some(region)) {
             Ok(number) => number,
-            Err(error) => return Err(Misread::number(Rule::Impossible, why_not(&error, count, region))),
+            Err(error) => return Err(PhoneFault::number(Rule::Impossible, why_not(&error, count, region))),
         };
         let country_code = if self.code.parse() == Ok(number.country_code) {
             Cow::from(&self.code)
@@ -105,32 +116,35 @@ impl Phones {
             number.country_code.to_string().into()
         };
         if code.is_some_and(|code| code.trim_start_matches('0') != country_code) {
-            return Err(Misread::code(format!("another one than the +{country_code} of the number")));
+            return Err(PhoneFault::code(format!("another one than the +{country_code} of the number")));
         }
-        if !self.is_number(&number, strict) {
+        if !self.is_valid(&number, validation) {
             return Err(self.why_impossible(&number, &dialed, region));
         }
         let national = number.get_national_significant_number();
-        Ok(Number { national: if national == text { text.into() } else { national.into() }, country_code })
+        Ok(ParsedNumber {
+            national: if national == text { text.into() } else { national.into() },
+            country_code,
+        })
     }
 
-    /// Where a number that is written without its country code belongs.
-    fn region_of(&self, code: Option<&str>) -> Result<Region, Misread> {
+    /// The region of a number that is written without its country code.
+    fn region_of(&self, code: Option<&str>) -> Result<Region, PhoneFault> {
         let Some(code) = code.filter(|code| *code != self.code) else { return Ok(self.region) };
         let region = code.parse().ok().and_then(|code| self.plans.get_region_for_country_code(code));
-        region.ok_or_else(|| Misread::code("the code of no country"))
+        region.ok_or_else(|| PhoneFault::code("the code of no country"))
     }
 
-    fn is_number(&self, number: &PhoneNumber, strict: bool) -> bool {
-        if strict {
+    fn is_valid(&self, number: &PhoneNumber, validation: Validation) -> bool {
+        if validation == Validation::Documented {
             return self.plans.is_valid_number(number);
         }
-        // What can be dialed only from next door is no number to send.
+        // A number that can be dialed only locally cannot be sent.
         let length = self.plans.is_possible_number_with_reason(number);
         length.is_ok_and(|length| length == NumberLengthType::IsPossible)
     }
 
-    fn why_impossible(&self, number: &PhoneNumber, dialed: &str, region: Region) -> Misread {
+    fn why_impossible(&self, number: &PhoneNumber, dialed: &str, region: Region) -> PhoneFault {
         let with = |before: &str| {
             let other = self.plans.parse(format!("{before}{dialed}"), Some(region)).ok()?;
             self.plans.is_valid_number(&other).then_some(other)
@@ -138,12 +152,12 @@ impl Phones {
         if !dialed.starts_with(['+', '0']) {
             if with("0").is_some_and(|other| other.country_code == number.country_code) {
                 let seen = "no number as it is, but one with a 0 in front: a spreadsheet dropped the zero";
-                return Misread::number(Rule::Spreadsheet, seen);
+                return PhoneFault::number(Rule::Spreadsheet, seen);
             }
             if let Some(other) = with("+") {
                 let code = other.country_code;
                 let seen = format!("no number of {region}, but one of +{code} with a + in front");
-                return Misread::number(Rule::Impossible, seen);
+                return PhoneFault::number(Rule::Impossible, seen);
             }
         }
         let count = number.get_national_significant_number().len();
@@ -157,7 +171,7 @@ impl Phones {
             Err(ValidationError::TooLong) => format!("{count} digits, too many for {place}"),
             _ => format!("{count} digits as no number of {place} has them"),
         };
-        Misread::number(Rule::Impossible, seen)
+        PhoneFault::number(Rule::Impossible, seen)
     }
 }
 
@@ -169,9 +183,9 @@ fn why_not(error: &ParseError, count: usize, region: Region) -> String {
     }
 }
 
-/// What one dials: digits, perhaps after a `+`.
-fn dialed(text: &str) -> Result<Cow<'_, str>, Misread> {
-    let impossible = |seen| Err(Misread::number(Rule::Impossible, seen));
+/// Removes the spelling of a number: what remains are digits, perhaps after a `+`.
+fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneFault> {
+    let impossible = |seen| Err(PhoneFault::number(Rule::Impossible, seen));
     if text.len() > SPELLING_MAX {
         return impossible(format!("{} bytes, too many for a number", text.len()));
     }
@@ -184,7 +198,7 @@ fn dialed(text: &str) -> Result<Cow<'_, str>, Misread> {
         match (c, digit(c)) {
             (_, Some(digit)) => dialed.push(digit),
             ('+' | '\u{ff0b}', _) if dialed.is_empty() => dialed.push('+'),
-            _ if stands_between(c) => {}
+            _ if is_separator(c) => {}
             _ => return impossible(format!("`{}` at position {} is in no number", c.escape_debug(), at + 1)),
         }
     }
@@ -195,9 +209,9 @@ fn dialed(text: &str) -> Result<Cow<'_, str>, Misread> {
     }
 }
 
-/// Blanks, dashes, dots, slashes, parentheses, and the invisible marks that phones and office programs
-/// copy along with a number.
-fn stands_between(c: char) -> bool {
+/// Blanks, dashes, dots, slashes, parentheses, and the invisible marks that phones and office programs copy along with a
+/// number.
+fn is_separator(c: char) -> bool {
     let is_dash =
         matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}' | '\u{30fc}');
     let is_mark = matches!(
@@ -209,7 +223,7 @@ fn stands_between(c: char) -> bool {
     c.is_whitespace() || is_dash || is_sign || is_mark
 }
 
-/// The ASCII digit that means the same, in the scripts that phone keyboards and office programs write.
+/// The ASCII digit with the same value, for the scripts that phone keyboards and office programs write.
 fn digit(c: char) -> Option<char> {
     const ZEROS: [char; 17] = [
         '0', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}',
@@ -226,10 +240,10 @@ mod tests {
     use super::*;
 
     /// `code national`, or `field:rule:seen`.
-    fn read(phones: &Phones, text: &str, code: Option<&str>, strict: bool) -> String {
-        match phones.read(text, code, strict) {
-            Ok(Number { national, country_code }) => format!("{country_code} {national}"),
-            Err(Misread { field, rule, seen }) => format!("{field}:{rule}:{seen}"),
+    fn read(phones: &PhoneRegion, text: &str, code: Option<&str>, strict: bool) -> String {
+        match phones.read(text, code, if strict { Validation::Documented } else { Validation::Lenient }) {
+            Ok(ParsedNumber { national, country_code }) => format!("{country_code} {national}"),
+            Err(PhoneFault { field, rule, seen }) => format!("{field}:{rule}:{seen}"),
         }
     }
 
@@ -262,7 +276,7 @@ mod tests {
             ),
             ("DE", "49 15123456789", &["0151 23456789", "0151/23456789"]),
         ] {
-            let phones = Phones::of(region).unwrap();
+            let phones = PhoneRegion::parse(region).unwrap();
             for spelling in spellings {
                 assert_eq!(read(&phones, spelling, None, true), number, "{spelling}");
             }
@@ -271,7 +285,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_says_why() {
-        let phones = Phones::of("IN").unwrap();
+        let phones = PhoneRegion::parse("IN").unwrap();
         for (text, seen) in [
             ("12345", "5 digits, too few for IN"),
             ("99887766551", "11 digits as no number of IN has them"),
@@ -294,22 +308,22 @@ mod tests {
         }
         assert!(read(&phones, &"9".repeat(100_000), None, true).contains("100000 bytes"));
         for wrong in ["", "I", "IND", "XX", "91", "ÍN"] {
-            assert!(Phones::of(wrong).unwrap_err().contains("such as IN"), "{wrong}");
+            assert!(PhoneRegion::parse(wrong).unwrap_err().contains("such as IN"), "{wrong}");
         }
     }
 
     #[test]
     fn a_lost_zero_is_named_where_the_region_has_one() {
-        let phones = Phones::of("IT").unwrap();
+        let phones = PhoneRegion::parse("IT").unwrap();
         let got = read(&phones, "236661300", None, true);
         assert!(got.starts_with("mobile_number:spreadsheet:") && got.contains("dropped the zero"), "{got}");
-        let phones = Phones::of("CI").unwrap();
+        let phones = PhoneRegion::parse("CI").unwrap();
         assert!(read(&phones, "707070707", None, false).contains("dropped the zero"));
     }
 
     #[test]
     fn the_country_code_of_the_row_decides_and_must_fit() {
-        let phones = Phones::of("IN").unwrap();
+        let phones = PhoneRegion::parse("IN").unwrap();
         assert_eq!(read(&phones, "7911 123456", Some("44"), true), "44 7911123456");
         assert_eq!(read(&phones, "99887 76655", Some("91"), true), "91 9988776655");
         assert_eq!(
@@ -324,7 +338,7 @@ mod tests {
 
     #[test]
     fn lenient_goes_by_the_length() {
-        let phones = Phones::of("US").unwrap();
+        let phones = PhoneRegion::parse("US").unwrap();
         assert_eq!(read(&phones, "555 555 5555", None, false), "1 5555555555");
         assert!(read(&phones, "555 555 5555", None, true).contains("as no number of US has them"));
         assert!(read(&phones, "555 555", None, false).contains("too few"));

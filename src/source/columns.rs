@@ -3,7 +3,7 @@
 //! A column matches by the API's own field name or by `--map`: exactly first, then ignoring case and blanks. A missing
 //! column is an error that lists the columns found and suggests the one that is probably meant.
 
-use super::{EXPORT_COLUMNS, Error, Options};
+use super::{EXPORT_COLUMNS, Error, ReadOptions};
 use crate::customer::Field;
 
 /// Where each field stands in a record, as the header says.
@@ -11,7 +11,7 @@ pub(super) struct ColumnMap {
     /// Number of columns.
     pub(super) width: usize,
     /// The column of each field of the API.
-    pub(super) places: [Option<usize>; Field::COUNT],
+    pub(super) by_field: [Option<usize>; Field::COUNT],
     /// The columns of the source itself, without those that an earlier failed export added.
     pub(super) kept: Vec<usize>,
     /// The columns `_line`, `_outcome` and `_error_code` of an earlier failed export.
@@ -26,13 +26,13 @@ pub(super) struct ColumnMap {
 
 impl ColumnMap {
     /// Maps the header. Fails if a required column is missing or ambiguous.
-    pub(super) fn find(name: &str, header: &[String], options: &Options) -> Result<ColumnMap, Error> {
+    pub(super) fn find(name: &str, header: &[String], options: &ReadOptions) -> Result<ColumnMap, Error> {
         let kept = (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
         let place = |name: &str| header.iter().position(|column| column == name);
         let correction = place("_line").zip(place("_outcome")).zip(place("_error_code"));
         Ok(ColumnMap {
             width: header.len(),
-            places: find_columns(name, header, options)?,
+            by_field: find_columns(name, header, options)?,
             kept,
             correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
             field: place("_field"),
@@ -45,7 +45,7 @@ impl ColumnMap {
 fn find_columns(
     name: &str,
     header: &[String],
-    options: &Options,
+    options: &ReadOptions,
 ) -> Result<[Option<usize>; Field::COUNT], Error> {
     let mut places = [None; Field::COUNT];
     for field in Field::ALL {
@@ -143,22 +143,22 @@ mod tests {
         text.split(',').map(str::to_owned).collect()
     }
 
-    fn places(columns: &str, options: &Options) -> Result<[Option<usize>; Field::COUNT], String> {
+    fn places(columns: &str, options: &ReadOptions) -> Result<[Option<usize>; Field::COUNT], String> {
         find_columns("f.csv", &header(columns), options).map_err(|error| format!("{error}; {}", error.hint()))
     }
 
     #[test]
     fn columns_are_found_by_name_and_by_map() {
-        let plain = places("x,mobile_number,Object_Reference_ID,_line", &Options::default()).unwrap();
+        let plain = places("x,mobile_number,Object_Reference_ID,_line", &ReadOptions::default()).unwrap();
         assert_eq!(plain[..3], [Some(2), Some(1), None]);
         let map = vec![(Field::Reference, "Id".into()), (Field::MobileNumber, "phone".into())];
-        let mapped = places("Id,PHONE", &Options { map, ..Options::default() }).unwrap();
+        let mapped = places("Id,PHONE", &ReadOptions { map, ..ReadOptions::default() }).unwrap();
         assert_eq!(mapped[..2], [Some(0), Some(1)]);
     }
 
     #[test]
     fn a_missing_column_names_what_was_found_and_what_is_likely() {
-        let missing = |columns: &str| places(columns, &Options::default()).unwrap_err();
+        let missing = |columns: &str| places(columns, &ReadOptions::default()).unwrap_err();
         assert_eq!(
             missing("object_reference_id,Phone"),
             "no column mobile_number in f.csv (columns found: object_reference_id, Phone); \
@@ -166,7 +166,8 @@ mod tests {
         );
         assert!(missing("object_referense_id,mobile_number").contains("=object_referense_id'"));
         assert!(missing("a,b").contains("--set object_reference_id=VALUE"));
-        let options = Options { map: vec![(Field::LastName, "sirname".into())], ..Options::default() };
+        let options =
+            ReadOptions { map: vec![(Field::LastName, "sirname".into())], ..ReadOptions::default() };
         let unknown = places("object_reference_id,mobile_number,surname", &options).unwrap_err();
         assert!(unknown.contains("did you mean --map 'last_name=surname'?"), "{unknown}");
         assert!(missing("mobile_number,mobile_number,object_reference_id").contains("ambiguous"));

@@ -1,136 +1,88 @@
-//! The ledger as a source: rows that did not succeed, read again from the cells that were kept of them.
+//! The ledger as a source: rows that did not succeed, read again from the cells that the ledger keeps.
 //!
-//! Each row is read the way the run read it whose columns its cells are by: `--map`, `--set` and the rules stand
-//! with the run. What the user says now comes on top. The reference is a row's identity and stays what it is.
+//! Each row is read with the [`ReadOptions`] of the run whose columns its cells have. Options given for the retry override
+//! them, except for the reference: it identifies the row and stays what it is.
 //!
-//! The rows bring no cells along: the ledger has them, and keeps them until the row succeeds.
+//! The rows carry no cells: the ledger has them, and keeps them until the row succeeds.
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::{
-    CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, Options,
+    CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, ReadOptions,
     columns::{ColumnMap, has_column},
 };
 use crate::{
-    customer::{Cells, Field, Phones, Place, Record, Row, Rules, Validation},
+    customer::{Cells, Field, Place, Record, Row, Rules},
     ledger::{Reader, RetryFilter, RetryRow, RowMapping},
 };
 
-/// What of the options decides how a record becomes a customer, as it is kept with a run.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Kept {
-    map: Vec<(String, String)>,
-    set: Vec<(String, String)>,
-    lenient: bool,
-    require: Vec<String>,
-    drop_invalid_optional: bool,
-    phone_region: Option<String>,
-}
-
-/// The options' part that a retry of the run's rows needs, as text for the ledger.
-pub(super) fn to_keep(options: &Options) -> String {
-    let named = |(field, text): &(Field, String)| (field.name().to_owned(), text.clone());
-    let kept = Kept {
-        map: options.map.iter().map(named).collect(),
-        set: options.rules.constants.iter().map(named).collect(),
-        lenient: options.rules.validation == Validation::Lenient,
-        require: options.rules.require.iter().map(|field| field.name().to_owned()).collect(),
-        drop_invalid_optional: options.rules.drop_invalid_optional,
-        phone_region: options.rules.phones.as_ref().map(Phones::region),
-    };
-    serde_json::to_string(&kept).unwrap_or_default()
-}
-
-impl Kept {
-    fn options(self) -> Options {
-        let field = |(name, text): (String, String)| Some((Field::from_name(&name)?, text));
-        Options {
-            map: self.map.into_iter().filter_map(field).collect(),
-            rules: Rules {
-                validation: if self.lenient { Validation::Lenient } else { Validation::Documented },
-                require: self.require.iter().filter_map(|name| Field::from_name(name)).collect(),
-                constants: self.set.into_iter().filter_map(field).collect(),
-                drop_invalid_optional: self.drop_invalid_optional,
-                phones: self.phone_region.and_then(|region| Phones::of(&region).ok()),
-            },
-            ..Options::default()
-        }
-    }
-}
-
-/// What the user says now of how rows are read; what is not said stays as it was.
+/// How a retry reads its rows.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
-    /// Fields from other columns.
-    pub map: Vec<(Field, String)>,
-    /// Whether they were told for these rows; else they count only where a run's source has the column.
-    pub is_map_told: bool,
-    /// Other constants.
-    pub set: Vec<(Field, String)>,
-    /// How strictly.
-    pub validation: Option<Validation>,
-    /// Further fields that must be there.
-    pub require: Vec<Field>,
-    /// Whether bad optional fields are left out from now on.
-    pub drop_invalid_optional: bool,
-    /// How phone numbers are read.
-    pub phones: Option<Phones>,
+pub struct ReplayOptions {
+    /// Overrides of the runs' own read options. What they leave open stays as it was.
+    pub overrides: ReadOptions,
+    /// Whether a `map` override applies only to runs whose source has that column. True for a map from a settings file,
+    /// which serves imports of several files.
+    pub map_known_columns_only: bool,
+    /// Maximum number of rows to read.
+    pub limit: Option<u64>,
 }
 
-impl Changes {
-    fn apply(&self, options: &mut Options, columns: &[String]) {
+impl ReplayOptions {
+    /// Overrides the options of a run whose source has these columns.
+    fn apply_to(&self, options: &mut ReadOptions, columns: &[String]) {
         fn replace(old: &mut Vec<(Field, String)>, new: &[(Field, String)]) {
             old.retain(|(field, _)| !new.iter().any(|(other, _)| other == field));
             old.extend(new.iter().cloned());
         }
-        let fits = |(_, column): &&(Field, String)| self.is_map_told || has_column(columns, column);
-        replace(&mut options.map, &self.map.iter().filter(fits).cloned().collect::<Vec<_>>());
+        let ReadOptions { map, rules: overrides } = &self.overrides;
+        let applies =
+            |(_, column): &&(Field, String)| !self.map_known_columns_only || has_column(columns, column);
+        replace(&mut options.map, &map.iter().filter(applies).cloned().collect::<Vec<_>>());
         let rules = &mut options.rules;
-        replace(&mut rules.constants, &self.set);
-        rules.validation = self.validation.unwrap_or(rules.validation);
-        rules.require.extend(&self.require);
-        rules.drop_invalid_optional |= self.drop_invalid_optional;
-        if self.phones.is_some() {
-            rules.phones.clone_from(&self.phones);
+        replace(&mut rules.constants, &overrides.constants);
+        rules.validation = overrides.validation.or(rules.validation);
+        rules.require.extend(&overrides.require);
+        rules.drop_invalid_optional |= overrides.drop_invalid_optional;
+        if overrides.phone_region.is_some() {
+            rules.phone_region.clone_from(&overrides.phone_region);
         }
     }
 }
 
-/// Rows of a ledger, to be read again.
-pub struct RecordedSource {
+/// Rows of a ledger, read again.
+pub struct ReplaySource {
     reader: Reader,
     wanted: RetryFilter,
-    readings: HashMap<i64, (ColumnMap, Rules)>,
-    left: u64,
+    /// How to read the rows of each run.
+    by_run: HashMap<i64, (ColumnMap, Rules)>,
+    rows_left: u64,
 }
 
-impl RecordedSource {
-    /// Finds out how each run's rows are read; at most `limit` rows will come.
+impl ReplaySource {
+    /// Determines how the rows of each run are read.
     ///
     /// # Errors
-    /// Where the ledger cannot be read, or a column that the user names is not there.
+    /// If the ledger cannot be read, or a column that the user named does not exist.
     pub async fn open(
         mut reader: Reader,
         wanted: RetryFilter,
-        changes: &Changes,
-        limit: Option<u64>,
-    ) -> Result<RecordedSource, Error> {
-        let mut readings = HashMap::new();
+        options: &ReplayOptions,
+    ) -> Result<ReplaySource, Error> {
+        let mut by_run = HashMap::new();
         for reading in reader.row_mappings().await? {
-            // A retry has no columns of its own.
+            // A retry has no columns of its own, so no row has its cells by them.
             if !reading.columns.is_empty() {
-                readings.insert(reading.run, understand(reading, changes)?);
+                by_run.insert(reading.run, resolve(reading, options)?);
             }
         }
-        Ok(RecordedSource { reader, wanted, readings, left: limit.unwrap_or(u64::MAX) })
+        Ok(ReplaySource { reader, wanted, by_run, rows_left: options.limit.unwrap_or(u64::MAX) })
     }
 
-    /// Reads everything, page by page; the receiver gets an error at most once, last. Ends when the
-    /// receiver is dropped.
+    /// Reads all rows page by page. The receiver gets at most one error, as its last item. Dropping the receiver ends
+    /// reading.
     pub fn stream(self) -> (impl Future<Output = ()> + Send, mpsc::Receiver<Result<Chunk, Error>>) {
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         (self.read(sender), receiver)
@@ -138,9 +90,9 @@ impl RecordedSource {
 
     async fn read(mut self, sender: mpsc::Sender<Result<Chunk, Error>>) {
         let (mut after, mut rows_read) = (0, 0);
-        while self.left > 0 {
-            let most = self.left.min(CHUNK_ROWS as u64);
-            // Not above CHUNK_ROWS, so it fits.
+        while self.rows_left > 0 {
+            let most = self.rows_left.min(CHUNK_ROWS as u64);
+            // At most CHUNK_ROWS, so the cast cannot truncate.
             let page = self.reader.retry_rows(&self.wanted, after, most as u32).await;
             let page = match page {
                 Ok(page) if page.is_empty() => return,
@@ -148,7 +100,7 @@ impl RecordedSource {
                 Err(error) => return drop(sender.send(Err(error.into())).await),
             };
             after = page.last().map_or(after, |row| row.id);
-            self.left -= (page.len() as u64).min(self.left);
+            self.rows_left -= (page.len() as u64).min(self.rows_left);
             rows_read += page.len() as u64;
             let rows = page.iter().filter_map(|recorded| self.row(recorded)).collect();
             if sender
@@ -162,9 +114,9 @@ impl RecordedSource {
     }
 
     fn row(&self, recorded: &RetryRow) -> Option<Row> {
-        let (layout, rules) = self.readings.get(&recorded.columns_of)?;
+        let (columns, rules) = self.by_run.get(&recorded.columns_of)?;
         let mut cells: Cells<'_> = [None; Field::COUNT];
-        for (cell, place) in cells.iter_mut().zip(&layout.places) {
+        for (cell, place) in cells.iter_mut().zip(&columns.by_field) {
             *cell = place.map(|at| recorded.cells.get(at).map_or("", String::as_str));
         }
         let reading = rules.read(&cells);
@@ -172,14 +124,16 @@ impl RecordedSource {
     }
 }
 
-fn understand(reading: RowMapping, changes: &Changes) -> Result<(ColumnMap, Rules), Error> {
-    let kept: Option<Kept> = reading.rest.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
-    let mut options = kept.unwrap_or_default().options();
+/// The column map and the rules for the rows of one run.
+fn resolve(reading: RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
+    let stored: Option<ReadOptions> =
+        reading.rest.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
+    let mut options = stored.unwrap_or_default();
     if let Some(column) = reading.reference_column {
         options.map.retain(|(field, _)| *field != Field::Reference);
         options.map.push((Field::Reference, column));
     }
-    changes.apply(&mut options, &reading.columns);
-    let layout = ColumnMap::find(&format!("run {}", reading.run), &reading.columns, &options)?;
-    Ok((layout, options.rules))
+    replay.apply_to(&mut options, &reading.columns);
+    let columns = ColumnMap::find(&format!("run {}", reading.run), &reading.columns, &options)?;
+    Ok((columns, options.rules))
 }

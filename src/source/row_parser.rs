@@ -1,36 +1,33 @@
-//! A raw record → a `Row`: text or not, as many fields as the header, each cell to its field.
+//! Turns a raw record into a `Row`: checks that it is text and as wide as the header, and assigns each cell to its field.
 //!
-//! What is wrong with the record as a whole (bytes that are no text, an open quote, too many fields) is one
-//! fault that names no field, and no rule is applied then: a row that may be shifted has no cells to judge.
-//! The row keeps what can be shown of it, so that its owner finds it again.
+//! A fault of the record as a whole (bytes that are not text, an unclosed quote, too many fields) names no field, and no
+//! rule is applied: the cells of a row that may be shifted cannot be judged. The row keeps the readable part of its cells,
+//! so that its owner can find it.
 
 use super::{
     columns::ColumnMap,
     csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
     decode::{Encoding, invalid_byte, lossy},
 };
-use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, Vetted};
+use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, ValidRecord};
 
-/// How much of each cell is kept of a record that swallowed others: enough to find it.
+/// How much of each cell is kept of a record that contains following records: enough to find it.
 const SHOWN_BYTES: usize = 64;
 
-/// The header's names, without the blanks around them.
-///
-/// # Errors
-/// Where it is not text: the byte and its place.
+/// The column names, trimmed. Fails if the header is not text, with the byte and its position.
 pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<Vec<String>, String> {
     let fields = record.fields;
     let text = std::str::from_utf8(fields.bytes).map_err(|error| not_text(fields, error, encoding))?;
     Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
 }
 
-/// The row that the layout and the rules make of a record; none where it is not wanted.
+/// Parses a record into a row; none if `wants` rejects the row.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
-    layout: &ColumnMap,
+    columns: &ColumnMap,
     rules: &Rules,
     encoding: Encoding,
-    mut wants: impl FnMut(u64, &Result<Vetted<'_>, Faults>, Option<&Correction>) -> bool,
+    mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
     let fields = record.fields;
     let mut misread = |kept: Record, rule, seen: String| {
@@ -38,7 +35,7 @@ pub(super) fn read_row(
         wants(record.line, &reading, None).then(|| Row {
             line: record.line,
             record: kept,
-            reading: reading.map(Vetted::customer),
+            reading: reading.map(ValidRecord::customer),
             corrects: None,
         })
     };
@@ -47,48 +44,48 @@ pub(super) fn read_row(
         Err(error) => {
             let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
             let kept: Vec<String> =
-                layout.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
+                columns.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
             let seen = not_text(fields, error, encoding);
             return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
         }
     };
     if let Some(flaw) = record.flaw {
-        // What it swallowed is no record; its beginning is enough to find it.
+        // An unclosed quote has swallowed the lines that follow; the beginning of each cell is enough to find the row.
         let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
         return misread(Record::new(heads), Rule::Fields, describe(flaw, record));
     }
-    if let Some(seen) = wrong_width(text, fields, layout) {
-        // All of them: which cell belongs to which column is for the user to say.
+    if let Some(seen) = wrong_width(text, fields, columns) {
+        // Every cell is kept: only the user can say which cell belongs to which column.
         return misread(Record::new(cells(text, fields)), Rule::Fields, seen);
     }
     let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
     let mut by_field: Cells<'_> = [None; Field::COUNT];
-    for (cell_of, place) in by_field.iter_mut().zip(&layout.places) {
+    for (cell_of, place) in by_field.iter_mut().zip(&columns.by_field) {
         *cell_of = place.map(cell);
     }
-    let reading = rules.vet(&by_field);
-    let control = if may_have_control(fields.bytes) { control_elsewhere(cell, layout) } else { None };
+    let reading = rules.check(&by_field);
+    let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
     let reading = match control {
         None => reading,
         Some(control) => Err(with_fault(reading, control)),
     };
-    let corrects = layout.correction.and_then(|places| {
+    let corrects = columns.correction.and_then(|places| {
         let reference = match &reading {
-            Ok(vetted) => Some(vetted.reference()),
+            Ok(valid) => Some(valid.reference()),
             Err(faults) => faults.reference.as_deref(),
         };
-        let [field, message] = [layout.field, layout.message].map(|place| place.map(cell));
+        let [field, message] = [columns.field, columns.message].map(|place| place.map(cell));
         correction(places.map(cell), field, message, reference)
     });
     wants(record.line, &reading, corrects.as_deref()).then(|| Row {
         line: record.line,
-        record: Record::new(layout.kept.iter().map(|at| cell(*at))),
-        reading: reading.map(Vetted::customer),
+        record: Record::new(columns.kept.iter().map(|at| cell(*at))),
+        reading: reading.map(ValidRecord::customer),
         corrects,
     })
 }
 
-/// The cells of a record that is text. Between them stand delimiters, so each is text of its own.
+/// The cells of a record. Delimiters separate them, so each cell is valid UTF-8 if the record is.
 fn cells<'a>(text: &'a str, fields: RawFields<'a>) -> impl Iterator<Item = &'a str> {
     (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
 }
@@ -108,7 +105,7 @@ fn correction(
     })
 }
 
-/// The first byte that is not text, and where it stands.
+/// Describes the first byte that is not text, with its position.
 fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encoding) -> String {
     let offset = error.valid_up_to();
     let column = fields.index_of(offset);
@@ -140,9 +137,9 @@ fn describe(flaw: Flaw, record: &RawRecord<'_>) -> String {
     }
 }
 
-fn wrong_width(text: &str, fields: RawFields<'_>, layout: &ColumnMap) -> Option<String> {
-    let (width, header) = (fields.len(), layout.width);
-    if !layout.rows_trail {
+fn wrong_width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Option<String> {
+    let (width, header) = (fields.len(), columns.width);
+    if !columns.rows_trail {
         return (width != header).then(|| format!("{width} fields where the header has {header}"));
     }
     let last = cells(text, fields).last().unwrap_or_default();
@@ -152,18 +149,18 @@ fn wrong_width(text: &str, fields: RawFields<'_>, layout: &ColumnMap) -> Option<
     Some(format!("{width} fields where the rows before have {header} and an empty one"))
 }
 
-/// Seldom wrong and quickly asked; a tab or a line break in a cell that is not sent is nobody's fault.
+/// A fast check that rarely gives a false positive. A tab or a line break is no fault in a cell that is not sent.
 fn may_have_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| {
-        // 0xC2 begins U+0080 to U+00BF, of which half are controls.
+        // 0xC2 begins U+0080 to U+00BF, half of which are control characters.
         let control = *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r');
         found | control | (*byte == 0x7f) | (*byte == 0xc2)
     })
 }
 
-/// The first control character in a column that is no field of ours: those are judged by their own rules.
-fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &ColumnMap) -> Option<Fault> {
-    let others = layout.kept.iter().filter(|at| !layout.places.contains(&Some(**at)));
+/// The first control character in a column that feeds no field. Columns that feed one have rules of their own.
+fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, columns: &ColumnMap) -> Option<Fault> {
+    let others = columns.kept.iter().filter(|at| !columns.by_field.contains(&Some(**at)));
     others.copied().find_map(|at| {
         let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
         let (position, c) = cell(at).chars().enumerate().find(|(_, c)| is_control(c))?;
@@ -173,11 +170,11 @@ fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, layout: &ColumnMap) ->
     })
 }
 
-/// What the rules found in the fields, behind a fault of the record.
-fn with_fault(reading: Result<Vetted<'_>, Faults>, fault: Fault) -> Faults {
+/// Puts a fault of the record before the faults of its fields.
+fn with_fault(reading: Result<ValidRecord<'_>, Faults>, fault: Fault) -> Faults {
     match reading {
-        Ok(vetted) => {
-            let reference = vetted.customer().reference.as_str().to_owned();
+        Ok(valid) => {
+            let reference = valid.customer().reference.as_str().to_owned();
             Faults { list: vec![fault], reference: Some(reference) }
         }
         Err(mut faults) => {
@@ -194,16 +191,16 @@ mod tests {
     fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
         let fields = RawFields { bytes, ends };
         let record = RawRecord { line: 2, last_line: 5, fields, flaw, has_break: true };
-        let layout = ColumnMap {
+        let columns = ColumnMap {
             width: 2,
-            places: [Some(0), Some(0), None, None, None, None, None],
+            by_field: [Some(0), Some(0), None, None, None, None, None],
             kept: vec![0, 1],
             correction: None,
             field: None,
             message: None,
             rows_trail: false,
         };
-        match read_row(&record, &layout, &Rules::default(), encoding, |_, _, _| true).unwrap().reading {
+        match read_row(&record, &columns, &Rules::default(), encoding, |_, _, _| true).unwrap().reading {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);

@@ -12,7 +12,7 @@ use customer_import::{
     ledger::{
         ApiCustomer, Batch, Claim, Committed, Effort, Ledger, NewRun, Outcome, RowResult, Settlement, Target,
     },
-    source::{Options, Source},
+    source::{Source, SourceOptions},
 };
 use tokio::runtime::Runtime;
 
@@ -26,7 +26,7 @@ async fn begin(path: &Path) -> Ledger {
 
 fn read(numbers: std::ops::Range<usize>) -> Vec<Row> {
     let input = Box::new(Cursor::new(rows(numbers)));
-    let mut source = Source::from_reader("users.csv".into(), input, &Options::default()).unwrap();
+    let mut source = Source::from_reader("users.csv".into(), input, &SourceOptions::default()).unwrap();
     std::iter::from_fn(|| source.next_row().unwrap()).collect()
 }
 

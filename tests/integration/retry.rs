@@ -71,7 +71,7 @@ fn only_what_was_asked_for_is_sent() {
     assert_eq!(unknown.code, 2);
     assert!(
         unknown.stderr.starts_with(
-            "error: no failed or rejected row with the error code \"no-such-code\"; codes that there are: "
+            "error: no failed or rejected row with the error code \"no-such-code\"; codes in this ledger: "
         ) && unknown.stderr.contains("MISSING_MANDATORY_PARAMETER (")
             && unknown.stderr.lines().count() == 1,
         "{unknown:?}"
@@ -366,7 +366,7 @@ fn what_cannot_be_retried_is_one_line() {
         (&["--map", "object_reference_id=x"][..], "is what identifies a row; import the corrected file"),
         (&["--only", "pending"], "possible values: failed, rejected"),
         (&["--error-code", ""], "--error-code"),
-        (&["--error-code", "unique"], "codes that there are: none"),
+        (&["--error-code", "unique"], "codes in this ledger: none"),
         (&["users.csv"], "unexpected argument"),
     ] {
         let done = world.aim("retry", more);

@@ -9,7 +9,7 @@ use std::io::{self, Cursor, Read, Write};
 
 use customer_import::{
     customer::{Field, Rules, Validation},
-    source::{Encoding, Options, Source},
+    source::{Encoding, ReadOptions, Source, SourceOptions},
 };
 use proptest::{
     collection::vec,
@@ -137,18 +137,24 @@ impl Form {
         }
     }
 
-    fn options(self) -> Options {
-        Options {
+    fn options(self) -> SourceOptions {
+        SourceOptions {
             delimiter: self.tells_delimiter.then_some(self.delimiter),
             // A mark decides, whatever is said.
             encoding: Encoding::from_label(if self.encoding == "utf-16le" { "utf-8" } else { self.label() })
                 .unwrap(),
-            rules: Rules {
-                validation: Validation::Lenient,
-                constants: vec![(Field::Reference, "reference".into()), (Field::MobileNumber, "1".into())],
-                ..Rules::default()
+            read: ReadOptions {
+                rules: Rules {
+                    validation: Some(Validation::Lenient),
+                    constants: vec![
+                        (Field::Reference, "reference".into()),
+                        (Field::MobileNumber, "1".into()),
+                    ],
+                    ..Rules::default()
+                },
+                ..ReadOptions::default()
             },
-            ..Options::default()
+            ..SourceOptions::default()
         }
     }
 }

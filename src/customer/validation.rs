@@ -1,29 +1,215 @@
-//! The documented rules applied to one record: cells in, a `Customer` or all of its `Faults` out.
+//! The documented rules: a record's cells in, a `Customer` or all of its `Faults` out.
 //!
-//! Every row passes here, so a row of plain ASCII that breaks nothing allocates its reference and its
-//! form body and nothing else: characters are looked up in one table, and words about what was seen are
-//! made for what is wrong only.
+//! The rules are those of the Create Customer page. Where it is silent (control characters, lengths, the longest reference
+//! that fits into a URL), the rule says so.
 //!
-//! Sources of the rules: the Create Customer page. Where it is silent (control characters, lengths, the longest
-//! reference that still fits into a URL) the rule says so.
+//! A fault outlives its record in the ledger and is shown anywhere, so it names the field, the rule and what was seen, and
+//! never repeats a value.
+//!
+//! Every row passes through here. A valid row of plain ASCII allocates nothing but its reference and its form body:
+//! characters are looked up in one table, and texts are built only for faults.
 
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Cells, Customer, Fault, Faults, Field, Fields, Fingerprint, Reference, Rule,
-    phone::{Misread, Number, Phones},
+    Cells, Customer, Field, Fingerprint, Reference,
+    phone::{ParsedNumber, PhoneFault, PhoneRegion},
     spreadsheet,
 };
 
-/// The fewest characters of a reference; from the Create Customer page.
+/// A rule that a field or record can break. The names are stable: scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// A required field is empty.
+    Required,
+    /// The reference has fewer than eight characters.
+    TooShort,
+    /// More characters than the platform stores, or a reference too long for a URL.
+    TooLong,
+    /// Something other than the digits 0 to 9.
+    Digits,
+    /// A character outside the documented set.
+    Character,
+    /// `_` or `.` first or last, before or after the `@`.
+    Edge,
+    /// Not exactly one `@` with something on both sides.
+    AtSign,
+    /// Neither `true` nor `false`.
+    Boolean,
+    /// A control character.
+    Control,
+    /// Bytes that are not text in the file's encoding.
+    Encoding,
+    /// The record has more or fewer fields than the header.
+    Fields,
+    /// A spreadsheet has rewritten the value.
+    Spreadsheet,
+    /// Not a phone number of its country.
+    Impossible,
+    /// The country code is not that of the phone number.
+    CountryCode,
+}
+
+impl Rule {
+    /// Every rule.
+    pub const ALL: [Rule; 14] = [
+        Rule::Required,
+        Rule::TooShort,
+        Rule::TooLong,
+        Rule::Digits,
+        Rule::Character,
+        Rule::Edge,
+        Rule::AtSign,
+        Rule::Boolean,
+        Rule::Control,
+        Rule::Encoding,
+        Rule::Fields,
+        Rule::Spreadsheet,
+        Rule::Impossible,
+        Rule::CountryCode,
+    ];
+
+    /// The rule with that name.
+    pub fn from_name(name: &str) -> Option<Rule> {
+        Rule::ALL.into_iter().find(|rule| rule.name() == name)
+    }
+
+    /// The name of the rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rule::Required => "required",
+            Rule::TooShort => "too-short",
+            Rule::TooLong => "too-long",
+            Rule::Digits => "digits",
+            Rule::Character => "character",
+            Rule::Edge => "edge",
+            Rule::AtSign => "at-sign",
+            Rule::Boolean => "boolean",
+            Rule::Control => "control",
+            Rule::Encoding => "encoding",
+            Rule::Fields => "fields",
+            Rule::Spreadsheet => "spreadsheet",
+            Rule::Impossible => "impossible",
+            Rule::CountryCode => "country-code",
+        }
+    }
+
+    /// The option that may make such a row valid, for the field in which the fault occurred.
+    pub fn option(self, field: Option<Field>) -> Option<&'static str> {
+        match (self, field) {
+            (Rule::Encoding, _) => Some("--encoding LABEL"),
+            (Rule::Fields, _) => Some("--delimiter CHAR"),
+            (Rule::Required, _) => Some("--set FIELD=VALUE"),
+            (Rule::Digits, Some(Field::MobileNumber)) => Some("--phone-region CC"),
+            (Rule::Impossible, _) => Some("--validation lenient"),
+            (_, Some(field)) if !field.is_mandatory() => Some("--drop-invalid-optional"),
+            _ => None,
+        }
+    }
+
+    /// What the user can do, for the field in which the fault occurred.
+    pub fn remedy(self, field: Option<Field>) -> &'static str {
+        match (self, field) {
+            (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
+            (Rule::TooShort, _) => "a reference needs at least 8 characters; a prefix such as cust_ helps",
+            (Rule::TooLong, Some(Field::Reference)) => "use a shorter id of the customer",
+            (Rule::TooLong, Some(Field::MobileNumber)) => {
+                "one number of at most 16 digits, or give --phone-region CC (such as IN) to read any spelling"
+            }
+            (Rule::TooLong, Some(Field::MobileCountryCode)) => {
+                "write the country code as digits only, such as 91"
+            }
+            (Rule::TooLong, _) => "shorten it; --validation lenient lets the API judge",
+            (Rule::Digits, Some(Field::MobileCountryCode)) => {
+                "write the country code as digits only, such as 91"
+            }
+            (Rule::Digits, _) => {
+                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling"
+            }
+            (Rule::Character, Some(Field::EmailAddress)) => {
+                "allowed are letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"
+            }
+            (Rule::Character, _) => {
+                "allowed are letters A-Z, digits and ().-_ ; --validation lenient lets the API judge"
+            }
+            (Rule::Edge, _) => "_ and . cannot stand first or last, neither before nor after the @",
+            (Rule::AtSign, _) => "an e-mail address has one @ with something on both sides",
+            (Rule::Boolean, _) => "write true or false",
+            (Rule::Control, _) => "remove line breaks, tabs and other control characters from the cell",
+            (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
+            (Rule::Fields, _) => "quote cells that contain the delimiter, and give each row every column",
+            (Rule::Spreadsheet, _) => {
+                "export the data anew and let the spreadsheet read this column as text \
+                 (Excel: Data > From Text/CSV, type Text) before it saves as CSV"
+            }
+            (Rule::Impossible, _) => {
+                "correct the number, or give the region of these rows with --phone-region; \
+                 --validation lenient looks at its length only"
+            }
+            (Rule::CountryCode, _) => "correct the code, or empty the cell: the number fills it",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One rule that a row breaks, where, and what was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The field, or `None` where the whole record is at fault.
+    pub field: Option<Field>,
+    /// The rule that is broken.
+    pub rule: Rule,
+    /// What was seen: a character and its position, a length, a count; never the value.
+    pub seen: String,
+}
+
+impl Fault {
+    /// The field's name, or `record`.
+    pub fn field_name(&self) -> &'static str {
+        self.field.map_or("record", Field::name)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} breaks {}: {}", self.field_name(), self.rule, self.seen)
+    }
+}
+
+/// All faults of one row, at least one, and its reference if that could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// In field order.
+    pub list: Vec<Fault>,
+    /// The reference as given, if it could be read; it need not be valid.
+    pub reference: Option<String>,
+}
+
+impl Faults {
+    /// The reference, if the row has one that breaks no rule: a later row with the same reference is a duplicate.
+    pub fn named(&self) -> Option<&str> {
+        let is_at_fault = self.list.iter().any(|fault| fault.field == Some(Field::Reference));
+        self.reference.as_deref().filter(|_| !is_at_fault)
+    }
+}
+
+/// Minimum length of a reference in characters; from the Create Customer page.
 const REFERENCE_MIN_CHARS: usize = 8;
 
-/// The most bytes of a reference, however leniently a row is read. Not the page's: the Get call carries it in the
-/// URL, and three times this (percent-encoded) stays below what HTTP servers accept in a request line.
+/// Maximum length of a reference in bytes, also under `Validation::Lenient`. Not from the page: the Get call carries the
+/// reference in its URL, and three times this length (percent-encoded) stays below what HTTP servers accept in a request
+/// line.
 const REFERENCE_MAX_BYTES: usize = 2048;
 
-/// The most characters of a field, where there is a bound. Not the page's either, which is silent: the lengths of
-/// the platform's own columns. What is longer is refused there, or cut.
+/// Maximum length of a field in characters, if it has one. Not from the page, which is silent, but the lengths of the
+/// platform's own columns: the platform refuses or truncates anything longer.
 fn max_chars(field: Field) -> Option<usize> {
     match field {
         Field::Reference | Field::EmailAddress => Some(128),
@@ -34,86 +220,94 @@ fn max_chars(field: Field) -> Option<usize> {
     }
 }
 
-/// How strictly a row is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How strictly rows are validated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Validation {
     /// Every rule of the Create Customer page.
     #[default]
     Documented,
-    /// Only what no API could accept (missing, too short, control characters, a negative number, what a
-    /// spreadsheet broke); the API judges the rest.
+    /// Only the rules without which no API could accept the row (required, too short, control characters, a negative
+    /// number, a value that a spreadsheet has rewritten); the API judges the rest.
     Lenient,
 }
 
-/// How cells are judged: the page's rules and what the user asked beyond them.
-#[derive(Clone, Debug, Default)]
+/// How cells are validated: the page's rules and the user's options.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Rules {
-    /// How strictly.
-    pub validation: Validation,
-    /// Optional fields that must be there all the same.
+    /// How strictly. `None` is the default, and lets an override keep what was set before.
+    pub validation: Option<Validation>,
+    /// Optional fields that are required nevertheless.
     pub require: Vec<Field>,
     /// Constants for fields whose column is missing or whose cell is empty.
+    #[serde(rename = "set")]
     pub constants: Vec<(Field, String)>,
-    /// Whether a row goes without an optional field that breaks a rule.
+    /// Whether to send a row without an optional field that breaks a rule.
     pub drop_invalid_optional: bool,
-    /// How phone numbers are read that are not plain digits.
-    pub phones: Option<Phones>,
+    /// The region by which phone numbers in any spelling are read; `None` accepts digits only.
+    pub phone_region: Option<PhoneRegion>,
 }
 
-/// What reading a row has come upon so far.
+/// Faults and dropped fields of a row that is being validated.
 #[derive(Default)]
-struct Found {
+struct RowFindings {
     faults: Vec<Fault>,
     dropped: Vec<(Field, Rule)>,
 }
 
-impl Found {
-    fn blames(&self, field: Field) -> bool {
+impl RowFindings {
+    fn has_fault(&self, field: Field) -> bool {
         self.faults.iter().any(|fault| fault.field == Some(field))
     }
 }
 
 impl Rules {
-    /// Reads one record. Blanks around a cell are not part of its value, and an empty
-    /// optional field is not sent at all.
+    /// Validates one record and builds its customer. Blanks around a cell are not part of its value, and an empty optional
+    /// field is not sent.
     ///
     /// # Errors
     /// Every fault of the row.
     pub fn read(&self, cells: &Cells<'_>) -> Result<Customer, Faults> {
-        self.vet(cells).map(|vetted| vetted.customer())
+        self.check(cells).map(|valid| valid.customer())
     }
 
-    /// The same without making a customer of it.
+    /// Validates one record without building its customer.
     ///
     /// # Errors
     /// Every fault of the row.
-    pub fn vet<'a>(&'a self, cells: &Cells<'a>) -> Result<Vetted<'a>, Faults> {
-        let mut found = Found::default();
+    pub fn check<'a>(&'a self, cells: &Cells<'a>) -> Result<ValidRecord<'a>, Faults> {
+        let mut found = RowFindings::default();
         let mut values: Cells<'_> = [None; Field::COUNT];
         for field in Field::ALL {
-            values[field as usize] = self.take(field, cells[field as usize], &mut found);
+            values[field as usize] = self.validate_field(field, cells[field as usize], &mut found);
         }
-        let phone = match &self.phones {
+        let phone = match &self.phone_region {
             Some(phones) => self.read_phone(phones, &values, &mut found),
             None => None,
         };
         match values[Field::Reference as usize] {
-            Some(_) if found.faults.is_empty() => Ok(Vetted { values, phone, dropped: found.dropped }),
+            Some(_) if found.faults.is_empty() => Ok(ValidRecord { values, phone, dropped: found.dropped }),
             reference => Err(Faults { list: found.faults, reference: reference.map(str::to_owned) }),
         }
     }
 
-    /// A field's value, its fault put down; none if it is dropped.
-    fn take<'a>(&'a self, field: Field, cell: Option<&'a str>, found: &mut Found) -> Option<&'a str> {
+    /// The value of a field, with its fault recorded; none if the field is empty or dropped.
+    fn validate_field<'a>(
+        &'a self,
+        field: Field,
+        cell: Option<&'a str>,
+        found: &mut RowFindings,
+    ) -> Option<&'a str> {
         let Some(value) = self.value(field, cell) else {
-            // What a phone number can fill is missing only where there is none.
-            let filled = field == Field::MobileCountryCode && self.phones.is_some();
+            // With a phone region, the number fills an empty country code.
+            let filled = field == Field::MobileCountryCode && self.phone_region.is_some();
             if !filled && (field.is_mandatory() || self.require.contains(&field)) {
                 found.faults.push(Fault { field: Some(field), rule: Rule::Required, seen: "empty".into() });
             }
             return None;
         };
-        if self.is_plainly_good(field, value) {
+        if self.passes_byte_scan(field, value) {
             return Some(value);
         }
         match self.judge(field, value) {
@@ -134,31 +328,34 @@ impl Rules {
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
+    fn validation(&self) -> Validation {
+        self.validation.unwrap_or_default()
+    }
+
     fn may_drop(&self, field: Field) -> bool {
         self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field)
     }
 
-    /// The number, where the two cells make one.
+    /// The phone number that the two cells form, if they do.
     fn read_phone<'a>(
         &'a self,
-        phones: &'a Phones,
+        phones: &'a PhoneRegion,
         values: &Cells<'a>,
-        found: &mut Found,
-    ) -> Option<Number<'a>> {
+        found: &mut RowFindings,
+    ) -> Option<ParsedNumber<'a>> {
         let [mobile, code] = [Field::MobileNumber, Field::MobileCountryCode].map(|of| values[of as usize]);
-        let text = mobile.filter(|_| !found.blames(Field::MobileNumber))?;
-        let code = code.filter(|_| !found.blames(Field::MobileCountryCode));
-        let strict = self.validation == Validation::Documented;
-        let mut read = phones.read(text, code, strict);
-        if let Err(Misread { field: field @ Field::MobileCountryCode, rule, .. }) = read
+        let text = mobile.filter(|_| !found.has_fault(Field::MobileNumber))?;
+        let code = code.filter(|_| !found.has_fault(Field::MobileCountryCode));
+        let mut read = phones.read(text, code, self.validation());
+        if let Err(PhoneFault { field: field @ Field::MobileCountryCode, rule, .. }) = read
             && self.may_drop(field)
         {
             found.dropped.push((field, rule));
-            read = phones.read(text, None, strict);
+            read = phones.read(text, None, self.validation());
         }
         match read {
             Ok(number) => Some(number),
-            Err(Misread { field, rule, seen }) => {
+            Err(PhoneFault { field, rule, seen }) => {
                 found.faults.push(Fault { field: Some(field), rule, seen });
                 found.faults.sort_by_key(|fault| fault.field);
                 None
@@ -166,9 +363,9 @@ impl Rules {
         }
     }
 
-    /// Whether a look at the bytes is enough, as in nearly all cells of a good file.
-    fn is_plainly_good(&self, field: Field, value: &str) -> bool {
-        // In bytes, so what is short enough here is so in characters.
+    /// Whether a scan of the bytes proves the cell valid, as it does for almost every cell of a valid file.
+    fn passes_byte_scan(&self, field: Field, value: &str) -> bool {
+        // A length in bytes is at least the length in characters.
         if max_chars(field).is_some_and(|most| value.len() > most) {
             return false;
         }
@@ -200,16 +397,16 @@ impl Rules {
     fn breaks(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         match field {
             Field::Reference => {
-                return judge_reference(value, self.validation);
+                return judge_reference(value, self.validation());
             }
             Field::GetClientAuthToken => {
                 return (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into()));
             }
-            // Nobody writes a number like this, and its digits are not those of the number that it was.
+            // The result of a subtraction: its digits are not those of the number that was meant.
             Field::MobileNumber if is_negative(value) => return Some((Rule::Digits, NEGATIVE.into())),
-            _ if self.validation == Validation::Lenient => return None,
-            // The number is read together with its country code.
-            Field::MobileNumber if self.phones.is_some() => return None,
+            _ if self.validation() == Validation::Lenient => return None,
+            // Validated later, together with the country code.
+            Field::MobileNumber if self.phone_region.is_some() => return None,
             _ => {}
         }
         let content = match field {
@@ -221,16 +418,16 @@ impl Rules {
     }
 }
 
-/// What is said of a negative number.
+/// The text of the fault of a negative number.
 const NEGATIVE: &str = "a negative number: the - was taken for a minus, and the digits were calculated with";
 
-/// A minus and digits, and nothing else: what is left where 080-1234567 was subtracted.
+/// A minus and digits only: what a spreadsheet makes of 080-1234567.
 fn is_negative(value: &str) -> bool {
     let digits = value.strip_prefix(['-', '\u{2212}']);
     digits.is_some_and(|digits| !digits.is_empty() && all(digits, DIGIT))
 }
 
-/// The value without the blanks around it; most have none, and that is seen at two bytes.
+/// The value without the blanks around it. Most values have none, which two bytes tell.
 fn trimmed(cell: &str) -> &str {
     let is_kept = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
     let bytes = cell.as_bytes();
@@ -238,11 +435,11 @@ fn trimmed(cell: &str) -> &str {
 }
 
 fn judge_characters(value: &str) -> Option<(Rule, String)> {
-    // Before everything else: a control character makes any other message unreadable.
+    // Checked first: a control character makes any other message unreadable.
     if let Some(at) = value.chars().position(char::is_control) {
         return Some((Rule::Control, format!("a control character at position {}", at + 1)));
     }
-    // Nor does anybody mean this one: it stands where bytes could not be read before.
+    // Another program has put this character in place of bytes that it could not read.
     let at = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER)?;
     Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)))
 }
@@ -291,15 +488,15 @@ fn is_boolean(value: &str) -> bool {
     value.eq_ignore_ascii_case("true") || value.eq_ignore_ascii_case("false")
 }
 
-/// A record that breaks no rule, not yet a customer.
-pub struct Vetted<'a> {
+/// A record that breaks no rule, not yet built into a customer.
+pub struct ValidRecord<'a> {
     values: Cells<'a>,
-    /// Stands for the two cells that it was read from.
-    phone: Option<Number<'a>>,
+    /// The number read from the two phone cells; replaces their values.
+    phone: Option<ParsedNumber<'a>>,
     dropped: Vec<(Field, Rule)>,
 }
 
-impl Vetted<'_> {
+impl ValidRecord<'_> {
     /// The identity of the row.
     pub fn reference(&self) -> &str {
         self.values[Field::Reference as usize].unwrap_or_default()
@@ -310,7 +507,7 @@ impl Vetted<'_> {
         &self.dropped
     }
 
-    /// The customer that it describes, its form body encoded.
+    /// Builds the customer, with its form body.
     pub fn customer(self) -> Customer {
         let reference = self.reference();
         let mut values: Cells<'_> = self.values;
@@ -334,48 +531,25 @@ impl Vetted<'_> {
         Customer {
             reference: Reference(reference.into()),
             body: form.finish().into(),
-            fingerprint: fingerprint(reference, &values),
+            fingerprint: Fingerprint::of_cells(reference, &values),
             dropped: self.dropped.into(),
         }
     }
 }
 
-impl Fingerprint {
-    /// Of what somebody else says about a customer, as if a row had said it.
-    pub fn of(reference: &str, facts: [Option<&str>; Fields::FACTS.len()]) -> Fingerprint {
-        let mut values: Cells<'_> = [None; Field::COUNT];
-        for (field, value) in Fields::FACTS.into_iter().zip(facts) {
-            values[field as usize] = value;
-        }
-        fingerprint(reference, &values)
-    }
-}
-
-fn fingerprint(reference: &str, values: &Cells<'_>) -> Fingerprint {
-    let mut fingerprint = [0; Fingerprint::BYTES];
-    let seed = xxh3_64(reference.as_bytes());
-    for (field, hash) in Fields::FACTS.iter().zip(fingerprint.chunks_exact_mut(4)) {
-        // An absent field must differ from an empty one of another kind: absent is all zero.
-        if let Some(value) = values[*field as usize] {
-            hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
-        }
-    }
-    Fingerprint(fingerprint)
-}
-
 /// The digits 0 to 9.
 const DIGIT: u8 = 1;
 
-/// What a name may hold.
+/// Characters of a name.
 const NAME: u8 = 2;
 
-/// What an e-mail address may hold.
+/// Characters of an e-mail address.
 const EMAIL: u8 = 4;
 
-/// ASCII that is no control character.
+/// ASCII without control characters.
 const PRINTABLE: u8 = 8;
 
-/// For each byte, the sets that it is in. Every character beyond ASCII has bytes that are in none.
+/// The character sets that each byte belongs to. Every byte of a non-ASCII character belongs to none.
 const SETS: [u8; 256] = {
     let mut sets = [0; 256];
     let mut byte = 0;
@@ -402,12 +576,12 @@ const fn is_in(byte: u8, set: &[u8]) -> bool {
     false
 }
 
-/// Whether all characters are in the set.
+/// Whether every character is in the set.
 fn all(value: &str, set: u8) -> bool {
     value.bytes().fold(set, |sets, byte| sets & SETS[usize::from(byte)]) != 0
 }
 
-/// The first character that is not in the set, with its place.
+/// Describes the first character that is not in the set, with its position.
 fn outside(value: &str, set: u8) -> Option<String> {
     if all(value, set) {
         return None;
@@ -518,7 +692,7 @@ mod tests {
 
     #[test]
     fn lenient_leaves_the_content_to_the_api() {
-        let rules = Rules { validation: Validation::Lenient, ..Rules::default() };
+        let rules = Rules { validation: Some(Validation::Lenient), ..Rules::default() };
         for (field, value) in [
             (Field::MobileNumber, "+91 99887-76655"),
             (Field::EmailAddress, "no mail"),
@@ -580,7 +754,7 @@ mod tests {
     #[test]
     fn what_a_spreadsheet_broke_is_called_so_in_both_modes() {
         for validation in [Validation::Documented, Validation::Lenient] {
-            let rules = Rules { validation, ..Rules::default() };
+            let rules = Rules { validation: Some(validation), ..Rules::default() };
             for (field, value) in [
                 (Field::MobileNumber, "9.98877E+09"),
                 (Field::Reference, "1.23457E+12"),
@@ -597,14 +771,14 @@ mod tests {
 
     #[test]
     fn a_negative_number_is_none_however_it_is_read() {
-        let region = || Phones::of("IN").ok();
-        for (validation, phones) in [
+        let region = || PhoneRegion::parse("IN").ok();
+        for (validation, phone_region) in [
             (Validation::Documented, None),
             (Validation::Documented, region()),
             (Validation::Lenient, None),
             (Validation::Lenient, region()),
         ] {
-            let rules = Rules { validation, phones, ..Rules::default() };
+            let rules = Rules { validation: Some(validation), phone_region, ..Rules::default() };
             let got = words(read(&rules, &[(Field::MobileNumber, "-9988776655")]));
             assert_eq!(got, [format!("mobile_number:digits:{NEGATIVE}")]);
         }
@@ -612,7 +786,7 @@ mod tests {
 
     #[test]
     fn with_a_region_numbers_are_read_and_codes_filled() {
-        let rules = Rules { phones: Some(Phones::of("IN").unwrap()), ..Rules::default() };
+        let rules = Rules { phone_region: Some(PhoneRegion::parse("IN").unwrap()), ..Rules::default() };
         let body = |changes: &[(Field, &str)]| {
             let customer = read(&rules, changes).unwrap();
             String::from_utf8(customer.body.to_vec()).unwrap()
@@ -655,7 +829,7 @@ mod tests {
         let without = read(&rules, &[(Field::LastName, "Roy")]).unwrap();
         assert_eq!((customer.body, customer.fingerprint), (without.body, without.fingerprint));
         assert!(without.dropped.is_empty());
-        let phones = Rules { phones: Some(Phones::of("IN").unwrap()), ..rules.clone() };
+        let phones = Rules { phone_region: Some(PhoneRegion::parse("IN").unwrap()), ..rules.clone() };
         let (dropped, customer) =
             drops(&phones, &[(Field::MobileNumber, "+44 7911 123456"), (Field::MobileCountryCode, "91")]);
         assert_eq!(dropped, "mobile_country_code:country-code");

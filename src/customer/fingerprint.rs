@@ -1,0 +1,249 @@
+//! A fingerprint of a customer's fields: tells a later run which fields changed, without keeping any value.
+//!
+//! Four bytes of hash per field, seeded by the reference. Equal fingerprints mean equal fields, except for a collision of
+//! one in 2³² per field. Instructions such as `options.get_client_auth_token` are not part of it.
+
+use std::fmt;
+
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use super::{Cells, Field};
+
+/// Four bytes of hash for each field that describes the customer. All zero: the field has no value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint([u8; Fingerprint::BYTES]);
+
+impl Fingerprint {
+    /// Length in bytes.
+    pub const BYTES: usize = 20;
+
+    /// The fingerprint of a customer of whom these facts are known, such as from a reply of the API.
+    pub fn of(reference: &str, facts: [Option<&str>; Fields::FACTS.len()]) -> Fingerprint {
+        let mut values: Cells<'_> = [None; Field::COUNT];
+        for (field, value) in Fields::FACTS.into_iter().zip(facts) {
+            values[field as usize] = value;
+        }
+        Fingerprint::of_cells(reference, &values)
+    }
+
+    /// The fingerprint of a row with these values.
+    pub(super) fn of_cells(reference: &str, values: &Cells<'_>) -> Fingerprint {
+        let mut fingerprint = [0; Fingerprint::BYTES];
+        let seed = xxh3_64(reference.as_bytes());
+        for (field, hash) in Fields::FACTS.iter().zip(fingerprint.chunks_exact_mut(4)) {
+            // An absent field must differ from an empty one of another kind: absent is all zero.
+            if let Some(value) = values[*field as usize] {
+                hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
+            }
+        }
+        Fingerprint(fingerprint)
+    }
+
+    /// The bytes that the ledger stores.
+    pub fn as_bytes(&self) -> &[u8; Fingerprint::BYTES] {
+        &self.0
+    }
+
+    /// The fields whose values differ.
+    pub fn differing(self, other: Fingerprint) -> Fields {
+        self.compare(|at| self.part(at) != other.part(at))
+    }
+
+    /// The fields that have a value.
+    pub fn fields(self) -> Fields {
+        self.compare(|at| self.part(at) != [0; 4])
+    }
+
+    /// Keeps the hash of each field that is equal in both. A field that differs becomes `0xffffffff`: present, and equal to
+    /// no text except by a collision (1 in 2³²).
+    pub(crate) fn either(self, other: Fingerprint) -> Fingerprint {
+        let mut either = self;
+        let (parts, _) = either.0.as_chunks_mut::<4>();
+        let (others, _) = other.0.as_chunks::<4>();
+        parts
+            .iter_mut()
+            .zip(others)
+            .filter(|(part, other)| part != other)
+            .for_each(|(part, _)| *part = [0xff; 4]);
+        either
+    }
+
+    /// The row's fingerprint with the values that the API reported in `facts`, for the fields that the row has. A field
+    /// that the API did not report keeps the row's value; or it has none if `unreported_is_empty` and the API reported the
+    /// mobile number, which every customer has.
+    pub(crate) fn at_api(self, facts: Fingerprint, unreported_is_empty: bool) -> Fingerprint {
+        const NONE: &[u8] = &[0; 4];
+        let unreported_is_empty = unreported_is_empty && facts.part(0) != NONE;
+        let mut at_api = self;
+        for (at, part) in at_api.0.chunks_exact_mut(4).enumerate() {
+            let reported = facts.part(at);
+            if part != NONE && (reported != NONE || unreported_is_empty) {
+                part.copy_from_slice(reported);
+            }
+        }
+        at_api
+    }
+
+    fn compare(self, is_in: impl Fn(usize) -> bool) -> Fields {
+        Fields((0..Fields::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
+    }
+
+    fn part(&self, at: usize) -> &[u8] {
+        &self.0[4 * at..4 * at + 4]
+    }
+
+    /// Reads a fingerprint that the ledger stored.
+    pub(crate) fn recorded(bytes: &[u8]) -> Option<Fingerprint> {
+        bytes.try_into().ok().map(Fingerprint)
+    }
+
+    /// Reads a fingerprint from two hexadecimal digits per byte.
+    pub(crate) fn from_hex(text: &str) -> Option<Fingerprint> {
+        let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let mut bytes = [0; Fingerprint::BYTES];
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(Fingerprint(bytes))
+    }
+}
+
+/// A set of the fields that describe a customer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fields(u8);
+
+impl Fields {
+    /// The fields that describe a customer, in the order of the fingerprint's parts.
+    pub const FACTS: [Field; Fingerprint::BYTES / 4] = [
+        Field::MobileNumber,
+        Field::EmailAddress,
+        Field::FirstName,
+        Field::LastName,
+        Field::MobileCountryCode,
+    ];
+
+    /// The fields of the set, in field order.
+    pub fn iter(self) -> impl Iterator<Item = Field> {
+        Fields::FACTS
+            .into_iter()
+            .enumerate()
+            .filter(move |(at, _)| self.0 & 1 << at != 0)
+            .map(|(_, field)| field)
+    }
+
+    /// The fields of this set that are not in the other.
+    #[must_use]
+    pub fn without(self, others: Fields) -> Fields {
+        Fields(self.0 & !others.0)
+    }
+
+    /// Whether the set is empty.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl FromIterator<(Field, u64)> for Changed {
+    fn from_iter<T: IntoIterator<Item = (Field, u64)>>(counts: T) -> Changed {
+        let mut changed = Changed::default();
+        for (field, rows) in counts {
+            if let Some(at) = Fields::FACTS.iter().position(|fact| *fact == field) {
+                changed.0[at] += rows;
+            }
+        }
+        changed
+    }
+}
+
+impl std::ops::BitOr for Fields {
+    type Output = Fields;
+
+    fn bitor(self, other: Fields) -> Fields {
+        Fields(self.0 | other.0)
+    }
+}
+
+/// The number of rows in which each field differs from what was imported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed([u64; Fields::FACTS.len()]);
+
+impl Changed {
+    /// Counts the fields of one row.
+    pub fn add(&mut self, of_row: Fields) {
+        for (at, rows) in self.0.iter_mut().enumerate() {
+            *rows += u64::from(of_row.0 >> at & 1);
+        }
+    }
+
+    /// Fields with at least one row, and the number of rows, in field order.
+    pub fn iter(&self) -> impl Iterator<Item = (Field, u64)> {
+        Fields::FACTS.into_iter().zip(self.0).filter(|(_, rows)| *rows > 0)
+    }
+}
+
+/// The field names, separated by commas.
+impl fmt::Display for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, field) in self.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { ", " })?;
+            f.write_str(field.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Rules, *};
+
+    #[test]
+    fn a_field_that_differs_in_two_fingerprints_equals_neither() {
+        let (one, two) = (Fingerprint([1; Fingerprint::BYTES]), {
+            let mut bytes = [1; Fingerprint::BYTES];
+            bytes[4..8].fill(0);
+            Fingerprint(bytes)
+        });
+        let either = one.either(two);
+        assert_eq!(either, two.either(one));
+        assert_eq!(either.differing(one), one.differing(two));
+        assert_eq!(either.differing(two), one.differing(two));
+        // The field may have a value at the API, so an update may have to empty it.
+        assert_eq!(either.fields(), one.fields());
+        assert_eq!(one.either(one), one);
+    }
+
+    #[test]
+    fn fingerprints_name_the_fields_that_differ() {
+        let of = |email: Option<&'static str>, code: Option<&'static str>| {
+            let mut cells: Cells<'_> = [None; Field::COUNT];
+            (cells[0], cells[1]) = (Some("cust_0001"), Some("9988776655"));
+            cells[Field::EmailAddress as usize] = email;
+            cells[Field::MobileCountryCode as usize] = code;
+            Rules::default().read(&cells).unwrap().fingerprint
+        };
+        let (one, two) = (of(Some("a@b.c"), None), of(Some("b@b.c"), Some("91")));
+        assert_eq!(one.differing(one).to_string(), "");
+        assert_eq!(one.differing(two).to_string(), "email_address, mobile_country_code");
+        assert_eq!(one.fields().to_string(), "mobile_number, email_address");
+        assert_eq!(two.fields().without(one.fields()).to_string(), "mobile_country_code");
+        assert!(of(None, None).fields().without(one.fields()).is_empty());
+    }
+
+    #[test]
+    fn a_row_at_the_api_has_the_values_reported_for_its_own_fields() {
+        let of = |facts| Fingerprint::of("cust_0001", facts);
+        let row = of([Some("99"), Some("a@b.c"), Some("Ann"), None, None]);
+        let api = of([Some("99"), None, Some("Anna"), Some("Lee"), Some("91")]);
+        let unreported_kept = row.at_api(api, false);
+        assert_eq!(row.differing(unreported_kept).to_string(), "first_name");
+        let unreported_empty = row.at_api(api, true);
+        assert_eq!(row.differing(unreported_empty).to_string(), "email_address, first_name");
+        assert_eq!(unreported_empty.fields().to_string(), "mobile_number, first_name");
+        let bare = of([None, None, Some("Ann"), None, None]);
+        assert_eq!(row.at_api(bare, true), row, "a reply without the number does not report the fields");
+    }
+}
