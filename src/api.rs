@@ -13,7 +13,7 @@ mod body;
 
 mod response;
 
-mod meter;
+mod metrics;
 
 mod probe;
 
@@ -34,7 +34,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
 pub use self::{
-    meter::{Latency, Meter, STEPS, Step},
+    metrics::{Latency, Meter, STEPS, Step},
     probe::{Ask, Key, Sent, Told},
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
 };

@@ -80,9 +80,10 @@ use crate::{
     ledger::{Ledger, NewRun, Outcome, RunState, Setting},
     report::{Summary, changed_list, harmless, run_table},
     run,
-    sender::{OnExisting, Policy, Sender, Throttle},
+    sender::{OnExisting, Policy, Sender},
     simulator::Simulator,
     source::{self, Chunk, ReadOptions, Source, SourceOptions},
+    throttle::Throttle,
 };
 
 /// What a ledger of the embedded simulator records as its target; its port differs each time.

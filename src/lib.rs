@@ -43,12 +43,13 @@
 //! | module | may use, of ours | must not touch |
 //! |---|---|---|
 //! | [`customer`] | – | tokio, sqlx, reqwest, csv, files, the clock |
+//! | [`throttle`] | – | everything but time: files, the network, the ledger, rows |
 //! | [`api`] | `customer` | the ledger; waiting, retrying |
 //! | [`ledger`] | `customer` | reqwest; only `ledger/*` names sqlx |
 //! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
-//! | [`sender`] | `customer`, `ledger` types, `api` | SQL, files |
-//! | [`run`] | `source`, `customer`, `ledger`, `sender`, `error` | reqwest, sqlx, csv, the terminal |
-//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `run` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`sender`] | `customer`, `ledger` types, `api`, `throttle` | SQL, files |
+//! | [`run`] | `source`, `customer`, `ledger`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
+//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
@@ -66,6 +67,8 @@ pub mod customer;
 pub mod source;
 
 pub mod ledger;
+
+pub mod throttle;
 
 pub mod api;
 

@@ -52,8 +52,9 @@ use crate::{
     customer::{Changed, Dropped},
     error::Error,
     ledger::{Batch, Claim, Committed, ExistingCounts, Ledger, Tally},
-    sender::{Phase, Sender, Slot},
+    sender::{Phase, Sender},
     source::{self, Chunk},
+    throttle::Slot,
 };
 
 /// The most claims that wait for a slot. At 40,000 rows a second it is what two commits take.

@@ -13,27 +13,13 @@
 
 mod verdict;
 
-mod gate;
+mod endpoint;
 
-mod pace;
-
-mod address;
-
-mod accepted;
-
-mod chance;
-
-mod climb;
-
-mod crowd;
-
-mod throttle;
-
-mod inquiry;
+mod lookup;
 
 mod latency;
 
-mod walk;
+mod attempts;
 
 mod words;
 
@@ -50,24 +36,18 @@ use tokio::{sync::watch, time::timeout};
 use tracing::{info, warn};
 
 use self::{
-    address::Address,
-    gate::{Health, Kind, Probe},
+    attempts::Walk,
+    endpoint::Address,
     latency::Latency,
-    pace::Said,
-    throttle::{Left, Pass},
     verdict::{Past, Step, health, said},
-    walk::Walk,
     words::{asked_in_words, trouble_in_words},
 };
-pub use self::{
-    inquiry::Inquiry,
-    throttle::{Rate, Slot, Throttle},
-    verdict::Halt,
-};
+pub use self::{lookup::Inquiry, verdict::Halt};
 use crate::{
     api::{Api, Meter, Reply},
     customer::{Fields, Reference},
     ledger::{ApiCustomer, Claim, Effort, Latencies, Operation, RequestCounts, RowError, Settlement},
+    throttle::{Health, Kind, Left, Pass, Probe, Said, Slot, Throttle},
 };
 
 /// A reference that no merchant has, to probe with.

@@ -21,8 +21,9 @@ use crate::{
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
     run::{EndReason, Signal, StopReason, open_rows_max},
-    sender::{Inquiry, Phase, Sender, Slot},
+    sender::{Inquiry, Phase, Sender},
     source::{self, Chunk},
+    throttle::Slot,
 };
 
 /// How many lines of a kind are named in full.

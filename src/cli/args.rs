@@ -19,9 +19,9 @@ use self::values::*;
 use crate::{
     customer::{Field, PhoneRegion, Validation},
     run::MaxFailures,
-    sender::Rate,
     simulator::{Fault, Profile, parse_fault},
     source::Encoding,
+    throttle::Rate,
 };
 
 /// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.

@@ -8,10 +8,10 @@
 //!
 //! Nothing here waits, sends or counts.
 
-use super::{gate::Health, pace::Said};
 use crate::{
     api::{Answer, Created, Found, Meaning, Reply, Whose},
     ledger::{ApiCustomer, IdSource, RowError, RowResult},
+    throttle::{Health, Said},
 };
 
 /// How much earlier than our claim the API may say that it created a customer of ours, in milliseconds: its times

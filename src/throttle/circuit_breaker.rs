@@ -36,7 +36,7 @@ const WRITES_MIN: u32 = 16;
 
 /// What an answer says about the service, not about the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
+pub(crate) enum Health {
     /// It answers.
     Good,
     /// It answers a question, and that a Create whose answer was lost has worked: writes do.
@@ -49,7 +49,7 @@ pub(super) enum Health {
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// It asks.
     Read,
     /// It changes something.
@@ -61,7 +61,7 @@ pub(super) enum Kind {
 
 /// What a request that is let through alone finds out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Probe {
+pub(crate) enum Probe {
     /// Whether the service is back.
     Service,
     /// Whether writes are.

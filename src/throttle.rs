@@ -7,6 +7,16 @@
 //! moves in `pace`, and how many may be in flight in `crowd`, where nothing waits; here is the waiting, and no decision. The user's rate is a bound
 //! of its own, kept by governor whatever `pace` has found.
 
+mod adaptive_rate;
+
+mod circuit_breaker;
+
+mod concurrency_limit;
+
+mod random_throttling;
+
+mod sliding_window;
+
 use std::{
     num::NonZeroU32,
     sync::{
@@ -22,14 +32,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    crowd::Crowd,
-    gate::{Gate, Health, Kind, Passed, Probe, Turn},
-    pace::{Pace, Said, Ticket},
+pub(crate) use self::{
+    adaptive_rate::Said,
+    circuit_breaker::{Health, Kind, Probe},
+};
+use self::{
+    adaptive_rate::{Pace, Ticket},
+    circuit_breaker::{Gate, Passed, Turn},
+    concurrency_limit::Crowd,
 };
 
 /// The longest pause that a server's `Retry-After` is granted.
-pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// The share of the rate that is given up to make late timers good again.
 ///
@@ -57,7 +71,7 @@ pub struct Rate {
 }
 
 /// Held during a request.
-pub(super) struct Pass<'a> {
+pub(crate) struct Pass<'a> {
     throttle: &'a Throttle,
     passed: Passed,
     ticket: Ticket,
@@ -66,14 +80,14 @@ pub(super) struct Pass<'a> {
 }
 
 /// What an answer led to.
-pub(super) struct Left {
+pub(crate) struct Left {
     /// Nothing is sent for so long; only where nobody was waiting before, since of the requests that were
     /// in flight together each may be told to slow down.
-    pub(super) pause: Option<Duration>,
+    pub(crate) pause: Option<Duration>,
     /// A limit was found, or is another one now: the rate that is held under it.
-    pub(super) held: Option<f64>,
+    pub(crate) held: Option<f64>,
     /// The share of requests that is refused whatever the rate, where that was found out.
-    pub(super) by_chance: Option<f64>,
+    pub(crate) by_chance: Option<f64>,
 }
 
 /// Shared by all rows of a run.
@@ -128,7 +142,7 @@ impl Throttle {
     }
 
     /// The next free slot for a row that has been sent before; as long as one waits, [`Throttle::is_slot_wanted`].
-    pub(super) async fn wanted_slot(&self) -> Slot {
+    pub(crate) async fn wanted_slot(&self) -> Slot {
         struct Waiting<'a>(&'a AtomicUsize);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -146,14 +160,14 @@ impl Throttle {
     }
 
     /// No row will come beside those that are claimed, or, if `all_begun`, beside those that are open.
-    pub(super) fn tell_source_ended(&self, all_begun: bool) {
+    pub(crate) fn tell_source_ended(&self, all_begun: bool) {
         if self.gate().tell_source_ended(all_begun) {
             self.opened.notify_waiters();
         }
     }
 
     /// Whether writes wait for the API to take them again.
-    pub(super) fn are_writes_away(&self) -> bool {
+    pub(crate) fn are_writes_away(&self) -> bool {
         self.gate().are_writes_away()
     }
 
@@ -189,12 +203,12 @@ impl Throttle {
     }
 
     /// How long a probe may take.
-    pub(super) fn probe_timeout(&self) -> Duration {
+    pub(crate) fn probe_timeout(&self) -> Duration {
         self.gate().probe_timeout()
     }
 
     /// Leaves at once, if nobody stands in line and nothing holds anyone.
-    pub(super) fn try_enter(&self, kind: Kind) -> Option<Pass<'_>> {
+    pub(crate) fn try_enter(&self, kind: Kind) -> Option<Pass<'_>> {
         // A limiter has to be waited for behind the pace, and a place in the line is taken only once.
         if self.limiter.is_some() {
             return None;
@@ -209,7 +223,7 @@ impl Throttle {
     }
 
     /// Waits until this request may leave.
-    pub(super) async fn enter(&self, kind: Kind) -> Pass<'_> {
+    pub(crate) async fn enter(&self, kind: Kind) -> Pass<'_> {
         loop {
             self.until_turn(kind).await;
             if let Some(pass) = self.stand_in_line(kind).await {
@@ -219,7 +233,7 @@ impl Throttle {
     }
 
     /// Waits until the gate would let this request through; another one may be quicker then.
-    pub(super) async fn until_turn(&self, kind: Kind) {
+    pub(crate) async fn until_turn(&self, kind: Kind) {
         loop {
             let opened = self.opened.notified();
             tokio::pin!(opened);
@@ -241,7 +255,7 @@ impl Throttle {
     }
 
     /// `None` if the gate was closed meanwhile.
-    pub(super) async fn stand_in_line(&self, kind: Kind) -> Option<Pass<'_>> {
+    pub(crate) async fn stand_in_line(&self, kind: Kind) -> Option<Pass<'_>> {
         let _alone = self.turnstile.lock().await;
         if !matches!(self.gate().turn(kind, false, Instant::now()), Turn::Go(_)) {
             return None;
@@ -303,22 +317,22 @@ impl Throttle {
 
 impl Pass<'_> {
     /// What it finds out, if it was let through for that alone.
-    pub(super) fn probe(&self) -> Option<Probe> {
+    pub(crate) fn probe(&self) -> Option<Probe> {
         self.passed.probe
     }
 
     /// How long ago the request left.
-    pub(super) fn took(&self) -> Duration {
+    pub(crate) fn took(&self) -> Duration {
         self.passed.began.elapsed()
     }
 
     /// Probes that had failed when the request began.
-    pub(super) fn failed_probes(&self) -> u64 {
+    pub(crate) fn failed_probes(&self) -> u64 {
         self.passed.failed_probes
     }
 
     /// What the answer said of the service and of the rate.
-    pub(super) fn leave(mut self, health: Health, said: Said) -> Left {
+    pub(crate) fn leave(mut self, health: Health, said: Said) -> Left {
         self.left = true;
         let throttle = self.throttle;
         let now = Instant::now();

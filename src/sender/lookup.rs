@@ -3,13 +3,14 @@
 //! Nothing is claimed and nothing settled: what comes back is for who asked.
 
 use super::{
-    Halt, Sender, Slot,
+    Halt, Sender,
+    attempts::{Asked, Walk},
     verdict::{Past, Step, Verdict, trouble_of, verdict},
-    walk::{Asked, Walk},
 };
 use crate::{
     api::{Found, Reply, Whose},
     customer::{Fingerprint, Reference},
+    throttle::Slot,
 };
 
 /// What was found out about a customer.

@@ -10,14 +10,13 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{
-    Halt, OnExisting, Phase, Sender, Slot,
-    gate::{Health, Kind, Probe},
-    throttle::Pass,
+    Halt, OnExisting, Phase, Sender,
     verdict::{Past, Step, Verdict, health, may_have_landed, trouble_of, verdict},
 };
 use crate::{
     api::{Reply, Whose},
     ledger::{ApiCustomer, Claim, Operation, RowError, RowResult, UpdateResult},
+    throttle::{Health, Kind, Pass, Probe, Slot},
 };
 
 /// A row that is refused for the rate more often than this waits by itself, whatever the others do.

@@ -24,9 +24,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    accepted::{Accepted, MEMORY},
-    chance::{Chance, Cycle},
-    climb::{Climb, Spell},
+    random_throttling::{Chance, Cycle},
+    sliding_window::{Accepted, MEMORY},
 };
 
 /// Requests a second at the beginning of a run without a rate: what a merchant's smallest server stands, for
@@ -117,6 +116,12 @@ const TOLD_LEAST: f64 = 0.8;
 /// A held rate that differs by more than this share from what was last said is said again.
 const WORTH_TELLING: f64 = 0.2;
 
+/// Seconds in which a climb doubles the rate.
+const CLIMB: f64 = 2.0;
+
+/// Two spells whose length differs by less say little of what flows into a bucket.
+const SPELLS_DIFFER: f64 = 0.5;
+
 /// A request that left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
@@ -126,7 +131,7 @@ pub(super) struct Ticket {
 
 /// What an answer says about the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     /// Nothing: whatever else the answer was, the request was let through.
     Taken,
     /// Too fast; and for how long nothing may be sent, if it says so.
@@ -201,6 +206,44 @@ struct Episode {
     /// What came before.
     spell: Spell,
     climb: Climb,
+}
+
+/// What was sent from a pause to the next refusal.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spell {
+    seconds: f64,
+    accepted: f64,
+}
+
+impl Spell {
+    /// What flows into a bucket that was as full before both spells and empty after them.
+    fn bucket(&self, other: &Spell) -> Option<f64> {
+        let seconds = self.seconds - other.seconds;
+        (other.seconds > 0.0 && seconds.abs() >= SPELLS_DIFFER)
+            .then(|| (self.accepted - other.accepted) / seconds)
+    }
+}
+
+/// What comes after a rate was held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Climb {
+    /// The limit is anywhere above.
+    Fast,
+    /// It is not far.
+    Gentle,
+    /// It is known, and may have been raised.
+    Rare,
+}
+
+impl Climb {
+    /// How often it has doubled the rate after so many seconds.
+    fn doublings(self, seconds: f64) -> f64 {
+        match self {
+            Climb::Fast => seconds,
+            Climb::Gentle => (seconds / 6.0).powf(1.2),
+            Climb::Rare => (seconds / CLIMB).powf(2.5),
+        }
+    }
 }
 
 impl Pace {
