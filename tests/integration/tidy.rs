@@ -384,10 +384,10 @@ fn the_network_is_the_apis_and_the_servers() {
 }
 
 #[test]
-fn nothing_sleeps_but_the_sender_and_the_simulator() {
+fn nothing_sleeps_but_the_sender_the_throttle_and_the_simulator() {
     only_in(&["sleep"], |source| under(source, &["sender", "simulator"]));
     // A deadline is an event; the grace of requests in flight is one.
-    only_in(&["sleep_until"], |source| under(source, &["sender", "simulator", "run"]));
+    only_in(&["sleep_until"], |source| under(source, &["throttle", "simulator", "run"]));
     for source in read_all("tests") {
         for word in ["sleep", "sleep_until"] {
             let places = source.places(word);
