@@ -1,13 +1,12 @@
-//! One HTTP exchange with the customers API: create, get or update → [`Reply`].
+//! One HTTP exchange with the customers API: create, get or update → [`Reply`] and latency.
 //!
-//! Owns how a request looks on the wire; how an answer is read is in `response`. Success is a customer id in the
-//! body of a 2xx answer, never the status alone. Trouble on the way is a reply too:
-//! [`Reply::NotSent`] where the request surely did not arrive, [`Reply::Unknown`] where it may
-//! have.
+//! Owns how a request looks on the wire, and the one measurement of it; how a response is read is in `response`. Success
+//! is a customer id in the body of a 2xx response, never the status alone. A failed exchange is a reply too:
+//! [`Reply::NotSent`] if the request surely did not arrive, [`Reply::Unknown`] if it may have.
 //!
-//! Never retries, never waits (one deadline per request aside), never follows a redirect (the row's
-//! data and the credentials would go along), never reads more of a body than a customer can
-//! need, and never logs: what to do about a reply is the sender's decision.
+//! Never retries, never waits (one timeout per request aside), never follows a redirect (the row's data and the
+//! credentials would be sent along), never reads more of a body than a customer needs, and never logs: what to do about
+//! a reply is the sender's decision.
 
 mod body;
 
@@ -34,7 +33,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
 pub use self::{
-    metrics::{Latency, Meter, STEPS, Step},
+    metrics::{ApiMetrics, CALLS, Call, Latency},
     probe::{Ask, Key, Sent, Told},
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
 };
@@ -107,15 +106,25 @@ impl Error {
     }
 }
 
+/// One request, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// The response, or what stands in for one.
+    pub reply: Reply,
+    /// From sending to the last byte of the response, or to the failure.
+    pub latency: Duration,
+}
+
 /// The API of one merchant.
 pub struct Api {
     client: Client,
-    /// Create without its body; the others are made from it. To clone one is cheaper than to build one.
+    /// Create without its body; every other request is a changed clone, which is cheaper than a new one.
     create: Request,
+    timeout: Duration,
     send_routing_id: bool,
-    /// The key as it is and as it is sent: an answer may repeat either.
+    /// The key as it is and as it is sent: a response may repeat either.
     secrets: [SecretString; 2],
-    meter: Meter,
+    metrics: ApiMetrics,
 }
 
 impl Api {
@@ -146,26 +155,38 @@ impl Api {
         let secrets = [options.api_key.clone(), STANDARD.encode(format!("{key}:")).into()];
         let mut create = Request::new(Method::POST, customers);
         create.headers_mut().insert(CONTENT_TYPE, FORM);
-        let meter = Meter::default();
-        Ok(Api { client, create, send_routing_id: options.send_routing_id, secrets, meter })
+        Ok(Api {
+            client,
+            create,
+            timeout: options.timeout,
+            send_routing_id: options.send_routing_id,
+            secrets,
+            metrics: ApiMetrics::default(),
+        })
     }
 
-    /// Create: `POST {base}/customers` with the encoded body.
-    pub async fn create(&self, customer: &Customer) -> Reply {
+    /// Create: `POST {base}/customers` with the encoded body. `timeout` shortens the configured one.
+    pub async fn create(&self, customer: &Customer, timeout: Option<Duration>) -> Exchange {
         let mut request = self.post();
         *request.body_mut() = Some(customer.body.clone().into());
-        self.exchange(Step::Create, request, &customer.reference).await
+        self.exchange(Call::Create, request, &customer.reference, timeout).await
     }
 
-    /// Get: `GET {base}/customers/{reference}`.
-    pub async fn get(&self, reference: &Reference) -> Reply {
+    /// Get: `GET {base}/customers/{reference}`. `timeout` shortens the configured one.
+    pub async fn get(&self, reference: &Reference, timeout: Option<Duration>) -> Exchange {
         let request = Request::new(Method::GET, self.customer(reference.as_str()));
-        self.exchange(Step::Get, request, reference).await
+        self.exchange(Call::Get, request, reference, timeout).await
     }
 
     /// Update: `POST {base}/customers/{customer_id}` with every field but the reference; an emptied one is
-    /// sent empty.
-    pub async fn update(&self, customer: &Customer, customer_id: &str, emptied: Fields) -> Reply {
+    /// sent empty. `timeout` shortens the configured one.
+    pub async fn update(
+        &self,
+        customer: &Customer,
+        customer_id: &str,
+        emptied: Fields,
+        timeout: Option<Duration>,
+    ) -> Exchange {
         // The reference comes first in the body of the Create call.
         let behind =
             customer.body.iter().position(|byte| *byte == b'&').map_or(customer.body.len(), |at| at + 1);
@@ -177,7 +198,7 @@ impl Api {
         let mut request = self.post();
         *request.url_mut() = self.customer(customer_id);
         *request.body_mut() = Some(body.into());
-        self.exchange(Step::Update, request, &customer.reference).await
+        self.exchange(Call::Update, request, &customer.reference, timeout).await
     }
 
     fn post(&self) -> Request {
@@ -190,20 +211,30 @@ impl Api {
         url
     }
 
-    /// What was asked so far, and how it was answered.
-    pub fn meter(&self) -> &Meter {
-        &self.meter
+    /// Requests and their replies, counted.
+    pub fn metrics(&self) -> &ApiMetrics {
+        &self.metrics
     }
 
-    async fn exchange(&self, step: Step, mut request: Request, reference: &Reference) -> Reply {
+    async fn exchange(
+        &self,
+        call: Call,
+        mut request: Request,
+        reference: &Reference,
+        timeout: Option<Duration>,
+    ) -> Exchange {
+        if let Some(timeout) = timeout {
+            *request.timeout_mut() = Some(timeout.min(self.timeout));
+        }
         if self.send_routing_id {
             let value = HeaderValue::from_bytes(reference.as_str().as_bytes());
-            // A reference has no control characters, so this does not fail; without is still right.
+            // A reference has no control characters, so this does not fail; a request without the header is right too.
             if let Ok(mut value) = value {
                 value.set_sensitive(true);
                 request.headers_mut().insert(ROUTING_ID, value);
             }
         }
+        self.metrics.on_start();
         let began = Instant::now();
         let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
@@ -215,8 +246,9 @@ impl Api {
             }
             Err(error) => (None, Reply::Unknown { status: None, why: describe(&error), request_id: None }),
         };
-        self.meter.note(step, status, began.elapsed());
-        reply
+        let latency = began.elapsed();
+        self.metrics.on_end(call, status, latency);
+        Exchange { reply, latency }
     }
 }
 

@@ -80,7 +80,7 @@ use crate::{
     ledger::{Ledger, NewRun, Outcome, RunState, Setting},
     report::{Summary, changed_list, harmless, run_table},
     run,
-    sender::{OnExisting, Policy, Sender},
+    sender::{ExistingPolicy, Policy, Sender},
     simulator::Simulator,
     source::{self, Chunk, ReadOptions, Source, SourceOptions},
     throttle::Throttle,
@@ -164,7 +164,7 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
         extent: run::SourceSize { bytes: source.size(), rows: args.input.read.limit },
         described: source.describe(),
         is_whole: args.input.read.limit.is_none() && !source.is_export(),
-        existing: if args.update_changed { OnExisting::Update } else { OnExisting::Leave },
+        existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
         canary: NonZeroU64::new(args.canary),
     };
     let rows = async |_: &mut JoinSet<()>, ledger: &mut Ledger| {
@@ -202,7 +202,7 @@ struct Job<'a> {
     described: String,
     /// Whether who is not in it is missing.
     is_whole: bool,
-    existing: OnExisting,
+    existing: ExistingPolicy,
     /// So many first refusals that are all the same end the run.
     canary: Option<NonZeroU64>,
 }
@@ -284,7 +284,7 @@ async fn connect(
     target: Target,
     args: &args::TargetOptions,
     sending: &args::Sending,
-    existing: OnExisting,
+    existing: ExistingPolicy,
 ) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
     let connections = sending.concurrency as usize;
     let (api, simulator) =

@@ -24,7 +24,7 @@ use prometheus_client::{
 
 pub use self::{server::MetricsServer, textfile::Textfile};
 use crate::{
-    api::STEPS,
+    api::CALLS,
     ledger::{Activity, Outcome},
     run::RunSnapshot,
     sender::Sender,
@@ -150,8 +150,8 @@ impl Families<'_> {
     fn requests(&mut self, sender: &Sender) -> fmt::Result {
         let help = "Requests that have ended, by step and HTTP status; none where no answer came.";
         let mut requests = self.0.encode_descriptor("requests", help, None, MetricType::Counter)?;
-        for step in STEPS {
-            for (status, count) in sender.meter().statuses(step) {
+        for step in CALLS {
+            for (status, count) in sender.api_metrics().statuses(step) {
                 let status = status.map_or_else(|| "none".into(), |status| status.to_string());
                 let labels = [("step", step.name()), ("status", &status)];
                 ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
@@ -160,8 +160,8 @@ impl Families<'_> {
         let help = "How long requests took, up to the last byte of the answer.";
         let name = "request_duration_seconds";
         let mut durations = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for step in STEPS {
-            let latency = sender.meter().latency(step);
+        for step in CALLS {
+            let latency = sender.api_metrics().latency(step);
             let count = latency.buckets.iter().map(|(_, count)| count).sum();
             let labels = [("step", step.name())];
             let mut family = durations.encode_family(&labels)?;

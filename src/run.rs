@@ -52,9 +52,9 @@ use crate::{
     customer::{Changed, Dropped},
     error::Error,
     ledger::{Batch, Claim, Committed, ExistingCounts, Ledger, Tally},
-    sender::{Phase, Sender},
+    sender::{Sender, ShutdownPhase},
     source::{self, Chunk},
-    throttle::Slot,
+    throttle::{Slot, UpcomingWrites},
 };
 
 /// The most claims that wait for a slot. At 40,000 rows a second it is what two commits take.
@@ -259,7 +259,7 @@ impl Run {
             () = sleep_until(abandon_at.unwrap_or_else(Instant::now)), if abandon_at.is_some() => {
                 self.abandon_at = None;
                 warn!("requests in flight have used up their grace; their rows are in doubt");
-                self.sender.enter_phase(Phase::Abandoning);
+                self.sender.advance_shutdown(ShutdownPhase::Aborting);
                 Event::Tick
             }
             // The next turn of the loop begins the commit.
@@ -305,7 +305,7 @@ impl Run {
             Event::Tick => {
                 self.overdue = self.put_off;
                 self.check_outage();
-                if let Some(halt) = self.sender.wrong_address() {
+                if let Some(halt) = self.sender.wrong_endpoint() {
                     self.stop(EndReason::Stopped(StopReason::Halt(halt)));
                 }
             }
@@ -407,7 +407,8 @@ impl Run {
         if !has_all || self.committing.is_some() {
             return;
         }
-        self.sender.tell_source_ended(depth.claims == 0);
+        let upcoming = if depth.claims == 0 { UpcomingWrites::None } else { UpcomingWrites::Few };
+        self.sender.set_upcoming_writes(upcoming);
         if depth.is_clear() && self.refusals.is_holding() {
             self.queue.push_settled(self.refusals.close(!self.is_stopping()));
         }
@@ -446,7 +447,7 @@ impl Run {
         self.read.clear();
         self.doubts = self.doubts.and(Some(0));
         self.queue.release_unstarted();
-        self.sender.enter_phase(Phase::Draining);
+        self.sender.advance_shutdown(ShutdownPhase::Draining);
         self.abandon_at = Some(Instant::now() + self.options.shutdown_grace);
     }
 
@@ -464,8 +465,8 @@ impl Run {
 
     fn check_outage(&mut self) {
         let limit = self.options.outage_limit;
-        if self.sender.throttle().trouble_for().is_some_and(|trouble| trouble >= limit) {
-            let why = self.sender.last_trouble();
+        if self.sender.throttle().failing_for().is_some_and(|trouble| trouble >= limit) {
+            let why = self.sender.last_failure();
             self.stop(EndReason::Stopped(StopReason::Outage(limit, why)));
         }
     }

@@ -1,27 +1,23 @@
-//! One claimed row → one settlement: its attempts, and what each reply means.
+//! One claimed row → one settlement: sends its requests and decides what their replies mean for the row.
 //!
-//! [`Sender::send`] walks one row through slot, throttle and API until the table in `verdict` says
-//! that the row's story is complete.
+//! [`Sender::send`] takes a claim through slot, throttle and API until the table in `verdict` gives the row an outcome.
 //!
-//! The rule that everything here serves: Create is not idempotent, so after a Create that may
-//! have landed nothing is sent for the row but Get, until Get has answered. A row is `failed` only
-//! when it surely was not created; where that is not known it stays `pending`, in doubt, and the
-//! next run asks.
+//! The rule that everything here serves: Create is not idempotent, so after a Create that may have landed nothing is sent
+//! for the row but Get, until Get has answered. A row is `failed` only if it surely was not created; otherwise it stays
+//! `pending`, in doubt, and the next run looks it up.
 //!
-//! Never touches the ledger (a settlement is a value until the loop commits it) and never logs
-//! more of a row than its line.
-
-mod verdict;
-
-mod endpoint;
-
-mod lookup;
-
-mod latency;
+//! Never touches the ledger (a settlement is a value until the run commits it) and never logs more of a row than its
+//! line.
 
 mod attempts;
 
-mod words;
+mod endpoint;
+
+mod latency;
+
+mod lookup;
+
+mod verdict;
 
 use std::{
     sync::{
@@ -32,310 +28,305 @@ use std::{
 };
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::{
-    attempts::Walk,
-    endpoint::Address,
+    attempts::{Attempts, RunEnded},
+    endpoint::Endpoint,
     latency::Latency,
-    verdict::{Past, Step, health, said},
-    words::{asked_in_words, trouble_in_words},
+    verdict::{Classification, CreateSent, History, Step, classify, describe, describe_retry_after},
 };
-pub use self::{lookup::Inquiry, verdict::Halt};
+pub use self::{lookup::Lookup, verdict::Halt};
 use crate::{
-    api::{Api, Meter, Reply},
+    api::{Api, ApiMetrics, Exchange, Reply},
     customer::{Fields, Reference},
     ledger::{ApiCustomer, Claim, Effort, Latencies, Operation, RequestCounts, RowError, Settlement},
-    throttle::{Health, Kind, Left, Pass, Probe, Said, Slot, Throttle},
+    throttle::{Feedback, Permit, Probe, RequestClass, Slot, Throttle, UpcomingWrites},
 };
 
-/// A reference that no merchant has, to probe with.
-const NOBODY: &str = "customer-import-probe-of-nobody";
+/// A reference that no merchant has: the probe of the service looks it up.
+const PROBE_REFERENCE: &str = "customer-import-probe-of-nobody";
 
-/// Rows that something before the API refuses are named one by one up to so many.
-const SET_ASIDE_NAMED: u64 = 20;
+/// At most this many rows that an intermediary rejects are logged.
+const INTERMEDIARY_LOGGED_MAX: u64 = 20;
 
-/// How often and how patiently a row is tried.
+/// How often and at what intervals a row is tried.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Creates that may end without an answer, and Gets in a row that may.
+    /// Maximum writes of a row without an answer, and maximum successive Gets.
     pub max_attempts: u32,
-    /// The first delay's upper bound.
+    /// The upper bound of the first delay.
     pub retry_initial: Duration,
-    /// No delay is longer.
+    /// The upper bound of every delay.
     pub retry_max: Duration,
-    /// Of the jitter.
+    /// The seed of the jitter.
     pub seed: u64,
-    /// What is done about a customer that exists with other fields than the row's.
-    pub existing: OnExisting,
+    /// What to do about a customer that exists with other fields than the row's.
+    pub existing: ExistingPolicy,
 }
 
-/// What is done about a customer that exists already and has other fields than the row.
+/// What to do about a customer that exists with other fields than the row's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnExisting {
-    /// It is left as it is, and said.
-    Leave,
-    /// An Update with the row's fields is sent.
+pub enum ExistingPolicy {
+    /// Report the difference.
+    Keep,
+    /// Send an Update with the row's fields.
     Update,
 }
 
-/// How a row left the sender.
+/// The result of sending a row.
 #[derive(Debug)]
-pub struct Sent {
+pub struct SendResult {
     /// To be committed.
     pub settlement: Settlement,
-    /// Set where the run must end.
+    /// Set if the run must end.
     pub halt: Option<Halt>,
 }
 
-/// What rows in flight are told when a run ends.
+/// How far the end of a run has come, for rows in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Nothing.
-    Sending,
+pub enum ShutdownPhase {
+    /// The run goes on.
+    Running,
     /// Finish the request under way, begin no other.
     Draining,
-    /// Give up the request under way.
-    Abandoning,
+    /// Abandon the request under way.
+    Aborting,
 }
 
-/// Sends rows; shared by all of a run.
+/// Sends the rows of one run.
 pub struct Sender {
     api: Api,
     throttle: Throttle,
     policy: Policy,
     jitter: Mutex<StdRng>,
-    phase: watch::Sender<Phase>,
-    /// In words, for who asks why nothing goes on.
-    last_trouble: Mutex<String>,
-    /// The reference of the probe.
-    nobody: Reference,
-    requests: AtomicU64,
+    shutdown: watch::Sender<ShutdownPhase>,
+    /// The last reply that was no success, for the reason of a stop.
+    last_failure: Mutex<String>,
+    probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
     latency: Latency,
-    /// Rows that wait to be tried again.
+    /// Rows that wait for their next attempt.
     retrying: AtomicU64,
-    address: Address,
-    /// Rows that ended with answers of something before the API.
-    set_aside: AtomicU64,
+    endpoint: Endpoint,
+    /// Rows that failed on the responses of an intermediary.
+    rejected_by_intermediary: AtomicU64,
 }
 
 impl Sender {
-    /// A sender to that API, at that pace.
+    /// A sender to this API, through this throttle.
     pub fn new(api: Api, throttle: Throttle, policy: Policy) -> Sender {
         Sender {
             api,
             throttle,
             policy,
             jitter: Mutex::new(StdRng::seed_from_u64(policy.seed)),
-            phase: watch::Sender::new(Phase::Sending),
-            last_trouble: Mutex::default(),
-            nobody: Reference::recorded(NOBODY),
-            requests: AtomicU64::new(0),
+            shutdown: watch::Sender::new(ShutdownPhase::Running),
+            last_failure: Mutex::default(),
+            probe_reference: Reference::recorded(PROBE_REFERENCE),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
             latency: Latency::new(),
             retrying: AtomicU64::new(0),
-            address: Address::default(),
-            set_aside: AtomicU64::new(0),
+            endpoint: Endpoint::default(),
+            rejected_by_intermediary: AtomicU64::new(0),
         }
     }
 
-    /// The pace.
+    /// The throttle of the run.
     pub fn throttle(&self) -> &Throttle {
         &self.throttle
     }
 
-    /// Tells every row that the run ends; a phase is never taken back.
-    pub fn enter_phase(&self, phase: Phase) {
-        self.phase.send_if_modified(|now| {
-            let later = phase > *now;
-            *now = phase.max(*now);
-            later
+    /// Tells every row in flight that the run ends; a phase is never taken back.
+    pub fn advance_shutdown(&self, phase: ShutdownPhase) {
+        self.shutdown.send_if_modified(|current| {
+            let is_later = phase > *current;
+            *current = phase.max(*current);
+            is_later
         });
     }
 
-    /// What was asked so far, and how it was answered.
-    pub fn meter(&self) -> &Meter {
-        self.api.meter()
+    /// Requests and their replies, counted.
+    pub fn api_metrics(&self) -> &ApiMetrics {
+        self.api.metrics()
     }
 
-    /// What the last bad answer was, or why there was none.
-    pub fn last_trouble(&self) -> String {
-        self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The last reply that was no success, or why there was none.
+    pub fn last_failure(&self) -> String {
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why no row can succeed, where nothing but others than the API ever answered.
-    pub fn wrong_address(&self) -> Option<Halt> {
-        self.address.halt()
+    /// Why no row can succeed, if only intermediaries ever answered.
+    pub fn wrong_endpoint(&self) -> Option<Halt> {
+        self.endpoint.halt()
     }
 
-    /// The source has been read to its end; `all_begun` if each of its rows is at work as well, so that writes that
-    /// fail now are those of the last rows.
-    pub fn tell_source_ended(&self, all_begun: bool) {
-        self.throttle.tell_source_ended(all_begun);
+    /// Which rows are still to be sent for the first time; without any, failing writes are those of the last rows.
+    pub fn set_upcoming_writes(&self, upcoming: UpcomingWrites) {
+        self.throttle.set_upcoming_writes(upcoming);
     }
 
-    /// A row has used up its attempts on answers of something before the API.
-    fn set_aside(&self, line: u64, trouble: &RowError) {
-        if trouble.code.as_deref() != Some(RowError::NOT_THE_API) {
-            return;
-        }
-        if self.set_aside.fetch_add(1, Relaxed) < SET_ASIDE_NAMED {
-            let status = trouble.http_status;
-            warn!(line, status, "something before the API refuses this row; it is set aside");
-        }
-    }
-
-    /// Takes in what a reply says of the service and of the rate.
-    fn leave(&self, pass: Pass<'_>, reply: &Reply, health: Health) -> Health {
-        let said = said(reply);
-        // What never left took no time; a connection refused in no time is no fast answer.
-        if !matches!(reply, Reply::NotSent(_)) {
-            self.latency.record(pass.took());
-        }
-        if !matches!(health, Health::Good | Health::WriteLanded) {
-            *self.last_trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble_in_words(reply);
-        }
-        let is_refusal = matches!(said, Said::Refused(_));
-        self.throttled.fetch_add(u64::from(is_refusal), Relaxed);
-        let Left { pause, held, by_chance } = pass.leave(health, said);
-        if let Some(pause) = pause {
-            let (seconds, asked) = (pause.as_secs_f64(), is_refusal.then(|| asked_in_words(reply)));
-            warn!(seconds, asked, "the API asks to slow down; everyone waits");
-        }
-        if let Some(held) = held {
-            info!(per_second = held.floor(), "the API takes no more than this; it is held");
-        }
-        if let Some(share) = by_chance {
-            warn!(
-                share,
-                "the API refuses this share of all requests, however few are sent; they are sent again"
-            );
-        }
-        health
-    }
-
-    /// What was sent so far.
+    /// Requests so far.
     pub fn figures(&self) -> RequestCounts {
         RequestCounts {
-            requests: self.requests.load(Relaxed),
+            requests: self.api.metrics().started(),
             retries: self.retries.load(Relaxed),
             throttled: self.throttled.load(Relaxed),
         }
     }
 
-    /// How long the requests took that have ended.
+    /// The latencies of requests that have ended.
     pub fn latencies(&self) -> Latencies {
         self.latency.so_far()
     }
 
-    /// Rows that wait to be tried again.
+    /// Rows that wait for their next attempt.
     pub fn retrying(&self) -> u64 {
         self.retrying.load(Relaxed)
     }
 
-    /// Walks one row to its end. The slot is given back while the row waits to be tried again, and kept
-    /// for the next row if the walk ended with it.
-    pub async fn send(&self, claim: Claim, slot: Slot) -> (Sent, Option<Slot>) {
-        let past = Past {
-            ours: claim.may_have_landed(),
+    /// Sends one row until it has an outcome. The slot is given back while the row waits for its next attempt, and
+    /// returned for the next row if the last request still held it.
+    pub async fn send(&self, claim: Claim, slot: Slot) -> (SendResult, Option<Slot>) {
+        let history = History {
+            create: if claim.may_have_landed() { CreateSent::Earlier } else { CreateSent::Never },
             in_doubt: claim.operation() == Operation::Confirm,
-            claimed_at: claim.claimed_at(),
-            ..Past::default()
+            first_claimed_at: claim.claimed_at(),
+            ..History::default()
         };
-        let mut walk = Walk::new(self, slot, past);
-        let (ending, halt) = walk.run(&claim).await;
-        let effort = Effort { requests: walk.requests, may_have_landed: walk.may_have_landed() };
-        let slot = walk.slot;
-        (Sent { settlement: claim.settle(ending, effort), halt }, slot)
+        let mut attempts = Attempts::new(self, slot, history);
+        let (ending, halt) = attempts.run(&claim).await;
+        let may_have_landed = attempts.history.may_be_ours();
+        let effort = Effort { requests: attempts.requests, may_have_landed };
+        let slot = attempts.slot;
+        (SendResult { settlement: claim.settle(ending, effort), halt }, slot)
     }
 
-    /// Waits until a row's request may leave; `None` if the run ends first. Whoever is let through to
-    /// see whether the service is back asks after a customer that no merchant has: any answer to that says
-    /// that it is, while a row that fails whatever happens would say nothing.
-    async fn enter(&self, kind: Kind) -> Option<Pass<'_>> {
+    /// Takes in what a reply says of the service and of the rate.
+    fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
+        // A request that was not sent has no latency; a refused connection is no fast response.
+        if !matches!(reply, Reply::NotSent(_)) {
+            self.latency.record(latency);
+        }
+        if !classification.is_success() {
+            *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = describe(reply);
+        }
+        let is_throttled = classification.is_throttled();
+        self.throttled.fetch_add(u64::from(is_throttled), Relaxed);
+        let Feedback { pause, held_rate, random_share } =
+            permit.report(classification.service, classification.rate, latency);
+        if let Some(pause) = pause {
+            let seconds = pause.as_secs_f64();
+            let retry_after = is_throttled.then(|| describe_retry_after(reply));
+            warn!(seconds, retry_after, "throttled by the API; all requests pause");
+        }
+        if let Some(rate) = held_rate {
+            info!(per_second = rate.floor(), "rate limit found; holding the rate");
+        }
+        if let Some(share) = random_share {
+            warn!(share, "the API throttles this share of requests at any rate; they are retried");
+        }
+    }
+
+    /// A row has failed. If the last response was an intermediary's, the user has to know of it.
+    fn log_intermediary(&self, line: u64, trouble: &RowError) {
+        if trouble.code.as_deref() != Some(RowError::NOT_THE_API) {
+            return;
+        }
+        if self.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
+            let status = trouble.http_status;
+            warn!(line, status, "an intermediary rejects this row; the next run sends it again");
+        }
+    }
+
+    /// Waits for a row's permit.
+    async fn acquire(&self, class: RequestClass) -> Result<Permit<'_>, RunEnded> {
         loop {
-            // Nothing to wait for is the usual case, and worth a microsecond.
-            let at_once =
-                if *self.phase.borrow() < Phase::Draining { self.throttle.try_enter(kind) } else { None };
-            let pass = match at_once {
-                Some(pass) => pass,
+            // Without anything to wait for, which is usual, this saves a microsecond.
+            let at_once = if *self.shutdown.borrow() < ShutdownPhase::Draining {
+                self.throttle.try_acquire(class)
+            } else {
+                None
+            };
+            let permit = match at_once {
+                Some(permit) => permit,
                 None => tokio::select! {
                     biased;
-                    // First, so that a row that could leave at once does not after the run was told to end.
-                    () = self.reached(Phase::Draining) => return None,
-                    pass = self.throttle.enter(kind) => pass,
+                    // First, so that no row is sent after the run began to end.
+                    () = self.reached(ShutdownPhase::Draining) => return Err(RunEnded),
+                    permit = self.throttle.acquire(class) => permit,
                 },
             };
-            if let Some(pass) = self.probe_service(pass).await? {
-                return Some(pass);
+            if let Some(permit) = self.probe_service(permit).await? {
+                return Ok(permit);
             }
         }
     }
 
-    /// The same for one turn alone, which may be lost to another row; none of the two if the run ends first.
-    async fn try_turn(&self, kind: Kind) -> Option<Option<Pass<'_>>> {
-        let pass = tokio::select! {
+    /// The same with a single wait in the queue; no permit if another row was quicker.
+    async fn try_acquire_once(&self, class: RequestClass) -> Result<Option<Permit<'_>>, RunEnded> {
+        let permit = tokio::select! {
             biased;
-            () = self.reached(Phase::Draining) => return None,
-            pass = self.throttle.stand_in_line(kind) => pass,
+            () = self.reached(ShutdownPhase::Draining) => return Err(RunEnded),
+            permit = self.throttle.wait_in_queue(class) => permit,
         };
-        match pass {
-            Some(pass) => self.probe_service(pass).await,
-            None => Some(None),
+        match permit {
+            Some(permit) => self.probe_service(permit).await,
+            None => Ok(None),
         }
     }
 
-    /// A pass that is no probe of the service is the row's. Else the probe is sent, and the row goes on waiting;
-    /// none of the two if the run ends first.
-    async fn probe_service<'a>(&'a self, pass: Pass<'a>) -> Option<Option<Pass<'a>>> {
-        if pass.probe() != Some(Probe::Service) {
-            return Some(Some(pass));
+    /// Returns a row's own permit. One for a probe of the service is used up here, and the row goes on waiting: the probe
+    /// looks up a customer that no merchant has, since any answer to that shows that the service works, while a row that
+    /// fails whatever happens would show nothing.
+    async fn probe_service<'a>(&'a self, permit: Permit<'a>) -> Result<Option<Permit<'a>>, RunEnded> {
+        if permit.probe() != Some(Probe::Service) {
+            return Ok(Some(permit));
         }
-        self.requests.fetch_add(1, Relaxed);
-        let reply = tokio::select! {
+        let timeout = Some(self.throttle.probe_timeout());
+        let Exchange { reply, latency } = tokio::select! {
             biased;
-            reply = self.within_patience(self.api.get(&self.nobody)) => reply,
-            () = self.reached(Phase::Draining) => return None,
+            exchange = self.api.get(&self.probe_reference, timeout) => exchange,
+            () = self.reached(ShutdownPhase::Draining) => return Err(RunEnded),
         };
-        self.address.note(Step::Get { told: false }, &reply);
-        let health = self.leave(pass, &reply, health(&reply));
-        info!(back = health == Health::Good, "asked whether the API is back");
-        Some(None)
+        let classification = classify(&reply);
+        self.endpoint.observe(Step::Get { already_exists: false }, &reply);
+        self.report(permit, &reply, classification, latency);
+        info!(recovered = classification.is_success(), "outage probe of the service");
+        Ok(None)
     }
 
-    /// A probe's reply; a late one is none.
-    async fn within_patience(&self, exchange: impl Future<Output = Reply>) -> Reply {
-        let late = |_| Reply::Unknown { status: None, why: "no answer in time".into(), request_id: None };
-        timeout(self.throttle.probe_timeout(), exchange).await.unwrap_or_else(late)
-    }
-
-    /// `located`: the customer to update, where Get has found it in this run.
-    async fn exchange(&self, step: Step, claim: &Claim, located: Option<&ApiCustomer>) -> Reply {
+    /// `located`: the customer to update, if Get has found it in this run.
+    async fn exchange(
+        &self,
+        step: Step,
+        claim: &Claim,
+        located: Option<&ApiCustomer>,
+        timeout: Option<Duration>,
+    ) -> Exchange {
         match (step, claim.customer(), claim.update(), located) {
-            (Step::Create, Some(customer), ..) => self.api.create(customer).await,
+            (Step::Create, Some(customer), ..) => self.api.create(customer, timeout).await,
             (Step::Update, Some(customer), Some(amendment), _) => {
-                self.api.update(customer, &amendment.customer_id, amendment.emptied).await
+                self.api.update(customer, &amendment.customer_id, amendment.emptied, timeout).await
             }
             (Step::Update, Some(customer), None, Some(located)) => {
-                self.api.update(customer, &located.customer_id, Fields::default()).await
+                self.api.update(customer, &located.customer_id, Fields::default(), timeout).await
             }
-            _ => self.api.get(claim.reference()).await,
+            _ => self.api.get(claim.reference(), timeout).await,
         }
     }
 
-    /// Returns when the run has come to this phase.
-    async fn reached(&self, phase: Phase) {
-        let mut phases = self.phase.subscribe();
+    /// Returns when the end of the run has come to this phase.
+    async fn reached(&self, phase: ShutdownPhase) {
+        let mut phases = self.shutdown.subscribe();
         // Fails only if the sender of phases is gone, and that is part of `self`.
-        drop(phases.wait_for(|now| *now >= phase).await);
+        drop(phases.wait_for(|current| *current >= phase).await);
     }
 
-    /// Full jitter: anything between nothing and the interval, so that rows that failed together
-    /// do not come back together.
+    /// Full jitter: anything between zero and the interval, so that rows that failed together are not retried together.
     fn jittered(&self, interval: Duration) -> Duration {
         let share: f64 = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).random();
         interval.mul_f64(share)

@@ -1,11 +1,18 @@
-//! How fast, and whether at all: slots, the rate limit, and the gate in front of them.
+//! When a request may be sent: slots, the rate limit, and the circuit breaker in front of them.
 //!
-//! Every request of a run passes [`Throttle::enter`], in this order: it has a slot, waits out
-//! what holds everyone, stands in line for its turn, and looks again. So a pause that began while a row
-//! stood in line holds that row too, and its turn is lost: if it kept it, all that stood in line would
-//! leave together when the pause ends. What holds everyone is decided in `gate`, how fast the line
-//! moves in `pace`, and how many may be in flight in `crowd`, where nothing waits; here is the waiting, and no decision. The user's rate is a bound
-//! of its own, kept by governor whatever `pace` has found.
+//! Every request of a run needs a [`Permit`] from [`Throttle::acquire`]: it waits for the circuit breaker, then in the
+//! queue for room under the concurrency limit and for a token of the rate, and checks the breaker again. A pause that
+//! began while a request was in the queue holds that request too, and its token is lost: if it kept the token, all
+//! requests in the queue would be sent together when the pause ends. [`Permit::report`] takes in what the response said.
+//!
+//! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. Here is the
+//! waiting, and no decision. The user's rate is a bound of its own, kept by governor whatever `adaptive_rate` has found.
+//!
+//! The three stand behind one lock ([`Controls`]), since a request and its response concern all of them. The lock is held
+//! for a little arithmetic and never across an await. Nothing else is locked while it is held; a request that waits in
+//! the queue holds the queue's own, asynchronous lock and takes the other one inside it, never the other way round.
+//!
+//! Knows time and nothing else: no rows, no HTTP, no clock but the runtime's.
 
 mod adaptive_rate;
 
@@ -32,98 +39,105 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub use self::circuit_breaker::UpcomingWrites;
 pub(crate) use self::{
-    adaptive_rate::Said,
-    circuit_breaker::{Health, Kind, Probe},
+    adaptive_rate::RateSignal,
+    circuit_breaker::{Probe, RequestClass, ServiceSignal},
 };
 use self::{
-    adaptive_rate::{Pace, Ticket},
-    circuit_breaker::{Gate, Passed, Turn},
-    concurrency_limit::Crowd,
+    adaptive_rate::{AdaptiveRate, RequestStamp},
+    circuit_breaker::{Admitted, CircuitBreaker, Wait},
+    concurrency_limit::ConcurrencyLimit,
 };
 
 /// The longest pause that a server's `Retry-After` is granted.
-pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(300);
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// The share of the rate that is given up to make late timers good again.
+/// The share of the rate that is given up to make up for late timers.
 ///
-/// A timer is late by a millisecond, and at burst 1 that time would be lost: at 5,000 requests a
-/// second most of the rate. So the limiter refills this much slower and may save up this share of a
-/// second's tokens instead, or one where whole tokens leave room for it. Together no window of one
-/// second holds more than rate + burst, and the mean stays above 0.99 of the rate.
-const CATCH_UP: f64 = 0.008;
+/// A timer is late by a millisecond, and at burst 1 that time would be lost: at 5,000 requests a second, most of the
+/// rate. So the limiter refills this much slower and may save up this share of a second's tokens instead, or one where
+/// whole tokens leave room for it. Together no window of one second holds more than rate + burst, and the mean stays
+/// above 0.99 of the rate.
+const CATCH_UP_SHARE: f64 = 0.008;
 
-/// The share of the tokens that may be saved up which are waited for together, where there are two and more: each
-/// sleep is a timer, a wake-up and two system calls, and at 500 requests a second these were a quarter of the
-/// processor's time. The other half is left for timers that are late.
-const TOGETHER: f64 = 0.5;
+/// The share of the saved tokens that one sleep waits for, where there are two and more: each sleep is a timer, a wake-up
+/// and two system calls, and at 500 requests a second these were a quarter of the processor's time. The other half is
+/// left for timers that are late.
+const BATCH_SHARE: f64 = 0.5;
 
 /// Room for one row in flight; given back when dropped.
 pub type Slot = OwnedSemaphorePermit;
 
-/// Requests a second, and how many may go at once after a lull.
+/// The user's rate limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// Requests a second; above zero.
     pub per_second: f64,
-    /// At least one.
+    /// Requests that may be sent at once after idle time; at least one.
     pub burst: NonZeroU32,
 }
 
-/// Held during a request.
-pub(crate) struct Pass<'a> {
+/// The right to send one request, held until its response.
+pub(crate) struct Permit<'a> {
     throttle: &'a Throttle,
-    passed: Passed,
-    ticket: Ticket,
-    /// Whether the answer was noted.
-    left: bool,
+    admitted: Admitted,
+    stamp: RequestStamp,
+    is_reported: bool,
 }
 
-/// What an answer led to.
-pub(crate) struct Left {
-    /// Nothing is sent for so long; only where nobody was waiting before, since of the requests that were
-    /// in flight together each may be told to slow down.
+/// What a response led to.
+pub(crate) struct Feedback {
+    /// Nothing is sent for this long; only if no pause was in effect, since each of the requests that were in flight
+    /// together may be answered with the same pause.
     pub(crate) pause: Option<Duration>,
-    /// A limit was found, or is another one now: the rate that is held under it.
-    pub(crate) held: Option<f64>,
-    /// The share of requests that is refused whatever the rate, where that was found out.
-    pub(crate) by_chance: Option<f64>,
+    /// A rate limit was found, or has changed: the rate that is held below it.
+    pub(crate) held_rate: Option<f64>,
+    /// The share of requests that is rejected at any rate, when that was found out.
+    pub(crate) random_share: Option<f64>,
 }
 
-/// Shared by all rows of a run.
+/// The throttle of one run.
 pub struct Throttle {
     user_rate: Option<f64>,
     limiter: Option<DefaultDirectRateLimiter>,
-    /// How much longer than for one token is waited for one: see [`TOGETHER`].
-    together: Duration,
-    /// Whoever waits for a token waits alone, the others in line: otherwise each token wakes all.
-    turnstile: AsyncMutex<()>,
+    /// How much longer a wait for a token takes than one token needs: see [`BATCH_SHARE`].
+    batch_wait: Duration,
+    /// Only the head of the queue waits for tokens: otherwise each token would wake everyone.
+    queue: AsyncMutex<()>,
     slots: Arc<Semaphore>,
-    /// Rows that are in line for a slot.
+    /// Rows that wait for a slot to be tried again.
     slots_wanted: AtomicUsize,
-    gate: Mutex<Gate>,
-    pace: Mutex<Pace>,
-    crowd: Mutex<Crowd>,
-    /// A request is no longer in flight.
-    gone: Notify,
-    opened: Notify,
+    controls: Mutex<Controls>,
+    request_finished: Notify,
+    breaker_changed: Notify,
+}
+
+/// What decides about each request.
+struct Controls {
+    breaker: CircuitBreaker,
+    rate: AdaptiveRate,
+    limit: ConcurrencyLimit,
 }
 
 impl Throttle {
-    /// A throttle for so many requests in flight, at that rate or without one.
+    /// A throttle for this many requests in flight, at this rate or without one.
     pub fn new(concurrency: usize, rate: Option<Rate>) -> Throttle {
+        let now = Instant::now();
         Throttle {
             user_rate: rate.map(|rate| rate.per_second),
             limiter: rate.map(|rate| RateLimiter::direct(quota(rate))),
-            together: rate.map_or(Duration::ZERO, together),
-            turnstile: AsyncMutex::new(()),
+            batch_wait: rate.map_or(Duration::ZERO, batch_wait),
+            queue: AsyncMutex::new(()),
             slots: Arc::new(Semaphore::new(concurrency)),
             slots_wanted: AtomicUsize::new(0),
-            gate: Mutex::new(Gate::new(concurrency)),
-            pace: Mutex::new(Pace::new(rate.map(|rate| rate.per_second), Instant::now())),
-            crowd: Mutex::new(Crowd::new(concurrency, Instant::now())),
-            gone: Notify::new(),
-            opened: Notify::new(),
+            controls: Mutex::new(Controls {
+                breaker: CircuitBreaker::new(concurrency),
+                rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
+                limit: ConcurrencyLimit::new(concurrency, now),
+            }),
+            request_finished: Notify::new(),
+            breaker_changed: Notify::new(),
         }
     }
 
@@ -141,8 +155,8 @@ impl Throttle {
         }
     }
 
-    /// The next free slot for a row that has been sent before; as long as one waits, [`Throttle::is_slot_wanted`].
-    pub(crate) async fn wanted_slot(&self) -> Slot {
+    /// The next free slot for a row that has been sent before; while one waits, [`Throttle::is_slot_wanted`].
+    pub(crate) async fn slot_for_retry(&self) -> Slot {
         struct Waiting<'a>(&'a AtomicUsize);
         impl Drop for Waiting<'_> {
             fn drop(&mut self) {
@@ -159,228 +173,204 @@ impl Throttle {
         self.slots_wanted.load(Relaxed) > 0
     }
 
-    /// No row will come beside those that are claimed, or, if `all_begun`, beside those that are open.
-    pub(crate) fn tell_source_ended(&self, all_begun: bool) {
-        if self.gate().tell_source_ended(all_begun) {
-            self.opened.notify_waiters();
+    pub(crate) fn set_upcoming_writes(&self, upcoming: UpcomingWrites) {
+        if self.controls().breaker.set_upcoming_writes(upcoming) {
+            self.breaker_changed.notify_waiters();
         }
     }
 
-    /// Whether writes wait for the API to take them again.
-    pub(crate) fn are_writes_away(&self) -> bool {
-        self.gate().are_writes_away()
+    /// Whether the circuit of writes is open, and that of the service is not.
+    pub(crate) fn are_only_writes_open(&self) -> bool {
+        self.controls().breaker.are_only_writes_open()
     }
 
-    /// For how long no answer has been good, though requests were sent.
-    pub fn trouble_for(&self) -> Option<Duration> {
-        self.gate().trouble_since().map(|since| since.elapsed())
+    /// For how long there has been no success, although requests were sent.
+    pub fn failing_for(&self) -> Option<Duration> {
+        self.controls().breaker.failing_since().map(|since| since.elapsed())
     }
 
-    /// Whether everyone waits for the target to come back.
+    /// Whether the circuit breaker is open.
     pub fn in_outage(&self) -> bool {
-        self.gate().in_outage()
+        self.controls().breaker.is_open()
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.crowd().in_flight()
+        self.controls().limit.in_flight()
     }
 
-    /// How long nobody may send because the API has asked for it.
+    /// For how long nothing may be sent at the API's request.
     pub fn pause_left(&self) -> Duration {
-        self.gate().pause_left(Instant::now())
+        self.controls().breaker.pause_left(Instant::now())
     }
 
-    /// The rate that is held under a limit that the user has not told, as a number for `--rate`.
+    /// The rate held below a limit that the user has not configured, as a number for `--rate`.
     pub fn held_rate(&self) -> Option<f64> {
         let whole = |rate: f64| if rate < 1.0 { (rate * 1000.0).floor() / 1000.0 } else { rate.floor() };
-        self.pace().held().map(whole)
+        self.controls().rate.held_rate().map(whole)
     }
 
-    /// The rate that is kept: the one that is held, or the user's.
+    /// The rate in force: the held one, or the user's.
     pub fn rate(&self) -> Option<f64> {
         self.held_rate().or(self.user_rate)
     }
 
     /// How long a probe may take.
     pub(crate) fn probe_timeout(&self) -> Duration {
-        self.gate().probe_timeout()
+        self.controls().breaker.probe_timeout()
     }
 
-    /// Leaves at once, if nobody stands in line and nothing holds anyone.
-    pub(crate) fn try_enter(&self, kind: Kind) -> Option<Pass<'_>> {
-        // A limiter has to be waited for behind the pace, and a place in the line is taken only once.
+    /// A permit now, if nothing has to be waited for.
+    pub(crate) fn try_acquire(&self, class: RequestClass) -> Option<Permit<'_>> {
+        // The user's rate has to be waited for behind the adaptive rate, whose token is taken only once.
         if self.limiter.is_some() {
             return None;
         }
-        let _alone = self.turnstile.try_lock().ok()?;
+        let _head = self.queue.try_lock().ok()?;
         let now = Instant::now();
-        if !self.crowd().has_room() {
+        let mut controls = self.controls();
+        if !controls.limit.has_capacity() {
             return None;
         }
-        self.pace().turn(now).ok()?;
-        self.leave(kind, now)
+        controls.rate.try_acquire(now).ok()?;
+        self.admit(&mut controls, class, now)
     }
 
-    /// Waits until this request may leave.
-    pub(crate) async fn enter(&self, kind: Kind) -> Pass<'_> {
+    pub(crate) async fn acquire(&self, class: RequestClass) -> Permit<'_> {
         loop {
-            self.until_turn(kind).await;
-            if let Some(pass) = self.stand_in_line(kind).await {
-                return pass;
+            self.wait_for_breaker(class).await;
+            if let Some(permit) = self.wait_in_queue(class).await {
+                return permit;
             }
         }
     }
 
-    /// Waits until the gate would let this request through; another one may be quicker then.
-    pub(crate) async fn until_turn(&self, kind: Kind) {
+    /// Waits until the circuit breaker would admit a request of this class; another one may be admitted first.
+    pub(crate) async fn wait_for_breaker(&self, class: RequestClass) {
         loop {
-            let opened = self.opened.notified();
-            tokio::pin!(opened);
-            // Registered before the gate is looked at, or an opening in between would be missed.
-            opened.as_mut().enable();
-            let turn = self.gate().turn(kind, false, Instant::now());
-            match turn {
-                Turn::Until(time) => {
-                    // The gate may open before.
+            let changed = self.breaker_changed.notified();
+            tokio::pin!(changed);
+            // Registered before the check, or a change in between would be missed.
+            changed.as_mut().enable();
+            let check = self.controls().breaker.check(class, Instant::now());
+            match check {
+                Err(Wait::Until(time)) => {
                     tokio::select! {
                         () = sleep_until(time) => {}
-                        () = opened => {}
+                        () = changed => {}
                     }
                 }
-                Turn::Opened => opened.await,
-                Turn::Go(_) => return,
+                Err(Wait::ForProbe) => changed.await,
+                Ok(_) => return,
             }
         }
     }
 
-    /// `None` if the gate was closed meanwhile.
-    pub(crate) async fn stand_in_line(&self, kind: Kind) -> Option<Pass<'_>> {
-        let _alone = self.turnstile.lock().await;
-        if !matches!(self.gate().turn(kind, false, Instant::now()), Turn::Go(_)) {
-            return None;
-        }
-        // Only the head of the line waits, so one permit that is kept for it is enough.
-        while !self.crowd().has_room() {
-            self.gone.notified().await;
+    /// `None` if the circuit breaker does not admit the request any more.
+    pub(crate) async fn wait_in_queue(&self, class: RequestClass) -> Option<Permit<'_>> {
+        let _head = self.queue.lock().await;
+        self.controls().breaker.check(class, Instant::now()).ok()?;
+        // Only the head of the queue waits, so one stored notification is enough.
+        while !self.controls().limit.has_capacity() {
+            self.request_finished.notified().await;
         }
         loop {
-            let turn = self.pace().turn(Instant::now());
-            match turn {
+            let token = self.controls().rate.try_acquire(Instant::now());
+            match token {
                 Ok(()) => break,
                 Err(time) => sleep_until(time).await,
             }
         }
-        self.until_users_rate_allows().await;
-        self.leave(kind, Instant::now())
+        self.wait_for_users_rate().await;
+        self.admit(&mut self.controls(), class, Instant::now())
     }
 
-    /// Slept through by the runtime's own timer: governor's has a thread, to be woken for each request.
-    async fn until_users_rate_allows(&self) {
+    /// Sleeps on the runtime's own timer: governor's has a thread, which would be woken for each request.
+    async fn wait_for_users_rate(&self) {
         let Some(limiter) = &self.limiter else { return };
         while let Err(early) = limiter.check() {
             let wait = early.wait_time_from(limiter.clock().now());
-            sleep_until(Instant::now() + wait + self.together).await;
+            sleep_until(Instant::now() + wait + self.batch_wait).await;
         }
     }
 
-    /// Through the gate, if it is open; whoever has got so far had its turn.
-    fn leave(&self, kind: Kind, now: Instant) -> Option<Pass<'_>> {
-        match self.gate().turn(kind, true, now) {
-            Turn::Go(passed) => {
-                let ticket = self.pace().leave(now);
-                self.crowd().enter();
-                Some(Pass { throttle: self, passed, ticket, left: false })
-            }
-            _ => None,
-        }
+    /// A request that is not admitted has lost its token.
+    fn admit(&self, controls: &mut Controls, class: RequestClass, now: Instant) -> Option<Permit<'_>> {
+        let admitted = controls.breaker.admit(class, controls.rate.sent(), now).ok()?;
+        let stamp = controls.rate.on_send(now);
+        controls.limit.on_start();
+        Some(Permit { throttle: self, admitted, stamp, is_reported: false })
     }
 
-    fn pace(&self) -> MutexGuard<'_, Pace> {
-        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn crowd(&self) -> MutexGuard<'_, Crowd> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A request is no longer in flight; when it left, if its answer was good.
-    fn make_room(&self, began: Option<Instant>, now: Instant) {
-        self.crowd().leave(began.map(|began| now - began), now);
-        self.gone.notify_one();
-    }
-
-    fn gate(&self) -> MutexGuard<'_, Gate> {
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    fn controls(&self) -> MutexGuard<'_, Controls> {
+        self.controls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Pass<'_> {
-    /// What it finds out, if it was let through for that alone.
+impl Permit<'_> {
+    /// Which circuit the request probes, if it was admitted as a probe.
     pub(crate) fn probe(&self) -> Option<Probe> {
-        self.passed.probe
+        self.admitted.probe
     }
 
-    /// How long ago the request left.
-    pub(crate) fn took(&self) -> Duration {
-        self.passed.began.elapsed()
-    }
-
-    /// Probes that had failed when the request began.
+    /// Probes that had failed when the request was sent.
     pub(crate) fn failed_probes(&self) -> u64 {
-        self.passed.failed_probes
+        self.admitted.failed_probes
     }
 
-    /// What the answer said of the service and of the rate.
-    pub(crate) fn leave(mut self, health: Health, said: Said) -> Left {
-        self.left = true;
-        let throttle = self.throttle;
+    /// Takes in what the response said, and how long it took: the circuit breaker first, then the rate, which an outage
+    /// resets, then the concurrency limit, and last the shared pause.
+    pub(crate) fn report(mut self, service: ServiceSignal, rate: RateSignal, latency: Duration) -> Feedback {
+        self.is_reported = true;
         let now = Instant::now();
-        let is_good = matches!(health, Health::Good | Health::WriteLanded);
-        throttle.make_room(is_good.then_some(self.passed.began), now);
-        let (pause, held, by_chance) = {
-            let mut pace = throttle.pace();
-            let pause = pace.answered(self.ticket, said.capped(PAUSE_MAX), now);
-            (pause, pace.news(), pace.by_chance())
-        };
-        let (look, pause) = {
-            let mut gate = throttle.gate();
-            let look = gate.note(self.passed, health, now);
-            if gate.in_outage() {
-                throttle.pace().forgive();
-            }
-            (look, pause.filter(|pause| gate.pause(now + *pause, now)))
-        };
-        if look {
-            throttle.opened.notify_waiters();
+        let is_success = matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed);
+        let mut controls = self.throttle.controls();
+        let Controls { breaker, rate: adaptive, limit } = &mut *controls;
+        let has_changed = breaker.on_result(self.admitted, service, latency, now);
+        let pause = adaptive.on_response(self.stamp, rate.capped_at(PAUSE_MAX), now);
+        let held_rate = adaptive.take_rate_to_report();
+        let random_share = adaptive.take_random_share();
+        if breaker.is_open() {
+            adaptive.reset_after_outage();
         }
-        Left { pause, held, by_chance }
+        limit.on_finish(is_success.then_some(latency), now);
+        let pause = pause.filter(|pause| breaker.pause(now + *pause, now));
+        drop(controls);
+        self.throttle.request_finished.notify_one();
+        if has_changed {
+            self.throttle.breaker_changed.notify_waiters();
+        }
+        Feedback { pause, held_rate, random_share }
     }
 }
 
-/// A probe that was given up must not keep the others from probing.
-impl Drop for Pass<'_> {
+/// An abandoned probe must not keep others from probing.
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.left {
+        if self.is_reported {
             return;
         }
-        self.throttle.make_room(None, Instant::now());
-        if self.throttle.gate().give_up(self.passed.probe) {
-            self.throttle.opened.notify_waiters();
+        let mut controls = self.throttle.controls();
+        controls.limit.on_finish(None, Instant::now());
+        let has_changed = controls.breaker.abandon_probe(self.admitted.probe);
+        drop(controls);
+        self.throttle.request_finished.notify_one();
+        if has_changed {
+            self.throttle.breaker_changed.notify_waiters();
         }
     }
 }
 
-/// The time in which the tokens come that are waited for beside the first.
-fn together(rate: Rate) -> Duration {
-    let others = (rate.per_second * CATCH_UP * TOGETHER).floor() - 1.0;
+/// The time in which the tokens come that one sleep waits for beside the first.
+fn batch_wait(rate: Rate) -> Duration {
+    let others = (rate.per_second * CATCH_UP_SHARE * BATCH_SHARE).floor() - 1.0;
     Duration::from_secs_f64(others.max(0.0) / rate.per_second)
 }
 
-/// The limiter's quota: see [`CATCH_UP`].
+/// The limiter's quota: see [`CATCH_UP_SHARE`].
 fn quota(rate: Rate) -> Quota {
-    let slower = rate.per_second * (1.0 - CATCH_UP);
-    let saved = (rate.per_second * CATCH_UP).floor();
+    let slower = rate.per_second * (1.0 - CATCH_UP_SHARE);
+    let saved = (rate.per_second * CATCH_UP_SHARE).floor();
     // At 50 a second a window holds 49 of the slower tokens, so that one more is no more than 50.
     let saved = if saved < 1.0 && slower.floor() + 1.0 <= rate.per_second { 1.0 } else { saved };
     let per_second = if saved >= 1.0 { slower } else { rate.per_second };
@@ -403,7 +393,7 @@ mod tests {
         for per_second in [0.5, 1.0, 1.5, 7.0, 10.0, 50.0, 300.0, 5_000.0, 20_000.0] {
             let quota = quota(rate(per_second));
             let refill = 1.0 / quota.replenish_interval().as_secs_f64();
-            // A window that begins with a full bucket; what is refilled comes in whole tokens.
+            // A window that begins with a full bucket, which refills in whole tokens.
             let most = refill.floor() + f64::from(quota.burst_size().get());
             assert!(most <= per_second + 1.0 + 1e-3, "{per_second}: {most}");
             assert!(refill >= 0.99 * per_second, "{per_second}: {refill}");
@@ -413,17 +403,19 @@ mod tests {
     #[tokio::test]
     async fn the_longer_pause_counts_and_is_capped() {
         let throttle = Throttle::new(4, None);
-        let passes = [
-            throttle.enter(Kind::Read).await,
-            throttle.enter(Kind::Read).await,
-            throttle.enter(Kind::Read).await,
+        let permits = [
+            throttle.acquire(RequestClass::Read).await,
+            throttle.acquire(RequestClass::Read).await,
+            throttle.acquire(RequestClass::Read).await,
         ];
         let pauses = [20, 1, 1_000_000].map(Duration::from_secs);
         let mut left = Vec::new();
-        for (pass, pause) in passes.into_iter().zip(pauses) {
-            pass.leave(Health::Throttled, Said::Refused(Some(pause)));
-            left.push(match throttle.gate().turn(Kind::Read, false, Instant::now()) {
-                Turn::Until(until) => until - Instant::now(),
+        for (permit, pause) in permits.into_iter().zip(pauses) {
+            let rate = RateSignal::Throttled { retry_after: Some(pause) };
+            permit.report(ServiceSignal::Throttled, rate, Duration::ZERO);
+            let check = throttle.controls().breaker.check(RequestClass::Read, Instant::now());
+            left.push(match check {
+                Err(Wait::Until(until)) => until - Instant::now(),
                 _ => Duration::ZERO,
             });
         }

@@ -21,7 +21,7 @@ use crate::{
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
     run::{EndReason, Signal, StopReason, open_rows_max},
-    sender::{Inquiry, Phase, Sender},
+    sender::{Lookup, Sender, ShutdownPhase},
     source::{self, Chunk},
     throttle::Slot,
 };
@@ -86,9 +86,9 @@ impl Found {
         self.same + self.different + self.missing + self.unanswered
     }
 
-    fn compare(&mut self, question: &Question, inquiry: Inquiry, marks: bool) {
+    fn compare(&mut self, question: &Question, inquiry: Lookup, marks: bool) {
         match inquiry {
-            Inquiry::Found { customer_id, facts } => {
+            Lookup::Found { customer_id, facts } => {
                 let ours = question.fingerprint;
                 let fields = ours.differing(facts).without(facts.fields().without(ours.fields()));
                 let other_id = customer_id != question.imported.customer_id;
@@ -111,13 +111,13 @@ impl Found {
                 self.fields.add(fields);
                 insert_among_first(&mut self.first_different, (question.line, words));
             }
-            Inquiry::Missing => {
+            Lookup::Missing => {
                 debug!(line = question.line, "the API has no such customer");
                 self.missing += 1;
                 insert_among_first(&mut self.first_missing, question.line);
             }
-            Inquiry::Unanswered => self.unanswered += 1,
-            Inquiry::Ended | Inquiry::Halted(_) => {}
+            Lookup::Unanswered => self.unanswered += 1,
+            Lookup::Ended | Lookup::Halted(_) => {}
         }
     }
 }
@@ -144,7 +144,7 @@ struct Verify {
     random: StdRng,
     sample: Vec<Question>,
     waiting: VecDeque<Question>,
-    open: JoinSet<(Question, Inquiry)>,
+    open: JoinSet<(Question, Lookup)>,
     source_ended: bool,
     found: Found,
     ended: Option<EndReason>,
@@ -153,7 +153,7 @@ struct Verify {
 
 enum Event {
     Signal(Signal),
-    Answered(Box<(Question, Inquiry)>),
+    Answered(Box<(Question, Lookup)>),
     Chunk(Option<Result<Chunk, source::Error>>),
     Slot(Slot),
     Tick,
@@ -230,7 +230,7 @@ impl Verify {
             Event::Signal(signal) => self.stop(EndReason::Interrupted(signal)),
             Event::Answered(answered) => {
                 let (question, inquiry) = *answered;
-                if let Inquiry::Halted(halt) = &inquiry {
+                if let Lookup::Halted(halt) = &inquiry {
                     self.stop(EndReason::Stopped(StopReason::Halt(halt.clone())));
                 }
                 self.found.compare(&question, inquiry, self.options.mark);
@@ -248,7 +248,7 @@ impl Verify {
                 if let Some(question) = self.waiting.pop_front() {
                     let sender = Arc::clone(&self.sender);
                     self.open.spawn(async move {
-                        let inquiry = sender.inquire(&question.reference, slot).await;
+                        let inquiry = sender.lookup(&question.reference, slot).await;
                         (question, inquiry)
                     });
                 }
@@ -307,20 +307,20 @@ impl Verify {
         self.ended = Some(ended);
         self.source_ended = true;
         self.waiting.clear();
-        self.sender.enter_phase(Phase::Draining);
+        self.sender.advance_shutdown(ShutdownPhase::Draining);
         self.abandon_at = Some(Instant::now() + self.options.shutdown_grace);
     }
 
     fn check_limits(&mut self) {
         if self.abandon_at.is_some_and(|at| at <= Instant::now()) {
-            self.sender.enter_phase(Phase::Abandoning);
+            self.sender.advance_shutdown(ShutdownPhase::Aborting);
         }
         let limit = self.options.outage_limit;
-        if self.sender.throttle().trouble_for().is_some_and(|trouble| trouble >= limit) {
-            let why = self.sender.last_trouble();
+        if self.sender.throttle().failing_for().is_some_and(|trouble| trouble >= limit) {
+            let why = self.sender.last_failure();
             self.stop(EndReason::Stopped(StopReason::Outage(limit, why)));
         }
-        if let Some(halt) = self.sender.wrong_address() {
+        if let Some(halt) = self.sender.wrong_endpoint() {
             self.stop(EndReason::Stopped(StopReason::Halt(halt)));
         }
     }

@@ -13,7 +13,7 @@ use crate::{
     ledger::{Ledger, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
     report,
     run::SourceSize,
-    sender::OnExisting,
+    sender::ExistingPolicy,
     source::{ReplayOptions, ReplaySource},
 };
 
@@ -63,7 +63,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             extent: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
             described: format!("{} in the ledger", report::rows(rows)),
             is_whole: false,
-            existing: OnExisting::Leave,
+            existing: ExistingPolicy::Keep,
             canary: None,
         };
         let rows = async |tasks: &mut tokio::task::JoinSet<()>, _: &mut Ledger| {

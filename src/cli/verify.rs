@@ -21,7 +21,7 @@ use crate::{
     ledger::{ImportedIndex, Reader, mark_changed_at_api},
     report::{self, Verification, VerificationSummary},
     run::EndReason,
-    sender::OnExisting,
+    sender::ExistingPolicy,
     source::Source,
     verify::{self, Found},
 };
@@ -54,7 +54,7 @@ async fn run(
     make_room_for_connections(args.sending.concurrency)?;
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks)?;
-    let (sender, _simulator) = connect(target, &args.target, &args.sending, OnExisting::Leave).await?;
+    let (sender, _simulator) = connect(target, &args.target, &args.sending, ExistingPolicy::Keep).await?;
     let mut exporter = MetricsExporter::begin(&args.output.metrics, &sender, &of_ledger, &mut tasks).await?;
     exporter.remember(ledger_path).await?;
     let options = verify::Options {

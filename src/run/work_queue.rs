@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     ledger::{Claim, Settlement},
-    sender::{Halt, Sent},
+    sender::{Halt, SendResult},
 };
 
 /// How much the queue holds.
@@ -101,7 +101,7 @@ impl WorkQueue {
     }
 
     /// A worker's row is done; its next one, if it `wants` one and there is any.
-    pub(super) fn complete_and_pop(&self, sent: Sent, wants: bool) -> Option<Claim> {
+    pub(super) fn complete_and_pop(&self, sent: SendResult, wants: bool) -> Option<Claim> {
         let mut state = self.state();
         state.open -= 1;
         state.settled.push(sent.settlement);

@@ -1,7 +1,7 @@
-//! One row on its way: its attempts, what they have used up, and how it waits.
+//! The attempts of one row: which request comes next, what the attempts have used up, and the delays between them.
 //!
-//! What a reply means is `verdict`'s to say; here the steps follow one another until the row's story is complete. A
-//! row that waits holds no slot. This is the one place where `backoff` is used, as the policy of delays.
+//! What a reply means is decided in `verdict`; here the steps follow one another until the row has an outcome. A row
+//! that waits for its next attempt holds no slot. This is the one place where `backoff` is used, as the policy of delays.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -10,92 +10,131 @@ use tokio::time::sleep;
 use tracing::info;
 
 use super::{
-    Halt, OnExisting, Phase, Sender,
-    verdict::{Past, Step, Verdict, health, may_have_landed, trouble_of, verdict},
+    ExistingPolicy, Halt, Sender, ShutdownPhase,
+    verdict::{Classification, CreateSent, History, Step, Verdict, classify, row_error, verdict},
 };
 use crate::{
-    api::{Reply, Whose},
+    api::{Exchange, Reply, Whose},
     ledger::{ApiCustomer, Claim, Operation, RowError, RowResult, UpdateResult},
-    throttle::{Health, Kind, Pass, Probe, Slot},
+    throttle::{Permit, RequestClass, ServiceSignal, Slot},
 };
 
-/// A row that is refused for the rate more often than this waits by itself, whatever the others do.
-const REFUSALS: u32 = 2;
+/// After this many throttled replies in succession a row waits by itself, whatever the others do.
+const THROTTLED_WITHOUT_DELAY_MAX: u32 = 2;
 
-/// One row on its way.
-pub(super) struct Walk<'a> {
+/// The attempts of one row.
+pub(super) struct Attempts<'a> {
     sender: &'a Sender,
+    /// `None` while the row waits.
     pub(super) slot: Option<Slot>,
-    past: Past,
+    pub(super) history: History,
     pub(super) requests: u32,
-    bad_creates: u32,
-    bad_gets: u32,
-    /// 429 answers since it last got another one.
-    refusals: u32,
-    /// The step whose attempt is given back if its failure turns out to belong to an outage.
-    refundable: Option<Step>,
-    /// Probes of an outage that had failed when the last request began.
+    budget: Budget,
+    /// Throttled replies since the last other one.
+    consecutive_throttled: u32,
+    /// Probes of an outage that had failed when the last request was sent.
     failed_probes: u64,
-    /// Whether a write of the row has failed.
     write_failed: bool,
-    /// Whether the next request repeats a step.
-    again: bool,
+    /// The next request repeats a step.
+    is_retry: bool,
     backoff: Option<ExponentialBackoff>,
-    /// The customer that was there with other fields, while its Update is under way.
-    amending: Option<ApiCustomer>,
-    pub(super) trouble: RowError,
+    /// The customer that existed with other fields, while its Update is under way.
+    updating: Option<ApiCustomer>,
+    last_error: RowError,
 }
 
-/// How asking the API went.
-pub(super) enum Asked {
-    Reply(Reply),
+/// How an attempt ended.
+pub(super) enum AttemptResult {
+    Reply(Reply, Classification),
     /// The row has no attempts left.
-    UsedUp,
-    /// The run ends.
-    Ended,
+    Exhausted,
+    RunEnded,
 }
 
-impl<'a> Walk<'a> {
-    pub(super) fn new(sender: &'a Sender, slot: Slot, past: Past) -> Walk<'a> {
-        Walk {
+/// The run ends, and the row with it.
+pub(super) struct RunEnded;
+
+/// Attempts that have failed, writes and Gets apart: of neither may be more than the maximum.
+struct Budget {
+    max_attempts: u32,
+    failed_writes: u32,
+    failed_gets: u32,
+    /// The failure that is given back if it turns out to belong to an outage.
+    refundable: Option<Step>,
+}
+
+impl Budget {
+    fn new(max_attempts: u32) -> Budget {
+        Budget { max_attempts, failed_writes: 0, failed_gets: 0, refundable: None }
+    }
+
+    fn charge(&mut self, step: Step) {
+        *self.failed(step) += 1;
+        self.refundable = Some(step);
+    }
+
+    /// The last failure was the outage's, not the row's.
+    fn refund_last(&mut self) {
+        if let Some(step) = self.refundable.take() {
+            *self.failed(step) -= 1;
+        }
+    }
+
+    /// All attempts of this kind again. There is none to give back then.
+    fn renew(&mut self, step: Step) {
+        *self.failed(step) = 0;
+        self.refundable = self.refundable.filter(|refundable| refundable.is_write() != step.is_write());
+    }
+
+    fn is_exhausted(&mut self, next: Step) -> bool {
+        *self.failed(next) >= self.max_attempts
+    }
+
+    fn failed(&mut self, step: Step) -> &mut u32 {
+        if step.is_write() { &mut self.failed_writes } else { &mut self.failed_gets }
+    }
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(sender: &'a Sender, slot: Slot, history: History) -> Attempts<'a> {
+        Attempts {
             sender,
             slot: Some(slot),
-            past,
+            history,
             requests: 0,
-            bad_creates: 0,
-            bad_gets: 0,
-            refusals: 0,
-            refundable: None,
+            budget: Budget::new(sender.policy.max_attempts),
+            consecutive_throttled: 0,
             failed_probes: 0,
             write_failed: false,
-            again: false,
+            is_retry: false,
             backoff: None,
-            amending: None,
-            trouble: RowError::default(),
+            updating: None,
+            last_error: RowError::default(),
         }
     }
 
     pub(super) async fn run(&mut self, claim: &Claim) -> (RowResult, Option<Halt>) {
         let mut step = match claim.operation() {
             Operation::Create => Step::Create,
-            Operation::Confirm => Step::Get { told: false },
+            Operation::Confirm => Step::Get { already_exists: false },
             Operation::Update => Step::Update,
         };
         loop {
-            let located = self.amending.clone();
-            let reply = match self.ask(step, self.sender.exchange(step, claim, located.as_ref())).await {
-                Asked::Reply(reply) => reply,
-                Asked::Ended => return (self.pending(), None),
-                Asked::UsedUp => return (self.used_up(step, claim), None),
+            let located = self.updating.clone();
+            let (reply, classification) = match self.attempt(step, claim, located.as_ref()).await {
+                AttemptResult::Reply(reply, classification) => (reply, classification),
+                AttemptResult::RunEnded => return (self.pending(), None),
+                AttemptResult::Exhausted => return (self.exhausted(step, claim), None),
             };
-            match verdict(step, self.past, &reply) {
-                Verdict::Settle(RowResult::Existing(located)) if self.amends(claim, &located) => {
-                    (self.amending, self.bad_creates) = (Some(located), 0);
+            match verdict(step, self.history, &reply, classification) {
+                Verdict::Settle(RowResult::Existing(located)) if self.is_to_be_updated(claim, &located) => {
+                    self.updating = Some(located);
+                    self.budget.renew(Step::Update);
                     step = Step::Update;
                 }
-                Verdict::Settle(ending) => return (self.ended(ending), None),
+                Verdict::Settle(ending) => return (self.settled(ending), None),
                 Verdict::Halt(halt) => {
-                    self.trouble = trouble_of(&reply);
+                    self.last_error = row_error(&reply);
                     return (self.pending(), Some(halt));
                 }
                 Verdict::Next(Step::Create) if claim.customer().is_none() => {
@@ -104,20 +143,18 @@ impl<'a> Walk<'a> {
                     return (RowResult::Pending { trouble, in_doubt: false }, None);
                 }
                 Verdict::Next(next) => {
-                    if next == Step::Create && !self.is_absent().await {
+                    if next == Step::Create && self.on_absent().await.is_err() {
                         return (self.pending(), None);
                     }
                     step = next;
                 }
                 Verdict::Pause => {
-                    if !self.refused().await {
+                    if self.after_throttled().await.is_err() {
                         return (self.pending(), None);
                     }
                 }
                 Verdict::Retry(next) => {
-                    self.trouble = trouble_of(&reply);
-                    self.count(step);
-                    if !self.wait().await {
+                    if self.after_failure(step, &reply).await.is_err() {
                         return (self.pending(), None);
                     }
                     step = next;
@@ -126,44 +163,46 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Get has answered that nothing of ours is there; false if the run ends before the row may go on.
-    async fn is_absent(&mut self) -> bool {
-        (self.past.in_doubt, self.past.was_absent) = (false, true);
-        (self.bad_gets, self.again) = (0, true);
-        // A server may close each connection behind its answer and not say so: a Create right behind the Get would
-        // be lost the same way, time after time. One that was answered has waited already.
-        let was_lost = self.bad_creates > 0 && self.trouble.http_status.is_none();
-        !was_lost || self.is_used_up(Step::Create) || self.wait().await
+    /// Get has answered that no customer of ours exists, and Create comes next.
+    async fn on_absent(&mut self) -> Result<(), RunEnded> {
+        self.history.in_doubt = false;
+        self.history.was_absent = true;
+        self.budget.renew(Step::Get { already_exists: false });
+        self.is_retry = true;
+        // A server may close each connection after its response and not say so: a Create right after the Get would be
+        // lost the same way each time. A Create that was answered has waited already.
+        let was_lost = self.budget.failed_writes > 0 && self.last_error.http_status.is_none();
+        if was_lost && !self.budget.is_exhausted(Step::Create) { self.back_off().await } else { Ok(()) }
     }
 
-    /// Whether an Update is to be sent for a customer that was there. Not where the API spells the reference in
-    /// another way: the row may be one of two that it does not tell apart. Nor where it may be another row's customer.
-    fn amends(&self, claim: &Claim, located: &ApiCustomer) -> bool {
-        self.sender.policy.existing == OnExisting::Update
+    /// Whether an Update is to be sent for a customer that existed already. Not if the API spells the reference in another
+    /// way, since the row may be one of two that the API does not distinguish; nor if the customer may be another row's.
+    fn is_to_be_updated(&self, claim: &Claim, located: &ApiCustomer) -> bool {
+        self.sender.policy.existing == ExistingPolicy::Update
             && located.api_reference.is_none()
             && !claim.may_belong_to_another_row()
             && claim.customer().is_some_and(|customer| !located.differing(customer.fingerprint).is_empty())
     }
 
-    fn used_up(&mut self, step: Step, claim: &Claim) -> RowResult {
-        // An update that may have landed is done again and does no harm. A Create of ours may be what the API means
-        // by a customer that exists and that it does not find.
-        let is_in_doubt = match step {
+    fn exhausted(&mut self, step: Step, claim: &Claim) -> RowResult {
+        // An Update that may have landed is idempotent. A Create of ours may be the customer that exists, by the API's
+        // word, and that Get does not find.
+        let in_doubt = match step {
             Step::Update => false,
-            Step::Get { told: true } => self.past.ours,
-            Step::Create | Step::Get { told: false } => self.past.in_doubt,
+            Step::Get { already_exists: true } => self.history.may_be_ours(),
+            Step::Create | Step::Get { already_exists: false } => self.history.in_doubt,
         };
-        if is_in_doubt {
-            self.past.in_doubt = true;
+        if in_doubt {
+            self.history.in_doubt = true;
             return self.pending();
         }
-        self.sender.set_aside(claim.line(), &self.trouble);
-        self.ended(RowResult::Failed(self.trouble.clone()))
+        self.sender.log_intermediary(claim.line(), &self.last_error);
+        self.settled(RowResult::Failed(self.last_error.clone()))
     }
 
-    /// The row's end; that of its Update, where it exists with other fields.
-    fn ended(&mut self, ending: RowResult) -> RowResult {
-        let Some(located) = self.amending.take() else { return ending };
+    /// The row's outcome; that of its Update, if it existed with other fields.
+    fn settled(&mut self, ending: RowResult) -> RowResult {
+        let Some(located) = self.updating.take() else { return ending };
         let to = match ending {
             RowResult::Rejected(trouble) => UpdateResult::Rejected(trouble),
             RowResult::Failed(trouble) => UpdateResult::Failed(trouble),
@@ -173,162 +212,144 @@ impl<'a> Walk<'a> {
         RowResult::ExistingThenUpdate(located, to)
     }
 
-    /// What is known besides the last reply.
-    pub(super) fn past(&self) -> Past {
-        self.past
+    fn pending(&mut self) -> RowResult {
+        self.settled(RowResult::Pending { trouble: self.last_error.clone(), in_doubt: self.history.in_doubt })
     }
 
-    /// Whether a Create of ours may have landed at some time, whatever was answered since.
-    pub(super) fn may_have_landed(&self) -> bool {
-        self.past.ours
-    }
-
-    /// One request and its reply.
-    pub(super) async fn ask(&mut self, step: Step, exchange: impl Future<Output = Reply>) -> Asked {
+    async fn attempt(&mut self, step: Step, claim: &Claim, located: Option<&ApiCustomer>) -> AttemptResult {
         let sender = self.sender;
-        let kind = match step {
-            Step::Create | Step::Update => Kind::Write { fresh: !self.write_failed },
-            Step::Get { .. } => Kind::Read,
+        self.request(step, |timeout| sender.exchange(step, claim, located, timeout)).await
+    }
+
+    /// Sends one request, with a timeout if it is a probe.
+    pub(super) async fn request<E: Future<Output = Exchange>>(
+        &mut self,
+        step: Step,
+        exchange: impl FnOnce(Option<Duration>) -> E,
+    ) -> AttemptResult {
+        let sender = self.sender;
+        let class = match step {
+            Step::Get { .. } => RequestClass::Read,
+            Step::Create | Step::Update if self.write_failed => RequestClass::RepeatedWrite,
+            Step::Create | Step::Update => RequestClass::FirstWrite,
         };
-        let Some(pass) = self.enter(kind).await else { return Asked::Ended };
-        if pass.failed_probes() > self.failed_probes {
-            self.refund();
+        let Ok(permit) = self.acquire(class).await else { return AttemptResult::RunEnded };
+        if permit.failed_probes() > self.failed_probes {
+            self.budget.refund_last();
         }
-        if self.is_used_up(step) {
-            return Asked::UsedUp;
+        if self.budget.is_exhausted(step) {
+            return AttemptResult::Exhausted;
         }
-        self.failed_probes = pass.failed_probes();
+        self.failed_probes = permit.failed_probes();
         self.requests += 1;
-        sender.requests.fetch_add(1, Relaxed);
-        sender.retries.fetch_add(u64::from(self.again), Relaxed);
-        let before = self.past;
-        if step.writes() {
-            (self.past.in_doubt, self.past.sent) = (true, true);
-            self.past.ours |= step == Step::Create;
-        }
-        let reply = tokio::select! {
+        sender.retries.fetch_add(u64::from(self.is_retry), Relaxed);
+        let before = self.history;
+        self.history.on_send(step);
+        let timeout = permit.probe().map(|_| sender.throttle.probe_timeout());
+        let Exchange { reply, latency } = tokio::select! {
             biased;
-            reply = self.in_time(exchange, pass.probe()) => reply,
-            () = sender.reached(Phase::Abandoning) => return Asked::Ended,
+            exchange = exchange(timeout) => exchange,
+            () = sender.reached(ShutdownPhase::Aborting) => return AttemptResult::RunEnded,
         };
-        let was_probe = pass.probe().is_some();
-        sender.address.note(step, &reply);
-        self.past.api_was_heard = sender.address.api_was_heard();
-        let health = sender.leave(pass, &reply, self.health(step, &reply));
-        if was_probe {
-            info!(back = health == Health::Good, "tried whether the API creates customers again");
+        let classification = self.observe_reply(step, &reply, before);
+        let is_probe = permit.probe().is_some();
+        sender.report(permit, &reply, classification, latency);
+        if is_probe {
+            info!(recovered = classification.is_success(), "outage probe of writes");
         }
-        self.write_failed |= step.writes() && health == Health::Bad;
-        if health != Health::Throttled {
-            self.refusals = 0;
-        }
-        if step.writes() && !may_have_landed(&reply) {
-            self.past = Past { api_was_heard: self.past.api_was_heard, ..before };
-        }
-        Asked::Reply(reply)
+        AttemptResult::Reply(reply, classification)
     }
 
-    /// Waits until the row's request may leave; `None` if the run ends first. While writes are away, rows that have not
-    /// failed try first: one that has waits without a slot, or such rows would hold all of them.
-    async fn enter(&mut self, kind: Kind) -> Option<Pass<'a>> {
+    /// Classifies a reply and notes what it says of the row's history. `before` is the history before the request.
+    fn observe_reply(&mut self, step: Step, reply: &Reply, before: History) -> Classification {
+        let mut classification = classify(reply);
+        if step.is_write() && !classification.may_have_landed {
+            self.history = before;
+        }
+        self.sender.endpoint.observe(step, reply);
+        self.history.api_has_answered = self.sender.endpoint.api_has_answered();
+        // A Get that finds what this run has sent shows that Creates work.
+        let has_landed = !step.is_write()
+            && self.history.in_doubt
+            && self.history.create == CreateSent::Now
+            && matches!(reply, Reply::Customer(found) if matches!(found.whose, Whose::Asked | Whose::Respelled(_)));
+        if has_landed {
+            classification.service = ServiceSignal::WriteConfirmed;
+        }
+        self.write_failed |= step.is_write() && classification.service == ServiceSignal::Down;
+        if classification.service != ServiceSignal::Throttled {
+            self.consecutive_throttled = 0;
+        }
+        classification
+    }
+
+    /// Waits for a permit. While the circuit of writes is open, rows that have not failed probe first; a row that has
+    /// failed waits without a slot, or such rows would hold all of them.
+    async fn acquire(&mut self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
         let sender = self.sender;
-        while kind == (Kind::Write { fresh: false }) && sender.throttle.are_writes_away() {
+        while class == RequestClass::RepeatedWrite && sender.throttle.are_only_writes_open() {
             self.slot = None;
             tokio::select! {
-                () = sender.reached(Phase::Draining) => return None,
-                () = sender.throttle.until_turn(kind) => {}
+                () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
+                () = sender.throttle.wait_for_breaker(class) => {}
             }
-            if !self.wait_for_slot(Duration::ZERO).await {
-                return None;
-            }
-            if let Some(pass) = sender.try_turn(kind).await? {
-                return Some(pass);
+            self.wait_for_slot(Duration::ZERO).await?;
+            if let Some(permit) = sender.try_acquire_once(class).await? {
+                return Ok(permit);
             }
         }
-        sender.enter(kind).await
+        sender.acquire(class).await
     }
 
-    /// What the reply says of the service: a Get that finds what this run has sent shows that Creates work too.
-    fn health(&self, step: Step, reply: &Reply) -> Health {
-        let is_there = matches!(reply, Reply::Customer(found) if matches!(found.whose, Whose::Asked | Whose::Respelled(_)));
-        let has_landed = !step.writes() && self.past.in_doubt && self.past.sent && is_there;
-        if has_landed { Health::WriteLanded } else { health(reply) }
+    /// Handles a throttled reply. Normally the shared pause delays every request, so the row does not wait by itself. It
+    /// does if no shared pause is in effect, or if it is throttled time after time.
+    pub(super) async fn after_throttled(&mut self) -> Result<(), RunEnded> {
+        self.is_retry = true;
+        self.consecutive_throttled += 1;
+        let has_to_wait = self.consecutive_throttled > THROTTLED_WITHOUT_DELAY_MAX
+            || self.sender.throttle.pause_left().is_zero();
+        if has_to_wait { self.back_off().await } else { Ok(()) }
     }
 
-    async fn in_time(&self, exchange: impl Future<Output = Reply>, probe: Option<Probe>) -> Reply {
-        if probe.is_some() { self.sender.within_patience(exchange).await } else { exchange.await }
+    /// Charges the attempt and waits for the next one.
+    pub(super) async fn after_failure(&mut self, step: Step, reply: &Reply) -> Result<(), RunEnded> {
+        self.last_error = row_error(reply);
+        self.budget.charge(step);
+        self.back_off().await
     }
 
-    /// Refused for the rate; false if the run ends meanwhile. Everyone waits for that as a rule, and then the row need
-    /// not. It does where nobody else waits, and where it is refused time after time.
-    pub(super) async fn refused(&mut self) -> bool {
-        self.again = true;
-        self.refusals += 1;
-        let waits = self.refusals > REFUSALS || self.sender.throttle.pause_left().is_zero();
-        !waits || self.wait().await
-    }
-
-    pub(super) fn count(&mut self, step: Step) {
-        match step {
-            Step::Create | Step::Update => self.bad_creates += 1,
-            Step::Get { .. } => self.bad_gets += 1,
-        }
-        self.refundable = Some(step);
-    }
-
-    /// The last failure was the outage's, not the row's.
-    fn refund(&mut self) {
-        match self.refundable.take() {
-            Some(Step::Create | Step::Update) => self.bad_creates -= 1,
-            Some(Step::Get { .. }) => self.bad_gets -= 1,
-            None => {}
-        }
-    }
-
-    fn is_used_up(&self, next: Step) -> bool {
-        let bad = match next {
-            Step::Create | Step::Update => self.bad_creates,
-            Step::Get { .. } => self.bad_gets,
-        };
-        bad >= self.sender.policy.max_attempts
-    }
-
-    /// Waits without a slot; false if the run ends meanwhile.
-    pub(super) async fn wait(&mut self) -> bool {
+    /// Waits without a slot.
+    async fn back_off(&mut self) -> Result<(), RunEnded> {
         let sender = self.sender;
         let policy = &sender.policy;
         let backoff = self.backoff.get_or_insert_with(|| intervals(policy.retry_initial, policy.retry_max));
         let interval = backoff.next_backoff().unwrap_or(policy.retry_max);
-        self.again = true;
+        self.is_retry = true;
         self.slot = None;
         sender.retrying.fetch_add(1, Relaxed);
-        let goes_on = self.wait_for_slot(sender.jittered(interval)).await;
+        let result = self.wait_for_slot(sender.jittered(interval)).await;
         sender.retrying.fetch_sub(1, Relaxed);
-        goes_on
+        result
     }
 
-    async fn wait_for_slot(&mut self, delay: Duration) -> bool {
+    async fn wait_for_slot(&mut self, delay: Duration) -> Result<(), RunEnded> {
         let sender = self.sender;
         tokio::select! {
-            () = sender.reached(Phase::Draining) => return false,
+            () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
             () = sleep(delay) => {}
         }
         tokio::select! {
-            () = sender.reached(Phase::Draining) => false,
-            slot = sender.throttle.wanted_slot() => {
+            () = sender.reached(ShutdownPhase::Draining) => Err(RunEnded),
+            slot = sender.throttle.slot_for_retry() => {
                 self.slot = Some(slot);
-                true
+                Ok(())
             }
         }
     }
-
-    fn pending(&mut self) -> RowResult {
-        self.ended(RowResult::Pending { trouble: self.trouble.clone(), in_doubt: self.past.in_doubt })
-    }
 }
 
-/// The delays' upper bounds: doubling from the first to the longest. The jitter is ours, since it
-/// must come from the run's seed.
+/// The upper bounds of the delays: doubling from the first to the longest. The jitter is added by the sender, since it
+/// comes from the run's seed.
 fn intervals(first: Duration, longest: Duration) -> ExponentialBackoff {
     ExponentialBackoff {
         current_interval: first.min(longest),
@@ -344,6 +365,26 @@ fn intervals(first: Duration, longest: Duration) -> ExponentialBackoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_is_given_back_once_and_never_after_a_renewal() {
+        let get = Step::Get { already_exists: true };
+        let mut budget = Budget::new(2);
+        budget.charge(Step::Create);
+        budget.charge(Step::Update);
+        assert!(budget.is_exhausted(Step::Create) && !budget.is_exhausted(get));
+        budget.refund_last();
+        budget.refund_last();
+        assert_eq!((budget.failed_writes, budget.failed_gets), (1, 0));
+        budget.charge(get);
+        budget.renew(Step::Get { already_exists: false });
+        budget.refund_last();
+        assert_eq!((budget.failed_writes, budget.failed_gets), (1, 0));
+        budget.charge(Step::Create);
+        budget.renew(get);
+        budget.refund_last();
+        assert_eq!((budget.failed_writes, budget.failed_gets), (1, 0));
+    }
 
     #[test]
     fn intervals_double_up_to_the_longest() {

@@ -1,8 +1,8 @@
-//! Whether the customers API is behind the address at all.
+//! Whether the customers API answers at the base URL at all.
 //!
-//! Something in between (a firewall, a router, another server under a mistyped URL) may answer in the API's place.
-//! Once the API itself was heard such answers pass; where only others ever answered, no row will succeed, and to wait
-//! for an end of it would be to wait for nothing.
+//! An intermediary (a firewall, a router, another server under a mistyped URL) may answer in the API's place. Once the API
+//! itself has answered, such responses are temporary. Where only intermediaries ever answered, no row will succeed, and
+//! waiting would never end.
 //!
 //! Decides nothing about a row. The lock is held for a comparison, never across an await.
 
@@ -22,60 +22,59 @@ use super::{
 };
 use crate::api::Reply;
 
-/// Fewer answers by others are no sign yet: one row alone may be what a firewall does not like.
-const STRANGERS_MIN: u32 = 4;
+/// Fewer responses of intermediaries are no sign yet: a firewall may reject one row alone.
+const FOREIGN_MIN: u32 = 4;
 
-/// So many are one at once.
-const STRANGERS_MAX: u32 = 40;
+/// This many are a sign at once.
+const FOREIGN_MAX: u32 = 40;
 
-/// For so long something else may answer before the API is first heard: a router that is being set up again, say.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long intermediaries may answer before the API first does: a router that is being reconfigured, for instance.
+const FOREIGN_FOR: Duration = Duration::from_secs(10);
 
-/// What has answered so far.
+/// Who has answered so far.
 #[derive(Default)]
-pub(super) struct Address {
-    api_was_heard: AtomicBool,
-    strangers: Mutex<Option<Strangers>>,
+pub(super) struct Endpoint {
+    api_has_answered: AtomicBool,
+    foreign: Mutex<Option<ForeignAnswers>>,
 }
 
-/// Answers that others gave before the API was heard.
-struct Strangers {
+/// Responses of intermediaries before the API first answered.
+struct ForeignAnswers {
     since: Instant,
     count: u32,
-    /// Of the last one.
-    status: u16,
+    last_status: u16,
 }
 
-impl Address {
-    /// Takes in a reply.
-    pub(super) fn note(&self, step: Step, reply: &Reply) {
-        if self.api_was_heard() {
+impl Endpoint {
+    pub(super) fn observe(&self, step: Step, reply: &Reply) {
+        if self.api_has_answered() {
             return;
         }
         if is_of_the_api(step, reply) {
-            self.api_was_heard.store(true, Relaxed);
+            self.api_has_answered.store(true, Relaxed);
         } else if let Reply::Foreign(answer) = reply
             && answer.status < 500
         {
-            let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = strangers.get_or_insert(Strangers { since: Instant::now(), count: 0, status: 0 });
-            (all.count, all.status) = (all.count.saturating_add(1), answer.status);
+            let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            let all =
+                foreign.get_or_insert(ForeignAnswers { since: Instant::now(), count: 0, last_status: 0 });
+            all.count = all.count.saturating_add(1);
+            all.last_status = answer.status;
         }
     }
 
-    /// Whether the API itself has answered.
-    pub(super) fn api_was_heard(&self) -> bool {
-        self.api_was_heard.load(Relaxed)
+    pub(super) fn api_has_answered(&self) -> bool {
+        self.api_has_answered.load(Relaxed)
     }
 
-    /// Why no row can succeed, where nothing but others ever answered.
+    /// Why no row can succeed, if only intermediaries ever answered.
     pub(super) fn halt(&self) -> Option<Halt> {
-        if self.api_was_heard() {
+        if self.api_has_answered() {
             return None;
         }
-        let strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = strangers.as_ref()?;
-        let is_long = all.count >= STRANGERS_MIN && all.since.elapsed() >= PATIENCE;
-        (is_long || all.count >= STRANGERS_MAX).then_some(Halt::NotTheApi(all.status))
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = foreign.as_ref()?;
+        let is_long = all.count >= FOREIGN_MIN && all.since.elapsed() >= FOREIGN_FOR;
+        (is_long || all.count >= FOREIGN_MAX).then_some(Halt::NotTheApi(all.last_status))
     }
 }

@@ -1,11 +1,11 @@
-//! Asking after one customer, with the patience and the pace of a row that is sent.
+//! Looks one customer up, with the attempts and the throttle of a row that is sent.
 //!
-//! Nothing is claimed and nothing settled: what comes back is for who asked.
+//! Claims nothing and settles nothing: the result is the caller's.
 
 use super::{
     Halt, Sender,
-    attempts::{Asked, Walk},
-    verdict::{Past, Step, Verdict, trouble_of, verdict},
+    attempts::{AttemptResult, Attempts},
+    verdict::{History, Step, Verdict, verdict},
 };
 use crate::{
     api::{Found, Reply, Whose},
@@ -13,68 +13,62 @@ use crate::{
     throttle::Slot,
 };
 
-/// What was found out about a customer.
+/// The result of looking a customer up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inquiry {
-    /// It is there.
+pub enum Lookup {
+    /// The customer exists.
     Found {
-        /// Under this customer id.
+        /// Its customer id.
         customer_id: String,
-        /// With these fields.
+        /// Its fields.
         facts: Fingerprint,
     },
     /// The API knows no such customer.
     Missing,
-    /// Attempts used up.
+    /// All attempts have failed.
     Unanswered,
-    /// The run has ended before.
+    /// The run ended first.
     Ended,
-    /// No question can be answered.
+    /// No lookup can succeed.
     Halted(Halt),
 }
 
 impl Sender {
-    /// Asks until there is an answer. The slot is given back while the question waits to be asked again.
-    pub async fn inquire(&self, reference: &Reference, slot: Slot) -> Inquiry {
-        const ASK: Step = Step::Get { told: false };
-        let mut walk = Walk::new(self, slot, Past::default());
+    /// Gets a customer until there is an answer. The slot is given back between attempts.
+    pub async fn lookup(&self, reference: &Reference, slot: Slot) -> Lookup {
+        const GET: Step = Step::Get { already_exists: false };
+        let mut attempts = Attempts::new(self, slot, History::default());
         loop {
-            let reply = match walk.ask(ASK, self.api.get(reference)).await {
-                Asked::Reply(reply) => reply,
-                Asked::UsedUp => return Inquiry::Unanswered,
-                Asked::Ended => return Inquiry::Ended,
+            let get = |timeout| self.api.get(reference, timeout);
+            let (reply, classification) = match attempts.request(GET, get).await {
+                AttemptResult::Reply(reply, classification) => (reply, classification),
+                AttemptResult::Exhausted => return Lookup::Unanswered,
+                AttemptResult::RunEnded => return Lookup::Ended,
             };
             if let Some(found) = found(&reply) {
                 return found;
             }
-            match verdict(ASK, walk.past(), &reply) {
-                // An answer that does not say whose it is, or that this reference is somebody's id.
-                Verdict::Settle(_) => return Inquiry::Unanswered,
-                Verdict::Halt(halt) => return Inquiry::Halted(halt),
-                Verdict::Next(_) => return Inquiry::Missing,
-                Verdict::Pause => {
-                    if !walk.refused().await {
-                        return Inquiry::Ended;
-                    }
-                }
-                Verdict::Retry(_) => {
-                    walk.trouble = trouble_of(&reply);
-                    walk.count(ASK);
-                    if !walk.wait().await {
-                        return Inquiry::Ended;
-                    }
-                }
+            let next_attempt = match verdict(GET, attempts.history, &reply, classification) {
+                // An answer that names no reference, or the reference is the id of another customer.
+                Verdict::Settle(_) => return Lookup::Unanswered,
+                Verdict::Halt(halt) => return Lookup::Halted(halt),
+                Verdict::Next(_) => return Lookup::Missing,
+                Verdict::Pause => attempts.after_throttled().await,
+                Verdict::Retry(_) => attempts.after_failure(GET, &reply).await,
+            };
+            if next_attempt.is_err() {
+                return Lookup::Ended;
             }
         }
     }
 }
 
-/// The customer, also under another api_reference of the reference.
-fn found(reply: &Reply) -> Option<Inquiry> {
+/// The customer, also under another spelling of the reference.
+fn found(reply: &Reply) -> Option<Lookup> {
     match reply {
         Reply::Customer(Found { customer_id, whose: Whose::Asked | Whose::Respelled(_), facts, .. }) => {
             let (customer_id, facts) = (customer_id.to_string(), facts.unwrap_or_default());
-            Some(Inquiry::Found { customer_id, facts })
+            Some(Lookup::Found { customer_id, facts })
         }
         _ => None,
     }

@@ -1,25 +1,26 @@
-//! What a reply means for a row: a pure table from (step, what is known, reply) to what comes next.
+//! What a reply means: [`classify`] reads it once, for the throttle; [`verdict`] is a pure table from (step, history,
+//! reply) to what comes next for the row.
 //!
-//! The rule that it serves: Create is not idempotent, so after a Create that may have landed nothing
-//! is sent for the row but Get, until Get has answered. A 200 can carry an error and a 500 can have
-//! created the customer; an answer about another reference is no answer. What something in between
-//! answers (a firewall, a router, a proxy) is no verdict on a row: the row is tried again, and nothing is
-//! rejected by it.
+//! The rule that both serve: Create is not idempotent, so after a Create that may have landed nothing is sent for the row
+//! but Get, until Get has answered. A 200 can carry an error and a 500 can have created the customer; a reply about
+//! another reference is no answer. The response of an intermediary (a firewall, a router, a proxy) is no verdict on a
+//! row: the row is tried again, and nothing is rejected by it.
 //!
-//! Nothing here waits, sends or counts.
+//! Nothing here waits, sends or counts. The texts never contain a customer's field: the API's words are bounded, and
+//! kept from repeating the key, where they are read.
 
 use crate::{
     api::{Answer, Created, Found, Meaning, Reply, Whose},
     ledger::{ApiCustomer, IdSource, RowError, RowResult},
-    throttle::{Health, Said},
+    throttle::{RateSignal, ServiceSignal},
 };
 
-/// How much earlier than our claim the API may say that it created a customer of ours, in milliseconds: its times
-/// and its `Date` header have whole seconds.
-const CLOCK_MARGIN: i64 = 2_000;
+/// How much earlier than our claim the API may say that it created a customer of ours: its times and its `Date` header
+/// have whole seconds.
+const CLOCK_MARGIN_MS: i64 = 2_000;
 
-/// The same where the answer has no `Date` header, so that nothing tells by how much the two clocks differ.
-const UNKNOWN_CLOCK_MARGIN: i64 = 300_000;
+/// The same if the reply has no `Date` header, so that the difference of the two clocks is unknown.
+const UNKNOWN_CLOCK_MARGIN_MS: i64 = 300_000;
 
 /// Why no row can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +33,9 @@ pub enum Halt {
     Redirect(u16),
     /// The URL is not the customers API.
     WrongUrl(u16),
-    /// Something in between answers everything, with this status, and the API was never heard.
+    /// An intermediary answers everything, with this status, and the API never has.
     NotTheApi(u16),
-    /// A proxy on the way wants credentials of its own.
+    /// A proxy requires credentials of its own.
     Proxy,
 }
 
@@ -42,17 +43,16 @@ pub enum Halt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Create,
-    /// `told` means that the API said that the customer exists, so that "not found" is only late.
     Get {
-        told: bool,
+        /// The API has said that the customer exists, so "not found" only means that Get lags behind.
+        already_exists: bool,
     },
-    /// May be sent twice and comes to the same.
+    /// Idempotent.
     Update,
 }
 
 impl Step {
-    /// Whether it changes something at the API.
-    pub(super) fn writes(self) -> bool {
+    pub(super) fn is_write(self) -> bool {
         !matches!(self, Step::Get { .. })
     }
 }
@@ -65,50 +65,148 @@ pub(super) enum Verdict {
     Next(Step),
     /// Wait, then this step.
     Retry(Step),
-    /// Refused for the rate: the same step when it goes on; costs no attempt.
+    /// Throttled: the same step after the shared pause; costs no attempt.
     Pause,
     Halt(Halt),
 }
 
-/// What is known besides the reply.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Past {
-    /// A Create of ours, in this run or an earlier one, may have landed at some time, whatever Get said since.
-    pub(super) ours: bool,
-    /// One may have landed and Get has not answered since.
-    pub(super) in_doubt: bool,
-    /// This run sent the fields.
-    pub(super) sent: bool,
-    /// Get has said in this run that the customer is not there.
-    pub(super) was_absent: bool,
-    /// When the row was first claimed; UTC milliseconds.
-    pub(super) claimed_at: i64,
-    /// The API itself has answered in this run, so the address is right and a stray answer passes.
-    pub(super) api_was_heard: bool,
+/// Whether a Create of ours may have landed at some time, whatever Get has said since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CreateSent {
+    #[default]
+    Never,
+    /// In an earlier run.
+    Earlier,
+    /// In this run.
+    Now,
 }
 
-/// What comes after a reply. The table of the architecture page, line by line.
-pub(super) fn verdict(step: Step, past: Past, reply: &Reply) -> Verdict {
-    match reply {
-        Reply::Customer(found) => verdict_on_customer(step, past, found),
-        Reply::NotSent(_) => Verdict::Retry(step),
-        Reply::Unknown { .. } => unclear(step),
-        Reply::Answer(answer) => verdict_on_answer(step, past, answer),
-        Reply::Foreign(answer) => {
-            halt(step, past, answer).map_or_else(|| pause_or_unclear(step, answer), Verdict::Halt)
+/// What is known of a row besides the reply.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct History {
+    pub(super) create: CreateSent,
+    /// A write may have landed, and Get has not answered since.
+    pub(super) in_doubt: bool,
+    /// Get has answered in this run that the customer does not exist.
+    pub(super) was_absent: bool,
+    /// UTC milliseconds.
+    pub(super) first_claimed_at: i64,
+    /// The API itself has answered in this run: the address is right, and a stray response of an intermediary passes.
+    pub(super) api_has_answered: bool,
+}
+
+impl History {
+    /// Whether a customer that exists may have been created by a Create of ours.
+    pub(super) fn may_be_ours(self) -> bool {
+        self.create != CreateSent::Never
+    }
+
+    /// A request is sent, and may land.
+    pub(super) fn on_send(&mut self, step: Step) {
+        self.in_doubt |= step.is_write();
+        if step == Step::Create {
+            self.create = CreateSent::Now;
         }
     }
 }
 
-fn verdict_on_customer(step: Step, past: Past, found: &Found) -> Verdict {
+/// What a reply says, apart from what it means for the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Classification {
+    pub(super) service: ServiceSignal,
+    pub(super) rate: RateSignal,
+    /// A write with this reply may have taken effect.
+    pub(super) may_have_landed: bool,
+}
+
+impl Classification {
+    pub(super) fn is_throttled(self) -> bool {
+        self.service == ServiceSignal::Throttled
+    }
+
+    pub(super) fn is_success(self) -> bool {
+        matches!(self.service, ServiceSignal::Up | ServiceSignal::WriteConfirmed)
+    }
+}
+
+/// The one reading of a reply for everything but the row.
+pub(super) fn classify(reply: &Reply) -> Classification {
+    use ServiceSignal::{Down, Throttled, Up};
+    let (service, may_have_landed) = match reply {
+        Reply::Customer(_) => (Up, true),
+        Reply::NotSent(_) => (Down, false),
+        Reply::Unknown { .. } => (Down, true),
+        Reply::Answer(answer) => {
+            let is_failure = answer.meaning == Meaning::InternalError || !(200..500).contains(&answer.status);
+            let is_refusal = is_about_the_row(answer.status) || (300..=399).contains(&answer.status);
+            let may_have_landed = !is_refusal || answer.meaning == Meaning::InternalError;
+            (if is_failure { Down } else { Up }, may_have_landed)
+        }
+        // These say that the request was not passed on; of others nobody knows.
+        Reply::Foreign(answer) => {
+            let is_refusal =
+                matches!(answer.status, 300..=399 | 401 | 404 | 405 | 407 | 413 | 414 | 429 | 431);
+            (Down, !is_refusal)
+        }
+    };
+    match reply {
+        Reply::Answer(answer) | Reply::Foreign(answer) if is_throttled(answer) => {
+            // "Now", or a date that is past, is a refusal all the same.
+            let retry_after = answer.retry_after.filter(|pause| !pause.is_zero());
+            Classification {
+                service: Throttled,
+                rate: RateSignal::Throttled { retry_after },
+                may_have_landed,
+            }
+        }
+        Reply::Answer(answer) | Reply::Foreign(answer) if answer.status == 503 => {
+            Classification { service, rate: RateSignal::Unavailable, may_have_landed }
+        }
+        _ => Classification { service, rate: RateSignal::Accepted, may_have_landed },
+    }
+}
+
+/// Too many requests: by status, by code, or as some limiters say it by a 403 with `Retry-After`.
+fn is_throttled(answer: &Answer) -> bool {
+    let is_forbidden_for_a_time = answer.status == 403 && answer.retry_after.is_some();
+    answer.status == 429 || answer.meaning == Meaning::Throttled || is_forbidden_for_a_time
+}
+
+/// What comes after a reply. The table of the architecture page, line by line.
+pub(super) fn verdict(
+    step: Step,
+    history: History,
+    reply: &Reply,
+    classification: Classification,
+) -> Verdict {
+    match reply {
+        Reply::Customer(found) => verdict_on_customer(step, history, found),
+        Reply::NotSent(_) => Verdict::Retry(step),
+        Reply::Unknown { .. } => unclear(step),
+        Reply::Answer(answer) | Reply::Foreign(answer) => {
+            if let Some(halt) = halt(step, history, answer) {
+                return Verdict::Halt(halt);
+            }
+            match reply {
+                _ if classification.is_throttled() => Verdict::Pause,
+                Reply::Answer(answer) => verdict_on_answer(step, answer),
+                _ => unclear(step),
+            }
+        }
+    }
+}
+
+fn verdict_on_customer(step: Step, history: History, found: &Found) -> Verdict {
     match (&found.whose, step) {
         (Whose::IdOfAnother, Step::Get { .. }) => {
             return Verdict::Settle(RowResult::Rejected(taken_as_an_id()));
         }
-        // About somebody else: never recorded.
+        // About another customer: never recorded.
         (Whose::Another | Whose::IdOfAnother, _) => return unclear(step),
-        // Nothing of ours led there, and nothing said that the customer exists.
-        (Whose::Respelled(_), Step::Get { told: false }) if !past.ours => return unclear(step),
+        // No Create of ours led there, and the API has not said that the customer exists.
+        (Whose::Respelled(_), Step::Get { already_exists: false }) if !history.may_be_ours() => {
+            return unclear(step);
+        }
         _ => {}
     }
     let located = |id_source| ApiCustomer {
@@ -116,23 +214,23 @@ fn verdict_on_customer(step: Step, past: Past, found: &Found) -> Verdict {
         id_source,
         api_fields: found.facts,
         api_reference: match &found.whose {
-            Whose::Respelled(api_reference) => Some(api_reference.clone()),
+            Whose::Respelled(spelling) => Some(spelling.clone()),
             _ => None,
         },
     };
     let found_by_get = |is_uncertain| IdSource::Found {
         created_at: found.created.map(|created| created.at),
-        earlier: !past.sent,
+        earlier: history.create != CreateSent::Now,
         is_uncertain,
     };
     Verdict::Settle(match step {
-        // Create or fetch: the fields may be somebody's older ones.
-        Step::Create if found.facts.is_some() && is_older(found.created, past.claimed_at) => {
+        // Create or fetch: the fields may be older ones of another author.
+        Step::Create if found.facts.is_some() && is_older(found.created, history.first_claimed_at) => {
             RowResult::Existing(located(found_by_get(false)))
         }
         Step::Create => RowResult::Created(located(IdSource::Answer)),
         Step::Update => RowResult::Updated,
-        Step::Get { .. } => match author(past, found.created) {
+        Step::Get { .. } => match author(history, found.created) {
             Author::Us => RowResult::Created(located(found_by_get(false))),
             Author::Others => RowResult::Existing(located(found_by_get(false))),
             Author::Unclear => RowResult::Existing(located(found_by_get(true))),
@@ -147,50 +245,50 @@ enum Author {
     Unclear,
 }
 
-fn author(past: Past, created: Option<Created>) -> Author {
+fn author(history: History, created: Option<Created>) -> Author {
     match created {
-        // It was not there before our Create, and it is now.
-        None if past.ours && past.was_absent => Author::Us,
-        None if past.ours => Author::Unclear,
+        // It did not exist before our Create, and it exists now.
+        None if history.may_be_ours() && history.was_absent => Author::Us,
+        None if history.may_be_ours() => Author::Unclear,
         None => Author::Others,
-        Some(_) if past.ours && is_older(created, past.claimed_at) => Author::Others,
-        Some(created) if past.ours && created.at + CLOCK_MARGIN >= past.claimed_at => Author::Us,
-        Some(_) if past.ours => Author::Unclear,
-        // Made about when we began or later, and our one Create was refused: a proxy may have sent it twice.
-        Some(created) if created.at + CLOCK_MARGIN >= past.claimed_at => Author::Unclear,
+        Some(_) if history.may_be_ours() && is_older(created, history.first_claimed_at) => Author::Others,
+        Some(created)
+            if history.may_be_ours() && created.at + CLOCK_MARGIN_MS >= history.first_claimed_at =>
+        {
+            Author::Us
+        }
+        Some(_) if history.may_be_ours() => Author::Unclear,
+        // Created at about the time of our claim or later, and our one Create was refused: a proxy may have sent it twice.
+        Some(created) if created.at + CLOCK_MARGIN_MS >= history.first_claimed_at => Author::Unclear,
         Some(_) => Author::Others,
     }
 }
 
-/// Whether the customer surely was there before the row was claimed.
-fn is_older(created: Option<Created>, claimed_at: i64) -> bool {
+/// Whether the customer surely existed before the row was claimed.
+fn is_older(created: Option<Created>, first_claimed_at: i64) -> bool {
     created.is_some_and(|created| {
-        let margin = if created.is_clock_known { CLOCK_MARGIN } else { UNKNOWN_CLOCK_MARGIN };
-        created.at + margin < claimed_at
+        let margin = if created.is_clock_known { CLOCK_MARGIN_MS } else { UNKNOWN_CLOCK_MARGIN_MS };
+        created.at + margin < first_claimed_at
     })
 }
 
-fn verdict_on_answer(step: Step, past: Past, answer: &Answer) -> Verdict {
-    if let Some(halt) = halt(step, past, answer) {
-        return Verdict::Halt(halt);
-    }
-    if is_throttled(answer) {
-        return Verdict::Pause;
-    }
+fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     match (answer.meaning, step) {
         (Meaning::InternalError, _) => unclear(step),
         _ if !is_about_the_row(answer.status) => unclear(step),
-        // The API has no such call here, which it had before: something passing.
-        _ if step.writes() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
+        // The API has no such call, which it had before: something passing.
+        _ if step.is_write() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
             unclear(step)
         }
         (Meaning::InProgress, Step::Update) => Verdict::Retry(step),
-        // A customer that is gone too: that is this row's trouble.
-        (_, Step::Update) => Verdict::Settle(RowResult::Rejected(trouble_of_answer(answer))),
-        (Meaning::Exists, Step::Create) => Verdict::Next(Step::Get { told: true }),
-        (Meaning::InProgress, Step::Create) => Verdict::Retry(Step::Get { told: false }),
-        (_, Step::Create) => Verdict::Settle(RowResult::Rejected(trouble_of_answer(answer))),
-        (meaning, Step::Get { told: false }) if meaning == Meaning::NotFound || answer.status == 404 => {
+        // A customer that no longer exists too: that is this row's error.
+        (_, Step::Update) => Verdict::Settle(RowResult::Rejected(row_error_of_answer(answer))),
+        (Meaning::Exists, Step::Create) => Verdict::Next(Step::Get { already_exists: true }),
+        (Meaning::InProgress, Step::Create) => Verdict::Retry(Step::Get { already_exists: false }),
+        (_, Step::Create) => Verdict::Settle(RowResult::Rejected(row_error_of_answer(answer))),
+        (meaning, Step::Get { already_exists: false })
+            if meaning == Meaning::NotFound || answer.status == 404 =>
+        {
             Verdict::Next(Step::Create)
         }
         (_, Step::Get { .. }) => Verdict::Retry(step),
@@ -198,33 +296,23 @@ fn verdict_on_answer(step: Step, past: Past, answer: &Answer) -> Verdict {
 }
 
 /// Why no row can succeed, if this answer says so.
-fn halt(step: Step, past: Past, answer: &Answer) -> Option<Halt> {
+fn halt(step: Step, history: History, answer: &Answer) -> Option<Halt> {
     match (answer.status, answer.meaning) {
         (429 | 500.., _) if answer.status != 501 => None,
-        (401, _) | (_, Meaning::Credentials) => Some(Halt::Credentials(words(answer))),
-        (_, Meaning::BadOrigin) => Some(Halt::Forbidden(words(answer))),
+        (401, _) | (_, Meaning::Credentials) => Some(Halt::Credentials(describe_answer(answer))),
+        (_, Meaning::BadOrigin) => Some(Halt::Forbidden(describe_answer(answer))),
         (407, _) => Some(Halt::Proxy),
-        // An address that has answered before is the right one.
-        _ if past.api_was_heard => None,
+        // An address at which the API has answered is the right one.
+        _ if history.api_has_answered => None,
         (300..=399, _) => Some(Halt::Redirect(answer.status)),
         (404, _) if step == Step::Create => Some(Halt::WrongUrl(404)),
-        (405 | 501, _) if step.writes() => Some(Halt::WrongUrl(answer.status)),
+        (405 | 501, _) if step.is_write() => Some(Halt::WrongUrl(answer.status)),
         _ => None,
     }
 }
 
-fn pause_or_unclear(step: Step, answer: &Answer) -> Verdict {
-    if is_throttled(answer) { Verdict::Pause } else { unclear(step) }
-}
-
-/// Asked too often: by status, by code, or as some limiters have it by a 403 that says when to come back.
-fn is_throttled(answer: &Answer) -> bool {
-    let is_forbidden_for_a_time = answer.status == 403 && answer.retry_after.is_some();
-    answer.status == 429 || answer.meaning == Meaning::Throttled || is_forbidden_for_a_time
-}
-
-/// Whether an answer of the API with this status judges the row. Others are no answers (a switch to another protocol,
-/// a redirect), or say that the server gave up on, or put off, a request that it may have begun.
+/// Whether an answer of the API with this status is a verdict on the row. Others are no answers (a switch to another
+/// protocol, a redirect), or say that the server gave up on, or put off, a request that it may have begun.
 fn is_about_the_row(status: u16) -> bool {
     matches!(status, 200..=299 | 400..=499) && !matches!(status, 408 | 425)
 }
@@ -232,71 +320,33 @@ fn is_about_the_row(status: u16) -> bool {
 /// A reply that does not say what became of the request.
 fn unclear(step: Step) -> Verdict {
     Verdict::Retry(match step {
-        Step::Create => Step::Get { told: false },
-        // To ask is idempotent, and so is to update.
+        Step::Create => Step::Get { already_exists: false },
+        // Get and Update are idempotent.
         other => other,
     })
 }
 
-/// Whether a Create with this reply may have created the customer.
-pub(super) fn may_have_landed(reply: &Reply) -> bool {
-    match reply {
-        Reply::NotSent(_) => false,
-        Reply::Answer(answer) => {
-            let is_refusal = is_about_the_row(answer.status) || (300..=399).contains(&answer.status);
-            !is_refusal || answer.meaning == Meaning::InternalError
-        }
-        // These say that the request was not passed on; of others nobody knows.
-        Reply::Foreign(answer) => {
-            !matches!(answer.status, 300..=399 | 401 | 404 | 405 | 407 | 413 | 414 | 429 | 431)
-        }
-        Reply::Customer(_) | Reply::Unknown { .. } => true,
-    }
-}
-
-/// Whether it is the API itself that has answered. An answer to a question proves little: "not found" is what any
-/// server says of a path that it does not know.
+/// Whether the API itself has answered. An answer to Get proves little: "not found" is what any server says of a path
+/// that it does not know.
 pub(super) fn is_of_the_api(step: Step, reply: &Reply) -> bool {
     match reply {
         Reply::Customer(_) => true,
         Reply::Answer(answer) => {
-            let is_doorman = matches!(answer.status, 401 | 403 | 404 | 405 | 407 | 429);
-            step.writes() && is_about_the_row(answer.status) && !is_doorman
+            let is_access_control = matches!(answer.status, 401 | 403 | 404 | 405 | 407 | 429);
+            step.is_write() && is_about_the_row(answer.status) && !is_access_control
         }
         Reply::Foreign(_) | Reply::NotSent(_) | Reply::Unknown { .. } => false,
     }
 }
 
-pub(super) fn health(reply: &Reply) -> Health {
-    match reply {
-        Reply::Answer(answer) | Reply::Foreign(answer) if is_throttled(answer) => Health::Throttled,
-        Reply::Answer(answer) if answer.meaning == Meaning::InternalError => Health::Bad,
-        Reply::Answer(answer) if !(200..500).contains(&answer.status) => Health::Bad,
-        Reply::NotSent(_) | Reply::Unknown { .. } | Reply::Foreign(_) => Health::Bad,
-        Reply::Answer(_) | Reply::Customer(_) => Health::Good,
-    }
-}
-
-/// What a reply says about the rate.
-pub(super) fn said(reply: &Reply) -> Said {
-    match reply {
-        // A server that says "now", or whose date is past, has refused all the same.
-        Reply::Answer(answer) | Reply::Foreign(answer) if is_throttled(answer) => {
-            Said::Refused(answer.retry_after.filter(|asked| !asked.is_zero()))
-        }
-        Reply::Answer(answer) | Reply::Foreign(answer) if answer.status == 503 => Said::Unavailable,
-        _ => Said::Taken,
-    }
-}
-
-pub(super) fn trouble_of(reply: &Reply) -> RowError {
+pub(super) fn row_error(reply: &Reply) -> RowError {
     let ours = |code: &str, why: &str| RowError {
         code: Some(code.into()),
         message: Some(why.into()),
         ..RowError::default()
     };
     match reply {
-        Reply::Answer(answer) => trouble_of_answer(answer),
+        Reply::Answer(answer) => row_error_of_answer(answer),
         Reply::Foreign(answer) if answer.status >= 500 => RowError {
             http_status: Some(answer.status),
             request_id: answer.request_id.clone(),
@@ -315,7 +365,7 @@ pub(super) fn trouble_of(reply: &Reply) -> RowError {
     }
 }
 
-/// Get finds by id and by reference, so this row can never be told from the other.
+/// Get finds by id and by reference, so it can never distinguish this row from the other customer.
 fn taken_as_an_id() -> RowError {
     RowError {
         field: Some("object_reference_id".into()),
@@ -325,7 +375,7 @@ fn taken_as_an_id() -> RowError {
     }
 }
 
-fn trouble_of_answer(answer: &Answer) -> RowError {
+fn row_error_of_answer(answer: &Answer) -> RowError {
     RowError {
         field: answer.fields.clone(),
         code: answer.code.clone(),
@@ -335,10 +385,29 @@ fn trouble_of_answer(answer: &Answer) -> RowError {
     }
 }
 
-/// The API's own words for a halt.
-fn words(answer: &Answer) -> String {
+/// The status and the API's message.
+fn describe_answer(answer: &Answer) -> String {
     let text = answer.message.as_deref().or(answer.code.as_deref());
     text.map_or_else(|| format!("HTTP {}", answer.status), |text| format!("HTTP {}, {text}", answer.status))
+}
+
+/// What went wrong, for the reason of a stop.
+pub(super) fn describe(reply: &Reply) -> String {
+    let RowError { message, http_status, .. } = row_error(reply);
+    match (http_status, message) {
+        (Some(status), Some(message)) => format!("HTTP {status}, {message}"),
+        (Some(status), None) => format!("HTTP {status}"),
+        (None, message) => message.unwrap_or_default(),
+    }
+}
+
+/// The pause that the API has requested, before it is capped.
+pub(super) fn describe_retry_after(reply: &Reply) -> String {
+    match reply {
+        Reply::Answer(Answer { retry_after: Some(pause), .. })
+        | Reply::Foreign(Answer { retry_after: Some(pause), .. }) => format!("{} s", pause.as_secs_f64()),
+        _ => "nothing".into(),
+    }
 }
 
 #[cfg(test)]
@@ -347,17 +416,16 @@ mod tests {
     use crate::customer::Reference;
 
     const CREATE: Step = Step::Create;
-    const ASK: Step = Step::Get { told: false };
-    const TOLD: Step = Step::Get { told: true };
+    const GET: Step = Step::Get { already_exists: false };
+    const GET_EXISTING: Step = Step::Get { already_exists: true };
     const UPDATE: Step = Step::Update;
 
-    const HEARD: Past = Past {
-        ours: false,
+    const ANSWERED: History = History {
+        create: CreateSent::Never,
         in_doubt: false,
-        sent: false,
         was_absent: false,
-        claimed_at: 0,
-        api_was_heard: true,
+        first_claimed_at: 0,
+        api_has_answered: true,
     };
 
     fn answer(status: u16, meaning: Meaning) -> Reply {
@@ -373,14 +441,18 @@ mod tests {
         Reply::Customer(Found { customer_id: "cth_1".into(), whose, created, facts: None })
     }
 
-    fn outcome(verdict: Verdict) -> &'static str {
-        match verdict {
+    fn judge(step: Step, history: History, reply: &Reply) -> Verdict {
+        verdict(step, history, reply, classify(reply))
+    }
+
+    fn next(step: Step, history: History, reply: &Reply) -> &'static str {
+        match judge(step, history, reply) {
             Verdict::Settle(ending) => ending.outcome().name(),
             Verdict::Next(CREATE) => "create",
             Verdict::Next(Step::Get { .. }) => "get",
             Verdict::Retry(CREATE) => "wait, create",
-            Verdict::Retry(ASK) => "wait, get",
-            Verdict::Retry(TOLD) => "wait, get again",
+            Verdict::Retry(GET) => "wait, get",
+            Verdict::Retry(GET_EXISTING) => "wait, get again",
             Verdict::Next(UPDATE) => "update",
             Verdict::Retry(UPDATE) => "wait, update",
             Verdict::Pause => "pause",
@@ -428,24 +500,24 @@ mod tests {
             (CREATE, &foreign(503), "wait, get"),
             (CREATE, &refused, "wait, create"),
             (CREATE, &lost, "wait, get"),
-            (ASK, &ours, "existing"),
-            (ASK, &theirs, "wait, get"),
-            (ASK, &respelled, "wait, get"),
-            (ASK, &by_id, "rejected"),
-            (ASK, &answer(404, NotFound), "create"),
-            (ASK, &answer(400, NotFound), "create"),
-            (ASK, &answer(200, NotFound), "create"),
-            (ASK, &answer(404, Other), "create"),
-            (ASK, &answer(400, Other), "wait, get"),
-            (ASK, &answer(403, Other), "wait, get"),
-            (ASK, &answer(500, Other), "wait, get"),
-            (ASK, &foreign(404), "wait, get"),
-            (ASK, &foreign(302), "wait, get"),
-            (ASK, &refused, "wait, get"),
-            (ASK, &lost, "wait, get"),
-            (TOLD, &respelled, "existing"),
-            (TOLD, &answer(404, NotFound), "wait, get again"),
-            (TOLD, &lost, "wait, get again"),
+            (GET, &ours, "existing"),
+            (GET, &theirs, "wait, get"),
+            (GET, &respelled, "wait, get"),
+            (GET, &by_id, "rejected"),
+            (GET, &answer(404, NotFound), "create"),
+            (GET, &answer(400, NotFound), "create"),
+            (GET, &answer(200, NotFound), "create"),
+            (GET, &answer(404, Other), "create"),
+            (GET, &answer(400, Other), "wait, get"),
+            (GET, &answer(403, Other), "wait, get"),
+            (GET, &answer(500, Other), "wait, get"),
+            (GET, &foreign(404), "wait, get"),
+            (GET, &foreign(302), "wait, get"),
+            (GET, &refused, "wait, get"),
+            (GET, &lost, "wait, get"),
+            (GET_EXISTING, &respelled, "existing"),
+            (GET_EXISTING, &answer(404, NotFound), "wait, get again"),
+            (GET_EXISTING, &lost, "wait, get again"),
             (UPDATE, &ours, "updated"),
             (UPDATE, &respelled, "updated"),
             (UPDATE, &theirs, "wait, update"),
@@ -463,13 +535,13 @@ mod tests {
             (UPDATE, &lost, "wait, update"),
         ];
         for (step, reply, expected) in table {
-            assert_eq!(outcome(verdict(*step, HEARD, reply)), *expected, "{step:?} {reply:?}");
+            assert_eq!(next(*step, ANSWERED, reply), *expected, "{step:?} {reply:?}");
         }
     }
 
     #[test]
     fn what_concerns_every_row() {
-        for step in [CREATE, ASK, TOLD, UPDATE] {
+        for step in [CREATE, GET, GET_EXISTING, UPDATE] {
             for (reply, expected) in [
                 (answer(401, Meaning::Credentials), "halt"),
                 (foreign(401), "halt"),
@@ -481,30 +553,30 @@ mod tests {
                 (foreign(429), "pause"),
                 (answer(400, Meaning::Throttled), "pause"),
             ] {
-                assert_eq!(outcome(verdict(step, HEARD, &reply)), expected, "{step:?} {reply:?}");
+                assert_eq!(next(step, ANSWERED, &reply), expected, "{step:?} {reply:?}");
             }
-            let at_first = |reply| outcome(verdict(step, Past::default(), &reply));
+            let at_first = |reply| next(step, History::default(), &reply);
             assert_eq!([at_first(foreign(301)), at_first(foreign(308))], ["halt"; 2]);
-            if step.writes() {
+            if step.is_write() {
                 assert_eq!([at_first(foreign(405)), at_first(answer(501, Meaning::Other))], ["halt"; 2]);
             }
         }
         for reply in [foreign(404), answer(404, Meaning::NotFound)] {
-            assert_eq!(outcome(verdict(CREATE, Past::default(), &reply)), "halt", "a wrong URL");
+            assert_eq!(next(CREATE, History::default(), &reply), "halt", "a wrong URL");
         }
         let for_a_time =
             Answer { status: 403, retry_after: Some(std::time::Duration::from_secs(9)), ..Answer::default() };
         for reply in [Reply::Foreign(for_a_time.clone()), Reply::Answer(for_a_time)] {
-            assert_eq!(outcome(verdict(CREATE, HEARD, &reply)), "pause");
+            assert_eq!(next(CREATE, ANSWERED, &reply), "pause");
         }
     }
 
     #[test]
     fn whose_customer_it_is() {
-        let judge = |ours: bool, was_absent: bool, created: Option<Created>| {
-            let past = Past { ours, was_absent, claimed_at: 500_500, ..HEARD };
+        let author = |create: CreateSent, was_absent: bool, created: Option<Created>| {
+            let history = History { create, was_absent, first_claimed_at: 500_500, ..ANSWERED };
             let found = Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts: None };
-            match verdict(TOLD, past, &Reply::Customer(found)) {
+            match judge(GET_EXISTING, history, &Reply::Customer(found)) {
                 Verdict::Settle(RowResult::Created(_)) => "created",
                 Verdict::Settle(RowResult::Existing(ApiCustomer { id_source, .. })) => match id_source {
                     IdSource::Found { is_uncertain: true, .. } => "uncertain",
@@ -514,52 +586,86 @@ mod tests {
             }
         };
         let at = |at, is_clock_known| Some(Created { at, is_clock_known });
-        assert_eq!(judge(true, false, at(500_000, true)), "created");
-        assert_eq!(judge(true, false, at(498_500, true)), "created", "whole seconds, twice");
-        assert_eq!(judge(true, false, at(498_000, true)), "existing");
-        assert_eq!(judge(true, false, at(498_000, false)), "uncertain", "the clocks may differ");
-        assert_eq!(judge(true, false, at(200_000, false)), "existing", "not by so much");
-        assert_eq!(judge(true, false, None), "uncertain");
-        assert_eq!(judge(true, true, None), "created", "it was not there before");
-        assert_eq!(judge(false, false, at(400_000, true)), "existing");
-        assert_eq!(judge(false, false, None), "existing");
-        assert_eq!(judge(false, false, at(501_000, true)), "uncertain", "a proxy may have repeated it");
+        assert_eq!(author(CreateSent::Earlier, false, at(500_000, true)), "created");
+        assert_eq!(author(CreateSent::Earlier, false, at(498_500, true)), "created", "whole seconds, twice");
+        assert_eq!(author(CreateSent::Earlier, false, at(498_000, true)), "existing");
+        assert_eq!(
+            author(CreateSent::Earlier, false, at(498_000, false)),
+            "uncertain",
+            "the clocks may differ"
+        );
+        assert_eq!(author(CreateSent::Earlier, false, at(200_000, false)), "existing", "not by so much");
+        assert_eq!(author(CreateSent::Earlier, false, None), "uncertain");
+        assert_eq!(author(CreateSent::Earlier, true, None), "created", "it was not there before");
+        assert_eq!(author(CreateSent::Never, false, at(400_000, true)), "existing");
+        assert_eq!(author(CreateSent::Never, false, None), "existing");
+        assert_eq!(
+            author(CreateSent::Never, false, at(501_000, true)),
+            "uncertain",
+            "a proxy may have repeated it"
+        );
     }
 
     #[test]
     fn a_create_that_is_answered_with_older_fields_has_created_nothing() {
-        let past = Past { claimed_at: 500_000, ..HEARD };
+        let history = History { first_claimed_at: 500_000, ..ANSWERED };
         let found = |at, facts| {
             let created = Some(Created { at, is_clock_known: true });
             Reply::Customer(Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts })
         };
         let facts = Some(crate::customer::Fingerprint::default());
-        assert_eq!(outcome(verdict(CREATE, past, &found(400_000, facts))), "existing");
-        assert_eq!(outcome(verdict(CREATE, past, &found(499_000, facts))), "created");
-        assert_eq!(outcome(verdict(CREATE, past, &found(400_000, None))), "created");
+        assert_eq!(next(CREATE, history, &found(400_000, facts)), "existing");
+        assert_eq!(next(CREATE, history, &found(499_000, facts)), "created");
+        assert_eq!(next(CREATE, history, &found(400_000, None)), "created");
     }
 
     #[test]
-    fn a_create_lands_unless_the_reply_says_that_it_did_not() {
-        for (reply, landed) in [
-            (Reply::NotSent(String::new()), false),
-            (answer(400, Meaning::Exists), false),
-            (answer(429, Meaning::Other), false),
-            (answer(401, Meaning::Other), false),
-            (answer(200, Meaning::Other), false),
-            (answer(400, Meaning::InternalError), true),
-            (answer(500, Meaning::Other), true),
-            (answer(504, Meaning::Other), true),
-            (foreign(302), false),
-            (foreign(404), false),
-            (foreign(413), false),
-            (foreign(400), true),
-            (foreign(403), true),
-            (foreign(502), true),
-            (Reply::Unknown { status: Some(200), why: String::new(), request_id: None }, true),
-            (customer(Whose::Another, None), true),
+    fn a_reply_is_classified_line_by_line() {
+        use RateSignal::{Accepted, Unavailable};
+        use ServiceSignal::{Down, Throttled, Up};
+        let throttled = |retry_after| RateSignal::Throttled { retry_after };
+        let pause = Some(std::time::Duration::from_secs(9));
+        let asking_for = |status, seconds| Answer {
+            status,
+            retry_after: Some(std::time::Duration::from_secs(seconds)),
+            ..Answer::default()
+        };
+        let unknown = |status| Reply::Unknown { status, why: String::new(), request_id: None };
+        for (reply, service, rate, may_have_landed) in [
+            (customer(Whose::Asked, None), Up, Accepted, true),
+            (customer(Whose::Another, None), Up, Accepted, true),
+            (Reply::NotSent(String::new()), Down, Accepted, false),
+            (unknown(None), Down, Accepted, true),
+            (unknown(Some(200)), Down, Accepted, true),
+            (answer(200, Meaning::Other), Up, Accepted, false),
+            (answer(200, Meaning::InternalError), Down, Accepted, true),
+            (answer(302, Meaning::Other), Up, Accepted, false),
+            (answer(400, Meaning::Exists), Up, Accepted, false),
+            (answer(400, Meaning::InternalError), Down, Accepted, true),
+            (answer(400, Meaning::Throttled), Throttled, throttled(None), false),
+            (answer(401, Meaning::Other), Up, Accepted, false),
+            (answer(403, Meaning::Other), Up, Accepted, false),
+            (Reply::Answer(asking_for(403, 9)), Throttled, throttled(pause), false),
+            (Reply::Answer(asking_for(403, 0)), Throttled, throttled(None), false),
+            (answer(408, Meaning::Other), Up, Accepted, true),
+            (answer(429, Meaning::Other), Throttled, throttled(None), false),
+            (Reply::Answer(asking_for(429, 9)), Throttled, throttled(pause), false),
+            (answer(500, Meaning::Other), Down, Accepted, true),
+            (answer(503, Meaning::Other), Down, Unavailable, true),
+            (answer(503, Meaning::Throttled), Throttled, throttled(None), true),
+            (answer(504, Meaning::Other), Down, Accepted, true),
+            (foreign(302), Down, Accepted, false),
+            (foreign(400), Down, Accepted, true),
+            (foreign(403), Down, Accepted, true),
+            (Reply::Foreign(asking_for(403, 9)), Throttled, throttled(pause), true),
+            (foreign(404), Down, Accepted, false),
+            (foreign(413), Down, Accepted, false),
+            (foreign(429), Throttled, throttled(None), false),
+            (foreign(502), Down, Accepted, true),
+            (foreign(503), Down, Unavailable, true),
         ] {
-            assert_eq!(may_have_landed(&reply), landed, "{reply:?}");
+            let expected = Classification { service, rate, may_have_landed };
+            assert_eq!(classify(&reply), expected, "{reply:?}");
         }
     }
 }

@@ -1,318 +1,325 @@
-//! How fast to send under a limit that nobody tells: (time, answer) → rate.
+//! Adaptive rate: finds and holds a rate limit that is not configured, from accepted and throttled requests.
 //!
-//! Pure: time comes in as `now`, and nothing here waits. A run begins at the user's rate or, without one,
-//! slowly, and doubles with each answer's time until it is refused. A refusal tells two things: the limit is
-//! not above what was accepted in the second before it, and not below what was accepted on average since the
-//! refusal before. Between these the next rate is chosen, held, and left upward, slowly at first and then
-//! faster and faster, until the next refusal.
+//! Pure: time is an argument, and nothing here waits. A run begins at the user's rate or, without one, slowly, and
+//! doubles its rate once per round trip until a request is throttled (slow start). A throttled request bounds the limit
+//! on both sides: it is not above what was accepted in the second before, and not below what was accepted on average
+//! since the throttling before that. A rate between the two is chosen and held. Then the rate grows, slowly at first
+//! and faster and faster, until the next throttling.
 //!
 //! # Why these constants
 //!
-//! The goals contradict each other: to find a raised limit within five seconds one has to go beyond the old
-//! one every few seconds, each time that is refused, and at most one request in a hundred may be. So a hold
-//! lasts as long as its refusals have to be thinned out over ([`REFUSED_SHARE`], a little below that
-//! hundredth), at least [`HOLD_MIN`]; and the climb takes 2 s to double ([`Climb::Rare`]), which leaves 2.5 + 2 s. What it
-//! begins with is so slow (a hundredth in the first half second) that a limit still in place refuses it while
-//! it is a few hundredths too fast. Where the server says `Retry-After`, nothing may be sent for that long:
-//! with a second each, a refusal every five seconds would cost a fifth of the limit. So there a hold lasts
-//! until pauses are [`PAUSED_SHARE`] of the time, and a raised limit is found that much later: both goals at
-//! once cannot be had. Held is [`HELD`] of the limit: what is between is for requests that the network lets
-//! meet, for late timers that are made good ([`SLACK`]), and for windows that begin where we do not see it.
+//! The goals contradict each other: to find a raised limit within five seconds, a higher rate has to be tried every few
+//! seconds; each time that is rejected, and at most one request in a hundred may be. So a hold lasts as long as its
+//! rejections have to be diluted over ([`REJECTED_SHARE`], a little below that hundredth), at least [`HOLD_MIN_S`]; and
+//! the growth after it takes 2 s to double the rate ([`Increase::Maintain`]), which makes 2.5 + 2 s. It begins so slowly
+//! (one hundredth in the first half second) that a limit which has not changed rejects a rate only a few hundredths too
+//! high. Where the server sends `Retry-After`, nothing may be sent for that long: with a second each, a rejection every
+//! five seconds would cost a fifth of the limit. So there a hold lasts until pauses are [`PAUSED_SHARE`] of the time,
+//! and a raised limit is found that much later: both goals cannot be met at once. The held rate is
+//! [`TARGET_UTILIZATION`] of the limit. The rest is for requests that the network delivers closer together, for late
+//! timers that are made up for ([`LATENESS_MAX_S`]), and for windows of the server that begin at an unknown time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    random_throttling::{Chance, Cycle},
-    sliding_window::{Accepted, MEMORY},
+    random_throttling::{Cycle, RandomThrottleDetector},
+    sliding_window::{SlidingWindowCounter, WINDOW_S},
 };
 
-/// Requests a second at the beginning of a run without a rate: what a merchant's smallest server stands, for
-/// the moment that it takes to be told otherwise.
-const START: f64 = 100.0;
+/// Requests a second at the beginning of a run without a rate: what a merchant's smallest server can bear until it first
+/// throttles.
+const INITIAL_RATE: f64 = 100.0;
 
-/// No rate is lower: what is asked less often is not found again.
-const SLOWEST: f64 = 0.1;
+/// At a lower rate a recovered limit would not be found again.
+const MIN_RATE: f64 = 0.1;
 
-/// The rate is doubled once in so many answers' times, within these bounds in seconds: what is sent too much is
-/// what goes out while the first refusal comes in, and so a twentieth of what a limit that counts by the second
-/// allows in one. Only a target that is near has a short round, and any has one.
-const ROUND_ANSWERS: f64 = 20.0;
-const ROUND_MIN: f64 = 0.005;
-const ROUND_MAX: f64 = 0.1;
+/// Slow start doubles the rate once in this many latencies, within these bounds in seconds. The excess is what is sent
+/// while the first rejection is on its way, and so a twentieth of what a limit per second allows in one second. Only a
+/// target nearby has a short round, and any has one.
+const ROUND_LATENCIES: f64 = 20.0;
+const ROUND_MIN_S: f64 = 0.005;
+const ROUND_MAX_S: f64 = 0.1;
 
 /// The share of the limit that is held.
-const HELD: f64 = 0.97;
+const TARGET_UTILIZATION: f64 = 0.97;
 
-/// The same of two bounds that are close, so that holding, climbing and being refused comes back to [`HELD`].
-const HELD_OF_BOUNDS: f64 = 0.985;
+/// The share of the mean of two close bounds that is held: growth and rejection raise that mean, so the result is
+/// [`TARGET_UTILIZATION`] again.
+const TARGET_OF_BOUNDS: f64 = 0.985;
 
-/// Where the server asks for a pause of this length, another refusal costs more than a rate somewhat lower.
-const PAUSE_DEAR: Duration = Duration::from_secs(4);
-const HELD_WHERE_DEAR: f64 = 0.9;
+/// After a pause of this length, requested by the server, a further rejection costs more than a somewhat lower rate.
+const LONG_PAUSE: Duration = Duration::from_secs(4);
+const TARGET_AFTER_LONG_PAUSE: f64 = 0.9;
 
-/// Two bounds of a limit that are no further apart are as good as one.
-const NARROW: f64 = 1.15;
+/// Two bounds of the limit that differ by no more than this ratio count as one.
+const CONVERGED_RATIO: f64 = 1.15;
 
-/// The least time at a rate before a higher one is tried.
-const HOLD_MIN: f64 = 2.5;
+/// The least time that a rate is held.
+const HOLD_MIN_S: f64 = 2.5;
 
-/// The same while the limit's bounds are still far apart.
-const HOLD_SEARCHING: f64 = 0.8;
+/// The same while the bounds of the limit are far apart.
+const HOLD_SEARCHING_S: f64 = 0.8;
 
-/// The longest that refused requests alone make a hold; a limit that was halved under way refuses many.
-const HOLD_MAX_REFUSED: f64 = 10.0;
+/// The longest hold for the sake of rejections; a limit that was halved while requests were under way rejects many.
+const HOLD_MAX_FOR_REJECTIONS_S: f64 = 10.0;
 
-/// The longest that pauses make it.
-const HOLD_MAX_PAUSED: f64 = 600.0;
+/// The longest hold for the sake of pauses.
+const HOLD_MAX_FOR_PAUSES_S: f64 = 600.0;
 
-/// The share of requests that may be refused for the sake of finding out.
-const REFUSED_SHARE: f64 = 0.006;
+/// The share of requests that may be rejected in search of a higher limit.
+const REJECTED_SHARE: f64 = 0.006;
 
-/// The share of the time that may be spent in pauses that the server asks for.
+/// The share of the time that may be spent in pauses requested by the server.
 const PAUSED_SHARE: f64 = 0.02;
 
-/// A limit that counts by the second has refused within this time, if it does at all.
-const PROVEN: f64 = 1.5;
+/// A limit per second rejects within this time, if at all; a rate accepted for longer is confirmed.
+const CONFIRM_AFTER_S: f64 = 1.5;
 
-/// What remains of a rate that was held and is refused once.
-const CUT: f64 = 0.96;
+/// The share of a held rate that remains after one rejection.
+const BACKOFF_FACTOR: f64 = 0.96;
 
-/// A window that was empty at first and is full after this is nearly as large as what was held.
-const NEARLY: f64 = 0.9;
+/// If the server's window was empty at first and is full after this time, the limit is nearly the held rate.
+const WINDOW_NEARLY_SAME_S: f64 = 0.9;
 
-/// A window that was empty at first and is full before this is much smaller than what was held: rather it is
-/// no window.
-const WINDOW_FULL: f64 = 0.45;
+/// If it is full before this time, the limit would be much below the held rate: rather, it is no window.
+const WINDOW_SMALLER_S: f64 = 0.45;
 
-/// How late a request may be and still be made good by the ones after it: what timers are late by on a busy
-/// machine. In any second it adds two hundredths.
-const SLACK: f64 = 0.02;
+/// How late a request may be and still be made up for by the next ones (the debt of a token bucket): what timers are
+/// late by on a busy machine. It adds two hundredths to the requests of any second.
+const LATENESS_MAX_S: f64 = 0.02;
 
-/// The first pause after a refusal that asks for none; each that is refused at its end doubles it, up to
-/// the longest. A window that is full for less than a tenth of a second is met soon after it empties.
-const PAUSE_FIRST: Duration = Duration::from_millis(75);
-const PAUSE_LONGEST: Duration = Duration::from_secs(1);
+/// The first pause after a rejection without `Retry-After`, doubled with each rejection at its end, up to the longest.
+/// A window that is full for less than a tenth of a second is met soon after it empties.
+const OWN_PAUSE_FIRST: Duration = Duration::from_millis(75);
+const OWN_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Of so many answers one counts as much as all before it, for the share of 503 among them.
-const UNAVAILABLE_MEMORY: f64 = 16.0;
+/// One response in this many is the weight of each in the moving average of 503 responses.
+const UNAVAILABLE_WINDOW: f64 = 16.0;
 
-/// From this share on a 503 is a refusal: below it single requests fail for reasons of their own.
-const UNAVAILABLE_SHARE: f64 = 0.25;
+/// From this share on a 503 counts as throttling: below it single requests fail for reasons of their own.
+const UNAVAILABLE_THROTTLED_SHARE: f64 = 0.25;
 
-/// Below this share they are over, and the rate before them is no longer gone back to.
-const UNAVAILABLE_OVER: f64 = 0.02;
+/// Below this share the 503 responses are over, and the rate before them is no longer restored.
+const UNAVAILABLE_OVER_SHARE: f64 = 0.02;
 
-/// A climb that got so far above what was held has left the limit behind.
-const LEFT_BEHIND: f64 = 2.0;
+/// At this multiple of the held rate the limit that was found no longer exists.
+const LIMIT_GONE_RATIO: f64 = 2.0;
 
-/// Seconds over which accepted requests tell an average; some less than are remembered.
-const LATELY: f64 = 8.0;
+/// Seconds over which accepted requests are averaged; somewhat less than [`WINDOW_S`].
+const AVERAGE_WINDOW_S: f64 = 8.0;
 
-/// No less than this share of the rate is told, whatever a pause or an outage took from that average.
-const TOLD_LEAST: f64 = 0.8;
+/// At least this share of the held rate is reported, however much of that average was spent in a pause or an outage.
+const REPORTED_SHARE_MIN: f64 = 0.8;
 
-/// A held rate that differs by more than this share from what was last said is said again.
-const WORTH_TELLING: f64 = 0.2;
+/// A held rate that differs by more than this share from the last reported one is reported again.
+const REPORT_CHANGE_MIN: f64 = 0.2;
 
-/// Seconds in which a climb doubles the rate.
-const CLIMB: f64 = 2.0;
+/// [`Increase::Maintain`] doubles the rate in this time.
+const DOUBLING_S: f64 = 2.0;
 
-/// Two spells whose length differs by less say little of what flows into a bucket.
-const SPELLS_DIFFER: f64 = 0.5;
+/// Two refill intervals whose lengths differ by less show nothing of what flows into a token bucket.
+const INTERVALS_DIFFER_S: f64 = 0.5;
 
-/// A request that left.
+/// When a request was sent, and as which of the run.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ticket {
-    at: f64,
+pub(super) struct RequestStamp {
+    at_s: f64,
     number: u64,
 }
 
-/// What an answer says about the rate.
+/// What a response says about the rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    /// Nothing: whatever else the answer was, the request was let through.
-    Taken,
-    /// Too fast; and for how long nothing may be sent, if it says so.
-    Refused(Option<Duration>),
-    /// 503: too fast, or broken.
+pub(crate) enum RateSignal {
+    /// The request was let through, whatever its response was.
+    Accepted,
+    /// Too many requests.
+    Throttled {
+        /// For how long the server asks everyone to wait, if it does.
+        retry_after: Option<Duration>,
+    },
+    /// 503: throttled or broken.
     Unavailable,
 }
 
-impl Said {
-    /// A server is not granted more than this.
-    pub(super) fn capped(self, most: Duration) -> Said {
+impl RateSignal {
+    /// Bounds the pause that a server may request.
+    pub(super) fn capped_at(self, pause_max: Duration) -> RateSignal {
         match self {
-            Said::Refused(asked) => Said::Refused(asked.map(|asked| asked.min(most))),
-            said => said,
+            RateSignal::Throttled { retry_after } => {
+                RateSignal::Throttled { retry_after: retry_after.map(|pause| pause.min(pause_max)) }
+            }
+            signal => signal,
         }
     }
 }
 
-/// The one pace of a run.
-pub(super) struct Pace {
+/// The rate of one run. Times are seconds since the run began, rates requests a second.
+pub(super) struct AdaptiveRate {
     began: Instant,
-    /// The user's rate.
-    most: f64,
+    /// The user's rate, which another limiter keeps.
+    max_rate: f64,
     rate: f64,
     phase: Phase,
-    /// When the next request is due.
-    due: f64,
-    /// Whether anybody had to wait for that in this round.
-    waited_for: bool,
-    /// Requests that left.
+    next_send_s: f64,
+    /// Whether the rate has delayed a request in this round of slow start; without that, a higher rate changes nothing.
+    was_limiting: bool,
     sent: u64,
-    accepted: Accepted,
-    episode: Option<Episode>,
+    accepted: SlidingWindowCounter,
+    last_throttling: Option<ThrottleEvent>,
     /// A rate that was accepted for long enough; zero if none was.
-    proven: f64,
-    /// How often in a row a rate that was held was refused.
-    cuts: u32,
-    /// Refusals that say nothing about the rate.
-    chance: Chance,
-    /// The share of 503 among the last answers.
-    unavailable: f64,
-    /// The rate before 503s lowered it, and whether it was rising still.
+    confirmed_rate: f64,
+    /// Rejections of held rates in succession.
+    consecutive_backoffs: u32,
+    random: RandomThrottleDetector,
+    /// The share of 503 among the last responses.
+    unavailable_share: f64,
+    /// The rate before 503 responses lowered it, and whether it was in slow start.
     before_503: Option<(f64, bool)>,
-    /// The held rate that was last said.
-    told: f64,
+    /// The held rate that was last reported.
+    last_reported: f64,
 }
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Doubles, from the beginning to the first refusal.
-    Rising { round: f64 },
-    /// Keeps the rate from one time to another, and then climbs.
-    Holding { from: f64, until: f64 },
+    /// Doubles, from the beginning of the run to the first throttling.
+    SlowStart { round_start_s: f64 },
+    /// Holds the rate between two times, and then increases it.
+    Hold { from_s: f64, until_s: f64 },
 }
 
-/// Refusals that belong together: those of requests that were under way when the first of them came, and of
-/// the next ones where the door was still closed.
-struct Episode {
-    /// When the first of them left.
-    at: f64,
-    /// Its number.
-    number: u64,
-    /// The first request that left after they were known.
-    next: u64,
-    refused: u64,
-    /// How often the door was still closed.
-    again: u32,
-    /// When sending goes on.
-    resume: f64,
-    /// Whether the server asked for a pause.
-    asked: bool,
-    /// What came before.
-    spell: Spell,
-    climb: Climb,
+/// Rejections that belong together: those of requests that were under way at the first of them, and of later ones that
+/// were sent before the server accepted any again.
+struct ThrottleEvent {
+    /// When the first rejected request was sent.
+    first_sent_s: f64,
+    first_number: u64,
+    /// The first request that was sent after the rejections were known.
+    next_number: u64,
+    rejected: u64,
+    /// How often a request was rejected right after a pause.
+    repeats: u32,
+    resume_s: f64,
+    had_retry_after: bool,
+    /// The interval before it.
+    interval: RefillInterval,
+    increase: Increase,
 }
 
-/// What was sent from a pause to the next refusal.
+/// From a pause to the next rejection: the time and the requests in which a token bucket was emptied.
 #[derive(Clone, Copy, Debug, Default)]
-struct Spell {
+struct RefillInterval {
     seconds: f64,
     accepted: f64,
 }
 
-impl Spell {
-    /// What flows into a bucket that was as full before both spells and empty after them.
-    fn bucket(&self, other: &Spell) -> Option<f64> {
+impl RefillInterval {
+    /// The rate at which a bucket is filled that was equally full before both intervals, and empty after them.
+    fn refill_rate(&self, other: &RefillInterval) -> Option<f64> {
         let seconds = self.seconds - other.seconds;
-        (other.seconds > 0.0 && seconds.abs() >= SPELLS_DIFFER)
+        (other.seconds > 0.0 && seconds.abs() >= INTERVALS_DIFFER_S)
             .then(|| (self.accepted - other.accepted) / seconds)
     }
 }
 
-/// What comes after a rate was held.
+/// How the rate grows after a hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Climb {
+enum Increase {
     /// The limit is anywhere above.
-    Fast,
-    /// It is not far.
-    Gentle,
-    /// It is known, and may have been raised.
-    Rare,
+    Search,
+    /// The limit is not far above.
+    Approach,
+    /// The limit is known, and may have been raised.
+    Maintain,
 }
 
-impl Climb {
-    /// How often it has doubled the rate after so many seconds.
+impl Increase {
+    /// How often the rate has doubled after this time.
     fn doublings(self, seconds: f64) -> f64 {
         match self {
-            Climb::Fast => seconds,
-            Climb::Gentle => (seconds / 6.0).powf(1.2),
-            Climb::Rare => (seconds / CLIMB).powf(2.5),
+            Increase::Search => seconds,
+            Increase::Approach => (seconds / 6.0).powf(1.2),
+            Increase::Maintain => (seconds / DOUBLING_S).powf(2.5),
         }
     }
 }
 
-impl Pace {
-    /// Starts at the user's rate, which somebody else keeps, or slowly.
-    pub(super) fn new(user_rate: Option<f64>, now: Instant) -> Pace {
-        Pace {
+impl AdaptiveRate {
+    pub(super) fn new(user_rate: Option<f64>, now: Instant) -> AdaptiveRate {
+        AdaptiveRate {
             began: now,
-            most: user_rate.unwrap_or(f64::INFINITY),
-            rate: if user_rate.is_some() { f64::INFINITY } else { START },
-            phase: Phase::Rising { round: 0.0 },
-            due: 0.0,
-            waited_for: false,
+            max_rate: user_rate.unwrap_or(f64::INFINITY),
+            rate: if user_rate.is_some() { f64::INFINITY } else { INITIAL_RATE },
+            phase: Phase::SlowStart { round_start_s: 0.0 },
+            next_send_s: 0.0,
+            was_limiting: false,
             sent: 0,
-            accepted: Accepted::default(),
-            episode: None,
-            proven: 0.0,
-            cuts: 0,
-            chance: Chance::default(),
-            unavailable: 0.0,
+            accepted: SlidingWindowCounter::default(),
+            last_throttling: None,
+            confirmed_rate: 0.0,
+            consecutive_backoffs: 0,
+            random: RandomThrottleDetector::default(),
+            unavailable_share: 0.0,
             before_503: None,
-            told: f64::INFINITY,
+            last_reported: f64::INFINITY,
         }
     }
 
-    /// Takes the next place in the line, or says when there will be one.
-    pub(super) fn turn(&mut self, now: Instant) -> Result<(), Instant> {
-        let now = self.seconds(now);
-        if now < self.due {
-            self.waited_for = true;
-            // Rounded up, or whoever wakes would be too early by less than a nanosecond.
-            return Err(self.began + Duration::from_secs_f64(self.due) + Duration::from_nanos(1));
+    /// Takes a token, or tells when there will be one.
+    pub(super) fn try_acquire(&mut self, now: Instant) -> Result<(), Instant> {
+        let now_s = self.seconds_since_start(now);
+        if now_s < self.next_send_s {
+            self.was_limiting = true;
+            // Rounded up, or whoever waits would wake less than a nanosecond early.
+            return Err(self.began + Duration::from_secs_f64(self.next_send_s) + Duration::from_nanos(1));
         }
-        let unused = now - self.due - SLACK;
-        if unused > 0.0 {
-            self.due += unused;
-            // What nobody asks for need not be found out.
-            if let Phase::Holding { until, .. } = &mut self.phase {
-                *until += unused;
+        let unused_s = now_s - self.next_send_s - LATENESS_MAX_S;
+        if unused_s > 0.0 {
+            self.next_send_s += unused_s;
+            // Idle time does not count towards the hold.
+            if let Phase::Hold { until_s, .. } = &mut self.phase {
+                *until_s += unused_s;
             }
         }
-        self.due += 1.0 / self.rate_at(now);
+        self.next_send_s += 1.0 / self.rate_at(now_s);
         Ok(())
     }
 
-    /// A request leaves.
-    pub(super) fn leave(&mut self, now: Instant) -> Ticket {
-        let ticket = Ticket { at: self.seconds(now), number: self.sent };
-        self.sent += 1;
-        self.accepted.add(ticket.at, 1);
-        ticket
+    /// The number of the next request.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
 
-    /// It was answered. What comes back is how long nobody may send.
-    pub(super) fn answered(&mut self, ticket: Ticket, said: Said, now: Instant) -> Option<Duration> {
-        self.unavailable *= 1.0 - 1.0 / UNAVAILABLE_MEMORY;
-        match said {
-            Said::Taken => {
-                if self.unavailable < UNAVAILABLE_OVER {
+    pub(super) fn on_send(&mut self, now: Instant) -> RequestStamp {
+        let stamp = RequestStamp { at_s: self.seconds_since_start(now), number: self.sent };
+        self.sent += 1;
+        self.accepted.add(stamp.at_s, 1);
+        stamp
+    }
+
+    /// Takes in a response. Returns for how long nothing may be sent.
+    pub(super) fn on_response(
+        &mut self,
+        stamp: RequestStamp,
+        signal: RateSignal,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.unavailable_share *= 1.0 - 1.0 / UNAVAILABLE_WINDOW;
+        match signal {
+            RateSignal::Accepted => {
+                if self.unavailable_share < UNAVAILABLE_OVER_SHARE {
                     self.before_503 = None;
                 }
-                self.chance.taken();
-                self.rise(ticket, self.seconds(now));
+                self.random.on_accepted();
+                self.grow_in_slow_start(stamp, self.seconds_since_start(now));
             }
-            Said::Refused(asked) => return self.refused(ticket, asked, now),
-            Said::Unavailable => {
-                self.unavailable += 1.0 / UNAVAILABLE_MEMORY;
-                if self.unavailable > UNAVAILABLE_SHARE {
-                    let before = (self.rate, matches!(self.phase, Phase::Rising { .. }));
-                    let pause = self.refused(ticket, None, now);
+            RateSignal::Throttled { retry_after } => return self.on_throttled(stamp, retry_after, now),
+            RateSignal::Unavailable => {
+                self.unavailable_share += 1.0 / UNAVAILABLE_WINDOW;
+                if self.unavailable_share > UNAVAILABLE_THROTTLED_SHARE {
+                    let before = (self.rate, matches!(self.phase, Phase::SlowStart { .. }));
+                    let pause = self.on_throttled(stamp, None, now);
                     if self.rate < before.0 {
                         self.before_503.get_or_insert(before);
                     }
@@ -323,193 +330,221 @@ impl Pace {
         None
     }
 
-    /// The 503 were an outage's: they say nothing about the rate.
-    pub(super) fn forgive(&mut self) {
-        self.unavailable = 0.0;
-        if let Some((rate, was_rising)) = self.before_503.take() {
+    /// The 503 responses were those of an outage: they say nothing about the rate, which is restored.
+    pub(super) fn reset_after_outage(&mut self) {
+        self.unavailable_share = 0.0;
+        if let Some((rate, was_slow_start)) = self.before_503.take() {
             self.rate = rate;
-            if was_rising {
-                (self.phase, self.episode) = (Phase::Rising { round: self.due }, None);
+            if was_slow_start {
+                self.phase = Phase::SlowStart { round_start_s: self.next_send_s };
+                self.last_throttling = None;
             }
         }
     }
 
-    /// The rate that is held under a limit that was found; `None` where there seems to be none any more. A bucket
-    /// may be emptied faster than it fills for a while, so what was accepted on average bounds what is told.
-    pub(super) fn held(&self) -> Option<f64> {
-        self.episode.as_ref()?;
-        let is_held = self.rate < self.most && self.rate_at(self.due) < LEFT_BEHIND * self.rate;
-        let lately = self.accepted.between(self.due - LATELY, self.due) / LATELY;
-        is_held.then(|| lately.clamp(TOLD_LEAST * self.rate, self.rate))
+    /// The rate held below a limit that was found; `None` if there seems to be no limit any more. A token bucket may be
+    /// emptied faster than it fills for a while, so the average of accepted requests bounds the reported rate.
+    pub(super) fn held_rate(&self) -> Option<f64> {
+        self.last_throttling.as_ref()?;
+        let is_held =
+            self.rate < self.max_rate && self.rate_at(self.next_send_s) < LIMIT_GONE_RATIO * self.rate;
+        let from_s = self.next_send_s - AVERAGE_WINDOW_S;
+        let average = self.accepted.sum_between(from_s, self.next_send_s) / AVERAGE_WINDOW_S;
+        is_held.then(|| average.clamp(REPORTED_SHARE_MIN * self.rate, self.rate))
     }
 
-    /// The same, where it is known well and not what was last said.
-    pub(super) fn news(&mut self) -> Option<f64> {
-        let held = self.held()?;
-        let is_new = (held / self.told - 1.0).abs() > WORTH_TELLING;
-        let is_known = self.episode.as_ref().is_some_and(|episode| episode.climb == Climb::Rare);
+    /// The same, once the limit is known well, and once more after each change that is worth a report.
+    pub(super) fn take_rate_to_report(&mut self) -> Option<f64> {
+        let held_rate = self.held_rate()?;
+        let is_new = (held_rate / self.last_reported - 1.0).abs() > REPORT_CHANGE_MIN;
+        let is_known = self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Maintain);
         (is_new && is_known).then(|| {
-            self.told = held;
-            held
+            self.last_reported = held_rate;
+            held_rate
         })
     }
 
-    /// The share of requests that is refused whatever the rate, once that is known.
-    pub(super) fn by_chance(&mut self) -> Option<f64> {
-        self.chance.news()
+    /// The share of requests that is rejected at random, once, when it is confirmed.
+    pub(super) fn take_random_share(&mut self) -> Option<f64> {
+        self.random.take_confirmed_share()
     }
 
-    fn rise(&mut self, ticket: Ticket, now: f64) {
-        if let Phase::Rising { round } = &mut self.phase
-            && self.waited_for
-            && ticket.at >= *round
-            && now - *round >= (ROUND_ANSWERS * (now - ticket.at)).clamp(ROUND_MIN, ROUND_MAX)
+    fn grow_in_slow_start(&mut self, stamp: RequestStamp, now_s: f64) {
+        if let Phase::SlowStart { round_start_s } = &mut self.phase
+            && self.was_limiting
+            && stamp.at_s >= *round_start_s
+            && now_s - *round_start_s
+                >= (ROUND_LATENCIES * (now_s - stamp.at_s)).clamp(ROUND_MIN_S, ROUND_MAX_S)
         {
-            (*round, self.waited_for) = (now, false);
+            *round_start_s = now_s;
+            self.was_limiting = false;
             self.rate *= 2.0;
         }
     }
 
-    fn refused(&mut self, ticket: Ticket, asked: Option<Duration>, now: Instant) -> Option<Duration> {
-        self.accepted.add(ticket.at, -1);
-        let now = self.seconds(now);
-        if asked.is_none() && self.chance.is_one(now) {
+    fn on_throttled(
+        &mut self,
+        stamp: RequestStamp,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.accepted.add(stamp.at_s, -1);
+        let now_s = self.seconds_since_start(now);
+        if retry_after.is_none() && self.random.is_random(now_s) {
             return None;
         }
-        let mut pause = asked;
-        match &mut self.episode {
-            Some(episode) if ticket.number < episode.next => episode.refused += 1,
-            Some(episode)
-                if (ticket.number - episode.next) as f64 <= (self.rate / 100.0).max(1.0)
-                    || asked.is_none() && ticket.at - episode.at < 1.0 =>
+        let mut pause = retry_after;
+        match &mut self.last_throttling {
+            Some(last) if stamp.number < last.next_number => last.rejected += 1,
+            Some(last)
+                if (stamp.number - last.next_number) as f64 <= (self.rate / 100.0).max(1.0)
+                    || retry_after.is_none() && stamp.at_s - last.first_sent_s < 1.0 =>
             {
-                episode.refused += 1;
-                (episode.next, episode.again) = (self.sent, episode.again + 1);
-                let doubled = PAUSE_FIRST * (1 << episode.again.min(8));
-                pause = asked.or(Some(doubled.min(PAUSE_LONGEST)));
+                last.rejected += 1;
+                last.next_number = self.sent;
+                last.repeats += 1;
+                let doubled = OWN_PAUSE_FIRST * (1 << last.repeats.min(8));
+                pause = retry_after.or(Some(doubled.min(OWN_PAUSE_MAX)));
             }
-            episode => {
-                pause = asked.or(Some(if episode.is_none() { PAUSE_LONGEST } else { PAUSE_FIRST }));
-                let by_chance = if asked.is_none() { self.given_up_by_chance(ticket, now) } else { None };
-                let (spell, rate, climb) = match by_chance {
-                    Some(rate) => (Spell::default(), rate, Climb::Fast),
-                    None => self.choose(ticket, asked),
+            last => {
+                pause = retry_after.or(Some(if last.is_none() { OWN_PAUSE_MAX } else { OWN_PAUSE_FIRST }));
+                let restored =
+                    if retry_after.is_none() { self.rate_given_up_at_random(stamp, now_s) } else { None };
+                let (interval, rate, increase) = match restored {
+                    Some(rate) => (RefillInterval::default(), rate, Increase::Search),
+                    None => self.choose_rate(stamp, retry_after),
                 };
-                self.begin_episode(ticket, spell, rate, climb);
+                self.begin_event(stamp, interval, rate, increase);
             }
         }
-        if let Some(episode) = &mut self.episode {
-            let resume = now + pause.unwrap_or_default().as_secs_f64();
-            episode.asked |= asked.is_some();
-            episode.resume = episode.resume.max(resume);
-            self.due = self.due.max(episode.resume);
+        if let Some(last) = &mut self.last_throttling {
+            let resume_s = now_s + pause.unwrap_or_default().as_secs_f64();
+            last.had_retry_after |= retry_after.is_some();
+            last.resume_s = last.resume_s.max(resume_s);
+            self.next_send_s = self.next_send_s.max(last.resume_s);
             self.phase =
-                Phase::Holding { from: episode.resume, until: episode.resume + episode.hold(self.rate) };
+                Phase::Hold { from_s: last.resume_s, until_s: last.resume_s + last.hold_s(self.rate) };
         }
         pause
     }
 
-    /// A rate to go back to, if it was given up for refusals that have nothing to do with it.
-    fn given_up_by_chance(&mut self, ticket: Ticket, now: f64) -> Option<f64> {
-        let episode = self.episode.as_ref()?;
+    /// The rate to restore if the last rejections were random.
+    fn rate_given_up_at_random(&mut self, stamp: RequestStamp, now_s: f64) -> Option<f64> {
+        let last = self.last_throttling.as_ref()?;
         let cycle = Cycle {
-            rate: self.rate_at(ticket.at),
-            held: matches!(self.phase, Phase::Holding { until, .. } if ticket.at <= until),
-            requests: ticket.number - episode.number,
-            refused: episode.refused,
+            rate: self.rate_at(stamp.at_s),
+            was_held: matches!(self.phase, Phase::Hold { until_s, .. } if stamp.at_s <= until_s),
+            requests: stamp.number - last.first_number,
+            rejected: last.rejected,
         };
-        self.chance.broke(cycle, now)
+        self.random.on_rate_rejected(cycle, now_s)
     }
 
-    /// A new rate, between what the limit cannot be below and what it cannot be above.
-    fn choose(&mut self, ticket: Ticket, asked: Option<Duration>) -> (Spell, f64, Climb) {
-        let at = ticket.at;
-        let second = |before: f64| self.accepted.between(at - before - 1.0, at - before);
-        // A server that refuses at random, or because of others, must not lead us into standing still.
-        let lately = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
-        let previous = self.episode.as_ref().filter(|episode| at - episode.at < MEMORY);
-        let cycle = previous.map_or(0.0, |previous| {
-            self.accepted.between(previous.at, at) / (at - previous.at).max(f64::MIN_POSITIVE)
+    /// A new rate between the lower and the upper bound of the limit.
+    fn choose_rate(
+        &mut self,
+        stamp: RequestStamp,
+        retry_after: Option<Duration>,
+    ) -> (RefillInterval, f64, Increase) {
+        let at_s = stamp.at_s;
+        let second = |before_s: f64| self.accepted.sum_between(at_s - before_s - 1.0, at_s - before_s);
+        // The two seconds before count by half, so that a server which rejects at random, or because of others, does not
+        // stop the run.
+        let upper = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
+        let previous = self.last_throttling.as_ref().filter(|last| at_s - last.first_sent_s < WINDOW_S);
+        let cycle_rate = previous.map_or(0.0, |previous| {
+            let accepted = self.accepted.sum_between(previous.first_sent_s, at_s);
+            accepted / (at_s - previous.first_sent_s).max(f64::MIN_POSITIVE)
         });
-        let Phase::Holding { from, until } = self.phase else {
-            return (Spell::default(), HELD * lately, Climb::Fast);
+        let Phase::Hold { from_s, until_s } = self.phase else {
+            return (RefillInterval::default(), TARGET_UTILIZATION * upper, Increase::Search);
         };
-        let spell = Spell { seconds: at - from, accepted: self.accepted.between(from, at) };
-        let was_fast = self.episode.as_ref().is_some_and(|episode| episode.climb == Climb::Fast);
-        let (rate, climb) = if at > until && (was_fast || spell.seconds >= PROVEN) {
-            self.proven = if spell.seconds >= PROVEN { self.rate_at(at - 1.0) } else { 0.0 };
-            self.cuts = 0;
-            let known = self.proven.max(cycle);
-            // A pause may be longer than is remembered; then only what was just held is known.
-            let least = if known > 0.0 { known } else { self.rate }.min(lately);
-            let climb = if lately < least * NARROW { Climb::Rare } else { Climb::Gentle };
-            (HELD_OF_BOUNDS * least.powf(0.1) * lately.powf(0.9), climb)
-        } else if asked.is_none() {
-            let least = cycle.clamp(self.rate / 4.0, self.rate);
-            let climb = if self.rate < least * NARROW { Climb::Rare } else { Climb::Gentle };
-            (HELD_OF_BOUNDS * (least * self.rate).sqrt(), climb)
-        } else if spell.seconds >= NEARLY && self.cuts < 2 {
-            self.cuts += 1;
-            let known = if self.proven > 0.0 && spell.seconds < PROVEN { self.proven } else { self.rate };
-            let bucket = previous.and_then(|previous| spell.bucket(&previous.spell));
-            let bucket = bucket.map_or(self.rate, |bucket| bucket.max(CUT * CUT * self.rate));
-            (known.min(CUT * self.rate).min(bucket), Climb::Rare)
+        let accepted = self.accepted.sum_between(from_s, at_s);
+        let interval = RefillInterval { seconds: at_s - from_s, accepted };
+        let was_searching =
+            self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Search);
+        let (rate, increase) = if at_s > until_s && (was_searching || interval.seconds >= CONFIRM_AFTER_S) {
+            // A higher rate was tried and rejected.
+            let is_confirmed = interval.seconds >= CONFIRM_AFTER_S;
+            self.confirmed_rate = if is_confirmed { self.rate_at(at_s - 1.0) } else { 0.0 };
+            self.consecutive_backoffs = 0;
+            let known = self.confirmed_rate.max(cycle_rate);
+            // A pause may be longer than the window; then only the rate that was just held is known.
+            let lower = if known > 0.0 { known } else { self.rate }.min(upper);
+            let is_converged = upper < lower * CONVERGED_RATIO;
+            let increase = if is_converged { Increase::Maintain } else { Increase::Approach };
+            (TARGET_OF_BOUNDS * lower.powf(0.1) * upper.powf(0.9), increase)
+        } else if retry_after.is_none() {
+            let lower = cycle_rate.clamp(self.rate / 4.0, self.rate);
+            let is_converged = self.rate < lower * CONVERGED_RATIO;
+            let increase = if is_converged { Increase::Maintain } else { Increase::Approach };
+            (TARGET_OF_BOUNDS * (lower * self.rate).sqrt(), increase)
+        } else if interval.seconds >= WINDOW_NEARLY_SAME_S && self.consecutive_backoffs < 2 {
+            self.consecutive_backoffs += 1;
+            let is_confirmed = self.confirmed_rate > 0.0 && interval.seconds < CONFIRM_AFTER_S;
+            let known = if is_confirmed { self.confirmed_rate } else { self.rate };
+            let refill = previous.and_then(|previous| interval.refill_rate(&previous.interval));
+            let refill =
+                refill.map_or(self.rate, |rate| rate.max(BACKOFF_FACTOR * BACKOFF_FACTOR * self.rate));
+            (known.min(BACKOFF_FACTOR * self.rate).min(refill), Increase::Maintain)
         } else {
-            let most = if spell.seconds < WINDOW_FULL { self.rate } else { lately.min(self.rate) };
-            let least = cycle.clamp(most / 8.0, most);
-            (HELD * least.powf(0.3) * most.powf(0.7), Climb::Gentle)
+            let upper = if interval.seconds < WINDOW_SMALLER_S { self.rate } else { upper.min(self.rate) };
+            let lower = cycle_rate.clamp(upper / 8.0, upper);
+            (TARGET_UTILIZATION * lower.powf(0.3) * upper.powf(0.7), Increase::Approach)
         };
-        if asked >= Some(PAUSE_DEAR) {
-            // After such a pause a bucket of a second's worth was full, and now it is empty.
-            let was_held = at <= until && (PROVEN..=LATELY).contains(&spell.seconds);
-            let bucket = if was_held { spell.accepted / (spell.seconds + 1.0) } else { rate };
-            return (spell, HELD_WHERE_DEAR * rate.min(bucket), Climb::Rare);
+        if retry_after >= Some(LONG_PAUSE) {
+            // After such a pause a bucket of one second's requests was full, and now it is empty.
+            let was_held =
+                at_s <= until_s && (CONFIRM_AFTER_S..=AVERAGE_WINDOW_S).contains(&interval.seconds);
+            let refill = if was_held { interval.accepted / (interval.seconds + 1.0) } else { rate };
+            return (interval, TARGET_AFTER_LONG_PAUSE * rate.min(refill), Increase::Maintain);
         }
-        (spell, rate, climb)
+        (interval, rate, increase)
     }
 
-    fn begin_episode(&mut self, first: Ticket, spell: Spell, rate: f64, climb: Climb) {
-        self.rate = rate.max(SLOWEST);
-        self.episode = Some(Episode {
-            at: first.at,
-            number: first.number,
-            next: self.sent,
-            refused: 1,
-            again: 0,
-            resume: 0.0,
-            asked: false,
-            spell,
-            climb,
+    fn begin_event(&mut self, first: RequestStamp, interval: RefillInterval, rate: f64, increase: Increase) {
+        self.rate = rate.max(MIN_RATE);
+        self.last_throttling = Some(ThrottleEvent {
+            first_sent_s: first.at_s,
+            first_number: first.number,
+            next_number: self.sent,
+            rejected: 1,
+            repeats: 0,
+            resume_s: 0.0,
+            had_retry_after: false,
+            interval,
+            increase,
         });
     }
 
-    /// The rate in force, or that was.
-    fn rate_at(&self, at: f64) -> f64 {
+    /// The rate in force at this time, which may be past.
+    fn rate_at(&self, at_s: f64) -> f64 {
         match self.phase {
-            Phase::Holding { until, .. } if at > until => {
-                let climb = self.episode.as_ref().map_or(Climb::Rare, |episode| episode.climb);
-                self.rate * climb.doublings(at - until).min(10.0).exp2()
+            Phase::Hold { until_s, .. } if at_s > until_s => {
+                let increase = self.last_throttling.as_ref().map_or(Increase::Maintain, |last| last.increase);
+                self.rate * increase.doublings(at_s - until_s).min(10.0).exp2()
             }
             _ => self.rate,
         }
     }
 
-    fn seconds(&self, now: Instant) -> f64 {
+    fn seconds_since_start(&self, now: Instant) -> f64 {
         now.saturating_duration_since(self.began).as_secs_f64()
     }
 }
 
-impl Episode {
-    /// How long the rate after it is kept.
-    fn hold(&self, rate: f64) -> f64 {
-        match self.climb {
-            Climb::Fast => return HOLD_SEARCHING / 2.0,
-            Climb::Gentle => return HOLD_SEARCHING,
-            Climb::Rare => {}
+impl ThrottleEvent {
+    /// How long the rate chosen after it is held.
+    fn hold_s(&self, rate: f64) -> f64 {
+        match self.increase {
+            Increase::Search => return HOLD_SEARCHING_S / 2.0,
+            Increase::Approach => return HOLD_SEARCHING_S,
+            Increase::Maintain => {}
         }
-        let for_refused = (self.refused as f64 / (REFUSED_SHARE * rate)).min(HOLD_MAX_REFUSED);
-        let paused = if self.asked { self.resume - self.at } else { 0.0 };
-        HOLD_MIN.max(for_refused).max((paused / PAUSED_SHARE).min(HOLD_MAX_PAUSED))
+        let for_rejections_s =
+            (self.rejected as f64 / (REJECTED_SHARE * rate)).min(HOLD_MAX_FOR_REJECTIONS_S);
+        let paused_s = if self.had_retry_after { self.resume_s - self.first_sent_s } else { 0.0 };
+        HOLD_MIN_S.max(for_rejections_s).max((paused_s / PAUSED_SHARE).min(HOLD_MAX_FOR_PAUSES_S))
     }
 }
 
@@ -627,11 +662,11 @@ mod tests {
         };
         let (mut late, mut chance) = (dice(server.seed), dice(!server.seed));
         let mut jitter = || late() * 0.001;
-        let mut pace = Pace::new(None, epoch);
+        let mut adaptive = AdaptiveRate::new(None, epoch);
         let mut limiter = Limiter { window: VecDeque::new(), tokens: 0.0, at: -10.0 };
         let mut measured = Measured { admitted: Vec::new(), refused: Vec::new(), held: None };
         let mut answers: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
-        let mut tickets = Vec::new();
+        let mut stamps = Vec::new();
         let nanos = |at: f64| (at * 1e9) as u64;
         let (mut now, mut paused_until) = (0.0, 0.0_f64);
         while now < server.seconds {
@@ -641,16 +676,16 @@ mod tests {
                     wake = paused_until;
                     break;
                 }
-                match pace.turn(instant(now)) {
+                match adaptive.try_acquire(instant(now)) {
                     Ok(()) => {
-                        let ticket = pace.leave(instant(now));
+                        let stamp = adaptive.on_send(instant(now));
                         let arrives = now + jitter();
                         let by_chance = chance() < server.chance;
                         let admitted = !by_chance && server.admits(&mut limiter, arrives);
                         let latency = if admitted { server.latency } else { server.refusal_latency };
                         if admitted { &mut measured.admitted } else { &mut measured.refused }.push(arrives);
-                        answers.push(Reverse((nanos(arrives + latency), tickets.len() as u64)));
-                        tickets.push((ticket, admitted));
+                        answers.push(Reverse((nanos(arrives + latency), stamps.len() as u64)));
+                        stamps.push((stamp, admitted));
                     }
                     Err(until) => {
                         wake = until.duration_since(epoch).as_secs_f64() + jitter();
@@ -666,14 +701,15 @@ mod tests {
                 && at as f64 / 1e9 <= now
             {
                 answers.pop();
-                let (ticket, admitted) = tickets[number as usize];
-                let asked = server.retry_after.map(Duration::from_secs_f64);
-                let said = if admitted { Said::Taken } else { Said::Refused(asked) };
-                let pause = pace.answered(ticket, said, instant(now));
+                let (stamp, admitted) = stamps[number as usize];
+                let retry_after = server.retry_after.map(Duration::from_secs_f64);
+                let signal =
+                    if admitted { RateSignal::Accepted } else { RateSignal::Throttled { retry_after } };
+                let pause = adaptive.on_response(stamp, signal, instant(now));
                 paused_until = paused_until.max(now + pause.unwrap_or_default().as_secs_f64());
             }
         }
-        measured.held = pace.held();
+        measured.held = adaptive.held_rate();
         measured
     }
 
@@ -839,72 +875,72 @@ mod tests {
     #[test]
     fn an_outage_leaves_the_users_rate_as_it_was() {
         let epoch = Instant::now();
-        let mut pace = Pace::new(Some(200.0), epoch);
+        let mut adaptive = AdaptiveRate::new(Some(200.0), epoch);
         let mut now = epoch;
-        let mut send = |pace: &mut Pace, said: Said| {
-            while let Err(until) = pace.turn(now) {
+        let mut send = |adaptive: &mut AdaptiveRate, signal: RateSignal| {
+            while let Err(until) = adaptive.try_acquire(now) {
                 now = until;
             }
             now += Duration::from_millis(5);
-            let ticket = pace.leave(now);
-            pace.answered(ticket, said, now)
+            let stamp = adaptive.on_send(now);
+            adaptive.on_response(stamp, signal, now)
         };
-        for said in [Said::Taken, Said::Unavailable] {
+        for signal in [RateSignal::Accepted, RateSignal::Unavailable] {
             for _ in 0..20 {
-                send(&mut pace, said);
+                send(&mut adaptive, signal);
             }
         }
-        pace.forgive();
-        assert_eq!((pace.rate, pace.held()), (f64::INFINITY, None));
+        adaptive.reset_after_outage();
+        assert_eq!((adaptive.rate, adaptive.held_rate()), (f64::INFINITY, None));
         for _ in 0..100 {
-            send(&mut pace, Said::Taken);
+            send(&mut adaptive, RateSignal::Accepted);
         }
-        assert!(send(&mut pace, Said::Refused(None)).is_some());
-        assert!(pace.held().is_some_and(|rate| rate < 200.0));
+        assert!(send(&mut adaptive, RateSignal::Throttled { retry_after: None }).is_some());
+        assert!(adaptive.held_rate().is_some_and(|rate| rate < 200.0));
         // What lowered it was no outage; a later one does not bring the old rate back.
-        let held = pace.rate;
-        for said in [Said::Unavailable, Said::Taken] {
+        let held = adaptive.rate;
+        for signal in [RateSignal::Unavailable, RateSignal::Accepted] {
             for _ in 0..100 {
-                send(&mut pace, said);
+                send(&mut adaptive, signal);
             }
         }
-        pace.forgive();
-        assert!(pace.rate < held, "{} {held}", pace.rate);
+        adaptive.reset_after_outage();
+        assert!(adaptive.rate < held, "{} {held}", adaptive.rate);
     }
 
     #[test]
     fn the_users_rate_is_not_disturbed() {
         let epoch = Instant::now();
-        let mut pace = Pace::new(Some(5_000.0), epoch);
+        let mut adaptive = AdaptiveRate::new(Some(5_000.0), epoch);
         for number in 0..100_000 {
             let now = epoch + Duration::from_micros(number);
-            assert_eq!(pace.turn(now), Ok(()));
-            let ticket = pace.leave(now);
-            assert_eq!(pace.answered(ticket, Said::Taken, now), None);
+            assert_eq!(adaptive.try_acquire(now), Ok(()));
+            let stamp = adaptive.on_send(now);
+            assert_eq!(adaptive.on_response(stamp, RateSignal::Accepted, now), None);
         }
-        assert_eq!(pace.held(), None);
+        assert_eq!(adaptive.held_rate(), None);
     }
 
     #[test]
     fn some_503_are_no_refusal_and_many_are_and_those_of_an_outage_are_forgiven() {
         let epoch = Instant::now();
-        let mut pace = Pace::new(None, epoch);
+        let mut adaptive = AdaptiveRate::new(None, epoch);
         let mut now = epoch;
-        let mut send = |pace: &mut Pace, said: Said| {
-            while let Err(until) = pace.turn(now) {
+        let mut send = |adaptive: &mut AdaptiveRate, signal: RateSignal| {
+            while let Err(until) = adaptive.try_acquire(now) {
                 now = until;
             }
-            let ticket = pace.leave(now);
-            pace.answered(ticket, said, now)
+            let stamp = adaptive.on_send(now);
+            adaptive.on_response(stamp, signal, now)
         };
         for number in 0..1_000 {
-            let said = if number % 20 == 0 { Said::Unavailable } else { Said::Taken };
-            assert_eq!(send(&mut pace, said), None);
+            let signal = if number % 20 == 0 { RateSignal::Unavailable } else { RateSignal::Accepted };
+            assert_eq!(send(&mut adaptive, signal), None);
         }
-        let before = pace.rate;
-        let pauses = (0..20).filter(|_| send(&mut pace, Said::Unavailable).is_some()).count();
-        assert!(pauses > 0 && pace.rate < before, "{pauses}");
-        pace.forgive();
-        assert_eq!(pace.rate, before);
+        let before = adaptive.rate;
+        let pauses = (0..20).filter(|_| send(&mut adaptive, RateSignal::Unavailable).is_some()).count();
+        assert!(pauses > 0 && adaptive.rate < before, "{pauses}");
+        adaptive.reset_after_outage();
+        assert_eq!(adaptive.rate, before);
     }
 }

@@ -1,315 +1,315 @@
-//! Whether requests may leave at all: the shared pause, and the outages of the service and of its writes.
+//! Circuit breaker: whether requests may be sent at all. Two circuits, one of the service and one of its writes, and the
+//! pause that the API asks for.
 //!
-//! Pure: time comes in as `now`, and nothing here waits.
+//! Pure: time is an argument, and nothing here waits.
 //!
-//! A row of answers without a single good one among them means that the service is gone. Then everyone
-//! waits, and one request at a time is let through to see whether it is back.
+//! A series of failures without a single success means that the service is down. Its circuit opens: every request waits,
+//! and one at a time is admitted as a probe (half-open) until one succeeds.
 //!
-//! The API may also go on answering questions while every Create fails (a database that is read-only, a
-//! quota, a deployment). Good answers to Get would hide that, so writes are watched by themselves. What
-//! counts there is one failure for each row, its first: a file that ends in a few rows which fail whatever
-//! happens is no outage, and their repeated attempts must not make it one. No question tells whether writes
-//! are back, so one row at a time tries; a row that has not failed yet comes first, since one that has may
-//! be the reason itself. A Get that finds what a Create with a lost answer has made shows that writes work. Once no
-//! further row comes, failing writes are those of the last rows, and no outage.
+//! The API may also go on answering reads while every write fails (a database that is read-only, a quota, a
+//! deployment). Successful reads would hide that, so writes have a circuit of their own. It counts one failure per row,
+//! that of the row's first write: a file that ends in a few rows which fail whatever happens is no outage, and their
+//! repeated attempts must not make it one. No read shows whether writes work again, so one row at a time probes with its
+//! own write. A row that has not failed yet goes first, since one that has may be the cause itself. A read that finds
+//! the customer of a Create whose answer was lost shows that writes work. Once no further row is to come, failing writes
+//! are those of the last rows, and no outage.
 //!
-//! Each probe that fails says that the failures before it were the outage's: rows get an attempt back.
-//! Nothing is given back before, or a few bad rows in a row would look like an outage.
+//! A failed probe shows that the failures before it belong to the outage: rows get an attempt back. Nothing is given
+//! back before, or a few bad rows in succession would look like an outage.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first and the longest time between two probes. The service is noticed within five seconds
-/// of coming back: at most two for a probe that goes into the void, and three until the next.
-const PROBE_FIRST: Duration = Duration::from_millis(500);
-const PROBE_MAX: Duration = Duration::from_millis(2_500);
+/// The first and the longest delay between two probes. A recovery is noticed within five seconds: at most two for a
+/// probe that is never answered, and three until the next.
+const PROBE_DELAY_FIRST: Duration = Duration::from_millis(500);
+const PROBE_DELAY_MAX: Duration = Duration::from_millis(2_500);
 
-/// The least time that a probe is given for its answer.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 /// How much later a row that has failed before may probe.
-const HEAD_START: Duration = Duration::from_millis(250);
+const REPEATED_WRITE_DELAY: Duration = Duration::from_millis(250);
 
-/// The fewest rows whose Create has to fail, with none that succeeds, to be an outage of writes.
-const WRITES_MIN: u32 = 16;
+/// The fewest rows whose write has to fail, with none that succeeds, to open the circuit of writes.
+const WRITE_FAILURES_MIN: u32 = 16;
 
-/// What an answer says about the service, not about the row.
+/// What a response says of the service, apart from what it says of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Health {
+pub(crate) enum ServiceSignal {
     /// It answers.
-    Good,
-    /// It answers a question, and that a Create whose answer was lost has worked: writes do.
-    WriteLanded,
-    /// It does not, or not usefully: no connection, no answer, 5xx.
-    Bad,
-    /// It answers that it is asked too often.
+    Up,
+    /// It answers a read, and the answer shows that a write whose response was lost has worked.
+    WriteConfirmed,
+    /// No connection, no answer, or none of use, such as 5xx.
+    Down,
+    /// It answers that there are too many requests.
     Throttled,
 }
 
-/// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It asks.
+pub(crate) enum RequestClass {
     Read,
-    /// It changes something.
-    Write {
-        /// No write of its row has failed before.
-        fresh: bool,
-    },
+    /// No write of the row has failed before.
+    FirstWrite,
+    RepeatedWrite,
 }
 
-/// What a request that is let through alone finds out.
+impl RequestClass {
+    fn is_write(self) -> bool {
+        self != RequestClass::Read
+    }
+}
+
+/// Which circuit an admitted request probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
-    /// Whether the service is back.
     Service,
-    /// Whether writes are.
     Writes,
 }
 
-/// A request that was let through.
+/// First writes that are still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpcomingWrites {
+    /// It is not known how many: there is more to read.
+    Many,
+    /// Only those of rows that wait for a slot.
+    Few,
+    /// All rows have begun.
+    None,
+}
+
+/// A request that was admitted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Passed {
-    pub(super) kind: Kind,
+pub(super) struct Admitted {
+    pub(super) class: RequestClass,
     pub(super) probe: Option<Probe>,
-    /// Which request of the run it is.
+    /// The order in which requests were sent.
     pub(super) number: u64,
-    pub(super) began: Instant,
-    /// [`Gate::failed_probes`] when it began.
+    /// [`CircuitBreaker::failed_probes`] when the request was sent.
     pub(super) failed_probes: u64,
 }
 
 /// What a request has to wait for.
-pub(super) enum Turn {
-    Go(Passed),
-    Until(Instant),
-    Opened,
-}
-
-/// The one gate of a run.
-pub(super) struct Gate {
-    paused_until: Option<Instant>,
-    /// Requests that were let through.
-    sent: u64,
-    /// Bad answers in a row that are an outage.
-    service_limit: u32,
-    service: Watch,
-    /// A probe was answered, so failing writes are no sign of a service that is gone: not until a question
-    /// goes unanswered, or a write has succeeded and made everything well.
-    questions_answered: bool,
-    writes_limit: u32,
-    writes: Watch,
-    rows_left: RowsLeft,
-    /// Each of them gives rows an attempt back.
-    pub(super) failed_probes: u64,
-    /// How long a good answer takes, the last ones counting most; none yet at the beginning.
-    usual: Option<Duration>,
-}
-
-/// Rows that have not begun yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum RowsLeft {
-    /// The source is still read.
-    Many,
-    /// It is at its end; what is claimed is left.
-    Few,
-    None,
+pub(super) enum Wait {
+    Until(Instant),
+    /// The result of the probe under way.
+    ForProbe,
 }
 
-/// What is watched for good answers.
+/// The circuit breaker of one run.
+pub(super) struct CircuitBreaker {
+    paused_until: Option<Instant>,
+    service: Circuit,
+    service_failures_max: u32,
+    /// A read has succeeded, so failing writes are no sign that the service is down: not until a read fails, or a write
+    /// succeeds and closes both circuits.
+    reads_succeed: bool,
+    writes: Circuit,
+    write_failures_max: u32,
+    upcoming_writes: UpcomingWrites,
+    /// Each of them gives rows an attempt back.
+    failed_probes: u64,
+    /// A moving average over successful responses.
+    typical_latency: Option<Duration>,
+}
+
 #[derive(Default)]
-struct Watch {
-    /// Bad answers since the last good one.
-    streak: u32,
-    /// The first request of them. Good answers to earlier ones were on their way before the trouble
-    /// began and say nothing about now.
-    streak_from: u64,
-    /// When the first answer that was not good came after the last good one.
-    trouble_since: Option<Instant>,
-    outage: Option<Outage>,
+struct Circuit {
+    consecutive_failures: u32,
+    /// The number of the first failed request. Successes of earlier requests were under way before the failures began
+    /// and say nothing of the present.
+    first_failed: u64,
+    /// When the first response since the last success came that was none.
+    failing_since: Option<Instant>,
+    /// `None` while the circuit is closed.
+    open: Option<Open>,
 }
 
-struct Outage {
+struct Open {
     next_probe: Instant,
     delay: Duration,
-    probing: bool,
+    /// The circuit is half-open.
+    probe_in_flight: bool,
 }
 
-impl Gate {
-    /// A gate for so many requests in flight.
-    pub(super) fn new(concurrency: usize) -> Gate {
+impl CircuitBreaker {
+    pub(super) fn new(concurrency: usize) -> CircuitBreaker {
         let at_most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Gate {
+        CircuitBreaker {
             paused_until: None,
-            sent: 0,
-            // A tenth of what is in flight: what may still start while the first bad answers come in.
-            service_limit: at_most(concurrency.div_ceil(10)).max(2),
-            service: Watch::default(),
-            questions_answered: false,
-            writes_limit: at_most(concurrency).max(WRITES_MIN),
-            writes: Watch::default(),
-            rows_left: RowsLeft::Many,
+            service: Circuit::default(),
+            // A tenth of the requests in flight: what may still be sent while the first failures come in.
+            service_failures_max: at_most(concurrency.div_ceil(10)).max(2),
+            reads_succeed: false,
+            writes: Circuit::default(),
+            write_failures_max: at_most(concurrency).max(WRITE_FAILURES_MIN),
+            upcoming_writes: UpcomingWrites::Many,
             failed_probes: 0,
-            usual: None,
+            typical_latency: None,
         }
     }
 
-    /// `leaving`: the request would leave at once, so the probe, if it is one, is taken.
-    pub(super) fn turn(&mut self, kind: Kind, leaving: bool, now: Instant) -> Turn {
-        if let Some(until) = self.paused_until {
-            if now < until {
-                return Turn::Until(until);
-            }
-            self.paused_until = None;
+    /// Whether a request would be admitted now, and as which probe.
+    pub(super) fn check(&self, class: RequestClass, now: Instant) -> Result<Option<Probe>, Wait> {
+        if let Some(until) = self.paused_until.filter(|until| now < *until) {
+            return Err(Wait::Until(until));
         }
-        let (probe, outage, head_start) = match (&mut self.service.outage, &mut self.writes.outage, kind) {
-            (Some(outage), _, _) => (Some(Probe::Service), Some(outage), Duration::ZERO),
-            (None, Some(outage), Kind::Write { fresh }) => {
-                (Some(Probe::Writes), Some(outage), if fresh { Duration::ZERO } else { HEAD_START })
-            }
-            _ => (None, None, Duration::ZERO),
+        let (probe, open) = match (&self.service.open, &self.writes.open) {
+            (Some(open), _) => (Probe::Service, open),
+            (None, Some(open)) if class.is_write() => (Probe::Writes, open),
+            _ => return Ok(None),
         };
-        if let Some(outage) = outage {
-            if outage.probing {
-                return Turn::Opened;
-            }
-            let due = outage.next_probe + head_start;
-            if now < due {
-                return Turn::Until(due);
-            }
-            outage.probing = leaving;
+        if open.probe_in_flight {
+            return Err(Wait::ForProbe);
         }
-        self.sent += u64::from(leaving);
-        // Whoever probes the service asks it a question, whatever it is waiting to send.
-        let kind = if probe == Some(Probe::Service) { Kind::Read } else { kind };
-        let failed_probes = self.failed_probes;
-        Turn::Go(Passed { kind, probe, number: self.sent, began: now, failed_probes })
+        let yields_to_others = probe == Probe::Writes && class == RequestClass::RepeatedWrite;
+        let due = open.next_probe + if yields_to_others { REPEATED_WRITE_DELAY } else { Duration::ZERO };
+        if now < due { Err(Wait::Until(due)) } else { Ok(Some(probe)) }
     }
 
-    /// What the answer to a request said. True if those who wait should look again.
-    pub(super) fn note(&mut self, passed: Passed, health: Health, now: Instant) -> bool {
-        let Passed { kind, probe, number, began, .. } = passed;
-        let mut look = false;
-        match health {
-            Health::Good | Health::WriteLanded => {
-                self.learn(now - began);
-                look = self.service.good(number);
-                let writes_work = kind != Kind::Read || health == Health::WriteLanded;
-                look |= writes_work && self.writes.good(number);
-                self.questions_answered = kind == Kind::Read && (look || self.questions_answered);
+    /// Admits a request that is sent at once. A probe keeps the circuit half-open until its result.
+    pub(super) fn admit(&mut self, class: RequestClass, number: u64, now: Instant) -> Result<Admitted, Wait> {
+        let probe = self.check(class, now)?;
+        if let Some(open) = self.probed(probe) {
+            open.probe_in_flight = true;
+        }
+        // The probe of the service is a read, whatever the row is about to send.
+        let class = if probe == Some(Probe::Service) { RequestClass::Read } else { class };
+        Ok(Admitted { class, probe, number, failed_probes: self.failed_probes })
+    }
+
+    /// Takes in the result of a request. True if waiting requests should check again.
+    pub(super) fn on_result(
+        &mut self,
+        admitted: Admitted,
+        signal: ServiceSignal,
+        latency: Duration,
+        now: Instant,
+    ) -> bool {
+        let Admitted { class, probe, number, .. } = admitted;
+        let mut has_closed = false;
+        match signal {
+            ServiceSignal::Up | ServiceSignal::WriteConfirmed => {
+                self.observe_latency(latency);
+                has_closed = self.service.on_success(number);
+                let writes_work = class.is_write() || signal == ServiceSignal::WriteConfirmed;
+                has_closed |= writes_work && self.writes.on_success(number);
+                self.reads_succeed = !class.is_write() && (has_closed || self.reads_succeed);
             }
-            Health::Throttled => self.service.trouble(now),
-            Health::Bad => {
-                self.questions_answered &= kind != Kind::Read;
-                // While writes are away nothing else may be asked for, so that is no row of bad answers.
-                if probe != Some(Probe::Writes) && !self.questions_answered {
-                    self.service.bad(number, self.service_limit, now);
+            ServiceSignal::Throttled => self.service.on_throttled(now),
+            ServiceSignal::Down => {
+                self.reads_succeed &= class.is_write();
+                // While the circuit of writes is open nothing but its probes may be sent, so their failures are no
+                // series of failures of the service.
+                if probe != Some(Probe::Writes) && !self.reads_succeed {
+                    self.service.on_failure(number, self.service_failures_max, now);
                 }
-                if kind == (Kind::Write { fresh: true }) && self.rows_left != RowsLeft::None {
-                    self.writes.bad(number, self.writes_limit, now);
+                if class == RequestClass::FirstWrite && self.upcoming_writes != UpcomingWrites::None {
+                    self.writes.on_failure(number, self.write_failures_max, now);
                 }
                 self.failed_probes += u64::from(probe.is_some());
             }
         }
-        // A good answer may have opened the gate; one that is not, or a question late for it, has not.
-        // Each row that is left may try once: with few of them that need not take long.
-        let is_short = probe == Some(Probe::Writes) && self.rows_left == RowsLeft::Few;
-        look | self.end_probe(probe, |outage| {
-            outage.next_probe = now + if is_short { PROBE_FIRST } else { outage.delay };
-            outage.delay = (outage.delay * 2).min(PROBE_MAX);
-        })
+        // A successful probe has closed its circuit above; a failed or superseded one delays the next. Each of the last
+        // rows may probe once: with few of them the delay need not grow.
+        let is_last = probe == Some(Probe::Writes) && self.upcoming_writes == UpcomingWrites::Few;
+        if let Some(open) = self.probed(probe) {
+            open.probe_in_flight = false;
+            open.next_probe = now + if is_last { PROBE_DELAY_FIRST } else { open.delay };
+            open.delay = (open.delay * 2).min(PROBE_DELAY_MAX);
+        }
+        has_closed || probe.is_some()
     }
 
-    /// The source is at its end. If all rows have begun none can show any more whether writes are back: an outage
-    /// of writes is none, and the rows that are left use up their attempts. True if those who wait should look again.
-    pub(super) fn tell_source_ended(&mut self, all_begun: bool) -> bool {
-        self.rows_left = if all_begun { RowsLeft::None } else { RowsLeft::Few };
-        all_begun && std::mem::take(&mut self.writes).outage.is_some()
+    /// Without upcoming writes nothing can show any more whether writes work again: their circuit closes, and the rows
+    /// that are left use up their attempts. True if waiting requests should check again.
+    pub(super) fn set_upcoming_writes(&mut self, upcoming: UpcomingWrites) -> bool {
+        self.upcoming_writes = upcoming;
+        upcoming == UpcomingWrites::None && std::mem::take(&mut self.writes).open.is_some()
     }
 
-    /// Whether writes wait for the API to take them again, and the service is there.
-    pub(super) fn are_writes_away(&self) -> bool {
-        self.writes.outage.is_some() && self.service.outage.is_none()
+    /// Whether writes wait and reads do not.
+    pub(super) fn are_only_writes_open(&self) -> bool {
+        self.writes.open.is_some() && self.service.open.is_none()
     }
 
-    /// The probe was given up: another one may go. True if those who wait should look again.
-    pub(super) fn give_up(&mut self, probe: Option<Probe>) -> bool {
-        self.end_probe(probe, |_| {})
-    }
-
-    fn end_probe(&mut self, probe: Option<Probe>, then: impl FnOnce(&mut Outage)) -> bool {
-        let outage = match probe {
-            None => None,
-            Some(Probe::Service) => self.service.outage.as_mut(),
-            Some(Probe::Writes) => self.writes.outage.as_mut(),
-        };
-        if let Some(outage) = outage {
-            outage.probing = false;
-            then(outage);
+    /// A probe was given up without a result: another one may be sent. True if waiting requests should check again.
+    pub(super) fn abandon_probe(&mut self, probe: Option<Probe>) -> bool {
+        if let Some(open) = self.probed(probe) {
+            open.probe_in_flight = false;
         }
         probe.is_some()
     }
 
-    /// Nothing leaves until then; the later of two pauses counts. True if nobody was waiting before: of the
-    /// requests that were in flight together each may be told to slow down.
+    fn probed(&mut self, probe: Option<Probe>) -> Option<&mut Open> {
+        match probe? {
+            Probe::Service => self.service.open.as_mut(),
+            Probe::Writes => self.writes.open.as_mut(),
+        }
+    }
+
+    /// Admits nothing until then; the later of two pauses counts. True if no pause was in effect: of the requests that
+    /// were in flight together each may be answered with the same pause.
     pub(super) fn pause(&mut self, until: Instant, now: Instant) -> bool {
         let before = self.paused_until;
         self.paused_until = Some(before.map_or(until, |before| before.max(until)));
         before.is_none_or(|before| before <= now)
     }
 
-    /// How long the pause still takes.
     pub(super) fn pause_left(&self, now: Instant) -> Duration {
         self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// Since when no answer has been good that should have been.
-    pub(super) fn trouble_since(&self) -> Option<Instant> {
-        // A few rows that cannot be created are not trouble yet.
-        let writes = self.writes.outage.as_ref().and(self.writes.trouble_since);
-        self.service.trouble_since.into_iter().chain(writes).min()
+    /// Since when there has been no success, although there should have been.
+    pub(super) fn failing_since(&self) -> Option<Instant> {
+        // A few rows that cannot be created are no outage yet.
+        let writes = self.writes.open.as_ref().and(self.writes.failing_since);
+        self.service.failing_since.into_iter().chain(writes).min()
     }
 
-    /// Whether everyone waits for the service or its writes to come back.
-    pub(super) fn in_outage(&self) -> bool {
-        self.service.outage.is_some() || self.writes.outage.is_some()
+    /// Whether either circuit is open.
+    pub(super) fn is_open(&self) -> bool {
+        self.service.open.is_some() || self.writes.open.is_some()
     }
 
-    /// How long a probe may take. An answer that is eight times as slow as usual is not coming, and
-    /// while one waits for it into a void the service may be back.
+    /// How long a probe may take. An answer that takes eight times as long as usual is not going to come, and while a
+    /// probe waits for it the service may have recovered.
     pub(super) fn probe_timeout(&self) -> Duration {
-        self.usual.map_or(PROBE_PATIENCE, |usual| (usual * 8).max(PROBE_PATIENCE))
+        self.typical_latency.map_or(PROBE_TIMEOUT_MIN, |typical| (typical * 8).max(PROBE_TIMEOUT_MIN))
     }
 
-    fn learn(&mut self, took: Duration) {
-        self.usual = Some(self.usual.map_or(took, |usual| (usual * 7 + took) / 8));
+    fn observe_latency(&mut self, latency: Duration) {
+        self.typical_latency =
+            Some(self.typical_latency.map_or(latency, |typical| (typical * 7 + latency) / 8));
     }
 }
 
-impl Watch {
-    /// True if that ended an outage.
-    fn good(&mut self, number: u64) -> bool {
-        if self.streak > 0 && number < self.streak_from {
+impl Circuit {
+    /// True if that has closed the circuit.
+    fn on_success(&mut self, number: u64) -> bool {
+        if self.consecutive_failures > 0 && number < self.first_failed {
             return false;
         }
-        std::mem::take(self).outage.is_some()
+        std::mem::take(self).open.is_some()
     }
 
-    fn trouble(&mut self, now: Instant) {
-        self.trouble_since.get_or_insert(now);
+    fn on_throttled(&mut self, now: Instant) {
+        self.failing_since.get_or_insert(now);
     }
 
-    fn bad(&mut self, number: u64, limit: u32, now: Instant) {
-        self.trouble(now);
-        // The lowest: answers overtake each other.
-        self.streak_from = if self.streak == 0 { number } else { self.streak_from.min(number) };
-        self.streak = self.streak.saturating_add(1);
-        if self.streak >= limit {
-            self.outage.get_or_insert_with(|| Outage {
-                next_probe: now + PROBE_FIRST,
-                delay: PROBE_FIRST * 2,
-                probing: false,
+    fn on_failure(&mut self, number: u64, failures_max: u32, now: Instant) {
+        self.failing_since.get_or_insert(now);
+        // The lowest number: responses overtake each other.
+        self.first_failed =
+            if self.consecutive_failures == 0 { number } else { self.first_failed.min(number) };
+        self.consecutive_failures = self.consecutive_failures.saturating_add(1);
+        if self.consecutive_failures >= failures_max {
+            self.open.get_or_insert_with(|| Open {
+                next_probe: now + PROBE_DELAY_FIRST,
+                delay: PROBE_DELAY_FIRST * 2,
+                probe_in_flight: false,
             });
         }
     }
@@ -319,196 +319,228 @@ impl Watch {
 mod tests {
     use super::*;
 
-    const WRITE: Kind = Kind::Write { fresh: true };
-    const AGAIN: Kind = Kind::Write { fresh: false };
+    const WRITE: RequestClass = RequestClass::FirstWrite;
+    const AGAIN: RequestClass = RequestClass::RepeatedWrite;
 
-    /// The service is gone after three bad answers, writes after sixteen.
-    fn gate() -> Gate {
-        Gate::new(16 + 10)
+    /// A breaker and the requests that it admitted.
+    struct Breaker {
+        breaker: CircuitBreaker,
+        sent: u64,
     }
 
-    fn go(gate: &mut Gate, kind: Kind, now: Instant) -> Passed {
-        match gate.turn(kind, true, now) {
-            Turn::Go(passed) => passed,
-            _ => panic!("it has to wait"),
+    impl std::ops::Deref for Breaker {
+        type Target = CircuitBreaker;
+        fn deref(&self) -> &CircuitBreaker {
+            &self.breaker
         }
     }
 
-    fn next(gate: &mut Gate, kind: Kind, now: Instant) -> Instant {
-        match gate.turn(kind, true, now) {
-            Turn::Until(time) => time,
-            _ => panic!("it does not wait for a time"),
+    impl std::ops::DerefMut for Breaker {
+        fn deref_mut(&mut self) -> &mut CircuitBreaker {
+            &mut self.breaker
         }
     }
 
-    fn service_goes(gate: &mut Gate, now: Instant) {
+    impl Breaker {
+        /// A result that came at once.
+        fn on_result(&mut self, admitted: Admitted, signal: ServiceSignal, now: Instant) -> bool {
+            self.breaker.on_result(admitted, signal, Duration::ZERO, now)
+        }
+    }
+
+    /// The service's circuit opens with the third failure, that of writes with the sixteenth.
+    fn breaker() -> Breaker {
+        Breaker { breaker: CircuitBreaker::new(16 + 10), sent: 0 }
+    }
+
+    fn go(breaker: &mut Breaker, class: RequestClass, now: Instant) -> Admitted {
+        breaker.sent += 1;
+        breaker.breaker.admit(class, breaker.sent, now).expect("it has to wait")
+    }
+
+    fn next(breaker: &Breaker, class: RequestClass, now: Instant) -> Instant {
+        match breaker.check(class, now) {
+            Err(Wait::Until(time)) => time,
+            other => panic!("it does not wait for a time: {other:?}"),
+        }
+    }
+
+    fn service_fails(breaker: &mut Breaker, now: Instant) {
         for _ in 0..3 {
-            let passed = go(gate, Kind::Read, now);
-            assert!(!gate.in_outage());
-            assert!(!gate.note(passed, Health::Bad, now));
+            let admitted = go(breaker, RequestClass::Read, now);
+            assert!(!breaker.is_open());
+            assert!(!breaker.on_result(admitted, ServiceSignal::Down, now));
         }
-        assert!(gate.in_outage());
+        assert!(breaker.is_open());
     }
 
     #[test]
-    fn an_outage_is_declared_confirmed_and_ended() {
+    fn a_circuit_opens_stays_open_and_closes() {
         let now = Instant::now();
-        let mut gate = gate();
-        let early = go(&mut gate, Kind::Read, now);
-        service_goes(&mut gate, now);
-        assert_eq!(next(&mut gate, WRITE, now), now + PROBE_FIRST);
-        let later = now + PROBE_FIRST;
-        let probe = go(&mut gate, WRITE, later);
+        let mut breaker = breaker();
+        let early = go(&mut breaker, RequestClass::Read, now);
+        service_fails(&mut breaker, now);
+        assert_eq!(next(&breaker, WRITE, now), now + PROBE_DELAY_FIRST);
+        let later = now + PROBE_DELAY_FIRST;
+        let probe = go(&mut breaker, WRITE, later);
         assert_eq!(probe.probe, Some(Probe::Service));
-        assert!(matches!(gate.turn(Kind::Read, true, later), Turn::Opened), "one probe at a time");
-        assert_eq!(gate.failed_probes, 0);
-        assert!(gate.note(probe, Health::Bad, later));
-        assert_eq!(gate.failed_probes, 1);
-        next(&mut gate, Kind::Read, later);
-        assert!(!gate.note(early, Health::Good, later), "sent before the trouble began");
-        assert!(gate.in_outage());
-        assert!(gate.note(Passed { probe: None, ..probe }, Health::Good, later), "sent after it");
-        assert_eq!(go(&mut gate, WRITE, later).probe, None);
-        assert_eq!(gate.trouble_since(), None);
+        assert_eq!(breaker.check(RequestClass::Read, later), Err(Wait::ForProbe), "one probe at a time");
+        assert_eq!(breaker.failed_probes, 0);
+        assert!(breaker.on_result(probe, ServiceSignal::Down, later));
+        assert_eq!(breaker.failed_probes, 1);
+        next(&breaker, RequestClass::Read, later);
+        assert!(!breaker.on_result(early, ServiceSignal::Up, later), "sent before the failures began");
+        assert!(breaker.is_open());
+        assert!(
+            breaker.on_result(Admitted { probe: None, ..probe }, ServiceSignal::Up, later),
+            "sent after it"
+        );
+        assert_eq!(go(&mut breaker, WRITE, later).probe, None);
+        assert_eq!(breaker.failing_since(), None);
     }
 
     #[test]
-    fn good_answers_between_bad_ones_are_no_outage() {
+    fn successes_between_failures_open_no_circuit() {
         let now = Instant::now();
-        let mut gate = gate();
+        let mut breaker = breaker();
         for _ in 0..100 {
-            for health in [Health::Bad, Health::Bad, Health::Good] {
-                let passed = go(&mut gate, WRITE, now);
-                gate.note(passed, health, now);
+            for signal in [ServiceSignal::Down, ServiceSignal::Down, ServiceSignal::Up] {
+                let admitted = go(&mut breaker, WRITE, now);
+                breaker.on_result(admitted, signal, now);
             }
         }
-        assert!(!gate.in_outage());
+        assert!(!breaker.is_open());
     }
 
     #[test]
-    fn probes_grow_apart_up_to_a_bound() {
+    fn the_delay_between_probes_grows_up_to_a_bound() {
         let mut now = Instant::now();
-        let mut gate = gate();
-        service_goes(&mut gate, now);
+        let mut breaker = breaker();
+        service_fails(&mut breaker, now);
         let mut waits = Vec::new();
         for _ in 0..6 {
-            let due = next(&mut gate, Kind::Read, now);
+            let due = next(&breaker, RequestClass::Read, now);
             waits.push((due - now).as_millis());
             now = due;
-            let probe = go(&mut gate, Kind::Read, now);
-            gate.note(probe, Health::Bad, now);
+            let probe = go(&mut breaker, RequestClass::Read, now);
+            breaker.on_result(probe, ServiceSignal::Down, now);
         }
         assert_eq!(waits, [500, 1000, 2000, 2500, 2500, 2500]);
     }
 
     #[test]
-    fn a_probe_that_was_given_up_lets_another_one_go() {
+    fn an_abandoned_probe_admits_another_one() {
         let now = Instant::now();
-        let mut gate = gate();
-        service_goes(&mut gate, now);
-        let later = now + PROBE_FIRST;
-        let probe = go(&mut gate, Kind::Read, later);
-        assert!(gate.give_up(probe.probe));
-        assert_eq!(go(&mut gate, Kind::Read, later).probe, Some(Probe::Service));
+        let mut breaker = breaker();
+        service_fails(&mut breaker, now);
+        let later = now + PROBE_DELAY_FIRST;
+        let probe = go(&mut breaker, RequestClass::Read, later);
+        assert!(breaker.abandon_probe(probe.probe));
+        assert_eq!(go(&mut breaker, RequestClass::Read, later).probe, Some(Probe::Service));
     }
 
-    /// So many rows fail their Create, each in its turn, while Get answers.
-    fn writes_fail(gate: &mut Gate, kind: Kind, rows: u32, now: Instant) {
+    /// The writes of this many rows fail one after the other, while reads succeed.
+    fn writes_fail(breaker: &mut Breaker, class: RequestClass, rows: u32, now: Instant) {
         for _ in 0..rows {
-            let write = go(gate, kind, now);
-            gate.note(write, Health::Bad, now);
-            let read = go(gate, Kind::Read, now);
-            gate.note(read, Health::Good, now);
+            let write = go(breaker, class, now);
+            breaker.on_result(write, ServiceSignal::Down, now);
+            let read = go(breaker, RequestClass::Read, now);
+            breaker.on_result(read, ServiceSignal::Up, now);
         }
     }
 
     #[test]
-    fn writes_that_fail_while_questions_are_answered_are_an_outage_of_writes() {
+    fn writes_that_fail_while_reads_succeed_open_the_circuit_of_writes() {
         let now = Instant::now();
-        let mut gate = gate();
-        let limit = gate.writes_limit;
-        writes_fail(&mut gate, WRITE, limit - 1, now);
-        assert_eq!(gate.trouble_since(), None);
-        writes_fail(&mut gate, WRITE, 1, now);
-        assert!(gate.in_outage() && gate.trouble_since() == Some(now));
-        assert_eq!(go(&mut gate, Kind::Read, now).probe, None, "questions go on");
-        assert_eq!(next(&mut gate, WRITE, now), now + PROBE_FIRST);
-        let due = next(&mut gate, AGAIN, now);
-        assert_eq!(due, now + PROBE_FIRST + HEAD_START, "rows that did not fail yet go first");
-        let probe = go(&mut gate, AGAIN, due);
+        let mut breaker = breaker();
+        let limit = breaker.write_failures_max;
+        writes_fail(&mut breaker, WRITE, limit - 1, now);
+        assert_eq!(breaker.failing_since(), None);
+        writes_fail(&mut breaker, WRITE, 1, now);
+        assert!(breaker.is_open() && breaker.failing_since() == Some(now));
+        assert_eq!(go(&mut breaker, RequestClass::Read, now).probe, None, "reads go on");
+        assert_eq!(next(&breaker, WRITE, now), now + PROBE_DELAY_FIRST);
+        let due = next(&breaker, AGAIN, now);
+        assert_eq!(
+            due,
+            now + PROBE_DELAY_FIRST + REPEATED_WRITE_DELAY,
+            "rows that did not fail yet go first"
+        );
+        let probe = go(&mut breaker, AGAIN, due);
         assert_eq!(probe.probe, Some(Probe::Writes));
-        assert!(gate.note(probe, Health::Bad, due));
-        assert_eq!(gate.failed_probes, 1);
-        let due = next(&mut gate, WRITE, due);
-        let probe = go(&mut gate, WRITE, due);
-        assert!(gate.note(probe, Health::Good, due));
-        assert!(!gate.in_outage());
+        assert!(breaker.on_result(probe, ServiceSignal::Down, due));
+        assert_eq!(breaker.failed_probes, 1);
+        let due = next(&breaker, WRITE, due);
+        let probe = go(&mut breaker, WRITE, due);
+        assert!(breaker.on_result(probe, ServiceSignal::Up, due));
+        assert!(!breaker.is_open());
     }
 
-    /// Two bad answers close the gate, a question opens it, and so on: by then the rows would have used up
-    /// their attempts.
+    /// Otherwise failing writes would open the circuit of the service and a read would close it, again and again,
+    /// until the rows have used up their attempts.
     #[test]
-    fn a_service_that_answers_questions_is_not_gone() {
+    fn a_service_that_answers_reads_is_not_down() {
         let now = Instant::now();
-        let mut gate = gate();
+        let mut breaker = breaker();
         for _ in 0..3 {
-            let write = go(&mut gate, WRITE, now);
-            gate.note(write, Health::Bad, now);
+            let write = go(&mut breaker, WRITE, now);
+            breaker.on_result(write, ServiceSignal::Down, now);
         }
-        let due = next(&mut gate, WRITE, now);
-        let probe = go(&mut gate, WRITE, due);
-        assert_eq!((probe.probe, probe.kind), (Some(Probe::Service), Kind::Read));
-        assert!(gate.note(probe, Health::Good, due));
-        let limit = gate.writes_limit;
-        let rest: Vec<Passed> = (3..limit).map(|_| go(&mut gate, WRITE, due)).collect();
+        let due = next(&breaker, WRITE, now);
+        let probe = go(&mut breaker, WRITE, due);
+        assert_eq!((probe.probe, probe.class), (Some(Probe::Service), RequestClass::Read));
+        assert!(breaker.on_result(probe, ServiceSignal::Up, due));
+        let limit = breaker.write_failures_max;
+        let rest: Vec<Admitted> = (3..limit).map(|_| go(&mut breaker, WRITE, due)).collect();
         for write in rest {
-            assert!(gate.service.outage.is_none() && gate.writes.outage.is_none());
-            gate.note(write, Health::Bad, due);
+            assert!(breaker.service.open.is_none() && breaker.writes.open.is_none());
+            breaker.on_result(write, ServiceSignal::Down, due);
         }
-        assert!(gate.service.outage.is_none() && gate.writes.outage.is_some());
-        // A question that is not answered: now it may be gone.
+        assert!(breaker.service.open.is_none() && breaker.writes.open.is_some());
+        // A read that fails: now it may be down.
         for _ in 0..3 {
-            let question = go(&mut gate, Kind::Read, due);
-            gate.note(question, Health::Bad, due);
+            let read = go(&mut breaker, RequestClass::Read, due);
+            breaker.on_result(read, ServiceSignal::Down, due);
         }
-        assert!(gate.service.outage.is_some());
+        assert!(breaker.service.open.is_some());
     }
 
     #[test]
-    fn rows_that_fail_again_and_again_are_no_outage_of_writes() {
+    fn repeated_writes_open_no_circuit() {
         let now = Instant::now();
-        let mut gate = gate();
-        writes_fail(&mut gate, WRITE, 10, now);
-        writes_fail(&mut gate, AGAIN, 100, now);
-        assert!(!gate.in_outage());
+        let mut breaker = breaker();
+        writes_fail(&mut breaker, WRITE, 10, now);
+        writes_fail(&mut breaker, AGAIN, 100, now);
+        assert!(!breaker.is_open());
     }
 
     #[test]
-    fn a_service_that_is_back_has_to_show_that_it_writes() {
+    fn a_service_that_has_recovered_has_to_show_that_writes_work() {
         let now = Instant::now();
-        let mut gate = gate();
-        let limit = gate.writes_limit;
-        let many: Vec<Passed> = (0..limit).map(|_| go(&mut gate, WRITE, now)).collect();
+        let mut breaker = breaker();
+        let limit = breaker.write_failures_max;
+        let many: Vec<Admitted> = (0..limit).map(|_| go(&mut breaker, WRITE, now)).collect();
         for write in many {
-            gate.note(write, Health::Bad, now);
+            breaker.on_result(write, ServiceSignal::Down, now);
         }
-        let due = next(&mut gate, WRITE, now);
-        let probe = go(&mut gate, Kind::Read, due);
+        let due = next(&breaker, WRITE, now);
+        let probe = go(&mut breaker, RequestClass::Read, due);
         assert_eq!(probe.probe, Some(Probe::Service));
-        assert!(gate.note(probe, Health::Good, due));
-        let probe = go(&mut gate, WRITE, due);
+        assert!(breaker.on_result(probe, ServiceSignal::Up, due));
+        let probe = go(&mut breaker, WRITE, due);
         assert_eq!(probe.probe, Some(Probe::Writes), "at once");
-        assert!(gate.note(probe, Health::Good, due));
-        assert!(!gate.in_outage());
+        assert!(breaker.on_result(probe, ServiceSignal::Up, due));
+        assert!(!breaker.is_open());
     }
 
     #[test]
-    fn a_probe_is_patient_eight_times_over() {
+    fn a_probe_may_take_eight_times_the_typical_latency() {
         let now = Instant::now();
-        let mut gate = gate();
-        assert_eq!(gate.probe_timeout(), PROBE_PATIENCE);
-        let passed = go(&mut gate, WRITE, now);
-        gate.note(passed, Health::Good, now + Duration::from_secs(1));
-        assert_eq!(gate.probe_timeout(), Duration::from_secs(8));
+        let mut breaker = breaker();
+        assert_eq!(breaker.probe_timeout(), PROBE_TIMEOUT_MIN);
+        let admitted = go(&mut breaker, WRITE, now);
+        let latency = Duration::from_secs(1);
+        breaker.breaker.on_result(admitted, ServiceSignal::Up, latency, now + latency);
+        assert_eq!(breaker.probe_timeout(), Duration::from_secs(8));
     }
 }

@@ -1,82 +1,83 @@
-//! How many requests to have in flight: fewer where more of them only wait.
+//! Adaptive concurrency limit: latency and throughput → the number of requests that may be in flight.
 //!
-//! Pure: time comes in as `now`, and nothing here waits. A server that is at its end answers each request
-//! later the more of them there are, and not one more a second. So rounds of answers are compared: where they
-//! take much longer than they once did, and the crowd was as large as it may be, it shrinks, to no less than
-//! twice what the throughput needs at the usual latency. If the throughput shrinks with it, then the answers
-//! do take that long by now, and the crowd was needed: it comes back.
+//! Pure: time is an argument, and nothing here waits. A saturated server answers each request later the more
+//! requests are in flight, and processes not one more a second. So sample windows of responses are compared. If the
+//! mean latency of a window is far above the baseline while the limit was reached, the limit is lowered, but not
+//! below twice what the throughput needs at the baseline latency. If the throughput falls with the limit, the server
+//! has become slower and the limit was needed: it is restored, and the new latency becomes the baseline.
 //!
 //! # Why these constants
 //!
-//! What is compared are means of at least [`ROUND_ANSWERS`] answers, which leaves a fifth of the spread of
-//! one. Latency counts as grown from [`GROWN`] times the usual and [`GROWN_BY`] on: below that a request that
-//! waits costs nobody anything, and a busy machine of our own is no news about the server. [`LOST`] is what
-//! throughput varies by anyhow.
+//! A window has at least [`WINDOW_SAMPLES_MIN`] responses: their mean has a fifth of the spread of one. Latency counts
+//! as grown from [`GROWN_RATIO`] times the baseline and [`GROWN_BY_S`] on: below that, waiting requests cost nobody
+//! anything, and the latency of a busy machine of our own says nothing about the server. [`LOST_RATIO`] allows for the
+//! usual variation of throughput.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-const ROUND_ANSWERS: u32 = 25;
+const WINDOW_SAMPLES_MIN: u32 = 25;
 
-/// The usual latency is the shortest mean of so many: a run that begins fast has a crowd that waits before its
-/// first round is over, and only the very first answers show how long one takes without it.
-const FEW_ANSWERS: u32 = 10;
+/// The baseline is the lowest mean of this many successive responses. A run that starts fast saturates the server before
+/// its first window is complete; only the very first responses show the latency without load.
+const BASELINE_SAMPLES: u32 = 10;
 
-const ROUND_MIN: Duration = Duration::from_millis(500);
+const WINDOW_MIN: Duration = Duration::from_millis(500);
 
-const GROWN: f64 = 2.0;
-const GROWN_BY: f64 = 0.1;
+const GROWN_RATIO: f64 = 2.0;
+const GROWN_BY_S: f64 = 0.1;
 
-/// Where latency is below this times the usual, more may be in flight again.
-const SHORT: f64 = 1.5;
+/// Below this multiple of the baseline latency the limit may grow again.
+const NORMAL_RATIO: f64 = 1.5;
 
-/// The share of the throughput that shows that the crowd was needed.
-const LOST: f64 = 0.9;
+/// If less than this share of the throughput remains after a decrease, the decrease is undone.
+const LOST_RATIO: f64 = 0.9;
 
-/// What remains of the crowd at one step.
-const STEP: f64 = 0.7;
+/// The share of the limit that remains after one decrease.
+const DECREASE_FACTOR: f64 = 0.7;
 
-const LEAST: f64 = 4.0;
+const LIMIT_MIN: f64 = 4.0;
 
-/// The requests in flight.
-pub(super) struct Crowd {
-    /// What the user allows.
-    most: usize,
+/// The requests in flight, and how many there may be.
+pub(super) struct ConcurrencyLimit {
+    /// The user's maximum.
+    max: usize,
     limit: usize,
     in_flight: usize,
-    /// The shortest mean latency that was seen, in seconds.
-    usual: f64,
-    /// The last few answers: how many, and their seconds.
-    few: (u32, f64),
-    round: Round,
-    /// Limit and throughput before the last step down.
-    before: Option<(usize, f64)>,
+    /// The lowest mean latency so far, in seconds.
+    baseline_s: f64,
+    /// Responses since the baseline was last compared: their number and the sum of their latencies in seconds.
+    recent: (u32, f64),
+    window: SampleWindow,
+    /// Limit and throughput before the last decrease.
+    before_decrease: Option<(usize, f64)>,
 }
 
-struct Round {
-    began: Instant,
-    answers: u32,
-    seconds: f64,
-    peak: usize,
+struct SampleWindow {
+    started: Instant,
+    samples: u32,
+    /// The sum of the latencies.
+    total_s: f64,
+    peak_in_flight: usize,
 }
 
-impl Round {
-    fn new(began: Instant) -> Round {
-        Round { began, answers: 0, seconds: 0.0, peak: 0 }
+impl SampleWindow {
+    fn new(started: Instant) -> SampleWindow {
+        SampleWindow { started, samples: 0, total_s: 0.0, peak_in_flight: 0 }
     }
 }
 
-impl Crowd {
-    pub(super) fn new(most: usize, now: Instant) -> Crowd {
-        Crowd {
-            most,
-            limit: most,
+impl ConcurrencyLimit {
+    pub(super) fn new(max: usize, now: Instant) -> ConcurrencyLimit {
+        ConcurrencyLimit {
+            max,
+            limit: max,
             in_flight: 0,
-            usual: f64::INFINITY,
-            few: (0, 0.0),
-            round: Round::new(now),
-            before: None,
+            baseline_s: f64::INFINITY,
+            recent: (0, 0.0),
+            window: SampleWindow::new(now),
+            before_decrease: None,
         }
     }
 
@@ -84,52 +85,56 @@ impl Crowd {
         self.in_flight
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_capacity(&self) -> bool {
         self.in_flight < self.limit
     }
 
-    pub(super) fn enter(&mut self) {
+    pub(super) fn on_start(&mut self) {
         self.in_flight += 1;
-        self.round.peak = self.round.peak.max(self.in_flight);
+        self.window.peak_in_flight = self.window.peak_in_flight.max(self.in_flight);
     }
 
-    /// A request is no longer in flight; how long a good answer took.
-    pub(super) fn leave(&mut self, took: Option<Duration>, now: Instant) {
+    /// A request is no longer in flight. `latency` is that of a successful response; others are not measured, since a
+    /// refusal may come at once and a timeout late.
+    pub(super) fn on_finish(&mut self, latency: Option<Duration>, now: Instant) {
         self.in_flight = self.in_flight.saturating_sub(1);
-        let Some(took) = took else { return };
-        self.few = (self.few.0 + 1, self.few.1 + took.as_secs_f64());
-        if self.few.0 == FEW_ANSWERS {
-            self.usual = self.usual.min(self.few.1 / f64::from(FEW_ANSWERS));
-            self.few = (0, 0.0);
+        let Some(latency) = latency else { return };
+        self.recent = (self.recent.0 + 1, self.recent.1 + latency.as_secs_f64());
+        if self.recent.0 == BASELINE_SAMPLES {
+            self.baseline_s = self.baseline_s.min(self.recent.1 / f64::from(BASELINE_SAMPLES));
+            self.recent = (0, 0.0);
         }
-        self.round.answers += 1;
-        self.round.seconds += took.as_secs_f64();
-        if self.round.answers as usize >= self.limit.max(ROUND_ANSWERS as usize)
-            && now - self.round.began >= ROUND_MIN
+        self.window.samples += 1;
+        self.window.total_s += latency.as_secs_f64();
+        if self.window.samples as usize >= self.limit.max(WINDOW_SAMPLES_MIN as usize)
+            && now - self.window.started >= WINDOW_MIN
         {
-            let round = std::mem::replace(&mut self.round, Round::new(now));
-            self.compare(&round, now);
+            let window = std::mem::replace(&mut self.window, SampleWindow::new(now));
+            self.adjust(&window, now);
         }
     }
 
-    fn compare(&mut self, round: &Round, now: Instant) {
-        let latency = round.seconds / f64::from(round.answers);
-        let throughput = f64::from(round.answers) / (now - round.began).as_secs_f64();
-        let is_full = round.peak >= self.limit;
-        match self.before.take() {
-            Some((limit, before)) if is_full && throughput < LOST * before => {
-                (self.limit, self.usual) = (limit, latency);
+    fn adjust(&mut self, window: &SampleWindow, now: Instant) {
+        let latency_s = window.total_s / f64::from(window.samples);
+        let throughput = f64::from(window.samples) / (now - window.started).as_secs_f64();
+        let reached_limit = window.peak_in_flight >= self.limit;
+        match self.before_decrease.take() {
+            Some((limit, before)) if reached_limit && throughput < LOST_RATIO * before => {
+                self.limit = limit;
+                self.baseline_s = latency_s;
             }
-            _ if is_full && latency > (GROWN * self.usual).max(self.usual + GROWN_BY) => {
-                let needed = 2.0 * throughput * self.usual;
-                let limit = (STEP * self.limit as f64).max(needed).max(LEAST) as usize;
+            _ if reached_limit
+                && latency_s > (GROWN_RATIO * self.baseline_s).max(self.baseline_s + GROWN_BY_S) =>
+            {
+                let needed = 2.0 * throughput * self.baseline_s;
+                let limit = (DECREASE_FACTOR * self.limit as f64).max(needed).max(LIMIT_MIN) as usize;
                 if limit < self.limit {
-                    self.before = Some((self.limit, throughput));
+                    self.before_decrease = Some((self.limit, throughput));
                     self.limit = limit;
                 }
             }
-            _ if is_full && latency < SHORT * self.usual => {
-                self.limit = (self.limit + self.limit.div_ceil(10)).min(self.most);
+            _ if reached_limit && latency_s < NORMAL_RATIO * self.baseline_s => {
+                self.limit = (self.limit + self.limit.div_ceil(10)).min(self.max);
             }
             _ => {}
         }
@@ -140,54 +145,54 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    /// As many seconds against a server that takes `base` seconds for an answer and works off `capacity` a
-    /// second; each round's latency and throughput follow from how many are in flight.
-    fn run(crowd: &mut Crowd, now: &mut Instant, seconds: f64, base: f64, capacity: f64) -> f64 {
+    /// Sends for so many seconds to a server that takes `base` seconds for a response and processes at most `capacity`
+    /// requests a second. Latency and throughput follow from the requests in flight. Returns the throughput.
+    fn run(limiter: &mut ConcurrencyLimit, now: &mut Instant, seconds: f64, base: f64, capacity: f64) -> f64 {
         let end = *now + Duration::from_secs_f64(seconds);
         let mut throughput = 0.0;
         while *now < end {
-            while crowd.has_room() {
-                crowd.enter();
+            while limiter.has_capacity() {
+                limiter.on_start();
             }
-            let in_flight = crowd.in_flight as f64;
+            let in_flight = limiter.in_flight as f64;
             throughput = (in_flight / base).min(capacity);
             *now += Duration::from_secs_f64(1.0 / throughput);
-            crowd.leave(Some(Duration::from_secs_f64(in_flight / throughput)), *now);
+            limiter.on_finish(Some(Duration::from_secs_f64(in_flight / throughput)), *now);
         }
         throughput
     }
 
     #[test]
-    fn a_crowd_that_only_waits_shrinks_and_loses_nothing() {
+    fn a_limit_above_the_servers_capacity_shrinks_and_loses_no_throughput() {
         let mut now = Instant::now();
-        let mut crowd = Crowd::new(10, now);
-        run(&mut crowd, &mut now, 5.0, 0.05, 200.0);
-        assert_eq!(crowd.limit, 10, "at its end, but not slow");
-        // The same latency was seen before the crowd came.
-        crowd = Crowd { most: 200, limit: 200, ..crowd };
-        let throughput = run(&mut crowd, &mut now, 20.0, 0.05, 200.0);
-        assert!((10..=45).contains(&crowd.limit), "{}", crowd.limit);
+        let mut limiter = ConcurrencyLimit::new(10, now);
+        run(&mut limiter, &mut now, 5.0, 0.05, 200.0);
+        assert_eq!(limiter.limit, 10, "saturated, but not slow");
+        // The baseline is known from before the load.
+        limiter = ConcurrencyLimit { max: 200, limit: 200, ..limiter };
+        let throughput = run(&mut limiter, &mut now, 20.0, 0.05, 200.0);
+        assert!((10..=45).contains(&limiter.limit), "{}", limiter.limit);
         assert!(throughput > 199.0, "{throughput}");
     }
 
     #[test]
-    fn a_server_that_is_slow_by_itself_keeps_its_crowd() {
+    fn a_server_that_is_slow_without_load_keeps_its_limit() {
         let mut now = Instant::now();
-        let mut crowd = Crowd::new(100, now);
-        run(&mut crowd, &mut now, 5.0, 0.05, 1e9);
-        assert_eq!(crowd.limit, 100);
-        run(&mut crowd, &mut now, 60.0, 1.0, 1e9);
-        assert!(crowd.limit >= 90, "{}", crowd.limit);
+        let mut limiter = ConcurrencyLimit::new(100, now);
+        run(&mut limiter, &mut now, 5.0, 0.05, 1e9);
+        assert_eq!(limiter.limit, 100);
+        run(&mut limiter, &mut now, 60.0, 1.0, 1e9);
+        assert!(limiter.limit >= 90, "{}", limiter.limit);
     }
 
     #[test]
-    fn a_crowd_comes_back_with_the_server() {
+    fn a_limit_recovers_with_the_server() {
         let mut now = Instant::now();
-        let mut crowd = Crowd::new(100, now);
-        run(&mut crowd, &mut now, 5.0, 0.05, 1e9);
-        run(&mut crowd, &mut now, 30.0, 0.05, 100.0);
-        assert!(crowd.limit < 40, "{}", crowd.limit);
-        run(&mut crowd, &mut now, 30.0, 0.05, 1e9);
-        assert_eq!(crowd.limit, 100);
+        let mut limiter = ConcurrencyLimit::new(100, now);
+        run(&mut limiter, &mut now, 5.0, 0.05, 1e9);
+        run(&mut limiter, &mut now, 30.0, 0.05, 100.0);
+        assert!(limiter.limit < 40, "{}", limiter.limit);
+        run(&mut limiter, &mut now, 30.0, 0.05, 1e9);
+        assert_eq!(limiter.limit, 100);
     }
 }

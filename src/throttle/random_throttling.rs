@@ -1,204 +1,209 @@
-//! Which refusals have nothing to do with the rate.
+//! Detects throttling that does not depend on the rate.
 //!
-//! A server may say "too many" to one request in a hundred whatever the rate is, for instance
-//! because one node of many is in trouble. Taken for a limit, that lowers the rate until hardly a refusal is met, and
-//! so to a few requests a second.
+//! A server may answer "too many requests" to one request in a hundred whatever the rate is, for instance because one
+//! node of many is in trouble. Taken for a rate limit, that lowers the rate until hardly a request is rejected, and so
+//! to a few requests a second.
 //!
-//! A limit that was found refuses what is tried above it, and hardly ever a rate that is held. So where several
-//! rates were refused while they were held, each lower than the one before, the first of them is tried again, and the
-//! share that was refused is believed in: refusals count as a limit's only where they come much closer together. A
-//! wrong belief would let many be refused. So no large share is believed, a belief that fails at first is given up
-//! with the third refusal, and none lasts for long.
+//! A real limit rejects what is tried above it, and hardly ever a rate that is held. So where several rates were
+//! rejected while they were held, each lower than the one before, the first of them is tried again, under the hypothesis
+//! that the observed share of requests is rejected at random. From then on a rejection counts as the limit's only where
+//! rejections come much closer together than that share explains (CUSUM). A wrong hypothesis would let many requests be
+//! rejected. So no large share is accepted as a hypothesis, an unconfirmed one is dropped with the third rejection, and
+//! none lasts for long.
 //!
-//! Where the server asks for a pause with each refusal this is not told: a limit that lets much through after a pause
-//! refuses held rates too.
+//! A server that asks for a pause with each rejection is not examined: a limit that lets much through after a pause
+//! rejects held rates too.
 //!
-//! Pure: time comes in as seconds of the run, and nothing here waits.
+//! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
-/// So many more rates were refused while they were held than above that.
-const LOWERED: usize = 4;
+/// This many more rates must be rejected while they are held than above the held rate.
+const DECREASES_MIN: usize = 4;
 
-/// No more cycles say anything together.
-const CYCLES: usize = 32;
+/// Evidence from more cycles than this is discarded.
+const CYCLES_MAX: usize = 32;
 
-/// No larger share is believed: a limit that fell by much refuses more until it is found again.
-const MOST: f64 = 0.15;
+/// No larger share is a hypothesis: a limit that fell by much rejects more until it is found again.
+const SHARE_MAX: f64 = 0.15;
 
-/// Seconds for which a belief lasts.
-const BELIEVED: f64 = 300.0;
+const HYPOTHESIS_LIFETIME_S: f64 = 300.0;
 
-/// Closer together than by chance: a running sum (CUSUM) of refusals, from which each request takes so many
-/// times the share believed in, reaches this. By chance alone one refusal in several hundred gets it there.
-const TAKEN_OFF: f64 = 2.0;
-const CLOSE: f64 = 6.0;
+/// Each rejection adds one to the cumulative sum, and each accepted request subtracts this many times the hypothetical
+/// share.
+const CUSUM_DRIFT: f64 = 2.0;
 
-/// The same for a belief that is new. It is new until so many refusals were to be expected.
-const CLOSE_NEW: f64 = 2.5;
-const NEW: f64 = 3.0;
+/// The sum at which a rejection is not random. Random rejections reach it once in several hundred.
+const CUSUM_THRESHOLD: f64 = 6.0;
 
-/// What one run knows about refusals by chance.
+/// The same while the hypothesis is unconfirmed.
+const CUSUM_THRESHOLD_UNCONFIRMED: f64 = 2.5;
+
+/// A hypothesis is confirmed once this many rejections were to be expected under it.
+const CONFIRMED_AFTER_EXPECTED: f64 = 3.0;
+
+/// The evidence of one run.
 #[derive(Default)]
-pub(super) struct Chance {
-    /// Since held rates were refused, and how many more of those there are.
+pub(super) struct RandomThrottleDetector {
+    /// The rejected rates since the last conclusion.
     cycles: Vec<Cycle>,
-    lowered: usize,
-    belief: Option<Belief>,
+    /// How many more of them were held than were above the held rate.
+    decreases: usize,
+    hypothesis: Option<Hypothesis>,
 }
 
-/// What was sent from one refusal to the next.
+/// The requests between two rejections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cycle {
-    /// The rate that was refused at its end.
+    /// The rate in force at the rejection that ended the cycle.
     pub(super) rate: f64,
-    /// Whether that was held still, and no higher one tried.
-    pub(super) held: bool,
+    /// Whether that rate was held, and no higher one tried.
+    pub(super) was_held: bool,
     pub(super) requests: u64,
-    /// Of these, at the beginning.
-    pub(super) refused: u64,
+    /// Rejected requests at the beginning of the cycle.
+    pub(super) rejected: u64,
 }
 
-struct Belief {
+/// The assumption that this share of requests is rejected at any rate.
+struct Hypothesis {
     share: f64,
-    until: f64,
-    /// What was let through since.
+    expires_s: f64,
+    /// Accepted since.
     requests: u64,
-    /// How close together refusals came lately.
-    sum: f64,
-    told: bool,
+    cusum: f64,
+    is_reported: bool,
 }
 
-impl Belief {
-    fn is_new(&self) -> bool {
-        self.requests as f64 * self.share < NEW
+impl Hypothesis {
+    fn is_unconfirmed(&self) -> bool {
+        self.requests as f64 * self.share < CONFIRMED_AFTER_EXPECTED
     }
 }
 
-impl Chance {
-    /// A request was let through.
-    pub(super) fn taken(&mut self) {
-        if let Some(belief) = &mut self.belief {
-            belief.requests += 1;
-            belief.sum = (belief.sum - TAKEN_OFF * belief.share).max(0.0);
+impl RandomThrottleDetector {
+    pub(super) fn on_accepted(&mut self) {
+        if let Some(hypothesis) = &mut self.hypothesis {
+            hypothesis.requests += 1;
+            hypothesis.cusum = (hypothesis.cusum - CUSUM_DRIFT * hypothesis.share).max(0.0);
         }
     }
 
-    /// A request was refused: whether that was by chance, as far as is known.
-    pub(super) fn is_one(&mut self, now: f64) -> bool {
-        self.belief = self.belief.take().filter(|belief| now < belief.until);
-        let Some(belief) = &mut self.belief else {
+    /// A request was rejected: whether at random, under the present hypothesis.
+    pub(super) fn is_random(&mut self, now_s: f64) -> bool {
+        self.hypothesis = self.hypothesis.take().filter(|hypothesis| now_s < hypothesis.expires_s);
+        let Some(hypothesis) = &mut self.hypothesis else {
             return false;
         };
-        belief.sum += 1.0;
-        let is_new = belief.is_new();
-        if belief.sum < if is_new { CLOSE_NEW } else { CLOSE } {
+        hypothesis.cusum += 1.0;
+        let is_unconfirmed = hypothesis.is_unconfirmed();
+        if hypothesis.cusum < if is_unconfirmed { CUSUM_THRESHOLD_UNCONFIRMED } else { CUSUM_THRESHOLD } {
             return true;
         }
-        belief.sum = 0.0;
-        self.belief = self.belief.take().filter(|_| !is_new);
+        hypothesis.cusum = 0.0;
+        self.hypothesis = self.hypothesis.take().filter(|_| !is_unconfirmed);
         false
     }
 
-    /// A rate was refused. Where that may be by chance: the highest that was given up because of it.
-    pub(super) fn broke(&mut self, cycle: Cycle, now: f64) -> Option<f64> {
-        self.lowered = if cycle.held { self.lowered + 1 } else { self.lowered.saturating_sub(1) };
-        if self.lowered == 0 || self.cycles.len() == CYCLES {
+    /// A rate was rejected. Returns the highest rate that was given up since, if the rejections may be random.
+    pub(super) fn on_rate_rejected(&mut self, cycle: Cycle, now_s: f64) -> Option<f64> {
+        self.decreases = if cycle.was_held { self.decreases + 1 } else { self.decreases.saturating_sub(1) };
+        if self.decreases == 0 || self.cycles.len() == CYCLES_MAX {
             self.cycles.clear();
-            self.lowered = 0;
+            self.decreases = 0;
             return None;
         }
         self.cycles.push(cycle);
-        if self.lowered < LOWERED {
+        if self.decreases < DECREASES_MIN {
             return None;
         }
         let share = share(&self.cycles);
-        if share > MOST {
+        if share > SHARE_MAX {
             return None;
         }
-        let held = self.cycles.iter().filter(|cycle| cycle.held);
+        let held = self.cycles.iter().filter(|cycle| cycle.was_held);
         let highest = held.map(|cycle| cycle.rate).fold(cycle.rate, f64::max);
         self.cycles.clear();
-        self.lowered = 0;
-        self.belief = Some(Belief { share, until: now + BELIEVED, requests: 0, sum: 0.0, told: false });
+        self.decreases = 0;
+        let expires_s = now_s + HYPOTHESIS_LIFETIME_S;
+        self.hypothesis = Some(Hypothesis { share, expires_s, requests: 0, cusum: 0.0, is_reported: false });
         Some(highest)
     }
 
-    /// The share of requests that is refused by chance, once it is sure and was not told yet.
-    pub(super) fn news(&mut self) -> Option<f64> {
-        let belief = self.belief.as_mut().filter(|belief| !belief.told && !belief.is_new())?;
-        belief.told = true;
-        Some(belief.share)
+    /// The share of requests that is rejected at random, once, when it is confirmed.
+    pub(super) fn take_confirmed_share(&mut self) -> Option<f64> {
+        let hypothesis = self.hypothesis.as_mut().filter(|one| !one.is_reported && !one.is_unconfirmed())?;
+        hypothesis.is_reported = true;
+        Some(hypothesis.share)
     }
 }
 
 fn share(cycles: &[Cycle]) -> f64 {
-    let refused: u64 = cycles.iter().map(|cycle| cycle.refused).sum();
+    let rejected: u64 = cycles.iter().map(|cycle| cycle.rejected).sum();
     let requests: u64 = cycles.iter().map(|cycle| cycle.requests).sum();
-    refused as f64 / requests.max(1) as f64
+    rejected as f64 / requests.max(1) as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A rate of one in fifty, or another share, refused while it is held.
+    /// A held rate at which this share of requests was rejected.
     fn cycle(rate: f64, share: f64) -> Cycle {
-        Cycle { rate, held: true, requests: (1.0 / share) as u64, refused: 1 }
+        Cycle { rate, was_held: true, requests: (1.0 / share) as u64, rejected: 1 }
     }
 
-    fn believing(share: f64) -> Chance {
-        let mut chance = Chance::default();
-        let answers = [100.0, 80.0, 70.0, 60.0].map(|rate| chance.broke(cycle(rate, share), 0.0));
-        assert_eq!(answers, [None, None, None, Some(100.0)]);
-        chance
+    fn with_hypothesis(share: f64) -> RandomThrottleDetector {
+        let mut detector = RandomThrottleDetector::default();
+        let rates = [100.0, 80.0, 70.0, 60.0].map(|rate| detector.on_rate_rejected(cycle(rate, share), 0.0));
+        assert_eq!(rates, [None, None, None, Some(100.0)]);
+        detector
     }
 
-    /// So many let through between two that are refused.
-    fn refuse(chance: &mut Chance, every: u64, times: u32) -> Vec<bool> {
+    /// Rejects this often, with this many accepted requests before each. Which rejections were random.
+    fn reject(detector: &mut RandomThrottleDetector, every: u64, times: u32) -> Vec<bool> {
         let mut one = |_| {
-            (0..every).for_each(|_| chance.taken());
-            chance.is_one(1.0)
+            (0..every).for_each(|_| detector.on_accepted());
+            detector.is_random(1.0)
         };
         (0..times).map(&mut one).collect()
     }
 
     #[test]
-    fn the_share_that_is_believed_is_no_limits_and_more_than_that_is() {
-        let mut chance = believing(0.02);
-        assert!(refuse(&mut chance, 49, 500).iter().all(|by_chance| *by_chance));
-        assert_eq!(chance.news(), Some(0.02));
-        assert_eq!(chance.news(), None);
-        assert_eq!(refuse(&mut chance, 0, 8).iter().filter(|by_chance| !**by_chance).count(), 1);
-        assert!(chance.belief.is_some(), "a limit that is met does not make it wrong");
+    fn the_hypothetical_share_is_random_and_more_than_that_is_a_limit() {
+        let mut detector = with_hypothesis(0.02);
+        assert!(reject(&mut detector, 49, 500).iter().all(|is_random| *is_random));
+        assert_eq!(detector.take_confirmed_share(), Some(0.02));
+        assert_eq!(detector.take_confirmed_share(), None);
+        assert_eq!(reject(&mut detector, 0, 8).iter().filter(|is_random| !**is_random).count(), 1);
+        assert!(detector.hypothesis.is_some(), "a limit does not refute it");
     }
 
     #[test]
-    fn a_belief_that_fails_at_first_is_given_up_with_the_third_refusal() {
-        let mut chance = believing(0.02);
-        assert_eq!(refuse(&mut chance, 2, 3), [true, true, false]);
-        assert!(chance.belief.is_none());
-        assert_eq!(refuse(&mut chance, 49, 1), [false]);
-        assert_eq!(chance.news(), None);
+    fn an_unconfirmed_hypothesis_is_dropped_with_the_third_rejection() {
+        let mut detector = with_hypothesis(0.02);
+        assert_eq!(reject(&mut detector, 2, 3), [true, true, false]);
+        assert!(detector.hypothesis.is_none());
+        assert_eq!(reject(&mut detector, 49, 1), [false]);
+        assert_eq!(detector.take_confirmed_share(), None);
     }
 
     #[test]
-    fn a_belief_ends() {
-        let mut chance = believing(0.02);
-        assert!(chance.is_one(BELIEVED - 1.0));
-        assert!(!chance.is_one(BELIEVED));
+    fn a_hypothesis_expires() {
+        let mut detector = with_hypothesis(0.02);
+        assert!(detector.is_random(HYPOTHESIS_LIFETIME_S - 1.0));
+        assert!(!detector.is_random(HYPOTHESIS_LIFETIME_S));
     }
 
     #[test]
-    fn limits_are_no_chance() {
-        // It fell by much.
-        let mut chance = Chance::default();
+    fn limits_are_not_random() {
+        // The limit fell by much.
+        let mut detector = RandomThrottleDetector::default();
         for rate in [1000.0, 700.0, 500.0, 350.0, 250.0, 180.0] {
-            assert_eq!(chance.broke(cycle(rate, 0.3), 0.0), None);
+            assert_eq!(detector.on_rate_rejected(cycle(rate, 0.3), 0.0), None);
         }
-        // What was found is tried above now and then, and was held wrongly now and then.
-        let mut chance = Chance::default();
+        // Higher rates are tried now and then, and a held rate is too high now and then.
+        let mut detector = RandomThrottleDetector::default();
         for number in 0..100 {
-            let cycle = Cycle { held: number % 2 == 0, ..cycle(500.0, 0.006) };
-            assert_eq!(chance.broke(cycle, 0.0), None);
+            let cycle = Cycle { was_held: number % 2 == 0, ..cycle(500.0, 0.006) };
+            assert_eq!(detector.on_rate_rejected(cycle, 0.0), None);
         }
     }
 }

@@ -375,7 +375,7 @@ fn writes_are_seen_to_work_where_gets_confirm_them() {
     let more = ["--concurrency", "16", "--outage-limit", "5s", "--retry-initial", "20ms", "-v"];
     let done = wire.import(&world, &file, &more);
     assert_eq!((done.code, world.outcomes().as_str()), (0, format!("created={ROWS}").as_str()), "{done:?}");
-    let probes = done.stderr.matches("tried whether the API creates").count();
+    let probes = done.stderr.matches("outage probe of writes").count();
     assert!(probes <= 4, "{probes} probes of an outage of writes");
     wire.assert_no_second_create();
 }

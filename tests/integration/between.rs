@@ -52,7 +52,10 @@ fn a_row_that_a_firewall_blocks_is_set_aside_and_named() {
     });
     let done = wire.import(&world, &file, &QUICK);
     assert_eq!((done.code, world.outcomes().as_str()), (3, "created=49 failed=1"), "{done:?}");
-    assert!(done.stderr.contains("it is set aside") && done.stderr.contains("line=9"), "{done:?}");
+    assert!(
+        done.stderr.contains("an intermediary rejects this row") && done.stderr.contains("line=9"),
+        "{done:?}"
+    );
     let failed = cells(&world.run(&["export", "failed"]).stdout);
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0][3..5], ["9", "failed"]);

@@ -86,7 +86,7 @@ fn wait_for_failed_probes(said: &mpsc::Receiver<String>) {
     while failed < PROBES {
         assert!(began.elapsed() < Duration::from_secs(90), "no outage is noticed");
         let line = said.recv_timeout(Duration::from_secs(60)).unwrap();
-        failed += usize::from(line.contains("back=false"));
+        failed += usize::from(line.contains("recovered=false"));
     }
 }
 
