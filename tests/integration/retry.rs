@@ -193,13 +193,14 @@ fn stuck() -> World {
 /// Begins a retry at an API that answers nothing; it has taken up all the rows that it wants.
 fn begin_retry(world: &World, outage: Outage, more: &[&str]) -> std::process::Child {
     world.reconfigure(|behavior| behavior.outage = Some(outage));
-    let (base_url, asked) = (world.base_url(), world.journal().requests());
+    let base_url = world.base_url();
     let mut args = vec!["retry", "--base-url", &base_url, "--merchant-id", MERCHANT, "--rate", "unlimited"];
     args.extend(more);
     let mut child = world.command(&args).spawn().unwrap();
-    let begun = "select count(*) from run where command = 'retry' and state = 'running' and pending > 0";
-    let is_asking = || outage == Outage::Refuse || world.journal().requests() > asked;
-    assert!(wait_until(&mut child, || world.number(begun) == 1 && is_asking()));
+    let pending = "select coalesce(max(pending), 0) from run where command = 'retry' and state = 'running'";
+    // The API has all requests: none is read from a connection once the API answers again.
+    let has_all = |rows| outage == Outage::Refuse || world.journal().in_flight() as u64 == rows;
+    assert!(wait_until(&mut child, || matches!(world.number(pending), rows if rows > 0 && has_all(rows))));
     child
 }
 
@@ -258,7 +259,7 @@ fn failed_rows_whose_resending_was_killed_are_failed_still() {
     let (before, failed) = (told(&world), count(&world, "failed"));
     world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (Some(Outage::Hang), Vec::new()));
     let mut run = world.start_import(&world.rows("users.csv", 30), &[]);
-    assert!(wait_until(&mut run, || count(&world, "failed") == 0));
+    assert!(wait_until(&mut run, || world.journal().in_flight() as u64 == failed));
     kill(run);
     heal(&world);
     import_another_file(&world);
