@@ -59,6 +59,7 @@ mod log;
 
 mod guard;
 
+mod scanner;
 mod schedulers;
 
 mod simulate;

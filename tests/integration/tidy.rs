@@ -6,254 +6,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Range,
-    path::Path,
+    path::PathBuf,
 };
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
-/// The most lines of a file before its tests: what one sits down to read.
-const LINES_MAX: usize = 700;
+use crate::scanner::{Source, constants, program, read_all, root, words};
+
+/// The most characters of README: what one reads before a first try.
+const README_CHARS_MAX: usize = 12_000;
 
 /// What `lib.rs` has no line for: the errors of the deep modules, wrapped once.
 const ERROR_USES: [&str; 3] = ["api", "ledger", "source"];
-
-/// A source file, split into what is code and what is not.
-struct Source {
-    /// From the root of the repository, with `/`.
-    path: String,
-    /// As it stands there.
-    text: String,
-    /// The program: comments and the insides of literals blanked out, tests cut off.
-    code: String,
-    /// The string literals of the program, each with its line, its escapes unread.
-    strings: Vec<(usize, String)>,
-}
-
-impl Source {
-    fn read(path: &Path, root: &Path) -> Source {
-        let text = std::fs::read_to_string(path).unwrap();
-        let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-        let (blanked, literals) = split(&text);
-        let end = tests_begin(&blanked);
-        let line = |at: usize| text[..at].matches('\n').count() + 1;
-        Source {
-            path: name,
-            code: blanked[..end].to_owned(),
-            strings: literals
-                .into_iter()
-                .filter(|literal| literal.start < end)
-                .map(|literal| (line(literal.start), text[literal].to_owned()))
-                .collect(),
-            text,
-        }
-    }
-
-    /// The module right under the crate's root that this file belongs to.
-    fn module(&self) -> &str {
-        let inside = self.path.strip_prefix("src/").unwrap();
-        inside.split('/').next().unwrap().trim_end_matches(".rs")
-    }
-
-    /// Whether the file is that module itself and not one of its rooms.
-    fn is_top(&self) -> bool {
-        self.path.matches('/').count() == 1
-    }
-
-    /// Where this word stands in the program, as a word of its own; `path:line`.
-    fn places(&self, word: &str) -> Vec<String> {
-        let places = words(&self.code, word).into_iter();
-        places.map(|at| format!("{}:{}", self.path, self.code[..at].matches('\n').count() + 1)).collect()
-    }
-
-    /// The modules of ours that the program names: `crate::a`, `crate::{a, b::{c}}`, and from a
-    /// module right under the root also `super::a`.
-    fn uses(&self) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        let roots: &[&str] = if self.is_top() { &["crate", "super"] } else { &["crate"] };
-        for root in roots {
-            for at in words(&self.code, root) {
-                let rest = self.code[at + root.len()..].trim_start();
-                let Some(rest) = rest.strip_prefix("::") else {
-                    continue;
-                };
-                let rest = rest.trim_start();
-                match rest.strip_prefix('{') {
-                    Some(group) => found.extend(first_names(group)),
-                    None => found.extend(first_word(rest)),
-                }
-            }
-        }
-        found.remove(self.module());
-        found
-    }
-}
-
-/// The first name of each path in a group of imports, of which the opening brace is read.
-fn first_names(group: &str) -> Vec<String> {
-    let (mut depth, mut names, mut expecting) = (1, Vec::new(), true);
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => expecting = true,
-            _ if expecting && depth == 1 && !c.is_whitespace() => {
-                names.extend(first_word(&group[at..]));
-                expecting = false;
-            }
-            _ => {}
-        }
-        if depth == 0 {
-            break;
-        }
-    }
-    names
-}
-
-fn first_word(text: &str) -> Option<String> {
-    let end = text.find(|c| !is_word(c)).unwrap_or(text.len());
-    (end > 0).then(|| text[..end].to_owned())
-}
-
-fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-/// Where this stands and is not part of a longer word. It may be a path or end in a sign.
-fn words(text: &str, wanted: &str) -> Vec<usize> {
-    let whole = |at: &usize| {
-        let before = text[..*at].chars().next_back();
-        let after = text[at + wanted.len()..].chars().next();
-        let ends_in_word = wanted.chars().next_back().is_some_and(is_word);
-        let goes_on = ends_in_word && after.is_some_and(is_word);
-        !(before.is_some_and(is_word) || goes_on)
-    };
-    let found = text.match_indices(wanted).map(|(at, _)| at);
-    found.filter(whole).collect()
-}
-
-/// Where an inline module of tests begins; it stands last in its file.
-fn tests_begin(code: &str) -> usize {
-    const MARK: &str = "#[cfg(test)]";
-    let begins = |at: &usize| {
-        let rest = code[at + MARK.len()..].trim_start();
-        rest.starts_with("mod ") && rest.find('{').is_some_and(|brace| !rest[..brace].contains(';'))
-    };
-    let mut marks = code.match_indices(MARK).map(|(at, _)| at);
-    marks.find(begins).unwrap_or(code.len())
-}
-
-/// The text with comments and the insides of literals blanked out, and where the insides of string
-/// literals are. Byte for byte as long as the text.
-fn split(text: &str) -> (String, Vec<Range<usize>>) {
-    let bytes = text.as_bytes();
-    let mut out = bytes.to_vec();
-    let mut strings = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let rest = &text[at..];
-        let begin = at;
-        if rest.starts_with("//") {
-            at += rest.find('\n').unwrap_or(rest.len());
-            blank(&mut out[begin..at]);
-        } else if rest.starts_with("/*") {
-            let mut depth = 0;
-            loop {
-                match &bytes[at..] {
-                    [b'/', b'*', ..] => (depth, at) = (depth + 1, at + 2),
-                    [b'*', b'/', ..] => (depth, at) = (depth - 1, at + 2),
-                    _ => at += 1,
-                }
-                if depth == 0 || at >= bytes.len() {
-                    break;
-                }
-            }
-            blank(&mut out[begin..at]);
-        } else if let Some(hashes) = raw_string(text, at) {
-            let inside = at + rest.find('"').unwrap() + 1;
-            let close = format!("\"{}", "#".repeat(hashes));
-            let end = inside + text[inside..].find(&close).unwrap();
-            strings.push(inside..end);
-            blank(&mut out[inside..end]);
-            at = end + close.len();
-        } else if bytes[at] == b'"' {
-            at += 1;
-            while bytes[at] != b'"' {
-                at += if bytes[at] == b'\\' { 2 } else { 1 };
-            }
-            strings.push(begin + 1..at);
-            blank(&mut out[begin + 1..at]);
-            at += 1;
-        } else if let Some(length) = char_literal(rest) {
-            blank(&mut out[begin + 1..begin + length - 1]);
-            at += length;
-        } else {
-            at += rest.chars().next().map_or(1, char::len_utf8);
-        }
-    }
-    (String::from_utf8(out).unwrap(), strings)
-}
-
-/// Lines stay where they are.
-fn blank(bytes: &mut [u8]) {
-    for byte in bytes.iter_mut().filter(|byte| **byte != b'\n') {
-        *byte = b' ';
-    }
-}
-
-/// The number of hashes, if a raw string begins here.
-fn raw_string(text: &str, at: usize) -> Option<usize> {
-    if text[..at].chars().next_back().is_some_and(is_word) {
-        return None;
-    }
-    let rest = &text[at..];
-    let rest = rest.strip_prefix('b').unwrap_or(rest).strip_prefix('r')?;
-    let hashes = rest.bytes().take_while(|byte| *byte == b'#').count();
-    rest[hashes..].starts_with('"').then_some(hashes)
-}
-
-/// Its length, if this is a character and not a lifetime.
-fn char_literal(rest: &str) -> Option<usize> {
-    let inside = rest.strip_prefix('\'')?;
-    if inside.starts_with('\\') {
-        // The escaped character may be a quote itself.
-        return inside[2..].find('\'').map(|end| end + 4);
-    }
-    let length = inside.chars().next()?.len_utf8();
-    inside[length..].starts_with('\'').then_some(length + 2)
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn read_all(folder: &str) -> Vec<Source> {
-    let mut sources = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            continue;
-        };
-        for entry in entries {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources.push(Source::read(&path, root()));
-            }
-        }
-    }
-    sources.sort_by(|a, b| a.path.cmp(&b.path));
-    sources
-}
-
-/// The program's own files; modules of tests that have a file to themselves are not among them.
-fn program() -> Vec<Source> {
-    let mut sources = read_all("src");
-    sources.retain(|source| !source.path.ends_with("/tests.rs"));
-    assert!(sources.len() > 10, "the sources are not here");
-    sources
-}
 
 fn under(source: &Source, modules: &[&str]) -> bool {
     source.path != "src/main.rs" && source.path != "src/lib.rs" && modules.contains(&source.module())
@@ -420,15 +184,40 @@ fn every_file_says_what_it_is_for() {
     assert!(silent.is_empty(), "without a //! at the top: {silent:?}");
 }
 
+/// The anchor that a heading has.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
+}
+
 #[test]
-fn files_are_of_a_readable_size() {
-    let long: Vec<String> = program()
-        .iter()
-        .map(|source| (&source.path, source.code.lines().count()))
-        .filter(|(_, lines)| *lines > LINES_MAX)
-        .map(|(path, lines)| format!("{path}: {lines}"))
-        .collect();
-    assert!(long.is_empty(), "more than {LINES_MAX} lines before the tests: {long:?}");
+fn links_of_the_documentation_lead_somewhere() {
+    let pages = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<PathBuf> = pages.chain([root().join("README.md")]).collect();
+    let (mut followed, mut wrong) = (0, Vec::new());
+    for page in &pages {
+        let text = std::fs::read_to_string(page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let to = if path.is_empty() { page.clone() } else { page.with_file_name(path) };
+            let Ok(target) = std::fs::read_to_string(&to) else {
+                wrong.push(format!("{}: {link}", page.display()));
+                continue;
+            };
+            let mut headings = target.lines().filter(|line| line.starts_with('#'));
+            if !fragment.is_empty() && !headings.any(|line| anchor(line.trim_start_matches('#')) == fragment)
+            {
+                wrong.push(format!("{}: {link}", page.display()));
+            }
+            followed += 1;
+        }
+    }
+    assert!(followed > 20 && wrong.is_empty(), "{wrong:#?}");
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(
+        readme.chars().count() <= README_CHARS_MAX,
+        "README is longer than {README_CHARS_MAX} characters"
+    );
 }
 
 #[test]
@@ -488,27 +277,6 @@ fn sql_is_the_ledgers_rooms_alone() {
     assert!(found.is_empty(), "SQL at {found:?}");
 }
 
-/// The name and text of each `const NAME: &str = "…"` of a file.
-fn constants(source: &Source) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for at in words(&source.code, "const") {
-        let rest = &source.code[at + "const".len()..];
-        let declaration = &rest[..rest.find(';').unwrap()];
-        let (Some((name, value)), Some(open)) = (declaration.split_once(": &str ="), declaration.find('"'))
-        else {
-            continue;
-        };
-        // A list of texts, or one that a macro makes, is none of these.
-        if !value.trim_start().starts_with('"') {
-            continue;
-        }
-        let inside = at + "const".len() + open + 1;
-        let end = inside + source.code[inside..].find('"').unwrap();
-        found.push((name.trim().to_owned(), source.text[inside..end].to_owned()));
-    }
-    found
-}
-
 /// A statement that no table of ours fits fails here and not in somebody's run.
 #[test]
 fn every_statement_fits_a_fresh_ledger() {
@@ -552,31 +320,7 @@ fn every_statement_fits_a_fresh_ledger() {
 }
 
 #[test]
-fn the_scanner_sees_what_it_should() {
-    let text = r##"use crate::{a, b::{c, d}, super_x}; // crate::no
-        /* "no" /* nested */ crate::no */
-        fn f<'a>(x: &'a str) { let q = '"'; let r = r#"raw "inside" "#; let s = "esc \" crate::no"; }
-        const ONE: &str = "
-            select x from y";
-        #[cfg(test)]
-        mod tests;
-        fn g() { crate::e::f(); }
-        #[cfg(test)]
-        mod tests { use crate::no; }
-        "##;
-    let (code, literals) = split(text);
-    assert_eq!(code.len(), text.len());
-    let source = Source {
-        path: "src/thing/room.rs".into(),
-        code: code[..tests_begin(&code)].to_owned(),
-        strings: literals.into_iter().map(|range| (0, text[range].to_owned())).collect(),
-        text: text.into(),
-    };
-    let names: Vec<String> = source.uses().into_iter().collect();
-    assert_eq!(names, ["a", "b", "e", "super_x"]);
-    assert_eq!(source.strings[0].1, r#"raw "inside" "#);
-    assert_eq!(source.strings[1].1, r#"esc \" crate::no"#);
-    let (name, statement) = &constants(&source)[0];
-    assert_eq!((name.as_str(), is_sql(statement)), ("ONE", true));
+fn a_sentence_is_no_statement() {
+    assert!(is_sql("\n    select x from y") && is_sql("pragma x"));
     assert!(!is_sql("select the rows to send") && !is_sql("update the file, then run it again"));
 }
