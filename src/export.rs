@@ -1,7 +1,7 @@
 //! Rows as CSV or JSON Lines.
 //!
 //! Cells are written exactly as they were read: what is exported, corrected and imported again
-//! must mean the same. That leaves cells in that a spreadsheet may take for formulas; README says
+//! must mean the same. That leaves cells in that a spreadsheet may take for formulas; the documentation says
 //! so. Rows come in the order in which they were met, straight from the ledger: memory does not
 //! grow with them.
 

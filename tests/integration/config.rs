@@ -3,7 +3,7 @@
 //! That every option can stand in the file is tested where the options are defined; here are the ways
 //! through the binary.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use crate::world::{Done, KEY, MERCHANT, World, done};
 
@@ -261,11 +261,13 @@ fn help_is_grouped() {
     assert!(!help.contains(KEY));
 }
 
-/// The rows of README's tables of options are the options that there are.
+/// The options of the documentation's tables are the options that the program has, and no others.
 #[test]
-fn readme_names_every_option() {
+fn the_documentation_names_every_option() {
     let world = World::new();
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut keys = BTreeSet::new();
     // The commands that have settings are those that it offers.
     let offered = world.run(&["config", "nonsense"]).stderr;
     let commands: Vec<&str> = offered.trim_end().split_once("one of ").unwrap().1.split(", ").collect();
@@ -274,7 +276,18 @@ fn readme_names_every_option() {
         let settings = world.run(&["config", command]).stdout;
         let lines = settings.lines().filter_map(|line| line.strip_prefix("  "));
         for key in lines.filter_map(|line| line.split(' ').next()).filter(|key| *key != "API") {
-            assert!(readme.contains(&format!("--{key}")), "README does not name --{key}");
+            assert!(page.contains(&format!("--{key}")), "docs/options.md does not name --{key}");
+            keys.insert(key.to_owned());
+        }
+    }
+    assert!(keys.len() > 40, "{keys:?}");
+    for row in page.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let named = row.split('`').next().unwrap().split("--").skip(1);
+        for key in named.filter_map(|option| option.split([' ', '`', ',']).next()) {
+            assert!(
+                keys.contains(key) || key == "config",
+                "docs/options.md names --{key}, which is no option"
+            );
         }
     }
 }

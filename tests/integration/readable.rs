@@ -1,4 +1,4 @@
-//! README's own queries, in the hands of whoever has only the `sqlite3` of their system.
+//! The documentation's own queries, in the hands of whoever has only the `sqlite3` of their system.
 //!
 //! The disaster is a ledger that nobody can look into but this program: the SQLite that is built in is newer than
 //! that of a stable distribution (3.40 in Debian 12), and a view that uses what is new there fails on it with
@@ -17,23 +17,24 @@ fn ask(world: &World, ledger: &str, query: &str) -> String {
         .current_dir(world.folder.path())
         .stdin(Stdio::null())
         .output();
-    let said = asked.unwrap_or_else(|error| panic!("README's queries need the sqlite3 command: {error}"));
+    let said =
+        asked.unwrap_or_else(|error| panic!("the documentation's queries need the sqlite3 command: {error}"));
     let (out, wrong) = (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
     assert!(said.status.success() && wrong.is_empty(), "{query}: {wrong}");
     out
 }
 
-/// What README hands to `sqlite3`.
+/// What the documentation hands to `sqlite3`.
 fn queries() -> Vec<String> {
-    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
-    let readme = std::fs::read_to_string(readme).unwrap();
-    let lines = readme.lines().filter_map(|line| line.strip_prefix("sqlite3 customer-import.db \""));
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ledger.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let lines = page.lines().filter_map(|line| line.strip_prefix("sqlite3 customer-import.db \""));
     let found: Vec<String> = lines.map(|line| line.trim_end_matches('"').to_owned()).collect();
-    assert!(found.len() > 1, "README has no queries");
+    assert!(found.len() > 1, "docs/ledger.md has no queries");
     found
 }
 
-/// Every table and view that README names, and each of its queries.
+/// Every table and view, and each of its queries.
 fn look(world: &World) {
     for query in queries() {
         ask(world, "ledger.db", &query);
