@@ -34,12 +34,12 @@ use secrecy::{ExposeSecret, SecretString};
 use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
 pub use self::{
     metrics::{ApiMetrics, CALLS, Call, Latency},
-    probe::{Ask, Key, Sent, Told},
+    probe::{KeyForm, ProbeRequest, ProbeResponse, SentRequest},
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
 };
 use crate::customer::{Customer, Fields, Reference};
 
-/// The most bytes of an answer that are read. The longest sample of the page has 500.
+/// The maximum size of a response body. The longest sample of the documentation has 500 bytes.
 const BODY_MAX_BYTES: usize = 64 * 1024;
 
 /// Everything but the unreserved characters of a URL, so that a reference is one path segment.
@@ -52,25 +52,25 @@ const RESPONSE_ID: HeaderName = HeaderName::from_static("x-response-id");
 
 /// How to reach the API.
 pub struct Options {
-    /// Requests go to `{base_url}/customers`.
+    /// Requests are sent to `{base_url}/customers`.
     pub base_url: Url,
     /// The merchant.
     pub merchant_id: String,
     /// The key; sent as the user name of Basic authorization.
     pub api_key: SecretString,
-    /// Whether `x-routing-id` carries the reference.
+    /// Whether the header `x-routing-id` carries the reference.
     pub send_routing_id: bool,
     /// An extra root certificate.
     pub ca_file: Option<PathBuf>,
-    /// From connecting to the last byte of the answer.
+    /// From connecting to the last byte of the response.
     pub timeout: Duration,
-    /// For the connection alone.
+    /// For connecting alone.
     pub connect_timeout: Duration,
-    /// Connections kept alive.
+    /// Maximum idle connections.
     pub connections: usize,
 }
 
-/// Why no request can be made.
+/// Why no request can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The extra root cannot be read.
@@ -81,7 +81,7 @@ pub enum Error {
         /// The reason.
         error: String,
     },
-    /// The key cannot be sent in a header. Its text is not repeated.
+    /// The key cannot be sent in a header. The message does not repeat it.
     #[error("the API key has a line break or another character that cannot be sent")]
     Key,
     /// The merchant id cannot be sent in a header.
@@ -188,9 +188,9 @@ impl Api {
         timeout: Option<Duration>,
     ) -> Exchange {
         // The reference comes first in the body of the Create call.
-        let behind =
+        let rest =
             customer.body.iter().position(|byte| *byte == b'&').map_or(customer.body.len(), |at| at + 1);
-        let mut body = customer.body.slice(behind..);
+        let mut body = customer.body.slice(rest..);
         if !emptied.is_empty() {
             let empty: String = emptied.iter().map(|field| format!("&{field}=")).collect();
             body = [&body[..], empty.as_bytes()].concat().into();
@@ -253,16 +253,16 @@ impl Api {
 }
 
 impl Api {
-    /// The API's words end up in the ledger and on terminals; the key must not.
+    /// The API's texts end up in the ledger and on terminals; the key must not.
     fn withhold_secrets(&self, mut reply: Reply) -> Reply {
-        let words = match &mut reply {
+        let texts = match &mut reply {
             Reply::Answer(answer) | Reply::Foreign(answer) => {
                 vec![&mut answer.code, &mut answer.message, &mut answer.fields, &mut answer.request_id]
             }
             Reply::Unknown { request_id, .. } => vec![request_id],
             Reply::Customer { .. } | Reply::NotSent(_) => Vec::new(),
         };
-        for text in words.into_iter().flatten() {
+        for text in texts.into_iter().flatten() {
             if self.secrets.iter().any(|secret| repeats(text, secret.expose_secret())) {
                 *text = "(withheld: it repeats the API key)".into();
             }
@@ -271,13 +271,13 @@ impl Api {
     }
 }
 
-/// Whether the secret stands in the text, or its beginning where a long text was cut.
+/// Whether a text contains the secret, or ends with the beginning of it where the text was truncated.
 fn repeats(text: &str, secret: &str) -> bool {
-    const GIVES_AWAY: usize = 4;
+    const BEGINNING_MIN: usize = 4;
     let beginnings =
-        secret.char_indices().map(|(at, _)| &secret[..at]).filter(|part| part.len() >= GIVES_AWAY);
-    let is_cut = text.chars().count() >= MESSAGE_MAX_CHARS;
-    text.contains(secret) || (is_cut && beginnings.into_iter().any(|part| text.ends_with(part)))
+        secret.char_indices().map(|(at, _)| &secret[..at]).filter(|part| part.len() >= BEGINNING_MIN);
+    let is_truncated = text.chars().count() >= MESSAGE_MAX_CHARS;
+    text.contains(secret) || (is_truncated && beginnings.into_iter().any(|part| text.ends_with(part)))
 }
 
 fn headers(options: &Options) -> Result<HeaderMap, Error> {
@@ -299,7 +299,7 @@ fn read_roots(path: &Path) -> Result<Vec<Certificate>, Error> {
     if roots.is_empty() { Err(error("no certificate in it".into())) } else { Ok(roots) }
 }
 
-/// Whether the URL can only mean this machine: plain HTTP is safe there, and no proxy between.
+/// Whether the URL can only mean this machine: plain HTTP is safe there, and no proxy is used.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -309,7 +309,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-async fn read(mut response: Response, asked: &Reference) -> Reply {
+async fn read(mut response: Response, requested: &Reference) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
@@ -323,7 +323,7 @@ async fn read(mut response: Response, asked: &Reference) -> Reply {
         clock_ahead: date.and_then(|date| clock_ahead(date, now)),
     };
     let lost = |why| Reply::Unknown { status: Some(status), why, request_id: head.response_id.clone() };
-    // Nearly every answer comes in one piece.
+    // Nearly every body comes in one piece.
     let (mut piece, mut pieces) = (Bytes::new(), Vec::new());
     loop {
         match response.chunk().await {
@@ -339,14 +339,14 @@ async fn read(mut response: Response, asked: &Reference) -> Reply {
         pieces.extend_from_slice(&piece);
         piece = pieces.into();
     }
-    parse(&head, &piece, asked.as_str())
+    parse(&head, &piece, requested.as_str())
 }
 
 fn describe(error: &reqwest::Error) -> String {
     if error.is_timeout() { "no answer in time".into() } else { root_cause(error) }
 }
 
-/// The innermost reason; the outer ones repeat the URL, which holds the reference.
+/// The innermost cause; the outer ones repeat the URL, which contains the reference.
 fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
@@ -360,7 +360,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_known_also_where_the_text_was_cut() {
+    fn a_secret_is_found_also_where_the_text_was_truncated() {
         let secret = "test_key_8d1f";
         assert!(repeats("test_key_8d1f is unknown", secret));
         assert!(repeats(&format!("{}test_k", "x".repeat(MESSAGE_MAX_CHARS - 6)), secret));

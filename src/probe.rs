@@ -23,7 +23,7 @@ use self::{
     answer::{Meaning, Reading, short},
     script::Heard,
 };
-use crate::api::{Api, Ask, Sent};
+use crate::api::{Api, ProbeRequest, SentRequest};
 
 /// So many requests in a row without an answer mean that there is nobody to ask.
 const SILENCE: u32 = 3;
@@ -54,7 +54,7 @@ pub struct Finding {
     /// In words.
     pub asks: &'static str,
     /// The request, where there was one.
-    pub request: Option<Sent>,
+    pub request: Option<SentRequest>,
     /// The answer in a few words, the same for two probes of the same API.
     pub answer: String,
     /// The API's message.
@@ -222,7 +222,7 @@ fn pace(period: Duration) -> Interval {
 
 impl Asker<'_> {
     /// Sends one request, again where the API wants it later.
-    async fn ask(&mut self, mut ask: Ask) -> Result<Heard, Stop> {
+    async fn ask(&mut self, mut ask: ProbeRequest) -> Result<Heard, Stop> {
         ask.routing_id = ask.routing_id.filter(|_| self.is_routed);
         let mut patience = PATIENCE;
         let (sent, told) = loop {
@@ -230,7 +230,7 @@ impl Asker<'_> {
                 pace.tick().await;
             }
             self.requests += 1;
-            let (sent, told) = self.api.ask(&ask).await;
+            let (sent, told) = self.api.probe(&ask).await;
             let Some(told) = told.as_ref().ok().filter(|told| told.status == 429) else { break (sent, told) };
             let Some(left) = patience.checked_sub(1) else { return Err(Stop::of_impatience()) };
             patience = left;

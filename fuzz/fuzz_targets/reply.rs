@@ -165,8 +165,8 @@ fn is_id(text: &str) -> bool {
 
 fn whose(reference: Option<&str>, id: &str) -> &'static str {
     match reference {
-        None => "untold",
-        Some(reference) if reference == ASKED => "asked",
+        None => "unnamed",
+        Some(reference) if reference == ASKED => "requested",
         Some(reference) if reference.trim().to_lowercase() == ASKED => "respelled",
         Some(_) if id == ASKED => "id of another",
         Some(_) => "another",
@@ -175,8 +175,8 @@ fn whose(reference: Option<&str>, id: &str) -> &'static str {
 
 fn name(whose: &Whose) -> &'static str {
     match whose {
-        Whose::Asked => "asked",
-        Whose::Untold => "untold",
+        Whose::Requested => "requested",
+        Whose::Unnamed => "unnamed",
         Whose::Respelled(_) => "respelled",
         Whose::IdOfAnother => "id of another",
         Whose::Another => "another",

@@ -1,6 +1,6 @@
-//! The parts of an answer that matter, as they may stand there.
+//! The members of a response body that are read.
 //!
-//! One odd field must not make the others unreadable: what is not there, or no text, is none.
+//! One unexpected member must not make the others unreadable: a missing one, or one that is no text, counts as none.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::customer::Fields;
 
-/// The most blamed fields that are read: a customer has seven.
+/// The maximum number of faulty fields that are read: a customer has seven.
 const FIELDS_MAX: usize = 16;
 
-/// An answer, customer or error.
+/// A response body, customer or error.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Body<'a> {
@@ -20,7 +20,7 @@ pub(super) struct Body<'a> {
     pub(super) id: Text<'a>,
     #[serde(borrow)]
     pub(super) customer_id: Text<'a>,
-    // An alias would make an answer with both unreadable.
+    // An alias would make a body with both unreadable.
     #[serde(borrow, rename = "Customer_id")]
     pub(super) customer_id_of_table: Text<'a>,
     #[serde(borrow)]
@@ -54,7 +54,7 @@ pub(super) struct Body<'a> {
 }
 
 impl Body<'_> {
-    /// In the order of a fingerprint.
+    /// The fields of the customer, in the order of a fingerprint.
     pub(super) fn facts(&self) -> [Option<&str>; Fields::FACTS.len()] {
         [
             &self.mobile_number,
@@ -66,8 +66,8 @@ impl Body<'_> {
         .map(Text::get)
     }
 
-    /// Whether it speaks of an error, whatever its status.
-    pub(super) fn says_error(&self) -> bool {
+    /// Whether it describes an error, whatever the HTTP status.
+    pub(super) fn is_error(&self) -> bool {
         let info = &self.error_info;
         let words =
             [&self.error_code, &self.error_message, &info.code, &info.developer_message, &info.user_message];
@@ -75,8 +75,8 @@ impl Body<'_> {
             || self.status.get().is_some_and(|status| status.to_ascii_lowercase().contains("error"))
     }
 
-    /// Whether the API may have written it: it has one of the members by which the API tells an error. A member
-    /// that is there and null counts (the API writes such), a number does not: frameworks write `"status": 404`.
+    /// Whether the API may have written it: it has one of the members of the API's errors. A member that is null counts
+    /// (the API writes such), a number does not: frameworks write `"status": 404`.
     pub(super) fn has_api_shape(&self) -> bool {
         let members = [
             &self.status,
@@ -100,7 +100,7 @@ pub(super) struct ErrorInfo<'a> {
     pub(super) fields: Vec<ErrorField<'a>>,
 }
 
-/// One field that the API blames.
+/// One field that the API names as faulty.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ErrorField<'a> {
@@ -125,7 +125,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
             fields: Option<&'a RawValue>,
         }
         let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-        // Anything but an object is none; an array would be read as the members in their order.
+        // Anything but an object counts as none; serde would read an array as the members in their order.
         if !raw.get().starts_with('{') {
             return Ok(ErrorInfo::default());
         }
@@ -146,7 +146,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
     }
 }
 
-/// What stands where a text may stand.
+/// A member that may be a text.
 #[derive(Default)]
 pub(super) enum Text<'a> {
     /// Nothing.
@@ -161,7 +161,7 @@ pub(super) enum Text<'a> {
 }
 
 impl Text<'_> {
-    /// The text, if there is one that is not empty.
+    /// The text, if it is not empty.
     pub(super) fn get(&self) -> Option<&str> {
         match self {
             Text::String(text) => Some(&**text).filter(|text| !text.is_empty()),

@@ -1,8 +1,8 @@
-//! Requests that an import never makes: without a routing id, with another form of the key, as JSON, to another path.
+//! Requests that an import never sends: without a routing id, with another form of the key, as JSON, to another path.
 //!
-//! Owns how such a request is put together and what of its answer is kept. A request is described as it is sent, so
-//! that it can be shown, but the description has neither the key nor the merchant id; and what an answer repeats of
-//! the key is withheld before anybody reads it. Nothing is judged here, and nothing counts as an import's request.
+//! Owns how such a request is built and what of its response is kept. The description of a request shows it as it is sent,
+//! except for the key and the merchant id; and where a response repeats the key, the key is withheld. Nothing is
+//! interpreted here, and nothing counts as a request of an import.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +21,10 @@ use super::{
     root_cause, short,
 };
 
-/// The key as it is sent.
+/// How the key is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Key {
-    /// The documented way: `key:`.
+pub enum KeyForm {
+    /// As documented: `key:`.
     #[default]
     Documented,
     /// As Juspay's Node SDK sends it: without the colon.
@@ -35,78 +35,78 @@ pub enum Key {
 
 /// One request.
 #[derive(Clone, Debug, Default)]
-pub struct Ask {
+pub struct ProbeRequest {
     /// The segments of the path below the base URL, as text.
     pub path: Vec<String>,
-    /// What stands behind `?`.
+    /// The text after `?`.
     pub query: Option<&'static str>,
-    /// What is posted; a request without it is a GET.
+    /// The fields to post; a request without them is a GET.
     pub fields: Option<Vec<(&'static str, String)>>,
-    /// Whether it is posted as JSON instead of a form.
+    /// Whether they are posted as JSON instead of a form.
     pub is_json: bool,
     /// The value of `x-routing-id`.
     pub routing_id: Option<String>,
     /// How the key is sent.
-    pub key: Key,
-    /// Another merchant id than the one that was told.
+    pub key: KeyForm,
+    /// Another merchant id than the configured one.
     pub merchant_id: Option<String>,
 }
 
 /// A request as it was sent, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Sent {
+pub struct SentRequest {
     /// `GET` or `POST`.
     pub method: String,
-    /// With the query.
+    /// The path with the query.
     pub path: String,
-    /// Each with its value, where that is no secret.
+    /// The headers, with their values if those are no secrets.
     pub headers: Vec<String>,
-    /// The body, where there is one.
+    /// The body of a POST.
     pub body: Option<String>,
 }
 
-/// What came back.
+/// A response, as far as it is kept.
 #[derive(Clone, Debug, Default)]
-pub struct Told {
+pub struct ProbeResponse {
     /// The HTTP status.
     pub status: u16,
-    /// The body, where it is a JSON object.
+    /// The body, if it is a JSON object.
     pub body: Option<Map<String, Value>>,
     /// The names of all headers, in lower case.
     pub headers: Vec<String>,
-    /// `x-response-id`; support asks for it.
+    /// `x-response-id`; Juspay's support needs it.
     pub response_id: Option<String>,
-    /// How long the server asks everyone to wait.
+    /// How long the server wants everyone to wait.
     pub retry_after: Option<Duration>,
 }
 
 impl Api {
-    /// Sends one request as it stands; how it looked, and what came back or why nothing did.
-    pub async fn ask(&self, ask: &Ask) -> (Sent, Result<Told, String>) {
-        let (request, sent) = self.put_together(ask);
-        let told = match self.client.execute(request).await {
+    /// Sends one request. Returns it as it was sent, and the response or why there was none.
+    pub async fn probe(&self, request: &ProbeRequest) -> (SentRequest, Result<ProbeResponse, String>) {
+        let (request, sent) = self.build(request);
+        let response = match self.client.execute(request).await {
             Ok(response) => read(response, &self.secrets).await,
             Err(error) if error.is_connect() || error.is_builder() => Err(root_cause(&error)),
             Err(error) => Err(describe(&error)),
         };
-        (sent, told)
+        (sent, response)
     }
 
-    fn put_together(&self, ask: &Ask) -> (Request, Sent) {
-        let method = if ask.fields.is_some() { Method::POST } else { Method::GET };
-        let body = ask.fields.as_ref().map(|fields| encode(fields, ask.is_json));
-        let mut request = Request::new(method, self.below_base(ask));
-        // Without a value of its own, a header has that of every request of this program.
-        let (key, key_shown) = self.authorization(ask.key);
+    fn build(&self, probe: &ProbeRequest) -> (Request, SentRequest) {
+        let method = if probe.fields.is_some() { Method::POST } else { Method::GET };
+        let body = probe.fields.as_ref().map(|fields| encode(fields, probe.is_json));
+        let mut request = Request::new(method, self.url_below_base(probe));
+        // A header without a value here has its usual one.
+        let (key, key_shown) = self.authorization(probe.key);
         let merchant_shown =
-            if ask.merchant_id.is_some() { "(hidden, in other letters)" } else { "(hidden)" };
+            if probe.merchant_id.is_some() { "(hidden, in other letters)" } else { "(hidden)" };
         let mut headers: Vec<(HeaderName, Option<&str>, &str)> = vec![
             (AUTHORIZATION, key.as_deref(), key_shown),
-            (MERCHANT_ID, ask.merchant_id.as_deref(), merchant_shown),
+            (MERCHANT_ID, probe.merchant_id.as_deref(), merchant_shown),
         ];
-        headers.extend(ask.routing_id.as_deref().map(|id| (ROUTING_ID, Some(id), id)));
+        headers.extend(probe.routing_id.as_deref().map(|id| (ROUTING_ID, Some(id), id)));
         if body.is_some() {
-            let kind = if ask.is_json { "application/json" } else { "application/x-www-form-urlencoded" };
+            let kind = if probe.is_json { "application/json" } else { "application/x-www-form-urlencoded" };
             headers.push((CONTENT_TYPE, Some(kind), kind));
         }
         let shown = headers.iter().map(|(name, _, shown)| format!("{name}: {shown}")).collect();
@@ -117,7 +117,7 @@ impl Api {
                 request.headers_mut().insert(name, value);
             }
         }
-        let sent = Sent {
+        let sent = SentRequest {
             method: request.method().to_string(),
             path: request.url()[Position::BeforePath..].to_owned(),
             headers: shown,
@@ -127,25 +127,25 @@ impl Api {
         (request, sent)
     }
 
-    fn below_base(&self, ask: &Ask) -> Url {
+    fn url_below_base(&self, probe: &ProbeRequest) -> Url {
         let mut url = self.create.url().clone();
         let base = url.path().strip_suffix("/customers").unwrap_or_default();
-        let segments = ask.path.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
+        let segments = probe.path.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
         let path = format!("{base}/{}", segments.collect::<Vec<_>>().join("/"));
         url.set_path(&path);
-        url.set_query(ask.query);
+        url.set_query(probe.query);
         url
     }
 
-    /// The header's value where it is not the usual one, and how it is shown.
-    fn authorization(&self, key: Key) -> (Option<String>, &'static str) {
+    /// The header's value if it is not the usual one, and how it is shown.
+    fn authorization(&self, key: KeyForm) -> (Option<String>, &'static str) {
         let basic = |credentials: &str| Some(format!("Basic {}", STANDARD.encode(credentials)));
         match key {
-            Key::Documented => (None, "Basic (hidden; the key and a colon)"),
-            Key::WithoutColon => {
+            KeyForm::Documented => (None, "Basic (hidden; the key and a colon)"),
+            KeyForm::WithoutColon => {
                 (basic(self.secrets[0].expose_secret()), "Basic (hidden; the key without a colon)")
             }
-            Key::Wrong => (basic("wrong-key-of-a-probe:"), "Basic (a key that nobody has)"),
+            KeyForm::Wrong => (basic("wrong-key-of-a-probe:"), "Basic (a key that nobody has)"),
         }
     }
 }
@@ -158,12 +158,12 @@ fn encode(fields: &[(&'static str, String)], as_json: bool) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
-async fn read(mut response: Response, secrets: &[SecretString]) -> Result<Told, String> {
+async fn read(mut response: Response, secrets: &[SecretString]) -> Result<ProbeResponse, String> {
     let headers = response.headers();
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
     let now = SystemTime::now();
-    let mut told = Told {
+    let mut kept = ProbeResponse {
         status: response.status().as_u16(),
         body: None,
         headers: headers.keys().map(ToString::to_string).collect(),
@@ -179,11 +179,12 @@ async fn read(mut response: Response, secrets: &[SecretString]) -> Result<Told, 
     }
     if let Ok(Value::Object(mut body)) = serde_json::from_slice(&bytes) {
         body.values_mut().for_each(|value| withhold(value, secrets));
-        told.body = Some(body);
+        kept.body = Some(body);
     }
-    let said = told.response_id.iter_mut();
-    said.for_each(|id| withhold_text(id, secrets));
-    Ok(told)
+    if let Some(id) = &mut kept.response_id {
+        withhold_text(id, secrets);
+    }
+    Ok(kept)
 }
 
 fn withhold(value: &mut Value, secrets: &[SecretString]) {

@@ -1,13 +1,13 @@
-//! How an answer is read: status, headers and body → [`Reply`].
+//! Reads a response: status, headers and body → [`Reply`].
 //!
-//! Owns the one reading of the wire. What an answer means is told by what the API has put into it: a JSON object of
-//! the API's own shape. An answer without that shape was given by something in between (a proxy, a firewall, a
-//! router), whatever its status, and is kept apart ([`Reply::Foreign`]): it is no verdict on a row.
+//! Owns the one reading of the wire. A response of the API is a JSON object of the API's own shape. A response without
+//! that shape is an intermediary's (a proxy, a firewall, a router), whatever its status, and is kept apart
+//! ([`Reply::Foreign`]): it is no verdict on a row.
 //!
-//! The error object `error_info` is read before the top level, since current accounts put the truth there and
-//! something general above it. Codes are compared without regard to case.
+//! The error object `error_info` is read before the top level, since current accounts put the cause there and a general
+//! text above it. Codes are compared without regard to case.
 //!
-//! Pure, but for the clock in [`Head`], which is given. Nothing here waits, sends or decides what to do.
+//! Pure: the clock is an argument, in [`Head`]. Nothing here waits, sends or decides what to do.
 
 use std::{
     sync::Arc,
@@ -17,56 +17,56 @@ use std::{
 use super::body::{Body, ErrorInfo, Text};
 use crate::customer::{Fingerprint, Reference};
 
-/// The most characters of an API's message that are kept.
+/// The maximum length of a text of the API that is kept.
 pub(super) const MESSAGE_MAX_CHARS: usize = 500;
 
-/// What one exchange told us.
+/// The result of one exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A customer with its id.
     Customer(Found),
-    /// An answer of the API that is no customer.
+    /// A response of the API without a customer.
     Answer(Answer),
-    /// An answer with a status of its own, from something between this program and the API.
+    /// A response of an intermediary between this program and the API.
     Foreign(Answer),
-    /// The request surely did not arrive: refused, no such host, no TLS.
+    /// The request surely did not arrive: connection refused, no such host, no TLS.
     NotSent(String),
-    /// It may have arrived; its answer is lost or unreadable.
+    /// The request may have arrived; its response is lost or unreadable.
     Unknown {
-        /// The status, where there was one.
+        /// The HTTP status, if one was received.
         status: Option<u16>,
-        /// What happened.
+        /// What happened, for people.
         why: String,
-        /// The API's name for the request, where it was read.
+        /// The API's name for the request, if it was received.
         request_id: Option<String>,
     },
 }
 
-/// A customer as an answer describes it.
+/// A customer as a response describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// The customer id: any text, its prefix and length are no contract.
+    /// The customer id: any text; its prefix and length are not documented.
     pub customer_id: Arc<str>,
-    /// Whom the answer is about, beside the reference that was asked about.
+    /// Whose customer it is, compared with the requested reference.
     pub whose: Whose,
-    /// When the customer was created, where the answer says so.
+    /// When the customer was created, if the response says so.
     pub created: Option<Created>,
-    /// Its fields, hashed as those of a row with the asked reference; none where the answer tells no field, or not
-    /// whose they are.
+    /// Its fields, hashed as those of a row with the requested reference; none if the response has no field or does not
+    /// name a reference.
     pub facts: Option<Fingerprint>,
 }
 
-/// Whom an answer is about.
+/// Whose customer a response describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// It has the asked reference, byte for byte.
-    Asked,
-    /// It has no reference.
-    Untold,
-    /// Its reference differs from the asked one in letter case or outer blanks alone: the API does not tell the
-    /// two apart. This is the API's spelling.
+    /// Its reference is the requested one, byte for byte.
+    Requested,
+    /// The response names no reference.
+    Unnamed,
+    /// Its reference differs from the requested one in letter case or outer blanks only: the API does not distinguish
+    /// the two. This is the API's spelling.
     Respelled(Reference),
-    /// Another customer, whose *id* is the text that was asked about: Get finds by either.
+    /// Another customer, whose *id* is the requested reference: Get finds by either.
     IdOfAnother,
     /// Another customer.
     Another,
@@ -77,11 +77,11 @@ pub enum Whose {
 pub struct Created {
     /// UTC milliseconds of *our* clock, to a second or so: the API's times and its `Date` header have whole seconds.
     pub at: i64,
-    /// Whether the answer told the server's clock. Otherwise it is taken to agree with ours.
+    /// Whether the response had the server's time. Otherwise its clock is assumed to agree with ours.
     pub is_clock_known: bool,
 }
 
-/// An answer without a customer.
+/// A response without a customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -92,18 +92,18 @@ pub struct Answer {
     pub code: Option<String>,
     /// The API's message: of `error_info`, else of the top level.
     pub message: Option<String>,
-    /// The fields that the API blames, joined with `;`.
+    /// The fields that the API names as faulty, joined with `;`.
     pub fields: Option<String>,
-    /// `juspay_request_id` or the `x-response-id` header; support asks for it.
+    /// `juspay_request_id` or the `x-response-id` header; Juspay's support needs it.
     pub request_id: Option<String>,
-    /// How long the server asks everyone to wait.
+    /// How long the server wants everyone to wait.
     pub retry_after: Option<Duration>,
 }
 
-/// What the codes of an answer mean, whatever its status.
+/// What the codes of a response mean, whatever its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Meaning {
-    /// `unique` or `ALREADY_EXISTS`: the customer is there.
+    /// `unique` or `ALREADY_EXISTS`: the customer exists.
     Exists,
     /// There is no such customer.
     NotFound,
@@ -113,16 +113,16 @@ pub enum Meaning {
     Credentials,
     /// This machine's address is refused.
     BadOrigin,
-    /// The API failed on the way: what became of the request is not known.
+    /// The API failed while it processed the request; the result is not known.
     InternalError,
-    /// Asked too often, told by a code.
+    /// A code that means too many requests.
     Throttled,
     /// Any other code, or none.
     #[default]
     Other,
 }
 
-/// What the headers of an answer say.
+/// The headers of a response.
 #[derive(Clone, Debug, Default)]
 pub struct Head {
     /// The HTTP status.
@@ -131,16 +131,16 @@ pub struct Head {
     pub retry_after: Option<Duration>,
     /// `x-response-id`.
     pub response_id: Option<String>,
-    /// By how many milliseconds the server's clock is ahead of ours, at the least: the header has whole seconds, and
-    /// the answer took its time. None without a `Date` header.
+    /// By how many milliseconds the server's clock is ahead of ours, at least: the header has whole seconds, and the
+    /// response has been under way. None without a `Date` header.
     pub clock_ahead: Option<i64>,
 }
 
-/// Makes a reply of a complete answer to a request about `asked`. Public for fuzzing; pure.
-pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
+/// Reads a complete response to a request about `requested`. Public for fuzzing; pure.
+pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
     // Some gateways put a byte order mark in front.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    // An array would be read as the fields in their order.
+    // serde would read an array as the fields in their order.
     let read = body
         .trim_ascii_start()
         .starts_with(b"{")
@@ -154,7 +154,7 @@ pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
         request_id,
     };
     match read {
-        Some(body) if is_success && !body.says_error() => match customer(head, &body, asked) {
+        Some(body) if is_success && !body.is_error() => match customer(head, &body, requested) {
             Some(found) => Reply::Customer(found),
             None => unreadable(request_id(&body), "without a customer id"),
         },
@@ -171,24 +171,25 @@ pub fn parse(head: &Head, body: &[u8], asked: &str) -> Reply {
     }
 }
 
-/// The API may leave out every member of an error.
+/// The API may omit every member of an error.
 fn is_empty_object(body: &[u8]) -> bool {
     body.trim_ascii().strip_prefix(b"{").is_some_and(|rest| rest.trim_ascii() == b"}")
 }
 
-fn customer(head: &Head, body: &Body<'_>, asked: &str) -> Option<Found> {
+fn customer(head: &Head, body: &Body<'_>, requested: &str) -> Option<Found> {
     if body.object.get().is_some_and(|object| object != "customer") {
         return None;
     }
-    // `id` in the page's samples, `Customer_id` in its table.
+    // `id` in the samples of the API's documentation, `Customer_id` in its table.
     let ids = [&body.id, &body.customer_id, &body.customer_id_of_table].into_iter().filter_map(Text::get);
     let id = ids.into_iter().find(|id| is_customer_id(id))?;
-    let whose = whose(body.object_reference_id.get(), id, asked);
-    let tells_fields = matches!(whose, Whose::Asked | Whose::Respelled(_));
+    let whose = whose(body.object_reference_id.get(), id, requested);
+    let has_reference = matches!(whose, Whose::Requested | Whose::Respelled(_));
     let facts = body.facts();
     Some(Found {
         customer_id: id.into(),
-        facts: (tells_fields && facts.iter().any(Option::is_some)).then(|| Fingerprint::of(asked, facts)),
+        facts: (has_reference && facts.iter().any(Option::is_some))
+            .then(|| Fingerprint::of(requested, facts)),
         created: body.date_created.get().and_then(parse_time).map(|time| Created {
             at: time.saturating_sub(head.clock_ahead.unwrap_or(0)),
             is_clock_known: head.clock_ahead.is_some(),
@@ -197,14 +198,14 @@ fn customer(head: &Head, body: &Body<'_>, asked: &str) -> Option<Found> {
     })
 }
 
-fn whose(reference: Option<&str>, id: &str, asked: &str) -> Whose {
+fn whose(reference: Option<&str>, id: &str, requested: &str) -> Whose {
     match reference {
-        None => Whose::Untold,
-        Some(reference) if reference == asked => Whose::Asked,
-        Some(reference) if reference.trim().to_lowercase() == asked.trim().to_lowercase() => {
+        None => Whose::Unnamed,
+        Some(reference) if reference == requested => Whose::Requested,
+        Some(reference) if reference.trim().to_lowercase() == requested.trim().to_lowercase() => {
             Whose::Respelled(Reference::recorded(reference))
         }
-        Some(_) if id == asked => Whose::IdOfAnother,
+        Some(_) if id == requested => Whose::IdOfAnother,
         Some(_) => Whose::Another,
     }
 }
@@ -222,7 +223,7 @@ fn answer(head: &Head, body: &Body<'_>, request_id: Option<String>) -> Answer {
     }
 }
 
-/// The most telling message, with the reasons for single fields where it lacks them.
+/// The most specific message, with the reasons for single fields that it lacks.
 fn message(body: &Body<'_>) -> Option<String> {
     let info = &body.error_info;
     let texts = [&info.developer_message, &info.user_message, &body.error_message, &body.user_message];
@@ -244,7 +245,7 @@ fn fields(info: &ErrorInfo<'_>) -> Option<String> {
     (!names.is_empty()).then(|| short(&names.join(";")))
 }
 
-/// `error_info.code` before `error_code` before `status`: the first that says something known counts.
+/// The first known code of `error_info.code`, `error_code` and `status`.
 fn meaning(body: &Body<'_>) -> Meaning {
     let codes = [&body.error_info.code, &body.error_code, &body.status].map(Text::get);
     let messages = [
@@ -253,21 +254,21 @@ fn meaning(body: &Body<'_>) -> Meaning {
         &body.error_message,
         &body.user_message,
     ];
-    let says = |words: &str| {
+    let contains = |words: &str| {
         messages.iter().filter_map(|text| text.get()).any(|text| text.to_ascii_lowercase().contains(words))
     };
-    // Its code is as general as that of a failure, so its message comes first.
-    if says("ip verification failed") || says("bad origin") {
+    // The code of this error is as general as that of a failure, so the message is read first.
+    if contains("ip verification failed") || contains("bad origin") {
         return Meaning::BadOrigin;
     }
-    // What parts of the platform say of a merchant id that does not fit the key.
-    if says("unauthorized access") {
+    // Some parts of the platform answer so if the merchant id does not belong to the key.
+    if contains("unauthorized access") {
         return Meaning::Credentials;
     }
     // Under a 200: "Customer with customerId: X not found".
     let is_invalid = codes.iter().flatten().any(|code| code.eq_ignore_ascii_case("invalid_request"));
     let known = codes.into_iter().flatten().map(meaning_of_code).find(|meaning| *meaning != Meaning::Other);
-    known.unwrap_or(if is_invalid && says("not found") { Meaning::NotFound } else { Meaning::Other })
+    known.unwrap_or(if is_invalid && contains("not found") { Meaning::NotFound } else { Meaning::Other })
 }
 
 fn meaning_of_code(code: &str) -> Meaning {
@@ -290,7 +291,7 @@ fn meaning_of_code(code: &str) -> Meaning {
     }
 }
 
-/// Anything that can be shown and sent back in a path.
+/// Any text that can be shown, and sent in a path.
 fn is_customer_id(id: &str) -> bool {
     !id.trim().is_empty() && !id.chars().any(char::is_control)
 }
@@ -305,7 +306,7 @@ pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// How far the clock behind a `Date` header is ahead of ours, at the least: the header has whole seconds, cut off.
+/// How far the clock of a `Date` header is ahead of ours, at least: the header's seconds are truncated.
 pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
     let milliseconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -318,7 +319,7 @@ pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
 fn parse_time(text: &str) -> Option<i64> {
     let local = ["+00:00", "+0000"].into_iter().find_map(|zone| text.strip_suffix(zone)).unwrap_or(text);
     let (_, clock) = local.split_once(['T', 't', ' '])?;
-    // humantime takes any zone behind a fraction for UTC.
+    // humantime reads any zone after a fraction as UTC.
     if clock.contains(['+', '-']) {
         return None;
     }
@@ -327,7 +328,7 @@ fn parse_time(text: &str) -> Option<i64> {
     i64::try_from(since.as_millis()).ok()
 }
 
-/// The API's words, bounded and without control characters: they end up on terminals.
+/// A text of the API, bounded and without control characters: it ends up on terminals.
 pub(super) fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect()
 }
@@ -336,10 +337,10 @@ pub(super) fn short(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const ASKED: &str = "a@example.com";
+    const REQUESTED: &str = "a@example.com";
 
     fn parsed(status: u16, body: &str) -> Reply {
-        parse(&Head { status, ..Head::default() }, body.as_bytes(), ASKED)
+        parse(&Head { status, ..Head::default() }, body.as_bytes(), REQUESTED)
     }
 
     fn found(body: &str) -> Found {
@@ -361,7 +362,7 @@ mod tests {
         let page = r#"{"id":"cst_pcxaymwoh9vbse97","object":"customer","object_reference_id":"a@example.com",
             "date_created":"2020-03-17T14:16:31Z"}"#;
         let page = found(page);
-        assert_eq!((&*page.customer_id, page.whose), ("cst_pcxaymwoh9vbse97", Whose::Asked));
+        assert_eq!((&*page.customer_id, page.whose), ("cst_pcxaymwoh9vbse97", Whose::Requested));
         assert_eq!(page.created, Some(Created { at: 1_584_454_591_000, is_clock_known: false }));
         for id in ["cth_AbCdEfGh12345678", "x", "C/12 3", "12345"] {
             assert_eq!(&*found(&format!(r#"{{"id":"{id}"}}"#)).customer_id, id);
@@ -402,22 +403,22 @@ mod tests {
             found(&format!(r#"{{"id":"{id}","object_reference_id":{reference}}}"#)).whose
         };
         let respelled = |text: &str| Whose::Respelled(Reference::recorded(text));
-        assert_eq!(whose("cth_1", r#""a@example.com""#), Whose::Asked);
-        assert_eq!(whose("cth_1", "null"), Whose::Untold);
+        assert_eq!(whose("cth_1", r#""a@example.com""#), Whose::Requested);
+        assert_eq!(whose("cth_1", "null"), Whose::Unnamed);
         assert_eq!(whose("cth_1", r#""A@Example.com""#), respelled("A@Example.com"));
         assert_eq!(whose("cth_1", r#"" a@example.com ""#), respelled(" a@example.com "));
         assert_eq!(whose("cth_1", r#""b@example.com""#), Whose::Another);
         assert_eq!(whose("cth_1", r#""a@example.com\u0000""#), Whose::Another);
-        assert_eq!(whose(ASKED, r#""b@example.com""#), Whose::IdOfAnother);
+        assert_eq!(whose(REQUESTED, r#""b@example.com""#), Whose::IdOfAnother);
     }
 
     #[test]
-    fn fields_are_told_only_where_the_answer_has_some() {
+    fn a_customer_has_fields_only_if_the_response_has_some() {
         assert_eq!(found(r#"{"id":"cth_1"}"#).facts, None);
         assert_eq!(found(r#"{"id":"cth_1","mobile_number":"99"}"#).facts, None, "it does not say whose");
-        let told = found(r#"{"id":"cth_1","mobile_number":"99","object_reference_id":"A@EXAMPLE.com"}"#);
-        let hashed = Fingerprint::of(ASKED, [Some("99"), None, None, None, None]);
-        assert_eq!(told.facts, Some(hashed), "hashed as those of the asked reference");
+        let customer = found(r#"{"id":"cth_1","mobile_number":"99","object_reference_id":"A@EXAMPLE.com"}"#);
+        let hashed = Fingerprint::of(REQUESTED, [Some("99"), None, None, None, None]);
+        assert_eq!(customer.facts, Some(hashed), "hashed as those of the requested reference");
         let another = found(r#"{"id":"cth_1","mobile_number":"99","object_reference_id":"b@example.com"}"#);
         assert_eq!(another.facts, None);
     }
@@ -487,7 +488,7 @@ mod tests {
         }
         assert!(
             matches!(
-                parse(&Head { status: 200, ..Head::default() }, b"\xef\xbb\xbf{\"id\":\"x\"}", ASKED),
+                parse(&Head { status: 200, ..Head::default() }, b"\xef\xbb\xbf{\"id\":\"x\"}", REQUESTED),
                 Reply::Customer(_)
             ),
             "a byte order mark changes nothing"
@@ -495,14 +496,14 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_our_clock() {
+    fn times_are_those_of_our_clock() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(60_000));
         assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), Some(-1_000));
         assert_eq!(clock_ahead("yesterday", now), None);
         let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
         let Reply::Customer(found) =
-            parse(&Head { status: 200, clock_ahead: Some(1_000), ..Head::default() }, body, ASKED)
+            parse(&Head { status: 200, clock_ahead: Some(1_000), ..Head::default() }, body, REQUESTED)
         else {
             panic!("no customer")
         };

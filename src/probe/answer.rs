@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::Told;
+use crate::api::ProbeResponse;
 
 /// The most characters of a code or a message that are told.
 const TEXT_MAX: usize = 200;
@@ -39,7 +39,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn of(told: &Told) -> Reading {
+    pub(super) fn of(told: &ProbeResponse) -> Reading {
         let body = told.body.clone().unwrap_or_default();
         let info = body.get("error_info").and_then(Value::as_object);
         let of_info = |name| info.and_then(|info| text(info, name));
@@ -82,7 +82,12 @@ impl Reading {
     }
 }
 
-fn meaning(told: &Told, body: &Map<String, Value>, codes: &[Option<&str>], message: Option<&str>) -> Meaning {
+fn meaning(
+    told: &ProbeResponse,
+    body: &Map<String, Value>,
+    codes: &[Option<&str>],
+    message: Option<&str>,
+) -> Meaning {
     let is = |known: &[&str]| {
         let mut codes = codes.iter().flatten();
         codes.any(|code| known.iter().any(|known| known.eq_ignore_ascii_case(code)))
@@ -161,7 +166,11 @@ mod tests {
     use super::*;
 
     fn read(status: u16, body: &str) -> Reading {
-        Reading::of(&Told { status, body: serde_json::from_str(body).ok(), ..Told::default() })
+        Reading::of(&ProbeResponse {
+            status,
+            body: serde_json::from_str(body).ok(),
+            ..ProbeResponse::default()
+        })
     }
 
     #[test]

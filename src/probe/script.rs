@@ -8,7 +8,7 @@ use super::{
     Asker, Finding, Relied, Stop,
     answer::{Meaning, Reading, shape_of_id, shape_of_time},
 };
-use crate::api::{Ask, Key};
+use crate::api::{KeyForm, ProbeRequest};
 
 const MOBILE: &str = "9900000001";
 const EMAIL: &str = "a@example.com";
@@ -71,27 +71,27 @@ fn fields(reference: &str, more: &[(&'static str, &str)]) -> Vec<(&'static str, 
 }
 
 /// A Create as an import sends it.
-fn create(reference: &str, more: &[(&'static str, &str)]) -> Ask {
-    Ask {
+fn create(reference: &str, more: &[(&'static str, &str)]) -> ProbeRequest {
+    ProbeRequest {
         path: vec!["customers".into()],
         fields: Some(fields(reference, more)),
         routing_id: Some(reference.to_owned()),
-        ..Ask::default()
+        ..ProbeRequest::default()
     }
 }
 
 /// A Get by this name, routed to this reference.
-fn get(name: &str, reference: &str) -> Ask {
-    Ask {
+fn get(name: &str, reference: &str) -> ProbeRequest {
+    ProbeRequest {
         path: vec!["customers".into(), name.to_owned()],
         routing_id: Some(reference.to_owned()),
-        ..Ask::default()
+        ..ProbeRequest::default()
     }
 }
 
-fn update(name: &str, reference: &str, fields: &[(&'static str, &str)]) -> Ask {
+fn update(name: &str, reference: &str, fields: &[(&'static str, &str)]) -> ProbeRequest {
     let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-    Ask { fields: Some(fields), ..get(name, reference) }
+    ProbeRequest { fields: Some(fields), ..get(name, reference) }
 }
 
 impl Asker<'_> {
@@ -197,7 +197,7 @@ impl Asker<'_> {
             Relied::Open,
             &heard,
         );
-        let heard = self.ask(Ask { routing_id: None, ..get(first, first) }).await?;
+        let heard = self.ask(ProbeRequest { routing_id: None, ..get(first, first) }).await?;
         self.put("get_without_routing_id", "Get it without x-routing-id", Relied::Open, &heard);
         let heard = self.ask(get(first, "somebody-else")).await?;
         self.put("get_other_routing_id", "Get it with another x-routing-id", Relied::Nothing, &heard);
@@ -206,20 +206,20 @@ impl Asker<'_> {
 
     async fn ask_with_other_headers(&mut self, first: &str) -> Result<(), Stop> {
         let ask = |asker: &Asker<'_>, name: &str| create(&asker.reference(name), &[]);
-        let unrouted = Ask { routing_id: None, ..ask(self, "unrouted") };
+        let unrouted = ProbeRequest { routing_id: None, ..ask(self, "unrouted") };
         let heard = self.ask(unrouted).await?;
         self.put("create_without_routing_id", "Create one without x-routing-id", Relied::Open, &heard);
-        let heard = self.ask(Ask { key: Key::WithoutColon, ..ask(self, "nocolon") }).await?;
+        let heard = self.ask(ProbeRequest { key: KeyForm::WithoutColon, ..ask(self, "nocolon") }).await?;
         self.put("key_without_colon", "Create one with the key without its colon", Relied::Nothing, &heard);
-        let heard = self.ask(Ask { key: Key::Wrong, ..get(first, first) }).await?;
+        let heard = self.ask(ProbeRequest { key: KeyForm::Wrong, ..get(first, first) }).await?;
         self.put("wrong_key", "Get it with a wrong key", Relied::On(Meaning::Credentials), &heard);
-        let heard = self.ask(Ask { is_json: true, ..ask(self, "json") }).await?;
+        let heard = self.ask(ProbeRequest { is_json: true, ..ask(self, "json") }).await?;
         self.put("json_body", "Create one by a JSON body", Relied::Nothing, &heard);
         let question = "merchant_other_case";
         let asks = "Create one with the merchant id in other letters";
         match self.merchant_in_other_letters() {
             Some(id) => {
-                let heard = self.ask(Ask { merchant_id: Some(id), ..ask(self, "mcase") }).await?;
+                let heard = self.ask(ProbeRequest { merchant_id: Some(id), ..ask(self, "mcase") }).await?;
                 self.put(question, asks, Relied::NoCustomer, &heard);
             }
             None => self.skip(question, asks, "not asked: the merchant id has no letters"),
@@ -344,19 +344,19 @@ impl Asker<'_> {
         let relied = Relied::OneOf(&["a token"]);
         self.tell("token_on_create", "Create one and ask for a token", relied, &token(&heard), &heard);
         let query = Some("options.get_client_auth_token=true");
-        let heard = self.ask(Ask { query, ..get(first, first) }).await?;
+        let heard = self.ask(ProbeRequest { query, ..get(first, first) }).await?;
         self.tell("token_on_get", "Get it and ask for a token", Relied::Nothing, &token(&heard), &heard);
         Ok(())
     }
 
     async fn ask_for_other_calls(&mut self, first: &str) -> Result<(), Stop> {
         let reference = self.reference("vtwo");
-        let v2 = |mobile: &str| Ask {
+        let v2 = |mobile: &str| ProbeRequest {
             path: vec!["v2".into(), "customers".into(), reference.clone()],
             fields: Some(vec![("mobile_number", mobile.to_owned())]),
             is_json: true,
             routing_id: Some(reference.clone()),
-            ..Ask::default()
+            ..ProbeRequest::default()
         };
         let heard = self.ask(v2(MOBILE)).await?;
         self.put("v2_create", "Create one at /v2/customers", Relied::Open, &heard);
@@ -369,7 +369,8 @@ impl Asker<'_> {
             }
             None => self.skip(again, asks, "not asked: it was not created"),
         }
-        let list = Ask { path: vec!["customers".into()], query: Some("count=1"), ..get(first, first) };
+        let list =
+            ProbeRequest { path: vec!["customers".into()], query: Some("count=1"), ..get(first, first) };
         let heard = self.ask(list).await?;
         self.put("list", "List customers", Relied::Nothing, &heard);
         Ok(())

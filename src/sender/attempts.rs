@@ -272,7 +272,7 @@ impl<'a> Attempts<'a> {
         let has_landed = !step.is_write()
             && self.history.in_doubt
             && self.history.create == CreateSent::Now
-            && matches!(reply, Reply::Customer(found) if matches!(found.whose, Whose::Asked | Whose::Respelled(_)));
+            && matches!(reply, Reply::Customer(found) if matches!(found.whose, Whose::Requested | Whose::Respelled(_)));
         if has_landed {
             classification.service = ServiceSignal::WriteConfirmed;
         }

@@ -66,7 +66,9 @@ impl Sender {
 /// The customer, also under another spelling of the reference.
 fn found(reply: &Reply) -> Option<Lookup> {
     match reply {
-        Reply::Customer(Found { customer_id, whose: Whose::Asked | Whose::Respelled(_), facts, .. }) => {
+        Reply::Customer(Found {
+            customer_id, whose: Whose::Requested | Whose::Respelled(_), facts, ..
+        }) => {
             let (customer_id, facts) = (customer_id.to_string(), facts.unwrap_or_default());
             Some(Lookup::Found { customer_id, facts })
         }

@@ -464,14 +464,14 @@ mod tests {
     fn the_table_line_by_line() {
         use Meaning::{Exists, InProgress, InternalError, NotFound, Other};
         let lost = Reply::Unknown { status: None, why: "reset".into(), request_id: None };
-        let ours = customer(Whose::Asked, None);
+        let ours = customer(Whose::Requested, None);
         let theirs = customer(Whose::Another, None);
         let respelled = customer(Whose::Respelled(Reference::recorded("CUST_0001")), None);
         let by_id = customer(Whose::IdOfAnother, None);
         let refused = Reply::NotSent("refused".into());
         let table: &[(Step, &Reply, &str)] = &[
             (CREATE, &ours, "created"),
-            (CREATE, &customer(Whose::Untold, None), "created"),
+            (CREATE, &customer(Whose::Unnamed, None), "created"),
             (CREATE, &respelled, "created"),
             (CREATE, &theirs, "wait, get"),
             (CREATE, &by_id, "wait, get"),
@@ -575,7 +575,7 @@ mod tests {
     fn whose_customer_it_is() {
         let author = |create: CreateSent, was_absent: bool, created: Option<Created>| {
             let history = History { create, was_absent, first_claimed_at: 500_500, ..ANSWERED };
-            let found = Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts: None };
+            let found = Found { customer_id: "cth_1".into(), whose: Whose::Requested, created, facts: None };
             match judge(GET_EXISTING, history, &Reply::Customer(found)) {
                 Verdict::Settle(RowResult::Created(_)) => "created",
                 Verdict::Settle(RowResult::Existing(ApiCustomer { id_source, .. })) => match id_source {
@@ -611,7 +611,7 @@ mod tests {
         let history = History { first_claimed_at: 500_000, ..ANSWERED };
         let found = |at, facts| {
             let created = Some(Created { at, is_clock_known: true });
-            Reply::Customer(Found { customer_id: "cth_1".into(), whose: Whose::Asked, created, facts })
+            Reply::Customer(Found { customer_id: "cth_1".into(), whose: Whose::Requested, created, facts })
         };
         let facts = Some(crate::customer::Fingerprint::default());
         assert_eq!(next(CREATE, history, &found(400_000, facts)), "existing");
@@ -632,7 +632,7 @@ mod tests {
         };
         let unknown = |status| Reply::Unknown { status, why: String::new(), request_id: None };
         for (reply, service, rate, may_have_landed) in [
-            (customer(Whose::Asked, None), Up, Accepted, true),
+            (customer(Whose::Requested, None), Up, Accepted, true),
             (customer(Whose::Another, None), Up, Accepted, true),
             (Reply::NotSent(String::new()), Down, Accepted, false),
             (unknown(None), Down, Accepted, true),

@@ -561,24 +561,24 @@ mod tests {
     enum Kind {
         Fixed,
         Sliding,
-        /// With room for so many seconds.
+        /// A token bucket that holds this many seconds' requests.
         Bucket(f64),
     }
 
-    /// A server in virtual time; milliseconds are enough for it.
+    /// A server in virtual time.
     #[derive(Clone, Debug)]
     struct Server {
         kind: Kind,
         latency: f64,
         refusal_latency: f64,
         retry_after: Option<f64>,
-        /// From when which limit.
+        /// Limits, each with the time from which it is in force.
         limits: Vec<(f64, f64)>,
         concurrency: usize,
         seconds: f64,
         seed: u64,
-        /// What it refuses by chance.
-        chance: f64,
+        /// The share of requests that it throttles at random.
+        random_share: f64,
     }
 
     struct Limiter {
@@ -620,10 +620,10 @@ mod tests {
     }
 
     struct Measured {
-        /// When each was admitted, and when each was refused.
+        /// When each request was admitted or refused.
         admitted: Vec<f64>,
         refused: Vec<f64>,
-        /// At the end.
+        /// The held rate at the end.
         held: Option<f64>,
     }
 
@@ -639,7 +639,7 @@ mod tests {
             refused / (refused + admitted).max(1.0)
         }
 
-        /// Seconds from then on until a second begins that holds 95 % of the limit.
+        /// Seconds until the beginning of a second with 95 % of the limit.
         fn back_after(&self, server: &Server, from: f64) -> f64 {
             let tenths = (0..).map(|tenth| f64::from(tenth) / 10.0);
             tenths
@@ -649,7 +649,7 @@ mod tests {
         }
     }
 
-    /// Runs a sender with more rows than time.
+    /// Runs a sender that always has more to send.
     fn run(server: &Server) -> Measured {
         let epoch = Instant::now();
         let instant = |at: f64| epoch + Duration::from_secs_f64(at);
@@ -660,7 +660,7 @@ mod tests {
                 (random >> 40) as f64 / f64::from(1 << 24)
             }
         };
-        let (mut late, mut chance) = (dice(server.seed), dice(!server.seed));
+        let (mut late, mut random) = (dice(server.seed), dice(!server.seed));
         let mut jitter = || late() * 0.001;
         let mut adaptive = AdaptiveRate::new(None, epoch);
         let mut limiter = Limiter { window: VecDeque::new(), tokens: 0.0, at: -10.0 };
@@ -680,8 +680,8 @@ mod tests {
                     Ok(()) => {
                         let stamp = adaptive.on_send(instant(now));
                         let arrives = now + jitter();
-                        let by_chance = chance() < server.chance;
-                        let admitted = !by_chance && server.admits(&mut limiter, arrives);
+                        let is_random = random() < server.random_share;
+                        let admitted = !is_random && server.admits(&mut limiter, arrives);
                         let latency = if admitted { server.latency } else { server.refusal_latency };
                         if admitted { &mut measured.admitted } else { &mut measured.refused }.push(arrives);
                         answers.push(Reverse((nanos(arrives + latency), stamps.len() as u64)));
@@ -713,16 +713,15 @@ mod tests {
         measured
     }
 
-    /// What a window of one second or a jitter of a millisecond may take from a share.
+    /// What a window of one second or a jitter of a millisecond may take away from a share.
     const NOISE: f64 = 0.02;
 
-    /// Refusals that are none too many, however few requests there are.
+    /// As many rejections are allowed however few requests there are.
     const FEW: f64 = 6.0;
 
     const KINDS: [Kind; 4] = [Kind::Fixed, Kind::Sliding, Kind::Bucket(0.1), Kind::Bucket(1.0)];
 
-    /// The servers of the grid: how they count, their limit, what becomes of it after twenty seconds, and
-    /// how long a good answer takes.
+    /// The grid of servers: every kind, limit and latency. After twenty seconds the limit changes by a factor.
     fn servers(retry_after: Option<f64>, change: f64, seconds: f64) -> impl Iterator<Item = Server> {
         let of = move |kind, limit: f64, latency: f64| Server {
             kind,
@@ -733,16 +732,16 @@ mod tests {
             concurrency: ((limit * 2.0 * latency * 1.3) as usize).max(64),
             seconds,
             seed: 7,
-            chance: 0.0,
+            random_share: 0.0,
         };
         let limits = [50.0, 200.0, 1000.0];
         let cases = KINDS.into_iter().flat_map(move |kind| limits.map(|limit| (kind, limit)));
         cases.flat_map(move |(kind, limit)| [0.005, 2.0].map(|latency| of(kind, limit, latency)))
     }
 
-    /// At least these shares of the limit from the tenth second to the change and from five seconds after it
-    /// on, no more than this share refused from the tenth second on, and so many seconds until a raised limit
-    /// is reached.
+    /// Checks that at least these shares of the limit are reached from the tenth second to the change, and from five
+    /// seconds after it; that no larger share is refused from the tenth second on; and that a raised limit is reached
+    /// within `back` seconds.
     fn check(server: &Server, shares: [f64; 2], refused_at_most: f64, back: f64) {
         let measured = run(server);
         let end = server.seconds;
@@ -750,18 +749,19 @@ mod tests {
         let allowed = |share: f64, from: f64, to: f64| share + FEW / (server.limits[0].1 * (to - from));
         let refused = [measured.refused_between(0.0, 10.0), measured.refused_between(10.0, end)];
         let took = measured.back_after(server, 20.0);
-        let told = format!("{server:?}: shares {reached:.3?}, refused {refused:.4?}, back after {took:.1}");
-        assert!(reached[0] >= shares[0] - NOISE && reached[1] >= shares[1] - NOISE, "{told}");
-        assert!(refused[0] <= allowed(0.05, 0.0, 10.0), "{told}");
-        assert!(refused[1] <= allowed(refused_at_most, 10.0, end), "{told}");
-        assert!(took <= back, "{told}");
-        // What is told may be given as `--rate`. A pause in the average makes it too low, which does no harm. A
-        // bucket of a second's worth fills in each pause, and it takes longer than we remember to be seen that
-        // more leaves it than flows in: there what is told is too high, a known fault.
+        let details =
+            format!("{server:?}: shares {reached:.3?}, refused {refused:.4?}, back after {took:.1}");
+        assert!(reached[0] >= shares[0] - NOISE && reached[1] >= shares[1] - NOISE, "{details}");
+        assert!(refused[0] <= allowed(0.05, 0.0, 10.0), "{details}");
+        assert!(refused[1] <= allowed(refused_at_most, 10.0, end), "{details}");
+        assert!(took <= back, "{details}");
+        // Users may pass the reported rate as `--rate`. A pause in the average makes it too low, which does no harm. A
+        // bucket of one second's requests fills in each pause, and it takes longer than the window to see that more
+        // leaves it than flows in: there the reported rate is too high, a known fault.
         let held = measured.held.unwrap() / server.limit(end);
         let is_deep = server.kind == Kind::Bucket(1.0) && server.retry_after.is_some();
         let allowed = 0.7..=if is_deep { 1.15 } else { 1.05 };
-        assert!(allowed.contains(&held), "held {held:.3}: {told}");
+        assert!(allowed.contains(&held), "held {held:.3}: {details}");
     }
 
     #[test]
@@ -771,7 +771,7 @@ mod tests {
         }
     }
 
-    /// A window that is aligned to the second shows least: there a raised limit may take two seconds longer.
+    /// A window aligned to the second shows least of the limit: there a raised limit may take two seconds longer.
     #[test]
     fn a_raised_limit_is_found_again() {
         for server in servers(None, 2.0, 45.0) {
@@ -779,7 +779,7 @@ mod tests {
         }
     }
 
-    /// Fewer requests are left to thin out what the change itself costs: at 25 a second two in a hundred.
+    /// Fewer requests dilute the rejections of the change itself: at 25 a second two in a hundred.
     #[test]
     fn a_halved_limit_is_found_again() {
         for server in servers(None, 0.5, 45.0) {
@@ -787,9 +787,9 @@ mod tests {
         }
     }
 
-    /// Each refusal costs a second, and those of the search still do after the tenth.
+    /// Each rejection costs a second, and those of the search still do after the tenth second.
     #[test]
-    fn pauses_that_are_asked_for_are_rare() {
+    fn requested_pauses_are_rare() {
         for server in servers(Some(1.0), 1.0, 80.0) {
             check(&server, [0.58, 0.92], 0.01, f64::INFINITY);
         }
@@ -798,7 +798,7 @@ mod tests {
         }
     }
 
-    /// To find a raised limit within five seconds would cost more pauses than there is time for.
+    /// Finding a raised limit within five seconds would cost more pauses than there is time for.
     #[test]
     fn a_raised_limit_is_found_again_in_spite_of_pauses() {
         for server in servers(Some(1.0), 2.0, 110.0) {
@@ -806,12 +806,12 @@ mod tests {
         }
     }
 
-    /// What is refused whatever the rate does not lower it for good. It takes some refusals to see that, and so up to
-    /// a minute where they are many.
+    /// Random throttling does not lower the rate for good. Detecting it takes some rejections, and so up to a minute
+    /// where they are many.
     #[test]
-    fn refusals_by_chance_are_no_limit() {
+    fn random_throttling_is_no_limit() {
         for (kind, limit) in [(Kind::Fixed, 200.0), (Kind::Bucket(0.1), 1000.0), (Kind::Sliding, 1e9)] {
-            for chance in [0.01, 0.02, 0.05] {
+            for random_share in [0.01, 0.02, 0.05] {
                 let servers = (1..=6).map(|seed| Server {
                     kind,
                     latency: 0.02,
@@ -821,23 +821,23 @@ mod tests {
                     concurrency: 64,
                     seconds: 180.0,
                     seed,
-                    chance,
+                    random_share,
                 });
-                let best = limit.min(64.0 / 0.02 * (1.0 - chance));
+                let best = limit.min(64.0 / 0.02 * (1.0 - random_share));
                 let reached: Vec<f64> = servers
                     .map(|server| run(&server).share_of(&server, 60.0, 180.0) * limit / best)
                     .collect();
-                let told = format!("{kind:?} {limit} {chance}: {reached:.2?}");
-                assert!(reached.iter().sum::<f64>() >= 0.8 * reached.len() as f64, "{told}");
-                assert!(reached.iter().all(|one| *one >= 0.3), "{told}");
+                let details = format!("{kind:?} {limit} {random_share}: {reached:.2?}");
+                assert!(reached.iter().sum::<f64>() >= 0.8 * reached.len() as f64, "{details}");
+                assert!(reached.iter().all(|one| *one >= 0.3), "{details}");
             }
         }
     }
 
-    /// Where pauses are longer than is remembered, and where nothing at all is let through for a while, little is known
-    /// of the limit: it is found all the same, with few refusals.
+    /// Where pauses are longer than the window, and where nothing at all is admitted for a while, little is known of the
+    /// limit: it is found all the same, with few rejections.
     #[test]
-    fn long_pauses_and_closed_doors_are_got_over() {
+    fn the_limit_is_found_after_long_pauses_and_after_total_refusal() {
         for (retry_after, closed) in
             [(None, true), (Some(1.0), true), (Some(10.0), false), (Some(60.0), false)]
         {
@@ -853,14 +853,14 @@ mod tests {
                 let measured = run(&server);
                 let share = measured.share_of(&server, 100.0, 300.0);
                 let refused = measured.refused_between(100.0, 300.0);
-                // One every few seconds is many where five are sent in each.
+                // One every few seconds is a large share of five a second.
                 let allowed = 0.01 + 0.4 / limit;
                 assert!(share >= 0.15 && refused <= allowed, "{server:?}: {share:.2}, refused {refused:.4}");
             }
         }
     }
 
-    /// A rate is held for minutes where pauses are long; of that no more is remembered than of any other time.
+    /// Where pauses are long a rate is held for minutes, which is longer than the window.
     #[test]
     fn a_limit_lowered_in_a_long_hold_is_found_again() {
         for server in servers(Some(10.0), 1.0, 700.0).filter(|server| server.latency < 1.0) {
@@ -897,7 +897,7 @@ mod tests {
         }
         assert!(send(&mut adaptive, RateSignal::Throttled { retry_after: None }).is_some());
         assert!(adaptive.held_rate().is_some_and(|rate| rate < 200.0));
-        // What lowered it was no outage; a later one does not bring the old rate back.
+        // It was no outage that lowered the rate; a later one does not restore it.
         let held = adaptive.rate;
         for signal in [RateSignal::Unavailable, RateSignal::Accepted] {
             for _ in 0..100 {
@@ -909,7 +909,7 @@ mod tests {
     }
 
     #[test]
-    fn the_users_rate_is_not_disturbed() {
+    fn the_users_rate_is_not_changed_without_throttling() {
         let epoch = Instant::now();
         let mut adaptive = AdaptiveRate::new(Some(5_000.0), epoch);
         for number in 0..100_000 {
@@ -922,7 +922,7 @@ mod tests {
     }
 
     #[test]
-    fn some_503_are_no_refusal_and_many_are_and_those_of_an_outage_are_forgiven() {
+    fn few_503_are_no_throttling_and_many_are_and_those_of_an_outage_are_undone() {
         let epoch = Instant::now();
         let mut adaptive = AdaptiveRate::new(None, epoch);
         let mut now = epoch;
