@@ -61,7 +61,7 @@ fn records(c: &mut Criterion) {
 
 async fn begin(path: &std::path::Path) -> Ledger {
     let target = Target { base_url: "http://localhost".into(), merchant_id: "bench".into() };
-    let run = NewRun { command: "import", source: "bench.csv", ..NewRun::default() };
+    let run = NewRun { source: "bench.csv", ..NewRun::default() };
     Ledger::begin_run(path, &target, &run, || 0).await.unwrap()
 }
 

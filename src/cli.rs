@@ -77,7 +77,7 @@ use self::{
 use crate::{
     customer::{Field, Place, Rules, Validation},
     error::Error,
-    ledger::{Ledger, NewRun, Outcome, RunState, Setting},
+    ledger::{Command as LedgerCommand, Ledger, NewRun, Outcome, RunState, Setting},
     report::{Summary, changed_list, harmless, run_table},
     run,
     sender::{ExistingPolicy, Policy, Sender},
@@ -144,12 +144,11 @@ fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
     let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
     let reference_column = source.reference_column().map(str::to_owned);
     let new_run = NewRun {
-        command: "import",
+        command: if args.update_changed { LedgerCommand::ImportAndUpdate } else { LedgerCommand::Import },
         source: &name,
         source_path: path.as_deref(),
         columns: &columns,
         reference_column: reference_column.as_deref(),
-        update_changed: args.update_changed,
         row_mapping: Some(&reading),
         parse_settings_hash: &way,
         settings,
@@ -228,7 +227,7 @@ async fn run_job(
     let (run, name, began) = (ledger.run(), job.new_run.source, Instant::now());
     let written = &job.described;
     let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
-    info!(run, source = %written, rate, "the run begins");
+    info!(run = run.0, source = %written, rate, "the run begins");
     let header = format!("Run {run}: {} ({written})", harmless(name));
     display.begin(exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
     let options = run::Options {
@@ -262,7 +261,7 @@ async fn run_job(
     }
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (rows, requests) = (end.tally.rows(), end.figures.requests);
-    info!(run, state = state.name(), code, rows, requests, "the run has ended");
+    info!(run = run.0, state = state.name(), code, rows, requests, "the run has ended");
     let ends = (state, code, stop_reason);
     let summary = Summary::new(run, ends, name, (&end.tally, &end.dropped), &end.figures, began.elapsed());
     let changed_fields = changed_list(&end.changed);

@@ -13,7 +13,9 @@ use serde_json::Value;
 use crate::{
     customer::{Correction, Row, Rule},
     error::Error,
-    ledger::{Reader, ReferenceRepeat, RowError, RowRecord, Selection, SourceHeader, describe_unsendable},
+    ledger::{
+        Reader, ReferenceRepeat, RowError, RowRecord, RunId, Selection, SourceHeader, describe_unsendable,
+    },
     source::EXPORT_COLUMNS,
 };
 
@@ -46,7 +48,7 @@ pub async fn export<W: Write>(
     ledger: &mut Reader,
     what: What,
     format: Format,
-    run: Option<i64>,
+    run: Option<RunId>,
     open: impl FnOnce() -> Result<W, Error>,
 ) -> Result<(), Error> {
     let columns = ledger.source_headers(run).await?;
@@ -93,8 +95,11 @@ impl<W: Write> Failed<W> {
     /// Begins with the header: the source's columns, of which one holds the references, and what is said
     /// of each row.
     pub fn new(columns: &[String], reference: Option<&str>, output: W) -> Failed<W> {
-        let columns =
-            SourceHeader { run: 0, names: columns.to_vec(), reference: reference.map(str::to_owned) };
+        let columns = SourceHeader {
+            run: RunId::PRUNED,
+            names: columns.to_vec(),
+            reference: reference.map(str::to_owned),
+        };
         let layout = Layout::new(What::Failed, vec![columns]);
         let mut sheet = Sheet::new(Format::Csv, output);
         let written = sheet.begin(&layout.header);
@@ -103,18 +108,18 @@ impl<W: Write> Failed<W> {
 
     /// Writes a row that is invalid, perhaps `is_again` one with the reference of an earlier row, or else a duplicate.
     pub fn write(&mut self, row: &Row, is_again: bool) {
-        let repeats = if is_again { ReferenceRepeat::Surely } else { ReferenceRepeat::No };
-        let (outcome, reference, trouble) = describe_unsendable(&row.reading, repeats);
+        let repeats = if is_again { ReferenceRepeat::Yes } else { ReferenceRepeat::No };
+        let (outcome, reference, error) = describe_unsendable(&row.reading, repeats);
         let row = RowRecord {
-            run: 0,
+            run: RunId::PRUNED,
             line: i64::try_from(row.line).unwrap_or(i64::MAX),
             outcome,
             reference,
             customer_id: None,
-            trouble,
+            error,
             attempts: 0,
             cells: Some(row.record.cells().map(str::to_owned).collect()),
-            columns_of: 0,
+            columns_of: RunId::PRUNED,
             api_reference: None,
         };
         if self.written.is_ok() {
@@ -184,10 +189,10 @@ impl Layout {
                 text(&row.reference),
                 row.outcome.name().into(),
                 text(&row.customer_id),
-                text(&row.trouble.code),
+                text(&row.error.code),
                 match &row.api_reference {
                     Some(spelling) => format!("the API spells the reference {spelling:?}").into(),
-                    None => text(&row.trouble.message),
+                    None => text(&row.error.message),
                 },
             ],
             What::Failed => self.failed_cells(row),
@@ -203,7 +208,7 @@ impl Layout {
             match &row.cells {
                 // Which cell belongs to which column is for the user to say. Until then the row must not
                 // pass for a good one, so all of it stands in one cell, and never in the reference's.
-                Some(raw) if row.trouble.code.as_deref() == Some(Rule::Fields.name()) => {
+                Some(raw) if row.error.code.as_deref() == Some(Rule::Fields.name()) => {
                     let at = (0..places.len()).find(|at| Some(*at) != reference).unwrap_or_default();
                     if let Some(place) = places.get(at) {
                         cells[*place] = one_line(raw).into();
@@ -222,7 +227,7 @@ impl Layout {
                 }
             }
         }
-        let RowError { field, code, message, http_status, .. } = &row.trouble;
+        let RowError { field, code, message, http_status, .. } = &row.error;
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         let is_again =
             code.as_deref().is_some_and(|code| code.split(';').any(|code| code == Correction::DUPLICATE));

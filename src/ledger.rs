@@ -1,58 +1,56 @@
-//! What is durable: which row got which outcome, and what a dead run left open.
+//! What is durable: which row got which outcome, and what a crashed run left open.
 //!
 //! Promises:
-//! * A [`Claim`] exists only after its commit: only [`Ledger::commit`] makes one, and
-//!   [`Claim::settle`] consumes it. No claim, no request.
+//! * A [`Claim`] exists only after its commit: only [`Ledger::commit`] makes one, and [`Claim::settle`] consumes it. No
+//!   claim, no request.
 //! * Every count it returns is committed.
-//! * A reference has one row for good. Duplicates within a source are found here, not by a set
-//!   of references in memory.
-//! * One writer. The lock file belongs to the run: whoever holds it knows that every earlier run
-//!   is dead and that the claims still there are in doubt.
+//! * A reference has one row for good. Duplicates within a source are found here, not by a set of references in memory.
+//! * One writer. The lock file belongs to the run: its holder knows that every earlier run is dead and that the claims
+//!   still there are in doubt.
 //! * The file is ours or it is not touched; it is readable by its owner alone.
 //!
-//! No SQL here: that is `sqlite`. What is here is the decision about each row of a chunk.
+//! Above stand values and decisions, pure: what a row is ([`model`], [`claim`]), what is to be done about it ([`plan`]),
+//! what one transaction writes ([`batch`]), how far the source is done ([`checkpoint`]), and where references are
+//! found ([`reference_index`]). Below stands the backend, `sqlite`, which alone knows SQL. [`Ledger`] is what joins
+//! them: it looks up what a chunk needs, has it planned, and writes the plans.
 //!
-//! References are found through 64-bit hashes: those of recent rows in memory, the others in a
-//! table that is filled in bulk and in order (see the migration for why). Both only propose
-//! rows; the text decides, so two references with one hash do no harm.
+//! References are found through 64-bit hashes: those of recent rows in memory, the others in a table that is filled in
+//! bulk and in order (see the migration for why). Both only propose rows; the text decides, so two references with one
+//! hash do no harm.
 
 mod batch;
 mod checkpoint;
 mod claim;
 mod error;
-mod existing;
 mod model;
-mod open_claims;
 mod plan;
+mod records;
 mod reference_index;
 mod seen_rows;
 mod sqlite;
 mod timeline;
 mod unsendable;
-mod update;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
 };
 
-use tracing::{debug, trace};
+use tracing::warn;
 
 use self::{
-    batch::{CommitBatch, UnimportedRow},
+    batch::CommitBatch,
     checkpoint::{Checkpoint, CheckpointTracker},
-    open_claims::OpenClaims,
-    plan::{RowPlan, apply, claim_doubt},
-    reference_index::ReferenceIndex,
-    seen_rows::SeenRows,
+    model::{KnownRow, OpenClaim, RunCounts},
+    plan::{Lookup, Planner, RowPlan},
+    seen_rows::UnreadableRuns,
     sqlite::{
         lock_file::{Identity, check_ours, identity, lock},
         ordered_scan::OrderedScan,
-        store::{OpenClaim, RunCounts, Store},
+        store::Store,
     },
-    unsendable::UnsendableRows,
-    update::Send,
+    unsendable::reference_of,
 };
 pub use self::{
     claim::{
@@ -60,18 +58,17 @@ pub use self::{
         UpdateResult,
     },
     error::Error,
-    existing::ExistingCounts,
-    model::{Outcome, RequestCounts, RunState, Tally},
+    model::{
+        Activity, Command, ExistingCounts, Heartbeat, NewRun, Outcome, RequestCounts, RowId, RunId, RunState,
+        Setting, Tally, Target,
+    },
+    records::{
+        ChangedAtApi, ErrorGroup, ImportedRow, Pruned, RetryFilter, RetryRow, RetryableCount, RowMapping,
+        RowRecord, RunRecord, Selection, SourceHeader,
+    },
     sqlite::{
-        error_groups::ErrorGroup,
-        imported_index::{ImportedIndex, ImportedRow},
-        live::{Activity, Heartbeat},
-        lock_file::is_in_use,
-        mark_changed::{ChangedAtApi, mark_changed_at_api},
-        notes::Setting,
-        prune::{Pruned, prune},
-        reader::{Reader, RowRecord, RunRecord, Selection, SourceHeader},
-        retry_rows::{RetryFilter, RetryRow, RetryableCount, RowMapping},
+        imported_index::ImportedIndex, lock_file::is_in_use, mark_changed::mark_changed_at_api, prune::prune,
+        reader::Reader,
     },
     timeline::{Latencies, Sample, Series, Standing, Unwritten, condensed},
 };
@@ -79,47 +76,41 @@ pub(crate) use self::{
     claim::{ReferenceRepeat, describe_unsendable},
     sqlite::lock_file::private_file,
 };
-use crate::customer::{Changed, Dropped, Fields, Place, Row};
+use crate::customer::{Changed, Dropped, Fields, Place, Reference, Row};
 
-/// How long what only changes the run's counts may wait for a commit that has more to say, in milliseconds.
-const PUT_OFF_MAX: i64 = 200;
+/// How long a change of nothing but the run's counts may wait for a commit that has more to write.
+const DEFER_MAX_MS: i64 = 200;
 
-/// Whose customers a ledger records; another target is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The API's base URL, normalized.
-    pub base_url: String,
-    /// The merchant.
-    pub merchant_id: String,
-}
+/// References that are looked up together.
+const LOOKUP_MAX: usize = 256;
 
 /// What one commit carries.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// How many of [`Ledger::doubts`] to claim.
-    pub doubts: usize,
+    /// How many of [`Ledger::rows_in_doubt`] to claim.
+    pub in_doubt: usize,
     /// Rows to claim or settle at once, in file order.
     pub rows: Vec<Row>,
-    /// Where the source stands behind so many of them.
-    pub places: Vec<(usize, Place)>,
+    /// The position of the source behind so many of these rows.
+    pub positions: Vec<(usize, Place)>,
     /// Claims that have ended.
     pub settled: Vec<Settlement>,
-    /// What the run did on the wire so far.
-    pub figures: RequestCounts,
-    /// Nothing may be put off.
+    /// The requests of the run so far.
+    pub requests: RequestCounts,
+    /// Nothing may be deferred.
     pub flush: bool,
-    /// Where the run stands, if it is time to say so.
-    pub live: Option<Heartbeat>,
+    /// Where the run stands, if it is time to write it.
+    pub heartbeat: Option<Heartbeat>,
 }
 
-/// What one commit has made true.
+/// What one commit has made durable.
 #[derive(Debug)]
 pub struct Committed {
-    /// The doubts and the rows of the batch that are to be sent.
+    /// The claims of the rows that are to be sent.
     pub claims: Vec<Claim>,
-    /// The run's counts after it.
+    /// The counts of the run after it.
     pub tally: Tally,
-    /// What the rows of the batch go without.
+    /// The optional values that the rows of the batch go without.
     pub dropped: Dropped,
     /// Rows were counted that are not in the tally, because that alone was not worth a commit yet.
     pub deferred: bool,
@@ -129,75 +120,40 @@ pub struct Committed {
     pub existing: ExistingCounts,
 }
 
-/// What a run says of itself when it begins.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NewRun<'a> {
-    /// `import` or `retry`.
-    pub command: &'a str,
-    /// The source as given.
-    pub source: &'a str,
-    /// Where the file really is, if it is one.
-    pub source_path: Option<&'a str>,
-    /// Its header.
-    pub columns: &'a [String],
-    /// The column of the references.
-    pub reference_column: Option<&'a str>,
-    /// A hash of all that decides what the source's bytes mean: its way of being read.
-    pub parse_settings_hash: &'a str,
-    /// Whether imported rows that differ are updated.
-    pub update_changed: bool,
-    /// How its records become customers, for a later retry; none for a retry, whose rows have their own.
-    pub row_mapping: Option<&'a str>,
-    /// The options it runs with, without secrets.
-    pub settings: &'a [Setting],
-}
-
 /// The ledger of one run, opened for writing.
 pub struct Ledger {
     store: Store,
     /// Held, not used: the lock goes when the process does.
     _lock: File,
-    run: i64,
-    /// Committed, and when.
-    tally: Tally,
-    written_at: i64,
-    /// What the next commit will say.
-    count: RunCounts,
-    recent: ReferenceIndex,
-    sequence: OrderedScan,
-    batches: OpenClaims,
-    met: SeenRows,
-    unowned: UnsendableRows,
-    /// Of the source, and which of them holds the references.
-    columns: Vec<String>,
-    reference_at: Option<usize>,
-    progress: CheckpointTracker,
-    /// Where the run before came to, if this one reads the same source in the same way.
-    before: Option<Checkpoint>,
-    /// What this run did not read, because that one had.
-    skipped: Option<Checkpoint>,
-    /// The runs that read that, each with the line that it came to.
-    skipped_lines: HashMap<i64, u64>,
-    by_field: (Dropped, Changed),
-    /// Imported rows that the file has named so far.
-    met_imported: u64,
-    /// Whether the rows are the ledger's own, to be sent again whatever became of them.
-    is_retry: bool,
-    send: Send,
-    /// Whether the ledger had updates that did not come to their end.
-    has_outdated: bool,
-    /// What earlier runs left in doubt and this one has not claimed yet; the first comes last.
-    doubts: Vec<OpenClaim>,
-    next_id: i64,
-    now: fn() -> i64,
     path: PathBuf,
-    /// Which file that path was when the run began.
+    /// The file at that path when the run began.
     identity: Option<Identity>,
+    now: fn() -> i64,
+    run: RunId,
+    planner: Planner,
+    scan: OrderedScan,
+    tracker: CheckpointTracker,
+    /// The checkpoint of the run before, if this run reads the same source with the same settings.
+    resume_point: Option<Checkpoint>,
+    /// The part of the source that this run skips.
+    skipped: Option<Checkpoint>,
+    /// The counts by field that this run begins with.
+    field_counts: (Dropped, Changed),
+    /// Rows in doubt that are not claimed yet; the first comes last.
+    in_doubt: Vec<OpenClaim>,
+    has_pending_updates: bool,
+    has_read_unsendable: bool,
+    is_retry: bool,
+    /// What is committed, and when.
+    tally: Tally,
+    committed_at: i64,
+    /// What the next commit will write.
+    counts: RunCounts,
 }
 
 impl Ledger {
-    /// Opens or creates the ledger, takes its lock, and begins a run. What dead runs had claimed
-    /// becomes `pending`, in doubt.
+    /// Opens or creates the ledger, takes its lock, and begins a run. What crashed runs had claimed becomes `pending`,
+    /// in doubt.
     ///
     /// # Errors
     /// Where the file is not ours, in use, for another target, or cannot be written.
@@ -210,126 +166,106 @@ impl Ledger {
         // One ledger has one lock, whatever path leads to it.
         let real = path.canonicalize();
         if let (Err(error), true) = (&real, path.is_symlink()) {
-            // A new ledger would take the link's place, and whoever made the link would look elsewhere.
+            // A new ledger would replace the link, and whoever made the link would look elsewhere.
             return Err(Error::Open { path: path.into(), error: error.kind().into() });
         }
         let path = real.as_deref().unwrap_or(path);
         // Before the lock file is made: beside another program's file there shall be none of ours.
         check_ours(path)?;
         let lock = lock(path)?;
-        let mut store = Store::open(path, check_ours(path)?).await?;
+        let mut store = Store::open_or_create(path).await?;
         if let Err(refused) = store.keep_target(target, now()).await {
             // Closed in order, so that a ledger that is not meant is left as it was found.
             store.close().await?;
             return Err(refused);
         }
-        store.bury_dead_runs(now()).await?;
-        let mut recent = ReferenceIndex::beside(store.watermark().await? as usize);
-        store.recent_keys(|key, id| recent.insert(key, id)).await?;
-        let mut doubts = store.doubts().await?;
-        doubts.reverse();
-        // They may be of another file, and count as this run's with the line that they have there.
-        let is_only_whole = !doubts.is_empty();
-        let next_id = store.last_row().await? + 1;
-        let before = store.last_checkpoint(run).await?;
-        let way = run.parse_settings_hash;
-        let has_outdated = store.has_outdated().await?;
-        let is_retry = run.command == "retry";
-        let send = match (is_retry, run.update_changed) {
-            (true, _) => Send::Again,
-            (_, true) => Send::Changed,
-            _ => Send::Nothing,
-        };
-        store.note_settings(run.settings);
+        store.recover_crashed_runs(now()).await?;
+        let index = store.reference_index().await?;
+        let mut in_doubt = store.rows_in_doubt().await?;
+        in_doubt.reverse();
+        let next_id = RowId(store.last_row().await?.0 + 1);
+        let resume_point = store.last_checkpoint(run).await?;
+        let has_pending_updates = store.has_pending_updates().await?;
+        let id = store.insert_run(run, now()).await?;
+        store.begin_checkpoint(id, run.parse_settings_hash).await?;
         let columns = run.columns.to_vec();
-        let reference_at = columns.iter().position(|name| Some(name.as_str()) == run.reference_column);
-        let run = store.insert_run(run, now()).await?;
-        store.begin_checkpoint(run, way).await?;
         Ok(Ledger {
             store,
             _lock: lock,
-            run,
-            progress: CheckpointTracker::new(
-                run,
-                Checkpoint { since: run, is_only_whole, ..Checkpoint::default() },
-            ),
-            before,
-            skipped: None,
-            skipped_lines: HashMap::new(),
-            by_field: Default::default(),
-            tally: Tally::default(),
-            written_at: 0,
-            count: RunCounts::default(),
-            recent,
-            sequence: OrderedScan::default(),
-            batches: OpenClaims::default(),
-            met: SeenRows::default(),
-            unowned: UnsendableRows::default(),
-            columns,
-            reference_at,
-            met_imported: 0,
-            is_retry,
-            send,
-            has_outdated,
-            doubts,
-            next_id,
-            now,
             path: path.into(),
             identity: identity(path),
+            now,
+            run: id,
+            planner: Planner::new(id, run.command, columns, run.reference_column, index, next_id),
+            scan: OrderedScan::default(),
+            // In-doubt rows may come from another file. They are counted in this run, under the line number of their
+            // own file.
+            tracker: CheckpointTracker::new(id, Checkpoint::at_start(id, !in_doubt.is_empty())),
+            resume_point,
+            skipped: None,
+            field_counts: Default::default(),
+            in_doubt,
+            has_pending_updates,
+            has_read_unsendable: false,
+            is_retry: run.command == Command::Retry,
+            tally: Tally::default(),
+            committed_at: 0,
+            counts: RunCounts::default(),
         })
     }
 
-    /// This run's number.
-    pub fn run(&self) -> i64 {
+    /// The number of this run.
+    pub fn run(&self) -> RunId {
         self.run
     }
 
-    /// Where the run before came to in the same source, read in the same way, and how many rows it had read there;
-    /// each of them would be met with nothing to do. Some places are of use only `at_end` of the source: no row that
-    /// follows could be told from a duplicate, or what the report says of single fields is not known by row.
+    /// The checkpoint of the previous run over the same source with the same parse settings, and the number of rows
+    /// before it. All of them are settled. A checkpoint for the whole file only may be used only `at_end` of the source,
+    /// because later rows could not be checked for duplicates.
     pub fn resume_point(&self, at_end: bool) -> Option<(Place, u64)> {
-        let before = self.before.filter(|before| at_end || !before.is_only_whole)?;
-        Some((before.place, before.tally.rows()))
+        let point = self.resume_point.filter(|point| at_end || !point.whole_file_only)?;
+        Some((point.position, point.tally.rows()))
     }
 
-    /// The rows before that place are not read again: they count as they would have. Before any other row.
+    /// Resumes at the checkpoint: the rows before it are not read again and count as they would have. To be called
+    /// before any row is committed.
     ///
     /// # Errors
     /// Where the ledger cannot be written.
     pub async fn resume(&mut self) -> Result<(), Error> {
-        let Some(before) = self.before.take() else { return Ok(()) };
-        let tally = before.tally.seen_again();
-        let is_only_whole = before.is_only_whole || !self.doubts.is_empty();
-        let reached = Checkpoint { tally, is_only_whole, ..before };
-        self.skipped_lines = self.store.places(before.since, self.run).await?;
-        self.by_field = self.store.skip(self.run, &reached, (self.now)()).await?;
-        (self.progress, self.skipped) = (CheckpointTracker::new(self.run, reached), Some(reached));
-        self.count.tally = tally;
-        self.count.last_line = before.place.line.saturating_sub(1);
-        self.met_imported = tally.sum(Outcome::is_success);
+        let Some(point) = self.resume_point.take() else { return Ok(()) };
+        let tally = point.tally.seen_again();
+        let whole_file_only = point.whole_file_only || !self.in_doubt.is_empty();
+        let reached = Checkpoint { tally, whole_file_only, ..point };
+        self.planner.skipped_lines = self.store.checkpoint_lines(point.chain_start, self.run).await?;
+        self.field_counts = self.store.resume(self.run, &reached, (self.now)()).await?;
+        self.tracker = CheckpointTracker::new(self.run, reached);
+        self.skipped = Some(reached);
+        self.counts.tally = tally;
+        self.counts.last_line = point.position.line.saturating_sub(1);
+        self.planner.imported_seen = tally.sum(Outcome::is_success);
         self.commit(Batch { flush: true, ..Batch::default() }).await.map(drop)
     }
 
-    /// How many rows earlier runs left in doubt that are still to be claimed: their customers may be at
-    /// the API. They are to be asked about before any row of the source is claimed, and count as none of
-    /// its rows.
+    /// How many rows that earlier runs left in doubt are still to be claimed: the API may have their customers. They are
+    /// looked up before any row of the source is claimed, and count as none of its rows.
     pub fn rows_in_doubt(&self) -> usize {
-        self.doubts.len()
+        self.in_doubt.len()
     }
 
-    /// The run's committed counts.
+    /// The committed counts of the run.
     pub fn tally(&self) -> Tally {
         self.tally
     }
 
-    /// What is committed of single fields, when the run begins: rows go without them, and rows differ in them.
+    /// The counts by field that are committed when the run begins: values that rows go without, and fields that differ.
     pub fn field_counts(&self) -> (Dropped, Changed) {
-        self.by_field.clone()
+        self.field_counts.clone()
     }
 
     /// These samples go along with the next commit, or with the end of the run.
     pub fn add_samples(&mut self, samples: Unwritten) {
-        self.store.note_samples(samples);
+        self.store.add_samples(samples);
     }
 
     /// Makes the settlements durable, and claims the rows, in one transaction.
@@ -337,74 +273,250 @@ impl Ledger {
     /// # Errors
     /// Then nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        let Batch { doubts, rows, places, settled, figures, flush, live } = batch;
+        let Batch { in_doubt, rows, positions, settled, requests, flush, heartbeat } = batch;
         let mut write = CommitBatch::new(self.run, (self.now)());
-        write.live = live;
+        write.heartbeat = heartbeat;
         for settlement in &settled {
-            if settlement.claim.customer().is_some() {
-                self.count.tally.settle(settlement.ending.outcome());
-            }
-            write.settle(settlement);
-            if let Some(chunk) = settlement.claim.chunk {
-                self.progress.settled(chunk, settlement.ending.outcome(), settlement.is_settled_for_good());
-            }
-            // Imported, whatever became of its Update.
-            self.met_imported += u64::from(matches!(settlement.ending, RowResult::ExistingThenUpdate(..)));
-            if !settlement.claim.known
-                && let Some(batch) = self.batches.settle(settlement.claim.id)
-            {
-                write.end_batch(batch);
-            }
+            self.settle(settlement, &mut write);
         }
-        let claims = self.claim(doubts, rows, &places, &mut write).await?;
-        self.count.figures = figures;
-        let deferred = write.is_empty() && !flush && write.now < self.written_at + PUT_OFF_MAX;
+        let claims = self.claim(in_doubt, rows, &positions, &mut write).await?;
+        self.counts.requests = requests;
+        let deferred = write.is_empty() && !flush && write.now < self.committed_at + DEFER_MAX_MS;
         if !deferred {
-            write.checkpoint = self.progress.news();
-            self.store.write(&write, &self.count, &mut self.recent).await?;
-            let new = settled.iter().filter(|settlement| !settlement.claim.known);
-            new.for_each(|settlement| self.batches.written(settlement.claim.reference()));
-            (self.tally, self.written_at) = (self.count.tally, write.now);
+            write.checkpoint = self.tracker.take_if_advanced();
+            self.store.write(&write, &self.counts, &mut self.planner.index).await?;
+            for settlement in settled.iter().filter(|settlement| !settlement.claim.known) {
+                self.planner.open_claims.written(settlement.claim.reference());
+            }
+            self.tally = self.counts.tally;
+            self.committed_at = write.now;
         }
-        log_rows(&settled, &write.left_over);
+        write.log_rows(&settled);
         let (changed, existing) = (write.updates.changed, write.existing);
         Ok(Committed { claims, tally: self.tally, dropped: write.dropped, deferred, changed, existing })
+    }
+
+    fn settle<'a>(&mut self, settlement: &'a Settlement, write: &mut CommitBatch<'a>) {
+        let outcome = settlement.result.outcome();
+        // Rows in doubt count as none of the source's rows.
+        if settlement.claim.customer().is_some() {
+            self.counts.tally.settle(outcome);
+        }
+        write.settle(settlement);
+        if let Some(chunk) = settlement.claim.chunk {
+            self.tracker.settled(chunk, outcome, settlement.is_settled_for_good());
+        }
+        // Imported, whatever became of its Update.
+        let is_imported = matches!(settlement.result, RowResult::ExistingThenUpdate(..));
+        self.planner.imported_seen += u64::from(is_imported);
+        if !settlement.claim.known {
+            write.ended_claims.extend(self.planner.open_claims.settle(settlement.claim.id));
+        }
     }
 
     /// The claims of the batch, and in `write` what is to be written for them and for the rows that need none.
     async fn claim(
         &mut self,
-        doubts: usize,
+        in_doubt: usize,
         rows: Vec<Row>,
-        places: &[(usize, Place)],
+        positions: &[(usize, Place)],
         write: &mut CommitBatch<'_>,
     ) -> Result<Vec<Claim>, Error> {
-        self.count.last_line = rows.last().map_or(self.count.last_line, |row| row.line);
-        let decisions = self.decide(&rows).await?;
-        write.unowned.give_way(self.unowned.take_gone());
-        let mut claims = Vec::with_capacity(rows.len() + doubts);
+        self.counts.last_line = rows.last().map_or(self.counts.last_line, |row| row.line);
+        let plans = self.plan(&rows).await?;
+        write.superseded = self.planner.unsendable.take_superseded();
+        let mut claims = Vec::with_capacity(rows.len() + in_doubt);
         let mut updates = Vec::new();
-        let first = self.doubts.len().saturating_sub(doubts);
-        claims.extend(self.doubts.drain(first..).rev().map(|doubt| claim_doubt(doubt, write.now)));
-        let mut places = places.iter().peekable();
-        for (at, (row, decision)) in rows.into_iter().zip(decisions).enumerate() {
-            if let (Ok(customer), false) = (&row.reading, matches!(decision, RowPlan::UnsendableRows(_))) {
-                write.dropped.add(&customer.dropped);
-            }
-            match apply(row, decision, write, &mut self.count.tally, &mut self.progress) {
-                Some(claim) if claim.errand == Operation::Update => updates.push(claim),
+        let first = self.in_doubt.len().saturating_sub(in_doubt);
+        claims.extend(self.in_doubt.drain(first..).rev().map(|open| Claim::in_doubt(open, write.now)));
+        let mut positions = positions.iter().peekable();
+        for (at, (row, plan)) in rows.into_iter().zip(plans).enumerate() {
+            match write.add(row, plan, &mut self.counts.tally, &mut self.tracker) {
+                Some(claim) if claim.operation == Operation::Update => updates.push(claim),
                 claim => claims.extend(claim),
             }
-            if let Some((_, place)) = places.next_if(|(rows, _)| *rows == at + 1) {
-                self.progress.chunk_ended(*place);
+            if let Some((_, position)) = positions.next_if(|(rows, _)| *rows == at + 1) {
+                self.tracker.chunk_ended(*position);
             }
         }
         claims.iter().for_each(|claim| write.claim(claim));
         let new = claims.iter().filter(|claim| !claim.known);
-        self.batches.insert(new.map(|claim| (claim.id, claim.reference())));
-        // Updates are no claims of the ledger's: they may be sent twice.
+        self.planner.open_claims.insert(new.map(|claim| (claim.id, claim.reference())));
+        // An Update is idempotent, so it needs no claim in the ledger.
         claims.append(&mut updates);
         Ok(claims)
+    }
+
+    /// What is to be done about each row of a chunk, in file order.
+    async fn plan(&mut self, rows: &[Row]) -> Result<Vec<RowPlan>, Error> {
+        let known = self.find_owners(rows).await?;
+        let pending_updates = if self.has_pending_updates {
+            let ids: Vec<RowId> = known.iter().flatten().map(|known| known.id).collect();
+            self.store.pending_updates(&ids).await?
+        } else {
+            HashMap::new()
+        };
+        if !self.has_read_unsendable {
+            self.planner.unsendable = self.store.unsendable_rows(self.run).await?;
+            self.has_read_unsendable = true;
+        }
+        let named_before = if self.is_retry {
+            HashSet::new()
+        } else {
+            let keys = rows.iter().filter_map(|row| reference_of(row).map(|reference| reference.key()));
+            let ids = self.planner.unsendable.named_rows(keys);
+            self.store.references(&ids).await?
+        };
+        let unreadable = self.unreadable_runs(rows).await?;
+        let lookup = Lookup { known, pending_updates, named_before, unreadable };
+        let mut plans = self.planner.plan_rows(rows, lookup);
+        self.name_updates(rows, &mut plans).await?;
+        Ok(plans)
+    }
+
+    /// For each row the one that owns its reference: from the rows that were read ahead, or else by its hash.
+    async fn find_owners(&mut self, rows: &[Row]) -> Result<Vec<Option<KnownRow>>, Error> {
+        if let Some(from) = self.scan.wants_rows_from() {
+            let more = self.store.read_ordered(from).await?;
+            self.scan.extend(more);
+        }
+        let mut known = Vec::with_capacity(rows.len());
+        let mut missed = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let reference = reference_of(row);
+            let next = reference.as_ref().and_then(|reference| self.scan.find(reference));
+            missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
+            known.push(next);
+        }
+        let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
+        let found = self.look_up(&keys).await?;
+        for (at, reference) in &missed {
+            known[*at] = found.get(reference.as_str()).cloned();
+        }
+        self.scan.follow(&known, missed.len());
+        Ok(known)
+    }
+
+    /// The rows whose references have one of these hashes, by reference.
+    async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, KnownRow>, Error> {
+        let index = &self.planner.index;
+        let ids: Vec<RowId> = keys.iter().flat_map(|key| index.get(*key)).collect();
+        let keys: Vec<u64> = keys.iter().copied().filter(|key| index.may_be_in_table(*key)).collect();
+        self.store.find(&keys, &ids).await
+    }
+
+    /// The runs in which the references of these rows could not be read; what those runs had seen is read with them.
+    async fn unreadable_runs(&mut self, rows: &[Row]) -> Result<UnreadableRuns, Error> {
+        let corrected = rows.iter().filter_map(|row| row.corrects.as_deref());
+        let lines: Vec<u64> = corrected.filter(|own| !own.reference_was_read).map(|own| own.line).collect();
+        if lines.is_empty() {
+            return Ok(UnreadableRuns::default());
+        }
+        let unreadable = self.store.unreadable_runs(&lines, self.run).await?;
+        for run in unreadable.0.values().flatten() {
+            if !self.planner.unsendable.seen_before.contains_key(run) {
+                let seen = self.store.seen_by(*run).await?;
+                self.planner.unsendable.seen_before.insert(*run, seen);
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// Fills in which customers are to be updated. An Update of a customer that belongs to another row as well is not
+    /// sent: the API spells a reference in another way and does not tell it from the other row's, and one person's
+    /// fields must not be written over the other's.
+    async fn name_updates(&mut self, rows: &[Row], plans: &mut [RowPlan]) -> Result<(), Error> {
+        let ids: Vec<RowId> = plans.iter().filter_map(RowPlan::updated_row).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut names = self.store.customer_names(&ids).await?;
+        for (row, plan) in rows.iter().zip(plans) {
+            let RowPlan::SendUpdate { known, fields, update } = plan else { continue };
+            let name = names.remove(&known.id).unwrap_or_default();
+            update.customer_id = name.customer_id;
+            update.api_reference = name.api_reference;
+            let (id, imported_by, fields) = (known.id, known.run, *fields);
+            let Some(spelling) = update.api_reference.clone() else { continue };
+            let customer_id = update.customer_id.clone();
+            if self.is_shared(id, &customer_id, &spelling).await? {
+                warn!(
+                    line = row.line,
+                    "the API does not tell this row's reference from another row's; its update is not sent"
+                );
+                *plan = RowPlan::ReportChanged { fields, imported_by };
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another row has the customer, or the reference as the API spells it.
+    async fn is_shared(&mut self, id: RowId, customer_id: &str, spelling: &Reference) -> Result<bool, Error> {
+        let named = self.look_up(&[spelling.key()]).await?;
+        Ok(self.planner.open_claims.has(spelling)
+            || named.get(spelling.as_str()).is_some_and(|other| other.id != id)
+            || self.store.has_other_row(customer_id, id).await?)
+    }
+
+    /// Records how many imported rows the source has not named, and returns it. Right only where the run has read a
+    /// whole file. A row that is invalid today is in the file all the same.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read or written.
+    pub async fn record_absent(&mut self) -> Result<u64, Error> {
+        let absent = match self.absent_as_before().await? {
+            Some(absent) => absent,
+            None => self.count_absent().await?,
+        };
+        self.store.set_absent(self.run, absent).await?;
+        Ok(absent)
+    }
+
+    /// To count the imported rows is to read the whole ledger; a file that is the same misses the same rows.
+    async fn absent_as_before(&mut self) -> Result<Option<u64>, Error> {
+        if self.skipped.is_none_or(|skipped| skipped.tally.rows() != self.tally.rows()) {
+            return Ok(None);
+        }
+        self.store.absent_before(self.run).await
+    }
+
+    async fn count_absent(&mut self) -> Result<u64, Error> {
+        let imported = self.store.count_imported().await?;
+        let mut present = self.planner.imported_seen
+            + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
+        let invalid = self.store.invalid_references(self.run).await?;
+        for some in invalid.chunks(LOOKUP_MAX) {
+            let keys: Vec<u64> = some.iter().map(Reference::key).collect();
+            let known = self.look_up(&keys).await?;
+            for found in some.iter().filter_map(|reference| known.get(reference.as_str())) {
+                let is_imported = found.outcome.is_success();
+                present += u64::from(is_imported && !self.planner.seen.mark(found.id));
+            }
+        }
+        Ok(imported.saturating_sub(present))
+    }
+
+    /// The source has been read to its end: deletes what earlier runs have recorded of references that it has, and that
+    /// this run did not find again.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn delete_superseded(&mut self) -> Result<(), Error> {
+        self.keep_seen().await?;
+        let remaining = self.planner.unsendable.remaining();
+        self.store.delete_unsendable(&remaining, self.run).await
+    }
+
+    /// Keeps what this run has seen, if it is needed. What it skipped, the run before has seen.
+    async fn keep_seen(&mut self) -> Result<(), Error> {
+        if !self.store.is_seen_needed(self.run).await? {
+            return Ok(());
+        }
+        if self.skipped.is_some() {
+            let Some(before) = self.store.seen_by_run_before(self.run).await? else { return Ok(()) };
+            self.planner.seen.join(&before.seen);
+        }
+        self.store.keep_seen(self.run, self.planner.next_id(), &self.planner.seen).await
     }
 
     /// Ends the run: nothing may be claimed any more.
@@ -416,28 +528,15 @@ impl Ledger {
         state: RunState,
         exit_code: u8,
         stop_reason: Option<&str>,
-        figures: &RequestCounts,
+        requests: &RequestCounts,
     ) -> Result<(), Error> {
         // SQLite goes on writing to a file that nobody can find any more, and says nothing.
         if identity(&self.path) != self.identity {
             return Err(Error::Moved(self.path));
         }
-        self.store.merge_keys(&mut self.recent).await?;
-        self.store.raise_watermark(self.next_id - 1).await?;
-        self.store.end_run(self.run, state, exit_code, stop_reason, figures, (self.now)()).await?;
+        let last_row = RowId(self.planner.next_id().0 - 1);
+        self.store.merge_index(&mut self.planner.index, last_row).await?;
+        self.store.end_run(self.run, state, exit_code, stop_reason, requests, (self.now)()).await?;
         self.store.close().await
-    }
-}
-
-/// One event for each row, once what it says is durable.
-fn log_rows(settled: &[Settlement], left_over: &[UnimportedRow]) {
-    for UnimportedRow { line, outcome, field, rule, http_status, requests } in left_over {
-        debug!(line, outcome = outcome.name(), field, rule, http_status, requests, "row not imported");
-    }
-    for Settlement { claim, ending, effort } in settled {
-        if ending.outcome().is_success() {
-            let requests = effort.requests;
-            trace!(line = claim.line, outcome = ending.outcome().name(), requests, "row imported");
-        }
     }
 }

@@ -141,7 +141,7 @@ impl Families<'_> {
         let help = "Rows of which it is not known whether their customers were created.";
         self.gauge("rows_in_doubt", help, Some(live.in_doubt as f64))?;
         let help = "Whether everyone waits for the API to come back.";
-        let outage = live.doing == Activity::Waiting;
+        let outage = live.activity == Activity::Waiting;
         self.gauge("outage", help, Some(f64::from(u8::from(outage))))?;
         let help = "Requests a second: the user's rate, or what is held under a limit of the API.";
         self.gauge("throttle_requests_per_second", help, live.throttled_to)

@@ -34,14 +34,14 @@ pub use self::{
 };
 use crate::{
     customer::{Changed, Dropped, Field, Rule},
-    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunState, Tally},
+    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
 };
 
 /// `--summary-json`: the names are a contract.
 #[derive(Debug, Serialize)]
 pub struct Summary<'a> {
     /// The run's number.
-    pub run: i64,
+    pub run: RunId,
     /// How it ended.
     pub state: RunState,
     /// The exit code, once it has ended.
@@ -84,7 +84,7 @@ pub struct Summary<'a> {
 impl<'a> Summary<'a> {
     /// The summary of a run.
     pub fn new(
-        run: i64,
+        run: RunId,
         (state, exit_code, stop_reason): (RunState, impl Into<Option<u8>>, Option<&'a str>),
         source: &'a str,
         (tally, dropped): (&Tally, &Dropped),
@@ -353,7 +353,7 @@ mod tests {
     fn a_summary_has_every_name_of_the_contract() {
         let end = (RunState::Completed, 0_u8, None);
         let summary = Summary::new(
-            1,
+            RunId(1),
             end,
             "a.csv",
             (&Tally::default(), &Dropped::default()),

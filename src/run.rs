@@ -390,7 +390,15 @@ impl Run {
         settled.iter().for_each(|settlement| self.progress.count(settlement));
         settled.iter().for_each(|settlement| self.sent.add(settlement));
         let live = if live_due { Some(self.heartbeat()) } else { None };
-        let batch = Batch { doubts, rows, places, settled, figures: self.sender.figures(), flush, live };
+        let batch = Batch {
+            in_doubt: doubts,
+            rows,
+            positions: places,
+            settled,
+            requests: self.sender.figures(),
+            flush,
+            heartbeat: live,
+        };
         self.committing = Some(Box::pin(async move {
             let result = ledger.commit(batch).await;
             (ledger, result)

@@ -92,7 +92,7 @@ impl Found {
                 let ours = question.fingerprint;
                 let fields = ours.differing(facts).without(facts.fields().without(ours.fields()));
                 let other_id = customer_id != question.imported.customer_id;
-                if let Some(differing) = question.imported.differing(ours, facts) {
+                if let Some(differing) = question.imported.changed_at_api(ours, facts) {
                     self.unnoticed += 1;
                     self.to_mark.extend(marks.then_some(differing));
                 }

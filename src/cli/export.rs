@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::Error,
     export::{self, export},
-    ledger::Reader,
+    ledger::{Reader, RunId},
 };
 
 pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
@@ -31,8 +31,10 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
     runtime()?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         match &args.output {
-            None => export(&mut reader, what, format, args.run, || Ok(io::stdout().lock())).await,
-            Some(file) => export(&mut reader, what, format, args.run, || create_private(file)).await,
+            None => export(&mut reader, what, format, args.run.map(RunId), || Ok(io::stdout().lock())).await,
+            Some(file) => {
+                export(&mut reader, what, format, args.run.map(RunId), || create_private(file)).await
+            }
         }
     })?;
     Ok(code::OK)

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::Reader,
+    ledger::{Reader, RunId},
     report::{Report, RunDetails},
 };
 
@@ -42,7 +42,7 @@ async fn details(path: &Path, requested: Option<i64>) -> Result<RunDetails, Erro
     let runs = all_runs(&mut reader, path).await?;
     let run = match requested {
         None => runs.last(),
-        Some(requested) => runs.iter().find(|run| run.run == requested),
+        Some(requested) => runs.iter().find(|run| run.run == RunId(requested)),
     };
     let Some(run) = run.cloned() else {
         return Err(match requested {

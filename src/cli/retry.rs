@@ -10,7 +10,7 @@ use super::{
 use crate::{
     customer::Field,
     error::Error,
-    ledger::{Ledger, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
+    ledger::{Command, Ledger, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
     report,
     run::SourceSize,
     sender::ExistingPolicy,
@@ -50,12 +50,11 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             max_failures: args.failures.max_failures,
             ledger_path: &ledger_path,
             new_run: NewRun {
-                command: "retry",
+                command: Command::Retry,
                 source: &name,
                 source_path: None,
                 columns: &[],
                 reference_column: None,
-                update_changed: false,
                 row_mapping: None,
                 parse_settings_hash: "",
                 settings,
@@ -77,13 +76,13 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
 
 /// The number of rows to send. An error if the requested code does not occur; a warning if `prune` has removed cells.
 fn count(stuck: &[RetryableCount], wanted: &RetryFilter, code: Option<&str>) -> Result<u64, Error> {
-    let taken = || stuck.iter().filter(|stuck| wanted.takes(stuck));
-    let (rows, kept) = (taken().map(|s| s.rows).sum::<u64>(), taken().map(|s| s.kept).sum::<u64>());
+    let taken = || stuck.iter().filter(|stuck| wanted.matches(stuck));
+    let (rows, kept) = (taken().map(|s| s.rows).sum::<u64>(), taken().map(|s| s.with_cells).sum::<u64>());
     if let (0, Some(code)) = (rows, code) {
         let of_any = RetryFilter { error_code: None, ..wanted.clone() };
         let mut codes: Vec<String> = stuck
             .iter()
-            .filter(|stuck| of_any.takes(stuck) && !stuck.error_code.is_empty())
+            .filter(|stuck| of_any.matches(stuck) && !stuck.error_code.is_empty())
             .map(|stuck| format!("{} ({})", stuck.error_code, report::rows(stuck.rows)))
             .collect();
         codes.truncate(CODES_SHOWN);

@@ -1,55 +1,44 @@
-//! What one commit will write, collected before its transaction begins.
+//! Everything that one transaction writes, as plain rows.
 //!
-//! Pure, but that it looks whether anybody follows the log: turns claims and settlements into the parameters of the bulk statements, so that the time
-//! in which the file is locked holds nothing but SQLite's own work.
+//! Pure: claims and settlements come in before the transaction begins, and a backend turns the rows into the
+//! parameters of its statements. So the time in which the file is locked holds nothing but the database's own work.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use serde::Serialize;
-use tracing::{Level, enabled};
+use tracing::{Level, debug, enabled, trace};
 
 use super::{
-    ApiCustomer, Claim, ExistingCounts, Heartbeat, IdSource, Outcome, RowError, RowResult, Settlement,
-    UpdateResult,
-    checkpoint::Checkpoint,
-    claim::Subject,
-    unsendable::{UnsendableChanges, UnsendableRow},
-    update::UpdateRows,
+    checkpoint::{Checkpoint, CheckpointTracker},
+    claim::{
+        ApiCustomer, Claim, ClaimedRow, CustomerUpdate, IdSource, Operation, RowError, RowResult, Settlement,
+        UpdateResult, describe_unsendable,
+    },
+    model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
+    plan::RowPlan,
+    unsendable::{Superseded, UnsendableRow},
 };
-use crate::customer::{Correction, Dropped, Fingerprint, Record, Reference};
+use crate::customer::{Correction, Dropped, Fields, Fingerprint, Record, Reference, Row};
 
-/// Rows of a bulk statement as one JSON array.
-#[derive(Default)]
-pub(super) struct JsonRows(Vec<u8>);
-
-impl JsonRows {
-    fn new() -> JsonRows {
-        JsonRows(Vec::new())
-    }
-
-    pub(super) fn push(&mut self, row: &impl Serialize) {
-        self.0.push(if self.0.is_empty() { b'[' } else { b',' });
-        // Writing numbers and strings to memory has nothing to fail with.
-        let written = serde_json::to_writer(&mut self.0, row);
-        debug_assert!(written.is_ok());
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The array as text; SQLite counts on valid UTF-8, which `serde_json` gives.
-    pub(super) fn text(&self) -> String {
-        let mut bytes = self.0.clone();
-        bytes.extend_from_slice(if bytes.is_empty() { b"[]" } else { b"]" });
-        String::from_utf8(bytes).unwrap_or_default()
-    }
+/// A new row that is claimed.
+pub(super) struct NewClaim {
+    pub(super) id: RowId,
+    pub(super) line: u64,
+    pub(super) reference: Reference,
+    pub(super) fingerprint: Fingerprint,
 }
 
-/// A claimed row that got its customer id.
+/// A row of the ledger that is claimed again.
+pub(super) struct RepeatedClaim {
+    pub(super) id: RowId,
+    pub(super) line: u64,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) claimed_at: i64,
+}
+
+/// A claimed row whose customer id is known.
 pub(super) struct SettledWithId<'a> {
-    pub(super) id: i64,
-    pub(super) line: i64,
+    pub(super) id: RowId,
+    pub(super) line: u64,
     pub(super) reference: &'a Reference,
     pub(super) claimed_at: i64,
     pub(super) outcome: Outcome,
@@ -57,159 +46,292 @@ pub(super) struct SettledWithId<'a> {
     pub(super) customer_id: &'a Arc<str>,
     pub(super) attempts: u32,
     pub(super) id_source: IdSource,
-    /// The API's api_reference of the reference, where it is another one.
+    /// The API's spelling of the reference, where it differs.
     pub(super) api_reference: Option<&'a Reference>,
 }
 
-/// The statements of one commit, collected before the transaction begins.
-pub(super) struct CommitBatch<'a> {
-    pub(super) run: i64,
-    pub(super) now: i64,
-    /// For `claim_batch`: those that have come to their end, and how many.
-    pub(super) ended: JsonRows,
-    pub(super) ended_count: u64,
-    /// The claims of a new one, and the id of the first.
-    pub(super) claimed: JsonRows,
-    pub(super) claimed_first: Option<i64>,
-    /// For `row`: claims of rows that are there.
-    pub(super) claimed_again: JsonRows,
-    /// Those of them that are not what they were.
-    pub(super) renewed: JsonRows,
-    /// For `row`: new ones whose Create was answered with an id, others with one, and those without.
-    pub(super) created: Vec<SettledWithId<'a>>,
-    pub(super) with_id: Vec<SettledWithId<'a>>,
-    pub(super) without_id: JsonRows,
-    /// Whether rows are among them that were known and are not settled, and in no doubt.
-    pub(super) gives_back: bool,
-    /// For `row`: those that own no reference.
-    pub(super) unowned: UnsendableChanges,
-    /// For `record`: raw cells to keep, and ids of those to erase.
-    pub(super) records: JsonRows,
-    pub(super) erased: JsonRows,
-    /// For `row`: those that were corrected.
-    pub(super) corrected: JsonRows,
-    /// For `dropped`.
-    pub(super) dropped: Dropped,
-    /// For `checkpoint`.
-    pub(super) checkpoint: Option<Checkpoint>,
-    pub(super) updates: UpdateRows,
-    /// For `existing_differing`, and the run's count.
-    pub(super) existing: ExistingCounts,
-    /// For `live`.
-    pub(super) live: Option<Heartbeat>,
-    /// For the log, once it is true.
-    pub(super) left_over: Vec<UnimportedRow>,
-}
-
-/// A row that is not imported, in words of ours alone: what the API says of it may repeat its fields.
-pub(super) struct UnimportedRow {
+/// A claimed row without a customer id.
+pub(super) struct SettledWithoutId<'a> {
+    pub(super) id: RowId,
     pub(super) line: u64,
     pub(super) outcome: Outcome,
-    pub(super) field: Option<String>,
-    pub(super) rule: Option<String>,
-    pub(super) http_status: Option<u16>,
-    pub(super) requests: u32,
+    pub(super) reference: &'a Reference,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) attempts: u32,
+    pub(super) claimed_at: i64,
+    pub(super) in_doubt: bool,
+    pub(super) error: &'a RowError,
+    pub(super) may_have_landed: bool,
+}
+
+/// An invalid row or a duplicate.
+pub(super) struct Unsendable {
+    pub(super) row: UnsendableRow,
+    pub(super) line: u64,
+    pub(super) outcome: Outcome,
+    pub(super) reference: Option<String>,
+    pub(super) error: RowError,
+}
+
+/// An Update that did not succeed.
+pub(super) struct UnfinishedUpdate<'a> {
+    pub(super) id: RowId,
+    pub(super) line: u64,
+    pub(super) outcome: Outcome,
+    /// The fields that were sent.
+    pub(super) fingerprint: Fingerprint,
+    pub(super) may_have_landed: bool,
+    pub(super) attempts: u32,
+    pub(super) error: &'a RowError,
+}
+
+/// The rows that one commit writes about Updates.
+#[derive(Default)]
+pub(super) struct UpdateRows<'a> {
+    /// Updates that are about to be sent: row, line, and the fields.
+    pub(super) begun: Vec<(RowId, u64, Fingerprint)>,
+    /// Updates that the API has accepted: row, line, the fields, and attempts.
+    pub(super) updated: Vec<(RowId, u64, Fingerprint, u32)>,
+    /// Updates of rows that an earlier run imported.
+    pub(super) unfinished: Vec<UnfinishedUpdate<'a>>,
+    /// Updates of rows that this run inserted.
+    pub(super) new_unfinished: Vec<UnfinishedUpdate<'a>>,
+    /// Updates that were not sent after all.
+    pub(super) restored: Vec<RowId>,
+    /// Rows that need no Update any more.
+    pub(super) finished: Vec<RowId>,
+    /// Line and fields of each imported row that differs.
+    pub(super) changed: Vec<(u64, Fields)>,
+}
+
+impl UpdateRows<'_> {
+    fn is_empty(&self) -> bool {
+        let UpdateRows { begun, updated, unfinished, new_unfinished, restored, finished, changed } = self;
+        begun.is_empty()
+            && updated.is_empty()
+            && unfinished.is_empty()
+            && new_unfinished.is_empty()
+            && restored.is_empty()
+            && finished.is_empty()
+            && changed.is_empty()
+    }
+}
+
+/// A row that is not imported, for the log: only words of ours, because the API's message may repeat the row's fields.
+pub(super) struct UnimportedRow {
+    line: u64,
+    outcome: Outcome,
+    field: Option<String>,
+    rule: Option<String>,
+    http_status: Option<u16>,
+    requests: u32,
 }
 
 impl UnimportedRow {
-    pub(super) fn new(line: u64, outcome: Outcome) -> UnimportedRow {
+    fn new(line: u64, outcome: Outcome) -> UnimportedRow {
         UnimportedRow { line, outcome, field: None, rule: None, http_status: None, requests: 0 }
     }
 }
 
+/// Everything that one transaction writes.
+pub(super) struct CommitBatch<'a> {
+    pub(super) run: RunId,
+    pub(super) now: i64,
+    /// First rows of the claim batches whose last claim is settled.
+    pub(super) ended_claims: Vec<RowId>,
+    pub(super) new_claims: Vec<NewClaim>,
+    pub(super) repeated_claims: Vec<RepeatedClaim>,
+    /// Claimed rows whose fields have changed: what they were before must not come back.
+    pub(super) renewed: Vec<RowId>,
+    /// New rows whose Create was answered with an id: nearly every row of a first import.
+    pub(super) created: Vec<SettledWithId<'a>>,
+    pub(super) with_id: Vec<SettledWithId<'a>>,
+    pub(super) without_id: Vec<SettledWithoutId<'a>>,
+    /// Whether `without_id` holds rows that are to become again what they were before their claim.
+    pub(super) restores_rows: bool,
+    pub(super) unsendable: Vec<Unsendable>,
+    pub(super) superseded: Superseded,
+    /// Raw cells to keep.
+    pub(super) records: Vec<(RowId, Cow<'a, Record>)>,
+    /// Rows whose raw cells are erased.
+    pub(super) erased: Vec<RowId>,
+    /// Rows of a failed export that came back.
+    pub(super) corrected: Vec<Box<Correction>>,
+    pub(super) dropped: Dropped,
+    pub(super) checkpoint: Option<Checkpoint>,
+    pub(super) updates: UpdateRows<'a>,
+    pub(super) existing: ExistingCounts,
+    pub(super) heartbeat: Option<Heartbeat>,
+    unimported: Vec<UnimportedRow>,
+}
+
 impl<'a> CommitBatch<'a> {
-    pub(super) fn new(run: i64, now: i64) -> CommitBatch<'a> {
+    pub(super) fn new(run: RunId, now: i64) -> CommitBatch<'a> {
         CommitBatch {
             run,
             now,
-            ended: JsonRows::new(),
-            ended_count: 0,
-            claimed: JsonRows::new(),
-            claimed_first: None,
-            claimed_again: JsonRows::new(),
-            renewed: JsonRows::new(),
+            ended_claims: Vec::new(),
+            new_claims: Vec::new(),
+            repeated_claims: Vec::new(),
+            renewed: Vec::new(),
             created: Vec::new(),
             with_id: Vec::new(),
-            without_id: JsonRows::new(),
-            gives_back: false,
-            unowned: UnsendableChanges::default(),
-            records: JsonRows::new(),
-            erased: JsonRows::new(),
-            corrected: JsonRows::new(),
+            without_id: Vec::new(),
+            restores_rows: false,
+            unsendable: Vec::new(),
+            superseded: Superseded::default(),
+            records: Vec::new(),
+            erased: Vec::new(),
+            corrected: Vec::new(),
             dropped: Dropped::default(),
             checkpoint: None,
             updates: UpdateRows::default(),
             existing: ExistingCounts::default(),
-            live: None,
-            left_over: Vec::new(),
+            heartbeat: None,
+            unimported: Vec::new(),
         }
     }
 
-    /// A row that an earlier run found invalid or a duplicate has come back.
-    pub(super) fn corrected(&mut self, correction: &Correction) {
-        self.corrected.push(&(correction.line, &correction.outcome, &correction.code));
-    }
-
-    /// Whether all it would tell is the run's counts.
+    /// Whether the batch holds nothing but the counts of the run.
     pub(super) fn is_empty(&self) -> bool {
-        let CommitBatch { created, with_id, .. } = self;
-        let CommitBatch { ended, without_id, claimed, claimed_again, records, erased, corrected, .. } = self;
-        [created, with_id].into_iter().all(Vec::is_empty)
-            && [ended, without_id, claimed, claimed_again, records, erased, corrected]
-                .into_iter()
-                .all(JsonRows::is_empty)
+        self.created.is_empty()
+            && self.with_id.is_empty()
+            && self.without_id.is_empty()
+            && self.ended_claims.is_empty()
+            && self.new_claims.is_empty()
+            && self.repeated_claims.is_empty()
+            && self.records.is_empty()
+            && self.erased.is_empty()
+            && self.corrected.is_empty()
             && self.dropped.is_empty()
-            && self.unowned.is_empty()
+            && self.unsendable.is_empty()
+            && self.superseded.is_empty()
             && self.updates.is_empty()
             && self.existing == ExistingCounts::default()
-            && self.live.is_none()
+            && self.heartbeat.is_none()
     }
 
-    /// A row is to be sent.
+    /// Carries out the plan of a row: counts it, adds what is to be written, and makes its claim if it is to be sent.
+    pub(super) fn add(
+        &mut self,
+        row: Row,
+        plan: RowPlan,
+        tally: &mut Tally,
+        tracker: &mut CheckpointTracker,
+    ) -> Option<Claim> {
+        let Row { line, record, reading, corrects } = row;
+        let reference_was_read = corrects.as_deref().is_none_or(|own| own.reference_was_read);
+        // Corrected or wrong in another way: either way the row stands for the earlier one.
+        let is_as_it_was = matches!(&plan, RowPlan::InvalidOrDuplicate(row) if row.is_as_it_was);
+        self.corrected.extend(corrects.filter(|_| !is_as_it_was));
+        if let (Ok(customer), false) = (&reading, matches!(plan, RowPlan::InvalidOrDuplicate(_))) {
+            self.dropped.add(&customer.dropped);
+        }
+        let mut settle = |outcome: Outcome, run: RunId| {
+            tally.add(outcome);
+            tracker.settled_at_once(outcome, run);
+        };
+        let (known, update) = match plan {
+            RowPlan::Keep { outcome, settled_by } => {
+                settle(outcome, settled_by);
+                self.keep(line, outcome);
+                return None;
+            }
+            RowPlan::KeepAndRestoreCells { id } => {
+                settle(Outcome::Rejected, RunId::PRUNED);
+                self.keep(line, Outcome::Rejected);
+                self.keep_record(id, Cow::Owned(record));
+                return None;
+            }
+            RowPlan::InvalidOrDuplicate(row) => {
+                let (outcome, reference, error) = describe_unsendable(&reading, row.repeat);
+                settle(outcome, self.run);
+                self.settle_unsendable(Unsendable { row, line, outcome, reference, error }, record);
+                return None;
+            }
+            RowPlan::DropObsoleteUpdate { id, imported_by } => {
+                settle(Outcome::Unchanged, imported_by);
+                self.finish_update(id);
+                return None;
+            }
+            RowPlan::ReportChanged { fields, imported_by } => {
+                settle(Outcome::Changed, imported_by);
+                self.updates.changed.push((line, fields));
+                return None;
+            }
+            RowPlan::Create { id } => (Err(id), None),
+            RowPlan::Resend(known) => (Ok(known), None),
+            RowPlan::ResendCorrected(known) => {
+                self.renew(known.id);
+                (Ok(known), None)
+            }
+            RowPlan::SendUpdate { known, fields, update } => {
+                self.updates.changed.push((line, fields));
+                (Ok(known), Some(update))
+            }
+        };
+        let customer = reading.ok()?;
+        tally.add(Outcome::Pending);
+        let row = ClaimedRow::OfSource(customer, record);
+        let mut claim = Claim::of_row(known, row, line, tracker.claimed(), update, self.now);
+        claim.may_belong_to_another_row = !reference_was_read;
+        if claim.operation == Operation::Update {
+            self.begin_update(&claim);
+        }
+        Some(claim)
+    }
+
+    /// Adds the claim of a row that is to be sent.
     pub(super) fn claim(&mut self, claim: &Claim) {
-        let (line, fingerprint) = (claim.line, hex(&claim.fingerprint()));
+        let (id, line, fingerprint) = (claim.id, claim.line, claim.fingerprint());
         if claim.known {
-            self.claimed_again.push(&(claim.id, line, fingerprint, claim.claimed_at));
+            self.repeated_claims.push(RepeatedClaim { id, line, fingerprint, claimed_at: claim.claimed_at });
         } else {
-            let (reference, key) = (claim.reference().as_str(), signed(claim.reference().key()));
-            self.claimed.push(&(claim.id, line, reference, key, fingerprint));
-            self.claimed_first.get_or_insert(claim.id);
+            self.new_claims.push(NewClaim { id, line, reference: claim.reference().clone(), fingerprint });
         }
     }
 
-    /// The last claim of this batch is settled.
-    pub(super) fn end_batch(&mut self, first: i64) {
-        self.ended.push(&first);
-        self.ended_count += 1;
+    /// Adds an Update that is about to be sent.
+    pub(super) fn begin_update(&mut self, claim: &Claim) {
+        self.updates.begun.push((claim.id, claim.line, claim.sent()));
     }
 
-    /// A row that is not imported, for whoever follows the log.
-    pub(super) fn left_over(&mut self, row: impl FnOnce() -> UnimportedRow) {
+    /// Adds an imported row that needs no Update any more.
+    pub(super) fn finish_update(&mut self, id: RowId) {
+        self.updates.finished.push(id);
+        self.erased.push(id);
+    }
+
+    /// Adds the claim of a row whose fields have changed. Its old cells go: if this run dies, a retry must not send
+    /// what the file has corrected.
+    pub(super) fn renew(&mut self, id: RowId) {
+        self.erased.push(id);
+        self.renewed.push(id);
+    }
+
+    /// Adds a row that is not imported to the log, if anybody follows it.
+    fn log_unimported(&mut self, row: impl FnOnce() -> UnimportedRow) {
         if enabled!(Level::DEBUG) {
-            self.left_over.push(row());
+            self.unimported.push(row());
         }
     }
 
+    /// Adds a row that is left as an earlier run settled it.
+    pub(super) fn keep(&mut self, line: u64, outcome: Outcome) {
+        if !outcome.is_success() {
+            self.log_unimported(|| UnimportedRow::new(line, outcome));
+        }
+    }
+
+    /// Adds what became of a claimed row.
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
-        let Settlement { claim, ending, effort } = settlement;
-        let attempts = &effort.requests;
-        if let Some(amendment) = claim.update() {
-            self.updates.settle(claim, amendment, ending, *attempts);
-            if !ending.outcome().is_success() {
-                self.left_over(|| UnimportedRow {
-                    requests: *attempts,
-                    ..UnimportedRow::new(claim.line, ending.outcome())
-                });
-            }
-            match (ending, &claim.subject) {
-                (RowResult::Updated, _) => self.erased.push(&claim.id),
-                (_, Subject::Row(_, record)) => self.keep_record(claim.id, record),
-                _ => {}
-            }
+        let Settlement { claim, result, effort } = settlement;
+        if let Some(update) = claim.update() {
+            self.settle_update(settlement, update);
             return;
         }
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
-        match ending {
+        match result {
             RowResult::Created(located) => {
                 let fingerprint = match located.id_source {
                     // What Get found is what an earlier run sent; its fields count, not today's.
@@ -220,26 +342,66 @@ impl<'a> CommitBatch<'a> {
                 self.settle_located(settlement, located, Outcome::Created, fingerprint);
             }
             RowResult::Existing(located) => {
-                self.existing(claim, located, sent);
+                self.count_existing(claim, located, sent);
                 self.settle_located(settlement, located, Outcome::Existing, sent);
             }
-            RowResult::ExistingThenUpdate(located, to) => self.settle_amended(settlement, located, to, sent),
+            RowResult::ExistingThenUpdate(located, result) => {
+                self.settle_existing_then_update(settlement, located, result, sent);
+            }
             // Only updates end like this, and they went another way.
             RowResult::Updated => {}
-            RowResult::Rejected(trouble) => self.settle_without_id(settlement, sent, trouble, false),
-            RowResult::Failed(trouble) => {
+            RowResult::Rejected(error) => self.settle_without_id(settlement, sent, error, false),
+            RowResult::Failed(error) => {
                 let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
-                self.settle_without_id(settlement, fingerprint, trouble, false);
+                self.settle_without_id(settlement, fingerprint, error, false);
             }
-            RowResult::Pending { trouble, in_doubt } => {
-                self.gives_back |= claim.known && !in_doubt;
+            RowResult::Pending { error, in_doubt } => {
+                self.restores_rows |= claim.known && !in_doubt;
                 let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
-                self.settle_without_id(settlement, fingerprint, trouble, *in_doubt);
+                self.settle_without_id(settlement, fingerprint, error, *in_doubt);
             }
         }
     }
 
-    /// A row whose customer the API has; `fingerprint` is of the fields that it may have by our doing.
+    fn settle_update(&mut self, settlement: &'a Settlement, update: &CustomerUpdate) {
+        const NO_ERROR: &RowError = &RowError::NONE;
+        let Settlement { claim, result, effort } = settlement;
+        let attempts = effort.requests;
+        let (error, may_have_landed) = match result {
+            RowResult::Updated => {
+                self.updates.updated.push((claim.id, claim.line, claim.sent(), attempts));
+                self.finish_update(claim.id);
+                return;
+            }
+            RowResult::Pending { error, in_doubt } => (error, *in_doubt),
+            RowResult::Rejected(error) => (error, false),
+            // Attempts end on a request that may have landed.
+            RowResult::Failed(error) => (error, true),
+            // No update ends like this.
+            RowResult::Created(_) | RowResult::Existing(_) | RowResult::ExistingThenUpdate(..) => {
+                (NO_ERROR, true)
+            }
+        };
+        if result.outcome() == Outcome::Pending && !may_have_landed {
+            self.updates.restored.push(claim.id);
+        }
+        self.updates.unfinished.push(UnfinishedUpdate {
+            id: claim.id,
+            line: claim.line,
+            outcome: result.outcome(),
+            fingerprint: claim.sent(),
+            may_have_landed: may_have_landed || update.may_have_landed,
+            attempts,
+            error,
+        });
+        self.log_unimported(|| UnimportedRow {
+            requests: attempts,
+            ..UnimportedRow::new(claim.line, result.outcome())
+        });
+        self.keep_claimed_record(claim);
+    }
+
+    /// Adds a row whose customer the API has; `fingerprint` is of the fields that it may have by our doing.
     fn settle_located(
         &mut self,
         settlement: &'a Settlement,
@@ -254,7 +416,7 @@ impl<'a> CommitBatch<'a> {
             if is_plain && located.api_reference.is_none() { &mut self.created } else { &mut self.with_id };
         rows.push(SettledWithId {
             id: claim.id,
-            line: claim.line as i64,
+            line: claim.line,
             reference: claim.reference(),
             claimed_at: claim.claimed_at,
             outcome,
@@ -265,31 +427,31 @@ impl<'a> CommitBatch<'a> {
             api_reference: located.api_reference.as_ref(),
         });
         if claim.known {
-            self.erased.push(&claim.id);
+            self.erased.push(claim.id);
         }
     }
 
-    /// Counts what the report says of a customer that was there.
-    fn existing(&mut self, claim: &Claim, located: &ApiCustomer, sent: Fingerprint) {
+    /// Counts what the report says of a customer that existed.
+    fn count_existing(&mut self, claim: &Claim, located: &ApiCustomer, sent: Fingerprint) {
         let is_uncertain = matches!(located.id_source, IdSource::Found { is_uncertain: true, .. });
         self.existing.uncertain += u64::from(is_uncertain);
-        // The row of one that was in doubt is still to be read, and is compared then.
+        // A row that was in doubt has no fields here; it is compared when the source reaches it.
         if claim.customer().is_some() {
             self.existing.add(located.differing(sent));
         }
     }
 
-    /// A customer that was there with other fields, and the Update that was sent for it.
-    fn settle_amended(
+    /// Adds a customer that existed with other fields, and what became of the Update that was sent for it.
+    fn settle_existing_then_update(
         &mut self,
         settlement: &'a Settlement,
         located: &'a ApiCustomer,
-        to: &UpdateResult,
+        result: &'a UpdateResult,
         sent: Fingerprint,
     ) {
-        let claim = &settlement.claim;
-        self.existing(claim, located, sent);
-        let Some(trouble) = to.trouble() else {
+        let Settlement { claim, effort, .. } = settlement;
+        self.count_existing(claim, located, sent);
+        let Some(error) = result.error() else {
             self.settle_located(settlement, located, Outcome::Updated, sent);
             if let Some(updated) = self.with_id.last_mut() {
                 updated.fingerprint = sent;
@@ -297,93 +459,87 @@ impl<'a> CommitBatch<'a> {
             return;
         };
         self.settle_located(settlement, located, Outcome::Existing, sent);
-        let unsure = !matches!(to, UpdateResult::Rejected(_));
-        self.updates.outdate(claim, settlement.ending.outcome(), unsure, settlement.effort.requests, trouble);
-        self.left_over(|| UnimportedRow {
-            http_status: trouble.http_status,
-            requests: settlement.effort.requests,
-            ..UnimportedRow::new(claim.line, settlement.ending.outcome())
+        let outcome = settlement.result.outcome();
+        self.updates.new_unfinished.push(UnfinishedUpdate {
+            id: claim.id,
+            line: claim.line,
+            outcome,
+            fingerprint: claim.sent(),
+            may_have_landed: !matches!(result, UpdateResult::Rejected(_)),
+            attempts: effort.requests,
+            error,
         });
-        if let Subject::Row(_, record) = &claim.subject {
-            self.keep_record(claim.id, record);
-        }
+        self.log_unimported(|| UnimportedRow {
+            http_status: error.http_status,
+            requests: effort.requests,
+            ..UnimportedRow::new(claim.line, outcome)
+        });
+        self.keep_claimed_record(claim);
     }
 
-    /// A row that owns no reference: invalid or duplicate.
-    pub(super) fn settle_unowned(
-        &mut self,
-        faulty: &UnsendableRow,
-        line: u64,
-        outcome: Outcome,
-        reference: Option<&str>,
-        trouble: &RowError,
-        record: &Record,
-    ) {
-        self.left_over(|| UnimportedRow {
-            field: trouble.field.clone(),
-            rule: trouble.code.clone(),
-            ..UnimportedRow::new(line, outcome)
+    /// Adds an invalid row or a duplicate.
+    pub(super) fn settle_unsendable(&mut self, unsendable: Unsendable, record: Record) {
+        self.log_unimported(|| UnimportedRow {
+            field: unsendable.error.field.clone(),
+            rule: unsendable.error.code.clone(),
+            ..UnimportedRow::new(unsendable.line, unsendable.outcome)
         });
-        self.unowned.add(faulty, line, outcome, reference, trouble);
-        self.keep_record(faulty.id, record);
+        self.keep_record(unsendable.row.id, Cow::Owned(record));
+        self.unsendable.push(unsendable);
     }
 
     fn settle_without_id(
         &mut self,
-        settlement: &Settlement,
+        settlement: &'a Settlement,
         fingerprint: Fingerprint,
-        trouble: &RowError,
+        error: &'a RowError,
         in_doubt: bool,
     ) {
-        let Settlement { claim, ending, effort } = settlement;
-        let attempts = effort.requests;
-        let http_status = trouble.http_status;
-        let row = || UnimportedRow {
-            http_status,
+        let Settlement { claim, result, effort } = settlement;
+        let (outcome, attempts) = (result.outcome(), effort.requests);
+        self.log_unimported(|| UnimportedRow {
+            http_status: error.http_status,
             requests: attempts,
-            ..UnimportedRow::new(claim.line, ending.outcome())
-        };
-        self.left_over(row);
-        let reference = claim.reference();
-        self.without_id.push(&(
-            claim.id,
-            claim.line,
-            ending.outcome(),
-            reference.as_str(),
-            signed(reference.key()),
-            hex(&fingerprint),
+            ..UnimportedRow::new(claim.line, outcome)
+        });
+        self.without_id.push(SettledWithoutId {
+            id: claim.id,
+            line: claim.line,
+            outcome,
+            reference: claim.reference(),
+            fingerprint,
             attempts,
-            claim.claimed_at,
+            claimed_at: claim.claimed_at,
             in_doubt,
-            &trouble.field,
-            &trouble.code,
-            &trouble.message,
-            trouble.http_status,
-            &trouble.request_id,
-            effort.may_have_landed,
-        ));
-        if let Subject::Row(_, record) = &claim.subject {
-            self.keep_record(claim.id, record);
+            error,
+            may_have_landed: effort.may_have_landed,
+        });
+        self.keep_claimed_record(claim);
+    }
+
+    fn keep_claimed_record(&mut self, claim: &'a Claim) {
+        if let ClaimedRow::OfSource(_, record) = &claim.row {
+            self.keep_record(claim.id, Cow::Borrowed(record));
         }
     }
 
-    /// A row that comes out of the ledger brings no cells: they are there.
-    pub(super) fn keep_record(&mut self, id: i64, record: &Record) {
-        if record.cells().next().is_none() {
-            return;
+    /// Keeps the raw cells of a row. A row that comes out of the ledger brings none: the ledger has them.
+    pub(super) fn keep_record(&mut self, id: RowId, record: Cow<'a, Record>) {
+        if record.cells().next().is_some() {
+            self.records.push((id, record));
         }
-        self.records.push(&(id, record.cells().collect::<Vec<_>>()));
     }
-}
 
-/// SQLite's integers are signed; the bits are what counts.
-pub(super) fn signed(key: u64) -> i64 {
-    key as i64
-}
-
-/// JSON has no bytes; SQLite turns this back with `unhex`.
-pub(super) fn hex(fingerprint: &Fingerprint) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()
+    /// Logs one event for each row, once what it says is durable.
+    pub(super) fn log_rows(&self, settled: &[Settlement]) {
+        for UnimportedRow { line, outcome, field, rule, http_status, requests } in &self.unimported {
+            debug!(line, outcome = outcome.name(), field, rule, http_status, requests, "row not imported");
+        }
+        for Settlement { claim, result, effort } in settled {
+            if result.outcome().is_success() {
+                let requests = effort.requests;
+                trace!(line = claim.line, outcome = result.outcome().name(), requests, "row imported");
+            }
+        }
+    }
 }

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use super::{Outcome, checkpoint::ChunkNumber};
+use super::{
+    checkpoint::ChunkNumber,
+    model::{KnownRow, OpenClaim, Outcome, RowId},
+};
 use crate::customer::{Correction, Customer, Fault, Faults, Field, Fields, Fingerprint, Record, Reference};
 
 /// Why a row did not succeed.
@@ -27,15 +30,18 @@ pub struct RowError {
 impl RowError {
     /// The code of a row whose last answer was given by something before the API.
     pub const NOT_THE_API: &str = "not-the-api";
+
+    pub(super) const NONE: RowError =
+        RowError { field: None, code: None, message: None, http_status: None, request_id: None };
 }
 
 /// Whether another row of its source has the reference of a row that owns none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReferenceRepeat {
     No,
-    /// Its reference could not be read where it stood, and nothing tells.
-    Perhaps,
-    Surely,
+    /// The reference could not be read before, and nothing tells whose it is.
+    Maybe,
+    Yes,
 }
 
 /// What there is to say of a row that is not to be sent: invalid, or else a duplicate. Where an invalid one has the
@@ -48,16 +54,16 @@ pub(crate) fn describe_unsendable(
     match reading {
         Ok(customer) => {
             let own = match repeats {
-                ReferenceRepeat::Perhaps => OWN_ROW,
-                ReferenceRepeat::No | ReferenceRepeat::Surely => "",
+                ReferenceRepeat::Maybe => OWN_ROW,
+                ReferenceRepeat::No | ReferenceRepeat::Yes => "",
             };
-            let trouble = RowError {
+            let error = RowError {
                 field: Some(field.into()),
                 code: Some(code.into()),
                 message: Some(own.to_owned() + &Correction::words(None)),
                 ..RowError::default()
             };
-            (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), trouble)
+            (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), error)
         }
         Err(faults) => {
             let join = |part: fn(&Fault) -> String, more: &str| {
@@ -69,13 +75,13 @@ pub(crate) fn describe_unsendable(
                 Some(parts.collect::<Vec<_>>().join(";"))
             };
             let remedy = |fault: &Fault| format!("{fault}; {}", fault.rule.remedy(fault.field));
-            let trouble = RowError {
+            let error = RowError {
                 field: join(|fault| fault.field_name().into(), field),
                 code: join(|fault| fault.rule.name().into(), code),
                 message: join(remedy, &Correction::words(None)),
                 ..RowError::default()
             };
-            (Outcome::Invalid, faults.reference.clone(), trouble)
+            (Outcome::Invalid, faults.reference.clone(), error)
         }
     }
 }
@@ -105,37 +111,37 @@ pub struct CustomerUpdate {
     /// The API's api_reference of the reference, where it is not the row's.
     pub(super) api_reference: Option<Reference>,
     /// An earlier update may have landed.
-    pub(super) unsure: bool,
+    pub(super) may_have_landed: bool,
 }
 
 /// What is known of a claimed row.
 #[derive(Debug)]
-pub(super) enum Subject {
+pub(super) enum ClaimedRow {
     /// A row of the run's source.
-    Row(Customer, Record),
+    OfSource(Customer, Record),
     /// A row that an earlier run left in doubt. The ledger keeps no field of it, so it can be asked
     /// about and not be sent.
-    OpenClaim(Reference),
+    InDoubt(Reference),
 }
 
 /// A run's committed promise to settle a row; the right to send requests for it.
 #[derive(Debug)]
 pub struct Claim {
-    pub(super) id: i64,
+    pub(super) id: RowId,
     pub(super) line: u64,
-    pub(super) subject: Subject,
-    pub(super) errand: Operation,
+    pub(super) row: ClaimedRow,
+    pub(super) operation: Operation,
     pub(super) claimed_at: i64,
     /// Whether the ledger has a row for it, not only this claim.
     pub(super) known: bool,
     /// What an earlier run may have sent for it, if one did.
     pub(super) prior: Option<Fingerprint>,
     /// A Create of an earlier run may have landed at some time, whatever Get said since.
-    pub(super) was_sent: bool,
+    pub(super) may_have_landed: bool,
     /// The chunk of the source that it is part of, if it is a row of one.
     pub(super) chunk: Option<ChunkNumber>,
     /// For an update.
-    pub(super) amendment: Option<Box<CustomerUpdate>>,
+    pub(super) update: Option<Box<CustomerUpdate>>,
     /// The row's reference could not be read where it stood: a customer that exists may be another row's.
     pub(super) may_belong_to_another_row: bool,
 }
@@ -148,26 +154,31 @@ impl Claim {
 
     /// Whom it is about.
     pub fn reference(&self) -> &Reference {
-        match &self.subject {
-            Subject::Row(customer, _) => &customer.reference,
-            Subject::OpenClaim(reference) => reference,
+        match &self.row {
+            ClaimedRow::OfSource(customer, _) => &customer.reference,
+            ClaimedRow::InDoubt(reference) => reference,
         }
     }
 
     /// What to send; of a row that an earlier run left in doubt nothing is left to send.
     pub fn customer(&self) -> Option<&Customer> {
-        match &self.subject {
-            Subject::Row(customer, _) => Some(customer),
-            Subject::OpenClaim(_) => None,
+        match &self.row {
+            ClaimedRow::OfSource(customer, _) => Some(customer),
+            ClaimedRow::InDoubt(_) => None,
         }
     }
 
     /// What the row takes in memory, about.
     pub fn bytes(&self) -> usize {
-        match &self.subject {
-            Subject::Row(customer, record) => customer.body.len() + record.bytes(),
-            Subject::OpenClaim(reference) => reference.as_str().len(),
+        match &self.row {
+            ClaimedRow::OfSource(customer, record) => customer.body.len() + record.bytes(),
+            ClaimedRow::InDoubt(reference) => reference.as_str().len(),
         }
+    }
+
+    /// The fields that this claim sends; empty for a row in doubt, which sends none.
+    pub(super) fn sent(&self) -> Fingerprint {
+        self.customer().map(|customer| customer.fingerprint).unwrap_or_default()
     }
 
     /// What the API has if a request of an earlier claim has landed and none of this one, as far as is known.
@@ -184,7 +195,7 @@ impl Claim {
 
     /// What an update is to change.
     pub fn update(&self) -> Option<&CustomerUpdate> {
-        self.amendment.as_deref()
+        self.update.as_deref()
     }
 
     /// Whether a customer that exists already may be another row's, and is not to be changed.
@@ -194,12 +205,12 @@ impl Claim {
 
     /// What to do.
     pub fn operation(&self) -> Operation {
-        self.errand
+        self.operation
     }
 
     /// Whether a Create of an earlier run may have landed, whatever Get said since.
     pub fn may_have_landed(&self) -> bool {
-        self.was_sent
+        self.may_have_landed
     }
 
     /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
@@ -207,16 +218,66 @@ impl Claim {
         self.claimed_at
     }
 
+    /// The claim of a row of the source: one that the ledger knows, or a new one with this id.
+    pub(super) fn of_row(
+        known: Result<KnownRow, RowId>,
+        row: ClaimedRow,
+        line: u64,
+        chunk: ChunkNumber,
+        update: Option<Box<CustomerUpdate>>,
+        now: i64,
+    ) -> Claim {
+        let id = known.as_ref().map_or_else(|id| *id, |known| known.id);
+        let known = known.ok();
+        let in_doubt = known.as_ref().is_some_and(|known| known.in_doubt);
+        let sent_before = known.as_ref().filter(|known| known.in_doubt || known.may_have_landed);
+        Claim {
+            id,
+            line,
+            operation: match (&update, in_doubt) {
+                (Some(_), _) => Operation::Update,
+                (None, true) => Operation::Confirm,
+                (None, false) => Operation::Create,
+            },
+            claimed_at: sent_before.and_then(|known| known.claimed_at).unwrap_or(now),
+            prior: sent_before.and_then(|known| known.fingerprint),
+            may_have_landed: sent_before.is_some(),
+            known: known.is_some(),
+            chunk: Some(chunk),
+            row,
+            update,
+            may_belong_to_another_row: false,
+        }
+    }
+
+    /// The claim of a row that an earlier run left in doubt.
+    pub(super) fn in_doubt(open: OpenClaim, now: i64) -> Claim {
+        let OpenClaim { id, line, reference, fingerprint, claimed_at } = open;
+        Claim {
+            id,
+            line,
+            row: ClaimedRow::InDoubt(reference),
+            operation: Operation::Confirm,
+            claimed_at: claimed_at.unwrap_or(now),
+            known: true,
+            chunk: None,
+            prior: fingerprint,
+            may_have_landed: true,
+            update: None,
+            may_belong_to_another_row: false,
+        }
+    }
+
     /// The row's story is complete; the settlement is still to be committed.
-    pub fn settle(self, ending: RowResult, effort: Effort) -> Settlement {
-        Settlement { claim: self, ending, effort }
+    pub fn settle(self, result: RowResult, effort: Effort) -> Settlement {
+        Settlement { claim: self, result, effort }
     }
 
     /// The claim is given back unsent.
     pub fn release(self) -> Settlement {
-        let in_doubt = self.errand == Operation::Confirm;
-        let effort = Effort { requests: 0, may_have_landed: self.was_sent };
-        self.settle(RowResult::Pending { trouble: RowError::default(), in_doubt }, effort)
+        let in_doubt = self.operation == Operation::Confirm;
+        let effort = Effort { requests: 0, may_have_landed: self.may_have_landed };
+        self.settle(RowResult::Pending { error: RowError::default(), in_doubt }, effort)
     }
 }
 
@@ -292,7 +353,7 @@ pub enum RowResult {
     /// Not settled: not begun, or its answer is not known.
     Pending {
         /// What is known of why.
-        trouble: RowError,
+        error: RowError,
         /// A create of ours may have landed.
         in_doubt: bool,
     },
@@ -313,12 +374,12 @@ pub enum UpdateResult {
 
 impl UpdateResult {
     /// Why it is not updated.
-    pub(super) fn trouble(&self) -> Option<&RowError> {
+    pub(super) fn error(&self) -> Option<&RowError> {
         match self {
             UpdateResult::Updated => None,
-            UpdateResult::Rejected(trouble)
-            | UpdateResult::Failed(trouble)
-            | UpdateResult::Pending(trouble) => Some(trouble),
+            UpdateResult::Rejected(error) | UpdateResult::Failed(error) | UpdateResult::Pending(error) => {
+                Some(error)
+            }
         }
     }
 }
@@ -347,7 +408,7 @@ impl RowResult {
 #[derive(Debug)]
 pub struct Settlement {
     pub(super) claim: Claim,
-    pub(super) ending: RowResult,
+    pub(super) result: RowResult,
     pub(super) effort: Effort,
 }
 
@@ -375,7 +436,7 @@ impl Settlement {
     /// Whether a later run of the same source would send nothing for the row and say nothing new of it. Not one that
     /// is tried again, and not one whose customer has other fields: the next run calls it `changed`.
     pub(super) fn is_settled_for_good(&self) -> bool {
-        match &self.ending {
+        match &self.result {
             RowResult::Failed(_) | RowResult::Pending { .. } => false,
             RowResult::ExistingThenUpdate(_, to) => {
                 matches!(to, UpdateResult::Updated | UpdateResult::Rejected(_))
@@ -391,12 +452,13 @@ impl Settlement {
     /// The row is not settled after all: what was answered is not about the row.
     #[must_use]
     pub fn into_pending(self) -> Settlement {
-        let trouble = match self.ending {
-            RowResult::Rejected(trouble)
-            | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(trouble)) => trouble,
+        let error = match self.result {
+            RowResult::Rejected(error) | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(error)) => {
+                error
+            }
             _ => RowError::default(),
         };
-        Settlement { ending: RowResult::Pending { trouble, in_doubt: false }, ..self }
+        Settlement { result: RowResult::Pending { error, in_doubt: false }, ..self }
     }
 
     /// The row's reference.
@@ -406,12 +468,12 @@ impl Settlement {
 
     /// How it ended.
     pub fn result(&self) -> &RowResult {
-        &self.ending
+        &self.result
     }
 
     /// Whether the row was in doubt, and whether it is now.
     pub fn in_doubt(&self) -> (bool, bool) {
-        let is = matches!(self.ending, RowResult::Pending { in_doubt: true, .. });
-        (self.claim.errand == Operation::Confirm, is)
+        let is = matches!(self.result, RowResult::Pending { in_doubt: true, .. });
+        (self.claim.operation == Operation::Confirm, is)
     }
 }

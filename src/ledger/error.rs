@@ -4,9 +4,10 @@
 
 use std::{io, path::PathBuf};
 
-use sqlx::error::DatabaseError;
-
-use super::Target;
+use super::{
+    model::{RunId, Target},
+    sqlite::failure::Failure,
+};
 
 /// Why the ledger cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +60,15 @@ pub enum Error {
         /// The ledger.
         path: PathBuf,
         /// The run.
-        run: i64,
+        run: RunId,
     },
     /// SQLite's own trouble: disk full, I/O error, corruption.
-    #[error("the ledger {}: {}", path.display(), words(error))]
+    #[error("the ledger {}: {}", path.display(), error)]
     Sqlite {
         /// The ledger.
         path: PathBuf,
         /// SQLite's reason.
-        error: sqlx::Error,
+        error: Failure,
     },
 }
 
@@ -93,7 +94,7 @@ impl Error {
             Error::TakenOver { .. } => {
                 "make sure that one run at a time uses it, then run the same command again"
             }
-            Error::Sqlite { error, .. } => hint(error),
+            Error::Sqlite { error, .. } => error.hint(),
         }
     }
 
@@ -103,37 +104,5 @@ impl Error {
             self,
             Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
         )
-    }
-}
-
-/// SQLite's extended result code where the file beside the ledger that processes share cannot grow: the disk is full,
-/// and SQLite calls it an I/O error.
-const IOERR_SHMSIZE: u32 = 4874;
-
-fn code(error: &sqlx::Error) -> Option<u32> {
-    error.as_database_error().and_then(DatabaseError::code)?.parse().ok()
-}
-
-fn words(error: &sqlx::Error) -> String {
-    match code(error) {
-        Some(IOERR_SHMSIZE) => "database or disk is full (no room for the -shm file beside it)".into(),
-        _ => error.to_string(),
-    }
-}
-
-/// What the user can do about SQLite's own trouble.
-fn hint(error: &sqlx::Error) -> &'static str {
-    const FULL: u32 = 13;
-    // The primary result code is the low byte of the extended one.
-    let primary = |code| if code == IOERR_SHMSIZE { FULL } else { code & 0xff };
-    match code(error).map(primary) {
-        Some(5 | 6) => "another program holds the file; end it, then run the same command again",
-        Some(8) => "make the file and its folder writable, then run the same command again",
-        Some(10) => "check the disk, then run the same command again; what was recorded stands",
-        Some(11) => "restore the file from a backup, or recover it with: sqlite3 FILE .recover",
-        Some(FULL) => "make room on the disk, then run the same command again; what was recorded stands",
-        Some(14) => "check the folder and its permissions, then run the same command again",
-        Some(26) => "name a ledger with --ledger FILE; this file was left as it is",
-        _ => "what was recorded stands; run the same command again",
     }
 }

@@ -1,6 +1,97 @@
-//! The words of the ledger: what can become of a row and of a run, and how much of each there is.
+//! The values that every ledger keeps, whatever stores them: ids, outcomes, counts, and what is known of a row.
 //!
-//! Pure values. The words themselves are a contract: exports, summaries and the tables use them.
+//! Pure: no SQL, no file, no clock. The words of [`Outcome`], [`RunState`] and [`Activity`] are a contract: exports,
+//! summaries and tables use them. Each class of outcomes is defined here and nowhere else, so that a new
+//! outcome is added in one place.
+
+use crate::customer::{Changed, Fields, Fingerprint, Reference};
+
+/// The number of a row, given in file order and never given twice.
+///
+/// A type of its own because rows, runs and lines are all whole numbers, and SQLite would take one for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct RowId(pub i64);
+
+/// The number of a run, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct RunId(pub i64);
+
+impl RunId {
+    /// The run that rows are handed to when their own is pruned. No list shows it.
+    pub const PRUNED: RunId = RunId(0);
+}
+
+impl std::fmt::Display for RunId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The API and merchant whose customers a ledger records; another target is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The API's base URL, normalized.
+    pub base_url: String,
+    /// The merchant.
+    pub merchant_id: String,
+}
+
+/// An option that a run was begun with; never a secret.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Setting {
+    /// Its long name.
+    pub name: String,
+    /// As text.
+    pub value: String,
+    /// `flag`, `default`, a variable of the environment, or a file and its line.
+    pub origin: String,
+}
+
+/// The command that a run carries out, which decides what is sent for a row that was imported before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Command {
+    /// Imported rows that differ are reported.
+    #[default]
+    Import,
+    /// Imported rows that differ are updated, except where the API has refused the same fields.
+    ImportAndUpdate,
+    /// The rows are the ledger's own, and are sent again whatever became of them.
+    Retry,
+}
+
+impl Command {
+    /// The word of the ledger and of reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Command::Import | Command::ImportAndUpdate => "import",
+            Command::Retry => "retry",
+        }
+    }
+}
+
+/// What a run is when it begins.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NewRun<'a> {
+    /// The command.
+    pub command: Command,
+    /// The source as given.
+    pub source: &'a str,
+    /// The canonical path of the source, if it is a file.
+    pub source_path: Option<&'a str>,
+    /// The header of the source.
+    pub columns: &'a [String],
+    /// The column of the references.
+    pub reference_column: Option<&'a str>,
+    /// A hash of every option that decides what the source's bytes mean. A run resumes at the checkpoint of an
+    /// earlier one only if this is equal.
+    pub parse_settings_hash: &'a str,
+    /// How records become customers, kept for a later retry; none for a retry, whose rows bring their own.
+    pub row_mapping: Option<&'a str>,
+    /// The options of the run, without secrets.
+    pub settings: &'a [Setting],
+}
 
 /// What became of a row; each data row of a source is in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -169,4 +260,141 @@ impl RunState {
             RunState::Stopped => "stopped",
         }
     }
+}
+
+/// What a run found out about customers that the API had already. Counts only, never a value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExistingCounts {
+    /// Rows whose customer has other fields at the API.
+    pub differing: u64,
+    /// By field: rows in which it differs.
+    pub fields: Changed,
+    /// Rows for which it is unknown whether a Create of ours made the customer.
+    pub uncertain: u64,
+    /// Rows whose reference the API spells in another way.
+    pub respelled: u64,
+}
+
+impl ExistingCounts {
+    /// Counts a row whose customer has other values in these fields.
+    pub(super) fn add(&mut self, fields: Fields) {
+        self.differing += u64::from(!fields.is_empty());
+        self.fields.add(fields);
+    }
+
+    /// Adds the counts of `other`.
+    pub fn merge(&mut self, other: &ExistingCounts) {
+        self.differing += other.differing;
+        self.uncertain += other.uncertain;
+        self.respelled += other.respelled;
+        self.fields = self.fields.iter().chain(other.fields.iter()).collect();
+    }
+}
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activity {
+    /// Rows are sent.
+    #[default]
+    Sending,
+    /// Rows in doubt are looked up; no other row is sent yet.
+    Asking,
+    /// The API has asked for a pause.
+    Paused,
+    /// The API gives no good answer; every request waits for it.
+    Waiting,
+    /// No new request is started; those in flight may finish.
+    Finishing,
+}
+
+impl Activity {
+    pub(super) const ALL: [Activity; 5] =
+        [Activity::Sending, Activity::Asking, Activity::Paused, Activity::Waiting, Activity::Finishing];
+
+    /// The word of the ledger and of `status --format json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activity::Sending => "sending",
+            Activity::Asking => "asking",
+            Activity::Paused => "paused",
+            Activity::Waiting => "waiting",
+            Activity::Finishing => "ending",
+        }
+    }
+}
+
+/// Where a run stands at this moment, beside its committed counts.
+///
+/// The run writes it about once a second in a commit of its own making, so that `status` in another terminal shows
+/// what the progress bar shows. Nothing is decided by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Heartbeat {
+    /// What the run is doing.
+    pub activity: Activity,
+    /// Rows of the whole source; none where it is unknown.
+    pub total: Option<u64>,
+    /// Whether the source was read to its end, so that `total` is no estimate.
+    pub is_exact: bool,
+    /// Rows settled per second, over the last seconds.
+    pub rows_per_second: f64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// Rows that wait for their next attempt.
+    pub retrying: u64,
+    /// Rows whose customers an earlier run or this one may have created.
+    pub in_doubt: u64,
+    /// Requests per second: the user's rate, or the rate that is held under a limit of the API.
+    pub throttled_to: Option<f64>,
+}
+
+/// The counts of a run that each commit writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RunCounts {
+    pub(super) tally: Tally,
+    pub(super) requests: RequestCounts,
+    /// The physical line of the last row that was claimed.
+    pub(super) last_line: u64,
+}
+
+/// The row that owns a reference.
+#[derive(Clone, Debug)]
+pub(super) struct KnownRow {
+    pub(super) id: RowId,
+    /// The run that settled it last.
+    pub(super) run: RunId,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) outcome: Outcome,
+    pub(super) in_doubt: bool,
+    /// A Create may have landed at some time, whatever a later Get said.
+    pub(super) may_have_landed: bool,
+    pub(super) claimed_at: Option<i64>,
+    /// The physical line in the source of `run`.
+    pub(super) line: u64,
+}
+
+/// A row that an earlier run left in doubt.
+#[derive(Debug)]
+pub(super) struct OpenClaim {
+    pub(super) id: RowId,
+    pub(super) line: u64,
+    pub(super) reference: Reference,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) claimed_at: Option<i64>,
+}
+
+/// An Update that was refused, failed, or has no answer yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PendingUpdate {
+    /// The fields that were sent.
+    pub(super) fingerprint: Fingerprint,
+    pub(super) outcome: Outcome,
+    pub(super) may_have_landed: bool,
+}
+
+/// The customer of an imported row that is to be updated.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CustomerName {
+    pub(super) customer_id: String,
+    /// The API's spelling of the reference, where it differs from the row's.
+    pub(super) api_reference: Option<Reference>,
 }

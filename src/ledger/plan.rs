@@ -1,276 +1,350 @@
-//! What a row of the source turns out to be, given all that the ledger knows, and what is written for it.
+//! What is to be done about each row of the source, given all that the ledger knows.
 //!
-//! The first row of a source with a reference owns it; any further one is a duplicate. A row that the ledger knows
-//! is left, or claimed again, depending on what became of it and whether its fields are still the same.
+//! The first row of a source with a reference owns it; any further one is a duplicate. A row that the ledger knows is
+//! kept, or claimed again, depending on what became of it and whether its fields are still the same.
 //!
-//! No SQL: rows are looked up in `sequence` and `sqlite`.
+//! Pure: [`Ledger`](super::Ledger) looks up what the ledger knows of a chunk ([`Lookup`]), the [`Planner`] decides, and
+//! a [`CommitBatch`](super::batch::CommitBatch) carries the decisions out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
-    Claim, CustomerUpdate, Error, Ledger, Operation, Outcome, Tally,
-    batch::{CommitBatch, UnimportedRow},
-    checkpoint::CheckpointTracker,
-    claim::{Subject, describe_unsendable},
-    sqlite::prune::STAND_IN,
-    sqlite::store::{KnownRow, OpenClaim},
-    unsendable::{UnsendableRow, reference_of},
-    update::{PendingUpdate, compare},
+    claim::{CustomerUpdate, ReferenceRepeat},
+    model::{Command, KnownRow, Outcome, PendingUpdate, RowId, RunId},
+    reference_index::{OpenClaims, ReferenceIndex},
+    seen_rows::{SeenRows, UnreadableRuns},
+    unsendable::{ChunkReferences, UnsendableRow, UnsendableRows},
 };
-use crate::customer::{Customer, Fields, Row};
+use crate::customer::{Correction, Customer, Faults, Fields, Reference, Row};
 
-/// What a row of a batch turns out to be.
+/// What is to be done about a row.
 pub(super) enum RowPlan {
-    /// Settled at once, in a row of its own that does not own its reference.
-    UnsendableRows(UnsendableRow),
-    /// Known and left as that run settled it; nothing is written.
-    NextByKind(Outcome, i64),
-    /// Rejected by a run that was pruned, and its cells with it: it is left, and they are kept again.
-    Bare(i64),
-    /// Imported by that run, and its fields differ.
-    Changed(Fields, i64),
-    /// Imported by that run and as it was, and an update that did not come to its end is of no use any more.
-    Over(i64, i64),
-    /// Imported, and its fields are to be changed at the API.
-    Update(KnownRow, Fields, Box<CustomerUpdate>),
-    /// New to the ledger.
-    New(i64),
-    /// Known and not settled, or to be tried again.
-    Again(KnownRow),
+    /// The row cannot be sent. It is settled at once, in a row of its own that does not own its reference.
+    InvalidOrDuplicate(UnsendableRow),
+    /// The row stays as `settled_by` settled it; nothing is written.
+    Keep { outcome: Outcome, settled_by: RunId },
+    /// The row was rejected by a run that was pruned, and its cells with it. It stays rejected, and its cells are kept
+    /// again.
+    KeepAndRestoreCells { id: RowId },
+    /// The row was imported, and its fields differ; nothing is sent.
+    ReportChanged { fields: Fields, imported_by: RunId },
+    /// The row is as it was imported, and an Update that did not succeed is not needed any more.
+    DropObsoleteUpdate { id: RowId, imported_by: RunId },
+    /// The row was imported, and its fields are to be changed at the API.
+    SendUpdate { known: KnownRow, fields: Fields, update: Box<CustomerUpdate> },
+    /// The row is new to the ledger.
+    Create { id: RowId },
+    /// The ledger knows the row; it is not settled, or is to be tried again.
+    Resend(KnownRow),
     /// The same, with other fields than those whose cells are kept.
-    Corrected(KnownRow),
+    ResendCorrected(KnownRow),
 }
 
 impl RowPlan {
-    /// Not sent again with the same fields; but without its cells `retry` could never send it either.
-    pub(super) fn refused(known: &KnownRow) -> RowPlan {
+    /// The row that is to be updated.
+    pub(super) fn updated_row(&self) -> Option<RowId> {
+        match self {
+            RowPlan::SendUpdate { known, .. } => Some(known.id),
+            _ => None,
+        }
+    }
+
+    /// A rejected row is not sent again with the same fields. But without its cells `retry` could never send it.
+    fn keep_rejected(known: &KnownRow) -> RowPlan {
         match known.run {
-            STAND_IN => RowPlan::Bare(known.id),
-            run => RowPlan::NextByKind(Outcome::Rejected, run),
+            RunId::PRUNED => RowPlan::KeepAndRestoreCells { id: known.id },
+            run => RowPlan::Keep { outcome: Outcome::Rejected, settled_by: run },
         }
     }
 }
 
-impl Ledger {
-    /// What each row of a chunk means, in file order.
-    pub(super) async fn decide(&mut self, rows: &[Row]) -> Result<Vec<RowPlan>, Error> {
-        let known = self.find(rows).await?;
-        let outdated = if self.has_outdated {
-            self.store.outdated(known.iter().flatten().map(|known| known.id)).await?
-        } else {
-            HashMap::new()
-        };
-        let mut here = self.here(rows).await?;
-        let mut decisions = Vec::with_capacity(rows.len());
+/// What the ledger knows of a chunk of rows.
+#[derive(Default)]
+pub(super) struct Lookup {
+    /// For each row, the one that owns its reference.
+    pub(super) known: Vec<Option<KnownRow>>,
+    pub(super) pending_updates: HashMap<RowId, PendingUpdate>,
+    /// References that invalid rows of earlier chunks have.
+    pub(super) named_before: HashSet<String>,
+    pub(super) unreadable: UnreadableRuns,
+}
+
+/// Decides about the rows of one run, in the order of its source.
+pub(super) struct Planner {
+    run: RunId,
+    command: Command,
+    /// The header of the source, and the position of the reference column.
+    columns: Vec<String>,
+    reference_at: Option<usize>,
+    pub(super) index: ReferenceIndex,
+    pub(super) open_claims: OpenClaims,
+    pub(super) seen: SeenRows,
+    pub(super) unsendable: UnsendableRows,
+    /// The runs that read the part of the source which this run skipped, each with the line that it reached.
+    pub(super) skipped_lines: HashMap<RunId, u64>,
+    /// Imported rows that the source has named so far.
+    pub(super) imported_seen: u64,
+    next_id: RowId,
+}
+
+impl Planner {
+    pub(super) fn new(
+        run: RunId,
+        command: Command,
+        columns: Vec<String>,
+        reference_column: Option<&str>,
+        index: ReferenceIndex,
+        next_id: RowId,
+    ) -> Planner {
+        let reference_at = columns.iter().position(|name| Some(name.as_str()) == reference_column);
+        Planner {
+            run,
+            command,
+            columns,
+            reference_at,
+            index,
+            open_claims: OpenClaims::default(),
+            seen: SeenRows::default(),
+            unsendable: UnsendableRows::default(),
+            skipped_lines: HashMap::new(),
+            imported_seen: 0,
+            next_id,
+        }
+    }
+
+    /// What is to be done about each row of a chunk, in file order.
+    pub(super) fn plan_rows(&mut self, rows: &[Row], lookup: Lookup) -> Vec<RowPlan> {
+        let Lookup { known, pending_updates, named_before, unreadable } = lookup;
+        let mut chunk = ChunkReferences { named_before, unreadable, ..ChunkReferences::default() };
+        let mut plans = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(known) {
-            let decision = match (&row.reading, known) {
-                // It has a row already, which stays as it is.
-                (Err(_), _) if self.is_retry => RowPlan::NextByKind(Outcome::Invalid, self.run),
-                (Err(faults), known) => self.meet_invalid(row, faults, known.as_ref(), &mut here),
-                (Ok(customer), known) => {
-                    match (self.meet_valid(row, customer, known.as_ref(), &mut here), known) {
-                        (None, Some(known)) => {
-                            let outdated = outdated.get(&known.id);
-                            self.meet(known, row, customer, outdated)
-                        }
-                        (Some(decision), _) => decision,
-                        (None, None) => self.new_row(row, customer),
-                    }
+            plans.push(match &row.reading {
+                // A retried row is in the ledger already, and stays as it is.
+                Err(_) if self.command == Command::Retry => {
+                    RowPlan::Keep { outcome: Outcome::Invalid, settled_by: self.run }
                 }
+                Err(faults) => self.plan_invalid(row, faults, known.as_ref(), &mut chunk),
+                Ok(customer) => self.plan_valid(row, customer, known, &pending_updates, &mut chunk),
+            });
+        }
+        plans
+    }
+
+    /// An invalid row owns no reference, but a later row with the same one is a duplicate.
+    fn plan_invalid<'a>(
+        &mut self,
+        row: &'a Row,
+        faults: &'a Faults,
+        known: Option<&KnownRow>,
+        chunk: &mut ChunkReferences<'a>,
+    ) -> RowPlan {
+        let reference = faults.named();
+        let is_repeated = reference.is_some_and(|reference| {
+            let is_owned = match known {
+                Some(known) => self.seen.has(known.id) || self.was_skipped(known),
+                None => self.open_claims.has(&Reference::recorded(reference)),
             };
-            decisions.push(decision);
+            is_owned || chunk.new.contains(reference) || chunk.is_named(reference)
+        });
+        let is_repeated = is_repeated || row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true));
+        let text = faults.reference.as_deref();
+        let content = text.map_or_else(
+            || row.record.content(&self.columns),
+            |reference| Reference::recorded(reference).key(),
+        );
+        let repeat = if is_repeated { ReferenceRepeat::Yes } else { ReferenceRepeat::No };
+        let mut unsendable = self.unsendable_row(row, content, repeat);
+        if reference.is_none() {
+            unsendable.content_without_reference =
+                Some(row.record.content_without(&self.columns, self.reference_at));
         }
-        self.store.name_updates(&mut decisions).await?;
-        self.keep_shared_customers(rows, &mut decisions).await?;
-        Ok(decisions)
+        if let Some(reference) = reference.filter(|_| !is_repeated) {
+            chunk.named.insert(reference);
+            self.unsendable.name(content, unsendable.id);
+        }
+        match (&row.corrects, reference.filter(|_| !is_repeated)) {
+            (None, _) => {
+                let has_superseded = self.unsendable.supersede(content, text, false);
+                // The row may have another wrong reference now.
+                if !has_superseded && unsendable.content_without_reference.is_some() {
+                    self.unsendable.supersede_by_cells(row.line, &row.record, &self.columns);
+                }
+            }
+            (Some(_), Some(reference)) => self.unsendable.supersede_invalid(content, reference, false),
+            // Many rows may have the same garbage for a reference; the line tells them apart.
+            (Some(own), None) => self.unsendable.supersede_by_line(content, text, own),
+        }
+        RowPlan::InvalidOrDuplicate(unsendable)
     }
 
-    /// For each row the one that owns its reference: from the sequence that the ledger may be read in, or else by
-    /// its hash.
-    async fn find(&mut self, rows: &[Row]) -> Result<Vec<Option<KnownRow>>, Error> {
-        if self.sequence.wants_more() {
-            let more = self.store.read_sequence(self.sequence.next_id()).await?;
-            self.sequence.extend(more);
+    /// A row that breaks no rule.
+    fn plan_valid<'a>(
+        &mut self,
+        row: &'a Row,
+        customer: &'a Customer,
+        known: Option<KnownRow>,
+        pending_updates: &HashMap<RowId, PendingUpdate>,
+        chunk: &mut ChunkReferences<'a>,
+    ) -> RowPlan {
+        let reference = customer.reference.as_str();
+        if chunk.is_named(reference) || self.is_uncorrected(row, customer) {
+            return self.plan_duplicate(row, customer, ReferenceRepeat::Yes);
         }
-        let mut known = Vec::with_capacity(rows.len());
-        let mut missed = Vec::new();
-        for (at, row) in rows.iter().enumerate() {
-            let reference = reference_of(row);
-            let next = reference.as_ref().and_then(|reference| self.sequence.find(reference));
-            missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
-            known.push(next);
+        if self.may_belong_to_another_row(row, customer, known.as_ref(), &chunk.unreadable) {
+            return self.plan_duplicate(row, customer, ReferenceRepeat::Maybe);
         }
-        let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
-        let found = self.look_up(&keys).await?;
-        for (at, reference) in &missed {
-            known[*at] = found.get(reference.as_str()).cloned();
+        match known {
+            Some(known) => self.plan_known(known, row, customer, pending_updates),
+            None if self.open_claims.has(&customer.reference) || !chunk.new.insert(reference) => {
+                self.plan_duplicate(row, customer, ReferenceRepeat::Yes)
+            }
+            None => self.plan_new(row, customer),
         }
-        self.sequence.learn(&known, missed.len());
-        Ok(known)
     }
 
-    /// The rows whose references have one of these hashes, by reference.
-    pub(super) async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, KnownRow>, Error> {
-        let ids: Vec<i64> = keys.iter().flat_map(|key| self.recent.get(*key)).collect();
-        let keys: Vec<u64> = keys.iter().copied().filter(|key| self.recent.may_be_in_table(*key)).collect();
-        self.store.find(&keys, &ids).await
-    }
-
-    /// A row whose reference is new to the ledger.
-    pub(super) fn new_row(&mut self, row: &Row, customer: &Customer) -> RowPlan {
-        self.is_well(row, customer);
+    fn plan_new(&mut self, row: &Row, customer: &Customer) -> RowPlan {
+        self.supersede_invalid(row, customer);
         let id = self.take_id();
-        self.recent.insert(customer.reference.key(), id);
-        self.met.mark(id);
-        RowPlan::New(id)
+        self.index.insert(customer.reference.key(), id);
+        self.seen.mark(id);
+        RowPlan::Create { id }
     }
 
     /// A row whose reference the ledger knows.
-    fn meet(
+    fn plan_known(
         &mut self,
         known: KnownRow,
         row: &Row,
         customer: &Customer,
-        outdated: Option<&PendingUpdate>,
+        pending_updates: &HashMap<RowId, PendingUpdate>,
     ) -> RowPlan {
-        if self.met.mark(known.id) || self.was_skipped(&known) {
-            return self.duplicate(row, customer);
+        if self.seen.mark(known.id) || self.was_skipped(&known) {
+            return self.plan_duplicate(row, customer, ReferenceRepeat::Yes);
         }
-        self.is_well(row, customer);
-        let same = known.fingerprint == Some(customer.fingerprint);
+        self.supersede_invalid(row, customer);
+        let is_same = known.fingerprint == Some(customer.fingerprint);
+        let is_retry = self.command == Command::Retry;
         match known.outcome {
             // Settled before its line was read: it was in doubt, and Get has confirmed it.
-            Outcome::Created | Outcome::Existing if same && known.run == self.run => {
-                RowPlan::NextByKind(known.outcome, known.run)
+            Outcome::Created | Outcome::Existing if is_same && known.run == self.run => {
+                RowPlan::Keep { outcome: known.outcome, settled_by: known.run }
             }
             Outcome::Created | Outcome::Existing | Outcome::Updated => {
-                self.met_imported += 1;
-                compare(&known, customer, outdated, self.send)
+                self.imported_seen += 1;
+                compare(&known, customer, pending_updates.get(&known.id), self.command)
             }
-            Outcome::Rejected if same && !self.is_retry => RowPlan::refused(&known),
-            _ if same || self.is_retry => RowPlan::Again(known),
-            _ => RowPlan::Corrected(known),
+            Outcome::Rejected if is_same && !is_retry => RowPlan::keep_rejected(&known),
+            _ if is_same || is_retry => RowPlan::Resend(known),
+            _ => RowPlan::ResendCorrected(known),
         }
     }
 
-    /// Whether it stands in the part of the source that this run did not read: one of the runs that led to here
-    /// settled it, before the place that it came to.
-    pub(super) fn was_skipped(&self, known: &KnownRow) -> bool {
+    /// A further row with a reference that another one owns, or may own.
+    fn plan_duplicate(&mut self, row: &Row, customer: &Customer, repeat: ReferenceRepeat) -> RowPlan {
+        let (content, reference) = (customer.reference.key(), Some(customer.reference.as_str()));
+        match &row.corrects {
+            None => _ = self.unsendable.supersede(content, reference, true),
+            Some(own) => self.unsendable.supersede_by_line(content, reference, own),
+        }
+        RowPlan::InvalidOrDuplicate(self.unsendable_row(row, content, repeat))
+    }
+
+    /// A row that breaks no rule and owns its reference supersedes what was recorded of it as an invalid one.
+    fn supersede_invalid(&mut self, row: &Row, customer: &Customer) {
+        if !self.unsendable.has_earlier() {
+            return;
+        }
+        let is_of_source = row.corrects.is_none();
+        let (content, reference) = (customer.reference.key(), customer.reference.as_str());
+        self.unsendable.supersede_invalid(content, reference, is_of_source);
+        if is_of_source && self.unsendable.has_contents_without_reference() {
+            self.unsendable.supersede_by_cells(row.line, &row.record, &self.columns);
+        }
+    }
+
+    /// Whether the row was a duplicate in the file that it comes from, and still has that reference.
+    fn is_uncorrected(&self, row: &Row, customer: &Customer) -> bool {
+        let own = row.corrects.as_deref().filter(|own| own.is_of_duplicate());
+        // An export that does not say so was made by another version of this program; the ledger knows what it was.
+        let was_duplicate = || self.unsendable.has(customer.reference.key());
+        own.is_some_and(|Correction { repeats, .. }| repeats.unwrap_or_else(was_duplicate))
+    }
+
+    /// Whether the row comes back with a reference that could not be read before, and that is imported or belongs to an
+    /// invalid row: it may be another row of the same source, whose data must not be written over. As long as the data
+    /// is the same, nothing is written over.
+    fn may_belong_to_another_row(
+        &self,
+        row: &Row,
+        customer: &Customer,
+        known: Option<&KnownRow>,
+        unreadable: &UnreadableRuns,
+    ) -> bool {
+        let Some(own) = row.corrects.as_deref().filter(|own| !own.reference_was_read) else { return false };
+        let differs = |known: &KnownRow| known.fingerprint != Some(customer.fingerprint);
+        self.unsendable.has(customer.reference.key())
+            || known.is_some_and(|known| {
+                differs(known) && unreadable.is_another_row(own, known, &self.unsendable.seen_before)
+            })
+    }
+
+    fn unsendable_row(&mut self, row: &Row, content: u64, repeat: ReferenceRepeat) -> UnsendableRow {
+        let is_as_it_was = row.corrects.is_some() && self.unsendable.has(content);
+        UnsendableRow { id: self.take_id(), content, content_without_reference: None, repeat, is_as_it_was }
+    }
+
+    /// Whether the row is in the part of the source that this run did not read: one of the runs before it settled the
+    /// row, on a line before the one that it reached.
+    fn was_skipped(&self, known: &KnownRow) -> bool {
         self.skipped_lines.get(&known.run).is_some_and(|line| known.line < *line)
     }
 
-    pub(super) fn take_id(&mut self) -> i64 {
-        self.next_id += 1;
-        self.next_id - 1
+    /// The id of the next row.
+    pub(super) fn next_id(&self) -> RowId {
+        self.next_id
+    }
+
+    fn take_id(&mut self) -> RowId {
+        let id = self.next_id;
+        self.next_id = RowId(id.0 + 1);
+        id
     }
 }
 
-/// Carries a decision out: counts the row, writes what it needs, and makes its claim if it is to
-/// be sent.
-pub(super) fn apply(
-    row: Row,
-    decision: RowPlan,
-    write: &mut CommitBatch<'_>,
-    tally: &mut Tally,
-    progress: &mut CheckpointTracker,
-) -> Option<Claim> {
-    let Row { line, record, reading, corrects } = row;
-    // Good now or still not: either way it stands for the earlier one.
-    let is_as_it_was = matches!(&decision, RowPlan::UnsendableRows(faulty) if faulty.is_as_it_was);
-    if let Some(correction) = corrects.as_deref().filter(|_| !is_as_it_was) {
-        write.corrected(correction);
+/// What is to be done about an imported row, by the fields that the source has now.
+fn compare(
+    known: &KnownRow,
+    customer: &Customer,
+    pending: Option<&PendingUpdate>,
+    command: Command,
+) -> RowPlan {
+    let (before, now) = (known.fingerprint.unwrap_or_default(), customer.fingerprint);
+    let landed = pending.filter(|pending| pending.may_have_landed);
+    let is_refused =
+        |pending: &PendingUpdate| pending.outcome == Outcome::Rejected && pending.fingerprint == now;
+    match pending {
+        None if before == now => {
+            return RowPlan::Keep { outcome: Outcome::Unchanged, settled_by: known.run };
+        }
+        Some(_) if before == now && landed.is_none() => {
+            return RowPlan::DropObsoleteUpdate { id: known.id, imported_by: known.run };
+        }
+        Some(pending) if command == Command::ImportAndUpdate && is_refused(pending) => {
+            return RowPlan::keep_rejected(known);
+        }
+        _ => {}
     }
-    let mut amendment = None;
-    let (id, known) = match (&reading, decision) {
-        (_, RowPlan::NextByKind(outcome, run)) => {
-            tally.add(outcome);
-            progress.settled_at_once(outcome, run);
-            if !outcome.is_success() {
-                write.left_over(|| UnimportedRow::new(line, outcome));
-            }
-            return None;
-        }
-        (_, RowPlan::Bare(id)) => {
-            tally.add(Outcome::Rejected);
-            progress.settled_at_once(Outcome::Rejected, STAND_IN);
-            write.left_over(|| UnimportedRow::new(line, Outcome::Rejected));
-            write.keep_record(id, &record);
-            return None;
-        }
-        (reading, RowPlan::UnsendableRows(faulty)) => {
-            let (outcome, reference, trouble) = describe_unsendable(reading, faulty.repeats);
-            tally.add(outcome);
-            progress.settled_at_once(outcome, write.run);
-            write.settle_unowned(&faulty, line, outcome, reference.as_deref(), &trouble, &record);
-            return None;
-        }
-        (_, RowPlan::Over(id, run)) => {
-            write.updates.is_over(id);
-            write.erased.push(&id);
-            tally.add(Outcome::Unchanged);
-            progress.settled_at_once(Outcome::Unchanged, run);
-            return None;
-        }
-        (_, RowPlan::Changed(fields, run)) => {
-            write.updates.changed.push((line, fields));
-            tally.add(Outcome::Changed);
-            progress.settled_at_once(Outcome::Changed, run);
-            return None;
-        }
-        (_, RowPlan::Update(found, fields, differing)) => {
-            write.updates.changed.push((line, fields));
-            amendment = Some(differing);
-            (found.id, Some(found))
-        }
-        (_, RowPlan::New(id)) => (id, None),
-        (_, RowPlan::Again(found)) => (found.id, Some(found)),
-        (_, RowPlan::Corrected(found)) => {
-            // If this run dies, a retry must not send what its file had corrected.
-            write.erased.push(&found.id);
-            write.renewed.push(&found.id);
-            (found.id, Some(found))
-        }
+    let fields = before.differing(now) | landed.map_or(Fields::default(), |it| it.fingerprint.differing(now));
+    if command == Command::Import {
+        return RowPlan::ReportChanged { fields, imported_by: known.run };
+    }
+    // A field that was sent once and is empty now has to be emptied; a field that never was in the file is not ours.
+    let had = before.fields() | landed.map_or(Fields::default(), |it| it.fingerprint.fields());
+    let update = CustomerUpdate {
+        customer_id: String::new(),
+        emptied: had.without(now.fields()),
+        api_reference: None,
+        may_have_landed: landed.is_some(),
     };
-    let Ok(customer) = reading else { return None };
-    tally.add(Outcome::Pending);
-    let in_doubt = known.as_ref().filter(|known| known.in_doubt);
-    let was_sent = known.as_ref().filter(|known| known.in_doubt || known.was_sent);
-    let claim = Claim {
-        id,
-        line,
-        errand: match (&amendment, in_doubt) {
-            (Some(_), _) => Operation::Update,
-            (None, Some(_)) => Operation::Confirm,
-            (None, None) => Operation::Create,
-        },
-        claimed_at: was_sent.and_then(|known| known.claimed_at).unwrap_or(write.now),
-        prior: was_sent.and_then(|known| known.fingerprint),
-        was_sent: was_sent.is_some(),
-        known: known.is_some(),
-        chunk: Some(progress.claimed()),
-        subject: Subject::Row(customer, record),
-        amendment,
-        may_belong_to_another_row: corrects.is_some_and(|own| !own.reference_was_read),
-    };
-    if claim.errand == Operation::Update {
-        write.updates.begin(&claim);
-    }
-    Some(claim)
-}
-
-pub(super) fn claim_doubt(doubt: OpenClaim, now: i64) -> Claim {
-    let OpenClaim { id, line, reference, fingerprint, claimed_at } = doubt;
-    Claim {
-        id,
-        line,
-        subject: Subject::OpenClaim(reference),
-        errand: Operation::Confirm,
-        claimed_at: claimed_at.unwrap_or(now),
-        known: true,
-        chunk: None,
-        prior: fingerprint,
-        was_sent: true,
-        amendment: None,
-        may_belong_to_another_row: false,
-    }
+    RowPlan::SendUpdate { known: known.clone(), fields, update: Box::new(update) }
 }

@@ -1,19 +1,19 @@
 //! The ledger in a SQLite file: everything that knows SQL, files and locks.
+//!
+//! Above this folder stand values and decisions. Another backend would be another folder beside this one.
 
-pub(super) mod bulk;
+mod bulk;
 #[cfg(feature = "crash-points")]
 mod crash_point;
-pub(super) mod error_groups;
+mod error_groups;
+pub(super) mod failure;
 pub(super) mod imported_index;
-pub(super) mod live;
 pub(super) mod lock_file;
 pub(super) mod mark_changed;
-pub(super) mod notes;
-pub(super) mod open;
 pub(super) mod ordered_scan;
 pub(super) mod prune;
+mod queries;
 pub(super) mod reader;
-pub(super) mod resume;
-pub(super) mod retry_rows;
-pub(super) mod statements;
+mod rows;
+mod statements;
 pub(super) mod store;

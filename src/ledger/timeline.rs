@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Outcome, RequestCounts, Tally};
+use super::model::{Outcome, RequestCounts, Tally};
 
 /// Between 300 and 600 of them draw a curve on any screen; with their latencies some 100 KB a run.
 const SAMPLES_MAX: usize = 600;

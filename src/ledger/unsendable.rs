@@ -1,21 +1,22 @@
-//! Rows that own no reference, invalid ones and duplicates: how such a row is known again, and which records of
-//! earlier runs give way when a row is met.
+//! Rows that cannot be sent, invalid ones and duplicates: how such a row is known again, and which records of earlier
+//! runs it supersedes.
 //!
-//! A row is known by its content: by its reference, or by its cells where it has none. So it does not matter what a
-//! file is called, nor on which line the row stands. Where a run meets such a row, the record that an earlier run has
-//! made of it goes in the same commit, one for one, so that whatever dies when, each stands there once. Where it meets
-//! the row as a good one, what was said of it as an invalid one goes. What else was said of that reference goes when
-//! the source has been read to its end, since until then a further row may have it. A failed export is a part of a
-//! file only: a row of it takes the place of its own record and of no other, by the line that it names.
+//! A row that cannot be sent owns no reference. It is known by its content: by its reference, or by its cells where it
+//! has none. So the name of the file and the line do not matter. Where a run sees such a row again, it supersedes the
+//! record that an earlier run has made of it: the old record goes in the commit that writes the new one, one for one,
+//! so that after a crash each row is there once. Where the run sees the row as a good one, the record of an invalid
+//! row with that reference goes. Other records with that reference go when the source has been read to its end, because
+//! until then a further row may have it. A failed export is only a part of a file: a row of it supersedes its own
+//! record and no other, by the line that it names.
 //!
-//! Where the reference was what was wrong, the corrected row has another one, or takes it from another column. It is
+//! Where the reference itself was invalid, the corrected row has another one, or takes it from another column. It is
 //! known by the rest of its cells, on the same line.
 //!
-//! An invalid row names its reference all the same: a later row of the same source that has it too is a duplicate.
-//! Else both could come to the API, the second row at once and the first when it comes back corrected.
+//! An invalid row claims its reference all the same: a later row of the same source that has it too is a duplicate.
+//! Else both could reach the API, the second row at once and the first when it comes back corrected.
 //!
-//! Memory: sixteen bytes for each record of earlier runs, and some thirty for each invalid row of the source. Hashes
-//! only propose; the text of a reference decides, but for what goes at the source's end.
+//! Pure. Memory: sixteen bytes for each record of earlier runs, and some thirty for each invalid row of the source.
+//! Hashes only propose; the text of a reference decides, except for what goes at the end of the source.
 
 use std::{
     borrow::Cow,
@@ -23,114 +24,83 @@ use std::{
     hash::BuildHasherDefault,
 };
 
-use sqlx::Row as _;
-
 use super::{
-    Error, Ledger, Outcome, RowError,
-    batch::{JsonRows, signed},
     claim::ReferenceRepeat,
-    plan::RowPlan,
+    model::{RowId, RunId},
     reference_index::IdentityHasher,
     seen_rows::{SeenBefore, UnreadableRuns},
-    sqlite::store::{KnownRow, Store},
 };
-use crate::customer::{Correction, Customer, Faults, Record, Reference, Row};
+use crate::customer::{Correction, Record, Reference, Row};
 
-/// Invalid rows before duplicates.
-const SELECT_EARLIER: &str = "
-    select content, id * 2 + iif(outcome = 'duplicate', 1 << 62, 0) from row where content is not null and run < ?1";
-
-const SELECT_OTHER_CELLS: &str = "select other_cells, id from row where other_cells is not null and run < ?1";
-
-const SELECT_NAMED: &str = "
-    select key, id from row
-    where content is not null and run = ?1 and outcome = 'invalid' and key is not null";
-
-const SELECT_REFERENCES: &str = "
-    select reference from row where id in (select value from json_each(?1)) and reference is not null";
-
-const INSERT_FOUND: &str = "
-    insert into row (id, run, line, outcome, reference, key, settled_at, field, error_code, error_message, content,
-                     other_cells)
-    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, ?3, value->>5, value->>6, value->>7, value->>8,
-           value->>9
-    from json_each(?1)";
-
-const DELETE_GONE: &str = "
-    delete from row where run < ?2 and content is not null and id in (
-        select row.id from json_each(?1) told cross join row on row.id = told.value->>0
-        where row.reference is told.value->>1
-        and (told.value->>2 or row.outcome = 'invalid' and row.error_code not like '%duplicate'))";
-
-const DELETE_BY_LINE: &str = "
-    delete from row where id in (
-        select row.id from json_each(?1) told
-        cross join row on row.line = told.value->>0 and row.content = told.value->>1
-        where row.content is not null and row.run < ?2 and row.reference is told.value->>2)";
-
-const DELETE_BY_CELLS: &str = "
-    delete from row where id in (
-        select row.id from json_each(?1) told
-        cross join row on row.line = told.value->>0 and row.other_cells = told.value->>1
-        where row.other_cells is not null and row.run < ?2)";
-
-const DELETE_LAST: &str = "
-    delete from row where run < ?2 and content is not null and id in (select value from json_each(?1))";
-
-/// How many go together.
-const TOGETHER: usize = 10_000;
-
-/// What a run knows of them.
+/// What a run knows of rows that cannot be sent.
 #[derive(Default)]
 pub(super) struct UnsendableRows {
-    is_read: bool,
-    /// The records that earlier runs have made, in order of their contents.
+    /// The records of earlier runs, ordered by content.
     earlier: Vec<(u64, EarlierRecord)>,
-    /// By what those are known whose references were at fault, once they are right.
-    other_cells: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
-    /// Where several have one content: what has not given way yet.
-    left: HashMap<u64, NextByKind, BuildHasherDefault<IdentityHasher>>,
-    /// Hash of a reference that an invalid row of this source has named, and that row.
-    named: HashMap<u64, i64, BuildHasherDefault<IdentityHasher>>,
-    /// What earlier runs have met, as far as it was asked for.
-    pub(super) met_before: HashMap<i64, Option<SeenBefore>>,
-    /// Records that give way with the next commit.
-    gone: Superseded,
+    /// Contents without the reference, of earlier records whose reference was invalid.
+    contents_without_reference: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
+    /// Where several records have one content: those that are not superseded yet.
+    remaining: HashMap<u64, NextByKind, BuildHasherDefault<IdentityHasher>>,
+    /// Hash of a reference that an invalid row of this source has, and that row.
+    named: HashMap<u64, RowId, BuildHasherDefault<IdentityHasher>>,
+    /// What earlier runs have seen, as far as it was looked up.
+    pub(super) seen_before: HashMap<RunId, Option<SeenBefore>>,
+    /// Records that go with the next commit.
+    superseded: Superseded,
 }
 
-/// The same as rows of statements.
+/// Records of earlier runs that go.
 #[derive(Default)]
 pub(super) struct Superseded {
-    by_id: JsonRows,
-    by_line: JsonRows,
-    by_cells: JsonRows,
+    /// Row, its reference, and whether it goes as well if it is a duplicate.
+    pub(super) by_id: Vec<(RowId, Option<String>, bool)>,
+    /// Line, content and reference.
+    pub(super) by_line: Vec<(u64, u64, Option<String>)>,
+    /// Line and content without the reference.
+    pub(super) by_cells: Vec<(u64, u64)>,
 }
 
-/// A record of an earlier run in eight bytes: whether it is a duplicate's, its id, and whether it goes when the source
-/// has been read to its end; below zero once it has given way.
+impl Superseded {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty() && self.by_line.is_empty() && self.by_cells.is_empty()
+    }
+}
+
+/// A record of an earlier run in eight bytes. Bit 62: it is a duplicate's. Bit 0: it goes when the source has been read
+/// to its end. The bits between: its id. Negative once it is superseded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct EarlierRecord(i64);
+pub(super) struct EarlierRecord(i64);
 
 impl EarlierRecord {
-    const GONE: EarlierRecord = EarlierRecord(-1);
+    const SUPERSEDED: EarlierRecord = EarlierRecord(-1);
+    const DUPLICATE: i64 = 1 << 62;
+    const GOES_LAST: i64 = 1;
+
+    pub(super) fn new(id: RowId, is_duplicate: bool) -> EarlierRecord {
+        EarlierRecord(id.0 * 2 + if is_duplicate { EarlierRecord::DUPLICATE } else { 0 })
+    }
 
     fn is_duplicate(self) -> bool {
-        self.0 & 1 << 62 != 0
+        self.0 & EarlierRecord::DUPLICATE != 0
     }
 
-    /// None once it has given way.
-    fn id(self) -> Option<i64> {
-        (self != EarlierRecord::GONE).then_some((self.0 & !(1 << 62)) >> 1)
+    fn goes_last(self) -> bool {
+        self.0 & EarlierRecord::GOES_LAST != 0
     }
 
-    /// Gives way; its id.
-    fn take(&mut self) -> Option<i64> {
-        std::mem::replace(self, EarlierRecord::GONE).id()
+    /// None once it is superseded.
+    fn id(self) -> Option<RowId> {
+        (self != EarlierRecord::SUPERSEDED).then_some(RowId((self.0 & !EarlierRecord::DUPLICATE) >> 1))
+    }
+
+    /// Marks the record as superseded; its id.
+    fn take(&mut self) -> Option<RowId> {
+        std::mem::replace(self, EarlierRecord::SUPERSEDED).id()
     }
 }
 
-/// Places of the next invalid row and the next duplicate of one content, and where each of the two kinds ends. A
-/// million rows may have one content.
+/// Positions of the next invalid row and the next duplicate of one content, and where each of the two kinds ends. A
+/// million rows may have one content, so a search for each of them would take hours.
 #[derive(Clone, Copy)]
 struct NextByKind {
     next: [usize; 2],
@@ -138,7 +108,7 @@ struct NextByKind {
 }
 
 impl NextByKind {
-    /// The next one, of that kind if there is any.
+    /// The next record, of that kind if there is any.
     fn next(&mut self, is_duplicate: bool) -> Option<usize> {
         let own = usize::from(is_duplicate);
         let kind = [own, 1 - own].into_iter().find(|kind| self.next[*kind] < self.ends[*kind])?;
@@ -147,83 +117,40 @@ impl NextByKind {
     }
 }
 
-/// A row that owns no reference, to be recorded.
+/// A row that cannot be sent, to be recorded.
 pub(super) struct UnsendableRow {
-    pub(super) id: i64,
-    /// What it is known by.
-    content: u64,
-    /// Where the reference is what is wrong: what it is known by when that is right.
-    other_cells: Option<u64>,
-    /// Whose reference it has.
-    pub(super) repeats: ReferenceRepeat,
-    /// It came back as it was, in a failed export.
+    pub(super) id: RowId,
+    /// What the row is known by.
+    pub(super) content: u64,
+    /// Where the reference is invalid: what the row is known by once it is corrected.
+    pub(super) content_without_reference: Option<u64>,
+    /// Whether another row of the source has the reference.
+    pub(super) repeat: ReferenceRepeat,
+    /// The row came back in a failed export, not corrected.
     pub(super) is_as_it_was: bool,
 }
 
-/// What one commit writes of them.
-#[derive(Default)]
-pub(super) struct UnsendableChanges {
-    found: JsonRows,
-    gone: Superseded,
-}
-
-impl UnsendableChanges {
-    pub(super) fn is_empty(&self) -> bool {
-        [&self.found, &self.gone.by_id, &self.gone.by_line, &self.gone.by_cells]
-            .into_iter()
-            .all(JsonRows::is_empty)
-    }
-
-    /// These give way.
-    pub(super) fn give_way(&mut self, gone: Superseded) {
-        self.gone = gone;
-    }
-
-    pub(super) fn add(
-        &mut self,
-        faulty: &UnsendableRow,
-        line: u64,
-        outcome: Outcome,
-        reference: Option<&str>,
-        trouble: &RowError,
-    ) {
-        let key = reference.map(|reference| signed(Reference::recorded(reference).key()));
-        let RowError { field, code, message, .. } = trouble;
-        let content = signed(faulty.content);
-        let other_cells = faulty.other_cells.map(signed);
-        self.found.push(&(
-            faulty.id,
-            line,
-            outcome,
-            reference,
-            key,
-            field,
-            code,
-            message,
-            content,
-            other_cells,
-        ));
-    }
-}
-
-/// References that have no row yet: of rows of one chunk, or of invalid ones, which own none.
+/// The references of one chunk that have no row yet.
 #[derive(Default)]
 pub(super) struct ChunkReferences<'a> {
-    new: HashSet<&'a str>,
-    named: HashSet<&'a str>,
-    /// By invalid rows of the chunks before.
-    named_before: HashSet<String>,
-    /// Of rows of the chunk that come back with a reference that could not be read.
-    unread: UnreadableRuns,
+    /// Of new rows.
+    pub(super) new: HashSet<&'a str>,
+    /// Of invalid rows.
+    pub(super) named: HashSet<&'a str>,
+    /// Of invalid rows of the chunks before.
+    pub(super) named_before: HashSet<String>,
+    /// The runs in which the reference of a corrected row could not be read.
+    pub(super) unreadable: UnreadableRuns,
 }
 
 impl ChunkReferences<'_> {
-    fn is_named(&self, reference: &str) -> bool {
+    /// Whether an invalid row of this source has the reference.
+    pub(super) fn is_named(&self, reference: &str) -> bool {
         self.named.contains(reference) || self.named_before.contains(reference)
     }
 }
 
-/// The reference of a row, if it has one that is no fault itself: it is what other rows may have too.
+/// The reference of a row, if it has one that is valid itself: other rows may have it too.
 pub(super) fn reference_of(row: &Row) -> Option<Cow<'_, Reference>> {
     match &row.reading {
         Ok(customer) => Some(Cow::Borrowed(&customer.reference)),
@@ -232,260 +159,126 @@ pub(super) fn reference_of(row: &Row) -> Option<Cow<'_, Reference>> {
 }
 
 impl UnsendableRows {
+    /// What earlier runs have recorded, and what this run has named before the part of the source that it reads.
+    pub(super) fn new(
+        mut earlier: Vec<(u64, EarlierRecord)>,
+        contents_without_reference: impl IntoIterator<Item = u64>,
+        named: impl IntoIterator<Item = (u64, RowId)>,
+    ) -> UnsendableRows {
+        earlier.sort_unstable();
+        UnsendableRows {
+            earlier,
+            contents_without_reference: contents_without_reference.into_iter().collect(),
+            named: named.into_iter().collect(),
+            ..UnsendableRows::default()
+        }
+    }
+
+    /// Whether an earlier run has recorded a row with this content.
     pub(super) fn has(&self, content: u64) -> bool {
         self.earlier.binary_search_by_key(&content, |(of, _)| *of).is_ok()
     }
 
+    /// Whether earlier runs have recorded any row.
+    pub(super) fn has_earlier(&self) -> bool {
+        !self.earlier.is_empty()
+    }
+
+    /// Whether a corrected row may be known by its other cells.
+    pub(super) fn has_contents_without_reference(&self) -> bool {
+        !self.contents_without_reference.is_empty()
+    }
+
+    /// The invalid rows of this source whose references have these hashes.
+    pub(super) fn named_rows(&self, keys: impl Iterator<Item = u64>) -> Vec<RowId> {
+        if self.named.is_empty() {
+            Vec::new()
+        } else {
+            keys.filter_map(|key| self.named.get(&key).copied()).collect()
+        }
+    }
+
+    /// An invalid row of this source has this reference.
+    pub(super) fn name(&mut self, content: u64, id: RowId) {
+        self.named.entry(content).or_insert(id);
+    }
+
     /// Where the records of this content begin and end.
-    fn places(&self, content: u64) -> (usize, usize) {
+    fn range(&self, content: u64) -> (usize, usize) {
         let from = self.earlier.partition_point(|(of, _)| *of < content);
         let count = self.earlier[from..].partition_point(|(of, _)| *of == content);
         (from, from + count)
     }
 
-    /// A faulty row was met: a record of it gives way, and if one of the same kind is there, that one. False if there
-    /// was none.
-    fn met_faulty(&mut self, content: u64, reference: Option<&str>, is_duplicate: bool) -> bool {
+    /// A row that cannot be sent supersedes one record of its content, of its own kind if there is one. False if there
+    /// is no record.
+    pub(super) fn supersede(&mut self, content: u64, reference: Option<&str>, is_duplicate: bool) -> bool {
         if self.earlier.is_empty() {
             return false;
         }
-        let own = match self.left.get_mut(&content) {
-            Some(left) => left.next(is_duplicate),
+        let own = match self.remaining.get_mut(&content) {
+            Some(remaining) => remaining.next(is_duplicate),
             None => {
-                let (from, end) = self.places(content);
+                let (from, end) = self.range(content);
                 let records = &mut self.earlier[from..end];
                 let duplicates = from + records.partition_point(|(_, record)| !record.is_duplicate());
-                records.iter_mut().for_each(|(_, record)| record.0 |= 1);
-                let mut left = NextByKind { next: [from, duplicates], ends: [duplicates, end] };
-                let own = left.next(is_duplicate);
+                records.iter_mut().for_each(|(_, record)| record.0 |= EarlierRecord::GOES_LAST);
+                let mut remaining = NextByKind { next: [from, duplicates], ends: [duplicates, end] };
+                let own = remaining.next(is_duplicate);
                 if end - from > 1 {
-                    self.left.insert(content, left);
+                    self.remaining.insert(content, remaining);
                 }
                 own
             }
         };
         let id = own.and_then(|own| self.earlier.get_mut(own)?.1.take());
         if let Some(id) = id {
-            self.gone.by_id.push(&(id, reference, true));
+            self.superseded.by_id.push((id, reference.map(str::to_owned), true));
         }
         id.is_some()
     }
 
-    /// A faulty row has come back from this line in a failed export.
-    fn met_again(&mut self, content: u64, reference: Option<&str>, own: &Correction) {
-        self.gone.by_line.push(&(own.line, signed(content), reference));
+    /// A row of a failed export that still cannot be sent supersedes the record of its own line.
+    pub(super) fn supersede_by_line(
+        &mut self,
+        content: u64,
+        reference: Option<&str>,
+        correction: &Correction,
+    ) {
+        self.superseded.by_line.push((correction.line, content, reference.map(str::to_owned)));
     }
 
-    /// A row was met on this line that is good or wrong in another way, whose cells but the reference may be those of a record whose reference was at
-    /// fault; it is not known by which column that was read.
-    fn met_by_cells(&mut self, line: u64, row: &Record, names: &[String]) {
+    /// A row that is good, or invalid in another way, supersedes the record of its line whose reference was invalid and
+    /// whose other cells are the same. Which column the reference was read from is unknown.
+    pub(super) fn supersede_by_cells(&mut self, line: u64, row: &Record, names: &[String]) {
         for content in row.contents_without_one(names) {
-            if self.other_cells.contains(&content) {
-                self.gone.by_cells.push(&(line, signed(content)));
+            if self.contents_without_reference.contains(&content) {
+                self.superseded.by_cells.push((line, content));
             }
         }
     }
 
-    /// The one row of its source that has this reference was met, well or not: what was said of it as an invalid one
-    /// is over. The rest, if it `goes_last`, goes when the source has been read to its end.
-    fn met_named(&mut self, content: u64, reference: &str, goes_last: bool) {
-        let (from, end) = self.places(content);
+    /// The one row of its source that has this reference supersedes the records of invalid rows. The others go, if
+    /// `rest_goes_last`, when the source has been read to its end.
+    pub(super) fn supersede_invalid(&mut self, content: u64, reference: &str, rest_goes_last: bool) {
+        let (from, end) = self.range(content);
         for (_, record) in &mut self.earlier[from..end] {
             if let Some(id) = record.id().filter(|_| !record.is_duplicate()) {
-                self.gone.by_id.push(&(id, reference, false));
+                self.superseded.by_id.push((id, Some(reference.to_owned()), false));
             }
-            record.0 |= i64::from(goes_last);
+            record.0 |= i64::from(rest_goes_last);
         }
     }
 
-    /// What gives way with this commit.
-    pub(super) fn take_gone(&mut self) -> Superseded {
-        std::mem::take(&mut self.gone)
-    }
-}
-
-impl Ledger {
-    /// Finds out what earlier rows have named of these; the first time, what earlier runs have left.
-    pub(super) async fn here<'a>(&mut self, rows: &[Row]) -> Result<ChunkReferences<'a>, Error> {
-        if !self.unowned.is_read {
-            let UnsendableRows { earlier, named, other_cells, .. } = &mut self.unowned;
-            let run = self.run;
-            let query = sqlx::query(SELECT_EARLIER).bind(run);
-            self.store.pairs(query, |content, record| earlier.push((content, EarlierRecord(record)))).await?;
-            earlier.sort_unstable();
-            let query = sqlx::query(SELECT_OTHER_CELLS).bind(run);
-            self.store.pairs(query, |content, _| _ = other_cells.insert(content)).await?;
-            // Those of the part of the source that is not read again.
-            let query = sqlx::query(SELECT_NAMED).bind(run);
-            self.store.pairs(query, |key, id| _ = named.insert(key, id)).await?;
-            self.unowned.is_read = true;
-        }
-        let named_before = if self.unowned.named.is_empty() || self.is_retry {
-            HashSet::new()
-        } else {
-            let keys = rows.iter().filter_map(|row| reference_of(row).map(|reference| reference.key()));
-            let ids: Vec<i64> = keys.filter_map(|key| self.unowned.named.get(&key).copied()).collect();
-            self.store.references(&ids).await?
-        };
-        Ok(ChunkReferences { named_before, unread: self.unread(rows).await?, ..ChunkReferences::default() })
+    /// The records that go with this commit.
+    pub(super) fn take_superseded(&mut self) -> Superseded {
+        std::mem::take(&mut self.superseded)
     }
 
-    /// An invalid row. It owns nothing, but its reference is named.
-    pub(super) fn meet_invalid<'a>(
-        &mut self,
-        row: &'a Row,
-        faults: &'a Faults,
-        known: Option<&KnownRow>,
-        here: &mut ChunkReferences<'a>,
-    ) -> RowPlan {
-        let reference = faults.named();
-        let is_again = reference.is_some_and(|reference| {
-            let is_owned = match known {
-                Some(known) => self.met.has(known.id) || self.was_skipped(known),
-                None => self.batches.has(&Reference::recorded(reference)),
-            };
-            is_owned || here.new.contains(reference) || here.is_named(reference)
-        });
-        let text = faults.reference.as_deref();
-        let content = text.map_or_else(
-            || row.record.content(&self.columns),
-            |reference| Reference::recorded(reference).key(),
-        );
-        let is_again = is_again || row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true));
-        let mut faulty =
-            self.faulty(row, content, if is_again { ReferenceRepeat::Surely } else { ReferenceRepeat::No });
-        if reference.is_none() {
-            faulty.other_cells = Some(row.record.content_without(&self.columns, self.reference_at));
-        }
-        if let Some(reference) = reference.filter(|_| !is_again) {
-            here.named.insert(reference);
-            self.unowned.named.entry(content).or_insert(faulty.id);
-        }
-        match (&row.corrects, reference.filter(|_| !is_again)) {
-            (None, _) => {
-                // It may have another wrong reference now.
-                if !self.unowned.met_faulty(content, text, false) && faulty.other_cells.is_some() {
-                    self.unowned.met_by_cells(row.line, &row.record, &self.columns);
-                }
-            }
-            (Some(_), Some(reference)) => self.unowned.met_named(content, reference, false),
-            // Of garbage that many rows have in the reference's place, the line tells which one it is.
-            (Some(own), None) => self.unowned.met_again(content, text, own),
-        }
-        RowPlan::UnsendableRows(faulty)
-    }
-
-    /// A row that breaks no rule: new, or a duplicate, if nobody but rows without a row of their own is known to have
-    /// its reference. `None` where that is for the row to decide that owns it.
-    pub(super) fn meet_valid<'a>(
-        &mut self,
-        row: &'a Row,
-        customer: &'a Customer,
-        known: Option<&KnownRow>,
-        here: &mut ChunkReferences<'a>,
-    ) -> Option<RowPlan> {
-        let reference = customer.reference.as_str();
-        if here.is_named(reference) || self.is_uncorrected(row, customer) {
-            return Some(self.duplicate(row, customer));
-        }
-        if self.may_belong_to_another_row(row, customer, known, &here.unread) {
-            return Some(self.unowned_row(row, customer, ReferenceRepeat::Perhaps));
-        }
-        if known.is_some() {
-            return None;
-        }
-        if self.batches.has(&customer.reference) || !here.new.insert(reference) {
-            return Some(self.duplicate(row, customer));
-        }
-        Some(self.new_row(row, customer))
-    }
-
-    /// A further row with that reference.
-    pub(super) fn duplicate(&mut self, row: &Row, customer: &Customer) -> RowPlan {
-        self.unowned_row(row, customer, ReferenceRepeat::Surely)
-    }
-
-    fn unowned_row(&mut self, row: &Row, customer: &Customer, repeats: ReferenceRepeat) -> RowPlan {
-        let (content, reference) = (customer.reference.key(), Some(customer.reference.as_str()));
-        match &row.corrects {
-            None => _ = self.unowned.met_faulty(content, reference, true),
-            Some(own) => self.unowned.met_again(content, reference, own),
-        }
-        RowPlan::UnsendableRows(self.faulty(row, content, repeats))
-    }
-
-    /// A row that is to be sent or is left as it was settled: nothing is wrong with it any more.
-    pub(super) fn is_well(&mut self, row: &Row, customer: &Customer) {
-        if self.unowned.earlier.is_empty() {
-            return;
-        }
-        let has_other_cells = !self.unowned.other_cells.is_empty();
-        let is_of_export = row.corrects.is_some();
-        self.unowned.met_named(customer.reference.key(), customer.reference.as_str(), !is_of_export);
-        if has_other_cells && !is_of_export {
-            self.unowned.met_by_cells(row.line, &row.record, &self.columns);
-        }
-    }
-
-    /// The source has been read to its end: what earlier runs have said of references that it has, and this one did
-    /// not find, is over.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
-    pub async fn delete_superseded(&mut self) -> Result<(), Error> {
-        self.keep_met().await?;
-        let last = self.unowned.earlier.iter().filter(|(_, record)| record.0 & 1 == 1);
-        let ids: Vec<i64> = last.filter_map(|(_, record)| record.id()).collect();
-        for some in ids.chunks(TOGETHER) {
-            let some = serde_json::to_string(some).unwrap_or_default();
-            self.store.execute(sqlx::query(DELETE_LAST).bind(some).bind(self.run)).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether it was a duplicate in the file that it comes from and has the reference still by which it was one.
-    fn is_uncorrected(&self, row: &Row, customer: &Customer) -> bool {
-        let own = row.corrects.as_deref().filter(|own| own.is_of_duplicate());
-        // An export that does not tell was made by another program of this one's: the ledger knows what it was.
-        let was_one = || self.unowned.has(customer.reference.key());
-        own.is_some_and(|Correction { repeats, .. }| repeats.unwrap_or_else(was_one))
-    }
-
-    fn faulty(&mut self, row: &Row, content: u64, repeats: ReferenceRepeat) -> UnsendableRow {
-        let is_as_it_was = row.corrects.is_some() && self.unowned.has(content);
-        UnsendableRow { id: self.take_id(), content, other_cells: None, repeats, is_as_it_was }
-    }
-}
-
-impl Store {
-    async fn references(&mut self, ids: &[i64]) -> Result<HashSet<String>, Error> {
-        if ids.is_empty() {
-            return Ok(HashSet::new());
-        }
-        let ids = serde_json::to_string(ids).unwrap_or_default();
-        let rows = self.all(sqlx::query(SELECT_REFERENCES).bind(ids)).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Inside the transaction of a commit.
-    pub(super) async fn write_unowned(
-        &mut self,
-        rows: &UnsendableChanges,
-        run: i64,
-        now: i64,
-    ) -> Result<(), Error> {
-        let UnsendableChanges { found, gone: Superseded { by_id, by_line, by_cells } } = rows;
-        for (sql, rows) in [
-            (DELETE_GONE, by_id),
-            (DELETE_BY_LINE, by_line),
-            (DELETE_BY_CELLS, by_cells),
-            (INSERT_FOUND, found),
-        ] {
-            if !rows.is_empty() {
-                self.execute(sqlx::query(sql).bind(rows.text()).bind(run).bind(now)).await?;
-            }
-        }
-        Ok(())
+    /// The records that go now that the source has been read to its end.
+    pub(super) fn remaining(&self) -> Vec<RowId> {
+        let last = self.earlier.iter().filter(|(_, record)| record.goes_last());
+        last.filter_map(|(_, record)| record.id()).collect()
     }
 }
 
@@ -493,55 +286,55 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn unowned(records: &[(u64, i64, bool)]) -> UnsendableRows {
-        let pack = |&(content, id, is_duplicate): &(u64, i64, bool)| {
-            (content, EarlierRecord(id * 2 + (i64::from(is_duplicate) << 62)))
-        };
-        let mut earlier: Vec<_> = records.iter().map(pack).collect();
-        earlier.sort_unstable();
-        UnsendableRows { earlier, ..UnsendableRows::default() }
+    fn rows(records: &[(u64, i64, bool)]) -> UnsendableRows {
+        let earlier = records
+            .iter()
+            .map(|&(content, id, is_duplicate)| (content, EarlierRecord::new(RowId(id), is_duplicate)));
+        UnsendableRows::new(earlier.collect(), [], [])
     }
 
-    /// The ids that give way now, and those that do at the source's end.
-    fn gone(unowned: &mut UnsendableRows) -> (String, Vec<i64>) {
-        let last = unowned.earlier.iter().filter(|(_, record)| record.0 & 1 == 1);
-        let last = last.filter_map(|(_, record)| record.id()).collect();
-        (unowned.take_gone().by_id.text(), last)
-    }
+    type Taken = (i64, Option<String>, bool);
 
-    #[test]
-    fn rows_take_the_places_of_records_one_for_one_and_kind_for_kind() {
-        let mut unowned = unowned(&[(7, 1, false), (7, 2, true), (7, 3, true), (8, 4, false)]);
-        unowned.met_faulty(9, None, false);
-        assert_eq!(gone(&mut unowned), ("[]".into(), vec![]));
-        unowned.met_faulty(7, Some("r"), true);
-        assert_eq!(gone(&mut unowned), ("[[2,\"r\",true]]".into(), vec![1, 3]));
-        unowned.met_faulty(7, Some("r"), true);
-        unowned.met_faulty(7, Some("r"), true);
-        assert_eq!(gone(&mut unowned).1, Vec::<i64>::new(), "the last takes what is left");
-        unowned.met_faulty(7, Some("r"), true);
-        unowned.met_faulty(8, None, true);
-        assert_eq!(gone(&mut unowned), ("[[4,null,true]]".into(), vec![]));
-        assert!(unowned.has(8) && !unowned.has(9));
+    /// The records that go now, and those that go at the source's end.
+    fn gone(rows: &mut UnsendableRows) -> (Vec<Taken>, Vec<i64>) {
+        let last = rows.remaining().into_iter().map(|id| id.0).collect();
+        let now = rows.take_superseded().by_id.into_iter();
+        (now.map(|(id, reference, also_duplicates)| (id.0, reference, also_duplicates)).collect(), last)
     }
 
     #[test]
-    fn a_row_that_is_well_is_not_invalid_any_more_and_what_else_was_said_waits() {
-        let mut unowned = unowned(&[(7, 1, false), (7, 2, true)]);
-        unowned.met_named(7, "r", false);
-        assert_eq!(gone(&mut unowned), ("[[1,\"r\",false]]".into(), vec![]));
-        unowned.met_named(7, "r", true);
-        assert_eq!(gone(&mut unowned).1, [1, 2]);
+    fn rows_supersede_records_one_for_one_and_kind_for_kind() {
+        let mut rows = rows(&[(7, 1, false), (7, 2, true), (7, 3, true), (8, 4, false)]);
+        rows.supersede(9, None, false);
+        assert_eq!(gone(&mut rows), (vec![], vec![]));
+        rows.supersede(7, Some("r"), true);
+        assert_eq!(gone(&mut rows), (vec![(2, Some("r".into()), true)], vec![1, 3]));
+        rows.supersede(7, Some("r"), true);
+        rows.supersede(7, Some("r"), true);
+        assert_eq!(gone(&mut rows).1, Vec::<i64>::new(), "the last takes what is left");
+        rows.supersede(7, Some("r"), true);
+        rows.supersede(8, None, true);
+        assert_eq!(gone(&mut rows), (vec![(4, None, true)], vec![]));
+        assert!(rows.has(8) && !rows.has(9));
+    }
+
+    #[test]
+    fn a_good_row_supersedes_invalid_records_and_the_others_wait() {
+        let mut rows = rows(&[(7, 1, false), (7, 2, true)]);
+        rows.supersede_invalid(7, "r", false);
+        assert_eq!(gone(&mut rows), (vec![(1, Some("r".into()), false)], vec![]));
+        rows.supersede_invalid(7, "r", true);
+        assert_eq!(gone(&mut rows).1, [1, 2]);
     }
 
     /// Rows of commas, or of `N/A`: a list that is gone through for each of them would take hours.
     #[test]
-    fn a_million_rows_of_one_content_are_met_in_no_time() {
+    fn a_million_rows_of_one_content_take_no_time() {
         let records: Vec<_> = (1..1_000_000).map(|id| (0, id, false)).collect();
-        let mut unowned = unowned(&records);
+        let mut rows = rows(&records);
         for _ in &records {
-            unowned.met_faulty(0, None, false);
+            rows.supersede(0, None, false);
         }
-        assert_eq!(gone(&mut unowned).1, Vec::<i64>::new());
+        assert_eq!(gone(&mut rows).1, Vec::<i64>::new());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{grouped, time};
-use crate::ledger::{Activity, Heartbeat, Outcome, Tally};
+use crate::ledger::{Activity, Heartbeat, Outcome, RunId, Tally};
 
 /// Where there is room for a bar, it has so many places; it does not grow and shrink with the words.
 const BARS: [usize; 2] = [24, 12];
@@ -19,7 +19,7 @@ const SILENT: Duration = Duration::from_secs(10);
 /// The same for scripts: what a run is about, beside its counts. The names are what scripts rely on.
 #[derive(Debug, Serialize)]
 pub struct GoesOn {
-    run: i64,
+    run: RunId,
     age_seconds: f64,
     doing: &'static str,
     rows_settled: u64,
@@ -35,17 +35,17 @@ pub struct GoesOn {
 
 impl GoesOn {
     /// The object of a run that said this of itself so long ago.
-    pub fn new(run: i64, tally: &Tally, live: &Heartbeat, age: Duration) -> GoesOn {
+    pub fn new(run: RunId, tally: &Tally, live: &Heartbeat, age: Duration) -> GoesOn {
         let settled = settled(tally);
         let left = live.total.and_then(|total| left(settled, total, live));
         GoesOn {
             run,
             age_seconds: age.as_secs_f64(),
-            doing: live.doing.name(),
+            doing: live.activity.name(),
             rows_settled: settled,
             rows_expected: live.total,
             is_exact: live.is_exact,
-            rows_per_second: live.per_second,
+            rows_per_second: live.rows_per_second,
             seconds_left: left.map(|left| left.as_secs()),
             in_flight: live.in_flight,
             retrying: live.retrying,
@@ -78,7 +78,7 @@ pub fn progress_line(tally: &Tally, live: &Heartbeat) -> String {
 }
 
 /// What `status` says of it, and how long ago the run said so itself.
-pub fn going_on(run: i64, tally: &Tally, live: &Heartbeat, age: Duration) -> String {
+pub fn going_on(run: RunId, tally: &Tally, live: &Heartbeat, age: Duration) -> String {
     let silent = if age > SILENT { "; it has not said anything since" } else { "" };
     let mut text = format!("\nRun {run} goes on, as of {} ago{silent}:\n", time(age));
     for line in progress(tally, live, 78) {
@@ -99,7 +99,7 @@ fn headline(tally: &Tally, live: &Heartbeat, width: usize) -> String {
 /// How much is done, how fast, and how long it still takes; from the longest to the shortest. All ASCII.
 fn headlines(tally: &Tally, live: &Heartbeat) -> Vec<String> {
     let settled = settled(tally);
-    let (done, speed) = (grouped(settled), speed(live.per_second));
+    let (done, speed) = (grouped(settled), speed(live.rows_per_second));
     let Some(total) = live.total else {
         let rows = format!("{done} rows, {speed}");
         return vec![rows, done];
@@ -144,10 +144,10 @@ fn settled(tally: &Tally) -> u64 {
 /// nothing.
 fn left(settled: u64, total: u64, live: &Heartbeat) -> Option<Duration> {
     let rows = total.saturating_sub(settled);
-    if live.doing != Activity::Sending || rows == 0 || live.per_second <= 0.0 {
+    if live.activity != Activity::Sending || rows == 0 || live.rows_per_second <= 0.0 {
         return None;
     }
-    Duration::try_from_secs_f64((rows as f64 / live.per_second).ceil()).ok()
+    Duration::try_from_secs_f64((rows as f64 / live.rows_per_second).ceil()).ok()
 }
 
 /// Nobody counts the tenths of a second.
@@ -164,7 +164,7 @@ fn outcomes(tally: &Tally) -> Vec<String> {
 
 fn under_way(live: &Heartbeat) -> Vec<String> {
     let mut parts = Vec::new();
-    match live.doing {
+    match live.activity {
         Activity::Sending => {}
         Activity::Asking => parts.push("asking about rows that an earlier run left in doubt".into()),
         Activity::Paused => parts.push("the API has asked for a pause".into()),
@@ -214,7 +214,7 @@ mod tests {
     fn live() -> Heartbeat {
         Heartbeat {
             total: Some(1_000_000),
-            per_second: 4_950.4,
+            rows_per_second: 4_950.4,
             in_flight: 32,
             retrying: 3,
             throttled_to: Some(5_000.0),
@@ -251,7 +251,7 @@ mod tests {
         for doing in
             [Activity::Sending, Activity::Asking, Activity::Paused, Activity::Waiting, Activity::Finishing]
         {
-            let live = Heartbeat { doing, in_doubt: 2000, ..live() };
+            let live = Heartbeat { activity: doing, in_doubt: 2000, ..live() };
             for width in 1..300 {
                 for (tally, live) in [(tally(), live), (all, live), (all, Heartbeat { total: None, ..live })]
                 {
@@ -275,15 +275,18 @@ mod tests {
         assert!(of(|live| live.total = None).starts_with("380,211 rows, 4,950/s; created"));
         assert!(of(|live| live.is_exact = true).contains(" of 1,000,000 rows"));
         assert!(of(|live| live.total = Some(380_212)).starts_with("99%  "), "not a hundred before the end");
-        assert!(!of(|live| live.per_second = 0.0).contains("left"));
-        assert!(!of(|live| live.doing = Activity::Waiting).contains("left"));
-        assert!(of(|live| live.per_second = 0.25).contains(" 0.2/s, "));
-        assert!(of(|live| live.per_second = 1e-300).contains("1,000,000 rows, 0.0/s; "), "no time at all");
+        assert!(!of(|live| live.rows_per_second = 0.0).contains("left"));
+        assert!(!of(|live| live.activity = Activity::Waiting).contains("left"));
+        assert!(of(|live| live.rows_per_second = 0.25).contains(" 0.2/s, "));
+        assert!(
+            of(|live| live.rows_per_second = 1e-300).contains("1,000,000 rows, 0.0/s; "),
+            "no time at all"
+        );
     }
 
     #[test]
     fn a_run_that_says_nothing_any_more_is_called_so() {
-        let text = |seconds| going_on(3, &tally(), &live(), Duration::from_secs(seconds));
+        let text = |seconds| going_on(RunId(3), &tally(), &live(), Duration::from_secs(seconds));
         assert!(text(2).starts_with("\nRun 3 goes on, as of 2.0 s ago:\n  ["), "{}", text(2));
         assert!(text(45).contains("as of 45 s ago; it has not said anything since:"));
         assert!(text(2).lines().all(|line| line.len() <= 80));

@@ -132,7 +132,8 @@ impl<'a> Report<'a> {
         let elapsed = elapsed(run, samples, now);
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
         let ends = (run.state, exit_code, run.stop_reason.as_deref());
-        let summary = Summary::new(run.run, ends, &run.source, (&run.tally, dropped), &run.figures, elapsed);
+        let summary =
+            Summary::new(run.run, ends, &run.source, (&run.tally, dropped), &run.request_counts, elapsed);
         let grouped: u64 = groups.iter().map(|group| group.rows).sum();
         Report {
             summary: Summary {

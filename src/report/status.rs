@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use serde::Serialize;
 
 use super::{GoesOn, date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
-use crate::ledger::{Outcome, RunRecord, RunState, Tally, Target};
+use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
 
 /// The JSON object; its names are what scripts rely on.
 #[derive(Debug, Serialize)]
@@ -23,7 +23,7 @@ pub struct Status<'a> {
 
 #[derive(Debug, Serialize)]
 struct Run<'a> {
-    run: i64,
+    run: RunId,
     command: &'a str,
     source: &'a str,
     state: RunState,
@@ -73,9 +73,9 @@ impl<'a> Run<'a> {
             ended_at: run.ended_at.map(rfc3339),
             rows: run.tally.rows(),
             outcomes: counts(&run.tally),
-            requests: run.figures.requests,
-            retries: run.figures.retries,
-            throttled: run.figures.throttled,
+            requests: run.request_counts.requests,
+            retries: run.request_counts.retries,
+            throttled: run.request_counts.throttled,
         }
     }
 }
@@ -136,7 +136,7 @@ fn add_run(run: &RunRecord, text: &mut String) {
     if parts.is_empty() {
         parts.push(rows(0));
     }
-    let told = format!("{}; {} requests", parts.join(", "), grouped(run.figures.requests));
+    let told = format!("{}; {} requests", parts.join(", "), grouped(run.request_counts.requests));
     text.push_str(&wrapped(&told, 6));
     if let Some(reason) = &run.stop_reason {
         text.push_str(&wrapped(&harmless(reason), 6));

@@ -120,10 +120,10 @@ impl Run {
         let rows = self.tally.rows();
         let total = self.progress.extent.total(rows, self.read.bytes());
         Heartbeat {
-            doing: self.doing(),
+            activity: self.doing(),
             total: if is_exact { Some(rows) } else { total },
             is_exact,
-            per_second: self.progress.rate.per_second(self.settled_rows(), Instant::now()),
+            rows_per_second: self.progress.rate.per_second(self.settled_rows(), Instant::now()),
             in_flight: throttle.in_flight() as u64,
             retrying: self.sender.retrying(),
             in_doubt: self.progress.in_doubt,

@@ -140,7 +140,7 @@ impl<'a> Attempts<'a> {
                 Verdict::Next(Step::Create) if claim.customer().is_none() => {
                     let message = Some("an earlier run ended before it was created".into());
                     let trouble = RowError { message, ..RowError::default() };
-                    return (RowResult::Pending { trouble, in_doubt: false }, None);
+                    return (RowResult::Pending { error: trouble, in_doubt: false }, None);
                 }
                 Verdict::Next(next) => {
                     if next == Step::Create && self.on_absent().await.is_err() {
@@ -206,14 +206,14 @@ impl<'a> Attempts<'a> {
         let to = match ending {
             RowResult::Rejected(trouble) => UpdateResult::Rejected(trouble),
             RowResult::Failed(trouble) => UpdateResult::Failed(trouble),
-            RowResult::Pending { trouble, .. } => UpdateResult::Pending(trouble),
+            RowResult::Pending { error: trouble, .. } => UpdateResult::Pending(trouble),
             _ => UpdateResult::Updated,
         };
         RowResult::ExistingThenUpdate(located, to)
     }
 
     fn pending(&mut self) -> RowResult {
-        self.settled(RowResult::Pending { trouble: self.last_error.clone(), in_doubt: self.history.in_doubt })
+        self.settled(RowResult::Pending { error: self.last_error.clone(), in_doubt: self.history.in_doubt })
     }
 
     async fn attempt(&mut self, step: Step, claim: &Claim, located: Option<&ApiCustomer>) -> AttemptResult {

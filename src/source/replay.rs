@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     customer::{Cells, Field, Place, Record, Row, Rules},
-    ledger::{Reader, RetryFilter, RetryRow, RowMapping},
+    ledger::{Reader, RetryFilter, RetryRow, RowId, RowMapping, RunId},
 };
 
 /// How a retry reads its rows.
@@ -57,7 +57,7 @@ pub struct ReplaySource {
     reader: Reader,
     wanted: RetryFilter,
     /// How to read the rows of each run.
-    by_run: HashMap<i64, (ColumnMap, Rules)>,
+    by_run: HashMap<RunId, (ColumnMap, Rules)>,
     rows_left: u64,
 }
 
@@ -89,7 +89,7 @@ impl ReplaySource {
     }
 
     async fn read(mut self, sender: mpsc::Sender<Result<Chunk, Error>>) {
-        let (mut after, mut rows_read) = (0, 0);
+        let (mut after, mut rows_read) = (RowId(0), 0);
         while self.rows_left > 0 {
             let most = self.rows_left.min(CHUNK_ROWS as u64);
             // At most CHUNK_ROWS, so the cast cannot truncate.
@@ -127,7 +127,7 @@ impl ReplaySource {
 /// The column map and the rules for the rows of one run.
 fn resolve(reading: RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
     let stored: Option<ReadOptions> =
-        reading.rest.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
+        reading.options.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
     let mut options = stored.unwrap_or_default();
     if let Some(column) = reading.reference_column {
         options.map.retain(|(field, _)| *field != Field::Reference);

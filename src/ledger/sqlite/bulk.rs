@@ -1,15 +1,30 @@
-//! A statement that takes many rows at once.
+//! How the rows of a [`CommitBatch`] become the parameters of statements.
 //!
-//! Each statement that is run is a message to SQLite's thread and one back, and both wake a thread: with one for
-//! each row that is most of what a row costs. So there are a few sizes of each bulk statement, prepared once, and
-//! rows are cut into few pieces. A piece that does not fill its statement is followed by nulls, which the
-//! statement leaves out by itself (`where column1 is not null`).
+//! Each statement is a message to SQLite's thread and one back, and both wake a thread: a statement for each row would
+//! be most of what a row costs. So what every row passes through goes by [`Bulk`]: a few sizes of each bulk
+//! statement, prepared once, and rows cut into few pieces. A piece that does not fill its statement is followed by
+//! nulls, which the statement leaves out by itself (`where column1 is not null`). What few rows need goes as one JSON
+//! array ([`json_rows`]), which is simpler and slower.
 //!
-//! Pure: what is run, and when, is the caller's.
+//! Pure: what is run, and when, is decided by the store.
 
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use sqlx::{Arguments as _, error::BoxDynError, sqlite::SqliteArguments};
+
+use super::{
+    super::{
+        batch::{CommitBatch, SettledWithId, UpdateRows},
+        checkpoint::Checkpoint,
+        claim::{IdSource, RowError},
+        model::{Heartbeat, Outcome, RequestCounts, RowId, RunCounts, RunId},
+        timeline::Sample,
+    },
+    rows::Query,
+    statements::{COUNT_RUN, SET_CHECKPOINT, SET_HEARTBEAT},
+};
+use crate::customer::{Fingerprint, Reference};
 
 /// Rows of one statement.
 const SIZES: [usize; 4] = [512, 256, 64, 8];
@@ -17,8 +32,34 @@ const SIZES: [usize; 4] = [512, 256, 64, 8];
 /// So many rows of nulls cost no more than another piece.
 const NULLS_MAX: usize = 40;
 
+/// Rows as one JSON array.
+pub(super) fn json_rows(rows: impl IntoIterator<Item = impl Serialize>) -> String {
+    let mut bytes = Vec::new();
+    // Writing numbers and text to memory has nothing to fail with.
+    let written = serde_json::Serializer::new(&mut bytes).collect_seq(rows);
+    debug_assert!(written.is_ok());
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Ids as one JSON array.
+pub(super) fn json_ids(ids: &[RowId]) -> String {
+    json_rows(ids)
+}
+
+/// SQLite's integers are signed; the bits are what counts.
+pub(super) fn signed(key: u64) -> i64 {
+    key as i64
+}
+
+/// JSON has no bytes; SQLite turns this back with `unhex`.
+pub(super) fn hex(fingerprint: &Fingerprint) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()
+}
+
 /// The statement in each of its [`SIZES`].
-pub(crate) struct Bulk {
+pub(super) struct Bulk {
     texts: [Arc<str>; SIZES.len()],
     /// Of one row.
     columns: usize,
@@ -27,7 +68,7 @@ pub(crate) struct Bulk {
 impl Bulk {
     /// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
     /// a numbered one by its name, from the beginning of the list each time.
-    pub(crate) fn new(sql: &'static str) -> Bulk {
+    pub(super) fn new(sql: &'static str) -> Bulk {
         let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
         let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
         let text = |rows| format!("{head}(values {}{tail}", vec![format!("{row})"); rows].join(", ")).into();
@@ -35,7 +76,7 @@ impl Bulk {
     }
 
     /// The text that takes one of [`pieces`], and what goes into it: the constants, the rows, and nulls.
-    pub(crate) fn fill<T>(
+    pub(super) fn fill<T>(
         &self,
         constants: &[i64],
         rows: &[T],
@@ -56,7 +97,7 @@ impl Bulk {
 }
 
 /// The rows in their order, cut so that there are few pieces and few nulls.
-pub(crate) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let count = rows.len();
         let is_near = SIZES.iter().any(|size| (count..=count + NULLS_MAX).contains(size));
@@ -65,6 +106,203 @@ pub(crate) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
         rows = rest;
         (!piece.is_empty()).then_some(piece)
     })
+}
+
+/// The rows of a batch as JSON arrays, made before the transaction begins.
+pub(super) struct Given {
+    pub(super) ended_claims: String,
+    pub(super) new_claims: String,
+    pub(super) repeated_claims: String,
+    pub(super) without_id: String,
+    pub(super) unsendable: String,
+    pub(super) superseded_by_id: String,
+    pub(super) superseded_by_line: String,
+    pub(super) superseded_by_cells: String,
+    pub(super) records: String,
+    pub(super) corrected: String,
+    pub(super) updates: GivenUpdates,
+}
+
+pub(super) struct GivenUpdates {
+    pub(super) begun: String,
+    pub(super) updated: String,
+    pub(super) unfinished: String,
+    pub(super) new_unfinished: String,
+    pub(super) restored: String,
+    pub(super) finished: String,
+}
+
+impl Given {
+    pub(super) fn of(batch: &CommitBatch<'_>) -> Given {
+        let superseded = &batch.superseded;
+        Given {
+            ended_claims: json_ids(&batch.ended_claims),
+            new_claims: json_rows(batch.new_claims.iter().map(|it| {
+                let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
+                (it.id, it.line, reference, key, hex(&it.fingerprint))
+            })),
+            repeated_claims: json_rows(
+                batch.repeated_claims.iter().map(|it| (it.id, it.line, hex(&it.fingerprint), it.claimed_at)),
+            ),
+            without_id: json_rows(batch.without_id.iter().map(|it| {
+                let RowError { field, code, message, http_status, request_id } = it.error;
+                let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
+                let fingerprint = hex(&it.fingerprint);
+                (
+                    it.id,
+                    it.line,
+                    it.outcome,
+                    reference,
+                    key,
+                    fingerprint,
+                    it.attempts,
+                    it.claimed_at,
+                    it.in_doubt,
+                    field,
+                    code,
+                    message,
+                    http_status,
+                    request_id,
+                    it.may_have_landed,
+                )
+            })),
+            unsendable: json_rows(batch.unsendable.iter().map(|it| {
+                let key = it.reference.as_deref().map(|text| signed(Reference::recorded(text).key()));
+                let RowError { field, code, message, .. } = &it.error;
+                let other = it.row.content_without_reference.map(signed);
+                let content = signed(it.row.content);
+                (it.row.id, it.line, it.outcome, &it.reference, key, field, code, message, content, other)
+            })),
+            superseded_by_id: json_rows(&superseded.by_id),
+            superseded_by_line: json_rows(
+                superseded
+                    .by_line
+                    .iter()
+                    .map(|(line, content, reference)| (line, signed(*content), reference)),
+            ),
+            superseded_by_cells: json_rows(
+                superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
+            ),
+            records: json_rows(
+                batch.records.iter().map(|(id, record)| (id, record.cells().collect::<Vec<_>>())),
+            ),
+            corrected: json_rows(batch.corrected.iter().map(|it| (it.line, &it.outcome, &it.code))),
+            updates: GivenUpdates::of(&batch.updates),
+        }
+    }
+}
+
+impl GivenUpdates {
+    fn of(updates: &UpdateRows<'_>) -> GivenUpdates {
+        GivenUpdates {
+            begun: json_rows(updates.begun.iter().map(|(id, line, sent)| (id, line, hex(sent)))),
+            updated: json_rows(
+                updates.updated.iter().map(|(id, line, sent, attempts)| (id, line, hex(sent), attempts)),
+            ),
+            unfinished: json_rows(updates.unfinished.iter().map(|it| {
+                let RowError { code, message, http_status, request_id, .. } = it.error;
+                let landed = i64::from(it.may_have_landed);
+                (it.id, it.outcome, landed, it.attempts, code, message, http_status, request_id)
+            })),
+            new_unfinished: json_rows(updates.new_unfinished.iter().map(|it| {
+                let RowError { code, message, http_status, request_id, .. } = it.error;
+                let (sent, landed) = (hex(&it.fingerprint), i64::from(it.may_have_landed));
+                let what = (it.id, it.line, it.outcome, sent, landed, it.attempts);
+                let (id, line, outcome, sent, landed, attempts) = what;
+                (id, line, outcome, sent, landed, attempts, code, message, http_status, request_id)
+            })),
+            restored: json_ids(&updates.restored),
+            finished: json_ids(&updates.finished),
+        }
+    }
+}
+
+pub(super) fn add_created(
+    arguments: &mut SqliteArguments,
+    row: &SettledWithId<'_>,
+) -> Result<(), BoxDynError> {
+    arguments.add(row.id.0)?;
+    arguments.add(row.line as i64)?;
+    arguments.add(row.reference.shared())?;
+    arguments.add(signed(row.reference.key()))?;
+    arguments.add(row.fingerprint.as_bytes().as_slice())?;
+    arguments.add(Arc::clone(row.customer_id))?;
+    arguments.add(row.attempts)?;
+    arguments.add(row.claimed_at)
+}
+
+pub(super) fn add_with_id(
+    arguments: &mut SqliteArguments,
+    row: &SettledWithId<'_>,
+) -> Result<(), BoxDynError> {
+    let (found, created_at, is_uncertain) = match row.id_source {
+        IdSource::Answer => (false, None, false),
+        IdSource::Found { created_at, is_uncertain, .. } => (true, created_at, is_uncertain),
+    };
+    add_created(arguments, row)?;
+    arguments.add(row.outcome.name())?;
+    arguments.add(found)?;
+    arguments.add(created_at)?;
+    arguments.add(is_uncertain)?;
+    arguments.add(row.api_reference.map(Reference::as_str))
+}
+
+pub(super) fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, RowId)) -> Result<(), BoxDynError> {
+    arguments.add(*key)?;
+    arguments.add(row.0)
+}
+
+pub(super) fn count_run(run: RunId, counts: &RunCounts) -> Query<'static> {
+    let RunCounts { tally, requests, last_line } = counts;
+    let mut query = sqlx::query(COUNT_RUN).bind(run.0);
+    for outcome in Outcome::ALL {
+        query = query.bind(tally.get(outcome) as i64);
+    }
+    query
+        .bind(requests.requests as i64)
+        .bind(requests.retries as i64)
+        .bind(requests.throttled as i64)
+        .bind(*last_line as i64)
+}
+
+pub(super) fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Query<'static> {
+    let Checkpoint { position, tally, whole_file_only, chain_start } = reached;
+    let counts = Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome)));
+    let counts: serde_json::Map<_, _> =
+        counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
+    let proof = position.proof;
+    sqlx::query(SET_CHECKPOINT)
+        .bind(run.0)
+        .bind(position.bytes as i64)
+        .bind(position.line as i64)
+        .bind(proof.map(|proof| proof.bytes as i64))
+        .bind(proof.map(|proof| format!("{:032x}", proof.hash)))
+        .bind(serde_json::Value::Object(counts).to_string())
+        .bind(*whole_file_only)
+        .bind(chain_start.0)
+}
+
+pub(super) fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Query<'static> {
+    sqlx::query(SET_HEARTBEAT)
+        .bind(run.0)
+        .bind(now)
+        .bind(heartbeat.activity.name())
+        .bind(heartbeat.total.map(|total| total as i64))
+        .bind(heartbeat.is_exact)
+        .bind(heartbeat.rows_per_second)
+        .bind(heartbeat.in_flight as i64)
+        .bind(heartbeat.retrying as i64)
+        .bind(heartbeat.in_doubt as i64)
+        .bind(heartbeat.throttled_to)
+}
+
+/// A sample as a row of the bulk statement.
+pub(super) fn sample_columns(sample: &Sample) -> impl serde::Serialize {
+    let Sample { from, to, succeeded, faulty, failed, figures, in_flight, held_rate, latencies } = sample;
+    let RequestCounts { requests, retries, throttled } = *figures;
+    let latencies: Vec<_> = latencies.counts().collect();
+    let (from, to) = (from.as_millis() as u64, to.as_millis() as u64);
+    (from, to, *succeeded, *faulty, *failed, requests, retries, throttled, *in_flight, *held_rate, latencies)
 }
 
 #[cfg(test)]

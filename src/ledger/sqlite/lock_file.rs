@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::super::Error;
+use super::super::error::Error;
 
 /// Whether there is a ledger; an error where there is another file. Looks at the first bytes of a
 /// SQLite file and at its application id, at their documented places.

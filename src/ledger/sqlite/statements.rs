@@ -1,80 +1,126 @@
-//! The SQL of the one writer, as text; what is done with it is in `sqlite`.
+//! The SQL texts of the writer, [`Store`](super::store::Store); those of the reader are in `queries`.
 //!
-//! Parameters without numbers are those of bulk statements, whose row of values is repeated; a row of nulls among
-//! them is none.
+//! Parameters without numbers are those of bulk statements, whose row of values is repeated; a row of nulls is left
+//! out by the statement itself. A statement for few rows takes them as one JSON array, named `given`.
 
-pub(crate) const BEGIN: &str = "begin immediate";
+// Transactions and the target
 
-pub(crate) const COMMIT: &str = "commit";
+pub(super) const BEGIN: &str = "begin immediate";
 
-pub(crate) const INSERT_TARGET: &str = "
+pub(super) const COMMIT: &str = "commit";
+
+pub(super) const VACUUM: &str = "vacuum";
+
+pub(super) const SELECT_SQLITE_VERSION: &str = "select sqlite_version()";
+
+pub(super) const INSERT_TARGET: &str = "
     insert into target (id, base_url, merchant_id, created_at) values (1, ?1, ?2, ?3)";
 
-pub(crate) const SELECT_TARGET: &str = "select base_url, merchant_id from target";
+pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target";
 
-/// What a dead run had claimed of new rows; of others the claim stands in the row itself.
-pub(crate) const BURY_CLAIMS: &str = "
+// The beginning of a run
+
+/// The claims of new rows that a crashed run left open become rows in doubt. The claim of a row that the ledger knows is
+/// in the row itself.
+pub(super) const RECOVER_CLAIMS: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, claimed_at, settled_at, in_doubt)
     select id, run, line, 'pending', reference, key, unhex(fingerprint_hex), claimed_at, ?1, 1 from claim";
 
-pub(crate) const DELETE_BATCHES: &str = "delete from claim_batch";
+pub(super) const DELETE_CLAIM_BATCHES: &str = "delete from claim_batch";
 
-pub(crate) const EXPLAIN_DEAD_CLAIMS: &str = "
+pub(super) const EXPLAIN_RECOVERED_CLAIMS: &str = "
     update row set error_message = 'the run ended before the answer was recorded'
     where customer_id is null and outcome = 'pending' and in_doubt = 1 and error_message is null
     and run in (select id from run where state = 'running')";
 
-pub(crate) const END_DEAD_RUNS: &str =
+pub(super) const END_CRASHED_RUNS: &str =
     "update run set state = 'interrupted', ended_at = ?1 where state = 'running'";
 
-/// Numbers go on behind pruned runs: the last line of their stand-in, run 0, is the highest of them.
-pub(crate) const INSERT_RUN: &str = "
+/// The numbers of pruned runs are not given again: the last line of run 0 is the highest of them.
+pub(super) const INSERT_RUN: &str = "
     insert into run (id, command, source, source_path, columns, reference_column, started_at, reading)
     select coalesce(max(max(id), max(iif(id = 0, last_line, 0))), 0) + 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7
     from run returning id";
 
-pub(crate) const RECENT_KEYS: &str = "
+pub(super) const SELECT_IN_DOUBT: &str = "
+    select id, line, reference, fingerprint, claimed_at from row
+    where customer_id is null and outcome = 'pending' and in_doubt = 1 order by id";
+
+pub(super) const HAS_PENDING_UPDATES: &str = "select exists (select 1 from outdated)";
+
+pub(super) const INSERT_SETTINGS: &str = "
+    insert into setting (run, position, name, value, origin)
+    select ?2, key, value->>0, value->>1, value->>2 from json_each(?1)";
+
+// References
+
+pub(super) const SELECT_INDEXED_UP_TO: &str = "select row from watermark";
+
+pub(super) const RAISE_INDEXED_UP_TO: &str = "update watermark set row = max(row, ?1)";
+
+pub(super) const SELECT_UNINDEXED_KEYS: &str = "
     select key, id from row
     where id > (select row from watermark) and outcome not in ('duplicate', 'invalid')";
 
-/// An id is never given twice, also where the last rows were deleted: what is below the watermark counts
-/// as being in `reference_key`.
-pub(crate) const LAST_ROW: &str = "
+pub(super) const MERGE_KEYS: &str =
+    "insert or ignore into reference_key (key, row) select * from (values (?, ?)) where column1 is not null";
+
+/// The highest id that was ever given, also where the last rows were deleted: ids up to the watermark count as being in
+/// `reference_key`.
+pub(super) const SELECT_LAST_ROW: &str = "
     select max((select coalesce(max(id), 0) from row), (select row from watermark))";
 
-pub(crate) const FIND: &str = "
+pub(super) const FIND_ROWS: &str = "
     with candidate (id) as materialized (
         select value from json_each(?1)
         union
-        select reference_key.row from json_each(?2) asked
-        join reference_key on reference_key.key = asked.value
+        select reference_key.row from json_each(?2) given
+        join reference_key on reference_key.key = given.value
     )
     select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line, was_sent
     from candidate join row using (id)";
 
-pub(crate) const SELECT_DOUBTS: &str = "
-    select id, line, reference, fingerprint, claimed_at from row
-    where customer_id is null and outcome = 'pending' and in_doubt = 1 order by id";
+/// The rows as one value: a value for each row and column costs several times as much.
+pub(super) const READ_ORDERED: &str = "
+    select json_group_array(json_array(id, run, line, outcome, reference, hex(fingerprint), in_doubt, claimed_at,
+                            was_sent))
+    from (select * from row where id >= ?1 and outcome not in ('invalid', 'duplicate') order by id limit ?2)";
 
-pub(crate) const INSERT_BATCH: &str =
+pub(super) const FIND_PENDING_UPDATES: &str = "
+    select row, fingerprint, outcome, unsure from outdated where row in (select value from json_each(?1))";
+
+pub(super) const FIND_CUSTOMER_NAMES: &str = "
+    select id, customer_id, api_reference from row
+    where id in (select value from json_each(?1)) and customer_id is not null";
+
+/// Whether another row whose reference the API spells in another way has the same customer.
+pub(super) const HAS_OTHER_ROW: &str = "
+    select exists (select 1 from row where customer_id = ?1 and api_reference is not null and id <> ?2)";
+
+// Claims and settlements
+
+pub(super) const INSERT_CLAIM_BATCH: &str =
     "insert into claim_batch (id, run, claimed_at, claims) values (?1, ?2, ?3, ?4)";
 
-/// The claim of a row that is there: what it is if the run dies, and what it was.
-pub(crate) const CLAIM_KNOWN: &str = "
-    update row set run = ?2, line = told.value->>1, outcome = 'pending', fingerprint = unhex(told.value->>2),
-        claimed_at = told.value->>3, settled_at = ?3, attempts = 0, in_doubt = 1, field = null,
+pub(super) const END_CLAIM_BATCHES: &str =
+    "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
+
+/// The claim of a row that the ledger knows: what the row is if the run dies, and in `was` what it was.
+pub(super) const CLAIM_AGAIN: &str = "
+    update row set run = ?2, line = given.value->>1, outcome = 'pending', fingerprint = unhex(given.value->>2),
+        claimed_at = given.value->>3, settled_at = ?3, attempts = 0, in_doubt = 1, field = null,
         error_code = null, error_message = null, http_status = null, request_id = null,
         was = iif(row.outcome in ('failed', 'rejected'), json_array(
             row.outcome, row.run, row.line, hex(row.fingerprint), row.attempts, row.claimed_at, row.settled_at,
             row.field, row.error_code, row.error_message, row.http_status, row.request_id), row.was),
         owed = row.owed or row.in_doubt or row.outcome in ('failed', 'rejected')
-    from json_each(?1) told where row.id = told.value->>0";
+    from json_each(?1) given where row.id = given.value->>0";
 
-/// Those that have other fields now are not what they were, whatever becomes of them.
-pub(crate) const FORGET: &str = "update row set was = null where id in (select value from json_each(?1))";
+/// A row that has other fields now does not become again what it was.
+pub(super) const FORGET_WAS: &str = "update row set was = null where id in (select value from json_each(?1))";
 
-/// Those that were not sent after all, or did not land, are what they were; of the settlements without an id.
-pub(crate) const RESTORE: &str = "
+/// Rows that were not sent after all, or whose request did not land, become again what they were.
+pub(super) const RESTORE_ROWS: &str = "
     update row set outcome = was->>0, run = coalesce((select run.id from run where run.id = was->>1), ?2),
         line = was->>2, fingerprint = unhex(was->>3), attempts = was->>4, claimed_at = was->>5,
         settled_at = was->>6, field = was->>7, error_code = was->>8, error_message = was->>9,
@@ -82,19 +128,16 @@ pub(crate) const RESTORE: &str = "
     where was is not null and id in (
         select value->>0 from json_each(?1) where value->>2 = 'pending' and not value->>8)";
 
-pub(crate) const END_BATCHES: &str =
-    "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
-
-/// What nearly every row of a first import is: new to the ledger, and its Create was answered with an id.
-pub(crate) const SETTLE_CREATED: &str = "
+/// Nearly every row of a first import: new to the ledger, and its Create was answered with an id.
+pub(super) const SETTLE_CREATED: &str = "
     insert into row (run, settled_at, outcome, id, line, reference, key, fingerprint, customer_id, attempts,
                      claimed_at)
-    select ?, ?, 'created', told.* from (values (?, ?, ?, ?, ?, ?, ?, ?)) told where column1 is not null";
+    select ?, ?, 'created', given.* from (values (?, ?, ?, ?, ?, ?, ?, ?)) given where column1 is not null";
 
-pub(crate) const SETTLE_WITH_ID: &str = "
+pub(super) const SETTLE_WITH_ID: &str = "
     insert into row (run, settled_at, id, line, reference, key, fingerprint, customer_id, attempts, claimed_at,
                      outcome, found, date_created, is_uncertain, api_reference)
-    select ?, ?, told.* from (values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) told where column1 is not null
+    select ?, ?, given.* from (values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)) given where column1 is not null
     on conflict (id) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
@@ -104,7 +147,7 @@ pub(crate) const SETTLE_WITH_ID: &str = "
         was = null, owed = 0,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
-pub(crate) const SETTLE_WITHOUT_ID: &str = "
+pub(super) const SETTLE_WITHOUT_ID: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, attempts, claimed_at,
                      settled_at, in_doubt, field, error_code, error_message, http_status, request_id, was_sent)
     select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, unhex(value->>5), value->>6,
@@ -119,38 +162,294 @@ pub(crate) const SETTLE_WITHOUT_ID: &str = "
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id, was_sent = excluded.was_sent";
 
-pub(crate) const KEEP_RECORDS: &str = "
+pub(super) const KEEP_RECORDS: &str = "
     insert into record (row, cells, run) select value->>0, value->1, ?2 from json_each(?1) where true
     on conflict (row) do update set cells = excluded.cells, run = excluded.run";
 
-pub(crate) const ERASE_RECORDS: &str = "delete from record where row in (select value from json_each(?1))";
+pub(super) const ERASE_RECORDS: &str = "delete from record where row in (select value from json_each(?1))";
 
-pub(crate) const MARK_CORRECTED: &str = "
+pub(super) const MARK_CORRECTED: &str = "
     update row set corrected_by = ?2 where id in (
-        select row.id from json_each(?1) told
-        join row on row.customer_id is null and row.outcome = told.value->>1
-            and row.line = told.value->>0 and row.error_code = told.value->>2
+        select row.id from json_each(?1) given
+        join row on row.customer_id is null and row.outcome = given.value->>1
+            and row.line = given.value->>0 and row.error_code = given.value->>2
         where row.run < ?2 and row.corrected_by is null
         -- Where two files have such a row, it is not known which one came back.
         group by row.line, row.outcome, row.error_code having count(*) = 1)";
 
-pub(crate) const COUNT_DROPPED: &str = "
+pub(super) const COUNT_DROPPED: &str = "
     insert into dropped (run, field, rule, rows) values (?1, ?2, ?3, ?4)
     on conflict (run, field, rule) do update set rows = rows + excluded.rows";
 
-/// Changes nothing where somebody else has ended the run.
-pub(crate) const COUNT_RUN: &str = "
+pub(super) const COUNT_EXISTING: &str = "
+    insert into existing_note (run, note, rows) values (?1, ?2, ?3)
+    on conflict (run, note) do update set rows = rows + excluded.rows";
+
+/// Changes nothing where another process has ended the run.
+pub(super) const COUNT_RUN: &str = "
     update run set created = ?2, existing = ?3, unchanged = ?4, changed = ?5, updated = ?6,
         duplicate = ?7, invalid = ?8, rejected = ?9, failed = ?10, pending = ?11,
         requests = ?12, retries = ?13, throttled = ?14, last_line = ?15
     where id = ?1 and state = 'running'";
 
-pub(crate) const MERGE_KEYS: &str =
-    "insert or ignore into reference_key (key, row) select * from (values (?, ?)) where column1 is not null";
+// Updates
 
-pub(crate) const RAISE_WATERMARK: &str = "update watermark set row = max(row, ?1)";
+pub(super) const BEGIN_UPDATES: &str = "
+    insert into outdated (row, run, line, outcome, fingerprint, unsure)
+    select value->>0, ?2, value->>1, 'pending', unhex(value->>2), 1 from json_each(?1) where true
+    on conflict (row) do update set
+        run = excluded.run, line = excluded.line, outcome = 'pending', fingerprint = excluded.fingerprint,
+        unsure = 1, attempts = 0, error_code = null, error_message = null, http_status = null, request_id = null,
+        was = iif(outdated.outcome in ('failed', 'rejected'), json_array(
+            outdated.outcome, outdated.run, outdated.line, hex(outdated.fingerprint), outdated.attempts,
+            outdated.unsure, null, null, outdated.error_code, outdated.error_message, outdated.http_status,
+            outdated.request_id), outdated.was),
+        owed = outdated.owed or outdated.outcome in ('failed', 'rejected')";
 
-pub(crate) const END_RUN: &str = "
+pub(super) const SETTLE_UPDATED: &str = "
+    update row set outcome = 'updated', run = ?2, settled_at = ?3, line = given.value->>1,
+        fingerprint = unhex(given.value->>2), attempts = given.value->>3
+    from json_each(?1) given where row.id = given.value->>0";
+
+pub(super) const SETTLE_UNFINISHED_UPDATES: &str = "
+    update outdated set outcome = given.value->>1, unsure = given.value->>2, attempts = given.value->>3,
+        error_code = given.value->>4, error_message = given.value->>5, http_status = given.value->>6,
+        request_id = given.value->>7, was = iif(given.value->>1 = 'pending', outdated.was, null),
+        owed = iif(given.value->>1 = 'pending', outdated.owed, 0)
+    from json_each(?1) given where outdated.row = given.value->>0";
+
+/// Of rows that were inserted in the same commit: the customer existed, and its Update did not succeed.
+pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
+    insert into outdated (row, run, line, outcome, fingerprint, unsure, attempts, error_code, error_message,
+                          http_status, request_id)
+    select value->>0, ?2, value->>1, value->>2, unhex(value->>3), value->>4, value->>5, value->>6, value->>7,
+           value->>8, value->>9
+    from json_each(?1) where true
+    on conflict (row) do update set
+        run = excluded.run, line = excluded.line, outcome = excluded.outcome, fingerprint = excluded.fingerprint,
+        unsure = excluded.unsure, attempts = excluded.attempts, error_code = excluded.error_code,
+        error_message = excluded.error_message, http_status = excluded.http_status,
+        request_id = excluded.request_id";
+
+/// Updates that were not sent after all become again what they were. Whether an earlier one has landed is as unknown as
+/// before.
+pub(super) const RESTORE_UPDATES: &str = "
+    update outdated set outcome = was->>0, run = coalesce((select run.id from run where run.id = was->>1), ?2),
+        line = was->>2, fingerprint = unhex(was->>3), attempts = was->>4, error_code = was->>8,
+        error_message = was->>9, http_status = was->>10, request_id = was->>11, was = null
+    where was is not null and row in (select value from json_each(?1))";
+
+pub(super) const DELETE_FINISHED_UPDATES: &str =
+    "delete from outdated where row in (select value from json_each(?1))";
+
+pub(super) const COUNT_CHANGED: &str = "
+    insert into changed (run, field, rows) values (?1, ?2, ?3)
+    on conflict (run, field) do update set rows = rows + excluded.rows";
+
+// Rows that cannot be sent
+
+pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
+    select content, id, outcome = 'duplicate' from row where content is not null and run < ?1";
+
+pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
+    "select other_cells, id from row where other_cells is not null and run < ?1";
+
+/// References of invalid rows in the part of the source that this run does not read again.
+pub(super) const SELECT_NAMED_REFERENCES: &str = "
+    select key, id from row
+    where content is not null and run = ?1 and outcome = 'invalid' and key is not null";
+
+pub(super) const SELECT_REFERENCES: &str = "
+    select reference from row where id in (select value from json_each(?1)) and reference is not null";
+
+pub(super) const INSERT_UNSENDABLE: &str = "
+    insert into row (id, run, line, outcome, reference, key, settled_at, field, error_code, error_message, content,
+                     other_cells)
+    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, ?3, value->>5, value->>6, value->>7, value->>8,
+           value->>9
+    from json_each(?1)";
+
+pub(super) const DELETE_SUPERSEDED_BY_ID: &str = "
+    delete from row where run < ?2 and content is not null and id in (
+        select row.id from json_each(?1) given cross join row on row.id = given.value->>0
+        where row.reference is given.value->>1
+        and (given.value->>2 or row.outcome = 'invalid' and row.error_code not like '%duplicate'))";
+
+pub(super) const DELETE_SUPERSEDED_BY_LINE: &str = "
+    delete from row where id in (
+        select row.id from json_each(?1) given
+        cross join row on row.line = given.value->>0 and row.content = given.value->>1
+        where row.content is not null and row.run < ?2 and row.reference is given.value->>2)";
+
+pub(super) const DELETE_SUPERSEDED_BY_CELLS: &str = "
+    delete from row where id in (
+        select row.id from json_each(?1) given
+        cross join row on row.line = given.value->>0 and row.other_cells = given.value->>1
+        where row.other_cells is not null and row.run < ?2)";
+
+pub(super) const DELETE_UNSENDABLE: &str = "
+    delete from row where run < ?2 and content is not null and id in (select value from json_each(?1))";
+
+pub(super) const HAS_UNREADABLE: &str =
+    "select 1 from row where other_cells is not null and run = ?1 limit 1";
+
+/// The runs that found a row on one of these lines whose reference could not be read.
+pub(super) const SELECT_UNREADABLE: &str = "
+    select line, run from row where other_cells is not null and run < ?2
+    and line in (select value from json_each(?1))";
+
+pub(super) const KEEP_SEEN: &str = "insert or replace into met (run, next_id, rows) values (?1, ?2, ?3)";
+
+/// Of runs whose rows with unreadable references have all come back or gone.
+pub(super) const DELETE_SEEN: &str = "
+    delete from met where not exists (
+        select 1 from row where row.other_cells is not null and row.run = met.run)";
+
+pub(super) const SELECT_SEEN: &str = "select next_id, rows from met where run = ?1";
+
+pub(super) const SELECT_SEEN_BEFORE: &str = "
+    select next_id, rows from met where run = (select max(id) from run where id < ?1)";
+
+// Checkpoints
+
+/// Only of the last run: what another run has settled since is not in its tally.
+pub(super) const SELECT_LAST_CHECKPOINT: &str = "
+    select bytes, line, proof_bytes, proof_hash, tally, only_whole or exists (
+        select 1 from dropped where dropped.run = run.id union all select 1 from changed where changed.run = run.id
+    ), since
+    from checkpoint join run on run.id = checkpoint.run
+    where run.id = (select max(id) from run) and run.command = ?1 and run.source_path = ?2
+    and checkpoint.way = ?3";
+
+pub(super) const INSERT_CHECKPOINT: &str = "insert into checkpoint (run, way) values (?1, ?2)";
+
+pub(super) const SET_CHECKPOINT: &str = "
+    update checkpoint set bytes = ?2, line = ?3, proof_bytes = ?4, proof_hash = ?5, tally = ?6, only_whole = ?7,
+        since = ?8
+    where run = ?1";
+
+/// The line that each run of the chain reached. Behind it the run settled rows too, but of bytes that may have changed
+/// before the next run read them.
+pub(super) const SELECT_CHECKPOINT_LINES: &str =
+    "select run, coalesce(line, 0) from checkpoint where run >= ?1 and run < ?2";
+
+/// Invalid rows and duplicates in the part that is not read again go over to the run that counts them.
+pub(super) const TAKE_OVER_UNSENDABLE: &str = "
+    update row set run = ?1, settled_at = ?3 where customer_id is null and outcome in ('invalid', 'duplicate')
+    and run >= ?2 and run < ?1 and line < (select line from checkpoint where checkpoint.run = row.run)";
+
+pub(super) const TAKE_OVER_RECORDS: &str = "
+    update record set run = ?1 where row in (
+        select id from row where customer_id is null and outcome in ('invalid', 'duplicate') and run = ?1)";
+
+/// The source is the same to its end, and so are the counts by field.
+pub(super) const COPY_DROPPED: &str = "
+    insert into dropped (run, field, rule, rows) select ?1, field, rule, rows from dropped
+    where run = (select max(id) from run where id < ?1) returning field, rule, rows";
+
+pub(super) const COPY_CHANGED: &str = "
+    insert into changed (run, field, rows) select ?1, field, rows from changed
+    where run = (select max(id) from run where id < ?1) returning field, rows";
+
+// Samples, the heartbeat, and the end of a run
+
+pub(super) const DELETE_SAMPLES: &str = "delete from sample where run = ?1 and number >= ?2";
+
+pub(super) const INSERT_SAMPLES: &str = "
+    insert into sample (run, number, from_ms, to_ms, succeeded, faulty, failed, requests, retries, throttled,
+                        in_flight, held_rate, latencies)
+    select ?2, ?3 + key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5, value->>6,
+           value->>7, value->>8, value->>9, value->10
+    from json_each(?1)";
+
+pub(super) const SET_HEARTBEAT: &str = "
+    insert or replace into live
+        (id, run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to)
+    values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+pub(super) const DELETE_HEARTBEAT: &str = "delete from live";
+
+pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
+
+pub(super) const SELECT_INVALID_REFERENCES: &str = "
+    select distinct reference from row where run = ?1 and outcome = 'invalid' and reference is not null";
+
+/// Of the run before, where this one read nothing that it had not.
+pub(super) const SELECT_ABSENT_BEFORE: &str = "
+    select absent from run where id = (select max(id) from run where id < ?1) and absent is not null";
+
+pub(super) const SET_ABSENT: &str = "update run set absent = ?2 where id = ?1";
+
+pub(super) const END_RUN: &str = "
     update run set state = ?2, exit_code = ?3, stop_reason = ?4, ended_at = ?5,
         requests = ?6, retries = ?7, throttled = ?8
     where id = ?1";
+
+// What `verify` found
+
+/// Only where the ledger still has the fields that were compared: a run may have come between.
+pub(super) const MARK_CHANGED: &str = "
+    update row set fingerprint = unhex(given.value->>2) from json_each(?1) given
+    where row.id = given.value->>0 and row.customer_id is not null and row.fingerprint = unhex(given.value->>1)";
+
+/// A file that was read to its end is not read again as long as its bytes are the same: now it has to be.
+pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null";
+
+// Pruning
+
+/// Runs that ended before; run 0 is always among them.
+pub(super) const SELECT_OLD_RUNS: &str = "
+    select json_group_array(id) from run where state <> 'running' and coalesce(ended_at, started_at) < ?1";
+
+/// Cells of rows that were settled in such runs: not of a row that was created long ago and whose Update was refused
+/// yesterday, nor of a row that a later run has read again.
+pub(super) const DELETE_OLD_RECORDS: &str = "
+    delete from record where row in (
+        select row.id from record join row on row.id = record.row left join outdated on outdated.row = row.id
+        where coalesce(outdated.run, row.run) in (select value from json_each(?1))
+        and coalesce(record.run, row.run) in (select value from json_each(?1))
+        and coalesce(outdated.outcome, row.outcome) <> 'pending' and not coalesce(outdated.owed, row.owed))";
+
+/// All of them but those whose header names cells that stay.
+pub(super) const SELECT_RUNS_TO_DELETE: &str = "
+    select json_group_array(value), count(*) from json_each(?1)
+    where value > 0 and value not in (
+        select coalesce(record.run, row.run) from record join row on row.id = record.row)";
+
+pub(super) const INSERT_PRUNED_RUN: &str = "
+    insert or ignore into run (id, command, source, columns, reference_column, state, started_at)
+    values (0, 'import', 'pruned runs', json_array('object_reference_id'), 'object_reference_id', 'completed', 0)";
+
+pub(super) const DELETE_OLD_UNSENDABLE: &str = "
+    delete from row where outcome in ('invalid', 'duplicate') and run in (select value from json_each(?1))";
+
+/// A run number is given once.
+pub(super) const KEEP_RUN_NUMBERS: &str = "
+    update run set last_line = max(last_line, (select coalesce(max(value), 0) from json_each(?1))) where id = 0";
+
+pub(super) const HAND_OVER_ROWS: &str =
+    "update row set run = 0 where run in (select value from json_each(?1))";
+
+/// Also rows of a run that stays: run 0 tells that their cells are gone.
+pub(super) const HAND_OVER_EMPTIED: &str = "
+    update row set run = 0
+    where customer_id is null and outcome in ('rejected', 'failed') and run > 0
+    and run in (select value from json_each(?1)) and id not in (select row from record)";
+
+pub(super) const HAND_OVER_CORRECTED: &str = "
+    update row set corrected_by = 0 where corrected_by in (select value from json_each(?1))";
+
+pub(super) const HAND_OVER_UPDATES: &str =
+    "update outdated set run = 0 where run in (select value from json_each(?1))";
+
+/// Whatever else refers to a run is known of that run alone: a statement for each such table.
+pub(super) const SELECT_DELETIONS: &str = "
+    select format('delete from [%s] where [%s] in (select value from json_each(?1))', tables.name, key.[from])
+    from sqlite_schema tables, pragma_foreign_key_list(tables.name) key
+    where tables.type = 'table' and key.[table] = 'run'
+    and tables.name not in ('row', 'record', 'outdated', 'claim_batch', 'checkpoint')";
+
+/// Their rows have another run now, and a run that resumed behind them could not tell which it had read.
+pub(super) const DELETE_CHECKPOINTS: &str = "delete from checkpoint";
+
+pub(super) const DELETE_RUNS: &str = "delete from run where id in (select value from json_each(?1))";

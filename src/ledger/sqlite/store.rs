@@ -1,77 +1,69 @@
-//! The one writer: what a commit, a run's beginning and its end do in SQL.
+//! The one writer of a ledger in a SQLite file.
 //!
-//! [`Store`] is the one writer: WAL, `synchronous=FULL`, transactions begun `immediate` (a
-//! deferred one that reads before it writes fails at once when someone else wrote, whatever the
-//! busy timeout).
+//! WAL, `synchronous=FULL`, and transactions begun `immediate`: a deferred one that reads before it writes fails at
+//! once when another process wrote, whatever the busy timeout.
 //!
-//! What every row passes through, the settlement with an id, is written by multi-row `values`, and its claim with
-//! that of its neighbours as one value; what few rows need takes its rows as one JSON parameter, which is simpler
-//! and slower.
+//! Promises: a commit is one transaction, and what it wrote is on the disk when it returns. A new ledger is made
+//! under another name and renamed when it is complete, so a file with a ledger's name is either a whole ledger or
+//! not ours.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    io,
     path::{Path, PathBuf},
-    sync::Arc,
+    time::Duration,
 };
 
 use futures_util::TryStreamExt;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Connection, Row as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions, Connection, Row as _, SqliteConnection,
     error::BoxDynError,
-    sqlite::{SqliteArguments, SqliteRow},
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
     super::{
-        Error, IdSource, NewRun, Outcome, RequestCounts, RunState, Tally, Target,
-        batch::{CommitBatch, SettledWithId, signed},
+        batch::{CommitBatch, UpdateRows},
+        checkpoint::Checkpoint,
+        error::Error,
+        model::{
+            CustomerName, KnownRow, NewRun, OpenClaim, PendingUpdate, RequestCounts, RowId, RunCounts, RunId,
+            RunState, Setting, Target,
+        },
+        records::{ChangedAtApi, Pruned},
         reference_index::ReferenceIndex,
+        seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
+        timeline::Unwritten,
+        unsendable::{EarlierRecord, UnsendableRows},
     },
-    bulk::{Bulk, pieces},
-    live::{self, END_LIVE},
-    notes::Notes,
-    open::{connect, create, migrate},
+    bulk::{
+        Bulk, Given, GivenUpdates, add_created, add_key, add_with_id, count_run, hex, json_ids, json_rows,
+        pieces, sample_columns, set_checkpoint, set_heartbeat, signed,
+    },
+    lock_file::{beside, check_ours, private_file},
+    ordered_scan::{OrderedRow, Owner, READ_ROWS},
+    rows::{
+        Query, count, existing_notes, read_checkpoint, read_dropped, read_field_counts, read_known,
+        read_outcome,
+    },
     statements::*,
 };
-use crate::customer::{Fingerprint, Reference};
+use crate::customer::{Changed, Dropped, Fingerprint, Reference};
+
+static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
-/// A row as [`Store::find`] sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct KnownRow {
-    pub(crate) id: i64,
-    /// The run that settled it last.
-    pub(crate) run: i64,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) outcome: Outcome,
-    pub(crate) in_doubt: bool,
-    /// A Create of ours may have landed at some time, whatever Get said since.
-    pub(crate) was_sent: bool,
-    pub(crate) claimed_at: Option<i64>,
-    /// In the source of that run.
-    pub(crate) line: u64,
-}
+/// How long a statement waits for another process, such as a backup, before it fails.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A row that an earlier run left in doubt.
-#[derive(Debug)]
-pub(crate) struct OpenClaim {
-    pub(crate) id: i64,
-    pub(crate) line: u64,
-    pub(crate) reference: Reference,
-    pub(crate) fingerprint: Option<Fingerprint>,
-    pub(crate) claimed_at: Option<i64>,
-}
+/// A checkpoint of the write-ahead log each 16 MB instead of each 4: fewer fsyncs of the main file.
+const CHECKPOINT_PAGES: &str = "4096";
 
-/// What a run says of itself with each commit.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RunCounts {
-    pub(crate) tally: Tally,
-    pub(crate) figures: RequestCounts,
-    /// Of the last row that was claimed.
-    pub(crate) last_line: u64,
-}
+/// Ids of one statement.
+const IDS_MAX: usize = 10_000;
 
 /// The one writer.
 pub(crate) struct Store {
@@ -80,24 +72,33 @@ pub(crate) struct Store {
     settle_created: Bulk,
     settle_with_id: Bulk,
     merge_keys: Bulk,
-    pub(crate) notes: Notes,
+    /// What waits for the next transaction that is made anyway: the samples of a run cost no fsync of their own, and a
+    /// crash loses the last one and the one under way at most.
+    settings: Vec<Setting>,
+    samples: Vec<Unwritten>,
 }
 
 impl Store {
     /// Opens the ledger, or makes a new one where there is none; brings its tables up to date.
-    pub(crate) async fn open(path: &Path, exists: bool) -> Result<Store, Error> {
-        if !exists {
+    pub(crate) async fn open_or_create(path: &Path) -> Result<Store, Error> {
+        if !check_ours(path)? {
             create(path).await?;
         }
+        Store::open(path).await
+    }
+
+    /// Opens the ledger; brings its tables up to date.
+    pub(crate) async fn open(path: &Path) -> Result<Store, Error> {
         let mut store = Store {
             path: path.into(),
-            connection: connect(path).await?,
+            connection: connect(path, SqliteJournalMode::Wal).await?,
             settle_created: Bulk::new(SETTLE_CREATED),
             settle_with_id: Bulk::new(SETTLE_WITH_ID),
             merge_keys: Bulk::new(MERGE_KEYS),
-            notes: Notes::default(),
+            settings: Vec::new(),
+            samples: Vec::new(),
         };
-        let version: String = store.one("select sqlite_version()").await?.get(0);
+        let version: String = store.one(SELECT_SQLITE_VERSION).await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
             return Err(Error::OldSqlite(version));
         }
@@ -105,18 +106,15 @@ impl Store {
         Ok(store)
     }
 
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Closing writes the log back into the file, so that a finished ledger is one file.
+    /// Closes the ledger. SQLite then writes its log back into the file, so that a finished ledger is one file.
     pub(crate) async fn close(self) -> Result<(), Error> {
         let path = self.path;
-        self.connection.close().await.map_err(|error| Error::Sqlite { path, error })
+        self.connection.close().await.map_err(|error| Error::Sqlite { path, error: error.into() })
     }
 
-    /// Records the target in a new ledger; refuses another one in an old.
+    // The beginning of a run
+
+    /// Records the target in a new ledger; refuses another target in an old one.
     pub(crate) async fn keep_target(&mut self, asked: &Target, now: i64) -> Result<(), Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
         let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
@@ -130,44 +128,33 @@ impl Store {
         }
     }
 
-    /// Ends what crashed runs left open. Only the holder of the lock may call it.
-    pub(crate) async fn bury_dead_runs(&mut self, now: i64) -> Result<(), Error> {
+    /// Ends runs that crashed; their open claims become rows in doubt. Only the holder of the lock may call it.
+    pub(crate) async fn recover_crashed_runs(&mut self, now: i64) -> Result<(), Error> {
         self.begin().await?;
-        self.execute(sqlx::query(BURY_CLAIMS).bind(now)).await?;
-        self.execute(sqlx::query(DELETE_BATCHES)).await?;
-        self.execute(sqlx::query(EXPLAIN_DEAD_CLAIMS)).await?;
-        self.execute(sqlx::query(END_DEAD_RUNS).bind(now)).await?;
+        self.execute(sqlx::query(RECOVER_CLAIMS).bind(now)).await?;
+        self.execute(sqlx::query(DELETE_CLAIM_BATCHES)).await?;
+        self.execute(sqlx::query(EXPLAIN_RECOVERED_CLAIMS)).await?;
+        self.execute(sqlx::query(END_CRASHED_RUNS).bind(now)).await?;
         self.commit().await
     }
 
-    /// Hash and row of those that are not in `reference_key` yet.
-    pub(crate) async fn recent_keys(&mut self, each: impl FnMut(u64, i64)) -> Result<(), Error> {
-        self.pairs(sqlx::query(RECENT_KEYS), each).await
+    /// Begins a run; its number.
+    pub(crate) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<RunId, Error> {
+        let columns = serde_json::to_string(run.columns).unwrap_or_default();
+        let insert = sqlx::query(INSERT_RUN).bind(run.command.name()).bind(run.source).bind(run.source_path);
+        let insert = insert.bind(columns);
+        let insert = insert.bind(run.reference_column).bind(now).bind(run.row_mapping);
+        self.settings = run.settings.to_vec();
+        Ok(RunId(self.all(insert).await?.first().map_or(0, |row| row.get(0))))
     }
 
-    /// Each hash and row that the query gives, one by one.
-    pub(crate) async fn pairs(
-        &mut self,
-        query: Query<'_>,
-        mut each: impl FnMut(u64, i64),
-    ) -> Result<(), Error> {
-        let mut rows = query.fetch(&mut self.connection);
-        loop {
-            match rows.try_next().await {
-                Ok(Some(row)) => each(row.get::<i64, _>(0) as u64, row.get(1)),
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(Error::Sqlite { path: self.path.clone(), error }),
-            }
-        }
-    }
-
-    /// The rows that earlier runs left in doubt, in file order. There are as many as one crash leaves,
-    /// which is bounded: each run begins by asking about them.
-    pub(crate) async fn doubts(&mut self) -> Result<Vec<OpenClaim>, Error> {
-        let rows = self.all(sqlx::query(SELECT_DOUBTS)).await?;
+    /// The rows that earlier runs left in doubt, in file order. There are as many as one crash leaves, which is
+    /// bounded: each run looks them up first.
+    pub(crate) async fn rows_in_doubt(&mut self) -> Result<Vec<OpenClaim>, Error> {
+        let rows = self.all(sqlx::query(SELECT_IN_DOUBT)).await?;
         let read = |row: &SqliteRow| OpenClaim {
-            id: row.get(0),
-            line: row.get::<i64, _>(1) as u64,
+            id: RowId(row.get(0)),
+            line: count(row, 1),
             reference: Reference::recorded(row.get(2)),
             fingerprint: row.get::<Option<&[u8]>, _>(3).and_then(Fingerprint::recorded),
             claimed_at: row.get(4),
@@ -175,156 +162,503 @@ impl Store {
         Ok(rows.iter().map(read).collect())
     }
 
-    /// Up to this row the table of hashes has all.
-    pub(crate) async fn watermark(&mut self) -> Result<i64, Error> {
-        Ok(self.one("select row from watermark").await?.get(0))
+    // References
+
+    /// The index of references: in memory what the table `reference_key` does not have yet.
+    pub(crate) async fn reference_index(&mut self) -> Result<ReferenceIndex, Error> {
+        let in_table: i64 = self.one(SELECT_INDEXED_UP_TO).await?.get(0);
+        let mut index = ReferenceIndex::in_front_of(in_table as usize);
+        self.pairs(sqlx::query(SELECT_UNINDEXED_KEYS), |key, id| index.insert(key, RowId(id))).await?;
+        Ok(index)
     }
 
-    /// The highest id in use.
-    pub(crate) async fn last_row(&mut self) -> Result<i64, Error> {
-        Ok(self.one(LAST_ROW).await?.get(0))
-    }
-
-    /// Begins a run; its number.
-    pub(crate) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<i64, Error> {
-        let columns = serde_json::to_string(run.columns).unwrap_or_default();
-        let insert = sqlx::query(INSERT_RUN).bind(run.command).bind(run.source).bind(run.source_path);
-        let insert = insert.bind(columns);
-        let insert = insert.bind(run.reference_column).bind(now).bind(run.row_mapping);
-        Ok(self.all(insert).await?.first().map_or(0, |row| row.get(0)))
+    /// The highest id that was ever given.
+    pub(crate) async fn last_row(&mut self) -> Result<RowId, Error> {
+        Ok(RowId(self.one(SELECT_LAST_ROW).await?.get(0)))
     }
 
     /// The rows with these ids, and those whose reference has one of these hashes, by reference.
     pub(crate) async fn find(
         &mut self,
         keys: &[u64],
-        ids: &[i64],
+        ids: &[RowId],
     ) -> Result<HashMap<String, KnownRow>, Error> {
         if ids.is_empty() && keys.is_empty() {
             return Ok(HashMap::new());
         }
-        let keys: Vec<i64> = keys.iter().map(|key| signed(*key)).collect();
-        let json = |numbers: &[i64]| serde_json::to_string(numbers).unwrap_or_default();
-        let rows = self.all(sqlx::query(FIND).bind(json(ids)).bind(json(&keys))).await?;
-        Ok(rows.iter().map(|row| (row.get(1), read_known(row))).collect())
+        let keys = json_rows(keys.iter().map(|key| signed(*key)));
+        let rows = self.all(sqlx::query(FIND_ROWS).bind(json_ids(ids)).bind(keys)).await?;
+        rows.iter().map(|row| Ok((row.get(1), read_known(&self.path, row)?))).collect()
     }
 
-    /// One transaction: the durable moment of everything in `write`.
-    /// Some hashes go along: they say nothing that is not in the rows.
-    pub(crate) async fn write(
+    /// The next rows from this one on that own their references.
+    pub(crate) async fn read_ordered(&mut self, from: RowId) -> Result<Vec<Owner>, Error> {
+        let query = sqlx::query(READ_ORDERED).bind(from.0).bind(READ_ROWS as i64);
+        let rows = self.all(query).await?;
+        let text = rows.first().map_or("[]", |row| row.get::<&str, _>(0));
+        let rows: Vec<OrderedRow<'_>> = serde_json::from_str(text)
+            .map_err(|error| Error::Sqlite { path: self.path.clone(), error: error.into() })?;
+        let newer = || Error::Newer(self.path.clone());
+        rows.into_iter().map(|row| row.read().ok_or_else(newer)).collect()
+    }
+
+    /// The customers of these rows.
+    pub(crate) async fn customer_names(
         &mut self,
-        write: &CommitBatch<'_>,
-        count: &RunCounts,
-        recent: &mut ReferenceIndex,
+        ids: &[RowId],
+    ) -> Result<HashMap<RowId, CustomerName>, Error> {
+        let rows = self.all(sqlx::query(FIND_CUSTOMER_NAMES).bind(json_ids(ids))).await?;
+        let read = |row: &SqliteRow| CustomerName {
+            customer_id: row.get(1),
+            api_reference: row.get::<Option<&str>, _>(2).map(Reference::recorded),
+        };
+        Ok(rows.iter().map(|row| (RowId(row.get(0)), read(row))).collect())
+    }
+
+    /// Whether another row whose reference the API spells in another way has the same customer.
+    pub(crate) async fn has_other_row(&mut self, customer_id: &str, id: RowId) -> Result<bool, Error> {
+        let rows = self.all(sqlx::query(HAS_OTHER_ROW).bind(customer_id).bind(id.0)).await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    /// Puts all hashes into the table `reference_key`.
+    pub(crate) async fn merge_index(
+        &mut self,
+        index: &mut ReferenceIndex,
+        last_row: RowId,
     ) -> Result<(), Error> {
         self.begin().await?;
-        let (run, now) = (write.run, write.now);
-        self.settle(write).await?;
-        let ended = sqlx::query(END_BATCHES).bind(write.ended.text()).bind(run);
-        let ended = if write.ended.is_empty() { 0 } else { self.execute(ended).await? };
-        for (field, rule, rows) in write.dropped.iter() {
-            let count = sqlx::query(COUNT_DROPPED).bind(run).bind(field.name()).bind(rule.name());
-            self.execute(count.bind(rows as i64)).await?;
+        loop {
+            let rest = index.slice_of_rest();
+            if rest.is_empty() {
+                break;
+            }
+            self.bulk(|store| &store.merge_keys, &[], rest, add_key).await?;
+            self.slice_merged(index).await?;
         }
-        self.write_updates(&write.updates, run, now).await?;
-        self.count_existing(run, &write.existing).await?;
-        if let Some(first) = write.claimed_first {
-            let batch = sqlx::query(INSERT_BATCH).bind(first).bind(run).bind(now);
-            self.execute(batch.bind(write.claimed.text())).await?;
-        }
-        if !write.claimed_again.is_empty() {
-            let claim = sqlx::query(CLAIM_KNOWN).bind(write.claimed_again.text());
-            self.execute(claim.bind(run).bind(now)).await?;
-        }
-        if !write.renewed.is_empty() {
-            self.execute(sqlx::query(FORGET).bind(write.renewed.text())).await?;
-        }
-        if let Some(reached) = &write.checkpoint {
-            self.keep_checkpoint(run, reached).await?;
-        }
-        let counted = self.execute(count_run(run, count)).await?;
-        // The lock file was deleted, and another process took the ledger: what this one knows is void.
-        if counted != 1 || ended != write.ended_count {
-            return Err(Error::TakenOver { path: self.path.clone(), run });
-        }
-        if let Some(live) = &write.live {
-            self.execute(live::keep(live, run, now)).await?;
-        }
-        self.write_notes(run).await?;
-        self.merge_slice(recent, false).await?;
-        self.commit().await
+        self.commit().await?;
+        self.raise_indexed_up_to(last_row).await
     }
 
-    async fn settle(&mut self, write: &CommitBatch<'_>) -> Result<(), Error> {
-        let (run, now) = (write.run, write.now);
-        self.bulk(|store| &store.settle_created, &[run, now], &write.created, add_created).await?;
-        self.bulk(|store| &store.settle_with_id, &[run, now], &write.with_id, add_with_id).await?;
-        // Before those that come in the place of what goes, and behind what tells that a row was corrected.
-        if !write.corrected.is_empty() {
-            self.execute(sqlx::query(MARK_CORRECTED).bind(write.corrected.text()).bind(run)).await?;
+    /// Puts a slice of the hashes into the table, inside a transaction.
+    async fn merge_slice(&mut self, index: &mut ReferenceIndex) -> Result<(), Error> {
+        let slice = index.slice_to_merge();
+        if slice.is_empty() {
+            return Ok(());
         }
-        self.write_unowned(&write.unowned, run, now).await?;
-        if !write.without_id.is_empty() {
-            let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(write.without_id.text());
-            self.execute(settle.bind(run).bind(now)).await?;
-            if write.gives_back {
-                self.execute(sqlx::query(RESTORE).bind(write.without_id.text()).bind(run)).await?;
-            }
+        self.bulk(|store| &store.merge_keys, &[], slice, add_key).await?;
+        self.slice_merged(index).await
+    }
+
+    async fn slice_merged(&mut self, index: &mut ReferenceIndex) -> Result<(), Error> {
+        match index.slice_merged() {
+            Some(highest) => self.raise_indexed_up_to(highest).await,
+            None => Ok(()),
         }
-        if !write.records.is_empty() {
-            self.execute(sqlx::query(KEEP_RECORDS).bind(write.records.text()).bind(run)).await?;
+    }
+
+    async fn raise_indexed_up_to(&mut self, row: RowId) -> Result<(), Error> {
+        self.execute(sqlx::query(RAISE_INDEXED_UP_TO).bind(row.0)).await.map(drop)
+    }
+
+    // Rows that cannot be sent
+
+    /// What earlier runs have recorded of rows that cannot be sent.
+    pub(crate) async fn unsendable_rows(&mut self, run: RunId) -> Result<UnsendableRows, Error> {
+        let mut earlier = Vec::new();
+        let mut rows = sqlx::query(SELECT_EARLIER_UNSENDABLE).bind(run.0).fetch(&mut self.connection);
+        while let Some(row) = rows
+            .try_next()
+            .await
+            .map_err(|error| Error::Sqlite { path: self.path.clone(), error: error.into() })?
+        {
+            earlier.push((row.get::<i64, _>(0) as u64, EarlierRecord::new(RowId(row.get(1)), row.get(2))));
         }
-        if !write.erased.is_empty() {
-            self.execute(sqlx::query(ERASE_RECORDS).bind(write.erased.text())).await?;
+        drop(rows);
+        let mut contents = Vec::new();
+        let query = sqlx::query(SELECT_CONTENTS_WITHOUT_REFERENCE).bind(run.0);
+        self.pairs(query, |content, _| contents.push(content)).await?;
+        let mut named = Vec::new();
+        let query = sqlx::query(SELECT_NAMED_REFERENCES).bind(run.0);
+        self.pairs(query, |key, id| named.push((key, RowId(id)))).await?;
+        Ok(UnsendableRows::new(earlier, contents, named))
+    }
+
+    /// The references of these rows.
+    pub(crate) async fn references(&mut self, ids: &[RowId]) -> Result<HashSet<String>, Error> {
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let rows = self.all(sqlx::query(SELECT_REFERENCES).bind(json_ids(ids))).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Deletes records that earlier runs have made of rows that cannot be sent.
+    pub(crate) async fn delete_unsendable(&mut self, ids: &[RowId], run: RunId) -> Result<(), Error> {
+        for some in ids.chunks(IDS_MAX) {
+            self.execute(sqlx::query(DELETE_UNSENDABLE).bind(json_ids(some)).bind(run.0)).await?;
         }
         Ok(())
     }
 
-    /// Puts a slice of the hashes into the table, inside a transaction. False if there was none.
-    async fn merge_slice(&mut self, recent: &mut ReferenceIndex, all: bool) -> Result<bool, Error> {
-        let slice = recent.slice(all);
-        if slice.is_empty() {
-            return Ok(false);
-        }
-        self.bulk(|store| &store.merge_keys, &[], slice, add_key).await?;
-        if let Some(highest) = recent.merged() {
-            self.raise_watermark(highest).await?;
-        }
-        Ok(true)
+    /// The earlier runs that found a row on one of these lines whose reference could not be read.
+    pub(crate) async fn unreadable_runs(
+        &mut self,
+        lines: &[u64],
+        run: RunId,
+    ) -> Result<UnreadableRuns, Error> {
+        let mut unreadable = UnreadableRuns::default();
+        let query = sqlx::query(SELECT_UNREADABLE).bind(json_rows(lines)).bind(run.0);
+        self.pairs(query, |line, run| unreadable.0.entry(line).or_default().push(RunId(run))).await?;
+        Ok(unreadable)
     }
 
-    /// Puts all hashes into the table.
-    pub(crate) async fn merge_keys(&mut self, recent: &mut ReferenceIndex) -> Result<(), Error> {
+    /// The rows that this run had seen when it reached the end of its source.
+    pub(crate) async fn seen_by(&mut self, run: RunId) -> Result<Option<SeenBefore>, Error> {
+        self.seen(sqlx::query(SELECT_SEEN).bind(run.0)).await
+    }
+
+    /// The rows that the run before this one had seen.
+    pub(crate) async fn seen_by_run_before(&mut self, run: RunId) -> Result<Option<SeenBefore>, Error> {
+        self.seen(sqlx::query(SELECT_SEEN_BEFORE).bind(run.0)).await
+    }
+
+    async fn seen(&mut self, query: Query<'_>) -> Result<Option<SeenBefore>, Error> {
+        let rows = self.all(query).await?;
+        let read = |row: &SqliteRow| SeenBefore {
+            next_id: RowId(row.get(0)),
+            seen: SeenRows::from_bytes(row.get(1)),
+        };
+        Ok(rows.first().map(read))
+    }
+
+    /// Whether this run found rows whose references could not be read: then what it has seen is to be kept. What runs
+    /// had seen whose rows have all come back is deleted.
+    pub(crate) async fn is_seen_needed(&mut self, run: RunId) -> Result<bool, Error> {
+        self.execute(sqlx::query(DELETE_SEEN)).await?;
+        Ok(!self.all(sqlx::query(HAS_UNREADABLE).bind(run.0)).await?.is_empty())
+    }
+
+    /// Keeps what this run has seen.
+    pub(crate) async fn keep_seen(
+        &mut self,
+        run: RunId,
+        next_id: RowId,
+        seen: &SeenRows,
+    ) -> Result<(), Error> {
+        let keep = sqlx::query(KEEP_SEEN).bind(run.0).bind(next_id.0).bind(seen.to_bytes());
+        self.execute(keep).await.map(drop)
+    }
+
+    // Updates
+
+    /// Whether the ledger has Updates that did not succeed.
+    pub(crate) async fn has_pending_updates(&mut self) -> Result<bool, Error> {
+        Ok(self.one(HAS_PENDING_UPDATES).await?.get(0))
+    }
+
+    /// The Updates of these rows that did not succeed.
+    pub(crate) async fn pending_updates(
+        &mut self,
+        ids: &[RowId],
+    ) -> Result<HashMap<RowId, PendingUpdate>, Error> {
+        let rows = self.all(sqlx::query(FIND_PENDING_UPDATES).bind(json_ids(ids))).await?;
+        let read = |row: &SqliteRow| {
+            Ok(PendingUpdate {
+                fingerprint: Fingerprint::recorded(row.get(1)).unwrap_or_default(),
+                outcome: read_outcome(&self.path, row.get(2))?,
+                may_have_landed: row.get(3),
+            })
+        };
+        rows.iter().map(|row| Ok((RowId(row.get(0)), read(row)?))).collect()
+    }
+
+    /// How many rows are imported.
+    pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
+        Ok(count(&self.one(COUNT_IMPORTED).await?, 0))
+    }
+
+    /// The references of the rows that this run found invalid.
+    pub(crate) async fn invalid_references(&mut self, run: RunId) -> Result<Vec<Reference>, Error> {
+        let rows = self.all(sqlx::query(SELECT_INVALID_REFERENCES).bind(run.0)).await?;
+        Ok(rows.iter().map(|row| Reference::recorded(row.get(0))).collect())
+    }
+
+    /// How many imported rows the source of the run before this one did not name, where that is known.
+    pub(crate) async fn absent_before(&mut self, run: RunId) -> Result<Option<u64>, Error> {
+        let rows = self.all(sqlx::query(SELECT_ABSENT_BEFORE).bind(run.0)).await?;
+        Ok(rows.first().map(|row| count(row, 0)))
+    }
+
+    /// Records how many imported rows the source of this run did not name.
+    pub(crate) async fn set_absent(&mut self, run: RunId, absent: u64) -> Result<(), Error> {
+        self.execute(sqlx::query(SET_ABSENT).bind(run.0).bind(signed(absent))).await.map(drop)
+    }
+
+    /// Marks the rows as changed where the ledger still has the fields that were compared; how many.
+    pub(crate) async fn mark_changed(&mut self, rows: &[ChangedAtApi]) -> Result<u64, Error> {
+        let mut marked = 0;
         self.begin().await?;
-        while self.merge_slice(recent, true).await? {}
+        for some in rows.chunks(IDS_MAX) {
+            let given = json_rows(some.iter().map(|row| (row.id, hex(&row.of_file), hex(&row.at_api))));
+            marked += self.execute(sqlx::query(MARK_CHANGED).bind(given)).await?;
+        }
+        self.execute(sqlx::query(FORGET_CHECKPOINTS)).await?;
+        self.commit().await?;
+        Ok(marked)
+    }
+
+    // Checkpoints
+
+    /// The checkpoint of the last run, if it read the same source with the same settings.
+    pub(crate) async fn last_checkpoint(&mut self, run: &NewRun<'_>) -> Result<Option<Checkpoint>, Error> {
+        let query = sqlx::query(SELECT_LAST_CHECKPOINT).bind(run.command.name()).bind(run.source_path);
+        Ok(self.all(query.bind(run.parse_settings_hash)).await?.first().and_then(read_checkpoint))
+    }
+
+    /// Adds a run that has reached no checkpoint yet.
+    pub(crate) async fn begin_checkpoint(
+        &mut self,
+        run: RunId,
+        parse_settings_hash: &str,
+    ) -> Result<(), Error> {
+        self.execute(sqlx::query(INSERT_CHECKPOINT).bind(run.0).bind(parse_settings_hash)).await.map(drop)
+    }
+
+    /// The line that each run of the chain before this run reached.
+    pub(crate) async fn checkpoint_lines(
+        &mut self,
+        chain_start: RunId,
+        run: RunId,
+    ) -> Result<HashMap<RunId, u64>, Error> {
+        let rows = self.all(sqlx::query(SELECT_CHECKPOINT_LINES).bind(chain_start.0).bind(run.0)).await?;
+        Ok(rows.iter().map(|row| (RunId(row.get(0)), count(row, 1))).collect())
+    }
+
+    /// The run resumes at this checkpoint; what the run before has counted by field.
+    pub(crate) async fn resume(
+        &mut self,
+        run: RunId,
+        reached: &Checkpoint,
+        now: i64,
+    ) -> Result<(Dropped, Changed), Error> {
+        self.begin().await?;
+        let take_over = sqlx::query(TAKE_OVER_UNSENDABLE).bind(run.0).bind(reached.chain_start.0).bind(now);
+        self.execute(take_over).await?;
+        self.execute(sqlx::query(TAKE_OVER_RECORDS).bind(run.0)).await?;
+        self.execute(set_checkpoint(run, reached)).await?;
+        let dropped = self.all(sqlx::query(COPY_DROPPED).bind(run.0)).await?;
+        let changed = self.all(sqlx::query(COPY_CHANGED).bind(run.0)).await?;
+        self.commit().await?;
+        Ok((read_dropped(&dropped), read_field_counts(&changed).collect()))
+    }
+
+    // The commit of a run
+
+    /// These samples go along with the next transaction.
+    pub(crate) fn add_samples(&mut self, samples: Unwritten) {
+        self.samples.push(samples);
+    }
+
+    /// Writes the batch in one transaction. Some hashes of the index go along: they say nothing that is not in the
+    /// rows.
+    pub(crate) async fn write(
+        &mut self,
+        batch: &CommitBatch<'_>,
+        counts: &RunCounts,
+        index: &mut ReferenceIndex,
+    ) -> Result<(), Error> {
+        let given = Given::of(batch);
+        let (run, now) = (batch.run, batch.now);
+        self.begin().await?;
+        self.settle(batch, &given).await?;
+        let ended = sqlx::query(END_CLAIM_BATCHES).bind(&given.ended_claims).bind(run.0);
+        let ended = if batch.ended_claims.is_empty() { 0 } else { self.execute(ended).await? };
+        for (field, rule, rows) in batch.dropped.iter() {
+            let count = sqlx::query(COUNT_DROPPED).bind(run.0).bind(field.name()).bind(rule.name());
+            self.execute(count.bind(rows as i64)).await?;
+        }
+        self.write_updates(&batch.updates, &given.updates, run, now).await?;
+        for (note, rows) in existing_notes(&batch.existing) {
+            self.execute(sqlx::query(COUNT_EXISTING).bind(run.0).bind(note).bind(rows as i64)).await?;
+        }
+        if let Some(first) = batch.new_claims.first() {
+            let insert = sqlx::query(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(now);
+            self.execute(insert.bind(&given.new_claims)).await?;
+        }
+        if !batch.repeated_claims.is_empty() {
+            let claim = sqlx::query(CLAIM_AGAIN).bind(&given.repeated_claims);
+            self.execute(claim.bind(run.0).bind(now)).await?;
+        }
+        if !batch.renewed.is_empty() {
+            self.execute(sqlx::query(FORGET_WAS).bind(json_ids(&batch.renewed))).await?;
+        }
+        if let Some(reached) = &batch.checkpoint {
+            self.execute(set_checkpoint(run, reached)).await?;
+        }
+        let counted = self.execute(count_run(run, counts)).await?;
+        // The lock file was deleted, and another process took the ledger: what this one knows is void.
+        if counted != 1 || ended != batch.ended_claims.len() as u64 {
+            return Err(Error::TakenOver { path: self.path.clone(), run });
+        }
+        if let Some(heartbeat) = &batch.heartbeat {
+            self.execute(set_heartbeat(heartbeat, run, now)).await?;
+        }
+        self.write_settings_and_samples(run).await?;
+        self.merge_slice(index).await?;
         self.commit().await
     }
 
-    /// Up to this row the table of hashes has all.
-    pub(crate) async fn raise_watermark(&mut self, row: i64) -> Result<(), Error> {
-        self.execute(sqlx::query(RAISE_WATERMARK).bind(row)).await.map(drop)
+    async fn settle(&mut self, batch: &CommitBatch<'_>, given: &Given) -> Result<(), Error> {
+        let (run, now) = (batch.run, batch.now);
+        self.bulk(|store| &store.settle_created, &[run.0, now], &batch.created, add_created).await?;
+        self.bulk(|store| &store.settle_with_id, &[run.0, now], &batch.with_id, add_with_id).await?;
+        // Before the records of earlier runs are deleted: whether a row was corrected is told by them.
+        if !batch.corrected.is_empty() {
+            self.execute(sqlx::query(MARK_CORRECTED).bind(&given.corrected).bind(run.0)).await?;
+        }
+        let superseded = &batch.superseded;
+        for (sql, is_empty, rows) in [
+            (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
+            (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
+            (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
+            (INSERT_UNSENDABLE, batch.unsendable.is_empty(), &given.unsendable),
+        ] {
+            if !is_empty {
+                self.execute(sqlx::query(sql).bind(rows).bind(run.0).bind(now)).await?;
+            }
+        }
+        if !batch.without_id.is_empty() {
+            let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(&given.without_id);
+            self.execute(settle.bind(run.0).bind(now)).await?;
+            if batch.restores_rows {
+                self.execute(sqlx::query(RESTORE_ROWS).bind(&given.without_id).bind(run.0)).await?;
+            }
+        }
+        if !batch.records.is_empty() {
+            self.execute(sqlx::query(KEEP_RECORDS).bind(&given.records).bind(run.0)).await?;
+        }
+        if !batch.erased.is_empty() {
+            self.execute(sqlx::query(ERASE_RECORDS).bind(json_ids(&batch.erased))).await?;
+        }
+        Ok(())
     }
 
-    /// The run's last words.
+    async fn write_updates(
+        &mut self,
+        updates: &UpdateRows<'_>,
+        given: &GivenUpdates,
+        run: RunId,
+        now: i64,
+    ) -> Result<(), Error> {
+        for (sql, is_empty, rows) in [
+            (SETTLE_UPDATED, updates.updated.is_empty(), &given.updated),
+            (SETTLE_UNFINISHED_UPDATES, updates.unfinished.is_empty(), &given.unfinished),
+            (INSERT_UNFINISHED_UPDATES, updates.new_unfinished.is_empty(), &given.new_unfinished),
+            (RESTORE_UPDATES, updates.restored.is_empty(), &given.restored),
+            (DELETE_FINISHED_UPDATES, updates.finished.is_empty(), &given.finished),
+            (BEGIN_UPDATES, updates.begun.is_empty(), &given.begun),
+        ] {
+            if !is_empty {
+                self.execute(sqlx::query(sql).bind(rows).bind(run.0).bind(now)).await?;
+            }
+        }
+        let mut rows: HashMap<&str, i64> = HashMap::new();
+        for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
+            *rows.entry(field.name()).or_default() += 1;
+        }
+        for (field, rows) in rows {
+            self.execute(sqlx::query(COUNT_CHANGED).bind(run.0).bind(field).bind(rows)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the settings and samples that wait; inside a transaction.
+    async fn write_settings_and_samples(&mut self, run: RunId) -> Result<(), Error> {
+        let settings = std::mem::take(&mut self.settings);
+        if !settings.is_empty() {
+            let rows = json_rows(settings.iter().map(|it| (&it.name, &it.value, &it.origin)));
+            self.execute(sqlx::query(INSERT_SETTINGS).bind(rows).bind(run.0)).await?;
+        }
+        for Unwritten { from, samples } in std::mem::take(&mut self.samples) {
+            let from = from as i64;
+            self.execute(sqlx::query(DELETE_SAMPLES).bind(run.0).bind(from)).await?;
+            let rows = json_rows(samples.iter().map(sample_columns));
+            self.execute(sqlx::query(INSERT_SAMPLES).bind(rows).bind(run.0).bind(from)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the run.
     pub(crate) async fn end_run(
         &mut self,
-        run: i64,
+        run: RunId,
         state: RunState,
         exit_code: u8,
         stop_reason: Option<&str>,
-        figures: &RequestCounts,
+        requests: &RequestCounts,
         now: i64,
     ) -> Result<(), Error> {
         self.begin().await?;
-        self.execute(sqlx::query(END_LIVE)).await?;
-        let end = sqlx::query(END_RUN).bind(run).bind(state.name()).bind(exit_code).bind(stop_reason);
-        let end = end.bind(now).bind(figures.requests as i64);
-        self.execute(end.bind(figures.retries as i64).bind(figures.throttled as i64)).await?;
-        self.write_notes(run).await?;
+        self.execute(sqlx::query(DELETE_HEARTBEAT)).await?;
+        let end = sqlx::query(END_RUN).bind(run.0).bind(state.name()).bind(exit_code).bind(stop_reason);
+        let end = end.bind(now).bind(requests.requests as i64);
+        self.execute(end.bind(requests.retries as i64).bind(requests.throttled as i64)).await?;
+        self.write_settings_and_samples(run).await?;
         self.commit().await
     }
 
-    /// One statement for many rows, the constants before them.
+    // Pruning
+
+    /// Deletes what ended before this time: the runs, what is known of them alone, and the cells of their rows.
+    pub(crate) async fn delete_old(&mut self, before: i64) -> Result<Pruned, Error> {
+        self.begin().await?;
+        let old = self.all(sqlx::query(SELECT_OLD_RUNS).bind(before)).await?;
+        let old: String = old.first().map_or_else(|| "[]".to_owned(), |row| row.get(0));
+        let records = self.execute(sqlx::query(DELETE_OLD_RECORDS).bind(&old)).await?;
+        let rows = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(&old)).await?;
+        let gone = self.all(sqlx::query(SELECT_RUNS_TO_DELETE).bind(&old)).await?;
+        let (gone, runs) = gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), count(row, 1)));
+        let pruned = Pruned { runs, records, rows, bytes: (0, 0) };
+        if !pruned.is_nothing() {
+            self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
+            self.execute(sqlx::query(HAND_OVER_EMPTIED).bind(&old)).await?;
+            for sql in [KEEP_RUN_NUMBERS, HAND_OVER_ROWS, HAND_OVER_CORRECTED, HAND_OVER_UPDATES] {
+                self.execute(sqlx::query(sql).bind(&gone)).await?;
+            }
+            for deletion in self.all(sqlx::query(SELECT_DELETIONS)).await? {
+                let sql: String = deletion.get(0);
+                self.execute(sqlx::query(AssertSqlSafe(sql)).bind(&gone)).await?;
+            }
+            self.execute(sqlx::query(DELETE_CHECKPOINTS)).await?;
+            self.execute(sqlx::query(DELETE_RUNS).bind(&gone)).await?;
+        }
+        self.commit().await?;
+        Ok(pruned)
+    }
+
+    /// Gives the room of deleted rows back to the file system.
+    pub(crate) async fn vacuum(&mut self) -> Result<(), Error> {
+        self.execute(sqlx::query(VACUUM)).await.map(drop)
+    }
+
+    // Statements
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        self.execute(sqlx::query(BEGIN)).await.map(drop)
+    }
+
+    /// The durable moment: what was written since `begin` is on the disk when this returns.
+    async fn commit(&mut self) -> Result<(), Error> {
+        #[cfg(feature = "crash-points")]
+        super::crash_point::point();
+        self.execute(sqlx::query(COMMIT)).await?;
+        #[cfg(feature = "crash-points")]
+        super::crash_point::point();
+        Ok(())
+    }
+
+    /// Runs one statement for many rows, the constants before them.
     async fn bulk<T>(
         &mut self,
         statement: impl Fn(&Store) -> &Bulk,
@@ -340,96 +674,79 @@ impl Store {
         Ok(())
     }
 
-    pub(crate) async fn begin(&mut self) -> Result<(), Error> {
-        self.execute(sqlx::query(BEGIN)).await.map(drop)
-    }
-
-    /// The durable moment: what was written since `begin` is true on disk when this returns.
-    pub(crate) async fn commit(&mut self) -> Result<(), Error> {
-        #[cfg(feature = "crash-points")]
-        super::crash_point::point();
-        self.execute(sqlx::query(COMMIT)).await?;
-        #[cfg(feature = "crash-points")]
-        super::crash_point::point();
-        Ok(())
-    }
-
-    pub(crate) async fn execute(&mut self, query: Query<'_>) -> Result<u64, Error> {
+    async fn execute(&mut self, query: Query<'_>) -> Result<u64, Error> {
         let done = query.execute(&mut self.connection).await;
         done.map(|done| done.rows_affected()).map_err(|error| self.error(error))
     }
 
-    pub(crate) async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
+    async fn all(&mut self, query: Query<'_>) -> Result<Vec<SqliteRow>, Error> {
         let rows = query.fetch_all(&mut self.connection).await;
         rows.map_err(|error| self.error(error))
     }
 
-    pub(crate) async fn one(&mut self, sql: &'static str) -> Result<SqliteRow, Error> {
+    async fn one(&mut self, sql: &'static str) -> Result<SqliteRow, Error> {
         let row = sqlx::query(sql).fetch_one(&mut self.connection).await;
         row.map_err(|error| self.error(error))
     }
 
+    /// Gives each pair of a hash or line and a number to `each`; memory does not grow with them.
+    async fn pairs(&mut self, query: Query<'_>, mut each: impl FnMut(u64, i64)) -> Result<(), Error> {
+        let mut rows = query.fetch(&mut self.connection);
+        loop {
+            match rows.try_next().await {
+                Ok(Some(row)) => each(row.get::<i64, _>(0) as u64, row.get(1)),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Error::Sqlite { path: self.path.clone(), error: error.into() }),
+            }
+        }
+    }
+
     fn error(&self, error: sqlx::Error) -> Error {
-        Error::Sqlite { path: self.path.clone(), error }
+        Error::Sqlite { path: self.path.clone(), error: error.into() }
     }
 }
 
-pub(crate) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
-
-fn add_created(arguments: &mut SqliteArguments, row: &SettledWithId<'_>) -> Result<(), BoxDynError> {
-    arguments.add(row.id)?;
-    arguments.add(row.line)?;
-    arguments.add(row.reference.shared())?;
-    arguments.add(signed(row.reference.key()))?;
-    arguments.add(row.fingerprint.as_bytes().as_slice())?;
-    arguments.add(Arc::clone(row.customer_id))?;
-    arguments.add(row.attempts)?;
-    arguments.add(row.claimed_at)
-}
-
-fn add_with_id(arguments: &mut SqliteArguments, row: &SettledWithId<'_>) -> Result<(), BoxDynError> {
-    let (found, created_at, is_uncertain) = match row.id_source {
-        IdSource::Answer => (false, None, false),
-        IdSource::Found { created_at, is_uncertain, .. } => (true, created_at, is_uncertain),
-    };
-    add_created(arguments, row)?;
-    arguments.add(row.outcome.name())?;
-    arguments.add(found)?;
-    arguments.add(created_at)?;
-    arguments.add(is_uncertain)?;
-    arguments.add(row.api_reference.map(Reference::as_str))
-}
-
-fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, i64)) -> Result<(), BoxDynError> {
-    arguments.add(*key)?;
-    arguments.add(*row)
-}
-
-fn count_run(run: i64, count: &RunCounts) -> Query<'static> {
-    let RunCounts { tally, figures, last_line } = count;
-    let mut query = sqlx::query(COUNT_RUN).bind(run);
-    for outcome in Outcome::ALL {
-        query = query.bind(tally.get(outcome) as i64);
+/// Makes a whole ledger under another name, then renames it: whatever dies here, no half ledger is left under a name
+/// that somebody will open. Without a write-ahead log: where the disk is full, closing would leave a part of the tables
+/// in one, and it would not go along.
+async fn create(path: &Path) -> Result<(), Error> {
+    let open_error = |error| Error::Open { path: path.into(), error };
+    let new = beside(path, "-new");
+    for stale in ["-new", "-new-journal", "-new-wal", "-new-shm"] {
+        match std::fs::remove_file(beside(path, stale)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(open_error(error)),
+            _ => {}
+        }
     }
-    query
-        .bind(figures.requests as i64)
-        .bind(figures.retries as i64)
-        .bind(figures.throttled as i64)
-        .bind(*last_line as i64)
+    drop(private_file(&new).map_err(open_error)?);
+    let mut connection = connect(&new, SqliteJournalMode::Delete).await?;
+    migrate(path, &mut connection).await?;
+    connection.close().await.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
+    std::fs::rename(&new, path).map_err(open_error)
 }
 
-fn read_known(row: &SqliteRow) -> KnownRow {
-    KnownRow {
-        id: row.get(0),
-        fingerprint: row.get::<Option<&[u8]>, _>(2).and_then(Fingerprint::recorded),
-        // The table's check allows no other word.
-        outcome: Outcome::from_name(row.get(3)).unwrap_or(Outcome::Pending),
-        in_doubt: row.get(4),
-        claimed_at: row.get(5),
-        run: row.get(6),
-        line: row.get::<i64, _>(7) as u64,
-        was_sent: row.get(8),
-    }
+async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnection, Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(journal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        // What is erased is overwritten: raw records are personal data.
+        .pragma("secure_delete", "on")
+        .disable_statement_logging();
+    options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })
+}
+
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+    MIGRATOR.run(connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Newer(path.into()),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            Error::Sqlite { path: path.into(), error: error.into() }
+        }
+        other => Error::Sqlite { path: path.into(), error: sqlx::Error::Migrate(Box::new(other)).into() },
+    })
 }
 
 fn parse_version(version: &str) -> [u32; 3] {

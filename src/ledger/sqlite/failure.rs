@@ -1,0 +1,62 @@
+//! What SQLite reports when it cannot go on, and what the user can do about it.
+
+use std::fmt;
+
+use sqlx::error::DatabaseError;
+
+/// SQLite's extended result code where the file beside the ledger that processes share cannot grow: the disk is full,
+/// and SQLite calls it an I/O error.
+const IOERR_SHMSIZE: u32 = 4874;
+
+/// An error of SQLite.
+#[derive(Debug)]
+pub struct Failure(sqlx::Error);
+
+impl Failure {
+    /// What the user can do.
+    pub(crate) fn hint(&self) -> &'static str {
+        const FULL: u32 = 13;
+        // The primary result code is the low byte of the extended one.
+        let primary = |code| if code == IOERR_SHMSIZE { FULL } else { code & 0xff };
+        match self.code().map(primary) {
+            Some(5 | 6) => "another program holds the file; end it, then run the same command again",
+            Some(8) => "make the file and its folder writable, then run the same command again",
+            Some(10) => "check the disk, then run the same command again; what was recorded stands",
+            Some(11) => "restore the file from a backup, or recover it with: sqlite3 FILE .recover",
+            Some(FULL) => "make room on the disk, then run the same command again; what was recorded stands",
+            Some(14) => "check the folder and its permissions, then run the same command again",
+            Some(26) => "name a ledger with --ledger FILE; this file was left as it is",
+            _ => "what was recorded stands; run the same command again",
+        }
+    }
+
+    fn code(&self) -> Option<u32> {
+        self.0.as_database_error().and_then(DatabaseError::code)?.parse().ok()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.code() {
+            Some(IOERR_SHMSIZE) => {
+                f.write_str("database or disk is full (no room for the -shm file beside it)")
+            }
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Failure {
+        Failure(error)
+    }
+}
+
+/// SQLite gave something else than was asked for: to go on would leave rows out.
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Failure {
+        Failure(sqlx::Error::Decode(error.into()))
+    }
+}

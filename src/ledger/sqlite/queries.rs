@@ -1,0 +1,153 @@
+//! The SQL texts of the reader, [`Reader`](super::reader::Reader).
+//!
+//! Nothing newer than SQLite 3.40 is in a view; these statements are run by the library that is built in.
+
+pub(super) const SELECT_RUNS: &str = "
+    select id, command, source, state, exit_code, stop_reason, started_at, ended_at,
+           created, existing, unchanged, changed, updated, duplicate, invalid, rejected, failed,
+           pending, requests, retries, throttled
+    from run where id > 0 order by id";
+
+pub(super) const SELECT_LAST_SUCCESS: &str = "
+    select max(ended_at) from run where state = 'completed' and exit_code in (0, 3) and id > 0";
+
+pub(super) const SELECT_HEADERS: &str = "
+    select id, columns, reference_column from run
+    where (?1 is null or id = ?1 or id in (
+        select record.run from record join row on row.id = record.row where row.run = ?1))
+    -- The stand-in for pruned runs, where it has rows to correct.
+    and (id > 0 or exists (select 1 from row where run = 0 and customer_id is null))
+    order by id = 0, id";
+
+/// As the exports have them: an imported row whose Update did not succeed counts as what the Update came to.
+pub(super) const COUNT_OUTCOMES: &str = "
+    select outcome, sum(rows) from (
+        select outcome, count(*) as rows from row where customer_id is not null group by outcome
+        union all
+        select row.outcome, -1 from outdated cross join row on row.id = outdated.row
+        where row.reference not in (select reference from invalid_now)
+        union all
+        select outcome, count(*) from to_correct group by outcome)
+    group by outcome";
+
+pub(super) const SELECT_ROWS_OF_RUN: &str = "
+    select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run),
+           (select api_reference from row where row.id = every_row.id)
+    from every_row left join record on record.row = every_row.id
+    where every_row.run = ?1 order by every_row.id";
+
+/// Each row once.
+pub(super) const SELECT_ROWS: &str = "
+    select row.id, row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, null, row.run, api_reference
+    from row where customer_id is not null
+    union all
+    select id, run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, null, run, null
+    from to_correct where customer_id is null
+    order by 1";
+
+/// A page of rows as one value: a value for each row and column costs several times as much, and most rows are of
+/// this kind.
+pub(super) const SELECT_ROWS_WITH_ID: &str = "
+    select json_group_array(json_array(id, run, line, outcome, reference, customer_id, attempts))
+    from (select * from row where id > ?2 and customer_id is not null and (?1 is null or run = ?1)
+          order by id limit ?3)";
+
+pub(super) const SELECT_ROWS_WITHOUT_ID: &str = "
+    select to_correct.id, to_correct.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null
+    from to_correct left join record on record.row = to_correct.id order by 1";
+
+/// As that run settled them, whatever became of them since.
+pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
+    select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
+    from every_row left join record on record.row = every_row.id
+    where customer_id is null and every_row.run = ?1
+    -- ImportedIndex, and an update was refused, failed, or is under way.
+    union all
+    select outdated.row, outdated.run, outdated.line, outdated.outcome, reference, customer_id, outdated.attempts, null,
+           outdated.error_code, outdated.error_message, outdated.http_status, outdated.request_id, cells,
+           coalesce(record.run, outdated.run), null
+    from outdated join row on row.id = outdated.row left join record on record.row = outdated.row
+    where outdated.run = ?1
+    order by 1";
+
+pub(super) const SELECT_ERRORS: &str = "
+    select id, line, outcome, field, error_code, http_status
+    from every_row where run = ?1 and customer_id is null
+    union all
+    select row, line, outcome, null, error_code, http_status from outdated where run = ?1";
+
+/// The messages and the cells of these rows.
+pub(super) const SELECT_ERROR_MESSAGES: &str = "
+    select row.id, iif(outdated.row is null, row.error_message, outdated.error_message), record.cells
+    from json_each(?1) given join row on row.id = given.value
+    left join outdated on outdated.row = row.id left join record on record.row = row.id";
+
+/// Also rows in doubt, and rows that an earlier retry took up and left open: the run looks those up before they are
+/// claimed, and sends what Get does not find. The filter goes by what the rows were.
+pub(super) const SELECT_RETRY_ROWS: &str = "
+    with owed (id, line, columns_of, cells, outcome, error_code) as (
+        select record.row, row.line, coalesce(record.run, row.run), record.cells, coalesce(row.was->>0, row.outcome),
+               iif(row.was is null, row.error_code, row.was->>8)
+        from record cross join row on row.id = record.row left join outdated on outdated.row = row.id
+        where record.row > ?1 and outdated.row is null and (row.outcome in ('failed', 'rejected')
+            or row.outcome = 'pending' and (row.in_doubt or row.owed))
+        union all
+        select outdated.row, outdated.line, coalesce(record.run, row.run), record.cells,
+               coalesce(outdated.was->>0, outdated.outcome),
+               iif(outdated.was is null, outdated.error_code, outdated.was->>8)
+        from outdated cross join row on row.id = outdated.row cross join record on record.row = outdated.row
+        where outdated.row > ?1 and (outdated.outcome in ('failed', 'rejected') or outdated.owed))
+    select id, line, columns_of, cells from owed
+    where outcome = 'pending' or (?2 is null or outcome = ?2) and (?3 is null or lower(error_code) = ?3)
+    order by id limit ?4";
+
+/// Rows to retry, whether or not their cells are kept.
+pub(super) const COUNT_RETRYABLE: &str = "
+    with stuck (id, outcome, error_code) as (
+        select id, coalesce(was->>0, outcome), iif(was is null, error_code, was->>8) from row
+        where customer_id is null and outcome in ('failed', 'rejected', 'pending')
+            and (outcome <> 'pending' or was is not null)
+        union all
+        select row, coalesce(was->>0, outcome), iif(was is null, error_code, was->>8) from outdated
+        where outcome in ('failed', 'rejected') or was is not null)
+    select outcome, coalesce(error_code, ''), count(*), count(record.row)
+    from stuck left join record on record.row = stuck.id
+    group by 1, 2 order by 3 desc, 2";
+
+pub(super) const SELECT_ROW_MAPPINGS: &str = "
+    select id, columns, reference_column, reading from run
+    where id in (select coalesce(record.run, row.run) from record join row on row.id = record.row)";
+
+pub(super) const SELECT_IMPORTED_KEYS: &str = "select key, id from row where customer_id is not null";
+
+pub(super) const SELECT_IMPORTED: &str = "
+    select id, reference, customer_id, fingerprint from row where id in (select value from json_each(?1))";
+
+pub(super) const SELECT_SETTINGS: &str =
+    "select name, value, origin from setting where run = ?1 order by position";
+
+pub(super) const SELECT_SAMPLES: &str = "
+    select from_ms, to_ms, succeeded, faulty, failed, requests, retries, throttled, in_flight, held_rate,
+           latencies
+    from sample where run = ?1 order by number";
+
+pub(super) const SELECT_DROPPED: &str = "select field, rule, rows from dropped where run = ?1";
+
+pub(super) const SELECT_CHANGED: &str = "select field, rows from changed where run = ?1";
+
+pub(super) const SELECT_ABSENT: &str = "select absent from run where id = ?1";
+
+pub(super) const SELECT_EXISTING: &str = "select note, rows from existing_note where run = ?1";
+
+pub(super) const SELECT_RESPELLED: &str = "
+    select line, api_reference from row where api_reference is not null and run = ?1 order by line limit ?2";
+
+pub(super) const SELECT_HEARTBEAT: &str = "
+    select run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt,
+           throttled_to
+    from live";

@@ -1,0 +1,110 @@
+//! How columns of the ledger become values, for the writer and the reader alike.
+//!
+//! What is read may have been written by anyone with a SQLite client: a count that does not fit is zero, no panic. A word
+//! for an outcome that is not known is an error, since to take it for another outcome would send rows again.
+
+use std::{path::Path, time::Duration};
+
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use super::super::{
+    checkpoint::Checkpoint,
+    error::Error,
+    model::{ExistingCounts, KnownRow, Outcome, RequestCounts, RowId, RunId, Tally},
+    timeline::{Latencies, Sample},
+};
+use crate::customer::{Dropped, Field, Fingerprint, Place, Proof, Rule};
+
+pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// Notes of `existing_note` that count rows; the other notes are names of fields.
+const DIFFERING: &str = "differing";
+const UNCERTAIN: &str = "uncertain";
+const RESPELLED: &str = "respelled";
+
+/// A count.
+pub(super) fn count(row: &SqliteRow, at: usize) -> u64 {
+    row.get::<i64, _>(at).max(0).unsigned_abs()
+}
+
+/// The outcome of this word; an error where a later version wrote it.
+pub(super) fn read_outcome(path: &Path, word: &str) -> Result<Outcome, Error> {
+    Outcome::from_name(word).ok_or_else(|| Error::Newer(path.into()))
+}
+
+pub(super) fn read_known(path: &Path, row: &SqliteRow) -> Result<KnownRow, Error> {
+    Ok(KnownRow {
+        id: RowId(row.get(0)),
+        fingerprint: row.get::<Option<&[u8]>, _>(2).and_then(Fingerprint::recorded),
+        outcome: read_outcome(path, row.get(3))?,
+        in_doubt: row.get(4),
+        claimed_at: row.get(5),
+        run: RunId(row.get(6)),
+        line: count(row, 7),
+        may_have_landed: row.get(8),
+    })
+}
+
+/// None where the run has reached no checkpoint.
+pub(super) fn read_checkpoint(row: &SqliteRow) -> Option<Checkpoint> {
+    let bytes: i64 = row.get::<Option<i64>, _>(0)?;
+    let proof_bytes: Option<i64> = row.get(2);
+    let hash = row.get::<Option<&str>, _>(3).and_then(|hash| u128::from_str_radix(hash, 16).ok());
+    let proof = proof_bytes.zip(hash).map(|(bytes, hash)| Proof { bytes: bytes as u64, hash });
+    let counts: serde_json::Map<_, _> = serde_json::from_str(row.get(4)).ok()?;
+    let counts = counts.iter().map(|(name, count)| Some((Outcome::from_name(name)?, count.as_u64()?)));
+    let tally: Tally = counts.collect::<Option<_>>()?;
+    let position = Place { bytes: bytes as u64, line: row.get::<i64, _>(1) as u64, proof };
+    Some(Checkpoint { position, tally, whole_file_only: row.get(5), chain_start: RunId(row.get(6)) })
+}
+
+/// Rows by field and rule.
+pub(super) fn read_dropped(rows: &[SqliteRow]) -> Dropped {
+    let mut dropped = Dropped::default();
+    for row in rows {
+        if let (Some(field), Some(rule)) = (Field::from_name(row.get(0)), Rule::from_name(row.get(1))) {
+            dropped.count(field, rule, count(row, 2));
+        }
+    }
+    dropped
+}
+
+/// Rows by field.
+pub(super) fn read_field_counts(rows: &[SqliteRow]) -> impl Iterator<Item = (Field, u64)> {
+    rows.iter().filter_map(|row| Some((Field::from_name(row.get(0))?, count(row, 1))))
+}
+
+/// The rows of table `existing_note`, without zeros.
+pub(super) fn existing_notes(counts: &ExistingCounts) -> Vec<(&'static str, u64)> {
+    let fields = counts.fields.iter().map(|(field, rows)| (field.name(), rows));
+    let totals =
+        [(DIFFERING, counts.differing), (UNCERTAIN, counts.uncertain), (RESPELLED, counts.respelled)];
+    totals.into_iter().chain(fields).filter(|(_, rows)| *rows > 0).collect()
+}
+
+pub(super) fn read_existing(rows: &[SqliteRow]) -> ExistingCounts {
+    let of =
+        |note: &str| rows.iter().find(|row| row.get::<&str, _>(0) == note).map_or(0, |row| count(row, 1));
+    ExistingCounts {
+        differing: of(DIFFERING),
+        uncertain: of(UNCERTAIN),
+        respelled: of(RESPELLED),
+        fields: read_field_counts(rows).collect(),
+    }
+}
+
+pub(super) fn read_sample(row: &SqliteRow) -> Sample {
+    let latencies: Vec<(u16, u64)> = serde_json::from_str(row.get(10)).unwrap_or_default();
+    let figures = RequestCounts { requests: count(row, 5), retries: count(row, 6), throttled: count(row, 7) };
+    Sample {
+        from: Duration::from_millis(count(row, 0)),
+        to: Duration::from_millis(count(row, 1)),
+        succeeded: count(row, 2),
+        faulty: count(row, 3),
+        failed: count(row, 4),
+        figures,
+        in_flight: count(row, 8),
+        held_rate: row.get(9),
+        latencies: Latencies::from_counts(latencies),
+    }
+}
