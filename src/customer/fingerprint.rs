@@ -2,6 +2,10 @@
 //!
 //! Four bytes of hash per field, seeded by the reference. Equal fingerprints mean equal fields, except for a collision of
 //! one in 2³² per field. Instructions such as `options.get_client_auth_token` are not part of it.
+//!
+//! The first byte is the version, which tells how many fields there are: a later version only appends fields. Two
+//! fingerprints are compared over the fields that both have, so that a new field does not make every imported row
+//! `changed`.
 
 use std::fmt;
 
@@ -9,13 +13,28 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Cells, Field};
 
-/// Four bytes of hash for each field that describes the customer. All zero: the field has no value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The number of fields in each version, from version 1.
+const FIELDS_BY_VERSION: [usize; 1] = [Fields::FACTS.len()];
+
+/// A version, and four bytes of hash for each field that describes the customer. All zero: the field has no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; Fingerprint::BYTES]);
+
+/// A fingerprint without any value.
+impl Default for Fingerprint {
+    fn default() -> Fingerprint {
+        let mut fingerprint = [0; Fingerprint::BYTES];
+        fingerprint[0] = Fingerprint::VERSION;
+        Fingerprint(fingerprint)
+    }
+}
 
 impl Fingerprint {
     /// Length in bytes.
-    pub const BYTES: usize = 20;
+    const BYTES: usize = 1 + 4 * Fields::FACTS.len();
+
+    /// The version that this program writes.
+    const VERSION: u8 = FIELDS_BY_VERSION.len() as u8;
 
     /// The fingerprint of a customer of whom these facts are known, such as from a reply of the API.
     pub fn of(reference: &str, facts: [Option<&str>; Fields::FACTS.len()]) -> Fingerprint {
@@ -28,25 +47,37 @@ impl Fingerprint {
 
     /// The fingerprint of a row with these values.
     pub(super) fn of_cells(reference: &str, values: &Cells<'_>) -> Fingerprint {
-        let mut fingerprint = [0; Fingerprint::BYTES];
+        let mut fingerprint = Fingerprint::default();
         let seed = xxh3_64(reference.as_bytes());
-        for (field, hash) in Fields::FACTS.iter().zip(fingerprint.chunks_exact_mut(4)) {
+        for (field, hash) in Fields::FACTS.iter().zip(fingerprint.parts_mut()) {
             // An absent field must differ from an empty one of another kind: absent is all zero.
             if let Some(value) = values[*field as usize] {
                 hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
             }
         }
-        Fingerprint(fingerprint)
+        fingerprint
     }
 
     /// The bytes that the ledger stores.
-    pub fn as_bytes(&self) -> &[u8; Fingerprint::BYTES] {
-        &self.0
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0[..1 + 4 * self.field_count()]
     }
 
-    /// The fields whose values differ.
+    /// The number of fields that the version has.
+    fn field_count(&self) -> usize {
+        let version = usize::from(self.0[0]);
+        FIELDS_BY_VERSION.get(version.wrapping_sub(1)).copied().unwrap_or(0)
+    }
+
+    /// The fields whose values differ, of those that both versions have.
     pub fn differing(self, other: Fingerprint) -> Fields {
-        self.compare(|at| self.part(at) != other.part(at))
+        let shared = self.field_count().min(other.field_count());
+        self.compare(|at| at < shared && self.part(at) != other.part(at))
+    }
+
+    /// Whether every field is equal that both versions have.
+    pub fn is_same(self, other: Fingerprint) -> bool {
+        self.differing(other).is_empty()
     }
 
     /// The fields that have a value.
@@ -57,14 +88,11 @@ impl Fingerprint {
     /// Keeps the hash of each field that is equal in both. A field that differs becomes `0xffffffff`: present, and equal to
     /// no text except by a collision (1 in 2³²).
     pub(crate) fn either(self, other: Fingerprint) -> Fingerprint {
-        let mut either = self;
-        let (parts, _) = either.0.as_chunks_mut::<4>();
-        let (others, _) = other.0.as_chunks::<4>();
-        parts
-            .iter_mut()
-            .zip(others)
-            .filter(|(part, other)| part != other)
-            .for_each(|(part, _)| *part = [0xff; 4]);
+        let mut either = Fingerprint::default();
+        for (at, part) in either.parts_mut().enumerate() {
+            let is_equal = self.part(at) == other.part(at);
+            part.copy_from_slice(if is_equal { self.part(at) } else { &[0xff; 4] });
+        }
         either
     }
 
@@ -75,7 +103,7 @@ impl Fingerprint {
         const NONE: &[u8] = &[0; 4];
         let unreported_is_empty = unreported_is_empty && facts.part(0) != NONE;
         let mut at_api = self;
-        for (at, part) in at_api.0.chunks_exact_mut(4).enumerate() {
+        for (at, part) in at_api.parts_mut().enumerate() {
             let reported = facts.part(at);
             if part != NONE && (reported != NONE || unreported_is_empty) {
                 part.copy_from_slice(reported);
@@ -89,26 +117,31 @@ impl Fingerprint {
     }
 
     fn part(&self, at: usize) -> &[u8] {
-        &self.0[4 * at..4 * at + 4]
+        &self.0[1 + 4 * at..5 + 4 * at]
     }
 
-    /// Reads a fingerprint that the ledger stored.
+    fn parts_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.0[1..].chunks_exact_mut(4)
+    }
+
+    /// Reads a fingerprint that the ledger stored. Of a later version it has the fields of this one.
     pub(crate) fn recorded(bytes: &[u8]) -> Option<Fingerprint> {
-        bytes.try_into().ok().map(Fingerprint)
+        let (version, fields) = bytes.split_first()?;
+        let version = (*version).min(Fingerprint::VERSION);
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.0[0] = version;
+        let length = 4 * fingerprint.field_count();
+        fingerprint.0[1..=length].copy_from_slice(fields.get(..length)?);
+        (version > 0).then_some(fingerprint)
     }
 
     /// Reads a fingerprint from two hexadecimal digits per byte.
     pub(crate) fn from_hex(text: &str) -> Option<Fingerprint> {
         let digit = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
         let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        let mut bytes = [0; Fingerprint::BYTES];
-        if pairs.len() != bytes.len() || !rest.is_empty() {
-            return None;
-        }
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = digit(*high)? << 4 | digit(*low)?;
-        }
-        Some(Fingerprint(bytes))
+        let bytes: Option<Vec<u8>> =
+            pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+        bytes.filter(|_| rest.is_empty()).and_then(|bytes| Fingerprint::recorded(&bytes))
     }
 }
 
@@ -118,7 +151,7 @@ pub struct Fields(u8);
 
 impl Fields {
     /// The fields that describe a customer, in the order of the fingerprint's parts.
-    pub const FACTS: [Field; Fingerprint::BYTES / 4] = [
+    pub const FACTS: [Field; 5] = [
         Field::MobileNumber,
         Field::EmailAddress,
         Field::FirstName,
@@ -204,7 +237,7 @@ mod tests {
     fn a_field_that_differs_in_two_fingerprints_equals_neither() {
         let (one, two) = (Fingerprint([1; Fingerprint::BYTES]), {
             let mut bytes = [1; Fingerprint::BYTES];
-            bytes[4..8].fill(0);
+            bytes[5..9].fill(0);
             Fingerprint(bytes)
         });
         let either = one.either(two);
@@ -214,6 +247,24 @@ mod tests {
         // The field may have a value at the API, so an update may have to empty it.
         assert_eq!(either.fields(), one.fields());
         assert_eq!(one.either(one), one);
+    }
+
+    #[test]
+    fn a_fingerprint_of_a_later_version_is_compared_over_the_fields_of_both() {
+        let ours = Fingerprint::of("cust_0001", [Some("99"), Some("a@b.c"), None, None, Some("91")]);
+        assert_eq!(Fingerprint::recorded(ours.as_bytes()), Some(ours));
+        let mut later = ours.as_bytes().to_vec();
+        later[0] += 1;
+        later.extend([7; 4]);
+        let later = Fingerprint::recorded(&later).unwrap();
+        assert!(later.is_same(ours) && later.differing(ours).is_empty());
+        let other = Fingerprint::of("cust_0001", [Some("98"), Some("a@b.c"), None, None, Some("91")]);
+        assert_eq!(later.differing(other).to_string(), "mobile_number");
+        let hex: String = ours.as_bytes().iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(Fingerprint::from_hex(&hex), Some(ours));
+        for damaged in [&[][..], &[0; 21], &[1; 20]] {
+            assert_eq!(Fingerprint::recorded(damaged), None, "{damaged:?}");
+        }
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub enum Error {
     /// Made by a later version.
     #[error("the ledger {} was written by a later version of this program", .0.display())]
     Newer(PathBuf),
+    /// Made by a version before the first release.
+    #[error("the ledger {} was written by a development version of this program", .0.display())]
+    Development(PathBuf),
     /// It records another API or merchant.
     #[error(
         "the ledger {} belongs to merchant {} at {}, not to merchant {} at {}",
@@ -86,6 +89,9 @@ impl Error {
             }
             Error::NotALedger(_) => "the file was left as it is; name another with --ledger FILE",
             Error::Newer(_) => "use that version, or another ledger with --ledger FILE",
+            Error::Development(_) => {
+                "use that version, or import again into a new ledger with --ledger FILE: customers that exist are found"
+            }
             Error::OtherTarget { .. } => "use one ledger for each target, with --ledger FILE",
             Error::OldSqlite(_) => "rebuild the program with its bundled SQLite",
             Error::Moved(_) => {

@@ -372,6 +372,13 @@ pub(super) struct KnownRow {
     pub(super) line: u64,
 }
 
+impl KnownRow {
+    /// Whether these are the fields that were sent for the row.
+    pub(super) fn has_fields(&self, fields: Fingerprint) -> bool {
+        self.fingerprint.is_some_and(|sent| sent.is_same(fields))
+    }
+}
+
 /// A row that an earlier run left in doubt.
 #[derive(Debug)]
 pub(super) struct OpenClaim {

@@ -222,7 +222,7 @@ impl Planner {
             return self.plan_duplicate(row, customer, ReferenceRepeat::Yes);
         }
         self.supersede_invalid(row, customer);
-        let is_same = known.fingerprint == Some(customer.fingerprint);
+        let is_same = known.has_fields(customer.fingerprint);
         let is_retry = self.command == Command::Retry;
         match known.outcome {
             // Settled before its line was read: it was in doubt, and Get has confirmed it.
@@ -281,7 +281,7 @@ impl Planner {
         unreadable: &UnreadableRuns,
     ) -> bool {
         let Some(own) = row.corrects.as_deref().filter(|own| !own.reference_was_read) else { return false };
-        let differs = |known: &KnownRow| known.fingerprint != Some(customer.fingerprint);
+        let differs = |known: &KnownRow| !known.has_fields(customer.fingerprint);
         self.unsendable.has(customer.reference.key())
             || known.is_some_and(|known| {
                 differs(known) && unreadable.is_another_row(own, known, &self.unsendable.seen_before)
@@ -321,12 +321,12 @@ fn compare(
     let (before, now) = (known.fingerprint.unwrap_or_default(), customer.fingerprint);
     let landed = pending.filter(|pending| pending.may_have_landed);
     let is_refused =
-        |pending: &PendingUpdate| pending.outcome == Outcome::Rejected && pending.fingerprint == now;
+        |pending: &PendingUpdate| pending.outcome == Outcome::Rejected && pending.fingerprint.is_same(now);
     match pending {
-        None if before == now => {
+        None if before.is_same(now) => {
             return RowPlan::Keep { outcome: Outcome::Unchanged, settled_by: known.run };
         }
-        Some(_) if before == now && landed.is_none() => {
+        Some(_) if before.is_same(now) && landed.is_none() => {
             return RowPlan::DropObsoleteUpdate { id: known.id, imported_by: known.run };
         }
         Some(pending) if command == Command::ImportAndUpdate && is_refused(pending) => {

@@ -171,8 +171,8 @@ impl ImportedRow {
     /// that the ledger remembers otherwise is found changed by the next run as it is.
     pub fn changed_at_api(&self, of_file: Fingerprint, api_fields: Fingerprint) -> Option<ChangedAtApi> {
         let at_api = of_file.at_api(api_fields, true);
-        let is_changed = self.remembered == of_file && at_api != of_file;
-        is_changed.then_some(ChangedAtApi { id: self.id, of_file, at_api })
+        let is_changed = self.remembered.is_same(of_file) && !at_api.is_same(of_file);
+        is_changed.then_some(ChangedAtApi { id: self.id, remembered: self.remembered, at_api })
     }
 }
 
@@ -180,8 +180,8 @@ impl ImportedRow {
 #[derive(Clone, Copy, Debug)]
 pub struct ChangedAtApi {
     pub(super) id: RowId,
-    /// The fields of the file, which the ledger remembers.
-    pub(super) of_file: Fingerprint,
+    /// The fields that the ledger remembers, which are those of the file.
+    pub(super) remembered: Fingerprint,
     /// The fields at the API.
     pub(super) at_api: Fingerprint,
 }

@@ -464,6 +464,39 @@ fn a_ledger_of_a_newer_version() {
 }
 
 #[test]
+fn a_ledger_of_a_development_version() {
+    let Kept { world, file, backup } = kept();
+    execute(&world.ledger(), "update _sqlx_migrations set version = 6");
+    let requests = world.journal().requests();
+    let older = fs::read(world.ledger()).unwrap();
+    let done = world.import(&file, &[]);
+    assert_error(&done, 2, &["ledger.db", "development version", "import again into a new ledger"]);
+    for reading in [&["status"][..], &["report"], &["export", "all"]] {
+        let done = world.run(reading);
+        assert_error(&done, 2, &["ledger.db", "development version"]);
+    }
+    assert_eq!(world.journal().requests(), requests);
+    assert_eq!(fs::read(world.ledger()).unwrap(), older, "it was touched");
+    fs::write(world.ledger(), backup).unwrap();
+    completes(&world, &file, 2 * KEPT);
+}
+
+/// Taken for `pending`, such a row would be sent again.
+#[test]
+fn an_outcome_of_a_newer_version() {
+    let Kept { world, .. } = kept();
+    execute(&world.ledger(), "update row set outcome = 'parked' where id = 1");
+    let requests = world.journal().requests();
+    let other = world.rows("other.csv", KEPT);
+    let done = world.import(&other, &[]);
+    assert_error(&done, 2, &["ledger.db", "later version"]);
+    for reading in [&["status"][..], &["export", "all"]] {
+        assert_error(&world.run(reading), 2, &["ledger.db", "later version"]);
+    }
+    assert_eq!(world.journal().requests(), requests);
+}
+
+#[test]
 fn a_ledger_in_use() {
     let world = World::new();
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));

@@ -18,11 +18,11 @@ use super::{
         batch::{CommitBatch, SettledWithId, UpdateRows},
         checkpoint::Checkpoint,
         claim::{IdSource, RowError},
-        model::{Heartbeat, Outcome, RequestCounts, RowId, RunCounts, RunId},
+        model::{Heartbeat, Outcome, RequestCounts, RowId, RunCounts, RunId, Tally},
         timeline::Sample,
     },
     rows::Query,
-    statements::{COUNT_RUN, SET_CHECKPOINT, SET_HEARTBEAT},
+    statements::{COUNT_OUTCOMES, COUNT_RUN, SET_CHECKPOINT, SET_HEARTBEAT},
 };
 use crate::customer::{Fingerprint, Reference};
 
@@ -225,7 +225,7 @@ pub(super) fn add_created(
     arguments.add(row.line as i64)?;
     arguments.add(row.reference.shared())?;
     arguments.add(signed(row.reference.key()))?;
-    arguments.add(row.fingerprint.as_bytes().as_slice())?;
+    arguments.add(row.fingerprint.as_bytes())?;
     arguments.add(Arc::clone(row.customer_id))?;
     arguments.add(row.attempts)?;
     arguments.add(row.claimed_at)
@@ -253,16 +253,20 @@ pub(super) fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, RowId)
 }
 
 pub(super) fn count_run(run: RunId, counts: &RunCounts) -> Query<'static> {
-    let RunCounts { tally, requests, last_line } = counts;
-    let mut query = sqlx::query(COUNT_RUN).bind(run.0);
-    for outcome in Outcome::ALL {
-        query = query.bind(tally.get(outcome) as i64);
-    }
-    query
+    let RunCounts { requests, last_line, .. } = counts;
+    sqlx::query(COUNT_RUN)
+        .bind(run.0)
         .bind(requests.requests as i64)
         .bind(requests.retries as i64)
         .bind(requests.throttled as i64)
         .bind(*last_line as i64)
+}
+
+pub(super) fn count_outcomes(run: RunId, tally: &Tally) -> Query<'static> {
+    // Only the count of pending rows ever falls back to zero.
+    let is_counted = |outcome: &Outcome| tally.get(*outcome) > 0 || *outcome == Outcome::Pending;
+    let counts = Outcome::ALL.into_iter().filter(is_counted).map(|outcome| (outcome, tally.get(outcome)));
+    sqlx::query(COUNT_OUTCOMES).bind(json_rows(counts)).bind(run.0)
 }
 
 pub(super) fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Query<'static> {

@@ -3,10 +3,11 @@
 //! Nothing newer than SQLite 3.40 is in a view; these statements are run by the library that is built in.
 
 pub(super) const SELECT_RUNS: &str = "
-    select id, command, source, state, exit_code, stop_reason, started_at, ended_at,
-           created, existing, unchanged, changed, updated, duplicate, invalid, rejected, failed,
-           pending, requests, retries, throttled
+    select id, command, source, state, exit_code, stop_reason, started_at, ended_at, requests, retries, throttled,
+           (select json_group_object(outcome, rows) from run_outcome where run_outcome.run = run.id)
     from run where id > 0 order by id";
+
+pub(super) const SELECT_FIRST_MIGRATION: &str = "select min(version) from _sqlx_migrations";
 
 pub(super) const SELECT_LAST_SUCCESS: &str = "
     select max(ended_at) from run where state = 'completed' and exit_code in (0, 3) and id > 0";

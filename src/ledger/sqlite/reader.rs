@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     path::{Path, PathBuf},
 };
 
@@ -35,7 +36,7 @@ use super::{
     queries::*,
     rows::{Query, count, read_dropped, read_existing, read_field_counts, read_outcome, read_sample},
     statements::SELECT_TARGET,
-    store::BUSY_TIMEOUT,
+    store::{BUSY_TIMEOUT, FIRST_MIGRATION},
 };
 use crate::customer::{Changed, Dropped, Field};
 
@@ -69,7 +70,12 @@ impl Reader {
             opened => opened,
         };
         let connection = opened.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
-        Ok(Reader { path: path.into(), connection })
+        let mut reader = Reader { path: path.into(), connection };
+        let first = reader.all(sqlx::query(SELECT_FIRST_MIGRATION)).await?;
+        match first.first().and_then(|row| row.get::<Option<i64>, _>(0)) {
+            Some(version) if version < FIRST_MIGRATION => Err(Error::Development(path.into())),
+            _ => Ok(reader),
+        }
     }
 
     /// The target whose customers the ledger records.
@@ -99,7 +105,8 @@ impl Reader {
     /// # Errors
     /// Where the file cannot be read.
     pub async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
-        Ok(self.all(sqlx::query(SELECT_RUNS)).await?.iter().map(read_run).collect())
+        let rows = self.all(sqlx::query(SELECT_RUNS)).await?;
+        rows.iter().map(|row| read_run(&self.path, row)).collect()
     }
 
     /// When a run last reached the end of its source; UTC milliseconds.
@@ -350,15 +357,17 @@ impl Reader {
     }
 }
 
-fn read_run(row: &SqliteRow) -> RunRecord {
+fn read_run(path: &Path, row: &SqliteRow) -> Result<RunRecord, Error> {
     let state = match row.get(3) {
         "completed" => RunState::Completed,
         "interrupted" => RunState::Interrupted,
         "stopped" => RunState::Stopped,
         _ => RunState::Running,
     };
-    let tally = Outcome::ALL.into_iter().map(|outcome| (outcome, count(row, 8 + outcome as usize))).collect();
-    RunRecord {
+    let counts: HashMap<Cow<'_, str>, u64> = serde_json::from_str(row.get(11))
+        .map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
+    let tally = counts.iter().map(|(word, rows)| Ok((read_outcome(path, word)?, *rows)));
+    Ok(RunRecord {
         run: RunId(row.get(0)),
         command: row.get(1),
         source: row.get(2),
@@ -367,13 +376,13 @@ fn read_run(row: &SqliteRow) -> RunRecord {
         stop_reason: row.get(5),
         started_at: row.get(6),
         ended_at: row.get(7),
-        tally,
+        tally: tally.collect::<Result<_, Error>>()?,
         request_counts: RequestCounts {
-            requests: count(row, 18),
-            retries: count(row, 19),
-            throttled: count(row, 20),
+            requests: count(row, 8),
+            retries: count(row, 9),
+            throttled: count(row, 10),
         },
-    }
+    })
 }
 
 fn read_heartbeat(row: &SqliteRow) -> Heartbeat {

@@ -187,10 +187,12 @@ pub(super) const COUNT_EXISTING: &str = "
 
 /// Changes nothing where another process has ended the run.
 pub(super) const COUNT_RUN: &str = "
-    update run set created = ?2, existing = ?3, unchanged = ?4, changed = ?5, updated = ?6,
-        duplicate = ?7, invalid = ?8, rejected = ?9, failed = ?10, pending = ?11,
-        requests = ?12, retries = ?13, throttled = ?14, last_line = ?15
+    update run set requests = ?2, retries = ?3, throttled = ?4, last_line = ?5
     where id = ?1 and state = 'running'";
+
+pub(super) const COUNT_OUTCOMES: &str = "
+    insert into run_outcome (run, outcome, rows) select ?2, value->>0, value->>1 from json_each(?1) where true
+    on conflict (run, outcome) do update set rows = excluded.rows";
 
 // Updates
 

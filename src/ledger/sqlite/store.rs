@@ -38,8 +38,8 @@ use super::{
         unsendable::{EarlierRecord, UnsendableRows},
     },
     bulk::{
-        Bulk, Given, GivenUpdates, add_created, add_key, add_with_id, count_run, hex, json_ids, json_rows,
-        pieces, sample_columns, set_checkpoint, set_heartbeat, signed,
+        Bulk, Given, GivenUpdates, add_created, add_key, add_with_id, count_outcomes, count_run, hex,
+        json_ids, json_rows, pieces, sample_columns, set_checkpoint, set_heartbeat, signed,
     },
     lock_file::{beside, check_ours, private_file},
     ordered_scan::{OrderedRow, Owner, READ_ROWS},
@@ -55,6 +55,9 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
+
+/// Lower numbers were development versions.
+pub(super) const FIRST_MIGRATION: i64 = 10;
 
 /// How long a statement waits for another process, such as a backup, before it fails.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -400,7 +403,7 @@ impl Store {
         let mut marked = 0;
         self.begin().await?;
         for some in rows.chunks(IDS_MAX) {
-            let given = json_rows(some.iter().map(|row| (row.id, hex(&row.of_file), hex(&row.at_api))));
+            let given = json_rows(some.iter().map(|row| (row.id, hex(&row.remembered), hex(&row.at_api))));
             marked += self.execute(sqlx::query(MARK_CHANGED).bind(given)).await?;
         }
         self.execute(sqlx::query(FORGET_CHECKPOINTS)).await?;
@@ -501,6 +504,7 @@ impl Store {
         if counted != 1 || ended != batch.ended_claims.len() as u64 {
             return Err(Error::TakenOver { path: self.path.clone(), run });
         }
+        self.execute(count_outcomes(run, &counts.tally)).await?;
         if let Some(heartbeat) = &batch.heartbeat {
             self.execute(set_heartbeat(heartbeat, run, now)).await?;
         }
@@ -741,7 +745,8 @@ async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnec
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     MIGRATOR.run(connection).await.map_err(|error| match error {
-        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Newer(path.into()),
+        MigrateError::VersionMissing(version) if version >= FIRST_MIGRATION => Error::Newer(path.into()),
+        MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Development(path.into()),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             Error::Sqlite { path: path.into(), error: error.into() }
         }
