@@ -59,8 +59,8 @@ pub use self::{
     },
     error::Error,
     model::{
-        Activity, Command, ExistingCounts, Heartbeat, NewRun, Outcome, RequestCounts, RowId, RunId, RunState,
-        Setting, Tally, Target,
+        Activity, Command, ExistingCounts, Heartbeat, NewRun, Outcome, OutcomeClass, RequestCounts, RowId,
+        RunId, RunState, Setting, Tally, Target,
     },
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, Pruned, RetryFilter, RetryRow, RetryableCount, RowMapping,

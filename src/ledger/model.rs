@@ -155,13 +155,37 @@ impl Outcome {
         Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
 
+    /// What is to be done about rows with this outcome.
+    pub fn class(self) -> OutcomeClass {
+        match self {
+            Outcome::Created
+            | Outcome::Existing
+            | Outcome::Unchanged
+            | Outcome::Changed
+            | Outcome::Updated => OutcomeClass::Imported,
+            Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected => OutcomeClass::ToCorrect,
+            Outcome::Failed => OutcomeClass::Failed,
+            Outcome::Pending => OutcomeClass::Pending,
+        }
+    }
+
     /// Whether the row's customer is at the API, with its id known.
     pub fn is_success(self) -> bool {
-        matches!(
-            self,
-            Outcome::Created | Outcome::Existing | Outcome::Unchanged | Outcome::Changed | Outcome::Updated
-        )
+        self.class() == OutcomeClass::Imported
     }
+}
+
+/// What is to be done about a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutcomeClass {
+    /// Nothing: its customer is at the API, with its id known.
+    Imported,
+    /// Its fields have to be corrected.
+    ToCorrect,
+    /// A rerun tries it again.
+    Failed,
+    /// A rerun goes on with it.
+    Pending,
 }
 
 /// Committed counts by outcome.

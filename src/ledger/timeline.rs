@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::model::{Outcome, RequestCounts, Tally};
+use super::model::{Outcome, OutcomeClass, RequestCounts, Tally};
 
 /// Between 300 and 600 of them draw a curve on any screen; with their latencies some 100 KB a run.
 const SAMPLES_MAX: usize = 600;
@@ -234,10 +234,8 @@ impl Series {
             from: self.until,
             to: now.max(self.until),
             succeeded: grown(Outcome::is_success),
-            faulty: grown(|outcome| {
-                matches!(outcome, Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected)
-            }),
-            failed: grown(|outcome| outcome == Outcome::Failed),
+            faulty: grown(|outcome| outcome.class() == OutcomeClass::ToCorrect),
+            failed: grown(|outcome| outcome.class() == OutcomeClass::Failed),
             figures: RequestCounts {
                 requests: figures.requests.saturating_sub(before.requests),
                 retries: figures.retries.saturating_sub(before.retries),

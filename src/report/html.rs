@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Outcome, RunState, Sample, Setting, condensed},
+    ledger::{Outcome, OutcomeClass, RunState, Sample, Setting, condensed},
 };
 
 /// Steps of a curve: on a phone each has three pixels.
@@ -112,9 +112,8 @@ impl Report<'_> {
             counted.map(|outcome| summary.count(outcome)).sum::<u64>()
         };
         let succeeded = sum(Outcome::is_success);
-        let faulty =
-            sum(|outcome| matches!(outcome, Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected));
-        let open = sum(|outcome| matches!(outcome, Outcome::Failed | Outcome::Pending));
+        let faulty = sum(|outcome| outcome.class() == OutcomeClass::ToCorrect);
+        let open = sum(|outcome| matches!(outcome.class(), OutcomeClass::Failed | OutcomeClass::Pending));
         let tile = |number, label, note| Tile { number, label, note };
         let part = |count| share(count, summary.rows);
         vec![

@@ -197,7 +197,8 @@ fn begin_retry(world: &World, outage: Outage, more: &[&str]) -> std::process::Ch
     let mut args = vec!["retry", "--base-url", &base_url, "--merchant-id", MERCHANT, "--rate", "unlimited"];
     args.extend(more);
     let mut child = world.command(&args).spawn().unwrap();
-    let pending = "select coalesce(max(pending), 0) from every_run where command = 'retry' and state = 'running'";
+    let pending =
+        "select coalesce(max(pending), 0) from every_run where command = 'retry' and state = 'running'";
     // The API has all requests: none is read from a connection once the API answers again.
     let has_all = |rows| outage == Outage::Refuse || world.journal().in_flight() as u64 == rows;
     assert!(wait_until(&mut child, || matches!(world.number(pending), rows if rows > 0 && has_all(rows))));
