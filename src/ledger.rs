@@ -70,7 +70,7 @@ pub use self::{
         imported_index::ImportedIndex, lock_file::is_in_use, mark_changed::mark_changed_at_api, prune::prune,
         reader::Reader,
     },
-    timeline::{Latencies, Sample, Series, Standing, Unwritten, condensed},
+    timeline::{Latencies, LatencyRecorder, Sample, Series, Standing, Unwritten, condensed},
 };
 pub(crate) use self::{
     claim::{ReferenceRepeat, describe_unsendable},

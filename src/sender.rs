@@ -13,8 +13,6 @@ mod attempts;
 
 mod endpoint;
 
-mod latency;
-
 mod lookup;
 
 mod verdict;
@@ -34,14 +32,16 @@ use tracing::{info, warn};
 use self::{
     attempts::{Attempts, RunEnded},
     endpoint::Endpoint,
-    latency::Latency,
     verdict::{Classification, CreateSent, History, Step, classify, describe, describe_retry_after},
 };
 pub use self::{lookup::Lookup, verdict::Halt};
 use crate::{
     api::{Api, ApiMetrics, Exchange, Reply},
     customer::{Fields, Reference},
-    ledger::{ApiCustomer, Claim, Effort, Latencies, Operation, RequestCounts, RowError, Settlement},
+    ledger::{
+        ApiCustomer, Claim, Effort, Latencies, LatencyRecorder, Operation, RequestCounts, RowError,
+        Settlement,
+    },
     throttle::{Feedback, Permit, Probe, RequestClass, Slot, Throttle, UpcomingWrites},
 };
 
@@ -107,7 +107,7 @@ pub struct Sender {
     probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
-    latency: Latency,
+    latencies: LatencyRecorder,
     /// Rows that wait for their next attempt.
     retrying: AtomicU64,
     endpoint: Endpoint,
@@ -128,7 +128,7 @@ impl Sender {
             probe_reference: Reference::recorded(PROBE_REFERENCE),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
-            latency: Latency::new(),
+            latencies: LatencyRecorder::default(),
             retrying: AtomicU64::new(0),
             endpoint: Endpoint::default(),
             rejected_by_intermediary: AtomicU64::new(0),
@@ -180,7 +180,7 @@ impl Sender {
 
     /// The latencies of requests that have ended.
     pub fn latencies(&self) -> Latencies {
-        self.latency.so_far()
+        self.latencies.snapshot()
     }
 
     /// Rows that wait for their next attempt.
@@ -209,7 +209,7 @@ impl Sender {
     fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
         // A request that was not sent has no latency; a refused connection is no fast response.
         if !matches!(reply, Reply::NotSent(_)) {
-            self.latency.record(latency);
+            self.latencies.record(latency);
         }
         if !classification.is_success() {
             *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = describe(reply);

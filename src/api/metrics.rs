@@ -34,7 +34,8 @@ impl Call {
 }
 
 /// Upper bounds of latency in seconds. The sandbox answers within tenths of a second and the default
-/// timeout is 30 s; below a hundredth only a server on this machine answers.
+/// timeout is 30 s; below a hundredth only a server on this machine answers. Counted here and not derived from the
+/// histogram of all latencies, since no bucket of such a histogram ends at these bounds.
 const BOUNDS_S: [f64; 14] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 

@@ -5,7 +5,9 @@
 //! neighbours are joined and the interval doubles, so a run of a second and one of a week both have
 //! hundreds. Latencies are kept as counts by length, not as percentiles, since only counts can be joined.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
+
+use histogram::{AtomicHistogram, Config, Quantile, SparseHistogram};
 
 use super::model::{Outcome, OutcomeClass, RequestCounts, Tally};
 
@@ -15,63 +17,77 @@ const SAMPLES_MAX: usize = 600;
 /// The first interval; a run of ten seconds has fifty samples.
 const INTERVAL_FIRST: Duration = Duration::from_millis(200);
 
-/// Counts of durations by length: eight classes to each doubling, so a percentile is right to 7 %.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Latencies(BTreeMap<u16, u64>);
+/// Buckets of latencies in microseconds: eight to each doubling, so a percentile is right to 7 %, up to the hour that
+/// fits 32 bits. The ledger stores counts by the index of the bucket, so this is part of its format.
+const BUCKETS: Config = match Config::new(3, 32) {
+    Ok(buckets) => Some(buckets),
+    Err(_) => None,
+}
+.expect("eight is less than 32 bits");
+
+/// Latencies of the requests of a whole run, counted as they end: one atomic addition for each, without a lock.
+pub struct LatencyRecorder(AtomicHistogram);
+
+impl Default for LatencyRecorder {
+    fn default() -> LatencyRecorder {
+        LatencyRecorder(AtomicHistogram::with_config(&BUCKETS))
+    }
+}
+
+impl LatencyRecorder {
+    /// Counts one; whatever is longer than the last bucket counts in it.
+    pub fn record(&self, latency: Duration) {
+        let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
+        let recorded = self.0.increment(u64::from(micros));
+        debug_assert!(recorded.is_ok(), "32 bits are in range");
+    }
+
+    /// All latencies so far.
+    pub fn snapshot(&self) -> Latencies {
+        Latencies(SparseHistogram::from(&self.0.load()))
+    }
+}
+
+/// Counts of latencies by length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Latencies(SparseHistogram);
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        Latencies(SparseHistogram::with_config(&BUCKETS))
+    }
+}
 
 impl Latencies {
-    /// Classes there are: microseconds that fit 32 bits, which is an hour.
-    pub const CLASSES: usize = 240;
-
-    /// The class of a duration; the last one for whatever is longer.
-    pub fn class(duration: Duration) -> usize {
-        let micros = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
-        match micros.checked_ilog2() {
-            Some(doubling @ 3..) => (doubling as usize - 2) * 8 + (micros >> (doubling - 3)) as usize % 8,
-            _ => micros as usize,
-        }
-    }
-
-    /// The middle of a class.
-    fn middle(class: u16) -> Duration {
-        let (doubling, eighth) = (class / 8, u64::from(class % 8));
-        Duration::from_nanos(match doubling {
-            0 => 1000 * eighth + 500,
-            // Half a class further than its beginning, in thousandths.
-            _ => ((2 * (8 + eighth) + 1) * 500) << (doubling - 1).min(40),
-        })
-    }
-
-    /// Counts by class; what is zero may be left out.
+    /// From counts by index, in ascending order. Indices that do not exist are left out: a ledger may be damaged.
     pub fn from_counts(counts: impl IntoIterator<Item = (u16, u64)>) -> Latencies {
-        Latencies(counts.into_iter().filter(|(_, count)| *count > 0).collect())
+        let valid = counts
+            .into_iter()
+            .filter(|(index, count)| usize::from(*index) < BUCKETS.total_buckets() && *count > 0);
+        let (indices, counts) = valid.map(|(index, count)| (u32::from(index), count)).unzip();
+        SparseHistogram::from_parts(BUCKETS, indices, counts).map_or_else(|_| Latencies::default(), Latencies)
     }
 
-    /// Class and count, the shortest first, without zeros.
+    /// Index and count, the shortest first, without zeros.
     pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
-        self.0.iter().map(|(class, count)| (*class, *count))
+        self.0.index().iter().zip(self.0.count()).map(|(index, count)| (*index as u16, *count))
     }
 
-    /// The duration that this share of all does not exceed; `None` where there are none.
+    /// The duration that this share of all does not exceed: the middle of its bucket. `None` if there are none.
     pub fn percentile(&self, share: f64) -> Option<Duration> {
-        let all: u64 = self.0.values().sum();
-        let rank = ((share * all as f64).ceil() as u64).max(1);
-        let mut seen = 0;
-        self.counts().find_map(|(class, count)| {
-            seen += count;
-            (seen >= rank).then(|| Latencies::middle(class))
-        })
+        let found = self.0.quantile(share).ok()??;
+        let bucket = found.get(&Quantile::new(share).ok()?)?;
+        Some(Duration::from_nanos((bucket.start() + bucket.end() + 1) * 500))
     }
 
     fn add(&mut self, other: &Latencies) {
-        for (class, count) in other.counts() {
-            *self.0.entry(class).or_default() += count;
+        if let Ok(sum) = self.0.wrapping_add(&other.0) {
+            self.0 = sum;
         }
     }
 
     fn since(&self, earlier: &Latencies) -> Latencies {
-        let before = |class| earlier.0.get(&class).copied().unwrap_or(0);
-        Latencies::from_counts(self.counts().map(|(class, n)| (class, n.saturating_sub(before(class)))))
+        self.0.checked_sub(&earlier.0).map_or_else(|_| Latencies::default(), Latencies)
     }
 }
 
@@ -255,7 +271,7 @@ mod tests {
     const TICK: Duration = INTERVAL_FIRST;
 
     fn standing(requests: u64) -> Standing {
-        let latencies = Latencies::from_counts([(Latencies::class(TICK) as u16, requests)]);
+        let latencies = latencies([(TICK, requests)]);
         let figures = RequestCounts { requests, retries: requests / 2, throttled: requests / 4 };
         Standing { figures, latencies, in_flight: requests % 7, ..Standing::default() }
     }
@@ -276,25 +292,47 @@ mod tests {
         (series, ledger)
     }
 
+    /// Each of these latencies so many times.
+    fn latencies(all: impl IntoIterator<Item = (Duration, u64)>) -> Latencies {
+        let mut sum = Latencies::default();
+        for (latency, count) in all {
+            let recorder = LatencyRecorder::default();
+            recorder.record(latency);
+            let counts =
+                recorder.snapshot().counts().map(|(index, one)| (index, one * count)).collect::<Vec<_>>();
+            sum.add(&Latencies::from_counts(counts));
+        }
+        sum
+    }
+
+    /// The indices are those of ledgers that exist.
     #[test]
-    fn a_class_holds_what_it_says() {
+    fn a_bucket_holds_what_it_says() {
         let mut last = 0;
         for micros in (0..100_000).chain((17..32).map(|doubling| (1 << doubling) - 1)) {
             let duration = Duration::from_micros(micros);
-            let class = Latencies::class(duration);
-            let off = (Latencies::middle(class as u16).as_secs_f64() - duration.as_secs_f64()).abs();
+            let recorded = latencies([(duration, 1)]);
+            let (index, _) = recorded.counts().next().unwrap();
+            let off = (recorded.percentile(0.5).unwrap().as_secs_f64() - duration.as_secs_f64()).abs();
             assert!(off <= 0.07 * duration.as_secs_f64() + 0.6e-6, "{micros} µs is off by {off}");
-            assert!(class == last || class == last + 1 || micros >= 100_000 && class > last, "{micros}");
-            last = class;
+            assert!(index == last || index == last + 1 || micros >= 100_000 && index > last, "{micros}");
+            last = index;
         }
-        assert_eq!(Latencies::class(Duration::MAX), Latencies::CLASSES - 1);
-        assert!(Latencies::middle(u16::MAX) > Duration::from_secs(1), "a hostile ledger is no panic");
+        let first_indices = [0, 1, 7, 8, 15, 16, 17, 18, 1_000].map(Duration::from_micros);
+        let indices = first_indices.map(|latency| latencies([(latency, 1)]).counts().next().unwrap().0);
+        assert_eq!(indices, [0, 1, 7, 8, 15, 16, 16, 17, 63]);
+        assert_eq!(latencies([(Duration::MAX, 1)]).counts().next(), Some((239, 1)));
+        assert_eq!(
+            Latencies::from_counts([(u16::MAX, 1)]),
+            Latencies::default(),
+            "a hostile ledger is no panic"
+        );
     }
 
     #[test]
     fn percentiles_are_those_of_the_sorted_list() {
-        let class = |millis| Latencies::class(Duration::from_millis(millis)) as u16;
-        let latencies = Latencies::from_counts([(class(10), 98), (class(1000), 1), (class(5000), 1)]);
+        let millis = Duration::from_millis;
+        let latencies = latencies([(millis(10), 98), (millis(1000), 1), (millis(5000), 1)]);
         let near = |share: f64, millis: f64| {
             let found = latencies.percentile(share).unwrap().as_secs_f64() * 1000.0;
             assert!((found / millis - 1.0).abs() < 0.07, "{share}: {found}");
