@@ -34,8 +34,8 @@
 //! sender looks them up. The ledger does not store their fields, so a row that Get does not find waits for the row of
 //! the source with the same reference.
 //!
-//! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` sends only
-//! Get and claims and settles nothing. `probe` has no rows: it sends its own requests to a sandbox and reports how
+//! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` is the same loop with
+//! Get only: it claims and settles nothing. `probe` has no rows: it sends its own requests to a sandbox and reports how
 //! the sandbox behaves, without rules, ledger or sender.
 //!
 //! # Who may use what
@@ -49,7 +49,7 @@
 //! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
 //! | [`sender`] | `customer`, `ledger` types, `api`, `throttle` | SQL, files |
 //! | [`run`] | `source`, `customer`, `ledger`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
-//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (how it ends), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |

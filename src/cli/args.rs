@@ -18,7 +18,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStri
 use self::values::*;
 use crate::{
     customer::{Field, PhoneRegion, Validation},
-    run::MaxFailures,
+    run::{Limits, MaxFailures},
     simulator::{Fault, Profile, parse_fault},
     source::Encoding,
     throttle::Rate,
@@ -559,6 +559,15 @@ impl Sending {
     pub(super) fn rate(&self) -> Option<Rate> {
         let burst = NonZeroU32::new(self.burst).unwrap_or(NonZeroU32::MIN);
         self.rate.0.map(|per_second| Rate { per_second, burst })
+    }
+
+    /// The limits of a run's requests.
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            concurrency: self.concurrency as usize,
+            outage_limit: self.outage_limit,
+            shutdown_grace: self.shutdown_grace,
+        }
     }
 }
 

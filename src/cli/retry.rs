@@ -1,18 +1,22 @@
 //! `retry`: sends rows that failed or were rejected again, from the ledger.
 
 use super::{
-    Job, args,
+    args,
     args::Only,
     config::ORIGIN_FLAG,
-    find_target, ledger_path, make_room_for_connections, open_outputs, read_options, run_job, runtime,
-    target::{PlannedAction, confirm_production},
+    import::{Job, run_job},
+    ledger_path,
+    output::open_outputs,
+    process::{make_room_for_connections, runtime},
+    read_options,
+    target::{PlannedAction, confirm_production, find_target},
 };
 use crate::{
     customer::Field,
     error::Error,
-    ledger::{Command, Ledger, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
+    ledger::{Command, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
     report,
-    run::SourceSize,
+    run::{Options, RowSource, SourceScope, SourceSize},
     sender::ExistingPolicy,
     source::{ReplayOptions, ReplaySource},
 };
@@ -47,7 +51,6 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             target: &args.target,
             sending: &args.sending,
             output: &args.output,
-            max_failures: args.failures.max_failures,
             ledger_path: &ledger_path,
             new_run: NewRun {
                 command: Command::Retry,
@@ -59,18 +62,18 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
                 parse_settings_hash: "",
                 settings,
             },
-            extent: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
             described: format!("{} in the ledger", report::rows(rows)),
-            is_whole: false,
             existing: ExistingPolicy::Keep,
-            canary: None,
+            options: Options {
+                limits: args.sending.limits(),
+                max_failures: args.failures.max_failures,
+                // Its chunks count rows in place of bytes.
+                source_size: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
+                scope: SourceScope::Part,
+                canary: None,
+            },
         };
-        let rows = async |tasks: &mut tokio::task::JoinSet<()>, _: &mut Ledger| {
-            let (reading, rows) = source.stream();
-            tasks.spawn(reading);
-            Ok(rows)
-        };
-        run_job(&job, target, rows, &mut display).await
+        run_job(&job, target, RowSource::Ledger(source), &mut display).await
     })
 }
 

@@ -1,20 +1,18 @@
 //! `verify`: the rows that a ledger has imported are asked after and compared with the file. Nothing is recorded,
 //! unless `--mark` asks for it.
 
-use std::{path::Path, time::Instant};
-
-use tokio::task::JoinSet;
+use std::{path::Path, sync::Arc, time::Instant};
 
 use super::{
-    args, connect,
+    args,
     exit_code::{code, code_of_error, describe_stop},
-    find_target, json, ledger_path, listen_for_signals, make_room_for_connections,
-    metrics::MetricsExporter,
-    now, open_outputs, print_error,
+    ledger_path, now,
+    output::{json, open_outputs},
+    process::{make_room_for_connections, runtime},
     progress_bar::ProgressDisplay,
-    runtime, source_options,
-    target::{PlannedAction, Target, confirm_production, count_rows},
-    write_summary,
+    session::{Session, show_end},
+    source_options,
+    target::{PlannedAction, Target, confirm_production, count_rows, find_target},
 };
 use crate::{
     error::Error,
@@ -23,7 +21,7 @@ use crate::{
     run::EndReason,
     sender::ExistingPolicy,
     source::Source,
-    verify::{self, Found},
+    verify::{self, ComparisonResult},
 };
 
 pub(super) fn verify(args: &args::Verify) -> Result<u8, Error> {
@@ -52,27 +50,24 @@ async fn run(
     let action = PlannedAction { verb: "Verify", file: &name, rows: &count };
     confirm_production(&args.target, &args.sending, &target, &action)?;
     make_room_for_connections(args.sending.concurrency)?;
-    let mut tasks = JoinSet::new();
-    let mut signals = listen_for_signals(&mut tasks)?;
-    let (sender, _simulator) = connect(target, &args.target, &args.sending, ExistingPolicy::Keep).await?;
-    let mut exporter = MetricsExporter::begin(&args.output.metrics, &sender, &of_ledger, &mut tasks).await?;
-    exporter.remember(ledger_path).await?;
+    let mut session =
+        Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep)
+            .await?;
+    session.exporter.remember(ledger_path).await?;
     let options = verify::Options {
-        concurrency: args.sending.concurrency as usize,
-        outage_limit: args.sending.outage_limit,
-        shutdown_grace: args.sending.shutdown_grace,
+        limits: args.sending.limits(),
         sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
         mark: args.mark,
     };
     let (began, size) = (Instant::now(), source.size());
-    let header = format!("Verify {} ({})", report::harmless(&name), source.describe());
-    display.begin(exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}")));
-    let show = &mut |found: &Found| {
+    display.begin(session.header(format!("Verify {} ({})", report::harmless(&name), source.describe())));
+    let Session { sender, signals, exporter, .. } = &mut session;
+    let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);
-        display.tell(found.asked(), total, report::verification_words(found));
+        display.tell(found.looked_up(), total, report::verification_words(found));
         exporter.refresh();
     };
-    let end = verify::run(imported, source.stream()?, sender.clone(), options, &mut signals, show).await;
+    let end = verify::run(imported, source.stream()?, Arc::clone(sender), options, signals, show).await;
     display.end();
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     if matches!(ended, EndReason::Completed) && found.imported == 0 {
@@ -99,31 +94,20 @@ async fn run(
         figures: sender.figures(),
         elapsed: began.elapsed(),
     };
-    let shown = tell(args, &verification);
-    if code != code::HANGUP {
-        shown?; // With the terminal goes who would have read it.
-    }
-    if let Some((text, hint)) = stop {
-        print_error(&format!("{text}; {hint}"));
-    }
-    Ok(code)
+    let summary = json(&VerificationSummary::of(&verification))?;
+    show_end(&args.output, &summary, &report::verification_table(&verification), code, stop)
 }
 
 /// How many rows will be asked after: of the whole file as many as of what was read so far.
-fn expected(found: &Found, size: Option<u64>, sample: Option<usize>) -> Option<u64> {
+fn expected(found: &ComparisonResult, size: Option<u64>, sample: Option<usize>) -> Option<u64> {
     let share = size.filter(|_| found.bytes > 0)? as f64 / found.bytes as f64;
     let imported = (found.imported as f64 * share).round() as u64;
     Some(sample.map_or(imported, |most| imported.min(most as u64)))
 }
 
-fn tell(args: &args::Verify, verification: &Verification<'_>) -> Result<(), Error> {
-    let summary = json(&VerificationSummary::of(verification))?;
-    write_summary(&args.output, &summary, &report::verification_table(verification))
-}
-
-fn code_of(ended: &EndReason, found: &Found) -> u8 {
+fn code_of(ended: &EndReason, found: &ComparisonResult) -> u8 {
     match ended {
-        EndReason::Completed if found.same == found.asked() => code::OK,
+        EndReason::Completed if found.same == found.looked_up() => code::OK,
         EndReason::Completed => code::ROWS_LEFT,
         EndReason::Stopped(_) => code::STOPPED,
         EndReason::SourceFailed(_) => code::UNEXPECTED,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{changed_list, grouped, harmless, rows, time};
 use crate::{
     ledger::{RequestCounts, RunState},
-    verify::Found,
+    verify::ComparisonResult,
 };
 
 /// How many lines the text names of each kind.
@@ -21,7 +21,7 @@ pub struct Verification<'a> {
     /// How it ended: state, exit code, and why where it ended itself.
     pub ended: (RunState, u8, Option<&'a str>),
     /// What was found.
-    pub found: &'a Found,
+    pub found: &'a ComparisonResult,
     /// Rows of the ledger that the file does not have.
     pub not_in_file: u64,
     /// Rows that were marked as changed in the ledger; none where that was not asked for.
@@ -103,7 +103,7 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     let _ = writeln!(
         text,
         "\n  {} asked after in {}: {} requests, {} repeated, {} throttled",
-        rows(found.asked()),
+        rows(found.looked_up()),
         time(verification.elapsed),
         grouped(figures.requests),
         grouped(figures.retries),
@@ -178,7 +178,7 @@ fn more(count: u64) -> String {
 }
 
 /// What stands in the progress behind the number of rows.
-pub fn verification_words(found: &Found) -> Vec<String> {
+pub fn verification_words(found: &ComparisonResult) -> Vec<String> {
     let parts =
         [("different", found.different), ("missing", found.missing), ("unanswered", found.unanswered)];
     let parts = parts.into_iter().filter(|(_, count)| *count > 0);

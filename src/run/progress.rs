@@ -1,42 +1,46 @@
-//! Where a run stands, in figures: how fast, how much is left, what is under way.
+//! The progress of a run: one [`RunSnapshot`] for the terminal, the metrics and the heartbeat in the ledger.
 //!
-//! What the progress display, the metrics and `status` in another terminal show is made here and
-//! nowhere else, so that they cannot disagree. Counts are committed; what is under way is as of now.
+//! The three show the same figures because only this module makes them. Counts are committed counts; requests in flight
+//! and rates are those of the moment.
 //!
-//! The speed is that of the last seconds: a mean over a whole run says nothing about now, and what was
-//! waited for in an outage an hour ago is not what is left to wait for.
+//! The rate is that of the last seconds. A mean over the whole run does not show the present rate, and an outage an hour
+//! ago would make the time that is left look longer than it is.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 use tracing::info;
 
-use super::Run;
-use crate::ledger::{Activity, Heartbeat, Outcome, RequestCounts, Settlement, Tally};
+use super::{read_ahead::ReadAhead, stage::Stage};
+use crate::{
+    ledger::{Activity, Heartbeat, Outcome, RequestCounts, Settlement, Tally},
+    sender::Sender,
+    throttle::Throttle,
+};
 
-/// How often the ledger is told where the run stands.
+/// How often a heartbeat is written to the ledger.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The last seconds: long enough that a slow run's few rows make a rate, short enough to see it change.
+/// The window of the rate: long enough to measure a slow run, short enough to show a change.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// How far apart what the speed is made of is taken; a fortieth of [`RATE_WINDOW`].
+/// The interval between the samples of the rate; a fortieth of [`RATE_WINDOW`].
 const RATE_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A pause is worth a word while more than this is left of it; shorter ones come and go all the time.
+/// A pause is shown while at least this is left of it; shorter pauses are too frequent to read.
 const PAUSE_SHOWN_MIN: Duration = Duration::from_secs(1);
 
-/// How much there is to do, as far as it is known beforehand.
+/// The size of a source, as far as it is known beforehand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SourceSize {
     /// Bytes of the source.
     pub bytes: Option<u64>,
-    /// No more rows than these are read.
+    /// The limit of rows to read.
     pub rows: Option<u64>,
 }
 
 impl SourceSize {
-    /// Rows in the whole source, as far as the rows and bytes read tell.
+    /// An estimate of the rows in the whole source, from the rows and bytes read so far.
     fn total(&self, rows: u64, bytes: u64) -> Option<u64> {
         let size = self.bytes.filter(|_| bytes > 0 && rows > 0)?;
         let total = (rows as f64 * (size as f64 / bytes as f64)).round() as u64;
@@ -44,112 +48,108 @@ impl SourceSize {
     }
 }
 
-/// What is shown while a run goes on.
+/// A run at one moment, for everything that shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct RunSnapshot {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
     pub figures: RequestCounts,
-    /// Where it stands besides.
+    /// Rate, remaining work and requests in flight.
     pub live: Heartbeat,
 }
 
-/// What the run keeps in order to say where it stands.
+/// The state from which snapshots are made.
 pub(super) struct Progress {
-    extent: SourceSize,
+    source_size: SourceSize,
     rate: RateMeter,
     next_heartbeat: Instant,
-    /// Whether everyone waited for the API when it was last looked.
-    outage: bool,
-    /// Rows.
+    /// Whether the circuit breaker was open at the previous update.
+    in_outage: bool,
+    /// Rows in doubt.
     in_doubt: u64,
 }
 
 impl Progress {
-    pub(super) fn new(extent: SourceSize, in_doubt: usize, now: Instant) -> Progress {
+    pub(super) fn new(source_size: SourceSize, in_doubt: usize, now: Instant) -> Progress {
         Progress {
-            extent,
+            source_size,
             rate: RateMeter::new(now),
             next_heartbeat: now + HEARTBEAT_INTERVAL,
-            outage: false,
+            in_outage: false,
             in_doubt: in_doubt as u64,
         }
     }
 
-    /// Whether the ledger is to be told.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    /// Whether it is time for a heartbeat.
+    pub(super) fn is_heartbeat_due(&self, now: Instant) -> bool {
         now >= self.next_heartbeat
     }
 
+    /// A heartbeat goes to the ledger now.
+    pub(super) fn on_heartbeat(&mut self, now: Instant) {
+        self.next_heartbeat = now + HEARTBEAT_INTERVAL;
+    }
+
+    /// Counts the rows in doubt.
     pub(super) fn count(&mut self, settlement: &Settlement) {
         let (was, is) = settlement.in_doubt();
         self.in_doubt = (self.in_doubt + u64::from(is)).saturating_sub(u64::from(was));
     }
-}
 
-impl Run {
-    /// Where the run stands, for the ledger.
-    pub(super) fn heartbeat(&mut self) -> Heartbeat {
-        self.progress.next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
-        self.live()
-    }
-
-    pub(super) fn update_rate(&mut self) {
-        self.progress.rate.record(self.settled_rows(), Instant::now());
-    }
-
-    /// Says when an outage begins and ends.
-    pub(super) fn log_outage_change(&mut self) {
-        let outage = self.sender.throttle().in_outage();
-        match (self.progress.outage, outage) {
+    /// Takes in the committed counts, and logs when an outage begins or ends.
+    pub(super) fn record(&mut self, tally: &Tally, in_outage: bool, now: Instant) {
+        self.rate.record(settled(tally), now);
+        match (self.in_outage, in_outage) {
             (false, true) => info!("no good answer from the API; everyone waits until it is back"),
             (true, false) => info!("the API is back"),
             _ => {}
         }
-        self.progress.outage = outage;
+        self.in_outage = in_outage;
     }
 
-    pub(super) fn snapshot(&self) -> RunSnapshot {
-        RunSnapshot { tally: self.tally, figures: self.sender.figures(), live: self.live() }
-    }
-
-    fn live(&self) -> Heartbeat {
-        let throttle = self.sender.throttle();
-        let is_exact = self.source_ended && self.read.is_empty() && !self.is_stopping();
-        let rows = self.tally.rows();
-        let total = self.progress.extent.total(rows, self.read.bytes());
-        Heartbeat {
-            activity: self.doing(),
-            total: if is_exact { Some(rows) } else { total },
+    /// The run as it is now.
+    pub(super) fn snapshot(
+        &self,
+        stage: &Stage,
+        tally: &Tally,
+        read: &ReadAhead,
+        sender: &Sender,
+    ) -> RunSnapshot {
+        let throttle = sender.throttle();
+        let is_exact = !stage.reads_source() && !stage.is_stopping() && read.is_empty();
+        let rows = tally.rows();
+        let live = Heartbeat {
+            activity: activity(stage, throttle),
+            total: if is_exact { Some(rows) } else { self.source_size.total(rows, read.bytes()) },
             is_exact,
-            rows_per_second: self.progress.rate.per_second(self.settled_rows(), Instant::now()),
+            rows_per_second: self.rate.per_second(settled(tally), Instant::now()),
             in_flight: throttle.in_flight() as u64,
-            retrying: self.sender.retrying(),
-            in_doubt: self.progress.in_doubt,
+            retrying: sender.retrying(),
+            in_doubt: self.in_doubt,
             throttled_to: throttle.rate(),
-        }
-    }
-
-    fn doing(&self) -> Activity {
-        let throttle = self.sender.throttle();
-        match () {
-            () if self.is_stopping() => Activity::Finishing,
-            () if throttle.in_outage() => Activity::Waiting,
-            () if throttle.pause_left() > PAUSE_SHOWN_MIN => Activity::Paused,
-            () if self.doubts.is_some() => Activity::Asking,
-            () => Activity::Sending,
-        }
-    }
-
-    fn settled_rows(&self) -> u64 {
-        self.tally.rows() - self.tally.get(Outcome::Pending)
+        };
+        RunSnapshot { tally: *tally, figures: sender.figures(), live }
     }
 }
 
-/// Rows a second, over the last seconds.
+fn activity(stage: &Stage, throttle: &Throttle) -> Activity {
+    match () {
+        () if stage.is_stopping() => Activity::Finishing,
+        () if throttle.in_outage() => Activity::Waiting,
+        () if throttle.pause_left() > PAUSE_SHOWN_MIN => Activity::Paused,
+        () if stage.is_recovering() => Activity::Asking,
+        () => Activity::Sending,
+    }
+}
+
+fn settled(tally: &Tally) -> u64 {
+    tally.rows() - tally.get(Outcome::Pending)
+}
+
+/// Rows per second over [`RATE_WINDOW`].
 struct RateMeter {
-    /// When so many rows were settled, the oldest first; never empty.
+    /// Time and number of settled rows, the oldest first; never empty.
     samples: VecDeque<(Instant, u64)>,
 }
 
@@ -170,7 +170,7 @@ impl RateMeter {
 
     fn per_second(&self, settled: u64, now: Instant) -> f64 {
         let (since, before) = self.samples.front().copied().unwrap_or((now, settled));
-        // Right at the beginning a handful of rows would make any speed.
+        // In the first moments a few rows would give an arbitrary rate.
         settled.saturating_sub(before) as f64 / (now - since).max(RATE_SAMPLE_INTERVAL).as_secs_f64()
     }
 }

@@ -1,7 +1,7 @@
-//! Rows that were read and are not claimed yet.
+//! The read-ahead buffer: rows that were read and are not claimed yet.
 //!
-//! Owns how far ahead of the claims the source is read: as many rows as one commit may claim and, where rows are
-//! large, no more than a few chunks of them. Knows at each moment how much of the source is used up.
+//! Bounds how far ahead of the claims the source is read: half of the rows that one commit may claim and, because rows
+//! can be large, a few chunks. Knows how many bytes of the source the claimed rows have used up.
 
 use std::collections::VecDeque;
 
@@ -11,12 +11,12 @@ use crate::{
     source::{CHUNK_ROWS, Chunk},
 };
 
-/// The one queue of a run.
+/// Chunks of rows, in file order.
 #[derive(Default)]
 pub(super) struct ReadAhead {
     chunks: VecDeque<Chunk>,
     rows: usize,
-    /// How many rows of the first chunk are taken already.
+    /// Rows of the first chunk that are taken.
     taken: usize,
     /// Bytes of the source before the first chunk.
     before: u64,
@@ -26,8 +26,8 @@ pub(super) struct ReadAhead {
 #[derive(Default)]
 pub(super) struct RowsToClaim {
     pub(super) rows: Vec<Row>,
-    /// Where the source stands behind so many of them.
-    pub(super) places: Vec<(usize, Place)>,
+    /// The position of the source after so many of these rows, for each chunk that ends among them.
+    pub(super) positions: Vec<(usize, Place)>,
 }
 
 impl ReadAhead {
@@ -44,22 +44,23 @@ impl ReadAhead {
         self.rows == 0
     }
 
-    /// Whether more should be read.
+    /// Whether a further chunk should be read.
     pub(super) fn wants_more(&self) -> bool {
         self.rows < LOOK_AHEAD_MAX / 2 && self.chunks.len() <= LOOK_AHEAD_MAX / CHUNK_ROWS
     }
 
-    /// The next rows, as many as there are.
+    /// Takes at most so many rows.
     pub(super) fn take(&mut self, count: usize) -> RowsToClaim {
-        let mut taken = RowsToClaim { rows: Vec::with_capacity(count.min(self.rows)), places: Vec::new() };
+        let mut taken = RowsToClaim { rows: Vec::with_capacity(count.min(self.rows)), positions: Vec::new() };
         while taken.rows.len() < count {
             let Some(first) = self.chunks.front_mut() else { break };
             let part = first.rows.len().min(count - taken.rows.len());
             taken.rows.extend(first.rows.drain(..part));
             self.taken += part;
             if first.rows.is_empty() {
-                taken.places.push((taken.rows.len(), first.place));
-                (self.taken, self.before) = (0, first.place.bytes);
+                taken.positions.push((taken.rows.len(), first.place));
+                self.taken = 0;
+                self.before = first.place.bytes;
                 self.chunks.pop_front();
             }
         }
@@ -67,18 +68,19 @@ impl ReadAhead {
         taken
     }
 
-    /// Bytes of the source that are used up. Of the first chunk only some rows may be; their share of its bytes
-    /// is near enough.
+    /// Bytes of the source before the next row. Within a chunk they are estimated by the share of its rows.
     pub(super) fn bytes(&self) -> u64 {
         let Some(first) = self.chunks.front() else { return self.before };
-        let (taken, rows) = (self.taken as u64, (self.taken + first.rows.len()).max(1) as u64);
+        let taken = self.taken as u64;
+        let rows = (self.taken + first.rows.len()).max(1) as u64;
         self.before + (first.place.bytes - self.before) * taken / rows
     }
 
-    /// Forgets what was never claimed: the next run reads it again.
+    /// Drops the rows that were never claimed: the next run reads them again.
     pub(super) fn clear(&mut self) {
         self.before = self.bytes();
-        (self.rows, self.taken) = (0, 0);
+        self.rows = 0;
+        self.taken = 0;
         self.chunks.clear();
     }
 }
@@ -104,10 +106,10 @@ mod tests {
         ahead.push(chunk(0..4, 400));
         ahead.push(chunk(4..6, 600));
         let first = ahead.take(3);
-        assert_eq!((first.rows.len(), first.places.len(), ahead.bytes()), (3, 0, 300));
+        assert_eq!((first.rows.len(), first.positions.len(), ahead.bytes()), (3, 0, 300));
         let second = ahead.take(2);
-        let places: Vec<_> = second.places.iter().map(|(rows, place)| (*rows, place.bytes)).collect();
-        assert_eq!((second.rows[0].line, places, ahead.bytes()), (3, vec![(1, 400)], 500));
+        let positions: Vec<_> = second.positions.iter().map(|(rows, place)| (*rows, place.bytes)).collect();
+        assert_eq!((second.rows[0].line, positions, ahead.bytes()), (3, vec![(1, 400)], 500));
         assert_eq!(ahead.take(9).rows.len(), 1);
         assert_eq!((ahead.len(), ahead.bytes()), (0, 600));
     }

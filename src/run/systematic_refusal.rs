@@ -1,12 +1,15 @@
-//! Refusals that may not be the row's own fault: held back until it is known.
+//! Tells systematic refusals, which have one cause for all rows, from those of single rows.
 //!
 //! Some mistakes make the API refuse every row alike: a merchant id of another account, a mapping that sends the wrong
-//! column, a right that the key lacks. Written down as `rejected`, the rows would not be sent again once the mistake
-//! is mended. So where the first answers of a run are one and the same refusal and none succeeds, the run stops (the
-//! canary), and where a 403 that the program does not know hits one row after the other, it stops at any time. Their
-//! rows stay pending. One success shows that the API takes rows: then a refusal is the row's.
+//! column, a permission that the key lacks. A row recorded as `rejected` is not sent again, even after the mistake is
+//! corrected. So the refusals that may be systematic are held back, and the run stops with their rows `pending`
 //!
-//! Pure: settlements come in and go out. What is held is bounded by the canary's number.
+//! * if the first replies of the run are all the same refusal and none is a success (the canary);
+//! * if [`FORBIDDEN_ROWS`] rows in succession are refused with a 403 of unknown meaning, at any time.
+//!
+//! One success shows that the API accepts rows: the refusals that are held back are then those of their rows.
+//!
+//! Pure: settlements come in and go out. The number of settlements held back is bounded by the canary's.
 
 use std::num::NonZeroU64;
 
@@ -16,30 +19,31 @@ use crate::{
     sender::Halt,
 };
 
-/// So many rows in a row, with no success between them, are refused with a 403 of unknown meaning before the run
-/// stops. One row may be alone with it.
+/// The run stops after so many rows in succession that are refused with a 403 of unknown meaning. A single row may be
+/// refused so by itself.
 const FORBIDDEN_ROWS: usize = 5;
 
-/// The refusals that are held back.
+/// Holds refusals back until their cause is known.
 pub(super) struct SystematicRefusalDetector {
-    /// Until it is decided: so many refusals that are all the same stop the run.
+    /// So many refusals that are all the same stop the run. `None` once a success or another refusal has shown that
+    /// they are those of single rows.
     canary: Option<NonZeroU64>,
     held: Vec<Settlement>,
-    /// What the held ones say.
+    /// What all refusals held back have in common.
     refusal: Option<Refusal>,
-    stage: Stage,
+    mode: Mode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum Mode {
     Watching,
-    /// The run stops because of them: what is refused is put back.
+    /// The run stops because of its refusals: refused rows become pending.
     Stopped,
-    /// Nothing is held any more.
+    /// The run is at its end: nothing is held back.
     Closed,
 }
 
-/// What a refusal says, but for the reference that it may quote.
+/// The content of a refusal, without the reference that it may quote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Refusal {
     status: u16,
@@ -48,7 +52,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// The refusal of a settlement, if the API's answer was one.
+    /// The refusal of a settlement, if the API has refused the row.
     fn of(settlement: &Settlement) -> Option<Refusal> {
         let (RowResult::Rejected(trouble)
         | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(trouble))) = settlement.result()
@@ -61,7 +65,7 @@ impl Refusal {
         http_status.map(|status| Refusal { status, code: code.clone(), message })
     }
 
-    /// What both say: a message that only one row gets may quote the row's fields.
+    /// What two refusals have in common. A message that only one row gets may quote the row's fields.
     fn common(self, before: Option<Refusal>) -> Refusal {
         let Some(before) = before else { return self };
         let Refusal { status, code, message } = self;
@@ -72,65 +76,65 @@ impl Refusal {
         }
     }
 
-    fn words(&self) -> String {
-        let mut words = format!("HTTP {}", self.status);
+    fn describe(&self) -> String {
+        let mut text = format!("HTTP {}", self.status);
         for part in [&self.code, &self.message].into_iter().flatten() {
-            words.push_str(", ");
-            words.push_str(part);
+            text.push_str(", ");
+            text.push_str(part);
         }
-        words
+        text
     }
 }
 
 impl SystematicRefusalDetector {
-    /// Watches for so many first refusals that are all the same.
+    /// A detector that stops the run after so many first refusals that are all the same.
     pub(super) fn new(canary: Option<NonZeroU64>) -> SystematicRefusalDetector {
-        SystematicRefusalDetector { canary, held: Vec::new(), refusal: None, stage: Stage::Watching }
+        SystematicRefusalDetector { canary, held: Vec::new(), refusal: None, mode: Mode::Watching }
     }
 
-    /// Whether anything is held back.
+    /// Whether settlements are held back.
     pub(super) fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// What of it may be committed, and why the run is to stop, if it is.
-    pub(super) fn pass(&mut self, settled: Vec<Settlement>) -> (Vec<Settlement>, Option<StopReason>) {
-        if self.stage == Stage::Closed {
+    /// Returns the settlements that may be committed, and the reason to stop the run, if there is one.
+    pub(super) fn filter(&mut self, settled: Vec<Settlement>) -> (Vec<Settlement>, Option<StopReason>) {
+        if self.mode == Mode::Closed {
             return (settled, None);
         }
-        let (mut passed, mut stop) = (Vec::with_capacity(settled.len()), None);
+        let (mut released, mut stop) = (Vec::with_capacity(settled.len()), None);
         for settlement in settled {
             match Refusal::of(&settlement) {
-                Some(_) if self.stage == Stage::Stopped => passed.push(settlement.into_pending()),
+                Some(_) if self.mode == Mode::Stopped => released.push(settlement.into_pending()),
                 Some(refusal) if self.is_suspect(&refusal) => {
                     self.refusal = Some(refusal.common(self.refusal.take()));
                     self.held.push(settlement);
-                    stop = stop.or(self.stop(&mut passed));
+                    stop = stop.or(self.stop(&mut released));
                 }
-                Some(_) => passed.push(settlement),
+                Some(_) => released.push(settlement),
                 None => {
                     if settlement.result().outcome().is_success() {
                         self.canary = None;
-                        self.release(&mut passed);
+                        self.release(&mut released);
                     }
-                    passed.push(settlement);
+                    released.push(settlement);
                 }
             }
-            if self.stage == Stage::Watching && self.canary.is_none() && !self.is_of_the_forbidden() {
-                self.release(&mut passed);
+            if self.mode == Mode::Watching && self.canary.is_none() && !self.is_of_the_forbidden() {
+                self.release(&mut released);
             }
         }
-        (passed, stop)
+        (released, stop)
     }
 
-    /// The run is at its end: what is held is settled as it was answered, or put back where the run was stopped.
+    /// Returns the settlements held back at the end of the run: as they are, or as pending if the run was stopped.
     pub(super) fn close(&mut self, completed: bool) -> Vec<Settlement> {
-        self.stage = Stage::Closed;
+        self.mode = Mode::Closed;
         let held = std::mem::take(&mut self.held).into_iter();
         if completed { held.collect() } else { held.map(Settlement::into_pending).collect() }
     }
 
-    /// Whether a refusal is to be held back. Another one than those before decides the canary.
+    /// Whether a refusal has to be held back. A refusal that differs from those before ends the canary.
     fn is_suspect(&mut self, refusal: &Refusal) -> bool {
         if self.refusal.as_ref().is_some_and(|before| before != refusal) && self.is_holding() {
             self.canary = None;
@@ -143,23 +147,23 @@ impl SystematicRefusalDetector {
         self.refusal.as_ref().is_some_and(|refusal| refusal.status == 403)
     }
 
-    fn release(&mut self, passed: &mut Vec<Settlement>) {
-        passed.append(&mut self.held);
+    fn release(&mut self, released: &mut Vec<Settlement>) {
+        released.append(&mut self.held);
         self.refusal = None;
     }
 
-    /// Why the run is to stop, if enough is held; it is put back then.
-    fn stop(&mut self, passed: &mut Vec<Settlement>) -> Option<StopReason> {
+    /// The reason to stop the run, if enough refusals are held back; their rows become pending.
+    fn stop(&mut self, released: &mut Vec<Settlement>) -> Option<StopReason> {
         let refusal = self.refusal.as_ref()?;
         let stop = if refusal.status == 403 && self.held.len() >= FORBIDDEN_ROWS {
-            StopReason::Halt(Halt::Forbidden(refusal.words()))
+            StopReason::Halt(Halt::Forbidden(refusal.describe()))
         } else if self.canary.is_some_and(|most| self.held.len() as u64 >= most.get()) {
-            StopReason::Canary(self.held.len() as u64, refusal.words())
+            StopReason::Canary(self.held.len() as u64, refusal.describe())
         } else {
             return None;
         };
-        self.stage = Stage::Stopped;
-        passed.extend(std::mem::take(&mut self.held).into_iter().map(Settlement::into_pending));
+        self.mode = Mode::Stopped;
+        released.extend(std::mem::take(&mut self.held).into_iter().map(Settlement::into_pending));
         Some(stop)
     }
 }

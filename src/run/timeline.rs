@@ -1,8 +1,7 @@
-//! The run over time: when to look at it, and when what was seen goes to the ledger.
+//! The samples of a run over time, from its clock and counters to the ledger.
 //!
-//! What a sample is and how few of them there are is decided in the ledger's `series`, which is pure; here
-//! are the clock and the counters. Samples go along with commits that are made anyway, and get one of
-//! their own only where nothing else happens.
+//! The ledger's `series`, which is pure, decides what a sample is and how many there are. Samples are written with
+//! commits that are made anyway; they get a commit of their own only while nothing else happens.
 
 use tokio::time::Instant;
 
@@ -11,6 +10,7 @@ use crate::{
     sender::Sender,
 };
 
+/// The samples of a run.
 pub(super) struct Timeline {
     began: Instant,
     series: Series,
@@ -21,7 +21,7 @@ impl Timeline {
         Timeline { began: Instant::now(), series: Series::default() }
     }
 
-    /// Takes a sample if it is time for one.
+    /// Takes a sample if one is due.
     pub(super) fn sample(&mut self, tally: Tally, sender: &Sender) {
         let now = self.began.elapsed();
         if self.series.is_due(now) {
@@ -34,12 +34,12 @@ impl Timeline {
         self.series.end(self.began.elapsed(), standing(tally, sender));
     }
 
-    /// Whether a commit has to be made for its sake.
+    /// Whether samples have waited so long that they need a commit of their own.
     pub(super) fn is_overdue(&self) -> bool {
         self.series.is_overdue()
     }
 
-    /// Gives the ledger what it does not have.
+    /// Gives the ledger the samples that it does not have, to be written with its next commit.
     pub(super) fn write_to(&mut self, ledger: &mut Ledger) {
         if let Some(samples) = self.series.unwritten() {
             ledger.add_samples(samples);

@@ -1,11 +1,10 @@
-//! Between the loop and the rows in flight: claims out, settlements in.
+//! The bounded queue between the loop and the workers: claims out, settlements in.
 //!
-//! A row that is done must not wake the loop: at 25,000 rows a second, waking it twice for each of them and
-//! giving each a task of its own cost a quarter of a row's time. So a worker fetches its next claim here
-//! by itself, and the loop is told only where something is worth its while: enough to commit, claims
-//! that run low, a reason to end.
+//! A row that is done must not wake the loop: at 25,000 rows a second, two wake-ups and a task of its own for each row
+//! cost a quarter of the row's time. So a worker pops its next claim by itself, and the queue wakes the loop only at a
+//! threshold: enough settlements for a commit, few claims left, no row in flight, or a reason to stop.
 //!
-//! Owns no decision. The lock is held for a push or a pop, and never while anything is waited for.
+//! Decides nothing but that. The lock is held for a push or a pop, and never across an await.
 
 use std::{
     collections::VecDeque,
@@ -19,38 +18,39 @@ use crate::{
     sender::{Halt, SendResult},
 };
 
-/// How much the queue holds.
+/// How much the queue holds, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueueDepth {
     /// Claims that wait for a worker.
     pub(super) claims: usize,
-    /// Rows that workers have.
+    /// Rows that workers are sending.
     pub(super) open: usize,
     /// Settlements that wait for a commit.
     pub(super) settled: usize,
-    /// When the oldest of them came.
+    /// When the oldest of these settlements came in.
     pub(super) oldest_settled_at: Option<Instant>,
-    /// Bytes of the rows of all three.
+    /// Bytes of all these rows.
     pub(super) bytes: usize,
 }
 
 impl QueueDepth {
-    /// Whether everything that was claimed is settled and fetched.
+    /// Whether every claim is settled and every settlement taken.
     pub(super) fn is_clear(&self) -> bool {
         self.claims == 0 && self.open == 0 && self.settled == 0
     }
 }
 
-/// When the loop wants to be told.
+/// The depths at which the queue wakes the loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WakeThresholds {
-    /// So many settlements are worth a commit.
+    /// At least so many settlements.
     pub(super) settled: usize,
-    /// Fewer claims than this are left.
+    /// Fewer claims than this.
     pub(super) claims: usize,
 }
 
 impl WakeThresholds {
+    /// While a commit is under way: neither claims nor settlements wake the loop.
     pub(super) const NONE: WakeThresholds = WakeThresholds { settled: usize::MAX, claims: 0 };
 }
 
@@ -67,13 +67,13 @@ struct QueueState {
     oldest_settled_at: Option<Instant>,
     bytes: usize,
     halt: Option<Halt>,
-    /// A row has ended the run: no other is begun, whenever the loop comes to look.
+    /// A row has halted the run: no other row is started, even before the loop has stopped it.
     is_closed: bool,
     thresholds: WakeThresholds,
 }
 
 impl WorkQueue {
-    /// An empty one.
+    /// An empty queue.
     pub(super) fn new() -> WorkQueue {
         let state = QueueState {
             claims: VecDeque::new(),
@@ -88,7 +88,7 @@ impl WorkQueue {
         WorkQueue { state: Mutex::new(state), wake: Notify::new() }
     }
 
-    /// Claims for the workers, in their order.
+    /// Adds claims, in the order in which workers get them.
     pub(super) fn push(&self, claims: Vec<Claim>) {
         let mut state = self.state();
         state.bytes += claims.iter().map(Claim::bytes).sum::<usize>();
@@ -100,8 +100,17 @@ impl WorkQueue {
         self.state().pop()
     }
 
-    /// A worker's row is done; its next one, if it `wants` one and there is any.
-    pub(super) fn complete_and_pop(&self, sent: SendResult, wants: bool) -> Option<Claim> {
+    /// Takes in a row that is done, from a worker that gives back its slot.
+    pub(super) fn complete(&self, sent: SendResult) {
+        self.complete_with(sent, |_| ());
+    }
+
+    /// Takes in a row that is done and hands out the worker's next claim, if there is one.
+    pub(super) fn complete_and_pop(&self, sent: SendResult) -> Option<Claim> {
+        self.complete_with(sent, QueueState::pop)
+    }
+
+    fn complete_with<T>(&self, sent: SendResult, then: impl FnOnce(&mut QueueState) -> T) -> T {
         let mut state = self.state();
         state.open -= 1;
         state.settled.push(sent.settlement);
@@ -109,18 +118,14 @@ impl WorkQueue {
         let has_halted = sent.halt.is_some();
         state.is_closed |= has_halted;
         state.halt = state.halt.take().or(sent.halt);
-        let next = if wants { state.pop() } else { None };
-        let QueueState { claims, open, settled, thresholds, .. } = &*state;
-        // The first one sets the time by which it is to be committed.
-        let to_commit =
-            thresholds.settled < usize::MAX && (settled.len() == 1 || settled.len() >= thresholds.settled);
-        if has_halted || to_commit || claims.len() < thresholds.claims || *open == 0 {
+        let result = then(&mut state);
+        if has_halted || state.has_reached_threshold() {
             self.wake.notify_one();
         }
-        next
+        result
     }
 
-    /// Gives back what no worker has begun.
+    /// Releases the claims that no worker has popped: they become settlements that leave their rows as they were.
     pub(super) fn release_unstarted(&self) {
         let mut state = self.state();
         let claims = std::mem::take(&mut state.claims);
@@ -130,7 +135,7 @@ impl WorkQueue {
         state.settled.extend(claims.into_iter().map(Claim::release));
     }
 
-    /// Everything that is settled, to be committed.
+    /// Takes all settlements, to be committed.
     pub(super) fn take_settled(&self) -> Vec<Settlement> {
         let mut state = self.state();
         state.oldest_settled_at = None;
@@ -139,7 +144,7 @@ impl WorkQueue {
         settled
     }
 
-    /// Settlements that were held back, to be committed.
+    /// Adds settlements that were held back.
     pub(super) fn push_settled(&self, settled: Vec<Settlement>) {
         let mut state = self.state();
         state.oldest_settled_at.get_or_insert_with(Instant::now);
@@ -147,12 +152,12 @@ impl WorkQueue {
         state.settled.extend(settled);
     }
 
-    /// Why a row ended the run, told once.
+    /// Takes the reason for which a row has halted the run.
     pub(super) fn take_halt(&self) -> Option<Halt> {
         self.state().halt.take()
     }
 
-    /// What lies here now.
+    /// How much the queue holds now.
     pub(super) fn depth(&self) -> QueueDepth {
         let state = self.state();
         QueueDepth {
@@ -164,7 +169,7 @@ impl WorkQueue {
         }
     }
 
-    /// Returns when something came in that the loop wished for; cancel-safe.
+    /// Returns when the queue has reached a threshold. Cancel-safe.
     pub(super) async fn wait(&self, thresholds: WakeThresholds) {
         self.state().thresholds = thresholds;
         self.wake.notified().await;
@@ -183,5 +188,15 @@ impl QueueState {
         let claim = self.claims.pop_front();
         self.open += usize::from(claim.is_some());
         claim
+    }
+
+    /// Whether the loop has something to do after a row that is done. The first settlement counts while no commit is
+    /// under way: it sets the time by which it has to be committed.
+    fn has_reached_threshold(&self) -> bool {
+        let WakeThresholds { settled, claims } = self.thresholds;
+        let may_commit = settled < usize::MAX;
+        (may_commit && (self.settled.len() == 1 || self.settled.len() >= settled))
+            || self.claims.len() < claims
+            || self.open == 0
     }
 }

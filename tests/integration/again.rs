@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::world::{Done, World, references, rows, wait_until};
 
 /// What a run says when it goes on.
-const GOES_ON: &str = "the source is the same up to there";
+const GOES_ON: &str = "resuming after an unchanged prefix";
 
 /// Imports, and tells whether the run went on behind the one before.
 fn goes_on(world: &World, file: &Path, more: &[&str]) -> (Done, bool) {

@@ -1,0 +1,148 @@
+//! `import`: the rows of a file are sent. And what it has in common with `retry`: a run from its session to its summary.
+
+use std::{num::NonZeroU64, path::Path, time::Instant};
+
+use tracing::info;
+
+use super::{
+    args,
+    exit_code::{code, code_of_end, code_of_error, describe_stop},
+    ledger_path, now,
+    output::{json, open_outputs},
+    process::{make_room_for_connections, runtime},
+    progress_bar::ProgressDisplay,
+    session::{Session, show_end},
+    source_options,
+    target::{PlannedAction, Target, confirm_production, count_rows, find_target},
+};
+use crate::{
+    error::Error,
+    ledger::{Command, NewRun, Outcome, RunState, Setting},
+    report::{Summary, changed_list, harmless, run_table},
+    run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
+    sender::ExistingPolicy,
+    source::Source,
+};
+
+pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+    let mut display =
+        open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
+    let source = Source::open(&source_options(&args.input)?)?;
+    let target = find_target(&args.target)?;
+    let rows = || count_rows(&source_options(&args.input)?);
+    let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows };
+    confirm_production(&args.target, &args.sending, &target, &action)?;
+    make_room_for_connections(args.sending.concurrency)?;
+    let name = source.name().to_owned();
+    let path = source.path().map(str::to_owned);
+    // Rows that differ are left or not: that makes another run of the same bytes.
+    let way =
+        format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
+    let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
+    let reference_column = source.reference_column().map(str::to_owned);
+    let new_run = NewRun {
+        command: if args.update_changed { Command::ImportAndUpdate } else { Command::Import },
+        source: &name,
+        source_path: path.as_deref(),
+        columns: &columns,
+        reference_column: reference_column.as_deref(),
+        row_mapping: Some(&reading),
+        parse_settings_hash: &way,
+        settings,
+    };
+    let is_whole = args.input.read.limit.is_none() && !source.is_export();
+    let job = Job {
+        target: &args.target,
+        sending: &args.sending,
+        output: &args.output,
+        ledger_path: &ledger_path,
+        new_run,
+        described: source.describe(),
+        existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
+        options: Options {
+            limits: args.sending.limits(),
+            max_failures: args.failures.max_failures,
+            source_size: SourceSize { bytes: source.size(), rows: args.input.read.limit },
+            scope: if is_whole { SourceScope::Whole } else { SourceScope::Part },
+            canary: NonZeroU64::new(args.canary),
+        },
+    };
+    runtime()?.block_on(run_job(&job, target, RowSource::File(source), &mut display))
+}
+
+/// What `import` or `retry` runs.
+pub(super) struct Job<'a> {
+    pub(super) target: &'a args::TargetOptions,
+    pub(super) sending: &'a args::Sending,
+    pub(super) output: &'a args::Output,
+    pub(super) ledger_path: &'a Path,
+    pub(super) new_run: NewRun<'a>,
+    /// How the source is read, in words.
+    pub(super) described: String,
+    pub(super) existing: ExistingPolicy,
+    pub(super) options: Options,
+}
+
+/// Runs a job, shows its progress and its summary, and returns the exit code.
+pub(super) async fn run_job(
+    job: &Job<'_>,
+    target: Target,
+    source: RowSource,
+    display: &mut ProgressDisplay,
+) -> Result<u8, Error> {
+    let of_ledger = target.of_ledger();
+    let mut session =
+        Session::open(target, job.target, job.sending, &job.output.metrics, job.existing).await?;
+    let active = ActiveRun::begin(job.ledger_path, &of_ledger, &job.new_run, now).await?;
+    session.exporter.remember(job.ledger_path).await?;
+    let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
+    let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
+    info!(run = run.0, source = %described, rate, "the run begins");
+    display.begin(session.header(format!("Run {run}: {} ({described})", harmless(name))));
+    let Session { sender, signals, exporter, .. } = &mut session;
+    let show = &mut |snapshot: &RunSnapshot| {
+        display.show(snapshot);
+        exporter.show(snapshot);
+    };
+    let result = active.execute(source, sender, job.options, signals, show).await;
+    display.end();
+    let mut result = result.inspect_err(|error| exporter.end(code_of_error(error), false))?;
+    let code = code_of_end(&result.reason, &result.totals.tally);
+    let stop = describe_stop(&result.reason);
+    let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
+    let recorded = result.record(code, stop_reason).await;
+    let absent = recorded.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
+    exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
+    let (totals, figures, state) = (&result.totals, &result.figures, result.reason.state());
+    let (rows, requests) = (totals.tally.rows(), figures.requests);
+    info!(run = run.0, state = state.name(), code, rows, requests, "the run has ended");
+    let ends = (state, code, stop_reason);
+    let summary = Summary::new(run, ends, name, (&totals.tally, &totals.dropped), figures, began.elapsed());
+    let changed_fields = changed_list(&totals.changed);
+    let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
+    let summary = summary.with_existing(&totals.existing);
+    let text = describe_run(&summary, described, job.ledger_path);
+    show_end(job.output, &json(&summary)?, &text, code, stop)
+}
+
+fn describe_run(summary: &Summary<'_>, described: &str, ledger_path: &Path) -> String {
+    let ledger = ledger_path.display();
+    let left: u64 = Outcome::ALL
+        .into_iter()
+        .filter(|outcome| !outcome.is_success())
+        .filter_map(|outcome| summary.outcomes.get(outcome.name()))
+        .sum();
+    let pending = summary.outcomes.get(Outcome::Pending.name()).is_some_and(|rows| *rows > 0);
+    let next = if summary.state != RunState::Completed {
+        "run the same command again to go on".into()
+    } else if pending {
+        "run the same command again: rows are pending still".into()
+    } else if left > 0 {
+        format!("customer-import export failed --ledger {ledger} --output failed.csv")
+    } else {
+        format!("customer-import export created --ledger {ledger} --output created.csv")
+    };
+    let table = run_table(summary);
+    format!("{table}  source: {described}\n  ledger: {ledger}\n  next:   {next}\n")
+}

@@ -1,0 +1,101 @@
+//! What `import`, `retry` and `verify` have in common around their loop: the signals, the connection to the target, the
+//! metrics, and how an end is shown.
+
+use std::sync::Arc;
+
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    args,
+    exit_code::code,
+    metrics::MetricsExporter,
+    now,
+    output::{print_error, write_summary},
+    process::listen_for_signals,
+    target::{Target, open_api},
+};
+use crate::{
+    error::Error,
+    run::Signal,
+    sender::{ExistingPolicy, Policy, Sender},
+    simulator::Simulator,
+    throttle::Throttle,
+};
+
+/// The surroundings of one loop; they end with it.
+pub(super) struct Session {
+    pub(super) sender: Arc<Sender>,
+    pub(super) signals: mpsc::Receiver<Signal>,
+    pub(super) exporter: MetricsExporter,
+    /// Listeners for signals and for Prometheus.
+    _tasks: JoinSet<()>,
+    /// The target, where it is the embedded simulator.
+    _simulator: Option<Simulator>,
+}
+
+impl Session {
+    /// Listens for signals and opens everything that the requests and the metrics need, before anything is sent.
+    ///
+    /// # Errors
+    /// Where the target cannot be opened, or an address or file for the metrics.
+    pub(super) async fn open(
+        target: Target,
+        options: &args::TargetOptions,
+        sending: &args::Sending,
+        metrics: &args::Metrics,
+        existing: ExistingPolicy,
+    ) -> Result<Session, Error> {
+        let mut tasks = JoinSet::new();
+        let signals = listen_for_signals(&mut tasks)?;
+        let of_ledger = target.of_ledger();
+        let (sender, simulator) = connect(target, options, sending, existing).await?;
+        let exporter = MetricsExporter::begin(metrics, &sender, &of_ledger, &mut tasks).await?;
+        Ok(Session { sender, signals, exporter, _tasks: tasks, _simulator: simulator })
+    }
+
+    /// The header of the progress, with the address of the metrics if there is one.
+    pub(super) fn header(&self, header: String) -> String {
+        self.exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}"))
+    }
+}
+
+/// The sender of a target's requests, at the pace that the user wants, and the simulator that has to live as
+/// long where it is the target.
+async fn connect(
+    target: Target,
+    args: &args::TargetOptions,
+    sending: &args::Sending,
+    existing: ExistingPolicy,
+) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
+    let connections = sending.concurrency as usize;
+    let (api, simulator) =
+        open_api(target, args, sending.timeout, sending.connect_timeout, connections).await?;
+    let throttle = Throttle::new(connections, sending.rate());
+    let policy = Policy {
+        max_attempts: sending.max_attempts,
+        retry_initial: sending.retry_initial,
+        retry_max: sending.retry_max,
+        seed: now().unsigned_abs(),
+        existing,
+    };
+    Ok((Arc::new(Sender::new(api, throttle, policy)), simulator))
+}
+
+/// Writes the summary, and the reason and the hint of a loop that ended itself. Returns the exit code.
+pub(super) fn show_end(
+    output: &args::Output,
+    json: &str,
+    text: &str,
+    code: u8,
+    stop: Option<(String, String)>,
+) -> Result<u8, Error> {
+    let shown = write_summary(output, json, text);
+    // After a hangup there is no terminal to write to.
+    if code != code::HANGUP {
+        shown?;
+    }
+    if let Some((text, hint)) = stop {
+        print_error(&format!("{text}; {hint}"));
+    }
+    Ok(code)
+}

@@ -1,0 +1,219 @@
+//! When a commit is worth its fixed cost: an fsync, and every page that its rows share written again.
+//!
+//! Pure: counts and the time come in, a plan goes out. A commit is begun
+//!
+//! * for [`SETTLED_BATCH`] settlements, or when the oldest has waited for [`SETTLED_WAIT_MAX`], or when no other can
+//!   join it;
+//! * when claims run low and rows are there to be claimed: below half of the look-ahead, because a claim for each
+//!   settlement would be a commit for each row;
+//! * for counts that the ledger has put off, once they have waited for a tick or no rows are left;
+//! * for a heartbeat or samples that are due.
+//!
+//! Without the thresholds every commit takes only the handful of rows that came in during the previous one, and its
+//! fixed cost was two thirds of the ledger's time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    LOOK_AHEAD_MAX,
+    work_queue::{QueueDepth, WakeThresholds},
+};
+
+/// So many settlements are worth a commit.
+const SETTLED_BATCH: usize = 512;
+
+/// How long a settlement may wait for others to share a commit with.
+pub(super) const SETTLED_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// No further rows are claimed while those that are claimed and not committed have more bytes than this: memory is
+/// bounded whatever the size of a row. The bound is exceeded by at most one chunk.
+const BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// What the policy remembers from one commit to the next.
+#[derive(Debug)]
+pub(super) struct CommitPolicy {
+    concurrency: usize,
+    /// The ledger has counted rows without a commit, because counts alone are not worth one.
+    has_uncommitted: bool,
+    /// These counts have waited for a tick.
+    is_overdue: bool,
+    /// How many rows the previous commit took in for each claim that it made.
+    rows_per_claim: usize,
+    /// Rows that the current or previous commit took in.
+    rows_taken: usize,
+    /// Settlements in the current or previous commit; the look-ahead is proportional to them.
+    last_settled: usize,
+}
+
+/// What the loop has when it asks for a plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CommitInput {
+    pub(super) depth: QueueDepth,
+    /// Rows that may be claimed: those in doubt during recovery, those read ahead afterwards.
+    pub(super) unclaimed: usize,
+    /// No row is read ahead, and none will be.
+    pub(super) no_rows_left: bool,
+    /// A heartbeat or samples have to be written.
+    pub(super) report_is_due: bool,
+    pub(super) now: Instant,
+}
+
+/// What to put into a commit besides all settlements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CommitPlan {
+    /// So many rows are to be claimed.
+    pub(super) claim: usize,
+    /// Counts must not be put off.
+    pub(super) flush: bool,
+}
+
+impl CommitPolicy {
+    pub(super) fn new(concurrency: usize) -> CommitPolicy {
+        CommitPolicy {
+            concurrency,
+            has_uncommitted: false,
+            is_overdue: false,
+            rows_per_claim: 1,
+            rows_taken: 0,
+            last_settled: 0,
+        }
+    }
+
+    /// The commit to begin now, if one is worth it.
+    pub(super) fn plan(&self, input: &CommitInput) -> Option<CommitPlan> {
+        let CommitInput { depth, unclaimed, no_rows_left, report_is_due, now } = *input;
+        let target = self.claims_target();
+        let room = if depth.bytes < BYTES_MAX { target.saturating_sub(depth.claims) } else { 0 };
+        let claimable = room.saturating_mul(self.rows_per_claim).min(unclaimed);
+        let claims_due = claimable > 0 && depth.claims <= target / 2;
+        let no_more_replies = depth.open == 0 && depth.claims == 0;
+        let settled_due = depth.oldest_settled_at.is_some_and(|oldest| {
+            depth.settled >= SETTLED_BATCH || no_more_replies || oldest + SETTLED_WAIT_MAX <= now
+        });
+        let flush = self.has_uncommitted && (self.is_overdue || no_rows_left) || report_is_due;
+        (settled_due || claims_due || flush)
+            .then_some(CommitPlan { claim: if claims_due { claimable } else { 0 }, flush })
+    }
+
+    /// The queue depths that make a commit worthwhile while none is under way.
+    pub(super) fn thresholds(&self, has_unclaimed: bool) -> WakeThresholds {
+        let claims = if has_unclaimed { self.claims_target() / 2 + 1 } else { 0 };
+        WakeThresholds { settled: SETTLED_BATCH, claims }
+    }
+
+    /// A commit is begun with so many rows and settlements.
+    pub(super) fn on_begin(&mut self, rows: usize, settled: usize) {
+        self.is_overdue = false;
+        self.rows_taken = rows;
+        self.last_settled = settled;
+    }
+
+    /// The commit has made so many claims; `put_off` if the ledger has counted rows without writing them.
+    pub(super) fn on_committed(&mut self, claims: usize, put_off: bool) {
+        self.has_uncommitted = put_off;
+        if self.rows_taken > 0 {
+            self.rows_per_claim = self.rows_taken.div_ceil(claims.max(1));
+        }
+    }
+
+    /// Counts that were put off before this tick have waited for long enough.
+    pub(super) fn on_tick(&mut self) {
+        self.is_overdue = self.has_uncommitted;
+    }
+
+    /// Whether the ledger has counted rows that are not committed.
+    pub(super) fn has_uncommitted(&self) -> bool {
+        self.has_uncommitted
+    }
+
+    /// How many claims should be in the queue.
+    fn claims_target(&self) -> usize {
+        (2 * self.concurrency + 4 * self.last_settled).min(LOOK_AHEAD_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(claims: usize, open: usize, settled: usize, unclaimed: usize) -> CommitInput {
+        let now = Instant::now();
+        let oldest_settled_at = (settled > 0).then_some(now);
+        let depth = QueueDepth { claims, open, settled, oldest_settled_at, bytes: 0 };
+        CommitInput { depth, unclaimed, no_rows_left: false, report_is_due: false, now }
+    }
+
+    const fn claim(claim: usize) -> Option<CommitPlan> {
+        Some(CommitPlan { claim, flush: false })
+    }
+
+    const FLUSH: Option<CommitPlan> = Some(CommitPlan { claim: 0, flush: true });
+
+    #[test]
+    fn claims_are_made_when_half_of_the_look_ahead_is_left() {
+        let policy = CommitPolicy::new(10);
+        assert_eq!(policy.plan(&input(0, 0, 0, 100)), claim(20), "the first commit");
+        assert_eq!(policy.plan(&input(11, 10, 1, 100)), None, "enough claims");
+        assert_eq!(policy.plan(&input(10, 10, 1, 100)), claim(10));
+        assert_eq!(policy.plan(&input(10, 10, 0, 3)), claim(3), "no more than there are");
+        assert_eq!(policy.plan(&input(10, 10, 0, 0)), None);
+        let mut large = input(0, 10, 0, 100);
+        large.depth.bytes = BYTES_MAX;
+        assert_eq!(policy.plan(&large), None, "memory is bounded");
+    }
+
+    #[test]
+    fn the_look_ahead_follows_the_rate_and_the_share_of_rows_that_are_sent() {
+        let mut policy = CommitPolicy::new(10);
+        policy.on_begin(20, 100);
+        policy.on_committed(20, false);
+        assert_eq!(policy.plan(&input(0, 0, 0, 10_000)), claim(420));
+        policy.on_begin(420, 100);
+        policy.on_committed(0, false);
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(420 * 420), "rows that are done already");
+        policy.on_begin(0, 1_000_000);
+        policy.on_committed(0, false);
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(1_000_000.min(420 * LOOK_AHEAD_MAX)));
+    }
+
+    #[test]
+    fn settlements_share_a_commit() {
+        let policy = CommitPolicy::new(10);
+        assert_eq!(policy.plan(&input(15, 10, SETTLED_BATCH - 1, 0)), None);
+        assert_eq!(policy.plan(&input(15, 10, SETTLED_BATCH, 0)), claim(0));
+        assert_eq!(policy.plan(&input(0, 1, 1, 0)), None, "a row in flight may join it");
+        assert_eq!(policy.plan(&input(0, 0, 1, 0)), claim(0), "none can");
+        let mut waited = input(0, 1, 1, 0);
+        waited.now += SETTLED_WAIT_MAX;
+        assert_eq!(policy.plan(&waited), claim(0));
+    }
+
+    #[test]
+    fn counts_that_were_put_off_are_committed_after_a_tick_or_with_the_last_rows() {
+        let mut policy = CommitPolicy::new(10);
+        let idle = input(0, 0, 0, 0);
+        policy.on_tick();
+        assert_eq!(policy.plan(&idle), None, "nothing was put off");
+        policy.on_begin(20, 0);
+        policy.on_committed(0, true);
+        assert_eq!(policy.plan(&idle), None);
+        assert_eq!(policy.plan(&CommitInput { no_rows_left: true, ..idle }), FLUSH);
+        policy.on_tick();
+        assert_eq!(policy.plan(&idle), FLUSH);
+        policy.on_begin(0, 0);
+        assert_eq!(policy.plan(&idle), None, "once");
+        assert_eq!(policy.plan(&CommitInput { report_is_due: true, ..idle }), FLUSH);
+    }
+
+    #[test]
+    fn the_queue_wakes_the_loop_where_a_plan_would_follow() {
+        let policy = CommitPolicy::new(10);
+        let WakeThresholds { settled, claims } = policy.thresholds(true);
+        assert_eq!(policy.plan(&input(claims, 10, settled - 1, 100)), None);
+        assert!(policy.plan(&input(claims - 1, 10, 0, 100)).is_some());
+        assert!(policy.plan(&input(claims, 10, settled, 100)).is_some());
+        assert_eq!(policy.thresholds(false).claims, 0);
+    }
+}

@@ -1,0 +1,358 @@
+//! Claim, send, settle: what `import` and `retry` do with their rows.
+//!
+//! Claims come from the ledger's commits and wait in the work queue; a worker for each free slot pops and sends them;
+//! its settlements wait in the queue for the next commit. One commit carries the settlements that came in during the
+//! previous one and the claims of the next rows.
+//!
+//! Rows that a crashed run left in doubt come first: no row of the source is claimed before each of them is settled.
+//!
+//! Workers decide nothing but which claim comes next. A worker that the loop had to start for each row would cost a
+//! quarter of the row's time.
+
+use std::sync::Arc;
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    DriveEnd, Stage, StageEvent, Workload,
+    commit_policy::{CommitInput, CommitPolicy, SETTLED_WAIT_MAX},
+    ledger_handle::{CommitResult, LedgerHandle},
+    lifecycle::{EndReason, Options, RunResult, SentCounts, StopReason, Totals},
+    open_rows_max,
+    progress::{Progress, RunSnapshot},
+    read_ahead::{ReadAhead, RowsToClaim},
+    systematic_refusal::SystematicRefusalDetector,
+    timeline::Timeline,
+    work_queue::{QueueDepth, WakeThresholds, WorkQueue},
+};
+use crate::{
+    error::Error,
+    ledger::{Batch, Claim, Ledger},
+    sender::Sender,
+    source::Chunk,
+    throttle::{Slot, UpcomingWrites},
+};
+
+/// The state of a run that sends rows.
+pub(super) struct Pipeline<'a> {
+    sender: Arc<Sender>,
+    options: Options,
+    ledger: LedgerHandle,
+    read: ReadAhead,
+    queue: Arc<WorkQueue>,
+    workers: JoinSet<()>,
+    policy: CommitPolicy,
+    refusals: SystematicRefusalDetector,
+    /// A reason to stop that a commit has found and the loop has not taken.
+    stop: Option<StopReason>,
+    totals: Totals,
+    sent: SentCounts,
+    timeline: Timeline,
+    progress: Progress,
+    show: &'a mut dyn FnMut(&RunSnapshot),
+}
+
+/// A piece of work that has ended.
+pub(super) enum Finished {
+    Commit(CommitResult),
+    /// The queue has reached a threshold, or its oldest settlement has waited for long enough.
+    Wake,
+}
+
+impl<'a> Pipeline<'a> {
+    pub(super) fn new(
+        ledger: Ledger,
+        sender: Arc<Sender>,
+        options: Options,
+        show: &'a mut dyn FnMut(&RunSnapshot),
+    ) -> Pipeline<'a> {
+        let (dropped, changed) = ledger.field_counts();
+        Pipeline {
+            sender,
+            options,
+            read: ReadAhead::default(),
+            queue: Arc::new(WorkQueue::new()),
+            workers: JoinSet::new(),
+            policy: CommitPolicy::new(options.limits.concurrency),
+            refusals: SystematicRefusalDetector::new(options.canary),
+            stop: None,
+            totals: Totals { tally: ledger.tally(), dropped, changed, ..Totals::default() },
+            sent: SentCounts::default(),
+            timeline: Timeline::new(),
+            progress: Progress::new(options.source_size, ledger.rows_in_doubt(), Instant::now()),
+            ledger: LedgerHandle::new(ledger),
+            show,
+        }
+    }
+
+    /// Starts a worker for each slot that is free.
+    fn fill_slots(&mut self) {
+        while self.wants_slot() {
+            match self.sender.throttle().try_slot() {
+                Some(slot) => self.start_worker(slot),
+                None => return,
+            }
+        }
+    }
+
+    fn start_worker(&mut self, slot: Slot) {
+        if let Some(claim) = self.queue.pop() {
+            self.workers.spawn(send_rows(Arc::clone(&self.queue), Arc::clone(&self.sender), claim, slot));
+        }
+    }
+
+    /// Rows that may be claimed now: those in doubt, or those that were read ahead.
+    fn unclaimed(&self, stage: &Stage) -> usize {
+        match stage {
+            Stage::Recovering { unclaimed, .. } => *unclaimed,
+            _ => self.read.len(),
+        }
+    }
+
+    /// Begins a commit of what has come in during the previous one, if it is worth one.
+    fn begin_commit(&mut self, stage: &Stage, depth: QueueDepth) -> Option<StageEvent> {
+        let now = Instant::now();
+        let heartbeat_is_due = self.progress.is_heartbeat_due(now);
+        let input = CommitInput {
+            depth,
+            unclaimed: self.unclaimed(stage),
+            no_rows_left: self.read.is_empty() && !stage.reads_source(),
+            report_is_due: heartbeat_is_due || self.timeline.is_overdue(),
+            now,
+        };
+        let plan = self.policy.plan(&input)?;
+        self.timeline.write_to(self.ledger.idle()?);
+        let (in_doubt, RowsToClaim { rows, positions }) = match stage {
+            Stage::Recovering { .. } => (plan.claim, RowsToClaim::default()),
+            _ => (0, self.read.take(plan.claim)),
+        };
+        let (settled, stop) = self.refusals.filter(self.queue.take_settled());
+        self.stop = stop;
+        self.policy.on_begin(rows.len().max(in_doubt), settled.len());
+        for settlement in &settled {
+            self.progress.count(settlement);
+            self.sent.add(settlement);
+        }
+        let heartbeat = heartbeat_is_due.then(|| {
+            self.progress.on_heartbeat(now);
+            self.snapshot(stage).live
+        });
+        self.ledger.begin(Batch {
+            in_doubt,
+            rows,
+            positions,
+            settled,
+            requests: self.sender.figures(),
+            flush: plan.flush,
+            heartbeat,
+        });
+        if in_doubt > 0 {
+            return Some(StageEvent::Claimed(in_doubt));
+        }
+        self.take_stop()
+    }
+
+    fn take_stop(&mut self) -> Option<StageEvent> {
+        self.stop.take().map(StageEvent::Stop)
+    }
+
+    /// Whether every claimed row is settled. During recovery that is enough to go on; the end also needs every read row
+    /// to be claimed and every count to be committed.
+    fn is_settled(&self, stage: &Stage, depth: QueueDepth) -> bool {
+        if !self.ledger.is_idle() || !depth.is_clear() {
+            return false;
+        }
+        match stage {
+            Stage::Recovering { unclaimed, .. } => *unclaimed == 0,
+            Stage::Reading => false,
+            Stage::Finishing { .. } | Stage::Stopping { .. } | Stage::Abandoning { .. } => {
+                self.read.is_empty() && !self.policy.has_uncommitted() && !self.refusals.is_holding()
+            }
+        }
+    }
+
+    /// Where all rows are claimed: the open rows are the last, and once they are settled no further reply can decide
+    /// about the refusals that are held back.
+    fn on_last_rows(&mut self, stage: &Stage, depth: QueueDepth) {
+        if stage.reads_source() || stage.is_recovering() || !self.read.is_empty() || !self.ledger.is_idle() {
+            return;
+        }
+        self.sender.set_upcoming_writes(if depth.claims == 0 {
+            UpcomingWrites::None
+        } else {
+            UpcomingWrites::Few
+        });
+        if depth.is_clear() && self.refusals.is_holding() {
+            self.queue.push_settled(self.refusals.close(!stage.is_stopping()));
+        }
+    }
+
+    /// Too many failures, where there are rows left that the run would send. Where its last rows are in flight there is
+    /// nothing to stop.
+    fn too_many_failures(&self, stage: &Stage) -> Option<StopReason> {
+        if stage.is_stopping() || self.queue.depth().claims == 0 && self.read.is_empty() {
+            return None;
+        }
+        let failures = self.options.max_failures?.exceeded_by(self.sent)?;
+        Some(StopReason::TooManyFailures(failures))
+    }
+
+    /// Takes in what a commit has made durable.
+    fn on_committed(&mut self, (ledger, result): CommitResult, stage: &Stage) -> Result<(), Error> {
+        self.ledger.end(ledger);
+        let committed = result?;
+        self.policy.on_committed(committed.claims.len(), committed.deferred);
+        self.totals.add(&committed);
+        for (line, fields) in committed.changed {
+            debug!(line, %fields, "the row differs from what was imported");
+        }
+        self.queue.push(committed.claims);
+        if stage.is_stopping() {
+            self.queue.release_unstarted();
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, stage: &Stage) -> RunSnapshot {
+        self.progress.snapshot(stage, &self.totals.tally, &self.read, &self.sender)
+    }
+
+    /// Brings samples, rate and display up to date.
+    fn refresh(&mut self, stage: &Stage) {
+        self.timeline.sample(self.totals.tally, &self.sender);
+        self.progress.record(&self.totals.tally, self.sender.throttle().in_outage(), Instant::now());
+        let snapshot = self.snapshot(stage);
+        (self.show)(&snapshot);
+    }
+
+    /// The result, with the last samples in the ledger.
+    pub(super) fn end(mut self, end: DriveEnd) -> RunResult {
+        let snapshot = self.snapshot(&end.stage);
+        (self.show)(&snapshot);
+        let mut ledger = self.ledger.into_idle().filter(|_| !end.has_quit);
+        if let Some(ledger) = &mut ledger {
+            self.timeline.end(self.totals.tally, &self.sender);
+            self.timeline.write_to(ledger);
+        }
+        let reason = end.stage.end_reason();
+        RunResult {
+            reason,
+            totals: self.totals,
+            figures: self.sender.figures(),
+            ledger,
+            scope: self.options.scope,
+        }
+    }
+}
+
+impl Workload for Pipeline<'_> {
+    type Finished = Finished;
+
+    fn advance(&mut self, stage: &Stage) -> Option<StageEvent> {
+        if let Some(stop) = self.take_stop() {
+            return Some(stop);
+        }
+        if let Some(halt) = self.queue.take_halt() {
+            return Some(StageEvent::Stop(StopReason::Halt(halt)));
+        }
+        if let Some(reason) = self.too_many_failures(stage) {
+            return Some(StageEvent::Stop(reason));
+        }
+        self.fill_slots();
+        let depth = self.queue.depth();
+        if self.is_settled(stage, depth) {
+            return Some(StageEvent::Settled);
+        }
+        self.on_last_rows(stage, depth);
+        self.begin_commit(stage, depth)
+    }
+
+    fn wants_rows(&self) -> bool {
+        self.read.wants_more()
+    }
+
+    fn wants_slot(&self) -> bool {
+        let depth = self.queue.depth();
+        depth.claims > 0 && depth.open < open_rows_max(self.options.limits.concurrency)
+    }
+
+    async fn finished(&mut self, stage: &Stage) -> Result<Finished, Error> {
+        let is_idle = self.ledger.is_idle();
+        // The end of a commit wakes the loop anyway.
+        let thresholds = match is_idle {
+            true => self.policy.thresholds(self.unclaimed(stage) > 0),
+            false => WakeThresholds::NONE,
+        };
+        let oldest = self.queue.depth().oldest_settled_at.filter(|_| is_idle);
+        let commit_at = oldest.map(|oldest| oldest + SETTLED_WAIT_MAX);
+        Ok(tokio::select! {
+            biased;
+            commit = self.ledger.committed() => Finished::Commit(commit),
+            Some(ended) = self.workers.join_next() => match ended {
+                Ok(()) => Finished::Wake,
+                Err(error) => return Err(Error::Bug(format!("a row's task ended without a result ({error})"))),
+            },
+            () = self.queue.wait(thresholds) => Finished::Wake,
+            () = sleep_until(commit_at.unwrap_or_else(Instant::now)), if commit_at.is_some() => Finished::Wake,
+        })
+    }
+
+    fn on_finished(&mut self, finished: Finished, stage: &Stage) -> Result<(), Error> {
+        match finished {
+            Finished::Commit(result) => {
+                self.on_committed(result, stage)?;
+                self.refresh(stage);
+            }
+            Finished::Wake => {}
+        }
+        Ok(())
+    }
+
+    async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
+        self.read.push(chunk);
+        Ok(())
+    }
+
+    fn on_slot(&mut self, slot: Slot) {
+        self.start_worker(slot);
+    }
+
+    fn on_tick(&mut self, stage: &Stage) {
+        self.policy.on_tick();
+        self.refresh(stage);
+    }
+
+    fn drain(&mut self, reason: &EndReason) {
+        info!(state = reason.state().name(), "the run ends; requests in flight are waited for");
+        // Rows that were never claimed were never counted: the next run reads them again.
+        self.read.clear();
+        self.queue.release_unstarted();
+    }
+
+    fn abandon(&mut self) {
+        warn!("requests in flight have used up their grace; their rows are in doubt");
+    }
+}
+
+/// A worker: sends one claimed row after the other while there are any and no other row waits for the slot.
+async fn send_rows(queue: Arc<WorkQueue>, sender: Arc<Sender>, mut claim: Claim, mut slot: Slot) {
+    loop {
+        let (sent, kept) = sender.send(claim, slot).await;
+        // A row that is to be tried again waits for a slot; a worker that kept its slot could keep it for ever.
+        let kept = kept.filter(|_| !sender.throttle().is_slot_wanted());
+        match kept {
+            None => return queue.complete(sent),
+            Some(kept) => match queue.complete_and_pop(sent) {
+                None => return,
+                Some(next) => {
+                    claim = next;
+                    slot = kept;
+                }
+            },
+        }
+    }
+}
