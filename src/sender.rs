@@ -198,11 +198,11 @@ impl Sender {
             ..History::default()
         };
         let mut attempts = Attempts::new(self, slot, history);
-        let (ending, halt) = attempts.run(&claim).await;
+        let (result, halt) = attempts.run(&claim).await;
         let may_have_landed = attempts.history.may_be_ours();
         let effort = Effort { requests: attempts.requests, may_have_landed };
         let slot = attempts.slot;
-        (SendResult { settlement: claim.settle(ending, effort), halt }, slot)
+        (SendResult { settlement: claim.settle(result, effort), halt }, slot)
     }
 
     /// Takes in what a reply says of the service and of the rate.
@@ -232,12 +232,12 @@ impl Sender {
     }
 
     /// A row has failed. If the last response was an intermediary's, the user has to know of it.
-    fn log_intermediary(&self, line: u64, trouble: &RowError) {
-        if trouble.code.as_deref() != Some(RowError::NOT_THE_API) {
+    fn log_intermediary(&self, line: u64, error: &RowError) {
+        if error.code.as_deref() != Some(RowError::NOT_THE_API) {
             return;
         }
         if self.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
-            let status = trouble.http_status;
+            let status = error.http_status;
             warn!(line, status, "an intermediary rejects this row; the next run sends it again");
         }
     }

@@ -48,7 +48,6 @@ pub(super) enum AttemptResult {
     Reply(Reply, Classification),
     /// The row has no attempts left.
     Exhausted,
-    RunEnded,
 }
 
 /// The run ends, and the row with it.
@@ -113,18 +112,24 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// Sends requests until the row has an outcome, or stays pending because the run ends.
     pub(super) async fn run(&mut self, claim: &Claim) -> (RowResult, Option<Halt>) {
+        match self.until_outcome(claim).await {
+            Ok(outcome) => outcome,
+            Err(RunEnded) => (self.pending(), None),
+        }
+    }
+
+    async fn until_outcome(&mut self, claim: &Claim) -> Result<(RowResult, Option<Halt>), RunEnded> {
         let mut step = match claim.operation() {
             Operation::Create => Step::Create,
             Operation::Confirm => Step::Get { already_exists: false },
             Operation::Update => Step::Update,
         };
         loop {
-            let located = self.updating.clone();
-            let (reply, classification) = match self.attempt(step, claim, located.as_ref()).await {
+            let (reply, classification) = match self.attempt(step, claim).await? {
                 AttemptResult::Reply(reply, classification) => (reply, classification),
-                AttemptResult::RunEnded => return (self.pending(), None),
-                AttemptResult::Exhausted => return (self.exhausted(step, claim), None),
+                AttemptResult::Exhausted => return Ok((self.exhausted(step, claim), None)),
             };
             match verdict(step, self.history, &reply, classification) {
                 Verdict::Settle(RowResult::Existing(located)) if self.is_to_be_updated(claim, &located) => {
@@ -132,31 +137,25 @@ impl<'a> Attempts<'a> {
                     self.budget.renew(Step::Update);
                     step = Step::Update;
                 }
-                Verdict::Settle(ending) => return (self.settled(ending), None),
+                Verdict::Settle(result) => return Ok((self.settled(result), None)),
                 Verdict::Halt(halt) => {
                     self.last_error = row_error(&reply);
-                    return (self.pending(), Some(halt));
+                    return Ok((self.pending(), Some(halt)));
                 }
                 Verdict::Next(Step::Create) if claim.customer().is_none() => {
                     let message = Some("an earlier run ended before it was created".into());
-                    let trouble = RowError { message, ..RowError::default() };
-                    return (RowResult::Pending { error: trouble, in_doubt: false }, None);
+                    let error = RowError { message, ..RowError::default() };
+                    return Ok((RowResult::Pending { error, in_doubt: false }, None));
                 }
                 Verdict::Next(next) => {
-                    if next == Step::Create && self.on_absent().await.is_err() {
-                        return (self.pending(), None);
+                    if next == Step::Create {
+                        self.on_absent().await?;
                     }
                     step = next;
                 }
-                Verdict::Pause => {
-                    if self.after_throttled().await.is_err() {
-                        return (self.pending(), None);
-                    }
-                }
+                Verdict::Pause => self.after_throttled().await?,
                 Verdict::Retry(next) => {
-                    if self.after_failure(step, &reply).await.is_err() {
-                        return (self.pending(), None);
-                    }
+                    self.after_failure(step, &reply).await?;
                     step = next;
                 }
             }
@@ -201,24 +200,25 @@ impl<'a> Attempts<'a> {
     }
 
     /// The row's outcome; that of its Update, if it existed with other fields.
-    fn settled(&mut self, ending: RowResult) -> RowResult {
-        let Some(located) = self.updating.take() else { return ending };
-        let to = match ending {
-            RowResult::Rejected(trouble) => UpdateResult::Rejected(trouble),
-            RowResult::Failed(trouble) => UpdateResult::Failed(trouble),
-            RowResult::Pending { error: trouble, .. } => UpdateResult::Pending(trouble),
+    fn settled(&mut self, result: RowResult) -> RowResult {
+        let Some(located) = self.updating.take() else { return result };
+        let update = match result {
+            RowResult::Rejected(error) => UpdateResult::Rejected(error),
+            RowResult::Failed(error) => UpdateResult::Failed(error),
+            RowResult::Pending { error, .. } => UpdateResult::Pending(error),
             _ => UpdateResult::Updated,
         };
-        RowResult::ExistingThenUpdate(located, to)
+        RowResult::ExistingThenUpdate(located, update)
     }
 
     fn pending(&mut self) -> RowResult {
         self.settled(RowResult::Pending { error: self.last_error.clone(), in_doubt: self.history.in_doubt })
     }
 
-    async fn attempt(&mut self, step: Step, claim: &Claim, located: Option<&ApiCustomer>) -> AttemptResult {
+    async fn attempt(&mut self, step: Step, claim: &Claim) -> Result<AttemptResult, RunEnded> {
         let sender = self.sender;
-        self.request(step, |timeout| sender.exchange(step, claim, located, timeout)).await
+        let located = self.updating.clone();
+        self.request(step, |timeout| sender.exchange(step, claim, located.as_ref(), timeout)).await
     }
 
     /// Sends one request, with a timeout if it is a probe.
@@ -226,19 +226,19 @@ impl<'a> Attempts<'a> {
         &mut self,
         step: Step,
         exchange: impl FnOnce(Option<Duration>) -> E,
-    ) -> AttemptResult {
+    ) -> Result<AttemptResult, RunEnded> {
         let sender = self.sender;
         let class = match step {
             Step::Get { .. } => RequestClass::Read,
             Step::Create | Step::Update if self.write_failed => RequestClass::RepeatedWrite,
             Step::Create | Step::Update => RequestClass::FirstWrite,
         };
-        let Ok(permit) = self.acquire(class).await else { return AttemptResult::RunEnded };
+        let permit = self.acquire(class).await?;
         if permit.failed_probes() > self.failed_probes {
             self.budget.refund_last();
         }
         if self.budget.is_exhausted(step) {
-            return AttemptResult::Exhausted;
+            return Ok(AttemptResult::Exhausted);
         }
         self.failed_probes = permit.failed_probes();
         self.requests += 1;
@@ -249,7 +249,7 @@ impl<'a> Attempts<'a> {
         let Exchange { reply, latency } = tokio::select! {
             biased;
             exchange = exchange(timeout) => exchange,
-            () = sender.reached(ShutdownPhase::Aborting) => return AttemptResult::RunEnded,
+            () = sender.reached(ShutdownPhase::Aborting) => return Err(RunEnded),
         };
         let classification = self.observe_reply(step, &reply, before);
         let is_probe = permit.probe().is_some();
@@ -257,7 +257,7 @@ impl<'a> Attempts<'a> {
         if is_probe {
             info!(recovered = classification.is_success(), "outage probe of writes");
         }
-        AttemptResult::Reply(reply, classification)
+        Ok(AttemptResult::Reply(reply, classification))
     }
 
     /// Classifies a reply and notes what it says of the row's history. `before` is the history before the request.

@@ -4,7 +4,7 @@
 
 use super::{
     Halt, Sender,
-    attempts::{AttemptResult, Attempts},
+    attempts::{AttemptResult, Attempts, RunEnded},
     verdict::{History, Step, Verdict, verdict},
 };
 use crate::{
@@ -36,28 +36,28 @@ pub enum Lookup {
 impl Sender {
     /// Gets a customer until there is an answer. The slot is given back between attempts.
     pub async fn lookup(&self, reference: &Reference, slot: Slot) -> Lookup {
+        self.until_answered(reference, slot).await.unwrap_or_else(|RunEnded| Lookup::Ended)
+    }
+
+    async fn until_answered(&self, reference: &Reference, slot: Slot) -> Result<Lookup, RunEnded> {
         const GET: Step = Step::Get { already_exists: false };
         let mut attempts = Attempts::new(self, slot, History::default());
         loop {
             let get = |timeout| self.api.get(reference, timeout);
-            let (reply, classification) = match attempts.request(GET, get).await {
+            let (reply, classification) = match attempts.request(GET, get).await? {
                 AttemptResult::Reply(reply, classification) => (reply, classification),
-                AttemptResult::Exhausted => return Lookup::Unanswered,
-                AttemptResult::RunEnded => return Lookup::Ended,
+                AttemptResult::Exhausted => return Ok(Lookup::Unanswered),
             };
             if let Some(found) = found(&reply) {
-                return found;
+                return Ok(found);
             }
-            let next_attempt = match verdict(GET, attempts.history, &reply, classification) {
+            match verdict(GET, attempts.history, &reply, classification) {
                 // An answer that names no reference, or the reference is the id of another customer.
-                Verdict::Settle(_) => return Lookup::Unanswered,
-                Verdict::Halt(halt) => return Lookup::Halted(halt),
-                Verdict::Next(_) => return Lookup::Missing,
-                Verdict::Pause => attempts.after_throttled().await,
-                Verdict::Retry(_) => attempts.after_failure(GET, &reply).await,
-            };
-            if next_attempt.is_err() {
-                return Lookup::Ended;
+                Verdict::Settle(_) => return Ok(Lookup::Unanswered),
+                Verdict::Halt(halt) => return Ok(Lookup::Halted(halt)),
+                Verdict::Next(_) => return Ok(Lookup::Missing),
+                Verdict::Pause => attempts.after_throttled().await?,
+                Verdict::Retry(_) => attempts.after_failure(GET, &reply).await?,
             }
         }
     }

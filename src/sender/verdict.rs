@@ -218,27 +218,27 @@ fn verdict_on_customer(step: Step, history: History, found: &Found) -> Verdict {
             _ => None,
         },
     };
-    let found_by_get = |is_uncertain| IdSource::Found {
+    let found_by_get = |author| IdSource::Found {
         created_at: found.created.map(|created| created.at),
         earlier: history.create != CreateSent::Now,
-        is_uncertain,
+        is_uncertain: author == Author::Unclear,
     };
     Verdict::Settle(match step {
         // Create or fetch: the fields may be older ones of another author.
         Step::Create if found.facts.is_some() && is_older(found.created, history.first_claimed_at) => {
-            RowResult::Existing(located(found_by_get(false)))
+            RowResult::Existing(located(found_by_get(Author::Others)))
         }
         Step::Create => RowResult::Created(located(IdSource::Answer)),
         Step::Update => RowResult::Updated,
         Step::Get { .. } => match author(history, found.created) {
-            Author::Us => RowResult::Created(located(found_by_get(false))),
-            Author::Others => RowResult::Existing(located(found_by_get(false))),
-            Author::Unclear => RowResult::Existing(located(found_by_get(true))),
+            Author::Us => RowResult::Created(located(found_by_get(Author::Us))),
+            author => RowResult::Existing(located(found_by_get(author))),
         },
     })
 }
 
 /// Who created a customer that Get found.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Author {
     Us,
     Others,
@@ -447,7 +447,7 @@ mod tests {
 
     fn next(step: Step, history: History, reply: &Reply) -> &'static str {
         match judge(step, history, reply) {
-            Verdict::Settle(ending) => ending.outcome().name(),
+            Verdict::Settle(result) => result.outcome().name(),
             Verdict::Next(CREATE) => "create",
             Verdict::Next(Step::Get { .. }) => "get",
             Verdict::Retry(CREATE) => "wait, create",
