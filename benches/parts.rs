@@ -9,7 +9,9 @@ use std::{hint::black_box, io::Cursor};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use customer_import::{
     customer::{Cells, Field, Row, Rules},
-    ledger::{ApiCustomer, Batch, Effort, Ledger, NewRun, RequestCounts, RowResult, RunState, Target},
+    ledger::{
+        ApiCustomer, Batch, Effort, InsertResult, Ledger, NewRun, RequestCounts, RowResult, RunState, Target,
+    },
     source::{Source, SourceOptions},
 };
 use tokio::runtime::Runtime;
@@ -85,7 +87,7 @@ fn batches(c: &mut Criterion) {
                     let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
                         let customer_id = format!("cst_{at:016}");
                         claim.settle(
-                            RowResult::Created(ApiCustomer::by_answer(&customer_id)),
+                            RowResult::Insert(InsertResult::Created(ApiCustomer::by_answer(&customer_id))),
                             Effort { requests: 1, ..Effort::default() },
                         )
                     };

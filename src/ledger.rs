@@ -54,8 +54,8 @@ use self::{
 };
 pub use self::{
     claim::{
-        ApiCustomer, Claim, CustomerUpdate, Effort, IdSource, Operation, RowError, RowResult, Settlement,
-        UpdateResult,
+        ApiCustomer, Claim, CustomerUpdate, Effort, IdSource, InsertResult, Operation, RowError, RowResult,
+        Settlement, UpdateResult,
     },
     error::Error,
     model::{
@@ -285,7 +285,7 @@ impl Ledger {
         if !deferred {
             write.checkpoint = self.tracker.take_if_advanced();
             self.store.write(&write, &self.counts, &mut self.planner.index).await?;
-            for settlement in settled.iter().filter(|settlement| !settlement.claim.known) {
+            for settlement in settled.iter().filter(|settlement| !settlement.claim.is_known()) {
                 self.planner.open_claims.written(settlement.claim.reference());
             }
             self.tally = self.counts.tally;
@@ -303,13 +303,14 @@ impl Ledger {
             self.counts.tally.settle(outcome);
         }
         write.settle(settlement);
-        if let Some(chunk) = settlement.claim.chunk {
+        if let Some(chunk) = settlement.claim.chunk() {
             self.tracker.settled(chunk, outcome, settlement.is_settled_for_good());
         }
         // Imported, whatever became of its Update.
-        let is_imported = matches!(settlement.result, RowResult::ExistingThenUpdate(..));
+        let is_imported =
+            matches!(settlement.result, RowResult::Insert(InsertResult::ExistingThenUpdate(..)));
         self.planner.imported_seen += u64::from(is_imported);
-        if !settlement.claim.known {
+        if !settlement.claim.is_known() {
             write.ended_claims.extend(self.planner.open_claims.settle(settlement.claim.id));
         }
     }
@@ -332,7 +333,7 @@ impl Ledger {
         let mut positions = positions.iter().peekable();
         for (at, (row, plan)) in rows.into_iter().zip(plans).enumerate() {
             match write.add(row, plan, &mut self.counts.tally, &mut self.tracker) {
-                Some(claim) if claim.operation == Operation::Update => updates.push(claim),
+                Some(claim) if matches!(claim.operation, Operation::Update(_)) => updates.push(claim),
                 claim => claims.extend(claim),
             }
             if let Some((_, position)) = positions.next_if(|(rows, _)| *rows == at + 1) {
@@ -340,7 +341,7 @@ impl Ledger {
             }
         }
         claims.iter().for_each(|claim| write.claim(claim));
-        let new = claims.iter().filter(|claim| !claim.known);
+        let new = claims.iter().filter(|claim| !claim.is_known());
         self.planner.open_claims.insert(new.map(|claim| (claim.id, claim.reference())));
         // An Update is idempotent, so it needs no claim in the ledger.
         claims.append(&mut updates);

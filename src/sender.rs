@@ -193,7 +193,7 @@ impl Sender {
     pub async fn send(&self, claim: Claim, slot: Slot) -> (SendResult, Option<Slot>) {
         let history = History {
             create: if claim.may_have_landed() { CreateSent::Earlier } else { CreateSent::Never },
-            in_doubt: claim.operation() == Operation::Confirm,
+            in_doubt: matches!(claim.operation(), Operation::Confirm(_)),
             first_claimed_at: claim.claimed_at(),
             ..History::default()
         };
@@ -307,12 +307,12 @@ impl Sender {
         located: Option<&ApiCustomer>,
         timeout: Option<Duration>,
     ) -> Exchange {
-        match (step, claim.customer(), claim.update(), located) {
+        match (step, claim.customer(), claim.operation(), located) {
             (Step::Create, Some(customer), ..) => self.api.create(customer, timeout).await,
-            (Step::Update, Some(customer), Some(amendment), _) => {
-                self.api.update(customer, &amendment.customer_id, amendment.emptied, timeout).await
+            (Step::Update, Some(customer), Operation::Update(update), _) => {
+                self.api.update(customer, &update.customer_id, update.emptied, timeout).await
             }
-            (Step::Update, Some(customer), None, Some(located)) => {
+            (Step::Update, Some(customer), _, Some(located)) => {
                 self.api.update(customer, &located.customer_id, Fields::default(), timeout).await
             }
             _ => self.api.get(claim.reference(), timeout).await,

@@ -10,7 +10,7 @@ use tracing::{Level, debug, enabled, trace};
 use super::{
     checkpoint::{Checkpoint, CheckpointTracker},
     claim::{
-        ApiCustomer, Claim, ClaimedRow, CustomerUpdate, IdSource, Operation, RowError, RowResult, Settlement,
+        ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, Operation, RowError, RowResult, Settlement,
         UpdateResult, describe_unsendable,
     },
     model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
@@ -272,10 +272,9 @@ impl<'a> CommitBatch<'a> {
         };
         let customer = reading.ok()?;
         tally.add(Outcome::Pending);
-        let row = ClaimedRow::OfSource(customer, record);
-        let mut claim = Claim::of_row(known, row, line, tracker.claimed(), update, self.now);
+        let mut claim = Claim::of_row(known, (customer, record), line, tracker.claimed(), update, self.now);
         claim.may_belong_to_another_row = !reference_was_read;
-        if claim.operation == Operation::Update {
+        if let Operation::Update(_) = claim.operation {
             self.begin_update(&claim);
         }
         Some(claim)
@@ -284,7 +283,7 @@ impl<'a> CommitBatch<'a> {
     /// Adds the claim of a row that is to be sent.
     pub(super) fn claim(&mut self, claim: &Claim) {
         let (id, line, fingerprint) = (claim.id, claim.line, claim.fingerprint());
-        if claim.known {
+        if claim.is_known() {
             self.repeated_claims.push(RepeatedClaim { id, line, fingerprint, claimed_at: claim.claimed_at });
         } else {
             self.new_claims.push(NewClaim { id, line, reference: claim.reference().clone(), fingerprint });
@@ -325,14 +324,19 @@ impl<'a> CommitBatch<'a> {
 
     /// Adds what became of a claimed row.
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
-        let Settlement { claim, result, effort } = settlement;
-        if let Some(update) = claim.update() {
-            self.settle_update(settlement, update);
-            return;
+        match &settlement.result {
+            RowResult::Insert(result) => self.settle_insert(settlement, result),
+            RowResult::Update(result) => self.settle_update(settlement, result),
         }
+    }
+
+    fn settle_insert(&mut self, settlement: &'a Settlement, result: &'a InsertResult) {
+        let Settlement { claim, effort, .. } = settlement;
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
+        // What the API may have if the row is not known to have arrived.
+        let may_have = if effort.may_have_landed { claim.fingerprint() } else { sent };
         match result {
-            RowResult::Created(located) => {
+            InsertResult::Created(located) => {
                 let fingerprint = match located.id_source {
                     // What Get found is what an earlier run sent; its fields count, not today's.
                     IdSource::Found { earlier: true, .. } => claim.earlier(),
@@ -341,56 +345,40 @@ impl<'a> CommitBatch<'a> {
                 };
                 self.settle_located(settlement, located, Outcome::Created, fingerprint);
             }
-            RowResult::Existing(located) => {
+            InsertResult::Existing(located) => {
                 self.count_existing(claim, located, sent);
                 self.settle_located(settlement, located, Outcome::Existing, sent);
             }
-            RowResult::ExistingThenUpdate(located, result) => {
+            InsertResult::ExistingThenUpdate(located, result) => {
                 self.settle_existing_then_update(settlement, located, result, sent);
             }
-            // Only updates end like this, and they went another way.
-            RowResult::Updated => {}
-            RowResult::Rejected(error) => self.settle_without_id(settlement, sent, error, false),
-            RowResult::Failed(error) => {
-                let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
-                self.settle_without_id(settlement, fingerprint, error, false);
-            }
-            RowResult::Pending { error, in_doubt } => {
-                self.restores_rows |= claim.known && !in_doubt;
-                let fingerprint = if effort.may_have_landed { claim.fingerprint() } else { sent };
-                self.settle_without_id(settlement, fingerprint, error, *in_doubt);
+            InsertResult::Rejected(error) => self.settle_without_id(settlement, sent, error, false),
+            InsertResult::Failed(error) => self.settle_without_id(settlement, may_have, error, false),
+            InsertResult::Pending { error, in_doubt } => {
+                self.restores_rows |= claim.is_known() && !in_doubt;
+                self.settle_without_id(settlement, may_have, error, *in_doubt);
             }
         }
     }
 
-    fn settle_update(&mut self, settlement: &'a Settlement, update: &CustomerUpdate) {
-        const NO_ERROR: &RowError = &RowError::NONE;
-        let Settlement { claim, result, effort } = settlement;
+    fn settle_update(&mut self, settlement: &'a Settlement, result: &'a UpdateResult) {
+        let Settlement { claim, effort, .. } = settlement;
         let attempts = effort.requests;
-        let (error, may_have_landed) = match result {
-            RowResult::Updated => {
-                self.updates.updated.push((claim.id, claim.line, claim.sent(), attempts));
-                self.finish_update(claim.id);
-                return;
-            }
-            RowResult::Pending { error, in_doubt } => (error, *in_doubt),
-            RowResult::Rejected(error) => (error, false),
-            // Attempts end on a request that may have landed.
-            RowResult::Failed(error) => (error, true),
-            // No update ends like this.
-            RowResult::Created(_) | RowResult::Existing(_) | RowResult::ExistingThenUpdate(..) => {
-                (NO_ERROR, true)
-            }
+        let Some((error, may_have_landed)) = result.error() else {
+            self.updates.updated.push((claim.id, claim.line, claim.sent(), attempts));
+            self.finish_update(claim.id);
+            return;
         };
         if result.outcome() == Outcome::Pending && !may_have_landed {
             self.updates.restored.push(claim.id);
         }
+        let landed_before = matches!(&claim.operation, Operation::Update(update) if update.may_have_landed);
         self.updates.unfinished.push(UnfinishedUpdate {
             id: claim.id,
             line: claim.line,
             outcome: result.outcome(),
             fingerprint: claim.sent(),
-            may_have_landed: may_have_landed || update.may_have_landed,
+            may_have_landed: may_have_landed || landed_before,
             attempts,
             error,
         });
@@ -411,7 +399,8 @@ impl<'a> CommitBatch<'a> {
     ) {
         let claim = &settlement.claim;
         self.existing.respelled += u64::from(located.api_reference.is_some());
-        let is_plain = !claim.known && outcome == Outcome::Created && located.id_source == IdSource::Answer;
+        let is_plain =
+            !claim.is_known() && outcome == Outcome::Created && located.id_source == IdSource::Answer;
         let rows =
             if is_plain && located.api_reference.is_none() { &mut self.created } else { &mut self.with_id };
         rows.push(SettledWithId {
@@ -426,7 +415,7 @@ impl<'a> CommitBatch<'a> {
             id_source: located.id_source,
             api_reference: located.api_reference.as_ref(),
         });
-        if claim.known {
+        if claim.is_known() {
             self.erased.push(claim.id);
         }
     }
@@ -451,7 +440,7 @@ impl<'a> CommitBatch<'a> {
     ) {
         let Settlement { claim, effort, .. } = settlement;
         self.count_existing(claim, located, sent);
-        let Some(error) = result.error() else {
+        let Some((error, may_have_landed)) = result.error() else {
             self.settle_located(settlement, located, Outcome::Updated, sent);
             if let Some(updated) = self.with_id.last_mut() {
                 updated.fingerprint = sent;
@@ -465,7 +454,7 @@ impl<'a> CommitBatch<'a> {
             line: claim.line,
             outcome,
             fingerprint: claim.sent(),
-            may_have_landed: !matches!(result, UpdateResult::Rejected(_)),
+            may_have_landed,
             attempts: effort.requests,
             error,
         });
@@ -518,7 +507,7 @@ impl<'a> CommitBatch<'a> {
     }
 
     fn keep_claimed_record(&mut self, claim: &'a Claim) {
-        if let ClaimedRow::OfSource(_, record) = &claim.row {
+        if let ClaimedRow::OfSource { record, .. } = &claim.row {
             self.keep_record(claim.id, Cow::Borrowed(record));
         }
     }

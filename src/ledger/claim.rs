@@ -30,9 +30,6 @@ pub struct RowError {
 impl RowError {
     /// The code of a row whose last answer was given by something before the API.
     pub const NOT_THE_API: &str = "not-the-api";
-
-    pub(super) const NONE: RowError =
-        RowError { field: None, code: None, message: None, http_status: None, request_id: None };
 }
 
 /// Whether another row of its source has the reference of a row that owns none.
@@ -91,14 +88,24 @@ const OWN_ROW: &str =
     "if this is that customer's own row, correct its file and import the whole of it; else ";
 
 /// What a claim is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Operation {
-    /// The customer is not at the API as far as anyone knows.
-    Create,
-    /// An earlier run may have created it: ask before anything else.
-    Confirm,
-    /// It is there, and its fields differ.
-    Update,
+    /// Create the customer: the API does not have it, as far as is known.
+    Create {
+        /// An earlier Create of the row that may have landed at some time, whatever Get said since.
+        prior: Option<PriorCreate>,
+    },
+    /// Look the customer up first: an earlier run may have created it, and never got the answer.
+    Confirm(PriorCreate),
+    /// Update the customer: the API has it, with other fields.
+    Update(Box<CustomerUpdate>),
+}
+
+/// A Create of an earlier run.
+#[derive(Clone, Copy, Debug)]
+pub struct PriorCreate {
+    /// The fields that it sent, as far as they are known.
+    pub(super) sent: Option<Fingerprint>,
 }
 
 /// What is to be changed at the API.
@@ -108,19 +115,26 @@ pub struct CustomerUpdate {
     pub customer_id: String,
     /// Fields that have no value any more.
     pub emptied: Fields,
-    /// The API's api_reference of the reference, where it is not the row's.
+    /// The API's spelling of the reference, where it differs from the row's.
     pub(super) api_reference: Option<Reference>,
-    /// An earlier update may have landed.
+    /// An earlier Update may have landed.
     pub(super) may_have_landed: bool,
 }
 
-/// What is known of a claimed row.
+/// The row that is claimed.
 #[derive(Debug)]
 pub(super) enum ClaimedRow {
     /// A row of the run's source.
-    OfSource(Customer, Record),
-    /// A row that an earlier run left in doubt. The ledger keeps no field of it, so it can be asked
-    /// about and not be sent.
+    OfSource {
+        customer: Customer,
+        record: Record,
+        /// The chunk of the source that the row is part of.
+        chunk: ChunkNumber,
+        /// Whether the ledger has a row for it, not only this claim.
+        is_known: bool,
+    },
+    /// A row that an earlier run left in doubt. The ledger keeps no field of it, so the row can be looked up but not
+    /// sent.
     InDoubt(Reference),
 }
 
@@ -132,96 +146,15 @@ pub struct Claim {
     pub(super) row: ClaimedRow,
     pub(super) operation: Operation,
     pub(super) claimed_at: i64,
-    /// Whether the ledger has a row for it, not only this claim.
-    pub(super) known: bool,
-    /// What an earlier run may have sent for it, if one did.
-    pub(super) prior: Option<Fingerprint>,
-    /// A Create of an earlier run may have landed at some time, whatever Get said since.
-    pub(super) may_have_landed: bool,
-    /// The chunk of the source that it is part of, if it is a row of one.
-    pub(super) chunk: Option<ChunkNumber>,
-    /// For an update.
-    pub(super) update: Option<Box<CustomerUpdate>>,
-    /// The row's reference could not be read where it stood: a customer that exists may be another row's.
+    /// The row's reference could not be read before: a customer that exists may be another row's.
     pub(super) may_belong_to_another_row: bool,
 }
 
 impl Claim {
-    /// The physical line of the row; what logs may say of it.
-    pub fn line(&self) -> u64 {
-        self.line
-    }
-
-    /// Whom it is about.
-    pub fn reference(&self) -> &Reference {
-        match &self.row {
-            ClaimedRow::OfSource(customer, _) => &customer.reference,
-            ClaimedRow::InDoubt(reference) => reference,
-        }
-    }
-
-    /// What to send; of a row that an earlier run left in doubt nothing is left to send.
-    pub fn customer(&self) -> Option<&Customer> {
-        match &self.row {
-            ClaimedRow::OfSource(customer, _) => Some(customer),
-            ClaimedRow::InDoubt(_) => None,
-        }
-    }
-
-    /// What the row takes in memory, about.
-    pub fn bytes(&self) -> usize {
-        match &self.row {
-            ClaimedRow::OfSource(customer, record) => customer.body.len() + record.bytes(),
-            ClaimedRow::InDoubt(reference) => reference.as_str().len(),
-        }
-    }
-
-    /// The fields that this claim sends; empty for a row in doubt, which sends none.
-    pub(super) fn sent(&self) -> Fingerprint {
-        self.customer().map(|customer| customer.fingerprint).unwrap_or_default()
-    }
-
-    /// What the API has if a request of an earlier claim has landed and none of this one, as far as is known.
-    pub(super) fn earlier(&self) -> Fingerprint {
-        let sent = self.customer().map(|customer| customer.fingerprint);
-        self.prior.or(sent).unwrap_or_default()
-    }
-
-    /// What it has if one of either has: a field of which they differ is neither.
-    pub(super) fn fingerprint(&self) -> Fingerprint {
-        let sent = self.customer().map(|customer| customer.fingerprint);
-        sent.map_or_else(|| self.earlier(), |sent| self.earlier().either(sent))
-    }
-
-    /// What an update is to change.
-    pub fn update(&self) -> Option<&CustomerUpdate> {
-        self.update.as_deref()
-    }
-
-    /// Whether a customer that exists already may be another row's, and is not to be changed.
-    pub fn may_belong_to_another_row(&self) -> bool {
-        self.may_belong_to_another_row
-    }
-
-    /// What to do.
-    pub fn operation(&self) -> Operation {
-        self.operation
-    }
-
-    /// Whether a Create of an earlier run may have landed, whatever Get said since.
-    pub fn may_have_landed(&self) -> bool {
-        self.may_have_landed
-    }
-
-    /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
-    pub fn claimed_at(&self) -> i64 {
-        self.claimed_at
-    }
-
     /// The claim of a row of the source: one that the ledger knows, or a new one with this id.
     pub(super) fn of_row(
         known: Result<KnownRow, RowId>,
-        row: ClaimedRow,
+        (customer, record): (Customer, Record),
         line: u64,
         chunk: ChunkNumber,
         update: Option<Box<CustomerUpdate>>,
@@ -231,21 +164,17 @@ impl Claim {
         let known = known.ok();
         let in_doubt = known.as_ref().is_some_and(|known| known.in_doubt);
         let sent_before = known.as_ref().filter(|known| known.in_doubt || known.may_have_landed);
+        let prior = sent_before.map(|known| PriorCreate { sent: known.fingerprint });
         Claim {
             id,
             line,
-            operation: match (&update, in_doubt) {
-                (Some(_), _) => Operation::Update,
-                (None, true) => Operation::Confirm,
-                (None, false) => Operation::Create,
+            operation: match (update, prior) {
+                (Some(update), _) => Operation::Update(update),
+                (None, Some(prior)) if in_doubt => Operation::Confirm(prior),
+                (None, prior) => Operation::Create { prior },
             },
             claimed_at: sent_before.and_then(|known| known.claimed_at).unwrap_or(now),
-            prior: sent_before.and_then(|known| known.fingerprint),
-            may_have_landed: sent_before.is_some(),
-            known: known.is_some(),
-            chunk: Some(chunk),
-            row,
-            update,
+            row: ClaimedRow::OfSource { customer, record, chunk, is_known: known.is_some() },
             may_belong_to_another_row: false,
         }
     }
@@ -257,27 +186,119 @@ impl Claim {
             id,
             line,
             row: ClaimedRow::InDoubt(reference),
-            operation: Operation::Confirm,
+            operation: Operation::Confirm(PriorCreate { sent: fingerprint }),
             claimed_at: claimed_at.unwrap_or(now),
-            known: true,
-            chunk: None,
-            prior: fingerprint,
-            may_have_landed: true,
-            update: None,
             may_belong_to_another_row: false,
         }
     }
 
-    /// The row's story is complete; the settlement is still to be committed.
+    /// The physical line of the row: all that logs may say of it.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
+    /// The reference of the row.
+    pub fn reference(&self) -> &Reference {
+        match &self.row {
+            ClaimedRow::OfSource { customer, .. } => &customer.reference,
+            ClaimedRow::InDoubt(reference) => reference,
+        }
+    }
+
+    /// The customer to send; none for a row in doubt, of which nothing is left to send.
+    pub fn customer(&self) -> Option<&Customer> {
+        match &self.row {
+            ClaimedRow::OfSource { customer, .. } => Some(customer),
+            ClaimedRow::InDoubt(_) => None,
+        }
+    }
+
+    /// About how many bytes the row takes in memory.
+    pub fn bytes(&self) -> usize {
+        match &self.row {
+            ClaimedRow::OfSource { customer, record, .. } => customer.body.len() + record.bytes(),
+            ClaimedRow::InDoubt(reference) => reference.as_str().len(),
+        }
+    }
+
+    /// Whether the ledger has a row for it, not only this claim.
+    pub(super) fn is_known(&self) -> bool {
+        match &self.row {
+            ClaimedRow::OfSource { is_known, .. } => *is_known,
+            ClaimedRow::InDoubt(_) => true,
+        }
+    }
+
+    /// The chunk of the source that the row is part of, if it is a row of the source.
+    pub(super) fn chunk(&self) -> Option<ChunkNumber> {
+        match &self.row {
+            ClaimedRow::OfSource { chunk, .. } => Some(*chunk),
+            ClaimedRow::InDoubt(_) => None,
+        }
+    }
+
+    /// The fields that this claim sends; empty for a row in doubt, which sends none.
+    pub(super) fn sent(&self) -> Fingerprint {
+        self.customer().map(|customer| customer.fingerprint).unwrap_or_default()
+    }
+
+    /// What the API has if a request of an earlier claim has landed and none of this one.
+    pub(super) fn earlier(&self) -> Fingerprint {
+        let sent = self.customer().map(|customer| customer.fingerprint);
+        self.prior().and_then(|prior| prior.sent).or(sent).unwrap_or_default()
+    }
+
+    /// What the API may hold when either request could have landed. A field on which the two differ is unknown.
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let sent = self.customer().map(|customer| customer.fingerprint);
+        sent.map_or_else(|| self.earlier(), |sent| self.earlier().either(sent))
+    }
+
+    /// Whether a customer that exists already may belong to another row, and must not be changed.
+    pub fn may_belong_to_another_row(&self) -> bool {
+        self.may_belong_to_another_row
+    }
+
+    /// What the claim is for.
+    pub fn operation(&self) -> &Operation {
+        &self.operation
+    }
+
+    fn prior(&self) -> Option<&PriorCreate> {
+        match &self.operation {
+            Operation::Create { prior } => prior.as_ref(),
+            Operation::Confirm(prior) => Some(prior),
+            Operation::Update(_) => None,
+        }
+    }
+
+    /// Whether a Create of an earlier run may have landed, whatever Get said since.
+    pub fn may_have_landed(&self) -> bool {
+        self.prior().is_some()
+    }
+
+    /// When the row was first claimed, before anything was sent for it; UTC milliseconds.
+    pub fn claimed_at(&self) -> i64 {
+        self.claimed_at
+    }
+
+    /// Settles the row. The settlement is still to be committed.
     pub fn settle(self, result: RowResult, effort: Effort) -> Settlement {
         Settlement { claim: self, result, effort }
     }
 
-    /// The claim is given back unsent.
+    /// Gives the claim back unsent.
     pub fn release(self) -> Settlement {
-        let in_doubt = self.operation == Operation::Confirm;
-        let effort = Effort { requests: 0, may_have_landed: self.may_have_landed };
-        self.settle(RowResult::Pending { error: RowError::default(), in_doubt }, effort)
+        let error = RowError::default();
+        let effort = Effort { requests: 0, may_have_landed: self.may_have_landed() };
+        let result = match self.operation {
+            Operation::Update(_) => {
+                RowResult::Update(UpdateResult::Pending { error, may_have_landed: false })
+            }
+            Operation::Confirm(_) => RowResult::Insert(InsertResult::Pending { error, in_doubt: true }),
+            Operation::Create { .. } => RowResult::Insert(InsertResult::Pending { error, in_doubt: false }),
+        };
+        self.settle(result, effort)
     }
 }
 
@@ -290,28 +311,28 @@ pub enum IdSource {
     Found {
         /// When the API says it was created; UTC milliseconds.
         created_at: Option<i64>,
-        /// This run sent no fields: what was found is what an earlier one had sent.
+        /// This run sent no fields: an earlier run sent what was found.
         earlier: bool,
-        /// Nothing tells whether a Create of ours made it or somebody else's.
+        /// It is unknown whether a Create of ours made it or somebody else's.
         is_uncertain: bool,
     },
 }
 
-/// A customer that the API has, as its answer told it.
+/// A customer that the API has, as its answer reported it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiCustomer {
     /// The customer id.
     pub customer_id: Arc<str>,
     /// How it is known.
     pub id_source: IdSource,
-    /// The fields that the API has, where the answer told them.
+    /// The fields that the API has, where the answer reported them.
     pub api_fields: Option<Fingerprint>,
-    /// The API's api_reference of the reference, where it is not the row's: they differ in letter case or outer blanks.
+    /// The API's spelling of the reference, where it differs from the row's in letter case or outer blanks.
     pub api_reference: Option<Reference>,
 }
 
 impl ApiCustomer {
-    /// One of which the answer to our Create told the id alone.
+    /// A customer of whom the answer to our Create reported the id alone.
     pub fn by_answer(customer_id: &str) -> ApiCustomer {
         ApiCustomer {
             customer_id: customer_id.into(),
@@ -321,90 +342,125 @@ impl ApiCustomer {
         }
     }
 
-    /// What the ledger is to remember of a row with these fields, sent or to be sent: what the API has in those of
-    /// them that it told. A field that the row does not have is the API's own affair. A field of which the API told
-    /// nothing is taken to be empty there only in an answer to a question, and only where the answer told others.
+    /// What the ledger is to remember of a row with these fields, sent or to be sent: for each field that the API
+    /// reported, what the API has. A field that the row does not have is not ours. A field that the API did not report
+    /// counts as empty there only in an answer to a Get, and only where the answer reported other fields.
     pub(super) fn remembered(&self, of_row: Fingerprint) -> Fingerprint {
-        let was_asked = matches!(self.id_source, IdSource::Found { .. });
-        self.api_fields.map_or(of_row, |api_fields| of_row.at_api(api_fields, was_asked))
+        let is_of_get = matches!(self.id_source, IdSource::Found { .. });
+        self.api_fields.map_or(of_row, |api_fields| of_row.at_api(api_fields, is_of_get))
     }
 
-    /// The fields of a row in which the API has something else.
+    /// The fields of a row in which the API has another value.
     pub fn differing(&self, of_row: Fingerprint) -> Fields {
         of_row.differing(self.remembered(of_row))
     }
 }
 
-/// How a claimed row ended.
+/// What became of a claimed row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowResult {
-    /// Ours.
+    /// Of a row that was to be created or confirmed.
+    Insert(InsertResult),
+    /// Of a row that an earlier run imported, and that was to be updated.
+    Update(UpdateResult),
+}
+
+/// What became of a row that was to be created or confirmed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InsertResult {
+    /// Created by us.
     Created(ApiCustomer),
     /// The merchant had it already.
     Existing(ApiCustomer),
     /// The merchant had it already with other fields, and an Update with the row's was sent.
     ExistingThenUpdate(ApiCustomer, UpdateResult),
-    /// The API has taken the update of a row that an earlier run imported.
-    Updated,
     /// The API refused the row.
     Rejected(RowError),
-    /// Attempts used up, and it surely was not created.
+    /// Attempts used up, and it was certainly not created.
     Failed(RowError),
     /// Not settled: not begun, or its answer is not known.
     Pending {
-        /// What is known of why.
+        /// Why, as far as it is known.
         error: RowError,
-        /// A create of ours may have landed.
+        /// A Create of ours may have landed.
         in_doubt: bool,
     },
 }
 
-/// What became of the Update of a customer that existed already.
+/// What became of an Update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpdateResult {
-    /// The API has taken it.
+    /// The API has accepted it.
     Updated,
     /// The API refused it.
     Rejected(RowError),
     /// Attempts used up; it may have landed.
     Failed(RowError),
-    /// The run ended before its answer was known.
-    Pending(RowError),
+    /// Not sent, or its answer is not known.
+    Pending {
+        /// Why, as far as it is known.
+        error: RowError,
+        /// It may have landed.
+        may_have_landed: bool,
+    },
 }
 
 impl UpdateResult {
-    /// Why it is not updated.
-    pub(super) fn error(&self) -> Option<&RowError> {
+    /// Why the customer is not updated, and whether the Update may have landed all the same.
+    pub(super) fn error(&self) -> Option<(&RowError, bool)> {
         match self {
             UpdateResult::Updated => None,
-            UpdateResult::Rejected(error) | UpdateResult::Failed(error) | UpdateResult::Pending(error) => {
-                Some(error)
-            }
+            UpdateResult::Rejected(error) => Some((error, false)),
+            UpdateResult::Failed(error) => Some((error, true)),
+            UpdateResult::Pending { error, may_have_landed } => Some((error, *may_have_landed)),
         }
+    }
+
+    /// The outcome of the row.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            UpdateResult::Updated => Outcome::Updated,
+            UpdateResult::Rejected(_) => Outcome::Rejected,
+            UpdateResult::Failed(_) => Outcome::Failed,
+            UpdateResult::Pending { .. } => Outcome::Pending,
+        }
+    }
+
+    /// Whether a later run would send no Update again.
+    fn is_final(&self) -> bool {
+        matches!(self, UpdateResult::Updated | UpdateResult::Rejected(_))
     }
 }
 
 impl RowResult {
-    /// Its outcome.
+    /// The outcome of the row.
     pub fn outcome(&self) -> Outcome {
         match self {
-            RowResult::Created(_) => Outcome::Created,
-            RowResult::Existing(_) => Outcome::Existing,
-            RowResult::Updated | RowResult::ExistingThenUpdate(_, UpdateResult::Updated) => Outcome::Updated,
-            RowResult::Rejected(_) | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(_)) => {
-                Outcome::Rejected
+            RowResult::Insert(InsertResult::Created(_)) => Outcome::Created,
+            RowResult::Insert(InsertResult::Existing(_)) => Outcome::Existing,
+            RowResult::Insert(InsertResult::Rejected(_)) => Outcome::Rejected,
+            RowResult::Insert(InsertResult::Failed(_)) => Outcome::Failed,
+            RowResult::Insert(InsertResult::Pending { .. }) => Outcome::Pending,
+            RowResult::Insert(InsertResult::ExistingThenUpdate(_, result)) | RowResult::Update(result) => {
+                result.outcome()
             }
-            RowResult::Failed(_) | RowResult::ExistingThenUpdate(_, UpdateResult::Failed(_)) => {
-                Outcome::Failed
-            }
-            RowResult::Pending { .. } | RowResult::ExistingThenUpdate(_, UpdateResult::Pending(_)) => {
-                Outcome::Pending
-            }
+        }
+    }
+
+    /// The API's refusal, of the row or of its Update.
+    pub fn rejection(&self) -> Option<&RowError> {
+        match self {
+            RowResult::Insert(
+                InsertResult::Rejected(error)
+                | InsertResult::ExistingThenUpdate(_, UpdateResult::Rejected(error)),
+            )
+            | RowResult::Update(UpdateResult::Rejected(error)) => Some(error),
+            _ => None,
         }
     }
 }
 
-/// A claim with its ending, to be committed.
+/// A claim with its result, to be committed.
 #[derive(Debug)]
 pub struct Settlement {
     pub(super) claim: Claim,
@@ -423,57 +479,62 @@ pub struct Effort {
 }
 
 impl Settlement {
-    /// The row's line.
+    /// The physical line of the row.
     pub fn line(&self) -> u64 {
         self.claim.line
     }
 
-    /// What the row takes in memory, about.
+    /// About how many bytes the row takes in memory.
     pub fn bytes(&self) -> usize {
         self.claim.bytes()
     }
 
-    /// Whether a later run of the same source would send nothing for the row and say nothing new of it. Not one that
-    /// is tried again, and not one whose customer has other fields: the next run calls it `changed`.
+    /// Whether a later run of the same source would send nothing for the row and report nothing new about it. False for
+    /// a row that is tried again, and for a row whose customer has other fields: the next run calls it `changed`.
     pub(super) fn is_settled_for_good(&self) -> bool {
         match &self.result {
-            RowResult::Failed(_) | RowResult::Pending { .. } => false,
-            RowResult::ExistingThenUpdate(_, to) => {
-                matches!(to, UpdateResult::Updated | UpdateResult::Rejected(_))
+            RowResult::Insert(InsertResult::Failed(_) | InsertResult::Pending { .. }) => false,
+            RowResult::Insert(InsertResult::Rejected(_)) => true,
+            RowResult::Insert(InsertResult::ExistingThenUpdate(_, result)) | RowResult::Update(result) => {
+                result.is_final()
             }
-            RowResult::Existing(located) | RowResult::Created(located) => {
+            RowResult::Insert(InsertResult::Existing(located) | InsertResult::Created(located)) => {
                 let customer = self.claim.customer();
                 customer.is_none_or(|customer| located.differing(customer.fingerprint).is_empty())
             }
-            RowResult::Updated | RowResult::Rejected(_) => true,
         }
     }
 
-    /// The row is not settled after all: what was answered is not about the row.
+    /// The row is not settled after all: the API's answer is not about the row.
     #[must_use]
     pub fn into_pending(self) -> Settlement {
-        let error = match self.result {
-            RowResult::Rejected(error) | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(error)) => {
-                error
+        let error = self.result.rejection().cloned().unwrap_or_default();
+        let result = match self.result {
+            RowResult::Update(_) => {
+                RowResult::Update(UpdateResult::Pending { error, may_have_landed: false })
             }
-            _ => RowError::default(),
+            RowResult::Insert(_) => RowResult::Insert(InsertResult::Pending { error, in_doubt: false }),
         };
-        Settlement { result: RowResult::Pending { error, in_doubt: false }, ..self }
+        Settlement { result, ..self }
     }
 
-    /// The row's reference.
+    /// The reference of the row.
     pub fn reference(&self) -> &Reference {
         self.claim.reference()
     }
 
-    /// How it ended.
+    /// What became of the row.
     pub fn result(&self) -> &RowResult {
         &self.result
     }
 
     /// Whether the row was in doubt, and whether it is now.
     pub fn in_doubt(&self) -> (bool, bool) {
-        let is = matches!(self.result, RowResult::Pending { in_doubt: true, .. });
-        (self.claim.operation == Operation::Confirm, is)
+        let is = matches!(
+            self.result,
+            RowResult::Insert(InsertResult::Pending { in_doubt: true, .. })
+                | RowResult::Update(UpdateResult::Pending { may_have_landed: true, .. })
+        );
+        (matches!(self.claim.operation, Operation::Confirm(_)), is)
     }
 }

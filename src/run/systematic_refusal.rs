@@ -15,7 +15,7 @@ use std::num::NonZeroU64;
 
 use super::lifecycle::StopReason;
 use crate::{
-    ledger::{RowError, RowResult, Settlement, UpdateResult},
+    ledger::{RowError, Settlement},
     sender::Halt,
 };
 
@@ -54,12 +54,7 @@ struct Refusal {
 impl Refusal {
     /// The refusal of a settlement, if the API has refused the row.
     fn of(settlement: &Settlement) -> Option<Refusal> {
-        let (RowResult::Rejected(trouble)
-        | RowResult::ExistingThenUpdate(_, UpdateResult::Rejected(trouble))) = settlement.result()
-        else {
-            return None;
-        };
-        let RowError { code, message, http_status, .. } = trouble;
+        let RowError { code, message, http_status, .. } = settlement.result().rejection()?;
         let reference = settlement.reference().as_str();
         let message = message.as_ref().map(|message| message.replace(reference, "…"));
         http_status.map(|status| Refusal { status, code: code.clone(), message })

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{Exchange, Reply, Whose},
-    ledger::{ApiCustomer, Claim, Operation, RowError, RowResult, UpdateResult},
+    ledger::{ApiCustomer, Claim, InsertResult, Operation, RowError, RowResult, UpdateResult},
     throttle::{Permit, RequestClass, ServiceSignal, Slot},
 };
 
@@ -116,15 +116,15 @@ impl<'a> Attempts<'a> {
     pub(super) async fn run(&mut self, claim: &Claim) -> (RowResult, Option<Halt>) {
         match self.until_outcome(claim).await {
             Ok(outcome) => outcome,
-            Err(RunEnded) => (self.pending(), None),
+            Err(RunEnded) => (self.pending(claim), None),
         }
     }
 
     async fn until_outcome(&mut self, claim: &Claim) -> Result<(RowResult, Option<Halt>), RunEnded> {
         let mut step = match claim.operation() {
-            Operation::Create => Step::Create,
-            Operation::Confirm => Step::Get { already_exists: false },
-            Operation::Update => Step::Update,
+            Operation::Create { .. } => Step::Create,
+            Operation::Confirm(_) => Step::Get { already_exists: false },
+            Operation::Update(_) => Step::Update,
         };
         loop {
             let (reply, classification) = match self.attempt(step, claim).await? {
@@ -132,7 +132,9 @@ impl<'a> Attempts<'a> {
                 AttemptResult::Exhausted => return Ok((self.exhausted(step, claim), None)),
             };
             match verdict(step, self.history, &reply, classification) {
-                Verdict::Settle(RowResult::Existing(located)) if self.is_to_be_updated(claim, &located) => {
+                Verdict::Settle(RowResult::Insert(InsertResult::Existing(located)))
+                    if self.is_to_be_updated(claim, &located) =>
+                {
                     self.updating = Some(located);
                     self.budget.renew(Step::Update);
                     step = Step::Update;
@@ -140,12 +142,12 @@ impl<'a> Attempts<'a> {
                 Verdict::Settle(result) => return Ok((self.settled(result), None)),
                 Verdict::Halt(halt) => {
                     self.last_error = row_error(&reply);
-                    return Ok((self.pending(), Some(halt)));
+                    return Ok((self.pending(claim), Some(halt)));
                 }
                 Verdict::Next(Step::Create) if claim.customer().is_none() => {
                     let message = Some("an earlier run ended before it was created".into());
                     let error = RowError { message, ..RowError::default() };
-                    return Ok((RowResult::Pending { error, in_doubt: false }, None));
+                    return Ok((RowResult::Insert(InsertResult::Pending { error, in_doubt: false }), None));
                 }
                 Verdict::Next(next) => {
                     if next == Step::Create {
@@ -193,26 +195,40 @@ impl<'a> Attempts<'a> {
         };
         if in_doubt {
             self.history.in_doubt = true;
-            return self.pending();
+            return self.pending(claim);
         }
         self.sender.log_intermediary(claim.line(), &self.last_error);
-        self.settled(RowResult::Failed(self.last_error.clone()))
+        let error = self.last_error.clone();
+        self.settled(match step {
+            Step::Update => RowResult::Update(UpdateResult::Failed(error)),
+            Step::Create | Step::Get { .. } => RowResult::Insert(InsertResult::Failed(error)),
+        })
     }
 
     /// The row's outcome; that of its Update, if it existed with other fields.
     fn settled(&mut self, result: RowResult) -> RowResult {
-        let Some(located) = self.updating.take() else { return result };
-        let update = match result {
-            RowResult::Rejected(error) => UpdateResult::Rejected(error),
-            RowResult::Failed(error) => UpdateResult::Failed(error),
-            RowResult::Pending { error, .. } => UpdateResult::Pending(error),
-            _ => UpdateResult::Updated,
-        };
-        RowResult::ExistingThenUpdate(located, update)
+        match (result, self.updating.take()) {
+            (RowResult::Update(result), Some(located)) => {
+                let result = match result {
+                    UpdateResult::Pending { error, .. } => {
+                        UpdateResult::Pending { error, may_have_landed: true }
+                    }
+                    result => result,
+                };
+                RowResult::Insert(InsertResult::ExistingThenUpdate(located, result))
+            }
+            (result, _) => result,
+        }
     }
 
-    fn pending(&mut self) -> RowResult {
-        self.settled(RowResult::Pending { error: self.last_error.clone(), in_doubt: self.history.in_doubt })
+    fn pending(&mut self, claim: &Claim) -> RowResult {
+        let (error, in_doubt) = (self.last_error.clone(), self.history.in_doubt);
+        let is_update = self.updating.is_some() || matches!(claim.operation(), Operation::Update(_));
+        self.settled(if is_update {
+            RowResult::Update(UpdateResult::Pending { error, may_have_landed: in_doubt })
+        } else {
+            RowResult::Insert(InsertResult::Pending { error, in_doubt })
+        })
     }
 
     async fn attempt(&mut self, step: Step, claim: &Claim) -> Result<AttemptResult, RunEnded> {

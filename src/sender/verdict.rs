@@ -11,7 +11,7 @@
 
 use crate::{
     api::{Answer, Created, Found, Meaning, Reply, Whose},
-    ledger::{ApiCustomer, IdSource, RowError, RowResult},
+    ledger::{ApiCustomer, IdSource, InsertResult, RowError, RowResult, UpdateResult},
     throttle::{RateSignal, ServiceSignal},
 };
 
@@ -196,10 +196,14 @@ pub(super) fn verdict(
     }
 }
 
+fn insert(result: InsertResult) -> Verdict {
+    Verdict::Settle(RowResult::Insert(result))
+}
+
 fn verdict_on_customer(step: Step, history: History, found: &Found) -> Verdict {
     match (&found.whose, step) {
         (Whose::IdOfAnother, Step::Get { .. }) => {
-            return Verdict::Settle(RowResult::Rejected(taken_as_an_id()));
+            return insert(InsertResult::Rejected(taken_as_an_id()));
         }
         // About another customer: never recorded.
         (Whose::Another | Whose::IdOfAnother, _) => return unclear(step),
@@ -223,16 +227,16 @@ fn verdict_on_customer(step: Step, history: History, found: &Found) -> Verdict {
         earlier: history.create != CreateSent::Now,
         is_uncertain: author == Author::Unclear,
     };
-    Verdict::Settle(match step {
+    insert(match step {
         // Create or fetch: the fields may be older ones of another author.
         Step::Create if found.facts.is_some() && is_older(found.created, history.first_claimed_at) => {
-            RowResult::Existing(located(found_by_get(Author::Others)))
+            InsertResult::Existing(located(found_by_get(Author::Others)))
         }
-        Step::Create => RowResult::Created(located(IdSource::Answer)),
-        Step::Update => RowResult::Updated,
+        Step::Create => InsertResult::Created(located(IdSource::Answer)),
+        Step::Update => return Verdict::Settle(RowResult::Update(UpdateResult::Updated)),
         Step::Get { .. } => match author(history, found.created) {
-            Author::Us => RowResult::Created(located(found_by_get(Author::Us))),
-            author => RowResult::Existing(located(found_by_get(author))),
+            Author::Us => InsertResult::Created(located(found_by_get(Author::Us))),
+            author => InsertResult::Existing(located(found_by_get(author))),
         },
     })
 }
@@ -282,10 +286,13 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
         }
         (Meaning::InProgress, Step::Update) => Verdict::Retry(step),
         // A customer that no longer exists too: that is this row's error.
-        (_, Step::Update) => Verdict::Settle(RowResult::Rejected(row_error_of_answer(answer))),
+        (_, Step::Update) => {
+            let error = row_error_of_answer(answer);
+            Verdict::Settle(RowResult::Update(UpdateResult::Rejected(error)))
+        }
         (Meaning::Exists, Step::Create) => Verdict::Next(Step::Get { already_exists: true }),
         (Meaning::InProgress, Step::Create) => Verdict::Retry(Step::Get { already_exists: false }),
-        (_, Step::Create) => Verdict::Settle(RowResult::Rejected(row_error_of_answer(answer))),
+        (_, Step::Create) => insert(InsertResult::Rejected(row_error_of_answer(answer))),
         (meaning, Step::Get { already_exists: false })
             if meaning == Meaning::NotFound || answer.status == 404 =>
         {
@@ -577,8 +584,10 @@ mod tests {
             let history = History { create, was_absent, first_claimed_at: 500_500, ..ANSWERED };
             let found = Found { customer_id: "cth_1".into(), whose: Whose::Requested, created, facts: None };
             match judge(GET_EXISTING, history, &Reply::Customer(found)) {
-                Verdict::Settle(RowResult::Created(_)) => "created",
-                Verdict::Settle(RowResult::Existing(ApiCustomer { id_source, .. })) => match id_source {
+                Verdict::Settle(RowResult::Insert(InsertResult::Created(_))) => "created",
+                Verdict::Settle(RowResult::Insert(InsertResult::Existing(ApiCustomer {
+                    id_source, ..
+                }))) => match id_source {
                     IdSource::Found { is_uncertain: true, .. } => "uncertain",
                     _ => "existing",
                 },

@@ -10,7 +10,8 @@ use std::{io::Cursor, path::Path};
 use customer_import::{
     customer::Row,
     ledger::{
-        ApiCustomer, Batch, Claim, Committed, Effort, Ledger, NewRun, Outcome, RowResult, Settlement, Target,
+        ApiCustomer, Batch, Claim, Committed, Effort, InsertResult, Ledger, NewRun, Outcome, RowResult,
+        Settlement, Target,
     },
     source::{Source, SourceOptions},
 };
@@ -33,7 +34,7 @@ fn read(numbers: std::ops::Range<usize>) -> Vec<Row> {
 fn created(claim: Claim) -> Settlement {
     let customer_id = format!("cst_{}", claim.line());
     claim.settle(
-        RowResult::Created(ApiCustomer::by_answer(&customer_id)),
+        RowResult::Insert(InsertResult::Created(ApiCustomer::by_answer(&customer_id))),
         Effort { requests: 1, ..Effort::default() },
     )
 }
