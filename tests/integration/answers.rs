@@ -1,7 +1,7 @@
-//! The API as current accounts answer: its error object, its ways of saying "not found", its spelling of references.
+//! The API's answers of current accounts: the error object, the forms of "not found", the spelling of references.
 //!
-//! The disaster: a program that knows the API's old words takes an answer of today for another one. Then customers
-//! are created whose ids nobody knows, rows are written off that the API has, or asked about every night.
+//! The disaster: a program that knows only the API's older answers misreads a current one. Then customers are created
+//! whose ids are not recorded, rows fail that the API has, or rows are looked up every night.
 
 use std::sync::{
     Arc, Mutex,
@@ -20,7 +20,7 @@ const NOT_FOUND_UNDER_200: &str = r#"{"status":"ERROR","status_id":40,"error_cod
 
 const UNIQUE: &str = r#"{"status":"invalid_request_error","error_code":"unique","error_message":"exists"}"#;
 
-/// The honest answer to a question, but for "not found".
+/// The simulator's answer to Get, with another form of "not found".
 fn find_or(call: &mut Call<'_>, status: u16, not_found: &str) {
     let found = call.find();
     if found.starts_with(b"HTTP/1.1 404") {
@@ -38,7 +38,7 @@ fn dated_body(reference: &str, date: &str) -> String {
 }
 
 #[test]
-fn already_exists_is_told_by_the_error_object_alone() {
+fn already_exists_is_read_from_the_error_object_alone() {
     let world = World::new();
     let file = world.rows("users.csv", 6);
     let wire = Wire::new(|call| {
@@ -57,7 +57,7 @@ fn already_exists_is_told_by_the_error_object_alone() {
 }
 
 #[test]
-fn the_fields_that_the_api_blames_are_named() {
+fn the_fields_that_the_api_names_are_recorded() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     let wire = Wire::new(|call| {
@@ -80,9 +80,9 @@ fn the_fields_that_the_api_blames_are_named() {
     );
 }
 
-/// The top level says something general; the truth stands in the error object.
+/// The top level has a general text, and the error object the cause.
 #[test]
-fn a_refused_address_is_told_by_its_true_name() {
+fn a_refused_ip_address_is_reported_as_that() {
     let world = World::new();
     let file = world.rows("users.csv", 20);
     let wire = Wire::new(|call| {
@@ -114,7 +114,7 @@ fn a_failing_api_stops_the_run_with_its_message() {
     assert!(done.stderr.contains("the vault is sealed"), "{done:?}");
 }
 
-/// Half of the Creates are lost before they are done, half after it: Get says which.
+/// Half of the Creates are lost before they are processed, half after: Get shows which.
 #[test]
 fn not_found_has_several_forms() {
     for (status, body) in [
@@ -166,9 +166,9 @@ fn an_internal_error_is_an_unknown_outcome_whatever_its_status() {
     }
 }
 
-/// An API that compares references without case answers with the spelling that it has.
+/// An API that ignores letter case in references answers with the spelling that it stores.
 #[test]
-fn another_spelling_of_the_reference_is_one_outcome_and_asked_about_once() {
+fn another_spelling_of_the_reference_is_one_outcome_and_one_lookup() {
     let world = World::new();
     let file = world.file("users.csv", "object_reference_id,mobile_number\nAlice@x.com,99\nBob@xyz.com,98\n");
     let wire = Wire::new(|call| {
@@ -192,9 +192,9 @@ fn another_spelling_of_the_reference_is_one_outcome_and_asked_about_once() {
     assert_eq!((world.outcomes().as_str(), wire.asked().len()), ("unchanged=2", 3));
 }
 
-/// Two rows that the API does not tell apart: one person's data must not go over the other's.
+/// Two rows that the API does not distinguish: one person's data must not overwrite the other's.
 #[test]
-fn of_two_rows_that_the_api_does_not_tell_apart_neither_overwrites_the_other() {
+fn of_two_rows_that_the_api_does_not_distinguish_neither_overwrites_the_other() {
     let world = World::new();
     let file = world.file("users.csv", "object_reference_id,mobile_number\nCUST-0001,11\ncust-0001,22\n");
     let wire = Wire::new(|call| {
@@ -233,9 +233,9 @@ fn a_reference_that_is_the_id_of_another_customer_is_rejected() {
     assert_eq!((world.outcomes().as_str(), wire.asked().len()), ("rejected=1", 2));
 }
 
-/// A Create lands, its answer is lost, Get lags behind, and the next Create is refused as known.
+/// A Create lands, its answer is lost, Get lags behind, and the next Create is refused because the customer exists.
 #[test]
-fn a_create_that_landed_is_ours_whatever_get_said_meanwhile() {
+fn a_create_that_landed_is_ours_even_if_get_did_not_find_it() {
     let world = World::new();
     let file = world.rows("users.csv", 6);
     let asked = Mutex::new(std::collections::HashMap::<String, usize>::new());
@@ -261,7 +261,7 @@ fn find_late(call: &mut Call<'_>) {
     call.send(json(404, r#"{"status":"invalid_request_error","error_code":"object_not_found"}"#));
 }
 
-/// Where Get never finds it in this run, it is in doubt and not failed; the next run calls it ours.
+/// If Get never finds it in this run, it is in doubt and not failed; the next run records it as ours.
 #[test]
 fn a_create_that_landed_and_is_never_found_is_pending() {
     let world = World::new();
@@ -284,7 +284,7 @@ fn a_create_that_landed_and_is_never_found_is_pending() {
     assert_eq!(world.outcomes(), "created=3");
 }
 
-/// A killed run's Create is on its way when the next run asks, and lands after that.
+/// A killed run's Create is under way when the next run looks the row up, and lands after that.
 #[test]
 fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     let world = World::new();
@@ -297,7 +297,7 @@ fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     let asked = AtomicUsize::new(0);
     wire.play(move |call| match (call.asked.create, asked.fetch_add(1, SeqCst)) {
         (false, 0) => find_late(call),
-        // Now it lands, before the Create of the run that is here now.
+        // Now it lands, before the Create of the present run.
         (true, 1) => {
             call.create();
             let refused = call.create();
@@ -309,7 +309,7 @@ fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
 }
 
-/// By a server's clock that is ahead or behind by less than its whole seconds tell.
+/// The server's clock is ahead or behind by less than the whole seconds of its header show.
 #[test]
 fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
     for ahead in [-1_900_i64, -500, 500, 30_000, -30_000] {
@@ -323,7 +323,7 @@ fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
                 call.create();
                 return call.close();
             }
-            // The customer was made a moment ago.
+            // The customer was created a moment ago.
             let made = humantime::format_rfc3339_seconds(theirs - std::time::Duration::from_millis(40));
             let body = dated_body(&call.asked.reference, &made.to_string().replace('Z', "+0000"));
             call.send(format!(
@@ -337,9 +337,9 @@ fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
     }
 }
 
-/// Nothing tells when it was created: it is said that nothing tells.
+/// The answer has no time of creation: the row is existing, and marked uncertain.
 #[test]
-fn where_it_cannot_be_told_the_word_is_existing_and_uncertain() {
+fn without_a_time_of_creation_the_outcome_is_existing_and_uncertain() {
     let world = World::new();
     let file = world.rows("users.csv", 4);
     let wire = Wire::new(|call| {
@@ -359,9 +359,9 @@ fn where_it_cannot_be_told_the_word_is_existing_and_uncertain() {
     assert!(world.run(&["report"]).stdout.contains("uncertain: 4 rows"));
 }
 
-/// Every Create lands and every answer is lost: Gets show that writes work, so nothing waits for them.
+/// Every Create lands and every answer is lost: Gets show that writes work, so no row waits for them.
 #[test]
-fn writes_are_seen_to_work_where_gets_confirm_them() {
+fn gets_that_confirm_writes_keep_their_circuit_closed() {
     const ROWS: usize = 400;
     let world = World::new();
     let file = world.rows("users.csv", ROWS);

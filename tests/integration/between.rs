@@ -1,7 +1,7 @@
-//! Something between this program and the API that answers in its place: a firewall, a router, a proxy.
+//! Intermediaries that answer in the API's place: a firewall, a router, a proxy.
 //!
-//! The disaster: a page of a firewall is taken for the API's verdict. Then rows are `rejected` that the API never saw,
-//! and a rerun leaves them so; or one row that a firewall does not like ends every run, and the file is never done.
+//! The disaster: a firewall's page is taken for the API's answer. Then rows are `rejected` that the API never saw, and a
+//! rerun does not send them; or one row that a firewall rejects stops every run, and the import is never complete.
 
 use std::{
     sync::Mutex,
@@ -23,7 +23,7 @@ fn page(call: &mut Call<'_>, status: u16, header: &str) {
     ));
 }
 
-/// What each passing trouble does after so many requests, and for how long.
+/// An intermediary that answers after some requests, for this long.
 fn passing(status: u16, header: &'static str, time: Duration) -> impl Fn(&mut Call<'_>) + Send + Sync {
     let state = Mutex::new((0_u32, None::<Instant>));
     move |call| {
@@ -39,9 +39,9 @@ fn passing(status: u16, header: &'static str, time: Duration) -> impl Fn(&mut Ca
     }
 }
 
-/// A firewall that takes one customer's fields for an attack: that row is set aside, and the file gets done.
+/// A firewall takes one customer's fields for an attack: that row fails, and all others are imported.
 #[test]
-fn a_row_that_a_firewall_blocks_is_set_aside_and_named() {
+fn a_row_that_a_firewall_blocks_fails_alone_and_is_logged() {
     let world = World::new();
     let file = world.rows("users.csv", 50);
     let wire = Wire::new(|call| {
@@ -60,14 +60,14 @@ fn a_row_that_a_firewall_blocks_is_set_aside_and_named() {
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0][3..5], ["9", "failed"]);
     assert_eq!(failed[0][8], "403");
-    // The firewall learns: the same command is all it takes.
+    // After the firewall's rule is corrected the same command completes the import.
     wire.play(honest);
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=1 unchanged=49");
 }
 
 #[test]
-fn what_passes_rejects_nothing_and_ends_no_run() {
+fn a_temporary_intermediary_rejects_nothing_and_ends_no_run() {
     for (status, header) in [
         (413, ""),
         (403, ""),
@@ -86,9 +86,10 @@ fn what_passes_rejects_nothing_and_ends_no_run() {
     }
 }
 
-/// For all rows from the beginning it is a wrong address: told soon, and no row is written off.
+/// An intermediary that answers everything from the first request on means a wrong address: the run stops soon, and no
+/// row fails.
 #[test]
-fn where_nothing_else_ever_answers_the_address_is_wrong() {
+fn the_address_is_wrong_if_only_intermediaries_ever_answer() {
     for status in [400, 403] {
         let world = World::new();
         let file = world.rows("users.csv", 60);
@@ -106,9 +107,9 @@ fn where_nothing_else_ever_answers_the_address_is_wrong() {
     }
 }
 
-/// A redirect, or a path that nobody knows, says so with the first answer.
+/// A redirect or an unknown path stops the run with the first answer.
 #[test]
-fn a_wrong_url_is_told_by_the_first_answer() {
+fn a_wrong_url_stops_the_run_with_the_first_answer() {
     for (status, words) in [(302, "redirect"), (404, "no customers API"), (405, "no customers API")] {
         let world = World::new();
         let file = world.rows("users.csv", 60);
@@ -119,7 +120,7 @@ fn a_wrong_url_is_told_by_the_first_answer() {
     }
 }
 
-/// "Not found" by somebody who does not know is none: no second Create is sent for what may be there.
+/// An intermediary's 404 is not the API's "not found": no second Create is sent for a customer that may exist.
 #[test]
 fn a_page_that_says_404_is_not_the_apis_not_found() {
     let world = World::new();

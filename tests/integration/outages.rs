@@ -1,7 +1,7 @@
-//! The API goes away in the middle of a run, in every way it can, and comes back.
+//! The API fails in the middle of a run, in every possible way, and recovers.
 //!
-//! The disaster: ten minutes without the API turn a hundred thousand good rows into `failed`, or the
-//! program hammers a service that is trying to get up, or it sits there long after everything works again.
+//! The disaster: ten minutes without the API turn a hundred thousand good rows into `failed`, or the program floods a
+//! service that is restarting, or it still waits long after everything works again.
 
 use std::{
     io::{BufRead, BufReader},
@@ -21,13 +21,13 @@ const ROWS: usize = 1_500;
 
 const CONCURRENCY: usize = 20;
 
-/// What the promise of five seconds may take longer on a machine that does other things too.
+/// Tolerance of the promised five seconds on a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Probes that have to fail before the API comes back: so many that the time between them has grown.
+/// Probes that fail before the API recovers: so many that the delay between them has grown.
 const PROBES: usize = 3;
 
-/// How the API is reached, and what keeps it away.
+/// How the API is reached, and what makes it fail.
 enum Trouble {
     Api(Outage),
     Door(Door),
@@ -48,7 +48,7 @@ impl Trouble {
         }
     }
 
-    /// Where to go, with what to trust.
+    /// The base URL and the certificate to trust, as arguments.
     fn address(&self, world: &World) -> Vec<String> {
         match self {
             Trouble::Api(_) => Vec::new(),
@@ -72,15 +72,15 @@ fn start(world: &World, trouble: &Trouble, rows: usize, more: &[&str]) -> Child 
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The lines that the process says, as they come.
-fn listen(child: &mut Child) -> mpsc::Receiver<String> {
+/// The lines that the process logs, as they come.
+fn log_lines(child: &mut Child) -> mpsc::Receiver<String> {
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let (say, said) = mpsc::channel();
     std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
     said
 }
 
-/// Waits until so many probes have failed.
+/// Waits until the probes have failed.
 fn wait_for_failed_probes(said: &mpsc::Receiver<String>) {
     let (mut failed, began) = (0, Instant::now());
     while failed < PROBES {
@@ -94,8 +94,8 @@ fn customers(world: &World) -> u32 {
     world.journal().customers() as u32
 }
 
-/// What was asked for while the API was away, the probe aside.
-fn asked_in_vain(entries: &[Entry]) -> usize {
+/// Gets during the outage, without the probe's.
+fn rows_looked_up(entries: &[Entry]) -> usize {
     entries.iter().filter(|entry| &*entry.reference != NOBODY).count()
 }
 
@@ -104,14 +104,14 @@ fn goes_on_after(trouble: impl FnOnce(&World) -> Trouble) {
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });
     let trouble = trouble(&world);
     let mut run = start(&world, &trouble, ROWS, &["--rate", "1000", "--max-attempts", "2"]);
-    let said = listen(&mut run);
+    let said = log_lines(&mut run);
     assert!(wait_until(&mut run, || world.journal().customers() >= 100));
 
     trouble.begin(&world);
     let from = world.journal().entries().len();
     wait_for_failed_probes(&said);
-    let (before, vain) = (customers(&world), asked_in_vain(&world.journal().entries()[from..]));
-    // Writes alone are no total outage: Get answers, so it takes each row in flight to find out.
+    let (before, vain) = (customers(&world), rows_looked_up(&world.journal().entries()[from..]));
+    // Failing writes alone are no total outage: Get answers, so each row in flight has to fail first.
     let most = if is_of_writes(&trouble) { 2 * 2 * CONCURRENCY } else { CONCURRENCY + CONCURRENCY / 10 };
     assert!(vain <= most, "{vain} requests about rows while nobody answered");
     trouble.end(&world);
@@ -167,7 +167,7 @@ fn after_a_certificate_that_nobody_trusts() {
 }
 
 #[test]
-fn after_writes_that_fail_while_questions_are_answered() {
+fn after_writes_that_fail_while_reads_succeed() {
     goes_on_after(|_| Trouble::Api(Outage::Writes500));
 }
 
@@ -176,7 +176,7 @@ fn after_writes_that_are_never_answered() {
     goes_on_after(|_| Trouble::Api(Outage::WritesHang));
 }
 
-/// The API is away from the first request on, and does not come back before the run gives up.
+/// The API fails from the first request on, and does not recover before the run stops.
 fn gives_up_and_loses_nothing(trouble: impl FnOnce(&World) -> Trouble, more: &[&str]) -> Done {
     let world = World::new();
     let trouble = trouble(&world);
@@ -215,7 +215,7 @@ fn writes_that_fail_from_the_first_one_on_lose_no_row() {
     gives_up_and_loses_nothing(|_| Trouble::Api(Outage::Writes500), &[]);
 }
 
-/// `.invalid` has no address, wherever it is asked for.
+/// `.invalid` has no address in any DNS.
 #[test]
 fn a_name_without_an_address_loses_no_row() {
     let nowhere = ["--base-url", "https://customers.invalid"];
@@ -223,7 +223,7 @@ fn a_name_without_an_address_loses_no_row() {
     assert!(done.stderr.contains("no successful answer"), "{done:?}");
 }
 
-/// A service that is half broken is not away: its good rows go through, and only the others fail.
+/// A service that fails for some rows has no outage: the other rows succeed, and only those fail.
 #[test]
 fn rows_that_always_fail_are_not_an_outage_wherever_they_stand() {
     let world = World::with(Options { faults: vec![(Fault::WriteAlways500, 0.2)], ..Options::default() });
@@ -235,7 +235,7 @@ fn rows_that_always_fail_are_not_an_outage_wherever_they_stand() {
     assert_eq!(world.outcomes(), format!("created={created} failed={}", 400 - created));
 }
 
-/// A run of 300 rows, of which some are done when the outage begins.
+/// A run of 300 rows, of which some are settled when the outage begins.
 fn run_into(outage: Outage, more: &[&str]) -> (World, Child) {
     let latency = Duration::from_millis(5);
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });

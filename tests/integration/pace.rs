@@ -1,12 +1,12 @@
-//! A limit that nobody told: found, held, and found again when it changes.
+//! A rate limit that is not configured: found, held, and found again when it changes.
 //!
-//! The disaster: a run at a tenth of what the API would take, or one that is refused all the time and gets
-//! the merchant blocked. Each file under `tests/scenarios/` says how the server behaves over time and in which
-//! range each figure may be; here it meets the real program, and the journal has the figures. What the
-//! algorithm does over a grid of servers, in virtual time, is tested beside it, in `pace.rs` of the sender.
+//! The disaster: a run at a tenth of the rate that the API would accept, or one that is throttled all the time and gets
+//! the merchant blocked. Each file under `tests/scenarios/` describes a server over time and the range of each figure;
+//! here the real program runs against it, and the figures come from the journal. The algorithm is tested on a grid of
+//! servers, in virtual time, in `src/throttle/adaptive_rate.rs`.
 //!
-//! Scenarios whose names begin with `full_` want a machine for themselves, or half a minute and more, and an
-//! optimized build: they run where `PACE_FULL` is set, one at a time, as `CI_FULL=1 .ci/run` does.
+//! Scenarios whose names begin with `full_` need a machine of their own, half a minute and more, and an optimized build:
+//! they run if `PACE_FULL` is set, one at a time, as `CI_FULL=1 .ci/run` does.
 
 use std::{
     collections::BTreeSet,
@@ -21,28 +21,27 @@ use serde_json::Value;
 
 use crate::world::{World, finish, knob, signal, wait_until};
 
-/// When a limit should be found.
-const FOUND: f64 = 10.0;
+/// Seconds after which the limit should be found.
+const FOUND_AFTER_S: f64 = 10.0;
 
-/// How long after a change nothing is asked of the share.
-const SETTLES: f64 = 5.0;
+/// Seconds after a change in which no share is checked.
+const SETTLING_S: f64 = 5.0;
 
-/// What counts as the limit reached.
+/// The share of the limit that counts as reaching it.
 const REACHED: f64 = 0.95;
 
-/// What every lower bound of a share is eased by, and every number of seconds, on a quiet machine.
+/// Tolerance of every lower bound of a share, and of every number of seconds, on an idle machine.
 const EASED: f64 = 0.02;
 const EASED_SECONDS: f64 = 0.5;
 
-/// A machine that is shared stands still now and then, and what a window of the server's lost then is lost.
-/// The test's own thread wakes every few milliseconds: by the share of the time that it comes later than the
-/// program makes good the bounds are eased so many times over, once each for the client, its disk and the
-/// server.
+/// A shared machine stands still now and then, and the server's windows of that time are lost. The test's own thread wakes
+/// every few milliseconds and measures the share of the time by which it wakes later than the program can make up for.
+/// The tolerance grows by this multiple of that share: once each for the client, its disk and the server.
 const WAKES: Duration = Duration::from_millis(5);
 const MADE_GOOD: Duration = Duration::from_millis(20);
 const LATE: f64 = 3.0;
 
-/// Refusals that are none too many, however few requests there are.
+/// This many throttled requests are allowed however few requests there are.
 const FEW: usize = 3;
 
 macro_rules! scenarios {
@@ -86,7 +85,7 @@ fn every_scenario_is_run() {
     assert_eq!(files, NAMES.iter().map(|name| format!("{name}.json")).collect());
 }
 
-/// What holds from a moment on.
+/// The server's behaviour from a moment on.
 struct Step {
     at: f64,
     /// `None` is an outage.
@@ -138,8 +137,8 @@ fn apply(behavior: &mut Behavior, step: &Step) {
     behavior.rate_limit = step.limit.or(behavior.rate_limit);
 }
 
-/// Waits for a moment of the run, and says by how many seconds in all it was woken too late. That the program
-/// ends before is an error.
+/// Waits for a moment of the run. Returns by how many seconds in total it was woken late. Panics if the program ends
+/// before.
 fn wait_for(ended: &mpsc::Receiver<()>, moment: Instant) -> f64 {
     let mut late = Duration::ZERO;
     loop {
@@ -153,13 +152,13 @@ fn wait_for(ended: &mpsc::Receiver<()>, moment: Instant) -> f64 {
     }
 }
 
-/// Tells when a process has closed its standard output, as it does when it ends.
+/// Receives once the process has closed its standard output, as it does when it ends.
 fn watch(child: &mut Child) -> mpsc::Receiver<()> {
     let mut stdout = child.stdout.take().unwrap();
     let (say, said) = mpsc::channel();
     std::thread::spawn(move || {
         drop(std::io::copy(&mut stdout, &mut std::io::sink()));
-        // Nobody listens any more where the test has ended.
+        // There is no receiver if the test has ended.
         let _ = say.send(());
     });
     said
@@ -180,7 +179,7 @@ fn run(name: &str) {
         apply(behavior, &scenario.steps[0]);
     });
     let seconds = scenario.number("seconds");
-    // More than a limiter that holds a second's worth lets through.
+    // More rows than a limiter with one second's tokens admits.
     let file = world.rows("users.csv", ((seconds + 10.0) * scenario.most() * 1.1) as usize);
     let concurrency = scenario.file["concurrency"].to_string();
     let args = world.import_args(&file, &["--concurrency", &concurrency]);
@@ -202,12 +201,12 @@ fn run(name: &str) {
     measured.check(name, &scenario, &world.summary());
 }
 
-/// A server that works off a hundred a second, whoever waits: two hundred in flight would each wait for two
-/// seconds, and none the earlier.
+/// A server that processes a hundred requests a second: with two hundred in flight each would wait two seconds, and none
+/// would be answered earlier.
 #[test]
-fn a_crowd_that_only_waits_shrinks() {
+fn requests_in_flight_shrink_to_what_the_server_can_process() {
     const CAPACITY: u32 = 100;
-    // Of that, on a machine that has other things to do.
+    // The share of that, on a busy machine.
     const KEPT: f64 = 0.8;
     let latency = Duration::from_millis(20);
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });
@@ -227,12 +226,12 @@ fn a_crowd_that_only_waits_shrinks() {
 }
 
 #[expect(clippy::print_stdout, reason = "the table, for whoever asks for it with --nocapture")]
-fn tell(figures: &str) {
+fn print_figures(figures: &str) {
     println!("{figures}");
 }
 
 struct Measured {
-    /// Seconds since the beginning.
+    /// Seconds since the first request.
     admitted: Vec<f64>,
     refused: Vec<f64>,
     seconds: f64,
@@ -258,11 +257,11 @@ impl Measured {
         between(&self.admitted, from, to) as f64 / (to - from) / f64::from(limit)
     }
 
-    /// The lowest share of the limit that was reached between two changes, once it should be found.
+    /// The lowest share of the limit reached between two changes, after the time in which it should be found.
     fn lowest_share(&self, scenario: &Scenario) -> f64 {
         let ends = scenario.steps.iter().skip(1).map(|step| step.at).chain([self.seconds]);
         let shares = scenario.steps.iter().zip(ends).filter_map(|(step, end)| {
-            let from = if step.at == 0.0 { FOUND } else { step.at + SETTLES };
+            let from = if step.at == 0.0 { FOUND_AFTER_S } else { step.at + SETTLING_S };
             Some(self.share(from, end, step.limit?))
         });
         shares.fold(f64::INFINITY, f64::min)
@@ -291,13 +290,13 @@ impl Measured {
         let late = LATE * self.late;
         let figures = [
             ("share", self.lowest_share(scenario), EASED + late),
-            ("refused_early", self.refused_share(0.0, FOUND), late / 10.0),
-            ("refused", self.refused_share(FOUND, self.seconds), late / 10.0),
+            ("refused_early", self.refused_share(0.0, FOUND_AFTER_S), late / 10.0),
+            ("refused", self.refused_share(FOUND_AFTER_S, self.seconds), late / 10.0),
             ("back", back, EASED_SECONDS + 10.0 * late),
         ];
         let held = summary["held_rate"].as_f64();
         let told = format!("{name}: {figures:.4?}, held {held:?}, late {:.3}", self.late);
-        tell(&told);
+        print_figures(&told);
         for (figure, value, eased) in figures {
             if scenario.file["expect"][figure].is_array() {
                 let (least, most) = scenario.range(figure);

@@ -1,8 +1,8 @@
-//! How fast, how many at once, and what happens when the API says no.
+//! Rate, concurrency, and what happens when the API refuses requests.
 //!
-//! The disaster: a run that is faster than the merchant's limit and gets the merchant blocked, or
-//! one that takes an outage of a minute for ten thousand failed rows. All rates are measured at
-//! the server, from the journal's own instants: what the client believes of itself proves nothing.
+//! The disaster: a run that exceeds the merchant's limit and gets the merchant blocked, or one that turns an outage of a
+//! minute into ten thousand failed rows. All rates are measured at the server, by the journal's own clock: the client's
+//! figures about itself prove nothing.
 
 use std::time::Duration;
 
@@ -10,22 +10,21 @@ use customer_import::simulator::{Entry, Fault, Options, Step};
 
 use crate::world::{World, finish, references, wait_until};
 
-/// What a window may hold beyond rate and burst: two requests, or one in a hundred, because they
-/// are written down when they have arrived and not when they were sent.
+/// What a window may hold beyond rate and burst: two requests, or one in a hundred, because the journal has the time at
+/// which they arrived and not that at which they were sent.
 fn jitter(rate: f64) -> f64 {
     (rate / 100.0).max(2.0)
 }
 
-/// A machine that is shared stands still now and then, and what was sent meanwhile is written down
-/// at once when it goes on. Such a standstill shows as a gap before the window; up to this length
-/// the window is taken to begin with the gap.
+/// A shared machine stands still now and then, and the requests of that time are journaled together when it goes on.
+/// Such a standstill shows as a gap before the window; up to this length the window is assumed to begin with the gap.
 const STANDSTILL: Duration = Duration::from_millis(50);
 
-/// The share of the rate that must be reached; the rest is for the start and the end of a run and
-/// for a debug build on a machine that has other things to do.
+/// The share of the rate that must be reached; the rest is for the start and the end of a run, and for a debug build on a
+/// busy machine.
 const REACHED: f64 = 0.9;
 
-/// The window of one second that holds the most beyond what it may: how much that is.
+/// By how much the fullest window of one second exceeds rate and burst.
 fn worst_excess(entries: &[Entry], rate: f64, burst: f64) -> f64 {
     let second = Duration::from_secs(1);
     let mut worst = f64::MIN;
@@ -48,8 +47,7 @@ fn mean_rate(entries: &[Entry]) -> f64 {
     (entries.len() - 1) as f64 / (last - first).as_secs_f64()
 }
 
-/// What this build on this machine manages without a limit, at this very moment; a limit above it
-/// says nothing of the limiter.
+/// The rate of this build on this machine without a limit, measured now; a limit above it would not test the limiter.
 fn capacity(rows: usize) -> f64 {
     let world = World::new();
     let file = world.rows("users.csv", rows);
@@ -57,7 +55,7 @@ fn capacity(rows: usize) -> f64 {
     mean_rate(&world.journal().entries())
 }
 
-/// The share of the capacity that is still there a moment later, whatever else the machine does then.
+/// The share of the capacity that can be expected a moment later, whatever else the machine does then.
 const STILL_THERE: f64 = 0.5;
 
 /// Imports at this rate and checks it against the journal.
@@ -119,7 +117,7 @@ fn retries_and_gets_count() {
 }
 
 #[test]
-fn never_more_in_flight_than_asked_for_and_that_many_are_used() {
+fn requests_in_flight_reach_the_limit_and_never_exceed_it() {
     let latency = Duration::from_millis(60);
     let world = World::with(Options {
         latency: (latency, latency),
@@ -146,13 +144,13 @@ fn one_at_a_time_is_possible() {
     assert_eq!(world.journal().connections(), 1);
 }
 
-/// Imports into an API that lets fifty requests a second through and words its 429 like this.
-fn a_limit_is_waited_out(retry_after: &str, pause: Duration) {
+/// Imports into an API that admits fifty requests a second and sends this `Retry-After` with its 429.
+fn a_throttled_import_waits(retry_after: &str, pause: Duration) {
     const CONCURRENCY: usize = 8;
     let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
     world.reconfigure(|behavior| behavior.retry_after = retry_after.into());
     let file = world.rows("users.csv", 120);
-    // One attempt is enough, since being told to wait costs none.
+    // One attempt is enough, since a 429 costs none.
     let done = world.import(&file, &["--concurrency", "8", "--max-attempts", "1"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=120");
@@ -161,27 +159,27 @@ fn a_limit_is_waited_out(retry_after: &str, pause: Duration) {
     let refused: Vec<&Entry> = entries.iter().filter(|entry| entry.status == Some(429)).collect();
     assert!(!refused.is_empty());
     assert_eq!(world.summary()["throttled"], refused.len());
-    // Where the API says nothing only the first pause is that long: `pace.rs` shows the others.
+    // Without `Retry-After` only the first pause is that long; `throttle/adaptive_rate.rs` tests the others.
     let known = if retry_after.is_empty() { 1 } else { refused.len() };
     for refusal in &refused[..known] {
         let during =
             entries.iter().filter(|entry| entry.at > refusal.at && entry.at < refusal.at + pause).count();
-        // Those in flight, and those that took a slot before the refusal had been read.
+        // Those in flight, and those that got a slot before the 429 was read.
         assert!(during <= 2 * CONCURRENCY, "{during} requests in spite of a 429");
     }
 }
 
 #[test]
-fn a_429_pauses_everyone_for_as_long_as_it_asks_and_costs_no_attempt() {
-    a_limit_is_waited_out("2", Duration::from_secs(2));
+fn a_429_pauses_all_requests_for_its_retry_after_and_costs_no_attempt() {
+    a_throttled_import_waits("2", Duration::from_secs(2));
 }
 
 #[test]
-fn a_429_without_a_time_pauses_everyone_too() {
-    a_limit_is_waited_out("", Duration::from_secs(1));
+fn a_429_without_retry_after_pauses_all_requests_too() {
+    a_throttled_import_waits("", Duration::from_secs(1));
 }
 
-/// An API that answers 500 to whatever is asked about the eleventh of sixty rows, and nothing else.
+/// An API that answers 500 to every request about the eleventh of sixty rows, and to no other.
 fn with_a_poisoned_row() -> (World, &'static str) {
     let world =
         World::with(Options { seed: 5, faults: vec![(Fault::Always500, 0.03)], ..Options::default() });
@@ -190,7 +188,7 @@ fn with_a_poisoned_row() -> (World, &'static str) {
 }
 
 #[test]
-fn a_row_that_waits_to_be_tried_again_holds_no_slot() {
+fn a_row_that_waits_for_its_next_attempt_holds_no_slot() {
     let (world, bad) = with_a_poisoned_row();
     let file = world.path("users.csv");
     let slowly = ["--retry-initial", "5s", "--retry-max", "5s"];
@@ -211,7 +209,7 @@ fn a_row_that_waits_to_be_tried_again_holds_no_slot() {
 fn a_row_that_never_succeeds_does_not_hold_up_the_end() {
     let (world, bad) = with_a_poisoned_row();
     let file = world.path("users.csv");
-    // The limit would end the run if the row did not; it must not come to that.
+    // The outage limit would end the run if the row did not; the row must end first.
     let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
     let done = world.import(&file, &limits);
     let entries = world.journal().entries();
@@ -222,8 +220,8 @@ fn a_row_that_never_succeeds_does_not_hold_up_the_end() {
     assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
 }
 
-/// The rerun after the one above: nothing is left but the row that the API cannot stomach. That is
-/// no outage, and waiting for one to end would take ten minutes each time, and stop the run.
+/// The rerun after the test above: only the row is left that the API cannot process. That is no outage, and waiting for
+/// its end would take ten minutes each time, and stop the run.
 #[test]
 fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
     let (world, bad) = with_a_poisoned_row();
@@ -252,7 +250,7 @@ fn too_many_failures_stop_the_run() {
     assert_eq!(summary["state"], "stopped");
     assert!(summary["stop_reason"].is_string(), "{summary}");
     let rejected = summary["rejected"].as_u64().unwrap();
-    // What was in flight, and what was answered during one commit.
+    // Rows that were in flight, and rows that were answered during one commit.
     assert!((6..60).contains(&rejected), "{summary}");
     assert_eq!(summary["requests"], world.journal().requests());
     assert_eq!(summary["created"].as_u64().unwrap(), world.journal().customers() as u64);
