@@ -21,8 +21,9 @@
 //! 4. [`ledger`]: one transaction settles at once each row that needs no request (`invalid`, `duplicate`,
 //!    `unchanged`, `changed`) and makes a `Claim` of each row that does. No claim, no request.
 //! 5. [`run`]: a worker, of which there are as many as slots, pops the claim from the work queue.
-//! 6. [`sender`]: waits out a shared pause, takes a token, sends a request through the [`api`], and lets a pure table
-//!    decide what the reply means: settle, send another request, wait and try again, or halt the run.
+//! 6. [`sender`]: waits for a permit of the [`throttle`], sends a request through the [`api`], reports the reply to the
+//!    throttle, and lets a pure table decide what it means for the row: settle, send another request, wait and try
+//!    again, or halt the run.
 //! 7. [`ledger`]: the settlement stays in the work queue until it is committed together with all others that came in
 //!    during the previous commit.
 //! 8. The progress moves; [`report`], [`export`] and [`metrics`] show what is committed.
