@@ -53,28 +53,25 @@ use self::{
     unsendable::reference_of,
 };
 pub use self::{
-    claim::{
-        ApiCustomer, Claim, CustomerUpdate, Effort, IdSource, InsertResult, Operation, RowError, RowResult,
-        Settlement, UpdateResult,
-    },
+    claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
-    model::{
-        Activity, Command, ExistingCounts, Heartbeat, NewRun, Outcome, OutcomeClass, RequestCounts, RowId,
-        RunId, RunState, Setting, Tally, Target,
-    },
+    model::{Command, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, Tally, Target},
+};
+pub(crate) use self::{
+    claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
+    model::{Activity, ExistingCounts, Heartbeat, OutcomeClass, RowId},
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, Pruned, RetryFilter, RetryRow, RetryableCount, RowMapping,
-        RowRecord, RunRecord, Selection, SourceHeader,
+        RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
     },
     sqlite::{
-        imported_index::ImportedIndex, lock_file::is_in_use, mark_changed::mark_changed_at_api, prune::prune,
+        imported_index::ImportedIndex,
+        lock_file::{is_in_use, private_file},
+        mark_changed::mark_changed_at_api,
+        prune::prune,
         reader::Reader,
     },
     timeline::{Latencies, LatencyRecorder, Sample, Series, Standing, Unwritten, condensed},
-};
-pub(crate) use self::{
-    claim::{ReferenceRepeat, describe_unsendable},
-    sqlite::lock_file::private_file,
 };
 use crate::customer::{Changed, Dropped, Fields, Place, Reference, Row};
 
@@ -459,17 +456,21 @@ impl Ledger {
             || self.store.has_other_row(customer_id, id).await?)
     }
 
-    /// Records how many imported rows the source has not named, and returns it. Right only where the run has read a
-    /// whole file. A row that is invalid today is in the file all the same.
+    /// The source has been read to its end. Records how many imported rows it has not named, and returns it: a row that
+    /// is invalid today is in the file all the same. Then deletes what earlier runs have recorded of references that
+    /// the source has, and that this run did not find again.
     ///
     /// # Errors
     /// Where the ledger cannot be read or written.
-    pub async fn record_absent(&mut self) -> Result<u64, Error> {
+    pub async fn finish_source(&mut self) -> Result<u64, Error> {
         let absent = match self.absent_as_before().await? {
             Some(absent) => absent,
             None => self.count_absent().await?,
         };
         self.store.set_absent(self.run, absent).await?;
+        self.keep_seen().await?;
+        let remaining = self.planner.unsendable.remaining();
+        self.store.delete_unsendable(&remaining, self.run).await?;
         Ok(absent)
     }
 
@@ -495,17 +496,6 @@ impl Ledger {
             }
         }
         Ok(imported.saturating_sub(present))
-    }
-
-    /// The source has been read to its end: deletes what earlier runs have recorded of references that it has, and that
-    /// this run did not find again.
-    ///
-    /// # Errors
-    /// Where the ledger cannot be written.
-    pub async fn delete_superseded(&mut self) -> Result<(), Error> {
-        self.keep_seen().await?;
-        let remaining = self.planner.unsendable.remaining();
-        self.store.delete_unsendable(&remaining, self.run).await
     }
 
     /// Keeps what this run has seen, if it is needed. What it skipped, the run before has seen.

@@ -27,7 +27,7 @@ use serde::Serialize;
 
 pub use self::{
     live::{GoesOn, fill, going_on, progress, progress_line},
-    run::{Report, RunDetails},
+    run::Report,
     status::{Status, status_text},
     validation::Validation,
     verification::{Verification, VerificationSummary, verification_table, verification_words},

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Reader, RunId},
-    report::{Report, RunDetails},
+    ledger::{Reader, RunDetails, RunId},
+    report::Report,
 };
 
 /// How many respelled references the report lists.
@@ -52,15 +52,5 @@ async fn details(path: &Path, requested: Option<i64>) -> Result<RunDetails, Erro
             None => Error::usage("there is no run in the ledger yet", "begin one with import"),
         });
     };
-    Ok(RunDetails {
-        target: reader.target().await?,
-        settings: reader.settings(run.run).await?,
-        samples: reader.samples(run.run).await?,
-        groups: reader.error_groups(run.run).await?,
-        dropped: reader.dropped(run.run).await?,
-        differences: reader.field_changes(run.run).await?,
-        existing: reader.existing_counts(run.run).await?,
-        respelled: reader.respelled_references(run.run, LINES_SHOWN).await?,
-        run,
-    })
+    Ok(reader.run_details(run, LINES_SHOWN).await?)
 }

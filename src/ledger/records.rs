@@ -4,9 +4,10 @@
 
 use super::{
     claim::RowError,
-    model::{Outcome, RequestCounts, RowId, RunId, RunState, Tally},
+    model::{ExistingCounts, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target},
+    timeline::Sample,
 };
-use crate::customer::Fingerprint;
+use crate::customer::{Changed, Dropped, Fingerprint};
 
 /// A run as the ledger knows it.
 #[derive(Clone, Debug)]
@@ -31,6 +32,30 @@ pub struct RunRecord {
     pub tally: Tally,
     /// Requests.
     pub request_counts: RequestCounts,
+}
+
+/// What the ledger tells of one run, for its report.
+#[derive(Debug)]
+pub struct RunDetails {
+    /// The target of the ledger.
+    pub target: Option<Target>,
+    /// The run.
+    pub run: RunRecord,
+    /// The options that it was begun with, in the order of its help; none if it crashed before its first commit.
+    pub settings: Vec<Setting>,
+    /// How it went over time.
+    pub samples: Vec<Sample>,
+    /// What went wrong, the most frequent first.
+    pub groups: Vec<ErrorGroup>,
+    /// The optional values that its rows went without.
+    pub dropped: Dropped,
+    /// In which fields its rows differ from what was imported, and how many imported rows its source did not name;
+    /// `None` where that is not known.
+    pub differences: (Changed, Option<u64>),
+    /// What it found out about customers that existed.
+    pub existing: ExistingCounts,
+    /// The first rows whose reference the API spells in another way: line, and the API's spelling.
+    pub respelled: Vec<(u64, String)>,
 }
 
 /// The header of a run's source.

@@ -26,7 +26,7 @@ const BUCKETS: Config = match Config::new(3, 32) {
 .expect("eight is less than 32 bits");
 
 /// Latencies of the requests of a whole run, counted as they end: one atomic addition for each, without a lock.
-pub struct LatencyRecorder(AtomicHistogram);
+pub(crate) struct LatencyRecorder(AtomicHistogram);
 
 impl Default for LatencyRecorder {
     fn default() -> LatencyRecorder {
@@ -36,14 +36,14 @@ impl Default for LatencyRecorder {
 
 impl LatencyRecorder {
     /// Counts one; whatever is longer than the last bucket counts in it.
-    pub fn record(&self, latency: Duration) {
+    pub(crate) fn record(&self, latency: Duration) {
         let micros = u32::try_from(latency.as_micros()).unwrap_or(u32::MAX);
         let recorded = self.0.increment(u64::from(micros));
         debug_assert!(recorded.is_ok(), "32 bits are in range");
     }
 
     /// All latencies so far.
-    pub fn snapshot(&self) -> Latencies {
+    pub(crate) fn snapshot(&self) -> Latencies {
         Latencies(SparseHistogram::from(&self.0.load()))
     }
 }
@@ -145,7 +145,7 @@ impl Sample {
 }
 
 /// The samples with neighbours joined, until there are no more than so many.
-pub fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
+pub(crate) fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
     let joined = |group: &[Sample]| {
         let (first, rest) = group.split_first()?;
         let mut joined = first.clone();
@@ -157,7 +157,7 @@ pub fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
 
 /// Where a run stands: counts since it began.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
@@ -181,7 +181,7 @@ pub struct Unwritten {
 
 /// The samples of one run, as it goes on.
 #[derive(Debug)]
-pub struct Series {
+pub(crate) struct Series {
     samples: Vec<Sample>,
     interval: Duration,
     /// How many of them are in the ledger as they are here.
@@ -200,12 +200,12 @@ impl Default for Series {
 impl Series {
     /// Whether it is time for a sample; a little early is time too, or a tick that comes early would be
     /// passed by and its interval be as long as two.
-    pub fn is_due(&self, now: Duration) -> bool {
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
         now >= self.until + self.interval.mul_f64(0.9)
     }
 
     /// Takes a sample.
-    pub fn take(&mut self, now: Duration, standing: Standing) {
+    pub(crate) fn take(&mut self, now: Duration, standing: Standing) {
         if self.samples.len() >= SAMPLES_MAX {
             self.samples = condensed(&self.samples, SAMPLES_MAX / 2);
             self.interval *= 2;
@@ -217,7 +217,7 @@ impl Series {
 
     /// Takes what is left at the end of the run. What is short goes with the sample before it: over a few
     /// milliseconds three rows would look like a thousand in a second.
-    pub fn end(&mut self, now: Duration, standing: Standing) {
+    pub(crate) fn end(&mut self, now: Duration, standing: Standing) {
         let rest = self.since_last(now, &standing);
         (self.until, self.last) = (now, standing);
         match self.samples.last_mut() {
@@ -231,7 +231,7 @@ impl Series {
     }
 
     /// What the ledger does not have yet; from now on it counts as written.
-    pub fn unwritten(&mut self) -> Option<Unwritten> {
+    pub(crate) fn unwritten(&mut self) -> Option<Unwritten> {
         let from = std::mem::replace(&mut self.written, self.samples.len());
         let samples = self.samples.get(from..).filter(|samples| !samples.is_empty())?;
         Some(Unwritten { from, samples: samples.to_vec() })
@@ -239,7 +239,7 @@ impl Series {
 
     /// Whether a sample has waited for a whole interval, so that no commit is made for anything else. One
     /// that has just been taken waits for the next commit: one of its own would hold up the claims behind it.
-    pub fn is_overdue(&self) -> bool {
+    pub(crate) fn is_overdue(&self) -> bool {
         self.samples.len() - self.written > 1
     }
 

@@ -10,35 +10,7 @@ use super::{
     Summary, changed_list,
     kinds::{Kind, kinds},
 };
-use crate::{
-    customer::{Changed, Dropped},
-    ledger::{
-        ErrorGroup, ExistingCounts, Latencies, RunRecord, RunState, Sample, Setting, Target, condensed,
-    },
-};
-
-/// What the ledger tells of a run.
-#[derive(Debug)]
-pub struct RunDetails {
-    /// Whose customers.
-    pub target: Option<Target>,
-    /// The run itself.
-    pub run: RunRecord,
-    /// The options it ran with.
-    pub settings: Vec<Setting>,
-    /// How it went over time.
-    pub samples: Vec<Sample>,
-    /// What went wrong.
-    pub groups: Vec<ErrorGroup>,
-    /// What rows went without.
-    pub dropped: Dropped,
-    /// Where rows differ from what was imported, and how many imported rows the source did not name.
-    pub differences: (Changed, Option<u64>),
-    /// What was found out about customers that existed.
-    pub existing: ExistingCounts,
-    /// The first lines whose reference the API spells in another way, with its spelling.
-    pub respelled: Vec<(u64, String)>,
-}
+use crate::ledger::{Latencies, RunDetails, RunRecord, RunState, Sample, Setting, condensed};
 
 /// One run in detail.
 #[derive(Debug, Serialize)]

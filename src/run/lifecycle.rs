@@ -242,8 +242,7 @@ impl RunResult {
         let state = self.reason.state();
         let mut absent = None;
         if self.scope == SourceScope::Whole && state == RunState::Completed {
-            absent = Some(ledger.record_absent().await?);
-            ledger.delete_superseded().await?;
+            absent = Some(ledger.finish_source().await?);
         }
         ledger.end_run(state, exit_code, stop_reason, &self.figures).await?;
         Ok(absent)

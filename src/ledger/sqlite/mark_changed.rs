@@ -16,7 +16,7 @@ use super::{
 ///
 /// # Errors
 /// Where a run is using the ledger, or it cannot be written.
-pub async fn mark_changed_at_api(
+pub(crate) async fn mark_changed_at_api(
     path: &Path,
     target: &Target,
     rows: &[ChangedAtApi],

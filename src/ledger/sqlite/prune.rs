@@ -21,7 +21,7 @@ use super::{
 ///
 /// # Errors
 /// Where there is no ledger, a run has it, or it cannot be written; then nothing is taken out.
-pub async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, Error> {
+pub(crate) async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, Error> {
     let real = path.canonicalize();
     let path = real.as_deref().unwrap_or(path);
     if !check_ours(path)? {

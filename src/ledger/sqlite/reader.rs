@@ -21,14 +21,12 @@ use super::{
         claim::RowError,
         error::Error,
         model::{
-            Activity, ExistingCounts, Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting,
-            Tally, Target,
+            Activity, Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
         },
         records::{
-            ErrorGroup, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord, RunRecord, Selection,
-            SourceHeader,
+            ErrorGroup, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord,
+            Selection, SourceHeader,
         },
-        timeline::Sample,
     },
     bulk::json_rows,
     error_groups::ErrorGroups,
@@ -38,7 +36,7 @@ use super::{
     statements::SELECT_TARGET,
     store::{BUSY_TIMEOUT, FIRST_MIGRATION},
 };
-use crate::customer::{Changed, Dropped, Field};
+use crate::customer::Field;
 
 /// Rows of a page: some hundred kilobytes.
 const PAGE_ROWS: usize = 2048;
@@ -127,67 +125,39 @@ impl Reader {
         Ok(rows.first().map(|row| (RunId(row.get(0)), row.get(1), read_heartbeat(row))))
     }
 
-    /// The options that a run was begun with, in the order of its help; none for a run that crashed before its first
-    /// commit.
+    /// Everything that the report of a run shows; the first `max_respelled` respelled references.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn settings(&mut self, run: RunId) -> Result<Vec<Setting>, Error> {
-        let rows = self.all(sqlx::query(SELECT_SETTINGS).bind(run.0)).await?;
-        let read = |row: &SqliteRow| Setting { name: row.get(0), value: row.get(1), origin: row.get(2) };
-        Ok(rows.iter().map(read).collect())
-    }
-
-    /// How a run went over time.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn samples(&mut self, run: RunId) -> Result<Vec<Sample>, Error> {
-        Ok(self.all(sqlx::query(SELECT_SAMPLES).bind(run.0)).await?.iter().map(read_sample).collect())
-    }
-
-    /// The optional values that the rows of a run went without.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn dropped(&mut self, run: RunId) -> Result<Dropped, Error> {
-        Ok(read_dropped(&self.all(sqlx::query(SELECT_DROPPED).bind(run.0)).await?))
-    }
-
-    /// In which fields the rows of a run differ from what was imported, and how many imported rows its source did
-    /// not name; `None` where that is not known.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn field_changes(&mut self, run: RunId) -> Result<(Changed, Option<u64>), Error> {
-        let changed = self.all(sqlx::query(SELECT_CHANGED).bind(run.0)).await?;
-        let absent = self.all(sqlx::query(SELECT_ABSENT).bind(run.0)).await?;
+    pub async fn run_details(&mut self, run: RunRecord, max_respelled: u32) -> Result<RunDetails, Error> {
+        let id = run.run.0;
+        let settings = self.all(sqlx::query(SELECT_SETTINGS).bind(id)).await?;
+        let setting = |row: &SqliteRow| Setting { name: row.get(0), value: row.get(1), origin: row.get(2) };
+        let samples = self.all(sqlx::query(SELECT_SAMPLES).bind(id)).await?;
+        let dropped = self.all(sqlx::query(SELECT_DROPPED).bind(id)).await?;
+        let changed = self.all(sqlx::query(SELECT_CHANGED).bind(id)).await?;
+        let absent = self.all(sqlx::query(SELECT_ABSENT).bind(id)).await?;
         let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
-        Ok((read_field_counts(&changed).collect(), absent.map(|absent| absent.max(0).unsigned_abs())))
-    }
-
-    /// What a run found out about customers that existed.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn existing_counts(&mut self, run: RunId) -> Result<ExistingCounts, Error> {
-        Ok(read_existing(&self.all(sqlx::query(SELECT_EXISTING).bind(run.0)).await?))
-    }
-
-    /// The first rows of a run whose reference the API spells in another way: line, and the API's spelling.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn respelled_references(&mut self, run: RunId, max: u32) -> Result<Vec<(u64, String)>, Error> {
-        let rows = self.all(sqlx::query(SELECT_RESPELLED).bind(run.0).bind(max)).await?;
-        Ok(rows.iter().map(|row| (count(row, 0), row.get(1))).collect())
+        let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
+        let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
+        Ok(RunDetails {
+            target: self.target().await?,
+            settings: settings.iter().map(setting).collect(),
+            samples: samples.iter().map(read_sample).collect(),
+            groups: self.error_groups(run.run).await?,
+            dropped: read_dropped(&dropped),
+            differences: (
+                read_field_counts(&changed).collect(),
+                absent.map(|absent| absent.max(0).unsigned_abs()),
+            ),
+            existing: read_existing(&existing),
+            respelled: respelled.iter().map(|row| (count(row, 0), row.get(1))).collect(),
+            run,
+        })
     }
 
     /// What went wrong in this run, the most frequent first.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn error_groups(&mut self, run: RunId) -> Result<Vec<ErrorGroup>, Error> {
+    async fn error_groups(&mut self, run: RunId) -> Result<Vec<ErrorGroup>, Error> {
         let mut groups = ErrorGroups::default();
         self.each(sqlx::query(SELECT_ERRORS).bind(run.0), |row| {
             groups.add(row);
