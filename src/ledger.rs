@@ -71,7 +71,7 @@ pub(crate) use self::{
         prune::prune,
         reader::Reader,
     },
-    timeline::{Latencies, LatencyRecorder, Sample, Series, Standing, Unwritten, condensed},
+    timeline::{Latencies, LatencyRecorder, Sample, condensed},
 };
 use crate::customer::{Changed, Dropped, Fields, Place, Reference, Row};
 
@@ -260,9 +260,9 @@ impl Ledger {
         self.field_counts.clone()
     }
 
-    /// These samples go along with the next commit, or with the end of the run.
-    pub fn add_samples(&mut self, samples: Unwritten) {
-        self.store.add_samples(samples);
+    /// Writes these samples with the next commit, or with the end of the run. They replace all from the index `from` on.
+    pub fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
+        self.store.add_samples(from, samples);
     }
 
     /// Makes the settlements durable, and claims the rows, in one transaction.

@@ -34,7 +34,7 @@ use super::{
         records::{ChangedAtApi, Pruned},
         reference_index::ReferenceIndex,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
-        timeline::Unwritten,
+        timeline::Sample,
         unsendable::{EarlierRecord, UnsendableRows},
     },
     bulk::{
@@ -78,7 +78,7 @@ pub(crate) struct Store {
     /// What waits for the next transaction that is made anyway: the samples of a run cost no fsync of their own, and a
     /// crash loses the last one and the one under way at most.
     settings: Vec<Setting>,
-    samples: Vec<Unwritten>,
+    samples: Vec<(usize, Vec<Sample>)>,
 }
 
 impl Store {
@@ -458,9 +458,9 @@ impl Store {
 
     // The commit of a run
 
-    /// These samples go along with the next transaction.
-    pub(crate) fn add_samples(&mut self, samples: Unwritten) {
-        self.samples.push(samples);
+    /// Writes these samples with the next transaction. They replace all from the index `from` on.
+    pub(crate) fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
+        self.samples.push((from, samples));
     }
 
     /// Writes the batch in one transaction. Some hashes of the index go along: they say nothing that is not in the
@@ -584,7 +584,7 @@ impl Store {
             let rows = json_rows(settings.iter().map(|it| (&it.name, &it.value, &it.origin)));
             self.execute(sqlx::query(INSERT_SETTINGS).bind(rows).bind(run.0)).await?;
         }
-        for Unwritten { from, samples } in std::mem::take(&mut self.samples) {
+        for (from, samples) in std::mem::take(&mut self.samples) {
             let from = from as i64;
             self.execute(sqlx::query(DELETE_SAMPLES).bind(run.0).bind(from)).await?;
             let rows = json_rows(samples.iter().map(sample_columns));
