@@ -52,7 +52,7 @@
 //! | [`run`] | `source`, `customer`, `ledger`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
-//! | [`report`] | `customer`, `ledger`, `verify`, `error` | files, the network |
+//! | [`report`] | `customer`, `ledger`, `run` (its snapshot), `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |

@@ -36,18 +36,18 @@ const PREFIX: &str = "customer_import";
 /// The figures of one run.
 pub struct Metrics {
     registry: Registry,
-    board: Arc<Board>,
+    collector: Arc<RunCollector>,
 }
 
-/// What the run has last said, and whom to ask for the rest.
-struct Board {
+/// The latest state of the run, and its sender, which counts the requests.
+struct RunCollector {
     sender: Arc<Sender>,
-    told: Mutex<Told>,
+    latest: Mutex<Latest>,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Told {
-    progress: Option<RunSnapshot>,
+struct Latest {
+    snapshot: Option<RunSnapshot>,
     /// UTC milliseconds.
     last_success: Option<i64>,
     exit_code: Option<u8>,
@@ -56,26 +56,26 @@ struct Told {
 impl Metrics {
     /// The figures of the run that this sender sends for; merchant and target tell them from those of others.
     pub fn new(sender: Arc<Sender>, merchant: String, target: String) -> Metrics {
-        let board = Arc::new(Board { sender, told: Mutex::default() });
+        let collector = Arc::new(RunCollector { sender, latest: Mutex::default() });
         let labels = [("merchant".into(), merchant.into()), ("target".into(), target.into())];
         let mut registry = Registry::with_prefix_and_labels(PREFIX, labels.into_iter());
-        registry.register_collector(Box::new(Arc::clone(&board)));
-        Metrics { registry, board }
+        registry.register_collector(Box::new(Arc::clone(&collector)));
+        Metrics { registry, collector }
     }
 
-    /// Where the run stands now.
-    pub fn show(&self, progress: &RunSnapshot) {
-        self.board.told().progress = Some(*progress);
+    /// Takes in the run as it is now.
+    pub fn show(&self, snapshot: &RunSnapshot) {
+        self.collector.latest().snapshot = Some(*snapshot);
     }
 
     /// When a run last came to the end of its source; UTC milliseconds.
     pub fn succeeded(&self, at: i64) {
-        self.board.told().last_success = Some(at);
+        self.collector.latest().last_success = Some(at);
     }
 
     /// The run has ended.
     pub fn ended(&self, exit_code: u8) {
-        self.board.told().exit_code = Some(exit_code);
+        self.collector.latest().exit_code = Some(exit_code);
     }
 
     /// All of it, as text.
@@ -88,35 +88,35 @@ impl Metrics {
     }
 }
 
-impl Board {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+impl RunCollector {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Board {
+impl fmt::Debug for RunCollector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Board")
+        formatter.write_str("RunCollector")
     }
 }
 
-impl Collector for Board {
+impl Collector for RunCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let told = *self.told();
+        let latest = *self.latest();
         let mut families = Families(encoder);
-        if let Some(progress) = told.progress {
-            families.rows(&progress)?;
+        if let Some(snapshot) = latest.snapshot {
+            families.rows(&snapshot)?;
         }
         families.requests(&self.sender)?;
         families.gauge(
             "last_success_timestamp_seconds",
             "When a run last came to the end of its source (exit code 0 or 3).",
-            told.last_success.map(|at| at as f64 / 1000.0),
+            latest.last_success.map(|at| at as f64 / 1000.0),
         )?;
         families.gauge(
             "exit_code",
             "The exit code of the run, once it has ended.",
-            told.exit_code.map(f64::from),
+            latest.exit_code.map(f64::from),
         )
     }
 }
@@ -124,8 +124,8 @@ impl Collector for Board {
 struct Families<'a>(DescriptorEncoder<'a>);
 
 impl Families<'_> {
-    fn rows(&mut self, progress: &RunSnapshot) -> fmt::Result {
-        let RunSnapshot { tally, live, .. } = progress;
+    fn rows(&mut self, snapshot: &RunSnapshot) -> fmt::Result {
+        let RunSnapshot { tally, heartbeat, .. } = snapshot;
         let help = "Rows of this run that are settled, by outcome.";
         let mut rows = self.0.encode_descriptor("rows", help, None, MetricType::Counter)?;
         for outcome in Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending) {
@@ -134,17 +134,17 @@ impl Families<'_> {
         }
         let pending = tally.get(Outcome::Pending) as f64;
         self.gauge("rows_pending", "Rows of this run that are not settled yet.", Some(pending))?;
-        let total = live.total.map(|total| total as f64);
+        let total = heartbeat.total.map(|total| total as f64);
         self.gauge("rows_expected", "Rows of the whole source, estimated from the bytes read.", total)?;
-        let retrying = live.retrying as f64;
+        let retrying = heartbeat.retrying as f64;
         self.gauge("rows_retrying", "Rows that wait to be tried again.", Some(retrying))?;
         let help = "Rows of which it is not known whether their customers were created.";
-        self.gauge("rows_in_doubt", help, Some(live.in_doubt as f64))?;
+        self.gauge("rows_in_doubt", help, Some(heartbeat.in_doubt as f64))?;
         let help = "Whether everyone waits for the API to come back.";
-        let outage = live.activity == Activity::Waiting;
+        let outage = heartbeat.activity == Activity::Waiting;
         self.gauge("outage", help, Some(f64::from(u8::from(outage))))?;
         let help = "Requests a second: the user's rate, or what is held under a limit of the API.";
-        self.gauge("throttle_requests_per_second", help, live.throttled_to)
+        self.gauge("throttle_requests_per_second", help, heartbeat.throttled_to)
     }
 
     fn requests(&mut self, sender: &Sender) -> fmt::Result {

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 pub use self::{
-    live::{GoesOn, fill, going_on, progress, progress_line},
+    live::{LiveStatus, fill, going_on, progress, progress_line},
     run::Report,
     status::{Status, status_text},
     validation::Validation,

@@ -114,11 +114,12 @@ pub(super) async fn run_job(
     let recorded = result.record(code, stop_reason).await;
     let absent = recorded.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
-    let (totals, figures, state) = (&result.totals, &result.figures, result.reason.state());
-    let (rows, requests) = (totals.tally.rows(), figures.requests);
+    let (totals, request_counts, state) = (&result.totals, &result.request_counts, result.reason.state());
+    let (rows, requests) = (totals.tally.rows(), request_counts.requests);
     info!(run = run.0, state = state.name(), code, rows, requests, "the run has ended");
     let ends = (state, code, stop_reason);
-    let summary = Summary::new(run, ends, name, (&totals.tally, &totals.dropped), figures, began.elapsed());
+    let summary =
+        Summary::new(run, ends, name, (&totals.tally, &totals.dropped), request_counts, began.elapsed());
     let changed_fields = changed_list(&totals.changed);
     let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
     let summary = summary.with_existing(&totals.existing);

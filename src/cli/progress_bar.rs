@@ -83,16 +83,12 @@ impl ProgressDisplay {
     }
 
     /// Shows where the run stands, if it is time to.
-    pub(super) fn show(&mut self, at: &RunSnapshot) {
+    pub(super) fn show(&mut self, snapshot: &RunSnapshot) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
-        self.draw(
-            now,
-            |width| progress(&at.tally, &at.live, width).join("\n"),
-            || progress_line(&at.tally, &at.live),
-        );
+        self.draw(now, |width| progress(snapshot, width).join("\n"), || progress_line(snapshot));
     }
 
     /// Shows how far something else has come than a run, and what else there is to say.

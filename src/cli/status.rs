@@ -11,34 +11,40 @@ use super::{
 use crate::{
     error::Error,
     ledger::{self, Reader, RunRecord, RunState},
-    report::{GoesOn, Status, going_on, status_text},
+    report::{LiveStatus, Status, going_on, status_text},
+    run::RunSnapshot,
 };
 
 pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false);
-    let (target, runs, standing, live) = runtime()?.block_on(async {
+    let (target, runs, outcomes, heartbeat) = runtime()?.block_on(async {
         let mut reader = Reader::open(&path).await?;
         let (target, runs) = (reader.target().await?, all_runs(&mut reader, &path).await?);
-        let live = if ledger::is_in_use(&path) { reader.heartbeat().await? } else { None };
-        Ok::<_, Error>((target, runs, reader.outcome_counts().await?, live))
+        let heartbeat = if ledger::is_in_use(&path) { reader.heartbeat().await? } else { None };
+        Ok::<_, Error>((target, runs, reader.outcome_counts().await?, heartbeat))
     })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);
-    let live = live.and_then(|(run, at, live)| {
+    let live = heartbeat.and_then(|(run, at, heartbeat)| {
         let last = last.filter(|last| last.run == run)?;
-        Some((last, live, Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())))
+        let snapshot = RunSnapshot { tally: last.tally, request_counts: last.request_counts, heartbeat };
+        Some((
+            last.run,
+            snapshot,
+            Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default()),
+        ))
     });
     let name = path.display().to_string();
     let text = match args.format {
         StatusFormat::Text => {
-            let mut text = status_text(&name, target.as_ref(), &standing, &runs);
-            if let Some((run, live, age)) = &live {
-                text.push_str(&going_on(run.run, &run.tally, live, *age));
+            let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
+            if let Some((run, snapshot, age)) = &live {
+                text.push_str(&going_on(*run, snapshot, *age));
             }
             text
         }
         StatusFormat::Json => {
-            let live = live.map(|(run, live, age)| GoesOn::new(run.run, &run.tally, &live, age));
-            json(&Status::new(&name, target.as_ref(), &standing, &runs, live))?
+            let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
+            json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?
         }
     };
     print(&text).map(|()| code::OK)

@@ -8,7 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{grouped, time};
-use crate::ledger::{Activity, Heartbeat, Outcome, RunId, Tally};
+use crate::{
+    ledger::{Activity, Heartbeat, Outcome, RunId, Tally},
+    run::RunSnapshot,
+};
 
 /// Where there is room for a bar, it has so many places; it does not grow and shrink with the words.
 const BARS: [usize; 2] = [24, 12];
@@ -18,7 +21,7 @@ const SILENT: Duration = Duration::from_secs(10);
 
 /// The same for scripts: what a run is about, beside its counts. The names are what scripts rely on.
 #[derive(Debug, Serialize)]
-pub struct GoesOn {
+pub struct LiveStatus {
     run: RunId,
     age_seconds: f64,
     doing: &'static str,
@@ -33,12 +36,13 @@ pub struct GoesOn {
     throttled_to: Option<f64>,
 }
 
-impl GoesOn {
+impl LiveStatus {
     /// The object of a run that said this of itself so long ago.
-    pub fn new(run: RunId, tally: &Tally, live: &Heartbeat, age: Duration) -> GoesOn {
+    pub fn new(run: RunId, snapshot: &RunSnapshot, age: Duration) -> LiveStatus {
+        let RunSnapshot { tally, heartbeat: live, .. } = snapshot;
         let settled = settled(tally);
         let left = live.total.and_then(|total| left(settled, total, live));
-        GoesOn {
+        LiveStatus {
             run,
             age_seconds: age.as_secs_f64(),
             doing: live.activity.name(),
@@ -56,9 +60,9 @@ impl GoesOn {
 }
 
 /// Where a run stands, in lines of at most this width.
-pub fn progress(tally: &Tally, live: &Heartbeat, width: usize) -> Vec<String> {
-    let (outcomes, under_way) = (outcomes(tally), under_way(live));
-    let mut lines = vec![headline(tally, live, width)];
+pub fn progress(snapshot: &RunSnapshot, width: usize) -> Vec<String> {
+    let (outcomes, under_way) = (outcomes(&snapshot.tally), under_way(&snapshot.heartbeat));
+    let mut lines = vec![headline(snapshot, width)];
     let together = [outcomes.join(", "), under_way.join(", ")].join("; ");
     if !outcomes.is_empty() && !under_way.is_empty() && together.len() <= width {
         lines.push(together);
@@ -70,26 +74,30 @@ pub fn progress(tally: &Tally, live: &Heartbeat, width: usize) -> Vec<String> {
 }
 
 /// The same on one line, for where nobody looks on.
-pub fn progress_line(tally: &Tally, live: &Heartbeat) -> String {
+pub fn progress_line(snapshot: &RunSnapshot) -> String {
     // In a log a bar is noise.
-    let headline = headlines(tally, live).into_iter().find(|line| !line.starts_with('['));
-    let parts = [headline.unwrap_or_default(), outcomes(tally).join(", "), under_way(live).join(", ")];
+    let headline = headlines(snapshot).into_iter().find(|line| !line.starts_with('['));
+    let parts = [
+        headline.unwrap_or_default(),
+        outcomes(&snapshot.tally).join(", "),
+        under_way(&snapshot.heartbeat).join(", "),
+    ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// What `status` says of it, and how long ago the run said so itself.
-pub fn going_on(run: RunId, tally: &Tally, live: &Heartbeat, age: Duration) -> String {
+pub fn going_on(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
     let silent = if age > SILENT { "; it has not said anything since" } else { "" };
     let mut text = format!("\nRun {run} goes on, as of {} ago{silent}:\n", time(age));
-    for line in progress(tally, live, 78) {
+    for line in progress(snapshot, 78) {
         text.push_str(&format!("  {line}\n"));
     }
     text
 }
 
 /// The longest that fits; what is too long even so is cut.
-fn headline(tally: &Tally, live: &Heartbeat, width: usize) -> String {
-    let mut lines = headlines(tally, live);
+fn headline(snapshot: &RunSnapshot, width: usize) -> String {
+    let mut lines = headlines(snapshot);
     let at = lines.iter().position(|line| line.len() <= width).unwrap_or(lines.len() - 1);
     let mut line = lines.swap_remove(at);
     line.truncate(width);
@@ -97,7 +105,8 @@ fn headline(tally: &Tally, live: &Heartbeat, width: usize) -> String {
 }
 
 /// How much is done, how fast, and how long it still takes; from the longest to the shortest. All ASCII.
-fn headlines(tally: &Tally, live: &Heartbeat) -> Vec<String> {
+fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
+    let RunSnapshot { tally, heartbeat: live, .. } = snapshot;
     let settled = settled(tally);
     let (done, speed) = (grouped(settled), speed(live.rows_per_second));
     let Some(total) = live.total else {
@@ -205,6 +214,11 @@ pub fn fill(parts: &[String], width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::RequestCounts;
+
+    fn snapshot(tally: Tally, heartbeat: Heartbeat) -> RunSnapshot {
+        RunSnapshot { tally, request_counts: RequestCounts::default(), heartbeat }
+    }
 
     fn tally() -> Tally {
         let counts = [(Outcome::Created, 379_900), (Outcome::Invalid, 311), (Outcome::Pending, 900)];
@@ -224,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_is_most_wanted_stays_as_the_room_shrinks() {
-        let at = |width| progress(&tally(), &live(), width);
+        let at = |width| progress(&snapshot(tally(), live()), width);
         assert_eq!(
             at(80),
             [
@@ -255,7 +269,7 @@ mod tests {
             for width in 1..300 {
                 for (tally, live) in [(tally(), live), (all, live), (all, Heartbeat { total: None, ..live })]
                 {
-                    let lines = progress(&tally, &live, width);
+                    let lines = progress(&snapshot(tally, live), width);
                     assert!(lines.iter().all(|line| line.len() <= width), "{width}: {lines:#?}");
                 }
             }
@@ -264,13 +278,13 @@ mod tests {
 
     #[test]
     fn nothing_is_promised_that_is_not_known() {
-        let line = |live: &Heartbeat| progress_line(&tally(), live);
+        let line = |live: &Heartbeat| progress_line(&snapshot(tally(), *live));
         let live = live();
         assert!(line(&live).starts_with("38%  380,211 of about 1,000,000 rows, 4,950/s, 2 min 6 s left; "));
         let of = |change: fn(&mut Heartbeat)| {
             let mut live = live;
             change(&mut live);
-            progress_line(&tally(), &live)
+            progress_line(&snapshot(tally(), live))
         };
         assert!(of(|live| live.total = None).starts_with("380,211 rows, 4,950/s; created"));
         assert!(of(|live| live.is_exact = true).contains(" of 1,000,000 rows"));
@@ -286,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_run_that_says_nothing_any_more_is_called_so() {
-        let text = |seconds| going_on(RunId(3), &tally(), &live(), Duration::from_secs(seconds));
+        let text = |seconds| going_on(RunId(3), &snapshot(tally(), live()), Duration::from_secs(seconds));
         assert!(text(2).starts_with("\nRun 3 goes on, as of 2.0 s ago:\n  ["), "{}", text(2));
         assert!(text(45).contains("as of 45 s ago; it has not said anything since:"));
         assert!(text(2).lines().all(|line| line.len() <= 80));

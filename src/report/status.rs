@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{GoesOn, date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
+use super::{LiveStatus, date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
 use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
 
 /// The JSON object; its names are what scripts rely on.
@@ -18,7 +18,7 @@ pub struct Status<'a> {
     outcomes: BTreeMap<&'static str, u64>,
     runs: Vec<Run<'a>>,
     /// The run that goes on.
-    live: Option<GoesOn>,
+    live: Option<LiveStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,7 +46,7 @@ impl<'a> Status<'a> {
         target: Option<&'a Target>,
         standing: &Tally,
         runs: &'a [RunRecord],
-        live: Option<GoesOn>,
+        live: Option<LiveStatus>,
     ) -> Status<'a> {
         Status {
             ledger,

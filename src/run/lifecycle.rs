@@ -226,7 +226,7 @@ pub struct RunResult {
     /// Committed counts.
     pub totals: Totals,
     /// Requests.
-    pub figures: RequestCounts,
+    pub request_counts: RequestCounts,
     /// `None` if the user has quit: nothing further is recorded, as after a crash.
     pub(super) ledger: Option<Ledger>,
     pub(super) scope: SourceScope,
@@ -244,7 +244,7 @@ impl RunResult {
         if self.scope == SourceScope::Whole && state == RunState::Completed {
             absent = Some(ledger.finish_source().await?);
         }
-        ledger.end_run(state, exit_code, stop_reason, &self.figures).await?;
+        ledger.end_run(state, exit_code, stop_reason, &self.request_counts).await?;
         Ok(absent)
     }
 }

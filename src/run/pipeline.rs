@@ -139,7 +139,7 @@ impl<'a> Pipeline<'a> {
         }
         let heartbeat = heartbeat_is_due.then(|| {
             self.progress.on_heartbeat(now);
-            self.snapshot(stage).live
+            self.snapshot(stage).heartbeat
         });
         self.ledger.begin(Batch {
             in_doubt,
@@ -242,7 +242,7 @@ impl<'a> Pipeline<'a> {
         RunResult {
             reason,
             totals: self.totals,
-            figures: self.sender.figures(),
+            request_counts: self.sender.figures(),
             ledger,
             scope: self.options.scope,
         }

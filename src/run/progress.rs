@@ -54,9 +54,9 @@ pub struct RunSnapshot {
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
-    pub figures: RequestCounts,
+    pub request_counts: RequestCounts,
     /// Rate, remaining work and requests in flight.
-    pub live: Heartbeat,
+    pub heartbeat: Heartbeat,
 }
 
 /// The state from which snapshots are made.
@@ -119,7 +119,7 @@ impl Progress {
         let throttle = sender.throttle();
         let is_exact = !stage.reads_source() && !stage.is_stopping() && read.is_empty();
         let rows = tally.rows();
-        let live = Heartbeat {
+        let heartbeat = Heartbeat {
             activity: activity(stage, throttle),
             total: if is_exact { Some(rows) } else { self.source_size.total(rows, read.bytes()) },
             is_exact,
@@ -129,7 +129,7 @@ impl Progress {
             in_doubt: self.in_doubt,
             throttled_to: throttle.rate(),
         };
-        RunSnapshot { tally: *tally, figures: sender.figures(), live }
+        RunSnapshot { tally: *tally, request_counts: sender.figures(), heartbeat }
     }
 }
 
