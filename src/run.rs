@@ -7,7 +7,7 @@
 //! the end of the grace, a tick. Everything that can begin without waiting begins before it, in [`Workload::advance`].
 //!
 //! The loop never waits for a commit. Replies that arrive during a commit form the next batch. So at most one
-//! transaction is under way, its size adapts to the load without a timer, and no request waits for the disk.
+//! transaction is in progress, its size adapts to the load without a timer, and no request waits for the disk.
 //!
 //! What may be in doubt after a crash is bounded: at most [`LOOK_AHEAD_MAX`] claims wait and at most [`open_rows_max`]
 //! rows are open.

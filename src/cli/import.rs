@@ -1,4 +1,4 @@
-//! `import`: the rows of a file are sent. And what it has in common with `retry`: a run from its session to its summary.
+//! `import`: sends the rows of a file. And the part that it shares with `retry`: a run, from its session to its summary.
 
 use std::{num::NonZeroU64, path::Path, time::Instant};
 

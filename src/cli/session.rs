@@ -1,5 +1,5 @@
-//! What `import`, `retry` and `verify` have in common around their loop: the signals, the connection to the target, the
-//! metrics, and how an end is shown.
+//! What `import`, `retry` and `verify` share around the loop: signals, the connection to the target, metrics, and the
+//! output at the end.
 
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ impl Session {
     }
 }
 
-/// The sender of a target's requests, at the pace that the user wants, and the simulator that has to live as
-/// long where it is the target.
+/// The sender of the requests, with the user's rate and limits; and the simulator, if it is the target, which has to live
+/// as long.
 async fn connect(
     target: Target,
     args: &args::TargetOptions,

@@ -1,5 +1,5 @@
-//! `verify`: the rows that a ledger has imported are asked after and compared with the file. Nothing is recorded,
-//! unless `--mark` asks for it.
+//! `verify`: looks up the rows that a ledger has imported and compares them with the file. Records nothing without
+//! `--mark`.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -82,7 +82,7 @@ async fn run(
         false => None,
     };
     let code = code_of(&ended, &found);
-    // It imports nothing: the last success is still that of a run.
+    // A comparison imports nothing: the last success stays that of a run.
     exporter.end(code, false);
     let stop = describe_stop(&ended);
     let verification = Verification {
@@ -98,7 +98,7 @@ async fn run(
     show_end(&args.output, &summary, &report::verification_table(&verification), code, stop)
 }
 
-/// How many rows will be asked after: of the whole file as many as of what was read so far.
+/// How many rows there are to look up. The share of imported rows in the whole file is estimated from the part read.
 fn expected(found: &ComparisonResult, size: Option<u64>, sample: Option<usize>) -> Option<u64> {
     let share = size.filter(|_| found.bytes > 0)? as f64 / found.bytes as f64;
     let imported = (found.imported as f64 * share).round() as u64;

@@ -97,7 +97,7 @@ impl CommitPolicy {
             .then_some(CommitPlan { claim: if claims_due { claimable } else { 0 }, flush })
     }
 
-    /// The queue depths that make a commit worthwhile while none is under way.
+    /// The queue depths that make a commit worthwhile while none is in progress.
     pub(super) fn thresholds(&self, has_unclaimed: bool) -> WakeThresholds {
         let claims = if has_unclaimed { self.claims_target() / 2 + 1 } else { 0 };
         WakeThresholds { settled: SETTLED_BATCH, claims }

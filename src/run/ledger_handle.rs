@@ -4,10 +4,10 @@ use std::{future::pending, mem::replace, pin::Pin};
 
 use crate::ledger::{Batch, Committed, Error, Ledger};
 
-/// What a commit comes to: the ledger comes back with it.
+/// The result of a commit, with the ledger.
 pub(super) type CommitResult = (Box<Ledger>, Result<Committed, Error>);
 
-/// A commit owns the ledger until it ends, so at most one is under way and nothing else can write meanwhile.
+/// A commit owns the ledger until it ends, so at most one is in progress and nothing else can write.
 pub(super) enum LedgerHandle {
     Idle(Box<Ledger>),
     Committing(Pin<Box<dyn Future<Output = CommitResult> + Send>>),
@@ -30,8 +30,8 @@ impl LedgerHandle {
         matches!(self, LedgerHandle::Idle(_))
     }
 
-    /// Begins a commit. While another one is under way the batch would be lost: the caller asks [`Self::is_idle`]
-    /// before it makes one.
+    /// Begins a commit. While another one is in progress the batch would be lost: the caller checks [`Self::is_idle`]
+    /// before it makes a batch.
     pub(super) fn begin(&mut self, batch: Batch) {
         let nothing = LedgerHandle::Committing(Box::pin(pending()));
         *self = match replace(self, nothing) {
@@ -43,7 +43,7 @@ impl LedgerHandle {
         };
     }
 
-    /// The end of the commit under way; pending if there is none. Cancel-safe.
+    /// The end of the commit in progress; pending if there is none. Cancel-safe.
     pub(super) async fn committed(&mut self) -> CommitResult {
         match self {
             LedgerHandle::Idle(_) => pending().await,

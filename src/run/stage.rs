@@ -93,7 +93,7 @@ pub(crate) enum Action {
     Abandon,
     /// Leave the loop: the run is at its end.
     End,
-    /// Leave the loop at once. Rows in flight and a commit under way are in doubt, as after a crash.
+    /// Leave the loop at once. Rows in flight and a commit in progress are in doubt, as after a crash.
     Quit,
 }
 

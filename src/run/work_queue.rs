@@ -50,7 +50,7 @@ pub(super) struct WakeThresholds {
 }
 
 impl WakeThresholds {
-    /// While a commit is under way: neither claims nor settlements wake the loop.
+    /// While a commit is in progress: neither claims nor settlements wake the loop.
     pub(super) const NONE: WakeThresholds = WakeThresholds { settled: usize::MAX, claims: 0 };
 }
 
@@ -191,7 +191,7 @@ impl QueueState {
     }
 
     /// Whether the loop has something to do after a row that is done. The first settlement counts while no commit is
-    /// under way: it sets the time by which it has to be committed.
+    /// in progress: it sets the time by which it has to be committed.
     fn has_reached_threshold(&self) -> bool {
         let WakeThresholds { settled, claims } = self.thresholds;
         let may_commit = settled < usize::MAX;
