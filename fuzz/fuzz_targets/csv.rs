@@ -391,6 +391,7 @@ struct Places {
     by_field: [Option<usize>; Field::COUNT],
     kept: Vec<usize>,
     correction: Option<[usize; 3]>,
+    field: Option<usize>,
     message: Option<usize>,
 }
 
@@ -427,6 +428,7 @@ impl Places {
             by_field,
             kept: all(&|name| !EXPORT_COLUMNS.contains(&name)),
             correction: correction(),
+            field: first("_field"),
             message: first("_error_message"),
         })
     }
@@ -499,7 +501,10 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
             Err(faults) => faults.reference.as_deref(),
         };
         let repeats = places.message.and_then(|at| Correction::repeats(cells[at], reference));
-        Some(Box::new(Correction { line, outcome: outcome.into(), code: code.into(), repeats }))
+        let field = places.field.map_or("", |at| cells[at]);
+        let reference_was_read = Correction::reference_was_read(field, code);
+        let (outcome, code) = (outcome.into(), code.into());
+        Some(Box::new(Correction { line, outcome, code, repeats, reference_was_read }))
     });
     assert_eq!(row.corrects, corrects);
 }

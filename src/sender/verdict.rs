@@ -280,7 +280,7 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     match (answer.meaning, step) {
         (Meaning::InternalError, _) => unclear(step),
         _ if !is_about_the_row(answer.status) => unclear(step),
-        // The API has no such call, which it had before: something passing.
+        // The API does not know the call, which it knew before: a temporary state.
         _ if step.is_write() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
             unclear(step)
         }
@@ -318,13 +318,13 @@ fn halt(step: Step, history: History, answer: &Answer) -> Option<Halt> {
     }
 }
 
-/// Whether an answer of the API with this status is a verdict on the row. Others are no answers (a switch to another
-/// protocol, a redirect), or say that the server gave up on, or put off, a request that it may have begun.
+/// Whether an answer of the API with this status is about the row. Others are no answers (a switch to another protocol, a
+/// redirect), or mean that the server gave up or postponed a request that it may have begun to process.
 fn is_about_the_row(status: u16) -> bool {
     matches!(status, 200..=299 | 400..=499) && !matches!(status, 408 | 425)
 }
 
-/// A reply that does not say what became of the request.
+/// The reply does not show what became of the request.
 fn unclear(step: Step) -> Verdict {
     Verdict::Retry(match step {
         Step::Create => Step::Get { already_exists: false },
@@ -346,6 +346,7 @@ pub(super) fn is_of_the_api(step: Step, reply: &Reply) -> bool {
     }
 }
 
+/// What the ledger records of a reply that is no success.
 pub(super) fn row_error(reply: &Reply) -> RowError {
     let ours = |code: &str, why: &str| RowError {
         code: Some(code.into()),
