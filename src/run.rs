@@ -1,5 +1,5 @@
-//! The loop of a run: the only owner of its state. `import` and `retry` claim, send and settle rows (`run/pipeline.rs`), `verify`
-//! looks them up.
+//! The loop of a run: the only owner of its state. `import` and `retry` claim, send and settle rows with it
+//! (`run/pipeline.rs`), `verify` looks rows up.
 //!
 //! One task decides which rows are claimed, what is committed, how many workers run, and when and why the run ends.
 //! What a run is doing is one [`Stage`]; the table of all transitions stands in `run/stage.rs`. The `select!` of

@@ -36,8 +36,8 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
     make_room_for_connections(args.sending.concurrency)?;
     let name = source.name().to_owned();
     let path = source.path().map(str::to_owned);
-    // Rows that differ are left or not: that makes another run of the same bytes.
-    let way =
+    // With and without --update-changed, the same bytes are another run: rows that differ are treated differently.
+    let parse_settings_hash =
         format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
     let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
     let reference_column = source.reference_column().map(str::to_owned);
@@ -48,7 +48,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
         columns: &columns,
         reference_column: reference_column.as_deref(),
         row_mapping: Some(&reading),
-        parse_settings_hash: &way,
+        parse_settings_hash: &parse_settings_hash,
         settings,
     };
     let is_whole = args.input.read.limit.is_none() && !source.is_export();

@@ -197,7 +197,7 @@ impl ActiveRun {
         };
         let in_doubt = self.ledger.rows_in_doubt();
         if in_doubt > 0 {
-            info!(rows = in_doubt, "an earlier run left rows in doubt; they are asked about first");
+            info!(rows = in_doubt, "an earlier run left rows in doubt; they are looked up first");
         }
         let mut pipeline = Pipeline::new(self.ledger, Arc::clone(sender), options, show);
         let stage = Stage::first(in_doubt);

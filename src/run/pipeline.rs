@@ -6,8 +6,7 @@
 //!
 //! Rows that a crashed run left in doubt come first: no row of the source is claimed before each of them is settled.
 //!
-//! Workers decide nothing but which claim comes next. A worker that the loop had to start for each row would cost a
-//! quarter of the row's time.
+//! A worker pops its next claim by itself: waking the loop for each row would cost a quarter of the row's time.
 
 use std::sync::Arc;
 
