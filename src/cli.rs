@@ -1,8 +1,8 @@
-//! Flags and environment → plain options; one match over the commands; every end → its exit code.
+//! The command line: turns flags and environment into options, runs the command, and maps its end to an exit code.
 //!
-//! The only module that reads the environment and the clock, knows flags and prints. Results go to
-//! standard output, everything else to standard error; one error is one line that begins with
-//! `error:` and says what to do. A reader that has had enough (`| head`) is no error.
+//! The only module that reads the environment and the clock, knows flags and prints. Results go to standard output,
+//! everything else to standard error. An error is one line that begins with `error:` and says what to do. A closed pipe
+//! (`| head`) is no error.
 
 mod args;
 
@@ -79,10 +79,10 @@ use crate::{
     source::{ReadOptions, SourceOptions},
 };
 
-/// What a ledger of the embedded simulator records as its target; its port differs each time.
+/// The target that a ledger records for the embedded simulator, whose port differs each time.
 const SIMULATOR: &str = "simulator";
 
-/// The whole program.
+/// Runs the program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let code = start(&args).unwrap_or_else(|refusal| match refusal {
@@ -96,7 +96,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn start(args: &[OsString]) -> Result<u8, StartError> {
-    let resolved = config::resolve(args, true, &variable)?;
+    let resolved = config::resolve(args, config::Required::Enforced, &variable)?;
     let cli = Cli::from_arg_matches(&resolved.matches)?;
     let done = match cli.command {
         Command::Import(args) => import(&args, &config::settings_snapshot(&resolved)),
@@ -164,7 +164,7 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
     given.unwrap_or(Path::new(default)).to_path_buf()
 }
 
-/// Clap's message on one line; help and version are no errors.
+/// Prints clap's message on one line; help and version are no errors.
 fn explain_usage(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
         return print(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
@@ -189,13 +189,13 @@ fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A variable of the environment that has to be text.
+/// An environment variable, if it is valid text.
 fn environment(name: &str) -> Option<String> {
     variable(name)?.into_string().ok()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the environment enters here")]
 fn variable(name: &str) -> Option<OsString> {
-    // Compose files and CI set variables to nothing and mean that they are not set.
+    // Compose files and CI systems set a variable to the empty string to unset it.
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -1,14 +1,11 @@
-//! The documented rules: a record's cells in, a `Customer` or all of its `Faults` out.
+//! A row and its customer: the fields of the API, and the rules that a record must satisfy.
 //!
-//! Pure: no clock, no files, no network, no CSV. A `Customer` can only be made by
-//! `Rules::read`, so nothing downstream ever holds a row that breaks a rule, and the
-//! form body is encoded once, here, for every attempt that follows.
+//! Pure: no clock, no files, no network, no CSV. Only `Rules::read` can make a `Customer`, so no later stage ever holds a
+//! row that breaks a rule, and the form body is encoded once, here, for all attempts.
 //!
-//! All faults of a row are returned, not only the first, because our user corrects files,
-//! not forms. A fault names the field, the rule and what was seen (a character and its
-//! place, a length), never the whole value: faults outlive the record in the ledger.
-//!
-//! Here are the words; how they are applied is in `rules`.
+//! All faults of a row are returned, not only the first, because users correct files, not forms. A fault names the field,
+//! the rule and what was seen (a character and its position, a length), never the value: faults outlive the record in the
+//! ledger.
 
 mod validation;
 
@@ -21,8 +18,6 @@ mod fingerprint;
 mod record;
 
 mod correction;
-
-mod seen;
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +35,6 @@ pub use self::{
     fingerprint::{Changed, Fields, Fingerprint},
     phone::PhoneRegion,
     record::Record,
-    seen::{Mark, Seen, Sighting},
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };
 
@@ -65,7 +59,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// How many fields there are.
+    /// Number of fields.
     pub const COUNT: usize = 7;
 
     /// Every field, in the order of the form body.
@@ -79,7 +73,7 @@ impl Field {
         Field::GetClientAuthToken,
     ];
 
-    /// The name on the wire, which is also the default column name.
+    /// The name in the API, which is also the default column name.
     pub fn name(self) -> &'static str {
         match self {
             Field::Reference => "object_reference_id",
@@ -92,12 +86,12 @@ impl Field {
         }
     }
 
-    /// The field of that name, if there is one.
+    /// The field with that name, if there is one.
     pub fn from_name(name: &str) -> Option<Field> {
         Field::ALL.into_iter().find(|field| field.name() == name)
     }
 
-    /// Whether the API demands it of every customer.
+    /// Whether the API requires the field.
     pub fn is_mandatory(self) -> bool {
         matches!(self, Field::Reference | Field::MobileNumber)
     }
@@ -128,7 +122,7 @@ impl fmt::Display for Field {
 pub struct Reference(Arc<str>);
 
 impl Reference {
-    /// A reference that was valid when it was recorded, read back.
+    /// Restores a reference from the ledger, where it was validated before it was stored.
     pub(crate) fn recorded(text: &str) -> Reference {
         Reference(text.into())
     }
@@ -138,41 +132,41 @@ impl Reference {
         &self.0
     }
 
-    /// The same text for whoever keeps it.
+    /// The text, shared without a copy.
     pub(crate) fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
-    /// A 64-bit hash with a stable definition (XXH3), for lookups that then compare the text.
+    /// A 64-bit hash with a stable definition (XXH3), for indexes that then compare the text.
     pub fn key(&self) -> u64 {
         xxh3_64(self.0.as_bytes())
     }
 }
 
-/// Its own hash, for maps that take hashes as they are.
+/// Writes [`Reference::key`], for maps with an identity hasher.
 impl Hash for Reference {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.key());
     }
 }
 
-/// Never shows the reference: it may be an e-mail address, and `Debug` ends up in logs.
+/// Hides the reference: it may be an e-mail address, and `Debug` output ends up in logs.
 impl fmt::Debug for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reference(…)")
     }
 }
 
-/// A valid row's content: who it is, what is sent, and how a later run recognizes a change.
+/// The content of a valid row: its identity, what is sent, and how a later run detects a change.
 #[derive(Clone)]
 pub struct Customer {
     /// The identity of the row.
     pub reference: Reference,
     /// The form body of the Create call, encoded once.
     pub body: Bytes,
-    /// What a later run compares.
+    /// What a later run compares to detect a change.
     pub fingerprint: Fingerprint,
-    /// Optional fields that broke a rule and are not sent, where the user wants that.
+    /// Optional fields that break a rule and are not sent, with `--drop-invalid-optional`.
     pub dropped: Box<[(Field, Rule)]>,
 }
 
@@ -182,73 +176,73 @@ impl fmt::Debug for Customer {
     }
 }
 
-/// How many rows went without a field, by field and rule.
+/// The number of rows without a field, by field and by the rule that it breaks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped(BTreeMap<(Field, Rule), u64>);
 
 impl Dropped {
-    /// Counts a row's.
+    /// Counts the dropped fields of one row.
     pub fn add(&mut self, of_row: &[(Field, Rule)]) {
         for pair in of_row {
             *self.0.entry(*pair).or_default() += 1;
         }
     }
 
-    /// Counts the rows of both.
+    /// Adds the counts of another.
     pub fn merge(&mut self, other: &Dropped) {
         for (field, rule, rows) in other.iter() {
             self.count(field, rule, rows);
         }
     }
 
-    /// Whether no row went without anything.
+    /// Whether no field was dropped.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// So many more rows.
+    /// Adds a number of rows.
     pub fn count(&mut self, field: Field, rule: Rule, rows: u64) {
         *self.0.entry((field, rule)).or_default() += rows;
     }
 
-    /// Field, rule and rows, in field order.
+    /// Field, rule and number of rows, in field order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, Rule, u64)> {
         self.0.iter().map(|((field, rule), rows)| (*field, *rule, *rows))
     }
 }
 
-/// A record with its place in the source and its reading.
+/// A record with its line and its reading.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The physical line on which the record starts; the header is line 1.
     pub line: u64,
     /// The cells as read.
     pub record: Record,
-    /// What the rules make of them.
+    /// The customer, or the faults of the record.
     pub reading: Result<Customer, Faults>,
-    /// The row of a failed export that this one is the correction of, by its own account.
+    /// The row that this one corrects, if it comes from a failed export.
     pub corrects: Option<Box<Correction>>,
 }
 
-/// How far a source has been read, at the end of a record.
+/// A position in a source, at the end of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Bytes of the source up to there, as it lies on the disk; about, where it is compressed or in another encoding.
+    /// Offset in the source, as it is on the disk; an estimate for a compressed or transcoded source.
     pub bytes: u64,
     /// The physical line that follows.
     pub line: u64,
-    /// What the bytes were, some of those behind the place included; none of a stream.
+    /// Hash of the bytes read so far, which may extend beyond the position; none for a stream.
     pub proof: Option<Proof>,
 }
 
-/// The hash of a source's first bytes: what is the same then is the same now.
+/// The hash of a prefix of a source. An equal hash means an unchanged prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// How many.
+    /// Length of the prefix.
     pub bytes: u64,
-    /// Their hash (XXH3, 128 bits).
+    /// XXH3, 128 bits.
     pub hash: u128,
 }
 
-/// The cells of one record by field; `None` where the source has no such column.
+/// The cells of one record by field; `None` if the source has no such column.
 pub type Cells<'a> = [Option<&'a str>; Field::COUNT];

@@ -1,14 +1,14 @@
-//! What stops us from going on, with the hint that goes with it.
+//! Errors that end a command, each with a hint for the user.
 //!
-//! Facts about a row are values and go to the ledger; nothing here is about a row. Each deep module
-//! has its own small error; this one wraps them once. A text is a fragment in lower case that names
-//! the thing; the hint says what to do; `cli` prints both on one line.
+//! Facts about a row are values and go to the ledger; no error here is about a row. Each deep module has a small error type
+//! of its own; this one wraps them once. A text is a lower-case fragment that names the thing; the hint says what to do;
+//! `cli` prints both on one line.
 
 use std::borrow::Cow;
 
 use crate::{api, ledger, source};
 
-/// The inability to go on.
+/// Why a command cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line or the configuration is wrong; nothing was sent.
@@ -19,13 +19,13 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
-    /// The source.
+    /// The source cannot be read.
     #[error(transparent)]
     Source(#[from] source::Error),
-    /// The ledger.
+    /// The ledger cannot be read or written.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
-    /// The set-up of the API.
+    /// The API client cannot be set up.
     #[error(transparent)]
     Api(#[from] api::Error),
     /// Output could not be written.
@@ -36,13 +36,13 @@ pub enum Error {
         /// The system's reason.
         error: std::io::Error,
     },
-    /// Something that cannot happen did.
+    /// A bug of this program.
     #[error("internal error: {0}")]
     Bug(String),
 }
 
 impl Error {
-    /// A wrong command line.
+    /// A usage error.
     pub fn usage(text: impl Into<String>, hint: impl Into<String>) -> Error {
         Error::Usage { text: text.into(), hint: hint.into() }
     }

@@ -1,9 +1,8 @@
-//! Rows as CSV or JSON Lines.
+//! Exports rows of the ledger as CSV or JSON Lines.
 //!
-//! Cells are written exactly as they were read: what is exported, corrected and imported again
-//! must mean the same. That leaves cells in that a spreadsheet may take for formulas; the documentation says
-//! so. Rows come in the order in which they were met, straight from the ledger: memory does not
-//! grow with them.
+//! Cells are written exactly as they were read, because an exported file that is corrected and imported again must mean the
+//! same. So a cell that a spreadsheet would take for a formula stays as it is; the documentation says so. Rows are streamed from the
+//! ledger in the order in which they were read: memory does not grow with them.
 
 use std::io::{self, Write};
 
@@ -19,31 +18,31 @@ use crate::{
     source::EXPORT_COLUMNS,
 };
 
-/// Which rows, and in which columns.
+/// Which rows to export, and in which columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
     /// Rows with a customer id.
     Created,
-    /// Rows without, in the source's own columns.
+    /// Rows without a customer id, in the source's own columns.
     Failed,
     /// Every row.
     All,
 }
 
-/// How they are written.
+/// The output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// With a header line.
+    /// CSV with a header line.
     Csv,
-    /// One object a line.
+    /// JSON Lines: one object per line.
     Jsonl,
 }
 
-/// Writes the rows to what `open` gives, which is asked only once it is sure that there is something
-/// to write. A reader that has had enough ends the writing without an error.
+/// Exports rows to the writer that `open` returns. Calls `open` only after the ledger was read and the run was found. A
+/// closed pipe ends the export without an error.
 ///
 /// # Errors
-/// Where the ledger cannot be read or the output cannot be written.
+/// If the ledger cannot be read or the output cannot be written.
 pub async fn export<W: Write>(
     ledger: &mut Reader,
     what: What,
@@ -55,9 +54,9 @@ pub async fn export<W: Write>(
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
-    let layout = Layout::new(what, columns);
-    let mut sheet = Sheet::new(format, open()?);
-    let mut written = sheet.begin(&layout.header);
+    let layout = ExportLayout::new(what, columns);
+    let mut writer = RowWriter::new(format, open()?);
+    let mut written = writer.begin(&layout.header);
     let selection = match what {
         What::Created => Selection::WithId,
         What::Failed => Selection::WithoutId,
@@ -66,15 +65,15 @@ pub async fn export<W: Write>(
     ledger
         .rows(selection, run, |row| {
             if written.is_ok() {
-                written = sheet.write(&layout.header, &layout.cells(&row));
+                written = writer.write(&layout.header, &layout.cells(&row));
             }
             written.is_ok()
         })
         .await?;
-    ended(written.and_then(|()| sheet.end()))
+    ended(written.and_then(|()| writer.end()))
 }
 
-/// A reader that has had enough is no error.
+/// A closed pipe is no error: the reader wants no more.
 fn ended(written: io::Result<()>) -> Result<(), Error> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -84,31 +83,30 @@ fn ended(written: io::Result<()>) -> Result<(), Error> {
     }
 }
 
-/// The failed export of a file that no ledger knows: invalid rows and duplicates, as they are found.
-pub struct Failed<W: Write> {
-    layout: Layout,
-    sheet: Sheet<W>,
+/// A failed export written without a ledger, for `validate`: invalid and duplicate rows, as they are found.
+pub struct FailedExport<W: Write> {
+    layout: ExportLayout,
+    writer: RowWriter<W>,
     written: io::Result<()>,
 }
 
-impl<W: Write> Failed<W> {
-    /// Begins with the header: the source's columns, of which one holds the references, and what is said
-    /// of each row.
-    pub fn new(columns: &[String], reference: Option<&str>, output: W) -> Failed<W> {
+impl<W: Write> FailedExport<W> {
+    /// Writes the header: the source's columns, one of which holds the references, and the export's own.
+    pub fn new(columns: &[String], reference: Option<&str>, output: W) -> FailedExport<W> {
         let columns = SourceHeader {
             run: RunId::PRUNED,
             names: columns.to_vec(),
             reference: reference.map(str::to_owned),
         };
-        let layout = Layout::new(What::Failed, vec![columns]);
-        let mut sheet = Sheet::new(Format::Csv, output);
-        let written = sheet.begin(&layout.header);
-        Failed { layout, sheet, written }
+        let layout = ExportLayout::new(What::Failed, vec![columns]);
+        let mut writer = RowWriter::new(Format::Csv, output);
+        let written = writer.begin(&layout.header);
+        FailedExport { layout, writer, written }
     }
 
-    /// Writes a row that is invalid, perhaps `is_again` one with the reference of an earlier row, or else a duplicate.
-    pub fn write(&mut self, row: &Row, is_again: bool) {
-        let repeats = if is_again { ReferenceRepeat::Yes } else { ReferenceRepeat::No };
+    /// Writes a row that is a duplicate, or invalid; `is_repeated` if an earlier row has its reference too.
+    pub fn write(&mut self, row: &Row, is_repeated: bool) {
+        let repeats = if is_repeated { ReferenceRepeat::Yes } else { ReferenceRepeat::No };
         let (outcome, reference, error) = describe_unsendable(&row.reading, repeats);
         let row = RowRecord {
             run: RunId::PRUNED,
@@ -123,29 +121,29 @@ impl<W: Write> Failed<W> {
             api_reference: None,
         };
         if self.written.is_ok() {
-            self.written = self.sheet.write(&self.layout.header, &self.layout.cells(&row));
+            self.written = self.writer.write(&self.layout.header, &self.layout.cells(&row));
         }
     }
 
-    /// Ends the writing.
+    /// Finishes the export.
     ///
     /// # Errors
-    /// Where the output could not be written.
-    pub fn end(self) -> Result<(), Error> {
-        ended(self.written.and_then(|()| self.sheet.end()))
+    /// If the output could not be written.
+    pub fn finish(self) -> Result<(), Error> {
+        ended(self.written.and_then(|()| self.writer.end()))
     }
 }
 
-/// Header and cells of an export.
-struct Layout {
+/// Builds header and cells of an export.
+struct ExportLayout {
     what: What,
     header: Vec<String>,
-    /// For each run, where its columns stand in the header.
+    /// The position of each run's columns in the header.
     places: Vec<(SourceHeader, Vec<usize>)>,
 }
 
-impl Layout {
-    fn new(what: What, columns: Vec<SourceHeader>) -> Layout {
+impl ExportLayout {
+    fn new(what: What, columns: Vec<SourceHeader>) -> ExportLayout {
         let fixed: &[&str] = match what {
             What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
             What::All => {
@@ -153,8 +151,11 @@ impl Layout {
             }
             What::Failed => &[],
         };
-        let mut layout =
-            Layout { what, header: fixed.iter().map(ToString::to_string).collect(), places: Vec::new() };
+        let mut layout = ExportLayout {
+            what,
+            header: fixed.iter().map(ToString::to_string).collect(),
+            places: Vec::new(),
+        };
         if what == What::Failed {
             for columns in columns {
                 let places = layout.place(&columns.names);
@@ -165,7 +166,7 @@ impl Layout {
         layout
     }
 
-    /// The union of all runs' columns, each run's in its own order; a name may stand in a file twice.
+    /// Adds a run's columns to the header, which is the union of all runs' columns. A file may have a name twice.
     fn place(&mut self, columns: &[String]) -> Vec<usize> {
         let mut places: Vec<usize> = Vec::with_capacity(columns.len());
         for column in columns {
@@ -206,8 +207,8 @@ impl Layout {
         {
             let reference = columns.names.iter().position(|name| Some(name) == columns.reference.as_ref());
             match &row.cells {
-                // Which cell belongs to which column is for the user to say. Until then the row must not
-                // pass for a good one, so all of it stands in one cell, and never in the reference's.
+                // The cells cannot be assigned to columns. The row must not look valid, so the whole record goes
+                // into one cell, which is never that of the reference.
                 Some(raw) if row.error.code.as_deref() == Some(Rule::Fields.name()) => {
                     let at = (0..places.len()).find(|at| Some(*at) != reference).unwrap_or_default();
                     if let Some(place) = places.get(at) {
@@ -219,7 +220,7 @@ impl Layout {
                         cells[*place] = cell.as_str().into();
                     }
                 }
-                // In doubt after a crash: of such a row the ledger knows the reference alone.
+                // A row in doubt after a crash: the ledger has only its reference.
                 None => {
                     if let (Some(at), Some(reference)) = (reference, &row.reference) {
                         cells[places[at]] = reference.as_str().into();
@@ -229,12 +230,12 @@ impl Layout {
         }
         let RowError { field, code, message, http_status, .. } = &row.error;
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
-        let is_again =
+        let is_duplicate =
             code.as_deref().is_some_and(|code| code.split(';').any(|code| code == Correction::DUPLICATE));
-        // By it is known, when the row comes back, whether its reference is another one now.
+        // The reference in the message tells, when the row is imported again, whether it has been corrected.
         let message = &message.as_deref().map(|message| match &row.reference {
-            Some(reference) if is_again => {
-                message.replace(&Correction::words(None), &Correction::words(Some(reference)))
+            Some(reference) if is_duplicate => {
+                message.replace(&Correction::message(None), &Correction::message(Some(reference)))
             }
             _ => message.to_owned(),
         });
@@ -251,7 +252,7 @@ impl Layout {
     }
 }
 
-/// A record as it may have stood in its file.
+/// A record as one line of CSV.
 fn one_line(cells: &[String]) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let written = writer.write_record(cells).map_err(io::Error::from);
@@ -260,7 +261,7 @@ fn one_line(cells: &[String]) -> String {
     line.trim_end_matches('\n').to_owned()
 }
 
-/// The system's own reason, where there is one: a closed pipe must be known for what it is.
+/// The I/O error inside a CSV error, so that a closed pipe is recognized.
 fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
@@ -268,30 +269,30 @@ fn io_error(error: csv::Error) -> io::Error {
     }
 }
 
-/// One of the two formats over one writer.
-enum Sheet<W: Write> {
+/// Writes one of the two formats.
+enum RowWriter<W: Write> {
     Csv(Box<csv::Writer<W>>),
     Jsonl(io::BufWriter<W>),
 }
 
-impl<W: Write> Sheet<W> {
-    fn new(format: Format, output: W) -> Sheet<W> {
+impl<W: Write> RowWriter<W> {
+    fn new(format: Format, output: W) -> RowWriter<W> {
         match format {
-            Format::Csv => Sheet::Csv(Box::new(csv::Writer::from_writer(output))),
-            Format::Jsonl => Sheet::Jsonl(io::BufWriter::new(output)),
+            Format::Csv => RowWriter::Csv(Box::new(csv::Writer::from_writer(output))),
+            Format::Jsonl => RowWriter::Jsonl(io::BufWriter::new(output)),
         }
     }
 
     fn begin(&mut self, header: &[String]) -> io::Result<()> {
         match self {
-            Sheet::Csv(writer) => writer.write_record(header).map_err(io_error),
-            Sheet::Jsonl(_) => Ok(()),
+            RowWriter::Csv(writer) => writer.write_record(header).map_err(io_error),
+            RowWriter::Jsonl(_) => Ok(()),
         }
     }
 
     fn write(&mut self, header: &[String], cells: &[Value]) -> io::Result<()> {
         match self {
-            Sheet::Csv(writer) => {
+            RowWriter::Csv(writer) => {
                 for cell in cells {
                     match cell {
                         Value::Null => writer.write_field(""),
@@ -302,8 +303,8 @@ impl<W: Write> Sheet<W> {
                 }
                 writer.write_record(None::<&[u8]>).map_err(io_error)
             }
-            Sheet::Jsonl(writer) => {
-                // Serialized as it goes, so that the keys keep the header's order.
+            RowWriter::Jsonl(writer) => {
+                // Serialized as a stream, so that the keys keep the order of the header.
                 let object = header.iter().zip(cells);
                 serde_json::Serializer::new(&mut *writer).collect_map(object)?;
                 writer.write_all(b"\n")
@@ -313,8 +314,8 @@ impl<W: Write> Sheet<W> {
 
     fn end(mut self) -> io::Result<()> {
         match &mut self {
-            Sheet::Csv(writer) => writer.flush(),
-            Sheet::Jsonl(writer) => writer.flush(),
+            RowWriter::Csv(writer) => writer.flush(),
+            RowWriter::Jsonl(writer) => writer.flush(),
         }
     }
 }

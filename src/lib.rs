@@ -51,8 +51,9 @@
 //! | [`sender`] | `customer`, `ledger` types, `api`, `throttle` | SQL, files |
 //! | [`run`] | `source`, `customer`, `ledger`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
-//! | [`report`] | `customer`, `ledger`, `run` (its snapshot), `verify`, `error` | files, the network |
+//! | [`report`] | `customer`, `ledger`, `run` (its snapshot), `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
@@ -78,6 +79,8 @@ pub mod sender;
 pub mod run;
 
 pub mod verify;
+
+pub mod validate;
 
 pub mod probe;
 

@@ -1,10 +1,10 @@
-//! A run's figures for Prometheus: on HTTP while it goes on, and as a file for the `node_exporter`.
+//! Metrics of a run for Prometheus: over HTTP while it runs, and as a file for `node_exporter`'s textfile collector.
 //!
-//! Names and units follow Prometheus' conventions and are a contract with users' alerts. Nothing is
-//! counted here: what the run, its sender and its API count anyway is read when somebody asks, so a row
-//! pays nothing for being measured. The format is the text of `OpenMetrics`.
+//! Names and units follow Prometheus' conventions and are a contract with users' alerts. Nothing is counted here: counters
+//! of the run, its sender and its API are read when metrics are requested, so metrics cost nothing per row. The format is
+//! `OpenMetrics` text.
 //!
-//! Holds no customer's field. Must not decide anything about a run.
+//! Holds no customer's field, and must not influence the run.
 
 mod server;
 
@@ -30,10 +30,10 @@ use crate::{
     sender::Sender,
 };
 
-/// Before each name.
+/// Prefix of every metric name.
 const PREFIX: &str = "customer_import";
 
-/// The figures of one run.
+/// The metrics of one run.
 pub struct Metrics {
     registry: Registry,
     collector: Arc<RunCollector>,
@@ -54,7 +54,7 @@ struct Latest {
 }
 
 impl Metrics {
-    /// The figures of the run that this sender sends for; merchant and target tell them from those of others.
+    /// The metrics of the run that uses this sender, labeled with merchant and target.
     pub fn new(sender: Arc<Sender>, merchant: String, target: String) -> Metrics {
         let collector = Arc::new(RunCollector { sender, latest: Mutex::default() });
         let labels = [("merchant".into(), merchant.into()), ("target".into(), target.into())];
@@ -68,20 +68,20 @@ impl Metrics {
         self.collector.latest().snapshot = Some(*snapshot);
     }
 
-    /// When a run last came to the end of its source; UTC milliseconds.
+    /// Stores when a run last read its source to the end, in UTC milliseconds.
     pub fn succeeded(&self, at: i64) {
         self.collector.latest().last_success = Some(at);
     }
 
-    /// The run has ended.
+    /// Stores the exit code of the run.
     pub fn ended(&self, exit_code: u8) {
         self.collector.latest().exit_code = Some(exit_code);
     }
 
-    /// All of it, as text.
+    /// All metrics as text.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        // Writing to memory has nothing to fail with.
+        // Writing to memory cannot fail.
         let written = text::encode(&mut text, &self.registry);
         debug_assert!(written.is_ok());
         text
@@ -103,17 +103,17 @@ impl fmt::Debug for RunCollector {
 impl Collector for RunCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let latest = *self.latest();
-        let mut families = Families(encoder);
+        let mut encoder = MetricEncoder(encoder);
         if let Some(snapshot) = latest.snapshot {
-            families.rows(&snapshot)?;
+            encoder.rows(&snapshot)?;
         }
-        families.requests(&self.sender)?;
-        families.gauge(
+        encoder.requests(&self.sender)?;
+        encoder.gauge(
             "last_success_timestamp_seconds",
             "When a run last came to the end of its source (exit code 0 or 3).",
             latest.last_success.map(|at| at as f64 / 1000.0),
         )?;
-        families.gauge(
+        encoder.gauge(
             "exit_code",
             "The exit code of the run, once it has ended.",
             latest.exit_code.map(f64::from),
@@ -121,9 +121,9 @@ impl Collector for RunCollector {
     }
 }
 
-struct Families<'a>(DescriptorEncoder<'a>);
+struct MetricEncoder<'a>(DescriptorEncoder<'a>);
 
-impl Families<'_> {
+impl MetricEncoder<'_> {
     fn rows(&mut self, snapshot: &RunSnapshot) -> fmt::Result {
         let RunSnapshot { tally, heartbeat, .. } = snapshot;
         let help = "Rows of this run that are settled, by outcome.";
@@ -174,7 +174,7 @@ impl Families<'_> {
         self.gauge("requests_in_flight", "Requests under way.", Some(in_flight))
     }
 
-    /// Nothing where there is no value.
+    /// Encodes a gauge, if it has a value.
     fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) -> fmt::Result {
         let Some(value) = value else { return Ok(()) };
         let gauge = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;

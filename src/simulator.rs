@@ -5,8 +5,8 @@
 //!   mistake. It is written from the API's page, not from what our client happens to send.
 //! * At most one customer per merchant and reference, whatever arrives at once.
 //! * Faults, latency, ids and tokens depend on the seed, the reference and the number of the attempt,
-//!   never on the order in which requests meet (see `behavior`).
-//! * Nothing that arrives can make it panic, and it prints nothing.
+//!   never on the order in which requests arrive (see `behavior`).
+//! * No request can make it panic, and it prints nothing.
 //!
 //! What it does not simulate: TLS; any call but Create, Get and Update of a customer; the syntax of
 //! e-mail addresses, names and numbers (only what is mandatory, lengths, and that no number is
@@ -15,9 +15,11 @@
 //! across a restart: a new simulator knows no customer. An answer it gives is no proof that Juspay
 //! gives the same; `api.md` says which answers are documented and which are observed.
 //!
-//! `call` reads a request, `profile` is whose API it is, `answer` and `refusal` have the words, `behavior` is what
-//! it can be told, `limiter` how it counts, `journal` what it remembers; here are the connections, and what
-//! becomes of each request.
+//! `call` parses a request, `profile` is the variant of the API, `answer` and `refusal` have the texts, `behavior` the
+//! options and faults, `limiter` the rate limits, `journal` the state, `record` the data that they share. This file has
+//! the connections and the handling of a request.
+
+mod record;
 
 mod call;
 
@@ -63,45 +65,47 @@ use tokio::{
 use self::{
     answer::{Answer, Token},
     behavior::Fate,
-    call::{Call, Fields},
-    journal::{Memory, State},
+    call::Call,
+    journal::{ServerState, SharedState},
+    record::SentFields,
     refusal::Refusal,
 };
 pub use self::{
-    behavior::{Behavior, Fault, Options, Outage, Step, parse_fault},
-    journal::{Customer, Entry, Journal},
+    behavior::{Behavior, Fault, Options, Outage, parse_fault},
+    journal::{Entry, Journal},
     limiter::Limiter,
     profile::Profile,
+    record::{Customer, Endpoint},
 };
 
-/// The largest body that is read; a customer's is well below one KiB.
+/// Maximum size of a request body; that of a customer is well below one KiB.
 const BODY_MAX: usize = 1 << 20;
 
 /// How long an unanswered request is held: longer than any sensible client waits, yet bounded.
 const HANG_MAX: Duration = Duration::from_secs(120);
 
-/// Connections that wait to be accepted, as tokio's own listener has it.
+/// Backlog of the listener, as tokio's default.
 const BACKLOG: u32 = 1024;
 
-/// A running simulator; dropping it ends it, [`Simulator::stop`] also waits for the end.
+/// A running simulator. Dropping it stops it; [`Simulator::stop`] also waits until it has stopped.
 #[derive(Debug)]
 pub struct Simulator {
     address: SocketAddr,
-    memory: Arc<Memory>,
-    door: watch::Sender<Door>,
+    memory: Arc<SharedState>,
+    listener_state: watch::Sender<ListenerState>,
     acceptor: JoinSet<()>,
 }
 
-/// What the acceptor does with those who knock.
+/// Whether the acceptor accepts connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+enum ListenerState {
     Open,
     Refusing,
     Gone,
 }
 
 impl Simulator {
-    /// Binds, and serves until it is stopped or dropped.
+    /// Binds the address and serves until stopped or dropped.
     ///
     /// # Errors
     ///
@@ -109,44 +113,42 @@ impl Simulator {
     pub async fn start(options: Options) -> io::Result<Simulator> {
         let listener = bind(options.listen)?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
-        let memory = Arc::new(Memory::new(options.seed, Behavior::new(&options)));
-        let (door, seen) = watch::channel(Door::Open);
+        let memory = Arc::new(SharedState::new(options.seed, Behavior::new(&options)));
+        let (listener_state, seen) = watch::channel(ListenerState::Open);
         let mut acceptor = JoinSet::new();
         acceptor.spawn(accept(listener, address, Arc::clone(&memory), seen));
-        Ok(Simulator { address, memory, door, acceptor })
+        Ok(Simulator { address, memory, listener_state, acceptor })
     }
 
-    /// The address that was bound, with the port that port 0 turned into.
+    /// The bound address, with its actual port.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its account of what it was asked and did.
+    /// The record of all requests and their effects.
     pub fn journal(&self) -> Journal {
         Journal(Arc::clone(&self.memory))
     }
 
-    /// Changes how it behaves from the next request on. The closure must not ask the journal: both
-    /// are behind one lock.
+    /// Changes the behavior from the next request on. The closure must not use the journal: both are behind one lock.
     pub fn reconfigure(&self, change: impl FnOnce(&mut Behavior)) {
         let mut state = self.memory.state();
         change(&mut state.behavior);
         let refuse = state.behavior.outage == Some(Outage::Refuse);
-        // Still under the lock, so that of two changes the later one also moves the door last.
-        self.door.send_replace(if refuse { Door::Refusing } else { Door::Open });
+        // Still under the lock, so that of two changes the later one also takes effect last.
+        self.listener_state.send_replace(if refuse { ListenerState::Refusing } else { ListenerState::Open });
     }
 
-    /// Ends every connection and the listener, and returns when they are gone.
+    /// Closes every connection and the listener, and waits until they are closed.
     pub async fn stop(mut self) {
-        self.door.send_replace(Door::Gone);
+        self.listener_state.send_replace(ListenerState::Gone);
         while self.acceptor.join_next().await.is_some() {}
     }
 }
 
-/// Takes the port without serving it yet: between two such sockets nobody else can get it.
-/// A process that is being started holds copies of all sockets for an instant, and so may keep the
-/// port taken between two of ours: then it is tried again.
-async fn reopen(port: io::Result<TcpSocket>, address: SocketAddr) -> TcpListener {
+/// Listens again on a port that stayed bound, so that no other process could take it. A process that is being started
+/// holds copies of all sockets for an instant, which may keep the port in use: then binding is retried.
+async fn listen_again(port: io::Result<TcpSocket>, address: SocketAddr) -> TcpListener {
     const AGAIN: Duration = Duration::from_millis(5);
     let mut listener = port.and_then(|port| port.listen(BACKLOG));
     loop {
@@ -160,8 +162,8 @@ async fn reopen(port: io::Result<TcpSocket>, address: SocketAddr) -> TcpListener
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Otherwise a port that just served connections stays taken for a minute. Elsewhere than on
-    // Unix the option means that others may steal the port.
+    // Without it, a port that just served connections stays in use for a minute. On other systems than Unix the option
+    // would let other processes take the port.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -172,54 +174,58 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
 async fn accept(
     mut listener: TcpListener,
     address: SocketAddr,
-    memory: Arc<Memory>,
-    mut door: watch::Receiver<Door>,
+    memory: Arc<SharedState>,
+    mut listener_state: watch::Receiver<ListenerState>,
 ) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = door.wait_for(|door| *door != Door::Open) => {}
-            never = welcome(&listener, &memory, &mut connections) => match never {},
+            _ = listener_state.wait_for(|listener_state| *listener_state != ListenerState::Open) => {}
+            never = accept_connections(&listener, &memory, &mut connections) => match never {},
         }
-        // A server that is down has no connections either. They go first: those that wait to be
-        // accepted then go with the listener.
+        // A server that is down has no connections. They are closed first; those that wait to be accepted are closed with
+        // the listener.
         connections.shutdown().await;
         drop(listener);
-        // Bound but not listening, the port refuses connections and stays ours.
+        // Bound but not listening: the port refuses connections, and no other process can take it.
         let port = bind(address);
-        match door.wait_for(|door| *door != Door::Refusing).await {
-            Ok(door) if *door == Door::Open => {}
+        match listener_state.wait_for(|listener_state| *listener_state != ListenerState::Refusing).await {
+            Ok(listener_state) if *listener_state == ListenerState::Open => {}
             _ => return,
         }
-        listener = reopen(port, address).await;
+        listener = listen_again(port, address).await;
     }
 }
 
-async fn welcome(listener: &TcpListener, memory: &Arc<Memory>, connections: &mut JoinSet<()>) -> Infallible {
+async fn accept_connections(
+    listener: &TcpListener,
+    memory: &Arc<SharedState>,
+    connections: &mut JoinSet<()>,
+) -> Infallible {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     memory.state().connections += 1;
-                    connections.spawn(converse(stream, Arc::clone(memory)));
+                    connections.spawn(serve_connection(stream, Arc::clone(memory)));
                 }
-                // Out of file descriptors, most likely: let some connections end first.
+                // Most likely out of file descriptors: wait for some connections to end.
                 Err(_) => sleep(Duration::from_millis(10)).await,
             },
-            // The set keeps what has ended until it is asked.
+            // The set keeps finished tasks until they are joined.
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-/// Serves one connection until either side has enough of it.
-async fn converse(stream: TcpStream, memory: Arc<Memory>) {
-    // Without it small answers wait for acknowledgements; failing to set it costs only time.
+/// Serves one connection until either side closes it.
+async fn serve_connection(stream: TcpStream, memory: Arc<SharedState>) {
+    // Without it, small responses wait for acknowledgements; a failure to set it costs only time.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| serve(&memory, request));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if (&mut connection).await.is_err_and(|error| error.is_user()) {
-        // Our own `Cut`: the client shall see a reset, not an orderly end.
+        // Caused by `Cut`: the client must see a reset, not an orderly end.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
@@ -237,23 +243,23 @@ enum End {
     Hang,
 }
 
-async fn serve(memory: &Memory, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
+async fn serve(memory: &SharedState, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Cut> {
     let _in_flight = memory.enter();
     let (head, body) = request.into_parts();
     let body = read(body).await?;
     let mut call = Call::read(&head, body.as_deref());
-    let mut visit = admit(&mut memory.state(), &mut call);
-    if !visit.fate.works_first {
-        pause(visit.fate.latency).await;
+    let mut admission = admit(&mut memory.state(), &mut call);
+    if !admission.fate.works_first {
+        pause(admission.fate.latency).await;
     }
-    let end = finish(&mut memory.state(), call, &mut visit);
-    if visit.fate.works_first {
-        pause(visit.fate.latency).await;
+    let end = finish(&mut memory.state(), call, &mut admission);
+    if admission.fate.works_first {
+        pause(admission.fate.latency).await;
     }
     match end {
-        End::Answer(answer) => Ok(answer.into_response(visit.number)),
+        End::Answer(answer) => Ok(answer.into_response(admission.number)),
         End::Cut => Err(Cut),
-        // A client that goes away drops this future, so that waiting holds up nobody.
+        // A client that disconnects drops this future, so waiting blocks nothing.
         End::Hang => {
             sleep(HANG_MAX).await;
             Err(Cut)
@@ -261,7 +267,7 @@ async fn serve(memory: &Memory, request: Request<Incoming>) -> Result<Response<F
     }
 }
 
-/// `None` where the body is too large, be it that the client announced it or only sent it.
+/// Reads the body; `None` if it is too large, by its announced or its actual length.
 async fn read(body: Incoming) -> Result<Option<Bytes>, Cut> {
     if body.size_hint().lower() > BODY_MAX as u64 {
         return Ok(None);
@@ -269,58 +275,58 @@ async fn read(body: Incoming) -> Result<Option<Bytes>, Cut> {
     match Limited::new(body, BODY_MAX).collect().await {
         Ok(body) => Ok(Some(body.to_bytes())),
         Err(error) if error.is::<LengthLimitError>() => Ok(None),
-        // The client went away in the middle of it.
+        // The client disconnected in the middle of the body.
         Err(_) => Err(Cut),
     }
 }
 
 async fn pause(latency: Duration) {
-    // A sleep of nothing still costs a turn of the timer, a millisecond.
+    // A sleep of zero would still cost a tick of the timer, a millisecond.
     if !latency.is_zero() {
         sleep(latency).await;
     }
 }
 
-/// What the door decided about one request.
-struct Visit {
+/// The result of admitting a request.
+struct Admission {
     number: u64,
     entry: Option<usize>,
-    /// How it ends where it was turned away.
-    turned_away: Option<End>,
+    /// How the request ends, if it was rejected.
+    rejected: Option<End>,
     reference: Arc<str>,
     attempt: u32,
     fate: Fate,
 }
 
-/// Counts, turns away or numbers a request, and draws its fate.
-fn admit(state: &mut State, call: &mut Call<'_>) -> Visit {
-    // Read under the lock, so that the journal's entries are in order.
+/// Counts a request, rejects it or numbers its attempt, and draws its fate.
+fn admit(state: &mut ServerState, call: &mut Call<'_>) -> Admission {
+    // Read under the lock, so that the entries of the journal are in order.
     let at = Instant::now();
-    let number = state.count(call.step);
-    let turned_away = turn_away(state, call, number, at);
-    let (reference, attempt) = if turned_away.is_some() || call.name.is_empty() {
+    let number = state.count(call.endpoint);
+    let rejected = reject_early(state, call, number, at);
+    let (reference, attempt) = if rejected.is_some() || call.name.is_empty() {
         (Arc::from(call.name.as_ref()), 0)
     } else {
-        state.merchant(&call.merchant).attempt(call.step, &call.name)
+        state.merchant(&call.merchant).attempt(call.endpoint, &call.name)
     };
-    let fate = if turned_away.is_some() {
+    let fate = if rejected.is_some() {
         Fate::default()
     } else {
-        let fate = Fate::of(&state.behavior, state.seed, call.step, &reference, attempt);
+        let fate = Fate::of(&state.behavior, state.seed, call.endpoint, &reference, attempt);
         Fate { latency: fate.latency + state.queue(at), ..fate }
     };
     let entry = state.record(|| {
         let reference = Arc::clone(&reference);
-        Entry { at, step: call.step, reference, attempt, status: None, fault: fate.fault }
+        Entry { at, endpoint: call.endpoint, reference, attempt, status: None, fault: fate.fault }
     });
-    Visit { number, entry, turned_away, reference, attempt, fate }
+    Admission { number, entry, rejected, reference, attempt, fate }
 }
 
-/// Who does not get as far as the API itself, in the order of what stands in front of it.
-fn turn_away(state: &mut State, call: &mut Call<'_>, number: u64, now: Instant) -> Option<End> {
-    let writes = call.step != Step::Get;
-    // An outage of writes is none for a question.
-    let outage = state.behavior.outage.filter(|outage| writes || !outage.spares_questions());
+/// Rejects a request before it reaches the API, in the order of the systems in front of it.
+fn reject_early(state: &mut ServerState, call: &mut Call<'_>, number: u64, now: Instant) -> Option<End> {
+    let writes = call.endpoint != Endpoint::Get;
+    // An outage of writes does not affect Get.
+    let outage = state.behavior.outage.filter(|outage| writes || !outage.spares_get());
     let answer = match outage {
         Some(Outage::Refuse | Outage::Reset) => return Some(End::Cut),
         Some(Outage::Hang | Outage::WritesHang) => return Some(End::Hang),
@@ -332,23 +338,23 @@ fn turn_away(state: &mut State, call: &mut Call<'_>, number: u64, now: Instant) 
             } else if !state.has_room(now) {
                 Answer::throttled(&state.behavior.retry_after)
             } else {
-                refuse_at_the_door(state, call, number)?
+                refuse_caller(state, call, number)?
             }
         }
     };
     Some(End::Answer(answer))
 }
 
-/// Who asks from where, as whom and about what comes before what is asked.
-fn refuse_at_the_door(state: &State, call: &mut Call<'_>, number: u64) -> Option<Answer> {
+/// Rejects a caller by its address, credentials and headers, before the request itself is read.
+fn refuse_caller(state: &ServerState, call: &mut Call<'_>, number: u64) -> Option<Answer> {
     let profile = state.behavior.profile;
     let refusal = if state.behavior.forbidden {
         Refusal::BadOrigin(number)
     } else if !accepts(&state.behavior, call.key.as_deref()) || !state.is_merchant(&call.merchant) {
         Refusal::AccessDenied
-    } else if let Some(misfit) = call.misfit.take() {
-        return Some(misfit);
-    } else if !call.is_routed && profile.wants_routing_id() {
+    } else if let Some(protocol_error) = call.protocol_error.take() {
+        return Some(protocol_error);
+    } else if !call.is_routed && profile.requires_routing_id() {
         Refusal::NoRoutingId
     } else {
         return None;
@@ -361,28 +367,28 @@ fn accepts(behavior: &Behavior, key: Option<&str>) -> bool {
     !behavior.key_revoked && behavior.api_key.as_ref().map_or(!key.starts_with("wrong"), |ours| ours == key)
 }
 
-/// Does the work, unless the request was turned away or a fault forbids it, and writes down the end.
-fn finish(state: &mut State, call: Call<'_>, visit: &mut Visit) -> End {
-    let end = match (visit.turned_away.take(), visit.fate.fault) {
+/// Performs the call, unless the request was rejected or a fault prevents it, and records how it ended.
+fn finish(state: &mut ServerState, call: Call<'_>, admission: &mut Admission) -> End {
+    let end = match (admission.rejected.take(), admission.fate.fault) {
         (Some(end), _) => end,
-        (None, None) => End::Answer(work(state, call, visit)),
-        (None, Some(fault)) => fail(state, call, visit, fault),
+        (None, None) => End::Answer(work(state, call, admission)),
+        (None, Some(fault)) => fail(state, call, admission, fault),
     };
     if let End::Answer(answer) = &end {
         if answer.status == StatusCode::TOO_MANY_REQUESTS {
             state.count_throttled();
         }
-        state.answered(visit.entry, answer.status.as_u16());
+        state.answered(admission.entry, answer.status.as_u16());
     }
     end
 }
 
-fn fail(state: &mut State, call: Call<'_>, visit: &Visit, fault: Fault) -> End {
+fn fail(state: &mut ServerState, call: Call<'_>, admission: &Admission, fault: Fault) -> End {
     let profile = state.behavior.profile;
-    let another = format!("{}-another", visit.reference);
+    let another = format!("{}-another", admission.reference);
     let id = profile.customer_id(state.seed, &call.merchant, &another);
-    if fault.does_the_work(visit.fate.coin) {
-        work(state, call, visit);
+    if fault.does_the_work(admission.fate.coin) {
+        work(state, call, admission);
     }
     End::Answer(match fault {
         Fault::ResetBefore | Fault::ResetAfter => return End::Cut,
@@ -394,51 +400,52 @@ fn fail(state: &mut State, call: Call<'_>, visit: &Visit, fault: Fault) -> End {
         Fault::Flood => Answer::flood(),
         Fault::OkError => answer::OK_ERROR,
         Fault::WrongReference => {
-            Answer::customer(&Customer::new(id, another.into(), Fields::default(), clock()), None)
+            Answer::customer(&Customer::new(id, another.into(), SentFields::default(), clock()), None)
         }
         Fault::DuplicateRequest => Refusal::Duplicate.answer(profile),
-        Fault::Reject => Refusal::Row(visit.fate.coin).answer(profile),
+        Fault::Reject => Refusal::Row(admission.fate.coin).answer(profile),
         Fault::NotFound => Refusal::NotFound.answer(profile),
     })
 }
 
-/// What the API does where nothing goes wrong.
-fn work(state: &mut State, mut call: Call<'_>, visit: &Visit) -> Answer {
+/// Performs the call as the API does without faults.
+fn work(state: &mut ServerState, mut call: Call<'_>, admission: &Admission) -> Answer {
     let (seed, now, profile) = (state.seed, clock(), state.behavior.profile);
-    let reference = &visit.reference;
-    let wants_token = call.fields.client_auth_token && (call.step != Step::Get || profile.has_token_on_get());
+    let reference = &admission.reference;
+    let wants_token =
+        call.fields.client_auth_token && (call.endpoint != Endpoint::Get || profile.has_token_on_get());
     let merchant = state.merchant(&call.merchant);
-    let customer = match call.step {
-        Step::Create => match profile.refuses(Step::Create, reference, &call.fields) {
+    let customer = match call.endpoint {
+        Endpoint::Create => match Refusal::of(profile, Endpoint::Create, reference, &call.fields) {
             Some(refusal) => Err(refusal),
             None => {
-                profile.complete(Step::Create, &mut call.fields);
+                profile.complete(Endpoint::Create, &mut call.fields);
                 let id = profile.customer_id(seed, &call.merchant, reference);
                 let customer = Customer::new(id, Arc::clone(reference), call.fields, now);
                 merchant.create(customer).ok_or(Refusal::Unique)
             }
         },
-        Step::Get => merchant.find(reference).ok_or(Refusal::NotFound),
-        Step::Update if merchant.find(reference).is_none() => Err(Refusal::NotFound),
-        Step::Update => match profile.refuses(Step::Update, reference, &call.fields) {
+        Endpoint::Get => merchant.find(reference).ok_or(Refusal::NotFound),
+        Endpoint::Update if merchant.find(reference).is_none() => Err(Refusal::NotFound),
+        Endpoint::Update => match Refusal::of(profile, Endpoint::Update, reference, &call.fields) {
             Some(refusal) => Err(refusal),
             None => {
-                profile.complete(Step::Update, &mut call.fields);
+                profile.complete(Endpoint::Update, &mut call.fields);
                 merchant.update(reference, &mut call.fields, now).ok_or(Refusal::NotFound)
             }
         },
-        Step::Other => return answer::NO_SUCH_PATH,
+        Endpoint::Other => return answer::NO_SUCH_PATH,
     };
     match customer {
         Ok(customer) => {
-            let token = wants_token.then(|| Token::new(seed, &customer.id, visit.attempt, now));
+            let token = wants_token.then(|| Token::new(seed, &customer.id, admission.attempt, now));
             Answer::customer(customer, token)
         }
         Err(refusal) => refusal.answer(profile),
     }
 }
 
-/// The simulated API's own clock: the one thing about an answer that no seed decides.
+/// The clock of the simulated API: the only part of a response that the seed does not determine.
 #[expect(clippy::disallowed_methods, reason = "a stand-in for a remote machine has a clock of its own")]
 fn clock() -> SystemTime {
     SystemTime::now()

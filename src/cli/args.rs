@@ -1,7 +1,7 @@
-//! The command line as typed: names, defaults and ranges, nothing else.
+//! The command line as clap parses it: names, defaults and ranges, nothing else.
 //!
-//! Defaults are constants, so that help and program cannot disagree. What clap cannot check alone
-//! (two options together, the environment) is checked in `cli`.
+//! Every command's options are here, because one definition yields the parser, the help, the man page, the completions and
+//! the keys of a settings file. Checks that clap cannot do (combinations of options, the environment) are in `cli`.
 
 mod values;
 
@@ -32,7 +32,7 @@ use crate::{
 succeed, 4 stopped by itself, 130/143 interrupted."
 )]
 pub(super) struct Cli {
-    /// A TOML file of settings: any option by its long name; flags and the environment win over it
+    /// Read settings from a TOML file: any option by its long name; flags and the environment win over it
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
@@ -47,22 +47,22 @@ pub(super) enum Command {
     /// Check the file against the documented rules; sends nothing, writes no ledger
     #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
     Validate(Box<Validate>),
-    /// Send again only the rows that failed or were rejected in earlier runs, out of the ledger
+    /// Send again only the rows that failed or were rejected in earlier runs, from the ledger
     #[command(after_help = "Example: customer-import retry --merchant-id acme --only failed")]
     Retry(Box<Retry>),
-    /// Compare what the API has with the file, for the rows this ledger imported; sends questions only
+    /// Compare what the API has with the file, for the rows this ledger imported; changes nothing at the API
     #[command(after_help = "Example: customer-import verify users.csv --merchant-id acme --sample 500")]
     Verify(Box<Verify>),
-    /// Ask a sandbox how it behaves, and compare that with what this program relies on; makes customers that stay
+    /// Test how a sandbox behaves, and compare that with what this program relies on; creates customers that stay
     #[command(after_help = "Example: customer-import probe --merchant-id acme --output probe.json")]
     Probe(Box<Probe>),
-    /// The runs in the ledger, what each did, what is left
+    /// Show the runs in the ledger, what each did, and what is left
     #[command(after_help = "Example: customer-import status")]
     Status(Status),
-    /// One run in detail: a text, JSON, or one page of HTML with charts
+    /// Show one run in detail: as text, JSON, or one HTML page with charts
     #[command(after_help = "Example: customer-import report --format html --output report.html")]
     Report(Report),
-    /// Ids or errors as CSV or JSON Lines
+    /// Export customer ids or errors as CSV or JSON Lines
     #[command(after_help = "Example: customer-import export failed --output failed.csv")]
     Export(Export),
     /// Serve a local simulator of the customers API
@@ -71,31 +71,31 @@ pub(super) enum Command {
 only that one is.\nExample: customer-import simulate --fault http500=0.05 --latency 20ms..80ms"
     )]
     Simulate(Simulate),
-    /// Drop old runs and the raw cells of rows that are settled; ids stay
+    /// Delete old runs and the raw cells of settled rows; customer ids stay
     #[command(after_help = "Example: customer-import prune --before 2026-01-31")]
     Prune(Prune),
-    /// The effective settings of a command (import without one), each with its origin; secrets are hidden
+    /// Show the effective settings of a command (default: import), each with its origin; secrets are hidden
     #[command(
         override_usage = "customer-import config [COMMAND] [OPTIONS]",
         after_help = "Example: customer-import config import --config nightly.toml --rate 20"
     )]
     Config(Config),
-    /// Completions for a shell
+    /// Print completions for a shell
     #[command(
         after_help = "Example: customer-import completions bash > ~/.local/share/bash-completion/completions/customer-import"
     )]
     Completions {
-        /// Which shell
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// The man page
+    /// Print the man page
     #[command(after_help = "Example: customer-import man > ~/.local/share/man/man1/customer-import.1")]
     Man,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Config {
-    /// A command and its options, as they would be run
+    /// A command with its options, as it would be run
     #[arg(value_name = "COMMAND|OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) words: Vec<OsString>,
 }
@@ -110,10 +110,10 @@ pub(super) struct Import {
     pub(super) sending: Sending,
     #[command(flatten)]
     pub(super) failures: Failures,
-    /// Send an update for a row whose fields differ from what was imported, or from what the API had where it existed
+    /// Update customers whose fields differ from what was imported, or from what the API had if they existed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
-    /// Stop where the first N answers are the same refusal and none succeeded; 0 is off
+    /// Stop the run if its first N responses are the same refusal and none succeeded; 0 is off
     #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Sending")]
     pub(super) canary: u64,
     #[command(flatten)]
@@ -126,10 +126,10 @@ pub(super) struct Import {
 pub(super) struct Validate {
     #[command(flatten)]
     pub(super) input: Input,
-    /// Requests per second of the import whose time is estimated
+    /// Request rate for the estimate of the import's time, per second
     #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
     pub(super) rate: RateArg,
-    /// What was found, as text or JSON; or the rows themselves, as a failed export has them
+    /// Output format: the findings as text or JSON, or the rows at fault as CSV, like export failed
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: ValidateFormat,
     #[command(flatten)]
@@ -146,10 +146,10 @@ pub(super) enum ValidateFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct Retry {
-    /// Only rows that failed, or only rows that were rejected
+    /// Send only rows that failed, or only rows that were rejected
     #[arg(long, value_enum, help_heading = "Rows")]
     pub(super) only: Option<Only>,
-    /// Only rows with this error code, as export failed and report have it
+    /// Send only rows with this error code, as export failed and report show it
     #[arg(long, value_name = "CODE", value_parser = NonEmptyStringValueParser::new(), help_heading = "Rows")]
     pub(super) error_code: Option<String>,
     #[command(flatten)]
@@ -168,7 +168,7 @@ pub(super) struct Retry {
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
-    /// Runs that ended before this day go, as UTC has it: 2026-01-31, or 2026-01-31T12:00:00Z
+    /// Delete runs that ended before this day or time, in UTC: 2026-01-31, or 2026-01-31T12:00:00Z
     #[arg(long, value_name = "DATE", value_parser = date)]
     pub(super) before: SystemTime,
     #[command(flatten)]
@@ -183,7 +183,7 @@ pub(super) struct Verify {
     pub(super) input: Input,
     #[command(flatten)]
     pub(super) sending: Sending,
-    /// Only so many rows, chosen at random [default: every imported row]
+    /// Verify only N rows, chosen at random [default: every imported row]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = sample, help_heading = "Rows")]
     pub(super) sample: Option<usize>,
     /// Mark rows that differ as changed in the ledger, so that import --update-changed repairs them
@@ -222,19 +222,19 @@ pub(super) struct RetryInput {
 pub(super) struct Probe {
     #[command(flatten)]
     pub(super) target: TargetOptions,
-    /// Requests per second at most; they are sent one after the other
+    /// Maximum requests per second; they are sent one after the other
     #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Sending")]
     pub(super) rate: RateArg,
-    /// For one request, from connecting to the last byte of the answer
+    /// Timeout for a whole request, from connecting to the last byte of the response
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration, help_heading = "Sending")]
     pub(super) timeout: Duration,
-    /// For the connection alone
+    /// Timeout for connecting
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration, help_heading = "Sending")]
     pub(super) connect_timeout: Duration,
-    /// Write each request and its answer as JSON, without secrets
+    /// Write each request and its response to FILE as JSON, without secrets
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
-    /// An earlier probe's --output: tell what is answered otherwise since
+    /// Compare with the --output of an earlier probe, and report what has changed
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) compare: Option<PathBuf>,
     #[command(flatten)]
@@ -245,7 +245,7 @@ pub(super) struct Probe {
 pub(super) struct Status {
     #[command(flatten)]
     pub(super) ledger: Ledger,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: StatusFormat,
 }
@@ -261,13 +261,13 @@ pub(super) enum StatusFormat {
 pub(super) struct Report {
     #[command(flatten)]
     pub(super) ledger: Ledger,
-    /// Which run [default: the latest]
+    /// Report on run N [default: the latest]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
     pub(super) run: Option<i64>,
-    /// How it is written
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: ReportFormat,
-    /// Where to, readable by you alone [default: standard output]
+    /// Write to FILE, created with mode 0600 [default: standard output]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
 }
@@ -277,23 +277,23 @@ pub(super) enum ReportFormat {
     #[default]
     Text,
     Json,
-    /// One page that asks no host for anything
+    /// One self-contained page
     Html,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// Which rows
+    /// Rows to export
     pub(super) what: ExportWhat,
     #[command(flatten)]
     pub(super) ledger: Ledger,
-    /// How they are written
+    /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: ExportFormat,
-    /// Where to, readable by you alone [default: standard output]
+    /// Write to FILE, created with mode 0600 [default: standard output]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
-    /// Only rows that this run settled [default: all runs]
+    /// Export only rows that run N settled [default: all runs]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
     pub(super) run: Option<i64>,
 }
@@ -317,25 +317,25 @@ pub(super) enum ExportFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
-    /// Where to listen
+    /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(super) listen: SocketAddr,
-    /// Everything random follows from it
+    /// Seed of ids, faults and latencies
     #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 1)]
     pub(super) seed: u64,
-    /// How long each answer takes, such as 20ms or 20ms..80ms
+    /// Time that each response takes, such as 20ms or 20ms..80ms
     #[arg(long, allow_hyphen_values = true, value_name = "DUR|DUR..DUR", default_value = "0ms", value_parser = latency)]
     pub(super) latency: (Duration, Duration),
-    /// Requests per second; above it 429 with Retry-After [default: none]
+    /// Maximum requests per second; answers 429 with Retry-After above it [default: none]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) rate_limit: Option<u32>,
-    /// A fault and its probability, such as http500=0.05 (repeatable)
+    /// Inject a fault with this probability, such as http500=0.05 (repeatable)
     #[arg(long = "fault", value_name = "KIND=P", value_parser = parse_fault)]
     pub(super) faults: Vec<(Fault, f64)>,
-    /// Whose API it is
+    /// The API that is simulated
     #[arg(long, value_enum, default_value = "today")]
     pub(super) profile: ProfileArg,
-    /// The only merchant id that is accepted, letter case and all [default: any, as it was first spelled]
+    /// Accept only this merchant id, in this letter case [default: any, as first spelled]
     #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     pub(super) merchant_id: Option<String>,
     #[command(flatten)]
@@ -344,9 +344,9 @@ pub(super) struct Simulate {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum ProfileArg {
-    /// As current accounts have it: ids of mixed case, `error_info`, lengths, x-routing-id asked for
+    /// As current accounts have it: ids of mixed case, `error_info`, lengths, x-routing-id required
     Today,
-    /// To the letter of the API's page: ids of lower case, plain errors, no lengths
+    /// Exactly as documented on the API's page: ids of lower case, plain errors, no lengths
     Page,
 }
 
@@ -368,31 +368,31 @@ pub(super) enum Environment {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Target")]
 pub(super) struct TargetOptions {
-    /// Which of Juspay's environments
+    /// Environment of the API
     #[arg(long, value_enum, env = "JUSPAY_ENVIRONMENT", default_value = "sandbox")]
     pub(super) environment: Environment,
-    /// Another base URL; requests go to URL/customers
+    /// Base URL of another host; requests go to URL/customers
     #[arg(long, value_name = "URL")]
     pub(super) base_url: Option<String>,
-    /// The merchant id
+    /// Merchant id, sent as x-merchantid
     #[arg(long, value_name = "ID", env = "JUSPAY_MERCHANT_ID", value_parser = NonEmptyStringValueParser::new())]
     pub(super) merchant_id: Option<String>,
-    /// A file that holds the API key and nothing else [default: env `JUSPAY_API_KEY`]
+    /// Read the API key from FILE, which holds nothing else [default: env `JUSPAY_API_KEY`]
     #[arg(long, value_name = "FILE")]
     pub(super) api_key_file: Option<PathBuf>,
-    /// An embedded simulator instead of a network target; needs no key
+    /// Use an embedded simulator instead of the API; needs no key
     #[arg(long, conflicts_with_all = ["base_url", "ca_file"])]
     pub(super) simulator: bool,
-    /// A PEM file with an extra root certificate
+    /// Trust an additional root certificate, from a PEM file
     #[arg(long, value_name = "PEM")]
     pub(super) ca_file: Option<PathBuf>,
     /// Do not send x-routing-id; by default it is each row's `object_reference_id`
     #[arg(long)]
     pub(super) no_routing_id: bool,
-    /// Let the key and the rows travel unencrypted to another machine
+    /// Allow plain HTTP to a remote host (sends the key unencrypted)
     #[arg(long)]
     pub(super) allow_insecure_http: bool,
-    /// Production without the question
+    /// Skip the confirmation before sending to production
     #[arg(long)]
     pub(super) yes: bool,
 }
@@ -400,7 +400,7 @@ pub(super) struct TargetOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct Input {
-    /// The file, plain or compressed by gzip or zstd, or - for standard input
+    /// CSV file, plain or compressed by gzip or zstd, or - for standard input
     #[arg(value_name = "CSV")]
     pub(super) csv: PathBuf,
     /// Field delimiter: one character, or `tab` [default: detected among , ; tab |]
@@ -446,34 +446,34 @@ pub(super) struct Read {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub(super) struct Sending {
-    /// Requests per second, all requests counted
+    /// Maximum requests per second, retries and lookups included
     #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
     pub(super) rate: RateArg,
-    /// Requests that may go at once after a lull
+    /// Requests that may be sent at once after idle time
     #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(super) burst: u32,
-    /// The most requests in flight
+    /// Maximum requests in flight
     #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) concurrency: u32,
-    /// For one request, from connecting to the last byte of the answer
+    /// Timeout for a whole request, from connecting to the last byte of the response
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
     pub(super) timeout: Duration,
-    /// For the connection alone
+    /// Timeout for connecting
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration)]
     pub(super) connect_timeout: Duration,
-    /// How often a row is tried
+    /// Maximum attempts per row
     #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(super) max_attempts: u32,
-    /// The first delay between two attempts, at most
+    /// Maximum delay before the second attempt
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "500ms", value_parser = duration)]
     pub(super) retry_initial: Duration,
-    /// The longest delay between two attempts
+    /// Maximum delay between two attempts
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "60s", value_parser = duration)]
     pub(super) retry_max: Duration,
-    /// Without one successful answer for so long, the run stops by itself
+    /// Stop the run after DUR without a successful response
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
-    /// For requests in flight after a first signal
+    /// Time for in-flight requests to finish after SIGINT or SIGTERM
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
     pub(super) shutdown_grace: Duration,
 }
@@ -481,7 +481,7 @@ pub(super) struct Sending {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub(super) struct Failures {
-    /// More rejected and failed rows than this stop the run [default: off]
+    /// Stop the run after more than N (or N%) rejected and failed rows [default: off]
     #[arg(long, allow_hyphen_values = true, value_name = "N|N%", value_parser = max_failures)]
     pub(super) max_failures: Option<MaxFailures>,
 }
@@ -489,7 +489,7 @@ pub(super) struct Failures {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Ledger")]
 pub(super) struct Ledger {
-    /// The ledger [default: customer-import.db, with --simulator customer-import.simulator.db]
+    /// Ledger file [default: customer-import.db, with --simulator customer-import.simulator.db]
     #[arg(long, value_name = "FILE", env = "CUSTOMER_IMPORT_LEDGER")]
     pub(super) ledger: Option<PathBuf>,
 }
@@ -497,10 +497,10 @@ pub(super) struct Ledger {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Output {
-    /// Write the run's figures as JSON (- for standard output)
+    /// Write the run's summary as JSON (- for standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) summary_json: Option<PathBuf>,
-    /// A bar on a terminal, plain lines elsewhere; always means lines where there is no terminal
+    /// Show progress: a bar on a terminal; plain lines elsewhere, always with `always`
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressArg,
     #[command(flatten)]
@@ -512,10 +512,10 @@ pub(super) struct Output {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Metrics {
-    /// Serve Prometheus metrics at ADDR/metrics while it runs, such as 127.0.0.1:9464
+    /// Serve Prometheus metrics at ADDR/metrics during the run, such as 127.0.0.1:9464
     #[arg(long, value_name = "ADDR")]
     pub(super) metrics_listen: Option<SocketAddr>,
-    /// Write them to a file for `node_exporter`, every few seconds and at the end; its name has to end in .prom
+    /// Write Prometheus metrics to a file for `node_exporter`, every few seconds and at the end; its name has to end in .prom
     #[arg(long, value_name = "FILE")]
     pub(super) metrics_textfile: Option<PathBuf>,
 }
@@ -530,16 +530,16 @@ pub(super) enum ProgressArg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Log {
-    /// How log lines look
+    /// Log format
     #[arg(long, value_enum, default_value = "text")]
     pub(super) log_format: LogFormat,
-    /// Where they go [default: standard error]
+    /// Write the log to FILE [default: standard error]
     #[arg(long, value_name = "FILE")]
     pub(super) log_file: Option<PathBuf>,
-    /// More log lines: -v for each event of the run, -vv for each row that is not imported, -vvv for all rows
+    /// Log more: -v each event of the run, -vv each row that is not imported, -vvv all rows
     #[arg(short, long, action = ArgAction::Count)]
     pub(super) verbose: u8,
-    /// No summary table, and only errors in the log
+    /// Print no summary, and log only errors
     #[arg(short, long, conflicts_with = "verbose")]
     pub(super) quiet: bool,
 }

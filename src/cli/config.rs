@@ -1,10 +1,9 @@
-//! Flags over environment over file over defaults; and `config`, which shows what came of it.
+//! Resolves settings: flags over environment over file over defaults. `config` shows the result.
 //!
-//! Each option that no flag gives takes the environment's or the file's value as its default, and clap
-//! then reads the command line as ever: there is one definition of the options, one parser of each
-//! value, and nothing to add here for a new option. The command line is read twice, since only its first
-//! reading says which file, which command and which flags there are. A flag also wins over what it
-//! conflicts with in the file; two keys of the file that conflict are an error.
+//! An option that no flag sets takes the value of the environment or the file as its default, and clap parses the command
+//! line again with these defaults. So there is one definition of the options and one parser per value, and a new option
+//! needs nothing here. The first parse determines the file, the command and the flags. A flag also overrides a conflicting
+//! setting in the file; two conflicting settings in the file are an error.
 
 pub mod toml;
 
@@ -21,33 +20,33 @@ use self::toml::FileSetting;
 use super::args::{self, Cli};
 use crate::{customer::Field, error::Error, ledger};
 
-/// More is no settings file; it is read whole.
+/// Maximum size of a settings file, which is read as a whole.
 const FILE_MAX_BYTES: u64 = 256 * 1024;
 
-/// The program's name, where there is no command line to take it from.
+/// The name of the program.
 pub(super) const PROGRAM: &str = "customer-import";
 
-/// Where an option comes from that stands on the command line.
+/// The origin of an option that is set on the command line.
 pub(super) const ORIGIN_FLAG: &str = "flag";
 
-/// Reads a variable of the environment; nothing where it is empty.
+/// Reads an environment variable; an empty one counts as unset.
 type Environment = dyn Fn(&str) -> Option<OsString>;
 
-/// The command line with everything below it.
+/// The command line with all settings resolved.
 pub(super) struct ResolvedSettings {
-    /// What clap made of it.
+    /// The result of clap.
     pub(super) matches: ArgMatches,
-    /// What did not come from a flag.
+    /// Values from the environment or the file.
     layer: Vec<LayeredValue>,
-    /// Settings of the file that belong to other commands.
+    /// Settings in the file for other commands.
     others: Vec<FileSetting>,
 }
 
-/// Why a command line is not run: it asks for help, is wrong, or its settings are.
+/// Why no command runs: the user asked for help, or the command line or a setting is wrong.
 pub(super) enum StartError {
-    /// By clap.
+    /// From clap, which also reports help this way.
     Usage(clap::Error),
-    /// By this module.
+    /// From this module.
     Settings(Error),
 }
 
@@ -85,24 +84,32 @@ impl std::fmt::Display for Origin {
     }
 }
 
-/// All commands and options, complete, to be looked at.
+/// Whether required arguments must be on the command line.
+#[derive(Clone, Copy)]
+pub(super) enum Required {
+    /// As defined.
+    Enforced,
+    /// Not yet: they may still come from the file.
+    Optional,
+}
+
+/// The definition of all commands and options.
 pub fn definition() -> Command {
     let mut definition = Cli::command();
     definition.build();
     definition
 }
 
-/// The commands as clap is to read them. The environment is not clap's to read: it would take an
-/// empty variable for a value, and could not name it where it is wrong. Without `complete`, nothing
-/// is required: it may still come from the file.
-pub(super) fn parser(complete: bool) -> Command {
+/// The parser of the command line. It does not read the environment: clap would accept an empty variable as a value, and
+/// could not name the variable if its value is wrong.
+pub(super) fn parser(required: Required) -> Command {
     let mut parser =
-        Cli::command().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, complete)));
+        Cli::command().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, required)));
     parser.set_bin_name(PROGRAM);
     parser
 }
 
-fn parser_arg(arg: Arg, complete: bool) -> Arg {
+fn parser_arg(arg: Arg, required: Required) -> Arg {
     let named = arg.get_env().map(|name| {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         format!("{help} [env: {}]", name.to_string_lossy())
@@ -111,23 +118,27 @@ fn parser_arg(arg: Arg, complete: bool) -> Arg {
         Some(help) => arg.env(Resettable::Reset).help(help),
         None => arg,
     };
-    if complete { arg } else { arg.required(false) }
+    match required {
+        Required::Enforced => arg,
+        Required::Optional => arg.required(false),
+    }
 }
 
-/// Reads the command line and what stands below it.
+/// Parses the command line and resolves all settings.
 pub(super) fn resolve(
     args: &[OsString],
-    complete: bool,
+    required: Required,
     environment: &Environment,
 ) -> Result<ResolvedSettings, StartError> {
-    // Where this fails, what is required is wanted in the words of usage again.
-    let flags =
-        parser(false).try_get_matches_from(args).or_else(|_| parser(complete).try_get_matches_from(args))?;
+    // Parse without required arguments first; on failure parse again with them, so that clap prints its own usage error.
+    let flags = parser(Required::Optional)
+        .try_get_matches_from(args)
+        .or_else(|_| parser(required).try_get_matches_from(args))?;
     let definition = definition();
     let found = flags.subcommand().and_then(|(name, flags)| Some((definition.find_subcommand(name)?, flags)));
-    // What has no settings reads no file.
+    // A command without settings reads no file.
     let Some((command, flags)) = found.filter(|(command, _)| toml::options(command).next().is_some()) else {
-        let matches = parser(complete).try_get_matches_from(args)?;
+        let matches = parser(required).try_get_matches_from(args)?;
         return Ok(ResolvedSettings { matches, layer: Vec::new(), others: Vec::new() });
     };
     let path = flags.get_one::<PathBuf>("config");
@@ -136,7 +147,7 @@ pub(super) fn resolve(
     let name = path.map(|path| path.display().to_string()).unwrap_or_default();
     let mut layer = layer(command, flags, environment, settings, &name)?;
     resolve_conflicts(command, flags, &mut layer)?;
-    let matches = with_defaults(parser(complete), command.get_name(), &layer).try_get_matches_from(args)?;
+    let matches = with_defaults(parser(required), command.get_name(), &layer).try_get_matches_from(args)?;
     Ok(ResolvedSettings { matches, layer, others })
 }
 
@@ -148,16 +159,16 @@ fn with_defaults(parser: Command, name: &str, layer: &[LayeredValue]) -> Command
     })
 }
 
-/// Whether clap takes what [`toml::read`] found fit for this command, with no flag and no environment:
-/// the rest of a file's way, for the fuzzer.
+/// Whether clap accepts the settings that [`toml::read`] accepted for this command, without flags and environment. For
+/// fuzzing.
 pub fn is_accepted(running: &str, settings: Vec<FileSetting>) -> bool {
     let line = [PROGRAM, running];
-    let (definition, flags) = (definition(), parser(false).try_get_matches_from(line));
+    let (definition, flags) = (definition(), parser(Required::Optional).try_get_matches_from(line));
     let found = definition.find_subcommand(running).zip(flags.as_ref().ok().and_then(ArgMatches::subcommand));
     let settings = settings.into_iter().filter(|setting| setting.other.is_none()).collect();
     found.is_some_and(|(command, (_, flags))| {
         layer(command, flags, &|_| None, settings, "").is_ok_and(|layer| {
-            with_defaults(parser(false), running, &layer).try_get_matches_from(line).is_ok()
+            with_defaults(parser(Required::Optional), running, &layer).try_get_matches_from(line).is_ok()
         })
     })
 }
@@ -180,7 +191,7 @@ fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<Fil
         .map_err(|fault| Error::usage(format!("{name} line {}: {}", fault.line, fault.text), fault.hint))
 }
 
-/// For each option that no flag gives: the environment's value, else the file's.
+/// The value of each option that no flag sets: from the environment, or else from the file.
 fn layer(
     command: &Command,
     flags: &ArgMatches,
@@ -188,7 +199,7 @@ fn layer(
     mut settings: Vec<FileSetting>,
     file: &str,
 ) -> Result<Vec<LayeredValue>, Error> {
-    // What stands under the command's own heading wins, so it comes first.
+    // A setting in the command's own section takes precedence, so it comes first.
     settings.sort_by_key(|setting| !setting.own);
     let mut layer = Vec::new();
     for (key, arg) in toml::options(command).filter(|(_, arg)| !is_flag_given(flags, arg)) {
@@ -215,7 +226,7 @@ fn is_flag_given(flags: &ArgMatches, arg: &Arg) -> bool {
     flags.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine)
 }
 
-/// Takes out what conflicts with a flag or, from the file, with the environment.
+/// Removes values that conflict with a flag. Two other conflicting values are an error.
 fn resolve_conflicts(
     command: &Command,
     flags: &ArgMatches,
@@ -246,7 +257,7 @@ fn resolve_conflicts(
     Ok(())
 }
 
-/// Whether it says anything: a flag that is false does not.
+/// Whether the value has an effect: a flag that is false has none.
 fn is_active(arg: &Arg, value: &LayeredValue) -> bool {
     let nothing = match arg.get_action() {
         ArgAction::SetTrue => "false",
@@ -257,7 +268,7 @@ fn is_active(arg: &Arg, value: &LayeredValue) -> bool {
     value.values != [nothing]
 }
 
-/// `config`: the settings that a command would run with, as text.
+/// The settings with which a command would run, as text for `config`.
 pub(super) fn show(
     args: &args::Config,
     path: Option<&Path>,
@@ -277,12 +288,12 @@ pub(super) fn show(
     let mut line = vec![OsString::from(PROGRAM), name.into()];
     line.extend(path.into_iter().flat_map(|path| ["--config".into(), path.into()]));
     line.extend(args.words.iter().skip(usize::from(first.is_some())).cloned());
-    let resolved = resolve(&line, false, environment)?;
+    let resolved = resolve(&line, Required::Optional, environment)?;
     Ok(text(command, &resolved, environment))
 }
 
-/// The settings that a command runs with, to be kept with its run: all that have a value. What a constant
-/// of `--set` says stands in customers' rows, so only its field is told.
+/// The settings with which a command runs, to be stored with its run. Only the field of a `--set` constant is included,
+/// because its value is customer data.
 pub(super) fn settings_snapshot(resolved: &ResolvedSettings) -> Vec<ledger::Setting> {
     let definition = definition();
     let found = resolved.matches.subcommand();
@@ -297,14 +308,14 @@ pub(super) fn settings_snapshot(resolved: &ResolvedSettings) -> Vec<ledger::Sett
     lines.filter(has_value).map(setting).collect()
 }
 
-/// The fields that `--set` names, without what they are set to.
+/// The fields of `--set`, without their values.
 fn fields_alone(matches: &ArgMatches) -> String {
     let pairs = matches.get_many::<(Field, String)>("set").into_iter().flatten();
     let fields: Vec<String> = pairs.map(|(field, _)| format!("{field}=(not shown)")).collect();
     fields.join(", ")
 }
 
-/// A line of `config`.
+/// A line of the output of `config`.
 struct Line {
     heading: String,
     key: String,
@@ -333,7 +344,7 @@ fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environmen
     }
     let width = |of: fn(&Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
     let keys = width(|line| &line.key);
-    // A long value does not push the origins of all others off the screen.
+    // A long value must not push the origins of all others off the screen.
     let values = width(|line| &line.value).min(32);
     let mut headings: Vec<&str> = Vec::new();
     for line in &lines {
@@ -360,7 +371,7 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredVa
         _ => value.map_or("default".into(), |value| value.origin.to_string()),
     };
     let value = match matches.get_raw(id) {
-        // A flag that is repeated counts.
+        // A repeatable flag: its value is its count.
         Some(_) if matches!(arg.get_action(), ArgAction::Count) => matches.get_count(id).to_string(),
         Some(values) => joined(values),
         None => default_in_help(arg),
@@ -369,7 +380,7 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredVa
     Line { heading, key: key.to_owned(), value, origin }
 }
 
-/// The one secret: whether there is one and from where, nothing else.
+/// The API key: only whether it is set, and its origin.
 fn line_of_key(matches: &ArgMatches, environment: &Environment) -> Line {
     let (value, origin) = if matches.get_raw("api_key_file").is_some() {
         ("not shown", "api-key-file")
@@ -388,7 +399,7 @@ fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {
         .join(", ")
 }
 
-/// Without what moves a terminal's cursor, and without a password in a URL.
+/// Replaces control characters and the user part of a URL.
 fn strip_controls_and_password(text: &str) -> String {
     let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if let Some(begin) = text.find("://").map(|at| at + 3) {
@@ -400,7 +411,7 @@ fn strip_controls_and_password(text: &str) -> String {
     text
 }
 
-/// What the help says of an option that has no value, such as the name of the ledger.
+/// The default named in the help of an option without a value, such as the file name of the ledger.
 fn default_in_help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let said = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
@@ -431,7 +442,7 @@ mod tests {
 
     fn resolve_in(args: &[&str], environment: &Environment) -> Result<ResolvedSettings, String> {
         let args: Vec<OsString> = [PROGRAM].iter().chain(args).map(OsString::from).collect();
-        resolve(&args, false, environment).map_err(|refusal| match refusal {
+        resolve(&args, Required::Optional, environment).map_err(|refusal| match refusal {
             StartError::Usage(error) => error.to_string(),
             StartError::Settings(error) => format!("{error}; {}", error.hint()),
         })

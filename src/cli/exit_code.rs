@@ -1,4 +1,4 @@
-//! Every end of the program → its exit code and its last words.
+//! Maps every end of the program to its exit code and its final message.
 
 use crate::{
     error::Error,
@@ -24,9 +24,9 @@ pub(super) mod code {
     pub(crate) const USAGE: u8 = 2;
     pub(crate) const ROWS_LEFT: u8 = 3;
     pub(crate) const STOPPED: u8 = 4;
-    /// Added to a signal's number, as shells do.
+    /// Added to the number of a signal, as shells do.
     pub(crate) const SIGNAL: u8 = 128;
-    /// The terminal is gone.
+    /// SIGHUP: the terminal is gone.
     pub(crate) const HANGUP: u8 = SIGNAL + 1;
 }
 
@@ -41,7 +41,7 @@ pub(super) fn code_of_error(error: &Error) -> u8 {
 
 pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     match ended {
-        // Nobody has anything to correct, and no scheduler would run it again.
+        // Not ROWS_LEFT: there is nothing to correct, and a scheduler must run the command again.
         EndReason::Completed if tally.get(Outcome::Pending) > 0 => code::STOPPED,
         EndReason::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
         EndReason::Completed => code::ROWS_LEFT,
@@ -51,7 +51,7 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     }
 }
 
-/// What a run that ended itself says, and what to do about it.
+/// The message and the hint for a run that stopped by itself.
 pub(super) fn describe_stop(ended: &EndReason) -> Option<(String, String)> {
     let again = "then run the same command again";
     match ended {

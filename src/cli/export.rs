@@ -1,4 +1,4 @@
-//! `export`: rows to standard output or to a file that only its owner can read.
+//! `export`: writes rows to standard output, or to a file with mode 0600.
 
 use std::io;
 

@@ -9,7 +9,7 @@ use super::{
     exit_code::{code, code_of_end, code_of_error, describe_stop},
     ledger_path, now,
     output::{json, open_outputs},
-    process::{make_room_for_connections, runtime},
+    process::{raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
     session::{Session, show_end},
     source_options,
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{Command, NewRun, Outcome, RunState, Setting},
-    report::{Summary, changed_list, harmless, run_table},
+    report::{Summary, changed_list, run_table, strip_controls},
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
     source::Source,
@@ -33,7 +33,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
     let rows = || count_rows(&source_options(&args.input)?);
     let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows };
     confirm_production(&args.target, &args.sending, &target, &action)?;
-    make_room_for_connections(args.sending.concurrency)?;
+    raise_open_files_limit(args.sending.concurrency)?;
     let name = source.name().to_owned();
     let path = source.path().map(str::to_owned);
     // With and without --update-changed, the same bytes are another run: rows that differ are treated differently.
@@ -95,11 +95,11 @@ pub(super) async fn run_job(
     let mut session =
         Session::open(target, job.target, job.sending, &job.output.metrics, job.existing).await?;
     let active = ActiveRun::begin(job.ledger_path, &of_ledger, &job.new_run, now).await?;
-    session.exporter.remember(job.ledger_path).await?;
+    session.exporter.load_last_success(job.ledger_path).await?;
     let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
     let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
     info!(run = run.0, source = %described, rate, "the run begins");
-    display.begin(session.header(format!("Run {run}: {} ({described})", harmless(name))));
+    display.begin(session.header(format!("Run {run}: {} ({described})", strip_controls(name))));
     let Session { sender, signals, exporter, .. } = &mut session;
     let show = &mut |snapshot: &RunSnapshot| {
         display.show(snapshot);

@@ -1,8 +1,8 @@
-//! The log: how much of it, how it looks and where it goes.
+//! Sets up the log: its level, format and destination.
 //!
-//! The bar and the log share standard error, so log lines go through [`LogWriter`], which lifts the
-//! bar for as long as it takes to write one. Only this program's own events are let through, whatever
-//! `RUST_LOG` says: at their finest levels other crates log URLs and headers.
+//! The progress bar and the log share standard error, so log lines go through [`LogWriter`], which suspends the bar while it
+//! writes. Only events of this program are logged, whatever `RUST_LOG` says, because other crates log URLs and headers at
+//! their finest levels.
 
 use std::{
     fs::File,
@@ -26,10 +26,7 @@ use super::{
 };
 use crate::error::Error;
 
-/// From here on, events are logged.
-///
-/// # Errors
-/// Where the log file cannot be written.
+/// Starts logging. Fails if the log file cannot be written.
 pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error> {
     let writer = match &args.log_file {
         None => stderr,
@@ -59,7 +56,7 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
         LogFormat::Text => format.boxed(),
         LogFormat::Json => format.json().flatten_event(true).boxed(),
     };
-    // A second subscriber in one process is the tests' business, not the user's.
+    // Fails only if a subscriber exists already, which happens in tests.
     drop(tracing_subscriber::registry().with(layer.with_filter(filter).with_filter(ours)).try_init());
     for part in unknown {
         warn!(part, "RUST_LOG names no level, such as debug; ignored");
@@ -67,17 +64,17 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     Ok(())
 }
 
-/// Whether this part of `RUST_LOG` says something. A word alone that is no level would be taken for the name of
-/// a crate, and a slip such as `debgu` would silence all of ours, errors too.
+/// Whether this part of `RUST_LOG` is meaningful. A single word that is no level would be read as the name of a crate, and a
+/// typing error such as `debgu` would silence the whole log, errors included.
 fn is_known(part: &str) -> bool {
     let names_a_place = part.contains(['=', '[']) || part.starts_with(env!("CARGO_CRATE_NAME"));
     part.parse::<Directive>().is_ok() && (names_a_place || part.parse::<LevelFilter>().is_ok())
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone)]
 pub(super) enum LogWriter {
-    /// Around the bar.
+    /// Standard error, with the progress bar suspended.
     Stderr(ProgressBar),
     /// `--log-file`.
     File(Arc<File>),

@@ -1,7 +1,7 @@
-//! Completions and the man page, both made from clap's definition: what it knows, they know.
+//! The man page and the shell completions, both generated from clap's definition.
 //!
-//! One page for the whole program, a section for each command, since a page on standard output can be
-//! only one. Clap's generators write to memory first: they do not expect a reader to hang up.
+//! There is one page for the whole program, with a section per command, because standard output can hold only one. Clap's
+//! generators write to memory first, because they panic on a closed pipe.
 
 use std::io;
 
@@ -9,26 +9,26 @@ use clap::Command;
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::config::{PROGRAM, parser};
+use super::config::{PROGRAM, Required, parser};
 use crate::error::Error;
 
-/// The script that a shell reads.
+/// The completion script of a shell.
 pub(super) fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut parser(true), PROGRAM, &mut script);
+    clap_complete::generate(shell, &mut parser(Required::Enforced), PROGRAM, &mut script);
     let script = String::from_utf8_lossy(&script);
-    // Of a program with a hyphen, bash's script calls the commands by other names than it defines, and
-    // completes nothing behind them: https://github.com/clap-rs/clap/issues/6421.
+    // For a program with a hyphen in its name, the bash script calls functions by other names than it defines:
+    // https://github.com/clap-rs/clap/issues/6421.
     script.replace(&PROGRAM.replace('-', "__subcmd__"), &PROGRAM.replace('-', "__"))
 }
 
-/// The page as roff.
+/// The man page as roff.
 pub(super) fn page() -> Result<String, Error> {
     write_page().map_err(|error| Error::Bug(format!("the man page cannot be written ({error})")))
 }
 
 fn write_page() -> io::Result<String> {
-    let mut definition = parser(true);
+    let mut definition = parser(Required::Enforced);
     definition.build();
     let whole = Man::new(definition.clone());
     let mut page = Vec::new();
@@ -47,7 +47,7 @@ fn write_page() -> io::Result<String> {
     Ok(page)
 }
 
-/// A command's own page, one level down.
+/// The section of a command, with its headings one level down.
 fn section(command: &Command) -> io::Result<String> {
     let own = Man::new(command.clone());
     let mut section = Vec::new();

@@ -1,4 +1,4 @@
-//! `--metrics-listen` and `--metrics-textfile`: what they need before a run, while it goes on and at its end.
+//! Exports metrics during a run: `--metrics-listen` and `--metrics-textfile`.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -14,29 +14,26 @@ use crate::{
     sender::Sender,
 };
 
-/// What of a run can be seen by Prometheus; nothing where nobody asked for it.
+/// The metrics exports of a run; does nothing if neither option is given.
 pub(super) struct MetricsExporter {
     metrics: Option<Arc<Metrics>>,
     textfile: Option<Textfile>,
-    /// Whether it was said that the file cannot be written: once is enough.
-    complained: bool,
-    /// Where to ask, for people.
+    /// Whether a write error of the file was logged: it is logged once.
+    write_error_logged: bool,
+    /// The URL of the metrics, for display.
     pub(super) url: Option<String>,
 }
 
 impl MetricsExporter {
-    /// Takes the address and looks at the file, before anything is sent.
-    ///
-    /// # Errors
-    /// Where one of them cannot be had.
+    /// Binds the address and checks the file, before anything is sent.
     pub(super) async fn begin(
         args: &args::Metrics,
         sender: &Arc<Sender>,
         target: &ledger::Target,
         tasks: &mut JoinSet<()>,
     ) -> Result<MetricsExporter, Error> {
-        let asked = args.metrics_listen.is_some() || args.metrics_textfile.is_some();
-        let metrics = asked.then(|| {
+        let requested = args.metrics_listen.is_some() || args.metrics_textfile.is_some();
+        let metrics = requested.then(|| {
             let (merchant, target) = (target.merchant_id.clone(), target.base_url.clone());
             Arc::new(Metrics::new(Arc::clone(sender), merchant, target))
         });
@@ -47,19 +44,16 @@ impl MetricsExporter {
                 Error::usage(text, "choose another address; port 0 takes any that is free")
             })?;
             let place = format!("http://{}/metrics", listener.address());
-            info!(url = %place, "metrics can be asked for");
+            info!(url = %place, "serving metrics");
             url = Some(place);
             tasks.spawn(listener.serve(Arc::clone(metrics)));
         }
         let textfile = args.metrics_textfile.as_deref().map(open_textfile).transpose()?;
-        Ok(MetricsExporter { metrics, textfile, complained: false, url })
+        Ok(MetricsExporter { metrics, textfile, write_error_logged: false, url })
     }
 
-    /// Reads from the ledger what earlier runs have to say.
-    ///
-    /// # Errors
-    /// Where it cannot be read.
-    pub(super) async fn remember(&self, ledger: &Path) -> Result<(), Error> {
+    /// Loads the time of the last success from the ledger.
+    pub(super) async fn load_last_success(&self, ledger: &Path) -> Result<(), Error> {
         if let Some(metrics) = &self.metrics
             && let Some(at) = Reader::open(ledger).await?.last_success().await?
         {
@@ -74,20 +68,20 @@ impl MetricsExporter {
         self.refresh();
     }
 
-    /// What the sender counts by itself has changed; the file follows when it is due.
+    /// Writes the file if it is due.
     pub(super) fn refresh(&mut self) {
         let Some(metrics) = &self.metrics else { return };
         let now = Instant::now();
         if let Some(textfile) = self.textfile.as_mut().filter(|textfile| textfile.is_due(now))
             && let Err(error) = textfile.write(metrics, now)
-            && !self.complained
+            && !self.write_error_logged
         {
-            self.complained = true;
+            self.write_error_logged = true;
             warn!(%error, "--metrics-textfile cannot be written; the run goes on");
         }
     }
 
-    /// The last figures; `completed` where the source was read to its end.
+    /// Exports the final metrics; `completed` if the source was read to its end.
     pub(super) fn end(&mut self, exit_code: u8, completed: bool) {
         let Some(metrics) = &self.metrics else { return };
         metrics.ended(exit_code);

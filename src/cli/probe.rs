@@ -1,7 +1,7 @@
-//! `probe`: a sandbox is asked how it behaves; a table of it, a file for later, and what has changed since an earlier one.
+//! `probe`: tests how a sandbox behaves; prints a table, writes a file, and compares with an earlier probe.
 //!
-//! A probe creates customers for good, so production is refused whatever else is said, `--yes` included. What is
-//! printed and written has neither the key nor the merchant id.
+//! A probe creates customers that cannot be deleted, so production is always refused, even with `--yes`. The output contains
+//! neither the key nor the merchant id.
 
 use std::{
     fmt::Write as _,
@@ -17,10 +17,10 @@ use super::{
 use crate::{
     error::Error,
     probe::{self, Change, Earlier, Finding, Findings},
-    report::harmless,
+    report::strip_controls,
 };
 
-/// What `--output` has.
+/// The content of `--output`.
 #[derive(Serialize)]
 struct Record<'a> {
     version: &'static str,
@@ -29,7 +29,7 @@ struct Record<'a> {
     asked_at: String,
     #[serde(flatten)]
     findings: &'a Findings,
-    /// Since the earlier probe, where one was named.
+    /// Changes since the earlier probe, with `--compare`.
     changes: Option<&'a [Change]>,
 }
 
@@ -47,7 +47,7 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
         target.base_url.as_ref().map_or(SIMULATOR, |url| url.as_str().trim_end_matches('/')).to_owned();
     let merchant_id = target.merchant_id.clone();
     let began = now();
-    // The time alone, and the process where two begin at once.
+    // Unique by time, and by process if two probes begin at once.
     let run = format!("{:08x}", began as u32 ^ std::process::id().rotate_left(16));
     let found = runtime()?.block_on(async {
         let (api, _simulator) =
@@ -104,8 +104,10 @@ fn read_earlier(path: &PathBuf) -> Result<Earlier, Error> {
 
 fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>) -> String {
     let Findings { run, requests, customers, questions } = findings;
-    let mut text =
-        format!("Probe {run} of {}: {requests} requests, {customers} customers\n\n", harmless(base_url));
+    let mut text = format!(
+        "Probe {run} of {}: {requests} requests, {customers} customers\n\n",
+        strip_controls(base_url)
+    );
     let mut line = |cells: [&str; 4]| {
         let [question, relied, answer, same] = cells;
         let line = format!("  {question:<27} {relied:<20} {answer:<42} {same}");
@@ -121,14 +123,14 @@ fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>)
         };
         let nothing = if finding.is_open { "open" } else { "-" };
         let relied = finding.relied_on.as_deref().unwrap_or(nothing);
-        line([finding.question, relied, &harmless(&finding.answer), same]);
+        line([finding.question, relied, &strip_controls(&finding.answer), same]);
     }
     text.push('\n');
-    tell_differences(&mut text, findings);
+    add_differences(&mut text, findings);
     if let Some((path, changes)) = since {
-        tell_changes(&mut text, path, changes);
+        add_changes(&mut text, path, changes);
     }
-    // Writing to a text does not fail.
+    // Writing to a String cannot fail.
     let _ = writeln!(
         text,
         "The customers stay, under references that begin with probe-{run}-: the API has no call that deletes them."
@@ -136,7 +138,7 @@ fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>)
     text
 }
 
-fn tell_differences(text: &mut String, findings: &Findings) {
+fn add_differences(text: &mut String, findings: &Findings) {
     let relied = findings.questions.iter().filter(|finding| finding.is_as_relied_on.is_some()).count();
     let differing: Vec<&Finding> = findings.differing().collect();
     if differing.is_empty() {
@@ -148,24 +150,25 @@ fn tell_differences(text: &mut String, findings: &Findings) {
         writeln!(text, "{count} of {relied} answers that this program relies on are not as it needs them:");
     for Finding { question, asks, answer, relied_on, message, .. } in differing {
         let relied_on = relied_on.as_deref().unwrap_or_default();
-        let said = message.iter().map(|message| format!(" ({})", harmless(message))).collect::<String>();
+        let said =
+            message.iter().map(|message| format!(" ({})", strip_controls(message))).collect::<String>();
         let _ = writeln!(
             text,
             "  {question}: {asks}: relied on {relied_on}, answered {}{said}",
-            harmless(answer)
+            strip_controls(answer)
         );
     }
 }
 
-fn tell_changes(text: &mut String, path: &Path, changes: &[Change]) {
+fn add_changes(text: &mut String, path: &Path, changes: &[Change]) {
     let name = path.display().to_string();
     if changes.is_empty() {
-        let _ = writeln!(text, "Nothing has changed since {}.", harmless(&name));
+        let _ = writeln!(text, "Nothing has changed since {}.", strip_controls(&name));
         return;
     }
-    let _ = writeln!(text, "Changed since {}:", harmless(&name));
+    let _ = writeln!(text, "Changed since {}:", strip_controls(&name));
     for Change { question, before, now } in changes {
-        let word = |answer: &Option<String>| answer.as_deref().map_or("not asked".into(), harmless);
-        let _ = writeln!(text, "  {}: {} before, {} now", harmless(question), word(before), word(now));
+        let word = |answer: &Option<String>| answer.as_deref().map_or("not asked".into(), strip_controls);
+        let _ = writeln!(text, "  {}: {} before, {} now", strip_controls(question), word(before), word(now));
     }
 }

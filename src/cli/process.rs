@@ -1,4 +1,4 @@
-//! What a run needs of the system as a process: open files, threads, signals.
+//! The process: its limit of open files, its runtime and its signals.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
@@ -10,12 +10,13 @@ use tokio::{
 
 use crate::{error::Error, run::Signal};
 
-/// Files open besides connections: source, ledger, logs, the runtime's own, callers for
-/// metrics, and connections being closed.
+/// Open files besides connections: source, ledger, logs, the runtime's own, metrics connections, and connections being
+/// closed.
 const OTHER_FILES: u64 = 64;
 
-/// Each request in flight is an open file. Too few of them would look like an API that refuses connections.
-pub(super) fn make_room_for_connections(concurrency: u32) -> Result<(), Error> {
+/// Raises the limit of open files to what `--concurrency` needs. Each request in flight is an open file, and running out of
+/// them would look like an API that refuses connections.
+pub(super) fn raise_open_files_limit(concurrency: u32) -> Result<(), Error> {
     let needed = u64::from(concurrency) + OTHER_FILES;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
@@ -31,20 +32,20 @@ pub(super) fn make_room_for_connections(concurrency: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// One thread for all requests, measured beside a load generator in the same run on two cores: a second one makes
-/// wake-ups cross cores, which costs more than it brings over plain HTTP (0.59 of the generator's rate instead of
-/// 0.69, with a bare load of csv + reqwest + insert), and over TLS where the processor has instructions for the
-/// ciphers (this program 0.42 instead of 0.46, with a fifth more of the processor's time).
+/// A runtime with one thread for all requests. Measured beside a load generator in the same run on two cores, a second
+/// thread makes wake-ups cross cores, which costs more than it gains: over plain HTTP 0.59 of the generator's rate instead
+/// of 0.69 (a bare load of csv + reqwest + insert), and over TLS with cipher instructions 0.42 instead of 0.46 (this
+/// program, with a fifth more CPU time).
 pub(super) fn runtime() -> Result<Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
 }
 
-/// SIGHUP, SIGINT and SIGTERM, as many as come.
+/// A channel that receives every SIGHUP, SIGINT and SIGTERM.
 pub(super) fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>, Error> {
     let (sender, receiver) = mpsc::channel(4);
     let kinds = [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)];
-    // Who starts a program with `nohup` wants it to outlive the terminal.
+    // A program started with `nohup` must survive the end of its terminal.
     let is_wanted = |(_, number): &(SignalKind, Signal)| *number != 1 || !is_hangup_ignored();
     for (kind, number) in kinds.into_iter().filter(is_wanted) {
         let mut stream =
@@ -57,10 +58,10 @@ pub(super) fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiv
     Ok(receiver)
 }
 
-/// Whether this process was told to pass over SIGHUP. Only Linux tells without unsafe code; elsewhere it is not.
+/// Whether this process ignores SIGHUP. Only Linux tells without unsafe code; elsewhere this returns false.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    // The first bit is the first signal's.
+    // The lowest bit is that of signal 1.
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

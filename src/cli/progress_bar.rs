@@ -1,7 +1,7 @@
-//! How a run is shown while it goes on: a few lines that change on a terminal, plain lines elsewhere.
+//! Shows the progress of a run: a few lines that are redrawn on a terminal, plain lines elsewhere.
 //!
-//! Only committed counts are shown. Whatever the rate of the run, the terminal is drawn a few times a
-//! second, and what is drawn is made only then. No colors: `NO_COLOR` has nothing to switch off.
+//! Only committed counts are shown. Whatever the rate of the run, the terminal is redrawn a few times per second, and text is
+//! formatted only then. No colors, so `NO_COLOR` has nothing to disable.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -13,29 +13,29 @@ use rustix::termios::tcgetwinsize;
 
 use super::{args::ProgressArg, environment, logging::LogWriter};
 use crate::{
-    report::{fill, grouped, progress, progress_line, time},
+    report::{grouped, progress_line, progress_lines, time, wrap_parts},
     run::RunSnapshot,
 };
 
-/// How often the terminal is drawn.
+/// How often the terminal is redrawn.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 
-/// How often a plain line is written, at first and at last: a run of hours needs no thousands of them.
+/// How often a plain line is written at the beginning of a run, and at most how rarely in a long run.
 const LINE_FIRST: Duration = Duration::from_secs(5);
 const LINE_LAST: Duration = Duration::from_secs(60);
 
-/// Lines come further apart by this share of the time that the run has taken.
+/// The distance between lines grows to this fraction of the elapsed time.
 const LINE_SHARE: u32 = 12;
 
-/// What a terminal has that does not say how wide it is.
+/// Width of a terminal that does not report it.
 const WIDTH: u16 = 80;
 
-/// What changes on the terminal, or the lines in its place.
+/// The redrawn lines on a terminal, or plain lines elsewhere.
 pub(super) struct ProgressDisplay {
-    /// indicatif's, for drawing alone: what it shows is its message.
+    /// Used for drawing only: all text is in its message.
     bar: ProgressBar,
     lines: bool,
-    /// Which run this is and how its source is read; not shown yet.
+    /// Names the run and its source; still to be shown.
     header: Option<String>,
     began: Instant,
     next: Instant,
@@ -43,16 +43,16 @@ pub(super) struct ProgressDisplay {
 
 impl ProgressDisplay {
     /// Shows nothing before the first progress.
-    pub(super) fn new(wish: ProgressArg) -> ProgressDisplay {
-        // Such a terminal cannot go back a line.
+    pub(super) fn new(mode: ProgressArg) -> ProgressDisplay {
+        // A dumb terminal cannot move the cursor up.
         let is_dumb = environment("TERM").is_some_and(|term| term == "dumb");
         let terminal = io::stderr().is_terminal() && !is_dumb;
-        let wanted = match wish {
+        let wanted = match mode {
             ProgressArg::Auto | ProgressArg::Always => true,
             ProgressArg::Never => false,
         };
         let bar = if wanted && terminal {
-            // Draws whenever it is told: how often that is, is decided here.
+            // The redraw rate is limited here, not by indicatif.
             ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(u8::MAX))
         } else {
             ProgressBar::hidden()
@@ -64,13 +64,13 @@ impl ProgressDisplay {
         ProgressDisplay { bar, lines: wanted && !terminal, header: None, began: now, next: now + LINE_FIRST }
     }
 
-    /// Where log lines go so that they do not disturb the bar.
+    /// A log writer that suspends the bar.
     pub(super) fn log_writer(&self) -> LogWriter {
         LogWriter::Stderr(self.bar.clone())
     }
 
-    /// The run begins. The header stands above what changes, or above the first line: where nobody looks
-    /// on, a run that is short says nothing before its end.
+    /// Starts the display. The header is printed above the redrawn lines. Without a terminal it is printed with the first
+    /// line, so a short run prints nothing before its end.
     pub(super) fn begin(&mut self, header: String) {
         self.began = Instant::now();
         if self.bar.is_hidden() {
@@ -88,40 +88,40 @@ impl ProgressDisplay {
         if now < self.next {
             return;
         }
-        self.draw(now, |width| progress(snapshot, width).join("\n"), || progress_line(snapshot));
+        self.draw(now, |width| progress_lines(snapshot, width).join("\n"), || progress_line(snapshot));
     }
 
-    /// Shows how far something else has come than a run, and what else there is to say.
-    pub(super) fn tell(&mut self, done: u64, total: Option<u64>, more: Vec<String>) {
+    /// Shows the progress of something other than a run, if it is due.
+    pub(super) fn show_counts(&mut self, done: u64, total: Option<u64>, more: Vec<String>) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
-        let words = [self.pace(done, total), more].concat();
-        self.draw(now, |width| fill(&words, width).join("\n"), || words.join(", "));
+        let words = [self.rate_parts(done, total), more].concat();
+        self.draw(now, |width| wrap_parts(&words, width).join("\n"), || words.join(", "));
     }
 
     fn draw(&mut self, now: Instant, lines: impl FnOnce(usize) -> String, line: impl FnOnce() -> String) {
         if !self.bar.is_hidden() {
             self.next = now + DRAW_EVERY;
-            // The last column stays free: some terminals go on to the next line once it is used.
+            // The last column stays empty: some terminals wrap once it is used.
             let width = usize::from(width().saturating_sub(1)).max(1);
             self.bar.set_message(lines(width));
         } else if self.lines {
             self.next = now + ((now - self.began) / LINE_SHARE).clamp(LINE_FIRST, LINE_LAST);
             let header = self.header.take().map_or_else(String::new, |header| header + "\n");
-            // A closed standard error is no reason to stop a run.
+            // A closed standard error must not stop a run.
             drop(writeln!(io::stderr(), "{header}{}", line()));
         }
     }
 
-    /// Takes away what changes.
+    /// Removes the redrawn lines.
     pub(super) fn end(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// How many are done, how fast, and how long the rest takes.
-    fn pace(&self, done: u64, total: Option<u64>) -> Vec<String> {
+    /// The number of rows done, the rate, and the time left.
+    fn rate_parts(&self, done: u64, total: Option<u64>) -> Vec<String> {
         let per_second = done as f64 / self.began.elapsed().as_secs_f64().max(0.001);
         let rows = match total {
             Some(total) => format!("{} of {} rows", grouped(done), grouped(total)),

@@ -1,4 +1,4 @@
-//! `prune`: what is old goes out of a ledger, and its room is given back.
+//! `prune`: deletes old runs from a ledger and shrinks its file.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,8 +12,8 @@ pub(super) fn prune(args: &args::Prune) -> Result<u8, Error> {
     let date = report::date(before);
     if before > now {
         return Err(Error::usage(
-            format!("--before {date} is yet to come: every run would go"),
-            "give a day that is past",
+            format!("--before {date} is in the future and would delete every run"),
+            "give a day in the past",
         ));
     }
     let pruned = runtime()?.block_on(ledger::prune(&path, before, now))?;

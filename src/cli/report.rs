@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{Reader, RunDetails, RunId},
-    report::Report,
+    report::{Report, report_html, report_text},
 };
 
 /// How many respelled references the report lists.
@@ -26,9 +26,9 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let details = runtime()?.block_on(details(&path, args.run))?;
     let report = Report::new(&details, now());
     let text = match args.format {
-        ReportFormat::Text => report.text(),
+        ReportFormat::Text => report_text(&report),
         ReportFormat::Json => json(&report)?,
-        ReportFormat::Html => report.page()?,
+        ReportFormat::Html => report_html(&report)?,
     };
     let Some(output) = &args.output else { return print(&text).map(|()| code::OK) };
     let written = create_private(output)?.write_all(text.as_bytes());

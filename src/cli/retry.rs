@@ -7,7 +7,7 @@ use super::{
     import::{Job, run_job},
     ledger_path,
     output::open_outputs,
-    process::{make_room_for_connections, runtime},
+    process::{raise_open_files_limit, runtime},
     read_options,
     target::{PlannedAction, confirm_production, find_target},
 };
@@ -45,7 +45,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
         let count = || Ok(report::rows(rows));
         let action = PlannedAction { verb: "Retry", file: &name, rows: &count };
         confirm_production(&args.target, &args.sending, &target, &action)?;
-        make_room_for_connections(args.sending.concurrency)?;
+        raise_open_files_limit(args.sending.concurrency)?;
         let source = ReplaySource::open(reader, wanted, &options).await?;
         let job = Job {
             target: &args.target,

@@ -1,4 +1,4 @@
-//! The simulator: served on its own by `simulate`, or inside another command with `--simulator`.
+//! Serves the simulator: by itself with `simulate`, or inside another command with `--simulator`.
 
 use tokio::task::JoinSet;
 

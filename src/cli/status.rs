@@ -11,7 +11,7 @@ use super::{
 use crate::{
     error::Error,
     ledger::{self, Reader, RunRecord, RunState},
-    report::{LiveStatus, Status, going_on, status_text},
+    report::{LiveStatus, Status, live_status_text, status_text},
     run::RunSnapshot,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
         StatusFormat::Text => {
             let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
             if let Some((run, snapshot, age)) = &live {
-                text.push_str(&going_on(*run, snapshot, *age));
+                text.push_str(&live_status_text(*run, snapshot, *age));
             }
             text
         }

@@ -1,6 +1,6 @@
-//! Where requests go and as whom: URL, merchant, key; and the question before production.
+//! The target of requests: URL, merchant and key; and the confirmation before production.
 //!
-//! The key comes from the environment or a file, never from a flag, and is not repeated in any message.
+//! The key comes from the environment or a file, never from a flag, and is never part of a message.
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -21,7 +21,7 @@ use crate::{
     api::{self, Api},
     error::Error,
     ledger,
-    report::{grouped, harmless},
+    report::{grouped, strip_controls},
     simulator::Simulator,
     source::{Source, SourceOptions},
 };
@@ -29,16 +29,16 @@ use crate::{
 const SANDBOX: &str = "https://sandbox.juspay.in";
 const PRODUCTION: &str = "https://api.juspay.in";
 
-/// Where requests go, and as whom.
+/// The target of requests.
 pub(super) struct Target {
-    /// `None`: the embedded simulator.
+    /// `None` for the embedded simulator.
     pub(super) base_url: Option<Url>,
     pub(super) merchant_id: String,
     pub(super) api_key: SecretString,
 }
 
 impl Target {
-    /// As a ledger records it.
+    /// The target as the ledger records it.
     pub(super) fn of_ledger(&self) -> ledger::Target {
         let base_url = self.base_url.as_ref().map_or(SIMULATOR, Url::as_str);
         ledger::Target {
@@ -50,7 +50,7 @@ impl Target {
 
 pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     if args.simulator {
-        // Not what its answers are numbered by: what repeats a key is withheld.
+        // Must not occur in the simulator's responses: text that repeats the key is withheld.
         let api_key = SecretString::from("key-of-the-simulator");
         return Ok(Target { base_url: None, merchant_id: SIMULATOR.into(), api_key });
     }
@@ -71,7 +71,7 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
 }
 
-/// The API of a target, and the simulator that has to live as long where it is the target.
+/// The API client for a target. Returns the simulator too, if it is the target, because it must outlive the client.
 pub(super) async fn open_api(
     target: Target,
     args: &args::TargetOptions,
@@ -100,7 +100,7 @@ pub(super) async fn open_api(
     Ok((api, simulator))
 }
 
-/// For what leaves something behind that nobody can take away.
+/// Refuses production, for a command that creates customers that cannot be deleted.
 pub(super) fn refuse_production(args: &args::TargetOptions) -> Result<(), Error> {
     let url = args.base_url.as_deref().map(url_of).transpose()?;
     let chosen = args.environment == Environment::Production;
@@ -113,16 +113,16 @@ pub(super) fn refuse_production(args: &args::TargetOptions) -> Result<(), Error>
     ))
 }
 
-/// Domains whose hosts are production but for those that are called a sandbox: there are several, by region and address.
+/// Domains whose hosts are production unless their name contains the label `sandbox`.
 const JUSPAY: [&str; 3] = ["juspay.in", "juspay.io", "hyperpg.in"];
 
-/// Production under another name.
+/// White-label domains of production.
 const WHITE_LABEL: [&str; 1] = ["smartgateway.hdfcbank.com"];
 
-/// Whether real customers are behind this host.
+/// Whether the host serves production.
 fn is_production(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    // A host may be written with the dot of the root behind it.
+    // A host name may end with the dot of the root.
     let host = host.strip_suffix('.').unwrap_or(host);
     let is_under =
         |domain: &&str| host.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
@@ -169,17 +169,17 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
     Ok(key.into())
 }
 
-/// What is about to be done.
+/// The action that a confirmation describes.
 pub(super) struct PlannedAction<'a> {
     /// `Import`, `Retry` or `Verify`.
     pub(super) verb: &'a str,
     /// The source.
     pub(super) file: &'a str,
-    /// How many rows it has, in words; asked for only where the question is.
+    /// The number of rows as text; computed only if the confirmation is shown.
     pub(super) rows: &'a dyn Fn() -> Result<String, Error>,
 }
 
-/// How many rows a file has, or about.
+/// The number of rows in a file as text, exact or estimated.
 pub(super) fn count_rows(options: &SourceOptions) -> Result<String, Error> {
     Ok(match Source::count(options)? {
         Some((1, true)) => "1 row".into(),
@@ -189,19 +189,20 @@ pub(super) fn count_rows(options: &SourceOptions) -> Result<String, Error> {
     })
 }
 
-/// What is about to happen, where a slip would cost most.
+/// The text of the confirmation.
 fn question(action: &PlannedAction<'_>, sending: &args::Sending, target: &Target) -> Result<String, Error> {
     let rows = (action.rows)()?;
     let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
     let host = target.base_url.as_ref().and_then(Url::host_str).unwrap_or_default();
-    let (merchant, file, verb) = (harmless(&target.merchant_id), harmless(action.file), action.verb);
+    let (merchant, file, verb) =
+        (strip_controls(&target.merchant_id), strip_controls(action.file), action.verb);
     Ok(format!(
         "This is production.\n  merchant  {merchant}\n  host      {host}\n  file      {file}, {rows}\n  \
          rate      {rate}\n{verb}? [y/N] "
     ))
 }
 
-/// Production is asked for once, on a terminal; elsewhere it needs `--yes`.
+/// Asks for confirmation before production, on a terminal; without one, `--yes` is required.
 pub(super) fn confirm_production(
     args: &args::TargetOptions,
     sending: &args::Sending,
@@ -214,13 +215,16 @@ pub(super) fn confirm_production(
     }
     let stdin = io::stdin();
     if !stdin.is_terminal() || !io::stderr().is_terminal() {
-        return Err(Error::usage("production needs a yes, and there is no terminal to ask on", "add --yes"));
+        return Err(Error::usage(
+            "sending to production requires confirmation, and stdin or stderr is not a terminal",
+            "add --yes",
+        ));
     }
     let question = question(action, sending, target)?;
     let mut answer = String::new();
-    let asked =
+    let shown =
         io::stderr().write_all(question.as_bytes()).and_then(|()| stdin.lock().read_line(&mut answer));
-    if asked.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+    if shown.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         return Ok(());
     }
     Err(Error::usage("not confirmed, nothing was sent", "answer y, or add --yes"))

@@ -8,7 +8,7 @@ use super::{
     exit_code::{code, code_of_error, describe_stop},
     ledger_path, now,
     output::{json, open_outputs},
-    process::{make_room_for_connections, runtime},
+    process::{raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
     session::{Session, show_end},
     source_options,
@@ -49,22 +49,26 @@ async fn run(
     let count = || count_rows(&source_options(&args.input)?);
     let action = PlannedAction { verb: "Verify", file: &name, rows: &count };
     confirm_production(&args.target, &args.sending, &target, &action)?;
-    make_room_for_connections(args.sending.concurrency)?;
+    raise_open_files_limit(args.sending.concurrency)?;
     let mut session =
         Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep)
             .await?;
-    session.exporter.remember(ledger_path).await?;
+    session.exporter.load_last_success(ledger_path).await?;
     let options = verify::Options {
         limits: args.sending.limits(),
         sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
         mark: args.mark,
     };
     let (began, size) = (Instant::now(), source.size());
-    display.begin(session.header(format!("Verify {} ({})", report::harmless(&name), source.describe())));
+    display.begin(session.header(format!(
+        "Verify {} ({})",
+        report::strip_controls(&name),
+        source.describe()
+    )));
     let Session { sender, signals, exporter, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);
-        display.tell(found.looked_up(), total, report::verification_words(found));
+        display.show_counts(found.looked_up(), total, report::verification_words(found));
         exporter.refresh();
     };
     let end = verify::run(imported, source.stream()?, Arc::clone(sender), options, signals, show).await;

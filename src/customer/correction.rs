@@ -1,63 +1,65 @@
-//! What a failed export says of a row that comes back with it: where it stood, what was wrong, and of a duplicate
-//! under which reference it was one.
+//! A corrected row: links a row of a failed export that is imported again to the row that it corrects.
 //!
-//! An invalid row whose reference could not be read, or broke a rule, comes back with a reference that no ledger has seen
-//! in its place. Whether that is its own or another row's is for the ledger to tell, which knows what its run met.
+//! A failed export has columns with the row's original line, its faults, and, for a duplicate, the reference that made it
+//! one.
 //!
-//! A duplicate that comes back must be known for one as long as its reference is the same, also where no ledger knows
-//! of it: it is another row's data, and would be written over that row's. So the export names the reference in what it
-//! says of the row, in words that are read back here.
+//! An invalid row whose reference could not be read, or broke a rule, is imported again under a reference that the ledger
+//! does not know. Only the ledger can tell whether that reference belongs to this row or to another one, because it knows
+//! the rows of the earlier run.
+//!
+//! A duplicate stays a duplicate as long as its reference is unchanged, even for a ledger that does not know the row: it
+//! holds the data of another row, which it would overwrite. So the message in the export names the reference, and
+//! [`Correction::repeats`] parses that message.
 
 use super::{Field, Rule};
 
-/// What a failed export said of a row, come back with the corrected cells.
+/// What a failed export states about a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Correction {
-    /// The row's line in its own source.
+    /// The line of the row in its original source.
     pub line: u64,
-    /// `invalid` or `duplicate`; other rows are found by their references.
+    /// `invalid` or `duplicate`. Rows with other outcomes are found by their references.
     pub outcome: String,
-    /// The rules it broke.
+    /// The names of the rules that the row broke.
     pub code: String,
-    /// Of a duplicate: whether it has the reference still by which it was one. None where the export does not tell.
+    /// For a duplicate: whether its reference is unchanged. None if the export does not name the reference.
     pub repeats: Option<bool>,
-    /// Whether its reference was read then and broke no rule. False where the export does not tell.
+    /// Whether the original reference could be read and broke no rule. False if the export does not tell.
     pub reference_was_read: bool,
 }
 
-/// What is said of a duplicate.
+/// The message of a duplicate.
 const REPEATED: &str = "an earlier row of the same source has this object_reference_id";
 
 impl Correction {
-    /// The word for a duplicate where rules have theirs.
+    /// The error code of a duplicate, in place of the name of a rule.
     pub const DUPLICATE: &str = "duplicate";
 
-    /// What is said of a duplicate. An export names the reference, so that it can be told when the row comes back
-    /// whether it is still the same.
-    pub fn words(reference: Option<&str>) -> String {
+    /// The message of a duplicate. A failed export names the reference, so that [`Correction::repeats`] can compare it.
+    pub fn message(reference: Option<&str>) -> String {
         reference.map_or_else(|| REPEATED.into(), |reference| format!("{REPEATED}: {reference}"))
     }
 
-    /// Whether a row with this reference is the duplicate still that an export has said this of.
+    /// Whether a row with this reference is still the duplicate that the message of the export describes.
     pub fn repeats(message: &str, reference: Option<&str>) -> Option<bool> {
         let (_, named) = message.rsplit_once(REPEATED)?;
         let named = named.strip_prefix(": ")?.trim();
         Some(reference.is_some_and(|reference| reference.trim() == named))
     }
 
-    /// Whether the reference of a row was read and broke no rule, of which an export has said these fields and codes.
+    /// Whether the reference of a row could be read and broke no rule, by the fields and codes in the export.
     pub fn reference_was_read(fields: &str, codes: &str) -> bool {
         let mut faults = fields.split(';').zip(codes.split(';'));
         !fields.is_empty()
             && !faults.any(|(field, code)| match Field::from_name(field) {
                 Some(Field::Reference) => code != Correction::DUPLICATE,
                 Some(_) => false,
-                // The record as a whole: its cells were not judged.
+                // A fault of the whole record: its cells were not validated.
                 None => [Rule::Fields, Rule::Encoding].into_iter().any(|rule| rule.name() == code),
             })
     }
 
-    /// Whether it was a duplicate, perhaps beside breaking rules.
+    /// Whether the row was a duplicate, possibly in addition to broken rules.
     pub fn is_of_duplicate(&self) -> bool {
         self.code.split(';').any(|code| code == Correction::DUPLICATE)
     }
@@ -79,10 +81,10 @@ mod tests {
 
     #[test]
     fn an_uncorrected_duplicate_is_known() {
-        let message = format!("first_name breaks character: x; {}", Correction::words(Some("cust: 1")));
+        let message = format!("first_name breaks character: x; {}", Correction::message(Some("cust: 1")));
         assert_eq!(Correction::repeats(&message, Some("cust: 1")), Some(true));
         assert_eq!(Correction::repeats(&message, Some("cust: 2")), Some(false));
         assert_eq!(Correction::repeats(&message, None), Some(false));
-        assert_eq!(Correction::repeats(&Correction::words(None), Some("cust: 1")), None);
+        assert_eq!(Correction::repeats(&Correction::message(None), Some("cust: 1")), None);
     }
 }

@@ -1,13 +1,13 @@
-//! The raw cells of one line, and by what two such lines are the same.
+//! The raw cells of one line, unchanged, and content hashes of them.
 //!
-//! Owns the cells as they were read, unchanged, and hashes of them with a stable definition: the ledger keeps a hash to
-//! know a faulty row again, whatever its file is called and in whichever order its columns stand. Judges nothing.
+//! The hashes have a stable definition: the ledger stores one to recognize an invalid row in a later file, whatever the name
+//! of the file and the order of its columns. Nothing is validated here.
 
 use std::fmt;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// The raw cells of one line, exactly as read, in one allocation each for text and bounds.
+/// The raw cells of one line, exactly as read. One allocation for the text, one for the bounds.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Record {
     text: Box<str>,
@@ -15,9 +15,9 @@ pub struct Record {
 }
 
 impl Record {
-    /// A record of these cells.
+    /// Builds a record from its cells.
     pub fn new<'a>(cells: impl IntoIterator<Item = &'a str>) -> Record {
-        // Enough for most, so that a row is not moved about while it is put together.
+        // Enough for most records, so that building one does not reallocate.
         let (mut text, mut ends) = (String::with_capacity(256), Vec::with_capacity(16));
         for cell in cells {
             text.push_str(cell);
@@ -26,30 +26,30 @@ impl Record {
         Record { text: text.into(), ends: ends.into() }
     }
 
-    /// Bytes of the cells together.
+    /// Length of all cells in bytes.
     pub fn bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// A 64-bit hash of the cells by the names of their columns (XXH3); what is empty, and the order, do not count.
+    /// A 64-bit hash (XXH3) of the cells and their column names. Empty cells and the order of the columns do not matter.
     pub fn content(&self, names: &[String]) -> u64 {
         self.hashes(names).fold(0, u64::wrapping_add)
     }
 
-    /// The same without the cell at this place, or of all where it is the only one that is filled.
+    /// The same without the cell at index `left_out`; of all cells if that is the only non-empty one.
     pub fn content_without(&self, names: &[String], left_out: Option<usize>) -> u64 {
         let content = self.content(names);
         let one = left_out.and_then(|at| self.hashes(names).nth(at));
-        rest(content, one.unwrap_or_default())
+        without(content, one.unwrap_or_default())
     }
 
-    /// The same for each place in turn.
+    /// [`Record::content_without`] for each index in turn.
     pub fn contents_without_one(&self, names: &[String]) -> impl Iterator<Item = u64> {
         let content = self.content(names);
-        self.hashes(names).map(move |one| rest(content, one))
+        self.hashes(names).map(move |one| without(content, one))
     }
 
-    /// Of each cell by the name of its column; zero of an empty one.
+    /// The hash of each cell and its column name; zero for an empty cell.
     fn hashes(&self, names: &[String]) -> impl Iterator<Item = u64> {
         let seed = |at: usize| names.get(at).map_or(at as u64, |name| xxh3_64(name.as_bytes()));
         let hash = move |(at, cell): (usize, &str)| match cell {
@@ -66,8 +66,8 @@ impl Record {
     }
 }
 
-/// What is left of a record's content without one cell; all of it where nothing would be.
-fn rest(content: u64, one: u64) -> u64 {
+/// The content hash without one cell; the whole hash if nothing else is left.
+fn without(content: u64, one: u64) -> u64 {
     if content == one { content } else { content.wrapping_sub(one) }
 }
 

@@ -1,16 +1,16 @@
-//! What spreadsheets leave in a cell instead of its value.
+//! Detects cells that a spreadsheet has rewritten.
 //!
-//! They guess a type for each cell and save what they show: a long number in scientific notation, an id as
-//! a date, a formula or its error. Such a cell passes many rules or breaks the wrong one; here it is called
-//! by its name. What cannot be told from a value that somebody means is left alone, so a shape must be
-//! exact. Looks at the first bytes only in most values: every reference passes here.
+//! A spreadsheet guesses a type for each cell and saves what it displays: a long number in scientific notation, an id as a
+//! date, a formula or its error. Such a cell passes many rules or breaks an unrelated one; here it gets a fault of its own.
+//! A shape must match exactly, so that no value that somebody means is reported. Most values are decided by their first
+//! byte: every reference passes through here.
 //!
-//! A phone that lost its leading zero looks like any other number; only `phone`, which knows the region's
-//! numbers, can tell.
+//! A phone number without its leading zero looks like any other number. Only `phone`, which knows the numbering plans,
+//! detects it.
 
 use super::Field;
 
-/// What a spreadsheet did to the value, if it did something.
+/// How a spreadsheet has rewritten the value, if it has.
 pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     let bytes = value.as_bytes();
     let is_number = matches!(field, Field::MobileNumber | Field::MobileCountryCode);
@@ -36,13 +36,13 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
 
 const FORMULA: &str = "a formula where a spreadsheet showed its result";
 
-/// An error that a formula gave, or a column that was too narrow.
+/// The error of a formula, or the fill characters of a column that was too narrow.
 fn hash(value: &str) -> Option<&'static str> {
     let rest = &value[1..];
     if !rest.is_empty() && rest.bytes().all(|byte| byte == b'#') {
         return Some("a spreadsheet's column was too narrow to show the value");
     }
-    // In the languages that write it otherwise, too.
+    // Includes its spelling in other languages.
     let is_missing = ["N/A", "N/D", "NV", "Н/Д"].contains(&rest);
     let word = rest.strip_suffix(['!', '?']).unwrap_or_default();
     let is_error =
@@ -79,11 +79,11 @@ fn digits(bytes: &[u8]) -> usize {
     bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
-/// `2024-03-01`, `01/03/2024`, `1-Mar`, `Mar-24`, `01-Mar-2024`. A day, a month and a year of two digits
-/// with dashes or dots are an id as well as a date: a date in a phone column only.
+/// `2024-03-01`, `01/03/2024`, `1-Mar`, `Mar-24`, `01-Mar-2024`. Day, month and two-digit year with dashes or dots may
+/// also be an id, so they count as a date only in a phone column.
 fn is_date(bytes: &[u8], is_number: bool) -> bool {
-    // Before anything is cut: a date has a separator early and a time behind it at most, and one that
-    // begins with a month is short.
+    // A cheap check first: a date has an early separator and is followed by at most a time, and one that begins with a
+    // month is short.
     let longest = if bytes[0].is_ascii_digit() { 30 } else { "Mar-2024".len() };
     if bytes.len() > longest || !bytes.iter().take(5).any(|byte| is_separator(*byte)) {
         return false;
@@ -101,7 +101,7 @@ fn is_date(bytes: &[u8], is_number: bool) -> bool {
     let mut count = 0;
     for part in date.split(|byte| *byte == separator) {
         match parts.get_mut(count) {
-            Some(place) => *place = part,
+            Some(slot) => *slot = part,
             None => return false,
         }
         count += 1;
@@ -123,7 +123,7 @@ fn is_separator(byte: u8) -> bool {
     matches!(byte, b'-' | b'/' | b'.')
 }
 
-/// Of one or two digits.
+/// A number of one or two digits.
 fn number(part: &[u8]) -> Option<u8> {
     let is_number = matches!(part.len(), 1 | 2) && digits(part) == part.len();
     is_number.then(|| part.iter().fold(0, |number, digit| number * 10 + (digit - b'0')))

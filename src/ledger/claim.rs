@@ -57,7 +57,7 @@ pub(crate) fn describe_unsendable(
             let error = RowError {
                 field: Some(field.into()),
                 code: Some(code.into()),
-                message: Some(own.to_owned() + &Correction::words(None)),
+                message: Some(own.to_owned() + &Correction::message(None)),
                 ..RowError::default()
             };
             (Outcome::Duplicate, Some(customer.reference.as_str().to_owned()), error)
@@ -75,7 +75,7 @@ pub(crate) fn describe_unsendable(
             let error = RowError {
                 field: join(|fault| fault.field_name().into(), field),
                 code: join(|fault| fault.rule.name().into(), code),
-                message: join(remedy, &Correction::words(None)),
+                message: join(remedy, &Correction::message(None)),
                 ..RowError::default()
             };
             (Outcome::Invalid, faults.reference.clone(), error)

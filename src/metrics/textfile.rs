@@ -1,4 +1,4 @@
-//! The figures as a file, for `node_exporter`'s textfile collector: what is read there is whole at any time.
+//! Metrics as a file for `node_exporter`'s textfile collector, which never sees a partial file.
 
 use std::{
     fs, io,
@@ -8,27 +8,27 @@ use std::{
 
 use super::Metrics;
 
-/// How often it is written while a run goes on. It is read every 15 seconds or so.
+/// How often the file is written during a run. It is typically read every 15 seconds.
 const WRITE_EVERY: Duration = Duration::from_secs(5);
 
-/// A file that is replaced as a whole.
+/// A file that is replaced atomically.
 pub struct Textfile {
     path: PathBuf,
-    /// Beside it, so that it can be renamed; not called `.prom`, so that nobody reads it half written.
+    /// The temporary file: in the same folder, so that it can be renamed, and not named `.prom`, so that it is not read.
     new: PathBuf,
     next: Instant,
 }
 
 impl Textfile {
-    /// Finds out whether it can be written; leaves what is there.
+    /// Checks that the file can be written, without changing it.
     ///
     /// # Errors
-    /// Where it cannot, or where something other than a file stands there.
+    /// If it cannot be written, or the path is not a regular file.
     pub fn new(path: &Path, now: Instant) -> io::Result<Textfile> {
         let Some(name) = path.file_name() else { return Err(io::ErrorKind::IsADirectory.into()) };
         match fs::metadata(path) {
             Ok(data) if data.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            // A device would be replaced by a file.
+            // Renaming would replace a device by a file.
             Ok(data) if !data.is_file() => return Err(io::Error::other("not a regular file")),
             _ => {}
         }
@@ -41,18 +41,18 @@ impl Textfile {
         Ok(textfile)
     }
 
-    /// Whether it is time to write it.
+    /// Whether the file is due to be written.
     pub fn is_due(&self, now: Instant) -> bool {
         now >= self.next
     }
 
-    /// Puts today's figures in its place.
+    /// Replaces the file with the current metrics.
     ///
     /// # Errors
-    /// Where it cannot be written; then what was there stays.
+    /// If it cannot be written; the previous file remains.
     pub fn write(&mut self, metrics: &Metrics, now: Instant) -> io::Result<()> {
         self.next = now + WRITE_EVERY;
-        let text = in_the_old_format(&metrics.text());
+        let text = to_prometheus_text(&metrics.text());
         let written = fs::write(&self.new, text).and_then(|()| fs::rename(&self.new, &self.path));
         if written.is_err() {
             drop(fs::remove_file(&self.new));
@@ -61,9 +61,9 @@ impl Textfile {
     }
 }
 
-/// `node_exporter` reads Prometheus' format before `OpenMetrics`, where a counter is described by the whole name of its
-/// sample; by another name it would be of no type.
-fn in_the_old_format(text: &str) -> String {
+/// Converts to the Prometheus text format, which `node_exporter` reads. There a counter is described by the full name of
+/// its sample, with `_total`; under any other name it would have no type.
+fn to_prometheus_text(text: &str) -> String {
     let described = |line: &str| line.strip_prefix("# TYPE ")?.strip_suffix(" counter").map(str::to_owned);
     let counters: Vec<String> = text.lines().filter_map(described).collect();
     let mut old = String::with_capacity(text.len());
@@ -89,6 +89,6 @@ mod tests {
                     # HELP rows_in_flight Now.\n# TYPE rows_in_flight gauge\nrows_in_flight 2\n# EOF\n";
         let old = "# HELP rows_total Rows that are settled.\n# TYPE rows_total counter\nrows_total{a=\"b c\"} 1\n\
                    # HELP rows_in_flight Now.\n# TYPE rows_in_flight gauge\nrows_in_flight 2\n# EOF\n";
-        assert_eq!(in_the_old_format(text), old);
+        assert_eq!(to_prometheus_text(text), old);
     }
 }

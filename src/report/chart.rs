@@ -1,27 +1,26 @@
-//! Samples → the geometry of a chart: curves, ticks and what each place says.
+//! Computes the geometry of a chart from samples: curves, ticks and tooltips.
 //!
-//! Pure numbers in a plane of 1000 × 100 that the page stretches to any width; words are not in it, so they
-//! keep their size. A curve goes in steps, since a sample tells of an interval and not of a moment, and
-//! breaks off where there is nothing to tell.
+//! Coordinates lie in a plane of 1000 × 100 that the page stretches to any width. Text is not part of it, so it keeps its
+//! size. A curve consists of steps, because a sample covers an interval, and has gaps where a sample has no value.
 
 use std::fmt::Write as _;
 
 use crate::ledger::Sample;
 
-/// The plane; the page stretches it.
+/// Size of the plane.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 100.0;
 
-/// Ticks across: more do not fit a phone.
+/// Maximum number of ticks on the time axis: more do not fit a phone.
 const TICKS_ACROSS: f64 = 4.0;
 
-/// Ticks upward.
+/// Maximum number of ticks on the value axis.
 const TICKS_UP: f64 = 5.0;
 
-/// What fewer samples than this have to show, a sentence says better.
+/// Fewer samples than this are described better by a sentence.
 const SAMPLES_MIN: usize = 3;
 
-/// Seconds between two ticks that people like to read.
+/// Readable distances between two ticks, in seconds.
 const TIME_STEPS: [f64; 26] = [
     0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0,
     300.0, 600.0, 1200.0, 1800.0, 3600.0, 7200.0, 10800.0, 21600.0, 43200.0,
@@ -29,15 +28,15 @@ const TIME_STEPS: [f64; 26] = [
 
 const DAY: f64 = 86_400.0;
 
-/// What a curve shows of a sample; `None` where there is nothing to show.
+/// The value of a sample on a curve; `None` is a gap.
 pub(super) type Value = fn(&Sample) -> Option<f64>;
 
-/// How values become heights.
+/// How values map to heights.
 #[derive(Clone, Copy)]
 pub(super) enum Scale {
     /// From zero: for rates.
     Linear,
-    /// By decades: for latencies, of which the rarest are a hundred times the usual.
+    /// Logarithmic: for latencies, whose maximum is a hundred times the median.
     Logarithmic,
 }
 
@@ -45,86 +44,86 @@ pub(super) struct Chart {
     pub(super) curves: Vec<Curve>,
     pub(super) across: Vec<Tick>,
     pub(super) up: Vec<Tick>,
-    pub(super) places: Vec<Place>,
+    pub(super) tooltips: Vec<Tooltip>,
 }
 
 pub(super) struct Curve {
-    /// Its name in the style sheet.
+    /// Its class in the style sheet.
     pub(super) class: &'static str,
     pub(super) label: &'static str,
     pub(super) path: String,
-    /// Down to the ground, for the first curve of a linear chart.
+    /// The area below the first curve of a linear chart.
     pub(super) area: Option<String>,
 }
 
-/// A label and where it stands, in hundredths from the left or the top.
+/// A label and its position, in percent from the left or the top.
 pub(super) struct Tick {
     pub(super) at: String,
     pub(super) label: String,
-    /// Whether it stands at the far end, where a label in the middle of it would leave the page.
+    /// Whether it is at the far end, where a centered label would leave the page.
     pub(super) is_last: bool,
 }
 
-/// What is said of a sample where one points at it.
-pub(super) struct Place {
+/// The tooltip of a sample.
+pub(super) struct Tooltip {
     pub(super) left: String,
     pub(super) width: String,
     pub(super) words: String,
 }
 
-/// A curve to draw: its class, its label and its value.
-pub(super) type Asked = (&'static str, &'static str, Value);
+/// A curve to draw: its class, label and value.
+pub(super) type CurveSpec = (&'static str, &'static str, Value);
 
-/// The chart of these samples; `None` where there is too little to show.
+/// The chart of these samples; `None` if there are too few.
 pub(super) fn chart(
     samples: &[Sample],
-    asked: &[Asked],
+    specs: &[CurveSpec],
     scale: Scale,
     label: fn(f64) -> String,
     words: fn(&Sample) -> String,
 ) -> Option<Chart> {
     let end = samples.last().filter(|_| samples.len() >= SAMPLES_MIN)?.to.as_secs_f64().max(0.001);
-    let values = || samples.iter().flat_map(|sample| asked.iter().filter_map(|(_, _, value)| value(sample)));
+    let values = || samples.iter().flat_map(|sample| specs.iter().filter_map(|(_, _, value)| value(sample)));
     let highest = values().filter(|value| *value > 0.0).reduce(f64::max)?;
     let lowest = values().filter(|value| *value > 0.0).reduce(f64::min)?;
     let axis = Axis::new(scale, lowest, highest);
     let left = |seconds: f64| format!("{:.1}", seconds / end * WIDTH);
-    let places = samples.iter().map(|sample| Place {
+    let tooltips = samples.iter().map(|sample| Tooltip {
         left: left(sample.from.as_secs_f64()),
         width: left(sample.seconds()),
         words: words(sample),
     });
-    let curves = asked.iter().enumerate().map(|(at, (class, label, value))| {
+    let curves = specs.iter().enumerate().map(|(at, (class, label, value))| {
         let filled = at == 0 && matches!(scale, Scale::Linear);
         let (path, area) = draw(samples, *value, end, &axis);
         Curve { class, label, path, area: filled.then_some(area) }
     });
     Some(Chart {
-        // What has nothing to show has no place in the legend either.
+        // A curve without values does not appear in the legend.
         curves: curves.filter(|curve| !curve.path.is_empty()).collect(),
         across: time_ticks(end),
         up: axis.ticks.iter().map(|tick| tick_at(axis.height(*tick), label(*tick))).collect(),
-        places: places.collect(),
+        tooltips: tooltips.collect(),
     })
 }
 
-/// The steps of a curve, and the same down to the ground.
+/// The steps of a curve, and the area below them.
 fn draw(samples: &[Sample], value: Value, end: f64, axis: &Axis) -> (String, String) {
-    let (mut path, mut area, mut goes_on) = (String::new(), String::new(), false);
+    let (mut path, mut area, mut continues) = (String::new(), String::new(), false);
     for sample in samples {
         let Some(value) = value(sample) else {
-            goes_on = false;
+            continues = false;
             continue;
         };
         let (from, to) = (sample.from.as_secs_f64() / end * WIDTH, sample.to.as_secs_f64() / end * WIDTH);
         let height = axis.height(value);
         // Writing to a String cannot fail.
-        let _ = match goes_on {
+        let _ = match continues {
             true => write!(path, "V{height:.1}H{to:.1}"),
             false => write!(path, "M{from:.1} {height:.1}H{to:.1}"),
         };
         let _ = write!(area, "M{from:.1} {HEIGHT}V{height:.1}H{to:.1}V{HEIGHT}Z");
-        goes_on = true;
+        continues = true;
     }
     (path, area)
 }
@@ -147,7 +146,7 @@ impl Axis {
             }
             Scale::Logarithmic => {
                 let (low, high) = (lowest.log10().floor() as i32, highest.log10().ceil() as i32);
-                // A decade at least, or there is no height.
+                // At least one decade, or the height would be zero.
                 let high = high.max(low + 1);
                 let every = ((f64::from(high - low) / TICKS_UP).ceil() as usize).max(1);
                 let ticks = (low..=high).step_by(every).map(|decade| 10_f64.powi(decade)).collect();
@@ -156,7 +155,7 @@ impl Axis {
         }
     }
 
-    /// From the top.
+    /// The distance of a value from the top.
     fn height(&self, value: f64) -> f64 {
         let share = match self.scale {
             Scale::Linear => value / self.high,

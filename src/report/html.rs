@@ -1,32 +1,29 @@
-//! A report as one HTML page that asks no host for anything and runs no script.
+//! A report as one self-contained HTML page: it requests nothing and runs no script.
 //!
-//! The words and the shape are in `page.html`; the template escapes whatever it fills in, and the page
-//! forbids itself scripts and requests besides, since a ledger holds what others have sent.
+//! The template `page.html` has the text and the layout. It escapes every value, and the page's policy also forbids scripts
+//! and requests, because a ledger holds text from outside.
 
 use std::time::Duration;
 
 use askama::Template;
 
 use super::{
-    Report,
-    chart::{Asked, Chart, Scale, chart},
-    explain, grouped,
-    kinds::Kind,
-    remarks, rows,
-    run::Percentiles,
-    text::{NOT_SHOWN, millis, per_second},
-    time,
+    ErrorSummary, Percentiles, Report,
+    chart::{Chart, CurveSpec, Scale, chart},
+    format::{grouped, millis, rows, time},
+    summary::{explain, remarks},
+    text::{NOT_SHOWN, per_second},
 };
 use crate::{
     error::Error,
     ledger::{Outcome, OutcomeClass, RunState, Sample, Setting, condensed},
 };
 
-/// Steps of a curve: on a phone each has three pixels.
+/// Steps per curve: three pixels each on a phone.
 const STEPS_SHOWN: usize = 120;
 
-/// Kinds of errors that are told one by one; more are in the JSON.
-const KINDS_SHOWN: usize = 50;
+/// How many error groups are listed; the JSON has all of them.
+const ERRORS_SHOWN: usize = 50;
 
 #[derive(Template)]
 #[template(path = "page.html")]
@@ -37,26 +34,26 @@ struct Page<'a> {
     began: String,
     took: String,
     tiles: Vec<Tile>,
-    outcomes: Vec<Slice>,
+    outcomes: Vec<OutcomeShare>,
     remarks: Vec<String>,
-    charts: Vec<Figure>,
-    kinds: &'a [Kind],
-    kinds_left: usize,
+    charts: Vec<ChartSection>,
+    errors: &'a [ErrorSummary],
+    errors_left: usize,
     not_shown: Option<String>,
     given: Vec<&'a Setting>,
     defaults: Vec<&'a Setting>,
     version: &'static str,
 }
 
-/// A number that is read first.
+/// A headline figure.
 struct Tile {
     number: String,
     label: &'static str,
     note: String,
 }
 
-/// An outcome's part of all rows.
-struct Slice {
+/// An outcome's share of all rows.
+struct OutcomeShare {
     name: &'static str,
     count: u64,
     shown: String,
@@ -64,143 +61,137 @@ struct Slice {
     meaning: &'static str,
 }
 
-/// A chart with its words, or only words where there is nothing to draw.
-struct Figure {
+/// A chart with its caption; only a caption if there is nothing to draw.
+struct ChartSection {
     title: &'static str,
     unit: &'static str,
     words: String,
     chart: Option<Chart>,
 }
 
-impl Report<'_> {
-    /// The report as a page.
-    ///
-    /// # Errors
-    /// None that a ledger could lead to.
-    pub fn page(&self) -> Result<String, Error> {
-        let summary = &self.summary;
-        let (given, defaults) = self.options.iter().partition(|setting| setting.origin != "default");
-        let not_shown = (self.errors_not_shown > 0).then(|| rows(self.errors_not_shown));
-        let page = Page {
-            report: self,
-            state_class: match summary.state {
-                RunState::Completed if summary.exit_code == Some(0) => "good",
-                RunState::Completed | RunState::Running => "fair",
-                RunState::Interrupted | RunState::Stopped | RunState::Died => "bad",
-            },
-            exit: summary.exit_code.and_then(exit_in_words),
-            began: self.started_at.replace('T', " ").replace('Z', " UTC"),
-            took: time(Duration::from_secs_f64(summary.elapsed_seconds)),
-            tiles: self.tiles(),
-            outcomes: self.slices(),
-            remarks: remarks(summary),
-            charts: self.charts(),
-            kinds: self.errors.get(..KINDS_SHOWN).unwrap_or(&self.errors),
-            kinds_left: self.errors.len().saturating_sub(KINDS_SHOWN),
-            not_shown: not_shown.map(|rows| format!("{rows} more: {NOT_SHOWN}.")),
-            given,
-            defaults,
-            version: env!("CARGO_PKG_VERSION"),
-        };
-        page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))
-    }
-
-    fn tiles(&self) -> Vec<Tile> {
-        let summary = &self.summary;
-        let sum = |of: fn(Outcome) -> bool| {
-            let counted = Outcome::ALL.into_iter().filter(|outcome| of(*outcome));
-            counted.map(|outcome| summary.count(outcome)).sum::<u64>()
-        };
-        let succeeded = sum(Outcome::is_success);
-        let faulty = sum(|outcome| outcome.class() == OutcomeClass::ToCorrect);
-        let open = sum(|outcome| matches!(outcome.class(), OutcomeClass::Failed | OutcomeClass::Pending));
-        let tile = |number, label, note| Tile { number, label, note };
-        let part = |count| share(count, summary.rows);
-        vec![
-            tile(
-                grouped(summary.rows),
-                "rows read",
-                format!("in {}", time(elapsed(summary.elapsed_seconds))),
-            ),
-            tile(grouped(succeeded), "succeeded", part(succeeded)),
-            tile(grouped(faulty), "to correct", part(faulty)),
-            tile(grouped(open), "to run again", part(open)),
-            tile(grouped(summary.requests), "requests", format!("{} per second", summary.rate())),
-        ]
-    }
-
-    fn slices(&self) -> Vec<Slice> {
-        let slice = |outcome: Outcome| {
-            let count = self.summary.count(outcome);
-            Slice {
-                name: outcome.name(),
-                count,
-                shown: grouped(count),
-                share: share(count, self.summary.rows),
-                meaning: explain(outcome),
-            }
-        };
-        Outcome::ALL.into_iter().map(slice).filter(|slice| slice.count > 0).collect()
-    }
-
-    fn charts(&self) -> Vec<Figure> {
-        let samples = condensed(self.over_time, STEPS_SHOWN);
-        let summary = &self.summary;
-        if samples.is_empty() {
-            return Vec::new();
-        }
-        let Percentiles { p50, p95, p99 } = self.latency_ms;
-        let [p50, p95, p99] = [p50, p95, p99].map(millis);
-        let held = summary.held_rate.map(|rate| format!(" About {rate} requests/s were held at the end."));
-        vec![
-            Figure {
-                title: "Throughput",
-                unit: "per second",
-                words: format!(
-                    "{} and {} requests in {}.{}",
-                    rows(summary.rows),
-                    grouped(summary.requests),
-                    time(elapsed(summary.elapsed_seconds)),
-                    held.unwrap_or_default()
-                ),
-                chart: chart(&samples, &THROUGHPUT, Scale::Linear, rate_label, throughput_words),
-            },
-            Figure {
-                title: "Latency of requests",
-                unit: "logarithmic",
-                words: match summary.requests {
-                    0 => "No request was sent.".into(),
-                    _ => format!("Over the run: p50 {p50}, p95 {p95}, p99 {p99}."),
-                },
-                chart: chart(&samples, &LATENCY, Scale::Logarithmic, decade_label, latency_words),
-            },
-            Figure {
-                title: "Repeated and throttled requests",
-                unit: "per second",
-                words: format!(
-                    "{} repeated a step, {} were answered with 429.",
-                    grouped(summary.retries),
-                    grouped(summary.throttled)
-                ),
-                chart: chart(&samples, &TROUBLE, Scale::Linear, rate_label, trouble_words),
-            },
-        ]
-    }
+/// Renders a report as an HTML page.
+///
+/// # Errors
+/// Only a bug of the template.
+pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
+    let summary = &report.summary;
+    let (given, defaults) = report.options.iter().partition(|setting| setting.origin != "default");
+    let not_shown = (report.errors_not_shown > 0).then(|| rows(report.errors_not_shown));
+    let page = Page {
+        report,
+        state_class: match summary.state {
+            RunState::Completed if summary.exit_code == Some(0) => "good",
+            RunState::Completed | RunState::Running => "fair",
+            RunState::Interrupted | RunState::Stopped | RunState::Died => "bad",
+        },
+        exit: summary.exit_code.and_then(exit_in_words),
+        began: report.started_at.replace('T', " ").replace('Z', " UTC"),
+        took: time(Duration::from_secs_f64(summary.elapsed_seconds)),
+        tiles: tiles(report),
+        outcomes: outcome_shares(report),
+        remarks: remarks(summary),
+        charts: charts(report),
+        errors: report.errors.get(..ERRORS_SHOWN).unwrap_or(&report.errors),
+        errors_left: report.errors.len().saturating_sub(ERRORS_SHOWN),
+        not_shown: not_shown.map(|rows| format!("{rows} more: {NOT_SHOWN}.")),
+        given,
+        defaults,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))
 }
 
-const THROUGHPUT: [Asked; 3] = [
+fn tiles(report: &Report<'_>) -> Vec<Tile> {
+    let summary = &report.summary;
+    let sum = |of: fn(Outcome) -> bool| {
+        let counted = Outcome::ALL.into_iter().filter(|outcome| of(*outcome));
+        counted.map(|outcome| summary.count(outcome)).sum::<u64>()
+    };
+    let succeeded = sum(Outcome::is_success);
+    let faulty = sum(|outcome| outcome.class() == OutcomeClass::ToCorrect);
+    let open = sum(|outcome| matches!(outcome.class(), OutcomeClass::Failed | OutcomeClass::Pending));
+    let tile = |number, label, note| Tile { number, label, note };
+    let part = |count| share(count, summary.rows);
+    vec![
+        tile(grouped(summary.rows), "rows read", format!("in {}", time(elapsed(summary.elapsed_seconds)))),
+        tile(grouped(succeeded), "succeeded", part(succeeded)),
+        tile(grouped(faulty), "to correct", part(faulty)),
+        tile(grouped(open), "to run again", part(open)),
+        tile(grouped(summary.requests), "requests", format!("{} per second", summary.rate())),
+    ]
+}
+
+fn outcome_shares(report: &Report<'_>) -> Vec<OutcomeShare> {
+    let share_of = |outcome: Outcome| {
+        let count = report.summary.count(outcome);
+        OutcomeShare {
+            name: outcome.name(),
+            count,
+            shown: grouped(count),
+            share: share(count, report.summary.rows),
+            meaning: explain(outcome),
+        }
+    };
+    Outcome::ALL.into_iter().map(share_of).filter(|outcome| outcome.count > 0).collect()
+}
+
+fn charts(report: &Report<'_>) -> Vec<ChartSection> {
+    let samples = condensed(report.over_time, STEPS_SHOWN);
+    let summary = &report.summary;
+    if samples.is_empty() {
+        return Vec::new();
+    }
+    let Percentiles { p50, p95, p99 } = report.latency_ms;
+    let [p50, p95, p99] = [p50, p95, p99].map(millis);
+    let held = summary.held_rate.map(|rate| format!(" About {rate} requests/s were held at the end."));
+    vec![
+        ChartSection {
+            title: "Throughput",
+            unit: "per second",
+            words: format!(
+                "{} and {} requests in {}.{}",
+                rows(summary.rows),
+                grouped(summary.requests),
+                time(elapsed(summary.elapsed_seconds)),
+                held.unwrap_or_default()
+            ),
+            chart: chart(&samples, &THROUGHPUT, Scale::Linear, rate_label, throughput_words),
+        },
+        ChartSection {
+            title: "Latency of requests",
+            unit: "logarithmic",
+            words: match summary.requests {
+                0 => "No request was sent.".into(),
+                _ => format!("Over the run: p50 {p50}, p95 {p95}, p99 {p99}."),
+            },
+            chart: chart(&samples, &LATENCY, Scale::Logarithmic, decade_label, latency_words),
+        },
+        ChartSection {
+            title: "Repeated and throttled requests",
+            unit: "per second",
+            words: format!(
+                "{} repeated a step, {} were answered with 429.",
+                grouped(summary.retries),
+                grouped(summary.throttled)
+            ),
+            chart: chart(&samples, &TROUBLE, Scale::Linear, rate_label, trouble_words),
+        },
+    ]
+}
+
+const THROUGHPUT: [CurveSpec; 3] = [
     ("rows", "rows", |sample| Some(sample.rows() as f64 / sample.seconds())),
     ("requests", "requests", |sample| Some(sample.figures.requests as f64 / sample.seconds())),
     ("held", "held rate", |sample| sample.held_rate.filter(|rate| *rate > 0.0)),
 ];
 
-const LATENCY: [Asked; 3] = [
+const LATENCY: [CurveSpec; 3] = [
     ("p99", "p99", |sample| Percentiles::of(&sample.latencies).p99),
     ("p95", "p95", |sample| Percentiles::of(&sample.latencies).p95),
     ("p50", "p50", |sample| Percentiles::of(&sample.latencies).p50),
 ];
 
-const TROUBLE: [Asked; 2] = [
+const TROUBLE: [CurveSpec; 2] = [
     ("retries", "repeated", |sample| Some(sample.figures.retries as f64 / sample.seconds())),
     ("throttled", "429", |sample| Some(sample.figures.throttled as f64 / sample.seconds())),
 ];

@@ -1,13 +1,17 @@
-//! `status`: the target, what stands where over all runs, and each run; as text and JSON.
+//! The status of a ledger as text and JSON: its target, its rows by outcome, and each run.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
-use super::{LiveStatus, date, explain, grouped, harmless, rows, run::rfc3339, text::wrapped, time_between};
+use super::{
+    LiveStatus,
+    format::{date, grouped, rfc3339, rows, strip_controls, time_between, wrapped},
+    summary::explain,
+};
 use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
 
-/// The JSON object; its names are what scripts rely on.
+/// The JSON object. Its names are a contract with scripts.
 #[derive(Debug, Serialize)]
 pub struct Status<'a> {
     ledger: &'a str,
@@ -17,7 +21,7 @@ pub struct Status<'a> {
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, u64>,
     runs: Vec<Run<'a>>,
-    /// The run that goes on.
+    /// The running run, if there is one.
     live: Option<LiveStatus>,
 }
 
@@ -40,7 +44,7 @@ struct Run<'a> {
 }
 
 impl<'a> Status<'a> {
-    /// The object of a ledger.
+    /// The status of a ledger.
     pub fn new(
         ledger: &'a str,
         target: Option<&'a Target>,
@@ -84,11 +88,12 @@ fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
     Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into()
 }
 
-/// The target, what stands where over all runs, and each run, as text.
+/// The status of a ledger as text.
 pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs: &[RunRecord]) -> String {
-    let mut text = format!("Ledger  {}\n", harmless(ledger));
+    let mut text = format!("Ledger  {}\n", strip_controls(ledger));
     if let Some(Target { base_url, merchant_id }) = target {
-        let _ = writeln!(text, "Target  {}, merchant {}", harmless(base_url), harmless(merchant_id));
+        let _ =
+            writeln!(text, "Target  {}, merchant {}", strip_controls(base_url), strip_controls(merchant_id));
     }
     let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
     for outcome in Outcome::ALL.into_iter().filter(|outcome| standing.get(*outcome) > 0) {
@@ -123,10 +128,10 @@ fn add_run(run: &RunRecord, text: &mut String) {
         grouped(succeeded),
         grouped(run.tally.rows() - succeeded),
     );
-    // When a dead run ended nobody knows; what is recorded is when the next one found it.
+    // The end of a crashed run is unknown: the ledger records only when the next run found it.
     let took = run.ended_at.filter(|_| run.exit_code.is_some());
     let took = took.map(|ended_at| format!(", {}", time_between(run.started_at, ended_at)));
-    let source = harmless(&run.source);
+    let source = strip_controls(&run.source);
     let _ = writeln!(text, "      {} {source}{}", run.command, took.unwrap_or_default());
     let mut parts: Vec<String> = Outcome::ALL
         .into_iter()
@@ -136,9 +141,9 @@ fn add_run(run: &RunRecord, text: &mut String) {
     if parts.is_empty() {
         parts.push(rows(0));
     }
-    let told = format!("{}; {} requests", parts.join(", "), grouped(run.request_counts.requests));
-    text.push_str(&wrapped(&told, 6));
+    let counts = format!("{}; {} requests", parts.join(", "), grouped(run.request_counts.requests));
+    text.push_str(&wrapped(&counts, 6));
     if let Some(reason) = &run.stop_reason {
-        text.push_str(&wrapped(&harmless(reason), 6));
+        text.push_str(&wrapped(&strip_controls(reason), 6));
     }
 }

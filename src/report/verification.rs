@@ -1,30 +1,30 @@
-//! What `verify` found, as text and JSON: counts, fields and lines, never a value.
+//! The findings of `verify` as text and JSON: counts, fields and lines, never a value.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{changed_list, grouped, harmless, rows, time};
+use super::{changed_list, grouped, rows, strip_controls, time};
 use crate::{
     ledger::{RequestCounts, RunState},
     verify::ComparisonResult,
 };
 
-/// How many lines the text names of each kind.
+/// How many lines the text lists per group.
 const LINES_SHOWN: usize = 10;
 
-/// What there is to tell of a comparison.
+/// A verification to report.
 #[derive(Clone, Copy, Debug)]
 pub struct Verification<'a> {
     /// The source as given.
     pub source: &'a str,
-    /// How it ended: state, exit code, and why where it ended itself.
+    /// How it ended: state, exit code, and the reason if it stopped by itself.
     pub ended: (RunState, u8, Option<&'a str>),
     /// What was found.
     pub found: &'a ComparisonResult,
     /// Rows of the ledger that the file does not have.
     pub not_in_file: u64,
-    /// Rows that were marked as changed in the ledger; none where that was not asked for.
+    /// Rows marked as changed in the ledger; none without `--mark`.
     pub marked: Option<u64>,
     /// Requests.
     pub figures: RequestCounts,
@@ -32,7 +32,7 @@ pub struct Verification<'a> {
     pub elapsed: Duration,
 }
 
-/// The same for scripts.
+/// The JSON object. Its names are a contract with scripts.
 #[derive(Debug, Serialize)]
 pub struct VerificationSummary<'a> {
     state: RunState,
@@ -58,7 +58,7 @@ pub struct VerificationSummary<'a> {
 }
 
 impl<'a> VerificationSummary<'a> {
-    /// Of that comparison.
+    /// The object of a verification.
     pub fn of(verification: &Verification<'a>) -> VerificationSummary<'a> {
         let Verification { source, ended: (state, exit_code, stop_reason), found, figures, .. } =
             *verification;
@@ -87,10 +87,10 @@ impl<'a> VerificationSummary<'a> {
     }
 }
 
-/// What was found, as a table.
+/// A verification as a table.
 pub fn verification_table(verification: &Verification<'_>) -> String {
     let Verification { source, ended: (state, ..), found, figures, .. } = *verification;
-    let mut text = format!("\nVerify {}: {}\n\n", state.name(), harmless(source));
+    let mut text = format!("\nVerify {}: {}\n\n", state.name(), strip_controls(source));
     for (word, count, explained) in [
         ("same", found.same, "the API has what the file says"),
         ("different", found.different, "the API has something else"),
@@ -144,10 +144,10 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     text
 }
 
-/// What sends the file's fields to the API. An import compares with what the ledger remembers, so what has changed at
-/// the API since has to be marked first.
+/// How to send the file's fields to the API. An import compares the file with the ledger, so a change made at the API has
+/// to be marked in the ledger first.
 fn repair(verification: &Verification<'_>) -> String {
-    let source = harmless(verification.source);
+    let source = strip_controls(verification.source);
     let unnoticed = verification.found.unnoticed;
     let mut text = String::new();
     match verification.marked {

@@ -1,5 +1,5 @@
-//! What the API says: every text and body of an answer, word for word where `api.md` has the words. Those of a
-//! refusal are the reference page's; what current accounts read instead is in `refusal`.
+//! The responses of the API: every text and body, verbatim where `api.md` has it. Refusals here are those of the reference
+//! page; those of current accounts are in `refusal`.
 
 use std::{
     sync::LazyLock,
@@ -14,12 +14,12 @@ use hyper::{
 };
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::journal::Customer;
+use super::record::Customer;
 
-/// The documented life of a client token.
+/// The documented lifetime of a client token.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 
-/// The `flood` fault's body, larger than any bound that fits a customer: 16 MiB, made once.
+/// The body of the `flood` fault: 16 MiB, larger than any sensible limit; allocated once.
 static FLOOD: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(vec![b' '; 16 << 20]));
 
 const RESPONSE_ID: HeaderName = HeaderName::from_static("x-response-id");
@@ -92,18 +92,18 @@ pub(super) const UNAVAILABLE: Answer = Answer::fixed(
     b"<html>\n<head><title>503 Service Temporarily Unavailable</title></head>\n<body>\n<center><h1>503 Service Temporarily Unavailable</h1></center>\n</body>\n</html>\n",
 );
 
-/// The beginning of an answer that was cut off, with a byte that no UTF-8 has.
+/// A truncated response with a byte that is not UTF-8.
 pub(super) const GARBAGE: Answer =
     Answer::fixed(StatusCode::OK, JSON, b"{\"id\":\"cst_\xff\x00\",\"object\":\"custo");
 
-/// How the API may word a refusal of one row: all three members may be null.
+/// How the API words a refusal of one row; all three members may be null.
 pub(super) const REJECTIONS: [&str; 3] = [
     r#"{"status":"invalid_request_error","error_code":"INVALID_INPUT","error_message":"Invalid mobile number."}"#,
     r#"{"status":"Bad Request","error_code":"MISSING_MANDATORY_PARAMETER","error_message":"A mandatory parameter is missing."}"#,
     r#"{"status":null,"error_code":null,"error_message":null}"#,
 ];
 
-/// One answer; its running number is added when it is sent.
+/// A response; its request number is added when it is sent.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -121,13 +121,13 @@ impl Answer {
         Answer { status, content_type: JSON, header: None, body: body.into() }
     }
 
-    /// A value that cannot stand in a header is left out: it came from a test.
+    /// Adds a header; a value that is not valid in a header, which only a test can set, is left out.
     fn with(mut self, name: HeaderName, value: &str) -> Answer {
         self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
         self
     }
 
-    /// 405, with what would have been right.
+    /// 405 with the allowed methods.
     pub(super) fn wrong_method(allowed: &str) -> Answer {
         WRONG_METHOD.with(ALLOW, allowed)
     }
@@ -149,7 +149,7 @@ impl Answer {
         Answer::json(StatusCode::FORBIDDEN, body)
     }
 
-    /// A refusal of one row, in one of the API's wordings.
+    /// A refusal of one row, in one of the wordings.
     pub(super) fn rejection(choice: u64) -> Answer {
         let choice = choice % REJECTIONS.len() as u64;
         Answer::json(StatusCode::BAD_REQUEST, REJECTIONS[choice as usize])
@@ -159,7 +159,7 @@ impl Answer {
         Answer::json(StatusCode::OK, FLOOD.clone())
     }
 
-    /// The customer as the reference page shows it; what is empty is absent, nothing is null.
+    /// The customer as on the reference page: an empty field is absent, none is null.
     pub(super) fn customer(customer: &Customer, juspay: Option<Token>) -> Answer {
         let body = CustomerBody {
             id: &customer.id,
@@ -218,7 +218,7 @@ struct CustomerBody<'a> {
     juspay: Option<Token>,
 }
 
-/// What `options.get_client_auth_token=true` adds.
+/// The client token that `options.get_client_auth_token=true` adds.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Token {
     client_auth_token: String,

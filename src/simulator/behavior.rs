@@ -1,36 +1,35 @@
-//! What the simulator can be told, and what it then does to one request.
+//! The options of the simulator, and the fate of a request that follows from them.
 //!
-//! Faults and latency are a pure function of `(seed, reference, attempt, kind)`: no generator is
-//! shared between requests, so a failing seed replays however the requests interleave. Attempts
-//! are counted at the server, per reference, and only for requests that passed the rate limit and
-//! the key: a 429 depends on timing and must not shift the draws that follow it.
+//! Faults and latency are a pure function of `(seed, reference, attempt, kind)`. No generator is shared between requests, so
+//! a failing seed can be replayed however requests interleave. Attempts are counted per reference, and only for requests
+//! that passed the rate limit and the key check: a 429 depends on timing and must not shift later draws.
 
 use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{limiter::Limiter, profile::Profile};
+use super::{limiter::Limiter, profile::Profile, record::Endpoint};
 
-/// Everything the simulator can be told; `Default` is a well-behaved API on a free loopback port.
+/// The options of a simulator; the default is a well-behaved API on a free loopback port.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 chooses a free port.
     pub listen: SocketAddr,
-    /// Decides every id, token, fault and latency.
+    /// Determines every id, token, fault and latency.
     pub seed: u64,
-    /// Least and most time an answer takes; equal means constant.
+    /// Minimum and maximum latency of a response.
     pub latency: (Duration, Duration),
-    /// Requests let through in any window of one second; above it 429 with `Retry-After`.
+    /// Maximum requests per second; above it, 429 with `Retry-After`.
     pub rate_limit: Option<u32>,
-    /// Each fault with its probability; where several are drawn for a request, the first wins.
+    /// Faults with their probabilities; if several are drawn for a request, the first one applies.
     pub faults: Vec<(Fault, f64)>,
-    /// The only key that is accepted; `None` takes any non-empty key that does not begin with `wrong`.
+    /// The only accepted key; `None` accepts any non-empty key that does not begin with `wrong`.
     pub api_key: Option<String>,
-    /// The only merchant id that is accepted; `None` takes any.
+    /// The only accepted merchant id; `None` accepts any.
     pub merchant_id: Option<String>,
-    /// As whose API it answers.
+    /// The variant of the API.
     pub profile: Profile,
-    /// Whether the journal keeps an entry per request. Off, memory holds the customers only.
+    /// Whether the journal keeps an entry per request.
     pub record: bool,
 }
 
@@ -50,18 +49,18 @@ impl Default for Options {
     }
 }
 
-/// The part of the options that may change while the simulator serves, and what only tests ask for.
+/// The options that may change while the simulator runs, and those that only tests use.
 #[derive(Clone, Debug)]
 pub struct Behavior {
     /// As in [`Options`].
     pub latency: (Duration, Duration),
     /// As in [`Options`].
     pub rate_limit: Option<u32>,
-    /// How the limit counts.
+    /// How the rate limit counts.
     pub limiter: Limiter,
-    /// Requests a second that it can work off, one after the other; the others wait for theirs.
+    /// Requests per second that the server can process, one after the other; further requests wait.
     pub capacity: Option<u32>,
-    /// The `Retry-After` of a 429, word for word (seconds or a date); empty leaves the header out.
+    /// The `Retry-After` of a 429, verbatim (seconds or a date); empty leaves the header out.
     pub retry_after: String,
     /// As in [`Options`].
     pub faults: Vec<(Fault, f64)>,
@@ -71,13 +70,13 @@ pub struct Behavior {
     pub merchant_id: Option<String>,
     /// As in [`Options`]. Customers that exist keep their ids.
     pub profile: Profile,
-    /// Every key is refused with 401, as after a revocation.
+    /// Refuses every key with 401, as after a revocation.
     pub key_revoked: bool,
-    /// Every request is refused with 403, as from an address off the allow-list.
+    /// Refuses every request with 403, as from an address that is not on the allow-list.
     pub forbidden: bool,
-    /// What does not work at all.
+    /// The current outage.
     pub outage: Option<Outage>,
-    /// Every request is redirected (302) to this address.
+    /// Redirects every request (302) to this address.
     pub redirect_to: Option<String>,
     /// As in [`Options`].
     pub record: bool,
@@ -107,7 +106,7 @@ impl Behavior {
 /// A state in which no request succeeds, or none that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
-    /// The process is gone: open connections are cut, new ones refused. The port stays ours.
+    /// The process is down: open connections are cut, new ones refused. No other process can take the port.
     Refuse,
     /// Connections open, and are reset as soon as a request has arrived.
     Reset,
@@ -124,20 +123,20 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// Whether Get answers all the same.
-    pub(super) fn spares_questions(self) -> bool {
+    /// Whether Get still works.
+    pub(super) fn spares_get(self) -> bool {
         matches!(self, Outage::Writes500 | Outage::WritesHang)
     }
 }
 
-/// One way in which a request goes wrong.
+/// A fault that can be injected into a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// A JSON 500; half of the draws did the work, half did not.
     Http500,
     /// A proxy's HTML 503; not done.
     Http503,
-    /// A 429 out of turn; not done.
+    /// A 429 independent of the rate; not done.
     Http429,
     /// The connection is reset; not done.
     ResetBefore,
@@ -161,11 +160,11 @@ pub enum Fault {
     Always500,
     /// The same for Create and Update only: Get answers.
     WriteAlways500,
-    /// A Get does not find a customer that exists: the API lags behind itself. Get only.
+    /// A Get does not find an existing customer: replication lag. Get only.
     NotFound,
 }
 
-/// Every kind under the name it has on the command line.
+/// Every fault with its name on the command line.
 const KINDS: [(&str, Fault); 15] = [
     ("http500", Fault::Http500),
     ("http503", Fault::Http503),
@@ -185,22 +184,22 @@ const KINDS: [(&str, Fault); 15] = [
 ];
 
 impl Fault {
-    /// Every kind there is.
+    /// Every fault.
     pub fn all() -> impl Iterator<Item = Fault> {
         KINDS.iter().map(|(_, fault)| *fault)
     }
 
-    /// The kind's name on the command line.
+    /// The name on the command line.
     pub fn name(self) -> &'static str {
         KINDS.iter().find(|(_, fault)| *fault == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether the same reference meets this fault at every attempt, or at none.
+    /// Whether the fault is drawn by reference alone: it strikes every attempt for a reference, or none.
     fn by_reference_alone(self) -> bool {
         matches!(self, Fault::Reject | Fault::Always500 | Fault::WriteAlways500)
     }
 
-    /// Whether the API does what it was asked before it answers like this; `coin` decides where it may.
+    /// Whether the API performs the call before it responds with this fault; `coin` decides if both are possible.
     pub(super) fn does_the_work(self, coin: u64) -> bool {
         use Fault::{DuplicateRequest, Flood, Garbage, Http500, ResetAfter, Timeout, WrongReference};
         match self {
@@ -210,13 +209,13 @@ impl Fault {
         }
     }
 
-    fn applies_to(self, step: Step) -> bool {
+    fn applies_to(self, endpoint: Endpoint) -> bool {
         match self {
             Fault::Reject | Fault::DuplicateRequest | Fault::WriteAlways500 => {
-                matches!(step, Step::Create | Step::Update)
+                matches!(endpoint, Endpoint::Create | Endpoint::Update)
             }
-            Fault::NotFound => step == Step::Get,
-            _ => step != Step::Other,
+            Fault::NotFound => endpoint == Endpoint::Get,
+            _ => endpoint != Endpoint::Other,
         }
     }
 }
@@ -232,11 +231,11 @@ impl FromStr for Fault {
     }
 }
 
-/// Reads `KIND=P`, as in `http500=0.1`.
+/// Parses `KIND=P`, as in `http500=0.1`.
 ///
 /// # Errors
 ///
-/// A one-line text for the user where the kind is unknown or P is no probability.
+/// If the kind is unknown or P is not a probability.
 pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
     let Some((kind, probability)) = text.split_once('=') else {
         let known = KINDS.map(|(name, _)| name).join(", ");
@@ -249,45 +248,38 @@ pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
     }
 }
 
-/// What a request asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Step {
-    /// `POST …/customers`.
-    Create,
-    /// `GET …/customers/{id}`.
-    Get,
-    /// `POST …/customers/{id}`.
-    Update,
-    /// Anything else: an unknown path, a wrong method.
-    Other,
-}
-
 /// The fate of one request: the pure function of seed, reference and attempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Fate {
     pub(super) latency: Duration,
-    /// Whether the latency passes before the work or after it: a client that gives up meanwhile
-    /// may or may not have created its customer.
+    /// Whether the work is done before the latency or after it: a client that times out may or may not have created its
+    /// customer.
     pub(super) works_first: bool,
     pub(super) fault: Option<Fault>,
-    /// One more bit, for faults that leave the outcome open, and for the choice among texts.
+    /// A random number, for faults that may or may not do the work, and for the choice of a text.
     pub(super) coin: u64,
 }
 
-/// The draw numbers that are not a fault's own (those are below 256).
+/// Draw numbers besides those of the faults, which are below 256.
 const LATENCY: u64 = 256;
 const WORKS_FIRST: u64 = 257;
 const COIN: u64 = 258;
 
 impl Fate {
-    pub(super) fn of(behavior: &Behavior, seed: u64, step: Step, reference: &str, attempt: u32) -> Fate {
+    pub(super) fn of(
+        behavior: &Behavior,
+        seed: u64,
+        endpoint: Endpoint,
+        reference: &str,
+        attempt: u32,
+    ) -> Fate {
         let base = xxh3_64_with_seed(reference.as_bytes(), seed);
         let draw = |attempt: u32, number: u64| mix(base ^ mix(u64::from(attempt) << 16 | number));
         let hits = |fault: Fault, probability: f64| {
             let attempt = if fault.by_reference_alone() { 0 } else { attempt };
-            fault.applies_to(step) && fraction(draw(attempt, fault as u64)) < probability
+            fault.applies_to(endpoint) && fraction(draw(attempt, fault as u64)) < probability
         };
-        // A request without a reference has no attempts of its own to draw from.
+        // A request without a reference has no attempts to draw from.
         let faults = if reference.is_empty() { &[][..] } else { &behavior.faults };
         let fault = faults.iter().find(|(fault, p)| hits(*fault, *p)).map(|(fault, _)| *fault);
         let coin_attempt = if fault.is_some_and(Fault::by_reference_alone) { 0 } else { attempt };
@@ -302,7 +294,7 @@ impl Fate {
     }
 }
 
-/// The finalizer of `SplitMix64`: neighboring numbers give unrelated ones.
+/// The finalizer of `SplitMix64`: neighboring numbers give uncorrelated ones.
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -343,7 +335,7 @@ mod tests {
         let hits = |seed: u64| -> Vec<bool> {
             (0..10_000)
                 .map(|n| {
-                    Fate::of(&behavior, seed, Step::Create, &format!("row-{}", n / 4), n % 4 + 1)
+                    Fate::of(&behavior, seed, Endpoint::Create, &format!("row-{}", n / 4), n % 4 + 1)
                         .fault
                         .is_some()
                 })
@@ -361,7 +353,7 @@ mod tests {
         let fate = |p: f64, n: u32| {
             let behavior =
                 Behavior::new(&Options { faults: vec![(Fault::Http500, p)], ..Options::default() });
-            Fate::of(&behavior, 7, Step::Get, "reference", n).fault
+            Fate::of(&behavior, 7, Endpoint::Get, "reference", n).fault
         };
         for n in 0..1000 {
             assert_eq!(fate(0.0, n), None);
@@ -375,7 +367,7 @@ mod tests {
         for (latency, bounds) in [((ms(5), ms(9)), ms(5)..=ms(9)), ((ms(9), ms(5)), ms(9)..=ms(9))] {
             let behavior = Behavior::new(&Options { latency, ..Options::default() });
             for attempt in 1..100 {
-                let fate = Fate::of(&behavior, 1, Step::Get, "reference", attempt);
+                let fate = Fate::of(&behavior, 1, Endpoint::Get, "reference", attempt);
                 assert!(bounds.contains(&fate.latency));
             }
         }
@@ -384,7 +376,7 @@ mod tests {
     #[test]
     fn a_rejected_reference_is_rejected_at_every_attempt() {
         let behavior = Behavior::new(&Options { faults: vec![(Fault::Reject, 0.5)], ..Options::default() });
-        let of = |reference: &str, attempt| Fate::of(&behavior, 1, Step::Create, reference, attempt);
+        let of = |reference: &str, attempt| Fate::of(&behavior, 1, Endpoint::Create, reference, attempt);
         for n in 0..50 {
             let reference = format!("reference-{n}");
             let first = of(&reference, 1);

@@ -1,15 +1,14 @@
-//! The simulator's memory: the customers it has, and its own account of what it was asked and did.
+//! The state of the simulator: its customers, and the journal of all requests and their effects.
 //!
-//! Tests take the [`Journal`] as their oracle, because it knows what the API really did where the
-//! client can only guess. Everything is behind one lock that is held for a lookup, never across
-//! an await; the two figures that change at both ends of a request are atomics.
+//! Tests use the [`Journal`] as their oracle, because it knows what the API really did where the client can only guess. All
+//! state is behind one lock that is held for a lookup, never across an await; the two gauges that change at both ends of a
+//! request are atomics.
 //!
-//! Memory grows with the customers and with the references asked about (one counter each, so that
-//! attempts can be numbered), and with the requests only while `record` is on.
+//! Memory grows with the customers and with the references requested (one counter each, to number attempts), and with the
+//! requests only while `record` is on.
 
 use std::{
     collections::HashMap,
-    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -18,77 +17,52 @@ use std::{
 };
 
 use super::{
-    behavior::{Behavior, Fault, Step},
-    call::Fields,
-    limiter::Account,
+    behavior::{Behavior, Fault},
+    limiter::LimiterState,
+    record::{Customer, Endpoint, SentFields},
 };
 
-/// A cheap handle on what the simulator was asked and did; outlives it.
+/// A handle on the journal of a simulator, which it may outlive.
 #[derive(Clone, Debug)]
-pub struct Journal(pub(super) Arc<Memory>);
+pub struct Journal(pub(super) Arc<SharedState>);
 
 /// One request, as the server saw it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// When it had arrived in full; entries are in this order.
+    /// When the request had arrived in full; entries are in this order.
     pub at: Instant,
-    /// What it asked for.
-    pub step: Step,
-    /// Whom it was about; for a known customer id the reference behind it.
+    /// The endpoint that was called.
+    pub endpoint: Endpoint,
+    /// The reference of the request; for a known customer id, that of the customer.
     pub reference: Arc<str>,
-    /// The how-manieth request about this reference, from 1; 0 where it was turned away before it
-    /// could count (429, wrong key, outage, unknown path).
+    /// The number of the attempt for this reference, from 1; 0 if the request was rejected before it counted (429, wrong
+    /// key, outage, unknown path).
     pub attempt: u32,
-    /// The answer; `None` where there was none, or not yet.
+    /// The status of the response; `None` if there was none, or not yet.
     pub status: Option<u16>,
-    /// The fault that struck it.
+    /// The fault that was injected.
     pub fault: Option<Fault>,
 }
 
-/// A customer as the API keeps it; an absent field is empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Customer {
-    /// A prefix and sixteen letters or digits; which ones is the profile's.
-    pub id: Arc<str>,
-    /// The merchant's own name for it.
-    pub object_reference_id: Arc<str>,
-    /// As it was sent, or as the profile fills it in.
-    pub mobile_country_code: String,
-    /// As it was sent.
-    pub mobile_number: String,
-    /// As it was sent.
-    pub email_address: String,
-    /// As it was sent.
-    pub first_name: String,
-    /// As it was sent.
-    pub last_name: String,
-    /// When it was created.
-    pub date_created: SystemTime,
-    /// When it was created or last updated.
-    pub last_updated: SystemTime,
-    /// How many Creates made it; anything but 1 is a bug of the simulator.
-    pub times_created: u32,
-}
-
 impl Journal {
-    /// Every HTTP request that arrived in full, whatever became of it.
+    /// Number of HTTP requests that arrived in full, however they ended.
     pub fn requests(&self) -> u64 {
-        self.0.state().steps.iter().sum()
+        self.0.state().by_endpoint.iter().sum()
     }
 
-    /// Create requests, those turned away included.
+    /// Create requests, rejected ones included.
     pub fn creates(&self) -> u64 {
-        self.count(Step::Create)
+        self.count(Endpoint::Create)
     }
 
-    /// Get requests, those turned away included.
+    /// Get requests, rejected ones included.
     pub fn gets(&self) -> u64 {
-        self.count(Step::Get)
+        self.count(Endpoint::Get)
     }
 
-    /// Update requests, those turned away included.
+    /// Update requests, rejected ones included.
     pub fn updates(&self) -> u64 {
-        self.count(Step::Update)
+        self.count(Endpoint::Update)
     }
 
     /// Requests answered with 429.
@@ -101,18 +75,18 @@ impl Journal {
         self.0.state().connections
     }
 
-    /// The requests that are under way now.
+    /// Requests in flight.
     pub fn in_flight(&self) -> usize {
         self.0.in_flight()
     }
 
-    /// The most requests that were under way at one moment.
+    /// The maximum number of requests in flight.
     pub fn peak_in_flight(&self) -> usize {
         self.0.peak_in_flight.load(Ordering::Relaxed)
     }
 
-    /// Every customer of every merchant: reference → (id, how many times it was created). Where two
-    /// merchants share a reference one of them is shown; ask [`Journal::customer`] then.
+    /// Every customer of every merchant: reference → (id, how many times it was created). If two merchants share a
+    /// reference, only one is included; use [`Journal::customer`] then.
     pub fn created(&self) -> HashMap<String, (String, u32)> {
         let state = self.0.state();
         let customers = state.merchants.values().flat_map(|merchant| merchant.rows.values());
@@ -122,7 +96,7 @@ impl Journal {
             .collect()
     }
 
-    /// How many customers there are, over all merchants.
+    /// Number of customers of all merchants.
     pub fn customers(&self) -> usize {
         self.0.state().merchants.values().map(|merchant| merchant.ids.len()).sum()
     }
@@ -137,42 +111,42 @@ impl Journal {
         self.0.state().entries.clone()
     }
 
-    fn count(&self, step: Step) -> u64 {
-        self.0.state().steps[step as usize]
+    fn count(&self, endpoint: Endpoint) -> u64 {
+        self.0.state().by_endpoint[endpoint as usize]
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 #[derive(Debug)]
-pub(super) struct Memory {
-    state: Mutex<State>,
+pub(super) struct SharedState {
+    state: Mutex<ServerState>,
     in_flight: AtomicUsize,
     peak_in_flight: AtomicUsize,
 }
 
-impl Memory {
-    pub(super) fn new(seed: u64, behavior: Behavior) -> Memory {
-        let state = State {
+impl SharedState {
+    pub(super) fn new(seed: u64, behavior: Behavior) -> SharedState {
+        let state = ServerState {
             seed,
             behavior,
             merchants: HashMap::new(),
             busy_until: None,
-            account: Account::default(),
-            steps: [0; 4],
+            account: LimiterState::default(),
+            by_endpoint: [0; 4],
             throttled: 0,
             connections: 0,
             entries: Vec::new(),
         };
-        Memory {
+        SharedState {
             state: Mutex::new(state),
             in_flight: AtomicUsize::new(0),
             peak_in_flight: AtomicUsize::new(0),
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        // Each change under the lock is complete before the next; a panic of a test's closure in
-        // `reconfigure` must not take the simulator down with it.
+    pub(super) fn state(&self) -> MutexGuard<'_, ServerState> {
+        // Each change under the lock is complete, so a panic in a test's closure for `reconfigure` leaves the state
+        // consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -180,7 +154,7 @@ impl Memory {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts a request as in flight until the guard goes, also where its connection is dropped.
+    /// Counts a request as in flight until the guard is dropped, also if its connection is.
     pub(super) fn enter(&self) -> InFlight<'_> {
         let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak_in_flight.fetch_max(now, Ordering::Relaxed);
@@ -188,7 +162,7 @@ impl Memory {
     }
 }
 
-pub(super) struct InFlight<'a>(&'a Memory);
+pub(super) struct InFlight<'a>(&'a SharedState);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
@@ -197,28 +171,28 @@ impl Drop for InFlight<'_> {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ServerState {
     pub(super) seed: u64,
     pub(super) behavior: Behavior,
     merchants: HashMap<Box<str>, Merchant>,
-    /// Until when it works on what it has.
+    /// When the work for all admitted requests will be done.
     busy_until: Option<Instant>,
-    /// What the rate limit counts.
-    account: Account,
-    /// Requests by step.
-    steps: [u64; 4],
+    /// State of the rate limit.
+    account: LimiterState,
+    /// Requests by endpoint.
+    by_endpoint: [u64; 4],
     throttled: u64,
     pub(super) connections: u64,
     entries: Vec<Entry>,
 }
 
-impl State {
+impl ServerState {
     pub(super) fn merchant(&mut self, name: &str) -> &mut Merchant {
         self.merchants.entry(name.into()).or_default()
     }
 
-    /// Whether this is a merchant. Where none is told any is, but not one that differs only in case from one that was
-    /// here before, if the profile compares case: a merchant id is no other one in capitals.
+    /// Whether the merchant is accepted. Without a configured one, any merchant is, except one that differs only in case
+    /// from an earlier one, if the profile compares case.
     pub(super) fn is_merchant(&self, name: &str) -> bool {
         let Behavior { merchant_id, profile, .. } = &self.behavior;
         match merchant_id {
@@ -228,23 +202,23 @@ impl State {
         }
     }
 
-    /// Counts a request that has arrived; its running number names its answer.
-    pub(super) fn count(&mut self, step: Step) -> u64 {
-        self.steps[step as usize] += 1;
-        self.steps.iter().sum()
+    /// Counts a request and returns its number, which becomes its response id.
+    pub(super) fn count(&mut self, endpoint: Endpoint) -> u64 {
+        self.by_endpoint[endpoint as usize] += 1;
+        self.by_endpoint.iter().sum()
     }
 
     pub(super) fn count_throttled(&mut self) {
         self.throttled += 1;
     }
 
-    /// Whether the limit has room for one more.
+    /// Whether the rate limit admits one more request.
     pub(super) fn has_room(&mut self, now: Instant) -> bool {
         let Behavior { rate_limit, limiter, .. } = self.behavior;
         rate_limit.is_none_or(|limit| self.account.has_room(limiter, f64::from(limit), now))
     }
 
-    /// How long the work for one more waits for that of the others.
+    /// How long one more request waits for the work of the others.
     pub(super) fn queue(&mut self, now: Instant) -> Duration {
         let Some(capacity) = self.behavior.capacity else { return Duration::ZERO };
         let until = self.busy_until.unwrap_or(now).max(now) + Duration::from_secs(1) / capacity;
@@ -252,7 +226,7 @@ impl State {
         until - now
     }
 
-    /// Writes an entry and returns its place, for [`State::answered`].
+    /// Adds an entry and returns its index, for [`ServerState::answered`].
     pub(super) fn record(&mut self, entry: impl FnOnce() -> Entry) -> Option<usize> {
         self.behavior.record.then(|| {
             self.entries.push(entry());
@@ -267,7 +241,7 @@ impl State {
     }
 }
 
-/// What one merchant sees of the API.
+/// The customers of one merchant.
 #[derive(Debug, Default)]
 pub(super) struct Merchant {
     rows: HashMap<Arc<str>, Row>,
@@ -281,10 +255,10 @@ struct Row {
 }
 
 impl Merchant {
-    /// Numbers a request about the customer that goes by this name, and returns its reference.
-    pub(super) fn attempt(&mut self, step: Step, name: &str) -> (Arc<str>, u32) {
-        // A Create speaks of references only, even of one that looks like an id.
-        let by_id = self.ids.get(name).filter(|_| step != Step::Create);
+    /// Numbers a request about the customer with this id or reference, and returns its reference.
+    pub(super) fn attempt(&mut self, endpoint: Endpoint, name: &str) -> (Arc<str>, u32) {
+        // A Create names a reference, even if it looks like an id.
+        let by_id = self.ids.get(name).filter(|_| endpoint != Endpoint::Create);
         let reference = by_id.map_or(name, |reference| reference);
         let known = self.rows.get_key_value(reference).map(|(key, _)| Arc::clone(key));
         let key = known.unwrap_or_else(|| reference.into());
@@ -298,7 +272,7 @@ impl Merchant {
         self.rows.get(reference)?.customer.as_deref()
     }
 
-    /// The one place where a customer comes into being; `None` where it exists already.
+    /// Creates a customer; `None` if it exists already. No other code creates one.
     pub(super) fn create(&mut self, customer: Customer) -> Option<&Customer> {
         let reference = Arc::clone(&customer.object_reference_id);
         let row = self.rows.entry(Arc::clone(&reference)).or_default();
@@ -310,8 +284,13 @@ impl Merchant {
         Some(row.customer.insert(Box::new(Customer { times_created, ..customer })))
     }
 
-    /// Overwrites the fields that were sent; an empty one erases. `None` where there is no such customer.
-    pub(super) fn update(&mut self, name: &str, fields: &mut Fields, now: SystemTime) -> Option<&Customer> {
+    /// Overwrites the fields that were sent; an empty one clears the field. `None` if there is no such customer.
+    pub(super) fn update(
+        &mut self,
+        name: &str,
+        fields: &mut SentFields,
+        now: SystemTime,
+    ) -> Option<&Customer> {
         let reference = self.ids.get(name).map_or(name, |reference| reference);
         let customer = self.rows.get_mut(reference)?.customer.as_deref_mut()?;
         let sent = [
@@ -328,24 +307,5 @@ impl Merchant {
         }
         customer.last_updated = now;
         Some(customer)
-    }
-}
-
-impl Customer {
-    /// A customer of these fields that nobody has created yet.
-    pub(super) fn new(id: Arc<str>, reference: Arc<str>, mut fields: Fields, now: SystemTime) -> Customer {
-        let take = |field: &mut Option<String>| mem::take(field).unwrap_or_default();
-        Customer {
-            id,
-            object_reference_id: reference,
-            mobile_country_code: take(&mut fields.mobile_country_code),
-            mobile_number: take(&mut fields.mobile_number),
-            email_address: take(&mut fields.email_address),
-            first_name: take(&mut fields.first_name),
-            last_name: take(&mut fields.last_name),
-            date_created: now,
-            last_updated: now,
-            times_created: 0,
-        }
     }
 }

@@ -1,37 +1,37 @@
-//! How a rate limit counts: the three ways that servers have.
+//! The rate limiters that servers use: sliding window, fixed window and token bucket.
 //!
-//! Requests that are turned away take no room themselves, or a client that knocks too fast would never be let
-//! in again. A limit that changes while it counts applies from the next request on.
+//! Rejected requests do not count, or a client that is too fast would never be admitted again. A changed limit applies from
+//! the next request on.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// A way to count.
+/// How a rate limit counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limiter {
-    /// At most so many in any second.
+    /// A sliding window of one second.
     Sliding,
-    /// At most so many in each second; the next one begins at once, full.
+    /// Fixed windows of one second.
     Fixed,
-    /// As many tokens a second flow into a bucket that holds what flows in so many seconds.
+    /// A token bucket that holds the tokens of this many seconds.
     Bucket(f64),
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What has been counted.
+/// The state of a rate limit.
 #[derive(Debug, Default)]
-pub(super) struct Account {
-    /// When the requests of the window were let through.
-    let_through: VecDeque<Instant>,
+pub(super) struct LimiterState {
+    /// When the requests of the window were admitted.
+    admitted_at: VecDeque<Instant>,
     window: Option<Instant>,
     tokens: Option<(f64, Instant)>,
 }
 
-impl Account {
-    /// Counts a request, if there is room for it.
+impl LimiterState {
+    /// Admits and counts a request, if the limit allows it.
     pub(super) fn has_room(&mut self, limiter: Limiter, limit: f64, now: Instant) -> bool {
         match limiter {
             Limiter::Sliding => self.has_room_since(now.checked_sub(SECOND), limit, now),
@@ -53,14 +53,14 @@ impl Account {
     }
 
     fn has_room_since(&mut self, gone: Option<Instant>, limit: f64, now: Instant) -> bool {
-        while let (Some(first), Some(gone)) = (self.let_through.front(), gone)
+        while let (Some(first), Some(gone)) = (self.admitted_at.front(), gone)
             && *first <= gone
         {
-            self.let_through.pop_front();
+            self.admitted_at.pop_front();
         }
-        let room = (self.let_through.len() as f64) < limit;
+        let room = (self.admitted_at.len() as f64) < limit;
         if room {
-            self.let_through.push_back(now);
+            self.admitted_at.push_back(now);
         }
         room
     }
@@ -71,8 +71,8 @@ mod tests {
     use super::*;
 
     /// How many of a hundred that come at these milliseconds are let through.
-    fn let_through(limiter: Limiter, batches: &[u64]) -> Vec<usize> {
-        let (start, mut account) = (Instant::now(), Account::default());
+    fn admitted_at(limiter: Limiter, batches: &[u64]) -> Vec<usize> {
+        let (start, mut account) = (Instant::now(), LimiterState::default());
         let at = |ms| start + Duration::from_millis(ms);
         let mut batch = |ms| (0..100).filter(|_| account.has_room(limiter, 10.0, at(ms))).count();
         batches.iter().map(|ms| batch(*ms)).collect()
@@ -81,10 +81,10 @@ mod tests {
     #[test]
     fn each_counts_in_its_own_way() {
         let batches = [0, 500, 999, 1000, 1500, 1999, 2000];
-        assert_eq!(let_through(Limiter::Sliding, &batches), [10, 0, 0, 10, 0, 0, 10]);
-        assert_eq!(let_through(Limiter::Sliding, &[600, 1000, 1599, 1600]), [10, 0, 0, 10]);
-        assert_eq!(let_through(Limiter::Fixed, &[0, 1000, 1001, 2999, 3000]), [10, 10, 0, 10, 10]);
-        assert_eq!(let_through(Limiter::Bucket(0.5), &[0, 100, 500, 1000, 9000]), [5, 1, 4, 5, 5]);
-        assert_eq!(let_through(Limiter::Bucket(0.0), &[0, 99, 100, 5000]), [1, 0, 1, 1]);
+        assert_eq!(admitted_at(Limiter::Sliding, &batches), [10, 0, 0, 10, 0, 0, 10]);
+        assert_eq!(admitted_at(Limiter::Sliding, &[600, 1000, 1599, 1600]), [10, 0, 0, 10]);
+        assert_eq!(admitted_at(Limiter::Fixed, &[0, 1000, 1001, 2999, 3000]), [10, 10, 0, 10, 10]);
+        assert_eq!(admitted_at(Limiter::Bucket(0.5), &[0, 100, 500, 1000, 9000]), [5, 1, 4, 5, 5]);
+        assert_eq!(admitted_at(Limiter::Bucket(0.0), &[0, 99, 100, 5000]), [1, 0, 1, 1]);
     }
 }

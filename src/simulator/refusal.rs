@@ -1,41 +1,46 @@
-//! How the API words a refusal, in each profile: word for word where `api.md` or Juspay's pages have the words.
+//! Why the API refuses a request, and how it words the refusal in each profile; verbatim where `api.md` or Juspay's pages
+//! have the text.
 //!
-//! The page's errors have a status, a code and a message. Today's have `error_info` beside them, which tells more, and
-//! at times the truth: of an address that is not allowed the message on top says "Internal Server error.". Errors
-//! that no page shows with `error_info` (429, 500, one under a 200) have none in either profile.
+//! An error of the page has a status, a code and a message. Those of current accounts also have `error_info`, which is more
+//! precise: for a disallowed address the top-level message says "Internal Server error.". Errors that no page shows with
+//! `error_info` (429, 500, one under a 200) have none in either profile.
 
 use hyper::StatusCode;
 
 use super::{
     answer::{self, Answer},
     profile::Profile,
+    record::{Endpoint, SentFields},
 };
 
-/// Why the API does not do what it was asked.
+/// Minimum length of a reference, from the reference page.
+const REFERENCE_MIN: usize = 8;
+
+/// Why the API refuses a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// A field, and what is wrong with it.
+    /// A field is wrong.
     Field(&'static str, Flaw),
-    /// No `x-routing-id`.
+    /// `x-routing-id` is missing.
     NoRoutingId,
-    /// There is a customer of that reference.
+    /// A customer with that reference exists.
     Unique,
-    /// There is none of that name.
+    /// No customer has that id or reference.
     NotFound,
-    /// The key or the merchant is not known.
+    /// The key or the merchant is unknown.
     AccessDenied,
     /// The request of this number comes from an address that is not on the allow-list.
     BadOrigin(u64),
     /// A request with the same identifier is being processed.
     Duplicate,
-    /// One row's fault, whatever it is: in one of the API's wordings, of which this is the number.
+    /// A fault of one row, in the wording with this number.
     Row(u64),
 }
 
-/// What is wrong with a field. The page knows the first two alone.
+/// What is wrong with a field. The page has only the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// It is not there, or empty.
+    /// Missing or empty.
     Missing,
     TooShort,
     TooLong,
@@ -53,7 +58,21 @@ impl Flaw {
 }
 
 impl Refusal {
-    /// The refusal as this profile words it.
+    /// Why this profile refuses a Create or an Update of these fields is refused. An Update has no reference of its own to judge.
+    pub(super) fn of(
+        profile: Profile,
+        endpoint: Endpoint,
+        reference: &str,
+        fields: &SentFields,
+    ) -> Option<Refusal> {
+        match profile {
+            Profile::Page if endpoint == Endpoint::Create => refused_by_page(reference, fields),
+            Profile::Page => None,
+            Profile::Today => refused_today(endpoint, reference, fields),
+        }
+    }
+
+    /// The response in the wording of this profile.
     pub(super) fn answer(self, profile: Profile) -> Answer {
         match profile {
             Profile::Page => self.of_page(),
@@ -123,14 +142,14 @@ impl Refusal {
     }
 }
 
-/// The part of `error_info` that is text.
+/// The texts of `error_info`.
 struct Info<'a> {
     code: &'a str,
     user: &'a str,
     developer: &'a str,
 }
 
-/// Status, code and message on top (an empty one is left out), and `error_info` below.
+/// A body with status, code and message at the top level (an empty message is left out), and `error_info`.
 fn body(status: StatusCode, top: [&str; 3], info: &Info<'_>, field: Option<(&str, &str)>) -> Answer {
     let [state, code, message] = top;
     let mut body = serde_json::json!({ "status": state, "error_code": code, "error_info": described(info) });
@@ -152,7 +171,7 @@ fn described(info: &Info<'_>) -> serde_json::Value {
     })
 }
 
-/// On top there is no code, and a message that is not true.
+/// At the top level there is no code, and the message is misleading.
 fn bad_origin() -> Answer {
     let info = Info { code: "BAD_ORIGIN", user: "Bad Origin.", developer: "IP Verification Failed" };
     let body = serde_json::json!({
@@ -164,7 +183,7 @@ fn bad_origin() -> Answer {
     Answer::json(StatusCode::FORBIDDEN, body.to_string())
 }
 
-/// The page's wordings of a row's fault, with what is known today beside them; the last says nothing in both.
+/// The page's wordings of a row's fault, with `error_info` as far as it is known; the last one has none.
 fn row(choice: u64) -> Answer {
     const WRONG: StatusCode = StatusCode::BAD_REQUEST;
     match choice % answer::REJECTIONS.len() as u64 {
@@ -185,4 +204,45 @@ fn row(choice: u64) -> Answer {
         }
         _ => Answer::rejection(choice),
     }
+}
+
+fn refused_by_page(reference: &str, fields: &SentFields) -> Option<Refusal> {
+    let number = fields.mobile_number.as_deref().unwrap_or_default();
+    let short = reference.chars().count() < REFERENCE_MIN;
+    let flaws = [
+        ("object_reference_id", Flaw::Missing, reference.is_empty()),
+        ("mobile_number", Flaw::Missing, number.is_empty()),
+        ("object_reference_id", Flaw::TooShort, short),
+    ];
+    first(&flaws)
+}
+
+/// A missing field is refused on a Create only.
+fn refused_today(endpoint: Endpoint, reference: &str, fields: &SentFields) -> Option<Refusal> {
+    let creates = endpoint == Endpoint::Create;
+    let empty_number = fields.mobile_number.as_ref().map_or(creates, String::is_empty);
+    let number = fields.mobile_number.as_deref().unwrap_or_default();
+    let code = fields.mobile_country_code.as_deref().unwrap_or_default();
+    let length = reference.chars().count();
+    let exceeds =
+        |field: &Option<String>, most| field.as_ref().is_some_and(|text| text.chars().count() > most);
+    let flaws = [
+        ("object_reference_id", Flaw::Missing, creates && length == 0),
+        ("object_reference_id", Flaw::TooShort, creates && length < REFERENCE_MIN),
+        ("object_reference_id", Flaw::TooLong, creates && length > 128),
+        ("mobile_number", Flaw::Missing, empty_number),
+        ("mobile_number", Flaw::Invalid, number.starts_with('-')),
+        ("mobile_number", Flaw::TooLong, exceeds(&fields.mobile_number, 16)),
+        ("email_address", Flaw::TooLong, exceeds(&fields.email_address, 128)),
+        ("first_name", Flaw::TooLong, exceeds(&fields.first_name, 64)),
+        ("last_name", Flaw::TooLong, exceeds(&fields.last_name, 64)),
+        ("mobile_country_code", Flaw::Invalid, !code.bytes().all(|byte| byte.is_ascii_digit())),
+        ("mobile_country_code", Flaw::TooLong, code.len() > 4),
+    ];
+    first(&flaws)
+}
+
+fn first(flaws: &[(&'static str, Flaw, bool)]) -> Option<Refusal> {
+    let found = flaws.iter().find(|(.., is_there)| *is_there);
+    found.map(|(field, flaw, _)| Refusal::Field(field, *flaw))
 }

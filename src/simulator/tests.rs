@@ -533,10 +533,10 @@ async fn no_window_of_a_second_holds_more_than_the_limit() {
     }
     let journal = simulator.journal();
     assert_eq!(journal.throttled(), throttled);
-    let let_through: Vec<Instant> =
+    let admitted_at: Vec<Instant> =
         journal.entries().iter().filter(|it| it.status == Some(404)).map(|it| it.at).collect();
-    assert!(let_through.len() >= 40, "turning away must take no room: {}", let_through.len());
-    for window in let_through.windows(21) {
+    assert!(admitted_at.len() >= 40, "turning away must take no room: {}", admitted_at.len());
+    for window in admitted_at.windows(21) {
         assert!(window[20] - window[0] >= Duration::from_secs(1));
     }
     simulator.reconfigure(|behavior| {
@@ -578,7 +578,7 @@ async fn each_fault_answers_and_does_what_it_says() {
         }
         assert_eq!(journal.customer("m", "reference-1").is_some(), exists, "{fault:?}");
         let entry = &journal.entries()[0];
-        assert_eq!((entry.step, entry.attempt, entry.status), (Step::Create, 1, status));
+        assert_eq!((entry.endpoint, entry.attempt, entry.status), (Endpoint::Create, 1, status));
         assert_eq!(entry.fault, (fault != Fault::NotFound).then_some(fault));
         simulator.stop().await;
     }

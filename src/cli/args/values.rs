@@ -1,6 +1,6 @@
-//! Values as users type them: rates, durations, lists of two.
+//! Parsers of option values: rates, durations, pairs.
 //!
-//! Each error says what is needed; clap puts the option's name before it.
+//! Each error says what is expected; clap prefixes the name of the option.
 
 use std::time::{Duration, SystemTime};
 
@@ -31,7 +31,7 @@ pub(super) fn max_failures(text: &str) -> Result<MaxFailures, String> {
     }
 }
 
-/// Longer than any timeout that makes sense, and safe to add to a clock.
+/// Longer than any sensible timeout, and safe to add to a clock.
 const DURATION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 pub(super) fn duration(text: &str) -> Result<Duration, String> {

@@ -1,35 +1,35 @@
-//! The bytes of a settings file → settings, by clap's own definition of the options.
+//! Parses a settings file by clap's definition of the options.
 //!
-//! A key is the long name of an option; `[command]` heads what is meant for that command alone. There
-//! is no list of keys here: whatever clap knows can stand in the file, and each value is judged by the
-//! option's own parser. What no command knows is refused with the nearest key, since a mistyped limit
-//! that is passed over in silence is a limit that does not hold. Pure: no files, no environment.
-//! A value is never repeated unless its key is an option's: an API key put here by mistake stays unseen.
+//! A key is the long name of an option; a section `[command]` applies to that command only. There is no list of keys here:
+//! every option can be set in the file, and the option's own parser checks its value. An unknown key is an error that names
+//! the nearest known one, because a mistyped limit that is ignored silently does not limit anything. Pure: no files, no
+//! environment. A value is repeated in a message only if its key is an option, so an API key put here by mistake is not
+//! printed.
 
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgAction, Command};
 use toml::de::{DeInteger, DeTable, DeValue};
 
-/// How much of a wrong key or value is repeated.
+/// Maximum number of characters of a wrong key or value in a message.
 const SHOWN_CHARS: usize = 60;
 
-/// One key of the file, fit for the option of its name.
+/// One setting of the file, with a valid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSetting {
     /// The option's long name.
     pub key: String,
-    /// As the command line would have them; a flag has `true` or `false`.
+    /// The values as on the command line; `true` or `false` for a flag.
     pub values: Vec<OsString>,
-    /// Where it stands.
+    /// The line in the file.
     pub line: usize,
-    /// It stands under the running command's own heading.
+    /// Whether it is in the section of the running command.
     pub own: bool,
-    /// The running command has this option; otherwise it is of this other one.
+    /// Another command that has this option, if the running command does not.
     pub other: Option<String>,
 }
 
-/// What is wrong with the file, and where.
+/// An error in the file, with its line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingsError {
     /// The line, from 1.
@@ -40,7 +40,7 @@ pub struct SettingsError {
     pub hint: String,
 }
 
-/// A key with its value, not yet understood.
+/// A key with its value, not yet matched with an option.
 struct Entry<'a> {
     section: Option<&'a str>,
     key: &'a str,
@@ -48,11 +48,10 @@ struct Entry<'a> {
     line: usize,
 }
 
-/// Reads the settings for `running`, one of the commands of this built definition. Those of other
-/// commands must be right too.
+/// Parses the settings for the command `running` of this definition. Settings for other commands must be valid too.
 ///
 /// # Errors
-/// The first fault of the file.
+/// The first error in the file.
 pub fn read(bytes: &[u8], definition: &Command, running: &str) -> Result<Vec<FileSetting>, SettingsError> {
     let text = std::str::from_utf8(bytes).map_err(|error| SettingsError {
         line: line_at(bytes, error.valid_up_to()),
@@ -75,11 +74,11 @@ fn line_at(bytes: &[u8], at: usize) -> usize {
     bytes[..at.min(bytes.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// The options of a command that have a long name; these are its keys.
+/// The options of a command that have a long name, which are its keys.
 pub(super) fn options(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
     let is_setting = |arg: &&Arg| {
         let asks = [ArgAction::Help, ArgAction::HelpShort, ArgAction::HelpLong, ArgAction::Version];
-        // What is the same everywhere is about the program and no setting of a command.
+        // A global option is no setting of a command.
         !arg.is_global_set() && !asks.iter().any(|action| same_action(action, arg.get_action()))
     };
     command.get_arguments().filter(is_setting).filter_map(|arg| Some((arg.get_long()?, arg)))
@@ -97,7 +96,7 @@ pub(super) fn commands(definition: &Command) -> impl Iterator<Item = &Command> {
 /// All keys in the order of the file.
 fn entries<'a>(bytes: &[u8], table: &'a DeTable<'a>, definition: &'a Command) -> Vec<Entry<'a>> {
     let mut entries = Vec::new();
-    // Counting from the top for each key would take minutes where there are many.
+    // Counting line breaks from the top for each key would take minutes for a large file.
     let breaks: Vec<usize> = memchr::memchr_iter(b'\n', bytes).collect();
     let mut add = |section, table: &'a DeTable<'a>| {
         entries.extend(table.iter().map(|(key, value)| Entry {
@@ -137,7 +136,7 @@ fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Fil
     let runs = owners.iter().find(|(command, _)| *command == running);
     let read = match runs {
         Some((_, arg)) => read_value(arg, value),
-        // One command's word may be another's mistake; only what fits none of them is wrong for sure.
+        // A value may be valid for one command and not for another; it is wrong only if no command accepts it.
         None => owners
             .iter()
             .skip(1)
@@ -156,7 +155,7 @@ fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Fil
     Ok(FileSetting { key: key.to_owned(), values, line, own: section.is_some(), other })
 }
 
-/// What the option takes of this value, or what is wrong with it.
+/// The value as the option accepts it, or what is wrong with it.
 fn read_value(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
     let wants = |what: &str| Err(format!("wants {what}, not {}", kind(value)));
     let texts = match (arg.get_action(), value) {
@@ -196,12 +195,12 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// One value as the command line would have it.
+/// A value as on the command line.
 fn text(arg: &Arg, value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Datetime(time) => Some(time.to_string()),
-        // A number that is meant as a name would lose its zeros, and 0x10 is not what it looks like.
+        // A number meant as a name would lose its leading zeros, and 0x10 would change.
         _ if is_text(arg) => None,
         DeValue::Integer(number) => decimal(number),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
@@ -209,7 +208,7 @@ fn text(arg: &Arg, value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Whether the option takes any text or path as it is.
+/// Whether the option accepts any text or path.
 fn is_text(arg: &Arg) -> bool {
     use std::any::TypeId;
     let kind = arg.get_value_parser().type_id();
@@ -222,10 +221,10 @@ fn decimal(number: &DeInteger<'_>) -> Option<String> {
     i128::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
 }
 
-/// Lets the option's own parser judge; what it says where it refuses.
+/// Checks values with the option's own parser.
 pub(super) fn check(arg: &Arg, values: &[OsString]) -> Result<(), String> {
     for value in values {
-        // The option alone: what it conflicts with is not known here.
+        // Without conflicts, which are not known here.
         let alone = Arg::new("value").long("value").value_parser(arg.get_value_parser().clone());
         let mut given = OsString::from("--value=");
         given.push(value);
@@ -250,7 +249,7 @@ fn shown(value: &OsStr) -> String {
     value.to_string_lossy().chars().take(SHOWN_CHARS).collect()
 }
 
-/// A key that is no option here, with the nearest that is one.
+/// The error for an unknown key, with the nearest known one.
 fn unknown(entry: &Entry<'_>, definition: &Command) -> SettingsError {
     let Entry { section, key, line, value } = *entry;
     let fault = |text: String, hint: String| SettingsError { line, text, hint };

@@ -1,25 +1,25 @@
-//! A run that goes on, in lines that fit: the progress display and `status` show the same.
+//! The status of a running run, in lines of a given width; the progress display and `status` show the same.
 //!
-//! Pure. What is most wanted comes first and stays longest as the room shrinks: how much is done, how
-//! fast, how long still; then the outcomes; then what is under way. No line is longer than it may be.
+//! Pure. The most important figures come first and are dropped last as the width shrinks: how much is done, how fast, how
+//! much time is left; then the outcomes; then the activity. No line exceeds the width.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{grouped, time};
+use super::format::{grouped, time, wrap_parts};
 use crate::{
     ledger::{Activity, Heartbeat, Outcome, RunId, Tally},
     run::RunSnapshot,
 };
 
-/// Where there is room for a bar, it has so many places; it does not grow and shrink with the words.
+/// Possible widths of the bar. Fixed, so that the bar does not grow and shrink with the text beside it.
 const BARS: [usize; 2] = [24, 12];
 
-/// The longest that a run is silent in good health: two beats, and a commit on a slow disk.
-const SILENT: Duration = Duration::from_secs(10);
+/// A healthy run updates its status within this time: two heartbeats, and a commit on a slow disk.
+const STALE_AFTER: Duration = Duration::from_secs(10);
 
-/// The same for scripts: what a run is about, beside its counts. The names are what scripts rely on.
+/// The JSON object. Its names are a contract with scripts.
 #[derive(Debug, Serialize)]
 pub struct LiveStatus {
     run: RunId,
@@ -60,15 +60,15 @@ impl LiveStatus {
 }
 
 /// Where a run stands, in lines of at most this width.
-pub fn progress(snapshot: &RunSnapshot, width: usize) -> Vec<String> {
-    let (outcomes, under_way) = (outcomes(&snapshot.tally), under_way(&snapshot.heartbeat));
+pub fn progress_lines(snapshot: &RunSnapshot, width: usize) -> Vec<String> {
+    let (outcomes, activity) = (outcomes(&snapshot.tally), activity(&snapshot.heartbeat));
     let mut lines = vec![headline(snapshot, width)];
-    let together = [outcomes.join(", "), under_way.join(", ")].join("; ");
-    if !outcomes.is_empty() && !under_way.is_empty() && together.len() <= width {
+    let together = [outcomes.join(", "), activity.join(", ")].join("; ");
+    if !outcomes.is_empty() && !activity.is_empty() && together.len() <= width {
         lines.push(together);
     } else {
-        lines.extend(fill(&outcomes, width));
-        lines.extend(fill(&under_way, width));
+        lines.extend(wrap_parts(&outcomes, width));
+        lines.extend(wrap_parts(&activity, width));
     }
     lines
 }
@@ -80,16 +80,16 @@ pub fn progress_line(snapshot: &RunSnapshot) -> String {
     let parts = [
         headline.unwrap_or_default(),
         outcomes(&snapshot.tally).join(", "),
-        under_way(&snapshot.heartbeat).join(", "),
+        activity(&snapshot.heartbeat).join(", "),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// What `status` says of it, and how long ago the run said so itself.
-pub fn going_on(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
-    let silent = if age > SILENT { "; it has not said anything since" } else { "" };
-    let mut text = format!("\nRun {run} goes on, as of {} ago{silent}:\n", time(age));
-    for line in progress(snapshot, 78) {
+pub fn live_status_text(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
+    let stale = if age > STALE_AFTER { "; it has not said anything since" } else { "" };
+    let mut text = format!("\nRun {run} goes on, as of {} ago{stale}:\n", time(age));
+    for line in progress_lines(snapshot, 78) {
         text.push_str(&format!("  {line}\n"));
     }
     text
@@ -113,7 +113,7 @@ fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
         let rows = format!("{done} rows, {speed}");
         return vec![rows, done];
     };
-    // A hundred is for the end alone.
+    // Rounded down: 100 % appears only at the end.
     let share = if total == 0 { 1.0 } else { settled as f64 / total as f64 };
     let percent = format!("{:>2.0}%", (100.0 * share).floor());
     let about = if live.is_exact { "" } else { "about " };
@@ -149,8 +149,7 @@ fn settled(tally: &Tally) -> u64 {
     tally.rows() - tally.get(Outcome::Pending)
 }
 
-/// How long the rest takes at this speed, in whole seconds; nothing where it stands still, or where that says
-/// nothing.
+/// The time left at the current rate, in whole seconds; none if the run is not sending or the rate is zero.
 fn left(settled: u64, total: u64, live: &Heartbeat) -> Option<Duration> {
     let rows = total.saturating_sub(settled);
     if live.activity != Activity::Sending || rows == 0 || live.rows_per_second <= 0.0 {
@@ -159,19 +158,19 @@ fn left(settled: u64, total: u64, live: &Heartbeat) -> Option<Duration> {
     Duration::try_from_secs_f64((rows as f64 / live.rows_per_second).ceil()).ok()
 }
 
-/// Nobody counts the tenths of a second.
+/// A duration without tenths of a second.
 fn whole(left: Duration) -> String {
     if left < Duration::from_secs(10) { format!("{} s", left.as_secs()) } else { time(left) }
 }
 
-/// How many rows are at which outcome; those that are not settled are not among them.
+/// The counts of settled rows by outcome.
 fn outcomes(tally: &Tally) -> Vec<String> {
     let settled = Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending);
     let some = settled.filter(|outcome| tally.get(*outcome) > 0);
     some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect()
 }
 
-fn under_way(live: &Heartbeat) -> Vec<String> {
+fn activity(live: &Heartbeat) -> Vec<String> {
     let mut parts = Vec::new();
     match live.activity {
         Activity::Sending => {}
@@ -191,24 +190,6 @@ fn under_way(live: &Heartbeat) -> Vec<String> {
         parts.push(format!("throttled to {rate}/s"));
     }
     parts
-}
-
-/// The parts, as many on a line as fit.
-pub fn fill(parts: &[String], width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for part in parts {
-        match lines.last_mut() {
-            Some(line) if line.len() + 2 + part.len() < width => {
-                line.push_str(", ");
-                line.push_str(part);
-            }
-            last => {
-                last.into_iter().for_each(|line| line.push(','));
-                lines.push(part.chars().take(width.saturating_sub(1)).collect());
-            }
-        }
-    }
-    lines
 }
 
 #[cfg(test)]
@@ -238,7 +219,7 @@ mod tests {
 
     #[test]
     fn what_is_most_wanted_stays_as_the_room_shrinks() {
-        let at = |width| progress(&snapshot(tally(), live()), width);
+        let at = |width| progress_lines(&snapshot(tally(), live()), width);
         assert_eq!(
             at(80),
             [
@@ -269,7 +250,7 @@ mod tests {
             for width in 1..300 {
                 for (tally, live) in [(tally(), live), (all, live), (all, Heartbeat { total: None, ..live })]
                 {
-                    let lines = progress(&snapshot(tally, live), width);
+                    let lines = progress_lines(&snapshot(tally, live), width);
                     assert!(lines.iter().all(|line| line.len() <= width), "{width}: {lines:#?}");
                 }
             }
@@ -300,7 +281,8 @@ mod tests {
 
     #[test]
     fn a_run_that_says_nothing_any_more_is_called_so() {
-        let text = |seconds| going_on(RunId(3), &snapshot(tally(), live()), Duration::from_secs(seconds));
+        let text =
+            |seconds| live_status_text(RunId(3), &snapshot(tally(), live()), Duration::from_secs(seconds));
         assert!(text(2).starts_with("\nRun 3 goes on, as of 2.0 s ago:\n  ["), "{}", text(2));
         assert!(text(45).contains("as of 45 s ago; it has not said anything since:"));
         assert!(text(2).lines().all(|line| line.len() <= 80));

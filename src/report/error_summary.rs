@@ -1,0 +1,211 @@
+//! The errors of a run, grouped: the number of rows, the first lines, and what to do.
+//!
+//! Pure. A row that breaks several rules is counted in each of their groups.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{
+    format::{rows, strip_controls},
+    redact::redact,
+    validation::DUPLICATE_REMEDY,
+};
+use crate::{
+    customer::{Field, Rule},
+    ledger::{ErrorGroup, Outcome, RowError},
+};
+
+/// How many lines each group lists.
+const LINES_SHOWN: usize = 5;
+
+/// Rows with the same error.
+#[derive(Debug, Serialize)]
+pub(super) struct ErrorSummary {
+    /// Their outcome.
+    pub(super) outcome: Outcome,
+    /// The field at fault, for invalid rows.
+    pub(super) field: Option<String>,
+    /// The API's error code, the name of the rule, or a code of this program.
+    pub(super) code: Option<String>,
+    /// The HTTP status of the last reply.
+    pub(super) http_status: Option<u16>,
+    /// Number of rows.
+    pub(super) rows: u64,
+    /// The lines of the first rows.
+    pub(super) first_lines: Vec<u64>,
+    /// The message of the first row, redacted.
+    pub(super) message: Option<String>,
+    /// What the user can do.
+    pub(super) remedy: &'static str,
+    /// The option that may make the rows valid.
+    pub(super) option: Option<&'static str>,
+}
+
+impl ErrorSummary {
+    /// Field or status, and code, on one line.
+    pub(super) fn title(&self) -> String {
+        if self.outcome == Outcome::Duplicate {
+            return "an earlier row has the same object_reference_id".into();
+        }
+        let status = self.http_status.map(|status| format!("HTTP {status}"));
+        let parts = [self.field.clone(), status, self.code.clone()];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { "no answer is known".into() } else { parts.join(" ") }
+    }
+
+    /// Introduces the message: the API's words or this program's.
+    pub(super) fn message_source(&self) -> &'static str {
+        if self.http_status.is_some() { "the API said" } else { "what happened" }
+    }
+
+    /// The number of rows, with its noun.
+    pub(super) fn rows_in_words(&self) -> String {
+        rows(self.rows)
+    }
+
+    /// `first on line 2, 5`, or `on line 2` if those are all.
+    pub(super) fn lines(&self) -> String {
+        let lines: Vec<String> = self.first_lines.iter().map(u64::to_string).collect();
+        let first = if self.rows > self.first_lines.len() as u64 { "first on line" } else { "on line" };
+        format!("{first} {}", lines.join(", "))
+    }
+}
+
+/// Summarizes the groups, the most frequent first.
+pub(super) fn summarize_errors(groups: &[ErrorGroup]) -> Vec<ErrorSummary> {
+    let (mut errors, mut faults) = (Vec::new(), BTreeMap::new());
+    for group in groups {
+        match group.outcome {
+            Outcome::Invalid => add_faults(group, &mut faults),
+            _ => errors.push(summary_of_group(group)),
+        }
+    }
+    for ((field, rule), (rows, mut first_lines)) in faults {
+        first_lines.sort_unstable();
+        first_lines.truncate(LINES_SHOWN);
+        errors.push(summary_of_fault(field, rule, rows, first_lines));
+    }
+    errors.sort_by_key(|summary| std::cmp::Reverse(summary.rows));
+    errors
+}
+
+type Faults<'a> = BTreeMap<(&'a str, &'a str), (u64, Vec<u64>)>;
+
+/// Counts each fault of rows that have several.
+fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut Faults<'a>) {
+    let fields = group.field.as_deref().unwrap_or_default().split(';');
+    for fault in fields.zip(group.code.as_deref().unwrap_or_default().split(';')) {
+        let (rows, lines) = faults.entry(fault).or_default();
+        *rows += group.rows;
+        lines.extend(&group.first_lines);
+    }
+}
+
+fn summary_of_fault(field: &str, code: &str, rows: u64, first_lines: Vec<u64>) -> ErrorSummary {
+    let (known, rule) = (Field::from_name(field), Rule::from_name(code));
+    ErrorSummary {
+        outcome: Outcome::Invalid,
+        field: Some(strip_controls(field)),
+        code: Some(strip_controls(code)),
+        http_status: None,
+        rows,
+        first_lines,
+        message: None,
+        remedy: rule.map_or("correct the cell, and import the file again", |rule| rule.remedy(known)),
+        option: rule.and_then(|rule| rule.option(known)),
+    }
+}
+
+fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
+    let redacted = |text: &Option<String>| {
+        let cells = group.cells.as_ref()?;
+        Some(strip_controls(&redact(text.as_deref()?, cells)))
+    };
+    ErrorSummary {
+        outcome: group.outcome,
+        field: group.field.as_deref().map(strip_controls),
+        code: redacted(&group.code).or_else(|| plain_code(group)),
+        http_status: group.http_status,
+        rows: group.rows,
+        first_lines: group.first_lines.clone(),
+        message: redacted(&group.message).filter(|_| group.outcome != Outcome::Duplicate),
+        remedy: remedy(group.outcome, group.code.as_deref()),
+        option: None,
+    }
+}
+
+/// The code of a group whose cells are unknown, if it can hold no customer data.
+fn plain_code(group: &ErrorGroup) -> Option<String> {
+    let is_code = |code: &&str| code.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ' '));
+    group.code.as_deref().filter(is_code).map(str::to_owned)
+}
+
+fn remedy(outcome: Outcome, code: Option<&str>) -> &'static str {
+    match outcome {
+        Outcome::Duplicate => DUPLICATE_REMEDY,
+        Outcome::Failed if code == Some(RowError::NOT_THE_API) => {
+            "a firewall or proxy before the API refuses these rows: have it let them through, then run the same \
+             command again"
+        }
+        Outcome::Rejected => "export failed writes these rows as a file; correct and import it",
+        Outcome::Failed => {
+            "run the same command again; if they fail again, ask Juspay's support about the request ids \
+             in export failed"
+        }
+        _ => "run the same command again: it goes on with these rows",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(outcome: Outcome, field: &str, code: &str, rows: u64, lines: &[u64]) -> ErrorGroup {
+        ErrorGroup {
+            outcome,
+            field: (!field.is_empty()).then(|| field.into()),
+            code: (!code.is_empty()).then(|| code.into()),
+            http_status: None,
+            rows,
+            first_lines: lines.into(),
+            message: None,
+            cells: None,
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_row_counts() {
+        let errors = summarize_errors(&[
+            group(Outcome::Invalid, "mobile_number", "digits", 7, &[2, 9, 11, 12, 13]),
+            group(Outcome::Invalid, "email_address;mobile_number", "at-sign;digits", 2, &[3, 4]),
+            group(Outcome::Rejected, "", "INVALID_INPUT", 8, &[5]),
+            group(Outcome::Invalid, "odd", "unheard-of", 1, &[6]),
+            group(Outcome::Pending, "", "", 1, &[8]),
+        ]);
+        let shown: Vec<_> =
+            errors.iter().map(|summary| (summary.title(), summary.rows, summary.lines())).collect();
+        let expected = [
+            ("mobile_number digits", 9, "first on line 2, 3, 4, 9, 11"),
+            ("INVALID_INPUT", 8, "first on line 5"),
+            ("email_address at-sign", 2, "on line 3, 4"),
+            ("no answer is known", 1, "on line 8"),
+            ("odd unheard-of", 1, "on line 6"),
+        ];
+        assert_eq!(shown, expected.map(|(title, rows, lines)| (title.into(), rows, lines.into())));
+        assert!(errors.iter().all(|summary| !summary.remedy.is_empty()));
+        assert_eq!(errors[0].option, Some("--phone-region CC"));
+    }
+
+    #[test]
+    fn a_message_is_withheld_if_the_cells_are_unknown() {
+        let unredactable = ErrorGroup {
+            message: Some("Ada is unknown".into()),
+            ..group(Outcome::Pending, "", "no-answer", 1, &[2])
+        };
+        let odd = group(Outcome::Pending, "", "Ada 9876", 1, &[2]);
+        let errors = summarize_errors(&[unredactable, odd]);
+        assert_eq!((errors[0].title().as_str(), errors[0].message.is_none()), ("no-answer", true));
+        assert_eq!(errors[1].title(), "no answer is known");
+    }
+}

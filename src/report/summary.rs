@@ -1,0 +1,273 @@
+//! The summary of a run: counts by outcome, requests, time, and what else its user should know.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use serde::Serialize;
+
+use super::format::{grouped, paragraph, rate, rows, strip_controls, time};
+use crate::{
+    customer::{Changed, Dropped, Field, Rule},
+    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
+};
+
+/// The object of `--summary-json`. Its names are a contract with scripts.
+#[derive(Debug, Serialize)]
+pub struct Summary<'a> {
+    /// The run's number.
+    pub run: RunId,
+    /// The state in which it ended.
+    pub state: RunState,
+    /// The exit code; none while the run is running.
+    pub exit_code: Option<u8>,
+    /// The source as given.
+    pub source: &'a str,
+    /// Rows read.
+    pub rows: u64,
+    /// Counts by outcome, all ten.
+    #[serde(flatten)]
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Every HTTP request sent.
+    pub requests: u64,
+    /// Requests that repeated a step.
+    pub retries: u64,
+    /// 429 responses.
+    pub throttled: u64,
+    /// Requests per second at which the run stayed below an undocumented limit of the API.
+    pub held_rate: Option<f64>,
+    /// Wall time.
+    pub elapsed_seconds: f64,
+    /// Why the run stopped by itself.
+    pub stop_reason: Option<&'a str>,
+    /// Dropped fields, by field and rule.
+    pub dropped: Vec<DroppedField>,
+    /// Rows that differ from what was imported, by field.
+    pub changed_fields: BTreeMap<&'static str, u64>,
+    /// Imported rows that are absent from the source; none if the source may be incomplete.
+    pub absent: Option<u64>,
+    /// Rows whose customer existed with different fields.
+    pub existing_differing_rows: u64,
+    /// These rows by the field that differs.
+    pub existing_differing: BTreeMap<&'static str, u64>,
+    /// Existing rows whose customer a Create of this ledger may or may not have made.
+    pub existing_uncertain: u64,
+    /// Rows whose reference the API spells differently.
+    pub respelled: u64,
+}
+
+impl<'a> Summary<'a> {
+    /// The summary of a run.
+    pub fn new(
+        run: RunId,
+        (state, exit_code, stop_reason): (RunState, impl Into<Option<u8>>, Option<&'a str>),
+        source: &'a str,
+        (tally, dropped): (&Tally, &Dropped),
+        figures: &RequestCounts,
+        elapsed: Duration,
+    ) -> Summary<'a> {
+        Summary {
+            run,
+            state,
+            exit_code: exit_code.into(),
+            source,
+            rows: tally.rows(),
+            outcomes: Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into(),
+            requests: figures.requests,
+            retries: figures.retries,
+            throttled: figures.throttled,
+            held_rate: None,
+            elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            stop_reason,
+            dropped: dropped_list(dropped),
+            changed_fields: BTreeMap::new(),
+            absent: None,
+            existing_differing_rows: 0,
+            existing_differing: BTreeMap::new(),
+            existing_uncertain: 0,
+            respelled: 0,
+        }
+    }
+
+    /// Adds the counts about customers that already existed.
+    #[must_use]
+    pub fn with_existing(self, existing: &ExistingCounts) -> Summary<'a> {
+        Summary {
+            existing_differing_rows: existing.differing,
+            existing_differing: changed_list(&existing.fields),
+            existing_uncertain: existing.uncertain,
+            respelled: existing.respelled,
+            ..self
+        }
+    }
+
+    /// Requests per second over the whole run.
+    pub(super) fn rate(&self) -> String {
+        rate(self.requests as f64 / self.elapsed_seconds.max(0.001))
+    }
+
+    /// Rows of this outcome.
+    pub(super) fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(outcome.name()).copied().unwrap_or_default()
+    }
+}
+
+/// A run as a table: the ten outcomes, time and rate.
+pub fn run_table(summary: &Summary<'_>) -> String {
+    let mut text =
+        format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), strip_controls(summary.source));
+    text.push_str(&outcome_lines(summary));
+    text.push_str(&remark_lines(summary));
+    if let Some(held) = summary.held_rate {
+        let _ = writeln!(text, "  about {held} requests/s held; give --rate {held} next time");
+    }
+    text
+}
+
+/// The outcomes, the time, the requests.
+pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
+    let mut text = String::new();
+    for outcome in Outcome::ALL {
+        let count = summary.count(outcome);
+        // A zero is shown, but must not draw attention.
+        let count = if count == 0 { "-".into() } else { grouped(count) };
+        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
+    }
+    let _ = writeln!(
+        text,
+        "  {:<10} {:>14}\n\n  {} in {}: {} requests ({} per second)\n  {} repeated, {} throttled",
+        "rows",
+        grouped(summary.rows),
+        rows(summary.rows),
+        time(Duration::from_secs_f64(summary.elapsed_seconds)),
+        grouped(summary.requests),
+        summary.rate(),
+        grouped(summary.retries),
+        grouped(summary.throttled),
+    );
+    text
+}
+
+/// The result of `prune` as text.
+pub fn pruned(ledger: &str, pruned: &Pruned) -> String {
+    let kib = |bytes: u64| grouped(bytes.div_ceil(1024));
+    let Pruned { runs, records, rows: unowned, bytes: (before, after) } = *pruned;
+    format!(
+        "Pruned  {}\n        {} {}, the cells of {}, {} that were invalid or duplicates\n        {} KiB before, {} KiB now; ids stay\n",
+        strip_controls(ledger),
+        grouped(runs),
+        if runs == 1 { "run" } else { "runs" },
+        rows(records),
+        rows(unowned),
+        kib(before),
+        kib(after),
+    )
+}
+
+/// The number of rows without a field because of a rule.
+#[derive(Debug, Serialize)]
+pub struct DroppedField {
+    field: &'static str,
+    rule: &'static str,
+    rows: u64,
+}
+
+pub(super) fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
+    let each = |(field, rule, rows): (Field, Rule, u64)| DroppedField {
+        field: field.name(),
+        rule: rule.name(),
+        rows,
+    };
+    dropped.iter().map(each).collect()
+}
+
+/// The number of rows that differ, by field name.
+pub fn changed_list(changed: &Changed) -> BTreeMap<&'static str, u64> {
+    changed.iter().map(|(field, rows)| (field.name(), rows)).collect()
+}
+
+impl std::fmt::Display for DroppedField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "dropped {} for {}: {}", self.field, self.rule, rows(self.rows))
+    }
+}
+
+/// Remarks beyond the outcomes, one per line: dropped fields, changed fields, existing customers, absent rows.
+pub(super) fn remarks(summary: &Summary<'_>) -> Vec<String> {
+    let mut remarks: Vec<String> = summary.dropped.iter().map(ToString::to_string).collect();
+    let by_field = |fields: &BTreeMap<&'static str, u64>| {
+        let each = fields.iter().map(|(field, rows)| format!("{field} {}", grouped(*rows)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    if !summary.changed_fields.is_empty() {
+        remarks.push(format!("differ from the import: {}", by_field(&summary.changed_fields)));
+    }
+    if summary.existing_differing_rows > 0 {
+        let (count, fields) = (rows(summary.existing_differing_rows), by_field(&summary.existing_differing));
+        remarks.push(format!("existed with other fields: {count} ({fields})"));
+        if summary.count(Outcome::Existing) > 0 {
+            remarks.push("  --update-changed sends the file's fields for them".into());
+        }
+    }
+    if summary.existing_uncertain > 0 {
+        let count = rows(summary.existing_uncertain);
+        remarks.push(format!("existing, uncertain: {count} that this run or somebody else created"));
+    }
+    if summary.respelled > 0 {
+        let count = rows(summary.respelled);
+        remarks.push(format!("spelled otherwise by the API: {count} (export all shows how)"));
+    }
+    if let Some(absent @ 1..) = summary.absent {
+        remarks.push(format!("absent: {} of earlier imports not in this file", rows(absent)));
+    }
+    remarks
+}
+
+/// The remarks as text; empty if there are none.
+pub(super) fn remark_lines(summary: &Summary<'_>) -> String {
+    paragraph(&remarks(summary))
+}
+
+/// What an outcome means, in a few words.
+pub(super) fn explain(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Created => "created by this ledger's runs",
+        Outcome::Existing => "the merchant had it already; id found",
+        Outcome::Unchanged => "imported before, same fields; nothing sent",
+        Outcome::Changed => "imported before, fields differ; nothing sent",
+        Outcome::Updated => "imported before, differed; update accepted",
+        Outcome::Duplicate => "an earlier row has this reference",
+        Outcome::Invalid => "breaks a rule; nothing sent",
+        Outcome::Rejected => "refused by the API",
+        Outcome::Failed => "attempts used up; a rerun tries again",
+        Outcome::Pending => "not settled yet; a rerun goes on",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_has_every_name_of_the_contract() {
+        let end = (RunState::Completed, 0_u8, None);
+        let summary = Summary::new(
+            RunId(1),
+            end,
+            "a.csv",
+            (&Tally::default(), &Dropped::default()),
+            &RequestCounts::default(),
+            Duration::from_secs(1),
+        );
+        let json = serde_json::to_value(&summary).unwrap();
+        let names = ["run", "state", "exit_code", "source", "rows", "requests", "retries", "throttled"];
+        for name in names.into_iter().chain(Outcome::ALL.map(Outcome::name)) {
+            assert!(!json[name].is_null(), "{name}");
+        }
+        assert_eq!(json["state"], "completed");
+        assert!(json.as_object().unwrap().contains_key("stop_reason"));
+        assert_eq!(json["dropped"], serde_json::json!([]));
+        assert!(json["elapsed_seconds"].is_number());
+        assert!(!run_table(&summary).contains("--rate"), "{}", run_table(&summary));
+        let summary = Summary { held_rate: Some(485.0), ..summary };
+        assert!(run_table(&summary).contains("about 485 requests/s held; give --rate 485 next time"));
+    }
+}

@@ -1,0 +1,293 @@
+//! Checks every row of a file against the rules; sends nothing and writes no ledger.
+//!
+//! Rows are inspected without being built, unless they are to be exported. The duplicate detector is all that grows with
+//! the file. A lookup in it waits for memory, so a thread of its own does the lookups, in batches. When rows are exported
+//! as they come, each row is looked up before it is written.
+
+mod duplicates;
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    io::Write,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread,
+};
+
+use serde::Serialize;
+
+use self::duplicates::{DuplicateDetector, Occurrence, ReferenceHash};
+use crate::{
+    customer::{Correction, Dropped, Fault, Faults, Field, Rule, ValidRecord},
+    error::Error,
+    export::FailedExport,
+    source::Source,
+};
+
+/// Rows per batch of lookups: enough that many memory accesses overlap.
+const BATCH_ROWS: usize = 512;
+
+/// Batches that may wait for the lookup thread. More would only hide that lookups are slower than reading.
+const BATCHES_AHEAD: usize = 8;
+
+/// How many lines are kept as examples of each kind of finding.
+const LINES_KEPT: usize = 5;
+
+/// What was found in a file. Its size does not depend on the number of faults: they are grouped by field and rule, with a
+/// count and the first lines.
+#[derive(Debug, Default)]
+pub struct Findings {
+    rows: u64,
+    invalid: u64,
+    /// Rows whose reference an earlier row has.
+    pub duplicates: RowSample,
+    /// Rows whose reference differs from an earlier one in letter case or blanks only.
+    pub similar: RowSample,
+    /// Faults by field (`None`: the whole record) and rule.
+    pub faults: BTreeMap<(Option<Field>, Rule), FaultGroup>,
+    /// Optional fields that are left out.
+    pub dropped: Dropped,
+}
+
+/// A number of rows and the first lines of them.
+#[derive(Debug, Default, Serialize)]
+pub struct RowSample {
+    /// Number of rows.
+    pub rows: u64,
+    /// The first lines.
+    pub first_lines: Vec<u64>,
+}
+
+/// Rows that break one rule in one field.
+#[derive(Debug, Default)]
+pub struct FaultGroup {
+    /// Number of rows.
+    pub rows: u64,
+    /// The first of them.
+    pub first: Vec<FaultExample>,
+}
+
+/// One fault of one row.
+#[derive(Debug, Serialize)]
+pub struct FaultExample {
+    /// The line of the row.
+    pub line: u64,
+    /// What was seen; never the value.
+    pub seen: String,
+}
+
+impl RowSample {
+    fn add(&mut self, line: u64) {
+        self.rows += 1;
+        if self.first_lines.len() < LINES_KEPT {
+            self.first_lines.push(line);
+        }
+    }
+
+    fn merge(&mut self, other: RowSample) {
+        self.rows += other.rows;
+        self.first_lines.extend(other.first_lines);
+        self.first_lines.sort_unstable();
+        self.first_lines.truncate(LINES_KEPT);
+    }
+}
+
+impl FaultGroup {
+    fn add(&mut self, line: u64, fault: &Fault) {
+        self.rows += 1;
+        if self.first.len() < LINES_KEPT {
+            self.first.push(FaultExample { line, seen: fault.seen.clone() });
+        }
+    }
+
+    fn merge(&mut self, other: FaultGroup) {
+        self.rows += other.rows;
+        self.first.extend(other.first);
+        self.first.sort_by_key(|example| example.line);
+        self.first.truncate(LINES_KEPT);
+    }
+}
+
+impl Findings {
+    /// Number of rows read.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Number of rows that break a rule.
+    pub fn invalid(&self) -> u64 {
+        self.invalid
+    }
+
+    /// Number of rows that an import would send.
+    pub fn valid(&self) -> u64 {
+        self.rows - self.invalid - self.duplicates.rows
+    }
+
+    /// Whether an import would send every row.
+    pub fn is_clean(&self) -> bool {
+        self.invalid == 0 && self.duplicates.rows == 0
+    }
+
+    fn add_valid(&mut self, line: u64, occurrence: Occurrence, dropped: &[(Field, Rule)]) {
+        if occurrence == Occurrence::Repeated {
+            return self.add_duplicate(line);
+        }
+        self.rows += 1;
+        self.dropped.add(dropped);
+        if occurrence == Occurrence::Similar {
+            self.similar.add(line);
+        }
+    }
+
+    fn add_duplicate(&mut self, line: u64) {
+        self.rows += 1;
+        self.duplicates.add(line);
+    }
+
+    fn add_invalid(&mut self, line: u64, faults: &[Fault]) {
+        self.rows += 1;
+        self.invalid += 1;
+        for fault in faults {
+            self.faults.entry((fault.field, fault.rule)).or_default().add(line, fault);
+        }
+    }
+
+    /// Adds the findings about other rows of the same file.
+    fn merge(&mut self, other: Findings) {
+        self.rows += other.rows;
+        self.invalid += other.invalid;
+        self.duplicates.merge(other.duplicates);
+        self.similar.merge(other.similar);
+        for (of, group) in other.faults {
+            self.faults.entry(of).or_default().merge(group);
+        }
+        self.dropped.merge(&other.dropped);
+    }
+}
+
+/// The findings, and how reading ended. What was found before a read error is reported too.
+pub type Validated = (Findings, Result<(), Error>);
+
+/// A row on its way to the lookup thread.
+struct Lookup {
+    line: u64,
+    reference: ReferenceHash,
+    /// The dropped fields of a valid row; `None` for an invalid one, which is counted already and only makes a later row
+    /// with its reference a duplicate.
+    dropped: Option<Vec<(Field, Rule)>>,
+}
+
+/// Checks every row of the source.
+///
+/// # Errors
+/// If the lookup thread failed; a read error is part of the result.
+pub fn validate(source: &mut Source) -> Result<Validated, Error> {
+    let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+    thread::scope(|scope| {
+        let lookups = scope.spawn(move || look_up_all(receiver));
+        let (mut findings, read) = check_all(source, &sender);
+        // The lookup thread ends when the channel closes, also after an error.
+        drop(sender);
+        let looked_up = lookups.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
+        findings.merge(looked_up);
+        Ok((findings, read))
+    })
+}
+
+/// Counts invalid rows and sends the others to the lookup thread.
+fn check_all(source: &mut Source, sender: &SyncSender<Vec<Lookup>>) -> Validated {
+    let (mut findings, mut scratch, mut batch) =
+        (Findings::default(), String::new(), Vec::with_capacity(BATCH_ROWS));
+    let mut check = |line, row: &Result<ValidRecord<'_>, Faults>, correction: Option<&Correction>| {
+        match row {
+            Ok(_) if is_still_duplicate(correction) => findings.add_duplicate(line),
+            Ok(row) => {
+                let reference = ReferenceHash::of(row.reference(), &mut scratch);
+                batch.push(Lookup { line, reference, dropped: Some(row.dropped().to_vec()) });
+            }
+            Err(faults) => {
+                findings.add_invalid(line, &faults.list);
+                let reference = faults.named().map(|reference| ReferenceHash::of(reference, &mut scratch));
+                batch.extend(reference.map(|reference| Lookup { line, reference, dropped: None }));
+            }
+        }
+        if batch.len() == BATCH_ROWS {
+            // If the lookup thread is gone, joining it reports why.
+            drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS))));
+        }
+        false
+    };
+    let read = loop {
+        match source.next_row_if(&mut check) {
+            Ok(Some(_)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+    };
+    drop(sender.send(batch));
+    (findings, read)
+}
+
+fn look_up_all(batches: Receiver<Vec<Lookup>>) -> Findings {
+    let (mut findings, mut detector) = (Findings::default(), DuplicateDetector::default());
+    for batch in batches {
+        detector.prefetch(batch.iter().map(|lookup| lookup.reference));
+        for Lookup { line, reference, dropped } in batch {
+            let occurrence = detector.insert(reference);
+            if let Some(dropped) = dropped {
+                findings.add_valid(line, occurrence, &dropped);
+            }
+        }
+    }
+    findings
+}
+
+/// Checks every row of the source and writes those that an import would not send, as its failed export would have them.
+///
+/// # Errors
+/// If the output cannot be written; a read error is part of the result.
+pub fn validate_and_export(source: &mut Source, output: impl Write) -> Result<Validated, Error> {
+    let mut export = FailedExport::new(source.columns(), source.reference_column(), output);
+    let (mut findings, mut detector, mut scratch) =
+        (Findings::default(), DuplicateDetector::default(), String::new());
+    let is_repeated = Cell::new(false);
+    let mut is_left_over =
+        |line, row: &Result<ValidRecord<'_>, Faults>, correction: Option<&Correction>| match row {
+            Ok(_) if is_still_duplicate(correction) => {
+                findings.add_duplicate(line);
+                true
+            }
+            Ok(row) => {
+                let occurrence = detector.insert(ReferenceHash::of(row.reference(), &mut scratch));
+                findings.add_valid(line, occurrence, row.dropped());
+                occurrence == Occurrence::Repeated
+            }
+            Err(faults) => {
+                findings.add_invalid(line, &faults.list);
+                let occurrence = faults
+                    .named()
+                    .map(|reference| detector.insert(ReferenceHash::of(reference, &mut scratch)));
+                is_repeated.set(
+                    occurrence == Some(Occurrence::Repeated)
+                        || correction.is_some_and(|correction| correction.repeats == Some(true)),
+                );
+                true
+            }
+        };
+    let read = loop {
+        match source.next_row_if(&mut is_left_over) {
+            Ok(Some(Some(row))) => export.write(&row, is_repeated.get()),
+            Ok(Some(None)) => {}
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+    };
+    export.finish()?;
+    Ok((findings, read))
+}
+
+/// Whether the row was a duplicate in an earlier failed export and still has the same reference.
+fn is_still_duplicate(correction: Option<&Correction>) -> bool {
+    correction.is_some_and(|correction| correction.is_of_duplicate() && correction.repeats == Some(true))
+}
