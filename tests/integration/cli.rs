@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -12,24 +11,12 @@ use std::{
 use customer_import::simulator::{Fault, Options, Profile};
 use sqlx::{ConnectOptions, Connection, Executor, sqlite::SqliteConnectOptions};
 
-use crate::world::{Done, KEY, MERCHANT, World, cells, done};
-
-/// That the command ended with this code and said so on one line with these words.
-#[track_caller]
-fn assert_error(done: &Done, code: i32, words: &[&str]) {
-    assert_eq!(done.code, code, "{done:?}");
-    assert!(done.stderr.starts_with("error: "), "{done:?}");
-    assert_eq!(done.stderr.matches('\n').count(), 1, "{done:?}");
-    assert!(done.stderr.ends_with('\n'), "{done:?}");
-    for word in words {
-        assert!(done.stderr.contains(word), "no {word:?} in {done:?}");
-    }
-}
+use crate::world::{Done, KEY, MERCHANT, World, cells, done, files, mode};
 
 /// That the command was refused before anything happened: nothing sent, no ledger.
 #[track_caller]
 fn assert_refused(world: &World, done: &Done, words: &[&str]) {
-    assert_error(done, 2, words);
+    done.assert_error(2, words);
     assert_eq!(done.stdout, "");
     assert_eq!(world.journal().requests(), 0);
     assert!(!world.ledger().exists(), "a ledger was made");
@@ -38,18 +25,9 @@ fn assert_refused(world: &World, done: &Done, words: &[&str]) {
 /// An import with another environment.
 fn import_with(world: &World, file: &Path, more: &[&str], change: impl FnOnce(&mut Command)) -> Done {
     let args = world.import_args(file, more);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     change(&mut command);
     done(command.output().unwrap())
-}
-
-fn files(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
-fn mode(path: &Path) -> u32 {
-    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// An import of a good file with these arguments is refused, and says these words.
@@ -248,7 +226,7 @@ fn unknown_options_and_commands_are_refused() {
 #[test]
 fn no_command_at_all_is_one_line_too() {
     let world = World::new();
-    let done = world.run(&[]);
+    let done = world.run::<&str>(&[]);
     assert_refused(&world, &done, &["--help"]);
 }
 
@@ -315,11 +293,11 @@ fn a_ledger_of_another_target_is_refused() {
         &["--base-url", "http://127.0.0.1:1"],
     ] {
         let done = world.import(&file, more);
-        assert_error(&done, 2, &["belongs to", MERCHANT, more[1], "--ledger"]);
+        done.assert_error(2, &["belongs to", MERCHANT, more[1], "--ledger"]);
     }
     let file = file.display().to_string();
     let done = world.run(&["import", &file, "--simulator"]);
-    assert_error(&done, 2, &["belongs to", "--ledger"]);
+    done.assert_error(2, &["belongs to", "--ledger"]);
     assert_eq!(world.journal().requests(), 2);
     // The same target under another spelling is the same.
     let slash = format!("{}/", world.base_url());
@@ -504,11 +482,11 @@ fn a_run_that_is_not_there_cannot_be_exported() {
     world.import(&file, &[]);
     for run in ["2", "0", "-1", "last"] {
         let done = world.run(&["export", "created", &format!("--run={run}")]);
-        assert_error(&done, 2, &["run"]);
+        done.assert_error(2, &["run"]);
         assert_eq!(done.stdout, "");
     }
     let done = world.run(&["export", "created", "--run", "2", "--output", "created.csv"]);
-    assert_error(&done, 2, &["no run 2", "status"]);
+    done.assert_error(2, &["no run 2", "status"]);
     assert!(!world.path("created.csv").exists(), "an empty export was left behind");
 }
 
@@ -526,7 +504,7 @@ fn a_refused_export_leaves_an_earlier_one_alone() {
 /// The first run is stopped with these words and leaves its rows pending; after the change the
 /// same command completes.
 fn stops_then_goes_on(world: &World, first: &Done, words: &[&str], then: impl FnOnce() -> Done) {
-    assert_error(first, 4, words);
+    first.assert_error(4, words);
     // Rows that were never claimed are not counted.
     let pending = world.summary()["pending"].as_u64().unwrap();
     assert_eq!(world.outcomes(), format!("pending={pending}"));
@@ -608,7 +586,7 @@ fn a_url_without_the_api_stops_the_run() {
         let file = world.rows("users.csv", 5);
         let done = world.import(&file, &["--base-url", &url, "--concurrency", "1"]);
         server.join().unwrap();
-        assert_error(&done, 4, &[&status.to_string(), "--base-url", "URL/customers"]);
+        done.assert_error(4, &[&status.to_string(), "--base-url", "URL/customers"]);
         let pending = world.summary()["pending"].as_u64().unwrap();
         assert!((1..=5).contains(&pending));
         assert_eq!(world.outcomes(), format!("pending={pending}"));
@@ -770,12 +748,12 @@ fn an_output_that_cannot_be_written_is_an_error_of_the_machine() {
     let file = world.rows("users.csv", 3);
     world.import(&file, &[]);
     let nowhere = world.run(&["export", "created", "--output", "nowhere/created.csv"]);
-    assert_error(&nowhere, 1, &["nowhere/created.csv"]);
+    nowhere.assert_error(1, &["nowhere/created.csv"]);
     let full = std::fs::File::options().write(true).open("/dev/full");
     let Ok(full) = full else { return };
     let mut command = world.command(&["export", "created"]);
     let done = done(command.stdout(full).output().unwrap());
-    assert_error(&done, 1, &["cannot write"]);
+    done.assert_error(1, &["cannot write"]);
 }
 
 #[test]
@@ -792,9 +770,9 @@ fn what_is_written_cannot_be_what_is_read() {
         ("--log-file", &source),
     ] {
         let done = world.import(&file, &[option, path]);
-        assert_error(&done, 2, &[option, "would overwrite", "another file"]);
+        done.assert_error(2, &[option, "would overwrite", "another file"]);
     }
     let done = world.run(&["export", "created", "--output", &ledger]);
-    assert_error(&done, 2, &["--output", "would overwrite"]);
+    done.assert_error(2, &["--output", "would overwrite"]);
     assert_eq!((std::fs::read(world.ledger()).unwrap(), std::fs::read(&file).unwrap()), before);
 }

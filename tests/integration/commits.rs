@@ -34,7 +34,7 @@ fn file(world: &World) -> std::path::PathBuf {
 
 fn import(world: &World, file: &Path, environment: &[(&str, &str)]) -> Done {
     let args = world.import_args(file, &["--concurrency", "40"]);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     command.envs(environment.iter().copied());
     done(command.output().unwrap())
 }

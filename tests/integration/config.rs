@@ -206,7 +206,7 @@ fn the_migration_of_readme_goes_to_the_sandbox() {
     world.file("mine.toml", mine);
     let asked = world.run(&["import", "users.csv", "--config", "mine.toml"]);
     assert_eq!(asked.code, 2);
-    assert!(asked.stderr.contains("production needs a yes"), "{asked:?}");
+    assert!(asked.stderr.contains("sending to production requires confirmation"), "{asked:?}");
 }
 
 #[test]

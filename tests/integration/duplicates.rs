@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use customer_import::simulator::{Fault, Outage, Step};
+use customer_import::simulator::{Endpoint, Fault, Outage};
 
 use crate::world::{MERCHANT, World, rows, wait_until};
 
@@ -24,13 +24,7 @@ fn mobile_number(world: &World, reference: &str) -> Option<String> {
 }
 
 fn updates(world: &World) -> usize {
-    world.journal().entries().iter().filter(|entry| entry.step == Step::Update).count()
-}
-
-fn failed(world: &World) -> String {
-    let done = world.run(&["export", "failed"]);
-    assert_eq!(done.code, 0, "{done:?}");
-    done.stdout
+    world.journal().entries().iter().filter(|entry| entry.endpoint == Endpoint::Update).count()
 }
 
 #[test]
@@ -40,11 +34,11 @@ fn a_duplicate_that_comes_back_uncorrected_is_one_again() {
     assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
     let requests = world.journal().requests();
     for _ in 0..2 {
-        let exported = failed(&world);
+        let exported = world.failed_text();
         assert!(exported.contains("has this object_reference_id: cust-0001,"), "{exported}");
         let file = world.file("failed.csv", &exported);
         assert_eq!(update(&world, &file, &[]), "duplicate=1");
-        assert_eq!(failed(&world).lines().count(), 2, "it is listed still, and once");
+        assert_eq!(world.failed_text().lines().count(), 2, "it is listed still, and once");
         // Nor where nothing is known of the file that it was in.
         assert_eq!(update(&world, &file, &["--ledger", "other.db"]), "duplicate=1");
         let found = world.run(&["validate", "failed.csv"]);
@@ -57,9 +51,9 @@ fn a_duplicate_that_comes_back_uncorrected_is_one_again() {
     assert_eq!(update(&world, &file, &[]), "duplicate=1");
     assert_eq!(world.journal().requests(), requests);
     // Corrected, it is a customer of its own.
-    let file = world.file("failed.csv", failed(&world).replace("cust-0001,2,", "cust-0002,2,"));
+    let file = world.file("failed.csv", world.failed_text().replace("cust-0001,2,", "cust-0002,2,"));
     assert_eq!(update(&world, &file, &[]), "created=1");
-    assert_eq!(failed(&world).lines().count(), 1);
+    assert_eq!(world.failed_text().lines().count(), 1);
     assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
     assert_eq!(mobile_number(&world, "cust-0002").as_deref(), Some("2"));
 }
@@ -73,9 +67,9 @@ fn an_invalid_row_has_its_reference_before_those_that_follow() {
         let found = world.run(&["validate", "users.csv"]);
         assert!(found.stdout.starts_with("users.csv: 2 rows, 0 valid, 1 invalid, 1 duplicate"), "{found:?}");
     }
-    assert_eq!(world.run(&["validate", "users.csv", "--format", "csv"]).stdout, failed(&world));
+    assert_eq!(world.run(&["validate", "users.csv", "--format", "csv"]).stdout, world.failed_text());
     assert_eq!(world.journal().requests(), 0);
-    let file = world.file("failed.csv", failed(&world).replace("+1", "1"));
+    let file = world.file("failed.csv", world.failed_text().replace("+1", "1"));
     assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
     assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
     // Tomorrow it is wrong again, and the customer is there.
@@ -89,21 +83,21 @@ fn an_invalid_row_behind_the_one_that_owns_its_reference_is_a_duplicate_once_it_
     let world = World::new();
     let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,+2,Ravi\n"));
     assert_eq!(update(&world, &file, &[]), "created=1 invalid=1");
-    assert_eq!(world.run(&["validate", "users.csv", "--format", "csv"]).stdout, failed(&world));
+    assert_eq!(world.run(&["validate", "users.csv", "--format", "csv"]).stdout, world.failed_text());
     assert!(
-        failed(&world).contains(",mobile_number;object_reference_id,digits;duplicate,"),
+        world.failed_text().contains(",mobile_number;object_reference_id,digits;duplicate,"),
         "{}",
-        failed(&world)
+        world.failed_text()
     );
-    let file = world.file("failed.csv", failed(&world).replace("+2", "2"));
+    let file = world.file("failed.csv", world.failed_text().replace("+2", "2"));
     for _ in 0..2 {
         assert_eq!(update(&world, &file, &[]), "duplicate=1");
-        assert_eq!(failed(&world).lines().count(), 2);
+        assert_eq!(world.failed_text().lines().count(), 2);
     }
     assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
-    let file = world.file("failed.csv", failed(&world).replace("cust-0001,2", "cust-0002,2"));
+    let file = world.file("failed.csv", world.failed_text().replace("cust-0001,2", "cust-0002,2"));
     assert_eq!(update(&world, &file, &[]), "created=1");
-    assert_eq!(failed(&world).lines().count(), 1);
+    assert_eq!(world.failed_text().lines().count(), 1);
 }
 
 /// A first row whose reference cannot be read does not hold it: the further row is sent. When the first comes back
@@ -118,7 +112,7 @@ fn a_row_whose_reference_could_not_be_read_is_a_duplicate_once_another_row_of_it
         // Once new, and the next night unchanged.
         assert_eq!(update(&world, &file, &[]), "created=2 invalid=1");
         for night in 0..2 {
-            let exported = failed(&world);
+            let exported = world.failed_text();
             let back = correct(&exported, fixed);
             let file = world.file("failed.csv", &back);
             // Where nothing is known of the file, the customer is there, and is not changed.
@@ -126,21 +120,21 @@ fn a_row_whose_reference_could_not_be_read_is_a_duplicate_once_another_row_of_it
             assert_eq!(update(&world, &file, &["--ledger", "other.db"]), expected);
             assert_eq!(update(&world, &file, &[]), "duplicate=1", "night {night}: {back}");
             assert!(
-                failed(&world).contains("has this object_reference_id: cust-0001\""),
+                world.failed_text().contains("has this object_reference_id: cust-0001\""),
                 "{}",
-                failed(&world)
+                world.failed_text()
             );
-            assert_eq!(update(&world, &world.file("again.csv", failed(&world)), &[]), "duplicate=1");
-            assert_eq!(failed(&world).lines().count(), 2, "{}", failed(&world));
+            assert_eq!(update(&world, &world.file("again.csv", world.failed_text()), &[]), "duplicate=1");
+            assert_eq!(world.failed_text().lines().count(), 2, "{}", world.failed_text());
             let text = format!("{HEADER}{broken}\ncust-0001,2,Ravi\ncust-0002,3,Mina\n");
             let next = world.file(&format!("night-{night}.csv"), text);
             assert_eq!(update(&world, &next, &[]), "unchanged=2 invalid=1");
         }
         assert_eq!((mobile_number(&world, "cust-0001").as_deref(), updates(&world)), (Some("2"), 0));
         // It has a reference of its own.
-        let back = correct(&failed(&world), &fixed.replace("cust-0001", "cust-0003"));
+        let back = correct(&world.failed_text(), &fixed.replace("cust-0001", "cust-0003"));
         assert_eq!(update(&world, &world.file("failed.csv", back), &[]), "created=1");
-        assert_eq!(failed(&world).lines().count(), 1, "{}", failed(&world));
+        assert_eq!(world.failed_text().lines().count(), 1, "{}", world.failed_text());
     }
 }
 
@@ -167,12 +161,12 @@ fn a_row_that_was_damaged_one_night_is_its_customers_own() {
         assert_eq!(update(&world, &world.file("1.csv", &text), &[]), "created=2");
         let file = world.file("2.csv", text.replace("cust-0001,1,Asha", damaged));
         assert_eq!(update(&world, &file, &[]), "unchanged=1 invalid=1");
-        let back = world.file("failed.csv", correct(&failed(&world), "cust-0001,9,Asha"));
+        let back = world.file("failed.csv", correct(&world.failed_text(), "cust-0001,9,Asha"));
         let found = world.run(&["validate", "failed.csv"]);
         assert!(found.stdout.starts_with("failed.csv: 1 row, 1 valid"), "{found:?}");
         assert_eq!(update(&world, &back, &[]), "updated=1");
         assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("9"));
-        assert_eq!(failed(&world).lines().count(), 1, "{}", failed(&world));
+        assert_eq!(world.failed_text().lines().count(), 1, "{}", world.failed_text());
         assert_eq!(update(&world, &back, &[]), "unchanged=1");
     }
 }
@@ -183,7 +177,7 @@ fn of_two_rows_whose_references_could_not_be_read_the_first_to_come_back_has_it(
     let file =
         world.file("users.csv", format!("{HEADER}short,1,Asha\nshort,2,Ravi\ncust-0009,+9,Om\nx,8,Zoe\n"));
     assert_eq!(update(&world, &file, &[]), "invalid=4");
-    let exported = failed(&world);
+    let exported = world.failed_text();
     let one = |line: usize, from: &str, to: &str| {
         let lines: Vec<&str> = exported.lines().collect();
         format!("{}\n{}\n", lines[0], lines[line].replacen(from, to, 1))
@@ -215,7 +209,7 @@ fn whatever_became_of_the_first_row_the_second_is_a_duplicate() {
     world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
     assert_eq!(update(&world, &file, &[]), "duplicate=1 rejected=1");
     // Both come back, and neither was corrected.
-    let back = world.file("failed.csv", failed(&world));
+    let back = world.file("failed.csv", world.failed_text());
     assert_eq!(update(&world, &back, &[]), "duplicate=1 rejected=1");
     world.reconfigure(|behavior| behavior.faults.clear());
     assert_eq!(world.aim("retry", &[]).code, 0);
@@ -266,15 +260,15 @@ fn in_no_combination_of_runs_do_both_rows_come_to_the_api() {
     assert_eq!(update(&world, &file, &["--limit", "120"]).split(' ').next_back(), Some("invalid=34"));
     update(&world, &file, &[]);
     assert_eq!((&world.summary()["duplicate"], &world.summary()["invalid"]), (&100.into(), &34.into()));
-    let back = world.file("failed.csv", failed(&world));
+    let back = world.file("failed.csv", world.failed_text());
     assert_eq!(update(&world, &back, &[]), "duplicate=100 invalid=34");
-    assert_eq!(failed(&world).lines().count(), 1 + 134);
-    let back = world.file("failed.csv", failed(&world).replace("+1", "1"));
+    assert_eq!(world.failed_text().lines().count(), 1 + 134);
+    let back = world.file("failed.csv", world.failed_text().replace("+1", "1"));
     assert_eq!(update(&world, &back, &[]), "created=34 duplicate=100");
-    assert_eq!(failed(&world).lines().count(), 1 + 100);
+    assert_eq!(world.failed_text().lines().count(), 1 + 100);
     world.file("users.csv", text(true));
     assert_eq!(update(&world, &file, &[]), "unchanged=100 duplicate=100");
-    assert_eq!(failed(&world).lines().count(), 1 + 100);
+    assert_eq!(world.failed_text().lines().count(), 1 + 100);
     for number in 0..100 {
         assert_eq!(mobile_number(&world, &format!("cust-{number:04}")).as_deref(), Some("1"));
     }

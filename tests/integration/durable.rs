@@ -122,7 +122,7 @@ fn a_claim_is_on_disk_before_its_request_and_an_outcome_before_it_is_told() {
     let world = World::new();
     let file = world.rows("users.csv", ROWS);
     let args = world.import_args(&file, &NARROW);
-    let command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let command = world.command(&args);
     let mut traced = Command::new("strace");
     traced
         .args(["-f", "-y", "-s", "5000", "-o", "trace.txt"])

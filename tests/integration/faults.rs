@@ -22,18 +22,7 @@ use customer_import::simulator::Outage;
 use sqlx::{Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::runtime::Runtime;
 
-use crate::world::{Done, NOBODY, World, done, finish, wait_until};
-
-/// The command ended with this code and one line that has these words.
-#[track_caller]
-fn assert_error(done: &Done, code: i32, words: &[&str]) {
-    assert_eq!(done.code, code, "{done:?}");
-    assert!(done.stderr.starts_with("error: ") && done.stderr.ends_with('\n'), "{done:?}");
-    assert_eq!(done.stderr.matches('\n').count(), 1, "{done:?}");
-    for word in words {
-        assert!(done.stderr.contains(word), "no {word:?} in {done:?}");
-    }
-}
+use crate::world::{Done, NOBODY, World, done, files, finish, wait_until};
 
 /// What the API was asked about is in the ledger: claimed, or settled.
 #[track_caller]
@@ -72,11 +61,6 @@ fn completes(world: &World, file: &Path, rows: usize) {
     assert_eq!(world.journal().requests(), requests, "there was nothing left to send");
 }
 
-fn files(folder: &Path) -> HashSet<String> {
-    let entries = fs::read_dir(folder).unwrap();
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
 /// Changes an SQLite file as another program would.
 fn execute(path: &Path, sql: &'static str) {
     let runtime = Runtime::new().unwrap();
@@ -91,7 +75,7 @@ fn execute(path: &Path, sql: &'static str) {
 /// The import under a shell's limits, in the world's folder. `$@` is the command.
 fn under_shell(world: &World, script: &str, file: &Path, more: &[&str]) -> Done {
     let args = world.import_args(file, more);
-    let command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let command = world.command(&args);
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
@@ -118,7 +102,7 @@ fn a_disk_that_takes_no_more_writes() {
         let script = NO_LARGER_THAN.replace("$BLOCKS", &blocks.to_string());
         let failed = under_shell(&world, &script, &file, &[]);
         assert!([1, 2].contains(&failed.code), "{blocks}: {failed:?}");
-        assert_error(&failed, failed.code, &["ledger.db", "; "]);
+        failed.assert_error(failed.code, &["ledger.db", "; "]);
         assert!(["disk", "folder", "full"].iter().any(|word| failed.stderr.contains(word)), "{failed:?}");
         if world.journal().requests() > 0 {
             in_mid_run += 1;
@@ -137,7 +121,7 @@ fn too_few_open_files() {
     let file = world.rows("users.csv", 50);
     let hard = "ulimit -n 100; exec \"$@\"";
     let refused = under_shell(&world, hard, &file, &["--concurrency", "200"]);
-    assert_error(&refused, 2, &["--concurrency 200", "264 open files", "ulimit -n"]);
+    refused.assert_error(2, &["--concurrency 200", "264 open files", "ulimit -n"]);
     assert_eq!(world.journal().requests(), 0);
     // What the user may raise is raised without a question.
     let soft = "ulimit -Sn 100; exec \"$@\"";
@@ -151,7 +135,7 @@ fn a_link_that_leads_nowhere() {
     let world = World::new();
     let file = world.rows("users.csv", 5);
     std::os::unix::fs::symlink(world.path("unmounted/ledger.db"), world.ledger()).unwrap();
-    assert_error(&world.import(&file, &[]), 2, &["ledger.db", "--ledger FILE"]);
+    world.import(&file, &[]).assert_error(2, &["ledger.db", "--ledger FILE"]);
     assert!(world.ledger().is_symlink());
     assert_eq!(world.journal().requests(), 0);
 }
@@ -184,7 +168,7 @@ fn fill_disk(kib: u32) -> Option<u64> {
     drop(fs::remove_dir(world.path("small")));
     if !may.is_ok_and(|output| output.status.success()) {
         let failed = under_shell(&world, &NO_LARGER_THAN.replace("$BLOCKS", "500"), &file, &[]);
-        assert_error(&failed, 1, &["ledger.db", "disk", "what was recorded stands"]);
+        failed.assert_error(1, &["ledger.db", "disk", "what was recorded stands"]);
         assert_all_asked_was_claimed(&world);
         completes(&world, &file, ROWS);
         return None;
@@ -199,7 +183,7 @@ fn fill_disk(kib: u32) -> Option<u64> {
     );
     let script = "exec unshare -rm sh -c \"$INSIDE\" sh \"$@\"";
     let args = world.import_args(&file, &[]);
-    let command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let command = world.command(&args);
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
     shell.env("INSIDE", inside).env("JUSPAY_API_KEY", crate::world::KEY).env_remove("RUST_LOG");
@@ -210,7 +194,7 @@ fn fill_disk(kib: u32) -> Option<u64> {
         stdout: read("first.out"),
         stderr: read("first.err"),
     };
-    assert_error(&first, 1, &["ledger.db", "full", "make room", "run the same command again"]);
+    first.assert_error(1, &["ledger.db", "full", "make room", "run the same command again"]);
     assert_eq!(read("second.code").trim(), "0", "{}", read("second.err"));
     assert_nothing_lost_or_twice(&world, ROWS);
     Some(world.number("select coalesce(sum(requests), 0) from run where id < (select max(id) from run)"))
@@ -228,7 +212,7 @@ fn a_folder_that_is_none() {
     let before = fs::read(&file).unwrap();
     for place in places {
         let done = world.import(&file, &["--ledger", place]);
-        assert_error(&done, 2, &[place, "--ledger"]);
+        done.assert_error(2, &[place, "--ledger"]);
         assert_eq!(world.journal().requests(), 0);
         assert_eq!(files(world.folder.path()), ["users.csv".to_owned()].into());
         assert_eq!(fs::read(&file).unwrap(), before);
@@ -264,7 +248,7 @@ fn a_read_only_folder() {
         };
         let done = under_shell(&world, script, &more, &ledger);
         assert!([1, 2].contains(&done.code), "{done:?}");
-        assert_error(&done, done.code, &["kept/ledger.db", "folder"]);
+        done.assert_error(done.code, &["kept/ledger.db", "folder"]);
         assert_eq!(world.journal().requests(), requests, "a request without a claim");
         if world.path("away").exists() {
             fs::remove_file(&folder).unwrap();
@@ -302,7 +286,7 @@ fn another_programs_database_in_use() {
     let before = content(world.folder.path());
     assert!(before.iter().any(|(name, bytes)| name == "ledger.db-wal" && !bytes.is_empty()));
     let done = world.import(&file, &[]);
-    assert_error(&done, 2, &["is not a ledger", "left as it is", "--ledger"]);
+    done.assert_error(2, &["is not a ledger", "left as it is", "--ledger"]);
     assert_eq!(content(world.folder.path()), before);
     assert_eq!(world.journal().requests(), 0);
     runtime.block_on(theirs.close()).unwrap();
@@ -320,7 +304,7 @@ fn no_ledger_at_all() {
         fs::write(world.ledger(), bytes).unwrap();
         let before = content(world.folder.path());
         let done = world.import(&file, &[]);
-        assert_error(&done, 2, &["is not a ledger", "--ledger"]);
+        done.assert_error(2, &["is not a ledger", "--ledger"]);
         assert_eq!(content(world.folder.path()), before);
         assert_eq!(world.journal().requests(), 0);
         fs::remove_file(world.ledger()).unwrap();
@@ -344,7 +328,7 @@ fn a_device_is_no_ledger() {
     let done = world.import(&file, &["--ledger", "device"]);
     let kind = fs::metadata(&path).unwrap().file_type();
     assert_eq!((kind.is_char_device(), kind.is_socket()), (is_device, !is_device), "it was replaced");
-    assert_error(&done, 2, &["device", "--ledger"]);
+    done.assert_error(2, &["device", "--ledger"]);
     assert_eq!(world.journal().requests(), 0);
     assert_eq!(files(world.folder.path()), ["users.csv", "device"].map(str::to_owned).into());
 }
@@ -382,8 +366,8 @@ fn damaged(damages: &[fn(&mut Vec<u8>)]) {
         let done = world.import(&file, &[]);
         // What is no ledger any more is refused; what is a broken one says how to mend it.
         match done.code {
-            2 => assert_error(&done, 2, &["ledger.db", "is not a ledger", "--ledger"]),
-            _ => assert_error(&done, 1, &["ledger.db", "backup", ".recover"]),
+            2 => done.assert_error(2, &["ledger.db", "is not a ledger", "--ledger"]),
+            _ => done.assert_error(1, &["ledger.db", "backup", ".recover"]),
         }
         for name in ["ledger.db-wal", "ledger.db-shm"] {
             drop(fs::remove_file(world.path(name)));
@@ -432,7 +416,7 @@ fn a_ledger_that_was_emptied() {
         if done.code == 0 {
             assert_nothing_lost_or_twice(&world, 2 * KEPT);
         } else {
-            assert_error(&done, done.code, &["ledger.db"]);
+            done.assert_error(done.code, &["ledger.db"]);
         }
         if !left_over {
             fs::write(world.ledger(), &backup).unwrap();
@@ -453,7 +437,7 @@ fn a_ledger_of_a_newer_version() {
     let newer = fs::read(world.ledger()).unwrap();
     for _ in 0..2 {
         let done = world.import(&file, &[]);
-        assert_error(&done, 2, &["ledger.db", "later version", "--ledger"]);
+        done.assert_error(2, &["ledger.db", "later version", "--ledger"]);
         assert_eq!(world.journal().requests(), requests);
         assert_eq!(fs::read(world.ledger()).unwrap(), newer, "it was touched");
         let log = fs::metadata(world.path("ledger.db-wal"));
@@ -470,10 +454,10 @@ fn a_ledger_of_a_development_version() {
     let requests = world.journal().requests();
     let older = fs::read(world.ledger()).unwrap();
     let done = world.import(&file, &[]);
-    assert_error(&done, 2, &["ledger.db", "development version", "import again into a new ledger"]);
+    done.assert_error(2, &["ledger.db", "development version", "import again into a new ledger"]);
     for reading in [&["status"][..], &["report"], &["export", "all"]] {
         let done = world.run(reading);
-        assert_error(&done, 2, &["ledger.db", "development version"]);
+        done.assert_error(2, &["ledger.db", "development version"]);
     }
     assert_eq!(world.journal().requests(), requests);
     assert_eq!(fs::read(world.ledger()).unwrap(), older, "it was touched");
@@ -489,9 +473,9 @@ fn an_outcome_of_a_newer_version() {
     let requests = world.journal().requests();
     let other = world.rows("other.csv", KEPT);
     let done = world.import(&other, &[]);
-    assert_error(&done, 2, &["ledger.db", "later version"]);
+    done.assert_error(2, &["ledger.db", "later version"]);
     for reading in [&["status"][..], &["export", "all"]] {
-        assert_error(&world.run(reading), 2, &["ledger.db", "later version"]);
+        world.run(reading).assert_error(2, &["ledger.db", "later version"]);
     }
     assert_eq!(world.journal().requests(), requests);
 }
@@ -506,7 +490,7 @@ fn a_ledger_in_use() {
     let requests = world.journal().requests();
     for _ in 0..2 {
         let done = world.import(&file, &[]);
-        assert_error(&done, 2, &["ledger.db", "in use", "wait for it to end"]);
+        done.assert_error(2, &["ledger.db", "in use", "wait for it to end"]);
     }
     assert_eq!(world.journal().requests(), requests);
     assert_eq!(world.number("select count(*) from run"), 1, "a run that was refused is none");
@@ -522,7 +506,7 @@ fn a_ledger_of_another_target() {
     let before = content(world.folder.path());
     let requests = world.journal().requests();
     let done = world.import(&file, &["--merchant-id", "somebody_else"]);
-    assert_error(&done, 2, &["belongs to", "somebody_else", "--ledger"]);
+    done.assert_error(2, &["belongs to", "somebody_else", "--ledger"]);
     assert_eq!(content(world.folder.path()), before, "it was touched");
     assert_eq!(world.journal().requests(), requests);
     completes(&world, &file, 2 * KEPT);
@@ -567,7 +551,7 @@ fn a_log_whose_ledger_is_deleted_after_a_kill() {
         let connections = world.journal().connections();
         let done = world.import(&file, &[]);
         if done.code != 0 {
-            assert_error(&done, 2, &["ledger.db-wal"]);
+            done.assert_error(2, &["ledger.db-wal"]);
             assert_eq!(world.journal().connections(), connections);
             fs::remove_file(world.path("ledger.db-wal")).unwrap();
         }

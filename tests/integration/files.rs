@@ -4,22 +4,18 @@
 //! most of its rows look right: an umlaut in a name, the last thousand rows of a download that broke off, a
 //! column that slid by one, everything behind a quote that was never closed.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
-use crate::world::{Done, MERCHANT, World, cells, finish, knob};
+use crate::world::{MERCHANT, World, cells, finish, knob};
 
 const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
 
 /// `export failed` as `line: fault, message`.
 fn failed(world: &World) -> Vec<String> {
-    let done = world.run(&["export", "failed"]);
-    let mut reader = csv::Reader::from_reader(done.stdout.as_bytes());
-    let rows = reader.deserialize::<std::collections::HashMap<String, String>>();
-    rows.map(|row| {
-        let row = row.unwrap();
+    let text = |row: BTreeMap<String, String>| {
         format!("{}: {}:{}, {}", row["_line"], row["_field"], row["_error_code"], row["_error_message"])
-    })
-    .collect()
+    };
+    world.failed_rows().into_iter().map(text).collect()
 }
 
 fn utf16(text: &str, unit: impl Fn(u16) -> [u8; 2]) -> Vec<u8> {
@@ -40,15 +36,6 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 fn zstd(text: &[u8]) -> Vec<u8> {
     zstd::encode_all(text, 3).unwrap()
-}
-
-fn assert_error(done: &Done, code: i32, words: &[&str]) {
-    assert_eq!(done.code, code, "{done:?}");
-    let errors: Vec<&str> = done.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-    assert_eq!(errors.len(), 1, "{done:?}");
-    for word in words {
-        assert!(errors[0].contains(word), "no {word:?} in {errors:?}");
-    }
 }
 
 #[test]
@@ -124,14 +111,14 @@ fn an_encoding_that_nobody_knows_or_a_header_that_is_in_another_is_said_before_a
     let world = World::new();
     world.rows("users.csv", 1);
     let done = world.run(&["validate", "users.csv", "--encoding", "windows-1522"]);
-    assert_error(&done, 2, &["windows-1522", "did you mean windows-1252"]);
+    done.assert_error_line(2, &["windows-1522", "did you mean windows-1252"]);
     world.file("latin.csv", b"object_reference_id,mobile_number,Stra\xdfe\ncust-0001,1,x\n");
     let done = world.run(&["validate", "latin.csv"]);
-    assert_error(&done, 2, &["byte 0xDF at position 5 of column 3", "--encoding"]);
+    done.assert_error_line(2, &["byte 0xDF at position 5 of column 3", "--encoding"]);
     assert_eq!(world.run(&["validate", "latin.csv", "--encoding", "iso-8859-1"]).code, 0);
     let bytes = &utf16("object_reference_id,mobile_number\ncust-0001,1\n", u16::to_le_bytes)[2..];
     world.file("bare.csv", bytes);
-    assert_error(&world.run(&["validate", "bare.csv"]), 2, &["NUL", "--encoding utf-16le"]);
+    world.run(&["validate", "bare.csv"]).assert_error_line(2, &["NUL", "--encoding utf-16le"]);
     assert_eq!(world.run(&["validate", "bare.csv", "--encoding", "utf-16le"]).code, 0);
 }
 
@@ -179,9 +166,9 @@ fn compressed_files_are_known_by_their_content() {
         assert!(done.code == 0 && done.stdout.contains(word), "{name}: {done:?}");
     }
     world.file("empty.gz", gzip(b""));
-    assert_error(&world.run(&["validate", "empty.gz"]), 2, &["empty"]);
+    world.run(&["validate", "empty.gz"]).assert_error_line(2, &["empty"]);
     world.file("users.xlsx", b"PK\x03\x04\x14\0\x06\0\x08\0");
-    assert_error(&world.run(&["validate", "users.xlsx"]), 2, &["Excel workbook", "save it as CSV"]);
+    world.run(&["validate", "users.xlsx"]).assert_error_line(2, &["Excel workbook", "save it as CSV"]);
 }
 
 #[test]
@@ -196,7 +183,7 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
         let file = world_of.file(name, &whole[..whole.len() * 9 / 10]);
         let done = world_of.import(&file, &[]);
         let place = format!("breaks off at byte {} of the file", whole.len() * 9 / 10);
-        assert_error(&done, 1, &[&place, "at line ", "get the file whole"]);
+        done.assert_error_line(1, &[&place, "at line ", "get the file whole"]);
         let created = world_of.summary()["created"].as_u64().unwrap();
         assert!((1..4000).contains(&created), "{created} of 4000");
         assert_eq!(world_of.summary()["rows"], created, "half a row is none");
@@ -209,11 +196,11 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
     world.file("users.gz", &whole[..whole.len() * 9 / 10]);
     for format in ["text", "json", "csv"] {
         let done = world.run(&["validate", "users.gz", "--format", format]);
-        assert_error(&done, 1, &["breaks off at byte"]);
+        done.assert_error_line(1, &["breaks off at byte"]);
         assert!(done.stdout.contains("valid") || format == "csv", "what came before is told: {done:?}");
     }
     world.file("users.gz", &whole[..20]);
-    assert_error(&world.run(&["validate", "users.gz"]), 1, &["breaks off at byte 20"]);
+    world.run(&["validate", "users.gz"]).assert_error_line(1, &["breaks off at byte 20"]);
 }
 
 #[test]
@@ -365,7 +352,7 @@ fn columns_of_any_script_are_mapped_exactly_or_by_likeness_if_that_is_unambiguou
             None => {
                 assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{header}: {done:?}")
             }
-            Some(words) => assert_error(&done, 2, &[words]),
+            Some(words) => done.assert_error_line(2, &[words]),
         }
     }
 }

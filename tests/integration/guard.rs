@@ -58,7 +58,7 @@ fn off_a_terminal_production_needs_a_yes() {
     world.rows("users.csv", 3);
     let refused = done(into_production(&world, &[]).output().unwrap());
     assert_eq!(refused.code, 2);
-    assert!(refused.stderr.starts_with("error: production needs a yes"), "{refused:?}");
+    assert!(refused.stderr.starts_with("error: sending to production requires confirmation"), "{refused:?}");
     assert!(refused.stderr.trim_end().ends_with("add --yes") && refused.stderr.lines().count() == 1);
     let confirmed = done(into_production(&world, &["--yes"]).output().unwrap());
     assert!(confirmed.code == 2 && confirmed.stderr.contains("none.pem"), "{confirmed:?}");
@@ -67,7 +67,7 @@ fn off_a_terminal_production_needs_a_yes() {
         let args = ["import", "-", "--base-url", host, "--merchant-id", "m"];
         let refused = world.run_with_input(&args, crate::world::rows(0..3).as_bytes());
         assert!(
-            refused.code == 2 && refused.stderr.contains("production needs a yes"),
+            refused.code == 2 && refused.stderr.contains("sending to production requires confirmation"),
             "{host}: {refused:?}"
         );
     }

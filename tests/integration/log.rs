@@ -100,7 +100,7 @@ fn rust_log_wins_and_escapes_do_no_harm() {
         (["-vv", "--ledger", "3.db"], "", true),
     ] {
         let args = world.import_args(&world.path("\x1b[31mred.csv"), &more);
-        let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = world.command(&args);
         let done = crate::world::done(command.env("RUST_LOG", level).output().unwrap());
         assert_eq!(done.code, 3, "{done:?}");
         assert_eq!(done.stderr.contains("row not imported"), wanted, "{more:?} {level}: {done:?}");
@@ -127,7 +127,7 @@ fn a_rust_log_that_says_nothing_is_no_silence() {
         let ledger = format!("{number}.db");
         let more = ["-v", "--log-format", "json", "--rate", "1000", "--ledger", &ledger];
         let args = world.import_args(&world.path("users.csv"), &more);
-        let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = world.command(&args);
         let done = crate::world::done(command.env("RUST_LOG", level).output().unwrap());
         assert_eq!(done.code, 3, "{done:?}");
         let seen = events(&done.stderr);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Entry, Fault, Options, Outage, Step};
+use customer_import::simulator::{Endpoint, Entry, Fault, Options, Outage};
 
 use crate::{
     door::Door,
@@ -68,7 +68,7 @@ fn start(world: &World, trouble: &Trouble, rows: usize, more: &[&str]) -> Child 
     args.extend(["--concurrency", &concurrency, "--timeout", "2s", "-v"]);
     args.extend(more);
     let args = world.import_args(&file, &args);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
@@ -188,7 +188,7 @@ fn gives_up_and_loses_nothing(trouble: impl FnOnce(&World) -> Trouble, more: &[&
     assert!(done.stderr.contains("no successful answer"), "{done:?}");
     assert_eq!(world.outcomes(), format!("pending={}", world.summary()["rows"]), "none failed");
     assert_eq!(world.summary()["state"], "stopped");
-    let away = |entry: &Entry| entry.step == Step::Create && entry.status == Some(200);
+    let away = |entry: &Entry| entry.endpoint == Endpoint::Create && entry.status == Some(200);
     assert!(!world.journal().entries().iter().any(away));
     done
 }

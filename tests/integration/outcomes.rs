@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use customer_import::simulator::{Entry, Fault, Options, Outage, Step};
+use customer_import::simulator::{Endpoint, Entry, Fault, Options, Outage};
 
 use crate::world::{MERCHANT, World, rows};
 
@@ -28,35 +28,11 @@ fn heal(world: &World) {
     });
 }
 
-/// The rows of `export failed` as column → cell.
-fn failed(world: &World) -> Vec<BTreeMap<String, String>> {
-    let done = world.run(&["export", "failed"]);
-    assert_eq!(done.code, 0, "{done:?}");
-    let mut reader = csv::Reader::from_reader(done.stdout.as_bytes());
-    reader.deserialize().map(Result::unwrap).collect()
-}
-
 /// What `export all` says of one row: reference, outcome, id, code.
 fn row(world: &World, line: &str) -> [String; 4] {
     let rows = world.export("all");
     let row = rows.iter().find(|row| row[0] == line).unwrap();
     [1, 2, 3, 4].map(|at| row[at].clone())
-}
-
-/// Every customer exists once, and the ids of the ledger are those of the API.
-fn assert_agreement(world: &World) {
-    let really: BTreeMap<String, String> = world
-        .journal()
-        .created()
-        .into_iter()
-        .map(|(reference, (id, times))| {
-            assert_eq!(times, 1, "{reference}");
-            (reference, id)
-        })
-        .collect();
-    let said: BTreeMap<String, String> =
-        world.export("created").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
-    assert_eq!(said, really);
 }
 
 /// The journal's entries of each reference.
@@ -79,8 +55,8 @@ fn created() {
     assert_eq!(customer.email_address, "c1@example.com");
     assert_eq!(world.export("created")[1], ["cust-000001", &customer.id, "created", "3"]);
     assert_eq!(row(&world, "3"), ["cust-000001", "created", &customer.id, ""]);
-    assert!(failed(&world).is_empty());
-    assert_agreement(&world);
+    assert!(world.failed_rows().is_empty());
+    world.assert_same_customers();
 }
 
 #[test]
@@ -96,7 +72,7 @@ fn existing() {
     let customer = world.journal().customer(MERCHANT, "cust-000001").unwrap();
     assert_eq!(customer.mobile_number, "9000000001");
     assert_eq!((world.journal().creates(), world.journal().gets()), (4, 1));
-    assert_agreement(&world);
+    world.assert_same_customers();
 
     // Its fields are not the row's, so the next run calls it changed; nothing is sent.
     assert_eq!(world.import(&file, &[]).code, 0);
@@ -150,7 +126,7 @@ fn changed() {
     assert_eq!(world.export("created"), created);
     assert_eq!(world.journal().requests(), 1);
     assert_eq!(world.journal().customer(MERCHANT, "cust-0001").unwrap().mobile_number, "1");
-    assert!(failed(&world).is_empty());
+    assert!(world.failed_rows().is_empty());
 }
 
 /// By then the hash of the first is in the ledger's own index, which says of most others that they cannot be there.
@@ -178,7 +154,7 @@ fn duplicate() {
     for created in ["created=2 duplicate=2", "unchanged=2 duplicate=2"] {
         assert_eq!(world.import(&file, &[]).code, 3);
         assert_eq!(world.outcomes(), created);
-        let rows = failed(&world);
+        let rows = world.failed_rows();
         let lines: Vec<&str> = rows.iter().map(|row| row["_line"].as_str()).collect();
         assert_eq!(lines, ["4", "5"]);
         for row in rows {
@@ -208,8 +184,8 @@ fn invalid() {
     let file = world.file("users.csv", format!("{header}cust-0001,1\nshort-no-more,1\ncust-0003,3\n"));
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=2 unchanged=1");
-    assert!(failed(&world).is_empty());
-    assert_agreement(&world);
+    assert!(world.failed_rows().is_empty());
+    world.assert_same_customers();
 }
 
 #[test]
@@ -218,7 +194,7 @@ fn rejected() {
     let file = world.rows("users.csv", 12);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "rejected=12");
-    let rows = failed(&world);
+    let rows = world.failed_rows();
     for row in &rows {
         assert_eq!((row["_outcome"].as_str(), row["_http_status"].as_str()), ("rejected", "400"));
         // Some refusals say which field they are about.
@@ -234,15 +210,15 @@ fn rejected() {
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "rejected=12");
     assert_eq!(world.journal().requests(), 12);
-    assert_eq!(failed(&world), rows);
+    assert_eq!(world.failed_rows(), rows);
     // One row has other fields now.
     let text = crate::world::rows(0..12).replace("9800000003", "9800000033");
     let file = world.file("users.csv", text);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "created=1 rejected=11");
     assert_eq!(world.journal().requests(), 13);
-    assert_eq!(failed(&world).len(), 11);
-    assert_agreement(&world);
+    assert_eq!(world.failed_rows().len(), 11);
+    world.assert_same_customers();
 }
 
 #[test]
@@ -255,12 +231,12 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     // One Create each; where it got a 503 it may have landed, so one Get must say that it did not.
     let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (reference, story) in stories(&world) {
-        let statuses: Vec<(Step, Option<u16>)> =
-            story.iter().map(|entry| (entry.step, entry.status)).collect();
+        let statuses: Vec<(Endpoint, Option<u16>)> =
+            story.iter().map(|entry| (entry.endpoint, entry.status)).collect();
         let outcome = match statuses.as_slice() {
-            [(Step::Create, Some(200))] => "created",
-            [(Step::Create, Some(503)), (Step::Get, Some(404))] => "failed",
-            [(Step::Create, Some(503)), (Step::Get, Some(503))] => "pending",
+            [(Endpoint::Create, Some(200))] => "created",
+            [(Endpoint::Create, Some(503)), (Endpoint::Get, Some(404))] => "failed",
+            [(Endpoint::Create, Some(503)), (Endpoint::Get, Some(503))] => "pending",
             other => panic!("{reference}: {other:?}"),
         };
         expected.entry(outcome).or_default().insert(reference);
@@ -273,7 +249,7 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     for (outcome, references) in &expected {
         assert_eq!(&said[*outcome], references, "{outcome}");
     }
-    for row in failed(&world) {
+    for row in world.failed_rows() {
         assert_eq!(row["_attempts"], "2");
         assert_eq!(row["_http_status"], "503");
     }
@@ -286,8 +262,8 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     // A Create for each, and for those in doubt a Get before it.
     let more = again + expected["pending"].len();
     assert_eq!(world.journal().requests(), requests + more as u64);
-    assert!(failed(&world).is_empty());
-    assert_agreement(&world);
+    assert!(world.failed_rows().is_empty());
+    world.assert_same_customers();
 }
 
 #[test]
@@ -296,7 +272,7 @@ fn a_row_that_the_api_never_answers_stays_pending_until_it_does() {
     let file = world.rows("users.csv", 1);
     assert_eq!(world.import(&file, &["--max-attempts", "2"]).code, 4);
     assert_eq!(world.outcomes(), "pending=1");
-    let rows = failed(&world);
+    let rows = world.failed_rows();
     assert_eq!((rows[0]["_outcome"].as_str(), rows[0]["_attempts"].as_str()), ("pending", "3"));
     assert!(!rows[0]["_error_message"].is_empty());
     // It was created all along: the next run asks and sends no second Create.
@@ -305,7 +281,7 @@ fn a_row_that_the_api_never_answers_stays_pending_until_it_does() {
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=1");
     assert_eq!((world.journal().creates(), world.journal().gets()), (1, 3));
-    assert_agreement(&world);
+    world.assert_same_customers();
 }
 
 #[test]
@@ -321,7 +297,7 @@ fn a_poison_row_does_not_hold_up_the_others() {
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), format!("created={} unchanged={created}", 50 - created));
-    assert_agreement(&world);
+    world.assert_same_customers();
 }
 
 /// Whoever runs it every night must be told to run it again: there is nothing to correct.
@@ -337,7 +313,7 @@ fn a_run_that_comes_to_its_end_with_rows_pending_is_to_be_run_again() {
     assert!(done.stdout.contains("\n  next:   run the same command again"), "{done:?}");
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 0);
-    assert_agreement(&world);
+    world.assert_same_customers();
 }
 
 #[test]
@@ -375,12 +351,13 @@ fn too_many_failures_stop_the_run_and_leave_the_rest_pending() {
     assert!(rejected > 5 && rejected < 400 && pending > 0, "{summary}");
     assert_eq!(summary["state"], "stopped");
     assert_eq!(world.journal().requests(), rejected);
-    let outcomes: BTreeSet<String> = failed(&world).into_iter().map(|row| row["_outcome"].clone()).collect();
+    let outcomes: BTreeSet<String> =
+        world.failed_rows().into_iter().map(|row| row["_outcome"].clone()).collect();
     assert_eq!(outcomes, ["pending".to_owned(), "rejected".to_owned()].into());
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), format!("created={} rejected={rejected}", 400 - rejected));
-    assert_agreement(&world);
+    world.assert_same_customers();
 }
 
 #[test]
@@ -406,7 +383,7 @@ fn an_outage_stops_the_run_and_costs_no_row_anything() {
         let done = world.import(&file, &["--outage-limit", "5s"]);
         assert_eq!(done.code, 0, "{outage:?} {done:?}");
         assert_eq!(world.outcomes(), "created=50");
-        assert_agreement(&world);
+        world.assert_same_customers();
     }
 }
 
@@ -416,7 +393,7 @@ fn an_error_under_a_200_is_a_refusal() {
     let file = world.rows("users.csv", 2);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "rejected=2");
-    for row in failed(&world) {
+    for row in world.failed_rows() {
         assert_eq!((row["_error_code"].as_str(), row["_http_status"].as_str()), ("INVALID_REQUEST", "200"));
         assert_eq!(row["_error_message"], "Invalid request.");
     }
@@ -430,7 +407,7 @@ fn a_request_that_is_being_processed_already_is_asked_about_not_repeated() {
     let done = world.import(&file, &[]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!((world.journal().creates(), world.journal().gets()), (3, 3));
-    assert_agreement(&world);
+    world.assert_same_customers();
 }
 
 #[test]
@@ -460,12 +437,13 @@ fn survives(fault: Fault, more: &[&str]) {
     let done = world.import(&file, &args);
     assert_eq!(done.code, 0, "{fault:?} {done:?}");
     assert_eq!(world.outcomes(), "created=30", "{fault:?}");
-    assert_agreement(&world);
+    world.assert_same_customers();
     let mut struck = 0;
     for (reference, story) in stories(&world) {
         struck += story.iter().filter(|entry| entry.fault == Some(fault)).count();
         for pair in story.windows(2) {
-            let is_twice = pair.iter().all(|entry| entry.step == Step::Create && entry.status != Some(429));
+            let is_twice =
+                pair.iter().all(|entry| entry.endpoint == Endpoint::Create && entry.status != Some(429));
             assert!(!is_twice, "{fault:?}: two Creates of {reference} without a Get between");
         }
     }
@@ -534,7 +512,7 @@ fn waits_out_a_429(retry_after: String, until: impl FnOnce(&Entry) -> Instant) {
     let summary = world.summary();
     assert_eq!((&summary["throttled"], &summary["requests"]), (&1.into(), &5.into()));
     assert_eq!(summary["retries"], 1);
-    assert_agreement(&world);
+    world.assert_same_customers();
 }
 
 #[test]

@@ -5,8 +5,8 @@
 //! here the real program runs against it, and the figures come from the journal. The algorithm is tested on a grid of
 //! servers, in virtual time, in `src/throttle/adaptive_rate.rs`.
 //!
-//! Scenarios whose names begin with `full_` need a machine of their own, half a minute and more, and an optimized build:
-//! they run if `PACE_FULL` is set, one at a time, as `CI_FULL=1 .ci/run` does.
+//! Scenarios whose names begin with `full_` need a machine of their own, an optimized build, and half a minute or more. They
+//! are ignored by default; `CI_FULL=1 .ci/run` runs them, one at a time.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +19,7 @@ use std::{
 use customer_import::simulator::{Behavior, Fault, Limiter, Options, Outage};
 use serde_json::Value;
 
-use crate::world::{World, finish, knob, signal, wait_until};
+use crate::world::{World, finish, signal, wait_until};
 
 /// Seconds after which the limit should be found.
 const FOUND_AFTER_S: f64 = 10.0;
@@ -45,18 +45,26 @@ const LATE: f64 = 3.0;
 const FEW: usize = 3;
 
 macro_rules! scenarios {
-    ($($name:ident)*) => {
+    (always: $($name:ident)* ; alone: $($alone:ident)*) => {
         $(#[test] fn $name() { run(stringify!($name)); })*
-        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[test]
+            #[ignore = "needs a quiet machine and an optimized build: CI_FULL=1 .ci/run, or --ignored"]
+            fn $alone() { run(stringify!($alone)); }
+        )*
+        const NAMES: &[&str] = &[$(stringify!($name),)* $(stringify!($alone)),*];
     };
 }
 
 scenarios! {
+    always:
     sliding_50
     latency_2s
     raised
     halved_retry_after
     outage
+    ;
+    alone:
     full_sliding_200_retry_after
     full_fixed_200
     full_fixed_200_retry_after
@@ -165,9 +173,6 @@ fn watch(child: &mut Child) -> mpsc::Receiver<()> {
 }
 
 fn run(name: &str) {
-    if name.starts_with("full_") && knob("PACE_FULL").is_none() {
-        return;
-    }
     let scenario = Scenario::read(name);
     let latency = Duration::from_secs_f64(scenario.number("latency_ms") / 1000.0);
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });
@@ -183,7 +188,7 @@ fn run(name: &str) {
     let file = world.rows("users.csv", ((seconds + 10.0) * scenario.most() * 1.1) as usize);
     let concurrency = scenario.file["concurrency"].to_string();
     let args = world.import_args(&file, &["--concurrency", &concurrency]);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let ended = watch(&mut child);
     assert!(wait_until(&mut child, || world.journal().requests() > 0));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use customer_import::simulator::{Fault, Options, Outage, Profile, Step};
+use customer_import::simulator::{Endpoint, Fault, Options, Outage, Profile};
 use serde_json::Value;
 
 use crate::{
@@ -382,6 +382,7 @@ fn each_request_is_described_as_it_was_sent() {
     assert!(answered.contains("simulator-1"), "{answered:?}");
     // Where the API says that one is refused, the journal agrees that it was not made.
     let entries = world.journal().entries();
-    let refused = entries.iter().filter(|it| it.step == Step::Create && it.status == Some(400)).count();
+    let refused =
+        entries.iter().filter(|it| it.endpoint == Endpoint::Create && it.status == Some(400)).count();
     assert!(refused >= 7, "{refused}");
 }

@@ -17,7 +17,7 @@ const DRAWS_PER_SECOND: f64 = 5.0;
 
 fn import_on(terminal: &mut Terminal, world: &World, more: &[&str]) -> (i32, String) {
     let args = world.import_args(&world.path("users.csv"), more);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     command.env("NO_COLOR", "1");
     terminal.run(command)
 }
@@ -84,7 +84,7 @@ fn a_dumb_terminal_gets_plain_lines() {
     let world = World::new();
     world.rows("users.csv", 5);
     let args = world.import_args(&world.path("users.csv"), &[]);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     command.arg("--progress=always");
     command.env("TERM", "dumb");
     let (code, shown) = Terminal::new(80).run(command);

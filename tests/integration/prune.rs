@@ -195,7 +195,7 @@ fn bad_dates_and_ledgers_are_one_line() {
         (&["--before", "2026-02-30"][..], "a day such as 2026-01-31"),
         (&["--before", "yesterday"], "a day such as 2026-01-31"),
         (&["--before", ""], "--before"),
-        (&["--before", "2999-01-01"], "is yet to come"),
+        (&["--before", "2999-01-01"], "is in the future and would delete every run"),
         (&[], "--before <DATE>"),
         (&["--before", "2020-01-01"], "there is no ledger"),
     ] {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Fault, Options, Outage, Step};
+use customer_import::simulator::{Endpoint, Fault, Options, Outage};
 
 use crate::{
     terminal::Terminal,
@@ -127,7 +127,7 @@ fn a_termination_settles_what_is_in_flight_and_loses_nothing() {
 #[cfg(target_os = "linux")]
 fn hearing(world: &World, file: &Path, before: &[&str]) -> std::process::Command {
     let args = world.import_args(file, &["--concurrency", "8"]);
-    let inner = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let inner = world.command(&args);
     let mut command = std::process::Command::new("env");
     command.arg("--default-signal=HUP").args(before).arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
@@ -262,7 +262,7 @@ fn a_signal_ends_a_run_that_waits_for_the_api_to_come_back() {
 fn a_signal_ends_a_run_whose_input_never_ends() {
     let world = World::new();
     let args = world.import_args(Path::new("-"), &[]);
-    let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut command = world.command(&args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut run = command.spawn().unwrap();
     let mut input = run.stdin.take().unwrap();
@@ -282,12 +282,10 @@ fn a_signal_ends_a_run_whose_input_never_ends() {
 fn standard_input_goes_on_too() {
     let world = World::new();
     let args = world.import_args(Path::new("-"), &["--limit", "70"]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let first = world.run_with_input(&args, rows(0..100).as_bytes());
     assert_eq!(first.code, 0, "{first:?}");
     assert_eq!(world.outcomes(), "created=70");
     let args = world.import_args(Path::new("-"), &[]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let second = world.run_with_input(&args, rows(0..100).as_bytes());
     assert_eq!(second.code, 0, "{second:?}");
     assert_eq!(world.outcomes(), "created=30 unchanged=70");
@@ -340,8 +338,8 @@ fn rows_in_doubt_are_settled_first_and_whatever_the_next_file_holds() {
     let (first, rest) = entries[from..].split_at(40);
     let asked: BTreeSet<String> = first.iter().map(|entry| entry.reference.to_string()).collect();
     assert_eq!(asked, references(0..40).collect());
-    assert!(first.iter().all(|entry| entry.step == Step::Get));
-    assert!(rest.iter().all(|entry| entry.step == Step::Create) && rest.len() == 30);
+    assert!(first.iter().all(|entry| entry.endpoint == Endpoint::Get));
+    assert!(rest.iter().all(|entry| entry.endpoint == Endpoint::Create) && rest.len() == 30);
     assert_eq!(world.number("select count(*) from every_row where in_doubt"), 0);
     let evidence =
         "select count(*) from row where outcome = 'created' and found and date_created is not null";

@@ -97,8 +97,7 @@ fn every_command_of_the_samples_is_one() {
             .iter()
             .map(|word| word.replace("/etc/customer-import/nightly.toml", settings.to_str().unwrap()))
             .collect();
-        let shown =
-            world.run(&[&["config"], &words.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        let shown = world.run(&[&["config".to_owned()], &words[..]].concat());
         assert_eq!((shown.code, shown.stderr.as_str()), (0, ""), "{words:?}");
         assert!(shown.stdout.contains("environment") && shown.stdout.contains("production"), "{shown:?}");
     }

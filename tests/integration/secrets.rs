@@ -8,13 +8,12 @@
 use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt,
-    path::Path,
     process::Command,
 };
 
 use crate::{
     wire::{Call, Wire, clock, json},
-    world::{Done, KEY, World, finish, wait_until},
+    world::{Done, KEY, World, finish, mode, wait_until},
 };
 
 /// The key, as it is and as it travels; the second is written down rather than computed as the
@@ -149,10 +148,6 @@ fn ledger_files(world: &World) -> Vec<(String, Vec<u8>)> {
         .collect();
     assert!(files.iter().any(|(name, _)| name == "ledger.db"));
     files
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// Fields of customers stand in the raw records of rows that have not succeeded, and references in

@@ -73,7 +73,6 @@ fn a_wrong_key_is_refused() {
     assert_eq!(refused.code, 4, "{refused:?}");
     assert!(refused.stderr.contains("401"), "{refused:?}");
     let args = world.import_args(&file, &["--base-url", &served.url]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut command = world.command(&args);
     let accepted = done(command.env("JUSPAY_API_KEY", "another_key").output().unwrap());
     assert_eq!(accepted.code, 0, "{accepted:?}");

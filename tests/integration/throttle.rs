@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use customer_import::simulator::{Entry, Fault, Options, Step};
+use customer_import::simulator::{Endpoint, Entry, Fault, Options};
 
 use crate::world::{World, finish, references, wait_until};
 
@@ -107,7 +107,7 @@ fn retries_and_gets_count() {
     let done = world.import(&file, &["--rate", "300", "--concurrency", "100", "--max-attempts", "50"]);
     assert_eq!(done.code, 0, "{done:?}");
     let entries = world.journal().entries();
-    let gets = entries.iter().filter(|entry| entry.step == Step::Get).count();
+    let gets = entries.iter().filter(|entry| entry.endpoint == Endpoint::Get).count();
     assert!(gets > 40 && entries.len() > 450, "{gets} of {}", entries.len());
     let excess = worst_excess(&entries, 300.0, 1.0);
     assert!(excess <= jitter(300.0), "{excess}");

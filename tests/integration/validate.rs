@@ -27,15 +27,6 @@ fn expected_of(sample: &str) -> BTreeMap<u64, String> {
     records.collect()
 }
 
-/// The rows of `export failed` as column → cell.
-fn failed(world: &World) -> Vec<BTreeMap<String, String>> {
-    let done = world.run(&["export", "failed"]);
-    assert_eq!(done.code, 0, "{done:?}");
-    let mut reader = csv::Reader::from_reader(done.stdout.as_bytes());
-    let rows = reader.deserialize();
-    rows.map(Result::unwrap).collect()
-}
-
 /// `FIELD:RULE;…` of an exported row.
 fn faults(row: &BTreeMap<String, String>) -> String {
     let pairs = row["_field"].split(';').zip(row["_error_code"].split(';'));
@@ -50,7 +41,7 @@ fn every_row_of_the_sample_breaks_what_it_says() {
     let done = world.import(&file, &[]);
     assert_eq!(done.code, 3, "{done:?}");
     let mut found: BTreeMap<u64, String> = BTreeMap::new();
-    for row in failed(&world) {
+    for row in world.failed_rows() {
         let said = match row["_outcome"].as_str() {
             "duplicate" => "duplicate".to_owned(),
             "invalid" => faults(&row),
@@ -76,7 +67,7 @@ fn phones_in_any_spelling_are_sent_as_national_digits_with_their_code() {
     let done = world.import(&file, &["--phone-region", "IN"]);
     assert_eq!(done.code, 3, "{done:?}");
     let mut found: BTreeMap<u64, String> = BTreeMap::new();
-    for row in failed(&world) {
+    for row in world.failed_rows() {
         found.insert(row["_line"].parse().unwrap(), faults(&row));
     }
     for row in world.export("created") {
@@ -156,7 +147,7 @@ fn lengths_are_the_apis_to_judge_where_rules_are_lenient_and_a_negative_number_i
     assert_eq!(world.outcomes(), "invalid=3");
     let all = "object_reference_id:too-long;mobile_number:too-long;email_address:too-long;first_name:too-long;\
                last_name:too-long;mobile_country_code:too-long";
-    let said: Vec<String> = failed(&world).iter().map(faults).collect();
+    let said: Vec<String> = world.failed_rows().iter().map(faults).collect();
     assert_eq!(said, [all, "mobile_number:digits", "mobile_number:digits"]);
     assert_eq!(world.journal().requests(), 0);
     let done = world.import(&file, &["--validation", "lenient"]);
@@ -313,7 +304,7 @@ fn an_optional_field_can_be_required() {
     let done = world.import(&file, &["--require", "email_address"]);
     assert_eq!(done.code, 3);
     assert_eq!(world.outcomes(), "created=1 invalid=2");
-    for row in failed(&world) {
+    for row in world.failed_rows() {
         assert_eq!(faults(&row), "email_address:required");
     }
     assert_eq!(world.journal().requests(), 1);
@@ -423,7 +414,6 @@ fn standard_input_is_a_file_too() {
     let done = world.run_with_input(&["validate", "-"], text.as_bytes());
     assert_eq!(done.code, 0, "{done:?}");
     let args = world.import_args(Path::new("-"), &[]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = world.run_with_input(&args, text.as_bytes());
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=3");
@@ -476,7 +466,7 @@ fn bytes_that_are_no_text_are_one_rows_fault() {
     let done = world.import(&file, &["--validation", "lenient"]);
     assert_eq!(done.code, 3, "{done:?}");
     assert_eq!(world.outcomes(), "created=2 invalid=1");
-    let rows = failed(&world);
+    let rows = world.failed_rows();
     assert_eq!((rows[0]["_line"].as_str(), faults(&rows[0]).as_str()), ("3", "record:encoding"));
     assert!(rows[0]["_error_message"].contains("column 3"), "{rows:?}");
     // The damaged cell must not pass as a good one when the export comes back as it is.

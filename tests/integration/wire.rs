@@ -127,7 +127,7 @@ impl Wire {
     ) -> Child {
         let url = self.url();
         let args = world.import_args(file, &[&["--base-url", &url][..], more].concat());
-        let mut command = world.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = world.command(&args);
         change(&mut command);
         *self.shared.watched.lock().unwrap() = None;
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

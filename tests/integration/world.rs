@@ -3,9 +3,11 @@
 //! Each test has its own, and it goes when the test ends.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     io::{Read, Write},
     net::TcpStream,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -105,7 +107,7 @@ impl World {
     }
 
     /// The binary with these arguments, in the world's folder, with the test's key and ledger.
-    pub(crate) fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_customer-import"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JUSPAY_")) {
             command.env_remove(name);
@@ -121,12 +123,12 @@ impl World {
     }
 
     /// Runs the binary to its end.
-    pub(crate) fn run(&self, args: &[&str]) -> Done {
+    pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
         done(self.command(args).output().unwrap())
     }
 
     /// Runs it with this on standard input.
-    pub(crate) fn run_with_input(&self, args: &[&str], input: &[u8]) -> Done {
+    pub(crate) fn run_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Done {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -172,7 +174,7 @@ impl World {
     /// An import into this world's API, run to its end.
     pub(crate) fn import(&self, file: &Path, more: &[&str]) -> Done {
         let args = self.import_args(file, more);
-        self.run(&args.iter().map(String::as_str).collect::<Vec<_>>())
+        self.run(&args)
     }
 
     /// Any other command that sends to this world's API, run to its end.
@@ -187,7 +189,7 @@ impl World {
     /// An import that goes on in the background.
     pub(crate) fn start_import(&self, file: &Path, more: &[&str]) -> Child {
         let args = self.import_args(file, more);
-        let mut command = self.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut command = self.command(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
@@ -304,12 +306,75 @@ impl World {
         assert_eq!(self.number("select count(*) from claim"), 0);
     }
 
+    /// Every customer of the API was created once, and the ledger has exactly these customers, with their ids.
+    #[track_caller]
+    pub(crate) fn assert_same_customers(&self) {
+        let of_api: BTreeMap<String, String> = self
+            .journal()
+            .created()
+            .into_iter()
+            .map(|(reference, (id, times))| {
+                assert_eq!(times, 1, "{reference}");
+                (reference, id)
+            })
+            .collect();
+        let of_ledger: BTreeMap<String, String> =
+            self.export("created").into_iter().map(|row| (row[0].clone(), row[1].clone())).collect();
+        assert_eq!(of_ledger, of_api);
+    }
+
+    /// The text of `export failed`.
+    pub(crate) fn failed_text(&self) -> String {
+        let done = self.run(&["export", "failed"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        done.stdout
+    }
+
+    /// The rows of `export failed` as column → cell.
+    pub(crate) fn failed_rows(&self) -> Vec<BTreeMap<String, String>> {
+        let text = self.failed_text();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        reader.deserialize().map(Result::unwrap).collect()
+    }
+
     /// What `export <what>` says, as rows of cells without the header.
     pub(crate) fn export(&self, what: &str) -> Vec<Vec<String>> {
         let done = self.run(&["export", what]);
         assert_eq!(done.code, 0, "{done:?}");
         cells(&done.stdout)
     }
+}
+
+impl Done {
+    /// Ended with this code, and standard error is one line: an error that contains these words.
+    #[track_caller]
+    pub(crate) fn assert_error(&self, code: i32, words: &[&str]) {
+        assert!(self.stderr.starts_with("error: ") && self.stderr.ends_with('\n'), "{self:?}");
+        assert_eq!(self.stderr.matches('\n').count(), 1, "{self:?}");
+        self.assert_error_line(code, words);
+    }
+
+    /// Ended with this code, and standard error has one line that is an error, among others; it contains these words.
+    #[track_caller]
+    pub(crate) fn assert_error_line(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert_eq!(errors.len(), 1, "{self:?}");
+        for word in words {
+            assert!(errors[0].contains(word), "no {word:?} in {errors:?}");
+        }
+    }
+}
+
+/// The names of the files in a folder.
+pub(crate) fn files(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// The access rights of a file.
+pub(crate) fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 /// Waits until something has happened at the simulator; false if the process ended before it did.
