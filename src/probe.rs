@@ -1,142 +1,129 @@
-//! Asks a sandbox how it really behaves, and compares that with what this program relies on.
+//! Tests how a sandbox behaves, and compares that with what this program relies on.
 //!
-//! Owns the questions, in the order in which they are put (`script`), how an answer is read (`answer`), and what it
-//! means beside what is relied on, or beside an earlier probe. A probe creates customers, whose references begin with
-//! `probe-`, and nothing can delete them: whoever calls this has made sure that no production is asked.
+//! Owns the questions and their order (`questions`), the parsing of a response (`answer`), and the comparison with what is
+//! relied on, or with an earlier probe. A probe creates customers, whose references begin with `probe-`, and which cannot be
+//! deleted: the caller must make sure that the target is not production.
 //!
-//! It sends one request at a time through [`Api::ask`], prints nothing, and keeps neither the key nor a token. It uses
-//! no ledger: its customers are nobody's rows.
+//! It sends one request at a time, prints nothing, and keeps neither the key nor a token. It uses no ledger: its customers
+//! are no rows.
 
 mod answer;
 
-mod script;
+mod questions;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use self::{
-    answer::{Meaning, Reading, short},
-    script::Heard,
+    answer::Meaning,
+    questions::{ProbeAnswer, Prober},
 };
-use crate::api::{Api, ProbeRequest, SentRequest};
+use crate::api::{Api, SentRequest};
 
-/// So many requests in a row without an answer mean that there is nobody to ask.
-const SILENCE: u32 = 3;
-
-/// How often a request is sent again that came too early for the API (429).
-const PATIENCE: u32 = 5;
-
-/// The longest pause that is kept for the API's sake.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// Where and how to ask.
+/// How to probe.
 pub struct Options<'a> {
-    /// The merchant, to be spelled in other letters once.
+    /// The merchant id; one question sends it in another letter case.
     pub merchant_id: &'a str,
     /// Part of each reference, so that no two probes share customers.
     pub run: &'a str,
-    /// Whether `x-routing-id` is sent where no question is about it.
+    /// Whether to send `x-routing-id` with questions that are not about it.
     pub is_routed: bool,
-    /// Requests a second at most; nothing is no limit but one request after the other.
+    /// Maximum requests per second; `None` is limited only by one request at a time.
     pub rate: Option<f64>,
 }
 
-/// What a question found.
+/// The result of a question.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// Its name, by which two probes are compared.
+    /// The name of the question, by which probes are compared.
     pub question: &'static str,
-    /// In words.
+    /// The question as text.
     pub asks: &'static str,
     /// The request, where there was one.
     pub request: Option<SentRequest>,
-    /// The answer in a few words, the same for two probes of the same API.
+    /// The answer in a few words that are the same for every probe of the same API.
     pub answer: String,
     /// The API's message.
     pub message: Option<String>,
-    /// The API's name for the request.
+    /// The API's id of the response.
     pub response_id: Option<String>,
-    /// What this program relies on; none where it does not care.
+    /// The answer that this program relies on, if any.
     pub relied_on: Option<String>,
-    /// Whether nobody knew the answer beforehand, and nothing is relied on.
+    /// Whether the answer was unknown when the question was written; nothing is relied on then.
     pub is_open: bool,
-    /// Whether the answer is what is relied on; none where nothing is.
+    /// Whether the answer is the one relied on; none if nothing is.
     pub is_as_relied_on: Option<bool>,
 }
 
-/// What a probe found.
+/// The results of a probe.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
-    /// Part of its customers' references.
+    /// Part of the references of its customers.
     pub run: String,
-    /// Requests that were sent.
+    /// Number of requests.
     pub requests: u32,
-    /// Customers that it made; they stay.
+    /// Number of customers created; they stay.
     pub customers: usize,
-    /// Question by question.
+    /// Results in the order of the questions.
     pub questions: Vec<Finding>,
 }
 
-/// What is relied on.
+/// What this program relies on in an answer.
 #[derive(Clone, Copy, Debug)]
-enum Relied {
+enum Expectation {
     /// This answer.
     On(Meaning),
     /// Any answer but a customer.
     NoCustomer,
     /// One of these facts.
     OneOf(&'static [&'static str]),
-    /// That there is something, whatever it is.
+    /// Any answer.
     Anything(&'static str),
-    /// The program does not care.
+    /// Nothing.
     Nothing,
-    /// Nobody knows; the program does not care either.
+    /// Nothing; the answer was unknown when the question was written.
     Open,
 }
 
-impl Relied {
+impl Expectation {
     fn words(self) -> Option<String> {
         Some(match self {
-            Relied::On(Meaning::Customer) => "a customer".into(),
-            Relied::On(Meaning::Exists) => "refused: it exists".into(),
-            Relied::On(Meaning::NotFound) => "refused: not found".into(),
-            Relied::On(Meaning::Credentials) => "refused: the key".into(),
-            Relied::On(Meaning::Refused) => "refused".into(),
-            Relied::On(Meaning::Unclear) | Relied::NoCustomer => "no customer".into(),
-            Relied::OneOf(facts) => facts.first().map_or_else(String::new, ToString::to_string),
-            Relied::Anything(what) => what.into(),
-            Relied::Nothing | Relied::Open => return None,
+            Expectation::On(Meaning::Customer) => "a customer".into(),
+            Expectation::On(Meaning::Exists) => "refused: it exists".into(),
+            Expectation::On(Meaning::NotFound) => "refused: not found".into(),
+            Expectation::On(Meaning::Credentials) => "refused: the key".into(),
+            Expectation::On(Meaning::Refused) => "refused".into(),
+            Expectation::On(Meaning::Unclear) | Expectation::NoCustomer => "no customer".into(),
+            Expectation::OneOf(facts) => facts.first().map_or_else(String::new, ToString::to_string),
+            Expectation::Anything(what) => what.into(),
+            Expectation::Nothing | Expectation::Open => return None,
         })
     }
 
     fn holds(self, answer: &str, reading: Option<Meaning>) -> Option<bool> {
         match self {
-            Relied::On(meaning) => Some(reading == Some(meaning)),
-            Relied::NoCustomer => Some(reading.is_some_and(|reading| reading != Meaning::Customer)),
-            Relied::OneOf(facts) => Some(facts.contains(&answer)),
-            Relied::Anything(_) => Some(reading.is_some()),
-            Relied::Nothing | Relied::Open => None,
+            Expectation::On(meaning) => Some(reading == Some(meaning)),
+            Expectation::NoCustomer => Some(reading.is_some_and(|reading| reading != Meaning::Customer)),
+            Expectation::OneOf(facts) => Some(facts.contains(&answer)),
+            Expectation::Anything(_) => Some(reading.is_some()),
+            Expectation::Nothing | Expectation::Open => None,
         }
     }
 }
 
-/// Why a probe came to nothing, and what to do about it.
+/// Why a probe failed, and what to do.
 #[derive(Clone, Debug)]
-pub struct Stop {
+pub struct ProbeFailure {
     /// What happened.
     pub text: String,
     /// What to check.
     pub hint: &'static str,
 }
 
-impl Stop {
-    /// The first customer was not created.
-    fn at_first(heard: &Heard) -> Stop {
+impl ProbeFailure {
+    /// The first customer could not be created.
+    fn first_create(answer: &ProbeAnswer) -> ProbeFailure {
         const NETWORK: &str = "check the network, a proxy, --base-url and --ca-file, then probe again";
         const CREDENTIALS: &str =
             "check the API key, --merchant-id and the environment they belong to, then probe again";
@@ -144,10 +131,10 @@ impl Stop {
             "check that this machine's address is on the merchant's allow-list, then probe again";
         const URL: &str = "check --base-url (requests go to URL/customers), then probe again";
         const ROW: &str = "check with Juspay what this account asks for, then probe again";
-        let (words, hint) = match &heard.reading {
+        let (words, hint) = match &answer.reading {
             Err(why) => (format!("no answer: {why}"), NETWORK),
             Ok(reading) => {
-                let told =
+                let response =
                     reading.message.as_ref().map_or_else(String::new, |message| format!(", {message}"));
                 let hint = match (reading.status, reading.meaning) {
                     (403, _) => ORIGIN,
@@ -156,161 +143,31 @@ impl Stop {
                     (500.., _) => "the API has trouble of its own: probe again later",
                     _ => ROW,
                 };
-                (format!("HTTP {}{told}", reading.words), hint)
+                (format!("HTTP {}{response}", reading.words), hint)
             }
         };
-        Stop { text: format!("the first customer was not created ({words})"), hint }
+        ProbeFailure { text: format!("the first customer was not created ({words})"), hint }
     }
 
-    fn of_impatience() -> Stop {
+    fn throttled() -> ProbeFailure {
         let text = "the API refuses a request for the rate, however long it is waited for (HTTP 429)".into();
-        Stop { text, hint: "lower --rate, or wait until the limit has room, then probe again" }
+        ProbeFailure { text, hint: "lower --rate, or wait until the limit has room, then probe again" }
     }
 
-    fn of_silence(why: &str) -> Stop {
+    fn unanswered(why: &str) -> ProbeFailure {
         let text = format!("the API no longer answers ({why})");
-        Stop { text, hint: "check the network and the API's status, then probe again" }
+        ProbeFailure { text, hint: "check the network and the API's status, then probe again" }
     }
 }
 
-/// Puts the questions and keeps what was found.
-struct Asker<'a> {
-    api: &'a Api,
-    merchant_id: &'a str,
-    run: &'a str,
-    is_routed: bool,
-    pace: Option<Interval>,
-    requests: u32,
-    unanswered: u32,
-    customers: BTreeSet<String>,
-    rate_headers: BTreeSet<String>,
-    questions: Vec<Finding>,
-}
-
-/// Puts all questions.
+/// Asks all questions.
 ///
 /// # Errors
-/// The first customer could not be created, or there were no answers any more.
-pub async fn run(api: &Api, options: &Options<'_>) -> Result<Findings, Stop> {
-    let mut asker = Asker {
-        api,
-        merchant_id: options.merchant_id,
-        run: options.run,
-        is_routed: options.is_routed,
-        pace: options.rate.map(|rate| pace(Duration::from_secs_f64(1.0 / rate))),
-        requests: 0,
-        unanswered: 0,
-        customers: BTreeSet::new(),
-        rate_headers: BTreeSet::new(),
-        questions: Vec::new(),
-    };
-    asker.ask_all().await?;
-    Ok(Findings {
-        run: options.run.to_owned(),
-        requests: asker.requests,
-        customers: asker.customers.len(),
-        questions: asker.questions,
-    })
-}
-
-/// Ticks at once, and then never sooner than that after the tick before.
-fn pace(period: Duration) -> Interval {
-    let mut pace = interval_at(Instant::now(), period.max(Duration::from_nanos(1)));
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pace
-}
-
-impl Asker<'_> {
-    /// Sends one request, again where the API wants it later.
-    async fn ask(&mut self, mut ask: ProbeRequest) -> Result<Heard, Stop> {
-        ask.routing_id = ask.routing_id.filter(|_| self.is_routed);
-        let mut patience = PATIENCE;
-        let (sent, told) = loop {
-            if let Some(pace) = &mut self.pace {
-                pace.tick().await;
-            }
-            self.requests += 1;
-            let (sent, told) = self.api.probe(&ask).await;
-            let Some(told) = told.as_ref().ok().filter(|told| told.status == 429) else { break (sent, told) };
-            let Some(left) = patience.checked_sub(1) else { return Err(Stop::of_impatience()) };
-            patience = left;
-            self.note_headers(&told.headers);
-            let pause = told.retry_after.unwrap_or(Duration::from_secs(1)).min(PAUSE_MAX);
-            // The API has named the moment from which it wants to be asked again.
-            interval_at(Instant::now() + pause, PAUSE_MAX).tick().await;
-        };
-        match &told {
-            Ok(told) => {
-                self.unanswered = 0;
-                self.note_headers(&told.headers);
-            }
-            Err(why) => {
-                self.unanswered += 1;
-                if self.unanswered >= SILENCE {
-                    return Err(Stop::of_silence(why));
-                }
-            }
-        }
-        let response_id = told.as_ref().ok().and_then(|told| told.response_id.clone());
-        let reading = told.map(|told| Reading::of(&told));
-        self.customers.extend(reading.as_ref().ok().and_then(Reading::id).map(str::to_owned));
-        let message = reading.as_ref().ok().and_then(|reading| reading.message.clone());
-        Ok(Heard {
-            finding: Finding { request: Some(sent), message, response_id, ..Finding::unasked() },
-            reading,
-        })
-    }
-
-    fn note_headers(&mut self, names: &[String]) {
-        let tells = |name: &&String| ["rate", "retry", "limit"].iter().any(|word| name.contains(word));
-        self.rate_headers.extend(names.iter().filter(tells).cloned());
-    }
-
-    /// A question whose answer is the API's.
-    fn put(&mut self, question: &'static str, asks: &'static str, relied: Relied, heard: &Heard) {
-        let answer = match &heard.reading {
-            Ok(reading) => reading.words.clone(),
-            Err(why) => format!("no answer ({why})"),
-        };
-        self.tell(question, asks, relied, &answer, heard);
-    }
-
-    /// A question whose answer is a fact behind the API's.
-    fn tell(
-        &mut self,
-        question: &'static str,
-        asks: &'static str,
-        relied: Relied,
-        answer: &str,
-        heard: &Heard,
-    ) {
-        let meaning = heard.reading.as_ref().ok().map(|reading| reading.meaning);
-        // A fact may be any text that the API has sent.
-        let answer = short(answer);
-        self.questions.push(Finding {
-            question,
-            asks,
-            relied_on: relied.words(),
-            is_open: matches!(relied, Relied::Open),
-            is_as_relied_on: relied.holds(&answer, meaning),
-            answer,
-            ..heard.finding.clone()
-        });
-    }
-
-    /// A question without a request of its own.
-    fn skip(&mut self, question: &'static str, asks: &'static str, answer: &str) {
-        let answer = answer.to_owned();
-        self.questions.push(Finding { question, asks, answer, is_open: true, ..Finding::unasked() });
-    }
-
-    /// Nothing where it has no letters.
-    fn merchant_in_other_letters(&self) -> Option<String> {
-        let swap =
-            |c: char| if c.is_ascii_uppercase() { c.to_ascii_lowercase() } else { c.to_ascii_uppercase() };
-        let swapped: String = self.merchant_id.chars().map(swap).collect();
-        (swapped != self.merchant_id).then_some(swapped)
-    }
+/// If the first customer could not be created, or the API stopped responding.
+pub async fn run(api: &Api, options: &Options<'_>) -> Result<Findings, ProbeFailure> {
+    let mut prober = Prober::new(api, options);
+    prober.ask_all().await?;
+    Ok(prober.findings())
 }
 
 impl Finding {
@@ -329,9 +186,9 @@ impl Finding {
     }
 }
 
-/// What of an earlier probe's findings is compared.
+/// The part of an earlier probe's findings that is compared.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Earlier {
+pub struct EarlierProbe {
     questions: Vec<EarlierFinding>,
 }
 
@@ -341,25 +198,25 @@ struct EarlierFinding {
     answer: String,
 }
 
-/// A question that is answered otherwise than before.
+/// A question whose answer has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// Its name.
+    /// The name of the question.
     pub question: String,
-    /// The answer then; none where it was not asked.
+    /// The earlier answer; none if the question was not asked.
     pub before: Option<String>,
-    /// The answer now; none where it is no longer asked.
+    /// The current answer; none if the question is no longer asked.
     pub now: Option<String>,
 }
 
 impl Findings {
-    /// Those that are not what is relied on.
+    /// The answers that differ from what is relied on.
     pub fn differing(&self) -> impl Iterator<Item = &Finding> {
         self.questions.iter().filter(|finding| finding.is_as_relied_on == Some(false))
     }
 
-    /// What has changed since, in the order of the questions.
-    pub fn changes(&self, earlier: &Earlier) -> Vec<Change> {
+    /// The answers that have changed since, in the order of the questions.
+    pub fn changes(&self, earlier: &EarlierProbe) -> Vec<Change> {
         let mut before: BTreeMap<&str, &str> =
             earlier.questions.iter().map(|it| (it.question.as_str(), it.answer.as_str())).collect();
         let mut changes = Vec::new();

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    probe::{self, Change, Earlier, Finding, Findings},
+    probe::{self, Change, EarlierProbe, Finding, Findings},
     report::strip_controls,
 };
 
@@ -93,7 +93,7 @@ fn timestamp(milliseconds: i64) -> String {
     humantime::format_rfc3339_seconds(std::time::SystemTime::UNIX_EPOCH + since).to_string()
 }
 
-fn read_earlier(path: &PathBuf) -> Result<Earlier, Error> {
+fn read_earlier(path: &PathBuf) -> Result<EarlierProbe, Error> {
     let hint = "give --compare the file that --output of an earlier probe wrote";
     let name = path.display();
     let bytes =

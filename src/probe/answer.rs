@@ -1,46 +1,46 @@
-//! How an answer to a probe is read: what it means, and in which few words it is told.
+//! Parses a response to a probe: its meaning, and a short description of it.
 //!
-//! Pure. The words are what two probes are compared by, so nothing is in them that differs between two probes of the
-//! same API: no id, no reference, no time, no token.
+//! Pure. Probes are compared by the description, so it contains nothing that differs between two probes of the same API: no
+//! id, no reference, no time, no token.
 
 use serde_json::{Map, Value};
 
 use crate::api::ProbeResponse;
 
-/// The most characters of a code or a message that are told.
+/// Maximum number of characters of a code or a message in a description.
 const TEXT_MAX: usize = 200;
 
-/// What an answer means.
+/// The meaning of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// A customer, with an id.
     Customer,
-    /// Refused: there is such a customer.
+    /// Refused: the customer exists.
     Exists,
-    /// Refused: there is no such customer.
+    /// Refused: the customer does not exist.
     NotFound,
     /// Refused: the key or the merchant.
     Credentials,
     /// Refused for another reason.
     Refused,
-    /// None of these: a failure, a redirect, or nothing of this API's.
+    /// None of these: a failure, a redirect, or not a response of this API.
     Unclear,
 }
 
-/// An answer that was read.
+/// A parsed response.
 #[derive(Clone, Debug)]
-pub(super) struct Reading {
+pub(super) struct ParsedAnswer {
     pub(super) meaning: Meaning,
     pub(super) status: u16,
-    /// In a few words.
+    /// A short description.
     pub(super) words: String,
     pub(super) message: Option<String>,
     body: Map<String, Value>,
 }
 
-impl Reading {
-    pub(super) fn of(told: &ProbeResponse) -> Reading {
-        let body = told.body.clone().unwrap_or_default();
+impl ParsedAnswer {
+    pub(super) fn of(response: &ProbeResponse) -> ParsedAnswer {
+        let body = response.body.clone().unwrap_or_default();
         let info = body.get("error_info").and_then(Value::as_object);
         let of_info = |name| info.and_then(|info| text(info, name));
         let codes = [of_info("code"), text(&body, "error_code"), text(&body, "status")];
@@ -49,12 +49,12 @@ impl Reading {
             .into_iter()
             .chain([text(&body, "error_message")]);
         let message = messages.flatten().next();
-        let meaning = meaning(told, &body, &codes, message);
+        let meaning = meaning(response, &body, &codes, message);
         let words = match meaning {
-            Meaning::Customer => format!("{} customer", told.status),
-            _ if told.body.is_none() => format!("{} without JSON", told.status),
+            Meaning::Customer => format!("{} customer", response.status),
+            _ if response.body.is_none() => format!("{} without JSON", response.status),
             _ => {
-                let mut words = vec![told.status.to_string()];
+                let mut words = vec![response.status.to_string()];
                 let top = codes[1].or(codes[2]);
                 words.extend(top.map(short));
                 words.extend(codes[0].filter(|code| Some(*code) != top).map(short));
@@ -62,20 +62,20 @@ impl Reading {
             }
         };
         let message = message.map(short);
-        Reading { meaning, status: told.status, words, message, body }
+        ParsedAnswer { meaning, status: response.status, words, message, body }
     }
 
-    /// The id, where it is a customer.
+    /// The customer id, if the response is a customer.
     pub(super) fn id(&self) -> Option<&str> {
         (self.meaning == Meaning::Customer).then(|| id(&self.body)).flatten()
     }
 
-    /// A member of the answer that is text and not empty.
+    /// A member of the body that is non-empty text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         text(&self.body, name)
     }
 
-    /// Whether it brings a client token.
+    /// Whether the response contains a client token.
     pub(super) fn has_token(&self) -> bool {
         let juspay = self.body.get("juspay").and_then(Value::as_object);
         juspay.is_some_and(|juspay| text(juspay, "client_auth_token").is_some())
@@ -83,7 +83,7 @@ impl Reading {
 }
 
 fn meaning(
-    told: &ProbeResponse,
+    response: &ProbeResponse,
     body: &Map<String, Value>,
     codes: &[Option<&str>],
     message: Option<&str>,
@@ -95,11 +95,11 @@ fn meaning(
     let says = |words: &str| message.is_some_and(|message| message.to_ascii_lowercase().contains(words));
     let has_error = codes[..2].iter().flatten().next().is_some()
         || codes[2].is_some_and(|status| status.to_ascii_lowercase().contains("error"));
-    let is_success = (200..300).contains(&told.status);
+    let is_success = (200..300).contains(&response.status);
     if is_success && !has_error && id(body).is_some() {
         return Meaning::Customer;
     }
-    if told.body.is_none() || (is_success && !has_error) {
+    if response.body.is_none() || (is_success && !has_error) {
         return Meaning::Unclear;
     }
     if is(&["unique", "already_exists"]) {
@@ -108,12 +108,12 @@ fn meaning(
         || (is(&["invalid_request"]) && says("not found"))
     {
         Meaning::NotFound
-    } else if told.status == 401
+    } else if response.status == 401
         || is(&["access_denied", "unauthorized", "unauthenticated", "missing_authentication"])
         || says("unauthorized access")
     {
         Meaning::Credentials
-    } else if is_success || (400..500).contains(&told.status) {
+    } else if is_success || (400..500).contains(&response.status) {
         Meaning::Refused
     } else {
         Meaning::Unclear
@@ -165,8 +165,8 @@ pub(super) fn shape_of_time(time: &str) -> String {
 mod tests {
     use super::*;
 
-    fn read(status: u16, body: &str) -> Reading {
-        Reading::of(&ProbeResponse {
+    fn read(status: u16, body: &str) -> ParsedAnswer {
+        ParsedAnswer::of(&ProbeResponse {
             status,
             body: serde_json::from_str(body).ok(),
             ..ProbeResponse::default()
