@@ -55,7 +55,9 @@ use self::{
 pub use self::{
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
-    model::{Command, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, Tally, Target},
+    model::{
+        Command, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, SettingOrigin, Tally, Target,
+    },
 };
 pub(crate) use self::{
     claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},

@@ -43,7 +43,7 @@ pub use self::{
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},
 };
-use crate::ledger::{Latencies, RunDetails, RunRecord, RunState, Sample, Setting, condensed};
+use crate::ledger::{Latencies, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed};
 
 /// One run in detail.
 #[derive(Debug, Serialize)]
@@ -167,7 +167,7 @@ impl<'a> Report<'a> {
 
     /// The options that were set explicitly.
     fn given(&self) -> impl Iterator<Item = &Setting> {
-        self.options.iter().filter(|setting| setting.origin != "default")
+        self.options.iter().filter(|setting| setting.origin != SettingOrigin::Default)
     }
 }
 

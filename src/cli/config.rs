@@ -18,16 +18,17 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resetta
 
 use self::toml::FileSetting;
 use super::args::{self, Cli};
-use crate::{customer::Field, error::Error, ledger};
+use crate::{
+    customer::Field,
+    error::Error,
+    ledger::{self, SettingOrigin},
+};
 
 /// Maximum size of a settings file, which is read as a whole.
 const FILE_MAX_BYTES: u64 = 256 * 1024;
 
 /// The name of the program.
 pub(super) const PROGRAM: &str = "customer-import";
-
-/// The origin of an option that is set on the command line.
-pub(super) const ORIGIN_FLAG: &str = "flag";
 
 /// Reads an environment variable; an empty one counts as unset.
 type Environment = dyn Fn(&str) -> Option<OsString>;
@@ -73,6 +74,12 @@ struct LayeredValue {
 enum Origin {
     Environment(String),
     File { name: String, line: usize },
+}
+
+impl From<&Origin> for SettingOrigin {
+    fn from(origin: &Origin) -> SettingOrigin {
+        SettingOrigin::Named(origin.to_string())
+    }
 }
 
 impl std::fmt::Display for Origin {
@@ -320,7 +327,7 @@ struct Line {
     heading: String,
     key: String,
     value: String,
-    origin: String,
+    origin: SettingOrigin,
 }
 
 fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environment) -> String {
@@ -339,7 +346,11 @@ fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environmen
             heading: "Of other commands".into(),
             key: setting.key.clone(),
             value: joined(setting.values.iter()),
-            origin: format!("line {}, for {}", setting.line, setting.other.as_deref().unwrap_or_default()),
+            origin: SettingOrigin::Named(format!(
+                "line {}, for {}",
+                setting.line,
+                setting.other.as_deref().unwrap_or_default()
+            )),
         });
     }
     let width = |of: fn(&Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
@@ -367,8 +378,8 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredVa
     let id = arg.get_id().as_str();
     let value = layer.iter().find(|value| value.id == id);
     let origin = match matches.value_source(id) {
-        Some(ValueSource::CommandLine) => ORIGIN_FLAG.into(),
-        _ => value.map_or("default".into(), |value| value.origin.to_string()),
+        Some(ValueSource::CommandLine) => SettingOrigin::Flag,
+        _ => value.map_or(SettingOrigin::Default, |value| (&value.origin).into()),
     };
     let value = match matches.get_raw(id) {
         // A repeatable flag: its value is its count.
@@ -389,7 +400,12 @@ fn line_of_key(matches: &ArgMatches, environment: &Environment) -> Line {
     } else {
         ("not set", "default")
     };
-    Line { heading: "Target".into(), key: "API key".into(), value: value.into(), origin: origin.into() }
+    Line {
+        heading: "Target".into(),
+        key: "API key".into(),
+        value: value.into(),
+        origin: origin.to_owned().into(),
+    }
 }
 
 fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {

@@ -3,7 +3,6 @@
 use super::{
     args,
     args::Only,
-    config::ORIGIN_FLAG,
     import::{Job, run_job},
     ledger_path,
     output::open_outputs,
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     customer::Field,
     error::Error,
-    ledger::{Command, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting},
+    ledger::{Command, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting, SettingOrigin},
     report,
     run::{Options, RowSource, SourceScope, SourceSize},
     sender::ExistingPolicy,
@@ -121,8 +120,9 @@ fn what(wanted: &RetryFilter) -> &'static str {
 /// How the rows are read. One settings file serves all commands, so its settings that a retry cannot use are left out; a
 /// flag that a retry cannot use is an error.
 fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<ReplayOptions, Error> {
-    let is_flag =
-        |option: &str| settings.iter().any(|setting| setting.name == option && setting.origin == ORIGIN_FLAG);
+    let is_flag = |option: &str| {
+        settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)
+    };
     let mut overrides = read_options(&args.read, args.validation)?;
     for (option, pairs) in [("map", &mut overrides.map), ("set", &mut overrides.rules.constants)] {
         if !is_flag(option) {

@@ -45,8 +45,53 @@ pub struct Setting {
     pub name: String,
     /// As text.
     pub value: String,
-    /// `flag`, `default`, a variable of the environment, or a file and its line.
-    pub origin: String,
+    /// Where the value came from.
+    pub origin: SettingOrigin,
+}
+
+/// Where the value of an option came from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(into = "String")]
+pub enum SettingOrigin {
+    /// The default.
+    Default,
+    /// The command line.
+    Flag,
+    /// A variable of the environment, or a file and its line.
+    Named(String),
+}
+
+impl SettingOrigin {
+    /// The text that the ledger stores and reports show.
+    pub fn as_str(&self) -> &str {
+        match self {
+            SettingOrigin::Default => "default",
+            SettingOrigin::Flag => "flag",
+            SettingOrigin::Named(name) => name,
+        }
+    }
+}
+
+impl From<String> for SettingOrigin {
+    fn from(text: String) -> SettingOrigin {
+        match text.as_str() {
+            "default" => SettingOrigin::Default,
+            "flag" => SettingOrigin::Flag,
+            _ => SettingOrigin::Named(text),
+        }
+    }
+}
+
+impl From<SettingOrigin> for String {
+    fn from(origin: SettingOrigin) -> String {
+        origin.as_str().to_owned()
+    }
+}
+
+impl std::fmt::Display for SettingOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// The command that a run carries out, which decides what is sent for a row that was imported before.

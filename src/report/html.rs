@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Outcome, OutcomeClass, RunState, Sample, Setting, condensed},
+    ledger::{Outcome, OutcomeClass, RunState, Sample, Setting, SettingOrigin, condensed},
 };
 
 /// Steps per curve: three pixels each on a phone.
@@ -75,7 +75,8 @@ struct ChartSection {
 /// Only a bug of the template.
 pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
     let summary = &report.summary;
-    let (given, defaults) = report.options.iter().partition(|setting| setting.origin != "default");
+    let (given, defaults) =
+        report.options.iter().partition(|setting| setting.origin != SettingOrigin::Default);
     let not_shown = (report.errors_not_shown > 0).then(|| rows(report.errors_not_shown));
     let page = Page {
         report,

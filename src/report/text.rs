@@ -105,8 +105,12 @@ fn add_options(report: &Report<'_>, text: &mut String) {
     }
     text.push_str("\nOptions that were given\n");
     for Setting { name, value, origin } in given {
-        let line =
-            format!("{:<18}  {}  ({})", strip_controls(name), strip_controls(value), strip_controls(origin));
+        let line = format!(
+            "{:<18}  {}  ({})",
+            strip_controls(name),
+            strip_controls(value),
+            strip_controls(origin.as_str())
+        );
         let _ = writeln!(text, "  {}", line.trim_end());
     }
 }

@@ -132,7 +132,11 @@ impl Reader {
     pub async fn run_details(&mut self, run: RunRecord, max_respelled: u32) -> Result<RunDetails, Error> {
         let id = run.run.0;
         let settings = self.all(sqlx::query(SELECT_SETTINGS).bind(id)).await?;
-        let setting = |row: &SqliteRow| Setting { name: row.get(0), value: row.get(1), origin: row.get(2) };
+        let setting = |row: &SqliteRow| Setting {
+            name: row.get(0),
+            value: row.get(1),
+            origin: row.get::<String, _>(2).into(),
+        };
         let samples = self.all(sqlx::query(SELECT_SAMPLES).bind(id)).await?;
         let dropped = self.all(sqlx::query(SELECT_DROPPED).bind(id)).await?;
         let changed = self.all(sqlx::query(SELECT_CHANGED).bind(id)).await?;

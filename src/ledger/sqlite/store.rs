@@ -581,7 +581,7 @@ impl Store {
     async fn write_settings_and_samples(&mut self, run: RunId) -> Result<(), Error> {
         let settings = std::mem::take(&mut self.settings);
         if !settings.is_empty() {
-            let rows = json_rows(settings.iter().map(|it| (&it.name, &it.value, &it.origin)));
+            let rows = json_rows(settings.iter().map(|it| (&it.name, &it.value, it.origin.as_str())));
             self.execute(sqlx::query(INSERT_SETTINGS).bind(rows).bind(run.0)).await?;
         }
         for (from, samples) in std::mem::take(&mut self.samples) {
