@@ -33,7 +33,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::{
     correction::Correction,
     fingerprint::{Changed, Fields, Fingerprint},
-    phone::PhoneRegion,
+    phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };

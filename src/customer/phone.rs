@@ -11,8 +11,6 @@ use rlibphonenumber::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Field, Rule, Validation};
-
 /// Maximum number of digits: fifteen of the longest international number, plus dialing prefixes.
 const DIGITS_MAX: usize = 24;
 
@@ -59,22 +57,36 @@ pub struct ParsedNumber<'a> {
 
 /// Why the cells hold no phone number.
 #[derive(Debug, PartialEq, Eq)]
-pub struct PhoneFault {
-    /// The cell at fault: number or country code.
-    pub field: Field,
-    /// The rule.
-    pub rule: Rule,
+pub struct PhoneError {
+    /// What is wrong.
+    pub kind: PhoneErrorKind,
     /// What was seen.
     pub seen: String,
 }
 
-impl PhoneFault {
-    fn number(rule: Rule, seen: impl Into<String>) -> PhoneFault {
-        PhoneFault { field: Field::MobileNumber, rule, seen: seen.into() }
-    }
+/// What is wrong with a phone number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhoneErrorKind {
+    /// The text is no phone number of its country.
+    Impossible,
+    /// A spreadsheet has dropped the leading zero.
+    ZeroDropped,
+    /// The country code is not that of the number.
+    CountryCode,
+}
 
-    fn code(seen: impl Into<String>) -> PhoneFault {
-        PhoneFault { field: Field::MobileCountryCode, rule: Rule::CountryCode, seen: seen.into() }
+/// How a number is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PhoneCheck {
+    /// Against the numbering plan of its country.
+    NumberingPlan,
+    /// By its length only.
+    Length,
+}
+
+impl PhoneError {
+    fn new(kind: PhoneErrorKind, seen: impl Into<String>) -> PhoneError {
+        PhoneError { kind, seen: seen.into() }
     }
 }
 
@@ -93,7 +105,6 @@ impl PhoneRegion {
     }
 
     /// Reads a number in any spelling: national to the country of `code`, or else to the region, or international.
-    /// `Validation::Documented` checks the numbering plan, `Validation::Lenient` the length only.
     ///
     /// # Errors
     /// If it is not a number of its country, or of another country than `code` says.
@@ -101,14 +112,16 @@ impl PhoneRegion {
         &'a self,
         text: &'a str,
         code: Option<&'a str>,
-        validation: Validation,
-    ) -> Result<ParsedNumber<'a>, PhoneFault> {
+        check: PhoneCheck,
+    ) -> Result<ParsedNumber<'a>, PhoneError> {
         let dialed = dialed(text)?;
         let region = self.region_of(code)?;
         let count = dialed.trim_start_matches('+').len();
         let number = match self.plans.parse(&dialed, Some(region)) {
             Ok(number) => number,
-            Err(error) => return Err(PhoneFault::number(Rule::Impossible, why_not(&error, count, region))),
+            Err(error) => {
+                return Err(PhoneError::new(PhoneErrorKind::Impossible, why_not(&error, count, region)));
+            }
         };
         let country_code = if self.code.parse() == Ok(number.country_code) {
             Cow::from(&self.code)
@@ -116,9 +129,12 @@ impl PhoneRegion {
             number.country_code.to_string().into()
         };
         if code.is_some_and(|code| code.trim_start_matches('0') != country_code) {
-            return Err(PhoneFault::code(format!("another one than the +{country_code} of the number")));
+            return Err(PhoneError::new(
+                PhoneErrorKind::CountryCode,
+                format!("another one than the +{country_code} of the number"),
+            ));
         }
-        if !self.is_valid(&number, validation) {
+        if !self.is_valid(&number, check) {
             return Err(self.why_impossible(&number, &dialed, region));
         }
         let national = number.get_national_significant_number();
@@ -129,14 +145,14 @@ impl PhoneRegion {
     }
 
     /// The region of a number that is written without its country code.
-    fn region_of(&self, code: Option<&str>) -> Result<Region, PhoneFault> {
+    fn region_of(&self, code: Option<&str>) -> Result<Region, PhoneError> {
         let Some(code) = code.filter(|code| *code != self.code) else { return Ok(self.region) };
         let region = code.parse().ok().and_then(|code| self.plans.get_region_for_country_code(code));
-        region.ok_or_else(|| PhoneFault::code("the code of no country"))
+        region.ok_or_else(|| PhoneError::new(PhoneErrorKind::CountryCode, "the code of no country"))
     }
 
-    fn is_valid(&self, number: &PhoneNumber, validation: Validation) -> bool {
-        if validation == Validation::Documented {
+    fn is_valid(&self, number: &PhoneNumber, check: PhoneCheck) -> bool {
+        if check == PhoneCheck::NumberingPlan {
             return self.plans.is_valid_number(number);
         }
         // A number that can be dialed only locally cannot be sent.
@@ -144,7 +160,7 @@ impl PhoneRegion {
         length.is_ok_and(|length| length == NumberLengthType::IsPossible)
     }
 
-    fn why_impossible(&self, number: &PhoneNumber, dialed: &str, region: Region) -> PhoneFault {
+    fn why_impossible(&self, number: &PhoneNumber, dialed: &str, region: Region) -> PhoneError {
         let with = |before: &str| {
             let other = self.plans.parse(format!("{before}{dialed}"), Some(region)).ok()?;
             self.plans.is_valid_number(&other).then_some(other)
@@ -152,12 +168,12 @@ impl PhoneRegion {
         if !dialed.starts_with(['+', '0']) {
             if with("0").is_some_and(|other| other.country_code == number.country_code) {
                 let seen = "no number as it is, but one with a 0 in front: a spreadsheet dropped the zero";
-                return PhoneFault::number(Rule::Spreadsheet, seen);
+                return PhoneError::new(PhoneErrorKind::ZeroDropped, seen);
             }
             if let Some(other) = with("+") {
                 let code = other.country_code;
                 let seen = format!("no number of {region}, but one of +{code} with a + in front");
-                return PhoneFault::number(Rule::Impossible, seen);
+                return PhoneError::new(PhoneErrorKind::Impossible, seen);
             }
         }
         let count = number.get_national_significant_number().len();
@@ -171,7 +187,7 @@ impl PhoneRegion {
             Err(ValidationError::TooLong) => format!("{count} digits, too many for {place}"),
             _ => format!("{count} digits as no number of {place} has them"),
         };
-        PhoneFault::number(Rule::Impossible, seen)
+        PhoneError::new(PhoneErrorKind::Impossible, seen)
     }
 }
 
@@ -184,8 +200,8 @@ fn why_not(error: &ParseError, count: usize, region: Region) -> String {
 }
 
 /// Removes the spelling of a number: what remains are digits, perhaps after a `+`.
-fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneFault> {
-    let impossible = |seen| Err(PhoneFault::number(Rule::Impossible, seen));
+fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
+    let impossible = |seen| Err(PhoneError::new(PhoneErrorKind::Impossible, seen));
     if text.len() > SPELLING_MAX {
         return impossible(format!("{} bytes, too many for a number", text.len()));
     }
@@ -237,13 +253,16 @@ fn digit(c: char) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Fault, *};
 
     /// `code national`, or `field:rule:seen`.
     fn read(phones: &PhoneRegion, text: &str, code: Option<&str>, strict: bool) -> String {
-        match phones.read(text, code, if strict { Validation::Documented } else { Validation::Lenient }) {
+        match phones.read(text, code, if strict { PhoneCheck::NumberingPlan } else { PhoneCheck::Length }) {
             Ok(ParsedNumber { national, country_code }) => format!("{country_code} {national}"),
-            Err(PhoneFault { field, rule, seen }) => format!("{field}:{rule}:{seen}"),
+            Err(error) => {
+                let fault = Fault::from(error);
+                format!("{}:{}:{}", fault.field_name(), fault.rule, fault.seen)
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cells, Customer, Field, Fingerprint, Reference,
-    phone::{ParsedNumber, PhoneFault, PhoneRegion},
+    phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion},
     spreadsheet,
 };
 
@@ -174,6 +174,17 @@ impl Fault {
     /// The field's name, or `record`.
     pub fn field_name(&self) -> &'static str {
         self.field.map_or("record", Field::name)
+    }
+}
+
+impl From<PhoneError> for Fault {
+    fn from(PhoneError { kind, seen }: PhoneError) -> Fault {
+        let (field, rule) = match kind {
+            PhoneErrorKind::Impossible => (Field::MobileNumber, Rule::Impossible),
+            PhoneErrorKind::ZeroDropped => (Field::MobileNumber, Rule::Spreadsheet),
+            PhoneErrorKind::CountryCode => (Field::MobileCountryCode, Rule::CountryCode),
+        };
+        Fault { field: Some(field), rule, seen }
     }
 }
 
@@ -346,17 +357,21 @@ impl Rules {
         let [mobile, code] = [Field::MobileNumber, Field::MobileCountryCode].map(|of| values[of as usize]);
         let text = mobile.filter(|_| !found.has_fault(Field::MobileNumber))?;
         let code = code.filter(|_| !found.has_fault(Field::MobileCountryCode));
-        let mut read = phones.read(text, code, self.validation());
-        if let Err(PhoneFault { field: field @ Field::MobileCountryCode, rule, .. }) = read
-            && self.may_drop(field)
+        let check = match self.validation() {
+            Validation::Documented => PhoneCheck::NumberingPlan,
+            Validation::Lenient => PhoneCheck::Length,
+        };
+        let mut read = phones.read(text, code, check);
+        if let Err(PhoneError { kind: PhoneErrorKind::CountryCode, .. }) = read
+            && self.may_drop(Field::MobileCountryCode)
         {
-            found.dropped.push((field, rule));
-            read = phones.read(text, None, self.validation());
+            found.dropped.push((Field::MobileCountryCode, Rule::CountryCode));
+            read = phones.read(text, None, check);
         }
         match read {
             Ok(number) => Some(number),
-            Err(PhoneFault { field, rule, seen }) => {
-                found.faults.push(Fault { field: Some(field), rule, seen });
+            Err(error) => {
+                found.faults.push(error.into());
                 found.faults.sort_by_key(|fault| fault.field);
                 None
             }
