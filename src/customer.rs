@@ -226,18 +226,18 @@ pub struct Row {
 
 /// A position in a source, at the end of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct SourcePosition {
     /// Offset in the source, as it is on the disk; an estimate for a compressed or transcoded source.
     pub bytes: u64,
     /// The physical line that follows.
     pub line: u64,
     /// Hash of the bytes read so far, which may extend beyond the position; none for a stream.
-    pub proof: Option<Proof>,
+    pub prefix_hash: Option<PrefixHash>,
 }
 
 /// The hash of a prefix of a source. An equal hash means an unchanged prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proof {
+pub struct PrefixHash {
     /// Length of the prefix.
     pub bytes: u64,
     /// XXH3, 128 bits.

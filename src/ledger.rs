@@ -75,7 +75,7 @@ pub(crate) use self::{
     },
     timeline::{Latencies, LatencyRecorder, Sample, condensed},
 };
-use crate::customer::{Changed, Dropped, Fields, Place, Reference, Row};
+use crate::customer::{Changed, Dropped, Fields, Reference, Row, SourcePosition};
 
 /// How long a change of nothing but the run's counts may wait for a commit that has more to write.
 const DEFER_MAX_MS: i64 = 200;
@@ -91,7 +91,7 @@ pub struct Batch {
     /// Rows to claim or settle at once, in file order.
     pub rows: Vec<Row>,
     /// The position of the source behind so many of these rows.
-    pub positions: Vec<(usize, Place)>,
+    pub positions: Vec<(usize, SourcePosition)>,
     /// Claims that have ended.
     pub settled: Vec<Settlement>,
     /// The requests of the run so far.
@@ -221,7 +221,7 @@ impl Ledger {
     /// The checkpoint of the previous run over the same source with the same parse settings, and the number of rows
     /// before it. All of them are settled. A checkpoint for the whole file only may be used only `at_end` of the source,
     /// because later rows could not be checked for duplicates.
-    pub fn resume_point(&self, at_end: bool) -> Option<(Place, u64)> {
+    pub fn resume_point(&self, at_end: bool) -> Option<(SourcePosition, u64)> {
         let point = self.resume_point.filter(|point| at_end || !point.whole_file_only)?;
         Some((point.position, point.tally.rows()))
     }
@@ -319,7 +319,7 @@ impl Ledger {
         &mut self,
         in_doubt: usize,
         rows: Vec<Row>,
-        positions: &[(usize, Place)],
+        positions: &[(usize, SourcePosition)],
         write: &mut CommitBatch<'_>,
     ) -> Result<Vec<Claim>, Error> {
         self.counts.last_line = rows.last().map_or(self.counts.last_line, |row| row.line);

@@ -60,7 +60,7 @@ pub use self::{
     error::Error,
     replay::{ReplayOptions, ReplaySource},
 };
-use crate::customer::{Correction, Faults, Field, Place, Row, Rules, ValidRecord};
+use crate::customer::{Correction, Faults, Field, Row, Rules, SourcePosition, ValidRecord};
 
 /// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
 pub const CHUNK_ROWS: usize = 256;
@@ -112,7 +112,7 @@ pub struct Chunk {
     /// In file order, at most [`CHUNK_ROWS`].
     pub rows: Vec<Row>,
     /// The position in the source after these rows. For a replay, its `bytes` count rows.
-    pub place: Place,
+    pub place: SourcePosition,
 }
 
 /// An opened source whose header has been read.
@@ -277,15 +277,16 @@ impl Source {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn skip_to(&mut self, place: Place, rows: u64) -> Result<bool, Error> {
-        let (Some(path), Some(size), Some(proof)) = (self.path.clone(), self.size, place.proof) else {
+    pub fn skip_to(&mut self, place: SourcePosition, rows: u64) -> Result<bool, Error> {
+        let (Some(path), Some(size), Some(prefix_hash)) = (self.path.clone(), self.size, place.prefix_hash)
+        else {
             return Ok(false);
         };
-        let at_end = place.bytes >= size && proof.bytes >= size;
-        if rows > self.rows_left || proof.bytes > size || !(at_end || self.is_plain()) {
+        let at_end = place.bytes >= size && prefix_hash.bytes >= size;
+        if rows > self.rows_left || prefix_hash.bytes > size || !(at_end || self.is_plain()) {
             return Ok(false);
         }
-        let resumed = prefix_hash::resume(Path::new(&path), place, proof);
+        let resumed = prefix_hash::resume(Path::new(&path), place, prefix_hash);
         let resumed = resumed.map_err(|error| Error::Open { path: self.name.clone().into(), error })?;
         let Some((file, before)) = resumed else { return Ok(false) };
         // Without a line break, more text may have been appended to the last row.
@@ -310,9 +311,9 @@ impl Source {
     }
 
     /// The position after the last row.
-    fn place(&self) -> Place {
-        let proof = self.hash.as_ref().map(RunningHash::prefix);
-        Place { bytes: self.bytes(), line: self.records.line(), proof }
+    fn place(&self) -> SourcePosition {
+        let prefix_hash = self.hash.as_ref().map(RunningHash::prefix);
+        SourcePosition { bytes: self.bytes(), line: self.records.line(), prefix_hash }
     }
 
     /// The next data row.

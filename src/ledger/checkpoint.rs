@@ -10,12 +10,12 @@
 use std::collections::VecDeque;
 
 use super::model::{Outcome, RunId, Tally};
-use crate::customer::Place;
+use crate::customer::SourcePosition;
 
 /// A position of the source that was reached, and what stands before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Checkpoint {
-    pub(super) position: Place,
+    pub(super) position: SourcePosition,
     /// What became of the rows before the position.
     pub(super) tally: Tally,
     /// The checkpoint is valid only at the end of the file. Set when the ledger cannot list the references before it:
@@ -29,7 +29,12 @@ pub(super) struct Checkpoint {
 impl Checkpoint {
     /// The beginning of the source.
     pub(super) fn at_start(run: RunId, whole_file_only: bool) -> Checkpoint {
-        Checkpoint { position: Place::default(), tally: Tally::default(), whole_file_only, chain_start: run }
+        Checkpoint {
+            position: SourcePosition::default(),
+            tally: Tally::default(),
+            whole_file_only,
+            chain_start: run,
+        }
     }
 }
 
@@ -40,7 +45,7 @@ pub(super) struct ChunkNumber(u64);
 #[derive(Default)]
 struct OpenChunk {
     /// The position of its end; unknown while only a part of the chunk is claimed.
-    end: Option<Place>,
+    end: Option<SourcePosition>,
     /// Claimed rows that are not settled.
     open: usize,
     tally: Tally,
@@ -85,7 +90,7 @@ impl CheckpointTracker {
     }
 
     /// The chunk that is being claimed ends at this position.
-    pub(super) fn chunk_ended(&mut self, end: Place) {
+    pub(super) fn chunk_ended(&mut self, end: SourcePosition) {
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.end = Some(end);
             self.chunks.push_back(OpenChunk::default());
@@ -132,8 +137,8 @@ mod tests {
 
     const RUN: RunId = RunId(2);
 
-    fn position(bytes: u64) -> Place {
-        Place { bytes, ..Place::default() }
+    fn position(bytes: u64) -> SourcePosition {
+        SourcePosition { bytes, ..SourcePosition::default() }
     }
 
     fn tracker() -> CheckpointTracker {

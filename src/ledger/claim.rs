@@ -23,16 +23,16 @@ pub struct RowError {
     pub message: Option<String>,
     /// The HTTP status of the last answer.
     pub http_status: Option<u16>,
-    /// The API's own name for the request; its support asks for it.
+    /// The API's id of the request, which its support asks for.
     pub request_id: Option<String>,
 }
 
 impl RowError {
-    /// The code of a row whose last answer was given by something before the API.
+    /// The code of a row whose last answer came from a proxy or gateway before the API.
     pub const NOT_THE_API: &str = "not-the-api";
 }
 
-/// Whether another row of its source has the reference of a row that owns none.
+/// Whether another row of the source has the reference of a row that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReferenceRepeat {
     No,
@@ -41,8 +41,8 @@ pub(crate) enum ReferenceRepeat {
     Yes,
 }
 
-/// What there is to say of a row that is not to be sent: invalid, or else a duplicate. Where an invalid one has the
-/// reference of another row, that is said too: to correct the rest would not make it a customer.
+/// Outcome, reference and error of a row that cannot be sent: invalid, or else a duplicate. If an invalid row has the
+/// reference of another row, the error says so too, because to correct the rest would not make it a customer.
 pub(crate) fn describe_unsendable(
     reading: &Result<Customer, Faults>,
     repeats: ReferenceRepeat,
@@ -83,7 +83,7 @@ pub(crate) fn describe_unsendable(
     }
 }
 
-/// Before what is said of a duplicate that may be none.
+/// Precedes the message of a row that may not be a duplicate.
 const OWN_ROW: &str =
     "if this is that customer's own row, correct its file and import the whole of it; else ";
 

@@ -1,6 +1,7 @@
 //! Why the ledger cannot go on, and what the user can do about it.
 //!
-//! Each text names the file. Nothing here is about a row: what happens to a row is data.
+//! Each text names the file, and each error has a hint. Nothing here is about a row: what happens to a row is a value
+//! of the ledger, never an error.
 
 use std::{io, path::PathBuf};
 
@@ -26,19 +27,19 @@ pub enum Error {
     /// Another process holds the lock.
     #[error("the ledger {} is in use by another run", .0.display())]
     InUse(PathBuf),
-    /// SQLite's log of a ledger that is not there.
+    /// The ledger is gone, and SQLite's log of it is not.
     #[error("the ledger is gone, but {} still holds rows of it", .0.display())]
     OnlyTheLog(PathBuf),
-    /// Some other file.
+    /// The file is another program's.
     #[error("{} is not a ledger", .0.display())]
     NotALedger(PathBuf),
-    /// Made by a later version.
+    /// A later version has written it.
     #[error("the ledger {} was written by a later version of this program", .0.display())]
     Newer(PathBuf),
-    /// Made by a version before the first release.
+    /// A version before the first release has written it.
     #[error("the ledger {} was written by a development version of this program", .0.display())]
     Development(PathBuf),
-    /// It records another API or merchant.
+    /// It records the customers of another target.
     #[error(
         "the ledger {} belongs to merchant {} at {}, not to merchant {} at {}",
         path.display(), has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
@@ -65,7 +66,7 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
-    /// SQLite's own trouble: disk full, I/O error, corruption.
+    /// SQLite cannot go on: disk full, I/O error, corruption.
     #[error("the ledger {}: {}", path.display(), error)]
     Sqlite {
         /// The ledger.

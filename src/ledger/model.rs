@@ -144,21 +144,21 @@ pub struct NewRun<'a> {
 pub enum Outcome {
     /// Created by this ledger's runs.
     Created,
-    /// The merchant had it already.
+    /// The merchant had the customer already.
     Existing,
     /// An earlier run imported it, with the same fields.
     Unchanged,
     /// An earlier run imported it; the fields differ now.
     Changed,
-    /// Imported before, differed, Update accepted.
+    /// Imported before with other fields; the API accepted the Update.
     Updated,
     /// An earlier row of the same source has this reference.
     Duplicate,
-    /// Breaks a rule.
+    /// The row breaks a rule.
     Invalid,
     /// The API refused this row.
     Rejected,
-    /// Attempts used up on errors that may pass.
+    /// Attempts used up on errors that may be temporary.
     Failed,
     /// Not settled yet.
     Pending,
@@ -179,7 +179,7 @@ impl Outcome {
         Outcome::Pending,
     ];
 
-    /// Its word.
+    /// The word for it, in the ledger and in every output.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Created => "created",
@@ -258,7 +258,7 @@ impl Tally {
         Tally(std::array::from_fn(|at| self.0[at] + other.0[at]))
     }
 
-    /// What a later run calls the same rows: what was imported then is unchanged now.
+    /// The counts of the same rows in a later run: what was imported then is unchanged now.
     pub(super) fn seen_again(&self) -> Tally {
         let mut again = Tally::default();
         for outcome in Outcome::ALL {
@@ -274,7 +274,7 @@ impl Tally {
         self.0[outcome as usize] += 1;
     }
 
-    /// A claimed row has come to its end.
+    /// Moves a row from pending to its outcome.
     pub(super) fn settle(&mut self, outcome: Outcome) {
         self.0[Outcome::Pending as usize] -= 1;
         self.add(outcome);
@@ -291,7 +291,7 @@ impl FromIterator<(Outcome, u64)> for Tally {
     }
 }
 
-/// What a run did on the wire.
+/// The requests of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
     /// Every HTTP request.
@@ -306,20 +306,20 @@ pub struct RequestCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
-    /// It goes on (or its process died, as far as the ledger knows).
+    /// The run goes on, or its process died and the ledger does not know it yet.
     Running,
-    /// Its process died: it is running in a ledger that nobody holds. Never recorded.
+    /// Its process died: the ledger calls it running, and no process holds the lock. Never recorded.
     Died,
-    /// It reached the end of its source.
+    /// The run reached the end of its source.
     Completed,
-    /// The user ended it.
+    /// The user ended the run.
     Interrupted,
-    /// It ended itself.
+    /// The run ended itself.
     Stopped,
 }
 
 impl RunState {
-    /// Its word.
+    /// The word for it, in the ledger and in every output.
     pub fn name(self) -> &'static str {
         match self {
             RunState::Running => "running",

@@ -18,7 +18,7 @@ use super::{
     stage::Stage,
 };
 use crate::{
-    customer::{Changed, Dropped, Place},
+    customer::{Changed, Dropped, SourcePosition},
     error::Error,
     ledger::{
         Committed, ExistingCounts, Ledger, NewRun, Outcome, RequestCounts, RunId, RunState, Settlement,
@@ -208,7 +208,7 @@ impl ActiveRun {
 
 /// Skips the rows before the checkpoint of the previous run, if it used the same file and parse settings.
 async fn resume(ledger: &mut Ledger, source: &mut Source) -> Result<(), Error> {
-    let is_whole = |place: &Place| Some(place.bytes) == source.size();
+    let is_whole = |place: &SourcePosition| Some(place.bytes) == source.size();
     let checkpoint =
         ledger.resume_point(true).filter(|(place, _)| is_whole(place)).or_else(|| ledger.resume_point(false));
     let Some((place, rows)) = checkpoint else { return Ok(()) };

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use super::LOOK_AHEAD_MAX;
 use crate::{
-    customer::{Place, Row},
+    customer::{Row, SourcePosition},
     source::{CHUNK_ROWS, Chunk},
 };
 
@@ -27,7 +27,7 @@ pub(super) struct ReadAhead {
 pub(super) struct RowsToClaim {
     pub(super) rows: Vec<Row>,
     /// The position of the source after so many of these rows, for each chunk that ends among them.
-    pub(super) positions: Vec<(usize, Place)>,
+    pub(super) positions: Vec<(usize, SourcePosition)>,
 }
 
 impl ReadAhead {
@@ -97,7 +97,7 @@ mod tests {
             reading: Err(Faults { list: Vec::new(), reference: None }),
             corrects: None,
         };
-        Chunk { rows: lines.map(row).collect(), place: Place { bytes, ..Place::default() } }
+        Chunk { rows: lines.map(row).collect(), place: SourcePosition { bytes, ..SourcePosition::default() } }
     }
 
     #[test]

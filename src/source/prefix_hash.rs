@@ -12,7 +12,7 @@ use std::{
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::customer::{Place, Proof};
+use crate::customer::{PrefixHash, SourcePosition};
 
 /// How much is read at a time while a prefix is only hashed.
 const BLOCK_BYTES: usize = 256 * 1024;
@@ -29,9 +29,9 @@ struct HasherState {
 
 impl RunningHash {
     /// The prefix read so far.
-    pub(super) fn prefix(&self) -> Proof {
+    pub(super) fn prefix(&self) -> PrefixHash {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Proof { bytes: state.bytes, hash: state.hasher.digest128() }
+        PrefixHash { bytes: state.bytes, hash: state.hasher.digest128() }
     }
 
     fn add(&self, bytes: &[u8]) {
@@ -72,20 +72,24 @@ impl Read for HashingFile {
 }
 
 /// Opens the file at `place` and returns it with the byte before, or `None` if its prefix is not the expected one.
-pub(super) fn resume(path: &Path, place: Place, proof: Proof) -> io::Result<Option<(HashingFile, u8)>> {
+pub(super) fn resume(
+    path: &Path,
+    place: SourcePosition,
+    prefix_hash: PrefixHash,
+) -> io::Result<Option<(HashingFile, u8)>> {
     let mut file = File::open(path)?;
-    let Some((hash, before)) = check(&mut file, place.bytes, proof)? else { return Ok(None) };
+    let Some((hash, before)) = check(&mut file, place.bytes, prefix_hash)? else { return Ok(None) };
     file.seek(SeekFrom::Start(place.bytes))?;
-    let already_hashed = proof.bytes.saturating_sub(place.bytes);
+    let already_hashed = prefix_hash.bytes.saturating_sub(place.bytes);
     Ok(Some((HashingFile { file, hash, already_hashed }, before)))
 }
 
 /// Hashes the prefix; returns the hash and the byte before `place`, or `None` if the prefix is not the expected one.
-fn check(file: &mut File, place: u64, proof: Proof) -> io::Result<Option<(RunningHash, u8)>> {
+fn check(file: &mut File, place: u64, prefix_hash: PrefixHash) -> io::Result<Option<(RunningHash, u8)>> {
     let hash = RunningHash::default();
     let (mut block, mut done, mut before) = (vec![0; BLOCK_BYTES], 0, 0);
-    while done < proof.bytes {
-        let most = (proof.bytes - done).min(BLOCK_BYTES as u64) as usize;
+    while done < prefix_hash.bytes {
+        let most = (prefix_hash.bytes - done).min(BLOCK_BYTES as u64) as usize;
         let read = match file.read(&mut block[..most]) {
             Ok(0) => return Ok(None),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -97,7 +101,7 @@ fn check(file: &mut File, place: u64, proof: Proof) -> io::Result<Option<(Runnin
         }
         done += read as u64;
     }
-    Ok((hash.prefix() == proof).then_some((hash, before)))
+    Ok((hash.prefix() == prefix_hash).then_some((hash, before)))
 }
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ mod tests {
         let all = whole.hash().prefix();
         assert_eq!((prefix.bytes, all.bytes), (700_000, 1_000_000));
 
-        let place = Place { bytes: 600_000, ..Place::default() };
+        let place = SourcePosition { bytes: 600_000, ..SourcePosition::default() };
         let (mut resumed, before) = resume(named.path(), place, prefix).unwrap().expect("the same bytes");
         assert_eq!(before, text[599_999]);
         let mut rest = Vec::new();
@@ -126,7 +130,7 @@ mod tests {
         assert_eq!(rest, text[600_000..]);
         assert_eq!(resumed.hash().prefix(), all);
 
-        let longer = Proof { bytes: 1_000_001, ..all };
+        let longer = PrefixHash { bytes: 1_000_001, ..all };
         assert!(resume(named.path(), place, longer).unwrap().is_none(), "there are not so many");
         named.seek(SeekFrom::Start(5)).unwrap();
         named.write_all(b"!").unwrap();

@@ -14,7 +14,7 @@ use super::{
     columns::{ColumnMap, has_column},
 };
 use crate::{
-    customer::{Cells, Field, Place, Record, Row, Rules},
+    customer::{Cells, Field, Record, Row, Rules, SourcePosition},
     ledger::{Reader, RetryFilter, RetryRow, RowId, RowMapping, RunId},
 };
 
@@ -104,7 +104,10 @@ impl ReplaySource {
             rows_read += page.len() as u64;
             let rows = page.iter().filter_map(|recorded| self.row(recorded)).collect();
             if sender
-                .send(Ok(Chunk { rows, place: Place { bytes: rows_read, ..Place::default() } }))
+                .send(Ok(Chunk {
+                    rows,
+                    place: SourcePosition { bytes: rows_read, ..SourcePosition::default() },
+                }))
                 .await
                 .is_err()
             {

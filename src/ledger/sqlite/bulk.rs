@@ -274,13 +274,13 @@ pub(super) fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Query<'static>
     let counts = Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome)));
     let counts: serde_json::Map<_, _> =
         counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
-    let proof = position.proof;
+    let prefix = position.prefix_hash;
     sqlx::query(SET_CHECKPOINT)
         .bind(run.0)
         .bind(position.bytes as i64)
         .bind(position.line as i64)
-        .bind(proof.map(|proof| proof.bytes as i64))
-        .bind(proof.map(|proof| format!("{:032x}", proof.hash)))
+        .bind(prefix.map(|prefix| prefix.bytes as i64))
+        .bind(prefix.map(|prefix| format!("{:032x}", prefix.hash)))
         .bind(serde_json::Value::Object(counts).to_string())
         .bind(*whole_file_only)
         .bind(chain_start.0)

@@ -1,9 +1,9 @@
 //! Ends the process before or after a chosen commit, for crash tests; compiled only with the
 //! feature `crash-points`, never in a release.
 //!
-//! `CRASH_COUNT_FILE` gets one byte for each point that is passed, so that a first run tells how many
-//! there are; `CRASH_AT=k` aborts at the k-th. Points come in pairs: odd ones stand before a commit,
-//! even ones after it. Aborting drops nothing and flushes nothing, as a crash does.
+//! One byte is added to `CRASH_COUNT_FILE` at each point, so that a first run counts them; `CRASH_AT=k` aborts at the
+//! k-th. Odd points are before a commit, even ones after it. An abort drops nothing and flushes nothing, as a crash
+//! does.
 
 use std::{
     io::Write,

@@ -1,7 +1,7 @@
-//! The ledger as a file: whether it is ours, who holds it, who may read it.
+//! The ledger as a file: whether it is ours, which process holds it, and that its owner alone can read it.
 //!
-//! Everything here happens before SQLite opens the file, because to open another program's
-//! database would already change it.
+//! Everything here happens before SQLite opens the file, because to open another program's database would already
+//! change it. No SQL.
 
 use std::{
     fs::{File, TryLockError},
@@ -11,14 +11,14 @@ use std::{
 
 use super::super::error::Error;
 
-/// Whether there is a ledger; an error where there is another file. Looks at the first bytes of a
-/// SQLite file and at its application id, at their documented places.
+/// Whether there is a ledger; an error if there is another file. Reads the magic bytes of a SQLite file and its
+/// application id, at their documented offsets.
 pub(crate) fn check_ours(path: &Path) -> Result<bool, Error> {
     const MAGIC: &[u8; 16] = b"SQLite format 3\0";
     const APPLICATION_ID: &[u8; 4] = b"csip";
     let open_error = |error| Error::Open { path: path.into(), error };
     let mut head = Vec::new();
-    // A device or a pipe: not even looked into, and never replaced.
+    // A device or a pipe is never read and never replaced.
     if std::fs::metadata(path).is_ok_and(|data| !data.is_file()) {
         return Err(Error::NotALedger(path.into()));
     }
@@ -34,18 +34,18 @@ pub(crate) fn check_ours(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// Rows of a ledger that is gone may stand in its log: a new one must not be born beside them.
+/// The log of a ledger that is gone may hold rows of it, so no new ledger is made beside such a log.
 fn none_yet(path: &Path) -> Result<bool, Error> {
     if has_log(path) { Err(Error::OnlyTheLog(beside(path, "-wal"))) } else { Ok(false) }
 }
 
-/// Whether SQLite's log holds rows that are not in the file yet.
+/// Whether SQLite's write-ahead log holds rows that are not in the file yet.
 pub(crate) fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// The lock is a file beside the ledger: a lock on the ledger itself would get into the way of
-/// SQLite's own.
+/// Takes the lock of the ledger. It is a file beside the ledger, because a lock on the ledger itself would interfere
+/// with SQLite's own.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     let file = private_file(&lock_path(path)).map_err(|error| Error::Open { path: path.into(), error })?;
     match file.try_lock() {
@@ -55,10 +55,10 @@ pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Device and number of a file: what it is, whatever it is called.
+/// Device and inode of a file, which identify it whatever its name.
 pub(crate) type Identity = (u64, u64);
 
-/// Which file stands at the path; `None` if none does.
+/// The identity of the file at the path; `None` if there is none.
 pub(crate) fn identity(path: &Path) -> Option<Identity> {
     #[cfg(unix)]
     let of = |data: std::fs::Metadata| {
@@ -74,7 +74,7 @@ fn lock_path(path: &Path) -> PathBuf {
     beside(path, "-lock")
 }
 
-/// The ledger's name with something behind it.
+/// The path of a file beside the ledger: its path and this suffix.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -13,7 +13,7 @@ use super::super::{
     model::{ExistingCounts, KnownRow, Outcome, RequestCounts, RowId, RunId, Tally},
     timeline::{Latencies, Sample},
 };
-use crate::customer::{Dropped, Field, Fingerprint, Place, Proof, Rule};
+use crate::customer::{Dropped, Field, Fingerprint, PrefixHash, Rule, SourcePosition};
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
@@ -50,11 +50,11 @@ pub(super) fn read_checkpoint(row: &SqliteRow) -> Option<Checkpoint> {
     let bytes: i64 = row.get::<Option<i64>, _>(0)?;
     let proof_bytes: Option<i64> = row.get(2);
     let hash = row.get::<Option<&str>, _>(3).and_then(|hash| u128::from_str_radix(hash, 16).ok());
-    let proof = proof_bytes.zip(hash).map(|(bytes, hash)| Proof { bytes: bytes as u64, hash });
+    let prefix_hash = proof_bytes.zip(hash).map(|(bytes, hash)| PrefixHash { bytes: bytes as u64, hash });
     let counts: serde_json::Map<_, _> = serde_json::from_str(row.get(4)).ok()?;
     let counts = counts.iter().map(|(name, count)| Some((Outcome::from_name(name)?, count.as_u64()?)));
     let tally: Tally = counts.collect::<Option<_>>()?;
-    let position = Place { bytes: bytes as u64, line: row.get::<i64, _>(1) as u64, proof };
+    let position = SourcePosition { bytes: bytes as u64, line: row.get::<i64, _>(1) as u64, prefix_hash };
     Some(Checkpoint { position, tally, whole_file_only: row.get(5), chain_start: RunId(row.get(6)) })
 }
 
