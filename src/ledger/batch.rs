@@ -156,7 +156,7 @@ pub(super) struct CommitBatch<'a> {
     /// Rows whose raw cells are erased.
     pub(super) erased: Vec<RowId>,
     /// Rows of a failed export that came back.
-    pub(super) corrected: Vec<Box<Correction>>,
+    pub(super) corrected: Vec<Correction>,
     pub(super) dropped: Dropped,
     pub(super) checkpoint: Option<Checkpoint>,
     pub(super) updates: UpdateRows<'a>,
@@ -223,7 +223,7 @@ impl<'a> CommitBatch<'a> {
         let reference_was_read = corrects.as_deref().is_none_or(|own| own.reference_was_read);
         // Corrected or wrong in another way: either way the row stands for the earlier one.
         let is_as_it_was = matches!(&plan, RowPlan::InvalidOrDuplicate(row) if row.is_as_it_was);
-        self.corrected.extend(corrects.filter(|_| !is_as_it_was));
+        self.corrected.extend(corrects.filter(|_| !is_as_it_was).map(|own| *own));
         if let (Ok(customer), false) = (&reading, matches!(plan, RowPlan::InvalidOrDuplicate(_))) {
             self.dropped.add(&customer.dropped);
         }

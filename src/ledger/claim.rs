@@ -1,8 +1,8 @@
 //! A row between its claim and its settlement.
 //!
-//! A [`Claim`] is the right to send requests for a row, and only the ledger makes one, after the
-//! commit; [`Claim::settle`] consumes it. So "no request without a committed claim" and "one
-//! settlement for each claim" are api_fields of the types, not of anybody's care.
+//! A [`Claim`] is the right to send requests for a row, and only the ledger makes one, after the commit;
+//! [`Claim::settle`] consumes it. So the types guarantee that no request is sent without a committed claim, and that
+//! each claim is settled once.
 
 use std::sync::Arc;
 
