@@ -39,6 +39,45 @@
 //! Get only: it claims and settles nothing. `probe` has no rows: it sends its own requests to a sandbox and reports how
 //! the sandbox behaves, without rules, ledger or sender.
 //!
+//! # Glossary
+//!
+//! One word has one meaning, in code, comments and messages. The names of files are among them.
+//!
+//! *Rows.* **source**: where rows come from, a file or, for a retry, a **replay** out of the ledger. **record**: the raw
+//! cells of one line. **row**: a record with its line and its reading. **customer**: the content of a valid row.
+//! **reference**: `object_reference_id`, by which a row is identified. **customer id**: the API's own, `cst_…` or
+//! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
+//! spreadsheet has rewritten. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
+//! said about a row that comes back in it. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
+//! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference.
+//!
+//! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to rows.
+//! **read-ahead**: rows that are read and not claimed yet.
+//!
+//! *Ledger.* **ledger**: the durable record of runs and rows. **run**: one `import` or `retry`. **claim**: a run's committed
+//! promise to settle a row. **operation**: create, confirm or update. **in doubt**: claimed by a dead run, with an answer
+//! that is not known. **plan**: what is to be done about a row, given what the ledger knows. **batch**: everything that one
+//! commit writes. **settle**: commit a row's outcome. **outcome**: one of ten words. **unsendable**: invalid or a
+//! duplicate. **checkpoint**: how far a source is settled without a gap. **reference index**: hash of a reference → row.
+//! **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: which rows a run has met in its
+//! source. **retry rows**: rows that a retry sends again. **crash point**: a place where a test ends the process.
+//!
+//! *Sending.* **request**, **reply**: what is sent, and what one exchange came to. **attempt**: one request for a row.
+//! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
+//! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
+//! with **random throttling** (refusals that do not depend on the rate) and a **sliding window** counter. **permit**: the
+//! right to send one request. **slot**: room for one row in flight. **systematic refusal**: every row is refused alike, so
+//! the cause is not the row.
+//!
+//! *A run.* **stage**: reading, finishing, stopping. **lifecycle**: how a run begins and ends. **work queue**: claimed rows on
+//! their way to a worker, settled ones on their way to a commit. **commit policy**: when a commit is worth it.
+//! **progress**: where a run stands now. **timeline**: where it stood over time. **stop**: the program ends the run;
+//! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
+//!
+//! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data
+//! out of a text. **exit code**, **progress bar**, **logging**, **output** and **target** (URL, merchant and key) are the
+//! command line's. **simulator**: the stand-in for the API; its **journal** is its own account of what it did.
+//!
 //! # Who may use what
 //!
 //! | module | may use, of ours | must not touch |
