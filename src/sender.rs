@@ -34,7 +34,10 @@ use self::{
     endpoint::Endpoint,
     verdict::{Classification, CreateSent, History, Step, classify, describe, describe_retry_after},
 };
-pub use self::{lookup::Lookup, verdict::Halt};
+pub use self::{
+    lookup::{Lookup, lookup},
+    verdict::Halt,
+};
 use crate::{
     api::{Api, ApiMetrics, Exchange, Reply},
     customer::{Fields, Reference},

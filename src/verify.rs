@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
     run::{Chunks, EndReason, Limits, Signal, Stage, StageEvent, StopReason, Workload, drive, open_rows_max},
-    sender::{Halt, Lookup, Sender},
+    sender::{self, Halt, Lookup, Sender},
     source::Chunk,
     throttle::Slot,
 };
@@ -253,7 +253,7 @@ impl Workload for Comparison<'_> {
         if let Some(lookup) = self.waiting.pop_front() {
             let sender = Arc::clone(&self.sender);
             self.lookups.spawn(async move {
-                let result = sender.lookup(&lookup.reference, slot).await;
+                let result = sender::lookup(&sender, &lookup.reference, slot).await;
                 (lookup, result)
             });
         }

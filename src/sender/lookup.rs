@@ -33,32 +33,30 @@ pub enum Lookup {
     Halted(Halt),
 }
 
-impl Sender {
-    /// Gets a customer until there is an answer. The slot is given back between attempts.
-    pub async fn lookup(&self, reference: &Reference, slot: Slot) -> Lookup {
-        self.until_answered(reference, slot).await.unwrap_or_else(|RunEnded| Lookup::Ended)
-    }
+/// Gets a customer until there is an answer. The slot is given back between attempts.
+pub async fn lookup(sender: &Sender, reference: &Reference, slot: Slot) -> Lookup {
+    until_answered(sender, reference, slot).await.unwrap_or_else(|RunEnded| Lookup::Ended)
+}
 
-    async fn until_answered(&self, reference: &Reference, slot: Slot) -> Result<Lookup, RunEnded> {
-        const GET: Step = Step::Get { already_exists: false };
-        let mut attempts = Attempts::new(self, slot, History::default());
-        loop {
-            let get = |timeout| self.api.get(reference, timeout);
-            let (reply, classification) = match attempts.request(GET, get).await? {
-                AttemptResult::Reply(reply, classification) => (reply, classification),
-                AttemptResult::Exhausted => return Ok(Lookup::Unanswered),
-            };
-            if let Some(found) = found(&reply) {
-                return Ok(found);
-            }
-            match verdict(GET, attempts.history, &reply, classification) {
-                // An answer that names no reference, or the reference is the id of another customer.
-                Verdict::Settle(_) => return Ok(Lookup::Unanswered),
-                Verdict::Halt(halt) => return Ok(Lookup::Halted(halt)),
-                Verdict::Next(_) => return Ok(Lookup::Missing),
-                Verdict::Pause => attempts.after_throttled().await?,
-                Verdict::Retry(_) => attempts.after_failure(GET, &reply).await?,
-            }
+async fn until_answered(sender: &Sender, reference: &Reference, slot: Slot) -> Result<Lookup, RunEnded> {
+    const GET: Step = Step::Get { already_exists: false };
+    let mut attempts = Attempts::new(sender, slot, History::default());
+    loop {
+        let get = |timeout| sender.api.get(reference, timeout);
+        let (reply, classification) = match attempts.request(GET, get).await? {
+            AttemptResult::Reply(reply, classification) => (reply, classification),
+            AttemptResult::Exhausted => return Ok(Lookup::Unanswered),
+        };
+        if let Some(found) = found(&reply) {
+            return Ok(found);
+        }
+        match verdict(GET, attempts.history, &reply, classification) {
+            // An answer that names no reference, or the reference is the id of another customer.
+            Verdict::Settle(_) => return Ok(Lookup::Unanswered),
+            Verdict::Halt(halt) => return Ok(Lookup::Halted(halt)),
+            Verdict::Next(_) => return Ok(Lookup::Missing),
+            Verdict::Pause => attempts.after_throttled().await?,
+            Verdict::Retry(_) => attempts.after_failure(GET, &reply).await?,
         }
     }
 }

@@ -11,10 +11,13 @@ use std::{
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
-use crate::scanner::{Source, constants, program, read_all, root, words};
+use crate::scanner::{Source, Tree, circle, constants, program, read_all, root, words};
 
 /// The most characters of README: what one reads before a first try.
 const README_CHARS_MAX: usize = 12_000;
+
+/// The most lines of a function: what fits on a screen.
+const FUNCTION_LINES_MAX: usize = 70;
 
 /// What `lib.rs` has no line for: the errors of the deep modules, wrapped once.
 const ERROR_USES: [&str; 3] = ["api", "ledger", "source"];
@@ -182,6 +185,44 @@ fn every_file_says_what_it_is_for() {
         }
     }
     assert!(silent.is_empty(), "without a //! at the top: {silent:?}");
+}
+
+#[test]
+fn functions_fit_on_a_screen() {
+    let mut long = Vec::new();
+    for source in program() {
+        let functions = source.functions().into_iter();
+        let too_long = functions.filter(|(_, _, lines)| *lines > FUNCTION_LINES_MAX);
+        long.extend(too_long.map(|(name, line, lines)| format!("{}:{line} {name}: {lines}", source.path)));
+    }
+    assert!(long.is_empty(), "more than {FUNCTION_LINES_MAX} lines: {long:#?}");
+}
+
+/// What a type promises is kept in one place.
+#[test]
+fn a_type_is_implemented_in_one_file() {
+    let mut files: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for source in program() {
+        for name in source.implemented() {
+            files.entry((source.module().to_owned(), name)).or_default().push(source.path.clone());
+        }
+    }
+    assert!(files.len() > 100, "only {} types found", files.len());
+    files.retain(|_, files| files.len() > 1);
+    assert!(files.is_empty(), "implemented in several files: {files:#?}");
+}
+
+#[test]
+fn no_files_of_a_module_need_each_other() {
+    let sources = program();
+    let sources: Vec<Source> = sources
+        .into_iter()
+        .filter(|source| !matches!(source.path.as_str(), "src/lib.rs" | "src/main.rs"))
+        .collect();
+    let neighbours = Tree::new(&sources).neighbours();
+    assert!(neighbours.values().map(BTreeSet::len).sum::<usize>() > 50, "{neighbours:?}");
+    let found = circle(&neighbours);
+    assert!(found.is_none(), "each needs the next: {found:?}");
 }
 
 /// The anchor that a heading has.
