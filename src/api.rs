@@ -34,7 +34,7 @@ use secrecy::{ExposeSecret, SecretString};
 use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
 pub use self::{
     metrics::{ApiMetrics, CALLS, Call, Latency},
-    probe::{KeyForm, ProbeRequest, ProbeResponse, SentRequest},
+    probe::{KeyForm, ProbeRequest, ProbeResponse, SentRequest, send_probe},
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
 };
 use crate::customer::{Customer, Fields, Reference};

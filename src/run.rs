@@ -28,6 +28,8 @@ mod pipeline;
 
 mod systematic_refusal;
 
+mod end;
+
 mod lifecycle;
 
 mod progress;
@@ -44,10 +46,9 @@ use tokio::{
 use self::stage::{Action, SourceEnd};
 pub(crate) use self::stage::{Stage, StageEvent};
 pub use self::{
-    lifecycle::{
-        ActiveRun, EndReason, Limits, MaxFailures, Options, RowSource, RunResult, Signal, SourceScope,
-        StopReason, Totals,
-    },
+    end::{EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
+    lifecycle::{ActiveRun, RowSource},
+    pipeline::Options,
     progress::{RunSnapshot, SourceSize},
 };
 use crate::{

@@ -80,73 +80,70 @@ pub struct ProbeResponse {
     pub retry_after: Option<Duration>,
 }
 
-impl Api {
-    /// Sends one request. Returns it as it was sent, and the response or why there was none.
-    pub async fn probe(&self, request: &ProbeRequest) -> (SentRequest, Result<ProbeResponse, String>) {
-        let (request, sent) = self.build(request);
-        let response = match self.client.execute(request).await {
-            Ok(response) => read(response, &self.secrets).await,
-            Err(error) if error.is_connect() || error.is_builder() => Err(root_cause(&error)),
-            Err(error) => Err(describe(&error)),
-        };
-        (sent, response)
-    }
+/// Sends one request. Returns it as it was sent, and the response or why there was none.
+pub async fn send_probe(api: &Api, request: &ProbeRequest) -> (SentRequest, Result<ProbeResponse, String>) {
+    let (request, sent) = build(api, request);
+    let response = match api.client.execute(request).await {
+        Ok(response) => read(response, &api.secrets).await,
+        Err(error) if error.is_connect() || error.is_builder() => Err(root_cause(&error)),
+        Err(error) => Err(describe(&error)),
+    };
+    (sent, response)
+}
 
-    fn build(&self, probe: &ProbeRequest) -> (Request, SentRequest) {
-        let method = if probe.fields.is_some() { Method::POST } else { Method::GET };
-        let body = probe.fields.as_ref().map(|fields| encode(fields, probe.is_json));
-        let mut request = Request::new(method, self.url_below_base(probe));
-        // A header without a value here has its usual one.
-        let (key, key_shown) = self.authorization(probe.key);
-        let merchant_shown =
-            if probe.merchant_id.is_some() { "(hidden, in other letters)" } else { "(hidden)" };
-        let mut headers: Vec<(HeaderName, Option<&str>, &str)> = vec![
-            (AUTHORIZATION, key.as_deref(), key_shown),
-            (MERCHANT_ID, probe.merchant_id.as_deref(), merchant_shown),
-        ];
-        headers.extend(probe.routing_id.as_deref().map(|id| (ROUTING_ID, Some(id), id)));
-        if body.is_some() {
-            let kind = if probe.is_json { "application/json" } else { "application/x-www-form-urlencoded" };
-            headers.push((CONTENT_TYPE, Some(kind), kind));
-        }
-        let shown = headers.iter().map(|(name, _, shown)| format!("{name}: {shown}")).collect();
-        for (name, value, _) in headers {
-            let value = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
-            if let Some(mut value) = value {
-                value.set_sensitive(true);
-                request.headers_mut().insert(name, value);
-            }
-        }
-        let sent = SentRequest {
-            method: request.method().to_string(),
-            path: request.url()[Position::BeforePath..].to_owned(),
-            headers: shown,
-            body: body.clone(),
-        };
-        *request.body_mut() = body.map(Into::into);
-        (request, sent)
+fn build(api: &Api, probe: &ProbeRequest) -> (Request, SentRequest) {
+    let method = if probe.fields.is_some() { Method::POST } else { Method::GET };
+    let body = probe.fields.as_ref().map(|fields| encode(fields, probe.is_json));
+    let mut request = Request::new(method, url_below_base(api, probe));
+    // A header without a value here has its usual one.
+    let (key, key_shown) = authorization(api, probe.key);
+    let merchant_shown = if probe.merchant_id.is_some() { "(hidden, in other letters)" } else { "(hidden)" };
+    let mut headers: Vec<(HeaderName, Option<&str>, &str)> = vec![
+        (AUTHORIZATION, key.as_deref(), key_shown),
+        (MERCHANT_ID, probe.merchant_id.as_deref(), merchant_shown),
+    ];
+    headers.extend(probe.routing_id.as_deref().map(|id| (ROUTING_ID, Some(id), id)));
+    if body.is_some() {
+        let kind = if probe.is_json { "application/json" } else { "application/x-www-form-urlencoded" };
+        headers.push((CONTENT_TYPE, Some(kind), kind));
     }
-
-    fn url_below_base(&self, probe: &ProbeRequest) -> Url {
-        let mut url = self.create.url().clone();
-        let base = url.path().strip_suffix("/customers").unwrap_or_default();
-        let segments = probe.path.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
-        let path = format!("{base}/{}", segments.collect::<Vec<_>>().join("/"));
-        url.set_path(&path);
-        url.set_query(probe.query);
-        url
-    }
-
-    /// The header's value if it is not the usual one, and how it is shown.
-    fn authorization(&self, key: KeyForm) -> (Option<String>, &'static str) {
-        let basic = |credentials: &str| Some(format!("Basic {}", STANDARD.encode(credentials)));
-        match key {
-            KeyForm::Documented => (None, "Basic (hidden; the key and a colon)"),
-            KeyForm::WithoutColon => {
-                (basic(self.secrets[0].expose_secret()), "Basic (hidden; the key without a colon)")
-            }
-            KeyForm::Wrong => (basic("wrong-key-of-a-probe:"), "Basic (a key that nobody has)"),
+    let shown = headers.iter().map(|(name, _, shown)| format!("{name}: {shown}")).collect();
+    for (name, value, _) in headers {
+        let value = value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        if let Some(mut value) = value {
+            value.set_sensitive(true);
+            request.headers_mut().insert(name, value);
         }
+    }
+    let sent = SentRequest {
+        method: request.method().to_string(),
+        path: request.url()[Position::BeforePath..].to_owned(),
+        headers: shown,
+        body: body.clone(),
+    };
+    *request.body_mut() = body.map(Into::into);
+    (request, sent)
+}
+
+fn url_below_base(api: &Api, probe: &ProbeRequest) -> Url {
+    let mut url = api.create.url().clone();
+    let base = url.path().strip_suffix("/customers").unwrap_or_default();
+    let segments = probe.path.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
+    let path = format!("{base}/{}", segments.collect::<Vec<_>>().join("/"));
+    url.set_path(&path);
+    url.set_query(probe.query);
+    url
+}
+
+/// The header's value if it is not the usual one, and how it is shown.
+fn authorization(api: &Api, key: KeyForm) -> (Option<String>, &'static str) {
+    let basic = |credentials: &str| Some(format!("Basic {}", STANDARD.encode(credentials)));
+    match key {
+        KeyForm::Documented => (None, "Basic (hidden; the key and a colon)"),
+        KeyForm::WithoutColon => {
+            (basic(api.secrets[0].expose_secret()), "Basic (hidden; the key without a colon)")
+        }
+        KeyForm::Wrong => (basic("wrong-key-of-a-probe:"), "Basic (a key that nobody has)"),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     Expectation, Finding, Findings, Options, ProbeFailure,
     answer::{Meaning, ParsedAnswer, shape_of_id, shape_of_time, short},
 };
-use crate::api::{Api, KeyForm, ProbeRequest};
+use crate::api::{Api, KeyForm, ProbeRequest, send_probe};
 
 const MOBILE: &str = "9900000001";
 const EMAIL: &str = "a@example.com";
@@ -166,7 +166,7 @@ impl Prober<'_> {
                 interval.tick().await;
             }
             self.requests += 1;
-            let (sent, response) = self.api.probe(&ask).await;
+            let (sent, response) = send_probe(self.api, &ask).await;
             let Some(response) = response.as_ref().ok().filter(|response| response.status == 429) else {
                 break (sent, response);
             };

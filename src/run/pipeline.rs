@@ -8,7 +8,7 @@
 //!
 //! A worker pops its next claim by itself: waking the loop for each row would cost a quarter of the row's time.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use tokio::{
     task::JoinSet,
@@ -19,10 +19,10 @@ use tracing::{debug, info, warn};
 use super::{
     DriveEnd, Stage, StageEvent, Workload,
     commit_policy::{CommitInput, CommitPolicy, SETTLED_WAIT_MAX},
+    end::{EndReason, Limits, MaxFailures, RunResult, SentCounts, SourceScope, StopReason, Totals},
     ledger_handle::{CommitResult, LedgerHandle},
-    lifecycle::{EndReason, Options, RunResult, SentCounts, StopReason, Totals},
     open_rows_max,
-    progress::{Progress, RunSnapshot},
+    progress::{Progress, RunSnapshot, SourceSize},
     read_ahead::{ReadAhead, RowsToClaim},
     systematic_refusal::SystematicRefusalDetector,
     timeline::Timeline,
@@ -35,6 +35,21 @@ use crate::{
     source::Chunk,
     throttle::{Slot, UpcomingWrites},
 };
+
+/// What a run that sends rows is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The limits of its requests.
+    pub limits: Limits,
+    /// Too many failures stop the run.
+    pub max_failures: Option<MaxFailures>,
+    /// How much there is to do.
+    pub source_size: SourceSize,
+    /// Whether the source has every customer.
+    pub scope: SourceScope,
+    /// So many first refusals that are all the same stop the run.
+    pub canary: Option<NonZeroU64>,
+}
 
 /// The state of a run that sends rows.
 pub(super) struct Pipeline<'a> {

@@ -16,7 +16,7 @@
 
 use tokio::time::Instant;
 
-use super::lifecycle::{EndReason, Signal, StopReason};
+use super::end::{EndReason, Signal, StopReason};
 use crate::source;
 
 /// What a run is doing.

@@ -13,7 +13,7 @@
 
 use std::num::NonZeroU64;
 
-use super::lifecycle::StopReason;
+use super::end::StopReason;
 use crate::{
     ledger::{RowError, Settlement},
     sender::Halt,

@@ -123,11 +123,6 @@ fn likely_column(field: Field, header: &[String]) -> Option<String> {
     header.iter().find(alias).cloned().or_else(|| closest(field.name(), header))
 }
 
-/// Whether the header is one cell that another delimiter would split.
-pub(super) fn is_one_cell(header: &[String]) -> bool {
-    matches!(header, [only] if only.contains([',', ';', '\t', '|']))
-}
-
 /// The most similar column name, if it is similar enough to be meant (Jaro-Winkler above 0.8).
 fn closest(wanted: &str, header: &[String]) -> Option<String> {
     let score = |column: &String| strsim::jaro_winkler(&plain(wanted), &plain(column));

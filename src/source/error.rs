@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf};
 
-use super::{columns::is_one_cell, decompress::is_corrupt_stream};
+use super::decompress::is_corrupt_stream;
 use crate::{customer::Field, ledger};
 
 /// Why a source cannot be read (any further).
@@ -165,4 +165,9 @@ fn list(columns: &[String]) -> String {
         0..=SHOWN => names.join(", "),
         more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),
     }
+}
+
+/// Whether the header is one cell that another delimiter would split.
+fn is_one_cell(header: &[String]) -> bool {
+    matches!(header, [only] if only.contains([',', ';', '\t', '|']))
 }

@@ -1,0 +1,171 @@
+//! How a run ends: why, with what counts, and within which limits; and the record of its end.
+//!
+//! When a run ends is decided by the loop and its stages, not here. The exit code and the text of the end belong to the
+//! command line, so [`RunResult::record`] writes the end with the code that the program exits with.
+
+use std::time::Duration;
+
+use crate::{
+    customer::{Changed, Dropped},
+    error::Error,
+    ledger::{Committed, ExistingCounts, Ledger, Outcome, RequestCounts, RunState, Settlement, Tally},
+    sender::Halt,
+    source,
+};
+
+/// A percentage of failures counts from so many rows.
+const PERCENT_FROM_ROWS: u64 = 100;
+
+/// The limit of failed and rejected rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MaxFailures {
+    /// The run stops after more than so many failures.
+    Rows(u64),
+    /// The run stops if more than this percentage of the rows sent has failed, from the hundredth row on.
+    Percent(f64),
+}
+
+/// How many rows this run has sent, and how many of them have failed. Rows that an earlier run has settled are not
+/// counted: they do not show how this run goes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SentCounts {
+    rows: u64,
+    failures: u64,
+}
+
+impl SentCounts {
+    pub(super) fn add(&mut self, settlement: &Settlement) {
+        let outcome = settlement.result().outcome();
+        self.rows += u64::from(outcome != Outcome::Pending);
+        self.failures += u64::from(matches!(outcome, Outcome::Rejected | Outcome::Failed));
+    }
+}
+
+impl MaxFailures {
+    /// The number of failures, if it exceeds the limit.
+    pub(super) fn exceeded_by(self, sent: SentCounts) -> Option<u64> {
+        let SentCounts { rows, failures } = sent;
+        let too_many = match self {
+            MaxFailures::Rows(most) => failures > most,
+            MaxFailures::Percent(most) => {
+                rows >= PERCENT_FROM_ROWS && failures as f64 * 100.0 > most * rows as f64
+            }
+        };
+        too_many.then_some(failures)
+    }
+}
+
+/// A signal by which the user ends a run: its number (1, 2 or 15).
+pub type Signal = u8;
+
+/// Why the program ends a run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StopReason {
+    /// No row can succeed.
+    Halt(Halt),
+    /// No successful response for so long, and the last trouble.
+    Outage(Duration, String),
+    /// So many first replies were this same refusal.
+    Canary(u64, String),
+    /// More failures than allowed.
+    TooManyFailures(u64),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum EndReason {
+    /// The source is at its end and every claim is settled.
+    Completed,
+    /// The user ended it; rows in flight are settled.
+    Interrupted(Signal),
+    /// The program ended it; rows in flight are settled.
+    Stopped(StopReason),
+    /// The source could not be read to its end; the rows before the error are settled.
+    SourceFailed(source::Error),
+}
+
+impl EndReason {
+    /// The state to record in the ledger.
+    pub fn state(&self) -> RunState {
+        match self {
+            EndReason::Completed => RunState::Completed,
+            EndReason::Interrupted(_) => RunState::Interrupted,
+            EndReason::Stopped(_) | EndReason::SourceFailed(_) => RunState::Stopped,
+        }
+    }
+}
+
+/// The committed counts of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Rows by outcome.
+    pub tally: Tally,
+    /// Optional fields that were dropped from rows, by field.
+    pub dropped: Dropped,
+    /// In how many imported rows each field differs.
+    pub changed: Changed,
+    /// Customers that existed before, by what is known of them.
+    pub existing: ExistingCounts,
+}
+
+impl Totals {
+    /// Adds one commit.
+    pub(super) fn add(&mut self, committed: &Committed) {
+        self.tally = committed.tally;
+        self.dropped.merge(&committed.dropped);
+        self.existing.merge(&committed.existing);
+        for (_, fields) in &committed.changed {
+            self.changed.add(*fields);
+        }
+    }
+}
+
+/// The result of a run.
+pub struct RunResult {
+    /// How it ended.
+    pub reason: EndReason,
+    /// Committed counts.
+    pub totals: Totals,
+    /// Requests.
+    pub request_counts: RequestCounts,
+    /// `None` if the user has quit: nothing further is recorded, as after a crash.
+    pub(super) ledger: Option<Ledger>,
+    pub(super) scope: SourceScope,
+}
+
+impl RunResult {
+    /// Records the end of the run. Returns how many imported rows are absent from the source, where the run knows.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read or written.
+    pub async fn record(&mut self, exit_code: u8, stop_reason: Option<&str>) -> Result<Option<u64>, Error> {
+        let Some(mut ledger) = self.ledger.take() else { return Ok(None) };
+        let state = self.reason.state();
+        let mut absent = None;
+        if self.scope == SourceScope::Whole && state == RunState::Completed {
+            absent = Some(ledger.finish_source().await?);
+        }
+        ledger.end_run(state, exit_code, stop_reason, &self.request_counts).await?;
+        Ok(absent)
+    }
+}
+
+/// Whether a source has every customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceScope {
+    /// An imported row that is not in the source is absent.
+    Whole,
+    /// The source has some of the rows: an export, a retry, or a file with a limit.
+    Part,
+}
+
+/// The limits within which a run sends requests.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests in flight.
+    pub concurrency: usize,
+    /// Without a successful response for so long, the run stops.
+    pub outage_limit: Duration,
+    /// How long requests in flight may take after the run has stopped.
+    pub shutdown_grace: Duration,
+}
