@@ -68,7 +68,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
             canary: NonZeroU64::new(args.canary),
         },
     };
-    runtime()?.block_on(run_job(&job, target, RowSource::File(source), &mut display))
+    runtime()?.block_on(run_job(&job, target, RowSource::File(Box::new(source)), &mut display))
 }
 
 /// What `import` or `retry` runs.

@@ -27,7 +27,7 @@ use crate::{
 /// The rows of a run.
 pub enum RowSource {
     /// A file; a run resumes at the checkpoint of the previous run over it.
-    File(Source),
+    File(Box<Source>),
     /// Failed and rejected rows of the ledger.
     Ledger(ReplaySource),
 }

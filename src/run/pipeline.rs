@@ -72,7 +72,7 @@ pub(super) struct Pipeline<'a> {
 
 /// A piece of work that has ended.
 pub(super) enum Finished {
-    Commit(CommitResult),
+    Commit(Box<CommitResult>),
     /// The queue has reached a threshold, or its oldest settlement has waited for long enough.
     Wake,
 }
@@ -305,7 +305,7 @@ impl Workload for Pipeline<'_> {
         let commit_at = oldest.map(|oldest| oldest + SETTLED_WAIT_MAX);
         Ok(tokio::select! {
             biased;
-            commit = self.ledger.committed() => Finished::Commit(commit),
+            commit = self.ledger.committed() => Finished::Commit(Box::new(commit)),
             Some(ended) = self.workers.join_next() => match ended {
                 Ok(()) => Finished::Wake,
                 Err(error) => return Err(Error::Bug(format!("a row's task ended without a result ({error})"))),
@@ -318,7 +318,7 @@ impl Workload for Pipeline<'_> {
     fn on_finished(&mut self, finished: Finished, stage: &Stage) -> Result<(), Error> {
         match finished {
             Finished::Commit(result) => {
-                self.on_committed(result, stage)?;
+                self.on_committed(*result, stage)?;
                 self.refresh(stage);
             }
             Finished::Wake => {}

@@ -35,7 +35,7 @@ pub enum Lookup {
 
 /// Gets a customer until there is an answer. The slot is given back between attempts.
 pub async fn lookup(sender: &Sender, reference: &Reference, slot: Slot) -> Lookup {
-    until_answered(sender, reference, slot).await.unwrap_or_else(|RunEnded| Lookup::Ended)
+    until_answered(sender, reference, slot).await.unwrap_or(Lookup::Ended)
 }
 
 async fn until_answered(sender: &Sender, reference: &Reference, slot: Slot) -> Result<Lookup, RunEnded> {
