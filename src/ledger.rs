@@ -9,9 +9,9 @@
 //!   still there are in doubt.
 //! * The file is ours or it is not touched; it is readable by its owner alone.
 //!
-//! Above stand values and decisions, pure: what a row is ([`model`], [`claim`]), what is to be done about it ([`plan`]),
-//! what one transaction writes ([`batch`]), how far the source is done ([`checkpoint`]), and where references are
-//! found ([`reference_index`]). Below stands the backend, `sqlite`, which alone knows SQL. [`Ledger`] is what joins
+//! Above stand values and decisions, pure: what a row is (`model`, `claim`), what is to be done about it (`plan`),
+//! what one transaction writes (`batch`), how far the source is done (`checkpoint`), and where references are
+//! found (`reference_index`). Below stands the backend, `sqlite`, which alone knows SQL. [`Ledger`] is what joins
 //! them: it looks up what a chunk needs, has it planned, and writes the plans.
 //!
 //! References are found through 64-bit hashes: those of recent rows in memory, the others in a table that is filled in

@@ -2,9 +2,9 @@
 //! (`run/pipeline.rs`), `verify` looks rows up.
 //!
 //! One task decides which rows are claimed, what is committed, how many workers run, and when and why the run ends.
-//! What a run is doing is one [`Stage`]; the table of all transitions stands in `run/stage.rs`. The `select!` of
-//! [`drive`] only receives, because its arms are cancelled: a signal, a finished piece of work, a chunk of rows, a slot,
-//! the end of the grace, a tick. Everything that can begin without waiting begins before it, in [`Workload::advance`].
+//! What a run is doing is one `Stage`; the table of all transitions stands in `run/stage.rs`. The `select!` of
+//! `drive` only receives, because its arms are cancelled: a signal, a finished piece of work, a chunk of rows, a slot,
+//! the end of the grace, a tick. Everything that can begin without waiting begins before it, in `Workload::advance`.
 //!
 //! The loop never waits for a commit. Replies that arrive during a commit form the next batch. So at most one
 //! transaction is in progress, its size adapts to the load without a timer, and no request waits for the disk.

@@ -1,4 +1,4 @@
-//! Where rows come from: a CSV file, standard input, or, for a retry, the ledger ([`replay`]).
+//! Where rows come from: a CSV file, standard input, or, for a retry, the ledger (`replay`).
 //!
 //! Owns the file: its compression, encoding, delimiter and header, and which column is which field. Yields `Row`s in file
 //! order, each already checked against the rules, from a thread of its own through a bounded channel: memory does not grow

@@ -1,14 +1,14 @@
 //! When a request may be sent: slots, the rate limit, and the circuit breaker in front of them.
 //!
-//! Every request of a run needs a [`Permit`] from [`Throttle::acquire`]: it waits for the circuit breaker, then in the
+//! Every request of a run needs a `Permit` from `Throttle::acquire`: it waits for the circuit breaker, then in the
 //! queue for room under the concurrency limit and for a token of the rate, and checks the breaker again. A pause that
 //! began while a request was in the queue holds that request too, and its token is lost: if it kept the token, all
-//! requests in the queue would be sent together when the pause ends. [`Permit::report`] takes in what the response said.
+//! requests in the queue would be sent together when the pause ends. `Permit::report` takes in what the response said.
 //!
 //! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. Here is the
 //! waiting, and no decision. The user's rate is a bound of its own, kept by governor whatever `adaptive_rate` has found.
 //!
-//! The three stand behind one lock ([`Controls`]), since a request and its response concern all of them. The lock is held
+//! The three stand behind one lock (`Controls`), since a request and its response concern all of them. The lock is held
 //! for a little arithmetic and never across an await. Nothing else is locked while it is held; a request that waits in
 //! the queue holds the queue's own, asynchronous lock and takes the other one inside it, never the other way round.
 //!
