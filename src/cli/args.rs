@@ -446,7 +446,7 @@ pub(super) struct Read {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub(super) struct Sending {
-    /// Maximum requests per second, retries and lookups included
+    /// Maximum requests per second, of every kind
     #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
     pub(super) rate: RateArg,
     /// Requests that may be sent at once after idle time
