@@ -49,7 +49,8 @@
 //! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
 //! spreadsheet has rewritten. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
-//! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference.
+//! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference. **phone**: a number by the
+//! plan of its region.
 //!
 //! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to rows.
 //! **read-ahead**: rows that are read and not claimed yet.
@@ -60,9 +61,13 @@
 //! commit writes. **settle**: commit a row's outcome. **outcome**: one of ten words. **unsendable**: invalid or a
 //! duplicate. **checkpoint**: how far a source is settled without a gap. **reference index**: hash of a reference → row.
 //! **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: which rows a run has met in its
-//! source. **retry rows**: rows that a retry sends again. **crash point**: a place where a test ends the process.
+//! source. **model**: the values that all parts of the ledger share; its **records** are what readers are given. **crash
+//! point**: a place where a test ends the process. The SQLite backend: **store** (the one writer), **reader**,
+//! **statements** and **queries** (its SQL), **bulk** writing, **rows** (what SQL returns as values), **failure** (an error of
+//! SQLite as one of ours), **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
 //!
-//! *Sending.* **request**, **reply**: what is sent, and what one exchange came to. **attempt**: one request for a row.
+//! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and what the
+//! exchange came to. **body**: a request's form, and a response's JSON. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
 //! with **random throttling** (refusals that do not depend on the rate) and a **sliding window** counter. **permit**: the
@@ -71,12 +76,18 @@
 //!
 //! *A run.* **stage**: reading, finishing, stopping. **lifecycle**: how a run begins and ends. **work queue**: claimed rows on
 //! their way to a worker, settled ones on their way to a commit. **commit policy**: when a commit is worth it.
+//! **pipeline**: claim, send, settle. **ledger handle**: the ledger, or the commit that has it. **end**: why a run ended.
 //! **progress**: where a run stands now. **timeline**: where it stood over time. **stop**: the program ends the run;
 //! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
 //!
 //! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data
-//! out of a text. **exit code**, **progress bar**, **logging**, **output** and **target** (URL, merchant and key) are the
-//! command line's. **simulator**: the stand-in for the API; its **journal** is its own account of what it did.
+//! out of a text. **format**: numbers and times as text. **live status**: the run that is going on. A report has **text**,
+//! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
+//! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
+//! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**,
+//! **logging**, **output**, **man** (the man page), and a file for each command, such as **prune** and **simulate**.
+//! **probe**: **questions** to a real sandbox. **simulator**: the stand-in for the API; each **call** gets an **answer** or a
+//! **refusal**, by its **behavior**, **profile** and **limiter**, and its **journal** is its own account of what it did.
 //!
 //! # Who may use what
 //!

@@ -274,6 +274,26 @@ fn names_of_files_are_nouns() {
     }
 }
 
+/// Whoever reads the listing of files finds each name explained.
+#[test]
+fn names_of_files_are_in_the_glossary() {
+    let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let page = lib.lines().filter_map(|line| line.strip_prefix("//!")).collect::<Vec<_>>().join(" ");
+    let (_, glossary) = page.split_once("# Glossary").unwrap();
+    let plain = glossary.to_lowercase().replace("  ", " ").replace('-', " ");
+    let sources =
+        program().into_iter().filter(|source| !matches!(source.path.as_str(), "src/lib.rs" | "src/main.rs"));
+    let unknown: Vec<String> = sources
+        .map(|source| source.path)
+        .filter(|path| {
+            let name = path.rsplit('/').next().unwrap().trim_end_matches(".rs").replace('_', " ");
+            let is_known = |name: &str| !words(&plain, name).is_empty();
+            !is_known(&name) && !is_known(&format!("{name}s"))
+        })
+        .collect();
+    assert!(unknown.is_empty(), "no word of the glossary in src/lib.rs: {unknown:?}");
+}
+
 #[test]
 fn every_migration_says_why() {
     let mut found = 0;
