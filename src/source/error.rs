@@ -5,7 +5,10 @@
 use std::{collections::HashSet, io, path::PathBuf};
 
 use super::decompress::is_corrupt_stream;
-use crate::{customer::Field, ledger};
+use crate::{
+    customer::Field,
+    ledger::{self, RunId},
+};
 
 /// Why a source cannot be read (any further).
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +90,9 @@ pub enum Error {
         /// The name.
         column: String,
     },
+    /// The ledger does not tell how the rows of a run were read.
+    #[error("the options by which run {0} read its rows were recorded by another version of this program")]
+    UnknownReadOptions(RunId),
     /// The ledger, as a source.
     #[error("{0}")]
     Ledger(Box<ledger::Error>),
@@ -136,6 +142,9 @@ impl Error {
             Error::UnknownColumn { .. } => "name one of the columns found".into(),
             Error::AmbiguousColumn { field, .. } => {
                 format!("name the one that is meant exactly, with --map {field}=COLUMN, or rename the other")
+            }
+            Error::UnknownReadOptions(_) => {
+                "retry with the version that recorded it, or import a corrected file".into()
             }
             Error::Ledger(error) => error.hint().into(),
             Error::ReaderGone(_) => "run the same command again, and report this as a bug".into(),

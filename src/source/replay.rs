@@ -129,9 +129,11 @@ impl ReplaySource {
 
 /// The column map and the rules for the rows of one run.
 fn resolve(reading: RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
-    let stored: Option<ReadOptions> =
-        reading.options.as_deref().and_then(|rest| serde_json::from_str(rest).ok());
-    let mut options = stored.unwrap_or_default();
+    // By the defaults the rows would be read from other columns and sent so.
+    let mut options: ReadOptions = match reading.options.as_deref() {
+        Some(stored) => serde_json::from_str(stored).map_err(|_| Error::UnknownReadOptions(reading.run))?,
+        None => ReadOptions::default(),
+    };
     if let Some(column) = reading.reference_column {
         options.map.retain(|(field, _)| *field != Field::Reference);
         options.map.push((Field::Reference, column));

@@ -355,6 +355,19 @@ fn keys_of_a_settings_file_that_do_not_fit_a_retry_are_left_out() {
     assert_eq!((third.mobile_number.as_str(), third.last_name.as_str()), ("3", "Roy"));
 }
 
+/// By the defaults they would be read from other columns, and sent so.
+#[test]
+fn rows_are_not_read_by_options_that_are_not_known() {
+    let world = stuck();
+    let requests = world.journal().requests();
+    world.execute("update run set reading = '{\"map\": 5}'");
+    let refused = world.aim("retry", &[]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let words = "the options by which run 1 read its rows were recorded by another version";
+    assert!(refused.stderr.contains(words) && refused.stderr.lines().count() == 1, "{refused:?}");
+    assert_eq!(world.journal().requests(), requests);
+}
+
 #[test]
 fn what_cannot_be_retried_is_one_line() {
     let world = World::new();
