@@ -17,6 +17,8 @@ mod fingerprint;
 
 mod record;
 
+mod respelling;
+
 mod correction;
 
 use std::{
@@ -35,6 +37,7 @@ pub use self::{
     fingerprint::{Changed, Fields, Fingerprint},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,
+    respelling::Respelling,
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };
 

@@ -48,7 +48,8 @@
 //! **reference**: `object_reference_id`, by which a row is identified. **customer id**: the API's own, `cst_…` or
 //! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
 //! spreadsheet has rewritten. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
-//! said about a row that comes back in it. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
+//! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has.
+//! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
 //! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference. **phone**: a number by the
 //! plan of its region.
 //!
@@ -103,7 +104,7 @@
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
-//! | [`report`] | `customer`, `ledger`, `run` (its snapshot), `validate`, `verify`, `error` | files, the network |
+//! | [`report`] | `customer`, `ledger`, `run` (its snapshot), `source` (its adjustments), `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |

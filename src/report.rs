@@ -38,7 +38,7 @@ pub use self::{
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
     status::{Status, status_text},
-    summary::{Summary, changed_list, pruned, run_table},
+    summary::{AdjustedRows, Summary, adjusted_list, changed_list, pruned, run_table},
     text::report_text,
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},

@@ -22,6 +22,8 @@ mod csv_reader;
 
 mod dialect;
 
+mod adjustments;
+
 mod columns;
 
 mod row_parser;
@@ -46,6 +48,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use self::{
+    adjustments::{Adjustment, Adjustments, RowSample},
+    decode::Encoding,
+    error::Error,
+    replay::{ReplayOptions, ReplaySource},
+};
 use self::{
     columns::ColumnMap,
     csv_reader::CsvReader,
@@ -54,11 +62,6 @@ use self::{
     dialect::Trailing,
     prefix_hash::{HashingFile, RunningHash},
     row_parser::{read_header, read_row},
-};
-pub use self::{
-    decode::Encoding,
-    error::Error,
-    replay::{ReplayOptions, ReplaySource},
 };
 use crate::customer::{Correction, Faults, Field, Row, Rules, SourcePosition, ValidRecord};
 
@@ -136,6 +139,7 @@ pub struct Source {
     /// Bytes of the source before the first byte that `records` has counted.
     skipped: u64,
     parse_settings_hash: String,
+    adjustments: Arc<Adjustments>,
     deferred_error: Option<Error>,
 }
 
@@ -202,6 +206,7 @@ impl Source {
             hash: None,
             skipped,
             parse_settings_hash: hash_parse_settings(options),
+            adjustments: Arc::default(),
             deferred_error: None,
         })
     }
@@ -265,6 +270,11 @@ impl Source {
     /// A hash of every setting that affects parsing: with the same hash, the same bytes give the same rows.
     pub fn parse_settings_hash(&self) -> &str {
         &self.parse_settings_hash
+    }
+
+    /// What is read differently from how it stands. The counts grow while rows are read, also after [`Source::stream`].
+    pub fn adjustments(&self) -> Arc<Adjustments> {
+        Arc::clone(&self.adjustments)
     }
 
     /// Whether offsets in the source are offsets in the text.
@@ -344,7 +354,8 @@ impl Source {
             }
         };
         self.rows_left -= 1;
-        Ok(Some(read_row(&record, &self.column_map, &self.rules, self.encoding, wants)))
+        let (columns, adjustments) = (&self.column_map, &self.adjustments);
+        Ok(Some(read_row(&record, columns, &self.rules, self.encoding, adjustments, wants)))
     }
 
     /// The number of rows in a file, and whether it is exact: that of a long file is estimated from its head. `None` if

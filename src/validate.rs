@@ -21,7 +21,7 @@ use crate::{
     customer::{Correction, Dropped, Fault, Faults, Field, Rule, ValidRecord},
     error::Error,
     export::FailedExport,
-    source::Source,
+    source::{RowSample, Source},
 };
 
 /// Rows per batch of lookups: enough that many memory accesses overlap.
@@ -49,15 +49,6 @@ pub struct Findings {
     pub dropped: Dropped,
 }
 
-/// A number of rows and the first lines of them.
-#[derive(Debug, Default, Serialize)]
-pub struct RowSample {
-    /// Number of rows.
-    pub rows: u64,
-    /// The first lines.
-    pub first_lines: Vec<u64>,
-}
-
 /// Rows that break one rule in one field.
 #[derive(Debug, Default)]
 pub struct FaultGroup {
@@ -74,22 +65,6 @@ pub struct FaultExample {
     pub line: u64,
     /// What was seen; never the value.
     pub seen: String,
-}
-
-impl RowSample {
-    fn add(&mut self, line: u64) {
-        self.rows += 1;
-        if self.first_lines.len() < LINES_KEPT {
-            self.first_lines.push(line);
-        }
-    }
-
-    fn merge(&mut self, other: RowSample) {
-        self.rows += other.rows;
-        self.first_lines.extend(other.first_lines);
-        self.first_lines.sort_unstable();
-        self.first_lines.truncate(LINES_KEPT);
-    }
 }
 
 impl FaultGroup {

@@ -1,6 +1,6 @@
 //! `import`: sends the rows of a file. And the part that it shares with `retry`: a run, from its session to its summary.
 
-use std::{num::NonZeroU64, path::Path, time::Instant};
+use std::{num::NonZeroU64, path::Path, sync::Arc, time::Instant};
 
 use tracing::info;
 
@@ -18,10 +18,10 @@ use super::{
 use crate::{
     error::Error,
     ledger::{Command, NewRun, Outcome, RunState, Setting},
-    report::{Summary, changed_list, run_table, strip_controls},
+    report::{Summary, adjusted_list, changed_list, run_table, strip_controls},
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
-    source::Source,
+    source::{Adjustments, Source},
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
@@ -59,6 +59,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
         ledger_path: &ledger_path,
         new_run,
         described: source.describe(),
+        adjustments: source.adjustments(),
         existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
         options: Options {
             limits: args.sending.limits(),
@@ -80,6 +81,8 @@ pub(super) struct Job<'a> {
     pub(super) new_run: NewRun<'a>,
     /// How the source is read, in words.
     pub(super) described: String,
+    /// What is read differently from how it stands in the source.
+    pub(super) adjustments: Arc<Adjustments>,
     pub(super) existing: ExistingPolicy,
     pub(super) options: Options,
 }
@@ -121,7 +124,12 @@ pub(super) async fn run_job(
     let summary =
         Summary::new(run, ends, name, (&totals.tally, &totals.dropped), request_counts, began.elapsed());
     let changed_fields = changed_list(&totals.changed);
-    let summary = Summary { held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
+    let adjustments = adjusted_list(&job.adjustments);
+    for adjusted in &adjustments {
+        info!("{adjusted}");
+    }
+    let summary =
+        Summary { adjustments, held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
     let summary = summary.with_existing(&totals.existing);
     let text = describe_run(&summary, described, job.ledger_path);
     show_end(job.output, &json(&summary)?, &text, code, stop)

@@ -62,6 +62,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
                 settings,
             },
             described: format!("{} in the ledger", report::rows(rows)),
+            adjustments: source.adjustments(),
             existing: ExistingPolicy::Keep,
             options: Options {
                 limits: args.sending.limits(),

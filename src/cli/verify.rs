@@ -59,6 +59,7 @@ async fn run(
         sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
         mark: args.mark,
     };
+    let adjustments = source.adjustments();
     let (began, size) = (Instant::now(), source.size());
     display.begin(session.header(format!(
         "Verify {} ({})",
@@ -92,6 +93,7 @@ async fn run(
     let verification = Verification {
         source: &name,
         ended: (ended.state(), code, stop.as_ref().map(|(text, _)| text.as_str())),
+        adjustments: &adjustments,
         found: &found,
         not_in_file: rows.saturating_sub(found.imported),
         marked,

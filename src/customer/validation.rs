@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cells, Customer, Field, Fingerprint, Reference,
+    Cells, Customer, Field, Fingerprint, Reference, Respelling,
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion},
     spreadsheet,
 };
@@ -265,6 +265,7 @@ pub struct Rules {
 struct RowFindings {
     faults: Vec<Fault>,
     dropped: Vec<(Field, Rule)>,
+    respelled: Vec<(Field, Respelling)>,
 }
 
 impl RowFindings {
@@ -298,7 +299,10 @@ impl Rules {
             None => None,
         };
         match values[Field::Reference as usize] {
-            Some(_) if found.faults.is_empty() => Ok(ValidRecord { values, phone, dropped: found.dropped }),
+            Some(_) if found.faults.is_empty() => {
+                let RowFindings { dropped, respelled, .. } = found;
+                Ok(ValidRecord { values, phone, dropped, respelled })
+            }
             reference => Err(Faults { list: found.faults, reference: reference.map(str::to_owned) }),
         }
     }
@@ -369,7 +373,12 @@ impl Rules {
             read = phones.read(text, None, check);
         }
         match read {
-            Ok(number) => Some(number),
+            Ok(number) => {
+                if number.national != text {
+                    found.respelled.push((Field::MobileNumber, Respelling::NationalDigits));
+                }
+                Some(number)
+            }
             Err(error) => {
                 found.faults.push(error.into());
                 found.faults.sort_by_key(|fault| fault.field);
@@ -509,6 +518,7 @@ pub struct ValidRecord<'a> {
     /// The number read from the two phone cells; replaces their values.
     phone: Option<ParsedNumber<'a>>,
     dropped: Vec<(Field, Rule)>,
+    respelled: Vec<(Field, Respelling)>,
 }
 
 impl ValidRecord<'_> {
@@ -520,6 +530,11 @@ impl ValidRecord<'_> {
     /// Optional fields that broke a rule and are not sent.
     pub fn dropped(&self) -> &[(Field, Rule)] {
         &self.dropped
+    }
+
+    /// Fields that are sent in another spelling than their cells have.
+    pub fn respelled(&self) -> &[(Field, Respelling)] {
+        &self.respelled
     }
 
     /// Builds the customer, with its form body.

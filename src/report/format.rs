@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use crate::source::RowSample;
+
 /// Width of a standard terminal.
 const COLUMNS: usize = 80;
 
@@ -129,6 +131,12 @@ pub fn wrap_parts(parts: &[String], width: usize) -> Vec<String> {
 }
 
 /// The lines, each indented, after an empty line.
+/// `first on line 3, 7, 9`.
+pub(super) fn first_lines(sample: &RowSample) -> String {
+    let lines: Vec<String> = sample.first_lines.iter().map(u64::to_string).collect();
+    format!("first on line {}", lines.join(", "))
+}
+
 pub(super) fn paragraph(lines: &[String]) -> String {
     let mut text = String::from(if lines.is_empty() { "" } else { "\n" });
     for line in lines {

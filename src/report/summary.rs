@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::format::{grouped, paragraph, rate, rows, strip_controls, time};
+use super::format::{first_lines, grouped, paragraph, rate, rows, strip_controls, time};
 use crate::{
     customer::{Changed, Dropped, Field, Rule},
     ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
+    source::{Adjustment, Adjustments, RowSample},
 };
 
 /// The object of `--summary-json`. Its names are a contract with scripts.
@@ -40,6 +41,8 @@ pub struct Summary<'a> {
     pub stop_reason: Option<&'a str>,
     /// Dropped fields, by field and rule.
     pub dropped: Vec<DroppedField>,
+    /// What was read differently from how it stands in the source; empty for an earlier run.
+    pub adjustments: Vec<AdjustedRows>,
     /// Rows that differ from what was imported, by field.
     pub changed_fields: BTreeMap<&'static str, u64>,
     /// Imported rows that are absent from the source; none if the source may be incomplete.
@@ -78,6 +81,7 @@ impl<'a> Summary<'a> {
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
             dropped: dropped_list(dropped),
+            adjustments: Vec::new(),
             changed_fields: BTreeMap::new(),
             absent: None,
             existing_differing_rows: 0,
@@ -179,6 +183,34 @@ pub(super) fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
     dropped.iter().map(each).collect()
 }
 
+/// The rows, or lines between rows, that were read differently in one way.
+#[derive(Debug, Serialize)]
+pub struct AdjustedRows {
+    adjustment: &'static str,
+    field: Option<&'static str>,
+    #[serde(flatten)]
+    sample: RowSample,
+    #[serde(skip)]
+    text: String,
+}
+
+/// What was read differently from how it stands in a source.
+pub fn adjusted_list(adjustments: &Adjustments) -> Vec<AdjustedRows> {
+    let each = |(adjustment, sample): (Adjustment, RowSample)| AdjustedRows {
+        adjustment: adjustment.name(),
+        field: adjustment.field().map(Field::name),
+        sample,
+        text: adjustment.to_string(),
+    };
+    adjustments.list().into_iter().map(each).collect()
+}
+
+impl std::fmt::Display for AdjustedRows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}, {}", self.text, grouped(self.sample.rows), first_lines(&self.sample))
+    }
+}
+
 /// The number of rows that differ, by field name.
 pub fn changed_list(changed: &Changed) -> BTreeMap<&'static str, u64> {
     changed.iter().map(|(field, rows)| (field.name(), rows)).collect()
@@ -193,6 +225,7 @@ impl std::fmt::Display for DroppedField {
 /// Remarks beyond the outcomes, one per line: dropped fields, changed fields, existing customers, absent rows.
 pub(super) fn remarks(summary: &Summary<'_>) -> Vec<String> {
     let mut remarks: Vec<String> = summary.dropped.iter().map(ToString::to_string).collect();
+    remarks.extend(summary.adjustments.iter().map(ToString::to_string));
     let by_field = |fields: &BTreeMap<&'static str, u64>| {
         let each = fields.iter().map(|(field, rows)| format!("{field} {}", grouped(*rows)));
         each.collect::<Vec<_>>().join(", ")

@@ -7,12 +7,13 @@ use std::{fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{grouped, paragraph, rows, strip_controls, time},
-    summary::{DroppedField, dropped_list},
+    format::{first_lines, grouped, paragraph, rows, strip_controls, time},
+    summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
 use crate::{
     customer::Field,
-    validate::{FaultExample, Findings, RowSample},
+    source::{Adjustments, RowSample},
+    validate::{FaultExample, Findings},
 };
 
 pub(super) const DUPLICATE_REMEDY: &str =
@@ -35,6 +36,7 @@ pub struct ValidationSummary<'a> {
     duplicates: &'a RowSample,
     warnings: Vec<WarningJson<'a>>,
     dropped: Vec<DroppedField>,
+    adjustments: Vec<AdjustedRows>,
     import: ImportJson,
 }
 
@@ -66,7 +68,12 @@ struct ImportJson {
 
 impl<'a> ValidationSummary<'a> {
     /// The findings about a source, with the time of an import at this rate.
-    pub fn new(findings: &'a Findings, source: &'a str, rate: Option<f64>) -> ValidationSummary<'a> {
+    pub fn new(
+        findings: &'a Findings,
+        adjustments: &Adjustments,
+        source: &'a str,
+        rate: Option<f64>,
+    ) -> ValidationSummary<'a> {
         let faults = findings.faults.iter().map(|((field, rule), group)| FaultJson {
             field: field.map_or("record", Field::name),
             rule: rule.name(),
@@ -88,6 +95,7 @@ impl<'a> ValidationSummary<'a> {
             duplicates: &findings.duplicates,
             warnings: Some(similar).filter(|similar| similar.lines.rows > 0).into_iter().collect(),
             dropped: dropped_list(&findings.dropped),
+            adjustments: adjusted_list(adjustments),
             import: ImportJson {
                 rows: findings.valid(),
                 rate,
@@ -103,7 +111,12 @@ fn shortest_import(findings: &Findings, rate: Option<f64>) -> Option<Duration> {
 }
 
 /// The findings about a source as text: faults by field and rule, each with a count, first lines and a remedy.
-pub fn validation_text(findings: &Findings, source: &str, rate: Option<f64>) -> String {
+pub fn validation_text(
+    findings: &Findings,
+    adjustments: &Adjustments,
+    source: &str,
+    rate: Option<f64>,
+) -> String {
     let mut text = format!(
         "{}: {}, {} valid, {} invalid, {} duplicate\n",
         strip_controls(source),
@@ -129,9 +142,10 @@ pub fn validation_text(findings: &Findings, source: &str, rate: Option<f64>) -> 
             "\nwarning: object_reference_id alike: {lines}\n  {SIMILAR}\n  remedy: {SIMILAR_REMEDY}"
         );
     }
-    text.push_str(&paragraph(
-        &dropped_list(&findings.dropped).iter().map(ToString::to_string).collect::<Vec<_>>(),
-    ));
+    let dropped = dropped_list(&findings.dropped);
+    let adjusted = adjusted_list(adjustments);
+    let remarks = dropped.iter().map(ToString::to_string).chain(adjusted.iter().map(ToString::to_string));
+    text.push_str(&paragraph(&remarks.collect::<Vec<_>>()));
     text
 }
 
@@ -152,6 +166,5 @@ fn add_faults(findings: &Findings, text: &mut String) {
 }
 
 fn sample_text(sample: &RowSample) -> String {
-    let lines: Vec<String> = sample.first_lines.iter().map(u64::to_string).collect();
-    format!("{}, first on line {}", rows(sample.rows), lines.join(", "))
+    format!("{}, {}", rows(sample.rows), first_lines(sample))
 }

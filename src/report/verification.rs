@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{changed_list, grouped, rows, strip_controls, time};
+use super::{AdjustedRows, adjusted_list, changed_list, grouped, rows, strip_controls, time};
 use crate::{
     ledger::{RequestCounts, RunState},
+    source::Adjustments,
     verify::ComparisonResult,
 };
 
@@ -20,6 +21,8 @@ pub struct Verification<'a> {
     pub source: &'a str,
     /// How it ended: state, exit code, and the reason if it stopped by itself.
     pub ended: (RunState, u8, Option<&'a str>),
+    /// What was read differently from how it stands in the source.
+    pub adjustments: &'a Adjustments,
     /// What was found.
     pub found: &'a ComparisonResult,
     /// Rows of the ledger that the file does not have.
@@ -55,6 +58,7 @@ pub struct VerificationSummary<'a> {
     throttled: u64,
     elapsed_seconds: f64,
     stop_reason: Option<&'a str>,
+    adjustments: Vec<AdjustedRows>,
 }
 
 impl<'a> VerificationSummary<'a> {
@@ -83,6 +87,7 @@ impl<'a> VerificationSummary<'a> {
             throttled: figures.throttled,
             elapsed_seconds: (verification.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
+            adjustments: adjusted_list(verification.adjustments),
         }
     }
 }
@@ -119,6 +124,9 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     if verification.not_in_file > 0 && state == RunState::Completed {
         let _ =
             writeln!(text, "  {} of the ledger not in this file: not asked", rows(verification.not_in_file));
+    }
+    for adjusted in adjusted_list(verification.adjustments) {
+        let _ = writeln!(text, "  {adjusted}");
     }
     if found.different > 0 {
         let fields = changed_list(&found.fields).into_iter();

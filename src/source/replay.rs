@@ -5,16 +5,16 @@
 //!
 //! The rows carry no cells: the ledger has them, and keeps them until the row succeeds.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::sync::mpsc;
 
 use super::{
-    CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, ReadOptions,
+    Adjustments, CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, ReadOptions,
     columns::{ColumnMap, has_column},
 };
 use crate::{
-    customer::{Cells, Field, Record, Row, Rules, SourcePosition},
+    customer::{Cells, Field, Record, Row, Rules, SourcePosition, ValidRecord},
     ledger::{Reader, RetryFilter, RetryRow, RowId, RowMapping, RunId},
 };
 
@@ -59,6 +59,7 @@ pub struct ReplaySource {
     /// How to read the rows of each run.
     by_run: HashMap<RunId, (ColumnMap, Rules)>,
     rows_left: u64,
+    adjustments: Arc<Adjustments>,
 }
 
 impl ReplaySource {
@@ -78,7 +79,13 @@ impl ReplaySource {
                 by_run.insert(reading.run, resolve(reading, options)?);
             }
         }
-        Ok(ReplaySource { reader, wanted, by_run, rows_left: options.limit.unwrap_or(u64::MAX) })
+        let rows_left = options.limit.unwrap_or(u64::MAX);
+        Ok(ReplaySource { reader, wanted, by_run, rows_left, adjustments: Arc::default() })
+    }
+
+    /// What is read differently from how it stands in the cells. The counts grow while rows are read.
+    pub fn adjustments(&self) -> Arc<Adjustments> {
+        Arc::clone(&self.adjustments)
     }
 
     /// Reads all rows page by page. The receiver gets at most one error, as its last item. Dropping the receiver ends
@@ -122,7 +129,9 @@ impl ReplaySource {
         for (cell, place) in cells.iter_mut().zip(&columns.by_field) {
             *cell = place.map(|at| recorded.cells.get(at).map_or("", String::as_str));
         }
-        let reading = rules.read(&cells);
+        let reading = rules.check(&cells);
+        self.adjustments.add_values(&reading, recorded.line);
+        let reading = reading.map(ValidRecord::customer);
         Some(Row { line: recorded.line, record: Record::default(), reading, corrects: None })
     }
 }

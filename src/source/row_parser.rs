@@ -5,6 +5,7 @@
 //! so that its owner can find it.
 
 use super::{
+    adjustments::Adjustments,
     columns::ColumnMap,
     csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
     decode::{Encoding, invalid_byte, lossy},
@@ -27,6 +28,7 @@ pub(super) fn read_row(
     columns: &ColumnMap,
     rules: &Rules,
     encoding: Encoding,
+    adjustments: &Adjustments,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
     let fields = record.fields;
@@ -64,6 +66,7 @@ pub(super) fn read_row(
         *cell_of = place.map(cell);
     }
     let reading = rules.check(&by_field);
+    adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
     let reading = match control {
         None => reading,
@@ -200,7 +203,12 @@ mod tests {
             message: None,
             rows_trail: false,
         };
-        match read_row(&record, &columns, &Rules::default(), encoding, |_, _, _| true).unwrap().reading {
+        match read_row(&record, &columns, &Rules::default(), encoding, &Adjustments::default(), |_, _, _| {
+            true
+        })
+        .unwrap()
+        .reading
+        {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);

@@ -5,6 +5,8 @@
 //! or done twice. Nothing waits by sleeping; every port is 0.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod adjustments;
+
 mod world;
 
 mod terminal;
