@@ -16,8 +16,14 @@ mod metrics;
 
 mod probe;
 
+mod proxy;
+
+mod tls;
+
+mod cause;
+
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -25,17 +31,22 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
-    Certificate, Client, Method, Request, Response, Url,
+    Client, Method, Request, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
 
-use self::response::{MESSAGE_MAX_CHARS, clock_ahead, short};
+use self::{
+    cause::Way,
+    response::{MESSAGE_MAX_CHARS, clock_ahead, short},
+};
 pub use self::{
     metrics::{ApiMetrics, CALLS, Call, Latency},
     probe::{KeyForm, ProbeRequest, ProbeResponse, SentRequest, send_probe},
+    proxy::{DirectReason, ProxyServer, Route},
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
+    tls::ClientIdentity,
 };
 use crate::customer::{Customer, Fields, Reference};
 
@@ -62,6 +73,10 @@ pub struct Options {
     pub send_routing_id: bool,
     /// An extra root certificate.
     pub ca_file: Option<PathBuf>,
+    /// The certificate that this program shows to a server that asks for one.
+    pub identity: Option<ClientIdentity>,
+    /// The way to the base URL.
+    pub route: Route,
     /// From connecting to the last byte of the response.
     pub timeout: Duration,
     /// For connecting alone.
@@ -81,6 +96,44 @@ pub enum Error {
         /// The reason.
         error: String,
     },
+    /// The certificate of this program cannot be read.
+    #[error("cannot read the client certificate {}: {error}", path.display())]
+    ClientCertificate {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: String,
+    },
+    /// The key of this program's certificate cannot be read.
+    #[error("cannot read the client key {}: {error}", path.display())]
+    ClientKey {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: String,
+    },
+    /// The key of this program's certificate has a passphrase.
+    #[error("the client key {} is encrypted", path.display())]
+    EncryptedKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key of this program's certificate is that of another one.
+    #[error("the client key {} is not that of the client certificate {}", key.display(), certificate.display())]
+    KeyOfAnother {
+        /// The file with the certificate.
+        certificate: PathBuf,
+        /// The file with the key.
+        key: PathBuf,
+    },
+    /// A variable that names a proxy, or what is excepted from it, cannot be read. The message does not quote it.
+    #[error("{variable} {why}")]
+    Proxy {
+        /// The variable.
+        variable: String,
+        /// What is wrong with its value.
+        why: String,
+    },
     /// The key cannot be sent in a header. The message does not repeat it.
     #[error("the API key has a line break or another character that cannot be sent")]
     Key,
@@ -97,6 +150,14 @@ impl Error {
     pub fn hint(&self) -> &'static str {
         match self {
             Error::CaFile { .. } => "give a PEM file with --ca-file",
+            Error::ClientCertificate { .. } => "give the certificate in PEM with --client-cert",
+            Error::ClientKey { .. } => "give the private key in PEM, without a passphrase, with --client-key",
+            Error::EncryptedKey { .. } => "openssl pkey -in KEY -out PLAIN writes it without its passphrase",
+            Error::KeyOfAnother { .. } => "give the two that were made together",
+            Error::Proxy { .. } => {
+                "a proxy is scheme://login:password@host:port, with http, https, socks5 or socks5h and special \
+                 characters of the login as %XX; exceptions are hosts, addresses or networks, by commas; or unset it"
+            }
             Error::Key => "check JUSPAY_API_KEY or the key file",
             Error::MerchantId => "check --merchant-id",
             Error::Client(_) => {
@@ -120,6 +181,7 @@ pub struct Api {
     client: Client,
     /// Create without its body; every other request is a changed clone, which is cheaper than a new one.
     create: Request,
+    way: Way,
     timeout: Duration,
     send_routing_id: bool,
     /// The key as it is and as it is sent: a response may repeat either.
@@ -141,12 +203,14 @@ impl Api {
             .pool_max_idle_per_host(options.connections)
             .tcp_nodelay(true)
             .default_headers(headers(options)?)
-            .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")));
-        if let Some(path) = &options.ca_file {
-            client = client.tls_certs_merge(read_roots(path)?);
-        }
-        if is_loopback(&options.base_url) {
-            client = client.no_proxy();
+            .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls::config(options.ca_file.as_deref(), options.identity.as_ref())?)
+            // reqwest reads no variable by itself.
+            .no_proxy();
+        if let Some(proxy) = options.route.proxy() {
+            let setup =
+                |_| Error::Proxy { variable: proxy.variable().into(), why: "is no URL of a proxy".into() };
+            client = client.proxy(proxy.setting().map_err(setup)?);
         }
         let client = client.build().map_err(|error| Error::Client(root_cause(&error)))?;
         let mut customers = options.base_url.clone();
@@ -158,6 +222,7 @@ impl Api {
         Ok(Api {
             client,
             create,
+            way: Way::new(&options.base_url, &options.route),
             timeout: options.timeout,
             send_routing_id: options.send_routing_id,
             secrets,
@@ -239,12 +304,12 @@ impl Api {
         let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                (Some(status), self.withhold_secrets(read(response, reference).await))
+                (Some(status), self.withhold_secrets(read(response, reference, &self.way).await))
             }
-            Err(error) if error.is_connect() || error.is_builder() => {
-                (None, Reply::NotSent(root_cause(&error)))
+            Err(error) if error.is_connect() || error.is_builder() => (None, self.way.not_sent(&error)),
+            Err(error) => {
+                (None, Reply::Unknown { status: None, why: self.way.lost(&error), request_id: None })
             }
-            Err(error) => (None, Reply::Unknown { status: None, why: describe(&error), request_id: None }),
         };
         let latency = began.elapsed();
         self.metrics.on_end(call, status, latency);
@@ -260,7 +325,7 @@ impl Api {
                 vec![&mut answer.code, &mut answer.message, &mut answer.fields, &mut answer.request_id]
             }
             Reply::Unknown { request_id, .. } => vec![request_id],
-            Reply::Customer { .. } | Reply::NotSent(_) => Vec::new(),
+            Reply::Customer { .. } | Reply::NotSent(_) | Reply::ProxyLogin(_) => Vec::new(),
         };
         for text in texts.into_iter().flatten() {
             if self.secrets.iter().any(|secret| repeats(text, secret.expose_secret())) {
@@ -292,13 +357,6 @@ fn headers(options: &Options) -> Result<HeaderMap, Error> {
     Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization), (MERCHANT_ID, merchant_id)]))
 }
 
-fn read_roots(path: &Path) -> Result<Vec<Certificate>, Error> {
-    let error = |error: String| Error::CaFile { path: path.into(), error };
-    let pem = std::fs::read(path).map_err(|cause| error(cause.to_string()))?;
-    let roots = Certificate::from_pem_bundle(&pem).map_err(|cause| error(root_cause(&cause)))?;
-    if roots.is_empty() { Err(error("no certificate in it".into())) } else { Ok(roots) }
-}
-
 /// Whether the URL can only mean this machine: plain HTTP is safe there, and no proxy is used.
 pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -309,7 +367,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-async fn read(mut response: Response, requested: &Reference) -> Reply {
+async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
@@ -332,7 +390,7 @@ async fn read(mut response: Response, requested: &Reference) -> Reply {
             }
             Ok(Some(chunk)) => pieces.extend_from_slice(&std::mem::replace(&mut piece, chunk)),
             Ok(None) => break,
-            Err(error) => return lost(describe(&error)),
+            Err(error) => return lost(way.lost(&error)),
         }
     }
     if !pieces.is_empty() {
@@ -340,10 +398,6 @@ async fn read(mut response: Response, requested: &Reference) -> Reply {
         piece = pieces.into();
     }
     parse(&head, &piece, requested.as_str())
-}
-
-fn describe(error: &reqwest::Error) -> String {
-    if error.is_timeout() { "no answer in time".into() } else { root_cause(error) }
 }
 
 /// The innermost cause; the outer ones repeat the URL, which contains the reference.

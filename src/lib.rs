@@ -68,7 +68,8 @@
 //! SQLite as one of ours), **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
 //!
 //! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and what the
-//! exchange came to. **body**: a request's form, and a response's JSON. **attempts**: the requests for one row.
+//! exchange came to. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the
+//! **route** to the API. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
 //! with **random throttling** (refusals that do not depend on the rate) and a **sliding window** counter. **permit**: the

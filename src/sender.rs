@@ -211,7 +211,7 @@ impl Sender {
     /// Takes in what a reply says of the service and of the rate.
     fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
         // A request that was not sent has no latency; a refused connection is no fast response.
-        if !matches!(reply, Reply::NotSent(_)) {
+        if !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_)) {
             self.latencies.record(latency);
         }
         if !classification.is_success() {

@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 use url::Position;
 
 use super::{
-    Api, BODY_MAX_BYTES, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, SEGMENT, describe, parse_retry_after, repeats,
-    root_cause, short,
+    Api, BODY_MAX_BYTES, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, parse_retry_after,
+    repeats, short,
 };
 
 /// How the key is sent.
@@ -84,9 +84,12 @@ pub struct ProbeResponse {
 pub async fn send_probe(api: &Api, request: &ProbeRequest) -> (SentRequest, Result<ProbeResponse, String>) {
     let (request, sent) = build(api, request);
     let response = match api.client.execute(request).await {
-        Ok(response) => read(response, &api.secrets).await,
-        Err(error) if error.is_connect() || error.is_builder() => Err(root_cause(&error)),
-        Err(error) => Err(describe(&error)),
+        Ok(response) => read(response, &api.secrets, &api.way).await,
+        Err(error) if error.is_connect() => match api.way.not_sent(&error) {
+            Reply::NotSent(why) | Reply::ProxyLogin(why) => Err(why),
+            _ => Err(api.way.lost(&error)),
+        },
+        Err(error) => Err(api.way.lost(&error)),
     };
     (sent, response)
 }
@@ -155,7 +158,7 @@ fn encode(fields: &[(&'static str, String)], as_json: bool) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
-async fn read(mut response: Response, secrets: &[SecretString]) -> Result<ProbeResponse, String> {
+async fn read(mut response: Response, secrets: &[SecretString], way: &Way) -> Result<ProbeResponse, String> {
     let headers = response.headers();
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
@@ -168,7 +171,7 @@ async fn read(mut response: Response, secrets: &[SecretString]) -> Result<ProbeR
         retry_after: header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now)),
     };
     let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| describe(&error))? {
+    while let Some(piece) = response.chunk().await.map_err(|error| way.lost(&error))? {
         bytes.extend_from_slice(&piece);
         if bytes.len() > BODY_MAX_BYTES {
             return Err(format!("an answer of more than {} KiB", BODY_MAX_BYTES / 1024));

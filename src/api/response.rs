@@ -31,6 +31,8 @@ pub enum Reply {
     Foreign(Answer),
     /// The request surely did not arrive: connection refused, no such host, no TLS.
     NotSent(String),
+    /// The proxy wants a login, or another one; the request did not arrive.
+    ProxyLogin(String),
     /// The request may have arrived; its response is lost or unreadable.
     Unknown {
         /// The HTTP status, if one was received.

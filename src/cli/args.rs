@@ -29,7 +29,7 @@ use crate::{
 #[command(name = "customer-import", version, max_term_width = 100)]
 #[command(
     after_help = "Exit codes: 0 all rows succeeded, 1 unexpected error, 2 wrong usage, 3 some rows did not \
-succeed, 4 stopped by itself, 130/143 interrupted."
+succeed, 4 stopped by itself, 129/130/143 interrupted."
 )]
 pub(super) struct Cli {
     /// Read settings from a TOML file: any option by its long name; flags and the environment win over it
@@ -381,11 +381,17 @@ pub(super) struct TargetOptions {
     #[arg(long, value_name = "FILE")]
     pub(super) api_key_file: Option<PathBuf>,
     /// Use an embedded simulator instead of the API; needs no key
-    #[arg(long, conflicts_with_all = ["base_url", "ca_file"])]
+    #[arg(long, conflicts_with_all = ["base_url", "ca_file", "client_cert", "client_key"])]
     pub(super) simulator: bool,
     /// Trust an additional root certificate, from a PEM file
     #[arg(long, value_name = "PEM")]
     pub(super) ca_file: Option<PathBuf>,
+    /// Show this certificate to a server that asks for one, from a PEM file; with --client-key
+    #[arg(long, value_name = "PEM")]
+    pub(super) client_cert: Option<PathBuf>,
+    /// The private key of --client-cert, from a PEM file without a passphrase
+    #[arg(long, value_name = "PEM")]
+    pub(super) client_key: Option<PathBuf>,
     /// Do not send x-routing-id; by default it is each row's `object_reference_id`
     #[arg(long)]
     pub(super) no_routing_id: bool,

@@ -17,8 +17,12 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resettable, parser::ValueSource};
 
 use self::toml::FileSetting;
-use super::args::{self, Cli};
+use super::{
+    args::{self, Cli},
+    target::base_url as base_url_of,
+};
 use crate::{
+    api::{DirectReason, Route},
     customer::Field,
     error::Error,
     ledger::{self, SettingOrigin},
@@ -29,6 +33,9 @@ const FILE_MAX_BYTES: u64 = 256 * 1024;
 
 /// The name of the program.
 pub(super) const PROGRAM: &str = "customer-import";
+
+/// Why no proxy is used.
+const LOOPBACK: &str = "the target is this machine";
 
 /// Reads an environment variable; an empty one counts as unset.
 type Environment = dyn Fn(&str) -> Option<OsString>;
@@ -296,7 +303,7 @@ pub(super) fn show(
     line.extend(path.into_iter().flat_map(|path| ["--config".into(), path.into()]));
     line.extend(args.words.iter().skip(usize::from(first.is_some())).cloned());
     let resolved = resolve(&line, Required::Optional, environment)?;
-    Ok(text(command, &resolved, environment))
+    Ok(text(command, &resolved, environment)?)
 }
 
 /// The settings with which a command runs, to be stored with its run. Only the field of a `--set` constant is included,
@@ -330,15 +337,17 @@ struct Line {
     origin: SettingOrigin,
 }
 
-fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environment) -> String {
+fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environment) -> Result<String, Error> {
     let mut lines = Vec::new();
     let Some(matches) = resolved.matches.subcommand_matches(command.get_name()) else {
-        return String::new();
+        return Ok(String::new());
     };
     for (key, arg) in toml::options(command) {
         lines.push(line_of_option(key, arg, matches, &resolved.layer));
-        if key == "api-key-file" {
-            lines.push(line_of_key(matches, environment));
+        match key {
+            "api-key-file" => lines.push(line_of_key(matches, environment)),
+            "client-key" => lines.push(line_of_proxy(matches, environment)?),
+            _ => {}
         }
     }
     for setting in &resolved.others {
@@ -371,7 +380,7 @@ fn text(command: &Command, resolved: &ResolvedSettings, environment: &Environmen
             let _ = writeln!(text, "  {key:keys$}  {value:values$}  {origin}");
         }
     }
-    text
+    Ok(text)
 }
 
 fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredValue]) -> Line {
@@ -406,6 +415,26 @@ fn line_of_key(matches: &ArgMatches, environment: &Environment) -> Line {
         value: value.into(),
         origin: origin.to_owned().into(),
     }
+}
+
+/// The proxy: what is used, not what is set.
+fn line_of_proxy(matches: &ArgMatches, environment: &Environment) -> Result<Line, Error> {
+    let none = |why: &str| ("none".to_owned(), why.to_owned());
+    let target = matches.get_one::<args::Environment>("environment").copied();
+    let given = matches.get_one::<String>("base_url").map(String::as_str);
+    let url = target.filter(|_| !matches.get_flag("simulator")).map(|target| base_url_of(given, target));
+    let (value, origin) = match url {
+        // The URL is shown on its own line, and no command takes it.
+        Some(Err(_)) => none("base-url"),
+        None => none(LOOPBACK),
+        Some(Ok(url)) => match Route::to(&url, environment)? {
+            Route::Through(proxy) => (proxy.shown(), format!("environment {}", proxy.variable())),
+            Route::Direct(DirectReason::NoVariable) => none("default"),
+            Route::Direct(DirectReason::Loopback) => none(LOOPBACK),
+            Route::Direct(DirectReason::Excepted(variable)) => none(&format!("environment {variable}")),
+        },
+    };
+    Ok(Line { heading: "Target".into(), key: "Proxy".into(), value, origin: origin.into() })
 }
 
 fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {

@@ -51,8 +51,8 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     }
 }
 
-/// The message and the hint for a run that stopped by itself.
-pub(super) fn describe_stop(ended: &EndReason) -> Option<(String, String)> {
+/// The message and the hint for a run that stopped by itself. `proxy`: the variable of the proxy, if there is one.
+pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(String, String)> {
     let again = "then run the same command again";
     match ended {
         EndReason::Completed | EndReason::Interrupted(_) => None,
@@ -72,10 +72,7 @@ pub(super) fn describe_stop(ended: &EndReason) -> Option<(String, String)> {
                 format!("the API answered with a redirect (HTTP {status}), which is not followed"),
                 format!("give the final address with --base-url, {again}"),
             ),
-            StopReason::Halt(Halt::Proxy) => (
-                "a proxy on the way wants credentials (HTTP 407)".into(),
-                format!("give them in HTTPS_PROXY or HTTP_PROXY, or name the host in NO_PROXY, {again}"),
-            ),
+            StopReason::Halt(Halt::Proxy) => describe_proxy(proxy, again),
             StopReason::Halt(Halt::WrongUrl(status)) => (
                 format!("there is no customers API at this URL (HTTP {status})"),
                 format!("check --base-url (requests go to URL/customers), {again}"),
@@ -104,5 +101,18 @@ pub(super) fn describe_stop(ended: &EndReason) -> Option<(String, String)> {
                 format!("look at them with export failed, {again}"),
             ),
         }),
+    }
+}
+
+fn describe_proxy(variable: Option<&str>, again: &str) -> (String, String) {
+    match variable {
+        Some(variable) => (
+            format!("the proxy of {variable} refuses the login, or wants one (HTTP 407)"),
+            format!("correct the name and the password in {variable}, or name the host in NO_PROXY, {again}"),
+        ),
+        None => (
+            "a proxy on the way wants credentials (HTTP 407)".into(),
+            format!("name the proxy with its login in HTTPS_PROXY or HTTP_PROXY, {again}"),
+        ),
     }
 }

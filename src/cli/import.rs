@@ -103,7 +103,7 @@ pub(super) async fn run_job(
     let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
     info!(run = run.0, source = %described, rate, "the run begins");
     display.begin(session.header(format!("Run {run}: {} ({described})", strip_controls(name))));
-    let Session { sender, signals, exporter, .. } = &mut session;
+    let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |snapshot: &RunSnapshot| {
         display.show(snapshot);
         exporter.show(snapshot);
@@ -112,7 +112,7 @@ pub(super) async fn run_job(
     display.end();
     let mut result = result.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     let code = code_of_end(&result.reason, &result.totals.tally);
-    let stop = describe_stop(&result.reason);
+    let stop = describe_stop(&result.reason, proxy.as_deref());
     let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
     let recorded = result.record(code, stop_reason).await;
     let absent = recorded.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;

@@ -27,6 +27,8 @@ pub(super) struct Session {
     pub(super) sender: Arc<Sender>,
     pub(super) signals: mpsc::Receiver<Signal>,
     pub(super) exporter: MetricsExporter,
+    /// The variable of the proxy, if there is one.
+    pub(super) proxy: Option<String>,
     /// Listeners for signals and for Prometheus.
     _tasks: JoinSet<()>,
     /// The target, where it is the embedded simulator.
@@ -48,9 +50,10 @@ impl Session {
         let mut tasks = JoinSet::new();
         let signals = listen_for_signals(&mut tasks)?;
         let of_ledger = target.of_ledger();
+        let proxy = target.route.proxy().map(|proxy| proxy.variable().to_owned());
         let (sender, simulator) = connect(target, options, sending, existing).await?;
         let exporter = MetricsExporter::begin(metrics, &sender, &of_ledger, &mut tasks).await?;
-        Ok(Session { sender, signals, exporter, _tasks: tasks, _simulator: simulator })
+        Ok(Session { sender, signals, exporter, proxy, _tasks: tasks, _simulator: simulator })
     }
 
     /// The header of the progress, with the address of the metrics if there is one.

@@ -16,9 +16,10 @@ use super::{
     args::{self, Environment},
     environment,
     simulate::embed_simulator,
+    variable,
 };
 use crate::{
-    api::{self, Api},
+    api::{self, Api, ClientIdentity, DirectReason, Route},
     error::Error,
     ledger,
     report::{grouped, strip_controls},
@@ -35,6 +36,8 @@ pub(super) struct Target {
     pub(super) base_url: Option<Url>,
     pub(super) merchant_id: String,
     pub(super) api_key: SecretString,
+    /// The way to the base URL.
+    pub(super) route: Route,
 }
 
 impl Target {
@@ -52,13 +55,10 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     if args.simulator {
         // Must not occur in the simulator's responses: text that repeats the key is withheld.
         let api_key = SecretString::from("key-of-the-simulator");
-        return Ok(Target { base_url: None, merchant_id: SIMULATOR.into(), api_key });
+        let route = Route::Direct(DirectReason::Loopback);
+        return Ok(Target { base_url: None, merchant_id: SIMULATOR.into(), api_key, route });
     }
-    let base_url = match (&args.base_url, args.environment) {
-        (Some(url), _) => url_of(url)?,
-        (None, Environment::Sandbox) => url_of(SANDBOX)?,
-        (None, Environment::Production) => url_of(PRODUCTION)?,
-    };
+    let base_url = base_url(args.base_url.as_deref(), args.environment)?;
     if base_url.scheme() == "http" && !api::is_loopback(&base_url) && !args.allow_insecure_http {
         return Err(Error::usage(
             "plain http:// would send the key and every row unencrypted",
@@ -68,7 +68,35 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     let merchant_id = args.merchant_id.clone().ok_or_else(|| {
         Error::usage("no merchant id", "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator")
     })?;
-    Ok(Target { base_url: Some(base_url), merchant_id, api_key: find_key(args.api_key_file.as_deref())? })
+    let route = Route::to(&base_url, &variable)?;
+    Ok(Target {
+        base_url: Some(base_url),
+        merchant_id,
+        api_key: find_key(args.api_key_file.as_deref())?,
+        route,
+    })
+}
+
+/// The URL that these options name.
+pub(super) fn base_url(given: Option<&str>, environment: Environment) -> Result<Url, Error> {
+    url_of(given.unwrap_or(match environment {
+        Environment::Sandbox => SANDBOX,
+        Environment::Production => PRODUCTION,
+    }))
+}
+
+/// The certificate to show; the options make sense only together.
+fn identity(args: &args::TargetOptions) -> Result<Option<ClientIdentity>, Error> {
+    match (&args.client_cert, &args.client_key) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            Ok(Some(ClientIdentity { certificate: certificate.clone(), key: key.clone() }))
+        }
+        (Some(_), None) => Err(Error::usage("--client-cert without its key", "give --client-key PEM too")),
+        (None, Some(_)) => {
+            Err(Error::usage("--client-key without its certificate", "give --client-cert PEM too"))
+        }
+    }
 }
 
 /// The API client for a target. Returns the simulator too, if it is the target, because it must outlive the client.
@@ -79,7 +107,7 @@ pub(super) async fn open_api(
     connect_timeout: Duration,
     connections: usize,
 ) -> Result<(Api, Option<Simulator>), Error> {
-    let Target { base_url, merchant_id, api_key } = target;
+    let Target { base_url, merchant_id, api_key, route } = target;
     let (base_url, simulator) = match base_url {
         Some(url) => (url, None),
         None => {
@@ -93,6 +121,8 @@ pub(super) async fn open_api(
         api_key,
         send_routing_id: !args.no_routing_id,
         ca_file: args.ca_file.clone(),
+        identity: identity(args)?,
+        route,
         timeout,
         connect_timeout,
         connections,

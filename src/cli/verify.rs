@@ -66,7 +66,7 @@ async fn run(
         report::strip_controls(&name),
         source.describe()
     )));
-    let Session { sender, signals, exporter, .. } = &mut session;
+    let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);
         display.show_counts(found.looked_up(), total, report::verification_words(found));
@@ -89,7 +89,7 @@ async fn run(
     let code = code_of(&ended, &found);
     // A comparison imports nothing: the last success stays that of a run.
     exporter.end(code, false);
-    let stop = describe_stop(&ended);
+    let stop = describe_stop(&ended, proxy.as_deref());
     let verification = Verification {
         source: &name,
         ended: (ended.state(), code, stop.as_ref().map(|(text, _)| text.as_str())),

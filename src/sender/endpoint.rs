@@ -35,6 +35,8 @@ const FOREIGN_FOR: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Endpoint {
     api_has_answered: AtomicBool,
+    /// A proxy refuses the login. Also the probe of an outage is told so, which belongs to no row.
+    wants_proxy_login: AtomicBool,
     foreign: Mutex<Option<ForeignAnswers>>,
 }
 
@@ -47,6 +49,11 @@ struct ForeignAnswers {
 
 impl Endpoint {
     pub(super) fn observe(&self, step: Step, reply: &Reply) {
+        if matches!(reply, Reply::ProxyLogin(_))
+            || matches!(reply, Reply::Foreign(answer) if answer.status == 407)
+        {
+            self.wants_proxy_login.store(true, Relaxed);
+        }
         if self.api_has_answered() {
             return;
         }
@@ -67,8 +74,11 @@ impl Endpoint {
         self.api_has_answered.load(Relaxed)
     }
 
-    /// Why no row can succeed, if only intermediaries ever answered.
+    /// Why no row can succeed, if a proxy refuses the login or only intermediaries ever answered.
     pub(super) fn halt(&self) -> Option<Halt> {
+        if self.wants_proxy_login.load(Relaxed) {
+            return Some(Halt::Proxy);
+        }
         if self.api_has_answered() {
             return None;
         }
@@ -76,5 +86,22 @@ impl Endpoint {
         let all = foreign.as_ref()?;
         let is_long = all.count >= FOREIGN_MIN && all.since.elapsed() >= FOREIGN_FOR;
         (is_long || all.count >= FOREIGN_MAX).then_some(Halt::NotTheApi(all.last_status))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the probe of an outage may be told so: no row is sent that could end the run.
+    #[test]
+    fn a_refused_login_of_the_proxy_ends_a_run_that_the_api_had_answered() {
+        let endpoint = Endpoint::default();
+        endpoint.api_has_answered.store(true, Relaxed);
+        let get = Step::Get { already_exists: false };
+        endpoint.observe(get, &Reply::NotSent("refused".into()));
+        assert_eq!(endpoint.halt(), None);
+        endpoint.observe(get, &Reply::ProxyLogin("the proxy refuses".into()));
+        assert_eq!(endpoint.halt(), Some(Halt::Proxy));
     }
 }

@@ -134,7 +134,7 @@ pub(super) fn classify(reply: &Reply) -> Classification {
     use ServiceSignal::{Down, Throttled, Up};
     let (service, may_have_landed) = match reply {
         Reply::Customer(_) => (Up, true),
-        Reply::NotSent(_) => (Down, false),
+        Reply::NotSent(_) | Reply::ProxyLogin(_) => (Down, false),
         Reply::Unknown { .. } => (Down, true),
         Reply::Answer(answer) => {
             let is_failure = answer.meaning == Meaning::InternalError || !(200..500).contains(&answer.status);
@@ -182,6 +182,7 @@ pub(super) fn verdict(
     match reply {
         Reply::Customer(found) => verdict_on_customer(step, history, found),
         Reply::NotSent(_) => Verdict::Retry(step),
+        Reply::ProxyLogin(_) => Verdict::Halt(Halt::Proxy),
         Reply::Unknown { .. } => unclear(step),
         Reply::Answer(answer) | Reply::Foreign(answer) => {
             if let Some(halt) = halt(step, history, answer) {
@@ -342,7 +343,7 @@ pub(super) fn is_of_the_api(step: Step, reply: &Reply) -> bool {
             let is_access_control = matches!(answer.status, 401 | 403 | 404 | 405 | 407 | 429);
             step.is_write() && is_about_the_row(answer.status) && !is_access_control
         }
-        Reply::Foreign(_) | Reply::NotSent(_) | Reply::Unknown { .. } => false,
+        Reply::Foreign(_) | Reply::NotSent(_) | Reply::ProxyLogin(_) | Reply::Unknown { .. } => false,
     }
 }
 
@@ -365,7 +366,7 @@ pub(super) fn row_error(reply: &Reply) -> RowError {
             request_id: answer.request_id.clone(),
             ..ours(RowError::NOT_THE_API, "something between here and the API answered in its place")
         },
-        Reply::NotSent(why) => ours("not-sent", why),
+        Reply::NotSent(why) | Reply::ProxyLogin(why) => ours("not-sent", why),
         Reply::Unknown { status, why, request_id } => {
             RowError { http_status: *status, request_id: request_id.clone(), ..ours("no-answer", why) }
         }

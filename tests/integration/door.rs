@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -22,8 +22,18 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsAcceptor,
-    rustls::{ServerConfig, pki_types::PrivateKeyDer},
+    rustls::{
+        ConfigBuilder, RootCertStore, ServerConfig,
+        pki_types::PrivateKeyDer,
+        server::{WantsServerCert, WebPkiClientVerifier},
+    },
 };
+
+/// The name of the server, where it has one.
+pub(crate) const NAME: &str = "api.example.test";
+
+/// The issuer of its certificate.
+pub(crate) const AUTHORITY: &str = "Authority of the Door";
 
 pub(crate) struct Door {
     address: SocketAddr,
@@ -54,6 +64,20 @@ impl Door {
         Door::new(behind, Some(Certificates { right, wrong }), ca)
     }
 
+    /// Lets only those in who show the certificate that is returned, in PEM, with its key.
+    pub(crate) fn for_a_client_certificate(behind: SocketAddr) -> (Door, [String; 2]) {
+        let authority = authority();
+        let key = KeyPair::generate().unwrap();
+        let client = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        let client = client.signed_by(&key, &authority).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+        let right = acceptor(&authority, ServerConfig::builder().with_client_cert_verifier(verifier));
+        let certificates = Certificates { wrong: right.clone(), right };
+        (Door::new(behind, Some(certificates), authority.pem()), [client.pem(), key.serialize_pem()])
+    }
+
     fn new(behind: SocketAddr, certificates: Option<Certificates>, ca: String) -> Door {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -62,6 +86,10 @@ impl Door {
         let (open, seen) = watch::channel(true);
         runtime.spawn(serve(listener, behind, certificates, seen));
         Door { address, open, waiting: Mutex::default(), ca, _runtime: runtime }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn url(&self) -> String {
@@ -99,18 +127,30 @@ fn listen() -> io::Result<TcpListener> {
     socket.listen(64)
 }
 
-/// A certificate of 127.0.0.1 by an authority of its own: the authority's PEM, and the server's side.
+/// A certificate by an authority of its own: the authority's PEM, and the server's side.
 fn certificate() -> (String, TlsAcceptor) {
+    let authority = authority();
+    (authority.pem(), acceptor(&authority, ServerConfig::builder().with_no_client_auth()))
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    authority.distinguished_name.push(DnType::CommonName, AUTHORITY);
+    CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// The server's side of a certificate of 127.0.0.1 and [`NAME`].
+fn acceptor(
+    authority: &CertifiedIssuer<'static, KeyPair>,
+    config: ConfigBuilder<ServerConfig, WantsServerCert>,
+) -> TlsAcceptor {
     let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-    let server = server.signed_by(&key, &authority).unwrap();
+    let server = CertificateParams::new(vec!["127.0.0.1".to_owned(), NAME.to_owned()]).unwrap();
+    let server = server.signed_by(&key, authority).unwrap();
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = ServerConfig::builder().with_no_client_auth();
     let config = config.with_single_cert(vec![server.der().clone()], key).unwrap();
-    (authority.pem(), TlsAcceptor::from(Arc::new(config)))
+    TlsAcceptor::from(Arc::new(config))
 }
 
 async fn serve(

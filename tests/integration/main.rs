@@ -15,6 +15,12 @@ mod wire;
 
 mod door;
 
+mod forwarder;
+
+mod proxies;
+
+mod certificates;
+
 mod cli;
 
 mod config;

@@ -109,7 +109,8 @@ impl World {
     /// The binary with these arguments, in the world's folder, with the test's key and ledger.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_customer-import"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("JUSPAY_")) {
+        let is_read = |name: &str| name.starts_with("JUSPAY_") || name.to_uppercase().ends_with("_PROXY");
+        for (name, _) in std::env::vars().filter(|(name, _)| is_read(name)) {
             command.env_remove(name);
         }
         command

@@ -1,0 +1,174 @@
+//! Why there is no response, in words that an operator can act on: no route, refused, name not found, certificate, proxy.
+//!
+//! reqwest's own words name the URL, which contains the reference, and its innermost error is often empty of sense
+//! (`operation timed out`). The libraries below have no public types for what a proxy says, so that is known by its text;
+//! tests with real proxies would see the text change.
+
+use std::{error::Error as StdError, io};
+
+use reqwest::Url;
+use rustls::AlertDescription;
+
+use super::{Reply, Route, proxy, response::short, tls::RefusedCertificate};
+
+/// The target's name is looked up here, for a proxy of `socks5` or `socks4`.
+const SOCKS_LOOKUP: &str = "error resolving for socks proxy";
+
+/// What lies between this program and the API, as messages name it.
+pub(super) struct Way {
+    /// Host and port of the target.
+    target: String,
+    /// The proxy, if there is one, with its variable.
+    proxy: Option<String>,
+}
+
+/// Who has not let a connection through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Target,
+    Proxy,
+}
+
+impl Way {
+    pub(super) fn new(target: &Url, route: &Route) -> Way {
+        let named =
+            |proxy: &super::ProxyServer| format!("the proxy {} ({})", proxy.address(), proxy.variable());
+        Way { target: proxy::address(target), proxy: route.proxy().map(named) }
+    }
+
+    /// The reply in place of a response that surely will not come, since nothing was sent.
+    pub(super) fn not_sent(&self, error: &reqwest::Error) -> Reply {
+        let errors = chain(error);
+        let says = |words: &str| errors.iter().any(|error| error.to_string().contains(words));
+        if let Some(proxy) = &self.proxy {
+            if says("proxy authorization required") || says("credentials not accepted") {
+                return Reply::ProxyLogin(format!("{proxy} refuses the login, or wants one"));
+            }
+            if says("server does not support user/pass authentication") {
+                return Reply::ProxyLogin(format!("{proxy} takes no login by name and password"));
+            }
+            if says("tunnel error: unsuccessful") {
+                return Reply::NotSent(format!("{proxy} refuses to connect to {}", self.target));
+            }
+        }
+        let peer = match (&self.proxy, stage(&errors)) {
+            (Some(proxy), Stage::Proxy) => proxy,
+            _ => &self.target,
+        };
+        Reply::NotSent(match words(&errors) {
+            // These name the host themselves.
+            Some(Words::Whole(text)) => text,
+            Some(Words::Part(text)) => format!("no connection to {peer}: {text}"),
+            None if error.is_timeout() => format!("no connection to {peer}: it does not answer"),
+            None => format!("no connection to {peer}: {}", innermost(&errors)),
+        })
+    }
+
+    /// What happened to a request that may have arrived.
+    pub(super) fn lost(&self, error: &reqwest::Error) -> String {
+        if error.is_timeout() {
+            return "no answer in time".into();
+        }
+        let errors = chain(error);
+        match words(&errors) {
+            Some(Words::Whole(text) | Words::Part(text)) => text,
+            None => innermost(&errors),
+        }
+    }
+}
+
+/// An error in words.
+enum Words {
+    /// A sentence of its own.
+    Whole(String),
+    /// What is wrong with the connection.
+    Part(String),
+}
+
+/// The error and its causes, the outermost first, with those inside an [`io::Error`].
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
+    let mut errors = vec![error];
+    let mut last = error;
+    loop {
+        let inside = last.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let next = match inside {
+            Some(inside) => Some(inside as &(dyn StdError + 'static)),
+            None => last.source(),
+        };
+        let Some(next) = next else { return errors };
+        errors.push(next);
+        last = next;
+    }
+}
+
+/// Through a tunnel, what fails before the tunnel stands is the proxy, and what fails later is the target; without a
+/// tunnel all connections are to the proxy.
+fn stage(errors: &[&(dyn StdError + 'static)]) -> Stage {
+    let is_about = |words: &str| errors.iter().any(|error| error.to_string().starts_with(words));
+    let is_tls = errors.iter().any(|error| error.is::<rustls::Error>());
+    let is_targets = (is_tls && !is_about("tunnel error")) || is_about(SOCKS_LOOKUP);
+    if is_targets { Stage::Target } else { Stage::Proxy }
+}
+
+fn words(errors: &[&(dyn StdError + 'static)]) -> Option<Words> {
+    let is_lookup = |text: &str| text == "dns error" || text.starts_with(SOCKS_LOOKUP);
+    if errors.iter().any(|error| is_lookup(&error.to_string())) {
+        return Some(Words::Part("the name is not found".into()));
+    }
+    errors.iter().find_map(|error| {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return Some(tls_words(error));
+        }
+        io_words(error.downcast_ref::<io::Error>()?.kind()).map(|text| Words::Part(text.into()))
+    })
+}
+
+fn tls_words(error: &rustls::Error) -> Words {
+    use rustls::{
+        CertificateError,
+        Error::{AlertReceived, InvalidCertificate, InvalidMessage},
+    };
+    match error {
+        InvalidCertificate(CertificateError::Other(other)) => {
+            match other.0.downcast_ref::<RefusedCertificate>() {
+                Some(refused) => Words::Whole(refused.to_string()),
+                None => Words::Part(short(&error.to_string())),
+            }
+        }
+        AlertReceived(alert) => Words::Part(match alert {
+            AlertDescription::CertificateRequired
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::CertificateExpired
+            | AlertDescription::AccessDenied => {
+                format!(
+                    "the server refuses this program's certificate or wants one ({alert:?}; see --client-cert)"
+                )
+            }
+            _ => format!("the server ends the TLS handshake ({alert:?})"),
+        }),
+        InvalidMessage(_) => Words::Part("what answers there speaks no TLS".into()),
+        _ => Words::Part(short(&error.to_string())),
+    }
+}
+
+fn io_words(kind: io::ErrorKind) -> Option<&'static str> {
+    use io::ErrorKind::*;
+    Some(match kind {
+        ConnectionRefused => "connection refused",
+        NetworkUnreachable | HostUnreachable | NetworkDown => "no route to it",
+        ConnectionReset => "connection reset",
+        ConnectionAborted | BrokenPipe => "connection broken",
+        UnexpectedEof => "the connection was closed",
+        TimedOut => "it does not answer",
+        AddrNotAvailable => "this machine has no free address or port for it",
+        PermissionDenied => "this machine does not permit it",
+        _ => return None,
+    })
+}
+
+/// The innermost cause.
+fn innermost(errors: &[&(dyn StdError + 'static)]) -> String {
+    errors.last().map_or_else(String::new, |error| short(&error.to_string()))
+}

@@ -1,0 +1,328 @@
+//! Which way requests go: directly, or through the proxy that an environment variable names.
+//!
+//! The variables are read once, before anything is sent, and what is decided here is what is used: reqwest reads none of
+//! them. By itself it would take a variable that it cannot read for none, and send the rows past the proxy.
+//!
+//! The target is one URL, so one proxy or none is the whole decision. A loopback target never goes through a proxy: a
+//! proxy is another machine, where the address means something else.
+//!
+//! No message and no `Debug` contains a login: a variable's value is never quoted, only its name and what is wrong.
+
+use std::{ffi::OsString, fmt, net::IpAddr};
+
+use reqwest::Url;
+
+use super::{Error, is_loopback};
+
+/// What can speak for us: a scheme with its default port. By `socks5h` and `socks4a` the proxy looks the name up.
+const SCHEMES: [(&str, u16); 6] =
+    [("http", 80), ("https", 443), ("socks5", 1080), ("socks5h", 1080), ("socks4", 1080), ("socks4a", 1080)];
+
+/// A server that sets this variable passes a request's header `Proxy` on as `HTTP_PROXY`.
+const CGI: &str = "REQUEST_METHOD";
+
+/// The way to the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Without a proxy.
+    Direct(DirectReason),
+    /// Through a proxy.
+    Through(ProxyServer),
+}
+
+/// Why no proxy is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectReason {
+    /// No variable names one.
+    NoVariable,
+    /// The target is this machine.
+    Loopback,
+    /// This variable excepts the target.
+    Excepted(String),
+}
+
+/// A proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProxyServer {
+    /// The variable that names it.
+    variable: String,
+    /// With the login, if there is one, and with a port.
+    url: Url,
+}
+
+impl Route {
+    /// The way to this target. `environment` reads a variable; an empty one counts as unset.
+    ///
+    /// # Errors
+    /// Where the variable that applies cannot be read.
+    pub fn to(target: &Url, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Route, Error> {
+        if is_loopback(target) {
+            return Ok(Route::Direct(DirectReason::Loopback));
+        }
+        let of_scheme = if target.scheme() == "https" { "HTTPS_PROXY" } else { "HTTP_PROXY" };
+        let found = [of_scheme, "ALL_PROXY"].into_iter().find_map(|name| read(name, environment));
+        let Some((variable, value)) = found else { return Ok(Route::Direct(DirectReason::NoVariable)) };
+        if let Some((excepting, list)) = read("NO_PROXY", environment) {
+            let is_excepted = text(&list).and_then(|list| excepts(list, target));
+            if is_excepted.map_err(|why| Error::Proxy { variable: excepting.clone(), why })? {
+                return Ok(Route::Direct(DirectReason::Excepted(excepting)));
+            }
+        }
+        match text(&value).and_then(proxy_url) {
+            Ok(url) => Ok(Route::Through(ProxyServer { variable, url })),
+            Err(why) => Err(Error::Proxy { variable, why }),
+        }
+    }
+
+    /// The proxy, if there is one.
+    pub fn proxy(&self) -> Option<&ProxyServer> {
+        match self {
+            Route::Through(proxy) => Some(proxy),
+            Route::Direct(_) => None,
+        }
+    }
+}
+
+impl ProxyServer {
+    /// The variable that names it.
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
+
+    /// Its URL with everything but the login.
+    pub fn shown(&self) -> String {
+        let has_login = !self.url.username().is_empty() || self.url.password().is_some();
+        let login = if has_login { "(not shown)@" } else { "" };
+        format!("{}://{login}{}", self.url.scheme(), self.address())
+    }
+
+    /// Its host and port.
+    pub(super) fn address(&self) -> String {
+        address(&self.url)
+    }
+
+    pub(super) fn setting(&self) -> reqwest::Result<reqwest::Proxy> {
+        reqwest::Proxy::all(self.url.clone())
+    }
+}
+
+impl fmt::Debug for ProxyServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}", self.shown(), self.variable)
+    }
+}
+
+/// Host and port of a URL. The port of a proxy is always a number; that of a target has a default.
+pub(super) fn address(url: &Url) -> String {
+    let port = url.port_or_known_default().or_else(|| default_port(url.scheme()));
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    format!("{}{port}", url.host_str().unwrap_or_default())
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    SCHEMES.iter().find(|(known, _)| *known == scheme).map(|(_, port)| *port)
+}
+
+/// A variable by its name in upper or lower case. The upper case wins, but where it may be a request's header.
+fn read(name: &str, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(String, OsString)> {
+    let is_forged = name == "HTTP_PROXY" && environment(CGI).is_some();
+    let upper = Some(name.to_owned()).filter(|_| !is_forged);
+    [upper, Some(name.to_ascii_lowercase())]
+        .into_iter()
+        .flatten()
+        .find_map(|name| environment(&name).map(|value| (name, value)))
+}
+
+fn text(value: &OsString) -> Result<&str, String> {
+    value.to_str().map(str::trim).ok_or_else(|| "is not text".into())
+}
+
+fn proxy_url(value: &str) -> Result<Url, String> {
+    if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err("has a blank in it".into());
+    }
+    // As curl reads it. A host with a port would else be a scheme.
+    let value = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
+    let mut url = Url::parse(&value).map_err(|error| format!("is no URL of a proxy ({error})"))?;
+    let Some(port) = default_port(url.scheme()) else {
+        return Err("has a scheme by which no proxy is spoken to".into());
+    };
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("names no host".into());
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err("has more than scheme, login, host and port".into());
+    }
+    if url.port_or_known_default().is_none() {
+        url.set_port(Some(port)).map_err(|()| "names no host".to_owned())?;
+    }
+    Ok(url)
+}
+
+/// Whether a list of `NO_PROXY` names the target: by its host or a domain above it, by its address or a network, with a
+/// port or without.
+fn excepts(list: &str, target: &Url) -> Result<bool, String> {
+    let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
+    // Each entry is read, or a mistake would be seen only by some hosts.
+    let found: Result<Vec<bool>, String> = entries.map(|entry| names(entry, target)).collect();
+    Ok(found?.contains(&true))
+}
+
+fn names(entry: &str, target: &Url) -> Result<bool, String> {
+    let unreadable = || "has an entry that is no host, address or network".to_owned();
+    if entry == "*" {
+        return Ok(true);
+    }
+    let host = target.host_str().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.');
+    let address: Option<IpAddr> = host.parse().ok();
+    if let Some((network, length)) = entry.split_once('/') {
+        let network: IpAddr = network.parse().map_err(|_| unreadable())?;
+        let length: u32 = length.parse().map_err(|_| unreadable())?;
+        return is_within(address, network, length).ok_or_else(unreadable);
+    }
+    if let Ok(listed) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(address == Some(listed));
+    }
+    let (name, port) = match entry.rsplit_once(':') {
+        Some((name, port)) => (name, Some(port.parse::<u16>().map_err(|_| unreadable())?)),
+        None => (entry, None),
+    };
+    if port.is_some_and(|port| target.port_or_known_default() != Some(port)) {
+        return Ok(false);
+    }
+    if let Ok(listed) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return Ok(address == Some(listed));
+    }
+    let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
+    if name.is_empty() || name.contains(['*', ':', '@', '?', '[', ']']) {
+        return Err(unreadable());
+    }
+    let above = host.to_ascii_lowercase();
+    Ok(above.strip_suffix(&name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+/// Whether an address lies in a network; `None` if the length of the network's prefix is impossible.
+fn is_within(address: Option<IpAddr>, network: IpAddr, length: u32) -> Option<bool> {
+    let same = |a: u128, b: u128, bits: u32| {
+        let host_bits = bits.checked_sub(length)?;
+        Some(a.checked_shr(host_bits).unwrap_or(0) == b.checked_shr(host_bits).unwrap_or(0))
+    };
+    match (address, network) {
+        (Some(IpAddr::V4(a)), IpAddr::V4(b)) => same(u32::from(a).into(), u32::from(b).into(), 32),
+        (Some(IpAddr::V6(a)), IpAddr::V6(b)) => same(a.into(), b.into(), 128),
+        (_, IpAddr::V4(_)) => (length <= 32).then_some(false),
+        (_, IpAddr::V6(_)) => (length <= 128).then_some(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(target: &str, variables: &[(&str, &str)]) -> Result<Route, Error> {
+        let environment = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Route::to(&Url::parse(target).unwrap(), &environment)
+    }
+
+    /// The proxy and its variable, or why there is none.
+    fn told(target: &str, variables: &[(&str, &str)]) -> String {
+        match route(target, variables) {
+            Ok(Route::Through(proxy)) => format!("{} {}", proxy.variable(), proxy.shown()),
+            Ok(Route::Direct(reason)) => format!("{reason:?}"),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    const API: &str = "https://api.example.com";
+
+    #[test]
+    fn the_variable_of_the_scheme_comes_before_that_of_all() {
+        for (target, variables, expected) in [
+            (API, &[][..], "NoVariable"),
+            (API, &[("HTTP_PROXY", "http://p:1")], "NoVariable"),
+            (API, &[("https_proxy", "p:1")], "https_proxy http://p:1"),
+            (API, &[("https_proxy", "p:1"), ("HTTPS_PROXY", "q:2")], "HTTPS_PROXY http://q:2"),
+            (API, &[("ALL_PROXY", "p"), ("https_proxy", "q")], "https_proxy http://q:80"),
+            (API, &[("all_proxy", "socks5h://p")], "all_proxy socks5h://p:1080"),
+            ("http://a.example", &[("HTTP_PROXY", "https://p")], "HTTP_PROXY https://p:443"),
+            ("http://a.example", &[("HTTP_PROXY", "p"), ("REQUEST_METHOD", "GET")], "NoVariable"),
+            ("http://a.example", &[("http_proxy", "p"), ("REQUEST_METHOD", "GET")], "http_proxy http://p:80"),
+            ("http://127.0.0.1:8080", &[("ALL_PROXY", "p")], "Loopback"),
+            ("https://localhost", &[("ALL_PROXY", "ht tp")], "Loopback"),
+            (API, &[("HTTPS_PROXY", " http://p:3128/\n")], "HTTPS_PROXY http://p:3128"),
+            (API, &[("HTTPS_PROXY", "http://[::1]:3128")], "HTTPS_PROXY http://[::1]:3128"),
+        ] {
+            assert_eq!(told(target, variables), expected, "{target} {variables:?}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_never_shown() {
+        for value in ["http://user:pa@ss@p:1", "user:secret@p:1", "http://token@p:1", "socks5://u:s@p:1"] {
+            let route = route(API, &[("HTTPS_PROXY", value)]).unwrap();
+            let shown = format!("{} {route:?}", route.proxy().unwrap().shown());
+            assert!(shown.contains("(not shown)@p:1"), "{shown}");
+            for secret in ["user", "pa@ss", "secret", "token", "u:s"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+            assert!(route.proxy().unwrap().setting().is_ok());
+        }
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_refused_without_its_value() {
+        for value in [
+            "http://[bad",
+            "htp://p:1",
+            "http:/p:1",
+            "http://",
+            "http://p:99999",
+            "http://user:12/34@p",
+            "http://p:1/path",
+            "http://p q:1",
+            "ftp://p",
+            "socks6://p",
+            "://p",
+            "http://user:se#cret@p:1",
+        ] {
+            let error = route(API, &[("HTTPS_PROXY", value)]).unwrap_err();
+            let text = format!("{error}; {}", error.hint());
+            assert!(text.starts_with("HTTPS_PROXY "), "{value}: {text}");
+            assert!(!text.contains(value) && !text.contains("cret") && !text.contains("34"), "{text}");
+        }
+    }
+
+    #[test]
+    fn exceptions_are_hosts_domains_addresses_and_networks() {
+        for (list, target, expected) in [
+            ("example.com", API, true),
+            (".example.com", API, true),
+            ("*.EXAMPLE.com", API, true),
+            ("other.test, api.example.com", API, true),
+            ("other.test api.example.com.", API, true),
+            ("api.example.com:443", API, true),
+            ("api.example.com:8443", API, false),
+            ("ample.com", API, false),
+            ("*", API, true),
+            ("10.0.0.0/8", "https://10.1.2.3", true),
+            ("10.0.0.0/8", "https://11.1.2.3", false),
+            ("10.0.0.0/8", API, false),
+            ("0.0.0.0/0", "https://11.1.2.3", true),
+            ("10.1.2.3", "https://10.1.2.3", true),
+            ("fd00::/8", "https://[fd12::1]", true),
+            ("[fd12::1]:443", "https://[fd12::1]", true),
+            ("fd12::2", "https://[fd12::1]", false),
+        ] {
+            let found = told(target, &[("HTTPS_PROXY", "p:1"), ("no_proxy", list)]);
+            let wanted = if expected { "Excepted(\"no_proxy\")" } else { "HTTPS_PROXY http://p:1" };
+            assert_eq!(found, wanted, "{list} {target}");
+        }
+        for list in ["10.0.0.0/33", "10.0.0/8", "a*b.example", "http://a.example", "fd00::/129", "a:b"] {
+            let found = told(API, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", list)]);
+            assert!(found.starts_with("error: NO_PROXY has an entry"), "{list}: {found}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Proxies by the environment: what is shown is what is used, and one that cannot be used ends the command at once.
+
+use crate::{
+    door::{Door, NAME},
+    forwarder::{Admission, Forwarder, LOGIN},
+    world::{Done, World, done, files, references},
+};
+
+/// An import of this file to a URL, with these variables.
+fn import(world: &World, url: &str, more: &[&str], variables: &[(&str, &str)]) -> Done {
+    let file = world.rows("rows.csv", 3);
+    let more = [&["--base-url", url, "--outage-limit", "1s", "--allow-insecure-http"], more].concat();
+    let mut command = world.command(&world.import_args(&file, &more));
+    done(command.envs(variables.iter().copied()).output().unwrap())
+}
+
+/// The import went through the proxy, and every row is there once.
+#[track_caller]
+fn assert_through(world: &World, done: &Done, proxy: &Forwarder, asked: &str) {
+    assert_eq!(done.code, 0, "{done:?}");
+    world.assert_agreement(references(0..3));
+    let all = proxy.asked();
+    assert!(!all.is_empty() && all.iter().all(|line| line.starts_with(asked)), "{all:?}");
+}
+
+#[test]
+fn https_goes_through_a_tunnel() {
+    for (admission, login, variable) in
+        [(Admission::Anyone, "", "HTTPS_PROXY"), (Admission::Login, LOGIN, "all_proxy")]
+    {
+        let world = World::new();
+        let door = Door::with_certificate(world.simulator.address());
+        let ca = world.file("ca.pem", &door.ca);
+        let proxy = Forwarder::http(door.address(), admission);
+        let value = format!("http://{login}{}", proxy.address());
+        let more = ["--ca-file", ca.to_str().unwrap()];
+        let done = import(&world, &format!("https://{NAME}"), &more, &[(variable, &value)]);
+        assert_through(&world, &done, &proxy, &format!("CONNECT {NAME}:443"));
+    }
+}
+
+#[test]
+fn plain_http_goes_through_the_proxy_too() {
+    for (admission, login) in [(Admission::Anyone, ""), (Admission::Login, LOGIN)] {
+        let world = World::new();
+        let proxy = Forwarder::http(world.simulator.address(), admission);
+        let value = format!("{login}{}", proxy.address());
+        let done = import(&world, &format!("http://{NAME}"), &[], &[("HTTP_PROXY", &value)]);
+        assert_through(&world, &done, &proxy, &format!("POST http://{NAME}/customers"));
+    }
+}
+
+#[test]
+fn socks_goes_through_and_the_proxy_looks_the_name_up() {
+    for (admission, login) in [(Admission::Anyone, ""), (Admission::Login, LOGIN)] {
+        let world = World::new();
+        let proxy = Forwarder::socks(world.simulator.address(), admission);
+        let value = format!("socks5h://{login}{}", proxy.address());
+        let done = import(&world, &format!("http://{NAME}:81"), &[], &[("ALL_PROXY", &value)]);
+        assert_through(&world, &done, &proxy, &format!("{NAME}:81"));
+    }
+}
+
+/// One request shows it; the rows stay pending.
+#[test]
+fn a_refused_login_ends_the_run_at_once() {
+    let world = World::new();
+    let behind = world.simulator.address();
+    let (http, socks) =
+        (Forwarder::http(behind, Admission::Login), Forwarder::socks(behind, Admission::Login));
+    for (scheme, proxy, target) in
+        [("http", &http, "https"), ("http", &http, "http"), ("socks5h", &socks, "https")]
+    {
+        for login in ["", "user:kept-secret@"] {
+            let value = format!("{scheme}://{login}{}", proxy.address());
+            let variable = if target == "https" { "HTTPS_PROXY" } else { "http_proxy" };
+            let url = format!("{target}://{NAME}");
+            let done =
+                import(&world, &url, &["--ledger", "l.db", "--outage-limit", "10m"], &[(variable, &value)]);
+            done.assert_error_line(4, &[variable, "login", "run the same command again"]);
+            assert!(!format!("{done:?}").contains("kept-secret"), "{done:?}");
+            assert_eq!(world.outcomes(), "pending=3");
+            std::fs::remove_file(world.path("l.db")).unwrap();
+        }
+    }
+    assert_eq!(world.journal().created().len(), 0);
+}
+
+#[test]
+fn a_variable_that_cannot_be_read_is_refused_before_anything_is_made() {
+    for (variable, value) in [
+        ("HTTPS_PROXY", "http://user:kept-secret@[bad"),
+        ("https_proxy", "htp://user:kept-secret@p:3128"),
+        ("ALL_PROXY", "http://user:kept/secret@p"),
+        ("HTTPS_PROXY", "http://"),
+    ] {
+        let world = World::new();
+        let refused = import(&world, &format!("https://{NAME}"), &[], &[(variable, value)]);
+        refused.assert_error(2, &[variable, "scheme://"]);
+        assert!(!refused.stderr.contains("secret"), "{refused:?}");
+        assert_eq!(files(world.folder.path()).into_iter().collect::<Vec<_>>(), ["rows.csv"]);
+        let mut config = world.command(&["config", "import", "--base-url", "https://api.example.test"]);
+        done(config.env(variable, value).output().unwrap()).assert_error(2, &[variable]);
+    }
+    let world = World::new();
+    let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "10.0.0.0/99")];
+    import(&world, &format!("https://{NAME}"), &[], &variables).assert_error(2, &["NO_PROXY"]);
+}
+
+#[test]
+fn loopback_and_exceptions_go_directly() {
+    let world = World::new();
+    let proxy = Forwarder::http(world.simulator.address(), Admission::Nobody);
+    let value = proxy.address();
+    let done = import(&world, &world.base_url(), &[], &[("HTTP_PROXY", &value), ("ALL_PROXY", "ht tp")]);
+    assert_eq!((done.code, proxy.asked()), (0, Vec::new()), "{done:?}");
+    // The name is known to nobody but the proxy.
+    let excepted = [("HTTP_PROXY", &*value), ("NO_PROXY", ".example.test")];
+    let done = import(&world, &format!("http://{NAME}"), &["--ledger", "l.db"], &excepted);
+    done.assert_error_line(4, &["no successful answer", NAME]);
+    assert_eq!(proxy.asked(), Vec::<String>::new());
+}
+
+#[test]
+fn a_proxy_that_is_away_or_denies_the_host_is_named() {
+    let world = World::new();
+    let denies = Forwarder::http(world.simulator.address(), Admission::Nobody);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    for (address, words) in [(denies.address(), "refuses to connect"), (closed, "connection refused")] {
+        let value = format!("http://user:kept-secret@{address}");
+        let done = import(&world, &format!("https://{NAME}"), &[], &[("HTTPS_PROXY", &value)]);
+        done.assert_error_line(4, &[&address, "HTTPS_PROXY", words]);
+        assert!(!done.stderr.contains("secret"), "{done:?}");
+    }
+}
+
+#[test]
+fn config_shows_the_proxy_in_effect() {
+    let world = World::new();
+    let proxy = ("HTTPS_PROXY", "http://user:kept-secret@proxy.example:3128");
+    for (args, variables, value, origin) in [
+        (&[][..], &[][..], "none", "default"),
+        (&[], &[proxy], "http://(not shown)@proxy.example:3128", "environment HTTPS_PROXY"),
+        (&[], &[proxy, ("no_proxy", "juspay.in")], "none", "environment no_proxy"),
+        (&["--base-url", "https://localhost:1"], &[proxy], "none", "the target is this machine"),
+        (&["--simulator"], &[proxy], "none", "the target is this machine"),
+        (&["--base-url", "http://a.example"], &[proxy], "none", "default"),
+    ] {
+        let mut command = world.command(&[&["config", "import"], args].concat());
+        let done = done(command.envs(variables.iter().copied()).output().unwrap());
+        let line = done.stdout.lines().find(|line| line.trim_start().starts_with("Proxy ")).unwrap();
+        assert!(line.contains(value) && line.ends_with(origin) && !line.contains("secret"), "{line}");
+    }
+}
