@@ -72,7 +72,7 @@
 //! **route** to the API. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
-//! with **random throttling** (refusals that do not depend on the rate) and a **sliding window** counter. **permit**: the
+//! with **random throttling** (refusals that do not depend on the rate). **permit**: the
 //! right to send one request. **slot**: room for one row in flight. **systematic refusal**: every row is refused alike, so
 //! the cause is not the row.
 //!

@@ -11,8 +11,6 @@
 
 mod attempts;
 
-mod endpoint;
-
 mod lookup;
 
 mod verdict;
@@ -27,25 +25,21 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::{
-    attempts::{Attempts, RunEnded},
-    endpoint::Endpoint,
-    verdict::{Classification, CreateSent, History, Step, classify, describe, describe_retry_after},
+    attempts::Attempts,
+    verdict::{CreateSent, Endpoint, History},
 };
 pub use self::{
     lookup::{Lookup, lookup},
     verdict::Halt,
 };
 use crate::{
-    api::{Api, ApiMetrics, Exchange, Reply},
-    customer::{Fields, Reference},
-    ledger::{
-        ApiCustomer, Claim, Effort, Latencies, LatencyRecorder, Operation, RequestCounts, RowError,
-        Settlement,
-    },
-    throttle::{Feedback, Permit, Probe, RequestClass, Slot, Throttle, UpcomingWrites},
+    api::{Api, ApiMetrics},
+    customer::Reference,
+    ledger::{Claim, Effort, Latencies, LatencyRecorder, Operation, RequestCounts, RowError, Settlement},
+    throttle::{Slot, Throttle, UpcomingWrites},
 };
 
 /// A reference that no merchant has: the probe of the service looks it up.
@@ -208,32 +202,6 @@ impl Sender {
         (SendResult { settlement: claim.settle(result, effort), halt }, slot)
     }
 
-    /// Takes in what a reply says of the service and of the rate.
-    fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
-        // A request that was not sent has no latency; a refused connection is no fast response.
-        if !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_)) {
-            self.latencies.record(latency);
-        }
-        if !classification.is_success() {
-            *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = describe(reply);
-        }
-        let is_throttled = classification.is_throttled();
-        self.throttled.fetch_add(u64::from(is_throttled), Relaxed);
-        let Feedback { pause, held_rate, random_share } =
-            permit.report(classification.service, classification.rate, latency);
-        if let Some(pause) = pause {
-            let seconds = pause.as_secs_f64();
-            let retry_after = is_throttled.then(|| describe_retry_after(reply));
-            warn!(seconds, retry_after, "throttled by the API; all requests pause");
-        }
-        if let Some(rate) = held_rate {
-            info!(per_second = rate.floor(), "rate limit found; holding the rate");
-        }
-        if let Some(share) = random_share {
-            warn!(share, "the API throttles this share of requests at any rate; they are retried");
-        }
-    }
-
     /// A row has failed. If the last response was an intermediary's, the user has to know of it.
     fn log_intermediary(&self, line: u64, error: &RowError) {
         if error.code.as_deref() != Some(RowError::NOT_THE_API) {
@@ -242,83 +210,6 @@ impl Sender {
         if self.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
             let status = error.http_status;
             warn!(line, status, "an intermediary rejects this row; the next run sends it again");
-        }
-    }
-
-    /// Waits for a row's permit.
-    async fn acquire(&self, class: RequestClass) -> Result<Permit<'_>, RunEnded> {
-        loop {
-            // Without anything to wait for, which is usual, this saves a microsecond.
-            let at_once = if *self.shutdown.borrow() < ShutdownPhase::Draining {
-                self.throttle.try_acquire(class)
-            } else {
-                None
-            };
-            let permit = match at_once {
-                Some(permit) => permit,
-                None => tokio::select! {
-                    biased;
-                    // First, so that no row is sent after the run began to end.
-                    () = self.reached(ShutdownPhase::Draining) => return Err(RunEnded),
-                    permit = self.throttle.acquire(class) => permit,
-                },
-            };
-            if let Some(permit) = self.probe_service(permit).await? {
-                return Ok(permit);
-            }
-        }
-    }
-
-    /// The same with a single wait in the queue; no permit if another row was quicker.
-    async fn try_acquire_once(&self, class: RequestClass) -> Result<Option<Permit<'_>>, RunEnded> {
-        let permit = tokio::select! {
-            biased;
-            () = self.reached(ShutdownPhase::Draining) => return Err(RunEnded),
-            permit = self.throttle.wait_in_queue(class) => permit,
-        };
-        match permit {
-            Some(permit) => self.probe_service(permit).await,
-            None => Ok(None),
-        }
-    }
-
-    /// Returns a row's own permit. One for a probe of the service is used up here, and the row goes on waiting: the probe
-    /// looks up a customer that no merchant has, since any answer to that shows that the service works, while a row that
-    /// fails whatever happens would show nothing.
-    async fn probe_service<'a>(&'a self, permit: Permit<'a>) -> Result<Option<Permit<'a>>, RunEnded> {
-        if permit.probe() != Some(Probe::Service) {
-            return Ok(Some(permit));
-        }
-        let timeout = Some(self.throttle.probe_timeout());
-        let Exchange { reply, latency } = tokio::select! {
-            biased;
-            exchange = self.api.get(&self.probe_reference, timeout) => exchange,
-            () = self.reached(ShutdownPhase::Draining) => return Err(RunEnded),
-        };
-        let classification = classify(&reply);
-        self.endpoint.observe(Step::Get { already_exists: false }, &reply);
-        self.report(permit, &reply, classification, latency);
-        info!(recovered = classification.is_success(), "outage probe of the service");
-        Ok(None)
-    }
-
-    /// `located`: the customer to update, if Get has found it in this run.
-    async fn exchange(
-        &self,
-        step: Step,
-        claim: &Claim,
-        located: Option<&ApiCustomer>,
-        timeout: Option<Duration>,
-    ) -> Exchange {
-        match (step, claim.customer(), claim.operation(), located) {
-            (Step::Create, Some(customer), ..) => self.api.create(customer, timeout).await,
-            (Step::Update, Some(customer), Operation::Update(update), _) => {
-                self.api.update(customer, &update.customer_id, update.emptied, timeout).await
-            }
-            (Step::Update, Some(customer), _, Some(located)) => {
-                self.api.update(customer, &located.customer_id, Fields::default(), timeout).await
-            }
-            _ => self.api.get(claim.reference(), timeout).await,
         }
     }
 

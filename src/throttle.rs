@@ -3,7 +3,8 @@
 //! Every request of a run needs a `Permit` from `Throttle::acquire`: it waits for the circuit breaker, then in the
 //! queue for room under the concurrency limit and for a token of the rate, and checks the breaker again. A pause that
 //! began while a request was in the queue holds that request too, and its token is lost: if it kept the token, all
-//! requests in the queue would be sent together when the pause ends. `Permit::report` takes in what the response said.
+//! requests in the queue would be sent together when the pause ends. `Permit::report` takes in what the response said, and
+//! logs what that changes for all requests.
 //!
 //! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. Here is the
 //! waiting, and no decision. The user's rate is a bound of its own, kept by governor whatever `adaptive_rate` has found.
@@ -22,8 +23,6 @@ mod concurrency_limit;
 
 mod random_throttling;
 
-mod sliding_window;
-
 use std::{
     num::NonZeroU32,
     sync::{
@@ -38,6 +37,7 @@ use tokio::{
     sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
+use tracing::{info, warn};
 
 pub use self::circuit_breaker::UpcomingWrites;
 pub(crate) use self::{
@@ -86,17 +86,6 @@ pub(crate) struct Permit<'a> {
     is_reported: bool,
 }
 
-/// What a response led to.
-pub(crate) struct Feedback {
-    /// Nothing is sent for this long; only if no pause was in effect, since each of the requests that were in flight
-    /// together may be answered with the same pause.
-    pub(crate) pause: Option<Duration>,
-    /// A rate limit was found, or has changed: the rate that is held below it.
-    pub(crate) held_rate: Option<f64>,
-    /// The share of requests that is rejected at any rate, when that was found out.
-    pub(crate) random_share: Option<f64>,
-}
-
 /// The throttle of one run.
 pub struct Throttle {
     user_rate: Option<f64>,
@@ -115,6 +104,7 @@ pub struct Throttle {
 
 /// What decides about each request.
 struct Controls {
+    in_flight: usize,
     breaker: CircuitBreaker,
     rate: AdaptiveRate,
     limit: ConcurrencyLimit,
@@ -132,6 +122,7 @@ impl Throttle {
             slots: Arc::new(Semaphore::new(concurrency)),
             slots_wanted: AtomicUsize::new(0),
             controls: Mutex::new(Controls {
+                in_flight: 0,
                 breaker: CircuitBreaker::new(concurrency),
                 rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
                 limit: ConcurrencyLimit::new(concurrency, now),
@@ -196,7 +187,7 @@ impl Throttle {
 
     /// Requests in flight.
     pub fn in_flight(&self) -> usize {
-        self.controls().limit.in_flight()
+        self.controls().in_flight
     }
 
     /// For how long nothing may be sent at the API's request.
@@ -229,7 +220,7 @@ impl Throttle {
         let _head = self.queue.try_lock().ok()?;
         let now = Instant::now();
         let mut controls = self.controls();
-        if !controls.limit.has_capacity() {
+        if !controls.has_room() {
             return None;
         }
         controls.rate.try_acquire(now).ok()?;
@@ -271,7 +262,7 @@ impl Throttle {
         let _head = self.queue.lock().await;
         self.controls().breaker.check(class, Instant::now()).ok()?;
         // Only the head of the queue waits, so one stored notification is enough.
-        while !self.controls().limit.has_capacity() {
+        while !self.controls().has_room() {
             self.request_finished.notified().await;
         }
         loop {
@@ -298,12 +289,27 @@ impl Throttle {
     fn admit(&self, controls: &mut Controls, class: RequestClass, now: Instant) -> Option<Permit<'_>> {
         let admitted = controls.breaker.admit(class, controls.rate.sent(), now).ok()?;
         let stamp = controls.rate.on_send(now);
-        controls.limit.on_start();
+        controls.in_flight += 1;
+        controls.limit.on_send(controls.in_flight);
         Some(Permit { throttle: self, admitted, stamp, is_reported: false })
+    }
+
+    /// A request is no longer in flight.
+    fn wake_waiting(&self, has_breaker_changed: bool) {
+        self.request_finished.notify_one();
+        if has_breaker_changed {
+            self.breaker_changed.notify_waiters();
+        }
     }
 
     fn controls(&self) -> MutexGuard<'_, Controls> {
         self.controls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Controls {
+    fn has_room(&self) -> bool {
+        self.limit.has_room(self.in_flight)
     }
 }
 
@@ -319,28 +325,38 @@ impl Permit<'_> {
     }
 
     /// Takes in what the response said, and how long it took: the circuit breaker first, then the rate, which an outage
-    /// resets, then the concurrency limit, and last the shared pause.
-    pub(crate) fn report(mut self, service: ServiceSignal, rate: RateSignal, latency: Duration) -> Feedback {
+    /// resets, then the shared pause, and last the concurrency limit.
+    pub(crate) fn report(mut self, service: ServiceSignal, rate: RateSignal, latency: Duration) {
         self.is_reported = true;
         let now = Instant::now();
-        let is_success = matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed);
         let mut controls = self.throttle.controls();
-        let Controls { breaker, rate: adaptive, limit } = &mut *controls;
+        let Controls { in_flight, breaker, rate: adaptive, limit } = &mut *controls;
+        *in_flight -= 1;
         let has_changed = breaker.on_result(self.admitted, service, latency, now);
         let pause = adaptive.on_response(self.stamp, rate.capped_at(PAUSE_MAX), now);
         let held_rate = adaptive.take_rate_to_report();
-        let random_share = adaptive.take_random_share();
+        // Only accepted requests confirm one.
+        let random_share = if rate == RateSignal::Accepted { adaptive.take_random_share() } else { None };
         if breaker.is_open() {
             adaptive.reset_after_outage();
         }
-        limit.on_finish(is_success.then_some(latency), now);
-        let pause = pause.filter(|pause| breaker.pause(now + *pause, now));
-        drop(controls);
-        self.throttle.request_finished.notify_one();
-        if has_changed {
-            self.throttle.breaker_changed.notify_waiters();
+        // Not if a pause was in effect: of the requests that were in flight together each may be answered with the same.
+        let new_pause = pause.filter(|pause| breaker.pause(now + *pause, now));
+        if matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed) {
+            limit.on_success(latency, now);
         }
-        Feedback { pause, held_rate, random_share }
+        drop(controls);
+        self.throttle.wake_waiting(has_changed);
+        if let Some(pause) = new_pause {
+            let retry_after = rate.describe_retry_after();
+            warn!(seconds = pause.as_secs_f64(), retry_after, "throttled by the API; all requests pause");
+        }
+        if let Some(rate) = held_rate {
+            info!(per_second = rate.floor(), "rate limit found; holding the rate");
+        }
+        if let Some(share) = random_share {
+            warn!(share, "the API throttles this share of requests at any rate; they are retried");
+        }
     }
 }
 
@@ -351,13 +367,10 @@ impl Drop for Permit<'_> {
             return;
         }
         let mut controls = self.throttle.controls();
-        controls.limit.on_finish(None, Instant::now());
+        controls.in_flight -= 1;
         let has_changed = controls.breaker.abandon_probe(self.admitted.probe);
         drop(controls);
-        self.throttle.request_finished.notify_one();
-        if has_changed {
-            self.throttle.breaker_changed.notify_waiters();
-        }
+        self.throttle.wake_waiting(has_changed);
     }
 }
 

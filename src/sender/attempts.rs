@@ -3,7 +3,10 @@
 //! What a reply means is decided in `verdict`; here the steps follow one another until the row has an outcome. A row
 //! that waits for its next attempt holds no slot. This is the one place where `backoff` is used, as the policy of delays.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::{PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use tokio::time::sleep;
@@ -11,12 +14,13 @@ use tracing::info;
 
 use super::{
     ExistingPolicy, Halt, Sender, ShutdownPhase,
-    verdict::{Classification, CreateSent, History, Step, Verdict, classify, row_error, verdict},
+    verdict::{Classification, CreateSent, History, Step, Verdict, classify, describe, row_error, verdict},
 };
 use crate::{
     api::{Exchange, Reply, Whose},
+    customer::Fields,
     ledger::{ApiCustomer, Claim, InsertResult, Operation, RowError, RowResult, UpdateResult},
-    throttle::{Permit, RequestClass, ServiceSignal, Slot},
+    throttle::{Permit, Probe, RequestClass, ServiceSignal, Slot},
 };
 
 /// After this many throttled replies in succession a row waits by itself, whatever the others do.
@@ -232,9 +236,20 @@ impl<'a> Attempts<'a> {
     }
 
     async fn attempt(&mut self, step: Step, claim: &Claim) -> Result<AttemptResult, RunEnded> {
-        let sender = self.sender;
+        let api = &self.sender.api;
         let located = self.updating.clone();
-        self.request(step, |timeout| sender.exchange(step, claim, located.as_ref(), timeout)).await
+        let exchange = async |timeout| match (step, claim.customer(), claim.operation(), located) {
+            (Step::Create, Some(customer), ..) => api.create(customer, timeout).await,
+            (Step::Update, Some(customer), Operation::Update(update), _) => {
+                api.update(customer, &update.customer_id, update.emptied, timeout).await
+            }
+            // The customer that Get has found in this run.
+            (Step::Update, Some(customer), _, Some(located)) => {
+                api.update(customer, &located.customer_id, Fields::default(), timeout).await
+            }
+            _ => api.get(claim.reference(), timeout).await,
+        };
+        self.request(step, exchange).await
     }
 
     /// Sends one request, with a timeout if it is a probe.
@@ -249,7 +264,7 @@ impl<'a> Attempts<'a> {
             Step::Create | Step::Update if self.write_failed => RequestClass::RepeatedWrite,
             Step::Create | Step::Update => RequestClass::FirstWrite,
         };
-        let permit = self.acquire(class).await?;
+        let permit = self.permit(class).await?;
         if permit.failed_probes() > self.failed_probes {
             self.budget.refund_last();
         }
@@ -269,7 +284,7 @@ impl<'a> Attempts<'a> {
         };
         let classification = self.observe_reply(step, &reply, before);
         let is_probe = permit.probe().is_some();
-        sender.report(permit, &reply, classification, latency);
+        self.report(permit, &reply, classification, latency);
         if is_probe {
             info!(recovered = classification.is_success(), "outage probe of writes");
         }
@@ -299,9 +314,23 @@ impl<'a> Attempts<'a> {
         classification
     }
 
+    /// Counts a reply, and reports it to the throttle.
+    fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
+        let sender = self.sender;
+        // A request that was not sent has no latency; a refused connection is no fast response.
+        if !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_)) {
+            sender.latencies.record(latency);
+        }
+        if !classification.is_success() {
+            *sender.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = describe(reply);
+        }
+        sender.throttled.fetch_add(u64::from(classification.is_throttled()), Relaxed);
+        permit.report(classification.service, classification.rate, latency);
+    }
+
     /// Waits for a permit. While the circuit of writes is open, rows that have not failed probe first; a row that has
     /// failed waits without a slot, or such rows would hold all of them.
-    async fn acquire(&mut self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
+    async fn permit(&mut self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
         let sender = self.sender;
         while class == RequestClass::RepeatedWrite && sender.throttle.are_only_writes_open() {
             self.slot = None;
@@ -310,11 +339,70 @@ impl<'a> Attempts<'a> {
                 () = sender.throttle.wait_for_breaker(class) => {}
             }
             self.wait_for_slot(Duration::ZERO).await?;
-            if let Some(permit) = sender.try_acquire_once(class).await? {
+            if let Some(permit) = self.permit_at_once(class).await? {
                 return Ok(permit);
             }
         }
-        sender.acquire(class).await
+        self.permit_in_turn(class).await
+    }
+
+    async fn permit_in_turn(&self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
+        let sender = self.sender;
+        loop {
+            // Without anything to wait for, which is usual, this saves a microsecond.
+            let at_once = if *sender.shutdown.borrow() < ShutdownPhase::Draining {
+                sender.throttle.try_acquire(class)
+            } else {
+                None
+            };
+            let permit = match at_once {
+                Some(permit) => permit,
+                None => tokio::select! {
+                    biased;
+                    // First, so that no row is sent after the run began to end.
+                    () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
+                    permit = sender.throttle.acquire(class) => permit,
+                },
+            };
+            if let Some(permit) = self.probe_service(permit).await? {
+                return Ok(permit);
+            }
+        }
+    }
+
+    /// The same with a single wait in the queue; no permit if another row was quicker.
+    async fn permit_at_once(&self, class: RequestClass) -> Result<Option<Permit<'a>>, RunEnded> {
+        let sender = self.sender;
+        let permit = tokio::select! {
+            biased;
+            () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
+            permit = sender.throttle.wait_in_queue(class) => permit,
+        };
+        match permit {
+            Some(permit) => self.probe_service(permit).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Returns a row's own permit. One for a probe of the service is used up here, and the row goes on waiting: the probe
+    /// looks up a customer that no merchant has, since any answer to that shows that the service works, while a row that
+    /// fails whatever happens would show nothing.
+    async fn probe_service(&self, permit: Permit<'a>) -> Result<Option<Permit<'a>>, RunEnded> {
+        if permit.probe() != Some(Probe::Service) {
+            return Ok(Some(permit));
+        }
+        let sender = self.sender;
+        let timeout = Some(sender.throttle.probe_timeout());
+        let Exchange { reply, latency } = tokio::select! {
+            biased;
+            exchange = sender.api.get(&sender.probe_reference, timeout) => exchange,
+            () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
+        };
+        let classification = classify(&reply);
+        sender.endpoint.observe(Step::Get { already_exists: false }, &reply);
+        self.report(permit, &reply, classification, latency);
+        info!(recovered = classification.is_success(), "outage probe of the service");
+        Ok(None)
     }
 
     /// Handles a throttled reply. Normally the shared pause delays every request, so the row does not wait by itself. It

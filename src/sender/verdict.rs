@@ -6,8 +6,19 @@
 //! another reference is no answer. The response of an intermediary (a firewall, a router, a proxy) is no verdict on a
 //! row: the row is tried again, and nothing is rejected by it.
 //!
-//! Nothing here waits, sends or counts. The texts never contain a customer's field: the API's words are bounded, and
+//! [`Endpoint`] looks at the replies of all rows, for the one verdict that no single reply allows: that the URL is not the
+//! API's. Nothing here waits or sends. The texts never contain a customer's field: the API's words are bounded, and
 //! kept from repeating the key, where they are read.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use crate::{
     api::{Answer, Created, Found, Meaning, Reply, Whose},
@@ -21,6 +32,15 @@ const CLOCK_MARGIN_MS: i64 = 2_000;
 
 /// The same if the reply has no `Date` header, so that the difference of the two clocks is unknown.
 const UNKNOWN_CLOCK_MARGIN_MS: i64 = 300_000;
+
+/// Fewer responses of intermediaries are no sign yet: a firewall may reject one row alone.
+const FOREIGN_MIN: u32 = 4;
+
+/// This many are a sign at once.
+const FOREIGN_MAX: u32 = 40;
+
+/// How long intermediaries may answer before the API first does: a router that is being reconfigured, for instance.
+const FOREIGN_FOR: Duration = Duration::from_secs(10);
 
 /// Why no row can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,7 +356,7 @@ fn unclear(step: Step) -> Verdict {
 
 /// Whether the API itself has answered. An answer to Get proves little: "not found" is what any server says of a path
 /// that it does not know.
-pub(super) fn is_of_the_api(step: Step, reply: &Reply) -> bool {
+fn is_of_the_api(step: Step, reply: &Reply) -> bool {
     match reply {
         Reply::Customer(_) => true,
         Reply::Answer(answer) => {
@@ -344,6 +364,68 @@ pub(super) fn is_of_the_api(step: Step, reply: &Reply) -> bool {
             step.is_write() && is_about_the_row(answer.status) && !is_access_control
         }
         Reply::Foreign(_) | Reply::NotSent(_) | Reply::ProxyLogin(_) | Reply::Unknown { .. } => false,
+    }
+}
+
+/// Who has answered at the base URL so far.
+///
+/// An intermediary (a firewall, a router, another server under a mistyped URL) may answer in the API's place. Once the API
+/// itself has answered, such responses are temporary. Where only intermediaries ever answered, no row will succeed, and
+/// waiting would never end. The lock is held for a comparison, never across an await.
+#[derive(Default)]
+pub(super) struct Endpoint {
+    api_has_answered: AtomicBool,
+    /// A proxy refuses the login. Also the probe of an outage is told so, which belongs to no row.
+    wants_proxy_login: AtomicBool,
+    foreign: Mutex<Option<ForeignAnswers>>,
+}
+
+/// Responses of intermediaries before the API first answered.
+struct ForeignAnswers {
+    since: Instant,
+    count: u32,
+    last_status: u16,
+}
+
+impl Endpoint {
+    pub(super) fn observe(&self, step: Step, reply: &Reply) {
+        if matches!(reply, Reply::ProxyLogin(_))
+            || matches!(reply, Reply::Foreign(answer) if answer.status == 407)
+        {
+            self.wants_proxy_login.store(true, Relaxed);
+        }
+        if self.api_has_answered() {
+            return;
+        }
+        if is_of_the_api(step, reply) {
+            self.api_has_answered.store(true, Relaxed);
+        } else if let Reply::Foreign(answer) = reply
+            && answer.status < 500
+        {
+            let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+            let all =
+                foreign.get_or_insert(ForeignAnswers { since: Instant::now(), count: 0, last_status: 0 });
+            all.count = all.count.saturating_add(1);
+            all.last_status = answer.status;
+        }
+    }
+
+    pub(super) fn api_has_answered(&self) -> bool {
+        self.api_has_answered.load(Relaxed)
+    }
+
+    /// Why no row can succeed, if a proxy refuses the login or only intermediaries ever answered.
+    pub(super) fn halt(&self) -> Option<Halt> {
+        if self.wants_proxy_login.load(Relaxed) {
+            return Some(Halt::Proxy);
+        }
+        if self.api_has_answered() {
+            return None;
+        }
+        let foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = foreign.as_ref()?;
+        let is_long = all.count >= FOREIGN_MIN && all.since.elapsed() >= FOREIGN_FOR;
+        (is_long || all.count >= FOREIGN_MAX).then_some(Halt::NotTheApi(all.last_status))
     }
 }
 
@@ -407,15 +489,6 @@ pub(super) fn describe(reply: &Reply) -> String {
         (Some(status), Some(message)) => format!("HTTP {status}, {message}"),
         (Some(status), None) => format!("HTTP {status}"),
         (None, message) => message.unwrap_or_default(),
-    }
-}
-
-/// The pause that the API has requested, before it is capped.
-pub(super) fn describe_retry_after(reply: &Reply) -> String {
-    match reply {
-        Reply::Answer(Answer { retry_after: Some(pause), .. })
-        | Reply::Foreign(Answer { retry_after: Some(pause), .. }) => format!("{} s", pause.as_secs_f64()),
-        _ => "nothing".into(),
     }
 }
 
@@ -678,5 +751,16 @@ mod tests {
             let expected = Classification { service, rate, may_have_landed };
             assert_eq!(classify(&reply), expected, "{reply:?}");
         }
+    }
+
+    /// Only the probe of an outage may be told so: no row is sent that could end the run.
+    #[test]
+    fn a_refused_login_of_the_proxy_ends_a_run_that_the_api_had_answered() {
+        let endpoint = Endpoint::default();
+        endpoint.api_has_answered.store(true, Relaxed);
+        endpoint.observe(GET, &Reply::NotSent("refused".into()));
+        assert_eq!(endpoint.halt(), None);
+        endpoint.observe(GET, &Reply::ProxyLogin("the proxy refuses".into()));
+        assert_eq!(endpoint.halt(), Some(Halt::Proxy));
     }
 }

@@ -23,10 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{
-    random_throttling::{Cycle, RandomThrottleDetector},
-    sliding_window::{SlidingWindowCounter, WINDOW_S},
-};
+use super::random_throttling::{Cycle, RandomThrottleDetector};
 
 /// Requests a second at the beginning of a run without a rate: what a merchant's smallest server can bear until it first
 /// throttles.
@@ -107,6 +104,10 @@ const UNAVAILABLE_OVER_SHARE: f64 = 0.02;
 /// At this multiple of the held rate the limit that was found no longer exists.
 const LIMIT_GONE_RATIO: f64 = 2.0;
 
+/// How far back accepted requests are counted, and in bins of which length.
+const WINDOW_S: f64 = 10.0;
+const BIN_S: f64 = 0.01;
+
 /// Seconds over which accepted requests are averaged; somewhat less than [`WINDOW_S`].
 const AVERAGE_WINDOW_S: f64 = 8.0;
 
@@ -151,6 +152,15 @@ impl RateSignal {
                 RateSignal::Throttled { retry_after: retry_after.map(|pause| pause.min(pause_max)) }
             }
             signal => signal,
+        }
+    }
+
+    /// The pause that the server has requested, before it is capped; `None` if the signal is no throttling.
+    pub(super) fn describe_retry_after(self) -> Option<String> {
+        match self {
+            RateSignal::Throttled { retry_after: Some(pause) } => Some(format!("{} s", pause.as_secs_f64())),
+            RateSignal::Throttled { retry_after: None } => Some("nothing".into()),
+            RateSignal::Accepted | RateSignal::Unavailable => None,
         }
     }
 }
@@ -545,6 +555,47 @@ impl ThrottleEvent {
             (self.rejected as f64 / (REJECTED_SHARE * rate)).min(HOLD_MAX_FOR_REJECTIONS_S);
         let paused_s = if self.had_retry_after { self.resume_s - self.first_sent_s } else { 0.0 };
         HOLD_MIN_S.max(for_rejections_s).max((paused_s / PAUSED_SHARE).min(HOLD_MAX_FOR_PAUSES_S))
+    }
+}
+
+/// A count of accepted requests by the time at which they were sent: the one figure by which a rate is chosen. Keeps bins
+/// and no single request, so its size is the same at any rate.
+struct SlidingWindowCounter {
+    /// A ring: the number of each bin since time zero, and its count.
+    bins: Vec<(u64, i64)>,
+}
+
+impl Default for SlidingWindowCounter {
+    fn default() -> SlidingWindowCounter {
+        SlidingWindowCounter { bins: vec![(0, 0); (WINDOW_S / BIN_S) as usize + 2] }
+    }
+}
+
+impl SlidingWindowCounter {
+    /// Ignores times that the window has passed.
+    fn add(&mut self, at_s: f64, count: i64) {
+        let number = (at_s / BIN_S) as u64;
+        let index = number as usize % self.bins.len();
+        let bin = &mut self.bins[index];
+        if bin.0 < number {
+            *bin = (number, 0);
+        }
+        if bin.0 == number {
+            bin.1 += count;
+        }
+    }
+
+    /// Requests between two times. A bin that lies only partly between them counts by that part.
+    fn sum_between(&self, from_s: f64, to_s: f64) -> f64 {
+        let (from, to) = (from_s.max(0.0) / BIN_S, to_s.max(0.0) / BIN_S);
+        let numbers = from as u64..=to as u64;
+        numbers
+            .map(|number| {
+                let bin = self.bins[number as usize % self.bins.len()];
+                let share = to.min((number + 1) as f64) - from.max(number as f64);
+                if bin.0 == number { bin.1 as f64 * share } else { 0.0 }
+            })
+            .sum()
     }
 }
 

@@ -39,12 +39,11 @@ const DECREASE_FACTOR: f64 = 0.7;
 
 const LIMIT_MIN: f64 = 4.0;
 
-/// The requests in flight, and how many there may be.
+/// How many requests may be in flight.
 pub(super) struct ConcurrencyLimit {
     /// The user's maximum.
     max: usize,
     limit: usize,
-    in_flight: usize,
     /// The lowest mean latency so far, in seconds.
     baseline_s: f64,
     /// Responses since the baseline was last compared: their number and the sum of their latencies in seconds.
@@ -73,7 +72,6 @@ impl ConcurrencyLimit {
         ConcurrencyLimit {
             max,
             limit: max,
-            in_flight: 0,
             baseline_s: f64::INFINITY,
             recent: (0, 0.0),
             window: SampleWindow::new(now),
@@ -81,24 +79,18 @@ impl ConcurrencyLimit {
         }
     }
 
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
+    pub(super) fn has_room(&self, in_flight: usize) -> bool {
+        in_flight < self.limit
     }
 
-    pub(super) fn has_capacity(&self) -> bool {
-        self.in_flight < self.limit
+    /// A request was sent; it is one of `in_flight`.
+    pub(super) fn on_send(&mut self, in_flight: usize) {
+        self.window.peak_in_flight = self.window.peak_in_flight.max(in_flight);
     }
 
-    pub(super) fn on_start(&mut self) {
-        self.in_flight += 1;
-        self.window.peak_in_flight = self.window.peak_in_flight.max(self.in_flight);
-    }
-
-    /// A request is no longer in flight. `latency` is that of a successful response; others are not measured, since a
-    /// refusal may come at once and a timeout late.
-    pub(super) fn on_finish(&mut self, latency: Option<Duration>, now: Instant) {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let Some(latency) = latency else { return };
+    /// Takes in the latency of a successful response. Others are not measured, since a refusal may come at once and a
+    /// timeout late.
+    pub(super) fn on_success(&mut self, latency: Duration, now: Instant) {
         self.recent = (self.recent.0 + 1, self.recent.1 + latency.as_secs_f64());
         if self.recent.0 == BASELINE_SAMPLES {
             self.baseline_s = self.baseline_s.min(self.recent.1 / f64::from(BASELINE_SAMPLES));
@@ -146,18 +138,21 @@ mod tests {
     use super::*;
 
     /// Sends for so many seconds to a server that takes `base` seconds for a response and processes at most `capacity`
-    /// requests a second. Latency and throughput follow from the requests in flight. Returns the throughput.
+    /// requests a second. Latency and throughput follow from the requests in flight, of which there are always as many
+    /// as the limit allows. Returns the throughput.
     fn run(limiter: &mut ConcurrencyLimit, now: &mut Instant, seconds: f64, base: f64, capacity: f64) -> f64 {
         let end = *now + Duration::from_secs_f64(seconds);
-        let mut throughput = 0.0;
+        let (mut throughput, mut in_flight) = (0.0, 0);
         while *now < end {
-            while limiter.has_capacity() {
-                limiter.on_start();
+            while limiter.has_room(in_flight) {
+                in_flight += 1;
+                limiter.on_send(in_flight);
             }
-            let in_flight = limiter.in_flight as f64;
-            throughput = (in_flight / base).min(capacity);
+            throughput = (in_flight as f64 / base).min(capacity);
             *now += Duration::from_secs_f64(1.0 / throughput);
-            limiter.on_finish(Some(Duration::from_secs_f64(in_flight / throughput)), *now);
+            let latency = Duration::from_secs_f64(in_flight as f64 / throughput);
+            in_flight -= 1;
+            limiter.on_success(latency, *now);
         }
         throughput
     }
