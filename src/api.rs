@@ -8,8 +8,6 @@
 //! credentials would be sent along), never reads more of a body than a customer needs, and never logs: what to do about
 //! a reply is the sender's decision.
 
-mod body;
-
 mod response;
 
 mod metrics;
@@ -312,7 +310,8 @@ impl Api {
             }
         };
         let latency = began.elapsed();
-        self.metrics.on_end(call, status, latency);
+        let is_sent = !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_));
+        self.metrics.on_end(call, status, is_sent.then_some(latency));
         Exchange { reply, latency }
     }
 }

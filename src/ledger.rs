@@ -73,7 +73,7 @@ pub(crate) use self::{
         prune::prune,
         reader::Reader,
     },
-    timeline::{Latencies, LatencyRecorder, Sample, condensed},
+    timeline::{Sample, condensed},
 };
 use crate::customer::{Changed, Dropped, Fields, Reference, Row, SourcePosition};
 

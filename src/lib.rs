@@ -72,9 +72,9 @@
 //! **route** to the API. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
-//! with **random throttling** (refusals that do not depend on the rate). **permit**: the
-//! right to send one request. **slot**: room for one row in flight. **systematic refusal**: every row is refused alike, so
-//! the cause is not the row.
+//! with **random throttling** (refusals that do not depend on the rate). **permit**: the right to send one request.
+//! **latency**: the time from sending to the last byte of the response. **slot**: room for one row in flight. **systematic
+//! refusal**: every row is refused alike, so the cause is not the row.
 //!
 //! *A run.* **stage**: reading, finishing, stopping. **lifecycle**: how a run begins and ends. **work queue**: claimed rows on
 //! their way to a worker, settled ones on their way to a commit. **commit policy**: when a commit is worth it.
@@ -97,15 +97,16 @@
 //! |---|---|---|
 //! | [`customer`] | – | tokio, sqlx, reqwest, csv, files, the clock |
 //! | [`throttle`] | – | everything but time: files, the network, the ledger, rows |
-//! | [`api`] | `customer` | the ledger; waiting, retrying |
-//! | [`ledger`] | `customer` | reqwest; only `ledger/*` names sqlx |
+//! | [`latency`] | – | files, the network, the clock |
+//! | [`api`] | `customer`, `latency` | the ledger; waiting, retrying |
+//! | [`ledger`] | `customer`, `latency` | reqwest; only `ledger/*` names sqlx |
 //! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
 //! | [`sender`] | `customer`, `ledger` types, `api`, `throttle` | SQL, files |
-//! | [`run`] | `source`, `customer`, `ledger`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
+//! | [`run`] | `source`, `customer`, `ledger`, `latency`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
-//! | [`report`] | `customer`, `ledger`, `run` (its snapshot), `source` (its adjustments), `validate`, `verify`, `error` | files, the network |
+//! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
@@ -121,6 +122,8 @@ pub mod customer;
 pub mod source;
 
 pub mod ledger;
+
+pub mod latency;
 
 pub mod throttle;
 

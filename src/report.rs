@@ -43,7 +43,10 @@ pub use self::{
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},
 };
-use crate::ledger::{Latencies, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed};
+use crate::{
+    latency::Latencies,
+    ledger::{RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed},
+};
 
 /// One run in detail.
 #[derive(Debug, Serialize)]

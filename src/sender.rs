@@ -38,7 +38,7 @@ pub use self::{
 use crate::{
     api::{Api, ApiMetrics},
     customer::Reference,
-    ledger::{Claim, Effort, Latencies, LatencyRecorder, Operation, RequestCounts, RowError, Settlement},
+    ledger::{Claim, Effort, Operation, RequestCounts, RowError, Settlement},
     throttle::{Slot, Throttle, UpcomingWrites},
 };
 
@@ -104,7 +104,6 @@ pub struct Sender {
     probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
-    latencies: LatencyRecorder,
     /// Rows that wait for their next attempt.
     retrying: AtomicU64,
     endpoint: Endpoint,
@@ -125,7 +124,6 @@ impl Sender {
             probe_reference: Reference::recorded(PROBE_REFERENCE),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
-            latencies: LatencyRecorder::default(),
             retrying: AtomicU64::new(0),
             endpoint: Endpoint::default(),
             rejected_by_intermediary: AtomicU64::new(0),
@@ -173,11 +171,6 @@ impl Sender {
             retries: self.retries.load(Relaxed),
             throttled: self.throttled.load(Relaxed),
         }
-    }
-
-    /// The latencies of requests that have ended.
-    pub fn latencies(&self) -> Latencies {
-        self.latencies.snapshot()
     }
 
     /// Rows that wait for their next attempt.

@@ -4,9 +4,14 @@
 //! are read without a lock, so a snapshot may include a request in one counter and not yet in another; nothing is lost.
 
 use std::{
+    ops::RangeInclusive,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
+
+use histogram::{AtomicHistogram, SparseHistogram};
+
+use crate::latency::{BUCKETS, Latencies};
 
 /// A call of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +38,10 @@ impl Call {
     }
 }
 
-/// Upper bounds of latency in seconds. The sandbox answers within tenths of a second and the default
-/// timeout is 30 s; below a hundredth only a server on this machine answers. Counted here and not derived from the
-/// histogram of all latencies, since no bucket of such a histogram ends at these bounds.
-const BOUNDS_S: [f64; 14] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Upper bounds of the metric of latencies: powers of two of a microsecond, from a millisecond to above the default
+/// timeout of 30 s. Below a millisecond only a server on this machine answers. Each is the bound of a bucket too, so the
+/// metric is exact.
+const BOUNDS_LOG2_MICROS: RangeInclusive<u32> = 10..=25;
 
 /// Statuses have three digits; index 0 is for requests without a response.
 const STATUSES: usize = 1000;
@@ -52,8 +56,7 @@ pub struct ApiMetrics {
 #[derive(Debug)]
 struct Counts {
     by_status: Vec<AtomicU64>,
-    /// One more than there are bounds, for longer latencies.
-    by_latency: [AtomicU64; BOUNDS_S.len() + 1],
+    by_latency: AtomicHistogram,
     nanoseconds: AtomicU64,
 }
 
@@ -71,7 +74,7 @@ impl Default for ApiMetrics {
     fn default() -> ApiMetrics {
         let counts = || Counts {
             by_status: (0..STATUSES).map(|_| AtomicU64::new(0)).collect(),
-            by_latency: std::array::from_fn(|_| AtomicU64::new(0)),
+            by_latency: AtomicHistogram::with_config(&BUCKETS),
             nanoseconds: AtomicU64::new(0),
         };
         ApiMetrics { started: AtomicU64::new(0), ended: std::array::from_fn(|_| counts()) }
@@ -83,16 +86,20 @@ impl ApiMetrics {
         self.started.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn on_end(&self, call: Call, status: Option<u16>, latency: Duration) {
+    /// Counts a request that has ended. One that was not sent has no latency: a refused connection is no fast response.
+    pub(super) fn on_end(&self, call: Call, status: Option<u16>, latency: Option<Duration>) {
         let counts = &self.ended[call as usize];
         if let Some(count) = counts.by_status.get(usize::from(status.unwrap_or(0))) {
             count.fetch_add(1, Relaxed);
         }
-        let seconds = latency.as_secs_f64();
-        let bucket = BOUNDS_S.partition_point(|bound| *bound < seconds);
-        counts.by_latency[bucket].fetch_add(1, Relaxed);
+        let Some(latency) = latency else { return };
         // Five hundred years fit.
-        counts.nanoseconds.fetch_add(latency.as_nanos() as u64, Relaxed);
+        let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        // Whatever is longer than the last bucket counts in it.
+        let micros = u32::try_from(nanoseconds.saturating_sub(1) / 1000).unwrap_or(u32::MAX);
+        let counted = counts.by_latency.increment(u64::from(micros));
+        debug_assert!(counted.is_ok(), "32 bits are in range");
+        counts.nanoseconds.fetch_add(nanoseconds, Relaxed);
     }
 
     /// All requests, those in flight included.
@@ -107,12 +114,34 @@ impl ApiMetrics {
         some.map(|(count, status)| ((status > 0).then_some(status), count))
     }
 
-    /// The latencies of a call, also of requests without a response.
+    /// The latencies of a call, also of requests that were sent and have no response.
     pub fn latency(&self, call: Call) -> Latency {
         let counts = &self.ended[call as usize];
-        let bounds = BOUNDS_S.into_iter().chain([f64::INFINITY]);
-        let buckets = bounds.zip(counts.by_latency.iter().map(|count| count.load(Relaxed))).collect();
+        let mut buckets: Vec<(f64, u64)> = BOUNDS_LOG2_MICROS
+            .map(|log2| (f64::from(log2).exp2() / 1e6, 0))
+            .chain([(f64::INFINITY, 0)])
+            .collect();
+        for (bound_micros, count) in counts.latencies().by_bound_micros() {
+            let first = *BOUNDS_LOG2_MICROS.start();
+            let log2 = bound_micros.next_power_of_two().ilog2().max(first);
+            let at = (log2 - first) as usize;
+            let last = buckets.len() - 1;
+            buckets[at.min(last)].1 += count;
+        }
         Latency { buckets, seconds: counts.nanoseconds.load(Relaxed) as f64 / 1e9 }
+    }
+
+    /// The latencies of all calls.
+    pub fn latencies(&self) -> Latencies {
+        let mut all = Latencies::default();
+        self.ended.iter().for_each(|counts| all.add(&counts.latencies()));
+        all
+    }
+}
+
+impl Counts {
+    fn latencies(&self) -> Latencies {
+        SparseHistogram::from(&self.by_latency.load()).into()
     }
 }
 
@@ -120,20 +149,73 @@ impl ApiMetrics {
 mod tests {
     use super::*;
 
+    /// The metrics after one request with each latency.
+    fn metrics(latencies: impl IntoIterator<Item = Duration>) -> ApiMetrics {
+        let metrics = ApiMetrics::default();
+        for latency in latencies {
+            metrics.on_end(Call::Create, Some(200), Some(latency));
+        }
+        metrics
+    }
+
     #[test]
     fn each_request_is_counted_once() {
         let metrics = ApiMetrics::default();
-        for (status, milliseconds) in
-            [(Some(200), 1), (Some(200), 2), (Some(503), 29_999), (None, 30_001), (Some(999), 5)]
-        {
-            metrics.on_end(Call::Create, status, Duration::from_millis(milliseconds));
+        let milliseconds =
+            [(Some(200), 1), (Some(200), 2), (Some(503), 29_999), (None, 35_000), (Some(999), 5)];
+        for (status, milliseconds) in milliseconds {
+            metrics.on_end(Call::Create, status, Some(Duration::from_millis(milliseconds)));
         }
+        metrics.on_end(Call::Create, None, None);
         let seen: Vec<_> = metrics.statuses(Call::Create).collect();
-        assert_eq!(seen, [(None, 1), (Some(200), 2), (Some(503), 1), (Some(999), 1)]);
+        assert_eq!(seen, [(None, 2), (Some(200), 2), (Some(503), 1), (Some(999), 1)]);
         assert_eq!(metrics.statuses(Call::Get).count(), 0);
         let latency = metrics.latency(Call::Create);
         let some: Vec<_> = latency.buckets.iter().filter(|(_, count)| *count > 0).copied().collect();
-        assert_eq!(some, [(0.001, 1), (0.0025, 1), (0.005, 1), (30.0, 1), (f64::INFINITY, 1)]);
-        assert!((latency.seconds - 60.008).abs() < 1e-9, "{}", latency.seconds);
+        let expected = [(0.001024, 1), (0.002048, 1), (0.008192, 1), (33.554432, 1), (f64::INFINITY, 1)];
+        assert_eq!(some, expected);
+        assert!((latency.seconds - 65.007).abs() < 1e-9, "{}", latency.seconds);
+        metrics.on_end(Call::Get, Some(200), Some(Duration::from_millis(1)));
+        assert_eq!(metrics.latencies().counts().map(|(_, count)| count).sum::<u64>(), 6);
+    }
+
+    #[test]
+    fn a_latency_at_a_bound_counts_up_to_it_and_one_above_does_not() {
+        let bounds = metrics([]).latency(Call::Create).buckets;
+        assert_eq!(bounds.len(), 17);
+        for (at, (bound, _)) in bounds.iter().enumerate() {
+            let (inside, above) = if bound.is_finite() {
+                let bound = Duration::from_micros((bound * 1e6) as u64);
+                let nanosecond = Duration::from_nanos(1);
+                (vec![bound, bound - nanosecond], vec![bound + nanosecond])
+            } else {
+                (vec![Duration::from_secs(60), Duration::from_secs(100_000), Duration::MAX], Vec::new())
+            };
+            let counts = |latencies: &[Duration]| -> Vec<u64> {
+                let latency = metrics(latencies.iter().copied()).latency(Call::Create);
+                latency.buckets.iter().map(|(_, count)| *count).collect()
+            };
+            assert_eq!(counts(&inside)[at], inside.len() as u64, "{bound}");
+            assert_eq!(counts(&above)[..=at].iter().sum::<u64>(), 0, "{bound}");
+        }
+    }
+
+    /// The indices are those of ledgers that exist.
+    #[test]
+    fn a_bucket_holds_what_it_says() {
+        let index = |latency| metrics([latency]).latencies().counts().next().unwrap();
+        let mut last = 0;
+        for micros in (0..100_000).step_by(7).chain((17..32).map(|doubling| (1 << doubling) - 1)) {
+            let duration = Duration::from_micros(micros);
+            let (index, _) = index(duration);
+            let middle = Latencies::from_counts([(index, 1)]).percentile(0.5).unwrap();
+            let off = (middle.as_secs_f64() - duration.as_secs_f64()).abs();
+            assert!(off <= 0.07 * duration.as_secs_f64() + 0.6e-6, "{micros} µs is off by {off}");
+            assert!(index >= last, "{micros}");
+            last = index;
+        }
+        let first_indices = [0, 1, 7, 8, 9, 16, 17, 18, 19, 1_000].map(Duration::from_micros);
+        assert_eq!(first_indices.map(|latency| index(latency).0), [0, 0, 6, 7, 8, 15, 16, 16, 17, 63]);
+        assert_eq!(index(Duration::MAX), (239, 1));
     }
 }

@@ -10,15 +10,21 @@
 //! Pure: the clock is an argument, in [`Head`]. Nothing here waits, sends or decides what to do.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use super::body::{Body, ErrorInfo, Text};
-use crate::customer::{Fingerprint, Reference};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::customer::{Fields, Fingerprint, Reference};
 
 /// The maximum length of a text of the API that is kept.
 pub(super) const MESSAGE_MAX_CHARS: usize = 500;
+
+/// The maximum number of faulty fields that are read: a customer has seven.
+const FIELDS_MAX: usize = 16;
 
 /// The result of one exchange.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,6 +339,179 @@ fn parse_time(text: &str) -> Option<i64> {
 /// A text of the API, bounded and without control characters: it ends up on terminals.
 pub(super) fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect()
+}
+
+/// The members of a response body, customer or error, that are read. One unexpected member must not make the others
+/// unreadable: a missing one, or one that is no text, counts as none.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body<'a> {
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    customer_id: Text<'a>,
+    // An alias would make a body with both unreadable.
+    #[serde(borrow, rename = "Customer_id")]
+    customer_id_of_table: Text<'a>,
+    #[serde(borrow)]
+    object: Text<'a>,
+    #[serde(borrow)]
+    object_reference_id: Text<'a>,
+    #[serde(borrow)]
+    mobile_number: Text<'a>,
+    #[serde(borrow)]
+    email_address: Text<'a>,
+    #[serde(borrow)]
+    first_name: Text<'a>,
+    #[serde(borrow)]
+    last_name: Text<'a>,
+    #[serde(borrow)]
+    mobile_country_code: Text<'a>,
+    #[serde(borrow)]
+    date_created: Text<'a>,
+    #[serde(borrow)]
+    status: Text<'a>,
+    #[serde(borrow)]
+    error_code: Text<'a>,
+    #[serde(borrow)]
+    error_message: Text<'a>,
+    #[serde(borrow)]
+    user_message: Text<'a>,
+    #[serde(borrow)]
+    juspay_request_id: Text<'a>,
+    #[serde(borrow)]
+    error_info: ErrorInfo<'a>,
+}
+
+impl Body<'_> {
+    /// The fields of the customer, in the order of a fingerprint.
+    fn facts(&self) -> [Option<&str>; Fields::FACTS.len()] {
+        [
+            &self.mobile_number,
+            &self.email_address,
+            &self.first_name,
+            &self.last_name,
+            &self.mobile_country_code,
+        ]
+        .map(Text::get)
+    }
+
+    /// Whether it describes an error, whatever the HTTP status.
+    fn is_error(&self) -> bool {
+        let info = &self.error_info;
+        let words =
+            [&self.error_code, &self.error_message, &info.code, &info.developer_message, &info.user_message];
+        words.into_iter().any(|text| text.get().is_some())
+            || self.status.get().is_some_and(|status| status.to_ascii_lowercase().contains("error"))
+    }
+
+    /// Whether the API may have written it: it has one of the members of the API's errors. A member that is null counts
+    /// (the API writes such), a number does not: frameworks write `"status": 404`.
+    fn has_api_shape(&self) -> bool {
+        let members = [
+            &self.status,
+            &self.error_code,
+            &self.error_message,
+            &self.user_message,
+            &self.juspay_request_id,
+        ];
+        members.into_iter().any(|text| matches!(text, Text::Null | Text::String(_)))
+            || self.error_info.is_there
+    }
+}
+
+/// The error object of current accounts.
+#[derive(Default)]
+struct ErrorInfo<'a> {
+    is_there: bool,
+    code: Text<'a>,
+    user_message: Text<'a>,
+    developer_message: Text<'a>,
+    fields: Vec<ErrorField<'a>>,
+}
+
+/// One field that the API names as faulty.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ErrorField<'a> {
+    #[serde(borrow)]
+    field_name: Text<'a>,
+    #[serde(borrow)]
+    reason: Text<'a>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ErrorInfo<'a>, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Members<'a> {
+            #[serde(borrow)]
+            code: Text<'a>,
+            #[serde(borrow)]
+            user_message: Text<'a>,
+            #[serde(borrow)]
+            developer_message: Text<'a>,
+            #[serde(borrow)]
+            fields: Option<&'a RawValue>,
+        }
+        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        // Anything but an object counts as none; serde would read an array as the members in their order.
+        if !raw.get().starts_with('{') {
+            return Ok(ErrorInfo::default());
+        }
+        let members: Members<'a> = serde_json::from_str(raw.get()).unwrap_or_default();
+        let fields =
+            members.fields.and_then(|fields| serde_json::from_str::<Vec<&RawValue>>(fields.get()).ok());
+        let fields = fields.unwrap_or_default().into_iter().filter(|field| field.get().starts_with('{'));
+        Ok(ErrorInfo {
+            is_there: true,
+            code: members.code,
+            user_message: members.user_message,
+            developer_message: members.developer_message,
+            fields: fields
+                .filter_map(|field| serde_json::from_str(field.get()).ok())
+                .take(FIELDS_MAX)
+                .collect(),
+        })
+    }
+}
+
+/// A member that may be a text.
+#[derive(Default)]
+enum Text<'a> {
+    /// Nothing.
+    #[default]
+    Absent,
+    /// `null`.
+    Null,
+    /// A JSON string.
+    String(Cow<'a, str>),
+    /// A value of another type.
+    Other,
+}
+
+impl Text<'_> {
+    /// The text, if it is not empty.
+    fn get(&self) -> Option<&str> {
+        match self {
+            Text::String(text) => Some(&**text).filter(|text| !text.is_empty()),
+            Text::Absent | Text::Null | Text::Other => None,
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        let raw: &RawValue = Deserialize::deserialize(deserializer)?;
+        let raw = raw.get();
+        // A raw value is well-formed JSON; only a string begins with a quote.
+        Ok(match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => Text::String(Cow::Borrowed(plain)),
+            Some(_) => serde_json::from_str(raw).map_or(Text::Other, |text| Text::String(Cow::Owned(text))),
+            None if raw == "null" => Text::Null,
+            None => Text::Other,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{Latencies, Ledger, Outcome, OutcomeClass, RequestCounts, Sample, Tally, condensed},
+    latency::Latencies,
+    ledger::{Ledger, Outcome, OutcomeClass, RequestCounts, Sample, Tally, condensed},
     sender::Sender,
 };
 
@@ -79,7 +80,7 @@ impl CumulativeCounts {
         CumulativeCounts {
             tally,
             figures: sender.figures(),
-            latencies: sender.latencies(),
+            latencies: sender.api_metrics().latencies(),
             in_flight: throttle.in_flight() as u64,
             held_rate: throttle.held_rate(),
         }
@@ -176,15 +177,11 @@ impl SampleSeries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::LatencyRecorder;
 
     const TICK: Duration = INTERVAL_FIRST;
 
     fn counts(requests: u64) -> CumulativeCounts {
-        let recorder = LatencyRecorder::default();
-        recorder.record(TICK);
-        let latencies =
-            Latencies::from_counts(recorder.snapshot().counts().map(|(index, one)| (index, one * requests)));
+        let latencies = Latencies::from_counts([(100, requests)]);
         let figures = RequestCounts { requests, retries: requests / 2, throttled: requests / 4 };
         CumulativeCounts { figures, latencies, in_flight: requests % 7, ..CumulativeCounts::default() }
     }

@@ -317,10 +317,6 @@ impl<'a> Attempts<'a> {
     /// Counts a reply, and reports it to the throttle.
     fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
         let sender = self.sender;
-        // A request that was not sent has no latency; a refused connection is no fast response.
-        if !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_)) {
-            sender.latencies.record(latency);
-        }
         if !classification.is_success() {
             *sender.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = describe(reply);
         }

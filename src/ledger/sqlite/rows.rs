@@ -11,9 +11,12 @@ use super::super::{
     checkpoint::Checkpoint,
     error::Error,
     model::{ExistingCounts, KnownRow, Outcome, RequestCounts, RowId, RunId, Tally},
-    timeline::{Latencies, Sample},
+    timeline::Sample,
 };
-use crate::customer::{Dropped, Field, Fingerprint, PrefixHash, Rule, SourcePosition};
+use crate::{
+    customer::{Dropped, Field, Fingerprint, PrefixHash, Rule, SourcePosition},
+    latency::Latencies,
+};
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
