@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
-    correction::Correction,
+    correction::{CorrectedOutcome, Correction},
     fingerprint::{Changed, Fields, Fingerprint},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,

@@ -140,7 +140,7 @@ enum Received<F> {
 /// Runs from the first stage until an action leaves the loop.
 ///
 /// # Errors
-/// Where the workload cannot go on. What was recorded stands; rows in flight are in doubt.
+/// Where the workload cannot go on, or has sent an event that its stage does not allow. What was recorded stands; rows in flight are in doubt.
 pub(crate) async fn drive<W: Workload>(
     work: &mut W,
     mut stage: Stage,
@@ -179,7 +179,7 @@ pub(crate) async fn drive<W: Workload>(
         };
         let Some(event) = event else { continue };
         let action;
-        (stage, action) = stage.on(event, Instant::now() + limits.shutdown_grace);
+        (stage, action) = stage.on(event, Instant::now() + limits.shutdown_grace)?;
         match action {
             Action::Nothing => {}
             Action::Drain => {

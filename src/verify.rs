@@ -168,7 +168,7 @@ pub async fn run(
     };
     let end = drive(&mut comparison, Stage::first(0), source, signals, &sender, options.limits).await?;
     (comparison.show)(&comparison.found);
-    Ok((end.stage.end_reason(), comparison.found))
+    Ok((end.stage.end_reason()?, comparison.found))
 }
 
 impl Comparison<'_> {

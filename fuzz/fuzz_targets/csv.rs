@@ -15,7 +15,7 @@
 use std::io::{self, Cursor, Read};
 
 use customer_import::{
-    customer::{Cells, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation},
+    customer::{Cells, CorrectedOutcome, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation},
     source::{EXPORT_COLUMNS, Error, ReadOptions, Source, SourceOptions},
 };
 use libfuzzer_sys::fuzz_target;
@@ -495,7 +495,8 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
     }
     same(&row.reading, &expected);
     let corrects = places.correction.map(|at| at.map(|at| cells[at])).and_then(|[line, outcome, code]| {
-        let line = line.parse().ok().filter(|_| ["invalid", "duplicate"].contains(&outcome))?;
+        let line = line.parse().ok()?;
+        let outcome = CorrectedOutcome::from_name(outcome)?;
         let reference = match &row.reading {
             Ok(customer) => Some(customer.reference.as_str()),
             Err(faults) => faults.reference.as_deref(),
@@ -503,7 +504,7 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
         let repeats = places.message.and_then(|at| Correction::repeats(cells[at], reference));
         let field = places.field.map_or("", |at| cells[at]);
         let reference_was_read = Correction::reference_was_read(field, code);
-        let (outcome, code) = (outcome.into(), code.into());
+        let code = code.into();
         Some(Box::new(Correction { line, outcome, code, repeats, reference_was_read }))
     });
     assert_eq!(row.corrects, corrects);

@@ -18,14 +18,40 @@ use super::{Field, Rule};
 pub struct Correction {
     /// The line of the row in its original source.
     pub line: u64,
-    /// `invalid` or `duplicate`. Rows with other outcomes are found by their references.
-    pub outcome: String,
+    /// What became of the row.
+    pub outcome: CorrectedOutcome,
     /// The names of the rules that the row broke.
     pub code: String,
     /// For a duplicate: whether its reference is unchanged. None if the export does not name the reference.
     pub repeats: Option<bool>,
     /// Whether the original reference could be read and broke no rule. False if the export does not tell.
     pub reference_was_read: bool,
+}
+
+/// The outcome of a row that is found again by its line. Rows with other outcomes are found by their references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorrectedOutcome {
+    /// The row broke a rule.
+    Invalid,
+    /// An earlier row of its source had its reference.
+    Duplicate,
+}
+
+impl CorrectedOutcome {
+    /// The word of exports and of the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            CorrectedOutcome::Invalid => "invalid",
+            CorrectedOutcome::Duplicate => "duplicate",
+        }
+    }
+
+    /// The outcome of this name; `None` for a row that is found by its reference.
+    pub fn from_name(name: &str) -> Option<CorrectedOutcome> {
+        [CorrectedOutcome::Invalid, CorrectedOutcome::Duplicate]
+            .into_iter()
+            .find(|outcome| outcome.name() == name)
+    }
 }
 
 /// The message of a duplicate.

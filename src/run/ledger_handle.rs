@@ -18,11 +18,14 @@ impl LedgerHandle {
         LedgerHandle::Idle(Box::new(ledger))
     }
 
-    /// The ledger, unless a commit has it.
-    pub(super) fn idle(&mut self) -> Option<&mut Ledger> {
-        match self {
+    /// Takes the ledger out for [`Self::begin`], unless a commit has it.
+    pub(super) fn take(&mut self) -> Option<Box<Ledger>> {
+        match replace(self, LedgerHandle::Committing(Box::pin(pending()))) {
             LedgerHandle::Idle(ledger) => Some(ledger),
-            LedgerHandle::Committing(_) => None,
+            committing @ LedgerHandle::Committing(_) => {
+                *self = committing;
+                None
+            }
         }
     }
 
@@ -30,17 +33,12 @@ impl LedgerHandle {
         matches!(self, LedgerHandle::Idle(_))
     }
 
-    /// Begins a commit. While another one is in progress the batch would be lost: the caller checks [`Self::is_idle`]
-    /// before it makes a batch.
-    pub(super) fn begin(&mut self, batch: Batch) {
-        let nothing = LedgerHandle::Committing(Box::pin(pending()));
-        *self = match replace(self, nothing) {
-            LedgerHandle::Idle(mut ledger) => LedgerHandle::Committing(Box::pin(async move {
-                let result = ledger.commit(batch).await;
-                (ledger, result)
-            })),
-            committing @ LedgerHandle::Committing(_) => committing,
-        };
+    /// Begins a commit. Whoever has the ledger knows that no other commit is in progress: there is one ledger.
+    pub(super) fn begin(&mut self, mut ledger: Box<Ledger>, batch: Batch) {
+        *self = LedgerHandle::Committing(Box::pin(async move {
+            let result = ledger.commit(batch).await;
+            (ledger, result)
+        }));
     }
 
     /// The end of the commit in progress; pending if there is none. Cancel-safe.

@@ -91,7 +91,7 @@ impl ActiveRun {
         let mut pipeline = Pipeline::new(self.ledger, Arc::clone(sender), options, show);
         let stage = Stage::first(in_doubt);
         let end = drive(&mut pipeline, stage, chunks, signals, sender, options.limits).await?;
-        Ok(pipeline.end(end))
+        pipeline.end(end)
     }
 }
 

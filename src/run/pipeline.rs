@@ -139,7 +139,8 @@ impl<'a> Pipeline<'a> {
             now,
         };
         let plan = self.policy.plan(&input)?;
-        self.timeline.write_to(self.ledger.idle()?);
+        let mut ledger = self.ledger.take()?;
+        self.timeline.write_to(&mut ledger);
         let (in_doubt, RowsToClaim { rows, positions }) = match stage {
             Stage::Recovering { .. } => (plan.claim, RowsToClaim::default()),
             _ => (0, self.read.take(plan.claim)),
@@ -155,7 +156,7 @@ impl<'a> Pipeline<'a> {
             self.progress.on_heartbeat(now);
             self.snapshot(stage).heartbeat
         });
-        self.ledger.begin(Batch {
+        let batch = Batch {
             in_doubt,
             rows,
             positions,
@@ -163,7 +164,8 @@ impl<'a> Pipeline<'a> {
             requests: self.sender.figures(),
             flush: plan.flush,
             heartbeat,
-        });
+        };
+        self.ledger.begin(ledger, batch);
         if in_doubt > 0 {
             return Some(StageEvent::Claimed(in_doubt));
         }
@@ -244,7 +246,10 @@ impl<'a> Pipeline<'a> {
     }
 
     /// The result, with the last samples in the ledger.
-    pub(super) fn end(mut self, end: DriveEnd) -> RunResult {
+    ///
+    /// # Errors
+    /// Where the run has left the loop at a stage that has no end, which is a bug.
+    pub(super) fn end(mut self, end: DriveEnd) -> Result<RunResult, Error> {
         let snapshot = self.snapshot(&end.stage);
         (self.show)(&snapshot);
         let mut ledger = self.ledger.into_idle().filter(|_| !end.has_quit);
@@ -252,14 +257,14 @@ impl<'a> Pipeline<'a> {
             self.timeline.end(self.totals.tally, &self.sender);
             self.timeline.write_to(ledger);
         }
-        let reason = end.stage.end_reason();
-        RunResult {
+        let reason = end.stage.end_reason()?;
+        Ok(RunResult {
             reason,
             totals: self.totals,
             request_counts: self.sender.figures(),
             ledger,
             scope: self.options.scope,
-        }
+        })
     }
 }
 

@@ -1,15 +1,15 @@
 //! The stages of a run, and every transition between them.
 //!
-//! Pure: an event comes in, the next stage and an action for the loop go out. An event without an entry in the table
-//! changes nothing.
+//! Pure: an event comes in, the next stage and an action for the loop go out. An event without an entry in the table is a
+//! bug of whoever sent it, and ends the run as one. A dash is an entry: nothing changes.
 //!
 //! | stage | `Claimed(n)` | `Settled` | `SourceEnded` | `Stop` | `Signal` | `GraceExpired` |
 //! |---|---|---|---|---|---|---|
-//! | `Recovering` | `n` fewer are unclaimed | none unclaimed: `Reading`, or `Finishing` if the source has ended | the end is kept | `Stopping`, drain | `Stopping`, drain | |
+//! | `Recovering` | at most all: `n` fewer are unclaimed | none unclaimed: `Reading`, or `Finishing` if the source has ended | the first: kept | `Stopping`, drain | `Stopping`, drain | |
 //! | `Reading` | | | `Finishing` | `Stopping`, drain | `Stopping`, drain | |
 //! | `Finishing` | | end | | `Stopping`, drain | `Stopping`, drain | |
-//! | `Stopping` | | end | | | the user's first: noted; their second: quit | `Abandoning`, abandon |
-//! | `Abandoning` | | end | | | the user's first: noted; their second: quit | |
+//! | `Stopping` | | end | | – | the user's first: noted; their second: quit | `Abandoning`, abandon |
+//! | `Abandoning` | | end | | – | the user's first: noted; their second: quit | |
 //!
 //! The first reason to stop is the one that is recorded. A source that could not be read to its end is no reason to
 //! stop: the rows before the error are sent and settled, and the error becomes the run's end.
@@ -17,7 +17,7 @@
 use tokio::time::Instant;
 
 use super::end::{EndReason, Signal, StopReason};
-use crate::source;
+use crate::{error::Error, source};
 
 /// What a run is doing.
 #[derive(Debug)]
@@ -107,15 +107,17 @@ impl Stage {
     }
 
     /// The transition of the module's table. `abandon_at` is the end of the grace if the run stops now.
-    pub(crate) fn on(self, event: StageEvent, abandon_at: Instant) -> (Stage, Action) {
+    ///
+    /// # Errors
+    /// Where the table has no entry.
+    pub(crate) fn on(self, event: StageEvent, abandon_at: Instant) -> Result<(Stage, Action), Error> {
         let stop = |reason: EndReason| {
             let is_interrupted = matches!(reason, EndReason::Interrupted(_));
             (Stage::Stopping { reason, is_interrupted, abandon_at }, Action::Drain)
         };
-        match (self, event) {
-            (Stage::Recovering { unclaimed, source_end }, StageEvent::Claimed(rows)) => {
-                let unclaimed = unclaimed.saturating_sub(rows);
-                (Stage::Recovering { unclaimed, source_end }, Action::Nothing)
+        Ok(match (self, event) {
+            (Stage::Recovering { unclaimed, source_end }, StageEvent::Claimed(rows)) if rows <= unclaimed => {
+                (Stage::Recovering { unclaimed: unclaimed - rows, source_end }, Action::Nothing)
             }
             (Stage::Recovering { unclaimed: 0, source_end: None }, StageEvent::Settled) => {
                 (Stage::Reading, Action::Nothing)
@@ -150,7 +152,19 @@ impl Stage {
             (stage, StageEvent::Stop(_)) if stage.is_stopping() => (stage, Action::Nothing),
             (_, StageEvent::Stop(reason)) => stop(EndReason::Stopped(reason)),
             (_, StageEvent::Signal(signal)) => stop(EndReason::Interrupted(signal)),
-            (stage, _) => (stage, Action::Nothing),
+            (stage, event) => {
+                return Err(Error::Bug(format!("{} while the run is {}", event.name(), stage.name())));
+            }
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Stage::Recovering { .. } => "recovering",
+            Stage::Reading => "reading",
+            Stage::Finishing { .. } => "finishing",
+            Stage::Stopping { .. } => "stopping",
+            Stage::Abandoning { .. } => "abandoning",
         }
     }
 
@@ -185,14 +199,31 @@ impl Stage {
         }
     }
 
-    /// How a run ends that is left at this stage. No action leaves the loop while the run is recovering or reading.
-    pub(crate) fn end_reason(self) -> EndReason {
+    /// How a run ends that is left at this stage.
+    ///
+    /// # Errors
+    /// Where no action leaves the loop: while the run is recovering or reading.
+    pub(crate) fn end_reason(self) -> Result<EndReason, Error> {
         match self {
-            Stage::Stopping { reason, .. } | Stage::Abandoning { reason, .. } => reason,
-            Stage::Finishing { source_end: SourceEnd::Failed(error) } => EndReason::SourceFailed(error),
-            Stage::Finishing { source_end: SourceEnd::Reached }
-            | Stage::Recovering { .. }
-            | Stage::Reading => EndReason::Completed,
+            Stage::Stopping { reason, .. } | Stage::Abandoning { reason, .. } => Ok(reason),
+            Stage::Finishing { source_end: SourceEnd::Failed(error) } => Ok(EndReason::SourceFailed(error)),
+            Stage::Finishing { source_end: SourceEnd::Reached } => Ok(EndReason::Completed),
+            Stage::Recovering { .. } | Stage::Reading => {
+                Err(Error::Bug(format!("the run has ended while it is {}", self.name())))
+            }
+        }
+    }
+}
+
+impl StageEvent {
+    fn name(&self) -> &'static str {
+        match self {
+            StageEvent::Claimed(_) => "rows in doubt were claimed",
+            StageEvent::Settled => "all rows were settled",
+            StageEvent::SourceEnded(_) => "the source ended",
+            StageEvent::Stop(_) => "the program stopped the run",
+            StageEvent::Signal(_) => "a signal came",
+            StageEvent::GraceExpired => "the shutdown grace expired",
         }
     }
 }
@@ -262,7 +293,7 @@ mod tests {
     const EVENTS: [&str; 7] =
         ["claimed 5", "settled", "source ended", "source failed", "stop", "signal", "grace expired"];
 
-    /// Every transition that the table has: stage, event, the stage after it, action.
+    /// Every transition that the table has: stage, event, the stage after it, action. Every other event is a bug.
     const TRANSITIONS: &[(&str, &str, &str, Action)] = &[
         ("recovering 5", "claimed 5", "recovering 0", Action::Nothing),
         ("recovering 5", "source ended", "recovering 5, source ended", Action::Nothing),
@@ -289,15 +320,20 @@ mod tests {
         ("finishing, source failed", "stop", "stopped", Action::Drain),
         ("finishing, source failed", "signal", "interrupted", Action::Drain),
         ("stopped", "settled", "stopped", Action::End),
+        ("stopped", "stop", "stopped", Action::Nothing),
         ("stopped", "signal", "stopped, interrupted", Action::Nothing),
         ("stopped", "grace expired", "abandoning", Action::Abandon),
+        ("stopped, interrupted", "stop", "stopped, interrupted", Action::Nothing),
         ("stopped, interrupted", "settled", "stopped, interrupted", Action::End),
         ("stopped, interrupted", "signal", "stopped, interrupted", Action::Quit),
         ("stopped, interrupted", "grace expired", "abandoning, interrupted", Action::Abandon),
+        ("interrupted", "stop", "interrupted", Action::Nothing),
         ("interrupted", "settled", "interrupted", Action::End),
         ("interrupted", "signal", "interrupted", Action::Quit),
+        ("abandoning", "stop", "abandoning", Action::Nothing),
         ("abandoning", "settled", "abandoning", Action::End),
         ("abandoning", "signal", "abandoning, interrupted", Action::Nothing),
+        ("abandoning, interrupted", "stop", "abandoning, interrupted", Action::Nothing),
         ("abandoning, interrupted", "settled", "abandoning, interrupted", Action::End),
         ("abandoning, interrupted", "signal", "abandoning, interrupted", Action::Quit),
     ];
@@ -313,49 +349,73 @@ mod tests {
         source::Error::Empty("users.csv".into())
     }
 
+    fn on(stage: Stage, event: StageEvent, now: Instant) -> (Stage, Action) {
+        stage.on(event, now).expect("a legal transition")
+    }
+
     #[test]
-    fn every_transition_is_in_the_table_and_no_other_event_changes_anything() {
+    fn every_transition_is_in_the_table_and_every_other_event_is_a_bug() {
         let now = Instant::now();
+        let mut illegal = 0;
         for from in STAGES {
             for sent in EVENTS.into_iter().filter(|sent| !ELSEWHERE.contains(&(from, *sent))) {
+                let result = stage(from, now).on(event(sent), now);
                 let entry = TRANSITIONS.iter().find(|entry| (entry.0, entry.1) == (from, sent));
-                let (to, action) = entry.map_or((from, Action::Nothing), |entry| (entry.2, entry.3));
-                let (after, done) = stage(from, now).on(event(sent), now);
-                let wanted = stage(to, now);
-                assert_eq!((format!("{after:?}"), done), (format!("{wanted:?}"), action), "{from}, {sent}");
+                match (entry, result) {
+                    (Some((.., to, action)), Ok((after, done))) => {
+                        let wanted = (format!("{:?}", stage(to, now)), *action);
+                        assert_eq!((format!("{after:?}"), done), wanted, "{from}, {sent}");
+                    }
+                    (None, Err(Error::Bug(_))) => illegal += 1,
+                    (_, result) => panic!("{from}, {sent}: {result:?}"),
+                }
             }
+        }
+        let all = STAGES.len() * EVENTS.len();
+        assert_eq!(illegal, all - TRANSITIONS.len() - ELSEWHERE.len());
+    }
+
+    #[test]
+    fn more_rows_than_there_are_cannot_be_claimed() {
+        assert!(stage("recovering 5", Instant::now()).on(StageEvent::Claimed(6), Instant::now()).is_err());
+    }
+
+    #[test]
+    fn a_run_that_reads_has_no_end() {
+        for name in ["reading", "recovering 0", "recovering 5, source ended"] {
+            assert!(stage(name, Instant::now()).end_reason().is_err(), "{name}");
         }
     }
 
     #[test]
     fn the_first_reason_to_stop_is_the_end() {
         let now = Instant::now();
-        let (failed, _) = Stage::Reading.on(event("source failed"), now);
-        let (stopped, action) = failed.on(event("stop"), now);
+        let (failed, _) = on(Stage::Reading, event("source failed"), now);
+        let (stopped, action) = on(failed, event("stop"), now);
         assert_eq!(action, Action::Drain, "a source that failed does not end its rows");
-        let (stopped, _) = stopped.on(event("signal"), now + Duration::from_secs(1));
+        let (stopped, _) = on(stopped, event("signal"), now + Duration::from_secs(1));
         assert_eq!(stopped.abandon_at(), Some(now));
-        assert!(matches!(stopped.end_reason(), EndReason::Stopped(StopReason::TooManyFailures(3))));
-        assert!(matches!(stage("finishing", now).end_reason(), EndReason::Completed));
+        assert!(matches!(stopped.end_reason(), Ok(EndReason::Stopped(StopReason::TooManyFailures(3)))));
+        assert!(matches!(stage("finishing", now).end_reason(), Ok(EndReason::Completed)));
         let failed = stage("finishing, source failed", now);
-        assert!(matches!(failed.end_reason(), EndReason::SourceFailed(_)));
+        assert!(matches!(failed.end_reason(), Ok(EndReason::SourceFailed(_))));
     }
 
     #[test]
     fn an_interrupted_run_that_is_abandoned_quits_at_the_second_signal() {
         let now = Instant::now();
-        let (abandoning, action) = stage("interrupted", now).on(event("grace expired"), now);
+        let (abandoning, action) = on(stage("interrupted", now), event("grace expired"), now);
         assert_eq!(action, Action::Abandon);
-        assert_eq!(abandoning.on(event("signal"), now).1, Action::Quit);
+        assert_eq!(on(abandoning, event("signal"), now).1, Action::Quit);
     }
 
     #[test]
     fn a_source_that_fails_during_recovery_fails_the_run_after_its_rows() {
         let now = Instant::now();
-        let (recovering, _) = stage("recovering 0", now).on(event("source failed"), now);
+        let (recovering, _) = on(stage("recovering 0", now), event("source failed"), now);
         assert!(!recovering.reads_source());
-        let (finishing, action) = recovering.on(event("settled"), now);
+        let (finishing, action) = on(recovering, event("settled"), now);
         assert_eq!(action, Action::Nothing);
-        assert!(matches!(finishing.end_reason(), EndReason::SourceFailed(_)));
+        assert!(matches!(finishing.end_reason(), Ok(EndReason::SourceFailed(_))));
     }
 }

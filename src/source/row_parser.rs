@@ -10,7 +10,9 @@ use super::{
     csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
     decode::{Encoding, invalid_byte, lossy},
 };
-use crate::customer::{Cells, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, ValidRecord};
+use crate::customer::{
+    Cells, CorrectedOutcome, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, ValidRecord,
+};
 
 /// How much of each cell is kept of a record that contains following records: enough to find it.
 const SHOWN_BYTES: usize = 64;
@@ -100,12 +102,10 @@ fn correction(
     reference: Option<&str>,
 ) -> Option<Box<Correction>> {
     let line = line.parse().ok()?;
-    let found_by_line = matches!(outcome, "invalid" | "duplicate");
+    let outcome = CorrectedOutcome::from_name(outcome)?;
     let repeats = message.and_then(|message| Correction::repeats(message, reference));
     let reference_was_read = Correction::reference_was_read(field.unwrap_or_default(), code);
-    found_by_line.then(|| {
-        Box::new(Correction { line, outcome: outcome.into(), code: code.into(), repeats, reference_was_read })
-    })
+    Some(Box::new(Correction { line, outcome, code: code.into(), repeats, reference_was_read }))
 }
 
 /// Describes the first byte that is not text, with its position.

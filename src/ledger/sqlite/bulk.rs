@@ -186,7 +186,7 @@ impl Given {
             records: json_rows(
                 batch.records.iter().map(|(id, record)| (id, record.cells().collect::<Vec<_>>())),
             ),
-            corrected: json_rows(batch.corrected.iter().map(|it| (it.line, &it.outcome, &it.code))),
+            corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
             updates: GivenUpdates::of(&batch.updates),
         }
     }
