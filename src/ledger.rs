@@ -63,15 +63,12 @@ pub(crate) use self::{
     claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
     model::{Activity, ExistingCounts, Heartbeat, OutcomeClass, RowId},
     records::{
-        ChangedAtApi, ErrorGroup, ImportedRow, Pruned, RetryFilter, RetryRow, RetryableCount, RowMapping,
-        RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+        ChangedAtApi, ErrorGroup, ImportedRow, LedgerOverview, Pruned, RetryFilter, RetryRow, RetryableCount,
+        RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
     },
     sqlite::{
-        imported_index::ImportedIndex,
-        lock_file::{is_in_use, private_file},
-        mark_changed::mark_changed_at_api,
-        prune::prune,
-        reader::Reader,
+        imported_index::ImportedIndex, lock_file::private_file, mark_changed::mark_changed_at_api,
+        prune::prune, reader::Reader,
     },
     timeline::{Sample, condensed},
 };
@@ -219,10 +216,11 @@ impl Ledger {
     }
 
     /// The checkpoint of the previous run over the same source with the same parse settings, and the number of rows
-    /// before it. All of them are settled. A checkpoint for the whole file only may be used only `at_end` of the source,
-    /// because later rows could not be checked for duplicates.
-    pub fn resume_point(&self, at_end: bool) -> Option<(SourcePosition, u64)> {
-        let point = self.resume_point.filter(|point| at_end || !point.whole_file_only)?;
+    /// before it. All of them are settled. A checkpoint for the whole file only may be used only if it is the end of the
+    /// source, which has `source_bytes`: later rows could not be checked for duplicates.
+    pub fn resume_point(&self, source_bytes: Option<u64>) -> Option<(SourcePosition, u64)> {
+        let is_end = |point: &Checkpoint| Some(point.position.bytes) == source_bytes;
+        let point = self.resume_point.filter(|point| !point.whole_file_only || is_end(point))?;
         Some((point.position, point.tally.rows()))
     }
 
@@ -252,14 +250,11 @@ impl Ledger {
         self.in_doubt.len()
     }
 
-    /// The committed counts of the run.
-    pub fn tally(&self) -> Tally {
-        self.tally
-    }
-
-    /// The counts by field that are committed when the run begins: values that rows go without, and fields that differ.
-    pub fn field_counts(&self) -> (Dropped, Changed) {
-        self.field_counts.clone()
+    /// The counts with which the run begins: rows by outcome, values that rows go without, and fields that differ. All are
+    /// zero unless it resumes.
+    pub fn initial_counts(&self) -> (Tally, Dropped, Changed) {
+        let (dropped, changed) = self.field_counts.clone();
+        (self.tally, dropped, changed)
     }
 
     /// Writes these samples with the next commit, or with the end of the run. They replace all from the index `from` on.

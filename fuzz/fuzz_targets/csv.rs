@@ -15,7 +15,9 @@
 use std::io::{self, Cursor, Read};
 
 use customer_import::{
-    customer::{Cells, CorrectedOutcome, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation},
+    customer::{
+        Cells, CorrectedOutcome, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation,
+    },
     source::{EXPORT_COLUMNS, Error, ReadOptions, Source, SourceOptions},
 };
 use libfuzzer_sys::fuzz_target;

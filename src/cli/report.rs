@@ -9,7 +9,6 @@ use super::{
     check_outputs, code, json, ledger_path, now,
     output::create_private,
     print, runtime,
-    status::all_runs,
 };
 use crate::{
     error::Error,
@@ -38,19 +37,11 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
 
 /// Reads the details of run `requested`, or of the latest run.
 async fn details(path: &Path, requested: Option<i64>) -> Result<RunDetails, Error> {
-    let mut reader = Reader::open(path).await?;
-    let runs = all_runs(&mut reader, path).await?;
-    let run = match requested {
-        None => runs.last(),
-        Some(requested) => runs.iter().find(|run| run.run == RunId(requested)),
-    };
-    let Some(run) = run.cloned() else {
-        return Err(match requested {
-            Some(requested) => {
-                Error::usage(format!("there is no run {requested} in the ledger"), "see status for the runs")
-            }
-            None => Error::usage("there is no run in the ledger yet", "begin one with import"),
-        });
-    };
-    Ok(reader.run_details(run, LINES_SHOWN).await?)
+    let details = Reader::open(path).await?.run_details(requested.map(RunId), LINES_SHOWN).await?;
+    details.ok_or_else(|| match requested {
+        Some(requested) => {
+            Error::usage(format!("there is no run {requested} in the ledger"), "see status for the runs")
+        }
+        None => Error::usage("there is no run in the ledger yet", "begin one with import"),
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! Reads the ledger beside a running import and never blocks it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use super::{
     args::{self, StatusFormat},
@@ -10,19 +10,15 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{self, Reader, RunRecord, RunState},
+    ledger::{LedgerOverview, Reader, RunState},
     report::{LiveStatus, Status, live_status_text, status_text},
     run::RunSnapshot,
 };
 
 pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false);
-    let (target, runs, outcomes, heartbeat) = runtime()?.block_on(async {
-        let mut reader = Reader::open(&path).await?;
-        let (target, runs) = (reader.target().await?, all_runs(&mut reader, &path).await?);
-        let heartbeat = if ledger::is_in_use(&path) { reader.heartbeat().await? } else { None };
-        Ok::<_, Error>((target, runs, reader.outcome_counts().await?, heartbeat))
-    })?;
+    let LedgerOverview { target, runs, outcomes, heartbeat } =
+        runtime()?.block_on(async { Reader::open(&path).await?.overview().await })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);
     let live = heartbeat.and_then(|(run, at, heartbeat)| {
         let last = last.filter(|last| last.run == run)?;
@@ -48,14 +44,4 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
         }
     };
     print(&text).map(|()| code::OK)
-}
-
-/// Every run of the ledger. A run recorded as running is reported as dead if no process holds the ledger's lock.
-pub(super) async fn all_runs(reader: &mut Reader, path: &Path) -> Result<Vec<RunRecord>, Error> {
-    let mut runs = reader.runs().await?;
-    let running = if ledger::is_in_use(path) { runs.len().saturating_sub(1) } else { runs.len() };
-    for run in runs.iter_mut().take(running).filter(|run| run.state == RunState::Running) {
-        run.state = RunState::Died;
-    }
-    Ok(runs)
 }

@@ -4,7 +4,9 @@
 
 use super::{
     claim::RowError,
-    model::{ExistingCounts, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target},
+    model::{
+        ExistingCounts, Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
+    },
     timeline::Sample,
 };
 use crate::customer::{Changed, Dropped, Fingerprint};
@@ -32,6 +34,19 @@ pub struct RunRecord {
     pub tally: Tally,
     /// Requests.
     pub request_counts: RequestCounts,
+}
+
+/// What `status` shows of a ledger.
+#[derive(Debug)]
+pub struct LedgerOverview {
+    /// The target; `None` before the first run.
+    pub target: Option<Target>,
+    /// Every run, in order.
+    pub runs: Vec<RunRecord>,
+    /// Rows by outcome over all runs.
+    pub outcomes: Tally,
+    /// Where the run that goes on stands: its number, when it said so (UTC milliseconds), and what.
+    pub heartbeat: Option<(RunId, i64, Heartbeat)>,
 }
 
 /// What the ledger tells of one run, for its report.

@@ -17,7 +17,6 @@ use super::{
     stage::Stage,
 };
 use crate::{
-    customer::SourcePosition,
     error::Error,
     ledger::{Ledger, NewRun, RunId, Target},
     sender::Sender,
@@ -97,10 +96,7 @@ impl ActiveRun {
 
 /// Skips the rows before the checkpoint of the previous run, if it used the same file and parse settings.
 async fn resume(ledger: &mut Ledger, source: &mut Source) -> Result<(), Error> {
-    let is_whole = |place: &SourcePosition| Some(place.bytes) == source.size();
-    let checkpoint =
-        ledger.resume_point(true).filter(|(place, _)| is_whole(place)).or_else(|| ledger.resume_point(false));
-    let Some((place, rows)) = checkpoint else { return Ok(()) };
+    let Some((place, rows)) = ledger.resume_point(source.size()) else { return Ok(()) };
     if source.skip_to(place, rows)? {
         info!(rows, line = place.line, "resuming after an unchanged prefix");
         ledger.resume().await?;

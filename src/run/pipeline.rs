@@ -84,7 +84,7 @@ impl<'a> Pipeline<'a> {
         options: Options,
         show: &'a mut dyn FnMut(&RunSnapshot),
     ) -> Pipeline<'a> {
-        let (dropped, changed) = ledger.field_counts();
+        let (tally, dropped, changed) = ledger.initial_counts();
         Pipeline {
             sender,
             options,
@@ -94,7 +94,7 @@ impl<'a> Pipeline<'a> {
             policy: CommitPolicy::new(options.limits.concurrency),
             refusals: SystematicRefusalDetector::new(options.canary),
             stop: None,
-            totals: Totals { tally: ledger.tally(), dropped, changed, ..Totals::default() },
+            totals: Totals { tally, dropped, changed, ..Totals::default() },
             sent: SentCounts::default(),
             timeline: Timeline::new(),
             progress: Progress::new(options.source_size, ledger.rows_in_doubt(), Instant::now()),

@@ -24,13 +24,13 @@ use super::{
             Activity, Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
         },
         records::{
-            ErrorGroup, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord,
-            Selection, SourceHeader,
+            ErrorGroup, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord,
+            RunDetails, RunRecord, Selection, SourceHeader,
         },
     },
     bulk::json_rows,
     error_groups::ErrorGroups,
-    lock_file::{check_ours, has_log},
+    lock_file::{check_ours, has_log, is_in_use},
     queries::*,
     rows::{Query, count, read_dropped, read_existing, read_field_counts, read_outcome, read_sample},
     statements::SELECT_TARGET,
@@ -76,15 +76,6 @@ impl Reader {
         }
     }
 
-    /// The target whose customers the ledger records.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn target(&mut self) -> Result<Option<Target>, Error> {
-        let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
-        Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
-    }
-
     /// Refuses a ledger of another target.
     ///
     /// # Errors
@@ -98,13 +89,47 @@ impl Reader {
         }
     }
 
-    /// Every run, in order.
+    /// The target, the rows by outcome over all runs, every run in order, and where the run that goes on stands.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
+    pub async fn overview(&mut self) -> Result<LedgerOverview, Error> {
+        let (target, runs) = (self.target().await?, self.runs().await?);
+        let goes_on = runs.last().is_some_and(|run| run.state == RunState::Running);
+        let heartbeat = if goes_on { self.heartbeat().await? } else { None };
+        Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat })
+    }
+
+    async fn target(&mut self) -> Result<Option<Target>, Error> {
+        let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
+        Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
+    }
+
+    /// Every run, in order. A run that is recorded as running has died if no process has the ledger's lock.
+    async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(sqlx::query(SELECT_RUNS)).await?;
-        rows.iter().map(|row| read_run(&self.path, row)).collect()
+        let mut runs = rows.iter().map(|row| read_run(&self.path, row)).collect::<Result<Vec<_>, Error>>()?;
+        let ended = if is_in_use(&self.path) { runs.len().saturating_sub(1) } else { runs.len() };
+        for run in runs.iter_mut().take(ended).filter(|run| run.state == RunState::Running) {
+            run.state = RunState::Died;
+        }
+        Ok(runs)
+    }
+
+    /// How many rows have which outcome over all runs. `Unchanged` and `Changed` are words of runs, not of rows, so they
+    /// are zero here.
+    async fn outcome_counts(&mut self) -> Result<Tally, Error> {
+        let rows = self.all(sqlx::query(COUNT_OUTCOMES)).await?;
+        rows.iter()
+            .map(|row| Ok((read_outcome(&self.path, row.get(0))?, row.get::<i64, _>(1) as u64)))
+            .collect()
+    }
+
+    /// What the run that goes on, or the one that crashed last, said of itself: its number, and when (UTC
+    /// milliseconds).
+    async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
+        let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
+        Ok(rows.first().map(|row| (RunId(row.get(0)), row.get(1), read_heartbeat(row))))
     }
 
     /// When a run last reached the end of its source; UTC milliseconds.
@@ -115,21 +140,21 @@ impl Reader {
         Ok(self.all(sqlx::query(SELECT_LAST_SUCCESS)).await?.first().and_then(|row| row.get(0)))
     }
 
-    /// What the run that goes on, or the one that crashed last, said of itself: its number, and when (UTC
-    /// milliseconds).
+    /// Everything that the report of a run shows, of the last run if none is named; the first `max_respelled` respelled
+    /// references. `None` if there is no such run.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
-        let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
-        Ok(rows.first().map(|row| (RunId(row.get(0)), row.get(1), read_heartbeat(row))))
-    }
-
-    /// Everything that the report of a run shows; the first `max_respelled` respelled references.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn run_details(&mut self, run: RunRecord, max_respelled: u32) -> Result<RunDetails, Error> {
+    pub async fn run_details(
+        &mut self,
+        run: Option<RunId>,
+        max_respelled: u32,
+    ) -> Result<Option<RunDetails>, Error> {
+        let mut runs = self.runs().await?;
+        let at =
+            run.map_or(runs.len().checked_sub(1), |run| runs.iter().position(|record| record.run == run));
+        let Some(at) = at else { return Ok(None) };
+        let run = runs.swap_remove(at);
         let id = run.run.0;
         let settings = self.all(sqlx::query(SELECT_SETTINGS).bind(id)).await?;
         let setting = |row: &SqliteRow| Setting {
@@ -144,7 +169,7 @@ impl Reader {
         let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
         let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
-        Ok(RunDetails {
+        Ok(Some(RunDetails {
             target: self.target().await?,
             settings: settings.iter().map(setting).collect(),
             samples: samples.iter().map(read_sample).collect(),
@@ -157,7 +182,7 @@ impl Reader {
             existing: read_existing(&existing),
             respelled: respelled.iter().map(|row| (count(row, 0), row.get(1))).collect(),
             run,
-        })
+        }))
     }
 
     /// What went wrong in this run, the most frequent first.
@@ -172,18 +197,6 @@ impl Reader {
         let ids = json_rows(groups.iter().filter_map(|(_, count)| count.first_row()));
         let messages = self.all(sqlx::query(SELECT_ERROR_MESSAGES).bind(ids)).await?;
         ErrorGroups::describe(&self.path, groups, &messages)
-    }
-
-    /// How many rows have which outcome over all runs. `Unchanged` and `Changed` are words of runs, not of rows, so they
-    /// are zero here.
-    ///
-    /// # Errors
-    /// Where the file cannot be read.
-    pub async fn outcome_counts(&mut self) -> Result<Tally, Error> {
-        let rows = self.all(sqlx::query(COUNT_OUTCOMES)).await?;
-        rows.iter()
-            .map(|row| Ok((read_outcome(&self.path, row.get(0))?, row.get::<i64, _>(1) as u64)))
-            .collect()
     }
 
     /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any
