@@ -79,7 +79,7 @@
 //! *A run.* **stage**: reading, finishing, stopping. **lifecycle**: how a run begins and ends. **work queue**: claimed rows on
 //! their way to a worker, settled ones on their way to a commit. **commit policy**: when a commit is worth it.
 //! **pipeline**: claim, send, settle. **ledger handle**: the ledger, or the commit that has it. **end**: why a run ended.
-//! **progress**: where a run stands now. **timeline**: where it stood over time. **stop**: the program ends the run;
+//! **progress**: where a run stands now. **outage**: the API gives no good answer and everything waits. **timeline**: where it stood over time. **stop**: the program ends the run;
 //! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
 //!
 //! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data

@@ -45,7 +45,7 @@ struct RunCollector {
     latest: Mutex<Latest>,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Latest {
     snapshot: Option<RunSnapshot>,
     /// UTC milliseconds.
@@ -65,7 +65,7 @@ impl Metrics {
 
     /// Takes in the run as it is now.
     pub fn show(&self, snapshot: &RunSnapshot) {
-        self.collector.latest().snapshot = Some(*snapshot);
+        self.collector.latest().snapshot = Some(snapshot.clone());
     }
 
     /// Stores when a run last read its source to the end, in UTC milliseconds.
@@ -102,7 +102,7 @@ impl fmt::Debug for RunCollector {
 
 impl Collector for RunCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let latest = *self.latest();
+        let latest = self.latest().clone();
         let mut encoder = MetricEncoder(encoder);
         if let Some(snapshot) = latest.snapshot {
             encoder.rows(&snapshot)?;

@@ -34,6 +34,8 @@ mod lifecycle;
 
 mod progress;
 
+mod outage;
+
 mod timeline;
 
 use std::time::Duration;
@@ -44,12 +46,15 @@ use tokio::{
 };
 
 use self::stage::{Action, SourceEnd};
-pub(crate) use self::stage::{Stage, StageEvent};
 pub use self::{
     end::{EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
     lifecycle::{ActiveRun, RowSource},
     pipeline::Options,
     progress::{RunSnapshot, SourceSize},
+};
+pub(crate) use self::{
+    outage::OutageLog,
+    stage::{Stage, StageEvent},
 };
 use crate::{
     error::Error,

@@ -17,7 +17,7 @@ mod verdict;
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -99,8 +99,8 @@ pub struct Sender {
     policy: Policy,
     jitter: Mutex<StdRng>,
     shutdown: watch::Sender<ShutdownPhase>,
-    /// The last reply that was no success, for the reason of a stop.
-    last_failure: Mutex<String>,
+    /// The last reply that was no success, for the reason of a stop, and for a log.
+    last_failure: Mutex<(String, Arc<str>)>,
     probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
@@ -120,7 +120,7 @@ impl Sender {
             policy,
             jitter: Mutex::new(StdRng::seed_from_u64(policy.seed)),
             shutdown: watch::Sender::new(ShutdownPhase::Running),
-            last_failure: Mutex::default(),
+            last_failure: Mutex::new((String::new(), "".into())),
             probe_reference: Reference::recorded(PROBE_REFERENCE),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
@@ -151,7 +151,12 @@ impl Sender {
 
     /// The last reply that was no success, or why there was none.
     pub fn last_failure(&self) -> String {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The same without the API's words.
+    pub fn last_cause(&self) -> Arc<str> {
+        Arc::clone(&self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 
     /// Why no row can succeed, if only intermediaries ever answered.

@@ -10,14 +10,17 @@
 use std::{collections::VecDeque, future::pending, sync::Arc};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tracing::{debug, info};
 
 use crate::{
     customer::{Changed, Fingerprint, Reference},
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
-    run::{Chunks, EndReason, Limits, Signal, Stage, StageEvent, StopReason, Workload, drive, open_rows_max},
+    run::{
+        Chunks, EndReason, Limits, OutageLog, Signal, Stage, StageEvent, StopReason, Workload, drive,
+        open_rows_max,
+    },
     sender::{self, Halt, Lookup, Sender},
     source::Chunk,
     throttle::Slot,
@@ -137,6 +140,7 @@ struct Comparison<'a> {
     lookups: JoinSet<(LookupRow, Lookup)>,
     /// A reason to stop that a lookup has found and the loop has not taken.
     halt: Option<Halt>,
+    outage: OutageLog,
     found: ComparisonResult,
     show: &'a mut dyn FnMut(&ComparisonResult),
 }
@@ -163,6 +167,7 @@ pub async fn run(
         waiting: VecDeque::new(),
         lookups: JoinSet::new(),
         halt: None,
+        outage: OutageLog::default(),
         found: ComparisonResult::default(),
         show,
     };
@@ -260,6 +265,7 @@ impl Workload for Comparison<'_> {
     }
 
     fn on_tick(&mut self, _: &Stage) {
+        self.outage.observe(&self.sender, Instant::now());
         (self.show)(&self.found);
     }
 

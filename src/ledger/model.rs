@@ -4,6 +4,8 @@
 //! summaries and tables use them. Each class of outcomes is defined here and nowhere else, so that a new
 //! outcome is added in one place.
 
+use std::sync::Arc;
+
 use crate::customer::{Changed, Fields, Fingerprint, Reference};
 
 /// The number of a row, given in file order and never given twice.
@@ -396,7 +398,7 @@ impl Activity {
 ///
 /// The run writes it about once a second in a commit of its own making, so that `status` in another terminal shows
 /// what the progress bar shows. Nothing is decided by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heartbeat {
     /// What the run is doing.
     pub activity: Activity,
@@ -414,6 +416,8 @@ pub struct Heartbeat {
     pub in_doubt: u64,
     /// Requests per second: the user's rate, or the rate that is held under a limit of the API.
     pub throttled_to: Option<f64>,
+    /// Why everything waits, in words, while it does.
+    pub cause: Option<Arc<str>>,
 }
 
 /// The counts of a run that each commit writes.

@@ -130,6 +130,21 @@ pub fn wrap_parts(parts: &[String], width: usize) -> Vec<String> {
     lines
 }
 
+/// A sentence, broken between words at this width; a word that is longer is cut.
+pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.chars().take(width).collect()),
+        }
+    }
+    lines
+}
+
 /// The lines, each indented, after an empty line.
 /// `first on line 3, 7, 9`.
 pub(super) fn first_lines(sample: &RowSample) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::format::{grouped, time, wrap_parts};
+use super::format::{grouped, time, wrap_parts, wrap_words};
 use crate::{
     ledger::{Activity, Heartbeat, Outcome, RunId, Tally},
     run::RunSnapshot,
@@ -34,6 +34,7 @@ pub struct LiveStatus {
     retrying: u64,
     in_doubt: u64,
     throttled_to: Option<f64>,
+    cause: Option<String>,
 }
 
 impl LiveStatus {
@@ -55,6 +56,7 @@ impl LiveStatus {
             retrying: live.retrying,
             in_doubt: live.in_doubt,
             throttled_to: live.throttled_to,
+            cause: live.cause.as_deref().map(str::to_owned),
         }
     }
 }
@@ -70,6 +72,7 @@ pub fn progress_lines(snapshot: &RunSnapshot, width: usize) -> Vec<String> {
         lines.extend(wrap_parts(&outcomes, width));
         lines.extend(wrap_parts(&activity, width));
     }
+    lines.extend(cause(&snapshot.heartbeat).iter().flat_map(|cause| wrap_words(cause, width)));
     lines
 }
 
@@ -81,6 +84,7 @@ pub fn progress_line(snapshot: &RunSnapshot) -> String {
         headline.unwrap_or_default(),
         outcomes(&snapshot.tally).join(", "),
         activity(&snapshot.heartbeat).join(", "),
+        cause(&snapshot.heartbeat).unwrap_or_default(),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
@@ -170,6 +174,12 @@ fn outcomes(tally: &Tally) -> Vec<String> {
     some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect()
 }
 
+/// Why everything waits. All ASCII, as every line: a name in a certificate may be anything.
+fn cause(live: &Heartbeat) -> Option<String> {
+    let cause = live.cause.as_deref().filter(|_| live.activity == Activity::Waiting)?;
+    Some(cause.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect())
+}
+
 fn activity(live: &Heartbeat) -> Vec<String> {
     let mut parts = Vec::new();
     match live.activity {
@@ -246,11 +256,12 @@ mod tests {
         for doing in
             [Activity::Sending, Activity::Asking, Activity::Paused, Activity::Waiting, Activity::Finishing]
         {
-            let live = Heartbeat { activity: doing, in_doubt: 2000, ..live() };
+            let cause = Some("the certificate of a.example is refused (issuer: Zoë)".into());
+            let live = Heartbeat { activity: doing, in_doubt: 2000, cause, ..live() };
             for width in 1..300 {
-                for (tally, live) in [(tally(), live), (all, live), (all, Heartbeat { total: None, ..live })]
-                {
-                    let lines = progress_lines(&snapshot(tally, live), width);
+                let unknown = Heartbeat { total: None, ..live.clone() };
+                for (tally, live) in [(tally(), &live), (all, &live), (all, &unknown)] {
+                    let lines = progress_lines(&snapshot(tally, live.clone()), width);
                     assert!(lines.iter().all(|line| line.len() <= width), "{width}: {lines:#?}");
                 }
             }
@@ -259,11 +270,11 @@ mod tests {
 
     #[test]
     fn nothing_is_promised_that_is_not_known() {
-        let line = |live: &Heartbeat| progress_line(&snapshot(tally(), *live));
+        let line = |live: &Heartbeat| progress_line(&snapshot(tally(), live.clone()));
         let live = live();
         assert!(line(&live).starts_with("38%  380,211 of about 1,000,000 rows, 4,950/s, 2 min 6 s left; "));
         let of = |change: fn(&mut Heartbeat)| {
-            let mut live = live;
+            let mut live = live.clone();
             change(&mut live);
             progress_line(&snapshot(tally(), live))
         };
@@ -277,6 +288,18 @@ mod tests {
             of(|live| live.rows_per_second = 1e-300).contains("1,000,000 rows, 0.0/s; "),
             "no time at all"
         );
+    }
+
+    #[test]
+    fn a_run_that_waits_says_why() {
+        let cause = Some("no connection to 127.0.0.1:9: connection refused".into());
+        let waiting = Heartbeat { activity: Activity::Waiting, cause, ..live() };
+        let line = progress_line(&snapshot(tally(), waiting.clone()));
+        assert!(line.ends_with("; no connection to 127.0.0.1:9: connection refused"), "{line}");
+        let lines = progress_lines(&snapshot(tally(), waiting.clone()), 30);
+        assert_eq!(lines[lines.len() - 2..], ["no connection to 127.0.0.1:9:", "connection refused"]);
+        let sending = progress_line(&snapshot(tally(), Heartbeat { activity: Activity::Sending, ..waiting }));
+        assert!(!sending.contains("refused"), "{sending}");
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl<'a> Pipeline<'a> {
     /// Brings samples, rate and display up to date.
     fn refresh(&mut self, stage: &Stage) {
         self.timeline.sample(self.totals.tally, &self.sender);
-        self.progress.record(&self.totals.tally, self.sender.throttle().in_outage(), Instant::now());
+        self.progress.record(&self.totals.tally, &self.sender, Instant::now());
         let snapshot = self.snapshot(stage);
         (self.show)(&snapshot);
     }

@@ -9,9 +9,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
-use tracing::info;
 
-use super::{read_ahead::ReadAhead, stage::Stage};
+use super::{outage::OutageLog, read_ahead::ReadAhead, stage::Stage};
 use crate::{
     ledger::{Activity, Heartbeat, Outcome, RequestCounts, Settlement, Tally},
     sender::Sender,
@@ -49,7 +48,7 @@ impl SourceSize {
 }
 
 /// A run at one moment, for everything that shows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunSnapshot {
     /// Rows by outcome.
     pub tally: Tally,
@@ -64,8 +63,7 @@ pub(super) struct Progress {
     source_size: SourceSize,
     rate: RateMeter,
     next_heartbeat: Instant,
-    /// Whether the circuit breaker was open at the previous update.
-    in_outage: bool,
+    outage: OutageLog,
     /// Rows in doubt.
     in_doubt: u64,
 }
@@ -76,7 +74,7 @@ impl Progress {
             source_size,
             rate: RateMeter::new(now),
             next_heartbeat: now + HEARTBEAT_INTERVAL,
-            in_outage: false,
+            outage: OutageLog::default(),
             in_doubt: in_doubt as u64,
         }
     }
@@ -97,15 +95,10 @@ impl Progress {
         self.in_doubt = (self.in_doubt + u64::from(is)).saturating_sub(u64::from(was));
     }
 
-    /// Takes in the committed counts, and logs when an outage begins or ends.
-    pub(super) fn record(&mut self, tally: &Tally, in_outage: bool, now: Instant) {
+    /// Takes in the committed counts, and logs what there is to say of an outage.
+    pub(super) fn record(&mut self, tally: &Tally, sender: &Sender, now: Instant) {
         self.rate.record(settled(tally), now);
-        match (self.in_outage, in_outage) {
-            (false, true) => info!("no good answer from the API; everyone waits until it is back"),
-            (true, false) => info!("the API is back"),
-            _ => {}
-        }
-        self.in_outage = in_outage;
+        self.outage.observe(sender, now);
     }
 
     /// The run as it is now.
@@ -128,6 +121,7 @@ impl Progress {
             retrying: sender.retrying(),
             in_doubt: self.in_doubt,
             throttled_to: throttle.rate(),
+            cause: self.outage.cause(),
         };
         RunSnapshot { tally: *tally, request_counts: sender.figures(), heartbeat }
     }

@@ -14,7 +14,9 @@ use tracing::info;
 
 use super::{
     ExistingPolicy, Halt, Sender, ShutdownPhase,
-    verdict::{Classification, CreateSent, History, Step, Verdict, classify, describe, row_error, verdict},
+    verdict::{
+        Classification, CreateSent, History, Step, Verdict, cause, classify, describe, row_error, verdict,
+    },
 };
 use crate::{
     api::{Exchange, Reply, Whose},
@@ -318,7 +320,8 @@ impl<'a> Attempts<'a> {
     fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
         let sender = self.sender;
         if !classification.is_success() {
-            *sender.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = describe(reply);
+            let failure = (describe(reply), cause(reply).into());
+            *sender.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
         sender.throttled.fetch_add(u64::from(classification.is_throttled()), Relaxed);
         permit.report(classification.service, classification.rate, latency);

@@ -492,6 +492,17 @@ pub(super) fn describe(reply: &Reply) -> String {
     }
 }
 
+/// What went wrong, for a log and a status: without the API's words, which may repeat a field.
+pub(super) fn cause(reply: &Reply) -> String {
+    match reply {
+        Reply::Answer(answer) => format!("HTTP {}", answer.status),
+        Reply::Foreign(answer) => format!("HTTP {}, by something before the API", answer.status),
+        Reply::NotSent(_) | Reply::ProxyLogin(_) | Reply::Unknown { .. } | Reply::Customer(_) => {
+            describe(reply)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,6 +21,8 @@ mod proxies;
 
 mod certificates;
 
+mod waiting;
+
 mod cli;
 
 mod config;

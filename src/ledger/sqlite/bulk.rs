@@ -298,6 +298,7 @@ pub(super) fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Quer
         .bind(heartbeat.retrying as i64)
         .bind(heartbeat.in_doubt as i64)
         .bind(heartbeat.throttled_to)
+        .bind(heartbeat.cause.as_deref().map(str::to_owned))
 }
 
 /// A sample as a row of the bulk statement.

@@ -150,5 +150,5 @@ pub(super) const SELECT_RESPELLED: &str = "
 
 pub(super) const SELECT_HEARTBEAT: &str = "
     select run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt,
-           throttled_to
+           throttled_to, *
     from live";

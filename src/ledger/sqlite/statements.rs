@@ -366,8 +366,8 @@ pub(super) const INSERT_SAMPLES: &str = "
 
 pub(super) const SET_HEARTBEAT: &str = "
     insert or replace into live
-        (id, run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to)
-    values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+        (id, run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause)
+    values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
 pub(super) const DELETE_HEARTBEAT: &str = "delete from live";
 

@@ -1,0 +1,109 @@
+//! What is logged of an outage: that everything waits and why, again where the reason changes, and that it is over.
+//!
+//! A warning, since somebody has to do something about most reasons, and the run says nothing else for minutes. Reasons
+//! that take turns (a proxy that is now away and now overloaded) are not a line for each probe.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::sender::Sender;
+
+/// A reason that this outage had before is said again only after so long.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// Reasons that are remembered; further ones count as said.
+const CAUSES_MAX: usize = 16;
+
+/// The outage that goes on, if there is one.
+#[derive(Default)]
+pub(crate) struct OutageLog {
+    current: Option<Current>,
+}
+
+struct Current {
+    since: Instant,
+    cause: Arc<str>,
+    /// Each with when it was said last.
+    said: Vec<(Arc<str>, Instant)>,
+}
+
+impl OutageLog {
+    /// Looks whether an outage has begun, has another reason or is over, and logs it. Called at each tick.
+    pub(crate) fn observe(&mut self, sender: &Sender, now: Instant) {
+        let cause = sender.throttle().in_outage().then(|| sender.last_cause());
+        match (&mut self.current, cause) {
+            (None, None) => {}
+            (None, Some(cause)) => {
+                warn!(%cause, "no good answer; all requests wait until the API is back");
+                self.current = Some(Current { since: now, said: vec![(Arc::clone(&cause), now)], cause });
+            }
+            (Some(current), Some(cause)) => {
+                if current.is_to_be_said(&cause, now) {
+                    warn!(%cause, "still no good answer, for another reason");
+                }
+            }
+            (Some(current), None) => {
+                let seconds = (now - current.since).as_secs();
+                warn!(seconds, "the API is back; the run goes on");
+                self.current = None;
+            }
+        }
+    }
+
+    /// Why everything waits, if it does.
+    pub(crate) fn cause(&self) -> Option<Arc<str>> {
+        self.current.as_ref().map(|current| Arc::clone(&current.cause))
+    }
+}
+
+impl Current {
+    /// Takes in the reason of the moment.
+    fn is_to_be_said(&mut self, cause: &Arc<str>, now: Instant) -> bool {
+        if self.cause == *cause {
+            return false;
+        }
+        self.cause = Arc::clone(cause);
+        match self.said.iter_mut().find(|(said, _)| said == cause) {
+            Some((_, at)) if now - *at < AGAIN_AFTER => false,
+            Some((_, at)) => {
+                *at = now;
+                true
+            }
+            None => {
+                let is_new = self.said.len() < CAUSES_MAX;
+                if is_new {
+                    self.said.push((Arc::clone(cause), now));
+                }
+                is_new
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_that_take_turns_are_said_once_a_minute() {
+        let began = Instant::now();
+        let [refused, unavailable]: [Arc<str>; 2] = ["connection refused".into(), "HTTP 503".into()];
+        let mut current =
+            Current { since: began, cause: Arc::clone(&refused), said: vec![(Arc::clone(&refused), began)] };
+        let mut said = Vec::new();
+        for second in 1..=130_u64 {
+            let cause = if second % 2 == 0 { &refused } else { &unavailable };
+            if current.is_to_be_said(cause, began + Duration::from_secs(second)) {
+                said.push(second);
+            }
+            assert_eq!(current.cause, *cause);
+        }
+        assert_eq!(said, [1, 60, 61, 120, 121]);
+        for number in 0..100 {
+            current.is_to_be_said(&format!("HTTP {number}").into(), began);
+        }
+        assert_eq!(current.said.len(), CAUSES_MAX);
+    }
+}
