@@ -13,6 +13,8 @@ mod phone;
 
 mod spreadsheet;
 
+mod invisible;
+
 mod fingerprint;
 
 mod record;
@@ -35,6 +37,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::{
     correction::{CorrectedOutcome, Correction},
     fingerprint::{Changed, Fields, Fingerprint},
+    invisible::{BYTE_ORDER_MARK, visible},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,
     respelling::Respelling,

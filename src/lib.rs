@@ -47,7 +47,7 @@
 //! cells of one line. **row**: a record with its line and its reading. **customer**: the content of a valid row.
 //! **reference**: `object_reference_id`, by which a row is identified. **customer id**: the API's own, `cst_…` or
 //! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
-//! spreadsheet has rewritten. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
+//! spreadsheet has rewritten. **invisible** characters: those without a shape. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has.
 //! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
 //! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference. **phone**: a number by the

@@ -11,11 +11,25 @@ use rlibphonenumber::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::invisible::shown;
+
 /// Maximum number of digits: fifteen of the longest international number, plus dialing prefixes.
 const DIGITS_MAX: usize = 24;
 
 /// Maximum length of a spelling in bytes: several times what digits and separators take.
 const SPELLING_MAX: usize = 128;
+
+/// The country code of the North American plan. Its islands are often listed with their area code, as 1-242.
+const NORTH_AMERICA: i32 = 1;
+
+/// Number of digits of an area code of the North American plan.
+const NORTH_AMERICAN_AREA_DIGITS: usize = 3;
+
+/// Maximum number of digits behind a country code in its cell: those of the longest area code in lists of country codes.
+const AREA_DIGITS_MAX: usize = 5;
+
+/// What programs write before a number: the scheme of a link, and the mark of a lead export.
+const SCHEMES: [&str; 5] = ["tel:", "p:", "callto:", "sms:", "whatsapp:"];
 
 /// The region by which the phone numbers of a file are read.
 #[derive(Clone, Serialize, Deserialize)]
@@ -71,8 +85,10 @@ pub enum PhoneErrorKind {
     Impossible,
     /// A spreadsheet has dropped the leading zero.
     ZeroDropped,
-    /// The country code is not that of the number.
+    /// The country code is not that of the number, or of no country.
     CountryCode,
+    /// The country code has something else than digits and their spelling.
+    CountryCodeDigits,
 }
 
 /// How a number is checked.
@@ -104,7 +120,8 @@ impl PhoneRegion {
         Ok(PhoneRegion { region, code: code.to_string(), plans })
     }
 
-    /// Reads a number in any spelling: national to the country of `code`, or else to the region, or international.
+    /// Reads a number in any spelling: national to the country of `code`, or else to the region, or international. The
+    /// code is read in any spelling too.
     ///
     /// # Errors
     /// If it is not a number of its country, or of another country than `code` says.
@@ -115,9 +132,78 @@ impl PhoneRegion {
         check: PhoneCheck,
     ) -> Result<ParsedNumber<'a>, PhoneError> {
         let dialed = dialed(text)?;
-        let region = self.region_of(code)?;
+        let Some(code) = code.filter(|code| *code != self.code) else {
+            return self.parse_dialed(text, &dialed, (self.region, code.map(|_| self.own_country())), check);
+        };
+        let DialCode { country, region, area } = self.dial_code(code)?;
+        let read = self.parse_dialed(text, &dialed, (region, Some(country)), check);
+        if area.is_empty() || read.as_ref().is_ok_and(|number| number.national.starts_with(&area)) {
+            return read;
+        }
+        // A local number lacks the area code that stands in the code's cell.
+        let whole = format!("{area}{dialed}");
+        match self.parse_dialed(text, &whole, (region, Some(country)), check) {
+            Ok(number) if country == NORTH_AMERICA && number.national == whole => Ok(ParsedNumber {
+                national: whole.into(),
+                country_code: number.country_code.into_owned().into(),
+            }),
+            _ => {
+                let seen =
+                    format!("an area code behind the +{country}, and the number does not begin with it");
+                Err(PhoneError::new(PhoneErrorKind::CountryCode, seen))
+            }
+        }
+    }
+
+    /// Reads only the spelling of a number, where its country is not known.
+    ///
+    /// # Errors
+    /// If it has another character than digits and their spelling, or too many of them.
+    pub fn read_spelling(&self, text: &str) -> Result<(), PhoneError> {
+        dialed(text).map(drop)
+    }
+
+    /// Reads a country code in any spelling.
+    ///
+    /// # Errors
+    /// If it is the code of no country.
+    pub fn read_code(&self, cell: &str) -> Result<(), PhoneError> {
+        self.dial_code(cell).map(drop)
+    }
+
+    fn own_country(&self) -> i32 {
+        self.code.parse().unwrap_or_default()
+    }
+
+    /// The country of a code, and the area code behind it: no country's code begins with that of another.
+    fn dial_code(&self, cell: &str) -> Result<DialCode, PhoneError> {
+        let digits = code_digits(cell)?;
+        let digits = digits.trim_start_matches('0');
+        let found = (1..=digits.len().min(3)).find_map(|length| {
+            let country = digits[..length].parse().ok()?;
+            let region = self.plans.get_region_for_country_code(country)?;
+            Some(DialCode { country, region, area: digits[length..].to_owned() })
+        });
+        let is_known = |DialCode { country, area, .. }: &DialCode| match (*country, area.len()) {
+            (_, 0) | (NORTH_AMERICA, NORTH_AMERICAN_AREA_DIGITS) => true,
+            (NORTH_AMERICA, _) => false,
+            (_, area) => area <= AREA_DIGITS_MAX,
+        };
+        found
+            .filter(is_known)
+            .ok_or_else(|| PhoneError::new(PhoneErrorKind::CountryCode, "the code of no country"))
+    }
+
+    /// Parses what would be dialed in the region, for the country that the row names.
+    fn parse_dialed<'a>(
+        &'a self,
+        text: &'a str,
+        dialed: &str,
+        (region, country): (Region, Option<i32>),
+        check: PhoneCheck,
+    ) -> Result<ParsedNumber<'a>, PhoneError> {
         let count = dialed.trim_start_matches('+').len();
-        let number = match self.plans.parse(&dialed, Some(region)) {
+        let number = match self.plans.parse(dialed, Some(region)) {
             Ok(number) => number,
             Err(error) => {
                 return Err(PhoneError::new(PhoneErrorKind::Impossible, why_not(&error, count, region)));
@@ -128,27 +214,20 @@ impl PhoneRegion {
         } else {
             number.country_code.to_string().into()
         };
-        if code.is_some_and(|code| code.trim_start_matches('0') != country_code) {
+        if country.is_some_and(|country| country != number.country_code) {
             return Err(PhoneError::new(
                 PhoneErrorKind::CountryCode,
                 format!("another one than the +{country_code} of the number"),
             ));
         }
         if !self.is_valid(&number, check) {
-            return Err(self.why_impossible(&number, &dialed, region));
+            return Err(self.why_impossible(&number, dialed, region));
         }
         let national = number.get_national_significant_number();
         Ok(ParsedNumber {
             national: if national == text { text.into() } else { national.into() },
             country_code,
         })
-    }
-
-    /// The region of a number that is written without its country code.
-    fn region_of(&self, code: Option<&str>) -> Result<Region, PhoneError> {
-        let Some(code) = code.filter(|code| *code != self.code) else { return Ok(self.region) };
-        let region = code.parse().ok().and_then(|code| self.plans.get_region_for_country_code(code));
-        region.ok_or_else(|| PhoneError::new(PhoneErrorKind::CountryCode, "the code of no country"))
     }
 
     fn is_valid(&self, number: &PhoneNumber, check: PhoneCheck) -> bool {
@@ -199,6 +278,58 @@ fn why_not(error: &ParseError, count: usize, region: Region) -> String {
     }
 }
 
+/// A country code as its cell spells it.
+struct DialCode {
+    country: i32,
+    region: Region,
+    /// Digits behind the country's own: `242` of `1-242`.
+    area: String,
+}
+
+/// The digits of a country code: `44` of `+44`, `00 44`, `(44)` and `44.0`.
+fn code_digits(cell: &str) -> Result<Cow<'_, str>, PhoneError> {
+    if cell.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(cell.into());
+    }
+    let wrong = |at: usize, c: char| {
+        let seen = format!("{} at position {at} is in no country code", shown(c));
+        Err(PhoneError::new(PhoneErrorKind::CountryCodeDigits, seen))
+    };
+    let unmarked = cell.trim_start_matches('\'');
+    let marks = cell.len() - unmarked.len();
+    // A number with a decimal: a program has read the column as numbers.
+    let whole = unmarked.split_once(['.', ',']).filter(|(_, decimals)| matches!(*decimals, "0" | "00"));
+    let mut digits = String::new();
+    let mut has_plus = false;
+    for (at, c) in whole.map_or(unmarked, |(whole, _)| whole).chars().enumerate() {
+        match (c, digit(c)) {
+            (_, Some(digit)) => digits.push(digit),
+            ('+' | '\u{ff0b}', _) if digits.is_empty() && !has_plus => has_plus = true,
+            // In front of a number, a dash is a minus.
+            _ if is_separator(c) && !(is_dash(c) && digits.is_empty()) => {}
+            _ => return wrong(marks + at + 1, c),
+        }
+    }
+    if digits.is_empty() {
+        return Err(PhoneError::new(PhoneErrorKind::CountryCodeDigits, "no digit"));
+    }
+    Ok(digits.into())
+}
+
+/// Whether the cell spells this country code.
+pub(super) fn is_code(cell: &str, code: &str) -> bool {
+    code_digits(cell).is_ok_and(|digits| digits.trim_start_matches('0') == code)
+}
+
+/// What stands before a number in its cell: the `'` by which a spreadsheet marks text, and a scheme. ASCII.
+pub(super) fn prefix_of(text: &str) -> &str {
+    let unmarked = text.trim_start_matches('\'');
+    let is_scheme =
+        |scheme: &&&str| unmarked.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
+    let scheme = SCHEMES.iter().find(is_scheme).map_or(0, |scheme| scheme.len());
+    &text[..text.len() - unmarked.len() + scheme]
+}
+
 /// Removes the spelling of a number: what remains are digits, perhaps after a `+`.
 fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
     let impossible = |seen| Err(PhoneError::new(PhoneErrorKind::Impossible, seen));
@@ -208,14 +339,14 @@ fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
     if text.len() <= DIGITS_MAX && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(text.into());
     }
-    let scheme = text.get(..4).filter(|scheme| scheme.eq_ignore_ascii_case("tel:")).map_or(0, str::len);
+    let prefix = prefix_of(text).len();
     let mut dialed = String::with_capacity(DIGITS_MAX + 1);
-    for (at, c) in text.chars().enumerate().skip(scheme) {
+    for (at, c) in text.chars().enumerate().skip(prefix) {
         match (c, digit(c)) {
             (_, Some(digit)) => dialed.push(digit),
             ('+' | '\u{ff0b}', _) if dialed.is_empty() => dialed.push('+'),
             _ if is_separator(c) => {}
-            _ => return impossible(format!("`{}` at position {} is in no number", c.escape_debug(), at + 1)),
+            _ => return impossible(format!("{} at position {} is in no number", shown(c), at + 1)),
         }
     }
     match dialed.trim_start_matches('+').len() {
@@ -228,15 +359,17 @@ fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
 /// Blanks, dashes, dots, slashes, parentheses, and the invisible marks that phones and office programs copy along with a
 /// number.
 fn is_separator(c: char) -> bool {
-    let is_dash =
-        matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}' | '\u{30fc}');
     let is_mark = matches!(
         c,
         '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}'
     );
     let is_sign =
         matches!(c, '.' | '/' | '(' | ')' | '[' | ']' | '·' | '~' | '\u{ff08}' | '\u{ff09}' | '\u{ff0e}');
-    c.is_whitespace() || is_dash || is_sign || is_mark
+    c.is_whitespace() || is_dash(c) || is_sign || is_mark
+}
+
+fn is_dash(c: char) -> bool {
+    matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}' | '\u{30fc}')
 }
 
 /// The ASCII digit with the same value, for the scripts that phone keyboards and office programs write.
@@ -280,6 +413,12 @@ mod tests {
                     "(+91) 99887.76655",
                     "919988776655",
                     "tel:+91-99887-76655",
+                    "TEL: 09988776655",
+                    "p:+919988776655",
+                    "p:9988776655",
+                    "whatsapp:+919988776655",
+                    "'+91 9988776655",
+                    "'9988776655",
                     "\u{202a}+91\u{a0}99887\u{2011}76655\u{202c}",
                     "९९८८७७६६५५",
                     "９９８８７７６６５５",
@@ -314,11 +453,14 @@ mod tests {
             ("9988776655 ext 12", "`e` at position 12 is in no number"),
             ("9988776655, 9988776656", "`,` at position 11 is in no number"),
             ("9988776655 / 9988776656", "20 digits, too many for IN"),
+            ("tel:+919988776655;ext=12", "`;` at position 18 is in no number"),
+            ("q:+919988776655", "`q` at position 1 is in no number"),
+            ("tel:", "no digit"),
             ("99+88776655", "`+` at position 3 is in no number"),
             ("+0 99887 76655", "it begins with no country's code"),
             ("+", "no digit"),
             ("-", "no digit"),
-            ("99\u{1b}88", "`\\u{1b}` at position 3 is in no number"),
+            ("99\u{1b}88", "U+001B at position 3 is in no number"),
             ("1", "1 digits, too few for IN"),
             ("9999999999999999999999999", "25 digits, too many for a number"),
         ] {
@@ -351,6 +493,56 @@ mod tests {
         );
         for code in ["999", "0", "4444444444444"] {
             let got = read(&phones, "9988776655", Some(code), true);
+            assert_eq!(got, "mobile_country_code:country-code:the code of no country", "{code}");
+        }
+    }
+
+    #[test]
+    fn a_country_code_is_read_in_any_spelling() {
+        let phones = PhoneRegion::parse("IN").unwrap();
+        for code in [
+            "44",
+            "+44",
+            "0044",
+            "00 44",
+            "44.0",
+            "44,00",
+            "(44)",
+            "(+44)",
+            "+ 44",
+            "\u{ff0b}44",
+            "'+44",
+            "'44",
+            "+44-",
+            "\u{a0}44\u{a0}",
+            "\u{200e}+44",
+            "٤٤",
+            "044",
+        ] {
+            assert_eq!(read(&phones, "7911123456", Some(code), true), "44 7911123456", "{code:?}");
+        }
+        for code in ["1-242", "1242", "1 242", "+1-242", "+1 (242)", "001242", "1.242"] {
+            for number in ["2423591234", "359 1234", "+1 242 359 1234", "1-242-359-1234"] {
+                assert_eq!(read(&phones, number, Some(code), true), "1 2423591234", "{code:?} {number}");
+            }
+            let got = read(&phones, "(201) 555-0123", Some(code), true);
+            assert!(got.starts_with("mobile_country_code:country-code:an area code behind the +1"), "{got}");
+        }
+        assert_eq!(read(&phones, "1534 456789", Some("44-1534"), true), "44 1534456789");
+        let codes = [
+            ("GB", "`G` at position 1 is in no country code"),
+            ("44x", "`x` at position 3 is in no country code"),
+            ("+44+", "`+` at position 4 is in no country code"),
+            ("-44", "`-` at position 1 is in no country code"),
+            ("'-44", "`-` at position 2 is in no country code"),
+            ("+", "no digit"),
+        ];
+        for (code, seen) in codes {
+            let got = read(&phones, "7911123456", Some(code), true);
+            assert!(got.starts_with(&format!("mobile_country_code:digits:{seen}")), "{code}: {got}");
+        }
+        for code in ["1-24", "1-2424", "9999", "44-123456", "0"] {
+            let got = read(&phones, "7911123456", Some(code), true);
             assert_eq!(got, "mobile_country_code:country-code:the code of no country", "{code}");
         }
     }

@@ -9,6 +9,8 @@ use std::fmt;
 pub enum Respelling {
     /// A phone number is sent as its national digits.
     NationalDigits,
+    /// A country code is sent as its digits, without the spelling or the area code that its cell has.
+    CountryCode,
 }
 
 impl Respelling {
@@ -16,6 +18,7 @@ impl Respelling {
     pub fn name(self) -> &'static str {
         match self {
             Respelling::NationalDigits => "national-digits",
+            Respelling::CountryCode => "country-code",
         }
     }
 }
@@ -25,6 +28,9 @@ impl fmt::Display for Respelling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Respelling::NationalDigits => "read from another spelling and sent as national digits",
+            Respelling::CountryCode => {
+                "read from another spelling and sent as the digits of the country's code"
+            }
         })
     }
 }

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cells, Customer, Field, Fingerprint, Reference, Respelling,
-    phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion},
+    invisible::{self, Accepted},
+    phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
     spreadsheet,
 };
 
@@ -40,6 +41,8 @@ pub enum Rule {
     Boolean,
     /// A control character.
     Control,
+    /// A character without a shape.
+    Invisible,
     /// Bytes that are not text in the file's encoding.
     Encoding,
     /// The record has more or fewer fields than the header.
@@ -54,7 +57,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 14] = [
+    pub const ALL: [Rule; 15] = [
         Rule::Required,
         Rule::TooShort,
         Rule::TooLong,
@@ -64,6 +67,7 @@ impl Rule {
         Rule::AtSign,
         Rule::Boolean,
         Rule::Control,
+        Rule::Invisible,
         Rule::Encoding,
         Rule::Fields,
         Rule::Spreadsheet,
@@ -88,6 +92,7 @@ impl Rule {
             Rule::AtSign => "at-sign",
             Rule::Boolean => "boolean",
             Rule::Control => "control",
+            Rule::Invisible => "invisible",
             Rule::Encoding => "encoding",
             Rule::Fields => "fields",
             Rule::Spreadsheet => "spreadsheet",
@@ -102,7 +107,9 @@ impl Rule {
             (Rule::Encoding, _) => Some("--encoding LABEL"),
             (Rule::Fields, _) => Some("--delimiter CHAR"),
             (Rule::Required, _) => Some("--set FIELD=VALUE"),
-            (Rule::Digits, Some(Field::MobileNumber)) => Some("--phone-region CC"),
+            (Rule::Digits, Some(Field::MobileNumber)) | (_, Some(Field::MobileCountryCode)) => {
+                Some("--phone-region CC")
+            }
             (Rule::Impossible, _) => Some("--validation lenient"),
             (_, Some(field)) if !field.is_mandatory() => Some("--drop-invalid-optional"),
             _ => None,
@@ -138,6 +145,9 @@ impl Rule {
             (Rule::AtSign, _) => "an e-mail address has one @ with something on both sides",
             (Rule::Boolean, _) => "write true or false",
             (Rule::Control, _) => "remove line breaks, tabs and other control characters from the cell",
+            (Rule::Invisible, _) => {
+                "remove the character, which nobody sees: it comes along when text is copied from a page or a chat"
+            }
             (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
             (Rule::Fields, _) => "quote cells that contain the delimiter, and give each row every column",
             (Rule::Spreadsheet, _) => {
@@ -183,6 +193,7 @@ impl From<PhoneError> for Fault {
             PhoneErrorKind::Impossible => (Field::MobileNumber, Rule::Impossible),
             PhoneErrorKind::ZeroDropped => (Field::MobileNumber, Rule::Spreadsheet),
             PhoneErrorKind::CountryCode => (Field::MobileCountryCode, Rule::CountryCode),
+            PhoneErrorKind::CountryCodeDigits => (Field::MobileCountryCode, Rule::Digits),
         };
         Fault { field: Some(field), rule, seen }
     }
@@ -211,6 +222,9 @@ impl Faults {
     }
 }
 
+/// What the API takes for the country code where it is empty; from the Create Customer page.
+const DEFAULT_COUNTRY_CODE: &str = "91";
+
 /// Minimum length of a reference in characters; from the Create Customer page.
 const REFERENCE_MIN_CHARS: usize = 8;
 
@@ -238,8 +252,8 @@ pub enum Validation {
     /// Every rule of the Create Customer page.
     #[default]
     Documented,
-    /// Only the rules without which no API could accept the row (required, too short, control characters, a negative
-    /// number, a value that a spreadsheet has rewritten); the API judges the rest.
+    /// Only the rules without which no API could accept the row (required, too short, control and invisible
+    /// characters, a negative number, a value that a spreadsheet has rewritten); the API judges the rest.
     Lenient,
 }
 
@@ -254,7 +268,8 @@ pub struct Rules {
     /// Constants for fields whose column is missing or whose cell is empty.
     #[serde(rename = "set")]
     pub constants: Vec<(Field, String)>,
-    /// Whether to send a row without an optional field that breaks a rule.
+    /// Whether to send a row without an optional field that breaks a rule, unless that would change what another field
+    /// means.
     pub drop_invalid_optional: bool,
     /// The region by which phone numbers in any spelling are read; `None` accepts digits only.
     pub phone_region: Option<PhoneRegion>,
@@ -271,6 +286,11 @@ struct RowFindings {
 impl RowFindings {
     fn has_fault(&self, field: Field) -> bool {
         self.faults.iter().any(|fault| fault.field == Some(field))
+    }
+
+    fn add_in_order(&mut self, fault: Option<Fault>) {
+        self.faults.extend(fault);
+        self.faults.sort_by_key(|fault| fault.field);
     }
 }
 
@@ -327,7 +347,7 @@ impl Rules {
         }
         match self.judge(field, value) {
             None => Some(value),
-            Some((rule, _)) if self.may_drop(field) => {
+            Some((rule, _)) if self.may_drop(field, value) => {
                 found.dropped.push((field, rule));
                 None
             }
@@ -347,8 +367,12 @@ impl Rules {
         self.validation.unwrap_or_default()
     }
 
-    fn may_drop(&self, field: Field) -> bool {
-        self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field)
+    /// Whether the row may be sent without the field. A country code is part of the number: without one, the API takes
+    /// the number for one of its own country.
+    fn may_drop(&self, field: Field, value: &str) -> bool {
+        let says_more = field == Field::MobileCountryCode
+            && (self.phone_region.is_some() || !is_code(value, DEFAULT_COUNTRY_CODE));
+        self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field) && !says_more
     }
 
     /// The phone number that the two cells form, if they do.
@@ -360,28 +384,28 @@ impl Rules {
     ) -> Option<ParsedNumber<'a>> {
         let [mobile, code] = [Field::MobileNumber, Field::MobileCountryCode].map(|of| values[of as usize]);
         let text = mobile.filter(|_| !found.has_fault(Field::MobileNumber))?;
-        let code = code.filter(|_| !found.has_fault(Field::MobileCountryCode));
         let check = match self.validation() {
             Validation::Documented => PhoneCheck::NumberingPlan,
             Validation::Lenient => PhoneCheck::Length,
         };
-        let mut read = phones.read(text, code, check);
-        if let Err(PhoneError { kind: PhoneErrorKind::CountryCode, .. }) = read
-            && self.may_drop(Field::MobileCountryCode)
-        {
-            found.dropped.push((Field::MobileCountryCode, Rule::CountryCode));
-            read = phones.read(text, None, check);
+        if found.has_fault(Field::MobileCountryCode) {
+            // The country is not known, so only the spelling can be judged.
+            let fault = phones.read_spelling(text).err();
+            found.add_in_order(fault.map(Fault::from));
+            return None;
         }
-        match read {
+        match phones.read(text, code, check) {
             Ok(number) => {
                 if number.national != text {
                     found.respelled.push((Field::MobileNumber, Respelling::NationalDigits));
                 }
+                if code.is_some_and(|code| code != number.country_code) {
+                    found.respelled.push((Field::MobileCountryCode, Respelling::CountryCode));
+                }
                 Some(number)
             }
             Err(error) => {
-                found.faults.push(error.into());
-                found.faults.sort_by_key(|fault| fault.field);
+                found.add_in_order(Some(error.into()));
                 None
             }
         }
@@ -407,14 +431,26 @@ impl Rules {
     }
 
     fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
-        if !all(value, PRINTABLE)
-            && let Some(unreadable) = judge_characters(value)
-        {
-            return Some(unreadable);
-        }
-        match spreadsheet::detect(field, value) {
-            Some(seen) => Some((Rule::Spreadsheet, seen.into())),
-            None => self.breaks(field, value),
+        let accepted = match field {
+            // What is sent are the digits.
+            Field::MobileNumber | Field::MobileCountryCode if self.phone_region.is_some() => {
+                Accepted::Everything
+            }
+            Field::FirstName | Field::LastName if self.validation() == Validation::Lenient => {
+                Accepted::Joiners
+            }
+            _ => Accepted::Nothing,
+        };
+        match &self.phone_region {
+            Some(phones) if field == Field::MobileCountryCode => {
+                let Fault { rule, seen, .. } = phones.read_code(value).err()?.into();
+                judge_text(field, value, value, accepted).or(Some((rule, seen)))
+            }
+            Some(_) if field == Field::MobileNumber => {
+                let bare = &value[prefix_of(value).len()..];
+                judge_text(field, value, bare, accepted).or_else(|| self.breaks(field, bare))
+            }
+            _ => judge_text(field, value, value, accepted).or_else(|| self.breaks(field, value)),
         }
     }
 
@@ -458,14 +494,28 @@ fn trimmed(cell: &str) -> &str {
     if is_kept(bytes.first()) && is_kept(bytes.last()) { cell } else { cell.trim() }
 }
 
-fn judge_characters(value: &str) -> Option<(Rule, String)> {
+/// Judges what no rule of a field can: characters that are no text, and a value that a spreadsheet has rewritten. `bare` is
+/// the value without what may stand before it.
+fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
+    if !all(value, PRINTABLE)
+        && let Some(unreadable) = judge_characters(value, accepted)
+    {
+        return Some(unreadable);
+    }
+    spreadsheet::detect(field, bare).map(|seen| (Rule::Spreadsheet, seen.into()))
+}
+
+fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
     // Checked first: a control character makes any other message unreadable.
     if let Some(at) = value.chars().position(char::is_control) {
         return Some((Rule::Control, format!("a control character at position {}", at + 1)));
     }
     // Another program has put this character in place of bytes that it could not read.
-    let at = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER)?;
-    Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)))
+    if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
+        return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
+    }
+    let (c, position) = invisible::find(value, accepted)?;
+    Some((Rule::Invisible, invisible::describe(c, position)))
 }
 
 fn judge_reference(value: &str, validation: Validation) -> Option<(Rule, String)> {
@@ -618,8 +668,7 @@ fn outside(value: &str, set: u8) -> Option<String> {
     }
     let is_in = |c: char| u8::try_from(c).is_ok_and(|byte| SETS[usize::from(byte)] & set != 0);
     let (at, c) = value.chars().enumerate().find(|(_, c)| !is_in(*c))?;
-    let shown = if c == ' ' { "a blank".into() } else { format!("`{c}`") };
-    Some(format!("{shown} at position {}", at + 1))
+    Some(format!("{} at position {}", invisible::shown(c), at + 1))
 }
 
 #[cfg(test)]
@@ -800,6 +849,35 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_sees_is_a_fault_in_both_modes() {
+        use Field::*;
+        for validation in [Validation::Documented, Validation::Lenient] {
+            let rules = Rules { validation: Some(validation), ..Rules::default() };
+            for (field, value, seen) in [
+                (Reference, "cust\u{200b}_0001", "U+200B, a zero width space, at position 5"),
+                (Reference, "cust_0001\u{feff}", "U+FEFF, a byte order mark, at position 10"),
+                (Reference, "علی\u{200c}رضا-0001", "U+200C, a joiner, at position 4"),
+                (MobileNumber, "\u{202a}9988776655\u{202c}", "U+202A, a mark of direction, at position 1"),
+                (EmailAddress, "a\u{ad}@example.com", "U+00AD, a soft hyphen, at position 2"),
+                (FirstName, "Some\u{2060}One", "U+2060, a word joiner, at position 5"),
+                (LastName, "Rao\u{3164}", "U+3164, which is invisible, at position 4"),
+                (MobileCountryCode, "91\u{200e}", "U+200E, a mark of direction, at position 3"),
+            ] {
+                let got = words(read(&rules, &[(field, value)]));
+                assert_eq!(got, [format!("{field}:invisible:{seen}")]);
+            }
+        }
+        let lenient = Rules { validation: Some(Validation::Lenient), ..Rules::default() };
+        for name in ["രാജന്\u{200d}", "علی\u{200c}رضا", "❤\u{fe0f}"] {
+            assert!(read(&lenient, &[(FirstName, name)]).is_ok(), "{name:?}");
+        }
+        let phones = Rules { phone_region: Some(PhoneRegion::parse("IN").unwrap()), ..Rules::default() };
+        let changes = [(MobileNumber, "\u{202a}+91 9988776655\u{202c}"), (MobileCountryCode, "\u{200e}+91")];
+        let customer = read(&phones, &changes).unwrap();
+        assert!(customer.body.ends_with(b"&mobile_number=9988776655&mobile_country_code=91"));
+    }
+
+    #[test]
     fn a_negative_number_is_none_however_it_is_read() {
         let region = || PhoneRegion::parse("IN").ok();
         for (validation, phone_region) in [
@@ -838,7 +916,6 @@ mod tests {
             [
                 "mobile_number:impossible:2 digits, too few for IN",
                 "first_name:character:a blank at position 2",
-                "mobile_country_code:digits:`+` at position 1"
             ]
         );
     }
@@ -859,13 +936,29 @@ mod tests {
         let without = read(&rules, &[(Field::LastName, "Roy")]).unwrap();
         assert_eq!((customer.body, customer.fingerprint), (without.body, without.fingerprint));
         assert!(without.dropped.is_empty());
-        let phones = Rules { phone_region: Some(PhoneRegion::parse("IN").unwrap()), ..rules.clone() };
-        let (dropped, customer) =
-            drops(&phones, &[(Field::MobileNumber, "+44 7911 123456"), (Field::MobileCountryCode, "91")]);
-        assert_eq!(dropped, "mobile_country_code:country-code");
-        assert!(customer.body.ends_with(b"mobile_number=7911123456&mobile_country_code=44"));
         for (field, value) in [(Field::MobileNumber, "x"), (Field::Reference, "x")] {
             assert_eq!(words(read(&rules, &[(field, value)])).len(), 1);
+        }
+        // The API takes a number without a code for an Indian one.
+        for (code, expected) in
+            [("+91", true), ("91.0", true), ("+44", false), ("44.0", false), ("GB", false)]
+        {
+            let read = read(&rules, &[(Field::MobileCountryCode, code)]);
+            assert_eq!(read.is_ok_and(|customer| customer.dropped.len() == 1), expected, "{code}");
+        }
+        let phones = Rules { phone_region: Some(PhoneRegion::parse("IN").unwrap()), ..rules.clone() };
+        for (number, code, fault) in [
+            ("7911123456", "GB", "mobile_country_code:digits:`G` at position 1 is in no country code"),
+            ("7911123456", "999", "mobile_country_code:country-code:the code of no country"),
+            ("7911123456", "#N/A", "mobile_country_code:spreadsheet:the error of a formula, not a value"),
+            (
+                "+44 7911 123456",
+                "91",
+                "mobile_country_code:country-code:another one than the +44 of the number",
+            ),
+        ] {
+            let changes = [(Field::MobileNumber, number), (Field::MobileCountryCode, code)];
+            assert_eq!(words(read(&phones, &changes)), [fault]);
         }
         let rules = Rules { require: vec![Field::EmailAddress], ..rules };
         assert_eq!(words(read(&rules, &[(Field::EmailAddress, "x")])), ["email_address:at-sign:0 @"]);

@@ -29,6 +29,8 @@ mod config;
 
 mod validate;
 
+mod values;
+
 mod files;
 
 mod roundtrip;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use customer_import::customer::Rule;
 
-use crate::world::{MERCHANT, World, cells, rows};
+use crate::world::{MERCHANT, World, cells, faults, rows};
 
 /// One row of each broken rule, with the faults it must have in its last cell.
 const RULES: &str = include_str!("../../samples/rules.csv");
@@ -25,13 +25,6 @@ fn expected_of(sample: &str) -> BTreeMap<u64, String> {
         (line, record.iter().next_back().unwrap().to_owned())
     });
     records.collect()
-}
-
-/// `FIELD:RULE;…` of an exported row.
-fn faults(row: &BTreeMap<String, String>) -> String {
-    let pairs = row["_field"].split(';').zip(row["_error_code"].split(';'));
-    let pairs: Vec<String> = pairs.map(|(field, rule)| format!("{field}:{rule}")).collect();
-    pairs.join(";")
 }
 
 #[test]

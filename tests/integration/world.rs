@@ -439,3 +439,10 @@ pub(crate) fn done(output: std::process::Output) -> Done {
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
 }
+
+/// `FIELD:RULE;…` of an exported row.
+pub(crate) fn faults(row: &BTreeMap<String, String>) -> String {
+    let pairs = row["_field"].split(';').zip(row["_error_code"].split(';'));
+    let pairs: Vec<String> = pairs.map(|(field, rule)| format!("{field}:{rule}")).collect();
+    pairs.join(";")
+}
