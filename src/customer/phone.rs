@@ -85,8 +85,10 @@ pub enum PhoneErrorKind {
     Impossible,
     /// A spreadsheet has dropped the leading zero.
     ZeroDropped,
-    /// The country code is not that of the number, or of no country.
+    /// The country code is of no country, or not that of the number.
     CountryCode,
+    /// The number is written with its own country code, and that is another one.
+    OtherCountryCode,
     /// The country code has something else than digits and their spelling.
     CountryCodeDigits,
 }
@@ -163,6 +165,11 @@ impl PhoneRegion {
         dialed(text).map(drop)
     }
 
+    /// Whether a number says its country itself, by a `+`, whatever the region.
+    pub fn is_international(&self, text: &str) -> bool {
+        dialed(text).is_ok_and(|dialed| dialed.starts_with('+'))
+    }
+
     /// Reads a country code in any spelling.
     ///
     /// # Errors
@@ -216,7 +223,7 @@ impl PhoneRegion {
         };
         if country.is_some_and(|country| country != number.country_code) {
             return Err(PhoneError::new(
-                PhoneErrorKind::CountryCode,
+                PhoneErrorKind::OtherCountryCode,
                 format!("another one than the +{country_code} of the number"),
             ));
         }

@@ -192,7 +192,9 @@ impl From<PhoneError> for Fault {
         let (field, rule) = match kind {
             PhoneErrorKind::Impossible => (Field::MobileNumber, Rule::Impossible),
             PhoneErrorKind::ZeroDropped => (Field::MobileNumber, Rule::Spreadsheet),
-            PhoneErrorKind::CountryCode => (Field::MobileCountryCode, Rule::CountryCode),
+            PhoneErrorKind::CountryCode | PhoneErrorKind::OtherCountryCode => {
+                (Field::MobileCountryCode, Rule::CountryCode)
+            }
             PhoneErrorKind::CountryCodeDigits => (Field::MobileCountryCode, Rule::Digits),
         };
         Fault { field: Some(field), rule, seen }
@@ -315,7 +317,7 @@ impl Rules {
             values[field as usize] = self.validate_field(field, cells[field as usize], &mut found);
         }
         let phone = match &self.phone_region {
-            Some(phones) => self.read_phone(phones, &values, &mut found),
+            Some(phones) => self.read_phone(phones, cells, &values, &mut found),
             None => None,
         };
         match values[Field::Reference as usize] {
@@ -372,13 +374,19 @@ impl Rules {
     fn may_drop(&self, field: Field, value: &str) -> bool {
         let says_more = field == Field::MobileCountryCode
             && (self.phone_region.is_some() || !is_code(value, DEFAULT_COUNTRY_CODE));
-        self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field) && !says_more
+        self.drops(field) && !says_more
+    }
+
+    /// Whether the user lets the field be dropped.
+    fn drops(&self, field: Field) -> bool {
+        self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field)
     }
 
     /// The phone number that the two cells form, if they do.
     fn read_phone<'a>(
         &'a self,
         phones: &'a PhoneRegion,
+        cells: &Cells<'_>,
         values: &Cells<'a>,
         found: &mut RowFindings,
     ) -> Option<ParsedNumber<'a>> {
@@ -394,12 +402,24 @@ impl Rules {
             found.add_in_order(fault.map(Fault::from));
             return None;
         }
-        match phones.read(text, code, check) {
+        let mut read = phones.read(text, code, check);
+        // A constant is no part of the row, so it does not contradict a number that says its country.
+        let is_constant =
+            cells[Field::MobileCountryCode as usize].is_none_or(|cell| trimmed(cell).is_empty());
+        if let Err(PhoneError { kind: PhoneErrorKind::OtherCountryCode, .. }) = read
+            && is_constant
+            && self.drops(Field::MobileCountryCode)
+            && phones.is_international(text)
+        {
+            found.dropped.push((Field::MobileCountryCode, Rule::CountryCode));
+            read = phones.read(text, None, check);
+        }
+        match read {
             Ok(number) => {
                 if number.national != text {
                     found.respelled.push((Field::MobileNumber, Respelling::NationalDigits));
                 }
-                if code.is_some_and(|code| code != number.country_code) {
+                if !is_constant && code.is_some_and(|code| code != number.country_code) {
                     found.respelled.push((Field::MobileCountryCode, Respelling::CountryCode));
                 }
                 Some(number)
@@ -960,6 +980,13 @@ mod tests {
             let changes = [(Field::MobileNumber, number), (Field::MobileCountryCode, code)];
             assert_eq!(words(read(&phones, &changes)), [fault]);
         }
+        // A constant is no part of the row.
+        let phones = Rules { constants: vec![(Field::MobileCountryCode, "91".into())], ..phones };
+        let (dropped, customer) = drops(&phones, &[(Field::MobileNumber, "+44 7911 123456")]);
+        assert_eq!(dropped, "mobile_country_code:country-code");
+        assert!(customer.body.ends_with(b"mobile_number=7911123456&mobile_country_code=44"));
+        let phones = Rules { constants: vec![(Field::MobileCountryCode, "999".into())], ..phones };
+        assert_eq!(words(read(&phones, &[])), ["mobile_country_code:country-code:the code of no country"]);
         let rules = Rules { require: vec![Field::EmailAddress], ..rules };
         assert_eq!(words(read(&rules, &[(Field::EmailAddress, "x")])), ["email_address:at-sign:0 @"]);
     }
