@@ -76,7 +76,7 @@ use self::{
 use crate::{
     customer::{Field, Rules, Validation},
     error::Error,
-    source::{ReadOptions, SourceOptions},
+    source::{ReadOptions, SourceOptions, UnusedColumns},
 };
 
 /// The target that a ledger records for the embedded simulator, whose port differs each time.
@@ -126,6 +126,8 @@ fn source_options(args: &args::Input) -> Result<SourceOptions, Error> {
         encoding: args.encoding,
         limit: args.read.limit,
         read: read_options(&args.read, Some(args.validation))?,
+        unused_columns: if args.strict_columns { UnusedColumns::Refuse } else { UnusedColumns::Allow },
+        ignored_columns: args.ignore.clone(),
     })
 }
 

@@ -21,6 +21,8 @@ mod record;
 
 mod respelling;
 
+mod template;
+
 mod correction;
 
 use std::{
@@ -41,6 +43,7 @@ pub use self::{
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,
     respelling::Respelling,
+    template::{Template, cell_of_reference, check_template, mapped_columns},
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };
 

@@ -10,7 +10,7 @@ use serde::Serializer as _;
 use serde_json::Value;
 
 use crate::{
-    customer::{Correction, Row, Rule},
+    customer::{Correction, Row, Rule, cell_of_reference, mapped_columns},
     error::Error,
     ledger::{
         Reader, ReferenceRepeat, RowError, RowRecord, RunId, Selection, SourceHeader, describe_unsendable,
@@ -205,12 +205,17 @@ impl ExportLayout {
         let mut cells = vec![Value::Null; own];
         if let Some((columns, places)) = self.places.iter().find(|(columns, _)| columns.run == row.columns_of)
         {
-            let reference = columns.names.iter().position(|name| Some(name) == columns.reference.as_ref());
+            let map = columns.reference.as_deref();
+            let of_reference = map.map(mapped_columns).unwrap_or_default();
             match &row.cells {
                 // The cells cannot be assigned to columns. The row must not look valid, so the whole record goes
                 // into one cell, which is never that of the reference.
                 Some(raw) if row.error.code.as_deref() == Some(Rule::Fields.name()) => {
-                    let at = (0..places.len()).find(|at| Some(*at) != reference).unwrap_or_default();
+                    let at = columns
+                        .names
+                        .iter()
+                        .position(|name| !of_reference.contains(name))
+                        .unwrap_or_default();
                     if let Some(place) = places.get(at) {
                         cells[*place] = one_line(raw).into();
                     }
@@ -222,8 +227,11 @@ impl ExportLayout {
                 }
                 // A row in doubt after a crash: the ledger has only its reference.
                 None => {
-                    if let (Some(at), Some(reference)) = (reference, &row.reference) {
-                        cells[places[at]] = reference.as_str().into();
+                    let reference = map.zip(row.reference.as_deref());
+                    let cell = reference.and_then(|(map, reference)| cell_of_reference(map, reference));
+                    let at = |name: &str| columns.names.iter().position(|other| other == name);
+                    if let Some((at, cell)) = cell.and_then(|(name, cell)| Some((at(&name)?, cell))) {
+                        cells[places[at]] = cell.into();
                     }
                 }
             }

@@ -49,6 +49,7 @@
 //! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
 //! spreadsheet has rewritten. **invisible** characters: those without a shape. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has.
+//! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
 //! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
 //! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference. **phone**: a number by the
 //! plan of its region.

@@ -25,6 +25,8 @@ mod validation;
 
 mod verification;
 
+mod mapping;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -37,6 +39,7 @@ pub use self::{
     format::{date, grouped, rows, strip_controls, time, wrap_parts},
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
+    mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
     status::{Status, status_text},
     summary::{AdjustedRows, Summary, adjusted_list, changed_list, pruned, run_table},
     text::report_text,

@@ -50,6 +50,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
     adjustments::{Adjustment, Adjustments, RowSample},
+    columns::{MappedFrom, Mapping, UnusedColumn},
     decode::Encoding,
     error::Error,
     replay::{ReplayOptions, ReplaySource},
@@ -94,6 +95,20 @@ pub struct SourceOptions {
     pub limit: Option<u64>,
     /// How a record becomes a row.
     pub read: ReadOptions,
+    /// Whether columns that feed no field are allowed.
+    pub unused_columns: UnusedColumns,
+    /// Columns that may feed no field, by name.
+    pub ignored_columns: Vec<String>,
+}
+
+/// What is done about columns that feed no field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnusedColumns {
+    /// They are listed.
+    #[default]
+    Allow,
+    /// They are an error.
+    Refuse,
 }
 
 /// How a record becomes a row: which column holds which field, and the rules.
@@ -102,7 +117,7 @@ pub struct SourceOptions {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReadOptions {
-    /// The column of a field, where their names differ.
+    /// The column of a field, where their names differ, or a template of several columns: `cust_{id}`.
     pub map: Vec<(Field, String)>,
     /// How rows are validated, with the constants of `--set`.
     #[serde(flatten)]
@@ -124,6 +139,8 @@ pub struct Source {
     path: Option<String>,
     columns: Vec<String>,
     column_map: ColumnMap,
+    mapping: Mapping,
+    reference_column: Option<String>,
     size: Option<u64>,
     delimiter: u8,
     encoding: Encoding,
@@ -189,10 +206,18 @@ impl Source {
         }
         let mut column_map = ColumnMap::find(&name, &header, &options.read)?;
         column_map.rows_trail = dialect.trailing == Trailing::Rows;
+        let reference_column = column_map.map_text(Field::Reference, &header);
+        let mapping = column_map.mapping(&header, &options.read, &options.ignored_columns);
+        if options.unused_columns == UnusedColumns::Refuse && !mapping.unused.is_empty() {
+            let columns = mapping.unused.into_iter().map(|column| column.name).collect();
+            return Err(Error::UnusedColumns { name, columns });
+        }
         Ok(Source {
             path: None,
             columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
             column_map,
+            mapping,
+            reference_column,
             rules: options.read.rules.clone(),
             read_options_json: serde_json::to_string(&options.read).unwrap_or_default(),
             rows_left: options.limit.unwrap_or(u64::MAX),
@@ -226,11 +251,14 @@ impl Source {
         &self.columns
     }
 
-    /// The column of the references; none if they are a constant.
+    /// The column of the references, or their template; none if they are a constant.
     pub fn reference_column(&self) -> Option<&str> {
-        let at = self.column_map.by_field[Field::Reference as usize]?;
-        let kept = self.column_map.kept.iter().position(|kept| *kept == at)?;
-        Some(&self.columns[kept])
+        self.reference_column.as_deref()
+    }
+
+    /// Which column feeds which field.
+    pub fn mapping(&self) -> &Mapping {
+        &self.mapping
     }
 
     /// The read options as JSON, to be stored with the run for a later retry.
@@ -431,7 +459,7 @@ impl Source {
 
 /// Includes the program's version, because another version may parse the same bytes differently.
 fn hash_parse_settings(options: &SourceOptions) -> String {
-    let SourceOptions { path: _, delimiter, encoding, limit: _, read: ReadOptions { map, rules } } = options;
+    let SourceOptions { delimiter, encoding, read: ReadOptions { map, rules }, .. } = options;
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("{version} {map:?} {delimiter:?} {encoding:?} {rules:?}");
     format!("{:016x}", xxh3_64(text.as_bytes()))

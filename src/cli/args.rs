@@ -214,6 +214,12 @@ pub(super) struct RetryInput {
     #[arg(long, value_name = "CHAR", value_parser = delimiter, hide = true)]
     pub(super) delimiter: Option<u8>,
     /// Accepted and ignored, like --delimiter
+    #[arg(long, hide = true)]
+    pub(super) strict_columns: bool,
+    /// Accepted and ignored, like --delimiter
+    #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new(), hide = true)]
+    pub(super) ignore: Vec<String>,
+    /// Accepted and ignored, like --delimiter
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, hide = true)]
     pub(super) encoding: Option<Encoding>,
 }
@@ -418,6 +424,12 @@ pub(super) struct Input {
     /// Check every documented rule, or only those without which no API would accept the row
     #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
     pub(super) validation: Validation,
+    /// Refuse a file with columns that feed no field, unless --ignore names them
+    #[arg(long)]
+    pub(super) strict_columns: bool,
+    /// Expect that this column feeds no field (repeatable)
+    #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new())]
+    pub(super) ignore: Vec<String>,
     #[command(flatten)]
     pub(super) read: Read,
 }
@@ -426,8 +438,8 @@ pub(super) struct Input {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct Read {
-    /// Read a field from this column (repeatable)
-    #[arg(long, value_name = "FIELD=COLUMN", value_parser = field_and_text)]
+    /// Read a field from this column, or from a template of columns such as cust_{id} (repeatable)
+    #[arg(long, value_name = "FIELD=COLUMN|TEMPLATE", value_parser = field_and_column)]
     pub(super) map: Vec<(Field, String)>,
     /// Use a constant if the field has no column or its cell is empty (repeatable)
     #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU64, path::Path, sync::Arc, time::Instant};
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     args,
@@ -18,10 +18,13 @@ use super::{
 use crate::{
     error::Error,
     ledger::{Command, NewRun, Outcome, RunState, Setting},
-    report::{Summary, adjusted_list, changed_list, run_table, strip_controls},
+    report::{
+        Summary, adjusted_list, changed_list, likely_mapping, mapped_fields, mapping_lines, run_table,
+        strip_controls, unused_columns,
+    },
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
-    source::{Adjustments, Source},
+    source::{Adjustments, Mapping, Source},
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
@@ -31,10 +34,14 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
     let rows = || count_rows(&source_options(&args.input)?);
-    let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows };
+    let columns = mapping_lines(source.mapping());
+    let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows, columns: &columns };
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;
-    let name = source.name().to_owned();
+    let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
+    for warning in mapping.unused.iter().filter_map(likely_mapping) {
+        warn!("{warning}");
+    }
     let path = source.path().map(str::to_owned);
     // With and without --update-changed, the same bytes are another run: rows that differ are treated differently.
     let parse_settings_hash =
@@ -60,6 +67,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
         new_run,
         described: source.describe(),
         adjustments: source.adjustments(),
+        mapping: &mapping,
         existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
         options: Options {
             limits: args.sending.limits(),
@@ -83,6 +91,8 @@ pub(super) struct Job<'a> {
     pub(super) described: String,
     /// What is read differently from how it stands in the source.
     pub(super) adjustments: Arc<Adjustments>,
+    /// Which column feeds which field; empty for a retry.
+    pub(super) mapping: &'a Mapping,
     pub(super) existing: ExistingPolicy,
     pub(super) options: Options,
 }
@@ -102,7 +112,9 @@ pub(super) async fn run_job(
     let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
     let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
     info!(run = run.0, source = %described, rate, "the run begins");
-    display.begin(session.header(format!("Run {run}: {} ({described})", strip_controls(name))));
+    let mapping = mapping_lines(job.mapping);
+    let header = format!("Run {run}: {} ({described})\n{mapping}", strip_controls(name));
+    display.begin(session.header(header.trim_end().to_owned()));
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |snapshot: &RunSnapshot| {
         display.show(snapshot);
@@ -130,6 +142,8 @@ pub(super) async fn run_job(
     }
     let summary =
         Summary { adjustments, held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
+    let (columns, unused_columns) = (mapped_fields(job.mapping), unused_columns(job.mapping));
+    let summary = Summary { columns, unused_columns, ..summary };
     let summary = summary.with_existing(&totals.existing);
     let text = describe_run(&summary, described, job.ledger_path);
     show_end(job.output, &json(&summary)?, &text, code, stop)

@@ -17,7 +17,7 @@ use crate::{
     report,
     run::{Options, RowSource, SourceScope, SourceSize},
     sender::ExistingPolicy,
-    source::{ReplayOptions, ReplaySource},
+    source::{Mapping, ReplayOptions, ReplaySource},
 };
 
 /// How many error codes to list if the requested one does not occur.
@@ -42,7 +42,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
         let rows = args.input.read.limit.map_or(rows, |limit| rows.min(limit));
         let name = name(&wanted);
         let count = || Ok(report::rows(rows));
-        let action = PlannedAction { verb: "Retry", file: &name, rows: &count };
+        let action = PlannedAction { verb: "Retry", file: &name, rows: &count, columns: "" };
         confirm_production(&args.target, &args.sending, &target, &action)?;
         raise_open_files_limit(args.sending.concurrency)?;
         let source = ReplaySource::open(reader, wanted, &options).await?;
@@ -63,6 +63,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             },
             described: format!("{} in the ledger", report::rows(rows)),
             adjustments: source.adjustments(),
+            mapping: &Mapping::default(),
             existing: ExistingPolicy::Keep,
             options: Options {
                 limits: args.sending.limits(),

@@ -207,6 +207,8 @@ pub(super) struct PlannedAction<'a> {
     pub(super) file: &'a str,
     /// The number of rows as text; computed only if the confirmation is shown.
     pub(super) rows: &'a dyn Fn() -> Result<String, Error>,
+    /// Which column feeds which field, as lines of text.
+    pub(super) columns: &'a str,
 }
 
 /// The number of rows in a file as text, exact or estimated.
@@ -224,11 +226,12 @@ fn question(action: &PlannedAction<'_>, sending: &args::Sending, target: &Target
     let rows = (action.rows)()?;
     let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
     let host = target.base_url.as_ref().and_then(Url::host_str).unwrap_or_default();
+    let columns = action.columns;
     let (merchant, file, verb) =
         (strip_controls(&target.merchant_id), strip_controls(action.file), action.verb);
     Ok(format!(
         "This is production.\n  merchant  {merchant}\n  host      {host}\n  file      {file}, {rows}\n  \
-         rate      {rate}\n{verb}? [y/N] "
+         rate      {rate}\n{columns}{verb}? [y/N] "
     ))
 }
 

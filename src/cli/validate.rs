@@ -21,16 +21,16 @@ use crate::{
 pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
     let mut source = Source::open(&source_options(&args.input)?)?;
-    let (rate, adjustments) = (args.rate.0, source.adjustments());
+    let rate = args.rate.0;
     let (findings, read) = match args.format {
         ValidateFormat::Csv => validate::validate_and_export(&mut source, io::stdout().lock())?,
         ValidateFormat::Text | ValidateFormat::Json => validate::validate(&mut source)?,
     };
     match args.format {
         ValidateFormat::Text if args.log.quiet => {}
-        ValidateFormat::Text => print(&validation_text(&findings, &adjustments, source.name(), rate))?,
+        ValidateFormat::Text => print(&validation_text(&findings, &source, rate))?,
         ValidateFormat::Json => {
-            print(&json(&ValidationSummary::new(&findings, &adjustments, source.name(), rate))?)?;
+            print(&json(&ValidationSummary::new(&findings, &source, rate))?)?;
         }
         ValidateFormat::Csv => {}
     }

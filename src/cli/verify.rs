@@ -46,8 +46,9 @@ async fn run(
     let imported = ImportedIndex::of(reader).await?;
     let rows = imported.rows() as u64;
     let name = source.name().to_owned();
+    let columns = report::mapping_lines(source.mapping());
     let count = || count_rows(&source_options(&args.input)?);
-    let action = PlannedAction { verb: "Verify", file: &name, rows: &count };
+    let action = PlannedAction { verb: "Verify", file: &name, rows: &count, columns: &columns };
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;
     let mut session =
@@ -61,11 +62,8 @@ async fn run(
     };
     let adjustments = source.adjustments();
     let (began, size) = (Instant::now(), source.size());
-    display.begin(session.header(format!(
-        "Verify {} ({})",
-        report::strip_controls(&name),
-        source.describe()
-    )));
+    let header = format!("Verify {} ({})\n{columns}", report::strip_controls(&name), source.describe());
+    display.begin(session.header(header.trim_end().to_owned()));
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);

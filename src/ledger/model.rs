@@ -129,7 +129,7 @@ pub struct NewRun<'a> {
     pub source_path: Option<&'a str>,
     /// The header of the source.
     pub columns: &'a [String],
-    /// The column of the references.
+    /// The column of the references, or the template that makes them.
     pub reference_column: Option<&'a str>,
     /// A hash of every option that decides what the source's bytes mean. A run resumes at the checkpoint of an
     /// earlier one only if this is equal.

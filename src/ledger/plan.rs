@@ -15,7 +15,7 @@ use super::{
     seen_rows::{SeenRows, UnreadableRuns},
     unsendable::{ChunkReferences, UnsendableRow, UnsendableRows},
 };
-use crate::customer::{Correction, Customer, Faults, Fields, Reference, Row};
+use crate::customer::{Correction, Customer, Faults, Fields, Reference, Row, mapped_columns};
 
 /// What is to be done about a row.
 pub(super) enum RowPlan {
@@ -96,7 +96,12 @@ impl Planner {
         index: ReferenceIndex,
         next_id: RowId,
     ) -> Planner {
-        let reference_at = columns.iter().position(|name| Some(name.as_str()) == reference_column);
+        let mapped = reference_column.map(mapped_columns).unwrap_or_default();
+        // Where several columns make the reference, an empty one of them changes no hash.
+        let reference_at = match mapped.as_slice() {
+            [only] => columns.iter().position(|name| name == only),
+            _ => None,
+        };
         Planner {
             run,
             command,

@@ -80,7 +80,7 @@ pub struct SourceHeader {
     pub run: RunId,
     /// The columns in order.
     pub names: Vec<String>,
-    /// The column of the references.
+    /// The column of the references, or the template that makes them.
     pub reference: Option<String>,
 }
 
@@ -191,7 +191,7 @@ pub struct RowMapping {
     pub run: RunId,
     /// Its header.
     pub columns: Vec<String>,
-    /// The column of the references.
+    /// The column of the references, or the template that makes them.
     pub reference_column: Option<String>,
     /// The other options, as `source` writes them.
     pub options: Option<String>,

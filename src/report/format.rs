@@ -145,13 +145,13 @@ pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The lines, each indented, after an empty line.
 /// `first on line 3, 7, 9`.
 pub(super) fn first_lines(sample: &RowSample) -> String {
     let lines: Vec<String> = sample.first_lines.iter().map(u64::to_string).collect();
     format!("first on line {}", lines.join(", "))
 }
 
+/// The lines, each indented, after an empty line.
 pub(super) fn paragraph(lines: &[String]) -> String {
     let mut text = String::from(if lines.is_empty() { "" } else { "\n" });
     for line in lines {

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::format::{first_lines, grouped, paragraph, rate, rows, strip_controls, time};
+use super::{
+    format::{first_lines, grouped, paragraph, rate, rows, strip_controls, time},
+    mapping::MappedField,
+};
 use crate::{
     customer::{Changed, Dropped, Field, Rule},
     ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
@@ -41,6 +44,10 @@ pub struct Summary<'a> {
     pub stop_reason: Option<&'a str>,
     /// Dropped fields, by field and rule.
     pub dropped: Vec<DroppedField>,
+    /// The fields of the source and their columns; empty for an earlier run and for a retry.
+    pub columns: Vec<MappedField>,
+    /// Columns of the source that feed no field.
+    pub unused_columns: Vec<String>,
     /// What was read differently from how it stands in the source; empty for an earlier run.
     pub adjustments: Vec<AdjustedRows>,
     /// Rows that differ from what was imported, by field.
@@ -81,6 +88,8 @@ impl<'a> Summary<'a> {
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
             dropped: dropped_list(dropped),
+            columns: Vec::new(),
+            unused_columns: Vec::new(),
             adjustments: Vec::new(),
             changed_fields: BTreeMap::new(),
             absent: None,

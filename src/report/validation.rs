@@ -2,17 +2,18 @@
 //!
 //! Holds no customer's field: a fault names characters, positions and counts.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
 use super::{
     format::{first_lines, grouped, paragraph, rows, strip_controls, time},
+    mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
 use crate::{
     customer::Field,
-    source::{Adjustments, RowSample},
+    source::{RowSample, Source},
     validate::{FaultExample, Findings},
 };
 
@@ -37,6 +38,8 @@ pub struct ValidationSummary<'a> {
     warnings: Vec<WarningJson<'a>>,
     dropped: Vec<DroppedField>,
     adjustments: Vec<AdjustedRows>,
+    columns: Vec<MappedField>,
+    unused_columns: Vec<String>,
     import: ImportJson,
 }
 
@@ -55,8 +58,8 @@ struct WarningJson<'a> {
     field: &'a str,
     warning: &'a str,
     #[serde(flatten)]
-    lines: &'a RowSample,
-    remedy: &'a str,
+    lines: Option<&'a RowSample>,
+    remedy: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -68,12 +71,7 @@ struct ImportJson {
 
 impl<'a> ValidationSummary<'a> {
     /// The findings about a source, with the time of an import at this rate.
-    pub fn new(
-        findings: &'a Findings,
-        adjustments: &Adjustments,
-        source: &'a str,
-        rate: Option<f64>,
-    ) -> ValidationSummary<'a> {
+    pub fn new(findings: &'a Findings, of: &'a Source, rate: Option<f64>) -> ValidationSummary<'a> {
         let faults = findings.faults.iter().map(|((field, rule), group)| FaultJson {
             field: field.map_or("record", Field::name),
             rule: rule.name(),
@@ -83,19 +81,31 @@ impl<'a> ValidationSummary<'a> {
             option: rule.option(*field),
         });
         let field = Field::Reference.name();
-        let similar =
-            WarningJson { field, warning: "alike", lines: &findings.similar, remedy: SIMILAR_REMEDY };
+        let similar = Some(&findings.similar).filter(|similar| similar.rows > 0).map(|similar| WarningJson {
+            field,
+            warning: "alike",
+            lines: Some(similar),
+            remedy: SIMILAR_REMEDY.into(),
+        });
+        let mapping = of.mapping();
+        let unmapped = mapping.unused.iter().filter_map(|column| {
+            let field = column.likely?.name();
+            let remedy = likely_mapping(column)?.into();
+            Some(WarningJson { field, warning: "unmapped-column", lines: None, remedy })
+        });
         ValidationSummary {
-            source,
+            source: of.name(),
             rows: findings.rows(),
             valid: findings.valid(),
             invalid: findings.invalid(),
             duplicate: findings.duplicates.rows,
             faults: faults.collect(),
             duplicates: &findings.duplicates,
-            warnings: Some(similar).filter(|similar| similar.lines.rows > 0).into_iter().collect(),
+            warnings: similar.into_iter().chain(unmapped).collect(),
             dropped: dropped_list(&findings.dropped),
-            adjustments: adjusted_list(adjustments),
+            adjustments: adjusted_list(&of.adjustments()),
+            columns: mapped_fields(mapping),
+            unused_columns: unused_columns(mapping),
             import: ImportJson {
                 rows: findings.valid(),
                 rate,
@@ -111,15 +121,10 @@ fn shortest_import(findings: &Findings, rate: Option<f64>) -> Option<Duration> {
 }
 
 /// The findings about a source as text: faults by field and rule, each with a count, first lines and a remedy.
-pub fn validation_text(
-    findings: &Findings,
-    adjustments: &Adjustments,
-    source: &str,
-    rate: Option<f64>,
-) -> String {
+pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> String {
     let mut text = format!(
         "{}: {}, {} valid, {} invalid, {} duplicate\n",
-        strip_controls(source),
+        strip_controls(of.name()),
         rows(findings.rows()),
         grouped(findings.valid()),
         grouped(findings.invalid()),
@@ -130,6 +135,10 @@ pub fn validation_text(
         let _ = write!(text, ", in {} at {rate} requests per second", time(shortest));
     }
     text.push('\n');
+    text.push_str(&mapping_lines(of.mapping()));
+    for warning in of.mapping().unused.iter().filter_map(likely_mapping) {
+        let _ = writeln!(text, "\nwarning: {warning}");
+    }
     add_faults(findings, &mut text);
     if findings.duplicates.rows > 0 {
         let lines = sample_text(&findings.duplicates);
@@ -143,7 +152,7 @@ pub fn validation_text(
         );
     }
     let dropped = dropped_list(&findings.dropped);
-    let adjusted = adjusted_list(adjustments);
+    let adjusted = adjusted_list(&of.adjustments());
     let remarks = dropped.iter().map(ToString::to_string).chain(adjusted.iter().map(ToString::to_string));
     text.push_str(&paragraph(&remarks.collect::<Vec<_>>()));
     text

@@ -1,17 +1,40 @@
 //! Maps the columns of the header to the fields of the API.
 //!
-//! A column matches by the API's own field name or by `--map`: exactly first, then ignoring case and blanks. A missing
-//! column is an error that lists the columns found and suggests the one that is probably meant.
+//! A column matches by the API's own field name or by `--map`: exactly first, then as headings are compared: ignoring case,
+//! blanks, `_`, `-` and invisible characters. `--map` may also join columns by a [`Template`]. Every required column that is
+//! missing is part of one error, with the columns found and those that are probably meant. Columns that feed no field are
+//! listed, so that a heading that nothing reads is seen.
 
-use super::{EXPORT_COLUMNS, Error, ReadOptions};
-use crate::customer::Field;
+use super::{
+    EXPORT_COLUMNS, Error, ReadOptions,
+    error::{MissingColumn, UnknownColumn},
+};
+use crate::customer::{Cells, Fault, Faults, Field, Template, ValidRecord, mapped_columns};
+
+/// Where the value of a field comes from.
+pub(super) enum FieldSource {
+    /// The cell of one column.
+    Column(usize),
+    /// Several columns and constant text.
+    Template(Template<usize>),
+}
+
+impl FieldSource {
+    /// The columns that are read.
+    fn columns(&self) -> Vec<usize> {
+        match self {
+            FieldSource::Column(at) => vec![*at],
+            FieldSource::Template(template) => template.columns().collect(),
+        }
+    }
+}
 
 /// Where each field stands in a record, as the header says.
 pub(super) struct ColumnMap {
     /// Number of columns.
     pub(super) width: usize,
-    /// The column of each field of the API.
-    pub(super) by_field: [Option<usize>; Field::COUNT],
+    /// The source of each field of the API.
+    pub(super) by_field: [Option<FieldSource>; Field::COUNT],
     /// The columns of the source itself, without those that an earlier failed export added.
     pub(super) kept: Vec<usize>,
     /// The columns `_line`, `_outcome` and `_error_code` of an earlier failed export.
@@ -23,6 +46,38 @@ pub(super) struct ColumnMap {
     /// Whether each row ends with an additional empty field.
     pub(super) rows_trail: bool,
 }
+
+/// Which column feeds which field, by name, for the user to check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mapping {
+    /// Each field that has a source: the name of its column, its template, or that it is a constant.
+    pub fields: Vec<(Field, MappedFrom)>,
+    /// Columns that feed no field, in file order, without those that the user or an earlier export marks as such.
+    pub unused: Vec<UnusedColumn>,
+}
+
+/// Where a field is read from, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappedFrom {
+    /// The column of that name.
+    Column(String),
+    /// The template as written.
+    Template(String),
+    /// The constant of `--set`; no column feeds the field.
+    Constant,
+}
+
+/// A column that feeds no field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusedColumn {
+    /// The name in the header.
+    pub name: String,
+    /// The field that other systems call so, if nothing feeds it.
+    pub likely: Option<Field>,
+}
+
+/// The values that templates give one row, or their faults; empty without templates.
+pub(super) type Rendered = Vec<(Field, Result<String, Fault>)>;
 
 impl ColumnMap {
     /// Maps the header. Fails if a required column is missing or ambiguous.
@@ -40,50 +95,161 @@ impl ColumnMap {
             rows_trail: false,
         })
     }
+
+    /// Whether a field is read from this column.
+    pub(super) fn is_used(&self, at: usize) -> bool {
+        self.by_field.iter().flatten().any(|source| source.columns().contains(&at))
+    }
+
+    /// The text by which `--map` would read the field from a file with this header; none if nothing feeds it.
+    pub(super) fn map_text(&self, field: Field, header: &[String]) -> Option<String> {
+        Some(match self.by_field[field as usize].as_ref()? {
+            FieldSource::Column(at) => header[*at].clone(),
+            FieldSource::Template(template) => template.text(header),
+        })
+    }
+
+    /// The mapping by name, without the columns that `ignored` names.
+    pub(super) fn mapping(&self, header: &[String], options: &ReadOptions, ignored: &[String]) -> Mapping {
+        let is_constant = |field| options.rules.constants.iter().any(|(of, _)| *of == field);
+        let mut fields = Vec::new();
+        for field in Field::ALL {
+            let from = match (&self.by_field[field as usize], self.map_text(field, header)) {
+                (Some(FieldSource::Template(_)), Some(text)) => Some(MappedFrom::Template(text)),
+                (Some(FieldSource::Column(_)), Some(name)) => Some(MappedFrom::Column(name)),
+                _ if is_constant(field) => Some(MappedFrom::Constant),
+                _ => None,
+            };
+            fields.extend(from.map(|from| (field, from)));
+        }
+        let is_fed = |field| fields.iter().any(|(of, _)| *of == field);
+        let likely =
+            |name: &str| Field::ALL.into_iter().find(|field| !is_fed(*field) && is_alias(*field, name));
+        let is_unused = |at: &usize| {
+            let name = &header[*at];
+            let is_named = !name.is_empty() && !name.starts_with('_');
+            is_named && !self.is_used(*at) && !has_column(ignored, name)
+        };
+        let unused = self.kept.iter().copied().filter(is_unused).map(|at| header[at].clone());
+        let unused = unused.map(|name| UnusedColumn { likely: likely(&name), name }).collect();
+        Mapping { fields, unused }
+    }
+
+    /// The values of the templates for one row.
+    pub(super) fn render<'a>(&self, cell: impl Fn(usize) -> &'a str) -> Rendered {
+        let mut rendered = Vec::new();
+        for (field, source) in Field::ALL.into_iter().zip(&self.by_field) {
+            if let Some(FieldSource::Template(template)) = source {
+                rendered.push((field, template.render(field, &cell)));
+            }
+        }
+        rendered
+    }
+
+    /// The cells of one row by field. A template with a fault gives an empty cell.
+    pub(super) fn cells<'a>(&self, cell: impl Fn(usize) -> &'a str, rendered: &'a Rendered) -> Cells<'a> {
+        let mut cells: Cells<'_> = [None; Field::COUNT];
+        for (cell_of, source) in cells.iter_mut().zip(&self.by_field) {
+            if let Some(FieldSource::Column(at)) = source {
+                *cell_of = Some(cell(*at));
+            }
+        }
+        for (field, value) in rendered {
+            cells[*field as usize] = Some(value.as_deref().unwrap_or_default());
+        }
+        cells
+    }
+}
+
+/// Adds the faults of templates to the reading of a row. One replaces the fault of the empty cell that it left.
+pub(super) fn with_template_faults<'a>(
+    mut reading: Result<ValidRecord<'a>, Faults>,
+    rendered: &Rendered,
+) -> Result<ValidRecord<'a>, Faults> {
+    for fault in rendered.iter().filter_map(|(_, value)| value.as_ref().err()) {
+        let mut faults = match reading {
+            Ok(_) => Faults { list: Vec::new(), reference: None },
+            Err(faults) => faults,
+        };
+        faults.list.retain(|other| other.field != fault.field);
+        faults.list.push(fault.clone());
+        faults.list.sort_by_key(|fault| fault.field);
+        reading = Err(faults);
+    }
+    reading
+}
+
+/// Why a name is no column.
+enum NotFound {
+    Missing,
+    Ambiguous,
+}
+
+/// The column of that name: exactly, or else as headings are compared.
+fn find_column(header: &[String], name: &str) -> Result<usize, NotFound> {
+    let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == name).collect();
+    let found = if exact.is_empty() {
+        (0..header.len()).filter(|at| plain(&header[*at]) == plain(name)).collect()
+    } else {
+        exact
+    };
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(NotFound::Missing),
+        [_, _, ..] => Err(NotFound::Ambiguous),
+    }
 }
 
 fn find_columns(
     name: &str,
     header: &[String],
     options: &ReadOptions,
-) -> Result<[Option<usize>; Field::COUNT], Error> {
-    let mut places = [None; Field::COUNT];
+) -> Result<[Option<FieldSource>; Field::COUNT], Error> {
+    let mut sources = [const { None }; Field::COUNT];
+    let mut missing = Vec::new();
     for field in Field::ALL {
-        let mapped = options.map.iter().find(|(of, _)| *of == field).map(|(_, column)| column.as_str());
-        let wanted = mapped.unwrap_or(field.name());
-        let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == wanted).collect();
-        let found = if exact.is_empty() {
-            (0..header.len()).filter(|at| plain(&header[*at]) == plain(wanted)).collect()
-        } else {
-            exact
-        };
+        let mapped = options.map.iter().find(|(of, _)| *of == field).map(|(_, text)| text.as_str());
         let constant = options.rules.constants.iter().any(|(of, _)| *of == field);
         let required = field.is_mandatory() || options.rules.require.contains(&field);
-        places[field as usize] = match found.as_slice() {
-            [one] => Some(*one),
-            [_, _, ..] => {
-                return Err(Error::AmbiguousColumn { field, column: wanted.into() });
-            }
-            [] if mapped.is_some() => {
-                return Err(Error::UnknownColumn {
-                    field,
-                    column: wanted.into(),
-                    found: header.to_vec(),
-                    likely: closest(wanted, header),
-                });
-            }
-            [] if required && !constant => {
-                return Err(Error::MissingColumn {
-                    name: name.into(),
-                    field,
-                    found: header.to_vec(),
-                    likely: likely_column(field, header),
-                });
-            }
-            [] => None,
+        let ambiguous = |column: &str| Error::AmbiguousColumn { field, column: column.into() };
+        sources[field as usize] = match mapped {
+            Some(text) => Some(find_mapped(field, text, header)?),
+            None => match find_column(header, field.name()) {
+                Ok(at) => Some(FieldSource::Column(at)),
+                Err(NotFound::Ambiguous) => return Err(ambiguous(field.name())),
+                Err(NotFound::Missing) if required && !constant => {
+                    missing.push(MissingColumn { field, likely: likely_column(field, header) });
+                    None
+                }
+                Err(NotFound::Missing) => None,
+            },
         };
     }
-    Ok(places)
+    if missing.is_empty() {
+        return Ok(sources);
+    }
+    Err(Error::MissingColumns { name: name.into(), missing, found: header.to_vec() })
+}
+
+/// The source of a field that `--map` gives: a column or a template.
+fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSource, Error> {
+    let find = |name: &str| {
+        find_column(header, name).map_err(|why| match why {
+            NotFound::Ambiguous => Error::AmbiguousColumn { field, column: name.into() },
+            NotFound::Missing => Error::UnknownColumn(Box::new(UnknownColumn {
+                field,
+                map: text.into(),
+                column: name.into(),
+                found: header.to_vec(),
+                likely: closest(name, header),
+            })),
+        })
+    };
+    match Template::parse(text) {
+        Ok(None) => find(text).map(FieldSource::Column),
+        Ok(Some(template)) => template.resolve(find).map(FieldSource::Template),
+        Err(wrong) => Err(Error::Template { field, template: text.into(), wrong }),
+    }
 }
 
 /// Whether a header has a column of that name.
@@ -91,14 +257,24 @@ pub(super) fn has_column(header: &[String], name: &str) -> bool {
     header.iter().any(|column| plain(column) == plain(name))
 }
 
-/// A name without case and blanks, for comparison.
+/// Whether a header has every column that the text of a `--map` names.
+pub(super) fn has_columns_of(header: &[String], text: &str) -> bool {
+    mapped_columns(text).iter().all(|name| has_column(header, name))
+}
+
+/// A name as headings are compared: without case, blanks, `_`, `-` and invisible characters, so that `First Name`,
+/// `first-name` and `FIRST_NAME` are `first_name`.
 fn plain(name: &str) -> String {
-    let letters = name.chars().filter(|c| !c.is_whitespace());
+    let is_kept = |c: &char| {
+        !c.is_whitespace()
+            && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    };
+    let letters = name.chars().filter(is_kept);
     // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
     letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// What other systems call the fields; compared ignoring case, blanks, `_` and `-`.
+/// What other systems call the fields; compared as headings are.
 fn aliases(field: Field) -> &'static [&'static str] {
     match field {
         Field::Reference => {
@@ -117,10 +293,13 @@ fn aliases(field: Field) -> &'static [&'static str] {
     }
 }
 
+fn is_alias(field: Field, name: &str) -> bool {
+    aliases(field).contains(&plain(name).as_str())
+}
+
 fn likely_column(field: Field, header: &[String]) -> Option<String> {
-    let bare = |name: &str| name.to_lowercase().replace([' ', '_', '-'], "");
-    let alias = |column: &&String| aliases(field).contains(&bare(column).as_str());
-    header.iter().find(alias).cloned().or_else(|| closest(field.name(), header))
+    let alias = header.iter().find(|column| is_alias(field, column));
+    alias.cloned().or_else(|| closest(field.name(), header))
 }
 
 /// The most similar column name, if it is similar enough to be meant (Jaro-Winkler above 0.8).
@@ -139,7 +318,12 @@ mod tests {
     }
 
     fn places(columns: &str, options: &ReadOptions) -> Result<[Option<usize>; Field::COUNT], String> {
-        find_columns("f.csv", &header(columns), options).map_err(|error| format!("{error}; {}", error.hint()))
+        let map = ColumnMap::find("f.csv", &header(columns), options);
+        let map = map.map_err(|error| format!("{error}; {}", error.hint()))?;
+        Ok(map.by_field.map(|source| match source {
+            Some(FieldSource::Column(at)) => Some(at),
+            Some(FieldSource::Template(_)) | None => None,
+        }))
     }
 
     #[test]

@@ -58,29 +58,36 @@ pub enum Error {
         /// What it looks like.
         what: &'static str,
     },
-    /// A field that must be there has no column.
-    #[error("no column {field} in {name} (columns found: {})", list(.found))]
-    MissingColumn {
+    /// Fields that must be there have no column.
+    #[error("{} in {name} (columns found: {})", missing_text(.missing), list(.found))]
+    MissingColumns {
         /// The source.
         name: String,
-        /// The field.
-        field: Field,
+        /// The fields, at least one.
+        missing: Vec<MissingColumn>,
         /// The header.
         found: Vec<String>,
-        /// The column that is probably meant.
-        likely: Option<String>,
     },
     /// `--map` names a column that is not there.
-    #[error("--map {field}={column}: no such column (columns found: {})", list(.found))]
-    UnknownColumn {
+    #[error("--map {}={}: {} (columns found: {})", .0.field, .0.map, unknown_text(.0), list(&.0.found))]
+    UnknownColumn(Box<UnknownColumn>),
+    /// A template of `--map` cannot be parsed.
+    #[error("--map {field}={template}: {wrong}")]
+    Template {
         /// The field.
         field: Field,
-        /// The name given.
-        column: String,
-        /// The header.
-        found: Vec<String>,
-        /// The column that is probably meant.
-        likely: Option<String>,
+        /// The template as given.
+        template: String,
+        /// What is wrong.
+        wrong: String,
+    },
+    /// Columns feed no field, and `--strict-columns` refuses that.
+    #[error("columns of {name} feed no field: {}", list(.columns))]
+    UnusedColumns {
+        /// The source.
+        name: String,
+        /// The columns, in file order.
+        columns: Vec<String>,
     },
     /// Two columns have the name that a field needs.
     #[error("two columns are named {column}, so {field} is ambiguous")]
@@ -99,6 +106,30 @@ pub enum Error {
     /// The reader's thread is gone without a word; a bug.
     #[error("the reader of {0} ended without saying why")]
     ReaderGone(String),
+}
+
+/// A field without a column.
+#[derive(Debug)]
+pub struct MissingColumn {
+    /// The field.
+    pub field: Field,
+    /// The column that is probably meant.
+    pub likely: Option<String>,
+}
+
+/// A column that `--map` names and that the header lacks.
+#[derive(Debug)]
+pub struct UnknownColumn {
+    /// The field.
+    pub field: Field,
+    /// The text of `--map` after the `=`.
+    pub map: String,
+    /// The name in it.
+    pub column: String,
+    /// The header.
+    pub found: Vec<String>,
+    /// The column that is probably meant.
+    pub likely: Option<String>,
 }
 
 impl From<ledger::Error> for Error {
@@ -124,22 +155,26 @@ impl Error {
                     .into()
             }
             Error::Foreign { .. } => "save it as CSV, plain or compressed by gzip or zstd".into(),
-            Error::MissingColumn { found, .. } if found.iter().any(|name| name.contains('\0')) => {
+            Error::MissingColumns { found, .. } if found.iter().any(|name| name.contains('\0')) => {
                 "the header has NUL bytes; if this is UTF-16, say --encoding utf-16le or utf-16be".into()
             }
-            Error::MissingColumn { found, .. } if is_one_cell(found) => {
+            Error::MissingColumns { found, .. } if is_one_cell(found) => {
                 "the header looks like one cell; give the character between its cells with --delimiter".into()
             }
-            Error::MissingColumn { field, likely: Some(column), .. }
-            | Error::UnknownColumn { field, likely: Some(column), .. } => {
-                format!("did you mean --map '{field}={column}'?")
+            Error::MissingColumns { missing, .. } => missing_hint(missing),
+            Error::UnknownColumn(unknown) => match &unknown.likely {
+                Some(likely) => {
+                    let meant = unknown.map.replace(&unknown.column, likely);
+                    format!("did you mean --map {}?", quoted(&format!("{}={meant}", unknown.field)))
+                }
+                None => "name one of the columns found".into(),
+            },
+            Error::Template { .. } => "write it like --map 'object_reference_id=cust_{id}'".into(),
+            Error::UnusedColumns { columns, .. } => {
+                let ignore: Vec<String> =
+                    columns.iter().map(|column| format!("--ignore {}", quoted(column))).collect();
+                format!("give one to a field with --map FIELD=COLUMN, or add {}", ignore.join(" "))
             }
-            Error::MissingColumn { field, likely: None, .. } => {
-                format!(
-                    "name the column with --map {field}=COLUMN, or give a constant with --set {field}=VALUE"
-                )
-            }
-            Error::UnknownColumn { .. } => "name one of the columns found".into(),
             Error::AmbiguousColumn { field, .. } => {
                 format!("name the one that is meant exactly, with --map {field}=COLUMN, or rename the other")
             }
@@ -161,15 +196,60 @@ impl Error {
     }
 }
 
+fn missing_text(missing: &[MissingColumn]) -> String {
+    let fields: Vec<&str> = missing.iter().map(|missing| missing.field.name()).collect();
+    let noun = if fields.len() == 1 { "no column" } else { "no columns" };
+    format!("{noun} {}", fields.join(", "))
+}
+
+fn unknown_text(unknown: &UnknownColumn) -> String {
+    if unknown.column == unknown.map {
+        "no such column".into()
+    } else {
+        format!("no column {}", show(&unknown.column))
+    }
+}
+
+/// The options that name the missing columns, to be pasted.
+fn missing_hint(missing: &[MissingColumn]) -> String {
+    let option = |missing: &MissingColumn| {
+        missing.likely.as_ref().map_or_else(
+            || format!("--map {}=COLUMN", missing.field),
+            |column| format!("--map {}", quoted(&format!("{}={column}", missing.field))),
+        )
+    };
+    let options = missing.iter().map(option).collect::<Vec<_>>().join(" ");
+    match missing.iter().find(|missing| missing.likely.is_none()) {
+        None => format!("did you mean {options}?"),
+        Some(MissingColumn { field, .. }) => {
+            format!("add {options}, or give a constant with --set {field}=VALUE")
+        }
+    }
+}
+
+/// A text as an argument for a shell.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A name from the file, with its control and invisible characters as escapes.
+fn show(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '\'' | '"' | '\\' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
 fn list(columns: &[String]) -> String {
     // A header of hundreds of columns would bury the message.
     const SHOWN: usize = 20;
     let mut seen = HashSet::new();
-    let names: Vec<String> = columns
-        .iter()
-        .filter(|column| seen.insert(column.as_str()))
-        .map(|column| column.escape_debug().to_string())
-        .collect();
+    let names: Vec<String> =
+        columns.iter().filter(|column| seen.insert(column.as_str())).map(|column| show(column)).collect();
     match names.len() {
         0..=SHOWN => names.join(", "),
         more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 
 use super::{
     Adjustments, CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, ReadOptions,
-    columns::{ColumnMap, has_column},
+    columns::{ColumnMap, has_columns_of, with_template_faults},
 };
 use crate::{
-    customer::{Cells, Field, Record, Row, Rules, SourcePosition, ValidRecord},
+    customer::{Field, Record, Row, Rules, SourcePosition, ValidRecord},
     ledger::{Reader, RetryFilter, RetryRow, RowId, RowMapping, RunId},
 };
 
@@ -39,7 +39,7 @@ impl ReplayOptions {
         }
         let ReadOptions { map, rules: overrides } = &self.overrides;
         let applies =
-            |(_, column): &&(Field, String)| !self.map_known_columns_only || has_column(columns, column);
+            |(_, column): &&(Field, String)| !self.map_known_columns_only || has_columns_of(columns, column);
         replace(&mut options.map, &map.iter().filter(applies).cloned().collect::<Vec<_>>());
         let rules = &mut options.rules;
         replace(&mut rules.constants, &overrides.constants);
@@ -125,11 +125,9 @@ impl ReplaySource {
 
     fn row(&self, recorded: &RetryRow) -> Option<Row> {
         let (columns, rules) = self.by_run.get(&recorded.columns_of)?;
-        let mut cells: Cells<'_> = [None; Field::COUNT];
-        for (cell, place) in cells.iter_mut().zip(&columns.by_field) {
-            *cell = place.map(|at| recorded.cells.get(at).map_or("", String::as_str));
-        }
-        let reading = rules.check(&cells);
+        let cell = |at: usize| recorded.cells.get(at).map_or("", String::as_str);
+        let rendered = columns.render(cell);
+        let reading = with_template_faults(rules.check(&columns.cells(cell, &rendered)), &rendered);
         self.adjustments.add_values(&reading, recorded.line);
         let reading = reading.map(ValidRecord::customer);
         Some(Row { line: recorded.line, record: Record::default(), reading, corrects: None })

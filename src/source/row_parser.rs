@@ -6,13 +6,11 @@
 
 use super::{
     adjustments::Adjustments,
-    columns::ColumnMap,
+    columns::{ColumnMap, with_template_faults},
     csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
     decode::{Encoding, invalid_byte, lossy},
 };
-use crate::customer::{
-    Cells, CorrectedOutcome, Correction, Fault, Faults, Field, Record, Row, Rule, Rules, ValidRecord,
-};
+use crate::customer::{CorrectedOutcome, Correction, Fault, Faults, Record, Row, Rule, Rules, ValidRecord};
 
 /// How much of each cell is kept of a record that contains following records: enough to find it.
 const SHOWN_BYTES: usize = 64;
@@ -63,11 +61,8 @@ pub(super) fn read_row(
         return misread(Record::new(cells(text, fields)), Rule::Fields, seen);
     }
     let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
-    let mut by_field: Cells<'_> = [None; Field::COUNT];
-    for (cell_of, place) in by_field.iter_mut().zip(&columns.by_field) {
-        *cell_of = place.map(cell);
-    }
-    let reading = rules.check(&by_field);
+    let rendered = columns.render(cell);
+    let reading = with_template_faults(rules.check(&columns.cells(cell, &rendered)), &rendered);
     adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
     let reading = match control {
@@ -163,7 +158,7 @@ fn may_have_control(bytes: &[u8]) -> bool {
 
 /// The first control character in a column that feeds no field. Columns that feed one have rules of their own.
 fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, columns: &ColumnMap) -> Option<Fault> {
-    let others = columns.kept.iter().filter(|at| !columns.by_field.contains(&Some(**at)));
+    let others = columns.kept.iter().filter(|at| !columns.is_used(**at));
     others.copied().find_map(|at| {
         let is_control = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
         let (position, c) = cell(at).chars().enumerate().find(|(_, c)| is_control(c))?;
@@ -189,14 +184,22 @@ fn with_fault(reading: Result<ValidRecord<'_>, Faults>, fault: Fault) -> Faults 
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::columns::FieldSource, *};
 
     fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
         let fields = RawFields { bytes, ends };
         let record = RawRecord { line: 2, last_line: 5, fields, flaw, has_break: true };
         let columns = ColumnMap {
             width: 2,
-            by_field: [Some(0), Some(0), None, None, None, None, None],
+            by_field: [
+                Some(FieldSource::Column(0)),
+                Some(FieldSource::Column(0)),
+                None,
+                None,
+                None,
+                None,
+                None,
+            ],
             kept: vec![0, 1],
             correction: None,
             field: None,

@@ -7,6 +7,8 @@
 
 mod adjustments;
 
+mod columns;
+
 mod world;
 
 mod terminal;

@@ -122,6 +122,9 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
 
     let mut log = BufReader::new(stderr).lines();
     assert!(log.next().unwrap().unwrap().starts_with("Run 1: "), "which run it is, first");
+    let mapping = [log.next(), log.next()].map(|line| line.unwrap().unwrap());
+    assert_eq!(mapping[0], "  object_reference_id ← object_reference_id,");
+    assert_eq!(mapping[1], "  mobile_number ← mobile_number, email_address ← email_address");
     let line = log.next().unwrap().unwrap();
     assert!(line.contains(" 0%  0 of about 1,0") && line.ends_with("; 8 in flight"), "{line}");
 

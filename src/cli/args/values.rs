@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use super::RateArg;
 use crate::{
-    customer::{Field, Validation},
+    customer::{Field, Validation, check_template},
     run::MaxFailures,
 };
 
@@ -85,6 +85,12 @@ pub(super) fn field(name: &str) -> Result<Field, String> {
 pub(super) fn field_and_text(text: &str) -> Result<(Field, String), String> {
     let (name, text) = text.split_once('=').ok_or("FIELD=TEXT is needed, with an =")?;
     Ok((field(name.trim())?, text.trim().into()))
+}
+
+pub(super) fn field_and_column(text: &str) -> Result<(Field, String), String> {
+    let (field, column) = field_and_text(text)?;
+    check_template(&column)?;
+    Ok((field, column))
 }
 
 pub(super) fn date(text: &str) -> Result<SystemTime, String> {

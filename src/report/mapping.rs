@@ -1,0 +1,65 @@
+//! Which column feeds which field, as text and JSON, so that a user can check it before anything is sent.
+
+use serde::Serialize;
+
+use super::format::{strip_controls, wrap_parts};
+use crate::{
+    customer::Field,
+    source::{MappedFrom, Mapping, UnusedColumn},
+};
+
+/// Width of the lines of text, within the margin of their heading.
+const WIDTH: usize = 76;
+
+/// A field and where it is read from. The names are a contract with scripts.
+#[derive(Debug, Serialize)]
+pub struct MappedField {
+    field: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    template: Option<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    constant: bool,
+}
+
+/// The fields that a source feeds, for JSON.
+pub fn mapped_fields(mapping: &Mapping) -> Vec<MappedField> {
+    let each = |(field, from): &(Field, MappedFrom)| {
+        let (column, template) = match from {
+            MappedFrom::Column(name) => (Some(name.clone()), None),
+            MappedFrom::Template(text) => (None, Some(text.clone())),
+            MappedFrom::Constant => (None, None),
+        };
+        MappedField { field: field.name(), column, template, constant: *from == MappedFrom::Constant }
+    };
+    mapping.fields.iter().map(each).collect()
+}
+
+/// The columns that feed no field, for JSON.
+pub fn unused_columns(mapping: &Mapping) -> Vec<String> {
+    mapping.unused.iter().map(|column| column.name.clone()).collect()
+}
+
+/// `FIELD ← COLUMN` for each field, and the columns that feed none; each line begins with two blanks.
+pub fn mapping_lines(mapping: &Mapping) -> String {
+    let each = |(field, from): &(Field, MappedFrom)| match from {
+        MappedFrom::Column(name) => format!("{field} ← {}", strip_controls(name)),
+        MappedFrom::Template(text) => format!("{field} ← {}", strip_controls(text)),
+        MappedFrom::Constant => format!("{field} ← --set"),
+    };
+    let mut lines = wrap_parts(&mapping.fields.iter().map(each).collect::<Vec<_>>(), WIDTH);
+    let unused: Vec<String> = mapping.unused.iter().map(|column| strip_controls(&column.name)).collect();
+    if !unused.is_empty() {
+        lines.push(format!("not sent: {}", unused.join(", ")));
+    }
+    lines.iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// The warning about a column that feeds no field and has another system's name of one.
+pub fn likely_mapping(column: &UnusedColumn) -> Option<String> {
+    let (field, name) = (column.likely?, strip_controls(&column.name));
+    Some(format!(
+        "column {name} feeds no field; give --map '{field}={name}' to send it, or --ignore '{name}'"
+    ))
+}

@@ -1,0 +1,166 @@
+//! Which column feeds which field: headings, `--map`, templates, and columns that feed nothing.
+//!
+//! The disaster is a field that is read from another column than its owner meant, or not at all, without a word.
+
+use customer_import::simulator::{Fault, Options};
+use serde_json::{Value, json};
+
+use crate::world::{MERCHANT, World};
+
+#[test]
+fn headings_are_compared_without_case_blanks_and_punctuation() {
+    for heading in ["First Name", "first-name", "FIRST_NAME", " firstName ", "\u{feff}first\u{200b}name"] {
+        let world = World::new();
+        let file = world.file(
+            "users.csv",
+            format!("Object Reference ID,mobile-number,\"{heading}\"\ncustomer-1,9876500110,Ann\n"),
+        );
+        let done = world.import(&file, &[]);
+        assert_eq!(done.code, 0, "{heading:?}: {done:?}");
+        assert_eq!(world.journal().customer(MERCHANT, "customer-1").unwrap().first_name, "Ann");
+    }
+    // Of two headings that are alike, only an exact one is meant.
+    let world = World::new();
+    let exact = "object_reference_id,mobile_number,First Name,first_name\ncustomer-1,1,No,Yes\n";
+    assert_eq!(world.import(&world.file("exact.csv", exact), &[]).code, 0);
+    assert_eq!(world.journal().customer(MERCHANT, "customer-1").unwrap().first_name, "Yes");
+    world.file("alike.csv", "object_reference_id,mobile_number,First Name,first-name\ncustomer-2,1,a,b\n");
+    world
+        .run(&["validate", "alike.csv"])
+        .assert_error(2, &["two columns", "first_name", "--map first_name="]);
+}
+
+#[test]
+fn the_mapping_is_listed_with_the_columns_that_feed_nothing() {
+    let world = World::new();
+    let file = world.file(
+        "users.csv",
+        "object_reference_id,Phone,EMAIL,city,_note\ncustomer-1,9876500110,a@b.c,Pune,x\n",
+    );
+    let map = ["--map", "mobile_number=phone", "--set", "first_name=Ann"];
+    let warning =
+        "column EMAIL feeds no field; give --map 'email_address=EMAIL' to send it, or --ignore 'EMAIL'";
+    let text = world.run(&[&["validate", "users.csv"], &map[..]].concat());
+    assert_eq!(text.code, 0, "{text:?}");
+    for line in ["mobile_number ← Phone", "first_name ← --set", "not sent: EMAIL, city\n", warning] {
+        assert!(text.stdout.contains(line), "{line}: {text:?}");
+    }
+    let columns = json!([
+        {"field": "object_reference_id", "column": "object_reference_id"},
+        {"field": "mobile_number", "column": "Phone"},
+        {"field": "first_name", "constant": true},
+    ]);
+    let found = world.run(&[&["validate", "users.csv", "--format", "json"], &map[..]].concat());
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!((&found["columns"], &found["unused_columns"]), (&columns, &json!(["EMAIL", "city"])));
+    assert_eq!(found["warnings"][0]["warning"], "unmapped-column");
+    let done = world.import(&file, &[&map[..], &["--progress", "always"]].concat());
+    assert!(done.code == 0 && done.stderr.contains(warning), "{done:?}");
+    let summary = world.summary();
+    assert_eq!((&summary["columns"], &summary["unused_columns"]), (&columns, &json!(["EMAIL", "city"])));
+    let ignored =
+        world.run(&[&["validate", "users.csv", "--ignore", "e-mail", "--ignore", "City"], &map[..]].concat());
+    assert!(!ignored.stdout.contains("not sent") && !ignored.stdout.contains("warning"), "{ignored:?}");
+}
+
+#[test]
+fn strict_columns_refuses_a_column_that_feeds_nothing() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number,city,it's\ncustomer-1,1,x,y\n");
+    let done = world.import(&file, &["--strict-columns"]);
+    done.assert_error(2, &["feed no field: city, it's", "--ignore 'city' --ignore 'it'\\''s'"]);
+    assert_eq!(world.journal().requests(), 0);
+    let done = world.import(&file, &["--strict-columns", "--ignore=city", "--ignore=it's"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    world.file("settings.toml", "strict-columns = true\nignore = [\"city\", \"it's\"]\n");
+    let done = world.run(&["validate", "users.csv", "--config", "settings.toml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+#[test]
+fn every_missing_column_is_named_at_once_with_options_to_paste() {
+    let world = World::new();
+    world.file("users.csv", "Id,Phone,x\n1,2,3\n");
+    world.run(&["validate", "users.csv"]).assert_error(
+        2,
+        &[
+            "no columns object_reference_id, mobile_number in users.csv (columns found: Id, Phone, x)",
+            "did you mean --map 'object_reference_id=Id' --map 'mobile_number=Phone'?",
+        ],
+    );
+    world.run(&["validate", "users.csv", "--require", "first_name"]).assert_error(
+        2,
+        &[
+            "--map 'object_reference_id=Id' --map 'mobile_number=Phone' --map first_name=COLUMN",
+            "--set first_name",
+        ],
+    );
+}
+
+#[test]
+fn a_template_makes_a_reference_of_columns() {
+    let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
+    let rows = "shop,id,mobile_number\na, 7 ,1\na,,2\n,8,3\na,9.87E+09,4\n,,5\n";
+    let file = world.file("users.csv", rows);
+    let map = ["--map", "object_reference_id=cust_{Shop}-{id}"];
+    let done = world.import(&file, &map);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "invalid=4 rejected=1"), "{done:?}");
+    let faults: Vec<[String; 3]> = world
+        .failed_rows()
+        .iter()
+        .filter(|row| row["_outcome"] == "invalid")
+        .map(|row| ["_line", "_field", "_error_code"].map(|name| row[name].clone()))
+        .collect();
+    let field = "object_reference_id";
+    assert_eq!(
+        faults,
+        [
+            ["3", field, "required"],
+            ["4", field, "required"],
+            ["5", field, "spreadsheet"],
+            ["6", field, "required"]
+        ]
+    );
+    assert!(world.failed_text().contains("column 2 of its template is empty"));
+    // The ledger keeps the template: a retry makes the same reference.
+    world.reconfigure(|behavior| behavior.faults.clear());
+    let done = world.aim("retry", &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    assert!(world.journal().customer(MERCHANT, "cust_a-7").is_some());
+    // The export has the source's own columns, so that it comes back by the same template.
+    let header = world.failed_text().lines().next().unwrap().to_owned();
+    assert!(header.starts_with("shop,id,mobile_number,_line"), "{header}");
+    let corrected = world.file("failed.csv", format!("{header}\na,10,2,3,invalid,{field},required,,,0\n"));
+    let done = world.import(&corrected, &map);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    assert!(world.journal().customer(MERCHANT, "cust_a-10").is_some());
+}
+
+#[test]
+fn a_template_of_an_optional_field_is_empty_where_its_columns_are() {
+    let world = World::new();
+    let file = world.file(
+        "users.csv",
+        "object_reference_id,mobile_number,first,last\ncustomer-1,1,Ann,Bee\ncustomer-2,2, ,\ncustomer-3,3,,Dee\n",
+    );
+    let done = world.import(&file, &["--map", "last_name={first}{{{last}}}", "--validation", "lenient"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let last_name = |reference| world.journal().customer(MERCHANT, reference).unwrap().last_name;
+    assert_eq!(["customer-1", "customer-2", "customer-3"].map(last_name), ["Ann{Bee}", "", "{Dee}"]);
+}
+
+#[test]
+fn a_template_that_cannot_be_read_is_refused_before_anything_is_sent() {
+    let world = World::new();
+    let file = world.file("users.csv", "id,mobile_number\n1,1\n");
+    for (template, words) in [
+        ("c_{id", "a { without a }"),
+        ("c_{}", "no column name"),
+        ("c_{id}}", "a } without a {"),
+        ("c_{it}", "no column it"),
+    ] {
+        let done = world.import(&file, &["--map", &format!("object_reference_id={template}")]);
+        done.assert_error(2, &[words]);
+        assert!(!world.ledger().exists());
+    }
+}
