@@ -66,7 +66,7 @@
 //! source. **model**: the values that all parts of the ledger share; its **records** are what readers are given. **crash
 //! point**: a place where a test ends the process. The SQLite backend: **store** (the one writer), **reader**,
 //! **statements** and **queries** (its SQL), **bulk** writing, **rows** (what SQL returns as values), **failure** (an error of
-//! SQLite as one of ours), **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
+//! SQLite as one of ours), **disk** (what SQLite writes beside the ledger), **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
 //!
 //! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and what the
 //! exchange came to. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the

@@ -5,6 +5,7 @@
 mod bulk;
 #[cfg(feature = "crash-points")]
 mod crash_point;
+mod disk;
 mod error_groups;
 pub(super) mod failure;
 pub(super) mod imported_index;

@@ -25,6 +25,8 @@ mod certificates;
 
 mod waiting;
 
+mod disks;
+
 mod cli;
 
 mod config;

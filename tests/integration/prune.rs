@@ -18,11 +18,14 @@ pub(crate) fn age(world: &World, runs: &str) {
     world.execute(&rows);
 }
 
+/// A day of last month.
+pub(crate) fn day() -> String {
+    let time = std::time::UNIX_EPOCH + now() - std::time::Duration::from_secs(30 * 86_400);
+    humantime::format_rfc3339(time).to_string()[..10].to_owned()
+}
+
 pub(crate) fn prune(world: &World) -> String {
-    let day = humantime::format_rfc3339(
-        std::time::UNIX_EPOCH + now() - std::time::Duration::from_secs(30 * 86_400),
-    );
-    let done = world.run(&["prune", "--before", &day.to_string()[..10]]);
+    let done = world.run(&["prune", "--before", &day()]);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
     done.stdout
 }

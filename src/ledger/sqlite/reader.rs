@@ -29,6 +29,7 @@ use super::{
         },
     },
     bulk::json_rows,
+    disk::keep_temporary_files_beside,
     error_groups::ErrorGroups,
     lock_file::{check_ours, has_log, is_in_use},
     queries::*,
@@ -61,19 +62,27 @@ impl Reader {
             .read_only(true)
             .busy_timeout(BUSY_TIMEOUT)
             .disable_statement_logging();
-        let opened = match options.connect().await {
+        let opened = match Reader::connect(path, &options).await {
             // Beside a file that is written to, SQLite needs to write too. On a disk that nobody can write
             // to, a ledger without a log does not change while it is read.
-            Err(_) if !has_log(path) => options.immutable(true).connect().await,
+            Err(_) if !has_log(path) => Reader::connect(path, &options.immutable(true)).await,
             opened => opened,
         };
-        let connection = opened.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
+        match opened? {
+            (_, Some(version)) if version < FIRST_MIGRATION => Err(Error::Development(path.into())),
+            (reader, _) => Ok(reader),
+        }
+    }
+
+    /// A connection, and the first migration of the ledger: SQLite opens the file only when it is asked for something.
+    async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<(Reader, Option<i64>), Error> {
+        let connected = options.connect().await;
+        let mut connection =
+            connected.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
+        keep_temporary_files_beside(path, &mut connection).await;
         let mut reader = Reader { path: path.into(), connection };
         let first = reader.all(sqlx::query(SELECT_FIRST_MIGRATION)).await?;
-        match first.first().and_then(|row| row.get::<Option<i64>, _>(0)) {
-            Some(version) if version < FIRST_MIGRATION => Err(Error::Development(path.into())),
-            _ => Ok(reader),
-        }
+        Ok((reader, first.first().and_then(|row| row.get(0))))
     }
 
     /// Refuses a ledger of another target.

@@ -41,6 +41,7 @@ use super::{
         Bulk, Given, GivenUpdates, add_created, add_key, add_with_id, count_outcomes, count_run, hex,
         json_ids, json_rows, pieces, sample_columns, set_checkpoint, set_heartbeat, signed,
     },
+    disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside},
     lock_file::{beside, check_ours, private_file},
     ordered_scan::{OrderedRow, Owner, READ_ROWS},
     rows::{
@@ -75,6 +76,7 @@ pub(crate) struct Store {
     settle_created: Bulk,
     settle_with_id: Bulk,
     merge_keys: Bulk,
+    log: LogWatch,
     /// What waits for the next transaction that is made anyway: the samples of a run cost no fsync of their own, and a
     /// crash loses the last one and the one under way at most.
     settings: Vec<Setting>,
@@ -98,6 +100,7 @@ impl Store {
             settle_created: Bulk::new(SETTLE_CREATED),
             settle_with_id: Bulk::new(SETTLE_WITH_ID),
             merge_keys: Bulk::new(MERGE_KEYS),
+            log: LogWatch::default(),
             settings: Vec::new(),
             samples: Vec::new(),
         };
@@ -510,7 +513,11 @@ impl Store {
         }
         self.write_settings_and_samples(run).await?;
         self.merge_slice(index).await?;
-        self.commit().await
+        self.commit().await?;
+        if batch.heartbeat.is_some() {
+            self.log.look(&self.path);
+        }
+        Ok(())
     }
 
     async fn settle(&mut self, batch: &CommitBatch<'_>, given: &Given) -> Result<(), Error> {
@@ -737,10 +744,15 @@ async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnec
         .foreign_keys(true)
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+        .pragma("journal_size_limit", LOG_BYTES_KEPT)
         // What is erased is overwritten: raw records are personal data.
         .pragma("secure_delete", "on")
         .disable_statement_logging();
-    options.connect().await.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })
+    let connected = options.connect().await;
+    let mut connection =
+        connected.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
+    keep_temporary_files_beside(path, &mut connection).await;
+    Ok(connection)
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
