@@ -61,7 +61,7 @@ use self::{
     exit_code::{code, code_of_error},
     export::export_rows,
     import::import,
-    output::{check_output_path, check_outputs, json, print, print_error},
+    output::{check_output_path, check_outputs, json, print, print_data, print_error},
     probe::probe,
     process::{listen_for_signals, runtime},
     prune::prune,
@@ -113,8 +113,8 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
             let text = config::show(&args, cli.config.as_deref(), &variable)?;
             print(&text).map(|()| code::OK)
         }
-        Command::Completions { shell } => print(&man::completions(shell)).map(|()| code::OK),
-        Command::Man => print(&man::page()?).map(|()| code::OK),
+        Command::Completions { shell } => print_data(&man::completions(shell)).map(|()| code::OK),
+        Command::Man => print_data(&man::page()?).map(|()| code::OK),
     };
     Ok(done?)
 }
@@ -169,7 +169,7 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
 /// Prints clap's message on one line; help and version are no errors.
 fn explain_usage(error: &clap::Error) -> u8 {
     if !error.use_stderr() {
-        return print(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
+        return print_data(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let known = Cli::command();

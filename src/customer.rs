@@ -36,10 +36,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+pub(crate) use self::invisible::is_invisible;
 pub use self::{
     correction::{CorrectedOutcome, Correction},
     fingerprint::{Changed, Fields, Fingerprint},
-    invisible::{BYTE_ORDER_MARK, visible},
+    invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,
     respelling::Respelling,

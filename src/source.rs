@@ -192,14 +192,18 @@ impl Source {
         let mut records = CsvReader::new(text);
         let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, options.delimiter));
         records.set_delimiter(dialect.delimiter);
+        let adjustments = Arc::<Adjustments>::default();
         let mut header = match records.next().map_err(first_line)? {
             None => return Err(Error::Empty(name)),
             Some(record) if record.flaw.is_some() => return Err(Error::HeaderOpen(name)),
-            Some(record) => read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
-                name: name.clone(),
-                encoding: encoding.name(),
-                seen,
-            })?,
+            Some(record) => {
+                adjustments.add_mark(&record);
+                read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
+                    name: name.clone(),
+                    encoding: encoding.name(),
+                    seen,
+                })?
+            }
         };
         if dialect.trailing == Trailing::Header {
             header.pop();
@@ -231,7 +235,7 @@ impl Source {
             hash: None,
             skipped,
             parse_settings_hash: hash_parse_settings(options),
-            adjustments: Arc::default(),
+            adjustments,
             deferred_error: None,
         })
     }
@@ -382,6 +386,7 @@ impl Source {
             }
         };
         self.rows_left -= 1;
+        self.adjustments.add_mark(&record);
         let (columns, adjustments) = (&self.column_map, &self.adjustments);
         Ok(Some(read_row(&record, columns, &self.rules, self.encoding, adjustments, wants)))
     }

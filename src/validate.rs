@@ -41,7 +41,7 @@ pub struct Findings {
     invalid: u64,
     /// Rows whose reference an earlier row has.
     pub duplicates: RowSample,
-    /// Rows whose reference differs from an earlier one in letter case or blanks only.
+    /// Rows whose reference looks like an earlier one: letter case, blanks and forms of a character aside.
     pub similar: RowSample,
     /// Faults by field (`None`: the whole record) and rule.
     pub faults: BTreeMap<(Option<Field>, Rule), FaultGroup>,

@@ -58,8 +58,10 @@ fn check(mode: u8, seed: u8, file: &[u8]) {
     let text = file.strip_prefix(MARK).unwrap_or(&file);
     let dialect = dialect(text, options.delimiter);
     let records = split(text, dialect.0);
-    // The crate takes one mark away, from the text too if there is none before it.
-    agrees_with_csv(&[MARK, text].concat(), dialect.0, &records);
+    // The crate takes one mark away, from the text too if there is none before it. Others are text to it.
+    if !text.windows(MARK.len()).any(|bytes| bytes == MARK) {
+        agrees_with_csv(&[MARK, text].concat(), dialect.0, &records);
+    }
     for got in [whole, pieces] {
         compare(got, dialect, &records, &options);
     }
@@ -253,8 +255,13 @@ fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
     let (mut at, mut line, mut counted) = (0, 1, 0);
     let mut records = Vec::new();
     loop {
-        while file.get(at).is_some_and(|byte| is_break(*byte)) {
-            at += 1;
+        // A byte order mark at the start of a line, too, is skipped.
+        loop {
+            match &file[at..] {
+                [byte, ..] if is_break(*byte) => at += 1,
+                rest if rest.starts_with(MARK) => at += MARK.len(),
+                _ => break,
+            }
         }
         if at == file.len() {
             return records;

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::customer::{Fields, Fingerprint, Reference};
+use crate::customer::{Fields, Fingerprint, Reference, visible};
 
 /// The maximum length of a text of the API that is kept.
 pub(super) const MESSAGE_MAX_CHARS: usize = 500;
@@ -338,7 +338,8 @@ fn parse_time(text: &str) -> Option<i64> {
 
 /// A text of the API, bounded and without control characters: it ends up on terminals.
 pub(super) fn short(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect()
+    let text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect();
+    visible(&text).chars().take(MESSAGE_MAX_CHARS).collect()
 }
 
 /// The members of a response body, customer or error, that are read. One unexpected member must not make the others

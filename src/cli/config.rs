@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     api::{DirectReason, Route},
-    customer::Field,
+    customer::{Field, visible},
     error::Error,
     ledger::{self, SettingOrigin},
 };
@@ -446,7 +446,7 @@ fn joined<'a>(values: impl Iterator<Item = impl AsRef<OsStr> + 'a>) -> String {
 
 /// Replaces control characters and the user part of a URL.
 fn strip_controls_and_password(text: &str) -> String {
-    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut text = visible(text).into_owned();
     if let Some(begin) = text.find("://").map(|at| at + 3) {
         let end = text[begin..].find('/').map_or(text.len(), |at| begin + at);
         if let Some(at) = text[begin..end].rfind('@') {
@@ -632,6 +632,9 @@ mod tests {
             strip_controls_and_password("https://a:b@c@d.example/x@y"),
             "https://(not shown)@d.example/x@y"
         );
-        assert_eq!(strip_controls_and_password("https://d.example/\u{1b}[2J"), "https://d.example/ [2J");
+        assert_eq!(
+            strip_controls_and_password("https://d.example/\u{1b}[2J"),
+            "https://d.example/[U+001B][2J"
+        );
     }
 }

@@ -24,7 +24,7 @@ use super::{
     args::{self, LogFormat},
     environment,
 };
-use crate::error::Error;
+use crate::{customer::visible_lines, error::Error};
 
 /// Starts logging. Fails if the log file cannot be written.
 pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error> {
@@ -81,11 +81,15 @@ pub(super) enum LogWriter {
 }
 
 impl Write for LogWriter {
+    /// Writes a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let shown = visible_lines(&text);
         match self {
-            LogWriter::Stderr(bar) => bar.suspend(|| io::stderr().write(line)),
-            LogWriter::File(file) => file.as_ref().write(line),
+            LogWriter::Stderr(bar) => bar.suspend(|| io::stderr().write_all(shown.as_bytes()))?,
+            LogWriter::File(file) => file.as_ref().write_all(shown.as_bytes())?,
         }
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -10,7 +10,11 @@ use std::{
 };
 
 use super::{args, logging::start_log, progress_bar::ProgressDisplay};
-use crate::{error::Error, ledger::private_file};
+use crate::{
+    customer::{visible, visible_lines},
+    error::Error,
+    ledger::private_file,
+};
 
 /// Refuses an output that is also an input: a typing error would overwrite the ledger, and every customer id in it.
 pub(super) fn check_outputs(
@@ -70,12 +74,12 @@ pub(super) fn write_summary(output: &args::Output, json: &str, text: &str) -> Re
     if !output.log.quiet {
         // With `--summary-json -`, standard output carries JSON only.
         if to_stdout {
-            drop(io::stderr().write_all(text.as_bytes()));
+            drop(io::stderr().write_all(visible_lines(text).as_bytes()));
         } else {
             print(text)?;
         }
     }
-    if to_stdout { print(json) } else { Ok(()) }
+    if to_stdout { print_data(json) } else { Ok(()) }
 }
 
 /// When to show progress. Not between JSON log lines on standard error, which are parsed line by line.
@@ -109,8 +113,13 @@ pub(super) fn json(object: &impl serde::Serialize) -> Result<String, Error> {
     Ok(text + "\n")
 }
 
-/// Writes to standard output. A closed pipe is success: the reader wants no more.
+/// Writes text for people to standard output.
 pub(super) fn print(text: &str) -> Result<(), Error> {
+    print_data(&visible_lines(text))
+}
+
+/// Writes to standard output what a program reads. A closed pipe is success: the reader wants no more.
+pub(super) fn print_data(text: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -120,8 +129,9 @@ pub(super) fn print(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Writes one error on one line. Control characters in file names and messages become blanks.
+/// Writes one error on one line.
 pub(super) fn print_error(text: &str) {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    drop(writeln!(io::stderr(), "error: {line}"));
+    // Some libraries write messages of several lines.
+    let line = text.replace(['\n', '\r', '\t'], " ");
+    drop(writeln!(io::stderr(), "error: {}", visible(&line)));
 }

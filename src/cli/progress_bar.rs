@@ -13,6 +13,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::{args::ProgressArg, environment, logging::LogWriter};
 use crate::{
+    customer::visible_lines,
     report::{grouped, progress_line, progress_lines, time, wrap_parts},
     run::RunSnapshot,
 };
@@ -78,7 +79,7 @@ impl ProgressDisplay {
             self.header = Some(header);
         } else {
             self.next = self.began;
-            self.bar.println(header);
+            self.bar.println(visible_lines(&header));
         }
     }
 
@@ -111,7 +112,7 @@ impl ProgressDisplay {
             self.next = now + ((now - self.began) / LINE_SHARE).clamp(LINE_FIRST, LINE_LAST);
             let header = self.header.take().map_or_else(String::new, |header| header + "\n");
             // A closed standard error must not stop a run.
-            drop(writeln!(io::stderr(), "{header}{}", line()));
+            drop(writeln!(io::stderr(), "{}", visible_lines(&format!("{header}{}", line()))));
         }
     }
 

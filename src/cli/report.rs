@@ -8,9 +8,10 @@ use super::{
     args::{self, ReportFormat},
     check_outputs, code, json, ledger_path, now,
     output::create_private,
-    print, runtime,
+    print_data, runtime,
 };
 use crate::{
+    customer::visible_lines,
     error::Error,
     ledger::{Reader, RunDetails, RunId},
     report::{Report, report_html, report_text},
@@ -25,11 +26,11 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let details = runtime()?.block_on(details(&path, args.run))?;
     let report = Report::new(&details, now());
     let text = match args.format {
-        ReportFormat::Text => report_text(&report),
+        ReportFormat::Text => visible_lines(&report_text(&report)).into_owned(),
         ReportFormat::Json => json(&report)?,
         ReportFormat::Html => report_html(&report)?,
     };
-    let Some(output) = &args.output else { return print(&text).map(|()| code::OK) };
+    let Some(output) = &args.output else { return print_data(&text).map(|()| code::OK) };
     let written = create_private(output)?.write_all(text.as_bytes());
     written.map_err(|error| Error::Output { name: output.display().to_string(), error })?;
     Ok(code::OK)

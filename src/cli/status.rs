@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{
     args::{self, StatusFormat},
-    code, json, ledger_path, now, print, runtime,
+    code, json, ledger_path, now, print, print_data, runtime,
 };
 use crate::{
     error::Error,
@@ -30,18 +30,18 @@ pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
         ))
     });
     let name = path.display().to_string();
-    let text = match args.format {
+    match args.format {
         StatusFormat::Text => {
             let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
             if let Some((run, snapshot, age)) = &live {
                 text.push_str(&live_status_text(*run, snapshot, *age));
             }
-            text
+            print(&text)?;
         }
         StatusFormat::Json => {
             let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
-            json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?
+            print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?)?;
         }
-    };
-    print(&text).map(|()| code::OK)
+    }
+    Ok(code::OK)
 }

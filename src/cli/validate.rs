@@ -7,7 +7,7 @@ use super::{
     exit_code::code,
     json,
     logging::start_log,
-    print,
+    print, print_data,
     progress_bar::ProgressDisplay,
     source_options,
 };
@@ -30,7 +30,7 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
         ValidateFormat::Text if args.log.quiet => {}
         ValidateFormat::Text => print(&validation_text(&findings, &source, rate))?,
         ValidateFormat::Json => {
-            print(&json(&ValidationSummary::new(&findings, &source, rate))?)?;
+            print_data(&json(&ValidationSummary::new(&findings, &source, rate))?)?;
         }
         ValidateFormat::Csv => {}
     }

@@ -2,7 +2,8 @@
 //!
 //! Text that is copied from a chat, a page or an office program brings along marks without a shape. Two references that look
 //! alike are then two customers, and a message that shows such a mark as it is shows nothing, or turns the terminal's text
-//! around. So a message shows every character that has no shape of its own as `<U+200B>`, by [`visible`], and by nothing else.
+//! around. So a message shows every character that has no shape of its own as `[U+200B]`: what is printed, logged or laid out
+//! as a page goes through [`visible_lines`], and a name or a value within it through [`visible`].
 //!
 //! The tables are those of Unicode: `Default_Ignorable_Code_Point`, the general categories Cf, Zl, Zp and Co, and the
 //! noncharacters. Characters that are not assigned yet are left alone, because every version of Unicode assigns some.
@@ -45,11 +46,8 @@ const INVISIBLE: [RangeInclusive<char>; 32] = [
     '\u{10fffe}'..='\u{10ffff}',
 ];
 
-/// The byte order mark, which joined files have in their midst.
-pub const BYTE_ORDER_MARK: char = '\u{feff}';
-
 /// Whether a character has no shape, and is no blank.
-pub(super) fn is_invisible(c: char) -> bool {
+pub(crate) fn is_invisible(c: char) -> bool {
     // Below, there are only letters, signs and controls, which have a rule of their own.
     c >= '\u{ad}'
         && INVISIBLE
@@ -72,7 +70,7 @@ fn kind(c: char) -> Option<&'static str> {
             "a mark of direction"
         }
         '\u{2060}' => "a word joiner",
-        BYTE_ORDER_MARK => "a byte order mark",
+        '\u{feff}' => "a byte order mark",
         '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => "a variation selector",
         _ => return None,
     })
@@ -142,16 +140,25 @@ fn is_unshown(c: char) -> bool {
         || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}')
 }
 
-/// Text of a file, of the API or of a user, as a message may show it: whatever has no shape of its own is shown by its code
-/// point, `<U+200B>`.
+/// A name or a value, of a file, of the API or of a user, as a message may show it on one line: whatever has no shape of its
+/// own is shown by its code point, `[U+200B]`.
 pub fn visible(text: &str) -> Cow<'_, str> {
+    shown_by_code_point(text, is_unshown)
+}
+
+/// A whole message as it may be printed, logged or laid out as a page: [`visible`], but for its line breaks.
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    shown_by_code_point(text, |c| c != '\n' && is_unshown(c))
+}
+
+fn shown_by_code_point(text: &str, is_unshown: impl Fn(char) -> bool + Copy) -> Cow<'_, str> {
     if !text.contains(is_unshown) {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         if is_unshown(c) {
-            let _ = write!(shown, "<{}>", code_point(c));
+            let _ = write!(shown, "[{}]", code_point(c));
         } else {
             shown.push(c);
         }
@@ -159,11 +166,15 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// One character as a fault names it: `` `é` ``, `a blank`, `U+200B`.
+/// The last Latin letter of European languages. Many letters behind it look like a Latin one.
+const LATIN_LAST: char = '\u{24f}';
+
+/// One character as a fault names it: `` `é` ``, `a blank`, `U+200B`, and `` `а` (U+0430) `` for a Cyrillic letter.
 pub(super) fn shown(c: char) -> String {
     match c {
         ' ' => "a blank".into(),
         c if is_unshown(c) => code_point(c),
+        c if c > LATIN_LAST => format!("`{c}` ({})", code_point(c)),
         c => format!("`{c}`"),
     }
 }
@@ -238,8 +249,12 @@ mod tests {
     #[test]
     fn a_message_shows_code_points_in_place_of_what_nobody_sees() {
         assert_eq!(visible("Zoë's file.csv"), "Zoë's file.csv");
-        assert_eq!(visible("a\u{200b}b\u{1b}[2J\u{a0}\u{202e}"), "a<U+200B>b<U+001B>[2J<U+00A0><U+202E>");
-        assert_eq!([' ', '\u{feff}', 'é', '\n'].map(shown), ["a blank", "U+FEFF", "`é`", "U+000A"]);
+        assert_eq!(visible("a\u{200b}b\u{1b}[2J\u{a0}\u{202e}"), "a[U+200B]b[U+001B][2J[U+00A0][U+202E]");
+        assert_eq!(visible_lines("a\u{2066}\n\tb\r\n"), "a[U+2066]\n[U+0009]b[U+000D]\n");
+        assert_eq!(
+            [' ', '\u{feff}', 'é', 'а', '\n'].map(shown),
+            ["a blank", "U+FEFF", "`é`", "`а` (U+0430)", "U+000A"]
+        );
         assert_eq!(describe('\u{200b}', 3), "U+200B, a zero width space, at position 3");
     }
 }

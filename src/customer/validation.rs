@@ -733,7 +733,7 @@ mod tests {
             (MobileNumber, "  ", "mobile_number:required:empty"),
             (MobileNumber, "+919988776655", "mobile_number:digits:`+` at position 1"),
             (MobileNumber, "99887 76655", "mobile_number:digits:a blank at position 6"),
-            (MobileNumber, "٣٣٣٣", "mobile_number:digits:`٣` at position 1"),
+            (MobileNumber, "٣٣٣٣", "mobile_number:digits:`٣` (U+0663) at position 1"),
             (MobileNumber, " 99887766 ", ""),
             (MobileNumber, "9988776655443322", ""),
             (MobileNumber, "99887766554433221", "mobile_number:too-long:17 characters, and 16 fit"),

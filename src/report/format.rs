@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::source::RowSample;
+use crate::{customer::visible, source::RowSample};
 
 /// Width of a standard terminal.
 const COLUMNS: usize = 80;
@@ -17,9 +17,9 @@ pub fn rows(count: u64) -> String {
     format!("{} {}", grouped(count), if count == 1 { "row" } else { "rows" })
 }
 
-/// Replaces control characters, which would act on a terminal.
+/// A name or a value as one line shows it.
 pub fn strip_controls(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    visible(name).into_owned()
 }
 
 /// Digits in groups of three.

@@ -15,6 +15,7 @@ use super::{
     text::{NOT_SHOWN, per_second},
 };
 use crate::{
+    customer::visible_lines,
     error::Error,
     ledger::{Outcome, OutcomeClass, RunState, Sample, Setting, SettingOrigin, condensed},
 };
@@ -99,7 +100,8 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
         defaults,
         version: env!("CARGO_PKG_VERSION"),
     };
-    page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))
+    let page = page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))?;
+    Ok(visible_lines(&page).into_owned())
 }
 
 fn tiles(report: &Report<'_>) -> Vec<Tile> {

@@ -3,6 +3,8 @@
 //! A message may quote the customer that it is about, and a report is passed around. `export failed` has the message in
 //! full.
 
+use crate::customer::visible;
+
 /// A shorter cell is matched as a whole word only; as a substring it would match everywhere.
 const SUBSTRING_MIN_CHARS: usize = 4;
 
@@ -12,11 +14,14 @@ const PHONE_DIGITS_MIN: usize = 5;
 /// What stands in place of redacted text.
 const REDACTED: &str = "[…]";
 
-/// Replaces everything in `text` that repeats one of `cells`, every word with an `@`, and every long number.
+/// Replaces everything in `text`, as messages show it, that repeats one of `cells`, every word with an `@`, and every long number.
 pub(super) fn redact(text: &str, cells: &[String]) -> String {
-    let cells: Vec<String> =
-        cells.iter().map(|cell| cell.trim().to_lowercase()).filter(|cell| !cell.is_empty()).collect();
-    let mut text = text.to_owned();
+    let cells: Vec<String> = cells
+        .iter()
+        .map(|cell| visible(cell.trim()).to_lowercase())
+        .filter(|cell| !cell.is_empty())
+        .collect();
+    let mut text = visible(text).into_owned();
     for cell in cells.iter().filter(|cell| cell.chars().count() >= SUBSTRING_MIN_CHARS) {
         text = replace_ignoring_case(&text, cell);
     }
@@ -69,7 +74,8 @@ mod tests {
 
     #[test]
     fn customer_data_in_a_message_is_redacted() {
-        let cells = ["cust-0001", "+91 98765-43210", "Ada.L@Example.com", "Bo", "Ångström", ""];
+        let cells =
+            ["cust-0001", "+91 98765-43210", "Ada.L@Example.com", "Bo", "Ångström", "Ra\u{200d}vi", ""];
         let cells = cells.map(str::to_owned);
         for (message, redacted) in [
             ("Mandatory fields are missing", "Mandatory fields are missing"),
@@ -77,6 +83,8 @@ mod tests {
             ("Bo's or (bo) or Bob", "[…] or […] or Bob"),
             ("xADA.L@example.COMx is taken", "x[…]x is taken"),
             ("ÅNGSTRÖM has letters", "[…] has letters"),
+            ("the name Ra\u{200d}vi is taken", "the name […] is taken"),
+            ("the name Ra[U+200D]vi is taken", "the name […] is taken"),
             ("ref CUST-0001 and other@host", "ref […] and […]"),
             ("status 400, code 1234", "status 400, code 1234"),
         ] {

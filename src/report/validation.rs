@@ -20,7 +20,8 @@ use crate::{
 pub(super) const DUPLICATE_REMEDY: &str =
     "only the first row of each reference is imported; remove the others";
 
-const SIMILAR: &str = "differ from an earlier reference in letter case or blanks only";
+const SIMILAR: &str =
+    "differ from an earlier reference only in letter case, blanks or the form of a character";
 
 const SIMILAR_REMEDY: &str = "each becomes a customer of its own, or, where the API ignores letter case, the later ones are \
                               existing under the first one's id; make the references equal if one is meant";

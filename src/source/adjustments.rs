@@ -13,6 +13,7 @@ use std::{
 
 use serde::Serialize;
 
+use super::csv_reader::RawRecord;
 use crate::customer::{Faults, Field, Respelling, ValidRecord};
 
 /// How many lines are kept as examples of each kind.
@@ -21,6 +22,8 @@ const LINES_KEPT: usize = 5;
 /// One way in which a row, or a line between rows, is read differently from how it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Adjustment {
+    /// A byte order mark at the start of a line is skipped.
+    ByteOrderMark,
     /// The value of a field is sent in another spelling.
     Value(Field, Respelling),
 }
@@ -29,6 +32,7 @@ impl Adjustment {
     /// The name in JSON. A contract with scripts.
     pub fn name(self) -> &'static str {
         match self {
+            Adjustment::ByteOrderMark => "byte-order-mark",
             Adjustment::Value(_, respelling) => respelling.name(),
         }
     }
@@ -36,6 +40,7 @@ impl Adjustment {
     /// The field whose value is adjusted; none if the adjustment concerns a whole line.
     pub fn field(self) -> Option<Field> {
         match self {
+            Adjustment::ByteOrderMark => None,
             Adjustment::Value(field, _) => Some(field),
         }
     }
@@ -45,6 +50,9 @@ impl Adjustment {
 impl fmt::Display for Adjustment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Adjustment::ByteOrderMark => {
+                f.write_str("byte order mark (U+FEFF) at the start of a line skipped")
+            }
             Adjustment::Value(field, respelling) => write!(f, "{field} {respelling}"),
         }
     }
@@ -85,6 +93,13 @@ impl Adjustments {
     /// Counts an adjustment on `line`.
     pub(super) fn add(&self, adjustment: Adjustment, line: u64) {
         self.lock().entry(adjustment).or_default().add(line);
+    }
+
+    /// Counts the byte order mark before a record.
+    pub(super) fn add_mark(&self, record: &RawRecord<'_>) {
+        if record.after_mark {
+            self.add(Adjustment::ByteOrderMark, record.line);
+        }
     }
 
     /// Counts the values of a valid row that are sent in another spelling.

@@ -40,9 +40,14 @@ pub(super) struct RawRecord<'a> {
     pub(super) fields: RawFields<'a>,
     /// Why the record cannot be read as intended.
     pub(super) flaw: Option<Flaw>,
+    /// Whether a byte order mark stood before the record, as it does in files that were joined. It is no part of a field.
+    pub(super) after_mark: bool,
     /// Whether a line break ended the record, as opposed to the end of the input or a size limit.
     pub(super) has_break: bool,
 }
+
+/// The byte order mark.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How a record is malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +109,7 @@ pub(super) struct CsvReader<R> {
     after_cr: bool,
     /// Whether text followed the closing quote of a field of this record.
     text_after_quote: bool,
+    after_mark: bool,
     read: u64,
 }
 
@@ -126,6 +132,7 @@ impl<R: Read> CsvReader<R> {
             line: 1,
             after_cr: false,
             text_after_quote: false,
+            after_mark: false,
             read: 0,
         }
     }
@@ -216,7 +223,8 @@ impl<R: Read> CsvReader<R> {
         self.start += 1;
         self.line += 1;
         let fields = RawFields { bytes, ends: &self.ends };
-        RawRecord { line, last_line: line, fields, flaw: None, has_break: true }
+        let after_mark = self.after_mark;
+        RawRecord { line, last_line: line, fields, flaw: None, after_mark, has_break: true }
     }
 
     /// Reads any record.
@@ -258,7 +266,7 @@ impl<R: Read> CsvReader<R> {
             self.consume(1);
         }
         let fields = RawFields { bytes: &self.unquoted, ends: &self.ends };
-        Ok(RawRecord { line, last_line, fields, flaw, has_break })
+        Ok(RawRecord { line, last_line, fields, flaw, after_mark: self.after_mark, has_break })
     }
 
     /// Appends one field to `unquoted` and consumes the delimiter after it, but not a line break.
@@ -349,17 +357,28 @@ impl<R: Read> CsvReader<R> {
         Ok(())
     }
 
-    /// Skips blank lines; false at the end of the input.
+    /// Skips blank lines, and byte order marks at the start of a line; false at the end of the input.
     fn skip_blank_lines(&mut self) -> io::Result<bool> {
+        self.after_mark = false;
         loop {
             if self.start == self.end && !self.fill_buffer()? {
                 return Ok(false);
             }
-            match self.buffer[self.start] {
+            let byte = self.buffer[self.start];
+            match byte {
                 b'\n' | b'\r' => self.consume(1),
-                _ => return Ok(true),
+                _ if byte != MARK[0] || !self.is_at_mark()? => return Ok(true),
+                _ => {
+                    self.consume(MARK.len());
+                    self.after_mark = true;
+                }
             }
         }
+    }
+
+    fn is_at_mark(&mut self) -> io::Result<bool> {
+        while self.end - self.start < MARK.len() && self.fill_buffer()? {}
+        Ok(self.buffer[self.start..self.end].starts_with(MARK))
     }
 
     /// Consumes bytes and counts their line breaks: `\n`, `\r` and `\r\n` are one each.
@@ -439,6 +458,7 @@ mod tests {
         lines: (u64, u64),
         cells: Vec<String>,
         flaw: Option<Flaw>,
+        after_mark: bool,
     }
 
     fn read(input: impl Read) -> Vec<Read1> {
@@ -451,6 +471,7 @@ mod tests {
                 lines: (record.line, record.last_line),
                 cells: (0..fields.len()).map(cell).collect(),
                 flaw: record.flaw,
+                after_mark: record.after_mark,
             });
         }
         assert!(records.next().unwrap().is_none());
@@ -477,6 +498,20 @@ mod tests {
             let got: Vec<u64> = read_all(text).iter().map(|record| record.lines.0).collect();
             assert_eq!(got, lines, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_at_the_start_of_a_line_is_no_part_of_a_field() {
+        let text = "\u{feff}a,b\n\u{feff}\n\r\n\u{feff}\u{feff}\"1\",2\r\n3\u{feff},\u{feff}4\n\"\u{feff}5\",6\n\u{ffee},\n\u{feff}";
+        let got = read_all(text);
+        let cells: Vec<&[String]> = got.iter().map(|record| &record.cells[..]).collect();
+        let expected =
+            [["a", "b"], ["1", "2"], ["3\u{feff}", "\u{feff}4"], ["\u{feff}5", "6"], ["\u{ffee}", ""]];
+        assert_eq!(cells, expected);
+        let lines: Vec<u64> = got.iter().map(|record| record.lines.0).collect();
+        assert_eq!(lines, [1, 4, 5, 6, 7]);
+        let marks: Vec<bool> = got.iter().map(|record| record.after_mark).collect();
+        assert_eq!(marks, [true, true, false, false, false]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{collections::HashSet, io, path::PathBuf};
 
 use super::decompress::is_corrupt_stream;
 use crate::{
-    customer::Field,
+    customer::{Field, visible},
     ledger::{self, RunId},
 };
 
@@ -206,7 +206,7 @@ fn unknown_text(unknown: &UnknownColumn) -> String {
     if unknown.column == unknown.map {
         "no such column".into()
     } else {
-        format!("no column {}", show(&unknown.column))
+        format!("no column {}", visible(&unknown.column))
     }
 }
 
@@ -232,24 +232,12 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
-/// A name from the file, with its control and invisible characters as escapes.
-fn show(name: &str) -> String {
-    let mut shown = String::with_capacity(name.len());
-    for c in name.chars() {
-        match c {
-            '\'' | '"' | '\\' => shown.push(c),
-            c => shown.extend(c.escape_debug()),
-        }
-    }
-    shown
-}
-
 fn list(columns: &[String]) -> String {
     // A header of hundreds of columns would bury the message.
     const SHOWN: usize = 20;
     let mut seen = HashSet::new();
-    let names: Vec<String> =
-        columns.iter().filter(|column| seen.insert(column.as_str())).map(|column| show(column)).collect();
+    let names: Vec<_> =
+        columns.iter().filter(|column| seen.insert(column.as_str())).map(|column| visible(column)).collect();
     match names.len() {
         0..=SHOWN => names.join(", "),
         more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),

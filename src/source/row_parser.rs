@@ -188,7 +188,7 @@ mod tests {
 
     fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
         let fields = RawFields { bytes, ends };
-        let record = RawRecord { line: 2, last_line: 5, fields, flaw, has_break: true };
+        let record = RawRecord { line: 2, last_line: 5, fields, flaw, after_mark: false, has_break: true };
         let columns = ColumnMap {
             width: 2,
             by_field: [

@@ -4,19 +4,22 @@
 //! while it grows. It stores hashes in open addressing. The table is split into shards that grow one at a time, in turn: at
 //! most one shard exists twice, and the memory that shards release is contiguous, so that the allocator can reuse it. The
 //! first 12 bits of a hash choose the shard and are not stored. A slot of 8 bytes stores 44 more bits of it, computed from
-//! the reference without case and blanks, and 20 bits of the hash of the exact reference.
+//! the folded reference, and 20 bits of the hash of the exact reference.
 //!
 //! Two references count as equal if 76 bits agree by chance (one in 10^9 for ten million rows), and as similar if 56 bits do
 //! (one in a thousand).
 
+use icu_normalizer::DecomposingNormalizerBorrowed;
 use xxhash_rust::xxh3::xxh3_64;
+
+use crate::customer::is_invisible;
 
 /// Number of shards: so many that growing one of them costs little memory beside the rest.
 const SHARDS: usize = 1 << SHARD_BITS;
 
 const SHARD_BITS: u32 = 12;
 
-/// The bits of a slot that come from the exact reference; the others ignore case and blanks.
+/// The bits of a slot that come from the exact reference; the others come from the folded one.
 const EXACT: u64 = (1 << 20) - 1;
 
 /// Maximum load of the table, as a fraction: 12.8 bytes per reference, which leaves room for the allocator's rounding and
@@ -31,7 +34,7 @@ const SHARD_LOAD_MAX: (usize, usize) = (7, 8);
 pub(super) enum Occurrence {
     /// No earlier reference equals it or is similar.
     First,
-    /// An earlier reference differs in letter case or blanks only.
+    /// An earlier reference looks alike: it differs only in what [`fold`] removes.
     Similar,
     /// An earlier reference equals it.
     Repeated,
@@ -45,7 +48,7 @@ pub(super) struct ReferenceHash {
 }
 
 impl ReferenceHash {
-    /// Hashes a reference; `scratch` holds its text without case and blanks, if it has any.
+    /// Hashes a reference; `scratch` holds its folded text, if that is another.
     pub(super) fn of(reference: &str, scratch: &mut String) -> ReferenceHash {
         let exact = xxh3_64(reference.as_bytes());
         let plain = if fold(reference, scratch) { xxh3_64(scratch.as_bytes()) } else { exact };
@@ -55,15 +58,18 @@ impl ReferenceHash {
     }
 }
 
-/// Writes the reference without case and blanks to `scratch`; false if it has neither.
+/// Writes the reference to `scratch` without letter case, blanks, invisible characters, and the different forms of one
+/// character (as NFKD takes them: composed or not, wide, in a circle); false if it has none of them.
 fn fold(reference: &str, scratch: &mut String) -> bool {
     let changes = |byte: u8| byte.is_ascii_uppercase() | (byte == b' ') | !byte.is_ascii();
     if !reference.bytes().fold(false, |any, byte| any | changes(byte)) {
         return false;
     }
     scratch.clear();
-    let kept = reference.chars().filter(|c| !c.is_whitespace());
-    scratch.extend(kept.flat_map(char::to_lowercase));
+    let decomposed = DecomposingNormalizerBorrowed::new_nfkd().normalize_iter(reference.chars());
+    let kept = decomposed.filter(|c| !c.is_whitespace() && !is_invisible(*c));
+    // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
+    scratch.extend(kept.flat_map(char::to_uppercase).flat_map(char::to_lowercase));
     true
 }
 
@@ -174,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_references_and_those_that_differ_in_case_or_blanks() {
+    fn repeated_references_and_those_that_look_alike() {
         let mut detector = DuplicateDetector::default();
         for (reference, occurrence) in [
             ("cust-0001", Occurrence::First),
@@ -188,6 +194,14 @@ mod tests {
             ("Über-0001", Occurrence::First),
             ("über-0001", Occurrence::Similar),
             ("uber-0001", Occurrence::First),
+            ("U\u{308}ber-0001", Occurrence::Similar),
+            ("über\u{200b}-0001", Occurrence::Similar),
+            ("\u{ff43}ust\u{2010}0001", Occurrence::First),
+            ("\u{ff43}ust-\u{ff10}001", Occurrence::Similar),
+            ("Straße-0001", Occurrence::First),
+            ("STRASSE-0001", Occurrence::Similar),
+            ("рaul-0001", Occurrence::First),
+            ("paul-0001", Occurrence::First),
         ] {
             assert_eq!(insert(&mut detector, reference), occurrence, "{reference}");
         }

@@ -58,3 +58,97 @@ fn without_a_region_a_code_is_dropped_only_if_it_is_the_one_that_the_api_fills_i
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(found["faults"][0]["option"], "--phone-region CC", "{found}");
 }
+
+/// One file of each kind, joined as `cat` does it.
+fn joined(encode: impl Fn(&str) -> Vec<u8>) -> Vec<u8> {
+    let first = "\u{feff}object_reference_id,mobile_number,notes\ncustomer-1,9876500101,\u{feff}kept\n";
+    let second = "\u{feff}customer-2,9876500102,\n\u{feff}\"customer-3\",9876500103,\n";
+    encode(&format!("{first}{second}"))
+}
+
+#[test]
+fn the_byte_order_marks_of_joined_files_are_skipped_and_counted() {
+    let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for bytes in [joined(|text| text.as_bytes().to_vec()), joined(utf16)] {
+        let world = World::new();
+        let file = world.file("users.csv", bytes);
+        let done = world.import(&file, &[]);
+        assert_eq!((done.code, world.outcomes().as_str()), (0, "created=3"), "{done:?}");
+        assert!(world.journal().customer(MERCHANT, "customer-2").is_some());
+        assert!(world.journal().customer(MERCHANT, "customer-3").is_some());
+        let adjustment =
+            json!({"adjustment": "byte-order-mark", "field": null, "rows": 2, "first_lines": [3, 4]});
+        assert_eq!(world.summary()["adjustments"], json!([adjustment]));
+        let said = "byte order mark (U+FEFF) at the start of a line skipped: 2, first on line 3, 4\n";
+        assert!(done.stdout.contains(said), "{done:?}");
+        // The row is the same without the mark.
+        let file = world.file("again.csv", "object_reference_id,mobile_number\ncustomer-2,9876500102\n");
+        world.import(&file, &[]);
+        assert_eq!(world.outcomes(), "unchanged=1");
+    }
+}
+
+#[test]
+fn what_nobody_sees_in_a_cell_that_is_sent_is_a_fault_that_names_it() {
+    let text = "object_reference_id,mobile_number,email_address,first_name,notes\n\
+                customer-1\u{200b},9876500101,,,\n\
+                customer-2,9876500102,\u{202e}a@example.com,,\n\
+                customer-3,9876500103,,Some\u{2060}One,\n\
+                customer-4,98765\u{feff}00104,,,\n\
+                customer-5,9876500105,,,seen\u{200b}by nobody\n";
+    for more in [&[][..], &["--validation", "lenient"]] {
+        let world = World::new();
+        let file = world.file("users.csv", text);
+        let done = world.import(&file, more);
+        assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=4"), "{done:?}");
+        let failed = world.failed_rows();
+        let said: Vec<String> = failed.iter().map(faults).collect();
+        let of = |field: &str| format!("{field}:invisible");
+        let fields = ["object_reference_id", "email_address", "first_name", "mobile_number"];
+        assert_eq!(said, fields.map(of));
+        let points = ["U+200B", "U+202E", "U+2060", "U+FEFF"];
+        for ((row, point), position) in failed.iter().zip(points).zip([11, 1, 5, 6]) {
+            let said = &row["_error_message"];
+            assert!(said.contains(point) && said.contains(&format!("position {position}")), "{said}");
+        }
+        let done = world.run(&[&["validate", "users.csv"], more].concat());
+        assert!(done.stdout.contains("U+202E, a mark of direction, at position 1"), "{done:?}");
+    }
+}
+
+/// What is invisible or turns the text around must not reach a terminal, whatever part of a message it comes in by.
+#[test]
+fn messages_show_code_points_in_place_of_what_nobody_sees() {
+    let world = World::new();
+    let is_shown = |text: &str| {
+        let is_raw = |c: char| c != '\n' && (c.is_control() || "\u{200b}\u{202e}\u{feff}".contains(c));
+        assert!(!text.contains(is_raw), "{text:?}");
+        text.contains("[U+202E]") || text.contains("[U+200B]")
+    };
+    let columns = "object_reference_id,\u{202e}mobile_number\u{200b}\ncustomer-1,9876500101\n";
+    world.file("columns.csv", columns);
+    let done = world.run(&["validate", "columns.csv"]);
+    assert_eq!(done.code, 2, "{done:?}");
+    assert!(is_shown(&done.stderr), "{done:?}");
+    let name = "users\u{202e}.csv";
+    let file = world.rows(name, 2);
+    for args in [
+        &["validate", name][..],
+        &["validate", "\u{200b}none.csv"],
+        &["validate", name, "--map", "\u{200b}=x"],
+    ] {
+        let done = world.run(args);
+        assert!(is_shown(&format!("{}{}", done.stdout, done.stderr)), "{done:?}");
+    }
+    let done = world.import(&file, &["--progress", "always", "-v"]);
+    assert!(done.code == 0 && is_shown(&done.stdout), "{done:?}");
+    is_shown(&done.stderr);
+    for args in [&["status"][..], &["report"], &["report", "--format", "html"]] {
+        let done = world.run(args);
+        assert!(is_shown(&done.stdout), "{args:?} {done:?}");
+    }
+    // What a program reads is as it stands.
+    let done = world.run(&["status", "--format", "json"]);
+    let status: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert!(status.to_string().contains(name), "{status}");
+}
