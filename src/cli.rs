@@ -128,6 +128,7 @@ fn source_options(args: &args::Input) -> Result<SourceOptions, Error> {
         read: read_options(&args.read, Some(args.validation))?,
         unused_columns: if args.strict_columns { UnusedColumns::Refuse } else { UnusedColumns::Allow },
         ignored_columns: args.ignore.clone(),
+        recorded: Vec::new(),
     })
 }
 

@@ -26,6 +26,10 @@ mod adjustments;
 
 mod columns;
 
+mod head;
+
+mod header_shape;
+
 mod row_parser;
 
 mod prefix_hash;
@@ -35,8 +39,9 @@ mod replay;
 mod error;
 
 use std::{
+    borrow::Cow,
     fs::File,
-    io::{self, Read},
+    io::{self, Cursor, Read},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -60,11 +65,14 @@ use self::{
     csv_reader::CsvReader,
     decode::TextReader,
     decompress::{Compression, Decompressor},
-    dialect::Trailing,
+    dialect::{Dialect, Trailing},
+    head::ForeignFile,
+    header_shape::HeaderShape,
     prefix_hash::{HashingFile, RunningHash},
     row_parser::{read_header, read_row},
 };
 use crate::customer::{Correction, Faults, Field, Row, Rules, SourcePosition, ValidRecord};
+use crate::ledger::RowMapping;
 
 /// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
 pub const CHUNK_ROWS: usize = 256;
@@ -74,6 +82,9 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Capacity, in chunks, of the channel between the reader and the run.
 const CHUNKS_AHEAD: usize = 4;
+
+/// How many lines after the first one may be the header of a file with a title.
+const TITLE_LINES_MAX: usize = 20;
 
 /// Rows that are counted one by one to estimate the number of rows in a file; takes a few milliseconds.
 const COUNTED_ROWS: u64 = 20_000;
@@ -99,6 +110,74 @@ pub struct SourceOptions {
     pub unused_columns: UnusedColumns,
     /// Columns that may feed no field, by name.
     pub ignored_columns: Vec<String>,
+    /// How earlier runs read files, by their columns; used for a failed export that comes back without its `map`.
+    pub recorded: Vec<RecordedMap>,
+}
+
+/// How an earlier run read a file with these columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedMap {
+    /// The header of the file.
+    pub columns: Vec<String>,
+    /// The `map` of the run.
+    pub map: Vec<(Field, String)>,
+}
+
+impl RecordedMap {
+    /// The map of a run; none if the run had no columns of its own or another version of this program recorded it.
+    pub fn of(run: &RowMapping) -> Option<RecordedMap> {
+        let mut map = ReadOptions::recorded(run).ok()?.map;
+        map.sort();
+        (!run.columns.is_empty()).then(|| RecordedMap { columns: run.columns.clone(), map })
+    }
+}
+
+impl ReadOptions {
+    /// The options of a run, from what the ledger keeps of them.
+    ///
+    /// # Errors
+    /// If another version of this program recorded them. By the defaults the rows would be read from other columns.
+    fn recorded(run: &RowMapping) -> Result<ReadOptions, Error> {
+        let mut options: ReadOptions = match run.options.as_deref() {
+            Some(stored) => serde_json::from_str(stored).map_err(|_| Error::UnknownReadOptions(run.run))?,
+            None => ReadOptions::default(),
+        };
+        if let Some(column) = &run.reference_column {
+            options.map.retain(|(field, _)| *field != Field::Reference);
+            options.map.push((Field::Reference, column.clone()));
+        }
+        Ok(options)
+    }
+}
+
+impl SourceOptions {
+    /// These options for a failed export of this program, which is UTF-8 whatever the encoding of the file that it came
+    /// from. A header that is not UTF-8 was saved by another program: the declared encoding stands.
+    fn for_export(&self, is_utf8: bool, delimiter: u8) -> SourceOptions {
+        let encoding = if is_utf8 { Encoding::default() } else { self.encoding };
+        SourceOptions { encoding, delimiter: Some(delimiter), ..self.clone() }
+    }
+
+    /// The read options for a file with this header. Of a failed export, a `map` of a column that it lacks does not
+    /// apply, and a field without one is read as the runs over files with its columns read it, if they agree.
+    fn read_options(&self, header: &[String]) -> Cow<'_, ReadOptions> {
+        if !columns::is_export(header) {
+            return Cow::Borrowed(&self.read);
+        }
+        let mut read = self.read.clone();
+        read.map.retain(|(_, text)| columns::has_columns_of(header, text));
+        let own: Vec<&String> =
+            header.iter().filter(|name| !EXPORT_COLUMNS.contains(&name.as_str())).collect();
+        let mut recorded = self.recorded.iter().filter(|run| run.columns.iter().eq(own.iter().copied()));
+        if let Some(first) = recorded.next()
+            && recorded.all(|other| other.map == first.map)
+        {
+            let is_given = |field| read.map.iter().any(|(given, _)| *given == field);
+            let more: Vec<_> = first.map.iter().filter(|(field, _)| !is_given(*field)).cloned().collect();
+            read.map.extend(more);
+        }
+        Cow::Owned(read)
+    }
 }
 
 /// What is done about columns that feed no field.
@@ -181,37 +260,26 @@ impl Source {
         input: Box<dyn Read + Send>,
         options: &SourceOptions,
     ) -> Result<Source, Error> {
-        let first_line = |error| Error::Read { name: name.clone(), line: 1, error };
-        let decompressor = match Decompressor::new(input).map_err(first_line)? {
-            Ok(decompressor) => decompressor,
-            Err(foreign) => return Err(Error::Foreign { name, what: foreign.0 }),
-        };
-        let (compression, consumed) = (decompressor.compression(), decompressor.consumed());
-        let text = TextReader::new(Box::new(decompressor), options.encoding).map_err(first_line)?;
-        let (encoding, skipped) = (text.encoding(), text.bom_bytes() as u64);
-        let mut records = CsvReader::new(text);
-        let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, options.delimiter));
-        records.set_delimiter(dialect.delimiter);
-        let adjustments = Arc::<Adjustments>::default();
-        let mut header = match records.next().map_err(first_line)? {
-            None => return Err(Error::Empty(name)),
-            Some(record) if record.flaw.is_some() => return Err(Error::HeaderOpen(name)),
-            Some(record) => {
-                adjustments.add_mark(&record);
-                read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
-                    name: name.clone(),
-                    encoding: encoding.name(),
-                    seen,
-                })?
-            }
-        };
-        if dialect.trailing == Trailing::Header {
-            header.pop();
-        }
-        let mut column_map = ColumnMap::find(&name, &header, &options.read)?;
+        let Begun {
+            options,
+            mut records,
+            header,
+            dialect,
+            encoding,
+            skipped,
+            compression,
+            consumed,
+            adjustments,
+        } = begin(&name, input, options)?;
+        let read = &options.read_options(&header);
+        let mut column_map = ColumnMap::find(&name, &header, read).map_err(|error| {
+            let later = first_lines(&mut records, encoding);
+            let shape = HeaderShape::of(&header, dialect.delimiter, options.delimiter, &later, read);
+            error.explained_by(shape.map(|shape| shape.hint()))
+        })?;
         column_map.rows_trail = dialect.trailing == Trailing::Rows;
         let reference_column = column_map.map_text(Field::Reference, &header);
-        let mapping = column_map.mapping(&header, &options.read, &options.ignored_columns);
+        let mapping = column_map.mapping(&header, read, &options.ignored_columns);
         if options.unused_columns == UnusedColumns::Refuse && !mapping.unused.is_empty() {
             let columns = mapping.unused.into_iter().map(|column| column.name).collect();
             return Err(Error::UnusedColumns { name, columns });
@@ -222,8 +290,8 @@ impl Source {
             column_map,
             mapping,
             reference_column,
-            rules: options.read.rules.clone(),
-            read_options_json: serde_json::to_string(&options.read).unwrap_or_default(),
+            rules: read.rules.clone(),
+            read_options_json: serde_json::to_string(read).unwrap_or_default(),
             rows_left: options.limit.unwrap_or(u64::MAX),
             name,
             size: None,
@@ -234,7 +302,7 @@ impl Source {
             consumed,
             hash: None,
             skipped,
-            parse_settings_hash: hash_parse_settings(options),
+            parse_settings_hash: hash_parse_settings(&options, read),
             adjustments,
             deferred_error: None,
         })
@@ -290,6 +358,7 @@ impl Source {
         let delimiter = match self.delimiter {
             b'\t' => "tab".into(),
             b' ' => "blank".into(),
+            control if control.is_ascii_control() => format!("\\x{control:02x}"),
             delimiter => char::from(delimiter).to_string(),
         };
         let mut text = format!("delimiter {delimiter}, {}", self.encoding.name());
@@ -462,9 +531,71 @@ impl Source {
     }
 }
 
+/// An input whose header has been read.
+struct Begun<'a> {
+    /// The options that apply to this file.
+    options: Cow<'a, SourceOptions>,
+    records: CsvReader<TextReader>,
+    header: Vec<String>,
+    dialect: Dialect,
+    encoding: Encoding,
+    /// Bytes of the byte order mark.
+    skipped: u64,
+    compression: Compression,
+    consumed: Arc<AtomicU64>,
+    adjustments: Arc<Adjustments>,
+}
+
+/// Reads the header of an input.
+fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Begun<'a>, Error> {
+    let first_line = |error| Error::Read { name: name.into(), line: 1, error };
+    let mut decompressor = Decompressor::new(input).map_err(first_line)?;
+    let (compression, consumed) = (decompressor.compression(), decompressor.consumed());
+    let head = head::read(&mut decompressor).map_err(first_line)?;
+    if let Some(ForeignFile { what, hint }) = head::foreign_file(&head, options.encoding) {
+        return Err(Error::Foreign { name: name.into(), what, hint });
+    }
+    let options = head::export_delimiter(&head).map_or(Cow::Borrowed(options), |delimiter| {
+        Cow::Owned(options.for_export(head::is_utf8(&head), delimiter))
+    });
+    let rest = Box::new(Cursor::new(head).chain(decompressor));
+    let text = TextReader::new(rest, options.encoding).map_err(first_line)?;
+    let (encoding, skipped) = (text.encoding(), text.bom_bytes() as u64);
+    let mut records = CsvReader::new(text);
+    let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, options.delimiter));
+    records.set_delimiter(dialect.delimiter);
+    let adjustments = Arc::<Adjustments>::default();
+    let mut header = match records.next().map_err(first_line)? {
+        None => return Err(Error::Empty(name.into())),
+        Some(record) if record.flaw.is_some() => return Err(Error::HeaderOpen(name.into())),
+        Some(record) => {
+            adjustments.add_mark(&record);
+            read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
+                name: name.into(),
+                encoding: encoding.name(),
+                seen,
+            })?
+        }
+    };
+    if dialect.trailing == Trailing::Header {
+        header.pop();
+    }
+    Ok(Begun { options, records, header, dialect, encoding, skipped, compression, consumed, adjustments })
+}
+
+/// The cells of the next few lines, each with its number, to look for a header that stands below a title.
+fn first_lines(records: &mut CsvReader<TextReader>, encoding: Encoding) -> Vec<(u64, Vec<String>)> {
+    let mut lines = Vec::new();
+    while lines.len() < TITLE_LINES_MAX {
+        let Ok(Some(record)) = records.next() else { break };
+        lines.push((record.line, read_header(&record, encoding).unwrap_or_default()));
+    }
+    lines
+}
+
 /// Includes the program's version, because another version may parse the same bytes differently.
-fn hash_parse_settings(options: &SourceOptions) -> String {
-    let SourceOptions { delimiter, encoding, read: ReadOptions { map, rules }, .. } = options;
+fn hash_parse_settings(options: &SourceOptions, read: &ReadOptions) -> String {
+    let (SourceOptions { delimiter, encoding, .. }, ReadOptions { map, rules }) = (options, read);
     let version = env!("CARGO_PKG_VERSION");
     let text = format!("{version} {map:?} {delimiter:?} {encoding:?} {rules:?}");
     format!("{:016x}", xxh3_64(text.as_bytes()))

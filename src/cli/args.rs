@@ -456,6 +456,9 @@ pub(super) struct Read {
     /// Read only the first N data rows
     #[arg(long, allow_hyphen_values = true, value_name = "N")]
     pub(super) limit: Option<u64>,
+    /// End with exit code 3 if there are fewer data rows than this
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 0)]
+    pub(super) expect_rows: u64,
     /// Request a client auth token with each customer
     #[arg(long)]
     pub(super) get_client_auth_token: bool,

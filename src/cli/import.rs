@@ -17,23 +17,26 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Command, NewRun, Outcome, RunState, Setting},
+    ledger::{self, Command, NewRun, Outcome, Reader, RunState, Setting},
     report::{
-        Summary, adjusted_list, changed_list, likely_mapping, mapped_fields, mapping_lines, run_table,
+        self, Summary, adjusted_list, changed_list, likely_mapping, mapped_fields, mapping_lines, run_table,
         strip_controls, unused_columns,
     },
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
-    source::{Adjustments, Mapping, Source},
+    source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions},
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
     let mut display =
         open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
-    let source = Source::open(&source_options(&args.input)?)?;
+    let runtime = runtime()?;
+    let options = source_options(&args.input)?;
+    let options = SourceOptions { recorded: runtime.block_on(recorded_maps(&ledger_path)), ..options };
+    let source = Source::open(&options)?;
     let target = find_target(&args.target)?;
-    let rows = || count_rows(&source_options(&args.input)?);
+    let rows = || count_rows(&options);
     let columns = mapping_lines(source.mapping());
     let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows, columns: &columns };
     confirm_production(&args.target, &args.sending, &target, &action)?;
@@ -68,6 +71,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
         described: source.describe(),
         adjustments: source.adjustments(),
         mapping: &mapping,
+        expected_rows: Some(args.input.read.expect_rows),
         existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
         options: Options {
             limits: args.sending.limits(),
@@ -77,7 +81,17 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
             canary: NonZeroU64::new(args.canary),
         },
     };
-    runtime()?.block_on(run_job(&job, target, RowSource::File(Box::new(source)), &mut display))
+    runtime.block_on(run_job(&job, target, RowSource::File(Box::new(source)), &mut display))
+}
+
+/// How the runs of this ledger read their files. None if the ledger cannot be read: its trouble is reported when the run
+/// begins.
+async fn recorded_maps(ledger: &Path) -> Vec<RecordedMap> {
+    let read = async {
+        let runs = Reader::open(ledger).await?.row_mappings().await?;
+        Ok::<_, ledger::Error>(runs.iter().filter_map(RecordedMap::of).collect())
+    };
+    if ledger.exists() { read.await.unwrap_or_default() } else { Vec::new() }
 }
 
 /// What `import` or `retry` runs.
@@ -94,6 +108,8 @@ pub(super) struct Job<'a> {
     /// Which column feeds which field; empty for a retry.
     pub(super) mapping: &'a Mapping,
     pub(super) existing: ExistingPolicy,
+    /// The fewest data rows that the source should have; none for a retry, which has the rows that are left.
+    pub(super) expected_rows: Option<u64>,
     pub(super) options: Options,
 }
 
@@ -123,9 +139,15 @@ pub(super) async fn run_job(
     let result = active.execute(source, sender, job.options, signals, show).await;
     display.end();
     let mut result = result.inspect_err(|error| exporter.end(code_of_error(error), false))?;
-    let code = code_of_end(&result.reason, &result.totals.tally);
     let stop = describe_stop(&result.reason, proxy.as_deref());
     let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
+    let is_whole = result.reason.state() == RunState::Completed;
+    let expected = job.expected_rows.filter(|_| is_whole);
+    let shortage = expected.and_then(|expected| shortage(name, result.totals.tally.rows(), expected));
+    let code = match code_of_end(&result.reason, &result.totals.tally) {
+        code::OK if shortage.is_some() => code::ROWS_LEFT,
+        code => code,
+    };
     let recorded = result.record(code, stop_reason).await;
     let absent = recorded.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
@@ -137,16 +159,26 @@ pub(super) async fn run_job(
         Summary::new(run, ends, name, (&totals.tally, &totals.dropped), request_counts, began.elapsed());
     let changed_fields = changed_list(&totals.changed);
     let adjustments = adjusted_list(&job.adjustments);
-    for adjusted in &adjustments {
-        info!("{adjusted}");
-    }
+    adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
     let summary =
         Summary { adjustments, held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
     let (columns, unused_columns) = (mapped_fields(job.mapping), unused_columns(job.mapping));
     let summary = Summary { columns, unused_columns, ..summary };
     let summary = summary.with_existing(&totals.existing);
     let text = describe_run(&summary, described, job.ledger_path);
-    show_end(job.output, &json(&summary)?, &text, code, stop)
+    show_end(job.output, &json(&summary)?, &text, code, stop.or(shortage))
+}
+
+/// What is wrong with a source that has fewer rows than expected, and what to do; a source without rows is only a warning
+/// where none are expected.
+pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String, String)> {
+    if rows == 0 && expected == 0 {
+        warn!("{} has no data rows, only a header line", strip_controls(source));
+    }
+    (rows < expected).then(|| {
+        let text = format!("{source} has {}, and at least {expected} are expected", report::rows(rows));
+        (text, "see that the file is whole, or change --expect-rows".into())
+    })
 }
 
 fn describe_run(summary: &Summary<'_>, described: &str, ledger_path: &Path) -> String {

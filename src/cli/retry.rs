@@ -64,6 +64,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             described: format!("{} in the ledger", report::rows(rows)),
             adjustments: source.adjustments(),
             mapping: &Mapping::default(),
+            expected_rows: None,
             existing: ExistingPolicy::Keep,
             options: Options {
                 limits: args.sending.limits(),

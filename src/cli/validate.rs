@@ -5,9 +5,10 @@ use std::io;
 use super::{
     args::{self, ValidateFormat},
     exit_code::code,
+    import::shortage,
     json,
     logging::start_log,
-    print, print_data,
+    print, print_data, print_error,
     progress_bar::ProgressDisplay,
     source_options,
 };
@@ -36,5 +37,9 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     }
     // Findings up to a read error are reported before the error.
     read?;
-    Ok(if findings.is_clean() { code::OK } else { code::ROWS_LEFT })
+    let shortage = shortage(source.name(), findings.rows(), args.input.read.expect_rows);
+    if let Some((text, hint)) = &shortage {
+        print_error(&format!("{text}; {hint}"));
+    }
+    Ok(if findings.is_clean() && shortage.is_none() { code::OK } else { code::ROWS_LEFT })
 }

@@ -228,7 +228,7 @@ fn find_columns(
     if missing.is_empty() {
         return Ok(sources);
     }
-    Err(Error::MissingColumns { name: name.into(), missing, found: header.to_vec() })
+    Err(Error::MissingColumns { name: name.into(), missing, found: header.to_vec(), first_line: None })
 }
 
 /// The source of a field that `--map` gives: a column or a template.
@@ -250,6 +250,11 @@ fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSourc
         Ok(Some(template)) => template.resolve(find).map(FieldSource::Template),
         Err(wrong) => Err(Error::Template { field, template: text.into(), wrong }),
     }
+}
+
+/// Whether a header is that of a failed export of this program.
+pub(super) fn is_export(header: &[String]) -> bool {
+    ["_line", "_outcome", "_error_code"].iter().all(|name| header.iter().any(|column| column == name))
 }
 
 /// Whether a header has a column of that name.

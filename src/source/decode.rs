@@ -48,6 +48,12 @@ impl Encoding {
     pub fn from_label(label: &str) -> Result<Encoding, String> {
         let found = encoding_rs::Encoding::for_label_no_replacement(label.trim().as_bytes());
         found.map(Encoding).ok_or_else(|| {
+            if let Some(page) = dos_code_page(label) {
+                return format!(
+                    "code page {page} of DOS is not supported; convert the file: iconv -f CP{page} -t UTF-8 FILE | \
+                     customer-import import - (windows-1252 is near it for ASCII only)"
+                );
+            }
             let score = |name: &str| strsim::jaro_winkler(&bare(label), &bare(name));
             let mut near: Vec<&str> = LABELS.into_iter().filter(|name| score(name) > 0.7).collect();
             near.sort_by(|a, b| score(b).total_cmp(&score(a)));
@@ -124,6 +130,15 @@ const LABELS: [&str; 44] = [
     "big5",
     "euc-kr",
 ];
+
+/// The number of a code page of DOS: `cp850`, `ibm850`, `dos-850`, `850`.
+fn dos_code_page(label: &str) -> Option<&'static str> {
+    const PAGES: [&str; 12] =
+        ["437", "720", "737", "775", "850", "852", "855", "857", "858", "860", "862", "865"];
+    let bare = bare(label);
+    let number = ["cp", "ibm", "dos", "oem"].iter().find_map(|name| bare.strip_prefix(name)).unwrap_or(&bare);
+    PAGES.into_iter().find(|page| *page == number)
+}
 
 fn bare(label: &str) -> String {
     label.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()

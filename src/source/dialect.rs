@@ -13,7 +13,7 @@
 use super::csv_reader::{CsvReader, Remaining};
 
 /// Possible delimiters, the most common first.
-const CANDIDATES: [u8; 4] = *b",;\t|";
+pub(super) const CANDIDATES: [u8; 4] = *b",;\t|";
 
 /// How many rows are inspected if the header is ambiguous: enough to outvote a mistake in the first row.
 const ROWS: usize = 10;

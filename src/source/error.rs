@@ -57,6 +57,8 @@ pub enum Error {
         name: String,
         /// What it looks like.
         what: &'static str,
+        /// What to do about it.
+        hint: &'static str,
     },
     /// Fields that must be there have no column.
     #[error("{} in {name} (columns found: {})", missing_text(.missing), list(.found))]
@@ -67,6 +69,8 @@ pub enum Error {
         missing: Vec<MissingColumn>,
         /// The header.
         found: Vec<String>,
+        /// What the first line is if it is no header, and what to do about it.
+        first_line: Option<String>,
     },
     /// `--map` names a column that is not there.
     #[error("--map {}={}: {} (columns found: {})", .0.field, .0.map, unknown_text(.0), list(&.0.found))]
@@ -154,13 +158,11 @@ impl Error {
                 "name the file's own encoding with --encoding, such as windows-1252, or save it as UTF-8"
                     .into()
             }
-            Error::Foreign { .. } => "save it as CSV, plain or compressed by gzip or zstd".into(),
+            Error::Foreign { hint, .. } => (*hint).into(),
             Error::MissingColumns { found, .. } if found.iter().any(|name| name.contains('\0')) => {
                 "the header has NUL bytes; if this is UTF-16, say --encoding utf-16le or utf-16be".into()
             }
-            Error::MissingColumns { found, .. } if is_one_cell(found) => {
-                "the header looks like one cell; give the character between its cells with --delimiter".into()
-            }
+            Error::MissingColumns { first_line: Some(hint), .. } => hint.clone(),
             Error::MissingColumns { missing, .. } => missing_hint(missing),
             Error::UnknownColumn(unknown) => match &unknown.likely {
                 Some(likely) => {
@@ -183,6 +185,16 @@ impl Error {
             }
             Error::Ledger(error) => error.hint().into(),
             Error::ReaderGone(_) => "run the same command again, and report this as a bug".into(),
+        }
+    }
+
+    /// Adds what is known about the first line to an error about missing columns.
+    pub(super) fn explained_by(self, hint: Option<String>) -> Error {
+        match self {
+            Error::MissingColumns { name, missing, found, .. } => {
+                Error::MissingColumns { name, missing, found, first_line: hint }
+            }
+            other => other,
         }
     }
 
@@ -242,9 +254,4 @@ fn list(columns: &[String]) -> String {
         0..=SHOWN => names.join(", "),
         more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),
     }
-}
-
-/// Whether the header is one cell that another delimiter would split.
-fn is_one_cell(header: &[String]) -> bool {
-    matches!(header, [only] if only.contains([',', ';', '\t', '|']))
 }

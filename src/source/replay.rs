@@ -76,7 +76,7 @@ impl ReplaySource {
         for reading in reader.row_mappings().await? {
             // A retry has no columns of its own, so no row has its cells by them.
             if !reading.columns.is_empty() {
-                by_run.insert(reading.run, resolve(reading, options)?);
+                by_run.insert(reading.run, resolve(&reading, options)?);
             }
         }
         let rows_left = options.limit.unwrap_or(u64::MAX);
@@ -135,16 +135,8 @@ impl ReplaySource {
 }
 
 /// The column map and the rules for the rows of one run.
-fn resolve(reading: RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
-    // By the defaults the rows would be read from other columns and sent so.
-    let mut options: ReadOptions = match reading.options.as_deref() {
-        Some(stored) => serde_json::from_str(stored).map_err(|_| Error::UnknownReadOptions(reading.run))?,
-        None => ReadOptions::default(),
-    };
-    if let Some(column) = reading.reference_column {
-        options.map.retain(|(field, _)| *field != Field::Reference);
-        options.map.push((Field::Reference, column));
-    }
+fn resolve(reading: &RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
+    let mut options = ReadOptions::recorded(reading)?;
     replay.apply_to(&mut options, &reading.columns);
     let columns = ColumnMap::find(&format!("run {}", reading.run), &reading.columns, &options)?;
     Ok((columns, options.rules))

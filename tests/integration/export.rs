@@ -232,3 +232,67 @@ fn a_correction_does_not_clear_the_row_of_another_file() {
     let left = export(&world, &["failed"]);
     assert!(left.contains("\n,2,"), "{left}");
 }
+
+/// A file of a German program, with a fault in its second row.
+const FOREIGN: &[u8] =
+    b"Kundennummer;Telefon;Vorname;\xd6rtlich\nkunde-001;9876500110;Zo\xeb;x\nkunde-002;98-765;Zo\xeb;\xfc\n";
+
+const FOREIGN_SETTINGS: &str = "delimiter = \";\"\nencoding = \"windows-1252\"\nvalidation = \"lenient\"\n\
+    phone-region = \"IN\"\nmap = [\"object_reference_id=Kundennummer\", \"mobile_number=Telefon\", \"first_name=Vorname\"]\n";
+
+/// Imports the foreign file with its settings, and corrects its failed export.
+fn corrected_export_of_a_foreign_file(world: &World) -> std::path::PathBuf {
+    let file = world.file("foreign.csv", FOREIGN);
+    world.file("settings.toml", FOREIGN_SETTINGS);
+    let done = world.import(&file, &["--config", "settings.toml"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=1"), "{done:?}");
+    let failed = world.failed_text();
+    assert!(failed.contains("Kundennummer,Telefon,Vorname,Örtlich,_line"), "{failed}");
+    world.file("failed.csv", failed.replace("98-765", "9876500111"))
+}
+
+#[test]
+fn a_corrected_export_comes_back_by_the_settings_of_the_file_that_it_came_from() {
+    let world = World::new();
+    let file = corrected_export_of_a_foreign_file(&world);
+    let done = world.import(&file, &["--config", "settings.toml"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    assert_eq!(world.journal().customer(MERCHANT, "kunde-002").unwrap().first_name, "Zoë");
+}
+
+#[test]
+fn a_corrected_export_comes_back_without_the_settings_by_what_the_ledger_keeps() {
+    let world = World::new();
+    let file = corrected_export_of_a_foreign_file(&world);
+    let done = world.import(&file, &["--validation", "lenient", "--phone-region", "IN"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    assert_eq!(world.journal().customer(MERCHANT, "kunde-002").unwrap().first_name, "Zoë");
+    // Another ledger keeps nothing of that file, and says what is missing.
+    let done = world.import(&file, &["--ledger", "other.db"]);
+    done.assert_error(2, &["no columns object_reference_id, mobile_number", "--map"]);
+}
+
+#[test]
+fn a_corrected_export_that_a_spreadsheet_saved_comes_back_or_is_refused_row_by_row() {
+    let world = World::new();
+    let file = corrected_export_of_a_foreign_file(&world);
+    let text = std::fs::read_to_string(&file).unwrap();
+    // With a byte order mark, and the delimiter of another country.
+    world.file("saved.csv", format!("\u{feff}{}", text.replace(',', ";")));
+    let done = world.run(&["validate", "saved.csv", "--config", "settings.toml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    // In UTF-16.
+    let wide: Vec<u8> = format!("\u{feff}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    world.file("wide.csv", wide);
+    let done = world.run(&["validate", "wide.csv", "--config", "settings.toml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    // In another encoding: the header tells, so that no letter is misread.
+    let narrow: Vec<u8> = text.chars().map(|c| c as u8).collect();
+    world.file("narrow.csv", narrow);
+    let done = world.run(&["validate", "narrow.csv", "--config", "settings.toml"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let plain: Vec<u8> = text.replace("Örtlich", "Ort").chars().map(|c| c as u8).collect();
+    world.file("plain.csv", plain);
+    let done = world.run(&["validate", "plain.csv", "--config", "settings.toml"]);
+    assert!(done.code == 3 && done.stdout.contains("record encoding: 1 row"), "{done:?}");
+}

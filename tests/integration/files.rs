@@ -118,7 +118,9 @@ fn an_encoding_that_nobody_knows_or_a_header_that_is_in_another_is_said_before_a
     assert_eq!(world.run(&["validate", "latin.csv", "--encoding", "iso-8859-1"]).code, 0);
     let bytes = &utf16("object_reference_id,mobile_number\ncust-0001,1\n", u16::to_le_bytes)[2..];
     world.file("bare.csv", bytes);
-    world.run(&["validate", "bare.csv"]).assert_error_line(2, &["NUL", "--encoding utf-16le"]);
+    world
+        .run(&["validate", "bare.csv"])
+        .assert_error_line(2, &["UTF-16 text without a byte order mark", "--encoding utf-16le"]);
     assert_eq!(world.run(&["validate", "bare.csv", "--encoding", "utf-16le"]).code, 0);
 }
 
@@ -355,4 +357,50 @@ fn columns_of_any_script_are_mapped_exactly_or_by_likeness_if_that_is_unambiguou
             Some(words) => done.assert_error_line(2, &[words]),
         }
     }
+}
+
+#[test]
+fn a_first_line_that_is_no_header_is_named_with_what_to_do() {
+    let world = World::new();
+    for (text, words) in [
+        ("sep=;\nobject_reference_id;mobile_number\ncustomer-1;1\n", "delete it, and give --delimiter ';'"),
+        ("Customers\n\nobject_reference_id,mobile_number\ncustomer-1,1\n", "tail -n +3 FILE"),
+        ("\"object_reference_id,mobile_number\"\n\"customer-1,1\"\n", "each line is one quoted cell"),
+        ("object_reference_id~mobile_number\ncustomer-1~1\n", "add --delimiter '~'"),
+        ("object_reference_id\u{1}mobile_number\ncustomer-1\u{1}1\n", "add --delimiter '\\x01'"),
+        ("customer-1,9876500110\ncustomer-2,9876500111\n", "the first line looks like a row"),
+        ("{\"object_reference_id\": \"customer-1\"}\n", "JSON, not a CSV file; convert it"),
+        ("<!DOCTYPE html>\n<title>Sign in</title>\n", "download the file anew"),
+    ] {
+        let file = world.file("users.csv", text);
+        world.import(&file, &[]).assert_error(2, &[words]);
+        assert!(!world.ledger().exists(), "{text:?}");
+    }
+    assert_eq!(world.journal().requests(), 0);
+    let file = world.file("users.csv", "object_reference_id\u{1}mobile_number\ncustomer-1\u{1}1\n");
+    assert_eq!(world.import(&file, &["--delimiter", "\\x01"]).code, 0);
+    for delimiter in ["\\x0a", "\\x", "\\x41", "\\x00"] {
+        world.import(&file, &["--delimiter", delimiter]).assert_error(2, &["\\x01"]);
+    }
+    world.import(&file, &["--encoding", "ibm850"]).assert_error(2, &["iconv -f CP850"]);
+}
+
+#[test]
+fn fewer_rows_than_expected_are_exit_code_3() {
+    let world = World::new();
+    let file = world.rows("users.csv", 3);
+    assert_eq!(world.import(&file, &["--expect-rows", "3"]).code, 0);
+    for command in [
+        world.import(&file, &["--expect-rows", "4"]),
+        world.run(&["validate", "users.csv", "--expect-rows", "4"]),
+    ] {
+        assert_eq!(command.code, 3, "{command:?}");
+        assert!(command.stderr.contains("has 3 rows, and at least 4 are expected"), "{command:?}");
+    }
+    assert_eq!((&world.summary()["state"], &world.summary()["exit_code"]), (&"completed".into(), &3.into()));
+    // A header without rows is a warning, so that a nightly export that is empty at times can be imported.
+    let file = world.rows("empty.csv", 0);
+    let done = world.import(&file, &[]);
+    assert!(done.code == 0 && done.stderr.contains("has no data rows"), "{done:?}");
+    assert_eq!(world.import(&file, &["--expect-rows", "1"]).code, 3);
 }

@@ -55,9 +55,14 @@ pub(super) fn latency(text: &str) -> Result<(Duration, Duration), String> {
 pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     match text {
         "tab" | "\\t" | "\t" => Ok(b'\t'),
+        // A control character, as the programs that write it name it.
+        _ if text.starts_with("\\x") => match u8::from_str_radix(&text[2..], 16) {
+            Ok(byte @ (0x01..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f)) => Ok(byte),
+            _ => Err("a control character as \\x01 to \\x1f, and no line break".into()),
+        },
         _ => match text.as_bytes() {
             [byte] if byte.is_ascii() && !byte.is_ascii_control() && *byte != b'"' => Ok(*byte),
-            _ => Err("one ASCII character other than a quote, or tab".into()),
+            _ => Err("one ASCII character other than a quote, or tab, or \\x01".into()),
         },
     }
 }

@@ -1,0 +1,218 @@
+//! Looks at the first line of a source, decompressed and not yet decoded: what kind of file it is.
+//!
+//! A file that is no CSV is named for what it is, with the one thing to do, in place of a fault in every row. An export of
+//! this program is recognised by its columns: it is UTF-8 with commas, or whatever a spreadsheet made of it, and the
+//! settings of the file that it came from do not apply to it.
+
+use std::io::{self, Read};
+
+use memchr::memchr2;
+
+use super::{csv_reader::CsvReader, decode::Encoding, dialect::CANDIDATES};
+
+/// How much is read at most to find the end of the first line.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// The columns of an export without which a row could not be recognised as a correction.
+const EXPORT_KEYS: [&[u8]; 3] = [b"_line", b"_outcome", b"_error_code"];
+
+/// A kind of file that this program does not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ForeignFile {
+    /// What it is.
+    pub(super) what: &'static str,
+    /// What to do about it.
+    pub(super) hint: &'static str,
+}
+
+const SAVE_AS_CSV: &str = "open it where it came from and save it as CSV";
+
+const UNPACK: &str = "unpack it, and import the CSV file in it";
+
+/// The first bytes of files that are no text.
+const MAGIC: [(&[u8], ForeignFile); 13] = [
+    (b"PK\x03\x04", foreign("an Excel workbook or another ZIP archive", SAVE_AS_CSV)),
+    (b"\xd0\xcf\x11\xe0", foreign("an old Excel workbook", SAVE_AS_CSV)),
+    (b"\xfd7zXZ\0", foreign("an xz archive", "unpack it: xz -dc FILE | customer-import import -")),
+    (b"7z\xbc\xaf\x27\x1c", foreign("a 7-Zip archive", UNPACK)),
+    (b"Rar!\x1a\x07", foreign("a RAR archive", UNPACK)),
+    (
+        b"\x1f\x8b",
+        foreign("compressed by gzip twice", "unpack it once: gzip -dc FILE | customer-import import -"),
+    ),
+    (b"\x28\xb5\x2f\xfd", foreign("compressed twice", "unpack it once, and import the result")),
+    (b"%PDF-", foreign("a PDF document", "ask for the data as CSV")),
+    (
+        b"SQLite format 3\0",
+        foreign("an SQLite database", "export the table: sqlite3 -csv -header FILE 'select * from TABLE'"),
+    ),
+    (b"PAR1", foreign("a Parquet file", "convert it to CSV")),
+    (b"{\\rtf", foreign("an RTF document", SAVE_AS_CSV)),
+    (
+        b"version https://git-lfs",
+        foreign("a Git LFS pointer, not the file itself", "fetch the file with git lfs pull"),
+    ),
+    (b"Obj\x01", foreign("an Avro file", "convert it to CSV")),
+];
+
+const UTF_32: ForeignFile =
+    foreign("UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 FILE | customer-import import -");
+
+const BZIP2: ForeignFile = foreign("a bzip2 archive", "unpack it: bzip2 -dc FILE | customer-import import -");
+
+const fn foreign(what: &'static str, hint: &'static str) -> ForeignFile {
+    ForeignFile { what, hint }
+}
+
+/// Reads until the first line break is there, or the head has its maximum length, or the input ends.
+pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let (mut head, mut block) = (Vec::new(), [0; 4096]);
+    while head.len() < HEAD_MAX_BYTES {
+        let count = match input.read(&mut block) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // What comes before the error is read first; the next read reports the error again.
+            Err(_) if !head.is_empty() => break,
+            Err(error) => return Err(error),
+        };
+        head.extend_from_slice(&block[..count]);
+        if count == 0 || memchr2(b'\n', b'\r', &block[..count]).is_some() {
+            break;
+        }
+    }
+    Ok(head)
+}
+
+/// Whether the first line is UTF-8.
+pub(super) fn is_utf8(head: &[u8]) -> bool {
+    let end = memchr2(b'\n', b'\r', head).unwrap_or(head.len());
+    std::str::from_utf8(&head[..end]).is_ok()
+}
+
+/// What the head is, if it is no text that can be read in the declared encoding.
+pub(super) fn foreign_file(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
+    if let Some((_, file)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Some(*file);
+    }
+    if matches!(head, [b'B', b'Z', b'h', b'1'..=b'9', b'1', b'A', ..]) {
+        return Some(BZIP2);
+    }
+    if head.get(257..262) == Some(b"ustar") {
+        return Some(foreign("a tar archive", UNPACK));
+    }
+    wide_text(head, declared).or_else(|| markup(head))
+}
+
+/// Text of two or four bytes per character, by the zeros beside ASCII characters.
+fn wide_text(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
+    let is_zero: Vec<bool> = head.iter().take(8).map(|byte| *byte == 0).collect();
+    match (head, is_zero.as_slice()) {
+        ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _)
+        | (_, [false, true, true, true, false, true, true, true])
+        | (_, [true, true, true, false, true, true, true, false]) => Some(UTF_32),
+        _ if declared.name().starts_with("UTF-16") => None,
+        (_, [false, true, false, true, ..]) => {
+            Some(foreign("UTF-16 text without a byte order mark", "add --encoding utf-16le"))
+        }
+        (_, [true, false, true, false, ..]) => {
+            Some(foreign("UTF-16 text without a byte order mark", "add --encoding utf-16be"))
+        }
+        _ => None,
+    }
+}
+
+fn markup(head: &[u8]) -> Option<ForeignFile> {
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    let starts = |word: &[u8]| text.get(..word.len()).is_some_and(|text| text.eq_ignore_ascii_case(word));
+    let json = foreign("JSON", "convert it to CSV, with jq -r '… | @csv' for example");
+    match text {
+        _ if starts(b"<!doctype html") || starts(b"<html") => Some(foreign(
+            "an HTML page, such as a login page in place of the download",
+            "download the file anew, signed in",
+        )),
+        [b'<', b'?' | b'!' | b'a'..=b'z' | b'A'..=b'Z', ..] => {
+            Some(foreign("XML or HTML", "convert it to CSV"))
+        }
+        [open @ (b'{' | b'['), rest @ ..] => match (open, rest.trim_ascii_start().first()) {
+            (b'{', Some(b'"' | b'}')) | (b'[', Some(b'{' | b'[' | b'"' | b']')) => Some(json),
+            // The line breaks after the bracket.
+            (_, None) => Some(json),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The delimiter of the head if it is the header of a failed export of this program.
+pub(super) fn export_delimiter(head: &[u8]) -> Option<u8> {
+    // A byte order mark decides about the encoding; without one, the columns are ASCII in every encoding but UTF-16.
+    let (text, ..) = encoding_rs::UTF_8.decode(head);
+    CANDIDATES.into_iter().find(|delimiter| {
+        let mut records = CsvReader::over_head(text.as_bytes(), *delimiter);
+        // Reading from a slice does not fail.
+        let Some(record) = records.next().ok().flatten() else { return false };
+        let fields = record.fields;
+        let cells = || (0..fields.len()).filter_map(|at| fields.bytes.get(fields.range(at)?));
+        EXPORT_KEYS.iter().all(|key| cells().any(|cell| cell.trim_ascii() == *key))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_kind_is_named() {
+        let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
+        for (head, what) in [
+            (&b"PK\x03\x04\x14\0"[..], "an Excel workbook or another ZIP archive"),
+            (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
+            (b"\xfd7zXZ\0", "an xz archive"),
+            (b"BZh91A", "a bzip2 archive"),
+            (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+            (b"\x1f\x8b\x08", "compressed by gzip twice"),
+            (b"%PDF-1.7\n", "a PDF document"),
+            (b"SQLite format 3\0", "an SQLite database"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself"),
+            (&tar, "a tar archive"),
+            (b"\n <!DOCTYPE html>\n", "an HTML page, such as a login page in place of the download"),
+            (b"\xef\xbb\xbf<?xml version=\"1.0\"?>\n", "XML or HTML"),
+            (b"{\"id\": 1}\n", "JSON"),
+            (b"[\n", "JSON"),
+            (b"[{\"id\": 1}]", "JSON"),
+            (b"i\0\0\0d\0\0\0", "UTF-32 text"),
+            (b"\0i\0d\0,\0x", "UTF-16 text without a byte order mark"),
+        ] {
+            assert_eq!(foreign_file(head, Encoding::default()).map(|file| file.what), Some(what), "{head:?}");
+        }
+        assert_eq!(foreign_file(b"BZh9,1", Encoding::default()), None);
+    }
+
+    #[test]
+    fn a_csv_file_is_nothing_else() {
+        for head in
+            ["id,phone\n", "[id],[phone]\n", "{id};x\n", "<id>,x\n", "", "\u{feff}id\n", "P,K\n", "#id\n"]
+        {
+            let found = foreign_file(head.as_bytes(), Encoding::default());
+            assert_eq!(
+                found.map(|file| file.what),
+                if head.starts_with('<') { Some("XML or HTML") } else { None }
+            );
+        }
+        let wide: Vec<u8> = "id,x\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(foreign_file(&wide, Encoding::from_label("utf-16le").unwrap()), None);
+        assert!(foreign_file(&wide, Encoding::default()).unwrap().hint.ends_with("utf-16le"));
+    }
+
+    #[test]
+    fn an_export_is_known_by_its_columns() {
+        for (head, delimiter) in [
+            ("id,_line,_outcome,_field,_error_code,_error_message\n1", Some(b',')),
+            ("\u{feff}\"id\";\"_line\";\"_outcome\";\"_error_code\"", Some(b';')),
+            ("id,_line,_outcome\n", None),
+            ("id,line,outcome,error_code\n", None),
+        ] {
+            assert_eq!(export_delimiter(head.as_bytes()), delimiter, "{head:?}");
+        }
+    }
+}
