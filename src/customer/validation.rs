@@ -17,7 +17,7 @@ use super::{
     Cells, Customer, Field, Fingerprint, Reference, Respelling,
     invisible::{self, Accepted},
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
-    spreadsheet,
+    spreadsheet::{self, NEGATIVE},
 };
 
 /// A rule that a field or record can break. The names are stable: scripts rely on them.
@@ -444,8 +444,12 @@ impl Rules {
                     && spreadsheet::detect(field, value).is_none()
             }
             Field::MobileNumber | Field::MobileCountryCode => all(value, DIGIT),
-            Field::FirstName | Field::LastName => all(value, NAME),
-            Field::EmailAddress => judge_email(value).is_none(),
+            Field::FirstName | Field::LastName => {
+                all(value, NAME) && spreadsheet::detect(field, value).is_none()
+            }
+            Field::EmailAddress => {
+                judge_email(value).is_none() && spreadsheet::detect(field, value).is_none()
+            }
             Field::GetClientAuthToken => is_boolean(value),
         }
     }
@@ -497,9 +501,6 @@ impl Rules {
         content.or_else(|| judge_length(field, value))
     }
 }
-
-/// The text of the fault of a negative number.
-const NEGATIVE: &str = "a negative number: the - was taken for a minus, and the digits were calculated with";
 
 /// A minus and digits only: what a spreadsheet makes of 080-1234567.
 fn is_negative(value: &str) -> bool {

@@ -152,3 +152,40 @@ fn messages_show_code_points_in_place_of_what_nobody_sees() {
     let status: Value = serde_json::from_str(&done.stdout).unwrap();
     assert!(status.to_string().contains(name), "{status}");
 }
+
+#[test]
+fn what_a_spreadsheet_or_a_float_made_of_a_value_is_a_fault_in_both_modes() {
+    let damaged = [
+        ("-9876500110", "9876500101", ""),
+        ("'7000000000701", "9876500102", ""),
+        ("9.876501101E9", "9876500103", ""),
+        ("9876501101.0", "9876500104", ""),
+        ("customer-5_x000D_", "9876500105", ""),
+        ("9,876,500,110", "9876500106", ""),
+        ("customer-7", "9.8765E9", ""),
+        ("customer-8", "9,876,500,110", ""),
+        ("customer-9", "9876500110-", ""),
+        ("customer-10", "Jan-98", ""),
+        ("customer-11", "9876500111", "'someone@example.com"),
+        ("customer-12", "9876500112", "#REF!"),
+        ("customer-13", "9876500113", "a@example.com_x000D_"),
+    ];
+    let meant = ["98E10765", "1.234.567", "user_x0042_y", "-customer", "'s-Hertogenbosch"];
+    let mut text = String::from("object_reference_id,mobile_number,email_address\n");
+    for (reference, number, email) in damaged {
+        text.push_str(&format!("\"{reference}\",\"{number}\",{email}\n"));
+    }
+    for (reference, number) in meant.iter().zip(9_876_500_201_u64..) {
+        text.push_str(&format!("{reference},{number},o'neil@example.com\n"));
+    }
+    for more in [&[][..], &["--validation", "lenient"], &["--phone-region", "IN"]] {
+        let world = World::new();
+        let file = world.file("users.csv", &text);
+        let done = world.import(&file, &[more, &["--set", "mobile_country_code=91"]].concat());
+        let expected = format!("created={} invalid={}", meant.len(), damaged.len());
+        assert_eq!((done.code, world.outcomes()), (3, expected), "{done:?}");
+        for row in world.failed_rows() {
+            assert!(row["_error_code"] == "spreadsheet", "{row:?}");
+        }
+    }
+}
