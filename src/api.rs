@@ -18,6 +18,8 @@ mod proxy;
 
 mod tls;
 
+mod key;
+
 mod cause;
 
 use std::{
@@ -25,7 +27,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
@@ -33,13 +34,15 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect,
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use self::{
     cause::Way,
+    key::Keys,
     response::{MESSAGE_MAX_CHARS, clock_ahead, short},
 };
 pub use self::{
+    key::{KeyNumber, KeyReader, KeyRenewal},
     metrics::{ApiMetrics, CALLS, Call, Latency},
     probe::{KeyForm, ProbeRequest, ProbeResponse, SentRequest, send_probe},
     proxy::{DirectReason, ProxyServer, Route},
@@ -67,6 +70,8 @@ pub struct Options {
     pub merchant_id: String,
     /// The key; sent as the user name of Basic authorization.
     pub api_key: SecretString,
+    /// Reads the key once more where it is refused in mid-run, if it came from where it can be read again.
+    pub key_reader: Option<KeyReader>,
     /// Whether the header `x-routing-id` carries the reference.
     pub send_routing_id: bool,
     /// An extra root certificate.
@@ -182,8 +187,7 @@ pub struct Api {
     way: Way,
     timeout: Duration,
     send_routing_id: bool,
-    /// The key as it is and as it is sent: a response may repeat either.
-    secrets: [SecretString; 2],
+    keys: Keys,
     metrics: ApiMetrics,
 }
 
@@ -192,7 +196,7 @@ impl Api {
     ///
     /// # Errors
     /// Where the certificate, the key or the system's TLS cannot be used.
-    pub fn new(options: &Options) -> Result<Api, Error> {
+    pub fn new(options: Options) -> Result<Api, Error> {
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -200,7 +204,7 @@ impl Api {
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(options.connections)
             .tcp_nodelay(true)
-            .default_headers(headers(options)?)
+            .default_headers(headers(&options)?)
             .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(tls::config(options.ca_file.as_deref(), options.identity.as_ref())?)
             // reqwest reads no variable by itself.
@@ -213,8 +217,6 @@ impl Api {
         let client = client.build().map_err(|error| Error::Client(root_cause(&error)))?;
         let mut customers = options.base_url.clone();
         customers.set_path(&format!("{}/customers", options.base_url.path().trim_end_matches('/')));
-        let key = options.api_key.expose_secret();
-        let secrets = [options.api_key.clone(), STANDARD.encode(format!("{key}:")).into()];
         let mut create = Request::new(Method::POST, customers);
         create.headers_mut().insert(CONTENT_TYPE, FORM);
         Ok(Api {
@@ -223,7 +225,7 @@ impl Api {
             way: Way::new(&options.base_url, &options.route),
             timeout: options.timeout,
             send_routing_id: options.send_routing_id,
-            secrets,
+            keys: Keys::new(&options.api_key, options.key_reader),
             metrics: ApiMetrics::default(),
         })
     }
@@ -274,6 +276,16 @@ impl Api {
         url
     }
 
+    /// Which key requests have now.
+    pub fn key_number(&self) -> KeyNumber {
+        self.keys.current().1
+    }
+
+    /// Reads the key once more, after this one was refused.
+    pub fn renew_key(&self, refused: KeyNumber) -> KeyRenewal {
+        self.keys.renew(refused)
+    }
+
     /// Requests and their replies, counted.
     pub fn metrics(&self) -> &ApiMetrics {
         &self.metrics
@@ -296,6 +308,10 @@ impl Api {
                 value.set_sensitive(true);
                 request.headers_mut().insert(ROUTING_ID, value);
             }
+        }
+        let (authorization, _) = self.keys.current();
+        if let Some(authorization) = authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization);
         }
         self.metrics.on_start();
         let began = Instant::now();
@@ -326,11 +342,7 @@ impl Api {
             Reply::Unknown { request_id, .. } => vec![request_id],
             Reply::Customer { .. } | Reply::NotSent(_) | Reply::ProxyLogin(_) => Vec::new(),
         };
-        for text in texts.into_iter().flatten() {
-            if self.secrets.iter().any(|secret| repeats(text, secret.expose_secret())) {
-                *text = "(withheld: it repeats the API key)".into();
-            }
-        }
+        texts.into_iter().flatten().for_each(|text| self.keys.withhold(text));
         reply
     }
 }
@@ -345,13 +357,7 @@ fn repeats(text: &str, secret: &str) -> bool {
 }
 
 fn headers(options: &Options) -> Result<HeaderMap, Error> {
-    let key = options.api_key.expose_secret();
-    if key.is_empty() || key.chars().any(char::is_control) {
-        return Err(Error::Key);
-    }
-    let basic = format!("Basic {}", STANDARD.encode(format!("{key}:")));
-    let mut authorization = HeaderValue::from_str(&basic).map_err(|_| Error::Key)?;
-    authorization.set_sensitive(true);
+    let authorization = key::header(&options.api_key)?;
     let merchant_id = HeaderValue::from_str(&options.merchant_id).map_err(|_| Error::MerchantId)?;
     Ok(HeaderMap::from_iter([(AUTHORIZATION, authorization), (MERCHANT_ID, merchant_id)]))
 }

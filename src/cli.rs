@@ -63,7 +63,7 @@ use self::{
     import::import,
     output::{check_output_path, check_outputs, json, print, print_data, print_error},
     probe::probe,
-    process::{listen_for_signals, runtime},
+    process::{SignalGuard, listen_for_signals, runtime},
     prune::prune,
     report::report,
     retry::retry,
@@ -98,16 +98,17 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn start(args: &[OsString]) -> Result<u8, StartError> {
     let resolved = config::resolve(args, config::Required::Enforced, &variable)?;
     let cli = Cli::from_arg_matches(&resolved.matches)?;
+    let guard = SignalGuard::stand()?;
     let done = match cli.command {
-        Command::Import(args) => import(&args, &config::settings_snapshot(&resolved)),
+        Command::Import(args) => import(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Validate(args) => validate(&args),
-        Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved)),
-        Command::Verify(args) => verify(&args),
+        Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved), &guard),
+        Command::Verify(args) => verify(&args, &guard),
         Command::Probe(args) => probe(&args),
         Command::Status(args) => status(&args),
         Command::Report(args) => report(&args),
         Command::Export(args) => export_rows(&args),
-        Command::Simulate(args) => simulate(&args),
+        Command::Simulate(args) => simulate(&args, &guard),
         Command::Prune(args) => prune(&args),
         Command::Config(args) => {
             let text = config::show(&args, cli.config.as_deref(), &variable)?;
@@ -162,9 +163,18 @@ fn check_pairs(map: &[(Field, String)], set: &[(Field, String)]) -> Result<(), E
     Ok(())
 }
 
-fn ledger_path(given: Option<&Path>, simulator: bool) -> PathBuf {
+fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> {
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
-    given.unwrap_or(Path::new(default)).to_path_buf()
+    let path = given.unwrap_or(Path::new(default));
+    let name = path.as_os_str().as_encoded_bytes();
+    // SQLite's own words: a ledger in memory would be gone with the run, and every id with it.
+    if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
+        return Err(Error::usage(
+            format!("--ledger {:?} is no file that lasts", path.display()),
+            "name a file with --ledger FILE; one that is really called so with ./ before it",
+        ));
+    }
+    Ok(path.to_path_buf())
 }
 
 /// Prints clap's message on one line; help and version are no errors.

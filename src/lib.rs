@@ -71,7 +71,7 @@
 //!
 //! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and what the
 //! exchange came to. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the
-//! **route** to the API. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
+//! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
 //! with **random throttling** (refusals that do not depend on the rate). **permit**: the right to send one request.

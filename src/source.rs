@@ -216,6 +216,7 @@ pub struct Chunk {
 pub struct Source {
     name: String,
     path: Option<String>,
+    file: Option<PathBuf>,
     columns: Vec<String>,
     column_map: ColumnMap,
     mapping: Mapping,
@@ -247,8 +248,9 @@ impl Source {
     pub fn open(options: &SourceOptions) -> Result<Source, Error> {
         let Opened { name, input, size, hash } = open_input(&options.path)?;
         let real = options.path.canonicalize().ok().filter(|_| size.is_some());
-        let path = real.map(|real| real.display().to_string());
-        Ok(Source { path, size, hash, ..Source::from_reader(name, input, options)? })
+        // A name that is not text is shown altered, and found only by its bytes.
+        let path = real.as_ref().map(|real| real.display().to_string());
+        Ok(Source { path, file: real, size, hash, ..Source::from_reader(name, input, options)? })
     }
 
     /// Reads the header of an input that is already open; ignores the path of the options. Public for fuzzing.
@@ -286,6 +288,7 @@ impl Source {
         }
         Ok(Source {
             path: None,
+            file: None,
             columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
             column_map,
             mapping,
@@ -389,7 +392,8 @@ impl Source {
     /// # Errors
     /// If the file cannot be read.
     pub fn skip_to(&mut self, place: SourcePosition, rows: u64) -> Result<bool, Error> {
-        let (Some(path), Some(size), Some(prefix_hash)) = (self.path.clone(), self.size, place.prefix_hash)
+        let (Some(path), Some(size), Some(prefix_hash)) =
+            (self.file.as_deref(), self.size, place.prefix_hash)
         else {
             return Ok(false);
         };
@@ -397,7 +401,7 @@ impl Source {
         if rows > self.rows_left || prefix_hash.bytes > size || !(at_end || self.is_plain()) {
             return Ok(false);
         }
-        let resumed = prefix_hash::resume(Path::new(&path), place, prefix_hash);
+        let resumed = prefix_hash::resume(path, place, prefix_hash);
         let resumed = resumed.map_err(|error| Error::Open { path: self.name.clone().into(), error })?;
         let Some((file, before)) = resumed else { return Ok(false) };
         // Without a line break, more text may have been appended to the last row.

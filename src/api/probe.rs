@@ -12,13 +12,13 @@ use reqwest::{
     Method, Request, Response, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
 };
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 use url::Position;
 
 use super::{
-    Api, BODY_MAX_BYTES, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, parse_retry_after,
-    repeats, short,
+    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, parse_retry_after,
+    short,
 };
 
 /// How the key is sent.
@@ -84,7 +84,7 @@ pub struct ProbeResponse {
 pub async fn send_probe(api: &Api, request: &ProbeRequest) -> (SentRequest, Result<ProbeResponse, String>) {
     let (request, sent) = build(api, request);
     let response = match api.client.execute(request).await {
-        Ok(response) => read(response, &api.secrets, &api.way).await,
+        Ok(response) => read(response, &api.keys, &api.way).await,
         Err(error) if error.is_connect() => match api.way.not_sent(&error) {
             Reply::NotSent(why) | Reply::ProxyLogin(why) => Err(why),
             _ => Err(api.way.lost(&error)),
@@ -144,7 +144,7 @@ fn authorization(api: &Api, key: KeyForm) -> (Option<String>, &'static str) {
     match key {
         KeyForm::Documented => (None, "Basic (hidden; the key and a colon)"),
         KeyForm::WithoutColon => {
-            (basic(api.secrets[0].expose_secret()), "Basic (hidden; the key without a colon)")
+            (basic(api.keys.secret().expose_secret()), "Basic (hidden; the key without a colon)")
         }
         KeyForm::Wrong => (basic("wrong-key-of-a-probe:"), "Basic (a key that nobody has)"),
     }
@@ -158,7 +158,7 @@ fn encode(fields: &[(&'static str, String)], as_json: bool) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
-async fn read(mut response: Response, secrets: &[SecretString], way: &Way) -> Result<ProbeResponse, String> {
+async fn read(mut response: Response, keys: &Keys, way: &Way) -> Result<ProbeResponse, String> {
     let headers = response.headers();
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
@@ -178,26 +178,20 @@ async fn read(mut response: Response, secrets: &[SecretString], way: &Way) -> Re
         }
     }
     if let Ok(Value::Object(mut body)) = serde_json::from_slice(&bytes) {
-        body.values_mut().for_each(|value| withhold(value, secrets));
+        body.values_mut().for_each(|value| withhold(value, keys));
         kept.body = Some(body);
     }
     if let Some(id) = &mut kept.response_id {
-        withhold_text(id, secrets);
+        keys.withhold(id);
     }
     Ok(kept)
 }
 
-fn withhold(value: &mut Value, secrets: &[SecretString]) {
+fn withhold(value: &mut Value, keys: &Keys) {
     match value {
-        Value::String(text) => withhold_text(text, secrets),
-        Value::Array(values) => values.iter_mut().for_each(|value| withhold(value, secrets)),
-        Value::Object(members) => members.values_mut().for_each(|value| withhold(value, secrets)),
+        Value::String(text) => keys.withhold(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| withhold(value, keys)),
+        Value::Object(members) => members.values_mut().for_each(|value| withhold(value, keys)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-fn withhold_text(text: &mut String, secrets: &[SecretString]) {
-    if secrets.iter().any(|secret| repeats(text, secret.expose_secret())) {
-        *text = "(withheld: it repeats the API key)".into();
     }
 }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     let what = match args.what {
         ExportWhat::Created => export::What::Created,
         ExportWhat::Failed => export::What::Failed,

@@ -9,7 +9,7 @@ use super::{
     exit_code::{code, code_of_end, code_of_error, describe_stop},
     ledger_path, now,
     output::{json, open_outputs},
-    process::{raise_open_files_limit, runtime},
+    process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
     session::{Session, show_end},
     source_options,
@@ -27,8 +27,8 @@ use crate::{
     source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions},
 };
 
-pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display =
         open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
     let runtime = runtime()?;
@@ -67,6 +67,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting]) -> Result<u8, Er
         sending: &args.sending,
         output: &args.output,
         ledger_path: &ledger_path,
+        guard,
         new_run,
         described: source.describe(),
         adjustments: source.adjustments(),
@@ -100,6 +101,7 @@ pub(super) struct Job<'a> {
     pub(super) sending: &'a args::Sending,
     pub(super) output: &'a args::Output,
     pub(super) ledger_path: &'a Path,
+    pub(super) guard: &'a SignalGuard,
     pub(super) new_run: NewRun<'a>,
     /// How the source is read, in words.
     pub(super) described: String,
@@ -122,7 +124,7 @@ pub(super) async fn run_job(
 ) -> Result<u8, Error> {
     let of_ledger = target.of_ledger();
     let mut session =
-        Session::open(target, job.target, job.sending, &job.output.metrics, job.existing).await?;
+        Session::open(target, job.target, job.sending, &job.output.metrics, job.existing, job.guard).await?;
     let active = ActiveRun::begin(job.ledger_path, &of_ledger, &job.new_run, now).await?;
     session.exporter.load_last_success(job.ledger_path).await?;
     let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);

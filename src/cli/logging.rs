@@ -7,10 +7,12 @@
 use std::{
     fs::File,
     io::{self, Write},
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use indicatif::ProgressBar;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -23,6 +25,7 @@ use tracing_subscriber::{
 use super::{
     args::{self, LogFormat},
     environment,
+    process::runtime,
 };
 use crate::{customer::visible_lines, error::Error};
 
@@ -31,11 +34,13 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     let writer = match &args.log_file {
         None => stderr,
         Some(path) => {
-            let file = std::fs::File::options().create(true).append(true).open(path).map_err(|error| {
+            let file = open(path).map_err(|error| {
                 let text = format!("cannot write the log {}: {error}", path.display());
                 Error::usage(text, "give --log-file a file in a folder that exists and can be written")
             })?;
-            LogWriter::File(Arc::new(file))
+            let file = Arc::new(Mutex::new(file));
+            reopen_on_signal(path.clone(), Arc::clone(&file))?;
+            LogWriter::File(file)
         }
     };
     let level = match (args.quiet, args.verbose) {
@@ -71,13 +76,38 @@ fn is_known(part: &str) -> bool {
     part.parse::<Directive>().is_ok() && (names_a_place || part.parse::<LevelFilter>().is_ok())
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+/// Opens the file again at each SIGUSR1, as those who rotate logs ask for. A thread of its own, since a command may wait
+/// for its source or its user long before it has a runtime. A file that cannot be opened leaves the old one in use.
+fn reopen_on_signal(path: PathBuf, file: Arc<Mutex<File>>) -> Result<(), Error> {
+    let bug = |error: io::Error| Error::Bug(format!("cannot listen for signals ({error})"));
+    let runtime = runtime()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        signal(SignalKind::user_defined1()).map_err(bug)?
+    };
+    let reopen = async move {
+        while signals.recv().await.is_some() {
+            match open(&path) {
+                Ok(new) => *file.lock().unwrap_or_else(PoisonError::into_inner) = new,
+                Err(error) => warn!(%error, "the log file cannot be opened again; the old one is written on"),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("log".into());
+    thread.spawn(move || runtime.block_on(reopen)).map(drop).map_err(bug)
+}
+
 /// The destination of log lines.
 #[derive(Clone)]
 pub(super) enum LogWriter {
     /// Standard error, with the progress bar suspended.
     Stderr(ProgressBar),
     /// `--log-file`.
-    File(Arc<File>),
+    File(Arc<Mutex<File>>),
 }
 
 impl Write for LogWriter {
@@ -87,7 +117,9 @@ impl Write for LogWriter {
         let shown = visible_lines(&text);
         match self {
             LogWriter::Stderr(bar) => bar.suspend(|| io::stderr().write_all(shown.as_bytes()))?,
-            LogWriter::File(file) => file.as_ref().write_all(shown.as_bytes())?,
+            LogWriter::File(file) => {
+                file.lock().unwrap_or_else(PoisonError::into_inner).write_all(shown.as_bytes())?;
+            }
         }
         Ok(line.len())
     }

@@ -1,13 +1,23 @@
 //! The process: its limit of open files, its runtime and its signals.
 
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal as SignalStream, SignalKind, signal},
     sync::mpsc,
     task::JoinSet,
 };
 
+use super::exit_code::code;
 use crate::{error::Error, run::Signal};
 
 /// Open files besides connections: source, ledger, logs, the runtime's own, metrics connections, and connections being
@@ -41,20 +51,81 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
     runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
 }
 
-/// A channel that receives every SIGHUP, SIGINT and SIGTERM.
-pub(super) fn listen_for_signals(tasks: &mut JoinSet<()>) -> Result<mpsc::Receiver<Signal>, Error> {
-    let (sender, receiver) = mpsc::channel(4);
+/// What ends the process at a signal as long as no run has taken the signals over.
+///
+/// The kernel ignores for the first process of a container each signal that it does not handle, so that nothing but
+/// SIGKILL would end a command that waits for its input. Every other process ends by itself.
+#[derive(Clone, Default)]
+pub(super) struct SignalGuard {
+    is_released: Arc<AtomicBool>,
+}
+
+impl SignalGuard {
+    /// Stands guard if this is the first process of a container.
+    pub(super) fn stand() -> Result<SignalGuard, Error> {
+        let guard = SignalGuard::default();
+        if std::process::id() == 1 {
+            let (runtime, is_released) = (runtime()?, Arc::clone(&guard.is_released));
+            let mut streams = {
+                let _inside = runtime.enter();
+                streams()?
+            };
+            let watch = async move {
+                loop {
+                    let signal = next(&mut streams).await;
+                    if !is_released.load(Ordering::Acquire) {
+                        end(signal);
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name("signals".into());
+            let spawned = thread.spawn(move || runtime.block_on(watch));
+            spawned.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
+        }
+        Ok(guard)
+    }
+}
+
+/// Ends the process as the signal would.
+#[expect(clippy::exit, reason = "the command may wait for ever, and has begun nothing that it could lose")]
+fn end(signal: Signal) -> ! {
+    std::process::exit(i32::from(code::SIGNAL + signal))
+}
+
+/// Every SIGHUP, SIGINT and SIGTERM, with its number.
+fn streams() -> Result<Vec<(SignalStream, Signal)>, Error> {
     let kinds = [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)];
     // A program started with `nohup` must survive the end of its terminal.
     let is_wanted = |(_, number): &(SignalKind, Signal)| *number != 1 || !is_hangup_ignored();
-    for (kind, number) in kinds.into_iter().filter(is_wanted) {
-        let mut stream =
-            signal(kind).map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
-        let sender = sender.clone();
-        tasks.spawn(
-            async move { while stream.recv().await.is_some() && sender.send(number).await.is_ok() {} },
-        );
-    }
+    let streams = kinds.into_iter().filter(is_wanted).map(|(kind, number)| Ok((signal(kind)?, number)));
+    let streams: io::Result<Vec<_>> = streams.collect();
+    streams.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))
+}
+
+/// The next signal of any of these.
+async fn next(streams: &mut [(SignalStream, Signal)]) -> Signal {
+    std::future::poll_fn(|context| {
+        let mut ready = streams
+            .iter_mut()
+            .filter_map(|(stream, number)| stream.poll_recv(context).is_ready().then_some(*number));
+        ready.next().map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
+}
+
+/// A channel that receives every SIGHUP, SIGINT and SIGTERM from now on.
+pub(super) fn listen_for_signals(
+    tasks: &mut JoinSet<()>,
+    guard: &SignalGuard,
+) -> Result<mpsc::Receiver<Signal>, Error> {
+    let (sender, receiver) = mpsc::channel(4);
+    let mut streams = streams()?;
+    // Whoever rotates logs may ask a run too that has no log file; by itself the signal would end it.
+    let mut rotations = signal(SignalKind::user_defined1())
+        .map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
+    guard.is_released.store(true, Ordering::Release);
+    tasks.spawn(async move { while rotations.recv().await.is_some() {} });
+    tasks.spawn(async move { while sender.send(next(&mut streams).await).await.is_ok() {} });
     Ok(receiver)
 }
 

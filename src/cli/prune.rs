@@ -6,7 +6,7 @@ use super::{args, exit_code::code, ledger_path, now, print, runtime};
 use crate::{error::Error, ledger, report};
 
 pub(super) fn prune(args: &args::Prune) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     let since = args.before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let (before, now) = (i64::try_from(since.as_millis()).unwrap_or(i64::MAX), now());
     let date = report::date(before);

@@ -21,7 +21,7 @@ use crate::{
 const LINES_SHOWN: u32 = 10;
 
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
     let details = runtime()?.block_on(details(&path, args.run))?;
     let report = Report::new(&details, now());

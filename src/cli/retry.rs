@@ -6,7 +6,7 @@ use super::{
     import::{Job, run_job},
     ledger_path,
     output::open_outputs,
-    process::{raise_open_files_limit, runtime},
+    process::{SignalGuard, raise_open_files_limit, runtime},
     read_options,
     target::{PlannedAction, confirm_production, find_target},
 };
@@ -23,8 +23,8 @@ use crate::{
 /// How many error codes to list if the requested one does not occur.
 const CODES_SHOWN: usize = 8;
 
-pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display = open_outputs(&args.output, &[("the ledger", &ledger_path)])?;
     let options = replay_options(&args.input, settings)?;
     let wanted = RetryFilter {
@@ -51,6 +51,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting]) -> Result<u8, Erro
             sending: &args.sending,
             output: &args.output,
             ledger_path: &ledger_path,
+            guard,
             new_run: NewRun {
                 command: Command::Retry,
                 source: &name,

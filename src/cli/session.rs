@@ -11,7 +11,7 @@ use super::{
     metrics::MetricsExporter,
     now,
     output::{print_error, write_summary},
-    process::listen_for_signals,
+    process::{SignalGuard, listen_for_signals},
     target::{Target, open_api},
 };
 use crate::{
@@ -46,9 +46,10 @@ impl Session {
         sending: &args::Sending,
         metrics: &args::Metrics,
         existing: ExistingPolicy,
+        guard: &SignalGuard,
     ) -> Result<Session, Error> {
         let mut tasks = JoinSet::new();
-        let signals = listen_for_signals(&mut tasks)?;
+        let signals = listen_for_signals(&mut tasks, guard)?;
         let of_ledger = target.of_ledger();
         let proxy = target.route.proxy().map(|proxy| proxy.variable().to_owned());
         let (sender, simulator) = connect(target, options, sending, existing).await?;

@@ -3,7 +3,7 @@
 use tokio::task::JoinSet;
 
 use super::{
-    args, environment, exit_code::code, listen_for_signals, logging::start_log, print,
+    args, environment, exit_code::code, listen_for_signals, logging::start_log, print, process::SignalGuard,
     progress_bar::ProgressDisplay, runtime,
 };
 use crate::{
@@ -11,11 +11,11 @@ use crate::{
     simulator::{self, Simulator},
 };
 
-pub(super) fn simulate(args: &args::Simulate) -> Result<u8, Error> {
+pub(super) fn simulate(args: &args::Simulate, guard: &SignalGuard) -> Result<u8, Error> {
     start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
     runtime()?.block_on(async {
         let mut tasks = JoinSet::new();
-        let mut signals = listen_for_signals(&mut tasks)?;
+        let mut signals = listen_for_signals(&mut tasks, guard)?;
         let options = simulator::Options {
             listen: args.listen,
             seed: args.seed,

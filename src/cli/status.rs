@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false);
+    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     let LedgerOverview { target, runs, outcomes, heartbeat } =
         runtime()?.block_on(async { Reader::open(&path).await?.overview().await })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);

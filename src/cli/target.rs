@@ -19,7 +19,7 @@ use super::{
     variable,
 };
 use crate::{
-    api::{self, Api, ClientIdentity, DirectReason, Route},
+    api::{self, Api, ClientIdentity, DirectReason, KeyReader, Route},
     error::Error,
     ledger,
     report::{grouped, strip_controls},
@@ -115,10 +115,15 @@ pub(super) async fn open_api(
             (url_of(&format!("http://{}", simulator.address()))?, Some(simulator))
         }
     };
-    let api = Api::new(&api::Options {
+    let file = args.api_key_file.clone();
+    let reader = file
+        .filter(|_| simulator.is_none())
+        .map(|file| -> KeyReader { Box::new(move || find_key(Some(&file)).ok()) });
+    let api = Api::new(api::Options {
         base_url,
         merchant_id,
         api_key,
+        key_reader: reader,
         send_routing_id: !args.no_routing_id,
         ca_file: args.ca_file.clone(),
         identity: identity(args)?,

@@ -8,7 +8,7 @@ use super::{
     exit_code::{code, code_of_error, describe_stop},
     ledger_path, now,
     output::{json, open_outputs},
-    process::{raise_open_files_limit, runtime},
+    process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
     session::{Session, show_end},
     source_options,
@@ -24,13 +24,13 @@ use crate::{
     verify::{self, ComparisonResult},
 };
 
-pub(super) fn verify(args: &args::Verify) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator);
+pub(super) fn verify(args: &args::Verify, guard: &SignalGuard) -> Result<u8, Error> {
+    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display =
         open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
-    runtime()?.block_on(run(args, source, target, &ledger_path, &mut display))
+    runtime()?.block_on(run(args, source, target, &ledger_path, &mut display, guard))
 }
 
 async fn run(
@@ -39,6 +39,7 @@ async fn run(
     target: Target,
     ledger_path: &Path,
     display: &mut ProgressDisplay,
+    guard: &SignalGuard,
 ) -> Result<u8, Error> {
     let mut reader = Reader::open(ledger_path).await?;
     let of_ledger = target.of_ledger();
@@ -52,7 +53,7 @@ async fn run(
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;
     let mut session =
-        Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep)
+        Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep, guard)
             .await?;
     session.exporter.load_last_success(ledger_path).await?;
     let options = verify::Options {

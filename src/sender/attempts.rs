@@ -10,7 +10,7 @@ use std::{
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 use tokio::time::sleep;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     ExistingPolicy, Halt, Sender, ShutdownPhase,
@@ -19,7 +19,7 @@ use super::{
     },
 };
 use crate::{
-    api::{Exchange, Reply, Whose},
+    api::{Exchange, KeyNumber, KeyRenewal, Reply, Whose},
     customer::Fields,
     ledger::{ApiCustomer, Claim, InsertResult, Operation, RowError, RowResult, UpdateResult},
     throttle::{Permit, Probe, RequestClass, ServiceSignal, Slot},
@@ -47,6 +47,8 @@ pub(super) struct Attempts<'a> {
     /// The customer that existed with other fields, while its Update is under way.
     updating: Option<ApiCustomer>,
     last_error: RowError,
+    /// The key of the last request.
+    key: KeyNumber,
 }
 
 /// How an attempt ended.
@@ -115,6 +117,7 @@ impl<'a> Attempts<'a> {
             backoff: None,
             updating: None,
             last_error: RowError::default(),
+            key: KeyNumber::default(),
         }
     }
 
@@ -146,6 +149,7 @@ impl<'a> Attempts<'a> {
                     step = Step::Update;
                 }
                 Verdict::Settle(result) => return Ok((self.settled(result), None)),
+                Verdict::Halt(Halt::Credentials(_)) if self.has_another_key() => self.is_retry = true,
                 Verdict::Halt(halt) => {
                     self.last_error = row_error(&reply);
                     return Ok((self.pending(claim), Some(halt)));
@@ -168,6 +172,15 @@ impl<'a> Attempts<'a> {
                 }
             }
         }
+    }
+
+    /// Whether there is another key than the refused one, with which the same step may succeed.
+    pub(super) fn has_another_key(&self) -> bool {
+        let renewal = self.sender.api.renew_key(self.key);
+        if renewal == KeyRenewal::Renewed {
+            warn!("the API refused the key, and its file has another one now: the run goes on with that");
+        }
+        renewal != KeyRenewal::None
     }
 
     /// Get has answered that no customer of ours exists, and Create comes next.
@@ -278,6 +291,7 @@ impl<'a> Attempts<'a> {
         sender.retries.fetch_add(u64::from(self.is_retry), Relaxed);
         let before = self.history;
         self.history.on_send(step);
+        self.key = sender.api.key_number();
         let timeout = permit.probe().map(|_| sender.throttle.probe_timeout());
         let Exchange { reply, latency } = tokio::select! {
             biased;

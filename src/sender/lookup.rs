@@ -53,6 +53,7 @@ async fn until_answered(sender: &Sender, reference: &Reference, slot: Slot) -> R
         match verdict(GET, attempts.history, &reply, classification) {
             // An answer that names no reference, or the reference is the id of another customer.
             Verdict::Settle(_) => return Ok(Lookup::Unanswered),
+            Verdict::Halt(Halt::Credentials(_)) if attempts.has_another_key() => {}
             Verdict::Halt(halt) => return Ok(Lookup::Halted(halt)),
             Verdict::Next(_) => return Ok(Lookup::Missing),
             Verdict::Pause => attempts.after_throttled().await?,

@@ -27,6 +27,10 @@ mod waiting;
 
 mod disks;
 
+mod keys;
+
+mod surroundings;
+
 mod cli;
 
 mod config;

@@ -12,7 +12,8 @@
 
 use std::path::Path;
 
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use sqlx::{AssertSqlSafe, SqliteConnection, sqlite::SqliteConnectOptions};
 use tracing::warn;
 
 use super::lock_file::beside;
@@ -22,6 +23,26 @@ const LOG_BYTES_MAX: u64 = 256 << 20;
 
 /// A log that has been larger is truncated to this when it begins anew.
 pub(super) const LOG_BYTES_KEPT: &str = "67108864";
+
+/// How SQLite is told of a file: by its name or, where the name is not text, by a URI with its bytes.
+pub(super) fn options(path: &Path) -> SqliteConnectOptions {
+    match path.to_str() {
+        Some(name) => SqliteConnectOptions::new().filename(name),
+        None => SqliteConnectOptions::new().filename(uri(path)),
+    }
+}
+
+/// The same for a file that nobody changes.
+pub(super) fn of_unchanging(path: &Path) -> SqliteConnectOptions {
+    match path.to_str() {
+        Some(name) => SqliteConnectOptions::new().filename(name).immutable(true),
+        None => SqliteConnectOptions::new().filename(uri(path) + "?immutable=1"),
+    }
+}
+
+fn uri(path: &Path) -> String {
+    format!("file:{}", percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC))
+}
 
 /// The folder of temporary files, of the whole process.
 const TEMPORARY_FOLDER: &str = "pragma temp_store_directory";

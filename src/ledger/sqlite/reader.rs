@@ -29,7 +29,7 @@ use super::{
         },
     },
     bulk::json_rows,
-    disk::keep_temporary_files_beside,
+    disk::{keep_temporary_files_beside, of_unchanging, options},
     error_groups::ErrorGroups,
     lock_file::{check_ours, has_log, is_in_use},
     queries::*,
@@ -57,15 +57,10 @@ impl Reader {
         if !check_ours(path)? {
             return Err(Error::Missing(path.into()));
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            .disable_statement_logging();
-        let opened = match Reader::connect(path, &options).await {
+        let opened = match Reader::connect(path, options(path)).await {
             // Beside a file that is written to, SQLite needs to write too. On a disk that nobody can write
             // to, a ledger without a log does not change while it is read.
-            Err(_) if !has_log(path) => Reader::connect(path, &options.immutable(true)).await,
+            Err(_) if !has_log(path) => Reader::connect(path, of_unchanging(path)).await,
             opened => opened,
         };
         match opened? {
@@ -75,7 +70,8 @@ impl Reader {
     }
 
     /// A connection, and the first migration of the ledger: SQLite opens the file only when it is asked for something.
-    async fn connect(path: &Path, options: &SqliteConnectOptions) -> Result<(Reader, Option<i64>), Error> {
+    async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<(Reader, Option<i64>), Error> {
+        let options = options.read_only(true).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
         let connected = options.connect().await;
         let mut connection =
             connected.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;

@@ -19,7 +19,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Row as _, SqliteConnection,
     error::BoxDynError,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteArguments, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
@@ -41,7 +41,7 @@ use super::{
         Bulk, Given, GivenUpdates, add_created, add_key, add_with_id, count_outcomes, count_run, hex,
         json_ids, json_rows, pieces, sample_columns, set_checkpoint, set_heartbeat, signed,
     },
-    disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside},
+    disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside, options},
     lock_file::{beside, check_ours, private_file},
     ordered_scan::{OrderedRow, Owner, READ_ROWS},
     rows::{
@@ -737,8 +737,7 @@ async fn create(path: &Path) -> Result<(), Error> {
 }
 
 async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnection, Error> {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
+    let options = options(path)
         .journal_mode(journal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
