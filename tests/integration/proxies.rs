@@ -39,6 +39,28 @@ fn https_goes_through_a_tunnel() {
     }
 }
 
+/// A proxy may be spoken to by TLS, with TLS to the API inside.
+#[test]
+fn https_goes_through_a_proxy_that_encrypts() {
+    let world = World::new();
+    let door = Door::with_certificate(world.simulator.address());
+    let proxy = Forwarder::http(door.address(), Admission::Login);
+    let before_proxy = Door::with_certificate(proxy.address().parse().unwrap());
+    let ca = world.file("ca.pem", format!("{}{}", door.ca, before_proxy.ca));
+    let value = format!("https://{LOGIN}{}", before_proxy.address());
+    let more = ["--ca-file", ca.to_str().unwrap()];
+    let done = import(&world, &format!("https://{NAME}"), &more, &[("HTTPS_PROXY", &value)]);
+    assert_through(&world, &done, &proxy, &format!("CONNECT {NAME}:443"));
+    before_proxy.shut();
+    let refused = import(
+        &world,
+        &format!("https://{NAME}"),
+        &[&more[..], &["--ledger", "l.db"]].concat(),
+        &[("HTTPS_PROXY", &value)],
+    );
+    refused.assert_error_line(4, &["certificate of 127.0.0.1 is refused"]);
+}
+
 #[test]
 fn plain_http_goes_through_the_proxy_too() {
     for (admission, login) in [(Admission::Anyone, ""), (Admission::Login, LOGIN)] {
