@@ -21,6 +21,8 @@ mod record;
 
 mod respelling;
 
+mod rescue;
+
 mod template;
 
 mod correction;
@@ -43,6 +45,7 @@ pub use self::{
     invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,
+    rescue::{Rescue, Rescues},
     respelling::Respelling,
     template::{Template, cell_of_reference, check_template, mapped_columns},
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},

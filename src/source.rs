@@ -71,7 +71,7 @@ use self::{
     prefix_hash::{HashingFile, RunningHash},
     row_parser::{read_header, read_row},
 };
-use crate::customer::{Correction, Faults, Field, Row, Rules, SourcePosition, ValidRecord};
+use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
 use crate::ledger::RowMapping;
 
 /// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
@@ -237,6 +237,7 @@ pub struct Source {
     skipped: u64,
     parse_settings_hash: String,
     adjustments: Arc<Adjustments>,
+    rescues: Option<Rescues>,
     deferred_error: Option<Error>,
 }
 
@@ -307,6 +308,7 @@ impl Source {
             skipped,
             parse_settings_hash: hash_parse_settings(&options, read),
             adjustments,
+            rescues: None,
             deferred_error: None,
         })
     }
@@ -379,6 +381,16 @@ impl Source {
     /// What is read differently from how it stands. The counts grow while rows are read, also after [`Source::stream`].
     pub fn adjustments(&self) -> Arc<Adjustments> {
         Arc::clone(&self.adjustments)
+    }
+
+    /// From here on, also tries on each invalid row what options that are not given would make of it.
+    pub fn try_options(&mut self) {
+        self.rescues = Some(Rescues::new(&self.rules));
+    }
+
+    /// What [`Source::try_options`] has found.
+    pub fn rescues(&self) -> Vec<Rescue> {
+        self.rescues.as_ref().map(Rescues::list).unwrap_or_default()
     }
 
     /// Whether offsets in the source are offsets in the text.
@@ -461,7 +473,8 @@ impl Source {
         self.rows_left -= 1;
         self.adjustments.add_mark(&record);
         let (columns, adjustments) = (&self.column_map, &self.adjustments);
-        Ok(Some(read_row(&record, columns, &self.rules, self.encoding, adjustments, wants)))
+        let rescues = self.rescues.as_mut();
+        Ok(Some(read_row(&record, columns, &self.rules, self.encoding, adjustments, rescues, wants)))
     }
 
     /// The number of rows in a file, and whether it is exact: that of a long file is estimated from its head. `None` if

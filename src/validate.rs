@@ -158,6 +158,7 @@ struct Lookup {
 /// # Errors
 /// If the lookup thread failed; a read error is part of the result.
 pub fn validate(source: &mut Source) -> Result<Validated, Error> {
+    source.try_options();
     let (sender, receiver) = sync_channel(BATCHES_AHEAD);
     thread::scope(|scope| {
         let lookups = scope.spawn(move || look_up_all(receiver));

@@ -157,6 +157,20 @@ impl PhoneRegion {
         }
     }
 
+    /// The region of a number that is written with its country code behind a `+`.
+    pub fn of_number(text: &str) -> Option<PhoneRegion> {
+        let dialed = dialed(text).ok().filter(|dialed| dialed.starts_with('+'))?;
+        let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;
+        let country = plans.parse(&dialed, None).ok()?.country_code;
+        let region = plans.get_region_for_country_code(country)?;
+        Some(PhoneRegion { region, code: country.to_string(), plans })
+    }
+
+    /// Whether a number and a country code, if there is one, have nothing but digits and their spelling.
+    pub fn is_spelled(number: &str, code: &str) -> bool {
+        dialed(number).is_ok() && (code.is_empty() || code_digits(code).is_ok())
+    }
+
     /// Reads only the spelling of a number, where its country is not known.
     ///
     /// # Errors

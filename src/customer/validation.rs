@@ -360,18 +360,18 @@ impl Rules {
         }
     }
 
-    fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
+    pub(super) fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
         let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
-    fn validation(&self) -> Validation {
+    pub(super) fn validation(&self) -> Validation {
         self.validation.unwrap_or_default()
     }
 
     /// Whether the row may be sent without the field. A country code is part of the number: without one, the API takes
     /// the number for one of its own country.
-    fn may_drop(&self, field: Field, value: &str) -> bool {
+    pub(super) fn may_drop(&self, field: Field, value: &str) -> bool {
         let says_more = field == Field::MobileCountryCode
             && (self.phone_region.is_some() || !is_code(value, DEFAULT_COUNTRY_CODE));
         self.drops(field) && !says_more

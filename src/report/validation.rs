@@ -12,9 +12,9 @@ use super::{
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
 use crate::{
-    customer::Field,
+    customer::{Field, Rescue, Rule},
     source::{RowSample, Source},
-    validate::{FaultExample, Findings},
+    validate::{FaultExample, FaultGroup, Findings},
 };
 
 pub(super) const DUPLICATE_REMEDY: &str =
@@ -35,6 +35,7 @@ pub struct ValidationSummary<'a> {
     invalid: u64,
     duplicate: u64,
     faults: Vec<FaultJson<'a>>,
+    rescue: Vec<RescueJson>,
     duplicates: &'a RowSample,
     warnings: Vec<WarningJson<'a>>,
     dropped: Vec<DroppedField>,
@@ -49,9 +50,18 @@ struct FaultJson<'a> {
     field: &'a str,
     rule: &'a str,
     rows: u64,
+    per_cent: f64,
     first: &'a [FaultExample],
     remedy: &'a str,
     option: Option<&'a str>,
+}
+
+/// What one option, given in addition, would do.
+#[derive(Serialize)]
+struct RescueJson {
+    option: String,
+    /// Rows that break a rule now and would not then.
+    rows: u64,
 }
 
 #[derive(Serialize)]
@@ -73,10 +83,11 @@ struct ImportJson {
 impl<'a> ValidationSummary<'a> {
     /// The findings about a source, with the time of an import at this rate.
     pub fn new(findings: &'a Findings, of: &'a Source, rate: Option<f64>) -> ValidationSummary<'a> {
-        let faults = findings.faults.iter().map(|((field, rule), group)| FaultJson {
+        let faults = by_count(findings).into_iter().map(|((field, rule), group)| FaultJson {
             field: field.map_or("record", Field::name),
             rule: rule.name(),
             rows: group.rows,
+            per_cent: per_cent(group.rows, findings.rows()),
             first: &group.first,
             remedy: rule.remedy(*field),
             option: rule.option(*field),
@@ -101,6 +112,11 @@ impl<'a> ValidationSummary<'a> {
             invalid: findings.invalid(),
             duplicate: findings.duplicates.rows,
             faults: faults.collect(),
+            rescue: of
+                .rescues()
+                .into_iter()
+                .map(|Rescue { option, rows }| RescueJson { option, rows })
+                .collect(),
             duplicates: &findings.duplicates,
             warnings: similar.into_iter().chain(unmapped).collect(),
             dropped: dropped_list(&findings.dropped),
@@ -136,6 +152,7 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
         let _ = write!(text, ", in {} at {rate} requests per second", time(shortest));
     }
     text.push('\n');
+    add_rescues(findings, of, &mut text);
     text.push_str(&mapping_lines(of.mapping()));
     for warning in of.mapping().unused.iter().filter_map(likely_mapping) {
         let _ = writeln!(text, "\nwarning: {warning}");
@@ -159,17 +176,44 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
     text
 }
 
+/// The faults that most rows have first.
+fn by_count(findings: &Findings) -> Vec<(&(Option<Field>, Rule), &FaultGroup)> {
+    let mut groups: Vec<_> = findings.faults.iter().collect();
+    groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rows));
+    groups
+}
+
+/// A share in per cent, to one decimal.
+fn per_cent(rows: u64, of: u64) -> f64 {
+    (rows as f64 * 1000.0 / of.max(1) as f64).round() / 10.0
+}
+
+fn add_rescues(findings: &Findings, of: &Source, text: &mut String) {
+    for Rescue { option, rows: rescued } in of.rescues() {
+        let share = per_cent(rescued, findings.rows());
+        let most = if option.ends_with(" CC") { "at most " } else { "" };
+        let _ = writeln!(text, "  {option} would make {most}{} valid ({share} %)", rows(rescued));
+    }
+}
+
 fn add_faults(findings: &Findings, text: &mut String) {
-    for ((field, rule), group) in &findings.faults {
+    for ((field, rule), group) in by_count(findings) {
         let _ = writeln!(text, "\n{} {rule}: {}", field.map_or("record", Field::name), rows(group.rows));
         for FaultExample { line, seen } in &group.first {
             let _ = writeln!(text, "  line {line}: {seen}");
         }
-        if group.rows > group.first.len() as u64 {
-            let _ = writeln!(text, "  and {} more", grouped(group.rows - group.first.len() as u64));
+        let share = per_cent(group.rows, findings.rows());
+        match group.rows - group.first.len() as u64 {
+            0 => {
+                let _ = writeln!(text, "  {share} % of all rows");
+            }
+            more => {
+                let _ = writeln!(text, "  and {} more, {share} % of all rows", grouped(more));
+            }
         }
-        let _ = writeln!(text, "  remedy: {}", rule.remedy(*field));
-        if let Some(option) = rule.option(*field) {
+        let remedy = rule.remedy(*field);
+        let _ = writeln!(text, "  remedy: {remedy}");
+        if let Some(option) = rule.option(*field).filter(|option| !remedy.contains(*option)) {
             let _ = writeln!(text, "  option: {option}");
         }
     }

@@ -10,7 +10,9 @@ use super::{
     csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
     decode::{Encoding, invalid_byte, lossy},
 };
-use crate::customer::{CorrectedOutcome, Correction, Fault, Faults, Record, Row, Rule, Rules, ValidRecord};
+use crate::customer::{
+    CorrectedOutcome, Correction, Fault, Faults, Record, Rescues, Row, Rule, Rules, ValidRecord,
+};
 
 /// How much of each cell is kept of a record that contains following records: enough to find it.
 const SHOWN_BYTES: usize = 64;
@@ -29,6 +31,7 @@ pub(super) fn read_row(
     rules: &Rules,
     encoding: Encoding,
     adjustments: &Adjustments,
+    rescues: Option<&mut Rescues>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
     let fields = record.fields;
@@ -62,9 +65,13 @@ pub(super) fn read_row(
     }
     let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
     let rendered = columns.render(cell);
-    let reading = with_template_faults(rules.check(&columns.cells(cell, &rendered)), &rendered);
+    let by_field = columns.cells(cell, &rendered);
+    let reading = with_template_faults(rules.check(&by_field), &rendered);
     adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
+    if let (Err(faults), None, Some(rescues)) = (&reading, &control, rescues) {
+        rescues.try_row(&by_field, faults);
+    }
     let reading = match control {
         None => reading,
         Some(control) => Err(with_fault(reading, control)),
@@ -206,9 +213,15 @@ mod tests {
             message: None,
             rows_trail: false,
         };
-        match read_row(&record, &columns, &Rules::default(), encoding, &Adjustments::default(), |_, _, _| {
-            true
-        })
+        match read_row(
+            &record,
+            &columns,
+            &Rules::default(),
+            encoding,
+            &Adjustments::default(),
+            None,
+            |_, _, _| true,
+        )
         .unwrap()
         .reading
         {

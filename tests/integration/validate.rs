@@ -549,3 +549,50 @@ fn an_open_quote_in_the_header_is_an_error_and_swallows_no_row() {
         assert!(done.stderr.contains("quote that is not closed; close the quote"), "{done:?}");
     }
 }
+
+#[test]
+fn validate_tells_what_each_option_would_rescue_and_sorts_faults_by_count() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,email_address,first_name,mobile_country_code\n\
+                cust-0001,99887 76655,,,\ncust-0002,+91 99887 76656,,,+91\ncust-0003,99887-76657,,,\n\
+                cust-0004,9988776658,nobody,Asha,\ncust-0005,9988776659,,Mary Ann,\n\
+                cust-0006,9988776660,,#N/A,\ncust-0007,9988776661,,,\ncust-0008,9988776662,,,\n";
+    world.file("users.csv", text);
+    let validate = |more: &[&str]| {
+        let done = world.run(&[&["validate", "users.csv", "--format", "json"], more].concat());
+        serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap()
+    };
+    let found = validate(&[]);
+    let rescue = serde_json::json!([
+        {"option": "--drop-invalid-optional", "rows": 3},
+        {"option": "--validation lenient", "rows": 5},
+        {"option": "--phone-region IN", "rows": 3},
+    ]);
+    let by_option = |found: &serde_json::Value| {
+        let mut list = found["rescue"].as_array().unwrap().clone();
+        list.sort_by_key(|rescue| rescue["option"].to_string());
+        list
+    };
+    let mut expected = rescue.as_array().unwrap().clone();
+    expected.sort_by_key(|rescue| rescue["option"].to_string());
+    assert_eq!(by_option(&found), expected);
+    let counts: Vec<u64> =
+        found["faults"].as_array().unwrap().iter().map(|f| f["rows"].as_u64().unwrap()).collect();
+    assert!(counts.is_sorted_by(|a, b| a >= b) && counts[0] == 3, "{counts:?}");
+    assert_eq!(found["faults"][0]["per_cent"], 37.5);
+    // Each option keeps its word.
+    for rescue in found["rescue"].as_array().unwrap() {
+        let option: Vec<&str> = rescue["option"].as_str().unwrap().split(' ').collect();
+        let with = validate(&option);
+        let (before, after) = (found["valid"].as_u64().unwrap(), with["valid"].as_u64().unwrap());
+        assert_eq!(after - before, rescue["rows"].as_u64().unwrap(), "{option:?}");
+        assert!(by_option(&with).iter().all(|other| other["option"] != rescue["option"]), "{with}");
+    }
+    let done = world.run(&["validate", "users.csv"]);
+    assert!(done.stdout.contains("\n  --phone-region IN would make 3 rows valid (37.5 %)\n"), "{done:?}");
+    assert!(done.stdout.contains("  line 4: ") && done.stdout.contains("  37.5 % of all rows\n"), "{done:?}");
+    // Nothing tells the region of these.
+    world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,99887 76655\n");
+    let done = world.run(&["validate", "users.csv"]);
+    assert!(done.stdout.contains("--phone-region CC would make at most 1 row valid (100 %)"), "{done:?}");
+}

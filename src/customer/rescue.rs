@@ -1,0 +1,257 @@
+//! Which invalid rows an option would make valid.
+//!
+//! Each option that is not given is tried by itself on the rows that break a rule, while they are read: a valid row costs
+//! nothing, and memory does not grow with the file. The region of phone numbers is never guessed: it is named only if all
+//! numbers with a country code of their own are of one country.
+
+use std::collections::BTreeMap;
+
+use super::{Cells, Fault, Faults, Field, PhoneRegion, Rule, Rules, Validation};
+
+/// How many phone numbers are kept until the first one tells its country.
+const WAITING_MAX: usize = 1000;
+
+/// Maximum length in bytes of a kept cell: longer than any spelling of a number.
+const WAITING_CELL_MAX_BYTES: usize = 64;
+
+/// An option that is not given, and what it would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescue {
+    /// The option as on the command line; `CC` stands for a region that the user must know.
+    pub option: String,
+    /// Number of rows that break a rule now and would not with this option alone. With `CC`, the rows that only the
+    /// spelling of the number or of its country code makes invalid.
+    pub rows: u64,
+}
+
+/// Tries options on the invalid rows of a file.
+#[derive(Debug)]
+pub struct Rescues {
+    dropping: Option<(Rules, u64)>,
+    lenient: Option<(Rules, u64)>,
+    region: Option<RegionTrial>,
+}
+
+/// Tries to read phone numbers by the region that the file itself tells.
+#[derive(Debug)]
+struct RegionTrial {
+    rules: Rules,
+    /// The rules with the region of the first number that tells its country.
+    regional: Option<Rules>,
+    /// Rows that only the spelling of the number or of its code makes invalid.
+    spelled: u64,
+    /// Countries of numbers that tell theirs.
+    countries: BTreeMap<String, u64>,
+    /// Number and country code of rows that came before the first of them.
+    waiting: Vec<[String; 2]>,
+    /// Whether every row was tried.
+    is_complete: bool,
+    valid: u64,
+}
+
+impl Rescues {
+    /// Options that these rules do not have yet.
+    pub fn new(rules: &Rules) -> Rescues {
+        let dropping = Rules { drop_invalid_optional: true, ..rules.clone() };
+        let lenient = Rules { validation: Some(Validation::Lenient), ..rules.clone() };
+        Rescues {
+            dropping: (!rules.drop_invalid_optional).then_some((dropping, 0)),
+            lenient: (rules.validation() == Validation::Documented).then_some((lenient, 0)),
+            region: rules.phone_region.is_none().then(|| RegionTrial::new(rules)),
+        }
+    }
+
+    /// Tries every option on the cells of a row that breaks a rule.
+    pub fn try_row(&mut self, cells: &Cells<'_>, faults: &Faults) {
+        if let Some((rules, rows)) = &mut self.dropping {
+            *rows += u64::from(is_valid(rules, cells, faults, |fault| drops(rules, cells, fault)));
+        }
+        if let Some((rules, rows)) = &mut self.lenient {
+            *rows += u64::from(is_valid(rules, cells, faults, is_lenient));
+        }
+        if let Some(region) = &mut self.region
+            && faults.list.iter().all(is_of_spelling)
+        {
+            region.try_row(cells);
+        }
+    }
+
+    /// The options that would make rows valid, the one for most rows first.
+    pub fn list(&self) -> Vec<Rescue> {
+        let plain = |option: &str, tried: &Option<(Rules, u64)>| {
+            tried.iter().map(|(_, rows)| Rescue { option: option.into(), rows: *rows }).collect::<Vec<_>>()
+        };
+        let mut list = plain("--drop-invalid-optional", &self.dropping);
+        list.extend(plain("--validation lenient", &self.lenient));
+        list.extend(self.region.as_ref().map(RegionTrial::rescue));
+        list.retain(|rescue| rescue.rows > 0);
+        list.sort_by_key(|rescue| std::cmp::Reverse(rescue.rows));
+        list
+    }
+}
+
+/// What other rules make of a fault, as far as the fault alone tells.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cure {
+    Never,
+    /// The row must be validated again.
+    Perhaps,
+    Always,
+}
+
+/// Whether a row breaks none of these rules. Most rows need no second validation.
+fn is_valid(rules: &Rules, cells: &Cells<'_>, faults: &Faults, cure: impl Fn(&Fault) -> Cure) -> bool {
+    match faults.list.iter().map(cure).min() {
+        Some(Cure::Always) => true,
+        Some(Cure::Perhaps) => rules.check(cells).is_ok(),
+        Some(Cure::Never) | None => false,
+    }
+}
+
+fn drops(rules: &Rules, cells: &Cells<'_>, fault: &Fault) -> Cure {
+    match fault.field {
+        Some(Field::MobileCountryCode) => Cure::Perhaps,
+        Some(field) => {
+            let value = rules.value(field, cells[field as usize]).unwrap_or_default();
+            if rules.may_drop(field, value) { Cure::Always } else { Cure::Never }
+        }
+        None => Cure::Never,
+    }
+}
+
+fn is_lenient(fault: &Fault) -> Cure {
+    match fault.rule {
+        Rule::Character | Rule::Edge | Rule::AtSign => Cure::Always,
+        Rule::Digits | Rule::TooLong | Rule::Impossible | Rule::Invisible | Rule::CountryCode => {
+            Cure::Perhaps
+        }
+        _ => Cure::Never,
+    }
+}
+
+/// Whether reading the number in any spelling may cure a fault.
+fn is_of_spelling(fault: &Fault) -> bool {
+    matches!(fault.field, Some(Field::MobileNumber | Field::MobileCountryCode))
+        && matches!(fault.rule, Rule::Digits | Rule::TooLong | Rule::Invisible | Rule::Spreadsheet)
+}
+
+impl RegionTrial {
+    fn new(rules: &Rules) -> RegionTrial {
+        let (rules, countries, waiting) = (rules.clone(), BTreeMap::new(), Vec::new());
+        RegionTrial { rules, regional: None, spelled: 0, countries, waiting, is_complete: true, valid: 0 }
+    }
+
+    fn try_row(&mut self, cells: &Cells<'_>) {
+        let [number, code] = [Field::MobileNumber, Field::MobileCountryCode]
+            .map(|field| self.rules.value(field, cells[field as usize]));
+        let (number, code) = (number.unwrap_or_default(), code.unwrap_or_default());
+        if !PhoneRegion::is_spelled(number, code) {
+            return;
+        }
+        self.spelled += 1;
+        if let Some(region) = PhoneRegion::of_number(number) {
+            *self.countries.entry(region.clone().into()).or_default() += 1;
+            let region = Some(region);
+            self.regional.get_or_insert_with(|| Rules { phone_region: region, ..self.rules.clone() });
+        }
+        if let Some(regional) = &self.regional {
+            let waiting = std::mem::take(&mut self.waiting);
+            let rows = waiting.iter().map(|[number, code]| [number.as_str(), code]).chain([[number, code]]);
+            self.valid += rows.filter(|[number, code]| is_read(regional, number, code)).count() as u64;
+        } else if self.waiting.len() < WAITING_MAX && number.len() + code.len() <= WAITING_CELL_MAX_BYTES {
+            self.waiting.push([number.to_owned(), code.to_owned()]);
+        } else {
+            self.is_complete = false;
+        }
+    }
+
+    fn rescue(&self) -> Rescue {
+        match self.countries.keys().next() {
+            Some(region) if self.countries.len() == 1 && self.is_complete => {
+                Rescue { option: format!("--phone-region {region}"), rows: self.valid }
+            }
+            _ => Rescue { option: "--phone-region CC".into(), rows: self.spelled },
+        }
+    }
+}
+
+/// Whether the two cells break no rule; the other fields of the row break none either.
+fn is_read(rules: &Rules, number: &str, code: &str) -> bool {
+    let mut cells: Cells<'_> = [None; Field::COUNT];
+    for (field, cell) in
+        [(Field::Reference, "reference"), (Field::MobileNumber, number), (Field::MobileCountryCode, code)]
+    {
+        cells[field as usize] = Some(cell);
+    }
+    // Fields that are required are there, in the row.
+    let faults = rules.check(&cells).err();
+    let is_of_phone =
+        |fault: &Fault| matches!(fault.field, Some(Field::MobileNumber | Field::MobileCountryCode));
+    !faults.is_some_and(|faults| faults.list.iter().any(is_of_phone))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of rows of number, country code and first name.
+    fn rescues(rules: &Rules, rows: &[[&str; 3]]) -> Vec<(String, u64)> {
+        let mut rescues = Rescues::new(rules);
+        for [number, code, name] in rows {
+            let mut cells: Cells<'_> = [Some(""); Field::COUNT];
+            cells[Field::Reference as usize] = Some("customer-1");
+            cells[Field::MobileNumber as usize] = Some(number);
+            cells[Field::MobileCountryCode as usize] = Some(code);
+            cells[Field::FirstName as usize] = Some(name);
+            if let Err(faults) = rules.check(&cells) {
+                rescues.try_row(&cells, &faults);
+            }
+        }
+        rescues.list().into_iter().map(|Rescue { option, rows }| (option, rows)).collect()
+    }
+
+    #[test]
+    fn every_option_is_tried_by_itself() {
+        let rows = [
+            ["9988776655", "", "Mary Ann"],
+            ["9988776655", "", "O'Neil"],
+            ["9988776655", "", "#N/A"],
+            ["99887 76655", "", "Asha"],
+            ["+91 99887-76655", "+91", "Asha"],
+            ["99887 76655", "", "Mary Ann"],
+            ["not a number", "", "Asha"],
+            ["9988776655", "", "Asha"],
+        ];
+        let said = |option: &str, rows| (option.to_owned(), rows);
+        let lenient = said("--validation lenient", 6);
+        let dropping = said("--drop-invalid-optional", 3);
+        let expected = [lenient, dropping, said("--phone-region IN", 2)];
+        assert_eq!(rescues(&Rules::default(), &rows), expected);
+        let given = Rules {
+            validation: Some(Validation::Lenient),
+            drop_invalid_optional: true,
+            phone_region: PhoneRegion::parse("IN").ok(),
+            ..Rules::default()
+        };
+        assert_eq!(rescues(&given, &rows), []);
+    }
+
+    #[test]
+    fn a_region_is_named_only_if_the_numbers_agree_on_it() {
+        let strict = Rules { require: vec![Field::Reference], ..Rules::default() };
+        let region = |rows: &[[&str; 3]]| {
+            let list = rescues(&strict, rows);
+            list.into_iter().find(|(option, _)| option.starts_with("--phone-region"))
+        };
+        let said = |option: &str, rows| Some((option.to_owned(), rows));
+        assert_eq!(region(&[["99887 76655", "", ""]]), said("--phone-region CC", 1));
+        let mixed = [["+91 99887 76655", "", ""], ["+44 7911 123456", "", ""]];
+        assert_eq!(region(&mixed), said("--phone-region CC", 2));
+        let british = [["07911 123456", "", ""], ["99887 76655", "", ""], ["+44 7911 123456", "", ""]];
+        assert_eq!(region(&british), said("--phone-region GB", 2));
+        assert_eq!(region(&[["9988776655", "", "Mary Ann"]]), None);
+        let many = vec![["99887 76655", "", ""]; WAITING_MAX + 1];
+        let many = [&many[..], &[["+91 99887 76655", "", ""]]].concat();
+        assert_eq!(region(&many), said("--phone-region CC", WAITING_MAX as u64 + 2));
+    }
+}
