@@ -41,7 +41,7 @@ pub use self::{
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
     status::{Status, status_text},
-    summary::{AdjustedRows, Summary, adjusted_list, changed_list, pruned, run_table},
+    summary::{AdjustedRows, SourceReading, Summary, adjusted_list, changed_list, pruned, run_table},
     text::report_text,
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},

@@ -19,8 +19,7 @@ use crate::{
     error::Error,
     ledger::{self, Command, NewRun, Outcome, Reader, RunState, Setting},
     report::{
-        self, Summary, adjusted_list, changed_list, likely_mapping, mapped_fields, mapping_lines, run_table,
-        strip_controls, unused_columns,
+        self, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table, strip_controls,
     },
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
@@ -160,12 +159,10 @@ pub(super) async fn run_job(
     let summary =
         Summary::new(run, ends, name, (&totals.tally, &totals.dropped), request_counts, began.elapsed());
     let changed_fields = changed_list(&totals.changed);
-    let adjustments = adjusted_list(&job.adjustments);
-    adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
-    let summary =
-        Summary { adjustments, held_rate: sender.throttle().held_rate(), changed_fields, absent, ..summary };
-    let (columns, unused_columns) = (mapped_fields(job.mapping), unused_columns(job.mapping));
-    let summary = Summary { columns, unused_columns, ..summary };
+    let reading = SourceReading::new(job.mapping, &job.adjustments);
+    reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
+    let held_rate = sender.throttle().held_rate();
+    let summary = Summary { reading: Some(reading), held_rate, changed_fields, absent, ..summary };
     let summary = summary.with_existing(&totals.existing);
     let text = describe_run(&summary, described, job.ledger_path);
     show_end(job.output, &json(&summary)?, &text, code, stop.or(shortage))

@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::{
     format::{first_lines, grouped, paragraph, rate, rows, strip_controls, time},
-    mapping::MappedField,
+    mapping::{MappedField, mapped_fields, unused_columns},
 };
 use crate::{
     customer::{Changed, Dropped, Field, Rule},
     ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
-    source::{Adjustment, Adjustments, RowSample},
+    source::{Adjustment, Adjustments, Mapping, RowSample},
 };
 
 /// The object of `--summary-json`. Its names are a contract with scripts.
@@ -44,12 +44,9 @@ pub struct Summary<'a> {
     pub stop_reason: Option<&'a str>,
     /// Dropped fields, by field and rule.
     pub dropped: Vec<DroppedField>,
-    /// The fields of the source and their columns; empty for an earlier run and for a retry.
-    pub columns: Vec<MappedField>,
-    /// Columns of the source that feed no field.
-    pub unused_columns: Vec<String>,
-    /// What was read differently from how it stands in the source; empty for an earlier run.
-    pub adjustments: Vec<AdjustedRows>,
+    /// How the source was read; none for an earlier run.
+    #[serde(flatten)]
+    pub reading: Option<SourceReading>,
     /// Rows that differ from what was imported, by field.
     pub changed_fields: BTreeMap<&'static str, u64>,
     /// Imported rows that are absent from the source; none if the source may be incomplete.
@@ -62,6 +59,28 @@ pub struct Summary<'a> {
     pub existing_uncertain: u64,
     /// Rows whose reference the API spells differently.
     pub respelled: u64,
+}
+
+/// How a source was read.
+#[derive(Debug, Serialize)]
+pub struct SourceReading {
+    /// The fields and their columns; empty for a retry.
+    pub columns: Vec<MappedField>,
+    /// Columns that feed no field.
+    pub unused_columns: Vec<String>,
+    /// What was read differently from how it stands in the source.
+    pub adjustments: Vec<AdjustedRows>,
+}
+
+impl SourceReading {
+    /// The reading of a source by this mapping.
+    pub fn new(mapping: &Mapping, adjustments: &Adjustments) -> SourceReading {
+        SourceReading {
+            columns: mapped_fields(mapping),
+            unused_columns: unused_columns(mapping),
+            adjustments: adjusted_list(adjustments),
+        }
+    }
 }
 
 impl<'a> Summary<'a> {
@@ -88,9 +107,7 @@ impl<'a> Summary<'a> {
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
             dropped: dropped_list(dropped),
-            columns: Vec::new(),
-            unused_columns: Vec::new(),
-            adjustments: Vec::new(),
+            reading: None,
             changed_fields: BTreeMap::new(),
             absent: None,
             existing_differing_rows: 0,
@@ -234,7 +251,7 @@ impl std::fmt::Display for DroppedField {
 /// Remarks beyond the outcomes, one per line: dropped fields, changed fields, existing customers, absent rows.
 pub(super) fn remarks(summary: &Summary<'_>) -> Vec<String> {
     let mut remarks: Vec<String> = summary.dropped.iter().map(ToString::to_string).collect();
-    remarks.extend(summary.adjustments.iter().map(ToString::to_string));
+    remarks.extend(summary.reading.iter().flat_map(|reading| &reading.adjustments).map(ToString::to_string));
     let by_field = |fields: &BTreeMap<&'static str, u64>| {
         let each = fields.iter().map(|(field, rows)| format!("{field} {}", grouped(*rows)));
         each.collect::<Vec<_>>().join(", ")

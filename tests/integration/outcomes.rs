@@ -309,7 +309,8 @@ fn a_run_that_comes_to_its_end_with_rows_pending_is_to_be_run_again() {
     let summary = world.summary();
     assert!(summary["pending"].as_u64().unwrap() > 0, "{summary}");
     assert_eq!((&summary["state"], &summary["exit_code"]), (&"completed".into(), &4.into()));
-    assert_eq!((done.code, done.stderr.as_str()), (4, ""), "{done:?}");
+    // A pause for several bad answers in a row is a warning, and no error.
+    assert!(done.code == 4 && !done.stderr.contains("error:"), "{done:?}");
     assert!(done.stdout.contains("\n  next:   run the same command again"), "{done:?}");
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 0);

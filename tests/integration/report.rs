@@ -77,6 +77,11 @@ fn what_a_run_did_as_text_and_json() {
 
     let (report, summary) = (report_json(&world, &[]), world.summary());
     for (name, value) in summary.as_object().unwrap() {
+        // How the file was read is known only while it is read.
+        if ["columns", "unused_columns", "adjustments"].contains(&name.as_str()) {
+            assert_eq!(report.get(name), None);
+            continue;
+        }
         let about = name == "elapsed_seconds";
         assert!(about && report[name].is_number() || report[name] == *value, "{name}: {}", report[name]);
     }
