@@ -76,7 +76,7 @@ use self::{
 use crate::{
     customer::{Field, Rules, Validation},
     error::Error,
-    source::{ReadOptions, SourceOptions, UnusedColumns},
+    source::{Quote, ReadOptions, SourceOptions, UnusedColumns},
 };
 
 /// The target that a ledger records for the embedded simulator, whose port differs each time.
@@ -121,9 +121,15 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
 }
 
 fn source_options(args: &args::Input) -> Result<SourceOptions, Error> {
+    if let (Some(delimiter), Quote::Char(quote)) = (args.delimiter, args.quote)
+        && delimiter == quote
+    {
+        return Err(Error::usage("--delimiter and --quote are the same character", "change one of the two"));
+    }
     Ok(SourceOptions {
         path: args.csv.clone(),
         delimiter: args.delimiter,
+        quote: args.quote,
         encoding: args.encoding,
         limit: args.read.limit,
         read: read_options(&args.read, Some(args.validation))?,

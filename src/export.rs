@@ -210,7 +210,7 @@ impl ExportLayout {
             match &row.cells {
                 // The cells cannot be assigned to columns. The row must not look valid, so the whole record goes
                 // into one cell, which is never that of the reference.
-                Some(raw) if row.error.code.as_deref() == Some(Rule::Fields.name()) => {
+                Some(raw) if is_of_layout(&row.error) => {
                     let at = columns
                         .names
                         .iter()
@@ -258,6 +258,12 @@ impl ExportLayout {
         ]);
         cells
     }
+}
+
+/// Whether the cells of the row cannot be assigned to columns.
+fn is_of_layout(error: &RowError) -> bool {
+    let RowError { field, code, .. } = error;
+    field.as_deref().zip(code.as_deref()).is_some_and(|(field, code)| Rule::is_of_layout(field, code))
 }
 
 /// A record as one line of CSV.

@@ -51,7 +51,9 @@
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has.
 //! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
 //! **head**: the first line of a source, undecoded. **header shape**: what a first line is that is no header.
-//! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file. **prefix hash**: proof that the
+//! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file.
+//! **skipped line**: a line between rows that is no row. **file state**: size, time and identity of the source at its opening.
+//! **prefix hash**: proof that the
 //! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference. **phone**: a number by the
 //! plan of its region.
 //!

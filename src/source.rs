@@ -32,6 +32,10 @@ mod header_shape;
 
 mod row_parser;
 
+mod skipped_line;
+
+mod file_state;
+
 mod prefix_hash;
 
 mod replay;
@@ -56,20 +60,24 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::{
     adjustments::{Adjustment, Adjustments, RowSample},
     columns::{MappedFrom, Mapping, UnusedColumn},
+    csv_reader::Quote,
     decode::Encoding,
     error::Error,
+    file_state::Change,
     replay::{ReplayOptions, ReplaySource},
 };
 use self::{
     columns::ColumnMap,
-    csv_reader::CsvReader,
+    csv_reader::{CsvReader, RawFields},
     decode::TextReader,
     decompress::{Compression, Decompressor},
-    dialect::{Dialect, Trailing},
+    dialect::{Dialect, Given, Trailing},
+    file_state::FileState,
     head::ForeignFile,
     header_shape::HeaderShape,
     prefix_hash::{HashingFile, RunningHash},
-    row_parser::{read_header, read_row},
+    row_parser::{read_header, read_row, reads_as_row},
+    skipped_line::{is_separator, skipped},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
 use crate::ledger::RowMapping;
@@ -100,6 +108,8 @@ pub struct SourceOptions {
     pub path: PathBuf,
     /// The delimiter; detected from the head of the file if `None`.
     pub delimiter: Option<u8>,
+    /// The character that quotes a cell.
+    pub quote: Quote,
     /// The text encoding; a byte order mark in the file takes precedence.
     pub encoding: Encoding,
     /// Maximum number of data rows to read.
@@ -155,7 +165,7 @@ impl SourceOptions {
     /// from. A header that is not UTF-8 was saved by another program: the declared encoding stands.
     fn for_export(&self, is_utf8: bool, delimiter: u8) -> SourceOptions {
         let encoding = if is_utf8 { Encoding::default() } else { self.encoding };
-        SourceOptions { encoding, delimiter: Some(delimiter), ..self.clone() }
+        SourceOptions { encoding, delimiter: Some(delimiter), quote: Quote::default(), ..self.clone() }
     }
 
     /// The read options for a file with this header. Of a failed export, a `map` of a column that it lacks does not
@@ -216,13 +226,18 @@ pub struct Chunk {
 pub struct Source {
     name: String,
     path: Option<String>,
+    /// The canonical path of the file; none for a stream.
     file: Option<PathBuf>,
+    /// Every column name of the header.
+    header: Vec<String>,
     columns: Vec<String>,
     column_map: ColumnMap,
     mapping: Mapping,
     reference_column: Option<String>,
-    size: Option<u64>,
+    /// The file as it was when it was opened; none for a stream.
+    state: Option<FileState>,
     delimiter: u8,
+    quote: Quote,
     encoding: Encoding,
     compression: Compression,
     rules: Rules,
@@ -247,11 +262,11 @@ impl Source {
     /// # Errors
     /// If the file cannot be read or a required column is missing.
     pub fn open(options: &SourceOptions) -> Result<Source, Error> {
-        let Opened { name, input, size, hash } = open_input(&options.path)?;
-        let real = options.path.canonicalize().ok().filter(|_| size.is_some());
+        let Opened { name, input, state, hash } = open_input(&options.path)?;
+        let real = options.path.canonicalize().ok().filter(|_| state.is_some());
         // A name that is not text is shown altered, and found only by its bytes.
         let path = real.as_ref().map(|real| real.display().to_string());
-        Ok(Source { path, file: real, size, hash, ..Source::from_reader(name, input, options)? })
+        Ok(Source { path, file: real, state, hash, ..Source::from_reader(name, input, options)? })
     }
 
     /// Reads the header of an input that is already open; ignores the path of the options. Public for fuzzing.
@@ -287,10 +302,12 @@ impl Source {
             let columns = mapping.unused.into_iter().map(|column| column.name).collect();
             return Err(Error::UnusedColumns { name, columns });
         }
+        records.set_read_columns(column_map.read_columns());
         Ok(Source {
             path: None,
             file: None,
             columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
+            header,
             column_map,
             mapping,
             reference_column,
@@ -298,8 +315,9 @@ impl Source {
             read_options_json: serde_json::to_string(read).unwrap_or_default(),
             rows_left: options.limit.unwrap_or(u64::MAX),
             name,
-            size: None,
+            state: None,
             delimiter: dialect.delimiter,
+            quote: options.quote,
             encoding,
             compression,
             records,
@@ -350,7 +368,7 @@ impl Source {
 
     /// Size of the source in bytes; none for a stream.
     pub fn size(&self) -> Option<u64> {
-        self.size
+        self.state.as_ref().map(FileState::size)
     }
 
     /// The delimiter in use.
@@ -367,6 +385,11 @@ impl Source {
             delimiter => char::from(delimiter).to_string(),
         };
         let mut text = format!("delimiter {delimiter}, {}", self.encoding.name());
+        match self.quote {
+            Quote::Char(b'"') => {}
+            Quote::Char(quote) => text.push_str(&format!(", quote {}", char::from(quote))),
+            Quote::None => text.push_str(", no quotes"),
+        }
         if let Some(name) = self.compression.name() {
             text.push_str(&format!(", {name}"));
         }
@@ -405,7 +428,7 @@ impl Source {
     /// If the file cannot be read.
     pub fn skip_to(&mut self, place: SourcePosition, rows: u64) -> Result<bool, Error> {
         let (Some(path), Some(size), Some(prefix_hash)) =
-            (self.file.as_deref(), self.size, place.prefix_hash)
+            (self.file.as_deref(), self.size(), place.prefix_hash)
         else {
             return Ok(false);
         };
@@ -462,19 +485,45 @@ impl Source {
         if self.rows_left == 0 {
             return Ok(None);
         }
-        let line = self.records.line();
-        let record = match self.records.next() {
-            Ok(None) => return Ok(None),
-            Ok(Some(record)) => record,
-            Err(error) => {
-                return Err(Error::Read { name: self.name.clone(), line, error });
+        let (columns, adjustments, rules) = (&self.column_map, &self.adjustments, &self.rules);
+        let is_row = |fields: RawFields<'_>| reads_as_row(fields, columns, rules, self.quote);
+        loop {
+            let line = self.records.line();
+            let record = match self.records.next(&is_row) {
+                Ok(None) => {
+                    self.check_unchanged()?;
+                    return Ok(None);
+                }
+                Ok(Some(record)) => record,
+                Err(error) => {
+                    return Err(Error::Read { name: self.name.clone(), line, error });
+                }
+            };
+            adjustments.add_mark(&record);
+            if !record.has_break && record.flaw.is_none() {
+                adjustments.add(Adjustment::UnterminatedLastLine, record.line);
             }
-        };
-        self.rows_left -= 1;
-        self.adjustments.add_mark(&record);
-        let (columns, adjustments) = (&self.column_map, &self.adjustments);
-        let rescues = self.rescues.as_mut();
-        Ok(Some(read_row(&record, columns, &self.rules, self.encoding, adjustments, rescues, wants)))
+            if let Some(adjustment) = skipped(&record, &self.header, self.delimiter) {
+                adjustments.add(adjustment, record.line);
+                continue;
+            }
+            self.rows_left -= 1;
+            let rescues = self.rescues.as_mut();
+            return Ok(Some(read_row(&record, columns, rules, self.encoding, adjustments, rescues, wants)));
+        }
+    }
+
+    /// Fails if the file is not what it was when it was opened: what was read may be parts of two files.
+    fn check_unchanged(&self) -> Result<(), Error> {
+        let Some(file) = &self.state else { return Ok(()) };
+        let prefix = self.hash.as_ref().map(RunningHash::prefix);
+        match file.change(prefix) {
+            Ok(None) => Ok(()),
+            Ok(Some(change)) => {
+                Err(Error::Changed { name: self.name.clone(), line: self.records.line(), change })
+            }
+            Err(error) => Err(Error::Read { name: self.name.clone(), line: self.records.line(), error }),
+        }
     }
 
     /// The number of rows in a file, and whether it is exact: that of a long file is estimated from its head. `None` if
@@ -495,7 +544,7 @@ impl Source {
             }
             rows += 1;
         }
-        let share = source.size.unwrap_or(0) as f64 / source.bytes().max(1) as f64;
+        let share = source.size().unwrap_or(0) as f64 / source.bytes().max(1) as f64;
         let all = (rows as f64 * share).round() as u64;
         Ok(Some((all.clamp(rows, options.limit.unwrap_or(u64::MAX).max(rows)), false)))
     }
@@ -578,21 +627,30 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
     let rest = Box::new(Cursor::new(head).chain(decompressor));
     let text = TextReader::new(rest, options.encoding).map_err(first_line)?;
     let (encoding, skipped) = (text.encoding(), text.bom_bytes() as u64);
-    let mut records = CsvReader::new(text);
-    let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, options.delimiter));
+    let mut records = CsvReader::new(text, options.quote);
+    let given = Given { delimiter: options.delimiter, quote: options.quote };
+    let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, given));
     records.set_delimiter(dialect.delimiter);
     let adjustments = Arc::<Adjustments>::default();
-    let mut header = match records.next().map_err(first_line)? {
-        None => return Err(Error::Empty(name.into())),
-        Some(record) if record.flaw.is_some() => return Err(Error::HeaderOpen(name.into())),
-        Some(record) => {
-            adjustments.add_mark(&record);
-            read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
-                name: name.into(),
-                encoding: encoding.name(),
-                seen,
-            })?
+    let mut header = loop {
+        let record = match records.next(&|_| false).map_err(first_line)? {
+            None => return Err(Error::Empty(name.into())),
+            Some(record) if record.flaw.is_some() || record.is_cut => {
+                return Err(Error::HeaderOpen(name.into()));
+            }
+            Some(record) => record,
+        };
+        adjustments.add_mark(&record);
+        // SQL tools draw a line above the header, too.
+        if is_separator(record.fields.bytes, dialect.delimiter) {
+            adjustments.add(Adjustment::SeparatorLine, record.line);
+            continue;
         }
+        break read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
+            name: name.into(),
+            encoding: encoding.name(),
+            seen,
+        })?;
     };
     if dialect.trailing == Trailing::Header {
         header.pop();
@@ -604,7 +662,7 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
 fn first_lines(records: &mut CsvReader<TextReader>, encoding: Encoding) -> Vec<(u64, Vec<String>)> {
     let mut lines = Vec::new();
     while lines.len() < TITLE_LINES_MAX {
-        let Ok(Some(record)) = records.next() else { break };
+        let Ok(Some(record)) = records.next(&|_| false) else { break };
         lines.push((record.line, read_header(&record, encoding).unwrap_or_default()));
     }
     lines
@@ -612,9 +670,9 @@ fn first_lines(records: &mut CsvReader<TextReader>, encoding: Encoding) -> Vec<(
 
 /// Includes the program's version, because another version may parse the same bytes differently.
 fn hash_parse_settings(options: &SourceOptions, read: &ReadOptions) -> String {
-    let (SourceOptions { delimiter, encoding, .. }, ReadOptions { map, rules }) = (options, read);
+    let (SourceOptions { delimiter, quote, encoding, .. }, ReadOptions { map, rules }) = (options, read);
     let version = env!("CARGO_PKG_VERSION");
-    let text = format!("{version} {map:?} {delimiter:?} {encoding:?} {rules:?}");
+    let text = format!("{version} {map:?} {delimiter:?} {quote:?} {encoding:?} {rules:?}");
     format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
@@ -625,15 +683,15 @@ type Input = Box<dyn Read + Send>;
 struct Opened {
     name: String,
     input: Input,
-    /// Size in bytes, if known.
-    size: Option<u64>,
+    /// The file as it is now, if the source is one.
+    state: Option<FileState>,
     hash: Option<RunningHash>,
 }
 
 fn open_input(path: &Path) -> Result<Opened, Error> {
     let name = path.display().to_string();
     if name == "-" {
-        return Ok(Opened { name, input: Box::new(io::stdin()), size: None, hash: None });
+        return Ok(Opened { name, input: Box::new(io::stdin()), state: None, hash: None });
     }
     let open_error = |error| Error::Open { path: path.into(), error };
     let file = File::open(path).map_err(open_error)?;
@@ -642,9 +700,10 @@ fn open_input(path: &Path) -> Result<Opened, Error> {
         return Err(Error::Directory(path.into()));
     }
     if !metadata.is_file() {
-        return Ok(Opened { name, input: Box::new(file), size: None, hash: None });
+        return Ok(Opened { name, input: Box::new(file), state: None, hash: None });
     }
+    let state = FileState::of(path, &file).map_err(open_error)?;
     let file = HashingFile::new(file);
     let hash = Some(file.hash());
-    Ok(Opened { name, input: Box::new(file), size: Some(metadata.len()), hash })
+    Ok(Opened { name, input: Box::new(file), state: Some(state), hash })
 }

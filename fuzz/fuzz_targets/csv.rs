@@ -2,7 +2,8 @@
 //!
 //! An input is two bytes that say how to read and a file. Whatever is in the file, read whole and
 //! in small pieces: every record has the cells and the line that the reference says, becomes the
-//! row that the header and the rules make of it, and the reference has the cells of the `csv` crate.
+//! row that the header and the rules make of it, and the reference has the cells of the `csv` crate up to the first
+//! record with malformed quotes.
 //!
 //! The first byte: its lowest three bits choose the delimiter (0 and 1: found), 8 puts a header with
 //! all columns in front, 16 is lenient, 32 demands columns that are constants otherwise, 64 lets the
@@ -29,6 +30,9 @@ const RECORD_MAX_BYTES: usize = 1024 * 1024;
 /// How much is looked at for the delimiter, and how many rows where the header does not tell.
 const HEAD_BYTES: usize = 128 * 1024;
 const HEAD_ROWS: usize = 10;
+
+/// How many fields a record may have.
+const MOST_FIELDS: usize = 64 * 1024;
 
 /// How much a byte 0x01 or 0x02 stands for, where the first byte says so, and how often: enough for a record.
 const HALF: usize = FIELD_MAX_BYTES / 2;
@@ -186,13 +190,61 @@ fn read(input: Box<dyn Read + Send>, options: &SourceOptions) -> Result<Reading,
 /// A record as the reference sees it.
 struct Slow {
     line: u64,
+    /// Whole, however long.
     cells: Vec<Vec<u8>>,
-    /// Whether it was cut, at the bound of a field or of the record.
-    cut: bool,
-    /// Whether a quote was open at the end, or closed in another line by one with text behind it.
+    /// Whether something follows a closing quote, or a blank stands before an opening one.
+    malformed: bool,
+    /// Whether a quote is open at the end.
     open: bool,
     /// Whether the file ends without a line break behind it.
     last: bool,
+    /// Its physical lines, if a quote spans several, and whether each is quoted as a whole.
+    lines: Vec<(Vec<u8>, bool)>,
+}
+
+impl Slow {
+    /// Whether another line than the first reads as a row.
+    fn swallows(&self, is_row: impl Fn(&[u8]) -> bool) -> bool {
+        let Some(((first, _), rest)) = self.lines.split_first() else { return false };
+        let first = is_row(first);
+        rest.iter().any(|(line, quoted)| (*quoted || first) && is_row(line))
+    }
+
+    fn is_drawn(&self, delimiter: u8) -> bool {
+        let text = self.cells.join(&delimiter);
+        let is_part = |byte: &u8| *byte == delimiter || b"-+=|: \t\r\n".contains(byte);
+        let has = |run: &[u8]| text.windows(3).any(|window| window == run);
+        text.iter().all(is_part) && (has(b"---") || has(b"==="))
+    }
+
+    /// Whether it stands between the rows. `header` is trimmed.
+    fn is_no_row(&self, header: &[&str], delimiter: u8) -> bool {
+        if self.malformed || self.open || self.cells.len() > MOST_FIELDS {
+            return false;
+        }
+        let Some(cells) = texts(&self.cells) else { return false };
+        if cells.iter().all(|cell| cell.trim().is_empty()) || self.is_drawn(delimiter) {
+            return true;
+        }
+        let trimmed =
+            |at: usize| cells.get(at).map_or("", |cell| cell.trim_matches(|c: char| c.is_ascii_whitespace()));
+        let first = trimmed(0);
+        let first = first.strip_prefix('\u{feff}').unwrap_or(first);
+        let is_again = first == header[0]
+            && (1..cells.len().max(header.len()))
+                .all(|at| header.get(at).copied().unwrap_or("") == trimmed(at));
+        is_again || cells.len() == 1 && header.len() > 1 && is_footer(cells[0].trim())
+    }
+}
+
+/// `(3 rows)` and its like.
+fn is_footer(text: &str) -> bool {
+    let text = text.strip_prefix('(').unwrap_or(text);
+    let words = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let ends = [" row)", " rows)", " row affected)", " rows affected)", " row selected", " rows selected"];
+    let selected = words.strip_suffix('.').filter(|words| words.ends_with(" selected")).unwrap_or(words);
+    words.len() < text.len()
+        && (ends.contains(&selected) || words.starts_with(" row in set") || words.starts_with(" rows in set"))
 }
 
 /// Which of header and rows ends with one delimiter more.
@@ -211,10 +263,14 @@ fn dialect(text: &[u8], given: Option<u8>) -> (u8, More) {
     let mut best: Option<((usize, usize), u8, More)> = None;
     for delimiter in candidates {
         let mut records = split(head, delimiter);
+        records.retain(|record| !record.is_drawn(delimiter));
         if is_cut && records.len() > 1 && records.last().is_some_and(|record| record.last) {
             records.pop();
         }
-        let Some((header, rows)) = records.split_first() else { continue };
+        let Some((header, rows)) = records.split_first() else {
+            best = best.or(Some(((0, 0), delimiter, More::None)));
+            continue;
+        };
         let rows = &rows[..rows.len().min(HEAD_ROWS)];
         let width = header.cells.len().max(1);
         let ends_empty = |record: &Slow| record.cells.last().is_none_or(|cell| cell.trim_ascii().is_empty());
@@ -244,13 +300,12 @@ fn is_break(byte: u8) -> bool {
 /// One byte after the other, with a word for where it stands.
 fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
     enum At {
+        /// Nothing but blanks so far.
         Start,
         Plain,
         Quoted,
         /// Behind a quote inside quotes: the end of them, or one half of a quote that is meant.
         Quote,
-        /// Behind the quote that closed.
-        Behind,
     }
     let (mut at, mut line, mut counted) = (0, 1, 0);
     let mut records = Vec::new();
@@ -270,52 +325,60 @@ fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
         line += breaks(&file[counted..at]);
         counted = at;
         let (mut state, mut cells, mut cell) = (At::Start, Vec::new(), Vec::new());
-        let (mut bytes, mut cut, mut text_behind) = (0, false, false);
-        while let Some(byte) = file.get(at) {
-            let is_delimiter = *byte == delimiter && !matches!(state, At::Quoted);
-            let is_text = !is_delimiter
-                && match state {
-                    At::Quoted => *byte != b'"',
-                    At::Start => *byte != b'"' && !is_break(*byte),
-                    _ => !is_break(*byte),
-                };
-            if (is_text && cell.len() == FIELD_MAX_BYTES)
-                || ((is_text || is_delimiter) && bytes == RECORD_MAX_BYTES)
-            {
-                cut = true;
-                break;
+        let (mut malformed, mut quotes, mut astray) = (false, 0, false);
+        let (mut lines, mut begin, mut pure) = (Vec::new(), at, false);
+        while let Some(&byte) = file.get(at) {
+            if let At::Quote = state {
+                if byte == b'"' {
+                    cell.push(byte);
+                    state = At::Quoted;
+                    at += 1;
+                    continue;
+                }
+                pure = false;
+                if byte == delimiter || is_break(byte) {
+                    state = At::Plain;
+                } else {
+                    (malformed, astray, quotes) = (true, true, quotes + 1);
+                    cell.push(b'"');
+                    state = At::Quoted;
+                }
             }
-            bytes += usize::from(is_text || is_delimiter);
-            if is_text {
-                cell.push(*byte);
-            }
-            state = match state {
-                _ if is_delimiter => {
+            match state {
+                At::Quoted if byte == b'"' => state = At::Quote,
+                At::Quoted if is_break(byte) && astray && quotes % 2 == 0 => break,
+                At::Quoted => {
+                    cell.push(byte);
+                    if is_break(byte) {
+                        lines.push((file[begin..at].to_vec(), pure));
+                        (begin, pure) = (at + 1, true);
+                    }
+                }
+                _ if byte == delimiter => {
                     cells.push(std::mem::take(&mut cell));
-                    At::Start
+                    state = At::Start;
                 }
-                At::Quoted if *byte == b'"' => At::Quote,
-                At::Quoted => At::Quoted,
-                At::Start if *byte == b'"' => At::Quoted,
-                At::Quote if *byte == b'"' => At::Quoted,
-                _ if is_break(*byte) => break,
-                At::Quote | At::Behind => {
-                    text_behind |= !matches!(byte, b' ' | b'\t');
-                    At::Behind
+                _ if is_break(byte) => break,
+                At::Start if byte == b'"' => {
+                    malformed |= !cell.is_empty();
+                    (state, quotes, astray, pure) = (At::Quoted, 1, false, false);
                 }
-                At::Start | At::Plain => At::Plain,
-            };
+                At::Start if matches!(byte, b' ' | b'\t') => cell.push(byte),
+                _ => {
+                    cell.push(byte);
+                    state = At::Plain;
+                }
+            }
             at += 1;
         }
-        if cut {
-            while file.get(at).is_some_and(|byte| !is_break(*byte)) {
-                at += 1;
-            }
-        } else {
-            cells.push(cell);
+        let is_quote_open = matches!(state, At::Quoted) && at == file.len();
+        let open = is_quote_open && !(astray && quotes % 2 == 0);
+        pure &= !matches!(state, At::Quote);
+        cells.push(cell);
+        if !lines.is_empty() {
+            lines.push((file[begin..at].to_vec(), pure));
         }
-        let open = matches!(state, At::Quoted) || text_behind && breaks(&file[counted..at]) > 0;
-        records.push(Slow { line, cells, cut, open: !cut && open, last: at == file.len() });
+        records.push(Slow { line, cells, malformed, open, last: at == file.len(), lines });
     }
 }
 
@@ -329,14 +392,14 @@ fn breaks(text: &[u8]) -> u64 {
     ends.count() as u64
 }
 
-/// Up to the first record that is cut: there the crate has no bound.
+/// Up to the first record that is malformed: there the crate reads something into it.
 fn agrees_with_csv(file: &[u8], delimiter: u8, records: &[Slow]) {
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).has_headers(false).delimiter(delimiter).from_reader(file);
     let mut theirs = csv::ByteRecord::new();
     for record in records {
         assert!(reader.read_byte_record(&mut theirs).expect("a slice can be read"), "a record of nobody");
-        if record.cut {
+        if record.malformed || record.open {
             return;
         }
         assert!(theirs.iter().eq(record.cells.iter()), "{theirs:?} is not {:?}", record.cells);
@@ -354,11 +417,14 @@ fn compare(
         assert!(!hint.is_empty());
         return;
     }
-    let Some((header, records)) = records.split_first() else {
+    let begin =
+        records.iter().position(|record| record.malformed || record.open || !record.is_drawn(delimiter));
+    let Some((header, records)) = begin.and_then(|begin| records[begin..].split_first()) else {
         assert!(matches!(got, Err(Error::Empty(_))), "an empty file is none");
         return;
     };
-    if header.cut || header.open {
+    let length = header.cells.iter().map(|cell| cell.len() + 1).sum::<usize>() - 1;
+    if header.malformed || header.open || length > RECORD_MAX_BYTES || header.cells.len() > MOST_FIELDS {
         assert!(got.is_err(), "a header that swallowed rows is no header");
         return;
     }
@@ -393,10 +459,85 @@ fn compare(
     assert!(got.columns.iter().eq(places.kept.iter().map(|at| header[*at])), "{:?}", got.columns);
     let reference = places.by_field[Field::Reference as usize].filter(|at| places.kept.contains(at));
     assert_eq!(got.reference_column.as_deref(), reference.map(|at| header[at]));
+    let records: Vec<&Slow> = records.iter().filter(|record| !record.is_no_row(&header, delimiter)).collect();
     assert_eq!(got.rows.len(), records.len(), "records are lost or made up");
+    let file = File { delimiter, places: &places, trails: more == More::Rows, options };
     for (row, record) in got.rows.iter().zip(records) {
         assert_eq!(row.line, record.line);
-        compare_row(row, record, &places, more == More::Rows, options);
+        compare_row(row, record, &file);
+    }
+}
+
+/// What is known of the file when a row of it is read.
+struct File<'a> {
+    delimiter: u8,
+    places: &'a Places,
+    trails: bool,
+    options: &'a SourceOptions,
+}
+
+impl File<'_> {
+    fn is_required(&self, field: Field) -> bool {
+        field.is_mandatory() || self.options.read.rules.require.contains(&field)
+    }
+
+    /// Whether a line inside a quote reads as a row.
+    fn is_row(&self, line: &[u8]) -> bool {
+        let Places { width, by_field, .. } = self.places;
+        let cells: Vec<Vec<u8>> = line.split(|byte| *byte == self.delimiter).map(<[u8]>::to_vec).collect();
+        let Some(cells) = texts(&cells) else { return false };
+        if line.is_empty() || line.len() > FIELD_MAX_BYTES || cells.len() != width + usize::from(self.trails)
+        {
+            return false;
+        }
+        let cells: Cells<'_> = by_field.map(|place| place.map(|at| cells[at].trim_matches('"')));
+        Field::ALL.iter().any(|field| self.is_required(*field) && cells[*field as usize].is_some())
+            && self.options.read.rules.read(&cells).err().is_none_or(|faults| {
+                !faults.list.iter().filter_map(|fault| fault.field).any(|field| self.is_required(field))
+            })
+    }
+
+    /// The cells as they are kept, and whether one that is read is too long.
+    fn keep(&self, cells: &[Vec<u8>]) -> (Vec<Vec<u8>>, bool) {
+        let Places { by_field, correction, field, message, .. } = self.places;
+        let read: Vec<usize> = by_field
+            .iter()
+            .flatten()
+            .chain(correction.iter().flatten())
+            .chain(field)
+            .chain(message)
+            .copied()
+            .collect();
+        let (mut kept, mut used, mut long) = (Vec::new(), 0, false);
+        for (at, cell) in cells.iter().enumerate() {
+            let is_read = read.contains(&at);
+            let room = if is_read { FIELD_MAX_BYTES } else { RECORD_MAX_BYTES.saturating_sub(used) };
+            let mut cell = cell.clone();
+            if cell.len() > room {
+                long |= is_read;
+                let length = cell.len();
+                cell.truncate(room);
+                while cell.last().is_some_and(|byte| matches!(byte, 0x80..=0xbf)) {
+                    cell.pop();
+                }
+                if cell.last().is_some_and(|byte| *byte >= 0x80) {
+                    cell.pop();
+                }
+                cell.extend_from_slice(format!("… [cut: {length} bytes]").as_bytes());
+            }
+            used += cell.len() + 1;
+            kept.push(cell);
+        }
+        (kept, long)
+    }
+
+    /// Whether the row has the width of the header, or is adjusted to it.
+    fn fits(&self, cells: &[&str]) -> bool {
+        let required = Field::ALL.into_iter().filter(|field| self.is_required(*field));
+        let last = required.filter_map(|field| self.places.by_field[field as usize]).max();
+        let least = if self.places.is_export { self.places.width } else { last.map_or(1, |last| last + 1) };
+        let surplus = cells.iter().skip(self.places.width);
+        cells.len() >= least && surplus.copied().all(|cell| cell.trim().is_empty())
     }
 }
 
@@ -408,6 +549,7 @@ struct Places {
     correction: Option<[usize; 3]>,
     field: Option<usize>,
     message: Option<usize>,
+    is_export: bool,
 }
 
 impl Places {
@@ -446,6 +588,7 @@ impl Places {
             correction: correction(),
             field: first("_field"),
             message: first("_error_message"),
+            is_export: header.iter().any(|name| EXPORT_COLUMNS.contains(name)),
         })
     }
 }
@@ -454,15 +597,17 @@ fn texts(cells: &[Vec<u8>]) -> Option<Vec<&str>> {
     cells.iter().map(|cell| std::str::from_utf8(cell).ok()).collect()
 }
 
-fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options: &SourceOptions) {
+fn compare_row(row: &Row, record: &Slow, file: &File<'_>) {
+    let File { places, options, .. } = file;
     let kept: Vec<&str> = row.record.cells().collect();
     harmless(&row.reading);
-    let Some(cells) = texts(&record.cells) else {
-        let lossy = |at: &usize| record.cells.get(*at).map_or(&[][..], |cell| cell).to_vec();
+    let (whole, long) = file.keep(&record.cells);
+    let Some(cells) = texts(&whole) else {
+        let lossy = |at: &usize| whole.get(*at).map_or(&[][..], |cell| cell).to_vec();
         let lossy: Vec<Vec<u8>> = places.kept.iter().map(lossy).collect();
         assert!(kept.iter().copied().eq(lossy.iter().map(|cell| String::from_utf8_lossy(cell))));
         let (at, cell) =
-            record.cells.iter().enumerate().find(|(_, cell)| texts(&[cell.to_vec()]).is_none()).unwrap();
+            whole.iter().enumerate().find(|(_, cell)| texts(&[cell.to_vec()]).is_none()).unwrap();
         let good = std::str::from_utf8(cell).unwrap_err().valid_up_to();
         let position = std::str::from_utf8(&cell[..good]).unwrap().chars().count() + 1;
         let seen =
@@ -470,8 +615,15 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
         misread(row, Rule::Encoding, &seen);
         return;
     };
-    if record.cut || record.open {
-        misread(row, Rule::Fields, if record.cut { "KiB" } else { "a quote that is not closed" });
+    let swallows = record.swallows(|line| file.is_row(line));
+    if record.malformed || record.open || swallows || long {
+        let (rule, words) = match (record.open, record.malformed, swallows) {
+            (true, ..) => (Rule::Quotes, " is never closed"),
+            (_, true, _) => (Rule::Quotes, "ing quote at position "),
+            (.., true) => (Rule::Quotes, "swallowed "),
+            _ => (Rule::TooLong, "where 64 KiB may be"),
+        };
+        misread(row, rule, words);
         let begins =
             |(kept, cell): (&&str, &&str)| cell.starts_with(*kept) && (kept == cell || kept.len() > 60);
         assert!(kept.len() == cells.len() && kept.iter().zip(&cells).all(begins), "{kept:?}");
@@ -480,16 +632,14 @@ fn compare_row(row: &Row, record: &Slow, places: &Places, trails: bool, options:
     if cells.iter().all(|cell| cell.len() < HALF) {
         exercise(&cells);
     }
-    let wrong = if trails {
-        cells.len() != places.width + 1 || !cells[places.width].trim().is_empty()
-    } else {
-        cells.len() != places.width
-    };
-    if wrong {
+    if !file.fits(&cells) {
         assert_eq!(kept, cells);
         misread(row, Rule::Fields, &format!("{} fields where the ", cells.len()));
         return;
     }
+    // Missing cells are empty.
+    let mut cells = cells;
+    cells.resize(cells.len().max(places.width), "");
     assert!(kept.iter().copied().eq(places.kept.iter().map(|at| cells[*at])));
     let by_field: Cells<'_> = places.by_field.map(|place| place.map(|at| cells[at]));
     let mut expected = options.read.rules.read(&by_field);
@@ -566,7 +716,7 @@ fn harmless(reading: &Result<Customer, Faults>) {
             assert!(!faults.list.is_empty());
             assert!(faults.list.is_sorted_by_key(|fault| fault.field));
             for Fault { seen, .. } in &faults.list {
-                assert!(seen.len() < 100 && !seen.chars().any(char::is_control), "{seen:?}");
+                assert!(seen.len() < 150 && !seen.chars().any(char::is_control), "{seen:?}");
             }
         }
     }

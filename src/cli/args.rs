@@ -20,7 +20,7 @@ use crate::{
     customer::{Field, PhoneRegion, Validation},
     run::{Limits, MaxFailures},
     simulator::{Fault, Profile, parse_fault},
-    source::Encoding,
+    source::{Encoding, Quote},
     throttle::Rate,
 };
 
@@ -220,6 +220,9 @@ pub(super) struct RetryInput {
     #[arg(long, value_name = "COLUMN", value_parser = NonEmptyStringValueParser::new(), hide = true)]
     pub(super) ignore: Vec<String>,
     /// Accepted and ignored, like --delimiter
+    #[arg(long, value_name = "CHAR|none", value_parser = quote, hide = true)]
+    pub(super) quote: Option<Quote>,
+    /// Accepted and ignored, like --delimiter
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, hide = true)]
     pub(super) encoding: Option<Encoding>,
 }
@@ -418,6 +421,9 @@ pub(super) struct Input {
     /// Field delimiter: one character, or `tab` [default: detected among , ; tab |]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     pub(super) delimiter: Option<u8>,
+    /// Character that quotes a cell at its beginning, or `none` if quotes are plain text
+    #[arg(long, value_name = "CHAR|none", value_parser = quote, default_value = "\"")]
+    pub(super) quote: Quote,
     /// Character encoding, such as windows-1252 or gb18030; a byte order mark in the file wins
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, default_value = "utf-8")]
     pub(super) encoding: Encoding,

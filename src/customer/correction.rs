@@ -81,7 +81,7 @@ impl Correction {
                 Some(Field::Reference) => code != Correction::DUPLICATE,
                 Some(_) => false,
                 // A fault of the whole record: its cells were not validated.
-                None => [Rule::Fields, Rule::Encoding].into_iter().any(|rule| rule.name() == code),
+                None => Rule::is_of_layout(field, code) || code == Rule::Encoding.name(),
             })
     }
 

@@ -47,6 +47,8 @@ pub enum Rule {
     Encoding,
     /// The record has more or fewer fields than the header.
     Fields,
+    /// The record's quotes are malformed, or have swallowed other rows.
+    Quotes,
     /// A spreadsheet has rewritten the value.
     Spreadsheet,
     /// Not a phone number of its country.
@@ -57,7 +59,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 15] = [
+    pub const ALL: [Rule; 16] = [
         Rule::Required,
         Rule::TooShort,
         Rule::TooLong,
@@ -70,6 +72,7 @@ impl Rule {
         Rule::Invisible,
         Rule::Encoding,
         Rule::Fields,
+        Rule::Quotes,
         Rule::Spreadsheet,
         Rule::Impossible,
         Rule::CountryCode,
@@ -95,10 +98,18 @@ impl Rule {
             Rule::Invisible => "invisible",
             Rule::Encoding => "encoding",
             Rule::Fields => "fields",
+            Rule::Quotes => "quotes",
             Rule::Spreadsheet => "spreadsheet",
             Rule::Impossible => "impossible",
             Rule::CountryCode => "country-code",
         }
+    }
+
+    /// Whether a fault of a whole record means that its cells cannot be assigned to columns. `field` and `code` are the
+    /// names of the fault's field and rule.
+    pub fn is_of_layout(field: &str, code: &str) -> bool {
+        let is_layout = |rule: Rule| matches!(rule, Rule::Fields | Rule::Quotes | Rule::TooLong);
+        Field::from_name(field).is_none() && Rule::from_name(code).is_some_and(is_layout)
     }
 
     /// The option that may make such a row valid, for the field in which the fault occurred.
@@ -106,6 +117,7 @@ impl Rule {
         match (self, field) {
             (Rule::Encoding, _) => Some("--encoding LABEL"),
             (Rule::Fields, _) => Some("--delimiter CHAR"),
+            (Rule::Quotes, _) => Some("--quote none"),
             (Rule::Required, _) => Some("--set FIELD=VALUE"),
             (Rule::Digits, Some(Field::MobileNumber)) | (_, Some(Field::MobileCountryCode)) => {
                 Some("--phone-region CC")
@@ -128,6 +140,7 @@ impl Rule {
             (Rule::TooLong, Some(Field::MobileCountryCode)) => {
                 "write the country code as digits only, such as 91"
             }
+            (Rule::TooLong, None) => "shorten the cell, or close the quote at its beginning",
             (Rule::TooLong, _) => "shorten it; --validation lenient lets the API judge",
             (Rule::Digits, Some(Field::MobileCountryCode)) => {
                 "write the country code as digits only, such as 91"
@@ -149,7 +162,13 @@ impl Rule {
                 "remove the character, which nobody sees: it comes along when text is copied from a page or a chat"
             }
             (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
-            (Rule::Fields, _) => "quote cells that contain the delimiter, and give each row every column",
+            (Rule::Fields, _) => {
+                "quote cells that contain the delimiter; only empty optional cells at the end of a row may be missing"
+            }
+            (Rule::Quotes, _) => {
+                "close the quote, and double each quote inside a quoted cell; \
+                 give --quote none if quotes are plain text in this file"
+            }
             (Rule::Spreadsheet, _) => {
                 "export the data anew and let the spreadsheet read this column as text \
                  (Excel: Data > From Text/CSV, type Text) before it saves as CSV"

@@ -14,7 +14,7 @@ use std::{
 use serde::Serialize;
 
 use super::csv_reader::RawRecord;
-use crate::customer::{Faults, Field, Respelling, ValidRecord};
+use crate::customer::{Cells, Faults, Field, Respelling, ValidRecord};
 
 /// How many lines are kept as examples of each kind.
 const LINES_KEPT: usize = 5;
@@ -26,6 +26,24 @@ pub enum Adjustment {
     ByteOrderMark,
     /// The value of a field is sent in another spelling.
     Value(Field, Respelling),
+    /// A cell that feeds a field has several lines.
+    LineBreak(Field),
+    /// The header occurs again and is skipped.
+    RepeatedHeader,
+    /// A separator line or a footer of a SQL tool is skipped.
+    SeparatorLine,
+    /// A row of nothing but delimiters and blanks is skipped.
+    BlankRow,
+    /// A row has fewer cells than the header, and the missing ones are read as empty.
+    MissingCells,
+    /// A row has more cells than the header, and the others, all empty, are ignored.
+    ExtraCells,
+    /// A cell that feeds no field is too long to be kept whole.
+    CutCell,
+    /// A line belongs to a record whose quotes are at fault, and is not read as a row.
+    SwallowedLine,
+    /// The last line ends without a line break: the file may be cut.
+    UnterminatedLastLine,
 }
 
 impl Adjustment {
@@ -34,14 +52,23 @@ impl Adjustment {
         match self {
             Adjustment::ByteOrderMark => "byte-order-mark",
             Adjustment::Value(_, respelling) => respelling.name(),
+            Adjustment::LineBreak(_) => "line-break",
+            Adjustment::RepeatedHeader => "repeated-header",
+            Adjustment::SeparatorLine => "separator-line",
+            Adjustment::BlankRow => "blank-row",
+            Adjustment::MissingCells => "missing-cells",
+            Adjustment::ExtraCells => "extra-empty-cells",
+            Adjustment::CutCell => "cut-cell",
+            Adjustment::SwallowedLine => "swallowed-line",
+            Adjustment::UnterminatedLastLine => "unterminated-last-line",
         }
     }
 
     /// The field whose value is adjusted; none if the adjustment concerns a whole line.
     pub fn field(self) -> Option<Field> {
         match self {
-            Adjustment::ByteOrderMark => None,
-            Adjustment::Value(field, _) => Some(field),
+            Adjustment::Value(field, _) | Adjustment::LineBreak(field) => Some(field),
+            _ => None,
         }
     }
 }
@@ -54,6 +81,25 @@ impl fmt::Display for Adjustment {
                 f.write_str("byte order mark (U+FEFF) at the start of a line skipped")
             }
             Adjustment::Value(field, respelling) => write!(f, "{field} {respelling}"),
+            Adjustment::LineBreak(field) => {
+                write!(f, "warning: {field} has cells of several lines; a quote may have swallowed them")
+            }
+            Adjustment::RepeatedHeader => f.write_str("header again, skipped"),
+            Adjustment::SeparatorLine => f.write_str("separator lines or footers, skipped"),
+            Adjustment::BlankRow => f.write_str("rows of nothing but delimiters and blanks, skipped"),
+            Adjustment::MissingCells => {
+                f.write_str("rows with fewer cells than the header, the last ones read as empty")
+            }
+            Adjustment::ExtraCells => f.write_str("rows with more cells than the header, all empty, ignored"),
+            Adjustment::CutCell => {
+                f.write_str("rows with a cell that feeds no field and is too long to be kept whole")
+            }
+            Adjustment::SwallowedLine => {
+                f.write_str("warning: lines swallowed by a quote that is at fault, not read as rows")
+            }
+            Adjustment::UnterminatedLastLine => {
+                f.write_str("warning: the last line has no line break; see that the file is whole")
+            }
         }
     }
 }
@@ -74,6 +120,13 @@ impl RowSample {
         if self.first_lines.len() < LINES_KEPT {
             self.first_lines.push(line);
         }
+    }
+
+    /// Counts the lines from `first` to `last`.
+    fn add_lines(&mut self, first: u64, last: u64) {
+        let room = LINES_KEPT.saturating_sub(self.first_lines.len());
+        self.first_lines.extend((first..=last).take(room));
+        self.rows += last + 1 - first;
     }
 
     /// Adds the counts about other rows of the same source.
@@ -99,6 +152,21 @@ impl Adjustments {
     pub(super) fn add_mark(&self, record: &RawRecord<'_>) {
         if record.after_mark {
             self.add(Adjustment::ByteOrderMark, record.line);
+        }
+    }
+
+    /// Counts an adjustment of each of these lines.
+    pub(super) fn add_lines(&self, adjustment: Adjustment, first: u64, last: u64) {
+        if first <= last {
+            self.lock().entry(adjustment).or_default().add_lines(first, last);
+        }
+    }
+
+    /// Counts the fields whose cells have several lines, in the row on `line`.
+    pub(super) fn add_line_breaks(&self, cells: &Cells<'_>, line: u64) {
+        let has_break = |cell: &str| cell.trim().contains(['\n', '\r']);
+        for field in Field::ALL.into_iter().filter(|field| cells[*field as usize].is_some_and(has_break)) {
+            self.add(Adjustment::LineBreak(field), line);
         }
     }
 

@@ -45,6 +45,8 @@ pub(super) struct ColumnMap {
     pub(super) message: Option<usize>,
     /// Whether each row ends with an additional empty field.
     pub(super) rows_trail: bool,
+    /// The number of columns up to the last one that a row must have; the cells behind may be missing.
+    pub(super) least_width: usize,
 }
 
 /// Which column feeds which field, by name, for the user to check.
@@ -85,15 +87,31 @@ impl ColumnMap {
         let kept = (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
         let place = |name: &str| header.iter().position(|column| column == name);
         let correction = place("_line").zip(place("_outcome")).zip(place("_error_code"));
+        let by_field = find_columns(name, header, options)?;
+        let is_required = |field: &Field| field.is_mandatory() || options.rules.require.contains(field);
+        let required = Field::ALL.iter().filter(|field| is_required(field));
+        let sources = required.filter_map(|field| by_field[*field as usize].as_ref());
+        let last_required = sources.flat_map(FieldSource::columns).max();
+        // An export has all of its columns, and the last ones tell which row is corrected.
+        let is_export = header.iter().any(|column| EXPORT_COLUMNS.contains(&column.as_str()));
+        let least_width = if is_export { header.len() } else { last_required.map_or(1, |last| last + 1) };
         Ok(ColumnMap {
             width: header.len(),
-            by_field: find_columns(name, header, options)?,
+            by_field,
             kept,
             correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
             field: place("_field"),
             message: place("_error_message"),
             rows_trail: false,
+            least_width,
         })
+    }
+
+    /// The columns whose cells are read, for a field or as a correction.
+    pub(super) fn read_columns(&self) -> Vec<usize> {
+        let corrections = self.correction.iter().flatten().copied();
+        let fields = self.by_field.iter().flatten().flat_map(FieldSource::columns);
+        fields.chain(corrections).chain(self.field).chain(self.message).collect()
     }
 
     /// Whether a field is read from this column.

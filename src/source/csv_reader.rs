@@ -1,34 +1,57 @@
 //! Splits text into raw records, each with the physical line on which it starts.
 //!
-//! The `csv` crate is not used because it lacks three things: a bound on the size of a field and of a record (an unclosed
-//! quote would read the rest of the file into memory), the position of an unclosed quote, and line numbers that are right
-//! after blank lines, `\r\n`, lone `\r` and quoted line breaks. Within those bounds the cells are those of the `csv`
-//! crate: a fuzz target and property tests compare the two.
+//! The `csv` crate is not used because it lacks four things: bounds on what is kept of a field and of a record (an unclosed
+//! quote would read the rest of the file into memory), malformed quoting with its place, a judgement on what a quoted cell
+//! of several lines has swallowed, and line numbers that are right after blank lines, `\r\n`, lone `\r` and quoted line
+//! breaks. Where the quoting is well formed, the cells are those of the `csv` crate: a fuzz target and property tests compare
+//! the two.
 //!
 //! A line without quotes, which almost every line is, takes the fast path: one scan, and its fields are borrowed from the
 //! buffer. Any other record takes [`CsvReader::slow_path`]. Both paths give the same result.
 //!
-//! Memory is one read buffer and one record, whatever the size of the file. This module knows nothing of columns,
-//! encodings or rules.
+//! What stands inside a quote is never a record, however long it is and however malformed. A quote is closed by a quote
+//! before a delimiter or a line break. One before anything else is malformed: the text goes on until a quote does close it, or
+//! to the end of the line if the quotes up to there are even in number, as in `"x"y`.
+//!
+//! Memory is one read buffer and one record, whatever the size of the file. This module knows nothing of encodings or rules;
+//! of the columns only which ones are read, because only the others may have cells of any length.
 
 use std::io::{self, Read};
 
-use memchr::{memchr, memchr_iter, memchr2, memchr2_iter, memchr3};
+use memchr::{memchr_iter, memchr2, memchr2_iter, memchr3};
 
 /// Size of the read buffer, which is also the part of the file in which the delimiter is detected. It holds two fields of
 /// maximum length, so that a line longer than a field is noticed before the buffer is full.
 const READ_BYTES: usize = 2 * FIELD_MAX_BYTES;
 
-/// Maximum length of a field: a hundred times what any field of a customer needs. A longer one means an unclosed quote or
-/// a file of another kind.
+/// Maximum length of a field that is read: a hundred times what any field of a customer needs. A line inside a quote that is
+/// longer is not judged.
 pub(super) const FIELD_MAX_BYTES: usize = 64 * 1024;
 
-/// Maximum length of a record, delimiters included: sixteen fields of maximum length.
-pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
+/// How much of a record is kept; a longer cell of a column that is not read is cut. The cells that are read come on top.
+const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
 /// Maximum number of fields in a record: four times that of the widest spreadsheet. Delimiters alone would not reach
 /// [`RECORD_MAX_BYTES`] soon enough to bound memory.
-const RECORD_MAX_FIELDS: usize = 64 * 1024;
+pub(super) const RECORD_MAX_FIELDS: usize = 64 * 1024;
+
+/// The character that quotes a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quote {
+    /// A quote at the beginning of a cell opens it.
+    Char(u8),
+    /// No character does: each is text.
+    None,
+}
+
+impl Default for Quote {
+    fn default() -> Quote {
+        Quote::Char(b'"')
+    }
+}
+
+/// Whether the fields of a line inside a quote, split at the delimiters alone, read as a row of the file.
+pub(super) type RowTest<'a> = &'a dyn Fn(RawFields<'_>) -> bool;
 
 /// One record of the file: unquoted, not yet validated as UTF-8.
 pub(super) struct RawRecord<'a> {
@@ -40,25 +63,75 @@ pub(super) struct RawRecord<'a> {
     pub(super) fields: RawFields<'a>,
     /// Why the record cannot be read as intended.
     pub(super) flaw: Option<Flaw>,
+    /// Whether a cell is not kept whole.
+    pub(super) is_cut: bool,
     /// Whether a byte order mark stood before the record, as it does in files that were joined. It is no part of a field.
     pub(super) after_mark: bool,
-    /// Whether a line break ended the record, as opposed to the end of the input or a size limit.
+    /// Whether a line break ended the record, as opposed to the end of the input.
     pub(super) has_break: bool,
 }
 
 /// The byte order mark.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How a record is malformed.
+/// How a record is malformed; a later variant outweighs an earlier one. Columns count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// A field is longer than [`FIELD_MAX_BYTES`]. It is dropped, and reading continues after the next line break.
-    LongField,
-    /// The record is longer than [`RECORD_MAX_BYTES`] or has more than [`RECORD_MAX_FIELDS`]; handled in the same way.
-    LongRecord,
-    /// A quote is open at the end of the input, or was closed on a later line by a quote that text follows: that is how
-    /// the opening quote of another field looks from inside an unclosed one.
-    OpenQuote,
+    /// A field that is read is longer than [`FIELD_MAX_BYTES`].
+    LongField {
+        /// Its column.
+        column: usize,
+        /// Its length.
+        bytes: u64,
+    },
+    /// The record has more than [`RECORD_MAX_FIELDS`]. The others are dropped.
+    ManyFields,
+    /// Lines inside a quoted cell read as rows of the file.
+    SwallowedRows {
+        /// Where the quote opens.
+        opened: Opening,
+        /// How many of the lines do.
+        rows: u64,
+    },
+    /// Blanks stand before an opening quote.
+    BlankBeforeQuote(Place),
+    /// Something other than a delimiter or a line break follows the quote that should close a cell.
+    TextAfterQuote(Place),
+    /// A quote is open at the end of the input.
+    OpenQuote(Opening),
+}
+
+impl Flaw {
+    fn weight(self) -> u8 {
+        match self {
+            Flaw::LongField { .. } => 0,
+            Flaw::ManyFields => 1,
+            Flaw::SwallowedRows { .. } => 2,
+            // Of two, the first is named.
+            Flaw::BlankBeforeQuote(_) | Flaw::TextAfterQuote(_) => 3,
+            Flaw::OpenQuote(_) => 4,
+        }
+    }
+}
+
+/// Where a quote opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    /// The physical line.
+    pub(super) line: u64,
+    /// The column, from 0.
+    pub(super) column: usize,
+}
+
+/// Where a quote stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The physical line.
+    pub(super) line: u64,
+    /// Its position in that line in characters, from 1.
+    pub(super) position: u64,
+    /// The column, from 0.
+    pub(super) column: usize,
 }
 
 /// The fields of a record: their bytes, with one separator byte between two fields, and the end of each.
@@ -86,18 +159,41 @@ impl RawFields<'_> {
     }
 }
 
-/// What ended a field.
-enum FieldEnd {
-    Delimiter,
-    /// A line break, or the end of the input.
-    Record,
-    Flaw(Flaw),
+/// The cell that is being read in the slow path.
+#[derive(Default)]
+struct CellState {
+    /// Where it begins in `unquoted`.
+    begin: usize,
+    /// How many of its bytes may be kept.
+    room: usize,
+    /// Its length so far, whether kept or not.
+    bytes: u64,
+}
+
+/// What the slow path knows of the lines of its record.
+#[derive(Default)]
+struct LineState {
+    /// Where the current line begins in the buffer, or what is left of it.
+    start: usize,
+    /// Characters of the current line that are no longer in the buffer.
+    dropped: u64,
+    /// Whether the current line has been inside one quote from its beginning.
+    is_quoted: bool,
+    /// The quote that was open where the current line begins.
+    opened: Option<Opening>,
+    /// Whether the first line of the record, by itself, reads as a row.
+    first_reads_as_row: bool,
+    /// The quote around the first swallowed row, and the number of rows swallowed.
+    swallowed: Option<(Opening, u64)>,
 }
 
 /// Reads records from an input.
 pub(super) struct CsvReader<R> {
     input: R,
     delimiter: u8,
+    quote: Quote,
+    /// The columns whose cells are bounded.
+    read_columns: Vec<usize>,
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
@@ -107,22 +203,28 @@ pub(super) struct CsvReader<R> {
     ends: Vec<usize>,
     line: u64,
     after_cr: bool,
-    /// Whether text followed the closing quote of a field of this record.
-    text_after_quote: bool,
     after_mark: bool,
     read: u64,
+    cell: CellState,
+    line_state: LineState,
+    /// The ends of the fields of a line that is judged.
+    line_ends: Vec<usize>,
+    flaw: Option<Flaw>,
+    is_cut: bool,
 }
 
 impl<R: Read> CsvReader<R> {
-    /// Starts with a comma as the delimiter; reads nothing yet.
-    pub(super) fn new(input: R) -> CsvReader<R> {
-        CsvReader::with_buffer(input, READ_BYTES)
+    /// Starts with a comma as the delimiter, and with no column that is read; reads nothing yet.
+    pub(super) fn new(input: R, quote: Quote) -> CsvReader<R> {
+        CsvReader::with_buffer(input, quote, READ_BYTES)
     }
 
-    fn with_buffer(input: R, bytes: usize) -> CsvReader<R> {
+    fn with_buffer(input: R, quote: Quote, bytes: usize) -> CsvReader<R> {
         CsvReader {
             input,
             delimiter: b',',
+            quote,
+            read_columns: Vec::new(),
             buffer: vec![0; bytes].into(),
             start: 0,
             end: 0,
@@ -131,9 +233,13 @@ impl<R: Read> CsvReader<R> {
             ends: Vec::new(),
             line: 1,
             after_cr: false,
-            text_after_quote: false,
             after_mark: false,
             read: 0,
+            cell: CellState::default(),
+            line_state: LineState::default(),
+            line_ends: Vec::new(),
+            flaw: None,
+            is_cut: false,
         }
     }
 
@@ -168,10 +274,16 @@ impl<R: Read> CsvReader<R> {
         self.delimiter = delimiter;
     }
 
+    /// Names the columns whose cells are read, and so are bounded, in the records that follow.
+    pub(super) fn set_read_columns(&mut self, columns: Vec<usize>) {
+        self.read_columns = columns;
+    }
+
     /// Continues with another input, positioned at the start of a record on `line`.
     pub(super) fn resume(&mut self, input: R, line: u64, after_cr: bool) {
         (self.input, self.line, self.after_cr) = (input, line, after_cr);
         (self.start, self.end, self.read, self.deferred_error) = (0, 0, 0, None);
+        self.line_state = LineState::default();
     }
 
     /// The bytes consumed so far, and the bytes read from the input.
@@ -185,24 +297,28 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// The next record; blank lines are skipped. A read error discards the record that was begun.
-    pub(super) fn next(&mut self) -> io::Result<Option<RawRecord<'_>>> {
+    pub(super) fn next(&mut self, is_row: RowTest<'_>) -> io::Result<Option<RawRecord<'_>>> {
         if !self.skip_blank_lines()? {
             return Ok(None);
         }
         match self.simple_line()? {
             Some(length) => Ok(Some(self.fast_path(length))),
-            None => self.slow_path().map(Some),
+            None => self.slow_path(is_row).map(Some),
         }
     }
 
     /// The length of the current line, if it is complete, has no quote and is not too long.
     fn simple_line(&mut self) -> io::Result<Option<usize>> {
+        let quote = match self.quote {
+            Quote::Char(quote) => quote,
+            Quote::None => b'\n',
+        };
         let mut seen = 0;
         loop {
             let unread = &self.buffer[self.start..self.end];
-            if let Some(at) = memchr3(b'\n', b'\r', b'"', &unread[seen..]) {
+            if let Some(at) = memchr3(b'\n', b'\r', quote, &unread[seen..]) {
                 let length = seen + at;
-                return Ok((unread[length] != b'"' && length <= FIELD_MAX_BYTES).then_some(length));
+                return Ok((is_break(unread[length]) && length <= FIELD_MAX_BYTES).then_some(length));
             }
             seen = unread.len();
             if seen > FIELD_MAX_BYTES || !self.fill_buffer()? {
@@ -224,144 +340,218 @@ impl<R: Read> CsvReader<R> {
         self.line += 1;
         let fields = RawFields { bytes, ends: &self.ends };
         let after_mark = self.after_mark;
-        RawRecord { line, last_line: line, fields, flaw: None, after_mark, has_break: true }
+        RawRecord { line, last_line: line, fields, flaw: None, is_cut: false, after_mark, has_break: true }
     }
 
     /// Reads any record.
-    fn slow_path(&mut self) -> io::Result<RawRecord<'_>> {
+    fn slow_path(&mut self, is_row: RowTest<'_>) -> io::Result<RawRecord<'_>> {
         let line = self.line;
         self.unquoted.clear();
         self.ends.clear();
-        self.text_after_quote = false;
-        let mut flaw = loop {
-            match self.field()? {
-                FieldEnd::Record => {
-                    self.ends.push(self.unquoted.len());
-                    break None;
-                }
-                FieldEnd::Flaw(Flaw::OpenQuote) => {
-                    self.ends.push(self.unquoted.len());
-                    break Some(Flaw::OpenQuote);
-                }
-                FieldEnd::Flaw(flaw) => {
-                    self.skip_line()?;
-                    // A partial field, which may end inside a character, is dropped.
-                    self.unquoted.truncate(self.ends.last().copied().unwrap_or(0));
-                    break Some(flaw);
-                }
-                FieldEnd::Delimiter => {
-                    self.ends.push(self.unquoted.len());
-                    self.unquoted.push(self.delimiter);
-                }
+        (self.flaw, self.is_cut) = (None, false);
+        self.line_state = LineState { start: self.start, ..LineState::default() };
+        loop {
+            self.cell(line, is_row)?;
+            match self.buffer[self.start..self.end].first() {
+                Some(byte) if !is_break(*byte) => self.consume(1),
+                _ => break,
             }
-        };
-        if flaw.is_none() && self.text_after_quote && self.line > line {
-            flaw = Some(Flaw::OpenQuote);
         }
-        // A line break inside the quote, at the end of the input, does not start another line.
-        let swallowed = matches!(self.unquoted.last(), Some(b'\n' | b'\r')) && flaw == Some(Flaw::OpenQuote);
-        let last_line = self.line - u64::from(swallowed && self.start == self.end);
+        if self.line > line {
+            self.judge_line(line, is_row);
+        }
+        if let Some((opened, rows)) = self.line_state.swallowed {
+            self.note(Flaw::SwallowedRows { opened, rows });
+        }
         let has_break = self.start < self.end;
+        // A line break inside the quote, at the end of the input, does not start another line.
+        let ends_blank = !has_break && self.line_state.start == self.start && self.line_state.dropped == 0;
+        let last_line = self.line - u64::from(ends_blank && self.line > line);
         if has_break {
             self.consume(1);
         }
         let fields = RawFields { bytes: &self.unquoted, ends: &self.ends };
-        Ok(RawRecord { line, last_line, fields, flaw, after_mark: self.after_mark, has_break })
+        let (flaw, is_cut, after_mark) = (self.flaw, self.is_cut, self.after_mark);
+        Ok(RawRecord { line, last_line, fields, flaw, is_cut, after_mark, has_break })
     }
 
-    /// Appends one field to `unquoted` and consumes the delimiter after it, but not a line break.
-    fn field(&mut self) -> io::Result<FieldEnd> {
-        let most = (self.unquoted.len() + FIELD_MAX_BYTES).min(RECORD_MAX_BYTES);
-        if self.start == self.end && !self.fill_buffer()? {
-            return Ok(FieldEnd::Record);
+    /// Appends one cell to `unquoted`; consumes neither the delimiter nor the line break after it.
+    fn cell(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
+        if !self.ends.is_empty() {
+            self.unquoted.push(self.delimiter);
         }
-        let is_quoted = self.buffer[self.start] == b'"';
-        if is_quoted && let Some(flaw) = self.quoted(most)? {
-            return Ok(FieldEnd::Flaw(flaw));
-        }
-        loop {
-            if self.start == self.end && !self.fill_buffer()? {
-                return Ok(FieldEnd::Record);
+        let begin = self.unquoted.len();
+        let is_read = self.read_columns.contains(&self.ends.len());
+        let room = if is_read { FIELD_MAX_BYTES } else { RECORD_MAX_BYTES.saturating_sub(begin) };
+        self.cell = CellState { begin, room, bytes: 0 };
+        if let Quote::Char(quote) = self.quote {
+            self.blanks()?;
+            if self.has_more()? && self.buffer[self.start] == quote {
+                if self.cell.bytes > 0 {
+                    let place = self.place();
+                    self.note(Flaw::BlankBeforeQuote(Place { position: place.position + 1, ..place }));
+                }
+                self.quoted(record_line, is_row)?;
             }
+        }
+        while self.has_more()? {
             let unread = &self.buffer[self.start..self.end];
-            let length = memchr3(self.delimiter, b'\n', b'\r', unread).unwrap_or(unread.len());
-            if is_quoted && unread[..length].iter().any(|byte| !matches!(byte, b' ' | b'\t')) {
-                self.text_after_quote = true;
-            }
-            if let Some(flaw) = self.append(length, most) {
-                return Ok(FieldEnd::Flaw(flaw));
-            }
-            match self.buffer[self.start..self.end].first() {
-                None => {}
-                Some(b'\n' | b'\r') => return Ok(FieldEnd::Record),
-                Some(_)
-                    if self.unquoted.len() >= RECORD_MAX_BYTES || self.ends.len() >= RECORD_MAX_FIELDS =>
-                {
-                    return Ok(FieldEnd::Flaw(Flaw::LongRecord));
-                }
-                Some(_) => {
-                    self.consume(1);
-                    return Ok(FieldEnd::Delimiter);
-                }
+            let length = memchr3(self.delimiter, b'\n', b'\r', unread);
+            self.append(length.unwrap_or(unread.len()));
+            if length.is_some() {
+                break;
             }
         }
+        self.end_cell();
+        Ok(())
     }
 
-    /// Appends the text between the opening quote here and its closing quote; `""` is a quote.
-    fn quoted(&mut self, most: usize) -> io::Result<Option<Flaw>> {
+    /// Appends the blanks that stand here.
+    fn blanks(&mut self) -> io::Result<()> {
+        while self.has_more()? {
+            let unread = &self.buffer[self.start..self.end];
+            let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t') && **byte != self.delimiter;
+            let blanks = unread.iter().take_while(is_blank).count();
+            if blanks == 0 {
+                break;
+            }
+            self.append(blanks);
+        }
+        Ok(())
+    }
+
+    /// Appends the text between the opening quote here and the quote that closes it; `""` is a quote.
+    fn quoted(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
+        let opened = Opening { line: self.line, column: self.ends.len() };
+        let quote = self.buffer[self.start];
+        self.line_state.is_quoted = false;
         self.consume(1);
-        loop {
-            if self.start == self.end && !self.fill_buffer()? {
-                return Ok(Some(Flaw::OpenQuote));
-            }
+        // Quotes that are not doubled, once one of them is malformed.
+        let (mut quotes, mut is_malformed) = (1_u64, false);
+        while self.has_more()? {
             let unread = &self.buffer[self.start..self.end];
-            let quote = memchr(b'"', unread);
-            if let Some(flaw) = self.append(quote.unwrap_or(unread.len()), most) {
-                return Ok(Some(flaw));
-            }
-            if quote.is_none() {
+            let at = memchr3(quote, b'\n', b'\r', unread);
+            self.append(at.unwrap_or(unread.len()));
+            let Some(byte) = at.map(|_| self.buffer[self.start]) else { continue };
+            if byte != quote {
+                if is_malformed && quotes.is_multiple_of(2) {
+                    return Ok(());
+                }
+                self.judge_line(record_line, is_row);
+                self.append(1);
+                self.begin_line();
+                (self.line_state.is_quoted, self.line_state.opened) = (true, Some(opened));
                 continue;
             }
             self.consume(1);
-            if self.start == self.end && !self.fill_buffer()? || self.buffer[self.start] != b'"' {
-                return Ok(None);
+            if self.has_more()? && self.buffer[self.start] == quote {
+                self.append(1);
+                continue;
             }
-            if let Some(flaw) = self.append(1, most) {
-                return Ok(Some(flaw));
+            self.line_state.is_quoted = false;
+            if self.start == self.end || self.is_end(self.buffer[self.start]) {
+                return Ok(());
             }
+            (quotes, is_malformed) = (quotes + 1, true);
+            self.note(Flaw::TextAfterQuote(self.place()));
+            self.keep_byte(quote);
         }
-    }
-
-    /// Appends `length` bytes to the field, or as many as its limit allows.
-    fn append(&mut self, length: usize, most: usize) -> Option<Flaw> {
-        let room = most - self.unquoted.len();
-        let fits = length.min(room);
-        self.unquoted.extend_from_slice(&self.buffer[self.start..self.start + fits]);
-        self.consume(fits);
-        let flaw = if most == RECORD_MAX_BYTES { Flaw::LongRecord } else { Flaw::LongField };
-        (length > room).then_some(flaw)
-    }
-
-    /// Skips to the next line break, as if no quote were open.
-    fn skip_line(&mut self) -> io::Result<()> {
-        while self.start < self.end || self.fill_buffer()? {
-            let unread = &self.buffer[self.start..self.end];
-            match memchr2(b'\n', b'\r', unread) {
-                Some(at) => {
-                    self.consume(at);
-                    return Ok(());
-                }
-                None => self.consume(unread.len()),
-            }
+        if !is_malformed || !quotes.is_multiple_of(2) {
+            self.note(Flaw::OpenQuote(opened));
         }
         Ok(())
+    }
+
+    /// Ends the cell: marks what is not kept of it, and drops it if the record has too many.
+    fn end_cell(&mut self) {
+        let CellState { begin, bytes, .. } = self.cell;
+        let column = self.ends.len();
+        if column == RECORD_MAX_FIELDS {
+            self.unquoted.truncate(self.ends.last().copied().unwrap_or(0));
+            return self.note(Flaw::ManyFields);
+        }
+        let kept = self.unquoted.len() - begin;
+        if bytes > kept as u64 {
+            if self.read_columns.contains(&column) {
+                self.note(Flaw::LongField { column, bytes });
+            }
+            self.is_cut = true;
+            let whole = whole_characters(&self.unquoted[begin..]);
+            self.unquoted.truncate(begin + whole);
+            // Whoever finds the cell in an export must see that it is not whole.
+            self.unquoted.extend_from_slice(format!("… [cut: {bytes} bytes]").as_bytes());
+        }
+        self.ends.push(self.unquoted.len());
+    }
+
+    /// Judges the line that ends here, which is the first of its record or begins inside a quote: does it read as a row by
+    /// itself? A line that is quoted as a whole tells enough; one in which a quote closes may just look like a row, unless
+    /// the first line of the record, too, reads as one that is complete.
+    fn judge_line(&mut self, record_line: u64, is_row: RowTest<'_>) {
+        let line = &self.buffer[self.line_state.start.min(self.start)..self.start];
+        let is_judged = self.line_state.dropped == 0 && (1..=FIELD_MAX_BYTES).contains(&line.len());
+        let reads_as_row = is_judged && {
+            self.line_ends.clear();
+            self.line_ends.extend(memchr_iter(self.delimiter, line));
+            self.line_ends.push(line.len());
+            is_row(RawFields { bytes: line, ends: &self.line_ends })
+        };
+        let state = &mut self.line_state;
+        if self.line == record_line {
+            state.first_reads_as_row = reads_as_row;
+        } else if reads_as_row && (state.is_quoted || state.first_reads_as_row) {
+            state.swallowed = state.opened.map(|opened| match state.swallowed {
+                Some((first, rows)) => (first, rows + 1),
+                None => (opened, 1),
+            });
+        }
+    }
+
+    /// Keeps the flaw, unless the record has one that outweighs it.
+    fn note(&mut self, flaw: Flaw) {
+        if self.flaw.is_none_or(|known| known.weight() < flaw.weight()) {
+            self.flaw = Some(flaw);
+        }
+    }
+
+    /// The place of the byte before the next one.
+    fn place(&self) -> Place {
+        let line = &self.buffer[self.line_state.start.min(self.start)..self.start];
+        let position = self.line_state.dropped + characters(line);
+        Place { line: self.line, position, column: self.ends.len() }
+    }
+
+    /// Appends `length` bytes to the cell, or as many as its room allows, and consumes all of them.
+    fn append(&mut self, length: usize) {
+        let fits = length.min(self.cell.room - (self.unquoted.len() - self.cell.begin));
+        self.unquoted.extend_from_slice(&self.buffer[self.start..self.start + fits]);
+        self.cell.bytes += length as u64;
+        self.consume(length);
+    }
+
+    /// Appends a byte that is consumed already.
+    fn keep_byte(&mut self, byte: u8) {
+        if self.unquoted.len() - self.cell.begin < self.cell.room {
+            self.unquoted.push(byte);
+        }
+        self.cell.bytes += 1;
+    }
+
+    fn is_end(&self, byte: u8) -> bool {
+        byte == self.delimiter || is_break(byte)
+    }
+
+    /// Whether there is a next byte; reads more if there is none in the buffer.
+    fn has_more(&mut self) -> io::Result<bool> {
+        Ok(self.start < self.end || self.fill_buffer()?)
     }
 
     /// Skips blank lines, and byte order marks at the start of a line; false at the end of the input.
     fn skip_blank_lines(&mut self) -> io::Result<bool> {
         self.after_mark = false;
         loop {
-            if self.start == self.end && !self.fill_buffer()? {
+            self.begin_line();
+            if !self.has_more()? {
                 return Ok(false);
             }
             let byte = self.buffer[self.start];
@@ -381,6 +571,11 @@ impl<R: Read> CsvReader<R> {
         Ok(self.buffer[self.start..self.end].starts_with(MARK))
     }
 
+    /// A line begins at the next byte.
+    fn begin_line(&mut self) {
+        (self.line_state.start, self.line_state.dropped) = (self.start, 0);
+    }
+
     /// Consumes bytes and counts their line breaks: `\n`, `\r` and `\r\n` are one each.
     fn consume(&mut self, used: usize) {
         let passed = &self.buffer[self.start..self.start + used];
@@ -396,10 +591,19 @@ impl<R: Read> CsvReader<R> {
         self.start += used;
     }
 
-    /// Reads more bytes after the unconsumed ones; false at the end of the input. The buffer must have room.
+    /// Reads more bytes after the unconsumed ones; false at the end of the input. The buffer must have room. Keeps the
+    /// current line, unless it is longer than a field.
     fn fill_buffer(&mut self) -> io::Result<bool> {
-        self.buffer.copy_within(self.start..self.end, 0);
-        (self.start, self.end) = (0, self.end - self.start);
+        let mut keep = self.line_state.start.min(self.start);
+        if self.start - keep > FIELD_MAX_BYTES {
+            self.line_state.dropped += characters(&self.buffer[keep..self.start]);
+            keep = self.start;
+        }
+        if keep > 0 {
+            self.buffer.copy_within(keep..self.end, 0);
+            (self.start, self.end) = (self.start - keep, self.end - keep);
+        }
+        self.line_state.start = 0;
         if let Some(error) = self.deferred_error.take() {
             return Err(error);
         }
@@ -417,10 +621,29 @@ impl<R: Read> CsvReader<R> {
     }
 }
 
+fn is_break(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// The number of characters in text that may begin or end inside one.
+fn characters(text: &[u8]) -> u64 {
+    text.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count() as u64
+}
+
+/// The length without a last character that may be cut.
+fn whole_characters(text: &[u8]) -> usize {
+    let continued = text.iter().rev().take_while(|byte| matches!(byte, 0x80..=0xbf)).count();
+    let last = text.len() - continued;
+    match text[..last].last() {
+        Some(lead) if *lead >= 0x80 => last - 1,
+        _ => last,
+    }
+}
+
 impl<'a> CsvReader<&'a [u8]> {
     /// A reader over the head of a file.
-    pub(super) fn over_head(head: &'a [u8], delimiter: u8) -> CsvReader<&'a [u8]> {
-        CsvReader { delimiter, ..CsvReader::with_buffer(head, head.len().max(1)) }
+    pub(super) fn over_head(head: &'a [u8], delimiter: u8, quote: Quote) -> CsvReader<&'a [u8]> {
+        CsvReader { delimiter, ..CsvReader::with_buffer(head, quote, head.len().max(1)) }
     }
 }
 
@@ -462,9 +685,9 @@ mod tests {
     }
 
     fn read(input: impl Read) -> Vec<Read1> {
-        let mut records = CsvReader::new(input);
+        let mut records = CsvReader::new(input, Quote::default());
         let mut all = Vec::new();
-        while let Some(record) = records.next().unwrap() {
+        while let Some(record) = records.next(&|_| false).unwrap() {
             let fields = record.fields;
             let cell = |at| String::from_utf8(fields.bytes[fields.range(at).unwrap()].to_vec()).unwrap();
             all.push(Read1 {
@@ -474,7 +697,7 @@ mod tests {
                 after_mark: record.after_mark,
             });
         }
-        assert!(records.next().unwrap().is_none());
+        assert!(records.next(&|_| false).unwrap().is_none());
         all
     }
 
@@ -519,9 +742,8 @@ mod tests {
         for (text, cells) in [
             ("\"a\",b", vec!["a", "b"]),
             ("\"x,\"\"y\"\"\",\n", vec!["x,\"y\"", ""]),
-            ("\"b,c\" , \"d\"", vec!["b,c ", " \"d\""]),
+            ("\"b,c\",\" d\"", vec!["b,c", " d"]),
             ("5\" wide,x\"\"y, z\"", vec!["5\" wide", "x\"\"y", " z\""]),
-            ("\"a\"b\"c,\"\"\n", vec!["ab\"c", ""]),
             (" , ", vec![" ", " "]),
             ("\"\"", vec![""]),
         ] {
@@ -531,56 +753,130 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_is_too_long_is_cut_and_reading_goes_on() {
-        let fits = "x".repeat(FIELD_MAX_BYTES);
-        for (cell, next) in [
-            (format!("{fits}y"), 3),
-            (format!("\"{fits}y\""), 3),
-            (format!("\"{fits}\"\"\""), 3),
-            // Behind the cut, lines are lines.
-            (format!("\"{fits}\nopen"), 3),
-            (format!("\"{fits}y\nopen"), 3),
-            (format!("\"{}{fits}\nopen", "\n".repeat(10)), 13),
-        ] {
-            let got = read_all(&format!("a,b\n1,{cell}\n8,9\n"));
-            assert_eq!((got[1].flaw, &got[1].cells[..]), (Some(Flaw::LongField), &["1".to_owned()][..]));
-            assert_eq!((got[1].lines, got[2].lines.0), ((2, next - 1), next), "{}", got[2].cells[0]);
-            assert_eq!(got.last().unwrap().cells, ["8", "9"]);
-        }
-        for cell in [fits.clone(), format!("\"{}\"\"\"", &fits[1..])] {
-            let got = read_all(&format!("a,b\n{cell},{cell}\n"));
-            assert!(got[1].flaw.is_none() && got[1].cells.iter().all(|cell| cell.len() == FIELD_MAX_BYTES));
+    fn another_character_quotes_or_none_does() {
+        for (quote, cells) in
+            [(Quote::Char(b'\''), vec!["a,b", "\"c", "d\""]), (Quote::None, vec!["'a", "b'", "\"c", "d\""])]
+        {
+            let mut records = CsvReader::new(&b"'a,b',\"c,d\"\nx\n"[..], quote);
+            let fields = records.next(&|_| false).unwrap().unwrap().fields;
+            let got: Vec<&[u8]> =
+                (0..fields.len()).map(|at| &fields.bytes[fields.range(at).unwrap()]).collect();
+            assert_eq!(got, cells.iter().map(|cell| cell.as_bytes()).collect::<Vec<_>>());
+            assert_eq!(records.next(&|_| false).unwrap().unwrap().line, 2);
         }
     }
 
     #[test]
-    fn a_record_that_is_too_long_is_cut() {
-        let long = "x".repeat(RECORD_MAX_BYTES / 32 - 1) + ",";
-        let text = |fields| format!("{}x\n1,2\n", long.repeat(fields));
-        assert_eq!(read(text(31).as_bytes())[0].flaw, None);
-        let got = read(text(33).as_bytes());
-        assert_eq!((got[0].flaw, got[0].cells.len(), got[1].lines.0), (Some(Flaw::LongRecord), 32, 2));
+    fn malformed_quoting_is_told_with_its_place_and_swallows_no_more_than_it_must() {
+        let text_after = |line, position, column| Flaw::TextAfterQuote(Place { line, position, column });
+        let blank_before = |line, position, column| Flaw::BlankBeforeQuote(Place { line, position, column });
+        for (text, last_line, flaw) in [
+            ("\"field \"A\" 1\",2\n", 1, text_after(1, 8, 0)),
+            ("1,\"x\"y,3\n", 1, text_after(1, 5, 1)),
+            ("1,\"\u{e9}\u{e9}\" ,3\n", 1, text_after(1, 6, 1)),
+            ("1, \"x\",3\n", 1, blank_before(1, 4, 1)),
+            ("1,\t\"x\ny\",3\n", 2, blank_before(1, 4, 1)),
+            ("1,\"screen 19\" wide\",3\n", 1, text_after(1, 13, 1)),
+            // Behind an odd number of quotes, one is open.
+            ("1,\"<p class=\"a\">\nplanted,2,3\n</p>\",3\n", 3, text_after(1, 13, 1)),
+            ("1,2,\"asked\n2,3,\"hello\"\n", 2, text_after(2, 5, 2)),
+            ("\"1\",\"2\",\"asked\n\"2\",\"3\",\"x\"\n", 2, text_after(2, 1, 2)),
+        ] {
+            let got = read_all(&format!("{text}8,9,0\n"));
+            assert_eq!((got[0].lines.1, got[0].flaw), (last_line, Some(flaw)), "{text:?}");
+            assert_eq!((got.len(), got[1].flaw), (2, None), "{text:?}: {got:?}");
+        }
+        let open = Some(Flaw::OpenQuote(Opening { line: 1, column: 0 }));
+        assert_eq!(read_all("\"a\" b \"c\n1,2\n3,4\n")[0].flaw, open);
+        assert_eq!(read_all("\"a\"b")[0].flaw, Some(text_after(1, 3, 0)));
+    }
+
+    #[test]
+    fn a_cell_that_is_not_read_is_cut_where_the_record_is_full_and_a_read_one_at_its_bound() {
+        let fits = "x".repeat(FIELD_MAX_BYTES);
+        let read_column = |text: &str, column| {
+            let mut records = CsvReader::new(Trickle(text.as_bytes()), Quote::default());
+            records.set_read_columns(vec![column]);
+            let record = records.next(&|_| false).unwrap().unwrap();
+            let cell = record.fields.range(1).map(|range| record.fields.bytes[range].len());
+            let seen = (record.flaw, record.is_cut, cell.unwrap());
+            assert_eq!(records.next(&|_| false).unwrap().map(|record| record.fields.len()), Some(3));
+            seen
+        };
+        for cell in [format!("{fits}y"), format!("\"{fits}\n\""), format!("\"\"\"{fits}\"")] {
+            let text = format!("a,{cell},c\n1,2,3\n");
+            let bytes = FIELD_MAX_BYTES as u64 + 1;
+            let flaw = Some(Flaw::LongField { column: 1, bytes });
+            let cut = FIELD_MAX_BYTES + format!("… [cut: {bytes} bytes]").len();
+            assert_eq!(read_column(&text, 1), (flaw, true, cut));
+            assert_eq!(read_column(&text, 0), (None, false, FIELD_MAX_BYTES + 1));
+        }
+        // What is inside a quote is no record, beyond every bound.
+        let long = format!("a,\"{}\",c\n1,2,3\n", "é\n1,2,3\n".repeat(RECORD_MAX_BYTES / 8));
+        let (flaw, is_cut, length) = read_column(&long, 2);
+        assert!(flaw.is_none() && is_cut && length < RECORD_MAX_BYTES + 40, "{flaw:?}");
+    }
+
+    #[test]
+    fn a_record_of_too_many_fields_is_cut() {
         let delimiters = ",".repeat(3 * RECORD_MAX_FIELDS) + "\n1,2\n";
         let got = read(delimiters.as_bytes());
-        assert_eq!((got[0].flaw, got[1].lines.0), (Some(Flaw::LongRecord), 2));
+        assert_eq!((got[0].flaw, got[0].cells.len()), (Some(Flaw::ManyFields), RECORD_MAX_FIELDS));
+        assert_eq!(got[1].lines.0, 2);
     }
 
     #[test]
     fn a_quote_that_is_left_open_is_seen_with_the_lines_it_swallowed() {
-        let open = Some(Flaw::OpenQuote);
+        let open = |line, column| Some(Flaw::OpenQuote(Opening { line, column }));
         for (text, expected) in [
-            ("a,b\n1,\"open\n2,x\n3,y\n", vec![((1, 1), None), ((2, 4), open)]),
-            ("a,b\n1,\"open\n2,x\n3,y", vec![((1, 1), None), ((2, 4), open)]),
-            ("a,b\n1,\"open", vec![((1, 1), None), ((2, 2), open)]),
-            ("a\n\"open\n2\n3,\"closed\"\n4\n", vec![((1, 1), None), ((2, 4), open), ((5, 5), None)]),
+            ("a,b\n1,\"open\n2,x\n3,y\n", vec![((1, 1), None), ((2, 4), open(2, 1))]),
+            ("a,b\n1,\"open\r\n2,x\r\n3,y\r\n", vec![((1, 1), None), ((2, 4), open(2, 1))]),
+            ("a,b\n1,\"open\n2,x\n3,y", vec![((1, 1), None), ((2, 4), open(2, 1))]),
+            ("a,b\n1,\"open", vec![((1, 1), None), ((2, 2), open(2, 1))]),
             ("a,b\n1,\"two\nlines\"\n2,x\n", vec![((1, 1), None), ((2, 3), None), ((4, 4), None)]),
             ("a,b\n1,\"two\nlines\"", vec![((1, 1), None), ((2, 3), None)]),
-            ("1,\"with \"\"quotes\"\"\nin it\" \n2,5\" wide\n", vec![((1, 2), None), ((3, 3), None)]),
+            ("1,\"with \"\"quotes\"\"\nin it\"\n2,5\" wide\n", vec![((1, 2), None), ((3, 3), None)]),
             // A quote in the middle of a field is a character, also beside a field of two lines.
             ("5\" wide,\"two\nlines\"\n", vec![((1, 2), None)]),
         ] {
             let got: Vec<_> = read_all(text).iter().map(|record| (record.lines, record.flaw)).collect();
             assert_eq!(got, expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn lines_inside_a_quote_that_read_as_rows_are_counted() {
+        let is_row = |fields: RawFields<'_>| {
+            let digits = |at| {
+                let cell = &fields.bytes[fields.range(at).unwrap()];
+                cell.iter().any(u8::is_ascii_digit)
+            };
+            fields.len() == 3 && digits(0) && digits(1)
+        };
+        for (text, expected) in [
+            ("1,2,\"asked\n2,3,plain\n3,4,19\"\n", Some((1, 2, 2))),
+            ("1,2,\"asked\r\n2,3,plain\r\n3,4,19\"", Some((1, 2, 2))),
+            // Two rows only: the first line, too, is one.
+            ("1,2,\"asked\n3,4,19\"\n", Some((1, 2, 1))),
+            ("\"1,2,asked\n3\",4,5\n", Some((1, 0, 1))),
+            ("1,2,\"asked\n2,3,\"\"\"\"\n3,4,19\"\n", Some((1, 2, 2))),
+            ("1,\"street\ncity\",\"two\n5,6,7\n\"", Some((2, 2, 1))),
+            ("1,2,\"a letter\nof, some, lines\n3,4\n\"\n", None),
+            // The end of a cell of two lines, before cells that look like a row with it.
+            ("\"two\nlines of 7\",2,3\n", None),
+            ("\"two\nlines of 7\",2,\"street\ncity\"\n", None),
+        ] {
+            for trickle in [false, true] {
+                let input: Box<dyn Read> =
+                    if trickle { Box::new(Trickle(text.as_bytes())) } else { Box::new(text.as_bytes()) };
+                let mut records = CsvReader::new(input, Quote::default());
+                let flaw = records.next(&is_row).unwrap().unwrap().flaw;
+                let expected = expected.map(|(line, column, rows)| Flaw::SwallowedRows {
+                    opened: Opening { line, column },
+                    rows,
+                });
+                assert_eq!(flaw, expected, "{text:?}");
+            }
         }
     }
 
@@ -596,11 +892,11 @@ mod tests {
                 }
             }
         }
-        let mut records = CsvReader::new(Failing(0));
+        let mut records = CsvReader::new(Failing(0), Quote::default());
         assert_eq!(records.inspect_head(|head, rest| (rest == Remaining::Unseen).then_some(head.len())), 10);
         for line in [1, 2] {
-            assert_eq!(records.next().unwrap().unwrap().line, line);
+            assert_eq!(records.next(&|_| false).unwrap().unwrap().line, line);
         }
-        assert!(records.next().is_err(), "half a record is none");
+        assert!(records.next(&|_| false).is_err(), "half a record is none");
     }
 }

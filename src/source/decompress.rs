@@ -15,7 +15,7 @@ use std::{
     },
 };
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
 use super::Input;
 
@@ -66,7 +66,7 @@ impl Decompressor {
         };
         let input: Input = match compression {
             Compression::None => Box::new(counted),
-            Compression::Gzip => Box::new(MultiGzDecoder::new(counted)),
+            Compression::Gzip => Box::new(GzipMembers { decoder: Some(GzDecoder::new(counted)) }),
             Compression::Zstandard => {
                 let mut decoder = zstd::stream::read::Decoder::with_buffer(counted)?;
                 decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
@@ -101,6 +101,50 @@ impl Read for Decompressor {
             let corrupt = CorruptStream { format, byte, why };
             io::Error::new(error.kind(), corrupt)
         })
+    }
+}
+
+/// The members of a gzip stream, one after the other. Zeros behind the last one pad a block of a tape or of a disk; `gzip -dc`
+/// ignores them too. Anything else there may be a member that was damaged, and is an error.
+struct GzipMembers<R> {
+    /// None behind the last member.
+    decoder: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> GzipMembers<R> {
+    /// The reader of the next member; none at the end of the input.
+    fn next_member(mut input: R) -> io::Result<Option<GzDecoder<R>>> {
+        let Some(first) = input.fill_buf()?.first().copied() else { return Ok(None) };
+        if first != 0 {
+            return Ok(Some(GzDecoder::new(input)));
+        }
+        loop {
+            let unread = input.fill_buf()?;
+            if unread.is_empty() {
+                return Ok(None);
+            }
+            let zeros = unread.iter().take_while(|byte| **byte == 0).count();
+            if zeros == 0 {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "data behind the zeros at its end"));
+            }
+            input.consume(zeros);
+        }
+    }
+}
+
+impl<R: BufRead> Read for GzipMembers<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let count = decoder.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            self.decoder = match self.decoder.take() {
+                Some(ended) => GzipMembers::next_member(ended.into_inner())?,
+                None => None,
+            };
+        }
+        Ok(0)
     }
 }
 
@@ -203,7 +247,8 @@ mod tests {
     fn every_form_gives_the_same_text() {
         let text = "a,b\n1,2\n".repeat(50_000).into_bytes();
         let (head, tail) = text.split_at(123_457);
-        let skippable = [&[0x53, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9][..], &zstd(&text)].concat();
+        let skip = || vec![0x53, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9];
+        let skippable = [skip(), zstd(&text)].concat();
         for (form, bytes) in [
             ("text", text.clone()),
             ("gzip", gzip(&text)),
@@ -211,6 +256,9 @@ mod tests {
             ("zstd", zstd(&text)),
             ("zstd in two frames", [zstd(head), zstd(b""), zstd(tail)].concat()),
             ("zstd behind a frame to skip", skippable),
+            ("zstd before and between frames to skip", [zstd(head), skip(), zstd(tail), skip()].concat()),
+            ("gzip padded with a zero", [gzip(&text), vec![0]].concat()),
+            ("gzip in two members, padded with zeros", [gzip(head), gzip(tail), vec![0; 100_000]].concat()),
         ] {
             let length = bytes.len() as u64;
             let (out, error_text, consumed) = decompress(bytes);
@@ -242,8 +290,15 @@ mod tests {
         let last = bytes.len() - 6;
         bytes[last] ^= 0xff;
         assert!(decompress(bytes).1.unwrap().contains("is damaged at byte"));
-        let garbage = [zstd(b"a,b\n"), b"garbage".to_vec()].concat();
-        let (out, error_text, _) = decompress(garbage);
-        assert!(out == b"a,b\n" && error_text.unwrap().contains("zstd data is damaged"));
+        for (bytes, words) in [
+            ([zstd(b"a,b\n"), b"garbage".to_vec()].concat(), "zstd data is damaged"),
+            ([gzip(b"a,b\n"), b"garbage, and more".to_vec()].concat(), "gzip data is damaged"),
+            // Whether there was another member cannot be known.
+            ([gzip(b"a,b\n"), vec![0; 9], gzip(b"1,2\n")].concat(), "data behind the zeros"),
+            ([gzip(b"a,b\n"), vec![0; 9], b"x".to_vec()].concat(), "data behind the zeros"),
+        ] {
+            let (out, error_text, _) = decompress(bytes);
+            assert!(out == b"a,b\n" && error_text.unwrap().contains(words), "{words}");
+        }
     }
 }

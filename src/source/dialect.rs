@@ -10,7 +10,10 @@
 //! The result depends on the content of the file, never on the pieces in which it arrives. Detection waits for no more
 //! than it needs, because a pipe may be slow.
 
-use super::csv_reader::{CsvReader, Remaining};
+use super::{
+    csv_reader::{CsvReader, Quote, Remaining},
+    skipped_line::is_separator,
+};
 
 /// Possible delimiters, the most common first.
 pub(super) const CANDIDATES: [u8; 4] = *b",;\t|";
@@ -33,6 +36,15 @@ impl Default for Dialect {
     }
 }
 
+/// What the user set.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Given {
+    /// The byte between fields, if it is not to be detected.
+    pub(super) delimiter: Option<u8>,
+    /// The character that quotes a cell.
+    pub(super) quote: Quote,
+}
+
 /// Which lines end with an extra delimiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trailing {
@@ -44,12 +56,13 @@ pub(super) enum Trailing {
     Rows,
 }
 
-/// The dialect of a head; `None` if a longer head is needed. `given` is the delimiter that the user set.
-pub(super) fn detect(head: &[u8], rest: Remaining, given: Option<u8>) -> Option<Dialect> {
-    let sample = |delimiter| Sample::read(head, rest, delimiter);
-    let samples: Vec<Sample> = match given {
+/// The dialect of a head; `None` if a longer head is needed.
+pub(super) fn detect(head: &[u8], rest: Remaining, given: Given) -> Option<Dialect> {
+    let sample = |delimiter| Sample::read(head, rest, delimiter, given.quote);
+    let is_free = |delimiter: &u8| Quote::Char(*delimiter) != given.quote;
+    let samples: Vec<Sample> = match given.delimiter {
         Some(delimiter) => vec![sample(delimiter)?],
-        None => CANDIDATES.into_iter().map(sample).collect::<Option<_>>()?,
+        None => CANDIDATES.into_iter().filter(is_free).map(sample).collect::<Option<_>>()?,
     };
     let likely: Vec<&Sample> = samples.iter().filter(|sample| sample.columns > 1).collect();
     let best = match likely.as_slice() {
@@ -74,13 +87,13 @@ struct Sample {
 
 impl Sample {
     /// `None` if the header is still incomplete.
-    fn read(head: &[u8], rest: Remaining, delimiter: u8) -> Option<Sample> {
-        let mut records = CsvReader::over_head(head, delimiter);
+    fn read(head: &[u8], rest: Remaining, delimiter: u8, quote: Quote) -> Option<Sample> {
+        let mut records = CsvReader::over_head(head, delimiter, quote);
         let mut sample = Sample { delimiter, columns: 0, rows: Vec::new() };
         let mut last_is_unnamed = false;
         while sample.rows.len() < ROWS {
             // Reading from a slice does not fail.
-            let Some(record) = records.next().ok().flatten() else { break };
+            let Some(record) = records.next(&|_| false).ok().flatten() else { break };
             if !record.has_break && rest != Remaining::None {
                 // An incomplete record tells nothing, unless the header can never be completed.
                 if sample.columns == 0 && rest == Remaining::More {
@@ -91,6 +104,10 @@ impl Sample {
                 }
             }
             let fields = record.fields;
+            // A line that a SQL tool draws has the width of no row.
+            if is_separator(fields.bytes, delimiter) {
+                continue;
+            }
             let width = fields.len();
             let ends_empty = fields
                 .range(width.saturating_sub(1))
@@ -136,7 +153,7 @@ mod tests {
     use super::*;
 
     fn of(head: &str) -> (char, Trailing) {
-        let dialect = detect(head.as_bytes(), Remaining::None, None).unwrap();
+        let dialect = detect(head.as_bytes(), Remaining::None, Given::default()).unwrap();
         (dialect.delimiter.into(), dialect.trailing)
     }
 
@@ -148,7 +165,7 @@ mod tests {
             ("\n\na\tb\n", '\t'),
             ("a|b|c", '|'),
             ("\"a,b,c\";d\n", ';'),
-            ("\"a\n,b,c\" ;d\n", ';'),
+            ("\"a\n,b,c\";d\n", ';'),
             ("alone\n1,2", ','),
             ("", ','),
         ] {
@@ -191,7 +208,7 @@ mod tests {
 
     #[test]
     fn no_more_is_waited_for_than_the_answer_needs() {
-        let answers = |head: &str| detect(head.as_bytes(), Remaining::More, None).is_some();
+        let answers = |head: &str| detect(head.as_bytes(), Remaining::More, Given::default()).is_some();
         for (head, enough) in [
             ("", false),
             ("a,b", false),

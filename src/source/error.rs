@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf};
 
-use super::decompress::is_corrupt_stream;
+use super::{decompress::is_corrupt_stream, file_state::Change};
 use crate::{
     customer::{Field, visible},
     ledger::{self, RunId},
@@ -36,6 +36,16 @@ pub enum Error {
         line: u64,
         /// The system's reason.
         error: io::Error,
+    },
+    /// The file was written to, or replaced, while it was read.
+    #[error("{name} changed while it was read: {change}; {} lines were read", line.saturating_sub(1))]
+    Changed {
+        /// The source.
+        name: String,
+        /// The line after the last one read.
+        line: u64,
+        /// What changed.
+        change: Change,
     },
     /// A quote in the header is left open, and swallowed rows.
     #[error("the header of {0} goes on over several lines with a quote that is not closed")]
@@ -152,7 +162,9 @@ impl Error {
             Error::Read { error, .. } if is_corrupt_stream(error) => {
                 "get the file whole, then run the same command again; the rows before it stand".into()
             }
-            Error::Read { .. } => "what was recorded stands; run the same command again".into(),
+            Error::Read { .. } | Error::Changed { .. } => {
+                "what was recorded stands; run the same command again".into()
+            }
             Error::HeaderOpen(_) => "close the quote in the first line".into(),
             Error::HeaderEncoding { .. } => {
                 "name the file's own encoding with --encoding, such as windows-1252, or save it as UTF-8"
@@ -201,7 +213,7 @@ impl Error {
     /// Whether the command line or the file's header is wrong, so that nothing was begun.
     pub fn is_usage(&self) -> bool {
         match self {
-            Error::Read { .. } | Error::ReaderGone(_) => false,
+            Error::Read { .. } | Error::Changed { .. } | Error::ReaderGone(_) => false,
             Error::Ledger(error) => error.is_usage(),
             _ => true,
         }

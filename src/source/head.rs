@@ -8,7 +8,11 @@ use std::io::{self, Read};
 
 use memchr::memchr2;
 
-use super::{csv_reader::CsvReader, decode::Encoding, dialect::CANDIDATES};
+use super::{
+    csv_reader::{CsvReader, Quote},
+    decode::Encoding,
+    dialect::CANDIDATES,
+};
 
 /// How much is read at most to find the end of the first line.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
@@ -148,9 +152,9 @@ pub(super) fn export_delimiter(head: &[u8]) -> Option<u8> {
     // A byte order mark decides about the encoding; without one, the columns are ASCII in every encoding but UTF-16.
     let (text, ..) = encoding_rs::UTF_8.decode(head);
     CANDIDATES.into_iter().find(|delimiter| {
-        let mut records = CsvReader::over_head(text.as_bytes(), *delimiter);
+        let mut records = CsvReader::over_head(text.as_bytes(), *delimiter, Quote::default());
         // Reading from a slice does not fail.
-        let Some(record) = records.next().ok().flatten() else { return false };
+        let Some(record) = records.next(&|_| false).ok().flatten() else { return false };
         let fields = record.fields;
         let cells = || (0..fields.len()).filter_map(|at| fields.bytes.get(fields.range(at)?));
         EXPORT_KEYS.iter().all(|key| cells().any(|cell| cell.trim_ascii() == *key))

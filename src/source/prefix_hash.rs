@@ -84,6 +84,11 @@ pub(super) fn resume(
     Ok(Some((HashingFile { file, hash, already_hashed }, before)))
 }
 
+/// Whether the file begins with that prefix.
+pub(super) fn is_prefix(path: &Path, prefix_hash: PrefixHash) -> io::Result<bool> {
+    Ok(check(&mut File::open(path)?, 0, prefix_hash)?.is_some())
+}
+
 /// Hashes the prefix; returns the hash and the byte before `place`, or `None` if the prefix is not the expected one.
 fn check(file: &mut File, place: u64, prefix_hash: PrefixHash) -> io::Result<Option<(RunningHash, u8)>> {
     let hash = RunningHash::default();

@@ -1,17 +1,17 @@
 //! Turns a raw record into a `Row`: checks that it is text and as wide as the header, and assigns each cell to its field.
 //!
-//! A fault of the record as a whole (bytes that are not text, an unclosed quote, too many fields) names no field, and no
+//! A fault of the record as a whole (bytes that are not text, a malformed quote, too many fields) names no field, and no
 //! rule is applied: the cells of a row that may be shifted cannot be judged. The row keeps the readable part of its cells,
 //! so that its owner can find it.
 
 use super::{
-    adjustments::Adjustments,
+    adjustments::{Adjustment, Adjustments},
     columns::{ColumnMap, with_template_faults},
-    csv_reader::{FIELD_MAX_BYTES, Flaw, RECORD_MAX_BYTES, RawFields, RawRecord},
+    csv_reader::{FIELD_MAX_BYTES, Flaw, Opening, Place, Quote, RECORD_MAX_FIELDS, RawFields, RawRecord},
     decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{
-    CorrectedOutcome, Correction, Fault, Faults, Record, Rescues, Row, Rule, Rules, ValidRecord,
+    CorrectedOutcome, Correction, Fault, Faults, Field, Record, Rescues, Row, Rule, Rules, ValidRecord,
 };
 
 /// How much of each cell is kept of a record that contains following records: enough to find it.
@@ -54,18 +54,15 @@ pub(super) fn read_row(
             return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
         }
     };
-    if let Some(flaw) = record.flaw {
-        // An unclosed quote has swallowed the lines that follow; the beginning of each cell is enough to find the row.
-        let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
-        return misread(Record::new(heads), Rule::Fields, describe(flaw, record));
-    }
-    if let Some(seen) = wrong_width(text, fields, columns) {
-        // Every cell is kept: only the user can say which cell belongs to which column.
-        return misread(Record::new(cells(text, fields)), Rule::Fields, seen);
+    if let Err((kept, rule, seen)) = check_layout(text, record, columns, adjustments) {
+        return misread(kept, rule, seen);
     }
     let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
     let rendered = columns.render(cell);
     let by_field = columns.cells(cell, &rendered);
+    if record.line < record.last_line {
+        adjustments.add_line_breaks(&by_field, record.line);
+    }
     let reading = with_template_faults(rules.check(&by_field), &rendered);
     adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
@@ -90,6 +87,36 @@ pub(super) fn read_row(
         reading: reading.map(ValidRecord::customer),
         corrects,
     })
+}
+
+/// Checks that each cell can be assigned to a column; fails with what is kept of the record, the rule that it breaks, and
+/// what was seen.
+fn check_layout(
+    text: &str,
+    record: &RawRecord<'_>,
+    columns: &ColumnMap,
+    adjustments: &Adjustments,
+) -> Result<(), (Record, Rule, String)> {
+    let fields = record.fields;
+    if let Some(flaw) = record.flaw {
+        if !matches!(flaw, Flaw::LongField { .. } | Flaw::ManyFields) {
+            adjustments.add_lines(Adjustment::SwallowedLine, record.line + 1, record.last_line);
+        }
+        // A quote may have swallowed the lines that follow; the beginning of each cell is enough to find the row.
+        let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
+        let (rule, seen) = describe(flaw, record);
+        return Err((Record::new(heads), rule, seen));
+    }
+    match width(text, fields, columns) {
+        Ok(None) => {}
+        Ok(Some(adjustment)) => adjustments.add(adjustment, record.line),
+        // Every cell is kept: only the user can say which cell belongs to which column.
+        Err(seen) => return Err((Record::new(cells(text, fields)), Rule::Fields, seen)),
+    }
+    if record.is_cut {
+        adjustments.add(Adjustment::CutCell, record.line);
+    }
+    Ok(())
 }
 
 /// The cells of a record. Delimiters separate them, so each cell is valid UTF-8 if the record is.
@@ -122,36 +149,77 @@ fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encodin
     format!("byte 0x{:02X} at position {position} of column {} is not {name}", byte.unwrap_or(0), column + 1)
 }
 
-fn describe(flaw: Flaw, record: &RawRecord<'_>) -> String {
-    let lines = if record.line == record.last_line {
-        String::new()
-    } else {
-        format!("; it swallowed lines {} to {}", record.line, record.last_line)
+/// Names the rule that a malformed record breaks, and what was seen.
+fn describe(flaw: Flaw, record: &RawRecord<'_>) -> (Rule, String) {
+    let swallowed = match record.last_line - record.line {
+        0 => String::new(),
+        1 => format!("swallowed line {}", record.last_line),
+        lines => format!("swallowed {lines} lines, {} to {}", record.line + 1, record.last_line),
     };
-    match flaw {
-        Flaw::LongField => {
-            format!("a field of more than {} KiB: a quote that is not closed?{lines}", FIELD_MAX_BYTES / 1024)
+    let and_it = if swallowed.is_empty() { String::new() } else { format!("; it {swallowed}") };
+    let at = |place: Place| {
+        let Place { line, position, column } = place;
+        format!("at position {position} of line {line}, in column {}", column + 1)
+    };
+    let seen = match flaw {
+        Flaw::LongField { column, bytes } => {
+            let most = FIELD_MAX_BYTES / 1024;
+            let seen =
+                format!("a cell of {bytes} bytes in column {}, where {most} KiB may be{and_it}", column + 1);
+            return (Rule::TooLong, seen);
         }
-        Flaw::LongRecord => {
-            format!(
-                "a record of more than {} KiB: a quote that is not closed?{lines}",
-                RECORD_MAX_BYTES / 1024
-            )
+        Flaw::ManyFields => return (Rule::Fields, format!("more than {RECORD_MAX_FIELDS} fields")),
+        Flaw::SwallowedRows { opened: Opening { line, column }, rows } => {
+            let column = column + 1;
+            let rows = if rows == 1 { "one reads as a row".into() } else { format!("{rows} read as rows") };
+            format!("a quote in column {column} of line {line} {swallowed}; {rows}")
         }
-        Flaw::OpenQuote => format!("a quote that is not closed{lines}"),
+        Flaw::BlankBeforeQuote(place) => format!("a blank before the opening quote {}{and_it}", at(place)),
+        Flaw::TextAfterQuote(place) => format!("text after the closing quote {}{and_it}", at(place)),
+        Flaw::OpenQuote(Opening { line, column }) => {
+            format!("a quote in column {} of line {line} is never closed{and_it}", column + 1)
+        }
+    };
+    (Rule::Quotes, seen)
+}
+
+/// How the number of cells is adjusted to the header; fails if it does not fit. Only empty cells are ignored, and only
+/// cells behind the last column that a row must have may be missing.
+fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Option<Adjustment>, String> {
+    let (width, header) = (fields.len(), columns.width);
+    let expected = header + usize::from(columns.rows_trail);
+    let are_rest_empty = || cells(text, fields).skip(header).all(|cell| cell.trim().is_empty());
+    match width {
+        _ if width == expected && (width == header || are_rest_empty()) => Ok(None),
+        _ if width < expected && width >= columns.least_width && are_rest_empty() => {
+            Ok(Some(Adjustment::MissingCells))
+        }
+        _ if width > expected && are_rest_empty() => Ok(Some(Adjustment::ExtraCells)),
+        _ if columns.rows_trail => {
+            Err(format!("{width} fields where the rows before have {header} and an empty one"))
+        }
+        _ => Err(format!("{width} fields where the header has {header}")),
     }
 }
 
-fn wrong_width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Option<String> {
-    let (width, header) = (fields.len(), columns.width);
-    if !columns.rows_trail {
-        return (width != header).then(|| format!("{width} fields where the header has {header}"));
+/// Whether a line inside a quote reads as a row by itself: as wide as the header, and with required fields that break no
+/// rule. Where no required field has a column, nothing tells a row from other text.
+pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
+    if fields.len() != columns.width + usize::from(columns.rows_trail) {
+        return false;
     }
-    let last = cells(text, fields).last().unwrap_or_default();
-    if width == header + 1 && last.trim().is_empty() {
-        return None;
+    let Ok(text) = std::str::from_utf8(fields.bytes) else { return false };
+    let is_quote = |c: char| matches!(quote, Quote::Char(quote) if c == char::from(quote));
+    let cell = |at: usize| fields.range(at).map_or("", |range| text[range].trim_matches(is_quote));
+    let is_required = |field: &Field| field.is_mandatory() || rules.require.contains(field);
+    if !Field::ALL.iter().any(|field| is_required(field) && columns.by_field[*field as usize].is_some()) {
+        return false;
     }
-    Some(format!("{width} fields where the rows before have {header} and an empty one"))
+    let rendered = columns.render(cell);
+    match with_template_faults(rules.check(&columns.cells(cell, &rendered)), &rendered) {
+        Ok(_) => true,
+        Err(faults) => !faults.list.iter().filter_map(|fault| fault.field).any(|field| is_required(&field)),
+    }
 }
 
 /// A fast check that rarely gives a false positive. A tab or a line break is no fault in a cell that is not sent.
@@ -195,7 +263,15 @@ mod tests {
 
     fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
         let fields = RawFields { bytes, ends };
-        let record = RawRecord { line: 2, last_line: 5, fields, flaw, after_mark: false, has_break: true };
+        let record = RawRecord {
+            line: 2,
+            last_line: 5,
+            fields,
+            flaw,
+            is_cut: false,
+            after_mark: false,
+            has_break: true,
+        };
         let columns = ColumnMap {
             width: 2,
             by_field: [
@@ -212,6 +288,7 @@ mod tests {
             field: None,
             message: None,
             rows_trail: false,
+            least_width: 2,
         };
         match read_row(
             &record,
@@ -259,7 +336,15 @@ mod tests {
 
     #[test]
     fn a_flaw_names_its_lines() {
-        let seen = row(b"a,b", &[1, 3], Some(Flaw::OpenQuote), Encoding::default());
-        assert_eq!(seen, "fields: a quote that is not closed; it swallowed lines 2 to 5");
+        let opened = Opening { line: 2, column: 1 };
+        let seen = |flaw| row(b"a,b", &[1, 3], Some(flaw), Encoding::default());
+        assert_eq!(
+            seen(Flaw::OpenQuote(opened)),
+            "quotes: a quote in column 2 of line 2 is never closed; it swallowed 3 lines, 3 to 5"
+        );
+        assert_eq!(
+            seen(Flaw::SwallowedRows { opened, rows: 2 }),
+            "quotes: a quote in column 2 of line 2 swallowed 3 lines, 3 to 5; 2 read as rows"
+        );
     }
 }

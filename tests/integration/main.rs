@@ -41,6 +41,10 @@ mod values;
 
 mod files;
 
+mod quotes;
+
+mod shapes;
+
 mod roundtrip;
 
 mod import;

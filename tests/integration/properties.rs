@@ -14,7 +14,7 @@ use proptest::{
     sample::select,
 };
 
-use crate::world::{World, cells, knob};
+use crate::world::{World, cells, knob, stands_between};
 
 const HEADER: [&str; 5] = ["object_reference_id", "mobile_number", "email_address", "first_name", "notes"];
 
@@ -81,10 +81,9 @@ impl Style {
         options
     }
 
-    /// How many data rows another reader finds.
-    fn count(self, text: &[u8]) -> u64 {
-        let mut reader = csv::ReaderBuilder::new().delimiter(self.delimiter).flexible(true).from_reader(text);
-        reader.byte_records().map(|record| record.map(|_| 1).unwrap()).sum()
+    /// How many of these rows are data: one of blank cells or of dashes stands between the rows.
+    fn count(self, rows: &[Vec<String>]) -> u64 {
+        rows.iter().filter(|row| !stands_between(row, self.delimiter)).count() as u64
     }
 }
 
@@ -188,9 +187,8 @@ proptest! {
     #[test]
     fn any_records(style in style(), rows in vec(any_row(), 0..40), seed in any::<u64>()) {
         let world = lossy(seed);
-        let text = style.write(&rows);
-        let count = style.count(&text);
-        world.file("any.csv", text);
+        let count = style.count(&rows);
+        world.file("any.csv", style.write(&rows));
         let first = import(&world, "any.csv", style, count);
         agree(&world, &first);
         again(&world, "any.csv", style, count, &first);
@@ -202,8 +200,15 @@ proptest! {
         let mut file = style.write(&[]);
         file.extend_from_slice(text.as_bytes());
         file.extend_from_slice(&tail);
-        let count = style.count(&file);
+        let lines = file.split(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
         world.file("any.csv", file);
+        // What a record is where quotes are malformed, no other reader tells.
+        let options = style.options();
+        let of_validate: Vec<&str> = options[..2].iter().chain(&options[6..]).map(String::as_str).collect();
+        let done = world.run(&[&["validate", "any.csv", "--format", "json"], &of_validate[..]].concat());
+        let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+        let count = found["rows"].as_u64().unwrap();
+        assert!(count < lines, "{count} rows on {lines} lines");
         let first = import(&world, "any.csv", style, count);
         agree(&world, &first);
         again(&world, "any.csv", style, count, &first);
@@ -212,9 +217,8 @@ proptest! {
     #[test]
     fn a_failed_export_that_is_imported_again(style in style(), rows in vec(full_row(), 1..40)) {
         let world = lossy(2);
-        let text = style.write(&rows);
-        let count = style.count(&text);
-        world.file("any.csv", text);
+        let count = style.count(&rows);
+        world.file("any.csv", style.write(&rows));
         let first = import(&world, "any.csv", style, count);
         let failed = world.export("failed");
         assert_eq!(world.run(&["export", "failed", "--output", "failed.csv"]).code, 0);
@@ -253,16 +257,16 @@ proptest! {
     }
 }
 
-/// Records with too few or too many cells are what a forgotten quote makes. Exported and imported
-/// again they must still be wrong: filled up or cut to the header's width, the cells behind the
+/// Records without a required cell or with too many cells are what a forgotten quote makes. Exported and
+/// imported again they must still be wrong: filled up or cut to the header's width, the cells behind the
 /// forgotten quote would be taken for those of other columns, and a wrong customer be created.
 #[test]
 fn a_record_of_the_wrong_width_stays_wrong_when_its_export_is_imported() {
     let world = World::new();
-    let text = "object_reference_id,mobile_number,first_name,last_name\n\
-                cust-000001,9812345678,Ann,Lee\n\
-                cust-000002,9812345678,Lee\n\
-                cust-000003,9812345678,Ann,Mary,Lee\n";
+    let text = "object_reference_id,first_name,last_name,mobile_number\n\
+                cust-000001,Ann,Lee,9812345678\n\
+                cust-000002,Lee,9812345678\n\
+                cust-000003,Ann,Mary,Lee,9812345678\n";
     let file = world.file("users.csv", text);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "created=1 invalid=2");

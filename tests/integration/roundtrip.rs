@@ -17,7 +17,7 @@ use proptest::{
     sample::select,
 };
 
-use crate::world::{World, knob};
+use crate::world::{World, knob, stands_between};
 
 fn cases(default: u32) -> ProptestConfig {
     let cases = knob("PROPTEST_CASES").map_or(default, |cases| cases.parse().unwrap());
@@ -215,7 +215,7 @@ proptest! {
         let mut source = Source::from_reader("any.csv".into(), input, &form.options()).unwrap();
         prop_assert_eq!(source.delimiter(), char::from(form.delimiter));
         prop_assert_eq!(source.columns(), &rows[0]);
-        for row in &rows[1..] {
+        for row in rows[1..].iter().filter(|row| !stands_between(row, form.delimiter)) {
             let got = source.next_row().unwrap().expect("a row is missing");
             prop_assert_eq!(&got.record.cells().collect::<Vec<_>>(), row, "{:?}", got.reading);
         }
@@ -238,6 +238,7 @@ proptest! {
         let options = ["--set=object_reference_id=short", "--set=mobile_number=x", "--encoding", form.label()];
         let told = if form.tells_delimiter { vec!["--delimiter", &delimiter] } else { Vec::new() };
         let done = world.import(&file, &[&options[..], &told].concat());
+        rows.retain(|row| !stands_between(row, form.delimiter));
         assert_eq!(done.code, if rows.len() > 1 { 3 } else { 0 }, "{done:?}");
         let got: Vec<Vec<String>> = world.export("failed").iter().map(|row| row[..width].to_vec()).collect();
         prop_assert_eq!(&got, &rows[1..]);

@@ -485,7 +485,7 @@ fn a_row_of_too_many_fields_loses_none_of_them() {
 fn a_row_of_too_many_or_few_fields_is_not_created_by_importing_its_export_uncorrected() {
     let world = World::new();
     let text = "object_reference_id,mobile_number,first_name\n\
-                cust-0001,98765,432,Asha\ncust-0002,98765\n";
+                cust-0001,98765,432,Asha\ncust-0002\n";
     let file = world.file("users.csv", text);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "invalid=2");
@@ -531,7 +531,7 @@ fn an_open_quote_that_ends_with_the_file_or_at_the_next_quote_is_a_fault() {
         let file = world.file(name, text);
         let done = world.run(&["validate", &file.display().to_string()]);
         assert_eq!(done.code, 3, "{done:?}");
-        assert!(done.stdout.contains("record fields: 1 row\n  line 12: "), "{done:?}");
+        assert!(done.stdout.contains("record quotes: 1 row\n  line 12: "), "{done:?}");
     }
 }
 

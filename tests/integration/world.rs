@@ -446,3 +446,11 @@ pub(crate) fn faults(row: &BTreeMap<String, String>) -> String {
     let pairs: Vec<String> = pairs.map(|(field, rule)| format!("{field}:{rule}")).collect();
     pairs.join(";")
 }
+
+/// Whether a record of these cells is no row: one of blank cells, or of what a SQL tool draws.
+pub(crate) fn stands_between(row: &[String], delimiter: u8) -> bool {
+    let text = row.join(&char::from(delimiter).to_string());
+    let is_drawn = |c: char| "-+=|: \t\r\n".contains(c) || c == char::from(delimiter);
+    row.iter().all(|cell| cell.trim().is_empty())
+        || text.chars().all(is_drawn) && (text.contains("---") || text.contains("==="))
+}

@@ -8,6 +8,7 @@ use super::RateArg;
 use crate::{
     customer::{Field, Validation, check_template},
     run::MaxFailures,
+    source::Quote,
 };
 
 pub(super) fn rate(text: &str) -> Result<RateArg, String> {
@@ -64,6 +65,14 @@ pub(super) fn delimiter(text: &str) -> Result<u8, String> {
             [byte] if byte.is_ascii() && !byte.is_ascii_control() && *byte != b'"' => Ok(*byte),
             _ => Err("one ASCII character other than a quote, or tab, or \\x01".into()),
         },
+    }
+}
+
+pub(super) fn quote(text: &str) -> Result<Quote, String> {
+    match text.as_bytes() {
+        b"none" => Ok(Quote::None),
+        [byte] if byte.is_ascii_punctuation() => Ok(Quote::Char(*byte)),
+        _ => Err("one ASCII punctuation character, or none".into()),
     }
 }
 

@@ -1,0 +1,153 @@
+//! Rows of another width than the header's, lines between the rows that are no rows, and a file that changes under the reader.
+//!
+//! The disaster: good rows are refused for a missing comma, a header in mid-file becomes a customer, or a file that was still
+//! being written is imported in part and called complete.
+
+use std::{io::Write, path::Path, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::world::{Done, World, finish, wait_until};
+
+const HEADER: &str = "object_reference_id,mobile_number,email_address,first_name\n";
+
+fn adjustments(world: &World, text: &str, options: &[&str]) -> (u64, u64, Value) {
+    world.file("users.csv", text);
+    let done = world.run(&[&["validate", "users.csv", "--format", "json"], options].concat());
+    let found: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+    let one = |one: &Value| json!([one["adjustment"], one["rows"], one["first_lines"]]);
+    let adjustments = found["adjustments"].as_array().unwrap().iter().map(one);
+    (found["valid"].as_u64().unwrap(), found["invalid"].as_u64().unwrap(), adjustments.collect())
+}
+
+#[test]
+fn empty_cells_at_the_end_may_be_missing_or_too_many() {
+    let world = World::new();
+    let rows = "cust-0001,1\ncust-0002,2,b@example.com\ncust-0003,3,,,\ncust-0004,4,,,,\ncust-0005,5,,,,x\ncust-0006\n";
+    let text = format!("{HEADER}{rows}");
+    let expected = json!([["missing-cells", 2, [2, 3]], ["extra-empty-cells", 2, [4, 5]]]);
+    assert_eq!(adjustments(&world, &text, &[]), (4, 2, expected));
+    // What is required is never taken for an empty cell.
+    let expected = json!([["missing-cells", 1, [3]], ["extra-empty-cells", 2, [4, 5]]]);
+    assert_eq!(adjustments(&world, &text, &["--require", "email_address"]), (1, 5, expected));
+    // An export has all of its columns.
+    let export = "object_reference_id,mobile_number,_line,_outcome\ncust-0001,1\n";
+    assert_eq!(adjustments(&world, export, &[]), (0, 1, json!([])));
+    // A row of another width is what its cells say, in the ledger too.
+    let file = world.file("users.csv", &text);
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=4 invalid=2");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "unchanged=4 invalid=2");
+}
+
+#[test]
+fn lines_between_the_rows_are_skipped_and_counted() {
+    let world = World::new();
+    let head = HEADER.trim_end();
+    let text = format!(
+        "{head}\n----,----,----,----\ncust-0001,1,,\n,,,\n   \n\u{feff}{HEADER}cust-0002,2,,\n\"\", ,,\n(2 rows)\n"
+    );
+    let expected = json!([
+        ["byte-order-mark", 1, [6]],
+        ["repeated-header", 1, [6]],
+        ["separator-line", 2, [2, 9]],
+        ["blank-row", 3, [4, 5, 8]]
+    ]);
+    for validation in ["documented", "lenient"] {
+        let found = adjustments(&world, &text, &["--validation", validation]);
+        assert_eq!(found, (2, 0, expected.clone()), "{validation}");
+    }
+    let (valid, _, found) = adjustments(&world, &text, &["--limit", "1"]);
+    assert_eq!((valid, found), (1, json!([["separator-line", 1, [2]]])));
+    for text in [
+        "+----+----+\n| object_reference_id | mobile_number |\n+----+----+\n| cust-0001 | 1 |\n+----+----+\n1 row in set (0.00 sec)\n",
+        " object_reference_id | mobile_number \n---------------------+---------------\n cust-0001 | 1\n(1 row)\n",
+    ] {
+        let (valid, invalid, _) = adjustments(&world, text, &[]);
+        assert_eq!((valid, invalid), (1, 0), "{text}");
+    }
+}
+
+#[test]
+fn a_run_goes_on_across_lines_that_are_no_rows() {
+    let world = World::new();
+    let row = |n: u64| format!("cust-{n:04},{n},,\n{}", if n.is_multiple_of(3) { ",,,\n" } else { "" });
+    let text = format!("{HEADER}{}", (0..20).map(row).collect::<String>());
+    let file = world.file("users.csv", &text);
+    assert_eq!(world.import(&file, &["--limit", "7"]).code, 0);
+    assert_eq!(world.outcomes(), "created=7");
+    let file = world.file("users.csv", format!("{text}{HEADER}{}", row(20)));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.summary()["created"], 14);
+    assert_eq!(world.journal().customers(), 21);
+}
+
+#[test]
+fn an_unterminated_last_line_is_warned_of() {
+    let world = World::new();
+    let text = format!("{HEADER}cust-0001,1,,");
+    let expected = json!([["unterminated-last-line", 1, [2]]]);
+    assert_eq!(adjustments(&world, &text, &[]), (1, 0, expected));
+    let done = world.run_with_input(&["validate", "-"], text.as_bytes());
+    assert!(done.code == 0 && done.stdout.contains("the last line has no line break"), "{done:?}");
+}
+
+/// Changes a file while an import has read only its beginning, and lets the import end.
+fn changed(change: impl FnOnce(&Path)) -> (World, Done) {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.latency = (SLOW, SLOW));
+    let file = world.file("users.csv", long_file(0..ROWS));
+    let mut run = world.start_import(&file, &["--concurrency", "2"]);
+    assert!(wait_until(&mut run, || world.journal().requests() >= 1));
+    change(&file);
+    world.reconfigure(|behavior| behavior.latency = (Duration::ZERO, Duration::ZERO));
+    (world, finish(run))
+}
+
+/// Longer than what is read ahead.
+const ROWS: u64 = 5_000;
+
+const SLOW: Duration = Duration::from_millis(300);
+
+fn long_file(rows: std::ops::Range<u64>) -> String {
+    let padding = "x".repeat(300);
+    let row = |n: u64| format!("cust-{n:06},{n},,,{padding}\n");
+    format!("{},notes\n{}", HEADER.trim_end(), rows.map(row).collect::<String>())
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_read_is_no_completed_import() {
+    type Case<'a> = (&'a str, &'a dyn Fn(&Path));
+    let cases: [Case<'_>; 4] = [
+        ("bytes shorter", &|file| {
+            let file = std::fs::File::options().write(true).open(file).unwrap();
+            file.set_len(file.metadata().unwrap().len() * 2 / 3).unwrap();
+        }),
+        ("bytes longer", &|file| {
+            let mut file = std::fs::File::options().append(true).open(file).unwrap();
+            file.write_all(b"cust-999999,1,,,\n").unwrap();
+        }),
+        ("it was written to", &|file| {
+            std::fs::write(file, long_file(0..ROWS).replace("cust-", "kust-")).unwrap()
+        }),
+        ("another file has its name", &|file| {
+            let new = file.with_extension("new");
+            std::fs::write(&new, long_file(0..ROWS)).unwrap();
+            std::fs::rename(&new, file).unwrap();
+        }),
+    ];
+    for (words, change) in cases {
+        let (world, done) = changed(change);
+        done.assert_error_line(
+            1,
+            &["users.csv changed while it was read: ", words, "run the same command again"],
+        );
+        assert_eq!(world.summary()["state"], "stopped", "{words}");
+        // What was read is settled, and the next run does the rest.
+        assert_eq!(world.summary()["pending"], 0, "{words}");
+        assert_eq!(world.import(&world.path("users.csv"), &[]).code, 0, "{words}");
+        let customers = world.journal().customers() as u64;
+        assert!(customers >= ROWS * 2 / 3 - 1, "{words}: {customers}");
+    }
+}
