@@ -411,6 +411,11 @@ impl Source {
         self.rescues = Some(Rescues::new(&self.rules));
     }
 
+    /// The rules by which rows are read.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What [`Source::try_options`] has found.
     pub fn rescues(&self) -> Vec<Rescue> {
         self.rescues.as_ref().map(Rescues::list).unwrap_or_default()

@@ -177,7 +177,9 @@ impl Rule {
                 "correct the number, or give the region of these rows with --phone-region; \
                  --validation lenient looks at its length only"
             }
-            (Rule::CountryCode, _) => "correct the code, or empty the cell: the number fills it",
+            (Rule::CountryCode, _) => {
+                "correct the code; the cell may be empty if the number begins with + and its own code"
+            }
         }
     }
 }
@@ -382,6 +384,16 @@ impl Rules {
     pub(super) fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
         let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
+    }
+
+    /// Whether an option that [`Rule::option`] names is given already.
+    pub fn has(&self, option: &str) -> bool {
+        match option.split(' ').next() {
+            Some("--phone-region") => self.phone_region.is_some(),
+            Some("--validation") => self.validation() == Validation::Lenient,
+            Some("--drop-invalid-optional") => self.drop_invalid_optional,
+            _ => false,
+        }
     }
 
     pub(super) fn validation(&self) -> Validation {

@@ -90,7 +90,7 @@ impl<'a> ValidationSummary<'a> {
             per_cent: per_cent(group.rows, findings.rows()),
             first: &group.first,
             remedy: rule.remedy(*field),
-            option: rule.option(*field),
+            option: rule.option(*field).filter(|option| !of.rules().has(option)),
         });
         let field = Field::Reference.name();
         let similar = Some(&findings.similar).filter(|similar| similar.rows > 0).map(|similar| WarningJson {
@@ -157,7 +157,7 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
     for warning in of.mapping().unused.iter().filter_map(likely_mapping) {
         let _ = writeln!(text, "\nwarning: {warning}");
     }
-    add_faults(findings, &mut text);
+    add_faults(findings, of, &mut text);
     if findings.duplicates.rows > 0 {
         let lines = sample_text(&findings.duplicates);
         let _ = writeln!(text, "\nobject_reference_id duplicate: {lines}\n  remedy: {DUPLICATE_REMEDY}");
@@ -196,7 +196,7 @@ fn add_rescues(findings: &Findings, of: &Source, text: &mut String) {
     }
 }
 
-fn add_faults(findings: &Findings, text: &mut String) {
+fn add_faults(findings: &Findings, of: &Source, text: &mut String) {
     for ((field, rule), group) in by_count(findings) {
         let _ = writeln!(text, "\n{} {rule}: {}", field.map_or("record", Field::name), rows(group.rows));
         for FaultExample { line, seen } in &group.first {
@@ -213,7 +213,8 @@ fn add_faults(findings: &Findings, text: &mut String) {
         }
         let remedy = rule.remedy(*field);
         let _ = writeln!(text, "  remedy: {remedy}");
-        if let Some(option) = rule.option(*field).filter(|option| !remedy.contains(*option)) {
+        let is_news = |option: &&str| !remedy.contains(*option) && !of.rules().has(option);
+        if let Some(option) = rule.option(*field).filter(is_news) {
             let _ = writeln!(text, "  option: {option}");
         }
     }

@@ -57,6 +57,9 @@ fn without_a_region_a_code_is_dropped_only_if_it_is_the_one_that_the_api_fills_i
     let done = world.run(&["validate", "users.csv", "--format", "json", "--drop-invalid-optional"]);
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(found["faults"][0]["option"], "--phone-region CC", "{found}");
+    let done = world.run(&["validate", "users.csv", "--format", "json", "--phone-region", "IN"]);
+    let found: Value = serde_json::from_str(&done.stdout).unwrap();
+    assert!(found["faults"][0]["option"].is_null(), "an option that is given helps no more: {found}");
 }
 
 /// One file of each kind, joined as `cat` does it.
