@@ -491,10 +491,11 @@ impl File<'_> {
             return false;
         }
         let cells: Cells<'_> = by_field.map(|place| place.map(|at| cells[at].trim_matches('"')));
-        Field::ALL.iter().any(|field| self.is_required(*field) && cells[*field as usize].is_some())
-            && self.options.read.rules.read(&cells).err().is_none_or(|faults| {
-                !faults.list.iter().filter_map(|fault| fault.field).any(|field| self.is_required(field))
-            })
+        Field::ALL.iter().any(|field| {
+            self.is_required(*field) && cells[*field as usize].is_some_and(|cell| !cell.trim().is_empty())
+        }) && self.options.read.rules.read(&cells).err().is_none_or(|faults| {
+            !faults.list.iter().filter_map(|fault| fault.field).any(|field| self.is_required(field))
+        })
     }
 
     /// The cells as they are kept, and whether one that is read is too long.

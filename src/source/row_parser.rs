@@ -203,7 +203,7 @@ fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Optio
 }
 
 /// Whether a line inside a quote reads as a row by itself: as wide as the header, and with required fields that break no
-/// rule. Where no required field has a column, nothing tells a row from other text.
+/// rule. Where no required field has a value, but a constant at most, nothing tells a row from other text.
 pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
     if fields.len() != columns.width + usize::from(columns.rows_trail) {
         return false;
@@ -212,11 +212,13 @@ pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &R
     let is_quote = |c: char| matches!(quote, Quote::Char(quote) if c == char::from(quote));
     let cell = |at: usize| fields.range(at).map_or("", |range| text[range].trim_matches(is_quote));
     let is_required = |field: &Field| field.is_mandatory() || rules.require.contains(field);
-    if !Field::ALL.iter().any(|field| is_required(field) && columns.by_field[*field as usize].is_some()) {
+    let rendered = columns.render(cell);
+    let by_field = columns.cells(cell, &rendered);
+    let has_value = |field: &Field| by_field[*field as usize].is_some_and(|cell| !cell.trim().is_empty());
+    if !Field::ALL.iter().any(|field| is_required(field) && has_value(field)) {
         return false;
     }
-    let rendered = columns.render(cell);
-    match with_template_faults(rules.check(&columns.cells(cell, &rendered)), &rendered) {
+    match with_template_faults(rules.check(&by_field), &rendered) {
         Ok(_) => true,
         Err(faults) => !faults.list.iter().filter_map(|fault| fault.field).any(|field| is_required(&field)),
     }

@@ -63,6 +63,10 @@ fn a_cell_of_several_lines_is_fine_where_none_reads_as_a_row() {
     let file = world.file("users.csv", format!("{header}{text}"));
     let done = world.import(&file, &[]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=3"), "{done:?}");
+    // A blank line in a cell is no row, although a constant fills its empty cell.
+    let file = world.file("users.csv", "object_reference_id\n\"cust-0004\n\n\"\n\"\n\"\n");
+    let done = world.import(&file, &["--set", "mobile_number=9988776655"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
 }
 
 #[test]
