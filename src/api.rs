@@ -49,7 +49,7 @@ pub use self::{
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
     tls::ClientIdentity,
 };
-use crate::customer::{Customer, Fields, Reference};
+use crate::customer::{Customer, FieldSet, Reference};
 
 /// The maximum size of a response body. The longest sample of the documentation has 500 bytes.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -249,7 +249,7 @@ impl Api {
         &self,
         customer: &Customer,
         customer_id: &str,
-        emptied: Fields,
+        emptied: FieldSet,
         timeout: Option<Duration>,
     ) -> Exchange {
         // The reference comes first in the body of the Create call.

@@ -41,7 +41,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub(crate) use self::invisible::is_invisible;
 pub use self::{
     correction::{CorrectedOutcome, Correction},
-    fingerprint::{Changed, Fields, Fingerprint},
+    fingerprint::{FieldCounts, FieldSet, Fingerprint},
     invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
     record::Record,

@@ -72,7 +72,7 @@ pub(crate) use self::{
     },
     timeline::{Sample, condensed},
 };
-use crate::customer::{Changed, Dropped, Fields, Reference, Row, SourcePosition};
+use crate::customer::{Dropped, FieldCounts, FieldSet, Reference, Row, SourcePosition};
 
 /// How long a change of nothing but the run's counts may wait for a commit that has more to write.
 const DEFER_MAX_MS: i64 = 200;
@@ -111,7 +111,7 @@ pub struct Committed {
     /// Rows were counted that are not in the tally, because that alone was not worth a commit yet.
     pub deferred: bool,
     /// Line and fields of the imported rows that differ.
-    pub changed: Vec<(u64, Fields)>,
+    pub changed: Vec<(u64, FieldSet)>,
     /// What was found out about customers that existed.
     pub existing: ExistingCounts,
 }
@@ -134,7 +134,7 @@ pub struct Ledger {
     /// The part of the source that this run skips.
     skipped: Option<Checkpoint>,
     /// The counts by field that this run begins with.
-    field_counts: (Dropped, Changed),
+    field_counts: (Dropped, FieldCounts),
     /// Rows in doubt that are not claimed yet; the first comes last.
     in_doubt: Vec<OpenClaim>,
     has_pending_updates: bool,
@@ -252,7 +252,7 @@ impl Ledger {
 
     /// The counts with which the run begins: rows by outcome, values that rows go without, and fields that differ. All are
     /// zero unless it resumes.
-    pub fn initial_counts(&self) -> (Tally, Dropped, Changed) {
+    pub fn initial_counts(&self) -> (Tally, Dropped, FieldCounts) {
         let (dropped, changed) = self.field_counts.clone();
         (self.tally, dropped, changed)
     }

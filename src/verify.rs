@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tracing::{debug, info};
 
 use crate::{
-    customer::{Changed, Fingerprint, Reference},
+    customer::{FieldCounts, Fingerprint, Reference},
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
     run::{
@@ -58,7 +58,7 @@ pub struct ComparisonResult {
     /// Rows whose lookup has used up its attempts.
     pub unanswered: u64,
     /// In how many rows each field differs.
-    pub fields: Changed,
+    pub fields: FieldCounts,
     /// In how many rows the customer id differs.
     pub other_id: u64,
     /// The first lines that differ, each with the names of its fields.

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::customer::{Fields, Fingerprint, Reference, visible};
+use crate::customer::{FieldSet, Fingerprint, Reference, visible};
 
 /// The maximum length of a text of the API that is kept.
 pub(super) const MESSAGE_MAX_CHARS: usize = 500;
@@ -386,7 +386,7 @@ struct Body<'a> {
 
 impl Body<'_> {
     /// The fields of the customer, in the order of a fingerprint.
-    fn facts(&self) -> [Option<&str>; Fields::FACTS.len()] {
+    fn facts(&self) -> [Option<&str>; FieldSet::FACTS.len()] {
         [
             &self.mobile_number,
             &self.email_address,

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::{Cells, Field};
 
 /// The number of fields in each version, from version 1.
-const FIELDS_BY_VERSION: [usize; 1] = [Fields::FACTS.len()];
+const FIELDS_BY_VERSION: [usize; 1] = [FieldSet::FACTS.len()];
 
 /// A version, and four bytes of hash for each field that describes the customer. All zero: the field has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +31,15 @@ impl Default for Fingerprint {
 
 impl Fingerprint {
     /// Length in bytes.
-    const BYTES: usize = 1 + 4 * Fields::FACTS.len();
+    const BYTES: usize = 1 + 4 * FieldSet::FACTS.len();
 
     /// The version that this program writes.
     const VERSION: u8 = FIELDS_BY_VERSION.len() as u8;
 
     /// The fingerprint of a customer of whom these facts are known, such as from a reply of the API.
-    pub fn of(reference: &str, facts: [Option<&str>; Fields::FACTS.len()]) -> Fingerprint {
+    pub fn of(reference: &str, facts: [Option<&str>; FieldSet::FACTS.len()]) -> Fingerprint {
         let mut values: Cells<'_> = [None; Field::COUNT];
-        for (field, value) in Fields::FACTS.into_iter().zip(facts) {
+        for (field, value) in FieldSet::FACTS.into_iter().zip(facts) {
             values[field as usize] = value;
         }
         Fingerprint::of_cells(reference, &values)
@@ -49,7 +49,7 @@ impl Fingerprint {
     pub(super) fn of_cells(reference: &str, values: &Cells<'_>) -> Fingerprint {
         let mut fingerprint = Fingerprint::default();
         let seed = xxh3_64(reference.as_bytes());
-        for (field, hash) in Fields::FACTS.iter().zip(fingerprint.parts_mut()) {
+        for (field, hash) in FieldSet::FACTS.iter().zip(fingerprint.parts_mut()) {
             // An absent field must differ from an empty one of another kind: absent is all zero.
             if let Some(value) = values[*field as usize] {
                 hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
@@ -70,7 +70,7 @@ impl Fingerprint {
     }
 
     /// The fields whose values differ, of those that both versions have.
-    pub fn differing(self, other: Fingerprint) -> Fields {
+    pub fn differing(self, other: Fingerprint) -> FieldSet {
         let shared = self.field_count().min(other.field_count());
         self.compare(|at| at < shared && self.part(at) != other.part(at))
     }
@@ -81,7 +81,7 @@ impl Fingerprint {
     }
 
     /// The fields that have a value.
-    pub fn fields(self) -> Fields {
+    pub fn fields(self) -> FieldSet {
         self.compare(|at| self.part(at) != [0; 4])
     }
 
@@ -112,8 +112,8 @@ impl Fingerprint {
         at_api
     }
 
-    fn compare(self, is_in: impl Fn(usize) -> bool) -> Fields {
-        Fields((0..Fields::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
+    fn compare(self, is_in: impl Fn(usize) -> bool) -> FieldSet {
+        FieldSet((0..FieldSet::FACTS.len()).filter(|at| is_in(*at)).fold(0, |bits, at| bits | 1 << at))
     }
 
     fn part(&self, at: usize) -> &[u8] {
@@ -147,9 +147,9 @@ impl Fingerprint {
 
 /// A set of the fields that describe a customer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fields(u8);
+pub struct FieldSet(u8);
 
-impl Fields {
+impl FieldSet {
     /// The fields that describe a customer, in the order of the fingerprint's parts.
     pub const FACTS: [Field; 5] = [
         Field::MobileNumber,
@@ -161,7 +161,7 @@ impl Fields {
 
     /// The fields of the set, in field order.
     pub fn iter(self) -> impl Iterator<Item = Field> {
-        Fields::FACTS
+        FieldSet::FACTS
             .into_iter()
             .enumerate()
             .filter(move |(at, _)| self.0 & 1 << at != 0)
@@ -170,8 +170,8 @@ impl Fields {
 
     /// The fields of this set that are not in the other.
     #[must_use]
-    pub fn without(self, others: Fields) -> Fields {
-        Fields(self.0 & !others.0)
+    pub fn without(self, others: FieldSet) -> FieldSet {
+        FieldSet(self.0 & !others.0)
     }
 
     /// Whether the set is empty.
@@ -180,11 +180,11 @@ impl Fields {
     }
 }
 
-impl FromIterator<(Field, u64)> for Changed {
-    fn from_iter<T: IntoIterator<Item = (Field, u64)>>(counts: T) -> Changed {
-        let mut changed = Changed::default();
+impl FromIterator<(Field, u64)> for FieldCounts {
+    fn from_iter<T: IntoIterator<Item = (Field, u64)>>(counts: T) -> FieldCounts {
+        let mut changed = FieldCounts::default();
         for (field, rows) in counts {
-            if let Some(at) = Fields::FACTS.iter().position(|fact| *fact == field) {
+            if let Some(at) = FieldSet::FACTS.iter().position(|fact| *fact == field) {
                 changed.0[at] += rows;
             }
         }
@@ -192,21 +192,21 @@ impl FromIterator<(Field, u64)> for Changed {
     }
 }
 
-impl std::ops::BitOr for Fields {
-    type Output = Fields;
+impl std::ops::BitOr for FieldSet {
+    type Output = FieldSet;
 
-    fn bitor(self, other: Fields) -> Fields {
-        Fields(self.0 | other.0)
+    fn bitor(self, other: FieldSet) -> FieldSet {
+        FieldSet(self.0 | other.0)
     }
 }
 
 /// The number of rows in which each field differs from what was imported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changed([u64; Fields::FACTS.len()]);
+pub struct FieldCounts([u64; FieldSet::FACTS.len()]);
 
-impl Changed {
+impl FieldCounts {
     /// Counts the fields of one row.
-    pub fn add(&mut self, of_row: Fields) {
+    pub fn add(&mut self, of_row: FieldSet) {
         for (at, rows) in self.0.iter_mut().enumerate() {
             *rows += u64::from(of_row.0 >> at & 1);
         }
@@ -214,12 +214,12 @@ impl Changed {
 
     /// Fields with at least one row, and the number of rows, in field order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, u64)> {
-        Fields::FACTS.into_iter().zip(self.0).filter(|(_, rows)| *rows > 0)
+        FieldSet::FACTS.into_iter().zip(self.0).filter(|(_, rows)| *rows > 0)
     }
 }
 
 /// The field names, separated by commas.
-impl fmt::Display for Fields {
+impl fmt::Display for FieldSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, field) in self.iter().enumerate() {
             f.write_str(if at == 0 { "" } else { ", " })?;

@@ -17,7 +17,7 @@ use super::{
     plan::RowPlan,
     unsendable::{Superseded, UnsendableRow},
 };
-use crate::customer::{Correction, Dropped, Fields, Fingerprint, Record, Reference, Row};
+use crate::customer::{Correction, Dropped, FieldSet, Fingerprint, Record, Reference, Row};
 
 /// A new row that is claimed.
 pub(super) struct NewClaim {
@@ -101,7 +101,7 @@ pub(super) struct UpdateRows<'a> {
     /// Rows that need no Update any more.
     pub(super) finished: Vec<RowId>,
     /// Line and fields of each imported row that differs.
-    pub(super) changed: Vec<(u64, Fields)>,
+    pub(super) changed: Vec<(u64, FieldSet)>,
 }
 
 impl UpdateRows<'_> {

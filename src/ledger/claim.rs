@@ -10,7 +10,7 @@ use super::{
     checkpoint::ChunkNumber,
     model::{KnownRow, OpenClaim, Outcome, RowId},
 };
-use crate::customer::{Correction, Customer, Fault, Faults, Field, Fields, Fingerprint, Record, Reference};
+use crate::customer::{Correction, Customer, Fault, Faults, Field, FieldSet, Fingerprint, Record, Reference};
 
 /// Why a row did not succeed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub struct CustomerUpdate {
     /// The customer id.
     pub customer_id: String,
     /// Fields that have no value any more.
-    pub emptied: Fields,
+    pub emptied: FieldSet,
     /// The API's spelling of the reference, where it differs from the row's.
     pub(super) api_reference: Option<Reference>,
     /// An earlier Update may have landed.
@@ -351,7 +351,7 @@ impl ApiCustomer {
     }
 
     /// The fields of a row in which the API has another value.
-    pub fn differing(&self, of_row: Fingerprint) -> Fields {
+    pub fn differing(&self, of_row: Fingerprint) -> FieldSet {
         of_row.differing(self.remembered(of_row))
     }
 }

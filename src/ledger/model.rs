@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::customer::{Changed, Fields, Fingerprint, Reference};
+use crate::customer::{FieldCounts, FieldSet, Fingerprint, Reference};
 
 /// The number of a row, given in file order and never given twice.
 ///
@@ -210,7 +210,8 @@ impl Outcome {
             | Outcome::Unchanged
             | Outcome::Changed
             | Outcome::Updated => OutcomeClass::Imported,
-            Outcome::Duplicate | Outcome::Invalid | Outcome::Rejected => OutcomeClass::ToCorrect,
+            Outcome::Duplicate | Outcome::Invalid => OutcomeClass::Unsendable,
+            Outcome::Rejected => OutcomeClass::Rejected,
             Outcome::Failed => OutcomeClass::Failed,
             Outcome::Pending => OutcomeClass::Pending,
         }
@@ -220,6 +221,16 @@ impl Outcome {
     pub fn is_success(self) -> bool {
         self.class() == OutcomeClass::Imported
     }
+
+    /// Whether the row's fields have to be corrected.
+    pub fn is_to_correct(self) -> bool {
+        matches!(self.class(), OutcomeClass::Unsendable | OutcomeClass::Rejected)
+    }
+
+    /// Whether the row was sent without success: `retry` sends it again.
+    pub fn is_retryable(self) -> bool {
+        matches!(self.class(), OutcomeClass::Rejected | OutcomeClass::Failed)
+    }
 }
 
 /// What is to be done about a row.
@@ -227,8 +238,10 @@ impl Outcome {
 pub enum OutcomeClass {
     /// Nothing: its customer is at the API, with its id known.
     Imported,
-    /// Its fields have to be corrected.
-    ToCorrect,
+    /// Its fields have to be corrected; nothing was sent.
+    Unsendable,
+    /// Its fields have to be corrected; the API refused it.
+    Rejected,
     /// A rerun tries it again.
     Failed,
     /// A rerun goes on with it.
@@ -339,7 +352,7 @@ pub struct ExistingCounts {
     /// Rows whose customer has other fields at the API.
     pub differing: u64,
     /// By field: rows in which it differs.
-    pub fields: Changed,
+    pub fields: FieldCounts,
     /// Rows for which it is unknown whether a Create of ours made the customer.
     pub uncertain: u64,
     /// Rows whose reference the API spells in another way.
@@ -348,7 +361,7 @@ pub struct ExistingCounts {
 
 impl ExistingCounts {
     /// Counts a row whose customer has other values in these fields.
-    pub(super) fn add(&mut self, fields: Fields) {
+    pub(super) fn add(&mut self, fields: FieldSet) {
         self.differing += u64::from(!fields.is_empty());
         self.fields.add(fields);
     }

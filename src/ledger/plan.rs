@@ -15,7 +15,7 @@ use super::{
     seen_rows::{SeenRows, UnreadableRuns},
     unsendable::{ChunkReferences, UnsendableRow, UnsendableRows},
 };
-use crate::customer::{Correction, Customer, Faults, Fields, Reference, Row, mapped_columns};
+use crate::customer::{Correction, Customer, Faults, FieldSet, Reference, Row, mapped_columns};
 
 /// What is to be done about a row.
 pub(super) enum RowPlan {
@@ -27,11 +27,11 @@ pub(super) enum RowPlan {
     /// again.
     KeepAndRestoreCells { id: RowId },
     /// The row was imported, and its fields differ; nothing is sent.
-    ReportChanged { fields: Fields, imported_by: RunId },
+    ReportChanged { fields: FieldSet, imported_by: RunId },
     /// The row is as it was imported, and an Update that did not succeed is not needed any more.
     DropObsoleteUpdate { id: RowId, imported_by: RunId },
     /// The row was imported, and its fields are to be changed at the API.
-    SendUpdate { known: KnownRow, fields: Fields, update: Box<CustomerUpdate> },
+    SendUpdate { known: KnownRow, fields: FieldSet, update: Box<CustomerUpdate> },
     /// The row is new to the ledger.
     Create { id: RowId },
     /// The ledger knows the row; it is not settled, or is to be tried again.
@@ -339,12 +339,13 @@ fn compare(
         }
         _ => {}
     }
-    let fields = before.differing(now) | landed.map_or(Fields::default(), |it| it.fingerprint.differing(now));
+    let fields =
+        before.differing(now) | landed.map_or(FieldSet::default(), |it| it.fingerprint.differing(now));
     if command == Command::Import {
         return RowPlan::ReportChanged { fields, imported_by: known.run };
     }
     // A field that was sent once and is empty now has to be emptied; a field that never was in the file is not ours.
-    let had = before.fields() | landed.map_or(Fields::default(), |it| it.fingerprint.fields());
+    let had = before.fields() | landed.map_or(FieldSet::default(), |it| it.fingerprint.fields());
     let update = CustomerUpdate {
         customer_id: String::new(),
         emptied: had.without(now.fields()),

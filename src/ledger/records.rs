@@ -9,7 +9,7 @@ use super::{
     },
     timeline::Sample,
 };
-use crate::customer::{Changed, Dropped, Fingerprint};
+use crate::customer::{Dropped, FieldCounts, Fingerprint};
 
 /// A run as the ledger knows it.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ pub struct RunDetails {
     pub dropped: Dropped,
     /// In which fields its rows differ from what was imported, and how many imported rows its source did not name;
     /// `None` where that is not known.
-    pub differences: (Changed, Option<u64>),
+    pub differences: (FieldCounts, Option<u64>),
     /// What it found out about customers that existed.
     pub existing: ExistingCounts,
     /// The first rows whose reference the API spells in another way: line, and the API's spelling.

@@ -111,7 +111,7 @@ fn tiles(report: &Report<'_>) -> Vec<Tile> {
         counted.map(|outcome| summary.count(outcome)).sum::<u64>()
     };
     let succeeded = sum(Outcome::is_success);
-    let faulty = sum(|outcome| outcome.class() == OutcomeClass::ToCorrect);
+    let faulty = sum(Outcome::is_to_correct);
     let open = sum(|outcome| matches!(outcome.class(), OutcomeClass::Failed | OutcomeClass::Pending));
     let tile = |number, label, note| Tile { number, label, note };
     let part = |count| share(count, summary.rows);

@@ -9,7 +9,7 @@ use super::{
     mapping::{MappedField, mapped_fields, unused_columns},
 };
 use crate::{
-    customer::{Changed, Dropped, Field, Rule},
+    customer::{Dropped, Field, FieldCounts, Rule},
     ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
     source::{Adjustment, Adjustments, Mapping, RowSample},
 };
@@ -238,7 +238,7 @@ impl std::fmt::Display for AdjustedRows {
 }
 
 /// The number of rows that differ, by field name.
-pub fn changed_list(changed: &Changed) -> BTreeMap<&'static str, u64> {
+pub fn changed_list(changed: &FieldCounts) -> BTreeMap<&'static str, u64> {
     changed.iter().map(|(field, rows)| (field.name(), rows)).collect()
 }
 

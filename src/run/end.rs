@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    customer::{Changed, Dropped},
+    customer::{Dropped, FieldCounts},
     error::Error,
     ledger::{Committed, ExistingCounts, Ledger, Outcome, RequestCounts, RunState, Settlement, Tally},
     sender::Halt,
@@ -37,7 +37,7 @@ impl SentCounts {
     pub(super) fn add(&mut self, settlement: &Settlement) {
         let outcome = settlement.result().outcome();
         self.rows += u64::from(outcome != Outcome::Pending);
-        self.failures += u64::from(matches!(outcome, Outcome::Rejected | Outcome::Failed));
+        self.failures += u64::from(outcome.is_retryable());
     }
 }
 
@@ -103,7 +103,7 @@ pub struct Totals {
     /// Optional fields that were dropped from rows, by field.
     pub dropped: Dropped,
     /// In how many imported rows each field differs.
-    pub changed: Changed,
+    pub changed: FieldCounts,
     /// Customers that existed before, by what is known of them.
     pub existing: ExistingCounts,
 }

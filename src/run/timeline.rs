@@ -160,7 +160,7 @@ impl SampleSeries {
             from: self.until,
             to: now.max(self.until),
             succeeded: grown(Outcome::is_success),
-            faulty: grown(|outcome| outcome.class() == OutcomeClass::ToCorrect),
+            faulty: grown(Outcome::is_to_correct),
             failed: grown(|outcome| outcome.class() == OutcomeClass::Failed),
             figures: RequestCounts {
                 requests: figures.requests.saturating_sub(before.requests),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{Exchange, KeyNumber, KeyRenewal, Reply, Whose},
-    customer::Fields,
+    customer::FieldSet,
     ledger::{ApiCustomer, Claim, InsertResult, Operation, RowError, RowResult, UpdateResult},
     throttle::{Permit, Probe, RequestClass, ServiceSignal, Slot},
 };
@@ -260,7 +260,7 @@ impl<'a> Attempts<'a> {
             }
             // The customer that Get has found in this run.
             (Step::Update, Some(customer), _, Some(located)) => {
-                api.update(customer, &located.customer_id, Fields::default(), timeout).await
+                api.update(customer, &located.customer_id, FieldSet::default(), timeout).await
             }
             _ => api.get(claim.reference(), timeout).await,
         };

@@ -81,7 +81,7 @@ fn an_update_that_is_refused_keeps_the_id_and_waits_for_a_change_or_a_retry() {
     assert_eq!((done.code, world.outcomes().as_str()), (0, "updated=2"), "{done:?}");
     assert_eq!(world.journal().customer(MERCHANT, "cust-0002").unwrap().email_address, "x@b.c");
     assert_eq!(
-        world.number("select count(*) from outdated") + world.number("select count(*) from record"),
+        world.number("select count(*) from pending_update") + world.number("select count(*) from record"),
         0
     );
     assert_eq!(world.export("failed").len(), 0);
@@ -133,7 +133,7 @@ fn a_run_killed_in_its_updates_does_them_again() {
     assert!((0..40).all(|n| merchant(n).email_address == format!("a{n}@b.c")));
     let now = world.export("created");
     assert!(ids.iter().zip(&now).all(|(before, after)| before[..2] == after[..2]));
-    assert_eq!(world.number("select count(*) from outdated"), 0);
+    assert_eq!(world.number("select count(*) from pending_update"), 0);
     assert_eq!(world.journal().customers(), 40);
 }
 

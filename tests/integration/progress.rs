@@ -131,7 +131,7 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
     world.reconfigure(|behavior| behavior.outage = None);
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
-    assert_eq!(world.number("select count(*) from live"), 0, "a run that has ended goes on no more");
+    assert_eq!(world.number("select count(*) from heartbeat"), 0, "a run that has ended goes on no more");
     assert!(!shows("goes on, as of"));
     assert_eq!(self::live(&world), serde_json::Value::Null);
 }

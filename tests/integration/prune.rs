@@ -154,7 +154,8 @@ fn a_run_that_died_goes_with_what_it_said_of_itself() {
     let file = world.rows("users.csv", 5);
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let mut child = world.start_import(&file, &[]);
-    let has_spoken = || world.journal().in_flight() == 5 && world.number("select count(*) from live") == 1;
+    let has_spoken =
+        || world.journal().in_flight() == 5 && world.number("select count(*) from heartbeat") == 1;
     assert!(wait_until(&mut child, has_spoken));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -162,10 +163,10 @@ fn a_run_that_died_goes_with_what_it_said_of_itself() {
     // Found dead today, so that is when it ended.
     assert!(world.run(&["prune", "--before", "2020-01-01"]).stdout.starts_with("Nothing in "));
     assert_eq!(world.query("select state from run"), [["interrupted"]]);
-    assert_eq!(world.number("select count(*) from live"), 1);
+    assert_eq!(world.number("select count(*) from heartbeat"), 1);
     age(&world, "id > 0");
     assert!(prune(&world).contains("1 run,"));
-    assert_eq!(world.number("select count(*) from live"), 0);
+    assert_eq!(world.number("select count(*) from heartbeat"), 0);
     assert_eq!(world.query("pragma foreign_key_check"), Vec::<Vec<String>>::new());
     assert_eq!(world.import(&file, &[]).code, 0);
     world.assert_agreement(crate::world::references(0..5));

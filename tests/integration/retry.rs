@@ -174,7 +174,7 @@ fn told(world: &World) -> Vec<Vec<String>> {
         world.query(&format!("select {name}, {words} from {table} order by 1"))
     };
     let mut told = of("row where customer_id is null", "reference");
-    told.extend(of("outdated", "row"));
+    told.extend(of("pending_update", "row"));
     told
 }
 
@@ -323,7 +323,7 @@ fn updates_that_a_retry_had_begun_are_not_forgotten() {
         assert_eq!(world.outcomes(), "");
         assert_eq!(world.aim("retry", &["--only", "rejected"]).code, 0);
         assert_eq!(world.outcomes(), "updated=12");
-        assert_eq!(world.number("select count(*) from outdated"), 0);
+        assert_eq!(world.number("select count(*) from pending_update"), 0);
     }
 }
 
@@ -360,7 +360,7 @@ fn keys_of_a_settings_file_that_do_not_fit_a_retry_are_left_out() {
 fn rows_are_not_read_by_options_that_are_not_known() {
     let world = stuck();
     let requests = world.journal().requests();
-    world.execute("update run set reading = '{\"map\": 5}'");
+    world.execute("update run set row_mapping = '{\"map\": 5}'");
     let refused = world.aim("retry", &[]);
     assert_eq!(refused.code, 2, "{refused:?}");
     let words = "the options by which run 1 read its rows were recorded by another version";

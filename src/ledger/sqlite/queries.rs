@@ -25,7 +25,7 @@ pub(super) const COUNT_OUTCOMES: &str = "
     select outcome, sum(rows) from (
         select outcome, count(*) as rows from row where customer_id is not null group by outcome
         union all
-        select row.outcome, -1 from outdated cross join row on row.id = outdated.row
+        select row.outcome, -1 from pending_update cross join row on row.id = pending_update.row
         where row.reference not in (select reference from invalid_now)
         union all
         select outcome, count(*) from to_correct group by outcome)
@@ -67,61 +67,67 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
     from every_row left join record on record.row = every_row.id
     where customer_id is null and every_row.run = ?1
-    -- ImportedIndex, and an update was refused, failed, or is under way.
+    -- Imported, and an update was refused, failed, or is under way.
     union all
-    select outdated.row, outdated.run, outdated.line, outdated.outcome, reference, customer_id, outdated.attempts, null,
-           outdated.error_code, outdated.error_message, outdated.http_status, outdated.request_id, cells,
-           coalesce(record.run, outdated.run), null
-    from outdated join row on row.id = outdated.row left join record on record.row = outdated.row
-    where outdated.run = ?1
+    select pending_update.row, pending_update.run, pending_update.line, pending_update.outcome, reference,
+           customer_id, pending_update.attempts, null, pending_update.error_code, pending_update.error_message,
+           pending_update.http_status, pending_update.request_id, cells,
+           coalesce(record.run, pending_update.run), null
+    from pending_update join row on row.id = pending_update.row left join record on record.row = pending_update.row
+    where pending_update.run = ?1
     order by 1";
 
 pub(super) const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status
     from every_row where run = ?1 and customer_id is null
     union all
-    select row, line, outcome, null, error_code, http_status from outdated where run = ?1";
+    select row, line, outcome, null, error_code, http_status from pending_update where run = ?1";
 
 /// The messages and the cells of these rows.
 pub(super) const SELECT_ERROR_MESSAGES: &str = "
-    select row.id, iif(outdated.row is null, row.error_message, outdated.error_message), record.cells
+    select row.id, iif(pending_update.row is null, row.error_message, pending_update.error_message), record.cells
     from json_each(?1) given join row on row.id = given.value
-    left join outdated on outdated.row = row.id left join record on record.row = row.id";
+    left join pending_update on pending_update.row = row.id left join record on record.row = row.id";
 
 /// Also rows in doubt, and rows that an earlier retry took up and left open: the run looks those up before they are
 /// claimed, and sends what Get does not find. The filter goes by what the rows were.
 pub(super) const SELECT_RETRY_ROWS: &str = "
-    with owed (id, line, columns_of, cells, outcome, error_code) as (
-        select record.row, row.line, coalesce(record.run, row.run), record.cells, coalesce(row.was->>0, row.outcome),
-               iif(row.was is null, row.error_code, row.was->>8)
-        from record cross join row on row.id = record.row left join outdated on outdated.row = row.id
-        where record.row > ?1 and outdated.row is null and (row.outcome in ('failed', 'rejected')
-            or row.outcome = 'pending' and (row.in_doubt or row.owed))
+    with to_retry (id, line, columns_of, cells, outcome, error_code) as (
+        select record.row, row.line, coalesce(record.run, row.run), record.cells,
+               coalesce(row.before_claim->>0, row.outcome),
+               iif(row.before_claim is null, row.error_code, row.before_claim->>8)
+        from record cross join row on row.id = record.row left join pending_update on pending_update.row = row.id
+        where record.row > ?1 and pending_update.row is null and (row.outcome in ('failed', 'rejected')
+            or row.outcome = 'pending' and (row.in_doubt or row.retry_unfinished))
         union all
-        select outdated.row, outdated.line, coalesce(record.run, row.run), record.cells,
-               coalesce(outdated.was->>0, outdated.outcome),
-               iif(outdated.was is null, outdated.error_code, outdated.was->>8)
-        from outdated cross join row on row.id = outdated.row cross join record on record.row = outdated.row
-        where outdated.row > ?1 and (outdated.outcome in ('failed', 'rejected') or outdated.owed))
-    select id, line, columns_of, cells from owed
+        select pending_update.row, pending_update.line, coalesce(record.run, row.run), record.cells,
+               coalesce(pending_update.before_claim->>0, pending_update.outcome),
+               iif(pending_update.before_claim is null, pending_update.error_code, pending_update.before_claim->>8)
+        from pending_update cross join row on row.id = pending_update.row
+        cross join record on record.row = pending_update.row
+        where pending_update.row > ?1 and (pending_update.outcome in ('failed', 'rejected')
+            or pending_update.retry_unfinished))
+    select id, line, columns_of, cells from to_retry
     where outcome = 'pending' or (?2 is null or outcome = ?2) and (?3 is null or lower(error_code) = ?3)
     order by id limit ?4";
 
 /// Rows to retry, whether or not their cells are kept.
 pub(super) const COUNT_RETRYABLE: &str = "
-    with stuck (id, outcome, error_code) as (
-        select id, coalesce(was->>0, outcome), iif(was is null, error_code, was->>8) from row
+    with retryable (id, outcome, error_code) as (
+        select id, coalesce(before_claim->>0, outcome), iif(before_claim is null, error_code, before_claim->>8)
+        from row
         where customer_id is null and outcome in ('failed', 'rejected', 'pending')
-            and (outcome <> 'pending' or was is not null)
+            and (outcome <> 'pending' or before_claim is not null)
         union all
-        select row, coalesce(was->>0, outcome), iif(was is null, error_code, was->>8) from outdated
-        where outcome in ('failed', 'rejected') or was is not null)
+        select row, coalesce(before_claim->>0, outcome), iif(before_claim is null, error_code, before_claim->>8)
+        from pending_update
+        where outcome in ('failed', 'rejected') or before_claim is not null)
     select outcome, coalesce(error_code, ''), count(*), count(record.row)
-    from stuck left join record on record.row = stuck.id
+    from retryable left join record on record.row = retryable.id
     group by 1, 2 order by 3 desc, 2";
 
 pub(super) const SELECT_ROW_MAPPINGS: &str = "
-    select id, columns, reference_column, reading from run
+    select id, columns, reference_column, row_mapping from run
     where id in (select coalesce(record.run, row.run) from record join row on row.id = record.row)";
 
 pub(super) const SELECT_IMPORTED_KEYS: &str = "select key, id from row where customer_id is not null";
@@ -149,6 +155,6 @@ pub(super) const SELECT_RESPELLED: &str = "
     select line, api_reference from row where api_reference is not null and run = ?1 order by line limit ?2";
 
 pub(super) const SELECT_HEARTBEAT: &str = "
-    select run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt,
-           throttled_to, *
-    from live";
+    select run, at, activity, total, is_exact, per_second, in_flight, retrying, in_doubt,
+           throttled_to, cause
+    from heartbeat";

@@ -389,8 +389,7 @@ fn read_heartbeat(row: &SqliteRow) -> Heartbeat {
         retrying: count(row, 7),
         in_doubt: count(row, 8),
         throttled_to: row.get(9),
-        // A run of an older program has no such column.
-        cause: row.try_get::<Option<&str>, _>("cause").unwrap_or_default().map(Into::into),
+        cause: row.get::<Option<&str>, _>(10).map(Into::into),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) const END_CRASHED_RUNS: &str =
 
 /// The numbers of pruned runs are not given again: the last line of run 0 is the highest of them.
 pub(super) const INSERT_RUN: &str = "
-    insert into run (id, command, source, source_path, columns, reference_column, started_at, reading)
+    insert into run (id, command, source, source_path, columns, reference_column, started_at, row_mapping)
     select coalesce(max(max(id), max(iif(id = 0, last_line, 0))), 0) + 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7
     from run returning id";
 
@@ -46,7 +46,7 @@ pub(super) const SELECT_IN_DOUBT: &str = "
     select id, line, reference, fingerprint, claimed_at from row
     where customer_id is null and outcome = 'pending' and in_doubt = 1 order by id";
 
-pub(super) const HAS_PENDING_UPDATES: &str = "select exists (select 1 from outdated)";
+pub(super) const HAS_PENDING_UPDATES: &str = "select exists (select 1 from pending_update)";
 
 pub(super) const INSERT_SETTINGS: &str = "
     insert into setting (run, position, name, value, origin)
@@ -87,7 +87,8 @@ pub(super) const READ_ORDERED: &str = "
     from (select * from row where id >= ?1 and outcome not in ('invalid', 'duplicate') order by id limit ?2)";
 
 pub(super) const FIND_PENDING_UPDATES: &str = "
-    select row, fingerprint, outcome, unsure from outdated where row in (select value from json_each(?1))";
+    select row, fingerprint, outcome, may_have_landed from pending_update
+    where row in (select value from json_each(?1))";
 
 pub(super) const FIND_CUSTOMER_NAMES: &str = "
     select id, customer_id, api_reference from row
@@ -105,27 +106,30 @@ pub(super) const INSERT_CLAIM_BATCH: &str =
 pub(super) const END_CLAIM_BATCHES: &str =
     "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
 
-/// The claim of a row that the ledger knows: what the row is if the run dies, and in `was` what it was.
+/// The claim of a row that the ledger knows: what the row is if the run dies, and in `before_claim` what it was.
 pub(super) const CLAIM_AGAIN: &str = "
     update row set run = ?2, line = given.value->>1, outcome = 'pending', fingerprint = unhex(given.value->>2),
         claimed_at = given.value->>3, settled_at = ?3, attempts = 0, in_doubt = 1, field = null,
         error_code = null, error_message = null, http_status = null, request_id = null,
-        was = iif(row.outcome in ('failed', 'rejected'), json_array(
+        before_claim = iif(row.outcome in ('failed', 'rejected'), json_array(
             row.outcome, row.run, row.line, hex(row.fingerprint), row.attempts, row.claimed_at, row.settled_at,
-            row.field, row.error_code, row.error_message, row.http_status, row.request_id), row.was),
-        owed = row.owed or row.in_doubt or row.outcome in ('failed', 'rejected')
+            row.field, row.error_code, row.error_message, row.http_status, row.request_id), row.before_claim),
+        retry_unfinished = row.retry_unfinished or row.in_doubt or row.outcome in ('failed', 'rejected')
     from json_each(?1) given where row.id = given.value->>0";
 
 /// A row that has other fields now does not become again what it was.
-pub(super) const FORGET_WAS: &str = "update row set was = null where id in (select value from json_each(?1))";
+pub(super) const FORGET_BEFORE_CLAIM: &str =
+    "update row set before_claim = null where id in (select value from json_each(?1))";
 
 /// Rows that were not sent after all, or whose request did not land, become again what they were.
 pub(super) const RESTORE_ROWS: &str = "
-    update row set outcome = was->>0, run = coalesce((select run.id from run where run.id = was->>1), ?2),
-        line = was->>2, fingerprint = unhex(was->>3), attempts = was->>4, claimed_at = was->>5,
-        settled_at = was->>6, field = was->>7, error_code = was->>8, error_message = was->>9,
-        http_status = was->>10, request_id = was->>11, was = null
-    where was is not null and id in (
+    update row set outcome = before_claim->>0,
+        run = coalesce((select run.id from run where run.id = before_claim->>1), ?2),
+        line = before_claim->>2, fingerprint = unhex(before_claim->>3), attempts = before_claim->>4,
+        claimed_at = before_claim->>5, settled_at = before_claim->>6, field = before_claim->>7,
+        error_code = before_claim->>8, error_message = before_claim->>9, http_status = before_claim->>10,
+        request_id = before_claim->>11, before_claim = null
+    where before_claim is not null and id in (
         select value->>0 from json_each(?1) where value->>2 = 'pending' and not value->>8)";
 
 /// Nearly every row of a first import: new to the ledger, and its Create was answered with an id.
@@ -144,7 +148,7 @@ pub(super) const SETTLE_WITH_ID: &str = "
         attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
         is_uncertain = excluded.is_uncertain, api_reference = excluded.api_reference, was_sent = 0,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = 0, field = null,
-        was = null, owed = 0,
+        before_claim = null, retry_unfinished = 0,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
 pub(super) const SETTLE_WITHOUT_ID: &str = "
@@ -157,7 +161,8 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
         run = excluded.run, line = excluded.line, outcome = excluded.outcome,
         fingerprint = excluded.fingerprint, attempts = excluded.attempts,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
-        was = iif(excluded.outcome = 'pending', row.was, null), owed = iif(excluded.outcome = 'pending', row.owed, 0),
+        before_claim = iif(excluded.outcome = 'pending', row.before_claim, null),
+        retry_unfinished = iif(excluded.outcome = 'pending', row.retry_unfinished, 0),
         in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id, was_sent = excluded.was_sent";
@@ -197,16 +202,18 @@ pub(super) const COUNT_OUTCOMES: &str = "
 // Updates
 
 pub(super) const BEGIN_UPDATES: &str = "
-    insert into outdated (row, run, line, outcome, fingerprint, unsure)
+    insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed)
     select value->>0, ?2, value->>1, 'pending', unhex(value->>2), 1 from json_each(?1) where true
     on conflict (row) do update set
         run = excluded.run, line = excluded.line, outcome = 'pending', fingerprint = excluded.fingerprint,
-        unsure = 1, attempts = 0, error_code = null, error_message = null, http_status = null, request_id = null,
-        was = iif(outdated.outcome in ('failed', 'rejected'), json_array(
-            outdated.outcome, outdated.run, outdated.line, hex(outdated.fingerprint), outdated.attempts,
-            outdated.unsure, null, null, outdated.error_code, outdated.error_message, outdated.http_status,
-            outdated.request_id), outdated.was),
-        owed = outdated.owed or outdated.outcome in ('failed', 'rejected')";
+        may_have_landed = 1, attempts = 0, error_code = null, error_message = null, http_status = null,
+        request_id = null,
+        before_claim = iif(pending_update.outcome in ('failed', 'rejected'), json_array(
+            pending_update.outcome, pending_update.run, pending_update.line, hex(pending_update.fingerprint),
+            pending_update.attempts, pending_update.may_have_landed, null, null, pending_update.error_code,
+            pending_update.error_message, pending_update.http_status, pending_update.request_id),
+            pending_update.before_claim),
+        retry_unfinished = pending_update.retry_unfinished or pending_update.outcome in ('failed', 'rejected')";
 
 pub(super) const SETTLE_UPDATED: &str = "
     update row set outcome = 'updated', run = ?2, settled_at = ?3, line = given.value->>1,
@@ -214,35 +221,38 @@ pub(super) const SETTLE_UPDATED: &str = "
     from json_each(?1) given where row.id = given.value->>0";
 
 pub(super) const SETTLE_UNFINISHED_UPDATES: &str = "
-    update outdated set outcome = given.value->>1, unsure = given.value->>2, attempts = given.value->>3,
+    update pending_update set outcome = given.value->>1, may_have_landed = given.value->>2, attempts = given.value->>3,
         error_code = given.value->>4, error_message = given.value->>5, http_status = given.value->>6,
-        request_id = given.value->>7, was = iif(given.value->>1 = 'pending', outdated.was, null),
-        owed = iif(given.value->>1 = 'pending', outdated.owed, 0)
-    from json_each(?1) given where outdated.row = given.value->>0";
+        request_id = given.value->>7,
+        before_claim = iif(given.value->>1 = 'pending', pending_update.before_claim, null),
+        retry_unfinished = iif(given.value->>1 = 'pending', pending_update.retry_unfinished, 0)
+    from json_each(?1) given where pending_update.row = given.value->>0";
 
 /// Of rows that were inserted in the same commit: the customer existed, and its Update did not succeed.
 pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
-    insert into outdated (row, run, line, outcome, fingerprint, unsure, attempts, error_code, error_message,
-                          http_status, request_id)
+    insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed, attempts, error_code,
+                                error_message, http_status, request_id)
     select value->>0, ?2, value->>1, value->>2, unhex(value->>3), value->>4, value->>5, value->>6, value->>7,
            value->>8, value->>9
     from json_each(?1) where true
     on conflict (row) do update set
         run = excluded.run, line = excluded.line, outcome = excluded.outcome, fingerprint = excluded.fingerprint,
-        unsure = excluded.unsure, attempts = excluded.attempts, error_code = excluded.error_code,
+        may_have_landed = excluded.may_have_landed, attempts = excluded.attempts, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id";
 
 /// Updates that were not sent after all become again what they were. Whether an earlier one has landed is as unknown as
 /// before.
 pub(super) const RESTORE_UPDATES: &str = "
-    update outdated set outcome = was->>0, run = coalesce((select run.id from run where run.id = was->>1), ?2),
-        line = was->>2, fingerprint = unhex(was->>3), attempts = was->>4, error_code = was->>8,
-        error_message = was->>9, http_status = was->>10, request_id = was->>11, was = null
-    where was is not null and row in (select value from json_each(?1))";
+    update pending_update set outcome = before_claim->>0,
+        run = coalesce((select run.id from run where run.id = before_claim->>1), ?2),
+        line = before_claim->>2, fingerprint = unhex(before_claim->>3), attempts = before_claim->>4,
+        error_code = before_claim->>8, error_message = before_claim->>9, http_status = before_claim->>10,
+        request_id = before_claim->>11, before_claim = null
+    where before_claim is not null and row in (select value from json_each(?1))";
 
 pub(super) const DELETE_FINISHED_UPDATES: &str =
-    "delete from outdated where row in (select value from json_each(?1))";
+    "delete from pending_update where row in (select value from json_each(?1))";
 
 pub(super) const COUNT_CHANGED: &str = "
     insert into changed (run, field, rows) values (?1, ?2, ?3)
@@ -300,34 +310,36 @@ pub(super) const SELECT_UNREADABLE: &str = "
     select line, run from row where other_cells is not null and run < ?2
     and line in (select value from json_each(?1))";
 
-pub(super) const KEEP_SEEN: &str = "insert or replace into met (run, next_id, rows) values (?1, ?2, ?3)";
+pub(super) const KEEP_SEEN: &str =
+    "insert or replace into seen_rows (run, next_id, rows) values (?1, ?2, ?3)";
 
 /// Of runs whose rows with unreadable references have all come back or gone.
 pub(super) const DELETE_SEEN: &str = "
-    delete from met where not exists (
-        select 1 from row where row.other_cells is not null and row.run = met.run)";
+    delete from seen_rows where not exists (
+        select 1 from row where row.other_cells is not null and row.run = seen_rows.run)";
 
-pub(super) const SELECT_SEEN: &str = "select next_id, rows from met where run = ?1";
+pub(super) const SELECT_SEEN: &str = "select next_id, rows from seen_rows where run = ?1";
 
 pub(super) const SELECT_SEEN_BEFORE: &str = "
-    select next_id, rows from met where run = (select max(id) from run where id < ?1)";
+    select next_id, rows from seen_rows where run = (select max(id) from run where id < ?1)";
 
 // Checkpoints
 
 /// Only of the last run: what another run has settled since is not in its tally.
 pub(super) const SELECT_LAST_CHECKPOINT: &str = "
-    select bytes, line, proof_bytes, proof_hash, tally, only_whole or exists (
+    select bytes, line, prefix_bytes, prefix_hash, tally, whole_file_only or exists (
         select 1 from dropped where dropped.run = run.id union all select 1 from changed where changed.run = run.id
-    ), since
+    ), chain_start
     from checkpoint join run on run.id = checkpoint.run
     where run.id = (select max(id) from run) and run.command = ?1 and run.source_path = ?2
-    and checkpoint.way = ?3";
+    and checkpoint.parse_settings_hash = ?3";
 
-pub(super) const INSERT_CHECKPOINT: &str = "insert into checkpoint (run, way) values (?1, ?2)";
+pub(super) const INSERT_CHECKPOINT: &str =
+    "insert into checkpoint (run, parse_settings_hash) values (?1, ?2)";
 
 pub(super) const SET_CHECKPOINT: &str = "
-    update checkpoint set bytes = ?2, line = ?3, proof_bytes = ?4, proof_hash = ?5, tally = ?6, only_whole = ?7,
-        since = ?8
+    update checkpoint set bytes = ?2, line = ?3, prefix_bytes = ?4, prefix_hash = ?5, tally = ?6, whole_file_only = ?7,
+        chain_start = ?8
     where run = ?1";
 
 /// The line that each run of the chain reached. Behind it the run settled rows too, but of bytes that may have changed
@@ -365,11 +377,11 @@ pub(super) const INSERT_SAMPLES: &str = "
     from json_each(?1)";
 
 pub(super) const SET_HEARTBEAT: &str = "
-    insert or replace into live
-        (id, run, at, doing, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause)
+    insert or replace into heartbeat
+        (id, run, at, activity, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause)
     values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
 
-pub(super) const DELETE_HEARTBEAT: &str = "delete from live";
+pub(super) const DELETE_HEARTBEAT: &str = "delete from heartbeat";
 
 pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
 
@@ -407,10 +419,12 @@ pub(super) const SELECT_OLD_RUNS: &str = "
 /// yesterday, nor of a row that a later run has read again.
 pub(super) const DELETE_OLD_RECORDS: &str = "
     delete from record where row in (
-        select row.id from record join row on row.id = record.row left join outdated on outdated.row = row.id
-        where coalesce(outdated.run, row.run) in (select value from json_each(?1))
+        select row.id from record join row on row.id = record.row
+        left join pending_update on pending_update.row = row.id
+        where coalesce(pending_update.run, row.run) in (select value from json_each(?1))
         and coalesce(record.run, row.run) in (select value from json_each(?1))
-        and coalesce(outdated.outcome, row.outcome) <> 'pending' and not coalesce(outdated.owed, row.owed))";
+        and coalesce(pending_update.outcome, row.outcome) <> 'pending'
+            and not coalesce(pending_update.retry_unfinished, row.retry_unfinished))";
 
 /// All of them but those whose header names cells that stay.
 pub(super) const SELECT_RUNS_TO_DELETE: &str = "
@@ -442,16 +456,60 @@ pub(super) const HAND_OVER_CORRECTED: &str = "
     update row set corrected_by = 0 where corrected_by in (select value from json_each(?1))";
 
 pub(super) const HAND_OVER_UPDATES: &str =
-    "update outdated set run = 0 where run in (select value from json_each(?1))";
+    "update pending_update set run = 0 where run in (select value from json_each(?1))";
 
 /// Whatever else refers to a run is known of that run alone: a statement for each such table.
 pub(super) const SELECT_DELETIONS: &str = "
     select format('delete from [%s] where [%s] in (select value from json_each(?1))', tables.name, key.[from])
     from sqlite_schema tables, pragma_foreign_key_list(tables.name) key
     where tables.type = 'table' and key.[table] = 'run'
-    and tables.name not in ('row', 'record', 'outdated', 'claim_batch', 'checkpoint')";
+    and tables.name not in ('row', 'record', 'pending_update', 'claim_batch', 'checkpoint')";
 
 /// Their rows have another run now, and a run that resumed behind them could not tell which it had read.
 pub(super) const DELETE_CHECKPOINTS: &str = "delete from checkpoint";
 
 pub(super) const DELETE_RUNS: &str = "delete from run where id in (select value from json_each(?1))";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::super::model::{Outcome, OutcomeClass};
+
+    const MIGRATION: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0012_ledger.sql"));
+
+    fn words(is_in: impl Fn(Outcome) -> bool) -> BTreeSet<&'static str> {
+        Outcome::ALL.into_iter().filter(|outcome| is_in(*outcome)).map(Outcome::name).collect()
+    }
+
+    /// The lists of words that an outcome is compared with.
+    fn lists(sql: &str) -> impl Iterator<Item = BTreeSet<&str>> {
+        let behind =
+            ["outcome in (", "outcome not in ("].into_iter().flat_map(|before| sql.split(before).skip(1));
+        let lists = behind.filter_map(|rest| rest.split(')').next());
+        lists.map(|list| list.split(',').map(|word| word.trim().trim_matches('\'')).collect())
+    }
+
+    /// A new outcome, or one of another class, fails here until the statements that list its class are changed.
+    #[test]
+    fn every_list_of_outcomes_is_a_class_of_the_model() {
+        let classes = [
+            words(|outcome| outcome.class() == OutcomeClass::Unsendable),
+            words(Outcome::is_retryable),
+            words(|outcome| outcome.is_retryable() || outcome == Outcome::Pending),
+            words(|outcome| !outcome.is_success()),
+            // Only runs count as unchanged and changed.
+            words(|outcome| {
+                outcome.is_success() && !matches!(outcome, Outcome::Unchanged | Outcome::Changed)
+            }),
+        ];
+        let statements = include_str!("statements.rs").split("#[cfg(test)]").next().unwrap();
+        let mut found = 0;
+        for list in [statements, include_str!("queries.rs"), MIGRATION].into_iter().flat_map(lists) {
+            assert!(classes.contains(&list), "{list:?} is no class of outcomes");
+            found += 1;
+        }
+        assert!(found > 15, "{found} lists");
+    }
+}

@@ -50,7 +50,7 @@ use super::{
     },
     statements::*,
 };
-use crate::customer::{Changed, Dropped, Fingerprint, Reference};
+use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
 
 static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -58,7 +58,7 @@ static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// Lower numbers were development versions.
-pub(super) const FIRST_MIGRATION: i64 = 10;
+pub(super) const FIRST_MIGRATION: i64 = 12;
 
 /// How long a statement waits for another process, such as a backup, before it fails.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -447,7 +447,7 @@ impl Store {
         run: RunId,
         reached: &Checkpoint,
         now: i64,
-    ) -> Result<(Dropped, Changed), Error> {
+    ) -> Result<(Dropped, FieldCounts), Error> {
         self.begin().await?;
         let take_over = sqlx::query(TAKE_OVER_UNSENDABLE).bind(run.0).bind(reached.chain_start.0).bind(now);
         self.execute(take_over).await?;
@@ -497,7 +497,7 @@ impl Store {
             self.execute(claim.bind(run.0).bind(now)).await?;
         }
         if !batch.renewed.is_empty() {
-            self.execute(sqlx::query(FORGET_WAS).bind(json_ids(&batch.renewed))).await?;
+            self.execute(sqlx::query(FORGET_BEFORE_CLAIM).bind(json_ids(&batch.renewed))).await?;
         }
         if let Some(reached) = &batch.checkpoint {
             self.execute(set_checkpoint(run, reached)).await?;
@@ -529,16 +529,17 @@ impl Store {
             self.execute(sqlx::query(MARK_CORRECTED).bind(&given.corrected).bind(run.0)).await?;
         }
         let superseded = &batch.superseded;
-        for (sql, is_empty, rows) in [
-            (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
-            (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
-            (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
-            (INSERT_UNSENDABLE, batch.unsendable.is_empty(), &given.unsendable),
-        ] {
-            if !is_empty {
-                self.execute(sqlx::query(sql).bind(rows).bind(run.0).bind(now)).await?;
-            }
-        }
+        self.execute_given(
+            run,
+            now,
+            [
+                (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
+                (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
+                (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
+                (INSERT_UNSENDABLE, batch.unsendable.is_empty(), &given.unsendable),
+            ],
+        )
+        .await?;
         if !batch.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(&given.without_id);
             self.execute(settle.bind(run.0).bind(now)).await?;
@@ -555,6 +556,21 @@ impl Store {
         Ok(())
     }
 
+    /// Executes the statements that have rows: each is a text, whether it has none, and the rows.
+    async fn execute_given<const N: usize>(
+        &mut self,
+        run: RunId,
+        now: i64,
+        statements: [(&'static str, bool, &String); N],
+    ) -> Result<(), Error> {
+        for (sql, is_empty, rows) in statements {
+            if !is_empty {
+                self.execute(sqlx::query(sql).bind(rows).bind(run.0).bind(now)).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn write_updates(
         &mut self,
         updates: &UpdateRows<'_>,
@@ -562,18 +578,19 @@ impl Store {
         run: RunId,
         now: i64,
     ) -> Result<(), Error> {
-        for (sql, is_empty, rows) in [
-            (SETTLE_UPDATED, updates.updated.is_empty(), &given.updated),
-            (SETTLE_UNFINISHED_UPDATES, updates.unfinished.is_empty(), &given.unfinished),
-            (INSERT_UNFINISHED_UPDATES, updates.new_unfinished.is_empty(), &given.new_unfinished),
-            (RESTORE_UPDATES, updates.restored.is_empty(), &given.restored),
-            (DELETE_FINISHED_UPDATES, updates.finished.is_empty(), &given.finished),
-            (BEGIN_UPDATES, updates.begun.is_empty(), &given.begun),
-        ] {
-            if !is_empty {
-                self.execute(sqlx::query(sql).bind(rows).bind(run.0).bind(now)).await?;
-            }
-        }
+        self.execute_given(
+            run,
+            now,
+            [
+                (SETTLE_UPDATED, updates.updated.is_empty(), &given.updated),
+                (SETTLE_UNFINISHED_UPDATES, updates.unfinished.is_empty(), &given.unfinished),
+                (INSERT_UNFINISHED_UPDATES, updates.new_unfinished.is_empty(), &given.new_unfinished),
+                (RESTORE_UPDATES, updates.restored.is_empty(), &given.restored),
+                (DELETE_FINISHED_UPDATES, updates.finished.is_empty(), &given.finished),
+                (BEGIN_UPDATES, updates.begun.is_empty(), &given.begun),
+            ],
+        )
+        .await?;
         let mut rows: HashMap<&str, i64> = HashMap::new();
         for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
             *rows.entry(field.name()).or_default() += 1;

@@ -14,7 +14,7 @@
 --     may add one. What holds for the known words is checked.
 --
 -- Times are UTC milliseconds. Words in lower case; a later backend must understand them too. Views are readable by
--- SQLite 3.40. The numbering begins at 10: lower numbers were development versions, whose ledgers are refused.
+-- SQLite 3.40. The numbering begins at 12: lower numbers were development versions, whose ledgers are refused.
 
 pragma application_id = 1668508016; -- "csip", so that no other program's database is touched
 
@@ -33,7 +33,7 @@ create table run (
     source_path text,                      -- where the file really is; null for a stream
     columns text not null,                 -- the header as a JSON array
     reference_column text,                 -- the column of the references
-    reading text,                          -- how records became customers (--map, --set, rules), as JSON
+    row_mapping text,                      -- how records became customers (--map, --set, rules), as JSON
     state text not null default 'running'
         check (state in ('running', 'completed', 'interrupted', 'stopped')),
     exit_code integer,
@@ -102,10 +102,10 @@ create table row (
     -- failed or was rejected keeps all that was said of it, as JSON: outcome, run, line, fingerprint in hex,
     -- attempts, claimed_at, settled_at, field, error_code, error_message, http_status, request_id. Where the row turns
     -- out not to have been sent, it becomes this again; where it is settled, this goes.
-    was text,
+    before_claim text,
     -- A run took the row up again and did not come to its end with it: `retry` sends it, whatever it is called
     -- meanwhile, and `prune` leaves its cells.
-    owed integer not null default 0,
+    retry_unfinished integer not null default 0,
     -- An invalid row or a duplicate owns no reference. It is known again by its content, whatever its file is called and
     -- wherever it stands there: a hash of its reference, or else of its cells. Null of all other rows.
     content integer,
@@ -184,20 +184,20 @@ create view every_row as
 -- Imported rows whose Update is under way, was refused or failed. The row itself stays as it was, with its id. An
 -- Update is no claim: a claim that a crash left says that a customer may exist under no known id; an Update that is
 -- left says only that the fields at the API are not known, and is sent again.
-create table outdated (
+create table pending_update (
     row integer primary key references row (id) on delete cascade,
     run integer not null references run (id),
     line integer not null,
     outcome text not null,
     fingerprint blob not null,             -- of what was to be sent
-    unsure integer not null,               -- it may have landed: what the API has is not known
+    may_have_landed integer not null,      -- it may have landed: what the API has is not known
     attempts integer not null default 0,
     error_code text,
     error_message text,
     http_status integer,
     request_id text,
-    was text,                              -- as in row; the sixth value is `unsure`, and the next two are null
-    owed integer not null default 0
+    before_claim text,                     -- as in row; the sixth value is `may_have_landed`, and the next two are null
+    retry_unfinished integer not null default 0
 ) strict;
 
 -- Each row that did not succeed, once: what `export failed` lists and `status` counts. Rows that came back corrected
@@ -219,10 +219,10 @@ create view to_correct as
     union all
     select id, run, line, 'pending', reference, null, 0, null, null, null, null, null from claim
     union all
-    select outdated.row, outdated.run, outdated.line, outdated.outcome, row.reference, row.customer_id,
-           outdated.attempts, null, outdated.error_code, outdated.error_message, outdated.http_status,
-           outdated.request_id
-    from outdated cross join row on row.id = outdated.row
+    select pending_update.row, pending_update.run, pending_update.line, pending_update.outcome, row.reference,
+           row.customer_id, pending_update.attempts, null, pending_update.error_code, pending_update.error_message,
+           pending_update.http_status, pending_update.request_id
+    from pending_update cross join row on row.id = pending_update.row
     where row.reference not in (select reference from invalid_now);
 
 -- What rows went without: optional fields that broke a rule, where the run was told to drop them. Counts only, since the
@@ -254,7 +254,7 @@ create table existing_note (
 -- Which rows a run met, where some of its source's could not be known: their references were unreadable, or broke a
 -- rule. When such a row comes back corrected, its reference may be its own, damaged that night only, or that of another
 -- row of its source. It is its own where the row that owns it is older than the run and the run did not meet it.
-create table met (
+create table seen_rows (
     run integer primary key references run (id) on delete cascade,
     next_id integer not null,   -- rows from here on are younger
     rows blob not null          -- one bit for each older row, the lowest first
@@ -264,14 +264,14 @@ create table met (
 -- run of the same source, read in the same way, goes on there, if the bytes are still the same.
 create table checkpoint (
     run integer primary key references run (id) on delete cascade,
-    way text not null,                     -- hash of all that decides what the source's bytes mean
+    parse_settings_hash text not null,     -- hash of all that decides what the source's bytes mean
     bytes integer,                         -- the place; null while there is none
     line integer,                          -- the physical line that follows
-    proof_bytes integer,                   -- so many first bytes of the source
-    proof_hash text,                       -- had this hash (XXH3, 128 bits)
+    prefix_bytes integer,                  -- so many first bytes of the source
+    prefix_hash text,                      -- had this hash (XXH3, 128 bits)
     tally text,                            -- JSON: rows before the place by outcome
-    only_whole integer not null default 0, -- of use only if the place is the source's end
-    since integer                          -- the first of the runs that went on one behind the other to come here
+    whole_file_only integer not null default 0, -- of use only if the place is the source's end
+    chain_start integer                    -- the first of the runs that went on one behind the other to come here
 ) strict;
 
 -- The options that a run was begun with. No option is a secret: neither keys nor the constants of --set are written.
@@ -307,16 +307,17 @@ create table sample (
 -- Where the run that goes on stands, for whoever looks from outside: what its counts do not say. One row, overwritten
 -- about once a second in a commit that is made anyway, so it costs no disk of its own and its size does not grow with
 -- a run. The run deletes it when it ends; a run that died leaves it.
-create table live (
+create table heartbeat (
     id integer primary key check (id = 1),
     run integer not null references run (id) on delete cascade,
     at integer not null,
-    doing text not null check (doing in ('sending', 'asking', 'paused', 'waiting', 'ending')),
+    activity text not null check (activity in ('sending', 'asking', 'paused', 'waiting', 'ending')),
     total integer,                    -- rows of the whole source; null where nothing tells
     is_exact integer not null,        -- the source was read to its end, so the total is no estimate
     per_second real not null,         -- rows settled a second, over the last seconds
     in_flight integer not null,       -- requests
     retrying integer not null,        -- rows that wait to be tried again
     in_doubt integer not null,        -- rows
-    throttled_to real                 -- requests a second: the user's rate, or what is held under a limit of the API
+    throttled_to real,                -- requests a second: the user's rate, or what is held under a limit of the API
+    cause text                        -- why everything waits, in words, while it does
 ) strict;
