@@ -36,7 +36,7 @@ use self::{
     format::rfc3339,
 };
 pub use self::{
-    format::{date, grouped, rows, strip_controls, time, wrap_parts},
+    format::{date, grouped, rows, time, visible_text, wrap_parts},
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},

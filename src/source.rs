@@ -76,7 +76,7 @@ use self::{
     head::ForeignFile,
     header_shape::HeaderShape,
     prefix_hash::{HashingFile, RunningHash},
-    row_parser::{read_header, read_row, reads_as_row},
+    row_parser::{header_flaw, read_header, read_row, reads_as_row},
     skipped_line::{is_separator, skipped},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
@@ -640,11 +640,11 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
     let mut header = loop {
         let record = match records.next(&|_| false).map_err(first_line)? {
             None => return Err(Error::Empty(name.into())),
-            Some(record) if record.flaw.is_some() || record.is_cut => {
-                return Err(Error::HeaderOpen(name.into()));
-            }
             Some(record) => record,
         };
+        if let Some(seen) = header_flaw(&record) {
+            return Err(Error::HeaderFlaw { name: name.into(), seen });
+        }
         adjustments.add_mark(&record);
         // SQL tools draw a line above the header, too.
         if is_separator(record.fields.bytes, dialect.delimiter) {

@@ -19,7 +19,7 @@ use crate::{
     error::Error,
     ledger::{self, Command, NewRun, Outcome, Reader, RunState, Setting},
     report::{
-        self, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table, strip_controls,
+        self, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table, visible_text,
     },
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
@@ -130,7 +130,7 @@ pub(super) async fn run_job(
     let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
     info!(run = run.0, source = %described, rate, "the run begins");
     let mapping = mapping_lines(job.mapping);
-    let header = format!("Run {run}: {} ({described})\n{mapping}", strip_controls(name));
+    let header = format!("Run {run}: {} ({described})\n{mapping}", visible_text(name));
     display.begin(session.header(header.trim_end().to_owned()));
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |snapshot: &RunSnapshot| {
@@ -172,7 +172,7 @@ pub(super) async fn run_job(
 /// where none are expected.
 pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String, String)> {
     if rows == 0 && expected == 0 {
-        warn!("{} has no data rows, only a header line", strip_controls(source));
+        warn!("{} has no data rows, only a header line", visible_text(source));
     }
     (rows < expected).then(|| {
         let text = format!("{source} has {}, and at least {expected} are expected", report::rows(rows));

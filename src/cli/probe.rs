@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Error,
     probe::{self, Change, EarlierProbe, Finding, Findings},
-    report::strip_controls,
+    report::visible_text,
 };
 
 /// The content of `--output`.
@@ -104,10 +104,8 @@ fn read_earlier(path: &PathBuf) -> Result<EarlierProbe, Error> {
 
 fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>) -> String {
     let Findings { run, requests, customers, questions } = findings;
-    let mut text = format!(
-        "Probe {run} of {}: {requests} requests, {customers} customers\n\n",
-        strip_controls(base_url)
-    );
+    let mut text =
+        format!("Probe {run} of {}: {requests} requests, {customers} customers\n\n", visible_text(base_url));
     let mut line = |cells: [&str; 4]| {
         let [question, relied, answer, same] = cells;
         let line = format!("  {question:<27} {relied:<20} {answer:<42} {same}");
@@ -123,7 +121,7 @@ fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>)
         };
         let nothing = if finding.is_open { "open" } else { "-" };
         let relied = finding.relied_on.as_deref().unwrap_or(nothing);
-        line([finding.question, relied, &strip_controls(&finding.answer), same]);
+        line([finding.question, relied, &visible_text(&finding.answer), same]);
     }
     text.push('\n');
     add_differences(&mut text, findings);
@@ -150,12 +148,11 @@ fn add_differences(text: &mut String, findings: &Findings) {
         writeln!(text, "{count} of {relied} answers that this program relies on are not as it needs them:");
     for Finding { question, asks, answer, relied_on, message, .. } in differing {
         let relied_on = relied_on.as_deref().unwrap_or_default();
-        let said =
-            message.iter().map(|message| format!(" ({})", strip_controls(message))).collect::<String>();
+        let said = message.iter().map(|message| format!(" ({})", visible_text(message))).collect::<String>();
         let _ = writeln!(
             text,
             "  {question}: {asks}: relied on {relied_on}, answered {}{said}",
-            strip_controls(answer)
+            visible_text(answer)
         );
     }
 }
@@ -163,12 +160,12 @@ fn add_differences(text: &mut String, findings: &Findings) {
 fn add_changes(text: &mut String, path: &Path, changes: &[Change]) {
     let name = path.display().to_string();
     if changes.is_empty() {
-        let _ = writeln!(text, "Nothing has changed since {}.", strip_controls(&name));
+        let _ = writeln!(text, "Nothing has changed since {}.", visible_text(&name));
         return;
     }
-    let _ = writeln!(text, "Changed since {}:", strip_controls(&name));
+    let _ = writeln!(text, "Changed since {}:", visible_text(&name));
     for Change { question, before, now } in changes {
-        let word = |answer: &Option<String>| answer.as_deref().map_or("not asked".into(), strip_controls);
-        let _ = writeln!(text, "  {}: {} before, {} now", strip_controls(question), word(before), word(now));
+        let word = |answer: &Option<String>| answer.as_deref().map_or("not asked".into(), visible_text);
+        let _ = writeln!(text, "  {}: {} before, {} now", visible_text(question), word(before), word(now));
     }
 }

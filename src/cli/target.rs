@@ -22,7 +22,7 @@ use crate::{
     api::{self, Api, ClientIdentity, DirectReason, KeyReader, Route},
     error::Error,
     ledger,
-    report::{grouped, strip_controls},
+    report::{grouped, visible_text},
     simulator::Simulator,
     source::{Source, SourceOptions},
 };
@@ -232,8 +232,7 @@ fn question(action: &PlannedAction<'_>, sending: &args::Sending, target: &Target
     let rate = sending.rate.0.map_or_else(|| "unlimited".into(), |rate| format!("{rate} requests/s"));
     let host = target.base_url.as_ref().and_then(Url::host_str).unwrap_or_default();
     let columns = action.columns;
-    let (merchant, file, verb) =
-        (strip_controls(&target.merchant_id), strip_controls(action.file), action.verb);
+    let (merchant, file, verb) = (visible_text(&target.merchant_id), visible_text(action.file), action.verb);
     Ok(format!(
         "This is production.\n  merchant  {merchant}\n  host      {host}\n  file      {file}, {rows}\n  \
          rate      {rate}\n{columns}{verb}? [y/N] "

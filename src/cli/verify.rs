@@ -63,7 +63,7 @@ async fn run(
     };
     let adjustments = source.adjustments();
     let (began, size) = (Instant::now(), source.size());
-    let header = format!("Verify {} ({})\n{columns}", report::strip_controls(&name), source.describe());
+    let header = format!("Verify {} ({})\n{columns}", report::visible_text(&name), source.describe());
     display.begin(session.header(header.trim_end().to_owned()));
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {

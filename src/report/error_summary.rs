@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    format::{rows, strip_controls},
+    format::{rows, visible_text},
     redact::redact,
     validation::DUPLICATE_REMEDY,
 };
@@ -106,8 +106,8 @@ fn summary_of_fault(field: &str, code: &str, rows: u64, first_lines: Vec<u64>) -
     let (known, rule) = (Field::from_name(field), Rule::from_name(code));
     ErrorSummary {
         outcome: Outcome::Invalid,
-        field: Some(strip_controls(field)),
-        code: Some(strip_controls(code)),
+        field: Some(visible_text(field)),
+        code: Some(visible_text(code)),
         http_status: None,
         rows,
         first_lines,
@@ -120,11 +120,11 @@ fn summary_of_fault(field: &str, code: &str, rows: u64, first_lines: Vec<u64>) -
 fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
     let redacted = |text: &Option<String>| {
         let cells = group.cells.as_ref()?;
-        Some(strip_controls(&redact(text.as_deref()?, cells)))
+        Some(visible_text(&redact(text.as_deref()?, cells)))
     };
     ErrorSummary {
         outcome: group.outcome,
-        field: group.field.as_deref().map(strip_controls),
+        field: group.field.as_deref().map(visible_text),
         code: redacted(&group.code).or_else(|| plain_code(group)),
         http_status: group.http_status,
         rows: group.rows,

@@ -18,7 +18,7 @@ pub fn rows(count: u64) -> String {
 }
 
 /// A name or a value as one line shows it.
-pub fn strip_controls(name: &str) -> String {
+pub fn visible_text(name: &str) -> String {
     visible(name).into_owned()
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::format::{strip_controls, wrap_parts};
+use super::format::{visible_text, wrap_parts};
 use crate::{
     customer::Field,
     source::{MappedFrom, Mapping, UnusedColumn},
@@ -10,6 +10,12 @@ use crate::{
 
 /// Width of the lines of text, within the margin of their heading.
 const WIDTH: usize = 76;
+
+/// How many columns that feed no field are listed.
+const SHOWN_MAX: usize = 20;
+
+/// How much of a name is shown.
+const NAME_MAX_CHARS: usize = 60;
 
 /// A field and where it is read from. The names are a contract with scripts.
 #[derive(Debug, Serialize)]
@@ -41,24 +47,38 @@ pub fn unused_columns(mapping: &Mapping) -> Vec<String> {
     mapping.unused.iter().map(|column| column.name.clone()).collect()
 }
 
+/// The name of a column, cut where it is no name but a text.
+fn short(name: &str) -> String {
+    let shown = visible_text(name);
+    match shown.char_indices().nth(NAME_MAX_CHARS) {
+        None => shown,
+        Some((at, _)) => format!("{}…", &shown[..at]),
+    }
+}
+
 /// `FIELD ← COLUMN` for each field, and the columns that feed none; each line begins with two blanks.
 pub fn mapping_lines(mapping: &Mapping) -> String {
     let each = |(field, from): &(Field, MappedFrom)| match from {
-        MappedFrom::Column(name) => format!("{field} ← {}", strip_controls(name)),
-        MappedFrom::Template(text) => format!("{field} ← {}", strip_controls(text)),
+        MappedFrom::Column(name) => format!("{field} ← {}", short(name)),
+        MappedFrom::Template(text) => format!("{field} ← {}", visible_text(text)),
         MappedFrom::Constant => format!("{field} ← --set"),
     };
     let mut lines = wrap_parts(&mapping.fields.iter().map(each).collect::<Vec<_>>(), WIDTH);
-    let unused: Vec<String> = mapping.unused.iter().map(|column| strip_controls(&column.name)).collect();
+    let unused: Vec<String> =
+        mapping.unused.iter().take(SHOWN_MAX).map(|column| short(&column.name)).collect();
     if !unused.is_empty() {
-        lines.push(format!("not sent: {}", unused.join(", ")));
+        let more = match mapping.unused.len() - unused.len() {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        lines.push(format!("not sent: {}{more}", unused.join(", ")));
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
 /// The warning about a column that feeds no field and has another system's name of one.
 pub fn likely_mapping(column: &UnusedColumn) -> Option<String> {
-    let (field, name) = (column.likely?, strip_controls(&column.name));
+    let (field, name) = (column.likely?, visible_text(&column.name));
     Some(format!(
         "column {name} feeds no field; give --map '{field}={name}' to send it, or --ignore '{name}'"
     ))

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     LiveStatus,
-    format::{date, grouped, rfc3339, rows, strip_controls, time_between, wrapped},
+    format::{date, grouped, rfc3339, rows, time_between, visible_text, wrapped},
     summary::explain,
 };
 use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
@@ -90,10 +90,9 @@ fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
 
 /// The status of a ledger as text.
 pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs: &[RunRecord]) -> String {
-    let mut text = format!("Ledger  {}\n", strip_controls(ledger));
+    let mut text = format!("Ledger  {}\n", visible_text(ledger));
     if let Some(Target { base_url, merchant_id }) = target {
-        let _ =
-            writeln!(text, "Target  {}, merchant {}", strip_controls(base_url), strip_controls(merchant_id));
+        let _ = writeln!(text, "Target  {}, merchant {}", visible_text(base_url), visible_text(merchant_id));
     }
     let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
     for outcome in Outcome::ALL.into_iter().filter(|outcome| standing.get(*outcome) > 0) {
@@ -131,7 +130,7 @@ fn add_run(run: &RunRecord, text: &mut String) {
     // The end of a crashed run is unknown: the ledger records only when the next run found it.
     let took = run.ended_at.filter(|_| run.exit_code.is_some());
     let took = took.map(|ended_at| format!(", {}", time_between(run.started_at, ended_at)));
-    let source = strip_controls(&run.source);
+    let source = visible_text(&run.source);
     let _ = writeln!(text, "      {} {source}{}", run.command, took.unwrap_or_default());
     let mut parts: Vec<String> = Outcome::ALL
         .into_iter()
@@ -144,6 +143,6 @@ fn add_run(run: &RunRecord, text: &mut String) {
     let counts = format!("{}; {} requests", parts.join(", "), grouped(run.request_counts.requests));
     text.push_str(&wrapped(&counts, 6));
     if let Some(reason) = &run.stop_reason {
-        text.push_str(&wrapped(&strip_controls(reason), 6));
+        text.push_str(&wrapped(&visible_text(reason), 6));
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{first_lines, grouped, paragraph, rate, rows, strip_controls, time},
+    format::{first_lines, grouped, paragraph, rate, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
 };
 use crate::{
@@ -143,7 +143,7 @@ impl<'a> Summary<'a> {
 /// A run as a table: the ten outcomes, time and rate.
 pub fn run_table(summary: &Summary<'_>) -> String {
     let mut text =
-        format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), strip_controls(summary.source));
+        format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), visible_text(summary.source));
     text.push_str(&outcome_lines(summary));
     text.push_str(&remark_lines(summary));
     if let Some(held) = summary.held_rate {
@@ -182,7 +182,7 @@ pub fn pruned(ledger: &str, pruned: &Pruned) -> String {
     let Pruned { runs, records, rows: unowned, bytes: (before, after) } = *pruned;
     format!(
         "Pruned  {}\n        {} {}, the cells of {}, {} that were invalid or duplicates\n        {} KiB before, {} KiB now; ids stay\n",
-        strip_controls(ledger),
+        visible_text(ledger),
         grouped(runs),
         if runs == 1 { "run" } else { "runs" },
         rows(records),

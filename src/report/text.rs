@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Percentiles, Report,
-    format::{grouped, millis, rate, rows, strip_controls, time, wrapped},
+    format::{grouped, millis, rate, rows, time, visible_text, wrapped},
     summary::{outcome_lines, remark_lines},
 };
 use crate::ledger::{Sample, Setting, condensed};
@@ -21,12 +21,11 @@ pub fn report_text(report: &Report<'_>) -> String {
     let exit = summary.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
     let mut text = format!("Run {}  {} {}{exit}\n", summary.run, report.command, summary.state.name());
     if let Some(reason) = summary.stop_reason {
-        text.push_str(&wrapped(&strip_controls(reason), 2));
+        text.push_str(&wrapped(&visible_text(reason), 2));
     }
-    let _ = writeln!(text, "  source  {}", strip_controls(summary.source));
+    let _ = writeln!(text, "  source  {}", visible_text(summary.source));
     if let (Some(base_url), Some(merchant)) = (report.base_url, report.merchant_id) {
-        let _ =
-            writeln!(text, "  target  {}, merchant {}", strip_controls(base_url), strip_controls(merchant));
+        let _ = writeln!(text, "  target  {}, merchant {}", visible_text(base_url), visible_text(merchant));
     }
     let began = report.started_at.replace('T', " ").replace('Z', " UTC");
     let _ = writeln!(text, "  began   {began}\n");
@@ -41,7 +40,7 @@ pub fn report_text(report: &Report<'_>) -> String {
     }
     text.push_str(&remark_lines(summary));
     for (line, spelling) in report.respelled_lines {
-        let _ = writeln!(text, "    line {line}: {}", strip_controls(spelling));
+        let _ = writeln!(text, "    line {line}: {}", visible_text(spelling));
     }
     add_times(report, &mut text);
     add_errors(report, &mut text);
@@ -107,9 +106,9 @@ fn add_options(report: &Report<'_>, text: &mut String) {
     for Setting { name, value, origin } in given {
         let line = format!(
             "{:<18}  {}  ({})",
-            strip_controls(name),
-            strip_controls(value),
-            strip_controls(origin.as_str())
+            visible_text(name),
+            visible_text(value),
+            visible_text(origin.as_str())
         );
         let _ = writeln!(text, "  {}", line.trim_end());
     }

@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{first_lines, grouped, paragraph, rows, strip_controls, time},
+    format::{first_lines, grouped, paragraph, rows, time, visible_text},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
@@ -141,7 +141,7 @@ fn shortest_import(findings: &Findings, rate: Option<f64>) -> Option<Duration> {
 pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> String {
     let mut text = format!(
         "{}: {}, {} valid, {} invalid, {} duplicate\n",
-        strip_controls(of.name()),
+        visible_text(of.name()),
         rows(findings.rows()),
         grouped(findings.valid()),
         grouped(findings.invalid()),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{AdjustedRows, adjusted_list, changed_list, grouped, rows, strip_controls, time};
+use super::{AdjustedRows, adjusted_list, changed_list, grouped, rows, time, visible_text};
 use crate::{
     ledger::{RequestCounts, RunState},
     source::Adjustments,
@@ -95,7 +95,7 @@ impl<'a> VerificationSummary<'a> {
 /// A verification as a table.
 pub fn verification_table(verification: &Verification<'_>) -> String {
     let Verification { source, ended: (state, ..), found, figures, .. } = *verification;
-    let mut text = format!("\nVerify {}: {}\n\n", state.name(), strip_controls(source));
+    let mut text = format!("\nVerify {}: {}\n\n", state.name(), visible_text(source));
     for (word, count, explained) in [
         ("same", found.same, "the API has what the file says"),
         ("different", found.different, "the API has something else"),
@@ -155,7 +155,7 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
 /// How to send the file's fields to the API. An import compares the file with the ledger, so a change made at the API has
 /// to be marked in the ledger first.
 fn repair(verification: &Verification<'_>) -> String {
-    let source = strip_controls(verification.source);
+    let source = visible_text(verification.source);
     let unnoticed = verification.found.unnoticed;
     let mut text = String::new();
     match verification.marked {

@@ -29,7 +29,7 @@ const READ_BYTES: usize = 2 * FIELD_MAX_BYTES;
 pub(super) const FIELD_MAX_BYTES: usize = 64 * 1024;
 
 /// How much of a record is kept; a longer cell of a column that is not read is cut. The cells that are read come on top.
-const RECORD_MAX_BYTES: usize = 1024 * 1024;
+pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
 /// Maximum number of fields in a record: four times that of the widest spreadsheet. Delimiters alone would not reach
 /// [`RECORD_MAX_BYTES`] soon enough to bound memory.

@@ -47,9 +47,14 @@ pub enum Error {
         /// What changed.
         change: Change,
     },
-    /// A quote in the header is left open, and swallowed rows.
-    #[error("the header of {0} goes on over several lines with a quote that is not closed")]
-    HeaderOpen(String),
+    /// The header has a quote that swallows rows, or is too long.
+    #[error("the header of {name} cannot be read: {seen}")]
+    HeaderFlaw {
+        /// The source.
+        name: String,
+        /// What is wrong, and where.
+        seen: String,
+    },
     /// The header is not text.
     #[error("the header of {name} is not {encoding}: {seen}")]
     HeaderEncoding {
@@ -165,7 +170,9 @@ impl Error {
             Error::Read { .. } | Error::Changed { .. } => {
                 "what was recorded stands; run the same command again".into()
             }
-            Error::HeaderOpen(_) => "close the quote in the first line".into(),
+            Error::HeaderFlaw { .. } => {
+                "mend the first line, or give --quote none if quotes are plain text in this file".into()
+            }
             Error::HeaderEncoding { .. } => {
                 "name the file's own encoding with --encoding, such as windows-1252, or save it as UTF-8"
                     .into()

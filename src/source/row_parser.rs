@@ -7,7 +7,10 @@
 use super::{
     adjustments::{Adjustment, Adjustments},
     columns::{ColumnMap, with_template_faults},
-    csv_reader::{FIELD_MAX_BYTES, Flaw, Opening, Place, Quote, RECORD_MAX_FIELDS, RawFields, RawRecord},
+    csv_reader::{
+        FIELD_MAX_BYTES, Flaw, Opening, Place, Quote, RECORD_MAX_BYTES, RECORD_MAX_FIELDS, RawFields,
+        RawRecord,
+    },
     decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{
@@ -147,6 +150,14 @@ fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encodin
     let byte = if encoding.is_utf8() { rest.first().copied() } else { invalid_byte(rest) };
     let name = encoding.name();
     format!("byte 0x{:02X} at position {position} of column {} is not {name}", byte.unwrap_or(0), column + 1)
+}
+
+/// What is wrong with a header that cannot be read as intended.
+pub(super) fn header_flaw(record: &RawRecord<'_>) -> Option<String> {
+    match record.flaw {
+        Some(flaw) => Some(describe(flaw, record).1),
+        None => record.is_cut.then(|| format!("more than {} KiB", RECORD_MAX_BYTES / 1024)),
+    }
 }
 
 /// Names the rule that a malformed record breaks, and what was seen.

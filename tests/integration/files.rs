@@ -407,3 +407,24 @@ fn fewer_rows_than_expected_are_exit_code_3() {
     assert!(done.code == 0 && done.stderr.contains("has no data rows"), "{done:?}");
     assert_eq!(world.import(&file, &["--expect-rows", "1"]).code, 3);
 }
+
+#[test]
+fn a_header_that_is_too_long_is_named_and_one_of_many_columns_is_listed_in_part() {
+    let world = World::new();
+    let wide: String = (0..200_000).map(|at| format!(",column_{at}")).collect();
+    world.file("wide.csv", format!("object_reference_id,mobile_number{wide}\ncustomer-1,1\n"));
+    world
+        .run(&["validate", "wide.csv"])
+        .assert_error(2, &["the header of wide.csv cannot be read: more than"]);
+    world.file("open.csv", "object_reference_id,\"mobile_number\ncustomer-1,1\n");
+    let done = world.run(&["validate", "open.csv"]);
+    done.assert_error(2, &["a quote in column 2 of line 1 is never closed", "--quote none"]);
+    let many: String = (0..30).map(|at| format!(",{}{at}", "x".repeat(100))).collect();
+    world.file(
+        "many.csv",
+        format!("object_reference_id,mobile_number{many}\ncustomer-1,1{}\n", ",".repeat(30)),
+    );
+    let done = world.run(&["validate", "many.csv"]);
+    assert!(done.code == 0 && done.stdout.contains("…, and 10 more\n"), "{done:?}");
+    assert!(!done.stdout.contains(&"x".repeat(61)), "{done:?}");
+}

@@ -3,6 +3,8 @@
 //! The disaster is a retry that needs what nobody has any more (the file, its options), or that sends a row
 //! whose customer may be there already.
 
+use std::time::{Duration, Instant};
+
 use customer_import::simulator::{Fault, Options, Outage};
 
 use crate::{
@@ -205,9 +207,15 @@ fn begin_retry(world: &World, outage: Outage, more: &[&str]) -> std::process::Ch
     child
 }
 
-fn kill(mut child: std::process::Child) {
+/// Kills the program, and waits until the simulator has dropped its requests: one that the API answers after all may land.
+fn kill(world: &World, mut child: std::process::Child) {
     child.kill().unwrap();
     child.wait().unwrap();
+    let began = Instant::now();
+    while world.journal().in_flight() > 0 {
+        assert!(began.elapsed() < Duration::from_secs(120), "requests of a dead program are in flight");
+        std::thread::yield_now();
+    }
 }
 
 fn heal(world: &World) {
@@ -224,7 +232,7 @@ fn import_another_file(world: &World) {
 fn a_killed_retry_leaves_its_rows_as_they_were() {
     let world = stuck();
     let (before, rejected, failed) = (told(&world), count(&world, "rejected"), count(&world, "failed"));
-    kill(begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
+    kill(&world, begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
     heal(&world);
     import_another_file(&world);
     assert_eq!(told(&world), before);
@@ -245,7 +253,7 @@ fn a_killed_retry_leaves_its_rows_as_they_were() {
 fn a_killed_retry_of_rejected_rows_gives_none_of_them_to_one_of_failed_rows() {
     let world = stuck();
     let failed = count(&world, "failed");
-    kill(begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
+    kill(&world, begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
     heal(&world);
     assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
     assert_eq!(world.outcomes(), format!("created={failed}"));
@@ -261,7 +269,7 @@ fn failed_rows_whose_resending_was_killed_are_failed_still() {
     world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (Some(Outage::Hang), Vec::new()));
     let mut run = world.start_import(&world.rows("users.csv", 30), &[]);
     assert!(wait_until(&mut run, || world.journal().in_flight() as u64 == failed));
-    kill(run);
+    kill(&world, run);
     heal(&world);
     import_another_file(&world);
     assert_eq!(told(&world), before);
@@ -308,7 +316,7 @@ fn updates_that_a_retry_had_begun_are_not_forgotten() {
             assert_eq!(finish(retry).code, 130);
             assert_eq!(told(&world), before);
         } else {
-            kill(retry);
+            kill(&world, retry);
         }
         heal(&world);
         import_another_file(&world);
