@@ -28,7 +28,7 @@ impl Default for Latencies {
 }
 
 impl From<SparseHistogram> for Latencies {
-    /// Of a histogram with [`BUCKETS`].
+    /// Of a histogram with `BUCKETS`.
     fn from(counts: SparseHistogram) -> Latencies {
         Latencies(counts)
     }
