@@ -19,7 +19,8 @@ pub(super) fn skipped(record: &RawRecord<'_>, header: &[String], delimiter: u8) 
     }
     let bytes = record.fields.bytes;
     let first = bytes.first().copied().unwrap_or(delimiter);
-    let is_blank = first == delimiter || first.is_ascii_whitespace() || !first.is_ascii();
+    // Tab to carriage return, with the vertical tab.
+    let is_blank = first == delimiter || matches!(first, b' ' | 0x09..=0x0d) || !first.is_ascii();
     if is_blank && is_blank_row(record.fields) {
         return Some(Adjustment::BlankRow);
     }
@@ -106,6 +107,8 @@ mod tests {
             ("-,-", None),
             ("-1,2", None),
             ("3 rows of seats", None),
+            ("\u{b}", blank),
+            ("\u{b},\u{3000}", blank),
             ("rows)", None),
             ("(3 rows),1", None),
             (",", blank),
