@@ -438,14 +438,15 @@ fn compare(
     }
     let places = match Places::find(&header, options) {
         Ok(places) => places,
-        Err(field) => {
-            let Err(error) = got else { panic!("{field} has no column, or two") };
+        Err(NotFound { missing, ambiguous }) => {
+            let Err(error) = got else { panic!("no column, or two: {missing:?}, {ambiguous:?}") };
             assert!(!error.to_string().is_empty() && !error.hint().is_empty());
             match error {
-                Error::MissingColumns { missing, .. } => {
-                    assert!(missing.iter().any(|missing| missing.field == field), "{field} is there");
+                Error::MissingColumns { missing: got, .. } => {
+                    assert!(ambiguous.is_none(), "{ambiguous:?} has two columns");
+                    assert!(got.iter().map(|missing| missing.field).eq(missing), "{got:?}");
                 }
-                Error::AmbiguousColumn { field: of, .. } => assert_eq!(of, field),
+                Error::AmbiguousColumn { field, .. } => assert_eq!(Some(field), ambiguous),
                 other => panic!("{other}"),
             }
             return;
@@ -553,9 +554,14 @@ struct Places {
     is_export: bool,
 }
 
+/// Why a header is none: the fields that need a column and have none, and the first that has two.
+struct NotFound {
+    missing: Vec<Field>,
+    ambiguous: Option<Field>,
+}
+
 impl Places {
-    /// Or the first field that has no column and needs one, or has two.
-    fn find(header: &[&str], options: &SourceOptions) -> Result<Places, Field> {
+    fn find(header: &[&str], options: &SourceOptions) -> Result<Places, NotFound> {
         let plain = |name: &str| {
             let is_kept = |c: &char| {
                 let is_invisible = matches!(*c as u32, 0xad | 0x200b..=0x200f | 0x2060 | 0xfeff);
@@ -568,6 +574,7 @@ impl Places {
             (0..header.len()).filter(|at| is(header[*at])).collect()
         };
         let mut by_field = [None; Field::COUNT];
+        let mut not_found = NotFound { missing: Vec::new(), ambiguous: None };
         for field in Field::ALL {
             let mut found = all(&|name| name == field.name());
             if found.is_empty() {
@@ -575,10 +582,16 @@ impl Places {
             }
             let constant = options.read.rules.constants.iter().any(|(of, _)| *of == field);
             let needed = field.is_mandatory() || options.read.rules.require.contains(&field);
-            if found.len() > 1 || found.is_empty() && needed && !constant {
-                return Err(field);
+            if found.len() > 1 {
+                not_found.ambiguous.get_or_insert(field);
+            }
+            if found.is_empty() && needed && !constant {
+                not_found.missing.push(field);
             }
             by_field[field as usize] = found.first().copied();
+        }
+        if not_found.ambiguous.is_some() || !not_found.missing.is_empty() {
+            return Err(not_found);
         }
         let first = |name: &str| header.iter().position(|column| *column == name);
         let correction = || Some([first("_line")?, first("_outcome")?, first("_error_code")?]);

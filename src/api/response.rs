@@ -325,10 +325,10 @@ pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
 
 /// `2020-03-17T14:16:31Z`, or with `+0000` for the `Z`; UTC milliseconds. No other zone.
 fn parse_time(text: &str) -> Option<i64> {
-    let local = ["+00:00", "+0000"].into_iter().find_map(|zone| text.strip_suffix(zone)).unwrap_or(text);
+    let local = ["+00:00", "+0000", "Z"].into_iter().find_map(|zone| text.strip_suffix(zone)).unwrap_or(text);
     let (_, clock) = local.split_once(['T', 't', ' '])?;
-    // humantime reads any zone after a fraction as UTC.
-    if clock.contains(['+', '-']) {
+    // humantime reads any zone after a fraction as UTC, and a second one after the one taken off here.
+    if !clock.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.')) {
         return None;
     }
     let time = humantime::parse_rfc3339_weak(local).ok()?;
@@ -699,6 +699,8 @@ mod tests {
             "2020-03-17T14:16:31.5-05:00",
             "2020-03-17T14:16:31-05:00",
             "2020-03-17T14:16:31.5+05:30+00:00",
+            "2020-03-17T14:16:31.5Z+00:00",
+            "2020-03-17T14:16:31ZZ",
         ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
