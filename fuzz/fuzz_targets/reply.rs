@@ -11,7 +11,10 @@ mod date;
 
 use std::{fmt, time::Duration};
 
-use customer_import::api::{Answer, Created, Found, Head, Reply, Whose, parse};
+use customer_import::{
+    api::{Answer, Created, Found, Head, Reply, Whose, parse},
+    customer::visible,
+};
 use libfuzzer_sys::fuzz_target;
 use serde::{
     Deserialize, Deserializer,
@@ -118,7 +121,8 @@ fn expected(head: &Head, body: &[u8]) -> Option<Told> {
     };
     let text = |key: &str| object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let short = |key: &str| {
-        text(key).map(|text| text.chars().filter(|c| !c.is_control()).take(500).collect::<String>())
+        let cut = |text: &str| text.chars().filter(|c| !c.is_control()).take(500).collect::<String>();
+        text(key).map(|text| visible(&cut(text)).chars().take(500).collect::<String>())
     };
     let has_more = |time: &str| time.len() > 20 && time.as_bytes()[19] == b'Z';
     if text("date_created").is_some_and(has_more) {
