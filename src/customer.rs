@@ -21,6 +21,8 @@ mod record;
 
 mod respelling;
 
+mod reason;
+
 mod rescue;
 
 mod template;
@@ -44,6 +46,7 @@ pub use self::{
     fingerprint::{FieldCounts, FieldSet, Fingerprint},
     invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
+    reason::{CharacterCounts, CharacterKind, FaultReason},
     record::Record,
     rescue::{Rescue, Rescues},
     respelling::Respelling,

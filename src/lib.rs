@@ -47,7 +47,7 @@
 //! cells of one line. **row**: a record with its line and its reading. **customer**: the content of a valid row.
 //! **reference**: `object_reference_id`, by which a row is identified. **customer id**: the API's own, `cst_…` or
 //! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
-//! spreadsheet has rewritten. **invisible** characters: those without a shape. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
+//! spreadsheet has rewritten. **invisible** characters: those without a shape. **reason**: a fault in words for readers who know no rule. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has.
 //! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
 //! **head**: the first line of a source, undecoded. **header shape**: what a first line is that is no header.
@@ -87,7 +87,7 @@
 //! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
 //!
 //! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data
-//! out of a text. **format**: numbers and times as text. **live status**: the run that is going on. A report has **text**,
+//! out of a text. **format**: numbers and times as text. **live status**: the run that is going on. A report has a **headline**, **shares** in per cent, **text**,
 //! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
 //! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
 //! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**,

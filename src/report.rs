@@ -9,6 +9,10 @@ mod summary;
 
 mod error_summary;
 
+mod shares;
+
+mod headline;
+
 mod redact;
 
 mod text;
@@ -34,6 +38,7 @@ use serde::Serialize;
 use self::{
     error_summary::{ErrorSummary, summarize_errors},
     format::rfc3339,
+    headline::Standing,
 };
 pub use self::{
     format::{date, grouped, rows, time, visible_text, wrap_parts},
@@ -48,12 +53,17 @@ pub use self::{
 };
 use crate::{
     latency::Latencies,
-    ledger::{RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed},
+    ledger::{
+        ErrorGroup, Outcome, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed,
+    },
+    run::RunSnapshot,
 };
 
 /// One run in detail.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
+    /// How the import stands, in a sentence or two.
+    headline: String,
     #[serde(flatten)]
     summary: Summary<'a>,
     command: &'a str,
@@ -71,6 +81,8 @@ pub struct Report<'a> {
     errors_not_shown: u64,
     samples: Vec<SampleJson>,
     options: &'a [Setting],
+    /// Where the run stands, while it goes on.
+    live: Option<LiveStatus>,
     #[serde(skip)]
     over_time: &'a [Sample],
 }
@@ -135,6 +147,8 @@ impl<'a> Report<'a> {
             settings,
             samples,
             groups,
+            characters,
+            heartbeat,
             dropped,
             differences: (changed, absent),
             existing,
@@ -145,8 +159,33 @@ impl<'a> Report<'a> {
         let ends = (run.state, exit_code, run.stop_reason.as_deref());
         let summary =
             Summary::new(run.run, ends, &run.source, (&run.tally, dropped), &run.request_counts, elapsed);
+        // What a running run has not settled yet is under way, not wrong.
+        let is_running = run.state == RunState::Running;
+        let is_wrong =
+            |outcome: Outcome| !(outcome.is_success() || is_running && outcome == Outcome::Pending);
+        let groups: Vec<ErrorGroup> =
+            groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
         let grouped: u64 = groups.iter().map(|group| group.rows).sum();
+        let errors = summarize_errors(&groups, characters);
+        let live = heartbeat.as_ref().map(|(at, heartbeat)| {
+            let (tally, request_counts) = (run.tally, run.request_counts);
+            let age = Duration::from_millis(u64::try_from(now.saturating_sub(*at)).unwrap_or_default());
+            LiveStatus::new(
+                run.run,
+                &RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone() },
+                age,
+            )
+        });
+        let standing = Standing {
+            command: &run.command,
+            state: run.state,
+            tally: &run.tally,
+            errors: &errors,
+            characters,
+            live: live.as_ref(),
+        };
         Report {
+            headline: standing.headline(),
             summary: Summary {
                 held_rate: samples.last().and_then(|last| last.held_rate),
                 changed_fields: changed_list(changed),
@@ -163,8 +202,9 @@ impl<'a> Report<'a> {
                 |all| Percentiles::of(&all.latencies),
             ),
             respelled_lines: respelled,
-            errors: summarize_errors(groups),
-            errors_not_shown: run.tally.sum(|outcome| !outcome.is_success()).saturating_sub(grouped),
+            errors_not_shown: run.tally.sum(is_wrong).saturating_sub(grouped),
+            errors,
+            live,
             samples: samples.iter().map(SampleJson::of).collect(),
             options: settings,
             over_time: samples,

@@ -9,7 +9,7 @@ use super::{
     },
     timeline::Sample,
 };
-use crate::customer::{Dropped, FieldCounts, Fingerprint};
+use crate::customer::{CharacterCounts, Dropped, FieldCounts, Fingerprint};
 
 /// A run as the ledger knows it.
 #[derive(Clone, Debug)]
@@ -62,6 +62,10 @@ pub struct RunDetails {
     pub samples: Vec<Sample>,
     /// What went wrong, the most frequent first.
     pub groups: Vec<ErrorGroup>,
+    /// Which characters of its invalid rows are not allowed.
+    pub characters: CharacterCounts,
+    /// Where it stands and when it said so (UTC milliseconds), while it goes on.
+    pub heartbeat: Option<(i64, Heartbeat)>,
     /// The optional values that its rows went without.
     pub dropped: Dropped,
     /// In which fields its rows differ from what was imported, and how many imported rows its source did not name;

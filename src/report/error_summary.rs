@@ -12,7 +12,7 @@ use super::{
     validation::DUPLICATE_REMEDY,
 };
 use crate::{
-    customer::{Field, Rule},
+    customer::{CharacterCounts, CharacterKind, FaultReason, Field, Rule},
     ledger::{ErrorGroup, Outcome, RowError},
 };
 
@@ -28,6 +28,11 @@ pub(super) struct ErrorSummary {
     pub(super) field: Option<String>,
     /// The API's error code, the name of the rule, or a code of this program.
     pub(super) code: Option<String>,
+    /// What is wrong, as a sentence for readers who know no rule.
+    pub(super) reason: String,
+    /// For characters that are not allowed, how many rows have which kind of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) characters: Vec<CharacterRows>,
     /// The HTTP status of the last reply.
     pub(super) http_status: Option<u16>,
     /// Number of rows.
@@ -42,6 +47,13 @@ pub(super) struct ErrorSummary {
     pub(super) option: Option<&'static str>,
 }
 
+/// Rows with one kind of character that is not allowed.
+#[derive(Debug, Serialize)]
+pub(super) struct CharacterRows {
+    kind: CharacterKind,
+    rows: u64,
+}
+
 impl ErrorSummary {
     /// Field or status, and code, on one line.
     pub(super) fn title(&self) -> String {
@@ -52,6 +64,36 @@ impl ErrorSummary {
         let parts = [self.field.clone(), status, self.code.clone()];
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         if parts.is_empty() { "no answer is known".into() } else { parts.join(" ") }
+    }
+
+    /// Whether the title adds a field or a code to the reason.
+    pub(super) fn has_title(&self) -> bool {
+        self.outcome != Outcome::Duplicate && (self.field.is_some() || self.code.is_some())
+    }
+
+    /// The reason behind `because`.
+    pub(super) fn because(&self) -> String {
+        let rule = self.code.as_deref().and_then(Rule::from_name);
+        let of_field = |rule| FaultReason::of(self.field.as_deref().and_then(Field::from_name), rule);
+        match rule.filter(|_| self.outcome == Outcome::Invalid) {
+            Some(rule) => of_field(rule).because(),
+            None if self.outcome == Outcome::Duplicate => {
+                "an earlier row has the same customer reference".into()
+            }
+            None => self.reason.clone(),
+        }
+    }
+
+    /// Whether the kinds of characters in names say all that is known of these rows, and say it better.
+    pub(super) fn is_told_by_characters(&self) -> bool {
+        let in_a_name = [Field::FirstName, Field::LastName].map(|field| Some(field.name()));
+        !self.characters.is_empty() && in_a_name.contains(&self.field.as_deref())
+    }
+
+    /// `a space in 1,204 rows, an apostrophe in 1 row`; empty where no character is at fault.
+    pub(super) fn characters_in_words(&self) -> String {
+        let words = self.characters.iter().map(|of| format!("{} in {}", of.kind, rows(of.rows)));
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// Introduces the message: the API's words or this program's.
@@ -73,7 +115,7 @@ impl ErrorSummary {
 }
 
 /// Summarizes the groups, the most frequent first.
-pub(super) fn summarize_errors(groups: &[ErrorGroup]) -> Vec<ErrorSummary> {
+pub(super) fn summarize_errors(groups: &[ErrorGroup], characters: &CharacterCounts) -> Vec<ErrorSummary> {
     let (mut errors, mut faults) = (Vec::new(), BTreeMap::new());
     for group in groups {
         match group.outcome {
@@ -84,7 +126,12 @@ pub(super) fn summarize_errors(groups: &[ErrorGroup]) -> Vec<ErrorSummary> {
     for ((field, rule), (rows, mut first_lines)) in faults {
         first_lines.sort_unstable();
         first_lines.truncate(LINES_SHOWN);
-        errors.push(summary_of_fault(field, rule, rows, first_lines));
+        let mut error = summary_of_fault(field, rule, rows, first_lines);
+        if rule == Rule::Character.name() {
+            let kinds = Field::from_name(field).map(|field| characters.of(field)).unwrap_or_default();
+            error.characters = kinds.into_iter().map(|(kind, rows)| CharacterRows { kind, rows }).collect();
+        }
+        errors.push(error);
     }
     errors.sort_by_key(|summary| std::cmp::Reverse(summary.rows));
     errors
@@ -108,6 +155,11 @@ fn summary_of_fault(field: &str, code: &str, rows: u64, first_lines: Vec<u64>) -
         outcome: Outcome::Invalid,
         field: Some(visible_text(field)),
         code: Some(visible_text(code)),
+        reason: match rule {
+            Some(rule) => FaultReason::of(known, rule).to_string(),
+            None => "A rule is broken that this version does not know".into(),
+        },
+        characters: Vec::new(),
         http_status: None,
         rows,
         first_lines,
@@ -122,10 +174,13 @@ fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
         let cells = group.cells.as_ref()?;
         Some(visible_text(&redact(text.as_deref()?, cells)))
     };
+    let code = redacted(&group.code).or_else(|| plain_code(group));
     ErrorSummary {
         outcome: group.outcome,
         field: group.field.as_deref().map(visible_text),
-        code: redacted(&group.code).or_else(|| plain_code(group)),
+        reason: reason(group, code.as_deref()),
+        characters: Vec::new(),
+        code,
         http_status: group.http_status,
         rows: group.rows,
         first_lines: group.first_lines.clone(),
@@ -139,6 +194,28 @@ fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
 fn plain_code(group: &ErrorGroup) -> Option<String> {
     let is_code = |code: &&str| code.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ' '));
     group.code.as_deref().filter(is_code).map(str::to_owned)
+}
+
+/// What happened to rows that break no rule, as a sentence. `code` holds no customer's data.
+fn reason(group: &ErrorGroup, code: Option<&str>) -> String {
+    let status = group.http_status.map(|status| format!("HTTP {status}"));
+    let told = code.map(str::to_owned).or(status.clone());
+    let told = told.map_or_else(String::new, |told| format!(" ({told})"));
+    match (group.outcome, group.http_status) {
+        (Outcome::Duplicate, _) => "An earlier row has the same customer reference".into(),
+        (Outcome::Failed, _) if group.code.as_deref() == Some(RowError::NOT_THE_API) => {
+            "A firewall or proxy in front of Juspay refused the request".into()
+        }
+        (Outcome::Rejected, _) => format!("Juspay refused the customer{told}"),
+        (Outcome::Failed, Some(_)) => {
+            format!(
+                "Juspay could not process the request{}",
+                status.map_or_else(String::new, |s| format!(" ({s})"))
+            )
+        }
+        (Outcome::Failed, None) => "Juspay gave no answer".into(),
+        _ => "Not settled yet: Juspay's answer is not known".into(),
+    }
 }
 
 fn remedy(outcome: Outcome, code: Option<&str>) -> &'static str {
@@ -176,13 +253,16 @@ mod tests {
 
     #[test]
     fn each_fault_of_a_row_counts() {
-        let errors = summarize_errors(&[
-            group(Outcome::Invalid, "mobile_number", "digits", 7, &[2, 9, 11, 12, 13]),
-            group(Outcome::Invalid, "email_address;mobile_number", "at-sign;digits", 2, &[3, 4]),
-            group(Outcome::Rejected, "", "INVALID_INPUT", 8, &[5]),
-            group(Outcome::Invalid, "odd", "unheard-of", 1, &[6]),
-            group(Outcome::Pending, "", "", 1, &[8]),
-        ]);
+        let errors = summarize_errors(
+            &[
+                group(Outcome::Invalid, "mobile_number", "digits", 7, &[2, 9, 11, 12, 13]),
+                group(Outcome::Invalid, "email_address;mobile_number", "at-sign;digits", 2, &[3, 4]),
+                group(Outcome::Rejected, "", "INVALID_INPUT", 8, &[5]),
+                group(Outcome::Invalid, "odd", "unheard-of", 1, &[6]),
+                group(Outcome::Pending, "", "", 1, &[8]),
+            ],
+            &CharacterCounts::default(),
+        );
         let shown: Vec<_> =
             errors.iter().map(|summary| (summary.title(), summary.rows, summary.lines())).collect();
         let expected = [
@@ -204,7 +284,7 @@ mod tests {
             ..group(Outcome::Pending, "", "no-answer", 1, &[2])
         };
         let odd = group(Outcome::Pending, "", "Ada 9876", 1, &[2]);
-        let errors = summarize_errors(&[unredactable, odd]);
+        let errors = summarize_errors(&[unredactable, odd], &CharacterCounts::default());
         assert_eq!((errors[0].title().as_str(), errors[0].message.is_none()), ("no-answer", true));
         assert_eq!(errors[1].title(), "no answer is known");
     }

@@ -17,6 +17,11 @@ pub fn rows(count: u64) -> String {
     format!("{} {}", grouped(count), if count == 1 { "row" } else { "rows" })
 }
 
+/// A number of requests with its noun.
+pub(super) fn requests(count: u64) -> String {
+    format!("{} {}", grouped(count), if count == 1 { "request" } else { "requests" })
+}
+
 /// A name or a value as one line shows it.
 pub fn visible_text(name: &str) -> String {
     visible(name).into_owned()

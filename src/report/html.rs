@@ -10,14 +10,16 @@ use askama::Template;
 use super::{
     ErrorSummary, Percentiles, Report,
     chart::{Chart, CurveSpec, Scale, chart},
-    format::{grouped, millis, rows, time},
+    format::{grouped, millis, requests, rows, time},
+    headline::is_open,
+    shares::{Share, shares},
     summary::{explain, remarks},
     text::{NOT_SHOWN, per_second},
 };
 use crate::{
     customer::visible_lines,
     error::Error,
-    ledger::{Outcome, OutcomeClass, RunState, Sample, Setting, SettingOrigin, condensed},
+    ledger::{Outcome, RunState, Sample, Setting, SettingOrigin, condensed},
 };
 
 /// Steps per curve: three pixels each on a phone.
@@ -31,6 +33,8 @@ const ERRORS_SHOWN: usize = 50;
 struct Page<'a> {
     report: &'a Report<'a>,
     state_class: &'static str,
+    is_running: bool,
+    progress: Option<Progress>,
     exit: Option<&'static str>,
     began: String,
     took: String,
@@ -38,12 +42,34 @@ struct Page<'a> {
     outcomes: Vec<OutcomeShare>,
     remarks: Vec<String>,
     charts: Vec<ChartSection>,
-    errors: &'a [ErrorSummary],
-    errors_left: usize,
+    reasons: Vec<ReasonCard<'a>>,
+    reasons_left: usize,
     not_shown: Option<String>,
     given: Vec<&'a Setting>,
     defaults: Vec<&'a Setting>,
     version: &'static str,
+}
+
+/// How far a running run has come.
+struct Progress {
+    /// In per cent; `None` if the number of rows is not known.
+    percent: Option<u64>,
+    words: String,
+}
+
+/// Why some rows are not in the API.
+struct ReasonCard<'a> {
+    error: &'a ErrorSummary,
+    /// Of all rows of the run.
+    share: String,
+    characters: String,
+}
+
+impl ReasonCard<'_> {
+    /// The remedy in words, so that the name of an option stays on one line.
+    fn remedy(&self) -> impl Iterator<Item = &'static str> {
+        self.error.remedy.split_inclusive(' ')
+    }
 }
 
 /// A headline figure.
@@ -86,6 +112,8 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
             RunState::Completed | RunState::Running => "fair",
             RunState::Interrupted | RunState::Stopped | RunState::Died => "bad",
         },
+        is_running: summary.state == RunState::Running,
+        progress: report.live.as_ref().map(|live| Progress { percent: live.percent(), words: live.words() }),
         exit: summary.exit_code.and_then(exit_in_words),
         began: report.started_at.replace('T', " ").replace('Z', " UTC"),
         took: time(Duration::from_secs_f64(summary.elapsed_seconds)),
@@ -93,8 +121,8 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
         outcomes: outcome_shares(report),
         remarks: remarks(summary),
         charts: charts(report),
-        errors: report.errors.get(..ERRORS_SHOWN).unwrap_or(&report.errors),
-        errors_left: report.errors.len().saturating_sub(ERRORS_SHOWN),
+        reasons: reasons(&report.errors, summary.rows),
+        reasons_left: report.errors.len().saturating_sub(ERRORS_SHOWN),
         not_shown: not_shown.map(|rows| format!("{rows} more: {NOT_SHOWN}.")),
         given,
         defaults,
@@ -104,38 +132,60 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
     Ok(visible_lines(&page).into_owned())
 }
 
+fn reasons(errors: &[ErrorSummary], all: u64) -> Vec<ReasonCard<'_>> {
+    let card = |error| {
+        let ErrorSummary { rows, .. }: &ErrorSummary = error;
+        let [share, _] = shares([*rows, all.saturating_sub(*rows)]);
+        ReasonCard { error, share: share.words(), characters: error.characters_in_words() }
+    };
+    errors.iter().take(ERRORS_SHOWN).map(card).collect()
+}
+
+/// The share of each outcome; the tiles and the table show the same.
+fn shares_of(report: &Report<'_>) -> [(Outcome, Share); Outcome::ALL.len()] {
+    let shares = shares(Outcome::ALL.map(|outcome| report.summary.count(outcome)));
+    let mut shares = shares.into_iter();
+    Outcome::ALL.map(|outcome| (outcome, shares.next().unwrap_or_default()))
+}
+
 fn tiles(report: &Report<'_>) -> Vec<Tile> {
     let summary = &report.summary;
-    let sum = |of: fn(Outcome) -> bool| {
-        let counted = Outcome::ALL.into_iter().filter(|outcome| of(*outcome));
-        counted.map(|outcome| summary.count(outcome)).sum::<u64>()
+    let shares = shares_of(report);
+    let tile_of = |label, of: fn(Outcome) -> bool| {
+        let of_tile = || shares.iter().filter(|(outcome, _)| of(*outcome));
+        let count: u64 = of_tile().map(|(outcome, _)| summary.count(*outcome)).sum();
+        let share = of_tile().fold(Share::default(), |sum, (_, share)| sum.with(*share));
+        Tile { number: grouped(count), label, note: share.words() }
     };
-    let succeeded = sum(Outcome::is_success);
-    let faulty = sum(Outcome::is_to_correct);
-    let open = sum(|outcome| matches!(outcome.class(), OutcomeClass::Failed | OutcomeClass::Pending));
-    let tile = |number, label, note| Tile { number, label, note };
-    let part = |count| share(count, summary.rows);
+    let open = if summary.state == RunState::Running { "under way" } else { "to run again" };
     vec![
-        tile(grouped(summary.rows), "rows read", format!("in {}", time(elapsed(summary.elapsed_seconds)))),
-        tile(grouped(succeeded), "succeeded", part(succeeded)),
-        tile(grouped(faulty), "to correct", part(faulty)),
-        tile(grouped(open), "to run again", part(open)),
-        tile(grouped(summary.requests), "requests", format!("{} per second", summary.rate())),
+        Tile {
+            number: grouped(summary.rows),
+            label: if summary.state == RunState::Running { "rows read so far" } else { "rows read" },
+            note: format!("in {}", time(elapsed(summary.elapsed_seconds))),
+        },
+        tile_of("in Juspay", Outcome::is_success),
+        tile_of("to correct", Outcome::is_to_correct),
+        tile_of(open, is_open),
+        Tile {
+            number: grouped(summary.requests),
+            label: if summary.requests == 1 { "request" } else { "requests" },
+            note: format!("{} per second", summary.rate()),
+        },
     ]
 }
 
 fn outcome_shares(report: &Report<'_>) -> Vec<OutcomeShare> {
-    let share_of = |outcome: Outcome| {
+    let is_running = report.summary.state == RunState::Running;
+    let share_of = |(outcome, share): (Outcome, Share)| {
         let count = report.summary.count(outcome);
-        OutcomeShare {
-            name: outcome.name(),
-            count,
-            shown: grouped(count),
-            share: share(count, report.summary.rows),
-            meaning: explain(outcome),
-        }
+        let meaning = match outcome {
+            Outcome::Pending if is_running => "read and not settled yet",
+            outcome => explain(outcome),
+        };
+        OutcomeShare { name: outcome.name(), count, shown: grouped(count), share: share.words(), meaning }
     };
-    Outcome::ALL.into_iter().map(share_of).filter(|outcome| outcome.count > 0).collect()
+    shares_of(report).map(share_of).into_iter().filter(|outcome| outcome.count > 0).collect()
 }
 
 fn charts(report: &Report<'_>) -> Vec<ChartSection> {
@@ -152,9 +202,9 @@ fn charts(report: &Report<'_>) -> Vec<ChartSection> {
             title: "Throughput",
             unit: "per second",
             words: format!(
-                "{} and {} requests in {}.{}",
+                "{} and {} in {}.{}",
                 rows(summary.rows),
-                grouped(summary.requests),
+                requests(summary.requests),
                 time(elapsed(summary.elapsed_seconds)),
                 held.unwrap_or_default()
             ),
@@ -172,11 +222,17 @@ fn charts(report: &Report<'_>) -> Vec<ChartSection> {
         ChartSection {
             title: "Repeated and throttled requests",
             unit: "per second",
-            words: format!(
-                "{} repeated a step, {} were answered with 429.",
-                grouped(summary.retries),
-                grouped(summary.throttled)
-            ),
+            words: match summary.retries + summary.throttled {
+                0 => "None.".into(),
+                _ => format!(
+                    "{} repeated a step; {} by the API's limit (429).",
+                    requests(summary.retries),
+                    match summary.throttled {
+                        1 => "1 was refused".into(),
+                        throttled => format!("{} were refused", grouped(throttled)),
+                    }
+                ),
+            },
             chart: chart(&samples, &TROUBLE, Scale::Linear, rate_label, trouble_words),
         },
     ]
@@ -236,36 +292,13 @@ fn elapsed(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// Rounded down: all but one of a million is not all.
-fn share(count: u64, all: u64) -> String {
-    let thousandths = (u128::from(count) * 1000).checked_div(u128::from(all)).unwrap_or(0);
-    match (count, thousandths) {
-        (0, _) => "none".into(),
-        (_, 0) => "< 0.1 %".into(),
-        (_, 1000) => "100 %".into(),
-        _ => format!("{}.{} %", thousandths / 10, thousandths % 10),
-    }
-}
-
 fn exit_in_words(code: u8) -> Option<&'static str> {
     Some(match code {
         0 => "every row succeeded",
         1 => "an unexpected error",
         3 => "at least one row is duplicate, invalid, rejected or failed",
-        4 => "it stopped before the end by itself",
-        130 | 143 => "a signal ended it",
+        4 => "run it again",
+        129 | 130 | 143 => "a signal ended it",
         _ => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_but_one_is_not_all() {
-        let told = [(0, 9), (1, 1_000_000), (999_999, 1_000_000), (9, 9), (1, 3), (0, 0)];
-        let told = told.map(|(count, all)| share(count, all));
-        assert_eq!(told, ["none", "< 0.1 %", "99.9 %", "100 %", "33.3 %", "none"]);
-    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::format::{grouped, time, wrap_parts, wrap_words};
+use super::format::{grouped, requests, time, wrap_parts, wrap_words};
 use crate::{
     ledger::{Activity, Heartbeat, Outcome, RunId, Tally},
     run::RunSnapshot,
@@ -25,7 +25,7 @@ pub struct LiveStatus {
     run: RunId,
     age_seconds: f64,
     doing: &'static str,
-    rows_settled: u64,
+    pub(super) rows_settled: u64,
     rows_expected: Option<u64>,
     is_exact: bool,
     rows_per_second: f64,
@@ -58,6 +58,41 @@ impl LiveStatus {
             throttled_to: live.throttled_to,
             cause: live.cause.as_deref().map(str::to_owned),
         }
+    }
+}
+
+impl LiveStatus {
+    /// How much is done, rounded down: 100 appears only at the end. `None` if the number of rows is not known.
+    pub(super) fn percent(&self) -> Option<u64> {
+        let total = self.rows_expected.filter(|total| *total > 0)?;
+        Some((u128::from(self.rows_settled) * 100 / u128::from(total)).min(100) as u64)
+    }
+
+    /// The time left at the current rate, where that can be told.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.seconds_left.map(Duration::from_secs)
+    }
+
+    /// What it does, in words for a reader who cannot see it move.
+    pub(super) fn words(&self) -> String {
+        let settled = grouped(self.rows_settled);
+        let about = if self.is_exact { "" } else { "about " };
+        let of = self.rows_expected.map_or_else(String::new, |all| format!(" of {about}{}", grouped(all)));
+        let stale = if self.age_seconds > STALE_AFTER.as_secs_f64() {
+            "; the run has said nothing since"
+        } else {
+            ""
+        };
+        let age = time(Duration::try_from_secs_f64(self.age_seconds).unwrap_or_default());
+        let doing = match &self.cause {
+            Some(cause) => format!(" It waits: {cause}."),
+            None => String::new(),
+        };
+        format!(
+            "{settled}{of} rows at {}, {} in flight, as of {age} before this page was made{stale}.{doing}",
+            speed(self.rows_per_second),
+            requests(self.in_flight)
+        )
     }
 }
 

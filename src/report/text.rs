@@ -20,6 +20,7 @@ pub fn report_text(report: &Report<'_>) -> String {
     let summary = &report.summary;
     let exit = summary.exit_code.map_or_else(String::new, |code| format!(", exit code {code}"));
     let mut text = format!("Run {}  {} {}{exit}\n", summary.run, report.command, summary.state.name());
+    text.push_str(&wrapped(&report.headline, 2));
     if let Some(reason) = summary.stop_reason {
         text.push_str(&wrapped(&visible_text(reason), 2));
     }
@@ -83,6 +84,7 @@ fn add_errors(report: &Report<'_>, text: &mut String) {
     for error in report.errors.iter().take(ERRORS_SHOWN) {
         let (outcome, rows) = (error.outcome.name(), rows(error.rows));
         text.push_str(&wrapped(&format!("{outcome}, {}: {rows}, {}", error.title(), error.lines()), 2));
+        text.push_str(&wrapped(&error.reason, 4));
         if let Some(message) = &error.message {
             text.push_str(&wrapped(&format!("{}: {message}", error.message_source()), 4));
         }

@@ -95,6 +95,55 @@ fn what_a_run_did_as_text_and_json() {
     assert!(!report.to_string().contains(KEY));
 }
 
+/// Any per cents of a page, in tenths.
+fn tenths(page: &str) -> u64 {
+    let shares =
+        page.split("<td class=\"number quiet\">").skip(1).map(|rest| rest.split(" %").next().unwrap());
+    shares.map(|share| (share.parse::<f64>().unwrap() * 10.0).round() as u64).sum()
+}
+
+#[test]
+fn a_manager_reads_how_it_stands_and_why() {
+    let world = World::new();
+    let mut file = String::from("object_reference_id,mobile_number,first_name,last_name\n");
+    for (at, [first, last]) in [
+        ["Mary Ann", "Rao"],
+        ["Bo", "Da Silva"],
+        ["Mary Ann", "Da Silva"],
+        ["José", "Rao"],
+        ["Bo", "Rao"],
+        ["Bo", "Rao"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        file.push_str(&format!("cust-000{at},98765,{first},{last}\n"));
+    }
+    assert_eq!(world.import(&world.file("users.csv", &file), &[]).code, 3);
+    let headline =
+        "2 of 6 customers are in Juspay; 4 rows need correction, most of them because of a space in a name.";
+    let json = report_json(&world, &[]);
+    assert_eq!(json["headline"], headline);
+    let first_name = &json["errors"][0];
+    assert_eq!(first_name["reason"], "First name has a character that Juspay does not allow");
+    assert_eq!(
+        first_name["characters"],
+        serde_json::json!([{"kind": "space", "rows": 2}, {"kind": "letter", "rows": 1}])
+    );
+    let text = report(&world, &[]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(headline), "{text}");
+
+    let page = report(&world, &["--format", "html"]);
+    let at = |words: &str| page.find(words).unwrap_or_else(|| panic!("no {words:?} in {page}"));
+    assert!(
+        at(&format!("<h1>{headline}</h1>")) < at("First name has a character that Juspay does not allow")
+    );
+    assert!(at("Last name has a character") < at("<h2>Options"));
+    assert!(at("a space in 2 rows, a letter other than A to Z in 1 row.") < at("To do: allowed are"));
+    assert_eq!(tenths(&page), 1000, "the shares add up: {page}");
+    assert!(page.contains("<span class=\"name\">--validation </span>") && !page.contains("1 requests"));
+}
+
 #[test]
 fn every_run_has_its_own_report() {
     let world = World::new();
@@ -155,11 +204,24 @@ fn a_run_that_goes_on_and_one_that_died() {
     let file = world.rows("users.csv", 5);
     let mut child = world.start_import(&file, &[]);
     // Nothing is settled, so no commit is made for anything else.
-    let has_samples = || world.ledger().exists() && world.number("select count(*) from sample") >= 2;
+    let has_samples = || {
+        world.ledger().exists()
+            && world.number("select count(*) from sample") >= 2
+            && world.number("select count(*) from heartbeat where in_flight > 0") == 1
+    };
     assert!(wait_until(&mut child, has_samples));
     let running = report_json(&world, &[]);
     assert_eq!((&running["state"], &running["exit_code"]), (&"running".into(), &Value::Null));
     assert!(running["elapsed_seconds"].as_f64() > Some(0.0));
+    assert_eq!((&running["errors"], &running["errors_not_shown"]), (&serde_json::json!([]), &0.into()));
+    assert!(running["live"]["in_flight"].as_u64() > Some(0), "{running}");
+    let page = report(&world, &["--format", "html"]);
+    assert!(
+        page.contains("<h1>The import is running: 0 % done. No customer is in Juspay so far.</h1>"),
+        "{page}"
+    );
+    assert!(page.contains("class=\"progress\"") && !page.contains("Why rows are not in Juspay"), "{page}");
+    assert_whole_in_itself(&page);
     child.kill().unwrap();
     child.wait().unwrap();
     let died = report_json(&world, &[]);

@@ -13,6 +13,7 @@ use super::{
     super::{error::Error, model::RowId, records::ErrorGroup},
     rows::read_outcome,
 };
+use crate::customer::CharacterCounts;
 
 /// Further kinds are not counted.
 const KINDS_MAX: usize = 1000;
@@ -55,23 +56,30 @@ impl Count {
 
 /// The kinds of errors that were met so far.
 #[derive(Default)]
-pub(super) struct ErrorGroups(HashMap<ErrorKind, Count>);
+pub(super) struct ErrorGroups {
+    kinds: HashMap<ErrorKind, Count>,
+    characters: CharacterCounts,
+}
 
 impl ErrorGroups {
     /// Counts a row of `SELECT_ERRORS`.
     pub(super) fn add(&mut self, row: &SqliteRow) {
         let (outcome, field, code) = (row.get(2), row.get(3), row.get(4));
         let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
-        if self.0.len() < KINDS_MAX || self.0.contains_key(&kind) {
-            self.0.entry(kind).or_default().add(row.get(1), row.get(0));
+        if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind) {
+            self.kinds.entry(kind).or_default().add(row.get(1), row.get(0));
+        }
+        if let Some(message) = row.get(6) {
+            self.characters.add(message);
         }
     }
 
-    /// The most frequent first; the same order each time, also among kinds of the same size.
-    pub(super) fn into_sorted(self) -> Vec<(ErrorKind, Count)> {
-        let mut kinds: Vec<(ErrorKind, Count)> = self.0.into_iter().collect();
+    /// The most frequent first; the same order each time, also among kinds of the same size. Then the characters that
+    /// are not allowed.
+    pub(super) fn into_sorted(self) -> (Vec<(ErrorKind, Count)>, CharacterCounts) {
+        let mut kinds: Vec<(ErrorKind, Count)> = self.kinds.into_iter().collect();
         kinds.sort_by(|(a, one), (b, other)| other.rows.cmp(&one.rows).then_with(|| a.cmp(b)));
-        kinds
+        (kinds, self.characters)
     }
 
     /// The groups with the messages of their first rows, which are rows of `SELECT_ERROR_MESSAGES`.

@@ -77,11 +77,13 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     where pending_update.run = ?1
     order by 1";
 
+/// The last value tells which characters of an invalid row are not allowed.
 pub(super) const SELECT_ERRORS: &str = "
-    select id, line, outcome, field, error_code, http_status
+    select id, line, outcome, field, error_code, http_status,
+           iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
     from every_row where run = ?1 and customer_id is null
     union all
-    select row, line, outcome, null, error_code, http_status from pending_update where run = ?1";
+    select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
 
 /// The messages and the cells of these rows.
 pub(super) const SELECT_ERROR_MESSAGES: &str = "

@@ -37,7 +37,7 @@ use super::{
     statements::SELECT_TARGET,
     store::{BUSY_TIMEOUT, FIRST_MIGRATION},
 };
-use crate::customer::Field;
+use crate::customer::{CharacterCounts, Field};
 
 /// Rows of a page: some hundred kilobytes.
 const PAGE_ROWS: usize = 2048;
@@ -174,11 +174,15 @@ impl Reader {
         let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
         let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
+        let (groups, characters) = self.error_groups(run.run).await?;
+        let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
             settings: settings.iter().map(setting).collect(),
             samples: samples.iter().map(read_sample).collect(),
-            groups: self.error_groups(run.run).await?,
+            groups,
+            characters,
+            heartbeat: heartbeat.filter(|(of, ..)| *of == run.run).map(|(_, at, heartbeat)| (at, heartbeat)),
             dropped: read_dropped(&dropped),
             differences: (
                 read_field_counts(&changed).collect(),
@@ -190,18 +194,18 @@ impl Reader {
         }))
     }
 
-    /// What went wrong in this run, the most frequent first.
-    async fn error_groups(&mut self, run: RunId) -> Result<Vec<ErrorGroup>, Error> {
+    /// What went wrong in this run, the most frequent first, and the characters that are not allowed.
+    async fn error_groups(&mut self, run: RunId) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
         let mut groups = ErrorGroups::default();
         self.each(sqlx::query(SELECT_ERRORS).bind(run.0), |row| {
             groups.add(row);
             Ok(true)
         })
         .await?;
-        let groups = groups.into_sorted();
+        let (groups, characters) = groups.into_sorted();
         let ids = json_rows(groups.iter().filter_map(|(_, count)| count.first_row()));
         let messages = self.all(sqlx::query(SELECT_ERROR_MESSAGES).bind(ids)).await?;
-        ErrorGroups::describe(&self.path, groups, &messages)
+        Ok((ErrorGroups::describe(&self.path, groups, &messages)?, characters))
     }
 
     /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any

@@ -1,0 +1,206 @@
+//! Why a row is invalid, in words for readers who do not know the fields, the rules or the options.
+//!
+//! A sentence says what is wrong, and [`Rule::remedy`] what to do about it. Neither holds a value.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use super::{Field, Rule};
+
+/// A broken rule as a sentence: `First name has a character that Juspay does not allow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FaultReason {
+    subject: &'static str,
+    predicate: &'static str,
+}
+
+impl FaultReason {
+    /// The sentence for this rule in this field; `None` stands for the whole record.
+    pub fn of(field: Option<Field>, rule: Rule) -> FaultReason {
+        FaultReason { subject: subject(field), predicate: predicate(field, rule) }
+    }
+
+    /// The sentence for a place behind `because`: `the first name has …`.
+    pub fn because(self) -> String {
+        let FaultReason { subject, predicate } = self;
+        format!("the {} {predicate}", subject.trim_start_matches("The ").to_lowercase())
+    }
+}
+
+impl fmt::Display for FaultReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.subject, self.predicate)
+    }
+}
+
+fn subject(field: Option<Field>) -> &'static str {
+    match field {
+        None => "The row",
+        Some(Field::Reference) => "Customer reference",
+        Some(Field::MobileNumber) => "Mobile number",
+        Some(Field::EmailAddress) => "Email address",
+        Some(Field::FirstName) => "First name",
+        Some(Field::LastName) => "Last name",
+        Some(Field::MobileCountryCode) => "Country code",
+        Some(Field::GetClientAuthToken) => "Request for a client token",
+    }
+}
+
+fn predicate(field: Option<Field>, rule: Rule) -> &'static str {
+    match (rule, field) {
+        (Rule::Required, _) => "is missing",
+        (Rule::TooShort, _) => "has fewer than 8 characters",
+        (Rule::TooLong, _) => "is too long",
+        (Rule::Digits, _) => "has something other than digits",
+        (Rule::Character, _) => "has a character that Juspay does not allow",
+        (Rule::Edge, _) => "has a dot or an underscore where Juspay does not allow one",
+        (Rule::AtSign, _) => "does not have exactly one @ with text before and after it",
+        (Rule::Boolean, _) => "is neither true nor false",
+        (Rule::Control, _) => "has a line break, a tab or another control character",
+        (Rule::Invisible, _) => "has an invisible character",
+        (Rule::Encoding, _) => "has damaged text",
+        (Rule::Fields, _) => "has more or fewer cells than the header",
+        (Rule::Quotes, _) => "has quotation marks that do not match",
+        (Rule::Spreadsheet, _) => "was damaged by a spreadsheet program",
+        (Rule::Impossible, _) => "is not a valid phone number of its country",
+        (Rule::CountryCode, _) => "does not fit the mobile number",
+    }
+}
+
+/// What kind of character broke [`Rule::Character`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CharacterKind {
+    /// A blank.
+    Space,
+    /// A straight or a typographic apostrophe.
+    Apostrophe,
+    /// A letter beyond A to Z.
+    Letter,
+    /// Anything else.
+    Other,
+}
+
+impl CharacterKind {
+    /// The kind that a fault's message names; `None` if the message is not about this rule in this field.
+    pub fn in_message(message: &str, field: Field) -> Option<CharacterKind> {
+        let introduction = format!("{field} breaks {}: ", Rule::Character);
+        let at = message.find(&introduction)? + introduction.len();
+        Some(CharacterKind::of_shown(message.get(at..)?))
+    }
+
+    /// The kind of a character as `invisible::shown` writes it.
+    fn of_shown(shown: &str) -> CharacterKind {
+        if shown.starts_with("a blank") {
+            return CharacterKind::Space;
+        }
+        match shown.strip_prefix('`').and_then(|rest| rest.chars().next()) {
+            Some('\'' | '\u{2018}' | '\u{2019}' | '\u{2bc}' | '\u{b4}' | '`') => CharacterKind::Apostrophe,
+            Some(c) if c.is_alphabetic() => CharacterKind::Letter,
+            _ => CharacterKind::Other,
+        }
+    }
+}
+
+impl fmt::Display for CharacterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CharacterKind::Space => "a space",
+            CharacterKind::Apostrophe => "an apostrophe",
+            CharacterKind::Letter => "a letter other than A to Z",
+            CharacterKind::Other => "another character",
+        })
+    }
+}
+
+/// How many rows have which kind of character where it is not allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CharacterCounts {
+    /// By field.
+    pub by_field: BTreeMap<(Field, CharacterKind), u64>,
+    /// In a first name, a last name or both: such a row counts once.
+    pub in_names: BTreeMap<CharacterKind, u64>,
+}
+
+impl CharacterCounts {
+    /// Counts an invalid row by its message.
+    pub fn add(&mut self, message: &str) {
+        let mut in_names: Vec<CharacterKind> = Vec::new();
+        for field in Field::ALL {
+            let Some(kind) = CharacterKind::in_message(message, field) else { continue };
+            *self.by_field.entry((field, kind)).or_default() += 1;
+            if matches!(field, Field::FirstName | Field::LastName) && !in_names.contains(&kind) {
+                *self.in_names.entry(kind).or_default() += 1;
+                in_names.push(kind);
+            }
+        }
+    }
+
+    /// The kinds in one field, the most frequent first.
+    pub fn of(&self, field: Field) -> Vec<(CharacterKind, u64)> {
+        let of_field = self.by_field.iter().filter(|((other, _), _)| *other == field);
+        let mut kinds: Vec<_> = of_field.map(|((_, kind), rows)| (*kind, *rows)).collect();
+        kinds.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
+        kinds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::customer::{Fault, invisible::shown};
+
+    #[test]
+    fn every_rule_is_a_sentence_in_every_field() {
+        for rule in Rule::ALL {
+            for field in Field::ALL.map(Some).into_iter().chain([None]) {
+                let reason = FaultReason::of(field, rule);
+                let (sentence, because) = (reason.to_string(), reason.because());
+                assert!(sentence.starts_with(|c: char| c.is_ascii_uppercase()), "{sentence}");
+                assert!(because.starts_with("the ") && !because.contains("the the"), "{because}");
+                let is_technical = |word: &str| sentence.contains(word);
+                assert!(!["_", "--", "U+"].into_iter().any(is_technical), "{sentence}");
+            }
+        }
+        let name = FaultReason::of(Some(Field::FirstName), Rule::Character);
+        assert_eq!(name.to_string(), "First name has a character that Juspay does not allow");
+        assert_eq!(name.because(), "the first name has a character that Juspay does not allow");
+        let row = FaultReason::of(None, Rule::Fields);
+        assert_eq!(row.because(), "the row has more or fewer cells than the header");
+    }
+
+    #[test]
+    fn a_message_tells_the_kind_of_its_character() {
+        let message = |field, c| {
+            let seen = format!("{} at position 3", shown(c));
+            Fault { field: Some(field), rule: Rule::Character, seen }.to_string()
+        };
+        for (c, kind) in [
+            (' ', CharacterKind::Space),
+            ('\'', CharacterKind::Apostrophe),
+            ('’', CharacterKind::Apostrophe),
+            ('`', CharacterKind::Apostrophe),
+            ('é', CharacterKind::Letter),
+            ('अ', CharacterKind::Letter),
+            ('а', CharacterKind::Letter),
+            (',', CharacterKind::Other),
+            ('\u{a0}', CharacterKind::Other),
+        ] {
+            let message = message(Field::LastName, c);
+            assert_eq!(CharacterKind::in_message(&message, Field::LastName), Some(kind), "{message}");
+            assert_eq!(CharacterKind::in_message(&message, Field::FirstName), None);
+        }
+        let mut counts = CharacterCounts::default();
+        let both =
+            format!("{}; use A to Z;{}", message(Field::FirstName, ' '), message(Field::LastName, ' '));
+        counts.add(&both);
+        counts.add(&message(Field::LastName, 'é'));
+        counts.add("mobile_number breaks digits: `x` at position 1");
+        assert_eq!(counts.of(Field::LastName), [(CharacterKind::Space, 1), (CharacterKind::Letter, 1)]);
+        assert_eq!(
+            counts.in_names.into_iter().collect::<Vec<_>>(),
+            [(CharacterKind::Space, 1), (CharacterKind::Letter, 1)]
+        );
+    }
+}
