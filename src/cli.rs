@@ -40,6 +40,8 @@ mod verify;
 
 mod probe;
 
+mod plan;
+
 mod prune;
 
 mod status;
@@ -62,6 +64,7 @@ use self::{
     export::export_rows,
     import::import,
     output::{check_output_path, check_outputs, json, print, print_data, print_error},
+    plan::plan,
     probe::probe,
     process::{SignalGuard, listen_for_signals, runtime},
     prune::prune,
@@ -102,6 +105,7 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
     let done = match cli.command {
         Command::Import(args) => import(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Validate(args) => validate(&args),
+        Command::Plan(args) => plan(&args),
         Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Verify(args) => verify(&args, &guard),
         Command::Probe(args) => probe(&args),

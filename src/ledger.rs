@@ -12,7 +12,7 @@
 //! Above stand values and decisions, pure: what a row is (`model`, `claim`), what is to be done about it (`plan`),
 //! what one transaction writes (`batch`), how far the source is done (`checkpoint`), and where references are
 //! found (`reference_index`). Below stands the backend, `sqlite`, which alone knows SQL. [`Ledger`] is what joins
-//! them: it looks up what a chunk needs, has it planned, and writes the plans.
+//! them: it has each chunk planned (`planning` looks up what that needs), and writes the plans.
 //!
 //! References are found through 64-bit hashes: those of recent rows in memory, the others in a table that is filled in
 //! bulk and in order (see the migration for why). Both only propose rows; the text decides, so two references with one
@@ -22,8 +22,10 @@ mod batch;
 mod checkpoint;
 mod claim;
 mod error;
+mod forecast;
 mod model;
 mod plan;
+mod planning;
 mod records;
 mod reference_index;
 mod seen_rows;
@@ -32,35 +34,31 @@ mod timeline;
 mod unsendable;
 
 use std::{
-    collections::{HashMap, HashSet},
     fs::File,
     path::{Path, PathBuf},
 };
 
-use tracing::warn;
-
 use self::{
     batch::CommitBatch,
     checkpoint::{Checkpoint, CheckpointTracker},
-    model::{KnownRow, OpenClaim, RunCounts},
-    plan::{Lookup, Planner, RowPlan},
-    seen_rows::UnreadableRuns,
+    model::{OpenClaim, RunCounts},
+    planning::Planning,
     sqlite::{
         lock_file::{Identity, check_ours, identity, lock},
-        ordered_scan::OrderedScan,
         store::Store,
     },
-    unsendable::reference_of,
 };
 pub use self::{
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
+    forecast::{AskedTarget, Forecast},
     model::{
         Command, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, SettingOrigin, Tally, Target,
     },
 };
 pub(crate) use self::{
     claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
+    forecast::RowForecast,
     model::{Activity, ExistingCounts, Heartbeat, OutcomeClass, RowId},
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerOverview, Pruned, RetryFilter, RetryRow, RetryableCount,
@@ -118,7 +116,7 @@ pub struct Committed {
 
 /// The ledger of one run, opened for writing.
 pub struct Ledger {
-    store: Store,
+    planning: Planning,
     /// Held, not used: the lock goes when the process does.
     _lock: File,
     path: PathBuf,
@@ -126,8 +124,6 @@ pub struct Ledger {
     identity: Option<Identity>,
     now: fn() -> i64,
     run: RunId,
-    planner: Planner,
-    scan: OrderedScan,
     tracker: CheckpointTracker,
     /// The checkpoint of the run before, if this run reads the same source with the same settings.
     resume_point: Option<Checkpoint>,
@@ -137,9 +133,6 @@ pub struct Ledger {
     field_counts: (Dropped, FieldCounts),
     /// Rows in doubt that are not claimed yet; the first comes last.
     in_doubt: Vec<OpenClaim>,
-    has_pending_updates: bool,
-    has_read_unsendable: bool,
-    is_retry: bool,
     /// What is committed, and when.
     tally: Tally,
     committed_at: i64,
@@ -176,24 +169,19 @@ impl Ledger {
             return Err(refused);
         }
         store.recover_crashed_runs(now()).await?;
-        let index = store.reference_index().await?;
         let mut in_doubt = store.rows_in_doubt().await?;
         in_doubt.reverse();
-        let next_id = RowId(store.last_row().await?.0 + 1);
         let resume_point = store.last_checkpoint(run).await?;
-        let has_pending_updates = store.has_pending_updates().await?;
         let id = store.insert_run(run, now()).await?;
         store.begin_checkpoint(id, run.parse_settings_hash).await?;
-        let columns = run.columns.to_vec();
+        let columns = (run.columns, run.reference_column);
         Ok(Ledger {
-            store,
+            planning: Planning::new(store, id, run.command, columns).await?,
             _lock: lock,
             path: path.into(),
             identity: identity(path),
             now,
             run: id,
-            planner: Planner::new(id, run.command, columns, run.reference_column, index, next_id),
-            scan: OrderedScan::default(),
             // In-doubt rows may come from another file. They are counted in this run, under the line number of their
             // own file.
             tracker: CheckpointTracker::new(id, Checkpoint::at_start(id, !in_doubt.is_empty())),
@@ -201,9 +189,6 @@ impl Ledger {
             skipped: None,
             field_counts: Default::default(),
             in_doubt,
-            has_pending_updates,
-            has_read_unsendable: false,
-            is_retry: run.command == Command::Retry,
             tally: Tally::default(),
             committed_at: 0,
             counts: RunCounts::default(),
@@ -234,13 +219,14 @@ impl Ledger {
         let tally = point.tally.seen_again();
         let whole_file_only = point.whole_file_only || !self.in_doubt.is_empty();
         let reached = Checkpoint { tally, whole_file_only, ..point };
-        self.planner.skipped_lines = self.store.checkpoint_lines(point.chain_start, self.run).await?;
-        self.field_counts = self.store.resume(self.run, &reached, (self.now)()).await?;
+        self.planning.planner.skipped_lines =
+            self.planning.store.checkpoint_lines(point.chain_start, self.run).await?;
+        self.field_counts = self.planning.store.resume(self.run, &reached, (self.now)()).await?;
         self.tracker = CheckpointTracker::new(self.run, reached);
         self.skipped = Some(reached);
         self.counts.tally = tally;
         self.counts.last_line = point.position.line.saturating_sub(1);
-        self.planner.imported_seen = tally.sum(Outcome::is_success);
+        self.planning.planner.imported_seen = tally.sum(Outcome::is_success);
         self.commit(Batch { flush: true, ..Batch::default() }).await.map(drop)
     }
 
@@ -259,7 +245,7 @@ impl Ledger {
 
     /// Writes these samples with the next commit, or with the end of the run. They replace all from the index `from` on.
     pub fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
-        self.store.add_samples(from, samples);
+        self.planning.store.add_samples(from, samples);
     }
 
     /// Makes the settlements durable, and claims the rows, in one transaction.
@@ -278,9 +264,9 @@ impl Ledger {
         let deferred = write.is_empty() && !flush && write.now < self.committed_at + DEFER_MAX_MS;
         if !deferred {
             write.checkpoint = self.tracker.take_if_advanced();
-            self.store.write(&write, &self.counts, &mut self.planner.index).await?;
+            self.planning.store.write(&write, &self.counts, &mut self.planning.planner.index).await?;
             for settlement in settled.iter().filter(|settlement| !settlement.claim.is_known()) {
-                self.planner.open_claims.written(settlement.claim.reference());
+                self.planning.planner.open_claims.written(settlement.claim.reference());
             }
             self.tally = self.counts.tally;
             self.committed_at = write.now;
@@ -303,9 +289,9 @@ impl Ledger {
         // Imported, whatever became of its Update.
         let is_imported =
             matches!(settlement.result, RowResult::Insert(InsertResult::ExistingThenUpdate(..)));
-        self.planner.imported_seen += u64::from(is_imported);
+        self.planning.planner.imported_seen += u64::from(is_imported);
         if !settlement.claim.is_known() {
-            write.ended_claims.extend(self.planner.open_claims.settle(settlement.claim.id));
+            write.ended_claims.extend(self.planning.planner.open_claims.settle(settlement.claim.id));
         }
     }
 
@@ -318,8 +304,8 @@ impl Ledger {
         write: &mut CommitBatch<'_>,
     ) -> Result<Vec<Claim>, Error> {
         self.counts.last_line = rows.last().map_or(self.counts.last_line, |row| row.line);
-        let plans = self.plan(&rows).await?;
-        write.superseded = self.planner.unsendable.take_superseded();
+        let plans = self.planning.plan(&rows).await?;
+        write.superseded = self.planning.planner.unsendable.take_superseded();
         let mut claims = Vec::with_capacity(rows.len() + in_doubt);
         let mut updates = Vec::new();
         let first = self.in_doubt.len().saturating_sub(in_doubt);
@@ -336,121 +322,10 @@ impl Ledger {
         }
         claims.iter().for_each(|claim| write.claim(claim));
         let new = claims.iter().filter(|claim| !claim.is_known());
-        self.planner.open_claims.insert(new.map(|claim| (claim.id, claim.reference())));
+        self.planning.planner.open_claims.insert(new.map(|claim| (claim.id, claim.reference())));
         // An Update is idempotent, so it needs no claim in the ledger.
         claims.append(&mut updates);
         Ok(claims)
-    }
-
-    /// What is to be done about each row of a chunk, in file order.
-    async fn plan(&mut self, rows: &[Row]) -> Result<Vec<RowPlan>, Error> {
-        let known = self.find_owners(rows).await?;
-        let pending_updates = if self.has_pending_updates {
-            let ids: Vec<RowId> = known.iter().flatten().map(|known| known.id).collect();
-            self.store.pending_updates(&ids).await?
-        } else {
-            HashMap::new()
-        };
-        if !self.has_read_unsendable {
-            self.planner.unsendable = self.store.unsendable_rows(self.run).await?;
-            self.has_read_unsendable = true;
-        }
-        let named_before = if self.is_retry {
-            HashSet::new()
-        } else {
-            let keys = rows.iter().filter_map(|row| reference_of(row).map(|reference| reference.key()));
-            let ids = self.planner.unsendable.named_rows(keys);
-            self.store.references(&ids).await?
-        };
-        let unreadable = self.unreadable_runs(rows).await?;
-        let lookup = Lookup { known, pending_updates, named_before, unreadable };
-        let mut plans = self.planner.plan_rows(rows, lookup);
-        self.name_updates(rows, &mut plans).await?;
-        Ok(plans)
-    }
-
-    /// For each row the one that owns its reference: from the rows that were read ahead, or else by its hash.
-    async fn find_owners(&mut self, rows: &[Row]) -> Result<Vec<Option<KnownRow>>, Error> {
-        if let Some(from) = self.scan.wants_rows_from() {
-            let more = self.store.read_ordered(from).await?;
-            self.scan.extend(more);
-        }
-        let mut known = Vec::with_capacity(rows.len());
-        let mut missed = Vec::new();
-        for (at, row) in rows.iter().enumerate() {
-            let reference = reference_of(row);
-            let next = reference.as_ref().and_then(|reference| self.scan.find(reference));
-            missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
-            known.push(next);
-        }
-        let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
-        let found = self.look_up(&keys).await?;
-        for (at, reference) in &missed {
-            known[*at] = found.get(reference.as_str()).cloned();
-        }
-        self.scan.follow(&known, missed.len());
-        Ok(known)
-    }
-
-    /// The rows whose references have one of these hashes, by reference.
-    async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, KnownRow>, Error> {
-        let index = &self.planner.index;
-        let ids: Vec<RowId> = keys.iter().flat_map(|key| index.get(*key)).collect();
-        let keys: Vec<u64> = keys.iter().copied().filter(|key| index.may_be_in_table(*key)).collect();
-        self.store.find(&keys, &ids).await
-    }
-
-    /// The runs in which the references of these rows could not be read; what those runs had seen is read with them.
-    async fn unreadable_runs(&mut self, rows: &[Row]) -> Result<UnreadableRuns, Error> {
-        let corrected = rows.iter().filter_map(|row| row.corrects.as_deref());
-        let lines: Vec<u64> = corrected.filter(|own| !own.reference_was_read).map(|own| own.line).collect();
-        if lines.is_empty() {
-            return Ok(UnreadableRuns::default());
-        }
-        let unreadable = self.store.unreadable_runs(&lines, self.run).await?;
-        for run in unreadable.0.values().flatten() {
-            if !self.planner.unsendable.seen_before.contains_key(run) {
-                let seen = self.store.seen_by(*run).await?;
-                self.planner.unsendable.seen_before.insert(*run, seen);
-            }
-        }
-        Ok(unreadable)
-    }
-
-    /// Fills in which customers are to be updated. An Update of a customer that belongs to another row as well is not
-    /// sent: the API spells a reference in another way and does not tell it from the other row's, and one person's
-    /// fields must not be written over the other's.
-    async fn name_updates(&mut self, rows: &[Row], plans: &mut [RowPlan]) -> Result<(), Error> {
-        let ids: Vec<RowId> = plans.iter().filter_map(RowPlan::updated_row).collect();
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let mut names = self.store.customer_names(&ids).await?;
-        for (row, plan) in rows.iter().zip(plans) {
-            let RowPlan::SendUpdate { known, fields, update } = plan else { continue };
-            let name = names.remove(&known.id).unwrap_or_default();
-            update.customer_id = name.customer_id;
-            update.api_reference = name.api_reference;
-            let (id, imported_by, fields) = (known.id, known.run, *fields);
-            let Some(spelling) = update.api_reference.clone() else { continue };
-            let customer_id = update.customer_id.clone();
-            if self.is_shared(id, &customer_id, &spelling).await? {
-                warn!(
-                    line = row.line,
-                    "the API does not tell this row's reference from another row's; its update is not sent"
-                );
-                *plan = RowPlan::ReportChanged { fields, imported_by };
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether another row has the customer, or the reference as the API spells it.
-    async fn is_shared(&mut self, id: RowId, customer_id: &str, spelling: &Reference) -> Result<bool, Error> {
-        let named = self.look_up(&[spelling.key()]).await?;
-        Ok(self.planner.open_claims.has(spelling)
-            || named.get(spelling.as_str()).is_some_and(|other| other.id != id)
-            || self.store.has_other_row(customer_id, id).await?)
     }
 
     /// The source has been read to its end. Records how many imported rows it has not named, and returns it: a row that
@@ -464,10 +339,10 @@ impl Ledger {
             Some(absent) => absent,
             None => self.count_absent().await?,
         };
-        self.store.set_absent(self.run, absent).await?;
+        self.planning.store.set_absent(self.run, absent).await?;
         self.keep_seen().await?;
-        let remaining = self.planner.unsendable.remaining();
-        self.store.delete_unsendable(&remaining, self.run).await?;
+        let remaining = self.planning.planner.unsendable.remaining();
+        self.planning.store.delete_unsendable(&remaining, self.run).await?;
         Ok(absent)
     }
 
@@ -476,20 +351,20 @@ impl Ledger {
         if self.skipped.is_none_or(|skipped| skipped.tally.rows() != self.tally.rows()) {
             return Ok(None);
         }
-        self.store.absent_before(self.run).await
+        self.planning.store.absent_before(self.run).await
     }
 
     async fn count_absent(&mut self) -> Result<u64, Error> {
-        let imported = self.store.count_imported().await?;
-        let mut present = self.planner.imported_seen
+        let imported = self.planning.store.count_imported().await?;
+        let mut present = self.planning.planner.imported_seen
             + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
-        let invalid = self.store.invalid_references(self.run).await?;
+        let invalid = self.planning.store.invalid_references(self.run).await?;
         for some in invalid.chunks(LOOKUP_MAX) {
             let keys: Vec<u64> = some.iter().map(Reference::key).collect();
-            let known = self.look_up(&keys).await?;
+            let known = self.planning.look_up(&keys).await?;
             for found in some.iter().filter_map(|reference| known.get(reference.as_str())) {
                 let is_imported = found.outcome.is_success();
-                present += u64::from(is_imported && !self.planner.seen.mark(found.id));
+                present += u64::from(is_imported && !self.planning.planner.seen.mark(found.id));
             }
         }
         Ok(imported.saturating_sub(present))
@@ -497,14 +372,17 @@ impl Ledger {
 
     /// Keeps what this run has seen, if it is needed. What it skipped, the run before has seen.
     async fn keep_seen(&mut self) -> Result<(), Error> {
-        if !self.store.is_seen_needed(self.run).await? {
+        if !self.planning.store.is_seen_needed(self.run).await? {
             return Ok(());
         }
         if self.skipped.is_some() {
-            let Some(before) = self.store.seen_by_run_before(self.run).await? else { return Ok(()) };
-            self.planner.seen.join(&before.seen);
+            let Some(before) = self.planning.store.seen_by_run_before(self.run).await? else { return Ok(()) };
+            self.planning.planner.seen.join(&before.seen);
         }
-        self.store.keep_seen(self.run, self.planner.next_id(), &self.planner.seen).await
+        self.planning
+            .store
+            .keep_seen(self.run, self.planning.planner.next_id(), &self.planning.planner.seen)
+            .await
     }
 
     /// Ends the run: nothing may be claimed any more.
@@ -522,9 +400,9 @@ impl Ledger {
         if identity(&self.path) != self.identity {
             return Err(Error::Moved(self.path));
         }
-        let last_row = RowId(self.planner.next_id().0 - 1);
-        self.store.merge_index(&mut self.planner.index, last_row).await?;
-        self.store.end_run(self.run, state, exit_code, stop_reason, requests, (self.now)()).await?;
-        self.store.close().await
+        let last_row = RowId(self.planning.planner.next_id().0 - 1);
+        self.planning.store.merge_index(&mut self.planning.planner.index, last_row).await?;
+        self.planning.store.end_run(self.run, state, exit_code, stop_reason, requests, (self.now)()).await?;
+        self.planning.store.close().await
     }
 }

@@ -36,7 +36,7 @@
 //! the source with the same reference.
 //!
 //! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` is the same loop with
-//! Get only: it claims and settles nothing. `probe` has no rows: it sends its own requests to a sandbox and reports how
+//! Get only: it claims and settles nothing. `plan` is steps 1 to 4 with nothing written. `probe` has no rows: it sends its own requests to a sandbox and reports how
 //! the sandbox behaves, without rules, ledger or sender.
 //!
 //! # Glossary
@@ -62,7 +62,8 @@
 //!
 //! *Ledger.* **ledger**: the durable record of runs and rows. **run**: one `import` or `retry`. **claim**: a run's committed
 //! promise to settle a row. **operation**: create, confirm or update. **in doubt**: claimed by a dead run, with an answer
-//! that is not known. **plan**: what is to be done about a row, given what the ledger knows. **batch**: everything that one
+//! that is not known. **plan**: what is to be done about a row, given what the ledger knows. **planning**: the
+//! same with what it looks up. **forecast**: plans that nobody carries out. **batch**: everything that one
 //! commit writes. **settle**: commit a row's outcome. **outcome**: one of ten words. **unsendable**: invalid or a
 //! duplicate. **checkpoint**: how far a source is settled without a gap. **reference index**: hash of a reference → row.
 //! **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: which rows a run has met in its
@@ -109,8 +110,9 @@
 //! | [`run`] | `source`, `customer`, `ledger`, `latency`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
+//! | [`plan`] | `source`, `customer`, `ledger` (read), `run` (the loop), `validate` (its findings), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
-//! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `validate`, `verify`, `error` | files, the network |
+//! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `plan`, `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
 //! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
@@ -140,6 +142,8 @@ pub mod run;
 pub mod verify;
 
 pub mod validate;
+
+pub mod plan;
 
 pub mod probe;
 

@@ -115,12 +115,19 @@ impl Findings {
         }
     }
 
-    fn add_duplicate(&mut self, line: u64) {
+    /// Adds a row that breaks no rule and whose reference no earlier row has.
+    pub(crate) fn add_first(&mut self, line: u64, dropped: &[(Field, Rule)]) {
+        self.add_valid(line, Occurrence::First, dropped);
+    }
+
+    /// Adds a row whose reference an earlier row has.
+    pub(crate) fn add_duplicate(&mut self, line: u64) {
         self.rows += 1;
         self.duplicates.add(line);
     }
 
-    fn add_invalid(&mut self, line: u64, faults: &[Fault]) {
+    /// Adds a row that breaks rules.
+    pub(crate) fn add_invalid(&mut self, line: u64, faults: &[Fault]) {
         self.rows += 1;
         self.invalid += 1;
         for fault in faults {

@@ -47,6 +47,9 @@ pub(super) enum Command {
     /// Check the file against the documented rules; sends nothing, writes no ledger
     #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
     Validate(Box<Validate>),
+    /// Show what an import of the file would do, beside the ledger; sends nothing, records nothing
+    #[command(after_help = "Example: customer-import plan users.csv --merchant-id acme --update-changed")]
+    Plan(Box<Plan>),
     /// Send again only the rows that failed or were rejected in earlier runs, from the ledger
     #[command(after_help = "Example: customer-import retry --merchant-id acme --only failed")]
     Retry(Box<Retry>),
@@ -134,6 +137,59 @@ pub(super) struct Validate {
     pub(super) format: ValidateFormat,
     #[command(flatten)]
     pub(super) log: Log,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) target: TargetOptions,
+    #[command(flatten)]
+    pub(super) input: Input,
+    #[command(flatten)]
+    pub(super) sending: Sending,
+    /// Plan an import with --update-changed
+    #[arg(long, help_heading = "Sending")]
+    pub(super) update_changed: bool,
+    #[command(flatten)]
+    pub(super) ledger: Ledger,
+    #[command(flatten)]
+    pub(super) output: PlanOutput,
+}
+
+/// As [`Output`], without metrics: a plan would take the place of a run in them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct PlanOutput {
+    /// Output format
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) format: PlanFormat,
+    /// Write the plan as JSON to FILE as well (- for standard output)
+    #[arg(long, value_name = "FILE")]
+    pub(super) summary_json: Option<PathBuf>,
+    /// Show progress: a bar on a terminal; plain lines elsewhere, always with `always`
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) progress: ProgressArg,
+    #[command(flatten)]
+    pub(super) log: Log,
+}
+
+impl PlanOutput {
+    /// The same as the output of a run.
+    pub(super) fn of_run(&self) -> Output {
+        Output {
+            summary_json: self.summary_json.clone(),
+            progress: self.progress,
+            metrics: Metrics::default(),
+            log: self.log.clone(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum PlanFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -536,7 +592,7 @@ pub(super) struct Output {
     pub(super) log: Log,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Metrics {
     /// Serve Prometheus metrics at ADDR/metrics during the run, such as 127.0.0.1:9464
@@ -554,7 +610,7 @@ pub(super) enum ProgressArg {
     Never,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Log {
     /// Log format

@@ -86,7 +86,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
 
 /// How the runs of this ledger read their files. None if the ledger cannot be read: its trouble is reported when the run
 /// begins.
-async fn recorded_maps(ledger: &Path) -> Vec<RecordedMap> {
+pub(super) async fn recorded_maps(ledger: &Path) -> Vec<RecordedMap> {
     let read = async {
         let runs = Reader::open(ledger).await?.row_mappings().await?;
         Ok::<_, ledger::Error>(runs.iter().filter_map(RecordedMap::of).collect())

@@ -77,6 +77,19 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     })
 }
 
+/// The target that a ledger must have to be read for these options. Nothing is sent, so neither a key nor a merchant is
+/// needed.
+pub(super) fn asked_target(args: &args::TargetOptions) -> Result<ledger::AskedTarget, Error> {
+    if args.simulator {
+        return Ok(ledger::AskedTarget { base_url: SIMULATOR.into(), merchant_id: Some(SIMULATOR.into()) });
+    }
+    let url = base_url(args.base_url.as_deref(), args.environment)?;
+    Ok(ledger::AskedTarget {
+        base_url: url.as_str().trim_end_matches('/').into(),
+        merchant_id: args.merchant_id.clone(),
+    })
+}
+
 /// The URL that these options name.
 pub(super) fn base_url(given: Option<&str>, environment: Environment) -> Result<Url, Error> {
     url_of(given.unwrap_or(match environment {

@@ -6,12 +6,15 @@
 //! Pure: [`Ledger`](super::Ledger) looks up what the ledger knows of a chunk ([`Lookup`]), the [`Planner`] decides, and
 //! a [`CommitBatch`](super::batch::CommitBatch) carries the decisions out.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::BuildHasherDefault,
+};
 
 use super::{
     claim::{CustomerUpdate, ReferenceRepeat},
     model::{Command, KnownRow, Outcome, PendingUpdate, RowId, RunId},
-    reference_index::{OpenClaims, ReferenceIndex},
+    reference_index::{IdentityHasher, OpenClaims, ReferenceIndex},
     seen_rows::{SeenRows, UnreadableRuns},
     unsendable::{ChunkReferences, UnsendableRow, UnsendableRows},
 };
@@ -69,6 +72,21 @@ pub(super) struct Lookup {
     pub(super) unreadable: UnreadableRuns,
 }
 
+/// How a new row is found again when a later row of the source has its reference.
+pub(super) enum NewRows {
+    /// As a claim, and once it is settled, in the ledger.
+    Claimed,
+    /// By the hash of its reference: a forecast writes nothing. Of ten million rows, two have one hash by chance with a
+    /// probability of one in a hundred thousand.
+    Forecast(HashSet<u64, BuildHasherDefault<IdentityHasher>>),
+}
+
+impl NewRows {
+    pub(super) fn is_forecast(&self) -> bool {
+        matches!(self, NewRows::Forecast(_))
+    }
+}
+
 /// Decides about the rows of one run, in the order of its source.
 pub(super) struct Planner {
     run: RunId,
@@ -78,6 +96,7 @@ pub(super) struct Planner {
     reference_at: Option<usize>,
     pub(super) index: ReferenceIndex,
     pub(super) open_claims: OpenClaims,
+    pub(super) new_rows: NewRows,
     pub(super) seen: SeenRows,
     pub(super) unsendable: UnsendableRows,
     /// The runs that read the part of the source which this run skipped, each with the line that it reached.
@@ -109,12 +128,19 @@ impl Planner {
             reference_at,
             index,
             open_claims: OpenClaims::default(),
+            new_rows: NewRows::Claimed,
             seen: SeenRows::default(),
             unsendable: UnsendableRows::default(),
             skipped_lines: HashMap::new(),
             imported_seen: 0,
             next_id,
         }
+    }
+
+    /// From now on nothing of what is planned is written. `last_claim` is the highest id of a claim that has no row.
+    pub(super) fn begin_forecast(&mut self, last_claim: Option<RowId>) {
+        self.new_rows = NewRows::Forecast(HashSet::default());
+        self.next_id = last_claim.map_or(self.next_id, |last| self.next_id.max(RowId(last.0 + 1)));
     }
 
     /// What is to be done about each row of a chunk, in file order.
@@ -147,7 +173,7 @@ impl Planner {
         let is_repeated = reference.is_some_and(|reference| {
             let is_owned = match known {
                 Some(known) => self.seen.has(known.id) || self.was_skipped(known),
-                None => self.open_claims.has(&Reference::recorded(reference)),
+                None => self.is_claimed(&Reference::recorded(reference)),
             };
             is_owned || chunk.new.contains(reference) || chunk.is_named(reference)
         });
@@ -200,7 +226,7 @@ impl Planner {
         }
         match known {
             Some(known) => self.plan_known(known, row, customer, pending_updates),
-            None if self.open_claims.has(&customer.reference) || !chunk.new.insert(reference) => {
+            None if self.is_claimed(&customer.reference) || !chunk.new.insert(reference) => {
                 self.plan_duplicate(row, customer, ReferenceRepeat::Yes)
             }
             None => self.plan_new(row, customer),
@@ -210,7 +236,11 @@ impl Planner {
     fn plan_new(&mut self, row: &Row, customer: &Customer) -> RowPlan {
         self.supersede_invalid(row, customer);
         let id = self.take_id();
-        self.index.insert(customer.reference.key(), id);
+        let key = customer.reference.key();
+        match &mut self.new_rows {
+            NewRows::Claimed => self.index.insert(key, id),
+            NewRows::Forecast(keys) => _ = keys.insert(key),
+        }
         self.seen.mark(id);
         RowPlan::Create { id }
     }
@@ -302,6 +332,12 @@ impl Planner {
     /// row, on a line before the one that it reached.
     fn was_skipped(&self, known: &KnownRow) -> bool {
         self.skipped_lines.get(&known.run).is_some_and(|line| known.line < *line)
+    }
+
+    /// Whether a new row of this source has the reference.
+    pub(super) fn is_claimed(&self, reference: &Reference) -> bool {
+        self.open_claims.has(reference)
+            || matches!(&self.new_rows, NewRows::Forecast(keys) if keys.contains(&reference.key()))
     }
 
     /// The id of the next row.

@@ -198,6 +198,11 @@ impl UnsendableRows {
         }
     }
 
+    /// Whether an invalid row of this source has a reference with this hash.
+    pub(super) fn is_named(&self, key: u64) -> bool {
+        self.named.contains_key(&key)
+    }
+
     /// An invalid row of this source has this reference.
     pub(super) fn name(&mut self, content: u64, id: RowId) {
         self.named.entry(content).or_insert(id);

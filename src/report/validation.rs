@@ -12,8 +12,8 @@ use super::{
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
 use crate::{
-    customer::{Field, Rescue, Rule},
-    source::{RowSample, Source},
+    customer::{Field, Rescue, Rule, Rules},
+    source::{Mapping, RowSample, Source},
     validate::{FaultExample, FaultGroup, Findings},
 };
 
@@ -46,7 +46,7 @@ pub struct ValidationSummary<'a> {
 }
 
 #[derive(Serialize)]
-struct FaultJson<'a> {
+pub(super) struct FaultJson<'a> {
     field: &'a str,
     rule: &'a str,
     rows: u64,
@@ -83,15 +83,6 @@ struct ImportJson {
 impl<'a> ValidationSummary<'a> {
     /// The findings about a source, with the time of an import at this rate.
     pub fn new(findings: &'a Findings, of: &'a Source, rate: Option<f64>) -> ValidationSummary<'a> {
-        let faults = by_count(findings).into_iter().map(|((field, rule), group)| FaultJson {
-            field: field.map_or("record", Field::name),
-            rule: rule.name(),
-            rows: group.rows,
-            per_cent: per_cent(group.rows, findings.rows()),
-            first: &group.first,
-            remedy: rule.remedy(*field),
-            option: rule.option(*field).filter(|option| !of.rules().has(option)),
-        });
         let field = Field::Reference.name();
         let similar = Some(&findings.similar).filter(|similar| similar.rows > 0).map(|similar| WarningJson {
             field,
@@ -111,7 +102,7 @@ impl<'a> ValidationSummary<'a> {
             valid: findings.valid(),
             invalid: findings.invalid(),
             duplicate: findings.duplicates.rows,
-            faults: faults.collect(),
+            faults: fault_list(findings, of.rules()),
             rescue: of
                 .rescues()
                 .into_iter()
@@ -153,15 +144,8 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
     }
     text.push('\n');
     add_rescues(findings, of, &mut text);
-    text.push_str(&mapping_lines(of.mapping()));
-    for warning in of.mapping().unused.iter().filter_map(likely_mapping) {
-        let _ = writeln!(text, "\nwarning: {warning}");
-    }
-    add_faults(findings, of, &mut text);
-    if findings.duplicates.rows > 0 {
-        let lines = sample_text(&findings.duplicates);
-        let _ = writeln!(text, "\nobject_reference_id duplicate: {lines}\n  remedy: {DUPLICATE_REMEDY}");
-    }
+    add_mapping(of.mapping(), &mut text);
+    add_faults(findings, of.rules(), &mut text);
     if findings.similar.rows > 0 {
         let lines = sample_text(&findings.similar);
         let _ = writeln!(
@@ -184,7 +168,7 @@ fn by_count(findings: &Findings) -> Vec<(&(Option<Field>, Rule), &FaultGroup)> {
 }
 
 /// A share in per cent, to one decimal.
-fn per_cent(rows: u64, of: u64) -> f64 {
+pub(super) fn per_cent(rows: u64, of: u64) -> f64 {
     (rows as f64 * 1000.0 / of.max(1) as f64).round() / 10.0
 }
 
@@ -196,7 +180,33 @@ fn add_rescues(findings: &Findings, of: &Source, text: &mut String) {
     }
 }
 
-fn add_faults(findings: &Findings, of: &Source, text: &mut String) {
+/// Which column feeds which field, and a warning for each column that should feed one.
+pub(super) fn add_mapping(mapping: &Mapping, text: &mut String) {
+    text.push_str(&mapping_lines(mapping));
+    for warning in mapping.unused.iter().filter_map(likely_mapping) {
+        let _ = writeln!(text, "\nwarning: {warning}");
+    }
+}
+
+/// The faults for JSON, those that most rows have first. An option that these rules have already is not advised.
+pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<FaultJson<'a>> {
+    let fault = |(of, group): (&'a (Option<Field>, Rule), &'a FaultGroup)| {
+        let (field, rule) = of;
+        FaultJson {
+            field: field.map_or("record", Field::name),
+            rule: rule.name(),
+            rows: group.rows,
+            per_cent: per_cent(group.rows, findings.rows()),
+            first: &group.first,
+            remedy: rule.remedy(*field),
+            option: rule.option(*field).filter(|option| !rules.has(option)),
+        }
+    };
+    by_count(findings).into_iter().map(fault).collect()
+}
+
+/// The faults and the duplicates as text.
+pub(super) fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
     for ((field, rule), group) in by_count(findings) {
         let _ = writeln!(text, "\n{} {rule}: {}", field.map_or("record", Field::name), rows(group.rows));
         for FaultExample { line, seen } in &group.first {
@@ -213,10 +223,14 @@ fn add_faults(findings: &Findings, of: &Source, text: &mut String) {
         }
         let remedy = rule.remedy(*field);
         let _ = writeln!(text, "  remedy: {remedy}");
-        let is_news = |option: &&str| !remedy.contains(*option) && !of.rules().has(option);
+        let is_news = |option: &&str| !remedy.contains(*option) && !rules.has(option);
         if let Some(option) = rule.option(*field).filter(is_news) {
             let _ = writeln!(text, "  option: {option}");
         }
+    }
+    if findings.duplicates.rows > 0 {
+        let lines = sample_text(&findings.duplicates);
+        let _ = writeln!(text, "\nobject_reference_id duplicate: {lines}\n  remedy: {DUPLICATE_REMEDY}");
     }
 }
 

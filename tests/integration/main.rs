@@ -108,6 +108,7 @@ mod commits;
 mod throttle;
 
 mod pace;
+mod plan;
 
 mod outages;
 

@@ -105,7 +105,8 @@ impl Reader {
         Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat })
     }
 
-    async fn target(&mut self) -> Result<Option<Target>, Error> {
+    /// The target of the ledger; none where no run has begun.
+    pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
         Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
     }
@@ -119,6 +120,17 @@ impl Reader {
             run.state = RunState::Died;
         }
         Ok(runs)
+    }
+
+    /// The run that goes on, if one does.
+    pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
+        let last = self.runs().await?.pop();
+        Ok(last.filter(|last| last.state == RunState::Running).map(|last| last.run))
+    }
+
+    /// The connection, for the store to look into.
+    pub(crate) fn into_connection(self) -> (PathBuf, SqliteConnection) {
+        (self.path, self.connection)
     }
 
     /// How many rows have which outcome over all runs. `Unchanged` and `Changed` are words of runs, not of rows, so they

@@ -42,6 +42,12 @@ pub(super) const INSERT_RUN: &str = "
     select coalesce(max(max(id), max(iif(id = 0, last_line, 0))), 0) + 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7
     from run returning id";
 
+pub(super) const SELECT_NEXT_RUN: &str =
+    "select coalesce(max(max(id), max(iif(id = 0, last_line, 0))), 0) + 1 from run";
+
+pub(super) const SELECT_CLAIMS: &str =
+    "select id, run, line, reference, fingerprint_hex, claimed_at from claim";
+
 pub(super) const SELECT_IN_DOUBT: &str = "
     select id, line, reference, fingerprint, claimed_at from row
     where customer_id is null and outcome = 'pending' and in_doubt = 1 order by id";

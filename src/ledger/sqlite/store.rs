@@ -19,7 +19,7 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Row as _, SqliteConnection,
     error::BoxDynError,
     migrate::{MigrateError, Migrator},
-    sqlite::{SqliteArguments, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
@@ -28,8 +28,8 @@ use super::{
         checkpoint::Checkpoint,
         error::Error,
         model::{
-            CustomerName, KnownRow, NewRun, OpenClaim, PendingUpdate, RequestCounts, RowId, RunCounts, RunId,
-            RunState, Setting, Target,
+            CustomerName, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate, RequestCounts, RowId,
+            RunCounts, RunId, RunState, Setting, Target,
         },
         records::{ChangedAtApi, Pruned},
         reference_index::ReferenceIndex,
@@ -94,22 +94,37 @@ impl Store {
 
     /// Opens the ledger; brings its tables up to date.
     pub(crate) async fn open(path: &Path) -> Result<Store, Error> {
-        let mut store = Store {
-            path: path.into(),
-            connection: connect(path, SqliteJournalMode::Wal).await?,
-            settle_created: Bulk::new(SETTLE_CREATED),
-            settle_with_id: Bulk::new(SETTLE_WITH_ID),
-            merge_keys: Bulk::new(MERGE_KEYS),
-            log: LogWatch::default(),
-            settings: Vec::new(),
-            samples: Vec::new(),
-        };
+        let mut store = Store::of_connection((path.into(), connect(path, SqliteJournalMode::Wal).await?));
         let version: String = store.one(SELECT_SQLITE_VERSION).await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
             return Err(Error::OldSqlite(version));
         }
         migrate(path, &mut store.connection).await?;
         Ok(store)
+    }
+
+    /// An empty ledger in memory, in place of one that does not exist.
+    pub(crate) async fn in_memory(path: &Path) -> Result<Store, Error> {
+        let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
+        let connected = options.connect().await;
+        let mut connection =
+            connected.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
+        migrate(path, &mut connection).await?;
+        Ok(Store::of_connection((path.into(), connection)))
+    }
+
+    /// The ledger of a reader's connection, to be looked into: what would write fails.
+    pub(crate) fn of_connection((path, connection): (PathBuf, SqliteConnection)) -> Store {
+        Store {
+            path,
+            connection,
+            settle_created: Bulk::new(SETTLE_CREATED),
+            settle_with_id: Bulk::new(SETTLE_WITH_ID),
+            merge_keys: Bulk::new(MERGE_KEYS),
+            log: LogWatch::default(),
+            settings: Vec::new(),
+            samples: Vec::new(),
+        }
     }
 
     /// Closes the ledger. SQLite then writes its log back into the file, so that a finished ledger is one file.
@@ -166,6 +181,27 @@ impl Store {
             claimed_at: row.get(4),
         };
         Ok(rows.iter().map(read).collect())
+    }
+
+    /// The number that the next run would have.
+    pub(crate) async fn next_run(&mut self) -> Result<RunId, Error> {
+        Ok(RunId(self.one(SELECT_NEXT_RUN).await?.get(0)))
+    }
+
+    /// The claims of new rows that are open, by reference, as rows in doubt. Of a run that goes on or has died; bounded.
+    pub(crate) async fn open_claims(&mut self) -> Result<HashMap<String, KnownRow>, Error> {
+        let rows = self.all(sqlx::query(SELECT_CLAIMS)).await?;
+        let read = |row: &SqliteRow| KnownRow {
+            id: RowId(row.get(0)),
+            run: RunId(row.get(1)),
+            line: count(row, 2),
+            fingerprint: row.get::<Option<&str>, _>(4).and_then(Fingerprint::from_hex),
+            outcome: Outcome::Pending,
+            in_doubt: true,
+            may_have_landed: false,
+            claimed_at: row.get(5),
+        };
+        Ok(rows.iter().map(|row| (row.get(3), read(row))).collect())
     }
 
     // References

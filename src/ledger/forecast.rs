@@ -1,0 +1,131 @@
+//! What a run would do about the rows of a source, without a run: nothing is locked, and nothing is written.
+//!
+//! The decisions are those of a run, from the same planner. A ledger that does not exist counts as an empty one, and is
+//! not made. A ledger that a run writes to is read as it was a moment ago: what that run has claimed and not settled is
+//! in doubt, as it would be if the run died now.
+
+use std::path::Path;
+
+use super::{
+    error::Error,
+    model::{Command, KnownRow, Outcome, RunId, Target},
+    plan::RowPlan,
+    planning::Planning,
+    sqlite::{reader::Reader, store::Store},
+};
+use crate::customer::{FieldSet, Row};
+
+/// The target that a ledger must have.
+#[derive(Clone, Debug)]
+pub struct AskedTarget {
+    /// Without a slash at its end.
+    pub base_url: String,
+    /// Any merchant, where none is named.
+    pub merchant_id: Option<String>,
+}
+
+/// What a run would do about one row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowForecast {
+    /// The ledger does not know it: a Create.
+    Create,
+    /// Imported, and these fields differ: an Update.
+    Update(FieldSet),
+    /// Imported, and these fields differ; nothing is sent.
+    Changed(FieldSet),
+    /// Imported, and the same.
+    Unchanged,
+    /// It had this outcome, and is sent again.
+    TryAgain(Outcome),
+    /// An earlier run may have created it: a Get first.
+    InDoubt,
+    /// The API refused it with the same fields; nothing is sent.
+    Rejected,
+    /// It breaks a rule.
+    Invalid,
+    /// An earlier row of the source has its reference.
+    Duplicate,
+}
+
+/// The planner of a run that does not take place.
+pub struct Forecast {
+    planning: Planning,
+    exists: bool,
+    running: Option<RunId>,
+    in_doubt: u64,
+}
+
+impl Forecast {
+    /// Reads the ledger for a run of this command over a source with these columns, whose references come from the other
+    /// one.
+    ///
+    /// # Errors
+    /// Where the file is no ledger, is one of another target, or cannot be read.
+    pub async fn open(
+        path: &Path,
+        asked: &AskedTarget,
+        command: Command,
+        columns: (&[String], Option<&str>),
+    ) -> Result<Forecast, Error> {
+        let (mut store, running, exists) = match Reader::open(path).await {
+            Err(Error::Missing(_)) => (Store::in_memory(path).await?, None, false),
+            reader => {
+                let mut reader = reader?;
+                if let Some(has) = reader.target().await? {
+                    let merchant_id = asked.merchant_id.as_ref().unwrap_or(&has.merchant_id).clone();
+                    let asked = Target { base_url: asked.base_url.clone(), merchant_id };
+                    reader.check_target(&asked).await?;
+                }
+                let running = reader.running().await?;
+                (Store::of_connection(reader.into_connection()), running, true)
+            }
+        };
+        let unrecovered = store.open_claims().await?;
+        let in_doubt = store.rows_in_doubt().await?.len() + unrecovered.len();
+        let run = store.next_run().await?;
+        let planning = Planning::new(store, run, command, columns).await?.forecasting(unrecovered);
+        Ok(Forecast { planning, exists, running, in_doubt: in_doubt as u64 })
+    }
+
+    /// Whether there is a ledger.
+    pub fn ledger_exists(&self) -> bool {
+        self.exists
+    }
+
+    /// The run that goes on, if one does.
+    pub fn running(&self) -> Option<RunId> {
+        self.running
+    }
+
+    /// Rows of the ledger that a run looks up before anything else, whether they are in its source or not.
+    pub fn in_doubt(&self) -> u64 {
+        self.in_doubt
+    }
+
+    /// What a run would do about these rows, the next of the source.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be read.
+    pub(crate) async fn of_rows(&mut self, rows: &[Row]) -> Result<Vec<RowForecast>, Error> {
+        let plans = self.planning.plan(rows).await?;
+        self.planning.planner.unsendable.take_superseded();
+        Ok(rows.iter().zip(plans).map(|(row, plan)| forecast(row, plan)).collect())
+    }
+}
+
+fn forecast(row: &Row, plan: RowPlan) -> RowForecast {
+    match plan {
+        RowPlan::InvalidOrDuplicate(_) if row.reading.is_err() => RowForecast::Invalid,
+        RowPlan::InvalidOrDuplicate(_) => RowForecast::Duplicate,
+        RowPlan::Keep { outcome: Outcome::Rejected, .. } | RowPlan::KeepAndRestoreCells { .. } => {
+            RowForecast::Rejected
+        }
+        RowPlan::Keep { .. } | RowPlan::DropObsoleteUpdate { .. } => RowForecast::Unchanged,
+        RowPlan::ReportChanged { fields, .. } => RowForecast::Changed(fields),
+        RowPlan::SendUpdate { fields, .. } => RowForecast::Update(fields),
+        RowPlan::Create { .. } => RowForecast::Create,
+        RowPlan::Resend(KnownRow { in_doubt: true, .. })
+        | RowPlan::ResendCorrected(KnownRow { in_doubt: true, .. }) => RowForecast::InDoubt,
+        RowPlan::Resend(known) | RowPlan::ResendCorrected(known) => RowForecast::TryAgain(known.outcome),
+    }
+}

@@ -1,0 +1,186 @@
+//! The planner with what it looks up: for each chunk of rows, what the ledger knows of them, and what is to be done.
+//!
+//! A run and a forecast plan with the same code, so that they cannot disagree. A run's rows are in the tables when the
+//! next chunk comes; a forecast writes nothing, so its planner remembers the references of new rows itself.
+
+use std::collections::{HashMap, HashSet};
+
+use tracing::warn;
+
+use super::{
+    error::Error,
+    model::{Command, KnownRow, RowId, RunId},
+    plan::{Lookup, Planner, RowPlan},
+    seen_rows::UnreadableRuns,
+    sqlite::{ordered_scan::OrderedScan, store::Store},
+    unsendable::reference_of,
+};
+use crate::customer::{Reference, Row};
+
+/// The planner of one run, or of a forecast, with the store that it looks into.
+pub(super) struct Planning {
+    pub(super) store: Store,
+    pub(super) planner: Planner,
+    scan: OrderedScan,
+    run: RunId,
+    command: Command,
+    has_pending_updates: bool,
+    has_read_unsendable: bool,
+    /// Claims of a run that goes on or has died, by reference; only a forecast finds any.
+    unrecovered: HashMap<String, KnownRow>,
+}
+
+impl Planning {
+    /// The planner of the run with this number; the source has these columns, and its references come from the other
+    /// one.
+    pub(super) async fn new(
+        mut store: Store,
+        run: RunId,
+        command: Command,
+        (columns, reference_column): (&[String], Option<&str>),
+    ) -> Result<Planning, Error> {
+        let index = store.reference_index().await?;
+        let next_id = RowId(store.last_row().await?.0 + 1);
+        let has_pending_updates = store.has_pending_updates().await?;
+        let planner = Planner::new(run, command, columns.to_vec(), reference_column, index, next_id);
+        Ok(Planning {
+            store,
+            planner,
+            scan: OrderedScan::default(),
+            run,
+            command,
+            has_pending_updates,
+            has_read_unsendable: false,
+            unrecovered: HashMap::new(),
+        })
+    }
+
+    /// Plans for a forecast: nothing of what is planned is written, and these claims are not recovered.
+    pub(super) fn forecasting(mut self, unrecovered: HashMap<String, KnownRow>) -> Planning {
+        self.planner.begin_forecast(unrecovered.values().map(|known| known.id).max());
+        self.unrecovered = unrecovered;
+        self
+    }
+
+    /// What is to be done about each row of a chunk, in file order.
+    pub(super) async fn plan(&mut self, rows: &[Row]) -> Result<Vec<RowPlan>, Error> {
+        let known = self.find_owners(rows).await?;
+        let pending_updates = if self.has_pending_updates {
+            let ids: Vec<RowId> = known.iter().flatten().map(|known| known.id).collect();
+            self.store.pending_updates(&ids).await?
+        } else {
+            HashMap::new()
+        };
+        if !self.has_read_unsendable {
+            self.planner.unsendable = self.store.unsendable_rows(self.run).await?;
+            self.has_read_unsendable = true;
+        }
+        let named_before = self.named_before(rows).await?;
+        let unreadable = self.unreadable_runs(rows).await?;
+        let lookup = Lookup { known, pending_updates, named_before, unreadable };
+        let mut plans = self.planner.plan_rows(rows, lookup);
+        self.name_updates(rows, &mut plans).await?;
+        Ok(plans)
+    }
+
+    /// The references that invalid rows of earlier chunks of this source have.
+    async fn named_before(&mut self, rows: &[Row]) -> Result<HashSet<String>, Error> {
+        if self.command == Command::Retry {
+            return Ok(HashSet::new());
+        }
+        let named = rows.iter().filter_map(reference_of);
+        if self.planner.new_rows.is_forecast() {
+            // Those rows are in no table, so the hash alone decides.
+            let unsendable = &self.planner.unsendable;
+            let named = named.filter(|reference| unsendable.is_named(reference.key()));
+            return Ok(named.map(|reference| reference.as_str().to_owned()).collect());
+        }
+        let ids = self.planner.unsendable.named_rows(named.map(|reference| reference.key()));
+        self.store.references(&ids).await
+    }
+
+    /// For each row the one that owns its reference: from the rows that were read ahead, or else by its hash.
+    async fn find_owners(&mut self, rows: &[Row]) -> Result<Vec<Option<KnownRow>>, Error> {
+        if let Some(from) = self.scan.wants_rows_from() {
+            let more = self.store.read_ordered(from).await?;
+            self.scan.extend(more);
+        }
+        let mut known = Vec::with_capacity(rows.len());
+        let mut missed = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let reference = reference_of(row);
+            let next = reference.as_ref().and_then(|reference| self.scan.find(reference));
+            missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
+            known.push(next);
+        }
+        let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
+        let found = self.look_up(&keys).await?;
+        for (at, reference) in &missed {
+            let text = reference.as_str();
+            known[*at] = found.get(text).or_else(|| self.unrecovered.get(text)).cloned();
+        }
+        self.scan.follow(&known, missed.len());
+        Ok(known)
+    }
+
+    /// The rows whose references have one of these hashes, by reference.
+    pub(super) async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, KnownRow>, Error> {
+        let index = &self.planner.index;
+        let ids: Vec<RowId> = keys.iter().flat_map(|key| index.get(*key)).collect();
+        let keys: Vec<u64> = keys.iter().copied().filter(|key| index.may_be_in_table(*key)).collect();
+        self.store.find(&keys, &ids).await
+    }
+
+    /// The runs in which the references of these rows could not be read; what those runs had seen is read with them.
+    async fn unreadable_runs(&mut self, rows: &[Row]) -> Result<UnreadableRuns, Error> {
+        let corrected = rows.iter().filter_map(|row| row.corrects.as_deref());
+        let lines: Vec<u64> = corrected.filter(|own| !own.reference_was_read).map(|own| own.line).collect();
+        if lines.is_empty() {
+            return Ok(UnreadableRuns::default());
+        }
+        let unreadable = self.store.unreadable_runs(&lines, self.run).await?;
+        for run in unreadable.0.values().flatten() {
+            if !self.planner.unsendable.seen_before.contains_key(run) {
+                let seen = self.store.seen_by(*run).await?;
+                self.planner.unsendable.seen_before.insert(*run, seen);
+            }
+        }
+        Ok(unreadable)
+    }
+
+    /// Fills in which customers are to be updated. An Update of a customer that belongs to another row as well is not
+    /// sent: the API spells a reference in another way and does not tell it from the other row's, and one person's
+    /// fields must not be written over the other's.
+    async fn name_updates(&mut self, rows: &[Row], plans: &mut [RowPlan]) -> Result<(), Error> {
+        let ids: Vec<RowId> = plans.iter().filter_map(RowPlan::updated_row).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut names = self.store.customer_names(&ids).await?;
+        for (row, plan) in rows.iter().zip(plans) {
+            let RowPlan::SendUpdate { known, fields, update } = plan else { continue };
+            let name = names.remove(&known.id).unwrap_or_default();
+            update.customer_id = name.customer_id;
+            update.api_reference = name.api_reference;
+            let (id, imported_by, fields) = (known.id, known.run, *fields);
+            let Some(spelling) = update.api_reference.clone() else { continue };
+            let customer_id = update.customer_id.clone();
+            if self.is_shared(id, &customer_id, &spelling).await? {
+                warn!(
+                    line = row.line,
+                    "the API does not tell this row's reference from another row's; its update is not sent"
+                );
+                *plan = RowPlan::ReportChanged { fields, imported_by };
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether another row has the customer, or the reference as the API spells it.
+    async fn is_shared(&mut self, id: RowId, customer_id: &str, spelling: &Reference) -> Result<bool, Error> {
+        let named = self.look_up(&[spelling.key()]).await?;
+        Ok(self.planner.is_claimed(spelling)
+            || named.get(spelling.as_str()).is_some_and(|other| other.id != id)
+            || self.store.has_other_row(customer_id, id).await?)
+    }
+}

@@ -1,0 +1,103 @@
+//! Says what an import would do with the rows of a file, beside its ledger. Sends nothing and records nothing.
+//!
+//! The rows are read and planned by the code that an import uses, so that the two cannot disagree. Memory: nine bytes to
+//! eighteen for each row that is new to the ledger, so that a duplicate among them is found, and one bit for each
+//! other row.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    customer::FieldCounts,
+    error::Error,
+    ledger::{Forecast, RowForecast},
+    run::Chunks,
+    source::Chunk,
+    validate::Findings,
+};
+
+/// What an import would do, counted.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Rows that are invalid or duplicates, by reason; all rows are counted.
+    pub findings: Findings,
+    /// Rows that the ledger does not know.
+    pub create: u64,
+    /// Imported rows with other fields, which an Update would be sent for.
+    pub update: u64,
+    /// Imported rows with other fields, for which nothing would be sent.
+    pub changed: u64,
+    /// By field: rows in which it differs from what was imported.
+    pub fields: FieldCounts,
+    /// Imported rows that are the same.
+    pub unchanged: u64,
+    /// Rows that would be sent again, by the outcome that they have.
+    pub try_again: BTreeMap<&'static str, u64>,
+    /// Rows that an earlier run may have created.
+    pub in_doubt: u64,
+    /// Rows that the API refused with the same fields.
+    pub rejected: u64,
+}
+
+impl Plan {
+    /// Rows that would be sent again.
+    pub fn try_again_rows(&self) -> u64 {
+        self.try_again.values().sum()
+    }
+
+    /// Rows for which something would be sent.
+    pub fn sent(&self) -> u64 {
+        self.create + self.update + self.try_again_rows() + self.in_doubt
+    }
+
+    /// Whether an import would leave no row of the file behind.
+    pub fn is_clear(&self) -> bool {
+        self.findings.is_clean() && self.rejected == 0
+    }
+
+    /// Adds a chunk of rows.
+    async fn add(&mut self, chunk: &Chunk, forecast: &mut Forecast) -> Result<(), Error> {
+        for (row, planned) in chunk.rows.iter().zip(forecast.of_rows(&chunk.rows).await?) {
+            match (&row.reading, planned) {
+                (Err(faults), _) => self.findings.add_invalid(row.line, &faults.list),
+                (Ok(_), RowForecast::Duplicate) => self.findings.add_duplicate(row.line),
+                (Ok(customer), _) => self.findings.add_first(row.line, &customer.dropped),
+            }
+            self.count(planned);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, planned: RowForecast) {
+        match planned {
+            RowForecast::Create => self.create += 1,
+            RowForecast::Update(fields) => {
+                self.update += 1;
+                self.fields.add(fields);
+            }
+            RowForecast::Changed(fields) => {
+                self.changed += 1;
+                self.fields.add(fields);
+            }
+            RowForecast::Unchanged => self.unchanged += 1,
+            RowForecast::TryAgain(outcome) => *self.try_again.entry(outcome.name()).or_default() += 1,
+            RowForecast::InDoubt => self.in_doubt += 1,
+            RowForecast::Rejected => self.rejected += 1,
+            RowForecast::Invalid | RowForecast::Duplicate => {}
+        }
+    }
+}
+
+/// Plans every row of the source. What was planned before a read error is returned beside it.
+///
+/// # Errors
+/// Where the ledger cannot be read.
+pub async fn plan(forecast: &mut Forecast, mut source: Chunks) -> Result<(Plan, Result<(), Error>), Error> {
+    let mut plan = Plan::default();
+    while let Some(chunk) = source.recv().await {
+        match chunk {
+            Ok(chunk) => plan.add(&chunk, forecast).await?,
+            Err(error) => return Ok((plan, Err(error.into()))),
+        }
+    }
+    Ok((plan, Ok(())))
+}
