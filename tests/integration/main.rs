@@ -62,6 +62,7 @@ mod listing;
 mod status;
 
 mod readable;
+mod recipes;
 
 mod retry;
 
