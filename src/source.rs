@@ -76,8 +76,8 @@ use self::{
     head::ForeignFile,
     header_shape::HeaderShape,
     prefix_hash::{HashingFile, RunningHash},
-    row_parser::{header_flaw, read_header, read_row, reads_as_row},
-    skipped_line::{is_separator, skipped},
+    row_parser::{HeaderLines, RowContext, header_flaw, read_header, read_row, reads_as_row},
+    skipped_line::{KnownHeader, NoRow, is_separator, no_row},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
 use crate::ledger::RowMapping;
@@ -228,8 +228,9 @@ pub struct Source {
     path: Option<String>,
     /// The canonical path of the file; none for a stream.
     file: Option<PathBuf>,
-    /// Every column name of the header.
-    header: Vec<String>,
+    header: KnownHeader,
+    /// The line of a header with other columns, behind which no row can be read.
+    other_header: Option<u64>,
     columns: Vec<String>,
     column_map: ColumnMap,
     mapping: Mapping,
@@ -282,6 +283,7 @@ impl Source {
             options,
             mut records,
             header,
+            header_lines,
             dialect,
             encoding,
             skipped,
@@ -296,6 +298,11 @@ impl Source {
             error.explained_by(shape.map(|shape| shape.hint()))
         })?;
         column_map.rows_trail = dialect.trailing == Trailing::Rows;
+        let is_row = |fields: RawFields<'_>| reads_as_row(fields, &column_map, &read.rules, options.quote);
+        let swallowed = header_lines.and_then(|lines| lines.swallowed_rows(dialect.delimiter, is_row));
+        if let Some(seen) = swallowed {
+            return Err(Error::HeaderFlaw { name, seen });
+        }
         let reference_column = column_map.map_text(Field::Reference, &header);
         let mapping = column_map.mapping(&header, read, &options.ignored_columns);
         if options.unused_columns == UnusedColumns::Refuse && !mapping.unused.is_empty() {
@@ -307,7 +314,8 @@ impl Source {
             path: None,
             file: None,
             columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
-            header,
+            header: KnownHeader::new(&header, &column_map),
+            other_header: None,
             column_map,
             mapping,
             reference_column,
@@ -465,9 +473,10 @@ impl Source {
         (u128::from(consumed) * u128::from(used) / u128::from(read.max(1))) as u64
     }
 
-    /// The position after the last row.
+    /// The position after the last row. Nothing can resume behind another header, which would not be known.
     fn place(&self) -> SourcePosition {
-        let prefix_hash = self.hash.as_ref().map(RunningHash::prefix);
+        let hash = self.hash.as_ref().filter(|_| self.other_header.is_none());
+        let prefix_hash = hash.map(RunningHash::prefix);
         SourcePosition { bytes: self.bytes(), line: self.records.line(), prefix_hash }
     }
 
@@ -508,13 +517,21 @@ impl Source {
             if !record.has_break && record.flaw.is_none() {
                 adjustments.add(Adjustment::UnterminatedLastLine, record.line);
             }
-            if let Some(adjustment) = skipped(&record, &self.header, self.delimiter) {
-                adjustments.add(adjustment, record.line);
-                continue;
+            match no_row(&record, &self.header, self.delimiter) {
+                Some(NoRow::Skipped(adjustment)) => {
+                    adjustments.add(adjustment, record.line);
+                    if adjustment == Adjustment::RepeatedHeader {
+                        self.other_header = None;
+                    }
+                    continue;
+                }
+                Some(NoRow::OtherHeader) => self.other_header = Some(record.line),
+                None => {}
             }
             self.rows_left -= 1;
+            let context = RowContext { columns, rules, encoding: self.encoding, adjustments };
             let rescues = self.rescues.as_mut();
-            return Ok(Some(read_row(&record, columns, rules, self.encoding, adjustments, rescues, wants)));
+            return Ok(Some(read_row(&record, context, self.other_header, rescues, wants)));
         }
     }
 
@@ -608,6 +625,8 @@ struct Begun<'a> {
     options: Cow<'a, SourceOptions>,
     records: CsvReader<TextReader>,
     header: Vec<String>,
+    /// The header's lines, if there are several.
+    header_lines: Option<HeaderLines>,
     dialect: Dialect,
     encoding: Encoding,
     /// Bytes of the byte order mark.
@@ -637,7 +656,7 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
     let dialect = records.inspect_head(|head, rest| dialect::detect(head, rest, given));
     records.set_delimiter(dialect.delimiter);
     let adjustments = Arc::<Adjustments>::default();
-    let mut header = loop {
+    let (mut header, header_lines) = loop {
         let record = match records.next(&|_| false).map_err(first_line)? {
             None => return Err(Error::Empty(name.into())),
             Some(record) => record,
@@ -651,16 +670,28 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
             adjustments.add(Adjustment::SeparatorLine, record.line);
             continue;
         }
-        break read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
+        let names = read_header(&record, encoding).map_err(|seen| Error::HeaderEncoding {
             name: name.into(),
             encoding: encoding.name(),
             seen,
         })?;
+        break (names, HeaderLines::of(&record));
     };
     if dialect.trailing == Trailing::Header {
         header.pop();
     }
-    Ok(Begun { options, records, header, dialect, encoding, skipped, compression, consumed, adjustments })
+    Ok(Begun {
+        options,
+        records,
+        header,
+        header_lines,
+        dialect,
+        encoding,
+        skipped,
+        compression,
+        consumed,
+        adjustments,
+    })
 }
 
 /// The cells of the next few lines, each with its number, to look for a header that stands below a title.

@@ -62,6 +62,7 @@ fn predicate(field: Option<Field>, rule: Rule) -> &'static str {
         (Rule::Encoding, _) => "has damaged text",
         (Rule::Fields, _) => "has more or fewer cells than the header",
         (Rule::Quotes, _) => "has quotation marks that do not match",
+        (Rule::Header, _) => "stands behind a header with other columns",
         (Rule::Spreadsheet, _) => "was damaged by a spreadsheet program",
         (Rule::Impossible, _) => "is not a valid phone number of its country",
         (Rule::CountryCode, _) => "does not fit the mobile number",

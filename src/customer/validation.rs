@@ -49,6 +49,8 @@ pub enum Rule {
     Fields,
     /// The record's quotes are malformed, or have swallowed other rows.
     Quotes,
+    /// A header whose columns are not those of the file, or a row behind it.
+    Header,
     /// A spreadsheet has rewritten the value.
     Spreadsheet,
     /// Not a phone number of its country.
@@ -59,7 +61,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 16] = [
+    pub const ALL: [Rule; 17] = [
         Rule::Required,
         Rule::TooShort,
         Rule::TooLong,
@@ -73,6 +75,7 @@ impl Rule {
         Rule::Encoding,
         Rule::Fields,
         Rule::Quotes,
+        Rule::Header,
         Rule::Spreadsheet,
         Rule::Impossible,
         Rule::CountryCode,
@@ -99,6 +102,7 @@ impl Rule {
             Rule::Encoding => "encoding",
             Rule::Fields => "fields",
             Rule::Quotes => "quotes",
+            Rule::Header => "header",
             Rule::Spreadsheet => "spreadsheet",
             Rule::Impossible => "impossible",
             Rule::CountryCode => "country-code",
@@ -108,7 +112,8 @@ impl Rule {
     /// Whether a fault of a whole record means that its cells cannot be assigned to columns. `field` and `code` are the
     /// names of the fault's field and rule.
     pub fn is_of_layout(field: &str, code: &str) -> bool {
-        let is_layout = |rule: Rule| matches!(rule, Rule::Fields | Rule::Quotes | Rule::TooLong);
+        let is_layout =
+            |rule: Rule| matches!(rule, Rule::Fields | Rule::Quotes | Rule::Header | Rule::TooLong);
         Field::from_name(field).is_none() && Rule::from_name(code).is_some_and(is_layout)
     }
 
@@ -169,6 +174,7 @@ impl Rule {
                 "close the quote, and double each quote inside a quoted cell; \
                  give --quote none if quotes are plain text in this file"
             }
+            (Rule::Header, _) => "put that header and the rows behind it into a file of their own",
             (Rule::Spreadsheet, _) => {
                 "export the data anew and let the spreadsheet read this column as text \
                  (Excel: Data > From Text/CSV, type Text) before it saves as CSV"

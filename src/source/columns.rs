@@ -114,6 +114,15 @@ impl ColumnMap {
         fields.chain(corrections).chain(self.field).chain(self.message).collect()
     }
 
+    /// The columns that feed the mandatory fields, in the order of the fields.
+    pub(super) fn mandatory_columns(&self) -> Vec<usize> {
+        let mandatory = Field::ALL.into_iter().filter(|field| field.is_mandatory());
+        mandatory
+            .filter_map(|field| self.by_field[field as usize].as_ref())
+            .flat_map(FieldSource::columns)
+            .collect()
+    }
+
     /// Whether a field is read from this column.
     pub(super) fn is_used(&self, at: usize) -> bool {
         self.by_field.iter().flatten().any(|source| source.columns().contains(&at))
@@ -203,11 +212,13 @@ enum NotFound {
     Ambiguous,
 }
 
-/// The column of that name: exactly, or else as headings are compared.
+/// The column of that name: exactly, or else as headings are compared. A column that begins with `_` feeds a field only
+/// if it is named exactly: an export marks its own columns so.
 fn find_column(header: &[String], name: &str) -> Result<usize, NotFound> {
     let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == name).collect();
     let found = if exact.is_empty() {
-        (0..header.len()).filter(|at| plain(&header[*at]) == plain(name)).collect()
+        let is_match = |column: &String| !column.starts_with('_') && plain(column) == plain(name);
+        (0..header.len()).filter(|at| is_match(&header[*at])).collect()
     } else {
         exact
     };
@@ -287,7 +298,7 @@ pub(super) fn has_columns_of(header: &[String], text: &str) -> bool {
 
 /// A name as headings are compared: without case, blanks, `_`, `-` and invisible characters, so that `First Name`,
 /// `first-name` and `FIRST_NAME` are `first_name`.
-fn plain(name: &str) -> String {
+pub(super) fn plain(name: &str) -> String {
     let is_kept = |c: &char| {
         !c.is_whitespace()
             && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')

@@ -4,6 +4,8 @@
 //! rule is applied: the cells of a row that may be shifted cannot be judged. The row keeps the readable part of its cells,
 //! so that its owner can find it.
 
+use memchr::{memchr_iter, memchr2};
+
 use super::{
     adjustments::{Adjustment, Adjustments},
     columns::{ColumnMap, with_template_faults},
@@ -17,6 +19,9 @@ use crate::customer::{
     CorrectedOutcome, Correction, Fault, Faults, Field, Record, Rescues, Row, Rule, Rules, ValidRecord,
 };
 
+/// How many digits a line inside a header has at least, if it is a row: those of a short mobile number.
+const ROW_DIGITS_MIN: usize = 6;
+
 /// How much of each cell is kept of a record that contains following records: enough to find it.
 const SHOWN_BYTES: usize = 64;
 
@@ -27,16 +32,25 @@ pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<
     Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
 }
 
-/// Parses a record into a row; none if `wants` rejects the row.
+/// How the records of one source are read.
+#[derive(Clone, Copy)]
+pub(super) struct RowContext<'a> {
+    pub(super) columns: &'a ColumnMap,
+    pub(super) rules: &'a Rules,
+    pub(super) encoding: Encoding,
+    pub(super) adjustments: &'a Adjustments,
+}
+
+/// Parses a record into a row; none if `wants` rejects the row. `other_header` is the line of a header with other columns,
+/// if the record is that or stands behind it.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
-    columns: &ColumnMap,
-    rules: &Rules,
-    encoding: Encoding,
-    adjustments: &Adjustments,
+    context: RowContext<'_>,
+    other_header: Option<u64>,
     rescues: Option<&mut Rescues>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
+    let RowContext { columns, rules, encoding, adjustments } = context;
     let fields = record.fields;
     let mut misread = |kept: Record, rule, seen: String| {
         let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
@@ -57,6 +71,9 @@ pub(super) fn read_row(
             return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
         }
     };
+    if let (Some(line), None) = (other_header, record.flaw) {
+        return misread(Record::new(cells(text, fields)), Rule::Header, describe_header(line, record.line));
+    }
     if let Err((kept, rule, seen)) = check_layout(text, record, columns, adjustments) {
         return misread(kept, rule, seen);
     }
@@ -107,7 +124,7 @@ fn check_layout(
         }
         // A quote may have swallowed the lines that follow; the beginning of each cell is enough to find the row.
         let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
-        let (rule, seen) = describe(flaw, record);
+        let (rule, seen) = describe(flaw, record.line, record.last_line);
         return Err((Record::new(heads), rule, seen));
     }
     match width(text, fields, columns) {
@@ -120,6 +137,15 @@ fn check_layout(
         adjustments.add(Adjustment::CutCell, record.line);
     }
     Ok(())
+}
+
+/// What was seen of a header with other columns on `header`, by the row on `line`.
+fn describe_header(header: u64, line: u64) -> String {
+    if header == line {
+        "a header whose columns are not those of the first".into()
+    } else {
+        format!("behind the header on line {header}, whose columns are not those of the first")
+    }
 }
 
 /// The cells of a record. Delimiters separate them, so each cell is valid UTF-8 if the record is.
@@ -155,17 +181,53 @@ fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encodin
 /// What is wrong with a header that cannot be read as intended.
 pub(super) fn header_flaw(record: &RawRecord<'_>) -> Option<String> {
     match record.flaw {
-        Some(flaw) => Some(describe(flaw, record).1),
+        Some(flaw) => Some(describe(flaw, record.line, record.last_line).1),
         None => record.is_cut.then(|| format!("more than {} KiB", RECORD_MAX_BYTES / 1024)),
     }
 }
 
-/// Names the rule that a malformed record breaks, and what was seen.
-fn describe(flaw: Flaw, record: &RawRecord<'_>) -> (Rule, String) {
-    let swallowed = match record.last_line - record.line {
+/// A header of several lines.
+pub(super) struct HeaderLines {
+    /// Its cells, with delimiters between them.
+    cells: Vec<u8>,
+    first: u64,
+    last: u64,
+}
+
+impl HeaderLines {
+    /// The lines of a header; none if it is one line.
+    pub(super) fn of(record: &RawRecord<'_>) -> Option<HeaderLines> {
+        let (first, last) = (record.line, record.last_line);
+        (first < last).then(|| HeaderLines { cells: record.fields.bytes.to_vec(), first, last })
+    }
+
+    /// Describes the quote that has swallowed rows, if a line behind the first one reads as a row.
+    pub(super) fn swallowed_rows(
+        &self,
+        delimiter: u8,
+        is_row: impl Fn(RawFields<'_>) -> bool,
+    ) -> Option<String> {
+        let reads_as_row = |line: &&[u8]| {
+            // Under lenient rules, names of columns may read as values.
+            let digits = line.iter().filter(|byte| byte.is_ascii_digit()).count();
+            let ends: Vec<usize> = memchr_iter(delimiter, line).chain([line.len()]).collect();
+            digits >= ROW_DIGITS_MIN && is_row(RawFields { bytes: line, ends: &ends })
+        };
+        let lines = self.cells.split(|byte| matches!(byte, b'\n' | b'\r'));
+        let rows = lines.skip(1).filter(reads_as_row).count() as u64;
+        let first_break = memchr2(b'\n', b'\r', &self.cells)?;
+        let column = memchr_iter(delimiter, &self.cells[..first_break]).count();
+        let opened = Opening { line: self.first, column };
+        (rows > 0).then(|| describe(Flaw::SwallowedRows { opened, rows }, self.first, self.last).1)
+    }
+}
+
+/// Names the rule that a malformed record breaks, and what was seen; it stands on the lines from `first` to `last`.
+fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
+    let swallowed = match last - first {
         0 => String::new(),
-        1 => format!("swallowed line {}", record.last_line),
-        lines => format!("swallowed {lines} lines, {} to {}", record.line + 1, record.last_line),
+        1 => format!("swallowed line {last}"),
+        lines => format!("swallowed {lines} lines, {} to {last}", first + 1),
     };
     let and_it = if swallowed.is_empty() { String::new() } else { format!("; it {swallowed}") };
     let at = |place: Place| {
@@ -303,18 +365,13 @@ mod tests {
             rows_trail: false,
             least_width: 2,
         };
-        match read_row(
-            &record,
-            &columns,
-            &Rules::default(),
+        let context = RowContext {
+            columns: &columns,
+            rules: &Rules::default(),
             encoding,
-            &Adjustments::default(),
-            None,
-            |_, _, _| true,
-        )
-        .unwrap()
-        .reading
-        {
+            adjustments: &Adjustments::default(),
+        };
+        match read_row(&record, context, None, None, |_, _, _| true).unwrap().reading {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);

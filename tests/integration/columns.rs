@@ -31,6 +31,23 @@ fn headings_are_compared_without_case_blanks_and_punctuation() {
 }
 
 #[test]
+fn a_column_that_begins_with_an_underscore_feeds_no_field_unless_it_is_named() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,_First_Name\ncust-0001,9876500101,Asha\n";
+    let file = world.file("users.csv", text);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0001").unwrap().first_name, "");
+    world.file("marked.csv", "_object_reference_id,_mobile_number\ncust-0001,9876500101\n");
+    let done = world.run(&["validate", "marked.csv"]);
+    assert!(
+        done.code == 2 && done.stderr.contains("no columns object_reference_id, mobile_number"),
+        "{done:?}"
+    );
+    let done = world.run(&["validate", "users.csv", "--map", "first_name=_First_Name"]);
+    assert!(done.code == 0 && done.stdout.contains("first_name ← _First_Name"), "{done:?}");
+}
+
+#[test]
 fn the_mapping_is_listed_with_the_columns_that_feed_nothing() {
     let world = World::new();
     let file = world.file(

@@ -70,6 +70,49 @@ fn lines_between_the_rows_are_skipped_and_counted() {
 }
 
 #[test]
+fn a_header_that_occurs_again_in_another_spelling_is_no_customer() {
+    let world = World::new();
+    let again = "OBJECT_REFERENCE_ID,Mobile Number,email-address,First_Name\n";
+    let text = format!("{HEADER}cust-0001,1,,\n{again}cust-0002,2,,\n");
+    for validation in ["documented", "lenient"] {
+        let found = adjustments(&world, &text, &["--validation", validation]);
+        assert_eq!(found, (2, 0, json!([["repeated-header", 1, [3]]])), "{validation}");
+    }
+}
+
+#[test]
+fn behind_a_header_with_other_columns_no_row_is_read_by_the_first() {
+    for other in [
+        "mobile_number,object_reference_id,email_address,first_name\n",
+        "object_reference_id,notes,mobile_number,email_address,first_name\n",
+    ] {
+        let world = World::new();
+        // As rows of the first header, these would give each customer the other number.
+        let parts = [
+            HEADER,
+            "9876500101,9876500201,,\n",
+            other,
+            "9876500202,9876500102,,\n9876500203,9876500103,,\n",
+        ];
+        let file = world.file("users.csv", parts.concat() + HEADER + "9876500104,9876500204,,\n");
+        let path = file.display().to_string();
+        for validation in ["documented", "lenient"] {
+            let done = world.run(&["validate", &path, "--validation", validation]);
+            assert_eq!(done.code, 3, "{done:?}");
+            let words = "record header: 3 rows\n  line 3: a header whose columns are not those of the first\n  \
+                         line 4: behind the header on line 3";
+            assert!(done.stdout.contains(words), "{done:?}");
+        }
+        // Twice, because the second run resumes where it can.
+        for outcomes in ["created=2 invalid=3", "unchanged=2 invalid=3"] {
+            assert_eq!(world.import(&file, &[]).code, 3);
+            assert_eq!(world.outcomes(), outcomes);
+        }
+        assert_eq!(world.journal().customers(), 2);
+    }
+}
+
+#[test]
 fn a_run_goes_on_across_lines_that_are_no_rows() {
     let world = World::new();
     let row = |n: u64| format!("cust-{n:04},{n},,\n{}", if n.is_multiple_of(3) { ",,,\n" } else { "" });

@@ -554,6 +554,39 @@ fn an_open_quote_in_the_header_is_an_error_and_swallows_no_row() {
 }
 
 #[test]
+fn a_quote_in_the_header_that_a_row_closes_swallows_no_row() {
+    let world = World::new();
+    for (text, seen) in [
+        (
+            "\"notes\ncust-0001,9876500101,x\ncust-0002,9876500102,y\"\ncust-0003,9876500103,\n",
+            "2 lines, 2 to 3; 2 read as rows",
+        ),
+        ("\"notes\r\ncust-0001,9876500101,19\"\r\ncust-0003,9876500103,\r\n", "line 2; one reads as a row"),
+    ] {
+        for validation in ["documented", "lenient"] {
+            world.file("users.csv", format!("object_reference_id,mobile_number,{text}"));
+            let done = world.run(&["validate", "users.csv", "--validation", validation]);
+            assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
+            let seen = format!("a quote in column 3 of line 1 swallowed {seen}; mend the first line");
+            assert!(done.stderr.contains(&seen), "{done:?}");
+        }
+    }
+    // Names of several lines are no rows.
+    let text = "\"object_reference_id\n(our id)\",\"mobile_number\n10 digits, no +91\",\"x\ny, z\"\ncust-0001,9876500101,\n";
+    let map = [
+        "--map",
+        "object_reference_id=object_reference_id\n(our id)",
+        "--map",
+        "mobile_number=mobile_number\n10 digits, no +91",
+    ];
+    for validation in ["documented", "lenient"] {
+        world.file("users.csv", text);
+        let done = world.run(&[&["validate", "users.csv", "--validation", validation], &map[..]].concat());
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+}
+
+#[test]
 fn validate_tells_what_each_option_would_rescue_and_sorts_faults_by_count() {
     let world = World::new();
     let text = "object_reference_id,mobile_number,email_address,first_name,mobile_country_code\n\
