@@ -16,7 +16,10 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName, UnixTime,
+        pem::{self, PemObject},
+    },
 };
 use rustls_platform_verifier::Verifier;
 
@@ -82,7 +85,11 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path).map_err(|error| error.to_string())?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|error| error.to_string())?;
+    let found = found.map_err(|error| match error {
+        // The library writes the line as a list of numbers.
+        pem::Error::MissingSectionEnd { .. } => "it breaks off before an END line".into(),
+        error => error.to_string(),
+    })?;
     if found.is_empty() { Err("no certificate in it".into()) } else { Ok(found) }
 }
 
@@ -166,6 +173,10 @@ fn explain(error: rustls::Error, certificate: &[u8], host: &ServerName<'_>) -> r
             "it is another host's".into()
         }
         CertificateError::UnknownIssuer => "its issuer is not trusted here".into(),
+        // The verifier's own error has no public type.
+        other if other.to_string().contains("CaUsedAsEndEntity") => {
+            "it is an authority's (CA:TRUE), not a server's".into()
+        }
         other => other.to_string(),
     };
     let issuer = issuer(certificate).unwrap_or_else(|| "not readable".into());

@@ -565,8 +565,9 @@ fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Opti
 
 fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
     // Checked first: a control character makes any other message unreadable.
-    if let Some(at) = value.chars().position(char::is_control) {
-        return Some((Rule::Control, format!("a control character at position {}", at + 1)));
+    if let Some((at, c)) = value.chars().enumerate().find(|(_, c)| c.is_control()) {
+        let (code, position) = (u32::from(c), at + 1);
+        return Some((Rule::Control, format!("a control character (U+{code:04X}) at position {position}")));
     }
     // Another program has put this character in place of bytes that it could not read.
     if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
@@ -766,7 +767,11 @@ mod tests {
             (Reference, &"é".repeat(128), ""),
             (Reference, &"r".repeat(129), "object_reference_id:too-long:129 characters, and 128 fit"),
             (Reference, &"é".repeat(1025), "object_reference_id:too-long:2050 bytes"),
-            (Reference, "cust\u{0}0001", "object_reference_id:control:a control character at position 5"),
+            (
+                Reference,
+                "cust\u{0}0001",
+                "object_reference_id:control:a control character (U+0000) at position 5",
+            ),
             (MobileNumber, "", "mobile_number:required:empty"),
             (MobileNumber, "  ", "mobile_number:required:empty"),
             (MobileNumber, "+919988776655", "mobile_number:digits:`+` at position 1"),

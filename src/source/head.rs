@@ -34,7 +34,7 @@ const SAVE_AS_CSV: &str = "open it where it came from and save it as CSV";
 const UNPACK: &str = "unpack it, and import the CSV file in it";
 
 /// The first bytes of files that are no text.
-const MAGIC: [(&[u8], ForeignFile); 13] = [
+const MAGIC: [(&[u8], ForeignFile); 22] = [
     (b"PK\x03\x04", foreign("an Excel workbook or another ZIP archive", SAVE_AS_CSV)),
     (b"\xd0\xcf\x11\xe0", foreign("an old Excel workbook", SAVE_AS_CSV)),
     (b"\xfd7zXZ\0", foreign("an xz archive", "unpack it: xz -dc FILE | customer-import import -")),
@@ -57,7 +57,22 @@ const MAGIC: [(&[u8], ForeignFile); 13] = [
         foreign("a Git LFS pointer, not the file itself", "fetch the file with git lfs pull"),
     ),
     (b"Obj\x01", foreign("an Avro file", "convert it to CSV")),
+    (b"\x04\"M\x18", foreign("an LZ4 file", "unpack it: lz4 -dc FILE | customer-import import -")),
+    (
+        b"-----BEGIN PGP MESSAGE",
+        foreign("an encrypted PGP message", "decrypt it: gpg -d FILE | customer-import import -"),
+    ),
+    (b"BEGIN:VCARD", foreign("a vCard file", "convert it to CSV")),
+    (b"\x89PNG\r\n", foreign("an image", "ask for the data as CSV")),
+    (b"\xff\xd8\xff", foreign("an image", "ask for the data as CSV")),
+    (b"-- MySQL dump", SQL_DUMP),
+    (b"--\n-- PostgreSQL", SQL_DUMP),
+    (b"INSERT INTO ", SQL_DUMP),
+    (b"CREATE TABLE ", SQL_DUMP),
 ];
+
+const SQL_DUMP: ForeignFile =
+    foreign("an SQL dump", "load it into a database, and export the table as CSV with a header");
 
 const UTF_32: ForeignFile =
     foreign("UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 FILE | customer-import import -");
@@ -182,6 +197,8 @@ mod tests {
             (b"\n <!DOCTYPE html>\n", "an HTML page, such as a login page in place of the download"),
             (b"\xef\xbb\xbf<?xml version=\"1.0\"?>\n", "XML or HTML"),
             (b"{\"id\": 1}\n", "JSON"),
+            (b"-----BEGIN PGP MESSAGE-----\n", "an encrypted PGP message"),
+            (b"INSERT INTO customers VALUES (1);\n", "an SQL dump"),
             (b"[\n", "JSON"),
             (b"[{\"id\": 1}]", "JSON"),
             (b"i\0\0\0d\0\0\0", "UTF-32 text"),

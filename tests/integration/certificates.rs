@@ -54,6 +54,7 @@ fn what_is_no_certificate_or_key_is_refused() {
         "old.pem",
         "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nAAAA\n-----END RSA PRIVATE KEY-----\n",
     );
+    world.file("half.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
     let (url, rows) = (door.url(), world.rows("rows.csv", 1));
     for (options, words) in [
         (&["--client-cert", "c.pem"][..], "--client-key"),
@@ -62,6 +63,7 @@ fn what_is_no_certificate_or_key_is_refused() {
         (&["--client-cert", "c.pem", "--client-key", "none.pem"], "none.pem"),
         (&["--client-cert", "empty.pem", "--client-key", "k.pem"], "no certificate in it"),
         (&["--client-cert", "k.pem", "--client-key", "k.pem"], "no certificate in it"),
+        (&["--client-cert", "half.pem", "--client-key", "k.pem"], "it breaks off before an END line"),
         (&["--client-cert", "c.pem", "--client-key", "c.pem"], "no private key in it"),
         (&["--client-cert", "c.pem", "--client-key", "damaged.pem"], "no private key in it"),
         (&["--client-cert", "c.pem", "--client-key", "e.pem"], "is encrypted; openssl pkey"),

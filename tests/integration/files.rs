@@ -374,6 +374,8 @@ fn a_first_line_that_is_no_header_is_named_with_what_to_do() {
         ("customer-1,9876500110\ncustomer-2,9876500111\n", "the first line looks like a row"),
         ("{\"object_reference_id\": \"customer-1\"}\n", "JSON, not a CSV file; convert it"),
         ("<!DOCTYPE html>\n<title>Sign in</title>\n", "download the file anew"),
+        ("-- MySQL dump 10.13\n--\n", "an SQL dump, not a CSV file; load it"),
+        ("BEGIN:VCARD\nVERSION:3.0\n", "a vCard file, not a CSV file; convert it"),
     ] {
         let file = world.file("users.csv", text);
         world.import(&file, &[]).assert_error(2, &[words]);
