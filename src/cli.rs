@@ -105,7 +105,7 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
     let done = match cli.command {
         Command::Import(args) => import(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Validate(args) => validate(&args),
-        Command::Plan(args) => plan(&args),
+        Command::Plan(args) => plan(&args, &guard),
         Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Verify(args) => verify(&args, &guard),
         Command::Probe(args) => probe(&args),

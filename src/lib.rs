@@ -36,7 +36,7 @@
 //! the source with the same reference.
 //!
 //! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` is the same loop with
-//! Get only: it claims and settles nothing. `plan` is steps 1 to 4 with nothing written. `probe` has no rows: it sends its own requests to a sandbox and reports how
+//! Get only: it claims and settles nothing. `plan` is steps 1 to 4 with nothing written, and with `--ask` the loop of `verify`. `probe` has no rows: it sends its own requests to a sandbox and reports how
 //! the sandbox behaves, without rules, ledger or sender.
 //!
 //! # Glossary
@@ -76,7 +76,7 @@
 //! exchange came to. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the
 //! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
-//! Get. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
+//! Get; **asking**: the same for rows that `plan` finds new. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
 //! with **random throttling** (refusals that do not depend on the rate). **permit**: the right to send one request.
 //! **latency**: the time from sending to the last byte of the response. **slot**: room for one row in flight. **systematic
 //! refusal**: every row is refused alike, so the cause is not the row.
@@ -110,7 +110,7 @@
 //! | [`run`] | `source`, `customer`, `ledger`, `latency`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
-//! | [`plan`] | `source`, `customer`, `ledger` (read), `run` (the loop), `validate` (its findings), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`plan`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `validate` (its findings), `verify` (its lookups), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `plan`, `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |

@@ -1,23 +1,29 @@
-//! Says what an import would do with the rows of a file, beside its ledger. Sends nothing and records nothing.
+//! Says what an import would do with the rows of a file, beside its ledger and, if asked, the API. Records nothing.
 //!
 //! The rows are read and planned by the code that an import uses, so that the two cannot disagree. Memory: nine bytes to
 //! eighteen for each row that is new to the ledger, so that a duplicate among them is found, and one bit for each
 //! other row.
 
+mod asking;
+
 use std::collections::BTreeMap;
 
+pub use self::asking::{Asked, Options, Share, plan_and_ask};
 use crate::{
-    customer::FieldCounts,
+    customer::{Customer, FieldCounts, Fingerprint, Reference, Row},
     error::Error,
     ledger::{Forecast, RowForecast},
     run::Chunks,
     source::Chunk,
     validate::Findings,
+    verify::ToLookUp,
 };
 
 /// What an import would do, counted.
 #[derive(Debug, Default)]
 pub struct Plan {
+    /// Whether the source was read to its end.
+    pub is_whole: bool,
     /// Rows that are invalid or duplicates, by reason; all rows are counted.
     pub findings: Findings,
     /// Rows that the ledger does not know.
@@ -54,15 +60,27 @@ impl Plan {
         self.findings.is_clean() && self.rejected == 0
     }
 
-    /// Adds a chunk of rows.
-    async fn add(&mut self, chunk: &Chunk, forecast: &mut Forecast) -> Result<(), Error> {
-        for (row, planned) in chunk.rows.iter().zip(forecast.of_rows(&chunk.rows).await?) {
-            match (&row.reading, planned) {
-                (Err(faults), _) => self.findings.add_invalid(row.line, &faults.list),
-                (Ok(_), RowForecast::Duplicate) => self.findings.add_duplicate(row.line),
-                (Ok(customer), _) => self.findings.add_first(row.line, &customer.dropped),
-            }
+    /// Adds a chunk of rows. `new` is given those that the ledger does not know.
+    async fn add(
+        &mut self,
+        chunk: Chunk,
+        forecast: &mut Forecast,
+        new: &mut dyn FnMut(NewRow),
+    ) -> Result<(), Error> {
+        let planned = forecast.of_rows(&chunk.rows).await?;
+        for (Row { line, reading, .. }, planned) in chunk.rows.into_iter().zip(planned) {
             self.count(planned);
+            match (reading, planned) {
+                (Err(faults), _) => self.findings.add_invalid(line, &faults.list),
+                (Ok(_), RowForecast::Duplicate) => self.findings.add_duplicate(line),
+                (Ok(customer), planned) => {
+                    self.findings.add_first(line, &customer.dropped);
+                    if planned == RowForecast::Create {
+                        let Customer { reference, fingerprint, .. } = customer;
+                        new(NewRow { line, reference, fingerprint });
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -87,7 +105,24 @@ impl Plan {
     }
 }
 
-/// Plans every row of the source. What was planned before a read error is returned beside it.
+/// A row that the ledger does not know.
+struct NewRow {
+    line: u64,
+    reference: Reference,
+    fingerprint: Fingerprint,
+}
+
+impl ToLookUp for NewRow {
+    fn line(&self) -> u64 {
+        self.line
+    }
+
+    fn reference(&self) -> &Reference {
+        &self.reference
+    }
+}
+
+/// Plans every row of the source, and sends nothing. What was planned before a read error is returned beside it.
 ///
 /// # Errors
 /// Where the ledger cannot be read.
@@ -95,9 +130,10 @@ pub async fn plan(forecast: &mut Forecast, mut source: Chunks) -> Result<(Plan, 
     let mut plan = Plan::default();
     while let Some(chunk) = source.recv().await {
         match chunk {
-            Ok(chunk) => plan.add(&chunk, forecast).await?,
+            Ok(chunk) => plan.add(chunk, forecast, &mut drop).await?,
             Err(error) => return Ok((plan, Err(error.into()))),
         }
     }
+    plan.is_whole = true;
     Ok((plan, Ok(())))
 }

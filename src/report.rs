@@ -47,7 +47,7 @@ pub use self::{
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
-    plan::{PlanSummary, PlanToReport, plan_text},
+    plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
     status::{Status, status_text},
     summary::{AdjustedRows, SourceReading, Summary, adjusted_list, changed_list, pruned, run_table},
     text::report_text,

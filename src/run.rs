@@ -45,7 +45,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use self::stage::{Action, SourceEnd};
+use self::stage::Action;
 pub use self::{
     end::{EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
     lifecycle::{ActiveRun, RowSource},
@@ -54,7 +54,7 @@ pub use self::{
 };
 pub(crate) use self::{
     outage::OutageLog,
-    stage::{Stage, StageEvent},
+    stage::{SourceEnd, Stage, StageEvent},
 };
 use crate::{
     error::Error,

@@ -7,21 +7,22 @@
 //!
 //! Must not know of HTTP, SQL, CSV or the terminal.
 
-use std::{collections::VecDeque, future::pending, sync::Arc};
+mod lookups;
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
-use tracing::{debug, info};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::debug;
+
+pub use self::lookups::Choice;
+pub(crate) use self::lookups::{Lookups, ToLookUp};
 
 use crate::{
     customer::{FieldCounts, Fingerprint, Reference},
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
-    run::{
-        Chunks, EndReason, Limits, OutageLog, Signal, Stage, StageEvent, StopReason, Workload, drive,
-        open_rows_max,
-    },
-    sender::{self, Halt, Lookup, Sender},
+    run::{Chunks, EndReason, Limits, Signal, Stage, StageEvent, Workload, drive},
+    sender::{Lookup, Sender},
     source::Chunk,
     throttle::Slot,
 };
@@ -34,8 +35,8 @@ const LINES_MAX: usize = 20;
 pub struct Options {
     /// The limits of its requests.
     pub limits: Limits,
-    /// Look up only so many rows, chosen at random with this seed.
-    pub sample: Option<(usize, u64)>,
+    /// Which of the imported rows to look up.
+    pub choice: Choice,
     /// Keep the rows that differ, to be marked in the ledger.
     pub mark: bool,
 }
@@ -130,17 +131,20 @@ struct LookupRow {
     imported: ImportedRow,
 }
 
+impl ToLookUp for LookupRow {
+    fn line(&self) -> u64 {
+        self.line
+    }
+
+    fn reference(&self) -> &Reference {
+        &self.reference
+    }
+}
+
 struct Comparison<'a> {
     imported: ImportedIndex,
-    sender: Arc<Sender>,
-    options: Options,
-    random: StdRng,
-    sample: Vec<LookupRow>,
-    waiting: VecDeque<LookupRow>,
-    lookups: JoinSet<(LookupRow, Lookup)>,
-    /// A reason to stop that a lookup has found and the loop has not taken.
-    halt: Option<Halt>,
-    outage: OutageLog,
+    lookups: Lookups<LookupRow>,
+    mark: bool,
     found: ComparisonResult,
     show: &'a mut dyn FnMut(&ComparisonResult),
 }
@@ -160,14 +164,8 @@ pub async fn run(
 ) -> Result<(EndReason, ComparisonResult), Error> {
     let mut comparison = Comparison {
         imported,
-        sender: Arc::clone(&sender),
-        options,
-        random: StdRng::seed_from_u64(options.sample.map_or(0, |(_, seed)| seed)),
-        sample: Vec::new(),
-        waiting: VecDeque::new(),
-        lookups: JoinSet::new(),
-        halt: None,
-        outage: OutageLog::default(),
+        lookups: Lookups::new(Arc::clone(&sender), options.limits, options.choice),
+        mark: options.mark,
         found: ComparisonResult::default(),
         show,
     };
@@ -176,61 +174,29 @@ pub async fn run(
     Ok((end.stage.end_reason()?, comparison.found))
 }
 
-impl Comparison<'_> {
-    /// Takes the row, or keeps a uniform sample of all rows so far (reservoir sampling).
-    fn sample_or_queue(&mut self, lookup: LookupRow) {
-        self.found.imported += 1;
-        let Some((most, _)) = self.options.sample else {
-            return self.waiting.push_back(lookup);
-        };
-        if self.sample.len() < most {
-            return self.sample.push(lookup);
-        }
-        let at = (self.random.random::<f64>() * self.found.imported as f64) as usize;
-        if let Some(replaced) = self.sample.get_mut(at) {
-            *replaced = lookup;
-        }
-    }
-}
-
 impl Workload for Comparison<'_> {
     type Finished = Box<(LookupRow, Lookup)>;
 
     fn advance(&mut self, stage: &Stage) -> Option<StageEvent> {
-        if let Some(halt) = self.halt.take() {
-            return Some(StageEvent::Stop(StopReason::Halt(halt)));
-        }
-        if stage.reads_source() {
-            return None;
-        }
-        // Which rows are in the sample is known at the end of the source.
-        self.sample.sort_unstable_by_key(|lookup| lookup.line);
-        self.waiting.extend(self.sample.drain(..));
-        (self.waiting.is_empty() && self.lookups.is_empty()).then_some(StageEvent::Settled)
+        self.lookups.advance(stage)
     }
 
     fn wants_rows(&self) -> bool {
-        self.waiting.is_empty()
+        self.lookups.wants_rows()
     }
 
     fn wants_slot(&self) -> bool {
-        !self.waiting.is_empty() && self.lookups.len() < open_rows_max(self.options.limits.concurrency)
+        self.lookups.wants_slot()
     }
 
     async fn finished(&mut self, _: &Stage) -> Result<Self::Finished, Error> {
-        match self.lookups.join_next().await {
-            Some(Ok(answered)) => Ok(Box::new(answered)),
-            Some(Err(error)) => Err(Error::Bug(format!("a lookup's task ended without a result ({error})"))),
-            None => pending().await,
-        }
+        self.lookups.finished().await
     }
 
     fn on_finished(&mut self, answered: Self::Finished, _: &Stage) -> Result<(), Error> {
         let (lookup, result) = *answered;
-        if let Lookup::Halted(halt) = &result {
-            self.halt = Some(halt.clone());
-        }
-        self.found.compare(&lookup, result, self.options.mark);
+        self.lookups.on_finished(&result);
+        self.found.compare(&lookup, result, self.mark);
         Ok(())
     }
 
@@ -248,31 +214,26 @@ impl Workload for Comparison<'_> {
             });
             match found {
                 None => self.found.not_imported += 1,
-                Some(lookup) => self.sample_or_queue(lookup),
+                Some(lookup) => {
+                    self.found.imported += 1;
+                    self.lookups.offer(lookup);
+                }
             }
         }
         Ok(())
     }
 
     fn on_slot(&mut self, slot: Slot) {
-        if let Some(lookup) = self.waiting.pop_front() {
-            let sender = Arc::clone(&self.sender);
-            self.lookups.spawn(async move {
-                let result = sender::lookup(&sender, &lookup.reference, slot).await;
-                (lookup, result)
-            });
-        }
+        self.lookups.on_slot(slot);
     }
 
     fn on_tick(&mut self, _: &Stage) {
-        self.outage.observe(&self.sender, Instant::now());
+        self.lookups.on_tick();
         (self.show)(&self.found);
     }
 
     fn drain(&mut self, reason: &EndReason) {
-        info!(state = reason.state().name(), "the comparison ends; lookups in flight are waited for");
-        self.waiting.clear();
-        self.sample.clear();
+        self.lookups.drain(reason);
     }
 
     /// A lookup that is given up does no harm.

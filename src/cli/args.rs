@@ -47,8 +47,8 @@ pub(super) enum Command {
     /// Check the file against the documented rules; sends nothing, writes no ledger
     #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
     Validate(Box<Validate>),
-    /// Show what an import of the file would do, beside the ledger; sends nothing, records nothing
-    #[command(after_help = "Example: customer-import plan users.csv --merchant-id acme --update-changed")]
+    /// Show what an import of the file would do, beside the ledger and, with --ask, the API; records nothing
+    #[command(after_help = "Example: customer-import plan users.csv --merchant-id acme --ask 500")]
     Plan(Box<Plan>),
     /// Send again only the rows that failed or were rejected in earlier runs, from the ledger
     #[command(after_help = "Example: customer-import retry --merchant-id acme --only failed")]
@@ -150,10 +150,20 @@ pub(super) struct Plan {
     /// Plan an import with --update-changed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
+    /// Ask the API by Get for N rows, chosen at random, or all, of those that the ledger does not know
+    #[arg(long, allow_hyphen_values = true, value_name = "N|all", value_parser = ask, help_heading = "Rows")]
+    pub(super) ask: Option<Ask>,
     #[command(flatten)]
     pub(super) ledger: Ledger,
     #[command(flatten)]
     pub(super) output: PlanOutput,
+}
+
+/// How many of the rows that the ledger does not know the API is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    Sample(usize),
+    All,
 }
 
 /// As [`Output`], without metrics: a plan would take the place of a run in them.

@@ -1,47 +1,79 @@
-//! `plan`: what an import of a file would do, beside its ledger. Sends and records nothing.
+//! `plan`: what an import of a file would do, beside its ledger and, with `--ask`, the API. Records nothing.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    args::{self, PlanFormat},
-    exit_code::code,
+    args::{self, Ask, PlanFormat},
+    exit_code::{code, describe_stop},
     import::{recorded_maps, shortage},
-    ledger_path,
+    ledger_path, now,
     output::{json, open_outputs, print_data, print_error, write_summary},
-    process::runtime,
+    process::{SignalGuard, raise_open_files_limit, runtime},
+    progress_bar::ProgressDisplay,
+    session::Session,
     source_options,
-    target::asked_target,
+    target::{PlannedAction, Target, asked_target, confirm_production, count_rows, find_target},
 };
 use crate::{
     error::Error,
-    ledger::{Command, Forecast},
-    plan,
-    report::{PlanSummary, PlanToReport, plan_text},
+    ledger::{Command, Forecast, RequestCounts},
+    plan::{self, Asked, Plan},
+    report::{
+        AskedToReport, PlanSummary, PlanToReport, asking_words, mapping_lines, plan_text, visible_text,
+    },
+    run::EndReason,
+    sender::ExistingPolicy,
     source::{Source, SourceOptions},
+    verify::Choice,
 };
 
-pub(super) fn plan(args: &args::Plan) -> Result<u8, Error> {
+pub(super) fn plan(args: &args::Plan, guard: &SignalGuard) -> Result<u8, Error> {
     let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let inputs = [("the ledger", ledger_path.as_path()), ("the source", args.input.csv.as_path())];
-    open_outputs(&args.output.of_run(), &inputs)?;
-    runtime()?.block_on(run(args, &ledger_path))
+    let mut display = open_outputs(&args.output.of_run(), &inputs)?;
+    runtime()?.block_on(run(args, &ledger_path, &mut display, guard))
 }
 
-async fn run(args: &args::Plan, ledger_path: &Path) -> Result<u8, Error> {
+/// What the API answered, and how the asking ended.
+struct Answers {
+    asked: Asked,
+    ended: EndReason,
+    stop: Option<(String, String)>,
+    figures: RequestCounts,
+    elapsed: Duration,
+}
+
+async fn run(
+    args: &args::Plan,
+    ledger_path: &Path,
+    display: &mut ProgressDisplay,
+    guard: &SignalGuard,
+) -> Result<u8, Error> {
     let recorded = recorded_maps(ledger_path).await;
     let source = Source::open(&SourceOptions { recorded, ..source_options(&args.input)? })?;
+    let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let columns = (source.columns(), source.reference_column());
     let mut forecast = Forecast::open(ledger_path, &asked_target(&args.target)?, command, columns).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let (rules, adjustments) = (source.rules().clone(), source.adjustments());
-    let (plan, read) = plan::plan(&mut forecast, source.stream()?).await?;
-    let rows = plan.findings.rows();
-    let shortage = match &read {
-        Ok(()) => shortage(&name, rows, args.input.read.expect_rows),
-        Err(_) => None,
+    let (plan, read, answers) = match asking {
+        None => {
+            let (plan, read) = plan::plan(&mut forecast, source.stream()?).await?;
+            (plan, read, None)
+        }
+        Some((ask, target)) => {
+            let (plan, answers) = asked(args, (ask, target), source, &mut forecast, display, guard).await?;
+            (plan, Ok(()), Some(answers))
+        }
     };
-    let code = if plan.is_clear() && shortage.is_none() { code::OK } else { code::ROWS_LEFT };
+    let expected = Some(args.input.read.expect_rows).filter(|_| plan.is_whole);
+    let shortage = expected.and_then(|expected| shortage(&name, plan.findings.rows(), expected));
+    let code = code_of(&plan, answers.as_ref(), shortage.is_some());
     let planned = PlanToReport {
         source: &name,
         ledger: (&ledger_path.display().to_string(), forecast.ledger_exists()),
@@ -52,14 +84,75 @@ async fn run(args: &args::Plan, ledger_path: &Path) -> Result<u8, Error> {
         mapping: &mapping,
         adjustments: &adjustments,
         rate: args.sending.rate.0,
+        command,
+        asked: answers.as_ref().map(|answers| AskedToReport {
+            asked: &answers.asked,
+            ended: (answers.ended.state(), answers.stop.as_ref().map(|(text, _)| text.as_str())),
+            figures: answers.figures,
+            elapsed: answers.elapsed,
+        }),
     };
     show(&args.output, &planned, code)?;
     // What was planned up to a read error is reported before the error.
     read?;
-    if let Some((text, hint)) = &shortage {
+    let stop = answers.as_ref().and_then(|answers| answers.stop.as_ref());
+    if let Some((text, hint)) = stop.or(shortage.as_ref()) {
         print_error(&format!("{text}; {hint}"));
     }
     Ok(code)
+}
+
+/// Plans the source and asks the API.
+async fn asked(
+    args: &args::Plan,
+    (ask, target): (Ask, Target),
+    source: Source,
+    forecast: &mut Forecast,
+    display: &mut ProgressDisplay,
+    guard: &SignalGuard,
+) -> Result<(Plan, Answers), Error> {
+    let (name, columns) = (source.name().to_owned(), mapping_lines(source.mapping()));
+    let rows = || count_rows(&source_options(&args.input)?);
+    let action = PlannedAction { verb: "Ask", file: &name, rows: &rows, columns: &columns };
+    confirm_production(&args.target, &args.sending, &target, &action)?;
+    raise_open_files_limit(args.sending.concurrency)?;
+    let metrics = args::Metrics::default();
+    let mut session =
+        Session::open(target, &args.target, &args.sending, &metrics, ExistingPolicy::Keep, guard).await?;
+    let header = format!("Plan {} ({})\n{columns}", visible_text(&name), source.describe());
+    display.begin(session.header(header.trim_end().to_owned()));
+    let Session { sender, signals, proxy, .. } = &mut session;
+    let choice = match ask {
+        Ask::All => Choice::All,
+        Ask::Sample(rows) => Choice::Sample { rows, seed: now().unsigned_abs() },
+    };
+    let show = &mut |plan: &Plan, asked: &Asked| {
+        let total = match ask {
+            Ask::All => None,
+            Ask::Sample(rows) => Some(plan.create.min(rows as u64)),
+        };
+        display.show_counts(asked.looked_up(), total, asking_words(asked));
+    };
+    let (began, options) = (Instant::now(), plan::Options { limits: args.sending.limits(), choice });
+    let asking = plan::plan_and_ask(forecast, source.stream()?, &Arc::clone(sender), options, signals, show);
+    let done = asking.await;
+    display.end();
+    let (ended, plan, asked) = done?;
+    let stop = describe_stop(&ended, proxy.as_deref());
+    let (figures, elapsed) = (sender.figures(), began.elapsed());
+    Ok((plan, Answers { asked, ended, stop, figures, elapsed }))
+}
+
+/// Rows that got no answer are to be asked for again.
+fn code_of(plan: &Plan, answers: Option<&Answers>, is_short: bool) -> u8 {
+    match answers.map(|answers| (&answers.ended, answers.asked.unanswered)) {
+        Some((EndReason::Stopped(_), _)) => code::STOPPED,
+        Some((EndReason::SourceFailed(_), _)) => code::UNEXPECTED,
+        Some((EndReason::Interrupted(signal), _)) => code::SIGNAL + signal,
+        Some((EndReason::Completed, 1..)) => code::STOPPED,
+        Some((EndReason::Completed, 0)) | None if plan.is_clear() && !is_short => code::OK,
+        Some((EndReason::Completed, 0)) | None => code::ROWS_LEFT,
+    }
 }
 
 fn show(output: &args::PlanOutput, planned: &PlanToReport<'_>, code: u8) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use crate::{
     run::EndReason,
     sender::ExistingPolicy,
     source::Source,
-    verify::{self, ComparisonResult},
+    verify::{self, Choice, ComparisonResult},
 };
 
 pub(super) fn verify(args: &args::Verify, guard: &SignalGuard) -> Result<u8, Error> {
@@ -58,7 +58,7 @@ async fn run(
     session.exporter.load_last_success(ledger_path).await?;
     let options = verify::Options {
         limits: args.sending.limits(),
-        sample: args.sample.map(|rows| (rows, now().unsigned_abs())),
+        choice: args.sample.map_or(Choice::All, |rows| Choice::Sample { rows, seed: now().unsigned_abs() }),
         mark: args.mark,
     };
     let adjustments = source.adjustments();

@@ -11,9 +11,9 @@ use super::{
     validation::{FaultJson, add_faults, add_mapping, fault_list},
 };
 use crate::{
-    customer::Rules,
-    ledger::RunId,
-    plan::Plan,
+    customer::{FieldCounts, Rules},
+    ledger::{Command, RequestCounts, RunId, RunState},
+    plan::{Asked, Plan, Share},
     source::{Adjustments, Mapping, RowSample},
 };
 
@@ -38,12 +38,45 @@ pub struct PlanToReport<'a> {
     pub adjustments: &'a Adjustments,
     /// Requests per second of the import; none where there is no limit.
     pub rate: Option<f64>,
+    /// Whether the import would send Updates.
+    pub command: Command,
+    /// What the API has, where it was asked.
+    pub asked: Option<AskedToReport<'a>>,
+}
+
+/// What the API has of the rows that the ledger does not know.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedToReport<'a> {
+    /// The rows that were asked for.
+    pub asked: &'a Asked,
+    /// How the asking ended, and the reason if it stopped by itself.
+    pub ended: (RunState, Option<&'a str>),
+    /// Requests.
+    pub figures: RequestCounts,
+    /// Wall time.
+    pub elapsed: Duration,
+}
+
+impl AskedToReport<'_> {
+    /// The share of all new rows that `count` of the answers have. None where the asking ended early: its answers are
+    /// those of the first rows, which are no random sample.
+    fn share(&self, count: u64, plan: &Plan) -> Option<Share> {
+        let is_complete = self.ended.0 == RunState::Completed;
+        Share::of(count, self.asked.answered(), plan.create).filter(|_| is_complete)
+    }
 }
 
 impl PlanToReport<'_> {
-    /// The fewest requests of the import. More are needed where an attempt fails or a customer exists.
+    /// The requests of the import: the fewest, where the API was not asked, because an attempt that fails and a customer
+    /// that exists take more. Else those for customers that exist are estimated.
     fn requests(&self) -> u64 {
-        self.plan.sent() - self.plan.in_doubt + self.ledger_in_doubt
+        let fewest = self.plan.sent() - self.plan.in_doubt + self.ledger_in_doubt;
+        let Some(asked) = &self.asked else { return fewest };
+        // A Create that is refused, a Get, and where the fields differ an Update.
+        let updates = if self.command == Command::ImportAndUpdate { asked.asked.different } else { 0 };
+        let more = [asked.asked.existing(), updates].map(|count| asked.share(count, self.plan));
+        let estimate = |share: Share| (share.share * self.plan.create as f64).round() as u64;
+        fewest + more.into_iter().flatten().map(estimate).sum::<u64>()
     }
 
     /// The shortest time of the import.
@@ -60,6 +93,8 @@ pub struct PlanSummary<'a> {
     ledger_exists: bool,
     running: Option<RunId>,
     exit_code: u8,
+    /// Whether the source was read to its end.
+    complete: bool,
     rows: u64,
     create: u64,
     update: u64,
@@ -82,13 +117,98 @@ pub struct PlanSummary<'a> {
     columns: Vec<MappedField>,
     unused_columns: Vec<String>,
     import: ImportJson,
+    asked: Option<AskedJson>,
+}
+
+/// What the API has of the rows to create.
+#[derive(Serialize)]
+struct AskedJson {
+    state: RunState,
+    stop_reason: Option<String>,
+    /// Rows that were asked for.
+    rows: u64,
+    new: u64,
+    same: u64,
+    different: u64,
+    unanswered: u64,
+    different_fields: BTreeMap<&'static str, u64>,
+    existing_share: Option<ShareJson>,
+    different_share: Option<ShareJson>,
+    requests: u64,
+    retries: u64,
+    throttled: u64,
+    elapsed_seconds: f64,
+}
+
+/// A share of all rows to create, with its 95 % interval, as per cents and as rows.
+#[derive(Serialize)]
+struct ShareJson {
+    per_cent: f64,
+    per_cent_low: f64,
+    per_cent_high: f64,
+    rows: u64,
+    rows_low: u64,
+    rows_high: u64,
+}
+
+impl ShareJson {
+    fn of(Share { share, low, high }: Share, rows: u64) -> ShareJson {
+        let per_cent = |share: f64| (share * 1000.0).round() / 10.0;
+        let of_rows = |share: f64| (share * rows as f64).round() as u64;
+        ShareJson {
+            per_cent: per_cent(share),
+            per_cent_low: per_cent(low),
+            per_cent_high: per_cent(high),
+            rows: of_rows(share),
+            rows_low: of_rows(low),
+            rows_high: of_rows(high),
+        }
+    }
+
+    /// `51.2 % (48.1 to 54.3 %)`, without the interval where it is exact.
+    fn text(&self) -> String {
+        let ShareJson { per_cent, per_cent_low, per_cent_high, rows, rows_low, rows_high } = self;
+        if rows_low == rows_high {
+            return format!("{per_cent} % of the rows to create, {}", grouped(*rows));
+        }
+        format!(
+            "{per_cent} % (95 % interval {per_cent_low} to {per_cent_high} %), about {} of the rows to create \
+             ({} to {})",
+            grouped(*rows),
+            grouped(*rows_low),
+            grouped(*rows_high),
+        )
+    }
+}
+
+impl AskedJson {
+    fn of(of: &AskedToReport<'_>, plan: &Plan) -> AskedJson {
+        let AskedToReport { asked, ended: (state, stop_reason), figures, elapsed } = *of;
+        let share = |count| Some(ShareJson::of(of.share(count, plan)?, plan.create));
+        AskedJson {
+            state,
+            stop_reason: stop_reason.map(str::to_owned),
+            rows: asked.looked_up(),
+            new: asked.new,
+            same: asked.same,
+            different: asked.different,
+            unanswered: asked.unanswered,
+            different_fields: changed_list(&asked.fields),
+            existing_share: share(asked.existing()),
+            different_share: share(asked.different),
+            requests: figures.requests,
+            retries: figures.retries,
+            throttled: figures.throttled,
+            elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+        }
+    }
 }
 
 #[derive(Serialize)]
 struct ImportJson {
     /// Rows for which something is sent.
     rows: u64,
-    /// The fewest requests.
+    /// The fewest requests; where the API was asked, those for customers that exist as well.
     requests: u64,
     rate: Option<f64>,
     seconds: Option<f64>,
@@ -104,6 +224,7 @@ impl<'a> PlanSummary<'a> {
             ledger_exists,
             running: planned.running,
             exit_code,
+            complete: plan.is_whole,
             rows: plan.findings.rows(),
             create: plan.create,
             update: plan.update,
@@ -129,6 +250,7 @@ impl<'a> PlanSummary<'a> {
                 rate: planned.rate,
                 seconds: planned.shortest().map(|shortest| shortest.as_secs_f64()),
             },
+            asked: planned.asked.as_ref().map(|asked| AskedJson::of(asked, plan)),
         }
     }
 }
@@ -146,11 +268,18 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
     if let Some(run) = planned.running {
         let _ = writeln!(text, "run {run} is writing to the ledger: the counts are of a moment ago");
     }
+    if !plan.is_whole {
+        text.push_str("the file was not read to its end: the counts are of the rows before\n");
+    }
     text.push('\n');
     add_counts(plan, &mut text);
+    if let Some(asked) = &planned.asked {
+        add_asked(asked, plan, &mut text);
+    }
     let requests = planned.requests();
     let noun = if requests == 1 { "request" } else { "requests" };
-    let _ = write!(text, "\nimport would send at least {} {noun}", grouped(requests));
+    let about = if planned.asked.is_some() { "about" } else { "at least" };
+    let _ = write!(text, "\nimport would send {about} {} {noun}", grouped(requests));
     if let (Some(rate), Some(shortest)) = (planned.rate, planned.shortest()) {
         let _ = write!(text, ", in {} at {rate} requests per second", time(shortest));
     }
@@ -168,13 +297,46 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
     text
 }
 
+/// What the API has of the rows to create.
+fn add_asked(of: &AskedToReport<'_>, plan: &Plan, text: &mut String) {
+    let (asked, figures) = (of.asked, of.figures);
+    let _ = writeln!(
+        text,
+        "\nthe API was asked for {} of {} to create, in {}: {} requests, {} repeated, {} throttled",
+        grouped(asked.looked_up()),
+        rows(plan.create),
+        time(of.elapsed),
+        grouped(figures.requests),
+        grouped(figures.retries),
+        grouped(figures.throttled),
+    );
+    let fields = field_words(&asked.fields);
+    for (word, count, explained) in [
+        ("new", asked.new, "the API does not have them".to_owned()),
+        ("same", asked.same, "there already, same fields".into()),
+        ("different", asked.different, format!("there already; they differ in {fields}")),
+        ("unanswered", asked.unanswered, "no answer in all attempts".into()),
+    ] {
+        if count > 0 {
+            let _ = writeln!(text, "  {word:<10} {:>14}   {explained}", grouped(count));
+        }
+    }
+    for (words, count) in [("there already", asked.existing()), ("different", asked.different)] {
+        if let Some(share) = of.share(count, plan) {
+            let _ = writeln!(text, "  {words}: {}", ShareJson::of(share, plan.create).text());
+        }
+    }
+}
+
+/// `mobile_number 12, first_name 3`
+fn field_words(fields: &FieldCounts) -> String {
+    let words = changed_list(fields).into_iter().map(|(field, rows)| format!("{field} {}", grouped(rows)));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// One line for each kind of row that the file has.
 fn add_counts(plan: &Plan, text: &mut String) {
-    let fields: Vec<String> = changed_list(&plan.fields)
-        .into_iter()
-        .map(|(field, rows)| format!("{field} {}", grouped(rows)))
-        .collect();
-    let fields = fields.join(", ");
+    let fields = field_words(&plan.fields);
     let outcomes: Vec<String> =
         plan.try_again.iter().map(|(outcome, rows)| format!("{outcome} {}", grouped(*rows))).collect();
     for (word, count, explained) in [
@@ -192,4 +354,11 @@ fn add_counts(plan: &Plan, text: &mut String) {
             let _ = writeln!(text, "  {word:<10} {:>14}   {explained}", grouped(count));
         }
     }
+}
+
+/// What stands in the progress behind the number of rows that were asked for.
+pub fn asking_words(asked: &Asked) -> Vec<String> {
+    let parts = [("new", asked.new), ("same", asked.same), ("different", asked.different)];
+    let parts = parts.into_iter().chain([("unanswered", asked.unanswered)]).filter(|(_, count)| *count > 0);
+    parts.map(|(word, count)| format!("{} {word}", grouped(count))).collect()
 }

@@ -2,10 +2,10 @@
 //!
 //! The disaster is a plan that promises something else than the import then does, or one that leaves a trace.
 
-use customer_import::simulator::{Fault, Options};
+use customer_import::simulator::{Endpoint, Fault, Options};
 use serde_json::{Value, json};
 
-use crate::world::{MERCHANT, World, files, rows, wait_until};
+use crate::world::{MERCHANT, World, done, files, references, rows, wait_until};
 
 const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
 
@@ -121,6 +121,86 @@ fn where_nothing_stands_in_the_way_it_is_0() {
     let done = world.aim("plan", &["users.csv", "--expect-rows", "4"]);
     assert_eq!(done.code, 3);
     assert!(done.stderr.contains("at least 4 are expected"), "{done:?}");
+}
+
+/// Rows that the ledger does not know: of 300, 100 are there already, 20 of them with another number.
+fn half_there() -> World {
+    let world = World::new();
+    let file = world.rows("users.csv", 300);
+    world.import(&file, &["--limit", "100", "--ledger", "another.db"]);
+    for reference in references(0..20) {
+        world.update_elsewhere(&reference, "mobile_number=9000000007");
+    }
+    world
+}
+
+#[test]
+fn the_api_is_asked_by_get_alone_and_nothing_is_recorded() {
+    let world = half_there();
+    let file = world.path("users.csv");
+    assert_eq!(world.import(&file, &["--limit", "10"]).code, 0, "ten are in the ledger now");
+    let (ledger, requests) = (std::fs::read(world.ledger()).unwrap(), world.journal().requests());
+    let planned = plan(&world, "users.csv", &["--ask", "all", "--rate", "unlimited"]);
+    let asked = &planned["asked"];
+    assert_eq!(counts(&planned, ["create", "changed"]), [290, 10], "{planned:#}");
+    assert_eq!(counts(asked, ["rows", "new", "same", "different", "unanswered"]), [290, 200, 80, 10, 0]);
+    assert_eq!(asked["different_fields"], json!({"mobile_number": 10}));
+    let share = &asked["existing_share"];
+    assert_eq!(counts(share, ["rows", "rows_low", "rows_high"]), [90, 90, 90], "exact: {share}");
+    assert_eq!((&asked["state"], &asked["requests"]), (&json!("completed"), &json!(290)));
+    assert_eq!(std::fs::read(world.ledger()).unwrap(), ledger);
+    let entries = world.journal().entries();
+    assert_eq!(entries.len(), requests + 290);
+    assert!(entries[requests..].iter().all(|entry| entry.endpoint == Endpoint::Get));
+    // The import then needs the requests that the plan names.
+    assert_eq!(planned["import"]["requests"], 290 + 90);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let did = world.summary();
+    assert_eq!(counts(&did, ["created", "existing", "existing_differing_rows"]), [200, 90, 10]);
+    assert_eq!(did["requests"], 290 + 90);
+}
+
+#[test]
+fn a_sample_gives_a_share_and_its_interval() {
+    let world = half_there();
+    for (ask, rows) in [("1", 1), ("60", 60), ("300", 300), ("1000", 300)] {
+        let planned = plan(&world, "users.csv", &["--ask", ask, "--rate", "unlimited"]);
+        let asked = &planned["asked"];
+        let [asked_for, new, same, different] = counts(asked, ["rows", "new", "same", "different"]);
+        assert_eq!((asked_for, new + same + different), (rows, rows), "{planned:#}");
+        let [low, at, high] = counts(&asked["existing_share"], ["rows_low", "rows", "rows_high"]);
+        assert!(low <= at && at <= high && (low < high) == (rows < 300), "{planned:#}");
+    }
+    let done = world.aim("plan", &["users.csv", "--ask", "50"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    for words in ["asked for 50 of 300 rows to create", "there already: ", "95 % interval", "about"] {
+        assert!(done.stdout.contains(words), "{words}: {done:?}");
+    }
+}
+
+#[test]
+fn what_keeps_the_api_from_answering_is_told_with_its_exit_code() {
+    let world = half_there();
+    for wrong in ["0", "-1", "some", "1.5"] {
+        let done = world.aim("plan", &["users.csv", "--ask", wrong]);
+        done.assert_error(2, &["--ask", "a number of rows, such as 500, or all"]);
+    }
+    let args = ["plan", "users.csv", "--ask", "all"];
+    world.run(&args).assert_error(2, &["no merchant id"]);
+    let base_url = world.base_url();
+    let args = [&args[..], &["--merchant-id", MERCHANT, "--base-url", &base_url]].concat();
+    let mut command = world.command(&args);
+    let refused = done(command.env("JUSPAY_API_KEY", "wrong").output().unwrap());
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stderr.contains("refused the credentials"), "{refused:?}");
+    assert!(refused.stdout.contains("not read to its end"), "{refused:?}");
+    let sampled = [&args[..3], &["5"], &args[4..]].concat();
+    let refused = done(world.command(&sampled).env("JUSPAY_API_KEY", "wrong").output().unwrap());
+    assert!(refused.code == 4 && refused.stdout.contains("create                300"), "{refused:?}");
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Always500, 0.2)]);
+    let planned = plan(&world, "users.csv", &["--ask", "all", "--rate", "unlimited", "--max-attempts", "1"]);
+    assert_eq!(planned["exit_code"], 4);
+    assert_ne!(planned["asked"]["unanswered"], 0, "{planned:#}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::RateArg;
+use super::{Ask, RateArg};
 use crate::{
     customer::{Field, Validation, check_template},
     run::MaxFailures,
@@ -111,6 +111,13 @@ pub(super) fn date(text: &str) -> Result<SystemTime, String> {
     let midnight = format!("{text}T00:00:00Z");
     let date = humantime::parse_rfc3339(&midnight).or_else(|_| humantime::parse_rfc3339(text));
     date.map_err(|_| "a day such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z".into())
+}
+
+pub(super) fn ask(text: &str) -> Result<Ask, String> {
+    match text {
+        "all" => Ok(Ask::All),
+        number => sample(number).map(Ask::Sample).map_err(|_| "a number of rows, such as 500, or all".into()),
+    }
 }
 
 pub(super) fn sample(text: &str) -> Result<usize, String> {

@@ -1,0 +1,221 @@
+//! Asks the API for rows that the ledger does not know, beside the plan: whether their customers are there already.
+//!
+//! The loop is that of a run, with lookups (Get) in place of claims, as for `verify`. Fields are compared by their
+//! fingerprints, as an import compares a customer that existed. Records nothing.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{NewRow, Plan};
+use crate::{
+    customer::FieldCounts,
+    error::Error,
+    ledger::Forecast,
+    run::{Chunks, EndReason, Limits, Signal, SourceEnd, Stage, StageEvent, Workload, drive},
+    sender::{Lookup, Sender},
+    source::Chunk,
+    throttle::Slot,
+    verify::{Choice, Lookups},
+};
+
+/// What the API has of the rows that the ledger does not know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Rows that the API does not have.
+    pub new: u64,
+    /// Rows that the API has with the same fields.
+    pub same: u64,
+    /// Rows that the API has with other fields.
+    pub different: u64,
+    /// By field: rows in which it differs.
+    pub fields: FieldCounts,
+    /// Rows whose lookup has used up its attempts.
+    pub unanswered: u64,
+}
+
+impl Asked {
+    /// Rows that the API has.
+    pub fn existing(&self) -> u64 {
+        self.same + self.different
+    }
+
+    /// Rows with an answer.
+    pub fn answered(&self) -> u64 {
+        self.new + self.existing()
+    }
+
+    /// Rows whose lookup is done.
+    pub fn looked_up(&self) -> u64 {
+        self.answered() + self.unanswered
+    }
+
+    fn add(&mut self, row: &NewRow, result: &Lookup) {
+        match result {
+            Lookup::Found { facts, .. } => {
+                let fields = row.fingerprint.differing(row.fingerprint.at_api(*facts, true));
+                self.fields.add(fields);
+                if fields.is_empty() { self.same += 1 } else { self.different += 1 }
+            }
+            Lookup::Missing => self.new += 1,
+            Lookup::Unanswered => self.unanswered += 1,
+            Lookup::Ended | Lookup::Halted(_) => {}
+        }
+    }
+}
+
+/// A share of all rows, estimated from some of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share {
+    /// Of the rows that were asked for.
+    pub share: f64,
+    /// Where the interval begins that contains the share of all rows with 95 % confidence.
+    pub low: f64,
+    /// Where it ends.
+    pub high: f64,
+}
+
+impl Share {
+    /// The share that `count` of `answered` rows has, chosen at random from `all` rows; none without an answer.
+    ///
+    /// The interval is Wilson's, with the sample enlarged by the correction for a finite population. It never excludes
+    /// what is known: so many rows have the property, and so many do not.
+    pub fn of(count: u64, answered: u64, all: u64) -> Option<Share> {
+        const Z: f64 = 1.959_964;
+        if answered == 0 {
+            return None;
+        }
+        let (count, n, all) = (count as f64, answered as f64, all.max(answered) as f64);
+        let share = count / n;
+        if answered as f64 >= all {
+            return Some(Share { share, low: share, high: share });
+        }
+        let size = n * (all - 1.0) / (all - n);
+        let (z, denominator) = (Z * Z / size, 1.0 + Z * Z / size);
+        let center = (share + z / 2.0) / denominator;
+        let half = (share * (1.0 - share) * z + z * z / 4.0).sqrt() / denominator;
+        let (least, most) = (count / all, (count + all - n) / all);
+        Some(Share { share, low: (center - half).max(least), high: (center + half).min(most) })
+    }
+}
+
+/// What to ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The limits of its requests.
+    pub limits: Limits,
+    /// Which of the rows that the ledger does not know to look up.
+    pub choice: Choice,
+}
+
+struct Asking<'a> {
+    forecast: &'a mut Forecast,
+    plan: Plan,
+    asked: Asked,
+    lookups: Lookups<NewRow>,
+    show: &'a mut dyn FnMut(&Plan, &Asked),
+}
+
+/// Plans every row of the source, and looks up those that the ledger does not know, until the source is at its end, the
+/// user ends it or it ends itself. `show` is called at each tick.
+///
+/// # Errors
+/// Where the ledger cannot be read, or a bug ended a lookup's task.
+pub async fn plan_and_ask(
+    forecast: &mut Forecast,
+    source: Chunks,
+    sender: &Arc<Sender>,
+    options: Options,
+    signals: &mut mpsc::Receiver<Signal>,
+    show: &mut dyn FnMut(&Plan, &Asked),
+) -> Result<(EndReason, Plan, Asked), Error> {
+    let mut asking = Asking {
+        forecast,
+        plan: Plan::default(),
+        asked: Asked::default(),
+        lookups: Lookups::new(Arc::clone(sender), options.limits, options.choice),
+        show,
+    };
+    let end = drive(&mut asking, Stage::first(0), source, signals, sender, options.limits).await?;
+    (asking.show)(&asking.plan, &asking.asked);
+    Ok((end.stage.end_reason()?, asking.plan, asking.asked))
+}
+
+impl Workload for Asking<'_> {
+    type Finished = Box<(NewRow, Lookup)>;
+
+    fn advance(&mut self, stage: &Stage) -> Option<StageEvent> {
+        self.plan.is_whole |= matches!(stage, Stage::Finishing { source_end: SourceEnd::Reached });
+        self.lookups.advance(stage)
+    }
+
+    fn wants_rows(&self) -> bool {
+        self.lookups.wants_rows()
+    }
+
+    fn wants_slot(&self) -> bool {
+        self.lookups.wants_slot()
+    }
+
+    async fn finished(&mut self, _: &Stage) -> Result<Self::Finished, Error> {
+        self.lookups.finished().await
+    }
+
+    fn on_finished(&mut self, answered: Self::Finished, _: &Stage) -> Result<(), Error> {
+        let (row, result) = *answered;
+        self.lookups.on_finished(&result);
+        self.asked.add(&row, &result);
+        Ok(())
+    }
+
+    async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
+        let lookups = &mut self.lookups;
+        self.plan.add(chunk, self.forecast, &mut |row| lookups.offer(row)).await
+    }
+
+    fn on_slot(&mut self, slot: Slot) {
+        self.lookups.on_slot(slot);
+    }
+
+    fn on_tick(&mut self, _: &Stage) {
+        self.lookups.on_tick();
+        (self.show)(&self.plan, &self.asked);
+    }
+
+    fn drain(&mut self, reason: &EndReason) {
+        self.lookups.drain(reason);
+    }
+
+    /// A lookup that is given up does no harm.
+    fn abandon(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(count: u64, answered: u64, all: u64) -> (u32, u32, u32) {
+        let Share { share, low, high } = Share::of(count, answered, all).unwrap();
+        let thousandths = |share: f64| (share * 1000.0).round() as u32;
+        (thousandths(share), thousandths(low), thousandths(high))
+    }
+
+    /// Against published values of Wilson's interval, for a population that is large beside its sample.
+    #[test]
+    fn a_share_has_an_interval() {
+        const LARGE: u64 = 1 << 40;
+        assert_eq!(interval(5, 10, LARGE), (500, 237, 763));
+        assert_eq!(interval(0, 10, LARGE), (0, 0, 278));
+        assert_eq!(interval(10, 10, LARGE), (1000, 722, 1000));
+        assert_eq!(interval(81, 263, LARGE), (308, 255, 366));
+        assert_eq!(Share::of(0, 0, 10), None);
+    }
+
+    #[test]
+    fn the_nearer_all_rows_are_asked_the_narrower_it_is() {
+        assert_eq!(interval(5, 10, 10), (500, 500, 500));
+        let (_, low, high) = interval(5, 10, 12);
+        assert!(low >= 417 && high <= 583, "five of twelve are known to be there, and five not: {low} {high}");
+        assert!(interval(500, 1000, 2000).1 > interval(500, 1000, 200_000).1);
+    }
+}
