@@ -39,7 +39,7 @@ pub enum Format {
 }
 
 /// Exports rows to the writer that `open` returns. Calls `open` only after the ledger was read and the run was found. A
-/// closed pipe ends the export without an error.
+/// closed pipe ends the export without an error. Returns how many rows were written.
 ///
 /// # Errors
 /// If the ledger cannot be read or the output cannot be written.
@@ -49,7 +49,7 @@ pub async fn export<W: Write>(
     format: Format,
     run: Option<RunId>,
     open: impl FnOnce() -> Result<W, Error>,
-) -> Result<(), Error> {
+) -> Result<u64, Error> {
     let columns = ledger.source_headers(run).await?;
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
@@ -57,6 +57,7 @@ pub async fn export<W: Write>(
     let layout = ExportLayout::new(what, columns);
     let mut writer = RowWriter::new(format, open()?);
     let mut written = writer.begin(&layout.header);
+    let mut rows = 0;
     let selection = match what {
         What::Created => Selection::WithId,
         What::Failed => Selection::WithoutId,
@@ -66,11 +67,13 @@ pub async fn export<W: Write>(
         .rows(selection, run, |row| {
             if written.is_ok() {
                 written = writer.write(&layout.header, &layout.cells(&row));
+                rows += 1;
             }
             written.is_ok()
         })
         .await?;
-    ended(written.and_then(|()| writer.end()))
+    ended(written.and_then(|()| writer.end()))?;
+    Ok(rows)
 }
 
 /// A closed pipe is no error: the reader wants no more.

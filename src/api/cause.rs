@@ -148,7 +148,7 @@ fn tls_words(error: &rustls::Error) -> Words {
             }
             _ => format!("the server ends the TLS handshake ({alert:?})"),
         }),
-        InvalidMessage(_) => Words::Part("what answers there speaks no TLS".into()),
+        InvalidMessage(_) => Words::Part("what answers there speaks no TLS (is it http://?)".into()),
         _ => Words::Part(short(&error.to_string())),
     }
 }

@@ -117,7 +117,7 @@ pub(super) struct Import {
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
     /// Stop the run if its first N responses are the same refusal and none succeeded; 0 is off
-    #[arg(long, value_name = "N", default_value_t = 20, help_heading = "Sending")]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 20, value_parser = count, help_heading = "Sending")]
     pub(super) canary: u64,
     #[command(flatten)]
     pub(super) ledger: Ledger,
@@ -368,6 +368,9 @@ pub(super) struct Export {
     /// Write to FILE, created with mode 0600 [default: standard output]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
+    /// Replace the --output file if it exists
+    #[arg(long, help_heading = "Output")]
+    pub(super) force: bool,
     /// Export only rows that run N settled [default: all runs]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
     pub(super) run: Option<i64>,
@@ -393,7 +396,7 @@ pub(super) enum ExportFormat {
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(super) listen: SocketAddr,
     /// Seed of ids, faults and latencies
     #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 1)]
@@ -526,10 +529,10 @@ pub(super) struct Read {
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,
     /// Read only the first N data rows
-    #[arg(long, allow_hyphen_values = true, value_name = "N")]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = limit)]
     pub(super) limit: Option<u64>,
     /// End with exit code 3 if there are fewer data rows than this
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 0)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 0, value_parser = count)]
     pub(super) expect_rows: u64,
     /// Request a client auth token with each customer
     #[arg(long)]
@@ -606,7 +609,7 @@ pub(super) struct Output {
 #[command(next_help_heading = "Output")]
 pub(super) struct Metrics {
     /// Serve Prometheus metrics at ADDR/metrics during the run, such as 127.0.0.1:9464
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(super) metrics_listen: Option<SocketAddr>,
     /// Write Prometheus metrics to a file for `node_exporter`, every few seconds and at the end; its name has to end in .prom
     #[arg(long, value_name = "FILE")]

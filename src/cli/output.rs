@@ -129,6 +129,11 @@ pub(super) fn print_data(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Tells the user what was done, beside the results.
+pub(super) fn print_note(text: &str) {
+    drop(writeln!(io::stderr(), "{}", visible(text)));
+}
+
 /// Writes one error on one line.
 pub(super) fn print_error(text: &str) {
     // Some libraries write messages of several lines.

@@ -2,7 +2,6 @@
 
 use std::{
     path::Path,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -134,7 +133,7 @@ async fn asked(
         display.show_counts(asked.looked_up(), total, asking_words(asked));
     };
     let (began, options) = (Instant::now(), plan::Options { limits: args.sending.limits(), choice });
-    let asking = plan::plan_and_ask(forecast, source.stream()?, &Arc::clone(sender), options, signals, show);
+    let asking = plan::plan_and_ask(forecast, source.stream()?, sender, options, signals, show);
     let done = asking.await;
     display.end();
     let (ended, plan, asked) = done?;

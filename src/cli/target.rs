@@ -178,14 +178,20 @@ fn is_production(url: &Url) -> bool {
     WHITE_LABEL.iter().any(is_under) || (JUSPAY.iter().any(is_under) && !is_sandbox)
 }
 
-pub(super) fn url_of(text: &str) -> Result<Url, Error> {
+pub(super) fn url_of(given: &str) -> Result<Url, Error> {
     let wrong = |why: &str| {
         Error::usage(format!("--base-url: {why}"), "give a URL such as https://sandbox.juspay.in")
     };
-    let url = Url::parse(text).map_err(|error| wrong(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return Err(wrong("neither http:// nor https://"));
-    }
+    let url = match Url::parse(given) {
+        Err(error) if given.contains("://") => return Err(wrong(&error.to_string())),
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => url,
+        _ => {
+            let text = "--base-url: neither http:// nor https://";
+            let meant = with_scheme(given).map(|url| format!("did you mean {url}?"));
+            let hint = meant.unwrap_or_else(|| "give a URL such as https://sandbox.juspay.in".into());
+            return Err(Error::usage(text, hint));
+        }
+    };
     if url.query().is_some()
         || url.fragment().is_some()
         || !url.username().is_empty()
@@ -193,7 +199,26 @@ pub(super) fn url_of(text: &str) -> Result<Url, Error> {
     {
         return Err(wrong("a base URL has no query, no fragment and no user"));
     }
+    let path = url.path().trim_end_matches('/');
+    if let Some(base) = path.strip_suffix("/customers") {
+        let mut meant = url.clone();
+        meant.set_path(base);
+        return Err(Error::usage(
+            "--base-url ends with /customers, and requests go to URL/customers",
+            format!("leave it out: {}", meant.as_str().trim_end_matches('/')),
+        ));
+    }
     Ok(url)
+}
+
+/// The URL that is meant by a host without a scheme. None if it would show a password.
+fn with_scheme(text: &str) -> Option<String> {
+    if text.contains("://") || text.contains('@') {
+        return None;
+    }
+    let url = Url::parse(&format!("https://{text}")).ok()?;
+    let scheme = if api::is_loopback(&url) { "http" } else { "https" };
+    Some(format!("{scheme}://{text}"))
 }
 
 fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
@@ -283,6 +308,24 @@ pub(super) fn confirm_production(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_base_url_that_is_nearly_right_is_corrected() {
+        for (given, meant) in [
+            ("api.juspay.in", "did you mean https://api.juspay.in?"),
+            ("api.juspay.in:443/x", "did you mean https://api.juspay.in:443/x?"),
+            ("localhost:8080", "did you mean http://localhost:8080?"),
+            ("127.0.0.1:8080", "did you mean http://127.0.0.1:8080?"),
+            ("ftp://api.juspay.in", "give a URL such as https://sandbox.juspay.in"),
+            ("user:secret@api.juspay.in", "give a URL such as https://sandbox.juspay.in"),
+            ("https://api.juspay.in/customers", "leave it out: https://api.juspay.in"),
+            ("https://example.com/a/customers/", "leave it out: https://example.com/a"),
+        ] {
+            let error = url_of(given).unwrap_err();
+            assert_eq!(error.hint(), meant, "{given}: {error}");
+        }
+        assert!(url_of("https://example.com/customers-of-x").is_ok());
+    }
 
     #[test]
     fn production_is_known_by_its_host() {

@@ -22,8 +22,13 @@ pub enum Error {
         error: io::Error,
     },
     /// There is no ledger to read.
-    #[error("there is no ledger {}", .0.display())]
-    Missing(PathBuf),
+    #[error("there is no ledger {}{}", path.display(), beside_text(.others))]
+    Missing {
+        /// The ledger.
+        path: PathBuf,
+        /// Ledgers in its folder.
+        others: Vec<PathBuf>,
+    },
     /// Another process holds the lock.
     #[error("the ledger {} is in use by another run", .0.display())]
     InUse(PathBuf),
@@ -83,7 +88,7 @@ impl Error {
             Error::Open { .. } => {
                 "name a file in a folder that exists and can be written, with --ledger FILE"
             }
-            Error::Missing(_) => "name the ledger of an earlier import with --ledger FILE",
+            Error::Missing { .. } => "name the ledger of an earlier import with --ledger FILE",
             Error::InUse(_) => "wait for it to end, or use another ledger with --ledger FILE",
             Error::OnlyTheLog(_) => {
                 "bring the ledger back beside it, or delete it to begin anew: what is there is found there"
@@ -111,5 +116,18 @@ impl Error {
             self,
             Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
         )
+    }
+}
+
+fn beside_text(others: &[PathBuf]) -> String {
+    // A folder of hundreds would bury the message.
+    const SHOWN: usize = 5;
+    let names: Vec<String> = others.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    match others.len() {
+        0 => String::new(),
+        more @ 1..=SHOWN => {
+            format!(", but there {} {}", if more == 1 { "is" } else { "are" }, names.join(", "))
+        }
+        more => format!(", but there are {}, and {} more", names.join(", "), more - SHOWN),
     }
 }

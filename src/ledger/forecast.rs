@@ -68,7 +68,7 @@ impl Forecast {
         columns: (&[String], Option<&str>),
     ) -> Result<Forecast, Error> {
         let (mut store, running, exists) = match Reader::open(path).await {
-            Err(Error::Missing(_)) => (Store::in_memory(path).await?, None, false),
+            Err(Error::Missing { .. }) => (Store::in_memory(path).await?, None, false),
             reader => {
                 let mut reader = reader?;
                 if let Some(has) = reader.target().await? {

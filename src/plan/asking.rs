@@ -215,7 +215,10 @@ mod tests {
     fn the_nearer_all_rows_are_asked_the_narrower_it_is() {
         assert_eq!(interval(5, 10, 10), (500, 500, 500));
         let (_, low, high) = interval(5, 10, 12);
-        assert!(low >= 417 && high <= 583, "five of twelve are known to be there, and five not: {low} {high}");
+        assert!(
+            low >= 417 && high <= 583,
+            "five of twelve are known to be there, and five not: {low} {high}"
+        );
         assert!(interval(500, 1000, 2000).1 > interval(500, 1000, 200_000).1);
     }
 }

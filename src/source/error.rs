@@ -161,7 +161,9 @@ impl Error {
     /// What the user can do.
     pub fn hint(&self) -> String {
         match self {
-            Error::Open { .. } => "check the path and its permissions".into(),
+            Error::Open { path, .. } => {
+                path.to_str().and_then(piped).unwrap_or_else(|| "check the path and its permissions".into())
+            }
             Error::Directory(_) => "name a CSV file, or - for standard input".into(),
             Error::Empty(_) => "give a CSV file whose first line names the columns".into(),
             Error::Read { error, .. } if is_corrupt_stream(error) => {
@@ -258,6 +260,23 @@ fn missing_hint(missing: &[MissingColumn]) -> String {
     }
 }
 
+/// How to read what a URL names: only files and standard input are read.
+fn piped(path: &str) -> Option<String> {
+    let (scheme, rest) = path.split_once("://")?;
+    let url = quoted(path);
+    let program = match scheme.to_ascii_lowercase().as_str() {
+        "file" => return Some(format!("give the path without file://: {}", quoted(rest))),
+        "http" | "https" | "ftp" | "ftps" | "sftp" => format!("curl -fsS {url}"),
+        "s3" => format!("aws s3 cp {url} -"),
+        "gs" => format!("gcloud storage cat {url}"),
+        "postgres" | "postgresql" => {
+            return Some(r#"only files are read; pipe the rows: psql -c '\copy (SELECT …) TO STDOUT CSV HEADER' | customer-import import -"#.into());
+        }
+        _ => return Some("only files are read; download it, or pipe it to - (standard input)".into()),
+    };
+    Some(format!("only files are read; pipe it: {program} | customer-import import -"))
+}
+
 /// A text as an argument for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
@@ -272,5 +291,28 @@ fn list(columns: &[String]) -> String {
     match names.len() {
         0..=SHOWN => names.join(", "),
         more => format!("{}, and {} more", names[..SHOWN].join(", "), more - SHOWN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_answered_with_the_pipe_to_type() {
+        let hint =
+            |path: &str| Error::Open { path: path.into(), error: io::ErrorKind::NotFound.into() }.hint();
+        for (path, words) in [
+            ("s3://b/u.csv", "aws s3 cp 's3://b/u.csv' - | customer-import import -"),
+            ("https://x/it's.csv", "curl -fsS 'https://x/it'\\''s.csv' | customer-import import -"),
+            ("FTP://x/u.csv", "curl -fsS 'FTP://x/u.csv' |"),
+            ("gs://b/u.csv", "gcloud storage cat 'gs://b/u.csv' |"),
+            ("postgres://h/db", "psql -c '\\copy"),
+            ("azure://x/u.csv", "pipe it to -"),
+            ("file:///tmp/u.csv", "'/tmp/u.csv'"),
+            ("users.csv", "check the path"),
+        ] {
+            assert!(hint(path).contains(words), "{path}: {}", hint(path));
+        }
     }
 }

@@ -735,7 +735,7 @@ fn ledger_and_exports_are_for_their_owner_alone() {
     world.import(&file, &[]);
     world.file("old.csv", "an older export, readable by all\n");
     for output in ["created.csv", "old.csv"] {
-        let done = world.run(&["export", "created", "--output", output]);
+        let done = world.run(&["export", "created", "--force", "--output", output]);
         assert_eq!((done.code, done.stdout.as_str()), (0, ""));
         assert_eq!(mode(&world.path(output)), 0o600, "{output}");
         let text = std::fs::read_to_string(world.path(output)).unwrap();

@@ -121,7 +121,12 @@ fn a_file_is_written_whole_and_replaced_whole() {
     world.file("out.csv", "something longer than the export\n".repeat(100));
     for (format, what) in [("csv", "created"), ("jsonl", "failed")] {
         let printed = export(&world, &[what, "--format", format]);
-        assert_eq!(export(&world, &[what, "--format", format, "--output", "out.csv"]), "");
+        let refused = world.run(&["export", what, "--format", format, "--output", "out.csv"]);
+        refused.assert_error(2, &["out.csv exists already", "--force"]);
+        let done = world.run(&["export", what, "--format", format, "--output", "out.csv", "--force"]);
+        let rows = printed.lines().count() - usize::from(format == "csv");
+        let told = format!("wrote {rows} {} to out.csv\n", if rows == 1 { "row" } else { "rows" });
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr), (0, "", told));
         assert_eq!(std::fs::read_to_string(world.path("out.csv")).unwrap(), printed);
     }
 }

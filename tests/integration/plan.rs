@@ -139,7 +139,7 @@ fn the_api_is_asked_by_get_alone_and_nothing_is_recorded() {
     let world = half_there();
     let file = world.path("users.csv");
     assert_eq!(world.import(&file, &["--limit", "10"]).code, 0, "ten are in the ledger now");
-    let (ledger, requests) = (std::fs::read(world.ledger()).unwrap(), world.journal().requests());
+    let (ledger, requests) = (std::fs::read(world.ledger()).unwrap(), world.journal().entries().len());
     let planned = plan(&world, "users.csv", &["--ask", "all", "--rate", "unlimited"]);
     let asked = &planned["asked"];
     assert_eq!(counts(&planned, ["create", "changed"]), [290, 10], "{planned:#}");

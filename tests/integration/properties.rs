@@ -221,7 +221,7 @@ proptest! {
         world.file("any.csv", style.write(&rows));
         let first = import(&world, "any.csv", style, count);
         let failed = world.export("failed");
-        assert_eq!(world.run(&["export", "failed", "--output", "failed.csv"]).code, 0);
+        assert_eq!(world.run(&["export", "failed", "--force", "--output", "failed.csv"]).code, 0);
         let requests = world.journal().requests();
 
         // The export is written with commas, and says so in its header.

@@ -209,7 +209,7 @@ fn no_output_tells_of_keys_tokens_or_customers() {
         let asked = wire.asked();
         assert!(asked.iter().any(|asked| asked.head.contains(KEYS[1])), "{:?}", asked[0].head);
         for what in ["created", "failed", "all"] {
-            let export = world.run(&["export", what, "--output", "out.csv"]);
+            let export = world.run(&["export", what, "--force", "--output", "out.csv"]);
             assert_eq!(export.code, 0, "{export:?}");
             assert_eq!(mode(&world.path("out.csv")), 0o600);
             let bytes = fs::read(world.path("out.csv")).unwrap();

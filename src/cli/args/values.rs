@@ -2,7 +2,10 @@
 //!
 //! Each error says what is expected; clap prefixes the name of the option.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
 
 use super::{Ask, RateArg};
 use crate::{
@@ -111,6 +114,26 @@ pub(super) fn date(text: &str) -> Result<SystemTime, String> {
     let midnight = format!("{text}T00:00:00Z");
     let date = humantime::parse_rfc3339(&midnight).or_else(|_| humantime::parse_rfc3339(text));
     date.map_err(|_| "a day such as 2026-01-31, or a time such as 2026-01-31T12:00:00Z".into())
+}
+
+/// An address to listen on.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.trim_start_matches(':').trim_start_matches("localhost:");
+    let example = if port.parse::<u16>().is_ok() { port } else { "9464" };
+    text.parse().map_err(|_| format!("an IP address and a port, such as 127.0.0.1:{example}"))
+}
+
+/// A number of rows that is not 0.
+pub(super) fn limit(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(rows @ 1..) => Ok(rows),
+        _ => Err("a number of rows from 1".into()),
+    }
+}
+
+/// A number of rows.
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a number from 0".into())
 }
 
 pub(super) fn ask(text: &str) -> Result<Ask, String> {

@@ -34,6 +34,19 @@ pub(crate) fn check_ours(path: &Path) -> Result<bool, Error> {
     }
 }
 
+/// The error where there is no ledger at the path, with the ledgers that its folder has.
+pub(super) fn missing(path: &Path) -> Error {
+    // Of a folder of very many files some are enough.
+    const LOOKED_AT_MAX: usize = 1000;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let read = std::fs::read_dir(if folder == Path::new("") { Path::new(".") } else { folder });
+    let names = read.into_iter().flatten().take(LOOKED_AT_MAX).flatten();
+    let paths = names.map(|entry| folder.join(entry.file_name()));
+    let mut others: Vec<PathBuf> = paths.filter(|path| matches!(check_ours(path), Ok(true))).collect();
+    others.sort_unstable();
+    Error::Missing { path: path.into(), others }
+}
+
 /// The log of a ledger that is gone may hold rows of it, so no new ledger is made beside such a log.
 fn none_yet(path: &Path) -> Result<bool, Error> {
     if has_log(path) { Err(Error::OnlyTheLog(beside(path, "-wal"))) } else { Ok(false) }

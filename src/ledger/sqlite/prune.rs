@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::{
     super::{error::Error, records::Pruned},
-    lock_file::{check_ours, lock},
+    lock_file::{check_ours, lock, missing},
     store::Store,
 };
 
@@ -25,7 +25,7 @@ pub(crate) async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, 
     let real = path.canonicalize();
     let path = real.as_deref().unwrap_or(path);
     if !check_ours(path)? {
-        return Err(Error::Missing(path.into()));
+        return Err(missing(path));
     }
     let _lock = lock(path)?;
     let size = || std::fs::metadata(path).map_or(0, |data| data.len());

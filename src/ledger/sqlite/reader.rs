@@ -31,7 +31,7 @@ use super::{
     bulk::json_rows,
     disk::{keep_temporary_files_beside, of_unchanging, options},
     error_groups::ErrorGroups,
-    lock_file::{check_ours, has_log, is_in_use},
+    lock_file::{check_ours, has_log, is_in_use, missing},
     queries::*,
     rows::{Query, count, read_dropped, read_existing, read_field_counts, read_outcome, read_sample},
     statements::SELECT_TARGET,
@@ -55,7 +55,7 @@ impl Reader {
     /// Where there is none, or the file is not a ledger.
     pub async fn open(path: &Path) -> Result<Reader, Error> {
         if !check_ours(path)? {
-            return Err(Error::Missing(path.into()));
+            return Err(missing(path));
         }
         let opened = match Reader::connect(path, options(path)).await {
             // Beside a file that is written to, SQLite needs to write too. On a disk that nobody can write
