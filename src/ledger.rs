@@ -68,7 +68,7 @@ pub(crate) use self::{
         imported_index::ImportedIndex, lock_file::private_file, mark_changed::mark_changed_at_api,
         prune::prune, reader::Reader,
     },
-    timeline::{Sample, condensed},
+    timeline::{Sample, condensed, sustained_rate},
 };
 use crate::customer::{Dropped, FieldCounts, FieldSet, Reference, Row, SourcePosition};
 

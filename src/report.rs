@@ -37,27 +37,27 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use self::{
-    error_summary::{ErrorSummary, summarize_errors},
-    format::rfc3339,
-    headline::Standing,
-};
 pub use self::{
+    error_summary::ErrorSummary,
     format::{date, grouped, rows, time, visible_text, wrap_parts},
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
     plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
     status::{Status, status_text},
-    summary::{AdjustedRows, SourceReading, Summary, adjusted_list, changed_list, pruned, run_table},
+    summary::{
+        AdjustedRows, RunContext, SourceReading, Summary, adjusted_list, changed_list, pruned, run_table,
+    },
     text::report_text,
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},
 };
+use self::{error_summary::summarize_errors, format::rfc3339, headline::Standing};
 use crate::{
     latency::Latencies,
     ledger::{
         ErrorGroup, Outcome, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed,
+        sustained_rate,
     },
     run::RunSnapshot,
 };
@@ -190,7 +190,7 @@ impl<'a> Report<'a> {
         Report {
             headline: standing.headline(),
             summary: Summary {
-                held_rate: samples.last().and_then(|last| last.held_rate),
+                held_rate: sustained_rate(samples),
                 changed_fields: changed_list(changed),
                 absent: *absent,
                 ..summary.with_existing(existing)

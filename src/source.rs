@@ -384,15 +384,18 @@ impl Source {
         self.delimiter.into()
     }
 
-    /// A description of the format: `delimiter ;, windows-1252, gzip`.
+    /// A description of the format: `semicolon, windows-1252, gzip`.
     pub fn describe(&self) -> String {
         let delimiter = match self.delimiter {
+            b',' => "comma".into(),
+            b';' => "semicolon".into(),
+            b'|' => "pipe".into(),
             b'\t' => "tab".into(),
-            b' ' => "blank".into(),
-            control if control.is_ascii_control() => format!("\\x{control:02x}"),
-            delimiter => char::from(delimiter).to_string(),
+            b' ' => "space".into(),
+            control if control.is_ascii_control() => format!("delimiter \\x{control:02x}"),
+            delimiter => format!("delimiter {}", char::from(delimiter)),
         };
-        let mut text = format!("delimiter {delimiter}, {}", self.encoding.name());
+        let mut text = format!("{delimiter}, {}", self.encoding.name());
         match self.quote {
             Quote::Char(b'"') => {}
             Quote::Char(quote) => text.push_str(&format!(", quote {}", char::from(quote))),

@@ -1,5 +1,7 @@
 //! Maps every end of the program to its exit code and its final message.
 
+use std::path::Path;
+
 use crate::{
     error::Error,
     ledger::{Outcome, Tally},
@@ -104,6 +106,43 @@ pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(S
     }
 }
 
+/// What to do after a run, in one line: `stop` is why it stopped by itself and what to do about that.
+pub(super) fn next_step(
+    ended: &EndReason,
+    tally: &Tally,
+    stop: Option<&(String, String)>,
+    ledger: &Path,
+) -> String {
+    let export = |rows: &str| {
+        let ledger = shell_word(&ledger.display().to_string());
+        format!("customer-import export {rows} --ledger {ledger} --output {rows}.csv")
+    };
+    let [pending, failed] = [Outcome::Pending, Outcome::Failed].map(|outcome| tally.get(outcome));
+    match (ended, stop) {
+        (EndReason::Stopped(StopReason::TooManyFailures(_)), _) => export("failed"),
+        (_, Some((_, hint))) => hint.clone(),
+        (EndReason::Completed, _) if pending > 0 => {
+            format!("run the same command again: {} still pending", are(pending))
+        }
+        (EndReason::Completed, _) if tally.sum(|outcome| outcome.is_to_correct()) > 0 => export("failed"),
+        (EndReason::Completed, _) if failed > 0 => {
+            format!("run the same command again: {} failed and may pass now", report::rows(failed))
+        }
+        (EndReason::Completed, _) => export("created"),
+        _ => "run the same command again to continue".into(),
+    }
+}
+
+fn are(rows: u64) -> String {
+    format!("{} {}", report::rows(rows), if rows == 1 { "is" } else { "are" })
+}
+
+/// A text as a shell reads it back.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    if text.chars().all(is_plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 fn describe_proxy(variable: Option<&str>, again: &str) -> (String, String) {
     match variable {
         Some(variable) => (
@@ -114,5 +153,38 @@ fn describe_proxy(variable: Option<&str>, again: &str) -> (String, String) {
             "a proxy on the way wants credentials (HTTP 407)".into(),
             format!("name the proxy with its login in HTTPS_PROXY or HTTP_PROXY, {again}"),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_failed_only_are_sent_again_by_the_same_command() {
+        let step = |counts: &[(Outcome, u64)]| {
+            let tally: Tally = counts.iter().copied().collect();
+            next_step(&EndReason::Completed, &tally, None, Path::new("a.db"))
+        };
+        let failed = (Outcome::Failed, 2);
+        assert_eq!(step(&[failed]), "run the same command again: 2 rows failed and may pass now");
+        let export = "customer-import export failed --ledger a.db --output failed.csv";
+        assert_eq!(step(&[failed, (Outcome::Duplicate, 1)]), export);
+        let pending = step(&[failed, (Outcome::Pending, 1)]);
+        assert_eq!(pending, "run the same command again: 1 row is still pending");
+    }
+
+    #[test]
+    fn too_many_failures_are_looked_at_first() {
+        let ended = EndReason::Stopped(StopReason::TooManyFailures(7));
+        let stop = describe_stop(&ended, None);
+        let step = next_step(&ended, &Tally::default(), stop.as_ref(), Path::new("my ledger.db"));
+        assert_eq!(step, "customer-import export failed --ledger 'my ledger.db' --output failed.csv");
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_back() {
+        let words = ["a.db", "/var/lib/x_1.db", "a b", "it's", "$(rm)"].map(shell_word);
+        assert_eq!(words, ["a.db", "/var/lib/x_1.db", "'a b'", r"'it'\''s'", "'$(rm)'"]);
     }
 }

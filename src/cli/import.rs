@@ -6,7 +6,7 @@ use tracing::{info, warn};
 
 use super::{
     args,
-    exit_code::{code, code_of_end, code_of_error, describe_stop},
+    exit_code::{code, code_of_end, code_of_error, describe_stop, next_step},
     ledger_path, now,
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
@@ -17,9 +17,10 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{self, Command, NewRun, Outcome, Reader, RunState, Setting},
+    ledger::{self, Command, NewRun, Reader, RunDetails, RunId, RunState, Setting},
     report::{
-        self, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table, visible_text,
+        self, RunContext, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table,
+        visible_text,
     },
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
@@ -161,11 +162,16 @@ pub(super) async fn run_job(
     let changed_fields = changed_list(&totals.changed);
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
-    let held_rate = sender.throttle().held_rate();
-    let summary = Summary { reading: Some(reading), held_rate, changed_fields, absent, ..summary };
+    let held_rate = result.sustained_rate;
+    let ledger = job.ledger_path.display().to_string();
+    let details = read_details(job.ledger_path, run).await;
+    let context = Some(RunContext::new(&of_ledger, &ledger, details.as_ref()));
+    let summary = Summary { reading: Some(reading), held_rate, changed_fields, absent, context, ..summary };
     let summary = summary.with_existing(&totals.existing);
-    let text = describe_run(&summary, described, job.ledger_path);
-    show_end(job.output, &json(&summary)?, &text, code, stop.or(shortage))
+    let stop = stop.as_ref().or(shortage.as_ref());
+    let next = next_step(&result.reason, &totals.tally, stop, job.ledger_path);
+    let text = describe_run(&summary, described, job.ledger_path, &next);
+    show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
 }
 
 /// What is wrong with a source that has fewer rows than expected, and what to do; a source without rows is only a warning
@@ -180,23 +186,15 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
     })
 }
 
-fn describe_run(summary: &Summary<'_>, described: &str, ledger_path: &Path) -> String {
-    let ledger = ledger_path.display();
-    let left: u64 = Outcome::ALL
-        .into_iter()
-        .filter(|outcome| !outcome.is_success())
-        .filter_map(|outcome| summary.outcomes.get(outcome.name()))
-        .sum();
-    let pending = summary.outcomes.get(Outcome::Pending.name()).is_some_and(|rows| *rows > 0);
-    let next = if summary.state != RunState::Completed {
-        "run the same command again to go on".into()
-    } else if pending {
-        "run the same command again: rows are pending still".into()
-    } else if left > 0 {
-        format!("customer-import export failed --ledger {ledger} --output failed.csv")
-    } else {
-        format!("customer-import export created --ledger {ledger} --output created.csv")
-    };
-    let table = run_table(summary);
-    format!("{table}  source: {described}\n  ledger: {ledger}\n  next:   {next}\n")
+/// What the ledger has of a run that has ended; none if it cannot be read: the run itself has ended well without it.
+async fn read_details(ledger: &Path, run: RunId) -> Option<RunDetails> {
+    let read = async { Reader::open(ledger).await?.run_details(Some(run), 0).await };
+    let read =
+        read.await.inspect_err(|error| warn!(%error, "what went wrong cannot be read from the ledger"));
+    read.ok().flatten()
+}
+
+fn describe_run(summary: &Summary<'_>, described: &str, ledger_path: &Path, next: &str) -> String {
+    let (table, ledger) = (run_table(summary), ledger_path.display());
+    format!("{table}\n  source: {described}\n  ledger: {ledger}\n  next:   {next}\n")
 }

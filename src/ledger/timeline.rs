@@ -61,6 +61,55 @@ impl Sample {
     }
 }
 
+/// The least time over which a rate counts as sustained: a shorter window of a limit per second may hold more than the limit.
+const SUSTAINED_FOR: Duration = Duration::from_secs(10);
+
+/// The greatest share of throttled requests at a sustained rate.
+const THROTTLED_SHARE_MAX: f64 = 0.01;
+
+/// The best rate of accepted requests that a run has sustained below a limit that it has found, in requests per second;
+/// with less than [`SUSTAINED_FOR`] of it, the rate held at the end. None if the run has found no limit.
+///
+/// Only the second half of the run counts (of a short run, its last [`SUSTAINED_FOR`]), because a limit may change, and the last one is the one to be told.
+pub(crate) fn sustained_rate(samples: &[Sample]) -> Option<f64> {
+    // Where a run is ended while slow requests are in flight, nothing is sent in its last seconds.
+    let end = samples.iter().rfind(|sample| sample.figures.requests > 0)?.to;
+    let since = (end / 2).min(end.saturating_sub(SUSTAINED_FOR));
+    let recent: Vec<&Sample> =
+        samples.iter().filter(|sample| sample.to > since && sample.to <= end).collect();
+    let mut best: Option<f64> = None;
+    let (mut first, mut requests, mut throttled) = (0, 0, 0);
+    for last in &recent {
+        requests += last.figures.requests;
+        throttled += last.figures.throttled;
+        // The shortest window that ends here and is long enough.
+        while let [oldest, next, ..] = recent.get(first..).unwrap_or_default()
+            && last.to.saturating_sub(next.from) >= SUSTAINED_FOR
+        {
+            requests -= oldest.figures.requests;
+            throttled -= oldest.figures.throttled;
+            first += 1;
+        }
+        let length = recent.get(first).map_or(Duration::ZERO, |oldest| last.to.saturating_sub(oldest.from));
+        let is_sustained = throttled as f64 <= THROTTLED_SHARE_MAX * requests as f64;
+        if length >= SUSTAINED_FOR && is_sustained && last.held_rate.is_some() {
+            let rate = requests.saturating_sub(throttled) as f64 / length.as_secs_f64();
+            best = Some(best.map_or(rate, |best| best.max(rate)));
+        }
+    }
+    best.map(rounded_down).filter(|rate| *rate > 0.0).or_else(|| samples.last()?.held_rate)
+}
+
+/// In steps that suit the size of the rate.
+fn rounded_down(rate: f64) -> f64 {
+    let steps = match rate {
+        10.0.. => 1.0,
+        1.0.. => 10.0,
+        _ => 1000.0,
+    };
+    (rate * steps).floor() / steps
+}
+
 /// Joins neighbouring samples until there are at most so many.
 pub(crate) fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
     let joined = |group: &[Sample]| {
@@ -70,4 +119,61 @@ pub(crate) fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
         Some(joined)
     };
     samples.chunks(samples.len().div_ceil(most.max(1)).max(1)).filter_map(joined).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Samples of a second each, of these requests, throttled requests, and held rate.
+    fn samples(seconds: impl IntoIterator<Item = (u64, u64, Option<f64>)>) -> Vec<Sample> {
+        let each = seconds.into_iter().zip(0_u64..);
+        let sample = |((requests, throttled, held_rate), at): ((u64, u64, Option<f64>), u64)| Sample {
+            from: Duration::from_secs(at),
+            to: Duration::from_secs(at + 1),
+            figures: RequestCounts { requests, throttled, ..RequestCounts::default() },
+            held_rate,
+            ..Sample::default()
+        };
+        each.map(sample).collect()
+    }
+
+    fn repeated(
+        times: usize,
+        second: (u64, u64, Option<f64>),
+    ) -> impl Iterator<Item = (u64, u64, Option<f64>)> {
+        std::iter::repeat_n(second, times)
+    }
+
+    #[test]
+    fn the_best_rate_of_ten_seconds_counts_and_not_the_last() {
+        let held = (1461, 0, Some(1461.0));
+        let backed_off = (1122, 3, Some(1122.0));
+        let run = || repeated(60, held).chain(repeated(9, backed_off));
+        assert_eq!(sustained_rate(&samples(run())), Some(1461.0));
+        let searching = repeated(30, (2000, 400, Some(1500.0)));
+        assert_eq!(sustained_rate(&samples(searching.chain(run()))), Some(1461.0), "much was refused");
+        let drained = repeated(20, held).chain(repeated(9, (0, 0, Some(1461.0))));
+        assert_eq!(sustained_rate(&samples(drained)), Some(1461.0), "the end of slow requests");
+        let short = repeated(6, (90, 9, Some(71.0)));
+        assert_eq!(sustained_rate(&samples(short)), Some(71.0), "nothing was sustained for ten seconds");
+    }
+
+    #[test]
+    fn a_limit_that_was_lowered_is_not_exceeded() {
+        let lowered = repeated(40, (1000, 0, Some(1000.0))).chain(repeated(40, (485, 1, Some(485.0))));
+        assert_eq!(sustained_rate(&samples(lowered)), Some(484.0));
+    }
+
+    #[test]
+    fn no_limit_gives_no_rate() {
+        assert_eq!(sustained_rate(&samples(repeated(60, (50, 0, None)))), None);
+        assert_eq!(sustained_rate(&[]), None);
+        assert_eq!(sustained_rate(&samples(repeated(60, (0, 0, Some(40.0))))), None, "nothing was sent");
+    }
+
+    #[test]
+    fn low_rates_keep_their_decimals() {
+        assert_eq!([1461.9, 4.87, 0.48571].map(rounded_down), [1461.0, 4.8, 0.485]);
+    }
 }

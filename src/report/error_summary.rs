@@ -2,14 +2,13 @@
 //!
 //! Pure. A row that breaks several rules is counted in each of their groups.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use serde::Serialize;
 
 use super::{
-    format::{rows, visible_text},
+    format::{rows, visible_text, wrapped},
     redact::redact,
-    validation::DUPLICATE_REMEDY,
 };
 use crate::{
     customer::{CharacterCounts, CharacterKind, FaultReason, Field, Rule},
@@ -19,9 +18,12 @@ use crate::{
 /// How many lines each group lists.
 const LINES_SHOWN: usize = 5;
 
+pub(super) const DUPLICATE_REMEDY: &str =
+    "only the first row of each reference is imported; remove the others";
+
 /// Rows with the same error.
 #[derive(Debug, Serialize)]
-pub(super) struct ErrorSummary {
+pub struct ErrorSummary {
     /// Their outcome.
     pub(super) outcome: Outcome,
     /// The field at fault, for invalid rows.
@@ -135,6 +137,25 @@ pub(super) fn summarize_errors(groups: &[ErrorGroup], characters: &CharacterCoun
     }
     errors.sort_by_key(|summary| std::cmp::Reverse(summary.rows));
     errors
+}
+
+/// The first `most` kinds of errors as text, under a heading; empty if nothing went wrong. `others_in` is where the others are.
+pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str) -> String {
+    let mut text = String::from(if errors.is_empty() { "" } else { "\nWhat went wrong\n" });
+    for error in errors.iter().take(most) {
+        let (outcome, rows) = (error.outcome.name(), rows(error.rows));
+        text.push_str(&wrapped(&format!("{outcome}, {}: {rows}, {}", error.title(), error.lines()), 2));
+        text.push_str(&wrapped(&error.reason, 4));
+        if let Some(message) = &error.message {
+            text.push_str(&wrapped(&format!("{}: {message}", error.message_source()), 4));
+        }
+        text.push_str(&wrapped(&format!("to do: {}", error.remedy), 4));
+    }
+    if let others @ 1.. = errors.len().saturating_sub(most) {
+        let kinds = if others == 1 { "kind" } else { "kinds" };
+        let _ = writeln!(text, "  and {others} more {kinds}: {others_in}");
+    }
+    text
 }
 
 type Faults<'a> = BTreeMap<(&'a str, &'a str), (u64, Vec<u64>)>;

@@ -5,14 +5,18 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{first_lines, grouped, paragraph, rate, rows, time, visible_text},
+    error_summary::{ErrorSummary, error_lines, summarize_errors},
+    format::{first_lines, grouped, paragraph, rate, rfc3339, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
 };
 use crate::{
     customer::{Dropped, Field, FieldCounts, Rule},
-    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunId, RunState, Tally},
+    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunDetails, RunId, RunState, Tally, Target},
     source::{Adjustment, Adjustments, Mapping, RowSample},
 };
+
+/// Kinds of errors that the end of a run shows.
+const REASONS_SHOWN: usize = 5;
 
 /// The object of `--summary-json`. Its names are a contract with scripts.
 #[derive(Debug, Serialize)]
@@ -36,7 +40,7 @@ pub struct Summary<'a> {
     pub retries: u64,
     /// 429 responses.
     pub throttled: u64,
-    /// Requests per second at which the run stayed below an undocumented limit of the API.
+    /// The best rate sustained below an undocumented limit of the API, in requests per second.
     pub held_rate: Option<f64>,
     /// Wall time.
     pub elapsed_seconds: f64,
@@ -59,6 +63,26 @@ pub struct Summary<'a> {
     pub existing_uncertain: u64,
     /// Rows whose reference the API spells differently.
     pub respelled: u64,
+    /// What names the run elsewhere; none in a report, which has its own.
+    #[serde(flatten)]
+    pub context: Option<RunContext<'a>>,
+}
+
+/// Where and when a run was, and what went wrong in it.
+#[derive(Debug, Serialize)]
+pub struct RunContext<'a> {
+    /// The merchant's id.
+    pub merchant: &'a str,
+    /// The base URL.
+    pub target: &'a str,
+    /// The ledger's path.
+    pub ledger: &'a str,
+    /// RFC 3339; this and what follows is none if the ledger could not be read.
+    pub started_at: Option<String>,
+    /// RFC 3339; none also if the user did not wait for the end.
+    pub ended_at: Option<String>,
+    /// What went wrong, the most frequent first.
+    pub reasons: Option<Vec<ErrorSummary>>,
 }
 
 /// How a source was read.
@@ -79,6 +103,21 @@ impl SourceReading {
             columns: mapped_fields(mapping),
             unused_columns: unused_columns(mapping),
             adjustments: adjusted_list(adjustments),
+        }
+    }
+}
+
+impl<'a> RunContext<'a> {
+    /// The context of a run, with what its ledger says of it.
+    pub fn new(target: &'a Target, ledger: &'a str, details: Option<&RunDetails>) -> RunContext<'a> {
+        let run = details.map(|details| &details.run);
+        RunContext {
+            merchant: &target.merchant_id,
+            target: &target.base_url,
+            ledger,
+            started_at: run.map(|run| rfc3339(run.started_at)),
+            ended_at: run.and_then(|run| run.ended_at).map(rfc3339),
+            reasons: details.map(|details| summarize_errors(&details.groups, &details.characters)),
         }
     }
 }
@@ -114,6 +153,7 @@ impl<'a> Summary<'a> {
             existing_differing: BTreeMap::new(),
             existing_uncertain: 0,
             respelled: 0,
+            context: None,
         }
     }
 
@@ -140,11 +180,15 @@ impl<'a> Summary<'a> {
     }
 }
 
-/// A run as a table: the ten outcomes, time and rate.
+/// A run as a table: its outcomes, time and rate, and what went wrong.
 pub fn run_table(summary: &Summary<'_>) -> String {
     let mut text =
         format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), visible_text(summary.source));
     text.push_str(&outcome_lines(summary));
+    let reasons = summary.context.iter().filter_map(|context| context.reasons.as_deref());
+    for reasons in reasons {
+        text.push_str(&error_lines(reasons, REASONS_SHOWN, "customer-import report shows them"));
+    }
     text.push_str(&remark_lines(summary));
     if let Some(held) = summary.held_rate {
         let _ = writeln!(text, "  about {held} requests/s held; give --rate {held} next time");
@@ -152,27 +196,29 @@ pub fn run_table(summary: &Summary<'_>) -> String {
     text
 }
 
-/// The outcomes, the time, the requests.
+/// The outcomes that are not zero, the time, the requests.
 pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
     let mut text = String::new();
-    for outcome in Outcome::ALL {
-        let count = summary.count(outcome);
-        // A zero is shown, but must not draw attention.
-        let count = if count == 0 { "-".into() } else { grouped(count) };
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| summary.count(*outcome) > 0) {
+        let count = grouped(summary.count(outcome));
         let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
     }
     let _ = writeln!(
         text,
-        "  {:<10} {:>14}\n\n  {} in {}: {} requests ({} per second)\n  {} repeated, {} throttled",
+        "  {:<10} {:>14}\n\n  {} in {}: {} requests ({} per second)",
         "rows",
         grouped(summary.rows),
         rows(summary.rows),
         time(Duration::from_secs_f64(summary.elapsed_seconds)),
         grouped(summary.requests),
         summary.rate(),
-        grouped(summary.retries),
-        grouped(summary.throttled),
     );
+    let counts = [(summary.retries, "repeated"), (summary.throttled, "throttled by the API")];
+    let some = counts.into_iter().filter(|(count, _)| *count > 0);
+    let some: Vec<String> = some.map(|(count, what)| format!("{} {what}", grouped(count))).collect();
+    if !some.is_empty() {
+        let _ = writeln!(text, "  {}", some.join(", "));
+    }
     text
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{
     Percentiles, Report,
+    error_summary::error_lines,
     format::{grouped, millis, rate, rows, time, visible_text, wrapped},
     summary::{outcome_lines, remark_lines},
 };
@@ -77,24 +78,11 @@ fn add_times(report: &Report<'_>, text: &mut String) {
 }
 
 fn add_errors(report: &Report<'_>, text: &mut String) {
-    if report.errors.is_empty() && report.errors_not_shown == 0 {
-        return;
-    }
-    text.push_str("\nWhat went wrong\n");
-    for error in report.errors.iter().take(ERRORS_SHOWN) {
-        let (outcome, rows) = (error.outcome.name(), rows(error.rows));
-        text.push_str(&wrapped(&format!("{outcome}, {}: {rows}, {}", error.title(), error.lines()), 2));
-        text.push_str(&wrapped(&error.reason, 4));
-        if let Some(message) = &error.message {
-            text.push_str(&wrapped(&format!("{}: {message}", error.message_source()), 4));
-        }
-        text.push_str(&wrapped(&format!("to do: {}", error.remedy), 4));
-    }
-    let others = report.errors.len().saturating_sub(ERRORS_SHOWN);
-    if others > 0 {
-        let _ = writeln!(text, "  and {others} kinds more; --format json has them");
-    }
+    text.push_str(&error_lines(&report.errors, ERRORS_SHOWN, "--format json has them"));
     if report.errors_not_shown > 0 {
+        if report.errors.is_empty() {
+            text.push_str("\nWhat went wrong\n");
+        }
         text.push_str(&wrapped(&format!("{} more: {NOT_SHOWN}", rows(report.errors_not_shown)), 2));
     }
 }

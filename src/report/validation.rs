@@ -7,6 +7,7 @@ use std::{borrow::Cow, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
+    error_summary::DUPLICATE_REMEDY,
     format::{first_lines, grouped, paragraph, rows, time, visible_text},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
@@ -16,9 +17,6 @@ use crate::{
     source::{Mapping, RowSample, Source},
     validate::{FaultExample, FaultGroup, Findings},
 };
-
-pub(super) const DUPLICATE_REMEDY: &str =
-    "only the first row of each reference is imported; remove the others";
 
 const SIMILAR: &str =
     "differ from an earlier reference only in letter case, blanks or the form of a character";

@@ -128,6 +128,8 @@ pub struct RunResult {
     pub totals: Totals,
     /// Requests.
     pub request_counts: RequestCounts,
+    /// The best rate sustained below a limit of the API, in requests per second; none if no limit was found.
+    pub sustained_rate: Option<f64>,
     /// `None` if the user has quit: nothing further is recorded, as after a crash.
     pub(super) ledger: Option<Ledger>,
     pub(super) scope: SourceScope,

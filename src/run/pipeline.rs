@@ -253,8 +253,8 @@ impl<'a> Pipeline<'a> {
         let snapshot = self.snapshot(&end.stage);
         (self.show)(&snapshot);
         let mut ledger = self.ledger.into_idle().filter(|_| !end.has_quit);
+        self.timeline.end(self.totals.tally, &self.sender);
         if let Some(ledger) = &mut ledger {
-            self.timeline.end(self.totals.tally, &self.sender);
             self.timeline.write_to(ledger);
         }
         let reason = end.stage.end_reason()?;
@@ -262,6 +262,7 @@ impl<'a> Pipeline<'a> {
             reason,
             totals: self.totals,
             request_counts: self.sender.figures(),
+            sustained_rate: self.timeline.sustained_rate(),
             ledger,
             scope: self.options.scope,
         })

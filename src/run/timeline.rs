@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     latency::Latencies,
-    ledger::{Ledger, Outcome, OutcomeClass, RequestCounts, Sample, Tally, condensed},
+    ledger::{Ledger, Outcome, OutcomeClass, RequestCounts, Sample, Tally, condensed, sustained_rate},
     sender::Sender,
 };
 
@@ -44,6 +44,11 @@ impl Timeline {
     /// Takes the last sample.
     pub(super) fn end(&mut self, tally: Tally, sender: &Sender) {
         self.series.end(self.began.elapsed(), CumulativeCounts::now(tally, sender));
+    }
+
+    /// The rate that the run has sustained below a limit of the API.
+    pub(super) fn sustained_rate(&self) -> Option<f64> {
+        sustained_rate(&self.series.samples)
     }
 
     /// Whether samples have waited so long that they need a commit of their own.

@@ -209,10 +209,10 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
 fn the_delimiter_is_found_and_shown() {
     let world = World::new();
     for (number, (text, shown)) in [
-        ("ID;M;\"a,b,c,d,e\"\nREF;1;x\n", "delimiter ;, UTF-8"),
-        ("ID\tM\tF\nREF\t1\tx\n", "delimiter tab, UTF-8"),
-        ("Umsatz, netto, EUR, alt;ID;M\n1;REF;2\n3;REF;4\n", "delimiter ;, UTF-8"),
-        ("ID|M|a;b;c;d\nREF|1|x\nREF|1|x\n", "delimiter |, UTF-8"),
+        ("ID;M;\"a,b,c,d,e\"\nREF;1;x\n", "semicolon, UTF-8"),
+        ("ID\tM\tF\nREF\t1\tx\n", "tab, UTF-8"),
+        ("Umsatz, netto, EUR, alt;ID;M\n1;REF;2\n3;REF;4\n", "semicolon, UTF-8"),
+        ("ID|M|a;b;c;d\nREF|1|x\nREF|1|x\n", "pipe, UTF-8"),
     ]
     .into_iter()
     .enumerate()
@@ -323,7 +323,7 @@ fn the_sample_with_foreign_headings_is_read() {
     let settings = world.file("foreign.toml", include_bytes!("../../samples/foreign.toml"));
     let done = world.import(&file, &["--config", &settings.display().to_string()]);
     assert_eq!(done.code, 0, "{done:?}");
-    assert!(done.stdout.contains("delimiter ;, windows-1252"), "{done:?}");
+    assert!(done.stdout.contains("semicolon, windows-1252"), "{done:?}");
     let customer = world.journal().customer(MERCHANT, "KD-2024-0005").unwrap();
     assert_eq!((customer.mobile_country_code.as_str(), customer.first_name.as_str()), ("41", "Markus"));
     assert_eq!(

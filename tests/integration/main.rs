@@ -55,6 +55,8 @@ mod routing;
 
 mod duplicates;
 
+mod endings;
+
 mod export;
 
 mod listing;

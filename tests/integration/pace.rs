@@ -27,6 +27,9 @@ const FOUND_AFTER_S: f64 = 10.0;
 /// Seconds after a change in which no share is checked.
 const SETTLING_S: f64 = 5.0;
 
+/// The least share of the limit that the end of a run advises as `--rate`.
+const ADVISED_SHARE: f64 = 0.9;
+
 /// The share of the limit that counts as reaching it.
 const REACHED: f64 = 0.95;
 
@@ -311,6 +314,14 @@ impl Measured {
         if let (Some(held), Some(limit)) = (held, scenario.steps.last().and_then(|step| step.limit)) {
             let most = f64::from(limit) * 1.1;
             assert!(held <= most, "{told}");
+            // The advice of the end: nearly all of a limit that stayed as it was, and never more.
+            if scenario.steps.len() == 1 {
+                let share = held / f64::from(limit);
+                assert!(
+                    (ADVISED_SHARE - EASED - late..=1.0).contains(&share),
+                    "advised {share} of the limit: {told}"
+                );
+            }
         }
     }
 }
