@@ -61,8 +61,8 @@ pub(crate) use self::{
     forecast::RowForecast,
     model::{Activity, ExistingCounts, Heartbeat, OutcomeClass, RowId},
     records::{
-        ChangedAtApi, ErrorGroup, ImportedRow, LedgerOverview, Pruned, RetryFilter, RetryRow, RetryableCount,
-        RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+        ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, Pruned, RetryFilter, RetryRow,
+        RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
     },
     sqlite::{
         imported_index::ImportedIndex, lock_file::private_file, mark_changed::mark_changed_at_api,

@@ -88,7 +88,7 @@
 //! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
 //!
 //! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data
-//! out of a text. **format**: numbers and times as text. **live status**: the run that is going on. A report has a **headline**, **shares** in per cent, **text**,
+//! out of a text. **format**: numbers and times as text. **live status**: the run that is going on. A report of a whole ledger is its **history**, with a **run timeline** and a **history page**. A report has a **headline**, **shares** in per cent, **text**,
 //! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
 //! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
 //! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**,

@@ -9,6 +9,12 @@ mod summary;
 
 mod error_summary;
 
+mod history;
+
+mod history_page;
+
+mod run_timeline;
+
 mod shares;
 
 mod headline;
@@ -40,6 +46,8 @@ use serde::Serialize;
 pub use self::{
     error_summary::ErrorSummary,
     format::{date, grouped, rows, time, visible_text, wrap_parts},
+    history::{History, history_text},
+    history_page::history_html,
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
     mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
@@ -52,14 +60,13 @@ pub use self::{
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},
 };
-use self::{error_summary::summarize_errors, format::rfc3339, headline::Standing};
+use self::{error_summary::summarize_errors, format::rfc3339, headline::Standing, live_status::live_status};
 use crate::{
     latency::Latencies,
     ledger::{
-        ErrorGroup, Outcome, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, condensed,
-        sustained_rate,
+        ErrorGroup, Outcome, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, Tally,
+        condensed, sustained_rate,
     },
-    run::RunSnapshot,
 };
 
 /// One run in detail.
@@ -86,6 +93,8 @@ pub struct Report<'a> {
     options: &'a [Setting],
     /// Where the run stands, while it goes on.
     live: Option<LiveStatus>,
+    #[serde(skip)]
+    tally: &'a Tally,
     #[serde(skip)]
     over_time: &'a [Sample],
 }
@@ -170,15 +179,7 @@ impl<'a> Report<'a> {
             groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
         let grouped: u64 = groups.iter().map(|group| group.rows).sum();
         let errors = summarize_errors(&groups, characters);
-        let live = heartbeat.as_ref().map(|(at, heartbeat)| {
-            let (tally, request_counts) = (run.tally, run.request_counts);
-            let age = Duration::from_millis(u64::try_from(now.saturating_sub(*at)).unwrap_or_default());
-            LiveStatus::new(
-                run.run,
-                &RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone() },
-                age,
-            )
-        });
+        let live = heartbeat.as_ref().map(|(at, heartbeat)| live_status(run, (*at, heartbeat), now));
         let standing = Standing {
             command: &run.command,
             state: run.state,
@@ -210,6 +211,7 @@ impl<'a> Report<'a> {
             live,
             samples: samples.iter().map(SampleJson::of).collect(),
             options: settings,
+            tally: &run.tally,
             over_time: samples,
         }
     }

@@ -339,6 +339,9 @@ pub(super) struct Report {
     /// Report on run N [default: the latest]
     #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
     pub(super) run: Option<i64>,
+    /// Report on the whole ledger: where every customer stands, and all runs on one time line
+    #[arg(long, conflicts_with = "run", help_heading = "Output")]
+    pub(super) all: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: ReportFormat,

@@ -1,4 +1,4 @@
-//! `report`: one run in detail, as text, JSON or an HTML page.
+//! `report`: one run in detail, or the whole ledger, as text, JSON or an HTML page.
 //!
 //! Reads the ledger beside a running import and never blocks it.
 
@@ -14,7 +14,7 @@ use crate::{
     customer::visible_lines,
     error::Error,
     ledger::{Reader, RunDetails, RunId},
-    report::{Report, report_html, report_text},
+    report::{History, Report, history_html, history_text, report_html, report_text},
 };
 
 /// How many respelled references the report lists.
@@ -23,17 +23,32 @@ const LINES_SHOWN: u32 = 10;
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
-    let details = runtime()?.block_on(details(&path, args.run))?;
-    let report = Report::new(&details, now());
-    let text = match args.format {
-        ReportFormat::Text => visible_lines(&report_text(&report)).into_owned(),
-        ReportFormat::Json => json(&report)?,
-        ReportFormat::Html => report_html(&report)?,
-    };
+    let text = if args.all { of_ledger(&path, args.format)? } else { of_run(&path, args.run, args.format)? };
     let Some(output) = &args.output else { return print_data(&text).map(|()| code::OK) };
     let written = create_private(output)?.write_all(text.as_bytes());
     written.map_err(|error| Error::Output { name: output.display().to_string(), error })?;
     Ok(code::OK)
+}
+
+fn of_run(path: &Path, requested: Option<i64>, format: ReportFormat) -> Result<String, Error> {
+    let details = runtime()?.block_on(details(path, requested))?;
+    let report = Report::new(&details, now());
+    match format {
+        ReportFormat::Text => Ok(visible_lines(&report_text(&report)).into_owned()),
+        ReportFormat::Json => json(&report),
+        ReportFormat::Html => report_html(&report),
+    }
+}
+
+fn of_ledger(path: &Path, format: ReportFormat) -> Result<String, Error> {
+    let history = runtime()?.block_on(async { Reader::open(path).await?.history().await })?;
+    let now = now();
+    let history = History::new(&history, now);
+    match format {
+        ReportFormat::Text => Ok(visible_lines(&history_text(&history)).into_owned()),
+        ReportFormat::Json => json(&history),
+        ReportFormat::Html => history_html(&history, now),
+    }
 }
 
 /// Reads the details of run `requested`, or of the latest run.

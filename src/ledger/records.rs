@@ -49,6 +49,17 @@ pub struct LedgerOverview {
     pub heartbeat: Option<(RunId, i64, Heartbeat)>,
 }
 
+/// What the ledger tells of all its runs together, for their report.
+#[derive(Debug)]
+pub struct LedgerHistory {
+    /// The target, the runs, and where each row stands.
+    pub overview: LedgerOverview,
+    /// Why rows are not imported, as of now, the most frequent first; without lines, which are of many files.
+    pub groups: Vec<ErrorGroup>,
+    /// Which characters of invalid rows are not allowed.
+    pub characters: CharacterCounts,
+}
+
 /// What the ledger tells of one run, for its report.
 #[derive(Debug)]
 pub struct RunDetails {

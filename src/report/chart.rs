@@ -107,6 +107,24 @@ pub(super) fn chart(
     })
 }
 
+/// A curve through points, from left to right; each is a share of the width and a value. `None` if all are zero. The
+/// caller knows what the width means.
+pub(super) fn growth(points: &[(f64, f64)], label: fn(f64) -> String) -> Option<Chart> {
+    let highest = points.iter().map(|(_, value)| *value).filter(|value| *value > 0.0).reduce(f64::max)?;
+    let axis = Axis::new(Scale::Linear, 0.0, highest);
+    let place = |(at, value): &(f64, f64)| format!("{:.1} {:.1}", at * WIDTH, axis.height(*value));
+    let line = points.iter().map(place).collect::<Vec<_>>().join("L");
+    let left = points.first().map_or(0.0, |(at, _)| at * WIDTH);
+    let right = points.last().map_or(WIDTH, |(at, _)| at * WIDTH);
+    let area = Some(format!("M{left:.1} {HEIGHT}L{line}L{right:.1} {HEIGHT}Z"));
+    Some(Chart {
+        curves: vec![Curve { class: "customers", label: "customers", path: format!("M{line}"), area }],
+        across: Vec::new(),
+        up: axis.ticks.iter().map(|tick| tick_at(axis.height(*tick), label(*tick))).collect(),
+        tooltips: Vec::new(),
+    })
+}
+
 /// The steps of a curve, and the area below them.
 fn draw(samples: &[Sample], value: Value, end: f64, axis: &Axis) -> (String, String) {
     let (mut path, mut area, mut continues) = (String::new(), String::new(), false);

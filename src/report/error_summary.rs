@@ -39,7 +39,8 @@ pub struct ErrorSummary {
     pub(super) http_status: Option<u16>,
     /// Number of rows.
     pub(super) rows: u64,
-    /// The lines of the first rows.
+    /// The lines of the first rows; none over a whole ledger, whose rows are of many files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) first_lines: Vec<u64>,
     /// The message of the first row, redacted.
     pub(super) message: Option<String>,
@@ -108,6 +109,11 @@ impl ErrorSummary {
         rows(self.rows)
     }
 
+    /// The lines behind a comma; empty where they are not known.
+    pub(super) fn on_lines(&self) -> String {
+        if self.first_lines.is_empty() { String::new() } else { format!(", {}", self.lines()) }
+    }
+
     /// `first on line 2, 5`, or `on line 2` if those are all.
     pub(super) fn lines(&self) -> String {
         let lines: Vec<String> = self.first_lines.iter().map(u64::to_string).collect();
@@ -144,7 +150,7 @@ pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str)
     let mut text = String::from(if errors.is_empty() { "" } else { "\nWhat went wrong\n" });
     for error in errors.iter().take(most) {
         let (outcome, rows) = (error.outcome.name(), rows(error.rows));
-        text.push_str(&wrapped(&format!("{outcome}, {}: {rows}, {}", error.title(), error.lines()), 2));
+        text.push_str(&wrapped(&format!("{outcome}, {}: {rows}{}", error.title(), error.on_lines()), 2));
         text.push_str(&wrapped(&error.reason, 4));
         if let Some(message) = &error.message {
             text.push_str(&wrapped(&format!("{}: {message}", error.message_source()), 4));

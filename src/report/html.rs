@@ -8,7 +8,7 @@ use std::time::Duration;
 use askama::Template;
 
 use super::{
-    ErrorSummary, Percentiles, Report,
+    ErrorSummary, LiveStatus, Percentiles, Report,
     chart::{Chart, CurveSpec, Scale, chart},
     format::{grouped, millis, requests, rows, time},
     headline::is_open,
@@ -19,14 +19,14 @@ use super::{
 use crate::{
     customer::visible_lines,
     error::Error,
-    ledger::{Outcome, RunState, Sample, Setting, SettingOrigin, condensed},
+    ledger::{Outcome, RunState, Sample, Setting, SettingOrigin, Tally, condensed},
 };
 
 /// Steps per curve: three pixels each on a phone.
 const STEPS_SHOWN: usize = 120;
 
 /// How many error groups are listed; the JSON has all of them.
-const ERRORS_SHOWN: usize = 50;
+pub(super) const ERRORS_SHOWN: usize = 50;
 
 #[derive(Template)]
 #[template(path = "page.html")]
@@ -51,41 +51,47 @@ struct Page<'a> {
 }
 
 /// How far a running run has come.
-struct Progress {
+pub(super) struct Progress {
     /// In per cent; `None` if the number of rows is not known.
-    percent: Option<u64>,
-    words: String,
+    pub(super) percent: Option<u64>,
+    pub(super) words: String,
+}
+
+impl Progress {
+    pub(super) fn of(live: &LiveStatus) -> Progress {
+        Progress { percent: live.percent(), words: live.words() }
+    }
 }
 
 /// Why some rows are not in the API.
-struct ReasonCard<'a> {
-    error: &'a ErrorSummary,
+pub(super) struct ReasonCard<'a> {
+    pub(super) error: &'a ErrorSummary,
     /// Of all rows of the run.
-    share: String,
-    characters: String,
+    pub(super) share: String,
+    pub(super) characters: String,
 }
 
 impl ReasonCard<'_> {
     /// The remedy in words, so that the name of an option stays on one line.
-    fn remedy(&self) -> impl Iterator<Item = &'static str> {
+    pub(super) fn remedy(&self) -> impl Iterator<Item = &'static str> {
         self.error.remedy.split_inclusive(' ')
     }
 }
 
 /// A headline figure.
-struct Tile {
-    number: String,
-    label: &'static str,
-    note: String,
+pub(super) struct Tile {
+    pub(super) number: String,
+    pub(super) label: &'static str,
+    pub(super) note: String,
 }
 
 /// An outcome's share of all rows.
-struct OutcomeShare {
-    name: &'static str,
-    count: u64,
-    shown: String,
-    share: String,
-    meaning: &'static str,
+pub(super) struct OutcomeShare {
+    pub(super) name: &'static str,
+    pub(super) count: u64,
+    pub(super) shown: String,
+    pub(super) share: String,
+    pub(super) meaning: &'static str,
 }
 
 /// A chart with its caption; only a caption if there is nothing to draw.
@@ -104,35 +110,48 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
     let summary = &report.summary;
     let (given, defaults) =
         report.options.iter().partition(|setting| setting.origin != SettingOrigin::Default);
-    let not_shown = (report.errors_not_shown > 0).then(|| rows(report.errors_not_shown));
-    let page = Page {
+    render(&Page {
         report,
-        state_class: match summary.state {
-            RunState::Completed if summary.exit_code == Some(0) => "good",
-            RunState::Completed | RunState::Running => "fair",
-            RunState::Interrupted | RunState::Stopped | RunState::Died => "bad",
-        },
+        state_class: state_class(summary.state, summary.exit_code.map(i64::from)),
         is_running: summary.state == RunState::Running,
-        progress: report.live.as_ref().map(|live| Progress { percent: live.percent(), words: live.words() }),
+        progress: report.live.as_ref().map(Progress::of),
         exit: summary.exit_code.and_then(exit_in_words),
         began: report.started_at.replace('T', " ").replace('Z', " UTC"),
         took: time(Duration::from_secs_f64(summary.elapsed_seconds)),
         tiles: tiles(report),
-        outcomes: outcome_shares(report),
+        outcomes: outcome_shares(report.tally, summary.state == RunState::Running),
         remarks: remarks(summary),
         charts: charts(report),
         reasons: reasons(&report.errors, summary.rows),
         reasons_left: report.errors.len().saturating_sub(ERRORS_SHOWN),
-        not_shown: not_shown.map(|rows| format!("{rows} more: {NOT_SHOWN}.")),
+        not_shown: not_shown(report.errors_not_shown),
         given,
         defaults,
         version: env!("CARGO_PKG_VERSION"),
-    };
+    })
+}
+
+/// Renders a page, with characters shown that would hide something.
+pub(super) fn render(page: &impl Template) -> Result<String, Error> {
     let page = page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))?;
     Ok(visible_lines(&page).into_owned())
 }
 
-fn reasons(errors: &[ErrorSummary], all: u64) -> Vec<ReasonCard<'_>> {
+/// The class of a state in the style sheet.
+pub(super) fn state_class(state: RunState, exit_code: Option<i64>) -> &'static str {
+    match state {
+        RunState::Completed if exit_code == Some(0) => "good",
+        RunState::Completed | RunState::Running => "fair",
+        RunState::Interrupted | RunState::Stopped | RunState::Died => "bad",
+    }
+}
+
+/// How many rows have no card, and why.
+pub(super) fn not_shown(count: u64) -> Option<String> {
+    (count > 0).then(|| format!("{} more: {NOT_SHOWN}.", rows(count)))
+}
+
+pub(super) fn reasons(errors: &[ErrorSummary], all: u64) -> Vec<ReasonCard<'_>> {
     let card = |error| {
         let ErrorSummary { rows, .. }: &ErrorSummary = error;
         let [share, _] = shares([*rows, all.saturating_sub(*rows)]);
@@ -142,21 +161,21 @@ fn reasons(errors: &[ErrorSummary], all: u64) -> Vec<ReasonCard<'_>> {
 }
 
 /// The share of each outcome; the tiles and the table show the same.
-fn shares_of(report: &Report<'_>) -> [(Outcome, Share); Outcome::ALL.len()] {
-    let shares = shares(Outcome::ALL.map(|outcome| report.summary.count(outcome)));
-    let mut shares = shares.into_iter();
-    Outcome::ALL.map(|outcome| (outcome, shares.next().unwrap_or_default()))
+pub(super) fn shares_of(tally: &Tally) -> Vec<(Outcome, Share)> {
+    let shares = shares(Outcome::ALL.map(|outcome| tally.get(outcome)));
+    Outcome::ALL.into_iter().zip(shares).collect()
+}
+
+/// The tile of the rows with such outcomes.
+pub(super) fn tile_of(label: &'static str, shares: &[(Outcome, Share)], of: fn(Outcome) -> bool) -> Tile {
+    let of_tile = shares.iter().filter(|(outcome, _)| of(*outcome));
+    let share = of_tile.fold(Share::default(), |sum, (_, share)| sum.with(*share));
+    Tile { number: grouped(share.count()), label, note: share.words() }
 }
 
 fn tiles(report: &Report<'_>) -> Vec<Tile> {
     let summary = &report.summary;
-    let shares = shares_of(report);
-    let tile_of = |label, of: fn(Outcome) -> bool| {
-        let of_tile = || shares.iter().filter(|(outcome, _)| of(*outcome));
-        let count: u64 = of_tile().map(|(outcome, _)| summary.count(*outcome)).sum();
-        let share = of_tile().fold(Share::default(), |sum, (_, share)| sum.with(*share));
-        Tile { number: grouped(count), label, note: share.words() }
-    };
+    let shares = shares_of(report.tally);
     let open = if summary.state == RunState::Running { "under way" } else { "to run again" };
     vec![
         Tile {
@@ -164,9 +183,9 @@ fn tiles(report: &Report<'_>) -> Vec<Tile> {
             label: if summary.state == RunState::Running { "rows read so far" } else { "rows read" },
             note: format!("in {}", time(elapsed(summary.elapsed_seconds))),
         },
-        tile_of("in Juspay", Outcome::is_success),
-        tile_of("to correct", Outcome::is_to_correct),
-        tile_of(open, is_open),
+        tile_of("in Juspay", &shares, Outcome::is_success),
+        tile_of("to correct", &shares, Outcome::is_to_correct),
+        tile_of(open, &shares, is_open),
         Tile {
             number: grouped(summary.requests),
             label: if summary.requests == 1 { "request" } else { "requests" },
@@ -175,17 +194,16 @@ fn tiles(report: &Report<'_>) -> Vec<Tile> {
     ]
 }
 
-fn outcome_shares(report: &Report<'_>) -> Vec<OutcomeShare> {
-    let is_running = report.summary.state == RunState::Running;
+pub(super) fn outcome_shares(tally: &Tally, is_running: bool) -> Vec<OutcomeShare> {
     let share_of = |(outcome, share): (Outcome, Share)| {
-        let count = report.summary.count(outcome);
         let meaning = match outcome {
             Outcome::Pending if is_running => "read and not settled yet",
             outcome => explain(outcome),
         };
+        let count = share.count();
         OutcomeShare { name: outcome.name(), count, shown: grouped(count), share: share.words(), meaning }
     };
-    shares_of(report).map(share_of).into_iter().filter(|outcome| outcome.count > 0).collect()
+    shares_of(tally).into_iter().map(share_of).filter(|outcome| outcome.count > 0).collect()
 }
 
 fn charts(report: &Report<'_>) -> Vec<ChartSection> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::format::{grouped, requests, time, wrap_parts, wrap_words};
 use crate::{
-    ledger::{Activity, Heartbeat, Outcome, RunId, Tally},
+    ledger::{Activity, Heartbeat, Outcome, RunId, RunRecord, Tally},
     run::RunSnapshot,
 };
 
@@ -59,6 +59,14 @@ impl LiveStatus {
             cause: live.cause.as_deref().map(str::to_owned),
         }
     }
+}
+
+/// What a running run said of itself at this time; times are in UTC milliseconds.
+pub(super) fn live_status(run: &RunRecord, (at, heartbeat): (i64, &Heartbeat), now: i64) -> LiveStatus {
+    let (tally, request_counts) = (run.tally, run.request_counts);
+    let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone() };
+    let age = Duration::from_millis(u64::try_from(now.saturating_sub(at)).unwrap_or_default());
+    LiveStatus::new(run.run, &snapshot, age)
 }
 
 impl LiveStatus {

@@ -16,6 +16,11 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// The count itself.
+    pub(super) fn count(self) -> u64 {
+        self.count
+    }
+
     /// `12.3 %`, `none`, `< 0.1 %`.
     pub(super) fn words(self) -> String {
         match self.tenths {

@@ -26,7 +26,7 @@ pub struct Status<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Run<'a> {
+pub(super) struct Run<'a> {
     run: RunId,
     command: &'a str,
     source: &'a str,
@@ -65,7 +65,7 @@ impl<'a> Status<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn of(run: &'a RunRecord) -> Run<'a> {
+    pub(super) fn of(run: &'a RunRecord) -> Run<'a> {
         Run {
             run: run.run,
             command: &run.command,
@@ -84,7 +84,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
+pub(super) fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
     Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into()
 }
 
@@ -103,18 +103,29 @@ pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs
         text.push_str("\nNo run has begun yet.\n");
         return text;
     }
-    let _ = writeln!(
-        text,
-        "\n{:>4}  {:<16}  {:<11}  {:>4}  {:>11}  {:>11}  {:>9}",
-        "run", "began (UTC)", "state", "exit", "rows", "succeeded", "left"
-    );
+    add_runs_heading(&mut text);
     for run in runs {
         add_run(run, &mut text);
     }
     text
 }
 
-fn add_run(run: &RunRecord, text: &mut String) {
+/// The heading over what [`add_run`] adds.
+pub(super) fn add_runs_heading(text: &mut String) {
+    let _ = writeln!(
+        text,
+        "\n{:>4}  {:<16}  {:<11}  {:>4}  {:>11}  {:>11}  {:>9}",
+        "run", "began (UTC)", "state", "exit", "rows", "succeeded", "left"
+    );
+}
+
+/// How long a run took. The end of a crashed run is unknown: the ledger records only when the next run found it.
+pub(super) fn took(run: &RunRecord) -> Option<String> {
+    let ended_at = run.ended_at.filter(|_| run.exit_code.is_some())?;
+    Some(time_between(run.started_at, ended_at))
+}
+
+pub(super) fn add_run(run: &RunRecord, text: &mut String) {
     let succeeded = run.tally.sum(Outcome::is_success);
     let _ = writeln!(
         text,
@@ -127,9 +138,7 @@ fn add_run(run: &RunRecord, text: &mut String) {
         grouped(succeeded),
         grouped(run.tally.rows() - succeeded),
     );
-    // The end of a crashed run is unknown: the ledger records only when the next run found it.
-    let took = run.ended_at.filter(|_| run.exit_code.is_some());
-    let took = took.map(|ended_at| format!(", {}", time_between(run.started_at, ended_at)));
+    let took = took(run).map(|took| format!(", {took}"));
     let source = visible_text(&run.source);
     let _ = writeln!(text, "      {} {source}{}", run.command, took.unwrap_or_default());
     let mut parts: Vec<String> = Outcome::ALL

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Percentiles, Report,
+    ErrorSummary, Percentiles, Report,
     error_summary::error_lines,
     format::{grouped, millis, rate, rows, time, visible_text, wrapped},
     summary::{outcome_lines, remark_lines},
@@ -45,7 +45,7 @@ pub fn report_text(report: &Report<'_>) -> String {
         let _ = writeln!(text, "    line {line}: {}", visible_text(spelling));
     }
     add_times(report, &mut text);
-    add_errors(report, &mut text);
+    add_errors(&report.errors, report.errors_not_shown, &mut text);
     add_options(report, &mut text);
     text
 }
@@ -77,13 +77,13 @@ fn add_times(report: &Report<'_>, text: &mut String) {
     }
 }
 
-fn add_errors(report: &Report<'_>, text: &mut String) {
-    text.push_str(&error_lines(&report.errors, ERRORS_SHOWN, "--format json has them"));
-    if report.errors_not_shown > 0 {
-        if report.errors.is_empty() {
+pub(super) fn add_errors(errors: &[ErrorSummary], not_shown: u64, text: &mut String) {
+    text.push_str(&error_lines(errors, ERRORS_SHOWN, "--format json has them"));
+    if not_shown > 0 {
+        if errors.is_empty() {
             text.push_str("\nWhat went wrong\n");
         }
-        text.push_str(&wrapped(&format!("{} more: {NOT_SHOWN}", rows(report.errors_not_shown)), 2));
+        text.push_str(&wrapped(&format!("{} more: {NOT_SHOWN}", rows(not_shown)), 2));
     }
 }
 

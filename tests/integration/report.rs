@@ -1,4 +1,4 @@
-//! `report`: one run as text, JSON and a page, whatever the run was and whoever wrote what it shows.
+//! `report`: one run, or the whole ledger, as text, JSON and a page, whatever the run was and whoever wrote what it shows.
 
 use std::collections::BTreeSet;
 
@@ -151,6 +151,80 @@ fn a_manager_reads_how_it_stands_and_why() {
     assert!(at("a space in 2 rows, a letter other than A to Z in 1 row.") < at("To do: allowed are"));
     assert_eq!(tenths(&page), 1000, "the shares add up: {page}");
     assert!(page.contains("<span class=\"name\">--validation </span>") && !page.contains("1 requests"));
+}
+
+#[test]
+fn a_ledger_is_told_as_a_whole_and_each_customer_once() {
+    let world = World::new();
+    let file = world.file("users.csv", FAULTS);
+    let name = &["--set", "first_name=Bo"];
+    assert_eq!(world.import(&file, &[&name[..], &["--limit", "1"]].concat()).code, 0);
+    assert_eq!(world.import(&file, name).code, 3);
+    // Tomorrow's file has the same people, and one row is correct now.
+    let tomorrow = world.file("tomorrow.csv", FAULTS.replace(",y,", ",5,"));
+    assert_eq!(world.import(&tomorrow, name).code, 3);
+    let json = report_json(&world, &["--all"]);
+    let runs: Vec<_> = json["runs"].as_array().unwrap().iter().map(|run| run["rows"].as_u64()).collect();
+    assert_eq!(runs, [Some(1), Some(5), Some(5)]);
+    let status: Value = serde_json::from_str(&world.run(&["status", "--format", "json"]).stdout).unwrap();
+    for word in ["rows", "created", "invalid", "duplicate", "pending"] {
+        assert_eq!(json[word], status[word], "{word}");
+    }
+    assert_eq!(
+        (&json["rows"], &json["created"], &json["invalid"]),
+        (&5.into(), &3.into(), &1.into()),
+        "{json}"
+    );
+    // The row that was corrected is open no more, and the others are counted once.
+    let errors = json["errors"].as_array().unwrap();
+    assert!(errors.iter().any(|error| error["reason"] == "Mobile number has something other than digits"));
+    assert!(errors.iter().all(|error| error["rows"] == 1), "{json}");
+    let text = report(&world, &["--all"]);
+    assert!(text.starts_with("All runs: 3 runs, begun from "), "{text}");
+    assert!(text.contains("3 of 5 customers are in Juspay; 2 rows need correction"), "{text}");
+    let page = report(&world, &["--all", "--format", "html"]);
+    assert_whole_in_itself(&page);
+    for words in
+        ["<h1>3 of 5 customers are in Juspay; ", "Customers in Juspay over time", "Run 1, ", "created 1"]
+    {
+        assert!(page.contains(words), "no {words:?} in {page}");
+    }
+    assert_eq!(world.run(&["report", "--all", "--run", "1"]).code, 2);
+}
+
+#[test]
+fn a_ledger_of_a_year_of_nights_is_a_small_page() {
+    let world = World::new();
+    assert_eq!(world.import(&world.rows("users.csv", 3), &[]).code, 0);
+    world.execute(
+        "with recursive night (n) as (select 2 union all select n + 1 from night where n < 500)
+         insert into run (id, command, source, state, exit_code, started_at, ended_at, columns)
+         select n, command, source, state, exit_code, started_at + n * 86400000, ended_at + n * 86400000, columns
+         from run, night where run.id = 1",
+    );
+    world.execute(
+        "insert into run_outcome (run, outcome, rows) select id, 'unchanged', 3 from run where id > 1",
+    );
+    let page = report(&world, &["--all", "--format", "html"]);
+    assert_whole_in_itself(&page);
+    assert!(page.len() < 120_000, "{} bytes", page.len());
+    // The first five and the latest 35 are listed; the 460 between have three rows each.
+    assert!(page.contains("460 runs: unchanged 1,380; "), "{page}");
+    let text = report(&world, &["--all"]);
+    assert!(text.contains("460 runs: unchanged 1,380; ") && text.lines().count() < 150, "{text}");
+    assert_eq!(report_json(&world, &["--all"])["runs"].as_array().unwrap().len(), 500);
+}
+
+#[test]
+fn a_ledger_without_a_run_is_told_too() {
+    let world = World::new();
+    assert_eq!(world.import(&world.rows("users.csv", 3), &[]).code, 0);
+    for table in ["run_outcome", "setting", "sample", "checkpoint", "row", "claim_batch", "run"] {
+        world.execute(&format!("delete from {table}"));
+    }
+    for format in ["text", "json", "html"] {
+        assert!(report(&world, &["--all", "--format", format]).contains("No run has begun yet."), "{format}");
+    }
 }
 
 #[test]

@@ -85,6 +85,12 @@ pub(super) const SELECT_ERRORS: &str = "
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
 
+/// The same over all runs: rows as they are now, each once.
+pub(super) const SELECT_OPEN_ERRORS: &str = "
+    select id, line, outcome, field, error_code, http_status,
+           iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
+    from to_correct";
+
 /// The messages and the cells of these rows.
 pub(super) const SELECT_ERROR_MESSAGES: &str = "
     select row.id, iif(pending_update.row is null, row.error_message, pending_update.error_message), record.cells

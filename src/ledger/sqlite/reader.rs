@@ -24,8 +24,8 @@ use super::{
             Activity, Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
         },
         records::{
-            ErrorGroup, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord,
-            RunDetails, RunRecord, Selection, SourceHeader,
+            ErrorGroup, LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping,
+            RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
     },
     bulk::json_rows,
@@ -103,6 +103,17 @@ impl Reader {
         let goes_on = runs.last().is_some_and(|run| run.state == RunState::Running);
         let heartbeat = if goes_on { self.heartbeat().await? } else { None };
         Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat })
+    }
+
+    /// The overview, and why rows are not imported: what the report of the whole ledger shows.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn history(&mut self) -> Result<LedgerHistory, Error> {
+        let overview = self.overview().await?;
+        let (mut groups, characters) = self.error_groups(sqlx::query(SELECT_OPEN_ERRORS)).await?;
+        groups.iter_mut().for_each(|group| group.first_lines.clear());
+        Ok(LedgerHistory { overview, groups, characters })
     }
 
     /// The target of the ledger; none where no run has begun.
@@ -186,7 +197,7 @@ impl Reader {
         let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
         let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
-        let (groups, characters) = self.error_groups(run.run).await?;
+        let (groups, characters) = self.error_groups(sqlx::query(SELECT_ERRORS).bind(id)).await?;
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
@@ -206,10 +217,10 @@ impl Reader {
         }))
     }
 
-    /// What went wrong in this run, the most frequent first, and the characters that are not allowed.
-    async fn error_groups(&mut self, run: RunId) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
+    /// What went wrong with the selected rows, the most frequent first, and the characters that are not allowed.
+    async fn error_groups(&mut self, select: Query<'_>) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
         let mut groups = ErrorGroups::default();
-        self.each(sqlx::query(SELECT_ERRORS).bind(run.0), |row| {
+        self.each(select, |row| {
             groups.add(row);
             Ok(true)
         })

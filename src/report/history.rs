@@ -1,0 +1,177 @@
+//! The report of a whole ledger: where every customer stands, and all runs on one time line.
+//!
+//! Customers are counted once, however many runs have read them. Runs that `prune` has removed are not on the time line;
+//! their customers are in the counts.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use serde::Serialize;
+
+use super::{
+    LiveStatus,
+    error_summary::{ErrorSummary, summarize_errors},
+    format::{date, grouped, requests, rows, visible_text, wrapped},
+    headline::Standing,
+    live_status::live_status,
+    status::{Run, add_run, add_runs_heading, counts},
+    summary::explain,
+    text::add_errors,
+};
+use crate::ledger::{ErrorGroup, LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally};
+
+/// How many runs a text or a page lists one by one: those of a migration, or a month of nights.
+const RUNS_LISTED: usize = 40;
+
+/// How many of these are the first runs; the others are the latest.
+const FIRST_LISTED: usize = 5;
+
+/// A whole ledger in one report. The names of its JSON are a contract with scripts.
+#[derive(Debug, Serialize)]
+pub struct History<'a> {
+    /// How the import stands, in a sentence or two.
+    pub(super) headline: String,
+    pub(super) base_url: Option<&'a str>,
+    pub(super) merchant_id: Option<&'a str>,
+    /// Rows of the ledger, each counted once.
+    pub(super) rows: u64,
+    #[serde(flatten)]
+    outcomes: BTreeMap<&'static str, u64>,
+    /// Why customers are not imported, as of now.
+    pub(super) errors: Vec<ErrorSummary>,
+    pub(super) errors_not_shown: u64,
+    runs: Vec<Run<'a>>,
+    /// The running run, if there is one.
+    pub(super) live: Option<LiveStatus>,
+    #[serde(skip)]
+    pub(super) tally: &'a Tally,
+    #[serde(skip)]
+    pub(super) records: &'a [RunRecord],
+}
+
+impl<'a> History<'a> {
+    /// Builds the report of a ledger; `now` is in UTC milliseconds.
+    pub fn new(history: &'a LedgerHistory, now: i64) -> History<'a> {
+        let LedgerHistory { overview, groups, characters } = history;
+        let LedgerOverview { target, runs, outcomes, heartbeat } = overview;
+        let last = runs.last();
+        let is_running = last.is_some_and(|run| run.state == RunState::Running);
+        let is_wrong =
+            |outcome: Outcome| !(outcome.is_success() || is_running && outcome == Outcome::Pending);
+        let groups: Vec<ErrorGroup> =
+            groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
+        let shown: u64 = groups.iter().map(|group| group.rows).sum();
+        let errors = summarize_errors(&groups, characters);
+        let of_last = heartbeat.as_ref().zip(last).filter(|((run, ..), last)| *run == last.run);
+        let live = of_last.map(|((_, at, heartbeat), last)| live_status(last, (*at, heartbeat), now));
+        let headline = match last {
+            None => "No run has begun yet.".into(),
+            Some(last) if outcomes.rows() == 0 && last.state != RunState::Running => {
+                "No customer has been read yet.".into()
+            }
+            Some(last) => {
+                let (command, state, live) = (last.command.as_str(), last.state, live.as_ref());
+                Standing { command, state, tally: outcomes, errors: &errors, characters, live }.headline()
+            }
+        };
+        History {
+            headline,
+            base_url: target.as_ref().map(|target| target.base_url.as_str()),
+            merchant_id: target.as_ref().map(|target| target.merchant_id.as_str()),
+            rows: outcomes.rows(),
+            outcomes: counts(outcomes),
+            errors_not_shown: outcomes.sum(is_wrong).saturating_sub(shown),
+            errors,
+            runs: runs.iter().map(Run::of).collect(),
+            live,
+            tally: outcomes,
+            records: runs,
+        }
+    }
+
+    /// The runs to list: the first ones, those left out, the latest.
+    pub(super) fn listed(&self) -> (&'a [RunRecord], &'a [RunRecord], &'a [RunRecord]) {
+        let all = self.records;
+        if all.len() <= RUNS_LISTED {
+            return (all, &[], &[]);
+        }
+        let (first, rest) = all.split_at(FIRST_LISTED);
+        let (between, latest) = rest.split_at(all.len() - RUNS_LISTED);
+        (first, between, latest)
+    }
+
+    /// Whether a run is going on.
+    pub(super) fn is_running(&self) -> bool {
+        self.records.last().is_some_and(|run| run.state == RunState::Running)
+    }
+
+    /// How many requests all runs have sent.
+    pub(super) fn requests(&self) -> u64 {
+        self.records.iter().map(|run| run.request_counts.requests).sum()
+    }
+
+    /// `3 runs from 2026-11-28 07:12 to 2026-11-29 03:00 UTC`.
+    pub(super) fn period(&self) -> String {
+        match self.records {
+            [] => "no run".into(),
+            [run] => format!("1 run, begun {} UTC", date(run.started_at)),
+            [first, .., last] => format!(
+                "{} runs, begun from {} to {} UTC",
+                grouped(self.records.len() as u64),
+                date(first.started_at),
+                date(last.started_at)
+            ),
+        }
+    }
+}
+
+/// What these runs came to together: `326 runs: created 12, unchanged 3,000; 340 requests; 2 did not finish`.
+pub(super) fn together(runs: &[RunRecord]) -> String {
+    let sum = |outcome| runs.iter().map(|run| run.tally.get(outcome)).sum();
+    let tally: Tally = Outcome::ALL.map(|outcome| (outcome, sum(outcome))).into_iter().collect();
+    let sent = runs.iter().map(|run| run.request_counts.requests).sum();
+    let mut text = format!("{}: {}; {}", runs_in_words(runs.len()), did(&tally), requests(sent));
+    let unfinished = runs.iter().filter(|run| run.state != RunState::Completed).count();
+    if unfinished > 0 {
+        let _ = write!(text, "; {} did not finish", grouped(unfinished as u64));
+    }
+    text
+}
+
+fn runs_in_words(count: usize) -> String {
+    format!("{} {}", grouped(count as u64), if count == 1 { "run" } else { "runs" })
+}
+
+/// The outcomes that are not zero: `created 12, invalid 3`.
+pub(super) fn did(tally: &Tally) -> String {
+    let some = Outcome::ALL.into_iter().filter(|outcome| tally.get(*outcome) > 0);
+    let words: Vec<String> =
+        some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect();
+    if words.is_empty() { rows(0) } else { words.join(", ") }
+}
+
+/// Renders the report of a ledger as text.
+pub fn history_text(history: &History<'_>) -> String {
+    let mut text = format!("All runs: {}\n", history.period());
+    text.push_str(&wrapped(&history.headline, 2));
+    if let (Some(base_url), Some(merchant)) = (history.base_url, history.merchant_id) {
+        let _ = writeln!(text, "  target  {}, merchant {}", visible_text(base_url), visible_text(merchant));
+    }
+    if history.rows > 0 {
+        let _ = writeln!(text, "\nEach customer once\n  {:<10} {:>14}", "rows", grouped(history.rows));
+    }
+    for outcome in Outcome::ALL.into_iter().filter(|outcome| history.tally.get(*outcome) > 0) {
+        let count = grouped(history.tally.get(outcome));
+        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
+    }
+    add_errors(&history.errors, history.errors_not_shown, &mut text);
+    let (first, between, latest) = history.listed();
+    if !first.is_empty() {
+        add_runs_heading(&mut text);
+    }
+    first.iter().for_each(|run| add_run(run, &mut text));
+    if !between.is_empty() {
+        text.push_str(&wrapped(&format!("{}; --format json has each", together(between)), 2));
+    }
+    latest.iter().for_each(|run| add_run(run, &mut text));
+    text
+}
