@@ -24,6 +24,8 @@ pub mod config;
 
 mod man;
 
+mod init;
+
 mod validate;
 
 mod export;
@@ -63,6 +65,7 @@ use self::{
     exit_code::{code, code_of_error},
     export::export_rows,
     import::import,
+    init::init,
     output::{check_output_path, check_outputs, json, print, print_data, print_error},
     plan::plan,
     probe::probe,
@@ -104,6 +107,7 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
     let guard = SignalGuard::stand()?;
     let done = match cli.command {
         Command::Import(args) => import(&args, &config::settings_snapshot(&resolved), &guard),
+        Command::Init(args) => init(&args),
         Command::Validate(args) => validate(&args),
         Command::Plan(args) => plan(&args, &guard),
         Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved), &guard),

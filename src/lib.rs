@@ -50,7 +50,7 @@
 //! spreadsheet has rewritten. **invisible** characters: those without a shape. **reason**: a fault in words for readers who know no rule. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has.
 //! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
-//! **head**: the first line of a source, undecoded. **header shape**: what a first line is that is no header.
+//! **head**: the first line of a source, undecoded. **heading**: the name of a column. **header shape**: what a first line is that is no header.
 //! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file.
 //! **skipped line**: a line between rows that is no row. **file state**: size, time and identity of the source at its opening.
 //! **prefix hash**: proof that the
@@ -88,7 +88,10 @@
 //! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
 //!
 //! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data
-//! out of a text. **format**: numbers and times as text. **live status**: the run that is going on. A report of a whole ledger is its **history**, with a **run timeline** and a **history page**. A report has a **headline**, **shares** in per cent, **text**,
+//! out of a text. **init**: a proposal of the settings that read a file, from a **sample** of it: its **format**, the column
+//! **profiles**, and the **assignment** of columns to fields. **format**: numbers and times as text. **live status**: the run that
+//! is going on. A report of a whole ledger is its **history**, with a **run timeline** and a **history page**. A report has a
+//! **headline**, **shares** in per cent, **text**,
 //! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
 //! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
 //! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**,
@@ -111,6 +114,7 @@
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
 //! | [`plan`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `validate` (its findings), `verify` (its lookups), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`init`] | `customer`, `source`, `validate`, `report` (numbers and lines as text), `error` | the ledger, the network, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `plan`, `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
@@ -144,6 +148,8 @@ pub mod verify;
 pub mod validate;
 
 pub mod plan;
+
+pub mod init;
 
 pub mod probe;
 

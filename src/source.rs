@@ -30,6 +30,8 @@ mod head;
 
 mod header_shape;
 
+mod heading;
+
 mod row_parser;
 
 mod skipped_line;
@@ -39,6 +41,8 @@ mod file_state;
 mod prefix_hash;
 
 mod replay;
+
+mod sample;
 
 mod error;
 
@@ -64,7 +68,9 @@ pub use self::{
     decode::Encoding,
     error::Error,
     file_state::Change,
+    heading::{HeadingMatch, named_field},
     replay::{ReplayOptions, ReplaySource},
+    sample::{SourceSample, Table},
 };
 use self::{
     columns::ColumnMap,
@@ -294,7 +300,8 @@ impl Source {
         let read = &options.read_options(&header);
         let mut column_map = ColumnMap::find(&name, &header, read).map_err(|error| {
             let later = first_lines(&mut records, encoding);
-            let shape = HeaderShape::of(&header, dialect.delimiter, options.delimiter, &later, read);
+            let is_header = |cells: &[String]| ColumnMap::find("", cells, read).is_ok();
+            let shape = HeaderShape::of(&header, dialect.delimiter, options.delimiter, &later, is_header);
             error.explained_by(shape.map(|shape| shape.hint()))
         })?;
         column_map.rows_trail = dialect.trailing == Trailing::Rows;

@@ -44,6 +44,9 @@ pub(super) enum Command {
     /// Create every customer of the file that is not created yet; resumes by itself
     #[command(after_help = "Example: JUSPAY_API_KEY=... customer-import import users.csv --merchant-id acme")]
     Import(Box<Import>),
+    /// Look at a file and write the settings that read it (columns, delimiter, encoding, region) as TOML
+    #[command(after_help = "Example: customer-import init users.csv --output import.toml")]
+    Init(Init),
     /// Check the file against the documented rules; sends nothing, writes no ledger
     #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
     Validate(Box<Validate>),
@@ -123,6 +126,31 @@ pub(super) struct Import {
     pub(super) ledger: Ledger,
     #[command(flatten)]
     pub(super) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// CSV file, plain or compressed by gzip or zstd, or - for standard input
+    #[arg(value_name = "CSV")]
+    pub(super) csv: PathBuf,
+    /// Field delimiter: one character, or tab [default: detected]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, help_heading = "Input")]
+    pub(super) delimiter: Option<u8>,
+    /// Character that quotes a cell, or none [default: detected among " and ']
+    #[arg(long, value_name = "CHAR|none", value_parser = quote, help_heading = "Input")]
+    pub(super) quote: Option<Quote>,
+    /// Character encoding, such as windows-1252 [default: guessed if the file is not UTF-8]
+    #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, help_heading = "Input")]
+    pub(super) encoding: Option<Encoding>,
+    /// Region of phone numbers without a country code, such as IN [default: from the other numbers]
+    #[arg(long, value_name = "CC", value_parser = PhoneRegion::parse, help_heading = "Input")]
+    pub(super) phone_region: Option<PhoneRegion>,
+    /// Write to FILE, which must not exist [default: standard output]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub(super) output: Option<PathBuf>,
+    /// Replace the file of --output if it exists
+    #[arg(long, help_heading = "Output")]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Args)]

@@ -166,6 +166,14 @@ impl PhoneRegion {
         Some(PhoneRegion { region, code: country.to_string(), plans })
     }
 
+    /// The region of a country code, in any spelling: the largest of those that share it.
+    pub fn of_code(code: &str) -> Option<PhoneRegion> {
+        let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;
+        let country = code_digits(code).ok()?.trim_start_matches('0').parse().ok()?;
+        let region = plans.get_region_for_country_code(country)?;
+        PhoneRegion::parse(&region.to_string()).ok()
+    }
+
     /// Whether a number and a country code, if there is one, have nothing but digits and their spelling.
     pub fn is_spelled(number: &str, code: &str) -> bool {
         dialed(number).is_ok() && (code.is_empty() || code_digits(code).is_ok())

@@ -136,7 +136,7 @@ pub fn wrap_parts(parts: &[String], width: usize) -> Vec<String> {
 }
 
 /// A sentence, broken between words at this width; a word that is longer is cut.
-pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
+pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {

@@ -8,6 +8,7 @@
 use super::{
     EXPORT_COLUMNS, Error, ReadOptions,
     error::{MissingColumn, UnknownColumn},
+    heading::{is_alias, plain},
 };
 use crate::customer::{Cells, Fault, Faults, Field, Template, ValidRecord, mapped_columns};
 
@@ -294,41 +295,6 @@ pub(super) fn has_column(header: &[String], name: &str) -> bool {
 /// Whether a header has every column that the text of a `--map` names.
 pub(super) fn has_columns_of(header: &[String], text: &str) -> bool {
     mapped_columns(text).iter().all(|name| has_column(header, name))
-}
-
-/// A name as headings are compared: without case, blanks, `_`, `-` and invisible characters, so that `First Name`,
-/// `first-name` and `FIRST_NAME` are `first_name`.
-pub(super) fn plain(name: &str) -> String {
-    let is_kept = |c: &char| {
-        !c.is_whitespace()
-            && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
-    };
-    let letters = name.chars().filter(is_kept);
-    // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
-    letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
-}
-
-/// What other systems call the fields; compared as headings are.
-fn aliases(field: Field) -> &'static [&'static str] {
-    match field {
-        Field::Reference => {
-            &["customerid", "id", "userid", "custid", "reference", "referenceid", "externalid", "uid", "uuid"]
-        }
-        Field::MobileNumber => {
-            &["mobile", "phone", "phonenumber", "mobileno", "phoneno", "msisdn", "cell", "contact", "telefon"]
-        }
-        Field::EmailAddress => &["email", "mail", "emailid", "useremail"],
-        Field::FirstName => &["firstname", "givenname", "name", "fname", "vorname"],
-        Field::LastName => &["lastname", "surname", "familyname", "lname", "nachname"],
-        Field::MobileCountryCode => {
-            &["countrycode", "phonecountrycode", "dialcode", "isdcode", "callingcode"]
-        }
-        Field::GetClientAuthToken => &["getclientauthtoken"],
-    }
-}
-
-fn is_alias(field: Field, name: &str) -> bool {
-    aliases(field).contains(&plain(name).as_str())
 }
 
 fn likely_column(field: Field, header: &[String]) -> Option<String> {

@@ -66,6 +66,11 @@ impl Encoding {
         })
     }
 
+    /// The encoding that a detector names.
+    pub(super) fn detected(encoding: &'static encoding_rs::Encoding) -> Encoding {
+        Encoding(encoding)
+    }
+
     /// The name in the Encoding Standard, such as `windows-1252`.
     pub fn name(self) -> &'static str {
         self.0.name()

@@ -108,6 +108,14 @@ pub enum Error {
         /// The columns, in file order.
         columns: Vec<String>,
     },
+    /// The first line is something else than a header.
+    #[error("the first line of {name} is no header")]
+    NoHeader {
+        /// The source.
+        name: String,
+        /// What the line is, and what to do about it.
+        hint: String,
+    },
     /// Two columns have the name that a field needs.
     #[error("two columns are named {column}, so {field} is ambiguous")]
     AmbiguousColumn {
@@ -183,7 +191,9 @@ impl Error {
             Error::MissingColumns { found, .. } if found.iter().any(|name| name.contains('\0')) => {
                 "the header has NUL bytes; if this is UTF-16, say --encoding utf-16le or utf-16be".into()
             }
-            Error::MissingColumns { first_line: Some(hint), .. } => hint.clone(),
+            Error::MissingColumns { first_line: Some(hint), .. } | Error::NoHeader { hint, .. } => {
+                hint.clone()
+            }
             Error::MissingColumns { missing, .. } => missing_hint(missing),
             Error::UnknownColumn(unknown) => match &unknown.likely {
                 Some(likely) => {

@@ -1,6 +1,6 @@
 //! Why a first line is no header, once a required column is missing: what the line is instead, and the one thing to do.
 
-use super::{ReadOptions, columns::ColumnMap, dialect::CANDIDATES};
+use super::dialect::CANDIDATES;
 
 /// Delimiters that are not detected, because they are too common in text.
 const OTHER_DELIMITERS: [char; 5] = ['~', '^', ':', '\u{1}', '\u{1f}'];
@@ -22,19 +22,18 @@ pub(super) enum HeaderShape {
 
 impl HeaderShape {
     /// The shape of a first line in which a required column is missing; none if it looks like a header. `delimiter` is
-    /// the one in use, `given` the one that the user set, and `later` are the
-    /// lines that follow, each with its number and its cells.
+    /// the one in use, `given` the one that the user set, `later` are the lines that follow, each with its number and its
+    /// cells, and `is_header` tells the cells of a header.
     pub(super) fn of(
         header: &[String],
         delimiter: u8,
         given: Option<u8>,
         later: &[(u64, Vec<String>)],
-        options: &ReadOptions,
+        is_header: impl Fn(&[String]) -> bool,
     ) -> Option<HeaderShape> {
         if let Some(character) = separator_line(header, delimiter) {
             return Some(HeaderShape::SeparatorLine(character));
         }
-        let is_header = |cells: &[String]| ColumnMap::find("", cells, options).is_ok();
         if let Some((line, _)) = later.iter().find(|(_, cells)| is_header(cells)) {
             return Some(HeaderShape::Title(*line));
         }
@@ -112,14 +111,20 @@ fn argument(character: char) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{ReadOptions, columns::ColumnMap},
+        *,
+    };
+
+    fn is_header(cells: &[String]) -> bool {
+        ColumnMap::find("", cells, &ReadOptions::default()).is_ok()
+    }
 
     fn hint(lines: &[&[&str]]) -> Option<String> {
         let cells = |line: &&[&str]| line.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
         let later: Vec<_> =
             lines[1..].iter().enumerate().map(|(at, line)| (at as u64 + 2, cells(line))).collect();
-        HeaderShape::of(&cells(&lines[0]), b';', None, &later, &ReadOptions::default())
-            .map(|shape| shape.hint())
+        HeaderShape::of(&cells(&lines[0]), b';', None, &later, is_header).map(|shape| shape.hint())
     }
 
     #[test]
@@ -139,7 +144,7 @@ mod tests {
             assert!(found.contains(words), "{lines:?}: {found}");
         }
         let one_cell = ["object_reference_id;mobile_number".to_owned()];
-        let shape = HeaderShape::of(&one_cell, b',', Some(b','), &[], &ReadOptions::default());
+        let shape = HeaderShape::of(&one_cell, b',', Some(b','), &[], is_header);
         assert_eq!(shape, Some(HeaderShape::OneCell(';')));
         assert_eq!(hint(&[&["Id", "Phone"], &["1", "9876500110"]]), None);
     }

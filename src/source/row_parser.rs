@@ -149,7 +149,7 @@ fn describe_header(header: u64, line: u64) -> String {
 }
 
 /// The cells of a record. Delimiters separate them, so each cell is valid UTF-8 if the record is.
-fn cells<'a>(text: &'a str, fields: RawFields<'a>) -> impl Iterator<Item = &'a str> {
+pub(super) fn cells<'a>(text: &'a str, fields: RawFields<'a>) -> impl Iterator<Item = &'a str> {
     (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
 }
 

@@ -9,8 +9,9 @@
 
 use super::{
     adjustments::Adjustment,
-    columns::{ColumnMap, plain},
+    columns::ColumnMap,
     csv_reader::{RawFields, RawRecord},
+    heading::plain,
 };
 
 /// The dashes that a separator line has at least, one after the other.
@@ -69,6 +70,12 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     let has_all = header.mandatory.iter().all(|at| cells.contains(&header.plain[*at]));
     // One name alone may be the value of a cell.
     (has_all && header.mandatory.len() > 1).then_some(NoRow::OtherHeader)
+}
+
+/// Whether the record is no row, as far as that can be told without knowing which column feeds which field.
+pub(super) fn is_no_row(record: &RawRecord<'_>, header: &[String], delimiter: u8) -> bool {
+    record.flaw.is_none()
+        && (skipped(record.fields, header.len(), delimiter).is_some() || is_header(record.fields, header))
 }
 
 /// Whether a cell of a mandatory field has a digit, as a value of a mobile number has and the name of a column rarely.

@@ -48,6 +48,7 @@ mod shapes;
 mod roundtrip;
 
 mod import;
+mod init;
 
 mod outcomes;
 

@@ -1,0 +1,522 @@
+//! Looks at a file and proposes the settings that read it.
+//!
+//! Evidence is the header and the first rows. What it shows clearly is set, each line below a comment that says why; what
+//! it leaves open stands as a comment, ready to be used. Counts come from validating the sample with the proposed settings,
+//! so they are what `validate` would say. The proposal names columns, counts and countries, and never a value.
+
+mod assignment;
+
+mod format;
+
+mod profile;
+
+mod text;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use self::text::proposal_toml;
+use self::{
+    assignment::{Assigned, Evidence, assign},
+    format::{Format, find_format},
+    profile::{Column, PhoneEvidence},
+    text::{quoted, shown},
+};
+use crate::{
+    customer::{Field, PhoneRegion, Rescue},
+    error::Error,
+    report::{grouped, rows, time, visible_text},
+    source::{Encoding, HeadingMatch, Quote, Source, SourceOptions, SourceSample},
+    validate::{Findings, validate},
+};
+
+/// What a reference begins with if its column is too short: with one more character it is long enough.
+const REFERENCE_PREFIX: &str = "customer_";
+
+/// How many references are too short, in percent, before all get a prefix.
+const SHORT_PERCENT: u64 = 5;
+
+/// How many of the numbers with a country code must agree on it, in percent.
+const REGION_PERCENT: u64 = 90;
+
+/// How many bytes of column names are listed as ignored; a settings file has a maximum size.
+const IGNORED_MAX_BYTES: usize = 32 * 1024;
+
+/// Requests per second if nothing else is set.
+const DEFAULT_RATE: u64 = 50;
+
+/// What the user says about the file; what is `None` is found out.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The file, or `-` for standard input.
+    pub path: PathBuf,
+    /// The delimiter.
+    pub delimiter: Option<u8>,
+    /// The character that quotes a cell.
+    pub quote: Option<Quote>,
+    /// The text encoding.
+    pub encoding: Option<Encoding>,
+    /// The region of the phone numbers.
+    pub phone_region: Option<PhoneRegion>,
+}
+
+/// Whether a line has an effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It is a setting.
+    Set,
+    /// It is a comment that the user may make a setting.
+    Open,
+}
+
+/// A line of a settings file.
+struct Line {
+    /// Why it is there.
+    why: String,
+    /// The key with its value, or an entry of a list; empty if there is only something to say.
+    toml: String,
+    state: State,
+}
+
+/// The settings that read a file.
+pub struct Proposal {
+    head: Vec<String>,
+    format: Vec<Line>,
+    map: Vec<Line>,
+    ignore: Vec<String>,
+    ignore_why: String,
+    /// What validating the sample found.
+    tried: String,
+    settings: Vec<Line>,
+    /// Fields that must be there and have no column.
+    pub missing: Vec<Field>,
+}
+
+/// What validating the sample found.
+struct Trial {
+    findings: Findings,
+    rescues: Vec<Rescue>,
+}
+
+/// Looks at the file.
+///
+/// # Errors
+/// If the file cannot be read, or its first line is no header.
+pub fn propose(given: &Given) -> Result<Proposal, Error> {
+    let sample = SourceSample::open(&given.path, given.encoding.unwrap_or_default())?;
+    let Format { mut options, table, lines: format } = find_format(&sample, given)?;
+    let columns: Vec<Column> =
+        (0..table.header.len()).map(|at| Column::of(&table.header, at, &table.rows)).collect();
+    let assigned = assign(&columns)?;
+    let mut map = Vec::new();
+    for field in Field::ALL {
+        let of_field = &assigned[field as usize];
+        if let Some((text, why)) = of_field.column.map(|chosen| set_column(field, &columns, chosen)) {
+            map.push(Line { why, toml: format!("{field}={text}"), state: State::Set });
+            options.read.map.push((field, text));
+        } else if field.is_mandatory() {
+            map.push(missing_column(field, &columns, &of_field.others));
+        } else if field != Field::GetClientAuthToken && of_field.others.is_empty() {
+            map.push(only_said(format!("{field}: no column has this name or looks like it.")));
+        }
+        map.extend(other_columns(field, &columns, &of_field.others));
+    }
+    let has_column = |field: &Field| assigned[*field as usize].column.is_some();
+    let missing: Vec<Field> =
+        Field::ALL.into_iter().filter(|field| field.is_mandatory() && !has_column(field)).collect();
+    let try_out = |options: &SourceOptions| match missing.as_slice() {
+        [] => try_out(&sample, options, table.count).map(Some),
+        _ => Ok(None),
+    };
+    let at = |field: Field| assigned[field as usize].column.map(|(at, _)| at);
+    let phones = PhoneEvidence::of(&table.rows, at(Field::MobileNumber), at(Field::MobileCountryCode));
+    let region = region(given, &phones, &mut options, try_out)?;
+    let trial = try_out(&options)?;
+    let (ignore, ignore_why) = ignored(&columns, &assigned);
+    let mut settings = vec![region];
+    settings.extend(code_constant(&assigned, &options));
+    settings.extend(choices(trial.as_ref(), &ignore));
+    settings.extend(of_sending(estimate(given, &options, &missing)));
+    Ok(Proposal {
+        head: head(given, &table, &missing, options.quote),
+        format,
+        map,
+        ignore,
+        ignore_why,
+        tried: tried(trial.as_ref(), &missing),
+        settings,
+        missing,
+    })
+}
+
+fn only_said(why: String) -> Line {
+    Line { why, toml: String::new(), state: State::Open }
+}
+
+/// Validates the sample with these settings.
+fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<Trial, Error> {
+    let mut source = sample.source(options, rows)?;
+    let (findings, read) = validate(&mut source)?;
+    read?;
+    Ok(Trial { findings, rescues: source.rescues() })
+}
+
+/// Number of rows of the whole file, and whether it is exact; none if it cannot be told.
+fn estimate(given: &Given, options: &SourceOptions, missing: &[Field]) -> Option<(u64, bool)> {
+    let options = SourceOptions { path: given.path.clone(), ..options.clone() };
+    // An error further down in the file is for `validate` to report.
+    if missing.is_empty() { Source::count(&options).ok().flatten() } else { None }
+}
+
+fn head(given: &Given, table: &crate::source::Table, missing: &[Field], quote: Quote) -> Vec<String> {
+    let name = visible_text(&given.path.display().to_string());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    let argument =
+        if name.chars().all(is_plain) { name.clone() } else { format!("'{}'", name.replace('\'', "'\\''")) };
+    let delimiter = match table.delimiter {
+        b',' => "comma".into(),
+        b';' => "semicolon".into(),
+        b'\t' => "tab".into(),
+        byte => shown(&char::from(byte).to_string()),
+    };
+    let looked = match (table.count, table.is_whole) {
+        (0, _) => "the header alone, as there are no rows".into(),
+        (count, true) => format!("all {}", rows(count)),
+        (count, false) => format!("the first {}", rows(count)),
+    };
+    let quotes = if quote == Quote::default() { "" } else { ", other quotes than usual" };
+    let mut head = vec![
+        format!("Settings for {name}, proposed by customer-import init. Each line says why it is there."),
+        format!(
+            "Looked at: {looked}; {} columns, delimiter {delimiter}, {}{quotes}. Comments name columns and \
+             counts, never what a cell holds. A line that begins with # has no effect: take the # away to use it.",
+            grouped(table.header.len() as u64),
+            table.encoding.name(),
+        ),
+        format!("Next: customer-import validate --config THIS_FILE {argument}"),
+        "The API key is no setting: it comes from JUSPAY_API_KEY or from a file that api-key-file names."
+            .into(),
+    ];
+    if !missing.is_empty() {
+        let names: Vec<&str> = missing.iter().map(|field| field.name()).collect();
+        let text = "has no column yet, and the API requires it: validate asks for it until the line below is filled in";
+        head.insert(1, format!("INCOMPLETE: {} {text}.", names.join(" and ")));
+    }
+    if table.is_export {
+        head.push(
+            "The file is a failed export of this program: import reads it as it read the file that it came from, \
+             and needs no settings beside those of that file."
+                .into(),
+        );
+    }
+    head
+}
+
+/// The text of `--map` for the column of a field, and why.
+fn set_column(field: Field, columns: &[Column], (at, evidence): (usize, Evidence)) -> (String, String) {
+    let column = &columns[at];
+    let mut why = format!("{field}: {}; {}.", by_heading(field, column, evidence), by_cells(field, column));
+    let is_short = field == Field::Reference && column.short * 100 > column.filled * SHORT_PERCENT;
+    // A brace or a name that two columns have cannot stand in a template.
+    let can_be_in_template = column.is_mappable && !column.name.contains('}');
+    let text = if is_short && can_be_in_template {
+        why.push_str(&format!(
+            " {} of them have fewer than 8 characters, which the API does not take, so each gets a text in front. \
+             Any text of 7 characters or more will do; it becomes part of the customer's identity, so keep it for \
+             all later imports.",
+            grouped(column.short)
+        ));
+        format!("{REFERENCE_PREFIX}{{{}}}", column.name)
+    } else {
+        if field == Field::Reference && column.short > 0 {
+            why.push_str(&format!(
+                " {} of them have fewer than 8 characters and are invalid.",
+                grouped(column.short)
+            ));
+        }
+        // The name of the field finds a column whose own name `--map` cannot say.
+        if column.is_mappable { column.name.clone() } else { field.name().into() }
+    };
+    (text, why)
+}
+
+fn by_heading(field: Field, column: &Column, evidence: Evidence) -> String {
+    let name = shown(&column.name);
+    match evidence {
+        Evidence::Heading(HeadingMatch::Own) if column.name == field.name() => {
+            "the column of this name".into()
+        }
+        Evidence::Heading(HeadingMatch::Own) => {
+            format!("column {name}, the same name but for case and punctuation")
+        }
+        Evidence::Heading(HeadingMatch::Alias(_)) => format!("column {name}, a usual name for it"),
+        Evidence::Heading(HeadingMatch::Words) => {
+            format!("GUESSED from words in the name of column {name}")
+        }
+        Evidence::Cells => format!("GUESSED from the cells of column {name}, whose name says nothing"),
+    }
+}
+
+/// What the cells of a column say about a field.
+fn by_cells(field: Field, column: &Column) -> String {
+    let filled = grouped(column.filled);
+    let fits = grouped(column.fits[field as usize]);
+    match field {
+        _ if column.filled == 0 => "empty in every row looked at, so only the name speaks for it".into(),
+        Field::Reference if column.distinct == column.filled => format!("{filled} values, all different"),
+        Field::Reference => {
+            let repeated = grouped(column.filled - column.distinct);
+            format!("{filled} values, of which {repeated} repeat an earlier one")
+        }
+        Field::MobileNumber => format!("{fits} of {filled} values look like phone numbers"),
+        Field::EmailAddress => format!("{fits} of {filled} values look like e-mail addresses"),
+        Field::MobileCountryCode => format!("{fits} of {filled} values are country codes"),
+        Field::FirstName | Field::LastName if column.spaced > 0 => format!(
+            "{fits} of {filled} values look like names; {} have a blank inside, which the documented rules do not \
+             allow",
+            grouped(column.spaced)
+        ),
+        Field::FirstName | Field::LastName => format!("{fits} of {filled} values look like names"),
+        Field::GetClientAuthToken => format!("{fits} of {filled} values are true or false"),
+    }
+}
+
+/// The line of a mandatory field without a column.
+fn missing_column(field: Field, columns: &[Column], others: &[(usize, Evidence)]) -> Line {
+    let mut why = format!(
+        "{field}: NO COLUMN IS SURE, and the API requires it; until one is set, validate asks for it."
+    );
+    why.push_str(match others {
+        [] => " Put the name of the column in place of COLUMN and take the # away.",
+        _ => " Take the # away from one of the next lines, or name another column there.",
+    });
+    if columns.len() == 1 {
+        why.push_str(" The file seems to have one column: if it has more, give init --delimiter CHAR.");
+    }
+    if let Some(column) = columns.iter().find(|column| is_unmappable(field, column)) {
+        why.push_str(&format!(
+            " Column {} has a name for it, and a setting cannot say which column that is: two have the name, or it has a \
+             brace in it. Rename it in the file.",
+            shown(&column.name)
+        ));
+    }
+    let toml = if others.is_empty() { format!("{field}=COLUMN") } else { String::new() };
+    Line { why, toml, state: State::Open }
+}
+
+/// Whether a column is one of the field by its heading, and no setting can name it.
+fn is_unmappable(field: Field, column: &Column) -> bool {
+    !column.is_mappable && column.names(field).is_some()
+}
+
+/// Columns that may be meant in place of the one that is set, or where none is.
+fn other_columns(field: Field, columns: &[Column], others: &[(usize, Evidence)]) -> Vec<Line> {
+    let line = |(at, evidence): &(usize, Evidence)| {
+        let column = &columns[*at];
+        Line {
+            why: format!(
+                "{field}, not set: {}; {}.",
+                by_heading(field, column, *evidence).replace("GUESSED from", "possible by"),
+                by_cells(field, column)
+            ),
+            toml: format!("{field}={}", column.name),
+            state: State::Open,
+        }
+    };
+    others.iter().map(line).collect()
+}
+
+/// The columns that feed nothing and are not left open, and why they are listed.
+fn ignored(columns: &[Column], assigned: &[Assigned]) -> (Vec<String>, String) {
+    let is_mentioned = |at: &usize| {
+        assigned
+            .iter()
+            .any(|field| field.column.iter().chain(&field.others).any(|(mentioned, _)| mentioned == at))
+    };
+    let is_unused = |at: &usize| {
+        let is_unmappable = |field: &Field| is_unmappable(*field, &columns[*at]);
+        !is_mentioned(at) && !Field::ALL.iter().any(is_unmappable)
+    };
+    let unused = (0..columns.len()).filter(is_unused).map(|at| &columns[at].name);
+    let (mut listed, mut bytes, mut left) = (Vec::new(), 0, 0);
+    for name in unused.filter(|name| !name.is_empty() && !name.starts_with('_')) {
+        bytes += 6 * name.len() + 16;
+        if listed.contains(name) {
+        } else if bytes <= IGNORED_MAX_BYTES {
+            listed.push(name.clone());
+        } else {
+            left += 1;
+        }
+    }
+    let mut why =
+        "Columns that feed no field, because no name and no value fits one: they are not sent. Listed, they \
+                   cause no error under strict-columns."
+            .to_owned();
+    if left > 0 {
+        why.push_str(&format!(" {} more are not listed.", grouped(left)));
+    }
+    (listed, why)
+}
+
+/// The line about the region of the phone numbers. Sets it in the options if the numbers agree on it and it helps.
+fn region(
+    given: &Given,
+    phones: &PhoneEvidence,
+    options: &mut SourceOptions,
+    try_out: impl Fn(&SourceOptions) -> Result<Option<Trial>, Error>,
+) -> Result<Line, Error> {
+    let line = |region: &str, why: String, state| {
+        Ok(Line { why, toml: format!("phone-region = {}", quoted(region)), state })
+    };
+    if let Some(region) = &given.phone_region {
+        options.read.rules.phone_region = Some(region.clone());
+        return line(&String::from(region.clone()), "As given to init.".into(), State::Set);
+    }
+    let (regions, what) = phones.regions();
+    let total: u64 = regions.iter().map(|(_, count)| count).sum();
+    let spelled = grouped(phones.spelled);
+    let Some((region, count)) = regions.first().copied() else {
+        let zeros = match phones.trunk_zeros {
+            0 => String::new(),
+            zeros => format!(" {} begin with a zero, which is sent as it is.", grouped(zeros)),
+        };
+        let spelling = if phones.spelled == 0 {
+            "All numbers are digits only".to_owned()
+        } else {
+            format!("{spelled} numbers are not digits only, and invalid without a region")
+        };
+        let why = format!(
+            "{spelling}; none says its country, so no region is proposed.{zeros} With one, such as IN, numbers are \
+             read in any spelling and checked by its plan."
+        );
+        return line("IN", why, State::Open);
+    };
+    let share = format!("{} of {} {what} are of {region}", grouped(count), grouped(total));
+    if phones.spelled == 0 {
+        let why = format!(
+            "Not needed: numbers and codes are digits only. {share}. With a region, numbers are checked by its plan."
+        );
+        return line(region, why, State::Open);
+    }
+    let mut with = options.clone();
+    with.read.rules.phone_region = PhoneRegion::parse(region).ok();
+    let (before, after) = (try_out(options)?, try_out(&with)?);
+    let invalid = |trial: &Option<Trial>| trial.as_ref().map(|trial| trial.findings.invalid());
+    // Where every number says its country, each region reads them alike.
+    let agrees = phones.national == 0 || count * 100 >= total * REGION_PERCENT;
+    if agrees && invalid(&after) <= invalid(&before) {
+        options.read.rules.phone_region = with.read.rules.phone_region;
+        let national = match phones.national {
+            0 => "Every number has its country code, so any region reads them.".to_owned(),
+            count => {
+                format!("{} numbers without a country code are read as numbers of {region}.", grouped(count))
+            }
+        };
+        let why =
+            format!("{share}; {spelled} numbers or codes are not digits only, which this reads. {national}");
+        return line(region, why, State::Set);
+    }
+    let why = if agrees {
+        format!("Not set, because more rows would be invalid with it: {share}.")
+    } else {
+        format!(
+            "Not set, because the numbers do not agree: {share}. {spelled} are not digits only, and invalid without a \
+             region. Set the region of those without a country code."
+        )
+    };
+    line(region, why, State::Open)
+}
+
+/// The country code of all rows, if no column and no region tells it.
+fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line> {
+    let is_told = assigned[Field::MobileCountryCode as usize].column.is_some()
+        || options.read.rules.phone_region.is_some();
+    (!is_told).then(|| Line {
+        why: "No column has the country code. The API takes 91 (India) where none is sent.".into(),
+        toml: "set = [\"mobile_country_code=91\"]".into(),
+        state: State::Open,
+    })
+}
+
+/// What the sample is by the proposed settings.
+fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
+    let Some(Trial { findings, .. }) = trial else {
+        let names: Vec<&str> = missing.iter().map(|field| field.name()).collect();
+        return format!("No row was validated, because {} has no column.", names.join(" and "));
+    };
+    let mut text = format!(
+        "By these settings, {} of {} looked at are valid",
+        grouped(findings.valid()),
+        rows(findings.rows())
+    );
+    if findings.duplicates.rows > 0 {
+        text.push_str(&format!(", {} with a reference of a row before", grouped(findings.duplicates.rows)));
+    }
+    if findings.invalid() > 0 {
+        let mut groups: Vec<_> = findings.faults.iter().collect();
+        groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rows));
+        let each = groups.iter().take(5).map(|((field, rule), group)| {
+            format!("{} {rule} {}", field.map_or("record", Field::name), grouped(group.rows))
+        });
+        let each: Vec<String> = each.collect();
+        text.push_str(&format!(", {} invalid ({})", grouped(findings.invalid()), each.join(", ")));
+    }
+    text + ". Each choice below says what it would change."
+}
+
+/// The settings that decide about invalid rows and unknown columns.
+fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
+    let rescued = |option: &str| {
+        let rescues = trial.map(|trial| trial.rescues.as_slice()).unwrap_or_default();
+        let rows_of = rescues.iter().find(|rescue| rescue.option == option).map_or(0, |rescue| rescue.rows);
+        match (trial, rows_of) {
+            (None, _) => "How many rows it changes is not known yet".to_owned(),
+            (_, 0) => "None of the invalid rows looked at would be valid".into(),
+            (_, count) => format!("{} of the invalid rows looked at would be valid", grouped(count)),
+        }
+    };
+    let open = |why: String, toml: &str| Line { why, toml: toml.into(), state: State::Open };
+    let strict = if ignore.is_empty() { "" } else { " beside those under ignore" };
+    vec![
+        open(
+            format!(
+                "{}: an optional field that breaks a rule is left out.",
+                rescued("--drop-invalid-optional")
+            ),
+            "drop-invalid-optional = true",
+        ),
+        open(
+            format!(
+                "{}: the API judges names, e-mail addresses and lengths. Try some such rows in the sandbox first.",
+                rescued("--validation lenient")
+            ),
+            "validation = \"lenient\"",
+        ),
+        open(
+            format!(
+                "Refuse a file that has a column which feeds no field{strict}, as when a heading is renamed."
+            ),
+            "strict-columns = true",
+        ),
+    ]
+}
+
+/// The settings of an import that no file tells.
+fn of_sending(total: Option<(u64, bool)>) -> Vec<Line> {
+    let takes = total.filter(|(count, _)| *count > 0).map_or(String::new(), |(count, is_exact)| {
+        let about = if is_exact { "" } else { "about " };
+        let duration = time(Duration::from_millis(count.saturating_mul(1000) / DEFAULT_RATE));
+        format!(" {about}{} take {duration} at {DEFAULT_RATE}.", rows(count))
+    });
+    let open = |why: String, toml: String| Line { why, toml, state: State::Open };
+    vec![
+        open(
+            format!("Requests per second, of every kind; {DEFAULT_RATE} is the default.{takes}"),
+            format!("rate = {DEFAULT_RATE}"),
+        ),
+        open("Your merchant id; import asks for it.".into(), "merchant-id = \"your_merchant_id\"".into()),
+        open(
+            "The sandbox is the default. Production needs a ledger of its own.".into(),
+            "environment = \"production\"".into(),
+        ),
+    ]
+}

@@ -1,0 +1,131 @@
+//! Decides which column feeds which field: by its heading, and by what its cells look like.
+//!
+//! A heading alone is enough only if it is the field's own name, because then every command reads the column anyway. A
+//! column of any other name must also look like the field. The reference is never chosen by its cells alone: a time of
+//! creation is as unique as an id.
+
+use super::profile::Column;
+use crate::{
+    customer::Field,
+    source::{Error, HeadingMatch},
+};
+
+/// How many of its cells must look like a field, in percent, if the heading names it.
+const NAMED_PERCENT: u64 = 50;
+
+/// The same if the heading does not.
+const UNNAMED_PERCENT: u64 = 80;
+
+/// How many other columns are listed for a field.
+const OTHERS_MAX: usize = 3;
+
+/// The order in which fields choose: those that cells tell surely come first.
+const ORDER: [Field; Field::COUNT] = [
+    Field::EmailAddress,
+    Field::MobileCountryCode,
+    Field::MobileNumber,
+    Field::FirstName,
+    Field::LastName,
+    Field::GetClientAuthToken,
+    Field::Reference,
+];
+
+/// Why a column feeds a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Evidence {
+    /// The name in the header.
+    Heading(HeadingMatch),
+    /// The cells alone.
+    Cells,
+}
+
+/// The columns of a field.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Assigned {
+    /// The column that feeds it.
+    pub(super) column: Option<(usize, Evidence)>,
+    /// Others that might.
+    pub(super) others: Vec<(usize, Evidence)>,
+}
+
+/// Finds the columns of each field.
+///
+/// # Errors
+/// If two columns have the name of a field, so that no setting can tell them apart.
+pub(super) fn assign(columns: &[Column]) -> Result<[Assigned; Field::COUNT], Error> {
+    let mut all: [Assigned; Field::COUNT] = std::array::from_fn(|_| Assigned::default());
+    for field in Field::ALL {
+        all[field as usize].column = own_column(field, columns)?;
+    }
+    let is_taken = |all: &[Assigned; Field::COUNT], at| {
+        all.iter().any(|assigned| assigned.column.is_some_and(|(taken, _)| taken == at))
+    };
+    for field in ORDER {
+        let mut candidates: Vec<(usize, Evidence)> = (0..columns.len())
+            .filter(|at| columns[*at].is_mappable && !is_taken(&all, *at))
+            .filter_map(|at| Some((at, evidence(field, &columns[at])?)))
+            .collect();
+        candidates.sort_by_key(|(_, evidence)| *evidence);
+        let assigned = &mut all[field as usize];
+        if assigned.column.is_none() {
+            let chosen =
+                candidates.iter().position(|(at, evidence)| is_sure(field, &columns[*at], *evidence));
+            assigned.column = chosen.map(|at| candidates.remove(at));
+        }
+        assigned.others = candidates;
+    }
+    // A column that feeds a field after all is no other one of a field before.
+    let taken: Vec<usize> = all.iter().filter_map(|assigned| Some(assigned.column?.0)).collect();
+    for assigned in &mut all {
+        assigned.others.retain(|(at, _)| !taken.contains(at));
+        assigned.others.truncate(OTHERS_MAX);
+    }
+    Ok(all)
+}
+
+/// The column that has the field's own name.
+fn own_column(field: Field, columns: &[Column]) -> Result<Option<(usize, Evidence)>, Error> {
+    let own = |at: &usize| columns[*at].names(field) == Some(HeadingMatch::Own);
+    let found: Vec<usize> = (0..columns.len()).filter(own).collect();
+    let exact =
+        found.iter().copied().find(|at| columns[*at].name == field.name() && columns[*at].is_mappable);
+    let best = || found.iter().copied().filter(|at| columns[*at].is_mappable);
+    let chosen = match found.as_slice() {
+        [] => return Ok(None),
+        [only] => *only,
+        [first, ..] => {
+            let best = best().max_by_key(|at| columns[*at].fits[field as usize]);
+            exact.or(best).ok_or(Error::AmbiguousColumn { field, column: columns[*first].name.clone() })?
+        }
+    };
+    Ok(Some((chosen, Evidence::Heading(HeadingMatch::Own))))
+}
+
+/// Why a column might feed the field; none if nothing speaks for it.
+fn evidence(field: Field, column: &Column) -> Option<Evidence> {
+    if let Some(how) = column.names(field) {
+        return Some(Evidence::Heading(how));
+    }
+    let looks_like_it = match field {
+        Field::EmailAddress | Field::MobileNumber => column.fits(field, UNNAMED_PERCENT),
+        Field::Reference => column.is_unique() && column.spaced == 0,
+        _ => false,
+    };
+    (column.named.is_none() && looks_like_it).then_some(Evidence::Cells)
+}
+
+/// Whether the evidence is enough to set the column.
+fn is_sure(field: Field, column: &Column, evidence: Evidence) -> bool {
+    // In a sample without a value, the heading is all there is.
+    let fits = column.filled == 0 || column.fits(field, NAMED_PERCENT);
+    match (field, evidence) {
+        (Field::Reference, Evidence::Cells) => false,
+        (Field::Reference, _) => column.filled == 0 || column.is_unique(),
+        // A number of nothing but digits may be anything.
+        (Field::MobileNumber, Evidence::Cells) => column.digits * 2 < column.filled,
+        (_, Evidence::Cells) => true,
+        // The rules admit no blank in a name: what most cells have is a whole name.
+        (Field::FirstName | Field::LastName, _) => fits && column.spaced * 2 <= column.filled,
+        _ => fits,
+    }
+}

@@ -1,0 +1,167 @@
+//! What the cells of one column look like, in counts. No cell is kept.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::{
+    customer::{Field, PhoneRegion, Record},
+    source::{HeadingMatch, named_field},
+};
+
+/// Minimum length of a reference in characters.
+pub(super) const REFERENCE_MIN_CHARS: usize = 8;
+
+/// The digits that a phone number has at least and at most, without a country code and with one.
+const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 6..=15;
+
+/// Maximum length of a country code, as it is written.
+const CODE_MAX_CHARS: usize = 6;
+
+/// A column of a table.
+pub(super) struct Column {
+    /// The name in the header.
+    pub(super) name: String,
+    /// The field that the name says.
+    pub(super) named: Option<(Field, HeadingMatch)>,
+    /// The cells that are not empty.
+    pub(super) filled: u64,
+    /// For each field, how many cells look like it.
+    pub(super) fits: [u64; Field::COUNT],
+    /// How many different cells there are.
+    pub(super) distinct: u64,
+    /// Cells with fewer characters than a reference needs.
+    pub(super) short: u64,
+    /// Cells of nothing but digits.
+    pub(super) digits: u64,
+    /// Cells with a blank between words.
+    pub(super) spaced: u64,
+    /// Whether `--map` can name the column.
+    pub(super) is_mappable: bool,
+}
+
+impl Column {
+    /// The column at index `at`.
+    pub(super) fn of(header: &[String], at: usize, rows: &[Record]) -> Column {
+        let name = header[at].clone();
+        let is_only = header.iter().filter(|other| **other == name).count() == 1;
+        let mut column = Column {
+            named: named_field(&name),
+            is_mappable: is_only && !name.is_empty() && !name.contains('{') && name.len() <= NAME_MAX_BYTES,
+            name,
+            filled: 0,
+            fits: [0; Field::COUNT],
+            distinct: 0,
+            short: 0,
+            digits: 0,
+            spaced: 0,
+        };
+        let mut seen = HashSet::new();
+        for cell in cells(rows, at) {
+            column.filled += 1;
+            column.short += u64::from(cell.chars().take(REFERENCE_MIN_CHARS).count() < REFERENCE_MIN_CHARS);
+            column.digits += u64::from(is_digits(cell));
+            column.spaced += u64::from(cell.contains(char::is_whitespace));
+            column.distinct += u64::from(seen.insert(cell));
+            for field in Field::ALL {
+                column.fits[field as usize] += u64::from(looks_like(field, cell));
+            }
+        }
+        column
+    }
+
+    /// Whether at least this percentage of the cells looks like the field.
+    pub(super) fn fits(&self, field: Field, percent: u64) -> bool {
+        self.filled > 0 && self.fits[field as usize] * 100 >= self.filled * percent
+    }
+
+    /// Whether almost every cell differs from all others, as those of an identifier do.
+    pub(super) fn is_unique(&self) -> bool {
+        self.filled > 0 && self.distinct * 100 >= self.filled * 95
+    }
+
+    /// The heading's match with a field.
+    pub(super) fn names(&self, field: Field) -> Option<HeadingMatch> {
+        self.named.filter(|(of, _)| *of == field).map(|(_, how)| how)
+    }
+}
+
+/// The longest name that is written into settings: a longer heading is a text.
+const NAME_MAX_BYTES: usize = 1000;
+
+/// The cells of a column that are not empty, without the blanks around them.
+pub(super) fn cells(rows: &[Record], at: usize) -> impl Iterator<Item = &str> {
+    rows.iter().filter_map(move |row| row.cells().nth(at)).map(str::trim).filter(|cell| !cell.is_empty())
+}
+
+fn is_digits(cell: &str) -> bool {
+    cell.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a cell may be a value of the field. Wider than the rules: a fault does not make a column another one.
+fn looks_like(field: Field, cell: &str) -> bool {
+    match field {
+        Field::Reference => cell.chars().any(char::is_alphanumeric),
+        Field::MobileNumber => {
+            let digits = cell.chars().filter(|c| c.is_numeric()).count();
+            PHONE_DIGITS.contains(&digits) && PhoneRegion::is_spelled(cell, "")
+        }
+        Field::EmailAddress => cell
+            .split_once('@')
+            .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.') && !cell.contains(' ')),
+        Field::FirstName | Field::LastName => {
+            cell.chars().any(char::is_alphabetic) && !cell.contains('@') && !cell.contains(char::is_numeric)
+        }
+        Field::MobileCountryCode => cell.len() <= CODE_MAX_CHARS && PhoneRegion::of_code(cell).is_some(),
+        Field::GetClientAuthToken => cell.eq_ignore_ascii_case("true") || cell.eq_ignore_ascii_case("false"),
+    }
+}
+
+/// What the phone numbers and their country codes say about the region.
+#[derive(Default)]
+pub(super) struct PhoneEvidence {
+    /// Numbers by the region of the country code that they are written with.
+    numbers: BTreeMap<String, u64>,
+    /// Country codes by their region.
+    codes: BTreeMap<String, u64>,
+    /// Numbers and codes that are not digits only.
+    pub(super) spelled: u64,
+    /// Numbers that are not written with a country code.
+    pub(super) national: u64,
+    /// Numbers that begin with a zero, and not with two.
+    pub(super) trunk_zeros: u64,
+}
+
+impl PhoneEvidence {
+    /// Looks at the columns of the number and of the country code.
+    pub(super) fn of(rows: &[Record], number: Option<usize>, code: Option<usize>) -> PhoneEvidence {
+        let mut evidence = PhoneEvidence::default();
+        for cell in number.into_iter().flat_map(|at| cells(rows, at)) {
+            evidence.spelled += u64::from(!is_digits(cell));
+            let international = cell.strip_prefix("00").map(|rest| format!("+{rest}"));
+            evidence.trunk_zeros += u64::from(cell.starts_with('0') && international.is_none());
+            let region = PhoneRegion::of_number(international.as_deref().unwrap_or(cell));
+            evidence.national += u64::from(region.is_none());
+            if let Some(region) = region.map(String::from) {
+                *evidence.numbers.entry(region).or_default() += 1;
+            }
+        }
+        for cell in code.into_iter().flat_map(|at| cells(rows, at)) {
+            evidence.spelled += u64::from(!is_digits(cell));
+            if let Some(region) = PhoneRegion::of_code(cell).map(String::from) {
+                *evidence.codes.entry(region).or_default() += 1;
+            }
+        }
+        evidence
+    }
+
+    /// The regions by the number of cells that say them, the commonest first, and what these cells are.
+    pub(super) fn regions(&self) -> (Vec<(&str, u64)>, &'static str) {
+        let (regions, what) = if self.numbers.is_empty() {
+            (&self.codes, "cells with a country code")
+        } else {
+            (&self.numbers, "numbers with a country code")
+        };
+        let mut regions: Vec<(&str, u64)> = regions.iter().map(|(region, n)| (region.as_str(), *n)).collect();
+        regions.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        (regions, what)
+    }
+}

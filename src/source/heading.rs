@@ -1,0 +1,115 @@
+//! Which field a heading names, from its text alone: the field's own name, what other systems call it, or words in it.
+//!
+//! Only the first kind maps a column by itself. The others are what a message suggests, and what `init` compares with the
+//! cells below the heading.
+
+use crate::customer::Field;
+
+/// How surely a heading names a field; a surer way is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HeadingMatch {
+    /// The name is the field's own, as headings are compared.
+    Own,
+    /// Other systems call the field so. The number is the place in the list of such names, the commonest first.
+    Alias(usize),
+    /// Words of the name are those of the field.
+    Words,
+}
+
+/// The field that a heading names, and how surely.
+pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
+    let own = Field::ALL.into_iter().find(|field| plain(field.name()) == plain(heading));
+    let alias = || Field::ALL.into_iter().find_map(|field| Some((field, alias_place(field, heading)?)));
+    own.map(|field| (field, HeadingMatch::Own))
+        .or_else(|| alias().map(|(field, place)| (field, HeadingMatch::Alias(place))))
+        .or_else(|| field_of_words(heading).map(|field| (field, HeadingMatch::Words)))
+}
+
+/// A name as headings are compared: without case, blanks, `_`, `-` and invisible characters, so that `First Name`,
+/// `first-name` and `FIRST_NAME` are `first_name`.
+pub(super) fn plain(name: &str) -> String {
+    let is_kept = |c: &char| {
+        !c.is_whitespace()
+            && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+    };
+    let letters = name.chars().filter(is_kept);
+    // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
+    letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+/// What other systems call the fields; compared as headings are.
+fn aliases(field: Field) -> &'static [&'static str] {
+    match field {
+        Field::Reference => {
+            &["customerid", "id", "userid", "custid", "reference", "referenceid", "externalid", "uid", "uuid"]
+        }
+        Field::MobileNumber => {
+            &["mobile", "phone", "phonenumber", "mobileno", "phoneno", "msisdn", "cell", "contact", "telefon"]
+        }
+        Field::EmailAddress => &["email", "mail", "emailid", "useremail"],
+        Field::FirstName => &["firstname", "givenname", "name", "fname", "vorname"],
+        Field::LastName => &["lastname", "surname", "familyname", "lname", "nachname"],
+        Field::MobileCountryCode => {
+            &["countrycode", "phonecountrycode", "dialcode", "isdcode", "callingcode"]
+        }
+        Field::GetClientAuthToken => &["getclientauthtoken"],
+    }
+}
+
+pub(super) fn is_alias(field: Field, name: &str) -> bool {
+    alias_place(field, name).is_some()
+}
+
+fn alias_place(field: Field, name: &str) -> Option<usize> {
+    let name = plain(name);
+    aliases(field).iter().position(|alias| *alias == name)
+}
+
+/// The field of which a heading has the words: `Customer's e-mail (work)`, `phone_1`, `shop_user_id`.
+fn field_of_words(heading: &str) -> Option<Field> {
+    let letters: String = plain(heading).chars().filter(|c| c.is_alphanumeric()).collect();
+    let has = |words: &[&str]| words.iter().any(|word| letters.contains(word));
+    let ends = |words: &[&str]| words.iter().any(|word| letters.ends_with(word));
+    let is_of_person = has(&["customer", "user", "client", "member", "subscriber", "buyer", "kunde"]);
+    match () {
+        () if has(&["countrycode", "dialcode", "dialingcode", "callingcode", "isdcode"]) => {
+            Some(Field::MobileCountryCode)
+        }
+        () if has(&["email"]) || ends(&["mail", "mailaddress", "mailid"]) => Some(Field::EmailAddress),
+        () if has(&["phone", "mobile", "msisdn", "whatsapp", "telefon", "handy", "contactn", "cellular"])
+            || letters == "tel" =>
+        {
+            Some(Field::MobileNumber)
+        }
+        () if has(&["firstname", "givenname", "forename", "vorname"]) => Some(Field::FirstName),
+        () if has(&["lastname", "surname", "familyname", "nachname"]) => Some(Field::LastName),
+        () if is_of_person
+            && ends(&["id", "no", "nr", "number", "num", "key", "ref", "reference", "code"]) =>
+        {
+            Some(Field::Reference)
+        }
+        () => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heading_names_a_field_more_or_less_surely() {
+        for (heading, expected) in [
+            ("Mobile Number", Some((Field::MobileNumber, HeadingMatch::Own))),
+            ("Phone Number", Some((Field::MobileNumber, HeadingMatch::Alias(2)))),
+            ("Phone No. (1)", Some((Field::MobileNumber, HeadingMatch::Words))),
+            ("phone_country_code", Some((Field::MobileCountryCode, HeadingMatch::Alias(1)))),
+            ("Customer's E-Mail", Some((Field::EmailAddress, HeadingMatch::Words))),
+            ("shop_user_id", Some((Field::Reference, HeadingMatch::Words))),
+            ("order_id", None),
+            ("city", None),
+            ("", None),
+        ] {
+            assert_eq!(named_field(heading), expected, "{heading}");
+        }
+    }
+}
