@@ -22,6 +22,8 @@ mod key;
 
 mod cause;
 
+mod rate_headers;
+
 use std::{
     path::PathBuf,
     time::{Duration, Instant, SystemTime},
@@ -39,7 +41,8 @@ use secrecy::SecretString;
 use self::{
     cause::Way,
     key::Keys,
-    response::{MESSAGE_MAX_CHARS, clock_ahead, short},
+    rate_headers::remaining_quota,
+    response::{MESSAGE_MAX_CHARS, clock_ahead, server_time, short},
 };
 pub use self::{
     key::{KeyNumber, KeyReader, KeyRenewal},
@@ -49,7 +52,10 @@ pub use self::{
     response::{Answer, Created, Found, Head, Meaning, Reply, Whose, parse, parse_retry_after},
     tls::ClientIdentity,
 };
-use crate::customer::{Customer, FieldSet, Reference};
+use crate::{
+    customer::{Customer, FieldSet, Reference},
+    throttle::RemainingQuota,
+};
 
 /// The maximum size of a response body. The longest sample of the documentation has 500 bytes.
 const BODY_MAX_BYTES: usize = 64 * 1024;
@@ -177,6 +183,8 @@ pub struct Exchange {
     pub reply: Reply,
     /// From sending to the last byte of the response, or to the failure.
     pub latency: Duration,
+    /// How many requests are left, where the response's headers say so.
+    pub quota: Option<RemainingQuota>,
 }
 
 /// The API of one merchant.
@@ -315,9 +323,11 @@ impl Api {
         }
         self.metrics.on_start();
         let began = Instant::now();
+        let mut quota = None;
         let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();
+                quota = remaining_quota(response.headers(), server_time(date(&response), now()));
                 (Some(status), self.withhold_secrets(read(response, reference, &self.way).await))
             }
             Err(error) if error.is_connect() || error.is_builder() => (None, self.way.not_sent(&error)),
@@ -328,7 +338,7 @@ impl Api {
         let latency = began.elapsed();
         let is_sent = !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_));
         self.metrics.on_end(call, status, is_sent.then_some(latency));
-        Exchange { reply, latency }
+        Exchange { reply, latency, quota }
     }
 }
 
@@ -372,16 +382,24 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
+/// The clock, with which dates in headers are compared.
+#[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn date(response: &Response) -> Option<&str> {
+    response.headers().get(DATE).and_then(|value| value.to_str().ok())
+}
+
 async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
-    let now = SystemTime::now();
-    let date = response.headers().get(DATE).and_then(|value| value.to_str().ok());
+    let (date, now) = (date(&response), now());
     let response_id = response.headers().get(RESPONSE_ID).and_then(|value| value.to_str().ok()).map(short);
     let head = Head {
         status,
-        retry_after: retry_after.and_then(|value| parse_retry_after(value, now)),
+        retry_after: retry_after.and_then(|value| parse_retry_after(value, server_time(date, now))),
         response_id,
         clock_ahead: date.and_then(|date| clock_ahead(date, now)),
     };

@@ -13,6 +13,8 @@ mod attempts;
 
 mod lookup;
 
+mod throttled_series;
+
 mod verdict;
 
 use std::{
@@ -29,6 +31,7 @@ use tracing::warn;
 
 use self::{
     attempts::Attempts,
+    throttled_series::ReplyCounts,
     verdict::{CreateSent, Endpoint, History},
 };
 pub use self::{
@@ -104,6 +107,7 @@ pub struct Sender {
     probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
+    replies: ReplyCounts,
     /// Rows that wait for their next attempt.
     retrying: AtomicU64,
     endpoint: Endpoint,
@@ -124,6 +128,7 @@ impl Sender {
             probe_reference: Reference::recorded(PROBE_REFERENCE),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
+            replies: ReplyCounts::default(),
             retrying: AtomicU64::new(0),
             endpoint: Endpoint::default(),
             rejected_by_intermediary: AtomicU64::new(0),

@@ -71,7 +71,7 @@ use self::{
     refusal::Refusal,
 };
 pub use self::{
-    behavior::{Behavior, Fault, Options, Outage, parse_fault},
+    behavior::{Behavior, Fault, LimitResponse, Options, Outage, parse_fault},
     journal::{Entry, Journal},
     limiter::Limiter,
     profile::Profile,
@@ -336,7 +336,7 @@ fn reject_early(state: &mut ServerState, call: &mut Call<'_>, number: u64, now: 
             if let Some(to) = &state.behavior.redirect_to {
                 Answer::redirect(to)
             } else if !state.has_room(now) {
-                Answer::throttled(&state.behavior.retry_after)
+                Answer::above_limit(state.behavior.limit_response, &state.behavior.retry_after)
             } else {
                 refuse_caller(state, call, number)?
             }
@@ -395,7 +395,10 @@ fn fail(state: &mut ServerState, call: Call<'_>, admission: &Admission, fault: F
         Fault::Timeout => return End::Hang,
         Fault::Http500 | Fault::Always500 | Fault::WriteAlways500 => answer::INTERNAL,
         Fault::Http503 => answer::UNAVAILABLE,
-        Fault::Http429 => Answer::throttled(&state.behavior.retry_after),
+        Fault::Api503 => Answer::above_limit(LimitResponse::Api503, ""),
+        Fault::Http429 | Fault::Always429 => {
+            Answer::above_limit(LimitResponse::Api429, &state.behavior.retry_after)
+        }
         Fault::Garbage => answer::GARBAGE,
         Fault::Flood => Answer::flood(),
         Fault::OkError => answer::OK_ERROR,

@@ -39,19 +39,16 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub use self::circuit_breaker::UpcomingWrites;
 pub(crate) use self::{
     adaptive_rate::RateSignal,
     circuit_breaker::{Probe, RequestClass, ServiceSignal},
 };
+pub use self::{adaptive_rate::RemainingQuota, circuit_breaker::UpcomingWrites};
 use self::{
-    adaptive_rate::{AdaptiveRate, RequestStamp},
+    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RequestStamp},
     circuit_breaker::{Admitted, CircuitBreaker, Wait},
     concurrency_limit::ConcurrencyLimit,
 };
-
-/// The longest pause that a server's `Retry-After` is granted.
-const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// The share of the rate that is given up to make up for late timers.
 ///
@@ -65,6 +62,9 @@ const CATCH_UP_SHARE: f64 = 0.008;
 /// and two system calls, and at 500 requests a second these were a quarter of the processor's time. The other half is
 /// left for timers that are late.
 const BATCH_SHARE: f64 = 0.5;
+
+/// Without a request for this long, the queue was idle: a timer is never that late.
+const IDLE_MIN: Duration = Duration::from_millis(100);
 
 /// Room for one row in flight; given back when dropped.
 pub type Slot = OwnedSemaphorePermit;
@@ -92,8 +92,11 @@ pub struct Throttle {
     limiter: Option<DefaultDirectRateLimiter>,
     /// How much longer a wait for a token takes than one token needs: see [`BATCH_SHARE`].
     batch_wait: Duration,
-    /// Only the head of the queue waits for tokens: otherwise each token would wake everyone.
-    queue: AsyncMutex<()>,
+    /// Tokens that the limiter saves for late timers, beside the user's burst.
+    saved_for_lateness: Option<NonZeroU32>,
+    /// Only the head of the queue waits for tokens: otherwise each token would wake everyone. Behind it, when the last token
+    /// of the user's rate was taken.
+    queue: AsyncMutex<Option<Instant>>,
     slots: Arc<Semaphore>,
     /// Rows that wait for a slot to be tried again.
     slots_wanted: AtomicUsize,
@@ -118,7 +121,8 @@ impl Throttle {
             user_rate: rate.map(|rate| rate.per_second),
             limiter: rate.map(|rate| RateLimiter::direct(quota(rate))),
             batch_wait: rate.map_or(Duration::ZERO, batch_wait),
-            queue: AsyncMutex::new(()),
+            saved_for_lateness: rate.and_then(|rate| NonZeroU32::new(saved(rate))),
+            queue: AsyncMutex::new(None),
             slots: Arc::new(Semaphore::new(concurrency)),
             slots_wanted: AtomicUsize::new(0),
             controls: Mutex::new(Controls {
@@ -175,9 +179,9 @@ impl Throttle {
         self.controls().breaker.are_only_writes_open()
     }
 
-    /// For how long there has been no success, although requests were sent.
+    /// For how long there has been no success, although requests were sent; a pause in effect does not count.
     pub fn failing_for(&self) -> Option<Duration> {
-        self.controls().breaker.failing_since().map(|since| since.elapsed())
+        self.controls().breaker.failing_for(Instant::now())
     }
 
     /// Whether the circuit breaker is open.
@@ -201,9 +205,11 @@ impl Throttle {
         self.controls().rate.held_rate().map(whole)
     }
 
-    /// The rate in force: the held one, or the user's.
+    /// The rate in force: the held one, or the user's, or one at which the API's quota lasts.
     pub fn rate(&self) -> Option<f64> {
-        self.held_rate().or(self.user_rate)
+        let quota_rate = self.controls().rate.quota_rate(Instant::now());
+        let rates = [self.held_rate().or(self.user_rate), quota_rate];
+        rates.into_iter().flatten().min_by(f64::total_cmp)
     }
 
     /// How long a probe may take.
@@ -259,7 +265,7 @@ impl Throttle {
 
     /// `None` if the circuit breaker does not admit the request any more.
     pub(crate) async fn wait_in_queue(&self, class: RequestClass) -> Option<Permit<'_>> {
-        let _head = self.queue.lock().await;
+        let mut last_token = self.queue.lock().await;
         self.controls().breaker.check(class, Instant::now()).ok()?;
         // Only the head of the queue waits, so one stored notification is enough.
         while !self.controls().has_room() {
@@ -272,17 +278,25 @@ impl Throttle {
                 Err(time) => sleep_until(time).await,
             }
         }
-        self.wait_for_users_rate().await;
+        self.wait_for_users_rate(&mut last_token).await;
         self.admit(&mut self.controls(), class, Instant::now())
     }
 
     /// Sleeps on the runtime's own timer: governor's has a thread, which would be woken for each request.
-    async fn wait_for_users_rate(&self) {
+    async fn wait_for_users_rate(&self, last_token: &mut Option<Instant>) {
         let Some(limiter) = &self.limiter else { return };
+        // After idle time no timer was late: what was saved meanwhile would be sent at once, beside the burst.
+        if let Some(saved) = self.saved_for_lateness
+            && last_token.is_none_or(|last| last.elapsed() >= IDLE_MIN + self.batch_wait)
+        {
+            // Fails if fewer tokens are there, and then there is nothing to take away.
+            let _ = limiter.check_n(saved);
+        }
         while let Err(early) = limiter.check() {
             let wait = early.wait_time_from(limiter.clock().now());
             sleep_until(Instant::now() + wait + self.batch_wait).await;
         }
+        *last_token = Some(Instant::now());
     }
 
     /// A request that is not admitted has lost its token.
@@ -324,6 +338,23 @@ impl Permit<'_> {
         self.admitted.failed_probes
     }
 
+    /// Takes in what the response said of the quota.
+    pub(crate) fn report_quota(&self, quota: RemainingQuota) {
+        let now = Instant::now();
+        let mut controls = self.throttle.controls();
+        let Controls { breaker, rate, .. } = &mut *controls;
+        rate.on_quota(quota, now);
+        let pause = quota.pause().map(|pause| pause.min(PAUSE_MAX));
+        let is_new = pause.is_some_and(|pause| breaker.pause(now + pause, now));
+        drop(controls);
+        if let Some(pause) = pause.filter(|_| is_new) {
+            warn!(
+                seconds = pause.as_secs_f64(),
+                "the API's quota is used up; all requests pause until it is renewed"
+            );
+        }
+    }
+
     /// Takes in what the response said, and how long it took: the circuit breaker first, then the rate, which an outage
     /// resets, then the shared pause, and last the concurrency limit.
     pub(crate) fn report(mut self, service: ServiceSignal, rate: RateSignal, latency: Duration) {
@@ -333,7 +364,7 @@ impl Permit<'_> {
         let Controls { in_flight, breaker, rate: adaptive, limit } = &mut *controls;
         *in_flight -= 1;
         let has_changed = breaker.on_result(self.admitted, service, latency, now);
-        let pause = adaptive.on_response(self.stamp, rate.capped_at(PAUSE_MAX), now);
+        let pause = adaptive.on_response(self.stamp, rate, now);
         let held_rate = adaptive.take_rate_to_report();
         // Only accepted requests confirm one.
         let random_share = if rate == RateSignal::Accepted { adaptive.take_random_share() } else { None };
@@ -348,7 +379,8 @@ impl Permit<'_> {
         drop(controls);
         self.throttle.wake_waiting(has_changed);
         if let Some(pause) = new_pause {
-            let retry_after = rate.describe_retry_after();
+            let retry_after =
+                rate.retry_after().map_or("nothing".into(), |pause| format!("{} s", pause.as_secs_f64()));
             warn!(seconds = pause.as_secs_f64(), retry_after, "throttled by the API; all requests pause");
         }
         if let Some(rate) = held_rate {
@@ -380,14 +412,20 @@ fn batch_wait(rate: Rate) -> Duration {
     Duration::from_secs_f64(others.max(0.0) / rate.per_second)
 }
 
+/// How many tokens are saved for late timers: see [`CATCH_UP_SHARE`].
+fn saved(rate: Rate) -> u32 {
+    let saved = (rate.per_second * CATCH_UP_SHARE).floor();
+    // At 50 a second a window holds 49 of the slower tokens, so that one more is no more than 50.
+    let slower = rate.per_second * (1.0 - CATCH_UP_SHARE);
+    if saved < 1.0 && slower.floor() + 1.0 <= rate.per_second { 1 } else { saved as u32 }
+}
+
 /// The limiter's quota: see [`CATCH_UP_SHARE`].
 fn quota(rate: Rate) -> Quota {
     let slower = rate.per_second * (1.0 - CATCH_UP_SHARE);
-    let saved = (rate.per_second * CATCH_UP_SHARE).floor();
-    // At 50 a second a window holds 49 of the slower tokens, so that one more is no more than 50.
-    let saved = if saved < 1.0 && slower.floor() + 1.0 <= rate.per_second { 1.0 } else { saved };
-    let per_second = if saved >= 1.0 { slower } else { rate.per_second };
-    let burst = rate.burst.saturating_add(saved as u32);
+    let saved = saved(rate);
+    let per_second = if saved > 0 { slower } else { rate.per_second };
+    let burst = rate.burst.saturating_add(saved);
     // Rounded up: a shorter period would be a higher rate. A period of zero would be no quota.
     let period = Duration::from_nanos((1e9 / per_second).ceil().max(1.0) as u64);
     Quota::with_period(period).map_or(Quota::per_second(NonZeroU32::MAX), |quota| quota.allow_burst(burst))

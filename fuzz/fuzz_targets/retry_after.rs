@@ -1,7 +1,7 @@
 //! `Retry-After` against a plain look at the same text.
 //!
-//! An input is four bytes of now, in minutes, and a value. Whatever a server says: digits are that many
-//! seconds, a date is what is left until then, and anything else is nothing.
+//! An input is four bytes of now, in minutes, and a value. Whatever a server says: digits, with or without a fraction,
+//! are that many seconds, a date is what is left until then, and anything else is nothing.
 
 #![no_main]
 
@@ -26,14 +26,22 @@ fuzz_target!(|input: &[u8]| {
 
 fn check(now: u64, value: &str) {
     let got = parse_retry_after(value, SystemTime::UNIX_EPOCH + Duration::from_secs(now));
-    assert!(got.is_none_or(|got| got.subsec_nanos() == 0));
     let value = value.trim();
-    let digits = value.strip_prefix('+').unwrap_or(value);
-    if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        let seconds = digits
-            .bytes()
-            .try_fold(0_u64, |seconds, digit| seconds.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
-        assert_eq!(got, seconds.map(Duration::from_secs));
+    if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        let (whole, fraction) = value.split_once('.').unwrap_or((value, ""));
+        let is_number = !fraction.contains('.') && !(whole.is_empty() && fraction.is_empty());
+        let seconds =
+            whole.bytes().try_fold(0_u64, |n, digit| n.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
+        match (got, seconds.filter(|_| is_number)) {
+            (Some(got), Some(seconds)) => {
+                // A floating-point number has 53 bits of precision, and a fraction may round up to a whole second.
+                let tolerance = 1 + seconds / (1 << 50);
+                assert!(got.as_secs().abs_diff(seconds) <= tolerance, "{got:?} is not {seconds}");
+            }
+            // More than can be counted, or next to it.
+            (None, seconds) => assert!(!is_number || seconds.is_none_or(|n| n > u64::MAX - (1 << 12))),
+            (Some(got), None) => assert!(is_number && got.as_secs() > u64::MAX - (1 << 12)),
+        }
         return;
     }
     let date = date(value);

@@ -4,7 +4,7 @@
 //! except for the key and the merchant id; and where a response repeats the key, the key is withheld. Nothing is
 //! interpreted here, and nothing counts as a request of an import.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use percent_encoding::utf8_percent_encode;
@@ -17,8 +17,8 @@ use serde_json::{Map, Value};
 use url::Position;
 
 use super::{
-    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, parse_retry_after,
-    short,
+    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, date, now,
+    parse_retry_after, server_time, short,
 };
 
 /// How the key is sent.
@@ -161,14 +161,13 @@ fn encode(fields: &[(&'static str, String)], as_json: bool) -> String {
 async fn read(mut response: Response, keys: &Keys, way: &Way) -> Result<ProbeResponse, String> {
     let headers = response.headers();
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
-    let now = SystemTime::now();
     let mut kept = ProbeResponse {
         status: response.status().as_u16(),
         body: None,
         headers: headers.keys().map(ToString::to_string).collect(),
         response_id: header(RESPONSE_ID).map(short),
-        retry_after: header(RETRY_AFTER).and_then(|value| parse_retry_after(value, now)),
+        retry_after: header(RETRY_AFTER)
+            .and_then(|value| parse_retry_after(value, server_time(date(&response), now()))),
     };
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| way.lost(&error))? {

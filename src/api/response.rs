@@ -125,6 +125,8 @@ pub enum Meaning {
     InternalError,
     /// A code that means too many requests.
     Throttled,
+    /// The 503 page of a proxy, which did not pass the request on: it limits requests, or has no server behind it.
+    NotPassedOn,
     /// Any other code, or none.
     #[default]
     Other,
@@ -172,11 +174,26 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
         _ if is_success => unreadable(head.response_id.clone(), "that is no JSON of the API"),
         _ => Reply::Foreign(Answer {
             status: head.status,
+            meaning: if is_refusal_page(head.status, body) { Meaning::NotPassedOn } else { Meaning::Other },
             request_id: head.response_id.clone(),
             retry_after: head.retry_after,
             ..Answer::default()
         }),
     }
+}
+
+/// Whether this is the page of a proxy that says that the request was not passed on.
+///
+/// nginx, HAProxy and the load balancers of clouds answer 503 with a page of their own where a limit is exceeded or no
+/// server is left; for a server that failed in the middle they have 502 and 504. Envoy, Varnish and some content delivery
+/// networks answer 503 for that too, in plain text or with words about it in their page.
+fn is_refusal_page(status: u16, body: &[u8]) -> bool {
+    const OF_A_SERVER_THAT_FAILED: [&str; 7] =
+        ["backend", "upstream", "origin", "timeout", "timed out", "fetch failed", "reset"];
+    let body = String::from_utf8_lossy(body.trim_ascii_start()).to_ascii_lowercase();
+    status == 503
+        && body.starts_with('<')
+        && !OF_A_SERVER_THAT_FAILED.iter().any(|words| body.contains(words))
 }
 
 /// The API may omit every member of an error.
@@ -304,14 +321,20 @@ fn is_customer_id(id: &str) -> bool {
     !id.trim().is_empty() && !id.chars().any(char::is_control)
 }
 
-/// `Retry-After` in seconds or as an HTTP date. Public for fuzzing; pure.
+/// `Retry-After` in seconds, with or without a fraction, or as an HTTP date. `now` is the server's time. Public for
+/// fuzzing; pure.
 pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds));
+    if value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Duration::try_from_secs_f64(value.parse().ok()?).ok();
     }
     let date = httpdate::parse_http_date(value).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// The server's time: that of its `Date` header, or else ours.
+pub(super) fn server_time(date: Option<&str>, now: SystemTime) -> SystemTime {
+    date.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(now)
 }
 
 /// How far the clock of a `Date` header is ahead of ours, at least: the header's seconds are truncated.
@@ -718,6 +741,34 @@ mod tests {
     }
 
     #[test]
+    fn a_proxys_page_is_a_refusal_unless_it_speaks_of_a_server_that_failed() {
+        let meaning = |status, body: &str| {
+            let head = Head { status, ..Head::default() };
+            match parse(&head, body.as_bytes(), "cust-0001") {
+                Reply::Foreign(answer) => answer.meaning,
+                other => panic!("{other:?}"),
+            }
+        };
+        for page in [
+            "<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>",
+            "\n<!DOCTYPE html><h1>Service Unavailable</h1>",
+            "<html><body><h1>503 Service Unavailable</h1>\nNo server is available to handle this request.\n",
+        ] {
+            assert_eq!(meaning(503, page), Meaning::NotPassedOn, "{page}");
+            assert_eq!(meaning(502, page), Meaning::Other, "{page}");
+        }
+        for body in [
+            "",
+            "Service Unavailable",
+            "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+            "<html><title>503 Backend fetch failed</title><p>Guru Meditation:</p>",
+            "<HTML><TITLE>503 First Byte Timeout</TITLE>",
+        ] {
+            assert_eq!(meaning(503, body), Meaning::Other, "{body}");
+        }
+    }
+
+    #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (value, seconds) in [
@@ -726,11 +777,15 @@ mod tests {
             ("Sun, 06 Nov 1994 08:49:47 GMT", Some(10)),
             ("Sun, 06 Nov 1994 08:49:27 GMT", Some(0)),
             ("-1", None),
-            ("1.5", None),
+            ("1.5.2", None),
+            (".", None),
+            ("1e3", None),
             ("soon", None),
             ("", None),
         ] {
             assert_eq!(parse_retry_after(value, now), seconds.map(Duration::from_secs), "{value:?}");
         }
+        assert_eq!(parse_retry_after("1.5", now), Some(Duration::from_millis(1_500)));
+        assert_eq!(parse_retry_after(&"9".repeat(400), now), None);
     }
 }

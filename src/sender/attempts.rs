@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::{
     ExistingPolicy, Halt, Sender, ShutdownPhase,
+    throttled_series::ThrottledSeries,
     verdict::{
         Classification, CreateSent, History, Step, Verdict, cause, classify, describe, row_error, verdict,
     },
@@ -22,7 +23,7 @@ use crate::{
     api::{Exchange, KeyNumber, KeyRenewal, Reply, Whose},
     customer::FieldSet,
     ledger::{ApiCustomer, Claim, InsertResult, Operation, RowError, RowResult, UpdateResult},
-    throttle::{Permit, Probe, RequestClass, ServiceSignal, Slot},
+    throttle::{Permit, Probe, RemainingQuota, RequestClass, ServiceSignal, Slot},
 };
 
 /// After this many throttled replies in succession a row waits by itself, whatever the others do.
@@ -36,8 +37,8 @@ pub(super) struct Attempts<'a> {
     pub(super) history: History,
     pub(super) requests: u32,
     budget: Budget,
-    /// Throttled replies since the last other one.
-    consecutive_throttled: u32,
+    /// Throttled replies since the last other one, if any.
+    throttled: Option<ThrottledSeries>,
     /// Probes of an outage that had failed when the last request was sent.
     failed_probes: u64,
     write_failed: bool,
@@ -110,7 +111,7 @@ impl<'a> Attempts<'a> {
             history,
             requests: 0,
             budget: Budget::new(sender.policy.max_attempts),
-            consecutive_throttled: 0,
+            throttled: None,
             failed_probes: 0,
             write_failed: false,
             is_retry: false,
@@ -165,7 +166,7 @@ impl<'a> Attempts<'a> {
                     }
                     step = next;
                 }
-                Verdict::Pause => self.after_throttled().await?,
+                Verdict::Pause => self.after_throttled(step, &reply).await?,
                 Verdict::Retry(next) => {
                     self.after_failure(step, &reply).await?;
                     step = next;
@@ -293,14 +294,14 @@ impl<'a> Attempts<'a> {
         self.history.on_send(step);
         self.key = sender.api.key_number();
         let timeout = permit.probe().map(|_| sender.throttle.probe_timeout());
-        let Exchange { reply, latency } = tokio::select! {
+        let Exchange { reply, latency, quota } = tokio::select! {
             biased;
             exchange = exchange(timeout) => exchange,
             () = sender.reached(ShutdownPhase::Aborting) => return Err(RunEnded),
         };
         let classification = self.observe_reply(step, &reply, before);
         let is_probe = permit.probe().is_some();
-        self.report(permit, &reply, classification, latency);
+        self.report(permit, &reply, classification, (latency, quota));
         if is_probe {
             info!(recovered = classification.is_success(), "outage probe of writes");
         }
@@ -324,20 +325,30 @@ impl<'a> Attempts<'a> {
             classification.service = ServiceSignal::WriteConfirmed;
         }
         self.write_failed |= step.is_write() && classification.service == ServiceSignal::Down;
-        if classification.service != ServiceSignal::Throttled {
-            self.consecutive_throttled = 0;
+        if !classification.is_throttled() {
+            self.throttled = None;
+            self.sender.replies.on_accepted();
         }
         classification
     }
 
     /// Counts a reply, and reports it to the throttle.
-    fn report(&self, permit: Permit<'_>, reply: &Reply, classification: Classification, latency: Duration) {
+    fn report(
+        &self,
+        permit: Permit<'_>,
+        reply: &Reply,
+        classification: Classification,
+        (latency, quota): (Duration, Option<RemainingQuota>),
+    ) {
         let sender = self.sender;
         if !classification.is_success() {
             let failure = (describe(reply), cause(reply).into());
             *sender.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
         sender.throttled.fetch_add(u64::from(classification.is_throttled()), Relaxed);
+        if let Some(quota) = quota {
+            permit.report_quota(quota);
+        }
         permit.report(classification.service, classification.rate, latency);
     }
 
@@ -406,25 +417,32 @@ impl<'a> Attempts<'a> {
         }
         let sender = self.sender;
         let timeout = Some(sender.throttle.probe_timeout());
-        let Exchange { reply, latency } = tokio::select! {
+        let Exchange { reply, latency, quota } = tokio::select! {
             biased;
             exchange = sender.api.get(&sender.probe_reference, timeout) => exchange,
             () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
         };
         let classification = classify(&reply);
         sender.endpoint.observe(Step::Get { already_exists: false }, &reply);
-        self.report(permit, &reply, classification, latency);
+        self.report(permit, &reply, classification, (latency, quota));
         info!(recovered = classification.is_success(), "outage probe of the service");
         Ok(None)
     }
 
     /// Handles a throttled reply. Normally the shared pause delays every request, so the row does not wait by itself. It
-    /// does if no shared pause is in effect, or if it is throttled time after time.
-    pub(super) async fn after_throttled(&mut self) -> Result<(), RunEnded> {
+    /// does if no shared pause is in effect, or if it is throttled time after time. The reply costs an attempt only if the
+    /// row alone is throttled.
+    pub(super) async fn after_throttled(&mut self, step: Step, reply: &Reply) -> Result<(), RunEnded> {
+        let sender = self.sender;
         self.is_retry = true;
-        self.consecutive_throttled += 1;
-        let has_to_wait = self.consecutive_throttled > THROTTLED_WITHOUT_DELAY_MAX
-            || self.sender.throttle.pause_left().is_zero();
+        self.last_error = row_error(reply);
+        let series = self.throttled.get_or_insert_with(|| ThrottledSeries::new(&sender.replies));
+        series.on_throttled(&sender.replies);
+        if series.concerns_one_row(&sender.replies) {
+            self.budget.charge(step);
+        }
+        let has_to_wait =
+            series.length() > THROTTLED_WITHOUT_DELAY_MAX || sender.throttle.pause_left().is_zero();
         if has_to_wait { self.back_off().await } else { Ok(()) }
     }
 

@@ -56,7 +56,7 @@ async fn until_answered(sender: &Sender, reference: &Reference, slot: Slot) -> R
             Verdict::Halt(Halt::Credentials(_)) if attempts.has_another_key() => {}
             Verdict::Halt(halt) => return Ok(Lookup::Halted(halt)),
             Verdict::Next(_) => return Ok(Lookup::Missing),
-            Verdict::Pause => attempts.after_throttled().await?,
+            Verdict::Pause => attempts.after_throttled(GET, &reply).await?,
             Verdict::Retry(_) => attempts.after_failure(GET, &reply).await?,
         }
     }

@@ -141,7 +141,7 @@ pub(super) struct Classification {
 
 impl Classification {
     pub(super) fn is_throttled(self) -> bool {
-        self.service == ServiceSignal::Throttled
+        matches!(self.service, ServiceSignal::Throttled | ServiceSignal::Refused)
     }
 
     pub(super) fn is_success(self) -> bool {
@@ -151,7 +151,7 @@ impl Classification {
 
 /// The one reading of a reply for everything but the row.
 pub(super) fn classify(reply: &Reply) -> Classification {
-    use ServiceSignal::{Down, Throttled, Up};
+    use ServiceSignal::{Down, Refused, Throttled, Up};
     let (service, may_have_landed) = match reply {
         Reply::Customer(_) => (Up, true),
         Reply::NotSent(_) | Reply::ProxyLogin(_) => (Down, false),
@@ -169,21 +169,22 @@ pub(super) fn classify(reply: &Reply) -> Classification {
             (Down, !is_refusal)
         }
     };
-    match reply {
-        Reply::Answer(answer) | Reply::Foreign(answer) if is_throttled(answer) => {
-            // "Now", or a date that is past, is a refusal all the same.
-            let retry_after = answer.retry_after.filter(|pause| !pause.is_zero());
-            Classification {
-                service: Throttled,
-                rate: RateSignal::Throttled { retry_after },
-                may_have_landed,
-            }
-        }
-        Reply::Answer(answer) | Reply::Foreign(answer) if answer.status == 503 => {
-            Classification { service, rate: RateSignal::Unavailable, may_have_landed }
-        }
-        _ => Classification { service, rate: RateSignal::Accepted, may_have_landed },
+    let (Reply::Answer(answer) | Reply::Foreign(answer)) = reply else {
+        return Classification { service, rate: RateSignal::Accepted, may_have_landed };
+    };
+    // "Now", or a date that is past, is a refusal all the same.
+    let retry_after = answer.retry_after.filter(|pause| !pause.is_zero());
+    if is_throttled(answer) {
+        let rate = RateSignal::Throttled { retry_after };
+        return Classification { service: Throttled, rate, may_have_landed };
     }
+    if answer.meaning == Meaning::NotPassedOn {
+        let rate = RateSignal::Refused { retry_after };
+        return Classification { service: Refused, rate, may_have_landed: false };
+    }
+    let is_unavailable = answer.status == 503 || answer.status >= 500 && retry_after.is_some();
+    let rate = if is_unavailable { RateSignal::Unavailable { retry_after } } else { RateSignal::Accepted };
+    Classification { service, rate, may_have_landed }
 }
 
 /// Too many requests: by status, by code, or as some limiters say it by a 403 with `Retry-After`.
@@ -716,8 +717,8 @@ mod tests {
 
     #[test]
     fn a_reply_is_classified_line_by_line() {
-        use RateSignal::{Accepted, Unavailable};
-        use ServiceSignal::{Down, Throttled, Up};
+        use RateSignal::Accepted;
+        use ServiceSignal::{Down, Refused, Throttled, Up};
         let throttled = |retry_after| RateSignal::Throttled { retry_after };
         let pause = Some(std::time::Duration::from_secs(9));
         let asking_for = |status, seconds| Answer {
@@ -726,6 +727,9 @@ mod tests {
             ..Answer::default()
         };
         let unknown = |status| Reply::Unknown { status, why: String::new(), request_id: None };
+        let unavailable = |retry_after| RateSignal::Unavailable { retry_after };
+        let page =
+            |seconds| Reply::Foreign(Answer { meaning: Meaning::NotPassedOn, ..asking_for(503, seconds) });
         for (reply, service, rate, may_have_landed) in [
             (customer(Whose::Requested, None), Up, Accepted, true),
             (customer(Whose::Another, None), Up, Accepted, true),
@@ -746,7 +750,9 @@ mod tests {
             (answer(429, Meaning::Other), Throttled, throttled(None), false),
             (Reply::Answer(asking_for(429, 9)), Throttled, throttled(pause), false),
             (answer(500, Meaning::Other), Down, Accepted, true),
-            (answer(503, Meaning::Other), Down, Unavailable, true),
+            (answer(503, Meaning::Other), Down, unavailable(None), true),
+            (Reply::Answer(asking_for(503, 9)), Down, unavailable(pause), true),
+            (Reply::Answer(asking_for(500, 9)), Down, unavailable(pause), true),
             (answer(503, Meaning::Throttled), Throttled, throttled(None), true),
             (answer(504, Meaning::Other), Down, Accepted, true),
             (foreign(302), Down, Accepted, false),
@@ -757,7 +763,10 @@ mod tests {
             (foreign(413), Down, Accepted, false),
             (foreign(429), Throttled, throttled(None), false),
             (foreign(502), Down, Accepted, true),
-            (foreign(503), Down, Unavailable, true),
+            (foreign(503), Down, unavailable(None), true),
+            (Reply::Foreign(asking_for(503, 9)), Down, unavailable(pause), true),
+            (page(9), Refused, RateSignal::Refused { retry_after: pause }, false),
+            (page(0), Refused, RateSignal::Refused { retry_after: None }, false),
         ] {
             let expected = Classification { service, rate, may_have_landed };
             assert_eq!(classify(&reply), expected, "{reply:?}");

@@ -14,7 +14,7 @@ use hyper::{
 };
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::record::Customer;
+use super::{behavior::LimitResponse, record::Customer};
 
 /// The documented lifetime of a client token.
 const TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -136,9 +136,14 @@ impl Answer {
         Answer::fixed(StatusCode::FOUND, HTML, b"").with(LOCATION, to)
     }
 
-    /// 429; an empty `retry_after` leaves the header out.
-    pub(super) fn throttled(retry_after: &str) -> Answer {
-        if retry_after.is_empty() { THROTTLED } else { THROTTLED.with(RETRY_AFTER, retry_after) }
+    /// To a request above the rate limit; an empty `retry_after` leaves the header out.
+    pub(super) fn above_limit(response: LimitResponse, retry_after: &str) -> Answer {
+        let answer = match response {
+            LimitResponse::Api429 => THROTTLED,
+            LimitResponse::Api503 => Answer { status: StatusCode::SERVICE_UNAVAILABLE, ..INTERNAL },
+            LimitResponse::Proxy503 => UNAVAILABLE,
+        };
+        if retry_after.is_empty() { answer } else { answer.with(RETRY_AFTER, retry_after) }
     }
 
     pub(super) fn bad_origin(number: u64) -> Answer {

@@ -58,9 +58,11 @@ pub struct Behavior {
     pub rate_limit: Option<u32>,
     /// How the rate limit counts.
     pub limiter: Limiter,
+    /// What a request above the rate limit is answered with.
+    pub limit_response: LimitResponse,
     /// Requests per second that the server can process, one after the other; further requests wait.
     pub capacity: Option<u32>,
-    /// The `Retry-After` of a 429, verbatim (seconds or a date); empty leaves the header out.
+    /// The `Retry-After` of a request above the rate limit and of a 429, verbatim (seconds or a date); empty leaves the header out.
     pub retry_after: String,
     /// As in [`Options`].
     pub faults: Vec<(Fault, f64)>,
@@ -88,6 +90,7 @@ impl Behavior {
             latency: options.latency,
             rate_limit: options.rate_limit,
             limiter: Limiter::Sliding,
+            limit_response: LimitResponse::Api429,
             capacity: None,
             retry_after: "1".to_owned(),
             faults: options.faults.clone(),
@@ -101,6 +104,17 @@ impl Behavior {
             record: options.record,
         }
     }
+}
+
+/// Who refuses a request above the rate limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitResponse {
+    /// The API, with a JSON 429.
+    Api429,
+    /// The API, with a JSON 503.
+    Api503,
+    /// A proxy, with an HTML 503.
+    Proxy503,
 }
 
 /// A state in which no request succeeds, or none that writes.
@@ -136,6 +150,8 @@ pub enum Fault {
     Http500,
     /// A proxy's HTML 503; not done.
     Http503,
+    /// A JSON 503; not done.
+    Api503,
     /// A 429 independent of the rate; not done.
     Http429,
     /// The connection is reset; not done.
@@ -158,6 +174,8 @@ pub enum Fault {
     Reject,
     /// A JSON 500; not done. Drawn by reference alone, so such a row never succeeds.
     Always500,
+    /// A JSON 429; not done. Drawn by reference alone, so such a row never succeeds.
+    Always429,
     /// The same for Create and Update only: Get answers.
     WriteAlways500,
     /// A Get does not find an existing customer: replication lag. Get only.
@@ -165,9 +183,10 @@ pub enum Fault {
 }
 
 /// Every fault with its name on the command line.
-const KINDS: [(&str, Fault); 15] = [
+const KINDS: [(&str, Fault); 17] = [
     ("http500", Fault::Http500),
     ("http503", Fault::Http503),
+    ("api503", Fault::Api503),
     ("http429", Fault::Http429),
     ("reset-before", Fault::ResetBefore),
     ("reset-after", Fault::ResetAfter),
@@ -179,6 +198,7 @@ const KINDS: [(&str, Fault); 15] = [
     ("duplicate-request", Fault::DuplicateRequest),
     ("reject", Fault::Reject),
     ("always500", Fault::Always500),
+    ("always429", Fault::Always429),
     ("write-always500", Fault::WriteAlways500),
     ("not-found", Fault::NotFound),
 ];
@@ -196,7 +216,7 @@ impl Fault {
 
     /// Whether the fault is drawn by reference alone: it strikes every attempt for a reference, or none.
     fn by_reference_alone(self) -> bool {
-        matches!(self, Fault::Reject | Fault::Always500 | Fault::WriteAlways500)
+        matches!(self, Fault::Reject | Fault::Always500 | Fault::Always429 | Fault::WriteAlways500)
     }
 
     /// Whether the API performs the call before it responds with this fault; `coin` decides if both are possible.

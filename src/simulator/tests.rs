@@ -554,6 +554,7 @@ async fn no_window_of_a_second_holds_more_than_the_limit() {
 async fn each_fault_answers_and_does_what_it_says() {
     let table = [
         (Fault::Http503, Some(503), false),
+        (Fault::Api503, Some(503), false),
         (Fault::Http429, Some(429), false),
         (Fault::ResetBefore, None, false),
         (Fault::ResetAfter, None, true),
@@ -564,6 +565,7 @@ async fn each_fault_answers_and_does_what_it_says() {
         (Fault::DuplicateRequest, Some(400), true),
         (Fault::Reject, Some(400), false),
         (Fault::Always500, Some(500), false),
+        (Fault::Always429, Some(429), false),
         (Fault::WriteAlways500, Some(500), false),
         (Fault::NotFound, Some(200), true),
     ];

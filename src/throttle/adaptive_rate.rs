@@ -25,6 +25,9 @@ use tokio::time::Instant;
 
 use super::random_throttling::{Cycle, RandomThrottleDetector};
 
+/// The longest pause that a server's `Retry-After` is granted.
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
+
 /// Requests a second at the beginning of a run without a rate: what a merchant's smallest server can bear until it first
 /// throttles.
 const INITIAL_RATE: f64 = 100.0;
@@ -120,6 +123,11 @@ const REPORT_CHANGE_MIN: f64 = 0.2;
 /// [`Increase::Maintain`] doubles the rate in this time.
 const DOUBLING_S: f64 = 2.0;
 
+/// A quota bounds the rate only if it is renewed later than this: the time until then comes in whole seconds, and of a
+/// shorter one too much would be lost to rounding. Such limits are found like those that no header tells.
+const QUOTA_RESET_MIN: Duration = Duration::from_secs(5);
+const QUOTA_PAUSE_MIN: Duration = Duration::from_secs(2);
+
 /// Two refill intervals whose lengths differ by less show nothing of what flows into a token bucket.
 const INTERVALS_DIFFER_S: f64 = 0.5;
 
@@ -140,28 +148,48 @@ pub(crate) enum RateSignal {
         /// For how long the server asks everyone to wait, if it does.
         retry_after: Option<Duration>,
     },
-    /// 503: throttled or broken.
-    Unavailable,
+    /// 503 of a proxy that did not pass the request on: throttled, or the service is down.
+    Refused {
+        /// The same.
+        retry_after: Option<Duration>,
+    },
+    /// 503 of the service: throttled or broken.
+    Unavailable {
+        /// The same.
+        retry_after: Option<Duration>,
+    },
 }
 
 impl RateSignal {
-    /// Bounds the pause that a server may request.
-    pub(super) fn capped_at(self, pause_max: Duration) -> RateSignal {
+    /// The pause that the server has requested.
+    pub(super) fn retry_after(self) -> Option<Duration> {
         match self {
-            RateSignal::Throttled { retry_after } => {
-                RateSignal::Throttled { retry_after: retry_after.map(|pause| pause.min(pause_max)) }
-            }
-            signal => signal,
+            RateSignal::Throttled { retry_after }
+            | RateSignal::Refused { retry_after }
+            | RateSignal::Unavailable { retry_after } => retry_after,
+            RateSignal::Accepted => None,
         }
     }
+}
 
-    /// The pause that the server has requested, before it is capped; `None` if the signal is no throttling.
-    pub(super) fn describe_retry_after(self) -> Option<String> {
-        match self {
-            RateSignal::Throttled { retry_after: Some(pause) } => Some(format!("{} s", pause.as_secs_f64())),
-            RateSignal::Throttled { retry_after: None } => Some("nothing".into()),
-            RateSignal::Accepted | RateSignal::Unavailable => None,
-        }
+/// What a server says is left of a quota: so many requests until it is renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemainingQuota {
+    /// Requests that are left.
+    pub requests: u64,
+    /// From now.
+    pub reset: Duration,
+}
+
+impl RemainingQuota {
+    /// The rate, in requests a second, at which the quota lasts until it is renewed.
+    pub fn per_second(self) -> f64 {
+        self.requests as f64 / self.reset.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// For how long nothing may be sent.
+    pub(super) fn pause(self) -> Option<Duration> {
+        (self.requests == 0 && self.reset >= QUOTA_PAUSE_MIN).then_some(self.reset)
     }
 }
 
@@ -170,6 +198,8 @@ pub(super) struct AdaptiveRate {
     began: Instant,
     /// The user's rate, which another limiter keeps.
     max_rate: f64,
+    /// The rate at which the server's quota lasts, and until when.
+    quota: Option<(f64, f64)>,
     rate: f64,
     phase: Phase,
     next_send_s: f64,
@@ -260,6 +290,7 @@ impl AdaptiveRate {
         AdaptiveRate {
             began: now,
             max_rate: user_rate.unwrap_or(f64::INFINITY),
+            quota: None,
             rate: if user_rate.is_some() { f64::INFINITY } else { INITIAL_RATE },
             phase: Phase::SlowStart { round_start_s: 0.0 },
             next_send_s: 0.0,
@@ -292,8 +323,23 @@ impl AdaptiveRate {
                 *until_s += unused_s;
             }
         }
-        self.next_send_s += 1.0 / self.rate_at(now_s);
+        let quota_rate = self.quota_rate(now).unwrap_or(f64::INFINITY);
+        self.next_send_s += 1.0 / self.rate_at(now_s).min(quota_rate).max(MIN_RATE);
         Ok(())
+    }
+
+    /// Takes in what is left of the server's quota.
+    pub(super) fn on_quota(&mut self, quota: RemainingQuota, now: Instant) {
+        if quota.reset >= QUOTA_RESET_MIN && quota.requests > 0 {
+            let until_s = self.seconds_since_start(now) + quota.reset.as_secs_f64();
+            self.quota = Some((quota.per_second(), until_s));
+        }
+    }
+
+    /// The rate at which the server's quota lasts.
+    pub(super) fn quota_rate(&self, now: Instant) -> Option<f64> {
+        let (rate, until_s) = self.quota?;
+        (self.seconds_since_start(now) < until_s).then_some(rate)
     }
 
     /// The number of the next request.
@@ -316,6 +362,7 @@ impl AdaptiveRate {
         now: Instant,
     ) -> Option<Duration> {
         self.unavailable_share *= 1.0 - 1.0 / UNAVAILABLE_WINDOW;
+        let retry_after = signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
         match signal {
             RateSignal::Accepted => {
                 if self.unavailable_share < UNAVAILABLE_OVER_SHARE {
@@ -323,21 +370,33 @@ impl AdaptiveRate {
                 }
                 self.random.on_accepted();
                 self.grow_in_slow_start(stamp, self.seconds_since_start(now));
+                None
             }
-            RateSignal::Throttled { retry_after } => return self.on_throttled(stamp, retry_after, now),
-            RateSignal::Unavailable => {
+            RateSignal::Throttled { .. } => self.on_throttled(stamp, retry_after, now),
+            RateSignal::Refused { .. } => self.on_503(stamp, retry_after, now),
+            RateSignal::Unavailable { .. } => {
                 self.unavailable_share += 1.0 / UNAVAILABLE_WINDOW;
                 if self.unavailable_share > UNAVAILABLE_THROTTLED_SHARE {
-                    let before = (self.rate, matches!(self.phase, Phase::SlowStart { .. }));
-                    let pause = self.on_throttled(stamp, None, now);
-                    if self.rate < before.0 {
-                        self.before_503.get_or_insert(before);
-                    }
-                    return pause;
+                    return self.on_503(stamp, retry_after, now);
                 }
+                retry_after
             }
         }
-        None
+    }
+
+    /// Throttled, unless it turns out to be an outage.
+    fn on_503(
+        &mut self,
+        stamp: RequestStamp,
+        retry_after: Option<Duration>,
+        now: Instant,
+    ) -> Option<Duration> {
+        let before = (self.rate, matches!(self.phase, Phase::SlowStart { .. }));
+        let pause = self.on_throttled(stamp, retry_after, now);
+        if self.rate < before.0 {
+            self.before_503.get_or_insert(before);
+        }
+        pause
     }
 
     /// The 503 responses were those of an outage: they say nothing about the rate, which is restored.
@@ -936,7 +995,7 @@ mod tests {
             let stamp = adaptive.on_send(now);
             adaptive.on_response(stamp, signal, now)
         };
-        for signal in [RateSignal::Accepted, RateSignal::Unavailable] {
+        for signal in [RateSignal::Accepted, RateSignal::Unavailable { retry_after: None }] {
             for _ in 0..20 {
                 send(&mut adaptive, signal);
             }
@@ -950,7 +1009,7 @@ mod tests {
         assert!(adaptive.held_rate().is_some_and(|rate| rate < 200.0));
         // It was no outage that lowered the rate; a later one does not restore it.
         let held = adaptive.rate;
-        for signal in [RateSignal::Unavailable, RateSignal::Accepted] {
+        for signal in [RateSignal::Unavailable { retry_after: None }, RateSignal::Accepted] {
             for _ in 0..100 {
                 send(&mut adaptive, signal);
             }
@@ -985,11 +1044,17 @@ mod tests {
             adaptive.on_response(stamp, signal, now)
         };
         for number in 0..1_000 {
-            let signal = if number % 20 == 0 { RateSignal::Unavailable } else { RateSignal::Accepted };
+            let signal = if number % 20 == 0 {
+                RateSignal::Unavailable { retry_after: None }
+            } else {
+                RateSignal::Accepted
+            };
             assert_eq!(send(&mut adaptive, signal), None);
         }
         let before = adaptive.rate;
-        let pauses = (0..20).filter(|_| send(&mut adaptive, RateSignal::Unavailable).is_some()).count();
+        let pauses = (0..20)
+            .filter(|_| send(&mut adaptive, RateSignal::Unavailable { retry_after: None }).is_some())
+            .count();
         assert!(pauses > 0 && adaptive.rate < before, "{pauses}");
         adaptive.reset_after_outage();
         assert_eq!(adaptive.rate, before);

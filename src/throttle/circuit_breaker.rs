@@ -34,6 +34,9 @@ const REPEATED_WRITE_DELAY: Duration = Duration::from_millis(250);
 /// The fewest rows whose write has to fail, with none that succeeds, to open the circuit of writes.
 const WRITE_FAILURES_MIN: u32 = 16;
 
+/// How long a proxy may refuse every request until that counts as an outage.
+const REFUSED_MAX: Duration = Duration::from_secs(2);
+
 /// What a response says of the service, apart from what it says of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceSignal {
@@ -45,6 +48,8 @@ pub(crate) enum ServiceSignal {
     Down,
     /// It answers that there are too many requests.
     Throttled,
+    /// A proxy refuses to pass requests on: there are too many, or the service is down.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +105,7 @@ pub(super) enum Wait {
 
 /// The circuit breaker of one run.
 pub(super) struct CircuitBreaker {
-    paused_until: Option<Instant>,
+    pause: Option<Pause>,
     service: Circuit,
     service_failures_max: u32,
     /// A read has succeeded, so failing writes are no sign that the service is down: not until a read fails, or a write
@@ -113,6 +118,13 @@ pub(super) struct CircuitBreaker {
     failed_probes: u64,
     /// A moving average over successful responses.
     typical_latency: Option<Duration>,
+}
+
+/// Nothing is admitted.
+#[derive(Clone, Copy)]
+struct Pause {
+    from: Instant,
+    until: Instant,
 }
 
 #[derive(Default)]
@@ -138,7 +150,7 @@ impl CircuitBreaker {
     pub(super) fn new(concurrency: usize) -> CircuitBreaker {
         let at_most = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         CircuitBreaker {
-            paused_until: None,
+            pause: None,
             service: Circuit::default(),
             // A tenth of the requests in flight: what may still be sent while the first failures come in.
             service_failures_max: at_most(concurrency.div_ceil(10)).max(2),
@@ -153,8 +165,8 @@ impl CircuitBreaker {
 
     /// Whether a request would be admitted now, and as which probe.
     pub(super) fn check(&self, class: RequestClass, now: Instant) -> Result<Option<Probe>, Wait> {
-        if let Some(until) = self.paused_until.filter(|until| now < *until) {
-            return Err(Wait::Until(until));
+        if let Some(pause) = self.pause_at(now) {
+            return Err(Wait::Until(pause.until));
         }
         let (probe, open) = match (&self.service.open, &self.writes.open) {
             (Some(open), _) => (Probe::Service, open),
@@ -199,6 +211,14 @@ impl CircuitBreaker {
                 self.reads_succeed = !class.is_write() && (has_closed || self.reads_succeed);
             }
             ServiceSignal::Throttled => self.service.on_throttled(now),
+            ServiceSignal::Refused => {
+                self.service.on_throttled(now);
+                // A limit lets some requests through.
+                if self.service.failing_since.is_some_and(|since| now - since >= REFUSED_MAX) {
+                    self.service.on_failure(number, self.service_failures_max, now);
+                }
+                self.failed_probes += u64::from(probe.is_some());
+            }
             ServiceSignal::Down => {
                 self.reads_succeed &= class.is_write();
                 // While the circuit of writes is open nothing but its probes may be sent, so their failures are no
@@ -253,17 +273,31 @@ impl CircuitBreaker {
     /// Admits nothing until then; the later of two pauses counts. True if no pause was in effect: of the requests that
     /// were in flight together each may be answered with the same pause.
     pub(super) fn pause(&mut self, until: Instant, now: Instant) -> bool {
-        let before = self.paused_until;
-        self.paused_until = Some(before.map_or(until, |before| before.max(until)));
-        before.is_none_or(|before| before <= now)
+        let before = self.pause_at(now);
+        self.pause = Some(match before {
+            Some(before) => Pause { until: before.until.max(until), ..before },
+            None => Pause { from: now, until },
+        });
+        before.is_none()
     }
 
     pub(super) fn pause_left(&self, now: Instant) -> Duration {
-        self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        self.pause_at(now).map_or(Duration::ZERO, |pause| pause.until - now)
+    }
+
+    fn pause_at(&self, now: Instant) -> Option<Pause> {
+        self.pause.filter(|pause| now < pause.until)
+    }
+
+    /// For how long there has been no success, although there should have been. The pause in effect does not count: the
+    /// API has asked for it, and its end may bring a success.
+    pub(super) fn failing_for(&self, now: Instant) -> Option<Duration> {
+        let until = self.pause_at(now).map_or(now, |pause| pause.from);
+        self.failing_since().map(|since| until.saturating_duration_since(since))
     }
 
     /// Since when there has been no success, although there should have been.
-    pub(super) fn failing_since(&self) -> Option<Instant> {
+    fn failing_since(&self) -> Option<Instant> {
         // A few rows that cannot be created are no outage yet.
         let writes = self.writes.open.as_ref().and(self.writes.failing_since);
         self.service.failing_since.into_iter().chain(writes).min()
@@ -372,6 +406,42 @@ mod tests {
             assert!(!breaker.on_result(admitted, ServiceSignal::Down, now));
         }
         assert!(breaker.is_open());
+    }
+
+    #[test]
+    fn what_a_proxy_refuses_is_an_outage_only_after_a_while() {
+        let now = Instant::now();
+        let mut breaker = breaker();
+        let refuse = |breaker: &mut Breaker, at| {
+            let admitted = go(breaker, WRITE, at);
+            breaker.on_result(admitted, ServiceSignal::Refused, at);
+        };
+        for _ in 0..20 {
+            refuse(&mut breaker, now);
+        }
+        assert!(!breaker.is_open(), "a limit refuses many at once");
+        let later = now + REFUSED_MAX;
+        for _ in 0..2 {
+            refuse(&mut breaker, later);
+            assert!(!breaker.is_open());
+        }
+        refuse(&mut breaker, later);
+        assert!(breaker.is_open(), "a limit would have let one through");
+    }
+
+    #[test]
+    fn the_pause_in_effect_does_not_count_as_failing() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut breaker = breaker();
+        let admitted = go(&mut breaker, WRITE, now);
+        breaker.on_result(admitted, ServiceSignal::Throttled, now);
+        assert!(breaker.pause(now + 20 * second, now));
+        assert_eq!(breaker.failing_for(now + 19 * second), Some(Duration::ZERO));
+        // The next one begins where the first has ended without a success.
+        let end = now + 20 * second;
+        assert_eq!(breaker.failing_for(end), Some(20 * second));
+        assert!(breaker.pause(end + 20 * second, end));
+        assert_eq!(breaker.failing_for(end + 5 * second), Some(20 * second));
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod waiting;
 mod disks;
 
 mod keys;
+mod limits;
 
 mod surroundings;
 

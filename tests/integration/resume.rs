@@ -433,7 +433,7 @@ fn a_grown_file_sends_only_its_new_rows() {
 #[test]
 fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
     let world = World::with(Options {
-        faults: vec![(Fault::Reject, 0.1), (Fault::Http503, 0.2)],
+        faults: vec![(Fault::Reject, 0.1), (Fault::Api503, 0.2)],
         ..Options::default()
     });
     let broken = "cust-000300,+98,\nshort,9812345678,\n";

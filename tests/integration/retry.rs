@@ -26,7 +26,7 @@ fn troubled(count: usize, faults: &[(Fault, f64)]) -> World {
 
 #[test]
 fn failed_and_rejected_rows_succeed_without_their_file() {
-    let world = troubled(60, &[(Fault::Reject, 0.3), (Fault::Http503, 0.3)]);
+    let world = troubled(60, &[(Fault::Reject, 0.3), (Fault::Api503, 0.3)]);
     let stuck = world.number("select count(*) from row where outcome in ('rejected', 'failed')");
     let before = world.journal().creates();
     // Nobody knows whether it was created; Get says that it was not.

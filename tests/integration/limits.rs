@@ -1,0 +1,272 @@
+//! Limits that are told in another way than by a 429 for everyone: by the 503 of a proxy, by `Retry-After` beside any
+//! refusal, by headers that count what is left, or for one row alone.
+//!
+//! The disaster: a server that extends its ban with every request never lets the run in, or rows use up their attempts on
+//! refusals that say nothing of them. Pauses are measured at the server.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use customer_import::simulator::{Endpoint, Entry, Fault, LimitResponse, Options};
+
+use crate::{
+    wire::{Call, Wire, clock, json},
+    world::{World, references},
+};
+
+const CONCURRENCY: usize = 8;
+const SLOTS: [&str; 2] = ["--concurrency", "8"];
+
+/// Imports into an API that admits fifty requests a second and refuses further ones like this.
+fn limited(response: LimitResponse, retry_after: &str, more: &[&str]) -> (World, Vec<Entry>) {
+    let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
+    world.reconfigure(|behavior| {
+        (behavior.limit_response, behavior.retry_after) = (response, retry_after.into());
+    });
+    let file = world.rows("users.csv", 150);
+    let done = world.import(&file, &[&SLOTS[..], more].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=150");
+    world.assert_agreement(references(0..150));
+    let entries = world.journal().entries();
+    (world, entries)
+}
+
+/// After each refusal only those come that were under way.
+fn assert_paused(entries: &[Entry], pause: Duration) {
+    let mut refused = entries.iter().filter(|entry| entry.status == Some(503)).peekable();
+    assert!(refused.peek().is_some());
+    for refusal in refused {
+        let is_during = |entry: &&Entry| entry.at > refusal.at && entry.at < refusal.at + pause;
+        let during = entries.iter().filter(is_during).count();
+        assert!(during <= 2 * CONCURRENCY, "{during} requests in spite of a 503");
+    }
+}
+
+#[test]
+fn the_503_page_of_a_proxy_costs_no_attempt_and_no_get() {
+    for retry_after in ["", "1"] {
+        let (world, entries) = limited(LimitResponse::Proxy503, retry_after, &["--max-attempts", "1"]);
+        assert!(entries.iter().all(|entry| entry.endpoint == Endpoint::Create));
+        let refused = entries.iter().filter(|entry| entry.status == Some(503)).count();
+        assert!(refused > 0);
+        assert_eq!(world.summary()["throttled"], refused);
+    }
+}
+
+#[test]
+fn retry_after_of_a_503_is_kept() {
+    let (_, entries) = limited(LimitResponse::Api503, "2", &[]);
+    assert_paused(&entries, Duration::from_secs(2));
+    let (_, entries) = limited(LimitResponse::Proxy503, "1.5", &[]);
+    assert_paused(&entries, Duration::from_millis(1_500));
+}
+
+/// A server that refuses its third request with this head, and notes when requests came.
+fn refuses_once(refusal: impl Fn() -> String + Send + Sync + 'static) -> (Wire, Arc<Mutex<Vec<Instant>>>) {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let wire = Wire::new(move |call: &mut Call<'_>| {
+        let number = {
+            let mut seen = seen.lock().unwrap();
+            seen.push(Instant::now());
+            seen.len()
+        };
+        if number == 3 {
+            let head = refusal();
+            call.send(format!("HTTP/1.1 {head}\r\nContent-Length: 2\r\n\r\n{{}}"));
+        } else {
+            call.answer_honestly();
+        }
+    });
+    (wire, times)
+}
+
+/// One at a time, so that nothing is under way when the third is refused.
+fn longest_gap(wire: &Wire, times: &Mutex<Vec<Instant>>, more: &[&str]) -> Duration {
+    let world = World::new();
+    let file = world.rows("users.csv", 8);
+    let done = wire.import(&world, &file, &[&["--concurrency", "1"], more].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=8");
+    let times = times.lock().unwrap();
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+#[test]
+fn retry_after_is_read_with_a_fraction_and_beside_every_refusal() {
+    for status in ["429 Too Many Requests", "403 Forbidden", "503 Service Unavailable", "500 Oops"] {
+        let (wire, times) = refuses_once(move || format!("{status}\r\nRetry-After: 1.5"));
+        let gap = longest_gap(&wire, &times, &["--retry-initial", "10ms"]);
+        assert!(gap >= Duration::from_millis(1_500), "{status}: {gap:?}");
+    }
+}
+
+/// Its clock is an hour ahead, or behind.
+#[test]
+fn a_date_is_read_beside_the_servers_own() {
+    for is_ahead in [true, false] {
+        let (wire, times) = refuses_once(move || {
+            let hour = Duration::from_secs(3600);
+            let now = if is_ahead { clock() + hour } else { clock() - hour };
+            let date = |seconds| httpdate::fmt_http_date(now + Duration::from_secs(seconds));
+            format!("429 Too Many Requests\r\nDate: {}\r\nRetry-After: {}", date(0), date(2))
+        });
+        let gap = longest_gap(&wire, &times, &[]);
+        assert!(gap >= Duration::from_secs(2) && gap < Duration::from_secs(300), "{gap:?}");
+    }
+}
+
+#[test]
+fn an_outage_limit_shorter_than_the_pause_does_not_end_the_run() {
+    let (wire, times) = refuses_once(|| "429 Too Many Requests\r\nRetry-After: 4".into());
+    let gap = longest_gap(&wire, &times, &["--outage-limit", "1s"]);
+    assert!(gap >= Duration::from_secs(4), "{gap:?}");
+}
+
+#[test]
+fn a_server_that_always_refuses_ends_the_run_at_the_outage_limit() {
+    let world = World::new();
+    let file = world.rows("users.csv", 8);
+    let wire = Wire::new(|call| {
+        call.send("HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 2\r\n\r\n{}");
+    });
+    let done = wire.import(&world, &file, &["--outage-limit", "3s"]);
+    assert_eq!(done.code, 4, "{done:?}");
+    assert_eq!(world.outcomes(), "pending=8");
+}
+
+/// An answer of the API with further headers.
+fn with_headers(answer: &[u8], headers: &str) -> Vec<u8> {
+    let text = String::from_utf8(answer.to_vec()).unwrap();
+    let (status, rest) = text.split_once("\r\n").unwrap();
+    format!("{status}\r\n{headers}\r\n{rest}").into_bytes()
+}
+
+/// A server that tells with every answer what is left.
+fn counted(headers: impl Fn(usize) -> String + Send + Sync + 'static) -> (Wire, Arc<Mutex<Vec<Instant>>>) {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (seen, answered) = (Arc::clone(&times), AtomicUsize::new(0));
+    let wire = Wire::new(move |call: &mut Call<'_>| {
+        seen.lock().unwrap().push(Instant::now());
+        let answer = if call.asked.create { call.create() } else { call.find() };
+        let headers = headers(answered.fetch_add(1, SeqCst));
+        call.send(with_headers(&answer, &headers));
+    });
+    (wire, times)
+}
+
+#[test]
+fn a_quota_that_is_used_up_pauses_all_requests() {
+    for [remaining, reset] in [
+        ["RateLimit-Remaining", "RateLimit-Reset"],
+        ["X-RateLimit-Remaining", "X-RateLimit-Reset"],
+        ["x-rate-limit-remaining", "x-rate-limit-reset"],
+    ] {
+        let (wire, times) = counted(move |number| {
+            let left = if number < 3 { 3 - number } else { 1_000 };
+            format!("{remaining}: {}\r\n{reset}: 3", left.saturating_sub(1))
+        });
+        let gap = longest_gap(&wire, &times, &[]);
+        assert!(gap >= Duration::from_secs(3), "{remaining}: {gap:?}");
+    }
+}
+
+#[test]
+fn a_quota_bounds_the_rate() {
+    // Twenty requests in ten seconds.
+    let (wire, times) = counted(|number| format!("RateLimit: \"default\";r={};t=10", 20 - number.min(19)));
+    longest_gap(&wire, &times, &["--rate", "unlimited"]);
+    let times = times.lock().unwrap();
+    let took = times[times.len() - 1] - times[0];
+    // Seven gaps of half a second and more, but for the first two requests, which nothing had bounded.
+    assert!(took >= Duration::from_millis(2_500), "{took:?}");
+}
+
+#[test]
+fn a_quota_never_raises_the_users_rate() {
+    let (wire, times) = counted(|_| "RateLimit: \"default\";r=100000;t=10".into());
+    longest_gap(&wire, &times, &["--rate", "4"]);
+    let times = times.lock().unwrap();
+    let took = times[times.len() - 1] - times[0];
+    assert!(took >= Duration::from_millis(1_600), "{took:?}");
+}
+
+#[test]
+fn rows_that_alone_are_always_throttled_fail_and_hold_nothing_up() {
+    let world =
+        World::with(Options { seed: 5, faults: vec![(Fault::Always429, 0.03)], ..Options::default() });
+    world.reconfigure(|behavior| behavior.retry_after = String::new());
+    let file = world.rows("users.csv", 60);
+    let quick = ["--max-attempts", "3", "--retry-initial", "50ms", "--retry-max", "100ms"];
+    let done = world.import(&file, &quick);
+    assert_eq!(done.code, 3, "{done:?}");
+    let entries = world.journal().entries();
+    let throttled: BTreeSet<&str> = entries
+        .iter()
+        .filter(|entry| entry.fault == Some(Fault::Always429))
+        .map(|entry| &*entry.reference)
+        .collect();
+    let few = throttled.len();
+    assert!((1..10).contains(&few), "{throttled:?}");
+    assert_eq!(world.outcomes(), format!("created={} failed={few}", 60 - few));
+    for failed in world.failed_rows() {
+        assert_eq!((&*failed["_outcome"], &*failed["_http_status"]), ("failed", "429"));
+        let reference = &*failed["object_reference_id"];
+        assert!(throttled.contains(reference));
+        let asked = entries.iter().filter(|entry| &*entry.reference == reference).count();
+        assert!(asked <= 3 + 20, "{asked} requests for a row of three attempts");
+    }
+    // And the next run sends them again.
+    world.reconfigure(|behavior| behavior.faults = Vec::new());
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), format!("created={few} unchanged={}", 60 - few));
+}
+
+/// Half of all requests are refused whatever the rate is: that is nobody's own limit, and no row fails.
+#[test]
+fn throttling_at_random_fails_no_row() {
+    let world = World::with(Options { faults: vec![(Fault::Http429, 0.5)], ..Options::default() });
+    world.reconfigure(|behavior| behavior.retry_after = String::new());
+    let file = world.rows("users.csv", 80);
+    let quick = ["--max-attempts", "1", "--retry-initial", "10ms", "--retry-max", "50ms"];
+    let done = world.import(&file, &quick);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.outcomes(), "created=80");
+}
+
+#[test]
+fn with_a_burst_of_one_exactly_one_request_leaves_at_first() {
+    let world = World::new();
+    let file = world.rows("users.csv", 3);
+    assert_eq!(world.import(&file, &["--rate", "1", "--burst", "1"]).code, 0);
+    let entries = world.journal().entries();
+    let gaps: Vec<Duration> = entries.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(500)), "{gaps:?}");
+}
+
+/// What a proxy says of a server that failed in the middle: the Create may have landed.
+#[test]
+fn a_503_of_a_server_that_failed_in_the_middle_is_asked_about() {
+    let world = World::new();
+    let file = world.rows("users.csv", 5);
+    let number = AtomicUsize::new(0);
+    let wire = Wire::new(move |call: &mut Call<'_>| {
+        if call.asked.create && number.fetch_add(1, SeqCst) == 2 {
+            call.create();
+            let why = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
+            call.send(json(503, why));
+        } else {
+            call.answer_honestly();
+        }
+    });
+    assert_eq!(wire.import(&world, &file, &["--concurrency", "1"]).code, 0);
+    assert_eq!(world.outcomes(), "created=5");
+    assert_eq!(wire.asked().iter().filter(|asked| asked.create).count(), 5, "none is sent twice");
+}
