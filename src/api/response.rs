@@ -184,7 +184,7 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
 
 /// Whether this is the page of a proxy that says that the request was not passed on.
 ///
-/// nginx, HAProxy and the load balancers of clouds answer 503 with a page of their own where a limit is exceeded or no
+/// `nginx`, `HAProxy` and the load balancers of clouds answer 503 with a page of their own where a limit is exceeded or no
 /// server is left; for a server that failed in the middle they have 502 and 504. Envoy, Varnish and some content delivery
 /// networks answer 503 for that too, in plain text or with words about it in their page.
 fn is_refusal_page(status: u16, body: &[u8]) -> bool {

@@ -26,7 +26,7 @@ use crate::{
 
 /// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
 #[derive(Debug, Parser)]
-#[command(name = "customer-import", version, max_term_width = 100)]
+#[command(name = "customer-import", version, max_term_width = 100, args_override_self = true)]
 #[command(
     after_help = "Exit codes: 0 all rows succeeded, 1 unexpected error, 2 wrong usage, 3 some rows did not \
 succeed, 4 stopped by itself, 129/130/143 interrupted."
@@ -399,7 +399,7 @@ pub(super) struct Export {
     /// Write to FILE, created with mode 0600 [default: standard output]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
-    /// Replace the --output file if it exists
+    /// Replace the --output file [default: an existing one with other content is kept as FILE.1, FILE.2, …]
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
     /// Export only rows that run N settled [default: all runs]

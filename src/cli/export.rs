@@ -1,6 +1,11 @@
-//! `export`: writes rows to standard output, or to a file with mode 0600.
+//! `export`: writes rows to standard output, or to a file with mode 0600. What was in the file stays under another name,
+//! unless it is the same.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader},
+    path::{Path, PathBuf},
+};
 
 use super::{
     args::{self, ExportFormat, ExportWhat},
@@ -35,21 +40,59 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         let Some(output) = &args.output else {
             return export(&mut reader, what, format, run, || Ok(io::stdout().lock())).await.map(drop);
         };
-        let open = || if args.force { create_private(output) } else { create_unless_written(output) };
+        let mut aside = None;
+        let open = || {
+            aside = if args.force { None } else { set_aside(output)? };
+            create_private(output)
+        };
         let written = export(&mut reader, what, format, run, open).await?;
-        print_note(&format!("wrote {} to {}", rows(written), output.display()));
+        let mut note = format!("wrote {} to {}", rows(written), output.display());
+        if let Some(aside) = aside {
+            if have_same_content(output, &aside).unwrap_or(false) {
+                drop(std::fs::remove_file(&aside));
+            } else {
+                note += &format!("; the file that was there is now {}", aside.display());
+            }
+        }
+        print_note(&note);
         Ok(())
     })?;
     Ok(code::OK)
 }
 
-/// Creates the file. One that has content already may be half corrected by hand.
-fn create_unless_written(path: &Path) -> Result<File, Error> {
-    if std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0) {
-        return Err(Error::usage(
-            format!("--output {} exists already", path.display()),
-            "name another file, or give --force to replace it",
-        ));
+/// Gives a file that has content another name, with the first number that is free: it may be half corrected by hand.
+fn set_aside(path: &Path) -> Result<Option<PathBuf>, Error> {
+    if !std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0) {
+        return Ok(None);
     }
-    create_private(path)
+    let numbered = (1_u64..).map(|number| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    });
+    let Some(free) = numbered.into_iter().find(|name| name.symlink_metadata().is_err()) else {
+        return Ok(None);
+    };
+    std::fs::rename(path, &free).map_err(|error| {
+        let text = format!("--output {} exists already, and cannot be renamed: {error}", path.display());
+        Error::usage(text, "name another file, or give --force to replace it")
+    })?;
+    Ok(Some(free))
+}
+
+fn have_same_content(one: &Path, other: &Path) -> io::Result<bool> {
+    let (one, other) = (File::open(one)?, File::open(other)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        return Ok(false);
+    }
+    let (mut one, mut other) = (BufReader::new(one), BufReader::new(other));
+    loop {
+        let (left, right) = (one.fill_buf()?, other.fill_buf()?);
+        let length = left.len().min(right.len());
+        if length == 0 || left[..length] != right[..length] {
+            return Ok(length == 0);
+        }
+        one.consume(length);
+        other.consume(length);
+    }
 }

@@ -293,3 +293,21 @@ fn the_documentation_names_every_option() {
         }
     }
 }
+
+/// The contract has it, so that a script can add to the arguments that it was given.
+#[test]
+fn of_an_option_that_is_repeated_the_last_one_wins_and_a_list_grows() {
+    let world = World::new();
+    let file =
+        world.file("users.csv", "id,phone,object_reference_id,mobile_number\ncust-0001,9800000001,x,y\n");
+    let arguments = ["config", "--rate", "5", "--rate=unlimited", "--rate", "7", "--progress", "never"];
+    let shown = world.run(&[&arguments[..], &["--progress", "always", "--yes", "--yes"]].concat());
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let has = |name: &str, value: &str| {
+        shown.stdout.lines().any(|line| line.trim_start().starts_with(name) && line.contains(value))
+    };
+    assert!(has("rate ", "7") && has("progress ", "always"), "{}", shown.stdout);
+    let maps = ["--map", "object_reference_id=id", "--map", "mobile_number=phone"];
+    let checked = world.run(&[&["validate", file.to_str().unwrap()], &maps[..]].concat());
+    assert_eq!(checked.code, 0, "{checked:?}");
+}

@@ -116,19 +116,31 @@ fn the_columns_are_there_even_where_no_row_is() {
 }
 
 #[test]
-fn a_file_is_written_whole_and_replaced_whole() {
+fn a_file_is_written_whole_and_what_was_there_is_kept() {
     let world = mixed();
-    world.file("out.csv", "something longer than the export\n".repeat(100));
-    for (format, what) in [("csv", "created"), ("jsonl", "failed")] {
-        let printed = export(&world, &[what, "--format", format]);
-        let refused = world.run(&["export", what, "--format", format, "--output", "out.csv"]);
-        refused.assert_error(2, &["out.csv exists already", "--force"]);
-        let done = world.run(&["export", what, "--format", format, "--output", "out.csv", "--force"]);
-        let rows = printed.lines().count() - usize::from(format == "csv");
-        let told = format!("wrote {rows} {} to out.csv\n", if rows == 1 { "row" } else { "rows" });
+    let old = "half corrected by hand\n".repeat(1_000);
+    world.file("out.csv", &old);
+    let read = |name: &str| std::fs::read_to_string(world.path(name)).unwrap();
+    let write = |arguments: &[&str], note: &str| {
+        let printed = export(&world, arguments);
+        let done = world.run(&[&["export"], arguments, &["--output", "out.csv"]].concat());
+        let is_csv = !arguments.contains(&"jsonl");
+        let rows = printed.lines().count() - usize::from(is_csv);
+        let told = format!("wrote {rows} {} to out.csv{note}\n", if rows == 1 { "row" } else { "rows" });
         assert_eq!((done.code, done.stdout.as_str(), done.stderr), (0, "", told));
-        assert_eq!(std::fs::read_to_string(world.path("out.csv")).unwrap(), printed);
-    }
+        assert_eq!(read("out.csv"), printed);
+        printed
+    };
+    let created = write(&["created"], "; the file that was there is now out.csv.1");
+    assert_eq!(read("out.csv.1"), old);
+    write(&["created"], "");
+    assert!(!world.path("out.csv.2").exists(), "the same content is not kept twice");
+    write(&["failed", "--format", "jsonl"], "; the file that was there is now out.csv.2");
+    assert_eq!(read("out.csv.2"), created);
+
+    let done = world.run(&["export", "created", "--output", "out.csv", "--force"]);
+    assert_eq!((done.code, read("out.csv")), (0, created));
+    assert!(!world.path("out.csv.3").exists());
 }
 
 #[test]
