@@ -77,7 +77,8 @@
 //! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get; **asking**: the same for rows that `plan` finds new. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
-//! with **random throttling** (refusals that do not depend on the rate). **permit**: the right to send one request.
+//! with **random throttling** (refusals that do not depend on the rate). **throttled series**: refusals that one row alone gets.
+//! **rate headers**: what a server says is left of its **quota**. **permit**: the right to send one request.
 //! **latency**: the time from sending to the last byte of the response. **slot**: room for one row in flight. **systematic
 //! refusal**: every row is refused alike, so the cause is not the row.
 //!
@@ -106,7 +107,7 @@
 //! | [`customer`] | – | tokio, sqlx, reqwest, csv, files, the clock |
 //! | [`throttle`] | – | everything but time: files, the network, the ledger, rows |
 //! | [`latency`] | – | files, the network, the clock |
-//! | [`api`] | `customer`, `latency` | the ledger; waiting, retrying |
+//! | [`api`] | `customer`, `latency`, `throttle` (the quota's type) | the ledger; waiting, retrying |
 //! | [`ledger`] | `customer`, `latency` | reqwest; only `ledger/*` names sqlx |
 //! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
 //! | [`sender`] | `customer`, `ledger` types, `api`, `throttle` | SQL, files |

@@ -150,8 +150,6 @@ pub enum Fault {
     Http500,
     /// A proxy's HTML 503; not done.
     Http503,
-    /// A JSON 503; not done.
-    Api503,
     /// A 429 independent of the rate; not done.
     Http429,
     /// The connection is reset; not done.
@@ -174,12 +172,15 @@ pub enum Fault {
     Reject,
     /// A JSON 500; not done. Drawn by reference alone, so such a row never succeeds.
     Always500,
-    /// A JSON 429; not done. Drawn by reference alone, so such a row never succeeds.
-    Always429,
     /// The same for Create and Update only: Get answers.
     WriteAlways500,
     /// A Get does not find an existing customer: replication lag. Get only.
     NotFound,
+    // The draws depend on the order, and tests on the draws: further kinds stand at the end.
+    /// A JSON 503; not done.
+    Api503,
+    /// A JSON 429; not done. Drawn by reference alone, so such a row never succeeds.
+    Always429,
 }
 
 /// Every fault with its name on the command line.

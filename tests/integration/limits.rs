@@ -5,7 +5,6 @@
 //! refusals that say nothing of them. Pauses are measured at the server.
 
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
@@ -16,7 +15,7 @@ use std::{
 use customer_import::simulator::{Endpoint, Entry, Fault, LimitResponse, Options};
 
 use crate::{
-    wire::{Call, Wire, clock, json},
+    wire::{Call, Wire, clock, honest, json},
     world::{World, references},
 };
 
@@ -199,34 +198,30 @@ fn a_quota_never_raises_the_users_rate() {
 }
 
 #[test]
-fn rows_that_alone_are_always_throttled_fail_and_hold_nothing_up() {
-    let world =
-        World::with(Options { seed: 5, faults: vec![(Fault::Always429, 0.03)], ..Options::default() });
-    world.reconfigure(|behavior| behavior.retry_after = String::new());
+fn a_row_that_alone_is_always_throttled_fails_and_holds_nothing_up() {
+    const BAD: &str = "cust-000010";
+    let world = World::new();
     let file = world.rows("users.csv", 60);
+    let wire = Wire::new(|call| {
+        if call.asked.reference == BAD {
+            call.send(json(429, r#"{"error_code":"too_many_requests"}"#));
+        } else {
+            call.answer_honestly();
+        }
+    });
     let quick = ["--max-attempts", "3", "--retry-initial", "50ms", "--retry-max", "100ms"];
-    let done = world.import(&file, &quick);
+    let done = wire.import(&world, &file, &quick);
     assert_eq!(done.code, 3, "{done:?}");
-    let entries = world.journal().entries();
-    let throttled: BTreeSet<&str> = entries
-        .iter()
-        .filter(|entry| entry.fault == Some(Fault::Always429))
-        .map(|entry| &*entry.reference)
-        .collect();
-    let few = throttled.len();
-    assert!((1..10).contains(&few), "{throttled:?}");
-    assert_eq!(world.outcomes(), format!("created={} failed={few}", 60 - few));
-    for failed in world.failed_rows() {
-        assert_eq!((&*failed["_outcome"], &*failed["_http_status"]), ("failed", "429"));
-        let reference = &*failed["object_reference_id"];
-        assert!(throttled.contains(reference));
-        let asked = entries.iter().filter(|entry| &*entry.reference == reference).count();
-        assert!(asked <= 3 + 20, "{asked} requests for a row of three attempts");
-    }
-    // And the next run sends them again.
-    world.reconfigure(|behavior| behavior.faults = Vec::new());
-    assert_eq!(world.import(&file, &[]).code, 0);
-    assert_eq!(world.outcomes(), format!("created={few} unchanged={}", 60 - few));
+    assert_eq!(world.outcomes(), "created=59 failed=1");
+    let failed = world.failed_rows();
+    let row = ["object_reference_id", "_outcome", "_http_status"].map(|name| &*failed[0][name]);
+    assert_eq!(row, [BAD, "failed", "429"]);
+    let asked = wire.creates_of(BAD);
+    assert!(asked <= 3 + 30, "{asked} requests for a row of three attempts");
+    // And the next run sends it again.
+    wire.play(honest);
+    assert_eq!(wire.import(&world, &file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=1 unchanged=59");
 }
 
 /// Half of all requests are refused whatever the rate is: that is nobody's own limit, and no row fails.
