@@ -226,15 +226,61 @@ impl Slow {
         if cells.iter().all(|cell| cell.trim().is_empty()) || self.is_drawn(delimiter) {
             return true;
         }
+        self.repeats(header) || cells.len() == 1 && header.len() > 1 && is_footer(cells[0].trim())
+    }
+
+    /// Whether it is the header again, to the letter.
+    fn repeats(&self, header: &[&str]) -> bool {
+        let Some(cells) = texts(&self.cells) else { return false };
         let trimmed =
             |at: usize| cells.get(at).map_or("", |cell| cell.trim_matches(|c: char| c.is_ascii_whitespace()));
         let first = trimmed(0);
         let first = first.strip_prefix('\u{feff}').unwrap_or(first);
-        let is_again = first == header[0]
+        first == header[0]
             && (1..cells.len().max(header.len()))
-                .all(|at| header.get(at).copied().unwrap_or("") == trimmed(at));
-        is_again || cells.len() == 1 && header.len() > 1 && is_footer(cells[0].trim())
+                .all(|at| header.get(at).copied().unwrap_or("") == trimmed(at))
     }
+
+    /// Whether it is a header, without regard to case and the like: the first one again, or another one.
+    fn header(&self, header: &[&str], places: &Places) -> Option<SlowHeader> {
+        let cells = |cell: &Vec<u8>| String::from_utf8_lossy(cell).trim_ascii().to_owned();
+        let mandatory: Vec<usize> = Field::ALL
+            .iter()
+            .filter(|field| field.is_mandatory())
+            .filter_map(|field| places.by_field[*field as usize])
+            .collect();
+        let names: Vec<String> = self.cells.iter().map(cells).collect();
+        let has_digit =
+            |at: &usize| names.get(*at).is_some_and(|name| name.contains(|c: char| c.is_ascii_digit()));
+        if self.malformed || self.open || mandatory.iter().any(has_digit) {
+            return None;
+        }
+        let text = |cell: &Vec<u8>| plain(std::str::from_utf8(cell.trim_ascii()).unwrap_or_default());
+        let names: Vec<String> = self.cells.iter().map(text).collect();
+        let of = |names: &[String], at: usize| names.get(at).cloned().unwrap_or_default();
+        let known: Vec<String> = header.iter().map(|name| plain(name)).collect();
+        if (0..names.len().max(known.len())).all(|at| of(&names, at) == of(&known, at)) {
+            return Some(SlowHeader::Again);
+        }
+        let has_all = mandatory.iter().all(|at| names.contains(&known[*at]));
+        (has_all && mandatory.len() > 1).then_some(SlowHeader::Other)
+    }
+}
+
+#[derive(PartialEq)]
+enum SlowHeader {
+    Again,
+    Other,
+}
+
+/// A name as headings are compared.
+fn plain(name: &str) -> String {
+    let is_kept = |c: &char| {
+        let is_invisible = matches!(*c as u32, 0xad | 0x200b..=0x200f | 0x2060 | 0xfeff);
+        !c.is_whitespace() && !matches!(c, '_' | '-') && !is_invisible
+    };
+    let kept: String = name.chars().filter(is_kept).collect();
+    kept.to_uppercase().chars().flat_map(char::to_lowercase).collect()
 }
 
 /// `(3 rows)` and its like.
@@ -460,12 +506,29 @@ fn compare(
     assert!(got.columns.iter().eq(places.kept.iter().map(|at| header[*at])), "{:?}", got.columns);
     let reference = places.by_field[Field::Reference as usize].filter(|at| places.kept.contains(at));
     assert_eq!(got.reference_column.as_deref(), reference.map(|at| header[at]));
-    let records: Vec<&Slow> = records.iter().filter(|record| !record.is_no_row(&header, delimiter)).collect();
-    assert_eq!(got.rows.len(), records.len(), "records are lost or made up");
+    // The rows, and whether one stands behind a header with other columns.
+    let (mut rows, mut is_behind_another) = (Vec::new(), false);
+    for record in records {
+        let again = record.header(&header, &places);
+        if record.is_no_row(&header, delimiter) {
+            is_behind_another &= again != Some(SlowHeader::Again) && !record.repeats(&header);
+            continue;
+        }
+        match again {
+            Some(SlowHeader::Again) => {
+                is_behind_another = false;
+                continue;
+            }
+            Some(SlowHeader::Other) => is_behind_another = true,
+            None => {}
+        }
+        rows.push((record, is_behind_another));
+    }
+    assert_eq!(got.rows.len(), rows.len(), "records are lost or made up");
     let file = File { delimiter, places: &places, trails: more == More::Rows, options };
-    for (row, record) in got.rows.iter().zip(records) {
+    for (row, (record, is_behind_another)) in got.rows.iter().zip(rows) {
         assert_eq!(row.line, record.line);
-        compare_row(row, record, &file);
+        compare_row(row, record, &file, is_behind_another);
     }
 }
 
@@ -562,14 +625,6 @@ struct NotFound {
 
 impl Places {
     fn find(header: &[&str], options: &SourceOptions) -> Result<Places, NotFound> {
-        let plain = |name: &str| {
-            let is_kept = |c: &char| {
-                let is_invisible = matches!(*c as u32, 0xad | 0x200b..=0x200f | 0x2060 | 0xfeff);
-                !c.is_whitespace() && !matches!(c, '_' | '-') && !is_invisible
-            };
-            let kept: String = name.chars().filter(is_kept).collect();
-            kept.to_uppercase().chars().flat_map(char::to_lowercase).collect::<String>()
-        };
         let all = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
             (0..header.len()).filter(|at| is(header[*at])).collect()
         };
@@ -578,7 +633,7 @@ impl Places {
         for field in Field::ALL {
             let mut found = all(&|name| name == field.name());
             if found.is_empty() {
-                found = all(&|name| plain(name) == plain(field.name()));
+                found = all(&|name| !name.starts_with('_') && plain(name) == plain(field.name()));
             }
             let constant = options.read.rules.constants.iter().any(|(of, _)| *of == field);
             let needed = field.is_mandatory() || options.read.rules.require.contains(&field);
@@ -611,7 +666,7 @@ fn texts(cells: &[Vec<u8>]) -> Option<Vec<&str>> {
     cells.iter().map(|cell| std::str::from_utf8(cell).ok()).collect()
 }
 
-fn compare_row(row: &Row, record: &Slow, file: &File<'_>) {
+fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_header: bool) {
     let File { places, options, .. } = file;
     let kept: Vec<&str> = row.record.cells().collect();
     harmless(&row.reading);
@@ -641,6 +696,11 @@ fn compare_row(row: &Row, record: &Slow, file: &File<'_>) {
         let begins =
             |(kept, cell): (&&str, &&str)| cell.starts_with(*kept) && (kept == cell || kept.len() > 60);
         assert!(kept.len() == cells.len() && kept.iter().zip(&cells).all(begins), "{kept:?}");
+        return;
+    }
+    if is_behind_another_header {
+        misread(row, Rule::Header, "columns are not those of the first");
+        assert_eq!(kept, cells);
         return;
     }
     if cells.iter().all(|cell| cell.len() < HALF) {
