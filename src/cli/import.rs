@@ -188,7 +188,7 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
 
 /// What the ledger has of a run that has ended; none if it cannot be read: the run itself has ended well without it.
 async fn read_details(ledger: &Path, run: RunId) -> Option<RunDetails> {
-    let read = async { Reader::open(ledger).await?.run_details(Some(run), 0).await };
+    let read = async { Reader::open_ended(ledger).await?.run_details(Some(run), 0).await };
     let read =
         read.await.inspect_err(|error| warn!(%error, "what went wrong cannot be read from the ledger"));
     read.ok().flatten()

@@ -69,6 +69,18 @@ impl Reader {
         }
     }
 
+    /// Opens the ledger of a run that has just ended in this process. Nobody writes to it, so nothing is created beside it:
+    /// a connection that only reads could not remove that again.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub async fn open_ended(path: &Path) -> Result<Reader, Error> {
+        if has_log(path) {
+            return Reader::open(path).await;
+        }
+        Reader::connect(path, of_unchanging(path)).await.map(|(reader, _)| reader)
+    }
+
     /// A connection, and the first migration of the ledger: SQLite opens the file only when it is asked for something.
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<(Reader, Option<i64>), Error> {
         let options = options.read_only(true).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
