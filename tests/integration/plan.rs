@@ -46,7 +46,7 @@ fn assert_import_does(world: &World, file: &str, more: &[&str]) -> Value {
 
 #[test]
 fn an_import_does_what_its_plan_says() {
-    let faults = vec![(Fault::Reject, 0.3), (Fault::Http503, 0.2), (Fault::WriteAlways500, 0.2)];
+    let faults = vec![(Fault::Reject, 0.3), (Fault::Api503, 0.2), (Fault::WriteAlways500, 0.2)];
     let world = World::with(Options { faults, ..Options::default() });
     let first = world.rows("users.csv", 60);
     assert_ne!(world.import(&first, &["--max-attempts", "1"]).code, 0);
