@@ -319,7 +319,7 @@ mod tests {
             ("gs://b/u.csv", "gcloud storage cat 'gs://b/u.csv' |"),
             ("postgres://h/db", "psql -c '\\copy"),
             ("azure://x/u.csv", "pipe it to -"),
-            ("file:///tmp/u.csv", "'/tmp/u.csv'"),
+            ("file:///data/u.csv", "'/data/u.csv'"),
             ("users.csv", "check the path"),
         ] {
             assert!(hint(path).contains(words), "{path}: {}", hint(path));
