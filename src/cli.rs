@@ -24,6 +24,8 @@ pub mod config;
 
 mod man;
 
+mod usage;
+
 mod init;
 
 mod validate;
@@ -57,7 +59,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use clap::{CommandFactory, FromArgMatches, error::ErrorKind};
+use clap::FromArgMatches;
 
 use self::{
     args::{Cli, Command},
@@ -92,7 +94,7 @@ const SIMULATOR: &str = "simulator";
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let code = start(&args).unwrap_or_else(|refusal| match refusal {
-        StartError::Usage(error) => explain_usage(&error),
+        StartError::Usage(error) => explain_usage(&error, &args),
         StartError::Settings(error) => {
             print_error(&format!("{error}; {}", error.hint()));
             code_of_error(&error)
@@ -192,21 +194,11 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
 }
 
 /// Prints clap's message on one line; help and version are no errors.
-fn explain_usage(error: &clap::Error) -> u8 {
+fn explain_usage(error: &clap::Error, args: &[OsString]) -> u8 {
     if !error.use_stderr() {
         return print_data(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
     }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let known = Cli::command();
-        let names: Vec<&str> = known.get_subcommands().map(clap::Command::get_name).collect();
-        print_error(&format!("no command; say one of {}, and see --help", names.join(", ")));
-        return code::USAGE;
-    }
-    let text = error.to_string();
-    let parts = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
-    let parts: Vec<&str> = parts.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
-    let line = parts.join(" ");
-    print_error(&format!("{}; see --help", line.strip_prefix("error: ").unwrap_or(&line)));
+    print_error(&usage::explain(error, args));
     code::USAGE
 }
 

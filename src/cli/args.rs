@@ -15,6 +15,7 @@ use std::{
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
+pub(super) use self::values::closest;
 use self::values::*;
 use crate::{
     customer::{Field, PhoneRegion, Validation},
@@ -302,7 +303,7 @@ pub(super) struct RetryInput {
     #[command(flatten)]
     pub(super) read: Read,
     /// Check every documented rule, or only those without which no API would accept the row [default: as in the run]
-    #[arg(long, value_name = "documented|lenient", value_parser = validation)]
+    #[arg(long, value_name = "documented|lenient", value_parser = validation())]
     pub(super) validation: Option<Validation>,
     /// Accepted so that import's options fit, and ignored: the cells are in the ledger
     #[arg(long, value_name = "CHAR", value_parser = delimiter, hide = true)]
@@ -365,7 +366,7 @@ pub(super) struct Report {
     #[command(flatten)]
     pub(super) ledger: Ledger,
     /// Report on run N [default: the latest]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
     /// Report on the whole ledger: where every customer stands, and all runs on one time line
     #[arg(long, conflicts_with = "run", help_heading = "Output")]
@@ -403,7 +404,7 @@ pub(super) struct Export {
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
     /// Export only rows that run N settled [default: all runs]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Output")]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
 }
 
@@ -430,13 +431,13 @@ pub(super) struct Simulate {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(super) listen: SocketAddr,
     /// Seed of ids, faults and latencies
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 1)]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 1, value_parser = count)]
     pub(super) seed: u64,
     /// Time that each response takes, such as 20ms or 20ms..80ms
     #[arg(long, allow_hyphen_values = true, value_name = "DUR|DUR..DUR", default_value = "0ms", value_parser = latency)]
     pub(super) latency: (Duration, Duration),
     /// Maximum requests per second; answers 429 with Retry-After above it [default: none]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = whole::<1, { u32::MAX }>)]
     pub(super) rate_limit: Option<u32>,
     /// Inject a fault with this probability, such as http500=0.05 (repeatable)
     #[arg(long = "fault", value_name = "KIND=P", value_parser = parse_fault)]
@@ -528,7 +529,7 @@ pub(super) struct Input {
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, default_value = "utf-8")]
     pub(super) encoding: Encoding,
     /// Check every documented rule, or only those without which no API would accept the row
-    #[arg(long, value_name = "documented|lenient", value_parser = validation, default_value = "documented")]
+    #[arg(long, value_name = "documented|lenient", value_parser = validation(), default_value = "documented")]
     pub(super) validation: Validation,
     /// Refuse a file with columns that feed no field, unless --ignore names them
     #[arg(long)]
@@ -577,10 +578,10 @@ pub(super) struct Sending {
     #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
     pub(super) rate: RateArg,
     /// Requests that may be sent at once after idle time
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "1", value_parser = whole::<1, 100_000>)]
     pub(super) burst: u32,
     /// Maximum requests in flight
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "32", value_parser = whole::<1, 10_000>)]
     pub(super) concurrency: u32,
     /// Timeout for a whole request, from connecting to the last byte of the response
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
@@ -589,7 +590,7 @@ pub(super) struct Sending {
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration)]
     pub(super) connect_timeout: Duration,
     /// Maximum attempts per row
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "6", value_parser = whole::<1, 1_000>)]
     pub(super) max_attempts: u32,
     /// Maximum delay before the second attempt
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "500ms", value_parser = duration)]

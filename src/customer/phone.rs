@@ -114,7 +114,7 @@ impl PhoneRegion {
     /// # Errors
     /// If there is no such region; the text says what to give instead.
     pub fn parse(region: &str) -> Result<PhoneRegion, String> {
-        let wrong = || "a region of two letters, such as IN, SG or US".to_owned();
+        let wrong = || "give a region of two letters, such as IN, SG or US".to_owned();
         let region: Region = region.trim().to_ascii_uppercase().parse().map_err(|_| wrong())?;
         // An immutable table, built on first use and shared.
         let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;

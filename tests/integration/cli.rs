@@ -216,24 +216,6 @@ fn a_negative_number_after_a_blank_names_the_option_too() {
 }
 
 #[test]
-fn unknown_options_and_commands_are_refused() {
-    refuses(&["--fast"], &["--fast", "--help"]);
-    refuses(&["--api-key", "abc"], &["--api-key"]);
-    let world = World::new();
-    for args in [&["imprt", "users.csv"][..], &["export", "some"], &["import"], &["export"]] {
-        let done = world.run(args);
-        assert_refused(&world, &done, &["--help"]);
-    }
-}
-
-#[test]
-fn no_command_at_all_is_one_line_too() {
-    let world = World::new();
-    let done = world.run::<&str>(&[]);
-    assert_refused(&world, &done, &["--help"]);
-}
-
-#[test]
 fn a_ledger_in_a_missing_folder_is_refused() {
     refuses(&["--ledger", "nowhere/ledger.db"], &["nowhere/ledger.db", "--ledger"]);
 }

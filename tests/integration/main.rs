@@ -34,6 +34,8 @@ mod surroundings;
 
 mod cli;
 
+mod usage;
+
 mod config;
 
 mod validate;

@@ -387,10 +387,10 @@ fn what_cannot_be_retried_is_one_line() {
     assert_eq!(world.import(&file, &[]).code, 0);
     for (more, words) in [
         (&["--map", "object_reference_id=x"][..], "is what identifies a row; import the corrected file"),
-        (&["--only", "pending"], "possible values: failed, rejected"),
+        (&["--only", "pending"], "--only cannot be \"pending\"; give one of failed, rejected"),
         (&["--error-code", ""], "--error-code"),
         (&["--error-code", "unique"], "codes in this ledger: none"),
-        (&["users.csv"], "unexpected argument"),
+        (&["users.csv"], "retry takes options only"),
     ] {
         let done = world.aim("retry", more);
         assert_eq!(done.code, 2, "{done:?}");

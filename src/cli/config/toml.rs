@@ -209,7 +209,7 @@ fn text(arg: &Arg, value: &DeValue<'_>) -> Option<String> {
 }
 
 /// Whether the option accepts any text or path.
-fn is_text(arg: &Arg) -> bool {
+pub(in crate::cli) fn is_text(arg: &Arg) -> bool {
     use std::any::TypeId;
     let kind = arg.get_value_parser().type_id();
     [TypeId::of::<String>(), TypeId::of::<std::path::PathBuf>(), TypeId::of::<OsString>()]
@@ -223,29 +223,30 @@ fn decimal(number: &DeInteger<'_>) -> Option<String> {
 
 /// Checks values with the option's own parser.
 pub(super) fn check(arg: &Arg, values: &[OsString]) -> Result<(), String> {
-    for value in values {
-        // Without conflicts, which are not known here.
-        let alone = Arg::new("value").long("value").value_parser(arg.get_value_parser().clone());
-        let mut given = OsString::from("--value=");
-        given.push(value);
-        let parsed = Command::new("value").no_binary_name(true).arg(alone).try_get_matches_from([given]);
-        if let Err(error) = parsed {
-            return Err(format!("cannot be {:?}: {}", shown(value), reason(&error, arg)));
-        }
-    }
-    Ok(())
+    values.iter().try_for_each(|value| match explain(arg, value) {
+        Some(instead) => Err(format!("cannot be {:?}; {instead}", shown(value))),
+        None => Ok(()),
+    })
 }
 
-fn reason(error: &clap::Error, arg: &Arg) -> String {
-    if let Some(source) = std::error::Error::source(error) {
-        return source.to_string();
+/// What to give instead of a value that the option's own parser refuses.
+pub(in crate::cli) fn explain(arg: &Arg, value: &OsStr) -> Option<String> {
+    // Without conflicts, which are not known here.
+    let alone = Arg::new("value").long("value").value_parser(arg.get_value_parser().clone());
+    let mut given = OsString::from("--value=");
+    given.push(value);
+    let parsed = Command::new("value").no_binary_name(true).arg(alone).try_get_matches_from([given]);
+    let error = parsed.err()?;
+    if let Some(source) = std::error::Error::source(&error) {
+        return Some(source.to_string());
     }
     let possible = arg.get_possible_values();
     let names: Vec<&str> = possible.iter().map(clap::builder::PossibleValue::get_name).collect();
-    if names.is_empty() { "a value is needed".into() } else { format!("it is one of {}", names.join(", ")) }
+    Some(if names.is_empty() { "give a value".into() } else { format!("give one of {}", names.join(", ")) })
 }
 
-fn shown(value: &OsStr) -> String {
+/// A value in a message, cut where it is long.
+pub(in crate::cli) fn shown(value: &OsStr) -> String {
     value.to_string_lossy().chars().take(SHOWN_CHARS).collect()
 }
 

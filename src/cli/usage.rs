@@ -1,0 +1,337 @@
+//! Explains a command line that clap refuses, in one sentence with what to do.
+//!
+//! Clap explains over several lines, with tips, placeholders and the words of its own model. Here only the facts of its error
+//! are used: what was typed, and what the definition knows of it. The value of an option is explained by the option's parser.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{
+    Arg, Command,
+    builder::PossibleValue,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+use super::{
+    args::closest,
+    config::{
+        PROGRAM, definition,
+        toml::{self, shown},
+    },
+};
+
+/// Commands by the names that they have elsewhere.
+const OTHER_COMMANDS: [(&str, &str); 12] = [
+    ("check", "validate"),
+    ("create", "import"),
+    ("delete", "prune"),
+    ("diff", "plan"),
+    ("dry-run", "plan"),
+    ("load", "import"),
+    ("resume", "import"),
+    ("run", "import"),
+    ("start", "import"),
+    ("sync", "import"),
+    ("update", "import"),
+    ("upload", "import"),
+];
+
+/// An option by a name that it has in other programs: that name, the id of the argument by which a command fits, and what to do.
+const OTHER_OPTIONS: [(&str, &str, &str); 17] = [
+    ("--api-key", "api_key_file", KEY),
+    ("--key", "api_key_file", KEY),
+    ("--token", "api_key_file", KEY),
+    ("--csv", "csv", FILE),
+    ("--file", "csv", FILE),
+    ("--input", "csv", FILE),
+    ("--dry-run", "csv", "use validate to check the file, or plan to see what an import would do"),
+    ("--json", "format", "use --format json"),
+    ("--json", "summary_json", "use --summary-json FILE"),
+    ("--jobs", "concurrency", "use --concurrency"),
+    ("--parallel", "concurrency", "use --concurrency"),
+    ("--threads", "concurrency", "use --concurrency"),
+    ("--workers", "concurrency", "use --concurrency"),
+    ("--qps", "rate", "use --rate"),
+    ("--rps", "rate", "use --rate"),
+    ("--resume", "update_changed", "run the same command again to resume"),
+    ("--retries", "max_attempts", "use --max-attempts"),
+];
+const KEY: &str = "set JUSPAY_API_KEY, or name a file that holds the key with --api-key-file";
+const FILE: &str = "name the file without an option, such as users.csv";
+
+/// Dashes that word processors make of hyphens.
+const LONG_DASHES: [char; 3] = ['\u{2013}', '\u{2014}', '\u{2212}'];
+
+/// A refused command line, with what is known about it.
+struct Refused<'a> {
+    error: &'a clap::Error,
+    args: &'a [OsString],
+    definition: &'a Command,
+    /// The command that was to run, or the program itself.
+    command: &'a Command,
+}
+
+/// The one line that says what is wrong and what to do.
+pub(super) fn explain(error: &clap::Error, args: &[OsString]) -> String {
+    let definition = definition();
+    let command = command_of(&definition, args);
+    let refused = Refused { error, args, definition: &definition, command };
+    let explained = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Some(refused.no_command())
+        }
+        ErrorKind::InvalidSubcommand => refused.unknown_command(),
+        ErrorKind::UnknownArgument => refused.unknown_argument(),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => refused.wrong_value(),
+        ErrorKind::TooManyValues => refused.value_of_a_flag(),
+        ErrorKind::ArgumentConflict => refused.conflict(),
+        ErrorKind::MissingRequiredArgument => refused.missing(),
+        ErrorKind::InvalidUtf8 => refused.no_text(),
+        _ => None,
+    };
+    explained.unwrap_or_else(|| refused.in_claps_words())
+}
+
+/// The command whose options the line has: for `config` and `help`, the one behind it.
+fn command_of<'a>(definition: &'a Command, args: &[OsString]) -> &'a Command {
+    let mut words = args.iter().skip(1).filter_map(|word| word.to_str());
+    let mut found = definition;
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            words.next();
+        } else if !word.starts_with('-') {
+            let Some(command) = definition.find_subcommand(word) else { break };
+            found = command;
+            if !matches!(word, "config" | "help") {
+                break;
+            }
+        }
+    }
+    // `config` alone shows the settings of `import`.
+    let is_config = found.get_name() == "config";
+    definition.find_subcommand("import").filter(|_| is_config).unwrap_or(found)
+}
+
+impl Refused<'_> {
+    fn no_command(&self) -> String {
+        format!("no command; the commands are {}; {}", names(self.definition), see_help(self.definition))
+    }
+
+    fn unknown_command(&self) -> Option<String> {
+        let typed = self.text(ContextKind::InvalidSubcommand)?;
+        let word = shown(OsStr::new(typed));
+        if typed == "-" || typed.contains(['.', '/']) {
+            return Some(format!("there is no command {word}; to import that file: {PROGRAM} import {word}"));
+        }
+        let commands = self.definition.get_subcommands().map(Command::get_name);
+        let lower = typed.to_lowercase();
+        let other = OTHER_COMMANDS.iter().find(|(name, _)| *name == lower).map(|(_, meant)| *meant);
+        Some(match other.or_else(|| closest(typed, commands)) {
+            Some(meant) => format!("there is no command {word}; did you mean {meant}?"),
+            None => format!("there is no command {word}; the commands are {}", names(self.definition)),
+        })
+    }
+
+    fn unknown_argument(&self) -> Option<String> {
+        if let Some(word) =
+            self.args.iter().filter_map(|word| word.to_str()).find(|word| word.starts_with(LONG_DASHES))
+        {
+            let option = word.trim_start_matches(LONG_DASHES);
+            let code = word.chars().next().map_or(0, u32::from);
+            return Some(format!(
+                "{} begins with a long dash (U+{code:04X}), not with two hyphens; write --{}",
+                shown(OsStr::new(word)),
+                shown(OsStr::new(option))
+            ));
+        }
+        let typed = self.text(ContextKind::InvalidArg)?;
+        Some(if typed.starts_with('-') { self.unknown_option(typed) } else { self.superfluous(typed) })
+    }
+
+    fn unknown_option(&self, typed: &str) -> String {
+        let (word, long) = (shown(OsStr::new(typed)), typed.trim_start_matches('-'));
+        let at_top = self.command.get_name() == self.definition.get_name();
+        let no_option = format!("{} has no option {word}", self.command.get_name());
+        let fits = |id: &str| self.command.get_arguments().any(|arg| arg.get_id() == id);
+        if let Some((.., instead)) = OTHER_OPTIONS.iter().find(|(name, id, _)| *name == typed && fits(id)) {
+            return format!("{no_option}; {instead}");
+        }
+        if let Some(meant) = self.with_one_hyphen(typed) {
+            return format!("{no_option}; did you mean --{meant}?");
+        }
+        if at_top && self.definition.find_subcommand(long).is_some() {
+            return format!("{long} is a command, not an option; write {PROGRAM} {long}");
+        }
+        if !at_top && option(self.definition, typed).is_some() {
+            return format!("{no_option}; write {PROGRAM} {word}");
+        }
+        let has = |command: &&Command| option(command, typed).is_some();
+        let owners: Vec<&str> =
+            self.definition.get_subcommands().filter(has).map(Command::get_name).collect();
+        match owners.as_slice() {
+            [] => {}
+            [first, ..] if at_top => {
+                return format!(
+                    "{word} stands before the command; write it after, as in {PROGRAM} {first} {word}"
+                );
+            }
+            owners => return format!("{no_option}; it is an option of {}", owners.join(", ")),
+        }
+        let longs = self.command.get_arguments().filter(|arg| !arg.is_hide_set()).filter_map(Arg::get_long);
+        match closest(long, longs) {
+            Some(near) if typed.starts_with("--") => format!("{no_option}; did you mean --{near}?"),
+            _ => format!("{no_option}; {}", see_help(self.command)),
+        }
+    }
+
+    /// The long option that was typed with one hyphen: `-rate` is read as `-r -a -t -e`.
+    fn with_one_hyphen(&self, typed: &str) -> Option<&str> {
+        let words = self.args.iter().filter_map(|word| word.to_str());
+        let words = words.filter(|word| !typed.starts_with("--") && word.starts_with(typed));
+        let longs = words.map(|word| word[1..].split('=').next().unwrap_or_default());
+        longs.filter(|long| long.len() > 1).find(|long| option(self.command, &format!("--{long}")).is_some())
+    }
+
+    /// A word that is no option, where no further one is expected.
+    fn superfluous(&self, typed: &str) -> String {
+        let (name, word) = (self.command.get_name(), shown(OsStr::new(typed)));
+        let Some(only) = self.command.get_positionals().next() else {
+            return format!("{name} takes options only, and {word:?} is none; {}", see_help(self.command));
+        };
+        let too_many = format!("{name} takes {}, and {word:?} is one argument too many", noun(only));
+        match only.get_id().as_str() {
+            "csv" => format!("{too_many}; put quotes around a value with blanks"),
+            _ => too_many,
+        }
+    }
+
+    fn wrong_value(&self) -> Option<String> {
+        let (named, value) = (self.text(ContextKind::InvalidArg)?, self.text(ContextKind::InvalidValue)?);
+        let arg = self.argument(named)?;
+        if arg.is_positional() {
+            let (name, what) = (self.command.get_name(), noun(arg));
+            return Some(format!("{name} takes {what}, not {:?}", shown(OsStr::new(value))));
+        }
+        let name = bare(named);
+        let is_empty = self.args.iter().any(|word| word.to_str() == Some(&format!("{name}=")));
+        let wrong = if value.is_empty() && !is_empty {
+            "needs a value".into()
+        } else {
+            format!("cannot be {:?}", shown(OsStr::new(value)))
+        };
+        let instead = match toml::explain(arg, OsStr::new(value)) {
+            Some(instead) if !toml::is_text(arg) => instead,
+            _ => format!("write {}", named.replace(['<', '>'], "")),
+        };
+        Some(format!("{name} {wrong}; {instead}"))
+    }
+
+    fn value_of_a_flag(&self) -> Option<String> {
+        let (named, value) = (self.text(ContextKind::InvalidArg)?, self.text(ContextKind::InvalidValue)?);
+        Some(format!("{} takes no value; leave {:?} out", bare(named), shown(OsStr::new(value))))
+    }
+
+    fn conflict(&self) -> Option<String> {
+        let others: Vec<&str> = self.texts(ContextKind::PriorArg).into_iter().map(bare).collect();
+        let one = bare(self.text(ContextKind::InvalidArg)?);
+        Some(format!("{one} cannot be used with {}; keep one of the two", others.join(" or ")))
+    }
+
+    fn missing(&self) -> Option<String> {
+        let missing =
+            self.texts(ContextKind::InvalidArg).into_iter().map(|named| match self.argument(named) {
+                Some(arg) if arg.is_positional() => noun(arg),
+                _ => named.replace(['<', '>'], ""),
+            });
+        let missing: Vec<String> = missing.collect();
+        let how =
+            example(self.command).map_or_else(|| see_help(self.command), |line| format!("such as: {line}"));
+        Some(format!("{} needs {}; {how}", self.command.get_name(), missing.join(" and ")))
+    }
+
+    /// Clap does not say which argument it is; the name of a file may be one that is no text.
+    fn no_text(&self) -> Option<String> {
+        let mut words = self.args.iter().filter(|word| word.to_str().is_none());
+        Some(match (words.next()?, words.next()) {
+            (only, None) => format!("the argument {:?} is not UTF-8; write it in UTF-8", shown(only)),
+            _ => "an argument is not UTF-8; only names of files may be written in another encoding".into(),
+        })
+    }
+
+    /// What is left: clap's message on one line, without its tips on usage.
+    fn in_claps_words(&self) -> String {
+        let text = self.error.to_string();
+        let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+        let lines: Vec<&str> =
+            lines.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+        let line = lines.join(" ");
+        format!("{}; {}", line.strip_prefix("error: ").unwrap_or(&line), see_help(self.command))
+    }
+
+    fn text(&self, kind: ContextKind) -> Option<&str> {
+        self.texts(kind).first().copied()
+    }
+
+    fn texts(&self, kind: ContextKind) -> Vec<&str> {
+        match self.error.get(kind) {
+            Some(ContextValue::String(text)) => vec![text],
+            Some(ContextValue::Strings(texts)) => texts.iter().map(String::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The argument that clap calls so, `--rate <N>` or `<CSV>`.
+    fn argument(&self, named: &str) -> Option<&Arg> {
+        let long = named.strip_prefix("--").map(|_| bare(named).trim_start_matches('-'));
+        self.command.get_arguments().find(|arg| match long {
+            Some(long) => arg.get_long() == Some(long),
+            None => arg.is_positional() && arg.to_string() == named,
+        })
+    }
+}
+
+/// The option as it is typed, of clap's name for it: `--rate <N>`, `--verbose...`.
+fn bare(named: &str) -> &str {
+    named.split([' ', '=']).next().unwrap_or(named).trim_end_matches("...")
+}
+
+/// The option that is typed so.
+fn option<'a>(command: &'a Command, typed: &str) -> Option<&'a Arg> {
+    let is_typed = |arg: &&Arg| match typed.strip_prefix("--") {
+        Some(long) => arg.get_long() == Some(long),
+        None => arg
+            .get_short()
+            .is_some_and(|short| typed.strip_prefix('-').is_some_and(|typed| typed == short.to_string())),
+    };
+    command.get_arguments().filter(|arg| !arg.is_hide_set()).find(is_typed)
+}
+
+/// What an argument takes, in words.
+fn noun(arg: &Arg) -> String {
+    let possible = arg.get_possible_values();
+    if !possible.is_empty() {
+        let names: Vec<&str> = possible.iter().map(PossibleValue::get_name).collect();
+        return format!("one of {}", names.join(", "));
+    }
+    match arg.get_value_names().unwrap_or_default() {
+        [name] if name == "CSV" => "one CSV file".into(),
+        names => names.join(" "),
+    }
+}
+
+fn names(definition: &Command) -> String {
+    let names: Vec<&str> = definition.get_subcommands().map(Command::get_name).collect();
+    names.join(", ")
+}
+
+/// The first example of a command's help.
+fn example(command: &Command) -> Option<String> {
+    let help = command.get_after_help()?.to_string();
+    help.lines().find_map(|line| line.strip_prefix("Example: ")).map(str::to_owned)
+}
+
+fn see_help(command: &Command) -> String {
+    match command.get_name() {
+        PROGRAM => format!("see {PROGRAM} --help"),
+        name => format!("see {PROGRAM} {name} --help"),
+    }
+}
