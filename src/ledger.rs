@@ -59,7 +59,7 @@ pub use self::{
 pub(crate) use self::{
     claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
     forecast::RowForecast,
-    model::{Activity, ExistingCounts, Heartbeat, OutcomeClass, RowId},
+    model::{Activity, CurrentRate, ExistingCounts, Heartbeat, OutcomeClass, RateSetter, RowId},
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, Pruned, RetryFilter, RetryRow,
         RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
@@ -309,7 +309,9 @@ impl Ledger {
         let mut claims = Vec::with_capacity(rows.len() + in_doubt);
         let mut updates = Vec::new();
         let first = self.in_doubt.len().saturating_sub(in_doubt);
-        claims.extend(self.in_doubt.drain(first..).rev().map(|open| Claim::in_doubt(open, write.now)));
+        claims.extend(
+            self.in_doubt.drain(first..).rev().map(|open| Claim::in_doubt(open, (self.run, write.now))),
+        );
         let mut positions = positions.iter().peekable();
         for (at, (row, plan)) in rows.into_iter().zip(plans).enumerate() {
             match write.add(row, plan, &mut self.counts.tally, &mut self.tracker) {

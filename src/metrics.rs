@@ -144,7 +144,7 @@ impl MetricEncoder<'_> {
         let outage = heartbeat.activity == Activity::Waiting;
         self.gauge("outage", help, Some(f64::from(u8::from(outage))))?;
         let help = "Requests a second: the user's rate, or what is held under a limit of the API.";
-        self.gauge("throttle_requests_per_second", help, heartbeat.throttled_to)
+        self.gauge("throttle_requests_per_second", help, heartbeat.rate.map(|rate| rate.per_second))
     }
 
     fn requests(&mut self, sender: &Sender) -> fmt::Result {

@@ -58,7 +58,7 @@ pub(crate) use self::{
 };
 use crate::{
     error::Error,
-    sender::{Sender, ShutdownPhase},
+    sender::{Contact, Sender, ShutdownPhase},
     source::{self, Chunk},
     throttle::Slot,
 };
@@ -74,6 +74,9 @@ pub fn open_rows_max(concurrency: usize) -> usize {
 
 /// How often limits in time are checked and the progress is shown while nothing else happens.
 const TICK: Duration = Duration::from_millis(200);
+
+/// For how long a run tries to reach an API that has not answered once: the host is more likely wrong than away.
+const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
 /// The rows of a source, as its reader sends them.
 pub type Chunks = mpsc::Receiver<Result<Chunk, source::Error>>;
@@ -228,8 +231,16 @@ async fn receive<W: Workload>(
 
 /// Why the run has to stop whatever its rows are, if it has to.
 fn exceeded_limit(sender: &Sender, limits: Limits) -> Option<StopReason> {
-    let limit = limits.outage_limit;
-    if sender.throttle().failing_for().is_some_and(|trouble| trouble >= limit) {
+    let throttle = sender.throttle();
+    let (limit, failing_for) = (limits.outage_limit, throttle.failing_for().unwrap_or_default());
+    let unanswered_limit = limit.min(UNANSWERED_MAX);
+    let contact = sender.contact();
+    // Where requests arrive, the answer to one in flight may be the first.
+    let may_be_answered = contact == Contact::Unanswered && throttle.in_flight() > 0 && failing_for < limit;
+    if contact < Contact::Answered && failing_for >= unanswered_limit && !may_be_answered {
+        return Some(StopReason::NoAnswer(unanswered_limit, sender.last_failure()));
+    }
+    if failing_for >= limit {
         return Some(StopReason::Outage(limit, sender.last_failure()));
     }
     sender.wrong_endpoint().map(StopReason::Halt)

@@ -36,7 +36,7 @@ use self::{
 };
 pub use self::{
     lookup::{Lookup, lookup},
-    verdict::Halt,
+    verdict::{Contact, Halt},
 };
 use crate::{
     api::{Api, ApiMetrics},
@@ -164,6 +164,11 @@ impl Sender {
         Arc::clone(&self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 
+    /// How far any request has come.
+    pub fn contact(&self) -> Contact {
+        self.endpoint.contact()
+    }
+
     /// Why no row can succeed, if only intermediaries ever answered.
     pub fn wrong_endpoint(&self) -> Option<Halt> {
         self.endpoint.halt()
@@ -206,13 +211,13 @@ impl Sender {
     }
 
     /// A row has failed. If the last response was an intermediary's, the user has to know of it.
-    fn log_intermediary(&self, line: u64, error: &RowError) {
+    fn log_intermediary(&self, claim: &Claim, error: &RowError) {
         if error.code.as_deref() != Some(RowError::NOT_THE_API) {
             return;
         }
         if self.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
-            let status = error.http_status;
-            warn!(line, status, "an intermediary rejects this row; the next run sends it again");
+            let (run, line, status) = (claim.run().0, claim.line(), error.http_status);
+            warn!(run, line, status, "an intermediary rejects this row; the next run sends it again");
         }
     }
 

@@ -27,7 +27,7 @@ use std::{
     num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -101,6 +101,7 @@ pub struct Throttle {
     /// Rows that wait for a slot to be tried again.
     slots_wanted: AtomicUsize,
     controls: Mutex<Controls>,
+    pauses: AtomicU64,
     request_finished: Notify,
     breaker_changed: Notify,
 }
@@ -131,6 +132,7 @@ impl Throttle {
                 rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
                 limit: ConcurrencyLimit::new(concurrency, now),
             }),
+            pauses: AtomicU64::new(0),
             request_finished: Notify::new(),
             breaker_changed: Notify::new(),
         }
@@ -205,11 +207,21 @@ impl Throttle {
         self.controls().rate.held_rate().map(whole)
     }
 
-    /// The rate in force: the held one, or the user's, or one at which the API's quota lasts.
-    pub fn rate(&self) -> Option<f64> {
+    /// The rate to which the API limits the requests, below the user's: the held one, or one at which its quota lasts.
+    pub fn api_rate(&self) -> Option<f64> {
         let quota_rate = self.controls().rate.quota_rate(Instant::now());
-        let rates = [self.held_rate().or(self.user_rate), quota_rate];
-        rates.into_iter().flatten().min_by(f64::total_cmp)
+        let rate = [self.held_rate(), quota_rate].into_iter().flatten().min_by(f64::total_cmp)?;
+        (rate < self.user_rate.unwrap_or(f64::INFINITY)).then_some(rate)
+    }
+
+    /// The rate that the user has given.
+    pub fn user_rate(&self) -> Option<f64> {
+        self.user_rate
+    }
+
+    /// Pauses that the API has asked for.
+    pub fn pauses(&self) -> u64 {
+        self.pauses.load(Relaxed)
     }
 
     /// How long a probe may take.
@@ -316,6 +328,16 @@ impl Throttle {
         }
     }
 
+    /// Counts a pause, and warns of the first alone: a run of an hour has hundreds.
+    fn log_pause(&self, pause: Duration, reason: &str) {
+        let seconds = pause.as_secs_f64();
+        if self.pauses.fetch_add(1, Relaxed) == 0 {
+            warn!(seconds, reason, "the API asks for a pause; all requests wait. Further pauses are counted");
+        } else {
+            info!(seconds, reason, "the API asks for a pause again");
+        }
+    }
+
     fn controls(&self) -> MutexGuard<'_, Controls> {
         self.controls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -348,10 +370,7 @@ impl Permit<'_> {
         let is_new = pause.is_some_and(|pause| breaker.pause(now + pause, now));
         drop(controls);
         if let Some(pause) = pause.filter(|_| is_new) {
-            warn!(
-                seconds = pause.as_secs_f64(),
-                "the API's quota is used up; all requests pause until it is renewed"
-            );
+            self.throttle.log_pause(pause, "its quota is used up");
         }
     }
 
@@ -379,9 +398,14 @@ impl Permit<'_> {
         drop(controls);
         self.throttle.wake_waiting(has_changed);
         if let Some(pause) = new_pause {
-            let retry_after =
-                rate.retry_after().map_or("nothing".into(), |pause| format!("{} s", pause.as_secs_f64()));
-            warn!(seconds = pause.as_secs_f64(), retry_after, "throttled by the API; all requests pause");
+            let refusal = match rate {
+                RateSignal::Unavailable { .. } => "it is overloaded",
+                _ => "too many requests",
+            };
+            let reason = rate
+                .retry_after()
+                .map_or(refusal.into(), |pause| format!("{refusal}, Retry-After {} s", pause.as_secs_f64()));
+            self.throttle.log_pause(pause, &reason);
         }
         if let Some(rate) = held_rate {
             info!(per_second = rate.floor(), "rate limit found; holding the rate");

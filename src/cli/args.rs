@@ -598,7 +598,7 @@ pub(super) struct Sending {
     /// Maximum delay between two attempts
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "60s", value_parser = duration)]
     pub(super) retry_max: Duration,
-    /// Stop the run after DUR without a successful response
+    /// Stop the run after DUR without a successful response; at most 30s if there has been no response at all
     #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
     /// Time for in-flight requests to finish after SIGINT or SIGTERM

@@ -95,6 +95,10 @@ pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(S
                 format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
                 format!("check the network, a proxy, --base-url, --ca-file and the API's status, {again}"),
             ),
+            StopReason::NoAnswer(limit, why) => (
+                format!("no answer for {}, not one since the run began ({why})", report::time(*limit)),
+                format!("check --base-url (host and port), the network, a proxy and --ca-file, {again}"),
+            ),
             StopReason::TooManyFailures(failures) => (
                 format!(
                     "{} rows were rejected or failed, more than --max-failures allows",

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{self, Command, NewRun, Reader, RunDetails, RunId, RunState, Setting},
+    ledger::{
+        self, Command, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId, RunState, Setting, Tally,
+    },
     report::{
         self, RunContext, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table,
         visible_text,
@@ -122,14 +124,20 @@ pub(super) async fn run_job(
     source: RowSource,
     display: &mut ProgressDisplay,
 ) -> Result<u8, Error> {
-    let of_ledger = target.of_ledger();
+    let (of_ledger, host) = (target.of_ledger(), target.host());
     let mut session =
         Session::open(target, job.target, job.sending, &job.output.metrics, job.existing, job.guard).await?;
     let active = ActiveRun::begin(job.ledger_path, &of_ledger, &job.new_run, now).await?;
     session.exporter.load_last_success(job.ledger_path).await?;
     let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
-    let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
-    info!(run = run.0, source = %described, rate, "the run begins");
+    let names = RunNames {
+        run: run.0,
+        file: &visible_text(name),
+        merchant: &of_ledger.merchant_id,
+        host: &host,
+        ledger: &job.ledger_path.display().to_string(),
+    };
+    names.log_begin(job);
     let mapping = mapping_lines(job.mapping);
     let header = format!("Run {run}: {} ({described})\n{mapping}", visible_text(name));
     display.begin(session.header(header.trim_end().to_owned()));
@@ -154,24 +162,70 @@ pub(super) async fn run_job(
     let absent = recorded.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.request_counts, result.reason.state());
-    let (rows, requests) = (totals.tally.rows(), request_counts.requests);
-    info!(run = run.0, state = state.name(), code, rows, requests, "the run has ended");
+    names.log_end((state, code), &totals.tally, request_counts);
     let ends = (state, code, stop_reason);
     let summary =
         Summary::new(run, ends, name, (&totals.tally, &totals.dropped), request_counts, began.elapsed());
     let changed_fields = changed_list(&totals.changed);
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
-    let held_rate = result.sustained_rate;
-    let ledger = job.ledger_path.display().to_string();
+    let (held_rate, pauses) = (result.sustained_rate, Some(result.pauses));
     let details = read_details(job.ledger_path, run).await;
-    let context = Some(RunContext::new(&of_ledger, &ledger, details.as_ref()));
-    let summary = Summary { reading: Some(reading), held_rate, changed_fields, absent, context, ..summary };
+    let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref()));
+    let summary =
+        Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
     let summary = summary.with_existing(&totals.existing);
     let stop = stop.as_ref().or(shortage.as_ref());
     let next = next_step(&result.reason, &totals.tally, stop, job.ledger_path);
     let text = describe_run(&summary, described, job.ledger_path, &next);
     show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
+}
+
+/// What the first and the last event of a run are found by in a log.
+struct RunNames<'a> {
+    run: i64,
+    file: &'a str,
+    merchant: &'a str,
+    /// Host and port alone: a path may hold a secret.
+    host: &'a str,
+    ledger: &'a str,
+}
+
+impl RunNames<'_> {
+    fn log_begin(&self, job: &Job<'_>) {
+        let RunNames { run, file, merchant, host, ledger } = *self;
+        let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
+        let (version, source) = (env!("CARGO_PKG_VERSION"), &job.described);
+        info!(run, file, merchant, host, ledger, version, %source, rate, "the run begins");
+    }
+
+    fn log_end(&self, (state, exit_code): (RunState, u8), tally: &Tally, requests: &RequestCounts) {
+        let RunNames { run, file, merchant, host, ledger } = *self;
+        let of = |outcome| tally.get(outcome);
+        info!(
+            run,
+            file,
+            merchant,
+            host,
+            ledger,
+            version = env!("CARGO_PKG_VERSION"),
+            state = state.name(),
+            exit_code,
+            rows = tally.rows(),
+            created = of(Outcome::Created),
+            existing = of(Outcome::Existing),
+            unchanged = of(Outcome::Unchanged),
+            changed = of(Outcome::Changed),
+            updated = of(Outcome::Updated),
+            duplicate = of(Outcome::Duplicate),
+            invalid = of(Outcome::Invalid),
+            rejected = of(Outcome::Rejected),
+            failed = of(Outcome::Failed),
+            pending = of(Outcome::Pending),
+            requests = requests.requests,
+            "the run has ended"
+        );
+    }
 }
 
 /// What is wrong with a source that has fewer rows than expected, and what to do; a source without rows is only a warning

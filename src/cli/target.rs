@@ -41,6 +41,13 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The host, with its port if the URL names one.
+    pub(super) fn host(&self) -> String {
+        let Some(url) = &self.base_url else { return SIMULATOR.into() };
+        let host = url.host_str().unwrap_or_default();
+        url.port().map_or_else(|| host.into(), |port| format!("{host}:{port}"))
+    }
+
     /// The target as the ledger records it.
     pub(super) fn of_ledger(&self) -> ledger::Target {
         let base_url = self.base_url.as_ref().map_or(SIMULATOR, Url::as_str);

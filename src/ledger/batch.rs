@@ -272,7 +272,8 @@ impl<'a> CommitBatch<'a> {
         };
         let customer = reading.ok()?;
         tally.add(Outcome::Pending);
-        let mut claim = Claim::of_row(known, (customer, record), line, tracker.claimed(), update, self.now);
+        let mut claim =
+            Claim::of_row(known, (customer, record), line, tracker.claimed(), update, (self.run, self.now));
         claim.may_belong_to_another_row = !reference_was_read;
         if let Operation::Update(_) = claim.operation {
             self.begin_update(&claim);
@@ -521,13 +522,15 @@ impl<'a> CommitBatch<'a> {
 
     /// Logs one event for each row, once what it says is durable.
     pub(super) fn log_rows(&self, settled: &[Settlement]) {
+        let run = self.run.0;
         for UnimportedRow { line, outcome, field, rule, http_status, requests } in &self.unimported {
-            debug!(line, outcome = outcome.name(), field, rule, http_status, requests, "row not imported");
+            let outcome = outcome.name();
+            debug!(run, line, outcome, field, rule, http_status, requests, "row not imported");
         }
         for Settlement { claim, result, effort } in settled {
             if result.outcome().is_success() {
                 let requests = effort.requests;
-                trace!(line = claim.line, outcome = result.outcome().name(), requests, "row imported");
+                trace!(run, line = claim.line, outcome = result.outcome().name(), requests, "row imported");
             }
         }
     }

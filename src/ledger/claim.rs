@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{
     checkpoint::ChunkNumber,
-    model::{KnownRow, OpenClaim, Outcome, RowId},
+    model::{KnownRow, OpenClaim, Outcome, RowId, RunId},
 };
 use crate::customer::{Correction, Customer, Fault, Faults, Field, FieldSet, Fingerprint, Record, Reference};
 
@@ -141,6 +141,7 @@ pub(super) enum ClaimedRow {
 /// A run's committed promise to settle a row; the right to send requests for it.
 #[derive(Debug)]
 pub struct Claim {
+    pub(super) run: RunId,
     pub(super) id: RowId,
     pub(super) line: u64,
     pub(super) row: ClaimedRow,
@@ -158,7 +159,7 @@ impl Claim {
         line: u64,
         chunk: ChunkNumber,
         update: Option<Box<CustomerUpdate>>,
-        now: i64,
+        (run, now): (RunId, i64),
     ) -> Claim {
         let id = known.as_ref().map_or_else(|id| *id, |known| known.id);
         let known = known.ok();
@@ -166,6 +167,7 @@ impl Claim {
         let sent_before = known.as_ref().filter(|known| known.in_doubt || known.may_have_landed);
         let prior = sent_before.map(|known| PriorCreate { sent: known.fingerprint });
         Claim {
+            run,
             id,
             line,
             operation: match (update, prior) {
@@ -180,9 +182,10 @@ impl Claim {
     }
 
     /// The claim of a row that an earlier run left in doubt.
-    pub(super) fn in_doubt(open: OpenClaim, now: i64) -> Claim {
+    pub(super) fn in_doubt(open: OpenClaim, (run, now): (RunId, i64)) -> Claim {
         let OpenClaim { id, line, reference, fingerprint, claimed_at } = open;
         Claim {
+            run,
             id,
             line,
             row: ClaimedRow::InDoubt(reference),
@@ -190,6 +193,11 @@ impl Claim {
             claimed_at: claimed_at.unwrap_or(now),
             may_belong_to_another_row: false,
         }
+    }
+
+    /// The run that has claimed the row.
+    pub fn run(&self) -> RunId {
+        self.run
     }
 
     /// The physical line of the row: all that logs may say of it.

@@ -407,6 +407,36 @@ impl Activity {
     }
 }
 
+/// Who has set the rate in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateSetter {
+    /// The user, with `--rate`.
+    User,
+    /// The API: by its refusals, or by the quota that it names.
+    Api,
+}
+
+impl RateSetter {
+    pub(super) const ALL: [RateSetter; 2] = [RateSetter::User, RateSetter::Api];
+
+    /// The word of the ledger and of `status --format json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            RateSetter::User => "user",
+            RateSetter::Api => "api",
+        }
+    }
+}
+
+/// A rate in force.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurrentRate {
+    /// Requests per second.
+    pub per_second: f64,
+    /// Who has set it.
+    pub set_by: RateSetter,
+}
+
 /// Where a run stands at this moment, beside its committed counts.
 ///
 /// The run writes it about once a second in a commit of its own making, so that `status` in another terminal shows
@@ -427,8 +457,10 @@ pub struct Heartbeat {
     pub retrying: u64,
     /// Rows whose customers an earlier run or this one may have created.
     pub in_doubt: u64,
-    /// Requests per second: the user's rate, or the rate that is held under a limit of the API.
-    pub throttled_to: Option<f64>,
+    /// The rate in force; none without one.
+    pub rate: Option<CurrentRate>,
+    /// Pauses that the API has asked for so far.
+    pub pauses: u64,
     /// Why everything waits, in words, while it does.
     pub cause: Option<Arc<str>>,
 }

@@ -167,6 +167,7 @@ impl Planning {
             let customer_id = update.customer_id.clone();
             if self.is_shared(id, &customer_id, &spelling).await? {
                 warn!(
+                    run = self.run.0,
                     line = row.line,
                     "the API does not tell this row's reference from another row's; its update is not sent"
                 );

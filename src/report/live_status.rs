@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::format::{grouped, requests, time, wrap_parts, wrap_words};
 use crate::{
-    ledger::{Activity, Heartbeat, Outcome, RunId, RunRecord, Tally},
+    ledger::{Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RunId, RunRecord, Tally},
     run::RunSnapshot,
 };
 
@@ -34,6 +34,8 @@ pub struct LiveStatus {
     retrying: u64,
     in_doubt: u64,
     throttled_to: Option<f64>,
+    throttled_by: Option<&'static str>,
+    pauses: u64,
     cause: Option<String>,
 }
 
@@ -55,7 +57,9 @@ impl LiveStatus {
             in_flight: live.in_flight,
             retrying: live.retrying,
             in_doubt: live.in_doubt,
-            throttled_to: live.throttled_to,
+            throttled_to: live.rate.map(|rate| rate.per_second),
+            throttled_by: live.rate.map(|rate| rate.set_by.name()),
+            pauses: live.pauses,
             cause: live.cause.as_deref().map(str::to_owned),
         }
     }
@@ -239,10 +243,24 @@ fn activity(live: &Heartbeat) -> Vec<String> {
             parts.push(format!("{} {what}", grouped(count)));
         }
     }
-    if let Some(rate) = live.throttled_to {
-        parts.push(format!("throttled to {rate}/s"));
+    parts.extend(live.rate.map(|CurrentRate { per_second, set_by }| match set_by {
+        RateSetter::User => format!("rate {}/s", decimals(per_second)),
+        RateSetter::Api => format!("limited to {}/s by the API", decimals(per_second)),
+    }));
+    match live.pauses {
+        0 => {}
+        1 => parts.push("1 pause".into()),
+        pauses => parts.push(format!("{} pauses", grouped(pauses))),
     }
     parts
+}
+
+/// A rate as the user would give it: the digits that matter of what may be an average.
+fn decimals(per_second: f64) -> String {
+    match per_second {
+        10.0.. if per_second.fract() == 0.0 => grouped(per_second as u64),
+        _ => ((per_second * 1000.0).round() / 1000.0).to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -265,7 +283,7 @@ mod tests {
             rows_per_second: 4_950.4,
             in_flight: 32,
             retrying: 3,
-            throttled_to: Some(5_000.0),
+            rate: Some(CurrentRate { per_second: 5_000.0, set_by: RateSetter::User }),
             ..Heartbeat::default()
         }
     }
@@ -277,7 +295,7 @@ mod tests {
             at(80),
             [
                 "[====>       ] 38%  380,211 of about 1,000,000 rows, 4,950/s, 2 min 6 s left",
-                "created 379,900, invalid 311; 32 in flight, 3 retrying, throttled to 5000/s",
+                "created 379,900, invalid 311; 32 in flight, 3 retrying, rate 5,000/s",
             ]
         );
         assert_eq!(
@@ -285,8 +303,7 @@ mod tests {
             [
                 "38%  380,211 of 1,000,000, 4,950/s",
                 "created 379,900, invalid 311",
-                "32 in flight, 3 retrying,",
-                "throttled to 5000/s",
+                "32 in flight, 3 retrying, rate 5,000/s",
             ]
         );
         assert!(at(200)[0].starts_with("[=========>              ] 38%  380,211 of about"));
@@ -331,6 +348,19 @@ mod tests {
             of(|live| live.rows_per_second = 1e-300).contains("1,000,000 rows, 0.0/s; "),
             "no time at all"
         );
+    }
+
+    #[test]
+    fn the_users_rate_is_told_from_a_limit_of_the_api() {
+        let line = |per_second, set_by, pauses| {
+            let rate = Some(CurrentRate { per_second, set_by });
+            progress_line(&snapshot(tally(), Heartbeat { rate, pauses, ..live() }))
+        };
+        assert!(line(300.0, RateSetter::User, 0).ends_with(", rate 300/s"));
+        assert!(line(0.5, RateSetter::User, 1).ends_with(", rate 0.5/s, 1 pause"));
+        assert!(line(339.0, RateSetter::Api, 1_200).ends_with(", limited to 339/s by the API, 1,200 pauses"));
+        assert!(line(1.0 / 3.0, RateSetter::Api, 0).ends_with(", limited to 0.333/s by the API"));
+        assert!(!progress_line(&snapshot(tally(), Heartbeat { rate: None, ..live() })).contains("rate"));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub struct Summary<'a> {
     pub retries: u64,
     /// 429 responses.
     pub throttled: u64,
+    /// Pauses that the API has asked for; none in a report, since the ledger does not keep them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pauses: Option<u64>,
     /// The best rate sustained below an undocumented limit of the API, in requests per second.
     pub held_rate: Option<f64>,
     /// Wall time.
@@ -142,6 +145,7 @@ impl<'a> Summary<'a> {
             requests: figures.requests,
             retries: figures.retries,
             throttled: figures.throttled,
+            pauses: None,
             held_rate: None,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
@@ -213,7 +217,12 @@ pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
         grouped(summary.requests),
         summary.rate(),
     );
-    let counts = [(summary.retries, "repeated"), (summary.throttled, "throttled by the API")];
+    let pauses = summary.pauses.unwrap_or_default();
+    let counts = [
+        (summary.retries, "repeated"),
+        (summary.throttled, "throttled by the API"),
+        (pauses, if pauses == 1 { "pause" } else { "pauses" }),
+    ];
     let some = counts.into_iter().filter(|(count, _)| *count > 0);
     let some: Vec<String> = some.map(|(count, what)| format!("{} {what}", grouped(count))).collect();
     if !some.is_empty() {

@@ -65,6 +65,8 @@ pub enum StopReason {
     Halt(Halt),
     /// No successful response for so long, and the last trouble.
     Outage(Duration, String),
+    /// No response at all since the run began, for so long, and the last trouble.
+    NoAnswer(Duration, String),
     /// So many first replies were this same refusal.
     Canary(u64, String),
     /// More failures than allowed.
@@ -128,6 +130,8 @@ pub struct RunResult {
     pub totals: Totals,
     /// Requests.
     pub request_counts: RequestCounts,
+    /// Pauses that the API has asked for.
+    pub pauses: u64,
     /// The best rate sustained below a limit of the API, in requests per second; none if no limit was found.
     pub sustained_rate: Option<f64>,
     /// `None` if the user has quit: nothing further is recorded, as after a crash.

@@ -8,13 +8,19 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::sender::Sender;
+use crate::sender::{Contact, Sender};
 
 /// A reason that this outage had before is said again only after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// Reasons that are remembered; further ones count as said.
 const CAUSES_MAX: usize = 16;
+
+/// Whether everything waits for the API: in an outage, and from the first failure on where nothing has been reached yet,
+/// since the host may be wrong.
+pub(crate) fn is_waiting(sender: &Sender) -> bool {
+    sender.throttle().in_outage() || sender.contact() == Contact::Unreached
+}
 
 /// The outage that goes on, if there is one.
 #[derive(Default)]
@@ -32,11 +38,15 @@ struct Current {
 impl OutageLog {
     /// Looks whether an outage has begun, has another reason or is over, and logs it. Called at each tick.
     pub(crate) fn observe(&mut self, sender: &Sender, now: Instant) {
-        let cause = sender.throttle().in_outage().then(|| sender.last_cause());
+        let cause = is_waiting(sender).then(|| sender.last_cause());
         match (&mut self.current, cause) {
             (None, None) => {}
             (None, Some(cause)) => {
-                warn!(%cause, "no good answer; all requests wait until the API is back");
+                if sender.contact() < Contact::Answered {
+                    warn!(%cause, "no answer yet; the run stops if none comes within --outage-limit, at most 30 s");
+                } else {
+                    warn!(%cause, "no good answer; all requests wait until the API is back");
+                }
                 self.current = Some(Current { since: now, said: vec![(Arc::clone(&cause), now)], cause });
             }
             (Some(current), Some(cause)) => {

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Batch, Claim, Ledger},
+    ledger::{Batch, Claim, Ledger, RunId},
     sender::Sender,
     source::Chunk,
     throttle::{Slot, UpcomingWrites},
@@ -68,6 +68,7 @@ pub(super) struct Pipeline<'a> {
     timeline: Timeline,
     progress: Progress,
     show: &'a mut dyn FnMut(&RunSnapshot),
+    run: RunId,
 }
 
 /// A piece of work that has ended.
@@ -98,6 +99,7 @@ impl<'a> Pipeline<'a> {
             sent: SentCounts::default(),
             timeline: Timeline::new(),
             progress: Progress::new(options.source_size, ledger.rows_in_doubt(), Instant::now()),
+            run: ledger.run(),
             ledger: LedgerHandle::new(ledger),
             show,
         }
@@ -224,7 +226,7 @@ impl<'a> Pipeline<'a> {
         self.policy.on_committed(committed.claims.len(), committed.deferred);
         self.totals.add(&committed);
         for (line, fields) in committed.changed {
-            debug!(line, %fields, "the row differs from what was imported");
+            debug!(run = self.run.0, line, %fields, "the row differs from what was imported");
         }
         self.queue.push(committed.claims);
         if stage.is_stopping() {
@@ -262,6 +264,7 @@ impl<'a> Pipeline<'a> {
             reason,
             totals: self.totals,
             request_counts: self.sender.figures(),
+            pauses: self.sender.throttle().pauses(),
             sustained_rate: self.timeline.sustained_rate(),
             ledger,
             scope: self.options.scope,

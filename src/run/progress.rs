@@ -10,9 +10,13 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{outage::OutageLog, read_ahead::ReadAhead, stage::Stage};
+use super::{
+    outage::{OutageLog, is_waiting},
+    read_ahead::ReadAhead,
+    stage::Stage,
+};
 use crate::{
-    ledger::{Activity, Heartbeat, Outcome, RequestCounts, Settlement, Tally},
+    ledger::{Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RequestCounts, Settlement, Tally},
     sender::Sender,
     throttle::Throttle,
 };
@@ -113,24 +117,32 @@ impl Progress {
         let is_exact = !stage.reads_source() && !stage.is_stopping() && read.is_empty();
         let rows = tally.rows();
         let heartbeat = Heartbeat {
-            activity: activity(stage, throttle),
+            activity: activity(stage, sender),
             total: if is_exact { Some(rows) } else { self.source_size.total(rows, read.bytes()) },
             is_exact,
             rows_per_second: self.rate.per_second(settled(tally), Instant::now()),
             in_flight: throttle.in_flight() as u64,
             retrying: sender.retrying(),
             in_doubt: self.in_doubt,
-            throttled_to: throttle.rate(),
+            rate: current_rate(throttle),
+            pauses: throttle.pauses(),
             cause: self.outage.cause(),
         };
         RunSnapshot { tally: *tally, request_counts: sender.figures(), heartbeat }
     }
 }
 
-fn activity(stage: &Stage, throttle: &Throttle) -> Activity {
+fn current_rate(throttle: &Throttle) -> Option<CurrentRate> {
+    let set_by = |set_by| move |per_second| CurrentRate { per_second, set_by };
+    let of_user = throttle.user_rate().map(set_by(RateSetter::User));
+    throttle.api_rate().map(set_by(RateSetter::Api)).or(of_user)
+}
+
+fn activity(stage: &Stage, sender: &Sender) -> Activity {
+    let throttle = sender.throttle();
     match () {
         () if stage.is_stopping() => Activity::Finishing,
-        () if throttle.in_outage() => Activity::Waiting,
+        () if is_waiting(sender) => Activity::Waiting,
         () if throttle.pause_left() > PAUSE_SHOWN_MIN => Activity::Paused,
         () if stage.is_recovering() => Activity::Asking,
         () => Activity::Sending,

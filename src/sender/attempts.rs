@@ -217,7 +217,7 @@ impl<'a> Attempts<'a> {
             self.history.in_doubt = true;
             return self.pending(claim);
         }
-        self.sender.log_intermediary(claim.line(), &self.last_error);
+        self.sender.log_intermediary(claim, &self.last_error);
         let error = self.last_error.clone();
         self.settled(match step {
             Step::Update => RowResult::Update(UpdateResult::Failed(error)),

@@ -13,7 +13,7 @@
 use std::{
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -375,10 +375,40 @@ fn is_of_the_api(step: Step, reply: &Reply) -> bool {
 /// waiting would never end. The lock is held for a comparison, never across an await.
 #[derive(Default)]
 pub(super) struct Endpoint {
+    /// A [`Contact`].
+    contact: AtomicU8,
     api_has_answered: AtomicBool,
     /// A proxy refuses the login. Also the probe of an outage is told so, which belongs to no row.
     wants_proxy_login: AtomicBool,
     foreign: Mutex<Option<ForeignAnswers>>,
+}
+
+/// How far any request of a run has come, whoever answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Contact {
+    /// No request has ended.
+    Untried,
+    /// None could be sent: no such host, no connection, no TLS.
+    Unreached,
+    /// Some were sent, and none was answered.
+    Unanswered,
+    /// There was a response, whatever it said.
+    Answered,
+}
+
+impl Contact {
+    const ALL: [Contact; 4] = [Contact::Untried, Contact::Unreached, Contact::Unanswered, Contact::Answered];
+
+    fn of(reply: &Reply) -> Contact {
+        match reply {
+            Reply::NotSent(_) | Reply::ProxyLogin(_) => Contact::Unreached,
+            Reply::Unknown { status: None, .. } => Contact::Unanswered,
+            Reply::Unknown { .. } | Reply::Customer(_) | Reply::Answer(_) | Reply::Foreign(_) => {
+                Contact::Answered
+            }
+        }
+    }
 }
 
 /// Responses of intermediaries before the API first answered.
@@ -390,6 +420,7 @@ struct ForeignAnswers {
 
 impl Endpoint {
     pub(super) fn observe(&self, step: Step, reply: &Reply) {
+        self.contact.fetch_max(Contact::of(reply) as u8, Relaxed);
         if matches!(reply, Reply::ProxyLogin(_))
             || matches!(reply, Reply::Foreign(answer) if answer.status == 407)
         {
@@ -409,6 +440,11 @@ impl Endpoint {
             all.count = all.count.saturating_add(1);
             all.last_status = answer.status;
         }
+    }
+
+    pub(super) fn contact(&self) -> Contact {
+        let reached = self.contact.load(Relaxed);
+        Contact::ALL.into_iter().find(|contact| *contact as u8 == reached).unwrap_or(Contact::Untried)
     }
 
     pub(super) fn api_has_answered(&self) -> bool {

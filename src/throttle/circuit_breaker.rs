@@ -28,6 +28,9 @@ const PROBE_DELAY_MAX: Duration = Duration::from_millis(2_500);
 
 const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
+/// Up to 32 seconds; the timeout of a request is a bound in any case.
+const PROBE_DOUBLINGS_MAX: u64 = 4;
+
 /// How much later a row that has failed before may probe.
 const REPEATED_WRITE_DELAY: Duration = Duration::from_millis(250);
 
@@ -309,9 +312,13 @@ impl CircuitBreaker {
     }
 
     /// How long a probe may take. An answer that takes eight times as long as usual is not going to come, and while a
-    /// probe waits for it the service may have recovered.
+    /// probe waits for it the service may have recovered. Where nothing tells what is usual, each failed probe doubles the
+    /// time: a service that is always slow must not be taken for one that is away.
     pub(super) fn probe_timeout(&self) -> Duration {
-        self.typical_latency.map_or(PROBE_TIMEOUT_MIN, |typical| (typical * 8).max(PROBE_TIMEOUT_MIN))
+        match self.typical_latency {
+            Some(typical) => (typical * 8).max(PROBE_TIMEOUT_MIN),
+            None => PROBE_TIMEOUT_MIN * 2_u32.pow(self.failed_probes.min(PROBE_DOUBLINGS_MAX) as u32),
+        }
     }
 
     fn observe_latency(&mut self, latency: Duration) {

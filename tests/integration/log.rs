@@ -60,6 +60,7 @@ fn one_event_for_each_row_that_is_not_imported() {
 
     let begins = seen.iter().find(|event| event["message"] == "the run begins").unwrap();
     assert_eq!(begins["rate"], "unlimited", "{begins}");
+    assert!(seen.iter().filter(|event| event["line"].is_u64()).all(|event| event["run"] == 1), "{seen:?}");
 
     let trace = import(&world, &[&json[..], &["2.db", "-vvv"]].concat());
     let good: Vec<u64> =
@@ -151,4 +152,47 @@ fn a_log_file_has_all_of_it_and_grows() {
     }
     let refused = import(&world, &["--log-file", "nowhere/log.txt"]);
     assert!(refused.code == 2 && refused.stderr.starts_with("error: cannot write the log"), "{refused:?}");
+}
+
+/// Whoever is on call searches for these two.
+#[test]
+fn the_first_and_the_last_event_name_the_run_and_its_end() {
+    for format in ["json", "text"] {
+        let world = World::new();
+        world.file("users.csv", FILE);
+        let (base_url, ledger) = (format!("{}/secret-path", world.base_url()), format!("{format}.db"));
+        let more = ["-v", "--log-format", format, "--ledger", &ledger, "--base-url", &base_url];
+        let done = import(&world, &more);
+        assert_eq!(done.code, 3, "{done:?}");
+        assert!(!done.stderr.contains("secret-path"), "{done:?}");
+        let host = world.simulator.address().to_string();
+        let (file, version) = (world.path("users.csv").display().to_string(), env!("CARGO_PKG_VERSION"));
+        let names = [
+            ("file", file.as_str()),
+            ("merchant", crate::world::MERCHANT),
+            ("host", &host),
+            ("ledger", &ledger),
+            ("version", version),
+        ];
+        let counts = [("created", 2), ("invalid", 2), ("duplicate", 1), ("rejected", 0), ("exit_code", 3)];
+        for message in ["the run begins", "the run has ended"] {
+            let line = done.stderr.lines().find(|line| line.contains(message)).unwrap();
+            let is_last = message == "the run has ended";
+            let counts = counts.iter().filter(|_| is_last);
+            if format == "json" {
+                let event: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(event["run"], 1, "{event}");
+                assert!(names.iter().all(|(name, value)| event[name] == *value), "{event}");
+                assert!(counts.into_iter().all(|(name, count)| event[name] == *count), "{event}");
+            } else {
+                assert!(line.contains(" run=1 "), "{line}");
+                assert!(
+                    names.iter().all(|(name, value)| line.contains(&format!(" {name}={value:?}"))),
+                    "{line}"
+                );
+                let has = |(name, count): &(&str, i32)| line.contains(&format!(" {name}={count} "));
+                assert!(counts.into_iter().all(has), "{line}");
+            }
+        }
+    }
 }

@@ -119,6 +119,8 @@ mod plan;
 
 mod outages;
 
+mod unanswered;
+
 mod hostile;
 
 mod faults;

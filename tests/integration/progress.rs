@@ -109,12 +109,22 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
     assert!(status.stdout.lines().all(|line| line.chars().count() <= 80), "{status:?}");
 
     let live = self::live(&world);
-    let names =
-        ["run", "doing", "rows_settled", "is_exact", "seconds_left", "in_flight", "retrying", "throttled_to"];
+    let names = [
+        "run",
+        "doing",
+        "rows_settled",
+        "is_exact",
+        "seconds_left",
+        "in_flight",
+        "retrying",
+        "throttled_to",
+        "throttled_by",
+        "pauses",
+    ];
     let told: Vec<&serde_json::Value> = names.iter().map(|name| &live[name]).collect();
     assert_eq!(
         serde_json::json!(told),
-        serde_json::json!([1, "sending", 0, false, null, 8, 0, null]),
+        serde_json::json!([1, "sending", 0, false, null, 8, 0, null, null, 0]),
         "{live}"
     );
     assert!((1_000..1_100).contains(&live["rows_expected"].as_u64().unwrap()), "{live}");

@@ -288,3 +288,44 @@ fn a_revoked_key_stops_the_run_at_once_and_the_next_one_completes() {
         assert_eq!(world.journal().gets(), 0, "a refused row is not in doubt");
     }
 }
+
+/// A run of an hour has hundreds of pauses, and the first says what there is to say.
+#[test]
+fn pauses_are_warned_of_once_and_counted() {
+    let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
+    let file = world.rows("users.csv", 3_000);
+    let mut child = world.start_import(&file, &["--concurrency", "8", "-v", "--log-format", "json"]);
+    let live = || -> serde_json::Value {
+        let status = world.run(&["status", "--format", "json"]).stdout;
+        serde_json::from_str::<serde_json::Value>(&status)
+            .map(|status| status["live"].clone())
+            .unwrap_or_default()
+    };
+    let has_paused = || live()["pauses"].as_u64() >= Some(2) && live()["throttled_by"] == "api";
+    assert!(wait_until(&mut child, has_paused));
+    let shown = world.run(&["status"]).stdout;
+    let shown: String = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("/s by the API") && shown.contains(" pauses"), "{shown}");
+    crate::world::signal(&child, "INT");
+    let done = finish(child);
+    assert_eq!(done.code, 130, "{done:?}");
+    let pauses = world.summary()["pauses"].as_u64().unwrap();
+    assert!(pauses >= 2 && done.stdout.contains(&format!(", {pauses} pauses\n")), "{done:?}");
+    let about = |level: &str| {
+        let is_about = |line: &&str| line.contains(level) && line.contains("the API asks for a pause");
+        done.stderr.lines().filter(is_about).count() as u64
+    };
+    assert_eq!((about("\"WARN\""), about("\"INFO\"")), (1, pauses - 1), "{done:?}");
+}
+
+#[test]
+fn the_users_own_rate_is_no_limit_of_the_api() {
+    let world = World::new();
+    let file = world.rows("users.csv", 500);
+    let mut child = world.start_import(&file, &["--rate", "20"]);
+    let shows = |words: &str| world.run(&["status"]).stdout.contains(words);
+    assert!(wait_until(&mut child, || world.ledger().exists() && shows(", rate 20/s")));
+    assert!(!shows("by the API") && !shows("throttled"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

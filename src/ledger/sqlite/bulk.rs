@@ -297,8 +297,10 @@ pub(super) fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Quer
         .bind(heartbeat.in_flight as i64)
         .bind(heartbeat.retrying as i64)
         .bind(heartbeat.in_doubt as i64)
-        .bind(heartbeat.throttled_to)
+        .bind(heartbeat.rate.map(|rate| rate.per_second))
         .bind(heartbeat.cause.as_deref().map(str::to_owned))
+        .bind(heartbeat.rate.map(|rate| rate.set_by.name()))
+        .bind(heartbeat.pauses as i64)
 }
 
 /// A sample as a row of the bulk statement.

@@ -21,7 +21,8 @@ use super::{
         claim::RowError,
         error::Error,
         model::{
-            Activity, Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target,
+            Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RequestCounts, RowId, RunId, RunState,
+            Setting, Tally, Target,
         },
         records::{
             ErrorGroup, LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping,
@@ -169,7 +170,7 @@ impl Reader {
     /// milliseconds).
     async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
-        Ok(rows.first().map(|row| (RunId(row.get(0)), row.get(1), read_heartbeat(row))))
+        Ok(rows.first().map(|row| (RunId(row.get("run")), row.get("at"), read_heartbeat(row))))
     }
 
     /// When a run last reached the end of its source; UTC milliseconds.
@@ -417,18 +418,24 @@ fn read_run(path: &Path, row: &SqliteRow) -> Result<RunRecord, Error> {
 }
 
 fn read_heartbeat(row: &SqliteRow) -> Heartbeat {
-    let word: &str = row.get(2);
+    let word: &str = row.get("activity");
     let activity = Activity::ALL.into_iter().find(|activity| activity.name() == word);
+    let count = |name: &str| row.get::<i64, _>(name) as u64;
+    let per_second: Option<f64> = row.get("throttled_to");
+    let by: Option<&str> = row.try_get("throttled_by").unwrap_or_default();
+    let set_by = RateSetter::ALL.into_iter().find(|setter| Some(setter.name()) == by);
+    let rate = |per_second| CurrentRate { per_second, set_by: set_by.unwrap_or(RateSetter::User) };
     Heartbeat {
         activity: activity.unwrap_or_default(),
-        total: row.get::<Option<i64>, _>(3).map(|total| total as u64),
-        is_exact: row.get(4),
-        rows_per_second: row.get(5),
-        in_flight: count(row, 6),
-        retrying: count(row, 7),
-        in_doubt: count(row, 8),
-        throttled_to: row.get(9),
-        cause: row.get::<Option<&str>, _>(10).map(Into::into),
+        total: row.get::<Option<i64>, _>("total").map(|total| total as u64),
+        is_exact: row.get("is_exact"),
+        rows_per_second: row.get("per_second"),
+        in_flight: count("in_flight"),
+        retrying: count("retrying"),
+        in_doubt: count("in_doubt"),
+        rate: per_second.map(rate),
+        pauses: row.try_get::<i64, _>("pauses").unwrap_or_default() as u64,
+        cause: row.get::<Option<&str>, _>("cause").map(Into::into),
     }
 }
 

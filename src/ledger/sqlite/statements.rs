@@ -384,8 +384,9 @@ pub(super) const INSERT_SAMPLES: &str = "
 
 pub(super) const SET_HEARTBEAT: &str = "
     insert or replace into heartbeat
-        (id, run, at, activity, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause)
-    values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        (id, run, at, activity, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause,
+         throttled_by, pauses)
+    values (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 pub(super) const DELETE_HEARTBEAT: &str = "delete from heartbeat";
 
