@@ -38,6 +38,7 @@ use reqwest::{
 };
 use secrecy::SecretString;
 
+pub(crate) use self::key::describe_character;
 use self::{
     cause::Way,
     key::Keys,
@@ -45,7 +46,7 @@ use self::{
     response::{MESSAGE_MAX_CHARS, clock_ahead, server_time, short},
 };
 pub use self::{
-    key::{KeyNumber, KeyReader, KeyRenewal},
+    key::{KeyFlaw, KeyNumber, KeyReader, KeyRenewal, check_key},
     metrics::{ApiMetrics, CALLS, Call, Latency},
     probe::{KeyForm, ProbeRequest, ProbeResponse, SentRequest, send_probe},
     proxy::{DirectReason, ProxyServer, Route},
@@ -144,8 +145,8 @@ pub enum Error {
         why: String,
     },
     /// The key cannot be sent in a header. The message does not repeat it.
-    #[error("the API key has a line break or another character that cannot be sent")]
-    Key,
+    #[error("the API key {0}")]
+    Key(KeyFlaw),
     /// The merchant id cannot be sent in a header.
     #[error("the merchant id has a line break or another character that cannot be sent")]
     MerchantId,
@@ -167,7 +168,7 @@ impl Error {
                 "a proxy is scheme://login:password@host:port, with http, https, socks5 or socks5h and special \
                  characters of the login as %XX; exceptions are hosts, addresses or networks, by commas; or unset it"
             }
-            Error::Key => "check JUSPAY_API_KEY or the key file",
+            Error::Key(flaw) => flaw.hint(),
             Error::MerchantId => "check --merchant-id",
             Error::Client(_) => {
                 "check that the system's root certificates are installed, or give --ca-file PEM"

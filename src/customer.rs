@@ -40,7 +40,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub(crate) use self::invisible::is_invisible;
+pub(crate) use self::invisible::{describe as describe_invisible, is_invisible};
 pub use self::{
     correction::{CorrectedOutcome, Correction},
     fingerprint::{FieldCounts, FieldSet, Fingerprint},

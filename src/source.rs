@@ -18,6 +18,8 @@ mod decompress;
 
 mod decode;
 
+mod encoding_label;
+
 mod csv_reader;
 
 mod dialect;
@@ -658,6 +660,11 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
     let options = head::export_delimiter(&head).map_or(Cow::Borrowed(options), |delimiter| {
         Cow::Owned(options.for_export(head::is_utf8(&head), delimiter))
     });
+    // Delimiters and line breaks have a zero byte in UTF-16; without one, the text would be read as ideographs.
+    if options.encoding.is_utf16() && !head.is_empty() && !head.contains(&0) && !head::has_mark(&head) {
+        let (encoding, seen) = (options.encoding.name(), "it has no zero byte".into());
+        return Err(Error::HeaderEncoding { name: name.into(), encoding, seen });
+    }
     let rest = Box::new(Cursor::new(head).chain(decompressor));
     let text = TextReader::new(rest, options.encoding).map_err(first_line)?;
     let (encoding, skipped) = (text.encoding(), text.bom_bytes() as u64);

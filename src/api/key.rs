@@ -13,6 +13,7 @@ use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Error, repeats};
+use crate::customer::{describe_invisible, is_invisible};
 
 /// Reads the key once more; none where it cannot be read.
 pub type KeyReader = Box<dyn Fn() -> Option<SecretString> + Send + Sync>;
@@ -99,12 +100,140 @@ impl Keys {
 /// Where the key cannot be sent.
 pub(super) fn header(key: &SecretString) -> Result<HeaderValue, Error> {
     let text = key.expose_secret();
-    if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(Error::Key);
+    if text.is_empty() {
+        return Err(Error::Key(KeyFlaw { seen: "is empty".into(), hint: ALONE }));
     }
-    let mut header = HeaderValue::from_str(&format!("Basic {}", encoded(key))).map_err(|_| Error::Key)?;
+    check_key(text).map_err(Error::Key)?;
+    // Base64 has no character that a header cannot have.
+    let mut header = HeaderValue::from_str(&format!("Basic {}", encoded(key)))
+        .map_err(|_| Error::Key(KeyFlaw { seen: "cannot be sent".into(), hint: ALONE }))?;
     header.set_sensitive(true);
     Ok(header)
+}
+
+/// What makes a text no key. Neither message nor hint has any of it; positions count its characters from 1.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{seen}")]
+pub struct KeyFlaw {
+    /// What was seen, and where: `has a blank at position 5`.
+    seen: String,
+    /// What to do about it.
+    hint: &'static str,
+}
+
+impl KeyFlaw {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        self.hint
+    }
+}
+
+const ALONE: &str = "give the key alone, as the dashboard shows it";
+
+/// Looks for what comes along when a key is copied: quotes, the name of a variable, the scheme of a header, a blank or an
+/// invisible character. Any other printable ASCII may be part of a key.
+///
+/// # Errors
+/// What was found first.
+pub fn check_key(text: &str) -> Result<(), KeyFlaw> {
+    let flaw = |seen: String, hint| Err(KeyFlaw { seen, hint });
+    let length = text.chars().count();
+    if let Some(seen) = unresolved(text) {
+        return flaw(seen.into(), "set it to the key itself: nothing replaces such a placeholder");
+    }
+    if let Some(characters) = assignment(text) {
+        let seen = format!("begins with the name of a variable, positions 1 to {characters}");
+        return flaw(seen, "leave the name and the = out: the key stands alone");
+    }
+    if let Some(scheme) = SCHEMES.into_iter().find(|scheme| begins_with_word(text, scheme)) {
+        let seen = format!("begins with {scheme}, at position 1");
+        return flaw(seen, "give the key alone: the scheme and the Base64 of the header are added to it");
+    }
+    let is_quote = |c: char| matches!(c, '"' | '\'' | '`');
+    for (at, place) in [(text.chars().next(), 1), (text.chars().next_back(), length)] {
+        if at.is_some_and(is_quote) {
+            return flaw(format!("has a quote around it, at position {place}"), "leave the quotes out");
+        }
+    }
+    if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {
+        return flaw(format!("has {}", describe_character(c, at + 1)), ALONE);
+    }
+    if text.ends_with(':') {
+        let seen = format!("ends with a colon, at position {length}");
+        return flaw(seen, "leave it out: with curl -u it stands behind the key, and is no part of it");
+    }
+    Ok(())
+}
+
+/// What stands before a key in a header.
+const SCHEMES: [&str; 3] = ["Basic", "Bearer", "Authorization"];
+
+/// Whether a word and what ends it stand at the beginning, in any letter case.
+fn begins_with_word(text: &str, word: &str) -> bool {
+    let Some((start, rest)) = text.split_at_checked(word.len()) else { return false };
+    start.eq_ignore_ascii_case(word) && rest.starts_with(|c: char| c == ':' || c.is_whitespace())
+}
+
+/// The number of characters before the key where a line of a script or of an `.env` file was taken: `export KEY=`, `api_key: `.
+fn assignment(text: &str) -> Option<usize> {
+    const COMMANDS: [&str; 6] = ["export ", "set ", "setx ", "env ", "declare -x ", "$env:"];
+    // A key itself may have a = or a : in it, so the name must say what it is.
+    const NAMES: [&str; 4] = ["key", "token", "secret", "password"];
+    let is_begun =
+        |command: &&str| text.get(..command.len()).is_some_and(|start| start.eq_ignore_ascii_case(command));
+    let command = COMMANDS.into_iter().find(is_begun).unwrap_or_default();
+    let rest = text[command.len()..].trim_start();
+    let name = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')));
+    let (name, behind) = rest.split_at(name?);
+    let tells = !command.is_empty() || NAMES.iter().any(|word| name.to_ascii_lowercase().ends_with(word));
+    let value = behind.trim_start();
+    // `setx NAME VALUE` has no sign between them.
+    let sign = match value.chars().next() {
+        Some('=' | ':') => 1,
+        _ if !command.is_empty() && value.len() < behind.len() => 0,
+        _ => return None,
+    };
+    let value = value[sign..].trim_start();
+    let is_value = !name.is_empty() && !value.is_empty() && tells;
+    is_value.then(|| text[..text.len() - value.len()].chars().count())
+}
+
+/// A name in place of the key, which a shell, a template or a person was to replace.
+fn unresolved(text: &str) -> Option<&'static str> {
+    let is_around = |open: &str, close: &str| text.starts_with(open) && text.ends_with(close);
+    let is_name = |name: &str| {
+        let is_part = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        name.contains('_') && name.chars().all(is_part)
+    };
+    let is_variable = is_around("${", "}")
+        || is_around("$(", ")")
+        || is_around("{{", "}}")
+        || text.strip_prefix('$').is_some_and(is_name)
+        || text.strip_prefix('%').and_then(|name| name.strip_suffix('%')).is_some_and(is_name);
+    match () {
+        () if is_variable => Some("is a variable that nothing has replaced, from position 1"),
+        () if is_around("<", ">") => Some("is a placeholder in < and >, from position 1"),
+        () => None,
+    }
+}
+
+/// A character that no credential has, with its position.
+pub(crate) fn describe_character(c: char, position: usize) -> String {
+    match c {
+        ' ' => format!("a blank at position {position}"),
+        '\n' | '\r' => format!("a line break at position {position}"),
+        '\t' => format!("a tab at position {position}"),
+        '\u{a0}' | '\u{202f}' => {
+            format!("U+{:04X}, a blank that does not break, at position {position}", u32::from(c))
+        }
+        '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' => {
+            format!("U+{:04X}, a typographic quote, at position {position}", u32::from(c))
+        }
+        c if is_invisible(c) => describe_invisible(c, position),
+        c if c.is_control() => format!("U+{:04X}, a control character, at position {position}", u32::from(c)),
+        c if c.is_ascii() => format!("`{c}` at position {position}"),
+        c => format!("U+{:04X}, which is not ASCII, at position {position}", u32::from(c)),
+    }
 }
 
 fn encoded(key: &SecretString) -> String {
@@ -132,5 +261,59 @@ mod tests {
         }
         let keys = Keys::new(&"old-key".into(), Some(Box::new(|| Some("line\nbreak".into()))));
         assert_eq!(keys.renew(KeyNumber(0)), KeyRenewal::None);
+    }
+
+    #[test]
+    fn what_may_be_a_key_is_one() {
+        for key in [
+            "D4F8E6B9A1C34F6E",
+            "a-b_c.d/e+f=g:h",
+            "MTIzNDU2Nzg5MA==",
+            "key_live=abc",
+            "basicabc",
+            "bearer-1",
+            "set-1=2",
+            "it's",
+            "$5p%x{y}<z>",
+            "monkey-42",
+            "export",
+        ] {
+            assert_eq!(check_key(key), Ok(()), "{key}");
+        }
+    }
+
+    #[test]
+    fn what_was_copied_along_with_a_key_is_named() {
+        for (text, words) in [
+            ("\"s3cr3t\"", "a quote around it, at position 1"),
+            ("s3cr3t'", "a quote around it, at position 7"),
+            ("\u{201c}s3cr3t\u{201d}", "U+201C, a typographic quote, at position 1"),
+            ("JUSPAY_API_KEY=s3cr3t", "the name of a variable, positions 1 to 15"),
+            ("export K=s3cr3t", "positions 1 to 9"),
+            ("export K='s3cr3t'", "positions 1 to 9"),
+            ("setx JUSPAY_API_KEY s3cr3t", "positions 1 to 20"),
+            ("$env:JUSPAY_API_KEY = s3cr3t", "positions 1 to 22"),
+            ("api-key: s3cr3t", "positions 1 to 9"),
+            ("Basic s3cr3t", "begins with Basic, at position 1"),
+            ("Authorization: Basic s3cr3t", "begins with Authorization"),
+            ("bearer\ts3cr3t", "begins with Bearer"),
+            ("s3c r3t", "a blank at position 4"),
+            (" s3cr3t", "a blank at position 1"),
+            ("s3cr3t\u{200b}", "U+200B, a zero width space, at position 7"),
+            ("\u{feff}s3cr3t", "U+FEFF, a byte order mark, at position 1"),
+            ("s3cr3t\u{a0}", "U+00A0, a blank that does not break, at position 7"),
+            ("s3c\nr3t", "a line break at position 4"),
+            ("s3c\x1br3t", "U+001B, a control character, at position 4"),
+            ("s3cr\u{435}t", "U+0435, which is not ASCII, at position 5"),
+            ("s3cr3t:", "a colon, at position 7"),
+            ("${S3CR3T}", "a variable that nothing has replaced"),
+            ("$MY_S3CR3T", "a variable that nothing has replaced"),
+            ("%MY_S3CR3T%", "a variable that nothing has replaced"),
+            ("<s3cr3t>", "a placeholder"),
+        ] {
+            let flaw = check_key(text).unwrap_err();
+            assert!(flaw.to_string().contains(words), "{text:?}: {flaw}");
+            assert!(!format!("{flaw} {}", flaw.hint()).to_lowercase().contains("s3cr3t"), "{flaw}");
+        }
     }
 }

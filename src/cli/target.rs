@@ -14,7 +14,6 @@ use secrecy::SecretString;
 use super::{
     SIMULATOR,
     args::{self, Environment},
-    environment,
     simulate::embed_simulator,
     variable,
 };
@@ -72,7 +71,7 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
             "use https://, or say --allow-insecure-http",
         ));
     }
-    let merchant_id = args.merchant_id.clone().ok_or_else(|| {
+    let merchant_id = merchant_id(args)?.ok_or_else(|| {
         Error::usage("no merchant id", "give --merchant-id ID or set JUSPAY_MERCHANT_ID, or try --simulator")
     })?;
     let route = Route::to(&base_url, &variable)?;
@@ -93,8 +92,24 @@ pub(super) fn asked_target(args: &args::TargetOptions) -> Result<ledger::AskedTa
     let url = base_url(args.base_url.as_deref(), args.environment)?;
     Ok(ledger::AskedTarget {
         base_url: url.as_str().trim_end_matches('/').into(),
-        merchant_id: args.merchant_id.clone(),
+        merchant_id: merchant_id(args)?,
     })
+}
+
+/// The merchant as given, but for line breaks at its end. A wrong one would be refused with a 401, and the ledger would
+/// belong to it.
+fn merchant_id(args: &args::TargetOptions) -> Result<Option<String>, Error> {
+    let Some(id) = args.merchant_id.as_deref().map(|id| id.trim_end_matches(['\n', '\r'])) else {
+        return Ok(None);
+    };
+    let is_wrong = |c: char| !c.is_ascii_graphic() || matches!(c, '"' | '\'' | '=');
+    match id.chars().enumerate().find(|(_, c)| is_wrong(*c)) {
+        Some((at, c)) => Err(Error::usage(
+            format!("the merchant id has {}", api::describe_character(c, at + 1)),
+            "give the id alone, without quotes or blanks, with --merchant-id or JUSPAY_MERCHANT_ID",
+        )),
+        None => Ok(Some(id.to_owned()).filter(|id| !id.is_empty())),
+    }
 }
 
 /// The URL that these options name.
@@ -228,25 +243,43 @@ fn with_scheme(text: &str) -> Option<String> {
     Some(format!("{scheme}://{text}"))
 }
 
+const KEY_VARIABLE: &str = "JUSPAY_API_KEY";
+
 fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
-    let key = match file {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                let text = format!("cannot read the API key from {}: {error}", path.display());
-                Error::usage(text, "give a file that holds the key and nothing else")
-            })?;
-            // Editors add a line end, and some a byte order mark; no key has either.
-            text.trim_start_matches('\u{feff}').trim().to_owned()
-        }
-        None => environment("JUSPAY_API_KEY").unwrap_or_default(),
+    let (text, origin) = match file {
+        Some(path) => (key_of_file(path)?, format!("the key file {}", path.display())),
+        None => (key_of_environment()?, KEY_VARIABLE.into()),
     };
+    // A file ends with a line break, and so does what a command substitution of some shells or a secret's store gives.
+    let key = text.trim_end_matches(['\n', '\r']);
     if key.is_empty() {
         return Err(Error::usage(
             "no API key",
             "set JUSPAY_API_KEY or give --api-key-file FILE, or try --simulator",
         ));
     }
+    api::check_key(key)
+        .map_err(|flaw| Error::usage(format!("the API key in {origin} {flaw}"), flaw.hint()))?;
     Ok(key.into())
+}
+
+fn key_of_environment() -> Result<String, Error> {
+    let text = variable(KEY_VARIABLE).unwrap_or_default().into_string();
+    text.map_err(|_| Error::usage(format!("{KEY_VARIABLE} is not text"), "set it to the key alone"))
+}
+
+fn key_of_file(path: &Path) -> Result<String, Error> {
+    let wrong = |why: String| {
+        let text = format!("cannot read the API key from {}: {why}", path.display());
+        Error::usage(text, "give a file that holds the key and nothing else, as UTF-8")
+    };
+    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let is_wide = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+        wrong(if is_wide { "it is UTF-16" } else { "it is not text" }.into())
+    })?;
+    // Editors add a line end, and some a byte order mark; no key has either.
+    Ok(text.trim_start_matches('\u{feff}').trim_ascii().to_owned())
 }
 
 /// The action that a confirmation describes.

@@ -77,7 +77,7 @@ fn kind(c: char) -> Option<&'static str> {
 }
 
 /// Describes the invisible character at a position: `U+200B, a zero width space, at position 3`.
-pub(super) fn describe(c: char, position: usize) -> String {
+pub(crate) fn describe(c: char, position: usize) -> String {
     match kind(c) {
         Some(kind) => format!("{}, {kind}, at position {position}", code_point(c)),
         None => format!("{}, which is invisible, at position {position}", code_point(c)),

@@ -166,7 +166,10 @@ impl Rule {
             (Rule::Invisible, _) => {
                 "remove the character, which nobody sees: it comes along when text is copied from a page or a chat"
             }
-            (Rule::Encoding, _) => "save the file as UTF-8; a replacement character must be typed anew",
+            (Rule::Encoding, _) => {
+                "save the file as UTF-8, or name its encoding with --encoding LABEL, which an export of this program \
+                 ignores; a replacement character must be typed anew"
+            }
             (Rule::Fields, _) => {
                 "quote cells that contain the delimiter; only empty optional cells at the end of a row may be missing"
             }

@@ -183,6 +183,10 @@ impl Error {
             Error::HeaderFlaw { .. } => {
                 "mend the first line, or give --quote none if quotes are plain text in this file".into()
             }
+            Error::HeaderEncoding { encoding, .. } if encoding.starts_with("UTF-16") => {
+                "leave out --encoding if the file is UTF-8, or name its own encoding, such as windows-1252"
+                    .into()
+            }
             Error::HeaderEncoding { .. } => {
                 "name the file's own encoding with --encoding, such as windows-1252, or save it as UTF-8"
                     .into()

@@ -74,8 +74,15 @@ const MAGIC: [(&[u8], ForeignFile); 22] = [
 const SQL_DUMP: ForeignFile =
     foreign("an SQL dump", "load it into a database, and export the table as CSV with a header");
 
+/// With a byte order mark, which `iconv` reads.
 const UTF_32: ForeignFile =
     foreign("UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 FILE | customer-import import -");
+
+const UTF_32_LE: ForeignFile =
+    foreign("UTF-32 text", "convert it: iconv -f UTF-32LE -t UTF-8 FILE | customer-import import -");
+
+const UTF_32_BE: ForeignFile =
+    foreign("UTF-32 text", "convert it: iconv -f UTF-32BE -t UTF-8 FILE | customer-import import -");
 
 const BZIP2: ForeignFile = foreign("a bzip2 archive", "unpack it: bzip2 -dc FILE | customer-import import -");
 
@@ -102,6 +109,11 @@ pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
+/// Whether a byte order mark decides about the encoding.
+pub(super) fn has_mark(head: &[u8]) -> bool {
+    encoding_rs::Encoding::for_bom(head).is_some()
+}
+
 /// Whether the first line is UTF-8.
 pub(super) fn is_utf8(head: &[u8]) -> bool {
     let end = memchr2(b'\n', b'\r', head).unwrap_or(head.len());
@@ -126,10 +138,10 @@ pub(super) fn foreign_file(head: &[u8], declared: Encoding) -> Option<ForeignFil
 fn wide_text(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     let is_zero: Vec<bool> = head.iter().take(8).map(|byte| *byte == 0).collect();
     match (head, is_zero.as_slice()) {
-        ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _)
-        | (_, [false, true, true, true, false, true, true, true])
-        | (_, [true, true, true, false, true, true, true, false]) => Some(UTF_32),
-        _ if declared.name().starts_with("UTF-16") => None,
+        ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _) => Some(UTF_32),
+        (_, [false, _, true, true, false, _, true, true]) => Some(UTF_32_LE),
+        (_, [true, true, _, false, true, true, _, false]) => Some(UTF_32_BE),
+        _ if declared.is_utf16() => None,
         (_, [false, true, false, true, ..]) => {
             Some(foreign("UTF-16 text without a byte order mark", "add --encoding utf-16le"))
         }
@@ -202,6 +214,7 @@ mod tests {
             (b"[\n", "JSON"),
             (b"[{\"id\": 1}]", "JSON"),
             (b"i\0\0\0d\0\0\0", "UTF-32 text"),
+            (b"\0\0\x67\x80\0\0\0d", "UTF-32 text"),
             (b"\0i\0d\0,\0x", "UTF-16 text without a byte order mark"),
         ] {
             assert_eq!(foreign_file(head, Encoding::default()).map(|file| file.what), Some(what), "{head:?}");

@@ -67,7 +67,10 @@ pub(super) fn read_row(
             let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
             let kept: Vec<String> =
                 columns.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
-            let seen = not_text(fields, error, encoding);
+            let mut seen = not_text(fields, error, encoding);
+            if columns.correction.is_some() {
+                seen.push_str(", as which an export of this program is read: save it as CSV in UTF-8");
+            }
             return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
         }
     };

@@ -4,7 +4,7 @@
 //! most of its rows look right: an umlaut in a name, the last thousand rows of a download that broke off, a
 //! column that slid by one, everything behind a quote that was never closed.
 
-use std::{collections::BTreeMap, io::Write};
+use std::{collections::BTreeMap, io::Write, process::Command};
 
 use crate::world::{MERCHANT, World, cells, finish, knob};
 
@@ -122,6 +122,53 @@ fn an_encoding_that_nobody_knows_or_a_header_that_is_in_another_is_said_before_a
         .run(&["validate", "bare.csv"])
         .assert_error_line(2, &["UTF-16 text without a byte order mark", "--encoding utf-16le"]);
     assert_eq!(world.run(&["validate", "bare.csv", "--encoding", "utf-16le"]).code, 0);
+    let done = world.run(&["validate", "users.csv", "--encoding", "unicode"]);
+    done.assert_error_line(2, &["not UTF-16LE", "leave out --encoding"]);
+    // A mark decides.
+    world.file("marked.csv", "\u{feff}object_reference_id,mobile_number\ncust-0001,1\n");
+    assert_eq!(world.run(&["validate", "marked.csv", "--encoding", "unicode"]).code, 0);
+}
+
+#[test]
+fn the_name_that_another_system_has_for_an_encoding_is_answered_with_its_label() {
+    let world = World::new();
+    world.rows("users.csv", 1);
+    for (name, meant) in [
+        ("cp932", "shift_jis"),
+        ("cp65001", "utf-8"),
+        ("macroman", "macintosh"),
+        ("cp936", "gbk"),
+        ("cp949", "euc-kr"),
+        ("cp950", "big5"),
+        ("ansi", "windows-1252"),
+        ("utf8mb4", "utf-8"),
+    ] {
+        let done = world.run(&["validate", "users.csv", "--encoding", name]);
+        done.assert_error_line(2, &[&format!("did you mean {meant}?")]);
+    }
+    world.run(&["validate", "users.csv", "--encoding", "utf-32"]).assert_error_line(2, &["iconv -f UTF-32 "]);
+    assert_eq!(world.run(&["validate", "users.csv", "--encoding", "latin1"]).code, 0);
+}
+
+#[test]
+fn the_conversion_of_a_utf_32_file_fits_its_byte_order() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number\ncust-0001,1\n";
+    let little: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    let big: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+    for (bytes, name) in [
+        ([&b"\xff\xfe\0\0"[..], &little].concat(), "UTF-32"),
+        ([&b"\0\0\xfe\xff"[..], &big].concat(), "UTF-32"),
+        (little, "UTF-32LE"),
+        (big, "UTF-32BE"),
+    ] {
+        let file = world.file("wide.csv", bytes);
+        let done = world.run(&["validate", "wide.csv"]);
+        done.assert_error_line(2, &["UTF-32 text", &format!("iconv -f {name} -t UTF-8 FILE")]);
+        let converted = Command::new("iconv").args(["-f", name, "-t", "UTF-8"]).arg(&file).output().unwrap();
+        world.file("users.csv", converted.stdout);
+        assert_eq!(world.run(&["validate", "users.csv"]).code, 0, "{name}");
+    }
 }
 
 #[test]

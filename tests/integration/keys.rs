@@ -1,8 +1,11 @@
-//! The key is replaced in mid-run: the key file is read once more before the run stops, and no row pays for it.
+//! The key: what was copied along with it is refused before anything is sent, and one that is replaced in mid-run is read once
+//! more from its file before the run stops, so that no row pays for it.
 
 use std::process::{Child, Stdio};
 
-use crate::world::{MERCHANT, World, finish, references, wait_until};
+use customer_import::simulator::Options;
+
+use crate::world::{Done, MERCHANT, World, done, finish, references, wait_until};
 
 /// An import with the key of a file, which has created some customers and has more to send.
 fn begun(world: &World) -> Child {
@@ -66,4 +69,71 @@ fn a_comparison_goes_on_with_the_new_key_too() {
     let done = finish(comparison);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(done.stderr.matches("the API refused the key").count(), 1, "{done:?}");
+}
+
+/// An import with this key in the environment.
+fn import_with_key(world: &World, key: &str) -> Done {
+    let args = world.import_args(&world.rows("rows.csv", 2), &[]);
+    done(world.command(&args).env("JUSPAY_API_KEY", key).output().unwrap())
+}
+
+#[test]
+fn what_was_copied_along_with_a_key_is_refused_before_anything_is_sent() {
+    let world = World::with(Options { api_key: Some("s3cr3t".into()), ..Options::default() });
+    for (key, words) in [
+        ("\"s3cr3t\"", "a quote around it, at position 1"),
+        ("export JUSPAY_API_KEY=s3cr3t", "the name of a variable, positions 1 to 22"),
+        ("Basic s3cr3t", "begins with Basic"),
+        ("s3cr3t\u{200b}", "U+200B, a zero width space, at position 7"),
+        ("\u{a0}s3cr3t", "U+00A0, a blank that does not break, at position 1"),
+        ("s3cr 3t", "a blank at position 5"),
+        ("s3cr3t\nother", "a line break at position 7"),
+        ("s3cr3t:", "a colon, at position 7"),
+        ("${S3CR3T}", "a variable that nothing has replaced"),
+    ] {
+        let file = world.path("rows.csv");
+        let by_variable = import_with_key(&world, key);
+        by_variable.assert_error(2, &[words, "JUSPAY_API_KEY"]);
+        world.file("key", format!("{key}\n"));
+        let by_file = world.import(&file, &["--api-key-file", "key"]);
+        by_file.assert_error(2, &[words, "the key file key"]);
+        for said in [by_variable.stderr, by_file.stderr] {
+            assert!(!said.to_lowercase().contains("s3cr"), "{said}");
+        }
+    }
+    world.file("key", [&b"\xff\xfe"[..], b"k\0e\0y\0"].concat());
+    world.import(&world.path("rows.csv"), &["--api-key-file", "key"]).assert_error(2, &["UTF-16", "UTF-8"]);
+    assert_eq!(world.journal().requests(), 0);
+}
+
+#[test]
+fn a_merchant_id_with_something_around_it_is_refused_before_the_ledger_belongs_to_it() {
+    let world = World::new();
+    let file = world.rows("rows.csv", 2);
+    for (id, code) in [
+        ("\"acme\"", 2),
+        ("ac me", 2),
+        ("acme\u{200b}", 2),
+        ("JUSPAY_MERCHANT_ID=acme", 2),
+        ("acme\n", 0),
+        ("acme", 0),
+    ] {
+        let done = world.import(&file, &["--merchant-id", id]);
+        assert_eq!(done.code, code, "{done:?}");
+        if code == 2 {
+            done.assert_error(2, &["the merchant id", "position"]);
+            assert!(!world.ledger().exists() && world.journal().requests() == 0);
+        }
+    }
+}
+
+#[test]
+fn a_line_break_behind_a_key_is_no_part_of_it_wherever_the_key_stands() {
+    for end in ["", "\n", "\r\n", "\n\n"] {
+        let world = World::with(Options { api_key: Some("a-b_c.d/e+f=g==".into()), ..Options::default() });
+        let key = format!("a-b_c.d/e+f=g=={end}");
+        assert_eq!(import_with_key(&world, &key).code, 0, "{key:?}");
+        world.file("key", &key);
+        assert_eq!(world.import(&world.rows("more.csv", 3), &["--api-key-file", "key"]).code, 0, "{key:?}");
+    }
 }
