@@ -54,6 +54,7 @@ mod report;
 
 use std::{
     ffi::OsString,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, SystemTime},
@@ -193,10 +194,16 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
     Ok(path.to_path_buf())
 }
 
-/// Prints clap's message on one line; help and version are no errors.
+/// Prints help, which is no error, or else what is wrong with the command line.
 fn explain_usage(error: &clap::Error, args: &[OsString]) -> u8 {
     if !error.use_stderr() {
-        return print_data(&error.to_string()).map_or(code::UNEXPECTED, |()| code::OK);
+        let shown = config::summary(args).unwrap_or_else(|| error.to_string());
+        return print_data(&shown).map_or(code::UNEXPECTED, |()| code::OK);
+    }
+    // Whoever types only the program's name wants to know what it is; a script has left something out.
+    if args.len() <= 1 && io::stdout().is_terminal() && io::stderr().is_terminal() {
+        let help = config::summary(&[config::PROGRAM.into(), "-h".into()]).unwrap_or_default();
+        return print_data(&help).map_or(code::UNEXPECTED, |()| code::USAGE);
     }
     print_error(&usage::explain(error, args));
     code::USAGE

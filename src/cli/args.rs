@@ -3,6 +3,8 @@
 //! Every command's options are here, because one definition yields the parser, the help, the man page, the completions and
 //! the keys of a settings file. Checks that clap cannot do (combinations of options, the environment) are in `cli`.
 
+pub(super) mod help;
+
 mod values;
 
 use std::{
@@ -28,10 +30,6 @@ use crate::{
 /// Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
 #[derive(Debug, Parser)]
 #[command(name = "customer-import", version, max_term_width = 100, args_override_self = true)]
-#[command(
-    after_help = "Exit codes: 0 all rows succeeded, 1 unexpected error, 2 wrong usage, 3 some rows did not \
-succeed, 4 stopped by itself, 129/130/143 interrupted."
-)]
 pub(super) struct Cli {
     /// Read settings from a TOML file: any option by its long name; flags and the environment win over it
     #[arg(long, global = true, value_name = "FILE")]
@@ -42,67 +40,98 @@ pub(super) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Create every customer of the file that is not created yet; resumes by itself
-    #[command(after_help = "Example: JUSPAY_API_KEY=... customer-import import users.csv --merchant-id acme")]
+    /// Create every customer that is not created yet; resumes by itself
+    #[command(after_help = "Examples:
+  customer-import import users.csv --simulator
+  JUSPAY_API_KEY=... customer-import import users.csv --merchant-id acme
+  customer-import import users.csv --config import.toml --limit 100")]
     Import(Box<Import>),
-    /// Look at a file and write the settings that read it (columns, delimiter, encoding, region) as TOML
-    #[command(after_help = "Example: customer-import init users.csv --output import.toml")]
+    /// Look at a file and write the settings that read it, as TOML
+    #[command(after_help = "Examples:
+  customer-import init users.csv --output import.toml
+  customer-import init users.csv --phone-region IN")]
     Init(Init),
-    /// Check the file against the documented rules; sends nothing, writes no ledger
-    #[command(after_help = "Example: customer-import validate users.csv --map object_reference_id=id")]
+    /// Check the file against the documented rules; sends nothing
+    #[command(after_help = "Examples:
+  customer-import validate users.csv --map object_reference_id=id
+  customer-import validate users.csv --phone-region IN --format csv")]
     Validate(Box<Validate>),
-    /// Show what an import of the file would do, beside the ledger and, with --ask, the API; records nothing
-    #[command(after_help = "Example: customer-import plan users.csv --merchant-id acme --ask 500")]
+    /// Show what an import of the file would do; records nothing
+    #[command(after_help = "Examples:
+  customer-import plan users.csv --merchant-id acme
+  customer-import plan users.csv --merchant-id acme --ask 500")]
     Plan(Box<Plan>),
-    /// Send again only the rows that failed or were rejected in earlier runs, from the ledger
-    #[command(after_help = "Example: customer-import retry --merchant-id acme --only failed")]
+    /// Send again the rows that failed or were rejected in earlier runs
+    #[command(after_help = "Examples:
+  customer-import retry --merchant-id acme --only failed
+  customer-import retry --merchant-id acme --error-code INVALID_INPUT")]
     Retry(Box<Retry>),
-    /// Compare what the API has with the file, for the rows this ledger imported; changes nothing at the API
-    #[command(after_help = "Example: customer-import verify users.csv --merchant-id acme --sample 500")]
+    /// Compare what the API has with the file, for the imported rows
+    #[command(after_help = "Examples:
+  customer-import verify users.csv --merchant-id acme --sample 500
+  customer-import verify users.csv --merchant-id acme --mark")]
     Verify(Box<Verify>),
-    /// Test how a sandbox behaves, and compare that with what this program relies on; creates customers that stay
-    #[command(after_help = "Example: customer-import probe --merchant-id acme --output probe.json")]
+    /// Test how a sandbox behaves; creates customers that stay
+    #[command(after_help = "Examples:
+  customer-import probe --merchant-id acme --output probe.json
+  customer-import probe --merchant-id acme --compare probe.json")]
     Probe(Box<Probe>),
     /// Show the runs in the ledger, what each did, and what is left
-    #[command(after_help = "Example: customer-import status")]
+    #[command(after_help = "Examples:
+  customer-import status
+  customer-import status --ledger production.db --format json")]
     Status(Status),
-    /// Show one run in detail: as text, JSON, or one HTML page with charts
-    #[command(after_help = "Example: customer-import report --format html --output report.html")]
+    /// Show one run in detail: as text, JSON, or one HTML page
+    #[command(after_help = "Examples:
+  customer-import report
+  customer-import report --format html --output report.html")]
     Report(Report),
     /// Export customer ids or errors as CSV or JSON Lines
-    #[command(after_help = "Example: customer-import export failed --output failed.csv")]
+    #[command(after_help = "Examples:
+  customer-import export failed --output failed.csv
+  customer-import export created --format jsonl")]
     Export(Export),
     /// Serve a local simulator of the customers API
-    #[command(
-        after_help = "Any key is accepted, but for one that begins with wrong; where JUSPAY_API_KEY is set, \
-only that one is.\nExample: customer-import simulate --fault http500=0.05 --latency 20ms..80ms"
-    )]
+    #[command(after_help = "\
+Any key is accepted, but for one that begins with wrong; where JUSPAY_API_KEY
+is set, only that one is.
+
+Examples:
+  customer-import simulate --fault http500=0.05 --latency 20ms..80ms
+  customer-import simulate --listen 127.0.0.1:8081 --rate-limit 100")]
     Simulate(Simulate),
-    /// Delete old runs and the raw cells of settled rows; customer ids stay
-    #[command(after_help = "Example: customer-import prune --before 2026-01-31")]
+    /// Delete old runs and the raw cells of settled rows; ids stay
+    #[command(after_help = "Examples:
+  customer-import prune --before 2026-01-31
+  customer-import prune --before 2026-01-31 --ledger production.db")]
     Prune(Prune),
-    /// Show the effective settings of a command (default: import), each with its origin; secrets are hidden
+    /// Show the effective settings of a command, each with its origin
     #[command(
         override_usage = "customer-import config [COMMAND] [OPTIONS]",
-        after_help = "Example: customer-import config import --config nightly.toml --rate 20"
+        after_help = "Examples:
+  customer-import config import --config nightly.toml --rate 20
+  customer-import config validate"
     )]
     Config(Config),
     /// Print completions for a shell
-    #[command(
-        after_help = "Example: customer-import completions bash > ~/.local/share/bash-completion/completions/customer-import"
-    )]
+    #[command(after_help = "Examples:
+  source <(customer-import completions bash)
+  customer-import completions fish | source
+  customer-import completions zsh > ~/.zfunc/_customer-import")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the man page
-    #[command(after_help = "Example: customer-import man > ~/.local/share/man/man1/customer-import.1")]
+    #[command(after_help = "Examples:
+  customer-import man > ~/.local/share/man/man1/customer-import.1
+  customer-import man | man -l -")]
     Man,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Config {
-    /// A command with its options, as it would be run
+    /// A command with its options, as it would be run [default: import]
     #[arg(value_name = "COMMAND|OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) words: Vec<OsString>,
 }
@@ -120,8 +149,8 @@ pub(super) struct Import {
     /// Update customers whose fields differ from what was imported, or from what the API had if they existed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
-    /// Stop the run if its first N responses are the same refusal and none succeeded; 0 is off
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 20, value_parser = count, help_heading = "Sending")]
+    /// Stop the run if so many first responses are the same refusal and none succeeded; 0 is off
+    #[arg(long, allow_hyphen_values = true, value_name = "RESPONSES", default_value_t = 20, value_parser = count, help_heading = "Sending")]
     pub(super) canary: u64,
     #[command(flatten)]
     pub(super) ledger: Ledger,
@@ -135,7 +164,7 @@ pub(super) struct Init {
     #[arg(value_name = "CSV")]
     pub(super) csv: PathBuf,
     /// Field delimiter: one character, or tab [default: detected]
-    #[arg(long, value_name = "CHAR", value_parser = delimiter, help_heading = "Input")]
+    #[arg(long, value_name = "CHAR|tab", value_parser = delimiter, help_heading = "Input")]
     pub(super) delimiter: Option<u8>,
     /// Character that quotes a cell, or none [default: detected among " and ']
     #[arg(long, value_name = "CHAR|none", value_parser = quote, help_heading = "Input")]
@@ -159,7 +188,7 @@ pub(super) struct Validate {
     #[command(flatten)]
     pub(super) input: Input,
     /// Request rate for the estimate of the import's time, per second
-    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
+    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
     pub(super) rate: RateArg,
     /// Output format: the findings as text or JSON, or the rows at fault as CSV, like export failed
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -179,8 +208,8 @@ pub(super) struct Plan {
     /// Plan an import with --update-changed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
-    /// Ask the API by Get for N rows, chosen at random, or all, of those that the ledger does not know
-    #[arg(long, allow_hyphen_values = true, value_name = "N|all", value_parser = ask, help_heading = "Rows")]
+    /// Ask the API by Get for so many rows, chosen at random, or all, of those that the ledger does not know
+    #[arg(long, allow_hyphen_values = true, value_name = "ROWS|all", value_parser = ask, help_heading = "Rows")]
     pub(super) ask: Option<Ask>,
     #[command(flatten)]
     pub(super) ledger: Ledger,
@@ -205,7 +234,7 @@ pub(super) struct PlanOutput {
     /// Write the plan as JSON to FILE as well (- for standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) summary_json: Option<PathBuf>,
-    /// Show progress: a bar on a terminal; plain lines elsewhere, always with `always`
+    /// Show progress: a bar on a terminal, lines elsewhere; with auto not among log lines in JSON
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressArg,
     #[command(flatten)]
@@ -278,8 +307,8 @@ pub(super) struct Verify {
     pub(super) input: Input,
     #[command(flatten)]
     pub(super) sending: Sending,
-    /// Verify only N rows, chosen at random [default: every imported row]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = sample, help_heading = "Rows")]
+    /// Verify only so many rows, chosen at random [default: every imported row]
+    #[arg(long, allow_hyphen_values = true, value_name = "ROWS", value_parser = sample, help_heading = "Rows")]
     pub(super) sample: Option<usize>,
     /// Mark rows that differ as changed in the ledger, so that import --update-changed repairs them
     #[arg(long, help_heading = "Rows")]
@@ -303,10 +332,10 @@ pub(super) struct RetryInput {
     #[command(flatten)]
     pub(super) read: Read,
     /// Check every documented rule, or only those without which no API would accept the row [default: as in the run]
-    #[arg(long, value_name = "documented|lenient", value_parser = validation())]
+    #[arg(long, value_parser = validation())]
     pub(super) validation: Option<Validation>,
     /// Accepted so that import's options fit, and ignored: the cells are in the ledger
-    #[arg(long, value_name = "CHAR", value_parser = delimiter, hide = true)]
+    #[arg(long, value_name = "CHAR|tab", value_parser = delimiter, hide = true)]
     pub(super) delimiter: Option<u8>,
     /// Accepted and ignored, like --delimiter
     #[arg(long, hide = true)]
@@ -327,13 +356,13 @@ pub(super) struct Probe {
     #[command(flatten)]
     pub(super) target: TargetOptions,
     /// Maximum requests per second; they are sent one after the other
-    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate, help_heading = "Sending")]
+    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate, help_heading = "Sending")]
     pub(super) rate: RateArg,
     /// Timeout for a whole request, from connecting to the last byte of the response
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration, help_heading = "Sending")]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "30s", value_parser = duration, help_heading = "Sending")]
     pub(super) timeout: Duration,
     /// Timeout for connecting
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration, help_heading = "Sending")]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "5s", value_parser = duration, help_heading = "Sending")]
     pub(super) connect_timeout: Duration,
     /// Write each request and its response to FILE as JSON, without secrets
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
@@ -365,8 +394,8 @@ pub(super) enum StatusFormat {
 pub(super) struct Report {
     #[command(flatten)]
     pub(super) ledger: Ledger,
-    /// Report on run N [default: the latest]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = run_number, help_heading = "Output")]
+    /// Report on this run [default: the latest]
+    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
     /// Report on the whole ledger: where every customer stands, and all runs on one time line
     #[arg(long, conflicts_with = "run", help_heading = "Output")]
@@ -390,7 +419,7 @@ pub(super) enum ReportFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// Rows to export
+    /// created: rows with an id; failed: rows to correct, in the file's own columns; all: every row
     pub(super) what: ExportWhat,
     #[command(flatten)]
     pub(super) ledger: Ledger,
@@ -403,8 +432,8 @@ pub(super) struct Export {
     /// Replace the --output file [default: an existing one with other content is kept as FILE.1, FILE.2, …]
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
-    /// Export only rows that run N settled [default: all runs]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = run_number, help_heading = "Output")]
+    /// Export only rows that this run settled [default: all runs]
+    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
 }
 
@@ -428,21 +457,21 @@ pub(super) enum ExportFormat {
 #[derive(Debug, Args)]
 pub(super) struct Simulate {
     /// Address to listen on
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(super) listen: SocketAddr,
     /// Seed of ids, faults and latencies
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 1, value_parser = count)]
+    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", default_value_t = 1, value_parser = count)]
     pub(super) seed: u64,
     /// Time that each response takes, such as 20ms or 20ms..80ms
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR|DUR..DUR", default_value = "0ms", value_parser = latency)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION|FROM..TO", default_value = "0ms", value_parser = latency)]
     pub(super) latency: (Duration, Duration),
     /// Maximum requests per second; answers 429 with Retry-After above it [default: none]
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = whole::<1, { u32::MAX }>)]
+    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND", value_parser = whole::<1, { u32::MAX }>)]
     pub(super) rate_limit: Option<u32>,
     /// Inject a fault with this probability, such as http500=0.05 (repeatable)
-    #[arg(long = "fault", value_name = "KIND=P", value_parser = parse_fault)]
+    #[arg(long = "fault", value_name = "KIND=PROBABILITY", value_parser = parse_fault)]
     pub(super) faults: Vec<(Fault, f64)>,
-    /// The API that is simulated
+    /// The API that is simulated: today, as current accounts have it, or page, exactly as its page documents it
     #[arg(long, value_enum, default_value = "today")]
     pub(super) profile: ProfileArg,
     /// Accept only this merchant id, in this letter case [default: any, as first spelled]
@@ -520,7 +549,7 @@ pub(super) struct Input {
     #[arg(value_name = "CSV")]
     pub(super) csv: PathBuf,
     /// Field delimiter: one character, or `tab` [default: detected among , ; tab |]
-    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    #[arg(long, value_name = "CHAR|tab", value_parser = delimiter)]
     pub(super) delimiter: Option<u8>,
     /// Character that quotes a cell at its beginning, or `none` if quotes are plain text
     #[arg(long, value_name = "CHAR|none", value_parser = quote, default_value = "\"")]
@@ -529,7 +558,7 @@ pub(super) struct Input {
     #[arg(long, value_name = "LABEL", value_parser = Encoding::from_label, default_value = "utf-8")]
     pub(super) encoding: Encoding,
     /// Check every documented rule, or only those without which no API would accept the row
-    #[arg(long, value_name = "documented|lenient", value_parser = validation(), default_value = "documented")]
+    #[arg(long, value_parser = validation(), default_value = "documented")]
     pub(super) validation: Validation,
     /// Refuse a file with columns that feed no field, unless --ignore names them
     #[arg(long)]
@@ -560,11 +589,11 @@ pub(super) struct Read {
     /// Treat an optional field as required (repeatable)
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,
-    /// Read only the first N data rows
-    #[arg(long, allow_hyphen_values = true, value_name = "N", value_parser = limit)]
+    /// Read only so many data rows, from the first
+    #[arg(long, allow_hyphen_values = true, value_name = "ROWS", value_parser = limit)]
     pub(super) limit: Option<u64>,
     /// End with exit code 3 if there are fewer data rows than this
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value_t = 0, value_parser = count)]
+    #[arg(long, allow_hyphen_values = true, value_name = "ROWS", default_value_t = 0, value_parser = count)]
     pub(super) expect_rows: u64,
     /// Request a client auth token with each customer
     #[arg(long)]
@@ -575,42 +604,42 @@ pub(super) struct Read {
 #[command(next_help_heading = "Sending")]
 pub(super) struct Sending {
     /// Maximum requests per second, of every kind
-    #[arg(long, allow_hyphen_values = true, value_name = "N|unlimited", default_value = "50", value_parser = rate)]
+    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate)]
     pub(super) rate: RateArg,
     /// Requests that may be sent at once after idle time
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "1", value_parser = whole::<1, 100_000>)]
+    #[arg(long, allow_hyphen_values = true, value_name = "REQUESTS", default_value = "1", value_parser = whole::<1, 100_000>)]
     pub(super) burst: u32,
     /// Maximum requests in flight
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "32", value_parser = whole::<1, 10_000>)]
+    #[arg(long, allow_hyphen_values = true, value_name = "REQUESTS", default_value = "32", value_parser = whole::<1, 10_000>)]
     pub(super) concurrency: u32,
     /// Timeout for a whole request, from connecting to the last byte of the response
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(super) timeout: Duration,
     /// Timeout for connecting
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "5s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub(super) connect_timeout: Duration,
     /// Maximum attempts per row
-    #[arg(long, allow_hyphen_values = true, value_name = "N", default_value = "6", value_parser = whole::<1, 1_000>)]
+    #[arg(long, allow_hyphen_values = true, value_name = "ATTEMPTS", default_value = "6", value_parser = whole::<1, 1_000>)]
     pub(super) max_attempts: u32,
     /// Maximum delay before the second attempt
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "500ms", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     pub(super) retry_initial: Duration,
     /// Maximum delay between two attempts
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "60s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(super) retry_max: Duration,
-    /// Stop the run after DUR without a successful response; at most 30s if there has been no response at all
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "10m", value_parser = duration)]
+    /// Stop the run after this long without a successful response; at most 30s if there has been no response at all
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
     /// Time for in-flight requests to finish after SIGINT or SIGTERM
-    #[arg(long, allow_hyphen_values = true, value_name = "DUR", default_value = "30s", value_parser = duration)]
+    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(super) shutdown_grace: Duration,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub(super) struct Failures {
-    /// Stop the run after more than N (or N%) rejected and failed rows [default: off]
-    #[arg(long, allow_hyphen_values = true, value_name = "N|N%", value_parser = max_failures)]
+    /// Stop the run after more rejected and failed rows than this, or a larger share [default: off]
+    #[arg(long, allow_hyphen_values = true, value_name = "ROWS|PERCENT%", value_parser = max_failures)]
     pub(super) max_failures: Option<MaxFailures>,
 }
 
@@ -628,7 +657,7 @@ pub(super) struct Output {
     /// Write the run's summary as JSON (- for standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) summary_json: Option<PathBuf>,
-    /// Show progress: a bar on a terminal; plain lines elsewhere, always with `always`
+    /// Show progress: a bar on a terminal, lines elsewhere; with auto not among log lines in JSON
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) progress: ProgressArg,
     #[command(flatten)]
@@ -640,8 +669,8 @@ pub(super) struct Output {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Metrics {
-    /// Serve Prometheus metrics at ADDR/metrics during the run, such as 127.0.0.1:9464
-    #[arg(long, value_name = "ADDR", value_parser = address)]
+    /// Serve Prometheus metrics at ADDRESS/metrics during the run, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(super) metrics_listen: Option<SocketAddr>,
     /// Write Prometheus metrics to a file for `node_exporter`, every few seconds and at the end; its name has to end in .prom
     #[arg(long, value_name = "FILE")]

@@ -14,11 +14,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, builder::Resettable, parser::ValueSource};
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::Resettable, error::ErrorKind, parser::ValueSource};
 
 use self::toml::FileSetting;
 use super::{
-    args::{self, Cli},
+    args::{self, help},
     target::base_url as base_url_of,
 };
 use crate::{
@@ -109,7 +109,7 @@ pub(super) enum Required {
 
 /// The definition of all commands and options.
 pub fn definition() -> Command {
-    let mut definition = Cli::command();
+    let mut definition = help::definition();
     definition.build();
     definition
 }
@@ -117,8 +117,31 @@ pub fn definition() -> Command {
 /// The parser of the command line. It does not read the environment: clap would accept an empty variable as a value, and
 /// could not name the variable if its value is wrong.
 pub(super) fn parser(required: Required) -> Command {
-    let mut parser =
-        Cli::command().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, required)));
+    named(help::detailed(without_environment(required)))
+}
+
+/// The help in short, if `-h` is among the arguments.
+pub(super) fn summary(args: &[OsString]) -> Option<String> {
+    let words = args.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
+    // `-vh` is `-v -h`.
+    let mut clusters = words.filter(|word| !word.starts_with("--")).filter_map(|word| word.strip_prefix('-'));
+    if !clusters.any(|letters| letters.contains('h')) {
+        return None;
+    }
+    let parser = named(help::summary(without_environment(Required::Enforced)));
+    // `config import -h` explains the options of `import`.
+    let is_config = args.get(1).is_some_and(|word| word == "config");
+    let of_command = args.get(2).filter(|word| is_config && !word.to_string_lossy().starts_with('-'));
+    let words = args.iter().enumerate().filter(|(at, _)| *at != 1 || of_command.is_none());
+    let help = parser.try_get_matches_from(words.map(|(_, word)| word)).err()?;
+    (help.kind() == ErrorKind::DisplayHelp).then(|| help.to_string())
+}
+
+fn without_environment(required: Required) -> Command {
+    help::definition().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, required)))
+}
+
+fn named(mut parser: Command) -> Command {
     parser.set_bin_name(PROGRAM);
     parser
 }
@@ -460,7 +483,7 @@ fn strip_controls_and_password(text: &str) -> String {
 fn default_in_help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let said = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
-    said.map_or("-".into(), |(default, _)| default.replace('`', ""))
+    said.map_or("-".into(), |(default, _)| default.to_owned())
 }
 
 #[cfg(test)]

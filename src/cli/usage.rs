@@ -326,7 +326,7 @@ fn names(definition: &Command) -> String {
 /// The first example of a command's help.
 fn example(command: &Command) -> Option<String> {
     let help = command.get_after_help()?.to_string();
-    help.lines().find_map(|line| line.strip_prefix("Example: ")).map(str::to_owned)
+    help.split_once("Examples:\n")?.1.lines().next().map(|line| line.trim().to_owned())
 }
 
 fn see_help(command: &Command) -> String {

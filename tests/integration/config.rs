@@ -250,17 +250,6 @@ fn the_man_page_has_every_command_with_its_options() {
     }
 }
 
-#[test]
-fn help_is_grouped() {
-    let world = World::new();
-    let help = world.run(&["import", "--help"]).stdout;
-    let places = ["\nTarget:", "\nInput:", "\nSending:", "\nLedger:", "\nOutput:", "\nExample: "]
-        .map(|heading| help.find(heading).unwrap());
-    assert!(places.is_sorted(), "{help}");
-    assert!(help.contains("<CSV>") && help.contains("[env: JUSPAY_ENVIRONMENT]"), "{help}");
-    assert!(!help.contains(KEY));
-}
-
 /// The options of the documentation's tables are the options that the program has, and no others.
 #[test]
 fn the_documentation_names_every_option() {

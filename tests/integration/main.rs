@@ -36,6 +36,8 @@ mod cli;
 
 mod usage;
 
+mod help;
+
 mod config;
 
 mod validate;

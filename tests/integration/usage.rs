@@ -143,10 +143,7 @@ fn a_value_that_is_none() {
 #[test]
 fn an_argument_that_is_missing_or_too_many() {
     says(&[
-        (
-            &["import"],
-            "import needs one CSV file; such as: JUSPAY_API_KEY=... customer-import import users.csv --merchant-id acme",
-        ),
+        (&["import"], "import needs one CSV file; such as: customer-import import users.csv --simulator"),
         (&["init"], "init needs one CSV file; such as: customer-import init users.csv --output import.toml"),
         (
             &["export"],

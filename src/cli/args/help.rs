@@ -1,0 +1,158 @@
+//! What help shows of the definition: a summary for `-h`, everything for `--help`, and the fields of a customer.
+//!
+//! Clap's own pair of short and long help prints an option over three lines in the long one, and each of a summary's
+//! headings takes two. So there are two definitions, both printed in clap's short layout.
+
+use clap::{Arg, ArgAction, Command, CommandFactory, builder::PossibleValue};
+
+use super::Cli;
+use crate::customer::Field;
+
+/// What `-h` shows: an option with its text there, which leaves room for placeholder and default on a line of 80 columns.
+/// Options that are not listed are shown by `--help` only.
+const SUMMARY: [(&str, &str); 27] = [
+    ("merchant-id", "Merchant id"),
+    ("api-key-file", "File that holds the API key"),
+    ("environment", "API host"),
+    ("simulator", "Built-in simulator, without a key"),
+    ("map", "Column of a field (repeatable)"),
+    ("set", "Constant of a field (repeatable)"),
+    ("phone-region", "Region of the numbers, such as IN"),
+    ("limit", "Read only the first rows"),
+    ("rate", "Requests a second"),
+    ("max-failures", "Stop after so many failures"),
+    ("update-changed", "Update customers that differ"),
+    ("only", "Only rows that ended so"),
+    ("error-code", "Only rows with this error code"),
+    ("ask", "Ask the API for new rows"),
+    ("sample", "Only so many rows, at random"),
+    ("mark", "Mark what differs, to be repaired"),
+    ("listen", "Address"),
+    ("latency", "Time of a response"),
+    ("rate-limit", "Answer 429 above this"),
+    ("fault", "Inject a fault (repeatable)"),
+    ("profile", "API to simulate"),
+    ("compare", "Output of an earlier probe"),
+    ("output", "Write to a file"),
+    ("ledger", "Ledger, with every row and id"),
+    ("format", "Output format"),
+    ("yes", "Do not ask before production"),
+    ("help", "This help; --help prints all of it"),
+];
+
+/// A command with at most so many options shows them all, with all of their text.
+const FEW: usize = 10;
+
+/// What to do first, for somebody who has a file and has never run the program.
+const FIRST_STEPS: &str = "\
+First steps with a file of yours; the third rehearses the import, without a key:
+  customer-import init users.csv --output import.toml
+  customer-import validate users.csv --config import.toml
+  customer-import import users.csv --config import.toml --simulator";
+
+/// The exit codes, as help and the man page list them.
+pub(in crate::cli) const EXIT_CODES: [(&str, &str); 6] = [
+    ("0", "every row is created, existing, unchanged, changed or updated"),
+    ("1", "an unexpected error; what was recorded stands"),
+    ("2", "wrong usage or configuration; nothing was sent"),
+    ("3", "finished; some rows are duplicate, invalid, rejected or failed"),
+    ("4", "stopped by itself, or rows are pending: run it again"),
+    ("129, 130, 143", "stopped by SIGHUP, SIGINT or SIGTERM: run it again"),
+];
+
+/// The definition, not built yet, with placeholders that list the values of an enumeration.
+pub(in crate::cli) fn definition() -> Command {
+    let definition = Cli::command().after_help(FIRST_STEPS).mut_subcommands(present);
+    present(definition)
+}
+
+fn present(command: Command) -> Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::Help).help("Print help");
+    command.disable_help_flag(true).arg(help.help_heading(None::<&str>)).mut_args(present_arg)
+}
+
+fn present_arg(arg: Arg) -> Arg {
+    let possible = arg.get_possible_values();
+    let names: Vec<&str> = possible.iter().map(PossibleValue::get_name).collect();
+    let help = arg.get_help().map(|help| help.to_string().replace('`', ""));
+    let arg = if arg.get_action().takes_values() && !names.is_empty() {
+        arg.value_name(names.join("|")).hide_possible_values(true)
+    } else {
+        arg
+    };
+    // Positional arguments come first, whatever the heading of their group.
+    let arg = if arg.is_positional() { arg.help_heading(None::<&str>) } else { arg };
+    match help {
+        Some(help) => arg.help(help),
+        None => arg,
+    }
+}
+
+/// The definition as `--help` shows it: with the fields of a customer, and the exit codes.
+pub(in crate::cli) fn detailed(definition: Command) -> Command {
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("  {code:13}  {meaning}")).join("\n");
+    let with_codes = format!("{FIRST_STEPS}\n\nExit codes:\n{codes}");
+    mention_summary(definition).after_help(with_codes).mut_subcommands(|command| {
+        let command = if has_summary(&command) { mention_summary(command) } else { command };
+        match command.get_after_help() {
+            Some(examples) if reads_rows(&command) => {
+                let after = format!("Customer fields:\n{}\n\n{examples}", fields());
+                command.after_help(after)
+            }
+            _ => command,
+        }
+    })
+}
+
+fn mention_summary(command: Command) -> Command {
+    command.mut_arg("help", |arg| arg.help("Print help; -h prints it in short"))
+}
+
+/// The definition as `-h` shows it.
+pub(in crate::cli) fn summary(definition: Command) -> Command {
+    let definition = definition
+        .mut_arg("help", |arg| arg.help("Print help in short; --help prints all of it"))
+        .mut_arg("config", |arg| arg.help("Settings in a TOML file"));
+    // A line less, so that the whole fits a screen.
+    definition
+        .disable_help_subcommand(true)
+        .mut_subcommands(|command| if has_summary(&command) { command.mut_args(summarized) } else { command })
+}
+
+fn has_summary(command: &Command) -> bool {
+    command.get_opts().filter(|arg| !arg.is_hide_set()).count() > FEW
+}
+
+fn summarized(arg: Arg) -> Arg {
+    let text = arg.get_long().and_then(|long| SUMMARY.iter().find(|(name, _)| *name == long));
+    match text {
+        Some((_, text)) => arg.help(*text).help_heading(None::<&str>),
+        None if arg.is_positional() => arg,
+        None => arg.hide(true),
+    }
+}
+
+fn reads_rows(command: &Command) -> bool {
+    command.get_arguments().any(|arg| arg.get_id() == "map")
+}
+
+/// A line for each field of a customer: its name, whether it is required, and what it may hold.
+fn fields() -> String {
+    let line = |field: Field| {
+        let needed = if field.is_mandatory() { "required" } else { "optional" };
+        format!("  {:29}  {needed}  {}", field.name(), allowed(field))
+    };
+    Field::ALL.map(line).join("\n")
+}
+
+/// What a field may hold, in a few words.
+pub(in crate::cli) fn allowed(field: Field) -> &'static str {
+    match field {
+        Field::Reference => "your own id, 8 to 128 characters",
+        Field::MobileNumber => "at most 16 digits",
+        Field::EmailAddress => "at most 128 characters",
+        Field::FirstName | Field::LastName => "at most 64 of A-Z a-z 0-9 ().-_",
+        Field::MobileCountryCode => "at most 4 digits, without +",
+        Field::GetClientAuthToken => "true or false",
+    }
+}
