@@ -50,7 +50,7 @@ pub use self::{
     record::Record,
     rescue::{Rescue, Rescues},
     respelling::Respelling,
-    template::{Template, cell_of_reference, check_template, mapped_columns},
+    template::{Template, cell_of_reference, check_template, mapped_columns, single_braces, with_braces},
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };
 

@@ -50,7 +50,7 @@ pub use self::{
     history_page::history_html,
     html::report_html,
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
-    mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
+    mapping::{ColumnWarning, MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
     plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
     status::{Status, status_text},
     summary::{

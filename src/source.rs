@@ -65,7 +65,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
     adjustments::{Adjustment, Adjustments, RowSample},
-    columns::{MappedFrom, Mapping, UnusedColumn},
+    columns::{AbsentColumn, MappedFrom, Mapping, UnusedColumn},
     csv_reader::Quote,
     decode::Encoding,
     error::Error,
@@ -313,6 +313,7 @@ impl Source {
             return Err(Error::HeaderFlaw { name, seen });
         }
         let reference_column = column_map.map_text(Field::Reference, &header);
+        column_map.check_ignored(&header, &options.ignored_columns)?;
         let mapping = column_map.mapping(&header, read, &options.ignored_columns);
         if options.unused_columns == UnusedColumns::Refuse && !mapping.unused.is_empty() {
             let columns = mapping.unused.into_iter().map(|column| column.name).collect();

@@ -21,7 +21,7 @@ use crate::{
         self, Command, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId, RunState, Setting, Tally,
     },
     report::{
-        self, RunContext, SourceReading, Summary, changed_list, likely_mapping, mapping_lines, run_table,
+        self, RunContext, SourceReading, Summary, changed_list, column_warnings, mapping_lines, run_table,
         visible_text,
     },
     run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
@@ -44,8 +44,8 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
-    for warning in mapping.unused.iter().filter_map(likely_mapping) {
-        warn!("{warning}");
+    for warning in column_warnings(&mapping) {
+        warn!("{}", warning.text);
     }
     let path = source.path().map(str::to_owned);
     // With and without --update-changed, the same bytes are another run: rows that differ are treated differently.

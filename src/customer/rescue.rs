@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cells, Fault, Faults, Field, PhoneRegion, Rule, Rules, Validation};
+use super::{Cells, Fault, Faults, Field, PhoneRegion, Rule, Rules, Validation, spreadsheet::NEGATIVE};
 
 /// How many phone numbers are kept until the first one tells its country.
 const WAITING_MAX: usize = 1000;
@@ -133,6 +133,7 @@ fn is_lenient(fault: &Fault) -> Cure {
 fn is_of_spelling(fault: &Fault) -> bool {
     matches!(fault.field, Some(Field::MobileNumber | Field::MobileCountryCode))
         && matches!(fault.rule, Rule::Digits | Rule::TooLong | Rule::Invisible | Rule::Spreadsheet)
+        && fault.seen != NEGATIVE
 }
 
 impl RegionTrial {
@@ -220,6 +221,7 @@ mod tests {
             ["+91 99887-76655", "+91", "Asha"],
             ["99887 76655", "", "Mary Ann"],
             ["not a number", "", "Asha"],
+            ["-9988776655", "", "Asha"],
             ["9988776655", "", "Asha"],
         ];
         let said = |option: &str, rows| (option.to_owned(), rows);

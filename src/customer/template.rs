@@ -26,6 +26,11 @@ pub fn check_template(text: &str) -> Result<(), String> {
     Template::parse(text).map(drop)
 }
 
+/// A text with single braces in place of doubled ones.
+pub fn single_braces(text: &str) -> String {
+    text.replace("{{", "{").replace("}}", "}")
+}
+
 /// The columns that the text of `--map` after the `=` reads.
 pub fn mapped_columns(text: &str) -> Vec<String> {
     match Template::parse(text) {
@@ -53,10 +58,15 @@ impl Template<String> {
     /// Parses a template; none if the text has no `{` and is the name of a column.
     ///
     /// # Errors
-    /// If a brace has no partner, or a name is empty; the text says which.
+    /// If a brace has no partner, a name is empty, or there is no column; the text says which.
     pub fn parse(text: &str) -> Result<Option<Template<String>>, String> {
         if !text.contains('{') {
             return Ok(None);
+        }
+        if let Some(sign) = ["$", "\\"].into_iter().find(|sign| text.contains(&format!("{sign}{{"))) {
+            let meant =
+                single_braces(&text.replace(&format!("{sign}{{"), "{").replace(&format!("{sign}}}"), "}"));
+            return Err(format!("a {sign} before a {{, which would be part of the value; write {meant}"));
         }
         let (mut parts, mut current, mut in_name) = (Vec::new(), String::new(), false);
         let mut chars = text.chars().peekable();
@@ -85,7 +95,23 @@ impl Template<String> {
             return Err("a { without a }; write {{ for a brace".into());
         }
         parts.extend(Some(current).filter(|text| !text.is_empty()).map(Part::Text));
+        if !parts.iter().any(|part| matches!(part, Part::Column(_))) {
+            // Every row would have the same value.
+            let meant = single_braces(text);
+            return Err(format!("it has no column, since doubled braces stand for braces; write {meant}"));
+        }
         Ok(Some(Template(parts)))
+    }
+
+    /// The name between doubled braces that `is_column` knows: single ones were meant.
+    pub fn doubled(&self, is_column: impl Fn(&str) -> bool) -> Option<&str> {
+        let texts = self.0.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Column(_) => None,
+        });
+        let names = texts
+            .flat_map(|text| text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0.trim())));
+        names.into_iter().find(|name| is_column(name))
     }
 
     /// Looks up each column by its name.
@@ -106,6 +132,44 @@ impl Template<String> {
             Part::Column(name) => Some(name.as_str()),
         })
     }
+}
+
+/// What is meant by a text that is no column of this header, but has the names of columns between other signs than braces:
+/// `cust_%id%`, `<id>`, `$id`.
+pub fn with_braces(text: &str, header: &[String]) -> Option<String> {
+    const OPENING: &str = "$%<[({:\"'@#&+";
+    const CLOSING: &str = "%>])}\"'@#&";
+    let mut names: Vec<&str> = header.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+    names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+    let column = |text: &str| {
+        let is_there =
+            |name: &&str| text.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        names.iter().copied().find(is_there)
+    };
+    let (mut meant, mut rest, mut found) = (String::new(), text, false);
+    while let Some(c) = rest.chars().next() {
+        let inner = rest.trim_start_matches(|c| OPENING.contains(c)).trim_start();
+        let named = column(inner).and_then(|name| {
+            let after = &inner[name.len()..];
+            let closed = after.trim_start().trim_start_matches(|c| CLOSING.contains(c));
+            let is_closed = closed.len() < after.trim_start().len();
+            // Python's `%(id)s`.
+            let closed = if rest.starts_with("%(") { closed.trim_start_matches('s') } else { closed };
+            (is_closed || inner.len() < rest.len()).then_some((name, if is_closed { closed } else { after }))
+        });
+        match named {
+            Some((name, after)) => {
+                meant.push_str(&format!("{{{name}}}"));
+                (rest, found) = (after, true);
+            }
+            None => {
+                meant.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+        }
+    }
+    let is_alone = |name: &&&str| meant == format!("{{{name}}}");
+    found.then(|| names.iter().find(is_alone).map_or(meant.clone(), |name| (*name).to_owned()))
 }
 
 impl Template<usize> {
@@ -197,6 +261,52 @@ mod tests {
         assert_eq!(Template::parse("id}"), Ok(None));
         for text in ["{", "{id", "{}", "{ }", "{a{b}}", "{a}}", "a}{b}"] {
             assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_template_without_a_column_is_answered_with_the_one_that_is_meant() {
+        for (text, meant) in [
+            ("cust_{{id}}", "write cust_{id}"),
+            ("a{{a}}b{{b}}", "write a{a}b{b}"),
+            ("{{ id }}", "write { id }"),
+            ("cust_${id}", "write cust_{id}"),
+            ("cust_${{ id }}", "write cust_{ id }"),
+            ("\\{id\\}", "write {id}"),
+        ] {
+            let wrong = Template::parse(text).unwrap_err();
+            assert!(wrong.ends_with(meant), "{text}: {wrong}");
+        }
+        let doubled = |text: &str| {
+            let template = Template::parse(text).unwrap().unwrap();
+            template.doubled(|name| name == "id").map(str::to_owned)
+        };
+        assert_eq!(doubled("{{id}}_{shop}"), Some("id".into()));
+        assert_eq!(doubled("{{{id}}}"), None);
+        assert_eq!(doubled("{{x}}_{shop}"), None);
+    }
+
+    #[test]
+    fn columns_between_other_signs_are_put_into_braces() {
+        let header = ["id", "shop id", "mobile_number"].map(str::to_owned);
+        for (text, meant) in [
+            ("%id%", Some("id")),
+            ("cust_%id%", Some("cust_{id}")),
+            ("cust_<ID>", Some("cust_{id}")),
+            ("<shop id>-<id>", Some("{shop id}-{id}")),
+            ("cust_$id", Some("cust_{id}")),
+            ("$id_x", Some("{id}_x")),
+            ("[id]", Some("id")),
+            ("cust_id}", Some("cust_{id}")),
+            ("cust_(id)", Some("cust_{id}")),
+            ("%(id)s_x", Some("{id}_x")),
+            ("cust_+id", Some("cust_{id}")),
+            ("< id >", Some("id")),
+            ("cust_id", None),
+            ("cust_<nope>", None),
+            ("é<id>", Some("é{id}")),
+        ] {
+            assert_eq!(with_braces(text, &header).as_deref(), meant, "{text}");
         }
     }
 }

@@ -117,6 +117,18 @@ impl Rule {
         Field::from_name(field).is_none() && Rule::from_name(code).is_some_and(is_layout)
     }
 
+    /// What to do about a fault of which this was seen.
+    pub fn remedy_of(self, field: Option<Field>, seen: &str) -> &'static str {
+        // No spelling gives back the digits.
+        let rule = if seen == NEGATIVE { Rule::Spreadsheet } else { self };
+        rule.remedy(field)
+    }
+
+    /// The option that may make such a row valid, if there is one for a fault of which this was seen.
+    pub fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
+        if seen == NEGATIVE { None } else { self.option(field) }
+    }
+
     /// The option that may make such a row valid, for the field in which the fault occurred.
     pub fn option(self, field: Option<Field>) -> Option<&'static str> {
         match (self, field) {
@@ -151,7 +163,8 @@ impl Rule {
                 "write the country code as digits only, such as 91"
             }
             (Rule::Digits, _) => {
-                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling"
+                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling; \
+                 a negative number must be taken anew from where the list came from"
             }
             (Rule::Character, Some(Field::EmailAddress)) => {
                 "allowed are letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"

@@ -71,7 +71,8 @@ pub(crate) fn describe_unsendable(
                     .chain((repeats != ReferenceRepeat::No).then(|| more.to_owned()));
                 Some(parts.collect::<Vec<_>>().join(";"))
             };
-            let remedy = |fault: &Fault| format!("{fault}; {}", fault.rule.remedy(fault.field));
+            let remedy =
+                |fault: &Fault| format!("{fault}; {}", fault.rule.remedy_of(fault.field, &fault.seen));
             let error = RowError {
                 field: join(|fault| fault.field_name().into(), field),
                 code: join(|fault| fault.rule.name().into(), code),

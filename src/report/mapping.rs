@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::format::{visible_text, wrap_parts};
 use crate::{
     customer::Field,
-    source::{MappedFrom, Mapping, UnusedColumn},
+    source::{AbsentColumn, MappedFrom, Mapping, UnusedColumn},
 };
 
 /// Width of the lines of text, within the margin of their heading.
@@ -76,10 +76,34 @@ pub fn mapping_lines(mapping: &Mapping) -> String {
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
-/// The warning about a column that feeds no field and has another system's name of one.
-pub fn likely_mapping(column: &UnusedColumn) -> Option<String> {
-    let (field, name) = (column.likely?, visible_text(&column.name));
-    Some(format!(
-        "column {name} feeds no field; give --map '{field}={name}' to send it, or --ignore '{name}'"
-    ))
+/// A warning about a column of the file or of an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnWarning {
+    /// The name in JSON. A contract with scripts.
+    pub(super) name: &'static str,
+    /// The field that is concerned, if there is one.
+    pub(super) field: Option<Field>,
+    /// What is the matter, and what to do about it.
+    pub text: String,
+}
+
+/// The warnings about columns: those that have another system's name of a field and feed none, and those of `--ignore` that
+/// the file does not have.
+pub fn column_warnings(mapping: &Mapping) -> Vec<ColumnWarning> {
+    let unmapped = mapping.unused.iter().filter_map(|UnusedColumn { name, likely }| {
+        let (field, name) = ((*likely)?, visible_text(name));
+        let text = format!(
+            "column {name} feeds no field; give --map '{field}={name}' to send it, or --ignore '{name}'"
+        );
+        Some(ColumnWarning { name: "unmapped-column", field: Some(field), text })
+    });
+    let absent = mapping.absent.iter().map(|AbsentColumn { name, likely }| {
+        let meant = match likely {
+            Some(likely) => format!("did you mean --ignore '{}'?", visible_text(likely)),
+            None => "leave the option out".into(),
+        };
+        let text = format!("--ignore '{}': the file has no such column; {meant}", visible_text(name));
+        ColumnWarning { name: "unknown-ignored-column", field: None, text }
+    });
+    unmapped.chain(absent).collect()
 }

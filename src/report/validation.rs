@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{
     error_summary::DUPLICATE_REMEDY,
     format::{first_lines, grouped, paragraph, rows, time, visible_text},
-    mapping::{MappedField, likely_mapping, mapped_fields, mapping_lines, unused_columns},
+    mapping::{MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
 use crate::{
@@ -89,10 +89,11 @@ impl<'a> ValidationSummary<'a> {
             remedy: SIMILAR_REMEDY.into(),
         });
         let mapping = of.mapping();
-        let unmapped = mapping.unused.iter().filter_map(|column| {
-            let field = column.likely?.name();
-            let remedy = likely_mapping(column)?.into();
-            Some(WarningJson { field, warning: "unmapped-column", lines: None, remedy })
+        let of_columns = column_warnings(mapping).into_iter().map(|warning| WarningJson {
+            field: warning.field.map_or("record", Field::name),
+            warning: warning.name,
+            lines: None,
+            remedy: warning.text.into(),
         });
         ValidationSummary {
             source: of.name(),
@@ -107,7 +108,7 @@ impl<'a> ValidationSummary<'a> {
                 .map(|Rescue { option, rows }| RescueJson { option, rows })
                 .collect(),
             duplicates: &findings.duplicates,
-            warnings: similar.into_iter().chain(unmapped).collect(),
+            warnings: similar.into_iter().chain(of_columns).collect(),
             dropped: dropped_list(&findings.dropped),
             adjustments: adjusted_list(&of.adjustments()),
             columns: mapped_fields(mapping),
@@ -178,11 +179,11 @@ fn add_rescues(findings: &Findings, of: &Source, text: &mut String) {
     }
 }
 
-/// Which column feeds which field, and a warning for each column that should feed one.
+/// Which column feeds which field, and the warnings about columns.
 pub(super) fn add_mapping(mapping: &Mapping, text: &mut String) {
     text.push_str(&mapping_lines(mapping));
-    for warning in mapping.unused.iter().filter_map(likely_mapping) {
-        let _ = writeln!(text, "\nwarning: {warning}");
+    for warning in column_warnings(mapping) {
+        let _ = writeln!(text, "\nwarning: {}", warning.text);
     }
 }
 
@@ -196,11 +197,19 @@ pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<Fault
             rows: group.rows,
             per_cent: per_cent(group.rows, findings.rows()),
             first: &group.first,
-            remedy: rule.remedy(*field),
-            option: rule.option(*field).filter(|option| !rules.has(option)),
+            remedy: rule.remedy_of(*field, seen_alike(group)),
+            option: rule.option_of(*field, seen_alike(group)).filter(|option| !rules.has(option)),
         }
     };
     by_count(findings).into_iter().map(fault).collect()
+}
+
+/// What was seen in every example of a group; empty if that differs.
+fn seen_alike(group: &FaultGroup) -> &str {
+    match group.first.as_slice() {
+        [first, more @ ..] if more.iter().all(|other| other.seen == first.seen) => &first.seen,
+        _ => "",
+    }
 }
 
 /// The faults and the duplicates as text.
@@ -219,10 +228,10 @@ pub(super) fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) 
                 let _ = writeln!(text, "  and {} more, {share} % of all rows", grouped(more));
             }
         }
-        let remedy = rule.remedy(*field);
+        let remedy = rule.remedy_of(*field, seen_alike(group));
         let _ = writeln!(text, "  remedy: {remedy}");
         let is_news = |option: &&str| !remedy.contains(*option) && !rules.has(option);
-        if let Some(option) = rule.option(*field).filter(is_news) {
+        if let Some(option) = rule.option_of(*field, seen_alike(group)).filter(is_news) {
             let _ = writeln!(text, "  option: {option}");
         }
     }

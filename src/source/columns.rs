@@ -10,7 +10,9 @@ use super::{
     error::{MissingColumn, UnknownColumn},
     heading::{is_alias, plain},
 };
-use crate::customer::{Cells, Fault, Faults, Field, Template, ValidRecord, mapped_columns};
+use crate::customer::{
+    Cells, Fault, Faults, Field, Template, ValidRecord, mapped_columns, single_braces, with_braces,
+};
 
 /// Where the value of a field comes from.
 pub(super) enum FieldSource {
@@ -57,6 +59,17 @@ pub struct Mapping {
     pub fields: Vec<(Field, MappedFrom)>,
     /// Columns that feed no field, in file order, without those that the user or an earlier export marks as such.
     pub unused: Vec<UnusedColumn>,
+    /// Columns that the user expects to feed no field, and that the file does not have.
+    pub absent: Vec<AbsentColumn>,
+}
+
+/// A name of `--ignore` that is no column of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentColumn {
+    /// The name as given.
+    pub name: String,
+    /// The column that is probably meant.
+    pub likely: Option<String>,
 }
 
 /// Where a field is read from, in words.
@@ -160,7 +173,23 @@ impl ColumnMap {
         };
         let unused = self.kept.iter().copied().filter(is_unused).map(|at| header[at].clone());
         let unused = unused.map(|name| UnusedColumn { likely: likely(&name), name }).collect();
-        Mapping { fields, unused }
+        // The settings of the file that an export came from apply to the export as far as they can.
+        let given = ignored.iter().filter(|_| self.correction.is_none());
+        let absent = given.filter(|name| !has_column(header, name));
+        let absent =
+            absent.map(|name| AbsentColumn { name: name.clone(), likely: closest(name, header) }).collect();
+        Mapping { fields, unused, absent }
+    }
+
+    /// Fails if one of the columns that the user expects to feed no field does feed one.
+    pub(super) fn check_ignored(&self, header: &[String], ignored: &[String]) -> Result<(), Error> {
+        let feeds = |field: &Field| {
+            let columns = self.by_field[*field as usize].iter().flat_map(FieldSource::columns);
+            let names = columns.map(|at| &header[at]);
+            let column = names.into_iter().find(|name| has_column(ignored, name))?;
+            Some(Error::IgnoredColumn { column: column.clone(), field: *field })
+        };
+        Field::ALL.iter().find_map(feeds).map_or(Ok(()), Err)
     }
 
     /// The values of the templates for one row.
@@ -271,15 +300,20 @@ fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSourc
                 map: text.into(),
                 column: name.into(),
                 found: header.to_vec(),
-                likely: closest(name, header),
+                meant: with_braces(text, header)
+                    .or_else(|| Some(text.replace(name, &closest(name, header)?))),
             })),
         })
     };
-    match Template::parse(text) {
-        Ok(None) => find(text).map(FieldSource::Column),
-        Ok(Some(template)) => template.resolve(find).map(FieldSource::Template),
-        Err(wrong) => Err(Error::Template { field, template: text.into(), wrong }),
+    let error = |wrong, meant| Error::Template { field, template: text.into(), wrong, meant };
+    let Some(template) = Template::parse(text).map_err(|wrong| error(wrong, None))? else {
+        return find(text).map(FieldSource::Column);
+    };
+    if let Some(name) = template.doubled(|name| has_column(header, name)) {
+        let wrong = format!("{{{{{name}}}}} stands for the text {{{name}}}, not for the column");
+        return Err(error(wrong, Some(single_braces(text))));
     }
+    template.resolve(find).map(FieldSource::Template)
 }
 
 /// Whether a header is that of a failed export of this program.

@@ -99,6 +99,16 @@ pub enum Error {
         template: String,
         /// What is wrong.
         wrong: String,
+        /// The template that is probably meant.
+        meant: Option<String>,
+    },
+    /// `--ignore` names a column that feeds a field.
+    #[error("--ignore {}: the column feeds {field}, and would be sent", visible(column))]
+    IgnoredColumn {
+        /// The column.
+        column: String,
+        /// The field that it feeds.
+        field: Field,
     },
     /// Columns feed no field, and `--strict-columns` refuses that.
     #[error("columns of {name} feed no field: {}", list(.columns))]
@@ -155,8 +165,8 @@ pub struct UnknownColumn {
     pub column: String,
     /// The header.
     pub found: Vec<String>,
-    /// The column that is probably meant.
-    pub likely: Option<String>,
+    /// The text of `--map` that is probably meant.
+    pub meant: Option<String>,
 }
 
 impl From<ledger::Error> for Error {
@@ -199,14 +209,19 @@ impl Error {
                 hint.clone()
             }
             Error::MissingColumns { missing, .. } => missing_hint(missing),
-            Error::UnknownColumn(unknown) => match &unknown.likely {
-                Some(likely) => {
-                    let meant = unknown.map.replace(&unknown.column, likely);
+            Error::UnknownColumn(unknown) => match &unknown.meant {
+                Some(meant) => {
                     format!("did you mean --map {}?", quoted(&format!("{}={meant}", unknown.field)))
                 }
                 None => "name one of the columns found".into(),
             },
+            Error::Template { field, meant: Some(meant), .. } => {
+                format!("did you mean --map {}?", quoted(&format!("{field}={meant}")))
+            }
             Error::Template { .. } => "write it like --map 'object_reference_id=cust_{id}'".into(),
+            Error::IgnoredColumn { .. } => {
+                "leave the option out; a column that shall not be sent needs another name in the file".into()
+            }
             Error::UnusedColumns { columns, .. } => {
                 let ignore: Vec<String> =
                     columns.iter().map(|column| format!("--ignore {}", quoted(column))).collect();

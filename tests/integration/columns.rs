@@ -95,6 +95,58 @@ fn strict_columns_refuses_a_column_that_feeds_nothing() {
 }
 
 #[test]
+fn an_ignored_column_that_the_file_lacks_is_warned_of_and_one_that_is_sent_is_refused() {
+    let world = World::new();
+    let file = world.file("users.csv", "object_reference_id,mobile_number,city\ncustomer-1,1,x\n");
+    let options = ["--ignore=nothere", "--ignore=citty"];
+    let warnings =
+        ["--ignore 'nothere': the file has no such column; leave", "did you mean --ignore 'city'?"];
+    let text = world.run(&[&["validate", "users.csv"], &options[..]].concat());
+    assert!(text.code == 0 && warnings.iter().all(|words| text.stdout.contains(words)), "{text:?}");
+    let found = world.run(&[&["validate", "users.csv", "--format", "json"], &options[..]].concat());
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(found["warnings"][1]["warning"], "unknown-ignored-column");
+    let plan = world.run(&[&["plan", "users.csv"], &options[..]].concat());
+    assert!(warnings.iter().all(|words| plan.stdout.contains(words)), "{plan:?}");
+    let refused = world.import(&file, &["--ignore", "Mobile Number"]);
+    refused.assert_error(2, &["--ignore mobile_number: the column feeds mobile_number"]);
+    assert_eq!(world.journal().requests(), 0);
+    let done = world.import(&file, &options);
+    assert!(done.code == 0 && warnings.iter().all(|words| done.stderr.contains(words)), "{done:?}");
+}
+
+#[test]
+fn a_template_in_another_spelling_is_answered_with_the_right_one() {
+    let world = World::new();
+    world.file("users.csv", "id,shop,mobile_number\n1234567,x,9876500110\n");
+    for (template, meant) in [
+        ("cust_{{id}}", "write cust_{id}"),
+        ("{{shop}}{{id}}", "write {shop}{id}"),
+        ("{{shop}}_{id}", "object_reference_id={shop}_{id}'?"),
+        ("cust_${id}", "write cust_{id}"),
+        ("cust_%id%", "object_reference_id=cust_{id}'?"),
+        ("cust_<id>", "object_reference_id=cust_{id}'?"),
+        ("$shop-$id", "object_reference_id={shop}-{id}'?"),
+        ("<id>", "object_reference_id=id'?"),
+    ] {
+        let done = world.run(&["validate", "users.csv", "--map", &format!("object_reference_id={template}")]);
+        done.assert_error(2, &[meant]);
+    }
+    // Where it is no field that must be there, all rows would have been sent without it.
+    let done = world.run(&[
+        "validate",
+        "users.csv",
+        "--map",
+        "object_reference_id=cust_{ id }",
+        "--map",
+        "first_name={{shop}}",
+    ]);
+    done.assert_error(2, &["it has no column", "write {shop}"]);
+    let done = world.run(&["validate", "users.csv", "--map", "object_reference_id=cust_{ id }"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+#[test]
 fn every_missing_column_is_named_at_once_with_options_to_paste() {
     let world = World::new();
     world.file("users.csv", "Id,Phone,x\n1,2,3\n");

@@ -192,3 +192,22 @@ fn what_a_spreadsheet_or_a_float_made_of_a_value_is_a_fault_in_both_modes() {
         }
     }
 }
+
+#[test]
+fn a_negative_number_is_answered_with_what_brings_its_digits_back() {
+    let world = World::new();
+    let file = world.file(
+        "users.csv",
+        "object_reference_id,mobile_number\ncustomer-1,-9876500110\ncustomer-2,\u{2212}98765\n",
+    );
+    for more in [&[][..], &["--phone-region", "IN"], &["--validation", "lenient"]] {
+        let done = world.run(&[&["validate", "users.csv"], more].concat());
+        assert!(done.code == 3 && done.stdout.contains("a negative number"), "{done:?}");
+        assert!(done.stdout.contains("remedy: export the data anew"), "{done:?}");
+        assert!(!done.stdout.contains("--phone-region"), "it does not help: {done:?}");
+    }
+    assert_eq!(world.import(&file, &[]).code, 3);
+    for row in world.failed_rows() {
+        assert!(row["_error_message"].contains("export the data anew"), "{row:?}");
+    }
+}
