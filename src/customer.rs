@@ -40,7 +40,6 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-pub(crate) use self::invisible::{describe as describe_invisible, is_invisible};
 pub use self::{
     correction::{CorrectedOutcome, Correction},
     fingerprint::{FieldCounts, FieldSet, Fingerprint},
@@ -52,6 +51,10 @@ pub use self::{
     respelling::Respelling,
     template::{Template, cell_of_reference, check_template, mapped_columns, single_braces, with_braces},
     validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
+};
+pub(crate) use self::{
+    invisible::{describe as describe_invisible, is_invisible},
+    validation::QUOTED_ROW,
 };
 
 /// The fields of the Create call, in the order in which they are sent.

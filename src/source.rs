@@ -542,7 +542,8 @@ impl Source {
                 None => {}
             }
             self.rows_left -= 1;
-            let context = RowContext { columns, rules, encoding: self.encoding, adjustments };
+            let (encoding, delimiter) = (self.encoding, self.delimiter);
+            let context = RowContext { columns, rules, encoding, delimiter, adjustments };
             let rescues = self.rescues.as_mut();
             return Ok(Some(read_row(&record, context, self.other_header, rescues, wants)));
         }

@@ -20,6 +20,9 @@ use super::{
     spreadsheet::{self, NEGATIVE},
 };
 
+/// What is seen of a row whose line is quoted as a whole.
+pub(crate) const QUOTED_ROW: &str = "the whole line is one quoted cell";
+
 /// A rule that a field or record can break. The names are stable: scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
@@ -119,14 +122,17 @@ impl Rule {
 
     /// What to do about a fault of which this was seen.
     pub fn remedy_of(self, field: Option<Field>, seen: &str) -> &'static str {
-        // No spelling gives back the digits.
-        let rule = if seen == NEGATIVE { Rule::Spreadsheet } else { self };
-        rule.remedy(field)
+        match seen {
+            // No spelling gives back the digits.
+            NEGATIVE => Rule::Spreadsheet.remedy(field),
+            QUOTED_ROW => "remove the quotes around the whole line, and undouble those inside",
+            _ => self.remedy(field),
+        }
     }
 
     /// The option that may make such a row valid, if there is one for a fault of which this was seen.
     pub fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
-        if seen == NEGATIVE { None } else { self.option(field) }
+        if matches!(seen, NEGATIVE | QUOTED_ROW) { None } else { self.option(field) }
     }
 
     /// The option that may make such a row valid, for the field in which the fault occurred.

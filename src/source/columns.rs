@@ -302,6 +302,7 @@ fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSourc
                 found: header.to_vec(),
                 meant: with_braces(text, header)
                     .or_else(|| Some(text.replace(name, &closest(name, header)?))),
+                first_line: None,
             })),
         })
     };

@@ -167,6 +167,8 @@ pub struct UnknownColumn {
     pub found: Vec<String>,
     /// The text of `--map` that is probably meant.
     pub meant: Option<String>,
+    /// What the first line is if it is no header, and what to do about it.
+    pub first_line: Option<String>,
 }
 
 impl From<ledger::Error> for Error {
@@ -209,11 +211,12 @@ impl Error {
                 hint.clone()
             }
             Error::MissingColumns { missing, .. } => missing_hint(missing),
-            Error::UnknownColumn(unknown) => match &unknown.meant {
-                Some(meant) => {
+            Error::UnknownColumn(unknown) => match (&unknown.first_line, &unknown.meant) {
+                (Some(hint), _) => hint.clone(),
+                (None, Some(meant)) => {
                     format!("did you mean --map {}?", quoted(&format!("{}={meant}", unknown.field)))
                 }
-                None => "name one of the columns found".into(),
+                (None, None) => "name one of the columns found".into(),
             },
             Error::Template { field, meant: Some(meant), .. } => {
                 format!("did you mean --map {}?", quoted(&format!("{field}={meant}")))
@@ -243,6 +246,10 @@ impl Error {
         match self {
             Error::MissingColumns { name, missing, found, .. } => {
                 Error::MissingColumns { name, missing, found, first_line: hint }
+            }
+            Error::UnknownColumn(mut unknown) => {
+                unknown.first_line = hint;
+                Error::UnknownColumn(unknown)
             }
             other => other,
         }

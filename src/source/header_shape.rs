@@ -1,9 +1,21 @@
 //! Why a first line is no header, once a required column is missing: what the line is instead, and the one thing to do.
 
 use super::dialect::CANDIDATES;
+use crate::customer::visible;
 
-/// Delimiters that are not detected, because they are too common in text.
+/// Delimiters that are not detected, because they are too common in text. Any other is suggested only if the cells between
+/// it are a header.
 const OTHER_DELIMITERS: [char; 5] = ['~', '^', ':', '\u{1}', '\u{1f}'];
+
+/// Quotes that some programs write in place of `"`, opening and closing.
+const OTHER_QUOTES: [(char, char); 6] = [
+    ('\'', '\''),
+    ('`', '`'),
+    ('\u{201c}', '\u{201d}'),
+    ('\u{201e}', '\u{201c}'),
+    ('\u{2018}', '\u{2019}'),
+    ('\u{ab}', '\u{bb}'),
+];
 
 /// The shape of a first line that is no header of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +28,12 @@ pub(super) enum HeaderShape {
     QuotedLines,
     /// One cell, which this character splits.
     OneCell(char),
+    /// Several cells, which are none; this character separates the names.
+    OtherDelimiter(char),
+    /// Names in this quote, and between them a delimiter, if it is not the one in use.
+    Quoted(char, Option<char>),
+    /// Names between this, which no delimiter can be: several characters, or one that is not ASCII.
+    Between(String),
     /// The cells of a row.
     Row,
 }
@@ -37,21 +55,25 @@ impl HeaderShape {
         if let Some((line, _)) = later.iter().find(|(_, cells)| is_header(cells)) {
             return Some(HeaderShape::Title(*line));
         }
-        if let [only] = header {
-            let splits = |character: &char| {
-                let cells: Vec<String> = only.split(*character).map(|cell| cell.trim().to_owned()).collect();
-                (cells.len() > 1).then_some((is_header(&cells), cells.len()))
-            };
-            let all = CANDIDATES.map(char::from).into_iter().chain(OTHER_DELIMITERS);
-            let best = all.filter_map(|c| Some((splits(&c)?, c))).max_by_key(|(fit, _)| *fit);
-            return best.map(|(_, character)| {
-                // Without quotes around the whole line, a delimiter that is detected would have split it.
-                let splits_unquoted = match given {
-                    None => CANDIDATES.map(char::from).contains(&character),
-                    Some(given) => char::from(given) == character,
-                };
-                if splits_unquoted { HeaderShape::QuotedLines } else { HeaderShape::OneCell(character) }
+        if let Some(quote) = quote_around(header).filter(|quote| is_header(&unquoted(header, *quote))) {
+            return Some(HeaderShape::Quoted(quote, None));
+        }
+        let line = header.join(&char::from(delimiter).to_string());
+        let usual = match header {
+            [only] => split_as_usual(only, given, &is_header),
+            _ => None,
+        };
+        if let Some((shape, true)) = usual {
+            return Some(shape);
+        }
+        if let Some(shape) = split_otherwise(&line, &is_header) {
+            return Some(match (shape, header) {
+                (HeaderShape::OtherDelimiter(character), [_]) => HeaderShape::OneCell(character),
+                (shape, _) => shape,
             });
+        }
+        if let Some((shape, false)) = usual {
+            return Some(shape);
         }
         header.iter().any(|cell| is_value(cell)).then_some(HeaderShape::Row)
     }
@@ -75,12 +97,133 @@ impl HeaderShape {
             HeaderShape::OneCell(character) => {
                 format!("the header is one cell; add --delimiter {}", argument(*character))
             }
+            HeaderShape::OtherDelimiter(character) => {
+                format!("this file has another delimiter; add --delimiter {}", argument(*character))
+            }
+            HeaderShape::Quoted(quote, None) if quote.is_ascii() => {
+                format!("the names are in other quotes than usual; add --quote {}", argument(*quote))
+            }
+            HeaderShape::Quoted(quote, Some(character)) if quote.is_ascii() => format!(
+                "the names are in other quotes than usual; add --quote {} --delimiter {}",
+                argument(*quote),
+                argument(*character)
+            ),
+            HeaderShape::Quoted(quote, _) => format!(
+                "the names are in typographic quotes, which no CSV has: save the file anew with straight ones \
+                 (U+{:04X} stands first)",
+                u32::from(*quote)
+            ),
+            HeaderShape::Between(between) => format!(
+                "the columns are separated by {0}, and a delimiter is one ASCII character: \
+                 sed 's/{1}/\\x1f/g' FILE | customer-import import - --delimiter '\\x1f'",
+                visible(between),
+                pattern(between)
+            ),
             HeaderShape::Row => {
                 "the first line looks like a row: put a header line with the names of the columns above it"
                     .into()
             }
         }
     }
+}
+
+/// The cells between a separator, trimmed.
+fn split(line: &str, separator: &str) -> Vec<String> {
+    line.split(separator).map(|cell| cell.trim().to_owned()).collect()
+}
+
+/// The opening quote that every name stands in.
+fn quote_around(names: &[String]) -> Option<char> {
+    let is_around = |name: &str, (open, close): (char, char)| {
+        name.chars().count() > 1 && name.starts_with(open) && name.ends_with(close)
+    };
+    let quotes = OTHER_QUOTES.into_iter().find(|quotes| names.iter().all(|name| is_around(name, *quotes)));
+    quotes.map(|(open, _)| open)
+}
+
+/// The names without the quote that each stands in.
+fn unquoted(names: &[String], quote: char) -> Vec<String> {
+    let closing = OTHER_QUOTES.into_iter().find(|(open, _)| *open == quote).map_or(quote, |(_, close)| close);
+    let inner = |name: &String| name.trim_start_matches(quote).trim_end_matches(closing).trim().to_owned();
+    names.iter().map(inner).collect()
+}
+
+/// The shape of a line that some sign or several split into a header.
+/// The shape of one cell that a delimiter splits as files often have it, and whether the cells between it are a header.
+fn split_as_usual(
+    cell: &str,
+    given: Option<u8>,
+    is_header: impl Fn(&[String]) -> bool,
+) -> Option<(HeaderShape, bool)> {
+    let splits = |character: &char| {
+        let cells = split(cell, &character.to_string());
+        (cells.len() > 1).then_some((is_header(&cells), cells.len()))
+    };
+    let all = CANDIDATES.map(char::from).into_iter().chain(OTHER_DELIMITERS);
+    let best = all.filter_map(|c| Some((splits(&c)?, c))).max_by_key(|(fit, _)| *fit);
+    best.map(|((is_header, _), character)| {
+        // Without quotes around the whole line, a delimiter that is detected would have split it.
+        let splits_unquoted = match given {
+            None => CANDIDATES.map(char::from).contains(&character),
+            Some(given) => char::from(given) == character,
+        };
+        let shape = if splits_unquoted { HeaderShape::QuotedLines } else { HeaderShape::OneCell(character) };
+        (shape, is_header)
+    })
+}
+
+/// The shape of a line that some sign or several split into a header.
+fn split_otherwise(line: &str, is_header: impl Fn(&[String]) -> bool) -> Option<HeaderShape> {
+    let is_sign = |c: &char| !c.is_alphanumeric() && !matches!(c, '_' | '"');
+    let mut signs: Vec<char> = line.chars().filter(is_sign).collect();
+    signs.sort_unstable();
+    signs.dedup();
+    // A quote would split the line, too.
+    let quoted = signs.iter().filter(|sign| sign.is_ascii()).find_map(|sign| {
+        let cells = split(line, &sign.to_string());
+        let quote = quote_around(&cells).filter(|quote| is_header(&unquoted(&cells, *quote)))?;
+        Some(HeaderShape::Quoted(quote, Some(*sign)))
+    });
+    let plain = || {
+        // Signs that are left alone in a cell belong to what separates the names.
+        let is_whole = |cell: &String| cell.is_empty() || cell.contains(char::is_alphanumeric);
+        let fits = |cells: &[String]| is_header(cells) && cells.iter().all(is_whole);
+        let sign = signs.iter().find(|sign| fits(&split(line, &sign.to_string())))?;
+        let is_delimiter = sign.is_ascii();
+        Some(if is_delimiter {
+            HeaderShape::OtherDelimiter(*sign)
+        } else {
+            HeaderShape::Between((*sign).into())
+        })
+    };
+    let fits = |between: &String| is_header(&split(line, between));
+    let between = || sequences(line).into_iter().find(fits).map(HeaderShape::Between);
+    quoted.or_else(plain).or_else(between)
+}
+
+/// What stands between the names of a line, where it is several signs: `::`, `~|~`, `<>`.
+fn sequences(line: &str) -> Vec<String> {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found: Vec<String> = Vec::new();
+    for between in line.split(is_name).filter(|between| between.chars().count() > 1) {
+        if !found.iter().any(|known| known == between) {
+            found.push(between.to_owned());
+        }
+    }
+    found
+}
+
+/// A text as the pattern of `sed` between slashes, in single quotes.
+fn pattern(text: &str) -> String {
+    let mut pattern = String::new();
+    for c in text.chars() {
+        match c {
+            '.' | '*' | '[' | ']' | '^' | '$' | '\\' | '/' => pattern.extend(['\\', c]),
+            '\'' => pattern.push_str("'\\''"),
+            c => pattern.push(c),
+        }
+    }
+    pattern
 }
 
 /// The delimiter that a `sep=` line names.
@@ -105,6 +248,7 @@ fn argument(character: char) -> String {
     match character {
         '\t' => "tab".into(),
         c if c.is_ascii_control() => format!("'\\x{:02x}'", u32::from(c)),
+        '\'' => "\"'\"".into(),
         c => format!("'{c}'"),
     }
 }
@@ -137,6 +281,25 @@ mod tests {
             (vec![&["object_reference_id,mobile_number"]], "each line is one quoted cell"),
             (vec![&["object_reference_id~mobile_number"]], "add --delimiter '~'"),
             (vec![&["object_reference_id\u{1}mobile_number"]], "add --delimiter '\\x01'"),
+            (vec![&["object_reference_id#mobile_number"]], "add --delimiter '#'"),
+            (vec![&["object_reference_id mobile_number"]], "add --delimiter ' '"),
+            (vec![&["object_reference_id\u{1e}mobile_number"]], "add --delimiter '\\x1e'"),
+            (vec![&["object_reference_id'mobile_number"]], "add --delimiter \"'\""),
+            (vec![&["'object_reference_id'", "'mobile_number'"]], "add --quote \"'\""),
+            (vec![&["`object_reference_id`", "`mobile_number`"]], "add --quote '`'"),
+            (vec![&["'object_reference_id'*'mobile_number'"]], "add --quote \"'\" --delimiter '*'"),
+            (vec![&["\u{201c}object_reference_id\u{201d}", "\u{201c}mobile_number\u{201d}"]], "typographic"),
+            (vec![&["object_reference_id\u{a6}mobile_number"]], "sed 's/\u{a6}/\\x1f/g' FILE"),
+            (vec![&["object_reference_id<*>mobile_number"]], "sed 's/<\\*>/\\x1f/g' FILE"),
+            (
+                vec![&["object_reference_id#name, first#mobile_number"]],
+                "header is one cell; add --delimiter '#'",
+            ),
+            (
+                vec![&["object_reference_id#name", "first#mobile_number"]],
+                "another delimiter; add --delimiter '#'",
+            ),
+            (vec![&["object_reference_id~", "~mobile_number"]], "sed 's/~;~/\\x1f/g' FILE"),
             (vec![&["customer-1", "9876500110"]], "looks like a row"),
             (vec![&["customer-1", "a@b.c"]], "looks like a row"),
         ] {

@@ -16,7 +16,8 @@ use super::{
     decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{
-    CorrectedOutcome, Correction, Fault, Faults, Field, Record, Rescues, Row, Rule, Rules, ValidRecord,
+    CorrectedOutcome, Correction, Fault, Faults, Field, QUOTED_ROW, Record, Rescues, Row, Rule, Rules,
+    ValidRecord,
 };
 
 /// How many digits a line inside a header has at least, if it is a row: those of a short mobile number.
@@ -38,6 +39,7 @@ pub(super) struct RowContext<'a> {
     pub(super) columns: &'a ColumnMap,
     pub(super) rules: &'a Rules,
     pub(super) encoding: Encoding,
+    pub(super) delimiter: u8,
     pub(super) adjustments: &'a Adjustments,
 }
 
@@ -50,7 +52,7 @@ pub(super) fn read_row(
     rescues: Option<&mut Rescues>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
-    let RowContext { columns, rules, encoding, adjustments } = context;
+    let RowContext { columns, rules, encoding, adjustments, .. } = context;
     let fields = record.fields;
     let mut misread = |kept: Record, rule, seen: String| {
         let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
@@ -77,7 +79,7 @@ pub(super) fn read_row(
     if let (Some(line), None) = (other_header, record.flaw) {
         return misread(Record::new(cells(text, fields)), Rule::Header, describe_header(line, record.line));
     }
-    if let Err((kept, rule, seen)) = check_layout(text, record, columns, adjustments) {
+    if let Err((kept, rule, seen)) = check_layout(text, record, context) {
         return misread(kept, rule, seen);
     }
     let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
@@ -117,8 +119,7 @@ pub(super) fn read_row(
 fn check_layout(
     text: &str,
     record: &RawRecord<'_>,
-    columns: &ColumnMap,
-    adjustments: &Adjustments,
+    RowContext { columns, adjustments, delimiter, .. }: RowContext<'_>,
 ) -> Result<(), (Record, Rule, String)> {
     let fields = record.fields;
     if let Some(flaw) = record.flaw {
@@ -129,6 +130,9 @@ fn check_layout(
         let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
         let (rule, seen) = describe(flaw, record.line, record.last_line);
         return Err((Record::new(heads), rule, seen));
+    }
+    if is_one_cell(text, fields, columns, delimiter) {
+        return Err((Record::new(cells(text, fields)), Rule::Fields, QUOTED_ROW.into()));
     }
     match width(text, fields, columns) {
         Ok(None) => {}
@@ -278,6 +282,18 @@ fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Optio
     }
 }
 
+/// Whether the only cell of a record has the cells of a row in it, because quotes stand around the whole line.
+fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter: u8) -> bool {
+    if fields.len() > 1 || columns.width == 1 {
+        return false;
+    }
+    let inside = memchr_iter(delimiter, text.as_bytes()).count() + 1;
+    // Delimiters inside inner quotes count, too.
+    let fits = inside == columns.width || inside > columns.width && text.contains('"');
+    // With two columns, it may be a value with a comma before a cell that is missing.
+    fits && (columns.width > 2 || columns.least_width > 1)
+}
+
 /// Whether a line inside a quote reads as a row by itself: as wide as the header, and with required fields that break no
 /// rule. Where no required field has a value, but a constant at most, nothing tells a row from other text.
 pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
@@ -372,6 +388,7 @@ mod tests {
             columns: &columns,
             rules: &Rules::default(),
             encoding,
+            delimiter: b',',
             adjustments: &Adjustments::default(),
         };
         match read_row(&record, context, None, None, |_, _, _| true).unwrap().reading {

@@ -90,8 +90,13 @@ impl SourceSample {
             return Err(Error::NoHeader { name: self.name.clone(), hint: hint.into() });
         }
         match self.shape(&table.header, table.delimiter, options)? {
-            None => Ok(table),
-            Some(HeaderShape::OneCell(delimiter)) => {
+            // Other quotes are seen in the table.
+            None | Some(HeaderShape::Quoted(_, None)) => Ok(table),
+            Some(
+                HeaderShape::OneCell(delimiter)
+                | HeaderShape::OtherDelimiter(delimiter)
+                | HeaderShape::Quoted(_, Some(delimiter)),
+            ) => {
                 let options = SourceOptions { delimiter: u8::try_from(delimiter).ok(), ..options.clone() };
                 let split = self.read(&options)?;
                 let fit = split.rows.iter().filter(|row| row.cells().count() == split.header.len()).count();

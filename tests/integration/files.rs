@@ -438,6 +438,56 @@ fn a_first_line_that_is_no_header_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_delimiter_or_a_quote_that_is_not_detected_is_named_with_the_option_to_paste() {
+    let world = World::new();
+    let names = ["object_reference_id", "mobile_number", "first_name"];
+    let cells = ["customer1", "9876500110", "Ann"];
+    for sign in ["#", "*", "!", "&", "%", " ", "/", "\\", "$", "@", "?", "-", "~", "^", ":"] {
+        world.file("users.csv", format!("{}\n{}\n", names.join(sign), cells.join(sign)));
+        let done = world.run(&["validate", "users.csv"]);
+        done.assert_error(2, &[&format!("add --delimiter '{sign}'")]);
+        let done = world.run(&["validate", "users.csv", "--delimiter", sign]);
+        assert_eq!(done.code, 0, "{sign}: {done:?}");
+    }
+    // The file's own names of columns do not hide it.
+    world.file("users.csv", "Id#Phone\ncustomer1#9876500110\n");
+    let map = ["--map", "object_reference_id=Id", "--map", "mobile_number=Phone"];
+    let done = world.run(&[&["validate", "users.csv"], &map[..]].concat());
+    done.assert_error(2, &["the header is one cell; add --delimiter '#'"]);
+    for (quote, option) in [("'", "--quote \"'\""), ("`", "--quote '`'")] {
+        let line = |cells: [&str; 3]| cells.map(|cell| format!("{quote}{cell}{quote}")).join(",");
+        world.file("users.csv", format!("{}\n{}\n", line(names), line(["customer1", "9876500110", "Ann,B"])));
+        world.run(&["validate", "users.csv"]).assert_error(2, &[option]);
+        let done = world.run(&["validate", "users.csv", "--quote", quote, "--drop-invalid-optional"]);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    for sign in ["~|~", "\u{a6}", "<>"] {
+        world.file("users.csv", format!("{}\n{}\n", names.join(sign), cells.join(sign)));
+        let done = world.run(&["validate", "users.csv"]);
+        done.assert_error(2, &[&format!("sed 's/{sign}/\\x1f/g' FILE"), "--delimiter '\\x1f'"]);
+    }
+}
+
+#[test]
+fn a_row_that_is_quoted_as_a_whole_is_named_for_it() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\n\"customer-1,9876500110,Ann\"\n\
+                \"customer-2,9876500111,\"\"Bo\"\"\"\ncustomer-3,9876500112,Cy\n";
+    let file = world.file("users.csv", text);
+    let done = world.run(&["validate", "users.csv"]);
+    for words in ["3 rows, 1 valid", "line 2: the whole line is one quoted cell", "remedy: remove the quotes"]
+    {
+        assert!(done.stdout.contains(words), "{words}: {done:?}");
+    }
+    // Nor is it a reference where the other fields are constants.
+    let constant = ["--set", "mobile_number=9876500110", "--validation", "lenient"];
+    let text = text.replace("mobile_number", "city");
+    let file = world.file(file.file_name().unwrap().to_str().unwrap(), text);
+    assert_eq!(world.import(&file, &constant).code, 3);
+    assert_eq!(world.outcomes(), "created=1 invalid=2");
+}
+
+#[test]
 fn fewer_rows_than_expected_are_exit_code_3() {
     let world = World::new();
     let file = world.rows("users.csv", 3);
