@@ -15,7 +15,7 @@ use super::{
     args::closest,
     config::{
         PROGRAM, definition,
-        toml::{self, shown},
+        toml::{self, quoted, shown},
     },
 };
 
@@ -209,14 +209,14 @@ impl Refused<'_> {
         let arg = self.argument(named)?;
         if arg.is_positional() {
             let (name, what) = (self.command.get_name(), noun(arg));
-            return Some(format!("{name} takes {what}, not {:?}", shown(OsStr::new(value))));
+            return Some(format!("{name} takes {what}, not {}", quoted(OsStr::new(value))));
         }
         let name = bare(named);
         let is_empty = self.args.iter().any(|word| word.to_str() == Some(&format!("{name}=")));
         let wrong = if value.is_empty() && !is_empty {
             "needs a value".into()
         } else {
-            format!("cannot be {:?}", shown(OsStr::new(value)))
+            format!("cannot be {}", quoted(OsStr::new(value)))
         };
         let instead = match toml::explain(arg, OsStr::new(value)) {
             Some(instead) if !toml::is_text(arg) => instead,
@@ -227,7 +227,7 @@ impl Refused<'_> {
 
     fn value_of_a_flag(&self) -> Option<String> {
         let (named, value) = (self.text(ContextKind::InvalidArg)?, self.text(ContextKind::InvalidValue)?);
-        Some(format!("{} takes no value; leave {:?} out", bare(named), shown(OsStr::new(value))))
+        Some(format!("{} takes no value; leave {} out", bare(named), quoted(OsStr::new(value))))
     }
 
     fn conflict(&self) -> Option<String> {
@@ -252,7 +252,7 @@ impl Refused<'_> {
     fn no_text(&self) -> Option<String> {
         let mut words = self.args.iter().filter(|word| word.to_str().is_none());
         Some(match (words.next()?, words.next()) {
-            (only, None) => format!("the argument {:?} is not UTF-8; write it in UTF-8", shown(only)),
+            (only, None) => format!("the argument {} is not UTF-8; write it in UTF-8", quoted(only)),
             _ => "an argument is not UTF-8; only names of files may be written in another encoding".into(),
         })
     }

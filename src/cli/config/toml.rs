@@ -11,6 +11,8 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, ArgAction, Command};
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use crate::customer::visible;
+
 /// Maximum number of characters of a wrong key or value in a message.
 const SHOWN_CHARS: usize = 60;
 
@@ -224,7 +226,7 @@ fn decimal(number: &DeInteger<'_>) -> Option<String> {
 /// Checks values with the option's own parser.
 pub(super) fn check(arg: &Arg, values: &[OsString]) -> Result<(), String> {
     values.iter().try_for_each(|value| match explain(arg, value) {
-        Some(instead) => Err(format!("cannot be {:?}; {instead}", shown(value))),
+        Some(instead) => Err(format!("cannot be {}; {instead}", quoted(value))),
         None => Ok(()),
     })
 }
@@ -248,6 +250,11 @@ pub(in crate::cli) fn explain(arg: &Arg, value: &OsStr) -> Option<String> {
 /// A value in a message, cut where it is long.
 pub(in crate::cli) fn shown(value: &OsStr) -> String {
     value.to_string_lossy().chars().take(SHOWN_CHARS).collect()
+}
+
+/// A value in quotation marks, whatever it is, as a message may show it.
+pub(in crate::cli) fn quoted(value: &OsStr) -> String {
+    format!("\"{}\"", visible(&shown(value)))
 }
 
 /// The error for an unknown key, with the nearest known one.
