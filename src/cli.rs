@@ -22,6 +22,8 @@ mod output;
 
 pub mod config;
 
+mod completions;
+
 mod man;
 
 mod usage;
@@ -125,7 +127,7 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
             let text = config::show(&args, cli.config.as_deref(), &variable)?;
             print(&text).map(|()| code::OK)
         }
-        Command::Completions { shell } => print_data(&man::completions(shell)).map(|()| code::OK),
+        Command::Completions { shell } => print_data(&completions::completions(shell)).map(|()| code::OK),
         Command::Man => print_data(&man::page()?).map(|()| code::OK),
     };
     Ok(done?)
@@ -197,12 +199,12 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
 /// Prints help, which is no error, or else what is wrong with the command line.
 fn explain_usage(error: &clap::Error, args: &[OsString]) -> u8 {
     if !error.use_stderr() {
-        let shown = config::summary(args).unwrap_or_else(|| error.to_string());
+        let shown = config::help(args).unwrap_or_else(|| error.to_string());
         return print_data(&shown).map_or(code::UNEXPECTED, |()| code::OK);
     }
     // Whoever types only the program's name wants to know what it is; a script has left something out.
     if args.len() <= 1 && io::stdout().is_terminal() && io::stderr().is_terminal() {
-        let help = config::summary(&[config::PROGRAM.into(), "-h".into()]).unwrap_or_default();
+        let help = config::help(&[config::PROGRAM.into(), "-h".into()]).unwrap_or_default();
         return print_data(&help).map_or(code::UNEXPECTED, |()| code::USAGE);
     }
     print_error(&usage::explain(error, args));

@@ -96,7 +96,7 @@
 //! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
 //! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
 //! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**,
-//! **logging**, **output**, **man** (the man page), **usage** (a refused command line), **help**, and a file for each command, such as **prune** and **simulate**.
+//! **logging**, **output**, **man** (the man page), **completions**, **usage** (a refused command line), **help**, and a file for each command, such as **prune** and **simulate**.
 //! **probe**: **questions** to a real sandbox. **simulator**: the stand-in for the API; each **call** gets an **answer** or a
 //! **refusal**, by its **behavior**, **profile** and **limiter**, and its **journal** is its own account of what it did.
 //!

@@ -132,7 +132,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(super) struct Config {
     /// A command with its options, as it would be run [default: import]
-    #[arg(value_name = "COMMAND|OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) words: Vec<OsString>,
 }
 
@@ -429,7 +429,7 @@ pub(super) struct Export {
     /// Write to FILE, created with mode 0600 [default: standard output]
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
-    /// Replace the --output file [default: an existing one with other content is kept as FILE.1, FILE.2, …]
+    /// Replace the --output file [default: an existing one with other content is kept as FILE.1, FILE.2 and so on]
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
     /// Export only rows that this run settled [default: all runs]

@@ -117,33 +117,29 @@ pub fn definition() -> Command {
 /// The parser of the command line. It does not read the environment: clap would accept an empty variable as a value, and
 /// could not name the variable if its value is wrong.
 pub(super) fn parser(required: Required) -> Command {
-    named(help::detailed(without_environment(required)))
+    let mut parser =
+        help::definition().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, required)));
+    parser.set_bin_name(PROGRAM);
+    parser
 }
 
-/// The help in short, if `-h` is among the arguments.
-pub(super) fn summary(args: &[OsString]) -> Option<String> {
+/// The help that these arguments ask for, if they do: in short for `-h`, or all of it.
+pub(super) fn help(args: &[OsString]) -> Option<String> {
     let words = args.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
     // `-vh` is `-v -h`.
     let mut clusters = words.filter(|word| !word.starts_with("--")).filter_map(|word| word.strip_prefix('-'));
-    if !clusters.any(|letters| letters.contains('h')) {
-        return None;
-    }
-    let parser = named(help::summary(without_environment(Required::Enforced)));
+    let parser = parser(Required::Enforced);
+    let parser = if clusters.any(|letters| letters.contains('h')) {
+        help::summary(parser)
+    } else {
+        help::detailed(parser)
+    };
     // `config import -h` explains the options of `import`.
     let is_config = args.get(1).is_some_and(|word| word == "config");
     let of_command = args.get(2).filter(|word| is_config && !word.to_string_lossy().starts_with('-'));
     let words = args.iter().enumerate().filter(|(at, _)| *at != 1 || of_command.is_none());
     let help = parser.try_get_matches_from(words.map(|(_, word)| word)).err()?;
     (help.kind() == ErrorKind::DisplayHelp).then(|| help.to_string())
-}
-
-fn without_environment(required: Required) -> Command {
-    help::definition().mut_subcommands(|command| command.mut_args(|arg| parser_arg(arg, required)))
-}
-
-fn named(mut parser: Command) -> Command {
-    parser.set_bin_name(PROGRAM);
-    parser
 }
 
 fn parser_arg(arg: Arg, required: Required) -> Arg {

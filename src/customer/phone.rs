@@ -122,6 +122,14 @@ impl PhoneRegion {
         Ok(PhoneRegion { region, code: code.to_string(), plans })
     }
 
+    /// The names of all regions, in the order of the alphabet.
+    pub fn names() -> Vec<String> {
+        let mut names: Vec<String> =
+            PHONE_NUMBER_UTIL.get_supported_regions().map(|region| region.to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Reads a number in any spelling: national to the country of `code`, or else to the region, or international. The
     /// code is read in any spelling too.
     ///

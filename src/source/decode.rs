@@ -50,6 +50,11 @@ impl Encoding {
         found.map(Encoding).ok_or_else(|| encoding_label::unknown(label))
     }
 
+    /// Labels of the encodings that files have, one for each; more are known.
+    pub fn labels() -> impl Iterator<Item = &'static str> {
+        encoding_label::LABELS.into_iter()
+    }
+
     /// The encoding that a detector names.
     pub(super) fn detected(encoding: &'static encoding_rs::Encoding) -> Encoding {
         Encoding(encoding)

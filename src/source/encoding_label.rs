@@ -169,7 +169,7 @@ fn spelled_alike(given: &str) -> Option<String> {
 }
 
 /// Labels that are suggested in place of an unknown one.
-const LABELS: [&str; 44] = [
+pub(super) const LABELS: [&str; 44] = [
     "utf-8",
     "utf-16le",
     "utf-16be",

@@ -209,47 +209,6 @@ fn the_migration_of_readme_goes_to_the_sandbox() {
     assert!(asked.stderr.contains("sending to production requires confirmation"), "{asked:?}");
 }
 
-#[test]
-fn completions_know_every_command_and_bash_takes_them() {
-    let world = World::new();
-    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = world.run(&["completions", shell]);
-        assert_eq!((script.code, script.stderr.as_str()), (0, ""));
-        for word in ["import", "export", "config", "max-failures"] {
-            assert!(script.stdout.contains(word), "{shell} does not know {word}");
-        }
-    }
-    assert_eq!(world.run(&["completions", "cmd"]).code, 2);
-    let script = world.file("c.bash", world.run(&["completions", "bash"]).stdout);
-    let ask = format!(
-        "source {}; COMP_WORDS=(customer-import import --max); COMP_CWORD=2
-        $(complete -p customer-import | sed 's/.* -F \\([^ ]*\\).*/\\1/') customer-import --max import
-        echo \"${{COMPREPLY[*]}}\"",
-        script.display()
-    );
-    let bash = std::process::Command::new("bash").args(["--norc", "-c", &ask]).output().unwrap();
-    assert_eq!(String::from_utf8(bash.stdout).unwrap(), "--max-attempts --max-failures\n");
-}
-
-#[test]
-fn the_man_page_has_every_command_with_its_options() {
-    let world = World::new();
-    let page = world.run(&["man"]);
-    assert_eq!((page.code, page.stderr.as_str()), (0, ""));
-    assert!(page.stdout.contains(".TH customer-import 1"));
-    for words in [
-        ".SH IMPORT",
-        ".SH EXPORT",
-        ".SH SIMULATE",
-        ".SS SENDING",
-        "outage\\-limit",
-        "Exit codes",
-        "JUSPAY_MERCHANT_ID",
-    ] {
-        assert!(page.stdout.contains(words), "no {words} on the page");
-    }
-}
-
 /// The options of the documentation's tables are the options that the program has, and no others.
 #[test]
 fn the_documentation_names_every_option() {

@@ -210,3 +210,53 @@ fn without_arguments_a_terminal_shows_the_first_steps_and_a_script_gets_an_error
     script.assert_error(2, &["no command", "--help"]);
     assert_eq!(script.stdout, "");
 }
+
+#[test]
+fn the_man_page_has_every_command_and_the_usual_sections() {
+    let world = World::new();
+    let page = world.run(&["man"]);
+    assert_eq!((page.code, page.stderr.as_str()), (0, ""));
+    let page = page.stdout.replace("\\-", "-").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "");
+    assert!(page.contains(".TH customer-import 1") && !page.contains('`'), "{page}");
+    let mut headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix(".SH ")).collect();
+    let commands: Vec<String> = COMMANDS[1..].iter().map(|command| command.to_uppercase()).collect();
+    headings.retain(|heading| !commands.contains(&heading.to_string()));
+    assert_eq!(
+        headings,
+        [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "CUSTOMER FIELDS",
+            "EXIT STATUS",
+            "ENVIRONMENT",
+            "FILES",
+            "EXAMPLES"
+        ]
+    );
+    for command in &COMMANDS[1..] {
+        let long = help(&world, command, "--help");
+        let begin = page.find(&format!(".SH {}\n", command.to_uppercase())).unwrap();
+        let section = &page[begin..];
+        let section = &section[..section[1..].find(".SH ").unwrap()];
+        for (name, value) in options(&long).into_iter().filter(|(name, _)| *name != "help") {
+            // The synopsis, and the option's own paragraph.
+            let spec = value.map_or(String::new(), |value| format!(" {}", value.trim_matches(['<', '>'])));
+            assert!(section.contains(&format!("--{name}{spec}")), "{command} --{name}{spec}: {section}");
+        }
+        let examples = long.split("Examples:\n").nth(1).unwrap().lines().map(str::trim);
+        for example in examples {
+            assert!(page[page.find(".SH EXAMPLES").unwrap()..].contains(example), "{example}");
+        }
+    }
+    let environment = &page[page.find(".SH ENVIRONMENT").unwrap()..page.find(".SH FILES").unwrap()];
+    for variable in
+        ["JUSPAY_API_KEY", "JUSPAY_MERCHANT_ID", "JUSPAY_ENVIRONMENT", "CUSTOMER_IMPORT_LEDGER", "NO_PROXY"]
+    {
+        assert!(environment.contains(&format!("{variable}\n")), "{variable}: {environment}");
+    }
+    for field in ["object_reference_id\nrequired", "options.get_client_auth_token\noptional"] {
+        assert!(page.contains(field), "{field}");
+    }
+}

@@ -38,6 +38,8 @@ mod usage;
 
 mod help;
 
+mod completions;
+
 mod config;
 
 mod validate;

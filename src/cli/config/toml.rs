@@ -91,7 +91,7 @@ fn same_action(one: &ArgAction, other: &ArgAction) -> bool {
 }
 
 /// The commands that have settings.
-pub(super) fn commands(definition: &Command) -> impl Iterator<Item = &Command> {
+pub(in crate::cli) fn commands(definition: &Command) -> impl Iterator<Item = &Command> {
     definition.get_subcommands().filter(|command| options(command).next().is_some())
 }
 
