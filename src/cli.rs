@@ -8,6 +8,10 @@ mod args;
 
 mod target;
 
+mod color;
+
+mod screen;
+
 mod progress_bar;
 
 mod metrics;
@@ -85,7 +89,7 @@ use self::{
     verify::verify,
 };
 use crate::{
-    customer::{Field, Rules, Validation},
+    customer::{Field, Rules, Validation, visible_lines},
     error::Error,
     source::{Quote, ReadOptions, SourceOptions, UnusedColumns},
 };
@@ -96,6 +100,7 @@ const SIMULATOR: &str = "simulator";
 /// Runs the program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    color::choose_by_words(&args);
     let code = start(&args).unwrap_or_else(|refusal| match refusal {
         StartError::Usage(error) => explain_usage(&error, &args),
         StartError::Settings(error) => {
@@ -108,6 +113,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn start(args: &[OsString]) -> Result<u8, StartError> {
     let resolved = config::resolve(args, config::Required::Enforced, &variable)?;
+    color::choose_by_settings(&resolved.matches);
     let cli = Cli::from_arg_matches(&resolved.matches)?;
     let guard = SignalGuard::stand()?;
     let done = match cli.command {
@@ -118,14 +124,14 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
         Command::Retry(args) => retry(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Verify(args) => verify(&args, &guard),
         Command::Probe(args) => probe(&args),
-        Command::Status(args) => status(&args),
+        Command::Status(args) => status(&args, &guard),
         Command::Report(args) => report(&args),
         Command::Export(args) => export_rows(&args),
         Command::Simulate(args) => simulate(&args, &guard),
         Command::Prune(args) => prune(&args),
         Command::Config(args) => {
             let text = config::show(&args, cli.config.as_deref(), &variable)?;
-            print(&text).map(|()| code::OK)
+            print_data(&visible_lines(&text)).map(|()| code::OK)
         }
         Command::Completions { shell } => print_data(&completions::completions(shell)).map(|()| code::OK),
         Command::Man => print_data(&man::page()?).map(|()| code::OK),

@@ -95,7 +95,8 @@
 //! **headline**, **shares** in per cent, **text**,
 //! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
 //! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
-//! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**,
+//! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**, the
+//! **screen** (lines that are drawn over), **color**,
 //! **logging**, **output**, **man** (the man page), **completions**, **usage** (a refused command line), **help**, and a file for each command, such as **prune** and **simulate**.
 //! **probe**: **questions** to a real sandbox. **simulator**: the stand-in for the API; each **call** gets an **answer** or a
 //! **refusal**, by its **behavior**, **profile** and **limiter**, and its **journal** is its own account of what it did.
@@ -126,7 +127,7 @@
 //! Four absences hold this up: no request is sent for a row whose claim is not committed; nothing
 //! is shown, counted or exported that is not committed; no module but `ledger` contains SQL, none
 //! but `api` builds a request, none but `cli` prints; there is no global state but the tracing
-//! subscriber. A test reads the source and keeps this table true.
+//! subscriber and the choice of `--color`. A test reads the source and keeps this table true.
 
 pub mod customer;
 

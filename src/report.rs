@@ -49,7 +49,7 @@ pub use self::{
     history::{History, history_text},
     history_page::history_html,
     html::report_html,
-    live_status::{LiveStatus, live_status_text, progress_line, progress_lines},
+    live_status::{LiveStatus, live_status_text, progress_line, progress_lines, watched_line, watched_lines},
     mapping::{ColumnWarning, MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
     plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
     status::{Status, status_text},

@@ -181,6 +181,8 @@ pub(super) struct Init {
     /// Replace the file of --output if it exists
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) color: Color,
 }
 
 #[derive(Debug, Args)]
@@ -297,6 +299,8 @@ pub(super) struct Prune {
     pub(super) before: SystemTime,
     #[command(flatten)]
     pub(super) ledger: Ledger,
+    #[command(flatten)]
+    pub(super) color: Color,
 }
 
 #[derive(Debug, Args)]
@@ -378,9 +382,14 @@ pub(super) struct Probe {
 pub(super) struct Status {
     #[command(flatten)]
     pub(super) ledger: Ledger,
+    /// Watch the run that goes on until it ends
+    #[arg(long, help_heading = "Output")]
+    pub(super) watch: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: StatusFormat,
+    #[command(flatten)]
+    pub(super) color: Color,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -406,6 +415,8 @@ pub(super) struct Report {
     /// Write to FILE, created with mode 0600 [default: standard output]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) color: Color,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -435,6 +446,8 @@ pub(super) struct Export {
     /// Export only rows that this run settled [default: all runs]
     #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
+    #[command(flatten)]
+    pub(super) color: Color,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -699,6 +712,24 @@ pub(super) struct Log {
     /// Print no summary, and log only errors
     #[arg(short, long, conflicts_with = "verbose")]
     pub(super) quiet: bool,
+    #[command(flatten)]
+    pub(super) color: Color,
+}
+
+/// Of every command that prints text.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct Color {
+    /// Color text: auto on terminals, as `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and TERM say
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(super) color: ColorArg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorArg {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,7 +1,7 @@
 //! Sets up the log: its level, format and destination.
 //!
-//! The progress bar and the log share standard error, so log lines go through [`LogWriter`], which suspends the bar while it
-//! writes. Only events of this program are logged, whatever `RUST_LOG` says, because other crates log URLs and headers at
+//! The progress and the log share standard error, so log lines go through [`LogWriter`], which writes them above the lines
+//! that are drawn over. Only events of this program are logged, whatever `RUST_LOG` says, because other crates log URLs and headers at
 //! their finest levels.
 
 use std::{
@@ -11,7 +11,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use indicatif::ProgressBar;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 use tracing_subscriber::{
@@ -24,8 +23,10 @@ use tracing_subscriber::{
 
 use super::{
     args::{self, LogFormat},
+    color::Stream,
     environment,
     process::runtime,
+    screen::Screen,
 };
 use crate::{customer::visible_lines, error::Error};
 
@@ -104,10 +105,17 @@ fn reopen_on_signal(path: PathBuf, file: Arc<Mutex<File>>) -> Result<(), Error> 
 /// The destination of log lines.
 #[derive(Clone)]
 pub(super) enum LogWriter {
-    /// Standard error, with the progress bar suspended.
-    Stderr(ProgressBar),
+    /// Standard error, above the progress.
+    Screen(Screen),
     /// `--log-file`.
     File(Arc<Mutex<File>>),
+}
+
+impl LogWriter {
+    /// Standard error, of a command without progress.
+    pub(super) fn stderr() -> LogWriter {
+        LogWriter::Screen(Screen::new(Stream::Stderr))
+    }
 }
 
 impl Write for LogWriter {
@@ -116,7 +124,7 @@ impl Write for LogWriter {
         let text = String::from_utf8_lossy(line);
         let shown = visible_lines(&text);
         match self {
-            LogWriter::Stderr(bar) => bar.suspend(|| io::stderr().write_all(shown.as_bytes()))?,
+            LogWriter::Screen(screen) => screen.print_above(&shown),
             LogWriter::File(file) => {
                 file.lock().unwrap_or_else(PoisonError::into_inner).write_all(shown.as_bytes())?;
             }

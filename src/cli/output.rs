@@ -9,7 +9,12 @@ use std::{
     path::Path,
 };
 
-use super::{args, logging::start_log, progress_bar::ProgressDisplay};
+use super::{
+    args,
+    color::{Stream, error_word, painted},
+    logging::start_log,
+    progress_bar::ProgressDisplay,
+};
 use crate::{
     customer::{visible, visible_lines},
     error::Error,
@@ -45,7 +50,7 @@ pub(super) fn open_outputs(
         ("--metrics-textfile", output.metrics.metrics_textfile.as_deref()),
     ];
     check_outputs(&outputs, inputs)?;
-    let display = ProgressDisplay::new(progress_mode(output));
+    let display = ProgressDisplay::new(progress_mode(output), Stream::Stderr);
     start_log(&output.log, display.log_writer())?;
     check_output_path("--summary-json", output.summary_json.as_deref())?;
     Ok(display)
@@ -74,7 +79,7 @@ pub(super) fn write_summary(output: &args::Output, json: &str, text: &str) -> Re
     if !output.log.quiet {
         // With `--summary-json -`, standard output carries JSON only.
         if to_stdout {
-            drop(io::stderr().write_all(visible_lines(text).as_bytes()));
+            drop(Stream::Stderr.write(&painted(&visible_lines(text), Stream::Stderr)));
         } else {
             print(text)?;
         }
@@ -113,15 +118,14 @@ pub(super) fn json(object: &impl serde::Serialize) -> Result<String, Error> {
     Ok(text + "\n")
 }
 
-/// Writes text for people to standard output.
+/// Writes text for people to standard output, in color where it is wanted.
 pub(super) fn print(text: &str) -> Result<(), Error> {
-    print_data(&visible_lines(text))
+    print_data(&painted(&visible_lines(text), Stream::Stdout))
 }
 
 /// Writes to standard output what a program reads. A closed pipe is success: the reader wants no more.
 pub(super) fn print_data(text: &str) -> Result<(), Error> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match Stream::Stdout.write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::Output { name: "standard output".into(), error })
         }
@@ -138,5 +142,5 @@ pub(super) fn print_note(text: &str) {
 pub(super) fn print_error(text: &str) {
     // Some libraries write messages of several lines.
     let line = text.replace(['\n', '\r', '\t'], " ");
-    drop(writeln!(io::stderr(), "error: {}", visible(&line)));
+    drop(writeln!(io::stderr(), "{} {}", error_word(), visible(&line)));
 }

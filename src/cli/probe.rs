@@ -11,8 +11,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    SIMULATOR, args, check_output_path, check_outputs, code, find_target, json, logging::start_log, now,
-    print, print_error, progress_bar::ProgressDisplay, runtime, target,
+    SIMULATOR, args, check_output_path, check_outputs, code, find_target, json, logging::LogWriter,
+    logging::start_log, now, print, print_error, runtime, target,
 };
 use crate::{
     error::Error,
@@ -38,7 +38,7 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
     let inputs: Vec<(&str, &Path)> =
         args.compare.iter().map(|path| ("the earlier answers", &**path)).collect();
     check_outputs(&outputs, &inputs)?;
-    start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
+    start_log(&args.log, LogWriter::stderr())?;
     target::refuse_production(&args.target)?;
     let earlier = args.compare.as_ref().map(read_earlier).transpose()?;
     check_output_path("--output", args.output.as_deref())?;

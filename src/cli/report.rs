@@ -8,7 +8,7 @@ use super::{
     args::{self, ReportFormat},
     check_outputs, code, json, ledger_path, now,
     output::create_private,
-    print_data, runtime,
+    print, print_data, runtime,
 };
 use crate::{
     customer::visible_lines,
@@ -24,7 +24,13 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
     let text = if args.all { of_ledger(&path, args.format)? } else { of_run(&path, args.run, args.format)? };
-    let Some(output) = &args.output else { return print_data(&text).map(|()| code::OK) };
+    let Some(output) = &args.output else {
+        let printed = match args.format {
+            ReportFormat::Text => print(&text),
+            ReportFormat::Json | ReportFormat::Html => print_data(&text),
+        };
+        return printed.map(|()| code::OK);
+    };
     let written = create_private(output)?.write_all(text.as_bytes());
     written.map_err(|error| Error::Output { name: output.display().to_string(), error })?;
     Ok(code::OK)

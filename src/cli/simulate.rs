@@ -3,8 +3,8 @@
 use tokio::task::JoinSet;
 
 use super::{
-    args, environment, exit_code::code, listen_for_signals, logging::start_log, print, process::SignalGuard,
-    progress_bar::ProgressDisplay, runtime,
+    args, environment, exit_code::code, listen_for_signals, logging::LogWriter, logging::start_log, print,
+    process::SignalGuard, runtime,
 };
 use crate::{
     error::Error,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) fn simulate(args: &args::Simulate, guard: &SignalGuard) -> Result<u8, Error> {
-    start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
+    start_log(&args.log, LogWriter::stderr())?;
     runtime()?.block_on(async {
         let mut tasks = JoinSet::new();
         let mut signals = listen_for_signals(&mut tasks, guard)?;

@@ -1,47 +1,134 @@
-//! `status`: the target, the rows by outcome and every run, as text or JSON.
+//! `status`: the target, the rows by outcome and every run, as text or JSON; with `--watch`, the run that goes on until it
+//! ends.
 //!
-//! Reads the ledger beside a running import and never blocks it.
+//! Reads the ledger beside a running import and never blocks it: each look is a connection of its own, which is closed at
+//! once, so that it is not in the way of the run's end.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{
-    args::{self, StatusFormat},
-    code, json, ledger_path, now, print, print_data, runtime,
+    args::{self, ProgressArg, StatusFormat},
+    code,
+    color::Stream,
+    json, ledger_path, listen_for_signals, now, print, print_data,
+    process::SignalGuard,
+    progress_bar::ProgressDisplay,
+    runtime,
 };
 use crate::{
     error::Error,
-    ledger::{LedgerOverview, Reader, RunState},
-    report::{LiveStatus, Status, live_status_text, status_text},
-    run::RunSnapshot,
+    ledger::{Heartbeat, LedgerOverview, Reader, RunRecord, RunState},
+    report::{LiveStatus, Status, live_status_text, status_text, visible_text, watched_line, watched_lines},
+    run::{RunSnapshot, Signal},
 };
 
-pub(super) fn status(args: &args::Status) -> Result<u8, Error> {
+/// How often the ledger is looked into; a run writes about once a second where it stands.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
+    if args.watch {
+        if matches!(args.format, StatusFormat::Json) {
+            return Err(Error::usage(
+                "--watch shows text, and --format json is one object",
+                "leave one of the two away; a script asks status --format json as often as it likes",
+            ));
+        }
+        match runtime()?.block_on(watch(&path, guard))? {
+            Watched::RunEnded => {}
+            Watched::NobodyReads => return Ok(code::OK),
+            Watched::Signal(signal) => return Ok(code::SIGNAL + signal),
+        }
+    }
+    show(&path, args.format).map(|()| code::OK)
+}
+
+fn show(path: &Path, format: StatusFormat) -> Result<(), Error> {
     let LedgerOverview { target, runs, outcomes, heartbeat } =
-        runtime()?.block_on(async { Reader::open(&path).await?.overview().await })?;
+        runtime()?.block_on(async { Reader::open(path).await?.overview().await })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);
     let live = heartbeat.and_then(|(run, at, heartbeat)| {
         let last = last.filter(|last| last.run == run)?;
-        let snapshot = RunSnapshot { tally: last.tally, request_counts: last.request_counts, heartbeat };
-        Some((
-            last.run,
-            snapshot,
-            Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default()),
-        ))
+        Some((last.run, snapshot(last, heartbeat), age(at)))
     });
     let name = path.display().to_string();
-    match args.format {
+    match format {
         StatusFormat::Text => {
             let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
             if let Some((run, snapshot, age)) = &live {
                 text.push_str(&live_status_text(*run, snapshot, *age));
             }
-            print(&text)?;
+            print(&text)
         }
         StatusFormat::Json => {
             let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
-            print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?)?;
+            print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?)
         }
     }
-    Ok(code::OK)
+}
+
+fn snapshot(run: &RunRecord, heartbeat: Heartbeat) -> RunSnapshot {
+    RunSnapshot { tally: run.tally, request_counts: run.request_counts, heartbeat }
+}
+
+fn age(at: i64) -> Duration {
+    Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())
+}
+
+/// Why the watching has ended.
+enum Watched {
+    /// Or none went on.
+    RunEnded,
+    NobodyReads,
+    Signal(Signal),
+}
+
+/// Shows the run that goes on until it ends.
+async fn watch(path: &Path, guard: &SignalGuard) -> Result<Watched, Error> {
+    let mut tasks = JoinSet::new();
+    let mut signals = listen_for_signals(&mut tasks, guard)?;
+    let mut display = ProgressDisplay::new(ProgressArg::Auto, Stream::Stdout);
+    let mut ticks = interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut watched = None;
+    loop {
+        tokio::select! {
+            biased;
+            Some(signal) = signals.recv() => {
+                display.end();
+                return Ok(Watched::Signal(signal));
+            }
+            _ = ticks.tick() => {}
+        }
+        let live = Reader::open(path).await?.live().await?;
+        // The next run of a schedule is another one.
+        let live = live.filter(|(run, _)| watched.is_none_or(|watched| watched == run.run));
+        let Some((run, said)) = live else {
+            display.end();
+            return Ok(Watched::RunEnded);
+        };
+        if watched.replace(run.run).is_none() {
+            let source = visible_text(&run.source);
+            let ledger = path.display();
+            display.begin(format!(
+                "Run {}: {source} (ledger {ledger}); Ctrl-C ends the watching, not the run",
+                run.run
+            ));
+        }
+        if let Some((at, heartbeat)) = said {
+            let (snapshot, age) = (snapshot(&run, heartbeat), age(at));
+            display.show_lines(
+                |width| watched_lines(run.run, &snapshot, age, width),
+                || watched_line(&snapshot, age),
+            );
+        }
+        if display.is_closed() {
+            return Ok(Watched::NobodyReads);
+        }
+    }
 }

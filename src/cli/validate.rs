@@ -7,10 +7,9 @@ use super::{
     exit_code::code,
     import::shortage,
     json,
+    logging::LogWriter,
     logging::start_log,
-    print, print_data, print_error,
-    progress_bar::ProgressDisplay,
-    source_options,
+    print, print_data, print_error, source_options,
 };
 use crate::{
     error::Error,
@@ -20,7 +19,7 @@ use crate::{
 };
 
 pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
-    start_log(&args.log, ProgressDisplay::new(args::ProgressArg::Never).log_writer())?;
+    start_log(&args.log, LogWriter::stderr())?;
     let mut source = Source::open(&source_options(&args.input)?)?;
     let rate = args.rate.0;
     let (findings, read) = match args.format {

@@ -138,12 +138,30 @@ pub fn progress_line(snapshot: &RunSnapshot) -> String {
 
 /// What `status` says of it, and how long ago the run said so itself.
 pub fn live_status_text(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
-    let stale = if age > STALE_AFTER { "; it has not said anything since" } else { "" };
-    let mut text = format!("\nRun {run} goes on, as of {} ago{stale}:\n", time(age));
+    let mut text = format!("\nRun {run} goes on, as of {} ago{}:\n", time(age), stale(age));
     for line in progress_lines(snapshot, 78) {
         text.push_str(&format!("  {line}\n"));
     }
     text
+}
+
+/// The same, for who watches it: lines of at most this width.
+pub fn watched_lines(run: RunId, snapshot: &RunSnapshot, age: Duration, width: usize) -> Vec<String> {
+    // Tenths of a second would only flicker.
+    let age =
+        if age > STALE_AFTER { format!(", as of {} ago{}", time(age), stale(age)) } else { String::new() };
+    let mut lines = wrap_words(&format!("Run {run} goes on{age}"), width);
+    lines.extend(progress_lines(snapshot, width));
+    lines
+}
+
+/// The same on one line.
+pub fn watched_line(snapshot: &RunSnapshot, age: Duration) -> String {
+    format!("{}{}", progress_line(snapshot), stale(age))
+}
+
+fn stale(age: Duration) -> &'static str {
+    if age > STALE_AFTER { "; it has not said anything since" } else { "" }
 }
 
 /// The longest that fits; what is too long even so is cut.

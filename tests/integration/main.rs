@@ -125,6 +125,10 @@ mod outages;
 
 mod unanswered;
 
+mod color;
+
+mod watch;
+
 mod hostile;
 
 mod faults;

@@ -45,6 +45,37 @@ fn lines_fit_every_terminal() {
     }
 }
 
+/// What moves the cursor to the lines that stand there: how many rows it goes up, at each drawing.
+fn rows_up(shown: &str) -> Vec<usize> {
+    let moves = shown.split("\r\x1b[").skip(1);
+    moves.filter_map(|rest| rest.split_once('A')?.0.parse().ok()).collect()
+}
+
+/// Terminals break what stands there where they become narrower: two lines are four rows then.
+#[test]
+fn a_terminal_that_becomes_narrower_keeps_no_torn_line() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    world.rows("users.csv", 1_000);
+    let args =
+        world.import_args(&world.path("users.csv"), &["--concurrency", "8", "--shutdown-grace", "1ms"]);
+    let mut command = world.command(&args);
+    command.env("NO_COLOR", "1");
+    let mut terminal = Terminal::new(120);
+    let mut run = terminal.start(command);
+    let shown = terminal.read_until("8 in flight");
+    let wide = lines(&shown, 120);
+    let wide: Vec<&String> = wide.iter().rev().take(2).collect();
+    assert!(wide[1].starts_with('[') && wide[1].len() > 30, "{wide:?}");
+    let rows: usize = wide.iter().map(|line| line.len().div_ceil(30)).sum();
+    terminal.resize(30);
+    let shown = terminal.read_until(" 0%  0");
+    assert_eq!(rows_up(&shown).last(), Some(&(rows - 1)), "{shown:?}");
+    assert!(shown.contains(&format!("\r\x1b[{}A\x1b[J", rows - 1)), "all of it is erased: {shown:?}");
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
 /// So do those of what is no import.
 #[test]
 fn lines_of_a_verification_fit() {

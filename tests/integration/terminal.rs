@@ -21,9 +21,15 @@ impl Terminal {
         let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&ours).unwrap();
         unlockpt(&ours).unwrap();
+        let terminal = Terminal { ours: ours.into() };
+        terminal.resize(columns);
+        terminal
+    }
+
+    /// As whoever drags the edge of its window.
+    pub(crate) fn resize(&self, columns: u16) {
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&ours, size).unwrap();
-        Terminal { ours: ours.into() }
+        tcsetwinsize(&self.ours, size).unwrap();
     }
 
     /// Starts a command whose three streams are this terminal.

@@ -117,6 +117,9 @@ impl World {
             .args(args)
             .current_dir(self.folder.path())
             .env_remove("RUST_LOG")
+            .env_remove("NO_COLOR")
+            .env_remove("CLICOLOR")
+            .env_remove("CLICOLOR_FORCE")
             .env("JUSPAY_API_KEY", KEY)
             .env("CUSTOMER_IMPORT_LEDGER", self.ledger())
             .stdin(Stdio::null());

@@ -146,6 +146,18 @@ impl Reader {
         Ok(runs)
     }
 
+    /// The run that goes on, if one does, with what it last said of itself, and when (UTC milliseconds). Reads no row of
+    /// the source, so that it may be asked again and again beside a run.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn live(&mut self) -> Result<Option<(RunRecord, Option<(i64, Heartbeat)>)>, Error> {
+        let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
+        let Some(last) = last else { return Ok(None) };
+        let said = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);
+        Ok(Some((last, said.map(|(_, at, heartbeat)| (at, heartbeat)))))
+    }
+
     /// The run that goes on, if one does.
     pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
         let last = self.runs().await?.pop();
