@@ -225,7 +225,7 @@ fn a_signal_cuts_a_pause_short() {
     let file = world.rows("users.csv", 50);
     let mut first = world.start_import(&file, &["--concurrency", "4"]);
     // The client says so once it has understood that it has to wait.
-    wait_for_words(&mut first, "throttled by the API");
+    wait_for_words(&mut first, "the API asks for a pause");
     let began = Instant::now();
     signal(&first, "INT");
     assert_eq!(finish(first).code, 130);
