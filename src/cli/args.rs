@@ -720,7 +720,7 @@ pub(super) struct Log {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Color {
-    /// Color text: auto on terminals, as `NO_COLOR`, `CLICOLOR`, `CLICOLOR_FORCE` and TERM say
+    /// Color text; with auto on terminals, unless `NO_COLOR`, CLICOLOR=0 or TERM=dumb is set
     #[arg(long, value_enum, default_value = "auto")]
     pub(super) color: ColorArg,
 }

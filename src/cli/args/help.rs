@@ -114,9 +114,14 @@ pub(in crate::cli) fn summary(definition: Command) -> Command {
         .mut_arg("help", |arg| arg.help("Print help in short; --help prints all of it"))
         .mut_arg("config", |arg| arg.help("Settings in a TOML file"));
     // A line less, so that the whole fits a screen.
-    definition
-        .disable_help_subcommand(true)
-        .mut_subcommands(|command| if has_summary(&command) { command.mut_args(summarized) } else { command })
+    definition.disable_help_subcommand(true).mut_subcommands(|command| match has_summary(&command) {
+        true => command.mut_args(summarized),
+        // Nearly every command has it, and hardly anybody needs it.
+        false => command.mut_args(|arg| match arg.get_long() {
+            Some("color") => arg.hide(true),
+            _ => arg,
+        }),
+    })
 }
 
 fn has_summary(command: &Command) -> bool {
