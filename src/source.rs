@@ -85,7 +85,7 @@ use self::{
     header_shape::HeaderShape,
     prefix_hash::{HashingFile, RunningHash},
     row_parser::{HeaderLines, RowContext, header_flaw, read_header, read_row, reads_as_row},
-    skipped_line::{KnownHeader, NoRow, is_separator, no_row},
+    skipped_line::{KnownHeader, NoRow, ends_file, is_separator, no_row},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
 use crate::ledger::RowMapping;
@@ -527,7 +527,7 @@ impl Source {
                 }
             };
             adjustments.add_mark(&record);
-            if !record.has_break && record.flaw.is_none() {
+            if !record.has_break && record.flaw.is_none() && !ends_file(&record) {
                 adjustments.add(Adjustment::UnterminatedLastLine, record.line);
             }
             match no_row(&record, &self.header, self.delimiter) {

@@ -19,7 +19,7 @@ use customer_import::{
     customer::{
         Cells, CorrectedOutcome, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation,
     },
-    source::{EXPORT_COLUMNS, Error, ReadOptions, Source, SourceOptions},
+    source::{EXPORT_COLUMNS, Error, HeadingMatch, ReadOptions, Source, SourceOptions, named_field},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -226,7 +226,12 @@ impl Slow {
         if cells.iter().all(|cell| cell.trim().is_empty()) || self.is_drawn(delimiter) {
             return true;
         }
-        self.repeats(header) || cells.len() == 1 && header.len() > 1 && is_footer(cells[0].trim())
+        let is_alone = cells.len() == 1 && header.len() > 1;
+        let joined = cells.join(&char::from(delimiter).to_string());
+        self.repeats(header)
+            || is_alone && is_footer(cells[0].trim())
+            || (is_alone || cells.len() == 2)
+                && is_count(joined.trim_matches(|c: char| c.is_ascii_whitespace()))
     }
 
     /// Whether it is the header again, to the letter.
@@ -250,9 +255,10 @@ impl Slow {
             .filter_map(|field| places.by_field[*field as usize])
             .collect();
         let names: Vec<String> = self.cells.iter().map(cells).collect();
-        let has_digit =
-            |at: &usize| names.get(*at).is_some_and(|name| name.contains(|c: char| c.is_ascii_digit()));
-        if self.malformed || self.open || mandatory.iter().any(has_digit) {
+        let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
+        let most = mandatory.iter().map(|at| digits(header[*at])).max().unwrap_or(0);
+        let has_value = |at: &usize| names.get(*at).is_some_and(|name| digits(name) > most);
+        if self.malformed || self.open || mandatory.iter().any(has_value) {
             return None;
         }
         let text = |cell: &Vec<u8>| plain(std::str::from_utf8(cell.trim_ascii()).unwrap_or_default());
@@ -262,8 +268,18 @@ impl Slow {
         if (0..names.len().max(known.len())).all(|at| of(&names, at) == of(&known, at)) {
             return Some(SlowHeader::Again);
         }
+        let given: Vec<&String> = names.iter().filter(|name| !name.is_empty()).collect();
         let has_all = mandatory.iter().all(|at| names.contains(&known[*at]));
-        (has_all && mandatory.len() > 1).then_some(SlowHeader::Other)
+        let is_named = |field: &Field| {
+            given.iter().any(|name| {
+                named_field(name).is_some_and(|(of, how)| of == *field && how != HeadingMatch::Words)
+            })
+        };
+        let names_all = is_named(&Field::Reference) && is_named(&Field::MobileNumber);
+        let are_known = given.iter().all(|name| known.contains(name));
+        let is_other = mandatory.len() > 1 && (has_all || names_all) || are_known;
+        let differ = given.iter().any(|name| *name != given[0]);
+        (is_other && differ).then_some(SlowHeader::Other)
     }
 }
 
@@ -283,14 +299,47 @@ fn plain(name: &str) -> String {
     kept.to_uppercase().chars().flat_map(char::to_lowercase).collect()
 }
 
+/// The number of digits at the beginning, and what follows them.
+fn behind_digits(text: &str) -> (usize, &str) {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    (text.len() - rest.len(), rest)
+}
+
+/// `3 rows in set, 1 warning`.
+fn is_count(text: &str) -> bool {
+    let (digits, rest) = behind_digits(text);
+    digits > 0 && (rest.starts_with(" row in set") || rest.starts_with(" rows in set"))
+}
+
 /// `(3 rows)` and its like.
 fn is_footer(text: &str) -> bool {
-    let text = text.strip_prefix('(').unwrap_or(text);
-    let words = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let ends = [" row)", " rows)", " row affected)", " rows affected)", " row selected", " rows selected"];
-    let selected = words.strip_suffix('.').filter(|words| words.ends_with(" selected")).unwrap_or(words);
-    words.len() < text.len()
-        && (ends.contains(&selected) || words.starts_with(" row in set") || words.starts_with(" rows in set"))
+    if text == "\\." || text == "\u{1a}" {
+        return true;
+    }
+    for name in ["Time: ", "Elapsed: ", "Completion time: "] {
+        if text.strip_prefix(name).is_some_and(|rest| behind_digits(rest).0 > 0) {
+            return true;
+        }
+    }
+    let is_closed = text.starts_with('(') && text.ends_with(')');
+    let inside = text.strip_prefix('(').unwrap_or(text);
+    let inside = if is_closed { &inside[..inside.len() - 1] } else { inside };
+    let (digits, rest) = behind_digits(inside);
+    let Some(words) = rest.strip_prefix(' ').filter(|_| digits > 0) else { return false };
+    if is_closed && words.chars().all(char::is_alphabetic) {
+        return true;
+    }
+    for noun in ["row", "rows", "row(s)", "record", "records", "record(s)"] {
+        if is_closed && words == noun {
+            return true;
+        }
+        for verb in ["affected", "selected", "returned", "fetched", "unloaded", "exported"] {
+            if words == format!("{noun} {verb}") || words == format!("{noun} {verb}.") {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Which of header and rows ends with one delimiter more.
@@ -596,13 +645,27 @@ impl File<'_> {
         (kept, long)
     }
 
-    /// Whether the row has the width of the header, or is adjusted to it.
-    fn fits(&self, cells: &[&str]) -> bool {
+    /// The number of cells that a row has at least.
+    fn least(&self) -> usize {
         let required = Field::ALL.into_iter().filter(|field| self.is_required(*field));
         let last = required.filter_map(|field| self.places.by_field[field as usize]).max();
-        let least = if self.places.is_export { self.places.width } else { last.map_or(1, |last| last + 1) };
+        if self.places.is_export { self.places.width } else { last.map_or(1, |last| last + 1) }
+    }
+
+    /// Whether the whole line is one cell.
+    fn is_quoted(&self, cells: &[&str]) -> bool {
+        let width = self.places.width;
+        let [only] = cells else { return false };
+        let inside = only.split(char::from(self.delimiter)).count();
+        width > 1
+            && (inside == width || inside > width && only.contains('"'))
+            && (width > 2 || self.least() > 1)
+    }
+
+    /// Whether the row has the width of the header, or is adjusted to it.
+    fn fits(&self, cells: &[&str]) -> bool {
         let surplus = cells.iter().skip(self.places.width);
-        cells.len() >= least && surplus.copied().all(|cell| cell.trim().is_empty())
+        cells.len() >= self.least() && surplus.copied().all(|cell| cell.trim().is_empty())
     }
 }
 
@@ -705,6 +768,11 @@ fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_head
     }
     if cells.iter().all(|cell| cell.len() < HALF) {
         exercise(&cells);
+    }
+    if file.is_quoted(&cells) {
+        assert_eq!(kept, cells);
+        misread(row, Rule::Fields, "the whole line is one quoted cell");
+        return;
     }
     if !file.fits(&cells) {
         assert_eq!(kept, cells);

@@ -11,8 +11,9 @@ use super::{
     adjustments::Adjustment,
     columns::ColumnMap,
     csv_reader::{RawFields, RawRecord},
-    heading::plain,
+    heading::{HeadingMatch, named_field, plain},
 };
+use crate::customer::Field;
 
 /// The dashes that a separator line has at least, one after the other.
 const RULE: &str = "---";
@@ -26,6 +27,9 @@ pub(super) enum NoRow {
     OtherHeader,
 }
 
+/// The end of a text file in DOS, which some programs still write.
+const END_OF_FILE: &[u8] = b"\x1a";
+
 /// The header of the file, as later lines are compared with it.
 pub(super) struct KnownHeader {
     /// The names, trimmed.
@@ -34,6 +38,8 @@ pub(super) struct KnownHeader {
     plain: Vec<String>,
     /// The columns that feed the mandatory fields. A header of the same customers has them, too.
     mandatory: Vec<usize>,
+    /// The most digits that one of their names has.
+    digits: usize,
 }
 
 impl KnownHeader {
@@ -41,7 +47,8 @@ impl KnownHeader {
         let plain = header.iter().map(|name| plain(name)).collect();
         let mut mandatory = columns.mandatory_columns();
         mandatory.dedup();
-        KnownHeader { names: header.to_vec(), plain, mandatory }
+        let digits = mandatory.iter().map(|at| digits(header[*at].as_bytes())).max().unwrap_or(0);
+        KnownHeader { names: header.to_vec(), plain, mandatory, digits }
     }
 }
 
@@ -56,7 +63,7 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     if is_header(record.fields, &header.names) {
         return Some(NoRow::Skipped(Adjustment::RepeatedHeader));
     }
-    if has_digits(record.fields, header) {
+    if has_value(record.fields, header) {
         return None;
     }
     let cells: Vec<String> = (0..record.fields.len())
@@ -67,9 +74,26 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     if (0..width).all(|at| name(&cells, at) == name(&header.plain, at)) {
         return Some(NoRow::Skipped(Adjustment::RepeatedHeader));
     }
-    let has_all = header.mandatory.iter().all(|at| cells.contains(&header.plain[*at]));
+    is_other_header(&cells, header).then_some(NoRow::OtherHeader)
+}
+
+/// Whether cells are those of a header with other columns: the columns of the mandatory fields are among them, by the names
+/// that they have here or elsewhere, or all are columns of this file.
+fn is_other_header(cells: &[String], header: &KnownHeader) -> bool {
+    let named: Vec<&String> = cells.iter().filter(|cell| !cell.is_empty()).collect();
     // One name alone may be the value of a cell.
-    (has_all && header.mandatory.len() > 1).then_some(NoRow::OtherHeader)
+    if named.iter().all(|cell| *cell == named[0]) {
+        return false;
+    }
+    let has_all = header.mandatory.iter().all(|at| named.contains(&&header.plain[*at]));
+    let fields = |cell: &&String| match named_field(cell) {
+        Some((field, HeadingMatch::Own | HeadingMatch::Alias(_))) => Some(field),
+        _ => None,
+    };
+    let names = |field: &Field| named.iter().filter_map(fields).any(|named| named == *field);
+    let names_all = Field::ALL.iter().filter(|field| field.is_mandatory()).all(names);
+    (has_all || names_all) && header.mandatory.len() > 1
+        || named.iter().all(|cell| header.plain.contains(cell))
 }
 
 /// Whether the record is no row, as far as that can be told without knowing which column feeds which field.
@@ -78,9 +102,13 @@ pub(super) fn is_no_row(record: &RawRecord<'_>, header: &[String], delimiter: u8
         && (skipped(record.fields, header.len(), delimiter).is_some() || is_header(record.fields, header))
 }
 
-/// Whether a cell of a mandatory field has a digit, as a value of a mobile number has and the name of a column rarely.
-fn has_digits(fields: RawFields<'_>, header: &KnownHeader) -> bool {
-    header.mandatory.iter().rev().any(|at| cell(fields, *at).iter().any(u8::is_ascii_digit))
+/// Whether a cell of a mandatory field has more digits than the name of such a column, as a value of a mobile number has.
+fn has_value(fields: RawFields<'_>, header: &KnownHeader) -> bool {
+    header.mandatory.iter().rev().any(|at| digits(cell(fields, *at)) > header.digits)
+}
+
+fn digits(text: &[u8]) -> usize {
+    text.iter().filter(|byte| byte.is_ascii_digit()).count()
 }
 
 /// The cell without ASCII blanks around it; empty where there is none.
@@ -98,11 +126,18 @@ fn skipped(fields: RawFields<'_>, columns: usize, delimiter: u8) -> Option<Adjus
         return Some(Adjustment::BlankRow);
     }
     let may_be_drawn = is_blank || matches!(first, b'-' | b'+' | b'=' | b'|' | b':');
+    let may_be_footer = first.is_ascii_digit() || b"(\\\x1aTEC".contains(&first) || is_blank;
     let is_alone = fields.len() == 1 && columns > 1;
-    if may_be_drawn && is_separator(bytes, delimiter) || is_alone && is_footer(bytes) {
+    let is_footer = || is_alone && is_footer(bytes) || (is_alone || fields.len() == 2) && is_count(bytes);
+    if may_be_drawn && is_separator(bytes, delimiter) || may_be_footer && is_footer() {
         return Some(Adjustment::SeparatorLine);
     }
     None
+}
+
+/// Whether the line is the mark behind the last one: nobody has cut it off.
+pub(super) fn ends_file(record: &RawRecord<'_>) -> bool {
+    record.fields.bytes.trim_ascii() == END_OF_FILE
 }
 
 /// Whether every cell is empty but for blanks of any kind.
@@ -120,14 +155,39 @@ pub(super) fn is_separator(bytes: &[u8], delimiter: u8) -> bool {
     bytes.iter().all(is_part) && (text.contains(RULE) || text.contains("==="))
 }
 
-/// Whether the line is the count that a SQL tool adds: `(3 rows)`, `(3 rows affected)`, `3 rows in set (0.00 sec)`.
+/// Whether the line is the count of rows that `MySQL` adds, with warnings behind a comma: `3 rows in set, 1 warning`.
+fn is_count(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii();
+    let rest = &bytes[bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()..];
+    rest.len() < bytes.len()
+        && [&b" row in set"[..], b" rows in set"].iter().any(|words| rest.starts_with(words))
+}
+
+/// Whether the line is what a SQL tool adds behind the rows: their number, the time, or the end of the data.
 fn is_footer(bytes: &[u8]) -> bool {
     let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
-    let text = text.strip_prefix('(').unwrap_or(text);
-    let words = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let Some(rest) = words.strip_prefix(" row").filter(|_| words.len() < text.len()) else { return false };
-    let rest = rest.strip_prefix('s').unwrap_or(rest);
-    matches!(rest, ")" | " affected)" | " selected." | " selected") || rest.starts_with(" in set")
+    if text == "\\." || text.as_bytes() == END_OF_FILE {
+        return true;
+    }
+    let is_time = |name: &str| {
+        text.strip_prefix(name).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if ["Time: ", "Elapsed: ", "Completion time: "].into_iter().any(is_time) {
+        return true;
+    }
+    let (inside, is_closed) = match text.strip_prefix('(') {
+        Some(rest) => (rest.strip_suffix(')').unwrap_or(rest), rest.ends_with(')')),
+        None => (text, false),
+    };
+    let words = inside.trim_start_matches(|c: char| c.is_ascii_digit());
+    let Some(words) = words.strip_prefix(' ').filter(|_| !inside.starts_with(' ')) else { return false };
+    let (noun, did) = words.split_once(' ').unwrap_or((words, ""));
+    let is_noun = matches!(noun, "row" | "rows" | "row(s)" | "record" | "records" | "record(s)");
+    let did = did.strip_suffix('.').unwrap_or(did);
+    let is_verb = matches!(did, "affected" | "selected" | "returned" | "fetched" | "unloaded" | "exported");
+    // Translated, `psql` writes the number with another word.
+    let is_word = did.is_empty() && noun.chars().all(char::is_alphabetic);
+    is_noun && is_verb || is_closed && (is_noun && did.is_empty() || is_word)
 }
 
 /// Whether the cells are those of the header, with or without a byte order mark before them. Empty cells at the end do not
@@ -149,7 +209,7 @@ mod tests {
     fn of(line: &str, delimiter: u8) -> Option<NoRow> {
         let names = ["id", "mobile number"].map(str::to_owned).to_vec();
         let plain = names.iter().map(|name| plain(name)).collect();
-        let header = KnownHeader { names, plain, mandatory: vec![0, 1] };
+        let header = KnownHeader { names, plain, mandatory: vec![0, 1], digits: 0 };
         let mut records = CsvReader::new(line.as_bytes(), Quote::default());
         records.set_delimiter(delimiter);
         no_row(&records.next(&|_| false).unwrap().unwrap(), &header, delimiter)
@@ -168,6 +228,11 @@ mod tests {
             ("ID,Mobile_Number", header),
             ("id,mobile number,x", other),
             ("mobile-number,ID", other),
+            // By the names that other systems have.
+            ("Phone,Customer ID,name", other),
+            ("email,userid,x,msisdn", other),
+            ("phone,name", None),
+            ("call the phone,id", None),
             ("x,mobile number,id", other),
             ("id,x", None),
             ("id,id", None),
@@ -183,6 +248,21 @@ mod tests {
             ("(3 rows affected)", separator),
             ("3 rows in set (0.00 sec)", separator),
             ("3 rows selected.", separator),
+            ("3 rows in set, 1 warning (0.01 sec)", separator),
+            ("1 row in set, 2 warnings", separator),
+            ("(2 row(s) affected)", separator),
+            ("2 record(s) selected.", separator),
+            ("(2 record(s) affected)", separator),
+            ("(2 Zeilen)", separator),
+            ("\\.", separator),
+            ("\x1a", separator),
+            ("Time: 1.234 ms", separator),
+            ("Elapsed: 00:00:00.01", separator),
+            ("Completion time: 2024-01-01T00:00:00", separator),
+            ("2 records of it", None),
+            ("2 rows", None),
+            ("Time: none", None),
+            ("\\N", None),
             ("-,-", None),
             ("-1,2", None),
             ("3 rows of seats", None),

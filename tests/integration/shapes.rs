@@ -84,6 +84,8 @@ fn a_header_that_occurs_again_in_another_spelling_is_no_customer() {
 fn behind_a_header_with_other_columns_no_row_is_read_by_the_first() {
     for other in [
         "mobile_number,object_reference_id,email_address,first_name\n",
+        "Phone,Customer ID,E-Mail,Name\n",
+        "mobile_number,object_reference_id\n",
         "object_reference_id,notes,mobile_number,email_address,first_name\n",
     ] {
         let world = World::new();
@@ -110,6 +112,56 @@ fn behind_a_header_with_other_columns_no_row_is_read_by_the_first() {
         }
         assert_eq!(world.journal().customers(), 2);
     }
+}
+
+#[test]
+fn a_header_in_another_order_is_seen_where_only_the_reference_has_a_column() {
+    let world = World::new();
+    let file = world.file(
+        "users.csv",
+        "object_reference_id,first_name\nAsha-Rao,Customer1\nfirst_name,object_reference_id\nCustomer2,Ravi-Rao\n",
+    );
+    assert_eq!(world.import(&file, &["--set", "mobile_number=1"]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 invalid=2");
+}
+
+#[test]
+fn a_row_with_words_of_a_header_is_a_row() {
+    let world = World::new();
+    let rows = "customer-a,1,id@phone.example,mobile_number\nphone-id-x,2,,Email\nobject_reference_id,3,,mobile_number\n";
+    let file = world.file("users.csv", format!("{HEADER}{rows}"));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=3");
+    // A row without a number that names two fields by chance is invalid by itself, and so is no row behind it.
+    let file = world.file("more.csv", format!("{HEADER}customer-b,,,mobile_number\ncustomer-c,4,,\n"));
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.summary()["invalid"], 1);
+}
+
+#[test]
+fn what_a_database_tool_leaves_behind_the_rows_is_skipped_and_counted() {
+    let world = World::new();
+    for footer in [
+        "2 rows in set, 1 warning (0.01 sec)\n",
+        "2 rows in set (0.01 sec)\n",
+        "(2 row(s) affected)\n",
+        "(2 rows affected)\n\nCompletion time: 2026-01-01T00:00:00\n",
+        "(2 rows)\n\nTime: 1.234 ms\n",
+        "2 record(s) selected.\n",
+        "\\.\n",
+        "\u{1a}",
+    ] {
+        let text = format!("object_reference_id,mobile_number\ncust-0001,1\ncust-0002,2\n{footer}");
+        let lines = footer.lines().filter(|line| !line.is_empty()).count();
+        let (valid, invalid, found) = adjustments(&world, &text, &[]);
+        assert_eq!((valid, invalid), (2, 0), "{footer:?}");
+        assert_eq!(found.as_array().unwrap().len(), 1, "{footer:?}: {found}");
+        assert_eq!((&found[0][0], &found[0][1]), (&json!("separator-line"), &json!(lines)), "{footer:?}");
+    }
+    // Behind the last cell it is a character of that cell.
+    let cut = "object_reference_id,mobile_number\ncust-0001,1\u{1a}";
+    let (valid, invalid, _) = adjustments(&world, cut, &[]);
+    assert_eq!((valid, invalid), (0, 1));
 }
 
 #[test]
