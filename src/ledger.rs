@@ -398,13 +398,25 @@ impl Ledger {
         stop_reason: Option<&str>,
         requests: &RequestCounts,
     ) -> Result<(), Error> {
-        // SQLite goes on writing to a file that nobody can find any more, and says nothing.
-        if identity(&self.path) != self.identity {
-            return Err(Error::Moved(self.path));
-        }
+        self.check_path()?;
         let last_row = RowId(self.planning.planner.next_id().0 - 1);
         self.planning.store.merge_index(&mut self.planning.planner.index, last_row).await?;
         self.planning.store.end_run(self.run, state, exit_code, stop_reason, requests, (self.now)()).await?;
         self.planning.store.close().await
+    }
+
+    /// Ends a run that has had no row and sent no request, and forgets it.
+    ///
+    /// # Errors
+    /// Where the ledger cannot be written.
+    pub async fn discard_run(mut self) -> Result<(), Error> {
+        self.check_path()?;
+        self.planning.store.discard_run(self.run).await?;
+        self.planning.store.close().await
+    }
+
+    /// SQLite goes on writing to a file that nobody can find any more, and says nothing.
+    fn check_path(&self) -> Result<(), Error> {
+        if identity(&self.path) == self.identity { Ok(()) } else { Err(Error::Moved(self.path.clone())) }
     }
 }

@@ -47,7 +47,7 @@ use tokio::{
 
 use self::stage::Action;
 pub use self::{
-    end::{EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
+    end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
     lifecycle::{ActiveRun, RowSource},
     pipeline::Options,
     progress::{RunSnapshot, SourceSize},

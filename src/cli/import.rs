@@ -24,7 +24,7 @@ use crate::{
         self, RunContext, SourceReading, Summary, changed_list, column_warnings, mapping_lines, run_table,
         visible_text,
     },
-    run::{ActiveRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
+    run::{ActiveRun, EmptyRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
     source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions},
 };
@@ -80,6 +80,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
             limits: args.sending.limits(),
             max_failures: args.failures.max_failures,
             source_size: SourceSize { bytes: source.size(), rows: args.input.read.limit },
+            empty_run: EmptyRun::Keep,
             scope: if is_whole { SourceScope::Whole } else { SourceScope::Part },
             canary: NonZeroU64::new(args.canary),
         },
@@ -177,7 +178,10 @@ pub(super) async fn run_job(
     let summary = summary.with_existing(&totals.existing);
     let stop = stop.as_ref().or(shortage.as_ref());
     let next = next_step(&result.reason, &totals.tally, stop, job.ledger_path);
-    let text = describe_run(&summary, described, job.ledger_path, &next);
+    let text = match result.is_discarded() {
+        true => format!("\nNothing to retry: the ledger {} has no {} to send\n", names.ledger, names.file),
+        false => describe_run(&summary, described, job.ledger_path, &next),
+    };
     show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
 }
 

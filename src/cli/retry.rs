@@ -15,7 +15,7 @@ use crate::{
     error::Error,
     ledger::{Command, NewRun, Outcome, Reader, RetryFilter, RetryableCount, Setting, SettingOrigin},
     report,
-    run::{Options, RowSource, SourceScope, SourceSize},
+    run::{EmptyRun, Options, RowSource, SourceScope, SourceSize},
     sender::ExistingPolicy,
     source::{Mapping, ReplayOptions, ReplaySource},
 };
@@ -73,6 +73,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
                 // Its chunks count rows in place of bytes.
                 source_size: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
                 scope: SourceScope::Part,
+                empty_run: EmptyRun::Discard,
                 canary: None,
             },
         };

@@ -137,15 +137,26 @@ pub struct RunResult {
     /// `None` if the user has quit: nothing further is recorded, as after a crash.
     pub(super) ledger: Option<Ledger>,
     pub(super) scope: SourceScope,
+    pub(super) empty_run: EmptyRun,
 }
 
 impl RunResult {
+    /// Whether the run has done nothing and is not to be kept.
+    pub fn is_discarded(&self) -> bool {
+        let did_nothing = self.totals.tally.rows() == 0 && self.request_counts.requests == 0;
+        self.empty_run == EmptyRun::Discard && did_nothing && self.reason.state() == RunState::Completed
+    }
+
     /// Records the end of the run. Returns how many imported rows are absent from the source, where the run knows.
     ///
     /// # Errors
     /// Where the ledger cannot be read or written.
     pub async fn record(&mut self, exit_code: u8, stop_reason: Option<&str>) -> Result<Option<u64>, Error> {
         let Some(mut ledger) = self.ledger.take() else { return Ok(None) };
+        if self.is_discarded() {
+            ledger.discard_run().await?;
+            return Ok(None);
+        }
         let state = self.reason.state();
         let mut absent = None;
         if self.scope == SourceScope::Whole && state == RunState::Completed {
@@ -163,6 +174,15 @@ pub enum SourceScope {
     Whole,
     /// The source has some of the rows: an export, a retry, or a file with a limit.
     Part,
+}
+
+/// What becomes of a run that had no row and sent no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EmptyRun {
+    /// It is a run like any other: that a file has no rows is worth knowing.
+    Keep,
+    /// The ledger forgets it.
+    Discard,
 }
 
 /// The limits within which a run sends requests.

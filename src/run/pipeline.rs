@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use super::{
     DriveEnd, Stage, StageEvent, Workload,
     commit_policy::{CommitInput, CommitPolicy, SETTLED_WAIT_MAX},
-    end::{EndReason, Limits, MaxFailures, RunResult, SentCounts, SourceScope, StopReason, Totals},
+    end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, SentCounts, SourceScope, StopReason, Totals},
     ledger_handle::{CommitResult, LedgerHandle},
     open_rows_max,
     progress::{Progress, RunSnapshot, SourceSize},
@@ -47,6 +47,8 @@ pub struct Options {
     pub source_size: SourceSize,
     /// Whether the source has every customer.
     pub scope: SourceScope,
+    /// Whether a run without rows is kept.
+    pub empty_run: EmptyRun,
     /// So many first refusals that are all the same stop the run.
     pub canary: Option<NonZeroU64>,
 }
@@ -268,6 +270,7 @@ impl<'a> Pipeline<'a> {
             sustained_rate: self.timeline.sustained_rate(),
             ledger,
             scope: self.options.scope,
+            empty_run: self.options.empty_run,
         })
     }
 }

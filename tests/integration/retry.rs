@@ -49,6 +49,45 @@ fn failed_and_rejected_rows_succeed_without_their_file() {
     let again = world.aim("retry", &[]);
     assert_eq!((again.code, world.outcomes().as_str()), (0, ""), "{again:?}");
     assert_eq!(world.summary()["requests"], 0);
+    assert!(again.stdout.contains("Nothing to retry: the ledger "), "{again:?}");
+    assert!(again.stdout.trim_end().ends_with("has no failed or rejected rows to send"), "{again:?}");
+}
+
+/// A schedule of nights retries in vain most of the time.
+#[test]
+fn a_retry_without_rows_leaves_no_run() {
+    let world = World::new();
+    let file = world.rows("users.csv", 3);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let runs = || world.query("select id, command from run where id > 0");
+    let before = (runs(), world.run(&["status"]).stdout);
+    for number in [2, 3] {
+        assert_eq!(world.aim("retry", &[]).code, 0);
+        assert_eq!(world.summary()["run"], number, "a number is given once");
+        assert_eq!((runs(), world.run(&["status"]).stdout), before);
+    }
+    assert_eq!(world.run(&["report"]).code, 0);
+    // The next run resumes behind them.
+    assert_eq!(world.import(&file, &["-v"]).code, 0);
+    assert_eq!((world.outcomes().as_str(), &world.summary()["run"]), ("unchanged=3", &4.into()));
+}
+
+/// What a crash left in doubt is looked up first, and that is no empty run.
+#[test]
+fn a_retry_after_a_crash_is_a_run() {
+    let world = World::new();
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
+    let file = world.rows("users.csv", 3);
+    let mut run = world.start_import(&file, &[]);
+    assert!(wait_until(&mut run, || world.journal().requests() == 3));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    world.reconfigure(|behavior| behavior.outage = None);
+    let done = world.aim("retry", &[]);
+    assert!(world.summary()["requests"].as_u64() >= Some(3), "{done:?}");
+    assert_eq!(world.query("select command from run where id = 2"), [["retry"]]);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(crate::world::references(0..3));
 }
 
 #[test]

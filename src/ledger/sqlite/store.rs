@@ -672,6 +672,17 @@ impl Store {
         self.commit().await
     }
 
+    /// Forgets a run that has done nothing, so that it is as if it had never begun; its number is not given again.
+    pub(crate) async fn discard_run(&mut self, run: RunId) -> Result<(), Error> {
+        let gone = format!("[{run}]");
+        self.begin().await?;
+        self.execute(sqlx::query(DELETE_HEARTBEAT)).await?;
+        self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
+        self.execute(sqlx::query(KEEP_RUN_NUMBERS).bind(&gone)).await?;
+        self.execute(sqlx::query(DELETE_RUNS).bind(&gone)).await?;
+        self.commit().await
+    }
+
     // Pruning
 
     /// Deletes what ended before this time: the runs, what is known of them alone, and the cells of their rows.
