@@ -150,7 +150,7 @@ pub(super) struct Import {
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
     /// Stop the run if so many first responses are the same refusal and none succeeded; 0 is off
-    #[arg(long, allow_hyphen_values = true, value_name = "RESPONSES", default_value_t = 20, value_parser = count, help_heading = "Sending")]
+    #[arg(long, value_name = "RESPONSES", default_value_t = 20, value_parser = count, help_heading = "Sending")]
     pub(super) canary: u64,
     #[command(flatten)]
     pub(super) ledger: Ledger,
@@ -190,7 +190,7 @@ pub(super) struct Validate {
     #[command(flatten)]
     pub(super) input: Input,
     /// Request rate for the estimate of the import's time, per second
-    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
+    #[arg(long, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate, help_heading = "Output")]
     pub(super) rate: RateArg,
     /// Output format: the findings as text or JSON, or the rows at fault as CSV, like export failed
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -211,7 +211,7 @@ pub(super) struct Plan {
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
     /// Ask the API by Get for so many rows, chosen at random, or all, of those that the ledger does not know
-    #[arg(long, allow_hyphen_values = true, value_name = "ROWS|all", value_parser = ask, help_heading = "Rows")]
+    #[arg(long, value_name = "ROWS|all", value_parser = ask, help_heading = "Rows")]
     pub(super) ask: Option<Ask>,
     #[command(flatten)]
     pub(super) ledger: Ledger,
@@ -312,7 +312,7 @@ pub(super) struct Verify {
     #[command(flatten)]
     pub(super) sending: Sending,
     /// Verify only so many rows, chosen at random [default: every imported row]
-    #[arg(long, allow_hyphen_values = true, value_name = "ROWS", value_parser = sample, help_heading = "Rows")]
+    #[arg(long, value_name = "ROWS", value_parser = sample, help_heading = "Rows")]
     pub(super) sample: Option<usize>,
     /// Mark rows that differ as changed in the ledger, so that import --update-changed repairs them
     #[arg(long, help_heading = "Rows")]
@@ -360,14 +360,10 @@ pub(super) struct Probe {
     #[command(flatten)]
     pub(super) target: TargetOptions,
     /// Maximum requests per second; they are sent one after the other
-    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate, help_heading = "Sending")]
+    #[arg(long, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate, help_heading = "Sending")]
     pub(super) rate: RateArg,
-    /// Timeout for a whole request, from connecting to the last byte of the response
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "30s", value_parser = duration, help_heading = "Sending")]
-    pub(super) timeout: Duration,
-    /// Timeout for connecting
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "5s", value_parser = duration, help_heading = "Sending")]
-    pub(super) connect_timeout: Duration,
+    #[command(flatten)]
+    pub(super) timeouts: Timeouts,
     /// Write each request and its response to FILE as JSON, without secrets
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
@@ -404,7 +400,7 @@ pub(super) struct Report {
     #[command(flatten)]
     pub(super) ledger: Ledger,
     /// Report on this run [default: the latest]
-    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
+    #[arg(long, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
     /// Report on the whole ledger: where every customer stands, and all runs on one time line
     #[arg(long, conflicts_with = "run", help_heading = "Output")]
@@ -444,7 +440,7 @@ pub(super) struct Export {
     #[arg(long, help_heading = "Output")]
     pub(super) force: bool,
     /// Export only rows that this run settled [default: all runs]
-    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
+    #[arg(long, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
     #[command(flatten)]
     pub(super) color: Color,
@@ -473,13 +469,13 @@ pub(super) struct Simulate {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(super) listen: SocketAddr,
     /// Seed of ids, faults and latencies
-    #[arg(long, allow_hyphen_values = true, value_name = "NUMBER", default_value_t = 1, value_parser = count)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = count)]
     pub(super) seed: u64,
     /// Time that each response takes, such as 20ms or 20ms..80ms
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION|FROM..TO", default_value = "0ms", value_parser = latency)]
+    #[arg(long, value_name = "DURATION|FROM..TO", default_value = "0ms", value_parser = latency)]
     pub(super) latency: (Duration, Duration),
     /// Maximum requests per second; answers 429 with Retry-After above it [default: none]
-    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND", value_parser = whole::<1, { u32::MAX }>)]
+    #[arg(long, value_name = "PER_SECOND", value_parser = whole::<1, { u32::MAX }>)]
     pub(super) rate_limit: Option<u32>,
     /// Inject a fault with this probability, such as http500=0.05 (repeatable)
     #[arg(long = "fault", value_name = "KIND=PROBABILITY", value_parser = parse_fault)]
@@ -603,10 +599,10 @@ pub(super) struct Read {
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,
     /// Read only so many data rows, from the first
-    #[arg(long, allow_hyphen_values = true, value_name = "ROWS", value_parser = limit)]
+    #[arg(long, value_name = "ROWS", value_parser = limit)]
     pub(super) limit: Option<u64>,
     /// End with exit code 3 if there are fewer data rows than this
-    #[arg(long, allow_hyphen_values = true, value_name = "ROWS", default_value_t = 0, value_parser = count)]
+    #[arg(long, value_name = "ROWS", default_value_t = 0, value_parser = count)]
     pub(super) expect_rows: u64,
     /// Request a client auth token with each customer
     #[arg(long)]
@@ -617,42 +613,50 @@ pub(super) struct Read {
 #[command(next_help_heading = "Sending")]
 pub(super) struct Sending {
     /// Maximum requests per second, of every kind
-    #[arg(long, allow_hyphen_values = true, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate)]
+    #[arg(long, value_name = "PER_SECOND|unlimited", default_value = "50", value_parser = rate)]
     pub(super) rate: RateArg,
     /// Requests that may be sent at once after idle time
-    #[arg(long, allow_hyphen_values = true, value_name = "REQUESTS", default_value = "1", value_parser = whole::<1, 100_000>)]
+    #[arg(long, value_name = "REQUESTS", default_value = "1", value_parser = whole::<1, 100_000>)]
     pub(super) burst: u32,
     /// Maximum requests in flight
-    #[arg(long, allow_hyphen_values = true, value_name = "REQUESTS", default_value = "32", value_parser = whole::<1, 10_000>)]
+    #[arg(long, value_name = "REQUESTS", default_value = "32", value_parser = whole::<1, 10_000>)]
     pub(super) concurrency: u32,
-    /// Timeout for a whole request, from connecting to the last byte of the response
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    pub(super) timeout: Duration,
-    /// Timeout for connecting
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "5s", value_parser = duration)]
-    pub(super) connect_timeout: Duration,
+    #[command(flatten)]
+    pub(super) timeouts: Timeouts,
     /// Maximum attempts per row
-    #[arg(long, allow_hyphen_values = true, value_name = "ATTEMPTS", default_value = "6", value_parser = whole::<1, 1_000>)]
+    #[arg(long, value_name = "ATTEMPTS", default_value = "6", value_parser = whole::<1, 1_000>)]
     pub(super) max_attempts: u32,
     /// Maximum delay before the second attempt
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = duration)]
     pub(super) retry_initial: Duration,
     /// Maximum delay between two attempts
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(super) retry_max: Duration,
     /// Stop the run after this long without a successful response; at most 30s if there has been no response at all
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub(super) outage_limit: Duration,
     /// Time for in-flight requests to finish after SIGINT or SIGTERM
-    #[arg(long, allow_hyphen_values = true, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub(super) shutdown_grace: Duration,
+}
+
+/// The timeouts of a request.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sending")]
+pub(super) struct Timeouts {
+    /// Timeout for a whole request, from connecting to the last byte of the response
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// Timeout for connecting
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub(super) connect_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sending")]
 pub(super) struct Failures {
     /// Stop the run after more rejected and failed rows than this, or a larger share [default: off]
-    #[arg(long, allow_hyphen_values = true, value_name = "ROWS|PERCENT%", value_parser = max_failures)]
+    #[arg(long, value_name = "ROWS|PERCENT%", value_parser = max_failures)]
     pub(super) max_failures: Option<MaxFailures>,
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{customer::Field, error::Error};
 
 /// Environment variables that stand for no option.
-const VARIABLES: [(&str, &str); 4] = [
+const VARIABLES: [(&str, &str); 6] = [
     (
         "JUSPAY_API_KEY",
         "The API key, unless --api-key-file names a file that holds it. It is never an option's value.",
@@ -26,6 +26,11 @@ const VARIABLES: [(&str, &str); 4] = [
     ),
     ("NO_PROXY", "Hosts that are reached without the proxy."),
     ("RUST_LOG", "Level of the log, such as debug; overrides --verbose and --quiet."),
+    (
+        "NO_COLOR, CLICOLOR, CLICOLOR_FORCE",
+        "No color; none if it is 0; color even off a terminal. --color overrides them.",
+    ),
+    ("TERM", "With dumb, lines in place of a bar, and no color."),
 ];
 
 const FILES: [(&str, &str); 5] = [

@@ -50,8 +50,7 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
     // Unique by time, and by process if two probes begin at once.
     let run = format!("{:08x}", began as u32 ^ std::process::id().rotate_left(16));
     let found = runtime()?.block_on(async {
-        let (api, _simulator) =
-            target::open_api(target, &args.target, args.timeout, args.connect_timeout, 1).await?;
+        let (api, _simulator) = target::open_api(target, &args.target, &args.timeouts, 1).await?;
         let options = probe::Options {
             merchant_id: &merchant_id,
             run: &run,

@@ -72,8 +72,7 @@ async fn connect(
     existing: ExistingPolicy,
 ) -> Result<(Arc<Sender>, Option<Simulator>), Error> {
     let connections = sending.concurrency as usize;
-    let (api, simulator) =
-        open_api(target, args, sending.timeout, sending.connect_timeout, connections).await?;
+    let (api, simulator) = open_api(target, args, &sending.timeouts, connections).await?;
     let throttle = Throttle::new(connections, sending.rate());
     let policy = Policy {
         max_attempts: sending.max_attempts,

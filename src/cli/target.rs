@@ -5,7 +5,6 @@
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     path::Path,
-    time::Duration,
 };
 
 use reqwest::Url;
@@ -138,8 +137,7 @@ fn identity(args: &args::TargetOptions) -> Result<Option<ClientIdentity>, Error>
 pub(super) async fn open_api(
     target: Target,
     args: &args::TargetOptions,
-    timeout: Duration,
-    connect_timeout: Duration,
+    timeouts: &args::Timeouts,
     connections: usize,
 ) -> Result<(Api, Option<Simulator>), Error> {
     let Target { base_url, merchant_id, api_key, route } = target;
@@ -163,8 +161,8 @@ pub(super) async fn open_api(
         ca_file: args.ca_file.clone(),
         identity: identity(args)?,
         route,
-        timeout,
-        connect_timeout,
+        timeout: timeouts.timeout,
+        connect_timeout: timeouts.connect_timeout,
         connections,
     })?;
     Ok((api, simulator))

@@ -130,6 +130,38 @@ fn the_documentation_has_the_placeholders_of_help() {
     assert!(seen > 60, "{seen}");
 }
 
+/// A default that `config` shows stands in the documentation's table.
+#[test]
+fn the_documentation_has_the_defaults() {
+    let world = World::new();
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
+    let page = std::fs::read_to_string(page).unwrap().replace("\\|", "|");
+    let rows: Vec<(&str, &str)> =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | ")).collect();
+    let mut seen = 0;
+    for command in COMMANDS.iter().filter(|command| !["", "config", "completions", "man"].contains(command)) {
+        let shown = world.run(&["config", command]).stdout;
+        for line in shown.lines().filter_map(|line| line.trim_start().strip_suffix(" default")) {
+            let Some((key, value)) = line.trim_end().split_once(' ') else { continue };
+            let value = value.trim();
+            let is_told_in_words = value.contains(' ') || key == "verbose";
+            if is_told_in_words || ["-", "false"].contains(&value) || !key.starts_with(char::is_lowercase) {
+                continue;
+            }
+            let named = |cell: &str| {
+                format!("`{cell} ").contains(&format!("--{key} ")) || cell.contains(&format!("--{key}`"))
+            };
+            let told = rows.iter().filter(|(cell, _)| named(cell)).any(|(_, rest)| {
+                let cell = rest.split(" | ").next().unwrap().replace('`', "");
+                cell.split([';', ',', ' ']).any(|word| word == value)
+            });
+            assert!(told, "docs/options.md does not say that --{key} of {command} is {value} by default");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
 #[test]
 fn help_is_grouped_and_the_file_stands_first() {
     let world = World::new();
@@ -251,9 +283,14 @@ fn the_man_page_has_every_command_and_the_usual_sections() {
         }
     }
     let environment = &page[page.find(".SH ENVIRONMENT").unwrap()..page.find(".SH FILES").unwrap()];
-    for variable in
-        ["JUSPAY_API_KEY", "JUSPAY_MERCHANT_ID", "JUSPAY_ENVIRONMENT", "CUSTOMER_IMPORT_LEDGER", "NO_PROXY"]
-    {
+    for variable in [
+        "JUSPAY_API_KEY",
+        "JUSPAY_MERCHANT_ID",
+        "JUSPAY_ENVIRONMENT",
+        "CUSTOMER_IMPORT_LEDGER",
+        "NO_PROXY",
+        "TERM",
+    ] {
         assert!(environment.contains(&format!("{variable}\n")), "{variable}: {environment}");
     }
     for field in ["object_reference_id\nrequired", "options.get_client_auth_token\noptional"] {

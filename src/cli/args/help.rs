@@ -3,10 +3,12 @@
 //! Clap's own pair of short and long help prints an option over three lines in the long one, and each of a summary's
 //! headings takes two. So there are two definitions, both printed in clap's short layout.
 
+use std::{any::TypeId, time::Duration};
+
 use clap::{Arg, ArgAction, Command, CommandFactory, builder::PossibleValue};
 
-use super::Cli;
-use crate::customer::Field;
+use super::{Ask, Cli, RateArg};
+use crate::{customer::Field, run::MaxFailures};
 
 /// What `-h` shows: an option with its text there, which leaves room for placeholder and default on a line of 80 columns.
 /// Options that are not listed are shown by `--help` only.
@@ -72,9 +74,11 @@ fn present(command: Command) -> Command {
 }
 
 fn present_arg(arg: Arg) -> Arg {
+    // A negative number is refused by the parser of its option, and not taken for another option.
+    let arg = if is_measure(&arg) { arg.allow_hyphen_values(true) } else { arg };
+    let help = arg.get_help().map(|help| help.to_string().replace('`', ""));
     let possible = arg.get_possible_values();
     let names: Vec<&str> = possible.iter().map(PossibleValue::get_name).collect();
-    let help = arg.get_help().map(|help| help.to_string().replace('`', ""));
     let arg = if arg.get_action().takes_values() && !names.is_empty() {
         arg.value_name(names.join("|")).hide_possible_values(true)
     } else {
@@ -86,6 +90,16 @@ fn present_arg(arg: Arg) -> Arg {
         Some(help) => arg.help(help),
         None => arg,
     }
+}
+
+/// Whether the value is a number or a duration.
+fn is_measure(arg: &Arg) -> bool {
+    let kind = arg.get_value_parser().type_id();
+    let numbers = [TypeId::of::<u32>(), TypeId::of::<u64>(), TypeId::of::<i64>(), TypeId::of::<usize>()];
+    let durations = [TypeId::of::<Duration>(), TypeId::of::<(Duration, Duration)>()];
+    let limits = [TypeId::of::<RateArg>(), TypeId::of::<MaxFailures>(), TypeId::of::<Ask>()];
+    let takes_value = arg.get_action().takes_values();
+    takes_value && numbers.iter().chain(&durations).chain(&limits).any(|measure| kind == *measure)
 }
 
 /// The definition as `--help` shows it: with the fields of a customer, and the exit codes.
