@@ -36,7 +36,7 @@ const OTHER_COMMANDS: [(&str, &str); 12] = [
 ];
 
 /// An option by a name that it has in other programs: that name, the id of the argument by which a command fits, and what to do.
-const OTHER_OPTIONS: [(&str, &str, &str); 17] = [
+const OTHER_OPTIONS: [(&str, &str, &str); 18] = [
     ("--api-key", "api_key_file", KEY),
     ("--key", "api_key_file", KEY),
     ("--token", "api_key_file", KEY),
@@ -46,6 +46,7 @@ const OTHER_OPTIONS: [(&str, &str, &str); 17] = [
     ("--dry-run", "csv", "use validate to check the file, or plan to see what an import would do"),
     ("--json", "format", "use --format json"),
     ("--json", "summary_json", "use --summary-json FILE"),
+    ("--no-color", "color", "use --color never"),
     ("--jobs", "concurrency", "use --concurrency"),
     ("--parallel", "concurrency", "use --concurrency"),
     ("--threads", "concurrency", "use --concurrency"),
@@ -195,7 +196,10 @@ impl Refused<'_> {
     fn superfluous(&self, typed: &str) -> String {
         let (name, word) = (self.command.get_name(), shown(OsStr::new(typed)));
         let Some(only) = self.command.get_positionals().next() else {
-            return format!("{name} takes options only, and {word:?} is none; {}", see_help(self.command));
+            // A value without its option.
+            let needs_option = self.command.get_opts().any(Arg::is_required_set);
+            let how = if needs_option { self.such_as() } else { see_help(self.command) };
+            return format!("{name} takes options only, and {word:?} is none; {how}");
         };
         let too_many = format!("{name} takes {}, and {word:?} is one argument too many", noun(only));
         match only.get_id().as_str() {
@@ -243,9 +247,13 @@ impl Refused<'_> {
                 _ => named.replace(['<', '>'], ""),
             });
         let missing: Vec<String> = missing.collect();
-        let how =
-            example(self.command).map_or_else(|| see_help(self.command), |line| format!("such as: {line}"));
+        let how = self.such_as();
         Some(format!("{} needs {}; {how}", self.command.get_name(), missing.join(" and ")))
+    }
+
+    /// The command as it is meant.
+    fn such_as(&self) -> String {
+        example(self.command).map_or_else(|| see_help(self.command), |line| format!("such as: {line}"))
     }
 
     /// Clap does not say which argument it is; the name of a file may be one that is no text.

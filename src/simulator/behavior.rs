@@ -252,7 +252,7 @@ impl FromStr for Fault {
     }
 }
 
-/// Parses `KIND=P`, as in `http500=0.1`.
+/// Parses `KIND=PROBABILITY`, as in `http500=0.1`.
 ///
 /// # Errors
 ///
@@ -260,7 +260,7 @@ impl FromStr for Fault {
 pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
     let Some((kind, probability)) = text.split_once('=') else {
         let known = KINDS.map(|(name, _)| name).join(", ");
-        return Err(format!("{text:?} is not of the form KIND=P; kinds are {known}"));
+        return Err(format!("give KIND=PROBABILITY, such as http500=0.05; the kinds are {known}"));
     };
     let fault = kind.trim().parse::<Fault>()?;
     match probability.trim().parse::<f64>() {

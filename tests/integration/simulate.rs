@@ -128,7 +128,7 @@ fn what_it_cannot_do_is_refused_on_one_line() {
     let (taken, port) = (world.simulator.address().to_string(), "127.0.0.1:0");
     for (args, words) in [
         (&["--fault", "flood-of-frogs=1"][..], &["flood-of-frogs", "http500", "reset-after"][..]),
-        (&["--fault", "http500"], &["http500", "KIND=P"]),
+        (&["--fault", "http500"], &["http500", "KIND=PROBABILITY"]),
         (&["--fault", "http500=2"], &["probability"]),
         (&["--fault", "http500=-0.1"], &["probability"]),
         (&["--rate-limit", "0"], &["--rate-limit"]),

@@ -79,6 +79,7 @@ fn an_option_of_other_programs() {
             "import has no option --dry-run; use validate to check the file, or plan to see what an import would do",
         ),
         (&["import", "u.csv", "--workers", "4"], "import has no option --workers; use --concurrency"),
+        (&["status", "--no-color"], "status has no option --no-color; use --color never"),
         (&["import", "u.csv", "--json"], "import has no option --json; use --summary-json FILE"),
         (&["status", "--json"], "status has no option --json; use --format json"),
     ]);
@@ -127,6 +128,18 @@ fn a_value_that_is_none() {
             &["import", "u.csv", "--map", "emailaddress=x"],
             "--map cannot be \"emailaddress=x\"; there is no field \"emailaddress\"; did you mean email_address?",
         ),
+        (
+            &["import", "u.csv", "--map", "Email=email_address"],
+            "--map cannot be \"Email=email_address\"; the field stands before the =; did you mean email_address=Email?",
+        ),
+        (
+            &["import", "u.csv", "--map"],
+            "--map needs a value; give FIELD=COLUMN, such as mobile_number=Phone",
+        ),
+        (
+            &["import", "u.csv", "--set", "first_name"],
+            "--set cannot be \"first_name\"; give FIELD=VALUE, such as mobile_country_code=91",
+        ),
         (&["export", "some"], "export takes one of created, failed, all, not \"some\""),
         (
             &["export", "created", "--run", "last"],
@@ -157,6 +170,10 @@ fn an_argument_that_is_missing_or_too_many() {
         (
             &["export", "created", "failed"],
             "export takes one of created, failed, all, and \"failed\" is one argument too many",
+        ),
+        (
+            &["prune", "2026-01-31"],
+            "prune takes options only, and \"2026-01-31\" is none; such as: customer-import prune --before 2026-01-31",
         ),
         (
             &["status", "users.csv"],

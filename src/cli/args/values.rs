@@ -109,14 +109,19 @@ pub(super) fn field(name: &str) -> Result<Field, String> {
 }
 
 pub(super) fn field_and_text(text: &str) -> Result<(Field, String), String> {
-    let (name, text) = text.split_once('=').ok_or("give FIELD=TEXT, with an =")?;
+    let (name, text) = text.split_once('=').ok_or("give FIELD=VALUE, such as mobile_country_code=91")?;
     Ok((field(name.trim())?, text.trim().into()))
 }
 
 pub(super) fn field_and_column(text: &str) -> Result<(Field, String), String> {
-    let (field, column) = field_and_text(text)?;
-    check_template(&column)?;
-    Ok((field, column))
+    let (name, column) = text.split_once('=').ok_or("give FIELD=COLUMN, such as mobile_number=Phone")?;
+    let (name, column) = (name.trim(), column.trim());
+    let field = field(name).map_err(|unknown| match Field::from_name(column) {
+        Some(meant) => format!("the field stands before the =; did you mean {meant}={name}?"),
+        None => unknown,
+    })?;
+    check_template(column)?;
+    Ok((field, column.into()))
 }
 
 pub(super) fn date(text: &str) -> Result<SystemTime, String> {
