@@ -49,6 +49,7 @@ use self::stage::Action;
 pub use self::{
     end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
     lifecycle::{ActiveRun, RowSource},
+    outage::waiting_cause,
     pipeline::Options,
     progress::{RunSnapshot, SourceSize},
 };

@@ -24,7 +24,7 @@ use crate::{
     report::{
         AskedToReport, PlanSummary, PlanToReport, asking_words, mapping_lines, plan_text, visible_text,
     },
-    run::EndReason,
+    run::{EndReason, waiting_cause},
     sender::ExistingPolicy,
     source::{Source, SourceOptions},
     verify::Choice,
@@ -130,7 +130,7 @@ async fn asked(
             Ask::All => None,
             Ask::Sample(rows) => Some(plan.create.min(rows as u64)),
         };
-        display.show_counts(asked.looked_up(), total, asking_words(asked));
+        display.show_counts(asked.looked_up(), total, asking_words(asked), waiting_cause(sender).as_deref());
     };
     let (began, options) = (Instant::now(), plan::Options { limits: args.sending.limits(), choice });
     let asking = plan::plan_and_ask(forecast, source.stream()?, sender, options, signals, show);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     customer::visible_lines,
-    report::{grouped, progress_line, progress_lines, time, wrap_parts},
+    report::{grouped, progress_line, progress_lines, time, wrap_parts, wrap_words},
     run::RunSnapshot,
 };
 
@@ -95,12 +95,25 @@ impl ProgressDisplay {
         self.show_lines(|width| progress_lines(snapshot, width), || progress_line(snapshot));
     }
 
-    /// Shows the progress of something other than a run, if it is due.
-    pub(super) fn show_counts(&mut self, done: u64, total: Option<u64>, more: Vec<String>) {
-        if Instant::now() >= self.next {
-            let words = [self.rate_parts(done, total), more].concat();
-            self.show_lines(|width| wrap_parts(&words, width), || words.join(", "));
+    /// Shows the progress of something other than a run, if it is due, and why it waits, if it does.
+    pub(super) fn show_counts(
+        &mut self,
+        done: u64,
+        total: Option<u64>,
+        more: Vec<String>,
+        cause: Option<&str>,
+    ) {
+        if Instant::now() < self.next {
+            return;
         }
+        let words = [self.rate_parts(done, total), more].concat();
+        let lines = |width| {
+            let mut lines = wrap_parts(&words, width);
+            lines.extend(cause.iter().flat_map(|cause| wrap_words(cause, width)));
+            lines
+        };
+        let line = || words.join(", ") + &cause.map_or_else(String::new, |cause| format!("; {cause}"));
+        self.show_lines(lines, line);
     }
 
     /// Shows lines that are made for a width, or one line where they are not redrawn, if it is time to.

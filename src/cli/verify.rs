@@ -18,7 +18,7 @@ use crate::{
     error::Error,
     ledger::{ImportedIndex, Reader, mark_changed_at_api},
     report::{self, Verification, VerificationSummary},
-    run::EndReason,
+    run::{EndReason, waiting_cause},
     sender::ExistingPolicy,
     source::Source,
     verify::{self, Choice, ComparisonResult},
@@ -68,7 +68,8 @@ async fn run(
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);
-        display.show_counts(found.looked_up(), total, report::verification_words(found));
+        let words = report::verification_words(found);
+        display.show_counts(found.looked_up(), total, words, waiting_cause(sender).as_deref());
         exporter.refresh();
     };
     let end = verify::run(imported, source.stream()?, Arc::clone(sender), options, signals, show).await;

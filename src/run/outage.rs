@@ -18,8 +18,13 @@ const CAUSES_MAX: usize = 16;
 
 /// Whether everything waits for the API: in an outage, and from the first failure on where nothing has been reached yet,
 /// since the host may be wrong.
-pub(crate) fn is_waiting(sender: &Sender) -> bool {
+pub(super) fn is_waiting(sender: &Sender) -> bool {
     sender.throttle().in_outage() || sender.contact() == Contact::Unreached
+}
+
+/// Why everything waits for the API, if it does.
+pub fn waiting_cause(sender: &Sender) -> Option<Arc<str>> {
+    is_waiting(sender).then(|| sender.last_cause())
 }
 
 /// The outage that goes on, if there is one.
@@ -38,7 +43,7 @@ struct Current {
 impl OutageLog {
     /// Looks whether an outage has begun, has another reason or is over, and logs it. Called at each tick.
     pub(crate) fn observe(&mut self, sender: &Sender, now: Instant) {
-        let cause = is_waiting(sender).then(|| sender.last_cause());
+        let cause = waiting_cause(sender);
         match (&mut self.current, cause) {
             (None, None) => {}
             (None, Some(cause)) => {

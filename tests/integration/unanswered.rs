@@ -11,7 +11,10 @@ use std::{
 
 use customer_import::simulator::Outage;
 
-use crate::world::{World, finish, wait_until};
+use crate::{
+    terminal::{Terminal, lines},
+    world::{MERCHANT, World, finish, wait_until},
+};
 
 /// For how long an API that has never answered is tried.
 const TRIED: Duration = Duration::from_secs(30);
@@ -107,4 +110,22 @@ fn a_shorter_outage_limit_holds() {
     let error = line_with(&mut log, "error: ");
     assert!(error.starts_with("error: no answer for 1.0 s, not one since the run began ("), "{error}");
     assert_eq!(finish(child).code, 4);
+}
+
+/// The commands that only ask show it in the same way.
+#[test]
+fn a_verification_shows_the_cause_too() {
+    let world = World::new();
+    let file = world.rows("users.csv", 20);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
+    let base_url = world.base_url();
+    let args = ["verify", "users.csv", "--base-url", &base_url, "--merchant-id", MERCHANT];
+    let mut terminal = Terminal::new(100);
+    let mut verify = terminal.start(world.command(&args));
+    // The log has it between quotes, and before the word that is drawn next to it.
+    let shown = terminal.read_until("\x1b[K\r\nno connection to ");
+    assert!(lines(&shown, 100).iter().any(|line| line.starts_with("0 of 20 rows, ")), "{shown:?}");
+    verify.kill().unwrap();
+    verify.wait().unwrap();
 }

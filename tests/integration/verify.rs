@@ -149,7 +149,7 @@ fn what_cannot_be_verified_is_one_line() {
     refused(&["users.csv", "--sample", "0"], "a number of rows, such as 500");
     let elsewhere = world.run(&["verify", "users.csv", "--simulator"]);
     assert!(elsewhere.code == 2 && elsewhere.stderr.contains("belongs to merchant"), "{elsewhere:?}");
-    refused(&[], "<CSV>");
+    refused(&[], "one CSV file");
     assert_eq!(world.journal().requests(), before);
     assert!(!world.path("none.db").exists());
 }
