@@ -175,3 +175,18 @@ pub(in crate::cli) fn allowed(field: Field) -> &'static str {
         Field::GetClientAuthToken => "true or false",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_names_options_of_commands_that_have_one() {
+        let definition = definition();
+        for (name, _) in SUMMARY {
+            let commands = definition.get_subcommands().filter(|command| has_summary(command));
+            let mut names = commands.flat_map(Command::get_arguments).filter_map(Arg::get_long);
+            assert!(names.any(|long| long == name), "{name}");
+        }
+    }
+}
