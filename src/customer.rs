@@ -29,6 +29,8 @@ mod template;
 
 mod correction;
 
+mod count;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -42,6 +44,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
     correction::{CorrectedOutcome, Correction},
+    count::{counted, noun},
     fingerprint::{FieldCounts, FieldSet, Fingerprint},
     invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},

@@ -24,7 +24,7 @@ use self::{
 use crate::{
     customer::{Field, PhoneRegion, Rescue},
     error::Error,
-    report::{grouped, rows, time, visible_text},
+    report::{counted, grouped, rows, time, visible_text},
     source::{Encoding, HeadingMatch, Quote, Source, SourceOptions, SourceSample},
     validate::{Findings, validate},
 };
@@ -187,9 +187,9 @@ fn head(given: &Given, table: &crate::source::Table, missing: &[Field], quote: Q
     let mut head = vec![
         format!("Settings for {name}, proposed by customer-import init. Each line says why it is there."),
         format!(
-            "Looked at: {looked}; {} columns, delimiter {delimiter}, {}{quotes}. Comments name columns and \
+            "Looked at: {looked}; {}, delimiter {delimiter}, {}{quotes}. Comments name columns and \
              counts, never what a cell holds. A line that begins with # has no effect: take the # away to use it.",
-            grouped(table.header.len() as u64),
+            counted(table.header.len() as u64, "column"),
             table.encoding.name(),
         ),
         format!("Next: customer-import validate --config THIS_FILE {argument}"),

@@ -47,8 +47,8 @@ impl Way {
             if says("server does not support user/pass authentication") {
                 return Reply::ProxyLogin(format!("{proxy} takes no login by name and password"));
             }
-            if says("tunnel error: unsuccessful") {
-                return Reply::NotSent(format!("{proxy} refuses to connect to {}", self.target));
+            if let Some((_, does)) = PROXY_ERRORS.into_iter().find(|(text, _)| says(text)) {
+                return Reply::NotSent(format!("{proxy} {}", does.replace("TARGET", &self.target)));
             }
         }
         let peer = match (&self.proxy, stage(&errors)) {
@@ -60,22 +60,69 @@ impl Way {
             Some(Words::Whole(text)) => text,
             Some(Words::Part(text)) => format!("no connection to {peer}: {text}"),
             None if error.is_timeout() => format!("no connection to {peer}: it does not answer"),
-            None => format!("no connection to {peer}: {}", innermost(&errors)),
+            None => format!("no connection to {peer}: {}", other_words(&errors)),
         })
     }
 
     /// What happened to a request that may have arrived.
     pub(super) fn lost(&self, error: &reqwest::Error) -> String {
+        let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {proxy}"));
+        let peer = format!("{}{through}", self.target);
         if error.is_timeout() {
-            return "no answer in time".into();
+            return format!("no answer in time from {peer}");
         }
         let errors = chain(error);
         match words(&errors) {
-            Some(Words::Whole(text) | Words::Part(text)) => text,
-            None => innermost(&errors),
+            Some(Words::Whole(text)) => text,
+            Some(Words::Part(text)) => format!("no whole answer from {peer}: {text}"),
+            None => format!("no whole answer from {peer}: {}", other_words(&errors)),
         }
     }
 }
+
+/// What a proxy does, by the text of the library that speaks to it.
+const PROXY_ERRORS: [(&str, &str); 17] = [
+    ("tunnel error: unsuccessful", "refuses to connect to TARGET"),
+    (
+        "tunnel error: proxy response headers too long",
+        "answers with more than a header; is it an HTTP proxy?",
+    ),
+    (
+        "tunnel error: unexpected end of file",
+        "closes the connection in place of a tunnel to TARGET; see its log",
+    ),
+    ("SOCKS error: general server failure", "reports a failure of its own, asked for TARGET; see its log"),
+    ("SOCKS error: connection not allowed", "does not allow connections to TARGET; see its rules"),
+    ("SOCKS error: network unreachable", "has no route to TARGET"),
+    ("SOCKS error: host unreachable", "does not reach TARGET"),
+    ("SOCKS error: ttl expired", "does not reach TARGET in time"),
+    ("SOCKS error: connection refused", "is refused by TARGET"),
+    ("SOCKS error: command not supported", "makes no connections for others; see its settings"),
+    ("SOCKS error: address type not supported", "takes no such address; try socks5h:// or socks5://"),
+    ("SOCKS error: IPV6 is not supported", "takes no IPv6 address; socks5h:// has it look the name up"),
+    ("SOCKS error: could not resolve", "takes no such address; socks5h:// has it look the name up"),
+    ("SOCKS error: server failed", "refuses or fails to connect to TARGET; see its log"),
+    ("SOCKS error: server ident", "wants to know the user by ident, which this program does not answer"),
+    ("SOCKS error: server implements", "does not answer the login as SOCKS has it; see its settings"),
+    ("SOCKS error: failed parsing", "does not answer by SOCKS; see the scheme and the port of the variable"),
+];
+
+/// What is the matter with a connection, by the text of the library that reads from it.
+const CONNECTION_ERRORS: [(&str, &str); 11] = [
+    ("SOCKS error: io error", "the SOCKS handshake was broken off; see the scheme and the port"),
+    ("tunnel error: io error", "the connection broke before the tunnel stood"),
+    ("connection closed before message", CLOSED),
+    ("end of file before message length", CLOSED),
+    ("unexpected EOF", CLOSED),
+    ("unexpected end of file", CLOSED),
+    ("message head is too large", "its headers are too long for an API; see what answers there"),
+    ("invalid HTTP", "what answers there speaks no HTTP that this program knows (see scheme and port)"),
+    ("received unexpected message", "it answered before it was asked; see what answers there"),
+    ("http2 error", "it broke the rules of HTTP/2; see what stands between"),
+    ("connection error", CLOSED),
+];
+
+const CLOSED: &str = "it closed the connection; see what stands between (a proxy, a firewall), and whether the server was restarted";
 
 /// An error in words.
 enum Words {
@@ -168,7 +215,26 @@ fn io_words(kind: io::ErrorKind) -> Option<&'static str> {
     })
 }
 
-/// The innermost cause.
-fn innermost(errors: &[&(dyn StdError + 'static)]) -> String {
-    errors.last().map_or_else(String::new, |error| short(&error.to_string()))
+/// A cause that no type tells, in words that say what to look at; the library's own if they are none of those known.
+fn other_words(errors: &[&(dyn StdError + 'static)]) -> String {
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let is_known = |known: &str| texts.iter().any(|text| text.starts_with(known));
+    match CONNECTION_ERRORS.into_iter().find(|(known, _)| is_known(known)) {
+        Some((_, words)) => words.into(),
+        None => texts.last().map_or_else(String::new, |text| short(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_of_a_connection_is_left_in_the_words_of_a_library() {
+        for (known, words) in CONNECTION_ERRORS {
+            let error = io::Error::other(format!("{known} and more"));
+            assert_eq!(other_words(&chain(&error)), words);
+        }
+        assert_eq!(other_words(&chain(&io::Error::other("another"))), "another");
+    }
 }

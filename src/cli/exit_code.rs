@@ -101,8 +101,12 @@ pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(S
             ),
             StopReason::TooManyFailures(failures) => (
                 format!(
-                    "{} rows were rejected or failed, more than --max-failures allows",
-                    report::grouped(*failures)
+                    "{} rejected or failed, more than --max-failures allows",
+                    if *failures == 1 {
+                        "1 row was".into()
+                    } else {
+                        format!("{} were", report::rows(*failures))
+                    }
                 ),
                 format!("look at them with export failed, {again}"),
             ),

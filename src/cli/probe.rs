@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Error,
     probe::{self, Change, EarlierProbe, Finding, Findings},
-    report::visible_text,
+    report::{counted, visible_text},
 };
 
 /// The content of `--output`.
@@ -103,8 +103,12 @@ fn read_earlier(path: &PathBuf) -> Result<EarlierProbe, Error> {
 
 fn table(base_url: &str, findings: &Findings, since: Option<(&Path, &[Change])>) -> String {
     let Findings { run, requests, customers, questions } = findings;
-    let mut text =
-        format!("Probe {run} of {}: {requests} requests, {customers} customers\n\n", visible_text(base_url));
+    let mut text = format!(
+        "Probe {run} of {}: {}, {}\n\n",
+        visible_text(base_url),
+        counted(u64::from(*requests), "request"),
+        counted(*customers as u64, "customer")
+    );
     let mut line = |cells: [&str; 4]| {
         let [question, relied, answer, same] = cells;
         let line = format!("  {question:<27} {relied:<20} {answer:<42} {same}");

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     customer::visible_lines,
-    report::{grouped, progress_line, progress_lines, time, wrap_parts, wrap_words},
+    report::{grouped, progress_line, progress_lines, rows, time, wrap_parts, wrap_words},
     run::RunSnapshot,
 };
 
@@ -159,8 +159,8 @@ impl ProgressDisplay {
     fn rate_parts(&self, done: u64, total: Option<u64>) -> Vec<String> {
         let per_second = done as f64 / self.began.elapsed().as_secs_f64().max(0.001);
         let rows = match total {
-            Some(total) => format!("{} of {} rows", grouped(done), grouped(total)),
-            None => format!("{} rows", grouped(done)),
+            Some(total) => format!("{} of {}", grouped(done), rows(total)),
+            None => rows(done),
         };
         let left = total.map(|total| total.saturating_sub(done)).filter(|_| per_second >= 1.0);
         let left = left.map(|left| time(Duration::from_secs_f64(left as f64 / per_second)) + " left");

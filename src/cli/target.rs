@@ -20,7 +20,7 @@ use crate::{
     api::{self, Api, ClientIdentity, DirectReason, KeyReader, Route},
     error::Error,
     ledger,
-    report::{grouped, visible_text},
+    report::{rows, visible_text},
     simulator::Simulator,
     source::{Source, SourceOptions},
 };
@@ -295,9 +295,8 @@ pub(super) struct PlannedAction<'a> {
 /// The number of rows in a file as text, exact or estimated.
 pub(super) fn count_rows(options: &SourceOptions) -> Result<String, Error> {
     Ok(match Source::count(options)? {
-        Some((1, true)) => "1 row".into(),
-        Some((rows, true)) => format!("{} rows", grouped(rows)),
-        Some((rows, false)) => format!("about {} rows", grouped(rows)),
+        Some((count, true)) => rows(count),
+        Some((count, false)) => format!("about {}", rows(count)),
         None => "rows not counted".into(),
     })
 }

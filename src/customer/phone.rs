@@ -11,7 +11,7 @@ use rlibphonenumber::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::invisible::shown;
+use super::{count::counted, invisible::shown};
 
 /// Maximum number of digits: fifteen of the longest international number, plus dialing prefixes.
 const DIGITS_MAX: usize = 24;
@@ -299,9 +299,9 @@ impl PhoneRegion {
             format!("+{}", number.country_code)
         };
         let seen = match self.plans.is_possible_number_with_reason(number) {
-            Err(ValidationError::TooShort) => format!("{count} digits, too few for {place}"),
-            Err(ValidationError::TooLong) => format!("{count} digits, too many for {place}"),
-            _ => format!("{count} digits as no number of {place} has them"),
+            Err(ValidationError::TooShort) => format!("{}, too few for {place}", counted(count, "digit")),
+            Err(ValidationError::TooLong) => format!("{}, too many for {place}", counted(count, "digit")),
+            _ => format!("{} as no number of {place} has them", counted(count, "digit")),
         };
         PhoneError::new(PhoneErrorKind::Impossible, seen)
     }
@@ -310,8 +310,8 @@ impl PhoneRegion {
 fn why_not(error: &ParseError, count: usize, region: Region) -> String {
     match error {
         ParseError::InvalidCountryCode => "it begins with no country's code".into(),
-        ParseError::TooLongNsn => format!("{count} digits, too many for {region}"),
-        _ => format!("{count} digits, too few for {region}"),
+        ParseError::TooLongNsn => format!("{}, too many for {region}", counted(count, "digit")),
+        _ => format!("{}, too few for {region}", counted(count, "digit")),
     }
 }
 
@@ -498,7 +498,7 @@ mod tests {
             ("+", "no digit"),
             ("-", "no digit"),
             ("99\u{1b}88", "U+001B at position 3 is in no number"),
-            ("1", "1 digits, too few for IN"),
+            ("1", "1 digit, too few for IN"),
             ("9999999999999999999999999", "25 digits, too many for a number"),
         ] {
             let expected = format!("mobile_number:impossible:{seen}");

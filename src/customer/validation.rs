@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cells, Customer, Field, Fingerprint, Reference, Respelling,
+    count::counted,
     invisible::{self, Accepted},
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
     spreadsheet::{self, NEGATIVE},
@@ -602,10 +603,10 @@ fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
 fn judge_reference(value: &str, validation: Validation) -> Option<(Rule, String)> {
     let chars = value.chars().take(REFERENCE_MIN_CHARS).count();
     if chars < REFERENCE_MIN_CHARS {
-        return Some((Rule::TooShort, format!("{chars} characters")));
+        return Some((Rule::TooShort, counted(chars, "character")));
     }
     if value.len() > REFERENCE_MAX_BYTES {
-        return Some((Rule::TooLong, format!("{} bytes", value.len())));
+        return Some((Rule::TooLong, counted(value.len(), "byte")));
     }
     if validation == Validation::Lenient { None } else { judge_length(Field::Reference, value) }
 }
@@ -613,7 +614,7 @@ fn judge_reference(value: &str, validation: Validation) -> Option<(Rule, String)
 fn judge_length(field: Field, value: &str) -> Option<(Rule, String)> {
     let most = max_chars(field).filter(|most| value.len() > *most)?;
     let chars = value.chars().count();
-    (chars > most).then(|| (Rule::TooLong, format!("{chars} characters, and {most} fit")))
+    (chars > most).then(|| (Rule::TooLong, format!("{}, and {most} fit", counted(chars, "character"))))
 }
 
 fn judge_email(value: &str) -> Option<(Rule, String)> {

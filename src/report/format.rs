@@ -7,19 +7,33 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{customer::visible, source::RowSample};
+use crate::{
+    customer::{noun, visible},
+    source::RowSample,
+};
 
 /// Width of a standard terminal.
 const COLUMNS: usize = 80;
 
-/// A count with its noun.
+/// A number of rows with its noun.
 pub fn rows(count: u64) -> String {
-    format!("{} {}", grouped(count), if count == 1 { "row" } else { "rows" })
+    counted(count, "row")
 }
 
 /// A number of requests with its noun.
-pub(super) fn requests(count: u64) -> String {
-    format!("{} {}", grouped(count), if count == 1 { "request" } else { "requests" })
+pub fn requests(count: u64) -> String {
+    counted(count, "request")
+}
+
+/// A number in groups of three digits, with its noun.
+pub fn counted(count: u64, one: &str) -> String {
+    format!("{} {}", grouped(count), noun(count, one))
+}
+
+/// `50 requests per second`
+pub(super) fn request_rate(per_second: f64) -> String {
+    let noun = if per_second == 1.0 { "request" } else { "requests" };
+    format!("{per_second} {noun} per second")
 }
 
 /// A name or a value as one line shows it.

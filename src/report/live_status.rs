@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::format::{grouped, requests, time, wrap_parts, wrap_words};
+use super::format::{grouped, requests, rows, time, wrap_parts, wrap_words};
 use crate::{
     ledger::{Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RunId, RunRecord, Tally},
     run::RunSnapshot,
@@ -179,8 +179,7 @@ fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
     let settled = settled(tally);
     let (done, speed) = (grouped(settled), speed(live.rows_per_second));
     let Some(total) = live.total else {
-        let rows = format!("{done} rows, {speed}");
-        return vec![rows, done];
+        return vec![format!("{}, {speed}", rows(settled)), done];
     };
     // Rounded down: 100 % appears only at the end.
     let share = if total == 0 { 1.0 } else { settled as f64 / total as f64 };
@@ -188,7 +187,7 @@ fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
     let about = if live.is_exact { "" } else { "about " };
     let left = left(settled, total, live).map_or_else(String::new, |left| format!(", {} left", whole(left)));
     let all = grouped(total);
-    let plain = format!("{percent}  {done} of {about}{all} rows, {speed}{left}");
+    let plain = format!("{percent}  {done} of {about}{}, {speed}{left}", rows(total));
     let with_bars = BARS.map(|places| format!("{} {plain}", bar(share, places)));
     let shorter = [
         plain,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{grouped, paragraph, rows, time, visible_text},
+    format::{grouped, paragraph, request_rate, requests, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, changed_list, dropped_list},
     validation::{FaultJson, add_faults, add_mapping, fault_list},
@@ -276,12 +276,10 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
     if let Some(asked) = &planned.asked {
         add_asked(asked, plan, &mut text);
     }
-    let requests = planned.requests();
-    let noun = if requests == 1 { "request" } else { "requests" };
     let about = if planned.asked.is_some() { "about" } else { "at least" };
-    let _ = write!(text, "\nimport would send {about} {} {noun}", grouped(requests));
+    let _ = write!(text, "\nimport would send {about} {}", requests(planned.requests()));
     if let (Some(rate), Some(shortest)) = (planned.rate, planned.shortest()) {
-        let _ = write!(text, ", in {} at {rate} requests per second", time(shortest));
+        let _ = write!(text, ", in {} at {}", time(shortest), request_rate(rate));
     }
     text.push('\n');
     let elsewhere = planned.ledger_in_doubt.saturating_sub(plan.in_doubt);
@@ -302,11 +300,11 @@ fn add_asked(of: &AskedToReport<'_>, plan: &Plan, text: &mut String) {
     let (asked, figures) = (of.asked, of.figures);
     let _ = writeln!(
         text,
-        "\nthe API was asked for {} of {} to create, in {}: {} requests, {} repeated, {} throttled",
+        "\nthe API was asked for {} of {} to create, in {}: {}, {} repeated, {} throttled",
         grouped(asked.looked_up()),
         rows(plan.create),
         time(of.elapsed),
-        grouped(figures.requests),
+        requests(figures.requests),
         grouped(figures.retries),
         grouped(figures.throttled),
     );

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     LiveStatus,
-    format::{date, grouped, rfc3339, rows, time_between, visible_text, wrapped},
+    format::{date, grouped, requests, rfc3339, rows, time_between, visible_text, wrapped},
     summary::explain,
 };
 use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
@@ -149,7 +149,7 @@ pub(super) fn add_run(run: &RunRecord, text: &mut String) {
     if parts.is_empty() {
         parts.push(rows(0));
     }
-    let counts = format!("{}; {} requests", parts.join(", "), grouped(run.request_counts.requests));
+    let counts = format!("{}; {}", parts.join(", "), requests(run.request_counts.requests));
     text.push_str(&wrapped(&counts, 6));
     if let Some(reason) = &run.stop_reason {
         text.push_str(&wrapped(&visible_text(reason), 6));

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     error_summary::{ErrorSummary, error_lines, summarize_errors},
-    format::{first_lines, grouped, paragraph, rate, rfc3339, rows, time, visible_text},
+    format::{first_lines, grouped, paragraph, rate, requests, rfc3339, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
 };
 use crate::{
@@ -209,12 +209,12 @@ pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
     }
     let _ = writeln!(
         text,
-        "  {:<10} {:>14}\n\n  {} in {}: {} requests ({} per second)",
+        "  {:<10} {:>14}\n\n  {} in {}: {} ({} per second)",
         "rows",
         grouped(summary.rows),
         rows(summary.rows),
         time(Duration::from_secs_f64(summary.elapsed_seconds)),
-        grouped(summary.requests),
+        requests(summary.requests),
         summary.rate(),
     );
     let pauses = summary.pauses.unwrap_or_default();

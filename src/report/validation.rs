@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     error_summary::DUPLICATE_REMEDY,
-    format::{first_lines, grouped, paragraph, rows, time, visible_text},
+    format::{first_lines, grouped, paragraph, request_rate, rows, time, visible_text},
     mapping::{MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
@@ -139,7 +139,7 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
     );
     let _ = write!(text, "import would send {}", rows(findings.valid()));
     if let (Some(rate), Some(shortest)) = (rate, shortest_import(findings, rate)) {
-        let _ = write!(text, ", in {} at {rate} requests per second", time(shortest));
+        let _ = write!(text, ", in {} at {}", time(shortest), request_rate(rate));
     }
     text.push('\n');
     add_rescues(findings, of, &mut text);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{AdjustedRows, adjusted_list, changed_list, grouped, rows, time, visible_text};
+use super::{AdjustedRows, adjusted_list, changed_list, grouped, requests, rows, time, visible_text};
 use crate::{
     ledger::{RequestCounts, RunState},
     source::Adjustments,
@@ -107,10 +107,10 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     }
     let _ = writeln!(
         text,
-        "\n  {} asked after in {}: {} requests, {} repeated, {} throttled",
+        "\n  {} asked after in {}: {}, {} repeated, {} throttled",
         rows(found.looked_up()),
         time(verification.elapsed),
-        grouped(figures.requests),
+        requests(figures.requests),
         grouped(figures.retries),
         grouped(figures.throttled),
     );

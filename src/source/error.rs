@@ -6,7 +6,7 @@ use std::{collections::HashSet, io, path::PathBuf};
 
 use super::{decompress::is_corrupt_stream, file_state::Change};
 use crate::{
-    customer::{Field, visible},
+    customer::{Field, noun, visible},
     ledger::{self, RunId},
 };
 
@@ -38,7 +38,7 @@ pub enum Error {
         error: io::Error,
     },
     /// The file was written to, or replaced, while it was read.
-    #[error("{name} changed while it was read: {change}; {} lines were read", line.saturating_sub(1))]
+    #[error("{name} changed while it was read: {change}; {} read", lines_were(line.saturating_sub(1)))]
     Changed {
         /// The source.
         name: String,
@@ -263,6 +263,10 @@ impl Error {
             _ => true,
         }
     }
+}
+
+fn lines_were(lines: u64) -> String {
+    format!("{lines} {} {}", noun(lines, "line"), if lines == 1 { "was" } else { "were" })
 }
 
 fn missing_text(missing: &[MissingColumn]) -> String {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::prefix_hash;
-use crate::customer::PrefixHash;
+use crate::customer::{PrefixHash, noun};
 
 /// How a file differs from what it was when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub enum Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::Longer { bytes } => write!(f, "it is {bytes} bytes longer"),
-            Change::Shorter { bytes } => write!(f, "it is {bytes} bytes shorter"),
+            Change::Longer { bytes } => write!(f, "it is {bytes} {} longer", noun(*bytes, "byte")),
+            Change::Shorter { bytes } => write!(f, "it is {bytes} {} shorter", noun(*bytes, "byte")),
             Change::Rewritten => f.write_str("it was written to"),
             Change::Replaced => f.write_str("another file has its name"),
         }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::customer::{
     CorrectedOutcome, Correction, Fault, Faults, Field, QUOTED_ROW, Record, Rescues, Row, Rule, Rules,
-    ValidRecord,
+    ValidRecord, counted,
 };
 
 /// How many digits a line inside a header has at least, if it is a row: those of a short mobile number.
@@ -276,9 +276,9 @@ fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Optio
         }
         _ if width > expected && are_rest_empty() => Ok(Some(Adjustment::ExtraCells)),
         _ if columns.rows_trail => {
-            Err(format!("{width} fields where the rows before have {header} and an empty one"))
+            Err(format!("{} where the rows before have {header} and an empty one", counted(width, "field")))
         }
-        _ => Err(format!("{width} fields where the header has {header}")),
+        _ => Err(format!("{} where the header has {header}", counted(width, "field"))),
     }
 }
 

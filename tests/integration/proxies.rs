@@ -1,5 +1,10 @@
 //! Proxies by the environment: what is shown is what is used, and one that cannot be used ends the command at once.
 
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener},
+};
+
 use crate::{
     door::{Door, NAME},
     forwarder::{Admission, Forwarder, LOGIN},
@@ -172,5 +177,69 @@ fn config_shows_the_proxy_in_effect() {
         let done = done(command.envs(variables.iter().copied()).output().unwrap());
         let line = done.stdout.lines().find(|line| line.trim_start().starts_with("Proxy ")).unwrap();
         assert!(line.contains(value) && line.ends_with(origin) && !line.contains("secret"), "{line}");
+    }
+}
+
+/// A server that answers whatever it is told with these bytes, one after the other, and hangs up.
+fn speaking(answers: Vec<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut heard = [0; 4096];
+            for answer in &answers {
+                let is_heard = stream.read(&mut heard).is_ok_and(|count| count > 0);
+                if !is_heard || stream.write_all(answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+/// The sentence that an operator can act on, in place of a library's.
+#[test]
+fn what_a_proxy_answers_is_said_with_its_name_and_without_its_login() {
+    let reply = |code: u8| vec![vec![5, 0], vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]];
+    for (scheme, answers, words) in [
+        ("socks5h", reply(1), "reports a failure of its own, asked for api.example.com:80; see its log"),
+        ("socks5h", reply(2), "does not allow connections to api.example.com:80"),
+        ("socks5h", reply(4), "does not reach api.example.com:80"),
+        ("socks5h", reply(5), "is refused by api.example.com:80"),
+        ("socks5h", reply(8), "takes no such address"),
+        ("socks5h", vec![b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()], "does not answer by SOCKS"),
+        ("https-tunnel", vec![Vec::new()], "closes the connection in place of a tunnel"),
+    ] {
+        let world = World::new();
+        let proxy = speaking(answers);
+        let (target, variable, scheme) = match scheme {
+            "https-tunnel" => ("https://api.example.com", "HTTPS_PROXY", "http"),
+            scheme => ("http://api.example.com", "HTTP_PROXY", scheme),
+        };
+        let value = format!("{scheme}://{proxy}");
+        let done = import(&world, target, &[], &[(variable, &value)]);
+        assert_eq!(done.code, 4, "{done:?}");
+        let named = format!("the proxy {proxy} ({variable}) {words}");
+        assert!(done.stderr.contains(&named), "{named}: {done:?}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_closed_is_said_with_the_host() {
+    for (answer, words) in [
+        (&b""[..], "it closed the connection; see what stands between"),
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"a",
+            "the connection was closed",
+        ),
+        (b"220 mail.example.com ESMTP\r\n", "speaks no HTTP that this program knows"),
+    ] {
+        let world = World::new();
+        let server = speaking(vec![answer.to_vec()]);
+        let done = import(&world, &format!("http://{server}"), &[], &[]);
+        assert_eq!(done.code, 4, "{done:?}");
+        let named = format!("no whole answer from {server}: ");
+        assert!(done.stderr.contains(&named) && done.stderr.contains(words), "{done:?}");
     }
 }

@@ -23,7 +23,7 @@ fn runs_and_what_is_left() {
         &world.base_url(),
         MERCHANT,
         "3 in the ledger",
-        "created 1, duplicate 1, invalid 1; 1 requests",
+        "created 1, duplicate 1, invalid 1; 1 request",
         "unchanged 1; 0 requests",
         "import ",
         "users.csv",
