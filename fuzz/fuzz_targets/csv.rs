@@ -18,6 +18,7 @@ use std::io::{self, Cursor, Read};
 use customer_import::{
     customer::{
         Cells, CorrectedOutcome, Correction, Customer, Fault, Faults, Field, Row, Rule, Rules, Validation,
+        counted,
     },
     source::{EXPORT_COLUMNS, Error, HeadingMatch, ReadOptions, Source, SourceOptions, named_field},
 };
@@ -776,7 +777,7 @@ fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_head
     }
     if !file.fits(&cells) {
         assert_eq!(kept, cells);
-        misread(row, Rule::Fields, &format!("{} fields where the ", cells.len()));
+        misread(row, Rule::Fields, &format!("{} where the ", counted(cells.len(), "field")));
         return;
     }
     // Missing cells are empty.
