@@ -16,9 +16,9 @@ use std::{
 
 use futures_util::TryStreamExt;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Row as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions, Connection, Row as _, SqlSafeStr, SqliteConnection,
     error::BoxDynError,
-    migrate::{MigrateError, Migrator},
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
@@ -52,7 +52,9 @@ use super::{
 };
 use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
 
-static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The migration that is [`FIRST_MIGRATION`]. `sqlx::migrate!` is not used: the macro builds SQLite a second time, for the
+/// compiler.
+const SCHEMA: &str = include_str!("../../../migrations/sqlite/0012_ledger.sql");
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
@@ -819,7 +821,10 @@ async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnec
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
-    MIGRATOR.run(connection).await.map_err(|error| match error {
+    let schema =
+        Migration::new(FIRST_MIGRATION, "ledger".into(), MigrationType::Simple, SCHEMA.into_sql_str(), false);
+    let migrator = Migrator::with_migrations(vec![schema]);
+    migrator.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) if version >= FIRST_MIGRATION => Error::Newer(path.into()),
         MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Development(path.into()),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
