@@ -295,13 +295,16 @@ fn names_of_files_are_in_the_glossary() {
 }
 
 #[test]
-fn every_migration_says_why() {
+fn every_migration_says_why_and_is_compiled_in() {
+    let store = std::fs::read_to_string(root().join("src/ledger/sqlite/store.rs")).unwrap();
     let mut found = 0;
     for backend in std::fs::read_dir(root().join("migrations")).unwrap() {
         for migration in std::fs::read_dir(backend.unwrap().path()).unwrap() {
             let path = migration.unwrap().path();
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.starts_with("-- "), "{} has no comment at its head", path.display());
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(store.contains(&name), "{name} stands in the folder, and not in `MIGRATIONS`");
             found += 1;
         }
     }

@@ -52,9 +52,12 @@ use super::{
 };
 use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
 
-/// The migration that is [`FIRST_MIGRATION`]. `sqlx::migrate!` is not used: the macro builds SQLite a second time, for the
-/// compiler.
-const SCHEMA: &str = include_str!("../../../migrations/sqlite/0012_ledger.sql");
+/// The migrations: number, name and statements of each file of the folder. `sqlx::migrate!` is not used: the macro builds
+/// SQLite a second time, for the compiler.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (FIRST_MIGRATION, "ledger", include_str!("../../../migrations/sqlite/0012_ledger.sql")),
+    (13, "pace", include_str!("../../../migrations/sqlite/0013_pace.sql")),
+];
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
 const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
@@ -821,9 +824,10 @@ async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnec
 }
 
 async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
-    let schema =
-        Migration::new(FIRST_MIGRATION, "ledger".into(), MigrationType::Simple, SCHEMA.into_sql_str(), false);
-    let migrator = Migrator::with_migrations(vec![schema]);
+    let migrations = MIGRATIONS.map(|(version, name, statements)| {
+        Migration::new(version, name.into(), MigrationType::Simple, statements.into_sql_str(), false)
+    });
+    let migrator = Migrator::with_migrations(migrations.into());
     migrator.run(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) if version >= FIRST_MIGRATION => Error::Newer(path.into()),
         MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_) => Error::Development(path.into()),
