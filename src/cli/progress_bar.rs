@@ -132,7 +132,7 @@ impl ProgressDisplay {
                 let width = self.screen.width();
                 let shown = |line: String| visible_lines(&line).chars().take(width).collect();
                 let lines: Vec<String> = lines(width).into_iter().map(shown).collect();
-                self.screen.draw(&lines, painted_progress(&lines, self.stream));
+                self.screen.draw(painted_progress(&lines, self.stream));
             }
             Mode::Lines => {
                 self.next = now + ((now - self.began) / LINE_SHARE).clamp(LINE_FIRST, LINE_LAST);

@@ -1,10 +1,12 @@
 //! Lines at the end of a terminal that are drawn over again and again, with whole lines above them.
 //!
-//! A terminal that is made narrower breaks the lines that stand there, so that they are more than were drawn. Where the
-//! width has changed, what is erased is counted in the new width, and no torn line is left above.
+//! indicatif draws them, each filled up to the edge of the terminal. It counts their rows in the width in which it drew them,
+//! and a terminal that is made narrower breaks them into more. So lines are erased here, counted in the width of now: no
+//! torn line is left above.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::color::Stream;
@@ -20,13 +22,11 @@ pub(super) struct Screen {
     drawn: Arc<Mutex<Drawn>>,
 }
 
-/// What stands there, with the cursor behind its last line.
-#[derive(Default)]
+/// What stands there, with the cursor at the end of its last line.
 struct Drawn {
-    /// The lines in color.
-    lines: Vec<String>,
-    /// Their lengths in characters, without color.
-    lengths: Vec<usize>,
+    /// Used for drawing only: all text is in its message.
+    bar: ProgressBar,
+    lines: usize,
     /// The width of the terminal when they were drawn.
     columns: usize,
 }
@@ -40,7 +40,7 @@ struct Size {
 
 impl Screen {
     pub(super) fn new(stream: Stream) -> Screen {
-        Screen { stream, drawn: Arc::default() }
+        Screen { stream, drawn: Arc::new(Mutex::new(Drawn::nothing(stream))) }
     }
 
     /// The most characters that a line may have. The last column stays empty: some terminals wrap once it is used.
@@ -48,40 +48,54 @@ impl Screen {
         (self.size().columns - 1).max(1)
     }
 
-    /// Draws these lines over those that stand there. `painted` are the same in color.
-    pub(super) fn draw(&self, lines: &[String], painted: Vec<String>) {
+    /// Draws these lines, each shorter than [`Screen::width`], over those that stand there. What the terminal has no room for is
+    /// left away: a line that has left the screen cannot be drawn over.
+    pub(super) fn draw(&self, mut lines: Vec<String>) {
         let size = self.size();
-        let text = self.drawn().replace(lines, painted, size);
-        self.write(&text);
+        lines.truncate(size.rows.saturating_sub(1).max(1));
+        let mut drawn = self.drawn_for(size);
+        (drawn.lines, drawn.columns) = (lines.len(), size.columns);
+        drawn.bar.set_message(lines.join("\n"));
     }
 
-    /// Writes whole lines above those that stand there.
+    /// Writes whole lines above those that stand there. A closed stream must not stop a run.
     pub(super) fn print_above(&self, text: &str) {
-        let size = self.size();
-        let mut drawn = self.drawn();
-        let erase = drawn.erase(size);
-        let again = if drawn.columns == size.columns { drawn.lines.join("\n") } else { String::new() };
-        if again.is_empty() {
-            *drawn = Drawn::default();
-        }
+        let drawn = self.drawn_for(self.size());
         // The lock is held while it is written: nothing may be drawn in between.
-        self.write(&format!("{erase}{text}{again}"));
+        if drawn.lines == 0 {
+            drop(self.stream.write(text));
+        } else {
+            drawn.bar.suspend(|| drop(self.stream.write(text)));
+        }
     }
 
     /// Removes the lines.
     pub(super) fn clear(&self) {
-        let size = self.size();
-        let mut drawn = self.drawn();
-        let erase = drawn.erase(size);
-        *drawn = Drawn::default();
-        self.write(&erase);
+        let columns = self.size().columns;
+        self.erase(&mut self.drawn(), columns);
     }
 
-    /// A closed stream must not stop a run.
-    fn write(&self, text: &str) {
-        if !text.is_empty() {
-            drop(self.stream.write(text));
+    /// What stands there; nothing, if the terminal is of another width now.
+    fn drawn_for(&self, size: Size) -> MutexGuard<'_, Drawn> {
+        let mut drawn = self.drawn();
+        if drawn.lines > 0 && drawn.columns != size.columns {
+            self.erase(&mut drawn, size.columns);
         }
+        drawn
+    }
+
+    fn erase(&self, drawn: &mut Drawn, columns: usize) {
+        if drawn.lines == 0 {
+            return;
+        }
+        drop(self.stream.write(&drawn.erase(columns)));
+        // indicatif is not told, or it would erase them again, as it counted them.
+        drawn.bar.set_draw_target(ProgressDrawTarget::hidden());
+        *drawn = Drawn::nothing(self.stream);
+    }
+
+    fn drawn(&self) -> MutexGuard<'_, Drawn> {
+        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn size(&self) -> Size {
@@ -94,85 +108,44 @@ impl Screen {
         let or = |size: u16, default: u16| usize::from(if size == 0 { default } else { size });
         Size { columns: or(ws_col, COLUMNS), rows: or(ws_row, ROWS) }
     }
-
-    fn drawn(&self) -> MutexGuard<'_, Drawn> {
-        self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drawn {
-    /// What draws these lines over the others; nothing where they are the same. What the terminal has no room for is left
-    /// away: a line that has left the screen cannot be drawn over.
-    fn replace(&mut self, lines: &[String], painted: Vec<String>, size: Size) -> String {
-        if self.columns == size.columns && self.lines == painted {
-            return String::new();
-        }
-        let shown = lines.len().min(size.rows.saturating_sub(1).max(1));
-        let mut text = if self.columns == size.columns { self.home(size) } else { self.erase(size) };
-        self.lines = painted.into_iter().take(shown).collect();
-        self.lengths = lines.iter().take(shown).map(|line| line.chars().count()).collect();
-        self.columns = size.columns;
-        // Erased behind each line and not before it, so that nothing flickers.
-        text.push_str(&self.lines.join("\x1b[K\n"));
-        text.push_str("\x1b[J");
-        text
+    fn nothing(stream: Stream) -> Drawn {
+        Drawn { bar: bar(stream), lines: 0, columns: 0 }
     }
 
-    /// What brings the cursor to the beginning of the lines.
-    fn home(&self, size: Size) -> String {
-        let rows = |length: &usize| match size.columns < self.columns {
-            true => length.div_ceil(size.columns).max(1),
-            false => 1,
-        };
-        match self.lengths.iter().map(rows).sum::<usize>() {
-            0 => String::new(),
-            1 => "\r".into(),
-            rows => format!("\r\x1b[{}A", rows - 1),
-        }
+    /// What erases the lines in a terminal of this width.
+    fn erase(&self, columns: usize) -> String {
+        let rows = self.lines * self.columns.div_ceil(columns.min(self.columns).max(1));
+        let up = if rows > 1 { format!("\x1b[{}A", rows - 1) } else { String::new() };
+        format!("\r{up}\x1b[J")
     }
+}
 
-    /// What erases the lines.
-    fn erase(&self, size: Size) -> String {
-        if self.lines.is_empty() { String::new() } else { self.home(size) + "\x1b[J" }
+/// How often is decided by whoever draws, not by indicatif.
+fn bar(stream: Stream) -> ProgressBar {
+    let target = match stream {
+        Stream::Stdout => ProgressDrawTarget::stdout_with_hz(u8::MAX),
+        Stream::Stderr => ProgressDrawTarget::stderr_with_hz(u8::MAX),
+    };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template("{msg}") {
+        bar.set_style(style);
     }
+    bar
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn size(columns: usize) -> Size {
-        Size { columns, rows: 24 }
-    }
-
-    fn draw(drawn: &mut Drawn, lines: &[&str], size: Size) -> String {
-        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        let painted = lines.iter().map(|line| format!("\x1b[1m{line}\x1b[0m")).collect();
-        drawn.replace(&lines, painted, size).replace("\x1b[1m", "").replace("\x1b[0m", "")
-    }
-
-    #[test]
-    fn lines_are_drawn_over_where_they_stand() {
-        let mut drawn = Drawn::default();
-        assert_eq!(draw(&mut drawn, &["one", "two"], size(80)), "one\x1b[K\ntwo\x1b[J");
-        assert_eq!(draw(&mut drawn, &["one", "two"], size(80)), "", "nothing has changed");
-        assert_eq!(draw(&mut drawn, &["three"], size(80)), "\r\x1b[1Athree\x1b[J");
-        assert_eq!(draw(&mut drawn, &["four"], size(80)), "\rfour\x1b[J");
-    }
-
     #[test]
     fn a_narrower_terminal_has_more_lines_to_erase() {
-        let mut drawn = Drawn::default();
-        draw(&mut drawn, &[&"x".repeat(75), &"y".repeat(40), ""], size(80));
-        // Three rows, two and one: the cursor is five rows below the first.
-        assert!(draw(&mut drawn, &["z"], size(30)).starts_with("\r\x1b[5A\x1b[Jz"));
-        assert!(draw(&mut drawn, &["z"], size(200)).starts_with("\r\x1b[Jz"), "wider: nothing is joined");
-    }
-
-    #[test]
-    fn a_low_terminal_gets_the_first_lines() {
-        let mut drawn = Drawn::default();
-        let low = Size { columns: 80, rows: 3 };
-        assert_eq!(draw(&mut drawn, &["one", "two", "three", "four"], low), "one\x1b[K\ntwo\x1b[J");
+        let drawn = |lines, columns| Drawn { bar: ProgressBar::hidden(), lines, columns };
+        assert_eq!(drawn(2, 120).erase(30), "\r\x1b[7A\x1b[J", "four rows each");
+        assert_eq!(drawn(3, 80).erase(79), "\r\x1b[5A\x1b[J");
+        assert_eq!(drawn(2, 80).erase(200), "\r\x1b[1A\x1b[J", "wider: nothing is joined");
+        assert_eq!(drawn(1, 80).erase(80), "\r\x1b[J");
     }
 }

@@ -79,7 +79,7 @@ fn a_run_is_shown_in_it_from_its_progress_to_its_end() {
     let shown = on_terminal(&world, &args, &[]);
     let (progress, end) = shown.split_once(&format!("{BOLD}Run 1 completed: ")).unwrap();
     let counts = format!("\x1b[0m, {YELLOW}duplicate 1\x1b[0m, {YELLOW}invalid 1\x1b[0m; ");
-    assert!(progress.contains(&format!("\n{GREEN}created ")) && progress.contains(&counts), "{progress:?}");
+    assert!(progress.contains(&format!("{GREEN}created ")) && progress.contains(&counts), "{progress:?}");
     assert!(end.contains(&format!("  {BOLD}next:\x1b[0m   ")), "{end:?}");
 }
 
