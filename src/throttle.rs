@@ -23,6 +23,8 @@ mod concurrency_limit;
 
 mod random_throttling;
 
+mod unavailability;
+
 use std::{
     num::NonZeroU32,
     sync::{

@@ -28,7 +28,10 @@ use std::{ops::Range, time::Duration};
 
 use tokio::time::Instant;
 
-use super::random_throttling::{Cycle, RandomThrottleDetector};
+use super::{
+    random_throttling::{Cycle, RandomThrottleDetector},
+    unavailability::{Finding, Kind, Sent, Unavailability},
+};
 
 /// The longest pause that a server's `Retry-After` is granted.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -119,15 +122,6 @@ const BISECTIONS: u32 = 20;
 
 /// Rejections right after a pause, in succession, that no random throttling explains.
 const REPEATS_NOT_RANDOM: u32 = 3;
-
-/// One response in this many is the weight of each in the moving average of 503 responses.
-const UNAVAILABLE_WINDOW: f64 = 16.0;
-
-/// From this share on a 503 counts as throttling: below it single requests fail for reasons of their own.
-const UNAVAILABLE_THROTTLED_SHARE: f64 = 0.25;
-
-/// Below this share the 503 responses are over, and the rate before them is no longer restored.
-const UNAVAILABLE_OVER_SHARE: f64 = 0.02;
 
 /// At this multiple of the held rate the limit that was found no longer exists.
 const LIMIT_GONE_RATIO: f64 = 2.0;
@@ -238,8 +232,7 @@ pub(super) struct AdaptiveRate {
     /// Rejections of held rates in succession.
     consecutive_backoffs: u32,
     random: RandomThrottleDetector,
-    /// The share of 503 among the last responses.
-    unavailable_share: f64,
+    unavailability: Unavailability,
     /// The rate before 503 responses lowered it, and whether it was in slow start.
     before_503: Option<(f64, bool)>,
     /// The held rate that was last reported.
@@ -329,7 +322,7 @@ impl AdaptiveRate {
             confirmed_rate: 0.0,
             consecutive_backoffs: 0,
             random: RandomThrottleDetector::default(),
-            unavailable_share: 0.0,
+            unavailability: Unavailability::default(),
             before_503: None,
             last_reported: f64::INFINITY,
         }
@@ -351,8 +344,8 @@ impl AdaptiveRate {
                 *until_s += unused_s;
             }
         }
-        let quota_rate = self.quota_rate(now).unwrap_or(f64::INFINITY);
-        self.next_send_s += 1.0 / self.rate_at(now_s).min(quota_rate).max(MIN_RATE);
+        let bounds = [self.quota_rate(now), self.unavailability.trial_rate()].into_iter().flatten();
+        self.next_send_s += 1.0 / bounds.fold(self.rate_at(now_s), f64::min).max(MIN_RATE);
         Ok(())
     }
 
@@ -389,11 +382,11 @@ impl AdaptiveRate {
         signal: RateSignal,
         now: Instant,
     ) -> Option<Duration> {
-        self.unavailable_share *= 1.0 - 1.0 / UNAVAILABLE_WINDOW;
+        let is_limit = self.is_limit_of_503(stamp, signal, self.seconds_since_start(now));
         let retry_after = signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
         match signal {
             RateSignal::Accepted => {
-                if self.unavailable_share < UNAVAILABLE_OVER_SHARE {
+                if self.unavailability.are_over() {
                     self.before_503 = None;
                 }
                 self.random.on_accepted();
@@ -401,15 +394,26 @@ impl AdaptiveRate {
                 None
             }
             RateSignal::Throttled { .. } => self.on_throttled(stamp, retry_after, now),
-            RateSignal::Refused { .. } => self.on_503(stamp, retry_after, now),
-            RateSignal::Unavailable { .. } => {
-                self.unavailable_share += 1.0 / UNAVAILABLE_WINDOW;
-                if self.unavailable_share > UNAVAILABLE_THROTTLED_SHARE {
-                    return self.on_503(stamp, retry_after, now);
-                }
-                retry_after
+            RateSignal::Refused { .. } | RateSignal::Unavailable { .. } if is_limit => {
+                self.on_503(stamp, retry_after, now)
             }
+            RateSignal::Refused { .. } | RateSignal::Unavailable { .. } => retry_after,
         }
+    }
+
+    fn is_limit_of_503(&mut self, stamp: RequestStamp, signal: RateSignal, now_s: f64) -> bool {
+        let kind = match signal {
+            RateSignal::Accepted | RateSignal::Throttled { .. } => Kind::Other,
+            RateSignal::Refused { .. } => Kind::Refused,
+            RateSignal::Unavailable { .. } => Kind::Unavailable,
+        };
+        let sent = Sent { number: stamp.number, next_number: self.sent, now_s };
+        let rate = || self.accepted.sum_between(now_s - 1.0, now_s).max(1.0);
+        let finding = self.unavailability.on_response(kind, sent, rate);
+        if finding == Some(Finding::Unrelated) {
+            self.restore_rate_before_503();
+        }
+        finding == Some(Finding::Limit)
     }
 
     /// Throttled, unless it turns out to be an outage.
@@ -429,7 +433,11 @@ impl AdaptiveRate {
 
     /// The 503 responses were those of an outage: they say nothing about the rate, which is restored.
     pub(super) fn reset_after_outage(&mut self) {
-        self.unavailable_share = 0.0;
+        self.unavailability = Unavailability::default();
+        self.restore_rate_before_503();
+    }
+
+    fn restore_rate_before_503(&mut self) {
         if let Some((rate, was_slow_start)) = self.before_503.take() {
             self.rate = rate;
             if was_slow_start {
@@ -767,7 +775,7 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    enum Kind {
+    enum LimiterKind {
         Fixed,
         Sliding,
         /// A token bucket that holds this many seconds' requests.
@@ -777,7 +785,7 @@ mod tests {
     /// A server in virtual time.
     #[derive(Clone, Debug)]
     struct Server {
-        kind: Kind,
+        kind: LimiterKind,
         latency: f64,
         refusal_latency: f64,
         retry_after: Option<f64>,
@@ -804,7 +812,7 @@ mod tests {
         fn admits(&self, limiter: &mut Limiter, at: f64) -> bool {
             let limit = self.limit(at);
             match self.kind {
-                Kind::Bucket(depth) => {
+                LimiterKind::Bucket(depth) => {
                     let room = (depth * limit).max(1.0);
                     limiter.tokens = (limiter.tokens + (at - limiter.at) * limit).min(room);
                     limiter.at = at;
@@ -814,7 +822,8 @@ mod tests {
                 }
                 kind => {
                     // The fixed window begins at some odd time.
-                    let begin = if kind == Kind::Fixed { (at + 0.37).floor() - 0.37 } else { at - 1.0 };
+                    let begin =
+                        if kind == LimiterKind::Fixed { (at + 0.37).floor() - 0.37 } else { at - 1.0 };
                     while limiter.window.front().is_some_and(|at| *at <= begin) {
                         limiter.window.pop_front();
                     }
@@ -928,7 +937,8 @@ mod tests {
     /// As many rejections are allowed however few requests there are.
     const FEW: f64 = 6.0;
 
-    const KINDS: [Kind; 4] = [Kind::Fixed, Kind::Sliding, Kind::Bucket(0.1), Kind::Bucket(1.0)];
+    const KINDS: [LimiterKind; 4] =
+        [LimiterKind::Fixed, LimiterKind::Sliding, LimiterKind::Bucket(0.1), LimiterKind::Bucket(1.0)];
 
     /// The grid of servers: every kind, limit and latency. After twenty seconds the limit changes by a factor.
     fn servers(retry_after: Option<f64>, change: f64, seconds: f64) -> impl Iterator<Item = Server> {
@@ -973,7 +983,7 @@ mod tests {
             return;
         };
         let held = held / server.limit(end);
-        let is_deep = server.kind == Kind::Bucket(1.0) && server.retry_after.is_some();
+        let is_deep = server.kind == LimiterKind::Bucket(1.0) && server.retry_after.is_some();
         let allowed = 0.7..=if is_deep { 1.15 } else { 1.05 };
         assert!(allowed.contains(&held), "held {held:.3}: {details}");
     }
@@ -989,7 +999,7 @@ mod tests {
     #[test]
     fn a_raised_limit_is_found_again() {
         for server in servers(None, 2.0, 45.0) {
-            check(&server, [0.95, 0.93], 0.01, if server.kind == Kind::Fixed { 7.0 } else { 5.0 });
+            check(&server, [0.95, 0.93], 0.01, if server.kind == LimiterKind::Fixed { 7.0 } else { 5.0 });
         }
     }
 
@@ -1024,7 +1034,7 @@ mod tests {
     /// let through in twelve seconds takes two more, and the rest of this bound is for the hundredths that are not used.
     #[test]
     fn the_start_costs_two_rejections() {
-        let kinds = [Kind::Bucket(0.04), Kind::Bucket(0.1), Kind::Sliding];
+        let kinds = [LimiterKind::Bucket(0.04), LimiterKind::Bucket(0.1), LimiterKind::Sliding];
         for (kind, limit) in
             kinds.into_iter().flat_map(|kind| [50.0, 500.0, 2000.0].map(|limit| (kind, limit)))
         {
@@ -1055,7 +1065,9 @@ mod tests {
     /// where they are many.
     #[test]
     fn random_throttling_is_no_limit() {
-        for (kind, limit) in [(Kind::Fixed, 200.0), (Kind::Bucket(0.1), 1000.0), (Kind::Sliding, 1e9)] {
+        for (kind, limit) in
+            [(LimiterKind::Fixed, 200.0), (LimiterKind::Bucket(0.1), 1000.0), (LimiterKind::Sliding, 1e9)]
+        {
             for random_share in [0.01, 0.02, 0.05] {
                 let servers = (1..=6).map(|seed| Server {
                     kind,
@@ -1131,7 +1143,7 @@ mod tests {
             adaptive.on_response(stamp, signal, now)
         };
         for signal in [RateSignal::Accepted, RateSignal::Unavailable { retry_after: None }] {
-            for _ in 0..20 {
+            for _ in 0..40 {
                 send(&mut adaptive, signal);
             }
         }
@@ -1187,7 +1199,7 @@ mod tests {
             assert_eq!(send(&mut adaptive, signal), None);
         }
         let before = adaptive.rate;
-        let pauses = (0..20)
+        let pauses = (0..40)
             .filter(|_| send(&mut adaptive, RateSignal::Unavailable { retry_after: None }).is_some())
             .count();
         assert!(pauses > 0 && adaptive.rate < before, "{pauses}");

@@ -3,7 +3,8 @@
 //!
 //! Pure: time is an argument, and nothing here waits.
 //!
-//! A series of failures without a single success means that the service is down. Its circuit opens: every request waits,
+//! A series of failures without a single success means that the service is down, if it is longer than a service makes that fails
+//! at random as often as it has lately. Its circuit opens: every request waits,
 //! and one at a time is admitted as a probe (half-open) until one succeeds.
 //!
 //! The API may also go on answering reads while every write fails (a database that is read-only, a quota, a
@@ -36,6 +37,15 @@ const REPEATED_WRITE_DELAY: Duration = Duration::from_millis(250);
 
 /// The fewest rows whose write has to fail, with none that succeeds, to open the circuit of writes.
 const WRITE_FAILURES_MIN: u32 = 16;
+
+/// One response in this many is the weight of each in the moving average of failures.
+const FAILURE_WINDOW: f64 = 64.0;
+
+/// A series of failures is an outage if failures at random make one that long less often than this.
+const CHANCE_SERIES: f64 = 1e-5;
+
+/// The longest series that is no outage, however many requests fail at random.
+const CHANCE_SERIES_MAX: f64 = 64.0;
 
 /// How long a proxy may refuse every request until that counts as an outage.
 const REFUSED_MAX: Duration = Duration::from_secs(2);
@@ -111,6 +121,8 @@ pub(super) struct CircuitBreaker {
     pause: Option<Pause>,
     service: Circuit,
     service_failures_max: u32,
+    /// The share of failures among the last responses, without those of outages.
+    failure_share: f64,
     /// A read has succeeded, so failing writes are no sign that the service is down: not until a read fails, or a write
     /// succeeds and closes both circuits.
     reads_succeed: bool,
@@ -157,6 +169,7 @@ impl CircuitBreaker {
             service: Circuit::default(),
             // A tenth of the requests in flight: what may still be sent while the first failures come in.
             service_failures_max: at_most(concurrency.div_ceil(10)).max(2),
+            failure_share: 0.0,
             reads_succeed: false,
             writes: Circuit::default(),
             write_failures_max: at_most(concurrency).max(WRITE_FAILURES_MIN),
@@ -208,7 +221,11 @@ impl CircuitBreaker {
         match signal {
             ServiceSignal::Up | ServiceSignal::WriteConfirmed => {
                 self.observe_latency(latency);
+                let failures = self.service.consecutive_failures;
                 has_closed = self.service.on_success(number);
+                if !has_closed && self.service.consecutive_failures == 0 {
+                    self.observe_series(failures);
+                }
                 let writes_work = class.is_write() || signal == ServiceSignal::WriteConfirmed;
                 has_closed |= writes_work && self.writes.on_success(number);
                 self.reads_succeed = !class.is_write() && (has_closed || self.reads_succeed);
@@ -218,7 +235,7 @@ impl CircuitBreaker {
                 self.service.on_throttled(now);
                 // A limit lets some requests through.
                 if self.service.failing_since.is_some_and(|since| now - since >= REFUSED_MAX) {
-                    self.service.on_failure(number, self.service_failures_max, now);
+                    self.service.on_failure(number, self.service_series_max(), now);
                 }
                 self.failed_probes += u64::from(probe.is_some());
             }
@@ -227,7 +244,7 @@ impl CircuitBreaker {
                 // While the circuit of writes is open nothing but its probes may be sent, so their failures are no
                 // series of failures of the service.
                 if probe != Some(Probe::Writes) && !self.reads_succeed {
-                    self.service.on_failure(number, self.service_failures_max, now);
+                    self.service.on_failure(number, self.service_series_max(), now);
                 }
                 if class == RequestClass::FirstWrite && self.upcoming_writes != UpcomingWrites::None {
                     self.writes.on_failure(number, self.write_failures_max, now);
@@ -244,6 +261,13 @@ impl CircuitBreaker {
             open.delay = (open.delay * 2).min(PROBE_DELAY_MAX);
         }
         has_closed || probe.is_some()
+    }
+
+    /// How many failures in succession open the circuit of the service: more than failures at random explain.
+    fn service_series_max(&self) -> u32 {
+        let chance_series =
+            (CHANCE_SERIES.ln() / self.failure_share.clamp(0.01, 0.99).ln()).min(CHANCE_SERIES_MAX);
+        self.service_failures_max.max(chance_series as u32)
     }
 
     /// Without upcoming writes nothing can show any more whether writes work again: their circuit closes, and the rows
@@ -318,6 +342,13 @@ impl CircuitBreaker {
         match self.typical_latency {
             Some(typical) => (typical * 8).max(PROBE_TIMEOUT_MIN),
             None => PROBE_TIMEOUT_MIN * 2_u32.pow(self.failed_probes.min(PROBE_DOUBLINGS_MAX) as u32),
+        }
+    }
+
+    /// A success has ended a series of failures that was no outage.
+    fn observe_series(&mut self, failures: u32) {
+        for failure in std::iter::repeat_n(1.0, failures as usize).chain([0.0]) {
+            self.failure_share += (failure - self.failure_share) / FAILURE_WINDOW;
         }
     }
 

@@ -236,6 +236,20 @@ fn throttling_at_random_fails_no_row() {
     assert_eq!(world.outcomes(), "created=20");
 }
 
+/// At about one request a second, to which the rate sank when each 503 was taken for a limit, the requests would take
+/// many minutes.
+#[test]
+fn where_half_of_all_answers_are_503_the_rate_does_not_sink() {
+    let world = World::with(Options { faults: vec![(Fault::Api503, 0.5)], ..Options::default() });
+    let file = world.rows("users.csv", 400);
+    let began = Instant::now();
+    let done = world.import(&file, &["--rate=unlimited", "--max-attempts=30"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(world.summary()["requests"].as_u64().unwrap() > 600);
+    assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
+    world.assert_agreement(references(0..400));
+}
+
 #[test]
 fn with_a_burst_of_one_exactly_one_request_leaves_at_first() {
     let world = World::new();
