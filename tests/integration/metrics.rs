@@ -192,7 +192,7 @@ fn what_cannot_be_had_is_said_before_anything_is_sent() {
     let folder = world.folder.path().display().to_string();
     for (more, words) in [
         (["--metrics-listen", &*taken], ["cannot listen on ", "port 0"]),
-        (["--metrics-listen", "localhost"], ["--metrics-listen", "invalid"]),
+        (["--metrics-listen", "localhost"], ["--metrics-listen cannot be", "such as 127.0.0.1:9464"]),
         (["--metrics-textfile", "nowhere/import.prom"], ["nowhere/import.prom", "a folder that exists"]),
         (["--metrics-textfile", "/dev/null"], ["/dev/null", "not a regular file"]),
         (["--metrics-textfile", &*folder], ["is a directory", "import.prom"]),

@@ -200,7 +200,7 @@ fn bad_dates_and_ledgers_are_one_line() {
         (&["--before", "yesterday"], "a day such as 2026-01-31"),
         (&["--before", ""], "--before"),
         (&["--before", "2999-01-01"], "is in the future and would delete every run"),
-        (&[], "--before <DATE>"),
+        (&[], "prune needs --before DATE"),
         (&["--before", "2020-01-01"], "there is no ledger"),
     ] {
         let done = world.run(&[&["prune"], args].concat());
