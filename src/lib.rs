@@ -77,7 +77,7 @@
 //! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
 //! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
 //! Get; **asking**: the same for rows that `plan` finds new. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
-//! with **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503s do). **throttled series**: refusals that one row alone gets.
+//! with **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503s do); **courtesy** to others on the same limit. **throttled series**: refusals that one row alone gets.
 //! **rate headers**: what a server says is left of its **quota**. **permit**: the right to send one request.
 //! **latency**: the time from sending to the last byte of the response. **slot**: room for one row in flight. **systematic
 //! refusal**: every row is refused alike, so the cause is not the row.

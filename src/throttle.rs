@@ -21,6 +21,8 @@ mod circuit_breaker;
 
 mod concurrency_limit;
 
+mod courtesy;
+
 mod random_throttling;
 
 mod unavailability;
@@ -138,6 +140,12 @@ impl Throttle {
             request_finished: Notify::new(),
             breaker_changed: Notify::new(),
         }
+    }
+
+    /// The same, leaving room for others on the same limit.
+    pub fn polite(self) -> Throttle {
+        self.controls().rate.be_polite();
+        self
     }
 
     /// A slot now, if one is free.
@@ -396,6 +404,7 @@ impl Permit<'_> {
         let new_pause = pause.filter(|pause| breaker.pause(now + *pause, now));
         if matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed) {
             limit.on_success(latency, now);
+            adaptive.on_success(latency, now);
         }
         drop(controls);
         self.throttle.wake_waiting(has_changed);

@@ -621,6 +621,9 @@ pub(super) struct Sending {
     /// Maximum requests in flight
     #[arg(long, value_name = "REQUESTS", default_value = "32", value_parser = whole::<1, 10_000>)]
     pub(super) concurrency: u32,
+    /// Leave room for other users of the same limit: hold 85 % of it once it is found, and look again every ten minutes
+    #[arg(long)]
+    pub(super) polite: bool,
     #[command(flatten)]
     pub(super) timeouts: Timeouts,
     /// Maximum attempts per row

@@ -74,6 +74,7 @@ async fn connect(
     let connections = sending.concurrency as usize;
     let (api, simulator) = open_api(target, args, &sending.timeouts, connections).await?;
     let throttle = Throttle::new(connections, sending.rate());
+    let throttle = if sending.polite { throttle.polite() } else { throttle };
     let policy = Policy {
         max_attempts: sending.max_attempts,
         retry_initial: sending.retry_initial,

@@ -218,15 +218,14 @@ pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
         summary.rate(),
     );
     let pauses = summary.pauses.unwrap_or_default();
-    let counts = [
-        (summary.retries, "repeated"),
-        (summary.throttled, "throttled by the API"),
-        (pauses, if pauses == 1 { "pause" } else { "pauses" }),
-    ];
+    let counts = [(summary.retries, "repeated"), (pauses, if pauses == 1 { "pause" } else { "pauses" })];
     let some = counts.into_iter().filter(|(count, _)| *count > 0);
     let some: Vec<String> = some.map(|(count, what)| format!("{} {what}", grouped(count))).collect();
     if !some.is_empty() {
         let _ = writeln!(text, "  {}", some.join(", "));
+    }
+    if summary.throttled > 0 {
+        let _ = writeln!(text, "  requests refused by the API: {}", grouped(summary.throttled));
     }
     text
 }

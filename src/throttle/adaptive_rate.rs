@@ -29,6 +29,7 @@ use std::{ops::Range, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    courtesy::{self, Courtesy},
     random_throttling::{Cycle, RandomThrottleDetector},
     unavailability::{Finding, Kind, Sent, Unavailability},
 };
@@ -113,15 +114,15 @@ const MEASURE_DOUBLING_MIN_S: f64 = 0.15;
 /// If no more than this multiple was accepted in the longer one of two times, it is a limit per second.
 const SAME_BURST: f64 = 1.15;
 
+/// At least so many requests have to be accepted before the first rejection: of fewer, one that is late is too large a share.
+const MEASURE_MIN: f64 = 15.0;
+
 /// A bucket's rate is known if another one by this factor would have been filled differently, by at least this share.
 const BUCKET_RATE_FACTOR: f64 = 1.3;
 const BUCKET_FILLED_DIFFERENTLY: f64 = 0.15;
 
 /// Halvings of the logarithm of a rate: enough for a thousandth of any.
 const BISECTIONS: u32 = 20;
-
-/// Rejections right after a pause, in succession, that no random throttling explains.
-const REPEATS_NOT_RANDOM: u32 = 3;
 
 /// At this multiple of the held rate the limit that was found no longer exists.
 const LIMIT_GONE_RATIO: f64 = 2.0;
@@ -233,6 +234,8 @@ pub(super) struct AdaptiveRate {
     consecutive_backoffs: u32,
     random: RandomThrottleDetector,
     unavailability: Unavailability,
+    /// With others on the same limit.
+    courtesy: Option<Courtesy>,
     /// The rate before 503 responses lowered it, and whether it was in slow start.
     before_503: Option<(f64, bool)>,
     /// The held rate that was last reported.
@@ -263,6 +266,8 @@ struct ThrottleEvent {
     /// The interval before it.
     interval: RefillInterval,
     increase: Increase,
+    /// Whether the rate after it was taken from a measurement: that it is rejected is no sign of chance.
+    was_measured: bool,
 }
 
 /// From a pause to the next rejection: the time and the requests in which a token bucket was emptied.
@@ -323,8 +328,23 @@ impl AdaptiveRate {
             consecutive_backoffs: 0,
             random: RandomThrottleDetector::default(),
             unavailability: Unavailability::default(),
+            courtesy: None,
             before_503: None,
             last_reported: f64::INFINITY,
+        }
+    }
+
+    /// Leaves room for others on the same limit.
+    pub(super) fn be_polite(&mut self) {
+        self.courtesy = Some(Courtesy::default());
+    }
+
+    /// Takes in how long a successful response took.
+    pub(super) fn on_success(&mut self, latency: Duration, now: Instant) {
+        let now_s = self.seconds_since_start(now);
+        if let Some(courtesy) = &mut self.courtesy {
+            let rate = || self.accepted.sum_between(now_s - 1.0, now_s).max(1.0);
+            courtesy.on_success(latency.as_secs_f64(), now_s, rate);
         }
     }
 
@@ -344,7 +364,8 @@ impl AdaptiveRate {
                 *until_s += unused_s;
             }
         }
-        let bounds = [self.quota_rate(now), self.unavailability.trial_rate()].into_iter().flatten();
+        let slowed = self.courtesy.as_ref().and_then(Courtesy::bound);
+        let bounds = [self.quota_rate(now), self.unavailability.trial_rate(), slowed].into_iter().flatten();
         self.next_send_s += 1.0 / bounds.fold(self.rate_at(now_s), f64::min).max(MIN_RATE);
         Ok(())
     }
@@ -462,8 +483,7 @@ impl AdaptiveRate {
     pub(super) fn take_rate_to_report(&mut self) -> Option<f64> {
         let held_rate = self.held_rate()?;
         let is_new = (held_rate / self.last_reported - 1.0).abs() > REPORT_CHANGE_MIN;
-        let is_known = self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Maintain);
-        (is_new && is_known).then(|| {
+        (is_new && self.is_found()).then(|| {
             self.last_reported = held_rate;
             held_rate
         })
@@ -495,7 +515,8 @@ impl AdaptiveRate {
     ) -> Option<Duration> {
         self.accepted.add(stamp.at_s, -1);
         let now_s = self.seconds_since_start(now);
-        if retry_after.is_none() && self.random.is_random(now_s) {
+        // With others on the limit refusals are theirs, and no chance.
+        if retry_after.is_none() && self.courtesy.is_none() && self.random.is_random(now_s) {
             return None;
         }
         let mut pause = retry_after;
@@ -527,19 +548,21 @@ impl AdaptiveRate {
             last.had_retry_after |= retry_after.is_some();
             last.resume_s = last.resume_s.max(resume_s);
             self.next_send_s = self.next_send_s.max(last.resume_s);
-            self.phase =
-                Phase::Hold { from_s: last.resume_s, until_s: last.resume_s + last.hold_s(self.rate) };
+            let hold_s = last.hold_s(self.rate);
+            let is_found = self.courtesy.is_some() && last.increase == Increase::Maintain;
+            let hold_s = if is_found { hold_s.max(courtesy::HOLD_S) } else { hold_s };
+            self.phase = Phase::Hold { from_s: last.resume_s, until_s: last.resume_s + hold_s };
         }
         pause
     }
 
     /// The rate to restore if the last rejections were random.
     fn rate_given_up_at_random(&mut self, stamp: RequestStamp, now_s: f64) -> Option<f64> {
-        let last = self.last_throttling.as_ref()?;
+        let last = self.last_throttling.as_ref().filter(|_| self.courtesy.is_none())?;
         let cycle = Cycle {
             rate: self.rate_at(stamp.at_s),
             was_held: matches!(self.phase, Phase::Hold { until_s, .. } if stamp.at_s <= until_s)
-                && last.repeats < REPEATS_NOT_RANDOM,
+                && !last.was_measured,
             requests: stamp.number - last.first_number,
             rejected: last.rejected,
         };
@@ -618,7 +641,7 @@ impl AdaptiveRate {
     fn rate_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> (f64, Increase) {
         let known = TARGET_UTILIZATION * upper;
         // In a long pause a bucket of any size fills up, and too much of it would be measured.
-        if at_s >= MEASURE_WITHIN_S || retry_after >= Some(LONG_PAUSE) {
+        if upper < MEASURE_MIN || at_s >= MEASURE_WITHIN_S || retry_after >= Some(LONG_PAUSE) {
             return (known, Increase::Search);
         }
         let doubling_s = at_s.max(MEASURE_DOUBLING_MIN_S);
@@ -654,7 +677,39 @@ impl AdaptiveRate {
         is_known.then_some(low)
     }
 
+    /// The same, with others on the same limit: what was measured at the start is looked at once more, and then a share of it is
+    /// held for long, in spite of refusals now and then.
+    fn polite_rate(&mut self, first: RequestStamp, rate: f64, increase: Increase) -> (f64, Increase) {
+        let was_held = matches!(self.phase, Phase::Hold { until_s, .. } if first.at_s <= until_s);
+        let was_measured = self
+            .last_throttling
+            .as_ref()
+            .is_some_and(|last| matches!(last.increase, Increase::Measure { .. }));
+        let (before, is_found) = (self.rate, self.is_found());
+        match &mut self.courtesy {
+            Some(_) if was_measured => (rate, Increase::Approach),
+            Some(courtesy) if was_held && is_found => {
+                (courtesy.rate_after_refusal(before, first.number), Increase::Maintain)
+            }
+            Some(courtesy) if increase == Increase::Maintain => {
+                (courtesy.rate_for(rate, first.number), increase)
+            }
+            _ => (rate, increase),
+        }
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.last_throttling.as_ref().is_some_and(|last| matches!(last.increase, Increase::Measure { .. }))
+    }
+
+    /// Whether the rate is held below a limit that is known well.
+    fn is_found(&self) -> bool {
+        self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Maintain)
+    }
+
     fn begin_event(&mut self, first: RequestStamp, interval: RefillInterval, rate: f64, increase: Increase) {
+        let (rate, increase) = self.polite_rate(first, rate, increase);
+        let was_measured = self.is_measuring();
         self.rate = rate.max(MIN_RATE);
         self.last_throttling = Some(ThrottleEvent {
             first_sent_s: first.at_s,
@@ -666,6 +721,7 @@ impl AdaptiveRate {
             had_retry_after: false,
             interval,
             increase,
+            was_measured,
         });
     }
 
@@ -796,6 +852,8 @@ mod tests {
         seed: u64,
         /// The share of requests that it throttles at random.
         random_share: f64,
+        /// Requests a second of others, at random times.
+        others: f64,
     }
 
     struct Limiter {
@@ -841,6 +899,9 @@ mod tests {
         /// When each request was admitted or refused.
         admitted: Vec<f64>,
         refused: Vec<f64>,
+        /// Requests of others, and how many of them were refused.
+        others: u64,
+        others_refused: u64,
         /// The held rate at the end.
         held: Option<f64>,
     }
@@ -869,6 +930,18 @@ mod tests {
 
     /// Runs a sender that always has more to send.
     fn run(server: &Server) -> Measured {
+        run_with(server, AdaptiveRate::new)
+    }
+
+    fn run_politely(server: &Server) -> Measured {
+        run_with(server, |rate, now| {
+            let mut adaptive = AdaptiveRate::new(rate, now);
+            adaptive.be_polite();
+            adaptive
+        })
+    }
+
+    fn run_with(server: &Server, new: impl FnOnce(Option<f64>, Instant) -> AdaptiveRate) -> Measured {
         let epoch = Instant::now();
         let instant = |at: f64| epoch + Duration::from_secs_f64(at);
         let dice = |mut random: u64| {
@@ -880,14 +953,22 @@ mod tests {
         };
         let (mut late, mut random) = (dice(server.seed), dice(!server.seed));
         let mut jitter = || late() * 0.001;
-        let mut adaptive = AdaptiveRate::new(None, epoch);
+        let mut adaptive = new(None, epoch);
         let mut limiter = Limiter { window: VecDeque::new(), tokens: 0.0, at: -10.0 };
-        let mut measured = Measured { admitted: Vec::new(), refused: Vec::new(), held: None };
+        let mut measured =
+            Measured { admitted: Vec::new(), refused: Vec::new(), others: 0, others_refused: 0, held: None };
+        let mut others = dice(server.seed + 99);
+        let mut next_other = if server.others > 0.0 { 0.0 } else { f64::INFINITY };
         let mut answers: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
         let mut stamps = Vec::new();
         let nanos = |at: f64| (at * 1e9) as u64;
         let (mut now, mut paused_until) = (0.0, 0.0_f64);
         while now < server.seconds {
+            while next_other <= now {
+                measured.others += 1;
+                measured.others_refused += u64::from(!server.admits(&mut limiter, next_other));
+                next_other -= (1.0 - others()).ln() / server.others;
+            }
             let mut wake = f64::INFINITY;
             while answers.len() < server.concurrency {
                 if now < paused_until {
@@ -914,6 +995,7 @@ mod tests {
             if let Some(Reverse((at, _))) = answers.peek() {
                 wake = wake.min(*at as f64 / 1e9);
             }
+            wake = wake.min(next_other);
             now = wake.max(now);
             while let Some(Reverse((at, number))) = answers.peek().copied()
                 && at as f64 / 1e9 <= now
@@ -952,6 +1034,7 @@ mod tests {
             seconds,
             seed: 7,
             random_share: 0.0,
+            others: 0.0,
         };
         let limits = [50.0, 200.0, 1000.0];
         let cases = KINDS.into_iter().flat_map(move |kind| limits.map(|limit| (kind, limit)));
@@ -1036,7 +1119,7 @@ mod tests {
     fn the_start_costs_two_rejections() {
         let kinds = [LimiterKind::Bucket(0.04), LimiterKind::Bucket(0.1), LimiterKind::Sliding];
         for (kind, limit) in
-            kinds.into_iter().flat_map(|kind| [50.0, 500.0, 2000.0].map(|limit| (kind, limit)))
+            kinds.into_iter().flat_map(|kind| [200.0, 500.0, 2000.0].map(|limit| (kind, limit)))
         {
             for (retry_after, latency) in
                 [None, Some(1.0)].into_iter().flat_map(|pause| [0.0005, 0.02].map(|latency| (pause, latency)))
@@ -1051,6 +1134,7 @@ mod tests {
                     seconds: 30.0,
                     seed,
                     random_share: 0.0,
+                    others: 0.0,
                 });
                 let mut took: Vec<f64> =
                     servers.map(|server| run(&server).admitted[(12.0 * limit) as usize]).collect();
@@ -1058,6 +1142,36 @@ mod tests {
                 let bound = if retry_after.is_some() { 14.7 } else { 14.0 };
                 assert!(took[2] <= bound, "{kind:?} {limit} {retry_after:?} {latency}: {took:.1?}");
             }
+        }
+    }
+
+    /// Others send forty requests a second to a limit of a hundred, which cannot tell who sends. Of their requests a run refuses
+    /// 0.6 to 4 % without courtesy; with it at most a hundredth, and half of that where the limit is not one of whole seconds.
+    #[test]
+    fn others_on_the_same_limit_are_hardly_refused() {
+        for (kind, (retry_after, seed)) in
+            KINDS.into_iter().flat_map(|kind| [(None, 1), (Some(1.0), 2)].map(|more| (kind, more)))
+        {
+            let server = Server {
+                kind,
+                latency: 0.02,
+                refusal_latency: 0.002,
+                retry_after,
+                limits: vec![(0.0, 100.0)],
+                concurrency: 32,
+                seconds: 600.0,
+                seed,
+                random_share: 0.0,
+                others: 40.0,
+            };
+            let refused = |measured: &Measured| measured.others_refused as f64 / measured.others as f64;
+            let (rude, polite) = (run(&server), run_politely(&server));
+            let used = polite.share_of(&server, 0.0, 600.0) / 0.6;
+            let details =
+                format!("{server:?}: {:.4}, {:.4} without, used {used:.2}", refused(&polite), refused(&rude));
+            let most = if kind == LimiterKind::Fixed { 0.01 } else { 0.005 };
+            assert!(refused(&polite) <= most && refused(&polite) < refused(&rude), "{details}");
+            assert!(used >= 0.65, "{details}");
         }
     }
 
@@ -1079,6 +1193,7 @@ mod tests {
                     seconds: 180.0,
                     seed,
                     random_share,
+                    others: 0.0,
                 });
                 let best = limit.min(64.0 / 0.02 * (1.0 - random_share));
                 let reached: Vec<f64> = servers

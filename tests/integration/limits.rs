@@ -250,6 +250,24 @@ fn where_half_of_all_answers_are_503_the_rate_does_not_sink() {
     world.assert_agreement(references(0..400));
 }
 
+/// Without courtesy a held limit of fifty a second is exceeded again every few seconds.
+#[test]
+fn a_polite_run_holds_less_than_the_limit() {
+    let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
+    let file = world.rows("users.csv", 700);
+    let done = world.import(&file, &["--rate=unlimited", "--polite"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let refused = world.summary()["throttled"].as_u64().unwrap();
+    assert!(done.stdout.contains(&format!("  requests refused by the API: {refused}\n")), "{done:?}");
+    let entries = world.journal().entries();
+    let last = entries.last().unwrap().at;
+    let late = entries.iter().filter(|entry| last - entry.at < Duration::from_secs(5));
+    let (sent, refused) = late
+        .fold((0, 0), |(sent, refused), entry| (sent + 1, refused + u32::from(entry.status == Some(429))));
+    assert!(refused == 0 && sent <= 245, "{sent} sent in the last five seconds, {refused} refused");
+    world.assert_agreement(references(0..700));
+}
+
 #[test]
 fn with_a_burst_of_one_exactly_one_request_leaves_at_first() {
     let world = World::new();
