@@ -15,7 +15,7 @@ use clap::ArgMatches;
 use colorchoice::ColorChoice;
 
 use super::{args::ColorArg, environment};
-use crate::ledger::Outcome;
+use crate::ledger::{Outcome, OutcomeClass};
 
 const HEADING: Style = Style::new().bold();
 const EXPLANATION: Style = Style::new().dimmed();
@@ -131,11 +131,13 @@ fn in_style(style: Style, text: &str) -> String {
 }
 
 fn style_of(outcome: Outcome) -> Option<Style> {
-    match outcome {
-        Outcome::Created | Outcome::Existing | Outcome::Unchanged | Outcome::Updated => Some(GOOD),
-        Outcome::Invalid | Outcome::Duplicate => Some(TO_CORRECT),
-        Outcome::Rejected | Outcome::Failed => Some(BAD),
-        Outcome::Changed | Outcome::Pending => None,
+    match outcome.class() {
+        // Nothing is wrong with the row, and nothing was done about the difference.
+        OutcomeClass::Imported if outcome == Outcome::Changed => None,
+        OutcomeClass::Imported => Some(GOOD),
+        OutcomeClass::Unsendable => Some(TO_CORRECT),
+        OutcomeClass::Rejected | OutcomeClass::Failed => Some(BAD),
+        OutcomeClass::Pending => None,
     }
 }
 

@@ -197,6 +197,22 @@ impl Outcome {
         }
     }
 
+    /// What the outcome means, in a few words.
+    pub fn explanation(self) -> &'static str {
+        match self {
+            Outcome::Created => "created by this ledger's runs",
+            Outcome::Existing => "the merchant had it already; id found",
+            Outcome::Unchanged => "imported before, same fields; nothing sent",
+            Outcome::Changed => "imported before, fields differ; nothing sent",
+            Outcome::Updated => "imported before, differed; update accepted",
+            Outcome::Duplicate => "an earlier row has this reference",
+            Outcome::Invalid => "breaks a rule; nothing sent",
+            Outcome::Rejected => "refused by the API",
+            Outcome::Failed => "attempts used up; a rerun tries again",
+            Outcome::Pending => "not settled yet; a rerun goes on",
+        }
+    }
+
     /// The outcome of that word.
     pub fn from_name(name: &str) -> Option<Outcome> {
         Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)

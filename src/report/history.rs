@@ -14,7 +14,6 @@ use super::{
     headline::Standing,
     live_status::live_status,
     status::{Run, add_run, add_runs_heading, counts},
-    summary::explain,
     text::add_errors,
 };
 use crate::ledger::{ErrorGroup, LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally};
@@ -161,7 +160,7 @@ pub fn history_text(history: &History<'_>) -> String {
     }
     for outcome in Outcome::ALL.into_iter().filter(|outcome| history.tally.get(*outcome) > 0) {
         let count = grouped(history.tally.get(outcome));
-        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
+        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), outcome.explanation());
     }
     add_errors(&history.errors, history.errors_not_shown, &mut text);
     let (first, between, latest) = history.listed();

@@ -13,7 +13,7 @@ use super::{
     format::{grouped, millis, requests, rows, time},
     headline::is_open,
     shares::{Share, shares},
-    summary::{explain, remarks},
+    summary::remarks,
     text::{NOT_SHOWN, per_second},
 };
 use crate::{
@@ -198,7 +198,7 @@ pub(super) fn outcome_shares(tally: &Tally, is_running: bool) -> Vec<OutcomeShar
     let share_of = |(outcome, share): (Outcome, Share)| {
         let meaning = match outcome {
             Outcome::Pending if is_running => "read and not settled yet",
-            outcome => explain(outcome),
+            outcome => outcome.explanation(),
         };
         let count = share.count();
         OutcomeShare { name: outcome.name(), count, shown: grouped(count), share: share.words(), meaning }

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::{
     LiveStatus,
     format::{date, grouped, requests, rfc3339, rows, time_between, visible_text, wrapped},
-    summary::explain,
 };
 use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
 
@@ -97,7 +96,7 @@ pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs
     let _ = writeln!(text, "Rows    {} in the ledger", grouped(standing.rows()));
     for outcome in Outcome::ALL.into_iter().filter(|outcome| standing.get(*outcome) > 0) {
         let count = grouped(standing.get(outcome));
-        let _ = writeln!(text, "        {:<10} {count:>13}   {}", outcome.name(), explain(outcome));
+        let _ = writeln!(text, "        {:<10} {count:>13}   {}", outcome.name(), outcome.explanation());
     }
     if runs.is_empty() {
         text.push_str("\nNo run has begun yet.\n");

@@ -205,7 +205,7 @@ pub(super) fn outcome_lines(summary: &Summary<'_>) -> String {
     let mut text = String::new();
     for outcome in Outcome::ALL.into_iter().filter(|outcome| summary.count(*outcome) > 0) {
         let count = grouped(summary.count(outcome));
-        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), explain(outcome));
+        let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), outcome.explanation());
     }
     let _ = writeln!(
         text,
@@ -337,22 +337,6 @@ pub(super) fn remarks(summary: &Summary<'_>) -> Vec<String> {
 /// The remarks as text; empty if there are none.
 pub(super) fn remark_lines(summary: &Summary<'_>) -> String {
     paragraph(&remarks(summary))
-}
-
-/// What an outcome means, in a few words.
-pub(super) fn explain(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Created => "created by this ledger's runs",
-        Outcome::Existing => "the merchant had it already; id found",
-        Outcome::Unchanged => "imported before, same fields; nothing sent",
-        Outcome::Changed => "imported before, fields differ; nothing sent",
-        Outcome::Updated => "imported before, differed; update accepted",
-        Outcome::Duplicate => "an earlier row has this reference",
-        Outcome::Invalid => "breaks a rule; nothing sent",
-        Outcome::Rejected => "refused by the API",
-        Outcome::Failed => "attempts used up; a rerun tries again",
-        Outcome::Pending => "not settled yet; a rerun goes on",
-    }
 }
 
 #[cfg(test)]
