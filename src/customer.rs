@@ -108,6 +108,31 @@ impl Field {
         }
     }
 
+    /// The name in sentences for people.
+    pub fn title(self) -> &'static str {
+        match self {
+            Field::Reference => "Customer reference",
+            Field::MobileNumber => "Mobile number",
+            Field::EmailAddress => "Email address",
+            Field::FirstName => "First name",
+            Field::LastName => "Last name",
+            Field::MobileCountryCode => "Country code",
+            Field::GetClientAuthToken => "Request for a client token",
+        }
+    }
+
+    /// What its values are.
+    pub fn kind(self) -> FieldKind {
+        match self {
+            Field::Reference => FieldKind::Reference,
+            Field::MobileNumber => FieldKind::MobileNumber,
+            Field::EmailAddress => FieldKind::EmailAddress,
+            Field::FirstName | Field::LastName => FieldKind::PersonName,
+            Field::MobileCountryCode => FieldKind::CountryCode,
+            Field::GetClientAuthToken => FieldKind::Boolean,
+        }
+    }
+
     /// The field with that name, if there is one.
     pub fn from_name(name: &str) -> Option<Field> {
         Field::ALL.into_iter().find(|field| field.name() == name)
@@ -117,6 +142,24 @@ impl Field {
     pub fn is_mandatory(self) -> bool {
         matches!(self, Field::Reference | Field::MobileNumber)
     }
+}
+
+/// What the values of a field are: the rules, the signs of spreadsheet damage and what a column is recognized by are the
+/// same for all fields of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FieldKind {
+    /// The merchant's own id.
+    Reference,
+    /// A phone number.
+    MobileNumber,
+    /// An e-mail address.
+    EmailAddress,
+    /// A name of a person.
+    PersonName,
+    /// A country calling code.
+    CountryCode,
+    /// `true` or `false`.
+    Boolean,
 }
 
 impl TryFrom<String> for Field {

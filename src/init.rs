@@ -22,7 +22,7 @@ use self::{
     text::{quoted, shown},
 };
 use crate::{
-    customer::{Field, PhoneRegion, Rescue},
+    customer::{Field, FieldKind, PhoneRegion, Rescue},
     error::Error,
     report::{counted, grouped, rows, time, visible_text},
     source::{Encoding, HeadingMatch, Quote, Source, SourceOptions, SourceSample},
@@ -260,23 +260,23 @@ fn by_heading(field: Field, column: &Column, evidence: Evidence) -> String {
 fn by_cells(field: Field, column: &Column) -> String {
     let filled = grouped(column.filled);
     let fits = grouped(column.fits[field as usize]);
-    match field {
+    match field.kind() {
         _ if column.filled == 0 => "empty in every row looked at, so only the name speaks for it".into(),
-        Field::Reference if column.distinct == column.filled => format!("{filled} values, all different"),
-        Field::Reference => {
+        FieldKind::Reference if column.distinct == column.filled => format!("{filled} values, all different"),
+        FieldKind::Reference => {
             let repeated = grouped(column.filled - column.distinct);
             format!("{filled} values, of which {repeated} repeat an earlier one")
         }
-        Field::MobileNumber => format!("{fits} of {filled} values look like phone numbers"),
-        Field::EmailAddress => format!("{fits} of {filled} values look like e-mail addresses"),
-        Field::MobileCountryCode => format!("{fits} of {filled} values are country codes"),
-        Field::FirstName | Field::LastName if column.spaced > 0 => format!(
+        FieldKind::MobileNumber => format!("{fits} of {filled} values look like phone numbers"),
+        FieldKind::EmailAddress => format!("{fits} of {filled} values look like e-mail addresses"),
+        FieldKind::CountryCode => format!("{fits} of {filled} values are country codes"),
+        FieldKind::PersonName if column.spaced > 0 => format!(
             "{fits} of {filled} values look like names; {} have a blank inside, which the documented rules do not \
              allow",
             grouped(column.spaced)
         ),
-        Field::FirstName | Field::LastName => format!("{fits} of {filled} values look like names"),
-        Field::GetClientAuthToken => format!("{fits} of {filled} values are true or false"),
+        FieldKind::PersonName => format!("{fits} of {filled} values look like names"),
+        FieldKind::Boolean => format!("{fits} of {filled} values are true or false"),
     }
 }
 

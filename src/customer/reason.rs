@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Field, Rule};
+use super::{Field, FieldKind, Rule};
 
 /// A broken rule as a sentence: `First name has a character that Juspay does not allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,16 +35,7 @@ impl fmt::Display for FaultReason {
 }
 
 fn subject(field: Option<Field>) -> &'static str {
-    match field {
-        None => "The row",
-        Some(Field::Reference) => "Customer reference",
-        Some(Field::MobileNumber) => "Mobile number",
-        Some(Field::EmailAddress) => "Email address",
-        Some(Field::FirstName) => "First name",
-        Some(Field::LastName) => "Last name",
-        Some(Field::MobileCountryCode) => "Country code",
-        Some(Field::GetClientAuthToken) => "Request for a client token",
-    }
+    field.map_or("The row", Field::title)
 }
 
 fn predicate(field: Option<Field>, rule: Rule) -> &'static str {
@@ -131,7 +122,7 @@ impl CharacterCounts {
         for field in Field::ALL {
             let Some(kind) = CharacterKind::in_message(message, field) else { continue };
             *self.by_field.entry((field, kind)).or_default() += 1;
-            if matches!(field, Field::FirstName | Field::LastName) && !in_names.contains(&kind) {
+            if field.kind() == FieldKind::PersonName && !in_names.contains(&kind) {
                 *self.in_names.entry(kind).or_default() += 1;
                 in_names.push(kind);
             }

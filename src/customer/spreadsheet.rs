@@ -8,13 +8,13 @@
 //! A phone number without its leading zero looks like any other number. Only `phone`, which knows the numbering plans,
 //! detects it.
 
-use super::Field;
+use super::{Field, FieldKind};
 
 /// How a spreadsheet has rewritten the value, if it has.
 pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     let bytes = value.as_bytes();
-    let is_number = matches!(field, Field::MobileNumber | Field::MobileCountryCode);
-    let is_name = matches!(field, Field::FirstName | Field::LastName);
+    let is_number = matches!(field.kind(), FieldKind::MobileNumber | FieldKind::CountryCode);
+    let is_name = field.kind() == FieldKind::PersonName;
     if bytes.contains(&b'_') && has_escape(bytes) {
         return Some("a character that a workbook has as an escape, such as _x000D_ for a line break");
     }
@@ -29,14 +29,14 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
         b'E' if is_office_error(bytes) => return Some(ERROR),
         _ => {}
     }
-    match field {
-        Field::FirstName | Field::LastName | Field::GetClientAuthToken => None,
-        Field::EmailAddress if bytes.contains(&b'@') => None,
-        Field::EmailAddress | Field::Reference => {
+    match field.kind() {
+        FieldKind::PersonName | FieldKind::Boolean => None,
+        FieldKind::EmailAddress if bytes.contains(&b'@') => None,
+        FieldKind::EmailAddress | FieldKind::Reference => {
             as_number(bytes, Digits::Id).or_else(|| as_date(bytes, false))
         }
-        Field::MobileNumber => as_number(bytes, Digits::Phone).or_else(|| as_date(bytes, true)),
-        Field::MobileCountryCode => as_number(bytes, Digits::Code).or_else(|| as_date(bytes, true)),
+        FieldKind::MobileNumber => as_number(bytes, Digits::Phone).or_else(|| as_date(bytes, true)),
+        FieldKind::CountryCode => as_number(bytes, Digits::Code).or_else(|| as_date(bytes, true)),
     }
 }
 

@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cells, Customer, Field, Fingerprint, Reference, Respelling,
+    Cells, Customer, Field, FieldKind, Fingerprint, Reference, Respelling,
     count::counted,
     invisible::{self, Accepted},
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
@@ -288,12 +288,12 @@ const REFERENCE_MAX_BYTES: usize = 2048;
 /// Maximum length of a field in characters, if it has one. Not from the page, which is silent, but the lengths of the
 /// platform's own columns: the platform refuses or truncates anything longer.
 fn max_chars(field: Field) -> Option<usize> {
-    match field {
-        Field::Reference | Field::EmailAddress => Some(128),
-        Field::FirstName | Field::LastName => Some(64),
-        Field::MobileNumber => Some(16),
-        Field::MobileCountryCode => Some(4),
-        Field::GetClientAuthToken => None,
+    match field.kind() {
+        FieldKind::Reference | FieldKind::EmailAddress => Some(128),
+        FieldKind::PersonName => Some(64),
+        FieldKind::MobileNumber => Some(16),
+        FieldKind::CountryCode => Some(4),
+        FieldKind::Boolean => None,
     }
 }
 
@@ -497,32 +497,28 @@ impl Rules {
         if max_chars(field).is_some_and(|most| value.len() > most) {
             return false;
         }
-        match field {
-            Field::Reference => {
+        match field.kind() {
+            FieldKind::Reference => {
                 value.len() >= REFERENCE_MIN_CHARS
                     && all(value, PRINTABLE)
                     && spreadsheet::detect(field, value).is_none()
             }
-            Field::MobileNumber | Field::MobileCountryCode => all(value, DIGIT),
-            Field::FirstName | Field::LastName => {
-                all(value, NAME) && spreadsheet::detect(field, value).is_none()
-            }
-            Field::EmailAddress => {
+            FieldKind::MobileNumber | FieldKind::CountryCode => all(value, DIGIT),
+            FieldKind::PersonName => all(value, NAME) && spreadsheet::detect(field, value).is_none(),
+            FieldKind::EmailAddress => {
                 judge_email(value).is_none() && spreadsheet::detect(field, value).is_none()
             }
-            Field::GetClientAuthToken => is_boolean(value),
+            FieldKind::Boolean => is_boolean(value),
         }
     }
 
     fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
-        let accepted = match field {
+        let accepted = match field.kind() {
             // What is sent are the digits.
-            Field::MobileNumber | Field::MobileCountryCode if self.phone_region.is_some() => {
+            FieldKind::MobileNumber | FieldKind::CountryCode if self.phone_region.is_some() => {
                 Accepted::Everything
             }
-            Field::FirstName | Field::LastName if self.validation() == Validation::Lenient => {
-                Accepted::Joiners
-            }
+            FieldKind::PersonName if self.validation() == Validation::Lenient => Accepted::Joiners,
             _ => Accepted::Nothing,
         };
         match &self.phone_region {
@@ -539,23 +535,23 @@ impl Rules {
     }
 
     fn breaks(&self, field: Field, value: &str) -> Option<(Rule, String)> {
-        match field {
-            Field::Reference => {
+        match field.kind() {
+            FieldKind::Reference => {
                 return judge_reference(value, self.validation());
             }
-            Field::GetClientAuthToken => {
+            FieldKind::Boolean => {
                 return (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into()));
             }
             // The result of a subtraction: its digits are not those of the number that was meant.
-            Field::MobileNumber if is_negative(value) => return Some((Rule::Digits, NEGATIVE.into())),
+            FieldKind::MobileNumber if is_negative(value) => return Some((Rule::Digits, NEGATIVE.into())),
             _ if self.validation() == Validation::Lenient => return None,
             // Validated later, together with the country code.
-            Field::MobileNumber if self.phone_region.is_some() => return None,
+            FieldKind::MobileNumber if self.phone_region.is_some() => return None,
             _ => {}
         }
-        let content = match field {
-            Field::EmailAddress => judge_email(value),
-            Field::FirstName | Field::LastName => outside(value, NAME).map(|seen| (Rule::Character, seen)),
+        let content = match field.kind() {
+            FieldKind::EmailAddress => judge_email(value),
+            FieldKind::PersonName => outside(value, NAME).map(|seen| (Rule::Character, seen)),
             _ => outside(value, DIGIT).map(|seen| (Rule::Digits, seen)),
         };
         content.or_else(|| judge_length(field, value))

@@ -6,7 +6,7 @@
 
 use super::profile::Column;
 use crate::{
-    customer::Field,
+    customer::{Field, FieldKind},
     source::{Error, HeadingMatch},
 };
 
@@ -19,15 +19,14 @@ const UNNAMED_PERCENT: u64 = 80;
 /// How many other columns are listed for a field.
 const OTHERS_MAX: usize = 3;
 
-/// The order in which fields choose: those that cells tell surely come first.
-const ORDER: [Field; Field::COUNT] = [
-    Field::EmailAddress,
-    Field::MobileCountryCode,
-    Field::MobileNumber,
-    Field::FirstName,
-    Field::LastName,
-    Field::GetClientAuthToken,
-    Field::Reference,
+/// The order in which fields choose: the kinds that cells tell surely come first.
+const ORDER: [FieldKind; 6] = [
+    FieldKind::EmailAddress,
+    FieldKind::CountryCode,
+    FieldKind::MobileNumber,
+    FieldKind::PersonName,
+    FieldKind::Boolean,
+    FieldKind::Reference,
 ];
 
 /// Why a column feeds a field.
@@ -48,6 +47,10 @@ pub(super) struct Assigned {
     pub(super) others: Vec<(usize, Evidence)>,
 }
 
+fn fields_of(kind: FieldKind) -> impl Iterator<Item = Field> {
+    Field::ALL.into_iter().filter(move |field| field.kind() == kind)
+}
+
 /// Finds the columns of each field.
 ///
 /// # Errors
@@ -60,7 +63,7 @@ pub(super) fn assign(columns: &[Column]) -> Result<[Assigned; Field::COUNT], Err
     let is_taken = |all: &[Assigned; Field::COUNT], at| {
         all.iter().any(|assigned| assigned.column.is_some_and(|(taken, _)| taken == at))
     };
-    for field in ORDER {
+    for field in ORDER.into_iter().flat_map(fields_of) {
         let mut candidates: Vec<(usize, Evidence)> = (0..columns.len())
             .filter(|at| columns[*at].is_mappable && !is_taken(&all, *at))
             .filter_map(|at| Some((at, evidence(field, &columns[at])?)))
@@ -118,14 +121,14 @@ fn evidence(field: Field, column: &Column) -> Option<Evidence> {
 fn is_sure(field: Field, column: &Column, evidence: Evidence) -> bool {
     // In a sample without a value, the heading is all there is.
     let fits = column.filled == 0 || column.fits(field, NAMED_PERCENT);
-    match (field, evidence) {
-        (Field::Reference, Evidence::Cells) => false,
-        (Field::Reference, _) => column.filled == 0 || column.is_unique(),
+    match (field.kind(), evidence) {
+        (FieldKind::Reference, Evidence::Cells) => false,
+        (FieldKind::Reference, _) => column.filled == 0 || column.is_unique(),
         // A number of nothing but digits may be anything.
-        (Field::MobileNumber, Evidence::Cells) => column.digits * 2 < column.filled,
+        (FieldKind::MobileNumber, Evidence::Cells) => column.digits * 2 < column.filled,
         (_, Evidence::Cells) => true,
         // The rules admit no blank in a name: what most cells have is a whole name.
-        (Field::FirstName | Field::LastName, _) => fits && column.spaced * 2 <= column.filled,
+        (FieldKind::PersonName, _) => fits && column.spaced * 2 <= column.filled,
         _ => fits,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use crate::{
-    customer::{Field, PhoneRegion, Record},
+    customer::{Field, FieldKind, PhoneRegion, Record},
     source::{HeadingMatch, named_field},
 };
 
@@ -98,20 +98,20 @@ fn is_digits(cell: &str) -> bool {
 
 /// Whether a cell may be a value of the field. Wider than the rules: a fault does not make a column another one.
 fn looks_like(field: Field, cell: &str) -> bool {
-    match field {
-        Field::Reference => cell.chars().any(char::is_alphanumeric),
-        Field::MobileNumber => {
+    match field.kind() {
+        FieldKind::Reference => cell.chars().any(char::is_alphanumeric),
+        FieldKind::MobileNumber => {
             let digits = cell.chars().filter(|c| c.is_numeric()).count();
             PHONE_DIGITS.contains(&digits) && PhoneRegion::is_spelled(cell, "")
         }
-        Field::EmailAddress => cell
+        FieldKind::EmailAddress => cell
             .split_once('@')
             .is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.') && !cell.contains(' ')),
-        Field::FirstName | Field::LastName => {
+        FieldKind::PersonName => {
             cell.chars().any(char::is_alphabetic) && !cell.contains('@') && !cell.contains(char::is_numeric)
         }
-        Field::MobileCountryCode => cell.len() <= CODE_MAX_CHARS && PhoneRegion::of_code(cell).is_some(),
-        Field::GetClientAuthToken => cell.eq_ignore_ascii_case("true") || cell.eq_ignore_ascii_case("false"),
+        FieldKind::CountryCode => cell.len() <= CODE_MAX_CHARS && PhoneRegion::of_code(cell).is_some(),
+        FieldKind::Boolean => cell.eq_ignore_ascii_case("true") || cell.eq_ignore_ascii_case("false"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     redact::redact,
 };
 use crate::{
-    customer::{CharacterCounts, CharacterKind, FaultReason, Field, Rule},
+    customer::{CharacterCounts, CharacterKind, FaultReason, Field, FieldKind, Rule},
     ledger::{ErrorGroup, Outcome, RowError},
 };
 
@@ -89,8 +89,8 @@ impl ErrorSummary {
 
     /// Whether the kinds of characters in names say all that is known of these rows, and say it better.
     pub(super) fn is_told_by_characters(&self) -> bool {
-        let in_a_name = [Field::FirstName, Field::LastName].map(|field| Some(field.name()));
-        !self.characters.is_empty() && in_a_name.contains(&self.field.as_deref())
+        let field = self.field.as_deref().and_then(Field::from_name);
+        !self.characters.is_empty() && field.is_some_and(|field| field.kind() == FieldKind::PersonName)
     }
 
     /// `a space in 1,204 rows, an apostrophe in 1 row`; empty where no character is at fault.

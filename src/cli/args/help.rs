@@ -8,7 +8,10 @@ use std::{any::TypeId, time::Duration};
 use clap::{Arg, ArgAction, Command, CommandFactory, builder::PossibleValue};
 
 use super::{Ask, Cli, RateArg};
-use crate::{customer::Field, run::MaxFailures};
+use crate::{
+    customer::{Field, FieldKind},
+    run::MaxFailures,
+};
 
 /// What `-h` shows: an option with its text there, which leaves room for placeholder and default on a line of 80 columns.
 /// Options that are not listed are shown by `--help` only.
@@ -166,13 +169,13 @@ fn fields() -> String {
 
 /// What a field may hold, in a few words.
 pub(in crate::cli) fn allowed(field: Field) -> &'static str {
-    match field {
-        Field::Reference => "your own id, 8 to 128 characters",
-        Field::MobileNumber => "at most 16 digits",
-        Field::EmailAddress => "at most 128 characters",
-        Field::FirstName | Field::LastName => "at most 64 of A-Z a-z 0-9 ().-_",
-        Field::MobileCountryCode => "at most 4 digits, without +",
-        Field::GetClientAuthToken => "true or false",
+    match field.kind() {
+        FieldKind::Reference => "your own id, 8 to 128 characters",
+        FieldKind::MobileNumber => "at most 16 digits",
+        FieldKind::EmailAddress => "at most 128 characters",
+        FieldKind::PersonName => "at most 64 of A-Z a-z 0-9 ().-_",
+        FieldKind::CountryCode => "at most 4 digits, without +",
+        FieldKind::Boolean => "true or false",
     }
 }
 
