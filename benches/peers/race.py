@@ -163,8 +163,8 @@ def at_the_api(port, references):
     return have
 
 
-def write_source(path):
-    references = [f"merchant-user-{i:06d}" for i in range(ROWS)]
+def write_source(path, rows):
+    references = [f"merchant-user-{i:06d}" for i in range(rows)]
     with open(path, "w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["object_reference_id", "mobile_number", "email_address", "first_name", "last_name", "mobile_country_code"])
@@ -211,7 +211,7 @@ async def once(binary, peer, event, seed):
     """One run of the job: what is to be compared, as a dictionary."""
     work = tempfile.mkdtemp(prefix="race-")
     source = f"{work}/users.csv"
-    references = write_source(source)
+    references = write_source(source, ROWS)
     server, port = await simulator(binary, seed)
     tap = Tap(port)
     base = f"http://127.0.0.1:{await tap.start()}"
