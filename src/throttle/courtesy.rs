@@ -10,6 +10,15 @@
 /// The share of a limit, as it was found, that is used.
 const SHARE: f64 = 0.85;
 
+/// The rate at the start, and the time in which it doubles until the first refusal, in seconds: little is sent too much while
+/// that refusal is on its way.
+pub(super) const INITIAL_RATE: f64 = 10.0;
+const DOUBLING_S: f64 = 2.5;
+
+/// The share of what was accepted in the second before the first refusal that counts as the limit: the rate was still
+/// growing, and a token bucket accepts a burst above it.
+pub(super) const FIRST_SHARE: f64 = 0.85;
+
 /// How long a rate is held before a higher one is tried.
 pub(super) const HOLD_S: f64 = 600.0;
 
@@ -17,6 +26,10 @@ pub(super) const HOLD_S: f64 = 600.0;
 const REFUSED_FEW: u64 = 1;
 const REFUSED_SHARE: f64 = 0.0007;
 const LOWERED_SHARE: f64 = 0.93;
+
+/// Refusals this soon, in seconds, show that the limit was found too high, and lower the rate to this share.
+const SOON_S: f64 = 10.0;
+const SOON_SHARE: f64 = 0.7;
 
 /// One response in this many is the weight of each in the average of the present, and in that of what is usual.
 const PRESENT_RESPONSES: f64 = 16.0;
@@ -70,7 +83,7 @@ impl Courtesy {
             return held;
         }
         (self.refused, self.first_number) = (0, number);
-        LOWERED_SHARE * held
+        if sent < SOON_S * held { SOON_SHARE * held } else { LOWERED_SHARE * held }
     }
 
     /// Takes in how long a successful response took. `rate` is the number of requests sent in the last second.
@@ -104,6 +117,11 @@ impl Courtesy {
     pub(super) fn bound(&self) -> Option<f64> {
         self.bound.map(|bound| bound.rate)
     }
+}
+
+/// How often the rate doubles in this time, before the first refusal; once at most, however long nothing was sent.
+pub(super) fn doublings(seconds: f64) -> f64 {
+    (seconds / DOUBLING_S).min(1.0)
 }
 
 #[cfg(test)]
