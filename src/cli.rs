@@ -169,6 +169,7 @@ fn read_options(args: &args::Read, validation: Option<Validation>) -> Result<Rea
         rules: Rules {
             validation,
             require: args.require.clone(),
+            null_markers: args.null_marker.clone(),
             constants,
             drop_invalid_optional: args.drop_invalid_optional,
             phone_region: args.phone_region.clone(),

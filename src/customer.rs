@@ -15,6 +15,10 @@ mod spreadsheet;
 
 mod invisible;
 
+mod null_marker;
+
+mod doubt;
+
 mod fingerprint;
 
 mod record;
@@ -45,6 +49,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub use self::{
     correction::{CorrectedOutcome, Correction},
     count::{counted, noun},
+    doubt::Doubt,
     fingerprint::{FieldCounts, FieldSet, Fingerprint},
     invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
@@ -57,7 +62,7 @@ pub use self::{
 };
 pub(crate) use self::{
     invisible::{describe as describe_invisible, is_invisible},
-    validation::QUOTED_ROW,
+    validation::{BACKSLASH, COMMENT, CONFLICT, LINE_SEPARATOR, NULS, QUOTED_ROW},
 };
 
 /// The fields of the Create call, in the order in which they are sent.

@@ -47,7 +47,8 @@
 //! cells of one line. **row**: a record with its line and its reading. **customer**: the content of a valid row.
 //! **reference**: `object_reference_id`, by which a row is identified. **customer id**: the API's own, `cst_…` or
 //! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
-//! spreadsheet has rewritten. **invisible** characters: those without a shape. **reason**: a fault in words for readers who know no rule. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
+//! spreadsheet has rewritten. **invisible** characters: those without a shape. **null marker**: a word that
+//! stands for no value. **doubt**: why a value that is sent may not be what is meant. **reason**: a fault in words for readers who know no rule. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has. **count**: a number with its noun.
 //! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
 //! **encoding label**: the name of an encoding. **head**: the first line of a source, undecoded. **heading**: the name of a column. **header shape**: what a first line is that is no header.

@@ -84,7 +84,9 @@ use self::{
     head::ForeignFile,
     header_shape::HeaderShape,
     prefix_hash::{HashingFile, RunningHash},
-    row_parser::{HeaderLines, RowContext, header_flaw, read_header, read_row, reads_as_row},
+    row_parser::{
+        HeaderLines, RowContext, header_flaw, is_line_separator, read_header, read_row, reads_as_row,
+    },
     skipped_line::{KnownHeader, NoRow, ends_file, is_separator, no_row},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
@@ -306,6 +308,9 @@ impl Source {
             let shape = HeaderShape::of(&header, dialect.delimiter, options.delimiter, &later, is_header);
             error.explained_by(shape.map(|shape| shape.hint()))
         })?;
+        if let Some(separator) = header.iter().find_map(|name| name.chars().find(|c| is_line_separator(*c))) {
+            return Err(Error::LineSeparator { name, separator });
+        }
         column_map.rows_trail = dialect.trailing == Trailing::Rows;
         let is_row = |fields: RawFields<'_>| reads_as_row(fields, &column_map, &read.rules, options.quote);
         let swallowed = header_lines.and_then(|lines| lines.swallowed_rows(dialect.delimiter, is_row));

@@ -589,6 +589,9 @@ pub(super) struct Read {
     /// Use a constant if the field has no column or its cell is empty (repeatable)
     #[arg(long, value_name = "FIELD=VALUE", value_parser = field_and_text)]
     pub(super) set: Vec<(Field, String)>,
+    /// Read a cell that is this word as an empty one, such as NULL or \N (repeatable)
+    #[arg(long, value_name = "WORD", value_parser = null_marker)]
+    pub(super) null_marker: Vec<String>,
     /// Send a row without an optional field that breaks a rule
     #[arg(long)]
     pub(super) drop_invalid_optional: bool,

@@ -100,6 +100,7 @@ fn values(id: &str) -> Option<Vec<String>> {
     Some(match id {
         "map" | "set" => fields().map(|field| format!("{field}=")).collect(),
         "require" => fields().filter(|field| !field.is_mandatory()).map(|field| field.to_string()).collect(),
+        "null_marker" => ["NULL", "null", "None", "\\N"].map(str::to_owned).to_vec(),
         "phone_region" => PhoneRegion::names(),
         "encoding" => Encoding::labels().map(str::to_owned).collect(),
         "faults" => Fault::all().map(|fault| format!("{}=", fault.name())).collect(),

@@ -55,6 +55,7 @@ fn predicate(field: Option<Field>, rule: Rule) -> &'static str {
         (Rule::Quotes, _) => "has quotation marks that do not match",
         (Rule::Header, _) => "stands behind a header with other columns",
         (Rule::Spreadsheet, _) => "was damaged by a spreadsheet program",
+        (Rule::NullMarker, _) => "has a word such as NULL in place of a value",
         (Rule::Impossible, _) => "is not a valid phone number of its country",
         (Rule::CountryCode, _) => "does not fit the mobile number",
     }

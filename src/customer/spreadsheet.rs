@@ -23,6 +23,11 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
         b'=' if bytes.starts_with(b"=\"") && bytes.len() > 2 => return Some(FORMULA),
         b'=' | b'@' if is_number => return Some(FORMULA),
         b'=' if is_name || is_call(&bytes[1..]) => return Some(FORMULA),
+        b'\'' if !is_name && bytes.len() > 2 && bytes.ends_with(b"'") => return Some(OTHER_QUOTES),
+        0xe2 | 0xc2 if !is_name && is_in_quotes(value) => return Some(OTHER_QUOTES),
+        b'T' | b't' | b'G' | b'g' | b'S' | b's' if field == Field::Reference && is_total(value) => {
+            return Some(TOTAL);
+        }
         b'\'' if !is_name && !is_dutch(bytes) => {
             return Some("the ' by which a spreadsheet marks text came along");
         }
@@ -45,6 +50,12 @@ const FORMULA: &str = "a formula where a spreadsheet showed its result";
 /// The result of a subtraction: its digits are not those that were meant.
 pub(super) const NEGATIVE: &str =
     "a negative number: the - was taken for a minus, and the digits were calculated with";
+
+/// The label of the line of totals below a table.
+pub(super) const TOTAL: &str = "the label of a line of totals";
+
+/// Quotes that are no quotes for this file.
+pub(super) const OTHER_QUOTES: &str = "the value stands in other quotes than usual";
 
 const ERROR: &str = "the error of a formula, not a value";
 
@@ -72,6 +83,29 @@ fn hash(value: &str) -> Option<&'static str> {
     let is_sign = |c| matches!(c, '/' | '0' | '¡' | '¿' | '_' | '.');
     let is_error = word.chars().count() > 2 && word.chars().all(|c| c.is_uppercase() || is_sign(c));
     (MISSING.contains(&rest) || is_error).then_some(ERROR)
+}
+
+/// `“cust_0001”`
+fn is_in_quotes(value: &str) -> bool {
+    let pairs =
+        [('\u{201c}', '\u{201d}'), ('\u{201e}', '\u{201c}'), ('\u{2018}', '\u{2019}'), ('\u{ab}', '\u{bb}')];
+    pairs.into_iter().any(|(open, close)| value.starts_with(open) && value.ends_with(close))
+}
+
+/// `Total`, `Grand Total: 12`, `Subtotal`, `Total rows 3`; nothing else may follow, since a company may be called so.
+fn is_total(value: &str) -> bool {
+    let lower = value.to_ascii_lowercase();
+    let rest = ["grand ", "sub ", "sub-", "sub"].into_iter().find_map(|word| lower.strip_prefix(word));
+    let Some(rest) = rest.unwrap_or(&lower).trim_start().strip_prefix("total") else { return false };
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    if rest.starts_with(|c: char| c.is_ascii_digit()) {
+        return false;
+    }
+    let rest = rest.trim_start();
+    let counted = ["rows", "records", "customers", "users", "count"].into_iter();
+    let rest = counted.filter_map(|noun| rest.strip_prefix(noun)).next().unwrap_or(rest);
+    rest.bytes()
+        .all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b':' | b'=' | b',' | b'.' | b'(' | b')'))
 }
 
 /// `Err:502`, as `LibreOffice` has it.
@@ -328,7 +362,10 @@ mod tests {
             (Field::MobileNumber, "grouped", "9,876,500,110 9'876'500'110 -9,876,500,110 9,876,500,110.00"),
             (Field::Reference, "grouped", "9,876,500,110 9,87,65,00,110 1,234,567"),
             (Field::MobileNumber, "marks text", "'09988776655 '+919988776655 '"),
-            (Field::Reference, "marks text", "'7000000000701 'cust_0001 'cust_0001' '-1"),
+            (Field::Reference, "marks text", "'7000000000701 'cust_0001 '-1"),
+            (Field::Reference, "other quotes", "'cust_0001' “cust_0001” „cust_0001“ «cust_0001»"),
+            (Field::MobileNumber, "other quotes", "'9876500101' “9876500101”"),
+            (Field::Reference, "totals", "Total TOTALS Subtotal sub-total Total:3 Total=12 total(12)"),
             (Field::EmailAddress, "marks text", "'someone@example.com"),
             (Field::Reference, "escape", "cust_0001_x000D_ _x000d_cust0001 a_x005F_x000D_b"),
             (Field::EmailAddress, "escape", "a@example.com_x000D_"),
@@ -357,6 +394,9 @@ mod tests {
             }
         }
         assert!(detect(Field::Reference, "2024-03-01 10:00:00").is_some());
+        for value in ["Grand Total", "Total rows: 1,000", "GRAND TOTAL 12"] {
+            assert_eq!(detect(Field::Reference, value), Some(TOTAL), "{value}");
+        }
     }
 
     #[test]
@@ -404,6 +444,12 @@ mod tests {
             "1998-07-16 north",
             "é-1-2024",
             "may-flower-01",
+            "Total Energies",
+            "totally-0001",
+            "total00012",
+            "Total-0001",
+            "Subtotal-x",
+            "«cust»_0001",
             "###1",
             "1/2",
             "-",

@@ -5,7 +5,7 @@
 //! every row without an id. A template would also hide what a spreadsheet did to a cell, so each cell of a mandatory field
 //! is checked by itself.
 
-use super::{Fault, Field, Rule, spreadsheet};
+use super::{Fault, Field, Rule, null_marker, spreadsheet};
 
 /// A part of a template. `C` is the name of a column as written, or its index once the header is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,7 +193,8 @@ impl Template<usize> {
     /// The value of a field for one row.
     ///
     /// # Errors
-    /// The fault of a mandatory field, if one of its columns is empty and another is not, or was damaged by a spreadsheet.
+    /// The fault of a mandatory field, if one of its columns is empty and another is not, was damaged by a spreadsheet or
+    /// has a word for no value.
     pub fn render<'a>(&self, field: Field, cell: impl Fn(usize) -> &'a str) -> Result<String, Fault> {
         let cell = |at| cell(at).trim();
         if self.columns().all(|at| cell(at).is_empty()) {
@@ -204,6 +205,10 @@ impl Template<usize> {
                 let fault = |rule, seen| Err(Fault { field: Some(field), rule, seen });
                 if cell(at).is_empty() {
                     return fault(Rule::Required, format!("column {} of its template is empty", at + 1));
+                }
+                if let Some(word) = null_marker::detect(field, cell(at)) {
+                    let seen = format!("`{word}`, which stands for no value, in column {}", at + 1);
+                    return fault(Rule::NullMarker, seen);
                 }
                 if let Some(damage) = spreadsheet::detect(field, cell(at)) {
                     return fault(Rule::Spreadsheet, format!("{damage}, in column {}", at + 1));

@@ -14,15 +14,35 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cells, Customer, Field, FieldKind, Fingerprint, Reference, Respelling,
+    Cells, Customer, Doubt, Field, FieldKind, Fingerprint, Reference, Respelling,
     count::counted,
     invisible::{self, Accepted},
+    null_marker,
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
-    spreadsheet::{self, NEGATIVE},
+    spreadsheet::{self, NEGATIVE, OTHER_QUOTES, TOTAL},
 };
+
+/// Part of what is seen of a quote that was meant as text.
+pub(crate) const BACKSLASH: &str = "and the \\ before that quote does not escape it";
+
+/// What is seen of a line that is a comment.
+pub(crate) const COMMENT: &str = "a comment, which CSV does not have";
+
+/// What is seen of a line that `git` wrote.
+pub(crate) const CONFLICT: &str = "the mark of a conflict that git could not resolve";
+
+/// What is seen of a record of several lines that another program wrote.
+pub(crate) const LINE_SEPARATOR: &str =
+    "a character that ends a line for another program, such as U+2028 or U+0085, stands in the row";
+
+/// What is seen of bytes that were never written.
+pub(crate) const NULS: &str = "nothing but NUL characters, as an interrupted copy leaves";
 
 /// What is seen of a row whose line is quoted as a whole.
 pub(crate) const QUOTED_ROW: &str = "the whole line is one quoted cell";
+
+/// Faults that no option mends.
+const NO_OPTION: [&str; 7] = [NEGATIVE, TOTAL, QUOTED_ROW, COMMENT, CONFLICT, LINE_SEPARATOR, NULS];
 
 /// A rule that a field or record can break. The names are stable: scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +77,8 @@ pub enum Rule {
     Header,
     /// A spreadsheet has rewritten the value.
     Spreadsheet,
+    /// A word that stands for no value, such as `NULL`.
+    NullMarker,
     /// Not a phone number of its country.
     Impossible,
     /// The country code is not that of the phone number.
@@ -65,7 +87,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 18] = [
         Rule::Required,
         Rule::TooShort,
         Rule::TooLong,
@@ -81,6 +103,7 @@ impl Rule {
         Rule::Quotes,
         Rule::Header,
         Rule::Spreadsheet,
+        Rule::NullMarker,
         Rule::Impossible,
         Rule::CountryCode,
     ];
@@ -108,6 +131,7 @@ impl Rule {
             Rule::Quotes => "quotes",
             Rule::Header => "header",
             Rule::Spreadsheet => "spreadsheet",
+            Rule::NullMarker => "null-marker",
             Rule::Impossible => "impossible",
             Rule::CountryCode => "country-code",
         }
@@ -126,14 +150,34 @@ impl Rule {
         match seen {
             // No spelling gives back the digits.
             NEGATIVE => Rule::Spreadsheet.remedy(field),
+            TOTAL => "delete the line: it is no customer",
+            OTHER_QUOTES => {
+                "give --quote \"'\" if all cells of the file stand in such quotes, or remove them"
+            }
             QUOTED_ROW => "remove the quotes around the whole line, and undouble those inside",
+            _ if seen.ends_with(COMMENT) => "delete the line",
+            _ if seen.ends_with(CONFLICT) => "resolve the conflict, and keep one of the two versions",
+            _ if seen.ends_with(LINE_SEPARATOR) => {
+                "put line breaks in place of these characters, as perl -CSD -pe does"
+            }
+            _ if seen.ends_with(NULS) => "copy the file anew: a part of it is missing",
+            seen if seen.contains(BACKSLASH) => {
+                r#"double each quote in place of a backslash: sed 's/\\"/""/g' FILE | customer-import import -"#
+            }
+            seen if seen.starts_with("a blank before the opening quote") => {
+                r#"remove the blanks behind the delimiters: sed 's/, *"/,"/g' FILE | customer-import import -"#
+            }
             _ => self.remedy(field),
         }
     }
 
     /// The option that may make such a row valid, if there is one for a fault of which this was seen.
     pub fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
-        if matches!(seen, NEGATIVE | QUOTED_ROW) { None } else { self.option(field) }
+        if NO_OPTION.iter().any(|of| seen.ends_with(of)) || seen.contains(BACKSLASH) {
+            None
+        } else {
+            self.option(field)
+        }
     }
 
     /// The option that may make such a row valid, for the field in which the fault occurred.
@@ -143,6 +187,7 @@ impl Rule {
             (Rule::Fields, _) => Some("--delimiter CHAR"),
             (Rule::Quotes, _) => Some("--quote none"),
             (Rule::Required, _) => Some("--set FIELD=VALUE"),
+            (Rule::NullMarker, Some(field)) if !field.is_mandatory() => Some("--null-marker WORD"),
             (Rule::Digits, Some(Field::MobileNumber)) | (_, Some(Field::MobileCountryCode)) => {
                 Some("--phone-region CC")
             }
@@ -201,6 +246,12 @@ impl Rule {
             (Rule::Spreadsheet, _) => {
                 "export the data anew and let the spreadsheet read this column as text \
                  (Excel: Data > From Text/CSV, type Text) before it saves as CSV"
+            }
+            (Rule::NullMarker, Some(field)) if field.is_mandatory() => {
+                "write the value that is missing; no customer can be created without it"
+            }
+            (Rule::NullMarker, _) => {
+                "leave the cell empty, or give --null-marker WORD to read that word as empty"
             }
             (Rule::Impossible, _) => {
                 "correct the number, or give the region of these rows with --phone-region; \
@@ -305,7 +356,8 @@ pub enum Validation {
     #[default]
     Documented,
     /// Only the rules without which no API could accept the row (required, too short, control and invisible
-    /// characters, a negative number, a value that a spreadsheet has rewritten); the API judges the rest.
+    /// characters, a negative number, a value that a spreadsheet has rewritten, a word for no value); the API judges the
+    /// rest.
     Lenient,
 }
 
@@ -317,6 +369,8 @@ pub struct Rules {
     pub validation: Option<Validation>,
     /// Optional fields that are required nevertheless.
     pub require: Vec<Field>,
+    /// Words that stand for no value: a cell that is one is read as empty.
+    pub null_markers: Vec<String>,
     /// Constants for fields whose column is missing or whose cell is empty.
     #[serde(rename = "set")]
     pub constants: Vec<(Field, String)>,
@@ -333,6 +387,7 @@ struct RowFindings {
     faults: Vec<Fault>,
     dropped: Vec<(Field, Rule)>,
     respelled: Vec<(Field, Respelling)>,
+    doubts: Vec<(Field, Doubt)>,
 }
 
 impl RowFindings {
@@ -372,8 +427,8 @@ impl Rules {
         };
         match values[Field::Reference as usize] {
             Some(_) if found.faults.is_empty() => {
-                let RowFindings { dropped, respelled, .. } = found;
-                Ok(ValidRecord { values, phone, dropped, respelled })
+                let RowFindings { dropped, respelled, doubts, .. } = found;
+                Ok(ValidRecord { values, phone, dropped, respelled, doubts })
             }
             reference => Err(Faults { list: found.faults, reference: reference.map(str::to_owned) }),
         }
@@ -394,12 +449,16 @@ impl Rules {
             }
             return None;
         };
+        if let Some(doubt) = Doubt::of(field, value) {
+            found.doubts.push((field, doubt));
+        }
         if self.passes_byte_scan(field, value) {
             return Some(value);
         }
         match self.judge(field, value) {
             None => Some(value),
             Some((rule, _)) if self.may_drop(field, value) => {
+                found.doubts.retain(|(other, _)| *other != field);
                 found.dropped.push((field, rule));
                 None
             }
@@ -408,6 +467,16 @@ impl Rules {
                 Some(value)
             }
         }
+    }
+
+    /// The cell, or an empty one if it is a word that stands for no value.
+    pub fn without_marker<'a>(&self, cell: &'a str) -> &'a str {
+        if self.is_null_marker(cell) { "" } else { cell }
+    }
+
+    /// Whether a cell is a word that the user lets stand for no value.
+    pub fn is_null_marker(&self, cell: &str) -> bool {
+        !self.null_markers.is_empty() && self.null_markers.iter().any(|word| word == trimmed(cell))
     }
 
     pub(super) fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
@@ -433,7 +502,8 @@ impl Rules {
     /// the number for one of its own country.
     pub(super) fn may_drop(&self, field: Field, value: &str) -> bool {
         let says_more = field == Field::MobileCountryCode
-            && (self.phone_region.is_some() || !is_code(value, DEFAULT_COUNTRY_CODE));
+            && (self.phone_region.is_some() || !is_code(value, DEFAULT_COUNTRY_CODE))
+            && null_marker::detect(field, value).is_none();
         self.drops(field) && !says_more
     }
 
@@ -499,12 +569,10 @@ impl Rules {
         }
         match field.kind() {
             FieldKind::Reference => {
-                value.len() >= REFERENCE_MIN_CHARS
-                    && all(value, PRINTABLE)
-                    && spreadsheet::detect(field, value).is_none()
+                value.len() >= REFERENCE_MIN_CHARS && all(value, PRINTABLE) && is_unaltered(field, value)
             }
             FieldKind::MobileNumber | FieldKind::CountryCode => all(value, DIGIT),
-            FieldKind::PersonName => all(value, NAME) && spreadsheet::detect(field, value).is_none(),
+            FieldKind::PersonName => all(value, NAME) && is_unaltered(field, value),
             FieldKind::EmailAddress => {
                 judge_email(value).is_none() && spreadsheet::detect(field, value).is_none()
             }
@@ -571,7 +639,13 @@ fn trimmed(cell: &str) -> &str {
     if is_kept(bytes.first()) && is_kept(bytes.last()) { cell } else { cell.trim() }
 }
 
-/// Judges what no rule of a field can: characters that are no text, and a value that a spreadsheet has rewritten. `bare` is
+/// Whether no program has put something else in place of the value.
+fn is_unaltered(field: Field, value: &str) -> bool {
+    spreadsheet::detect(field, value).is_none() && null_marker::detect(field, value).is_none()
+}
+
+/// Judges what no rule of a field can: characters that are no text, a value that a spreadsheet has rewritten, and a word
+/// that stands for no value. `bare` is
 /// the value without what may stand before it.
 fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
     if !all(value, PRINTABLE)
@@ -579,7 +653,11 @@ fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Opti
     {
         return Some(unreadable);
     }
-    spreadsheet::detect(field, bare).map(|seen| (Rule::Spreadsheet, seen.into()))
+    if let Some(seen) = spreadsheet::detect(field, bare) {
+        return Some((Rule::Spreadsheet, seen.into()));
+    }
+    let word = null_marker::detect(field, bare)?;
+    Some((Rule::NullMarker, format!("`{word}`, which stands for no value")))
 }
 
 fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
@@ -647,6 +725,7 @@ pub struct ValidRecord<'a> {
     phone: Option<ParsedNumber<'a>>,
     dropped: Vec<(Field, Rule)>,
     respelled: Vec<(Field, Respelling)>,
+    doubts: Vec<(Field, Doubt)>,
 }
 
 impl ValidRecord<'_> {
@@ -663,6 +742,11 @@ impl ValidRecord<'_> {
     /// Fields that are sent in another spelling than their cells have.
     pub fn respelled(&self) -> &[(Field, Respelling)] {
         &self.respelled
+    }
+
+    /// Fields that are sent and may not be what is meant.
+    pub fn doubts(&self) -> &[(Field, Doubt)] {
+        &self.doubts
     }
 
     /// Builds the customer, with its form body.

@@ -14,7 +14,7 @@ use std::{
 use serde::Serialize;
 
 use super::csv_reader::RawRecord;
-use crate::customer::{Cells, Faults, Field, Respelling, ValidRecord};
+use crate::customer::{Cells, Doubt, Faults, Field, Respelling, ValidRecord};
 
 /// How many lines are kept as examples of each kind.
 const LINES_KEPT: usize = 5;
@@ -26,6 +26,10 @@ pub enum Adjustment {
     ByteOrderMark,
     /// The value of a field is sent in another spelling.
     Value(Field, Respelling),
+    /// A value is sent that may not be what is meant.
+    Doubt(Field, Doubt),
+    /// A cell that feeds a field is a word for no value, and is read as empty.
+    NullMarker(Field),
     /// A cell that feeds a field has several lines.
     LineBreak(Field),
     /// The header occurs again and is skipped.
@@ -52,6 +56,8 @@ impl Adjustment {
         match self {
             Adjustment::ByteOrderMark => "byte-order-mark",
             Adjustment::Value(_, respelling) => respelling.name(),
+            Adjustment::Doubt(_, doubt) => doubt.name(),
+            Adjustment::NullMarker(_) => "null-marker",
             Adjustment::LineBreak(_) => "line-break",
             Adjustment::RepeatedHeader => "repeated-header",
             Adjustment::SeparatorLine => "separator-line",
@@ -67,7 +73,10 @@ impl Adjustment {
     /// The field whose value is adjusted; none if the adjustment concerns a whole line.
     pub fn field(self) -> Option<Field> {
         match self {
-            Adjustment::Value(field, _) | Adjustment::LineBreak(field) => Some(field),
+            Adjustment::Value(field, _)
+            | Adjustment::Doubt(field, _)
+            | Adjustment::NullMarker(field)
+            | Adjustment::LineBreak(field) => Some(field),
             _ => None,
         }
     }
@@ -81,6 +90,8 @@ impl fmt::Display for Adjustment {
                 f.write_str("byte order mark (U+FEFF) at the start of a line skipped")
             }
             Adjustment::Value(field, respelling) => write!(f, "{field} {respelling}"),
+            Adjustment::Doubt(field, doubt) => write!(f, "warning: {field} {doubt}"),
+            Adjustment::NullMarker(field) => write!(f, "{field} read as empty where it is a --null-marker"),
             Adjustment::LineBreak(field) => {
                 write!(f, "warning: {field} has cells of several lines; a quote may have swallowed them")
             }
@@ -170,10 +181,19 @@ impl Adjustments {
         }
     }
 
-    /// Counts the values of a valid row that are sent in another spelling.
+    /// Counts the fields that are read as empty because of a null marker.
+    pub(super) fn add_null_markers(&self, fields: impl Iterator<Item = Field>, line: u64) {
+        fields.for_each(|field| self.add(Adjustment::NullMarker(field), line));
+    }
+
+    /// Counts the values of a valid row that are sent in another spelling, or may stand for no value.
     pub(super) fn add_values(&self, reading: &Result<ValidRecord<'_>, Faults>, line: u64) {
-        for (field, respelling) in reading.iter().flat_map(ValidRecord::respelled) {
+        let Ok(valid) = reading else { return };
+        for (field, respelling) in valid.respelled() {
             self.add(Adjustment::Value(*field, *respelling), line);
+        }
+        for (field, doubt) in valid.doubts() {
+            self.add(Adjustment::Doubt(*field, *doubt), line);
         }
     }
 

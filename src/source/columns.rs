@@ -11,7 +11,7 @@ use super::{
     heading::{is_alias, plain},
 };
 use crate::customer::{
-    Cells, Fault, Faults, Field, Template, ValidRecord, mapped_columns, single_braces, with_braces,
+    Cells, Fault, Faults, Field, Rules, Template, ValidRecord, mapped_columns, single_braces, with_braces,
 };
 
 /// Where the value of a field comes from.
@@ -190,6 +190,18 @@ impl ColumnMap {
             Some(Error::IgnoredColumn { column: column.clone(), field: *field })
         };
         Field::ALL.iter().find_map(feeds).map_or(Ok(()), Err)
+    }
+
+    /// The fields that are read as empty, or without a part, because a cell is a word that stands for no value.
+    pub(super) fn null_marked<'a>(
+        &'a self,
+        rules: &'a Rules,
+        cell: impl Fn(usize) -> &'a str,
+    ) -> impl Iterator<Item = Field> {
+        let sources = Field::ALL.into_iter().zip(&self.by_field).filter(|_| !rules.null_markers.is_empty());
+        let is_marked =
+            move |source: &FieldSource| source.columns().into_iter().any(|at| rules.is_null_marker(cell(at)));
+        sources.filter_map(move |(field, source)| source.as_ref().is_some_and(&is_marked).then_some(field))
     }
 
     /// The values of the templates for one row.

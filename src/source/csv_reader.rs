@@ -97,6 +97,8 @@ pub(super) enum Flaw {
     BlankBeforeQuote(Place),
     /// Something other than a delimiter or a line break follows the quote that should close a cell.
     TextAfterQuote(Place),
+    /// The same, where a backslash stands before the quote: it was meant to be part of the cell.
+    EscapedQuote(Place),
     /// A quote is open at the end of the input.
     OpenQuote(Opening),
 }
@@ -108,7 +110,7 @@ impl Flaw {
             Flaw::ManyFields => 1,
             Flaw::SwallowedRows { .. } => 2,
             // Of two, the first is named.
-            Flaw::BlankBeforeQuote(_) | Flaw::TextAfterQuote(_) => 3,
+            Flaw::BlankBeforeQuote(_) | Flaw::TextAfterQuote(_) | Flaw::EscapedQuote(_) => 3,
             Flaw::OpenQuote(_) => 4,
         }
     }
@@ -453,7 +455,9 @@ impl<R: Read> CsvReader<R> {
                 return Ok(());
             }
             (quotes, is_malformed) = (quotes + 1, true);
-            self.note(Flaw::TextAfterQuote(self.place()));
+            let is_escaped = self.unquoted.last() == Some(&b'\\');
+            let flaw = if is_escaped { Flaw::EscapedQuote } else { Flaw::TextAfterQuote };
+            self.note(flaw(self.place()));
             self.keep_byte(quote);
         }
         if !is_malformed || !quotes.is_multiple_of(2) {

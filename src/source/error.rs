@@ -55,6 +55,14 @@ pub enum Error {
         /// What is wrong, and where.
         seen: String,
     },
+    /// The header has a character that ends a line for another program: rows may stand in it.
+    #[error("the header of {name} has U+{:04X} in it, which ends no line of a CSV file", u32::from(*separator))]
+    LineSeparator {
+        /// The source.
+        name: String,
+        /// The character.
+        separator: char,
+    },
     /// The header is not text.
     #[error("the header of {name} is not {encoding}: {seen}")]
     HeaderEncoding {
@@ -195,6 +203,11 @@ impl Error {
             Error::HeaderFlaw { .. } => {
                 "mend the first line, or give --quote none if quotes are plain text in this file".into()
             }
+            Error::LineSeparator { separator, .. } => format!(
+                "if lines end with it, convert it: perl -CSD -pe 's/\\x{{{:x}}}/\\n/g' FILE | customer-import import -; \
+                 else take it out of the first line",
+                u32::from(*separator)
+            ),
             Error::HeaderEncoding { encoding, .. } if encoding.starts_with("UTF-16") => {
                 "leave out --encoding if the file is UTF-8, or name its own encoding, such as windows-1252"
                     .into()

@@ -17,6 +17,15 @@ use super::{
 /// How much is read at most to find the end of the first line.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
+/// How much is read at least, if there is so much: a short first line does not tell what kind of file it is.
+const HEAD_MIN_BYTES: usize = 64;
+
+/// How much of the head tells whether a file is text.
+const INSPECTED_BYTES: usize = 512;
+
+/// Length of a line that is nothing but base64, as its programs break it.
+const BASE64_LINE: usize = 60;
+
 /// The columns of an export without which a row could not be recognised as a correction.
 const EXPORT_KEYS: [&[u8]; 3] = [b"_line", b"_outcome", b"_error_code"];
 
@@ -34,7 +43,7 @@ const SAVE_AS_CSV: &str = "open it where it came from and save it as CSV";
 const UNPACK: &str = "unpack it, and import the CSV file in it";
 
 /// The first bytes of files that are no text.
-const MAGIC: [(&[u8], ForeignFile); 22] = [
+const MAGIC: [(&[u8], ForeignFile); 38] = [
     (b"PK\x03\x04", foreign("an Excel workbook or another ZIP archive", SAVE_AS_CSV)),
     (b"\xd0\xcf\x11\xe0", foreign("an old Excel workbook", SAVE_AS_CSV)),
     (b"\xfd7zXZ\0", foreign("an xz archive", "unpack it: xz -dc FILE | customer-import import -")),
@@ -69,10 +78,56 @@ const MAGIC: [(&[u8], ForeignFile); 22] = [
     (b"--\n-- PostgreSQL", SQL_DUMP),
     (b"INSERT INTO ", SQL_DUMP),
     (b"CREATE TABLE ", SQL_DUMP),
+    (b"DROP TABLE ", SQL_DUMP),
+    (b"-- MariaDB dump", SQL_DUMP),
+    (b"-- phpMyAdmin", SQL_DUMP),
+    (b"/*!", SQL_DUMP),
+    (b"\x1f\x9d", foreign("compressed by compress", "unpack it: gzip -dc FILE | customer-import import -")),
+    (b"LZIP\x01", foreign("an lzip archive", "unpack it: lzip -dc FILE | customer-import import -")),
+    (b"\xff\x06\0\0sNaPpY", foreign("a Snappy file", "unpack it: snzip -dc FILE | customer-import import -")),
+    (b"ID;P", foreign("a SYLK file", SAVE_AS_CSV)),
+    (b"TABLE\r\n0,1", foreign("a DIF file", SAVE_AS_CSV)),
+    (b"TABLE\n0,1", foreign("a DIF file", SAVE_AS_CSV)),
+    (b"dn: ", foreign("an LDIF file", "convert it to CSV")),
+    (b"version: 1\ndn: ", foreign("an LDIF file", "convert it to CSV")),
+    (b"--- a/", DIFF),
+    (b"diff --git ", DIFF),
+    (b"+/v8", UTF_7),
+    (b"+/v9", UTF_7),
 ];
 
 const SQL_DUMP: ForeignFile =
     foreign("an SQL dump", "load it into a database, and export the table as CSV with a header");
+
+const DIFF: ForeignFile =
+    foreign("a diff, the difference between two files", "apply it, and import the file itself");
+
+const UTF_7: ForeignFile =
+    foreign("UTF-7 text", "convert it: iconv -f UTF-7 -t UTF-8 FILE | customer-import import -");
+
+const EBCDIC: ForeignFile = foreign(
+    "EBCDIC text, as mainframes write it",
+    "convert it: iconv -f IBM037 -t UTF-8 FILE | customer-import import -",
+);
+
+const YAML: ForeignFile = foreign("YAML", "convert it to CSV, with yq -o=csv for example");
+
+const BASE64: ForeignFile = foreign("base64 text", "decode it: base64 -d FILE | customer-import import -");
+
+const BINARY: ForeignFile =
+    foreign("a binary file", "ask for the data as CSV, or export it where it came from");
+
+/// A byte order mark of another encoding than that of the text.
+const MARKED_UTF_16: [ForeignFile; 2] = [
+    foreign(
+        "UTF-16 text behind the byte order mark of UTF-8",
+        "cut the mark off: tail -c +4 FILE | customer-import import - --encoding utf-16le",
+    ),
+    foreign(
+        "UTF-16 text behind the byte order mark of UTF-8",
+        "cut the mark off: tail -c +4 FILE | customer-import import - --encoding utf-16be",
+    ),
+];
 
 /// With a byte order mark, which `iconv` reads.
 const UTF_32: ForeignFile =
@@ -90,9 +145,9 @@ const fn foreign(what: &'static str, hint: &'static str) -> ForeignFile {
     ForeignFile { what, hint }
 }
 
-/// Reads until the first line break is there, or the head has its maximum length, or the input ends.
+/// Reads until the first line break is there and a few bytes more, or the head has its maximum length, or the input ends.
 pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
-    let (mut head, mut block) = (Vec::new(), [0; 4096]);
+    let (mut head, mut block, mut has_break) = (Vec::new(), [0; 4096], false);
     while head.len() < HEAD_MAX_BYTES {
         let count = match input.read(&mut block) {
             Ok(count) => count,
@@ -102,7 +157,8 @@ pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
             Err(error) => return Err(error),
         };
         head.extend_from_slice(&block[..count]);
-        if count == 0 || memchr2(b'\n', b'\r', &block[..count]).is_some() {
+        has_break |= memchr2(b'\n', b'\r', &block[..count]).is_some();
+        if count == 0 || has_break && head.len() >= HEAD_MIN_BYTES {
             break;
         }
     }
@@ -131,7 +187,70 @@ pub(super) fn foreign_file(head: &[u8], declared: Encoding) -> Option<ForeignFil
     if head.get(257..262) == Some(b"ustar") {
         return Some(foreign("a tar archive", UNPACK));
     }
-    wide_text(head, declared).or_else(|| markup(head))
+    wide_text(head, declared)
+        .or_else(|| markup(head))
+        .or_else(|| unmarked_yaml(head))
+        .or_else(|| is_base64(first_line(head)).then_some(BASE64))
+        .or_else(|| binary(head, declared))
+}
+
+/// The bytes before the first line break.
+fn first_line(head: &[u8]) -> &[u8] {
+    &head[..memchr2(b'\n', b'\r', head).unwrap_or(head.len())]
+}
+
+/// Bytes that are no text of the declared encoding, and of no encoding that the user may have forgotten to declare.
+fn binary(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
+    if declared.is_utf16() || has_mark(head) {
+        return None;
+    }
+    let start = &head[..head.len().min(INSPECTED_BYTES)];
+    if declared.is_utf8() && is_ebcdic(start) {
+        return Some(EBCDIC);
+    }
+    // Encodings of East Asia have shifts and escapes, and a delimiter may be a control character.
+    let is_text =
+        |byte: &u8| *byte >= b' ' || matches!(byte, 1 | 2 | b'\t'..=b'\r' | 0x0e | 0x0f | 0x1a..=0x1f);
+    let first_line = first_line(head);
+    let is_one_cell = !CANDIDATES.iter().any(|delimiter| first_line.contains(delimiter));
+    let is_other_text = !is_utf8(first_line)
+        || is_one_cell && std::str::from_utf8(start).is_err_and(|error| error.error_len().is_some());
+    let is_unreadable = declared.is_utf8() && is_other_text && !start.iter().all(is_text);
+    (first_line.contains(&0) || is_unreadable).then_some(BINARY)
+}
+
+/// Whether the bytes are letters, digits and signs of EBCDIC, where those of ASCII would be others.
+fn is_ebcdic(bytes: &[u8]) -> bool {
+    let is_letter = |byte: &u8| matches!(byte, 0x81..=0x89 | 0x91..=0x99 | 0xa2..=0xa9 | 0xc1..=0xc9 | 0xd1..=0xd9 | 0xe2..=0xe9);
+    let is_sign = |byte: &u8| matches!(byte, 0x05 | 0x0d | 0x15 | 0x25 | 0x40 | 0x4b..=0x50 | 0x5a..=0x61 | 0x6b..=0x6f | 0x7a..=0x7f);
+    let letters = bytes.iter().filter(|byte| is_letter(byte)).count();
+    letters >= 8 && bytes.iter().all(|byte| is_letter(byte) || is_sign(byte) || matches!(byte, 0xf0..=0xf9))
+}
+
+/// Whether a line is long and has nothing but the letters and digits of base64, in both cases.
+fn is_base64(line: &[u8]) -> bool {
+    let has = |is: fn(&u8) -> bool| line.iter().any(is);
+    line.len() >= BASE64_LINE
+        && line.len().is_multiple_of(4)
+        && line.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='))
+        && has(u8::is_ascii_lowercase)
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_digit)
+}
+
+/// A list of YAML, or a key with something indented below it.
+fn unmarked_yaml(head: &[u8]) -> Option<ForeignFile> {
+    let text = std::str::from_utf8(&head[..head.len().min(INSPECTED_BYTES)]).ok()?;
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    let first = lines.find(|line| *line != "---" && !line.starts_with("%YAML"))?;
+    let is_list = first.starts_with("- ") && (first.contains(": ") || first.ends_with(':'));
+    let is_key = |line: &str| {
+        line.strip_suffix(':')
+            .is_some_and(|key| key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+    };
+    let is_indented = |line: &str| line.starts_with("  ") || line.starts_with("- ");
+    let has_children = is_key(first) && lines.next().is_some_and(is_indented);
+    (is_list || has_children).then_some(YAML)
 }
 
 /// Text of two or four bytes per character, by the zeros beside ASCII characters.
@@ -141,6 +260,8 @@ fn wide_text(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
         ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _) => Some(UTF_32),
         (_, [false, _, true, true, false, _, true, true]) => Some(UTF_32_LE),
         (_, [true, true, _, false, true, true, _, false]) => Some(UTF_32_BE),
+        ([0xef, 0xbb, 0xbf, _, 0, _, 0, ..], _) => Some(MARKED_UTF_16[0]),
+        ([0xef, 0xbb, 0xbf, 0, _, 0, _, ..], _) => Some(MARKED_UTF_16[1]),
         _ if declared.is_utf16() => None,
         (_, [false, true, false, true, ..]) => {
             Some(foreign("UTF-16 text without a byte order mark", "add --encoding utf-16le"))
@@ -216,6 +337,23 @@ mod tests {
             (b"i\0\0\0d\0\0\0", "UTF-32 text"),
             (b"\0\0\x67\x80\0\0\0d", "UTF-32 text"),
             (b"\0i\0d\0,\0x", "UTF-16 text without a byte order mark"),
+            (b"\xef\xbb\xbfi\0d\0,\0x\0", "UTF-16 text behind the byte order mark of UTF-8"),
+            (b"+/v8-id,phone\n", "UTF-7 text"),
+            (
+                b"\x96\x82\x91\x85\x83\xa3\x6d\x89\x84\x6b\x97\x88\x96\x95\x85\x25\xf1\xf2",
+                "EBCDIC text, as mainframes write it",
+            ),
+            (b"ORC\n\0\x01\xff\xfe\x02", "a binary file"),
+            (b"ARROW1\0\0\xff\xff", "a binary file"),
+            (b"\x7fELF\x02\x01\x01\0", "a binary file"),
+            (b"\x1f\x9d\x90", "compressed by compress"),
+            (b"ID;PWXL;N;E\n", "a SYLK file"),
+            (b"TABLE\r\n0,1\r\n", "a DIF file"),
+            (b"dn: cn=x,dc=example\n", "an LDIF file"),
+            (b"--- a/users.csv\n+++ b/users.csv\n", "a diff, the difference between two files"),
+            (b"---\n- id: 1\n  phone: 2\n", "YAML"),
+            (b"customers:\n  - id: 1\n", "YAML"),
+            (b"aWQscGhvbmUKY3VzdG9tZXItMDAwMSw5ODc2NTAwMTAxCmN1c3RvbWVyLTAwMDIs\n", "base64 text"),
         ] {
             assert_eq!(foreign_file(head, Encoding::default()).map(|file| file.what), Some(what), "{head:?}");
         }
@@ -224,9 +362,24 @@ mod tests {
 
     #[test]
     fn a_csv_file_is_nothing_else() {
-        for head in
-            ["id,phone\n", "[id],[phone]\n", "{id};x\n", "<id>,x\n", "", "\u{feff}id\n", "P,K\n", "#id\n"]
-        {
+        for head in [
+            "id:,x\n",
+            "id:\n1\n",
+            "- id,x\n",
+            "TABLE,x\n",
+            "ID;phone\n",
+            "id\u{1}x\n",
+            "id,pho\u{e9}\n",
+            "---\nid,x\n",
+            "id,phone\n",
+            "[id],[phone]\n",
+            "{id};x\n",
+            "<id>,x\n",
+            "",
+            "\u{feff}id\n",
+            "P,K\n",
+            "#id\n",
+        ] {
             let found = foreign_file(head.as_bytes(), Encoding::default());
             assert_eq!(
                 found.map(|file| file.what),

@@ -34,6 +34,8 @@ pub(super) enum HeaderShape {
     Quoted(char, Option<char>),
     /// Names between this, which no delimiter can be: several characters, or one that is not ASCII.
     Between(String),
+    /// Names with several blanks between them, so that they stand above their columns.
+    Aligned,
     /// The cells of a row.
     Row,
 }
@@ -59,6 +61,9 @@ impl HeaderShape {
             return Some(HeaderShape::Quoted(quote, None));
         }
         let line = header.join(&char::from(delimiter).to_string());
+        if is_header(&aligned(&line)) {
+            return Some(HeaderShape::Aligned);
+        }
         let usual = match header {
             [only] => split_as_usual(only, given, &is_header),
             _ => None,
@@ -119,6 +124,10 @@ impl HeaderShape {
                 visible(between),
                 pattern(between)
             ),
+            HeaderShape::Aligned => {
+                "the columns are aligned by blanks, and an empty cell cannot be told: export the table as CSV"
+                    .into()
+            }
             HeaderShape::Row => {
                 "the first line looks like a row: put a header line with the names of the columns above it"
                     .into()
@@ -130,6 +139,12 @@ impl HeaderShape {
 /// The cells between a separator, trimmed.
 fn split(line: &str, separator: &str) -> Vec<String> {
     line.split(separator).map(|cell| cell.trim().to_owned()).collect()
+}
+
+/// The names that two or more blanks separate.
+fn aligned(line: &str) -> Vec<String> {
+    let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    cells.map(str::to_owned).collect()
 }
 
 /// The opening quote that every name stands in.
@@ -148,7 +163,6 @@ fn unquoted(names: &[String], quote: char) -> Vec<String> {
     names.iter().map(inner).collect()
 }
 
-/// The shape of a line that some sign or several split into a header.
 /// The shape of one cell that a delimiter splits as files often have it, and whether the cells between it are a header.
 fn split_as_usual(
     cell: &str,
@@ -157,7 +171,9 @@ fn split_as_usual(
 ) -> Option<(HeaderShape, bool)> {
     let splits = |character: &char| {
         let cells = split(cell, &character.to_string());
-        (cells.len() > 1).then_some((is_header(&cells), cells.len()))
+        // A sentence has a colon, too.
+        let is_text = *character == ':' && cell.contains(": ");
+        (cells.len() > 1 && !is_text).then_some((is_header(&cells), cells.len()))
     };
     let all = CANDIDATES.map(char::from).into_iter().chain(OTHER_DELIMITERS);
     let best = all.filter_map(|c| Some((splits(&c)?, c))).max_by_key(|(fit, _)| *fit);

@@ -25,14 +25,14 @@ pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
         .or_else(|| field_of_words(heading).map(|field| (field, HeadingMatch::Words)))
 }
 
-/// A name as headings are compared: without case, blanks, `_`, `-` and invisible characters, so that `First Name`,
-/// `first-name` and `FIRST_NAME` are `first_name`.
+/// A name as headings are compared: without case, blanks, `_`, `-`, invisible characters and the `:` or `*` of a form
+/// behind it, so that `First Name:`, `first-name` and `FIRST_NAME*` are `first_name`.
 pub(super) fn plain(name: &str) -> String {
     let is_kept = |c: &char| {
         !c.is_whitespace()
             && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
-    let letters = name.chars().filter(is_kept);
+    let letters = name.trim_end_matches([':', '*', ' ']).chars().filter(is_kept);
     // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
     letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }

@@ -45,6 +45,7 @@ impl ReplayOptions {
         replace(&mut rules.constants, &overrides.constants);
         rules.validation = overrides.validation.or(rules.validation);
         rules.require.extend(&overrides.require);
+        rules.null_markers.extend(overrides.null_markers.iter().cloned());
         rules.drop_invalid_optional |= overrides.drop_invalid_optional;
         if overrides.phone_region.is_some() {
             rules.phone_region.clone_from(&overrides.phone_region);
@@ -126,8 +127,10 @@ impl ReplaySource {
     fn row(&self, recorded: &RetryRow) -> Option<Row> {
         let (columns, rules) = self.by_run.get(&recorded.columns_of)?;
         let cell = |at: usize| recorded.cells.get(at).map_or("", String::as_str);
-        let rendered = columns.render(cell);
-        let reading = with_template_faults(rules.check(&columns.cells(cell, &rendered)), &rendered);
+        let value = |at: usize| rules.without_marker(cell(at));
+        let rendered = columns.render(value);
+        let reading = with_template_faults(rules.check(&columns.cells(value, &rendered)), &rendered);
+        self.adjustments.add_null_markers(columns.null_marked(rules, cell), recorded.line);
         self.adjustments.add_values(&reading, recorded.line);
         let reading = reading.map(ValidRecord::customer);
         Some(Row { line: recorded.line, record: Record::default(), reading, corrects: None })

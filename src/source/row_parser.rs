@@ -16,8 +16,8 @@ use super::{
     decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{
-    CorrectedOutcome, Correction, Fault, Faults, Field, QUOTED_ROW, Record, Rescues, Row, Rule, Rules,
-    ValidRecord, counted,
+    BACKSLASH, COMMENT, CONFLICT, CorrectedOutcome, Correction, Fault, Faults, Field, LINE_SEPARATOR, NULS,
+    QUOTED_ROW, Record, Rescues, Row, Rule, Rules, ValidRecord, counted,
 };
 
 /// How many digits a line inside a header has at least, if it is a row: those of a short mobile number.
@@ -83,8 +83,10 @@ pub(super) fn read_row(
         return misread(kept, rule, seen);
     }
     let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
-    let rendered = columns.render(cell);
-    let by_field = columns.cells(cell, &rendered);
+    let value = |at: usize| rules.without_marker(cell(at));
+    let rendered = columns.render(value);
+    let by_field = columns.cells(value, &rendered);
+    adjustments.add_null_markers(columns.null_marked(rules, cell), record.line);
     if record.line < record.last_line {
         adjustments.add_line_breaks(&by_field, record.line);
     }
@@ -138,7 +140,10 @@ fn check_layout(
         Ok(None) => {}
         Ok(Some(adjustment)) => adjustments.add(adjustment, record.line),
         // Every cell is kept: only the user can say which cell belongs to which column.
-        Err(seen) => return Err((Record::new(cells(text, fields)), Rule::Fields, seen)),
+        Err(seen) => {
+            let seen = no_row_of(text, fields).map_or(seen.clone(), |what| format!("{seen}; {what}"));
+            return Err((Record::new(cells(text, fields)), Rule::Fields, seen));
+        }
     }
     if record.is_cut {
         adjustments.add(Adjustment::CutCell, record.line);
@@ -256,6 +261,9 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
         }
         Flaw::BlankBeforeQuote(place) => format!("a blank before the opening quote {}{and_it}", at(place)),
         Flaw::TextAfterQuote(place) => format!("text after the closing quote {}{and_it}", at(place)),
+        Flaw::EscapedQuote(place) => {
+            format!("text after the closing quote {}, {BACKSLASH}{and_it}", at(place))
+        }
         Flaw::OpenQuote(Opening { line, column }) => {
             format!("a quote in column {} of line {line} is never closed{and_it}", column + 1)
         }
@@ -282,6 +290,25 @@ fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Optio
     }
 }
 
+/// What a record is whose cells are no row of this file, if its text tells.
+fn no_row_of(text: &str, fields: RawFields<'_>) -> Option<&'static str> {
+    let is_comment = |start: &str| ["#", "//", "-- "].iter().any(|mark| start.starts_with(mark));
+    match text.trim_start() {
+        _ if text.bytes().all(|byte| byte == 0) => Some(NULS),
+        start if fields.len() == 1 && ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| start.starts_with(mark)) => {
+            Some(CONFLICT)
+        }
+        start if is_comment(start) && (fields.len() == 1 || start.starts_with("# ")) => Some(COMMENT),
+        _ if text.contains(is_line_separator) => Some(LINE_SEPARATOR),
+        _ => None,
+    }
+}
+
+/// Whether a character ends a line for some programs, and for no CSV file.
+pub(super) fn is_line_separator(c: char) -> bool {
+    matches!(c, '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
 /// Whether the only cell of a record has the cells of a row in it, because quotes stand around the whole line.
 fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter: u8) -> bool {
     if fields.len() > 1 || columns.width == 1 {
@@ -302,7 +329,9 @@ pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &R
     }
     let Ok(text) = std::str::from_utf8(fields.bytes) else { return false };
     let is_quote = |c: char| matches!(quote, Quote::Char(quote) if c == char::from(quote));
-    let cell = |at: usize| fields.range(at).map_or("", |range| text[range].trim_matches(is_quote));
+    let cell = |at: usize| {
+        fields.range(at).map_or("", |range| rules.without_marker(text[range].trim_matches(is_quote)))
+    };
     let is_required = |field: &Field| field.is_mandatory() || rules.require.contains(field);
     let rendered = columns.render(cell);
     let by_field = columns.cells(cell, &rendered);

@@ -184,6 +184,8 @@ fn is_footer(bytes: &[u8]) -> bool {
     let (noun, did) = words.split_once(' ').unwrap_or((words, ""));
     let is_noun = matches!(noun, "row" | "rows" | "row(s)" | "record" | "records" | "record(s)");
     let did = did.strip_suffix('.').unwrap_or(did);
+    // Some add the time: `3 rows fetched (0.012 sec)`.
+    let did = did.split_once(" (").map_or(did, |(verb, _)| verb);
     let is_verb = matches!(did, "affected" | "selected" | "returned" | "fetched" | "unloaded" | "exported");
     // Translated, `psql` writes the number with another word.
     let is_word = did.is_empty() && noun.chars().all(char::is_alphabetic);

@@ -438,6 +438,49 @@ fn a_first_line_that_is_no_header_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_file_of_another_kind_is_named_with_the_one_thing_to_do() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number\ncustomer-1,9876500101\n";
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let behind_mark = [&b"\xef\xbb\xbf"[..], &utf16].concat();
+    for (bytes, words) in [
+        (&b"ARROW1\0\0\xff\xff\xff\xff"[..], "a binary file, not a CSV file; ask for the data as CSV"),
+        (b"\x80\x04\x95\x10\0\0\0\n\x01", "a binary file, not a CSV file"),
+        (b"\x1f\x9d\x90\x61\x04", "unpack it: gzip -dc FILE"),
+        (b"\x96\x82\x91\x85\x83\xa3\x6d\x89\x84\x6b\x97\x88\x96\x95\x85\x25", "iconv -f IBM037 -t UTF-8"),
+        (b"+/v8-object_reference_id,mobile_number\n", "iconv -f UTF-7 -t UTF-8"),
+        (&behind_mark, "tail -c +4 FILE | customer-import import - --encoding utf-16le"),
+        (b"- object_reference_id: customer-1\n  mobile_number: 9876500101\n", "YAML, not a CSV file"),
+        (b"--\n-- PostgreSQL database dump\n--\n", "an SQL dump, not a CSV file; load it"),
+        (b"dn: cn=x,dc=example\ncn: x\n", "an LDIF file, not a CSV file"),
+        (b"ID;PWXL;N;E\nC;Y1;X1\n", "a SYLK file, not a CSV file; open it"),
+        (
+            b"b2JqZWN0X3JlZmVyZW5jZV9pZCxtb2JpbGVfbnVtYmVyLGVtYWlsX2FkZHJlc3MsZmlyc3RfbmFt\nZQo=\n",
+            "base64 -d FILE",
+        ),
+        (b"--- a/users.csv\n+++ b/users.csv\n@@ -1 +1,2 @@\n", "a diff, "),
+        (
+            b"object_reference_id  mobile_number\ncustomer-1           9876500101\n",
+            "the columns are aligned by blanks",
+        ),
+        (b"error: sign in first\n", "columns found: error: sign in first); add --map"),
+        // Every row would stand in the header, and the file would be none of customers.
+        (
+            b"object_reference_id,mobile_number,x\x0bcustomer-1,9876500101,y\x0b",
+            "perl -CSD -pe 's/\\x{b}/\\n/g' FILE",
+        ),
+        ("object_reference_id,mobile_number,x\u{2028}customer-1,9876500101,y".as_bytes(), "has U+2028 in it"),
+    ] {
+        let file = world.file("users.csv", bytes);
+        world.import(&file, &[]).assert_error(2, &[words]);
+        assert!(!world.ledger().exists(), "{words}");
+    }
+    let file = world
+        .file("users.csv", "Object Reference Id:,mobile_number*,First Name:\ncustomer-1,9876500101,Ann\n");
+    assert_eq!(world.import(&file, &[]).code, 0, "the signs of a form are no part of a heading");
+}
+
+#[test]
 fn a_delimiter_or_a_quote_that_is_not_detected_is_named_with_the_option_to_paste() {
     let world = World::new();
     let names = ["object_reference_id", "mobile_number", "first_name"];

@@ -41,6 +41,38 @@ fn empty_cells_at_the_end_may_be_missing_or_too_many() {
     assert_eq!(world.outcomes(), "unchanged=4 invalid=2");
 }
 
+/// Each is a row that is not sent, and the message says what it is and what to do about it.
+#[test]
+fn a_line_that_is_no_customer_is_named_for_what_it_is() {
+    let world = World::new();
+    for (line, seen, remedy) in [
+        ("# the old ones", "a comment, which CSV does not have", "delete the line"),
+        ("<<<<<<< HEAD", "a conflict that git could not resolve", "keep one of the two versions"),
+        ("\0\0\0\0", "nothing but NUL characters", "copy the file anew"),
+        ("Grand Total,29629500006,,", "a line of totals", "delete the line"),
+        ("cust-0001,1,,\u{2028}cust-0002,2,,\u{2028}", "ends a line for another program", "put line breaks"),
+        (
+            "cust-0001,1,,\"a \\\"b\\\" c\"",
+            "before that quote does not escape it",
+            "double each quote in place of a backslash",
+        ),
+        (
+            "cust-0001,1,, \"Ann\"",
+            "a blank before the opening quote",
+            "remove the blanks behind the delimiters",
+        ),
+        ("'cust-0001',1,,", "other quotes than usual", "--quote \"'\""),
+    ] {
+        world.file("users.csv", format!("{HEADER}{line}\ncust-0009,9,,Ann\n").as_str());
+        let done = world.run(&["validate", "users.csv", "--format", "json"]);
+        let found: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+        assert_eq!((&found["valid"], &found["invalid"]), (&json!(1), &json!(1)), "{line}: {found}");
+        let fault = &found["faults"][0];
+        assert!(fault["first"][0]["seen"].as_str().unwrap().contains(seen), "{line}: {fault}");
+        assert!(fault["remedy"].as_str().unwrap().contains(remedy), "{line}: {fault}");
+    }
+}
+
 #[test]
 fn lines_between_the_rows_are_skipped_and_counted() {
     let world = World::new();

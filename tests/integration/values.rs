@@ -62,6 +62,82 @@ fn without_a_region_a_code_is_dropped_only_if_it_is_the_one_that_the_api_fills_i
     assert!(found["faults"][0]["option"].is_null(), "an option that is given helps no more: {found}");
 }
 
+const NULLS: &str = "object_reference_id,mobile_number,email_address,first_name,last_name,mobile_country_code\n\
+    customer-1,9876500101,a@example.com,NULL,Null,91\ncustomer-2,9876500102,null,Asha,Rao,91\n\
+    undefined,9876500103,,Asha,Rao,91\ncustomer-4,None,,Nina,Nan,91\n\
+    customer-5,9876500105,,(null),\\N,91\ncustomer-6,9876500106,,Asha,-,N/A\n";
+
+#[test]
+fn a_word_for_no_value_is_a_fault_and_in_a_name_a_warning() {
+    for more in [&[][..], &["--validation", "lenient"]] {
+        let world = World::new();
+        let file = world.file("users.csv", NULLS);
+        let done = world.import(&file, more);
+        assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=5"), "{done:?}");
+        let said: Vec<String> = world.failed_rows().iter().map(faults).collect();
+        let of = |field: &str| format!("{field}:null-marker");
+        let names = [of("first_name"), of("last_name")].join(";");
+        let expected = [
+            of("email_address"),
+            of("object_reference_id"),
+            of("mobile_number"),
+            names,
+            of("mobile_country_code"),
+        ];
+        assert_eq!(said, expected);
+        let word = json!([{"adjustment": "null-word", "field": "first_name", "rows": 1, "first_lines": [2]}]);
+        assert_eq!(world.summary()["adjustments"], word);
+        for command in [&["validate"][..], &["plan", "--ledger", "none.db"]] {
+            let done = world.run(&[command, &["users.csv"], more].concat());
+            let warning = "warning: first_name has words such as NULL or -, sent as they are; \
+                           --null-marker WORD reads one as empty: 1, first on line 2";
+            assert!(done.stdout.contains(warning), "{done:?}");
+            assert!(done.stdout.contains("line 5: `None`, which stands for no value"), "{done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_value_that_a_program_may_have_altered_is_sent_and_reported() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\n\
+                customer-1,9876500101,Zo\u{c3}\u{ab}\ncustomer-2,9876500102,Jos&eacute;\n\
+                customer-3,9876500103,J?rg\ncustomer-4,9876500104,Zo\u{eb}\ncust_undefined,9876500105,Asha\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &["--validation", "lenient"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=5"), "{done:?}");
+    let doubts = json!([
+        {"adjustment": "null-part", "field": "object_reference_id", "rows": 1, "first_lines": [6]},
+        {"adjustment": "double-encoding", "field": "first_name", "rows": 3, "first_lines": [2, 3, 4]},
+    ]);
+    assert_eq!(world.summary()["adjustments"], doubts);
+    assert!(done.stdout.contains("first_name has text that looks encoded twice or damaged"), "{done:?}");
+}
+
+#[test]
+fn a_null_marker_is_an_empty_cell_everywhere() {
+    let world = World::new();
+    let file = world.file("users.csv", NULLS);
+    let markers = ["NULL", "null", "\\N", "(null)", "N/A"].map(|word| format!("--null-marker={word}"));
+    let markers: Vec<&str> = markers.iter().map(String::as_str).collect();
+    let done = world.import(&file, &markers);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "created=4 invalid=2"), "{done:?}");
+    let body = |reference: &str| world.journal().customer(MERCHANT, reference).unwrap();
+    assert_eq!((body("customer-1").first_name.as_str(), body("customer-1").last_name.as_str()), ("", "Null"));
+    assert_eq!(body("customer-2").email_address, "");
+    let adjustments = world.summary()["adjustments"].to_string();
+    let read = json!({"adjustment": "null-marker", "field": "first_name", "rows": 2, "first_lines": [2, 6]});
+    assert!(adjustments.contains(&read.to_string()), "{adjustments}");
+    // A part of a reference that is no value is none.
+    for (options, rule) in [(&[][..], "null-marker"), (&["--null-marker", "NULL"], "required")] {
+        world.file("ids.csv", "id,shop,mobile_number\nNULL,north,9876500101\n7,north,9876500102\n");
+        let map = ["validate", "ids.csv", "--map", "object_reference_id={shop}-{id}-1", "--format", "json"];
+        let done = world.run(&[&map, options].concat());
+        let found: Value = serde_json::from_str(&done.stdout).unwrap();
+        assert_eq!((&found["valid"], &found["faults"][0]["rule"]), (&json!(1), &json!(rule)), "{found}");
+    }
+}
+
 /// One file of each kind, joined as `cat` does it.
 fn joined(encode: impl Fn(&str) -> Vec<u8>) -> Vec<u8> {
     let first = "\u{feff}object_reference_id,mobile_number,notes\ncustomer-1,9876500101,\u{feff}kept\n";

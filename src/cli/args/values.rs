@@ -145,6 +145,14 @@ pub(super) fn limit(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A word that stands for no value.
+pub(super) fn null_marker(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("an empty cell is empty anyway; give a word, such as NULL".into()),
+        word => Ok(word.into()),
+    }
+}
+
 /// A number of rows.
 pub(super) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "give a number from 0".into())

@@ -1,0 +1,177 @@
+//! Values that are sent, although they may not be what is meant: a word for no value in a name, an id with `undefined` for a
+//! part, text that was encoded twice.
+//!
+//! Each breaks no rule, and a person may be called so; a fault would refuse good rows. Such values are counted and reported
+//! once per run.
+
+use std::fmt;
+
+use super::{Field, FieldKind, null_marker};
+
+/// Why a value that is sent may not be what is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doubt {
+    /// A name is, or has, a word that may stand for no value.
+    NullWord,
+    /// A part of a reference is a word for no value: the id that it was made of is missing.
+    NullPart,
+    /// A name was decoded by another encoding than it was written in, or escaped for a page or a script.
+    DoubleEncoding,
+}
+
+impl Doubt {
+    /// Why a value of this field is in doubt. Almost every value is decided by its first and last bytes.
+    pub(super) fn of(field: Field, value: &str) -> Option<Doubt> {
+        match field.kind() {
+            FieldKind::Reference => null_marker::is_part_of(value).then_some(Doubt::NullPart),
+            FieldKind::PersonName if null_marker::is_in_name(value) => Some(Doubt::NullWord),
+            FieldKind::PersonName => is_encoded_twice(value).then_some(Doubt::DoubleEncoding),
+            _ => None,
+        }
+    }
+
+    /// The name in JSON. A contract with scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Doubt::NullWord => "null-word",
+            Doubt::NullPart => "null-part",
+            Doubt::DoubleEncoding => "double-encoding",
+        }
+    }
+}
+
+/// Completes a sentence that begins with the field: `first_name has words such as NULL, …`.
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Doubt::NullWord => {
+                "has words such as NULL or -, sent as they are; --null-marker WORD reads one as empty"
+            }
+            Doubt::NullPart => {
+                "has a part such as null or undefined, as a script writes it for a missing id; sent as it is"
+            }
+            Doubt::DoubleEncoding => {
+                "has text that looks encoded twice or damaged, such as Ã©, &eacute; or J?rg; sent as it is"
+            }
+        })
+    }
+}
+
+/// Whether a name has the traces of a second encoding: bytes of UTF-8 read as another encoding (`Ã©`), an entity of HTML, an
+/// escape of a script or a URL, or a `?` beside letters.
+fn is_encoded_twice(name: &str) -> bool {
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b'-' | b'_' | b'\'');
+    if name.bytes().all(is_plain) {
+        return false;
+    }
+    let chars: Vec<char> = name.chars().collect();
+    let is_trace = |(at, c): (usize, &char)| {
+        let rest = &chars[at + 1..];
+        let is_next = |is: fn(&char) -> bool| rest.first().is_some_and(is);
+        let hex = |count: usize| rest.len() >= count && rest[..count].iter().all(char::is_ascii_hexdigit);
+        match c {
+            // The first byte of a character of UTF-8 in windows-1252, with the second one behind it.
+            'Â'..='ô' => is_next(is_second_byte),
+            '&' => {
+                let name = rest.iter().take_while(|c| c.is_ascii_alphanumeric() || **c == '#').count();
+                (2..=8).contains(&name) && rest.get(name) == Some(&';')
+            }
+            '\\' => {
+                is_next(|c| matches!(c, 'u' | 'x'))
+                    && rest.len() > 2
+                    && rest[1..3].iter().all(char::is_ascii_hexdigit)
+            }
+            '%' => hex(2),
+            '?' => at > 0 && chars[at - 1].is_alphabetic() && is_next(|c| c.is_alphabetic() || *c == '?'),
+            _ => false,
+        }
+    };
+    chars.iter().enumerate().any(is_trace)
+}
+
+/// Whether a character is what windows-1252 makes of a byte from 0x80 to 0xBF, letters of names aside.
+fn is_second_byte(c: &char) -> bool {
+    matches!(
+        c,
+        '\u{80}'
+            ..='\u{bf}'
+                | '€'
+                | '‚'
+                | 'ƒ'
+                | '„'
+                | '…'
+                | '†'
+                | '‡'
+                | 'ˆ'
+                | '‰'
+                | '‹'
+                | '‘'
+                | '’'
+                | '“'
+                | '”'
+                | '•'
+                | '–'
+                | '—'
+                | '˜'
+                | '™'
+                | '›'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_was_encoded_twice_is_told_from_one_in_any_language() {
+        for name in [
+            "ZoÃ«",
+            "MÃ¼ller",
+            "Jos&eacute;",
+            "D&#39;Souza",
+            "Jos\\u00e9",
+            "Jos\\xe9",
+            "Jos%C3%A9",
+            "J?rg",
+            "Jos??",
+            "Lâ€™Oreal",
+        ] {
+            assert_eq!(Doubt::of(Field::FirstName, name), Some(Doubt::DoubleEncoding), "{name}");
+        }
+        for name in [
+            "Zoë",
+            "Müller",
+            "João",
+            "JOÃO",
+            "Ângela",
+            "Âme",
+            "Étienne",
+            "O’Brien",
+            "अमित",
+            "Smith & Sons",
+            "R&D",
+            "Who?",
+            "100%",
+            "AC\\DC",
+            "Ønskeø",
+            "Ñuñez",
+        ] {
+            assert_eq!(Doubt::of(Field::LastName, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_reference_with_a_part_for_no_value_is_in_doubt() {
+        for reference in
+            ["cust_null", "cust-undefined", "user:None", "undefined_1", "cust_NaN", "null@example.com"]
+        {
+            assert_eq!(Doubt::of(Field::Reference, reference), Some(Doubt::NullPart), "{reference}");
+        }
+        for reference in
+            ["nullable-1", "cust_nan", "annull", "jane-Null", "cust_nullx", "undefinedness", "cust_0001"]
+        {
+            assert_eq!(Doubt::of(Field::Reference, reference), None, "{reference}");
+        }
+    }
+}
