@@ -1,12 +1,12 @@
 //! One HTTP exchange with the customers API: create, get or update → [`Reply`] and latency.
 //!
-//! Owns how a request looks on the wire, and the one measurement of it; how a response is read is in `response`. Success
-//! is a customer id in the body of a 2xx response, never the status alone. A failed exchange is a reply too:
+//! Owns the form of a request on the wire and measures each exchange once; `response` parses the response. Success is
+//! a customer id in the body of a 2xx response, never the status alone. A failed exchange is a reply too:
 //! [`Reply::NotSent`] if the request surely did not arrive, [`Reply::Unknown`] if it may have.
 //!
 //! Never retries, never waits (one timeout per request aside), never follows a redirect (the row's data and the
-//! credentials would be sent along), never reads more of a body than a customer needs, and never logs: what to do about
-//! a reply is the sender's decision.
+//! credentials would be sent along), never reads more of a body than a customer needs, and never logs. The sender
+//! decides what follows from a reply.
 
 mod response;
 
@@ -77,19 +77,19 @@ pub struct Options {
     pub merchant_id: String,
     /// The key; sent as the user name of Basic authorization.
     pub api_key: SecretString,
-    /// Reads the key once more where it is refused in mid-run, if it came from where it can be read again.
+    /// Reads the key again when it is refused during a run; none if its source can be read only once.
     pub key_reader: Option<KeyReader>,
     /// Whether the header `x-routing-id` carries the reference.
     pub send_routing_id: bool,
     /// An extra root certificate.
     pub ca_file: Option<PathBuf>,
-    /// The certificate that this program shows to a server that asks for one.
+    /// The certificate that this program presents to a server that requests one.
     pub identity: Option<ClientIdentity>,
-    /// The way to the base URL.
+    /// The route to the base URL.
     pub route: Route,
-    /// From connecting to the last byte of the response.
+    /// Timeout for the whole exchange, from connecting to the last byte of the response.
     pub timeout: Duration,
-    /// For connecting alone.
+    /// Timeout for connecting.
     pub connect_timeout: Duration,
     /// Maximum idle connections.
     pub connections: usize,
@@ -98,7 +98,7 @@ pub struct Options {
 /// Why no request can be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The extra root cannot be read.
+    /// The additional root certificate cannot be read.
     #[error("cannot read the certificate {}: {error}", path.display())]
     CaFile {
         /// The file.
@@ -106,7 +106,7 @@ pub enum Error {
         /// The reason.
         error: String,
     },
-    /// The certificate of this program cannot be read.
+    /// The client certificate cannot be read.
     #[error("cannot read the client certificate {}: {error}", path.display())]
     ClientCertificate {
         /// The file.
@@ -114,7 +114,7 @@ pub enum Error {
         /// The reason.
         error: String,
     },
-    /// The key of this program's certificate cannot be read.
+    /// The private key of the client certificate cannot be read.
     #[error("cannot read the client key {}: {error}", path.display())]
     ClientKey {
         /// The file.
@@ -122,13 +122,13 @@ pub enum Error {
         /// The reason.
         error: String,
     },
-    /// The key of this program's certificate has a passphrase.
+    /// The private key of the client certificate is encrypted with a passphrase.
     #[error("the client key {} is encrypted", path.display())]
     EncryptedKey {
         /// The file.
         path: PathBuf,
     },
-    /// The key of this program's certificate is that of another one.
+    /// The private key belongs to another certificate.
     #[error("the client key {} is not that of the client certificate {}", key.display(), certificate.display())]
     KeyOfAnother {
         /// The file with the certificate.
@@ -136,7 +136,8 @@ pub enum Error {
         /// The file with the key.
         key: PathBuf,
     },
-    /// A variable that names a proxy, or what is excepted from it, cannot be read. The message does not quote it.
+    /// A variable that names a proxy, or lists the exceptions, cannot be parsed. The message does not quote its
+    /// value.
     #[error("{variable} {why}")]
     Proxy {
         /// The variable.
@@ -177,21 +178,21 @@ impl Error {
     }
 }
 
-/// One request, and what came of it.
+/// One request with its result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
-    /// The response, or what stands in for one.
+    /// The response, or the reason why there is none.
     pub reply: Reply,
     /// From sending to the last byte of the response, or to the failure.
     pub latency: Duration,
-    /// How many requests are left, where the response's headers say so.
+    /// The number of requests left, if the response has headers about it.
     pub quota: Option<RemainingQuota>,
 }
 
 /// The API of one merchant.
 pub struct Api {
     client: Client,
-    /// Create without its body; every other request is a changed clone, which is cheaper than a new one.
+    /// The Create request without its body. Every other request is a modified clone, which is cheaper than a new one.
     create: Request,
     way: Way,
     timeout: Duration,
@@ -204,7 +205,7 @@ impl Api {
     /// Sets up the connection pool. Nothing is sent.
     ///
     /// # Errors
-    /// Where the certificate, the key or the system's TLS cannot be used.
+    /// If the certificate, the key or the system's TLS cannot be used.
     pub fn new(options: Options) -> Result<Api, Error> {
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
@@ -216,7 +217,7 @@ impl Api {
             .default_headers(headers(&options)?)
             .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")))
             .tls_backend_preconfigured(tls::config(options.ca_file.as_deref(), options.identity.as_ref())?)
-            // reqwest reads no variable by itself.
+            // Without this, reqwest would read the proxy variables itself.
             .no_proxy();
         if let Some(proxy) = options.route.proxy() {
             let setup =
@@ -239,21 +240,21 @@ impl Api {
         })
     }
 
-    /// Create: `POST {base}/customers` with the encoded body. `timeout` shortens the configured one.
+    /// Create: `POST {base}/customers` with the encoded body. `timeout` replaces the configured one if it is shorter.
     pub async fn create(&self, customer: &Customer, timeout: Option<Duration>) -> Exchange {
         let mut request = self.post();
         *request.body_mut() = Some(customer.body.clone().into());
         self.exchange(Call::Create, request, &customer.reference, timeout).await
     }
 
-    /// Get: `GET {base}/customers/{reference}`. `timeout` shortens the configured one.
+    /// Get: `GET {base}/customers/{reference}`. `timeout` replaces the configured one if it is shorter.
     pub async fn get(&self, reference: &Reference, timeout: Option<Duration>) -> Exchange {
         let request = Request::new(Method::GET, self.customer(reference.as_str()));
         self.exchange(Call::Get, request, reference, timeout).await
     }
 
-    /// Update: `POST {base}/customers/{customer_id}` with every field but the reference; an emptied one is
-    /// sent empty. `timeout` shortens the configured one.
+    /// Update: `POST {base}/customers/{customer_id}` with every field but the reference. A field without a value is
+    /// sent empty. `timeout` replaces the configured one if it is shorter.
     pub async fn update(
         &self,
         customer: &Customer,
@@ -261,7 +262,7 @@ impl Api {
         emptied: FieldSet,
         timeout: Option<Duration>,
     ) -> Exchange {
-        // The reference comes first in the body of the Create call.
+        // The body of the Create call begins with the reference, which an Update must not send.
         let rest =
             customer.body.iter().position(|byte| *byte == b'&').map_or(customer.body.len(), |at| at + 1);
         let mut body = customer.body.slice(rest..);
@@ -285,17 +286,17 @@ impl Api {
         url
     }
 
-    /// Which key requests have now.
+    /// The number of the key that new requests use.
     pub fn key_number(&self) -> KeyNumber {
         self.keys.current().1
     }
 
-    /// Reads the key once more, after this one was refused.
+    /// Reads the key again after the key `refused` was refused.
     pub fn renew_key(&self, refused: KeyNumber) -> KeyRenewal {
         self.keys.renew(refused)
     }
 
-    /// Requests and their replies, counted.
+    /// The counters of requests and replies.
     pub fn metrics(&self) -> &ApiMetrics {
         &self.metrics
     }
@@ -312,7 +313,8 @@ impl Api {
         }
         if self.send_routing_id {
             let value = HeaderValue::from_bytes(reference.as_str().as_bytes());
-            // A reference has no control characters, so this does not fail; a request without the header is right too.
+            // A reference has no control characters, so this cannot fail; if it did, a request without the header
+            // would still be valid.
             if let Ok(mut value) = value {
                 value.set_sensitive(true);
                 request.headers_mut().insert(ROUTING_ID, value);
@@ -344,7 +346,7 @@ impl Api {
 }
 
 impl Api {
-    /// The API's texts end up in the ledger and on terminals; the key must not.
+    /// The API's texts are stored in the ledger and printed on terminals; the key must not be.
     fn withhold_secrets(&self, mut reply: Reply) -> Reply {
         let texts = match &mut reply {
             Reply::Answer(answer) | Reply::Foreign(answer) => {
@@ -358,7 +360,7 @@ impl Api {
     }
 }
 
-/// Whether a text contains the secret, or ends with the beginning of it where the text was truncated.
+/// Whether a text contains the secret, or was truncated within the secret.
 fn repeats(text: &str, secret: &str) -> bool {
     const BEGINNING_MIN: usize = 4;
     let beginnings =
@@ -383,7 +385,7 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The clock, with which dates in headers are compared.
+/// The clock that dates in headers are compared with.
 #[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
 fn now() -> SystemTime {
     SystemTime::now()

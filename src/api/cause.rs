@@ -1,8 +1,9 @@
-//! Why there is no response, in words that an operator can act on: no route, refused, name not found, certificate, proxy.
+//! Explains why there is no response, so that an operator can act: no route, connection refused, unknown host,
+//! certificate, proxy.
 //!
-//! reqwest's own words name the URL, which contains the reference, and its innermost error is often empty of sense
-//! (`operation timed out`). The libraries below have no public types for what a proxy says, so that is known by its text;
-//! tests with real proxies would see the text change.
+//! reqwest's own messages contain the URL, and with it the reference, and its innermost error often explains nothing
+//! (`operation timed out`). The libraries below reqwest have no public error types for replies of a proxy, so those
+//! are recognized by their text; tests with real proxies fail if the text changes.
 
 use std::{error::Error as StdError, io};
 
@@ -11,18 +12,18 @@ use rustls::AlertDescription;
 
 use super::{Reply, Route, proxy, response::short, tls::RefusedCertificate};
 
-/// The target's name is looked up here, for a proxy of `socks5` or `socks4`.
+/// For a proxy of scheme `socks5` or `socks4`, this program resolves the target's name itself.
 const SOCKS_LOOKUP: &str = "error resolving for socks proxy";
 
-/// What lies between this program and the API, as messages name it.
+/// The route between this program and the API, as messages name it.
 pub(super) struct Way {
     /// Host and port of the target.
     target: String,
-    /// The proxy, if there is one, with its variable.
+    /// The proxy and its variable, if there is a proxy.
     proxy: Option<String>,
 }
 
-/// Who has not let a connection through.
+/// The part of the route at which a connection failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Target,
@@ -36,7 +37,7 @@ impl Way {
         Way { target: proxy::address(target), proxy: route.proxy().map(named) }
     }
 
-    /// The reply in place of a response that surely will not come, since nothing was sent.
+    /// The reply for a request that was surely not sent.
     pub(super) fn not_sent(&self, error: &reqwest::Error) -> Reply {
         let errors = chain(error);
         let says = |words: &str| errors.iter().any(|error| error.to_string().contains(words));
@@ -56,7 +57,7 @@ impl Way {
             _ => &self.target,
         };
         Reply::NotSent(match words(&errors) {
-            // These name the host themselves.
+            // These texts name the host themselves.
             Some(Words::Whole(text)) => text,
             Some(Words::Part(text)) => format!("no connection to {peer}: {text}"),
             None if error.is_timeout() => format!("no connection to {peer}: it does not answer"),
@@ -64,7 +65,7 @@ impl Way {
         })
     }
 
-    /// What happened to a request that may have arrived.
+    /// Describes what happened to a request that may have arrived.
     pub(super) fn lost(&self, error: &reqwest::Error) -> String {
         let through = self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" through {proxy}"));
         let peer = format!("{}{through}", self.target);
@@ -80,7 +81,7 @@ impl Way {
     }
 }
 
-/// What a proxy does, by the text of the library that speaks to it.
+/// Texts of the proxy library, each with our explanation.
 const PROXY_ERRORS: [(&str, &str); 17] = [
     ("tunnel error: unsuccessful", "refuses to connect to TARGET"),
     (
@@ -107,7 +108,7 @@ const PROXY_ERRORS: [(&str, &str); 17] = [
     ("SOCKS error: failed parsing", "does not answer by SOCKS; see the scheme and the port of the variable"),
 ];
 
-/// What is the matter with a connection, by the text of the library that reads from it.
+/// Texts of the connection's libraries, each with our explanation.
 const CONNECTION_ERRORS: [(&str, &str); 11] = [
     ("SOCKS error: io error", "the SOCKS handshake was broken off; see the scheme and the port"),
     ("tunnel error: io error", "the connection broke before the tunnel stood"),
@@ -124,15 +125,15 @@ const CONNECTION_ERRORS: [(&str, &str); 11] = [
 
 const CLOSED: &str = "it closed the connection; see what stands between (a proxy, a firewall), and whether the server was restarted";
 
-/// An error in words.
+/// An explained error.
 enum Words {
-    /// A sentence of its own.
+    /// A complete sentence.
     Whole(String),
-    /// What is wrong with the connection.
+    /// What is wrong with the connection, to be completed with the host.
     Part(String),
 }
 
-/// The error and its causes, the outermost first, with those inside an [`io::Error`].
+/// The error and its causes, the outermost first, including those inside an [`io::Error`].
 fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'static)> {
     let mut errors = vec![error];
     let mut last = error;
@@ -148,8 +149,8 @@ fn chain<'a>(error: &'a (dyn StdError + 'static)) -> Vec<&'a (dyn StdError + 'st
     }
 }
 
-/// Through a tunnel, what fails before the tunnel stands is the proxy, and what fails later is the target; without a
-/// tunnel all connections are to the proxy.
+/// Through a tunnel, an error before the tunnel is established comes from the proxy, and a later one from the target.
+/// Without a tunnel, all connections are to the proxy.
 fn stage(errors: &[&(dyn StdError + 'static)]) -> Stage {
     let is_about = |words: &str| errors.iter().any(|error| error.to_string().starts_with(words));
     let is_tls = errors.iter().any(|error| error.is::<rustls::Error>());
@@ -215,7 +216,7 @@ fn io_words(kind: io::ErrorKind) -> Option<&'static str> {
     })
 }
 
-/// A cause that no type tells, in words that say what to look at; the library's own if they are none of those known.
+/// Explains a cause that has no error type; falls back to the library's own text.
 fn other_words(errors: &[&(dyn StdError + 'static)]) -> String {
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     let is_known = |known: &str| texts.iter().any(|text| text.starts_with(known));

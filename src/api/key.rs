@@ -1,10 +1,10 @@
-//! The key of the requests, which may be replaced in mid-run: a refused key is read once more from its file.
+//! The API key of the requests. A key that is refused during a run is read again from its file.
 //!
-//! Keys are replaced on a day, not by a run's clock: whoever writes the new key into the file need not stop the run that
-//! has the old one. Requests in flight together are refused together, so a refusal counts only against the key that
-//! its request had. Every key that was sent is withheld from texts.
+//! Keys are rotated without regard to running imports: a new key that is written to the file takes effect without a
+//! restart. Requests in flight are refused together, so a refusal counts only against the key that the request was
+//! sent with. Every key that was sent is removed from texts of the API.
 //!
-//! The lock is held for a comparison and, after a refusal, for reading a file of a line; never across an await.
+//! The lock is held for a comparison and, after a refusal, while a one-line file is read; never across an await.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,21 +15,21 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Error, repeats};
 use crate::customer::{describe_invisible, is_invisible};
 
-/// Reads the key once more; none where it cannot be read.
+/// Reads the key again; returns none if the key cannot be read.
 pub type KeyReader = Box<dyn Fn() -> Option<SecretString> + Send + Sync>;
 
-/// Which of a run's keys a request had: 0 is the first.
+/// The number of a key within a run; the first is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyNumber(u32);
 
-/// What came of a refused key.
+/// The result of reading a refused key again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyRenewal {
-    /// There is no other.
+    /// No other key was found.
     None,
-    /// There is another one in the file, which requests have from now on.
+    /// Another key was found; new requests use it.
     Renewed,
-    /// Another request was refused earlier, and requests have another key already.
+    /// The key was already replaced after the refusal of an earlier request.
     AlreadyRenewed,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Keys {
 struct State {
     number: KeyNumber,
     current: SecretString,
-    /// Of the current key, unless it is the first, whose header is every request's default.
+    /// The header of the current key. None for the first key, which is part of every request's defaults.
     header: Option<HeaderValue>,
-    /// Each key as it is and as it is sent: a response may repeat either.
+    /// Each key, plain and as encoded in the header: a response may repeat either.
     secrets: Vec<SecretString>,
 }
 
@@ -55,13 +55,13 @@ impl Keys {
         Keys { reader, state: Mutex::new(state) }
     }
 
-    /// The header that a request needs in place of the default, and the number of its key.
+    /// The header to set in place of the default, and the number of its key.
     pub(super) fn current(&self) -> (Option<HeaderValue>, KeyNumber) {
         let state = self.state();
         (state.header.clone(), state.number)
     }
 
-    /// Reads the key once more, after one was refused.
+    /// Reads the key again after the key `refused` was refused.
     pub(super) fn renew(&self, refused: KeyNumber) -> KeyRenewal {
         let mut state = self.state();
         if state.number != refused {
@@ -77,12 +77,12 @@ impl Keys {
         KeyRenewal::Renewed
     }
 
-    /// The current key itself.
+    /// The current key.
     pub(super) fn secret(&self) -> SecretString {
         self.state().current.clone()
     }
 
-    /// Replaces a text that repeats a key.
+    /// Replaces a text that contains a key.
     pub(super) fn withhold(&self, text: &mut String) {
         if self.state().secrets.iter().any(|secret| repeats(text, secret.expose_secret())) {
             *text = "(withheld: it repeats the API key)".into();
@@ -94,28 +94,29 @@ impl Keys {
     }
 }
 
-/// The header with a key.
+/// The authorization header for a key.
 ///
 /// # Errors
-/// Where the key cannot be sent.
+/// If the key cannot be sent in a header.
 pub(super) fn header(key: &SecretString) -> Result<HeaderValue, Error> {
     let text = key.expose_secret();
     if text.is_empty() {
         return Err(Error::Key(KeyFlaw { seen: "is empty".into(), hint: ALONE }));
     }
     check_key(text).map_err(Error::Key)?;
-    // Base64 has no character that a header cannot have.
+    // Base64 has only characters that are valid in a header.
     let mut header = HeaderValue::from_str(&format!("Basic {}", encoded(key)))
         .map_err(|_| Error::Key(KeyFlaw { seen: "cannot be sent".into(), hint: ALONE }))?;
     header.set_sensitive(true);
     Ok(header)
 }
 
-/// What makes a text no key. Neither message nor hint has any of it; positions count its characters from 1.
+/// Why a text cannot be a key. Neither the message nor the hint contains any of the text; positions count characters
+/// from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{seen}")]
 pub struct KeyFlaw {
-    /// What was seen, and where: `has a blank at position 5`.
+    /// What was found, and where: `has a blank at position 5`.
     seen: String,
     /// What to do about it.
     hint: &'static str,
@@ -130,11 +131,11 @@ impl KeyFlaw {
 
 const ALONE: &str = "give the key alone, as the dashboard shows it";
 
-/// Looks for what comes along when a key is copied: quotes, the name of a variable, the scheme of a header, a blank or an
+/// Finds what is often copied along with a key: quotes, a variable name, the scheme of a header, a blank or an
 /// invisible character. Any other printable ASCII may be part of a key.
 ///
 /// # Errors
-/// What was found first.
+/// The first thing found.
 pub fn check_key(text: &str) -> Result<(), KeyFlaw> {
     let flaw = |seen: String, hint| Err(KeyFlaw { seen, hint });
     let length = text.chars().count();
@@ -165,19 +166,19 @@ pub fn check_key(text: &str) -> Result<(), KeyFlaw> {
     Ok(())
 }
 
-/// What stands before a key in a header.
+/// Schemes that precede a key in a header.
 const SCHEMES: [&str; 3] = ["Basic", "Bearer", "Authorization"];
 
-/// Whether a word and what ends it stand at the beginning, in any letter case.
+/// Whether the text begins with this word, in any letter case, followed by a separator.
 fn begins_with_word(text: &str, word: &str) -> bool {
     let Some((start, rest)) = text.split_at_checked(word.len()) else { return false };
     start.eq_ignore_ascii_case(word) && rest.starts_with(|c: char| c == ':' || c.is_whitespace())
 }
 
-/// The number of characters before the key where a line of a script or of an `.env` file was taken: `export KEY=`, `api_key: `.
+/// The number of characters before the key in a line of a script or an `.env` file: `export KEY=`, `api_key: `.
 fn assignment(text: &str) -> Option<usize> {
     const COMMANDS: [&str; 6] = ["export ", "set ", "setx ", "env ", "declare -x ", "$env:"];
-    // A key itself may have a = or a : in it, so the name must say what it is.
+    // A key may itself contain `=` or `:`, so the name before the sign must be that of a key.
     const NAMES: [&str; 4] = ["key", "token", "secret", "password"];
     let is_begun =
         |command: &&str| text.get(..command.len()).is_some_and(|start| start.eq_ignore_ascii_case(command));
@@ -187,7 +188,7 @@ fn assignment(text: &str) -> Option<usize> {
     let (name, behind) = rest.split_at(name?);
     let tells = !command.is_empty() || NAMES.iter().any(|word| name.to_ascii_lowercase().ends_with(word));
     let value = behind.trim_start();
-    // `setx NAME VALUE` has no sign between them.
+    // `setx NAME VALUE` separates the two by a blank only.
     let sign = match value.chars().next() {
         Some('=' | ':') => 1,
         _ if !command.is_empty() && value.len() < behind.len() => 0,
@@ -198,7 +199,7 @@ fn assignment(text: &str) -> Option<usize> {
     is_value.then(|| text[..text.len() - value.len()].chars().count())
 }
 
-/// A name in place of the key, which a shell, a template or a person was to replace.
+/// A placeholder that a shell, a template or a person has not replaced by the key.
 fn unresolved(text: &str) -> Option<&'static str> {
     let is_around = |open: &str, close: &str| text.starts_with(open) && text.ends_with(close);
     let is_name = |name: &str| {
@@ -217,7 +218,7 @@ fn unresolved(text: &str) -> Option<&'static str> {
     }
 }
 
-/// A character that no credential has, with its position.
+/// Describes a character that no key contains, with its position.
 pub(crate) fn describe_character(c: char, position: usize) -> String {
     match c {
         ' ' => format!("a blank at position {position}"),

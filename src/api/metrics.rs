@@ -1,7 +1,7 @@
 //! Counts requests, by call and status, and their latencies.
 //!
-//! Every request passes here, so this is a handful of atomics and nothing else: no lock, no hash, no allocation. Counters
-//! are read without a lock, so a snapshot may include a request in one counter and not yet in another; nothing is lost.
+//! Every request is counted here, so the counters are atomics: no lock, no hashing, no allocation. Counters are read
+//! without a lock, so a snapshot may include a request in one counter and not yet in another; nothing is lost.
 
 use std::{
     ops::RangeInclusive,
@@ -28,7 +28,7 @@ pub enum Call {
 pub const CALLS: [Call; 3] = [Call::Create, Call::Get, Call::Update];
 
 impl Call {
-    /// Its name, as metrics have it.
+    /// The name in the metrics.
     pub fn name(self) -> &'static str {
         match self {
             Call::Create => "create",
@@ -38,9 +38,9 @@ impl Call {
     }
 }
 
-/// Upper bounds of the metric of latencies: powers of two of a microsecond, from a millisecond to above the default
-/// timeout of 30 s. Below a millisecond only a server on this machine answers. Each is the bound of a bucket too, so the
-/// metric is exact.
+/// Upper bounds of the latency metric: powers of two of a microsecond, from one millisecond to above the default
+/// timeout of 30 s. Only a server on the same machine responds in less than a millisecond. Each bound is also the
+/// bound of a bucket, so the metric is exact.
 const BOUNDS_LOG2_MICROS: RangeInclusive<u32> = 10..=25;
 
 /// Statuses have three digits; index 0 is for requests without a response.
@@ -63,8 +63,8 @@ struct Counts {
 /// The latencies of one call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latency {
-    /// Upper bounds in seconds, the last infinite, each with the number of latencies up to it and above the bound
-    /// before.
+    /// Upper bounds in seconds, the last one infinite, each with the number of latencies between the previous bound
+    /// and this one.
     pub buckets: Vec<(f64, u64)>,
     /// The sum of all latencies.
     pub seconds: f64,
@@ -86,23 +86,24 @@ impl ApiMetrics {
         self.started.fetch_add(1, Relaxed);
     }
 
-    /// Counts a request that has ended. One that was not sent has no latency: a refused connection is no fast response.
+    /// Counts a request that has ended. A request that was not sent has no latency: a refused connection is not a
+    /// fast response.
     pub(super) fn on_end(&self, call: Call, status: Option<u16>, latency: Option<Duration>) {
         let counts = &self.ended[call as usize];
         if let Some(count) = counts.by_status.get(usize::from(status.unwrap_or(0))) {
             count.fetch_add(1, Relaxed);
         }
         let Some(latency) = latency else { return };
-        // Five hundred years fit.
+        // A `u64` of nanoseconds holds more than 500 years.
         let nanoseconds = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        // Whatever is longer than the last bucket counts in it.
+        // A latency above the last bound counts in the last bucket.
         let micros = u32::try_from(nanoseconds.saturating_sub(1) / 1000).unwrap_or(u32::MAX);
         let counted = counts.by_latency.increment(u64::from(micros));
         debug_assert!(counted.is_ok(), "32 bits are in range");
         counts.nanoseconds.fetch_add(nanoseconds, Relaxed);
     }
 
-    /// All requests, those in flight included.
+    /// The number of requests started, including those in flight.
     pub fn started(&self) -> u64 {
         self.started.load(Relaxed)
     }
@@ -114,7 +115,7 @@ impl ApiMetrics {
         some.map(|(count, status)| ((status > 0).then_some(status), count))
     }
 
-    /// The latencies of a call, also of requests that were sent and have no response.
+    /// The latencies of a call, including requests that were sent and have no response.
     pub fn latency(&self, call: Call) -> Latency {
         let counts = &self.ended[call as usize];
         let mut buckets: Vec<(f64, u64)> = BOUNDS_LOG2_MICROS
@@ -149,7 +150,7 @@ impl Counts {
 mod tests {
     use super::*;
 
-    /// The metrics after one request with each latency.
+    /// Metrics after one request for each latency.
     fn metrics(latencies: impl IntoIterator<Item = Duration>) -> ApiMetrics {
         let metrics = ApiMetrics::default();
         for latency in latencies {
@@ -200,7 +201,7 @@ mod tests {
         }
     }
 
-    /// The indices are those of ledgers that exist.
+    /// Existing ledgers store these indices.
     #[test]
     fn a_bucket_holds_what_it_says() {
         let index = |latency| metrics([latency]).latencies().counts().next().unwrap();

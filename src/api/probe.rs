@@ -1,8 +1,9 @@
-//! Requests that an import never sends: without a routing id, with another form of the key, as JSON, to another path.
+//! Builds and sends the requests of a probe, which an import never sends: without a routing id, with another form of
+//! the key, as JSON, to another path.
 //!
-//! Owns how such a request is built and what of its response is kept. The description of a request shows it as it is sent,
-//! except for the key and the merchant id; and where a response repeats the key, the key is withheld. Nothing is
-//! interpreted here, and nothing counts as a request of an import.
+//! Keeps a description of each request as it was sent, without the key and the merchant id, and the parts of the
+//! response that a probe evaluates; a response that repeats the key is stored without it. Interprets nothing, and
+//! does not count the requests in the metrics.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub enum KeyForm {
     Documented,
     /// As Juspay's Node SDK sends it: without the colon.
     WithoutColon,
-    /// A key that nobody has.
+    /// A key that does not exist.
     Wrong,
 }
 
@@ -42,13 +43,13 @@ pub struct ProbeRequest {
     pub query: Option<&'static str>,
     /// The fields to post; a request without them is a GET.
     pub fields: Option<Vec<(&'static str, String)>>,
-    /// Whether they are posted as JSON instead of a form.
+    /// Whether the fields are posted as JSON instead of a form.
     pub is_json: bool,
     /// The value of `x-routing-id`.
     pub routing_id: Option<String>,
     /// How the key is sent.
     pub key: KeyForm,
-    /// Another merchant id than the configured one.
+    /// A merchant id to send instead of the configured one.
     pub merchant_id: Option<String>,
 }
 
@@ -59,13 +60,13 @@ pub struct SentRequest {
     pub method: String,
     /// The path with the query.
     pub path: String,
-    /// The headers, with their values if those are no secrets.
+    /// The headers; a value is included unless it is a secret.
     pub headers: Vec<String>,
     /// The body of a POST.
     pub body: Option<String>,
 }
 
-/// A response, as far as it is kept.
+/// The parts of a response that are kept.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeResponse {
     /// The HTTP status.
@@ -76,7 +77,7 @@ pub struct ProbeResponse {
     pub headers: Vec<String>,
     /// `x-response-id`; Juspay's support needs it.
     pub response_id: Option<String>,
-    /// How long the server wants everyone to wait.
+    /// The wait that the server requests.
     pub retry_after: Option<Duration>,
 }
 
@@ -98,7 +99,7 @@ fn build(api: &Api, probe: &ProbeRequest) -> (Request, SentRequest) {
     let method = if probe.fields.is_some() { Method::POST } else { Method::GET };
     let body = probe.fields.as_ref().map(|fields| encode(fields, probe.is_json));
     let mut request = Request::new(method, url_below_base(api, probe));
-    // A header without a value here has its usual one.
+    // A header without a value here has its default value.
     let (key, key_shown) = authorization(api, probe.key);
     let merchant_shown = if probe.merchant_id.is_some() { "(hidden, in other letters)" } else { "(hidden)" };
     let mut headers: Vec<(HeaderName, Option<&str>, &str)> = vec![
@@ -138,7 +139,7 @@ fn url_below_base(api: &Api, probe: &ProbeRequest) -> Url {
     url
 }
 
-/// The header's value if it is not the usual one, and how it is shown.
+/// The header's value if it differs from the default, and its description.
 fn authorization(api: &Api, key: KeyForm) -> (Option<String>, &'static str) {
     let basic = |credentials: &str| Some(format!("Basic {}", STANDARD.encode(credentials)));
     match key {

@@ -1,12 +1,13 @@
-//! Which way requests go: directly, or through the proxy that an environment variable names.
+//! The route of the requests: directly to the target, or through the proxy that an environment variable names.
 //!
-//! The variables are read once, before anything is sent, and what is decided here is what is used: reqwest reads none of
-//! them. By itself it would take a variable that it cannot read for none, and send the rows past the proxy.
+//! The variables are read once, before anything is sent. reqwest does not read them: it would ignore a variable that
+//! it cannot parse, and send the rows around the proxy.
 //!
-//! The target is one URL, so one proxy or none is the whole decision. A loopback target never goes through a proxy: a
-//! proxy is another machine, where the address means something else.
+//! There is one target URL, so there is one decision: one proxy or none. A loopback target never goes through a
+//! proxy: on the proxy's machine, a loopback address means that machine.
 //!
-//! No message and no `Debug` contains a login: a variable's value is never quoted, only its name and what is wrong.
+//! No message and no `Debug` output contains a login: only the name of a variable and its error are shown, never its
+//! value.
 
 use std::{ffi::OsString, fmt, net::IpAddr};
 
@@ -14,14 +15,15 @@ use reqwest::Url;
 
 use super::{Error, is_loopback};
 
-/// What can speak for us: a scheme with its default port. By `socks5h` and `socks4a` the proxy looks the name up.
+/// The supported schemes of a proxy, with their default ports. With `socks5h` and `socks4a` the proxy resolves the
+/// target's name.
 const SCHEMES: [(&str, u16); 6] =
     [("http", 80), ("https", 443), ("socks5", 1080), ("socks5h", 1080), ("socks4", 1080), ("socks4a", 1080)];
 
-/// A server that sets this variable passes a request's header `Proxy` on as `HTTP_PROXY`.
+/// Set in a CGI process, where the web server passes a request header `Proxy` on as `HTTP_PROXY`.
 const CGI: &str = "REQUEST_METHOD";
 
-/// The way to the target.
+/// The route to the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
     /// Without a proxy.
@@ -37,24 +39,24 @@ pub enum DirectReason {
     NoVariable,
     /// The target is this machine.
     Loopback,
-    /// This variable excepts the target.
+    /// The exceptions in this variable include the target.
     Excepted(String),
 }
 
 /// A proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProxyServer {
-    /// The variable that names it.
+    /// The variable that names the proxy.
     variable: String,
-    /// With the login, if there is one, and with a port.
+    /// The URL, with a port, and with the login if there is one.
     url: Url,
 }
 
 impl Route {
-    /// The way to this target. `environment` reads a variable; an empty one counts as unset.
+    /// The route to this target. `environment` reads a variable; an empty one counts as unset.
     ///
     /// # Errors
-    /// Where the variable that applies cannot be read.
+    /// If the variable that applies cannot be parsed.
     pub fn to(target: &Url, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Route, Error> {
         if is_loopback(target) {
             return Ok(Route::Direct(DirectReason::Loopback));
@@ -84,19 +86,19 @@ impl Route {
 }
 
 impl ProxyServer {
-    /// The variable that names it.
+    /// The variable that names the proxy.
     pub fn variable(&self) -> &str {
         &self.variable
     }
 
-    /// Its URL with everything but the login.
+    /// The proxy's URL without the login.
     pub fn shown(&self) -> String {
         let has_login = !self.url.username().is_empty() || self.url.password().is_some();
         let login = if has_login { "(not shown)@" } else { "" };
         format!("{}://{login}{}", self.url.scheme(), self.address())
     }
 
-    /// Its host and port.
+    /// Host and port of the proxy.
     pub(super) fn address(&self) -> String {
         address(&self.url)
     }
@@ -123,7 +125,7 @@ fn default_port(scheme: &str) -> Option<u16> {
     SCHEMES.iter().find(|(known, _)| *known == scheme).map(|(_, port)| *port)
 }
 
-/// A variable by its name in upper or lower case. The upper case wins, but where it may be a request's header.
+/// The value of a variable, in upper or lower case. Upper case wins, except where a request header may have set it.
 fn read(name: &str, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(String, OsString)> {
     let is_forged = name == "HTTP_PROXY" && environment(CGI).is_some();
     let upper = Some(name.to_owned()).filter(|_| !is_forged);
@@ -141,7 +143,7 @@ fn proxy_url(value: &str) -> Result<Url, String> {
     if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err("has a blank in it".into());
     }
-    // As curl reads it. A host with a port would else be a scheme.
+    // As in curl. Without the scheme, a host with a port would be parsed as a scheme.
     let value = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let mut url = Url::parse(&value).map_err(|error| format!("is no URL of a proxy ({error})"))?;
     let Some(port) = default_port(url.scheme()) else {
@@ -159,11 +161,11 @@ fn proxy_url(value: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Whether a list of `NO_PROXY` names the target: by its host or a domain above it, by its address or a network, with a
-/// port or without.
+/// Whether a `NO_PROXY` list includes the target: by its host, by a domain above it, by its address or by a network,
+/// with or without a port.
 fn excepts(list: &str, target: &Url) -> Result<bool, String> {
     let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
-    // Each entry is read, or a mistake would be seen only by some hosts.
+    // Every entry is parsed, so that a mistake is reported whatever the target is.
     let found: Result<Vec<bool>, String> = entries.map(|entry| names(entry, target)).collect();
     Ok(found?.contains(&true))
 }
@@ -201,7 +203,7 @@ fn names(entry: &str, target: &Url) -> Result<bool, String> {
     Ok(above.strip_suffix(&name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
 
-/// Whether an address lies in a network; `None` if the length of the network's prefix is impossible.
+/// Whether an address is in a network; `None` if the prefix length is impossible.
 fn is_within(address: Option<IpAddr>, network: IpAddr, length: u32) -> Option<bool> {
     let same = |a: u128, b: u128, bits: u32| {
         let host_bits = bits.checked_sub(length)?;

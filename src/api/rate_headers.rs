@@ -1,9 +1,9 @@
-//! Headers in which a server tells how many requests are left: → [`RemainingQuota`].
+//! Parses the headers in which a server reports how many requests are left: → [`RemainingQuota`].
 //!
-//! There is no standard. Read are `RateLimit` and `RateLimit-Remaining` with `RateLimit-Reset` of the drafts of the IETF
-//! (draft-ietf-httpapi-ratelimit-headers), and the `X-RateLimit-…` and `X-Rate-Limit-…` that gateways sent before. The
-//! reset is seconds from now; of the older headers also a time in seconds or milliseconds since 1970. What cannot be read
-//! counts as absent. Pure.
+//! There is no standard. Supported are `RateLimit`, and `RateLimit-Remaining` with `RateLimit-Reset`, of the IETF
+//! drafts (draft-ietf-httpapi-ratelimit-headers), and the older `X-RateLimit-…` and `X-Rate-Limit-…` of gateways. The
+//! reset is a number of seconds from now; in the older headers it may also be a time in seconds or milliseconds since
+//! 1970. A header that cannot be parsed counts as absent. Pure.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,11 +17,11 @@ const PAIRS: [[&str; 2]; 3] = [
     ["x-rate-limit-remaining", "x-rate-limit-reset"],
 ];
 
-/// Larger numbers of seconds are a time since 1970, and no time from now.
+/// A reset of at least this many seconds is a time since 1970, not a number of seconds from now.
 const EPOCH_MIN: f64 = 1e9;
 const EPOCH_MS_MIN: f64 = 1e12;
 
-/// The tightest quota that the headers name. `now` is the server's time.
+/// The tightest quota in the headers. `now` is the server's time.
 pub(super) fn remaining_quota(headers: &HeaderMap, now: SystemTime) -> Option<RemainingQuota> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let structured = headers
@@ -36,7 +36,7 @@ pub(super) fn remaining_quota(headers: &HeaderMap, now: SystemTime) -> Option<Re
     structured.chain(pairs).min_by(|a, b| a.per_second().total_cmp(&b.per_second()))
 }
 
-/// `"default";r=50;t=30`, several of them separated by commas, or `limit=100, remaining=50, reset=30`.
+/// `"default";r=50;t=30`, or several of these separated by commas, or `limit=100, remaining=50, reset=30`.
 fn of_structured_field(value: &str) -> Vec<RemainingQuota> {
     let parameter = |text: &str, names: [&str; 2]| {
         text.split([';', ',']).find_map(|part| {
@@ -56,7 +56,7 @@ fn quota(requests: f64, seconds: f64) -> Option<RemainingQuota> {
     Some(RemainingQuota { requests: requests as u64, reset })
 }
 
-/// The first number of a list such as `50, 50;w=60`; not below zero.
+/// The first number of a list such as `50, 50;w=60`; negative numbers become zero.
 fn number(text: &str) -> Option<f64> {
     let number = text.split([',', ';']).next()?.trim();
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');

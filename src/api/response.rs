@@ -1,8 +1,8 @@
 //! Reads a response: status, headers and body → [`Reply`].
 //!
-//! Owns the one reading of the wire. A response of the API is a JSON object of the API's own shape. A response without
-//! that shape is an intermediary's (a proxy, a firewall, a router), whatever its status, and is kept apart
-//! ([`Reply::Foreign`]): it is no verdict on a row.
+//! The only place where a response is parsed. A response of the API is a JSON object of the API's own shape. A
+//! response without that shape comes from an intermediary (a proxy, a firewall, a router), whatever its status, and
+//! becomes [`Reply::Foreign`]: it says nothing about a row.
 //!
 //! The error object `error_info` is read before the top level, since current accounts put the cause there and a general
 //! text above it. Codes are compared without regard to case.
@@ -20,10 +20,10 @@ use serde_json::value::RawValue;
 
 use crate::customer::{FieldSet, Fingerprint, Reference, visible};
 
-/// The maximum length of a text of the API that is kept.
+/// The maximum length of a text of the API that is kept, in characters.
 pub(super) const MESSAGE_MAX_CHARS: usize = 500;
 
-/// The maximum number of faulty fields that are read: a customer has seven.
+/// The maximum number of faulty fields that are read. A customer has seven fields.
 const FIELDS_MAX: usize = 16;
 
 /// The result of one exchange.
@@ -35,15 +35,15 @@ pub enum Reply {
     Answer(Answer),
     /// A response of an intermediary between this program and the API.
     Foreign(Answer),
-    /// The request surely did not arrive: connection refused, no such host, no TLS.
+    /// The request surely did not arrive: connection refused, unknown host, no TLS.
     NotSent(String),
-    /// The proxy wants a login, or another one; the request did not arrive.
+    /// The proxy requires a login, or rejects the one that was sent; the request did not arrive.
     ProxyLogin(String),
     /// The request may have arrived; its response is lost or unreadable.
     Unknown {
         /// The HTTP status, if one was received.
         status: Option<u16>,
-        /// What happened, for people.
+        /// A description of what happened.
         why: String,
         /// The API's name for the request, if it was received.
         request_id: Option<String>,
@@ -59,22 +59,22 @@ pub struct Found {
     pub whose: Whose,
     /// When the customer was created, if the response says so.
     pub created: Option<Created>,
-    /// Its fields, hashed as those of a row with the requested reference; none if the response has no field or does not
-    /// name a reference.
+    /// The fields, hashed like those of a row with the requested reference; none if the response has no fields or no
+    /// reference.
     pub facts: Option<Fingerprint>,
 }
 
-/// Whose customer a response describes.
+/// Which customer a response describes, relative to the requested reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// Its reference is the requested one, byte for byte.
     Requested,
     /// The response names no reference.
     Unnamed,
-    /// Its reference differs from the requested one in letter case or outer blanks only: the API does not distinguish
-    /// the two. This is the API's spelling.
+    /// The reference differs from the requested one only in letter case or in outer blanks, which the API ignores.
+    /// Holds the API's spelling.
     Respelled(Reference),
-    /// Another customer, whose *id* is the requested reference: Get finds by either.
+    /// Another customer, whose *id* is the requested reference: Get finds customers by id and by reference.
     IdOfAnother,
     /// Another customer.
     Another,
@@ -83,9 +83,10 @@ pub enum Whose {
 /// When the API says that a customer was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
-    /// UTC milliseconds of *our* clock, to a second or so: the API's times and its `Date` header have whole seconds.
+    /// UTC milliseconds of *our* clock, accurate to about a second: the API's times and its `Date` header are whole
+    /// seconds.
     pub at: i64,
-    /// Whether the response had the server's time. Otherwise its clock is assumed to agree with ours.
+    /// Whether the response has the server's time. If not, the server's clock is assumed to agree with ours.
     pub is_clock_known: bool,
 }
 
@@ -94,7 +95,7 @@ pub struct Created {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// What its codes mean.
+    /// The meaning of its codes.
     pub meaning: Meaning,
     /// The API's code: `error_info.code`, else `error_code`.
     pub code: Option<String>,
@@ -104,11 +105,11 @@ pub struct Answer {
     pub fields: Option<String>,
     /// `juspay_request_id` or the `x-response-id` header; Juspay's support needs it.
     pub request_id: Option<String>,
-    /// How long the server wants everyone to wait.
+    /// The wait that the server requests.
     pub retry_after: Option<Duration>,
 }
 
-/// What the codes of a response mean, whatever its status.
+/// The meaning of a response's codes, whatever its status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Meaning {
     /// `unique` or `ALREADY_EXISTS`: the customer exists.
@@ -121,11 +122,12 @@ pub enum Meaning {
     Credentials,
     /// This machine's address is refused.
     BadOrigin,
-    /// The API failed while it processed the request; the result is not known.
+    /// The API failed while it processed the request; the result is unknown.
     InternalError,
     /// A code that means too many requests.
     Throttled,
-    /// The 503 page of a proxy, which did not pass the request on: it limits requests, or has no server behind it.
+    /// A proxy's own 503 page: the proxy did not pass the request on, because it limits requests or has no server
+    /// behind it.
     NotPassedOn,
     /// Any other code, or none.
     #[default]
@@ -137,20 +139,20 @@ pub enum Meaning {
 pub struct Head {
     /// The HTTP status.
     pub status: u16,
-    /// `Retry-After`, from now.
+    /// `Retry-After`, relative to now.
     pub retry_after: Option<Duration>,
     /// `x-response-id`.
     pub response_id: Option<String>,
-    /// By how many milliseconds the server's clock is ahead of ours, at least: the header has whole seconds, and the
-    /// response has been under way. None without a `Date` header.
+    /// The minimum number of milliseconds by which the server's clock is ahead of ours: the header has whole seconds,
+    /// and the response took time to arrive. None without a `Date` header.
     pub clock_ahead: Option<i64>,
 }
 
-/// Reads a complete response to a request about `requested`. Public for fuzzing; pure.
+/// Parses a complete response to a request about `requested`. Public for fuzzing; pure.
 pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
-    // Some gateways put a byte order mark in front.
+    // Some gateways prepend a byte order mark.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    // serde would read an array as the fields in their order.
+    // serde would accept an array as the fields in order.
     let read = body
         .trim_ascii_start()
         .starts_with(b"{")
@@ -182,11 +184,11 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
     }
 }
 
-/// Whether this is the page of a proxy that says that the request was not passed on.
+/// Whether this is a proxy's page for a request that it did not pass on.
 ///
-/// `nginx`, `HAProxy` and the load balancers of clouds answer 503 with a page of their own where a limit is exceeded or no
-/// server is left; for a server that failed in the middle they have 502 and 504. Envoy, Varnish and some content delivery
-/// networks answer 503 for that too, in plain text or with words about it in their page.
+/// `nginx`, `HAProxy` and cloud load balancers respond with a 503 page of their own if a limit is exceeded or no
+/// server is available; a server that fails midway yields 502 or 504. Envoy, Varnish and some content delivery
+/// networks also use 503 for that, as plain text or with a text about it in the page.
 fn is_refusal_page(status: u16, body: &[u8]) -> bool {
     const OF_A_SERVER_THAT_FAILED: [&str; 7] =
         ["backend", "upstream", "origin", "timeout", "timed out", "fetch failed", "reset"];
@@ -205,7 +207,7 @@ fn customer(head: &Head, body: &Body<'_>, requested: &str) -> Option<Found> {
     if body.object.get().is_some_and(|object| object != "customer") {
         return None;
     }
-    // `id` in the samples of the API's documentation, `Customer_id` in its table.
+    // The API's samples use `id`, its table `Customer_id`.
     let ids = [&body.id, &body.customer_id, &body.customer_id_of_table].into_iter().filter_map(Text::get);
     let id = ids.into_iter().find(|id| is_customer_id(id))?;
     let whose = whose(body.object_reference_id.get(), id, requested);
@@ -248,7 +250,7 @@ fn answer(head: &Head, body: &Body<'_>, request_id: Option<String>) -> Answer {
     }
 }
 
-/// The most specific message, with the reasons for single fields that it lacks.
+/// The most specific message, extended by the reasons for single fields that it does not contain.
 fn message(body: &Body<'_>) -> Option<String> {
     let info = &body.error_info;
     let texts = [&info.developer_message, &info.user_message, &body.error_message, &body.user_message];
@@ -282,15 +284,15 @@ fn meaning(body: &Body<'_>) -> Meaning {
     let contains = |words: &str| {
         messages.iter().filter_map(|text| text.get()).any(|text| text.to_ascii_lowercase().contains(words))
     };
-    // The code of this error is as general as that of a failure, so the message is read first.
+    // This error has the same general code as a failure, so the message is checked first.
     if contains("ip verification failed") || contains("bad origin") {
         return Meaning::BadOrigin;
     }
-    // Some parts of the platform answer so if the merchant id does not belong to the key.
+    // Some parts of the platform respond this way if the merchant id does not belong to the key.
     if contains("unauthorized access") {
         return Meaning::Credentials;
     }
-    // Under a 200: "Customer with customerId: X not found".
+    // The form under a 200: "Customer with customerId: X not found".
     let is_invalid = codes.iter().flatten().any(|code| code.eq_ignore_ascii_case("invalid_request"));
     let known = codes.into_iter().flatten().map(meaning_of_code).find(|meaning| *meaning != Meaning::Other);
     known.unwrap_or(if is_invalid && contains("not found") { Meaning::NotFound } else { Meaning::Other })
@@ -316,7 +318,7 @@ fn meaning_of_code(code: &str) -> Meaning {
     }
 }
 
-/// Any text that can be shown, and sent in a path.
+/// Whether a text can be a customer id: it can be shown, and sent in a path.
 fn is_customer_id(id: &str) -> bool {
     !id.trim().is_empty() && !id.chars().any(char::is_control)
 }
@@ -332,12 +334,13 @@ pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The server's time: that of its `Date` header, or else ours.
+/// The server's time from its `Date` header, or else ours.
 pub(super) fn server_time(date: Option<&str>, now: SystemTime) -> SystemTime {
     date.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(now)
 }
 
-/// How far the clock of a `Date` header is ahead of ours, at least: the header's seconds are truncated.
+/// The minimum number of milliseconds by which a `Date` header is ahead of our clock: the header's seconds are
+/// truncated.
 pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
     let milliseconds = |time: SystemTime| {
         let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -346,11 +349,11 @@ pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
     Some(milliseconds(httpdate::parse_http_date(date).ok()?)? - milliseconds(now)?)
 }
 
-/// `2020-03-17T14:16:31Z`, or with `+0000` for the `Z`; UTC milliseconds. No other zone.
+/// Parses `2020-03-17T14:16:31Z`, or with `+0000` for the `Z`, into UTC milliseconds. Other zones are not supported.
 fn parse_time(text: &str) -> Option<i64> {
     let local = ["+00:00", "+0000", "Z"].into_iter().find_map(|zone| text.strip_suffix(zone)).unwrap_or(text);
     let (_, clock) = local.split_once(['T', 't', ' '])?;
-    // humantime reads any zone after a fraction as UTC, and a second one after the one taken off here.
+    // humantime would accept any zone after a fraction as UTC, and another zone after the one that was removed here.
     if !clock.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.')) {
         return None;
     }
@@ -359,14 +362,14 @@ fn parse_time(text: &str) -> Option<i64> {
     i64::try_from(since.as_millis()).ok()
 }
 
-/// A text of the API, bounded and without control characters: it ends up on terminals.
+/// Truncates a text of the API and removes control characters, because it is shown on terminals.
 pub(super) fn short(text: &str) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX_CHARS).collect();
     visible(&text).chars().take(MESSAGE_MAX_CHARS).collect()
 }
 
-/// The members of a response body, customer or error, that are read. One unexpected member must not make the others
-/// unreadable: a missing one, or one that is no text, counts as none.
+/// The members of a response body that are read, for a customer or an error. An unexpected member must not make the
+/// others unreadable: a member that is missing or is not text counts as absent.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Body<'a> {
@@ -374,7 +377,7 @@ struct Body<'a> {
     id: Text<'a>,
     #[serde(borrow)]
     customer_id: Text<'a>,
-    // An alias would make a body with both unreadable.
+    // An alias would make a body that has both members unreadable.
     #[serde(borrow, rename = "Customer_id")]
     customer_id_of_table: Text<'a>,
     #[serde(borrow)]
@@ -420,7 +423,7 @@ impl Body<'_> {
         .map(Text::get)
     }
 
-    /// Whether it describes an error, whatever the HTTP status.
+    /// Whether the body describes an error, whatever the HTTP status.
     fn is_error(&self) -> bool {
         let info = &self.error_info;
         let words =
@@ -429,8 +432,8 @@ impl Body<'_> {
             || self.status.get().is_some_and(|status| status.to_ascii_lowercase().contains("error"))
     }
 
-    /// Whether the API may have written it: it has one of the members of the API's errors. A member that is null counts
-    /// (the API writes such), a number does not: frameworks write `"status": 404`.
+    /// Whether the body may come from the API: it has a member of the API's errors. A null member counts, because the
+    /// API writes those; a number does not, because frameworks write `"status": 404`.
     fn has_api_shape(&self) -> bool {
         let members = [
             &self.status,
@@ -479,7 +482,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
             fields: Option<&'a RawValue>,
         }
         let raw: &RawValue = Deserialize::deserialize(deserializer)?;
-        // Anything but an object counts as none; serde would read an array as the members in their order.
+        // Anything but an object counts as absent; serde would accept an array as the members in order.
         if !raw.get().starts_with('{') {
             return Ok(ErrorInfo::default());
         }
@@ -503,7 +506,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for ErrorInfo<'a> {
 /// A member that may be a text.
 #[derive(Default)]
 enum Text<'a> {
-    /// Nothing.
+    /// The member is missing.
     #[default]
     Absent,
     /// `null`.
@@ -515,7 +518,7 @@ enum Text<'a> {
 }
 
 impl Text<'_> {
-    /// The text, if it is not empty.
+    /// The text, unless it is empty.
     fn get(&self) -> Option<&str> {
         match self {
             Text::String(text) => Some(&**text).filter(|text| !text.is_empty()),
@@ -528,7 +531,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
         let raw: &RawValue = Deserialize::deserialize(deserializer)?;
         let raw = raw.get();
-        // A raw value is well-formed JSON; only a string begins with a quote.
+        // A raw value is well-formed JSON, so a quote at its beginning means a string.
         Ok(match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             Some(plain) if !plain.contains('\\') => Text::String(Cow::Borrowed(plain)),
             Some(_) => serde_json::from_str(raw).map_or(Text::Other, |text| Text::String(Cow::Owned(text))),

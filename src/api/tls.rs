@@ -1,9 +1,10 @@
-//! TLS: whom this program trusts, which certificate it shows, and why it refuses a server's, in words.
+//! TLS: the roots that are trusted, the client certificate, and explanations of why a server's certificate is
+//! refused.
 //!
-//! reqwest is given the finished configuration. The library's own words for a refused certificate name neither the
-//! issuer nor the date, and these are what an operator needs: the issuer is often a firewall that opens connections.
+//! reqwest receives the finished configuration. The library's messages about a refused certificate contain neither
+//! the issuer nor the date. An operator needs both: the issuer is often a firewall that decrypts connections.
 //!
-//! A private key is read, and never part of a message.
+//! A private key is read, but never part of a message.
 
 use std::{
     fmt,
@@ -25,10 +26,10 @@ use rustls_platform_verifier::Verifier;
 
 use super::{Error, response::short};
 
-/// The files with the certificate that this program shows, and with its key.
+/// The files of the client certificate and its key.
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
-    /// The certificate in PEM, and those between it and a root, if there are any.
+    /// The certificate in PEM, with the intermediate certificates, if there are any.
     pub certificate: PathBuf,
     /// The private key in PEM.
     pub key: PathBuf,
@@ -37,7 +38,7 @@ pub struct ClientIdentity {
 /// The configuration for all connections.
 ///
 /// # Errors
-/// Where a file cannot be used, or the system has no roots.
+/// If a file cannot be used, or the system has no roots.
 pub(super) fn config(ca: Option<&Path>, identity: Option<&ClientIdentity>) -> Result<ClientConfig, Error> {
     let setup = |error: rustls::Error| Error::Client(error.to_string());
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -45,7 +46,7 @@ pub(super) fn config(ca: Option<&Path>, identity: Option<&ClientIdentity>) -> Re
     let inner = match (roots.is_empty(), ca) {
         (false, Some(path)) => {
             Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(|error| {
-                // The system's roots are no error here, since there are others.
+                // Missing system roots are no error here, because an additional root was given.
                 Error::CaFile { path: path.into(), error: error.to_string() }
             })?
         }
@@ -81,12 +82,12 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     certificates(path).map_err(|error| Error::ClientCertificate { path: path.into(), error })
 }
 
-/// All certificates of a file; at least one.
+/// All certificates of a file, at least one.
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path).map_err(|error| error.to_string())?;
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let found = found.map_err(|error| match error {
-        // The library writes the line as a list of numbers.
+        // The library prints this line as a list of numbers.
         pem::Error::MissingSectionEnd { .. } => "it breaks off before an END line".into(),
         error => error.to_string(),
     })?;
@@ -97,15 +98,15 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let error = |error: String| Error::ClientKey { path: path.into(), error };
     let pem = std::fs::read(path).map_err(|cause| error(cause.to_string()))?;
     let contains = |words: &str| pem.windows(words.len()).any(|part| part == words.as_bytes());
-    // The older form says so in a header, and would be read as a key that is damaged.
+    // The older format marks encryption in a header line only, and would be reported as a damaged key.
     if contains("BEGIN ENCRYPTED PRIVATE KEY") || contains("Proc-Type: 4,ENCRYPTED") {
         return Err(Error::EncryptedKey { path: path.into() });
     }
-    // The library's words may quote the file.
+    // The library's message may quote the file.
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| error("no private key in it".into()))
 }
 
-/// The system's verifier; its refusals are explained.
+/// The system's certificate verifier, with an explanation of each refusal.
 #[derive(Debug)]
 struct ExplainingVerifier {
     inner: Verifier,
@@ -148,7 +149,7 @@ impl ServerCertVerifier for ExplainingVerifier {
     }
 }
 
-/// Why a certificate is refused; its text is complete.
+/// Why a certificate is refused, as a complete sentence.
 #[derive(Debug)]
 pub(super) struct RefusedCertificate(String);
 
@@ -184,7 +185,7 @@ fn explain(error: rustls::Error, certificate: &[u8], host: &ServerName<'_>) -> r
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(RefusedCertificate(text)))))
 }
 
-/// A time with its day in UTC.
+/// The day of a time, in UTC.
 fn day(time: UnixTime) -> String {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
     humantime::format_rfc3339_seconds(time).to_string()
@@ -194,7 +195,7 @@ fn day(time: UnixTime) -> String {
 fn issuer(certificate: &[u8]) -> Option<String> {
     const COMMON_NAME: &[u8] = &[0x55, 4, 3];
     const ORGANIZATION: &[u8] = &[0x55, 4, 10];
-    /// The version has this tag, and may be left out.
+    /// The tag of the optional version.
     const VERSION: u8 = 0xa0;
     let signed = element(certificate)?.content;
     let mut rest = element(signed)?.content;
@@ -202,7 +203,7 @@ fn issuer(certificate: &[u8]) -> Option<String> {
     if first.tag == VERSION {
         rest = first.rest;
     }
-    // Serial number and algorithm.
+    // Skips the serial number and the algorithm.
     let rest = element(element(rest)?.rest)?.rest;
     let (mut names, mut organizations) = (Vec::new(), Vec::new());
     let mut sets = element(rest)?.content;
@@ -224,7 +225,7 @@ fn issuer(certificate: &[u8]) -> Option<String> {
 struct Element<'a> {
     tag: u8,
     content: &'a [u8],
-    /// What follows it.
+    /// The bytes after the element.
     rest: &'a [u8],
 }
 
@@ -233,7 +234,7 @@ fn element(bytes: &[u8]) -> Option<Element<'_>> {
     let (&length, bytes) = bytes.split_first()?;
     let (length, bytes) = match length {
         0..=0x7f => (usize::from(length), bytes),
-        // A length of so many bytes; four are more than any certificate.
+        // A length of one to four bytes; no certificate is longer.
         0x81..=0x84 => {
             let (digits, bytes) = bytes.split_at_checked(usize::from(length - 0x80))?;
             (digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit)), bytes)
