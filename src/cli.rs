@@ -1,8 +1,8 @@
-//! The command line: turns flags and environment into options, runs the command, and maps its end to an exit code.
+//! The command line: turns flags and environment into options, runs the command, and returns its exit code.
 //!
-//! The only module that reads the environment and the clock, knows flags and prints. Results go to standard output,
-//! everything else to standard error. An error is one line that begins with `error:` and says what to do. A closed pipe
-//! (`| head`) is no error.
+//! The only module that reads the environment and the clock, parses flags and prints. Results go to standard output,
+//! everything else to standard error. An error is one line that begins with `error:` and says what to do. A closed
+//! pipe (`| head`) is no error.
 
 mod args;
 
@@ -94,7 +94,7 @@ use crate::{
     source::{Quote, ReadOptions, SourceOptions, UnusedColumns},
 };
 
-/// The target that a ledger records for the embedded simulator, whose port differs each time.
+/// The target that a ledger records for the embedded simulator, whose port differs in each run.
 const SIMULATOR: &str = "simulator";
 
 /// Runs the program.
@@ -177,7 +177,7 @@ fn read_options(args: &args::Read, validation: Option<Validation>) -> Result<Rea
     })
 }
 
-/// Refuses a field that is given twice: only one of the two could apply.
+/// Refuses a field that is given twice, because only one of the two can apply.
 fn check_pairs(map: &[(Field, String)], set: &[(Field, String)]) -> Result<(), Error> {
     for (option, pairs) in [("--map", map), ("--set", set)] {
         for (at, (field, _)) in pairs.iter().enumerate() {
@@ -193,7 +193,7 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
     let path = given.unwrap_or(Path::new(default));
     let name = path.as_os_str().as_encoded_bytes();
-    // SQLite's own words: a ledger in memory would be gone with the run, and every id with it.
+    // Names that SQLite treats specially: a ledger in memory would be lost at the end, with every id.
     if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
         return Err(Error::usage(
             format!("--ledger {:?} is no file that lasts", path.display()),
@@ -203,13 +203,13 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
     Ok(path.to_path_buf())
 }
 
-/// Prints help, which is no error, or else what is wrong with the command line.
+/// Prints help, which is not an error, or explains the error in the command line.
 fn explain_usage(error: &clap::Error, args: &[OsString]) -> u8 {
     if !error.use_stderr() {
         let shown = config::help(args).unwrap_or_else(|| error.to_string());
         return print_data(&shown).map_or(code::UNEXPECTED, |()| code::OK);
     }
-    // Whoever types only the program's name wants to know what it is; a script has left something out.
+    // A user who types only the program's name wants to know what it does; a script has omitted something.
     if args.len() <= 1 && io::stdout().is_terminal() && io::stderr().is_terminal() {
         let help = config::help(&[config::PROGRAM.into(), "-h".into()]).unwrap_or_default();
         return print_data(&help).map_or(code::UNEXPECTED, |()| code::USAGE);

@@ -219,14 +219,14 @@ pub(super) struct Plan {
     pub(super) output: PlanOutput,
 }
 
-/// How many of the rows that the ledger does not know the API is asked for.
+/// The number of rows unknown to the ledger that `plan` looks up at the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ask {
     Sample(usize),
     All,
 }
 
-/// As [`Output`], without metrics: a plan would take the place of a run in them.
+/// Like [`Output`], but without metrics: a plan in the metrics would look like a run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct PlanOutput {
@@ -244,7 +244,7 @@ pub(super) struct PlanOutput {
 }
 
 impl PlanOutput {
-    /// The same as the output of a run.
+    /// The same options as the output of a run.
     pub(super) fn of_run(&self) -> Output {
         Output {
             summary_json: self.summary_json.clone(),
@@ -329,7 +329,7 @@ pub(super) enum Only {
     Rejected,
 }
 
-/// How a retry reads rows from the ledger; an option that is not given is as in the row's run.
+/// How a retry reads rows from the ledger. An option that is not given has the value of the row's run.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Input")]
 pub(super) struct RetryInput {
@@ -726,7 +726,7 @@ pub(super) struct Log {
     pub(super) color: Color,
 }
 
-/// Of every command that prints text.
+/// The color option, of every command that prints text.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct Color {

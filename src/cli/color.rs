@@ -1,8 +1,8 @@
-//! Color: whether a stream gets it, and where it goes in a text.
+//! Color: whether a stream is colored, and which parts of a text are.
 //!
-//! Sparse, and never the only bearer of a meaning: outcomes that are fine are green, those to correct yellow, those that
-//! were refused or failed red, headings bold, explanations dim. Text is painted last, when its escapes are shown as code
-//! points and its width is measured; what programs read (JSON, CSV, TOML, pages) is not painted at all.
+//! Color is sparse and never the only sign of a meaning: successful outcomes are green, those to correct yellow,
+//! refused and failed ones red, headings bold, explanations dim. Text is colored last, after escape characters have
+//! been replaced and its width was measured. Output for programs (JSON, CSV, TOML, HTML) is never colored.
 
 use std::{
     borrow::Cow,
@@ -24,7 +24,7 @@ const TO_CORRECT: Style = AnsiColor::Yellow.on_default();
 const BAD: Style = AnsiColor::Red.on_default();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 
-/// Where text goes.
+/// A standard stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
     Stdout,
@@ -39,7 +39,7 @@ impl Stream {
         }
     }
 
-    /// Writes a whole piece of text at once.
+    /// Writes a whole text at once.
     pub(super) fn write(self, text: &str) -> io::Result<()> {
         let write = |out: &mut dyn Write| out.write_all(text.as_bytes()).and_then(|()| out.flush());
         match self {
@@ -49,12 +49,12 @@ impl Stream {
     }
 }
 
-/// Whether the terminal is none that can move its cursor or change its color.
+/// Whether the terminal can neither move its cursor nor change its color.
 pub(super) fn is_dumb() -> bool {
     environment("TERM").is_some_and(|term| term == "dumb")
 }
 
-/// Takes `--color` as it stands on the command line, for what is said before the settings are known.
+/// Reads `--color` directly from the command line, for messages before the settings are resolved.
 pub(super) fn choose_by_words(args: &[OsString]) {
     let words = args.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>();
     let next = words.iter().skip(1).map(Some).chain([None]);
@@ -66,7 +66,7 @@ pub(super) fn choose_by_words(args: &[OsString]) {
     choose(value.unwrap_or(ColorArg::Auto));
 }
 
-/// Takes `--color` as flags, environment and file have resolved it.
+/// Applies `--color` as resolved from flags, environment and file.
 pub(super) fn choose_by_settings(matches: &ArgMatches) {
     let of_command = matches.subcommand().map(|(_, matches)| matches);
     if let Some(Ok(Some(color))) = of_command.map(|matches| matches.try_get_one::<ColorArg>("color")) {
@@ -92,7 +92,8 @@ fn is_colored(stream: Stream) -> bool {
     }
 }
 
-/// What the environment says, by <https://no-color.org> and <https://bixense.com/clicolors>. An empty variable is unset.
+/// The choice of the environment, by <https://no-color.org> and <https://bixense.com/clicolors>. An empty variable is
+/// unset.
 fn is_colored_by(environment: &dyn Fn(&str) -> Option<String>, is_terminal: bool) -> bool {
     let is = |name: &str, value: &str| environment(name).is_some_and(|text| text == value);
     if environment("NO_COLOR").is_some() {
@@ -104,12 +105,12 @@ fn is_colored_by(environment: &dyn Fn(&str) -> Option<String>, is_terminal: bool
     is_terminal && !is("CLICOLOR", "0") && environment("TERM").is_some_and(|term| term != "dumb")
 }
 
-/// A text for people as this stream shows it.
+/// A text, colored if the stream is.
 pub(super) fn painted(text: &str, stream: Stream) -> Cow<'_, str> {
     if is_colored(stream) { paint(text).into() } else { text.into() }
 }
 
-/// Lines of a progress, of which the first is its headline.
+/// Lines of progress; the first is the headline.
 pub(super) fn painted_progress(lines: &[String], stream: Stream) -> Vec<String> {
     if !is_colored(stream) {
         return lines.to_vec();
@@ -132,7 +133,7 @@ fn in_style(style: Style, text: &str) -> String {
 
 fn style_of(outcome: Outcome) -> Option<Style> {
     match outcome.class() {
-        // Nothing is wrong with the row, and nothing was done about the difference.
+        // The row is not at fault, and the difference was not acted on.
         OutcomeClass::Imported if outcome == Outcome::Changed => None,
         OutcomeClass::Imported => Some(GOOD),
         OutcomeClass::Unsendable => Some(TO_CORRECT),
@@ -170,7 +171,7 @@ fn paint_line(line: &str) -> String {
             return format!("{blank}{}{rest}", in_style(style, label));
         }
     }
-    // A row of a table: the outcome, its count, and what it means.
+    // A table row: the outcome, its count, and its meaning.
     let count = text.split_once(' ').filter(|(word, _)| outcome(word).is_some()).map(|(_, rest)| rest);
     let explained = count.map(str::trim_start).and_then(|rest| rest.split_once("   "));
     match explained.filter(|(count, _)| is_count(count)) {
@@ -182,7 +183,7 @@ fn paint_line(line: &str) -> String {
     }
 }
 
-/// Paints each outcome that a count follows, with its count, and one that begins the line.
+/// Colors each outcome in front of a count, together with the count, and an outcome at the beginning of the line.
 fn paint_outcomes(line: &str) -> String {
     let mut painted = String::with_capacity(line.len() + 64);
     let mut rest = line;
@@ -199,7 +200,7 @@ fn paint_outcomes(line: &str) -> String {
         let count = after.trim_start_matches(' ');
         let blanks = after.len() - count.len();
         let digits = count.find(|c: char| !c.is_ascii_digit() && c != ',').unwrap_or(count.len());
-        // The comma between two counts is no digit of the first.
+        // The comma between two counts is not a digit of the first count.
         let digits = count[..digits].trim_end_matches(',').len();
         let style = outcome(word).and_then(style_of);
         let length = match style {
@@ -229,7 +230,7 @@ fn is_count(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Styles as words in angle brackets.
+    /// The text with its styles as words in angle brackets.
     fn shown(text: &str) -> String {
         let styles = [
             ("\x1b[1m", "<bold>"),

@@ -1,7 +1,8 @@
-//! The completions of a shell, generated from clap's definition, with values where an option takes one of some.
+//! The shell completions, generated from clap's definition, with suggested values for options that take one of a set.
 //!
-//! The parsers of these options accept more than a list (`FIELD=COLUMN`, further labels), so the values are put into a
-//! definition that is made for the generator alone. A shell offers files only where a file is meant.
+//! The parsers of these options accept more than their suggestions (`FIELD=COLUMN`, further labels), so the
+//! suggestions are added only to the definition that the generator receives. Files are suggested only where an option
+//! takes a file.
 
 use std::{any::TypeId, path::PathBuf};
 
@@ -18,7 +19,7 @@ use crate::{
     source::Encoding,
 };
 
-/// The completion script of a shell.
+/// The completion script for a shell.
 pub(super) fn completions(shell: Shell) -> String {
     // Clap's generator writes to memory first, because it panics on a closed pipe.
     let mut script = Vec::new();
@@ -36,10 +37,10 @@ pub(super) fn completions(shell: Shell) -> String {
 
 fn of_bash(script: &str, definition: &Command) -> String {
     let function = PROGRAM.replace('-', "__");
-    // For a program with a hyphen in its name, the bash script calls functions by other names than it defines:
+    // For a program whose name has a hyphen, clap's bash script calls functions under other names than it defines:
     // https://github.com/clap-rs/clap/issues/6421.
     let mut script = script.replace(&PROGRAM.replace('-', "__subcmd__"), &function);
-    // Where no hyphen is typed, an argument is meant: a value, or else a file, and no option.
+    // Unless a hyphen was typed, suggest values or files, but no options.
     let words = "esac\n            COMPREPLY=( $(compgen -W";
     let arguments = words.replace("compgen", "compgen -X '-*'");
     script = script.replace(words, &arguments);
@@ -63,7 +64,8 @@ fn takes_file(command: &Command) -> bool {
     command.get_positionals().any(|arg| arg.get_possible_values().is_empty())
 }
 
-/// What the generator for fish leaves out: the values of arguments, and that a command without any takes no file.
+/// What clap's generator for fish omits: the values of positional arguments, and that a command without arguments
+/// takes no file.
 fn arguments_of_fish(definition: &Command) -> String {
     let mut lines = String::new();
     let others = definition.get_subcommands().filter(|command| command.get_name() != "help");
@@ -84,7 +86,7 @@ fn with_values(arg: Arg) -> Arg {
     if arg.get_value_parser().type_id() == TypeId::of::<PathBuf>() {
         return arg.value_hint(ValueHint::FilePath);
     }
-    // Without the hint a shell would offer files, and put a blank behind `FIELD=`.
+    // Without this hint, a shell would suggest files and append a blank to `FIELD=`.
     let arg = arg.value_hint(ValueHint::Other);
     match values(arg.get_id().as_str()) {
         Some(values) => {
@@ -94,7 +96,7 @@ fn with_values(arg: Arg) -> Arg {
     }
 }
 
-/// The values to offer for an argument, if it has any.
+/// The values to suggest for an argument, if there are any.
 fn values(id: &str) -> Option<Vec<String>> {
     let fields = || Field::ALL.into_iter();
     Some(match id {

@@ -54,7 +54,7 @@ pub(super) struct ResolvedSettings {
 pub(super) enum StartError {
     /// From clap, which also reports help this way.
     Usage(clap::Error),
-    /// From this module.
+    /// An error found by this module.
     Settings(Error),
 }
 
@@ -123,7 +123,7 @@ pub(super) fn parser(required: Required) -> Command {
     parser
 }
 
-/// The help that these arguments ask for, if they do: in short for `-h`, or all of it.
+/// The requested help, if the arguments request it: the summary for `-h`, everything for `--help`.
 pub(super) fn help(args: &[OsString]) -> Option<String> {
     let words = args.iter().skip(1).filter_map(|word| word.to_str()).take_while(|word| *word != "--");
     // `-vh` is `-v -h`.

@@ -53,7 +53,8 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     }
 }
 
-/// The message and the hint for a run that stopped by itself. `proxy`: the variable of the proxy, if there is one.
+/// The message and the hint for a run that stopped by itself. `proxy` is the variable that names the proxy, if there
+/// is one.
 pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(String, String)> {
     let again = "then run the same command again";
     match ended {
@@ -114,7 +115,7 @@ pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(S
     }
 }
 
-/// What to do after a run, in one line: `stop` is why it stopped by itself and what to do about that.
+/// What to do after a run, in one line. `stop` is the reason and the hint if the run stopped by itself.
 pub(super) fn next_step(
     ended: &EndReason,
     tally: &Tally,
@@ -145,7 +146,7 @@ fn are(rows: u64) -> String {
     format!("{} {}", report::rows(rows), if rows == 1 { "is" } else { "are" })
 }
 
-/// A text as a shell reads it back.
+/// Quotes a text for a shell.
 fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
     if text.chars().all(is_plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }

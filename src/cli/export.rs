@@ -1,5 +1,5 @@
-//! `export`: writes rows to standard output, or to a file with mode 0600. What was in the file stays under another name,
-//! unless it is the same.
+//! `export`: writes rows to standard output, or to a file with mode 0600. An existing file with other content is
+//! renamed, not overwritten.
 
 use std::{
     fs::File,
@@ -60,7 +60,7 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
     Ok(code::OK)
 }
 
-/// Gives a file that has content another name, with the first number that is free: it may be half corrected by hand.
+/// Renames a file that has content, with the first free number: the user may have corrected part of it by hand.
 fn set_aside(path: &Path) -> Result<Option<PathBuf>, Error> {
     if !std::fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0) {
         return Ok(None);

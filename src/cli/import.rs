@@ -1,4 +1,5 @@
-//! `import`: sends the rows of a file. And the part that it shares with `retry`: a run, from its session to its summary.
+//! `import`: sends the rows of a file. Also the part that it shares with `retry`: a run, from its session to its
+//! summary.
 
 use std::{num::NonZeroU64, path::Path, sync::Arc, time::Instant};
 
@@ -48,7 +49,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         warn!("{}", warning.text);
     }
     let path = source.path().map(str::to_owned);
-    // With and without --update-changed, the same bytes are another run: rows that differ are treated differently.
+    // With and without --update-changed, the same bytes make different runs: changed rows are treated differently.
     let parse_settings_hash =
         format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
     let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
@@ -88,8 +89,8 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     runtime.block_on(run_job(&job, target, RowSource::File(Box::new(source)), &mut display))
 }
 
-/// How the runs of this ledger read their files. None if the ledger cannot be read: its trouble is reported when the run
-/// begins.
+/// How the runs of this ledger read their files. None if the ledger cannot be read; that error is reported when the
+/// run begins.
 pub(super) async fn recorded_maps(ledger: &Path) -> Vec<RecordedMap> {
     let read = async {
         let runs = Reader::open(ledger).await?.row_mappings().await?;
@@ -98,7 +99,7 @@ pub(super) async fn recorded_maps(ledger: &Path) -> Vec<RecordedMap> {
     if ledger.exists() { read.await.unwrap_or_default() } else { Vec::new() }
 }
 
-/// What `import` or `retry` runs.
+/// The run that `import` or `retry` starts.
 pub(super) struct Job<'a> {
     pub(super) target: &'a args::TargetOptions,
     pub(super) sending: &'a args::Sending,
@@ -106,14 +107,14 @@ pub(super) struct Job<'a> {
     pub(super) ledger_path: &'a Path,
     pub(super) guard: &'a SignalGuard,
     pub(super) new_run: NewRun<'a>,
-    /// How the source is read, in words.
+    /// How the source is read, as text.
     pub(super) described: String,
-    /// What is read differently from how it stands in the source.
+    /// Counts of what is read differently from how it is written in the source.
     pub(super) adjustments: Arc<Adjustments>,
     /// Which column feeds which field; empty for a retry.
     pub(super) mapping: &'a Mapping,
     pub(super) existing: ExistingPolicy,
-    /// The fewest data rows that the source should have; none for a retry, which has the rows that are left.
+    /// The expected minimum number of data rows; none for a retry, whose rows come from the ledger.
     pub(super) expected_rows: Option<u64>,
     pub(super) options: Options,
 }
@@ -185,12 +186,12 @@ pub(super) async fn run_job(
     show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
 }
 
-/// What the first and the last event of a run are found by in a log.
+/// The values that identify the first and the last event of a run in a log.
 struct RunNames<'a> {
     run: i64,
     file: &'a str,
     merchant: &'a str,
-    /// Host and port alone: a path may hold a secret.
+    /// Host and port only: a path may contain a secret.
     host: &'a str,
     ledger: &'a str,
 }
@@ -232,8 +233,8 @@ impl RunNames<'_> {
     }
 }
 
-/// What is wrong with a source that has fewer rows than expected, and what to do; a source without rows is only a warning
-/// where none are expected.
+/// The message and the hint for a source with fewer rows than expected. A source without rows is only a warning
+/// unless rows are expected.
 pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String, String)> {
     if rows == 0 && expected == 0 {
         warn!("{} has no data rows, only a header line", visible_text(source));
@@ -244,7 +245,7 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
     })
 }
 
-/// What the ledger has of a run that has ended; none if it cannot be read: the run itself has ended well without it.
+/// The ledger's details of a finished run. None if they cannot be read: the run itself has succeeded.
 async fn read_details(ledger: &Path, run: RunId) -> Option<RunDetails> {
     let read = async { Reader::open_ended(ledger).await?.run_details(Some(run), 0).await };
     let read =

@@ -1,8 +1,8 @@
 //! Sets up the log: its level, format and destination.
 //!
-//! The progress and the log share standard error, so log lines go through [`LogWriter`], which writes them above the lines
-//! that are drawn over. Only events of this program are logged, whatever `RUST_LOG` says, because other crates log URLs and headers at
-//! their finest levels.
+//! The progress and the log share standard error, so log lines go through [`LogWriter`], which writes them above the
+//! redrawn progress lines. Only events of this program are logged, whatever `RUST_LOG` says, because other crates log
+//! URLs and headers at their finest levels.
 
 use std::{
     fs::File,
@@ -70,8 +70,8 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     Ok(())
 }
 
-/// Whether this part of `RUST_LOG` is meaningful. A single word that is no level would be read as the name of a crate, and a
-/// typing error such as `debgu` would silence the whole log, errors included.
+/// Whether this directive of `RUST_LOG` is valid. A single word that is not a level would be parsed as the name of a
+/// crate, and a typing error such as `debgu` would silence the whole log, including errors.
 fn is_known(part: &str) -> bool {
     let names_a_place = part.contains(['=', '[']) || part.starts_with(env!("CARGO_CRATE_NAME"));
     part.parse::<Directive>().is_ok() && (names_a_place || part.parse::<LevelFilter>().is_ok())
@@ -81,8 +81,8 @@ fn open(path: &Path) -> io::Result<File> {
     File::options().create(true).append(true).open(path)
 }
 
-/// Opens the file again at each SIGUSR1, as those who rotate logs ask for. A thread of its own, since a command may wait
-/// for its source or its user long before it has a runtime. A file that cannot be opened leaves the old one in use.
+/// Reopens the file at each SIGUSR1, as log rotation requires. Runs on its own thread, because a command may wait for
+/// its source or its user long before it has a runtime. If the file cannot be opened, the old one stays in use.
 fn reopen_on_signal(path: PathBuf, file: Arc<Mutex<File>>) -> Result<(), Error> {
     let bug = |error: io::Error| Error::Bug(format!("cannot listen for signals ({error})"));
     let runtime = runtime()?;
@@ -112,7 +112,7 @@ pub(super) enum LogWriter {
 }
 
 impl LogWriter {
-    /// Standard error, of a command without progress.
+    /// Standard error, for a command without progress.
     pub(super) fn stderr() -> LogWriter {
         LogWriter::Screen(Screen::new(Stream::Stderr))
     }

@@ -150,7 +150,7 @@ fn full_name(command: &Command) -> String {
     format!("{} {}", super::config::PROGRAM, command.get_name())
 }
 
-/// The environment variables that stand for an option, each with it.
+/// The environment variables of options, each with its option.
 fn variables_of_options() -> Vec<(String, String)> {
     let mut variables: Vec<(String, String)> = Vec::new();
     for command in definition().get_subcommands() {
@@ -186,7 +186,7 @@ fn owned((term, meaning): (&str, &str)) -> (String, String) {
     (term.to_owned(), meaning.to_owned())
 }
 
-/// Text as roff reads it back: a hyphen that can be copied, and no line that begins like a request.
+/// Escapes a text for roff: hyphens that can be copied, and no line that would be parsed as a request.
 fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     let lines = text

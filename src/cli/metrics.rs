@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct MetricsExporter {
     metrics: Option<Arc<Metrics>>,
     textfile: Option<Textfile>,
-    /// Whether a write error of the file was logged: it is logged once.
+    /// Whether a write error of the file has been logged; it is logged once.
     write_error_logged: bool,
     /// The URL of the metrics, for display.
     pub(super) url: Option<String>,

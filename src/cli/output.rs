@@ -87,7 +87,7 @@ pub(super) fn write_summary(output: &args::Output, json: &str, text: &str) -> Re
     if to_stdout { print_data(json) } else { Ok(()) }
 }
 
-/// When to show progress. Not between JSON log lines on standard error, which are parsed line by line.
+/// When to show progress. Not among JSON log lines on standard error, which are parsed line by line.
 fn progress_mode(args: &args::Output) -> args::ProgressArg {
     let is_json = args.log.log_format == args::LogFormat::Json && args.log.log_file.is_none();
     match args.progress {
@@ -118,12 +118,12 @@ pub(super) fn json(object: &impl serde::Serialize) -> Result<String, Error> {
     Ok(text + "\n")
 }
 
-/// Writes text for people to standard output, in color where it is wanted.
+/// Writes text for people to standard output, colored if the stream is.
 pub(super) fn print(text: &str) -> Result<(), Error> {
     print_data(&painted(&visible_lines(text), Stream::Stdout))
 }
 
-/// Writes to standard output what a program reads. A closed pipe is success: the reader wants no more.
+/// Writes data for programs to standard output. A closed pipe is success: the reader wants no more.
 pub(super) fn print_data(text: &str) -> Result<(), Error> {
     match Stream::Stdout.write(text) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -133,7 +133,7 @@ pub(super) fn print_data(text: &str) -> Result<(), Error> {
     }
 }
 
-/// Tells the user what was done, beside the results.
+/// Prints a note about what was done, apart from the results.
 pub(super) fn print_note(text: &str) {
     drop(writeln!(io::stderr(), "{}", visible(text)));
 }

@@ -1,4 +1,4 @@
-//! `plan`: what an import of a file would do, beside its ledger and, with `--ask`, the API. Records nothing.
+//! `plan`: reports what an import of a file would do, given its ledger and, with `--ask`, the API. Records nothing.
 
 use std::{
     path::Path,
@@ -37,7 +37,7 @@ pub(super) fn plan(args: &args::Plan, guard: &SignalGuard) -> Result<u8, Error> 
     runtime()?.block_on(run(args, &ledger_path, &mut display, guard))
 }
 
-/// What the API answered, and how the asking ended.
+/// The API's answers, and how the lookups ended.
 struct Answers {
     asked: Asked,
     ended: EndReason,
@@ -101,7 +101,7 @@ async fn run(
     Ok(code)
 }
 
-/// Plans the source and asks the API.
+/// Plans the source and looks rows up at the API.
 async fn asked(
     args: &args::Plan,
     (ask, target): (Ask, Target),
@@ -142,7 +142,7 @@ async fn asked(
     Ok((plan, Answers { asked, ended, stop, figures, elapsed }))
 }
 
-/// Rows that got no answer are to be asked for again.
+/// The exit code: rows without an answer have to be looked up again.
 fn code_of(plan: &Plan, answers: Option<&Answers>, is_short: bool) -> u8 {
     match answers.map(|answers| (&answers.ended, answers.asked.unanswered)) {
         Some((EndReason::Stopped(_), _)) => code::STOPPED,

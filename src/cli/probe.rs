@@ -25,7 +25,7 @@ use crate::{
 struct Record<'a> {
     version: &'static str,
     base_url: &'a str,
-    /// UTC.
+    /// The time of the probe, UTC.
     asked_at: String,
     #[serde(flatten)]
     findings: &'a Findings,
@@ -47,7 +47,7 @@ pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
         target.base_url.as_ref().map_or(SIMULATOR, |url| url.as_str().trim_end_matches('/')).to_owned();
     let merchant_id = target.merchant_id.clone();
     let began = now();
-    // Unique by time, and by process if two probes begin at once.
+    // Unique by time, and by process id if two probes begin in the same second.
     let run = format!("{:08x}", began as u32 ^ std::process::id().rotate_left(16));
     let found = runtime()?.block_on(async {
         let (api, _simulator) = target::open_api(target, &args.target, &args.timeouts, 1).await?;

@@ -42,26 +42,26 @@ pub(super) fn raise_open_files_limit(concurrency: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// A runtime with one thread for all requests. Measured beside a load generator in the same run on two cores, a second
-/// thread makes wake-ups cross cores, which costs more than it gains: over plain HTTP 0.59 of the generator's rate instead
-/// of 0.69 (a bare load of csv + reqwest + insert), and over TLS with cipher instructions 0.42 instead of 0.46 (this
-/// program, with a fifth more CPU time).
+/// A runtime with one thread for all requests. Measured beside a load generator in the same run on two cores: a
+/// second thread makes wake-ups cross cores, which costs more than it gains. Over plain HTTP it reaches 0.59 of the
+/// generator's rate instead of 0.69 (a bare load of csv + reqwest + insert), and over TLS with cipher instructions
+/// 0.42 instead of 0.46 (this program, with a fifth more CPU time).
 pub(super) fn runtime() -> Result<Runtime, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Error::Bug(format!("no runtime ({error})")))
 }
 
-/// What ends the process at a signal as long as no run has taken the signals over.
+/// Ends the process at a signal until a run takes over signal handling.
 ///
-/// The kernel ignores for the first process of a container each signal that it does not handle, so that nothing but
-/// SIGKILL would end a command that waits for its input. Every other process ends by itself.
+/// For the first process of a container, the kernel ignores each signal that the process does not handle, so only
+/// SIGKILL would end a command that waits for its input. Every other process is ended by the kernel's default.
 #[derive(Clone, Default)]
 pub(super) struct SignalGuard {
     is_released: Arc<AtomicBool>,
 }
 
 impl SignalGuard {
-    /// Stands guard if this is the first process of a container.
+    /// Installs the guard if this is the first process of a container.
     pub(super) fn stand() -> Result<SignalGuard, Error> {
         let guard = SignalGuard::default();
         if std::process::id() == 1 {
@@ -92,7 +92,7 @@ fn end(signal: Signal) -> ! {
     std::process::exit(i32::from(code::SIGNAL + signal))
 }
 
-/// Every SIGHUP, SIGINT and SIGTERM, with its number.
+/// The streams of SIGHUP, SIGINT and SIGTERM, each with the signal's number.
 fn streams() -> Result<Vec<(SignalStream, Signal)>, Error> {
     let kinds = [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)];
     // A program started with `nohup` must survive the end of its terminal.
@@ -102,7 +102,7 @@ fn streams() -> Result<Vec<(SignalStream, Signal)>, Error> {
     streams.map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))
 }
 
-/// The next signal of any of these.
+/// The next signal from any of these streams.
 async fn next(streams: &mut [(SignalStream, Signal)]) -> Signal {
     std::future::poll_fn(|context| {
         let mut ready = streams
@@ -120,7 +120,7 @@ pub(super) fn listen_for_signals(
 ) -> Result<mpsc::Receiver<Signal>, Error> {
     let (sender, receiver) = mpsc::channel(4);
     let mut streams = streams()?;
-    // Whoever rotates logs may ask a run too that has no log file; by itself the signal would end it.
+    // A log rotation may signal a run that has no log file; the default action would end the process.
     let mut rotations = signal(SignalKind::user_defined1())
         .map_err(|error| Error::Bug(format!("cannot listen for signals ({error})")))?;
     guard.is_released.store(true, Ordering::Release);
@@ -129,7 +129,7 @@ pub(super) fn listen_for_signals(
     Ok(receiver)
 }
 
-/// Whether this process ignores SIGHUP. Only Linux tells without unsafe code; elsewhere this returns false.
+/// Whether this process ignores SIGHUP. Only Linux exposes this without unsafe code; elsewhere this returns false.
 fn is_hangup_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

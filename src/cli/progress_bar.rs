@@ -17,10 +17,10 @@ use crate::{
     run::RunSnapshot,
 };
 
-/// How often the terminal is redrawn.
+/// The interval at which the terminal is redrawn.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 
-/// How often a plain line is written at the beginning of a run, and at most how rarely in a long run.
+/// The interval of plain lines at the beginning of a run, and the longest one.
 const LINE_FIRST: Duration = Duration::from_secs(5);
 const LINE_LAST: Duration = Duration::from_secs(60);
 
@@ -30,7 +30,7 @@ const LINE_SHARE: u32 = 12;
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// Lines that are drawn over.
+    /// Lines that are redrawn in place.
     Redrawn,
     /// One line after the other.
     Lines,
@@ -42,16 +42,16 @@ pub(super) struct ProgressDisplay {
     stream: Stream,
     screen: Screen,
     mode: Mode,
-    /// Names the run and its source; still to be shown.
+    /// The run and its source; none once it has been printed.
     header: Option<String>,
     began: Instant,
     next: Instant,
-    /// Nobody reads what is written any more.
+    /// Whether the stream has no reader any more.
     is_closed: bool,
 }
 
 impl ProgressDisplay {
-    /// Shows nothing before the first progress.
+    /// A display that shows nothing before the first progress.
     pub(super) fn new(progress: ProgressArg, stream: Stream) -> ProgressDisplay {
         let mode = match progress {
             ProgressArg::Never => Mode::Hidden,
@@ -90,12 +90,12 @@ impl ProgressDisplay {
         }
     }
 
-    /// Shows where the run stands, if it is time to.
+    /// Shows the snapshot, if it is due.
     pub(super) fn show(&mut self, snapshot: &RunSnapshot) {
         self.show_lines(|width| progress_lines(snapshot, width), || progress_line(snapshot));
     }
 
-    /// Shows the progress of something other than a run, if it is due, and why it waits, if it does.
+    /// Shows the progress of something other than a run, if it is due, with the reason for a wait if there is one.
     pub(super) fn show_counts(
         &mut self,
         done: u64,
@@ -116,7 +116,7 @@ impl ProgressDisplay {
         self.show_lines(lines, line);
     }
 
-    /// Shows lines that are made for a width, or one line where they are not redrawn, if it is time to.
+    /// Shows lines rendered for a width, or one line where lines are not redrawn, if it is due.
     pub(super) fn show_lines(
         &mut self,
         lines: impl FnOnce(usize) -> Vec<String>,
@@ -145,7 +145,7 @@ impl ProgressDisplay {
         }
     }
 
-    /// Whether the lines have lost their reader.
+    /// Whether the stream has no reader any more.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed
     }

@@ -20,7 +20,7 @@ use crate::{
     source::{Mapping, ReplayOptions, ReplaySource},
 };
 
-/// How many error codes to list if the requested one does not occur.
+/// How many error codes are listed if the requested one does not occur.
 const CODES_SHOWN: usize = 8;
 
 pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
@@ -70,7 +70,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
             options: Options {
                 limits: args.sending.limits(),
                 max_failures: args.failures.max_failures,
-                // Its chunks count rows in place of bytes.
+                // A replay's chunks count rows instead of bytes.
                 source_size: SourceSize { bytes: Some(rows), rows: args.input.read.limit },
                 scope: SourceScope::Part,
                 empty_run: EmptyRun::Discard,
@@ -106,7 +106,7 @@ fn count(stuck: &[RetryableCount], wanted: &RetryFilter, code: Option<&str>) -> 
     Ok(kept)
 }
 
-/// The text shown in place of a source, also by `status`.
+/// The text in place of a source's name, also in `status`.
 fn name(wanted: &RetryFilter) -> String {
     match &wanted.error_code {
         None => format!("{}s", what(wanted)),

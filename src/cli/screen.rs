@@ -1,8 +1,8 @@
-//! Lines at the end of a terminal that are drawn over again and again, with whole lines above them.
+//! The redrawn lines at the end of a terminal, with complete lines printed above them.
 //!
-//! indicatif draws them, each filled up to the edge of the terminal. It counts their rows in the width in which it drew them,
-//! and a terminal that is made narrower breaks them into more. So lines are erased here, counted in the width of now: no
-//! torn line is left above.
+//! indicatif draws the lines, each padded to the width of the terminal. It counts rows by the width at which it drew
+//! them, but a terminal that has become narrower has broken the lines into more rows. So the lines are erased here,
+//! counted by the present width, and no broken line is left behind.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,14 +15,14 @@ use super::color::Stream;
 const COLUMNS: u16 = 80;
 const ROWS: u16 = 24;
 
-/// The lines on one stream. Clones are the same screen.
+/// The redrawn lines on one stream. Clones share the screen.
 #[derive(Clone)]
 pub(super) struct Screen {
     stream: Stream,
     drawn: Arc<Mutex<Drawn>>,
 }
 
-/// What stands there, with the cursor at the end of its last line.
+/// The lines on the screen; the cursor is at the end of the last one.
 struct Drawn {
     /// Used for drawing only: all text is in its message.
     bar: ProgressBar,
@@ -43,13 +43,14 @@ impl Screen {
         Screen { stream, drawn: Arc::new(Mutex::new(Drawn::nothing(stream))) }
     }
 
-    /// The most characters that a line may have. The last column stays empty: some terminals wrap once it is used.
+    /// The maximum length of a line, in characters. The last column stays empty, because some terminals wrap once it
+    /// is used.
     pub(super) fn width(&self) -> usize {
         (self.size().columns - 1).max(1)
     }
 
-    /// Draws these lines, each shorter than [`Screen::width`], over those that stand there. What the terminal has no room for is
-    /// left away: a line that has left the screen cannot be drawn over.
+    /// Replaces the drawn lines by these, each shorter than [`Screen::width`]. Lines that do not fit the terminal's
+    /// height are omitted: a line that has scrolled off the screen cannot be redrawn.
     pub(super) fn draw(&self, mut lines: Vec<String>) {
         let size = self.size();
         lines.truncate(size.rows.saturating_sub(1).max(1));
@@ -58,10 +59,10 @@ impl Screen {
         drawn.bar.set_message(lines.join("\n"));
     }
 
-    /// Writes whole lines above those that stand there. A closed stream must not stop a run.
+    /// Prints complete lines above the drawn ones. A closed stream must not stop a run.
     pub(super) fn print_above(&self, text: &str) {
         let drawn = self.drawn_for(self.size());
-        // The lock is held while it is written: nothing may be drawn in between.
+        // The lock is held while writing, so that nothing is drawn in between.
         if drawn.lines == 0 {
             drop(self.stream.write(text));
         } else {
@@ -75,7 +76,7 @@ impl Screen {
         self.erase(&mut self.drawn(), columns);
     }
 
-    /// What stands there; nothing, if the terminal is of another width now.
+    /// The drawn lines; erased first if the terminal's width has changed.
     fn drawn_for(&self, size: Size) -> MutexGuard<'_, Drawn> {
         let mut drawn = self.drawn();
         if drawn.lines > 0 && drawn.columns != size.columns {
@@ -89,7 +90,7 @@ impl Screen {
             return;
         }
         drop(self.stream.write(&drawn.erase(columns)));
-        // indicatif is not told, or it would erase them again, as it counted them.
+        // Hidden from indicatif, which would erase the lines again with its own count of rows.
         drawn.bar.set_draw_target(ProgressDrawTarget::hidden());
         *drawn = Drawn::nothing(self.stream);
     }
@@ -115,7 +116,7 @@ impl Drawn {
         Drawn { bar: bar(stream), lines: 0, columns: 0 }
     }
 
-    /// What erases the lines in a terminal of this width.
+    /// The escape sequence that erases the lines on a terminal of this width.
     fn erase(&self, columns: usize) -> String {
         let rows = self.lines * self.columns.div_ceil(columns.min(self.columns).max(1));
         let up = if rows > 1 { format!("\x1b[{}A", rows - 1) } else { String::new() };
@@ -123,7 +124,7 @@ impl Drawn {
     }
 }
 
-/// How often is decided by whoever draws, not by indicatif.
+/// The caller decides how often to draw, not indicatif.
 fn bar(stream: Stream) -> ProgressBar {
     let target = match stream {
         Stream::Stdout => ProgressDrawTarget::stdout_with_hz(u8::MAX),

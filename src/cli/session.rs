@@ -1,5 +1,5 @@
-//! What `import`, `retry` and `verify` share around the loop: signals, the connection to the target, metrics, and the
-//! output at the end.
+//! The session that `import`, `retry` and `verify` run their loop in: signals, the connection to the target, metrics,
+//! and the output at the end.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::{
     throttle::Throttle,
 };
 
-/// The surroundings of one loop; they end with it.
+/// The resources of one loop; dropping the session releases them.
 pub(super) struct Session {
     pub(super) sender: Arc<Sender>,
     pub(super) signals: mpsc::Receiver<Signal>,
@@ -31,7 +31,7 @@ pub(super) struct Session {
     pub(super) proxy: Option<String>,
     /// Listeners for signals and for Prometheus.
     _tasks: JoinSet<()>,
-    /// The target, where it is the embedded simulator.
+    /// The embedded simulator, if it is the target.
     _simulator: Option<Simulator>,
 }
 
@@ -39,7 +39,7 @@ impl Session {
     /// Listens for signals and opens everything that the requests and the metrics need, before anything is sent.
     ///
     /// # Errors
-    /// Where the target cannot be opened, or an address or file for the metrics.
+    /// If the target, or an address or file for the metrics, cannot be opened.
     pub(super) async fn open(
         target: Target,
         options: &args::TargetOptions,
@@ -63,8 +63,8 @@ impl Session {
     }
 }
 
-/// The sender of the requests, with the user's rate and limits; and the simulator, if it is the target, which has to live
-/// as long.
+/// The sender, with the user's rate and limits, and the simulator if it is the target; the simulator must outlive the
+/// sender.
 async fn connect(
     target: Target,
     args: &args::TargetOptions,
@@ -85,7 +85,7 @@ async fn connect(
     Ok((Arc::new(Sender::new(api, throttle, policy)), simulator))
 }
 
-/// Writes the summary, and the reason and the hint of a loop that ended itself. Returns the exit code.
+/// Writes the summary, and the reason and hint if the loop stopped by itself. Returns the exit code.
 pub(super) fn show_end(
     output: &args::Output,
     json: &str,

@@ -1,8 +1,8 @@
-//! `status`: the target, the rows by outcome and every run, as text or JSON; with `--watch`, the run that goes on until it
+//! `status`: the target, the rows by outcome and every run, as text or JSON; with `--watch`, the current run until it
 //! ends.
 //!
-//! Reads the ledger beside a running import and never blocks it: each look is a connection of its own, which is closed at
-//! once, so that it is not in the way of the run's end.
+//! Reads the ledger beside a running import and never blocks it: each poll opens a connection and closes it at once,
+//! so that it does not delay the end of the run.
 
 use std::{path::Path, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     run::{RunSnapshot, Signal},
 };
 
-/// How often the ledger is looked into; a run writes about once a second where it stands.
+/// The interval at which the ledger is polled; a run writes its heartbeat about once a second.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Error> {
@@ -80,15 +80,15 @@ fn age(at: i64) -> Duration {
     Duration::from_millis(u64::try_from(now().saturating_sub(at)).unwrap_or_default())
 }
 
-/// Why the watching has ended.
+/// Why watching ended.
 enum Watched {
-    /// Or none went on.
+    /// The run ended, or there was none.
     RunEnded,
     NobodyReads,
     Signal(Signal),
 }
 
-/// Shows the run that goes on until it ends.
+/// Shows the current run until it ends.
 async fn watch(path: &Path, guard: &SignalGuard) -> Result<Watched, Error> {
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks, guard)?;
@@ -106,7 +106,7 @@ async fn watch(path: &Path, guard: &SignalGuard) -> Result<Watched, Error> {
             _ = ticks.tick() => {}
         }
         let live = Reader::open(path).await?.live().await?;
-        // The next run of a schedule is another one.
+        // The next run of a schedule is a different run.
         let live = live.filter(|(run, _)| watched.is_none_or(|watched| watched == run.run));
         let Some((run, said)) = live else {
             display.end();

@@ -34,7 +34,7 @@ pub(super) struct Target {
     pub(super) base_url: Option<Url>,
     pub(super) merchant_id: String,
     pub(super) api_key: SecretString,
-    /// The way to the base URL.
+    /// The route to the base URL.
     pub(super) route: Route,
 }
 
@@ -82,8 +82,8 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     })
 }
 
-/// The target that a ledger must have to be read for these options. Nothing is sent, so neither a key nor a merchant is
-/// needed.
+/// The target that a ledger must have in order to be read with these options. Nothing is sent, so neither a key nor a
+/// merchant id is required.
 pub(super) fn asked_target(args: &args::TargetOptions) -> Result<ledger::AskedTarget, Error> {
     if args.simulator {
         return Ok(ledger::AskedTarget { base_url: SIMULATOR.into(), merchant_id: Some(SIMULATOR.into()) });
@@ -95,8 +95,8 @@ pub(super) fn asked_target(args: &args::TargetOptions) -> Result<ledger::AskedTa
     })
 }
 
-/// The merchant as given, but for line breaks at its end. A wrong one would be refused with a 401, and the ledger would
-/// belong to it.
+/// The merchant id as given, without trailing line breaks. A wrong one would be refused with a 401, and the ledger
+/// would be bound to it.
 fn merchant_id(args: &args::TargetOptions) -> Result<Option<String>, Error> {
     let Some(id) = args.merchant_id.as_deref().map(|id| id.trim_end_matches(['\n', '\r'])) else {
         return Ok(None);
@@ -111,7 +111,7 @@ fn merchant_id(args: &args::TargetOptions) -> Result<Option<String>, Error> {
     }
 }
 
-/// The URL that these options name.
+/// The base URL that these options select.
 pub(super) fn base_url(given: Option<&str>, environment: Environment) -> Result<Url, Error> {
     url_of(given.unwrap_or(match environment {
         Environment::Sandbox => SANDBOX,
@@ -119,7 +119,7 @@ pub(super) fn base_url(given: Option<&str>, environment: Environment) -> Result<
     }))
 }
 
-/// The certificate to show; the options make sense only together.
+/// The client certificate; its two options must be given together.
 fn identity(args: &args::TargetOptions) -> Result<Option<ClientIdentity>, Error> {
     match (&args.client_cert, &args.client_key) {
         (None, None) => Ok(None),
@@ -168,7 +168,7 @@ pub(super) async fn open_api(
     Ok((api, simulator))
 }
 
-/// Refuses production, for a command that creates customers that cannot be deleted.
+/// Refuses production, for a command whose customers cannot be deleted.
 pub(super) fn refuse_production(args: &args::TargetOptions) -> Result<(), Error> {
     let url = args.base_url.as_deref().map(url_of).transpose()?;
     let chosen = args.environment == Environment::Production;
@@ -190,7 +190,7 @@ const WHITE_LABEL: [&str; 1] = ["smartgateway.hdfcbank.com"];
 /// Whether the host serves production.
 fn is_production(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    // A host name may end with the dot of the root.
+    // A host name may end with the dot of the DNS root.
     let host = host.strip_suffix('.').unwrap_or(host);
     let is_under =
         |domain: &&str| host.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
@@ -231,7 +231,7 @@ pub(super) fn url_of(given: &str) -> Result<Url, Error> {
     Ok(url)
 }
 
-/// The URL that is meant by a host without a scheme. None if it would show a password.
+/// The probable URL if a host was given without a scheme. None if it would show a password.
 fn with_scheme(text: &str) -> Option<String> {
     if text.contains("://") || text.contains('@') {
         return None;
@@ -248,7 +248,8 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
         Some(path) => (key_of_file(path)?, format!("the key file {}", path.display())),
         None => (key_of_environment()?, KEY_VARIABLE.into()),
     };
-    // A file ends with a line break, and so does what a command substitution of some shells or a secret's store gives.
+    // A file ends with a line break, and so does the output of some shells' command substitution and of secret
+    // stores.
     let key = text.trim_end_matches(['\n', '\r']);
     if key.is_empty() {
         return Err(Error::usage(
@@ -276,7 +277,7 @@ fn key_of_file(path: &Path) -> Result<String, Error> {
         let is_wide = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
         wrong(if is_wide { "it is UTF-16" } else { "it is not text" }.into())
     })?;
-    // Editors add a line end, and some a byte order mark; no key has either.
+    // Editors append a line break, and some prepend a byte order mark; a key contains neither.
     Ok(text.trim_start_matches('\u{feff}').trim_ascii().to_owned())
 }
 

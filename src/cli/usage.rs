@@ -1,7 +1,8 @@
-//! Explains a command line that clap refuses, in one sentence with what to do.
+//! Explains an invalid command line in one sentence, with what to do.
 //!
-//! Clap explains over several lines, with tips, placeholders and the words of its own model. Here only the facts of its error
-//! are used: what was typed, and what the definition knows of it. The value of an option is explained by the option's parser.
+//! Clap explains over several lines, with tips, placeholders and its own terms. Here only the facts of its error are
+//! used: what was typed, and what the definition says about it. An invalid value is explained by the option's own
+//! parser.
 
 use std::ffi::{OsStr, OsString};
 
@@ -19,7 +20,7 @@ use super::{
     },
 };
 
-/// Commands by the names that they have elsewhere.
+/// Names that other programs use for a command.
 const OTHER_COMMANDS: [(&str, &str); 12] = [
     ("check", "validate"),
     ("create", "import"),
@@ -35,7 +36,8 @@ const OTHER_COMMANDS: [(&str, &str); 12] = [
     ("upload", "import"),
 ];
 
-/// An option by a name that it has in other programs: that name, the id of the argument by which a command fits, and what to do.
+/// Names that other programs use for an option: the name, the id of an argument that shows whether the entry fits the
+/// command, and what to do.
 const OTHER_OPTIONS: [(&str, &str, &str); 18] = [
     ("--api-key", "api_key_file", KEY),
     ("--key", "api_key_file", KEY),
@@ -59,15 +61,15 @@ const OTHER_OPTIONS: [(&str, &str, &str); 18] = [
 const KEY: &str = "set JUSPAY_API_KEY, or name a file that holds the key with --api-key-file";
 const FILE: &str = "name the file without an option, such as users.csv";
 
-/// Dashes that word processors make of hyphens.
+/// Dashes that word processors substitute for hyphens.
 const LONG_DASHES: [char; 3] = ['\u{2013}', '\u{2014}', '\u{2212}'];
 
-/// A refused command line, with what is known about it.
+/// An invalid command line, with what is known about it.
 struct Refused<'a> {
     error: &'a clap::Error,
     args: &'a [OsString],
     definition: &'a Command,
-    /// The command that was to run, or the program itself.
+    /// The requested command, or the program itself.
     command: &'a Command,
 }
 
@@ -92,7 +94,7 @@ pub(super) fn explain(error: &clap::Error, args: &[OsString]) -> String {
     explained.unwrap_or_else(|| refused.in_claps_words())
 }
 
-/// The command whose options the line has: for `config` and `help`, the one behind it.
+/// The command whose options the line contains: for `config` and `help`, the command named after it.
 fn command_of<'a>(definition: &'a Command, args: &[OsString]) -> &'a Command {
     let mut words = args.iter().skip(1).filter_map(|word| word.to_str());
     let mut found = definition;
@@ -184,7 +186,7 @@ impl Refused<'_> {
         }
     }
 
-    /// The long option that was typed with one hyphen: `-rate` is read as `-r -a -t -e`.
+    /// The long option that was typed with one hyphen: `-rate` is parsed as `-r -a -t -e`.
     fn with_one_hyphen(&self, typed: &str) -> Option<&str> {
         let words = self.args.iter().filter_map(|word| word.to_str());
         let words = words.filter(|word| !typed.starts_with("--") && word.starts_with(typed));
@@ -192,11 +194,11 @@ impl Refused<'_> {
         longs.filter(|long| long.len() > 1).find(|long| option(self.command, &format!("--{long}")).is_some())
     }
 
-    /// A word that is no option, where no further one is expected.
+    /// A word that is not an option, where no further argument is expected.
     fn superfluous(&self, typed: &str) -> String {
         let (name, word) = (self.command.get_name(), shown(OsStr::new(typed)));
         let Some(only) = self.command.get_positionals().next() else {
-            // A value without its option.
+            // A value whose option is missing.
             let needs_option = self.command.get_opts().any(Arg::is_required_set);
             let how = if needs_option { self.such_as() } else { see_help(self.command) };
             return format!("{name} takes options only, and {word:?} is none; {how}");
@@ -251,12 +253,12 @@ impl Refused<'_> {
         Some(format!("{} needs {}; {how}", self.command.get_name(), missing.join(" and ")))
     }
 
-    /// The command as it is meant.
+    /// An example of the command.
     fn such_as(&self) -> String {
         example(self.command).map_or_else(|| see_help(self.command), |line| format!("such as: {line}"))
     }
 
-    /// Clap does not say which argument it is; the name of a file may be one that is no text.
+    /// An argument that is not valid text. Clap does not say which one; a file name may be one.
     fn no_text(&self) -> Option<String> {
         let mut words = self.args.iter().filter(|word| word.to_str().is_none());
         Some(match (words.next()?, words.next()) {
@@ -265,7 +267,7 @@ impl Refused<'_> {
         })
     }
 
-    /// What is left: clap's message on one line, without its tips on usage.
+    /// Any other error: clap's message on one line, without its usage tips.
     fn in_claps_words(&self) -> String {
         let text = self.error.to_string();
         let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
@@ -287,7 +289,7 @@ impl Refused<'_> {
         }
     }
 
-    /// The argument that clap calls so, `--rate <N>` or `<CSV>`.
+    /// The argument with this name in clap's messages, `--rate <N>` or `<CSV>`.
     fn argument(&self, named: &str) -> Option<&Arg> {
         let long = named.strip_prefix("--").map(|_| bare(named).trim_start_matches('-'));
         self.command.get_arguments().find(|arg| match long {
@@ -297,12 +299,12 @@ impl Refused<'_> {
     }
 }
 
-/// The option as it is typed, of clap's name for it: `--rate <N>`, `--verbose...`.
+/// The option without the rest of clap's name for it: `--rate <N>`, `--verbose...`.
 fn bare(named: &str) -> &str {
     named.split([' ', '=']).next().unwrap_or(named).trim_end_matches("...")
 }
 
-/// The option that is typed so.
+/// The option with this spelling.
 fn option<'a>(command: &'a Command, typed: &str) -> Option<&'a Arg> {
     let is_typed = |arg: &&Arg| match typed.strip_prefix("--") {
         Some(long) => arg.get_long() == Some(long),
@@ -313,7 +315,7 @@ fn option<'a>(command: &'a Command, typed: &str) -> Option<&'a Arg> {
     command.get_arguments().filter(|arg| !arg.is_hide_set()).find(is_typed)
 }
 
-/// What an argument takes, in words.
+/// What an argument takes, as a noun.
 fn noun(arg: &Arg) -> String {
     let possible = arg.get_possible_values();
     if !possible.is_empty() {

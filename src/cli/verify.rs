@@ -1,5 +1,5 @@
-//! `verify`: looks up the rows that a ledger has imported and compares them with the file. Records nothing without
-//! `--mark`.
+//! `verify`: looks up the rows that a ledger has imported and compares them with the file. Writes to the ledger only
+//! with `--mark`.
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -87,7 +87,7 @@ async fn run(
         false => None,
     };
     let code = code_of(&ended, &found);
-    // A comparison imports nothing: the last success stays that of a run.
+    // A comparison imports nothing, so the last success stays that of a run.
     exporter.end(code, false);
     let stop = describe_stop(&ended, proxy.as_deref());
     let verification = Verification {
@@ -104,7 +104,7 @@ async fn run(
     show_end(&args.output, &summary, &report::verification_table(&verification), code, stop)
 }
 
-/// How many rows there are to look up. The share of imported rows in the whole file is estimated from the part read.
+/// The number of rows to look up. The number of imported rows in the whole file is extrapolated from the part read.
 fn expected(found: &ComparisonResult, size: Option<u64>, sample: Option<usize>) -> Option<u64> {
     let share = size.filter(|_| found.bytes > 0)? as f64 / found.bytes as f64;
     let imported = (found.imported as f64 * share).round() as u64;

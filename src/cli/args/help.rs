@@ -1,7 +1,7 @@
-//! What help shows of the definition: a summary for `-h`, everything for `--help`, and the fields of a customer.
+//! The help texts: a summary for `-h`, everything for `--help`, and the fields of a customer.
 //!
-//! Clap's own pair of short and long help prints an option over three lines in the long one, and each of a summary's
-//! headings takes two. So there are two definitions, both printed in clap's short layout.
+//! Clap's own long help prints an option over three lines, and each heading of its short help takes two. So there are
+//! two definitions, both printed in clap's short layout.
 
 use std::{any::TypeId, time::Duration};
 
@@ -13,8 +13,8 @@ use crate::{
     run::MaxFailures,
 };
 
-/// What `-h` shows: an option with its text there, which leaves room for placeholder and default on a line of 80 columns.
-/// Options that are not listed are shown by `--help` only.
+/// The options in `-h`, each with a text that leaves room for placeholder and default on a line of 80 columns. Other
+/// options are shown by `--help` only.
 const SUMMARY: [(&str, &str); 27] = [
     ("merchant-id", "Merchant id"),
     ("api-key-file", "File that holds the API key"),
@@ -45,10 +45,10 @@ const SUMMARY: [(&str, &str); 27] = [
     ("help", "This help; --help prints all of it"),
 ];
 
-/// A command with at most so many options shows them all, with all of their text.
+/// A command with at most this many options shows all of them in `-h`, with their full texts.
 const FEW: usize = 10;
 
-/// What to do first, for somebody who has a file and has never run the program.
+/// The first steps for a new user who has a file.
 const FIRST_STEPS: &str = "\
 First steps with a file of yours; the third rehearses the import, without a key:
   customer-import init users.csv --output import.toml
@@ -65,7 +65,7 @@ pub(in crate::cli) const EXIT_CODES: [(&str, &str); 6] = [
     ("129, 130, 143", "stopped by SIGHUP, SIGINT or SIGTERM: run it again"),
 ];
 
-/// The definition, not built yet, with placeholders that list the values of an enumeration.
+/// The definition before it is built, with placeholders that list the values of an enumeration.
 pub(in crate::cli) fn definition() -> Command {
     let definition = Cli::command().after_help(FIRST_STEPS).mut_subcommands(present);
     present(definition)
@@ -77,7 +77,7 @@ fn present(command: Command) -> Command {
 }
 
 fn present_arg(arg: Arg) -> Arg {
-    // A negative number is refused by the parser of its option, and not taken for another option.
+    // A negative number is rejected by the option's own parser instead of being parsed as another option.
     let arg = if is_measure(&arg) { arg.allow_hyphen_values(true) } else { arg };
     let help = arg.get_help().map(|help| help.to_string().replace('`', ""));
     let possible = arg.get_possible_values();
@@ -130,10 +130,10 @@ pub(in crate::cli) fn summary(definition: Command) -> Command {
     let definition = definition
         .mut_arg("help", |arg| arg.help("Print help in short; --help prints all of it"))
         .mut_arg("config", |arg| arg.help("Settings in a TOML file"));
-    // A line less, so that the whole fits a screen.
+    // One line less, so that the help fits a screen.
     definition.disable_help_subcommand(true).mut_subcommands(|command| match has_summary(&command) {
         true => command.mut_args(summarized),
-        // Nearly every command has it, and hardly anybody needs it.
+        // Nearly every command has this option, and hardly any user needs it.
         false => command.mut_args(|arg| match arg.get_long() {
             Some("color") => arg.hide(true),
             _ => arg,
@@ -158,7 +158,7 @@ fn reads_rows(command: &Command) -> bool {
     command.get_arguments().any(|arg| arg.get_id() == "map")
 }
 
-/// A line for each field of a customer: its name, whether it is required, and what it may hold.
+/// One line per field of a customer: its name, whether it is required, and the allowed values.
 fn fields() -> String {
     let line = |field: Field| {
         let needed = if field.is_mandatory() { "required" } else { "optional" };
@@ -167,7 +167,7 @@ fn fields() -> String {
     Field::ALL.map(line).join("\n")
 }
 
-/// What a field may hold, in a few words.
+/// The allowed values of a field, in a few words.
 pub(in crate::cli) fn allowed(field: Field) -> &'static str {
     match field.kind() {
         FieldKind::Reference => "your own id, 8 to 128 characters",

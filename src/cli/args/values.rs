@@ -16,10 +16,10 @@ use crate::{
     source::Quote,
 };
 
-/// How similar a word must be to a name to be meant (Jaro-Winkler).
+/// The minimum similarity (Jaro-Winkler) at which a name is suggested for a mistyped word.
 const SIMILAR: f64 = 0.8;
 
-/// The name that is nearest to what was typed, if it is near at all.
+/// The name nearest to what was typed, if one is similar enough.
 pub(in crate::cli) fn closest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let typed = typed.to_lowercase();
     let score = |name: &str| strsim::jaro_winkler(&typed, name);
@@ -71,7 +71,7 @@ pub(super) fn latency(text: &str) -> Result<(Duration, Duration), String> {
 pub(super) fn delimiter(text: &str) -> Result<u8, String> {
     match text {
         "tab" | "\\t" | "\t" => Ok(b'\t'),
-        // A control character, as the programs that write it name it.
+        // A control character in the notation of programs that use it as a delimiter.
         _ if text.starts_with("\\x") => match u8::from_str_radix(&text[2..], 16) {
             Ok(byte @ (0x01..=0x08 | 0x0b | 0x0c | 0x0e..=0x1f)) => Ok(byte),
             _ => Err("give a control character as \\x01 to \\x1f, and no line break".into()),
@@ -137,7 +137,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("give an IP address and a port, such as 127.0.0.1:{example}"))
 }
 
-/// A number of rows that is not 0.
+/// A number of rows, at least 1.
 pub(super) fn limit(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(rows @ 1..) => Ok(rows),

@@ -80,7 +80,7 @@ fn line_at(bytes: &[u8], at: usize) -> usize {
 pub(super) fn options(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
     let is_setting = |arg: &&Arg| {
         let asks = [ArgAction::Help, ArgAction::HelpShort, ArgAction::HelpLong, ArgAction::Version];
-        // A global option is no setting of a command.
+        // A global option is not a setting of a command.
         !arg.is_global_set() && !asks.iter().any(|action| same_action(action, arg.get_action()))
     };
     command.get_arguments().filter(is_setting).filter_map(|arg| Some((arg.get_long()?, arg)))
@@ -157,7 +157,7 @@ fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Fil
     Ok(FileSetting { key: key.to_owned(), values, line, own: section.is_some(), other })
 }
 
-/// The value as the option accepts it, or what is wrong with it.
+/// The value in the form that the option accepts, or what is wrong with it.
 fn read_value(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<OsString>, String> {
     let wants = |what: &str| Err(format!("wants {what}, not {}", kind(value)));
     let texts = match (arg.get_action(), value) {
@@ -202,7 +202,7 @@ fn text(arg: &Arg, value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Datetime(time) => Some(time.to_string()),
-        // A number meant as a name would lose its leading zeros, and 0x10 would change.
+        // Converting a number to text would drop leading zeros and rewrite 0x10.
         _ if is_text(arg) => None,
         DeValue::Integer(number) => decimal(number),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
@@ -231,9 +231,9 @@ pub(super) fn check(arg: &Arg, values: &[OsString]) -> Result<(), String> {
     })
 }
 
-/// What to give instead of a value that the option's own parser refuses.
+/// What to give instead of a value that the option's parser rejects.
 pub(in crate::cli) fn explain(arg: &Arg, value: &OsStr) -> Option<String> {
-    // Without conflicts, which are not known here.
+    // Without conflicts: the other arguments do not exist here.
     let alone = Arg::new("value").long("value").value_parser(arg.get_value_parser().clone());
     let mut given = OsString::from("--value=");
     given.push(value);
@@ -247,12 +247,12 @@ pub(in crate::cli) fn explain(arg: &Arg, value: &OsStr) -> Option<String> {
     Some(if names.is_empty() { "give a value".into() } else { format!("give one of {}", names.join(", ")) })
 }
 
-/// A value in a message, cut where it is long.
+/// A value for a message, truncated if it is long.
 pub(in crate::cli) fn shown(value: &OsStr) -> String {
     value.to_string_lossy().chars().take(SHOWN_CHARS).collect()
 }
 
-/// A value in quotation marks, whatever it is, as a message may show it.
+/// Any value in quotation marks, for a message.
 pub(in crate::cli) fn quoted(value: &OsStr) -> String {
     format!("\"{}\"", visible(&shown(value)))
 }
