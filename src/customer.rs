@@ -275,7 +275,7 @@ impl Dropped {
         *self.0.entry((field, rule)).or_default() += rows;
     }
 
-    /// Field, rule and number of rows, in field order.
+    /// Each field and rule with its number of rows, in field order.
     pub fn iter(&self) -> impl Iterator<Item = (Field, Rule, u64)> {
         self.0.iter().map(|((field, rule), rows)| (*field, *rule, *rows))
     }
@@ -297,9 +297,9 @@ pub struct Row {
 /// A position in a source, at the end of a record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SourcePosition {
-    /// Offset in the source, as it is on the disk; an estimate for a compressed or transcoded source.
+    /// Offset in the source as stored on disk; an estimate for a compressed or transcoded source.
     pub bytes: u64,
-    /// The physical line that follows.
+    /// The physical line after the position.
     pub line: u64,
     /// Hash of the bytes read so far, which may extend beyond the position; none for a stream.
     pub prefix_hash: Option<PrefixHash>,

@@ -3,13 +3,13 @@
 //! A failed export has columns with the row's original line, its faults, and, for a duplicate, the reference that made it
 //! one.
 //!
-//! An invalid row whose reference could not be read, or broke a rule, is imported again under a reference that the ledger
-//! does not know. Only the ledger can tell whether that reference belongs to this row or to another one, because it knows
-//! the rows of the earlier run.
+//! An invalid row whose reference could not be read, or broke a rule, is imported again under a reference that the
+//! ledger does not know. Only the ledger can tell whether that reference belongs to this row or to another one,
+//! because it has the rows of the earlier run.
 //!
-//! A duplicate stays a duplicate as long as its reference is unchanged, even for a ledger that does not know the row: it
-//! holds the data of another row, which it would overwrite. So the message in the export names the reference, and
-//! [`Correction::repeats`] parses that message.
+//! A duplicate stays a duplicate as long as its reference is unchanged, even for a ledger without that row: importing
+//! it would overwrite the data of the row that owns the reference. So the message in the export names the reference,
+//! and [`Correction::repeats`] parses that message.
 
 use super::{Field, Rule};
 

@@ -36,7 +36,7 @@ impl Fingerprint {
     /// The version that this program writes.
     const VERSION: u8 = FIELDS_BY_VERSION.len() as u8;
 
-    /// The fingerprint of a customer of whom these facts are known, such as from a reply of the API.
+    /// The fingerprint of a customer with these known facts, for example from a reply of the API.
     pub fn of(reference: &str, facts: [Option<&str>; FieldSet::FACTS.len()]) -> Fingerprint {
         let mut values: Cells<'_> = [None; Field::COUNT];
         for (field, value) in FieldSet::FACTS.into_iter().zip(facts) {
@@ -50,7 +50,7 @@ impl Fingerprint {
         let mut fingerprint = Fingerprint::default();
         let seed = xxh3_64(reference.as_bytes());
         for (field, hash) in FieldSet::FACTS.iter().zip(fingerprint.parts_mut()) {
-            // An absent field must differ from an empty one of another kind: absent is all zero.
+            // An absent field must differ from an empty one: absent is all zero.
             if let Some(value) = values[*field as usize] {
                 hash.copy_from_slice(&(xxh3_64_with_seed(value.as_bytes(), seed) as u32).to_le_bytes());
             }
@@ -75,7 +75,7 @@ impl Fingerprint {
         self.compare(|at| at < shared && self.part(at) != other.part(at))
     }
 
-    /// Whether every field is equal that both versions have.
+    /// Whether every field that both versions have is equal.
     pub fn is_same(self, other: Fingerprint) -> bool {
         self.differing(other).is_empty()
     }
@@ -96,9 +96,9 @@ impl Fingerprint {
         either
     }
 
-    /// The row's fingerprint with the values that the API reported in `facts`, for the fields that the row has. A field
-    /// that the API did not report keeps the row's value; or it has none if `unreported_is_empty` and the API reported the
-    /// mobile number, which every customer has.
+    /// The row's fingerprint with the values that the API reported in `facts`, for the fields that the row has. A
+    /// field that the API did not report keeps the row's value. It becomes empty instead if `unreported_is_empty` and
+    /// the API reported the mobile number, which every customer has.
     pub(crate) fn at_api(self, facts: Fingerprint, unreported_is_empty: bool) -> Fingerprint {
         const NONE: &[u8] = &[0; 4];
         let unreported_is_empty = unreported_is_empty && facts.part(0) != NONE;
@@ -124,7 +124,7 @@ impl Fingerprint {
         self.0[1..].chunks_exact_mut(4)
     }
 
-    /// Reads a fingerprint that the ledger stored. Of a later version it has the fields of this one.
+    /// Parses a stored fingerprint. One of a later version is cut to the fields of this version.
     pub(crate) fn recorded(bytes: &[u8]) -> Option<Fingerprint> {
         let (version, fields) = bytes.split_first()?;
         let version = (*version).min(Fingerprint::VERSION);

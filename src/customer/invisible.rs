@@ -1,16 +1,18 @@
-//! Characters that nobody sees: which they are, and how a message shows them.
+//! Detects invisible characters, and makes them visible in messages.
 //!
-//! Text that is copied from a chat, a page or an office program brings along marks without a shape. Two references that look
-//! alike are then two customers, and a message that shows such a mark as it is shows nothing, or turns the terminal's text
-//! around. So a message shows every character that has no shape of its own as `[U+200B]`: what is printed, logged or laid out
-//! as a page goes through [`visible_lines`], and a name or a value within it through [`visible`].
+//! Text copied from a chat, a web page or an office program often contains marks without a shape. With such a mark,
+//! two references that look alike are two customers, and a message that prints the mark unchanged shows nothing, or
+//! reverses the direction of the terminal's text. So a message shows every character without a shape of its own as
+//! `[U+200B]`: [`visible_lines`] prepares what is printed, logged or put on a page, and [`visible`] a name or a value
+//! in it.
 //!
 //! The tables are those of Unicode: `Default_Ignorable_Code_Point`, the general categories Cf, Zl, Zp and Co, and the
-//! noncharacters. Characters that are not assigned yet are left alone, because every version of Unicode assigns some.
+//! noncharacters. Unassigned characters are accepted, because every version of Unicode assigns some of them.
 
 use std::{borrow::Cow, fmt::Write as _, ops::RangeInclusive};
 
-/// Characters without a shape, in order: default ignorable ones, format controls, separators of lines, the blank of Braille.
+/// Characters without a shape, in order: default ignorable characters, format controls, line separators, the Braille
+/// blank.
 const INVISIBLE: [RangeInclusive<char>; 32] = [
     '\u{ad}'..='\u{ad}',
     '\u{34f}'..='\u{34f}',
@@ -46,9 +48,9 @@ const INVISIBLE: [RangeInclusive<char>; 32] = [
     '\u{10fffe}'..='\u{10ffff}',
 ];
 
-/// Whether a character has no shape, and is no blank.
+/// Whether a character has no shape and is not a blank.
 pub(crate) fn is_invisible(c: char) -> bool {
-    // Below, there are only letters, signs and controls, which have a rule of their own.
+    // Lower code points are letters, signs, and controls, which have a rule of their own.
     c >= '\u{ad}'
         && INVISIBLE
             .binary_search_by(|range| match range {
@@ -60,7 +62,7 @@ pub(crate) fn is_invisible(c: char) -> bool {
         || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// A few words on an invisible character.
+/// A short name of an invisible character.
 fn kind(c: char) -> Option<&'static str> {
     Some(match c {
         '\u{ad}' => "a soft hyphen",
@@ -84,19 +86,19 @@ pub(crate) fn describe(c: char, position: usize) -> String {
     }
 }
 
-/// Which invisible characters a value may have.
+/// Which invisible characters a value may contain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accepted {
     /// None.
     Nothing,
-    /// Joiners and variation selectors, behind a character of a script that needs them: Persian, the scripts of India,
+    /// Joiners and variation selectors, after a character of a script that needs them: Persian, the scripts of India,
     /// Mongolian, Han, emoji.
     Joiners,
-    /// All, since none of them is sent.
+    /// All, because none of them is sent.
     Everything,
 }
 
-/// The first invisible character of a value that is not accepted, with its position.
+/// The first invisible character that is not accepted, with its position.
 pub(super) fn find(value: &str, accepted: Accepted) -> Option<(char, usize)> {
     let mut before = None;
     for (at, c) in value.chars().enumerate() {
@@ -114,10 +116,10 @@ pub(super) fn find(value: &str, accepted: Accepted) -> Option<(char, usize)> {
     None
 }
 
-/// Scripts that need joiners begin here; Latin, Greek, Cyrillic, Armenian and Hebrew, which do not, come before.
+/// The first script that needs joiners. Latin, Greek, Cyrillic, Armenian and Hebrew, which do not, precede it.
 const FIRST_JOINED: char = '\u{600}';
 
-/// Characters that choose the shape of the one before them.
+/// Whether a character modifies the shape of the one before it.
 fn is_joiner(c: char) -> bool {
     matches!(
         c,
@@ -131,8 +133,8 @@ fn code_point(c: char) -> String {
     format!("U+{:04X}", u32::from(c))
 }
 
-/// Whether a message must not show a character as it is: it has no shape, or the shape of an ordinary blank, or one that only
-/// its user's fonts have.
+/// Whether a message must not show a character unchanged: it has no shape, or looks like an ordinary blank, or has a
+/// shape only in private fonts.
 fn is_unshown(c: char) -> bool {
     c.is_control()
         || c.is_whitespace() && c != ' '
@@ -140,13 +142,13 @@ fn is_unshown(c: char) -> bool {
         || matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}')
 }
 
-/// A name or a value, of a file, of the API or of a user, as a message may show it on one line: whatever has no shape of its
-/// own is shown by its code point, `[U+200B]`.
+/// A name or value, from a file, the API or a user, for a message of one line. Each character without a shape is
+/// replaced by its code point, `[U+200B]`.
 pub fn visible(text: &str) -> Cow<'_, str> {
     shown_by_code_point(text, is_unshown)
 }
 
-/// A whole message as it may be printed, logged or laid out as a page: [`visible`], but for its line breaks.
+/// A whole message, to be printed, logged or put on a page: like [`visible`], but line breaks are kept.
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     shown_by_code_point(text, |c| c != '\n' && is_unshown(c))
 }
@@ -166,10 +168,11 @@ fn shown_by_code_point(text: &str, is_unshown: impl Fn(char) -> bool + Copy) -> 
     shown.into()
 }
 
-/// The last Latin letter of European languages. Many letters behind it look like a Latin one.
+/// The last Latin letter of European languages. Many later letters look like a Latin one.
 const LATIN_LAST: char = '\u{24f}';
 
-/// One character as a fault names it: `` `é` ``, `a blank`, `U+200B`, and `` `а` (U+0430) `` for a Cyrillic letter.
+/// One character in the notation of faults: `` `é` ``, `a blank`, `U+200B`, and `` `а` (U+0430) `` for a Cyrillic
+/// letter.
 pub(super) fn shown(c: char) -> String {
     match c {
         ' ' => "a blank".into(),

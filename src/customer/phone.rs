@@ -1,8 +1,8 @@
 //! Reads phone numbers in any spelling and checks them against the numbering plan of their country.
 //!
-//! The numbering plans are libphonenumber's. Its input is bounded to one `+` and [`DIGITS_MAX`] ASCII digits: separators are
-//! removed here first, and any other character is a fault. So an extension, a second number or a word is reported and never
-//! dropped silently.
+//! The numbering plans are libphonenumber's. Its input is bounded to one `+` and [`DIGITS_MAX`] ASCII digits:
+//! separators are removed here first, and any other character is a fault. So an extension, a second number or a word
+//! is reported, never dropped silently.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,25 +13,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{count::counted, invisible::shown};
 
-/// Maximum number of digits: fifteen of the longest international number, plus dialing prefixes.
+/// Maximum number of digits: the longest international number has fifteen, and dialing prefixes may precede it.
 const DIGITS_MAX: usize = 24;
 
-/// Maximum length of a spelling in bytes: several times what digits and separators take.
+/// Maximum length of a spelling in bytes: several times the length of the digits with their separators.
 const SPELLING_MAX: usize = 128;
 
-/// The country code of the North American plan. Its islands are often listed with their area code, as 1-242.
+/// The country code of the North American plan. Lists of country codes often give its islands with the area code, as
+/// 1-242.
 const NORTH_AMERICA: i32 = 1;
 
 /// Number of digits of an area code of the North American plan.
 const NORTH_AMERICAN_AREA_DIGITS: usize = 3;
 
-/// Maximum number of digits behind a country code in its cell: those of the longest area code in lists of country codes.
+/// Maximum number of digits after the country code in its cell: the longest area code in lists of country codes.
 const AREA_DIGITS_MAX: usize = 5;
 
-/// What programs write before a number: the scheme of a link, and the mark of a lead export.
+/// Prefixes that programs write before a number: link schemes, and the mark of lead exports.
 const SCHEMES: [&str; 5] = ["tel:", "p:", "callto:", "sms:", "whatsapp:"];
 
-/// The region by which the phone numbers of a file are read.
+/// The region whose rules apply to phone numbers without a country code.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PhoneRegion {
@@ -69,7 +70,7 @@ pub struct ParsedNumber<'a> {
     pub country_code: Cow<'a, str>,
 }
 
-/// Why the cells hold no phone number.
+/// Why the cells do not contain a phone number.
 #[derive(Debug, PartialEq, Eq)]
 pub struct PhoneError {
     /// What is wrong.
@@ -81,15 +82,15 @@ pub struct PhoneError {
 /// What is wrong with a phone number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PhoneErrorKind {
-    /// The text is no phone number of its country.
+    /// The text is not a phone number of its country.
     Impossible,
     /// A spreadsheet has dropped the leading zero.
     ZeroDropped,
-    /// The country code is of no country, or not that of the number.
+    /// The country code does not exist, or is not that of the number.
     CountryCode,
-    /// The number is written with its own country code, and that is another one.
+    /// The number is written with a country code that differs from the row's.
     OtherCountryCode,
-    /// The country code has something else than digits and their spelling.
+    /// The country code contains something other than digits and separators.
     CountryCodeDigits,
 }
 
@@ -130,11 +131,11 @@ impl PhoneRegion {
         names
     }
 
-    /// Reads a number in any spelling: national to the country of `code`, or else to the region, or international. The
-    /// code is read in any spelling too.
+    /// Reads a number in any spelling: a national number of the country of `code`, or else of the region, or an
+    /// international number. The code, too, may have any spelling.
     ///
     /// # Errors
-    /// If it is not a number of its country, or of another country than `code` says.
+    /// If the number is not one of its country, or belongs to another country than `code` says.
     pub fn read<'a>(
         &'a self,
         text: &'a str,
@@ -150,7 +151,7 @@ impl PhoneRegion {
         if area.is_empty() || read.as_ref().is_ok_and(|number| number.national.starts_with(&area)) {
             return read;
         }
-        // A local number lacks the area code that stands in the code's cell.
+        // A local number lacks the area code that is in the cell of the country code.
         let whole = format!("{area}{dialed}");
         match self.parse_dialed(text, &whole, (region, Some(country)), check) {
             Ok(number) if country == NORTH_AMERICA && number.national == whole => Ok(ParsedNumber {
@@ -174,7 +175,7 @@ impl PhoneRegion {
         Some(PhoneRegion { region, code: country.to_string(), plans })
     }
 
-    /// The region of a country code, in any spelling: the largest of those that share it.
+    /// The region of a country code in any spelling; the largest one if several share the code.
     pub fn of_code(code: &str) -> Option<PhoneRegion> {
         let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;
         let country = code_digits(code).ok()?.trim_start_matches('0').parse().ok()?;
@@ -182,20 +183,20 @@ impl PhoneRegion {
         PhoneRegion::parse(&region.to_string()).ok()
     }
 
-    /// Whether a number and a country code, if there is one, have nothing but digits and their spelling.
+    /// Whether a number, and its country code if there is one, consist of digits and separators only.
     pub fn is_spelled(number: &str, code: &str) -> bool {
         dialed(number).is_ok() && (code.is_empty() || code_digits(code).is_ok())
     }
 
-    /// Reads only the spelling of a number, where its country is not known.
+    /// Checks only the spelling of a number whose country is unknown.
     ///
     /// # Errors
-    /// If it has another character than digits and their spelling, or too many of them.
+    /// If it contains a character other than digits and separators, or too many of them.
     pub fn read_spelling(&self, text: &str) -> Result<(), PhoneError> {
         dialed(text).map(drop)
     }
 
-    /// Whether a number says its country itself, by a `+`, whatever the region.
+    /// Whether a number contains its own country code, marked by a `+`, whatever the region.
     pub fn is_international(&self, text: &str) -> bool {
         dialed(text).is_ok_and(|dialed| dialed.starts_with('+'))
     }
@@ -212,7 +213,7 @@ impl PhoneRegion {
         self.code.parse().unwrap_or_default()
     }
 
-    /// The country of a code, and the area code behind it: no country's code begins with that of another.
+    /// The country of a code, and the area code after it. No country code is a prefix of another.
     fn dial_code(&self, cell: &str) -> Result<DialCode, PhoneError> {
         let digits = code_digits(cell)?;
         let digits = digits.trim_start_matches('0');
@@ -231,7 +232,7 @@ impl PhoneRegion {
             .ok_or_else(|| PhoneError::new(PhoneErrorKind::CountryCode, "the code of no country"))
     }
 
-    /// Parses what would be dialed in the region, for the country that the row names.
+    /// Parses a number as it would be dialed in the region, for the country that the row names.
     fn parse_dialed<'a>(
         &'a self,
         text: &'a str,
@@ -315,11 +316,11 @@ fn why_not(error: &ParseError, count: usize, region: Region) -> String {
     }
 }
 
-/// A country code as its cell spells it.
+/// A country code as spelled in its cell.
 struct DialCode {
     country: i32,
     region: Region,
-    /// Digits behind the country's own: `242` of `1-242`.
+    /// Digits after the country's own code: `242` of `1-242`.
     area: String,
 }
 
@@ -334,7 +335,7 @@ fn code_digits(cell: &str) -> Result<Cow<'_, str>, PhoneError> {
     };
     let unmarked = cell.trim_start_matches('\'');
     let marks = cell.len() - unmarked.len();
-    // A number with a decimal: a program has read the column as numbers.
+    // A number with a decimal: some program has treated the column as numbers.
     let whole = unmarked.split_once(['.', ',']).filter(|(_, decimals)| matches!(*decimals, "0" | "00"));
     let mut digits = String::new();
     let mut has_plus = false;
@@ -342,7 +343,7 @@ fn code_digits(cell: &str) -> Result<Cow<'_, str>, PhoneError> {
         match (c, digit(c)) {
             (_, Some(digit)) => digits.push(digit),
             ('+' | '\u{ff0b}', _) if digits.is_empty() && !has_plus => has_plus = true,
-            // In front of a number, a dash is a minus.
+            // A dash before the digits is a minus sign.
             _ if is_separator(c) && !(is_dash(c) && digits.is_empty()) => {}
             _ => return wrong(marks + at + 1, c),
         }
@@ -358,7 +359,7 @@ pub(super) fn is_code(cell: &str, code: &str) -> bool {
     code_digits(cell).is_ok_and(|digits| digits.trim_start_matches('0') == code)
 }
 
-/// What stands before a number in its cell: the `'` by which a spreadsheet marks text, and a scheme. ASCII.
+/// The prefix of a number in its cell: the `'` with which a spreadsheet marks text, or a scheme. ASCII.
 pub(super) fn prefix_of(text: &str) -> &str {
     let unmarked = text.trim_start_matches('\'');
     let is_scheme =
@@ -367,7 +368,7 @@ pub(super) fn prefix_of(text: &str) -> &str {
     &text[..text.len() - unmarked.len() + scheme]
 }
 
-/// Removes the spelling of a number: what remains are digits, perhaps after a `+`.
+/// Removes prefix and separators; digits remain, with a `+` before them if there was one.
 fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
     let impossible = |seen| Err(PhoneError::new(PhoneErrorKind::Impossible, seen));
     if text.len() > SPELLING_MAX {
@@ -393,8 +394,8 @@ fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
     }
 }
 
-/// Blanks, dashes, dots, slashes, parentheses, and the invisible marks that phones and office programs copy along with a
-/// number.
+/// Blanks, dashes, dots, slashes, parentheses, and the invisible marks that phones and office programs copy along
+/// with a number.
 fn is_separator(c: char) -> bool {
     let is_mark = matches!(
         c,
@@ -409,7 +410,7 @@ fn is_dash(c: char) -> bool {
     matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{fe63}' | '\u{ff0d}' | '\u{30fc}')
 }
 
-/// The ASCII digit with the same value, for the scripts that phone keyboards and office programs write.
+/// The ASCII digit with the same value, for the scripts that phone keyboards and office programs use.
 fn digit(c: char) -> Option<char> {
     const ZEROS: [char; 17] = [
         '0', '\u{660}', '\u{6f0}', '\u{966}', '\u{9e6}', '\u{a66}', '\u{ae6}', '\u{b66}', '\u{be6}',

@@ -1,6 +1,6 @@
-//! Why a row is invalid, in words for readers who do not know the fields, the rules or the options.
+//! Explains why a row is invalid to readers who do not know the fields, the rules or the options.
 //!
-//! A sentence says what is wrong, and [`Rule::remedy`] what to do about it. Neither holds a value.
+//! A sentence says what is wrong, and [`Rule::remedy`] says how to correct it. Neither contains a value.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -21,7 +21,7 @@ impl FaultReason {
         FaultReason { subject: subject(field), predicate: predicate(field, rule) }
     }
 
-    /// The sentence for a place behind `because`: `the first name has …`.
+    /// The sentence for use after `because`: `the first name has …`.
     pub fn because(self) -> String {
         let FaultReason { subject, predicate } = self;
         format!("the {} {predicate}", subject.trim_start_matches("The ").to_lowercase())
@@ -61,7 +61,7 @@ fn predicate(field: Option<Field>, rule: Rule) -> &'static str {
     }
 }
 
-/// What kind of character broke [`Rule::Character`].
+/// The kind of a character that breaks [`Rule::Character`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CharacterKind {
@@ -76,7 +76,7 @@ pub enum CharacterKind {
 }
 
 impl CharacterKind {
-    /// The kind that a fault's message names; `None` if the message is not about this rule in this field.
+    /// The kind that a fault's message names; `None` if the message is about another rule or field.
     pub fn in_message(message: &str, field: Field) -> Option<CharacterKind> {
         let introduction = format!("{field} breaks {}: ", Rule::Character);
         let at = message.find(&introduction)? + introduction.len();
@@ -107,12 +107,12 @@ impl fmt::Display for CharacterKind {
     }
 }
 
-/// How many rows have which kind of character where it is not allowed.
+/// The number of rows with each kind of disallowed character.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CharacterCounts {
     /// By field.
     pub by_field: BTreeMap<(Field, CharacterKind), u64>,
-    /// In a first name, a last name or both: such a row counts once.
+    /// In a first name, a last name or both; each row counts once.
     pub in_names: BTreeMap<CharacterKind, u64>,
 }
 

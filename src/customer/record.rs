@@ -1,7 +1,7 @@
 //! The raw cells of one line, unchanged, and content hashes of them.
 //!
-//! The hashes have a stable definition: the ledger stores one to recognize an invalid row in a later file, whatever the name
-//! of the file and the order of its columns. Nothing is validated here.
+//! The hashes have a stable definition: the ledger stores one to recognize an invalid row in a later file, whatever
+//! the name of the file and the order of its columns. Does not validate anything.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ impl Record {
         self.hashes(names).fold(0, u64::wrapping_add)
     }
 
-    /// The same without the cell at index `left_out`; of all cells if that is the only non-empty one.
+    /// The same without the cell at index `left_out`; the hash of all cells if that is the only non-empty one.
     pub fn content_without(&self, names: &[String], left_out: Option<usize>) -> u64 {
         let content = self.content(names);
         let one = left_out.and_then(|at| self.hashes(names).nth(at));

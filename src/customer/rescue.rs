@@ -1,26 +1,26 @@
-//! Which invalid rows an option would make valid.
+//! Determines which invalid rows an option would make valid.
 //!
-//! Each option that is not given is tried by itself on the rows that break a rule, while they are read: a valid row costs
-//! nothing, and memory does not grow with the file. The region of phone numbers is never guessed: it is named only if all
-//! numbers with a country code of their own are of one country.
+//! Each option that is not given is tried alone on the rows that break a rule, while the file is read: valid rows
+//! cost nothing, and memory does not grow with the file. The region of phone numbers is never guessed: a region is
+//! suggested only if all numbers with a country code are of one country.
 
 use std::collections::BTreeMap;
 
 use super::{Cells, Fault, Faults, Field, PhoneRegion, Rule, Rules, Validation, spreadsheet::NEGATIVE};
 
-/// How many phone numbers are kept until the first one tells its country.
+/// The number of phone numbers kept until one with a country code shows the region.
 const WAITING_MAX: usize = 1000;
 
 /// Maximum length in bytes of a kept cell: longer than any spelling of a number.
 const WAITING_CELL_MAX_BYTES: usize = 64;
 
-/// An option that is not given, and what it would do.
+/// An option that is not given, with its effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rescue {
     /// The option as on the command line; `CC` stands for a region that the user must know.
     pub option: String,
-    /// Number of rows that break a rule now and would not with this option alone. With `CC`, the rows that only the
-    /// spelling of the number or of its country code makes invalid.
+    /// Number of rows that are invalid now and would be valid with this option alone. With `CC`, the rows that are
+    /// invalid only because of the spelling of the number or its country code.
     pub rows: u64,
 }
 
@@ -32,17 +32,17 @@ pub struct Rescues {
     region: Option<RegionTrial>,
 }
 
-/// Tries to read phone numbers by the region that the file itself tells.
+/// Tries to parse phone numbers with the region that other numbers of the file show.
 #[derive(Debug)]
 struct RegionTrial {
     rules: Rules,
-    /// The rules with the region of the first number that tells its country.
+    /// The rules with the region of the first number that has a country code.
     regional: Option<Rules>,
-    /// Rows that only the spelling of the number or of its code makes invalid.
+    /// Rows that are invalid only because of the spelling of the number or its code.
     spelled: u64,
-    /// Countries of numbers that tell theirs.
+    /// The countries of numbers with a country code.
     countries: BTreeMap<String, u64>,
-    /// Number and country code of rows that came before the first of them.
+    /// Number and country code of rows before the first number with a country code.
     waiting: Vec<[String; 2]>,
     /// Whether every row was tried.
     is_complete: bool,
@@ -50,7 +50,7 @@ struct RegionTrial {
 }
 
 impl Rescues {
-    /// Options that these rules do not have yet.
+    /// The options that these rules do not have yet.
     pub fn new(rules: &Rules) -> Rescues {
         let dropping = Rules { drop_invalid_optional: true, ..rules.clone() };
         let lenient = Rules { validation: Some(Validation::Lenient), ..rules.clone() };
@@ -90,11 +90,11 @@ impl Rescues {
     }
 }
 
-/// What other rules make of a fault, as far as the fault alone tells.
+/// Whether other rules would remove a fault, as far as the fault alone shows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Cure {
     Never,
-    /// The row must be validated again.
+    /// Unknown; the row must be validated again.
     Perhaps,
     Always,
 }
@@ -129,7 +129,7 @@ fn is_lenient(fault: &Fault) -> Cure {
     }
 }
 
-/// Whether reading the number in any spelling may cure a fault.
+/// Whether accepting any spelling of the number may remove a fault.
 fn is_of_spelling(fault: &Fault) -> bool {
     matches!(fault.field, Some(Field::MobileNumber | Field::MobileCountryCode))
         && matches!(fault.rule, Rule::Digits | Rule::TooLong | Rule::Invisible | Rule::Spreadsheet)
@@ -184,7 +184,7 @@ fn is_read(rules: &Rules, number: &str, code: &str) -> bool {
     {
         cells[field as usize] = Some(cell);
     }
-    // Fields that are required are there, in the row.
+    // Required fields are present in the row itself.
     let faults = rules.check(&cells).err();
     let is_of_phone =
         |fault: &Fault| matches!(fault.field, Some(Field::MobileNumber | Field::MobileCountryCode));
@@ -195,7 +195,7 @@ fn is_read(rules: &Rules, number: &str, code: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What is said of rows of number, country code and first name.
+    /// The suggestions for rows of number, country code and first name.
     fn rescues(rules: &Rules, rows: &[[&str; 3]]) -> Vec<(String, u64)> {
         let mut rescues = Rescues::new(rules);
         for [number, code, name] in rows {

@@ -1,15 +1,15 @@
-//! How a value that is sent differs from the cell that it was read from.
+//! The respellings of values: how a value that is sent differs from its cell.
 //!
-//! A respelling changes the spelling of a value and keeps its meaning. Every one is counted and reported.
+//! A respelling changes the spelling of a value and keeps its meaning. Every respelling is counted and reported.
 
 use std::fmt;
 
-/// One way in which a value is sent in another spelling than its cell has.
+/// A way in which the spelling of a sent value differs from its cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Respelling {
     /// A phone number is sent as its national digits.
     NationalDigits,
-    /// A country code is sent as its digits, without the spelling or the area code that its cell has.
+    /// A country code is sent as its digits, without separators and without an area code.
     CountryCode,
 }
 

@@ -1,9 +1,10 @@
 //! Detects cells that a spreadsheet has rewritten.
 //!
-//! A spreadsheet guesses a type for each cell and saves what it displays: a long number in scientific notation, an id as a
-//! date, a formula or its error. Programs that keep ids as floating-point numbers do the like. Such a cell passes many rules
-//! or breaks an unrelated one; here it gets a fault of its own. A shape must match exactly, so that no value that somebody
-//! means is reported. Most values are decided by their first byte: every reference passes through here.
+//! A spreadsheet guesses a type for each cell and saves what it displays: a long number in scientific notation, an id
+//! as a date, a formula or its error. Programs that store ids as floating-point numbers do the same. Such a cell
+//! passes many rules or breaks an unrelated one; here it gets a fault of its own. A pattern must match exactly, so
+//! that no intended value is reported. Most values are decided by their first byte, because every reference is
+//! checked here.
 //!
 //! A phone number without its leading zero looks like any other number. Only `phone`, which knows the numbering plans,
 //! detects it.
@@ -47,7 +48,7 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
 
 const FORMULA: &str = "a formula where a spreadsheet showed its result";
 
-/// The result of a subtraction: its digits are not those that were meant.
+/// The result of a subtraction: its digits are not the intended ones.
 pub(super) const NEGATIVE: &str =
     "a negative number: the - was taken for a minus, and the digits were calculated with";
 
@@ -65,7 +66,7 @@ fn hash(value: &str) -> Option<&'static str> {
     if !rest.is_empty() && rest.bytes().all(|byte| byte == b'#') {
         return Some("a spreadsheet's column was too narrow to show the value");
     }
-    // Includes its spelling in other languages, of which some have no sign at the end.
+    // Includes the spellings in other languages, some of which have no sign at the end.
     const MISSING: [&str; 11] = [
         "N/A",
         "N/D",
@@ -108,7 +109,7 @@ fn is_total(value: &str) -> bool {
         .all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b':' | b'=' | b',' | b'.' | b'(' | b')'))
 }
 
-/// `Err:502`, as `LibreOffice` has it.
+/// `Err:502`, as in `LibreOffice`.
 fn is_office_error(bytes: &[u8]) -> bool {
     bytes.strip_prefix(b"Err:").is_some_and(|code| code.len() == 3 && digits(code) == 3)
 }
@@ -119,13 +120,13 @@ fn is_call(bytes: &[u8]) -> bool {
     name > 1 && bytes.get(name) == Some(&b'(')
 }
 
-/// `'s-Gravenhage` and `'t Zand`, which begin with an apostrophe of their own.
+/// `'s-Gravenhage` and `'t Zand`: Dutch names that begin with an apostrophe.
 fn is_dutch(bytes: &[u8]) -> bool {
     matches!(bytes, [_, b's' | b't' | b'n', b' ' | b'-', ..])
 }
 
-/// `_x000D_`, as workbooks write characters that their XML cannot have: controls, the underscore of such an escape, blanks
-/// and characters without a shape. Any other code may be part of an id.
+/// `_x000D_`, the notation of workbooks for characters that XML does not allow or that need protection: controls,
+/// blanks, characters without a shape, and the underscore of such an escape. Any other code may be part of an id.
 fn has_escape(bytes: &[u8]) -> bool {
     bytes.windows(7).any(|window| {
         let [b'_', b'x', code @ .., b'_'] = window else { return false };
@@ -141,10 +142,10 @@ fn has_escape(bytes: &[u8]) -> bool {
     })
 }
 
-/// What the digits of a cell are.
+/// The kind of field that a value of digits belongs to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Digits {
-    /// An id, which may look like a number of some kind.
+    /// An id, which may look like any kind of number.
     Id,
     /// A phone number. One with a minus breaks a rule of its own.
     Phone,
@@ -152,10 +153,11 @@ enum Digits {
     Code,
 }
 
-/// An id has at least so many digits before a decimal that a program added; shorter ones may be versions.
+/// The minimum number of digits that an id has before a decimal added by a program; shorter ones may be version
+/// numbers.
 const ID_DIGITS_MIN: usize = 8;
 
-/// How a program has rewritten a value that it took for a number.
+/// How a program has rewritten a value that it treated as a number.
 fn as_number(bytes: &[u8], of: Digits) -> Option<&'static str> {
     let positive = bytes.strip_prefix(b"-").or_else(|| bytes.strip_prefix("\u{2212}".as_bytes()));
     let unsigned = positive.unwrap_or(bytes);
@@ -212,7 +214,8 @@ fn is_decimal(bytes: &[u8]) -> bool {
     }
 }
 
-/// `9,876,500,110`, `9,87,65,00,110`, `9'876'500'110`, also with decimals. Dots and blanks group phone numbers, too.
+/// `9,876,500,110`, `9,87,65,00,110`, `9'876'500'110`, also with decimals. Dots and blanks are not included, because
+/// they also group phone numbers.
 fn is_grouped(bytes: &[u8]) -> bool {
     let Some(separator) = bytes.get(digits(bytes)).filter(|byte| matches!(byte, b',' | b'\'')) else {
         return false;
@@ -243,8 +246,8 @@ fn digits(bytes: &[u8]) -> usize {
 /// `2024-03-01`, `01/03/2024`, `1-Mar`, `Mar-24`, `01-Mar-2024`. Day, month and two-digit year with dashes or dots may
 /// also be an id, so they count as a date only in a phone column.
 fn is_date(bytes: &[u8], is_number: bool) -> bool {
-    // A cheap check first: a date has an early separator and is followed by at most a time, and one that begins with a
-    // month is short.
+    // A cheap check first: a date has an early separator and is followed by at most a time, and a date that begins
+    // with a month is short.
     let (longest, head) = if bytes[0].is_ascii_digit() { (30, 5) } else { (12, 10) };
     if bytes.len() > longest || !bytes.iter().take(head).any(|byte| is_separator(*byte)) {
         return false;
@@ -257,7 +260,7 @@ fn is_date(bytes: &[u8], is_number: bool) -> bool {
     if !(rest.is_empty() || rest.contains(&b':') && rest.iter().all(is_time)) {
         return false;
     }
-    // In some languages a dot ends the month.
+    // In some languages the abbreviated month ends with a dot.
     let strong = date.iter().copied().find(|byte| matches!(byte, b'-' | b'/'));
     let Some(separator) = strong.or_else(|| date.contains(&b'.').then_some(b'.')) else { return false };
     let mut parts = [&[][..]; 3];
@@ -302,7 +305,7 @@ fn is_month(part: &[u8]) -> bool {
     number(part).is_some_and(|month| (1..=12).contains(&month))
 }
 
-/// The short names of months that spreadsheets write, in the languages of most of their users.
+/// The abbreviated month names that spreadsheets write, in the languages of most users.
 const MONTHS: [&str; 71] = [
     "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept", "oct", "nov",
     "dec", // English

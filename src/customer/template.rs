@@ -1,9 +1,9 @@
 //! Templates of `--map FIELD=TEMPLATE`: a text with `{column}` in it, such as `cust_{id}`.
 //!
-//! `{{` and `}}` stand for braces. Blanks around a cell are not part of it. Where all columns of a template are empty,
-//! its value is empty. Where only some are, a mandatory field is a fault: `cust_` alone would be the same reference for
-//! every row without an id. A template would also hide what a spreadsheet did to a cell, so each cell of a mandatory field
-//! is checked by itself.
+//! `{{` and `}}` stand for braces. Blanks around a cell are removed. If all columns of a template are empty, its
+//! value is empty. If only some are empty, a mandatory field is at fault: `cust_` alone would be the same reference
+//! for every row without an id. A template would also hide the damage that a spreadsheet did to a cell, so each cell
+//! of a mandatory field is checked separately.
 
 use super::{Fault, Field, Rule, null_marker, spreadsheet};
 
@@ -31,7 +31,7 @@ pub fn single_braces(text: &str) -> String {
     text.replace("{{", "{").replace("}}", "}")
 }
 
-/// The columns that the text of `--map` after the `=` reads.
+/// The columns that the text of `--map` after the `=` refers to.
 pub fn mapped_columns(text: &str) -> Vec<String> {
     match Template::parse(text) {
         Ok(Some(template)) => template.columns().map(str::to_owned).collect(),
@@ -39,7 +39,8 @@ pub fn mapped_columns(text: &str) -> Vec<String> {
     }
 }
 
-/// The column and the cell that a reference came from, by the text of its `--map`; none if several columns made it.
+/// The column and the cell of a reference, by the text of its `--map`; none if the reference was made of several
+/// columns.
 pub fn cell_of_reference<'a>(map: &str, reference: &'a str) -> Option<(String, &'a str)> {
     let Ok(Some(template)) = Template::parse(map) else { return Some((map.to_owned(), reference)) };
     let (before, column, after) = match template.0.as_slice() {
@@ -96,14 +97,14 @@ impl Template<String> {
         }
         parts.extend(Some(current).filter(|text| !text.is_empty()).map(Part::Text));
         if !parts.iter().any(|part| matches!(part, Part::Column(_))) {
-            // Every row would have the same value.
+            // Without a column, every row would have the same value.
             let meant = single_braces(text);
             return Err(format!("it has no column, since doubled braces stand for braces; write {meant}"));
         }
         Ok(Some(Template(parts)))
     }
 
-    /// The name between doubled braces that `is_column` knows: single ones were meant.
+    /// A known column between doubled braces; single ones were probably meant.
     pub fn doubled(&self, is_column: impl Fn(&str) -> bool) -> Option<&str> {
         let texts = self.0.iter().filter_map(|part| match part {
             Part::Text(text) => Some(text.as_str()),
@@ -125,7 +126,7 @@ impl Template<String> {
         Ok(Template(self.0.iter().map(resolve).collect::<Result<_, E>>()?))
     }
 
-    /// The names of its columns.
+    /// The names of the template's columns.
     pub fn columns(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| match part {
             Part::Text(_) => None,
@@ -134,8 +135,8 @@ impl Template<String> {
     }
 }
 
-/// What is meant by a text that is no column of this header, but has the names of columns between other signs than braces:
-/// `cust_%id%`, `<id>`, `$id`.
+/// The probable template for a text that is not a column of this header but has column names between other signs than
+/// braces: `cust_%id%`, `<id>`, `$id`.
 pub fn with_braces(text: &str, header: &[String]) -> Option<String> {
     const OPENING: &str = "$%<[({:\"'@#&+";
     const CLOSING: &str = "%>])}\"'@#&";

@@ -1,12 +1,12 @@
-//! The documented rules: a record's cells in, a `Customer` or all of its `Faults` out.
+//! The documented rules: turns the cells of a record into a `Customer` or all of its `Faults`.
 //!
-//! The rules are those of the Create Customer page. Where it is silent (control characters, lengths, the longest reference
-//! that fits into a URL), the rule says so.
+//! The rules are those of the Create Customer page. A rule that the page does not state (control characters, lengths,
+//! the longest reference that fits into a URL) says so.
 //!
-//! A fault outlives its record in the ledger and is shown anywhere, so it names the field, the rule and what was seen, and
-//! never repeats a value.
+//! A fault outlives its record in the ledger and may be shown anywhere, so it names the field, the rule and what was
+//! seen, and never contains a value.
 //!
-//! Every row passes through here. A valid row of plain ASCII allocates nothing but its reference and its form body:
+//! Every row is validated here. A valid row of plain ASCII allocates nothing but its reference and its form body:
 //! characters are looked up in one table, and texts are built only for faults.
 
 use std::fmt;
@@ -38,7 +38,7 @@ pub(crate) const LINE_SEPARATOR: &str =
 /// What is seen of bytes that were never written.
 pub(crate) const NULS: &str = "nothing but NUL characters, as an interrupted copy leaves";
 
-/// What is seen of a row whose line is quoted as a whole.
+/// What was seen in a row whose whole line is quoted.
 pub(crate) const QUOTED_ROW: &str = "the whole line is one quoted cell";
 
 /// Faults that no option mends.
@@ -73,7 +73,7 @@ pub enum Rule {
     Fields,
     /// The record's quotes are malformed, or have swallowed other rows.
     Quotes,
-    /// A header whose columns are not those of the file, or a row behind it.
+    /// A header whose columns are not those of the file, or a row after it.
     Header,
     /// A spreadsheet has rewritten the value.
     Spreadsheet,
@@ -145,10 +145,10 @@ impl Rule {
         Field::from_name(field).is_none() && Rule::from_name(code).is_some_and(is_layout)
     }
 
-    /// What to do about a fault of which this was seen.
+    /// What to do about a fault; `seen` is what the fault reports.
     pub fn remedy_of(self, field: Option<Field>, seen: &str) -> &'static str {
         match seen {
-            // No spelling gives back the digits.
+            // Reading the number in another spelling cannot restore the digits.
             NEGATIVE => Rule::Spreadsheet.remedy(field),
             TOTAL => "delete the line: it is no customer",
             OTHER_QUOTES => {
@@ -171,7 +171,7 @@ impl Rule {
         }
     }
 
-    /// The option that may make such a row valid, if there is one for a fault of which this was seen.
+    /// The option that may make a row with such a fault valid; `seen` is what the fault reports.
     pub fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
         if NO_OPTION.iter().any(|of| seen.ends_with(of)) || seen.contains(BACKSLASH) {
             None
@@ -180,7 +180,7 @@ impl Rule {
         }
     }
 
-    /// The option that may make such a row valid, for the field in which the fault occurred.
+    /// The option that may make a row with a fault in this field valid.
     pub fn option(self, field: Option<Field>) -> Option<&'static str> {
         match (self, field) {
             (Rule::Encoding, _) => Some("--encoding LABEL"),
@@ -197,7 +197,7 @@ impl Rule {
         }
     }
 
-    /// What the user can do, for the field in which the fault occurred.
+    /// What the user can do about a fault in this field.
     pub fn remedy(self, field: Option<Field>) -> &'static str {
         match (self, field) {
             (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
@@ -313,19 +313,19 @@ impl fmt::Display for Fault {
 pub struct Faults {
     /// In field order.
     pub list: Vec<Fault>,
-    /// The reference as given, if it could be read; it need not be valid.
+    /// The reference as given, if it could be read; it may be invalid.
     pub reference: Option<String>,
 }
 
 impl Faults {
-    /// The reference, if the row has one that breaks no rule: a later row with the same reference is a duplicate.
+    /// The reference, unless it breaks a rule itself: a later row with the same reference is a duplicate.
     pub fn named(&self) -> Option<&str> {
         let is_at_fault = self.list.iter().any(|fault| fault.field == Some(Field::Reference));
         self.reference.as_deref().filter(|_| !is_at_fault)
     }
 }
 
-/// What the API takes for the country code where it is empty; from the Create Customer page.
+/// The country code that the API assumes if it is empty; from the Create Customer page.
 const DEFAULT_COUNTRY_CODE: &str = "91";
 
 /// Minimum length of a reference in characters; from the Create Customer page.
@@ -374,10 +374,10 @@ pub struct Rules {
     /// Constants for fields whose column is missing or whose cell is empty.
     #[serde(rename = "set")]
     pub constants: Vec<(Field, String)>,
-    /// Whether to send a row without an optional field that breaks a rule, unless that would change what another field
-    /// means.
+    /// Whether to send a row without an optional field that breaks a rule, unless that would change the meaning of
+    /// another field.
     pub drop_invalid_optional: bool,
-    /// The region by which phone numbers in any spelling are read; `None` accepts digits only.
+    /// The region for phone numbers in any spelling; `None` accepts digits only.
     pub phone_region: Option<PhoneRegion>,
 }
 
@@ -484,7 +484,7 @@ impl Rules {
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
-    /// Whether an option that [`Rule::option`] names is given already.
+    /// Whether an option named by [`Rule::option`] is already given.
     pub fn has(&self, option: &str) -> bool {
         match option.split(' ').next() {
             Some("--phone-region") => self.phone_region.is_some(),
@@ -498,8 +498,8 @@ impl Rules {
         self.validation.unwrap_or_default()
     }
 
-    /// Whether the row may be sent without the field. A country code is part of the number: without one, the API takes
-    /// the number for one of its own country.
+    /// Whether the row may be sent without the field. Dropping a country code would change the number: the API would
+    /// take it for a number of the default country.
     pub(super) fn may_drop(&self, field: Field, value: &str) -> bool {
         let says_more = field == Field::MobileCountryCode
             && (self.phone_region.is_some() || !is_code(value, DEFAULT_COUNTRY_CODE))
@@ -507,12 +507,12 @@ impl Rules {
         self.drops(field) && !says_more
     }
 
-    /// Whether the user lets the field be dropped.
+    /// Whether the user allows the field to be dropped.
     fn drops(&self, field: Field) -> bool {
         self.drop_invalid_optional && !field.is_mandatory() && !self.require.contains(&field)
     }
 
-    /// The phone number that the two cells form, if they do.
+    /// The phone number that the two cells form, if they form one.
     fn read_phone<'a>(
         &'a self,
         phones: &'a PhoneRegion,
@@ -527,13 +527,13 @@ impl Rules {
             Validation::Lenient => PhoneCheck::Length,
         };
         if found.has_fault(Field::MobileCountryCode) {
-            // The country is not known, so only the spelling can be judged.
+            // The country is unknown, so only the spelling can be checked.
             let fault = phones.read_spelling(text).err();
             found.add_in_order(fault.map(Fault::from));
             return None;
         }
         let mut read = phones.read(text, code, check);
-        // A constant is no part of the row, so it does not contradict a number that says its country.
+        // A constant is not part of the row, so it does not contradict a number that contains its own country code.
         let is_constant =
             cells[Field::MobileCountryCode as usize].is_none_or(|cell| trimmed(cell).is_empty());
         if let Err(PhoneError { kind: PhoneErrorKind::OtherCountryCode, .. }) = read
@@ -563,7 +563,7 @@ impl Rules {
 
     /// Whether a scan of the bytes proves the cell valid, as it does for almost every cell of a valid file.
     fn passes_byte_scan(&self, field: Field, value: &str) -> bool {
-        // A length in bytes is at least the length in characters.
+        // The length in bytes is never less than the length in characters.
         if max_chars(field).is_some_and(|most| value.len() > most) {
             return false;
         }
@@ -582,7 +582,7 @@ impl Rules {
 
     fn judge(&self, field: Field, value: &str) -> Option<(Rule, String)> {
         let accepted = match field.kind() {
-            // What is sent are the digits.
+            // Only the digits are sent.
             FieldKind::MobileNumber | FieldKind::CountryCode if self.phone_region.is_some() => {
                 Accepted::Everything
             }
@@ -610,7 +610,7 @@ impl Rules {
             FieldKind::Boolean => {
                 return (!is_boolean(value)).then(|| (Rule::Boolean, "another word".into()));
             }
-            // The result of a subtraction: its digits are not those of the number that was meant.
+            // The result of a subtraction: its digits are not those of the intended number.
             FieldKind::MobileNumber if is_negative(value) => return Some((Rule::Digits, NEGATIVE.into())),
             _ if self.validation() == Validation::Lenient => return None,
             // Validated later, together with the country code.
@@ -626,13 +626,13 @@ impl Rules {
     }
 }
 
-/// A minus and digits only: what a spreadsheet makes of 080-1234567.
+/// Whether a value is a minus followed by digits: what a spreadsheet makes of 080-1234567.
 fn is_negative(value: &str) -> bool {
     let digits = value.strip_prefix(['-', '\u{2212}']);
     digits.is_some_and(|digits| !digits.is_empty() && all(digits, DIGIT))
 }
 
-/// The value without the blanks around it. Most values have none, which two bytes tell.
+/// The value without the blanks around it. Most values have none, which two bytes show.
 fn trimmed(cell: &str) -> &str {
     let is_kept = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
     let bytes = cell.as_bytes();
@@ -666,7 +666,7 @@ fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
         let (code, position) = (u32::from(c), at + 1);
         return Some((Rule::Control, format!("a control character (U+{code:04X}) at position {position}")));
     }
-    // Another program has put this character in place of bytes that it could not read.
+    // Another program has replaced bytes that it could not decode by this character.
     if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
         return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
     }
@@ -739,7 +739,7 @@ impl ValidRecord<'_> {
         &self.dropped
     }
 
-    /// Fields that are sent in another spelling than their cells have.
+    /// Fields that are sent in another spelling than that of their cells.
     pub fn respelled(&self) -> &[(Field, Respelling)] {
         &self.respelled
     }
@@ -837,7 +837,7 @@ fn outside(value: &str, set: u8) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// `field=value` pairs on top of a valid row; an empty value empties the cell.
+    /// Reads a valid row with these `field=value` changes; an empty value empties the cell.
     fn read(rules: &Rules, changes: &[(Field, &str)]) -> Result<Customer, Faults> {
         let mut cells: Cells<'_> = [Some(""); Field::COUNT];
         cells[Field::Reference as usize] = Some("cust_0001");
@@ -1105,7 +1105,7 @@ mod tests {
         for (field, value) in [(Field::MobileNumber, "x"), (Field::Reference, "x")] {
             assert_eq!(words(read(&rules, &[(field, value)])).len(), 1);
         }
-        // The API takes a number without a code for an Indian one.
+        // The API assumes India for a number without a country code.
         for (code, expected) in
             [("+91", true), ("91.0", true), ("+44", false), ("44.0", false), ("GB", false)]
         {
