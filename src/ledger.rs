@@ -1,22 +1,23 @@
-//! What is durable: which row got which outcome, and what a crashed run left open.
+//! The durable record of runs and rows: which row got which outcome, and what a crashed run left open.
 //!
 //! Promises:
-//! * A [`Claim`] exists only after its commit: only [`Ledger::commit`] makes one, and [`Claim::settle`] consumes it. No
-//!   claim, no request.
+//! * A [`Claim`] exists only after its commit: only [`Ledger::commit`] makes one, and [`Claim::settle`] consumes it.
+//!   No claim, no request.
 //! * Every count it returns is committed.
-//! * A reference has one row for good. Duplicates within a source are found here, not by a set of references in memory.
-//! * One writer. The lock file belongs to the run: its holder knows that every earlier run is dead and that the claims
-//!   still there are in doubt.
-//! * The file is ours or it is not touched; it is readable by its owner alone.
+//! * A reference has one row for good. Duplicates within a source are found here, not by a set of references in
+//!   memory.
+//! * One writer. Each run holds the lock file, so a run that gets the lock can treat every earlier run as ended, and
+//!   the claims still open as in doubt.
+//! * Only a ledger is ever modified, never another program's file; only the owner can read the file.
 //!
-//! Above stand values and decisions, pure: what a row is (`model`, `claim`), what is to be done about it (`plan`),
-//! what one transaction writes (`batch`), how far the source is done (`checkpoint`), and where references are
-//! found (`reference_index`). Below stands the backend, `sqlite`, which alone knows SQL. [`Ledger`] is what joins
-//! them: it has each chunk planned (`planning` looks up what that needs), and writes the plans.
+//! The pure modules hold values and decisions: what a row is (`model`, `claim`), what to do about it (`plan`), what
+//! one transaction writes (`batch`), how far the source is done (`checkpoint`), and where references are found
+//! (`reference_index`). The backend, `sqlite`, alone contains SQL. [`Ledger`] connects the two: it has each chunk
+//! planned (`planning` looks up what a plan needs), and writes the plans.
 //!
-//! References are found through 64-bit hashes: those of recent rows in memory, the others in a table that is filled in
-//! bulk and in order (see the migration for why). Both only propose rows; the text decides, so two references with one
-//! hash do no harm.
+//! References are found by 64-bit hashes: those of recent rows in memory, the others in a table that is filled in
+//! bulk and in order (the migration explains why). A hash only finds candidate rows and the texts are compared, so
+//! two references with the same hash do no harm.
 
 mod batch;
 mod checkpoint;
@@ -72,99 +73,100 @@ pub(crate) use self::{
 };
 use crate::customer::{Dropped, FieldCounts, FieldSet, Reference, Row, SourcePosition};
 
-/// How long a change of nothing but the run's counts may wait for a commit that has more to write.
+/// How long a change of nothing but the run's counts may be deferred until a commit has more to write, in
+/// milliseconds.
 const DEFER_MAX_MS: i64 = 200;
 
-/// References that are looked up together.
+/// Maximum number of references per lookup.
 const LOOKUP_MAX: usize = 256;
 
-/// What one commit carries.
+/// The content of one commit.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// How many of [`Ledger::rows_in_doubt`] to claim.
     pub in_doubt: usize,
     /// Rows to claim or settle at once, in file order.
     pub rows: Vec<Row>,
-    /// The position of the source behind so many of these rows.
+    /// Positions of the source, each with the number of these rows before it.
     pub positions: Vec<(usize, SourcePosition)>,
-    /// Claims that have ended.
+    /// Settled claims.
     pub settled: Vec<Settlement>,
     /// The requests of the run so far.
     pub requests: RequestCounts,
-    /// Nothing may be deferred.
+    /// Whether deferring is not allowed.
     pub flush: bool,
-    /// Where the run stands, if it is time to write it.
+    /// The heartbeat, if one is due.
     pub heartbeat: Option<Heartbeat>,
 }
 
-/// What one commit has made durable.
+/// The result of one commit.
 #[derive(Debug)]
 pub struct Committed {
-    /// The claims of the rows that are to be sent.
+    /// The claims of the rows to be sent.
     pub claims: Vec<Claim>,
-    /// The counts of the run after it.
+    /// The counts of the run after the commit.
     pub tally: Tally,
-    /// The optional values that the rows of the batch go without.
+    /// The number of optional values that the rows of the batch are sent without.
     pub dropped: Dropped,
-    /// Rows were counted that are not in the tally, because that alone was not worth a commit yet.
+    /// Whether rows were counted that are not in the tally yet, because the counts alone were not worth a commit.
     pub deferred: bool,
     /// Line and fields of the imported rows that differ.
     pub changed: Vec<(u64, FieldSet)>,
-    /// What was found out about customers that existed.
+    /// What was found about existing customers.
     pub existing: ExistingCounts,
 }
 
 /// The ledger of one run, opened for writing.
 pub struct Ledger {
     planning: Planning,
-    /// Held, not used: the lock goes when the process does.
+    /// Held, not used: the lock is released when the process ends.
     _lock: File,
     path: PathBuf,
-    /// The file at that path when the run began.
+    /// The identity of the file at the ledger's path when the run began.
     identity: Option<Identity>,
     now: fn() -> i64,
     run: RunId,
     tracker: CheckpointTracker,
-    /// The checkpoint of the run before, if this run reads the same source with the same settings.
+    /// The checkpoint of the previous run, if this run reads the same source with the same settings.
     resume_point: Option<Checkpoint>,
     /// The part of the source that this run skips.
     skipped: Option<Checkpoint>,
-    /// The counts by field that this run begins with.
+    /// The counts by field at the start of this run.
     field_counts: (Dropped, FieldCounts),
-    /// Rows in doubt that are not claimed yet; the first comes last.
+    /// Rows in doubt that are not claimed yet, in reverse order.
     in_doubt: Vec<OpenClaim>,
-    /// What is committed, and when.
+    /// The committed counts, and the time of their commit.
     tally: Tally,
     committed_at: i64,
-    /// What the next commit will write.
+    /// The counts that the next commit will write.
     counts: RunCounts,
 }
 
 impl Ledger {
-    /// Opens or creates the ledger, takes its lock, and begins a run. What crashed runs had claimed becomes `pending`,
+    /// Opens or creates the ledger, takes its lock, and begins a run. Open claims of crashed runs become `pending`,
     /// in doubt.
     ///
     /// # Errors
-    /// Where the file is not ours, in use, for another target, or cannot be written.
+    /// If the file is not a ledger, is in use, belongs to another target, or cannot be written.
     pub async fn begin_run(
         path: &Path,
         target: &Target,
         run: &NewRun<'_>,
         now: fn() -> i64,
     ) -> Result<Ledger, Error> {
-        // One ledger has one lock, whatever path leads to it.
+        // A ledger has one lock, whichever path leads to it.
         let real = path.canonicalize();
         if let (Err(error), true) = (&real, path.is_symlink()) {
-            // A new ledger would replace the link, and whoever made the link would look elsewhere.
+            // Creating a ledger here would replace the link, and the ledger would not be where the link points.
             return Err(Error::Open { path: path.into(), error: error.kind().into() });
         }
         let path = real.as_deref().unwrap_or(path);
-        // Before the lock file is made: beside another program's file there shall be none of ours.
+        // Before the lock file is created: no lock file may be left beside another program's file.
         check_ours(path)?;
         let lock = lock(path)?;
         let mut store = Store::open_or_create(path).await?;
         if let Err(refused) = store.keep_target(target, now()).await {
-            // Closed in order, so that a ledger that is not meant is left as it was found.
+            // Closed in order, so that a ledger given by mistake is left unchanged.
             store.close().await?;
             return Err(refused);
         }
@@ -201,19 +203,19 @@ impl Ledger {
     }
 
     /// The checkpoint of the previous run over the same source with the same parse settings, and the number of rows
-    /// before it. All of them are settled. A checkpoint for the whole file only may be used only if it is the end of the
-    /// source, which has `source_bytes`: later rows could not be checked for duplicates.
+    /// before it. All of them are settled. A `whole_file_only` checkpoint may be used only if it is the end of the
+    /// source, at `source_bytes`, because later rows could not be checked for duplicates.
     pub fn resume_point(&self, source_bytes: Option<u64>) -> Option<(SourcePosition, u64)> {
         let is_end = |point: &Checkpoint| Some(point.position.bytes) == source_bytes;
         let point = self.resume_point.filter(|point| !point.whole_file_only || is_end(point))?;
         Some((point.position, point.tally.rows()))
     }
 
-    /// Resumes at the checkpoint: the rows before it are not read again and count as they would have. To be called
-    /// before any row is committed.
+    /// Resumes at the checkpoint: the rows before it are not read again, but counted with their outcomes. Must be
+    /// called before any row is committed.
     ///
     /// # Errors
-    /// Where the ledger cannot be written.
+    /// If the ledger cannot be written.
     pub async fn resume(&mut self) -> Result<(), Error> {
         let Some(point) = self.resume_point.take() else { return Ok(()) };
         let tally = point.tally.seen_again();
@@ -230,20 +232,21 @@ impl Ledger {
         self.commit(Batch { flush: true, ..Batch::default() }).await.map(drop)
     }
 
-    /// How many rows that earlier runs left in doubt are still to be claimed: the API may have their customers. They are
-    /// looked up before any row of the source is claimed, and count as none of its rows.
+    /// The number of rows that earlier runs left in doubt and that are not claimed yet: the API may have their
+    /// customers. They are looked up before any row of the source is claimed, and do not count as rows of the source.
     pub fn rows_in_doubt(&self) -> usize {
         self.in_doubt.len()
     }
 
-    /// The counts with which the run begins: rows by outcome, values that rows go without, and fields that differ. All are
-    /// zero unless it resumes.
+    /// The counts at the start of the run: rows by outcome, dropped values, and fields that differ. All are zero
+    /// unless the run resumes.
     pub fn initial_counts(&self) -> (Tally, Dropped, FieldCounts) {
         let (dropped, changed) = self.field_counts.clone();
         (self.tally, dropped, changed)
     }
 
-    /// Writes these samples with the next commit, or with the end of the run. They replace all from the index `from` on.
+    /// Writes these samples with the next commit, or with the end of the run. They replace all samples from index
+    /// `from` on.
     pub fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
         self.planning.store.add_samples(from, samples);
     }
@@ -251,7 +254,7 @@ impl Ledger {
     /// Makes the settlements durable, and claims the rows, in one transaction.
     ///
     /// # Errors
-    /// Then nothing of the batch is durable and no claim exists.
+    /// After an error, nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
         let Batch { in_doubt, rows, positions, settled, requests, flush, heartbeat } = batch;
         let mut write = CommitBatch::new(self.run, (self.now)());
@@ -278,7 +281,7 @@ impl Ledger {
 
     fn settle<'a>(&mut self, settlement: &'a Settlement, write: &mut CommitBatch<'a>) {
         let outcome = settlement.result.outcome();
-        // Rows in doubt count as none of the source's rows.
+        // Rows in doubt do not count as rows of the source.
         if settlement.claim.customer().is_some() {
             self.counts.tally.settle(outcome);
         }
@@ -286,7 +289,7 @@ impl Ledger {
         if let Some(chunk) = settlement.claim.chunk() {
             self.tracker.settled(chunk, outcome, settlement.is_settled_for_good());
         }
-        // Imported, whatever became of its Update.
+        // The row is imported, whatever the result of its Update.
         let is_imported =
             matches!(settlement.result, RowResult::Insert(InsertResult::ExistingThenUpdate(..)));
         self.planning.planner.imported_seen += u64::from(is_imported);
@@ -295,7 +298,8 @@ impl Ledger {
         }
     }
 
-    /// The claims of the batch, and in `write` what is to be written for them and for the rows that need none.
+    /// Makes the claims of the batch, and adds to `write` what is to be written for them and for rows that need no
+    /// claim.
     async fn claim(
         &mut self,
         in_doubt: usize,
@@ -330,12 +334,12 @@ impl Ledger {
         Ok(claims)
     }
 
-    /// The source has been read to its end. Records how many imported rows it has not named, and returns it: a row that
-    /// is invalid today is in the file all the same. Then deletes what earlier runs have recorded of references that
-    /// the source has, and that this run did not find again.
+    /// Records that the source has been read to its end. Counts the imported rows that the source did not contain,
+    /// stores the count, and returns it; a row that is invalid now still counts as contained. Then deletes the
+    /// records of earlier runs about references of the source that this run did not find again.
     ///
     /// # Errors
-    /// Where the ledger cannot be read or written.
+    /// If the ledger cannot be read or written.
     pub async fn finish_source(&mut self) -> Result<u64, Error> {
         let absent = match self.absent_as_before().await? {
             Some(absent) => absent,
@@ -348,7 +352,8 @@ impl Ledger {
         Ok(absent)
     }
 
-    /// To count the imported rows is to read the whole ledger; a file that is the same misses the same rows.
+    /// The count of an unchanged file from the previous run: counting imported rows again would read the whole
+    /// ledger.
     async fn absent_as_before(&mut self) -> Result<Option<u64>, Error> {
         if self.skipped.is_none_or(|skipped| skipped.tally.rows() != self.tally.rows()) {
             return Ok(None);
@@ -372,7 +377,8 @@ impl Ledger {
         Ok(imported.saturating_sub(present))
     }
 
-    /// Keeps what this run has seen, if it is needed. What it skipped, the run before has seen.
+    /// Stores which rows this run has seen, if a later run may need it. The rows of the skipped part are those that
+    /// the previous run saw.
     async fn keep_seen(&mut self) -> Result<(), Error> {
         if !self.planning.store.is_seen_needed(self.run).await? {
             return Ok(());
@@ -387,10 +393,10 @@ impl Ledger {
             .await
     }
 
-    /// Ends the run: nothing may be claimed any more.
+    /// Ends the run. No row can be claimed afterwards.
     ///
     /// # Errors
-    /// Where the ledger cannot be written.
+    /// If the ledger cannot be written.
     pub async fn end_run(
         mut self,
         state: RunState,
@@ -405,17 +411,17 @@ impl Ledger {
         self.planning.store.close().await
     }
 
-    /// Ends a run that has had no row and sent no request, and forgets it.
+    /// Ends a run without rows and requests, and deletes its record.
     ///
     /// # Errors
-    /// Where the ledger cannot be written.
+    /// If the ledger cannot be written.
     pub async fn discard_run(mut self) -> Result<(), Error> {
         self.check_path()?;
         self.planning.store.discard_run(self.run).await?;
         self.planning.store.close().await
     }
 
-    /// SQLite goes on writing to a file that nobody can find any more, and says nothing.
+    /// SQLite would continue to write to a file that was moved or deleted, without an error.
     fn check_path(&self) -> Result<(), Error> {
         if identity(&self.path) == self.identity { Ok(()) } else { Err(Error::Moved(self.path.clone())) }
     }

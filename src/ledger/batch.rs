@@ -1,7 +1,7 @@
 //! Everything that one transaction writes, as plain rows.
 //!
 //! Pure: claims and settlements come in before the transaction begins, and a backend turns the rows into the
-//! parameters of its statements. So the time in which the file is locked holds nothing but the database's own work.
+//! parameters of its statements. So the file is locked only for the database's own work.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::customer::{Correction, Dropped, FieldSet, Fingerprint, Record, Reference, Row};
 
-/// A new row that is claimed.
+/// A new row to claim.
 pub(super) struct NewClaim {
     pub(super) id: RowId,
     pub(super) line: u64,
@@ -27,7 +27,7 @@ pub(super) struct NewClaim {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// A row of the ledger that is claimed again.
+/// A known row to claim again.
 pub(super) struct RepeatedClaim {
     pub(super) id: RowId,
     pub(super) line: u64,
@@ -46,7 +46,7 @@ pub(super) struct SettledWithId<'a> {
     pub(super) customer_id: &'a Arc<str>,
     pub(super) attempts: u32,
     pub(super) id_source: IdSource,
-    /// The API's spelling of the reference, where it differs.
+    /// The API's spelling of the reference, if it differs.
     pub(super) api_reference: Option<&'a Reference>,
 }
 
@@ -78,7 +78,7 @@ pub(super) struct UnfinishedUpdate<'a> {
     pub(super) id: RowId,
     pub(super) line: u64,
     pub(super) outcome: Outcome,
-    /// The fields that were sent.
+    /// The fields that the Update sent.
     pub(super) fingerprint: Fingerprint,
     pub(super) may_have_landed: bool,
     pub(super) attempts: u32,
@@ -88,17 +88,17 @@ pub(super) struct UnfinishedUpdate<'a> {
 /// The rows that one commit writes about Updates.
 #[derive(Default)]
 pub(super) struct UpdateRows<'a> {
-    /// Updates that are about to be sent: row, line, and the fields.
+    /// Updates about to be sent: row, line, and the fields.
     pub(super) begun: Vec<(RowId, u64, Fingerprint)>,
-    /// Updates that the API has accepted: row, line, the fields, and attempts.
+    /// Accepted Updates: row, line, the fields, and attempts.
     pub(super) updated: Vec<(RowId, u64, Fingerprint, u32)>,
     /// Updates of rows that an earlier run imported.
     pub(super) unfinished: Vec<UnfinishedUpdate<'a>>,
     /// Updates of rows that this run inserted.
     pub(super) new_unfinished: Vec<UnfinishedUpdate<'a>>,
-    /// Updates that were not sent after all.
+    /// Updates that were claimed but not sent.
     pub(super) restored: Vec<RowId>,
-    /// Rows that need no Update any more.
+    /// Rows that no longer need an Update.
     pub(super) finished: Vec<RowId>,
     /// Line and fields of each imported row that differs.
     pub(super) changed: Vec<(u64, FieldSet)>,
@@ -117,7 +117,8 @@ impl UpdateRows<'_> {
     }
 }
 
-/// A row that is not imported, for the log: only words of ours, because the API's message may repeat the row's fields.
+/// A row that is not imported, for the log. Contains only texts of this program, because the API's message may repeat
+/// the row's fields.
 pub(super) struct UnimportedRow {
     line: u64,
     outcome: Outcome,
@@ -141,13 +142,13 @@ pub(super) struct CommitBatch<'a> {
     pub(super) ended_claims: Vec<RowId>,
     pub(super) new_claims: Vec<NewClaim>,
     pub(super) repeated_claims: Vec<RepeatedClaim>,
-    /// Claimed rows whose fields have changed: what they were before must not come back.
+    /// Claimed rows whose fields have changed: their earlier state must not be restored.
     pub(super) renewed: Vec<RowId>,
     /// New rows whose Create was answered with an id: nearly every row of a first import.
     pub(super) created: Vec<SettledWithId<'a>>,
     pub(super) with_id: Vec<SettledWithId<'a>>,
     pub(super) without_id: Vec<SettledWithoutId<'a>>,
-    /// Whether `without_id` holds rows that are to become again what they were before their claim.
+    /// Whether `without_id` contains rows whose state before the claim is to be restored.
     pub(super) restores_rows: bool,
     pub(super) unsendable: Vec<Unsendable>,
     pub(super) superseded: Superseded,
@@ -155,7 +156,7 @@ pub(super) struct CommitBatch<'a> {
     pub(super) records: Vec<(RowId, Cow<'a, Record>)>,
     /// Rows whose raw cells are erased.
     pub(super) erased: Vec<RowId>,
-    /// Rows of a failed export that came back.
+    /// Rows of a failed export that were imported again.
     pub(super) corrected: Vec<Correction>,
     pub(super) dropped: Dropped,
     pub(super) checkpoint: Option<Checkpoint>,
@@ -192,7 +193,7 @@ impl<'a> CommitBatch<'a> {
         }
     }
 
-    /// Whether the batch holds nothing but the counts of the run.
+    /// Whether the batch contains nothing but the counts of the run.
     pub(super) fn is_empty(&self) -> bool {
         self.created.is_empty()
             && self.with_id.is_empty()
@@ -211,7 +212,7 @@ impl<'a> CommitBatch<'a> {
             && self.heartbeat.is_none()
     }
 
-    /// Carries out the plan of a row: counts it, adds what is to be written, and makes its claim if it is to be sent.
+    /// Carries out the plan of a row: counts it, adds its changes, and makes its claim if it is to be sent.
     pub(super) fn add(
         &mut self,
         row: Row,
@@ -221,7 +222,7 @@ impl<'a> CommitBatch<'a> {
     ) -> Option<Claim> {
         let Row { line, record, reading, corrects } = row;
         let reference_was_read = corrects.as_deref().is_none_or(|own| own.reference_was_read);
-        // Corrected or wrong in another way: either way the row stands for the earlier one.
+        // The row replaces the earlier one, whether it was corrected or is wrong in another way.
         let is_as_it_was = matches!(&plan, RowPlan::InvalidOrDuplicate(row) if row.is_as_it_was);
         self.corrected.extend(corrects.filter(|_| !is_as_it_was).map(|own| *own));
         if let (Ok(customer), false) = (&reading, matches!(plan, RowPlan::InvalidOrDuplicate(_))) {
@@ -296,34 +297,34 @@ impl<'a> CommitBatch<'a> {
         self.updates.begun.push((claim.id, claim.line, claim.sent()));
     }
 
-    /// Adds an imported row that needs no Update any more.
+    /// Adds an imported row that no longer needs an Update.
     pub(super) fn finish_update(&mut self, id: RowId) {
         self.updates.finished.push(id);
         self.erased.push(id);
     }
 
-    /// Adds the claim of a row whose fields have changed. Its old cells go: if this run dies, a retry must not send
-    /// what the file has corrected.
+    /// Adds the claim of a row whose fields have changed, and erases its old cells: if this run crashes, a retry must
+    /// not send data that the file has since corrected.
     pub(super) fn renew(&mut self, id: RowId) {
         self.erased.push(id);
         self.renewed.push(id);
     }
 
-    /// Adds a row that is not imported to the log, if anybody follows it.
+    /// Adds a row that is not imported to the log, if the log level includes it.
     fn log_unimported(&mut self, row: impl FnOnce() -> UnimportedRow) {
         if enabled!(Level::DEBUG) {
             self.unimported.push(row());
         }
     }
 
-    /// Adds a row that is left as an earlier run settled it.
+    /// Adds a row whose earlier outcome is kept.
     pub(super) fn keep(&mut self, line: u64, outcome: Outcome) {
         if !outcome.is_success() {
             self.log_unimported(|| UnimportedRow::new(line, outcome));
         }
     }
 
-    /// Adds what became of a claimed row.
+    /// Adds the result of a claimed row.
     pub(super) fn settle(&mut self, settlement: &'a Settlement) {
         match &settlement.result {
             RowResult::Insert(result) => self.settle_insert(settlement, result),
@@ -334,12 +335,12 @@ impl<'a> CommitBatch<'a> {
     fn settle_insert(&mut self, settlement: &'a Settlement, result: &'a InsertResult) {
         let Settlement { claim, effort, .. } = settlement;
         let sent = claim.customer().map_or_else(|| claim.fingerprint(), |customer| customer.fingerprint);
-        // What the API may have if the row is not known to have arrived.
+        // The fields that the API may have if the request is not known to have arrived.
         let may_have = if effort.may_have_landed { claim.fingerprint() } else { sent };
         match result {
             InsertResult::Created(located) => {
                 let fingerprint = match located.id_source {
-                    // What Get found is what an earlier run sent; its fields count, not today's.
+                    // Get found what an earlier run sent, so the fields of that run count, not those of this one.
                     IdSource::Found { earlier: true, .. } => claim.earlier(),
                     IdSource::Found { earlier: false, .. } => claim.fingerprint(),
                     IdSource::Answer => sent,
@@ -390,7 +391,7 @@ impl<'a> CommitBatch<'a> {
         self.keep_claimed_record(claim);
     }
 
-    /// Adds a row whose customer the API has; `fingerprint` is of the fields that it may have by our doing.
+    /// Adds a row whose customer the API has. `fingerprint` is that of the fields that our requests may have set.
     fn settle_located(
         &mut self,
         settlement: &'a Settlement,
@@ -421,17 +422,17 @@ impl<'a> CommitBatch<'a> {
         }
     }
 
-    /// Counts what the report says of a customer that existed.
+    /// Counts what the report shows about an existing customer.
     fn count_existing(&mut self, claim: &Claim, located: &ApiCustomer, sent: Fingerprint) {
         let is_uncertain = matches!(located.id_source, IdSource::Found { is_uncertain: true, .. });
         self.existing.uncertain += u64::from(is_uncertain);
-        // A row that was in doubt has no fields here; it is compared when the source reaches it.
+        // A row in doubt has no fields here; it is compared when the source reaches it.
         if claim.customer().is_some() {
             self.existing.add(located.differing(sent));
         }
     }
 
-    /// Adds a customer that existed with other fields, and what became of the Update that was sent for it.
+    /// Adds a customer that existed with other fields, and the result of its Update.
     fn settle_existing_then_update(
         &mut self,
         settlement: &'a Settlement,
@@ -513,14 +514,14 @@ impl<'a> CommitBatch<'a> {
         }
     }
 
-    /// Keeps the raw cells of a row. A row that comes out of the ledger brings none: the ledger has them.
+    /// Stores the raw cells of a row. A row of a retry has none, because the ledger already has them.
     pub(super) fn keep_record(&mut self, id: RowId, record: Cow<'a, Record>) {
         if record.cells().next().is_some() {
             self.records.push((id, record));
         }
     }
 
-    /// Logs one event for each row, once what it says is durable.
+    /// Logs one event for each row, after its outcome is durable.
     pub(super) fn log_rows(&self, settled: &[Settlement]) {
         let run = self.run.0;
         for UnimportedRow { line, outcome, field, rule, http_status, requests } in &self.unimported {

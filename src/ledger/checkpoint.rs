@@ -1,9 +1,10 @@
-//! How far a run has come in its source with every row settled for good: where the next run may resume.
+//! The checkpoint of a run: the position up to which every row of the source is settled for good, where the next run
+//! may resume.
 //!
 //! Rows are settled in any order. A position of the source is reached once each row before it is settled for good: a
-//! later run over the same bytes would send nothing for them. A row that failed or is pending is sent again by the
-//! next run, and a row whose customer existed with other fields is called changed by it, so no position behind
-//! such a row is ever reached by this run.
+//! later run over the same bytes would send nothing for these rows. A failed or pending row is sent again by the next
+//! run, and a row whose customer existed with other fields is reported as changed by the next run, so this run
+//! reaches no position after such a row.
 //!
 //! Pure. Memory: one entry for each chunk with open rows.
 
@@ -12,17 +13,17 @@ use std::collections::VecDeque;
 use super::model::{Outcome, RunId, Tally};
 use crate::customer::SourcePosition;
 
-/// A position of the source that was reached, and what stands before it.
+/// A reached position of the source, with the results of the rows before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) position: SourcePosition,
-    /// What became of the rows before the position.
+    /// The outcomes of the rows before the position.
     pub(super) tally: Tally,
     /// The checkpoint is valid only at the end of the file. Set when the ledger cannot list the references before it:
     /// rows were kept from a run over another file, or rows in doubt were settled that are not in this file, or
     /// counts by field exist, which are kept for the whole run only.
     pub(super) whole_file_only: bool,
-    /// The first of the runs that resumed one after the other to come here.
+    /// The first run of the chain of resumed runs that reached this position.
     pub(super) chain_start: RunId,
 }
 
@@ -44,13 +45,13 @@ pub(super) struct ChunkNumber(u64);
 
 #[derive(Default)]
 struct OpenChunk {
-    /// The position of its end; unknown while only a part of the chunk is claimed.
+    /// The position of the chunk's end; none while only a part of the chunk is claimed.
     end: Option<SourcePosition>,
-    /// Claimed rows that are not settled.
+    /// Number of claimed rows that are not settled.
     open: usize,
     tally: Tally,
     whole_file_only: bool,
-    /// A row of the chunk will be sent again.
+    /// Whether a row of the chunk will be sent again.
     is_stuck: bool,
 }
 
@@ -58,11 +59,11 @@ struct OpenChunk {
 pub(super) struct CheckpointTracker {
     run: RunId,
     reached: Checkpoint,
-    /// Empty once a row will be sent again: no further position is reached.
+    /// The chunks with open rows. Empty once a row will be sent again, because no further position can be reached.
     chunks: VecDeque<OpenChunk>,
-    /// The number of the first of them.
+    /// The number of the first chunk in `chunks`.
     first: u64,
-    /// Whether [`CheckpointTracker::take_if_advanced`] has not given `reached` yet.
+    /// Whether `reached` has advanced since the last [`CheckpointTracker::take_if_advanced`].
     is_advanced: bool,
 }
 
@@ -73,7 +74,7 @@ impl CheckpointTracker {
         CheckpointTracker { run, reached: start, chunks, first: 0, is_advanced: false }
     }
 
-    /// Counts a row that needs no claim: `run`, this one or an earlier one, has settled it.
+    /// Counts a row that needs no claim. `run` is the run that settled it: this one or an earlier one.
     pub(super) fn settled_at_once(&mut self, outcome: Outcome, run: RunId) {
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.tally.add(outcome);
@@ -81,7 +82,7 @@ impl CheckpointTracker {
         }
     }
 
-    /// Counts a row that was claimed; its settlement names the chunk.
+    /// Counts a claimed row. Its settlement must name the returned chunk.
     pub(super) fn claimed(&mut self) -> ChunkNumber {
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.open += 1;
@@ -89,7 +90,7 @@ impl CheckpointTracker {
         ChunkNumber(self.first + (self.chunks.len() as u64).saturating_sub(1))
     }
 
-    /// The chunk that is being claimed ends at this position.
+    /// Sets the end of the chunk that is being claimed.
     pub(super) fn chunk_ended(&mut self, end: SourcePosition) {
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.end = Some(end);
@@ -98,7 +99,7 @@ impl CheckpointTracker {
         self.advance();
     }
 
-    /// Counts a settled claim; `for_good` where a later run would have nothing to do for the row.
+    /// Counts a settled claim. `for_good`: a later run would have nothing to do for the row.
     pub(super) fn settled(&mut self, chunk: ChunkNumber, outcome: Outcome, for_good: bool) {
         let at = chunk.0.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
         if let Some(chunk) = at.and_then(|at| self.chunks.get_mut(at)) {

@@ -17,18 +17,18 @@ use crate::customer::{Correction, Customer, Fault, Faults, Field, FieldSet, Fing
 pub struct RowError {
     /// The field at fault, for an invalid row.
     pub field: Option<String>,
-    /// The API's code, the rule's word, or ours.
+    /// The API's code, the rule's name, or a code of this program.
     pub code: Option<String>,
-    /// The API's message or ours.
+    /// The API's message, or one of this program.
     pub message: Option<String>,
-    /// The HTTP status of the last answer.
+    /// The HTTP status of the last response.
     pub http_status: Option<u16>,
-    /// The API's id of the request, which its support asks for.
+    /// The API's id of the request; its support needs it.
     pub request_id: Option<String>,
 }
 
 impl RowError {
-    /// The code of a row whose last answer came from a proxy or gateway before the API.
+    /// The code of a row whose last response came from a proxy or gateway, not from the API.
     pub const NOT_THE_API: &str = "not-the-api";
 }
 
@@ -36,13 +36,14 @@ impl RowError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReferenceRepeat {
     No,
-    /// The reference could not be read before, and nothing tells whose it is.
+    /// Unknown: the reference could not be read earlier, so it cannot be assigned to a row.
     Maybe,
     Yes,
 }
 
-/// Outcome, reference and error of a row that cannot be sent: invalid, or else a duplicate. If an invalid row has the
-/// reference of another row, the error says so too, because to correct the rest would not make it a customer.
+/// Outcome, reference and error of a row that cannot be sent: invalid, or a duplicate. If an invalid row has the
+/// reference of another row, the error says so too, because correcting only the fault would not make the row a
+/// customer.
 pub(crate) fn describe_unsendable(
     reading: &Result<Customer, Faults>,
     repeats: ReferenceRepeat,
@@ -88,37 +89,37 @@ pub(crate) fn describe_unsendable(
 const OWN_ROW: &str =
     "if this is that customer's own row, correct its file and import the whole of it; else ";
 
-/// What a claim is for.
+/// The purpose of a claim.
 #[derive(Debug)]
 pub enum Operation {
-    /// Create the customer: the API does not have it, as far as is known.
+    /// Create the customer, which the API does not have as far as is known.
     Create {
-        /// An earlier Create of the row that may have landed at some time, whatever Get said since.
+        /// An earlier Create of the row that may have landed at some time, whatever Get has returned since.
         prior: Option<PriorCreate>,
     },
-    /// Look the customer up first: an earlier run may have created it, and never got the answer.
+    /// Look the customer up first: an earlier run may have created it without receiving the response.
     Confirm(PriorCreate),
     /// Update the customer: the API has it, with other fields.
     Update(Box<CustomerUpdate>),
 }
 
-/// A Create of an earlier run.
+/// A Create sent by an earlier run.
 #[derive(Clone, Copy, Debug)]
 pub struct PriorCreate {
-    /// The fields that it sent, as far as they are known.
+    /// The fields that were sent, as far as they are known.
     pub(super) sent: Option<Fingerprint>,
 }
 
-/// What is to be changed at the API.
+/// The changes to make to a customer at the API.
 #[derive(Debug)]
 pub struct CustomerUpdate {
     /// The customer id.
     pub customer_id: String,
-    /// Fields that have no value any more.
+    /// Fields that no longer have a value.
     pub emptied: FieldSet,
-    /// The API's spelling of the reference, where it differs from the row's.
+    /// The API's spelling of the reference, if it differs from the row's.
     pub(super) api_reference: Option<Reference>,
-    /// An earlier Update may have landed.
+    /// Whether an earlier Update may have landed.
     pub(super) may_have_landed: bool,
 }
 
@@ -129,13 +130,13 @@ pub(super) enum ClaimedRow {
     OfSource {
         customer: Customer,
         record: Record,
-        /// The chunk of the source that the row is part of.
+        /// The chunk of the source that contains the row.
         chunk: ChunkNumber,
-        /// Whether the ledger has a row for it, not only this claim.
+        /// Whether the ledger has a record of the row besides this claim.
         is_known: bool,
     },
-    /// A row that an earlier run left in doubt. The ledger keeps no field of it, so the row can be looked up but not
-    /// sent.
+    /// A row that an earlier run left in doubt. The ledger does not store its fields, so the row can be looked up but
+    /// not sent.
     InDoubt(Reference),
 }
 
@@ -148,12 +149,12 @@ pub struct Claim {
     pub(super) row: ClaimedRow,
     pub(super) operation: Operation,
     pub(super) claimed_at: i64,
-    /// The row's reference could not be read before: a customer that exists may be another row's.
+    /// Whether an existing customer may belong to another row, because the row's reference could not be read earlier.
     pub(super) may_belong_to_another_row: bool,
 }
 
 impl Claim {
-    /// The claim of a row of the source: one that the ledger knows, or a new one with this id.
+    /// The claim of a row of the source: a known row, or a new one with this id.
     pub(super) fn of_row(
         known: Result<KnownRow, RowId>,
         (customer, record): (Customer, Record),
@@ -196,12 +197,12 @@ impl Claim {
         }
     }
 
-    /// The run that has claimed the row.
+    /// The run that claimed the row.
     pub fn run(&self) -> RunId {
         self.run
     }
 
-    /// The physical line of the row: all that logs may say of it.
+    /// The physical line of the row; nothing else of it may be logged.
     pub fn line(&self) -> u64 {
         self.line
     }
@@ -214,7 +215,7 @@ impl Claim {
         }
     }
 
-    /// The customer to send; none for a row in doubt, of which nothing is left to send.
+    /// The customer to send; none for a row in doubt, whose fields are not stored.
     pub fn customer(&self) -> Option<&Customer> {
         match &self.row {
             ClaimedRow::OfSource { customer, .. } => Some(customer),
@@ -222,7 +223,7 @@ impl Claim {
         }
     }
 
-    /// About how many bytes the row takes in memory.
+    /// The approximate size of the row in memory, in bytes.
     pub fn bytes(&self) -> usize {
         match &self.row {
             ClaimedRow::OfSource { customer, record, .. } => customer.body.len() + record.bytes(),
@@ -230,7 +231,7 @@ impl Claim {
         }
     }
 
-    /// Whether the ledger has a row for it, not only this claim.
+    /// Whether the ledger has a record of the row besides this claim.
     pub(super) fn is_known(&self) -> bool {
         match &self.row {
             ClaimedRow::OfSource { is_known, .. } => *is_known,
@@ -238,7 +239,7 @@ impl Claim {
         }
     }
 
-    /// The chunk of the source that the row is part of, if it is a row of the source.
+    /// The chunk of the source that contains the row; none for a row in doubt.
     pub(super) fn chunk(&self) -> Option<ChunkNumber> {
         match &self.row {
             ClaimedRow::OfSource { chunk, .. } => Some(*chunk),
@@ -246,12 +247,12 @@ impl Claim {
         }
     }
 
-    /// The fields that this claim sends; empty for a row in doubt, which sends none.
+    /// The fields that this claim sends; empty for a row in doubt.
     pub(super) fn sent(&self) -> Fingerprint {
         self.customer().map(|customer| customer.fingerprint).unwrap_or_default()
     }
 
-    /// What the API has if a request of an earlier claim has landed and none of this one.
+    /// The fields that the API has if a request of an earlier claim landed and none of this one did.
     pub(super) fn earlier(&self) -> Fingerprint {
         let sent = self.customer().map(|customer| customer.fingerprint);
         self.prior().and_then(|prior| prior.sent).or(sent).unwrap_or_default()
@@ -263,12 +264,12 @@ impl Claim {
         sent.map_or_else(|| self.earlier(), |sent| self.earlier().either(sent))
     }
 
-    /// Whether a customer that exists already may belong to another row, and must not be changed.
+    /// Whether an existing customer may belong to another row, so that it must not be changed.
     pub fn may_belong_to_another_row(&self) -> bool {
         self.may_belong_to_another_row
     }
 
-    /// What the claim is for.
+    /// The purpose of the claim.
     pub fn operation(&self) -> &Operation {
         &self.operation
     }
@@ -281,7 +282,7 @@ impl Claim {
         }
     }
 
-    /// Whether a Create of an earlier run may have landed, whatever Get said since.
+    /// Whether a Create of an earlier run may have landed, whatever Get has returned since.
     pub fn may_have_landed(&self) -> bool {
         self.prior().is_some()
     }
@@ -291,12 +292,12 @@ impl Claim {
         self.claimed_at
     }
 
-    /// Settles the row. The settlement is still to be committed.
+    /// Settles the row. The settlement must still be committed.
     pub fn settle(self, result: RowResult, effort: Effort) -> Settlement {
         Settlement { claim: self, result, effort }
     }
 
-    /// Gives the claim back unsent.
+    /// Releases the claim; nothing was sent for it.
     pub fn release(self) -> Settlement {
         let error = RowError::default();
         let effort = Effort { requests: 0, may_have_landed: self.may_have_landed() };
@@ -314,34 +315,34 @@ impl Claim {
 /// How a customer id became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdSource {
-    /// The answer to our Create carried it.
+    /// The reply to our Create contained it.
     Answer,
     /// Get found it.
     Found {
-        /// When the API says it was created; UTC milliseconds.
+        /// The creation time according to the API; UTC milliseconds.
         created_at: Option<i64>,
-        /// This run sent no fields: an earlier run sent what was found.
+        /// Whether an earlier run sent the fields that were found, and this run sent none.
         earlier: bool,
-        /// It is unknown whether a Create of ours made it or somebody else's.
+        /// Whether it is unknown who created the customer: a Create of ours or somebody else.
         is_uncertain: bool,
     },
 }
 
-/// A customer that the API has, as its answer reported it.
+/// A customer at the API, as reported in a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiCustomer {
     /// The customer id.
     pub customer_id: Arc<str>,
-    /// How it is known.
+    /// How the id became known.
     pub id_source: IdSource,
-    /// The fields that the API has, where the answer reported them.
+    /// The fields at the API, if the reply reported them.
     pub api_fields: Option<Fingerprint>,
-    /// The API's spelling of the reference, where it differs from the row's in letter case or outer blanks.
+    /// The API's spelling of the reference, if it differs from the row's in letter case or outer blanks.
     pub api_reference: Option<Reference>,
 }
 
 impl ApiCustomer {
-    /// A customer of whom the answer to our Create reported the id alone.
+    /// A customer of which the reply to our Create reported only the id.
     pub fn by_answer(customer_id: &str) -> ApiCustomer {
         ApiCustomer {
             customer_id: customer_id.into(),
@@ -351,9 +352,9 @@ impl ApiCustomer {
         }
     }
 
-    /// What the ledger is to remember of a row with these fields, sent or to be sent: for each field that the API
-    /// reported, what the API has. A field that the row does not have is not ours. A field that the API did not report
-    /// counts as empty there only in an answer to a Get, and only where the answer reported other fields.
+    /// The fingerprint that the ledger stores for a row with these fields, sent or to be sent: for each field that
+    /// the API reported, the API's value. A field that the row does not have is not stored. A field that the API did
+    /// not report counts as empty only in a reply to a Get that reported other fields.
     pub(super) fn remembered(&self, of_row: Fingerprint) -> Fingerprint {
         let is_of_get = matches!(self.id_source, IdSource::Found { .. });
         self.api_fields.map_or(of_row, |api_fields| of_row.at_api(api_fields, is_of_get))
@@ -365,57 +366,57 @@ impl ApiCustomer {
     }
 }
 
-/// What became of a claimed row.
+/// The result of a claimed row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowResult {
-    /// Of a row that was to be created or confirmed.
+    /// The result of a Create or a Confirm.
     Insert(InsertResult),
-    /// Of a row that an earlier run imported, and that was to be updated.
+    /// The result of an Update of a row that an earlier run imported.
     Update(UpdateResult),
 }
 
-/// What became of a row that was to be created or confirmed.
+/// The result of a row that was to be created or confirmed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InsertResult {
-    /// Created by us.
+    /// This program created it.
     Created(ApiCustomer),
-    /// The merchant had it already.
+    /// The customer existed before.
     Existing(ApiCustomer),
-    /// The merchant had it already with other fields, and an Update with the row's was sent.
+    /// The customer existed before with other fields, and an Update with the row's fields was sent.
     ExistingThenUpdate(ApiCustomer, UpdateResult),
-    /// The API refused the row.
+    /// The API rejected the row.
     Rejected(RowError),
-    /// Attempts used up, and it was certainly not created.
+    /// All attempts are used up, and the customer was certainly not created.
     Failed(RowError),
-    /// Not settled: not begun, or its answer is not known.
+    /// Not settled: not started, or its result is unknown.
     Pending {
-        /// Why, as far as it is known.
+        /// The reason, as far as it is known.
         error: RowError,
-        /// A Create of ours may have landed.
+        /// Whether a Create of ours may have landed.
         in_doubt: bool,
     },
 }
 
-/// What became of an Update.
+/// The result of an Update.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpdateResult {
-    /// The API has accepted it.
+    /// The API accepted it.
     Updated,
-    /// The API refused it.
+    /// The API rejected it.
     Rejected(RowError),
-    /// Attempts used up; it may have landed.
+    /// All attempts are used up; the Update may have landed.
     Failed(RowError),
-    /// Not sent, or its answer is not known.
+    /// Not sent, or its result is unknown.
     Pending {
-        /// Why, as far as it is known.
+        /// The reason, as far as it is known.
         error: RowError,
-        /// It may have landed.
+        /// Whether the Update may have landed.
         may_have_landed: bool,
     },
 }
 
 impl UpdateResult {
-    /// Why the customer is not updated, and whether the Update may have landed all the same.
+    /// Why the customer was not updated, and whether the Update may have landed nevertheless.
     pub(super) fn error(&self) -> Option<(&RowError, bool)> {
         match self {
             UpdateResult::Updated => None,
@@ -435,7 +436,7 @@ impl UpdateResult {
         }
     }
 
-    /// Whether a later run would send no Update again.
+    /// Whether no later run would send the Update again.
     fn is_final(&self) -> bool {
         matches!(self, UpdateResult::Updated | UpdateResult::Rejected(_))
     }
@@ -456,7 +457,7 @@ impl RowResult {
         }
     }
 
-    /// The API's refusal, of the row or of its Update.
+    /// The API's rejection of the row or of its Update.
     pub fn rejection(&self) -> Option<&RowError> {
         match self {
             RowResult::Insert(
@@ -477,13 +478,13 @@ pub struct Settlement {
     pub(super) effort: Effort,
 }
 
-/// What was done for a row.
+/// The work done for a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
-    /// Requests that this run sent for it.
+    /// The number of requests that this run sent for the row.
     pub requests: u32,
-    /// A Create, of this run or an earlier one, may have landed at some time, whatever Get said since. A customer
-    /// that is found later may be ours.
+    /// Whether a Create, of this run or an earlier one, may have landed at some time, whatever Get has returned
+    /// since. A customer that is found later may then be ours.
     pub may_have_landed: bool,
 }
 
@@ -493,13 +494,13 @@ impl Settlement {
         self.claim.line
     }
 
-    /// About how many bytes the row takes in memory.
+    /// The approximate size of the row in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.claim.bytes()
     }
 
-    /// Whether a later run of the same source would send nothing for the row and report nothing new about it. False for
-    /// a row that is tried again, and for a row whose customer has other fields: the next run calls it `changed`.
+    /// Whether a later run of the same source would neither send nor report anything new for the row. False for a row
+    /// that is tried again, and for a row whose customer has other fields: the next run reports it as `changed`.
     pub(super) fn is_settled_for_good(&self) -> bool {
         match &self.result {
             RowResult::Insert(InsertResult::Failed(_) | InsertResult::Pending { .. }) => false,
@@ -514,7 +515,7 @@ impl Settlement {
         }
     }
 
-    /// The row is not settled after all: the API's answer is not about the row.
+    /// Makes the row pending again, because the API's reply was not about the row.
     #[must_use]
     pub fn into_pending(self) -> Settlement {
         let error = self.result.rejection().cloned().unwrap_or_default();
@@ -532,12 +533,12 @@ impl Settlement {
         self.claim.reference()
     }
 
-    /// What became of the row.
+    /// The result of the row.
     pub fn result(&self) -> &RowResult {
         &self.result
     }
 
-    /// Whether the row was in doubt, and whether it is now.
+    /// Whether the row was in doubt before, and whether it is now.
     pub fn in_doubt(&self) -> (bool, bool) {
         let is = matches!(
             self.result,

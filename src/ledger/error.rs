@@ -1,7 +1,7 @@
-//! Why the ledger cannot go on, and what the user can do about it.
+//! Why the ledger cannot continue, and what the user can do about it.
 //!
-//! Each text names the file, and each error has a hint. Nothing here is about a row: what happens to a row is a value
-//! of the ledger, never an error.
+//! Each message names the file, and each error has a hint. No error is about a row: the result of a row is a value in
+//! the ledger, never an error.
 
 use std::{io, path::PathBuf};
 
@@ -10,7 +10,7 @@ use super::{
     sqlite::failure::Failure,
 };
 
-/// Why the ledger cannot go on.
+/// Why the ledger cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file cannot be created, opened or locked.
@@ -21,30 +21,30 @@ pub enum Error {
         /// The system's reason.
         error: io::Error,
     },
-    /// There is no ledger to read.
+    /// No ledger exists at the path.
     #[error("there is no ledger {}{}", path.display(), beside_text(.others))]
     Missing {
         /// The ledger.
         path: PathBuf,
-        /// Ledgers in its folder.
+        /// Other ledgers in the same folder.
         others: Vec<PathBuf>,
     },
     /// Another process holds the lock.
     #[error("the ledger {} is in use by another run", .0.display())]
     InUse(PathBuf),
-    /// The ledger is gone, and SQLite's log of it is not.
+    /// The ledger is missing, but SQLite's write-ahead log of it exists.
     #[error("the ledger is gone, but {} still holds rows of it", .0.display())]
     OnlyTheLog(PathBuf),
-    /// The file is another program's.
+    /// The file belongs to another program.
     #[error("{} is not a ledger", .0.display())]
     NotALedger(PathBuf),
-    /// A later version has written it.
+    /// A later version of this program has written the file.
     #[error("the ledger {} was written by a later version of this program", .0.display())]
     Newer(PathBuf),
-    /// A version before the first release has written it.
+    /// A version from before the first release has written the file.
     #[error("the ledger {} was written by a development version of this program", .0.display())]
     Development(PathBuf),
-    /// It records the customers of another target.
+    /// The ledger belongs to another target.
     #[error(
         "the ledger {} belongs to merchant {} at {}, not to merchant {} at {}",
         path.display(), has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
@@ -52,18 +52,18 @@ pub enum Error {
     OtherTarget {
         /// The ledger.
         path: PathBuf,
-        /// What it records.
+        /// The target of the ledger.
         has: Target,
-        /// What was asked for.
+        /// The requested target.
         asked: Target,
     },
     /// The SQLite library has a bug that could corrupt the file.
     #[error("SQLite {0} is too old (3.51.3 or later is needed)")]
     OldSqlite(String),
-    /// The file is not where it was when the run began.
+    /// The file is no longer where it was when the run began.
     #[error("the ledger {} was moved or deleted while the run went on", .0.display())]
     Moved(PathBuf),
-    /// A claim of this run was not there when it was to be settled.
+    /// A claim of this run was missing when it was to be settled.
     #[error("a claim of run {run} is gone from the ledger {}", path.display())]
     TakenOver {
         /// The ledger.
@@ -71,7 +71,7 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
-    /// SQLite cannot go on: disk full, I/O error, corruption.
+    /// SQLite cannot continue: disk full, I/O error, corruption.
     #[error("the ledger {}: {}", path.display(), error)]
     Sqlite {
         /// The ledger.
@@ -110,7 +110,7 @@ impl Error {
         }
     }
 
-    /// Whether the command line is wrong rather than the machine, so that nothing was begun.
+    /// Whether the command line is at fault, not the machine; nothing was begun then.
     pub fn is_usage(&self) -> bool {
         !matches!(
             self,
@@ -120,7 +120,7 @@ impl Error {
 }
 
 fn beside_text(others: &[PathBuf]) -> String {
-    // A folder of hundreds would bury the message.
+    // A long list of files would hide the message.
     const SHOWN: usize = 5;
     let names: Vec<String> = others.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
     match others.len() {

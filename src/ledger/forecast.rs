@@ -1,8 +1,9 @@
-//! What a run would do about the rows of a source, without a run: nothing is locked, and nothing is written.
+//! Forecasts what a run would do about the rows of a source, without a run: nothing is locked, and nothing is
+//! written.
 //!
-//! The decisions are those of a run, from the same planner. A ledger that does not exist counts as an empty one, and is
-//! not made. A ledger that a run writes to is read as it was a moment ago: what that run has claimed and not settled is
-//! in doubt, as it would be if the run died now.
+//! A run and a forecast use the same planner. A ledger that does not exist counts as an empty one, and is not
+//! created. A ledger that a run is writing to is read as of its last commit: open claims of that run are in doubt, as
+//! if the run crashed now.
 
 use std::path::Path;
 
@@ -15,39 +16,39 @@ use super::{
 };
 use crate::customer::{FieldSet, Row};
 
-/// The target that a ledger must have.
+/// The required target of a ledger.
 #[derive(Clone, Debug)]
 pub struct AskedTarget {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     pub base_url: String,
-    /// Any merchant, where none is named.
+    /// None accepts any merchant.
     pub merchant_id: Option<String>,
 }
 
 /// What a run would do about one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RowForecast {
-    /// The ledger does not know it: a Create.
+    /// The ledger does not have it: a Create.
     Create,
     /// Imported, and these fields differ: an Update.
     Update(FieldSet),
     /// Imported, and these fields differ; nothing is sent.
     Changed(FieldSet),
-    /// Imported, and the same.
+    /// Imported, and no field differs.
     Unchanged,
-    /// It had this outcome, and is sent again.
+    /// Sent again; this was its outcome.
     TryAgain(Outcome),
     /// An earlier run may have created it: a Get first.
     InDoubt,
-    /// The API refused it with the same fields; nothing is sent.
+    /// The API rejected it with the same fields; nothing is sent.
     Rejected,
-    /// It breaks a rule.
+    /// The row breaks a rule.
     Invalid,
     /// An earlier row of the source has its reference.
     Duplicate,
 }
 
-/// The planner of a run that does not take place.
+/// A planner without a run.
 pub struct Forecast {
     planning: Planning,
     exists: bool,
@@ -56,11 +57,11 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Reads the ledger for a run of this command over a source with these columns, whose references come from the other
-    /// one.
+    /// Reads the ledger as for a run of this command. `columns` holds the source's columns and, if known, the one
+    /// with the references.
     ///
     /// # Errors
-    /// Where the file is no ledger, is one of another target, or cannot be read.
+    /// If the file is not a ledger, belongs to another target, or cannot be read.
     pub async fn open(
         path: &Path,
         asked: &AskedTarget,
@@ -92,20 +93,20 @@ impl Forecast {
         self.exists
     }
 
-    /// The run that goes on, if one does.
+    /// The current run, if there is one.
     pub fn running(&self) -> Option<RunId> {
         self.running
     }
 
-    /// Rows of the ledger that a run looks up before anything else, whether they are in its source or not.
+    /// Number of rows of the ledger that a run looks up first, whether they are in its source or not.
     pub fn in_doubt(&self) -> u64 {
         self.in_doubt
     }
 
-    /// What a run would do about these rows, the next of the source.
+    /// What a run would do about these rows, the next ones of the source.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub(crate) async fn of_rows(&mut self, rows: &[Row]) -> Result<Vec<RowForecast>, Error> {
         let plans = self.planning.plan(rows).await?;
         self.planning.planner.unsendable.take_superseded();

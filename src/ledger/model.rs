@@ -1,16 +1,17 @@
-//! The values that every ledger keeps, whatever stores them: ids, outcomes, counts, and what is known of a row.
+//! The values that every ledger stores, whatever the backend: ids, outcomes, counts, and the known state of a row.
 //!
-//! Pure: no SQL, no file, no clock. The words of [`Outcome`], [`RunState`] and [`Activity`] are a contract: exports,
-//! summaries and tables use them. Each class of outcomes is defined here and nowhere else, so that a new
-//! outcome is added in one place.
+//! Pure: no SQL, no file, no clock. The names of [`Outcome`], [`RunState`] and [`Activity`] are a contract: exports,
+//! summaries and tables use them. Each class of outcomes is defined only here, so that a new outcome is added in one
+//! place.
 
 use std::sync::Arc;
 
 use crate::customer::{FieldCounts, FieldSet, Fingerprint, Reference};
 
-/// The number of a row, given in file order and never given twice.
+/// The number of a row, assigned in file order and never reused.
 ///
-/// A type of its own because rows, runs and lines are all whole numbers, and SQLite would take one for another.
+/// A type of its own, because rows, runs and lines are all whole numbers, and SQLite would accept one in place of
+/// another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct RowId(pub i64);
@@ -21,7 +22,7 @@ pub struct RowId(pub i64);
 pub struct RunId(pub i64);
 
 impl RunId {
-    /// The run that rows are handed to when their own is pruned. No list shows it.
+    /// The run that owns the rows of pruned runs. No list shows it.
     pub const PRUNED: RunId = RunId(0);
 }
 
@@ -31,7 +32,7 @@ impl std::fmt::Display for RunId {
     }
 }
 
-/// The API and merchant whose customers a ledger records; another target is refused.
+/// The API and merchant that a ledger is bound to; another target is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The API's base URL, normalized.
@@ -40,7 +41,7 @@ pub struct Target {
     pub merchant_id: String,
 }
 
-/// An option that a run was begun with; never a secret.
+/// An option of a run, with its value; never a secret.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Setting {
     /// Its long name.
@@ -59,7 +60,7 @@ pub enum SettingOrigin {
     Default,
     /// The command line.
     Flag,
-    /// A variable of the environment, or a file and its line.
+    /// An environment variable, or a file and its line.
     Named(String),
 }
 
@@ -96,7 +97,7 @@ impl std::fmt::Display for SettingOrigin {
     }
 }
 
-/// The command that a run carries out, which decides what is sent for a row that was imported before.
+/// The command of a run, which decides what is sent for a row that was imported before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Command {
     /// Imported rows that differ are reported.
@@ -104,12 +105,12 @@ pub enum Command {
     Import,
     /// Imported rows that differ are updated, except where the API has refused the same fields.
     ImportAndUpdate,
-    /// The rows are the ledger's own, and are sent again whatever became of them.
+    /// The rows come from the ledger, and are sent again whatever their outcome.
     Retry,
 }
 
 impl Command {
-    /// The word of the ledger and of reports.
+    /// The name in the ledger and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Command::Import | Command::ImportAndUpdate => "import",
@@ -118,7 +119,7 @@ impl Command {
     }
 }
 
-/// What a run is when it begins.
+/// The properties of a run when it begins.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewRun<'a> {
     /// The command.
@@ -129,22 +130,23 @@ pub struct NewRun<'a> {
     pub source_path: Option<&'a str>,
     /// The header of the source.
     pub columns: &'a [String],
-    /// The column of the references, or the template that makes them.
+    /// The column of the references, or the template that they are made of.
     pub reference_column: Option<&'a str>,
-    /// A hash of every option that decides what the source's bytes mean. A run resumes at the checkpoint of an
-    /// earlier one only if this is equal.
+    /// A hash of every option that affects how the source's bytes are parsed. A run resumes at the checkpoint of an
+    /// earlier run only if the two hashes are equal.
     pub parse_settings_hash: &'a str,
-    /// How records become customers, kept for a later retry; none for a retry, whose rows bring their own.
+    /// The options by which records become customers, stored for a later retry; none for a retry, which uses those of
+    /// each row's run.
     pub row_mapping: Option<&'a str>,
     /// The options of the run, without secrets.
     pub settings: &'a [Setting],
 }
 
-/// What became of a row; each data row of a source is in exactly one.
+/// The result of a row; each data row of a source has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// Created by this ledger's runs.
+    /// Created by a run of this ledger.
     Created,
     /// The merchant had the customer already.
     Existing,
@@ -154,20 +156,20 @@ pub enum Outcome {
     Changed,
     /// Imported before with other fields; the API accepted the Update.
     Updated,
-    /// An earlier row of the same source has this reference.
+    /// An earlier row of the same source has the same reference.
     Duplicate,
     /// The row breaks a rule.
     Invalid,
-    /// The API refused this row.
+    /// The API rejected this row.
     Rejected,
-    /// Attempts used up on errors that may be temporary.
+    /// All attempts were used up by errors that may be temporary.
     Failed,
     /// Not settled yet.
     Pending,
 }
 
 impl Outcome {
-    /// All ten, in the order in which they are shown.
+    /// All ten outcomes, in display order.
     pub const ALL: [Outcome; 10] = [
         Outcome::Created,
         Outcome::Existing,
@@ -181,7 +183,7 @@ impl Outcome {
         Outcome::Pending,
     ];
 
-    /// The word for it, in the ledger and in every output.
+    /// The name, in the ledger and in every output.
     pub fn name(self) -> &'static str {
         match self {
             Outcome::Created => "created",
@@ -213,7 +215,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome of that word.
+    /// The outcome with this name.
     pub fn from_name(name: &str) -> Option<Outcome> {
         Outcome::ALL.into_iter().find(|outcome| outcome.name() == name)
     }
@@ -249,18 +251,18 @@ impl Outcome {
     }
 }
 
-/// What is to be done about a row.
+/// Classes of outcomes, by what is to be done about the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutcomeClass {
     /// Nothing: its customer is at the API, with its id known.
     Imported,
     /// Its fields have to be corrected; nothing was sent.
     Unsendable,
-    /// Its fields have to be corrected; the API refused it.
+    /// Its fields have to be corrected; the API rejected it.
     Rejected,
-    /// A rerun tries it again.
+    /// A rerun sends it again.
     Failed,
-    /// A rerun goes on with it.
+    /// A rerun continues with it.
     Pending,
 }
 
@@ -269,27 +271,27 @@ pub enum OutcomeClass {
 pub struct Tally(pub(super) [u64; Outcome::ALL.len()]);
 
 impl Tally {
-    /// How many rows have this outcome.
+    /// The number of rows with this outcome.
     pub fn get(&self, outcome: Outcome) -> u64 {
         self.0[outcome as usize]
     }
 
-    /// All rows.
+    /// The number of all rows.
     pub fn rows(&self) -> u64 {
         self.0.iter().sum()
     }
 
-    /// Rows whose outcome satisfies the condition.
+    /// The number of rows whose outcome satisfies the condition.
     pub fn sum(&self, condition: impl Fn(Outcome) -> bool) -> u64 {
         Outcome::ALL.into_iter().filter(|outcome| condition(*outcome)).map(|outcome| self.get(outcome)).sum()
     }
 
-    /// The rows of both.
+    /// The sum of both tallies.
     pub(super) fn plus(&self, other: &Tally) -> Tally {
         Tally(std::array::from_fn(|at| self.0[at] + other.0[at]))
     }
 
-    /// The counts of the same rows in a later run: what was imported then is unchanged now.
+    /// The counts of the same rows in a later run: imported rows become unchanged.
     pub(super) fn seen_again(&self) -> Tally {
         let mut again = Tally::default();
         for outcome in Outcome::ALL {
@@ -300,7 +302,7 @@ impl Tally {
         again
     }
 
-    /// One more row.
+    /// Counts one more row.
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.0[outcome as usize] += 1;
     }
@@ -322,35 +324,35 @@ impl FromIterator<(Outcome, u64)> for Tally {
     }
 }
 
-/// The requests of a run.
+/// The request counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestCounts {
-    /// Every HTTP request.
+    /// All HTTP requests.
     pub requests: u64,
-    /// Requests that repeated a step.
+    /// Requests that repeated an earlier request for the same row.
     pub retries: u64,
-    /// Answers with status 429.
+    /// Responses with status 429.
     pub throttled: u64,
 }
 
-/// How a run ended.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RunState {
-    /// The run goes on, or its process died and the ledger does not know it yet.
+    /// The run is in progress, or its process crashed and the ledger does not record that yet.
     Running,
-    /// Its process died: the ledger calls it running, and no process holds the lock. Never recorded.
+    /// The process crashed: the ledger says running, but no process holds the lock. Never stored.
     Died,
     /// The run reached the end of its source.
     Completed,
     /// The user ended the run.
     Interrupted,
-    /// The run ended itself.
+    /// The run stopped by itself.
     Stopped,
 }
 
 impl RunState {
-    /// The word for it, in the ledger and in every output.
+    /// The name, in the ledger and in every output.
     pub fn name(self) -> &'static str {
         match self {
             RunState::Running => "running",
@@ -362,16 +364,16 @@ impl RunState {
     }
 }
 
-/// What a run found out about customers that the API had already. Counts only, never a value.
+/// What a run found about customers that already existed at the API. Counts only, never a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExistingCounts {
     /// Rows whose customer has other fields at the API.
     pub differing: u64,
-    /// By field: rows in which it differs.
+    /// Number of rows in which each field differs.
     pub fields: FieldCounts,
-    /// Rows for which it is unknown whether a Create of ours made the customer.
+    /// Rows for which it is unknown whether a Create of ours created the customer.
     pub uncertain: u64,
-    /// Rows whose reference the API spells in another way.
+    /// Rows whose reference the API spells differently.
     pub respelled: u64,
 }
 
@@ -391,7 +393,7 @@ impl ExistingCounts {
     }
 }
 
-/// What a run is doing.
+/// The activity of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activity {
     /// Rows are sent.
@@ -399,11 +401,11 @@ pub enum Activity {
     Sending,
     /// Rows in doubt are looked up; no other row is sent yet.
     Asking,
-    /// The API has asked for a pause.
+    /// The API has requested a pause.
     Paused,
-    /// The API gives no good answer; every request waits for it.
+    /// The circuit breaker is open: every request waits for the API to recover.
     Waiting,
-    /// No new request is started; those in flight may finish.
+    /// No new request is started; requests in flight may finish.
     Finishing,
 }
 
@@ -411,7 +413,7 @@ impl Activity {
     pub(super) const ALL: [Activity; 5] =
         [Activity::Sending, Activity::Asking, Activity::Paused, Activity::Waiting, Activity::Finishing];
 
-    /// The word of the ledger and of `status --format json`.
+    /// The name, in the ledger and in `status --format json`.
     pub fn name(self) -> &'static str {
         match self {
             Activity::Sending => "sending",
@@ -423,19 +425,19 @@ impl Activity {
     }
 }
 
-/// Who has set the rate in force.
+/// Who has set the current rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RateSetter {
     /// The user, with `--rate`.
     User,
-    /// The API: by its refusals, or by the quota that it names.
+    /// The API: by throttling, or by the quota in its headers.
     Api,
 }
 
 impl RateSetter {
     pub(super) const ALL: [RateSetter; 2] = [RateSetter::User, RateSetter::Api];
 
-    /// The word of the ledger and of `status --format json`.
+    /// The name, in the ledger and in `status --format json`.
     pub fn name(self) -> &'static str {
         match self {
             RateSetter::User => "user",
@@ -444,7 +446,7 @@ impl RateSetter {
     }
 }
 
-/// A rate in force.
+/// The current rate limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CurrentRate {
     /// Requests per second.
@@ -453,53 +455,53 @@ pub struct CurrentRate {
     pub set_by: RateSetter,
 }
 
-/// Where a run stands at this moment, beside its committed counts.
+/// The present state of a run, in addition to its committed counts.
 ///
-/// The run writes it about once a second in a commit of its own making, so that `status` in another terminal shows
-/// what the progress bar shows. Nothing is decided by it.
+/// The run writes it about once a second, in a commit of its own if necessary, so that `status` in another terminal
+/// shows the same as the progress bar. No decision depends on it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heartbeat {
     /// What the run is doing.
     pub activity: Activity,
-    /// Rows of the whole source; none where it is unknown.
+    /// Number of rows in the whole source; none if unknown.
     pub total: Option<u64>,
-    /// Whether the source was read to its end, so that `total` is no estimate.
+    /// Whether the source was read to its end, so that `total` is exact.
     pub is_exact: bool,
-    /// Rows settled per second, over the last seconds.
+    /// Rows settled per second in the last few seconds.
     pub rows_per_second: f64,
     /// Requests in flight.
     pub in_flight: u64,
-    /// Rows that wait for their next attempt.
+    /// Rows waiting for their next attempt.
     pub retrying: u64,
-    /// Rows whose customers an earlier run or this one may have created.
+    /// Rows whose customer may have been created, by this run or an earlier one.
     pub in_doubt: u64,
-    /// The rate in force; none without one.
+    /// The current rate limit; none if there is none.
     pub rate: Option<CurrentRate>,
-    /// Pauses that the API has asked for so far.
+    /// Number of pauses that the API has requested so far.
     pub pauses: u64,
-    /// Why everything waits, in words, while it does.
+    /// The reason for the wait, as text, while all requests wait.
     pub cause: Option<Arc<str>>,
 }
 
-/// The counts of a run that each commit writes.
+/// The counts that each commit writes for its run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RunCounts {
     pub(super) tally: Tally,
     pub(super) requests: RequestCounts,
-    /// The physical line of the last row that was claimed.
+    /// The physical line of the last claimed row.
     pub(super) last_line: u64,
 }
 
-/// The row that owns a reference.
+/// A row that owns its reference.
 #[derive(Clone, Debug)]
 pub(super) struct KnownRow {
     pub(super) id: RowId,
-    /// The run that settled it last.
+    /// The last run that settled the row.
     pub(super) run: RunId,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) outcome: Outcome,
     pub(super) in_doubt: bool,
-    /// A Create may have landed at some time, whatever a later Get said.
+    /// Whether a Create may have landed at some time, whatever a later Get returned.
     pub(super) may_have_landed: bool,
     pub(super) claimed_at: Option<i64>,
     /// The physical line in the source of `run`.
@@ -507,7 +509,7 @@ pub(super) struct KnownRow {
 }
 
 impl KnownRow {
-    /// Whether these are the fields that were sent for the row.
+    /// Whether the row was sent with these fields.
     pub(super) fn has_fields(&self, fields: Fingerprint) -> bool {
         self.fingerprint.is_some_and(|sent| sent.is_same(fields))
     }
@@ -523,19 +525,19 @@ pub(super) struct OpenClaim {
     pub(super) claimed_at: Option<i64>,
 }
 
-/// An Update that was refused, failed, or has no answer yet.
+/// An Update that was rejected, failed, or has no response yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PendingUpdate {
-    /// The fields that were sent.
+    /// The fields that the Update sent.
     pub(super) fingerprint: Fingerprint,
     pub(super) outcome: Outcome,
     pub(super) may_have_landed: bool,
 }
 
-/// The customer of an imported row that is to be updated.
+/// How the API names the customer of an imported row that is to be updated.
 #[derive(Clone, Debug, Default)]
 pub(super) struct CustomerName {
     pub(super) customer_id: String,
-    /// The API's spelling of the reference, where it differs from the row's.
+    /// The API's spelling of the reference, if it differs from the row's.
     pub(super) api_reference: Option<Reference>,
 }

@@ -1,10 +1,10 @@
-//! What is to be done about each row of the source, given all that the ledger knows.
+//! Plans what to do about each row of the source, given everything that the ledger has about it.
 //!
-//! The first row of a source with a reference owns it; any further one is a duplicate. A row that the ledger knows is
-//! kept, or claimed again, depending on what became of it and whether its fields are still the same.
+//! The first row of a source with a reference owns the reference; any later one is a duplicate. A row that the ledger
+//! has is kept or claimed again, depending on its outcome and on whether its fields are still the same.
 //!
-//! Pure: [`Ledger`](super::Ledger) looks up what the ledger knows of a chunk ([`Lookup`]), the [`Planner`] decides, and
-//! a [`CommitBatch`](super::batch::CommitBatch) carries the decisions out.
+//! Pure: [`Ledger`](super::Ledger) looks up the ledger's data about a chunk ([`Lookup`]), the [`Planner`] decides,
+//! and a [`CommitBatch`](super::batch::CommitBatch) carries the decisions out.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,31 +20,31 @@ use super::{
 };
 use crate::customer::{Correction, Customer, Faults, FieldSet, Reference, Row, mapped_columns};
 
-/// What is to be done about a row.
+/// What to do about a row.
 pub(super) enum RowPlan {
-    /// The row cannot be sent. It is settled at once, in a row of its own that does not own its reference.
+    /// The row cannot be sent. It is settled at once, as a row that does not own its reference.
     InvalidOrDuplicate(UnsendableRow),
-    /// The row stays as `settled_by` settled it; nothing is written.
+    /// The outcome from the run `settled_by` is kept; nothing is written.
     Keep { outcome: Outcome, settled_by: RunId },
-    /// The row was rejected by a run that was pruned, and its cells with it. It stays rejected, and its cells are kept
-    /// again.
+    /// The row was rejected by a run that has been pruned together with the row's cells. It stays rejected, and its
+    /// cells are stored again.
     KeepAndRestoreCells { id: RowId },
     /// The row was imported, and its fields differ; nothing is sent.
     ReportChanged { fields: FieldSet, imported_by: RunId },
-    /// The row is as it was imported, and an Update that did not succeed is not needed any more.
+    /// The row has the fields that were imported, so an earlier Update that did not succeed is no longer needed.
     DropObsoleteUpdate { id: RowId, imported_by: RunId },
     /// The row was imported, and its fields are to be changed at the API.
     SendUpdate { known: KnownRow, fields: FieldSet, update: Box<CustomerUpdate> },
     /// The row is new to the ledger.
     Create { id: RowId },
-    /// The ledger knows the row; it is not settled, or is to be tried again.
+    /// The ledger has the row; it is not settled, or is to be tried again.
     Resend(KnownRow),
-    /// The same, with other fields than those whose cells are kept.
+    /// As `Resend`, but with other fields than the stored cells.
     ResendCorrected(KnownRow),
 }
 
 impl RowPlan {
-    /// The row that is to be updated.
+    /// The row to be updated, if the plan is an Update.
     pub(super) fn updated_row(&self) -> Option<RowId> {
         match self {
             RowPlan::SendUpdate { known, .. } => Some(known.id),
@@ -52,7 +52,8 @@ impl RowPlan {
         }
     }
 
-    /// A rejected row is not sent again with the same fields. But without its cells `retry` could never send it.
+    /// A rejected row is not sent again with the same fields. Without its cells, however, `retry` could never send
+    /// it.
     fn keep_rejected(known: &KnownRow) -> RowPlan {
         match known.run {
             RunId::PRUNED => RowPlan::KeepAndRestoreCells { id: known.id },
@@ -61,23 +62,23 @@ impl RowPlan {
     }
 }
 
-/// What the ledger knows of a chunk of rows.
+/// The ledger's data about a chunk of rows.
 #[derive(Default)]
 pub(super) struct Lookup {
-    /// For each row, the one that owns its reference.
+    /// For each row, the row of the ledger that owns its reference.
     pub(super) known: Vec<Option<KnownRow>>,
     pub(super) pending_updates: HashMap<RowId, PendingUpdate>,
-    /// References that invalid rows of earlier chunks have.
+    /// References of invalid rows in earlier chunks.
     pub(super) named_before: HashSet<String>,
     pub(super) unreadable: UnreadableRuns,
 }
 
-/// How a new row is found again when a later row of the source has its reference.
+/// How a new row is found again if a later row of the source has the same reference.
 pub(super) enum NewRows {
-    /// As a claim, and once it is settled, in the ledger.
+    /// By its claim, and after its settlement by the ledger.
     Claimed,
-    /// By the hash of its reference: a forecast writes nothing. Of ten million rows, two have one hash by chance with a
-    /// probability of one in a hundred thousand.
+    /// By the hash of its reference, because a forecast writes nothing. Among ten million rows, the probability that
+    /// two references have the same hash is one in a hundred thousand.
     Forecast(HashSet<u64, BuildHasherDefault<IdentityHasher>>),
 }
 
@@ -87,11 +88,11 @@ impl NewRows {
     }
 }
 
-/// Decides about the rows of one run, in the order of its source.
+/// Makes the plans for the rows of one run, in source order.
 pub(super) struct Planner {
     run: RunId,
     command: Command,
-    /// The header of the source, and the position of the reference column.
+    /// The header of the source, and the index of the reference column.
     columns: Vec<String>,
     reference_at: Option<usize>,
     pub(super) index: ReferenceIndex,
@@ -99,9 +100,9 @@ pub(super) struct Planner {
     pub(super) new_rows: NewRows,
     pub(super) seen: SeenRows,
     pub(super) unsendable: UnsendableRows,
-    /// The runs that read the part of the source which this run skipped, each with the line that it reached.
+    /// The runs that read the part of the source that this run skipped, each with the last line that it reached.
     pub(super) skipped_lines: HashMap<RunId, u64>,
-    /// Imported rows that the source has named so far.
+    /// The number of imported rows that the source has contained so far.
     pub(super) imported_seen: u64,
     next_id: RowId,
 }
@@ -116,7 +117,7 @@ impl Planner {
         next_id: RowId,
     ) -> Planner {
         let mapped = reference_column.map(mapped_columns).unwrap_or_default();
-        // Where several columns make the reference, an empty one of them changes no hash.
+        // If the reference is made of several columns, an empty one among them does not change any hash.
         let reference_at = match mapped.as_slice() {
             [only] => columns.iter().position(|name| name == only),
             _ => None,
@@ -137,20 +138,20 @@ impl Planner {
         }
     }
 
-    /// From now on nothing of what is planned is written. `last_claim` is the highest id of a claim that has no row.
+    /// Switches to forecasting: no plan is written any more. `last_claim` is the highest id of a claim without a row.
     pub(super) fn begin_forecast(&mut self, last_claim: Option<RowId>) {
         self.new_rows = NewRows::Forecast(HashSet::default());
         self.next_id = last_claim.map_or(self.next_id, |last| self.next_id.max(RowId(last.0 + 1)));
     }
 
-    /// What is to be done about each row of a chunk, in file order.
+    /// The plan of each row of a chunk, in file order.
     pub(super) fn plan_rows(&mut self, rows: &[Row], lookup: Lookup) -> Vec<RowPlan> {
         let Lookup { known, pending_updates, named_before, unreadable } = lookup;
         let mut chunk = ChunkReferences { named_before, unreadable, ..ChunkReferences::default() };
         let mut plans = Vec::with_capacity(rows.len());
         for (row, known) in rows.iter().zip(known) {
             plans.push(match &row.reading {
-                // A retried row is in the ledger already, and stays as it is.
+                // A row of a retry is already in the ledger, and keeps its outcome.
                 Err(_) if self.command == Command::Retry => {
                     RowPlan::Keep { outcome: Outcome::Invalid, settled_by: self.run }
                 }
@@ -161,7 +162,7 @@ impl Planner {
         plans
     }
 
-    /// An invalid row owns no reference, but a later row with the same one is a duplicate.
+    /// Plans an invalid row. It does not own its reference, but a later row with the same reference is a duplicate.
     fn plan_invalid<'a>(
         &mut self,
         row: &'a Row,
@@ -196,19 +197,19 @@ impl Planner {
         match (&row.corrects, reference.filter(|_| !is_repeated)) {
             (None, _) => {
                 let has_superseded = self.unsendable.supersede(content, text, false);
-                // The row may have another wrong reference now.
+                // The row may now have another invalid reference.
                 if !has_superseded && unsendable.content_without_reference.is_some() {
                     self.unsendable.supersede_by_cells(row.line, &row.record, &self.columns);
                 }
             }
             (Some(_), Some(reference)) => self.unsendable.supersede_invalid(content, reference, false),
-            // Many rows may have the same garbage for a reference; the line tells them apart.
+            // Many rows may have the same invalid reference; the line identifies the row.
             (Some(own), None) => self.unsendable.supersede_by_line(content, text, own),
         }
         RowPlan::InvalidOrDuplicate(unsendable)
     }
 
-    /// A row that breaks no rule.
+    /// Plans a row that breaks no rule.
     fn plan_valid<'a>(
         &mut self,
         row: &'a Row,
@@ -245,7 +246,7 @@ impl Planner {
         RowPlan::Create { id }
     }
 
-    /// A row whose reference the ledger knows.
+    /// Plans a row whose reference the ledger has.
     fn plan_known(
         &mut self,
         known: KnownRow,
@@ -260,7 +261,7 @@ impl Planner {
         let is_same = known.has_fields(customer.fingerprint);
         let is_retry = self.command == Command::Retry;
         match known.outcome {
-            // Settled before its line was read: it was in doubt, and Get has confirmed it.
+            // The row was settled before its line was read: it was in doubt, and Get confirmed it.
             Outcome::Created | Outcome::Existing if is_same && known.run == self.run => {
                 RowPlan::Keep { outcome: known.outcome, settled_by: known.run }
             }
@@ -274,7 +275,7 @@ impl Planner {
         }
     }
 
-    /// A further row with a reference that another one owns, or may own.
+    /// Plans a later row with a reference that another row owns or may own.
     fn plan_duplicate(&mut self, row: &Row, customer: &Customer, repeat: ReferenceRepeat) -> RowPlan {
         let (content, reference) = (customer.reference.key(), Some(customer.reference.as_str()));
         match &row.corrects {
@@ -284,7 +285,7 @@ impl Planner {
         RowPlan::InvalidOrDuplicate(self.unsendable_row(row, content, repeat))
     }
 
-    /// A row that breaks no rule and owns its reference supersedes what was recorded of it as an invalid one.
+    /// Supersedes the earlier record of an invalid row by a row that breaks no rule and owns its reference.
     fn supersede_invalid(&mut self, row: &Row, customer: &Customer) {
         if !self.unsendable.has_earlier() {
             return;
@@ -297,17 +298,18 @@ impl Planner {
         }
     }
 
-    /// Whether the row was a duplicate in the file that it comes from, and still has that reference.
+    /// Whether the row was a duplicate in the file that it comes from, and still has the same reference.
     fn is_uncorrected(&self, row: &Row, customer: &Customer) -> bool {
         let own = row.corrects.as_deref().filter(|own| own.is_of_duplicate());
-        // An export that does not say so was made by another version of this program; the ledger knows what it was.
+        // An export without this information was written by another version of this program; the ledger has the
+        // outcome.
         let was_duplicate = || self.unsendable.has(customer.reference.key());
         own.is_some_and(|Correction { repeats, .. }| repeats.unwrap_or_else(was_duplicate))
     }
 
-    /// Whether the row comes back with a reference that could not be read before, and that is imported or belongs to an
-    /// invalid row: it may be another row of the same source, whose data must not be written over. As long as the data
-    /// is the same, nothing is written over.
+    /// Whether the row's reference could not be read earlier, and its present reference is imported or belongs to an
+    /// invalid row: then it may belong to another row of the same source, whose data must not be overwritten. If the
+    /// data is the same, nothing would be overwritten.
     fn may_belong_to_another_row(
         &self,
         row: &Row,
@@ -328,8 +330,8 @@ impl Planner {
         UnsendableRow { id: self.take_id(), content, content_without_reference: None, repeat, is_as_it_was }
     }
 
-    /// Whether the row is in the part of the source that this run did not read: one of the runs before it settled the
-    /// row, on a line before the one that it reached.
+    /// Whether the row is in the part of the source that this run skipped: one of the earlier runs settled it, on a
+    /// line before the one that the run reached.
     fn was_skipped(&self, known: &KnownRow) -> bool {
         self.skipped_lines.get(&known.run).is_some_and(|line| known.line < *line)
     }
@@ -352,7 +354,7 @@ impl Planner {
     }
 }
 
-/// What is to be done about an imported row, by the fields that the source has now.
+/// The plan of an imported row, by the fields that the source has now.
 fn compare(
     known: &KnownRow,
     customer: &Customer,
@@ -380,7 +382,7 @@ fn compare(
     if command == Command::Import {
         return RowPlan::ReportChanged { fields, imported_by: known.run };
     }
-    // A field that was sent once and is empty now has to be emptied; a field that never was in the file is not ours.
+    // A field that was sent and is now empty must be emptied; a field that the file never had is not changed.
     let had = before.fields() | landed.map_or(FieldSet::default(), |it| it.fingerprint.fields());
     let update = CustomerUpdate {
         customer_id: String::new(),

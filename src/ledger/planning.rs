@@ -1,7 +1,8 @@
-//! The planner with what it looks up: for each chunk of rows, what the ledger knows of them, and what is to be done.
+//! The planner together with its lookups: finds the ledger's data about each chunk of rows, and has the chunk
+//! planned.
 //!
-//! A run and a forecast plan with the same code, so that they cannot disagree. A run's rows are in the tables when the
-//! next chunk comes; a forecast writes nothing, so its planner remembers the references of new rows itself.
+//! A run and a forecast use the same code, so their plans cannot disagree. The rows of a run are in the tables when
+//! the next chunk is planned; a forecast writes nothing, so its planner itself remembers the references of new rows.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::customer::{Reference, Row};
 
-/// The planner of one run, or of a forecast, with the store that it looks into.
+/// The planner of one run or forecast, with the store for its lookups.
 pub(super) struct Planning {
     pub(super) store: Store,
     pub(super) planner: Planner,
@@ -26,13 +27,13 @@ pub(super) struct Planning {
     command: Command,
     has_pending_updates: bool,
     has_read_unsendable: bool,
-    /// Claims of a run that goes on or has died, by reference; only a forecast finds any.
+    /// Open claims of a running or crashed run, by reference; always empty outside of forecasts.
     unrecovered: HashMap<String, KnownRow>,
 }
 
 impl Planning {
-    /// The planner of the run with this number; the source has these columns, and its references come from the other
-    /// one.
+    /// The planner of the run with this number. `columns` holds the source's columns and, if known, the one with the
+    /// references.
     pub(super) async fn new(
         mut store: Store,
         run: RunId,
@@ -55,14 +56,14 @@ impl Planning {
         })
     }
 
-    /// Plans for a forecast: nothing of what is planned is written, and these claims are not recovered.
+    /// Plans for a forecast: no plan is written, and these open claims are not recovered.
     pub(super) fn forecasting(mut self, unrecovered: HashMap<String, KnownRow>) -> Planning {
         self.planner.begin_forecast(unrecovered.values().map(|known| known.id).max());
         self.unrecovered = unrecovered;
         self
     }
 
-    /// What is to be done about each row of a chunk, in file order.
+    /// The plan of each row of a chunk, in file order.
     pub(super) async fn plan(&mut self, rows: &[Row]) -> Result<Vec<RowPlan>, Error> {
         let known = self.find_owners(rows).await?;
         let pending_updates = if self.has_pending_updates {
@@ -83,14 +84,14 @@ impl Planning {
         Ok(plans)
     }
 
-    /// The references that invalid rows of earlier chunks of this source have.
+    /// The references of invalid rows in earlier chunks of this source.
     async fn named_before(&mut self, rows: &[Row]) -> Result<HashSet<String>, Error> {
         if self.command == Command::Retry {
             return Ok(HashSet::new());
         }
         let named = rows.iter().filter_map(reference_of);
         if self.planner.new_rows.is_forecast() {
-            // Those rows are in no table, so the hash alone decides.
+            // Rows of a forecast are in no table, so the hash alone decides.
             let unsendable = &self.planner.unsendable;
             let named = named.filter(|reference| unsendable.is_named(reference.key()));
             return Ok(named.map(|reference| reference.as_str().to_owned()).collect());
@@ -99,7 +100,7 @@ impl Planning {
         self.store.references(&ids).await
     }
 
-    /// For each row the one that owns its reference: from the rows that were read ahead, or else by its hash.
+    /// For each row the row that owns its reference, found in the ordered scan or else by hash.
     async fn find_owners(&mut self, rows: &[Row]) -> Result<Vec<Option<KnownRow>>, Error> {
         if let Some(from) = self.scan.wants_rows_from() {
             let more = self.store.read_ordered(from).await?;
@@ -131,7 +132,7 @@ impl Planning {
         self.store.find(&keys, &ids).await
     }
 
-    /// The runs in which the references of these rows could not be read; what those runs had seen is read with them.
+    /// The runs that could not read the references of these rows, with the rows that those runs had seen.
     async fn unreadable_runs(&mut self, rows: &[Row]) -> Result<UnreadableRuns, Error> {
         let corrected = rows.iter().filter_map(|row| row.corrects.as_deref());
         let lines: Vec<u64> = corrected.filter(|own| !own.reference_was_read).map(|own| own.line).collect();
@@ -148,9 +149,9 @@ impl Planning {
         Ok(unreadable)
     }
 
-    /// Fills in which customers are to be updated. An Update of a customer that belongs to another row as well is not
-    /// sent: the API spells a reference in another way and does not tell it from the other row's, and one person's
-    /// fields must not be written over the other's.
+    /// Adds the customers of the rows to be updated. No Update is sent to a customer that also belongs to another
+    /// row: the API does not distinguish the two spellings of the reference, and one person's fields must not
+    /// overwrite another's.
     async fn name_updates(&mut self, rows: &[Row], plans: &mut [RowPlan]) -> Result<(), Error> {
         let ids: Vec<RowId> = plans.iter().filter_map(RowPlan::updated_row).collect();
         if ids.is_empty() {
@@ -177,7 +178,7 @@ impl Planning {
         Ok(())
     }
 
-    /// Whether another row has the customer, or the reference as the API spells it.
+    /// Whether another row has the same customer, or the reference in the API's spelling.
     async fn is_shared(&mut self, id: RowId, customer_id: &str, spelling: &Reference) -> Result<bool, Error> {
         let named = self.look_up(&[spelling.key()]).await?;
         Ok(self.planner.is_claimed(spelling)

@@ -1,6 +1,6 @@
-//! The rows that the ledger gives its readers: `status`, `report`, `export`, `retry` and `verify`.
+//! The records that the ledger returns to its readers: `status`, `report`, `export`, `retry` and `verify`.
 //!
-//! Pure values, filled by the queries of a backend.
+//! Plain values, filled by the queries of a backend.
 
 use super::{
     claim::RowError,
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::customer::{CharacterCounts, Dropped, FieldCounts, Fingerprint};
 
-/// A run as the ledger knows it.
+/// A run as recorded in the ledger.
 #[derive(Clone, Debug)]
 pub struct RunRecord {
     /// The number of the run.
@@ -20,11 +20,11 @@ pub struct RunRecord {
     pub command: String,
     /// The source as given.
     pub source: String,
-    /// How it ended. A run whose process died is `Running` until the next one begins.
+    /// The state. A run whose process crashed is `Running` until the next run begins.
     pub state: RunState,
     /// The exit code, once the run has ended.
     pub exit_code: Option<i64>,
-    /// Why the run ended itself.
+    /// Why the run stopped by itself.
     pub stop_reason: Option<String>,
     /// UTC milliseconds.
     pub started_at: i64,
@@ -45,46 +45,47 @@ pub struct LedgerOverview {
     pub runs: Vec<RunRecord>,
     /// Rows by outcome over all runs.
     pub outcomes: Tally,
-    /// Where the run that goes on stands: its number, when it said so (UTC milliseconds), and what.
+    /// The heartbeat of the current run, with the run's number and the time of the heartbeat (UTC milliseconds).
     pub heartbeat: Option<(RunId, i64, Heartbeat)>,
 }
 
-/// What the ledger tells of all its runs together, for their report.
+/// The ledger's records of all its runs, for the report on them.
 #[derive(Debug)]
 pub struct LedgerHistory {
-    /// The target, the runs, and where each row stands.
+    /// The target, the runs, and the number of rows by outcome.
     pub overview: LedgerOverview,
-    /// Why rows are not imported, as of now, the most frequent first; without lines, which are of many files.
+    /// Why rows are not imported at present, the most frequent reason first; without lines, because the rows come
+    /// from many files.
     pub groups: Vec<ErrorGroup>,
-    /// Which characters of invalid rows are not allowed.
+    /// The disallowed characters of invalid rows.
     pub characters: CharacterCounts,
 }
 
-/// What the ledger tells of one run, for its report.
+/// The ledger's records of one run, for its report.
 #[derive(Debug)]
 pub struct RunDetails {
     /// The target of the ledger.
     pub target: Option<Target>,
     /// The run.
     pub run: RunRecord,
-    /// The options that it was begun with, in the order of its help; none if it crashed before its first commit.
+    /// The options of the run, in the order of the help; none if it crashed before its first commit.
     pub settings: Vec<Setting>,
-    /// How it went over time.
+    /// The samples over time.
     pub samples: Vec<Sample>,
-    /// What went wrong, the most frequent first.
+    /// The errors, the most frequent first.
     pub groups: Vec<ErrorGroup>,
-    /// Which characters of its invalid rows are not allowed.
+    /// The disallowed characters of its invalid rows.
     pub characters: CharacterCounts,
-    /// Where it stands and when it said so (UTC milliseconds), while it goes on.
+    /// The heartbeat with its time (UTC milliseconds), while the run is in progress.
     pub heartbeat: Option<(i64, Heartbeat)>,
-    /// The optional values that its rows went without.
+    /// The optional values that were dropped.
     pub dropped: Dropped,
-    /// In which fields its rows differ from what was imported, and how many imported rows its source did not name;
-    /// `None` where that is not known.
+    /// The fields that differ from what was imported, and the number of imported rows that the source did not
+    /// contain; `None` if unknown.
     pub differences: (FieldCounts, Option<u64>),
-    /// What it found out about customers that existed.
+    /// What was found about customers that already existed.
     pub existing: ExistingCounts,
-    /// The first rows whose reference the API spells in another way: line, and the API's spelling.
+    /// The first rows whose reference the API spells differently: line, and the API's spelling.
     pub respelled: Vec<(u64, String)>,
 }
 
@@ -95,32 +96,32 @@ pub struct SourceHeader {
     pub run: RunId,
     /// The columns in order.
     pub names: Vec<String>,
-    /// The column of the references, or the template that makes them.
+    /// The column of the references, or the template that they are made of.
     pub reference: Option<String>,
 }
 
-/// A row as exports show it.
+/// A row as exported.
 #[derive(Clone, Debug)]
 pub struct RowRecord {
-    /// The run that settled it last.
+    /// The last run that settled it.
     pub run: RunId,
     /// The physical line in that run's source.
     pub line: i64,
     /// Its outcome; never `Unchanged` or `Changed`, which only runs count.
     pub outcome: Outcome,
-    /// The reference, where the row has one.
+    /// The reference, if the row has one.
     pub reference: Option<String>,
-    /// The customer id, exactly where the outcome is a success.
+    /// The customer id; present exactly if the outcome is a success.
     pub customer_id: Option<String>,
-    /// What went wrong.
+    /// Why the row did not succeed.
     pub error: RowError,
-    /// Requests that were sent for it.
+    /// Number of requests sent for it.
     pub attempts: i64,
-    /// The raw cells, where they are kept.
+    /// The raw cells, if they are stored.
     pub cells: Option<Vec<String>>,
     /// The run whose header names the cells: a retry settles rows of many files.
     pub columns_of: RunId,
-    /// The API's spelling of the reference, where it differs.
+    /// The API's spelling of the reference, if it differs.
     pub api_reference: Option<String>,
 }
 
@@ -129,30 +130,30 @@ pub struct RowRecord {
 pub enum Selection {
     /// Rows with a customer id.
     WithId,
-    /// Rows without one.
+    /// Rows without a customer id.
     WithoutId,
     /// Every row.
     All,
 }
 
-/// Rows that went wrong in the same way.
+/// Rows with the same kind of error.
 #[derive(Clone, Debug)]
 pub struct ErrorGroup {
     /// Their outcome.
     pub outcome: Outcome,
-    /// The fields at fault of an invalid row, joined by `;` as are their rules.
+    /// The faulty fields of an invalid row, joined by `;`, like the rules.
     pub field: Option<String>,
-    /// The API's code, the names of the rules, or a code of ours.
+    /// The API's code, the names of the rules, or a code of this program.
     pub code: Option<String>,
-    /// The HTTP status of the last answer.
+    /// The HTTP status of the last response.
     pub http_status: Option<u16>,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
     /// The first of their lines.
     pub first_lines: Vec<u64>,
     /// The message of the first row.
     pub message: Option<String>,
-    /// The raw cells of the first row, where they are kept: the message may quote them.
+    /// The raw cells of the first row, if they are stored: the message may quote them.
     pub cells: Option<Vec<String>>,
 }
 
@@ -161,7 +162,7 @@ pub struct ErrorGroup {
 pub struct RetryFilter {
     /// Only failed rows, or only rejected ones.
     pub outcome: Option<Outcome>,
-    /// Only rows with this code, in lower case: the case of codes does not count.
+    /// Only rows with this code, in lower case: codes are compared without regard to case.
     pub error_code: Option<String>,
 }
 
@@ -173,16 +174,16 @@ impl RetryFilter {
     }
 }
 
-/// How many rows may be retried, by outcome and code.
+/// The number of rows that can be retried, by outcome and code.
 #[derive(Clone, Debug)]
 pub struct RetryableCount {
     /// Failed or rejected.
     pub outcome: Outcome,
-    /// The code; empty where there was none.
+    /// The code; empty if there was none.
     pub error_code: String,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
-    /// How many of them have their cells, without which a row cannot be sent.
+    /// How many of them have stored cells, without which a row cannot be sent.
     pub with_cells: u64,
 }
 
@@ -199,16 +200,16 @@ pub struct RetryRow {
     pub cells: Vec<String>,
 }
 
-/// How the records of a run became customers.
+/// The options by which the records of a run became customers.
 #[derive(Debug)]
 pub struct RowMapping {
     /// The run.
     pub run: RunId,
     /// Its header.
     pub columns: Vec<String>,
-    /// The column of the references, or the template that makes them.
+    /// The column of the references, or the template that they are made of.
     pub reference_column: Option<String>,
-    /// The other options, as `source` writes them.
+    /// The other options, as serialized by `source`.
     pub options: Option<String>,
 }
 
@@ -222,8 +223,8 @@ pub struct ImportedRow {
 }
 
 impl ImportedRow {
-    /// The row to mark as changed: the file says what the ledger remembers, and the API has other fields. A row
-    /// that the ledger remembers otherwise is found changed by the next run as it is.
+    /// The change to record, if the file has the fields that the ledger stores and the API has others. If the ledger
+    /// stores other fields than the file, the next run finds the row changed without a record.
     pub fn changed_at_api(&self, of_file: Fingerprint, api_fields: Fingerprint) -> Option<ChangedAtApi> {
         let at_api = of_file.at_api(api_fields, true);
         let is_changed = self.remembered.is_same(of_file) && !at_api.is_same(of_file);
@@ -235,27 +236,27 @@ impl ImportedRow {
 #[derive(Clone, Copy, Debug)]
 pub struct ChangedAtApi {
     pub(super) id: RowId,
-    /// The fields that the ledger remembers, which are those of the file.
+    /// The fields stored in the ledger, which are those of the file.
     pub(super) remembered: Fingerprint,
     /// The fields at the API.
     pub(super) at_api: Fingerprint,
 }
 
-/// What `prune` took out.
+/// What `prune` deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Runs.
     pub runs: u64,
-    /// Rows whose cells are gone.
+    /// Number of rows whose cells were deleted.
     pub records: u64,
-    /// Invalid rows and duplicates.
+    /// Number of invalid rows and duplicates.
     pub rows: u64,
     /// The size of the file before and after, in bytes.
     pub bytes: (u64, u64),
 }
 
 impl Pruned {
-    /// Whether there was nothing to take out.
+    /// Whether nothing was deleted.
     pub fn is_nothing(&self) -> bool {
         (self.runs, self.records, self.rows) == (0, 0, 0)
     }

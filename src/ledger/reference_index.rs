@@ -1,18 +1,19 @@
-//! Which rows may own a reference: the hashes that are not in the ledger's own index yet, and the claims that are in
-//! no table yet.
+//! Finds the rows that may own a reference: holds the hashes that are not in the ledger's own index yet, and the
+//! claims that are in no table yet.
 //!
-//! The ledger's index of references, `reference_key`, is ordered by hash, and hashes come in no order: written one by
-//! one, each would dirty a page of its own. So recent hashes are kept in memory (a memtable), and when there are many
-//! they are frozen, sorted, and merged a slice at each commit: neighbours share a page, and no commit takes long.
+//! The ledger's index of references, `reference_key`, is ordered by hash, and hashes arrive in random order: if each
+//! were written at once, each would dirty a page of its own. So recent hashes are kept in memory (a memtable). Once
+//! there are enough, they are frozen, sorted, and merged one slice per commit: neighbours share a page, and no commit
+//! takes long.
 //!
-//! To look for a reference that is new is to read a page of that index for nothing, and a first import has no other
-//! ones. So a [`BloomFilter`] holds what has been merged since the index was empty.
+//! Looking up a new reference would read a page of that index in vain, and a first import has only new references. So
+//! a [`BloomFilter`] holds the hashes that were merged since the index was empty.
 //!
-//! A row that is claimed and not settled is found in no table by its reference: [`OpenClaims`] alone knows it, until the
+//! A row that is claimed but not settled is in no table: only [`OpenClaims`] finds it by its reference, until the
 //! commit that writes the row is done. Without that, a second row of the source with the same reference would be
-//! taken for a new one, and sent too.
+//! treated as new and sent too.
 //!
-//! Pure: no SQL. Two references may share a hash; the caller compares the text.
+//! Pure: no SQL. Two references may have the same hash; the caller compares the texts.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,39 +23,39 @@ use std::{
 use super::model::RowId;
 use crate::customer::Reference;
 
-/// Recent hashes are merged when they are a quarter of those in the table, within these bounds. Up to some ten million
-/// rows a merge then finds several hashes on each page of the index, and a small ledger has few left to merge at the
-/// end of a run. The upper bound is just below seven eighths of a power of two, where the map would double. Memory:
-/// about two megabytes, twice that while a merge is under way.
+/// Recent hashes are merged once they are a quarter of those in the table, within these bounds. Up to about ten
+/// million rows, a merge then finds several hashes on each page of the index, and a small ledger has few left to
+/// merge at the end of a run. The upper bound is just below seven eighths of a power of two, where the map would
+/// double. Memory: about two megabytes, twice that during a merge.
 const RECENT_MIN: usize = 16 * 1024;
 const RECENT_MAX: usize = 110 * 1024;
 
-/// Hashes that are merged at one commit: more than a commit adds.
+/// Number of hashes merged per commit: more than a commit adds.
 const SLICE: usize = 2048;
 
 /// Hash → row, of the rows that are not in the table `reference_key` yet.
 #[derive(Default)]
 pub(super) struct ReferenceIndex {
     ids: HashMap<u64, RowId, BuildHasherDefault<IdentityHasher>>,
-    /// Further rows with a hash that `ids` has already; practically always empty.
+    /// Further rows with a hash that is already in `ids`; almost always empty.
     twins: Vec<(u64, RowId)>,
-    /// The hashes that are being merged, in the order of the table (signed), and how many of them have been.
+    /// The hashes being merged, in the order of the table (signed), and how many of them are already in the table.
     frozen: Vec<(i64, RowId)>,
     merged: usize,
-    /// About how many hashes the table has.
+    /// The approximate number of hashes in the table.
     in_table: usize,
-    /// The hashes of the table; none if the table had some before this run.
+    /// The hashes in the table; none if the table already had hashes before this run.
     filter: Option<BloomFilter>,
 }
 
 impl ReferenceIndex {
-    /// An empty index in front of a table that has about so many hashes.
+    /// An empty index in front of a table with approximately this many hashes.
     pub(super) fn in_front_of(in_table: usize) -> ReferenceIndex {
         let filter = (in_table == 0).then(BloomFilter::new);
         ReferenceIndex { in_table, filter, ..ReferenceIndex::default() }
     }
 
-    /// Whether the table may have the hash. Never false for a hash that is in the table only.
+    /// Whether the table may have the hash. Never false for a hash that is only in the table.
     pub(super) fn may_be_in_table(&self, key: u64) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.may_have(key))
     }
@@ -75,13 +76,13 @@ impl ReferenceIndex {
         self.ids.get(&key).copied().into_iter().chain(twins).chain(frozen)
     }
 
-    /// The hashes that this commit merges; empty while a merge is not worth it.
+    /// The hashes to merge in this commit; empty while a merge is not worth it.
     pub(super) fn slice_to_merge(&mut self) -> &[(i64, RowId)] {
         let is_worth_it = self.ids.len() >= (self.in_table / 4).clamp(RECENT_MIN, RECENT_MAX);
         self.next_slice(is_worth_it)
     }
 
-    /// The hashes to merge next, until every one is merged.
+    /// The next hashes to merge, until all are merged.
     pub(super) fn slice_of_rest(&mut self) -> &[(i64, RowId)] {
         self.next_slice(true)
     }
@@ -97,8 +98,8 @@ impl ReferenceIndex {
         &self.frozen[self.merged..end]
     }
 
-    /// The slice is in the table. Returns the highest row of a merge that is complete: the table has every row up to
-    /// it.
+    /// Records that the slice is in the table. Returns the highest row of a completed merge: the table has every row
+    /// up to it.
     pub(super) fn slice_merged(&mut self) -> Option<RowId> {
         let end = (self.merged + SLICE).min(self.frozen.len());
         if let Some(filter) = &mut self.filter {
@@ -140,7 +141,7 @@ impl BloomFilter {
     }
 }
 
-/// A hasher for keys that are hashes already.
+/// A hasher for keys that are already hashes.
 #[derive(Default)]
 pub(super) struct IdentityHasher(u64);
 
@@ -158,20 +159,20 @@ impl Hasher for IdentityHasher {
     }
 }
 
-/// The claims of new rows that are open, and the commits that made them.
+/// The open claims of new rows, by the commits that made them.
 ///
 /// The table `claim_batch` has one row for each such commit, deleted with the last of its claims. Memory: the
 /// references of the open rows.
 #[derive(Default)]
 pub(super) struct OpenClaims {
-    /// Claims that are not settled, by the id of the batch's first row.
+    /// Number of open claims, by the id of the batch's first row.
     open: BTreeMap<RowId, usize>,
     /// References of rows that are in no table.
     references: HashSet<Reference, BuildHasherDefault<IdentityHasher>>,
 }
 
 impl OpenClaims {
-    /// Adds the claims of one commit; ids ascend.
+    /// Adds the claims of one commit, in ascending order of their ids.
     pub(super) fn insert<'a>(&mut self, claims: impl Iterator<Item = (RowId, &'a Reference)>) {
         let mut batch: Option<(RowId, usize)> = None;
         for (id, reference) in claims {
@@ -181,7 +182,7 @@ impl OpenClaims {
         self.open.extend(batch);
     }
 
-    /// A claim is settled, and its row is about to be written. Returns the batch if this was its last claim.
+    /// Removes the claim of a row that is about to be written. Returns the batch if this was its last claim.
     pub(super) fn settle(&mut self, id: RowId) -> Option<RowId> {
         let (first, open) = self.open.range_mut(..=id).next_back()?;
         *open = open.saturating_sub(1);
@@ -192,7 +193,7 @@ impl OpenClaims {
         })
     }
 
-    /// The row of a settled claim is in the table.
+    /// Records that the row of a settled claim is in the table.
     pub(super) fn written(&mut self, reference: &Reference) {
         self.references.remove(reference);
     }

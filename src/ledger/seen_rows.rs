@@ -1,10 +1,10 @@
-//! The rows that a run has seen, by id, and the rows that an earlier run had seen.
+//! Records which rows a run has seen in its source, and loads those that an earlier run had seen.
 //!
-//! Most runs need this only while they go on. It is kept where the source had rows whose references could not be read:
-//! when such a row comes back corrected, with a reference that is imported, it is either that customer's own row, or
-//! another row of the same source, whose data must not be written over that customer's. The two are told apart by
-//! whether the run that found the row invalid saw the owner of the reference elsewhere. Where nothing tells, the row
-//! is taken for another one.
+//! Most runs need this only in memory. It is stored if the source had rows whose references could not be read. Such a
+//! row may come back corrected, with a reference that is imported: then it is either that customer's own row, or
+//! another row of the same source, whose data must not overwrite the customer's. The two cases are distinguished by
+//! whether the run that found the row invalid saw the owner of the reference elsewhere in the file. If that is
+//! unknown, the row is treated as another one.
 //!
 //! Pure. Memory: one bit for each row of the ledger.
 
@@ -40,12 +40,12 @@ impl SeenRows {
         self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
     }
 
-    /// The bits as the ledger keeps them, the lowest row first.
+    /// The bits in the form that the ledger stores, lowest row first.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
-    /// The bits that [`SeenRows::to_bytes`] gave.
+    /// Parses the result of [`SeenRows::to_bytes`].
     pub(super) fn from_bytes(bytes: &[u8]) -> SeenRows {
         SeenRows(bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word)).collect())
     }
@@ -59,18 +59,18 @@ pub(super) struct SeenBefore {
 }
 
 impl SeenBefore {
-    /// Whether the row existed when that run ended, and no row of its source had the reference.
+    /// Whether the row existed when that run ended, but its reference was not in the run's source.
     fn lacked(&self, id: RowId) -> bool {
         id < self.next_id && !self.seen.has(id)
     }
 }
 
-/// By line, the runs that found a row there whose reference could not be read.
+/// By line, the runs that found a row with an unreadable reference there.
 #[derive(Default)]
 pub(super) struct UnreadableRuns(pub(super) HashMap<u64, Vec<RunId>>);
 
 impl UnreadableRuns {
-    /// Whether a row that comes back corrected may be another row than `known`, which owns its reference.
+    /// Whether a corrected row may be another row than `known`, which owns its reference.
     pub(super) fn is_another_row(
         &self,
         correction: &Correction,

@@ -1,6 +1,6 @@
-//! The ledger in a SQLite file: everything that knows SQL, files and locks.
+//! The SQLite backend of the ledger: everything that involves SQL, files and locks.
 //!
-//! Above this folder stand values and decisions. Another backend would be another folder beside this one.
+//! The modules above this folder hold values and decisions. Another backend would be another folder beside this one.
 
 mod bulk;
 #[cfg(feature = "crash-points")]

@@ -1,42 +1,42 @@
-//! What the ledger keeps of a run over time: samples, each with the latencies of one interval.
+//! The samples of a run over time, each with the latencies of one interval.
 //!
-//! Pure. When a sample is taken, and how many a run has, is decided in `run/timeline.rs`.
+//! Pure. `run/timeline.rs` decides when a sample is taken, and how many a run has.
 
 use std::time::Duration;
 
 use super::model::RequestCounts;
 use crate::latency::Latencies;
 
-/// What happened in one interval.
+/// The events of one interval.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Since the run began.
+    /// Start of the interval, since the run began.
     pub from: Duration,
-    /// Since the run began.
+    /// End of the interval, since the run began.
     pub to: Duration,
     /// Rows settled as created, existing, unchanged, changed or updated.
     pub succeeded: u64,
-    /// Rows settled as duplicate, invalid or rejected: they have to be corrected.
+    /// Rows settled as duplicate, invalid or rejected, which have to be corrected.
     pub faulty: u64,
-    /// Rows settled as failed: they may pass another time.
+    /// Rows settled as failed, which may succeed later.
     pub failed: u64,
-    /// What was sent.
+    /// The requests of the interval.
     pub figures: RequestCounts,
-    /// The most requests in flight that were seen.
+    /// The maximum number of requests in flight that was observed.
     pub in_flight: u64,
-    /// The rate held under a limit that nobody told, at its end.
+    /// The rate held at the end of the interval, if the throttle has found a limit.
     pub held_rate: Option<f64>,
-    /// How long requests took that ended in it.
+    /// The latencies of requests that ended in the interval.
     pub latencies: Latencies,
 }
 
 impl Sample {
-    /// Seconds; never zero, so that it can be divided by.
+    /// Length in seconds; never zero, so that it can be a divisor.
     pub fn seconds(&self) -> f64 {
         (self.to.saturating_sub(self.from)).as_secs_f64().max(0.001)
     }
 
-    /// Rows settled.
+    /// Number of rows settled.
     pub fn rows(&self) -> u64 {
         self.succeeded + self.faulty + self.failed
     }
@@ -46,7 +46,7 @@ impl Sample {
         self.rows() == 0 && self.figures == RequestCounts::default()
     }
 
-    /// Adds the sample that follows.
+    /// Adds the next sample.
     pub(crate) fn join(&mut self, next: &Sample) {
         self.to = next.to;
         self.succeeded += next.succeeded;
@@ -61,18 +61,20 @@ impl Sample {
     }
 }
 
-/// The least time over which a rate counts as sustained: a shorter window of a limit per second may hold more than the limit.
+/// The minimum time over which a rate counts as sustained: within a shorter window, a limit per second may admit more
+/// than its rate.
 const SUSTAINED_FOR: Duration = Duration::from_secs(10);
 
-/// The greatest share of throttled requests at a sustained rate.
+/// The maximum share of throttled requests at a sustained rate.
 const THROTTLED_SHARE_MAX: f64 = 0.01;
 
-/// The best rate of accepted requests that a run has sustained below a limit that it has found, in requests per second;
-/// with less than [`SUSTAINED_FOR`] of it, the rate held at the end. None if the run has found no limit.
+/// The best rate of accepted requests, per second, that a run has sustained below a limit that it has found. If the
+/// rate was held for less than [`SUSTAINED_FOR`], the rate held at the end. None if the run has found no limit.
 ///
-/// Only the second half of the run counts (of a short run, its last [`SUSTAINED_FOR`]), because a limit may change, and the last one is the one to be told.
+/// Only the second half of the run counts (of a short run, its last [`SUSTAINED_FOR`]), because a limit may change
+/// and the last one matters.
 pub(crate) fn sustained_rate(samples: &[Sample]) -> Option<f64> {
-    // Where a run is ended while slow requests are in flight, nothing is sent in its last seconds.
+    // If a run ends while slow requests are in flight, nothing is sent in its last seconds.
     let end = samples.iter().rfind(|sample| sample.figures.requests > 0)?.to;
     let since = (end / 2).min(end.saturating_sub(SUSTAINED_FOR));
     let recent: Vec<&Sample> =
@@ -100,7 +102,7 @@ pub(crate) fn sustained_rate(samples: &[Sample]) -> Option<f64> {
     best.map(rounded_down).filter(|rate| *rate > 0.0).or_else(|| samples.last()?.held_rate)
 }
 
-/// In steps that suit the size of the rate.
+/// Rounds down, in steps that suit the size of the rate.
 fn rounded_down(rate: f64) -> f64 {
     let steps = match rate {
         10.0.. => 1.0,
@@ -110,7 +112,7 @@ fn rounded_down(rate: f64) -> f64 {
     (rate * steps).floor() / steps
 }
 
-/// Joins neighbouring samples until there are at most so many.
+/// Joins neighboring samples until there are at most `most`.
 pub(crate) fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
     let joined = |group: &[Sample]| {
         let (first, rest) = group.split_first()?;
@@ -125,7 +127,7 @@ pub(crate) fn condensed(samples: &[Sample], most: usize) -> Vec<Sample> {
 mod tests {
     use super::*;
 
-    /// Samples of a second each, of these requests, throttled requests, and held rate.
+    /// Samples of one second each, with this number of requests, of throttled requests, and held rate.
     fn samples(seconds: impl IntoIterator<Item = (u64, u64, Option<f64>)>) -> Vec<Sample> {
         let each = seconds.into_iter().zip(0_u64..);
         let sample = |((requests, throttled, held_rate), at): ((u64, u64, Option<f64>), u64)| Sample {

@@ -1,22 +1,23 @@
-//! Rows that cannot be sent, invalid ones and duplicates: how such a row is known again, and which records of earlier
-//! runs it supersedes.
+//! Rows that cannot be sent, which are invalid rows and duplicates: recognizes such a row in a later run, and
+//! determines which records of earlier runs it supersedes.
 //!
-//! A row that cannot be sent owns no reference. It is known by its content: by its reference, or by its cells where it
-//! has none. So the name of the file and the line do not matter. Where a run sees such a row again, it supersedes the
-//! record that an earlier run has made of it: the old record goes in the commit that writes the new one, one for one,
-//! so that after a crash each row is there once. Where the run sees the row as a good one, the record of an invalid
-//! row with that reference goes. Other records with that reference go when the source has been read to its end, because
-//! until then a further row may have it. A failed export is only a part of a file: a row of it supersedes its own
-//! record and no other, by the line that it names.
+//! A row that cannot be sent owns no reference. It is recognized by its content: by its reference, or by its cells if
+//! it has none. So the name of the file and the line do not matter. If a run finds such a row again, the row
+//! supersedes the record that an earlier run made of it: the old record is deleted in the commit that writes the new
+//! one, one for one, so that after a crash each row is recorded once. If the run finds the row valid, the record of
+//! an invalid row with that reference is deleted. Other records with that reference are deleted once the source has
+//! been read to its end, because until then a later row may have it. A failed export is only a part of a file: a row
+//! of it supersedes its own record and no other, identified by the original line in the export.
 //!
-//! Where the reference itself was invalid, the corrected row has another one, or takes it from another column. It is
-//! known by the rest of its cells, on the same line.
+//! If the reference itself was invalid, the corrected row has another reference, or takes it from another column. It
+//! is recognized by the rest of its cells, on the same line.
 //!
-//! An invalid row claims its reference all the same: a later row of the same source that has it too is a duplicate.
-//! Else both could reach the API, the second row at once and the first when it comes back corrected.
+//! An invalid row reserves its reference nevertheless: a later row of the same source with the same reference is a
+//! duplicate. Otherwise both could reach the API, the second row at once and the first one after its correction.
 //!
-//! Pure. Memory: sixteen bytes for each record of earlier runs, and some thirty for each invalid row of the source.
-//! Hashes only propose; the text of a reference decides, except for what goes at the end of the source.
+//! Pure. Memory: sixteen bytes for each record of earlier runs, and about thirty for each invalid row of the source.
+//! Hashes only find candidates and the text of a reference is compared, except for records deleted at the end of the
+//! source.
 
 use std::{
     borrow::Cow,
@@ -32,27 +33,27 @@ use super::{
 };
 use crate::customer::{Correction, Record, Reference, Row};
 
-/// What a run knows of rows that cannot be sent.
+/// The records of rows that cannot be sent, of this run and of earlier runs.
 #[derive(Default)]
 pub(super) struct UnsendableRows {
     /// The records of earlier runs, ordered by content.
     earlier: Vec<(u64, EarlierRecord)>,
-    /// Contents without the reference, of earlier records whose reference was invalid.
+    /// Contents without the reference, for earlier records whose reference was invalid.
     contents_without_reference: HashSet<u64, BuildHasherDefault<IdentityHasher>>,
-    /// Where several records have one content: those that are not superseded yet.
+    /// For contents with several records, the ones that are not superseded yet.
     remaining: HashMap<u64, NextByKind, BuildHasherDefault<IdentityHasher>>,
-    /// Hash of a reference that an invalid row of this source has, and that row.
+    /// The invalid rows of this source, by the hash of their reference.
     named: HashMap<u64, RowId, BuildHasherDefault<IdentityHasher>>,
-    /// What earlier runs have seen, as far as it was looked up.
+    /// The rows seen by earlier runs, as far as they were looked up.
     pub(super) seen_before: HashMap<RunId, Option<SeenBefore>>,
-    /// Records that go with the next commit.
+    /// Records to delete with the next commit.
     superseded: Superseded,
 }
 
-/// Records of earlier runs that go.
+/// Records of earlier runs to delete.
 #[derive(Default)]
 pub(super) struct Superseded {
-    /// Row, its reference, and whether it goes as well if it is a duplicate.
+    /// Row, its reference, and whether to delete the record even if it is a duplicate's.
     pub(super) by_id: Vec<(RowId, Option<String>, bool)>,
     /// Line, content and reference.
     pub(super) by_line: Vec<(u64, u64, Option<String>)>,
@@ -66,8 +67,8 @@ impl Superseded {
     }
 }
 
-/// A record of an earlier run in eight bytes. Bit 62: it is a duplicate's. Bit 0: it goes when the source has been read
-/// to its end. The bits between: its id. Negative once it is superseded.
+/// A record of an earlier run in eight bytes. Bit 62: it is a duplicate's. Bit 0: it is deleted once the source has
+/// been read to its end. The bits between: its id. Negative once it is superseded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EarlierRecord(i64);
 
@@ -93,14 +94,14 @@ impl EarlierRecord {
         (self != EarlierRecord::SUPERSEDED).then_some(RowId((self.0 & !EarlierRecord::DUPLICATE) >> 1))
     }
 
-    /// Marks the record as superseded; its id.
+    /// Marks the record as superseded; returns its id.
     fn take(&mut self) -> Option<RowId> {
         std::mem::replace(self, EarlierRecord::SUPERSEDED).id()
     }
 }
 
-/// Positions of the next invalid row and the next duplicate of one content, and where each of the two kinds ends. A
-/// million rows may have one content, so a search for each of them would take hours.
+/// Positions of the next invalid row and the next duplicate of one content, and the end of each kind. A million rows
+/// may have the same content, and searching for each of them would take hours.
 #[derive(Clone, Copy)]
 struct NextByKind {
     next: [usize; 2],
@@ -108,7 +109,7 @@ struct NextByKind {
 }
 
 impl NextByKind {
-    /// The next record, of that kind if there is any.
+    /// The next record, of the requested kind if there is one.
     fn next(&mut self, is_duplicate: bool) -> Option<usize> {
         let own = usize::from(is_duplicate);
         let kind = [own, 1 - own].into_iter().find(|kind| self.next[*kind] < self.ends[*kind])?;
@@ -117,29 +118,29 @@ impl NextByKind {
     }
 }
 
-/// A row that cannot be sent, to be recorded.
+/// A row that cannot be sent and is to be recorded.
 pub(super) struct UnsendableRow {
     pub(super) id: RowId,
-    /// What the row is known by.
+    /// The content that identifies the row.
     pub(super) content: u64,
-    /// Where the reference is invalid: what the row is known by once it is corrected.
+    /// If the reference is invalid: the content that identifies the row once it is corrected.
     pub(super) content_without_reference: Option<u64>,
-    /// Whether another row of the source has the reference.
+    /// Whether another row of the source has the same reference.
     pub(super) repeat: ReferenceRepeat,
-    /// The row came back in a failed export, not corrected.
+    /// Whether the row comes from a failed export and was not corrected.
     pub(super) is_as_it_was: bool,
 }
 
-/// The references of one chunk that have no row yet.
+/// The references of one chunk that are not in the ledger yet.
 #[derive(Default)]
 pub(super) struct ChunkReferences<'a> {
-    /// Of new rows.
+    /// References of new rows.
     pub(super) new: HashSet<&'a str>,
-    /// Of invalid rows.
+    /// References of invalid rows.
     pub(super) named: HashSet<&'a str>,
-    /// Of invalid rows of the chunks before.
+    /// References of invalid rows in earlier chunks.
     pub(super) named_before: HashSet<String>,
-    /// The runs in which the reference of a corrected row could not be read.
+    /// The runs that could not read the reference of a corrected row.
     pub(super) unreadable: UnreadableRuns,
 }
 
@@ -150,7 +151,7 @@ impl ChunkReferences<'_> {
     }
 }
 
-/// The reference of a row, if it has one that is valid itself: other rows may have it too.
+/// The reference of a row, if the reference is valid; other rows may have the same one.
 pub(super) fn reference_of(row: &Row) -> Option<Cow<'_, Reference>> {
     match &row.reading {
         Ok(customer) => Some(Cow::Borrowed(&customer.reference)),
@@ -159,7 +160,8 @@ pub(super) fn reference_of(row: &Row) -> Option<Cow<'_, Reference>> {
 }
 
 impl UnsendableRows {
-    /// What earlier runs have recorded, and what this run has named before the part of the source that it reads.
+    /// Starts with the records of earlier runs, and with the references of invalid rows in the part of the source
+    /// that this run skips.
     pub(super) fn new(
         mut earlier: Vec<(u64, EarlierRecord)>,
         contents_without_reference: impl IntoIterator<Item = u64>,
@@ -184,7 +186,7 @@ impl UnsendableRows {
         !self.earlier.is_empty()
     }
 
-    /// Whether a corrected row may be known by its other cells.
+    /// Whether a corrected row may be recognized by its other cells.
     pub(super) fn has_contents_without_reference(&self) -> bool {
         !self.contents_without_reference.is_empty()
     }
@@ -203,20 +205,20 @@ impl UnsendableRows {
         self.named.contains_key(&key)
     }
 
-    /// An invalid row of this source has this reference.
+    /// Records that an invalid row of this source has this reference.
     pub(super) fn name(&mut self, content: u64, id: RowId) {
         self.named.entry(content).or_insert(id);
     }
 
-    /// Where the records of this content begin and end.
+    /// The range of the records with this content.
     fn range(&self, content: u64) -> (usize, usize) {
         let from = self.earlier.partition_point(|(of, _)| *of < content);
         let count = self.earlier[from..].partition_point(|(of, _)| *of == content);
         (from, from + count)
     }
 
-    /// A row that cannot be sent supersedes one record of its content, of its own kind if there is one. False if there
-    /// is no record.
+    /// Supersedes one record with the content of a row that cannot be sent, of the same kind if there is one. False
+    /// if there is no record.
     pub(super) fn supersede(&mut self, content: u64, reference: Option<&str>, is_duplicate: bool) -> bool {
         if self.earlier.is_empty() {
             return false;
@@ -243,7 +245,7 @@ impl UnsendableRows {
         id.is_some()
     }
 
-    /// A row of a failed export that still cannot be sent supersedes the record of its own line.
+    /// Supersedes the record of a failed export's row that still cannot be sent, by its own line.
     pub(super) fn supersede_by_line(
         &mut self,
         content: u64,
@@ -253,8 +255,8 @@ impl UnsendableRows {
         self.superseded.by_line.push((correction.line, content, reference.map(str::to_owned)));
     }
 
-    /// A row that is good, or invalid in another way, supersedes the record of its line whose reference was invalid and
-    /// whose other cells are the same. Which column the reference was read from is unknown.
+    /// Supersedes the record with an invalid reference on the row's line whose other cells are equal. The row is
+    /// valid now, or invalid for another reason. Which column the reference was read from is unknown.
     pub(super) fn supersede_by_cells(&mut self, line: u64, row: &Record, names: &[String]) {
         for content in row.contents_without_one(names) {
             if self.contents_without_reference.contains(&content) {
@@ -263,8 +265,8 @@ impl UnsendableRows {
         }
     }
 
-    /// The one row of its source that has this reference supersedes the records of invalid rows. The others go, if
-    /// `rest_goes_last`, when the source has been read to its end.
+    /// Supersedes the records of invalid rows by the one row of its source with this reference. With
+    /// `rest_goes_last`, further records are deleted once the source has been read to its end.
     pub(super) fn supersede_invalid(&mut self, content: u64, reference: &str, rest_goes_last: bool) {
         let (from, end) = self.range(content);
         for (_, record) in &mut self.earlier[from..end] {
@@ -275,12 +277,12 @@ impl UnsendableRows {
         }
     }
 
-    /// The records that go with this commit.
+    /// Takes the records to delete with this commit.
     pub(super) fn take_superseded(&mut self) -> Superseded {
         std::mem::take(&mut self.superseded)
     }
 
-    /// The records that go now that the source has been read to its end.
+    /// The records to delete once the source has been read to its end.
     pub(super) fn remaining(&self) -> Vec<RowId> {
         let last = self.earlier.iter().filter(|(_, record)| record.goes_last());
         last.filter_map(|(_, record)| record.id()).collect()
@@ -300,7 +302,7 @@ mod tests {
 
     type Taken = (i64, Option<String>, bool);
 
-    /// The records that go now, and those that go at the source's end.
+    /// The records deleted now, and those deleted at the end of the source.
     fn gone(rows: &mut UnsendableRows) -> (Vec<Taken>, Vec<i64>) {
         let last = rows.remaining().into_iter().map(|id| id.0).collect();
         let now = rows.take_superseded().by_id.into_iter();
@@ -332,7 +334,7 @@ mod tests {
         assert_eq!(gone(&mut rows).1, [1, 2]);
     }
 
-    /// Rows of commas, or of `N/A`: a list that is gone through for each of them would take hours.
+    /// For example rows of commas only, or of `N/A`: a list searched for each of them would take hours.
     #[test]
     fn a_million_rows_of_one_content_take_no_time() {
         let records: Vec<_> = (1..1_000_000).map(|id| (0, id, false)).collect();

@@ -1,12 +1,12 @@
-//! How the rows of a [`CommitBatch`] become the parameters of statements.
+//! Turns the rows of a [`CommitBatch`] into the parameters of statements.
 //!
-//! Each statement is a message to SQLite's thread and one back, and both wake a thread: a statement for each row would
-//! be most of what a row costs. So what every row passes through goes by [`Bulk`]: a few sizes of each bulk
-//! statement, prepared once, and rows cut into few pieces. A piece that does not fill its statement is followed by
-//! nulls, which the statement leaves out by itself (`where column1 is not null`). What few rows need goes as one JSON
-//! array ([`json_rows`]), which is simpler and slower.
+//! Executing a statement sends a message to SQLite's thread and back, and both wake a thread: one statement per row
+//! would be most of the cost of a row. So data that every row has goes through [`Bulk`]: each bulk statement is
+//! prepared in a few sizes, and the rows are cut into few pieces. A piece that does not fill its statement is padded
+//! with nulls, which the statement filters out itself (`where column1 is not null`). Data that few rows have goes as
+//! one JSON array ([`json_rows`]), which is simpler and slower.
 //!
-//! Pure: what is run, and when, is decided by the store.
+//! Pure: the store decides what is executed, and when.
 
 use std::sync::Arc;
 
@@ -26,16 +26,16 @@ use super::{
 };
 use crate::customer::{Fingerprint, Reference};
 
-/// Rows of one statement.
+/// Number of rows of a statement.
 const SIZES: [usize; 4] = [512, 256, 64, 8];
 
-/// So many rows of nulls cost no more than another piece.
+/// Padding with this many nulls costs no more than another piece.
 const NULLS_MAX: usize = 40;
 
 /// Rows as one JSON array.
 pub(super) fn json_rows(rows: impl IntoIterator<Item = impl Serialize>) -> String {
     let mut bytes = Vec::new();
-    // Writing numbers and text to memory has nothing to fail with.
+    // Writing numbers and text to memory cannot fail.
     let written = serde_json::Serializer::new(&mut bytes).collect_seq(rows);
     debug_assert!(written.is_ok());
     String::from_utf8(bytes).unwrap_or_default()
@@ -46,12 +46,12 @@ pub(super) fn json_ids(ids: &[RowId]) -> String {
     json_rows(ids)
 }
 
-/// SQLite's integers are signed; the bits are what counts.
+/// SQLite's integers are signed; the bits stay the same.
 pub(super) fn signed(key: u64) -> i64 {
     key as i64
 }
 
-/// JSON has no bytes; SQLite turns this back with `unhex`.
+/// Hexadecimal, because JSON has no bytes; SQLite converts it back with `unhex`.
 pub(super) fn hex(fingerprint: &Fingerprint) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
@@ -61,13 +61,13 @@ pub(super) fn hex(fingerprint: &Fingerprint) -> String {
 /// The statement in each of its [`SIZES`].
 pub(super) struct Bulk {
     texts: [Arc<str>; SIZES.len()],
-    /// Of one row.
+    /// Number of columns of one row.
     columns: usize,
 }
 
 impl Bulk {
-    /// The statement's first row of values, repeated. Its parameters have no numbers, since SQLite looks for
-    /// a numbered one by its name, from the beginning of the list each time.
+    /// Repeats the statement's first row of values. Its parameters have no numbers, because SQLite finds a numbered
+    /// parameter by name, searching from the beginning of the list each time.
     pub(super) fn new(sql: &'static str) -> Bulk {
         let (head, rest) = sql.split_once("(values ").unwrap_or((sql, ""));
         let (row, tail) = rest.split_once(')').unwrap_or((rest, ""));
@@ -75,7 +75,7 @@ impl Bulk {
         Bulk { texts: SIZES.map(text), columns: row.matches('?').count() }
     }
 
-    /// The text that takes one of [`pieces`], and what goes into it: the constants, the rows, and nulls.
+    /// The statement for one of the [`pieces`], and its parameters: the constants, the rows, and nulls.
     pub(super) fn fill<T>(
         &self,
         constants: &[i64],
@@ -96,7 +96,7 @@ impl Bulk {
     }
 }
 
-/// The rows in their order, cut so that there are few pieces and few nulls.
+/// The rows in order, cut so that there are few pieces and little padding.
 pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let count = rows.len();
@@ -108,7 +108,7 @@ pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     })
 }
 
-/// The rows of a batch as JSON arrays, made before the transaction begins.
+/// The rows of a batch as JSON arrays, prepared before the transaction begins.
 pub(super) struct Given {
     pub(super) ended_claims: String,
     pub(super) new_claims: String,
@@ -263,7 +263,7 @@ pub(super) fn count_run(run: RunId, counts: &RunCounts) -> Query<'static> {
 }
 
 pub(super) fn count_outcomes(run: RunId, tally: &Tally) -> Query<'static> {
-    // Only the count of pending rows ever falls back to zero.
+    // Only the count of pending rows can return to zero.
     let is_counted = |outcome: &Outcome| tally.get(*outcome) > 0 || *outcome == Outcome::Pending;
     let counts = Outcome::ALL.into_iter().filter(is_counted).map(|outcome| (outcome, tally.get(outcome)));
     sqlx::query(COUNT_OUTCOMES).bind(json_rows(counts)).bind(run.0)

@@ -1,14 +1,14 @@
-//! What SQLite writes beside the ledger: its temporary files, and the write-ahead log.
+//! The files that SQLite writes beside the ledger: temporary files, and the write-ahead log.
 //!
-//! Temporary files hold what is sorted (`status`, exports, reports) and, for `prune`, the whole ledger once more. By
-//! itself SQLite puts them in a folder of the system, which may be full, tiny or read-only where the ledger's disk is
-//! none of these; and they hold customers' data. In memory they would make it grow with the ledger. So they are where
-//! the ledger is; SQLite removes their names as soon as it has made them, so that none is left behind. Where that folder
-//! cannot be written, as when a ledger is only read, SQLite's own choice stands: `SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`,
-//! `/tmp`, the working directory.
+//! Temporary files hold sorted data (for `status`, exports, reports) and, for `prune`, a second copy of the ledger.
+//! By default SQLite puts them in a folder of the system, which may be full, tiny or read-only even if the ledger's
+//! disk is not; and they hold customers' data. In memory they would make it grow with the ledger. So they are put
+//! beside the ledger; SQLite unlinks each one as soon as it is created, so that none is left behind. If the ledger's
+//! folder cannot be written, as when a ledger is only read, SQLite's default applies: `SQLITE_TMPDIR`, `TMPDIR`,
+//! `/var/tmp`, `/tmp`, the working directory.
 //!
-//! The log can begin anew only when no reader needs its beginning. A program that holds one transaction open for
-//! hours makes it grow with all that the run writes.
+//! The log can start over only when no reader needs its beginning. A program that holds one transaction open for
+//! hours makes the log grow with everything that the run writes.
 
 use std::path::Path;
 
@@ -18,13 +18,13 @@ use tracing::warn;
 
 use super::lock_file::beside;
 
-/// What the log grows to without a reader is a tenth of this.
+/// Ten times the size that the log reaches without a reader.
 const LOG_BYTES_MAX: u64 = 256 << 20;
 
-/// A log that has been larger is truncated to this when it begins anew.
+/// A larger log is truncated to this size when it starts over.
 pub(super) const LOG_BYTES_KEPT: &str = "67108864";
 
-/// How SQLite is told of a file: by its name or, where the name is not text, by a URI with its bytes.
+/// Connection options for a file: by its name or, if the name is not text, by a URI with its bytes.
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     match path.to_str() {
         Some(name) => SqliteConnectOptions::new().filename(name),
@@ -32,7 +32,7 @@ pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     }
 }
 
-/// The same for a file that nobody changes.
+/// Connection options for a file that nobody changes.
 pub(super) fn of_unchanging(path: &Path) -> SqliteConnectOptions {
     match path.to_str() {
         Some(name) => SqliteConnectOptions::new().filename(name).immutable(true),
@@ -44,27 +44,27 @@ fn uri(path: &Path) -> String {
     format!("file:{}", percent_encode(path.as_os_str().as_encoded_bytes(), NON_ALPHANUMERIC))
 }
 
-/// The folder of temporary files, of the whole process.
+/// The folder of temporary files; applies to the whole process.
 const TEMPORARY_FOLDER: &str = "pragma temp_store_directory";
 
-/// Has SQLite put its temporary files into the ledger's folder.
+/// Makes SQLite put its temporary files into the ledger's folder.
 pub(super) async fn keep_temporary_files_beside(path: &Path, connection: &mut SqliteConnection) {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // A name that is not text cannot be said in SQL.
+    // A name that is not text cannot be written in SQL.
     let Some(folder) = folder.to_str() else { return };
     let sql = format!("{TEMPORARY_FOLDER} = '{}'", folder.replace('\'', "''"));
-    // Fails where the folder cannot be written.
+    // Fails if the folder cannot be written.
     drop(sqlx::query(AssertSqlSafe(sql)).execute(connection).await);
 }
 
-/// Whether the user has been told of a log that only grows.
+/// Whether the user has been warned about a log that keeps growing.
 #[derive(Default)]
 pub(super) struct LogWatch {
     is_told: bool,
 }
 
 impl LogWatch {
-    /// Looks at the log's size, and warns once.
+    /// Checks the log's size, and warns once.
     pub(super) fn look(&mut self, path: &Path) {
         let bytes = std::fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
         if self.is_told || bytes < LOG_BYTES_MAX {
@@ -89,7 +89,7 @@ mod tests {
         let path = folder.path().join("ledger.db");
         let mut watch = LogWatch::default();
         watch.look(&path);
-        // No block of the file is on the disk.
+        // Sparse: no block of the file is on the disk.
         let log = std::fs::File::create(beside(&path, "-wal")).unwrap();
         log.set_len(LOG_BYTES_MAX - 1).unwrap();
         watch.look(&path);

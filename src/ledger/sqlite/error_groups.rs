@@ -1,9 +1,9 @@
-//! What went wrong in a run, by kind: how many rows, and the first of their lines.
+//! Groups the errors of a run by kind: the number of rows, and the first of their lines.
 //!
-//! A row that a later run has settled belongs to that run and is not counted here. Rows are read one by one and counted
-//! in memory: SQLite would sort all of them to find the first lines of each kind, and over a million rows that
-//! query alone took 5.0 s, reading them 1.4 s. Memory is bounded: an API that invents a code for each row gets no
-//! more kinds than [`KINDS_MAX`].
+//! A row that a later run has settled belongs to that run and is not counted here. Rows are read one by one and
+//! counted in memory: SQLite would sort all of them to find the first lines of each kind, and over a million rows
+//! that query alone took 5.0 s, whereas reading them took 1.4 s. Memory is bounded: if an API invents a code for each
+//! row, at most [`KINDS_MAX`] kinds are counted.
 
 use std::{collections::HashMap, path::Path};
 
@@ -15,13 +15,13 @@ use super::{
 };
 use crate::customer::CharacterCounts;
 
-/// Further kinds are not counted.
+/// The maximum number of kinds; further ones are not counted.
 const KINDS_MAX: usize = 1000;
 
-/// How many lines of each kind are named.
+/// How many lines of each kind are kept.
 const FIRST_LINES: usize = 5;
 
-/// What two errors of one kind have in common.
+/// The properties that two errors of one kind share.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ErrorKind {
     outcome: String,
@@ -48,13 +48,13 @@ impl Count {
         self.first.truncate(FIRST_LINES);
     }
 
-    /// The first row, whose message stands for all.
+    /// The first row, whose message represents the group.
     pub(super) fn first_row(&self) -> Option<RowId> {
         self.first.first().map(|(_, id)| RowId(*id))
     }
 }
 
-/// The kinds of errors that were met so far.
+/// The kinds of errors found so far.
 #[derive(Default)]
 pub(super) struct ErrorGroups {
     kinds: HashMap<ErrorKind, Count>,
@@ -74,15 +74,15 @@ impl ErrorGroups {
         }
     }
 
-    /// The most frequent first; the same order each time, also among kinds of the same size. Then the characters that
-    /// are not allowed.
+    /// The kinds, the most frequent first and in a stable order among equally frequent ones, and the disallowed
+    /// characters.
     pub(super) fn into_sorted(self) -> (Vec<(ErrorKind, Count)>, CharacterCounts) {
         let mut kinds: Vec<(ErrorKind, Count)> = self.kinds.into_iter().collect();
         kinds.sort_by(|(a, one), (b, other)| other.rows.cmp(&one.rows).then_with(|| a.cmp(b)));
         (kinds, self.characters)
     }
 
-    /// The groups with the messages of their first rows, which are rows of `SELECT_ERROR_MESSAGES`.
+    /// The groups with the messages of their first rows. `rows` are rows of `SELECT_ERROR_MESSAGES`.
     pub(super) fn describe(
         path: &Path,
         groups: Vec<(ErrorKind, Count)>,

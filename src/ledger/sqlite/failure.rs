@@ -1,14 +1,14 @@
-//! What SQLite reports when it cannot go on, and what the user can do about it.
+//! Errors of SQLite that prevent it from continuing, each with what the user can do about it.
 
 use std::fmt;
 
 use sqlx::error::DatabaseError;
 
-/// SQLite's extended result code where the file beside the ledger that processes share cannot grow: the disk is full,
-/// and SQLite calls it an I/O error.
+/// SQLite's extended result code if its shared-memory file cannot grow: the disk is full, but SQLite reports an I/O
+/// error.
 const IOERR_SHMSIZE: u32 = 4874;
 
-/// The same where no folder for temporary files can be written.
+/// SQLite's extended result code if no folder for temporary files can be written.
 const IOERR_GETTEMPPATH: u32 = 6410;
 
 /// An error of SQLite.
@@ -63,7 +63,7 @@ impl From<sqlx::Error> for Failure {
     }
 }
 
-/// SQLite gave something else than was asked for: to go on would leave rows out.
+/// SQLite returned something other than the requested type; to continue would omit rows.
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Failure {
         Failure(sqlx::Error::Decode(error.into()))

@@ -1,7 +1,7 @@
-//! The references that a ledger has imported, and their customer ids: what `verify` looks up.
+//! The imported references of a ledger with their customer ids, for the lookups of `verify`.
 //!
-//! Sixteen bytes a row in memory, and one pass over the table: no index is needed, and no lock that a run would
-//! wait for. A hash only proposes a row; the text decides.
+//! Sixteen bytes per row in memory, and one pass over the table: no database index is needed, and no lock that a run
+//! would wait for. A hash only finds candidate rows; the texts are compared.
 
 use std::collections::HashMap;
 
@@ -18,9 +18,9 @@ use crate::customer::{Fingerprint, Reference};
 /// The imported rows of a ledger.
 pub struct ImportedIndex {
     reader: Reader,
-    /// Hash and row, in order.
+    /// Hash and row, sorted.
     keys: Vec<(u64, RowId)>,
-    /// Which of them were found already.
+    /// Whether each of `keys` was already found.
     found: Vec<bool>,
 }
 
@@ -28,7 +28,7 @@ impl ImportedIndex {
     /// Reads which rows are imported.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn of(mut reader: Reader) -> Result<ImportedIndex, Error> {
         let mut keys: Vec<(u64, RowId)> = Vec::new();
         let each = |row: &sqlx::sqlite::SqliteRow| {
@@ -41,15 +41,15 @@ impl ImportedIndex {
         Ok(ImportedIndex { reader, keys, found })
     }
 
-    /// How many rows are imported.
+    /// The number of imported rows.
     pub fn rows(&self) -> usize {
         self.keys.len()
     }
 
-    /// Those of the references that were imported. A row that was found in an earlier call is not found again.
+    /// The imported rows among these references. A row that an earlier call returned is not returned again.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn find(
         &mut self,
         references: impl Iterator<Item = &Reference>,
@@ -68,7 +68,7 @@ impl ImportedIndex {
         for row in rows {
             let (id, reference): (RowId, &str) = (RowId(row.get(0)), row.get(1));
             let key = Reference::recorded(reference).key();
-            // A run beside us may have changed the table since.
+            // A concurrent run may have changed the table since.
             if let Ok(at) = self.keys.binary_search(&(key, id))
                 && let (false, Some(customer_id)) = (self.found[at], row.get::<Option<String>, _>(2))
             {

@@ -1,7 +1,7 @@
-//! The ledger as a file: whether it is ours, which process holds it, and that its owner alone can read it.
+//! Checks on the ledger's file before SQLite opens it: whether it is a ledger, which process holds its lock, and that
+//! only its owner can read it.
 //!
-//! Everything here happens before SQLite opens the file, because to open another program's database would already
-//! change it. No SQL.
+//! These checks precede SQLite, because merely opening another program's database would modify it. No SQL.
 
 use std::{
     fs::{File, TryLockError},
@@ -11,7 +11,7 @@ use std::{
 
 use super::super::error::Error;
 
-/// Whether there is a ledger; an error if there is another file. Reads the magic bytes of a SQLite file and its
+/// Whether a ledger exists; an error if there is another kind of file. Reads the magic bytes of a SQLite file and its
 /// application id, at their documented offsets.
 pub(crate) fn check_ours(path: &Path) -> Result<bool, Error> {
     const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -34,9 +34,9 @@ pub(crate) fn check_ours(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// The error where there is no ledger at the path, with the ledgers that its folder has.
+/// The error for a path without a ledger, naming the ledgers in the same folder.
 pub(super) fn missing(path: &Path) -> Error {
-    // Of a folder of very many files some are enough.
+    // In a folder of very many files, the first ones are enough.
     const LOOKED_AT_MAX: usize = 1000;
     let folder = path.parent().unwrap_or(Path::new(""));
     let read = std::fs::read_dir(if folder == Path::new("") { Path::new(".") } else { folder });
@@ -47,7 +47,8 @@ pub(super) fn missing(path: &Path) -> Error {
     Error::Missing { path: path.into(), others }
 }
 
-/// The log of a ledger that is gone may hold rows of it, so no new ledger is made beside such a log.
+/// Whether nothing exists yet. The log of a deleted ledger may hold rows, so no new ledger is created beside such a
+/// log.
 fn none_yet(path: &Path) -> Result<bool, Error> {
     if has_log(path) { Err(Error::OnlyTheLog(beside(path, "-wal"))) } else { Ok(false) }
 }
@@ -57,8 +58,8 @@ pub(crate) fn has_log(path: &Path) -> bool {
     std::fs::metadata(beside(path, "-wal")).is_ok_and(|log| log.len() > 0)
 }
 
-/// Takes the lock of the ledger. It is a file beside the ledger, because a lock on the ledger itself would interfere
-/// with SQLite's own.
+/// Takes the lock of the ledger: a file beside the ledger, because a lock on the ledger itself would interfere with
+/// SQLite's own.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     let file = private_file(&lock_path(path)).map_err(|error| Error::Open { path: path.into(), error })?;
     match file.try_lock() {
@@ -87,14 +88,14 @@ fn lock_path(path: &Path) -> PathBuf {
     beside(path, "-lock")
 }
 
-/// The path of a file beside the ledger: its path and this suffix.
+/// The path of a file beside the ledger: the ledger's path with this suffix.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// Whether a run holds the ledger's lock at this moment.
+/// Whether a run holds the ledger's lock at present.
 pub(super) fn is_in_use(path: &Path) -> bool {
     let lock = File::open(lock_path(path)).map(|file| file.try_lock_shared());
     matches!(lock, Ok(Err(TryLockError::WouldBlock)))
@@ -109,7 +110,7 @@ pub(crate) fn private_file(path: &Path) -> io::Result<File> {
     let file = options.open(path)?;
     #[cfg(unix)]
     if file.metadata()?.is_file() {
-        // It may have been there before, open to others.
+        // The file may have existed before, readable by others.
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     }
     Ok(file)

@@ -1,8 +1,8 @@
-//! Writes down what `verify` found: the fields that the API has for rows that the ledger takes for unchanged.
+//! Records what `verify` found: the API's fields of rows that the ledger treats as unchanged.
 //!
-//! What a run imported and what the API has today may differ, because somebody else changed the customer. A run compares
-//! the file with what the ledger remembers, so it would never notice. A marked row reads as changed in the next
-//! run, and `--update-changed` sends the file's fields again. Nothing is sent here.
+//! The imported fields and the present fields at the API may differ, because somebody else changed the customer. A
+//! run compares the file only with the ledger, so it would never detect that. The next run finds a marked row
+//! changed, and `--update-changed` sends the file's fields again. Nothing is sent here.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use super::{
     store::Store,
 };
 
-/// Marks the rows as changed; how many.
+/// Marks the rows as changed; returns how many.
 ///
 /// # Errors
-/// Where a run is using the ledger, or it cannot be written.
+/// If a run is using the ledger, or it cannot be written.
 pub(crate) async fn mark_changed_at_api(
     path: &Path,
     target: &Target,

@@ -1,8 +1,8 @@
-//! Rows of the ledger in the order of their ids, read ahead: a merge join with a source in the same order.
+//! Reads rows of the ledger ahead in the order of their ids: a merge join with a source in the same order.
 //!
-//! A file that comes every night has its rows in the order of the night before, and so has the ledger. To look up each
-//! reference by its hash would read a page of the index and a page of rows for each; read in order, a page serves all
-//! its rows. Where the file has another order, or none, rows are looked up by hash again.
+//! A nightly file usually has its rows in the same order as the night before, which is also the order of the ledger.
+//! Looking each reference up by its hash would read a page of the index and a page of rows for each; in order, one
+//! page serves all its rows. If the file has another order, or none, rows are looked up by hash.
 //!
 //! Pure: the store reads the rows.
 
@@ -13,45 +13,45 @@ use serde::Deserialize;
 use super::super::model::{KnownRow, Outcome, RowId, RunId};
 use crate::customer::{Fingerprint, Reference};
 
-/// Rows that are read at a time.
+/// Number of rows read at a time.
 pub(super) const READ_ROWS: usize = 2048;
 
-/// Rows of the ledger that the file may have left out between two of its own.
+/// Maximum number of consecutive rows of the ledger that the file may have omitted.
 const GAP_MAX: usize = 32;
 
 /// A row and the reference that it owns.
 pub(crate) type Owner = (Reference, KnownRow);
 
-/// The rows that are expected next.
+/// The rows expected next.
 #[derive(Default)]
 pub(crate) struct OrderedScan {
     rows: VecDeque<Owner>,
-    /// The id from which to read on; none while the order of the file is unknown.
+    /// The id to continue reading from; none while the order of the file is unknown.
     next_id: Option<RowId>,
 }
 
 impl OrderedScan {
-    /// The id from which to read on, if a chunk may need more rows than are read.
+    /// The id to continue reading from, if a chunk may need more rows than were read.
     pub(crate) fn wants_rows_from(&self) -> Option<RowId> {
         self.next_id.filter(|_| self.rows.len() < READ_ROWS / 2)
     }
 
-    /// Adds the rows that were read from there.
+    /// Adds the rows read from that id.
     pub(crate) fn extend(&mut self, rows: Vec<Owner>) {
-        // Without rows, the ledger ends here.
+        // Without rows, this is the end of the ledger.
         self.next_id = rows.last().map(|(_, last)| RowId(last.id.0 + 1));
         self.rows.extend(rows);
     }
 
-    /// The row that owns the reference, if it is one of the next.
+    /// The row that owns the reference, if it is among the next ones.
     pub(crate) fn find(&mut self, reference: &Reference) -> Option<KnownRow> {
         let at = self.rows.iter().take(GAP_MAX).position(|(of, _)| of == reference)?;
         let found = self.rows.drain(..=at).next_back();
         found.map(|(_, known)| known)
     }
 
-    /// Learns from a chunk, of which so many rows had to be looked up: where most of those are known and in order,
-    /// the scan goes on behind the last of them.
+    /// Updates the scan after a chunk, of which `looked_up` rows had to be looked up: if most of these are known and
+    /// in order, the scan continues after the last of them.
     pub(crate) fn follow(&mut self, chunk: &[Option<KnownRow>], looked_up: usize) {
         let owned = chunk.iter().flatten().count();
         if looked_up <= chunk.len() / 2 || owned <= chunk.len() / 2 {
@@ -66,7 +66,7 @@ impl OrderedScan {
     }
 }
 
-/// A row as it comes out of `READ_ORDERED`.
+/// A row of `READ_ORDERED`.
 #[derive(Deserialize)]
 pub(super) struct OrderedRow<'a>(
     RowId,
@@ -81,7 +81,7 @@ pub(super) struct OrderedRow<'a>(
 );
 
 impl OrderedRow<'_> {
-    /// None where the outcome is not known.
+    /// None if the outcome is unknown.
     pub(super) fn read(self) -> Option<Owner> {
         let OrderedRow(id, run, line, outcome, reference, fingerprint, in_doubt, claimed_at, may_have_landed) =
             self;

@@ -1,11 +1,11 @@
-//! Takes out what is old: runs, what is known of them alone, and raw cells of rows that are settled. Ids stay.
+//! Deletes old data: runs with the data that belongs only to them, and raw cells of settled rows. Customer ids stay.
 //!
-//! Rows outlive their runs: those of a run that goes are handed to run 0 ([`RunId::PRUNED`]), which no list shows. A row
-//! that failed or was rejected keeps its reference and its error, so that a rerun does what it would have done; only
-//! its cells go. Invalid rows and duplicates own no reference, and go with their run.
+//! Rows outlive their runs: those of a deleted run are reassigned to run 0 ([`RunId::PRUNED`]), which no list shows.
+//! A failed or rejected row keeps its reference and its error, so that a rerun treats it as before; only its cells
+//! are deleted. Invalid rows and duplicates own no reference, and are deleted with their run.
 //!
-//! A row that is pending, or that a run took up again and left open, is still to be sent: its cells stay, and with them
-//! the run whose header names them.
+//! A row that is pending, or that a run claimed again and left open, is still to be sent: its cells stay, and with
+//! them the run whose header names the columns.
 //!
 //! [`RunId::PRUNED`]: super::super::model::RunId::PRUNED
 
@@ -17,10 +17,10 @@ use super::{
     store::Store,
 };
 
-/// Takes out what ended before this time (UTC milliseconds) and gives the room back.
+/// Deletes what ended before this time (UTC milliseconds) and shrinks the file.
 ///
 /// # Errors
-/// Where there is no ledger, a run has it, or it cannot be written; then nothing is taken out.
+/// If there is no ledger, a run is using it, or it cannot be written; then nothing is deleted.
 pub(crate) async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, Error> {
     let real = path.canonicalize();
     let path = real.as_deref().unwrap_or(path);
@@ -31,7 +31,7 @@ pub(crate) async fn prune(path: &Path, before: i64, now: i64) -> Result<Pruned, 
     let size = || std::fs::metadata(path).map_or(0, |data| data.len());
     let mut store = Store::open(path).await?;
     store.recover_crashed_runs(now).await?;
-    // Ids are not given again, also where the last rows go: all of them count as indexed from here on.
+    // Ids are never reused, even if the last rows are deleted: from here on, all of them count as indexed.
     let mut index = store.reference_index().await?;
     let last = store.last_row().await?;
     store.merge_index(&mut index, last).await?;

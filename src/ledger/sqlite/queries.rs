@@ -1,6 +1,7 @@
 //! The SQL texts of the reader, [`Reader`](super::reader::Reader).
 //!
-//! Nothing newer than SQLite 3.40 is in a view; these statements are run by the library that is built in.
+//! Views use nothing newer than SQLite 3.40, because other clients read them; these statements are executed by the
+//! built-in library and may.
 
 pub(super) const SELECT_RUNS: &str = "
     select id, command, source, state, exit_code, stop_reason, started_at, ended_at, requests, retries, throttled,
@@ -20,7 +21,7 @@ pub(super) const SELECT_HEADERS: &str = "
     and (id > 0 or exists (select 1 from row where run = 0 and customer_id is null))
     order by id = 0, id";
 
-/// As the exports have them: an imported row whose Update did not succeed counts as what the Update came to.
+/// As in the exports: an imported row whose Update did not succeed has the outcome of the Update.
 pub(super) const COUNT_OUTCOMES: &str = "
     select outcome, sum(rows) from (
         select outcome, count(*) as rows from row where customer_id is not null group by outcome
@@ -49,8 +50,8 @@ pub(super) const SELECT_ROWS: &str = "
     from to_correct where customer_id is null
     order by 1";
 
-/// A page of rows as one value: a value for each row and column costs several times as much, and most rows are of
-/// this kind.
+/// A page of rows as one value: one value per row and column costs several times as much, and most rows are of this
+/// kind.
 pub(super) const SELECT_ROWS_WITH_ID: &str = "
     select json_group_array(json_array(id, run, line, outcome, reference, customer_id, attempts))
     from (select * from row where id > ?2 and customer_id is not null and (?1 is null or run = ?1)
@@ -61,7 +62,7 @@ pub(super) const SELECT_ROWS_WITHOUT_ID: &str = "
            error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null
     from to_correct left join record on record.row = to_correct.id order by 1";
 
-/// As that run settled them, whatever became of them since.
+/// As settled by that run, whatever happened to the rows since.
 pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
@@ -77,7 +78,7 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     where pending_update.run = ?1
     order by 1";
 
-/// The last value tells which characters of an invalid row are not allowed.
+/// The last column identifies the disallowed characters of an invalid row.
 pub(super) const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
            iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
@@ -85,7 +86,7 @@ pub(super) const SELECT_ERRORS: &str = "
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
 
-/// The same over all runs: rows as they are now, each once.
+/// The same over all runs: rows in their present state, each once.
 pub(super) const SELECT_OPEN_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
            iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
@@ -97,8 +98,8 @@ pub(super) const SELECT_ERROR_MESSAGES: &str = "
     from json_each(?1) given join row on row.id = given.value
     left join pending_update on pending_update.row = row.id left join record on record.row = row.id";
 
-/// Also rows in doubt, and rows that an earlier retry took up and left open: the run looks those up before they are
-/// claimed, and sends what Get does not find. The filter goes by what the rows were.
+/// Includes rows in doubt, and rows that an earlier retry claimed and left open: the run looks those up first, and
+/// sends what Get does not find. The filter applies to the outcome before that retry.
 pub(super) const SELECT_RETRY_ROWS: &str = "
     with to_retry (id, line, columns_of, cells, outcome, error_code) as (
         select record.row, row.line, coalesce(record.run, row.run), record.cells,
@@ -119,7 +120,7 @@ pub(super) const SELECT_RETRY_ROWS: &str = "
     where outcome = 'pending' or (?2 is null or outcome = ?2) and (?3 is null or lower(error_code) = ?3)
     order by id limit ?4";
 
-/// Rows to retry, whether or not their cells are kept.
+/// Rows to retry, with or without stored cells.
 pub(super) const COUNT_RETRYABLE: &str = "
     with retryable (id, outcome, error_code) as (
         select id, coalesce(before_claim->>0, outcome), iif(before_claim is null, error_code, before_claim->>8)
@@ -162,5 +163,5 @@ pub(super) const SELECT_EXISTING: &str = "select note, rows from existing_note w
 pub(super) const SELECT_RESPELLED: &str = "
     select line, api_reference from row where api_reference is not null and run = ?1 order by line limit ?2";
 
-/// All columns, since a ledger that no run of this version has opened lacks the newest.
+/// All columns, because a ledger that no run of this version has opened lacks the newest.
 pub(super) const SELECT_HEARTBEAT: &str = "select * from heartbeat";

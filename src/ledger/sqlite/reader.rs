@@ -1,7 +1,7 @@
-//! Reads a ledger beside its writer: status, reports and exports, also while a run goes on.
+//! Reads a ledger beside its writer, also during a run: for status, reports and exports.
 //!
-//! Sees what is committed and nothing else; takes no lock that a run would wait for. Rows are given one by one or page
-//! by page, so that memory does not grow with them, and SQLite's log does not grow under a long look.
+//! Sees only committed data, and takes no lock that a run would wait for. Rows are returned one by one or page by
+//! page, so that memory does not grow with their number, and SQLite's log does not grow during a long read.
 
 use std::{
     borrow::Cow,
@@ -40,10 +40,10 @@ use super::{
 };
 use crate::customer::{CharacterCounts, Field};
 
-/// Rows of a page: some hundred kilobytes.
+/// Number of rows of a page: a few hundred kilobytes.
 const PAGE_ROWS: usize = 2048;
 
-/// A reader beside the writer; it sees what is committed.
+/// A reader beside the writer; sees only committed data.
 pub struct Reader {
     path: PathBuf,
     connection: SqliteConnection,
@@ -53,14 +53,14 @@ impl Reader {
     /// Opens an existing ledger for reading.
     ///
     /// # Errors
-    /// Where there is none, or the file is not a ledger.
+    /// If there is none, or the file is not a ledger.
     pub async fn open(path: &Path) -> Result<Reader, Error> {
         if !check_ours(path)? {
             return Err(missing(path));
         }
         let opened = match Reader::connect(path, options(path)).await {
-            // Beside a file that is written to, SQLite needs to write too. On a disk that nobody can write
-            // to, a ledger without a log does not change while it is read.
+            // To read a file that is being written, SQLite must write too. On a read-only disk, a ledger without a
+            // log cannot change while it is read.
             Err(_) if !has_log(path) => Reader::connect(path, of_unchanging(path)).await,
             opened => opened,
         };
@@ -70,8 +70,8 @@ impl Reader {
         }
     }
 
-    /// Opens the ledger of a run that has just ended in this process. Nobody writes to it, so nothing is created beside it:
-    /// a connection that only reads could not remove that again.
+    /// Opens the ledger of a run that has just ended in this process. Nobody writes to it, so no files are created
+    /// beside it: a read-only connection could not remove them afterwards.
     ///
     /// # Errors
     /// As [`Reader::open`].
@@ -82,7 +82,7 @@ impl Reader {
         Reader::connect(path, of_unchanging(path)).await.map(|(reader, _)| reader)
     }
 
-    /// A connection, and the first migration of the ledger: SQLite opens the file only when it is asked for something.
+    /// A connection, and the first migration of the ledger: SQLite opens the file only on the first query.
     async fn connect(path: &Path, options: SqliteConnectOptions) -> Result<(Reader, Option<i64>), Error> {
         let options = options.read_only(true).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
         let connected = options.connect().await;
@@ -97,7 +97,7 @@ impl Reader {
     /// Refuses a ledger of another target.
     ///
     /// # Errors
-    /// Where it is one, or the file cannot be read.
+    /// If it belongs to another target, or the file cannot be read.
     pub async fn check_target(&mut self, asked: &Target) -> Result<(), Error> {
         match self.target().await? {
             Some(has) if has != *asked => {
@@ -107,10 +107,10 @@ impl Reader {
         }
     }
 
-    /// The target, the rows by outcome over all runs, every run in order, and where the run that goes on stands.
+    /// The target, the rows by outcome over all runs, every run in order, and the heartbeat of the current run.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn overview(&mut self) -> Result<LedgerOverview, Error> {
         let (target, runs) = (self.target().await?, self.runs().await?);
         let goes_on = runs.last().is_some_and(|run| run.state == RunState::Running);
@@ -118,10 +118,10 @@ impl Reader {
         Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat })
     }
 
-    /// The overview, and why rows are not imported: what the report of the whole ledger shows.
+    /// The overview, and why rows are not imported, for the report on the whole ledger.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn history(&mut self) -> Result<LedgerHistory, Error> {
         let overview = self.overview().await?;
         let (mut groups, characters) = self.error_groups(sqlx::query(SELECT_OPEN_ERRORS)).await?;
@@ -129,13 +129,13 @@ impl Reader {
         Ok(LedgerHistory { overview, groups, characters })
     }
 
-    /// The target of the ledger; none where no run has begun.
+    /// The target of the ledger; none before the first run.
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
         Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
     }
 
-    /// Every run, in order. A run that is recorded as running has died if no process has the ledger's lock.
+    /// Every run, in order. A run recorded as running has crashed if no process holds the ledger's lock.
     async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(sqlx::query(SELECT_RUNS)).await?;
         let mut runs = rows.iter().map(|row| read_run(&self.path, row)).collect::<Result<Vec<_>, Error>>()?;
@@ -146,11 +146,11 @@ impl Reader {
         Ok(runs)
     }
 
-    /// The run that goes on, if one does, with what it last said of itself, and when (UTC milliseconds). Reads no row of
-    /// the source, so that it may be asked again and again beside a run.
+    /// The current run, if there is one, with its last heartbeat and the time of that (UTC milliseconds). Reads no
+    /// row of the source, so polling it beside a run is cheap.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn live(&mut self) -> Result<Option<(RunRecord, Option<(i64, Heartbeat)>)>, Error> {
         let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
         let Some(last) = last else { return Ok(None) };
@@ -158,19 +158,19 @@ impl Reader {
         Ok(Some((last, said.map(|(_, at, heartbeat)| (at, heartbeat)))))
     }
 
-    /// The run that goes on, if one does.
+    /// The current run, if there is one.
     pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
         let last = self.runs().await?.pop();
         Ok(last.filter(|last| last.state == RunState::Running).map(|last| last.run))
     }
 
-    /// The connection, for the store to look into.
+    /// The connection, for lookups of the store.
     pub(crate) fn into_connection(self) -> (PathBuf, SqliteConnection) {
         (self.path, self.connection)
     }
 
-    /// How many rows have which outcome over all runs. `Unchanged` and `Changed` are words of runs, not of rows, so they
-    /// are zero here.
+    /// The number of rows by outcome over all runs. `Unchanged` and `Changed` are outcomes within a run, not of a
+    /// row, so they are zero here.
     async fn outcome_counts(&mut self) -> Result<Tally, Error> {
         let rows = self.all(sqlx::query(COUNT_OUTCOMES)).await?;
         rows.iter()
@@ -178,8 +178,7 @@ impl Reader {
             .collect()
     }
 
-    /// What the run that goes on, or the one that crashed last, said of itself: its number, and when (UTC
-    /// milliseconds).
+    /// The heartbeat of the current run or of the one that crashed last, with its number and time (UTC milliseconds).
     async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
         Ok(rows.first().map(|row| (RunId(row.get("run")), row.get("at"), read_heartbeat(row))))
@@ -188,16 +187,16 @@ impl Reader {
     /// When a run last reached the end of its source; UTC milliseconds.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn last_success(&mut self) -> Result<Option<i64>, Error> {
         Ok(self.all(sqlx::query(SELECT_LAST_SUCCESS)).await?.first().and_then(|row| row.get(0)))
     }
 
-    /// Everything that the report of a run shows, of the last run if none is named; the first `max_respelled` respelled
-    /// references. `None` if there is no such run.
+    /// Everything that the report on a run shows. `run` is `None` for the last run; `max_respelled` limits the
+    /// respelled references. `None` if there is no such run.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn run_details(
         &mut self,
         run: Option<RunId>,
@@ -242,7 +241,7 @@ impl Reader {
         }))
     }
 
-    /// What went wrong with the selected rows, the most frequent first, and the characters that are not allowed.
+    /// The errors of the selected rows, the most frequent first, and the disallowed characters.
     async fn error_groups(&mut self, select: Query<'_>) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
         let mut groups = ErrorGroups::default();
         self.each(select, |row| {
@@ -256,11 +255,11 @@ impl Reader {
         Ok((ErrorGroups::describe(&self.path, groups, &messages)?, characters))
     }
 
-    /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any
-    /// more there are no rows to correct, and the columns that every source has are named.
+    /// The header of each run's source, or of the sources that the rows of one run came from. If no run is left,
+    /// there are no rows to correct, and the columns that every source has are returned.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn source_headers(&mut self, run: Option<RunId>) -> Result<Vec<SourceHeader>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEADERS).bind(run.map(|run| run.0))).await?;
         let read = |row: &SqliteRow| SourceHeader {
@@ -276,10 +275,10 @@ impl Reader {
         Ok(vec![SourceHeader { run: RunId::PRUNED, reference: Some(names[0].clone()), names: names.into() }])
     }
 
-    /// Gives each selected row to `each`, in the order in which rows were met, until it returns false.
+    /// Passes each selected row to `each`, in the order in which the rows were read, until it returns false.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn rows(
         &mut self,
         selection: Selection,
@@ -323,11 +322,11 @@ impl Reader {
         }
     }
 
-    /// The next rows to retry behind this id. Pages go by id, and a row keeps its id whatever becomes of it, so each row
-    /// is given once.
+    /// The next rows to retry after this id. Pages are cut by id, and a row keeps its id whatever its outcome, so
+    /// each row is returned once.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn retry_rows(
         &mut self,
         filter: &RetryFilter,
@@ -345,10 +344,10 @@ impl Reader {
         Ok(rows.iter().map(read).collect())
     }
 
-    /// How many rows may be retried, by outcome and code, the most frequent first.
+    /// The number of rows that can be retried, by outcome and code, the most frequent first.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn retryable_counts(&mut self) -> Result<Vec<RetryableCount>, Error> {
         let rows = self.all(sqlx::query(COUNT_RETRYABLE)).await?;
         let read = |row: &SqliteRow| {
@@ -362,10 +361,10 @@ impl Reader {
         rows.iter().map(read).collect()
     }
 
-    /// How the records of each run became customers.
+    /// The options by which the records of each run became customers.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// If the file cannot be read.
     pub async fn row_mappings(&mut self) -> Result<Vec<RowMapping>, Error> {
         let rows = self.all(sqlx::query(SELECT_ROW_MAPPINGS)).await?;
         let read = |row: &SqliteRow| RowMapping {
@@ -377,7 +376,7 @@ impl Reader {
         Ok(rows.iter().map(read).collect())
     }
 
-    /// Gives each row to `take` until it returns false; memory does not grow with them.
+    /// Passes each row to `take` until it returns false; memory does not grow with the number of rows.
     pub(super) async fn each(
         &mut self,
         query: Query<'_>,
@@ -451,7 +450,7 @@ fn read_heartbeat(row: &SqliteRow) -> Heartbeat {
     }
 }
 
-/// A row as it comes out of [`SELECT_ROWS_WITH_ID`].
+/// A row of [`SELECT_ROWS_WITH_ID`].
 #[derive(Deserialize)]
 struct PageRow<'a>(
     RowId,

@@ -1,7 +1,7 @@
-//! How columns of the ledger become values, for the writer and the reader alike.
+//! Turns columns of the ledger into values, for the writer and the reader.
 //!
-//! What is read may have been written by anyone with a SQLite client: a count that does not fit is zero, no panic. A word
-//! for an outcome that is not known is an error, since to take it for another outcome would send rows again.
+//! The data may have been written by any SQLite client: a count out of range is zero, not a panic. An unknown outcome
+//! is an error, because treating it as another outcome would send rows again.
 
 use std::{path::Path, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
-/// Notes of `existing_note` that count rows; the other notes are names of fields.
+/// Notes of `existing_note` that count rows; any other note is the name of a field.
 const DIFFERING: &str = "differing";
 const UNCERTAIN: &str = "uncertain";
 const RESPELLED: &str = "respelled";
@@ -30,7 +30,7 @@ pub(super) fn count(row: &SqliteRow, at: usize) -> u64 {
     row.get::<i64, _>(at).max(0).unsigned_abs()
 }
 
-/// The outcome of this word; an error where a later version wrote it.
+/// The outcome with this name; an error if a later version wrote it.
 pub(super) fn read_outcome(path: &Path, word: &str) -> Result<Outcome, Error> {
     Outcome::from_name(word).ok_or_else(|| Error::Newer(path.into()))
 }
@@ -48,7 +48,7 @@ pub(super) fn read_known(path: &Path, row: &SqliteRow) -> Result<KnownRow, Error
     })
 }
 
-/// None where the run has reached no checkpoint.
+/// None if the run has reached no checkpoint.
 pub(super) fn read_checkpoint(row: &SqliteRow) -> Option<Checkpoint> {
     let bytes: i64 = row.get::<Option<i64>, _>(0)?;
     let proof_bytes: Option<i64> = row.get(2);
@@ -61,7 +61,7 @@ pub(super) fn read_checkpoint(row: &SqliteRow) -> Option<Checkpoint> {
     Some(Checkpoint { position, tally, whole_file_only: row.get(5), chain_start: RunId(row.get(6)) })
 }
 
-/// Rows by field and rule.
+/// The number of rows by field and rule.
 pub(super) fn read_dropped(rows: &[SqliteRow]) -> Dropped {
     let mut dropped = Dropped::default();
     for row in rows {
@@ -72,7 +72,7 @@ pub(super) fn read_dropped(rows: &[SqliteRow]) -> Dropped {
     dropped
 }
 
-/// Rows by field.
+/// The number of rows by field.
 pub(super) fn read_field_counts(rows: &[SqliteRow]) -> impl Iterator<Item = (Field, u64)> {
     rows.iter().filter_map(|row| Some((Field::from_name(row.get(0))?, count(row, 1))))
 }

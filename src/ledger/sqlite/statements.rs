@@ -1,7 +1,7 @@
 //! The SQL texts of the writer, [`Store`](super::store::Store); those of the reader are in `queries`.
 //!
-//! Parameters without numbers are those of bulk statements, whose row of values is repeated; a row of nulls is left
-//! out by the statement itself. A statement for few rows takes them as one JSON array, named `given`.
+//! Parameters without numbers belong to bulk statements, whose row of values is repeated; the statement itself
+//! filters out rows of nulls. A statement for few rows takes them as one JSON array, named `given`.
 
 // Transactions and the target
 
@@ -20,8 +20,8 @@ pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target
 
 // The beginning of a run
 
-/// The claims of new rows that a crashed run left open become rows in doubt. The claim of a row that the ledger knows is
-/// in the row itself.
+/// Turns the open claims of new rows of a crashed run into rows in doubt. The claim of a known row is stored in the
+/// row itself.
 pub(super) const RECOVER_CLAIMS: &str = "
     insert into row (id, run, line, outcome, reference, key, fingerprint, claimed_at, settled_at, in_doubt)
     select id, run, line, 'pending', reference, key, unhex(fingerprint_hex), claimed_at, ?1, 1 from claim";
@@ -36,7 +36,7 @@ pub(super) const EXPLAIN_RECOVERED_CLAIMS: &str = "
 pub(super) const END_CRASHED_RUNS: &str =
     "update run set state = 'interrupted', ended_at = ?1 where state = 'running'";
 
-/// The numbers of pruned runs are not given again: the last line of run 0 is the highest of them.
+/// The numbers of pruned runs are not reused: `last_line` of run 0 is the highest of them.
 pub(super) const INSERT_RUN: &str = "
     insert into run (id, command, source, source_path, columns, reference_column, started_at, row_mapping)
     select coalesce(max(max(id), max(iif(id = 0, last_line, 0))), 0) + 1, ?1, ?2, ?3, ?4, ?5, ?6, ?7
@@ -71,7 +71,7 @@ pub(super) const SELECT_UNINDEXED_KEYS: &str = "
 pub(super) const MERGE_KEYS: &str =
     "insert or ignore into reference_key (key, row) select * from (values (?, ?)) where column1 is not null";
 
-/// The highest id that was ever given, also where the last rows were deleted: ids up to the watermark count as being in
+/// The highest id ever assigned, even if the last rows were deleted: ids up to the watermark count as being in
 /// `reference_key`.
 pub(super) const SELECT_LAST_ROW: &str = "
     select max((select coalesce(max(id), 0) from row), (select row from watermark))";
@@ -86,7 +86,7 @@ pub(super) const FIND_ROWS: &str = "
     select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line, was_sent
     from candidate join row using (id)";
 
-/// The rows as one value: a value for each row and column costs several times as much.
+/// The rows as one value: one value per row and column costs several times as much.
 pub(super) const READ_ORDERED: &str = "
     select json_group_array(json_array(id, run, line, outcome, reference, hex(fingerprint), in_doubt, claimed_at,
                             was_sent))
@@ -100,7 +100,7 @@ pub(super) const FIND_CUSTOMER_NAMES: &str = "
     select id, customer_id, api_reference from row
     where id in (select value from json_each(?1)) and customer_id is not null";
 
-/// Whether another row whose reference the API spells in another way has the same customer.
+/// Whether another row, whose reference the API spells differently, has the same customer.
 pub(super) const HAS_OTHER_ROW: &str = "
     select exists (select 1 from row where customer_id = ?1 and api_reference is not null and id <> ?2)";
 
@@ -112,7 +112,8 @@ pub(super) const INSERT_CLAIM_BATCH: &str =
 pub(super) const END_CLAIM_BATCHES: &str =
     "delete from claim_batch where run = ?2 and id in (select value from json_each(?1))";
 
-/// The claim of a row that the ledger knows: what the row is if the run dies, and in `before_claim` what it was.
+/// Claims a known row: sets the state that the row has if the run crashes, and stores the previous state in
+/// `before_claim`.
 pub(super) const CLAIM_AGAIN: &str = "
     update row set run = ?2, line = given.value->>1, outcome = 'pending', fingerprint = unhex(given.value->>2),
         claimed_at = given.value->>3, settled_at = ?3, attempts = 0, in_doubt = 1, field = null,
@@ -123,11 +124,11 @@ pub(super) const CLAIM_AGAIN: &str = "
         retry_unfinished = row.retry_unfinished or row.in_doubt or row.outcome in ('failed', 'rejected')
     from json_each(?1) given where row.id = given.value->>0";
 
-/// A row that has other fields now does not become again what it was.
+/// A row whose fields have changed cannot return to its previous state.
 pub(super) const FORGET_BEFORE_CLAIM: &str =
     "update row set before_claim = null where id in (select value from json_each(?1))";
 
-/// Rows that were not sent after all, or whose request did not land, become again what they were.
+/// Restores the state before the claim, for rows that were not sent, or whose request did not land.
 pub(super) const RESTORE_ROWS: &str = "
     update row set outcome = before_claim->>0,
         run = coalesce((select run.id from run where run.id = before_claim->>1), ?2),
@@ -138,7 +139,7 @@ pub(super) const RESTORE_ROWS: &str = "
     where before_claim is not null and id in (
         select value->>0 from json_each(?1) where value->>2 = 'pending' and not value->>8)";
 
-/// Nearly every row of a first import: new to the ledger, and its Create was answered with an id.
+/// Nearly every row of a first import: new to the ledger, and the reply to its Create contained an id.
 pub(super) const SETTLE_CREATED: &str = "
     insert into row (run, settled_at, outcome, id, line, reference, key, fingerprint, customer_id, attempts,
                      claimed_at)
@@ -196,7 +197,7 @@ pub(super) const COUNT_EXISTING: &str = "
     insert into existing_note (run, note, rows) values (?1, ?2, ?3)
     on conflict (run, note) do update set rows = rows + excluded.rows";
 
-/// Changes nothing where another process has ended the run.
+/// Changes nothing if another process has ended the run.
 pub(super) const COUNT_RUN: &str = "
     update run set requests = ?2, retries = ?3, throttled = ?4, last_line = ?5
     where id = ?1 and state = 'running'";
@@ -234,7 +235,7 @@ pub(super) const SETTLE_UNFINISHED_UPDATES: &str = "
         retry_unfinished = iif(given.value->>1 = 'pending', pending_update.retry_unfinished, 0)
     from json_each(?1) given where pending_update.row = given.value->>0";
 
-/// Of rows that were inserted in the same commit: the customer existed, and its Update did not succeed.
+/// For rows that were inserted in the same commit: the customer existed, and its Update did not succeed.
 pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
     insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed, attempts, error_code,
                                 error_message, http_status, request_id)
@@ -247,8 +248,7 @@ pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id";
 
-/// Updates that were not sent after all become again what they were. Whether an earlier one has landed is as unknown as
-/// before.
+/// Restores the previous state of Updates that were not sent. Whether an earlier Update landed is still unknown.
 pub(super) const RESTORE_UPDATES: &str = "
     update pending_update set outcome = before_claim->>0,
         run = coalesce((select run.id from run where run.id = before_claim->>1), ?2),
@@ -272,7 +272,7 @@ pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
 pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
     "select other_cells, id from row where other_cells is not null and run < ?1";
 
-/// References of invalid rows in the part of the source that this run does not read again.
+/// References of invalid rows in the part of the source that this run skips.
 pub(super) const SELECT_NAMED_REFERENCES: &str = "
     select key, id from row
     where content is not null and run = ?1 and outcome = 'invalid' and key is not null";
@@ -311,7 +311,7 @@ pub(super) const DELETE_UNSENDABLE: &str = "
 pub(super) const HAS_UNREADABLE: &str =
     "select 1 from row where other_cells is not null and run = ?1 limit 1";
 
-/// The runs that found a row on one of these lines whose reference could not be read.
+/// The runs that found a row with an unreadable reference on one of these lines.
 pub(super) const SELECT_UNREADABLE: &str = "
     select line, run from row where other_cells is not null and run < ?2
     and line in (select value from json_each(?1))";
@@ -319,7 +319,7 @@ pub(super) const SELECT_UNREADABLE: &str = "
 pub(super) const KEEP_SEEN: &str =
     "insert or replace into seen_rows (run, next_id, rows) values (?1, ?2, ?3)";
 
-/// Of runs whose rows with unreadable references have all come back or gone.
+/// For runs whose rows with unreadable references have all been corrected or removed.
 pub(super) const DELETE_SEEN: &str = "
     delete from seen_rows where not exists (
         select 1 from row where row.other_cells is not null and row.run = seen_rows.run)";
@@ -331,7 +331,7 @@ pub(super) const SELECT_SEEN_BEFORE: &str = "
 
 // Checkpoints
 
-/// Only of the last run: what another run has settled since is not in its tally.
+/// Only of the last run: its tally does not include what another run has settled since.
 pub(super) const SELECT_LAST_CHECKPOINT: &str = "
     select bytes, line, prefix_bytes, prefix_hash, tally, whole_file_only or exists (
         select 1 from dropped where dropped.run = run.id union all select 1 from changed where changed.run = run.id
@@ -348,12 +348,12 @@ pub(super) const SET_CHECKPOINT: &str = "
         chain_start = ?8
     where run = ?1";
 
-/// The line that each run of the chain reached. Behind it the run settled rows too, but of bytes that may have changed
+/// The line that each run of the chain reached. The run also settled rows after it, but their bytes may have changed
 /// before the next run read them.
 pub(super) const SELECT_CHECKPOINT_LINES: &str =
     "select run, coalesce(line, 0) from checkpoint where run >= ?1 and run < ?2";
 
-/// Invalid rows and duplicates in the part that is not read again go over to the run that counts them.
+/// Reassigns invalid rows and duplicates of the skipped part to the run that counts them.
 pub(super) const TAKE_OVER_UNSENDABLE: &str = "
     update row set run = ?1, settled_at = ?3 where customer_id is null and outcome in ('invalid', 'duplicate')
     and run >= ?2 and run < ?1 and line < (select line from checkpoint where checkpoint.run = row.run)";
@@ -362,7 +362,7 @@ pub(super) const TAKE_OVER_RECORDS: &str = "
     update record set run = ?1 where row in (
         select id from row where customer_id is null and outcome in ('invalid', 'duplicate') and run = ?1)";
 
-/// The source is the same to its end, and so are the counts by field.
+/// The source is unchanged to its end, and so are the counts by field.
 pub(super) const COPY_DROPPED: &str = "
     insert into dropped (run, field, rule, rows) select ?1, field, rule, rows from dropped
     where run = (select max(id) from run where id < ?1) returning field, rule, rows";
@@ -395,7 +395,7 @@ pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer
 pub(super) const SELECT_INVALID_REFERENCES: &str = "
     select distinct reference from row where run = ?1 and outcome = 'invalid' and reference is not null";
 
-/// Of the run before, where this one read nothing that it had not.
+/// From the previous run, if this one read nothing new.
 pub(super) const SELECT_ABSENT_BEFORE: &str = "
     select absent from run where id = (select max(id) from run where id < ?1) and absent is not null";
 
@@ -408,22 +408,22 @@ pub(super) const END_RUN: &str = "
 
 // What `verify` found
 
-/// Only where the ledger still has the fields that were compared: a run may have come between.
+/// Only if the ledger still has the fields that were compared, because a run may have changed them.
 pub(super) const MARK_CHANGED: &str = "
     update row set fingerprint = unhex(given.value->>2) from json_each(?1) given
     where row.id = given.value->>0 and row.customer_id is not null and row.fingerprint = unhex(given.value->>1)";
 
-/// A file that was read to its end is not read again as long as its bytes are the same: now it has to be.
+/// A fully read file is not read again as long as its bytes are unchanged; this makes the next run read it.
 pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null";
 
 // Pruning
 
-/// Runs that ended before; run 0 is always among them.
+/// Runs that ended earlier; always includes run 0.
 pub(super) const SELECT_OLD_RUNS: &str = "
     select json_group_array(id) from run where state <> 'running' and coalesce(ended_at, started_at) < ?1";
 
-/// Cells of rows that were settled in such runs: not of a row that was created long ago and whose Update was refused
-/// yesterday, nor of a row that a later run has read again.
+/// Deletes the cells of rows settled in such runs, but not of a row that was created long ago and whose Update was
+/// rejected recently, nor of a row that a later run has read again.
 pub(super) const DELETE_OLD_RECORDS: &str = "
     delete from record where row in (
         select row.id from record join row on row.id = record.row
@@ -433,7 +433,7 @@ pub(super) const DELETE_OLD_RECORDS: &str = "
         and coalesce(pending_update.outcome, row.outcome) <> 'pending'
             and not coalesce(pending_update.retry_unfinished, row.retry_unfinished))";
 
-/// All of them but those whose header names cells that stay.
+/// All of them except those whose header names stored cells.
 pub(super) const SELECT_RUNS_TO_DELETE: &str = "
     select json_group_array(value), count(*) from json_each(?1)
     where value > 0 and value not in (
@@ -446,14 +446,14 @@ pub(super) const INSERT_PRUNED_RUN: &str = "
 pub(super) const DELETE_OLD_UNSENDABLE: &str = "
     delete from row where outcome in ('invalid', 'duplicate') and run in (select value from json_each(?1))";
 
-/// A run number is given once.
+/// A run number is never reused.
 pub(super) const KEEP_RUN_NUMBERS: &str = "
     update run set last_line = max(last_line, (select coalesce(max(value), 0) from json_each(?1))) where id = 0";
 
 pub(super) const HAND_OVER_ROWS: &str =
     "update row set run = 0 where run in (select value from json_each(?1))";
 
-/// Also rows of a run that stays: run 0 tells that their cells are gone.
+/// Includes rows of a run that stays: run 0 marks that their cells are deleted.
 pub(super) const HAND_OVER_EMPTIED: &str = "
     update row set run = 0
     where customer_id is null and outcome in ('rejected', 'failed') and run > 0
@@ -465,14 +465,14 @@ pub(super) const HAND_OVER_CORRECTED: &str = "
 pub(super) const HAND_OVER_UPDATES: &str =
     "update pending_update set run = 0 where run in (select value from json_each(?1))";
 
-/// Whatever else refers to a run is known of that run alone: a statement for each such table.
+/// All other data that refers to a run belongs to that run alone: one statement per table.
 pub(super) const SELECT_DELETIONS: &str = "
     select format('delete from [%s] where [%s] in (select value from json_each(?1))', tables.name, key.[from])
     from sqlite_schema tables, pragma_foreign_key_list(tables.name) key
     where tables.type = 'table' and key.[table] = 'run'
     and tables.name not in ('row', 'record', 'pending_update', 'claim_batch', 'checkpoint')";
 
-/// Their rows have another run now, and a run that resumed behind them could not tell which it had read.
+/// Their rows now belong to another run, so a run that resumed after them could not determine which it had read.
 pub(super) const DELETE_CHECKPOINTS: &str = "delete from checkpoint";
 
 pub(super) const DELETE_RUNS: &str = "delete from run where id in (select value from json_each(?1))";
@@ -490,7 +490,7 @@ mod tests {
         Outcome::ALL.into_iter().filter(|outcome| is_in(*outcome)).map(Outcome::name).collect()
     }
 
-    /// The lists of words that an outcome is compared with.
+    /// The lists of names that an outcome is compared with.
     fn lists(sql: &str) -> impl Iterator<Item = BTreeSet<&str>> {
         let behind =
             ["outcome in (", "outcome not in ("].into_iter().flat_map(|before| sql.split(before).skip(1));
@@ -506,7 +506,7 @@ mod tests {
             words(Outcome::is_retryable),
             words(|outcome| outcome.is_retryable() || outcome == Outcome::Pending),
             words(|outcome| !outcome.is_success()),
-            // Only runs count as unchanged and changed.
+            // Only runs count unchanged and changed rows.
             words(|outcome| {
                 outcome.is_success() && !matches!(outcome, Outcome::Unchanged | Outcome::Changed)
             }),

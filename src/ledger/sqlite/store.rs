@@ -1,11 +1,10 @@
 //! The one writer of a ledger in a SQLite file.
 //!
-//! WAL, `synchronous=FULL`, and transactions begun `immediate`: a deferred one that reads before it writes fails at
-//! once when another process wrote, whatever the busy timeout.
+//! WAL, `synchronous=FULL`, and transactions begun `immediate`: a deferred transaction that reads before it writes
+//! fails at once if another process wrote in between, whatever the busy timeout.
 //!
-//! Promises: a commit is one transaction, and what it wrote is on the disk when it returns. A new ledger is made
-//! under another name and renamed when it is complete, so a file with a ledger's name is either a whole ledger or
-//! not ours.
+//! Promises: a commit is one transaction, and its data is on the disk when it returns. A new ledger is created under
+//! another name and renamed when it is complete, so no incomplete ledger ever has the ledger's name.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -68,10 +67,10 @@ pub(super) const FIRST_MIGRATION: i64 = 12;
 /// How long a statement waits for another process, such as a backup, before it fails.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A checkpoint of the write-ahead log each 16 MB instead of each 4: fewer fsyncs of the main file.
+/// A checkpoint of the write-ahead log every 16 MB instead of every 4 MB: fewer fsyncs of the main file.
 const CHECKPOINT_PAGES: &str = "4096";
 
-/// Ids of one statement.
+/// Maximum number of ids per statement.
 const IDS_MAX: usize = 10_000;
 
 /// The one writer.
@@ -82,14 +81,14 @@ pub(crate) struct Store {
     settle_with_id: Bulk,
     merge_keys: Bulk,
     log: LogWatch,
-    /// What waits for the next transaction that is made anyway: the samples of a run cost no fsync of their own, and a
-    /// crash loses the last one and the one under way at most.
+    /// Data for the next transaction that is made anyway: samples cost no fsync of their own, and a crash loses at
+    /// most the last one and the one in progress.
     settings: Vec<Setting>,
     samples: Vec<(usize, Vec<Sample>)>,
 }
 
 impl Store {
-    /// Opens the ledger, or makes a new one where there is none; brings its tables up to date.
+    /// Opens the ledger, or creates it; brings its tables up to date.
     pub(crate) async fn open_or_create(path: &Path) -> Result<Store, Error> {
         if !check_ours(path)? {
             create(path).await?;
@@ -108,7 +107,7 @@ impl Store {
         Ok(store)
     }
 
-    /// An empty ledger in memory, in place of one that does not exist.
+    /// An empty ledger in memory, to stand in for one that does not exist.
     pub(crate) async fn in_memory(path: &Path) -> Result<Store, Error> {
         let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let connected = options.connect().await;
@@ -118,7 +117,7 @@ impl Store {
         Ok(Store::of_connection((path.into(), connection)))
     }
 
-    /// The ledger of a reader's connection, to be looked into: what would write fails.
+    /// The ledger of a reader's connection, for lookups only: any write fails.
     pub(crate) fn of_connection((path, connection): (PathBuf, SqliteConnection)) -> Store {
         Store {
             path,
@@ -132,7 +131,7 @@ impl Store {
         }
     }
 
-    /// Closes the ledger. SQLite then writes its log back into the file, so that a finished ledger is one file.
+    /// Closes the ledger. SQLite then copies its log into the file, so that a finished ledger is a single file.
     pub(crate) async fn close(self) -> Result<(), Error> {
         let path = self.path;
         self.connection.close().await.map_err(|error| Error::Sqlite { path, error: error.into() })
@@ -164,7 +163,7 @@ impl Store {
         self.commit().await
     }
 
-    /// Begins a run; its number.
+    /// Begins a run; returns its number.
     pub(crate) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<RunId, Error> {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
         let insert = sqlx::query(INSERT_RUN).bind(run.command.name()).bind(run.source).bind(run.source_path);
@@ -174,8 +173,8 @@ impl Store {
         Ok(RunId(self.all(insert).await?.first().map_or(0, |row| row.get(0))))
     }
 
-    /// The rows that earlier runs left in doubt, in file order. There are as many as one crash leaves, which is
-    /// bounded: each run looks them up first.
+    /// The rows that earlier runs left in doubt, in file order. Their number is bounded by what one crash can leave,
+    /// because each run looks them up first.
     pub(crate) async fn rows_in_doubt(&mut self) -> Result<Vec<OpenClaim>, Error> {
         let rows = self.all(sqlx::query(SELECT_IN_DOUBT)).await?;
         let read = |row: &SqliteRow| OpenClaim {
@@ -188,12 +187,12 @@ impl Store {
         Ok(rows.iter().map(read).collect())
     }
 
-    /// The number that the next run would have.
+    /// The number of the next run.
     pub(crate) async fn next_run(&mut self) -> Result<RunId, Error> {
         Ok(RunId(self.one(SELECT_NEXT_RUN).await?.get(0)))
     }
 
-    /// The claims of new rows that are open, by reference, as rows in doubt. Of a run that goes on or has died; bounded.
+    /// Open claims of new rows, by reference, as rows in doubt. They belong to a running or crashed run; bounded.
     pub(crate) async fn open_claims(&mut self) -> Result<HashMap<String, KnownRow>, Error> {
         let rows = self.all(sqlx::query(SELECT_CLAIMS)).await?;
         let read = |row: &SqliteRow| KnownRow {
@@ -211,7 +210,7 @@ impl Store {
 
     // References
 
-    /// The index of references: in memory what the table `reference_key` does not have yet.
+    /// The index of references: holds in memory what the table `reference_key` does not have yet.
     pub(crate) async fn reference_index(&mut self) -> Result<ReferenceIndex, Error> {
         let in_table: i64 = self.one(SELECT_INDEXED_UP_TO).await?.get(0);
         let mut index = ReferenceIndex::in_front_of(in_table as usize);
@@ -219,7 +218,7 @@ impl Store {
         Ok(index)
     }
 
-    /// The highest id that was ever given.
+    /// The highest id ever assigned.
     pub(crate) async fn last_row(&mut self) -> Result<RowId, Error> {
         Ok(RowId(self.one(SELECT_LAST_ROW).await?.get(0)))
     }
@@ -238,7 +237,7 @@ impl Store {
         rows.iter().map(|row| Ok((row.get(1), read_known(&self.path, row)?))).collect()
     }
 
-    /// The next rows from this one on that own their references.
+    /// The next rows from this id on that own their references.
     pub(crate) async fn read_ordered(&mut self, from: RowId) -> Result<Vec<Owner>, Error> {
         let query = sqlx::query(READ_ORDERED).bind(from.0).bind(READ_ROWS as i64);
         let rows = self.all(query).await?;
@@ -262,13 +261,13 @@ impl Store {
         Ok(rows.iter().map(|row| (RowId(row.get(0)), read(row))).collect())
     }
 
-    /// Whether another row whose reference the API spells in another way has the same customer.
+    /// Whether another row, whose reference the API spells differently, has the same customer.
     pub(crate) async fn has_other_row(&mut self, customer_id: &str, id: RowId) -> Result<bool, Error> {
         let rows = self.all(sqlx::query(HAS_OTHER_ROW).bind(customer_id).bind(id.0)).await?;
         Ok(rows.first().is_some_and(|row| row.get(0)))
     }
 
-    /// Puts all hashes into the table `reference_key`.
+    /// Writes all hashes to the table `reference_key`.
     pub(crate) async fn merge_index(
         &mut self,
         index: &mut ReferenceIndex,
@@ -287,7 +286,7 @@ impl Store {
         self.raise_indexed_up_to(last_row).await
     }
 
-    /// Puts a slice of the hashes into the table, inside a transaction.
+    /// Writes a slice of the hashes to the table, within a transaction.
     async fn merge_slice(&mut self, index: &mut ReferenceIndex) -> Result<(), Error> {
         let slice = index.slice_to_merge();
         if slice.is_empty() {
@@ -310,7 +309,7 @@ impl Store {
 
     // Rows that cannot be sent
 
-    /// What earlier runs have recorded of rows that cannot be sent.
+    /// The records of earlier runs about rows that cannot be sent.
     pub(crate) async fn unsendable_rows(&mut self, run: RunId) -> Result<UnsendableRows, Error> {
         let mut earlier = Vec::new();
         let mut rows = sqlx::query(SELECT_EARLIER_UNSENDABLE).bind(run.0).fetch(&mut self.connection);
@@ -340,7 +339,7 @@ impl Store {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Deletes records that earlier runs have made of rows that cannot be sent.
+    /// Deletes records of earlier runs about rows that cannot be sent.
     pub(crate) async fn delete_unsendable(&mut self, ids: &[RowId], run: RunId) -> Result<(), Error> {
         for some in ids.chunks(IDS_MAX) {
             self.execute(sqlx::query(DELETE_UNSENDABLE).bind(json_ids(some)).bind(run.0)).await?;
@@ -348,7 +347,7 @@ impl Store {
         Ok(())
     }
 
-    /// The earlier runs that found a row on one of these lines whose reference could not be read.
+    /// The earlier runs that found a row with an unreadable reference on one of these lines.
     pub(crate) async fn unreadable_runs(
         &mut self,
         lines: &[u64],
@@ -365,7 +364,7 @@ impl Store {
         self.seen(sqlx::query(SELECT_SEEN).bind(run.0)).await
     }
 
-    /// The rows that the run before this one had seen.
+    /// The rows that the previous run had seen.
     pub(crate) async fn seen_by_run_before(&mut self, run: RunId) -> Result<Option<SeenBefore>, Error> {
         self.seen(sqlx::query(SELECT_SEEN_BEFORE).bind(run.0)).await
     }
@@ -379,14 +378,14 @@ impl Store {
         Ok(rows.first().map(read))
     }
 
-    /// Whether this run found rows whose references could not be read: then what it has seen is to be kept. What runs
-    /// had seen whose rows have all come back is deleted.
+    /// Whether this run found rows with unreadable references, so that the rows it has seen must be stored. Deletes
+    /// what is stored for runs whose rows have all been corrected.
     pub(crate) async fn is_seen_needed(&mut self, run: RunId) -> Result<bool, Error> {
         self.execute(sqlx::query(DELETE_SEEN)).await?;
         Ok(!self.all(sqlx::query(HAS_UNREADABLE).bind(run.0)).await?.is_empty())
     }
 
-    /// Keeps what this run has seen.
+    /// Stores which rows this run has seen.
     pub(crate) async fn keep_seen(
         &mut self,
         run: RunId,
@@ -399,12 +398,12 @@ impl Store {
 
     // Updates
 
-    /// Whether the ledger has Updates that did not succeed.
+    /// Whether the ledger has unsuccessful Updates.
     pub(crate) async fn has_pending_updates(&mut self) -> Result<bool, Error> {
         Ok(self.one(HAS_PENDING_UPDATES).await?.get(0))
     }
 
-    /// The Updates of these rows that did not succeed.
+    /// The unsuccessful Updates of these rows.
     pub(crate) async fn pending_updates(
         &mut self,
         ids: &[RowId],
@@ -420,29 +419,29 @@ impl Store {
         rows.iter().map(|row| Ok((RowId(row.get(0)), read(row)?))).collect()
     }
 
-    /// How many rows are imported.
+    /// The number of imported rows.
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
         Ok(count(&self.one(COUNT_IMPORTED).await?, 0))
     }
 
-    /// The references of the rows that this run found invalid.
+    /// The references of rows that this run found invalid.
     pub(crate) async fn invalid_references(&mut self, run: RunId) -> Result<Vec<Reference>, Error> {
         let rows = self.all(sqlx::query(SELECT_INVALID_REFERENCES).bind(run.0)).await?;
         Ok(rows.iter().map(|row| Reference::recorded(row.get(0))).collect())
     }
 
-    /// How many imported rows the source of the run before this one did not name, where that is known.
+    /// The number of imported rows that the previous run's source did not contain; none if unknown.
     pub(crate) async fn absent_before(&mut self, run: RunId) -> Result<Option<u64>, Error> {
         let rows = self.all(sqlx::query(SELECT_ABSENT_BEFORE).bind(run.0)).await?;
         Ok(rows.first().map(|row| count(row, 0)))
     }
 
-    /// Records how many imported rows the source of this run did not name.
+    /// Stores the number of imported rows that this run's source did not contain.
     pub(crate) async fn set_absent(&mut self, run: RunId, absent: u64) -> Result<(), Error> {
         self.execute(sqlx::query(SET_ABSENT).bind(run.0).bind(signed(absent))).await.map(drop)
     }
 
-    /// Marks the rows as changed where the ledger still has the fields that were compared; how many.
+    /// Marks the rows as changed if the ledger still has the fields that were compared; returns how many.
     pub(crate) async fn mark_changed(&mut self, rows: &[ChangedAtApi]) -> Result<u64, Error> {
         let mut marked = 0;
         self.begin().await?;
@@ -463,7 +462,7 @@ impl Store {
         Ok(self.all(query.bind(run.parse_settings_hash)).await?.first().and_then(read_checkpoint))
     }
 
-    /// Adds a run that has reached no checkpoint yet.
+    /// Adds a run without a checkpoint.
     pub(crate) async fn begin_checkpoint(
         &mut self,
         run: RunId,
@@ -482,7 +481,7 @@ impl Store {
         Ok(rows.iter().map(|row| (RunId(row.get(0)), count(row, 1))).collect())
     }
 
-    /// The run resumes at this checkpoint; what the run before has counted by field.
+    /// Records that the run resumes at this checkpoint; returns the counts by field of the previous run.
     pub(crate) async fn resume(
         &mut self,
         run: RunId,
@@ -507,7 +506,7 @@ impl Store {
         self.samples.push((from, samples));
     }
 
-    /// Writes the batch in one transaction. Some hashes of the index go along: they say nothing that is not in the
+    /// Writes the batch in one transaction, together with some hashes of the index, which only repeat what is in the
     /// rows.
     pub(crate) async fn write(
         &mut self,
@@ -544,7 +543,8 @@ impl Store {
             self.execute(set_checkpoint(run, reached)).await?;
         }
         let counted = self.execute(count_run(run, counts)).await?;
-        // The lock file was deleted, and another process took the ledger: what this one knows is void.
+        // The lock file was deleted, and another process took over the ledger: the state of this process is no longer
+        // valid.
         if counted != 1 || ended != batch.ended_claims.len() as u64 {
             return Err(Error::TakenOver { path: self.path.clone(), run });
         }
@@ -565,7 +565,7 @@ impl Store {
         let (run, now) = (batch.run, batch.now);
         self.bulk(|store| &store.settle_created, &[run.0, now], &batch.created, add_created).await?;
         self.bulk(|store| &store.settle_with_id, &[run.0, now], &batch.with_id, add_with_id).await?;
-        // Before the records of earlier runs are deleted: whether a row was corrected is told by them.
+        // Must precede the deletion of earlier runs' records, which show whether a row was corrected.
         if !batch.corrected.is_empty() {
             self.execute(sqlx::query(MARK_CORRECTED).bind(&given.corrected).bind(run.0)).await?;
         }
@@ -597,7 +597,7 @@ impl Store {
         Ok(())
     }
 
-    /// Executes the statements that have rows: each is a text, whether it has none, and the rows.
+    /// Executes the statements that have rows. Each is given by its text, whether it has no rows, and the rows.
     async fn execute_given<const N: usize>(
         &mut self,
         run: RunId,
@@ -642,7 +642,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes the settings and samples that wait; inside a transaction.
+    /// Writes the pending settings and samples; inside a transaction.
     async fn write_settings_and_samples(&mut self, run: RunId) -> Result<(), Error> {
         let settings = std::mem::take(&mut self.settings);
         if !settings.is_empty() {
@@ -677,7 +677,7 @@ impl Store {
         self.commit().await
     }
 
-    /// Forgets a run that has done nothing, so that it is as if it had never begun; its number is not given again.
+    /// Deletes the record of a run that has done nothing; its number is not reused.
     pub(crate) async fn discard_run(&mut self, run: RunId) -> Result<(), Error> {
         let gone = format!("[{run}]");
         self.begin().await?;
@@ -690,7 +690,7 @@ impl Store {
 
     // Pruning
 
-    /// Deletes what ended before this time: the runs, what is known of them alone, and the cells of their rows.
+    /// Deletes what ended before this time: runs, the data that belongs only to them, and the cells of their rows.
     pub(crate) async fn delete_old(&mut self, before: i64) -> Result<Pruned, Error> {
         self.begin().await?;
         let old = self.all(sqlx::query(SELECT_OLD_RUNS).bind(before)).await?;
@@ -717,7 +717,7 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Gives the room of deleted rows back to the file system.
+    /// Returns the space of deleted rows to the file system.
     pub(crate) async fn vacuum(&mut self) -> Result<(), Error> {
         self.execute(sqlx::query(VACUUM)).await.map(drop)
     }
@@ -728,7 +728,7 @@ impl Store {
         self.execute(sqlx::query(BEGIN)).await.map(drop)
     }
 
-    /// The durable moment: what was written since `begin` is on the disk when this returns.
+    /// Commits the transaction: everything written since `begin` is on the disk when this returns.
     async fn commit(&mut self) -> Result<(), Error> {
         #[cfg(feature = "crash-points")]
         super::crash_point::point();
@@ -738,7 +738,7 @@ impl Store {
         Ok(())
     }
 
-    /// Runs one statement for many rows, the constants before them.
+    /// Executes one statement for many rows; the constants precede the rows.
     async fn bulk<T>(
         &mut self,
         statement: impl Fn(&Store) -> &Bulk,
@@ -769,7 +769,7 @@ impl Store {
         row.map_err(|error| self.error(error))
     }
 
-    /// Gives each pair of a hash or line and a number to `each`; memory does not grow with them.
+    /// Passes each pair of a hash or line and a number to `each`; memory does not grow with the number of rows.
     async fn pairs(&mut self, query: Query<'_>, mut each: impl FnMut(u64, i64)) -> Result<(), Error> {
         let mut rows = query.fetch(&mut self.connection);
         loop {
@@ -786,9 +786,9 @@ impl Store {
     }
 }
 
-/// Makes a whole ledger under another name, then renames it: whatever dies here, no half ledger is left under a name
-/// that somebody will open. Without a write-ahead log: where the disk is full, closing would leave a part of the tables
-/// in one, and it would not go along.
+/// Creates a complete ledger under another name, then renames it, so that a crash never leaves half a ledger under
+/// the ledger's name. Without a write-ahead log: on a full disk, closing would leave a part of the tables in the log,
+/// which the rename would not move.
 async fn create(path: &Path) -> Result<(), Error> {
     let open_error = |error| Error::Open { path: path.into(), error };
     let new = beside(path, "-new");
@@ -813,7 +813,7 @@ async fn connect(path: &Path, journal: SqliteJournalMode) -> Result<SqliteConnec
         .busy_timeout(BUSY_TIMEOUT)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("journal_size_limit", LOG_BYTES_KEPT)
-        // What is erased is overwritten: raw records are personal data.
+        // Overwrites erased data: raw records are personal data.
         .pragma("secure_delete", "on")
         .disable_statement_logging();
     let connected = options.connect().await;
