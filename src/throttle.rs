@@ -3,17 +3,18 @@
 //! Every request of a run needs a `Permit` from `Throttle::acquire`: it waits for the circuit breaker, then in the
 //! queue for room under the concurrency limit and for a token of the rate, and checks the breaker again. A pause that
 //! began while a request was in the queue holds that request too, and its token is lost: if it kept the token, all
-//! requests in the queue would be sent together when the pause ends. `Permit::report` takes in what the response said, and
-//! logs what that changes for all requests.
+//! requests in the queue would be sent together when the pause ends. `Permit::report` passes the classified response
+//! on to all three, and logs what changes for all requests.
 //!
-//! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. Here is the
-//! waiting, and no decision. The user's rate is a bound of its own, kept by governor whatever `adaptive_rate` has found.
+//! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. This
+//! module does the waiting and makes no decision. The user's rate is a bound of its own, kept by governor whatever
+//! `adaptive_rate` has found.
 //!
 //! The three stand behind one lock (`Controls`), since a request and its response concern all of them. The lock is held
 //! for a little arithmetic and never across an await. Nothing else is locked while it is held; a request that waits in
 //! the queue holds the queue's own, asynchronous lock and takes the other one inside it, never the other way round.
 //!
-//! Knows time and nothing else: no rows, no HTTP, no clock but the runtime's.
+//! Depends on time only: no rows, no HTTP, no clock but the runtime's.
 
 mod adaptive_rate;
 
@@ -54,23 +55,23 @@ use self::{
     concurrency_limit::ConcurrencyLimit,
 };
 
-/// The share of the rate that is given up to make up for late timers.
+/// The share of the rate that is given up to compensate for late timers.
 ///
-/// A timer is late by a millisecond, and at burst 1 that time would be lost: at 5,000 requests a second, most of the
-/// rate. So the limiter refills this much slower and may save up this share of a second's tokens instead, or one where
-/// whole tokens leave room for it. Together no window of one second holds more than rate + burst, and the mean stays
-/// above 0.99 of the rate.
+/// A timer is late by about a millisecond. With burst 1 that time would be lost: at 5,000 requests a second, most of
+/// the rate. So the limiter refills more slowly by this share, and may instead save this share of a second's tokens,
+/// or one token if rounding leaves room for it. In total, no window of one second contains more than rate + burst,
+/// and the mean stays above 0.99 of the rate.
 const CATCH_UP_SHARE: f64 = 0.008;
 
-/// The share of the saved tokens that one sleep waits for, where there are two and more: each sleep is a timer, a wake-up
-/// and two system calls, and at 500 requests a second these were a quarter of the processor's time. The other half is
-/// left for timers that are late.
+/// The share of the saved tokens that one sleep waits for, if at least two are saved. Each sleep costs a timer, a
+/// wake-up and two system calls, which at 500 requests a second were a quarter of the CPU time. The other half
+/// remains for late timers.
 const BATCH_SHARE: f64 = 0.5;
 
-/// Without a request for this long, the queue was idle: a timer is never that late.
+/// The queue was idle if there was no request for this long: no timer is that late.
 const IDLE_MIN: Duration = Duration::from_millis(100);
 
-/// Room for one row in flight; given back when dropped.
+/// The right of one row to be in flight; released when dropped.
 pub type Slot = OwnedSemaphorePermit;
 
 /// The user's rate limit.
@@ -94,15 +95,15 @@ pub(crate) struct Permit<'a> {
 pub struct Throttle {
     user_rate: Option<f64>,
     limiter: Option<DefaultDirectRateLimiter>,
-    /// How much longer a wait for a token takes than one token needs: see [`BATCH_SHARE`].
+    /// How much longer a wait for a token takes than one token needs; see [`BATCH_SHARE`].
     batch_wait: Duration,
-    /// Tokens that the limiter saves for late timers, beside the user's burst.
+    /// Number of tokens that the limiter saves for late timers, in addition to the user's burst.
     saved_for_lateness: Option<NonZeroU32>,
-    /// Only the head of the queue waits for tokens: otherwise each token would wake everyone. Behind it, when the last token
-    /// of the user's rate was taken.
+    /// Only the head of the queue waits for tokens, because otherwise each token would wake all waiting requests.
+    /// Protects the time at which the last token of the user's rate was taken.
     queue: AsyncMutex<Option<Instant>>,
     slots: Arc<Semaphore>,
-    /// Rows that wait for a slot to be tried again.
+    /// Number of rows that wait for a slot for a retry.
     slots_wanted: AtomicUsize,
     controls: Mutex<Controls>,
     pauses: AtomicU64,
@@ -110,7 +111,7 @@ pub struct Throttle {
     breaker_changed: Notify,
 }
 
-/// What decides about each request.
+/// The parts that decide about each request.
 struct Controls {
     in_flight: usize,
     breaker: CircuitBreaker,
@@ -142,13 +143,13 @@ impl Throttle {
         }
     }
 
-    /// The same, leaving room for others on the same limit.
+    /// The same throttle, leaving room for other users of the same limit.
     pub fn polite(self) -> Throttle {
         self.controls().rate.be_polite();
         self
     }
 
-    /// A slot now, if one is free.
+    /// A slot, if one is free now.
     pub fn try_slot(&self) -> Option<Slot> {
         self.slots.clone().try_acquire_owned().ok()
     }
@@ -162,7 +163,8 @@ impl Throttle {
         }
     }
 
-    /// The next free slot for a row that has been sent before; while one waits, [`Throttle::is_slot_wanted`].
+    /// The next free slot, for a row that has been sent before. While a row waits here, [`Throttle::is_slot_wanted`]
+    /// is true.
     pub(crate) async fn slot_for_retry(&self) -> Slot {
         struct Waiting<'a>(&'a AtomicUsize);
         impl Drop for Waiting<'_> {
@@ -175,7 +177,7 @@ impl Throttle {
         self.slot().await
     }
 
-    /// Whether a row waits for a slot to be tried again.
+    /// Whether a row waits for a slot for a retry.
     pub fn is_slot_wanted(&self) -> bool {
         self.slots_wanted.load(Relaxed) > 0
     }
@@ -186,12 +188,12 @@ impl Throttle {
         }
     }
 
-    /// Whether the circuit of writes is open, and that of the service is not.
+    /// Whether the circuit of writes is open and that of the service is closed.
     pub(crate) fn are_only_writes_open(&self) -> bool {
         self.controls().breaker.are_only_writes_open()
     }
 
-    /// For how long there has been no success, although requests were sent; a pause in effect does not count.
+    /// How long there has been no success although requests were sent; a pause in effect does not count.
     pub fn failing_for(&self) -> Option<Duration> {
         self.controls().breaker.failing_for(Instant::now())
     }
@@ -201,47 +203,47 @@ impl Throttle {
         self.controls().breaker.is_open()
     }
 
-    /// Requests in flight.
+    /// The number of requests in flight.
     pub fn in_flight(&self) -> usize {
         self.controls().in_flight
     }
 
-    /// For how long nothing may be sent at the API's request.
+    /// The time left in which the API has requested that nothing be sent.
     pub fn pause_left(&self) -> Duration {
         self.controls().breaker.pause_left(Instant::now())
     }
 
-    /// The rate held below a limit that the user has not configured, as a number for `--rate`.
+    /// The rate held below a limit that the throttle has found, as a number for `--rate`.
     pub fn held_rate(&self) -> Option<f64> {
         let whole = |rate: f64| if rate < 1.0 { (rate * 1000.0).floor() / 1000.0 } else { rate.floor() };
         self.controls().rate.held_rate().map(whole)
     }
 
-    /// The rate to which the API limits the requests, below the user's: the held one, or one at which its quota lasts.
+    /// The API's limit on the rate, if it is below the user's: the held rate, or the rate at which its quota lasts.
     pub fn api_rate(&self) -> Option<f64> {
         let quota_rate = self.controls().rate.quota_rate(Instant::now());
         let rate = [self.held_rate(), quota_rate].into_iter().flatten().min_by(f64::total_cmp)?;
         (rate < self.user_rate.unwrap_or(f64::INFINITY)).then_some(rate)
     }
 
-    /// The rate that the user has given.
+    /// The rate configured by the user.
     pub fn user_rate(&self) -> Option<f64> {
         self.user_rate
     }
 
-    /// Pauses that the API has asked for.
+    /// The number of pauses that the API has requested.
     pub fn pauses(&self) -> u64 {
         self.pauses.load(Relaxed)
     }
 
-    /// How long a probe may take.
+    /// The timeout of a probe.
     pub(crate) fn probe_timeout(&self) -> Duration {
         self.controls().breaker.probe_timeout()
     }
 
-    /// A permit now, if nothing has to be waited for.
+    /// A permit, if there is nothing to wait for.
     pub(crate) fn try_acquire(&self, class: RequestClass) -> Option<Permit<'_>> {
-        // The user's rate has to be waited for behind the adaptive rate, whose token is taken only once.
+        // The wait for the user's rate comes after that for the adaptive rate, whose token can be taken only once.
         if self.limiter.is_some() {
             return None;
         }
@@ -264,12 +266,12 @@ impl Throttle {
         }
     }
 
-    /// Waits until the circuit breaker would admit a request of this class; another one may be admitted first.
+    /// Waits until the circuit breaker would admit a request of this class; another request may be admitted first.
     pub(crate) async fn wait_for_breaker(&self, class: RequestClass) {
         loop {
             let changed = self.breaker_changed.notified();
             tokio::pin!(changed);
-            // Registered before the check, or a change in between would be missed.
+            // Registered before the check, because a change in between would be missed.
             changed.as_mut().enable();
             let check = self.controls().breaker.check(class, Instant::now());
             match check {
@@ -285,7 +287,7 @@ impl Throttle {
         }
     }
 
-    /// `None` if the circuit breaker does not admit the request any more.
+    /// Waits in the queue for a permit; `None` if the circuit breaker no longer admits the request.
     pub(crate) async fn wait_in_queue(&self, class: RequestClass) -> Option<Permit<'_>> {
         let mut last_token = self.queue.lock().await;
         self.controls().breaker.check(class, Instant::now()).ok()?;
@@ -304,14 +306,15 @@ impl Throttle {
         self.admit(&mut self.controls(), class, Instant::now())
     }
 
-    /// Sleeps on the runtime's own timer: governor's has a thread, which would be woken for each request.
+    /// Sleeps on the runtime's own timer: governor's uses a thread, which would be woken for each request.
     async fn wait_for_users_rate(&self, last_token: &mut Option<Instant>) {
         let Some(limiter) = &self.limiter else { return };
-        // After idle time no timer was late: what was saved meanwhile would be sent at once, beside the burst.
+        // After idle time no timer was late: the tokens saved meanwhile would be sent at once, in addition to the
+        // burst.
         if let Some(saved) = self.saved_for_lateness
             && last_token.is_none_or(|last| last.elapsed() >= IDLE_MIN + self.batch_wait)
         {
-            // Fails if fewer tokens are there, and then there is nothing to take away.
+            // Fails if there are fewer tokens; then there is nothing to take away.
             let _ = limiter.check_n(saved);
         }
         while let Err(early) = limiter.check() {
@@ -321,7 +324,7 @@ impl Throttle {
         *last_token = Some(Instant::now());
     }
 
-    /// A request that is not admitted has lost its token.
+    /// Admits the request. A request that is not admitted loses its token.
     fn admit(&self, controls: &mut Controls, class: RequestClass, now: Instant) -> Option<Permit<'_>> {
         let admitted = controls.breaker.admit(class, controls.rate.sent(), now).ok()?;
         let stamp = controls.rate.on_send(now);
@@ -330,7 +333,7 @@ impl Throttle {
         Some(Permit { throttle: self, admitted, stamp, is_reported: false })
     }
 
-    /// A request is no longer in flight.
+    /// Wakes waiting requests after a request has ended.
     fn wake_waiting(&self, has_breaker_changed: bool) {
         self.request_finished.notify_one();
         if has_breaker_changed {
@@ -338,7 +341,7 @@ impl Throttle {
         }
     }
 
-    /// Counts a pause, and warns of the first alone: a run of an hour has hundreds.
+    /// Counts a pause, and logs a warning about the first one only: a run of an hour has hundreds.
     fn log_pause(&self, pause: Duration, reason: &str) {
         let seconds = pause.as_secs_f64();
         if self.pauses.fetch_add(1, Relaxed) == 0 {
@@ -360,17 +363,17 @@ impl Controls {
 }
 
 impl Permit<'_> {
-    /// Which circuit the request probes, if it was admitted as a probe.
+    /// The circuit that the request probes, if it was admitted as a probe.
     pub(crate) fn probe(&self) -> Option<Probe> {
         self.admitted.probe
     }
 
-    /// Probes that had failed when the request was sent.
+    /// The number of failed probes when the request was sent.
     pub(crate) fn failed_probes(&self) -> u64 {
         self.admitted.failed_probes
     }
 
-    /// Takes in what the response said of the quota.
+    /// Passes on the quota in a response.
     pub(crate) fn report_quota(&self, quota: RemainingQuota) {
         let now = Instant::now();
         let mut controls = self.throttle.controls();
@@ -384,8 +387,8 @@ impl Permit<'_> {
         }
     }
 
-    /// Takes in what the response said, and how long it took: the circuit breaker first, then the rate, which an outage
-    /// resets, then the shared pause, and last the concurrency limit.
+    /// Passes on the classified response and its latency, in this order: the circuit breaker, the rate, which an
+    /// outage resets, the shared pause, and the concurrency limit.
     pub(crate) fn report(mut self, service: ServiceSignal, rate: RateSignal, latency: Duration) {
         self.is_reported = true;
         let now = Instant::now();
@@ -395,12 +398,12 @@ impl Permit<'_> {
         let has_changed = breaker.on_result(self.admitted, service, latency, now);
         let pause = adaptive.on_response(self.stamp, rate, now);
         let held_rate = adaptive.take_rate_to_report();
-        // Only accepted requests confirm one.
+        // Only accepted requests confirm a hypothesis.
         let random_share = if rate == RateSignal::Accepted { adaptive.take_random_share() } else { None };
         if breaker.is_open() {
             adaptive.reset_after_outage();
         }
-        // Not if a pause was in effect: of the requests that were in flight together each may be answered with the same.
+        // Not if a pause was in effect: each of the requests in flight together may get the same pause.
         let new_pause = pause.filter(|pause| breaker.pause(now + *pause, now));
         if matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed) {
             limit.on_success(latency, now);
@@ -427,7 +430,7 @@ impl Permit<'_> {
     }
 }
 
-/// An abandoned probe must not keep others from probing.
+/// An abandoned probe must not prevent other probes.
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         if self.is_reported {
@@ -441,16 +444,16 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// The time in which the tokens come that one sleep waits for beside the first.
+/// The time in which the tokens arrive that one sleep waits for, in addition to the first.
 fn batch_wait(rate: Rate) -> Duration {
     let others = (rate.per_second * CATCH_UP_SHARE * BATCH_SHARE).floor() - 1.0;
     Duration::from_secs_f64(others.max(0.0) / rate.per_second)
 }
 
-/// How many tokens are saved for late timers: see [`CATCH_UP_SHARE`].
+/// The number of tokens saved for late timers; see [`CATCH_UP_SHARE`].
 fn saved(rate: Rate) -> u32 {
     let saved = (rate.per_second * CATCH_UP_SHARE).floor();
-    // At 50 a second a window holds 49 of the slower tokens, so that one more is no more than 50.
+    // At 50 a second a window contains 49 of the slower tokens, so that one more makes no more than 50.
     let slower = rate.per_second * (1.0 - CATCH_UP_SHARE);
     if saved < 1.0 && slower.floor() + 1.0 <= rate.per_second { 1 } else { saved as u32 }
 }
@@ -461,7 +464,7 @@ fn quota(rate: Rate) -> Quota {
     let saved = saved(rate);
     let per_second = if saved > 0 { slower } else { rate.per_second };
     let burst = rate.burst.saturating_add(saved);
-    // Rounded up: a shorter period would be a higher rate. A period of zero would be no quota.
+    // Rounded up: a shorter period would be a higher rate. A period of zero is invalid.
     let period = Duration::from_nanos((1e9 / per_second).ceil().max(1.0) as u64);
     Quota::with_period(period).map_or(Quota::per_second(NonZeroU32::MAX), |quota| quota.allow_burst(burst))
 }

@@ -1,28 +1,30 @@
 //! Adaptive rate: finds and holds a rate limit that is not configured, from accepted and throttled requests.
 //!
 //! Pure: time is an argument, and nothing here waits. A run begins at the user's rate or, without one, slowly, and
-//! doubles its rate once per round trip until a request is throttled (slow start). A throttled request bounds the limit
-//! on both sides: it is not above what was accepted in the second before, and not below what was accepted on average
-//! since the throttling before that. A rate between the two is chosen and held. Then the rate grows, slowly at first
-//! and faster and faster, until the next throttling.
+//! doubles its rate once per round trip until a request is throttled (slow start). A throttled request bounds the
+//! limit on both sides: the limit is not above what was accepted in the second before, and not below what was
+//! accepted on average since the previous throttling. A rate between the two is chosen and held. Then the rate grows,
+//! slowly at first and then faster and faster, until the next throttling.
 //!
-//! A throttling within the first moments of a run says little: what was accepted until then may be all of a limit per
-//! second, or a token bucket's burst, whose rate is many times as high. So the rate is raised quickly a second time, more
-//! slowly than the first: a bucket lets more through in more time, a limit per second lets through the same. The rate at which the
-//! bucket is emptied follows from the two ([`AdaptiveRate::bucket_rate`]).
+//! A throttling in the first moments of a run says little about the limit: the requests accepted until then may be
+//! the whole of a limit per second, or a token bucket's burst, which is many times the bucket's rate. So the rate is
+//! raised quickly a second time, more slowly than the first: in a longer time a bucket admits more, whereas a limit
+//! per second admits the same. The rate at which the bucket refills follows from the two measurements
+//! ([`AdaptiveRate::bucket_rate`]).
 //!
 //! # Why these constants
 //!
-//! The goals contradict each other: to find a raised limit within five seconds, a higher rate has to be tried every few
-//! seconds; each time that is rejected, and at most one request in a hundred may be. So a hold lasts as long as its
-//! rejections have to be diluted over ([`REJECTED_SHARE`], a little below that hundredth), at least [`HOLD_MIN_S`]; and
-//! the growth after it takes 2 s to double the rate ([`Increase::Maintain`]), which makes 2.5 + 2 s. It begins so slowly
-//! (one hundredth in the first half second) that a limit which has not changed rejects a rate only a few hundredths too
-//! high. Where the server sends `Retry-After`, nothing may be sent for that long: with a second each, a rejection every
-//! five seconds would cost a fifth of the limit. So there a hold lasts until pauses are [`PAUSED_SHARE`] of the time,
-//! and a raised limit is found that much later: both goals cannot be met at once. The held rate is
-//! [`TARGET_UTILIZATION`] of the limit. The rest is for requests that the network delivers closer together, for late
-//! timers that are made up for ([`LATENESS_MAX_S`]), and for windows of the server that begin at an unknown time.
+//! The goals contradict each other: to find a raised limit within five seconds, a higher rate has to be tried every
+//! few seconds; each attempt is rejected, and at most one request in a hundred may be. So a hold lasts until its
+//! accepted requests dilute the rejections to [`REJECTED_SHARE`], which is a little below that hundredth, and at
+//! least [`HOLD_MIN_S`]. The growth after it takes 2 s to double the rate ([`Increase::Maintain`]), which makes 2.5 +
+//! 2 s. The growth begins so slowly (one hundredth in the first half second) that an unchanged limit rejects a rate
+//! that is only a few hundredths too high. If the server sends `Retry-After`, nothing may be sent for that long: at
+//! one second each, a rejection every five seconds would cost a fifth of the limit. A hold then lasts until pauses
+//! are [`PAUSED_SHARE`] of the time, and a raised limit is found correspondingly later, because both goals cannot be
+//! met at once. The held rate is [`TARGET_UTILIZATION`] of the limit. The rest allows for requests that the network
+//! delivers closer together, for late timers that are compensated ([`LATENESS_MAX_S`]), and for windows of the server
+//! whose start is unknown.
 
 use std::{ops::Range, time::Duration};
 
@@ -34,28 +36,28 @@ use super::{
     unavailability::{Finding, Kind, Sent, Unavailability},
 };
 
-/// The longest pause that a server's `Retry-After` is granted.
+/// The maximum pause that the server's `Retry-After` can request.
 pub(super) const PAUSE_MAX: Duration = Duration::from_secs(300);
 
-/// Requests a second at the beginning of a run without a rate: what a merchant's smallest server can bear until it first
-/// throttles.
+/// Requests per second at the beginning of a run without a rate: what a merchant's smallest server can bear until it
+/// first throttles.
 const INITIAL_RATE: f64 = 100.0;
 
-/// At a lower rate a recovered limit would not be found again.
+/// At a lower rate, a recovered limit would not be found again.
 const MIN_RATE: f64 = 0.1;
 
-/// Slow start doubles the rate once in this many latencies, within these bounds in seconds. The excess is what is sent
-/// while the first rejection is on its way, and so a twentieth of what a limit per second allows in one second. Only a
-/// target nearby has a short round, and any has one.
+/// Slow start doubles the rate once in this many latencies, within these bounds in seconds. The overshoot is what is
+/// sent while the first rejection is on its way: a twentieth of what a limit per second allows in one second. Only a
+/// nearby server has rounds as short as the lower bound; any server has some round.
 const ROUND_LATENCIES: f64 = 20.0;
 const ROUND_MIN_S: f64 = 0.005;
 const ROUND_MAX_S: f64 = 0.1;
 
-/// The share of the limit that is held.
+/// The share of the limit at which the rate is held.
 const TARGET_UTILIZATION: f64 = 0.97;
 
-/// The share of the mean of two close bounds that is held: growth and rejection raise that mean, so the result is
-/// [`TARGET_UTILIZATION`] again.
+/// The share of the mean of two close bounds at which the rate is held: growth and rejection raise that mean, so the
+/// result is again [`TARGET_UTILIZATION`] of the limit.
 const TARGET_OF_BOUNDS: f64 = 0.985;
 
 /// After a pause of this length, requested by the server, a further rejection costs more than a somewhat lower rate.
@@ -65,16 +67,16 @@ const TARGET_AFTER_LONG_PAUSE: f64 = 0.9;
 /// Two bounds of the limit that differ by no more than this ratio count as one.
 const CONVERGED_RATIO: f64 = 1.15;
 
-/// The least time that a rate is held.
+/// The minimum time for which a rate is held.
 const HOLD_MIN_S: f64 = 2.5;
 
-/// The same while the bounds of the limit are far apart.
+/// The minimum time while the bounds of the limit are far apart.
 const HOLD_SEARCHING_S: f64 = 0.8;
 
-/// The longest hold for the sake of rejections; a limit that was halved while requests were under way rejects many.
+/// The maximum hold to dilute rejections. A limit that was halved while requests were in flight rejects many.
 const HOLD_MAX_FOR_REJECTIONS_S: f64 = 10.0;
 
-/// The longest hold for the sake of pauses.
+/// The maximum hold to dilute pauses.
 const HOLD_MAX_FOR_PAUSES_S: f64 = 600.0;
 
 /// The share of requests that may be rejected in search of a higher limit.
@@ -89,52 +91,56 @@ const CONFIRM_AFTER_S: f64 = 1.5;
 /// The share of a held rate that remains after one rejection.
 const BACKOFF_FACTOR: f64 = 0.96;
 
-/// If the server's window was empty at first and is full after this time, the limit is nearly the held rate.
+/// If the server's window was empty at first and is full after this time, the limit is close to the held rate.
 const WINDOW_NEARLY_SAME_S: f64 = 0.9;
 
-/// If it is full before this time, the limit would be much below the held rate: rather, it is no window.
+/// If the window is full before this time, the limit would be far below the held rate; more likely it is not a
+/// window.
 const WINDOW_SMALLER_S: f64 = 0.45;
 
-/// How late a request may be and still be made up for by the next ones (the debt of a token bucket): what timers are
-/// late by on a busy machine. It adds two hundredths to the requests of any second.
+/// The maximum lateness of a request that the following requests make up for (the debt of a token bucket): the
+/// lateness of timers on a busy machine. It adds two hundredths to the requests of any second.
 const LATENESS_MAX_S: f64 = 0.02;
 
-/// The first pause after a rejection without `Retry-After`, doubled with each rejection at its end, up to the longest.
-/// A window that is full for less than a tenth of a second is met soon after it empties.
+/// The first pause after a rejection without `Retry-After`, doubled with each rejection at the end of a pause, and
+/// the longest one. If a window is full for less than a tenth of a second, the pause ends soon after the window
+/// empties.
 const OWN_PAUSE_FIRST: Duration = Duration::from_millis(75);
 const OWN_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// A first throttling this soon bounds the limit too loosely: see [`Increase::Measure`].
+/// A first throttling before this time bounds the limit too loosely: see [`Increase::Measure`].
 const MEASURE_WITHIN_S: f64 = 2.0;
 
-/// [`Increase::Measure`] begins at this multiple of what was accepted, and doubles the rate in no less than this time.
+/// [`Increase::Measure`] begins at this multiple of what was accepted, and doubles the rate in at least this time.
 const MEASURE_FROM: f64 = 1.5;
 const MEASURE_DOUBLING_MIN_S: f64 = 0.15;
 
-/// If no more than this multiple was accepted in the longer one of two times, it is a limit per second.
+/// If at most this multiple was accepted in the longer one of two times, the limit is a limit per second.
 const SAME_BURST: f64 = 1.15;
 
-/// At least so many requests have to be accepted before the first rejection: of fewer, one that is late is too large a share.
+/// Minimum number of accepted requests before the first rejection; among fewer, a single late one is too large a
+/// share.
 const MEASURE_MIN: f64 = 15.0;
 
-/// A bucket's rate is known if another one by this factor would have been filled differently, by at least this share.
+/// A bucket's rate is determined if a rate that differs by this factor would have filled the bucket differently by at
+/// least this share.
 const BUCKET_RATE_FACTOR: f64 = 1.3;
 const BUCKET_FILLED_DIFFERENTLY: f64 = 0.15;
 
-/// Halvings of the logarithm of a rate: enough for a thousandth of any.
+/// Number of bisections of a rate's logarithm: enough for a precision of a thousandth.
 const BISECTIONS: u32 = 20;
 
-/// At this multiple of the held rate the limit that was found no longer exists.
+/// At this multiple of the held rate, the limit that was found no longer exists.
 const LIMIT_GONE_RATIO: f64 = 2.0;
 
-/// How far back accepted requests are counted, and in bins of which length.
+/// How far back accepted requests are counted, and the length of the bins.
 const WINDOW_S: f64 = 10.0;
 const BIN_S: f64 = 0.01;
 
 /// Seconds over which accepted requests are averaged; somewhat less than [`WINDOW_S`].
 const AVERAGE_WINDOW_S: f64 = 8.0;
 
-/// At least this share of the held rate is reported, however much of that average was spent in a pause or an outage.
+/// At least this share of the held rate is reported, however much of that average was spent in pauses or an outage.
 const REPORTED_SHARE_MIN: f64 = 0.8;
 
 /// A held rate that differs by more than this share from the last reported one is reported again.
@@ -143,39 +149,39 @@ const REPORT_CHANGE_MIN: f64 = 0.2;
 /// [`Increase::Maintain`] doubles the rate in this time.
 const DOUBLING_S: f64 = 2.0;
 
-/// A quota bounds the rate only if it is renewed later than this: the time until then comes in whole seconds, and of a
-/// shorter one too much would be lost to rounding. Such limits are found like those that no header tells.
+/// A quota bounds the rate only if its reset is later than this: the reset is in whole seconds, and for a shorter one
+/// too much would be lost to rounding. Shorter limits are found like those without headers.
 const QUOTA_RESET_MIN: Duration = Duration::from_secs(5);
 const QUOTA_PAUSE_MIN: Duration = Duration::from_secs(2);
 
-/// Two refill intervals whose lengths differ by less show nothing of what flows into a token bucket.
+/// Two refill intervals whose lengths differ by less than this say nothing about a bucket's refill rate.
 const INTERVALS_DIFFER_S: f64 = 0.5;
 
-/// When a request was sent, and as which of the run.
+/// When a request was sent, and its number in the run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestStamp {
     at_s: f64,
     number: u64,
 }
 
-/// What a response says about the rate.
+/// What a response says about the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RateSignal {
-    /// The request was let through, whatever its response was.
+    /// The request was accepted, whatever the content of its response.
     Accepted,
     /// Too many requests.
     Throttled {
-        /// For how long the server asks everyone to wait, if it does.
+        /// The wait that the server requests, if it requests one.
         retry_after: Option<Duration>,
     },
-    /// 503 of a proxy that did not pass the request on: throttled, or the service is down.
+    /// 503 of a proxy that did not pass the request on: either it throttles, or the service is down.
     Refused {
-        /// The same.
+        /// The wait that the server requests, if it requests one.
         retry_after: Option<Duration>,
     },
-    /// 503 of the service: throttled or broken.
+    /// 503 of the service: it throttles or is broken.
     Unavailable {
-        /// The same.
+        /// The wait that the server requests, if it requests one.
         retry_after: Option<Duration>,
     },
 }
@@ -192,49 +198,50 @@ impl RateSignal {
     }
 }
 
-/// What a server says is left of a quota: so many requests until it is renewed.
+/// What a server reports about its quota: the number of requests left until the reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemainingQuota {
-    /// Requests that are left.
+    /// Number of requests left.
     pub requests: u64,
-    /// From now.
+    /// Time until the reset.
     pub reset: Duration,
 }
 
 impl RemainingQuota {
-    /// The rate, in requests a second, at which the quota lasts until it is renewed.
+    /// The rate, in requests per second, at which the quota lasts until the reset.
     pub fn per_second(self) -> f64 {
         self.requests as f64 / self.reset.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// For how long nothing may be sent.
+    /// How long nothing may be sent.
     pub(super) fn pause(self) -> Option<Duration> {
         (self.requests == 0 && self.reset >= QUOTA_PAUSE_MIN).then_some(self.reset)
     }
 }
 
-/// The rate of one run. Times are seconds since the run began, rates requests a second.
+/// The adaptive rate of one run. Times are seconds since the run began, rates are requests per second.
 pub(super) struct AdaptiveRate {
     began: Instant,
-    /// The user's rate, which another limiter keeps.
+    /// The user's rate, which a separate limiter enforces.
     max_rate: f64,
-    /// The rate at which the server's quota lasts, and until when.
+    /// The rate at which the server's quota lasts, and the time of the reset.
     quota: Option<(f64, f64)>,
     rate: f64,
     phase: Phase,
     next_send_s: f64,
-    /// Whether the rate has delayed a request in this round of slow start; without that, a higher rate changes nothing.
+    /// Whether the rate has delayed a request in this round of slow start; if not, a higher rate would change
+    /// nothing.
     was_limiting: bool,
     sent: u64,
     accepted: SlidingWindowCounter,
     last_throttling: Option<ThrottleEvent>,
     /// A rate that was accepted for long enough; zero if none was.
     confirmed_rate: f64,
-    /// Rejections of held rates in succession.
+    /// Number of successive rejections of held rates.
     consecutive_backoffs: u32,
     random: RandomThrottleDetector,
     unavailability: Unavailability,
-    /// With others on the same limit.
+    /// Set if others use the same limit.
     courtesy: Option<Courtesy>,
     /// The rate before 503 responses lowered it, and whether it was in slow start.
     before_503: Option<(f64, bool)>,
@@ -244,33 +251,33 @@ pub(super) struct AdaptiveRate {
 
 #[derive(Clone, Copy)]
 enum Phase {
-    /// Doubles, from the beginning of the run to the first throttling.
+    /// Doubles the rate, from the beginning of the run to the first throttling.
     SlowStart { round_start_s: f64 },
     /// Holds the rate between two times, and then increases it.
     Hold { from_s: f64, until_s: f64 },
 }
 
-/// Rejections that belong together: those of requests that were under way at the first of them, and of later ones that
-/// were sent before the server accepted any again.
+/// A group of rejections: of requests that were in flight at the first one, and of later requests until the server
+/// accepts one again.
 struct ThrottleEvent {
     /// When the first rejected request was sent.
     first_sent_s: f64,
     first_number: u64,
-    /// The first request that was sent after the rejections were known.
+    /// The number of the first request that was sent after the rejections were known.
     next_number: u64,
     rejected: u64,
-    /// How often a request was rejected right after a pause.
+    /// Number of rejections right after a pause.
     repeats: u32,
     resume_s: f64,
     had_retry_after: bool,
-    /// The interval before it.
+    /// The refill interval before the event.
     interval: RefillInterval,
     increase: Increase,
-    /// Whether the rate after it was taken from a measurement: that it is rejected is no sign of chance.
+    /// Whether the following rate was taken from a measurement: its rejection is then no sign of random throttling.
     was_measured: bool,
 }
 
-/// From a pause to the next rejection: the time and the requests in which a token bucket was emptied.
+/// The interval from a pause to the next rejection, in which a token bucket was emptied: its time and its requests.
 #[derive(Clone, Copy, Debug, Default)]
 struct RefillInterval {
     seconds: f64,
@@ -278,7 +285,7 @@ struct RefillInterval {
 }
 
 impl RefillInterval {
-    /// The rate at which a bucket is filled that was equally full before both intervals, and empty after them.
+    /// The refill rate of a bucket that was equally full before both intervals and empty after them.
     fn refill_rate(&self, other: &RefillInterval) -> Option<f64> {
         let seconds = self.seconds - other.seconds;
         (other.seconds > 0.0 && seconds.abs() >= INTERVALS_DIFFER_S)
@@ -289,18 +296,18 @@ impl RefillInterval {
 /// How the rate grows after a hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Increase {
-    /// Nothing is known of the limit but what was accepted at once: the rate grows without a hold.
+    /// Only the number of requests accepted at once is known: the rate grows without a hold.
     Measure { doubling_s: f64 },
     /// The limit is anywhere above.
     Search,
     /// The limit is not far above.
     Approach,
-    /// The limit is known, and may have been raised.
+    /// The limit is known, and may have been raised since.
     Maintain,
 }
 
 impl Increase {
-    /// How often the rate has doubled after this time.
+    /// The number of doublings after this time.
     fn doublings(self, seconds: f64) -> f64 {
         match self {
             Increase::Measure { doubling_s } => seconds / doubling_s,
@@ -340,7 +347,7 @@ impl AdaptiveRate {
         self.rate = courtesy::INITIAL_RATE;
     }
 
-    /// Takes in how long a successful response took.
+    /// Records the latency of a successful response.
     pub(super) fn on_success(&mut self, latency: Duration, now: Instant) {
         let now_s = self.seconds_since_start(now);
         if let Some(courtesy) = &mut self.courtesy {
@@ -349,12 +356,12 @@ impl AdaptiveRate {
         }
     }
 
-    /// Takes a token, or tells when there will be one.
+    /// Takes a token, or returns the time of the next one.
     pub(super) fn try_acquire(&mut self, now: Instant) -> Result<(), Instant> {
         let now_s = self.seconds_since_start(now);
         if now_s < self.next_send_s {
             self.was_limiting = true;
-            // Rounded up, or whoever waits would wake less than a nanosecond early.
+            // Rounded up; otherwise a waiting request would wake less than a nanosecond too early.
             return Err(self.began + Duration::from_secs_f64(self.next_send_s) + Duration::from_nanos(1));
         }
         let unused_s = now_s - self.next_send_s - LATENESS_MAX_S;
@@ -371,7 +378,7 @@ impl AdaptiveRate {
         Ok(())
     }
 
-    /// Takes in what is left of the server's quota.
+    /// Records what is left of the server's quota.
     pub(super) fn on_quota(&mut self, quota: RemainingQuota, now: Instant) {
         if quota.reset >= QUOTA_RESET_MIN && quota.requests > 0 {
             let until_s = self.seconds_since_start(now) + quota.reset.as_secs_f64();
@@ -397,7 +404,7 @@ impl AdaptiveRate {
         stamp
     }
 
-    /// Takes in a response. Returns for how long nothing may be sent.
+    /// Handles a response. Returns how long nothing may be sent.
     pub(super) fn on_response(
         &mut self,
         stamp: RequestStamp,
@@ -438,7 +445,7 @@ impl AdaptiveRate {
         finding == Some(Finding::Limit)
     }
 
-    /// Throttled, unless it turns out to be an outage.
+    /// Handles a 503: throttling, unless it turns out to be an outage.
     fn on_503(
         &mut self,
         stamp: RequestStamp,
@@ -453,7 +460,7 @@ impl AdaptiveRate {
         pause
     }
 
-    /// The 503 responses were those of an outage: they say nothing about the rate, which is restored.
+    /// Handles that the 503 responses belong to an outage: they say nothing about the rate, so the rate is restored.
     pub(super) fn reset_after_outage(&mut self) {
         self.unavailability = Unavailability::default();
         self.restore_rate_before_503();
@@ -469,8 +476,8 @@ impl AdaptiveRate {
         }
     }
 
-    /// The rate held below a limit that was found; `None` if there seems to be no limit any more. A token bucket may be
-    /// emptied faster than it fills for a while, so the average of accepted requests bounds the reported rate.
+    /// The rate held below a limit that was found; `None` if the limit seems to have gone. A token bucket may be
+    /// emptied faster than it refills for a while, so the average of accepted requests bounds the reported rate.
     pub(super) fn held_rate(&self) -> Option<f64> {
         self.last_throttling.as_ref()?;
         let is_held =
@@ -480,7 +487,7 @@ impl AdaptiveRate {
         is_held.then(|| average.clamp(REPORTED_SHARE_MIN * self.rate, self.rate))
     }
 
-    /// The same, once the limit is known well, and once more after each change that is worth a report.
+    /// The held rate, once the limit is known well, and again after each significant change.
     pub(super) fn take_rate_to_report(&mut self) -> Option<f64> {
         let held_rate = self.held_rate()?;
         let is_new = (held_rate / self.last_reported - 1.0).abs() > REPORT_CHANGE_MIN;
@@ -490,7 +497,7 @@ impl AdaptiveRate {
         })
     }
 
-    /// The share of requests that is rejected at random, once, when it is confirmed.
+    /// The share of requests that is rejected at random, returned once, when it is confirmed.
     pub(super) fn take_random_share(&mut self) -> Option<f64> {
         self.random.take_confirmed_share()
     }
@@ -520,7 +527,7 @@ impl AdaptiveRate {
     ) -> Option<Duration> {
         self.accepted.add(stamp.at_s, -1);
         let now_s = self.seconds_since_start(now);
-        // With others on the limit refusals are theirs, and no chance.
+        // With others on the same limit, refusals are caused by them, not by chance.
         if retry_after.is_none() && self.courtesy.is_none() && self.random.is_random(now_s) {
             return None;
         }
@@ -576,7 +583,7 @@ impl AdaptiveRate {
         self.random.on_rate_rejected(cycle, now_s)
     }
 
-    /// A new rate between the lower and the upper bound of the limit.
+    /// Chooses a new rate between the lower and the upper bound of the limit.
     fn choose_rate(
         &mut self,
         stamp: RequestStamp,
@@ -584,8 +591,8 @@ impl AdaptiveRate {
     ) -> (RefillInterval, f64, Increase) {
         let at_s = stamp.at_s;
         let second = |before_s: f64| self.accepted.sum_between(at_s - before_s - 1.0, at_s - before_s);
-        // The two seconds before count by half, so that a server which rejects at random, or because of others, does not
-        // stop the run.
+        // The two seconds before that count half, so that a server that rejects at random, or because of others, does
+        // not stop the run.
         let upper = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
         let previous = self.last_throttling.as_ref().filter(|last| at_s - last.first_sent_s < WINDOW_S);
         let cycle_rate = previous.map_or(0.0, |previous| {
@@ -639,7 +646,7 @@ impl AdaptiveRate {
             (TARGET_UTILIZATION * lower.powf(0.3) * upper.powf(0.7), Increase::Approach)
         };
         if retry_after >= Some(LONG_PAUSE) {
-            // After such a pause a bucket of one second's requests was full, and now it is empty.
+            // After such a pause, a bucket of one second's requests was full, and now it is empty.
             let was_held =
                 at_s <= until_s && (CONFIRM_AFTER_S..=AVERAGE_WINDOW_S).contains(&interval.seconds);
             let refill = if was_held { interval.accepted / (interval.seconds + 1.0) } else { rate };
@@ -650,7 +657,7 @@ impl AdaptiveRate {
 
     fn rate_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> (f64, Increase) {
         let known = TARGET_UTILIZATION * upper;
-        // In a long pause a bucket of any size fills up, and too much of it would be measured.
+        // In a long pause a bucket of any size fills up, and measuring it would take too many requests.
         if upper < MEASURE_MIN || at_s >= MEASURE_WITHIN_S || retry_after >= Some(LONG_PAUSE) {
             return (known, Increase::Search);
         }
@@ -669,7 +676,7 @@ impl AdaptiveRate {
         }
     }
 
-    /// The rate at which a bucket is emptied that was filled equally before the first rejection and before this one.
+    /// The refill rate of a bucket that was equally full before the first rejection and before this one.
     fn bucket_rate(&self, first: &ThrottleEvent, at_s: f64) -> Option<f64> {
         let second_to_first = |rate: f64| {
             let before_first = self.accepted.bucket_level(rate, 0.0..first.first_sent_s, 0.0);
@@ -729,7 +736,7 @@ impl AdaptiveRate {
         });
     }
 
-    /// The rate in force at this time, which may be past.
+    /// The rate in effect at this time, which may be in the past.
     fn rate_at(&self, at_s: f64) -> f64 {
         match self.phase {
             Phase::Hold { until_s, .. } if at_s > until_s => {
@@ -746,7 +753,7 @@ impl AdaptiveRate {
 }
 
 impl ThrottleEvent {
-    /// How long the rate chosen after it is held.
+    /// How long to hold the rate chosen after the event.
     fn hold_s(&self, rate: f64) -> f64 {
         match self.increase {
             Increase::Measure { .. } => return 0.0,
@@ -761,14 +768,14 @@ impl ThrottleEvent {
     }
 }
 
-/// A count of accepted requests by the time at which they were sent: the one figure by which a rate is chosen. Keeps bins
-/// and no single request, so its size is the same at any rate.
+/// Counts accepted requests by the time at which they were sent; the only figure that a rate is chosen by. Stores
+/// bins and no single request, so its size is the same at any rate.
 struct SlidingWindowCounter {
-    /// A ring: the number of each bin since time zero, and its count.
+    /// A ring buffer of bins: each with its number since time zero, and its count.
     bins: Vec<(u64, i64)>,
 }
 
-/// How full a bucket was.
+/// The level of a bucket.
 struct BucketLevel {
     highest: f64,
     last: f64,
@@ -781,7 +788,7 @@ impl Default for SlidingWindowCounter {
 }
 
 impl SlidingWindowCounter {
-    /// Ignores times that the window has passed.
+    /// Adds to the bin of this time; ignores times before the window.
     fn add(&mut self, at_s: f64, count: i64) {
         let number = (at_s / BIN_S) as u64;
         let index = number as usize % self.bins.len();
@@ -794,7 +801,7 @@ impl SlidingWindowCounter {
         }
     }
 
-    /// The level of a bucket that each of these requests fills by one, and that is emptied at a rate.
+    /// The level of a bucket that each of these requests raises by one and that drains at a rate.
     fn bucket_level(&self, rate: f64, times_s: Range<f64>, level: f64) -> BucketLevel {
         let mut bucket = BucketLevel { highest: 0.0, last: level };
         let number_at = |at_s: f64| (at_s / BIN_S) as u64;
@@ -812,7 +819,7 @@ impl SlidingWindowCounter {
         if bin.0 == number { bin.1 } else { 0 }
     }
 
-    /// Requests between two times. A bin that lies only partly between them counts by that part.
+    /// Number of requests between two times. A bin that is only partly in the range counts by that part.
     fn sum_between(&self, from_s: f64, to_s: f64) -> f64 {
         let (from, to) = (from_s.max(0.0) / BIN_S, to_s.max(0.0) / BIN_S);
         let numbers = from as u64..=to as u64;
@@ -849,14 +856,14 @@ mod tests {
         latency: f64,
         refusal_latency: f64,
         retry_after: Option<f64>,
-        /// Limits, each with the time from which it is in force.
+        /// Limits, each with the time from which it applies.
         limits: Vec<(f64, f64)>,
         concurrency: usize,
         seconds: f64,
         seed: u64,
         /// The share of requests that it throttles at random.
         random_share: f64,
-        /// Requests a second of others, at random times.
+        /// Requests per second of others, at random times.
         others: f64,
     }
 
@@ -883,7 +890,7 @@ mod tests {
                     admitted
                 }
                 kind => {
-                    // The fixed window begins at some odd time.
+                    // The fixed window begins at some arbitrary time.
                     let begin =
                         if kind == LimiterKind::Fixed { (at + 0.37).floor() - 0.37 } else { at - 1.0 };
                     while limiter.window.front().is_some_and(|at| *at <= begin) {
@@ -903,7 +910,7 @@ mod tests {
         /// When each request was admitted or refused.
         admitted: Vec<f64>,
         refused: Vec<f64>,
-        /// Requests of others, and how many of them were refused.
+        /// Number of others' requests, and how many of them were refused.
         others: u64,
         others_refused: u64,
         /// The held rate at the end.
@@ -922,7 +929,7 @@ mod tests {
             refused / (refused + admitted).max(1.0)
         }
 
-        /// Seconds until the beginning of a second with 95 % of the limit.
+        /// Seconds until the start of a second in which 95 % of the limit is used.
         fn back_after(&self, server: &Server, from: f64) -> f64 {
             let tenths = (0..).map(|tenth| f64::from(tenth) / 10.0);
             tenths
@@ -932,7 +939,7 @@ mod tests {
         }
     }
 
-    /// Runs a sender that always has more to send.
+    /// Runs a sender that always has something to send.
     fn run(server: &Server) -> Measured {
         run_with(server, AdaptiveRate::new)
     }
@@ -1017,16 +1024,16 @@ mod tests {
         measured
     }
 
-    /// What a window of one second or a jitter of a millisecond may take away from a share.
+    /// The tolerance of a share: the effect of a window of one second or a jitter of a millisecond.
     const NOISE: f64 = 0.02;
 
-    /// As many rejections are allowed however few requests there are.
+    /// This many rejections are allowed however few requests there are.
     const FEW: f64 = 6.0;
 
     const KINDS: [LimiterKind; 4] =
         [LimiterKind::Fixed, LimiterKind::Sliding, LimiterKind::Bucket(0.1), LimiterKind::Bucket(1.0)];
 
-    /// The grid of servers: every kind, limit and latency. After twenty seconds the limit changes by a factor.
+    /// All servers of the grid: every kind, limit and latency. After twenty seconds the limit changes by a factor.
     fn servers(retry_after: Option<f64>, change: f64, seconds: f64) -> impl Iterator<Item = Server> {
         let of = move |kind, limit: f64, latency: f64| Server {
             kind,
@@ -1045,7 +1052,7 @@ mod tests {
         cases.flat_map(move |(kind, limit)| [0.005, 2.0].map(|latency| of(kind, limit, latency)))
     }
 
-    /// Checks that at least these shares of the limit are reached from the tenth second to the change, and from five
+    /// Checks that at least these shares of the limit are used from the tenth second to the change, and from five
     /// seconds after it; that no larger share is refused from the tenth second on; and that a raised limit is reached
     /// within `back` seconds.
     fn check(server: &Server, shares: [f64; 2], refused_at_most: f64, back: f64) {
@@ -1061,11 +1068,11 @@ mod tests {
         assert!(refused[0] <= allowed(0.05, 0.0, 10.0), "{details}");
         assert!(refused[1] <= allowed(refused_at_most, 10.0, end), "{details}");
         assert!(took <= back, "{details}");
-        // Users may pass the reported rate as `--rate`. A pause in the average makes it too low, which does no harm. A
-        // bucket of one second's requests fills in each pause, and it takes longer than the window to see that more
-        // leaves it than flows in: there the reported rate is too high, a known fault.
+        // Users may pass the reported rate as `--rate`. A pause within the average makes it too low, which does no
+        // harm. A bucket of one second's requests fills up in each pause, and it takes longer than the window to
+        // detect that it drains faster than it refills: then the reported rate is too high, a known fault.
         let Some(held) = measured.held else {
-            // A raised limit lets through so much that there seems to be none, until it rejects.
+            // A raised limit admits so much that there seems to be none, until it rejects.
             assert!(server.limits[1].1 > server.limits[0].1, "{details}");
             return;
         };
@@ -1082,7 +1089,8 @@ mod tests {
         }
     }
 
-    /// A window aligned to the second shows least of the limit: there a raised limit may take two seconds longer.
+    /// A window aligned to the second reveals the limit most slowly: a raised limit may take two seconds longer
+    /// there.
     #[test]
     fn a_raised_limit_is_found_again() {
         for server in servers(None, 2.0, 45.0) {
@@ -1090,7 +1098,7 @@ mod tests {
         }
     }
 
-    /// Fewer requests dilute the rejections of the change itself: at 25 a second two in a hundred.
+    /// Fewer requests dilute the rejections of the change itself less: at 25 a second two in a hundred.
     #[test]
     fn a_halved_limit_is_found_again() {
         for server in servers(None, 0.5, 45.0) {
@@ -1098,7 +1106,7 @@ mod tests {
         }
     }
 
-    /// Each rejection costs a second, and those of the search still do after the tenth second.
+    /// Each rejection costs a second, including those of the search after the tenth second.
     #[test]
     fn requested_pauses_are_rare() {
         for server in servers(Some(1.0), 1.0, 80.0) {
@@ -1109,7 +1117,7 @@ mod tests {
         }
     }
 
-    /// Finding a raised limit within five seconds would cost more pauses than there is time for.
+    /// Finding a raised limit within five seconds would need more pauses than the time allows.
     #[test]
     fn a_raised_limit_is_found_again_in_spite_of_pauses() {
         for server in servers(Some(1.0), 2.0, 110.0) {
@@ -1117,8 +1125,9 @@ mod tests {
         }
     }
 
-    /// Two rejections find the rate of a bucket whose burst hides it, and each costs the pause that the server asks for: what is
-    /// let through in twelve seconds takes two more, and the rest of this bound is for the hundredths that are not used.
+    /// Two rejections determine the rate of a bucket whose burst hides it, and each costs the pause that the server
+    /// requests: what is admitted in twelve seconds takes two more, and the rest of this bound allows for the unused
+    /// hundredths.
     #[test]
     fn the_start_costs_two_rejections() {
         let kinds = [LimiterKind::Bucket(0.04), LimiterKind::Bucket(0.1), LimiterKind::Sliding];
@@ -1204,8 +1213,8 @@ mod tests {
         }
     }
 
-    /// Random throttling does not lower the rate for good. Detecting it takes some rejections, and so up to a minute
-    /// where they are many.
+    /// Random throttling does not lower the rate permanently. Detecting it takes some rejections, and so up to a
+    /// minute if they are frequent.
     #[test]
     fn random_throttling_is_no_limit() {
         for (kind, limit) in
@@ -1235,8 +1244,8 @@ mod tests {
         }
     }
 
-    /// Where pauses are longer than the window, and where nothing at all is admitted for a while, little is known of the
-    /// limit: it is found all the same, with few rejections.
+    /// If pauses are longer than the window, or nothing at all is admitted for a while, little is known about the
+    /// limit; it is found nevertheless, with few rejections.
     #[test]
     fn the_limit_is_found_after_long_pauses_and_after_total_refusal() {
         for (retry_after, closed) in
@@ -1254,14 +1263,14 @@ mod tests {
                 let measured = run(&server);
                 let share = measured.share_of(&server, 100.0, 300.0);
                 let refused = measured.refused_between(100.0, 300.0);
-                // One every few seconds is a large share of five a second.
+                // One rejection every few seconds is a large share at five requests a second.
                 let allowed = 0.01 + 0.4 / limit;
                 assert!(share >= 0.15 && refused <= allowed, "{server:?}: {share:.2}, refused {refused:.4}");
             }
         }
     }
 
-    /// Where pauses are long a rate is held for minutes, which is longer than the window.
+    /// With long pauses a rate is held for minutes, which is longer than the window.
     #[test]
     fn a_limit_lowered_in_a_long_hold_is_found_again() {
         for server in servers(Some(10.0), 1.0, 700.0).filter(|server| server.latency < 1.0) {
@@ -1272,7 +1281,7 @@ mod tests {
         }
     }
 
-    /// After an outage the user's rate is in force again, and a limit below it is found.
+    /// After an outage the user's rate is in effect again, and a limit below it is found.
     #[test]
     fn an_outage_leaves_the_users_rate_as_it_was() {
         let epoch = Instant::now();
@@ -1298,7 +1307,7 @@ mod tests {
         }
         assert!(send(&mut adaptive, RateSignal::Throttled { retry_after: None }).is_some());
         assert!(adaptive.held_rate().is_some_and(|rate| rate < 200.0));
-        // It was no outage that lowered the rate; a later one does not restore it.
+        // The rate was not lowered by an outage, so a later outage does not restore it.
         let held = adaptive.rate;
         for signal in [RateSignal::Unavailable { retry_after: None }, RateSignal::Accepted] {
             for _ in 0..100 {

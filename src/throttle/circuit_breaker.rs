@@ -1,67 +1,67 @@
-//! Circuit breaker: whether requests may be sent at all. Two circuits, one of the service and one of its writes, and the
-//! pause that the API asks for.
+//! Circuit breaker: decides whether requests may be sent at all. It has two circuits, one for the service and one for
+//! its writes, and holds requests during a pause that the API requests.
 //!
 //! Pure: time is an argument, and nothing here waits.
 //!
-//! A series of failures without a single success means that the service is down, if it is longer than a service makes that fails
-//! at random as often as it has lately. Its circuit opens: every request waits,
-//! and one at a time is admitted as a probe (half-open) until one succeeds.
+//! A series of failures without a single success means that the service is down, if the series is longer than random
+//! failures at their recent share would explain. The circuit of the service opens: every request waits, and one at a
+//! time is admitted as a probe (half-open) until one succeeds.
 //!
 //! The API may also go on answering reads while every write fails (a database that is read-only, a quota, a
-//! deployment). Successful reads would hide that, so writes have a circuit of their own. It counts one failure per row,
-//! that of the row's first write: a file that ends in a few rows which fail whatever happens is no outage, and their
-//! repeated attempts must not make it one. No read shows whether writes work again, so one row at a time probes with its
-//! own write. A row that has not failed yet goes first, since one that has may be the cause itself. A read that finds
-//! the customer of a Create whose answer was lost shows that writes work. Once no further row is to come, failing writes
-//! are those of the last rows, and no outage.
+//! deployment). Successful reads would hide that, so writes have a circuit of their own. It counts one failure per
+//! row, that of the row's first write: a few rows at the end of a file that fail for reasons of their own are not an
+//! outage, and their repeated attempts must not make them one. No read shows whether writes work again, so one row at
+//! a time probes with its own write. A row that has not failed yet goes first, because a row that has failed may
+//! itself be the cause. A read that finds the customer of a Create whose response was lost shows that writes work.
+//! Once no further row is to come, failing writes are those of the last rows, and not an outage.
 //!
-//! A failed probe shows that the failures before it belong to the outage: rows get an attempt back. Nothing is given
-//! back before, or a few bad rows in succession would look like an outage.
+//! A failed probe shows that the failures before it belong to the outage, so rows get an attempt refunded. Nothing is
+//! refunded before that; otherwise a few bad rows in succession would look like an outage.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// The first and the longest delay between two probes. A recovery is noticed within five seconds: at most two for a
-/// probe that is never answered, and three until the next.
+/// probe that gets no response, and three until the next probe.
 const PROBE_DELAY_FIRST: Duration = Duration::from_millis(500);
 const PROBE_DELAY_MAX: Duration = Duration::from_millis(2_500);
 
 const PROBE_TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
-/// Up to 32 seconds; the timeout of a request is a bound in any case.
+/// The probe timeout doubles up to 32 seconds; the timeout of a request is a bound in any case.
 const PROBE_DOUBLINGS_MAX: u64 = 4;
 
-/// How much later a row that has failed before may probe.
+/// Additional delay before a row that has failed before may probe.
 const REPEATED_WRITE_DELAY: Duration = Duration::from_millis(250);
 
-/// The fewest rows whose write has to fail, with none that succeeds, to open the circuit of writes.
+/// Minimum number of rows whose write must fail, with no success in between, to open the circuit of writes.
 const WRITE_FAILURES_MIN: u32 = 16;
 
-/// One response in this many is the weight of each in the moving average of failures.
+/// Weight of each response in the moving average of failures: one in this many.
 const FAILURE_WINDOW: f64 = 64.0;
 
-/// A series of failures is an outage if failures at random make one that long less often than this.
+/// A series of failures counts as an outage if random failures produce one of that length less often than this.
 const CHANCE_SERIES: f64 = 1e-5;
 
-/// The longest series that is no outage, however many requests fail at random.
+/// The longest series that is not an outage, however many requests fail at random.
 const CHANCE_SERIES_MAX: f64 = 64.0;
 
-/// How long a proxy may refuse every request until that counts as an outage.
+/// How long a proxy may refuse every request before that counts as an outage.
 const REFUSED_MAX: Duration = Duration::from_secs(2);
 
-/// What a response says of the service, apart from what it says of the row.
+/// What a response says about the service, regardless of the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServiceSignal {
-    /// It answers.
+    /// The service responds.
     Up,
-    /// It answers a read, and the answer shows that a write whose response was lost has worked.
+    /// The service responds to a read, and the response shows that a write whose response was lost has worked.
     WriteConfirmed,
-    /// No connection, no answer, or none of use, such as 5xx.
+    /// No connection, no response, or a failure such as 5xx.
     Down,
-    /// It answers that there are too many requests.
+    /// The service responds that there are too many requests.
     Throttled,
-    /// A proxy refuses to pass requests on: there are too many, or the service is down.
+    /// A proxy does not pass requests on: there are too many, or the service is down.
     Refused,
 }
 
@@ -79,7 +79,7 @@ impl RequestClass {
     }
 }
 
-/// Which circuit an admitted request probes.
+/// The circuit that an admitted request probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Probe {
     Service,
@@ -89,20 +89,20 @@ pub(crate) enum Probe {
 /// First writes that are still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpcomingWrites {
-    /// It is not known how many: there is more to read.
+    /// Unknown how many: there is more to read.
     Many,
     /// Only those of rows that wait for a slot.
     Few,
-    /// All rows have begun.
+    /// None: the first write of every row has been sent.
     None,
 }
 
-/// A request that was admitted.
+/// An admitted request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Admitted {
     pub(super) class: RequestClass,
     pub(super) probe: Option<Probe>,
-    /// The order in which requests were sent.
+    /// The number of the request, in the order of sending.
     pub(super) number: u64,
     /// [`CircuitBreaker::failed_probes`] when the request was sent.
     pub(super) failed_probes: u64,
@@ -112,7 +112,7 @@ pub(super) struct Admitted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
     Until(Instant),
-    /// The result of the probe under way.
+    /// The result of the probe in flight.
     ForProbe,
 }
 
@@ -121,21 +121,21 @@ pub(super) struct CircuitBreaker {
     pause: Option<Pause>,
     service: Circuit,
     service_failures_max: u32,
-    /// The share of failures among the last responses, without those of outages.
+    /// The share of failures among recent responses, without those of outages.
     failure_share: f64,
-    /// A read has succeeded, so failing writes are no sign that the service is down: not until a read fails, or a write
-    /// succeeds and closes both circuits.
+    /// Whether a read has succeeded, so that failing writes do not mean that the service is down. Reset when a read
+    /// fails, or when a write succeeds and closes both circuits.
     reads_succeed: bool,
     writes: Circuit,
     write_failures_max: u32,
     upcoming_writes: UpcomingWrites,
-    /// Each of them gives rows an attempt back.
+    /// Number of failed probes; each of them refunds an attempt to rows.
     failed_probes: u64,
     /// A moving average over successful responses.
     typical_latency: Option<Duration>,
 }
 
-/// Nothing is admitted.
+/// A period in which nothing is admitted.
 #[derive(Clone, Copy)]
 struct Pause {
     from: Instant,
@@ -145,10 +145,10 @@ struct Pause {
 #[derive(Default)]
 struct Circuit {
     consecutive_failures: u32,
-    /// The number of the first failed request. Successes of earlier requests were under way before the failures began
-    /// and say nothing of the present.
+    /// The number of the first failed request. Successes of earlier requests were sent before the failures began and
+    /// say nothing about the present.
     first_failed: u64,
-    /// When the first response since the last success came that was none.
+    /// The time of the first failed response since the last success.
     failing_since: Option<Instant>,
     /// `None` while the circuit is closed.
     open: Option<Open>,
@@ -157,7 +157,7 @@ struct Circuit {
 struct Open {
     next_probe: Instant,
     delay: Duration,
-    /// The circuit is half-open.
+    /// Whether the circuit is half-open.
     probe_in_flight: bool,
 }
 
@@ -167,7 +167,7 @@ impl CircuitBreaker {
         CircuitBreaker {
             pause: None,
             service: Circuit::default(),
-            // A tenth of the requests in flight: what may still be sent while the first failures come in.
+            // A tenth of the requests in flight: what may still be sent while the first failures arrive.
             service_failures_max: at_most(concurrency.div_ceil(10)).max(2),
             failure_share: 0.0,
             reads_succeed: false,
@@ -197,7 +197,7 @@ impl CircuitBreaker {
         if now < due { Err(Wait::Until(due)) } else { Ok(Some(probe)) }
     }
 
-    /// Admits a request that is sent at once. A probe keeps the circuit half-open until its result.
+    /// Admits a request that is sent immediately. A probe keeps the circuit half-open until its result.
     pub(super) fn admit(&mut self, class: RequestClass, number: u64, now: Instant) -> Result<Admitted, Wait> {
         let probe = self.check(class, now)?;
         if let Some(open) = self.probed(probe) {
@@ -208,7 +208,7 @@ impl CircuitBreaker {
         Ok(Admitted { class, probe, number, failed_probes: self.failed_probes })
     }
 
-    /// Takes in the result of a request. True if waiting requests should check again.
+    /// Handles the result of a request. Returns whether waiting requests should check again.
     pub(super) fn on_result(
         &mut self,
         admitted: Admitted,
@@ -233,7 +233,7 @@ impl CircuitBreaker {
             ServiceSignal::Throttled => self.service.on_throttled(now),
             ServiceSignal::Refused => {
                 self.service.on_throttled(now);
-                // A limit lets some requests through.
+                // A rate limit would let some requests through.
                 if self.service.failing_since.is_some_and(|since| now - since >= REFUSED_MAX) {
                     self.service.on_failure(number, self.service_series_max(), now);
                 }
@@ -241,7 +241,7 @@ impl CircuitBreaker {
             }
             ServiceSignal::Down => {
                 self.reads_succeed &= class.is_write();
-                // While the circuit of writes is open nothing but its probes may be sent, so their failures are no
+                // While the circuit of writes is open, only its probes may be sent, so their failures are not a
                 // series of failures of the service.
                 if probe != Some(Probe::Writes) && !self.reads_succeed {
                     self.service.on_failure(number, self.service_series_max(), now);
@@ -252,8 +252,8 @@ impl CircuitBreaker {
                 self.failed_probes += u64::from(probe.is_some());
             }
         }
-        // A successful probe has closed its circuit above; a failed or superseded one delays the next. Each of the last
-        // rows may probe once: with few of them the delay need not grow.
+        // A successful probe has closed its circuit above; a failed or superseded one doubles the delay to the next
+        // probe. Each of the last rows may probe once: with few of them the delay need not grow.
         let is_last = probe == Some(Probe::Writes) && self.upcoming_writes == UpcomingWrites::Few;
         if let Some(open) = self.probed(probe) {
             open.probe_in_flight = false;
@@ -263,26 +263,27 @@ impl CircuitBreaker {
         has_closed || probe.is_some()
     }
 
-    /// How many failures in succession open the circuit of the service: more than failures at random explain.
+    /// The number of successive failures that opens the circuit of the service: more than random failures explain.
     fn service_series_max(&self) -> u32 {
         let chance_series =
             (CHANCE_SERIES.ln() / self.failure_share.clamp(0.01, 0.99).ln()).min(CHANCE_SERIES_MAX);
         self.service_failures_max.max(chance_series as u32)
     }
 
-    /// Without upcoming writes nothing can show any more whether writes work again: their circuit closes, and the rows
-    /// that are left use up their attempts. True if waiting requests should check again.
+    /// Sets which first writes are to come. Without any, nothing can show whether writes work again: their circuit
+    /// closes, and the remaining rows use up their attempts. Returns whether waiting requests should check again.
     pub(super) fn set_upcoming_writes(&mut self, upcoming: UpcomingWrites) -> bool {
         self.upcoming_writes = upcoming;
         upcoming == UpcomingWrites::None && std::mem::take(&mut self.writes).open.is_some()
     }
 
-    /// Whether writes wait and reads do not.
+    /// Whether writes wait while reads do not.
     pub(super) fn are_only_writes_open(&self) -> bool {
         self.writes.open.is_some() && self.service.open.is_none()
     }
 
-    /// A probe was given up without a result: another one may be sent. True if waiting requests should check again.
+    /// Handles that a probe was abandoned without a result: another one may be sent. Returns whether waiting requests
+    /// should check again.
     pub(super) fn abandon_probe(&mut self, probe: Option<Probe>) -> bool {
         if let Some(open) = self.probed(probe) {
             open.probe_in_flight = false;
@@ -297,8 +298,8 @@ impl CircuitBreaker {
         }
     }
 
-    /// Admits nothing until then; the later of two pauses counts. True if no pause was in effect: of the requests that
-    /// were in flight together each may be answered with the same pause.
+    /// Admits nothing until this time; of two pauses the later end counts. Returns whether no pause was in effect:
+    /// each of the requests in flight together may get the same pause.
     pub(super) fn pause(&mut self, until: Instant, now: Instant) -> bool {
         let before = self.pause_at(now);
         self.pause = Some(match before {
@@ -316,16 +317,16 @@ impl CircuitBreaker {
         self.pause.filter(|pause| now < pause.until)
     }
 
-    /// For how long there has been no success, although there should have been. The pause in effect does not count: the
-    /// API has asked for it, and its end may bring a success.
+    /// How long there has been no success, although requests were sent. A pause in effect does not count: the API has
+    /// requested it, and its end may bring a success.
     pub(super) fn failing_for(&self, now: Instant) -> Option<Duration> {
         let until = self.pause_at(now).map_or(now, |pause| pause.from);
         self.failing_since().map(|since| until.saturating_duration_since(since))
     }
 
-    /// Since when there has been no success, although there should have been.
+    /// Since when there has been no success, although requests were sent.
     fn failing_since(&self) -> Option<Instant> {
-        // A few rows that cannot be created are no outage yet.
+        // A few rows that cannot be created are not an outage yet.
         let writes = self.writes.open.as_ref().and(self.writes.failing_since);
         self.service.failing_since.into_iter().chain(writes).min()
     }
@@ -335,9 +336,9 @@ impl CircuitBreaker {
         self.service.open.is_some() || self.writes.open.is_some()
     }
 
-    /// How long a probe may take. An answer that takes eight times as long as usual is not going to come, and while a
-    /// probe waits for it the service may have recovered. Where nothing tells what is usual, each failed probe doubles the
-    /// time: a service that is always slow must not be taken for one that is away.
+    /// The timeout of a probe. A response that takes eight times the typical latency is not going to arrive, and
+    /// while a probe waits for it, the service may have recovered. If no latency is typical, each failed probe
+    /// doubles the timeout: a service that is always slow must not count as unavailable.
     pub(super) fn probe_timeout(&self) -> Duration {
         match self.typical_latency {
             Some(typical) => (typical * 8).max(PROBE_TIMEOUT_MIN),
@@ -345,7 +346,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// A success has ended a series of failures that was no outage.
+    /// Handles a series of failures that ended with a success, so that it was not an outage.
     fn observe_series(&mut self, failures: u32) {
         for failure in std::iter::repeat_n(1.0, failures as usize).chain([0.0]) {
             self.failure_share += (failure - self.failure_share) / FAILURE_WINDOW;
@@ -359,7 +360,7 @@ impl CircuitBreaker {
 }
 
 impl Circuit {
-    /// True if that has closed the circuit.
+    /// Handles a success; returns whether it has closed the circuit.
     fn on_success(&mut self, number: u64) -> bool {
         if self.consecutive_failures > 0 && number < self.first_failed {
             return false;
@@ -373,7 +374,7 @@ impl Circuit {
 
     fn on_failure(&mut self, number: u64, failures_max: u32, now: Instant) {
         self.failing_since.get_or_insert(now);
-        // The lowest number: responses overtake each other.
+        // The lowest number, because responses can overtake each other.
         self.first_failed =
             if self.consecutive_failures == 0 { number } else { self.first_failed.min(number) };
         self.consecutive_failures = self.consecutive_failures.saturating_add(1);
@@ -394,7 +395,7 @@ mod tests {
     const WRITE: RequestClass = RequestClass::FirstWrite;
     const AGAIN: RequestClass = RequestClass::RepeatedWrite;
 
-    /// A breaker and the requests that it admitted.
+    /// A breaker with the requests that it admitted.
     struct Breaker {
         breaker: CircuitBreaker,
         sent: u64,
@@ -414,13 +415,13 @@ mod tests {
     }
 
     impl Breaker {
-        /// A result that came at once.
+        /// A result that arrives at once.
         fn on_result(&mut self, admitted: Admitted, signal: ServiceSignal, now: Instant) -> bool {
             self.breaker.on_result(admitted, signal, Duration::ZERO, now)
         }
     }
 
-    /// The service's circuit opens with the third failure, that of writes with the sixteenth.
+    /// A breaker whose circuit of the service opens with the third failure, and that of writes with the sixteenth.
     fn breaker() -> Breaker {
         Breaker { breaker: CircuitBreaker::new(16 + 10), sent: 0 }
     }
@@ -475,7 +476,7 @@ mod tests {
         breaker.on_result(admitted, ServiceSignal::Throttled, now);
         assert!(breaker.pause(now + 20 * second, now));
         assert_eq!(breaker.failing_for(now + 19 * second), Some(Duration::ZERO));
-        // The next one begins where the first has ended without a success.
+        // The next outage begins where the first has ended without a success.
         let end = now + 20 * second;
         assert_eq!(breaker.failing_for(end), Some(20 * second));
         assert!(breaker.pause(end + 20 * second, end));
@@ -547,7 +548,7 @@ mod tests {
         assert_eq!(go(&mut breaker, RequestClass::Read, later).probe, Some(Probe::Service));
     }
 
-    /// The writes of this many rows fail one after the other, while reads succeed.
+    /// Lets the writes of this many rows fail one after another, while reads succeed.
     fn writes_fail(breaker: &mut Breaker, class: RequestClass, rows: u32, now: Instant) {
         for _ in 0..rows {
             let write = go(breaker, class, now);
@@ -605,7 +606,7 @@ mod tests {
             breaker.on_result(write, ServiceSignal::Down, due);
         }
         assert!(breaker.service.open.is_none() && breaker.writes.open.is_some());
-        // A read that fails: now it may be down.
+        // Failed reads: now the service may be down.
         for _ in 0..3 {
             let read = go(&mut breaker, RequestClass::Read, due);
             breaker.on_result(read, ServiceSignal::Down, due);

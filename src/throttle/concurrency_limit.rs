@@ -1,17 +1,18 @@
-//! Adaptive concurrency limit: latency and throughput → the number of requests that may be in flight.
+//! Adaptive concurrency limit: determines the number of requests that may be in flight from latency and throughput.
 //!
-//! Pure: time is an argument, and nothing here waits. A saturated server answers each request later the more
-//! requests are in flight, and processes not one more a second. So sample windows of responses are compared. If the
-//! mean latency of a window is far above the baseline while the limit was reached, the limit is lowered, but not
-//! below twice what the throughput needs at the baseline latency. If the throughput falls with the limit, the server
-//! has become slower and the limit was needed: it is restored, and the new latency becomes the baseline.
+//! Pure: time is an argument, and nothing here waits. The more requests are in flight to a saturated server, the
+//! later it responds to each, without processing more of them per second. So sample windows of responses are
+//! compared. If the mean latency of a window is far above the baseline while the limit was reached, the limit is
+//! lowered, but not below twice what the throughput needs at the baseline latency. If the throughput falls with the
+//! limit, the server has become slower and the limit was needed: it is restored, and the new latency becomes the
+//! baseline.
 //!
 //! # Why these constants
 //!
-//! A window has at least [`WINDOW_SAMPLES_MIN`] responses: their mean has a fifth of the spread of one. Latency counts
-//! as grown from [`GROWN_RATIO`] times the baseline and [`GROWN_BY_S`] on: below that, waiting requests cost nobody
-//! anything, and the latency of a busy machine of our own says nothing about the server. [`LOST_RATIO`] allows for the
-//! usual variation of throughput.
+//! A window has at least [`WINDOW_SAMPLES_MIN`] responses: their mean has a fifth of the spread of one. Latency
+//! counts as grown if it is at least [`GROWN_RATIO`] times the baseline and [`GROWN_BY_S`] above it: less than that
+//! does no harm, and may be due to a busy client machine rather than the server. [`LOST_RATIO`] allows for the usual
+//! variation of throughput.
 
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const GROWN_BY_S: f64 = 0.1;
 /// Below this multiple of the baseline latency the limit may grow again.
 const NORMAL_RATIO: f64 = 1.5;
 
-/// If less than this share of the throughput remains after a decrease, the decrease is undone.
+/// A decrease is undone if less than this share of the throughput remains after it.
 const LOST_RATIO: f64 = 0.9;
 
 /// The share of the limit that remains after one decrease.
@@ -39,14 +40,14 @@ const DECREASE_FACTOR: f64 = 0.7;
 
 const LIMIT_MIN: f64 = 4.0;
 
-/// How many requests may be in flight.
+/// The limit on requests in flight.
 pub(super) struct ConcurrencyLimit {
     /// The user's maximum.
     max: usize,
     limit: usize,
     /// The lowest mean latency so far, in seconds.
     baseline_s: f64,
-    /// Responses since the baseline was last compared: their number and the sum of their latencies in seconds.
+    /// Number of responses since the baseline was last compared, and the sum of their latencies in seconds.
     recent: (u32, f64),
     window: SampleWindow,
     /// Limit and throughput before the last decrease.
@@ -56,7 +57,7 @@ pub(super) struct ConcurrencyLimit {
 struct SampleWindow {
     started: Instant,
     samples: u32,
-    /// The sum of the latencies.
+    /// The sum of the latencies, in seconds.
     total_s: f64,
     peak_in_flight: usize,
 }
@@ -83,13 +84,13 @@ impl ConcurrencyLimit {
         in_flight < self.limit
     }
 
-    /// A request was sent; it is one of `in_flight`.
+    /// Records that a request was sent, which is one of `in_flight`.
     pub(super) fn on_send(&mut self, in_flight: usize) {
         self.window.peak_in_flight = self.window.peak_in_flight.max(in_flight);
     }
 
-    /// Takes in the latency of a successful response. Others are not measured, since a refusal may come at once and a
-    /// timeout late.
+    /// Records the latency of a successful response. Other responses are not measured, because a refusal may be fast
+    /// and a timeout slow.
     pub(super) fn on_success(&mut self, latency: Duration, now: Instant) {
         self.recent = (self.recent.0 + 1, self.recent.1 + latency.as_secs_f64());
         if self.recent.0 == BASELINE_SAMPLES {
@@ -137,9 +138,9 @@ impl ConcurrencyLimit {
 mod tests {
     use super::*;
 
-    /// Sends for so many seconds to a server that takes `base` seconds for a response and processes at most `capacity`
-    /// requests a second. Latency and throughput follow from the requests in flight, of which there are always as many
-    /// as the limit allows. Returns the throughput.
+    /// Sends for this many seconds to a server that takes `base` seconds for a response and processes at most
+    /// `capacity` requests per second. Latency and throughput follow from the requests in flight, which are always as
+    /// many as the limit allows. Returns the throughput.
     fn run(limiter: &mut ConcurrencyLimit, now: &mut Instant, seconds: f64, base: f64, capacity: f64) -> f64 {
         let end = *now + Duration::from_secs_f64(seconds);
         let (mut throughput, mut in_flight) = (0.0, 0);
@@ -163,7 +164,7 @@ mod tests {
         let mut limiter = ConcurrencyLimit::new(10, now);
         run(&mut limiter, &mut now, 5.0, 0.05, 200.0);
         assert_eq!(limiter.limit, 10, "saturated, but not slow");
-        // The baseline is known from before the load.
+        // The baseline was measured before the load.
         limiter = ConcurrencyLimit { max: 200, limit: 200, ..limiter };
         let throughput = run(&mut limiter, &mut now, 20.0, 0.05, 200.0);
         assert!((10..=45).contains(&limiter.limit), "{}", limiter.limit);

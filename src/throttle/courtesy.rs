@@ -1,13 +1,13 @@
-//! Leaves room for other users of the same limit: what `--polite` changes.
+//! Courtesy to other users of the same limit: the behavior of `--polite`.
 //!
-//! The server cannot tell the users apart, so a refusal may be anyone's, and each that is provoked to find the limit costs
-//! the others a share. So a limit that was found is used by [`SHARE`], and a higher rate is tried every [`HOLD_S`]. The
-//! service may be short of something else than requests a second: where responses take twice as long as they did, fewer are
-//! sent until they do no more.
+//! The server does not distinguish the users, so a refusal may affect any of them, and each refusal that is provoked
+//! to find the limit costs the others. So a limit that was found is used to [`SHARE`] only, and a higher rate is
+//! tried every [`HOLD_S`]. The service may also be short of something other than requests per second: if responses
+//! take twice as long as before, fewer requests are sent until they no longer do.
 //!
 //! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
-/// The share of a limit, as it was found, that is used.
+/// The share of a found limit that is used.
 const SHARE: f64 = 0.85;
 
 /// The rate at the start, and the time in which it doubles until the first refusal, in seconds: little is sent too much while
@@ -22,7 +22,7 @@ pub(super) const FIRST_SHARE: f64 = 0.85;
 /// How long a rate is held before a higher one is tried.
 pub(super) const HOLD_S: f64 = 600.0;
 
-/// Refusals of a held rate lower it if they are more than a few, and more than this share.
+/// Refusals of a held rate lower the rate if they are more than this number, and more than this share.
 const REFUSED_FEW: u64 = 1;
 const REFUSED_SHARE: f64 = 0.0007;
 const LOWERED_SHARE: f64 = 0.93;
@@ -31,23 +31,24 @@ const LOWERED_SHARE: f64 = 0.93;
 const SOON_S: f64 = 10.0;
 const SOON_SHARE: f64 = 0.7;
 
-/// One response in this many is the weight of each in the average of the present, and in that of what is usual.
+/// Weight of each response in the present average, and in the long-term average: one in this many.
 const PRESENT_RESPONSES: f64 = 16.0;
 const USUAL_RESPONSES: f64 = 2_048.0;
 
-/// Responses that take this many times as long as usual are slow, and up to this many times they are not.
+/// Responses are slow from this multiple of the typical latency on, and no longer slow below this one.
 const SLOW_RATIO: f64 = 2.0;
 const NORMAL_RATIO: f64 = 1.3;
 
-/// A difference of less than this is noise, in seconds.
+/// A difference below this is noise, in seconds.
 const NOISE_S: f64 = 0.005;
 
-/// What is left of the rate where responses are slow, once in this time, in seconds, and no less than this share.
+/// The share of the rate that remains when responses are slow, applied once in this time, in seconds, and the lowest
+/// share.
 const SLOWED_SHARE: f64 = 0.8;
 const STEP_S: f64 = 1.0;
 const SLOWED_SHARE_MIN: f64 = 0.1;
 
-/// What is known of the service's latency, and the bound that follows from it.
+/// The known latency of the service, and the bound on the rate that follows from it.
 #[derive(Default)]
 pub(super) struct Courtesy {
     usual_s: f64,
@@ -55,12 +56,12 @@ pub(super) struct Courtesy {
     responses: u64,
     bound: Option<Bound>,
     next_step_s: f64,
-    /// Refusals of the held rate, and the first request sent at it.
+    /// Number of refusals of the held rate, and the number of the first request sent at that rate.
     refused: u64,
     first_number: u64,
 }
 
-/// A bound of the rate, and the rate at which responses became slow.
+/// A bound on the rate, and the rate at which responses became slow.
 #[derive(Clone, Copy)]
 struct Bound {
     rate: f64,
@@ -68,14 +69,14 @@ struct Bound {
 }
 
 impl Courtesy {
-    /// What is used of a limit that was found by a refusal of this request.
+    /// The rate to use below a limit that was found by a refusal of request `number`.
     pub(super) fn rate_for(&mut self, limit: f64, number: u64) -> f64 {
         (self.refused, self.first_number) = (0, number);
         SHARE * limit
     }
 
-    /// The rate after a refusal of this request, which was sent at the held rate: those of others come in bursts, so that some
-    /// refusals are to be expected.
+    /// The rate after a refusal of request `number`, which was sent at the held rate. Requests of others come in
+    /// bursts, so some refusals are expected.
     pub(super) fn rate_after_refusal(&mut self, held: f64, number: u64) -> f64 {
         self.refused += 1;
         let sent = number.saturating_sub(self.first_number) as f64;
@@ -86,12 +87,12 @@ impl Courtesy {
         if sent < SOON_S * held { SOON_SHARE * held } else { LOWERED_SHARE * held }
     }
 
-    /// Takes in how long a successful response took. `rate` is the number of requests sent in the last second.
+    /// Records the latency of a successful response. `rate` is the number of requests sent in the last second.
     pub(super) fn on_success(&mut self, latency_s: f64, now_s: f64, rate: impl FnOnce() -> f64) {
         self.responses += 1;
         let weight = |window: f64| 1.0 / window.min(self.responses as f64);
         self.present_s += (latency_s - self.present_s) * weight(PRESENT_RESPONSES);
-        // Slow responses do not become usual.
+        // Slow responses do not change the typical latency.
         if self.bound.is_none() {
             self.usual_s += (latency_s - self.usual_s) * weight(USUAL_RESPONSES);
         }
@@ -113,7 +114,7 @@ impl Courtesy {
         self.next_step_s = now_s + STEP_S;
     }
 
-    /// The rate at which responses are not slow.
+    /// The maximum rate at which responses are not slow.
     pub(super) fn bound(&self) -> Option<f64> {
         self.bound.map(|bound| bound.rate)
     }
@@ -128,8 +129,8 @@ pub(super) fn doublings(seconds: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// Sends for so many seconds at this rate, or at the bound; the latency follows from the time and the rate. Returns the
-    /// rate at the end of each second.
+    /// Sends for this many seconds at this rate, or at the bound; the latency follows from the time and the rate.
+    /// Returns the rate at the end of each second.
     fn rates(seconds: usize, mut latency_s: impl FnMut(f64, f64) -> f64) -> Vec<f64> {
         let mut courtesy = Courtesy::default();
         let (mut now_s, mut rates) = (0.0, Vec::new());

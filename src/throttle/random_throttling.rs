@@ -1,28 +1,28 @@
 //! Detects throttling that does not depend on the rate.
 //!
 //! A server may answer "too many requests" to one request in a hundred whatever the rate is, for instance because one
-//! node of many is in trouble. Taken for a rate limit, that lowers the rate until hardly a request is rejected, and so
-//! to a few requests a second.
+//! node of many is in trouble. If that is treated as a rate limit, the rate is lowered until hardly any request is
+//! rejected, and so to a few requests a second.
 //!
-//! A real limit rejects what is tried above it, and hardly ever a rate that is held. So where several rates were
-//! rejected while they were held, each lower than the one before, the first of them is tried again, under the hypothesis
-//! that the observed share of requests is rejected at random. From then on a rejection counts as the limit's only where
-//! rejections come much closer together than that share explains (CUSUM). A wrong hypothesis would let many requests be
-//! rejected. So no large share is accepted as a hypothesis, an unconfirmed one is dropped with the third rejection, and
-//! none lasts for long.
+//! A real limit rejects rates above it, and hardly ever a rate that is held. So if several rates were rejected while
+//! they were held, each lower than the one before, the first of them is tried again, under the hypothesis that the
+//! observed share of requests is rejected at random. From then on, a rejection counts as one of a limit only if
+//! rejections come much closer together than that share explains (CUSUM). A wrong hypothesis would let many requests
+//! be rejected. So no large share is accepted as a hypothesis, an unconfirmed one is dropped with the third
+//! rejection, and none lasts for long.
 //!
-//! A server that asks for a pause with each rejection is not examined: a limit that lets much through after a pause
-//! rejects held rates too.
+//! A server that requests a pause with each rejection is not examined: a limit that admits many requests after a
+//! pause rejects held rates too.
 //!
 //! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
-/// This many more rates must be rejected while they are held than above the held rate.
+/// Rates rejected while held must outnumber rates rejected above the held rate by at least this much.
 const DECREASES_MIN: usize = 4;
 
 /// Evidence from more cycles than this is discarded.
 const CYCLES_MAX: usize = 32;
 
-/// No larger share is a hypothesis: a limit that fell by much rejects more until it is found again.
+/// A larger share is not considered: a limit that fell by much rejects more until it is found again.
 const SHARE_MAX: f64 = 0.15;
 
 const HYPOTHESIS_LIFETIME_S: f64 = 300.0;
@@ -31,13 +31,13 @@ const HYPOTHESIS_LIFETIME_S: f64 = 300.0;
 /// share.
 const CUSUM_DRIFT: f64 = 2.0;
 
-/// The sum at which a rejection is not random. Random rejections reach it once in several hundred.
+/// The sum from which a rejection does not count as random. Random rejections reach it once in several hundred.
 const CUSUM_THRESHOLD: f64 = 6.0;
 
-/// The same while the hypothesis is unconfirmed.
+/// The sum for an unconfirmed hypothesis.
 const CUSUM_THRESHOLD_UNCONFIRMED: f64 = 2.5;
 
-/// A hypothesis is confirmed once this many rejections were to be expected under it.
+/// A hypothesis is confirmed once it would predict this many rejections.
 const CONFIRMED_AFTER_EXPECTED: f64 = 3.0;
 
 /// The evidence of one run.
@@ -45,7 +45,7 @@ const CONFIRMED_AFTER_EXPECTED: f64 = 3.0;
 pub(super) struct RandomThrottleDetector {
     /// The rejected rates since the last conclusion.
     cycles: Vec<Cycle>,
-    /// How many more of them were held than were above the held rate.
+    /// How many more rates were rejected while held than above the held rate.
     decreases: usize,
     hypothesis: Option<Hypothesis>,
 }
@@ -53,12 +53,12 @@ pub(super) struct RandomThrottleDetector {
 /// The requests between two rejections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cycle {
-    /// The rate in force at the rejection that ended the cycle.
+    /// The rate at the rejection that ended the cycle.
     pub(super) rate: f64,
-    /// Whether that rate was held, and no higher one tried.
+    /// Whether that rate was held, as opposed to a higher one that was being tried.
     pub(super) was_held: bool,
     pub(super) requests: u64,
-    /// Rejected requests at the beginning of the cycle.
+    /// Number of rejected requests at the beginning of the cycle.
     pub(super) rejected: u64,
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Cycle {
 struct Hypothesis {
     share: f64,
     expires_s: f64,
-    /// Accepted since.
+    /// Requests accepted since.
     requests: u64,
     cusum: f64,
     is_reported: bool,
@@ -86,7 +86,7 @@ impl RandomThrottleDetector {
         }
     }
 
-    /// A request was rejected: whether at random, under the present hypothesis.
+    /// Handles a rejected request. Returns whether the rejection is random under the present hypothesis.
     pub(super) fn is_random(&mut self, now_s: f64) -> bool {
         self.hypothesis = self.hypothesis.take().filter(|hypothesis| now_s < hypothesis.expires_s);
         let Some(hypothesis) = &mut self.hypothesis else {
@@ -102,7 +102,7 @@ impl RandomThrottleDetector {
         false
     }
 
-    /// A rate was rejected. Returns the highest rate that was given up since, if the rejections may be random.
+    /// Handles the rejection of a rate. Returns the highest rate given up since, if the rejections may be random.
     pub(super) fn on_rate_rejected(&mut self, cycle: Cycle, now_s: f64) -> Option<f64> {
         self.decreases = if cycle.was_held { self.decreases + 1 } else { self.decreases.saturating_sub(1) };
         if self.decreases == 0 || self.cycles.len() == CYCLES_MAX {
@@ -127,7 +127,7 @@ impl RandomThrottleDetector {
         Some(highest)
     }
 
-    /// The share of requests that is rejected at random, once, when it is confirmed.
+    /// The share of requests that is rejected at random, returned once, when it is confirmed.
     pub(super) fn take_confirmed_share(&mut self) -> Option<f64> {
         let hypothesis = self.hypothesis.as_mut().filter(|one| !one.is_reported && !one.is_unconfirmed())?;
         hypothesis.is_reported = true;
@@ -145,7 +145,7 @@ fn share(cycles: &[Cycle]) -> f64 {
 mod tests {
     use super::*;
 
-    /// A held rate at which this share of requests was rejected.
+    /// A cycle with a held rate at which this share of requests was rejected.
     fn cycle(rate: f64, share: f64) -> Cycle {
         Cycle { rate, was_held: true, requests: (1.0 / share) as u64, rejected: 1 }
     }
@@ -157,7 +157,7 @@ mod tests {
         detector
     }
 
-    /// Rejects this often, with this many accepted requests before each. Which rejections were random.
+    /// Rejects this many times, with `every` accepted requests before each. Returns which rejections were random.
     fn reject(detector: &mut RandomThrottleDetector, every: u64, times: u32) -> Vec<bool> {
         let mut one = |_| {
             (0..every).for_each(|_| detector.on_accepted());

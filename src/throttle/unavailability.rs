@@ -1,70 +1,72 @@
-//! Tells whether 503 responses depend on the rate.
+//! Determines whether 503 responses depend on the rate.
 //!
-//! A 503 may be a rate limit, or a service that fails for reasons of its own. Taken for a limit, failures at random lower
-//! the rate without end, since no rate is without them. So once a quarter of the responses are 503, the share is measured
-//! as it is, and again at a quarter of the rate. A limit lets four times the share through then, or nearly all of it;
-//! random failures leave the share as it was, and are no concern of the rate until the share grows or time passes. Where
-//! nothing at all is let through, nothing can be compared: that is treated as a limit, and the circuit breaker knows
-//! whether it is an outage. The 503 of a proxy is one of a limit at once, for that is how proxies limit; it is found to be none
-//! if many are left when the rate has been lowered.
+//! A 503 may come from a rate limit, or from a service that fails for other reasons. If it is treated as a limit,
+//! random failures lower the rate without end, because they occur at any rate. So once a quarter of the responses are
+//! 503, their share is measured at the present rate, and again at a quarter of it. A limit then admits four times the
+//! share, or nearly all requests; random failures keep their share, and are then ignored for the rate until their
+//! share grows or some time has passed. If nothing at all is admitted, nothing can be compared: this is treated as a
+//! limit, and the circuit breaker decides whether it is an outage. A proxy's 503 is treated as a limit at once,
+//! because proxies limit this way; it turns out not to be one if many 503 remain after the rate was lowered.
 //!
 //! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
-/// One response in this many is the weight of each in the moving average of 503 responses.
+/// Weight of each response in the moving average of 503 responses: one in this many.
 const AVERAGE_WINDOW: f64 = 16.0;
 
-/// From this share on 503 responses are examined: below it single requests fail for reasons of their own.
+/// From this share on, 503 responses are examined; below it, single requests fail for their own reasons.
 const EXAMINED_SHARE: f64 = 0.25;
 
-/// Below this share the 503 responses are over.
+/// Below this share, the 503 responses are over.
 const OVER_SHARE: f64 = 0.02;
 
-/// Up to this share measured 503 responses are few.
+/// Up to this share, measured 503 responses are few.
 const FEW_SHARE: f64 = 0.2;
 
-/// Responses of which a share is measured.
+/// Number of responses from which a share is measured.
 const MEASURED_RESPONSES: u32 = 48;
 
-/// Responses after which a measurement without an accepted one ends.
+/// Number of responses after which a measurement without an accepted one ends.
 const NONE_ACCEPTED_RESPONSES: u32 = 16;
 
 /// The share of the rate at which the second share is measured.
 const TRIAL_RATE_SHARE: f64 = 0.25;
 
-/// A limit lets through this many times the share at a quarter of the rate: the geometric mean of one and four.
+/// The ratio by which a limit must accept a larger share at a quarter of the rate: the geometric mean of one and
+/// four.
 const LIMIT_ACCEPTED_RATIO: f64 = 2.0;
 
-/// At most this share of 503 at a quarter of the rate: a limit between the two rates.
+/// At most this share of 503 at a quarter of the rate means that there is a limit between the two rates.
 const LIMIT_TRIAL_SHARE: f64 = 0.1;
 
-/// After this time and these responses, at lower rates, a limit is examined again: the first shares are small samples.
+/// After this time and this many responses at lower rates, a limit is examined again, because the first shares are
+/// small samples.
 const LIMIT_S: f64 = 10.0;
 const LIMIT_RESPONSES: u32 = 16;
 
-/// How long 503 responses do not concern the rate, and by how much their share may grow until then.
+/// How long 503 responses are ignored for the rate, and by how much their share may grow until then.
 const UNRELATED_S: f64 = 60.0;
 const UNRELATED_GROWTH: f64 = 0.25;
 
-/// What the last 503 responses have shown.
+/// The state of the examination of 503 responses.
 #[derive(Default)]
 pub(super) struct Unavailability {
-    /// The share of 503 among the last responses.
+    /// The share of 503 among recent responses.
     average: f64,
     stage: Stage,
 }
 
 #[derive(Clone, Copy, Default)]
 enum Stage {
-    /// There are few.
+    /// There are few 503 responses.
     #[default]
     Few,
-    /// Counts at the rate in force.
+    /// Counts at the present rate.
     AtFullRate(Counts),
-    /// Counts at a lower rate, from a request on.
+    /// Counts at a lower rate, starting from a certain request.
     Trial { accepted_share: f64, rate: f64, first_number: u64, counts: Counts },
-    /// They depend on the rate.
+    /// The 503 responses depend on the rate.
     Limit { until_s: f64, counts: Counts, was_mixed: bool },
-    /// They do not depend on the rate, and are this share.
+    /// The 503 responses do not depend on the rate, and have this share.
     Unrelated { until_s: f64, share: f64 },
 }
 
@@ -89,7 +91,7 @@ impl Counts {
     }
 }
 
-/// What a response is.
+/// The kind of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Other,
@@ -99,12 +101,12 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-/// The requests of a run at a response.
+/// The state of the run's requests at a response.
 #[derive(Clone, Copy)]
 pub(super) struct Sent {
-    /// The request's number.
+    /// The number of the request.
     pub(super) number: u64,
-    /// The number of the next one.
+    /// The number of the next request.
     pub(super) next_number: u64,
     /// Seconds since the run began.
     pub(super) now_s: f64,
@@ -113,14 +115,14 @@ pub(super) struct Sent {
 /// What a response shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// It is a 503 that depends on the rate.
+    /// The response is a 503 that depends on the rate.
     Limit,
     /// The 503 responses up to this one did not depend on the rate.
     Unrelated,
 }
 
 impl Unavailability {
-    /// Takes in a response. `rate` is the number of requests sent in the last second.
+    /// Handles a response. `rate` is the number of requests sent in the last second.
     pub(super) fn on_response(
         &mut self,
         kind: Kind,
@@ -143,7 +145,7 @@ impl Unavailability {
 
     fn next_stage(&self, is_503: bool, sent: Sent, rate: impl FnOnce() -> f64) -> Stage {
         match self.stage {
-            // In a trial there are few because its rate is low.
+            // During a trial there are few because of the lower rate.
             Stage::Trial { accepted_share, rate, first_number, counts } if sent.number >= first_number => {
                 match counts.with(is_503) {
                     counts if counts.is_complete() => Stage::after_trial(accepted_share, counts, sent.now_s),
@@ -173,7 +175,7 @@ impl Unavailability {
         }
     }
 
-    /// The rate at which the share is measured now.
+    /// The rate of the measurement in progress, if there is one.
     pub(super) fn trial_rate(&self) -> Option<f64> {
         match self.stage {
             Stage::Trial { rate, .. } => Some(rate),
@@ -181,7 +183,7 @@ impl Unavailability {
         }
     }
 
-    /// Whether there are hardly any.
+    /// Whether there are hardly any 503 responses.
     pub(super) fn are_over(&self) -> bool {
         self.average < OVER_SHARE
     }
@@ -212,8 +214,9 @@ impl Stage {
         Stage::Unrelated { until_s: now_s + UNRELATED_S, share: 1.0 - accepted_at_full_rate.min(accepted) }
     }
 
-    /// The rate has been lowered again and again meanwhile: a limit lets nearly all through now, or is closed. Two measurements
-    /// are needed: where a closed limit has just opened, one is mixed, too.
+    /// The stage after a limit was examined again. The rate has been lowered repeatedly since: a limit now admits
+    /// nearly everything, or is closed. Two measurements are needed, because one is also mixed if a closed limit has
+    /// just opened.
     fn after_limit(until_s: f64, accepted_share: f64, was_mixed: bool, now_s: f64) -> Stage {
         let is_mixed = accepted_share > 0.0 && accepted_share < 1.0 - FEW_SHARE;
         if is_mixed && was_mixed && now_s >= until_s {
@@ -231,8 +234,8 @@ impl Stage {
 mod tests {
     use super::*;
 
-    /// Sends so many requests a second for so many seconds, or less where a trial asks for it; a 503 that depends on the
-    /// rate halves it. Returns the requests accepted in the second half, a second.
+    /// Sends this many requests per second for this many seconds, or fewer if a trial requires it; a 503 that depends
+    /// on the rate halves the rate. Returns the requests accepted per second in the second half.
     fn run(kind: Kind, rate: f64, seconds: f64, mut accepts: impl FnMut(f64, f64) -> bool) -> f64 {
         let mut unavailability = Unavailability::default();
         let (mut now_s, mut held, mut accepted) = (0.0, rate, 0);
