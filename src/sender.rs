@@ -1,13 +1,14 @@
-//! One claimed row → one settlement: sends its requests and decides what their replies mean for the row.
+//! Turns a claimed row into a settlement: sends its requests and decides what their replies mean for the row.
 //!
-//! [`Sender::send`] takes a claim through slot, throttle and API until the table in `verdict` gives the row an outcome.
+//! [`Sender::send`] takes a claim through slot, throttle and API until the table in `verdict` gives the row an
+//! outcome.
 //!
-//! The rule that everything here serves: Create is not idempotent, so after a Create that may have landed nothing is sent
-//! for the row but Get, until Get has answered. A row is `failed` only if it surely was not created; otherwise it stays
-//! `pending`, in doubt, and the next run looks it up.
+//! The governing rule: Create is not idempotent, so after a Create that may have landed, only Get is sent for the row
+//! until Get has been answered. A row is `failed` only if it surely was not created; otherwise it stays `pending`, in
+//! doubt, and the next run looks it up.
 //!
-//! Never touches the ledger (a settlement is a value until the run commits it) and never logs more of a row than its
-//! line.
+//! Never accesses the ledger (a settlement is a value until the run commits it) and never logs anything of a row but
+//! its line.
 
 mod attempts;
 
@@ -45,16 +46,16 @@ use crate::{
     throttle::{Slot, Throttle, UpcomingWrites},
 };
 
-/// A reference that no merchant has: the probe of the service looks it up.
+/// A reference that no merchant uses; the probe of the service looks it up.
 const PROBE_REFERENCE: &str = "customer-import-probe-of-nobody";
 
-/// At most this many rows that an intermediary rejects are logged.
+/// Maximum number of log lines about rows that an intermediary rejected.
 const INTERMEDIARY_LOGGED_MAX: u64 = 20;
 
-/// How often and at what intervals a row is tried.
+/// The attempts of a row, and their intervals.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Maximum writes of a row without an answer, and maximum successive Gets.
+    /// Maximum number of failed writes per row, and maximum number of Gets in succession.
     pub max_attempts: u32,
     /// The upper bound of the first delay.
     pub retry_initial: Duration,
@@ -84,14 +85,14 @@ pub struct SendResult {
     pub halt: Option<Halt>,
 }
 
-/// How far the end of a run has come, for rows in flight.
+/// The phase of the shutdown, for rows in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShutdownPhase {
-    /// The run goes on.
+    /// No shutdown.
     Running,
-    /// Finish the request under way, begin no other.
+    /// Finish the request in flight, send no other.
     Draining,
-    /// Abandon the request under way.
+    /// Abandon the request in flight.
     Aborting,
 }
 
@@ -102,16 +103,16 @@ pub struct Sender {
     policy: Policy,
     jitter: Mutex<StdRng>,
     shutdown: watch::Sender<ShutdownPhase>,
-    /// The last reply that was no success, for the reason of a stop, and for a log.
+    /// The last reply that was not a success, for the reason of a stop, and for a log.
     last_failure: Mutex<(String, Arc<str>)>,
     probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
     replies: ReplyCounts,
-    /// Rows that wait for their next attempt.
+    /// Number of rows waiting for their next attempt.
     retrying: AtomicU64,
     endpoint: Endpoint,
-    /// Rows that failed on the responses of an intermediary.
+    /// Number of rows that failed because of an intermediary's responses.
     rejected_by_intermediary: AtomicU64,
 }
 
@@ -140,7 +141,7 @@ impl Sender {
         &self.throttle
     }
 
-    /// Tells every row in flight that the run ends; a phase is never taken back.
+    /// Announces a phase of the shutdown to every row in flight; a phase is never revoked.
     pub fn advance_shutdown(&self, phase: ShutdownPhase) {
         self.shutdown.send_if_modified(|current| {
             let is_later = phase > *current;
@@ -149,37 +150,38 @@ impl Sender {
         });
     }
 
-    /// Requests and their replies, counted.
+    /// Counts of requests and replies.
     pub fn api_metrics(&self) -> &ApiMetrics {
         self.api.metrics()
     }
 
-    /// The last reply that was no success, or why there was none.
+    /// A description of the last reply that was not a success, or of why there was none.
     pub fn last_failure(&self) -> String {
         self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// The same without the API's words.
+    /// As [`Self::last_failure`], without the API's message.
     pub fn last_cause(&self) -> Arc<str> {
         Arc::clone(&self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).1)
     }
 
-    /// How far any request has come.
+    /// How far any request has got so far.
     pub fn contact(&self) -> Contact {
         self.endpoint.contact()
     }
 
-    /// Why no row can succeed, if only intermediaries ever answered.
+    /// Why no row can succeed, if only intermediaries have responded.
     pub fn wrong_endpoint(&self) -> Option<Halt> {
         self.endpoint.halt()
     }
 
-    /// Which rows are still to be sent for the first time; without any, failing writes are those of the last rows.
+    /// Which rows are still to be sent for the first time. If there are none, failing writes are those of the last
+    /// rows.
     pub fn set_upcoming_writes(&self, upcoming: UpcomingWrites) {
         self.throttle.set_upcoming_writes(upcoming);
     }
 
-    /// Requests so far.
+    /// The requests so far.
     pub fn figures(&self) -> RequestCounts {
         RequestCounts {
             requests: self.api.metrics().started(),
@@ -188,13 +190,13 @@ impl Sender {
         }
     }
 
-    /// Rows that wait for their next attempt.
+    /// Number of rows waiting for their next attempt.
     pub fn retrying(&self) -> u64 {
         self.retrying.load(Relaxed)
     }
 
-    /// Sends one row until it has an outcome. The slot is given back while the row waits for its next attempt, and
-    /// returned for the next row if the last request still held it.
+    /// Sends one row until it has an outcome. Releases the slot while the row waits for its next attempt, and returns
+    /// it for the next row if the last request still holds it.
     pub async fn send(&self, claim: Claim, slot: Slot) -> (SendResult, Option<Slot>) {
         let history = History {
             create: if claim.may_have_landed() { CreateSent::Earlier } else { CreateSent::Never },
@@ -210,7 +212,7 @@ impl Sender {
         (SendResult { settlement: claim.settle(result, effort), halt }, slot)
     }
 
-    /// A row has failed. If the last response was an intermediary's, the user has to know of it.
+    /// Logs a failed row if its last response came from an intermediary, because the user has to act on that.
     fn log_intermediary(&self, claim: &Claim, error: &RowError) {
         if error.code.as_deref() != Some(RowError::NOT_THE_API) {
             return;
@@ -221,14 +223,14 @@ impl Sender {
         }
     }
 
-    /// Returns when the end of the run has come to this phase.
+    /// Waits until the shutdown has reached this phase.
     async fn reached(&self, phase: ShutdownPhase) {
         let mut phases = self.shutdown.subscribe();
-        // Fails only if the sender of phases is gone, and that is part of `self`.
+        // Fails only if the sender of phases is dropped, but it is part of `self`.
         drop(phases.wait_for(|current| *current >= phase).await);
     }
 
-    /// Full jitter: anything between zero and the interval, so that rows that failed together are not retried together.
+    /// Full jitter: a random delay up to the interval, so that rows that failed together are not retried together.
     fn jittered(&self, interval: Duration) -> Duration {
         let share: f64 = self.jitter.lock().unwrap_or_else(PoisonError::into_inner).random();
         interval.mul_f64(share)

@@ -1,7 +1,7 @@
-//! The attempts of one row: which request comes next, what the attempts have used up, and the delays between them.
+//! The attempts of one row: sends the requests in order, counts the attempts used up, and delays the next one.
 //!
-//! What a reply means is decided in `verdict`; here the steps follow one another until the row has an outcome. A row
-//! that waits for its next attempt holds no slot. This is the one place where `backoff` is used, as the policy of delays.
+//! `verdict` decides what a reply means; this module executes the steps until the row has an outcome. A row that
+//! waits for its next attempt holds no slot. Only this module uses `backoff`, which computes the delays.
 
 use std::{
     sync::{PoisonError, atomic::Ordering::Relaxed},
@@ -26,7 +26,7 @@ use crate::{
     throttle::{Permit, Probe, RemainingQuota, RequestClass, ServiceSignal, Slot},
 };
 
-/// After this many throttled replies in succession a row waits by itself, whatever the others do.
+/// After this many throttled replies in succession a row waits by itself, in addition to the shared pause.
 const THROTTLED_WITHOUT_DELAY_MAX: u32 = 2;
 
 /// The attempts of one row.
@@ -37,15 +37,15 @@ pub(super) struct Attempts<'a> {
     pub(super) history: History,
     pub(super) requests: u32,
     budget: Budget,
-    /// Throttled replies since the last other one, if any.
+    /// The throttled replies since the last other reply, if any.
     throttled: Option<ThrottledSeries>,
-    /// Probes of an outage that had failed when the last request was sent.
+    /// Number of failed probes of an outage when the last request was sent.
     failed_probes: u64,
     write_failed: bool,
-    /// The next request repeats a step.
+    /// Whether the next request repeats a step.
     is_retry: bool,
     backoff: Option<ExponentialBackoff>,
-    /// The customer that existed with other fields, while its Update is under way.
+    /// The customer that existed with other fields, while its Update is being sent.
     updating: Option<ApiCustomer>,
     last_error: RowError,
     /// The key of the last request.
@@ -59,15 +59,15 @@ pub(super) enum AttemptResult {
     Exhausted,
 }
 
-/// The run ends, and the row with it.
+/// The run is ending, and so does the sending of the row.
 pub(super) struct RunEnded;
 
-/// Attempts that have failed, writes and Gets apart: of neither may be more than the maximum.
+/// Failed attempts, counted separately for writes and Gets: each has the same maximum.
 struct Budget {
     max_attempts: u32,
     failed_writes: u32,
     failed_gets: u32,
-    /// The failure that is given back if it turns out to belong to an outage.
+    /// The failure to be refunded if it turns out to belong to an outage.
     refundable: Option<Step>,
 }
 
@@ -81,14 +81,14 @@ impl Budget {
         self.refundable = Some(step);
     }
 
-    /// The last failure was the outage's, not the row's.
+    /// Refunds the last failure, because it belongs to an outage, not to the row.
     fn refund_last(&mut self) {
         if let Some(step) = self.refundable.take() {
             *self.failed(step) -= 1;
         }
     }
 
-    /// All attempts of this kind again. There is none to give back then.
+    /// Restores all attempts of this kind; nothing remains to be refunded then.
     fn renew(&mut self, step: Step) {
         *self.failed(step) = 0;
         self.refundable = self.refundable.filter(|refundable| refundable.is_write() != step.is_write());
@@ -122,7 +122,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Sends requests until the row has an outcome, or stays pending because the run ends.
+    /// Sends requests until the row has an outcome, or stays pending because the run is ending.
     pub(super) async fn run(&mut self, claim: &Claim) -> (RowResult, Option<Halt>) {
         match self.until_outcome(claim).await {
             Ok(outcome) => outcome,
@@ -175,7 +175,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Whether there is another key than the refused one, with which the same step may succeed.
+    /// Whether there is a key other than the refused one, with which the same step may succeed.
     pub(super) fn has_another_key(&self) -> bool {
         let renewal = self.sender.api.renew_key(self.key);
         if renewal == KeyRenewal::Renewed {
@@ -184,20 +184,21 @@ impl<'a> Attempts<'a> {
         renewal != KeyRenewal::None
     }
 
-    /// Get has answered that no customer of ours exists, and Create comes next.
+    /// Handles that Get has found no customer of ours, so that Create comes next.
     async fn on_absent(&mut self) -> Result<(), RunEnded> {
         self.history.in_doubt = false;
         self.history.was_absent = true;
         self.budget.renew(Step::Get { already_exists: false });
         self.is_retry = true;
-        // A server may close each connection after its response and not say so: a Create right after the Get would be
-        // lost the same way each time. A Create that was answered has waited already.
+        // A server may close each connection after its response without saying so: a Create right after the Get would
+        // then be lost every time. A Create that got a response has already waited.
         let was_lost = self.budget.failed_writes > 0 && self.last_error.http_status.is_none();
         if was_lost && !self.budget.is_exhausted(Step::Create) { self.back_off().await } else { Ok(()) }
     }
 
-    /// Whether an Update is to be sent for a customer that existed already. Not if the API spells the reference in another
-    /// way, since the row may be one of two that the API does not distinguish; nor if the customer may be another row's.
+    /// Whether to send an Update for a customer that already existed. Not if the API spells the reference
+    /// differently, because the row may be one of two that the API does not distinguish; nor if the customer may
+    /// belong to another row.
     fn is_to_be_updated(&self, claim: &Claim, located: &ApiCustomer) -> bool {
         self.sender.policy.existing == ExistingPolicy::Update
             && located.api_reference.is_none()
@@ -206,8 +207,8 @@ impl<'a> Attempts<'a> {
     }
 
     fn exhausted(&mut self, step: Step, claim: &Claim) -> RowResult {
-        // An Update that may have landed is idempotent. A Create of ours may be the customer that exists, by the API's
-        // word, and that Get does not find.
+        // An Update that may have landed is idempotent. If the API says that the customer exists, it may be our own
+        // Create's, even though Get does not find it.
         let in_doubt = match step {
             Step::Update => false,
             Step::Get { already_exists: true } => self.history.may_be_ours(),
@@ -225,7 +226,7 @@ impl<'a> Attempts<'a> {
         })
     }
 
-    /// The row's outcome; that of its Update, if it existed with other fields.
+    /// The result of the row, with that of its Update if the customer existed with other fields.
     fn settled(&mut self, result: RowResult) -> RowResult {
         match (result, self.updating.take()) {
             (RowResult::Update(result), Some(located)) => {
@@ -259,7 +260,7 @@ impl<'a> Attempts<'a> {
             (Step::Update, Some(customer), Operation::Update(update), _) => {
                 api.update(customer, &update.customer_id, update.emptied, timeout).await
             }
-            // The customer that Get has found in this run.
+            // The customer that Get found in this run.
             (Step::Update, Some(customer), _, Some(located)) => {
                 api.update(customer, &located.customer_id, FieldSet::default(), timeout).await
             }
@@ -308,7 +309,7 @@ impl<'a> Attempts<'a> {
         Ok(AttemptResult::Reply(reply, classification))
     }
 
-    /// Classifies a reply and notes what it says of the row's history. `before` is the history before the request.
+    /// Classifies a reply and updates the row's history. `before` is the history before the request.
     fn observe_reply(&mut self, step: Step, reply: &Reply, before: History) -> Classification {
         let mut classification = classify(reply);
         if step.is_write() && !classification.may_have_landed {
@@ -316,7 +317,7 @@ impl<'a> Attempts<'a> {
         }
         self.sender.endpoint.observe(step, reply);
         self.history.api_has_answered = self.sender.endpoint.api_has_answered();
-        // A Get that finds what this run has sent shows that Creates work.
+        // If Get finds what this run has sent, Creates work.
         let has_landed = !step.is_write()
             && self.history.in_doubt
             && self.history.create == CreateSent::Now
@@ -353,7 +354,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Waits for a permit. While the circuit of writes is open, rows that have not failed probe first; a row that has
-    /// failed waits without a slot, or such rows would hold all of them.
+    /// failed waits without a slot, because such rows could occupy all slots.
     async fn permit(&mut self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
         let sender = self.sender;
         while class == RequestClass::RepeatedWrite && sender.throttle.are_only_writes_open() {
@@ -373,7 +374,7 @@ impl<'a> Attempts<'a> {
     async fn permit_in_turn(&self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
         let sender = self.sender;
         loop {
-            // Without anything to wait for, which is usual, this saves a microsecond.
+            // Usually there is nothing to wait for; this shortcut saves a microsecond.
             let at_once = if *sender.shutdown.borrow() < ShutdownPhase::Draining {
                 sender.throttle.try_acquire(class)
             } else {
@@ -383,7 +384,7 @@ impl<'a> Attempts<'a> {
                 Some(permit) => permit,
                 None => tokio::select! {
                     biased;
-                    // First, so that no row is sent after the run began to end.
+                    // First, so that no row is sent after the shutdown has begun.
                     () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
                     permit = sender.throttle.acquire(class) => permit,
                 },
@@ -394,7 +395,7 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// The same with a single wait in the queue; no permit if another row was quicker.
+    /// As `permit`, with a single wait in the queue; no permit if another row was quicker.
     async fn permit_at_once(&self, class: RequestClass) -> Result<Option<Permit<'a>>, RunEnded> {
         let sender = self.sender;
         let permit = tokio::select! {
@@ -408,9 +409,9 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Returns a row's own permit. One for a probe of the service is used up here, and the row goes on waiting: the probe
-    /// looks up a customer that no merchant has, since any answer to that shows that the service works, while a row that
-    /// fails whatever happens would show nothing.
+    /// Returns the permit, if it is one for the row. A permit for a probe of the service is used here, and the row
+    /// continues to wait. The probe looks up a customer that no merchant has: any reply shows that the service works,
+    /// whereas a row that fails in any case would show nothing.
     async fn probe_service(&self, permit: Permit<'a>) -> Result<Option<Permit<'a>>, RunEnded> {
         if permit.probe() != Some(Probe::Service) {
             return Ok(Some(permit));
@@ -429,9 +430,9 @@ impl<'a> Attempts<'a> {
         Ok(None)
     }
 
-    /// Handles a throttled reply. Normally the shared pause delays every request, so the row does not wait by itself. It
-    /// does if no shared pause is in effect, or if it is throttled time after time. The reply costs an attempt only if the
-    /// row alone is throttled.
+    /// Handles a 429. Normally the shared pause delays every request, so the row does not wait by itself. It does if
+    /// no shared pause is in effect, or after [`THROTTLED_WITHOUT_DELAY_MAX`] throttled replies in a row. The reply
+    /// costs an attempt only if the row alone is throttled.
     pub(super) async fn after_throttled(&mut self, step: Step, reply: &Reply) -> Result<(), RunEnded> {
         let sender = self.sender;
         self.is_retry = true;
@@ -446,7 +447,7 @@ impl<'a> Attempts<'a> {
         if has_to_wait { self.back_off().await } else { Ok(()) }
     }
 
-    /// Charges the attempt and waits for the next one.
+    /// Counts the failed attempt and waits for the next one.
     pub(super) async fn after_failure(&mut self, step: Step, reply: &Reply) -> Result<(), RunEnded> {
         self.last_error = row_error(reply);
         self.budget.charge(step);
@@ -483,8 +484,8 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// The upper bounds of the delays: doubling from the first to the longest. The jitter is added by the sender, since it
-/// comes from the run's seed.
+/// The upper bounds of the delays: doubling from the first to the longest. The sender adds the jitter, because it is
+/// derived from the run's seed.
 fn intervals(first: Duration, longest: Duration) -> ExponentialBackoff {
     ExponentialBackoff {
         current_interval: first.min(longest),

@@ -1,6 +1,6 @@
-//! Looks one customer up, with the attempts and the throttle of a row that is sent.
+//! Looks up one customer, with the same attempts and throttle as a row that is sent.
 //!
-//! Claims nothing and settles nothing: the result is the caller's.
+//! Neither claims nor settles: the caller uses the result.
 
 use super::{
     Halt, Sender,
@@ -23,7 +23,7 @@ pub enum Lookup {
         /// Its fields.
         facts: Fingerprint,
     },
-    /// The API knows no such customer.
+    /// The customer does not exist.
     Missing,
     /// All attempts have failed.
     Unanswered,
@@ -33,7 +33,7 @@ pub enum Lookup {
     Halted(Halt),
 }
 
-/// Gets a customer until there is an answer. The slot is given back between attempts.
+/// Sends Get until there is an answer. Releases the slot between attempts.
 pub async fn lookup(sender: &Sender, reference: &Reference, slot: Slot) -> Lookup {
     until_answered(sender, reference, slot).await.unwrap_or(Lookup::Ended)
 }
@@ -51,7 +51,7 @@ async fn until_answered(sender: &Sender, reference: &Reference, slot: Slot) -> R
             return Ok(found);
         }
         match verdict(GET, attempts.history, &reply, classification) {
-            // An answer that names no reference, or the reference is the id of another customer.
+            // The reply has no reference, or the reference is the id of another customer.
             Verdict::Settle(_) => return Ok(Lookup::Unanswered),
             Verdict::Halt(Halt::Credentials(_)) if attempts.has_another_key() => {}
             Verdict::Halt(halt) => return Ok(Lookup::Halted(halt)),
@@ -62,7 +62,7 @@ async fn until_answered(sender: &Sender, reference: &Reference, slot: Slot) -> R
     }
 }
 
-/// The customer, also under another spelling of the reference.
+/// The customer, even if the API spells the reference differently.
 fn found(reply: &Reply) -> Option<Lookup> {
     match reply {
         Reply::Customer(Found {

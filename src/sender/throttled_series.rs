@@ -1,22 +1,23 @@
-//! Whether it is one row that the API throttles, or everything.
+//! Detects that the API throttles one row alone.
 //!
-//! A throttled reply costs a row no attempt: the limit concerns all requests, and the row is sent again when there is
-//! room. But a server may answer one row so whatever the rate is, by a rule of its own. Such a row would never get an
-//! outcome, and its run no end. [`ThrottledSeries`] compares what the row met with what all other rows met in the same
-//! time: if chance cannot explain the series, its further replies cost attempts.
+//! A throttled reply normally costs a row no attempt: the limit concerns all requests, and the row is sent again
+//! later. But a server may throttle one row by a rule of its own, whatever the rate. Such a row would never get an
+//! outcome, and its run would never end. [`ThrottledSeries`] compares the row's replies with those of all other rows
+//! in the same time: if chance cannot explain the series, further throttled replies cost attempts.
 //!
-//! Pure arithmetic; knows no clock and no limit.
+//! Pure arithmetic, without a clock and without limits of its own.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A series that is less likely than this, at the share of throttled replies that other rows got, is no chance: a
+/// A series that is less likely than this, given the share of throttled replies among other rows, is not chance: a
 /// thousandth of one row in a million.
 const CHANCE_MAX: f64 = 1e-9;
 
-/// Further replies of a series say more of its row than of the limit, so they are not counted among those of all rows.
+/// Later replies of a series say more about its row than about the limit, so they are not counted among those of all
+/// rows.
 const COUNTED_MAX: u32 = 8;
 
-/// Replies to all rows so far.
+/// The replies to all rows so far.
 #[derive(Default)]
 pub(super) struct ReplyCounts {
     accepted: AtomicU64,
@@ -29,7 +30,7 @@ impl ReplyCounts {
     }
 }
 
-/// The throttled replies that a row has got in succession.
+/// The throttled replies of a row in succession.
 #[derive(Clone, Copy)]
 pub(super) struct ThrottledSeries {
     length: u32,
@@ -38,7 +39,7 @@ pub(super) struct ThrottledSeries {
 }
 
 impl ThrottledSeries {
-    /// Before the first reply of a series.
+    /// A series before its first reply.
     pub(super) fn new(counts: &ReplyCounts) -> ThrottledSeries {
         ThrottledSeries {
             length: 0,
@@ -47,7 +48,7 @@ impl ThrottledSeries {
         }
     }
 
-    /// Takes in one more throttled reply.
+    /// Counts one more throttled reply.
     pub(super) fn on_throttled(&mut self, counts: &ReplyCounts) {
         self.length += 1;
         if self.length <= COUNTED_MAX {
@@ -73,7 +74,8 @@ impl ThrottledSeries {
 mod tests {
     use super::*;
 
-    /// After how many replies a series concerns its row alone, if so many other rows were accepted and throttled meanwhile.
+    /// The number of replies from which a series concerns its row alone, if other rows got this many accepted and
+    /// throttled replies in the same time.
     fn length_at(accepted: u64, throttled: u64) -> Option<u32> {
         let counts = ReplyCounts::default();
         let mut series = ThrottledSeries::new(&counts);

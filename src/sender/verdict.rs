@@ -1,14 +1,14 @@
 //! What a reply means: [`classify`] reads it once, for the throttle; [`verdict`] is a pure table from (step, history,
 //! reply) to what comes next for the row.
 //!
-//! The rule that both serve: Create is not idempotent, so after a Create that may have landed nothing is sent for the row
-//! but Get, until Get has answered. A 200 can carry an error and a 500 can have created the customer; a reply about
-//! another reference is no answer. The response of an intermediary (a firewall, a router, a proxy) is no verdict on a
-//! row: the row is tried again, and nothing is rejected by it.
+//! The governing rule: Create is not idempotent, so after a Create that may have landed, only Get is sent for the row
+//! until Get has been answered. A 200 can carry an error and a 500 can have created the customer; a reply about
+//! another reference is no answer. The response of an intermediary (a firewall, a router, a proxy) says nothing about
+//! a row: the row is tried again, and is not rejected.
 //!
-//! [`Endpoint`] looks at the replies of all rows, for the one verdict that no single reply allows: that the URL is not the
-//! API's. Nothing here waits or sends. The texts never contain a customer's field: the API's words are bounded, and
-//! kept from repeating the key, where they are read.
+//! [`Endpoint`] evaluates the replies of all rows, for the one verdict that no single reply allows: that the URL is
+//! not the API's. Nothing here waits or sends. The API's messages were truncated and freed of the key when the
+//! response was parsed.
 
 use std::{
     sync::{
@@ -26,34 +26,35 @@ use crate::{
     throttle::{RateSignal, ServiceSignal},
 };
 
-/// How much earlier than our claim the API may say that it created a customer of ours: its times and its `Date` header
-/// have whole seconds.
+/// The tolerance in comparing our claim's time with the creation time that the API reports: its times and its `Date`
+/// header have whole seconds.
 const CLOCK_MARGIN_MS: i64 = 2_000;
 
-/// The same if the reply has no `Date` header, so that the difference of the two clocks is unknown.
+/// The tolerance if the reply has no `Date` header, so that the difference of the two clocks is unknown.
 const UNKNOWN_CLOCK_MARGIN_MS: i64 = 300_000;
 
-/// Fewer responses of intermediaries are no sign yet: a firewall may reject one row alone.
+/// Fewer responses of intermediaries prove nothing: a firewall may reject one row alone.
 const FOREIGN_MIN: u32 = 4;
 
-/// This many are a sign at once.
+/// This many responses of intermediaries are proof at once.
 const FOREIGN_MAX: u32 = 40;
 
-/// How long intermediaries may answer before the API first does: a router that is being reconfigured, for instance.
+/// How long only intermediaries may respond before the URL counts as wrong: a router may be in the middle of a
+/// reconfiguration.
 const FOREIGN_FOR: Duration = Duration::from_secs(10);
 
 /// Why no row can succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// 401, or a code that says so.
+    /// 401, or a code with that meaning.
     Credentials(String),
-    /// 403: this machine's address, or what the key may do.
+    /// 403: because of this machine's address, or the key's permissions.
     Forbidden(String),
     /// A redirect, which is not followed.
     Redirect(u16),
     /// The URL is not the customers API.
     WrongUrl(u16),
-    /// An intermediary answers everything, with this status, and the API never has.
+    /// An intermediary responds to everything, with this status, and the API never has.
     NotTheApi(u16),
     /// A proxy requires credentials of its own.
     Proxy,
@@ -64,7 +65,7 @@ pub enum Halt {
 pub(super) enum Step {
     Create,
     Get {
-        /// The API has said that the customer exists, so "not found" only means that Get lags behind.
+        /// The API has reported that the customer exists, so "not found" only means that Get lags behind.
         already_exists: bool,
     },
     /// Idempotent.
@@ -81,11 +82,11 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Settle(RowResult),
-    /// Go on at once.
+    /// Take this step at once.
     Next(Step),
     /// Wait, then this step.
     Retry(Step),
-    /// Throttled: the same step after the shared pause; costs no attempt.
+    /// Throttled: repeat the step after the shared pause; costs no attempt.
     Pause,
     Halt(Halt),
 }
@@ -101,27 +102,28 @@ pub(super) enum CreateSent {
     Now,
 }
 
-/// What is known of a row besides the reply.
+/// The known history of a row, in addition to the reply.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct History {
     pub(super) create: CreateSent,
-    /// A write may have landed, and Get has not answered since.
+    /// Whether a write may have landed, and Get has not been answered since.
     pub(super) in_doubt: bool,
-    /// Get has answered in this run that the customer does not exist.
+    /// Whether Get has been answered in this run with "does not exist".
     pub(super) was_absent: bool,
-    /// UTC milliseconds.
+    /// When the row was first claimed; UTC milliseconds.
     pub(super) first_claimed_at: i64,
-    /// The API itself has answered in this run: the address is right, and a stray response of an intermediary passes.
+    /// Whether the API itself has responded in this run: then the address is right, and an intermediary's response is
+    /// temporary.
     pub(super) api_has_answered: bool,
 }
 
 impl History {
-    /// Whether a customer that exists may have been created by a Create of ours.
+    /// Whether an existing customer may have been created by a Create of ours.
     pub(super) fn may_be_ours(self) -> bool {
         self.create != CreateSent::Never
     }
 
-    /// A request is sent, and may land.
+    /// Records that a request is being sent, which may land.
     pub(super) fn on_send(&mut self, step: Step) {
         self.in_doubt |= step.is_write();
         if step == Step::Create {
@@ -130,12 +132,12 @@ impl History {
     }
 }
 
-/// What a reply says, apart from what it means for the row.
+/// The meaning of a reply, apart from its meaning for the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Classification {
     pub(super) service: ServiceSignal,
     pub(super) rate: RateSignal,
-    /// A write with this reply may have taken effect.
+    /// Whether a write with this reply may have taken effect.
     pub(super) may_have_landed: bool,
 }
 
@@ -149,7 +151,7 @@ impl Classification {
     }
 }
 
-/// The one reading of a reply for everything but the row.
+/// Reads a reply once, for everything except the row.
 pub(super) fn classify(reply: &Reply) -> Classification {
     use ServiceSignal::{Down, Refused, Throttled, Up};
     let (service, may_have_landed) = match reply {
@@ -162,7 +164,7 @@ pub(super) fn classify(reply: &Reply) -> Classification {
             let may_have_landed = !is_refusal || answer.meaning == Meaning::InternalError;
             (if is_failure { Down } else { Up }, may_have_landed)
         }
-        // These say that the request was not passed on; of others nobody knows.
+        // These responses show that the request was not passed on; others do not.
         Reply::Foreign(answer) => {
             let is_refusal =
                 matches!(answer.status, 300..=399 | 401 | 404 | 405 | 407 | 413 | 414 | 429 | 431);
@@ -172,7 +174,7 @@ pub(super) fn classify(reply: &Reply) -> Classification {
     let (Reply::Answer(answer) | Reply::Foreign(answer)) = reply else {
         return Classification { service, rate: RateSignal::Accepted, may_have_landed };
     };
-    // "Now", or a date that is past, is a refusal all the same.
+    // "Now", or a date in the past, is throttling nevertheless.
     let retry_after = answer.retry_after.filter(|pause| !pause.is_zero());
     if is_throttled(answer) {
         let rate = RateSignal::Throttled { retry_after };
@@ -187,13 +189,13 @@ pub(super) fn classify(reply: &Reply) -> Classification {
     Classification { service, rate, may_have_landed }
 }
 
-/// Too many requests: by status, by code, or as some limiters say it by a 403 with `Retry-After`.
+/// Too many requests: by status, by code, or, with some limiters, by a 403 with `Retry-After`.
 fn is_throttled(answer: &Answer) -> bool {
     let is_forbidden_for_a_time = answer.status == 403 && answer.retry_after.is_some();
     answer.status == 429 || answer.meaning == Meaning::Throttled || is_forbidden_for_a_time
 }
 
-/// What comes after a reply. The table of the architecture page, line by line.
+/// The verdict on a reply.
 pub(super) fn verdict(
     step: Step,
     history: History,
@@ -227,9 +229,9 @@ fn verdict_on_customer(step: Step, history: History, found: &Found) -> Verdict {
         (Whose::IdOfAnother, Step::Get { .. }) => {
             return insert(InsertResult::Rejected(taken_as_an_id()));
         }
-        // About another customer: never recorded.
+        // A reply about another customer is never recorded.
         (Whose::Another | Whose::IdOfAnother, _) => return unclear(step),
-        // No Create of ours led there, and the API has not said that the customer exists.
+        // No Create of ours led to this customer, and the API has not reported that it exists.
         (Whose::Respelled(_), Step::Get { already_exists: false }) if !history.may_be_ours() => {
             return unclear(step);
         }
@@ -250,7 +252,7 @@ fn verdict_on_customer(step: Step, history: History, found: &Found) -> Verdict {
         is_uncertain: author == Author::Unclear,
     };
     insert(match step {
-        // Create or fetch: the fields may be older ones of another author.
+        // Create or fetch: the fields may be older ones from somebody else.
         Step::Create if found.facts.is_some() && is_older(found.created, history.first_claimed_at) => {
             InsertResult::Existing(located(found_by_get(Author::Others)))
         }
@@ -273,7 +275,7 @@ enum Author {
 
 fn author(history: History, created: Option<Created>) -> Author {
     match created {
-        // It did not exist before our Create, and it exists now.
+        // The customer did not exist before our Create, and exists now.
         None if history.may_be_ours() && history.was_absent => Author::Us,
         None if history.may_be_ours() => Author::Unclear,
         None => Author::Others,
@@ -284,7 +286,8 @@ fn author(history: History, created: Option<Created>) -> Author {
             Author::Us
         }
         Some(_) if history.may_be_ours() => Author::Unclear,
-        // Created at about the time of our claim or later, and our one Create was refused: a proxy may have sent it twice.
+        // Created at about the time of our claim or later, although our one Create was refused: a proxy may have sent
+        // it twice.
         Some(created) if created.at + CLOCK_MARGIN_MS >= history.first_claimed_at => Author::Unclear,
         Some(_) => Author::Others,
     }
@@ -302,12 +305,12 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     match (answer.meaning, step) {
         (Meaning::InternalError, _) => unclear(step),
         _ if !is_about_the_row(answer.status) => unclear(step),
-        // The API does not know the call, which it knew before: a temporary state.
+        // The API rejects a call that it accepted before: a temporary state.
         _ if step.is_write() && matches!(answer.status, 404 | 405) && answer.meaning != Meaning::NotFound => {
             unclear(step)
         }
         (Meaning::InProgress, Step::Update) => Verdict::Retry(step),
-        // A customer that no longer exists too: that is this row's error.
+        // Includes a customer that no longer exists: that is this row's error.
         (_, Step::Update) => {
             let error = row_error_of_answer(answer);
             Verdict::Settle(RowResult::Update(UpdateResult::Rejected(error)))
@@ -324,14 +327,14 @@ fn verdict_on_answer(step: Step, answer: &Answer) -> Verdict {
     }
 }
 
-/// Why no row can succeed, if this answer says so.
+/// Why no row can succeed, if this answer shows that.
 fn halt(step: Step, history: History, answer: &Answer) -> Option<Halt> {
     match (answer.status, answer.meaning) {
         (429 | 500.., _) if answer.status != 501 => None,
         (401, _) | (_, Meaning::Credentials) => Some(Halt::Credentials(describe_answer(answer))),
         (_, Meaning::BadOrigin) => Some(Halt::Forbidden(describe_answer(answer))),
         (407, _) => Some(Halt::Proxy),
-        // An address at which the API has answered is the right one.
+        // An address at which the API has responded is the right one.
         _ if history.api_has_answered => None,
         (300..=399, _) => Some(Halt::Redirect(answer.status)),
         (404, _) if step == Step::Create => Some(Halt::WrongUrl(404)),
@@ -340,13 +343,13 @@ fn halt(step: Step, history: History, answer: &Answer) -> Option<Halt> {
     }
 }
 
-/// Whether an answer of the API with this status is about the row. Others are no answers (a switch to another protocol, a
-/// redirect), or mean that the server gave up or postponed a request that it may have begun to process.
+/// Whether an answer of the API with this status is about the row. Other statuses are no answers (a protocol switch,
+/// a redirect), or mean that the server gave up or postponed a request that it may have begun to process.
 fn is_about_the_row(status: u16) -> bool {
     matches!(status, 200..=299 | 400..=499) && !matches!(status, 408 | 425)
 }
 
-/// The reply does not show what became of the request.
+/// The verdict if the reply does not show the result of the request.
 fn unclear(step: Step) -> Verdict {
     Verdict::Retry(match step {
         Step::Create => Step::Get { already_exists: false },
@@ -355,8 +358,8 @@ fn unclear(step: Step) -> Verdict {
     })
 }
 
-/// Whether the API itself has answered. An answer to Get proves little: "not found" is what any server says of a path
-/// that it does not know.
+/// Whether the reply proves that the API itself has responded. A reply to Get proves little: any server responds with
+/// "not found" to an unknown path.
 fn is_of_the_api(step: Step, reply: &Reply) -> bool {
     match reply {
         Reply::Customer(_) => true,
@@ -368,32 +371,32 @@ fn is_of_the_api(step: Step, reply: &Reply) -> bool {
     }
 }
 
-/// Who has answered at the base URL so far.
+/// Tracks who has responded at the base URL so far.
 ///
-/// An intermediary (a firewall, a router, another server under a mistyped URL) may answer in the API's place. Once the API
-/// itself has answered, such responses are temporary. Where only intermediaries ever answered, no row will succeed, and
-/// waiting would never end. The lock is held for a comparison, never across an await.
+/// An intermediary (a firewall, a router, another server under a mistyped URL) may respond in the API's place. Once
+/// the API itself has responded, such responses are temporary. If only intermediaries have ever responded, no row
+/// will succeed, and waiting would never end. The lock is held for a comparison, never across an await.
 #[derive(Default)]
 pub(super) struct Endpoint {
     /// A [`Contact`].
     contact: AtomicU8,
     api_has_answered: AtomicBool,
-    /// A proxy refuses the login. Also the probe of an outage is told so, which belongs to no row.
+    /// Whether a proxy refuses the login. Also set by the probe of an outage, which belongs to no row.
     wants_proxy_login: AtomicBool,
     foreign: Mutex<Option<ForeignAnswers>>,
 }
 
-/// How far any request of a run has come, whoever answered.
+/// How far any request of a run has got, whoever responded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Contact {
     /// No request has ended.
     Untried,
-    /// None could be sent: no such host, no connection, no TLS.
+    /// No request could be sent: unknown host, no connection, no TLS.
     Unreached,
-    /// Some were sent, and none was answered.
+    /// Requests were sent, but none got a response.
     Unanswered,
-    /// There was a response, whatever it said.
+    /// There was a response, whatever its content.
     Answered,
 }
 
@@ -466,7 +469,7 @@ impl Endpoint {
     }
 }
 
-/// What the ledger records of a reply that is no success.
+/// The error that the ledger records for a reply that is not a success.
 pub(super) fn row_error(reply: &Reply) -> RowError {
     let ours = |code: &str, why: &str| RowError {
         code: Some(code.into()),
@@ -493,7 +496,7 @@ pub(super) fn row_error(reply: &Reply) -> RowError {
     }
 }
 
-/// Get finds by id and by reference, so it can never distinguish this row from the other customer.
+/// Get finds customers by id and by reference, so it can never distinguish this row from the other customer.
 fn taken_as_an_id() -> RowError {
     RowError {
         field: Some("object_reference_id".into()),
@@ -519,7 +522,7 @@ fn describe_answer(answer: &Answer) -> String {
     text.map_or_else(|| format!("HTTP {}", answer.status), |text| format!("HTTP {}, {text}", answer.status))
 }
 
-/// What went wrong, for the reason of a stop.
+/// Describes the failure, for the reason of a stop.
 pub(super) fn describe(reply: &Reply) -> String {
     let RowError { message, http_status, .. } = row_error(reply);
     match (http_status, message) {
@@ -529,7 +532,7 @@ pub(super) fn describe(reply: &Reply) -> String {
     }
 }
 
-/// What went wrong, for a log and a status: without the API's words, which may repeat a field.
+/// Describes the failure for a log or a status, without the API's message, which may repeat a field.
 pub(super) fn cause(reply: &Reply) -> String {
     match reply {
         Reply::Answer(answer) => format!("HTTP {}", answer.status),
@@ -809,7 +812,7 @@ mod tests {
         }
     }
 
-    /// Only the probe of an outage may be told so: no row is sent that could end the run.
+    /// Only the probe of an outage may get this reply: no row is being sent that could end the run.
     #[test]
     fn a_refused_login_of_the_proxy_ends_a_run_that_the_api_had_answered() {
         let endpoint = Endpoint::default();
