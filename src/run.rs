@@ -2,17 +2,17 @@
 //! (`run/pipeline.rs`), `verify` looks rows up.
 //!
 //! One task decides which rows are claimed, what is committed, how many workers run, and when and why the run ends.
-//! What a run is doing is one `Stage`; the table of all transitions stands in `run/stage.rs`. The `select!` of
-//! `drive` only receives, because its arms are cancelled: a signal, a finished piece of work, a chunk of rows, a slot,
-//! the end of the grace, a tick. Everything that can begin without waiting begins before it, in `Workload::advance`.
+//! What a run is doing is one `Stage`; the table of all transitions is in `run/stage.rs`. The `select!` of `drive`
+//! only receives, because its arms are cancelled: a signal, a finished piece of work, a chunk of rows, a slot, the
+//! end of the grace, a tick. Everything that can begin without waiting begins before it, in `Workload::advance`.
 //!
 //! The loop never waits for a commit. Replies that arrive during a commit form the next batch. So at most one
 //! transaction is in progress, its size adapts to the load without a timer, and no request waits for the disk.
 //!
-//! What may be in doubt after a crash is bounded: at most [`LOOK_AHEAD_MAX`] claims wait and at most [`open_rows_max`]
-//! rows are open.
+//! The number of rows in doubt after a crash is bounded: at most [`LOOK_AHEAD_MAX`] claims wait and at most
+//! [`open_rows_max`] rows are open.
 //!
-//! Must not know of HTTP, SQL, CSV or the terminal.
+//! Must not depend on HTTP, SQL, CSV or the terminal.
 
 mod stage;
 
@@ -64,79 +64,81 @@ use crate::{
     throttle::Slot,
 };
 
-/// The most claims that wait for a slot. At 40,000 rows a second it is what two commits take.
+/// Maximum number of claims that wait for a slot. At 40,000 rows a second, two commits make this many.
 pub const LOOK_AHEAD_MAX: usize = 2048;
 
-/// The most rows that are open: in flight, or waiting to be tried again.
+/// Maximum number of open rows: in flight, or waiting for a retry.
 pub fn open_rows_max(concurrency: usize) -> usize {
-    // A row that waits holds no slot, so a few bad rows must not keep the good ones from theirs.
+    // A row that waits for a retry holds no slot, so a few failing rows do not take the slots of the others.
     concurrency + 1024
 }
 
-/// How often limits in time are checked and the progress is shown while nothing else happens.
+/// The interval at which time limits are checked and the progress is shown.
 const TICK: Duration = Duration::from_millis(200);
 
-/// For how long a run tries to reach an API that has not answered once: the host is more likely wrong than away.
+/// How long a run tries to reach an API that has never responded: the host is more likely wrong than temporarily
+/// unavailable.
 const UNANSWERED_MAX: Duration = Duration::from_secs(30);
 
 /// The rows of a source, as its reader sends them.
 pub type Chunks = mpsc::Receiver<Result<Chunk, source::Error>>;
 
-/// What a run does with the rows of its source, apart from reading and stopping: claim and send them, or look them up.
+/// What a run does with the rows of its source, apart from reading and stopping: it claims and sends them, or looks
+/// them up.
 pub(crate) trait Workload {
-    /// A piece of work that has ended.
+    /// The result of a finished piece of work.
     type Finished;
 
-    /// Begins everything that can begin without waiting. An event that arises is returned at once; the loop calls again
-    /// until none does.
+    /// Starts everything that can start without waiting. Returns the first event that arises; the loop calls again
+    /// until there is none.
     fn advance(&mut self, stage: &Stage) -> Option<StageEvent>;
 
-    /// Whether a further chunk of rows can be taken.
+    /// Whether a further chunk of rows can be accepted.
     fn wants_rows(&self) -> bool;
 
     /// Whether a row waits for a slot.
     fn wants_slot(&self) -> bool;
 
-    /// Waits for the next piece of work that ends. Cancel-safe: it only receives.
+    /// Waits for the next piece of work to finish. Cancel-safe: it only receives.
     ///
     /// # Errors
-    /// Where a task has ended without a result, which is a bug.
+    /// If a task has ended without a result, which is a bug.
     async fn finished(&mut self, stage: &Stage) -> Result<Self::Finished, Error>;
 
-    /// Takes in a piece of work that has ended.
+    /// Handles a finished piece of work.
     ///
     /// # Errors
-    /// Where a commit has failed.
+    /// If a commit has failed.
     fn on_finished(&mut self, finished: Self::Finished, stage: &Stage) -> Result<(), Error>;
 
-    /// Takes in rows of the source.
+    /// Handles a chunk of rows from the source.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error>;
 
-    /// Uses a slot that [`Self::wants_slot`] asked for.
+    /// Uses a slot that was requested by [`Self::wants_slot`].
     fn on_slot(&mut self, slot: Slot);
 
     /// Shows the progress.
     fn on_tick(&mut self, stage: &Stage);
 
-    /// The run stops: rows that are not in flight are given back.
+    /// Stops the work: rows that are not in flight are released.
     fn drain(&mut self, reason: &EndReason);
 
-    /// The grace of the requests in flight is over.
+    /// Abandons the requests in flight, because the shutdown grace is over.
     fn abandon(&mut self);
 }
 
-/// How the loop ended.
+/// The result of the loop.
 pub(crate) struct DriveEnd {
     /// The last stage.
     pub(crate) stage: Stage,
-    /// The user did not wait for the requests in flight: nothing further is recorded.
+    /// Whether the user did not wait for the requests in flight; nothing further is recorded then.
     pub(crate) has_quit: bool,
 }
 
-/// What the loop has received.
+/// An event received by the loop.
 enum Received<F> {
     Signal(Signal),
     Finished(F),
@@ -149,7 +151,8 @@ enum Received<F> {
 /// Runs from the first stage until an action leaves the loop.
 ///
 /// # Errors
-/// Where the workload cannot go on, or has sent an event that its stage does not allow. What was recorded stands; rows in flight are in doubt.
+/// If the workload cannot continue, or sent an event that its stage does not allow. Everything recorded stays valid;
+/// rows in flight are in doubt.
 pub(crate) async fn drive<W: Workload>(
     work: &mut W,
     mut stage: Stage,
@@ -207,7 +210,7 @@ pub(crate) async fn drive<W: Workload>(
     }
 }
 
-/// The one place of the loop that waits. Every arm only receives.
+/// The only place in the loop that waits. Every arm only receives.
 async fn receive<W: Workload>(
     work: &mut W,
     stage: &Stage,
@@ -230,13 +233,13 @@ async fn receive<W: Workload>(
     })
 }
 
-/// Why the run has to stop whatever its rows are, if it has to.
+/// The reason for which the run must stop regardless of its rows, if there is one.
 fn exceeded_limit(sender: &Sender, limits: Limits) -> Option<StopReason> {
     let throttle = sender.throttle();
     let (limit, failing_for) = (limits.outage_limit, throttle.failing_for().unwrap_or_default());
     let unanswered_limit = limit.min(UNANSWERED_MAX);
     let contact = sender.contact();
-    // Where requests arrive, the answer to one in flight may be the first.
+    // If requests can be sent, the first response may still belong to one in flight.
     let may_be_answered = contact == Contact::Unanswered && throttle.in_flight() > 0 && failing_for < limit;
     if contact < Contact::Answered && failing_for >= unanswered_limit && !may_be_answered {
         return Some(StopReason::NoAnswer(unanswered_limit, sender.last_failure()));

@@ -1,15 +1,15 @@
-//! When a commit is worth its fixed cost: an fsync, and every page that its rows share written again.
+//! Decides when a commit is worth its fixed cost: an fsync, and rewriting every page that its rows share.
 //!
-//! Pure: counts and the time come in, a plan goes out. A commit is begun
+//! Pure: counts and the time come in, a plan goes out. A commit begins
 //!
-//! * for [`SETTLED_BATCH`] settlements, or when the oldest has waited for [`SETTLED_WAIT_MAX`], or when no other can
-//!   join it;
-//! * when claims run low and rows are there to be claimed: below half of the look-ahead, because a claim for each
-//!   settlement would be a commit for each row;
-//! * for counts that the ledger has put off, once they have waited for a tick or no rows are left;
+//! * with [`SETTLED_BATCH`] settlements, or when the oldest has waited for [`SETTLED_WAIT_MAX`], or when no other
+//!   settlement can join it;
+//! * when claims run low and there are rows to claim: below half of the look-ahead, because one claim per settlement
+//!   would mean one commit per row;
+//! * for counts that the ledger has deferred, once they have waited for a tick or no rows are left;
 //! * for a heartbeat or samples that are due.
 //!
-//! Without the thresholds every commit takes only the handful of rows that came in during the previous one, and its
+//! Without the thresholds, every commit would contain only the few rows that arrived during the previous one; its
 //! fixed cost was two thirds of the ledger's time.
 
 use std::time::Duration;
@@ -21,51 +21,51 @@ use super::{
     work_queue::{QueueDepth, WakeThresholds},
 };
 
-/// So many settlements are worth a commit.
+/// This many settlements are worth a commit.
 const SETTLED_BATCH: usize = 512;
 
 /// How long a settlement may wait for others to share a commit with.
 pub(super) const SETTLED_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// No further rows are claimed while those that are claimed and not committed have more bytes than this: memory is
+/// No further rows are claimed while the claimed rows that are not committed have more bytes than this: memory is
 /// bounded whatever the size of a row. The bound is exceeded by at most one chunk.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What the policy remembers from one commit to the next.
+/// The state of the policy between commits.
 #[derive(Debug)]
 pub(super) struct CommitPolicy {
     concurrency: usize,
-    /// The ledger has counted rows without a commit, because counts alone are not worth one.
+    /// Whether the ledger has counted rows without a commit, because counts alone are not worth one.
     has_uncommitted: bool,
-    /// These counts have waited for a tick.
+    /// Whether these counts have waited for a tick.
     is_overdue: bool,
-    /// How many rows the previous commit took in for each claim that it made.
+    /// Number of rows that the previous commit processed per claim that it made.
     rows_per_claim: usize,
-    /// Rows that the current or previous commit took in.
+    /// Rows that the current or previous commit processed.
     rows_taken: usize,
     /// Settlements in the current or previous commit; the look-ahead is proportional to them.
     last_settled: usize,
 }
 
-/// What the loop has when it asks for a plan.
+/// The state of the loop from which a plan is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CommitInput {
     pub(super) depth: QueueDepth,
     /// Rows that may be claimed: those in doubt during recovery, those read ahead afterwards.
     pub(super) unclaimed: usize,
-    /// No row is read ahead, and none will be.
+    /// Whether no row is read ahead, and none will be.
     pub(super) no_rows_left: bool,
-    /// A heartbeat or samples have to be written.
+    /// Whether a heartbeat or samples are due.
     pub(super) report_is_due: bool,
     pub(super) now: Instant,
 }
 
-/// What to put into a commit besides all settlements.
+/// The contents of a commit in addition to all settlements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CommitPlan {
-    /// So many rows are to be claimed.
+    /// Number of rows to claim.
     pub(super) claim: usize,
-    /// Counts must not be put off.
+    /// Whether counts must not be deferred.
     pub(super) flush: bool,
 }
 
@@ -103,14 +103,15 @@ impl CommitPolicy {
         WakeThresholds { settled: SETTLED_BATCH, claims }
     }
 
-    /// A commit is begun with so many rows and settlements.
+    /// Records that a commit with this many rows and settlements has begun.
     pub(super) fn on_begin(&mut self, rows: usize, settled: usize) {
         self.is_overdue = false;
         self.rows_taken = rows;
         self.last_settled = settled;
     }
 
-    /// The commit has made so many claims; `put_off` if the ledger has counted rows without writing them.
+    /// Records that the commit made this many claims. `put_off`: the ledger has counted rows without writing the
+    /// counts.
     pub(super) fn on_committed(&mut self, claims: usize, put_off: bool) {
         self.has_uncommitted = put_off;
         if self.rows_taken > 0 {
@@ -118,7 +119,7 @@ impl CommitPolicy {
         }
     }
 
-    /// Counts that were put off before this tick have waited for long enough.
+    /// Counts deferred before this tick have waited long enough.
     pub(super) fn on_tick(&mut self) {
         self.is_overdue = self.has_uncommitted;
     }
@@ -128,7 +129,7 @@ impl CommitPolicy {
         self.has_uncommitted
     }
 
-    /// How many claims should be in the queue.
+    /// The target number of claims in the queue.
     fn claims_target(&self) -> usize {
         (2 * self.concurrency + 4 * self.last_settled).min(LOOK_AHEAD_MAX)
     }

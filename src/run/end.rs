@@ -1,7 +1,7 @@
-//! How a run ends: why, with what counts, and within which limits; and the record of its end.
+//! The end of a run: its reason, its counts, its limits, and the record in the ledger.
 //!
-//! When a run ends is decided by the loop and its stages, not here. The exit code and the text of the end belong to the
-//! command line, so [`RunResult::record`] writes the end with the code that the program exits with.
+//! The loop and its stages decide when a run ends. The exit code and the final message belong to the command line, so
+//! [`RunResult::record`] receives the exit code and writes it to the ledger with the end.
 
 use std::time::Duration;
 
@@ -13,20 +13,20 @@ use crate::{
     source,
 };
 
-/// A percentage of failures counts from so many rows.
+/// The number of rows from which a percentage of failures applies.
 const PERCENT_FROM_ROWS: u64 = 100;
 
 /// The limit of failed and rejected rows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MaxFailures {
-    /// The run stops after more than so many failures.
+    /// The run stops after more failures than this.
     Rows(u64),
     /// The run stops if more than this percentage of the rows sent has failed, from the hundredth row on.
     Percent(f64),
 }
 
-/// How many rows this run has sent, and how many of them have failed. Rows that an earlier run has settled are not
-/// counted: they do not show how this run goes.
+/// Number of rows that this run has sent, and of those that failed. Rows settled by an earlier run are not counted,
+/// because they say nothing about this run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SentCounts {
     rows: u64,
@@ -63,11 +63,11 @@ pub type Signal = u8;
 pub enum StopReason {
     /// No row can succeed.
     Halt(Halt),
-    /// No successful response for so long, and the last trouble.
+    /// No successful response for this long, with the last failure.
     Outage(Duration, String),
-    /// No response at all since the run began, for so long, and the last trouble.
+    /// No response at all since the run began, for this long, with the last failure.
     NoAnswer(Duration, String),
-    /// So many first replies were this same refusal.
+    /// This many first replies were all this refusal.
     Canary(u64, String),
     /// More failures than allowed.
     TooManyFailures(u64),
@@ -76,11 +76,11 @@ pub enum StopReason {
 /// How a run ended.
 #[derive(Debug)]
 pub enum EndReason {
-    /// The source is at its end and every claim is settled.
+    /// The source was read to its end and every claim is settled.
     Completed,
-    /// The user ended it; rows in flight are settled.
+    /// The user ended the run; rows in flight are settled.
     Interrupted(Signal),
-    /// The program ended it; rows in flight are settled.
+    /// The program ended the run; rows in flight are settled.
     Stopped(StopReason),
     /// The source could not be read to its end; the rows before the error are settled.
     SourceFailed(source::Error),
@@ -104,9 +104,9 @@ pub struct Totals {
     pub tally: Tally,
     /// Optional fields that were dropped from rows, by field.
     pub dropped: Dropped,
-    /// In how many imported rows each field differs.
+    /// Number of imported rows in which each field differs.
     pub changed: FieldCounts,
-    /// Customers that existed before, by what is known of them.
+    /// Counts of customers that existed before.
     pub existing: ExistingCounts,
 }
 
@@ -130,27 +130,28 @@ pub struct RunResult {
     pub totals: Totals,
     /// Requests.
     pub request_counts: RequestCounts,
-    /// Pauses that the API has asked for.
+    /// Number of pauses that the API requested.
     pub pauses: u64,
     /// The best rate sustained below a limit of the API, in requests per second; none if no limit was found.
     pub sustained_rate: Option<f64>,
-    /// `None` if the user has quit: nothing further is recorded, as after a crash.
+    /// `None` if the user did not wait for the end: nothing further is recorded, as after a crash.
     pub(super) ledger: Option<Ledger>,
     pub(super) scope: SourceScope,
     pub(super) empty_run: EmptyRun,
 }
 
 impl RunResult {
-    /// Whether the run has done nothing and is not to be kept.
+    /// Whether the run did nothing and is not to be kept.
     pub fn is_discarded(&self) -> bool {
         let did_nothing = self.totals.tally.rows() == 0 && self.request_counts.requests == 0;
         self.empty_run == EmptyRun::Discard && did_nothing && self.reason.state() == RunState::Completed
     }
 
-    /// Records the end of the run. Returns how many imported rows are absent from the source, where the run knows.
+    /// Records the end of the run. Returns the number of imported rows that are absent from the source, if it is
+    /// known.
     ///
     /// # Errors
-    /// Where the ledger cannot be read or written.
+    /// If the ledger cannot be read or written.
     pub async fn record(&mut self, exit_code: u8, stop_reason: Option<&str>) -> Result<Option<u64>, Error> {
         let Some(mut ledger) = self.ledger.take() else { return Ok(None) };
         if self.is_discarded() {
@@ -167,30 +168,30 @@ impl RunResult {
     }
 }
 
-/// Whether a source has every customer.
+/// Whether a source contains every customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SourceScope {
     /// An imported row that is not in the source is absent.
     Whole,
-    /// The source has some of the rows: an export, a retry, or a file with a limit.
+    /// The source contains some of the rows: an export, a retry, or a file with a limit.
     Part,
 }
 
-/// What becomes of a run that had no row and sent no request.
+/// What to do with a run that had no rows and sent no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmptyRun {
-    /// It is a run like any other: that a file has no rows is worth knowing.
+    /// Keep it like any other run: that a file had no rows is worth recording.
     Keep,
-    /// The ledger forgets it.
+    /// Delete it from the ledger.
     Discard,
 }
 
 /// The limits within which a run sends requests.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Requests in flight.
+    /// Maximum number of requests in flight.
     pub concurrency: usize,
-    /// Without a successful response for so long, the run stops.
+    /// The run stops after this long without a successful response.
     pub outage_limit: Duration,
     /// How long requests in flight may take after the run has stopped.
     pub shutdown_grace: Duration,

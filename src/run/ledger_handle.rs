@@ -1,4 +1,4 @@
-//! The ledger of a run, or the one commit that has it.
+//! The ledger of a run, or the commit in progress that owns it.
 
 use std::{future::pending, mem::replace, pin::Pin};
 
@@ -18,7 +18,7 @@ impl LedgerHandle {
         LedgerHandle::Idle(Box::new(ledger))
     }
 
-    /// Takes the ledger out for [`Self::begin`], unless a commit has it.
+    /// Takes the ledger for [`Self::begin`]; none while a commit owns it.
     pub(super) fn take(&mut self) -> Option<Box<Ledger>> {
         match replace(self, LedgerHandle::Committing(Box::pin(pending()))) {
             LedgerHandle::Idle(ledger) => Some(ledger),
@@ -33,7 +33,8 @@ impl LedgerHandle {
         matches!(self, LedgerHandle::Idle(_))
     }
 
-    /// Begins a commit. Whoever has the ledger knows that no other commit is in progress: there is one ledger.
+    /// Begins a commit. Owning the ledger proves that no other commit is in progress, because there is only one
+    /// ledger.
     pub(super) fn begin(&mut self, mut ledger: Box<Ledger>, batch: Batch) {
         *self = LedgerHandle::Committing(Box::pin(async move {
             let result = ledger.commit(batch).await;
@@ -41,7 +42,7 @@ impl LedgerHandle {
         }));
     }
 
-    /// The end of the commit in progress; pending if there is none. Cancel-safe.
+    /// Waits for the commit in progress; pending forever if there is none. Cancel-safe.
     pub(super) async fn committed(&mut self) -> CommitResult {
         match self {
             LedgerHandle::Idle(_) => pending().await,
@@ -54,7 +55,7 @@ impl LedgerHandle {
         *self = LedgerHandle::Idle(ledger);
     }
 
-    /// The ledger, unless a commit has it.
+    /// The ledger; none while a commit owns it.
     pub(super) fn into_idle(self) -> Option<Ledger> {
         match self {
             LedgerHandle::Idle(ledger) => Some(*ledger),

@@ -1,8 +1,8 @@
-//! The life of a run: begin, resume, send, and hand on the result.
+//! The life of a run: begin, resume, send, and return the result.
 //!
-//! `import` and `retry` differ only in their [`RowSource`] and their [`Options`]. The exit code and the text of the end
-//! belong to the command line, so a run is ended in two steps: [`ActiveRun::execute`] returns the result, and
-//! [`RunResult::record`] writes the end with the code that the program exits with.
+//! `import` and `retry` differ only in their [`RowSource`] and their [`Options`]. The exit code and the final message
+//! belong to the command line, so a run ends in two steps: [`ActiveRun::execute`] returns the result, and
+//! [`RunResult::record`] receives the exit code and writes the end to the ledger.
 
 use std::{path::Path, sync::Arc};
 
@@ -31,16 +31,16 @@ pub enum RowSource {
     Ledger(ReplaySource),
 }
 
-/// A run that the ledger knows and that has not ended.
+/// A run that has begun in the ledger and has not ended.
 pub struct ActiveRun {
     ledger: Ledger,
 }
 
 impl ActiveRun {
-    /// Locks the ledger, records the run, and takes over what crashed runs left in doubt.
+    /// Locks the ledger, records the run, and takes over the rows that crashed runs left in doubt.
     ///
     /// # Errors
-    /// Where the ledger cannot be opened, belongs to another target or is in use.
+    /// If the ledger cannot be opened, belongs to another target or is in use.
     pub async fn begin(
         ledger: &Path,
         target: &Target,
@@ -56,12 +56,12 @@ impl ActiveRun {
         self.ledger.run()
     }
 
-    /// Sends the rows of a source until it is at its end, the user ends the run or it ends itself. `show` is called
-    /// after each commit and at each tick.
+    /// Sends the rows of a source until the source ends, the user ends the run, or the run stops by itself. `show` is
+    /// called after each commit and at each tick.
     ///
     /// # Errors
-    /// Where the source or the ledger cannot go on, or a bug ended a worker. What was recorded stands; rows in flight
-    /// are in doubt.
+    /// If the source or the ledger cannot continue, or a bug ended a worker. Everything recorded stays valid; rows in
+    /// flight are in doubt.
     pub async fn execute(
         mut self,
         source: RowSource,

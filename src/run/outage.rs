@@ -1,7 +1,7 @@
-//! What is logged of an outage: that everything waits and why, again where the reason changes, and that it is over.
+//! Logs an outage: that all requests wait and why, again when the reason changes, and when it is over.
 //!
-//! A warning, since somebody has to do something about most reasons, and the run says nothing else for minutes. Reasons
-//! that take turns (a proxy that is now away and now overloaded) are not a line for each probe.
+//! Logged as a warning, because most reasons require somebody to act, and the run logs nothing else for minutes.
+//! Reasons that alternate (a proxy that is unreachable and overloaded in turn) are not logged at each probe.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,24 +10,24 @@ use tracing::warn;
 
 use crate::sender::{Contact, Sender};
 
-/// A reason that this outage had before is said again only after so long.
+/// A reason that this outage had before is logged again only after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// Reasons that are remembered; further ones count as said.
+/// Number of reasons remembered per outage; further ones are not logged.
 const CAUSES_MAX: usize = 16;
 
-/// Whether everything waits for the API: in an outage, and from the first failure on where nothing has been reached yet,
-/// since the host may be wrong.
+/// Whether all requests wait for the API: during an outage, and from the first failure on as long as nothing has been
+/// reached, because the host may be wrong.
 pub(super) fn is_waiting(sender: &Sender) -> bool {
     sender.throttle().in_outage() || sender.contact() == Contact::Unreached
 }
 
-/// Why everything waits for the API, if it does.
+/// Why all requests wait for the API, if they do.
 pub fn waiting_cause(sender: &Sender) -> Option<Arc<str>> {
     is_waiting(sender).then(|| sender.last_cause())
 }
 
-/// The outage that goes on, if there is one.
+/// The current outage, if there is one.
 #[derive(Default)]
 pub(crate) struct OutageLog {
     current: Option<Current>,
@@ -36,12 +36,12 @@ pub(crate) struct OutageLog {
 struct Current {
     since: Instant,
     cause: Arc<str>,
-    /// Each with when it was said last.
+    /// Each logged reason, with the time of its last log line.
     said: Vec<(Arc<str>, Instant)>,
 }
 
 impl OutageLog {
-    /// Looks whether an outage has begun, has another reason or is over, and logs it. Called at each tick.
+    /// Detects that an outage has begun, has changed its reason or is over, and logs that. Called at each tick.
     pub(crate) fn observe(&mut self, sender: &Sender, now: Instant) {
         let cause = waiting_cause(sender);
         match (&mut self.current, cause) {
@@ -67,14 +67,14 @@ impl OutageLog {
         }
     }
 
-    /// Why everything waits, if it does.
+    /// Why all requests wait, if they do.
     pub(crate) fn cause(&self) -> Option<Arc<str>> {
         self.current.as_ref().map(|current| Arc::clone(&current.cause))
     }
 }
 
 impl Current {
-    /// Takes in the reason of the moment.
+    /// Records the present reason, and returns whether it should be logged.
     fn is_to_be_said(&mut self, cause: &Arc<str>, now: Instant) -> bool {
         if self.cause == *cause {
             return false;

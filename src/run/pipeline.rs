@@ -1,8 +1,8 @@
 //! Claim, send, settle: what `import` and `retry` do with their rows.
 //!
-//! Claims come from the ledger's commits and wait in the work queue; a worker for each free slot pops and sends them;
-//! its settlements wait in the queue for the next commit. One commit carries the settlements that came in during the
-//! previous one and the claims of the next rows.
+//! Claims come from the ledger's commits and wait in the work queue. For each free slot, a worker pops and sends
+//! them; the settlements wait in the queue for the next commit. One commit carries the settlements that came in
+//! during the previous one and the claims of the next rows.
 //!
 //! Rows that a crashed run left in doubt come first: no row of the source is claimed before each of them is settled.
 //!
@@ -36,20 +36,20 @@ use crate::{
     throttle::{Slot, UpcomingWrites},
 };
 
-/// What a run that sends rows is given.
+/// The options of a run that sends rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The limits of its requests.
+    /// The limits of the run.
     pub limits: Limits,
-    /// Too many failures stop the run.
+    /// The run stops if there are more failures than this.
     pub max_failures: Option<MaxFailures>,
-    /// How much there is to do.
+    /// The size of the source.
     pub source_size: SourceSize,
-    /// Whether the source has every customer.
+    /// Whether the source contains every customer.
     pub scope: SourceScope,
-    /// Whether a run without rows is kept.
+    /// What to do with a run without rows.
     pub empty_run: EmptyRun,
-    /// So many first refusals that are all the same stop the run.
+    /// This many first replies that are all the same refusal stop the run.
     pub canary: Option<NonZeroU64>,
 }
 
@@ -63,7 +63,7 @@ pub(super) struct Pipeline<'a> {
     workers: JoinSet<()>,
     policy: CommitPolicy,
     refusals: SystematicRefusalDetector,
-    /// A reason to stop that a commit has found and the loop has not taken.
+    /// A reason to stop that was found by a commit and not yet returned to the loop.
     stop: Option<StopReason>,
     totals: Totals,
     sent: SentCounts,
@@ -73,10 +73,10 @@ pub(super) struct Pipeline<'a> {
     run: RunId,
 }
 
-/// A piece of work that has ended.
+/// A finished piece of work.
 pub(super) enum Finished {
     Commit(Box<CommitResult>),
-    /// The queue has reached a threshold, or its oldest settlement has waited for long enough.
+    /// The queue reached a threshold, or its oldest settlement has waited long enough.
     Wake,
 }
 
@@ -107,7 +107,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Starts a worker for each slot that is free.
+    /// Starts a worker for each free slot.
     fn fill_slots(&mut self) {
         while self.wants_slot() {
             match self.sender.throttle().try_slot() {
@@ -123,7 +123,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Rows that may be claimed now: those in doubt, or those that were read ahead.
+    /// Number of rows that may be claimed now: those in doubt, or those that were read ahead.
     fn unclaimed(&self, stage: &Stage) -> usize {
         match stage {
             Stage::Recovering { unclaimed, .. } => *unclaimed,
@@ -131,7 +131,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Begins a commit of what has come in during the previous one, if it is worth one.
+    /// Begins a commit of everything that arrived during the previous one, if that is worth a commit.
     fn begin_commit(&mut self, stage: &Stage, depth: QueueDepth) -> Option<StageEvent> {
         let now = Instant::now();
         let heartbeat_is_due = self.progress.is_heartbeat_due(now);
@@ -180,8 +180,8 @@ impl<'a> Pipeline<'a> {
         self.stop.take().map(StageEvent::Stop)
     }
 
-    /// Whether every claimed row is settled. During recovery that is enough to go on; the end also needs every read row
-    /// to be claimed and every count to be committed.
+    /// Whether every claimed row is settled. That ends recovery; the run ends only if also every read row is claimed
+    /// and every count is committed.
     fn is_settled(&self, stage: &Stage, depth: QueueDepth) -> bool {
         if !self.ledger.is_idle() || !depth.is_clear() {
             return false;
@@ -195,8 +195,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Where all rows are claimed: the open rows are the last, and once they are settled no further reply can decide
-    /// about the refusals that are held back.
+    /// Handles that all rows are claimed: the open rows are the last, and once they are settled, no further reply can
+    /// decide about the refusals that are held back.
     fn on_last_rows(&mut self, stage: &Stage, depth: QueueDepth) {
         if stage.reads_source() || stage.is_recovering() || !self.read.is_empty() || !self.ledger.is_idle() {
             return;
@@ -211,8 +211,8 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Too many failures, where there are rows left that the run would send. Where its last rows are in flight there is
-    /// nothing to stop.
+    /// The reason to stop if there are too many failures and the run would send further rows. If only the last rows
+    /// are in flight, there is nothing to stop.
     fn too_many_failures(&self, stage: &Stage) -> Option<StopReason> {
         if stage.is_stopping() || self.queue.depth().claims == 0 && self.read.is_empty() {
             return None;
@@ -221,7 +221,7 @@ impl<'a> Pipeline<'a> {
         Some(StopReason::TooManyFailures(failures))
     }
 
-    /// Takes in what a commit has made durable.
+    /// Handles the result of a commit.
     fn on_committed(&mut self, (ledger, result): CommitResult, stage: &Stage) -> Result<(), Error> {
         self.ledger.end(ledger);
         let committed = result?;
@@ -241,7 +241,7 @@ impl<'a> Pipeline<'a> {
         self.progress.snapshot(stage, &self.totals.tally, &self.read, &self.sender)
     }
 
-    /// Brings samples, rate and display up to date.
+    /// Updates samples, rate and display.
     fn refresh(&mut self, stage: &Stage) {
         self.timeline.sample(self.totals.tally, &self.sender);
         self.progress.record(&self.totals.tally, &self.sender, Instant::now());
@@ -249,10 +249,10 @@ impl<'a> Pipeline<'a> {
         (self.show)(&snapshot);
     }
 
-    /// The result, with the last samples in the ledger.
+    /// The result, after the last samples were passed to the ledger.
     ///
     /// # Errors
-    /// Where the run has left the loop at a stage that has no end, which is a bug.
+    /// If the run left the loop at a stage that is not an end, which is a bug.
     pub(super) fn end(mut self, end: DriveEnd) -> Result<RunResult, Error> {
         let snapshot = self.snapshot(&end.stage);
         (self.show)(&snapshot);
@@ -308,7 +308,7 @@ impl Workload for Pipeline<'_> {
 
     async fn finished(&mut self, stage: &Stage) -> Result<Finished, Error> {
         let is_idle = self.ledger.is_idle();
-        // The end of a commit wakes the loop anyway.
+        // The end of a commit wakes the loop in any case.
         let thresholds = match is_idle {
             true => self.policy.thresholds(self.unclaimed(stage) > 0),
             false => WakeThresholds::NONE,
@@ -354,7 +354,7 @@ impl Workload for Pipeline<'_> {
 
     fn drain(&mut self, reason: &EndReason) {
         info!(state = reason.state().name(), "the run ends; requests in flight are waited for");
-        // Rows that were never claimed were never counted: the next run reads them again.
+        // Rows that were never claimed are not counted: the next run reads them again.
         self.read.clear();
         self.queue.release_unstarted();
     }
@@ -364,11 +364,11 @@ impl Workload for Pipeline<'_> {
     }
 }
 
-/// A worker: sends one claimed row after the other while there are any and no other row waits for the slot.
+/// A worker: sends one claimed row after another while there are any and no retry waits for the slot.
 async fn send_rows(queue: Arc<WorkQueue>, sender: Arc<Sender>, mut claim: Claim, mut slot: Slot) {
     loop {
         let (sent, kept) = sender.send(claim, slot).await;
-        // A row that is to be tried again waits for a slot; a worker that kept its slot could keep it for ever.
+        // A row that is to be retried waits for a slot; without this, a worker could keep its slot forever.
         let kept = kept.filter(|_| !sender.throttle().is_slot_wanted());
         match kept {
             None => return queue.complete(sent),

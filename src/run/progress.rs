@@ -1,10 +1,10 @@
 //! The progress of a run: one [`RunSnapshot`] for the terminal, the metrics and the heartbeat in the ledger.
 //!
-//! The three show the same figures because only this module makes them. Counts are committed counts; requests in flight
-//! and rates are those of the moment.
+//! All three show the same figures because only this module computes them. Counts are committed counts; requests in
+//! flight and rates are present values.
 //!
-//! The rate is that of the last seconds. A mean over the whole run does not show the present rate, and an outage an hour
-//! ago would make the time that is left look longer than it is.
+//! The rate is that of the last few seconds. A mean over the whole run would not show the present rate, and an outage
+//! an hour ago would make the estimated time left too long.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     throttle::Throttle,
 };
 
-/// How often a heartbeat is written to the ledger.
+/// The interval at which a heartbeat is written to the ledger.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The window of the rate: long enough to measure a slow run, short enough to show a change.
@@ -30,7 +30,7 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// The interval between the samples of the rate; a fortieth of [`RATE_WINDOW`].
 const RATE_SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 
-/// A pause is shown while at least this is left of it; shorter pauses are too frequent to read.
+/// A pause is shown while at least this much of it is left; shorter pauses are too frequent to read.
 const PAUSE_SHOWN_MIN: Duration = Duration::from_secs(1);
 
 /// The size of a source, as far as it is known beforehand.
@@ -51,7 +51,7 @@ impl SourceSize {
     }
 }
 
-/// A run at one moment, for everything that shows it.
+/// The state of a run at one moment, for every display.
 #[derive(Clone, Debug)]
 pub struct RunSnapshot {
     /// Rows by outcome.
@@ -62,7 +62,7 @@ pub struct RunSnapshot {
     pub heartbeat: Heartbeat,
 }
 
-/// The state from which snapshots are made.
+/// The data from which snapshots are made.
 pub(super) struct Progress {
     source_size: SourceSize,
     rate: RateMeter,
@@ -83,29 +83,29 @@ impl Progress {
         }
     }
 
-    /// Whether it is time for a heartbeat.
+    /// Whether a heartbeat is due.
     pub(super) fn is_heartbeat_due(&self, now: Instant) -> bool {
         now >= self.next_heartbeat
     }
 
-    /// A heartbeat goes to the ledger now.
+    /// Records that a heartbeat is about to be written.
     pub(super) fn on_heartbeat(&mut self, now: Instant) {
         self.next_heartbeat = now + HEARTBEAT_INTERVAL;
     }
 
-    /// Counts the rows in doubt.
+    /// Updates the number of rows in doubt.
     pub(super) fn count(&mut self, settlement: &Settlement) {
         let (was, is) = settlement.in_doubt();
         self.in_doubt = (self.in_doubt + u64::from(is)).saturating_sub(u64::from(was));
     }
 
-    /// Takes in the committed counts, and logs what there is to say of an outage.
+    /// Stores the committed counts, and logs changes of an outage.
     pub(super) fn record(&mut self, tally: &Tally, sender: &Sender, now: Instant) {
         self.rate.record(settled(tally), now);
         self.outage.observe(sender, now);
     }
 
-    /// The run as it is now.
+    /// A snapshot of the present state.
     pub(super) fn snapshot(
         &self,
         stage: &Stage,
@@ -176,7 +176,7 @@ impl RateMeter {
 
     fn per_second(&self, settled: u64, now: Instant) -> f64 {
         let (since, before) = self.samples.front().copied().unwrap_or((now, settled));
-        // In the first moments a few rows would give an arbitrary rate.
+        // At the start, a few rows would give an arbitrary rate.
         settled.saturating_sub(before) as f64 / (now - since).max(RATE_SAMPLE_INTERVAL).as_secs_f64()
     }
 }

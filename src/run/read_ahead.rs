@@ -1,7 +1,7 @@
 //! The read-ahead buffer: rows that were read and are not claimed yet.
 //!
-//! Bounds how far ahead of the claims the source is read: half of the rows that one commit may claim and, because rows
-//! can be large, a few chunks. Knows how many bytes of the source the claimed rows have used up.
+//! Bounds how far ahead of the claims the source is read: half of the rows that one commit may claim and, because
+//! rows can be large, a few chunks. Tracks how many bytes of the source the claimed rows occupy.
 
 use std::collections::VecDeque;
 
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct ReadAhead {
     chunks: VecDeque<Chunk>,
     rows: usize,
-    /// Rows of the first chunk that are taken.
+    /// Number of rows of the first chunk that were taken.
     taken: usize,
     /// Bytes of the source before the first chunk.
     before: u64,
@@ -26,7 +26,8 @@ pub(super) struct ReadAhead {
 #[derive(Default)]
 pub(super) struct RowsToClaim {
     pub(super) rows: Vec<Row>,
-    /// The position of the source after so many of these rows, for each chunk that ends among them.
+    /// Positions of the source, each with the number of these rows before it: one for each chunk that ends among
+    /// them.
     pub(super) positions: Vec<(usize, SourcePosition)>,
 }
 
@@ -49,7 +50,7 @@ impl ReadAhead {
         self.rows < LOOK_AHEAD_MAX / 2 && self.chunks.len() <= LOOK_AHEAD_MAX / CHUNK_ROWS
     }
 
-    /// Takes at most so many rows.
+    /// Takes at most `count` rows.
     pub(super) fn take(&mut self, count: usize) -> RowsToClaim {
         let mut taken = RowsToClaim { rows: Vec::with_capacity(count.min(self.rows)), positions: Vec::new() };
         while taken.rows.len() < count {
@@ -124,7 +125,7 @@ mod tests {
         }
         assert_eq!(chunks * CHUNK_ROWS, LOOK_AHEAD_MAX / 2);
         ahead.clear();
-        // Very large rows: a chunk of one each.
+        // With very large rows, each chunk has only one.
         chunks = 0;
         while ahead.wants_more() {
             ahead.push(chunk(0..1, 1));

@@ -1,7 +1,7 @@
 //! The stages of a run, and every transition between them.
 //!
-//! Pure: an event comes in, the next stage and an action for the loop go out. An event without an entry in the table is a
-//! bug of whoever sent it, and ends the run as one. A dash is an entry: nothing changes.
+//! Pure: an event comes in, the next stage and an action for the loop go out. An event without an entry in the table
+//! is a bug of its sender, and ends the run with an error. A dash is an entry: nothing changes.
 //!
 //! | stage | `Claimed(n)` | `Settled` | `SourceEnded` | `Stop` | `Signal` | `GraceExpired` |
 //! |---|---|---|---|---|---|---|
@@ -19,11 +19,11 @@ use tokio::time::Instant;
 use super::end::{EndReason, Signal, StopReason};
 use crate::{error::Error, source};
 
-/// What a run is doing.
+/// The stage of a run.
 #[derive(Debug)]
 pub(crate) enum Stage {
-    /// Rows that an earlier run left in doubt; no new row is claimed before they are settled. The source is read ahead
-    /// meanwhile.
+    /// Rows that an earlier run left in doubt are settled; no new row is claimed before that. Meanwhile the source is
+    /// read ahead.
     Recovering {
         /// Rows in doubt that are not claimed yet.
         unclaimed: usize,
@@ -32,7 +32,7 @@ pub(crate) enum Stage {
     },
     /// Rows of the source are read, claimed and sent.
     Reading,
-    /// The source is at its end; rows that were read are still to be claimed, sent or settled.
+    /// The source is read; rows may still have to be claimed, sent or settled.
     Finishing {
         /// How the source ended.
         source_end: SourceEnd,
@@ -46,7 +46,7 @@ pub(crate) enum Stage {
         /// The end of the shutdown grace.
         abandon_at: Instant,
     },
-    /// Requests in flight are given up; their rows are in doubt.
+    /// Requests in flight are abandoned; their rows are in doubt.
     Abandoning {
         /// The first reason to stop.
         reason: EndReason,
@@ -55,19 +55,19 @@ pub(crate) enum Stage {
     },
 }
 
-/// How the source came to its end.
+/// How the source ended.
 #[derive(Debug)]
 pub(crate) enum SourceEnd {
-    /// The whole source is read.
+    /// The whole source was read.
     Reached,
     /// The source cannot be read any further.
     Failed(source::Error),
 }
 
-/// What changes a stage.
+/// An event that may change the stage.
 #[derive(Debug)]
 pub(crate) enum StageEvent {
-    /// So many rows in doubt are claimed.
+    /// This many rows in doubt were claimed.
     Claimed(usize),
     /// Every claimed row is settled, and every settlement is committed.
     Settled,
@@ -81,24 +81,24 @@ pub(crate) enum StageEvent {
     GraceExpired,
 }
 
-/// What the loop has to do after a transition.
+/// What the loop must do after a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Go on.
+    /// Continue.
     Nothing,
-    /// Forget the rows that were read and not claimed, release the claims that no worker has started, and let requests
+    /// Drop the rows that were read and not claimed, release the claims that no worker has started, and let requests
     /// in flight finish.
     Drain,
-    /// Give up the requests in flight.
+    /// Abandon the requests in flight.
     Abandon,
-    /// Leave the loop: the run is at its end.
+    /// Leave the loop: the run has ended.
     End,
     /// Leave the loop at once. Rows in flight and a commit in progress are in doubt, as after a crash.
     Quit,
 }
 
 impl Stage {
-    /// The first stage of a run that finds so many rows in doubt.
+    /// The first stage of a run with this many rows in doubt.
     pub(crate) fn first(in_doubt: usize) -> Stage {
         match in_doubt {
             0 => Stage::Reading,
@@ -106,10 +106,11 @@ impl Stage {
         }
     }
 
-    /// The transition of the module's table. `abandon_at` is the end of the grace if the run stops now.
+    /// The transition, by the table in the module's documentation. `abandon_at` is the end of the grace if the run
+    /// stops now.
     ///
     /// # Errors
-    /// Where the table has no entry.
+    /// If the table has no entry.
     pub(crate) fn on(self, event: StageEvent, abandon_at: Instant) -> Result<(Stage, Action), Error> {
         let stop = |reason: EndReason| {
             let is_interrupted = matches!(reason, EndReason::Interrupted(_));
@@ -178,12 +179,12 @@ impl Stage {
         matches!(self, Stage::Reading | Stage::Recovering { source_end: None, .. })
     }
 
-    /// Whether rows in doubt come before those of the source.
+    /// Whether rows in doubt are settled before those of the source.
     pub(crate) fn is_recovering(&self) -> bool {
         matches!(self, Stage::Recovering { .. })
     }
 
-    /// Why the run stops, if it does.
+    /// Why the run is stopping, if it is.
     pub(crate) fn stop_reason(&self) -> Option<&EndReason> {
         match self {
             Stage::Stopping { reason, .. } | Stage::Abandoning { reason, .. } => Some(reason),
@@ -191,7 +192,7 @@ impl Stage {
         }
     }
 
-    /// When requests in flight are to be given up.
+    /// When requests in flight are to be abandoned.
     pub(crate) fn abandon_at(&self) -> Option<Instant> {
         match self {
             Stage::Stopping { abandon_at, .. } => Some(*abandon_at),
@@ -199,10 +200,10 @@ impl Stage {
         }
     }
 
-    /// How a run ends that is left at this stage.
+    /// The reason for which a run ends that leaves the loop at this stage.
     ///
     /// # Errors
-    /// Where no action leaves the loop: while the run is recovering or reading.
+    /// If no action leaves the loop at this stage: while the run is recovering or reading.
     pub(crate) fn end_reason(self) -> Result<EndReason, Error> {
         match self {
             Stage::Stopping { reason, .. } | Stage::Abandoning { reason, .. } => Ok(reason),
@@ -234,7 +235,7 @@ mod tests {
 
     use super::*;
 
-    /// A stage as the table has it.
+    /// The stage with this name in the table.
     fn stage(name: &str, at: Instant) -> Stage {
         let failures = || EndReason::Stopped(StopReason::TooManyFailures(3));
         match name {
@@ -293,7 +294,7 @@ mod tests {
     const EVENTS: [&str; 7] =
         ["claimed 5", "settled", "source ended", "source failed", "stop", "signal", "grace expired"];
 
-    /// Every transition that the table has: stage, event, the stage after it, action. Every other event is a bug.
+    /// Every transition of the table: stage, event, the stage after it, action. Every other event is a bug.
     const TRANSITIONS: &[(&str, &str, &str, Action)] = &[
         ("recovering 5", "claimed 5", "recovering 0", Action::Nothing),
         ("recovering 5", "source ended", "recovering 5, source ended", Action::Nothing),
@@ -338,7 +339,7 @@ mod tests {
         ("abandoning, interrupted", "signal", "abandoning, interrupted", Action::Quit),
     ];
 
-    /// Transitions to stages that no name of [`STAGES`] has.
+    /// Transitions to stages without a name in [`STAGES`].
     const ELSEWHERE: [(&str, &str); 3] = [
         ("recovering 5", "source failed"),
         ("recovering 0", "source failed"),

@@ -1,4 +1,4 @@
-//! Tells systematic refusals, which have one cause for all rows, from those of single rows.
+//! Distinguishes systematic refusals, which have one cause for all rows, from refusals of single rows.
 //!
 //! Some mistakes make the API refuse every row alike: a merchant id of another account, a mapping that sends the wrong
 //! column, a permission that the key lacks. A row recorded as `rejected` is not sent again, even after the mistake is
@@ -7,9 +7,9 @@
 //! * if the first replies of the run are all the same refusal and none is a success (the canary);
 //! * if [`FORBIDDEN_ROWS`] rows in succession are refused with a 403 of unknown meaning, at any time.
 //!
-//! One success shows that the API accepts rows: the refusals that are held back are then those of their rows.
+//! One success shows that the API accepts rows: the refusals held back then concern their rows only.
 //!
-//! Pure: settlements come in and go out. The number of settlements held back is bounded by the canary's.
+//! Pure: settlements come in and go out. At most as many settlements are held back as the canary counts.
 
 use std::num::NonZeroU64;
 
@@ -19,17 +19,17 @@ use crate::{
     sender::Halt,
 };
 
-/// The run stops after so many rows in succession that are refused with a 403 of unknown meaning. A single row may be
-/// refused so by itself.
+/// The run stops after this many rows in succession that are refused with a 403 of unknown meaning. A single row may
+/// get such a refusal for itself.
 const FORBIDDEN_ROWS: usize = 5;
 
 /// Holds refusals back until their cause is known.
 pub(super) struct SystematicRefusalDetector {
-    /// So many refusals that are all the same stop the run. `None` once a success or another refusal has shown that
-    /// they are those of single rows.
+    /// This many refusals that are all the same stop the run. `None` once a success or a different refusal has shown
+    /// that they concern single rows.
     canary: Option<NonZeroU64>,
     held: Vec<Settlement>,
-    /// What all refusals held back have in common.
+    /// The common part of all refusals held back.
     refusal: Option<Refusal>,
     mode: Mode,
 }
@@ -37,9 +37,9 @@ pub(super) struct SystematicRefusalDetector {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Watching,
-    /// The run stops because of its refusals: refused rows become pending.
+    /// The run stops because of its refusals; refused rows become pending.
     Stopped,
-    /// The run is at its end: nothing is held back.
+    /// The run has ended; nothing is held back.
     Closed,
 }
 
@@ -52,7 +52,7 @@ struct Refusal {
 }
 
 impl Refusal {
-    /// The refusal of a settlement, if the API has refused the row.
+    /// The refusal in a settlement, if the API refused the row.
     fn of(settlement: &Settlement) -> Option<Refusal> {
         let RowError { code, message, http_status, .. } = settlement.result().rejection()?;
         let reference = settlement.reference().as_str();
@@ -60,7 +60,8 @@ impl Refusal {
         http_status.map(|status| Refusal { status, code: code.clone(), message })
     }
 
-    /// What two refusals have in common. A message that only one row gets may quote the row's fields.
+    /// The common part of two refusals. A message that only one row gets may quote the row's fields, so it is
+    /// dropped.
     fn common(self, before: Option<Refusal>) -> Refusal {
         let Some(before) = before else { return self };
         let Refusal { status, code, message } = self;
@@ -82,7 +83,7 @@ impl Refusal {
 }
 
 impl SystematicRefusalDetector {
-    /// A detector that stops the run after so many first refusals that are all the same.
+    /// A detector that stops the run if this many first replies are all the same refusal.
     pub(super) fn new(canary: Option<NonZeroU64>) -> SystematicRefusalDetector {
         SystematicRefusalDetector { canary, held: Vec::new(), refusal: None, mode: Mode::Watching }
     }
@@ -129,7 +130,7 @@ impl SystematicRefusalDetector {
         if completed { held.collect() } else { held.map(Settlement::into_pending).collect() }
     }
 
-    /// Whether a refusal has to be held back. A refusal that differs from those before ends the canary.
+    /// Whether a refusal must be held back. A refusal that differs from the previous ones ends the canary.
     fn is_suspect(&mut self, refusal: &Refusal) -> bool {
         if self.refusal.as_ref().is_some_and(|before| before != refusal) && self.is_holding() {
             self.canary = None;

@@ -1,10 +1,11 @@
-//! The samples of a run over time, from its clock and counters to the ledger.
+//! Takes the samples of a run over time and passes them to the ledger.
 //!
-//! When there is no room for another sample, neighbours are joined and the interval doubles, so a run of a second and a
-//! run of a week both have hundreds. Time is counted from the beginning of the run: a clock that is set back has no
-//! effect.
+//! When there is no room for another sample, neighbors are joined and the interval doubles, so that a run of a second
+//! and a run of a week both have hundreds. Time is counted from the beginning of the run, so setting the clock back
+//! has no effect.
 //!
-//! Samples are written with commits that are made anyway; they get a commit of their own only while nothing else happens.
+//! Samples are written with commits that are made anyway; they get a commit of their own only while nothing else is
+//! committed.
 
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl Timeline {
         self.series.is_overdue()
     }
 
-    /// Gives the ledger the samples that it does not have, to be written with its next commit.
+    /// Passes new samples to the ledger, to be written with its next commit.
     pub(super) fn write_to(&mut self, ledger: &mut Ledger) {
         if let Some((from, samples)) = self.series.unwritten() {
             ledger.add_samples(from, samples);
@@ -71,11 +72,11 @@ struct CumulativeCounts {
     tally: Tally,
     /// Requests.
     figures: RequestCounts,
-    /// How long they took.
+    /// The latencies of these requests.
     latencies: Latencies,
     /// Requests in flight now.
     in_flight: u64,
-    /// The rate held now.
+    /// The rate held at present.
     held_rate: Option<f64>,
 }
 
@@ -97,7 +98,7 @@ impl CumulativeCounts {
 struct SampleSeries {
     samples: Vec<Sample>,
     interval: Duration,
-    /// How many of them are in the ledger as they are here.
+    /// How many samples the ledger has in their present form.
     written: usize,
     until: Duration,
     last: CumulativeCounts,
@@ -111,7 +112,7 @@ impl Default for SampleSeries {
 }
 
 impl SampleSeries {
-    /// Whether a sample is due. A tick that comes a little early counts, or the interval would be as long as two.
+    /// Whether a sample is due. A tick that comes slightly early counts, or the interval would double.
     fn is_due(&self, now: Duration) -> bool {
         now >= self.until + self.interval.mul_f64(0.9)
     }
@@ -128,8 +129,8 @@ impl SampleSeries {
         self.last = counts;
     }
 
-    /// Takes the last sample at the end of the run. A short one is joined to the sample before it: three rows in a few
-    /// milliseconds would look like a thousand in a second.
+    /// Takes the last sample at the end of the run. A short one is joined with the sample before it: three rows in a
+    /// few milliseconds would look like a thousand per second.
     fn end(&mut self, now: Duration, counts: CumulativeCounts) {
         let rest = self.since_last(now, &counts);
         self.until = now;
@@ -144,16 +145,16 @@ impl SampleSeries {
         }
     }
 
-    /// The samples that the ledger does not have, with the index of the first: they replace all from that index on. From
-    /// now on they count as written.
+    /// The samples that the ledger does not have, with the index of the first: they replace all from that index on.
+    /// Marks them as written.
     fn unwritten(&mut self) -> Option<(usize, Vec<Sample>)> {
         let from = std::mem::replace(&mut self.written, self.samples.len());
         let samples = self.samples.get(from..).filter(|samples| !samples.is_empty())?;
         Some((from, samples.to_vec()))
     }
 
-    /// Whether a sample has waited for a whole interval, which means that nothing else is committed. A sample that has
-    /// just been taken waits for the next commit: one of its own would delay the claims after it.
+    /// Whether a sample has waited for a whole interval, which means that nothing else is committed. A sample that
+    /// was just taken waits for the next commit: a commit of its own would delay the claims after it.
     fn is_overdue(&self) -> bool {
         self.samples.len() - self.written > 1
     }
@@ -191,7 +192,7 @@ mod tests {
         CumulativeCounts { figures, latencies, in_flight: requests % 7, ..CumulativeCounts::default() }
     }
 
-    /// A run of so many ticks, written as it goes on; what the ledger then has.
+    /// Takes samples for this many ticks and writes them in between; returns the samples that the ledger then has.
     fn ledger_after(ticks: u32) -> (SampleSeries, Vec<Sample>) {
         let (mut series, mut ledger) = (SampleSeries::default(), Vec::new());
         for tick in 1..=ticks {

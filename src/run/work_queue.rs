@@ -1,10 +1,10 @@
 //! The bounded queue between the loop and the workers: claims out, settlements in.
 //!
-//! A row that is done must not wake the loop: at 25,000 rows a second, two wake-ups and a task of its own for each row
-//! cost a quarter of the row's time. So a worker pops its next claim by itself, and the queue wakes the loop only at a
+//! A finished row does not wake the loop: at 25,000 rows a second, two wake-ups and a task for each row cost a
+//! quarter of the row's time. So a worker pops its next claim by itself, and the queue wakes the loop only at a
 //! threshold: enough settlements for a commit, few claims left, no row in flight, or a reason to stop.
 //!
-//! Decides nothing but that. The lock is held for a push or a pop, and never across an await.
+//! Makes no other decision. The lock is held for a push or a pop, and never across an await.
 
 use std::{
     collections::VecDeque,
@@ -18,18 +18,18 @@ use crate::{
     sender::{Halt, SendResult},
 };
 
-/// How much the queue holds, and for how long.
+/// The number of rows in the queue, and the age of the oldest settlement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueueDepth {
-    /// Claims that wait for a worker.
+    /// Claims waiting for a worker.
     pub(super) claims: usize,
     /// Rows that workers are sending.
     pub(super) open: usize,
-    /// Settlements that wait for a commit.
+    /// Settlements waiting for a commit.
     pub(super) settled: usize,
-    /// When the oldest of these settlements came in.
+    /// When the oldest of these settlements arrived.
     pub(super) oldest_settled_at: Option<Instant>,
-    /// Bytes of all these rows.
+    /// Size of all these rows in bytes.
     pub(super) bytes: usize,
 }
 
@@ -43,9 +43,9 @@ impl QueueDepth {
 /// The depths at which the queue wakes the loop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct WakeThresholds {
-    /// At least so many settlements.
+    /// Wake the loop at this many settlements.
     pub(super) settled: usize,
-    /// Fewer claims than this.
+    /// Wake the loop below this many claims.
     pub(super) claims: usize,
 }
 
@@ -54,7 +54,7 @@ impl WakeThresholds {
     pub(super) const NONE: WakeThresholds = WakeThresholds { settled: usize::MAX, claims: 0 };
 }
 
-/// The one work queue of a run.
+/// The work queue of a run.
 pub(super) struct WorkQueue {
     state: Mutex<QueueState>,
     wake: Notify,
@@ -67,7 +67,7 @@ struct QueueState {
     oldest_settled_at: Option<Instant>,
     bytes: usize,
     halt: Option<Halt>,
-    /// A row has halted the run: no other row is started, even before the loop has stopped it.
+    /// Whether a row has halted the run: no other row is started, even before the loop reacts.
     is_closed: bool,
     thresholds: WakeThresholds,
 }
@@ -88,7 +88,7 @@ impl WorkQueue {
         WorkQueue { state: Mutex::new(state), wake: Notify::new() }
     }
 
-    /// Adds claims, in the order in which workers get them.
+    /// Adds claims, in the order in which workers pop them.
     pub(super) fn push(&self, claims: Vec<Claim>) {
         let mut state = self.state();
         state.bytes += claims.iter().map(Claim::bytes).sum::<usize>();
@@ -100,12 +100,12 @@ impl WorkQueue {
         self.state().pop()
     }
 
-    /// Takes in a row that is done, from a worker that gives back its slot.
+    /// Adds the result of a row, from a worker that releases its slot.
     pub(super) fn complete(&self, sent: SendResult) {
         self.complete_with(sent, |_| ());
     }
 
-    /// Takes in a row that is done and hands out the worker's next claim, if there is one.
+    /// Adds the result of a row and returns the worker's next claim, if there is one.
     pub(super) fn complete_and_pop(&self, sent: SendResult) -> Option<Claim> {
         self.complete_with(sent, QueueState::pop)
     }
@@ -125,7 +125,7 @@ impl WorkQueue {
         result
     }
 
-    /// Releases the claims that no worker has popped: they become settlements that leave their rows as they were.
+    /// Releases the claims that no worker has popped: they become settlements that leave their rows unchanged.
     pub(super) fn release_unstarted(&self) {
         let mut state = self.state();
         let claims = std::mem::take(&mut state.claims);
@@ -135,7 +135,7 @@ impl WorkQueue {
         state.settled.extend(claims.into_iter().map(Claim::release));
     }
 
-    /// Takes all settlements, to be committed.
+    /// Takes all settlements, to commit them.
     pub(super) fn take_settled(&self) -> Vec<Settlement> {
         let mut state = self.state();
         state.oldest_settled_at = None;
@@ -152,12 +152,12 @@ impl WorkQueue {
         state.settled.extend(settled);
     }
 
-    /// Takes the reason for which a row has halted the run.
+    /// Takes the reason if a row has halted the run.
     pub(super) fn take_halt(&self) -> Option<Halt> {
         self.state().halt.take()
     }
 
-    /// How much the queue holds now.
+    /// The present depth of the queue.
     pub(super) fn depth(&self) -> QueueDepth {
         let state = self.state();
         QueueDepth {
@@ -169,7 +169,7 @@ impl WorkQueue {
         }
     }
 
-    /// Returns when the queue has reached a threshold. Cancel-safe.
+    /// Waits until the queue has reached a threshold. Cancel-safe.
     pub(super) async fn wait(&self, thresholds: WakeThresholds) {
         self.state().thresholds = thresholds;
         self.wake.notified().await;
@@ -190,8 +190,8 @@ impl QueueState {
         claim
     }
 
-    /// Whether the loop has something to do after a row that is done. The first settlement counts while no commit is
-    /// in progress: it sets the time by which it has to be committed.
+    /// Whether the loop has something to do after a finished row. The first settlement counts while no commit is in
+    /// progress, because it determines when the next commit is due.
     fn has_reached_threshold(&self) -> bool {
         let WakeThresholds { settled, claims } = self.thresholds;
         let may_commit = settled < usize::MAX;
