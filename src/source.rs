@@ -95,16 +95,16 @@ use crate::ledger::RowMapping;
 /// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
 pub const CHUNK_ROWS: usize = 256;
 
-/// A chunk also ends with the row that brings its cells to this many bytes.
+/// A chunk also ends with the row with which its cells reach this many bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Capacity, in chunks, of the channel between the reader and the run.
 const CHUNKS_AHEAD: usize = 4;
 
-/// How many lines after the first one may be the header of a file with a title.
+/// Maximum number of lines of a title that may precede the header.
 const TITLE_LINES_MAX: usize = 20;
 
-/// Rows that are counted one by one to estimate the number of rows in a file; takes a few milliseconds.
+/// Number of rows that are counted exactly before the rest of a file is estimated; takes a few milliseconds.
 const COUNTED_ROWS: u64 = 20_000;
 
 /// The columns that `export failed` adds. They describe an earlier run, not the customer.
@@ -130,7 +130,8 @@ pub struct SourceOptions {
     pub unused_columns: UnusedColumns,
     /// Columns that may feed no field, by name.
     pub ignored_columns: Vec<String>,
-    /// How earlier runs read files, by their columns; used for a failed export that comes back without its `map`.
+    /// The maps of earlier runs by the columns of their files; used for a failed export that is imported without its
+    /// `map`.
     pub recorded: Vec<RecordedMap>,
 }
 
@@ -144,7 +145,8 @@ pub struct RecordedMap {
 }
 
 impl RecordedMap {
-    /// The map of a run; none if the run had no columns of its own or another version of this program recorded it.
+    /// The map of a run; none if the run has no columns of its own or was recorded by another version of this
+    /// program.
     pub fn of(run: &RowMapping) -> Option<RecordedMap> {
         let mut map = ReadOptions::recorded(run).ok()?.map;
         map.sort();
@@ -153,10 +155,10 @@ impl RecordedMap {
 }
 
 impl ReadOptions {
-    /// The options of a run, from what the ledger keeps of them.
+    /// The options of a run, as stored in the ledger.
     ///
     /// # Errors
-    /// If another version of this program recorded them. By the defaults the rows would be read from other columns.
+    /// If another version of this program stored them: with the defaults, the rows might be read from other columns.
     fn recorded(run: &RowMapping) -> Result<ReadOptions, Error> {
         let mut options: ReadOptions = match run.options.as_deref() {
             Some(stored) => serde_json::from_str(stored).map_err(|_| Error::UnknownReadOptions(run.run))?,
@@ -171,15 +173,15 @@ impl ReadOptions {
 }
 
 impl SourceOptions {
-    /// These options for a failed export of this program, which is UTF-8 whatever the encoding of the file that it came
-    /// from. A header that is not UTF-8 was saved by another program: the declared encoding stands.
+    /// These options for a failed export of this program, which is UTF-8 whatever the encoding of the original file.
+    /// If the header is not UTF-8, another program saved the file, and the declared encoding applies.
     fn for_export(&self, is_utf8: bool, delimiter: u8) -> SourceOptions {
         let encoding = if is_utf8 { Encoding::default() } else { self.encoding };
         SourceOptions { encoding, delimiter: Some(delimiter), quote: Quote::default(), ..self.clone() }
     }
 
-    /// The read options for a file with this header. Of a failed export, a `map` of a column that it lacks does not
-    /// apply, and a field without one is read as the runs over files with its columns read it, if they agree.
+    /// The read options for a file with this header. For a failed export, a `map` of a column that it lacks is
+    /// ignored, and a field without one is mapped as in the runs over files with the same columns, if these agree.
     fn read_options(&self, header: &[String]) -> Cow<'_, ReadOptions> {
         if !columns::is_export(header) {
             return Cow::Borrowed(&self.read);
@@ -200,13 +202,13 @@ impl SourceOptions {
     }
 }
 
-/// What is done about columns that feed no field.
+/// What to do about columns that feed no field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnusedColumns {
-    /// They are listed.
+    /// List them.
     #[default]
     Allow,
-    /// They are an error.
+    /// Refuse the file.
     Refuse,
 }
 
@@ -216,14 +218,14 @@ pub enum UnusedColumns {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReadOptions {
-    /// The column of a field, where their names differ, or a template of several columns: `cust_{id}`.
+    /// The column of a field if their names differ, or a template of several columns: `cust_{id}`.
     pub map: Vec<(Field, String)>,
     /// How rows are validated, with the constants of `--set`.
     #[serde(flatten)]
     pub rules: Rules,
 }
 
-/// Rows that travel together from the reader to the run.
+/// Rows that are passed together from the reader to the run.
 #[derive(Debug)]
 pub struct Chunk {
     /// In file order, at most [`CHUNK_ROWS`].
@@ -239,13 +241,13 @@ pub struct Source {
     /// The canonical path of the file; none for a stream.
     file: Option<PathBuf>,
     header: KnownHeader,
-    /// The line of a header with other columns, behind which no row can be read.
+    /// The line of a header with other columns; rows after it cannot be read.
     other_header: Option<u64>,
     columns: Vec<String>,
     column_map: ColumnMap,
     mapping: Mapping,
     reference_column: Option<String>,
-    /// The file as it was when it was opened; none for a stream.
+    /// The state of the file when it was opened; none for a stream.
     state: Option<FileState>,
     delimiter: u8,
     quote: Quote,
@@ -275,7 +277,7 @@ impl Source {
     pub fn open(options: &SourceOptions) -> Result<Source, Error> {
         let Opened { name, input, state, hash } = open_input(&options.path)?;
         let real = options.path.canonicalize().ok().filter(|_| state.is_some());
-        // A name that is not text is shown altered, and found only by its bytes.
+        // A name that is not text is shown altered; only its bytes find the file.
         let path = real.as_ref().map(|real| real.display().to_string());
         Ok(Source { path, file: real, state, hash, ..Source::from_reader(name, input, options)? })
     }
@@ -427,12 +429,13 @@ impl Source {
         &self.parse_settings_hash
     }
 
-    /// What is read differently from how it stands. The counts grow while rows are read, also after [`Source::stream`].
+    /// The counts of what is read differently from how it is written. They grow while rows are read, also after
+    /// [`Source::stream`].
     pub fn adjustments(&self) -> Arc<Adjustments> {
         Arc::clone(&self.adjustments)
     }
 
-    /// From here on, also tries on each invalid row what options that are not given would make of it.
+    /// From here on, tries on each invalid row whether options that are not given would make it valid.
     pub fn try_options(&mut self) {
         self.rescues = Some(Rescues::new(&self.rules));
     }
@@ -442,7 +445,7 @@ impl Source {
         &self.rules
     }
 
-    /// What [`Source::try_options`] has found.
+    /// The options that [`Source::try_options`] has found.
     pub fn rescues(&self) -> Vec<Rescue> {
         self.rescues.as_ref().map(Rescues::list).unwrap_or_default()
     }
@@ -480,8 +483,8 @@ impl Source {
         Ok(true)
     }
 
-    /// Bytes of the source that the rows so far came from. An estimate for a compressed or transcoded source, where no
-    /// byte of the source corresponds to a byte of the text.
+    /// Bytes of the source that the rows so far came from. An estimate for a compressed or transcoded source, where
+    /// the bytes of source and text do not correspond.
     fn bytes(&self) -> u64 {
         let (used, read) = self.records.progress();
         if self.is_plain() || read == 0 {
@@ -491,7 +494,8 @@ impl Source {
         (u128::from(consumed) * u128::from(used) / u128::from(read.max(1))) as u64
     }
 
-    /// The position after the last row. Nothing can resume behind another header, which would not be known.
+    /// The position after the last row. No run can resume after a header with other columns, because the resumed run
+    /// would not have read that header.
     fn place(&self) -> SourcePosition {
         let hash = self.hash.as_ref().filter(|_| self.other_header.is_none());
         let prefix_hash = hash.map(RunningHash::prefix);
@@ -554,7 +558,7 @@ impl Source {
         }
     }
 
-    /// Fails if the file is not what it was when it was opened: what was read may be parts of two files.
+    /// Fails if the file has changed since it was opened: the rows may come from two versions.
     fn check_unchanged(&self) -> Result<(), Error> {
         let Some(file) = &self.state else { return Ok(()) };
         let prefix = self.hash.as_ref().map(RunningHash::prefix);
@@ -567,8 +571,8 @@ impl Source {
         }
     }
 
-    /// The number of rows in a file, and whether it is exact: that of a long file is estimated from its head. `None` if
-    /// the source cannot be read twice.
+    /// The number of rows in a file, and whether it is exact: for a long file it is estimated from the beginning.
+    /// `None` if the source cannot be read twice.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -590,8 +594,8 @@ impl Source {
         Ok(Some((all.clamp(rows, options.limit.unwrap_or(u64::MAX).max(rows)), false)))
     }
 
-    /// Reads all rows on a thread of its own. The receiver gets at most one error, as its last item. Dropping the receiver
-    /// ends reading.
+    /// Reads all rows on a separate thread. The receiver gets at most one error, as its last item. Dropping the
+    /// receiver ends reading.
     ///
     /// # Errors
     /// If no thread can be started.
@@ -689,7 +693,7 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
             return Err(Error::HeaderFlaw { name: name.into(), seen });
         }
         adjustments.add_mark(&record);
-        // SQL tools draw a line above the header, too.
+        // SQL tools draw a separator line above the header, too.
         if is_separator(record.fields.bytes, dialect.delimiter) {
             adjustments.add(Adjustment::SeparatorLine, record.line);
             continue;
@@ -718,7 +722,7 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
     })
 }
 
-/// The cells of the next few lines, each with its number, to look for a header that stands below a title.
+/// The cells of the next few lines, each with its number, to find a header below a title.
 fn first_lines(records: &mut CsvReader<TextReader>, encoding: Encoding) -> Vec<(u64, Vec<String>)> {
     let mut lines = Vec::new();
     while lines.len() < TITLE_LINES_MAX {
@@ -739,11 +743,11 @@ fn hash_parse_settings(options: &SourceOptions, read: &ReadOptions) -> String {
 /// A source of bytes.
 type Input = Box<dyn Read + Send>;
 
-/// A source that is open and still unread.
+/// A source that was opened and not read yet.
 struct Opened {
     name: String,
     input: Input,
-    /// The file as it is now, if the source is one.
+    /// The present state of the file, if the source is one.
     state: Option<FileState>,
     hash: Option<RunningHash>,
 }

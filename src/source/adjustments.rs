@@ -1,9 +1,10 @@
-//! Counts what is read differently from how it stands in the source: each kind with its number of rows and its first lines.
+//! Counts what is read differently from how it is written in the source: each kind with its number of rows and its
+//! first lines.
 //!
-//! Reading tolerates some departures from a plain CSV file, and an option may rewrite a value. Whatever does so adds to
-//! [`Adjustments`], so that a run can report every kind once, at its end, with a count: nothing is read differently
-//! without a message. The counts are shared between the thread that reads and the thread that reports. Values are never
-//! kept.
+//! Reading tolerates some departures from a plain CSV file, and an option may rewrite a value. Any code that does so
+//! adds to [`Adjustments`], so that a run can report every kind once, at its end, with a count: nothing is read
+//! differently without a message. The counts are shared between the thread that reads and the thread that reports.
+//! Values are never stored.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use crate::customer::{Cells, Doubt, Faults, Field, Respelling, ValidRecord};
 /// How many lines are kept as examples of each kind.
 const LINES_KEPT: usize = 5;
 
-/// One way in which a row, or a line between rows, is read differently from how it stands.
+/// A way in which a row, or a line between rows, is read differently from how it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Adjustment {
     /// A byte order mark at the start of a line is skipped.
@@ -44,9 +45,9 @@ pub enum Adjustment {
     ExtraCells,
     /// A cell that feeds no field is too long to be kept whole.
     CutCell,
-    /// A line belongs to a record whose quotes are at fault, and is not read as a row.
+    /// A line belongs to a record with malformed quotes, and is not read as a row.
     SwallowedLine,
-    /// The last line ends without a line break: the file may be cut.
+    /// The last line has no line break: the file may be truncated.
     UnterminatedLastLine,
 }
 
@@ -82,7 +83,7 @@ impl Adjustment {
     }
 }
 
-/// Says what was done: `mobile_number read from another spelling`.
+/// Describes what was done: `mobile_number read from another spelling`.
 impl fmt::Display for Adjustment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -115,7 +116,7 @@ impl fmt::Display for Adjustment {
     }
 }
 
-/// A number of rows and the first lines of them.
+/// A number of rows with the first of their lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RowSample {
     /// Number of rows.
@@ -149,7 +150,7 @@ impl RowSample {
     }
 }
 
-/// The adjustments of one source, shared by its reader and by whoever reports them.
+/// The adjustments of one source, shared by its reader and its report.
 #[derive(Debug, Default)]
 pub struct Adjustments(Mutex<BTreeMap<Adjustment, RowSample>>);
 
@@ -202,7 +203,7 @@ impl Adjustments {
         self.lock().iter().map(|(adjustment, sample)| (*adjustment, sample.clone())).collect()
     }
 
-    /// A panic elsewhere cannot leave the counts half changed.
+    /// A panic elsewhere cannot leave the counts inconsistent.
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Adjustment, RowSample>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,9 +1,9 @@
 //! Maps the columns of the header to the fields of the API.
 //!
-//! A column matches by the API's own field name or by `--map`: exactly first, then as headings are compared: ignoring case,
-//! blanks, `_`, `-` and invisible characters. `--map` may also join columns by a [`Template`]. Every required column that is
-//! missing is part of one error, with the columns found and those that are probably meant. Columns that feed no field are
-//! listed, so that a heading that nothing reads is seen.
+//! A column matches by the API's own field name or by `--map`: exactly first, then as headings are compared: ignoring
+//! case, blanks, `_`, `-` and invisible characters. `--map` may also join columns by a [`Template`]. Every required
+//! column that is missing is part of one error, with the columns found and those that are probably meant. Columns
+//! that feed no field are listed, so that a mistyped heading is noticed.
 
 use super::{
     EXPORT_COLUMNS, Error, ReadOptions,
@@ -32,7 +32,7 @@ impl FieldSource {
     }
 }
 
-/// Where each field stands in a record, as the header says.
+/// The position of each field in a record, determined by the header.
 pub(super) struct ColumnMap {
     /// Number of columns.
     pub(super) width: usize,
@@ -48,18 +48,18 @@ pub(super) struct ColumnMap {
     pub(super) message: Option<usize>,
     /// Whether each row ends with an additional empty field.
     pub(super) rows_trail: bool,
-    /// The number of columns up to the last one that a row must have; the cells behind may be missing.
+    /// The number of columns up to the last mandatory one; the cells after it may be missing.
     pub(super) least_width: usize,
 }
 
 /// Which column feeds which field, by name, for the user to check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
-    /// Each field that has a source: the name of its column, its template, or that it is a constant.
+    /// Each field with a source: the name of its column, its template, or a constant.
     pub fields: Vec<(Field, MappedFrom)>,
-    /// Columns that feed no field, in file order, without those that the user or an earlier export marks as such.
+    /// Columns that feed no field, in file order, without those in `--ignore` and without an export's own.
     pub unused: Vec<UnusedColumn>,
-    /// Columns that the user expects to feed no field, and that the file does not have.
+    /// Columns in `--ignore` that the file does not have.
     pub absent: Vec<AbsentColumn>,
 }
 
@@ -72,7 +72,7 @@ pub struct AbsentColumn {
     pub likely: Option<String>,
 }
 
-/// Where a field is read from, in words.
+/// Where a field is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MappedFrom {
     /// The column of that name.
@@ -88,11 +88,11 @@ pub enum MappedFrom {
 pub struct UnusedColumn {
     /// The name in the header.
     pub name: String,
-    /// The field that other systems call so, if nothing feeds it.
+    /// The field that has this name in other systems, if no column feeds it.
     pub likely: Option<Field>,
 }
 
-/// The values that templates give one row, or their faults; empty without templates.
+/// The values of the templates for one row, or their faults; empty without templates.
 pub(super) type Rendered = Vec<(Field, Result<String, Fault>)>;
 
 impl ColumnMap {
@@ -106,7 +106,7 @@ impl ColumnMap {
         let required = Field::ALL.iter().filter(|field| is_required(field));
         let sources = required.filter_map(|field| by_field[*field as usize].as_ref());
         let last_required = sources.flat_map(FieldSource::columns).max();
-        // An export has all of its columns, and the last ones tell which row is corrected.
+        // An export has all of its columns, and the last ones identify the corrected row.
         let is_export = header.iter().any(|column| EXPORT_COLUMNS.contains(&column.as_str()));
         let least_width = if is_export { header.len() } else { last_required.map_or(1, |last| last + 1) };
         Ok(ColumnMap {
@@ -121,7 +121,7 @@ impl ColumnMap {
         })
     }
 
-    /// The columns whose cells are read, for a field or as a correction.
+    /// The columns that are read, for a field or for a correction.
     pub(super) fn read_columns(&self) -> Vec<usize> {
         let corrections = self.correction.iter().flatten().copied();
         let fields = self.by_field.iter().flatten().flat_map(FieldSource::columns);
@@ -142,7 +142,7 @@ impl ColumnMap {
         self.by_field.iter().flatten().any(|source| source.columns().contains(&at))
     }
 
-    /// The text by which `--map` would read the field from a file with this header; none if nothing feeds it.
+    /// The text of `--map` that would read the field from a file with this header; none if no column feeds it.
     pub(super) fn map_text(&self, field: Field, header: &[String]) -> Option<String> {
         Some(match self.by_field[field as usize].as_ref()? {
             FieldSource::Column(at) => header[*at].clone(),
@@ -150,7 +150,7 @@ impl ColumnMap {
         })
     }
 
-    /// The mapping by name, without the columns that `ignored` names.
+    /// The mapping by name, without the columns in `ignored`.
     pub(super) fn mapping(&self, header: &[String], options: &ReadOptions, ignored: &[String]) -> Mapping {
         let is_constant = |field| options.rules.constants.iter().any(|(of, _)| *of == field);
         let mut fields = Vec::new();
@@ -173,7 +173,7 @@ impl ColumnMap {
         };
         let unused = self.kept.iter().copied().filter(is_unused).map(|at| header[at].clone());
         let unused = unused.map(|name| UnusedColumn { likely: likely(&name), name }).collect();
-        // The settings of the file that an export came from apply to the export as far as they can.
+        // An export accepts the settings of its original file as far as they apply.
         let given = ignored.iter().filter(|_| self.correction.is_none());
         let absent = given.filter(|name| !has_column(header, name));
         let absent =
@@ -181,7 +181,7 @@ impl ColumnMap {
         Mapping { fields, unused, absent }
     }
 
-    /// Fails if one of the columns that the user expects to feed no field does feed one.
+    /// Fails if a column in `--ignore` feeds a field.
     pub(super) fn check_ignored(&self, header: &[String], ignored: &[String]) -> Result<(), Error> {
         let feeds = |field: &Field| {
             let columns = self.by_field[*field as usize].iter().flat_map(FieldSource::columns);
@@ -230,7 +230,8 @@ impl ColumnMap {
     }
 }
 
-/// Adds the faults of templates to the reading of a row. One replaces the fault of the empty cell that it left.
+/// Adds the faults of templates to the result of a row. Each replaces the fault of the empty cell that the template
+/// gave.
 pub(super) fn with_template_faults<'a>(
     mut reading: Result<ValidRecord<'a>, Faults>,
     rendered: &Rendered,
@@ -248,14 +249,14 @@ pub(super) fn with_template_faults<'a>(
     reading
 }
 
-/// Why a name is no column.
+/// Why a name does not match a column.
 enum NotFound {
     Missing,
     Ambiguous,
 }
 
-/// The column of that name: exactly, or else as headings are compared. A column that begins with `_` feeds a field only
-/// if it is named exactly: an export marks its own columns so.
+/// The column with this name, compared exactly or else as headings are compared. A column whose name begins with `_`
+/// must match exactly, because an export marks its own columns this way.
 fn find_column(header: &[String], name: &str) -> Result<usize, NotFound> {
     let exact: Vec<usize> = (0..header.len()).filter(|at| header[*at] == name).collect();
     let found = if exact.is_empty() {

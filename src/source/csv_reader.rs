@@ -1,34 +1,35 @@
 //! Splits text into raw records, each with the physical line on which it starts.
 //!
-//! The `csv` crate is not used because it lacks four things: bounds on what is kept of a field and of a record (an unclosed
-//! quote would read the rest of the file into memory), malformed quoting with its place, a judgement on what a quoted cell
-//! of several lines has swallowed, and line numbers that are right after blank lines, `\r\n`, lone `\r` and quoted line
-//! breaks. Where the quoting is well formed, the cells are those of the `csv` crate: a fuzz target and property tests compare
-//! the two.
+//! The `csv` crate is not used because it lacks four things: bounds on the size of a field and of a record (with an
+//! unclosed quote, the rest of the file would be read into memory), the position of malformed quoting, detection of
+//! rows swallowed by a quoted cell of several lines, and line numbers that are correct after blank lines, `\r\n`,
+//! lone `\r` and quoted line breaks. Where the quoting is well formed, the cells are those of the `csv` crate: a fuzz
+//! target and property tests compare the two.
 //!
 //! A line without quotes, which almost every line is, takes the fast path: one scan, and its fields are borrowed from the
 //! buffer. Any other record takes [`CsvReader::slow_path`]. Both paths give the same result.
 //!
-//! What stands inside a quote is never a record, however long it is and however malformed. A quote is closed by a quote
-//! before a delimiter or a line break. One before anything else is malformed: the text goes on until a quote does close it, or
-//! to the end of the line if the quotes up to there are even in number, as in `"x"y`.
+//! Text inside quotes is never a record, whatever its length and however malformed. A quoted cell is closed by a
+//! quote before a delimiter or a line break. A quote before anything else is malformed: the cell continues until a
+//! quote does close it, or to the end of the line if the number of quotes up to there is even, as in `"x"y`.
 //!
-//! Memory is one read buffer and one record, whatever the size of the file. This module knows nothing of encodings or rules;
-//! of the columns only which ones are read, because only the others may have cells of any length.
+//! Memory is one read buffer and one record, whatever the size of the file. This module does not depend on encodings
+//! or rules. It is told which columns are read, because only in other columns may cells have any length.
 
 use std::io::{self, Read};
 
 use memchr::{memchr_iter, memchr2, memchr2_iter, memchr3};
 
-/// Size of the read buffer, which is also the part of the file in which the delimiter is detected. It holds two fields of
-/// maximum length, so that a line longer than a field is noticed before the buffer is full.
+/// Size of the read buffer, which also limits the part of the file used to detect the delimiter. It holds two fields
+/// of maximum length, so that a line longer than a field is detected before the buffer is full.
 const READ_BYTES: usize = 2 * FIELD_MAX_BYTES;
 
-/// Maximum length of a field that is read: a hundred times what any field of a customer needs. A line inside a quote that is
-/// longer is not judged.
+/// Maximum length of a field that is read: a hundred times what any field of a customer needs. A longer line inside a
+/// quote is not checked for swallowed rows.
 pub(super) const FIELD_MAX_BYTES: usize = 64 * 1024;
 
-/// How much of a record is kept; a longer cell of a column that is not read is cut. The cells that are read come on top.
+/// How many bytes of a record are kept; a longer cell of a column that is not read is cut. Cells that are read do not
+/// count.
 pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
 /// Maximum number of fields in a record: four times that of the widest spreadsheet. Delimiters alone would not reach
@@ -38,9 +39,9 @@ pub(super) const RECORD_MAX_FIELDS: usize = 64 * 1024;
 /// The character that quotes a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quote {
-    /// A quote at the beginning of a cell opens it.
+    /// A cell that begins with this character is quoted.
     Char(u8),
-    /// No character does: each is text.
+    /// No character quotes a cell; all quotes are text.
     None,
 }
 
@@ -50,7 +51,7 @@ impl Default for Quote {
     }
 }
 
-/// Whether the fields of a line inside a quote, split at the delimiters alone, read as a row of the file.
+/// Whether a line inside a quote, split at the delimiters alone, could be a row of the file.
 pub(super) type RowTest<'a> = &'a dyn Fn(RawFields<'_>) -> bool;
 
 /// One record of the file: unquoted, not yet validated as UTF-8.
@@ -61,11 +62,11 @@ pub(super) struct RawRecord<'a> {
     pub(super) last_line: u64,
     /// The fields.
     pub(super) fields: RawFields<'a>,
-    /// Why the record cannot be read as intended.
+    /// Why the record cannot be parsed as intended.
     pub(super) flaw: Option<Flaw>,
-    /// Whether a cell is not kept whole.
+    /// Whether a cell is cut.
     pub(super) is_cut: bool,
-    /// Whether a byte order mark stood before the record, as it does in files that were joined. It is no part of a field.
+    /// Whether a byte order mark preceded the record, as in files that were joined. It is not part of a field.
     pub(super) after_mark: bool,
     /// Whether a line break ended the record, as opposed to the end of the input.
     pub(super) has_break: bool,
@@ -86,16 +87,16 @@ pub(super) enum Flaw {
     },
     /// The record has more than [`RECORD_MAX_FIELDS`]. The others are dropped.
     ManyFields,
-    /// Lines inside a quoted cell read as rows of the file.
+    /// Lines inside a quoted cell look like rows of the file.
     SwallowedRows {
-        /// Where the quote opens.
+        /// The opening quote.
         opened: Opening,
-        /// How many of the lines do.
+        /// The number of these lines.
         rows: u64,
     },
-    /// Blanks stand before an opening quote.
+    /// Blanks precede an opening quote.
     BlankBeforeQuote(Place),
-    /// Something other than a delimiter or a line break follows the quote that should close a cell.
+    /// The quote that should close a cell is followed by something other than a delimiter or a line break.
     TextAfterQuote(Place),
     /// The same, where a backslash stands before the quote: it was meant to be part of the cell.
     EscapedQuote(Place),
@@ -109,14 +110,14 @@ impl Flaw {
             Flaw::LongField { .. } => 0,
             Flaw::ManyFields => 1,
             Flaw::SwallowedRows { .. } => 2,
-            // Of two, the first is named.
+            // Of two flaws of this kind, the first is reported.
             Flaw::BlankBeforeQuote(_) | Flaw::TextAfterQuote(_) | Flaw::EscapedQuote(_) => 3,
             Flaw::OpenQuote(_) => 4,
         }
     }
 }
 
-/// Where a quote opens.
+/// The position of an opening quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Opening {
     /// The physical line.
@@ -125,12 +126,12 @@ pub(super) struct Opening {
     pub(super) column: usize,
 }
 
-/// Where a quote stands.
+/// The position of a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// The physical line.
     pub(super) line: u64,
-    /// Its position in that line in characters, from 1.
+    /// The position in the line, in characters, from 1.
     pub(super) position: u64,
     /// The column, from 0.
     pub(super) column: usize,
@@ -161,31 +162,31 @@ impl RawFields<'_> {
     }
 }
 
-/// The cell that is being read in the slow path.
+/// The cell that the slow path is reading.
 #[derive(Default)]
 struct CellState {
-    /// Where it begins in `unquoted`.
+    /// Its start in `unquoted`.
     begin: usize,
-    /// How many of its bytes may be kept.
+    /// How many more of its bytes may be kept.
     room: usize,
-    /// Its length so far, whether kept or not.
+    /// Its length so far, including bytes that are not kept.
     bytes: u64,
 }
 
-/// What the slow path knows of the lines of its record.
+/// The state of the slow path about the lines of its record.
 #[derive(Default)]
 struct LineState {
-    /// Where the current line begins in the buffer, or what is left of it.
+    /// The start of the current line in the buffer, or of what is left of the line.
     start: usize,
     /// Characters of the current line that are no longer in the buffer.
     dropped: u64,
     /// Whether the current line has been inside one quote from its beginning.
     is_quoted: bool,
-    /// The quote that was open where the current line begins.
+    /// The quote that was open at the start of the current line.
     opened: Option<Opening>,
-    /// Whether the first line of the record, by itself, reads as a row.
+    /// Whether the first line of the record, by itself, looks like a row.
     first_reads_as_row: bool,
-    /// The quote around the first swallowed row, and the number of rows swallowed.
+    /// The quote around the first swallowed row, and the number of swallowed rows.
     swallowed: Option<(Opening, u64)>,
 }
 
@@ -199,7 +200,7 @@ pub(super) struct CsvReader<R> {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    /// A read error met while inspecting the head; reported once all data before it is consumed.
+    /// A read error that occurred while inspecting the head; reported once all data before it is consumed.
     deferred_error: Option<io::Error>,
     unquoted: Vec<u8>,
     ends: Vec<usize>,
@@ -209,14 +210,14 @@ pub(super) struct CsvReader<R> {
     read: u64,
     cell: CellState,
     line_state: LineState,
-    /// The ends of the fields of a line that is judged.
+    /// The ends of the fields of the line being checked.
     line_ends: Vec<usize>,
     flaw: Option<Flaw>,
     is_cut: bool,
 }
 
 impl<R: Read> CsvReader<R> {
-    /// Starts with a comma as the delimiter, and with no column that is read; reads nothing yet.
+    /// A reader with a comma as the delimiter and no read columns; reads nothing yet.
     pub(super) fn new(input: R, quote: Quote) -> CsvReader<R> {
         CsvReader::with_buffer(input, quote, READ_BYTES)
     }
@@ -271,12 +272,12 @@ impl<R: Read> CsvReader<R> {
         }
     }
 
-    /// Sets the delimiter of the records that follow.
+    /// Sets the delimiter of the following records.
     pub(super) fn set_delimiter(&mut self, delimiter: u8) {
         self.delimiter = delimiter;
     }
 
-    /// Names the columns whose cells are read, and so are bounded, in the records that follow.
+    /// Sets which columns are read, so that their cells are bounded, in the following records.
     pub(super) fn set_read_columns(&mut self, columns: Vec<usize>) {
         self.read_columns = columns;
     }
@@ -408,7 +409,7 @@ impl<R: Read> CsvReader<R> {
         Ok(())
     }
 
-    /// Appends the blanks that stand here.
+    /// Appends the blanks at the current position.
     fn blanks(&mut self) -> io::Result<()> {
         while self.has_more()? {
             let unread = &self.buffer[self.start..self.end];
@@ -422,13 +423,13 @@ impl<R: Read> CsvReader<R> {
         Ok(())
     }
 
-    /// Appends the text between the opening quote here and the quote that closes it; `""` is a quote.
+    /// Appends the text from the opening quote at the current position to the closing quote; `""` is a quote.
     fn quoted(&mut self, record_line: u64, is_row: RowTest<'_>) -> io::Result<()> {
         let opened = Opening { line: self.line, column: self.ends.len() };
         let quote = self.buffer[self.start];
         self.line_state.is_quoted = false;
         self.consume(1);
-        // Quotes that are not doubled, once one of them is malformed.
+        // Counts quotes that are not doubled, once one of them is malformed.
         let (mut quotes, mut is_malformed) = (1_u64, false);
         while self.has_more()? {
             let unread = &self.buffer[self.start..self.end];
@@ -466,7 +467,7 @@ impl<R: Read> CsvReader<R> {
         Ok(())
     }
 
-    /// Ends the cell: marks what is not kept of it, and drops it if the record has too many.
+    /// Ends the cell: appends a note if it was cut, and drops the cell if the record has too many.
     fn end_cell(&mut self) {
         let CellState { begin, bytes, .. } = self.cell;
         let column = self.ends.len();
@@ -482,15 +483,16 @@ impl<R: Read> CsvReader<R> {
             self.is_cut = true;
             let whole = whole_characters(&self.unquoted[begin..]);
             self.unquoted.truncate(begin + whole);
-            // Whoever finds the cell in an export must see that it is not whole.
+            // A user who finds the cell in an export must see that it is incomplete.
             self.unquoted.extend_from_slice(format!("… [cut: {bytes} bytes]").as_bytes());
         }
         self.ends.push(self.unquoted.len());
     }
 
-    /// Judges the line that ends here, which is the first of its record or begins inside a quote: does it read as a row by
-    /// itself? A line that is quoted as a whole tells enough; one in which a quote closes may just look like a row, unless
-    /// the first line of the record, too, reads as one that is complete.
+    /// Checks whether the line that ends here looks like a row by itself. The line is the first of its record or
+    /// begins inside a quote. A line that is inside the quote as a whole is sufficient evidence; a line in which a
+    /// quote closes may look like a row by chance, unless the first line of the record also looks like a complete
+    /// row.
     fn judge_line(&mut self, record_line: u64, is_row: RowTest<'_>) {
         let line = &self.buffer[self.line_state.start.min(self.start)..self.start];
         let is_judged = self.line_state.dropped == 0 && (1..=FIELD_MAX_BYTES).contains(&line.len());
@@ -511,21 +513,21 @@ impl<R: Read> CsvReader<R> {
         }
     }
 
-    /// Keeps the flaw, unless the record has one that outweighs it.
+    /// Stores the flaw, unless the record has one that outweighs it.
     fn note(&mut self, flaw: Flaw) {
         if self.flaw.is_none_or(|known| known.weight() < flaw.weight()) {
             self.flaw = Some(flaw);
         }
     }
 
-    /// The place of the byte before the next one.
+    /// The position of the last consumed byte.
     fn place(&self) -> Place {
         let line = &self.buffer[self.line_state.start.min(self.start)..self.start];
         let position = self.line_state.dropped + characters(line);
         Place { line: self.line, position, column: self.ends.len() }
     }
 
-    /// Appends `length` bytes to the cell, or as many as its room allows, and consumes all of them.
+    /// Appends `length` bytes to the cell, or as many as may be kept, and consumes all of them.
     fn append(&mut self, length: usize) {
         let fits = length.min(self.cell.room - (self.unquoted.len() - self.cell.begin));
         self.unquoted.extend_from_slice(&self.buffer[self.start..self.start + fits]);
@@ -533,7 +535,7 @@ impl<R: Read> CsvReader<R> {
         self.consume(length);
     }
 
-    /// Appends a byte that is consumed already.
+    /// Appends a byte that is already consumed.
     fn keep_byte(&mut self, byte: u8) {
         if self.unquoted.len() - self.cell.begin < self.cell.room {
             self.unquoted.push(byte);
@@ -575,7 +577,7 @@ impl<R: Read> CsvReader<R> {
         Ok(self.buffer[self.start..self.end].starts_with(MARK))
     }
 
-    /// A line begins at the next byte.
+    /// Starts a line at the next byte.
     fn begin_line(&mut self) {
         (self.line_state.start, self.line_state.dropped) = (self.start, 0);
     }
@@ -634,7 +636,7 @@ fn characters(text: &[u8]) -> u64 {
     text.iter().filter(|byte| !matches!(byte, 0x80..=0xbf)).count() as u64
 }
 
-/// The length without a last character that may be cut.
+/// The length without a truncated last character.
 fn whole_characters(text: &[u8]) -> usize {
     let continued = text.iter().rev().take_while(|byte| matches!(byte, 0x80..=0xbf)).count();
     let last = text.len() - continued;
@@ -654,7 +656,7 @@ impl<'a> CsvReader<&'a [u8]> {
 /// What follows the head of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remaining {
-    /// More may follow, and can be waited for.
+    /// More may follow; the caller can wait for it.
     More,
     /// More follows but cannot be inspected: the head has its maximum length, or reading failed.
     Unseen,
@@ -781,7 +783,7 @@ mod tests {
             ("1, \"x\",3\n", 1, blank_before(1, 4, 1)),
             ("1,\t\"x\ny\",3\n", 2, blank_before(1, 4, 1)),
             ("1,\"screen 19\" wide\",3\n", 1, text_after(1, 13, 1)),
-            // Behind an odd number of quotes, one is open.
+            // After an odd number of quotes, one is open.
             ("1,\"<p class=\"a\">\nplanted,2,3\n</p>\",3\n", 3, text_after(1, 13, 1)),
             ("1,2,\"asked\n2,3,\"hello\"\n", 2, text_after(2, 5, 2)),
             ("\"1\",\"2\",\"asked\n\"2\",\"3\",\"x\"\n", 2, text_after(2, 1, 2)),
@@ -815,7 +817,7 @@ mod tests {
             assert_eq!(read_column(&text, 1), (flaw, true, cut));
             assert_eq!(read_column(&text, 0), (None, false, FIELD_MAX_BYTES + 1));
         }
-        // What is inside a quote is no record, beyond every bound.
+        // Text inside a quote is not a record, however long it is.
         let long = format!("a,\"{}\",c\n1,2,3\n", "é\n1,2,3\n".repeat(RECORD_MAX_BYTES / 8));
         let (flaw, is_cut, length) = read_column(&long, 2);
         assert!(flaw.is_none() && is_cut && length < RECORD_MAX_BYTES + 40, "{flaw:?}");
@@ -840,7 +842,7 @@ mod tests {
             ("a,b\n1,\"two\nlines\"\n2,x\n", vec![((1, 1), None), ((2, 3), None), ((4, 4), None)]),
             ("a,b\n1,\"two\nlines\"", vec![((1, 1), None), ((2, 3), None)]),
             ("1,\"with \"\"quotes\"\"\nin it\"\n2,5\" wide\n", vec![((1, 2), None), ((3, 3), None)]),
-            // A quote in the middle of a field is a character, also beside a field of two lines.
+            // A quote in the middle of a field is a plain character, even beside a field of two lines.
             ("5\" wide,\"two\nlines\"\n", vec![((1, 2), None)]),
         ] {
             let got: Vec<_> = read_all(text).iter().map(|record| (record.lines, record.flaw)).collect();
@@ -860,13 +862,13 @@ mod tests {
         for (text, expected) in [
             ("1,2,\"asked\n2,3,plain\n3,4,19\"\n", Some((1, 2, 2))),
             ("1,2,\"asked\r\n2,3,plain\r\n3,4,19\"", Some((1, 2, 2))),
-            // Two rows only: the first line, too, is one.
+            // Two rows only: the first line looks like one, too.
             ("1,2,\"asked\n3,4,19\"\n", Some((1, 2, 1))),
             ("\"1,2,asked\n3\",4,5\n", Some((1, 0, 1))),
             ("1,2,\"asked\n2,3,\"\"\"\"\n3,4,19\"\n", Some((1, 2, 2))),
             ("1,\"street\ncity\",\"two\n5,6,7\n\"", Some((2, 2, 1))),
             ("1,2,\"a letter\nof, some, lines\n3,4\n\"\n", None),
-            // The end of a cell of two lines, before cells that look like a row with it.
+            // The end of a cell of two lines, followed by cells with which it looks like a row.
             ("\"two\nlines of 7\",2,3\n", None),
             ("\"two\nlines of 7\",2,\"street\ncity\"\n", None),
         ] {

@@ -21,16 +21,16 @@ use super::{Input, decompress::read_head, encoding_label};
 /// How many bytes are decoded at a time.
 const RAW_BYTES: usize = 32 * 1024;
 
-/// Room for the decoded text: three bytes for one, a marker, and what a decoder holds back.
+/// Space for the decoded text: at most three bytes per input byte, a marker, and what a decoder holds back.
 const TEXT_BYTES: usize = 3 * RAW_BYTES + 64;
 
-/// How far before the current bytes a malformed sequence may have begun; the longest has four bytes.
+/// How far before the current bytes a malformed sequence may begin; the longest has four bytes.
 const LOOK_BACK_BYTES: usize = 16;
 
 /// The byte order mark in GB18030.
 const GB18030_BOM: [u8; 4] = [0x84, 0x31, 0x95, 0x33];
 
-/// A text encoding, by one of the labels that browsers know.
+/// A text encoding of the Encoding Standard.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Encoding(&'static encoding_rs::Encoding);
 
@@ -41,21 +41,21 @@ impl Default for Encoding {
 }
 
 impl Encoding {
-    /// The encoding of a label, whatever its letter case.
+    /// The encoding with this label, in any letter case.
     ///
     /// # Errors
-    /// If the label is unknown; the text says which one is meant, or how to convert.
+    /// If the label is unknown; the text suggests a label, or how to convert the file.
     pub fn from_label(label: &str) -> Result<Encoding, String> {
         let found = encoding_rs::Encoding::for_label_no_replacement(label.trim().as_bytes());
         found.map(Encoding).ok_or_else(|| encoding_label::unknown(label))
     }
 
-    /// Labels of the encodings that files have, one for each; more are known.
+    /// Labels of common encodings, one for each; others are accepted too.
     pub fn labels() -> impl Iterator<Item = &'static str> {
         encoding_label::LABELS.into_iter()
     }
 
-    /// The encoding that a detector names.
+    /// The encoding found by a detector.
     pub(super) fn detected(encoding: &'static encoding_rs::Encoding) -> Encoding {
         Encoding(encoding)
     }
@@ -65,12 +65,12 @@ impl Encoding {
         self.0.name()
     }
 
-    /// Whether each character has two bytes at least.
+    /// Whether each character has at least two bytes.
     pub(super) fn is_utf16(self) -> bool {
         self.name().starts_with("UTF-16")
     }
 
-    /// Whether text passes through without being decoded.
+    /// Whether text passes through without decoding.
     pub(super) fn is_utf8(self) -> bool {
         self.0 == UTF_8
     }
@@ -82,7 +82,7 @@ impl fmt::Debug for Encoding {
     }
 }
 
-/// A reader of UTF-8, whatever the encoding of its input; strips the byte order mark.
+/// Reads any encoding as UTF-8; strips the byte order mark.
 pub(super) struct TextReader {
     mode: Mode,
     encoding: Encoding,
@@ -95,12 +95,12 @@ enum Mode {
 }
 
 impl TextReader {
-    /// Reads the encoding from the byte order mark, or else uses the declared one.
+    /// Determines the encoding by the byte order mark, or else uses the declared one.
     pub(super) fn new(mut input: Input, declared: Encoding) -> io::Result<TextReader> {
         let head = read_head::<4>(&mut input)?;
         let (encoding, bom_bytes) = match encoding_rs::Encoding::for_bom(&head) {
             Some(found) => found,
-            // `for_bom` does not know the byte order mark of GB18030, and only that encoding has it.
+            // `for_bom` does not support the byte order mark of GB18030, which no other encoding has.
             None => (declared.0, if declared.0 == GB18030 && head == GB18030_BOM { head.len() } else { 0 }),
         };
         let rest = Box::new(io::Cursor::new(head[bom_bytes..].to_vec()).chain(input));
@@ -113,7 +113,7 @@ impl TextReader {
         Ok(TextReader { mode, encoding, bom_bytes })
     }
 
-    /// Continues in the middle of UTF-8 text, where no byte order mark stands.
+    /// Continues in the middle of UTF-8 text, where there is no byte order mark.
     pub(super) fn resumed(input: Input) -> TextReader {
         TextReader { mode: Mode::Utf8(input), encoding: Encoding::default(), bom_bytes: 0 }
     }
@@ -142,7 +142,7 @@ impl Read for TextReader {
 struct Transcoder {
     input: Input,
     decoder: Decoder,
-    /// The last bytes that were decoded, followed by those that are still to be decoded.
+    /// The last bytes that were decoded, followed by the bytes that are still to be decoded.
     raw: Box<[u8]>,
     start: usize,
     end: usize,
@@ -232,8 +232,8 @@ impl Read for Transcoder {
 
 const MARKER_BYTES: usize = 2;
 
-/// The marker for a byte that does not decode. Its first byte begins no character of UTF-8; its second is a continuation
-/// byte, and so neither a delimiter nor a quote nor a line break.
+/// The marker for a byte that does not decode. Its first byte does not begin any character of UTF-8; its second is a
+/// continuation byte, and so never a delimiter, a quote or a line break.
 fn encode_invalid_byte(byte: u8) -> [u8; MARKER_BYTES] {
     [0xf8 | byte >> 6, 0x80 | byte & 0x3f]
 }
@@ -251,7 +251,7 @@ pub(super) fn lossy(text: &[u8], has_markers: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for chunk in text.utf8_chunks() {
         out.push_str(chunk.valid());
-        // Both bytes of a marker are invalid, one after the other.
+        // Both bytes of a marker are invalid, and are found one after the other.
         let second = has_markers && chunk.valid().is_empty() && matches!(chunk.invalid(), [0x80..=0xbf]);
         if !chunk.invalid().is_empty() && !second {
             out.push(char::REPLACEMENT_CHARACTER);

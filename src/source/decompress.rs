@@ -22,7 +22,7 @@ use super::Input;
 /// 128 MiB: the largest window that the `zstd` tool accepts by default.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
-/// How many leading bytes identify a format.
+/// Number of leading bytes that identify a format.
 const MAGIC_BYTES: usize = 6;
 
 /// The compression format of a source.
@@ -37,7 +37,7 @@ pub(super) enum Compression {
 }
 
 impl Compression {
-    /// The name that users know; none for plain text.
+    /// The common name; none for plain text.
     pub(super) fn name(self) -> Option<&'static str> {
         match self {
             Compression::None => None,
@@ -104,10 +104,10 @@ impl Read for Decompressor {
     }
 }
 
-/// The members of a gzip stream, one after the other. Zeros behind the last one pad a block of a tape or of a disk; `gzip -dc`
-/// ignores them too. Anything else there may be a member that was damaged, and is an error.
+/// The members of a gzip stream in order. Zeros after the last member pad a block of a tape or a disk; `gzip -dc`
+/// ignores them too. Any other data there may be a damaged member, and is an error.
 struct GzipMembers<R> {
-    /// None behind the last member.
+    /// None after the last member.
     decoder: Option<GzDecoder<R>>,
 }
 
@@ -191,7 +191,7 @@ fn detect(head: &[u8]) -> Compression {
     }
 }
 
-/// Counts the bytes that were consumed, not the bytes that were buffered.
+/// Counts the bytes consumed, not the bytes buffered.
 struct CountingReader<R> {
     input: BufReader<R>,
     consumed: Arc<AtomicU64>,
@@ -293,7 +293,7 @@ mod tests {
         for (bytes, words) in [
             ([zstd(b"a,b\n"), b"garbage".to_vec()].concat(), "zstd data is damaged"),
             ([gzip(b"a,b\n"), b"garbage, and more".to_vec()].concat(), "gzip data is damaged"),
-            // Whether there was another member cannot be known.
+            // Whether the zeros are followed by a further member is unknown.
             ([gzip(b"a,b\n"), vec![0; 9], gzip(b"1,2\n")].concat(), "data behind the zeros"),
             ([gzip(b"a,b\n"), vec![0; 9], b"x".to_vec()].concat(), "data behind the zeros"),
         ] {

@@ -36,7 +36,7 @@ impl Default for Dialect {
     }
 }
 
-/// What the user set.
+/// The user's settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Given {
     /// The byte between fields, if it is not to be detected.
@@ -92,10 +92,10 @@ impl Sample {
         let mut sample = Sample { delimiter, columns: 0, rows: Vec::new() };
         let mut last_is_unnamed = false;
         while sample.rows.len() < ROWS {
-            // Reading from a slice does not fail.
+            // Reading from a slice cannot fail.
             let Some(record) = records.next(&|_| false).ok().flatten() else { break };
             if !record.has_break && rest != Remaining::None {
-                // An incomplete record tells nothing, unless the header can never be completed.
+                // An incomplete record is no evidence, unless the header can never be completed.
                 if sample.columns == 0 && rest == Remaining::More {
                     return None;
                 }
@@ -104,7 +104,7 @@ impl Sample {
                 }
             }
             let fields = record.fields;
-            // A line that a SQL tool draws has the width of no row.
+            // A separator line of a SQL tool has a width unlike any row's.
             if is_separator(fields.bytes, delimiter) {
                 continue;
             }
@@ -180,7 +180,7 @@ mod tests {
             ("id,phone,notes; remarks; more; words\n1,2,x\n", ','),
             ("id,phone,a;b;c;d\n1,2,\"x;y;z\"\n3,4,5\n", ','),
             ("id;phone|mobile;name\n1;2;3\n", ';'),
-            // No row tells: the one that gives more columns.
+            // No row decides: the candidate that gives more columns wins.
             ("a;b,c,d\n", ','),
             ("a,b;c\n", ','),
         ] {

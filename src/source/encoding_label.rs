@@ -1,9 +1,10 @@
-//! What is meant by the name of an encoding that is no label of the Encoding Standard: which label is, or how to convert.
+//! Explains an unknown name of an encoding: which label of the Encoding Standard to use instead, or how to convert
+//! the file.
 //!
-//! Windows, Oracle, `MySQL`, Java and Apple have names of their own for the same encodings. They are answered with the label,
-//! and not accepted beside it: one encoding has one name in settings and messages.
+//! Windows, Oracle, `MySQL`, Java and Apple have their own names for the same encodings. The message names the label;
+//! the other names are not accepted, because one encoding has one name in settings and messages.
 
-/// The answer to an unknown label.
+/// The message about an unknown label.
 pub(super) fn unknown(label: &str) -> String {
     let bare = bare(label);
     if let Some(page) = dos_code_page(&bare) {
@@ -33,7 +34,7 @@ pub(super) fn unknown(label: &str) -> String {
     format!("no such encoding; did you mean {}?", near.join(" or "))
 }
 
-/// How to convert a file whose encoding is not read.
+/// How to convert a file whose encoding is not supported.
 pub(super) fn conversion(iconv_name: &str) -> String {
     format!("convert the file: iconv -f {iconv_name} -t UTF-8 FILE | customer-import import -")
 }
@@ -64,7 +65,7 @@ const UNSUPPORTED: [(&str, &str); 22] = [
     ("iso2022cn", "ISO-2022-CN"),
 ];
 
-/// The number of a code page of DOS: `cp850`, `ibm850`, `dos-850`, `850`.
+/// The number of a DOS code page: `cp850`, `ibm850`, `dos-850`, `850`.
 fn dos_code_page(bare: &str) -> Option<&'static str> {
     const PAGES: [&str; 15] = [
         "437", "720", "737", "775", "850", "852", "855", "857", "858", "860", "861", "862", "863", "865",
@@ -73,7 +74,7 @@ fn dos_code_page(bare: &str) -> Option<&'static str> {
     PAGES.into_iter().find(|page| *page == number(bare))
 }
 
-/// A name without the words before the number of a code page.
+/// A name without the words before a code page's number.
 fn number(bare: &str) -> &str {
     const WORDS: [&str; 11] =
         ["cswindows", "windows", "windowscp", "codepage", "cp", "mscp", "ms", "win", "ibm", "dos", "oem"];
@@ -81,7 +82,8 @@ fn number(bare: &str) -> &str {
     numbers.min_by_key(|rest| rest.len()).unwrap_or(bare)
 }
 
-/// The label of a code page by its number, as Windows, IBM and Java write it: `cp932`, `ms932`, `65001`, `cp28591`.
+/// The label of a code page by its number, in the notations of Windows, IBM and Java: `cp932`, `ms932`, `65001`,
+/// `cp28591`.
 fn of_code_page(bare: &str) -> Option<String> {
     let iso = |part: u32| (1..=16).contains(&part) && part != 12;
     let page: u32 = match bare.trim_start_matches("iso").strip_prefix("8859") {
@@ -116,7 +118,7 @@ fn of_code_page(bare: &str) -> Option<String> {
     Some(label.into())
 }
 
-/// The label of an encoding by a name that another system has for it.
+/// The label of an encoding by its name in another system.
 fn other_name(bare: &str) -> Option<String> {
     let label = match bare {
         "utf8mb3" | "utf8mb4" | "utf8bom" | "utf8sig" | "utf8withbom" | "utf8withoutbom" | "utf8nobom"
@@ -155,7 +157,7 @@ fn other_name(bare: &str) -> Option<String> {
     Some(label.into())
 }
 
-/// A label that differs only by case, blanks and signs: `Shift JIS`, `latin-1`, `x-eucjp`.
+/// A label that differs only in case, blanks and punctuation: `Shift JIS`, `latin-1`, `x-eucjp`.
 fn spelled_alike(given: &str) -> Option<String> {
     let spellings = [given, given.trim_start_matches("iso"), given.trim_start_matches('x')];
     let listed = |spelling: &&str| LABELS.into_iter().find(|label| bare(label) == **spelling);
@@ -168,7 +170,7 @@ fn spelled_alike(given: &str) -> Option<String> {
         .or_else(|| spellings.iter().find(is_known).map(|label| (**label).to_owned()))
 }
 
-/// Labels that are suggested in place of an unknown one.
+/// Labels that are suggested for an unknown one.
 pub(super) const LABELS: [&str; 44] = [
     "utf-8",
     "utf-16le",
@@ -216,7 +218,7 @@ pub(super) const LABELS: [&str; 44] = [
     "euc-kr",
 ];
 
-/// A label as labels are compared: without case and signs.
+/// A label in the form for comparison: without case and punctuation.
 fn bare(label: &str) -> String {
     label.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }

@@ -1,6 +1,6 @@
 //! Why a source cannot be read, or not any further, and what to do about it.
 //!
-//! What is wrong with one row is not here: it is that row's fault, and reading goes on.
+//! An error in one row is not included: it is that row's fault, and reading continues.
 
 use std::{collections::HashSet, io, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{
     ledger::{self, RunId},
 };
 
-/// Why a source cannot be read (any further).
+/// Why a source cannot be read, or not any further.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file could not be opened.
@@ -24,7 +24,7 @@ pub enum Error {
     /// It is not a file.
     #[error("{} is a directory", .0.display())]
     Directory(PathBuf),
-    /// There is not even a header line.
+    /// There is no header line.
     #[error("{0} is empty: it has no header line")]
     Empty(String),
     /// Reading failed in the middle.
@@ -32,7 +32,7 @@ pub enum Error {
     Read {
         /// The source.
         name: String,
-        /// How far reading had come.
+        /// The line that reading had reached.
         line: u64,
         /// The system's reason.
         error: io::Error,
@@ -63,27 +63,27 @@ pub enum Error {
         /// The character.
         separator: char,
     },
-    /// The header is not text.
+    /// The header is not text in the declared encoding.
     #[error("the header of {name} is not {encoding}: {seen}")]
     HeaderEncoding {
         /// The source.
         name: String,
-        /// What it was read as.
+        /// The encoding that was used.
         encoding: &'static str,
-        /// The byte and its place.
+        /// The byte and its position.
         seen: String,
     },
-    /// Something else than text.
+    /// The file is not CSV text.
     #[error("{name} is {what}, not a CSV file")]
     Foreign {
         /// The source.
         name: String,
-        /// What it looks like.
+        /// What the file looks like.
         what: &'static str,
         /// What to do about it.
         hint: &'static str,
     },
-    /// Fields that must be there have no column.
+    /// Mandatory fields have no column.
     #[error("{} in {name} (columns found: {})", missing_text(.missing), list(.found))]
     MissingColumns {
         /// The source.
@@ -92,10 +92,10 @@ pub enum Error {
         missing: Vec<MissingColumn>,
         /// The header.
         found: Vec<String>,
-        /// What the first line is if it is no header, and what to do about it.
+        /// What the first line is, if it is not a header, and what to do about it.
         first_line: Option<String>,
     },
-    /// `--map` names a column that is not there.
+    /// `--map` names a column that does not exist.
     #[error("--map {}={}: {} (columns found: {})", .0.field, .0.map, unknown_text(.0), list(&.0.found))]
     UnknownColumn(Box<UnknownColumn>),
     /// A template of `--map` cannot be parsed.
@@ -126,7 +126,7 @@ pub enum Error {
         /// The columns, in file order.
         columns: Vec<String>,
     },
-    /// The first line is something else than a header.
+    /// The first line is not a header.
     #[error("the first line of {name} is no header")]
     NoHeader {
         /// The source.
@@ -142,13 +142,13 @@ pub enum Error {
         /// The name.
         column: String,
     },
-    /// The ledger does not tell how the rows of a run were read.
+    /// The ledger does not contain how the rows of a run were read.
     #[error("the options by which run {0} read its rows were recorded by another version of this program")]
     UnknownReadOptions(RunId),
     /// The ledger, as a source.
     #[error("{0}")]
     Ledger(Box<ledger::Error>),
-    /// The reader's thread is gone without a word; a bug.
+    /// The reader's thread ended without a result; a bug.
     #[error("the reader of {0} ended without saying why")]
     ReaderGone(String),
 }
@@ -162,7 +162,7 @@ pub struct MissingColumn {
     pub likely: Option<String>,
 }
 
-/// A column that `--map` names and that the header lacks.
+/// A column named in `--map` that the header lacks.
 #[derive(Debug)]
 pub struct UnknownColumn {
     /// The field.
@@ -175,7 +175,7 @@ pub struct UnknownColumn {
     pub found: Vec<String>,
     /// The text of `--map` that is probably meant.
     pub meant: Option<String>,
-    /// What the first line is if it is no header, and what to do about it.
+    /// What the first line is, if it is not a header, and what to do about it.
     pub first_line: Option<String>,
 }
 
@@ -268,7 +268,7 @@ impl Error {
         }
     }
 
-    /// Whether the command line or the file's header is wrong, so that nothing was begun.
+    /// Whether the command line or the file's header is at fault; nothing was begun then.
     pub fn is_usage(&self) -> bool {
         match self {
             Error::Read { .. } | Error::Changed { .. } | Error::ReaderGone(_) => false,
@@ -296,7 +296,7 @@ fn unknown_text(unknown: &UnknownColumn) -> String {
     }
 }
 
-/// The options that name the missing columns, to be pasted.
+/// The options for the missing columns, ready to be pasted.
 fn missing_hint(missing: &[MissingColumn]) -> String {
     let option = |missing: &MissingColumn| {
         missing.likely.as_ref().map_or_else(
@@ -313,7 +313,7 @@ fn missing_hint(missing: &[MissingColumn]) -> String {
     }
 }
 
-/// How to read what a URL names: only files and standard input are read.
+/// How to read from a URL: through a pipe, because only files and standard input are read.
 fn piped(path: &str) -> Option<String> {
     let (scheme, rest) = path.split_once("://")?;
     let url = quoted(path);
@@ -330,13 +330,13 @@ fn piped(path: &str) -> Option<String> {
     Some(format!("only files are read; pipe it: {program} | customer-import import -"))
 }
 
-/// A text as an argument for a shell.
+/// Quotes a text for a shell.
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn list(columns: &[String]) -> String {
-    // A header of hundreds of columns would bury the message.
+    // A header of hundreds of columns would hide the message.
     const SHOWN: usize = 20;
     let mut seen = HashSet::new();
     let names: Vec<_> =

@@ -1,8 +1,9 @@
-//! The state of the source file when it was opened: its size, time and identity, so that a change while it is read is noticed.
+//! The state of the source file when it was opened: its size, time and identity, so that a change during reading is
+//! detected.
 //!
-//! A file that is written to while it is read gives rows of two versions, or lacks the rows that came later, and no row shows
-//! it. So the state is compared when the end is reached. A time alone proves nothing (`touch`, a backup): then the bytes
-//! decide, by their hash.
+//! A file that is written to while it is read yields rows of two versions, or lacks rows that were added later, and
+//! no row shows it. So the state is compared at the end of the file. A changed time alone proves nothing (`touch`, a
+//! backup); then the bytes are compared by their hash.
 
 use std::{
     fmt,
@@ -15,22 +16,22 @@ use std::{
 use super::prefix_hash;
 use crate::customer::{PrefixHash, noun};
 
-/// How a file differs from what it was when it was opened.
+/// How a file has changed since it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Bytes were added.
     Longer {
-        /// How many.
+        /// Their number.
         bytes: u64,
     },
     /// Bytes are missing.
     Shorter {
-        /// How many.
+        /// Their number.
         bytes: u64,
     },
-    /// It has the same size and other bytes.
+    /// The size is the same, but bytes have changed.
     Rewritten,
-    /// Another file has its name.
+    /// Another file has the name now.
     Replaced,
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// A file as it was when it was opened.
+/// The state of a file when it was opened.
 pub(super) struct FileState {
     path: PathBuf,
     file: File,
@@ -54,7 +55,7 @@ pub(super) struct FileState {
 }
 
 impl FileState {
-    /// The state of a file that is open.
+    /// The state of an open file.
     pub(super) fn of(path: &Path, file: &File) -> io::Result<FileState> {
         let metadata = file.metadata()?;
         Ok(FileState {
@@ -70,8 +71,8 @@ impl FileState {
         self.size
     }
 
-    /// How the file differs now; none if it does not. `read` is the hash of what was read. A file that was removed is no
-    /// other: it was read to its end.
+    /// How the file has changed; none if it has not. `read` is the hash of the bytes read. A removed file has not
+    /// changed: it was read to its end.
     pub(super) fn change(&self, read: Option<PrefixHash>) -> io::Result<Option<Change>> {
         let now = self.file.metadata()?;
         if now.len() != self.size {
@@ -80,7 +81,7 @@ impl FileState {
             return Ok(Some(if is_longer { Change::Longer { bytes } } else { Change::Shorter { bytes } }));
         }
         if now.modified().ok() != self.modified {
-            // The whole file was read, unless the rest of it holds no data.
+            // The whole file was read, unless the rest of it is not data.
             let is_same = match read {
                 Some(read) if read.bytes == self.size => prefix_hash::is_prefix(&self.path, read)?,
                 _ => false,

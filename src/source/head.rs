@@ -1,8 +1,8 @@
-//! Looks at the first line of a source, decompressed and not yet decoded: what kind of file it is.
+//! Inspects the first line of a source, after decompression and before decoding, to detect the kind of file.
 //!
-//! A file that is no CSV is named for what it is, with the one thing to do, in place of a fault in every row. An export of
-//! this program is recognised by its columns: it is UTF-8 with commas, or whatever a spreadsheet made of it, and the
-//! settings of the file that it came from do not apply to it.
+//! A file that is not CSV is identified as what it is, with what to do, instead of a fault in every row. A failed
+//! export of this program is recognized by its columns. It is UTF-8 with commas, or in whatever format a spreadsheet
+//! saved it; the format settings of the original file do not apply to it.
 
 use std::io::{self, Read};
 
@@ -14,7 +14,7 @@ use super::{
     dialect::CANDIDATES,
 };
 
-/// How much is read at most to find the end of the first line.
+/// Maximum number of bytes read to find the end of the first line.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
 /// How much is read at least, if there is so much: a short first line does not tell what kind of file it is.
@@ -26,7 +26,7 @@ const INSPECTED_BYTES: usize = 512;
 /// Length of a line that is nothing but base64, as its programs break it.
 const BASE64_LINE: usize = 60;
 
-/// The columns of an export without which a row could not be recognised as a correction.
+/// The columns that an export must have for its rows to be recognized as corrections.
 const EXPORT_KEYS: [&[u8]; 3] = [b"_line", b"_outcome", b"_error_code"];
 
 /// A kind of file that this program does not read.
@@ -42,7 +42,7 @@ const SAVE_AS_CSV: &str = "open it where it came from and save it as CSV";
 
 const UNPACK: &str = "unpack it, and import the CSV file in it";
 
-/// The first bytes of files that are no text.
+/// The first bytes of files that are not text.
 const MAGIC: [(&[u8], ForeignFile); 38] = [
     (b"PK\x03\x04", foreign("an Excel workbook or another ZIP archive", SAVE_AS_CSV)),
     (b"\xd0\xcf\x11\xe0", foreign("an old Excel workbook", SAVE_AS_CSV)),
@@ -129,7 +129,7 @@ const MARKED_UTF_16: [ForeignFile; 2] = [
     ),
 ];
 
-/// With a byte order mark, which `iconv` reads.
+/// UTF-32 with a byte order mark, which `iconv` reads.
 const UTF_32: ForeignFile =
     foreign("UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 FILE | customer-import import -");
 
@@ -152,7 +152,7 @@ pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
         let count = match input.read(&mut block) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            // What comes before the error is read first; the next read reports the error again.
+            // The data before the error is used first; the next read reports the error again.
             Err(_) if !head.is_empty() => break,
             Err(error) => return Err(error),
         };
@@ -165,7 +165,7 @@ pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
-/// Whether a byte order mark decides about the encoding.
+/// Whether a byte order mark determines the encoding.
 pub(super) fn has_mark(head: &[u8]) -> bool {
     encoding_rs::Encoding::for_bom(head).is_some()
 }
@@ -176,7 +176,7 @@ pub(super) fn is_utf8(head: &[u8]) -> bool {
     std::str::from_utf8(&head[..end]).is_ok()
 }
 
-/// What the head is, if it is no text that can be read in the declared encoding.
+/// The kind of file, if it is not text that can be decoded with the declared encoding.
 pub(super) fn foreign_file(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     if let Some((_, file)) = MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
         return Some(*file);
@@ -253,7 +253,7 @@ fn unmarked_yaml(head: &[u8]) -> Option<ForeignFile> {
     (is_list || has_children).then_some(YAML)
 }
 
-/// Text of two or four bytes per character, by the zeros beside ASCII characters.
+/// Detects text with two or four bytes per character by the zeros beside ASCII characters.
 fn wide_text(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     let is_zero: Vec<bool> = head.iter().take(8).map(|byte| *byte == 0).collect();
     match (head, is_zero.as_slice()) {
@@ -297,11 +297,11 @@ fn markup(head: &[u8]) -> Option<ForeignFile> {
 
 /// The delimiter of the head if it is the header of a failed export of this program.
 pub(super) fn export_delimiter(head: &[u8]) -> Option<u8> {
-    // A byte order mark decides about the encoding; without one, the columns are ASCII in every encoding but UTF-16.
+    // A byte order mark determines the encoding; without one, the columns are ASCII in every encoding but UTF-16.
     let (text, ..) = encoding_rs::UTF_8.decode(head);
     CANDIDATES.into_iter().find(|delimiter| {
         let mut records = CsvReader::over_head(text.as_bytes(), *delimiter, Quote::default());
-        // Reading from a slice does not fail.
+        // Reading from a slice cannot fail.
         let Some(record) = records.next(&|_| false).ok().flatten() else { return false };
         let fields = record.fields;
         let cells = || (0..fields.len()).filter_map(|at| fields.bytes.get(fields.range(at)?));

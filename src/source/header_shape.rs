@@ -1,10 +1,11 @@
-//! Why a first line is no header, once a required column is missing: what the line is instead, and the one thing to do.
+//! Explains why a first line is not a header, once a required column is missing: what the line is instead, and what
+//! to do about it.
 
 use super::dialect::CANDIDATES;
 use crate::customer::visible;
 
-/// Delimiters that are not detected, because they are too common in text. Any other is suggested only if the cells between
-/// it are a header.
+/// Delimiters that are not detected, because they are too common in text. Any other delimiter is suggested only if it
+/// splits the line into a header.
 const OTHER_DELIMITERS: [char; 5] = ['~', '^', ':', '\u{1}', '\u{1f}'];
 
 /// Quotes that some programs write in place of `"`, opening and closing.
@@ -17,33 +18,33 @@ const OTHER_QUOTES: [(char, char); 6] = [
     ('\u{ab}', '\u{bb}'),
 ];
 
-/// The shape of a first line that is no header of this file.
+/// What a first line is that is not a header of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HeaderShape {
-    /// `sep=;`, by which Excel is told the delimiter.
+    /// `sep=;`, which sets the delimiter in Excel.
     SeparatorLine(char),
     /// A title; the header is on this line.
     Title(u64),
     /// Each line is one quoted cell.
     QuotedLines,
-    /// One cell, which this character splits.
+    /// One cell, which this character would split into a header.
     OneCell(char),
-    /// Several cells, which are none; this character separates the names.
+    /// Several cells that are not a header; this character separates the names.
     OtherDelimiter(char),
-    /// Names in this quote, and between them a delimiter, if it is not the one in use.
+    /// Names quoted with this character, with this delimiter between them if it is not the one in use.
     Quoted(char, Option<char>),
-    /// Names between this, which no delimiter can be: several characters, or one that is not ASCII.
+    /// Names separated by this text, which cannot be a delimiter: several characters, or one that is not ASCII.
     Between(String),
     /// Names with several blanks between them, so that they stand above their columns.
     Aligned,
-    /// The cells of a row.
+    /// A data row.
     Row,
 }
 
 impl HeaderShape {
-    /// The shape of a first line in which a required column is missing; none if it looks like a header. `delimiter` is
-    /// the one in use, `given` the one that the user set, `later` are the lines that follow, each with its number and its
-    /// cells, and `is_header` tells the cells of a header.
+    /// The shape of a first line in which a required column is missing; none if it looks like a header. `delimiter`
+    /// is the one in use and `given` the one set by the user; `later` are the following lines, each with its number
+    /// and its cells; `is_header` tests whether cells are a header.
     pub(super) fn of(
         header: &[String],
         delimiter: u8,
@@ -136,7 +137,7 @@ impl HeaderShape {
     }
 }
 
-/// The cells between a separator, trimmed.
+/// The trimmed cells between separators.
 fn split(line: &str, separator: &str) -> Vec<String> {
     line.split(separator).map(|cell| cell.trim().to_owned()).collect()
 }
@@ -147,7 +148,7 @@ fn aligned(line: &str) -> Vec<String> {
     cells.map(str::to_owned).collect()
 }
 
-/// The opening quote that every name stands in.
+/// The opening quote, if every name is quoted.
 fn quote_around(names: &[String]) -> Option<char> {
     let is_around = |name: &str, (open, close): (char, char)| {
         name.chars().count() > 1 && name.starts_with(open) && name.ends_with(close)
@@ -156,7 +157,7 @@ fn quote_around(names: &[String]) -> Option<char> {
     quotes.map(|(open, _)| open)
 }
 
-/// The names without the quote that each stands in.
+/// The names without their quotes.
 fn unquoted(names: &[String], quote: char) -> Vec<String> {
     let closing = OTHER_QUOTES.into_iter().find(|(open, _)| *open == quote).map_or(quote, |(_, close)| close);
     let inner = |name: &String| name.trim_start_matches(quote).trim_end_matches(closing).trim().to_owned();
@@ -178,7 +179,7 @@ fn split_as_usual(
     let all = CANDIDATES.map(char::from).into_iter().chain(OTHER_DELIMITERS);
     let best = all.filter_map(|c| Some((splits(&c)?, c))).max_by_key(|(fit, _)| *fit);
     best.map(|((is_header, _), character)| {
-        // Without quotes around the whole line, a delimiter that is detected would have split it.
+        // Unless the whole line is quoted, automatic detection would already have used the delimiter.
         let splits_unquoted = match given {
             None => CANDIDATES.map(char::from).contains(&character),
             Some(given) => char::from(given) == character,
@@ -188,20 +189,20 @@ fn split_as_usual(
     })
 }
 
-/// The shape of a line that some sign or several split into a header.
+/// The shape of a line that one or several other signs split into a header.
 fn split_otherwise(line: &str, is_header: impl Fn(&[String]) -> bool) -> Option<HeaderShape> {
     let is_sign = |c: &char| !c.is_alphanumeric() && !matches!(c, '_' | '"');
     let mut signs: Vec<char> = line.chars().filter(is_sign).collect();
     signs.sort_unstable();
     signs.dedup();
-    // A quote would split the line, too.
+    // A quote would also split the line.
     let quoted = signs.iter().filter(|sign| sign.is_ascii()).find_map(|sign| {
         let cells = split(line, &sign.to_string());
         let quote = quote_around(&cells).filter(|quote| is_header(&unquoted(&cells, *quote)))?;
         Some(HeaderShape::Quoted(quote, Some(*sign)))
     });
     let plain = || {
-        // Signs that are left alone in a cell belong to what separates the names.
+        // Signs that remain alone in a cell are part of the separator.
         let is_whole = |cell: &String| cell.is_empty() || cell.contains(char::is_alphanumeric);
         let fits = |cells: &[String]| is_header(cells) && cells.iter().all(is_whole);
         let sign = signs.iter().find(|sign| fits(&split(line, &sign.to_string())))?;
@@ -217,7 +218,7 @@ fn split_otherwise(line: &str, is_header: impl Fn(&[String]) -> bool) -> Option<
     quoted.or_else(plain).or_else(between)
 }
 
-/// What stands between the names of a line, where it is several signs: `::`, `~|~`, `<>`.
+/// Candidates for a separator of several signs: `::`, `~|~`, `<>`.
 fn sequences(line: &str) -> Vec<String> {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
     let mut found: Vec<String> = Vec::new();
@@ -229,7 +230,7 @@ fn sequences(line: &str) -> Vec<String> {
     found
 }
 
-/// A text as the pattern of `sed` between slashes, in single quotes.
+/// A text as a `sed` pattern between slashes, in single quotes.
 fn pattern(text: &str) -> String {
     let mut pattern = String::new();
     for c in text.chars() {
@@ -242,13 +243,13 @@ fn pattern(text: &str) -> String {
     pattern
 }
 
-/// The delimiter that a `sep=` line names.
+/// The delimiter set by a `sep=` line.
 fn separator_line(header: &[String], delimiter: u8) -> Option<char> {
     let (start, rest) = header.first()?.split_at_checked(4)?;
     if !start.eq_ignore_ascii_case("sep=") {
         return None;
     }
-    // The delimiter itself splits the line, so that nothing is left of it.
+    // The delimiter itself splits the line, so nothing is left of it.
     rest.chars().next().or(Some(char::from(delimiter)))
 }
 

@@ -1,22 +1,23 @@
-//! Which field a heading names, from its text alone: the field's own name, what other systems call it, or words in it.
+//! Determines which field a heading names, from its text alone: by the field's own name, a name in other systems, or
+//! words of the name.
 //!
 //! Only the first kind maps a column by itself. The others are what a message suggests, and what `init` compares with the
 //! cells below the heading.
 
 use crate::customer::Field;
 
-/// How surely a heading names a field; a surer way is less.
+/// How a heading names a field; the more certain variant is the lesser one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HeadingMatch {
     /// The name is the field's own, as headings are compared.
     Own,
-    /// Other systems call the field so. The number is the place in the list of such names, the commonest first.
+    /// A name of the field in other systems. The number is its index in the list, the most common first.
     Alias(usize),
-    /// Words of the name are those of the field.
+    /// The heading contains the words of the field.
     Words,
 }
 
-/// The field that a heading names, and how surely.
+/// The field that a heading names, and how certain that is.
 pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
     let own = Field::ALL.into_iter().find(|field| plain(field.name()) == plain(heading));
     let alias = || Field::ALL.into_iter().find_map(|field| Some((field, alias_place(field, heading)?)));
@@ -33,11 +34,11 @@ pub(super) fn plain(name: &str) -> String {
             && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
     let letters = name.trim_end_matches([':', '*', ' ']).chars().filter(is_kept);
-    // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
+    // By way of upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
     letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
-/// What other systems call the fields; compared as headings are.
+/// Names of the fields in other systems, in the form for comparison.
 fn aliases(field: Field) -> &'static [&'static str] {
     match field {
         Field::Reference => {
@@ -65,7 +66,7 @@ fn alias_place(field: Field, name: &str) -> Option<usize> {
     aliases(field).iter().position(|alias| *alias == name)
 }
 
-/// The field of which a heading has the words: `Customer's e-mail (work)`, `phone_1`, `shop_user_id`.
+/// The field whose words a heading contains: `Customer's e-mail (work)`, `phone_1`, `shop_user_id`.
 fn field_of_words(heading: &str) -> Option<Field> {
     let letters: String = plain(heading).chars().filter(|c| c.is_alphanumeric()).collect();
     let has = |words: &[&str]| words.iter().any(|word| letters.contains(word));

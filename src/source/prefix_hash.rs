@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::customer::{PrefixHash, SourcePosition};
 
-/// How much is read at a time while a prefix is only hashed.
+/// Block size while a prefix is only hashed.
 const BLOCK_BYTES: usize = 256 * 1024;
 
 /// The hash of all bytes read so far; shared, because it is queried while the file is being read.
@@ -89,7 +89,7 @@ pub(super) fn is_prefix(path: &Path, prefix_hash: PrefixHash) -> io::Result<bool
     Ok(check(&mut File::open(path)?, 0, prefix_hash)?.is_some())
 }
 
-/// Hashes the prefix; returns the hash and the byte before `place`, or `None` if the prefix is not the expected one.
+/// Hashes the prefix and compares. Returns the hash and the byte before `place`, or `None` if the prefix has changed.
 fn check(file: &mut File, place: u64, prefix_hash: PrefixHash) -> io::Result<Option<(RunningHash, u8)>> {
     let hash = RunningHash::default();
     let (mut block, mut done, mut before) = (vec![0; BLOCK_BYTES], 0, 0);

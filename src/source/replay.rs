@@ -1,9 +1,9 @@
-//! The ledger as a source: rows that did not succeed, read again from the cells that the ledger keeps.
+//! The ledger as a source: rows that did not succeed, read again from the cells stored in the ledger.
 //!
-//! Each row is read with the [`ReadOptions`] of the run whose columns its cells have. Options given for the retry override
-//! them, except for the reference: it identifies the row and stays what it is.
+//! Each row is read with the [`ReadOptions`] of the run whose header names its cells. Options of the retry override
+//! them, except for the reference: it identifies the row and must not change.
 //!
-//! The rows carry no cells: the ledger has them, and keeps them until the row succeeds.
+//! The rows are passed on without cells: the ledger has the cells, and keeps them until the row succeeds.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -21,7 +21,7 @@ use crate::{
 /// How a retry reads its rows.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayOptions {
-    /// Overrides of the runs' own read options. What they leave open stays as it was.
+    /// Overrides of the runs' own read options; options that are not set keep their values.
     pub overrides: ReadOptions,
     /// Whether a `map` override applies only to runs whose source has that column. True for a map from a settings file,
     /// which serves imports of several files.
@@ -53,7 +53,7 @@ impl ReplayOptions {
     }
 }
 
-/// Rows of a ledger, read again.
+/// Rows of a ledger to be read again.
 pub struct ReplaySource {
     reader: Reader,
     wanted: RetryFilter,
@@ -75,7 +75,7 @@ impl ReplaySource {
     ) -> Result<ReplaySource, Error> {
         let mut by_run = HashMap::new();
         for reading in reader.row_mappings().await? {
-            // A retry has no columns of its own, so no row has its cells by them.
+            // A retry has no columns of its own, so no row's cells are named by its header.
             if !reading.columns.is_empty() {
                 by_run.insert(reading.run, resolve(&reading, options)?);
             }
@@ -84,7 +84,7 @@ impl ReplaySource {
         Ok(ReplaySource { reader, wanted, by_run, rows_left, adjustments: Arc::default() })
     }
 
-    /// What is read differently from how it stands in the cells. The counts grow while rows are read.
+    /// The counts of what is read differently from how it is written in the cells. They grow while rows are read.
     pub fn adjustments(&self) -> Arc<Adjustments> {
         Arc::clone(&self.adjustments)
     }

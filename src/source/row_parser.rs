@@ -20,10 +20,10 @@ use crate::customer::{
     QUOTED_ROW, Record, Rescues, Row, Rule, Rules, ValidRecord, counted,
 };
 
-/// How many digits a line inside a header has at least, if it is a row: those of a short mobile number.
+/// Minimum number of digits of a line inside a header that looks like a row: those of a short mobile number.
 const ROW_DIGITS_MIN: usize = 6;
 
-/// How much of each cell is kept of a record that contains following records: enough to find it.
+/// How many bytes of each cell are kept of a record that contains following records: enough to find it.
 const SHOWN_BYTES: usize = 64;
 
 /// The column names, trimmed. Fails if the header is not text, with the byte and its position.
@@ -43,8 +43,8 @@ pub(super) struct RowContext<'a> {
     pub(super) adjustments: &'a Adjustments,
 }
 
-/// Parses a record into a row; none if `wants` rejects the row. `other_header` is the line of a header with other columns,
-/// if the record is that or stands behind it.
+/// Parses a record into a row; none if `wants` rejects the row. `other_header` is the line of a header with other
+/// columns, if the record is that header or follows it.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
     context: RowContext<'_>,
@@ -116,8 +116,8 @@ pub(super) fn read_row(
     })
 }
 
-/// Checks that each cell can be assigned to a column; fails with what is kept of the record, the rule that it breaks, and
-/// what was seen.
+/// Checks that each cell can be assigned to a column. Fails with the part of the record that is kept, the rule that
+/// it breaks, and what was seen.
 fn check_layout(
     text: &str,
     record: &RawRecord<'_>,
@@ -151,7 +151,7 @@ fn check_layout(
     Ok(())
 }
 
-/// What was seen of a header with other columns on `header`, by the row on `line`.
+/// Describes a header with other columns on line `header`, as seen from the row on `line`.
 fn describe_header(header: u64, line: u64) -> String {
     if header == line {
         "a header whose columns are not those of the first".into()
@@ -190,7 +190,7 @@ fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encodin
     format!("byte 0x{:02X} at position {position} of column {} is not {name}", byte.unwrap_or(0), column + 1)
 }
 
-/// What is wrong with a header that cannot be read as intended.
+/// What is wrong with a header that cannot be parsed as intended.
 pub(super) fn header_flaw(record: &RawRecord<'_>) -> Option<String> {
     match record.flaw {
         Some(flaw) => Some(describe(flaw, record.line, record.last_line).1),
@@ -207,20 +207,20 @@ pub(super) struct HeaderLines {
 }
 
 impl HeaderLines {
-    /// The lines of a header; none if it is one line.
+    /// The lines of a header; none if it is a single line.
     pub(super) fn of(record: &RawRecord<'_>) -> Option<HeaderLines> {
         let (first, last) = (record.line, record.last_line);
         (first < last).then(|| HeaderLines { cells: record.fields.bytes.to_vec(), first, last })
     }
 
-    /// Describes the quote that has swallowed rows, if a line behind the first one reads as a row.
+    /// Describes the quote that has swallowed rows, if a line after the first one looks like a row.
     pub(super) fn swallowed_rows(
         &self,
         delimiter: u8,
         is_row: impl Fn(RawFields<'_>) -> bool,
     ) -> Option<String> {
         let reads_as_row = |line: &&[u8]| {
-            // Under lenient rules, names of columns may read as values.
+            // Under lenient rules, column names may pass as values.
             let digits = line.iter().filter(|byte| byte.is_ascii_digit()).count();
             let ends: Vec<usize> = memchr_iter(delimiter, line).chain([line.len()]).collect();
             digits >= ROW_DIGITS_MIN && is_row(RawFields { bytes: line, ends: &ends })
@@ -234,7 +234,7 @@ impl HeaderLines {
     }
 }
 
-/// Names the rule that a malformed record breaks, and what was seen; it stands on the lines from `first` to `last`.
+/// The rule that a malformed record breaks, and what was seen. The record is on the lines from `first` to `last`.
 fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
     let swallowed = match last - first {
         0 => String::new(),
@@ -271,8 +271,8 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
     (Rule::Quotes, seen)
 }
 
-/// How the number of cells is adjusted to the header; fails if it does not fit. Only empty cells are ignored, and only
-/// cells behind the last column that a row must have may be missing.
+/// How the number of cells is adjusted to the header; fails if it does not fit. Only empty cells are ignored, and
+/// only cells after the last mandatory column may be missing.
 fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Option<Adjustment>, String> {
     let (width, header) = (fields.len(), columns.width);
     let expected = header + usize::from(columns.rows_trail);
@@ -309,20 +309,20 @@ pub(super) fn is_line_separator(c: char) -> bool {
     matches!(c, '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether the only cell of a record has the cells of a row in it, because quotes stand around the whole line.
+/// Whether the only cell of a record contains the cells of a row, because the whole line is quoted.
 fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter: u8) -> bool {
     if fields.len() > 1 || columns.width == 1 {
         return false;
     }
     let inside = memchr_iter(delimiter, text.as_bytes()).count() + 1;
-    // Delimiters inside inner quotes count, too.
+    // Delimiters inside inner quotes are counted, too.
     let fits = inside == columns.width || inside > columns.width && text.contains('"');
-    // With two columns, it may be a value with a comma before a cell that is missing.
+    // With two columns, it may be a value with a comma, followed by a missing cell.
     fits && (columns.width > 2 || columns.least_width > 1)
 }
 
-/// Whether a line inside a quote reads as a row by itself: as wide as the header, and with required fields that break no
-/// rule. Where no required field has a value, but a constant at most, nothing tells a row from other text.
+/// Whether a line inside a quote looks like a row: as wide as the header, and with required fields that break no
+/// rule. If no required field has a value other than a constant, a row cannot be distinguished from other text.
 pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
     if fields.len() != columns.width + usize::from(columns.rows_trail) {
         return false;
@@ -345,7 +345,7 @@ pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &R
     }
 }
 
-/// A fast check that rarely gives a false positive. A tab or a line break is no fault in a cell that is not sent.
+/// A fast check with rare false positives. A tab or a line break is no fault in a cell that is not sent.
 fn may_have_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| {
         // 0xC2 begins U+0080 to U+00BF, half of which are control characters.
@@ -366,7 +366,7 @@ fn control_elsewhere<'a>(cell: impl Fn(usize) -> &'a str, columns: &ColumnMap) -
     })
 }
 
-/// Puts a fault of the record before the faults of its fields.
+/// Inserts a fault of the record before the faults of its fields.
 fn with_fault(reading: Result<ValidRecord<'_>, Faults>, fault: Fault) -> Faults {
     match reading {
         Ok(valid) => {

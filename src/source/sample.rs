@@ -21,7 +21,7 @@ use crate::customer::{Field, Record};
 /// Maximum number of rows of a sample.
 const ROWS_MAX: u64 = 1000;
 
-/// How much of a source is kept. A thousand rows of four kilobytes each.
+/// How many bytes of a source are kept: a thousand rows of four kilobytes each.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The first rows of a source, as bytes.
@@ -32,33 +32,33 @@ pub struct SourceSample {
     is_whole: bool,
 }
 
-/// A sample read in one way.
+/// A sample as parsed with some options.
 pub struct Table {
     /// The column names, trimmed.
     pub header: Vec<String>,
-    /// The rows whose cells can be assigned to columns. A cell that is missing at the end is left out.
+    /// The rows whose cells can be assigned to columns. A cell that is missing at the end is omitted.
     pub rows: Vec<Record>,
-    /// Number of rows, with those that cannot be read.
+    /// Number of rows, including those that cannot be parsed.
     pub count: u64,
-    /// Rows that have bytes that are no text in the encoding.
+    /// Rows with bytes that are not text in the encoding.
     pub undecodable: u64,
-    /// Rows that are text and not plain ASCII.
+    /// Rows with text beyond ASCII.
     pub beyond_ascii: u64,
-    /// Whether the source has no other rows.
+    /// Whether the sample contains every row of the source.
     pub is_whole: bool,
     /// The delimiter in use.
     pub delimiter: u8,
-    /// The encoding in use; a byte order mark in the file decides about it.
+    /// The encoding in use; a byte order mark in the file takes precedence.
     pub encoding: Encoding,
     /// Whether the columns are those of a failed export of this program.
     pub is_export: bool,
 }
 
 impl SourceSample {
-    /// Reads the beginning of a file, or of standard input.
+    /// Reads the beginning of a file, or of standard input. `encoding` is the declared one.
     ///
     /// # Errors
-    /// If the source cannot be read, or is no text in any encoding. `encoding` is the one that the user declares.
+    /// If the source cannot be read, or is not text in any encoding.
     pub fn open(path: &Path, encoding: Encoding) -> Result<SourceSample, Error> {
         let opened = open_input(path)?;
         let read_error = |error| Error::Read { name: opened.name.clone(), line: 1, error };
@@ -66,7 +66,7 @@ impl SourceSample {
         let decompressor = Decompressor::new(opened.input).map_err(read_error)?;
         decompressor.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(read_error)?;
         let is_whole = bytes.len() as u64 <= BYTES_MAX;
-        // Before the bytes are read again, when what was compressed twice would be decompressed again.
+        // Must precede the second reading of the bytes, in which doubly compressed data would be decompressed again.
         if let Some(head::ForeignFile { what, hint }) = head::foreign_file(&bytes, encoding) {
             return Err(Error::Foreign { name: opened.name, what, hint });
         }
@@ -78,8 +78,8 @@ impl SourceSample {
         &self.name
     }
 
-    /// Reads the sample as a table. Where the header is one cell that another delimiter than the usual ones splits, and the
-    /// rows alike, that delimiter is used.
+    /// Parses the sample as a table. If the header is a single cell, and an uncommon delimiter splits it and the rows
+    /// alike, that delimiter is used.
     ///
     /// # Errors
     /// If there is no header, or the first line is something else.
@@ -90,7 +90,7 @@ impl SourceSample {
             return Err(Error::NoHeader { name: self.name.clone(), hint: hint.into() });
         }
         match self.shape(&table.header, table.delimiter, options)? {
-            // Other quotes are seen in the table.
+            // The caller detects other quotes in the table.
             None | Some(HeaderShape::Quoted(_, None)) => Ok(table),
             Some(
                 HeaderShape::OneCell(delimiter)
@@ -115,7 +115,7 @@ impl SourceSample {
         Source::from_reader(self.name.clone(), self.input(), &options)
     }
 
-    /// The encoding that the bytes look like, if they are not UTF-8; none if they are no text.
+    /// The probable encoding of bytes that are not UTF-8; none if they are not text.
     pub fn likely_encoding(&self) -> Option<Encoding> {
         if self.bytes.contains(&0) {
             return None;
@@ -168,7 +168,7 @@ impl SourceSample {
             table.rows.extend(kept.map(|text| Record::new(cells(text, record.fields).take(width))));
         }
         if ended && !self.is_whole {
-            // The bytes end within it.
+            // The last row is incomplete, because the bytes end within it.
             table.count = table.count.saturating_sub(1);
             if last_was_kept {
                 table.rows.pop();
@@ -178,14 +178,14 @@ impl SourceSample {
         Ok(table)
     }
 
-    /// What the first line is, if it names no field and is no header.
+    /// What the first line is, if it names no field and is not a header.
     fn shape(
         &self,
         header: &[String],
         delimiter: u8,
         options: &SourceOptions,
     ) -> Result<Option<HeaderShape>, Error> {
-        // One cell may have the words of several fields between delimiters that are not detected.
+        // A single cell may contain the words of several fields, between delimiters that are not detected.
         if header.len() > 1 && named_fields(header) > 0 {
             return Ok(None);
         }

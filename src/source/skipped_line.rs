@@ -1,11 +1,11 @@
-//! Lines between the rows that are no rows: a header that occurs again (files joined by `cat`), the separator lines and footers
-//! of SQL tools, and rows of nothing but delimiters and blanks.
+//! Recognizes lines between the rows that are not rows: a repeated header (in files joined by `cat`), separator lines
+//! and footers of SQL tools, and lines that consist of delimiters and blanks.
 //!
-//! Each is skipped and counted as an adjustment. No such line could be a valid row: its cells are the names of columns,
-//! dashes, or nothing. Almost every row is told from them by its first byte, its first cell, or a digit.
+//! Each is skipped and counted as an adjustment. No such line could be a valid row: its cells are column names,
+//! dashes, or nothing. Almost every row is distinguished from them by its first byte, its first cell, or a digit.
 //!
-//! A header with the same columns in another order, or among others, is no adjustment: by the header of the file the rows
-//! behind it would be read from the wrong columns.
+//! A header with the same columns in another order, or among others, is not skipped: read with the file's own header,
+//! the rows after it would be assigned to the wrong columns.
 
 use super::{
     adjustments::Adjustment,
@@ -15,30 +15,30 @@ use super::{
 };
 use crate::customer::Field;
 
-/// The dashes that a separator line has at least, one after the other.
+/// The minimum dashes in a separator line, in succession.
 const RULE: &str = "---";
 
-/// What a line is that is no row.
+/// What a line is that is not a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRow {
-    /// It is skipped, and this is counted.
+    /// A line to skip; the adjustment is counted.
     Skipped(Adjustment),
     /// A header whose columns are not those of the file.
     OtherHeader,
 }
 
-/// The end of a text file in DOS, which some programs still write.
+/// The end-of-file character of DOS, which some programs still write.
 const END_OF_FILE: &[u8] = b"\x1a";
 
-/// The header of the file, as later lines are compared with it.
+/// The header of the file in the forms in which later lines are compared.
 pub(super) struct KnownHeader {
     /// The names, trimmed.
     names: Vec<String>,
-    /// The names as headings are compared.
+    /// The names in the form for comparison.
     plain: Vec<String>,
-    /// The columns that feed the mandatory fields. A header of the same customers has them, too.
+    /// The columns of the mandatory fields. A header of the same kind of file has them, too.
     mandatory: Vec<usize>,
-    /// The most digits that one of their names has.
+    /// The maximum number of digits in one of the names.
     digits: usize,
 }
 
@@ -52,7 +52,7 @@ impl KnownHeader {
     }
 }
 
-/// Why the record is no row; none if it is one.
+/// Why the record is not a row; none if it is one.
 pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8) -> Option<NoRow> {
     if record.flaw.is_some() {
         return None;
@@ -77,11 +77,11 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     is_other_header(&cells, header).then_some(NoRow::OtherHeader)
 }
 
-/// Whether cells are those of a header with other columns: the columns of the mandatory fields are among them, by the names
-/// that they have here or elsewhere, or all are columns of this file.
+/// Whether cells are a header with other columns: they include the columns of the mandatory fields, under their names
+/// here or in other systems, or all are columns of this file.
 fn is_other_header(cells: &[String], header: &KnownHeader) -> bool {
     let named: Vec<&String> = cells.iter().filter(|cell| !cell.is_empty()).collect();
-    // One name alone may be the value of a cell.
+    // A single name may be the value of a cell.
     if named.iter().all(|cell| *cell == named[0]) {
         return false;
     }
@@ -96,13 +96,13 @@ fn is_other_header(cells: &[String], header: &KnownHeader) -> bool {
         || named.iter().all(|cell| header.plain.contains(cell))
 }
 
-/// Whether the record is no row, as far as that can be told without knowing which column feeds which field.
+/// Whether the record is not a row, as far as this is known without a column map.
 pub(super) fn is_no_row(record: &RawRecord<'_>, header: &[String], delimiter: u8) -> bool {
     record.flaw.is_none()
         && (skipped(record.fields, header.len(), delimiter).is_some() || is_header(record.fields, header))
 }
 
-/// Whether a cell of a mandatory field has more digits than the name of such a column, as a value of a mobile number has.
+/// Whether a cell of a mandatory field has more digits than any of their names, as the value of a mobile number has.
 fn has_value(fields: RawFields<'_>, header: &KnownHeader) -> bool {
     header.mandatory.iter().rev().any(|at| digits(cell(fields, *at)) > header.digits)
 }
@@ -111,16 +111,16 @@ fn digits(text: &[u8]) -> usize {
     text.iter().filter(|byte| byte.is_ascii_digit()).count()
 }
 
-/// The cell without ASCII blanks around it; empty where there is none.
+/// The cell without ASCII blanks around it; empty if there is no such cell.
 fn cell<'a>(fields: RawFields<'a>, at: usize) -> &'a [u8] {
     fields.range(at).map_or(&[][..], |range| fields.bytes[range].trim_ascii())
 }
 
-/// Why the line is skipped, other than as a header; `columns` is the number of them.
+/// Why the line is skipped, apart from repeated headers. `columns` is the number of columns.
 fn skipped(fields: RawFields<'_>, columns: usize, delimiter: u8) -> Option<Adjustment> {
     let bytes = fields.bytes;
     let first = bytes.first().copied().unwrap_or(delimiter);
-    // Tab to carriage return, with the vertical tab.
+    // Tab to carriage return, including the vertical tab.
     let is_blank = first == delimiter || matches!(first, b' ' | 0x09..=0x0d) || !first.is_ascii();
     if is_blank && is_blank_row(fields) {
         return Some(Adjustment::BlankRow);
@@ -135,18 +135,18 @@ fn skipped(fields: RawFields<'_>, columns: usize, delimiter: u8) -> Option<Adjus
     None
 }
 
-/// Whether the line is the mark behind the last one: nobody has cut it off.
+/// Whether the line is the end-of-file mark, which shows that the file is not truncated.
 pub(super) fn ends_file(record: &RawRecord<'_>) -> bool {
     record.fields.bytes.trim_ascii() == END_OF_FILE
 }
 
-/// Whether every cell is empty but for blanks of any kind.
+/// Whether every cell is empty or consists of blanks of any kind.
 fn is_blank_row(fields: RawFields<'_>) -> bool {
     let is_blank = |cell: &[u8]| std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty());
     (0..fields.len()).all(|at| fields.range(at).is_none_or(|range| is_blank(&fields.bytes[range])))
 }
 
-/// Whether the line consists of dashes and what stands between columns: `-----+-----`, `|:---|---|`, `----,----`.
+/// Whether the line consists of dashes and column separators: `-----+-----`, `|:---|---|`, `----,----`.
 pub(super) fn is_separator(bytes: &[u8], delimiter: u8) -> bool {
     let is_part = |byte: &u8| {
         *byte == delimiter || matches!(byte, b'-' | b'+' | b'=' | b'|' | b':' | b' ' | b'\t' | b'\n' | b'\r')
@@ -155,7 +155,8 @@ pub(super) fn is_separator(bytes: &[u8], delimiter: u8) -> bool {
     bytes.iter().all(is_part) && (text.contains(RULE) || text.contains("==="))
 }
 
-/// Whether the line is the count of rows that `MySQL` adds, with warnings behind a comma: `3 rows in set, 1 warning`.
+/// Whether the line is the row count that `MySQL` appends, possibly with the number of warnings: `3 rows in set, 1
+/// warning`.
 fn is_count(bytes: &[u8]) -> bool {
     let bytes = bytes.trim_ascii();
     let rest = &bytes[bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()..];
@@ -163,7 +164,7 @@ fn is_count(bytes: &[u8]) -> bool {
         && [&b" row in set"[..], b" rows in set"].iter().any(|words| rest.starts_with(words))
 }
 
-/// Whether the line is what a SQL tool adds behind the rows: their number, the time, or the end of the data.
+/// Whether the line is appended by a SQL tool: the number of rows, the time, or the end of the data.
 fn is_footer(bytes: &[u8]) -> bool {
     let text = std::str::from_utf8(bytes).unwrap_or_default().trim();
     if text == "\\." || text.as_bytes() == END_OF_FILE {
@@ -187,13 +188,13 @@ fn is_footer(bytes: &[u8]) -> bool {
     // Some add the time: `3 rows fetched (0.012 sec)`.
     let did = did.split_once(" (").map_or(did, |(verb, _)| verb);
     let is_verb = matches!(did, "affected" | "selected" | "returned" | "fetched" | "unloaded" | "exported");
-    // Translated, `psql` writes the number with another word.
+    // In translations of `psql`, another word follows the number.
     let is_word = did.is_empty() && noun.chars().all(char::is_alphabetic);
     is_noun && is_verb || is_closed && (is_noun && did.is_empty() || is_word)
 }
 
-/// Whether the cells are those of the header, with or without a byte order mark before them. Empty cells at the end do not
-/// matter, because a delimiter at the end of a line makes one.
+/// Whether the cells are the header, possibly after a byte order mark. Empty cells at the end do not matter, because
+/// a delimiter at the end of a line produces one.
 fn is_header(fields: RawFields<'_>, header: &[String]) -> bool {
     let mark = "\u{feff}".as_bytes();
     let cell = |at: usize| cell(fields, at);
@@ -230,7 +231,7 @@ mod tests {
             ("ID,Mobile_Number", header),
             ("id,mobile number,x", other),
             ("mobile-number,ID", other),
-            // By the names that other systems have.
+            // By the names in other systems.
             ("Phone,Customer ID,name", other),
             ("email,userid,x,msisdn", other),
             ("phone,name", None),
