@@ -1,7 +1,7 @@
-//! The figures of runs as text, JSON and HTML.
+//! Renders the figures of runs as text, JSON and HTML.
 //!
-//! Every figure is a committed count. Texts fit 80 columns and hold no customer's field. This module never touches files,
-//! the network or the terminal: `cli` prints.
+//! Every figure is a committed count. Texts fit 80 columns and contain no customer's field. Never accesses files, the
+//! network or the terminal: `cli` prints.
 
 mod format;
 
@@ -72,7 +72,7 @@ use crate::{
 /// One run in detail.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
-    /// How the import stands, in a sentence or two.
+    /// The state of the import in one or two sentences.
     headline: String,
     #[serde(flatten)]
     summary: Summary<'a>,
@@ -86,12 +86,12 @@ pub struct Report<'a> {
     /// The first lines whose reference the API spells differently, with its spelling.
     respelled_lines: &'a [(u64, String)],
     errors: Vec<ErrorSummary>,
-    /// Rows without an id that are in none of the kinds: settled by a later run since, or of kinds that are
-    /// too many to be details.
+    /// Rows without an id that are in none of the groups: a later run settled them, or there are too many kinds of
+    /// errors to list.
     errors_not_shown: u64,
     samples: Vec<SampleJson>,
     options: &'a [Setting],
-    /// Where the run stands, while it goes on.
+    /// The present status, while the run is in progress.
     live: Option<LiveStatus>,
     #[serde(skip)]
     tally: &'a Tally,
@@ -171,7 +171,7 @@ impl<'a> Report<'a> {
         let ends = (run.state, exit_code, run.stop_reason.as_deref());
         let summary =
             Summary::new(run.run, ends, &run.source, (&run.tally, dropped), &run.request_counts, elapsed);
-        // What a running run has not settled yet is under way, not wrong.
+        // Rows that a current run has not settled yet are in progress, not errors.
         let is_running = run.state == RunState::Running;
         let is_wrong =
             |outcome: Outcome| !(outcome.is_success() || is_running && outcome == Outcome::Pending);
@@ -227,8 +227,8 @@ fn whole(samples: &[Sample]) -> Option<Sample> {
     condensed(samples, 1).pop()
 }
 
-/// How long the run took. For a crashed run, the end of its last sample: the ledger records only when the next run
-/// found it.
+/// The duration of the run. For a crashed run, the end of its last sample: the ledger records only when the next run
+/// detected the crash.
 fn elapsed(run: &RunRecord, samples: &[Sample], now: i64) -> Duration {
     let seen = samples.last().map_or(Duration::ZERO, |last| last.to);
     let until = match (run.state, run.ended_at, run.exit_code) {

@@ -107,8 +107,8 @@ pub(super) fn chart(
     })
 }
 
-/// A curve through points, from left to right; each is a share of the width and a value. `None` if all are zero. The
-/// caller knows what the width means.
+/// A curve through points, from left to right; each is a share of the width and a value. `None` if all values are
+/// zero. The caller defines the meaning of the width.
 pub(super) fn growth(points: &[(f64, f64)], label: fn(f64) -> String) -> Option<Chart> {
     let highest = points.iter().map(|(_, value)| *value).filter(|value| *value > 0.0).reduce(f64::max)?;
     let axis = Axis::new(Scale::Linear, 0.0, highest);

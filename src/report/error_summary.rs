@@ -30,16 +30,16 @@ pub struct ErrorSummary {
     pub(super) field: Option<String>,
     /// The API's error code, the name of the rule, or a code of this program.
     pub(super) code: Option<String>,
-    /// What is wrong, as a sentence for readers who know no rule.
+    /// The error as a sentence for readers who do not know the rules.
     pub(super) reason: String,
-    /// For characters that are not allowed, how many rows have which kind of them.
+    /// For disallowed characters, the number of rows with each kind.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) characters: Vec<CharacterRows>,
     /// The HTTP status of the last reply.
     pub(super) http_status: Option<u16>,
     /// Number of rows.
     pub(super) rows: u64,
-    /// The lines of the first rows; none over a whole ledger, whose rows are of many files.
+    /// The lines of the first rows; none for a whole ledger, whose rows come from many files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) first_lines: Vec<u64>,
     /// The message of the first row, redacted.
@@ -50,7 +50,7 @@ pub struct ErrorSummary {
     pub(super) option: Option<&'static str>,
 }
 
-/// Rows with one kind of character that is not allowed.
+/// Rows with one kind of disallowed character.
 #[derive(Debug, Serialize)]
 pub(super) struct CharacterRows {
     kind: CharacterKind,
@@ -74,7 +74,7 @@ impl ErrorSummary {
         self.outcome != Outcome::Duplicate && (self.field.is_some() || self.code.is_some())
     }
 
-    /// The reason behind `because`.
+    /// The reason in a form that follows `because`.
     pub(super) fn because(&self) -> String {
         let rule = self.code.as_deref().and_then(Rule::from_name);
         let of_field = |rule| FaultReason::of(self.field.as_deref().and_then(Field::from_name), rule);
@@ -87,19 +87,19 @@ impl ErrorSummary {
         }
     }
 
-    /// Whether the kinds of characters in names say all that is known of these rows, and say it better.
+    /// Whether the kinds of characters in names are the whole explanation of these rows.
     pub(super) fn is_told_by_characters(&self) -> bool {
         let field = self.field.as_deref().and_then(Field::from_name);
         !self.characters.is_empty() && field.is_some_and(|field| field.kind() == FieldKind::PersonName)
     }
 
-    /// `a space in 1,204 rows, an apostrophe in 1 row`; empty where no character is at fault.
+    /// `a space in 1,204 rows, an apostrophe in 1 row`; empty if no character is at fault.
     pub(super) fn characters_in_words(&self) -> String {
         let words = self.characters.iter().map(|of| format!("{} in {}", of.kind, rows(of.rows)));
         words.collect::<Vec<_>>().join(", ")
     }
 
-    /// Introduces the message: the API's words or this program's.
+    /// The introduction of the message: whether it is the API's or this program's.
     pub(super) fn message_source(&self) -> &'static str {
         if self.http_status.is_some() { "the API said" } else { "what happened" }
     }
@@ -109,7 +109,7 @@ impl ErrorSummary {
         rows(self.rows)
     }
 
-    /// The lines behind a comma; empty where they are not known.
+    /// The lines, after a comma; empty if they are unknown.
     pub(super) fn on_lines(&self) -> String {
         if self.first_lines.is_empty() { String::new() } else { format!(", {}", self.lines()) }
     }
@@ -145,7 +145,8 @@ pub(super) fn summarize_errors(groups: &[ErrorGroup], characters: &CharacterCoun
     errors
 }
 
-/// The first `most` kinds of errors as text, under a heading; empty if nothing went wrong. `others_in` is where the others are.
+/// The first `most` kinds of errors as text, under a heading; empty without errors. `others_in` says where the
+/// remaining ones are.
 pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str) -> String {
     let mut text = String::from(if errors.is_empty() { "" } else { "\nWhat went wrong\n" });
     for error in errors.iter().take(most) {
@@ -166,7 +167,7 @@ pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str)
 
 type Faults<'a> = BTreeMap<(&'a str, &'a str), (u64, Vec<u64>)>;
 
-/// Counts each fault of rows that have several.
+/// Counts the faults of a group separately, because a row may have several.
 fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut Faults<'a>) {
     let fields = group.field.as_deref().unwrap_or_default().split(';');
     for fault in fields.zip(group.code.as_deref().unwrap_or_default().split(';')) {
@@ -217,13 +218,13 @@ fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
     }
 }
 
-/// The code of a group whose cells are unknown, if it can hold no customer data.
+/// The code of a group whose cells are unknown, if it cannot contain customer data.
 fn plain_code(group: &ErrorGroup) -> Option<String> {
     let is_code = |code: &&str| code.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-' | ' '));
     group.code.as_deref().filter(is_code).map(str::to_owned)
 }
 
-/// What happened to rows that break no rule, as a sentence. `code` holds no customer's data.
+/// The reason as a sentence, for rows that break no rule. `code` contains no customer data.
 fn reason(group: &ErrorGroup, code: Option<&str>) -> String {
     let status = group.http_status.map(|status| format!("HTTP {status}"));
     let told = code.map(str::to_owned).or(status.clone());

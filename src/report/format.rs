@@ -1,6 +1,6 @@
-//! Numbers, times and lines as people read them.
+//! Formats numbers, times and lines for people.
 //!
-//! Pure text: no units are converted elsewhere, so that terminal, report and page show the same figures.
+//! Pure. Units are converted only here, so that terminal, report and page show the same figures.
 
 use std::{
     fmt::Write as _,
@@ -36,7 +36,7 @@ pub(super) fn request_rate(per_second: f64) -> String {
     format!("{per_second} {noun} per second")
 }
 
-/// A name or a value as one line shows it.
+/// A name or a value for one line of text.
 pub fn visible_text(name: &str) -> String {
     visible(name).into_owned()
 }
@@ -149,7 +149,7 @@ pub fn wrap_parts(parts: &[String], width: usize) -> Vec<String> {
     lines
 }
 
-/// A sentence, broken between words at this width; a word that is longer is cut.
+/// Wraps a sentence between words at this width; a longer word is split.
 pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {

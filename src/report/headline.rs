@@ -1,4 +1,4 @@
-//! The headline of a report: one or two sentences for readers who want to know how the import stands, and nothing else.
+//! The headline of a report: the state of the import in one or two sentences.
 //!
 //! Pure. Counts are rows; a row that succeeded is a customer in Juspay.
 
@@ -12,7 +12,7 @@ use crate::{
     ledger::{Outcome, OutcomeClass, RunState, Tally},
 };
 
-/// What a headline is about.
+/// The data of a headline.
 pub(super) struct Standing<'a> {
     /// `import` or `retry`.
     pub(super) command: &'a str,
@@ -20,11 +20,11 @@ pub(super) struct Standing<'a> {
     pub(super) state: RunState,
     /// Rows by outcome.
     pub(super) tally: &'a Tally,
-    /// What went wrong, the most frequent first.
+    /// The errors, the most frequent first.
     pub(super) errors: &'a [ErrorSummary],
-    /// Which characters are not allowed.
+    /// The disallowed characters.
     pub(super) characters: &'a CharacterCounts,
-    /// The run, while it goes on.
+    /// The live status, while the run is in progress.
     pub(super) live: Option<&'a LiveStatus>,
 }
 
@@ -65,7 +65,7 @@ impl Standing<'_> {
         }
     }
 
-    /// How far a running run has come, as a sentence.
+    /// The progress of a current run, as a sentence.
     fn progress(&self) -> String {
         let Some(live) = self.live else { return format!("The {} is running.", self.command) };
         let done = match live.percent() {
@@ -76,7 +76,7 @@ impl Standing<'_> {
         format!("The {} is running: {done}{left}.", self.command)
     }
 
-    /// How many rows need correction, and the most frequent reason.
+    /// The number of rows to correct, and the most frequent reason.
     fn to_correct(&self) -> Option<String> {
         let to_correct = self.tally.sum(Outcome::is_to_correct);
         let (verb, cause) = match (to_correct, self.cause()) {
@@ -96,7 +96,7 @@ impl Standing<'_> {
         Some(format!("{} {verb} correction{cause}", rows(to_correct)))
     }
 
-    /// The reason that most rows have, behind `because`, with the number of rows.
+    /// The most frequent reason in a form that follows `because`, with its number of rows.
     fn cause(&self) -> Option<(u64, String)> {
         let in_names = self.characters.in_names.iter().map(|(kind, rows)| (*rows, in_a_name(*kind)));
         let others = self.errors.iter().filter(|error| error.outcome.is_to_correct());
@@ -113,7 +113,7 @@ fn in_a_name(kind: CharacterKind) -> String {
     }
 }
 
-/// Whether the row may still succeed as it is.
+/// Whether the row may still succeed without a correction.
 pub(super) fn is_open(outcome: Outcome) -> bool {
     matches!(outcome.class(), OutcomeClass::Failed | OutcomeClass::Pending)
 }

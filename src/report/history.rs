@@ -1,7 +1,7 @@
-//! The report of a whole ledger: where every customer stands, and all runs on one time line.
+//! The report of a whole ledger: the customers by outcome, and all runs on one time line.
 //!
-//! Customers are counted once, however many runs have read them. Runs that `prune` has removed are not on the time line;
-//! their customers are in the counts.
+//! Each customer is counted once, however many runs have read it. Runs that `prune` has deleted are not on the time
+//! line; their customers are in the counts.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::ledger::{ErrorGroup, LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally};
 
-/// How many runs a text or a page lists one by one: those of a migration, or a month of nights.
+/// How many runs a text or a page lists one by one: enough for a migration, or for a month of nightly runs.
 const RUNS_LISTED: usize = 40;
 
 /// How many of these are the first runs; the others are the latest.
@@ -27,7 +27,7 @@ const FIRST_LISTED: usize = 5;
 /// A whole ledger in one report. The names of its JSON are a contract with scripts.
 #[derive(Debug, Serialize)]
 pub struct History<'a> {
-    /// How the import stands, in a sentence or two.
+    /// The state of the import in one or two sentences.
     pub(super) headline: String,
     pub(super) base_url: Option<&'a str>,
     pub(super) merchant_id: Option<&'a str>,
@@ -35,11 +35,11 @@ pub struct History<'a> {
     pub(super) rows: u64,
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, u64>,
-    /// Why customers are not imported, as of now.
+    /// Why customers are not imported at present.
     pub(super) errors: Vec<ErrorSummary>,
     pub(super) errors_not_shown: u64,
     runs: Vec<Run<'a>>,
-    /// The running run, if there is one.
+    /// The current run, if there is one.
     pub(super) live: Option<LiveStatus>,
     #[serde(skip)]
     pub(super) tally: &'a Tally,
@@ -98,7 +98,7 @@ impl<'a> History<'a> {
         (first, between, latest)
     }
 
-    /// Whether a run is going on.
+    /// Whether a run is in progress.
     pub(super) fn is_running(&self) -> bool {
         self.records.last().is_some_and(|run| run.state == RunState::Running)
     }
@@ -123,7 +123,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// What these runs came to together: `326 runs: created 12, unchanged 3,000; 340 requests; 2 did not finish`.
+/// The totals of these runs: `326 runs: created 12, unchanged 3,000; 340 requests; 2 did not finish`.
 pub(super) fn together(runs: &[RunRecord]) -> String {
     let sum = |outcome| runs.iter().map(|run| run.tally.get(outcome)).sum();
     let tally: Tally = Outcome::ALL.map(|outcome| (outcome, sum(outcome))).into_iter().collect();

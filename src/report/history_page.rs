@@ -1,6 +1,6 @@
-//! The report of a ledger as one self-contained HTML page, by the template `history.html`.
+//! Renders the report of a ledger as one self-contained HTML page, with the template `history.html`.
 //!
-//! Its size is bounded: a year of nights is a page as small as a migration's.
+//! The size of the page is bounded: the page for a year of nightly runs is as small as that for one migration.
 
 use askama::Template;
 
@@ -40,7 +40,7 @@ struct Page<'a> {
 /// A line of the table of runs.
 enum RunsLine<'a> {
     Run(ListedRun<'a>),
-    /// Runs that are not listed, and what they came to.
+    /// Runs that are not listed, with their totals.
     Between(String),
 }
 

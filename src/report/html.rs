@@ -1,7 +1,7 @@
-//! A report as one self-contained HTML page: it requests nothing and runs no script.
+//! Renders a report as one self-contained HTML page, which sends no requests and runs no script.
 //!
-//! The template `page.html` has the text and the layout. It escapes every value, and the page's policy also forbids scripts
-//! and requests, because a ledger holds text from outside.
+//! The template `page.html` contains the text and the layout. It escapes every value, and the page's policy also
+//! forbids scripts and requests, because a ledger contains text from outside.
 
 use std::time::Duration;
 
@@ -50,9 +50,9 @@ struct Page<'a> {
     version: &'static str,
 }
 
-/// How far a running run has come.
+/// The progress of a current run.
 pub(super) struct Progress {
-    /// In per cent; `None` if the number of rows is not known.
+    /// In per cent; `None` if the number of rows is unknown.
     pub(super) percent: Option<u64>,
     pub(super) words: String,
 }
@@ -66,13 +66,13 @@ impl Progress {
 /// Why some rows are not in the API.
 pub(super) struct ReasonCard<'a> {
     pub(super) error: &'a ErrorSummary,
-    /// Of all rows of the run.
+    /// The share of all rows of the run.
     pub(super) share: String,
     pub(super) characters: String,
 }
 
 impl ReasonCard<'_> {
-    /// The remedy in words, so that the name of an option stays on one line.
+    /// The words of the remedy; an option's name is one word, so that it stays on one line.
     pub(super) fn remedy(&self) -> impl Iterator<Item = &'static str> {
         self.error.remedy.split_inclusive(' ')
     }
@@ -131,7 +131,7 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
     })
 }
 
-/// Renders a page, with characters shown that would hide something.
+/// Renders a page, with invisible characters shown by their code points.
 pub(super) fn render(page: &impl Template) -> Result<String, Error> {
     let page = page.render().map_err(|error| Error::Bug(format!("the page cannot be made ({error})")))?;
     Ok(visible_lines(&page).into_owned())
@@ -146,7 +146,7 @@ pub(super) fn state_class(state: RunState, exit_code: Option<i64>) -> &'static s
     }
 }
 
-/// How many rows have no card, and why.
+/// The number of rows without a card, with the reason.
 pub(super) fn not_shown(count: u64) -> Option<String> {
     (count > 0).then(|| format!("{} more: {NOT_SHOWN}.", rows(count)))
 }

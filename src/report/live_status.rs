@@ -1,7 +1,7 @@
-//! The status of a running run, in lines of a given width; the progress display and `status` show the same.
+//! Formats the status of a current run in lines of a given width, for the progress display and for `status`.
 //!
-//! Pure. The most important figures come first and are dropped last as the width shrinks: how much is done, how fast, how
-//! much time is left; then the outcomes; then the activity. No line exceeds the width.
+//! Pure. The most important figures come first and are the last to be dropped on a narrow terminal: how much is done,
+//! the rate, and the time left; then the outcomes; then the activity. No line exceeds the width.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ pub struct LiveStatus {
 }
 
 impl LiveStatus {
-    /// The object of a run that said this of itself so long ago.
+    /// The status by a snapshot of this age.
     pub fn new(run: RunId, snapshot: &RunSnapshot, age: Duration) -> LiveStatus {
         let RunSnapshot { tally, heartbeat: live, .. } = snapshot;
         let settled = settled(tally);
@@ -65,7 +65,7 @@ impl LiveStatus {
     }
 }
 
-/// What a running run said of itself at this time; times are in UTC milliseconds.
+/// The status by a heartbeat that was written `at`; times are in UTC milliseconds.
 pub(super) fn live_status(run: &RunRecord, (at, heartbeat): (i64, &Heartbeat), now: i64) -> LiveStatus {
     let (tally, request_counts) = (run.tally, run.request_counts);
     let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone() };
@@ -74,18 +74,18 @@ pub(super) fn live_status(run: &RunRecord, (at, heartbeat): (i64, &Heartbeat), n
 }
 
 impl LiveStatus {
-    /// How much is done, rounded down: 100 appears only at the end. `None` if the number of rows is not known.
+    /// The progress in per cent, rounded down: 100 appears only at the end. `None` if the number of rows is unknown.
     pub(super) fn percent(&self) -> Option<u64> {
         let total = self.rows_expected.filter(|total| *total > 0)?;
         Some((u128::from(self.rows_settled) * 100 / u128::from(total)).min(100) as u64)
     }
 
-    /// The time left at the current rate, where that can be told.
+    /// The time left at the current rate, if it can be estimated.
     pub(super) fn left(&self) -> Option<Duration> {
         self.seconds_left.map(Duration::from_secs)
     }
 
-    /// What it does, in words for a reader who cannot see it move.
+    /// The status as text, for readers who do not see the updates.
     pub(super) fn words(&self) -> String {
         let settled = grouped(self.rows_settled);
         let about = if self.is_exact { "" } else { "about " };
@@ -108,7 +108,7 @@ impl LiveStatus {
     }
 }
 
-/// Where a run stands, in lines of at most this width.
+/// The progress of a run, in lines of at most this width.
 pub fn progress_lines(snapshot: &RunSnapshot, width: usize) -> Vec<String> {
     let (outcomes, activity) = (outcomes(&snapshot.tally), activity(&snapshot.heartbeat));
     let mut lines = vec![headline(snapshot, width)];
@@ -123,9 +123,9 @@ pub fn progress_lines(snapshot: &RunSnapshot, width: usize) -> Vec<String> {
     lines
 }
 
-/// The same on one line, for where nobody looks on.
+/// The progress of a run on one line, for a log.
 pub fn progress_line(snapshot: &RunSnapshot) -> String {
-    // In a log a bar is noise.
+    // A bar is of no use in a log.
     let headline = headlines(snapshot).into_iter().find(|line| !line.starts_with('['));
     let parts = [
         headline.unwrap_or_default(),
@@ -136,7 +136,7 @@ pub fn progress_line(snapshot: &RunSnapshot) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// What `status` says of it, and how long ago the run said so itself.
+/// The text of `status` about a current run; `age` is the time since its last heartbeat.
 pub fn live_status_text(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
     let mut text = format!("\nRun {run} goes on, as of {} ago{}:\n", time(age), stale(age));
     for line in progress_lines(snapshot, 78) {
@@ -145,7 +145,7 @@ pub fn live_status_text(run: RunId, snapshot: &RunSnapshot, age: Duration) -> St
     text
 }
 
-/// The same, for who watches it: lines of at most this width.
+/// The lines of `status --watch`, of at most this width.
 pub fn watched_lines(run: RunId, snapshot: &RunSnapshot, age: Duration, width: usize) -> Vec<String> {
     // Tenths of a second would only flicker.
     let age =
@@ -155,7 +155,7 @@ pub fn watched_lines(run: RunId, snapshot: &RunSnapshot, age: Duration, width: u
     lines
 }
 
-/// The same on one line.
+/// `status --watch` on one line.
 pub fn watched_line(snapshot: &RunSnapshot, age: Duration) -> String {
     format!("{}{}", progress_line(snapshot), stale(age))
 }
@@ -164,7 +164,7 @@ fn stale(age: Duration) -> &'static str {
     if age > STALE_AFTER { "; it has not said anything since" } else { "" }
 }
 
-/// The longest that fits; what is too long even so is cut.
+/// The longest headline that fits; if none fits, the shortest one is truncated.
 fn headline(snapshot: &RunSnapshot, width: usize) -> String {
     let mut lines = headlines(snapshot);
     let at = lines.iter().position(|line| line.len() <= width).unwrap_or(lines.len() - 1);
@@ -173,7 +173,7 @@ fn headline(snapshot: &RunSnapshot, width: usize) -> String {
     line
 }
 
-/// How much is done, how fast, and how long it still takes; from the longest to the shortest. All ASCII.
+/// Headlines with the progress, the rate and the time left, from the longest to the shortest. All ASCII.
 fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
     let RunSnapshot { tally, heartbeat: live, .. } = snapshot;
     let settled = settled(tally);
@@ -238,7 +238,7 @@ fn outcomes(tally: &Tally) -> Vec<String> {
     some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect()
 }
 
-/// Why everything waits. All ASCII, as every line: a name in a certificate may be anything.
+/// Why all requests wait. Like every line, all ASCII: a name in a certificate may be anything.
 fn cause(live: &Heartbeat) -> Option<String> {
     let cause = live.cause.as_deref().filter(|_| live.activity == Activity::Waiting)?;
     Some(cause.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect())
@@ -272,7 +272,7 @@ fn activity(live: &Heartbeat) -> Vec<String> {
     parts
 }
 
-/// A rate as the user would give it: the digits that matter of what may be an average.
+/// A rate with its significant digits, because it may be an average.
 fn decimals(per_second: f64) -> String {
     match per_second {
         10.0.. if per_second.fract() == 0.0 => grouped(per_second as u64),

@@ -1,4 +1,5 @@
-//! Which column feeds which field, as text and JSON, so that a user can check it before anything is sent.
+//! Formats which column feeds which field, as text and JSON, so that a user can check the mapping before anything is
+//! sent.
 
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ const WIDTH: usize = 76;
 /// How many columns that feed no field are listed.
 const SHOWN_MAX: usize = 20;
 
-/// How much of a name is shown.
+/// How many characters of a name are shown.
 const NAME_MAX_CHARS: usize = 60;
 
 /// A field and where it is read from. The names are a contract with scripts.
@@ -47,7 +48,7 @@ pub fn unused_columns(mapping: &Mapping) -> Vec<String> {
     mapping.unused.iter().map(|column| column.name.clone()).collect()
 }
 
-/// The name of a column, cut where it is no name but a text.
+/// The name of a column, truncated if it is a text rather than a name.
 fn short(name: &str) -> String {
     let shown = visible_text(name);
     match shown.char_indices().nth(NAME_MAX_CHARS) {
@@ -81,14 +82,14 @@ pub fn mapping_lines(mapping: &Mapping) -> String {
 pub struct ColumnWarning {
     /// The name in JSON. A contract with scripts.
     pub(super) name: &'static str,
-    /// The field that is concerned, if there is one.
+    /// The field concerned, if there is one.
     pub(super) field: Option<Field>,
-    /// What is the matter, and what to do about it.
+    /// What is wrong, and what to do about it.
     pub text: String,
 }
 
-/// The warnings about columns: those that have another system's name of a field and feed none, and those of `--ignore` that
-/// the file does not have.
+/// The warnings about columns: columns named like a field in other systems that feed no field, and columns in
+/// `--ignore` that the file does not have.
 pub fn column_warnings(mapping: &Mapping) -> Vec<ColumnWarning> {
     let unmapped = mapping.unused.iter().filter_map(|UnusedColumn { name, likely }| {
         let (field, name) = ((*likely)?, visible_text(name));

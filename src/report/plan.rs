@@ -1,4 +1,4 @@
-//! What `plan` found out, as text and JSON: counts, fields, rules and lines, never a value.
+//! Formats the result of `plan` as text and JSON: counts, fields, rules and lines, never a value.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -17,49 +17,49 @@ use crate::{
     source::{Adjustments, Mapping, RowSample},
 };
 
-/// A plan with what a reader needs to know beside it.
+/// A plan with its context.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanToReport<'a> {
     /// The source as given.
     pub source: &'a str,
-    /// The ledger as given, and whether there is one.
+    /// The ledger as given, and whether it exists.
     pub ledger: (&'a str, bool),
-    /// The run that goes on in it.
+    /// The run in progress on this ledger.
     pub running: Option<RunId>,
-    /// Rows of the ledger that the next run looks up before anything else.
+    /// Rows of the ledger that the next run looks up first.
     pub ledger_in_doubt: u64,
     /// What an import would do.
     pub plan: &'a Plan,
-    /// How the rows were read.
+    /// The rules that the rows were read by.
     pub rules: &'a Rules,
     /// Which column feeds which field.
     pub mapping: &'a Mapping,
-    /// What was read differently from how it stands in the source.
+    /// Counts of what was read differently from how it is written in the source.
     pub adjustments: &'a Adjustments,
-    /// Requests per second of the import; none where there is no limit.
+    /// The rate of the import in requests per second; none without a limit.
     pub rate: Option<f64>,
     /// Whether the import would send Updates.
     pub command: Command,
-    /// What the API has, where it was asked.
+    /// The result of the lookups at the API, if there were any.
     pub asked: Option<AskedToReport<'a>>,
 }
 
-/// What the API has of the rows that the ledger does not know.
+/// What the API has of the rows that are new to the ledger.
 #[derive(Clone, Copy, Debug)]
 pub struct AskedToReport<'a> {
-    /// The rows that were asked for.
+    /// The counts of the lookups.
     pub asked: &'a Asked,
-    /// How the asking ended, and the reason if it stopped by itself.
+    /// How the lookups ended, and the reason if they stopped by themselves.
     pub ended: (RunState, Option<&'a str>),
-    /// Requests.
+    /// The requests of the lookups.
     pub figures: RequestCounts,
     /// Wall time.
     pub elapsed: Duration,
 }
 
 impl AskedToReport<'_> {
-    /// The share of all new rows that `count` of the answers have. None where the asking ended early: its answers are
-    /// those of the first rows, which are no random sample.
+    /// The estimated share of `count` of the answers in all new rows. None if the lookups ended early: they are then
+    /// those of the first rows, which are not a random sample.
     fn share(&self, count: u64, plan: &Plan) -> Option<Share> {
         let is_complete = self.ended.0 == RunState::Completed;
         Share::of(count, self.asked.answered(), plan.create).filter(|_| is_complete)
@@ -67,19 +67,19 @@ impl AskedToReport<'_> {
 }
 
 impl PlanToReport<'_> {
-    /// The requests of the import: the fewest, where the API was not asked, because an attempt that fails and a customer
-    /// that exists take more. Else those for customers that exist are estimated.
+    /// The number of requests of the import. Without lookups it is a minimum, because failed attempts and existing
+    /// customers take more requests. With lookups, those for existing customers are included by estimate.
     fn requests(&self) -> u64 {
         let fewest = self.plan.sent() - self.plan.in_doubt + self.ledger_in_doubt;
         let Some(asked) = &self.asked else { return fewest };
-        // A Create that is refused, a Get, and where the fields differ an Update.
+        // A Create that is refused, a Get, and an Update if the fields differ.
         let updates = if self.command == Command::ImportAndUpdate { asked.asked.different } else { 0 };
         let more = [asked.asked.existing(), updates].map(|count| asked.share(count, self.plan));
         let estimate = |share: Share| (share.share * self.plan.create as f64).round() as u64;
         fewest + more.into_iter().flatten().map(estimate).sum::<u64>()
     }
 
-    /// The shortest time of the import.
+    /// The minimum duration of the import.
     fn shortest(&self) -> Option<Duration> {
         Duration::try_from_secs_f64(self.requests() as f64 / self.rate?).ok()
     }
@@ -102,10 +102,10 @@ pub struct PlanSummary<'a> {
     changed_fields: BTreeMap<&'static str, u64>,
     unchanged: u64,
     try_again: u64,
-    /// By the outcome that the rows have.
+    /// By the present outcome of the rows.
     try_again_outcomes: &'a BTreeMap<&'static str, u64>,
     in_doubt: u64,
-    /// Of the whole ledger.
+    /// For the whole ledger.
     ledger_in_doubt: u64,
     rejected: u64,
     duplicate: u64,
@@ -120,12 +120,12 @@ pub struct PlanSummary<'a> {
     asked: Option<AskedJson>,
 }
 
-/// What the API has of the rows to create.
+/// The lookups of rows to create.
 #[derive(Serialize)]
 struct AskedJson {
     state: RunState,
     stop_reason: Option<String>,
-    /// Rows that were asked for.
+    /// Number of rows looked up.
     rows: u64,
     new: u64,
     same: u64,
@@ -140,7 +140,7 @@ struct AskedJson {
     elapsed_seconds: f64,
 }
 
-/// A share of all rows to create, with its 95 % interval, as per cents and as rows.
+/// A share of all rows to create, with its 95 % interval, in per cent and in rows.
 #[derive(Serialize)]
 struct ShareJson {
     per_cent: f64,
@@ -165,7 +165,7 @@ impl ShareJson {
         }
     }
 
-    /// `51.2 % (48.1 to 54.3 %)`, without the interval where it is exact.
+    /// `51.2 % (48.1 to 54.3 %)`; without the interval if the share is exact.
     fn text(&self) -> String {
         let ShareJson { per_cent, per_cent_low, per_cent_high, rows, rows_low, rows_high } = self;
         if rows_low == rows_high {
@@ -206,9 +206,9 @@ impl AskedJson {
 
 #[derive(Serialize)]
 struct ImportJson {
-    /// Rows for which something is sent.
+    /// Rows for which requests are sent.
     rows: u64,
-    /// The fewest requests; where the API was asked, those for customers that exist as well.
+    /// The minimum number of requests; with lookups, including those for existing customers.
     requests: u64,
     rate: Option<f64>,
     seconds: Option<f64>,
@@ -295,7 +295,7 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
     text
 }
 
-/// What the API has of the rows to create.
+/// Adds the results of the lookups of rows to create.
 fn add_asked(of: &AskedToReport<'_>, plan: &Plan, text: &mut String) {
     let (asked, figures) = (of.asked, of.figures);
     let _ = writeln!(
@@ -332,7 +332,7 @@ fn field_words(fields: &FieldCounts) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// One line for each kind of row that the file has.
+/// One line for each kind of row in the file.
 fn add_counts(plan: &Plan, text: &mut String) {
     let fields = field_words(&plan.fields);
     let outcomes: Vec<String> =
@@ -354,7 +354,7 @@ fn add_counts(plan: &Plan, text: &mut String) {
     }
 }
 
-/// What stands in the progress behind the number of rows that were asked for.
+/// The text in the progress after the number of rows looked up.
 pub fn asking_words(asked: &Asked) -> Vec<String> {
     let parts = [("new", asked.new), ("same", asked.same), ("different", asked.different)];
     let parts = parts.into_iter().chain([("unanswered", asked.unanswered)]).filter(|(_, count)| *count > 0);

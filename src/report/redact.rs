@@ -1,20 +1,21 @@
 //! Removes customer data from a message of the API.
 //!
-//! A message may quote the customer that it is about, and a report is passed around. `export failed` has the message in
-//! full.
+//! A message may quote the customer that it is about, and reports are shared. `export failed` contains the full
+//! message.
 
 use crate::customer::visible;
 
 /// A shorter cell is matched as a whole word only; as a substring it would match everywhere.
 const SUBSTRING_MIN_CHARS: usize = 4;
 
-/// This many consecutive digits may be a phone number, however the cell spells it.
+/// This many consecutive digits may be a phone number, however it is spelled in the cell.
 const PHONE_DIGITS_MIN: usize = 5;
 
-/// What stands in place of redacted text.
+/// Replaces redacted text.
 const REDACTED: &str = "[…]";
 
-/// Replaces everything in `text`, as messages show it, that repeats one of `cells`, every word with an `@`, and every long number.
+/// Redacts everything in `text`, in the form of messages, that repeats one of `cells`, every word with an `@`, and
+/// every long number.
 pub(super) fn redact(text: &str, cells: &[String]) -> String {
     let cells: Vec<String> = cells
         .iter()

@@ -1,7 +1,7 @@
 //! All runs of a ledger on one time line: how the number of imported customers grew, and when each run took place.
 //!
-//! Pure. A run that lasted seconds in a year of nights is still wide enough to be seen, and neighbours are joined until
-//! there are few enough for a phone.
+//! Pure. A run of a few seconds within a year is still wide enough to be seen, and neighboring runs are joined until
+//! they fit a phone.
 
 use super::{
     chart::{Chart, Tick, Tooltip, growth},
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::ledger::{Outcome, RunRecord, RunState};
 
-/// The most marks on the time line.
+/// The maximum number of marks on the time line.
 const MARKS_SHOWN: usize = 120;
 
-/// The least width of a mark, of a line of 1000.
+/// The minimum width of a mark; the line is 1000 wide.
 const MARK_WIDTH_MIN: f64 = 4.0;
 
-/// From this time on a label has no time of day: a week in milliseconds.
+/// From this span on, labels have no time of day: a week in milliseconds.
 const DAYS_ONLY: i64 = 7 * 86_400_000;
 
 /// Runs on a line of 1000 × 100.
@@ -25,15 +25,15 @@ pub(super) struct RunTimeline {
     pub(super) marks: Vec<Mark>,
 }
 
-/// A run, or neighbouring runs, on the line.
+/// A run, or several neighboring runs, on the line.
 pub(super) struct Mark {
     pub(super) class: &'static str,
     pub(super) place: Tooltip,
 }
 
 impl RunTimeline {
-    /// The time line of the runs, of which the ledger has imported `succeeded` customers; `None` if there are fewer than
-    /// two, or all took place at one moment. `now` is in UTC milliseconds.
+    /// The time line of the runs of a ledger that has imported `succeeded` customers. `None` for fewer than two runs,
+    /// or if all took place at one moment. `now` is in UTC milliseconds.
     pub(super) fn of(runs: &[RunRecord], succeeded: u64, now: i64) -> Option<RunTimeline> {
         let from = runs.first().filter(|_| runs.len() > 1)?.started_at;
         let to = runs.iter().map(|run| end(run, now)).max()?.max(from);
@@ -41,7 +41,7 @@ impl RunTimeline {
         let at = |time: i64| (time.saturating_sub(from) as f64 / span).clamp(0.0, 1.0);
         let groups = || runs.chunks(runs.len().div_ceil(MARKS_SHOWN));
         let found: u64 = runs.iter().map(new_customers).sum();
-        // Customers of runs that are gone.
+        // Customers of deleted runs.
         let mut imported = succeeded.saturating_sub(found);
         let mut points = Vec::new();
         for group in groups() {
@@ -66,7 +66,7 @@ impl RunTimeline {
     }
 }
 
-/// When a run ended. Of a crashed run only its beginning is known.
+/// When a run ended. For a crashed run only its beginning is known.
 fn end(run: &RunRecord, now: i64) -> i64 {
     let end = match run.state {
         RunState::Running => Some(now),
@@ -75,7 +75,7 @@ fn end(run: &RunRecord, now: i64) -> i64 {
     end.unwrap_or(run.started_at).max(run.started_at)
 }
 
-/// Customers that no run before had found in the API.
+/// Customers that no earlier run had found at the API.
 fn new_customers(run: &RunRecord) -> u64 {
     run.tally.get(Outcome::Created) + run.tally.get(Outcome::Existing)
 }

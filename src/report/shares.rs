@@ -1,7 +1,7 @@
-//! Shares of a whole in per cent that add up to 100.
+//! Shares of a whole, in per cent, that add up to 100.
 //!
-//! Pure. Each share is rounded down to a tenth, and the tenths that are left go to the largest remainders. No count is
-//! rounded away: all but one of a million is not all, and the one is more than none.
+//! Pure. Each share is rounded down to a tenth, and the remaining tenths are given to the largest remainders. No
+//! count is rounded away: all but one of a million is not 100 %, and one is not 0 %.
 
 /// Tenths of a per cent in the whole.
 const WHOLE: u64 = 1000;
@@ -31,7 +31,7 @@ impl Share {
         }
     }
 
-    /// The share of both together.
+    /// The combined share of both.
     pub(super) fn with(self, other: Share) -> Share {
         match (self.count, other.count) {
             (0, _) => other,
@@ -63,7 +63,7 @@ pub(super) fn shares<const N: usize>(counts: [u64; N]) -> [Share; N] {
     for at in order.iter().take(WHOLE.saturating_sub(given) as usize) {
         shares[*at].tenths += 1;
     }
-    // The smallest shares are rounded up, which is taken from the largest.
+    // The smallest shares are rounded up, at the expense of the largest.
     if let Some(largest) = shares.iter_mut().max_by_key(|share| share.tenths) {
         largest.tenths -= given.saturating_sub(WHOLE).min(largest.tenths - 1);
     }

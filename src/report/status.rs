@@ -1,4 +1,4 @@
-//! The status of a ledger as text and JSON: its target, its rows by outcome, and each run.
+//! Formats the status of a ledger as text and JSON: its target, its rows by outcome, and each run.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -20,7 +20,7 @@ pub struct Status<'a> {
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, u64>,
     runs: Vec<Run<'a>>,
-    /// The running run, if there is one.
+    /// The current run, if there is one.
     live: Option<LiveStatus>,
 }
 
@@ -109,7 +109,7 @@ pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs
     text
 }
 
-/// The heading over what [`add_run`] adds.
+/// Adds the heading of the list that [`add_run`] extends.
 pub(super) fn add_runs_heading(text: &mut String) {
     let _ = writeln!(
         text,
@@ -118,7 +118,8 @@ pub(super) fn add_runs_heading(text: &mut String) {
     );
 }
 
-/// How long a run took. The end of a crashed run is unknown: the ledger records only when the next run found it.
+/// The duration of a run. The end of a crashed run is unknown: the ledger records only when the next run detected the
+/// crash.
 pub(super) fn took(run: &RunRecord) -> Option<String> {
     let ended_at = run.ended_at.filter(|_| run.exit_code.is_some())?;
     Some(time_between(run.started_at, ended_at))

@@ -1,4 +1,4 @@
-//! The summary of a run: counts by outcome, requests, time, and what else its user should know.
+//! The summary of a run: counts by outcome, requests, time, and remarks for the user.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     source::{Adjustment, Adjustments, Mapping, RowSample},
 };
 
-/// Kinds of errors that the end of a run shows.
+/// How many kinds of errors the summary shows.
 const REASONS_SHOWN: usize = 5;
 
 /// The object of `--summary-json`. Its names are a contract with scripts.
@@ -25,7 +25,7 @@ pub struct Summary<'a> {
     pub run: RunId,
     /// The state in which it ended.
     pub state: RunState,
-    /// The exit code; none while the run is running.
+    /// The exit code; none while the run is in progress.
     pub exit_code: Option<u8>,
     /// The source as given.
     pub source: &'a str,
@@ -36,11 +36,11 @@ pub struct Summary<'a> {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Every HTTP request sent.
     pub requests: u64,
-    /// Requests that repeated a step.
+    /// Requests that repeated an earlier request for the same row.
     pub retries: u64,
     /// 429 responses.
     pub throttled: u64,
-    /// Pauses that the API has asked for; none in a report, since the ledger does not keep them.
+    /// Pauses that the API requested; none in a report, because the ledger does not store them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pauses: Option<u64>,
     /// The best rate sustained below an undocumented limit of the API, in requests per second.
@@ -62,16 +62,16 @@ pub struct Summary<'a> {
     pub existing_differing_rows: u64,
     /// These rows by the field that differs.
     pub existing_differing: BTreeMap<&'static str, u64>,
-    /// Existing rows whose customer a Create of this ledger may or may not have made.
+    /// Existing rows whose customer may or may not have been created by a Create of this ledger.
     pub existing_uncertain: u64,
     /// Rows whose reference the API spells differently.
     pub respelled: u64,
-    /// What names the run elsewhere; none in a report, which has its own.
+    /// Identifies the run for other programs; none in a report, which has this data elsewhere.
     #[serde(flatten)]
     pub context: Option<RunContext<'a>>,
 }
 
-/// Where and when a run was, and what went wrong in it.
+/// The context of a run: target, ledger, times and errors.
 #[derive(Debug, Serialize)]
 pub struct RunContext<'a> {
     /// The merchant's id.
@@ -80,11 +80,11 @@ pub struct RunContext<'a> {
     pub target: &'a str,
     /// The ledger's path.
     pub ledger: &'a str,
-    /// RFC 3339; this and what follows is none if the ledger could not be read.
+    /// RFC 3339. This and the following members are none if the ledger could not be read.
     pub started_at: Option<String>,
-    /// RFC 3339; none also if the user did not wait for the end.
+    /// RFC 3339; also none if the user did not wait for the end.
     pub ended_at: Option<String>,
-    /// What went wrong, the most frequent first.
+    /// The errors, the most frequent first.
     pub reasons: Option<Vec<ErrorSummary>>,
 }
 
@@ -95,12 +95,12 @@ pub struct SourceReading {
     pub columns: Vec<MappedField>,
     /// Columns that feed no field.
     pub unused_columns: Vec<String>,
-    /// What was read differently from how it stands in the source.
+    /// What was read differently from how it is written in the source.
     pub adjustments: Vec<AdjustedRows>,
 }
 
 impl SourceReading {
-    /// The reading of a source by this mapping.
+    /// The reading of a source with this mapping.
     pub fn new(mapping: &Mapping, adjustments: &Adjustments) -> SourceReading {
         SourceReading {
             columns: mapped_fields(mapping),
@@ -111,7 +111,7 @@ impl SourceReading {
 }
 
 impl<'a> RunContext<'a> {
-    /// The context of a run, with what its ledger says of it.
+    /// The context of a run, with the details from its ledger.
     pub fn new(target: &'a Target, ledger: &'a str, details: Option<&RunDetails>) -> RunContext<'a> {
         let run = details.map(|details| &details.run);
         RunContext {
@@ -178,13 +178,13 @@ impl<'a> Summary<'a> {
         rate(self.requests as f64 / self.elapsed_seconds.max(0.001))
     }
 
-    /// Rows of this outcome.
+    /// The number of rows with this outcome.
     pub(super) fn count(&self, outcome: Outcome) -> u64 {
         self.outcomes.get(outcome.name()).copied().unwrap_or_default()
     }
 }
 
-/// A run as a table: its outcomes, time and rate, and what went wrong.
+/// The summary as a table: outcomes, time and rate, and errors.
 pub fn run_table(summary: &Summary<'_>) -> String {
     let mut text =
         format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), visible_text(summary.source));
@@ -246,7 +246,7 @@ pub fn pruned(ledger: &str, pruned: &Pruned) -> String {
     )
 }
 
-/// The number of rows without a field because of a rule.
+/// The number of rows without a field that broke a rule.
 #[derive(Debug, Serialize)]
 pub struct DroppedField {
     field: &'static str,
@@ -263,7 +263,7 @@ pub(super) fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
     dropped.iter().map(each).collect()
 }
 
-/// The rows, or lines between rows, that were read differently in one way.
+/// The number of rows, or of lines between rows, with one kind of adjustment.
 #[derive(Debug, Serialize)]
 pub struct AdjustedRows {
     adjustment: &'static str,
@@ -274,7 +274,7 @@ pub struct AdjustedRows {
     text: String,
 }
 
-/// What was read differently from how it stands in a source.
+/// What was read differently from how it is written in a source.
 pub fn adjusted_list(adjustments: &Adjustments) -> Vec<AdjustedRows> {
     let each = |(adjustment, sample): (Adjustment, RowSample)| AdjustedRows {
         adjustment: adjustment.name(),

@@ -1,6 +1,6 @@
-//! The findings of `validate` as text and JSON, with what to correct first.
+//! Formats the findings of `validate` as text and JSON, with what to correct first.
 //!
-//! Holds no customer's field: a fault names characters, positions and counts.
+//! Contains no customer's field: a fault names characters, positions and counts.
 
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
@@ -54,11 +54,11 @@ pub(super) struct FaultJson<'a> {
     option: Option<&'a str>,
 }
 
-/// What one option, given in addition, would do.
+/// The effect of giving one additional option.
 #[derive(Serialize)]
 struct RescueJson {
     option: String,
-    /// Rows that break a rule now and would not then.
+    /// Rows that are invalid now and would then be valid.
     rows: u64,
 }
 
@@ -79,7 +79,7 @@ struct ImportJson {
 }
 
 impl<'a> ValidationSummary<'a> {
-    /// The findings about a source, with the time of an import at this rate.
+    /// The findings about a source, with the duration of an import at this rate.
     pub fn new(findings: &'a Findings, of: &'a Source, rate: Option<f64>) -> ValidationSummary<'a> {
         let field = Field::Reference.name();
         let similar = Some(&findings.similar).filter(|similar| similar.rows > 0).map(|similar| WarningJson {
@@ -122,7 +122,7 @@ impl<'a> ValidationSummary<'a> {
     }
 }
 
-/// The shortest time of an import, at this many requests per second.
+/// The minimum duration of an import at this many requests per second.
 fn shortest_import(findings: &Findings, rate: Option<f64>) -> Option<Duration> {
     Duration::try_from_secs_f64(findings.valid() as f64 / rate?).ok()
 }
@@ -159,7 +159,7 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
     text
 }
 
-/// The faults that most rows have first.
+/// The faults, those with the most rows first.
 fn by_count(findings: &Findings) -> Vec<(&(Option<Field>, Rule), &FaultGroup)> {
     let mut groups: Vec<_> = findings.faults.iter().collect();
     groups.sort_by_key(|(_, group)| std::cmp::Reverse(group.rows));
@@ -187,7 +187,7 @@ pub(super) fn add_mapping(mapping: &Mapping, text: &mut String) {
     }
 }
 
-/// The faults for JSON, those that most rows have first. An option that these rules have already is not advised.
+/// The faults for JSON, those with the most rows first. An option that these rules already have is not suggested.
 pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<FaultJson<'a>> {
     let fault = |(of, group): (&'a (Option<Field>, Rule), &'a FaultGroup)| {
         let (field, rule) = of;
@@ -204,7 +204,7 @@ pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<Fault
     by_count(findings).into_iter().map(fault).collect()
 }
 
-/// What was seen in every example of a group; empty if that differs.
+/// What was seen, if it is the same in every example of a group; otherwise empty.
 fn seen_alike(group: &FaultGroup) -> &str {
     match group.first.as_slice() {
         [first, more @ ..] if more.iter().all(|other| other.seen == first.seen) => &first.seen,

@@ -1,4 +1,4 @@
-//! The findings of `verify` as text and JSON: counts, fields and lines, never a value.
+//! Formats the findings of `verify` as text and JSON: counts, fields and lines, never a value.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -21,9 +21,9 @@ pub struct Verification<'a> {
     pub source: &'a str,
     /// How it ended: state, exit code, and the reason if it stopped by itself.
     pub ended: (RunState, u8, Option<&'a str>),
-    /// What was read differently from how it stands in the source.
+    /// Counts of what was read differently from how it is written in the source.
     pub adjustments: &'a Adjustments,
-    /// What was found.
+    /// The counts of the comparison.
     pub found: &'a ComparisonResult,
     /// Rows of the ledger that the file does not have.
     pub not_in_file: u64,
@@ -152,8 +152,8 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     text
 }
 
-/// How to send the file's fields to the API. An import compares the file with the ledger, so a change made at the API has
-/// to be marked in the ledger first.
+/// How to send the file's fields to the API. An import compares the file with the ledger, so a change made at the API
+/// must first be marked in the ledger.
 fn repair(verification: &Verification<'_>) -> String {
     let source = visible_text(verification.source);
     let unnoticed = verification.found.unnoticed;
@@ -185,7 +185,7 @@ fn more(count: u64) -> String {
     }
 }
 
-/// What stands in the progress behind the number of rows.
+/// The text in the progress after the number of rows.
 pub fn verification_words(found: &ComparisonResult) -> Vec<String> {
     let parts =
         [("different", found.different), ("missing", found.missing), ("unanswered", found.unanswered)];
