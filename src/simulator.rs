@@ -81,10 +81,10 @@ pub use self::{
 /// Maximum size of a request body; that of a customer is well below one KiB.
 const BODY_MAX: usize = 1 << 20;
 
-/// How long an unanswered request is held: longer than any sensible client waits, yet bounded.
+/// How long a request without a response is held: longer than any sensible client waits, yet bounded.
 const HANG_MAX: Duration = Duration::from_secs(120);
 
-/// Backlog of the listener, as tokio's default.
+/// Backlog of the listener, the same as tokio's default.
 const BACKLOG: u32 = 1024;
 
 /// A running simulator. Dropping it stops it; [`Simulator::stop`] also waits until it has stopped.
@@ -125,7 +125,7 @@ impl Simulator {
         self.address
     }
 
-    /// The record of all requests and their effects.
+    /// The journal of all requests and their effects.
     pub fn journal(&self) -> Journal {
         Journal(Arc::clone(&self.memory))
     }
@@ -147,7 +147,7 @@ impl Simulator {
 }
 
 /// Listens again on a port that stayed bound, so that no other process could take it. A process that is being started
-/// holds copies of all sockets for an instant, which may keep the port in use: then binding is retried.
+/// holds copies of all sockets for an instant, which may keep the port in use; then binding is retried.
 async fn listen_again(port: io::Result<TcpSocket>, address: SocketAddr) -> TcpListener {
     const AGAIN: Duration = Duration::from_millis(5);
     let mut listener = port.and_then(|port| port.listen(BACKLOG));
@@ -162,8 +162,8 @@ async fn listen_again(port: io::Result<TcpSocket>, address: SocketAddr) -> TcpLi
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // Without it, a port that just served connections stays in use for a minute. On other systems than Unix the option
-    // would let other processes take the port.
+    // Without this option, a port that just served connections stays in use for a minute. On systems other than Unix
+    // the option would let other processes take the port.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -230,7 +230,7 @@ async fn serve_connection(stream: TcpStream, memory: Arc<SharedState>) {
     }
 }
 
-/// The connection is to be reset instead of answered.
+/// Resets the connection instead of responding.
 #[derive(Debug, thiserror::Error)]
 #[error("the simulator cuts this connection")]
 struct Cut;

@@ -121,7 +121,7 @@ impl Answer {
         Answer { status, content_type: JSON, header: None, body: body.into() }
     }
 
-    /// Adds a header; a value that is not valid in a header, which only a test can set, is left out.
+    /// Adds a header. A value that is invalid in a header, which only a test can set, is omitted.
     fn with(mut self, name: HeaderName, value: &str) -> Answer {
         self.header = HeaderValue::from_str(value).ok().map(|value| (name, value));
         self
@@ -136,7 +136,7 @@ impl Answer {
         Answer::fixed(StatusCode::FOUND, HTML, b"").with(LOCATION, to)
     }
 
-    /// To a request above the rate limit; an empty `retry_after` leaves the header out.
+    /// The response to a request above the rate limit; an empty `retry_after` omits the header.
     pub(super) fn above_limit(response: LimitResponse, retry_after: &str) -> Answer {
         let answer = match response {
             LimitResponse::Api429 => THROTTLED,
@@ -164,7 +164,7 @@ impl Answer {
         Answer::json(StatusCode::OK, FLOOD.clone())
     }
 
-    /// The customer as on the reference page: an empty field is absent, none is null.
+    /// The customer in the form of the reference page: an empty field is absent, none is null.
     pub(super) fn customer(customer: &Customer, juspay: Option<Token>) -> Answer {
         let body = CustomerBody {
             id: &customer.id,

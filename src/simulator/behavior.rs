@@ -58,11 +58,12 @@ pub struct Behavior {
     pub rate_limit: Option<u32>,
     /// How the rate limit counts.
     pub limiter: Limiter,
-    /// What a request above the rate limit is answered with.
+    /// The response to a request above the rate limit.
     pub limit_response: LimitResponse,
     /// Requests per second that the server can process, one after the other; further requests wait.
     pub capacity: Option<u32>,
-    /// The `Retry-After` of a request above the rate limit and of a 429, verbatim (seconds or a date); empty leaves the header out.
+    /// The `Retry-After` of a request above the rate limit and of a 429, verbatim (seconds or a date); if empty, the
+    /// header is omitted.
     pub retry_after: String,
     /// As in [`Options`].
     pub faults: Vec<(Fault, f64)>,
@@ -117,22 +118,22 @@ pub enum LimitResponse {
     Proxy503,
 }
 
-/// A state in which no request succeeds, or none that writes.
+/// A state in which every request fails, or every write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
     /// The process is down: open connections are cut, new ones refused. No other process can take the port.
     Refuse,
     /// Connections open, and are reset as soon as a request has arrived.
     Reset,
-    /// Every request is answered with a JSON 500.
+    /// Every request gets a JSON 500.
     Http500,
-    /// Every request is answered with a proxy's HTML 503.
+    /// Every request gets a proxy's HTML 503.
     Http503,
-    /// Requests are read and never answered.
+    /// Requests are read, but get no response.
     Hang,
-    /// Only Get answers: every Create and Update is a JSON 500.
+    /// Only Get works: every Create and Update gets a JSON 500.
     Writes500,
-    /// Only Get answers: a Create or Update is never answered.
+    /// Only Get works: a Create or Update gets no response.
     WritesHang,
 }
 
@@ -146,40 +147,40 @@ impl Outage {
 /// A fault that can be injected into a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// A JSON 500; half of the draws did the work, half did not.
+    /// A JSON 500; half of the draws perform the call, half do not.
     Http500,
-    /// A proxy's HTML 503; not done.
+    /// A proxy's HTML 503; the call is not performed.
     Http503,
-    /// A 429 independent of the rate; not done.
+    /// A 429 independent of the rate; the call is not performed.
     Http429,
-    /// The connection is reset; not done.
+    /// The connection is reset; the call is not performed.
     ResetBefore,
-    /// The connection is reset; done, so only the answer is lost.
+    /// The connection is reset after the call was performed, so only the response is lost.
     ResetAfter,
-    /// Never answered; half of the draws did the work, half did not.
+    /// No response; half of the draws perform the call, half do not.
     Timeout,
-    /// Done, then a 200 whose body cannot be read.
+    /// The call is performed; then a 200 whose body cannot be parsed.
     Garbage,
-    /// Done, then a 200 whose body is far too large.
+    /// The call is performed; then a 200 whose body is far too large.
     Flood,
-    /// An error under a 200; not done.
+    /// An error under a 200; the call is not performed.
     OkError,
-    /// Done, then an answer about another reference.
+    /// The call is performed; then a response about another reference.
     WrongReference,
-    /// 400 `DUPLICATE_REQUEST` although done. Create and Update only.
+    /// A 400 `DUPLICATE_REQUEST`, although the call is performed. Create and Update only.
     DuplicateRequest,
     /// Refused with a 400. Drawn by reference alone, so such a row never succeeds. Create and Update only.
     Reject,
-    /// A JSON 500; not done. Drawn by reference alone, so such a row never succeeds.
+    /// A JSON 500; the call is not performed. Drawn by reference alone, so such a row never succeeds.
     Always500,
-    /// The same for Create and Update only: Get answers.
+    /// As `Always500`, for Create and Update only: Get works.
     WriteAlways500,
-    /// A Get does not find an existing customer: replication lag. Get only.
+    /// A Get does not find an existing customer, because of replication lag. Get only.
     NotFound,
-    // The draws depend on the order, and tests on the draws: further kinds stand at the end.
-    /// A JSON 503; not done.
+    // The draws depend on the order of the variants, and tests depend on the draws, so new kinds are added at the end.
+    /// A JSON 503; the call is not performed.
     Api503,
-    /// A JSON 429; not done. Drawn by reference alone, so such a row never succeeds.
+    /// A JSON 429; the call is not performed. Drawn by reference alone, so such a row never succeeds.
     Always429,
 }
 
@@ -273,11 +274,11 @@ pub fn parse_fault(text: &str) -> Result<(Fault, f64), String> {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Fate {
     pub(super) latency: Duration,
-    /// Whether the work is done before the latency or after it: a client that times out may or may not have created its
-    /// customer.
+    /// Whether the call is performed before the latency or after it: if the client times out, the customer may or may
+    /// not have been created.
     pub(super) works_first: bool,
     pub(super) fault: Option<Fault>,
-    /// A random number, for faults that may or may not do the work, and for the choice of a text.
+    /// A random number, for faults that may or may not perform the call, and for the choice of a text.
     pub(super) coin: u64,
 }
 
@@ -300,7 +301,7 @@ impl Fate {
             let attempt = if fault.by_reference_alone() { 0 } else { attempt };
             fault.applies_to(endpoint) && fraction(draw(attempt, fault as u64)) < probability
         };
-        // A request without a reference has no attempts to draw from.
+        // A request without a reference has no attempt number to draw from.
         let faults = if reference.is_empty() { &[][..] } else { &behavior.faults };
         let fault = faults.iter().find(|(fault, p)| hits(*fault, *p)).map(|(fault, _)| *fault);
         let coin_attempt = if fault.is_some_and(Fault::by_reference_alone) { 0 } else { attempt };
@@ -315,7 +316,7 @@ impl Fate {
     }
 }
 
-/// The finalizer of `SplitMix64`: neighboring numbers give uncorrelated ones.
+/// The finalizer of `SplitMix64`: neighboring inputs give uncorrelated outputs.
 fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

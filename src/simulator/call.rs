@@ -95,7 +95,7 @@ fn api_key(authorization: &[u8]) -> Option<String> {
     if key.ends_with(':') {
         key.pop();
     }
-    // Another colon would precede a password, and Juspay's password is empty.
+    // A further colon would separate a password, but Juspay's password is empty.
     (!key.is_empty() && !key.contains(':')).then_some(key)
 }
 

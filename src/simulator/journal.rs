@@ -1,8 +1,8 @@
 //! The state of the simulator: its customers, and the journal of all requests and their effects.
 //!
-//! Tests use the [`Journal`] as their oracle, because it knows what the API really did where the client can only guess. All
-//! state is behind one lock that is held for a lookup, never across an await; the two gauges that change at both ends of a
-//! request are atomics.
+//! Tests use the [`Journal`] as their oracle, because it records what the API really did, where the client can only
+//! guess. All state is behind one lock that is held for a lookup, never across an await; the two gauges that change
+//! at both ends of a request are atomics.
 //!
 //! Memory grows with the customers and with the references requested (one counter each, to number attempts), and with the
 //! requests only while `record` is on.
@@ -35,8 +35,8 @@ pub struct Entry {
     pub endpoint: Endpoint,
     /// The reference of the request; for a known customer id, that of the customer.
     pub reference: Arc<str>,
-    /// The number of the attempt for this reference, from 1; 0 if the request was rejected before it counted (429, wrong
-    /// key, outage, unknown path).
+    /// The number of the attempt for this reference, from 1; 0 if the request was rejected before it was numbered
+    /// (429, wrong key, outage, unknown path).
     pub attempt: u32,
     /// The status of the response; `None` if there was none, or not yet.
     pub status: Option<u16>,
@@ -45,32 +45,32 @@ pub struct Entry {
 }
 
 impl Journal {
-    /// Number of HTTP requests that arrived in full, however they ended.
+    /// Number of HTTP requests that arrived in full, whatever their result.
     pub fn requests(&self) -> u64 {
         self.0.state().by_endpoint.iter().sum()
     }
 
-    /// Create requests, rejected ones included.
+    /// Create requests, including rejected ones.
     pub fn creates(&self) -> u64 {
         self.count(Endpoint::Create)
     }
 
-    /// Get requests, rejected ones included.
+    /// Get requests, including rejected ones.
     pub fn gets(&self) -> u64 {
         self.count(Endpoint::Get)
     }
 
-    /// Update requests, rejected ones included.
+    /// Update requests, including rejected ones.
     pub fn updates(&self) -> u64 {
         self.count(Endpoint::Update)
     }
 
-    /// Requests answered with 429.
+    /// Number of 429 responses.
     pub fn throttled(&self) -> u64 {
         self.0.state().throttled
     }
 
-    /// Connections accepted, those cut at once by an outage included.
+    /// Connections accepted, including those reset at once by an outage.
     pub fn connections(&self) -> u64 {
         self.0.state().connections
     }
@@ -106,7 +106,7 @@ impl Journal {
         self.0.state().merchants.get(merchant)?.find(name).cloned()
     }
 
-    /// Every request so far, in order of arrival; empty where `record` is off.
+    /// Every request so far, in order of arrival; empty if `record` is off.
     pub fn entries(&self) -> Vec<Entry> {
         self.0.state().entries.clone()
     }
@@ -154,7 +154,7 @@ impl SharedState {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Counts a request as in flight until the guard is dropped, also if its connection is.
+    /// Counts a request as in flight until the guard is dropped, which also happens when its connection is dropped.
     pub(super) fn enter(&self) -> InFlight<'_> {
         let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
         self.peak_in_flight.fetch_max(now, Ordering::Relaxed);
@@ -175,7 +175,7 @@ pub(super) struct ServerState {
     pub(super) seed: u64,
     pub(super) behavior: Behavior,
     merchants: HashMap<Box<str>, Merchant>,
-    /// When the work for all admitted requests will be done.
+    /// When the server will have finished the work for all admitted requests.
     busy_until: Option<Instant>,
     /// State of the rate limit.
     account: LimiterState,
@@ -191,8 +191,8 @@ impl ServerState {
         self.merchants.entry(name.into()).or_default()
     }
 
-    /// Whether the merchant is accepted. Without a configured one, any merchant is, except one that differs only in case
-    /// from an earlier one, if the profile compares case.
+    /// Whether the merchant is accepted. If no merchant is configured, any is accepted, except one that differs only
+    /// in case from an earlier one, if the profile compares case.
     pub(super) fn is_merchant(&self, name: &str) -> bool {
         let Behavior { merchant_id, profile, .. } = &self.behavior;
         match merchant_id {
@@ -218,7 +218,7 @@ impl ServerState {
         rate_limit.is_none_or(|limit| self.account.has_room(limiter, f64::from(limit), now))
     }
 
-    /// How long one more request waits for the work of the others.
+    /// How long one more request waits for the work on the others.
     pub(super) fn queue(&mut self, now: Instant) -> Duration {
         let Some(capacity) = self.behavior.capacity else { return Duration::ZERO };
         let until = self.busy_until.unwrap_or(now).max(now) + Duration::from_secs(1) / capacity;
@@ -257,7 +257,7 @@ struct Row {
 impl Merchant {
     /// Numbers a request about the customer with this id or reference, and returns its reference.
     pub(super) fn attempt(&mut self, endpoint: Endpoint, name: &str) -> (Arc<str>, u32) {
-        // A Create names a reference, even if it looks like an id.
+        // The name in a Create is a reference, even if it looks like an id.
         let by_id = self.ids.get(name).filter(|_| endpoint != Endpoint::Create);
         let reference = by_id.map_or(name, |reference| reference);
         let known = self.rows.get_key_value(reference).map(|(key, _)| Arc::clone(key));

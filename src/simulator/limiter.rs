@@ -70,7 +70,7 @@ impl LimiterState {
 mod tests {
     use super::*;
 
-    /// How many of a hundred that come at these milliseconds are let through.
+    /// How many of a hundred requests are admitted at each of these times, in milliseconds.
     fn admitted_at(limiter: Limiter, batches: &[u64]) -> Vec<usize> {
         let (start, mut account) = (Instant::now(), LimiterState::default());
         let at = |ms| start + Duration::from_millis(ms);

@@ -50,12 +50,12 @@ pub struct Customer {
     pub date_created: SystemTime,
     /// When it was created or last updated.
     pub last_updated: SystemTime,
-    /// How many Creates made it; anything but 1 is a bug of the simulator.
+    /// Number of Creates that created it; any number but 1 is a bug of the simulator.
     pub times_created: u32,
 }
 
 impl Customer {
-    /// A customer with these fields that is not created yet.
+    /// A customer with these fields, not stored yet.
     pub(super) fn new(
         id: Arc<str>,
         reference: Arc<str>,

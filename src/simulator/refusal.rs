@@ -37,7 +37,7 @@ pub(super) enum Refusal {
     Row(u64),
 }
 
-/// What is wrong with a field. The page has only the first two.
+/// What is wrong with a field. The reference page has only the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// Missing or empty.
@@ -58,7 +58,8 @@ impl Flaw {
 }
 
 impl Refusal {
-    /// Why this profile refuses a Create or an Update of these fields is refused. An Update has no reference of its own to judge.
+    /// Why this profile refuses a Create or an Update of these fields, if it does. An Update has no reference of its
+    /// own to check.
     pub(super) fn of(
         profile: Profile,
         endpoint: Endpoint,
@@ -149,7 +150,7 @@ struct Info<'a> {
     developer: &'a str,
 }
 
-/// A body with status, code and message at the top level (an empty message is left out), and `error_info`.
+/// A body with status, code and message at the top level (an empty message is omitted), and `error_info`.
 fn body(status: StatusCode, top: [&str; 3], info: &Info<'_>, field: Option<(&str, &str)>) -> Answer {
     let [state, code, message] = top;
     let mut body = serde_json::json!({ "status": state, "error_code": code, "error_info": described(info) });
@@ -171,7 +172,7 @@ fn described(info: &Info<'_>) -> serde_json::Value {
     })
 }
 
-/// At the top level there is no code, and the message is misleading.
+/// The top level has no code, and its message is misleading.
 fn bad_origin() -> Answer {
     let info = Info { code: "BAD_ORIGIN", user: "Bad Origin.", developer: "IP Verification Failed" };
     let body = serde_json::json!({
@@ -183,7 +184,7 @@ fn bad_origin() -> Answer {
     Answer::json(StatusCode::FORBIDDEN, body.to_string())
 }
 
-/// The page's wordings of a row's fault, with `error_info` as far as it is known; the last one has none.
+/// The reference page's wordings of a row's fault, with `error_info` as far as it is known; the last one has none.
 fn row(choice: u64) -> Answer {
     const WRONG: StatusCode = StatusCode::BAD_REQUEST;
     match choice % answer::REJECTIONS.len() as u64 {

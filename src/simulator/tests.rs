@@ -363,7 +363,7 @@ async fn a_merchant_in_other_letters_is_none() {
     let as_merchant =
         |name: &str| authorized("key:").replace("merchantid: m", &format!("merchantid: {name}"));
     let get = |name: &str| request("GET", "/customers/nobody-here", &as_merchant(name), "");
-    // The profile, who is told, who asks in turn, and what they get.
+    // The profile, the request, and the expected response.
     let table = [
         (Profile::Today, None, [("acme", 404), ("Acme", 401), ("other", 404), ("acme", 404)]),
         (Profile::Today, Some("Acme"), [("acme", 401), ("Acme", 404), ("other", 401), ("", 401)]),
@@ -426,7 +426,7 @@ async fn both_forms_of_the_key_are_taken_and_wrong_ones_are_not() {
     assert_eq!(send(simulator.address(), &get(authorized("wrong but ours:"))).await.unwrap().status, 401);
 }
 
-/// What the Node SDK puts on the wire: the bare key, a `version`, its own agent, a form.
+/// What the Node SDK sends: the bare key, a `version`, its own user agent, a form.
 #[tokio::test]
 async fn the_node_sdk_is_understood() {
     let simulator = of_page().await;
@@ -491,7 +491,7 @@ async fn what_is_no_call_is_turned_away() {
     assert!(allowed.head.contains("\r\nallow: post"), "{}", allowed.head);
     let journal = simulator.journal();
     assert_eq!((journal.requests(), journal.creates(), journal.gets(), journal.updates()), (8, 0, 0, 0));
-    // Announced, never sent: the answer must not wait for it.
+    // The body is announced but never sent: the response must not wait for it.
     let head = format!(
         "POST /customers HTTP/1.1\r\nhost: h\r\n{}content-length: 1048577\r\n\r\n",
         authorized("key:")
@@ -549,7 +549,7 @@ async fn no_window_of_a_second_holds_more_than_the_limit() {
     assert_eq!(ask(&simulator, "GET", "/customers/nobody-here", "").await.unwrap().status, 404);
 }
 
-/// The kind, the answer's status (none: the connection is reset), whether the customer exists after.
+/// The kind, the status of the response (none: the connection is reset), and whether the customer exists afterwards.
 #[tokio::test]
 async fn each_fault_answers_and_does_what_it_says() {
     let table = [
@@ -625,7 +625,7 @@ async fn a_500_and_a_timeout_leave_half_of_the_customers_behind() {
     assert_eq!(journal.peak_in_flight(), 40);
     let late = (40..80).filter(|n| journal.customer("m", &format!("reference-{n}")).is_some()).count();
     assert!((5..=35).contains(&late), "{late}");
-    // The clients have gone, so nobody is in flight any more and one more is the only one.
+    // The clients have disconnected, so no request is in flight, and one more is the only one.
     let gone = async {
         while simulator.memory.in_flight() > 0 {
             sleep(Duration::from_millis(5)).await;
@@ -642,11 +642,11 @@ async fn faults_strike_the_same_attempts_however_requests_interleave() {
     let mut runs = Vec::new();
     for at_once in [1, 16] {
         let simulator = Simulator::start(options.clone()).await.unwrap();
-        // A 429 depends on timing; it must not shift what the attempts after it draw.
+        // A 429 depends on timing; it must not shift the draws of later attempts.
         simulator.reconfigure(|behavior| behavior.rate_limit = (at_once > 1).then_some(200));
         let mut tasks = JoinSet::new();
         for n in 0..60 {
-            // Some order in the one run, the reverse and all at once in the other.
+            // One order in one run, the reverse order and concurrency in the other.
             let n = if at_once == 1 { n } else { 59 - n };
             if tasks.len() == at_once {
                 tasks.join_next().await;
