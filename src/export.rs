@@ -1,8 +1,9 @@
 //! Exports rows of the ledger as CSV or JSON Lines.
 //!
-//! Cells are written exactly as they were read, because an exported file that is corrected and imported again must mean the
-//! same. So a cell that a spreadsheet would take for a formula stays as it is; the documentation says so. Rows are streamed from the
-//! ledger in the order in which they were read: memory does not grow with them.
+//! Cells are written exactly as they were read, because an exported file that is corrected and imported again must
+//! mean the same. So even a cell that a spreadsheet would take for a formula is written unchanged; the documentation
+//! warns of this. Rows are streamed from the ledger in the order in which they were read, so memory does not grow
+//! with their number.
 
 use std::io::{self, Write};
 
@@ -38,8 +39,8 @@ pub enum Format {
     Jsonl,
 }
 
-/// Exports rows to the writer that `open` returns. Calls `open` only after the ledger was read and the run was found. A
-/// closed pipe ends the export without an error. Returns how many rows were written.
+/// Exports rows to the writer that `open` returns. Calls `open` only after the ledger was read and the run was found.
+/// A closed pipe ends the export without an error. Returns the number of rows written.
 ///
 /// # Errors
 /// If the ledger cannot be read or the output cannot be written.
@@ -76,7 +77,7 @@ pub async fn export<W: Write>(
     Ok(rows)
 }
 
-/// A closed pipe is no error: the reader wants no more.
+/// A closed pipe is not an error: the reader wants no more.
 fn ended(written: io::Result<()>) -> Result<(), Error> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -94,7 +95,8 @@ pub struct FailedExport<W: Write> {
 }
 
 impl<W: Write> FailedExport<W> {
-    /// Writes the header: the source's columns, one of which holds the references, and the export's own.
+    /// Writes the header: the source's columns, of which `reference` has the references, and the export's own
+    /// columns.
     pub fn new(columns: &[String], reference: Option<&str>, output: W) -> FailedExport<W> {
         let columns = SourceHeader {
             run: RunId::PRUNED,
@@ -107,7 +109,7 @@ impl<W: Write> FailedExport<W> {
         FailedExport { layout, writer, written }
     }
 
-    /// Writes a row that is a duplicate, or invalid; `is_repeated` if an earlier row has its reference too.
+    /// Writes an invalid row or a duplicate. `is_repeated`: an earlier row has the same reference.
     pub fn write(&mut self, row: &Row, is_repeated: bool) {
         let repeats = if is_repeated { ReferenceRepeat::Yes } else { ReferenceRepeat::No };
         let (outcome, reference, error) = describe_unsendable(&row.reading, repeats);
@@ -169,7 +171,8 @@ impl ExportLayout {
         layout
     }
 
-    /// Adds a run's columns to the header, which is the union of all runs' columns. A file may have a name twice.
+    /// Adds a run's columns to the header, which is the union of all runs' columns. A file may have the same column
+    /// name twice.
     fn place(&mut self, columns: &[String]) -> Vec<usize> {
         let mut places: Vec<usize> = Vec::with_capacity(columns.len());
         for column in columns {
@@ -243,7 +246,7 @@ impl ExportLayout {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
         let is_duplicate =
             code.as_deref().is_some_and(|code| code.split(';').any(|code| code == Correction::DUPLICATE));
-        // The reference in the message tells, when the row is imported again, whether it has been corrected.
+        // When the row is imported again, the reference in the message shows whether it has been corrected.
         let message = &message.as_deref().map(|message| match &row.reference {
             Some(reference) if is_duplicate => {
                 message.replace(&Correction::message(None), &Correction::message(Some(reference)))

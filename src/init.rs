@@ -1,8 +1,9 @@
-//! Looks at a file and proposes the settings that read it.
+//! Inspects a file and proposes the settings to read it.
 //!
-//! Evidence is the header and the first rows. What it shows clearly is set, each line below a comment that says why; what
-//! it leaves open stands as a comment, ready to be used. Counts come from validating the sample with the proposed settings,
-//! so they are what `validate` would say. The proposal names columns, counts and countries, and never a value.
+//! The evidence is the header and the first rows. Clear evidence becomes a setting, below a comment with the reason;
+//! anything uncertain becomes a comment that the user can turn into a setting. Counts come from validating the sample
+//! with the proposed settings, so they are those that `validate` would report. The proposal contains column names,
+//! counts and countries, never a value.
 
 mod assignment;
 
@@ -29,22 +30,22 @@ use crate::{
     validate::{Findings, validate},
 };
 
-/// What a reference begins with if its column is too short: with one more character it is long enough.
+/// The prefix for references if the column's values are too short: with one more character they are long enough.
 const REFERENCE_PREFIX: &str = "customer_";
 
-/// How many references are too short, in percent, before all get a prefix.
+/// If at least this percentage of the references is too short, all get a prefix.
 const SHORT_PERCENT: u64 = 5;
 
-/// How many of the numbers with a country code must agree on it, in percent.
+/// The minimum percentage of numbers with a country code that must agree on it.
 const REGION_PERCENT: u64 = 90;
 
-/// How many bytes of column names are listed as ignored; a settings file has a maximum size.
+/// The maximum size of the list of ignored column names in bytes; a settings file has a maximum size.
 const IGNORED_MAX_BYTES: usize = 32 * 1024;
 
 /// Requests per second if nothing else is set.
 const DEFAULT_RATE: u64 = 50;
 
-/// What the user says about the file; what is `None` is found out.
+/// What the user specifies about the file; the program determines whatever is `None`.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     /// The file, or `-` for standard input.
@@ -59,48 +60,48 @@ pub struct Given {
     pub phone_region: Option<PhoneRegion>,
 }
 
-/// Whether a line has an effect.
+/// Whether a line of the proposal has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It is a setting.
+    /// A setting.
     Set,
-    /// It is a comment that the user may make a setting.
+    /// A comment that the user may turn into a setting.
     Open,
 }
 
 /// A line of a settings file.
 struct Line {
-    /// Why it is there.
+    /// The reason for the line.
     why: String,
-    /// The key with its value, or an entry of a list; empty if there is only something to say.
+    /// The key with its value, or an entry of a list; empty for a mere remark.
     toml: String,
     state: State,
 }
 
-/// The settings that read a file.
+/// The proposed settings for a file.
 pub struct Proposal {
     head: Vec<String>,
     format: Vec<Line>,
     map: Vec<Line>,
     ignore: Vec<String>,
     ignore_why: String,
-    /// What validating the sample found.
+    /// The result of validating the sample.
     tried: String,
     settings: Vec<Line>,
-    /// Fields that must be there and have no column.
+    /// Mandatory fields without a column.
     pub missing: Vec<Field>,
 }
 
-/// What validating the sample found.
+/// The result of validating the sample.
 struct Trial {
     findings: Findings,
     rescues: Vec<Rescue>,
 }
 
-/// Looks at the file.
+/// Inspects the file.
 ///
 /// # Errors
-/// If the file cannot be read, or its first line is no header.
+/// If the file cannot be read, or its first line is not a header.
 pub fn propose(given: &Given) -> Result<Proposal, Error> {
     let sample = SourceSample::open(&given.path, given.encoding.unwrap_or_default())?;
     let Format { mut options, table, lines: format } = find_format(&sample, given)?;
@@ -160,10 +161,10 @@ fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<
     Ok(Trial { findings, rescues: source.rescues() })
 }
 
-/// Number of rows of the whole file, and whether it is exact; none if it cannot be told.
+/// Number of rows of the whole file, and whether it is exact; none if it cannot be determined.
 fn estimate(given: &Given, options: &SourceOptions, missing: &[Field]) -> Option<(u64, bool)> {
     let options = SourceOptions { path: given.path.clone(), ..options.clone() };
-    // An error further down in the file is for `validate` to report.
+    // An error further down in the file is left to `validate`.
     if missing.is_empty() { Source::count(&options).ok().flatten() } else { None }
 }
 
@@ -211,12 +212,12 @@ fn head(given: &Given, table: &crate::source::Table, missing: &[Field], quote: Q
     head
 }
 
-/// The text of `--map` for the column of a field, and why.
+/// The text of `--map` for the column of a field, with the reason.
 fn set_column(field: Field, columns: &[Column], (at, evidence): (usize, Evidence)) -> (String, String) {
     let column = &columns[at];
     let mut why = format!("{field}: {}; {}.", by_heading(field, column, evidence), by_cells(field, column));
     let is_short = field == Field::Reference && column.short * 100 > column.filled * SHORT_PERCENT;
-    // A brace or a name that two columns have cannot stand in a template.
+    // A column whose name contains a brace or occurs twice cannot be part of a template.
     let can_be_in_template = column.is_mappable && !column.name.contains('}');
     let text = if is_short && can_be_in_template {
         why.push_str(&format!(
@@ -233,7 +234,7 @@ fn set_column(field: Field, columns: &[Column], (at, evidence): (usize, Evidence
                 grouped(column.short)
             ));
         }
-        // The name of the field finds a column whose own name `--map` cannot say.
+        // If `--map` cannot express the column's name, the name of the field finds the column.
         if column.is_mappable { column.name.clone() } else { field.name().into() }
     };
     (text, why)
@@ -256,7 +257,7 @@ fn by_heading(field: Field, column: &Column, evidence: Evidence) -> String {
     }
 }
 
-/// What the cells of a column say about a field.
+/// The evidence of a column's cells for a field, as text.
 fn by_cells(field: Field, column: &Column) -> String {
     let filled = grouped(column.filled);
     let fits = grouped(column.fits[field as usize]);
@@ -303,12 +304,12 @@ fn missing_column(field: Field, columns: &[Column], others: &[(usize, Evidence)]
     Line { why, toml, state: State::Open }
 }
 
-/// Whether a column is one of the field by its heading, and no setting can name it.
+/// Whether the heading of a column is one of the field, but no setting can name the column.
 fn is_unmappable(field: Field, column: &Column) -> bool {
     !column.is_mappable && column.names(field).is_some()
 }
 
-/// Columns that may be meant in place of the one that is set, or where none is.
+/// The line that lists other columns that may be meant.
 fn other_columns(field: Field, columns: &[Column], others: &[(usize, Evidence)]) -> Vec<Line> {
     let line = |(at, evidence): &(usize, Evidence)| {
         let column = &columns[*at];
@@ -325,7 +326,7 @@ fn other_columns(field: Field, columns: &[Column], others: &[(usize, Evidence)])
     others.iter().map(line).collect()
 }
 
-/// The columns that feed nothing and are not left open, and why they are listed.
+/// The columns to be listed as ignored, with the reason: they feed no field and are not suggested for one.
 fn ignored(columns: &[Column], assigned: &[Assigned]) -> (Vec<String>, String) {
     let is_mentioned = |at: &usize| {
         assigned
@@ -357,7 +358,8 @@ fn ignored(columns: &[Column], assigned: &[Assigned]) -> (Vec<String>, String) {
     (listed, why)
 }
 
-/// The line about the region of the phone numbers. Sets it in the options if the numbers agree on it and it helps.
+/// The line about the region of the phone numbers. Sets the region in the options if the numbers agree on it and it
+/// makes rows valid.
 fn region(
     given: &Given,
     phones: &PhoneEvidence,
@@ -401,7 +403,7 @@ fn region(
     with.read.rules.phone_region = PhoneRegion::parse(region).ok();
     let (before, after) = (try_out(options)?, try_out(&with)?);
     let invalid = |trial: &Option<Trial>| trial.as_ref().map(|trial| trial.findings.invalid());
-    // Where every number says its country, each region reads them alike.
+    // If every number contains its country code, any region reads them alike.
     let agrees = phones.national == 0 || count * 100 >= total * REGION_PERCENT;
     if agrees && invalid(&after) <= invalid(&before) {
         options.read.rules.phone_region = with.read.rules.phone_region;
@@ -426,7 +428,7 @@ fn region(
     line(region, why, State::Open)
 }
 
-/// The country code of all rows, if no column and no region tells it.
+/// The line that sets one country code for all rows, if neither a column nor a region gives it.
 fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line> {
     let is_told = assigned[Field::MobileCountryCode as usize].column.is_some()
         || options.read.rules.phone_region.is_some();
@@ -437,7 +439,7 @@ fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line>
     })
 }
 
-/// What the sample is by the proposed settings.
+/// A description of the sample as read with the proposed settings.
 fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
     let Some(Trial { findings, .. }) = trial else {
         let names: Vec<&str> = missing.iter().map(|field| field.name()).collect();
@@ -500,7 +502,7 @@ fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
     ]
 }
 
-/// The settings of an import that no file tells.
+/// The settings of an import that cannot be derived from a file.
 fn of_sending(total: Option<(u64, bool)>) -> Vec<Line> {
     let takes = total.filter(|(count, _)| *count > 0).map_or(String::new(), |(count, is_exact)| {
         let about = if is_exact { "" } else { "about " };

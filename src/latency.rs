@@ -1,23 +1,23 @@
-//! Counts of latencies by length: one histogram for the metrics, for a run's samples in the ledger, and for the report.
+//! Histogram of latencies, shared by the metrics, the samples of a run in the ledger, and the report.
 //!
-//! Pure. Latencies are kept as counts by bucket and not as percentiles, since only counts can be added. They are counted
-//! in `api/metrics.rs`.
+//! Pure. Stores counts per bucket instead of percentiles, because only counts can be added. `api/metrics.rs` does the
+//! counting.
 
 use std::time::Duration;
 
 use histogram::{Config, Quantile, SparseHistogram};
 
-/// Buckets of latencies in microseconds: eight to each doubling, so a percentile is right to 7 %, up to the hour that
-/// fits 32 bits. A value *n* stands for latencies above *n* and up to *n* + 1 microseconds: so the bound of a bucket is
-/// part of it, as in Prometheus, and each power of two is such a bound. The ledger stores counts by the index of the
-/// bucket, so this is part of its format.
+/// Buckets of latencies in microseconds: eight per doubling, so a percentile is accurate to 7 %, up to the hour that
+/// fits in 32 bits. A value *n* stands for latencies above *n* and up to *n* + 1 microseconds: the upper bound of a
+/// bucket belongs to the bucket, as in Prometheus, and each power of two is such a bound. The ledger stores counts by
+/// bucket index, so this is part of its format.
 pub(crate) const BUCKETS: Config = match Config::new(3, 32) {
     Ok(buckets) => Some(buckets),
     Err(_) => None,
 }
 .expect("eight is less than 32 bits");
 
-/// Counts of latencies by length.
+/// Number of latencies in each bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latencies(SparseHistogram);
 
@@ -28,14 +28,15 @@ impl Default for Latencies {
 }
 
 impl From<SparseHistogram> for Latencies {
-    /// Of a histogram with `BUCKETS`.
+    /// `counts` must be a histogram with `BUCKETS`.
     fn from(counts: SparseHistogram) -> Latencies {
         Latencies(counts)
     }
 }
 
 impl Latencies {
-    /// From counts by index, in ascending order. Indices that do not exist are left out: a ledger may be damaged.
+    /// Builds a histogram from counts by index, in ascending order. Unknown indices are skipped, because a ledger may
+    /// be damaged.
     pub fn from_counts(counts: impl IntoIterator<Item = (u16, u64)>) -> Latencies {
         let valid = counts
             .into_iter()
@@ -44,17 +45,18 @@ impl Latencies {
         SparseHistogram::from_parts(BUCKETS, indices, counts).map_or_else(|_| Latencies::default(), Latencies)
     }
 
-    /// Index and count, the shortest first, without zeros.
+    /// Index and count of each non-empty bucket, in ascending order.
     pub fn counts(&self) -> impl Iterator<Item = (u16, u64)> {
         self.0.index().iter().zip(self.0.count()).map(|(index, count)| (*index as u16, *count))
     }
 
-    /// The upper bound of each bucket in microseconds, and its count, the shortest first, without zeros.
+    /// The upper bound in microseconds and the count of each non-empty bucket, in ascending order.
     pub(crate) fn by_bound_micros(&self) -> impl Iterator<Item = (u64, u64)> {
         self.0.iter().map(|bucket| (bucket.end() + 1, bucket.count()))
     }
 
-    /// The duration that this share of all does not exceed: the middle of its bucket. `None` if there are none.
+    /// The latency that this share of all latencies does not exceed: the middle of its bucket. `None` without
+    /// latencies.
     pub fn percentile(&self, share: f64) -> Option<Duration> {
         let found = self.0.quantile(share).ok()??;
         let bucket = found.get(&Quantile::new(share).ok()?)?;
@@ -67,7 +69,7 @@ impl Latencies {
         }
     }
 
-    /// What was counted after an earlier snapshot.
+    /// The latencies counted after an earlier snapshot.
     pub(crate) fn since(&self, earlier: &Latencies) -> Latencies {
         self.0.checked_sub(&earlier.0).map_or_else(|_| Latencies::default(), Latencies)
     }

@@ -1,6 +1,6 @@
 //! Creates Juspay customers from a CSV file: validated, rate-limited, resumable.
 //!
-//! This page is the architecture; the modules below stand in reading order.
+//! This page is the architecture; the modules below are in reading order.
 //!
 //! ```text
 //!  source ──▶ customer ──▶ ledger (claim) ──▶ sender ──▶ ledger (settle) ──▶ report · export
@@ -35,13 +35,14 @@
 //! sender looks them up. The ledger does not store their fields, so a row that Get does not find waits for the row of
 //! the source with the same reference.
 //!
-//! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` is the same loop with
-//! Get only: it claims and settles nothing. `plan` is steps 1 to 4 with nothing written, and with `--ask` the loop of `verify`. `probe` has no rows: it sends its own requests to a sandbox and reports how
-//! the sandbox behaves, without rules, ledger or sender.
+//! `retry` is the same path with the ledger as its source. `validate` is steps 1 and 2. `verify` is the same loop
+//! with Get only: it claims and settles nothing. `plan` is steps 1 to 4 without writing anything, and with `--ask`
+//! the loop of `verify`. `probe` has no rows: it sends its own requests to a sandbox and reports how the sandbox
+//! behaves, without rules, ledger or sender.
 //!
 //! # Glossary
 //!
-//! One word has one meaning, in code, comments and messages. The names of files are among them.
+//! One word has one meaning, in code, comments and messages. File names consist of these words.
 //!
 //! *Rows.* **source**: where rows come from, a file or, for a retry, a **replay** out of the ledger. **record**: the raw
 //! cells of one line. **row**: a record with its line and its reading. **customer**: the content of a valid row.
@@ -51,56 +52,62 @@
 //! stands for no value. **doubt**: why a value that is sent may not be what is meant. **reason**: a fault in words for readers who know no rule. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
 //! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has. **count**: a number with its noun.
 //! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
-//! **encoding label**: the name of an encoding. **head**: the first line of a source, undecoded. **heading**: the name of a column. **header shape**: what a first line is that is no header.
-//! **adjustments**: counts of what is read differently from how it stands. **dialect**: delimiter and quoting of a file.
-//! **skipped line**: a line between rows that is no row. **file state**: size, time and identity of the source at its opening.
-//! **prefix hash**: proof that the
-//! beginning of a file is unchanged. **duplicates**: further rows of a file with one reference. **phone**: a number by the
-//! plan of its region.
+//! **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding. **heading**:
+//! the name of a column. **header shape**: what a first line is that is not a header. **adjustments**: counts of what
+//! is read differently from how it is written. **dialect**: delimiter and quoting of a file. **skipped line**: a line
+//! between rows that is not a row. **file state**: size, time and identity of the source when it was opened. **prefix
+//! hash**: proof that the beginning of a file is unchanged. **duplicates**: further rows of a file with the same
+//! reference. **phone**: a number checked against the numbering plan of its region.
 //!
-//! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to rows.
-//! **read-ahead**: rows that are read and not claimed yet.
+//! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to
+//! rows. **read-ahead**: rows that were read and are not claimed yet.
 //!
-//! *Ledger.* **ledger**: the durable record of runs and rows. **run**: one `import` or `retry`. **claim**: a run's committed
-//! promise to settle a row. **operation**: create, confirm or update. **in doubt**: claimed by a dead run, with an answer
-//! that is not known. **plan**: what is to be done about a row, given what the ledger knows. **planning**: the
-//! same with what it looks up. **forecast**: plans that nobody carries out. **batch**: everything that one
-//! commit writes. **settle**: commit a row's outcome. **outcome**: one of ten words. **unsendable**: invalid or a
-//! duplicate. **checkpoint**: how far a source is settled without a gap. **reference index**: hash of a reference → row.
-//! **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: which rows a run has met in its
-//! source. **model**: the values that all parts of the ledger share; its **records** are what readers are given. **crash
-//! point**: a place where a test ends the process. The SQLite backend: **store** (the one writer), **reader**,
-//! **statements** and **queries** (its SQL), **bulk** writing, **rows** (what SQL returns as values), **failure** (an error of
-//! SQLite as one of ours), **disk** (what SQLite writes beside the ledger), **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
+//! *Ledger.* **ledger**: the durable record of runs and rows. **run**: one `import` or `retry`. **claim**: a run's
+//! committed promise to settle a row. **operation**: create, confirm or update. **in doubt**: claimed by a crashed
+//! run, with an unknown result. **plan**: what to do about a row, given the ledger's data. **planning**: plans
+//! together with their lookups. **forecast**: plans that are not carried out. **batch**: everything that one commit
+//! writes. **settle**: commit a row's outcome. **outcome**: the result of a row, one of ten. **unsendable**: invalid
+//! or a duplicate. **checkpoint**: how far a source is settled without a gap. **reference index**: hash of a
+//! reference → row. **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: the rows that
+//! a run has found in its source. **model**: the values that all parts of the ledger share; its **records** are
+//! returned to readers. **timeline**: the samples of a run over time. **crash point**: a place where a test ends the
+//! process. The SQLite backend: **store** (the one writer), **reader**, **statements** and **queries** (their SQL),
+//! **bulk** writing, **rows** (SQL results as values), **failure** (an error of SQLite with a hint), **disk** (the
+//! files that SQLite writes beside the ledger), **lock file**, **imported index**, **error groups**, **mark changed**
+//! (`verify --mark`), **prune**.
 //!
-//! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and what the
-//! exchange came to. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the
-//! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no response. **attempts**: the requests for one row.
-//! **classification**: what a reply says of the service and the rate. **verdict**: what to do after a reply. **lookup**: a
-//! Get; **asking**: the same for rows that `plan` finds new. **endpoint**: who answers at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency limit**,
-//! with **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503s do); **courtesy** to others on the same limit. **throttled series**: refusals that one row alone gets.
-//! **rate headers**: what a server says is left of its **quota**. **permit**: the right to send one request.
-//! **latency**: the time from sending to the last byte of the response. **slot**: room for one row in flight. **systematic
-//! refusal**: every row is refused alike, so the cause is not the row.
+//! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and the result of the
+//! exchange. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the
+//! **route** to the API. **key**: the merchant's secret. **TLS**: trust and certificates. **cause**: why there is no
+//! response. **attempts**: the requests for one row. **classification**: what a reply says about the service and the
+//! rate. **verdict**: what to do after a reply. **lookup**: a Get; **asking**: lookups of rows that `plan` finds new.
+//! **endpoint**: who responds at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency
+//! limit**, with **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503
+//! responses do); **courtesy** to others on the same limit. **throttled series**: refusals that one row alone gets.
+//! **rate headers**: headers in which a server reports what is left of its **quota**. **permit**: the right to send
+//! one request. **latency**: the time from sending to the last byte of the response. **slot**: the right of one row
+//! to be in flight. **systematic refusal**: every row is refused alike, so the cause is not the row.
 //!
-//! *A run.* **stage**: reading, finishing, stopping. **lifecycle**: how a run begins and ends. **work queue**: claimed rows on
-//! their way to a worker, settled ones on their way to a commit. **commit policy**: when a commit is worth it.
-//! **pipeline**: claim, send, settle. **ledger handle**: the ledger, or the commit that has it. **end**: why a run ended.
-//! **progress**: where a run stands now. **outage**: the API gives no good answer and everything waits. **timeline**: where it stood over time. **stop**: the program ends the run;
-//! **interrupt**: the user does. *Status* is the HTTP status, or the command of that name.
+//! *A run.* **stage**: recovering, reading, finishing, stopping or abandoning. **lifecycle**: how a run begins and
+//! ends. **work queue**: claimed rows waiting for a worker, and settled rows waiting for a commit. **commit policy**:
+//! when a commit is worth its cost. **pipeline**: claim, send, settle. **ledger handle**: the ledger, or the commit
+//! that owns it. **end**: why a run ended. **progress**: the present state of a run. **outage**: the API does not
+//! work, and all requests wait. **stop**: the program ends the run; **interrupt**: the user does. *Status* is the
+//! HTTP status, or the command of that name.
 //!
-//! *Showing.* **summary**: a run's figures. **error summary**: what went wrong, by kind. **redact**: take a customer's data
-//! out of a text. **init**: a proposal of the settings that read a file, from a **sample** of it: its **format**, the column
-//! **profiles**, and the **assignment** of columns to fields. **format**: numbers and times as text. **live status**: the run that
-//! is going on. A report of a whole ledger is its **history**, with a **run timeline** and a **history page**. A report has a
-//! **headline**, **shares** in per cent, **text**,
-//! **HTML** and **charts**; metrics have a **server** and a **textfile**. **verification**: what `verify` found.
-//! The command line has **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key),
-//! **session** (what the commands that send share), **process** (signals, threads), **exit code**, **progress bar**, the
-//! **screen** (lines that are drawn over), **color**,
-//! **logging**, **output**, **man** (the man page), **completions**, **usage** (a refused command line), **help**, and a file for each command, such as **prune** and **simulate**.
-//! **probe**: **questions** to a real sandbox. **simulator**: the stand-in for the API; each **call** gets an **answer** or a
-//! **refusal**, by its **behavior**, **profile** and **limiter**, and its **journal** is its own account of what it did.
+//! *Showing.* **summary**: a run's figures. **error summary**: the errors by kind. **redact**: remove a customer's
+//! data from a text. **init**: proposes the settings that read a file, from a **sample** of it: its **format**, the
+//! column **profiles**, and the **assignment** of columns to fields. **format**: numbers and times as text. **live
+//! status**: the status of the current run. A report on a whole ledger is its **history**, with a **run timeline**
+//! and a **history page**. A report has a **headline**, **shares** in per cent, **text**, **HTML** and **charts**;
+//! metrics have a **server** and a **textfile**. **verification**: the findings of `verify`. The command line has
+//! **args** and their **values**, **config** (a **TOML** file), **target** (URL, merchant and key), **session**
+//! (shared by the commands that send), **process** (signals, threads), **exit code**, **progress bar**, the
+//! **screen** (redrawn lines), **color**, **logging**, **output**, **man** (the man page), **completions**, **usage**
+//! (an invalid command line), **help**, and a file for each command, such as **prune** and **simulate**. **probe**:
+//! **questions** to a real sandbox, each with an **answer**. **simulator**: stands in for the API; each **call** gets
+//! an **answer** or a **refusal**, determined by its **behavior**, **profile** and **limiter**, and its **journal**
+//! records what it did.
 //!
 //! # Who may use what
 //!
@@ -122,10 +129,10 @@
 //! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `plan`, `validate`, `verify`, `error` | files, the network |
 //! | [`export`] | `customer`, `ledger`, `source`, `error` | the network |
 //! | [`metrics`] | `api`, `run`, `ledger`, `sender` | SQL, the terminal |
-//! | [`simulator`] | nothing, not even wire types: or both ends would agree on the same mistake | |
-//! | [`cli`] | all; it alone reads the environment, prints and knows flags | |
+//! | [`simulator`] | nothing, not even wire types: otherwise both ends could make the same mistake | |
+//! | [`cli`] | all; it alone reads the environment, prints and parses flags | |
 //!
-//! Four absences hold this up: no request is sent for a row whose claim is not committed; nothing
+//! Four absences are what the design relies on: no request is sent for a row whose claim is not committed; nothing
 //! is shown, counted or exported that is not committed; no module but `ledger` contains SQL, none
 //! but `api` builds a request, none but `cli` prints; there is no global state but the tracing
 //! subscriber and the choice of `--color`. A test reads the source and keeps this table true.

@@ -1,4 +1,4 @@
-//! The door: hand the command line over, end with its exit code.
+//! Passes the command line to the library and exits with its exit code.
 
 use std::process::ExitCode;
 

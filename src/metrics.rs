@@ -1,10 +1,10 @@
 //! Metrics of a run for Prometheus: over HTTP while it runs, and as a file for `node_exporter`'s textfile collector.
 //!
-//! Names and units follow Prometheus' conventions and are a contract with users' alerts. Nothing is counted here: counters
-//! of the run, its sender and its API are read when metrics are requested, so metrics cost nothing per row. The format is
-//! `OpenMetrics` text.
+//! Names and units follow Prometheus' conventions and are a contract with users' alerts. Nothing is counted here: the
+//! counters of the run, its sender and the API client are read when metrics are requested, so metrics cost nothing
+//! per row. The format is `OpenMetrics` text.
 //!
-//! Holds no customer's field, and must not influence the run.
+//! Contains no customer's field, and must not influence the run.
 
 mod server;
 
@@ -63,7 +63,7 @@ impl Metrics {
         Metrics { registry, collector }
     }
 
-    /// Takes in the run as it is now.
+    /// Stores the present state of the run.
     pub fn show(&self, snapshot: &RunSnapshot) {
         self.collector.latest().snapshot = Some(snapshot.clone());
     }

@@ -1,8 +1,8 @@
-//! Says what an import would do with the rows of a file, beside its ledger and, if asked, the API. Records nothing.
+//! Determines what an import would do with the rows of a file, given its ledger and, if requested, the API. Records
+//! nothing.
 //!
-//! The rows are read and planned by the code that an import uses, so that the two cannot disagree. Memory: nine bytes to
-//! eighteen for each row that is new to the ledger, so that a duplicate among them is found, and one bit for each
-//! other row.
+//! The rows are read and planned by the code of an import, so that the two cannot disagree. Memory: nine to eighteen
+//! bytes for each row that is new to the ledger, to detect duplicates among them, and one bit for each other row.
 
 mod asking;
 
@@ -19,28 +19,28 @@ use crate::{
     verify::ToLookUp,
 };
 
-/// What an import would do, counted.
+/// The counts of what an import would do.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Whether the source was read to its end.
     pub is_whole: bool,
     /// Rows that are invalid or duplicates, by reason; all rows are counted.
     pub findings: Findings,
-    /// Rows that the ledger does not know.
+    /// Rows that are new to the ledger.
     pub create: u64,
-    /// Imported rows with other fields, which an Update would be sent for.
+    /// Imported rows with other fields, for which an Update would be sent.
     pub update: u64,
     /// Imported rows with other fields, for which nothing would be sent.
     pub changed: u64,
-    /// By field: rows in which it differs from what was imported.
+    /// Number of rows in which each field differs from what was imported.
     pub fields: FieldCounts,
-    /// Imported rows that are the same.
+    /// Imported rows without a difference.
     pub unchanged: u64,
-    /// Rows that would be sent again, by the outcome that they have.
+    /// Rows that would be sent again, by their present outcome.
     pub try_again: BTreeMap<&'static str, u64>,
     /// Rows that an earlier run may have created.
     pub in_doubt: u64,
-    /// Rows that the API refused with the same fields.
+    /// Rows that the API rejected with the same fields.
     pub rejected: u64,
 }
 
@@ -50,17 +50,17 @@ impl Plan {
         self.try_again.values().sum()
     }
 
-    /// Rows for which something would be sent.
+    /// Rows for which requests would be sent.
     pub fn sent(&self) -> u64 {
         self.create + self.update + self.try_again_rows() + self.in_doubt
     }
 
-    /// Whether an import would leave no row of the file behind.
+    /// Whether an import would succeed for every row of the file.
     pub fn is_clear(&self) -> bool {
         self.findings.is_clean() && self.rejected == 0
     }
 
-    /// Adds a chunk of rows. `new` is given those that the ledger does not know.
+    /// Adds a chunk of rows. `new` receives the rows that are new to the ledger.
     async fn add(
         &mut self,
         chunk: Chunk,
@@ -105,7 +105,7 @@ impl Plan {
     }
 }
 
-/// A row that the ledger does not know.
+/// A row that is new to the ledger.
 struct NewRow {
     line: u64,
     reference: Reference,
@@ -122,10 +122,11 @@ impl ToLookUp for NewRow {
     }
 }
 
-/// Plans every row of the source, and sends nothing. What was planned before a read error is returned beside it.
+/// Plans every row of the source, and sends nothing. After a read error, returns the plan up to the error together
+/// with the error.
 ///
 /// # Errors
-/// Where the ledger cannot be read.
+/// If the ledger cannot be read.
 pub async fn plan(forecast: &mut Forecast, mut source: Chunks) -> Result<(Plan, Result<(), Error>), Error> {
     let mut plan = Plan::default();
     while let Some(chunk) = source.recv().await {

@@ -1,11 +1,11 @@
 //! Tests how a sandbox behaves, and compares that with what this program relies on.
 //!
-//! Owns the questions and their order (`questions`), the parsing of a response (`answer`), and the comparison with what is
-//! relied on, or with an earlier probe. A probe creates customers, whose references begin with `probe-`, and which cannot be
-//! deleted: the caller must make sure that the target is not production.
+//! Owns the questions and their order (`questions`), the parsing of a response (`answer`), and the comparison with
+//! the relied-on behavior or with an earlier probe. A probe creates customers, whose references begin with `probe-`
+//! and which cannot be deleted: the caller must make sure that the target is not production.
 //!
-//! It sends one request at a time, prints nothing, and keeps neither the key nor a token. It uses no ledger: its customers
-//! are no rows.
+//! Sends one request at a time, prints nothing, and keeps neither the key nor a token. Uses no ledger: its customers
+//! are not rows.
 
 mod answer;
 
@@ -40,9 +40,9 @@ pub struct Finding {
     pub question: &'static str,
     /// The question as text.
     pub asks: &'static str,
-    /// The request, where there was one.
+    /// The request, if one was sent.
     pub request: Option<SentRequest>,
-    /// The answer in a few words that are the same for every probe of the same API.
+    /// The answer in a few words, which are the same for every probe of the same API.
     pub answer: String,
     /// The API's message.
     pub message: Option<String>,
@@ -50,7 +50,7 @@ pub struct Finding {
     pub response_id: Option<String>,
     /// The answer that this program relies on, if any.
     pub relied_on: Option<String>,
-    /// Whether the answer was unknown when the question was written; nothing is relied on then.
+    /// Whether the answer was unknown when the question was written, so that nothing is relied on.
     pub is_open: bool,
     /// Whether the answer is the one relied on; none if nothing is.
     pub is_as_relied_on: Option<bool>,

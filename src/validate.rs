@@ -1,8 +1,8 @@
 //! Checks every row of a file against the rules; sends nothing and writes no ledger.
 //!
-//! Rows are inspected without being built, unless they are to be exported. The duplicate detector is all that grows with
-//! the file. A lookup in it waits for memory, so a thread of its own does the lookups, in batches. When rows are exported
-//! as they come, each row is looked up before it is written.
+//! Rows are inspected without being built, unless they are to be exported. Only the duplicate detector grows with the
+//! file. Each lookup in it waits for memory, so a separate thread does the lookups, in batches. With an export, each
+//! row is looked up before it is written.
 
 mod duplicates;
 
@@ -33,19 +33,19 @@ const BATCHES_AHEAD: usize = 8;
 /// How many lines are kept as examples of each kind of finding.
 const LINES_KEPT: usize = 5;
 
-/// What was found in a file. Its size does not depend on the number of faults: they are grouped by field and rule, with a
-/// count and the first lines.
+/// The findings about a file. Their size does not depend on the number of faults, which are grouped by field and
+/// rule, with a count and the first lines.
 #[derive(Debug, Default)]
 pub struct Findings {
     rows: u64,
     invalid: u64,
-    /// Rows whose reference an earlier row has.
+    /// Rows with the reference of an earlier row.
     pub duplicates: RowSample,
-    /// Rows whose reference looks like an earlier one: letter case, blanks and forms of a character aside.
+    /// Rows whose reference differs from an earlier one only in letter case, blanks or forms of a character.
     pub similar: RowSample,
     /// Faults by field (`None`: the whole record) and rule.
     pub faults: BTreeMap<(Option<Field>, Rule), FaultGroup>,
-    /// Optional fields that are left out.
+    /// Optional fields that are dropped.
     pub dropped: Dropped,
 }
 
@@ -115,12 +115,12 @@ impl Findings {
         }
     }
 
-    /// Adds a row that breaks no rule and whose reference no earlier row has.
+    /// Adds a row that breaks no rule and has a new reference.
     pub(crate) fn add_first(&mut self, line: u64, dropped: &[(Field, Rule)]) {
         self.add_valid(line, Occurrence::First, dropped);
     }
 
-    /// Adds a row whose reference an earlier row has.
+    /// Adds a row with the reference of an earlier row.
     pub(crate) fn add_duplicate(&mut self, line: u64) {
         self.rows += 1;
         self.duplicates.add(line);
@@ -148,15 +148,15 @@ impl Findings {
     }
 }
 
-/// The findings, and how reading ended. What was found before a read error is reported too.
+/// The findings, and the read error if there was one. Findings before a read error are reported too.
 pub type Validated = (Findings, Result<(), Error>);
 
 /// A row on its way to the lookup thread.
 struct Lookup {
     line: u64,
     reference: ReferenceHash,
-    /// The dropped fields of a valid row; `None` for an invalid one, which is counted already and only makes a later row
-    /// with its reference a duplicate.
+    /// The dropped fields of a valid row; `None` for an invalid one, which is already counted and is only needed to
+    /// detect later duplicates of its reference.
     dropped: Option<Vec<(Field, Rule)>>,
 }
 
@@ -226,7 +226,7 @@ fn look_up_all(batches: Receiver<Vec<Lookup>>) -> Findings {
     findings
 }
 
-/// Checks every row of the source and writes those that an import would not send, as its failed export would have them.
+/// Checks every row of the source and writes those that an import would not send, in the format of a failed export.
 ///
 /// # Errors
 /// If the output cannot be written; a read error is part of the result.

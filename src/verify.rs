@@ -1,11 +1,11 @@
-//! Compares the customers that the API has with the rows of a file that a ledger has imported.
+//! Compares the customers at the API with the rows of a file that a ledger has imported.
 //!
 //! The loop is that of a run, with lookups (Get) in place of claims: same stages, limits and throttle. Nothing is
-//! recorded here, because what the API has today is no outcome of a run. Fields are compared by their fingerprints, so
-//! no value goes further than its reply. A field that the file does not have is not compared: the API may fill it in by
-//! itself.
+//! recorded here, because the present state of the API is not an outcome of a run. Fields are compared by their
+//! fingerprints, so no value is kept beyond its reply. A field that the file does not have is not compared, because
+//! the API may fill it in.
 //!
-//! Must not know of HTTP, SQL, CSV or the terminal.
+//! Must not depend on HTTP, SQL, CSV or the terminal.
 
 mod lookups;
 
@@ -27,30 +27,30 @@ use crate::{
     throttle::Slot,
 };
 
-/// How many lines of a kind are named in full.
+/// How many lines of each kind are listed.
 const LINES_MAX: usize = 20;
 
-/// What a comparison is given.
+/// The options of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The limits of its requests.
+    /// The limits of the run.
     pub limits: Limits,
     /// Which of the imported rows to look up.
     pub choice: Choice,
-    /// Keep the rows that differ, to be marked in the ledger.
+    /// Whether to keep the rows that differ, to be marked in the ledger.
     pub mark: bool,
 }
 
 /// The result so far.
 #[derive(Clone, Debug, Default)]
 pub struct ComparisonResult {
-    /// Rows of the file.
+    /// Number of rows in the file.
     pub rows: u64,
-    /// Rows of it that the ledger has not imported, invalid ones and duplicates among them.
+    /// Rows of the file that the ledger has not imported, including invalid ones and duplicates.
     pub not_imported: u64,
     /// Rows of the file that the ledger has imported.
     pub imported: u64,
-    /// Rows whose customer is as in the file.
+    /// Rows whose customer has the fields of the file.
     pub same: u64,
     /// Rows whose customer differs.
     pub different: u64,
@@ -58,24 +58,24 @@ pub struct ComparisonResult {
     pub missing: u64,
     /// Rows whose lookup has used up its attempts.
     pub unanswered: u64,
-    /// In how many rows each field differs.
+    /// Number of rows in which each field differs.
     pub fields: FieldCounts,
-    /// In how many rows the customer id differs.
+    /// Number of rows in which the customer id differs.
     pub other_id: u64,
     /// The first lines that differ, each with the names of its fields.
     pub first_different: Vec<(u64, String)>,
     /// The first lines that are missing.
     pub first_missing: Vec<u64>,
-    /// Rows that differ although the file is as it was imported: no import would find the difference.
+    /// Rows that differ although the file has the imported fields: no import would find the difference.
     pub unnoticed: u64,
     /// The same rows, if they are to be marked.
     pub to_mark: Vec<ChangedAtApi>,
-    /// Bytes of the source that were read.
+    /// Number of bytes of the source that were read.
     pub bytes: u64,
 }
 
 impl ComparisonResult {
-    /// Rows whose lookup is done.
+    /// Rows whose lookup has ended.
     pub fn looked_up(&self) -> u64 {
         self.same + self.different + self.missing + self.unanswered
     }
@@ -116,7 +116,7 @@ impl ComparisonResult {
     }
 }
 
-/// Keeps the first lines in the order of the file; lookups do not end in that order.
+/// Keeps the first lines in file order, because lookups end in another order.
 fn insert_among_first<T: PartialOrd>(first: &mut Vec<T>, one: T) {
     let at = first.partition_point(|other| *other < one);
     first.insert(at, one);
@@ -149,11 +149,11 @@ struct Comparison<'a> {
     show: &'a mut dyn FnMut(&ComparisonResult),
 }
 
-/// Looks up every imported row of the source, until the source is at its end, the user ends it or it ends itself.
-/// `show` is called at each tick.
+/// Looks up every imported row of the source, until the source ends, the user ends the command, or it stops by
+/// itself. `show` is called at each tick.
 ///
 /// # Errors
-/// Where the ledger cannot be read, or a bug ended a lookup's task.
+/// If the ledger cannot be read, or a bug ended a lookup's task.
 pub async fn run(
     imported: ImportedIndex,
     source: Chunks,
@@ -200,7 +200,7 @@ impl Workload for Comparison<'_> {
         Ok(())
     }
 
-    /// Finds the rows that were imported; the others are only counted.
+    /// Looks for imported rows in the chunk; the others are only counted.
     async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
         self.found.bytes = chunk.place.bytes;
         self.found.rows += chunk.rows.len() as u64;
@@ -236,6 +236,6 @@ impl Workload for Comparison<'_> {
         self.lookups.drain(reason);
     }
 
-    /// A lookup that is given up does no harm.
+    /// Abandoning a lookup does no harm.
     fn abandon(&mut self) {}
 }

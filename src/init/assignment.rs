@@ -1,8 +1,8 @@
-//! Decides which column feeds which field: by its heading, and by what its cells look like.
+//! Decides which column feeds which field: by the column's heading and by its cells.
 //!
-//! A heading alone is enough only if it is the field's own name, because then every command reads the column anyway. A
-//! column of any other name must also look like the field. The reference is never chosen by its cells alone: a time of
-//! creation is as unique as an id.
+//! A heading alone is sufficient only if it is the field's own name, because every command reads that column anyway.
+//! The cells of a column with any other name must also look like values of the field. A column is never chosen as the
+//! reference by its cells alone: a creation time is as unique as an id.
 
 use super::profile::Column;
 use crate::{
@@ -10,13 +10,13 @@ use crate::{
     source::{Error, HeadingMatch},
 };
 
-/// How many of its cells must look like a field, in percent, if the heading names it.
+/// The minimum percentage of cells that must look like the field if the heading names it.
 const NAMED_PERCENT: u64 = 50;
 
-/// The same if the heading does not.
+/// The minimum percentage if the heading does not name the field.
 const UNNAMED_PERCENT: u64 = 80;
 
-/// How many other columns are listed for a field.
+/// The maximum number of other columns listed for a field.
 const OTHERS_MAX: usize = 3;
 
 /// The order in which fields choose: the kinds that cells tell surely come first.
@@ -43,7 +43,7 @@ pub(super) enum Evidence {
 pub(super) struct Assigned {
     /// The column that feeds it.
     pub(super) column: Option<(usize, Evidence)>,
-    /// Others that might.
+    /// Other columns that might.
     pub(super) others: Vec<(usize, Evidence)>,
 }
 
@@ -54,7 +54,7 @@ fn fields_of(kind: FieldKind) -> impl Iterator<Item = Field> {
 /// Finds the columns of each field.
 ///
 /// # Errors
-/// If two columns have the name of a field, so that no setting can tell them apart.
+/// If two columns have the name of a field, so that no setting can distinguish them.
 pub(super) fn assign(columns: &[Column]) -> Result<[Assigned; Field::COUNT], Error> {
     let mut all: [Assigned; Field::COUNT] = std::array::from_fn(|_| Assigned::default());
     for field in Field::ALL {
@@ -77,7 +77,7 @@ pub(super) fn assign(columns: &[Column]) -> Result<[Assigned; Field::COUNT], Err
         }
         assigned.others = candidates;
     }
-    // A column that feeds a field after all is no other one of a field before.
+    // A column that was assigned to a later field is no longer an alternative for an earlier one.
     let taken: Vec<usize> = all.iter().filter_map(|assigned| Some(assigned.column?.0)).collect();
     for assigned in &mut all {
         assigned.others.retain(|(at, _)| !taken.contains(at));
@@ -104,7 +104,7 @@ fn own_column(field: Field, columns: &[Column]) -> Result<Option<(usize, Evidenc
     Ok(Some((chosen, Evidence::Heading(HeadingMatch::Own))))
 }
 
-/// Why a column might feed the field; none if nothing speaks for it.
+/// The evidence that a column feeds the field; none if there is no evidence.
 fn evidence(field: Field, column: &Column) -> Option<Evidence> {
     if let Some(how) = column.names(field) {
         return Some(Evidence::Heading(how));
@@ -117,17 +117,17 @@ fn evidence(field: Field, column: &Column) -> Option<Evidence> {
     (column.named.is_none() && looks_like_it).then_some(Evidence::Cells)
 }
 
-/// Whether the evidence is enough to set the column.
+/// Whether the evidence is sufficient to set the column.
 fn is_sure(field: Field, column: &Column, evidence: Evidence) -> bool {
-    // In a sample without a value, the heading is all there is.
+    // In a column without values, the heading is the only evidence.
     let fits = column.filled == 0 || column.fits(field, NAMED_PERCENT);
     match (field.kind(), evidence) {
         (FieldKind::Reference, Evidence::Cells) => false,
         (FieldKind::Reference, _) => column.filled == 0 || column.is_unique(),
-        // A number of nothing but digits may be anything.
+        // Numbers of digits only may be anything.
         (FieldKind::MobileNumber, Evidence::Cells) => column.digits * 2 < column.filled,
         (_, Evidence::Cells) => true,
-        // The rules admit no blank in a name: what most cells have is a whole name.
+        // The rules do not allow a blank in a name: a column with blanks in most cells has full names.
         (FieldKind::PersonName, _) => fits && column.spaced * 2 <= column.filled,
         _ => fits,
     }

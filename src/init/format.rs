@@ -1,4 +1,5 @@
-//! How the bytes of a file become a table: encoding, quotes and delimiter, as far as they are not what is read anyway.
+//! Determines the format of a file: encoding, quotes and delimiter, and which of these need a setting because they
+//! differ from the defaults.
 
 use super::{Given, Line, State, text::quoted};
 use crate::{
@@ -7,26 +8,26 @@ use crate::{
     source::{Encoding, Error as SourceError, Quote, SourceOptions, SourceSample, Table},
 };
 
-/// The delimiters that are detected by every command.
+/// The delimiters that every command detects.
 const DETECTED: [u8; 4] = *b",;\t|";
 
 /// A quote that some programs write in place of `"`.
 const OTHER_QUOTE: u8 = b'\'';
 
-/// A file as a table, and the settings that make it one.
+/// The format of a file, with the settings that it needs.
 pub(super) struct Format {
     /// Options with these settings.
     pub(super) options: SourceOptions,
-    /// The sample, read by them.
+    /// The sample as read with these options.
     pub(super) table: Table,
     /// The settings.
     pub(super) lines: Vec<Line>,
 }
 
-/// Finds out how the sample is read.
+/// Determines the format of the sample.
 ///
 /// # Errors
-/// If it cannot be read as a table.
+/// If the sample cannot be read as a table.
 pub(super) fn find_format(sample: &SourceSample, given: &Given) -> Result<Format, Error> {
     let mut options = SourceOptions {
         path: given.path.clone(),
@@ -83,7 +84,7 @@ pub(super) fn find_format(sample: &SourceSample, given: &Given) -> Result<Format
     Ok(Format { options, table, lines })
 }
 
-/// The sample in the encoding that it looks like; none if that makes no sense either.
+/// The sample, decoded with its probable encoding; none if that does not give a table either.
 fn decoded(sample: &SourceSample, options: &mut SourceOptions) -> Option<Table> {
     let with = SourceOptions { encoding: sample.likely_encoding()?, ..options.clone() };
     let table = sample.table(&with).ok()?;
@@ -119,7 +120,7 @@ fn quote_text(quote: Quote) -> String {
     }
 }
 
-/// The delimiter as `--delimiter` takes it.
+/// The delimiter as a value of `--delimiter`.
 fn delimiter_text(delimiter: u8) -> String {
     match delimiter {
         b'\t' => "tab".into(),

@@ -1,4 +1,4 @@
-//! What the cells of one column look like, in counts. No cell is kept.
+//! Counts the properties of a column's cells. Does not keep any cell.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,27 +10,27 @@ use crate::{
 /// Minimum length of a reference in characters.
 pub(super) const REFERENCE_MIN_CHARS: usize = 8;
 
-/// The digits that a phone number has at least and at most, without a country code and with one.
+/// The minimum and maximum number of digits of a phone number, with or without a country code.
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 6..=15;
 
-/// Maximum length of a country code, as it is written.
+/// Maximum length of a country code with its separators.
 const CODE_MAX_CHARS: usize = 6;
 
 /// A column of a table.
 pub(super) struct Column {
     /// The name in the header.
     pub(super) name: String,
-    /// The field that the name says.
+    /// The field that the name suggests.
     pub(super) named: Option<(Field, HeadingMatch)>,
     /// The cells that are not empty.
     pub(super) filled: u64,
-    /// For each field, how many cells look like it.
+    /// For each field, the number of cells that look like it.
     pub(super) fits: [u64; Field::COUNT],
-    /// How many different cells there are.
+    /// Number of distinct cells.
     pub(super) distinct: u64,
-    /// Cells with fewer characters than a reference needs.
+    /// Cells with fewer characters than a reference must have.
     pub(super) short: u64,
-    /// Cells of nothing but digits.
+    /// Cells that consist of digits only.
     pub(super) digits: u64,
     /// Cells with a blank between words.
     pub(super) spaced: u64,
@@ -68,26 +68,26 @@ impl Column {
         column
     }
 
-    /// Whether at least this percentage of the cells looks like the field.
+    /// Whether at least this percentage of the cells look like the field.
     pub(super) fn fits(&self, field: Field, percent: u64) -> bool {
         self.filled > 0 && self.fits[field as usize] * 100 >= self.filled * percent
     }
 
-    /// Whether almost every cell differs from all others, as those of an identifier do.
+    /// Whether almost every cell differs from all others, as in a column of ids.
     pub(super) fn is_unique(&self) -> bool {
         self.filled > 0 && self.distinct * 100 >= self.filled * 95
     }
 
-    /// The heading's match with a field.
+    /// How the heading matches this field, if it does.
     pub(super) fn names(&self, field: Field) -> Option<HeadingMatch> {
         self.named.filter(|(of, _)| *of == field).map(|(_, how)| how)
     }
 }
 
-/// The longest name that is written into settings: a longer heading is a text.
+/// The maximum length of a column name that is written into settings; a longer heading is a text.
 const NAME_MAX_BYTES: usize = 1000;
 
-/// The cells of a column that are not empty, without the blanks around them.
+/// The non-empty cells of a column, without the blanks around them.
 pub(super) fn cells(rows: &[Record], at: usize) -> impl Iterator<Item = &str> {
     rows.iter().filter_map(move |row| row.cells().nth(at)).map(str::trim).filter(|cell| !cell.is_empty())
 }
@@ -96,7 +96,8 @@ fn is_digits(cell: &str) -> bool {
     cell.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Whether a cell may be a value of the field. Wider than the rules: a fault does not make a column another one.
+/// Whether a cell may be a value of the field. More tolerant than the rules: a faulty cell still belongs to its
+/// column.
 fn looks_like(field: Field, cell: &str) -> bool {
     match field.kind() {
         FieldKind::Reference => cell.chars().any(char::is_alphanumeric),
@@ -115,23 +116,23 @@ fn looks_like(field: Field, cell: &str) -> bool {
     }
 }
 
-/// What the phone numbers and their country codes say about the region.
+/// What the phone numbers and their country codes show about the region.
 #[derive(Default)]
 pub(super) struct PhoneEvidence {
-    /// Numbers by the region of the country code that they are written with.
+    /// Number of phone numbers by the region of the country code that they contain.
     numbers: BTreeMap<String, u64>,
-    /// Country codes by their region.
+    /// Number of country codes by region.
     codes: BTreeMap<String, u64>,
-    /// Numbers and codes that are not digits only.
+    /// Numbers and codes with characters other than digits.
     pub(super) spelled: u64,
-    /// Numbers that are not written with a country code.
+    /// Numbers without a country code.
     pub(super) national: u64,
-    /// Numbers that begin with a zero, and not with two.
+    /// Numbers that begin with exactly one zero.
     pub(super) trunk_zeros: u64,
 }
 
 impl PhoneEvidence {
-    /// Looks at the columns of the number and of the country code.
+    /// Inspects the columns of the number and of the country code.
     pub(super) fn of(rows: &[Record], number: Option<usize>, code: Option<usize>) -> PhoneEvidence {
         let mut evidence = PhoneEvidence::default();
         for cell in number.into_iter().flat_map(|at| cells(rows, at)) {
@@ -153,7 +154,8 @@ impl PhoneEvidence {
         evidence
     }
 
-    /// The regions by the number of cells that say them, the commonest first, and what these cells are.
+    /// The regions with the number of cells that show each, the most frequent first, and what kind of cells these
+    /// are.
     pub(super) fn regions(&self) -> (Vec<(&str, u64)>, &'static str) {
         let (regions, what) = if self.numbers.is_empty() {
             (&self.codes, "cells with a country code")

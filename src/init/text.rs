@@ -1,4 +1,4 @@
-//! Writes a proposal as TOML: each line below a comment that says why it is there.
+//! Writes a proposal as TOML: each line below a comment that states its reason.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use crate::{
 /// Width of the comments.
 const WIDTH: usize = 100;
 
-/// How much of a column's name a comment shows.
+/// The maximum length of a column name in a comment.
 const NAME_MAX_CHARS: usize = 60;
 
 /// The proposal as a settings file.
@@ -63,7 +63,7 @@ fn comment(text: &mut String, indent: &str, words: &str) {
     }
 }
 
-/// A column's name as a comment shows it.
+/// A column name for a comment.
 pub(super) fn shown(name: &str) -> String {
     let shown = visible_text(name);
     match shown.char_indices().nth(NAME_MAX_CHARS) {
@@ -72,7 +72,7 @@ pub(super) fn shown(name: &str) -> String {
     }
 }
 
-/// A basic string of TOML. What has no shape is escaped, so that it is seen.
+/// A basic string of TOML. Characters without a shape are escaped, so that they can be seen.
 pub(super) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {

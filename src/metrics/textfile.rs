@@ -1,4 +1,4 @@
-//! Metrics as a file for `node_exporter`'s textfile collector, which never sees a partial file.
+//! Writes the metrics to a file for `node_exporter`'s textfile collector, which never sees a partial file.
 
 use std::{
     fs, io,

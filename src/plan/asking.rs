@@ -1,7 +1,8 @@
-//! Asks the API for rows that the ledger does not know, beside the plan: whether their customers are there already.
+//! Looks up rows that are new to the ledger at the API, in addition to the plan: whether their customers already
+//! exist.
 //!
-//! The loop is that of a run, with lookups (Get) in place of claims, as for `verify`. Fields are compared by their
-//! fingerprints, as an import compares a customer that existed. Records nothing.
+//! The loop is that of a run, with lookups (Get) in place of claims, as in `verify`. Fields are compared by their
+//! fingerprints, as an import compares the fields of an existing customer. Records nothing.
 
 use std::sync::Arc;
 
@@ -19,23 +20,23 @@ use crate::{
     verify::{Choice, Lookups},
 };
 
-/// What the API has of the rows that the ledger does not know.
+/// The result of the lookups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Rows that the API does not have.
+    /// Rows whose customer does not exist.
     pub new: u64,
-    /// Rows that the API has with the same fields.
+    /// Rows whose customer exists with the same fields.
     pub same: u64,
-    /// Rows that the API has with other fields.
+    /// Rows whose customer exists with other fields.
     pub different: u64,
-    /// By field: rows in which it differs.
+    /// Number of rows in which each field differs.
     pub fields: FieldCounts,
     /// Rows whose lookup has used up its attempts.
     pub unanswered: u64,
 }
 
 impl Asked {
-    /// Rows that the API has.
+    /// Rows whose customer exists.
     pub fn existing(&self) -> u64 {
         self.same + self.different
     }
@@ -45,7 +46,7 @@ impl Asked {
         self.new + self.existing()
     }
 
-    /// Rows whose lookup is done.
+    /// Rows whose lookup has ended.
     pub fn looked_up(&self) -> u64 {
         self.answered() + self.unanswered
     }
@@ -64,22 +65,23 @@ impl Asked {
     }
 }
 
-/// A share of all rows, estimated from some of them.
+/// The share of all rows, estimated from a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
-    /// Of the rows that were asked for.
+    /// The share among the rows looked up.
     pub share: f64,
-    /// Where the interval begins that contains the share of all rows with 95 % confidence.
+    /// Lower bound of the interval that contains the share of all rows with 95 % confidence.
     pub low: f64,
-    /// Where it ends.
+    /// Upper bound of the interval.
     pub high: f64,
 }
 
 impl Share {
-    /// The share that `count` of `answered` rows has, chosen at random from `all` rows; none without an answer.
+    /// Estimates the share in `all` rows from `count` of `answered` rows, which were chosen at random; none without
+    /// an answer.
     ///
-    /// The interval is Wilson's, with the sample enlarged by the correction for a finite population. It never excludes
-    /// what is known: so many rows have the property, and so many do not.
+    /// The interval is Wilson's, with the sample size corrected for a finite population. It never excludes what is
+    /// certain: `count` rows have the property, and `answered - count` do not.
     pub fn of(count: u64, answered: u64, all: u64) -> Option<Share> {
         const Z: f64 = 1.959_964;
         if answered == 0 {
@@ -99,12 +101,12 @@ impl Share {
     }
 }
 
-/// What to ask for.
+/// The options of the lookups.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The limits of its requests.
+    /// The limits of the run.
     pub limits: Limits,
-    /// Which of the rows that the ledger does not know to look up.
+    /// Which rows that are new to the ledger are looked up.
     pub choice: Choice,
 }
 
@@ -116,11 +118,11 @@ struct Asking<'a> {
     show: &'a mut dyn FnMut(&Plan, &Asked),
 }
 
-/// Plans every row of the source, and looks up those that the ledger does not know, until the source is at its end, the
-/// user ends it or it ends itself. `show` is called at each tick.
+/// Plans every row of the source and looks up those that are new to the ledger, until the source ends, the user ends
+/// the command, or it stops by itself. `show` is called at each tick.
 ///
 /// # Errors
-/// Where the ledger cannot be read, or a bug ended a lookup's task.
+/// If the ledger cannot be read, or a bug ended a lookup's task.
 pub async fn plan_and_ask(
     forecast: &mut Forecast,
     source: Chunks,
@@ -186,7 +188,7 @@ impl Workload for Asking<'_> {
         self.lookups.drain(reason);
     }
 
-    /// A lookup that is given up does no harm.
+    /// Abandoning a lookup does no harm.
     fn abandon(&mut self) {}
 }
 
@@ -200,7 +202,7 @@ mod tests {
         (thousandths(share), thousandths(low), thousandths(high))
     }
 
-    /// Against published values of Wilson's interval, for a population that is large beside its sample.
+    /// Compares with published values of Wilson's interval, for a population much larger than the sample.
     #[test]
     fn a_share_has_an_interval() {
         const LARGE: u64 = 1 << 40;

@@ -130,15 +130,15 @@ fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     object.get(name)?.as_str().filter(|text| !text.is_empty())
 }
 
-/// Bounded, and without what would move a terminal's cursor.
+/// Truncates a text and removes characters that would move a terminal's cursor.
 pub(super) fn short(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect()
 }
 
-/// What an id looks like: `cth_ and 16 of both cases`.
+/// The shape of an id: `cth_ and 16 of both cases`.
 pub(super) fn shape_of_id(id: &str) -> String {
     let is_word = |prefix: &str| prefix.len() <= 8 && prefix.bytes().all(|byte| byte.is_ascii_alphabetic());
-    // What stands before a `_` and is no word is part of the id, and differs each time.
+    // A prefix before `_` that is not a word is part of the id, and differs each time.
     let (prefix, rest) = match id.split_once('_') {
         Some((prefix, rest)) if is_word(prefix) => (format!("{prefix}_ and "), rest),
         _ => (String::new(), id),
@@ -152,7 +152,7 @@ pub(super) fn shape_of_id(id: &str) -> String {
     format!("{prefix}{} characters {letters}", rest.chars().count())
 }
 
-/// A time with each digit as a 9, but for those of its zone.
+/// The shape of a time: each digit replaced by 9, except in its zone.
 pub(super) fn shape_of_time(time: &str) -> String {
     let time = short(time);
     let clock = time.find('T').unwrap_or(time.len());

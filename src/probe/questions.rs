@@ -1,8 +1,8 @@
-//! The questions of a probe in their order, each with its request and what is relied on.
+//! The questions of a probe in their order, each with its request and the answer that is relied on.
 //!
-//! Questions are asked one at a time, because later ones are about the customers of earlier ones. Every reference begins
-//! with `probe-`, so that a probe's customers can be recognized. A question is asked even if an earlier one failed, as long
-//! as the API responds.
+//! Questions are sent one at a time, because later ones are about the customers of earlier ones. Every reference
+//! begins with `probe-`, so that a probe's customers can be recognized. A question is sent even if an earlier one
+//! failed, as long as the API responds.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -27,7 +27,7 @@ const THROTTLED_RETRIES_MAX: u32 = 5;
 /// Maximum pause after a 429.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// The formats of times that are understood.
+/// The supported formats of times.
 const TIMES: [&str; 4] = [
     "9999-99-99T99:99:99Z",
     "9999-99-99T99:99:99.999Z",
@@ -50,7 +50,7 @@ impl ProbeAnswer {
         self.reading.as_ref().ok()?.text(name)
     }
 
-    /// A fact about the customer in the response; the response itself if it is no customer.
+    /// A fact about the customer in the response, or the response itself if it is not a customer.
     fn fact(&self, tell: impl FnOnce(&ParsedAnswer) -> String) -> String {
         match &self.reading {
             Ok(reading) if reading.meaning == Meaning::Customer => tell(reading),
@@ -107,7 +107,7 @@ fn update(name: &str, reference: &str, fields: &[(&'static str, &str)]) -> Probe
     ProbeRequest { fields: Some(fields), ..get(name, reference) }
 }
 
-/// Asks the questions and collects the findings.
+/// Sends the questions and collects the findings.
 pub(super) struct Prober<'a> {
     api: &'a Api,
     merchant_id: &'a str,
@@ -258,7 +258,7 @@ impl Prober<'_> {
 }
 
 impl Prober<'_> {
-    /// All of it; stops where there are no answers to be had.
+    /// Asks all questions; stops if the API does not respond.
     pub(super) async fn ask_all(&mut self) -> Result<(), ProbeFailure> {
         let first = self.reference("first");
         let id = self.ask_about_the_first(&first).await?;
@@ -280,13 +280,13 @@ impl Prober<'_> {
         format!("probe-{}-{name}", self.run)
     }
 
-    /// A Create of a customer of its own.
+    /// Creates a customer that no other question uses.
     async fn make(&mut self, name: &str, more: &[(&'static str, &str)]) -> Result<ProbeAnswer, ProbeFailure> {
         let reference = self.reference(name);
         self.ask(create(&reference, more)).await
     }
 
-    /// Without it there is nothing to ask about.
+    /// Asks the questions about the first customer. Without that customer, no further question is possible.
     async fn ask_about_the_first(&mut self, first: &str) -> Result<String, ProbeFailure> {
         let heard = self.ask(create(first, &[("email_address", EMAIL), ("first_name", "Ann")])).await?;
         let Some(id) = heard.id().map(str::to_owned) else { return Err(ProbeFailure::first_create(&heard)) };

@@ -1,10 +1,10 @@
-//! Detects references that occur again in a file, and references that are only similar.
+//! Detects references that occur more than once in a file, and references that are merely similar.
 //!
-//! The detector is all that grows with the file during `validate`, and it is kept small: at most 16 bytes per reference, also
-//! while it grows. It stores hashes in open addressing. The table is split into shards that grow one at a time, in turn: at
-//! most one shard exists twice, and the memory that shards release is contiguous, so that the allocator can reuse it. The
-//! first 12 bits of a hash choose the shard and are not stored. A slot of 8 bytes stores 44 more bits of it, computed from
-//! the folded reference, and 20 bits of the hash of the exact reference.
+//! Nothing else grows with the file during `validate`, and the detector is kept small: at most 16 bytes per
+//! reference, even while it grows. It stores hashes in open addressing. The table is split into shards that grow one
+//! at a time, in turn: at most one shard exists twice, and the memory that shards release is contiguous, so that the
+//! allocator can reuse it. The first 12 bits of a hash choose the shard and are not stored. A slot of 8 bytes stores
+//! 44 more bits of it, computed from the folded reference, and 20 bits of the hash of the exact reference.
 //!
 //! Two references count as equal if 76 bits agree by chance (one in 10^9 for ten million rows), and as similar if 56 bits do
 //! (one in a thousand).
@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::customer::is_invisible;
 
-/// Number of shards: so many that growing one of them costs little memory beside the rest.
+/// Number of shards: so many that growing one of them costs little memory compared with the rest.
 const SHARDS: usize = 1 << SHARD_BITS;
 
 const SHARD_BITS: u32 = 12;
@@ -32,11 +32,11 @@ const SHARD_LOAD_MAX: (usize, usize) = (7, 8);
 /// How a reference relates to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occurrence {
-    /// No earlier reference equals it or is similar.
+    /// No earlier reference is equal or similar.
     First,
-    /// An earlier reference looks alike: it differs only in what [`fold`] removes.
+    /// An earlier reference differs only in what [`fold`] removes.
     Similar,
-    /// An earlier reference equals it.
+    /// An earlier reference is equal.
     Repeated,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct ReferenceHash {
 }
 
 impl ReferenceHash {
-    /// Hashes a reference; `scratch` holds its folded text, if that is another.
+    /// Hashes a reference; `scratch` receives its folded text, if that differs.
     pub(super) fn of(reference: &str, scratch: &mut String) -> ReferenceHash {
         let exact = xxh3_64(reference.as_bytes());
         let plain = if fold(reference, scratch) { xxh3_64(scratch.as_bytes()) } else { exact };
@@ -58,8 +58,8 @@ impl ReferenceHash {
     }
 }
 
-/// Writes the reference to `scratch` without letter case, blanks, invisible characters, and the different forms of one
-/// character (as NFKD takes them: composed or not, wide, in a circle); false if it has none of them.
+/// Writes the reference to `scratch` without letter case, blanks, invisible characters, and variants of a character
+/// (by NFKD: composed or not, wide, circled). Returns false if the reference contains none of these.
 fn fold(reference: &str, scratch: &mut String) -> bool {
     let changes = |byte: u8| byte.is_ascii_uppercase() | (byte == b' ') | !byte.is_ascii();
     if !reference.bytes().fold(false, |any, byte| any | changes(byte)) {
@@ -68,7 +68,7 @@ fn fold(reference: &str, scratch: &mut String) -> bool {
     scratch.clear();
     let decomposed = DecomposingNormalizerBorrowed::new_nfkd().normalize_iter(reference.chars());
     let kept = decomposed.filter(|c| !c.is_whitespace() && !is_invisible(*c));
-    // Through upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
+    // By way of upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
     scratch.extend(kept.flat_map(char::to_uppercase).flat_map(char::to_lowercase));
     true
 }
@@ -76,14 +76,14 @@ fn fold(reference: &str, scratch: &mut String) -> bool {
 /// The references of the rows so far.
 pub(super) struct DuplicateDetector {
     shards: Box<[Shard]>,
-    /// Slots in use, over all shards.
+    /// Number of slots in use, over all shards.
     used: usize,
     slots: usize,
     /// The next shard to grow.
     next: usize,
 }
 
-/// Slots; 0 is a free slot.
+/// The slots; 0 marks a free one.
 #[derive(Clone, Default)]
 struct Shard {
     slots: Box<[u64]>,
@@ -98,7 +98,7 @@ impl Default for DuplicateDetector {
 }
 
 impl DuplicateDetector {
-    /// Adds a reference and tells how it relates to the earlier ones.
+    /// Adds a reference and returns how it relates to the earlier ones.
     pub(super) fn insert(&mut self, hash: ReferenceHash) -> Occurrence {
         let shard = &mut self.shards[usize::from(hash.shard)];
         if shard.used * SHARD_LOAD_MAX.1 >= shard.slots.len() * SHARD_LOAD_MAX.0 {
@@ -142,7 +142,7 @@ impl Shard {
         if similar { Occurrence::Similar } else { Occurrence::First }
     }
 
-    /// The first slot to probe; equal for similar references.
+    /// The first slot to probe; the same for similar references.
     fn home(&self, slot: u64) -> usize {
         ((u128::from(slot & !EXACT) * self.slots.len() as u128) >> 64) as usize
     }

@@ -1,6 +1,6 @@
-//! Looks rows up by Get at the pace of a run: all that are offered, or a random sample of them.
+//! Looks up rows by Get at the pace of a run: all rows offered, or a random sample of them.
 //!
-//! What a found customer means is the caller's. A [`Workload`](crate::run::Workload) hands the calls of the loop on.
+//! The caller interprets the customers found. The calls of the loop come from a [`Workload`](crate::run::Workload).
 
 use std::{collections::VecDeque, future::pending, sync::Arc};
 
@@ -21,11 +21,11 @@ use crate::{
 pub enum Choice {
     /// Every one.
     All,
-    /// So many, chosen at random.
+    /// This many, chosen at random.
     Sample {
-        /// How many at most.
+        /// Maximum number of rows.
         rows: usize,
-        /// What the choice follows from.
+        /// The seed of the choice.
         seed: u64,
     },
 }
@@ -35,7 +35,7 @@ pub(crate) trait ToLookUp: Send + 'static {
     /// The physical line.
     fn line(&self) -> u64;
 
-    /// By which the API is asked.
+    /// The reference to look up.
     fn reference(&self) -> &Reference;
 }
 
@@ -45,12 +45,12 @@ pub(crate) struct Lookups<R> {
     limits: Limits,
     choice: Choice,
     random: StdRng,
-    /// Rows so far of which to choose.
+    /// Number of rows offered so far.
     offered: u64,
     sample: Vec<R>,
     waiting: VecDeque<R>,
     in_flight: JoinSet<(R, Lookup)>,
-    /// A reason to stop that a lookup has found and the loop has not taken.
+    /// A reason to stop that was found by a lookup and not yet returned to the loop.
     halt: Option<Halt>,
     outage: OutageLog,
 }
@@ -75,7 +75,7 @@ impl<R: ToLookUp> Lookups<R> {
         }
     }
 
-    /// Takes the row, or keeps a uniform sample of all rows so far (reservoir sampling).
+    /// Queues the row, or keeps a uniform sample of all rows so far (reservoir sampling).
     pub(crate) fn offer(&mut self, row: R) {
         self.offered += 1;
         let Choice::Sample { rows, .. } = self.choice else {
@@ -97,7 +97,7 @@ impl<R: ToLookUp> Lookups<R> {
         if stage.reads_source() {
             return None;
         }
-        // Which rows are in the sample is known at the end of the source.
+        // The sample is known only at the end of the source.
         self.sample.sort_unstable_by_key(ToLookUp::line);
         self.waiting.extend(self.sample.drain(..));
         (self.waiting.is_empty() && self.in_flight.is_empty()).then_some(StageEvent::Settled)
@@ -111,10 +111,10 @@ impl<R: ToLookUp> Lookups<R> {
         !self.waiting.is_empty() && self.in_flight.len() < open_rows_max(self.limits.concurrency)
     }
 
-    /// Waits for the next lookup that ends. Cancel-safe.
+    /// Waits for the next lookup to end. Cancel-safe.
     ///
     /// # Errors
-    /// Where a lookup's task has ended without a result, which is a bug.
+    /// If a lookup's task has ended without a result, which is a bug.
     pub(crate) async fn finished(&mut self) -> Result<Box<(R, Lookup)>, Error> {
         match self.in_flight.join_next().await {
             Some(Ok(answered)) => Ok(Box::new(answered)),
@@ -123,7 +123,7 @@ impl<R: ToLookUp> Lookups<R> {
         }
     }
 
-    /// Takes note of a result that ends the loop.
+    /// Handles a result that ends the loop.
     pub(crate) fn on_finished(&mut self, result: &Lookup) {
         if let Lookup::Halted(halt) = result {
             self.halt = Some(halt.clone());
@@ -144,7 +144,7 @@ impl<R: ToLookUp> Lookups<R> {
         self.outage.observe(&self.sender, Instant::now());
     }
 
-    /// The loop ends: no further lookup begins. One that is given up does no harm.
+    /// Starts no further lookup, because the loop is ending. Abandoning a lookup does no harm.
     pub(crate) fn drain(&mut self, reason: &EndReason) {
         info!(state = reason.state().name(), "the lookups end; those in flight are waited for");
         self.waiting.clear();
