@@ -1,6 +1,7 @@
-//! What is read differently from how it stands in the file is reported, once per run, with a count and the first lines.
+//! What is read differently from how it is written in the file is reported, once per run, with a count and the first
+//! lines.
 //!
-//! The disaster is data that is changed on its way to the API without a word to its owner.
+//! The disaster is data that is changed on its way to the API without its owner being told.
 
 use customer_import::simulator::{Fault, Options};
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ fn validate_import_and_verify_report_what_they_read_differently() {
     let done = world.aim("verify", &[&["users.csv"], &region[..]].concat());
     assert!(done.code == 0 && done.stdout.contains(SPELLINGS_TEXT), "{done:?}");
     assert_eq!(world.summary()["adjustments"], spellings());
-    // A file that is read as it stands has none.
+    // A file that is read exactly as written has no adjustments.
     let plain = world.file("plain.csv", "object_reference_id,mobile_number\ncustomer-4,9876500113\n");
     let done = world.import(&plain, &region);
     assert!(done.code == 0 && !done.stdout.contains("spelling"), "{done:?}");

@@ -1,7 +1,7 @@
-//! The same file again: whole, longer, cut off in mid-run, or changed where it had been read.
+//! The same file again: whole, longer, interrupted, or changed in the part that was already read.
 //!
-//! The disaster is the shortcut itself. A run that goes on where the one before came to must count and send what a
-//! run that reads everything would have, and must notice that the file is not what it was.
+//! The disaster is the shortcut itself. A run that resumes must count and send the same as a run that reads
+//! everything, and must detect that the file has changed.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
@@ -12,10 +12,10 @@ use serde_json::json;
 
 use crate::world::{Done, World, references, rows, wait_until};
 
-/// What a run says when it goes on.
+/// The log line of a run that resumes.
 const GOES_ON: &str = "resuming after an unchanged prefix";
 
-/// Imports, and tells whether the run went on behind the one before.
+/// Imports, and returns whether the run resumed after the previous one.
 fn goes_on(world: &World, file: &Path, more: &[&str]) -> (Done, bool) {
     let done = world.import(file, &[&["-v"], more].concat());
     let went_on = done.stderr.contains(GOES_ON);
@@ -26,7 +26,7 @@ fn append(file: &Path, text: &str) {
     OpenOptions::new().append(true).open(file).unwrap().write_all(text.as_bytes()).unwrap();
 }
 
-/// A file with some of everything that needs no second request.
+/// A file with a row of every kind that needs no second request.
 fn mixed(world: &World) -> std::path::PathBuf {
     let text = rows(0..600) + "cust-000007,1,\nshort,2,\ncust-000599,3,\n";
     world.file("users.csv", text)
@@ -48,10 +48,10 @@ fn a_file_that_is_the_same_is_not_read_and_counts_the_same() {
         assert_eq!(world.summary()["absent"], json!(0));
         assert_eq!((world.export("all"), world.export("failed")), (all.clone(), failed.clone()));
     }
-    // The cells of what did not succeed belong to the run that counts it.
+    // The cells of unsuccessful rows belong to the run that counts them.
     assert_eq!(world.number("select count(*) from row where run = 3 and customer_id is null"), 3);
     assert_eq!(world.run(&["export", "failed", "--run", "3"]).stdout.lines().count(), 4);
-    // Read in another way it is another file.
+    // With other parse settings it is another file.
     let other = goes_on(&world, &file, &["--validation", "lenient"]);
     assert_eq!((other.0.code, other.1, world.journal().requests()), (3, false, requests), "{other:?}");
 }
@@ -68,7 +68,7 @@ fn a_file_that_has_grown_is_read_behind_what_was_there() {
     assert_eq!((&world.summary()["rows"], &world.summary()["absent"]), (&json!(607), &json!(0)));
     let lines: Vec<_> = world.export("failed").into_iter().map(|cells| cells[3].clone()).collect();
     assert_eq!(lines, ["602", "603", "604", "606", "607", "608"], "lines are those of the whole file");
-    // And once more, behind two runs that went on.
+    // Once more, after two runs that resumed.
     append(&file, "cust-000602,98,\ncust-000600,5,\ncust-000002,5,\n");
     let (done, went_on) = goes_on(&world, &file, &[]);
     assert_eq!((done.code, went_on), (3, true), "{done:?}");
@@ -100,7 +100,8 @@ fn a_byte_that_changed_where_it_was_read_is_noticed() {
         (0, false, "unchanged=599 changed=1"),
         "{done:?}"
     );
-    // Whole again: what differs is told again, and no row of it is known one by one, so nothing may follow.
+    // The file is whole again: differences are reported again, and no row is known individually, so nothing may be
+    // appended.
     assert!(goes_on(&world, &file, &[]).1);
     assert_eq!(world.summary()["changed_fields"], json!({"email_address": 1}));
     append(&file, "cust-000001,1,\n");
@@ -140,7 +141,8 @@ fn a_killed_run_is_gone_on_with_and_nothing_is_sent_twice() {
         let world = World::new();
         let file = world.rows("users.csv", 3000);
         let mut run = world.start_import(&file, &[]);
-        // On a slow machine no commit may have settled a whole chunk by then, and there is nothing to go on from.
+        // On a slow machine, no commit may have settled a whole chunk yet, so that there is no checkpoint to resume
+        // from.
         let has_checkpoint = || world.number("select count(*) from checkpoint where bytes > 0") > 0;
         assert!(wait_until(&mut run, || world.journal().requests() >= 600 + 400 * round && has_checkpoint()));
         run.kill().unwrap();
@@ -171,8 +173,8 @@ fn a_packed_file_that_is_the_same_is_not_unpacked() {
     assert_eq!(world.outcomes(), "created=1 unchanged=600");
 }
 
-/// A row that an earlier run left in doubt is settled by the run of whatever file comes next; it stands in no line of
-/// that file.
+/// A row that an earlier run left in doubt is settled by the next run, whatever its file; it is on no line of that
+/// file.
 #[test]
 fn a_row_in_doubt_of_another_file_is_no_duplicate_when_it_comes() {
     let world = World::new();
@@ -188,7 +190,7 @@ fn a_row_in_doubt_of_another_file_is_no_duplicate_when_it_comes() {
     world.assert_agreement(references(0..4).chain(references(700..701)));
 }
 
-/// Behind the place that a run came to it settled rows too, of bytes that the next one may find changed.
+/// The run also settled rows after its checkpoint, whose bytes may have changed before the next run.
 #[test]
 fn rows_that_have_left_the_file_are_no_duplicates_when_they_come_back() {
     const ROWS: usize = 8_000;
@@ -198,7 +200,7 @@ fn rows_that_have_left_the_file_are_no_duplicates_when_they_come_back() {
     world.import(&file, &["--max-attempts", "1", "--retry-initial", "10ms"]);
     let failed: Vec<usize> = world.export("failed").iter().map(|cells| cells[3].parse().unwrap()).collect();
     world.reconfigure(|behavior| behavior.faults.clear());
-    // One that failed and is created only once it is back, and a neighbour that was created.
+    // A row that failed and is created only once it is back, and a neighboring row that was created.
     let (failed_line, created_line) = (*failed.last().unwrap(), failed.last().unwrap() - 1);
     assert!(failed[0] > 1_000 && failed_line > failed[0] + 1_000, "{failed:?}");
     let text = std::fs::read_to_string(&file).unwrap();

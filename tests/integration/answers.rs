@@ -1,7 +1,7 @@
-//! The API's answers of current accounts: the error object, the forms of "not found", the spelling of references.
+//! The API's responses for current accounts: the error object, the forms of "not found", the spelling of references.
 //!
-//! The disaster: a program that knows only the API's older answers misreads a current one. Then customers are created
-//! whose ids are not recorded, rows fail that the API has, or rows are looked up every night.
+//! The disaster: a program that supports only the API's older responses misreads a current one. Then customers are
+//! created whose ids are not recorded, rows fail that the API has, or rows are looked up every night.
 
 use std::sync::{
     Arc, Mutex,
@@ -233,7 +233,7 @@ fn a_reference_that_is_the_id_of_another_customer_is_rejected() {
     assert_eq!((world.outcomes().as_str(), wire.asked().len()), ("rejected=1", 2));
 }
 
-/// A Create lands, its answer is lost, Get lags behind, and the next Create is refused because the customer exists.
+/// A Create lands, its response is lost, Get lags behind, and the next Create is refused because the customer exists.
 #[test]
 fn a_create_that_landed_is_ours_even_if_get_did_not_find_it() {
     let world = World::new();
@@ -261,7 +261,8 @@ fn find_late(call: &mut Call<'_>) {
     call.send(json(404, r#"{"status":"invalid_request_error","error_code":"object_not_found"}"#));
 }
 
-/// If Get never finds it in this run, it is in doubt and not failed; the next run records it as ours.
+/// If Get never finds the customer in this run, the row is in doubt, not failed; the next run records the customer as
+/// ours.
 #[test]
 fn a_create_that_landed_and_is_never_found_is_pending() {
     let world = World::new();
@@ -284,7 +285,7 @@ fn a_create_that_landed_and_is_never_found_is_pending() {
     assert_eq!(world.outcomes(), "created=3");
 }
 
-/// A killed run's Create is under way when the next run looks the row up, and lands after that.
+/// A killed run's Create is still in flight when the next run looks the row up, and lands after that.
 #[test]
 fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     let world = World::new();
@@ -297,7 +298,7 @@ fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     let asked = AtomicUsize::new(0);
     wire.play(move |call| match (call.asked.create, asked.fetch_add(1, SeqCst)) {
         (false, 0) => find_late(call),
-        // Now it lands, before the Create of the present run.
+        // Now the first Create lands, before the Create of the present run.
         (true, 1) => {
             call.create();
             let refused = call.create();
@@ -309,7 +310,7 @@ fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
 }
 
-/// The server's clock is ahead or behind by less than the whole seconds of its header show.
+/// The server's clock differs from ours by less than the whole seconds of its header can show.
 #[test]
 fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
     for ahead in [-1_900_i64, -500, 500, 30_000, -30_000] {
@@ -337,7 +338,7 @@ fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
     }
 }
 
-/// The answer has no time of creation: the row is existing, and marked uncertain.
+/// The response has no creation time: the row is existing, and marked uncertain.
 #[test]
 fn without_a_time_of_creation_the_outcome_is_existing_and_uncertain() {
     let world = World::new();
@@ -359,7 +360,7 @@ fn without_a_time_of_creation_the_outcome_is_existing_and_uncertain() {
     assert!(world.run(&["report"]).stdout.contains("uncertain: 4 rows"));
 }
 
-/// Every Create lands and every answer is lost: Gets show that writes work, so no row waits for them.
+/// Every Create lands and every response is lost: Gets show that writes work, so no row waits for them.
 #[test]
 fn gets_that_confirm_writes_keep_their_circuit_closed() {
     const ROWS: usize = 400;
@@ -380,7 +381,7 @@ fn gets_that_confirm_writes_keep_their_circuit_closed() {
     wire.assert_no_second_create();
 }
 
-/// The file ends in rows that fail whatever happens. They are no outage.
+/// The file ends with rows that always fail. They are not an outage.
 #[test]
 fn the_last_rows_of_a_file_may_all_fail() {
     let world = World::new();

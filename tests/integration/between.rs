@@ -1,7 +1,8 @@
-//! Intermediaries that answer in the API's place: a firewall, a router, a proxy.
+//! Intermediaries that respond in the API's place: a firewall, a router, a proxy.
 //!
-//! The disaster: a firewall's page is taken for the API's answer. Then rows are `rejected` that the API never saw, and a
-//! rerun does not send them; or one row that a firewall rejects stops every run, and the import is never complete.
+//! The disaster: a firewall's page is treated as the API's response. Then rows are `rejected` that the API never saw,
+//! and a rerun does not send them; or one row that a firewall rejects stops every run, and the import is never
+//! complete.
 
 use std::{
     sync::Mutex,
@@ -23,7 +24,7 @@ fn page(call: &mut Call<'_>, status: u16, header: &str) {
     ));
 }
 
-/// An intermediary that answers after some requests, for this long.
+/// An intermediary that responds from some request on, for this long.
 fn passing(status: u16, header: &'static str, time: Duration) -> impl Fn(&mut Call<'_>) + Send + Sync {
     let state = Mutex::new((0_u32, None::<Instant>));
     move |call| {
@@ -39,7 +40,7 @@ fn passing(status: u16, header: &'static str, time: Duration) -> impl Fn(&mut Ca
     }
 }
 
-/// A firewall takes one customer's fields for an attack: that row fails, and all others are imported.
+/// A firewall treats one customer's fields as an attack: that row fails, and all others are imported.
 #[test]
 fn a_row_that_a_firewall_blocks_fails_alone_and_is_logged() {
     let world = World::new();
@@ -86,8 +87,8 @@ fn a_temporary_intermediary_rejects_nothing_and_ends_no_run() {
     }
 }
 
-/// An intermediary that answers everything from the first request on means a wrong address: the run stops soon, and no
-/// row fails.
+/// An intermediary that responds to everything from the first request on means a wrong address: the run stops soon,
+/// and no row fails.
 #[test]
 fn the_address_is_wrong_if_only_intermediaries_ever_answer() {
     for status in [400, 403] {
@@ -107,7 +108,7 @@ fn the_address_is_wrong_if_only_intermediaries_ever_answer() {
     }
 }
 
-/// A redirect or an unknown path stops the run with the first answer.
+/// A redirect or an unknown path stops the run with the first response.
 #[test]
 fn a_wrong_url_stops_the_run_with_the_first_answer() {
     for (status, words) in [(302, "redirect"), (404, "no customers API"), (405, "no customers API")] {

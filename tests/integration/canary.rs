@@ -1,7 +1,7 @@
 //! Mistakes that make the API refuse every row alike.
 //!
-//! The disaster: a merchant id of another account, a column that is mapped wrongly. Every row of a million is written
-//! down as rejected, and once the mistake is mended nothing sends them again.
+//! The disaster: a merchant id of another account, or a column that is mapped wrongly. Every one of a million rows is
+//! recorded as rejected, and after the mistake is corrected nothing sends them again.
 
 use crate::{
     wire::{Wire, honest, json},
@@ -90,7 +90,7 @@ fn the_canary_has_a_number_and_can_be_off_and_a_short_file_ends() {
     assert_eq!(done.code, 4, "{done:?}");
 }
 
-/// A retry sends what was refused before: it has none.
+/// A retry sends rows that were refused before, so it has no canary.
 #[test]
 fn a_retry_has_no_canary() {
     let world = World::new();
@@ -112,7 +112,7 @@ fn a_retry_has_no_canary() {
     assert_eq!((done.code, world.outcomes().as_str()), (3, "rejected=30"), "{done:?}");
 }
 
-/// A 403 that the program does not know is one row's, or everybody's.
+/// A 403 of unknown meaning concerns one row, or all rows.
 #[test]
 fn an_unknown_403_is_the_rows_unless_it_repeats() {
     let world = World::new();

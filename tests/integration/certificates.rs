@@ -1,4 +1,4 @@
-//! Certificates: the one that `--client-cert` shows, and why a server's is refused.
+//! Certificates: the client certificate of `--client-cert`, and why a server's certificate is refused.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn a_server_that_wants_a_certificate_is_shown_it() {
     world.file("ca.pem", &door.ca);
     world.file("client.pem", &certificate);
     world.file("client.key", &key);
-    // A file with both serves as either.
+    // A file that contains both works for either option.
     world.file("both.pem", key + &certificate);
     let rows = world.rows("rows.csv", 3);
     let url = door.url();

@@ -1,4 +1,4 @@
-//! Exit codes, one-line errors, and what must never show: the command line's side of the contract.
+//! Exit codes, one-line errors, and what must never be printed: the command line's part of the contract.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, Executor, sqlite::SqliteConnectOptions};
 
 use crate::world::{Done, KEY, MERCHANT, World, cells, done, files, mode};
 
-/// That the command was refused before anything happened: nothing sent, no ledger.
+/// Asserts that the command was refused before anything happened: nothing sent, no ledger.
 #[track_caller]
 fn assert_refused(world: &World, done: &Done, words: &[&str]) {
     done.assert_error(2, words);
@@ -22,7 +22,7 @@ fn assert_refused(world: &World, done: &Done, words: &[&str]) {
     assert!(!world.ledger().exists(), "a ledger was made");
 }
 
-/// An import with another environment.
+/// An import with a changed environment.
 fn import_with(world: &World, file: &Path, more: &[&str], change: impl FnOnce(&mut Command)) -> Done {
     let args = world.import_args(file, more);
     let mut command = world.command(&args);
@@ -30,7 +30,7 @@ fn import_with(world: &World, file: &Path, more: &[&str], change: impl FnOnce(&m
     done(command.output().unwrap())
 }
 
-/// An import of a good file with these arguments is refused, and says these words.
+/// Asserts that an import of a good file with these arguments is refused with these words.
 #[track_caller]
 fn refuses(more: &[&str], words: &[&str]) {
     let world = World::new();
@@ -39,7 +39,7 @@ fn refuses(more: &[&str], words: &[&str]) {
     assert_refused(&world, &done, words);
 }
 
-/// An import of such a file is refused, and says these words.
+/// Asserts that an import of a file with this content is refused with these words.
 #[track_caller]
 fn refuses_file(content: &[u8], more: &[&str], words: &[&str]) {
     let world = World::new();
@@ -252,7 +252,7 @@ fn some_other_file_is_no_ledger_and_stays_as_it_is() {
         assert_refused(&world, &done, &["is not a ledger", "left as it is", "--ledger"]);
         assert_eq!(std::fs::read(other).unwrap(), before);
     }
-    // Nothing was put beside a file that is not ours either.
+    // Nothing was created beside another program's file either.
     let expected = ["app.db", "notes.txt", "users.csv"].map(str::to_owned);
     assert_eq!(files(world.folder.path()), expected.into());
 }
@@ -284,7 +284,7 @@ fn a_ledger_of_another_target_is_refused() {
     let done = world.run(&["import", &file, "--simulator"]);
     done.assert_error(2, &["belongs to", "--ledger"]);
     assert_eq!(world.journal().requests(), 2);
-    // The same target under another spelling is the same.
+    // The same target in another spelling is the same target.
     let slash = format!("{}/", world.base_url());
     assert_eq!(world.run(&["import", &file, "--merchant-id", MERCHANT, "--base-url", &slash]).code, 0);
     assert_eq!(world.journal().requests(), 2);
@@ -355,7 +355,7 @@ fn plain_http_leaves_this_machine_only_when_told() {
     for host in ["http://example.com", "http://192.0.2.1:8080", "http://[2001:db8::1]"] {
         refuses(&["--base-url", host], &["http://", "https://", "--allow-insecure-http"]);
     }
-    // Told so, it gets as far as the file of no rows.
+    // With the option, it gets as far as reading the file without rows.
     let world = World::new();
     let file = world.file("users.csv", "object_reference_id,mobile_number\n");
     let more = ["--base-url", "http://example.com", "--allow-insecure-http"];
@@ -364,7 +364,7 @@ fn plain_http_leaves_this_machine_only_when_told() {
 
 #[test]
 fn production_needs_a_yes_where_there_is_no_terminal() {
-    // A file of no rows: whatever happens, nothing is sent.
+    // A file without rows: whatever happens, nothing is sent.
     let header = "object_reference_id,mobile_number\n";
     for target in [
         &["--environment", "production"][..],
@@ -385,7 +385,7 @@ fn production_needs_a_yes_where_there_is_no_terminal() {
 #[test]
 fn the_other_path_of_production_is_production_too() {
     let world = World::new();
-    // A file of no rows: whatever happens, nothing is sent.
+    // A file without rows: whatever happens, nothing is sent.
     let file = world.file("users.csv", "object_reference_id,mobile_number\n");
     let done = world.import(&file, &["--base-url", "https://api.juspay.in/v2"]);
     assert_refused(&world, &done, &["production", "--yes"]);
@@ -486,10 +486,10 @@ fn a_refused_export_leaves_an_earlier_one_alone() {
     assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious\n");
 }
 
-/// The first run is stopped with these words and leaves its rows pending; after the change the
+/// Asserts that the first run was stopped with these words and left its rows pending, and that after the change the
 /// same command completes.
 fn stops_then_goes_on(world: &World, first: &Done, words: &[&str], then: impl FnOnce() -> Done) {
-    // A warning of what everything waits for may come before the error.
+    // A warning about the reason of a wait may precede the error.
     first.assert_error_line(4, words);
     // Rows that were never claimed are not counted.
     let pending = world.summary()["pending"].as_u64().unwrap();
@@ -592,7 +592,7 @@ fn a_reader_that_has_had_enough_of_json_lines_is_no_error() {
     closes_the_pipe(&["export", "all", "--format", "jsonl"]);
 }
 
-/// Reads one line of far more than a pipe holds, then goes away.
+/// Reads one line from an output larger than a pipe's buffer, then closes the pipe.
 fn closes_the_pipe(args: &[&str]) {
     let world = World::new();
     let mut text = String::from("object_reference_id,mobile_number\n");
@@ -647,11 +647,11 @@ fn help_names_every_option_of_the_command_with_its_default() {
     for default in ["[default: 50]", "[default: 32]", "[default: 6]", "[default: 500ms]", "[default: 60s]"] {
         assert!(help.contains(default), "{default}");
     }
-    // The environment may hold a secret; help shows names of variables, never their values.
+    // The environment may contain a secret; help shows names of variables, never their values.
     assert!(!help.contains(KEY));
 }
 
-/// Base64 of the key as it travels, written down rather than computed as the program does.
+/// Base64 of the key as it is sent, written as a constant rather than computed as in the program.
 const KEY_ON_THE_WIRE: &str = "dGVzdF9rZXlfOGQxZj";
 
 #[test]
@@ -699,7 +699,7 @@ fn neither_key_nor_customer_shows_where_it_should_not() {
         for secret in [KEY, KEY_ON_THE_WIRE, "wrong_canary"] {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
-        // `users.csv` may be named, what is in it may not.
+        // The name `users.csv` may be shown, its content may not.
         let shown = text.lines().find(|line| line.to_lowercase().contains("canary"));
         assert_eq!(shown, None);
     }

@@ -1,6 +1,6 @@
-//! Color: on terminals and where it is asked for, in text for people, and nowhere else.
+//! Color: on terminals and on request, in text for people, and nowhere else.
 //!
-//! The disaster: a script that reads what a terminal was meant to show.
+//! The disaster is a script that parses escape sequences meant for a terminal.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ const DIM: &str = "\x1b[2m";
 /// One row that is created, one that is invalid, one that is a duplicate.
 const FILE: &str = "object_reference_id,mobile_number\ncust-0001,9000000001\ncust-0002,x\ncust-0001,3\n";
 
-/// What may decide about color, on whatever machine the tests run.
+/// The variables that affect color, whatever the machine of the tests sets.
 const VARIABLES: [&str; 4] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"];
 
 fn command(world: &World, args: &[&str], environment: &[(&str, &str)]) -> Command {
@@ -37,7 +37,7 @@ fn world() -> World {
     world
 }
 
-/// What a command shows on a terminal, without what moves the cursor or erases.
+/// What a command shows on a terminal, without the sequences that move the cursor or erase.
 fn on_terminal(world: &World, args: &[&str], environment: &[(&str, &str)]) -> String {
     let (_, shown) = Terminal::new(80).run(command(world, args, environment));
     shown
@@ -155,7 +155,7 @@ fn what_programs_read_has_none() {
     assert!(is_colored(&import.stderr), "the text for people: {import:?}");
 }
 
-/// Escapes of a file's name are shown by their code points, and those of the program are escapes.
+/// Escapes in a file's name are shown by their code points; only the program's own are sent as escapes.
 #[test]
 fn a_name_cannot_color() {
     let world = World::new();

@@ -1,6 +1,6 @@
-//! Which column feeds which field: headings, `--map`, templates, and columns that feed nothing.
+//! Which column feeds which field: headings, `--map`, templates, and columns that feed no field.
 //!
-//! The disaster is a field that is read from another column than its owner meant, or not at all, without a word.
+//! The disaster is a field that is read from another column than its owner meant, or not at all, without a message.
 
 use customer_import::simulator::{Fault, Options};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn headings_are_compared_without_case_blanks_and_punctuation() {
         assert_eq!(done.code, 0, "{heading:?}: {done:?}");
         assert_eq!(world.journal().customer(MERCHANT, "customer-1").unwrap().first_name, "Ann");
     }
-    // Of two headings that are alike, only an exact one is meant.
+    // Of two similar headings, only an exact match is used.
     let world = World::new();
     let exact = "object_reference_id,mobile_number,First Name,first_name\ncustomer-1,1,No,Yes\n";
     assert_eq!(world.import(&world.file("exact.csv", exact), &[]).code, 0);
@@ -132,7 +132,7 @@ fn a_template_in_another_spelling_is_answered_with_the_right_one() {
         let done = world.run(&["validate", "users.csv", "--map", &format!("object_reference_id={template}")]);
         done.assert_error(2, &[meant]);
     }
-    // Where it is no field that must be there, all rows would have been sent without it.
+    // If the field is optional, all rows would have been sent without it.
     let done = world.run(&[
         "validate",
         "users.csv",
@@ -191,12 +191,12 @@ fn a_template_makes_a_reference_of_columns() {
         ]
     );
     assert!(world.failed_text().contains("column 2 of its template is empty"));
-    // The ledger keeps the template: a retry makes the same reference.
+    // The ledger stores the template: a retry makes the same reference.
     world.reconfigure(|behavior| behavior.faults.clear());
     let done = world.aim("retry", &[]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
     assert!(world.journal().customer(MERCHANT, "cust_a-7").is_some());
-    // The export has the source's own columns, so that it comes back by the same template.
+    // The export has the source's own columns, so that the same template applies when it is imported.
     let header = world.failed_text().lines().next().unwrap().to_owned();
     assert!(header.starts_with("shop,id,mobile_number,_line"), "{header}");
     let corrected = world.file("failed.csv", format!("{header}\na,10,2,3,invalid,{field},required,,,0\n"));

@@ -1,11 +1,11 @@
-//! The process dies right before and right after each of its commits, one after the other.
+//! The process dies right before and right after each of its commits, one after another.
 //!
-//! The disaster: a commit that is not where everybody thinks it is. A claim that is durable only after
-//! its request has left, or an answer that is reported before it is durable, shows only if the process
-//! dies in exactly that gap, and a random kill seldom does. So a first run counts the commits, and then
-//! the process aborts at each of them, before and after, and the next run must put everything right.
+//! The disaster is a commit in the wrong place. A claim that becomes durable only after its request was sent, or an
+//! outcome that is reported before it is durable, shows only if the process dies in exactly that gap, which a random
+//! kill rarely hits. So a first run counts the commits; then the process aborts at each of them, before and after,
+//! and the next run must correct everything.
 //!
-//! Compiled only with the feature `crash-points`, which puts the points into the binary.
+//! Compiled only with the feature `crash-points`, which adds the crash points to the binary.
 
 use std::{path::Path, time::Duration};
 
@@ -13,10 +13,10 @@ use customer_import::simulator::{Fault, Options};
 
 use crate::world::{Done, World, done, references, rows};
 
-/// Rows of the file that are good; beside them stand an invalid one and a duplicate.
+/// Number of valid rows in the file; it also has an invalid one and a duplicate.
 const GOOD: usize = 60;
 
-/// An API that loses some answers, so that commits of every kind come up.
+/// An API that loses some responses, so that there are commits of every kind.
 fn world() -> World {
     World::with(Options {
         seed: 7,
@@ -52,7 +52,7 @@ fn before_and_after_every_commit() {
         let world = world();
         let file = file(&world);
         let crashed = import(&world, &file, &[("CRASH_AT", &point.to_string())]);
-        // Timing decides how many commits there are; a run that has fewer reaches its end.
+        // The number of commits depends on timing; a run with fewer commits reaches its end.
         assert!([-1, 3].contains(&crashed.code), "point {point}: {crashed:?}");
         if crashed.code == -1 {
             assert!(!world.path("summary.json").exists(), "point {point}: a summary before its commit");

@@ -1,10 +1,10 @@
-//! A shell offers the values that an option takes, and files only where a file is meant.
+//! A shell suggests the values of an option, and files only if the option takes a file.
 
 use std::process::Command;
 
 use crate::world::World;
 
-/// What bash offers for the last of these words; the program's own file name stands in the folder.
+/// What bash suggests for the last of these words; the program's own file is in the folder.
 fn offered(world: &World, words: &[&str]) -> Vec<String> {
     let script = world.file("c.bash", world.run(&["completions", "bash"]).stdout);
     let (word, before) = (words[words.len() - 1], words[words.len() - 2]);
@@ -64,10 +64,10 @@ fn bash_offers_files_only_where_a_file_is_meant() {
         assert_eq!(offered(&world, &["customer-import", "import", option, "u"]), ["users.csv"], "{option}");
     }
     for option in ["--rate", "--merchant-id", "--limit", "--timeout", "--base-url", "--ignore"] {
-        // What is typed stands as it is.
+        // An option's value is completed without a change to what was typed.
         assert_eq!(offered(&world, &["customer-import", "import", option, "u"]), ["u"], "{option}");
     }
-    // Nothing of its own for the file of an import: bash offers files by itself.
+    // No suggestion for the file of an import: bash suggests files by itself.
     assert_eq!(offered(&world, &["customer-import", "import", "u"]), [""; 0]);
 }
 

@@ -1,7 +1,7 @@
-//! Settings: flags over environment over file, what is refused and how, and what `config` shows.
+//! Settings: precedence of flags, environment, file and defaults, rejected settings, and the output of `config`.
 //!
-//! That every option can stand in the file is tested where the options are defined; here are the ways
-//! through the binary.
+//! That every option can be set in the file is tested beside the definition of the options; these tests run the
+//! binary.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -29,7 +29,7 @@ fn pair(value: &str, origin: &str) -> (String, String) {
     (value.to_owned(), origin.to_owned())
 }
 
-/// The command refuses this file, and says so on one line with these words.
+/// Asserts that the command rejects this file with one line that contains these words.
 #[track_caller]
 fn refuses(content: impl AsRef<[u8]>, words: &[&str]) {
     let world = World::new();
@@ -68,7 +68,7 @@ fn a_run_takes_its_settings_from_the_file() {
     let done = world.run(&["import", &file, "--config", "f.toml"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=2");
-    // The same file serves another command, and a flag wins over it.
+    // The same file serves another command, and a flag overrides it.
     assert!(world.run(&["validate", &file, "--config", "f.toml", "--limit", "3"]).stdout.contains('3'));
     let status = world.run(&["status", "--config", "f.toml"]);
     assert_eq!(status.code, 0, "the environment names the ledger, and wins: {status:?}");
@@ -83,7 +83,7 @@ fn a_flag_wins_over_the_environment_and_the_environment_over_the_file() {
         done(world.command(args).env("JUSPAY_MERCHANT_ID", merchant).output().unwrap())
     };
     let args = ["config", "--config", "f.toml"];
-    // A variable that is empty is not set.
+    // An empty variable counts as unset.
     let from_file = run(&args, "");
     assert_eq!(shown(&from_file, "merchant-id"), pair("of-file", "f.toml line 1"));
     assert_eq!(shown(&from_file, "rate"), pair("8", "f.toml line 5"));
@@ -128,7 +128,7 @@ fn a_key_does_not_belong_into_the_file_and_is_not_repeated() {
         assert!(done.stderr.contains("f.toml line 2") && done.stderr.contains("api-key-file"), "{done:?}");
         assert!(!done.stderr.contains(KEY), "{done:?}");
     }
-    // Nor where the file is no TOML at all.
+    // Nor if the file is not TOML at all.
     let world = World::new();
     world.file("f.toml", format!("api-key = {KEY}\n"));
     let done = world.run(&["config", "--config", "f.toml"]);
@@ -180,7 +180,7 @@ fn the_nightly_sample_is_right() {
     assert_eq!(shown(&world.run(&["config", "export", "--config", "nightly.toml"]), "format").0, "jsonl");
 }
 
-/// What README says for a migration, line by line; the address alone is another. It never leads into production.
+/// The README's commands for a migration, line by line, with another address. They never lead to production.
 #[test]
 fn the_migration_of_readme_goes_to_the_sandbox() {
     let world = World::new();
@@ -209,21 +209,21 @@ fn the_migration_of_readme_goes_to_the_sandbox() {
     assert!(asked.stderr.contains("sending to production requires confirmation"), "{asked:?}");
 }
 
-/// The options of the documentation's tables are the options that the program has, and no others.
+/// The options in the documentation's tables are exactly the program's options.
 #[test]
 fn the_documentation_names_every_option() {
     let world = World::new();
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
     let page = std::fs::read_to_string(page).unwrap();
     let mut keys = BTreeSet::new();
-    // The commands that have settings are those that it offers.
+    // The commands with settings are those that `config` offers.
     let offered = world.run(&["config", "nonsense"]).stderr;
     let commands: Vec<&str> = offered.trim_end().split_once("one of ").unwrap().1.split(", ").collect();
     assert!(commands.contains(&"import") && commands.contains(&"simulate"), "{offered}");
     for command in commands {
         let settings = world.run(&["config", command]).stdout;
         let lines = settings.lines().filter_map(|line| line.strip_prefix("  "));
-        // `API key` and `Proxy` are no options.
+        // `API key` and `Proxy` are not options.
         let is_option = |key: &&str| key.starts_with(char::is_lowercase);
         for key in lines.filter_map(|line| line.split(' ').next()).filter(is_option) {
             assert!(page.contains(&format!("--{key}")), "docs/options.md does not name --{key}");
@@ -242,7 +242,7 @@ fn the_documentation_names_every_option() {
     }
 }
 
-/// The contract has it, so that a script can add to the arguments that it was given.
+/// Part of the contract, so that a script can add to the arguments that it received.
 #[test]
 fn of_an_option_that_is_repeated_the_last_one_wins_and_a_list_grows() {
     let world = World::new();

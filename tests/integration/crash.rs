@@ -1,16 +1,15 @@
-//! The process is killed at any moment, several times in a row, while the API misbehaves.
+//! The process is killed at random moments, several times in a row, while the API misbehaves.
 //!
-//! The disaster: a customer is created twice, or is at the API and nobody knows its id, or a row
-//! is forgotten, because the process died between an answer and its commit. Nothing that runs in
-//! the process can prove the absence of that, so it dies by SIGKILL, and the oracle is the
-//! simulator's journal, which lives here and knows what the API really did.
+//! The disaster: a customer is created twice, or exists at the API with an id that nobody has, or a row is lost,
+//! because the process died between a response and its commit. Nothing inside the process can prove the absence of
+//! that, so the process is killed by SIGKILL, and the oracle is the simulator's journal, which lives in the test
+//! process and records what the API really did.
 //!
-//! When it dies is told by the journal (at the k-th request of the run) and a busy loop, both from
+//! The moment of a kill is determined by the journal (the k-th request of the run) and a busy loop, both derived from
 //! a seed; nothing waits for a time. A failing seed is printed.
 //!
-//! `CRASH_SEEDS=N` takes the seeds 0 to N-1 instead of the few that every test run takes, and
-//! `CRASH_SEEDS=A..B` those from A to B-1. `tests/kill-points` takes as many as it needs for ten thousand
-//! kills.
+//! `CRASH_SEEDS=N` runs the seeds 0 to N-1 instead of the few of an ordinary test run, and `CRASH_SEEDS=A..B` runs
+//! those from A to B-1. `tests/kill-points` runs as many as it needs for ten thousand kills.
 
 use std::{
     collections::HashSet,
@@ -30,14 +29,14 @@ use crate::world::{NOBODY, World, knob, references, wait_until};
 /// Rows of each file.
 const ROWS: usize = 400;
 
-/// In flight. Enough that the faults below, which strike one request in five, are no outage.
+/// Requests in flight. Enough that the faults below, which affect one request in five, are not an outage.
 const CONCURRENCY: usize = 80;
 
-/// A few kills before the run that may finish.
+/// Maximum number of kills before the run that may finish.
 const KILLS_MAX: u64 = 16;
 
-/// Turns of the busy loop after the k-th request, at most: some milliseconds, so that the process
-/// also dies while nothing arrives, such as in a commit, and seldom after its end.
+/// Maximum turns of the busy loop after the k-th request: some milliseconds, so that the process also dies while
+/// nothing arrives, for example in a commit, and rarely after its end.
 const JITTER_TURNS: u64 = 200_000;
 
 /// The seeds of an ordinary test run.
@@ -57,7 +56,7 @@ fn whatever_moment_it_is_killed_at() {
     for seed in seeds() {
         let survived = catch_unwind(AssertUnwindSafe(|| kills += survives(seed)));
         if let Err(panic) = survived {
-            // Standard error of a test; the harness shows it with the failure.
+            // The harness prints the standard error of a failed test.
             let again = format!("CRASH_SEEDS={seed}..{} repeats the failure above", seed + 1);
             std::io::Write::write_all(&mut std::io::stderr(), format!("{again}\n").as_bytes()).unwrap();
             resume_unwind(panic);
@@ -68,7 +67,7 @@ fn whatever_moment_it_is_killed_at() {
     assert!(kills > 0, "whatever was killed had ended before");
 }
 
-/// How many times it was killed while it was alive.
+/// The number of times that the process was killed while it was running.
 fn survives(seed: u64) -> u32 {
     let mut random = StdRng::seed_from_u64(seed);
     let world = World::with(Options {
@@ -86,7 +85,7 @@ fn survives(seed: u64) -> u32 {
     let file = world.rows("users.csv", ROWS);
     let (times, mut kills) = (random.random_range(1..=KILLS_MAX), 0);
     for _ in 0..times {
-        // Half of all requests in the mean, so that the last of them still meets a run that goes on.
+        // Half of all requests on average, so that even the last kill finds a run in progress.
         let requests = random.random_range(0..ROWS as u64 / times);
         let turns = random.random_range(0..JITTER_TURNS);
         kills += u32::from(kill_at(&world, &file, world.journal().requests() + requests, turns));
@@ -97,7 +96,7 @@ fn survives(seed: u64) -> u32 {
     assert_eq!(last, 0, "{}", world.outcomes());
     assert_eq!(world.summary()["rows"], ROWS);
     assert_eq!(world.summary()["state"], "completed");
-    // Which of them this run created and which an earlier one is chance; that they add up is not.
+    // Which rows this run created and which an earlier run did is random; that they add up is not.
     world.outcomes();
     world.assert_agreement(references(0..ROWS));
 
@@ -108,7 +107,7 @@ fn survives(seed: u64) -> u32 {
     kills
 }
 
-/// A timeout so short that the faults that never answer cost little, and patience for them all.
+/// A timeout so short that faults without a response cost little, and enough attempts for all of them.
 fn patient() -> [String; 6] {
     ["--concurrency", &CONCURRENCY.to_string(), "--timeout", "200ms", "--max-attempts", "60"]
         .map(str::to_owned)
@@ -121,7 +120,7 @@ fn import(world: &World, file: &Path) -> i32 {
     done.code
 }
 
-/// Whether it was alive until then.
+/// Returns whether the process was running until then.
 fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) -> bool {
     let patient = patient();
     let mut run = world.start_import(file, &patient.each_ref().map(String::as_str));
@@ -129,13 +128,13 @@ fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) -> bool {
     for _ in 0..turns {
         std::hint::spin_loop();
     }
-    // It may have ended by then; a kill of the dead does no harm.
+    // It may have ended by then; killing an ended process does no harm.
     run.kill().unwrap();
-    // A process that ended by itself has a code.
+    // A process that ended by itself has an exit code.
     run.wait().unwrap().code().is_none()
 }
 
-/// What must hold in the ledger at any moment, so also in that of a dead run.
+/// Checks what must hold in the ledger at any moment, and so also after a kill.
 fn what_a_kill_leaves_is_in_order(world: &World) {
     if !world.ledger().exists() {
         assert_eq!(world.journal().requests(), 0, "a request without a ledger");
@@ -175,12 +174,12 @@ fn column(world: &World, sql: &str) -> HashSet<String> {
     world.query(sql).into_iter().flatten().collect()
 }
 
-/// The most rows in doubt: every slot taken by a request that is not answered, or every row that
-/// may wait to be tried again waiting, and the claims that wait for a slot behind them.
+/// The maximum number of rows in doubt: every slot taken by a request without a response, or every row that may wait
+/// for a retry waiting, plus the claims that wait for a slot.
 #[test]
 fn what_is_in_doubt_is_bounded() {
     let bound = LOOK_AHEAD_MAX + open_rows_max(CONCURRENCY);
-    // One request in two gets no answer and its row comes back in an hour: they pile up.
+    // One request in two fails and its row is retried after an hour, so such rows accumulate.
     let piled_up = World::with(Options { faults: vec![(Fault::Http500, 0.5)], ..Options::default() });
     let hanging = World::new();
     hanging.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
@@ -198,7 +197,7 @@ fn what_is_in_doubt_is_bounded() {
         let claims = world.number("select count(*) from claim") as usize;
         assert!((CONCURRENCY..=bound).contains(&claims), "{claims} rows in doubt, {bound} at most");
         what_a_kill_leaves_is_in_order(&world);
-        // All that is known of a claim's row is its reference: it must be told all the same.
+        // Only the reference of a claim's row is known; it must be reported nevertheless.
         assert_eq!(
             world.export("failed").len() as u64,
             world.number("select count(*) from every_row where customer_id is null")
@@ -206,7 +205,7 @@ fn what_is_in_doubt_is_bounded() {
     }
 }
 
-/// The first moments of a ledger's life: a run killed before its first request leaves no half of one.
+/// The first moments of a new ledger: a run killed before its first request leaves no incomplete ledger.
 #[test]
 fn a_ledger_that_was_being_born_is_no_obstacle() {
     let world = World::new();

@@ -1,7 +1,6 @@
-//! The disks around the ledger: no room or no right for temporary files elsewhere, and a ledger that can only be read.
+//! The disks around the ledger: no room or no permission for temporary files elsewhere, and a read-only ledger.
 //!
-//! Disks are mounted in a namespace of their own, which this user may not be allowed to make; then there is nothing to
-//! see here.
+//! The disks are mounted in a separate namespace. If this user may not create one, these tests check nothing.
 
 use std::process::Command;
 
@@ -10,7 +9,7 @@ use crate::{
     world::{Done, World, done, files},
 };
 
-/// Runs the program in a namespace after these mounts; none where this user may not mount.
+/// Runs the program in a namespace after these mounts; none if this user may not mount.
 fn after_mounts(world: &World, mounts: &str, args: &[&str]) -> Option<Done> {
     let inside = |script: &str| {
         let mut command = Command::new("unshare");
@@ -29,15 +28,15 @@ fn after_mounts(world: &World, mounts: &str, args: &[&str]) -> Option<Done> {
             None => command.env_remove(name),
         };
     }
-    // What SQLite looks at before `/var/tmp`.
+    // The variables that SQLite reads before it tries `/var/tmp`.
     command.env_remove("SQLITE_TMPDIR").env_remove("TMPDIR");
     Some(done(command.output().unwrap()))
 }
 
-/// `prune` writes the whole ledger once more: where the ledger is, not where there is no room for it.
+/// `prune` writes a second copy of the ledger: beside the ledger, not on a disk without room.
 #[test]
 fn temporary_files_stand_where_the_ledger_is() {
-    // More than SQLite keeps in memory.
+    // More rows than SQLite keeps in memory.
     const ROWS: usize = 20_000;
     let world = World::new();
     let file = world.rows("rows.csv", ROWS);

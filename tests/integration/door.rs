@@ -1,9 +1,8 @@
-//! A door in front of the simulator, which can be shut in ways that only a network has.
+//! A door in front of the simulator, for failures that only a network has.
 //!
-//! The simulator can refuse, reset and hang; what it cannot do is lose packets or have the wrong
-//! certificate. Both are done here with real sockets and without any privilege: a listener that accepts
-//! nobody and whose queue is full makes the kernel drop each further SYN, which is what a firewall that
-//! swallows packets looks like.
+//! The simulator can refuse, reset and hang; it cannot lose packets or present a wrong certificate. Both are done
+//! here with real sockets and without privileges: if a listener accepts no connection and its queue is full, the
+//! kernel drops each further SYN, which looks like a firewall that drops packets.
 
 use std::{
     io,
@@ -29,7 +28,7 @@ use tokio_rustls::{
     },
 };
 
-/// The name of the server, where it has one.
+/// The name of the server, if it has one.
 pub(crate) const NAME: &str = "api.example.test";
 
 /// The issuer of its certificate.
@@ -40,7 +39,7 @@ pub(crate) struct Door {
     open: watch::Sender<bool>,
     /// Connections that fill the queue while the door is shut.
     waiting: Mutex<Vec<std::net::TcpStream>>,
-    /// The certificate to trust, in PEM; empty where the door does not encrypt.
+    /// The certificate to trust, in PEM; empty if the door does not encrypt.
     pub(crate) ca: String,
     _runtime: Runtime,
 }
@@ -52,19 +51,19 @@ struct Certificates {
 }
 
 impl Door {
-    /// Loses every packet while it is shut.
+    /// A door that drops every packet while it is shut.
     pub(crate) fn that_swallows_packets(behind: SocketAddr) -> Door {
         Door::new(behind, None, String::new())
     }
 
-    /// Encrypts, and shows a certificate that nobody trusts while it is shut.
+    /// A door that encrypts, and presents an untrusted certificate while it is shut.
     pub(crate) fn with_certificate(behind: SocketAddr) -> Door {
         let (ca, right) = certificate();
         let (_, wrong) = certificate();
         Door::new(behind, Some(Certificates { right, wrong }), ca)
     }
 
-    /// Lets only those in who show the certificate that is returned, in PEM, with its key.
+    /// A door that accepts only clients with the returned certificate, in PEM, with its key.
     pub(crate) fn for_a_client_certificate(behind: SocketAddr) -> (Door, [String; 2]) {
         let authority = authority();
         let key = KeyPair::generate().unwrap();
@@ -97,7 +96,7 @@ impl Door {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Shuts it; when this returns it is shut.
+    /// Shuts the door; it is shut when this returns.
     pub(crate) fn shut(&self) {
         self.open.send_replace(false);
         if !self.ca.is_empty() {
@@ -105,7 +104,7 @@ impl Door {
         }
         let began = Instant::now();
         let mut waiting = self.waiting.lock().unwrap();
-        // The queue is full once a connection is not taken any more.
+        // The queue is full once a connection is not accepted any more.
         while let Ok(connection) =
             std::net::TcpStream::connect_timeout(&self.address, Duration::from_millis(300))
         {
@@ -123,11 +122,11 @@ impl Door {
 fn listen() -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    // As short a queue as there is, but long enough for a client that connects many times at once.
+    // The shortest queue that suffices for a client that connects many times at once.
     socket.listen(64)
 }
 
-/// A certificate by an authority of its own: the authority's PEM, and the server's side.
+/// A certificate from a new authority: the authority's PEM, and the server's side.
 fn certificate() -> (String, TlsAcceptor) {
     let authority = authority();
     (authority.pem(), acceptor(&authority, ServerConfig::builder().with_no_client_auth()))
@@ -189,12 +188,12 @@ async fn let_through(
     let Ok(stream) = acceptor.accept(stream).await else { return };
     tokio::select! {
         () = copy_both(stream, to, watch::channel(true).1) => {}
-        // Whoever was connected has to ask for the certificate again.
+        // Connected clients have to request the certificate again.
         _ = open.changed() => {}
     }
 }
 
-/// Both ways, and no byte of it while the door is shut.
+/// Copies in both directions, but no byte while the door is shut.
 async fn copy_both(a: impl AsyncRead + AsyncWrite, b: TcpStream, open: watch::Receiver<bool>) {
     let ((from_a, to_a), (from_b, to_b)) = (split(a), b.into_split());
     tokio::select! {
@@ -207,7 +206,7 @@ async fn copy(from: impl AsyncRead, to: impl AsyncWrite, mut open: watch::Receiv
     let (mut from, mut to) = (Box::pin(from), Box::pin(to));
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        // Fails only where nobody can shut the door.
+        // Fails only if nobody can shut the door.
         drop(open.wait_for(|open| *open).await);
         if to.write_all(&buffer[..length]).await.is_err() {
             return;

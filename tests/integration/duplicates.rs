@@ -1,8 +1,8 @@
-//! Two rows of one file with one reference: the first owns it, and the other never comes to the API.
+//! Two rows of one file with one reference: the first owns it, and the other never reaches the API.
 //!
-//! The disaster is one person's phone and name written over another's, by a step that README recommends: export
-//! what failed, and import it again. So the API's own account decides here: whose data a customer has, and what was
-//! sent for it.
+//! The disaster is one person's phone number and name written over another's, by a step that the README recommends:
+//! export the failed rows, and import them again. So the API's own state decides here: whose data a customer has, and
+//! what was sent for it.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::world::{MERCHANT, World, rows, wait_until};
 
 const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
 
-/// Imports with Updates, and tells the outcomes.
+/// Imports with Updates, and returns the outcomes.
 fn update(world: &World, file: &Path, more: &[&str]) -> String {
     let done = world.import(file, &[&["--update-changed"], more].concat());
     assert!([0, 3].contains(&done.code), "{done:?}");
@@ -39,18 +39,18 @@ fn a_duplicate_that_comes_back_uncorrected_is_one_again() {
         let file = world.file("failed.csv", &exported);
         assert_eq!(update(&world, &file, &[]), "duplicate=1");
         assert_eq!(world.failed_text().lines().count(), 2, "it is listed still, and once");
-        // Nor where nothing is known of the file that it was in.
+        // Nor with a ledger that has nothing about the original file.
         assert_eq!(update(&world, &file, &["--ledger", "other.db"]), "duplicate=1");
         let found = world.run(&["validate", "failed.csv"]);
         assert!(found.stdout.starts_with("failed.csv: 1 row, 0 valid, 0 invalid, 1 duplicate"), "{found:?}");
     }
-    // Whoever takes out what is said of the row leaves the ledger to know it.
+    // If the export's columns about the row are removed, only the ledger identifies the row.
     let bare =
         format!("{HEADER}cust-0001,2,Ravi\n").replace("first_name", "first_name,_line,_outcome,_error_code");
     let file = world.file("bare.csv", bare.replace("Ravi", "Ravi,2,duplicate,duplicate"));
     assert_eq!(update(&world, &file, &[]), "duplicate=1");
     assert_eq!(world.journal().requests(), requests);
-    // Corrected, it is a customer of its own.
+    // Corrected, the row is a customer of its own.
     let file = world.file("failed.csv", world.failed_text().replace("cust-0001,2,", "cust-0002,2,"));
     assert_eq!(update(&world, &file, &[]), "created=1");
     assert_eq!(world.failed_text().lines().count(), 1);
@@ -72,7 +72,7 @@ fn an_invalid_row_has_its_reference_before_those_that_follow() {
     let file = world.file("failed.csv", world.failed_text().replace("+1", "1"));
     assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
     assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
-    // Tomorrow it is wrong again, and the customer is there.
+    // The next day the row is invalid again, but the customer exists.
     let file = world.file("users.csv", format!("{HEADER}cust-0001,+1,Asha\ncust-0001,2,Ravi\n"));
     assert_eq!(update(&world, &file, &[]), "duplicate=1 invalid=1");
     assert_eq!((world.journal().requests(), updates(&world)), (1, 0));
@@ -100,8 +100,8 @@ fn an_invalid_row_behind_the_one_that_owns_its_reference_is_a_duplicate_once_it_
     assert_eq!(world.failed_text().lines().count(), 1);
 }
 
-/// A first row whose reference cannot be read does not hold it: the further row is sent. When the first comes back
-/// corrected, what it has is another person's data.
+/// A first row whose reference cannot be read does not own it: the later row is sent. When the first row comes back
+/// corrected, it has another person's data.
 #[test]
 fn a_row_whose_reference_could_not_be_read_is_a_duplicate_once_another_row_of_its_file_has_it() {
     for (broken, fixed) in [("cust-0001,1,Asha,x", "cust-0001,1,Asha"), ("short,1,Asha", "cust-0001,1,Asha")]
@@ -109,13 +109,13 @@ fn a_row_whose_reference_could_not_be_read_is_a_duplicate_once_another_row_of_it
         let world = World::new();
         let text = format!("{HEADER}{broken}\ncust-0001,2,Ravi\ncust-0002,3,Mina\n");
         let file = world.file("users.csv", &text);
-        // Once new, and the next night unchanged.
+        // First new, and the next night unchanged.
         assert_eq!(update(&world, &file, &[]), "created=2 invalid=1");
         for night in 0..2 {
             let exported = world.failed_text();
             let back = correct(&exported, fixed);
             let file = world.file("failed.csv", &back);
-            // Where nothing is known of the file, the customer is there, and is not changed.
+            // With a ledger that has nothing about the file, the customer exists, and is not changed.
             let expected = if night == 0 { "existing=1" } else { "duplicate=1" };
             assert_eq!(update(&world, &file, &["--ledger", "other.db"]), expected);
             assert_eq!(update(&world, &file, &[]), "duplicate=1", "night {night}: {back}");
@@ -131,7 +131,7 @@ fn a_row_whose_reference_could_not_be_read_is_a_duplicate_once_another_row_of_it
             assert_eq!(update(&world, &next, &[]), "unchanged=2 invalid=1");
         }
         assert_eq!((mobile_number(&world, "cust-0001").as_deref(), updates(&world)), (Some("2"), 0));
-        // It has a reference of its own.
+        // The row has a reference of its own.
         let back = correct(&world.failed_text(), &fixed.replace("cust-0001", "cust-0003"));
         assert_eq!(update(&world, &world.file("failed.csv", back), &[]), "created=1");
         assert_eq!(world.failed_text().lines().count(), 1, "{}", world.failed_text());
@@ -152,7 +152,7 @@ fn correct(exported: &str, cells: &str) -> String {
     String::from_utf8(writer.into_inner().unwrap()).unwrap()
 }
 
-/// Damaged one night, it is the customer's own row: the correction is an Update like any other.
+/// A row damaged one night is still the customer's own row: the correction is an Update like any other.
 #[test]
 fn a_row_that_was_damaged_one_night_is_its_customers_own() {
     for damaged in ["cust-0001,1,Asha,x", "short,1,Asha"] {
@@ -184,7 +184,7 @@ fn of_two_rows_whose_references_could_not_be_read_the_first_to_come_back_has_it(
     };
     assert_eq!(update(&world, &world.file("1.csv", one(1, "short", "cust-0001")), &[]), "created=1");
     assert_eq!(update(&world, &world.file("2.csv", one(2, "short", "cust-0001")), &[]), "duplicate=1");
-    // The reference of a row that is invalid in another way is that row's.
+    // The reference of a row with another fault belongs to that row.
     assert_eq!(update(&world, &world.file("4.csv", one(4, "x", "cust-0009")), &[]), "duplicate=1");
     assert_eq!(update(&world, &world.file("3.csv", one(3, "+9", "9")), &[]), "created=1");
     assert_eq!(mobile_number(&world, "cust-0001").as_deref(), Some("1"));
@@ -196,7 +196,7 @@ fn of_two_rows_whose_references_could_not_be_read_the_first_to_come_back_has_it(
 fn whatever_became_of_the_first_row_the_second_is_a_duplicate() {
     let world = World::new();
     let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,2,Ravi\n"));
-    // Not reached.
+    // The API is unreachable.
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
     assert_eq!(world.import(&file, &["--outage-limit", "300ms"]).code, 4);
     assert_eq!(world.outcomes(), "duplicate=1 pending=1");
@@ -208,7 +208,7 @@ fn whatever_became_of_the_first_row_the_second_is_a_duplicate() {
     assert_eq!(world.summary()["duplicate"], 1);
     world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
     assert_eq!(update(&world, &file, &[]), "duplicate=1 rejected=1");
-    // Both come back, and neither was corrected.
+    // Both rows come back, and neither was corrected.
     let back = world.file("failed.csv", world.failed_text());
     assert_eq!(update(&world, &back, &[]), "duplicate=1 rejected=1");
     world.reconfigure(|behavior| behavior.faults.clear());
@@ -222,7 +222,7 @@ fn whatever_became_of_the_first_row_the_second_is_a_duplicate() {
     assert_eq!(updates(&world), 0);
 }
 
-/// The run goes on where the one before came to, and does not read the first row again.
+/// The run resumes after the previous one, and does not read the first row again.
 #[test]
 fn a_row_behind_what_is_not_read_again_is_a_duplicate_too() {
     let world = World::new();
@@ -237,8 +237,8 @@ fn a_row_behind_what_is_not_read_again_is_a_duplicate_too() {
     assert_eq!(mobile_number(&world, "cust-9999"), None);
 }
 
-/// A hundred references, each twice, of which every third is invalid at first; runs that are killed, corrected and
-/// with Updates. What the API has is the first row's, or nothing.
+/// A hundred references, each twice, every third of which is invalid at first, in runs that are killed, corrected and
+/// with Updates. The API has the first row's data, or nothing.
 #[test]
 fn in_no_combination_of_runs_do_both_rows_come_to_the_api() {
     let world = World::new();

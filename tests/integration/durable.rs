@@ -1,10 +1,10 @@
-//! What is on disk before a request leaves, and before an outcome is told.
+//! What is on disk before a request is sent, and before an outcome is reported.
 //!
-//! The disaster: the power fails, and a customer exists whose claim was still in some cache, or a
-//! summary has reported an id that the ledger lost. A kill does not show it, because the system's
-//! caches survive the process. So the program's own calls are watched, in their order: where strace
-//! can be run, each write to the ledger's log, the end of its fsync, and each byte to the network.
-//! Where it cannot, a second connection looks into the ledger while the request is at the server.
+//! The disaster: the power fails, and a customer exists whose claim was still in a cache, or a summary has reported
+//! an id that the ledger lost. Killing the process does not reveal that, because the system's caches survive it. So
+//! the program's system calls are observed in their order: where strace can run, each write to the ledger's log, the
+//! end of its fsync, and each byte to the network. Elsewhere, a second connection reads the ledger while the request
+//! is at the server.
 
 use std::{
     path::PathBuf,
@@ -22,7 +22,7 @@ use crate::{
 
 const ROWS: usize = 60;
 
-/// Few at a time, so that claims and settlements share many commits.
+/// Few requests at a time, so that claims and settlements share many commits.
 const NARROW: [&str; 2] = ["--concurrency", "4"];
 
 /// What a second connection sees of a row: its outcome and its id.
@@ -38,7 +38,7 @@ fn committed(ledger: &PathBuf, reference: &str) -> Vec<(String, Option<String>)>
     })
 }
 
-/// Committed is what everyone can see: at the moment when the server has a request, its claim is.
+/// Committed data is visible to everyone: when the server has a request, its claim must be.
 #[test]
 fn a_claim_is_committed_when_its_request_arrives() {
     let world = World::new();
@@ -64,14 +64,14 @@ fn a_claim_is_committed_when_its_request_arrives() {
 /// One call of the program.
 #[derive(Debug)]
 struct Event<'a> {
-    /// Where it began and where it ended, in the order of the trace.
+    /// When it began and ended, in the order of the trace.
     began: usize,
     ended: usize,
     name: &'a str,
     rest: &'a str,
 }
 
-/// The calls of a trace. One that another thread's call interrupts stands on two lines.
+/// The calls of a trace. A call that another thread's call interrupts takes two lines.
 fn events(trace: &str) -> Vec<Event<'_>> {
     let mut events: Vec<Event<'_>> = Vec::new();
     let mut open: Vec<(&str, usize)> = Vec::new();
@@ -94,8 +94,8 @@ fn events(trace: &str) -> Vec<Event<'_>> {
     events
 }
 
-/// When what was written by then is on disk: a write to the log that has this text, then the end of
-/// an fsync of the log that began after it.
+/// When text was durable: a write to the log that contains the text, then the end of an fsync of the log that began
+/// after that write.
 fn durable_at(events: &[Event<'_>], text: &str) -> Option<usize> {
     let of_log = |event: &&Event<'_>| event.rest.contains("ledger.db-wal>");
     let written = events

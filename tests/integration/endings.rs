@@ -1,4 +1,4 @@
-//! What the end of a run says: only what happened, why rows were not imported, and what to do next.
+//! The final message of a run: only what happened, why rows were not imported, and what to do next.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn shown_outcomes(done: &Done) -> Vec<&str> {
         .collect()
 }
 
-/// A file with rows that break rules, each rule in one row more than the one before.
+/// A file with rows that break rules, each rule in one row more than the previous one.
 fn faulty_file(world: &World) -> std::path::PathBuf {
     let mut text = String::from("object_reference_id,mobile_number,email_address,first_name,last_name\n");
     let good = ["98765", "a@b.in", "Asha", "Rao"];

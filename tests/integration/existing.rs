@@ -1,7 +1,7 @@
-//! Customers that the merchant has already, with other fields than the file's.
+//! Customers that already existed with other fields than the file's.
 //!
-//! The disaster: a shop's checkout has created half the customers, with old fields. They are called `existing`, the
-//! next night `unchanged`, and nothing says that the API has something else, or can repair it.
+//! The disaster: a shop's checkout has created half of the customers, with old fields. They are called `existing`,
+//! the next night `unchanged`, and nothing reports that the API has other fields, or can repair it.
 
 use crate::{
     wire::{Wire, json},
@@ -60,7 +60,7 @@ fn update_changed_sends_the_update_in_the_same_run() {
     assert_eq!(world.outcomes(), "unchanged=3");
 }
 
-/// The row has its id, and it counts as what became of its Update; `retry` sends that again.
+/// The row has its id, but its outcome is that of its Update; `retry` sends that again.
 #[test]
 fn a_refused_update_of_an_existing_customer_is_a_rejected_row() {
     let world = World::new();
@@ -102,7 +102,7 @@ fn a_refused_update_of_an_existing_customer_is_a_rejected_row() {
     assert_eq!((done.code, world.outcomes().as_str()), (0, "updated=1"), "{done:?}");
 }
 
-/// An API that creates or fetches answers a Create with somebody's older fields.
+/// An API that creates or fetches responds to a Create with somebody's older fields.
 #[test]
 fn a_create_that_is_answered_with_older_fields_is_existing_and_compared() {
     let world = World::new();
@@ -128,7 +128,7 @@ fn verify_names_the_command_that_repairs() {
     let done = world.aim("verify", &["users.csv"]);
     assert_eq!(done.code, 3, "{done:?}");
     assert!(done.stdout.contains("import users.csv --update-changed"), "{done:?}");
-    // One that was right when it was imported, and was changed since by somebody else.
+    // A customer that was correct when it was imported, and was changed since by somebody else.
     world.update_elsewhere("cust-000002", "mobile_number=1");
     let done = world.aim("verify", &["users.csv", "--mark"]);
     assert_eq!(done.code, 3, "{done:?}");

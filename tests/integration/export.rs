@@ -1,4 +1,4 @@
-//! Exports to the letter, and the way back: correct the cells, import the file as it is.
+//! Exports byte for byte, and the way back: correct the cells, import the file unchanged otherwise.
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The names of a JSON line in the order in which they stand there.
+/// The member names of a JSON line, in order.
 fn keys(line: &str) -> String {
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let mut keys = names(&serde_json::from_str(line).unwrap());
@@ -27,7 +27,7 @@ fn keys(line: &str) -> String {
     keys.join(",")
 }
 
-/// Two rows created, one invalid, one duplicate; columns that we do not know among ours.
+/// Two rows created, one invalid, one duplicate; the file has unknown columns among ours.
 fn mixed() -> World {
     let world = World::new();
     let text = "note,mobile_number,object_reference_id,Kunde seit\n\
@@ -154,7 +154,7 @@ fn a_run_has_its_own_rows() {
     let header = format!("object_reference_id,mobile_number,email_address,{ADDED}\n");
     assert_eq!(export(&world, &["failed", "--run", "2"]), header);
     assert_eq!(export(&world, &["failed", "--run", "1"]).lines().count(), 3);
-    // Over all runs every column has its place.
+    // Over all runs, every column has its position.
     let header = format!("note,mobile_number,object_reference_id,Kunde seit,email_address,{ADDED}");
     assert_eq!(export(&world, &["failed"]).lines().next(), Some(header.as_str()));
 }
@@ -169,7 +169,7 @@ fn failed_rows_come_back_corrected_and_are_gone() {
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=2");
     assert_eq!(world.journal().customer(MERCHANT, "cust-0002").unwrap().mobile_number, "2");
-    // The duplicate was another customer under a wrong reference; nothing of it is left either.
+    // The duplicate was another customer under a wrong reference; nothing of it remains either.
     let left = export(&world, &["failed", "--format", "jsonl"]);
     let left: Vec<Value> = json_lines(&left);
     assert!(left.iter().all(|row| row["_outcome"] == "duplicate"), "{left:?}");
@@ -185,7 +185,7 @@ fn an_export_comes_back_uncorrected_as_it_went() {
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "invalid=1");
     let again = export(&world, &["failed", "--run", "2"]);
-    // The columns that we added are not doubled.
+    // The columns that the export adds are not added twice.
     assert_eq!(again.lines().next(), failed.lines().next());
     assert!(again.lines().nth(1).unwrap().starts_with("=1+1,x,cust-0002,,2,invalid,"));
 }
@@ -284,7 +284,7 @@ fn a_corrected_export_comes_back_without_the_settings_by_what_the_ledger_keeps()
     let done = world.import(&file, &["--validation", "lenient", "--phone-region", "IN"]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
     assert_eq!(world.journal().customer(MERCHANT, "kunde-002").unwrap().first_name, "Zoë");
-    // Another ledger keeps nothing of that file, and says what is missing.
+    // Another ledger has nothing about that file, and the message says what is missing.
     let done = world.import(&file, &["--ledger", "other.db"]);
     done.assert_error(2, &["no columns object_reference_id, mobile_number", "--map"]);
 }
@@ -303,7 +303,7 @@ fn a_corrected_export_that_a_spreadsheet_saved_comes_back_or_is_refused_row_by_r
     world.file("wide.csv", wide);
     let done = world.run(&["validate", "wide.csv", "--config", "settings.toml"]);
     assert_eq!(done.code, 0, "{done:?}");
-    // In another encoding: the header tells, so that no letter is misread.
+    // In another encoding: the header determines it, so that no letter is misread.
     let narrow: Vec<u8> = text.chars().map(|c| c as u8).collect();
     world.file("narrow.csv", narrow);
     let done = world.run(&["validate", "narrow.csv", "--config", "settings.toml"]);

@@ -1,10 +1,9 @@
-//! The disk is full, the folder cannot be written, the ledger is damaged, or it is not a ledger.
+//! The disk is full, the folder is read-only, the ledger is damaged, or the file is not a ledger.
 //!
-//! The disaster: a customer is made and the promise to remember it was never written down, or a file
-//! of somebody else is overwritten, or a damaged ledger is taken for an empty one and everything is
-//! sent again. Each fault here must end in one line with the remedy, without a request for a row
-//! whose claim did not commit, and once its cause is gone one run completes. What the API really
-//! has is the journal's to say.
+//! The disaster: a customer is created and its claim was never written, or another program's file is overwritten, or
+//! a damaged ledger is treated as an empty one and everything is sent again. Each fault here must end in one line
+//! with the remedy, without a request for a row whose claim did not commit, and once its cause is removed one run
+//! completes. The journal shows what the API really has.
 
 use std::{
     collections::HashSet,
@@ -24,7 +23,7 @@ use tokio::runtime::Runtime;
 
 use crate::world::{Done, NOBODY, World, done, files, finish, wait_until};
 
-/// What the API was asked about is in the ledger: claimed, or settled.
+/// Asserts that every reference that was sent to the API is in the ledger: claimed, or settled.
 #[track_caller]
 fn assert_all_asked_was_claimed(world: &World) {
     let known = world.query("select reference from every_row");
@@ -35,8 +34,8 @@ fn assert_all_asked_was_claimed(world: &World) {
     }
 }
 
-/// Every reference is at the API once and in the ledger once, under the same id. What a lost ledger
-/// does not remember is `existing`.
+/// Asserts that every reference is at the API once and in the ledger once, under the same id. Rows of a lost ledger
+/// are `existing`.
 #[track_caller]
 fn assert_nothing_lost_or_twice(world: &World, rows: usize) {
     let api = world.journal().created();
@@ -50,7 +49,7 @@ fn assert_nothing_lost_or_twice(world: &World, rows: usize) {
     assert_eq!(world.number("select count(*) from every_row where outcome = 'pending'"), 0);
 }
 
-/// One more run and all is done.
+/// Asserts that one more run completes everything.
 #[track_caller]
 fn completes(world: &World, file: &Path, rows: usize) {
     let done = world.import(file, &[]);
@@ -87,11 +86,11 @@ fn under_shell(world: &World, script: &str, file: &Path, more: &[&str]) -> Done 
     done(shell.current_dir(world.folder.path()).stdin(Stdio::null()).output().unwrap())
 }
 
-/// Files may grow to so many blocks; a write beyond fails like that of a broken disk.
+/// Files may not grow beyond this many blocks; a write beyond that fails like one to a broken disk.
 const NO_LARGER_THAN: &str = "trap '' XFSZ; ulimit -f \"$BLOCKS\"; exec \"$@\"";
 
-/// Wherever the disk fails: before there is a ledger, in its birth, and in mid-run. The rows weigh more than
-/// the largest limit, however few commits a quick machine needs for them.
+/// Wherever the disk fails: before there is a ledger, while it is created, and during a run. The rows take more than
+/// the largest limit, however few commits a fast machine makes for them.
 #[test]
 fn a_disk_that_takes_no_more_writes() {
     const ROWS: usize = 2500;
@@ -114,7 +113,7 @@ fn a_disk_that_takes_no_more_writes() {
     assert!(in_mid_run > 0, "no limit struck a run");
 }
 
-/// Each connection is an open file: where there may not be enough of them the rows would pay for it.
+/// Each connection is an open file; without enough of them, rows would fail.
 #[test]
 fn too_few_open_files() {
     let world = World::new();
@@ -123,13 +122,13 @@ fn too_few_open_files() {
     let refused = under_shell(&world, hard, &file, &["--concurrency", "200"]);
     refused.assert_error(2, &["--concurrency 200", "264 open files", "ulimit -n"]);
     assert_eq!(world.journal().requests(), 0);
-    // What the user may raise is raised without a question.
+    // The program raises the soft limit itself.
     let soft = "ulimit -Sn 100; exec \"$@\"";
     assert_eq!(under_shell(&world, soft, &file, &["--concurrency", "200"]).code, 0);
     assert_nothing_lost_or_twice(&world, 50);
 }
 
-/// A new ledger in the link's place would be one that whoever made the link never finds.
+/// A new ledger in the link's place would not be found by the owner of the link.
 #[test]
 fn a_link_that_leads_nowhere() {
     let world = World::new();
@@ -140,15 +139,15 @@ fn a_link_that_leads_nowhere() {
     assert_eq!(world.journal().requests(), 0);
 }
 
-/// A disk of its own, if this user may mount one, and it is full: the words are those of a full disk.
-/// Elsewhere the limit of a file's size stands in for it, and the words are those of a broken one.
+/// A separate disk that is full, if this user may mount one: the message is that about a full disk. Otherwise a limit
+/// on file sizes stands in for it, and the message is that about a broken disk.
 #[test]
 fn a_full_disk() {
     let requests = fill_disk(360);
     assert!(requests.is_none_or(|requests| requests > 0), "it was full before the run began");
 }
 
-/// The disk is full while the ledger is made: no half of one is left under its name.
+/// The disk is full while the ledger is created: no incomplete one is left under its name.
 #[test]
 fn a_disk_that_is_full_before_the_run_begins() {
     for kib in [40, 100, 130] {
@@ -156,8 +155,8 @@ fn a_disk_that_is_full_before_the_run_begins() {
     }
 }
 
-/// Imports with a ledger on a disk of so many KiB, then again on a larger one. What the first run recorded of its
-/// requests; none where this user may not mount a disk.
+/// Imports with a ledger on a disk of this many KiB, then again on a larger one. Returns the number of requests that
+/// the first run recorded; none if this user may not mount a disk.
 fn fill_disk(kib: u32) -> Option<u64> {
     const ROWS: usize = 1500;
     let mount = format!("mkdir small && mount -t tmpfs -o size={kib}k tmpfs small");
@@ -173,7 +172,7 @@ fn fill_disk(kib: u32) -> Option<u64> {
         completes(&world, &file, ROWS);
         return None;
     }
-    // The same shell makes room and goes on, because the disk is gone when it ends.
+    // The same shell makes room and continues, because the disk is gone when the shell ends.
     let inside = format!(
         "{mount} && export CUSTOMER_IMPORT_LEDGER=small/ledger.db
         \"$@\" >first.out 2>first.err; echo $? >first.code
@@ -200,7 +199,7 @@ fn fill_disk(kib: u32) -> Option<u64> {
     Some(world.number("select coalesce(sum(requests), 0) from run where id < (select max(id) from run)"))
 }
 
-/// Folders in which nobody can make a file, not even root: below a file, and in the kernel's own.
+/// Folders in which nobody can create a file, not even root: below a file, and in the kernel's own.
 #[test]
 fn a_folder_that_is_none() {
     let world = World::new();
@@ -220,8 +219,8 @@ fn a_folder_that_is_none() {
     completes(&world, &file, 5);
 }
 
-/// A folder that was writable and is not any more, with a ledger in it and without one. Root writes
-/// past permissions, so there it is a mount; where neither holds, a file stands where the folder was.
+/// A folder that was writable and is read-only now, with a ledger in it and without one. Root ignores permissions, so
+/// for root it is a mount; if neither works, a file replaces the folder.
 #[test]
 fn a_read_only_folder() {
     for with_ledger in [false, true] {
@@ -269,7 +268,7 @@ fn content(folder: &Path) -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect()
 }
 
-/// A database that somebody else has open, with a log beside it: not a byte of either may change.
+/// A database that another program has open, with a log beside it: no byte of either may change.
 #[test]
 fn another_programs_database_in_use() {
     let world = World::new();
@@ -293,7 +292,7 @@ fn another_programs_database_in_use() {
     assert_eq!(world.run(&["status"]).code, 2);
 }
 
-/// Files that begin like a database, or hold nothing that a ledger would.
+/// Files that begin like a database, or contain nothing that a ledger has.
 #[test]
 fn no_ledger_at_all() {
     let half = b"SQLite format 3\0";
@@ -312,7 +311,7 @@ fn no_ledger_at_all() {
     }
 }
 
-/// What is no file must not be replaced by one: as root a ledger of `/dev/null` would be the end of it.
+/// A device must not be replaced by a file: as root, a ledger at `/dev/null` would destroy the device.
 #[test]
 fn a_device_is_no_ledger() {
     let world = World::new();
@@ -320,7 +319,7 @@ fn a_device_is_no_ledger() {
     let path = world.path("device");
     let made = Command::new("mknod").arg(&path).args(["c", "1", "3"]).output();
     let is_device = made.is_ok_and(|output| output.status.success()) && File::open(&path).is_ok();
-    // Whoever may not make a device has a socket instead.
+    // A user who may not create a device gets a socket instead.
     let _socket = (!is_device).then(|| {
         drop(fs::remove_file(&path));
         UnixListener::bind(&path).unwrap()
@@ -333,7 +332,7 @@ fn a_device_is_no_ledger() {
     assert_eq!(files(world.folder.path()), ["users.csv", "device"].map(str::to_owned).into());
 }
 
-/// A finished ledger, and a file of as many more to come.
+/// A finished ledger, and a file with as many additional rows.
 struct Kept {
     world: World,
     file: PathBuf,
@@ -352,7 +351,7 @@ fn kept() -> Kept {
     Kept { world, file, backup }
 }
 
-/// Each damage is named, nothing is done, and the backup makes all good again.
+/// Each damage is named and nothing is done; after the backup is restored, everything works again.
 fn damaged(damages: &[fn(&mut Vec<u8>)]) {
     let Kept { world, .. } = kept();
     for (number, damage) in damages.iter().enumerate() {
@@ -364,7 +363,7 @@ fn damaged(damages: &[fn(&mut Vec<u8>)]) {
         assert_ne!(bytes, backup);
         fs::write(world.ledger(), &bytes).unwrap();
         let done = world.import(&file, &[]);
-        // What is no ledger any more is refused; what is a broken one says how to mend it.
+        // A file that is not a ledger any more is refused; for a damaged ledger, the message says how to repair it.
         match done.code {
             2 => done.assert_error(2, &["ledger.db", "is not a ledger", "--ledger"]),
             _ => done.assert_error(1, &["ledger.db", "backup", ".recover"]),
@@ -405,7 +404,7 @@ fn a_corrupted_ledger() {
     ]);
 }
 
-/// An empty file where the ledger was: either it says so, or it asks the API before it sends.
+/// An empty file in place of the ledger: either this is reported, or rows are looked up before they are sent.
 #[test]
 fn a_ledger_that_was_emptied() {
     let Kept { world, file, backup } = kept();
@@ -465,7 +464,7 @@ fn a_ledger_of_a_development_version() {
     completes(&world, &file, 2 * KEPT);
 }
 
-/// Taken for `pending`, such a row would be sent again.
+/// If it were treated as `pending`, such a row would be sent again.
 #[test]
 fn an_outcome_of_a_newer_version() {
     let Kept { world, .. } = kept();
@@ -512,8 +511,8 @@ fn a_ledger_of_another_target() {
     completes(&world, &file, 2 * KEPT);
 }
 
-/// Kills an import in mid-run, the second one of its ledger: so there are rows in the file, and rows
-/// in its log alone.
+/// Kills an import during the run, the second one of its ledger: some rows are in the file, and others only in its
+/// log.
 fn killed() -> (World, PathBuf) {
     let Kept { world, file, .. } = kept();
     let mut run = world.start_import(&file, &["--concurrency", "8"]);
@@ -524,7 +523,7 @@ fn killed() -> (World, PathBuf) {
     (world, file)
 }
 
-/// The log is deleted by somebody who tidies up: the rows in it are forgotten, and asked for.
+/// Somebody deletes the log: the rows in it are lost, and looked up again.
 #[test]
 fn a_log_that_is_deleted_after_a_kill() {
     for also_shm in [false, true] {
@@ -537,8 +536,8 @@ fn a_log_that_is_deleted_after_a_kill() {
     }
 }
 
-/// The ledger is deleted, or lost, and its log stays: that log is no part of a new ledger. Either it is
-/// not taken for one, or the error names it before anything is sent.
+/// The ledger is deleted or lost, and its log remains: that log does not belong to a new ledger. Either it is
+/// ignored, or the error names it before anything is sent.
 #[test]
 fn a_log_whose_ledger_is_deleted_after_a_kill() {
     for emptied in [false, true] {
@@ -560,7 +559,7 @@ fn a_log_whose_ledger_is_deleted_after_a_kill() {
     }
 }
 
-/// A half-made ledger of an earlier attempt, a log beside it, and a lock that nobody holds.
+/// An incomplete ledger of an earlier attempt, a log beside it, and a lock file that nobody holds.
 #[test]
 fn remains_of_a_birth() {
     let world = World::new();

@@ -1,8 +1,8 @@
 //! Files as other programs write them: encodings, compression, delimiters, broken structure.
 //!
-//! The disaster: a file from SAP, Excel or a script of twenty years is misread, and nobody sees it, because
-//! most of its rows look right: an umlaut in a name, the last thousand rows of a download that broke off, a
-//! column that slid by one, everything behind a quote that was never closed.
+//! The disaster: a file from SAP, Excel or a twenty-year-old script is misread without anybody noticing, because most
+//! of its rows look right: an umlaut in a name, the last thousand rows of a truncated download, a column shifted by
+//! one, everything after a quote that was never closed.
 
 use std::{collections::BTreeMap, io::Write, process::Command};
 
@@ -48,7 +48,7 @@ fn every_encoding_gives_the_same_customer() {
         ("Müller", "macintosh", None),
         ("Łukasz", "windows-1250", None),
         ("Ирина", "koi8-r", None),
-        // The second bytes of these look like a backslash, a bar and a quote's neighbors.
+        // The second bytes of these characters look like a backslash, a bar and a neighbor of the quote.
         ("ソ表ポ能", "shift_jis", None),
         ("ソ表", "iso-2022-jp", None),
         ("𠮷㐀鎔", "gb18030", None),
@@ -124,7 +124,7 @@ fn an_encoding_that_nobody_knows_or_a_header_that_is_in_another_is_said_before_a
     assert_eq!(world.run(&["validate", "bare.csv", "--encoding", "utf-16le"]).code, 0);
     let done = world.run(&["validate", "users.csv", "--encoding", "unicode"]);
     done.assert_error_line(2, &["not UTF-16LE", "leave out --encoding"]);
-    // A mark decides.
+    // A byte order mark takes precedence.
     world.file("marked.csv", "\u{feff}object_reference_id,mobile_number\ncust-0001,1\n");
     assert_eq!(world.run(&["validate", "marked.csv", "--encoding", "unicode"]).code, 0);
 }
@@ -188,7 +188,7 @@ fn control_characters_make_a_row_invalid_in_any_column() {
     ]) {
         assert!(row.starts_with(words), "{row}");
     }
-    // What is exported is what was read.
+    // The export contains what was read.
     let file = world.file("again.csv", world.run(&["export", "failed"]).stdout);
     world.import(&file, &[]);
     assert_eq!(world.outcomes(), "invalid=4");
@@ -223,7 +223,7 @@ fn compressed_files_are_known_by_their_content() {
 #[test]
 fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
     let world = World::new();
-    // Long cells that hardly shrink, so that a good part of the rows comes before the end.
+    // Long cells that hardly compress, so that many rows precede the truncation.
     let word = |n: u64| format!("{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let row = |n: u64| format!("cust-{n:06},9{n:06},{}{}\n", word(n), word(n + 7_000_000));
     let text = format!("{HEADER}{}", (0..4000).map(row).collect::<String>());
@@ -279,10 +279,10 @@ fn a_delimiter_at_the_end_of_every_line_leads_to_no_field() {
         ("ID,M,F,\n", "REFa,1,x,\nREFb,2,,\n", "created=2"),
         ("ID,M,F\n", "REFa,1,x,\nREFb,2,,\n", "created=2"),
         ("ID,M,F,\n", "REFa,1,x\nREFb,2,\n", "created=2"),
-        // Of one row only: an empty cell too many is ignored, and counted.
+        // In one row only, an additional empty cell is ignored, and counted.
         ("ID,M,F\n", "REFa,1,x\nREFb,2,432,\n", "created=2"),
         ("ID,M,F\n", "REFb,2,432,\nREFa,1,x\n", "created=2"),
-        // Where it is the style, a row without it lacks an empty cell, and one with text there has one too many.
+        // If it is the style of the file, a row without it lacks an empty cell, and one with text there has too many.
         (
             "ID,M,F\n",
             &("REFa,1,x,\n".to_owned() + &"REFa,1,x,\n".repeat(10) + "REFb,2,\nREFc,2,x,y\n"),
@@ -351,7 +351,7 @@ fn memory_does_not_grow_with_a_quote_that_never_closes_or_a_bomb() {
         for piece in pieces {
             input.write_all(&piece).unwrap();
         }
-        // All but a pipe's content has been read.
+        // Everything has been read except what the pipe holds.
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kibibytes: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
@@ -492,7 +492,7 @@ fn a_delimiter_or_a_quote_that_is_not_detected_is_named_with_the_option_to_paste
         let done = world.run(&["validate", "users.csv", "--delimiter", sign]);
         assert_eq!(done.code, 0, "{sign}: {done:?}");
     }
-    // The file's own names of columns do not hide it.
+    // The file's own column names do not hide it.
     world.file("users.csv", "Id#Phone\ncustomer1#9876500110\n");
     let map = ["--map", "object_reference_id=Id", "--map", "mobile_number=Phone"];
     let done = world.run(&[&["validate", "users.csv"], &map[..]].concat());
@@ -522,7 +522,7 @@ fn a_row_that_is_quoted_as_a_whole_is_named_for_it() {
     {
         assert!(done.stdout.contains(words), "{words}: {done:?}");
     }
-    // Nor is it a reference where the other fields are constants.
+    // Nor is it a reference if the other fields are constants.
     let constant = ["--set", "mobile_number=9876500110", "--validation", "lenient"];
     let text = text.replace("mobile_number", "city");
     let file = world.file(file.file_name().unwrap().to_str().unwrap(), text);
@@ -543,7 +543,7 @@ fn fewer_rows_than_expected_are_exit_code_3() {
         assert!(command.stderr.contains("has 3 rows, and at least 4 are expected"), "{command:?}");
     }
     assert_eq!((&world.summary()["state"], &world.summary()["exit_code"]), (&"completed".into(), &3.into()));
-    // A header without rows is a warning, so that a nightly export that is empty at times can be imported.
+    // A header without rows is only a warning, so that a nightly export that is sometimes empty can be imported.
     let file = world.rows("empty.csv", 0);
     let done = world.import(&file, &[]);
     assert!(done.code == 0 && done.stderr.contains("has no data rows"), "{done:?}");

@@ -1,7 +1,7 @@
-//! A proxy of a test: HTTP with CONNECT and without, and SOCKS5, with a login or without one.
+//! A proxy for tests: HTTP with and without CONNECT, and SOCKS5, with or without a login.
 //!
-//! Whatever host is asked for, it connects to one address, so that a name that no resolver knows leads to the simulator.
-//! It notes what it was asked for.
+//! Whatever host is requested, it connects to one address, so that a name that no resolver has leads to the
+//! simulator. It records the requested hosts.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A login that the proxies here may want: `user` and `p@ss`, and as it stands in a URL and in a header.
+/// A login that these proxies may require: `user` and `p@ss`, in the encoding of a URL and of a header.
 pub(crate) const LOGIN: &str = "user:p%40ss@";
 const BASIC: &str = "proxy-authorization: basic dxnlcjpwqhnz";
 
@@ -43,7 +43,7 @@ impl Forwarder {
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 let (asked, serve) = (Arc::clone(&asked), Arc::clone(&serve));
-                // Ends with the connection; what went wrong with it is the program's to notice.
+                // The thread ends with the connection; the program has to detect any error on it.
                 std::thread::spawn(move || drop(serve(client, &asked)));
             }
         });
@@ -55,7 +55,7 @@ impl Forwarder {
         self.address.to_string()
     }
 
-    /// What connections asked for.
+    /// The hosts that connections requested.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -135,7 +135,7 @@ fn socks(
     splice(client, TcpStream::connect(behind)?)
 }
 
-/// Copies both ways until both are at their end.
+/// Copies in both directions until both have ended.
 fn splice(client: TcpStream, server: TcpStream) -> io::Result<()> {
     fn copy(mut from: TcpStream, mut to: TcpStream) {
         drop(io::copy(&mut from, &mut to));

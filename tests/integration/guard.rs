@@ -1,4 +1,4 @@
-//! The guard before production: one question on a terminal, `--yes` elsewhere; no ledger for two targets.
+//! The confirmation before production: one question on a terminal, `--yes` elsewhere; and no ledger for two targets.
 
 use std::{net::TcpListener, process::Command};
 
@@ -7,14 +7,14 @@ use crate::{
     world::{World, done},
 };
 
-/// An import into production, which a certificate that cannot be read ends before anything is sent.
+/// An import into production, which an unreadable certificate ends before anything is sent.
 fn into_production(world: &World, more: &[&str]) -> Command {
     let target = ["--environment", "production", "--merchant-id", "acme", "--ca-file", "none.pem"];
     let args = [&["import", "users.csv", "--rate", "20"], &target[..], more].concat();
     world.command(&args)
 }
 
-/// What is shown up to the question, and after this answer to it.
+/// The output up to the question, and after this answer.
 fn answered(world: &World, answer: &str) -> (i32, String, String) {
     let mut terminal = Terminal::new(80);
     let mut child = terminal.start(into_production(world, &[]));
@@ -33,7 +33,7 @@ fn production_is_asked_for_once_with_all_that_matters() {
     {
         assert!(asked.contains(words), "no {words:?} in {asked:?}");
     }
-    // The yes was taken: what comes next is the certificate.
+    // The confirmation was accepted: the error about the certificate comes after it.
     assert!(code == 2 && rest.contains("none.pem") && !rest.contains("[y/N]"), "{rest:?}");
     for answer in ["n\n", "\n", "yep\n", "\u{4}"] {
         let (code, _, rest) = answered(&world, answer);
@@ -62,7 +62,7 @@ fn off_a_terminal_production_needs_a_yes() {
     assert!(refused.stderr.trim_end().ends_with("add --yes") && refused.stderr.lines().count() == 1);
     let confirmed = done(into_production(&world, &["--yes"]).output().unwrap());
     assert!(confirmed.code == 2 && confirmed.stderr.contains("none.pem"), "{confirmed:?}");
-    // Neither does the name of the host help, nor that the file comes in where the answer would.
+    // Neither the spelling of the host nor a file on standard input in place of an answer avoids the confirmation.
     for host in ["https://api.juspay.in", "https://API.juspay.io", "https://eu.api.juspay.in/v2"] {
         let args = ["import", "-", "--base-url", host, "--merchant-id", "m"];
         let refused = world.run_with_input(&args, crate::world::rows(0..3).as_bytes());

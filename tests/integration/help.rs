@@ -1,4 +1,5 @@
-//! `-h` fits a screen, `--help` has every option and the fields, and what is typed first leads on.
+//! `-h` fits a screen, `--help` has every option and the fields, and a program typed without arguments shows the
+//! first steps.
 
 use std::path::Path;
 
@@ -68,7 +69,7 @@ fn the_short_help_lists_what_is_common_and_the_long_one_everything() {
         let (short, long) = (options(&short), options(&long));
         let settings = world.run(&["config", command]).stdout;
         let keys = settings.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-        // `API key` and `Proxy` are no options.
+        // `API key` and `Proxy` are not options.
         for key in keys.filter(|key| key.starts_with(char::is_lowercase)) {
             let hidden = *command == "retry"
                 && ["delimiter", "strict-columns", "ignore", "quote", "encoding"].contains(&key);
@@ -110,7 +111,7 @@ fn a_placeholder_says_what_to_give() {
     }
 }
 
-/// An option of the documentation's tables is written as help has it, with the same placeholder.
+/// The documentation's tables have each option in the form of the help, with the same placeholder.
 #[test]
 fn the_documentation_has_the_placeholders_of_help() {
     let world = World::new();
@@ -130,7 +131,7 @@ fn the_documentation_has_the_placeholders_of_help() {
     assert!(seen > 60, "{seen}");
 }
 
-/// A default that `config` shows stands in the documentation's table.
+/// Every default that `config` shows is in the documentation's table.
 #[test]
 fn the_documentation_has_the_defaults() {
     let world = World::new();
@@ -223,7 +224,7 @@ fn help_of_a_command_can_be_asked_for_in_every_way() {
     }
 }
 
-/// Whoever types the program's name alone wants to know what it is.
+/// A user who types only the program's name wants to know what it does.
 #[test]
 fn without_arguments_a_terminal_shows_the_first_steps_and_a_script_gets_an_error() {
     let world = World::new();
@@ -236,7 +237,7 @@ fn without_arguments_a_terminal_shows_the_first_steps_and_a_script_gets_an_error
         let done = world.run(&step.split(' ').collect::<Vec<_>>());
         assert_eq!(done.code, 0, "{step}: {done:?}");
     }
-    // Each of them did what it says: a file of settings, and a ledger of the simulator.
+    // Each of the first steps had its effect: a settings file, and a ledger of the simulator.
     assert!(world.path("import.toml").exists() && world.number("select count(*) from run") == 1);
     let script = world.run::<&str>(&[]);
     script.assert_error(2, &["no command", "--help"]);

@@ -1,10 +1,9 @@
-//! A server that lies, stalls, floods and speaks no HTTP.
+//! A server that lies, stalls, floods and does not speak HTTP.
 //!
-//! The disaster: behind the address stands something else than the API on a good day, and the program
-//! takes its noise for an answer. Then the ledger has an id that is nobody's, or a customer exists
-//! whose row is written off as failed, or the key goes to a stranger, or the machine runs out of
-//! memory. Whatever is sent here, each row's end must be true, and the server's own account of its
-//! customers says what is true.
+//! The disaster: something other than the working API is behind the address, and the program treats its output as
+//! replies. Then the ledger has an id that belongs to nobody, or a customer exists whose row is recorded as failed,
+//! or the key goes to a stranger, or the machine runs out of memory. Whatever is sent here, each row's outcome must
+//! be true, and the server's own record of its customers decides what is true.
 
 use std::{
     fmt::Write as _,
@@ -22,17 +21,17 @@ use crate::{
     world::{Done, KEY, World, cells, references},
 };
 
-/// So many rows in flight that a few bad answers are no outage; one deadline for what never ends.
+/// So many rows in flight that a few bad responses are not an outage, and one deadline for responses that never end.
 const PATIENT: [&str; 8] =
     ["--concurrency", "4000", "--timeout", "400ms", "--max-attempts", "2", "--outage-limit", "20s"];
 
-/// Longer than a test may take, for those that must not come to their deadline.
+/// A deadline longer than any test may take, for responses that must not reach it.
 const NO_HURRY: [&str; 8] =
     ["--concurrency", "4000", "--timeout", "60s", "--max-attempts", "2", "--outage-limit", "20s"];
 
 const ROWS: usize = 3;
 
-/// No panic, a code of the table, one line for an error, and never large.
+/// Asserts that the program did not panic, returned this code, printed an error on one line, and used little memory.
 #[track_caller]
 fn assert_sane(wire: &Wire, done: &Done, code: i32) {
     assert_eq!(done.code, code, "{done:?}");
@@ -44,7 +43,7 @@ fn assert_sane(wire: &Wire, done: &Done, code: i32) {
     wire.assert_small();
 }
 
-/// The ledger has each row once, with the id that the API made, and nothing is open.
+/// Asserts that the ledger has each row once, with the id that the API assigned, and that no row is open.
 #[track_caller]
 fn assert_true_ids(world: &World, wire: &Wire, rows: usize) {
     let made = wire.customers();
@@ -56,21 +55,21 @@ fn assert_true_ids(world: &World, wire: &Wire, rows: usize) {
     wire.assert_no_second_create();
 }
 
-/// What is sent instead of the true answer, which is given with it.
+/// Sends something in place of the true response, which is the argument.
 type Lie = Arc<dyn Fn(&mut Call<'_>, &[u8]) + Send + Sync>;
 
 fn lie(lie: impl Fn(&mut Call<'_>, &[u8]) + Send + Sync + 'static) -> Lie {
     Arc::new(lie)
 }
 
-/// The lie of this row: the n-th of the file gets the n-th.
+/// Sends the lie for this row: the n-th row of the file gets the n-th lie.
 fn told(lies: &[Lie], call: &mut Call<'_>, truth: &[u8]) {
     let number: usize = call.asked.reference.trim_start_matches("cust-").parse().unwrap();
     lies[number](call, truth);
 }
 
-/// Lies that say nothing. Told about Creates that landed, about Creates that did not, and about
-/// everything for ever.
+/// Lies without information, in response to Creates that landed, to Creates that did not, and to all requests
+/// forever.
 #[track_caller]
 fn say_nothing(lies: &[Lie]) {
     landed(&PATIENT, lies);
@@ -78,7 +77,7 @@ fn say_nothing(lies: &[Lie]) {
     for_ever(lies);
 }
 
-/// Creates that landed are lied about, and Gets tell the truth.
+/// Sends lies about Creates that landed, and true responses to Gets.
 #[track_caller]
 fn landed(more: &[&str], lies: &[Lie]) {
     let world = World::new();
@@ -100,7 +99,7 @@ fn landed(more: &[&str], lies: &[Lie]) {
     assert!(gets >= lies.len(), "a lie was believed");
 }
 
-/// Creates that did not land are lied about. Get says so, and so `failed` is true.
+/// Sends lies about Creates that did not land. Get reports that, and so `failed` is true.
 #[track_caller]
 fn not_landed(lies: &[Lie]) {
     let world = World::new();
@@ -121,7 +120,7 @@ fn not_landed(lies: &[Lie]) {
     assert_true_ids(&world, &wire, lies.len());
 }
 
-/// No question is ever answered: what may exist is `pending`, and the next run finds it.
+/// No request ever gets a true response: rows that may exist are `pending`, and the next run finds them.
 #[track_caller]
 fn for_ever(lies: &[Lie]) {
     let world = World::new();
@@ -135,7 +134,7 @@ fn for_ever(lies: &[Lie]) {
     let done = wire.import(&world, &file, &PATIENT);
     assert_sane(&wire, &done, 4);
     assert_eq!(world.outcomes(), format!("pending={rows}"));
-    // None where the Create went into a connection that was closing: nobody can know that it did not land.
+    // None if the Create went into a connection that was closing: nobody can know whether it landed.
     for reference in references(0..rows) {
         assert!(wire.creates_of(&reference) <= 1, "nothing but Get after a Create that may have landed");
     }
@@ -147,7 +146,7 @@ fn for_ever(lies: &[Lie]) {
     assert_true_ids(&world, &wire, rows);
 }
 
-/// Odd answers that are answers: taken at once, in one request for each row.
+/// Unusual responses that are valid: each is accepted at once, with one request per row.
 #[track_caller]
 fn are_answers(odd: &[Lie]) {
     let world = World::new();
@@ -178,7 +177,7 @@ fn under(head: &'static str) -> Lie {
     })
 }
 
-/// These bytes instead of an answer, then the end.
+/// Sends these bytes instead of a response, then closes the connection.
 fn bytes(bytes: impl Into<Vec<u8>>) -> Lie {
     let bytes = bytes.into();
     lie(move |call, _| {
@@ -187,7 +186,7 @@ fn bytes(bytes: impl Into<Vec<u8>>) -> Lie {
     })
 }
 
-/// A well-formed 200 with this body; `{ref}` is the reference.
+/// A well-formed 200 with this body; `{ref}` is replaced by the reference.
 fn body(body: impl Into<String>) -> Lie {
     let body = body.into();
     lie(move |call, _| {
@@ -196,7 +195,7 @@ fn body(body: impl Into<String>) -> Lie {
     })
 }
 
-/// A whole number of pieces.
+/// The size of a piece.
 const PIECE: usize = 1 << 16;
 
 #[test]
@@ -223,7 +222,7 @@ fn a_chunked_body_without_end() {
         call.flood(&[&b"10000\r\n"[..], &[b'x'; PIECE], b"\r\n"].concat(), usize::MAX);
         call.close();
     });
-    // The extension of a chunk may be as long as it likes, too.
+    // The extension of a chunk may also have any length.
     let extension = lie(|call, _| {
         call.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1");
         call.flood(&[b';'; PIECE], usize::MAX);
@@ -239,7 +238,7 @@ fn a_chunked_body_without_end() {
     say_nothing(&[chunks, extension, trailers]);
 }
 
-/// The deadline is one for the whole answer: a byte now and then does not put it off.
+/// The deadline applies to the whole response: a byte now and then does not extend it.
 #[test]
 fn one_byte_a_second() {
     let in_the_head = lie(|call, truth| call.drip(truth, Duration::from_millis(50)));
@@ -284,7 +283,7 @@ fn a_body_cut_short() {
         call.send(&truth[..truth.len() - 10]);
         call.close();
     });
-    // Even where what came is whole: more was promised.
+    // Even if the body received is complete: more was announced.
     let more_was_promised = lie(|call, truth| {
         call.send("HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n");
         call.send(body_of(truth));
@@ -304,7 +303,7 @@ fn a_body_cut_short() {
     });
     let nothing = lie(|call, _| call.close());
     let mut lies = vec![cut, more_was_promised, no_last_chunk, an_error, nothing];
-    // An HTTP/1.0 answer ends where the connection does: only the text can tell that it was cut.
+    // An HTTP/1.0 response ends with the connection: only its text shows that it was truncated.
     for cut in [1, 10, 40, 60] {
         lies.push(lie(move |call, truth| {
             let body = body_of(truth);
@@ -372,7 +371,7 @@ fn a_body_that_is_no_customer() {
         "{\"customer\":{\"id\":\"cst_lie\"}}",
         r#"{"id":"cst_lie1","id":"cst_lie2","object_reference_id":"{ref}"}"#,
         r#"{"id":"ord_1","object":"order","object_reference_id":"{ref}"}"#,
-        // Thirty thousand brackets must not use up the stack.
+        // Thirty thousand brackets must not overflow the stack.
         &brackets,
         &format!(r#"{{"id":{brackets}"#),
         &format!(r#"{{"id":{brackets}{closed},"object_reference_id":"{{ref}}"}}"#),
@@ -396,7 +395,7 @@ fn an_id_that_cannot_be_shown() {
     say_nothing(&ids.map(|id| body(format!(r#"{{"id":"{id}","object_reference_id":"{{ref}}"}}"#))));
 }
 
-/// Prefix, length, case and characters of an id are no contract.
+/// Prefix, length, case and characters of an id are not part of the contract.
 #[test]
 fn an_id_of_any_look() {
     let long = "a".repeat(5000);
@@ -430,7 +429,7 @@ fn an_answer_about_another_reference() {
     say_nothing(&others.map(|other| body(format!(r#"{{"id":"cst_lie","object_reference_id":"{other}"}}"#))));
 }
 
-/// The answers of two rows change places: neither may get the other's id.
+/// The responses to two rows are exchanged: neither row may get the other's id.
 #[test]
 fn answers_that_are_exchanged() {
     let world = World::new();
@@ -452,8 +451,7 @@ fn answers_that_are_exchanged() {
     assert_true_ids(&world, &wire, 2);
 }
 
-/// Nothing at all comes to the second listener, so neither does the key.
-/// A proxy that wants credentials refuses every row alike: none of them is to blame.
+/// A proxy that requires credentials refuses every row alike: no row is at fault.
 #[test]
 fn a_proxy_that_wants_credentials() {
     let world = World::new();
@@ -467,6 +465,7 @@ fn a_proxy_that_wants_credentials() {
     assert_eq!(world.outcomes(), format!("pending={}", world.summary()["rows"]));
 }
 
+/// Nothing at all reaches the other host, so neither does the key.
 #[test]
 fn a_redirect_to_another_host() {
     for (status, created) in [(301, false), (302, true), (303, false), (307, true), (308, false), (300, true)]
@@ -478,7 +477,7 @@ fn a_redirect_to_another_host() {
         let file = world.rows("users.csv", ROWS);
         let wire = Wire::new(move |call| {
             if created && call.asked.create {
-                // The Get that follows is redirected.
+                // The following Get is redirected.
                 call.create();
                 call.send("HTTP/1.1 500 Lost\r\nContent-Length: 0\r\n\r\n");
                 return;
@@ -503,8 +502,8 @@ fn a_redirect_to_another_host() {
     }
 }
 
-/// A gzip stream of one byte repeated: a thousandth of what it unpacks to. Blocks with fixed codes,
-/// so that no table is needed: a literal, then copies of 258 bytes from one byte before.
+/// A gzip stream of one byte repeated: a thousandth of its decompressed size. Blocks with fixed codes, so that no
+/// table is needed: a literal, then copies of 258 bytes from one byte before.
 fn bomb(packed_bytes: usize) -> Vec<u8> {
     let mut bits = vec![true, true, false];
     let mut code = |value: u32, length: u32| bits.extend((0..length).rev().map(|bit| value >> bit & 1 == 1));
@@ -527,7 +526,7 @@ fn bomb(packed_bytes: usize) -> Vec<u8> {
 #[test]
 fn a_compressed_bomb() {
     let mut lies = Vec::new();
-    // The first is small enough to be read whole; unpacked it has 6 MB, the second 800 MB.
+    // The first is small enough to be read whole; decompressed it has 6 MB, the second 800 MB.
     for size in [40 << 10, 5 << 20] {
         let bomb = bomb(size);
         for coding in ["gzip", "gzip, gzip", "br", "zstd", "deflate"] {
@@ -541,7 +540,7 @@ fn a_compressed_bomb() {
     say_nothing(&lies);
 }
 
-/// Nobody asks for it, so nobody has to unpack it.
+/// Compression is not requested, so no response needs to be decompressed.
 #[test]
 fn no_compression_is_asked_for() {
     let world = World::new();
@@ -564,7 +563,7 @@ fn http_1_0() {
     ]);
 }
 
-/// Row after row over connections that end behind each answer, said so or not.
+/// Row after row over connections that end after each response, announced or not.
 #[test]
 fn a_connection_that_ends_with_each_answer() {
     for head in ["Connection: close", "Connection: keep-alive\r\nKeep-Alive: timeout=600"] {
@@ -607,7 +606,7 @@ fn garbage_instead_of_http() {
     say_nothing(&garbage.map(bytes));
 }
 
-/// Nobody ever says anything sensible: that is an outage, and every row stays open.
+/// No response ever makes sense: that is an outage, and every row stays open.
 #[test]
 fn garbage_for_ever_stops_the_run() {
     let world = World::new();
@@ -629,7 +628,7 @@ fn garbage_for_ever_stops_the_run() {
     assert_true_ids(&world, &wire, 50);
 }
 
-/// One row that is answered by garbage for ever among good ones: it alone stays open.
+/// One of many rows gets garbage forever: only that row stays open.
 #[test]
 fn garbage_for_one_row_leaves_the_others_alone() {
     let world = World::new();
@@ -653,7 +652,7 @@ fn garbage_for_one_row_leaves_the_others_alone() {
     assert_true_ids(&world, &wire, 30);
 }
 
-/// The answer is there before the request: it answers nothing.
+/// The response arrives before the request, so it is not a response to it.
 #[test]
 fn an_answer_before_the_request() {
     for greeting in [
@@ -674,7 +673,7 @@ fn an_answer_before_the_request() {
     }
 }
 
-/// The second is no answer to the next request, which may well take the same connection.
+/// The second response does not belong to the next request, which may use the same connection.
 #[test]
 fn two_answers_to_one_request() {
     let seconds = [
@@ -707,7 +706,7 @@ fn a_promise_before_the_answer() {
     say_nothing(&[bytes("HTTP/1.1 100 Continue\r\n\r\n")]);
 }
 
-/// A status that no Create is answered with says nothing of what became of it.
+/// A status that no Create gets says nothing about the result of the Create.
 #[test]
 fn a_switch_to_another_protocol() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n";
@@ -734,7 +733,7 @@ fn statuses_beyond_the_book() {
     );
 }
 
-/// The API's own words under a status that says success: the row was refused, and did not land.
+/// The API's own error under a success status: the row was rejected, and did not land.
 #[test]
 fn an_error_under_a_success() {
     for status in [200, 201, 202] {
@@ -753,7 +752,7 @@ fn an_error_under_a_success() {
     }
 }
 
-/// The API's words end up on terminals and in files: they are bounded and have no escapes.
+/// The API's texts are printed on terminals and written to files: they are bounded and contain no escapes.
 #[test]
 fn words_that_would_take_over_a_terminal() {
     let world = World::new();
@@ -775,7 +774,7 @@ fn words_that_would_take_over_a_terminal() {
     }
 }
 
-/// Waits that no server may ask for.
+/// Waits that are longer than any server may request.
 #[test]
 fn a_retry_after_beyond_all_time() {
     for wait in
@@ -790,7 +789,7 @@ fn a_retry_after_beyond_all_time() {
             }
             call.send(format!("HTTP/1.1 429 Slow\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n"));
         });
-        // It would wait for minutes, and ends at the limit instead; or it did not believe a word of it.
+        // Either the run stops at the limit instead of waiting for minutes, or the program ignored the header.
         let done = wire.import(&world, &file, &["--outage-limit", "200ms"]);
         assert!([0, 4].contains(&done.code), "{done:?}");
         assert_sane(&wire, &done, done.code);

@@ -1,4 +1,4 @@
-//! `import`: what it sends and what it says.
+//! `import`: what it sends and what it reports.
 
 use crate::world::World;
 

@@ -1,16 +1,17 @@
-//! `init`: the settings that it writes read the file at once, each line says why, and nothing is guessed without a word.
+//! `init`: the settings that it writes read the file without changes, each line states its reason, and nothing is
+//! guessed silently.
 //!
-//! The disaster is a column that is taken for the identity of a customer because it looks like one.
+//! The disaster is a column that is used as the identity of a customer because it looks like one.
 
 use crate::world::World;
 
-/// A file of ten rows, each of which gets its number.
+/// A file of ten rows; `row` receives the number of each.
 fn numbered(header: &str, row: impl Fn(u32) -> String) -> String {
     let rows: String = (10..20).map(|number| row(number) + "\n").collect();
     format!("{header}\n{rows}")
 }
 
-/// What `init` writes for a file; the settings without comments, and all of it.
+/// The output of `init` for a file: the settings without comments, and the whole text.
 #[track_caller]
 fn init(world: &World, content: impl AsRef<[u8]>) -> (Vec<String>, String) {
     world.file("users.csv", content);
@@ -21,7 +22,7 @@ fn init(world: &World, content: impl AsRef<[u8]>) -> (Vec<String>, String) {
     (lines.map(str::to_owned).collect(), done.stdout)
 }
 
-/// That the settings have these lines, and `validate` finds every row valid with them.
+/// Asserts that the settings have these lines, and that `validate` finds every row valid with them.
 #[track_caller]
 fn assert_reads(content: impl AsRef<[u8]>, lines: &[&str], words: &[&str]) {
     let world = World::new();
@@ -90,7 +91,7 @@ fn the_region_is_that_on_which_the_numbers_agree() {
         &[region],
         &["10 of 10 cells with a country code are of IN", "10 numbers without a country code"],
     );
-    // Each number says its own country.
+    // Each number contains its country code.
     assert_reads(
         format!(
             "{header}\ncustomer-1,+91-98765-00110,\ncustomer-2,+91-98765-00111,\ncustomer-3,+44-7911-123456,\n"
@@ -154,12 +155,12 @@ fn names_of_columns_are_written_so_that_toml_gives_them_back() {
 fn a_required_field_without_a_sure_column_is_left_open_and_said() {
     for (content, open) in [
         ("a,phone\nx,9876500110\nx,9876500111\n", "# \"object_reference_id=COLUMN\","),
-        // Unique, and no id.
+        // Unique, but not an id.
         (
             "created_at,phone\n2026-01-01T10:00,9876500110\n2026-01-02T10:00,9876500111\n",
             "# \"object_reference_id=created_at\",",
         ),
-        // An id that repeats is none.
+        // An id that repeats is not an id.
         ("id,phone\n7,9876500110\n7,9876500111\n", "# \"object_reference_id=id\","),
         ("id,phone\n7,unknown\n8,none\n", "# \"mobile_number=phone\","),
         ("id,phone,phone\n7,9876500110,1\n8,9876500111,2\n", "# \"mobile_number=COLUMN\","),
@@ -175,7 +176,7 @@ fn a_required_field_without_a_sure_column_is_left_open_and_said() {
         world
             .run(&["validate", "--config", "import.toml", "users.csv"])
             .assert_error(2, &[&format!("no column {field}")]);
-        // The line is ready to be used.
+        // The line can be used as it is.
         if !open.contains("COLUMN") {
             world.file("import.toml", text.replace(open, open.trim_start_matches("# ")));
             let done = world.run(&["validate", "--config", "import.toml", "users.csv"]);

@@ -1,5 +1,5 @@
-//! The key: what was copied along with it is refused before anything is sent, and one that is replaced in mid-run is read once
-//! more from its file before the run stops, so that no row pays for it.
+//! The API key: text copied along with it is rejected before anything is sent, and a key that is replaced during a
+//! run is read again from its file before the run stops, so that no row fails because of it.
 
 use std::process::{Child, Stdio};
 
@@ -7,7 +7,7 @@ use customer_import::simulator::Options;
 
 use crate::world::{Done, MERCHANT, World, done, finish, references, wait_until};
 
-/// An import with the key of a file, which has created some customers and has more to send.
+/// An import with the key in a file, which has created some customers and has more to send.
 fn begun(world: &World) -> Child {
     world.reconfigure(|behavior| behavior.api_key = Some("first-key".into()));
     world.file("key", "first-key\n");

@@ -1,8 +1,8 @@
-//! Limits that are told in another way than by a 429 for everyone: by the 503 of a proxy, by `Retry-After` beside any
-//! refusal, by headers that count what is left, or for one row alone.
+//! Limits that are signaled otherwise than by a 429 for all requests: by a proxy's 503, by `Retry-After` with any
+//! refusal, by headers with the remaining quota, or for one row alone.
 //!
-//! The disaster: a server that extends its ban with every request never lets the run in, or rows use up their attempts on
-//! refusals that say nothing of them. Pauses are measured at the server.
+//! The disaster: a server that extends its ban with every request never admits the run, or rows use up their attempts
+//! on refusals that say nothing about them. Pauses are measured at the server.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ use crate::{
 const CONCURRENCY: usize = 8;
 const SLOTS: [&str; 2] = ["--concurrency", "8"];
 
-/// Imports into an API that admits fifty requests a second and refuses further ones like this.
+/// Imports into an API that admits fifty requests a second and refuses further ones in this way.
 fn limited(response: LimitResponse, retry_after: &str, more: &[&str]) -> (World, Vec<Entry>) {
     let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
     world.reconfigure(|behavior| {
@@ -37,7 +37,7 @@ fn limited(response: LimitResponse, retry_after: &str, more: &[&str]) -> (World,
     (world, entries)
 }
 
-/// After each refusal only those come that were under way.
+/// Asserts that after each refusal only requests arrive that were already in flight.
 fn assert_paused(entries: &[Entry], pause: Duration) {
     let mut refused = entries.iter().filter(|entry| entry.status == Some(503)).peekable();
     assert!(refused.peek().is_some());
@@ -67,7 +67,7 @@ fn retry_after_of_a_503_is_kept() {
     assert_paused(&entries, Duration::from_millis(1_500));
 }
 
-/// A server that refuses its third request with this head, and notes when requests came.
+/// A server that refuses its third request with this head, and records when requests arrived.
 fn refuses_once(refusal: impl Fn() -> String + Send + Sync + 'static) -> (Wire, Arc<Mutex<Vec<Instant>>>) {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
@@ -87,7 +87,7 @@ fn refuses_once(refusal: impl Fn() -> String + Send + Sync + 'static) -> (Wire, 
     (wire, times)
 }
 
-/// One at a time, so that nothing is under way when the third is refused.
+/// One request at a time, so that none is in flight when the third is refused.
 fn longest_gap(wire: &Wire, times: &Mutex<Vec<Instant>>, more: &[&str]) -> Duration {
     let world = World::new();
     let file = world.rows("users.csv", 8);
@@ -107,7 +107,7 @@ fn retry_after_is_read_with_a_fraction_and_beside_every_refusal() {
     }
 }
 
-/// Its clock is an hour ahead, or behind.
+/// The server's clock is an hour ahead, or behind.
 #[test]
 fn a_date_is_read_beside_the_servers_own() {
     for is_ahead in [true, false] {
@@ -141,14 +141,14 @@ fn a_server_that_always_refuses_ends_the_run_at_the_outage_limit() {
     assert_eq!(world.outcomes(), "pending=8");
 }
 
-/// An answer of the API with further headers.
+/// A response of the API with additional headers.
 fn with_headers(answer: &[u8], headers: &str) -> Vec<u8> {
     let text = String::from_utf8(answer.to_vec()).unwrap();
     let (status, rest) = text.split_once("\r\n").unwrap();
     format!("{status}\r\n{headers}\r\n{rest}").into_bytes()
 }
 
-/// A server that tells with every answer what is left.
+/// A server that reports the remaining quota with every response.
 fn counted(headers: impl Fn(usize) -> String + Send + Sync + 'static) -> (Wire, Arc<Mutex<Vec<Instant>>>) {
     let times = Arc::new(Mutex::new(Vec::new()));
     let (seen, answered) = (Arc::clone(&times), AtomicUsize::new(0));
@@ -179,12 +179,12 @@ fn a_quota_that_is_used_up_pauses_all_requests() {
 
 #[test]
 fn a_quota_bounds_the_rate() {
-    // Twenty requests in ten seconds.
+    // Twenty requests per ten seconds.
     let (wire, times) = counted(|number| format!("RateLimit: \"default\";r={};t=10", 20 - number.min(19)));
     longest_gap(&wire, &times, &["--rate", "unlimited"]);
     let times = times.lock().unwrap();
     let took = times[times.len() - 1] - times[0];
-    // Seven gaps of half a second and more, but for the first two requests, which nothing had bounded.
+    // Seven gaps of at least half a second; the first two requests had no bound yet.
     assert!(took >= Duration::from_millis(2_500), "{took:?}");
 }
 
@@ -218,13 +218,13 @@ fn a_row_that_alone_is_always_throttled_fails_and_holds_nothing_up() {
     assert_eq!(row, [BAD, "failed", "429"]);
     let asked = wire.creates_of(BAD);
     assert!(asked <= 3 + 30, "{asked} requests for a row of three attempts");
-    // And the next run sends it again.
+    // The next run sends it again.
     wire.play(honest);
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=1 unchanged=59");
 }
 
-/// Three in ten requests are refused whatever the rate is: that is nobody's own limit, and no row fails.
+/// Three in ten requests are refused whatever the rate: this is not a limit, and no row fails.
 #[test]
 fn throttling_at_random_fails_no_row() {
     let world = World::with(Options { faults: vec![(Fault::Http429, 0.3)], ..Options::default() });
@@ -236,8 +236,8 @@ fn throttling_at_random_fails_no_row() {
     assert_eq!(world.outcomes(), "created=20");
 }
 
-/// At about one request a second, to which the rate sank when each 503 was taken for a limit, the requests would take
-/// many minutes.
+/// At about one request a second, which was the rate when each 503 counted as a limit, the requests would take many
+/// minutes.
 #[test]
 fn where_half_of_all_answers_are_503_the_rate_does_not_sink() {
     let world = World::with(Options { faults: vec![(Fault::Api503, 0.5)], ..Options::default() });
@@ -250,7 +250,7 @@ fn where_half_of_all_answers_are_503_the_rate_does_not_sink() {
     world.assert_agreement(references(0..400));
 }
 
-/// Without courtesy a held limit of fifty a second is exceeded again every few seconds.
+/// Without courtesy, a held limit of fifty a second is exceeded again every few seconds.
 #[test]
 fn a_polite_run_holds_less_than_the_limit() {
     let world = World::with(Options { rate_limit: Some(50), ..Options::default() });
@@ -278,7 +278,7 @@ fn with_a_burst_of_one_exactly_one_request_leaves_at_first() {
     assert!(gaps.iter().all(|gap| *gap >= Duration::from_millis(500)), "{gaps:?}");
 }
 
-/// What a proxy says of a server that failed in the middle: the Create may have landed.
+/// A proxy's response about a server that failed midway: the Create may have landed.
 #[test]
 fn a_503_of_a_server_that_failed_in_the_middle_is_asked_about() {
     let world = World::new();

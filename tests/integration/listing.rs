@@ -1,8 +1,8 @@
-//! What there is to correct is listed once, and `status` counts what is listed.
+//! Rows to correct are listed once, and `status` counts the listed rows.
 //!
-//! The disaster is a list that grows each night by the same rows, because the file is called after the day: nobody
-//! corrects a hundred thousand rows of which half are the other half. Or a row that has left the list and was never
-//! corrected.
+//! The disaster is a list that grows each night by the same rows because the file is named after the day: nobody
+//! corrects a hundred thousand rows of which half are repetitions. Or a row that disappears from the list without
+//! having been corrected.
 
 use customer_import::simulator::{Fault, Options, Outage};
 use serde_json::Value;
@@ -11,7 +11,7 @@ use crate::world::{World, rows, wait_until};
 
 const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
 
-/// Line, reference and outcome of each row that is listed; `status` counts them so.
+/// Line, reference and outcome of each listed row; asserts that `status` has the same counts.
 fn listed(world: &World) -> Vec<String> {
     let text = world.run(&["export", "failed", "--format", "jsonl"]).stdout;
     let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -51,7 +51,7 @@ fn a_row_is_listed_once_however_its_file_is_called() {
     let turned = HEADER.replace("first_name", "first_name,segment") + "cust-0009,9,Zoe,x\n" + &turned;
     day("2026-11-02.csv", turned.replace(",x", ","));
     assert_eq!(listed(&world), expected);
-    // And one that ends in mid-file leaves the list as whole as it was.
+    // A run that ends in the middle of the file leaves the list complete.
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let text = format!("{HEADER}{faulty}") + &rows(0..50).split_once('\n').unwrap().1.replace('@', ".");
     let mut run = world.start_import(&world.file("2026-11-03.csv", text), &[]);
@@ -66,7 +66,7 @@ fn a_row_is_listed_once_however_its_file_is_called() {
     run.wait().unwrap();
     world.reconfigure(|behavior| behavior.outage = None);
     assert_eq!(without_pending(), expected);
-    // What is right tomorrow is off the list; a row without a reference is told by its cells alone.
+    // Rows that are valid the next day leave the list; a row without a reference is recognized by its cells alone.
     day("2026-11-04.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0002,4,Mina\nshort,+3,Kiran\n"));
     assert_eq!(without_pending(), [" 2 invalid", "short +3 invalid"]);
     day("2026-11-05.csv", format!("{HEADER}cust-0001,+1,Asha\n"));
@@ -78,7 +78,7 @@ fn a_row_is_listed_once_however_its_file_is_called() {
 #[test]
 fn a_row_leaves_the_list_by_its_content_and_not_by_its_line() {
     let world = World::new();
-    // The same name each night, and each night only what is new.
+    // The same file name each night, and each night only new rows.
     for (night, text) in ["cust-0001,+1,Asha\n", ",2,Ravi\n", "cust-0003,3,Kiran\n"].into_iter().enumerate() {
         let done = world.import(&world.file("users.csv", format!("{HEADER}{text}")), &[]);
         assert_eq!(done.code, if night == 2 { 0 } else { 3 }, "{done:?}");
@@ -86,7 +86,7 @@ fn a_row_leaves_the_list_by_its_content_and_not_by_its_line() {
     assert_eq!(listed(&world), ["cust-0001 +1 invalid", " 2 invalid"]);
 }
 
-/// Every reference was at fault; with another column, or corrected in place, none of them is.
+/// Every reference was invalid; with another column, or corrected in place, none of them is.
 #[test]
 fn rows_whose_references_were_at_fault_leave_the_list() {
     let world = World::new();
@@ -131,7 +131,7 @@ fn a_row_that_was_refused_and_is_invalid_now_is_listed_as_it_is_now() {
     assert_eq!(listed(&world), Vec::<String>::new());
 }
 
-/// A failed export is a part of the file: what is not in it is neither well nor gone.
+/// A failed export is a part of the file: rows that are not in it are neither corrected nor removed.
 #[test]
 fn rows_that_do_not_come_back_stay_on_the_list() {
     let world = World::new();
@@ -143,7 +143,7 @@ fn rows_that_do_not_come_back_stay_on_the_list() {
         let lines = failed.lines().enumerate().filter(|(at, _)| *at == 0 || numbers.contains(at));
         lines.map(|(_, line)| format!("{line}\n")).collect::<String>()
     };
-    // As they were: one of the duplicates and one of those without a real reference.
+    // Unchanged: one of the duplicates and one of the rows without a real reference.
     assert_eq!(world.import(&world.file("failed.csv", kept(&[2, 3])), &[]).code, 3);
     assert_eq!(world.outcomes(), "duplicate=1 invalid=1");
     let mut all = listed(&world);

@@ -1,4 +1,4 @@
-//! The log: what is in it at which level, where it goes, and that each line is whole.
+//! The log: the events at each level, the destination, and that each line is complete.
 
 use customer_import::simulator::{Fault, Options};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn one_event_for_each_row_that_is_not_imported() {
     let good: Vec<u64> =
         lines_of(&events(&trace.stderr), "row imported").into_iter().map(|row| row.0).collect();
     assert_eq!(good, [2, 6]);
-    // Read again: a later run says it of its own rows. (Of a file that is the same nothing is read again.)
+    // Read again: a later run reports its own rows. (A file that is unchanged is not read again.)
     world.file("users.csv", FILE.replace("cust-0005", "cust-0006"));
     let again = import(&world, &[&json[..], &["2.db", "-vv"]].concat());
     assert_eq!(lines_of(&events(&again.stderr), "row not imported"), rows);
@@ -111,7 +111,7 @@ fn rust_log_wins_and_escapes_do_no_harm() {
     }
 }
 
-/// What is ignored is said in the log's own way, and what the flags say holds.
+/// An invalid `RUST_LOG` is reported in the log's own format, and the flags apply.
 #[test]
 fn a_rust_log_that_says_nothing_is_no_silence() {
     let world = World::new();
@@ -154,7 +154,7 @@ fn a_log_file_has_all_of_it_and_grows() {
     assert!(refused.code == 2 && refused.stderr.starts_with("error: cannot write the log"), "{refused:?}");
 }
 
-/// Whoever is on call searches for these two.
+/// The two events that an on-call engineer searches for.
 #[test]
 fn the_first_and_the_last_event_name_the_run_and_its_end() {
     for format in ["json", "text"] {

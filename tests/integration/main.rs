@@ -1,8 +1,8 @@
-//! The program as its users meet it: the real binary, real sockets, real SQLite files.
+//! The program as users run it: the real binary, real sockets, real SQLite files.
 //!
-//! Only Juspay itself is stood in for, by the simulator, which lives in the test process: its
-//! journal knows what the API really did, and is the oracle for everything that must not be lost
-//! or done twice. Nothing waits by sleeping; every port is 0.
+//! Only Juspay itself is replaced, by the simulator, which runs in the test process. Its journal records what the API
+//! really did, and is the oracle for everything that must not be lost or done twice. Nothing waits by sleeping; every
+//! port is 0.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod adjustments;

@@ -1,4 +1,4 @@
-//! `--metrics-listen` and `--metrics-textfile`, and the samples that go by what they say.
+//! `--metrics-listen` and `--metrics-textfile`, and the sample alerts and dashboards that use the metrics.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use customer_import::simulator::{Fault, Options, Outage};
 
 use crate::world::{MERCHANT, World, wait_until};
 
-/// What the server at this address answers to a request line.
+/// The server's response to a request line.
 fn ask(address: &str, line: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "{line} HTTP/1.1\r\nHost: metrics\r\n\r\n").unwrap();
@@ -22,7 +22,7 @@ fn ask(address: &str, line: &str) -> String {
     answer
 }
 
-/// Starts an import that serves metrics; where it does, as it says itself.
+/// Starts an import that serves metrics; returns the address that the import prints.
 fn start(world: &World, more: &[&str]) -> (Child, String, BufReader<std::process::ChildStderr>) {
     let more = [&["--metrics-listen", "127.0.0.1:0", "-v"], more].concat();
     let mut child = world.start_import(&world.path("users.csv"), &more);
@@ -37,7 +37,7 @@ fn start(world: &World, more: &[&str]) -> (Child, String, BufReader<std::process
     (child, address, log)
 }
 
-/// Sample → value; each stands there once.
+/// Value by sample; asserts that each sample occurs once.
 fn samples(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with("\n# EOF\n"), "not whole: {text}");
     let mut samples = BTreeMap::new();
@@ -48,7 +48,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
-/// The values of a metric, whatever its merchant and target, by its own labels.
+/// The values of a metric by one label, whatever its merchant and target.
 fn values(samples: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
     let of_name = samples.iter().filter(|(sample, _)| sample.split('{').next() == Some(name));
     of_name.filter(|(sample, _)| sample.contains(label)).map(|(_, value)| value).sum()
@@ -88,7 +88,7 @@ fn a_scrape_says_where_the_run_stands() {
     assert!(ask(&address, "GET /").starts_with("HTTP/1.1 404 "));
     assert!(ask(&address, "POST /metrics").starts_with("HTTP/1.1 405 "));
     assert!(ask(&address, "nonsense").starts_with("HTTP/1.1 400 "));
-    // Whoever says nothing holds nobody up.
+    // A silent client delays nobody.
     let _silent = TcpStream::connect(&address).unwrap();
     scrape();
     child.kill().unwrap();
@@ -130,7 +130,7 @@ fn the_textfile_has_the_last_word() {
     let success = values(&seen, "customer_import_last_success_timestamp_seconds", "");
     assert!((success - ended).abs() < 5.0, "{success} and {ended}");
 
-    // A run that is stopped does not take the success before it away.
+    // A run that is stopped does not remove the earlier success.
     world.reconfigure(|behavior| behavior.key_revoked = true);
     let more = world.file("users.csv", crate::world::rows(200..210));
     assert_eq!(world.import(&more, &["--metrics-textfile", "import.prom"]).code, 4);
@@ -146,7 +146,7 @@ fn the_textfile_has_the_last_word() {
     assert!(left.iter().all(|name| !name.to_str().unwrap().ends_with(".new")), "{left:?}");
 }
 
-/// The commands that send and are no import tell what they do as well, each in its own file.
+/// The other commands that send also export metrics, each to its own file.
 #[test]
 fn updates_retries_and_verifications_are_seen() {
     let world = World::with(Options { faults: vec![(Fault::Reject, 0.5)], ..Options::default() });
@@ -207,7 +207,7 @@ fn what_cannot_be_had_is_said_before_anything_is_sent() {
     assert_eq!(world.journal().requests(), 0);
 }
 
-/// Metrics that a text names.
+/// The metrics that a text names.
 fn named(path: &str) -> BTreeSet<String> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let begins = text.match_indices("customer_import_").map(|(at, _)| &text[at..]);
@@ -237,7 +237,7 @@ fn the_samples_name_what_a_scrape_has() {
     let last = names(&samples(&text));
     assert!(last.is_superset(&seen), "the file has what a scrape has: {last:?}");
     seen.extend(last);
-    // A histogram goes by the name that its samples begin with.
+    // A histogram is named by the prefix of its samples.
     let histograms: Vec<_> =
         seen.iter().filter_map(|name| name.strip_suffix("_bucket")).map(str::to_owned).collect();
     seen.extend(histograms);

@@ -1,7 +1,7 @@
-//! Tomorrow's file against the ledger: what is left alone, what differs and how, what is updated, who is missing.
+//! The next day's file against the ledger: unchanged rows, differences, updates, and missing customers.
 //!
-//! The disaster is a customer that the ledger holds for up to date and is not, or an id that is lost because an
-//! update went wrong.
+//! The disaster is a customer that the ledger treats as up to date but is not, or an id that is lost because an
+//! update failed.
 
 use customer_import::simulator::Fault;
 use serde_json::json;
@@ -14,7 +14,7 @@ fn file(world: &World, rows: &str) -> std::path::PathBuf {
     world.file("users.csv", format!("{HEADER}{rows}"))
 }
 
-/// Three customers, of which two read differently the next day.
+/// Three customers, two of which have different fields the next day.
 fn second_day() -> (World, std::path::PathBuf) {
     let world = World::new();
     let today = "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\ncust-0003,3,c@b.c,Cid\n";
@@ -71,7 +71,7 @@ fn an_update_that_is_refused_keeps_the_id_and_waits_for_a_change_or_a_retry() {
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let told = report["errors"].as_array().unwrap().iter().map(|error| error["rows"].as_u64().unwrap());
     assert_eq!(told.sum::<u64>(), 2, "{report:#}");
-    // The same fields are not sent again, and what would be sent is no secret.
+    // The same fields are not sent again, and the fields to be sent are named.
     assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
     assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=1 rejected=2", 2));
     assert_eq!(world.import(&file, &[]).code, 0);
@@ -127,7 +127,7 @@ fn a_run_killed_in_its_updates_does_them_again() {
     child.kill().unwrap();
     child.wait().unwrap();
     world.reconfigure(|behavior| behavior.faults.clear());
-    // What landed nobody knows, so the old fields are no longer the ones that the API has.
+    // It is unknown which fields landed, so the old fields no longer count as those at the API.
     assert_eq!(world.import(&file(&world, &rows("a")), &["--update-changed"]).code, 0);
     let merchant = |n: usize| world.journal().customer(MERCHANT, &format!("cust-00{n:02}")).unwrap();
     assert!((0..40).all(|n| merchant(n).email_address == format!("a{n}@b.c")));
@@ -151,7 +151,7 @@ fn who_is_not_in_the_file_is_counted() {
     assert_eq!(world.summary()["absent"], 3, "an invalid row is not absent");
     assert!(done.stdout.contains("absent: 3 rows of earlier imports not in this file"), "{done:?}");
     assert_eq!(world.query("select absent from run"), [["0"], ["3"]]);
-    // Nobody is missing from a part of a file.
+    // No row is missing from a part of a file.
     assert_eq!(world.import(&users, &["--limit", "1"]).code, 0);
     assert!(world.summary()["absent"].is_null());
     let failed = world.file("failed.csv", world.run(&["export", "failed"]).stdout);

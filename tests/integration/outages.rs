@@ -1,4 +1,4 @@
-//! The API fails in the middle of a run, in every possible way, and recovers.
+//! The API fails during a run, in every possible way, and recovers.
 //!
 //! The disaster: ten minutes without the API turn a hundred thousand good rows into `failed`, or the program floods a
 //! service that is restarting, or it still waits long after everything works again.
@@ -21,13 +21,13 @@ const ROWS: usize = 1_500;
 
 const CONCURRENCY: usize = 20;
 
-/// Tolerance of the promised five seconds on a busy machine.
+/// Tolerance of the promised five seconds, for a busy machine.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Probes that fail before the API recovers: so many that the delay between them has grown.
+/// Number of probes that fail before the API recovers: so many that the delay between them has grown.
 const PROBES: usize = 3;
 
-/// How the API is reached, and what makes it fail.
+/// How the API is reached, and how it fails.
 enum Trouble {
     Api(Outage),
     Door(Door),
@@ -72,7 +72,7 @@ fn start(world: &World, trouble: &Trouble, rows: usize, more: &[&str]) -> Child 
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// The lines that the process logs, as they come.
+/// The lines that the process logs, as they arrive.
 fn log_lines(child: &mut Child) -> mpsc::Receiver<String> {
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let (say, said) = mpsc::channel();
@@ -111,10 +111,10 @@ fn goes_on_after(trouble: impl FnOnce(&World) -> Trouble) {
     let from = world.journal().entries().len();
     wait_for_failed_probes(&said);
     let (before, vain) = (customers(&world), rows_looked_up(&world.journal().entries()[from..]));
-    // Failing writes alone are no total outage: Get answers, so each row in flight has to fail first.
+    // Failing writes alone are not a total outage: Get works, so each row in flight has to fail first.
     let most = match trouble {
         _ if is_of_writes(&trouble) => 2 * 2 * CONCURRENCY,
-        // It may be a limit, which gets two seconds to let one through.
+        // It may be a limit, which has two seconds to admit a request.
         Trouble::Api(Outage::Http503) => 2 * CONCURRENCY,
         _ => CONCURRENCY + CONCURRENCY / 10,
     };

@@ -1,6 +1,6 @@
 //! Each outcome, and each line of the verdict table that the simulator can provoke.
 //!
-//! The journal is the oracle: what the API really did decides what the program should say.
+//! The journal is the oracle: what the API really did decides what the program should report.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,14 +12,14 @@ use customer_import::simulator::{Endpoint, Entry, Fault, Options, Outage};
 
 use crate::world::{MERCHANT, World, rows};
 
-/// More slots than rows, so that no row of bad answers is long enough to look like an outage.
+/// More slots than rows, so that no series of failures is long enough to look like an outage.
 const MANY_SLOTS: [&str; 2] = ["--concurrency", "400"];
 
 fn world(faults: &[(Fault, f64)]) -> World {
     World::with(Options { faults: faults.to_vec(), ..Options::default() })
 }
 
-/// The API gets well again.
+/// Ends the API's faults.
 fn heal(world: &World) {
     world.reconfigure(|behavior| {
         behavior.faults.clear();
@@ -28,14 +28,14 @@ fn heal(world: &World) {
     });
 }
 
-/// What `export all` says of one row: reference, outcome, id, code.
+/// A row of `export all`: reference, outcome, id, code.
 fn row(world: &World, line: &str) -> [String; 4] {
     let rows = world.export("all");
     let row = rows.iter().find(|row| row[0] == line).unwrap();
     [1, 2, 3, 4].map(|at| row[at].clone())
 }
 
-/// The journal's entries of each reference.
+/// The journal's entries by reference.
 fn stories(world: &World) -> HashMap<String, Vec<Entry>> {
     let mut stories: HashMap<String, Vec<Entry>> = HashMap::new();
     for entry in world.journal().entries() {
@@ -68,13 +68,13 @@ fn existing() {
     assert_eq!(world.outcomes(), "created=2 existing=1");
     assert_eq!(row(&world, "3"), ["cust-000001", "existing", &id, ""]);
     assert_eq!(world.export("created")[1], ["cust-000001", &id, "existing", "3"]);
-    // It stays as the merchant had it.
+    // The customer keeps the merchant's fields.
     let customer = world.journal().customer(MERCHANT, "cust-000001").unwrap();
     assert_eq!(customer.mobile_number, "9000000001");
     assert_eq!((world.journal().creates(), world.journal().gets()), (4, 1));
     world.assert_same_customers();
 
-    // Its fields are not the row's, so the next run calls it changed; nothing is sent.
+    // The customer's fields differ from the row's, so the next run reports it as changed; nothing is sent.
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), "unchanged=2 changed=1");
     assert_eq!(world.journal().requests(), 5);
@@ -101,7 +101,7 @@ fn unchanged() {
     let file = world.file("one.csv", one);
     assert_eq!(world.import(&file, &[]).code, 0);
     let created = world.export("created");
-    // Another file with the same fields in other columns, one of them new to us.
+    // Another file with the same fields in other columns, one of which is unknown.
     let two = "note;mobile_number;first_name;object_reference_id\nx; 1 ;Asha;cust-0001\n";
     let file = world.file("two.csv", two);
     let done = world.import(&file, &[]);
@@ -129,7 +129,7 @@ fn changed() {
     assert!(world.failed_rows().is_empty());
 }
 
-/// By then the hash of the first is in the ledger's own index, which says of most others that they cannot be there.
+/// By then the hash of the first row is in the ledger's own index, whose filter excludes most other hashes.
 #[test]
 fn a_duplicate_is_found_however_far_away_it_is() {
     let world = World::new();
@@ -197,15 +197,15 @@ fn rejected() {
     let rows = world.failed_rows();
     for row in &rows {
         assert_eq!((row["_outcome"].as_str(), row["_http_status"].as_str()), ("rejected", "400"));
-        // Some refusals say which field they are about.
+        // Some refusals name the field at fault.
         let field = if row["_error_code"] == "INVALID_INPUT" { "mobile_number" } else { "" };
         assert_eq!((row["_attempts"].as_str(), row["_field"].as_str()), ("1", field));
     }
-    // All three may be null; where there are words they are kept.
+    // All three may be null; texts are kept if there are any.
     assert!(rows.iter().any(
         |row| row["_error_code"] == "INVALID_INPUT" && row["_error_message"] == "Invalid mobile number."
     ));
-    // It stays so, and nothing is sent, even where the API would take it now.
+    // The outcome stays, and nothing is sent, even if the API would accept it now.
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "rejected=12");
@@ -228,7 +228,7 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     let mut more = vec!["--max-attempts", "1"];
     more.extend(MANY_SLOTS);
     assert_eq!(world.import(&file, &more).code, 4);
-    // One Create each; where it got a 503 it may have landed, so one Get must say that it did not.
+    // One Create each; after a 503 it may have landed, so one Get must show that it did not.
     let mut expected: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for (reference, story) in stories(&world) {
         let statuses: Vec<(Endpoint, Option<u16>)> =
@@ -259,7 +259,7 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
     assert_eq!(world.import(&file, &[]).code, 0);
     let (was_created, again) = (expected["created"].len(), 60 - expected["created"].len());
     assert_eq!(world.outcomes(), format!("created={again} unchanged={was_created}"));
-    // A Create for each, and for those in doubt a Get before it.
+    // One Create each, and for those in doubt a Get before it.
     let more = again + expected["pending"].len();
     assert_eq!(world.journal().requests(), requests + more as u64);
     assert!(world.failed_rows().is_empty());
@@ -275,7 +275,7 @@ fn a_row_that_the_api_never_answers_stays_pending_until_it_does() {
     let rows = world.failed_rows();
     assert_eq!((rows[0]["_outcome"].as_str(), rows[0]["_attempts"].as_str()), ("pending", "3"));
     assert!(!rows[0]["_error_message"].is_empty());
-    // It was created all along: the next run asks and sends no second Create.
+    // The customer existed all along: the next run sends Get and no second Create.
     assert_eq!((world.journal().creates(), world.journal().customers()), (1, 1));
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 0);
@@ -289,7 +289,7 @@ fn a_poison_row_does_not_hold_up_the_others() {
     let world = world(&[(Fault::Always500, 0.1)]);
     let file = world.rows("users.csv", 50);
     let done = world.import(&file, &["--max-attempts", "2", "--outage-limit", "3s"]);
-    // A run that takes the bad rows for an outage is stopped at the limit instead.
+    // A run that treats the bad rows as an outage would be stopped at the limit instead.
     assert_eq!((done.code, &world.summary()["state"]), (4, &"completed".into()), "{done:?}");
     let created = world.journal().customers();
     assert!((30..50).contains(&created));
@@ -300,7 +300,7 @@ fn a_poison_row_does_not_hold_up_the_others() {
     world.assert_same_customers();
 }
 
-/// Whoever runs it every night must be told to run it again: there is nothing to correct.
+/// A user who runs it every night must be told to run it again: there is nothing to correct.
 #[test]
 fn a_run_that_comes_to_its_end_with_rows_pending_is_to_be_run_again() {
     let world = world(&[(Fault::Always500, 0.1)]);
@@ -309,7 +309,7 @@ fn a_run_that_comes_to_its_end_with_rows_pending_is_to_be_run_again() {
     let summary = world.summary();
     assert!(summary["pending"].as_u64().unwrap() > 0, "{summary}");
     assert_eq!((&summary["state"], &summary["exit_code"]), (&"completed".into(), &4.into()));
-    // A pause for several bad answers in a row is a warning, and no error.
+    // A pause after several failures in a row is a warning, not an error.
     assert!(done.code == 4 && !done.stderr.contains("error:"), "{done:?}");
     assert!(done.stdout.contains("\n  next:   run the same command again"), "{done:?}");
     heal(&world);
@@ -419,7 +419,7 @@ fn a_customer_that_exists_and_is_not_found_is_asked_for_again_and_never_created_
     let file = world.rows("users.csv", 1);
     assert_eq!(world.import(&file, &["--max-attempts", "3"]).code, 3);
     assert_eq!(world.outcomes(), "failed=1");
-    // Ours was the second Create, and the only one.
+    // Our Create was the second, and the only one that landed.
     assert_eq!((world.journal().creates(), world.journal().gets()), (2, 3));
     heal(&world);
     assert_eq!(world.import(&file, &[]).code, 0);
@@ -427,13 +427,13 @@ fn a_customer_that_exists_and_is_not_found_is_asked_for_again_and_never_created_
     assert_eq!(row(&world, "2"), ["cust-000000", "existing", &id, ""]);
 }
 
-/// Rows that meet this fault now and then are created in the end, once each; after a Create whose
-/// answer does not count nothing but Get is sent until Get has answered.
 /// Whether the API has not seen the request.
 fn is_refused(status: Option<u16>) -> bool {
     matches!(status, Some(429 | 503))
 }
 
+/// Asserts that rows which occasionally meet this fault are created in the end, once each, and that after a Create
+/// without a valid response only Get is sent until Get has been answered.
 fn survives(fault: Fault, more: &[&str]) {
     let world = world(&[(fault, 0.4)]);
     let file = world.rows("users.csv", 30);
@@ -503,12 +503,12 @@ fn an_answer_about_somebody_else() {
     survives(Fault::WrongReference, &[]);
 }
 
-/// Four rows where the API takes two a second: one 429, and nothing sent before its time is over.
+/// Four rows at an API that accepts two a second: one 429, and nothing sent before the end of the pause.
 fn waits_out_a_429(retry_after: String, until: impl FnOnce(&Entry) -> Instant) {
     let world = World::with(Options { rate_limit: Some(2), ..Options::default() });
     world.reconfigure(|behavior| behavior.retry_after = retry_after);
     let file = world.rows("users.csv", 4);
-    // It costs no attempt.
+    // The 429 costs no attempt.
     let done = world.import(&file, &["--concurrency", "1", "--max-attempts", "1"]);
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=4");

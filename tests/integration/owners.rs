@@ -1,9 +1,9 @@
-//! A reference has one row that is sent, wherever that row is by the time a second one comes.
+//! A reference has one row that is sent, wherever that row is when a second one arrives.
 //!
-//! The disaster: between its claim and the commit that writes it, a row stands in no table by its reference. A
-//! second row of the file that comes in that gap, and is taken for a new one, is sent too, and the ledger has two
-//! owners of one customer. The gap is as short as an answer takes and is met seldom, so here the ledger is
-//! driven step by step, on a real file.
+//! The disaster: between its claim and the commit that writes it, a row is in no table by its reference. A second row
+//! of the file that arrives in that gap, and is treated as new, is sent too, and the ledger has two owners of one
+//! customer. The gap is as short as a response takes and is rarely hit, so here the ledger is driven step by step, on
+//! a real file.
 
 use std::{io::Cursor, path::Path};
 
@@ -61,7 +61,7 @@ fn a_second_row_comes_with_the_commit_that_settles_the_first() {
     });
 }
 
-/// So many rows pass meanwhile that the hash of the first has gone over to the ledger's own index.
+/// So many rows pass in between that the hash of the first has moved to the ledger's own index.
 #[test]
 fn a_second_row_comes_while_the_first_waits_for_its_answer() {
     let (world, runtime) = (World::new(), Runtime::new().unwrap());

@@ -27,7 +27,7 @@ const FOUND_AFTER_S: f64 = 10.0;
 /// Seconds after a change in which no share is checked.
 const SETTLING_S: f64 = 5.0;
 
-/// The least share of the limit that the end of a run advises as `--rate`.
+/// The minimum share of the limit that the final message suggests as `--rate`.
 const ADVISED_SHARE: f64 = 0.9;
 
 /// The share of the limit that counts as reaching it.
@@ -37,9 +37,9 @@ const REACHED: f64 = 0.95;
 const EASED: f64 = 0.02;
 const EASED_SECONDS: f64 = 0.5;
 
-/// A shared machine stands still now and then, and the server's windows of that time are lost. The test's own thread wakes
-/// every few milliseconds and measures the share of the time by which it wakes later than the program can make up for.
-/// The tolerance grows by this multiple of that share: once each for the client, its disk and the server.
+/// A shared machine stalls now and then, and the server's windows of that time are lost. The test's own thread wakes
+/// every few milliseconds and measures the share of the time by which it wakes later than the program can make up
+/// for. The tolerance grows by this multiple of that share: once each for the client, its disk and the server.
 const WAKES: Duration = Duration::from_millis(5);
 const MADE_GOOD: Duration = Duration::from_millis(20);
 const LATE: f64 = 3.0;
@@ -96,7 +96,7 @@ fn every_scenario_is_run() {
     assert_eq!(files, NAMES.iter().map(|name| format!("{name}.json")).collect());
 }
 
-/// The server's behaviour from a moment on.
+/// The server's behavior from a moment on.
 struct Step {
     at: f64,
     /// `None` is an outage.
@@ -209,12 +209,12 @@ fn run(name: &str) {
     measured.check(name, &scenario, &world.summary());
 }
 
-/// A server that processes a hundred requests a second: with two hundred in flight each would wait two seconds, and none
-/// would be answered earlier.
+/// A server that processes a hundred requests a second: with two hundred in flight each would wait two seconds, and
+/// none would get its response earlier.
 #[test]
 fn requests_in_flight_shrink_to_what_the_server_can_process() {
     const CAPACITY: u32 = 100;
-    // The share of that, on a busy machine.
+    // The share of that rate that is reached, on a busy machine.
     const KEPT: f64 = 0.8;
     let latency = Duration::from_millis(20);
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });
@@ -243,7 +243,7 @@ struct Measured {
     admitted: Vec<f64>,
     refused: Vec<f64>,
     seconds: f64,
-    /// The share of the time for which the machine stood still.
+    /// The share of the time for which the machine stalled.
     late: f64,
 }
 
@@ -314,7 +314,7 @@ impl Measured {
         if let (Some(held), Some(limit)) = (held, scenario.steps.last().and_then(|step| step.limit)) {
             let most = f64::from(limit) * 1.1;
             assert!(held <= most, "{told}");
-            // The advice of the end: nearly all of a limit that stayed as it was, and never more.
+            // The suggested rate: nearly all of a limit that did not change, and never more.
             if scenario.steps.len() == 1 {
                 let share = held / f64::from(limit);
                 assert!(

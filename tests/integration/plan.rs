@@ -1,6 +1,6 @@
-//! `plan`: what an import would do, told before it does it.
+//! `plan`: reports what an import would do before it is done.
 //!
-//! The disaster is a plan that promises something else than the import then does, or one that leaves a trace.
+//! The disaster is a plan that promises something else than the import does, or one that leaves a trace.
 
 use customer_import::simulator::{Endpoint, Fault, Options};
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::world::{MERCHANT, World, done, files, references, rows, wait_until};
 
 const HEADER: &str = "object_reference_id,mobile_number,first_name\n";
 
-/// The plan for a file as JSON, which ends with the exit code that it names.
+/// The plan for a file as JSON; asserts that it contains the exit code.
 fn plan(world: &World, file: &str, more: &[&str]) -> Value {
     let (base_url, mut args) = (world.base_url(), vec!["plan", file, "--format", "json"]);
     args.extend(["--base-url", &base_url, "--merchant-id", MERCHANT]);
@@ -24,7 +24,7 @@ fn counts<const N: usize>(of: &Value, names: [&str; N]) -> [u64; N] {
     names.map(|name| of[name].as_u64().unwrap())
 }
 
-/// The plan's counts beside those of the import of the same file that follows.
+/// Compares the plan's counts with those of the following import of the same file.
 fn assert_import_does(world: &World, file: &str, more: &[&str]) -> Value {
     let plan = plan(world, file, more);
     let code = world.import(&world.path(file), more).code;
@@ -54,8 +54,8 @@ fn an_import_does_what_its_plan_says() {
     let imported = std::fs::read_to_string(&first).unwrap();
     let created = world.export("created");
     assert!(created.len() > 3, "{created:?}");
-    // Three imported rows have another name now, one row that was refused is corrected, and there are new rows, of which
-    // the last repeat the first and one that is invalid.
+    // Three imported rows have another name now, one row that was refused is corrected, and there are new rows, the
+    // last of which repeat the first and an invalid one.
     let mut lines: Vec<String> = imported.lines().map(str::to_owned).collect();
     for id in created.iter().take(3).map(|row| &row[0]) {
         let line = lines.iter_mut().find(|line| line.starts_with(id.as_str())).unwrap();
@@ -88,7 +88,7 @@ fn a_plan_leaves_no_trace_and_sends_nothing() {
     let world = World::new();
     let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Ann\ncust-0002,2,Mary Ann\n"));
     let before = files(world.folder.path());
-    // Neither a key nor a merchant is needed.
+    // Neither a key nor a merchant id is needed.
     let mut command = world.command(&["plan", "users.csv"]);
     let done = command.env_remove("JUSPAY_API_KEY").output().unwrap();
     let text = String::from_utf8(done.stdout).unwrap();
@@ -123,7 +123,7 @@ fn where_nothing_stands_in_the_way_it_is_0() {
     assert!(done.stderr.contains("at least 4 are expected"), "{done:?}");
 }
 
-/// Rows that the ledger does not know: of 300, 100 are there already, 20 of them with another number.
+/// Rows that are new to the ledger: of 300, 100 exist already, 20 of them with another number.
 fn half_there() -> World {
     let world = World::new();
     let file = world.rows("users.csv", 300);
@@ -152,7 +152,7 @@ fn the_api_is_asked_by_get_alone_and_nothing_is_recorded() {
     let entries = world.journal().entries();
     assert_eq!(entries.len(), requests + 290);
     assert!(entries[requests..].iter().all(|entry| entry.endpoint == Endpoint::Get));
-    // The import then needs the requests that the plan names.
+    // The import then needs the number of requests in the plan.
     assert_eq!(planned["import"]["requests"], 290 + 90);
     assert_eq!(world.import(&file, &[]).code, 0);
     let did = world.summary();

@@ -1,7 +1,7 @@
-//! `probe`: what an API is asked, what it answers, and whether that is what this program relies on.
+//! `probe`: its questions, the API's answers, and whether they are those that this program relies on.
 //!
-//! The disaster: customers for good in somebody's production; a probe that says that all is well because it has not
-//! looked; and a key in a file that was made to be passed around.
+//! The disaster: customers in somebody's production for good; a probe that reports success because it has not looked;
+//! and a key in a file that was made to be shared.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::{
     world::{Done, KEY, MERCHANT, World},
 };
 
-/// Each question in order, what a current account answers, and what an API answers that keeps to its page. `!` stands
-/// before an answer that is not what is relied on, `-` before one to a question where nothing is.
+/// Each question in order, with the answer of a current account, and of an API exactly as documented on its page. `!`
+/// marks an answer that differs from what is relied on, `-` an answer where nothing is relied on.
 const TABLE: [[&str; 3]; 50] = [
     ["create", "200 customer", "200 customer"],
     ["id", "cth_ and 16 characters of both cases", "cst_ and 16 characters of lower case"],
@@ -94,7 +94,7 @@ fn refused(done: &Done, code: i32, words: &[&str]) {
     }
 }
 
-/// In the table for people and in the file, line by line; and what it did is what it says.
+/// Compares the table for people and the file, line by line; the probe's requests are those that it reports.
 #[test]
 fn both_profiles_answer_as_the_table_says() {
     for (profile, column, code) in [(Profile::Today, 1, 0), (Profile::Page, 2, 3)] {
@@ -178,7 +178,7 @@ fn what_has_changed_since_an_earlier_probe_is_told() {
         assert_eq!([&change["question"], &change["before"], &change["now"]], [question, before, now]);
         assert_eq!(line, format!("  {question}: {before} before, {now} now"));
     }
-    // Drift alone ends with 3, also where all is as relied on; a question that is new or gone is drift.
+    // Drift alone ends with 3, even if all answers are those relied on; a new or removed question is drift.
     world.reconfigure(|behavior| behavior.profile = Profile::Today);
     let then = std::fs::read_to_string(world.path("then.json")).unwrap().replace("\"list\"", "\"gone\"");
     world.file("other.json", then);
@@ -281,7 +281,7 @@ fn a_limit_that_never_has_room_ends_it() {
     assert_eq!(world.journal().requests(), 6);
 }
 
-/// Where it is switched off, it is so for all questions.
+/// If the routing id is off, it is off for all questions.
 #[test]
 fn without_a_routing_id_none_is_sent() {
     let world = world(Profile::Today);
@@ -313,7 +313,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     assert_eq!(world.journal().requests(), 0);
 }
 
-/// Also where the API repeats the key in whatever it says, and where the log is as loud as can be.
+/// Even if the API repeats the key in any text, and the log has its finest level.
 #[test]
 fn no_secret_is_shown_or_written() {
     const ON_THE_WIRE: &str = "dGVzdF9rZXlfOGQxZj";
@@ -349,7 +349,7 @@ fn no_secret_is_shown_or_written() {
     assert!(written.contains("withheld") && written.contains("hidden"));
 }
 
-/// The requests are those that the file says.
+/// The requests are those in the file.
 #[test]
 fn each_request_is_described_as_it_was_sent() {
     let world = World::new();
@@ -380,7 +380,7 @@ fn each_request_is_described_as_it_was_sent() {
     assert_eq!(of("rate_headers"), Value::Null);
     let answered: BTreeSet<&str> = questions.iter().filter_map(|it| it["response_id"].as_str()).collect();
     assert!(answered.contains("simulator-1"), "{answered:?}");
-    // Where the API says that one is refused, the journal agrees that it was not made.
+    // If the API says that a Create is refused, the journal confirms that no customer was created.
     let entries = world.journal().entries();
     let refused =
         entries.iter().filter(|it| it.endpoint == Endpoint::Create && it.status == Some(400)).count();

@@ -1,4 +1,4 @@
-//! What is shown while a run goes on: on terminals of every width, in a log, and from outside.
+//! The progress during a run: on terminals of every width, in a log, and from outside.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,7 +12,7 @@ use crate::{
     world::{MERCHANT, World, rows, signal, wait_until},
 };
 
-/// Fewer than the terminal is drawn in a second.
+/// Fewer than the number of redraws per second.
 const DRAWS_PER_SECOND: f64 = 5.0;
 
 fn import_on(terminal: &mut Terminal, world: &World, more: &[&str]) -> (i32, String) {
@@ -29,9 +29,9 @@ fn lines_fit_every_terminal() {
         world.rows("users.csv", 400);
         let (code, shown) = import_on(&mut Terminal::new(columns), &world, &["--rate", "300"]);
         assert_eq!(code, 0, "{shown}");
-        // What stands there at the end is the summary, which is made for 80 columns.
+        // The last output is the summary, which is formatted for 80 columns.
         let (drawn, _) = shown.split_once("Run 1 completed").unwrap();
-        // Above them stands a header that may go on in a next line.
+        // Above the progress lines is a header that may continue in a next line.
         let drawn: Vec<String> =
             lines(drawn, columns.into()).into_iter().skip_while(|line| !line.contains('%')).collect();
         assert!(drawn.len() >= 4 && drawn.iter().any(|line| line.starts_with("created ")), "{shown}");
@@ -45,13 +45,13 @@ fn lines_fit_every_terminal() {
     }
 }
 
-/// What moves the cursor to the lines that stand there: how many rows it goes up, at each drawing.
+/// How many rows the cursor moves up at each redraw.
 fn rows_up(shown: &str) -> Vec<usize> {
     let moves = shown.split("\r\x1b[").skip(1);
     moves.filter_map(|rest| rest.split_once('A')?.0.parse().ok()).collect()
 }
 
-/// Terminals break what stands there where they become narrower: two lines, filled up to the edge, are eight rows then.
+/// A terminal that becomes narrower breaks its lines: two lines, padded to the full width, then take eight rows.
 #[test]
 fn a_terminal_that_becomes_narrower_keeps_no_torn_line() {
     let world = World::new();
@@ -76,7 +76,7 @@ fn a_terminal_that_becomes_narrower_keeps_no_torn_line() {
     run.wait().unwrap();
 }
 
-/// So do those of what is no import.
+/// The same holds for commands other than imports.
 #[test]
 fn lines_of_a_verification_fit() {
     let world = World::new();
@@ -109,7 +109,7 @@ fn a_fast_run_is_drawn_calmly() {
     assert!((headlines as f64) <= seconds * DRAWS_PER_SECOND + 3.0, "{headlines} in {seconds} s");
 }
 
-/// It cannot go back a line, so nothing is drawn over.
+/// Such a terminal cannot move the cursor up a line, so nothing is redrawn.
 #[test]
 fn a_dumb_terminal_gets_plain_lines() {
     let world = World::new();
@@ -177,7 +177,7 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
     assert_eq!(self::live(&world), serde_json::Value::Null);
 }
 
-/// What `status` tells scripts of the run that goes on.
+/// The status of the current run as `status` reports it to scripts.
 fn live(world: &World) -> serde_json::Value {
     let done = world.run(&["status", "--format", "json"]);
     let mut status: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();

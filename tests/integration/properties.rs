@@ -1,9 +1,8 @@
-//! Whatever stands in the file: a code of the table, outcomes that add up, nothing sent twice.
+//! Whatever is in the file: a documented exit code, outcomes that add up, nothing sent twice.
 //!
-//! The disaster: a file from a spreadsheet that nobody here ever saw (a semicolon for a comma, a
-//! line break in a name, an emoji, a quote that is not closed) ends the run in its middle, or makes
-//! two customers of one row, or one of two. Each case is a process, so there are few by default;
-//! `PROPTEST_CASES=N` takes more.
+//! The disaster: a file from a spreadsheet that nobody has tested (a semicolon for a comma, a line break in a name,
+//! an emoji, an unclosed quote) ends the run in the middle, or makes two customers of one row, or one of two. Each
+//! case is a process, so there are few by default; `PROPTEST_CASES=N` runs more.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +21,7 @@ fn cases() -> ProptestConfig {
     let cases = knob("PROPTEST_CASES").map_or(24, |cases| cases.parse().unwrap());
     ProptestConfig {
         cases,
-        // A failing case is printed whole; nothing is written into the repository.
+        // A failing case is printed in full; nothing is written to the repository.
         failure_persistence: None,
         max_shrink_iters: 200,
         ..ProptestConfig::default()
@@ -49,7 +48,7 @@ fn style() -> impl Strategy<Value = Style> {
 }
 
 impl Style {
-    /// The file as some other program would write it.
+    /// The file as another program would write it.
     fn write(self, rows: &[Vec<String>]) -> Vec<u8> {
         let mut writer = csv::WriterBuilder::new()
             .delimiter(self.delimiter)
@@ -64,7 +63,7 @@ impl Style {
         writer.into_inner().unwrap()
     }
 
-    /// The options that go with it.
+    /// The options for reading it.
     fn options(self) -> Vec<String> {
         let mut options = vec![
             "--validation".to_owned(),
@@ -81,13 +80,13 @@ impl Style {
         options
     }
 
-    /// How many of these rows are data: one of blank cells or of dashes stands between the rows.
+    /// How many of these rows are data, as opposed to rows of blank cells or dashes between them.
     fn count(self, rows: &[Vec<String>]) -> u64 {
         rows.iter().filter(|row| !stands_between(row, self.delimiter)).count() as u64
     }
 }
 
-/// Any text, with what breaks programs more often than chance would have it.
+/// Any text, with parts that break programs more often than chance would.
 fn cell() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => any::<String>(),
@@ -98,7 +97,7 @@ fn cell() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Now and then one that was there before, so that there are duplicates.
+/// Sometimes a reference that occurred before, so that there are duplicates.
 fn reference() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => "cust-[0-9]{6}",
@@ -117,28 +116,28 @@ fn full_row() -> impl Strategy<Value = Vec<String>> {
     ];
     let name = prop_oneof![4 => "[A-Za-z0-9().-]{0,12}", 1 => cell()];
     (reference(), number, email, name, cell()).prop_map(|(reference, number, email, name, notes)| {
-        // At the start of a line, a byte order mark is that of a file that was joined, and no part of the cell.
+        // A byte order mark at the start of a line comes from joined files, and is not part of the cell.
         let reference = reference.trim_start_matches('\u{feff}').to_owned();
         vec![reference, number, email, name, notes]
     })
 }
 
-/// One in some has too few or too many cells.
+/// Some rows have too few or too many cells.
 fn any_row() -> impl Strategy<Value = Vec<String>> {
-    // A line with nothing but a byte order mark is a blank one.
+    // A line with nothing but a byte order mark is blank.
     let ragged = vec(cell(), 1..9).prop_filter("no row", |row| row.concat() != "\u{feff}");
     prop_oneof![8 => full_row(), 1 => ragged]
 }
 
 /// Counts of the last summary by outcome.
 fn outcomes(world: &World) -> BTreeMap<String, u64> {
-    // Checks that all ten are there and add up.
+    // Asserts that all ten are there and add up.
     let text = world.outcomes();
     let pairs = text.split_whitespace().map(|pair| pair.split_once('=').unwrap());
     pairs.map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect()
 }
 
-/// Imports and checks what holds for every file: the code of the table, and the number of rows.
+/// Imports and checks what holds for every file: the exit code, and the number of rows.
 fn import(world: &World, name: &str, style: Style, rows: u64) -> BTreeMap<String, u64> {
     let options = style.options();
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
@@ -153,12 +152,12 @@ fn import(world: &World, name: &str, style: Style, rows: u64) -> BTreeMap<String
     outcomes
 }
 
-/// A world whose API loses answers, so that strange references also travel in the URL of a Get.
+/// A world whose API loses responses, so that unusual references are also sent in the URL of a Get.
 fn lossy(seed: u64) -> World {
     World::with(Options { seed, faults: vec![(Fault::ResetAfter, 0.15)], ..Options::default() })
 }
 
-/// Each customer at the API came from one row, and the ledger has its id.
+/// Asserts that each customer at the API came from one row, and that the ledger has its id.
 fn agree(world: &World, outcomes: &BTreeMap<String, u64>) {
     let api = world.journal().created();
     let created = world.export("created");
@@ -169,7 +168,7 @@ fn agree(world: &World, outcomes: &BTreeMap<String, u64>) {
     }
 }
 
-/// The second run on the same file: what has an id is left alone, the rest is as wrong as before.
+/// The second run over the same file: rows with an id are left alone, the rest is as wrong as before.
 fn again(world: &World, name: &str, style: Style, rows: u64, first: &BTreeMap<String, u64>) {
     let requests = world.journal().requests();
     let second = import(world, name, style, rows);
@@ -202,7 +201,7 @@ proptest! {
         file.extend_from_slice(&tail);
         let lines = file.split(|byte| matches!(byte, b'\n' | b'\r')).count() as u64;
         world.file("any.csv", file);
-        // What a record is where quotes are malformed, no other reader tells.
+        // No other reader defines what a record with malformed quotes is.
         let options = style.options();
         let of_validate: Vec<&str> = options[..2].iter().chain(&options[6..]).map(String::as_str).collect();
         let done = world.run(&[&["validate", "any.csv", "--format", "json"], &of_validate[..]].concat());
@@ -224,19 +223,19 @@ proptest! {
         assert_eq!(world.run(&["export", "failed", "--force", "--output", "failed.csv"]).code, 0);
         let requests = world.journal().requests();
 
-        // The export is written with commas, and says so in its header.
+        // The export uses commas, and its header shows that.
         let as_exported = Style { delimiter: b',', tells_delimiter: false, ..style };
         let second = import(&world, "failed.csv", as_exported, failed.len() as u64);
         assert_eq!(world.journal().requests(), requests, "nothing of it is correct yet: {second:?}");
         assert_eq!(second.get("invalid"), first.get("invalid"));
         let known = |outcome| second.get(outcome).copied().unwrap_or(0);
-        // The first row of a reference is not in this file; the duplicates' reference is known.
+        // The first row of a reference is not in this file; the reference of its duplicates is in the ledger.
         assert_eq!(
             known("unchanged") + known("changed") + known("duplicate"),
             first.get("duplicate").copied().unwrap_or(0)
         );
 
-        // Cell by cell what was in the file, and as wrong as before.
+        // The cells are exactly those of the file, and the rows as wrong as before.
         let own = HEADER.len();
         let invalid = |rows: &[Vec<String>]| -> Vec<Vec<String>> {
             let mut rows: Vec<_> = rows
@@ -257,9 +256,9 @@ proptest! {
     }
 }
 
-/// Records without a required cell or with too many cells are what a forgotten quote makes. Exported and
-/// imported again they must still be wrong: filled up or cut to the header's width, the cells behind the
-/// forgotten quote would be taken for those of other columns, and a wrong customer be created.
+/// Records without a required cell or with too many cells result from a forgotten quote. Exported and imported again
+/// they must still be wrong: if they were padded or cut to the header's width, the cells after the forgotten quote
+/// would be assigned to other columns, and a wrong customer would be created.
 #[test]
 fn a_record_of_the_wrong_width_stays_wrong_when_its_export_is_imported() {
     let world = World::new();

@@ -1,4 +1,5 @@
-//! Proxies by the environment: what is shown is what is used, and one that cannot be used ends the command at once.
+//! Proxies from the environment: the proxy shown is the one used, and one that cannot be used ends the command at
+//! once.
 
 use std::{
     io::{Read, Write},
@@ -11,7 +12,7 @@ use crate::{
     world::{Done, World, done, files, references},
 };
 
-/// An import of this file to a URL, with these variables.
+/// Imports this file to a URL, with these variables.
 fn import(world: &World, url: &str, more: &[&str], variables: &[(&str, &str)]) -> Done {
     let file = world.rows("rows.csv", 3);
     let more = [&["--base-url", url, "--outage-limit", "1s", "--allow-insecure-http"], more].concat();
@@ -19,7 +20,7 @@ fn import(world: &World, url: &str, more: &[&str], variables: &[(&str, &str)]) -
     done(command.envs(variables.iter().copied()).output().unwrap())
 }
 
-/// The import went through the proxy, and every row is there once.
+/// Asserts that the import went through the proxy, and that every row was created once.
 #[track_caller]
 fn assert_through(world: &World, done: &Done, proxy: &Forwarder, asked: &str) {
     assert_eq!(done.code, 0, "{done:?}");
@@ -44,7 +45,7 @@ fn https_goes_through_a_tunnel() {
     }
 }
 
-/// A proxy may be spoken to by TLS, with TLS to the API inside.
+/// The connection to a proxy may use TLS, with TLS to the API inside.
 #[test]
 fn https_goes_through_a_proxy_that_encrypts() {
     let world = World::new();
@@ -88,7 +89,7 @@ fn socks_goes_through_and_the_proxy_looks_the_name_up() {
     }
 }
 
-/// One request shows it; the rows stay pending.
+/// One request detects it; the rows stay pending.
 #[test]
 fn a_refused_login_ends_the_run_at_once() {
     let world = World::new();
@@ -141,7 +142,7 @@ fn loopback_and_exceptions_go_directly() {
     let value = proxy.address();
     let done = import(&world, &world.base_url(), &[], &[("HTTP_PROXY", &value), ("ALL_PROXY", "ht tp")]);
     assert_eq!((done.code, proxy.asked()), (0, Vec::new()), "{done:?}");
-    // The name is known to nobody but the proxy.
+    // Only the proxy can resolve the name.
     let excepted = [("HTTP_PROXY", &*value), ("NO_PROXY", ".example.test")];
     let done = import(&world, &format!("http://{NAME}"), &["--ledger", "l.db"], &excepted);
     done.assert_error_line(4, &["no answer for", NAME]);
@@ -180,7 +181,7 @@ fn config_shows_the_proxy_in_effect() {
     }
 }
 
-/// A server that answers whatever it is told with these bytes, one after the other, and hangs up.
+/// A server that sends these bytes, one response per request, and closes the connection.
 fn speaking(answers: Vec<Vec<u8>>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -198,7 +199,7 @@ fn speaking(answers: Vec<Vec<u8>>) -> SocketAddr {
     address
 }
 
-/// The sentence that an operator can act on, in place of a library's.
+/// A sentence that an operator can act on, instead of a library's message.
 #[test]
 fn what_a_proxy_answers_is_said_with_its_name_and_without_its_login() {
     let reply = |code: u8| vec![vec![5, 0], vec![5, code, 0, 1, 0, 0, 0, 0, 0, 0]];

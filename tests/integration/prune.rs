@@ -1,12 +1,12 @@
-//! `prune`: what is old goes, and nothing that a later run would miss.
+//! `prune`: deletes old data, and nothing that a later run would miss.
 //!
-//! The disaster is a ledger that has forgotten a customer, who is then created or updated once more.
+//! The disaster is a ledger that has lost a customer, who is then created or updated again.
 
 use customer_import::simulator::{Fault, Options, Outage};
 
 use crate::world::{MERCHANT, World, wait_until};
 
-/// The clock cannot be turned back, but what the ledger says of its runs can be older.
+/// Makes runs older in the ledger, because the clock cannot be set back.
 pub(crate) fn age(world: &World, runs: &str) {
     let year = 366_i64 * 24 * 3600 * 1000;
     world.execute(&format!(
@@ -64,7 +64,7 @@ fn old_runs_and_raw_cells_go_and_ids_stay() {
     assert!(failed.starts_with("object_reference_id,mobile_number,_line,"), "{failed}");
     assert_eq!(failed.lines().count() as u64, 1 + 2 + rejected);
     assert!(!has_cells(), "no cell is left in the file");
-    // Nothing is sent twice, and ids are given on.
+    // Nothing is sent twice, and ids are not reused.
     let before = world.journal().requests();
     assert_eq!(world.import(&many, &[]).code, 3);
     assert_eq!(world.outcomes(), format!("unchanged={} rejected={rejected}", 40 - rejected));
@@ -80,7 +80,7 @@ fn old_runs_and_raw_cells_go_and_ids_stay() {
     assert_eq!(world.journal().customers() as u64, 50 - rejected + 2);
 }
 
-/// A script that exports what failed and imports that again meets no error where nothing has failed.
+/// A script that exports the failed rows and imports them again gets no error if nothing has failed.
 #[test]
 fn where_no_run_is_left_the_failed_rows_can_be_imported() {
     let world = World::new();
@@ -104,10 +104,10 @@ fn what_is_still_to_be_sent_keeps_its_cells() {
     age(&world, "id > 0");
     assert!(prune(&world).contains("1 run,"), "the run whose columns they are read by stays");
     world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (None, Vec::new()));
-    // They are rejected, and a file that says the same does not send them.
+    // They are rejected, and a file with the same fields does not send them.
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "rejected=5");
-    // The retry that left them open is gone, and the file is not needed all the same.
+    // The retry that left them open is deleted, and the file is not needed nevertheless.
     assert_eq!(world.aim("retry", &[]).code, 0);
     world.assert_agreement(crate::world::references(0..5));
 }
@@ -160,7 +160,7 @@ fn a_run_that_died_goes_with_what_it_said_of_itself() {
     child.kill().unwrap();
     child.wait().unwrap();
     world.reconfigure(|behavior| behavior.outage = None);
-    // Found dead today, so that is when it ended.
+    // The crash was detected today, so that is when the run ended.
     assert!(world.run(&["prune", "--before", "2020-01-01"]).stdout.starts_with("Nothing in "));
     assert_eq!(world.query("select state from run"), [["interrupted"]]);
     assert_eq!(world.number("select count(*) from heartbeat"), 1);

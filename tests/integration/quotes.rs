@@ -1,7 +1,7 @@
-//! What stands inside a quote is never a row, and what a quote has swallowed is never lost without a word.
+//! Text inside quotes is never a row, and rows swallowed by a quote are never lost silently.
 //!
-//! The disaster: an inch mark at the beginning of a cell takes the rows behind it along, up to the next quote, and the run
-//! ends with success; or a line of a letter that stands in a cell becomes a customer.
+//! The disaster: an inch mark at the beginning of a cell swallows the following rows, up to the next quote, and the
+//! run ends with success; or a line of a letter inside a cell becomes a customer.
 
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn rows_swallowed_by_a_quote_make_the_record_a_fault_that_names_the_lines() {
         );
         assert_eq!(found["faults"][0]["first"][0]["seen"], seen, "{text:?}");
         assert_eq!(found["adjustments"][0]["adjustment"], "swallowed-line");
-        // The option that the fault names gives every row back.
+        // The option that the fault names makes every row valid.
         let rows = text.lines().count();
         let found = validated(&world, &["--quote", "none"]);
         assert_eq!((&found["valid"], &found["invalid"]), (&json!(rows), &json!(0)), "{text:?}");
@@ -63,7 +63,7 @@ fn a_cell_of_several_lines_is_fine_where_none_reads_as_a_row() {
     let file = world.file("users.csv", format!("{header}{text}"));
     let done = world.import(&file, &[]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=3"), "{done:?}");
-    // A blank line in a cell is no row, although a constant fills its empty cell.
+    // A blank line in a cell is not a row, although a constant fills its empty cell.
     let file = world.file("users.csv", "object_reference_id\n\"cust-0004\n\n\"\n\"\n\"\n");
     let done = world.import(&file, &["--set", "mobile_number=9988776655"]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
@@ -94,9 +94,9 @@ fn a_line_of_a_long_cell_is_no_customer() {
         assert_eq!(world.outcomes(), outcomes, "{count}");
         assert!(!world.journal().created().contains_key("cust-0099"));
     }
-    // Of the second cell a part is kept, and that is said.
+    // A part of the second cell is kept, and that is reported.
     assert_eq!(world.summary()["adjustments"][0]["adjustment"], "cut-cell");
-    // A cell that is sent is bounded; the row behind it is read.
+    // A cell that is sent is bounded; the row after it is read.
     let text = format!("{HEADER}\"{}\",1,x\ncust-0003,3,ok\n", line.repeat(1600));
     let file = world.file("users.csv", text);
     let done = world.import(&file, &[]);

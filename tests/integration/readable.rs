@@ -1,8 +1,7 @@
-//! The documentation's own queries, in the hands of whoever has only the `sqlite3` of their system.
+//! The documentation's own queries, executed with the `sqlite3` of the system.
 //!
-//! The disaster is a ledger that nobody can look into but this program: the SQLite that is built in is newer than
-//! that of a stable distribution (3.40 in Debian 12), and a view that uses what is new there fails on it with
-//! `no such function`.
+//! The disaster is a ledger that only this program can read: the built-in SQLite is newer than that of a stable
+//! distribution (3.40 in Debian 12), and a view that uses a newer function fails there with `no such function`.
 
 use std::process::{Command, Stdio};
 
@@ -10,7 +9,7 @@ use customer_import::simulator::{Fault, Options, Outage};
 
 use crate::world::{World, references, rows, wait_until};
 
-/// What `sqlite3` says of a query, in the world's folder; it must understand it.
+/// The output of `sqlite3` for a query, in the world's folder; asserts that the query is valid.
 fn ask(world: &World, ledger: &str, query: &str) -> String {
     let asked = Command::new("sqlite3")
         .args(["-bail", "-readonly", ledger, query])
@@ -24,7 +23,7 @@ fn ask(world: &World, ledger: &str, query: &str) -> String {
     out
 }
 
-/// What the documentation hands to `sqlite3`.
+/// The queries that the documentation passes to `sqlite3`.
 fn queries() -> Vec<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ledger.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -34,7 +33,7 @@ fn queries() -> Vec<String> {
     found
 }
 
-/// Every table and view, and each of its queries.
+/// Queries every table and view, and executes each of the documented queries.
 fn look(world: &World) {
     for query in queries() {
         ask(world, "ledger.db", &query);

@@ -1,6 +1,8 @@
-//! The recipes of the documentation, run as they stand, with stand-ins for the databases and stores that they read from.
+//! The recipes of the documentation, executed verbatim, with stand-ins for the databases and stores that they read
+//! from.
 //!
-//! The disaster is a recipe that somebody pastes into a terminal of production and that does something else than it says.
+//! The disaster is a recipe that somebody pastes into a production terminal and that does something else than it
+//! says.
 
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
@@ -69,7 +71,7 @@ fn rows_come_through_a_pipe_and_half_of_them_are_no_success() {
     for (heading, tool) in sources {
         let table = match tool {
             "mysql" => comma.replace(',', "\t"),
-            // Without a region, numbers stand as they are sent.
+            // Without a region, numbers are written as they are sent.
             "aws" => comma
                 .replace("first_name\n", "mobile_country_code\n")
                 .replace("Asha\n", "91\n")

@@ -1,4 +1,4 @@
-//! `report`: one run, or the whole ledger, as text, JSON and a page, whatever the run was and whoever wrote what it shows.
+//! `report`: one run, or the whole ledger, as text, JSON and HTML, for every kind of run and any text in the ledger.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ fn summed(report: &Value, name: &str) -> u64 {
     report["samples"].as_array().unwrap().iter().map(|sample| sample[name].as_u64().unwrap()).sum()
 }
 
-/// Whatever could make a browser ask somebody or run something.
+/// Asserts that a page contains nothing that makes a browser send a request or run a script.
 fn assert_whole_in_itself(page: &str) {
     let page = page.to_lowercase();
     for word in ["<script", "<img", "<iframe", "<form", "<base", "url(", "@import", "src=", "action="] {
@@ -33,7 +33,7 @@ fn assert_whole_in_itself(page: &str) {
     }
     assert!(page.contains("default-src 'none'"));
     assert!(page.match_indices("href=").all(|(at, _)| page[at..].starts_with("href=\"data:,\"")));
-    // What is opened is closed, so no text has become markup.
+    // Every opened tag is closed, so no text has become markup.
     for tag in
         ["section", "table", "tr", "td", "div", "span", "svg", "figure", "article", "p", "q", "code", "h1"]
     {
@@ -71,13 +71,13 @@ fn what_a_run_did_as_text_and_json() {
     ] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }
-    // A path or an address is not cut: it could not be copied.
+    // A path or an address is not truncated, because it could not be copied.
     let long = text.lines().filter(|line| line.chars().count() > 80 && !line.contains('/'));
     assert_eq!(long.collect::<Vec<_>>(), Vec::<&str>::new());
 
     let (report, summary) = (report_json(&world, &[]), world.summary());
     for (name, value) in summary.as_object().unwrap() {
-        // How the file was read, and how often the API asked for a pause, is known only while it happens.
+        // How the file was read, and how often the API requested a pause, is known only during the run.
         if ["columns", "unused_columns", "adjustments", "pauses"].contains(&name.as_str()) {
             assert_eq!(report.get(name), None);
             continue;
@@ -104,7 +104,7 @@ fn what_a_run_did_as_text_and_json() {
     assert!(!report.to_string().contains(KEY));
 }
 
-/// Any per cents of a page, in tenths.
+/// All percentages of a page, in tenths.
 fn tenths(page: &str) -> u64 {
     let shares =
         page.split("<td class=\"number quiet\">").skip(1).map(|rest| rest.split(" %").next().unwrap());
@@ -160,7 +160,7 @@ fn a_ledger_is_told_as_a_whole_and_each_customer_once() {
     let name = &["--set", "first_name=Bo"];
     assert_eq!(world.import(&file, &[&name[..], &["--limit", "1"]].concat()).code, 0);
     assert_eq!(world.import(&file, name).code, 3);
-    // Tomorrow's file has the same people, and one row is correct now.
+    // The next day's file has the same customers, and one row is correct now.
     let tomorrow = world.file("tomorrow.csv", FAULTS.replace(",y,", ",5,"));
     assert_eq!(world.import(&tomorrow, name).code, 3);
     let json = report_json(&world, &["--all"]);
@@ -175,7 +175,7 @@ fn a_ledger_is_told_as_a_whole_and_each_customer_once() {
         (&5.into(), &3.into(), &1.into()),
         "{json}"
     );
-    // The row that was corrected is open no more, and the others are counted once.
+    // The corrected row is no longer open, and the others are counted once.
     let errors = json["errors"].as_array().unwrap();
     assert!(errors.iter().any(|error| error["reason"] == "Mobile number has something other than digits"));
     assert!(errors.iter().all(|error| error["rows"] == 1), "{json}");
@@ -208,7 +208,7 @@ fn a_ledger_of_a_year_of_nights_is_a_small_page() {
     let page = report(&world, &["--all", "--format", "html"]);
     assert_whole_in_itself(&page);
     assert!(page.len() < 120_000, "{} bytes", page.len());
-    // The first five and the latest 35 are listed; the 460 between have three rows each.
+    // The first five and the last 35 are listed; the 460 in between have three rows each.
     assert!(page.contains("460 runs: unchanged 1,380; "), "{page}");
     let text = report(&world, &["--all"]);
     assert!(text.contains("460 runs: unchanged 1,380; ") && text.lines().count() < 150, "{text}");
@@ -286,7 +286,7 @@ fn a_run_that_goes_on_and_one_that_died() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let file = world.rows("users.csv", 5);
     let mut child = world.start_import(&file, &[]);
-    // Nothing is settled, so no commit is made for anything else.
+    // Nothing is settled, so no commit is made for another reason.
     let has_samples = || {
         world.ledger().exists()
             && world.number("select count(*) from sample") >= 2
@@ -316,7 +316,7 @@ fn a_run_that_goes_on_and_one_that_died() {
     let states: BTreeSet<String> =
         ["1", "2"].map(|run| report_json(&world, &["--run", run])["state"].to_string()).into();
     assert_eq!(states, ["\"completed\"", "\"interrupted\""].map(str::to_owned).into());
-    // What it left open is not its own any more.
+    // The rows that it left open now belong to another run.
     let first = report_json(&world, &["--run", "1"]);
     assert_eq!((&first["pending"], &first["errors_not_shown"]), (&5.into(), &5.into()), "{first}");
 }

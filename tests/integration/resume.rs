@@ -1,8 +1,8 @@
-//! An import that was ended, by whatever, goes on where it stood.
+//! An interrupted import continues where it stopped, whatever ended it.
 //!
-//! The disaster: after a crash somebody has to find out by hand which of a million customers
-//! exist, or finds some of them twice, or never. So every test here ends a run before its end and
-//! asks the journal, which knows, whether the next run made everything right.
+//! The disaster: after a crash somebody has to find out by hand which of a million customers exist, or some are
+//! created twice, or never. So every test here ends a run before its end and checks by the journal whether the next
+//! run completed everything.
 
 use std::{
     collections::BTreeSet,
@@ -19,10 +19,10 @@ use crate::{
     world::{MERCHANT, World, finish, references, rows, signal, wait_until},
 };
 
-/// Far more than a signal needs, far less than any wait that it must cut short.
+/// Far more than a signal needs, far less than any wait that it must interrupt.
 const AT_ONCE: Duration = Duration::from_secs(15);
 
-/// Longer than [`AT_ONCE`], so that whoever waits for it is found out.
+/// Longer than [`AT_ONCE`], so that waiting for it is detected.
 const VERY_LONG: Duration = Duration::from_secs(90);
 
 fn slow(milliseconds: u64) -> World {
@@ -34,18 +34,18 @@ fn quick(world: &World) {
     world.reconfigure(|behavior| behavior.latency = (Duration::ZERO, Duration::ZERO));
 }
 
-/// Reads what the process says on standard error until this is in it; all that was read.
+/// Reads standard error until it contains these words; returns everything that was read.
 fn wait_for_words(child: &mut Child, words: &str) -> String {
     let mut said = String::new();
     let mut stderr = BufReader::new(child.stderr.as_mut().unwrap());
-    // One line at a time; what the buffer holds beyond it is dropped, nobody asks for it.
+    // One line at a time; text that remains in the buffer is dropped, because it is not needed.
     while !said.contains(words) {
         assert!(stderr.read_line(&mut said).unwrap() > 0, "{words:?} was never said: {said}");
     }
     said
 }
 
-/// The references that were asked about from this request on.
+/// The references requested from this request on.
 fn asked_about(world: &World, from: usize) -> BTreeSet<String> {
     let entries = world.journal().entries();
     entries[from..].iter().map(|entry| entry.reference.to_string()).collect()
@@ -80,7 +80,7 @@ fn after_a_kill_the_next_run_completes_and_a_third_sends_nothing() {
     assert_eq!(status.code, 0, "{status:?}");
 }
 
-/// Ends a run by this signal and checks what it left and that nothing of it was lost.
+/// Ends a run by this signal, and checks its state and that nothing was lost.
 fn ends_by_signal(name: &str, code: i32) {
     let world = slow(100);
     let file = world.rows("users.csv", 500);
@@ -93,13 +93,13 @@ fn ends_by_signal(name: &str, code: i32) {
     assert_eq!(summary["state"], "interrupted");
     assert_eq!(summary["exit_code"], code);
     assert!(summary["stop_reason"].is_null(), "{summary}");
-    // Adds up to the rows, too.
+    // Also asserts that they add up to the rows.
     let outcomes = world.outcomes();
     let created = summary["created"].as_u64().unwrap();
     assert!((1..500).contains(&created), "{outcomes}");
     assert_eq!(summary["requests"], world.journal().requests());
 
-    // Everything that was in flight is settled, and nothing is in doubt.
+    // Every request that was in flight is settled, and nothing is in doubt.
     assert_eq!(created, world.journal().customers() as u64);
     assert_eq!(world.export("created").len() as u64, created);
     assert_eq!(world.number("select count(*) from claim"), 0);
@@ -123,7 +123,7 @@ fn a_termination_settles_what_is_in_flight_and_loses_nothing() {
     ends_by_signal("TERM", 143);
 }
 
-/// A command that does with SIGHUP what is usual, whatever whoever runs the tests wants of it.
+/// A command with the default action for SIGHUP, whatever the environment of the tests has set.
 #[cfg(target_os = "linux")]
 fn hearing(world: &World, file: &Path, before: &[&str]) -> std::process::Command {
     let args = world.import_args(file, &["--concurrency", "8"]);
@@ -140,7 +140,7 @@ fn hearing(world: &World, file: &Path, before: &[&str]) -> std::process::Command
     command
 }
 
-/// The window is closed, or the connection breaks: nobody reads the last words, and they are no error.
+/// The window is closed, or the connection breaks: nobody reads the last output, and that is no error.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_terminal_that_goes_ends_the_run_and_loses_nothing() {
@@ -183,7 +183,7 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     let mut first = world.start_import(&file, &[&waits[..], &["-v"]].concat());
     assert!(wait_until(&mut first, || world.journal().requests() == 4));
     signal(&first, "INT");
-    // Two signals of one kind that come together are one.
+    // Two pending signals of one kind are delivered as one.
     wait_for_words(&mut first, "the run ends");
     let began = Instant::now();
     signal(&first, "INT");
@@ -224,7 +224,7 @@ fn a_signal_cuts_a_pause_short() {
     world.reconfigure(|behavior| behavior.retry_after = VERY_LONG.as_secs().to_string());
     let file = world.rows("users.csv", 50);
     let mut first = world.start_import(&file, &["--concurrency", "4"]);
-    // The client says so once it has understood that it has to wait.
+    // The client logs this once it has read that it must wait.
     wait_for_words(&mut first, "the API asks for a pause");
     let began = Instant::now();
     signal(&first, "INT");
@@ -244,7 +244,7 @@ fn a_signal_ends_a_run_that_waits_for_the_api_to_come_back() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Http503));
     let file = world.rows("users.csv", 50);
     let mut first = world.start_import(&file, &["--concurrency", "4"]);
-    // Four rows in flight and one probe: from here on everyone waits.
+    // Four rows in flight and one probe: from here on all requests wait.
     assert!(wait_until(&mut first, || world.journal().requests() >= 5));
     let began = Instant::now();
     signal(&first, "TERM");
@@ -266,7 +266,7 @@ fn a_signal_ends_a_run_whose_input_never_ends() {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut run = command.spawn().unwrap();
     let mut input = run.stdin.take().unwrap();
-    // More than the reader takes at a time, so that some of it is sent while the pipe stays open.
+    // More than the reader takes at a time, so that some rows are sent while the pipe stays open.
     input.write_all(rows(0..8000).as_bytes()).unwrap();
     assert!(wait_until(&mut run, || world.journal().requests() >= 100));
     let began = Instant::now();
@@ -293,7 +293,7 @@ fn standard_input_goes_on_too() {
     assert_eq!(world.journal().requests(), 100);
 }
 
-/// What Get finds is what the earlier run sent, and not what the file says today.
+/// Get finds what the earlier run sent, not what the file has today.
 #[test]
 fn a_row_in_doubt_that_was_corrected_meanwhile_is_known_as_it_was_sent() {
     let world = World::with(Options { faults: vec![(Fault::Garbage, 1.0)], ..Options::default() });
@@ -317,7 +317,7 @@ fn a_row_in_doubt_that_was_corrected_meanwhile_is_known_as_it_was_sent() {
     assert!(world.outcomes().ends_with(&format!("changed={there}")), "{}", world.outcomes());
 }
 
-/// Some of the answers are lost, and the process with them; tomorrow's file has other rows.
+/// Some of the responses are lost, and so is the process; the next day's file has other rows.
 #[test]
 fn rows_in_doubt_are_settled_first_and_whatever_the_next_file_holds() {
     let world = World::with(Options { faults: vec![(Fault::Timeout, 1.0)], ..Options::default() });
@@ -347,13 +347,13 @@ fn rows_in_doubt_are_settled_first_and_whatever_the_next_file_holds() {
     assert_eq!(world.number("select count(*) from row where outcome = 'created' and not found"), 30);
     assert_eq!(world.export("failed").len() as u64, 40 - there);
 
-    // What Get confirmed in that run is known to this one; the others are sent.
+    // Rows that Get confirmed in that run are known to this one; the others are sent.
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), format!("created={} unchanged={there}", 40 - there));
     world.assert_agreement(references(0..40).chain(references(100..130)));
 }
 
-/// The row was created by a run that died, and this one found out: for the user it is `created`.
+/// The row was created by a run that crashed, and this run found it: for the user it is `created`.
 #[test]
 fn what_get_confirms_counts_as_created() {
     let world = World::with(Options { faults: vec![(Fault::Timeout, 1.0)], ..Options::default() });
@@ -370,7 +370,7 @@ fn what_get_confirms_counts_as_created() {
     world.assert_agreement(references(0..40));
 }
 
-/// A signal while the doubts are asked about: nothing of the file was read, so no row of it counts.
+/// A signal while rows in doubt are looked up: nothing of the file was read, so no row of it counts.
 #[test]
 fn an_interrupt_while_rows_in_doubt_are_asked_about_leaves_them_in_doubt() {
     let world = World::new();
@@ -393,7 +393,7 @@ fn an_interrupt_while_rows_in_doubt_are_asked_about_leaves_them_in_doubt() {
     world.assert_agreement(references(0..20));
 }
 
-/// Of a row in doubt the ledger knows the reference alone; without it nobody could find the row.
+/// The ledger has only the reference of a row in doubt; without the reference nobody could find the row.
 #[test]
 fn an_export_after_a_kill_names_its_rows_whatever_the_columns_are_called() {
     let world = World::new();
@@ -416,7 +416,7 @@ fn a_grown_file_sends_only_its_new_rows() {
     let world = World::new();
     let file = world.rows("users.csv", 200);
     assert_eq!(world.import(&file, &[]).code, 0);
-    // Grown at both ends, so that no line is where it was.
+    // Extended at both ends, so that every line has moved.
     let text = rows(0..200);
     let (header, old) = text.split_once('\n').unwrap();
     let more = rows(200..260);
@@ -438,7 +438,7 @@ fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
     });
     let broken = "cust-000300,+98,\nshort,9812345678,\n";
     let file = world.file("users.csv", rows(0..200) + broken);
-    // Two hundred in flight: some failing at once are no outage then.
+    // Two hundred in flight, so that some failing at once are not an outage.
     let first = world.import(&file, &["--max-attempts", "1", "--concurrency", "200"]);
     assert_eq!(first.code, 4, "{first:?}");
     let with = |outcome: &str| -> Vec<String> {
@@ -449,7 +449,7 @@ fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
     assert!(rejected.len() > 5 && failed.len() > 5, "{}", world.outcomes());
     assert_eq!(with("invalid").len(), 2);
 
-    // The API is well again, and the file half corrected: both invalid rows, half the rejected ones.
+    // The API works again, and the file is half corrected: both invalid rows, half the rejected ones.
     world.reconfigure(|behavior| behavior.faults.clear());
     let (corrected, left) = rejected.split_at(rejected.len() / 2);
     let mut text = rows(0..200) + "cust-000300,9812345678,\nlonger-than-short,9812345678,\n";
@@ -545,8 +545,8 @@ fn a_run_that_changes_nothing_writes_no_row() {
     assert_eq!(world.journal().requests(), requests);
 }
 
-/// Invalid and duplicate rows belong to the run that met them last, so they are written again; but
-/// they must not pile up.
+/// Invalid and duplicate rows belong to the last run that found them, so they are written again; but they must not
+/// accumulate.
 #[test]
 fn rows_that_break_a_rule_do_not_pile_up_in_the_ledger() {
     let world = World::new();
@@ -570,8 +570,8 @@ fn rows_that_break_a_rule_do_not_pile_up_in_the_ledger() {
     assert_eq!(world.journal().requests(), 50);
 }
 
-/// The rows that a run finds wrong have the highest ids, and go when they come back right. Were their
-/// ids given again, the rows that got them would stand below what is indexed, and be forgotten.
+/// The rows that a run finds invalid have the highest ids, and are deleted when they come back corrected. If their
+/// ids were reused, the rows with these ids would be below the watermark of the index, and never be found.
 #[test]
 fn a_row_is_remembered_also_where_corrected_ones_stood_before_it() {
     let world = World::new();
@@ -615,7 +615,7 @@ fn a_ledger_that_goes_away_in_mid_run_is_an_error_and_not_a_success() {
     let done = finish(run);
     assert_eq!(done.code, 1, "{done:?}");
     assert!(done.stderr.contains("moved or deleted"), "{done:?}");
-    // A new ledger finds what is there.
+    // A new ledger finds the existing customers.
     let new = world.path("new.db").display().to_string();
     assert_eq!(world.import(&file, &["--ledger", &new]).code, 0);
     assert_eq!(world.journal().customers(), 200);

@@ -1,7 +1,7 @@
-//! `retry`: what did not succeed is sent again out of the ledger, and nothing else is.
+//! `retry`: unsuccessful rows are sent again from the ledger, and no other row is.
 //!
-//! The disaster is a retry that needs what nobody has any more (the file, its options), or that sends a row
-//! whose customer may be there already.
+//! The disaster is a retry that needs what nobody has any more (the file, its options), or that sends a row whose
+//! customer may already exist.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     world::{MERCHANT, World, finish, rows, signal, wait_until},
 };
 
-/// Rows of which some are always refused and some never answered well.
+/// Rows some of which are always refused, and some of which never get a valid response.
 fn troubled(count: usize, faults: &[(Fault, f64)]) -> World {
     let world = World::with(Options { faults: faults.to_vec(), ..Options::default() });
     let file = world.rows("users.csv", count);
@@ -29,7 +29,7 @@ fn failed_and_rejected_rows_succeed_without_their_file() {
     let world = troubled(60, &[(Fault::Reject, 0.3), (Fault::Api503, 0.3)]);
     let stuck = world.number("select count(*) from row where outcome in ('rejected', 'failed')");
     let before = world.journal().creates();
-    // Nobody knows whether it was created; Get says that it was not.
+    // It is unknown whether it was created; Get shows that it was not.
     let in_doubt = world.number("select count(*) from row where in_doubt = 1");
     assert!(in_doubt > 0);
     let done = world.aim("retry", &[]);
@@ -45,7 +45,7 @@ fn failed_and_rejected_rows_succeed_without_their_file() {
     );
     let status = world.run(&["status"]);
     assert!(status.stdout.contains("retry failed or rejected rows"), "{status:?}");
-    // There is nothing left, and that is no failure.
+    // Nothing is left, and that is not a failure.
     let again = world.aim("retry", &[]);
     assert_eq!((again.code, world.outcomes().as_str()), (0, ""), "{again:?}");
     assert_eq!(world.summary()["requests"], 0);
@@ -53,7 +53,7 @@ fn failed_and_rejected_rows_succeed_without_their_file() {
     assert!(again.stdout.trim_end().ends_with("has no failed or rejected rows to send"), "{again:?}");
 }
 
-/// A schedule of nights retries in vain most of the time.
+/// A nightly schedule retries in vain most of the time.
 #[test]
 fn a_retry_without_rows_leaves_no_run() {
     let world = World::new();
@@ -67,12 +67,12 @@ fn a_retry_without_rows_leaves_no_run() {
         assert_eq!((runs(), world.run(&["status"]).stdout), before);
     }
     assert_eq!(world.run(&["report"]).code, 0);
-    // The next run resumes behind them.
+    // The next run resumes after them.
     assert_eq!(world.import(&file, &["-v"]).code, 0);
     assert_eq!((world.outcomes().as_str(), &world.summary()["run"]), ("unchanged=3", &4.into()));
 }
 
-/// What a crash left in doubt is looked up first, and that is no empty run.
+/// Rows that a crash left in doubt are looked up first, and then the run is not empty.
 #[test]
 fn a_retry_after_a_crash_is_a_run() {
     let world = World::new();
@@ -131,7 +131,7 @@ fn rows_are_read_as_in_the_run_they_come_from() {
     assert_eq!(world.import(&one, &[&options[..], &more[..]].concat()).code, 3);
     let two = world.file("two.csv", "email_address,mobile_number,object_reference_id\na@b.c,1,cust-0002\n");
     assert_eq!(world.import(&two, &[]).code, 3);
-    // Refused once more: the cells stay those of their own files.
+    // Rejected again: the cells stay those of their own files.
     let done = world.aim("retry", &[]);
     assert_eq!(done.code, 3, "{done:?}");
     assert_eq!(world.outcomes(), "rejected=2");
@@ -155,7 +155,7 @@ fn rows_are_read_as_in_the_run_they_come_from() {
 #[test]
 fn a_retry_that_was_killed_is_gone_on_with_and_asks_first() {
     let world = troubled(30, &[(Fault::Reject, 1.0)]);
-    // Created, and the answer is lost: what the next run must find out.
+    // Created, but the response is lost: the next run must find that out.
     world.reconfigure(|behavior| behavior.faults = vec![(Fault::Timeout, 1.0)]);
     let base_url = world.base_url();
     let args =
@@ -171,8 +171,8 @@ fn a_retry_that_was_killed_is_gone_on_with_and_asks_first() {
     assert!(claims == 0 && status.contains("interrupted"), "{status}");
 }
 
-/// A file has corrected what was rejected, and its run is killed: the cells that were kept are no longer what
-/// the merchant wants to be sent.
+/// A file has corrected the rejected row, and its run is killed: the stored cells are no longer what the merchant
+/// wants to send.
 #[test]
 fn what_a_killed_run_was_correcting_is_not_sent_as_it_was() {
     let world = troubled(30, &[(Fault::Reject, 1.0)]);
@@ -208,7 +208,7 @@ fn an_interrupted_retry_is_gone_on_with() {
     world.assert_agreement(crate::world::references(0..30));
 }
 
-/// What the ledger says of the rows that did not succeed, and of updates that did not.
+/// The ledger's data about the unsuccessful rows, and about unsuccessful updates.
 fn told(world: &World) -> Vec<Vec<String>> {
     let of = |table: &str, name: &str| {
         let words = "outcome, run, line, hex(fingerprint), attempts, error_code, error_message, http_status";
@@ -231,7 +231,7 @@ fn stuck() -> World {
     world
 }
 
-/// Begins a retry at an API that answers nothing; it has taken up all the rows that it wants.
+/// Begins a retry at an API that does not respond; returns once the retry has claimed all its rows.
 fn begin_retry(world: &World, outage: Outage, more: &[&str]) -> std::process::Child {
     world.reconfigure(|behavior| behavior.outage = Some(outage));
     let base_url = world.base_url();
@@ -240,13 +240,14 @@ fn begin_retry(world: &World, outage: Outage, more: &[&str]) -> std::process::Ch
     let mut child = world.command(&args).spawn().unwrap();
     let pending =
         "select coalesce(max(pending), 0) from every_run where command = 'retry' and state = 'running'";
-    // The API has all requests: none is read from a connection once the API answers again.
+    // The API has all requests: none is read from a connection once the API responds again.
     let has_all = |rows| outage == Outage::Refuse || world.journal().in_flight() as u64 == rows;
     assert!(wait_until(&mut child, || matches!(world.number(pending), rows if rows > 0 && has_all(rows))));
     child
 }
 
-/// Kills the program, and waits until the simulator has dropped its requests: one that the API answers after all may land.
+/// Kills the program, and waits until the simulator has dropped its requests: one that still gets a response may
+/// land.
 fn kill(world: &World, mut child: std::process::Child) {
     child.kill().unwrap();
     child.wait().unwrap();
@@ -261,7 +262,7 @@ fn heal(world: &World) {
     world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (None, Vec::new()));
 }
 
-/// Whatever file comes next finds out that nothing has landed.
+/// Imports another file, whose run finds that nothing has landed.
 fn import_another_file(world: &World) {
     let file = world.file("other.csv", rows(500..503));
     assert_eq!(world.import(&file, &[]).code, 0);
@@ -276,7 +277,7 @@ fn a_killed_retry_leaves_its_rows_as_they_were() {
     import_another_file(&world);
     assert_eq!(told(&world), before);
     let creates = world.journal().creates();
-    // A rejected row is sent by a retry of such rows, and by nothing else.
+    // A rejected row is sent only by a retry of rejected rows.
     assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
     assert_eq!(world.outcomes(), format!("created={failed}"));
     assert_eq!(world.import(&world.rows("users.csv", 30), &[]).code, 3);
@@ -287,7 +288,7 @@ fn a_killed_retry_leaves_its_rows_as_they_were() {
     world.assert_agreement(crate::world::references(0..30).chain(crate::world::references(500..503)));
 }
 
-/// The next retry is the one that asks.
+/// The next retry is the one that looks them up.
 #[test]
 fn a_killed_retry_of_rejected_rows_gives_none_of_them_to_one_of_failed_rows() {
     let world = stuck();
@@ -338,7 +339,7 @@ fn an_interrupted_retry_is_as_if_it_had_not_been_and_prune_leaves_it_its_rows() 
     world.assert_agreement(crate::world::references(0..30));
 }
 
-/// Updates are no claims: nobody asks about them, and they may have landed.
+/// Updates are not claims: nobody looks them up, and they may have landed.
 #[test]
 fn updates_that_a_retry_had_begun_are_not_forgotten() {
     for outage in [Outage::Refuse, Outage::Hang] {
@@ -374,8 +375,8 @@ fn updates_that_a_retry_had_begun_are_not_forgotten() {
     }
 }
 
-/// One file of settings serves all commands; what of it says how a file is read has no meaning for rows that
-/// are read as they were.
+/// One settings file serves all commands; its settings about how a file is read have no meaning for rows that are
+/// read from the ledger.
 #[test]
 fn keys_of_a_settings_file_that_do_not_fit_a_retry_are_left_out() {
     let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
@@ -402,7 +403,7 @@ fn keys_of_a_settings_file_that_do_not_fit_a_retry_are_left_out() {
     assert_eq!((third.mobile_number.as_str(), third.last_name.as_str()), ("3", "Roy"));
 }
 
-/// By the defaults they would be read from other columns, and sent so.
+/// With the defaults they would be read from other columns, and sent so.
 #[test]
 fn rows_are_not_read_by_options_that_are_not_known() {
     let world = stuck();

@@ -1,9 +1,9 @@
 //! Any table that another program writes is read back cell by cell.
 //!
-//! The writer is not ours (the `csv` crate, and `encoding_rs` the other way round), the table is any, and it
-//! is written with every delimiter, quoting, line end, encoding and compression there is. Reading goes through
-//! the library, so that there can be many cases; a few go through the binary, into a ledger and out again.
-//! `PROPTEST_CASES=N` takes more.
+//! The writer is independent (the `csv` crate, and `encoding_rs` in the other direction), the table is arbitrary, and
+//! it is written with every delimiter, quoting, line end, encoding and compression there is. Reading goes through the
+//! library, so that there can be many cases; a few go through the binary, into a ledger and out again.
+//! `PROPTEST_CASES=N` runs more.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -81,13 +81,13 @@ impl Form {
         self.encoding.trim_end_matches("-mark")
     }
 
-    /// Without the characters that the encoding does not have, or has under another's byte.
+    /// The text without characters that the encoding lacks, or encodes as another character's byte.
     fn possible(self, text: &str) -> String {
         let encoding = encoding_rs::Encoding::for_label(self.label().as_bytes()).unwrap();
         let survives = |c: &char| {
             let text = c.to_string();
             let (bytes, used, failed) = encoding.encode(&text);
-            // For UTF-16 it writes UTF-8, and anything is possible.
+            // For UTF-16 the library writes UTF-8, so any text is possible.
             used != encoding || !failed && encoding.decode_without_bom_handling(&bytes).0 == text
         };
         text.chars().filter(survives).collect()
@@ -125,7 +125,7 @@ impl Form {
         }
     }
 
-    /// The row with what can be read back. A byte order mark at the start of a line is that of a file that was joined.
+    /// The row as it can be read back. A byte order mark at the start of a line comes from joined files.
     fn readable(self, row: &[String]) -> Vec<String> {
         let mut row: Vec<String> = row.iter().map(|cell| self.possible(cell)).collect();
         if let Some(first) = row.first_mut() {
@@ -149,7 +149,7 @@ impl Form {
     fn options(self) -> SourceOptions {
         SourceOptions {
             delimiter: self.tells_delimiter.then_some(self.delimiter),
-            // A mark decides, whatever is said.
+            // A byte order mark takes precedence over the declared encoding.
             encoding: Encoding::from_label(if self.encoding == "utf-16le" { "utf-8" } else { self.label() })
                 .unwrap(),
             read: ReadOptions {
@@ -168,7 +168,7 @@ impl Form {
     }
 }
 
-/// Any text, with what breaks parsers more often than chance would have it.
+/// Any text, with parts that break parsers more often than chance would.
 fn cell() -> impl Strategy<Value = String> {
     prop_oneof![
         2 => any::<String>(),
@@ -181,14 +181,15 @@ fn table() -> impl Strategy<Value = Vec<Vec<String>>> {
     (2..7usize).prop_flat_map(|width| vec(vec(cell(), width), 0..14))
 }
 
-/// Columns that mean nothing, with what a header may have; where nobody tells the delimiter, no other one.
+/// Column names without meaning, with any text that a header may have; if the delimiter is detected, they contain no
+/// other candidate.
 fn header(form: Form, width: usize, name: &str) -> Vec<String> {
     let other = |c: char| !form.tells_delimiter && ",;\t|".contains(c);
     let name: String = form.possible(name).chars().filter(|c| !other(*c)).collect();
     (0..width).map(|at| format!("c{at} {name} x")).collect()
 }
 
-/// Gives a few bytes a call.
+/// Returns a few bytes per call.
 struct Pieces(Cursor<Vec<u8>>, usize);
 
 impl Read for Pieces {

@@ -1,8 +1,8 @@
-//! `x-routing-id`: on every call about a row, with that row's reference, unless it is switched off; and the simulator's
-//! two profiles, of which one asks for it.
+//! `x-routing-id`: sent with every request about a row, with that row's reference, unless it is switched off; and the
+//! simulator's two profiles, one of which requires it.
 //!
-//! The disaster: current accounts refuse calls without it, all rows of a file alike; and where it is not the same on
-//! every call about a customer, what one call wrote another may not find.
+//! The disaster: current accounts refuse requests without it, for all rows of a file alike; and if it is not the same
+//! on every request about a customer, one request may not find what another wrote.
 
 use std::sync::{
     Arc,
@@ -16,7 +16,7 @@ use crate::{
     world::{NOBODY, World, rows},
 };
 
-/// The header's value, where it is there.
+/// The header's value, if present.
 fn routing_id(asked: &Asked) -> Option<&str> {
     let lines = asked.head.lines().filter_map(|line| line.split_once(": "));
     let mut values =
@@ -30,7 +30,7 @@ fn routing_id(asked: &Asked) -> Option<&str> {
 fn every_call_about_a_row_says_so_in_a_header() {
     let world = World::new();
     let file = world.file("users.csv", rows(0..4) + "cust@example.com,981,\n");
-    // The first answer to each Create is lost, so that each row is asked about too.
+    // The first response to each Create is lost, so that each row is also looked up.
     let wire = Wire::new(|call| {
         if call.asked.create {
             call.create();
@@ -78,7 +78,8 @@ fn who_asks_whether_an_outage_is_over_sends_it_too() {
     assert_eq!(routing_id(probe), Some(NOBODY));
 }
 
-/// Create, Get, Update and verify's questions: an API that asks for it takes all of them, and one that does not as well.
+/// Create, Get, Update and the lookups of verify: an API that requires the header accepts all of them, and one that
+/// does not require it as well.
 #[test]
 fn both_profiles_take_what_is_sent() {
     for (profile, prefix) in [(Profile::Today, "cth_"), (Profile::Page, "cst_")] {
@@ -90,7 +91,7 @@ fn both_profiles_take_what_is_sent() {
         assert_eq!(world.outcomes(), "created=19 existing=1");
         let exported = world.export("created");
         assert!(exported.iter().all(|row| row[1].starts_with(prefix)), "{exported:?}");
-        // Somebody else's customer has other fields; the API has filled in a country code besides.
+        // Somebody else's customer has other fields; in addition, the API has filled in a country code.
         let body = "mobile_number=9800000003&email_address=c3%40example.com";
         world.update_elsewhere("cust-000003", body);
         assert_eq!(world.aim("verify", &["users.csv"]).code, 0);
@@ -101,7 +102,7 @@ fn both_profiles_take_what_is_sent() {
     }
 }
 
-/// The same file without it: nothing is created.
+/// The same file without the header: nothing is created.
 #[test]
 fn an_api_that_asks_for_it_refuses_calls_without_it() {
     let world = World::new();

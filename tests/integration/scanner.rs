@@ -1,7 +1,8 @@
-//! Reads Rust sources for the rules of `tidy`: what is code and what is not, words, imports, functions, types.
+//! Parses Rust sources for the rules of `tidy`: code as opposed to comments and literals, words, imports, functions,
+//! types.
 //!
-//! No parser of the whole language: comments and the insides of literals are blanked out, and what is left is
-//! searched. That is enough for sources that `cargo fmt` has laid out, and needs no crate that follows the language.
+//! This is not a parser of the whole language: comments and the insides of literals are blanked out, and the rest is
+//! searched. That is sufficient for sources formatted by `cargo fmt`, and needs no crate that follows the language.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,15 +10,15 @@ use std::{
     path::Path,
 };
 
-/// A source file, split into what is code and what is not.
+/// A source file, split into code and the rest.
 pub(crate) struct Source {
-    /// From the root of the repository, with `/`.
+    /// The path from the root of the repository, with `/`.
     pub(crate) path: String,
-    /// As it stands there.
+    /// The unchanged text.
     pub(crate) text: String,
-    /// The program: comments and the insides of literals blanked out, tests cut off.
+    /// The program: comments and the insides of literals blanked out, tests removed.
     pub(crate) code: String,
-    /// The string literals of the program, each with its line, its escapes unread.
+    /// The string literals of the program, each with its line, with escapes left unresolved.
     pub(crate) strings: Vec<(usize, String)>,
 }
 
@@ -40,18 +41,18 @@ impl Source {
         }
     }
 
-    /// The module right under the crate's root that this file belongs to.
+    /// The module directly below the crate's root that contains this file.
     pub(crate) fn module(&self) -> &str {
         let inside = self.path.strip_prefix("src/").unwrap();
         inside.split('/').next().unwrap().trim_end_matches(".rs")
     }
 
-    /// Whether the file is that module itself and not one of its rooms.
+    /// Whether the file is that module itself and not one of its submodules.
     pub(crate) fn is_top(&self) -> bool {
         self.path.matches('/').count() == 1
     }
 
-    /// Where this word stands in the program, as a word of its own; `path:line`.
+    /// The places where this word occurs in the program as a whole word; `path:line`.
     pub(crate) fn places(&self, word: &str) -> Vec<String> {
         let places = words(&self.code, word).into_iter();
         places.map(|at| format!("{}:{}", self.path, self.code[..at].matches('\n').count() + 1)).collect()
@@ -63,7 +64,7 @@ impl Source {
         inside.trim_end_matches(".rs").split('/').map(str::to_owned).collect()
     }
 
-    /// What the program names by a path from `crate`, `super` or `self`, or from a module that it declares.
+    /// The paths in the program that begin with `crate`, `super`, `self` or a declared module.
     fn paths(&self) -> Vec<(Names, String)> {
         let mut found = Vec::new();
         let after_path = |at: usize| self.code[..at].trim_end().ends_with("::");
@@ -87,7 +88,7 @@ impl Source {
         found
     }
 
-    /// The functions that have a body: name, line, and lines from the head to the closing brace.
+    /// The functions with a body: name, line, and number of lines from the head to the closing brace.
     pub(crate) fn functions(&self) -> Vec<(String, usize, usize)> {
         let line = |at: usize| self.code[..at].matches('\n').count() + 1;
         let function = |at: usize| {
@@ -111,7 +112,7 @@ impl Source {
         words(&self.code, "fn").into_iter().filter_map(function).collect()
     }
 
-    /// The types that the file has inherent methods of.
+    /// The types for which the file has inherent methods.
     pub(crate) fn implemented(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for at in words(&self.code, "impl") {
@@ -123,7 +124,7 @@ impl Source {
             if !words(head, "for").is_empty() || head.contains([';', '(', '=']) {
                 continue;
             }
-            // Behind the parameters, if there are any.
+            // Skips the parameters, if there are any.
             let mut depth = 0;
             let behind = head.char_indices().find(|(_, c)| {
                 depth += match c {
@@ -138,8 +139,8 @@ impl Source {
         found
     }
 
-    /// The modules of ours that the program names: `crate::a`, `crate::{a, b::{c}}`, and from a
-    /// module right under the root also `super::a`.
+    /// The modules of the crate that the program names: `crate::a`, `crate::{a, b::{c}}`, and in a module directly
+    /// below the root also `super::a`.
     pub(crate) fn uses(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let roots: &[&str] = if self.is_top() { &["crate", "super"] } else { &["crate"] };
@@ -161,7 +162,7 @@ impl Source {
     }
 }
 
-/// The first name of each path in a group of imports, of which the opening brace is read.
+/// The first name of each path in a group of imports whose opening brace has been read.
 fn first_names(group: &str) -> Vec<String> {
     let (mut depth, mut names, mut expecting) = (1, Vec::new(), true);
     for (at, c) in group.char_indices() {
@@ -191,7 +192,7 @@ pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// Where this stands and is not part of a longer word. It may be a path or end in a sign.
+/// The positions of the whole word; it may be a path or end with punctuation.
 pub(crate) fn words(text: &str, wanted: &str) -> Vec<usize> {
     let whole = |at: &usize| {
         let before = text[..*at].chars().next_back();
@@ -204,7 +205,7 @@ pub(crate) fn words(text: &str, wanted: &str) -> Vec<usize> {
     found.filter(whole).collect()
 }
 
-/// Where an inline module of tests begins; it stands last in its file.
+/// The start of an inline module of tests, which is the last item of its file.
 fn tests_begin(code: &str) -> usize {
     const MARK: &str = "#[cfg(test)]";
     let begins = |at: &usize| {
@@ -215,8 +216,8 @@ fn tests_begin(code: &str) -> usize {
     marks.find(begins).unwrap_or(code.len())
 }
 
-/// The text with comments and the insides of literals blanked out, and where the insides of string
-/// literals are. Byte for byte as long as the text.
+/// The text with comments and the insides of literals blanked out, and the ranges of the insides of string literals.
+/// The length in bytes stays the same.
 fn split(text: &str) -> (String, Vec<Range<usize>>) {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -266,7 +267,7 @@ fn split(text: &str) -> (String, Vec<Range<usize>>) {
     (String::from_utf8(out).unwrap(), strings)
 }
 
-/// Lines stay where they are.
+/// Blanks bytes out and keeps line breaks.
 fn blank(bytes: &mut [u8]) {
     for byte in bytes.iter_mut().filter(|byte| **byte != b'\n') {
         *byte = b' ';
@@ -284,7 +285,7 @@ fn raw_string(text: &str, at: usize) -> Option<usize> {
     rest[hashes..].starts_with('"').then_some(hashes)
 }
 
-/// Its length, if this is a character and not a lifetime.
+/// The length, if this is a character literal and not a lifetime.
 fn char_literal(rest: &str) -> Option<usize> {
     let inside = rest.strip_prefix('\'')?;
     if inside.starts_with('\\') {
@@ -319,7 +320,7 @@ pub(crate) fn read_all(folder: &str) -> Vec<Source> {
     sources
 }
 
-/// The program's own files; modules of tests that have a file to themselves are not among them.
+/// The program's own files, without modules of tests that have a separate file.
 pub(crate) fn program() -> Vec<Source> {
     let mut sources = read_all("src");
     sources.retain(|source| !source.path.ends_with("/tests.rs"));
@@ -330,7 +331,7 @@ pub(crate) fn program() -> Vec<Source> {
 /// A path of names, such as `super`, `claim`, `Claim`.
 type Names = Vec<String>;
 
-/// The paths that a tree of imports stands for, each with the name that it is known by.
+/// The paths in a tree of imports, each with its local name.
 fn expand(text: &str, prefix: &[String], found: &mut Vec<(Names, String)>) -> usize {
     let mut at = text.len() - text.trim_start().len();
     if text[at..].starts_with('{') {
@@ -362,10 +363,10 @@ fn expand(text: &str, prefix: &[String], found: &mut Vec<(Names, String)>) -> us
     at
 }
 
-/// Files of one tree of modules and what they name of each other.
+/// The files of one tree of modules, and their references to each other.
 pub(crate) struct Tree<'a> {
     sources: BTreeMap<Names, &'a Source>,
-    /// What a file has under which name, by imports.
+    /// The imports of a file: path by local name.
     imports: BTreeMap<Names, BTreeMap<String, Names>>,
 }
 
@@ -381,7 +382,7 @@ impl<'a> Tree<'a> {
         Tree { sources, imports }
     }
 
-    /// The file that a path leads to, through what files hand on.
+    /// The file that a path leads to, following re-exports.
     fn file(&self, path: &[String], depth: usize) -> Option<Names> {
         let length = (1..=path.len()).rev().find(|length| self.sources.contains_key(&path[..*length]))?;
         let (file, rest) = path.split_at(length);
@@ -396,8 +397,8 @@ impl<'a> Tree<'a> {
         Some(file.to_vec())
     }
 
-    /// File → the files beside it in the same module that it names. The module's own file is its door, which names
-    /// its rooms and is named by them.
+    /// File → the files in the same module that it names. The module's own file is excluded: it names its submodules
+    /// and is named by them.
     pub(crate) fn neighbours(&self) -> BTreeMap<Names, BTreeSet<Names>> {
         let of = |(names, source): (&Names, &&Source)| {
             let named =
@@ -411,7 +412,7 @@ impl<'a> Tree<'a> {
     }
 }
 
-/// A path as a file names it → from the crate's root.
+/// A path as written in a file → the path from the crate's root.
 fn absolute(file: &[String], path: &[String]) -> Names {
     let (mut base, mut rest) = (file.to_vec(), path);
     while let Some((first, more)) = rest.split_first() {
@@ -426,7 +427,7 @@ fn absolute(file: &[String], path: &[String]) -> Names {
     base.into_iter().chain(rest.iter().cloned()).collect()
 }
 
-/// A circle of files, if there is one: each names the next, and the last the first.
+/// A cycle of files, if there is one: each names the next, and the last the first.
 pub(crate) fn circle(edges: &BTreeMap<Names, BTreeSet<Names>>) -> Option<Vec<String>> {
     fn visit(
         edges: &BTreeMap<Names, BTreeSet<Names>>,
@@ -459,7 +460,7 @@ pub(crate) fn constants(source: &Source) -> Vec<(String, String)> {
         else {
             continue;
         };
-        // A list of texts, or one that a macro makes, is none of these.
+        // A list of texts, or a text made by a macro, does not count.
         if !value.trim_start().starts_with('"') {
             continue;
         }

@@ -1,4 +1,4 @@
-//! The samples for schedulers: each does the right thing with every exit code.
+//! The samples for schedulers: each handles every exit code correctly.
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -8,7 +8,8 @@ fn sample(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(path)).unwrap()
 }
 
-/// What a line of cron runs, with a program that ends with these codes in turn: how often, and its own code.
+/// Runs a line of cron with a program that ends with these codes in turn; returns how often it ran, and the line's
+/// own code.
 fn under_cron(codes: &[u8]) -> (usize, i32) {
     let world = World::new();
     let program = |name: &str, text: &str| {
@@ -66,7 +67,7 @@ fn systemd_takes_three_for_success_and_runs_four_again() {
     assert_eq!(setting(&service, "Restart"), ["on-failure"]);
     assert_eq!(fine, ["3", "130", "143"]);
     assert_eq!(prevented, ["1", "2"]);
-    // The rest is systemd's to judge, where it is at hand.
+    // systemd checks the rest, if it is installed.
     let world = World::new();
     let binary = env!("CARGO_BIN_EXE_customer-import");
     let service =

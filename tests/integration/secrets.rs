@@ -1,9 +1,8 @@
-//! Canaries in every input, and a search through every output.
+//! Canary values in every input, and a search through every output.
 //!
-//! The disaster: the key of a payment account in a log that a colleague attaches to a ticket, a token
-//! that pays in a file that is backed up for years, the telephone numbers of ten thousand people in
-//! a log collector. Each value here can be told from all others, and stands where only it can have
-//! come from.
+//! The disaster: the key of a payment account in a log that a colleague attaches to a ticket, a token that permits
+//! payments in a file that is backed up for years, or the phone numbers of ten thousand people in a log collector.
+//! Each value here is unique, and occurs only in one input.
 
 use std::{
     fs::{self, File},
@@ -16,21 +15,20 @@ use crate::{
     world::{Done, KEY, World, finish, mode, wait_until},
 };
 
-/// The key, as it is and as it travels; the second is written down rather than computed as the
-/// program does.
+/// The key, plain and as it is sent; the latter is a constant rather than computed as in the program.
 const KEYS: [&str; 2] = [KEY, "dGVzdF9rZXlfOGQxZj"];
 
 const TOKEN: &str = "tkn_canary0123456789abcdef";
 
-/// Of customers: e-mail, phone, names and the reference. Lower case; compared without regard to it.
+/// Values of customers: e-mail, phone, names and the reference. Lower case; compared without regard to case.
 const FIELDS: [&str; 5] = ["canary.mail", "7770001234", "canaryfirst", "canarylast", "canary-ref"];
 
-/// The same without the reference, which the ledger keeps.
+/// The same without the reference, which the ledger stores.
 const BUT_REFERENCE: [&str; 4] = ["canary.mail", "7770001234", "canaryfirst", "canarylast"];
 
 const HEADER: &str = "object_reference_id,mobile_number,email_address,first_name,last_name\n";
 
-/// The rows and what the API makes of each: see [`answer`].
+/// The rows; [`answer`] defines the API's response to each.
 fn users() -> String {
     let mut text = HEADER.to_owned();
     for number in 0..9 {
@@ -45,7 +43,7 @@ fn users() -> String {
 const NOT_SENT: &str = "canary-ref-0,7770001234,canary.mail@example.com,Canaryfirst,Canarylast\n\
                         canary-ref-x,+7770001234,canary.mail@canary.mail@,Canaryfirst !,Canarylast !\n";
 
-/// A customer with a token that must not be kept.
+/// A customer with a token that must not be stored.
 fn with_token(call: &Call<'_>, id: &str) -> Vec<u8> {
     let reference = &call.asked.reference;
     let now = humantime::format_rfc3339_seconds(clock());
@@ -59,7 +57,7 @@ fn with_token(call: &Call<'_>, id: &str) -> Vec<u8> {
     )
 }
 
-/// Each row meets another kind of trouble, and each answer carries the token and the customer.
+/// Each row meets another kind of failure, and each response contains the token and the customer.
 fn answer(call: &mut Call<'_>) {
     let truth = with_token(call, "cst_ofacanary");
     let number = call.asked.reference.trim_start_matches("canary-ref-").to_owned();
@@ -104,7 +102,7 @@ fn assert_absent(text: &[u8], what: &[&str], place: &str) {
     }
 }
 
-/// Standard output and error, the log and the summary: nothing of anybody.
+/// Asserts that standard output and error, the log and the summary contain no canary.
 #[track_caller]
 fn assert_says_nothing(world: &World, done: &Done) {
     let mut seen = vec![
@@ -123,7 +121,7 @@ fn assert_says_nothing(world: &World, done: &Done) {
     }
 }
 
-/// A report is passed around.
+/// Reports are shared.
 #[track_caller]
 fn assert_reports_say_nothing(world: &World) {
     for format in ["text", "json", "html"] {
@@ -134,7 +132,7 @@ fn assert_reports_say_nothing(world: &World) {
     assert_says_nothing(world, &world.run(&["status", "--format", "json"]));
 }
 
-/// The ledger and what lies beside it, byte by byte; each for its owner alone.
+/// The ledger and the files beside it; asserts that only the owner can read them.
 fn ledger_files(world: &World) -> Vec<(String, Vec<u8>)> {
     let entries = fs::read_dir(world.folder.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -150,8 +148,8 @@ fn ledger_files(world: &World) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Fields of customers stand in the raw records of rows that have not succeeded, and references in
-/// their column; nowhere else.
+/// Fields of customers are in the raw records of unsuccessful rows, references also in their column, and nowhere
+/// else.
 fn assert_fields_only_where_readme_says(world: &World) {
     let columns = world.query(
         "select m.name, c.name from sqlite_schema m join pragma_table_info(m.name) c where m.type = 'table'",
@@ -205,7 +203,7 @@ fn no_output_tells_of_keys_tokens_or_customers() {
             assert_absent(&bytes, &[&KEYS[..], &[TOKEN, "tkn_"]].concat(), &name);
         }
         assert_fields_only_where_readme_says(&world);
-        // What was asked for was asked for, and by the key that is looked for here.
+        // The requests were sent, with the key that is searched for here.
         let asked = wire.asked();
         assert!(asked.iter().any(|asked| asked.head.contains(KEYS[1])), "{:?}", asked[0].head);
         for what in ["created", "failed", "all"] {
@@ -218,7 +216,7 @@ fn no_output_tells_of_keys_tokens_or_customers() {
     }
 }
 
-/// In mid-run the newest is in the log beside the ledger, and that stays behind after a kill.
+/// During a run the newest data is in the log beside the ledger, and the log remains after a kill.
 #[test]
 fn a_killed_run_leaves_no_secret_behind() {
     let world = World::new();
@@ -243,7 +241,7 @@ fn a_killed_run_leaves_no_secret_behind() {
     check();
 }
 
-/// Raw records are kept until their rows succeed, and then not even in the free space of the file.
+/// Raw records are stored until their rows succeed, and afterwards not even in the free space of the file.
 #[test]
 fn what_is_erased_is_gone() {
     let world = World::new();
@@ -254,7 +252,7 @@ fn what_is_erased_is_gone() {
     wire.play(|call| {
         call.send(with_token(call, "cst_ofacanary"));
     });
-    // A rejected row is sent again where it differs.
+    // A rejected row is sent again if it differs.
     let file = world.file("users.csv", users().replace("Canarylast", "Mendedname"));
     let done = wire.import(&world, &file, &LOUD);
     assert!([0, 3].contains(&done.code), "{done:?}");
@@ -265,7 +263,7 @@ fn what_is_erased_is_gone() {
     }
 }
 
-/// An API, or whatever answers in its place, that says which key was wrong.
+/// An API, or a server in its place, that repeats the wrong key.
 #[test]
 fn a_key_that_the_answer_repeats() {
     for (status, code) in [(401, 4), (403, 4), (400, 3), (404, 4)] {
@@ -289,7 +287,7 @@ fn a_key_that_the_answer_repeats() {
     }
 }
 
-/// A validation message that quotes the customer: it belongs to the row, not into a log.
+/// A validation message that quotes the customer: it belongs to the row, not to a log.
 #[test]
 fn a_customer_whom_the_answer_quotes() {
     let world = World::new();
@@ -305,7 +303,7 @@ fn a_customer_whom_the_answer_quotes() {
     assert!(world.run(&["export", "failed"]).stdout.contains("is no number"), "the row's own account has it");
 }
 
-/// A ledger that others could read before is closed to them.
+/// A ledger that others could read becomes readable by its owner only.
 #[test]
 fn a_ledger_that_was_open_to_others_is_closed() {
     let world = World::new();

@@ -1,7 +1,8 @@
-//! Rows of another width than the header's, lines between the rows that are no rows, and a file that changes under the reader.
+//! Rows with another width than the header's, lines between the rows that are not rows, and a file that changes while
+//! it is read.
 //!
-//! The disaster: good rows are refused for a missing comma, a header in mid-file becomes a customer, or a file that was still
-//! being written is imported in part and called complete.
+//! The disaster: good rows are refused because of a missing comma, a repeated header becomes a customer, or a file
+//! that was still being written is imported in part and reported as complete.
 
 use std::{io::Write, path::Path, time::Duration};
 
@@ -27,13 +28,13 @@ fn empty_cells_at_the_end_may_be_missing_or_too_many() {
     let text = format!("{HEADER}{rows}");
     let expected = json!([["missing-cells", 2, [2, 3]], ["extra-empty-cells", 2, [4, 5]]]);
     assert_eq!(adjustments(&world, &text, &[]), (4, 2, expected));
-    // What is required is never taken for an empty cell.
+    // A missing required cell is never read as an empty cell.
     let expected = json!([["missing-cells", 1, [3]], ["extra-empty-cells", 2, [4, 5]]]);
     assert_eq!(adjustments(&world, &text, &["--require", "email_address"]), (1, 5, expected));
     // An export has all of its columns.
     let export = "object_reference_id,mobile_number,_line,_outcome\ncust-0001,1\n";
     assert_eq!(adjustments(&world, export, &[]), (0, 1, json!([])));
-    // A row of another width is what its cells say, in the ledger too.
+    // A row of another width is recorded with its own cells, in the ledger too.
     let file = world.file("users.csv", &text);
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "created=4 invalid=2");
@@ -121,7 +122,7 @@ fn behind_a_header_with_other_columns_no_row_is_read_by_the_first() {
         "object_reference_id,notes,mobile_number,email_address,first_name\n",
     ] {
         let world = World::new();
-        // As rows of the first header, these would give each customer the other number.
+        // As rows of the first header, these would give each customer the other's number.
         let parts = [
             HEADER,
             "9876500101,9876500201,,\n",
@@ -137,7 +138,7 @@ fn behind_a_header_with_other_columns_no_row_is_read_by_the_first() {
                          line 4: behind the header on line 3";
             assert!(done.stdout.contains(words), "{done:?}");
         }
-        // Twice, because the second run resumes where it can.
+        // Twice, because the second run resumes if it can.
         for outcomes in ["created=2 invalid=3", "unchanged=2 invalid=3"] {
             assert_eq!(world.import(&file, &[]).code, 3);
             assert_eq!(world.outcomes(), outcomes);
@@ -164,7 +165,7 @@ fn a_row_with_words_of_a_header_is_a_row() {
     let file = world.file("users.csv", format!("{HEADER}{rows}"));
     assert_eq!(world.import(&file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=3");
-    // A row without a number that names two fields by chance is invalid by itself, and so is no row behind it.
+    // A row without a number that names two fields by chance is only invalid itself; the rows after it are not.
     let file = world.file("more.csv", format!("{HEADER}customer-b,,,mobile_number\ncustomer-c,4,,\n"));
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.summary()["invalid"], 1);
@@ -190,7 +191,7 @@ fn what_a_database_tool_leaves_behind_the_rows_is_skipped_and_counted() {
         assert_eq!(found.as_array().unwrap().len(), 1, "{footer:?}: {found}");
         assert_eq!((&found[0][0], &found[0][1]), (&json!("separator-line"), &json!(lines)), "{footer:?}");
     }
-    // Behind the last cell it is a character of that cell.
+    // After the last cell it is a character of that cell.
     let cut = "object_reference_id,mobile_number\ncust-0001,1\u{1a}";
     let (valid, invalid, _) = adjustments(&world, cut, &[]);
     assert_eq!((valid, invalid), (0, 1));
@@ -220,7 +221,7 @@ fn an_unterminated_last_line_is_warned_of() {
     assert!(done.code == 0 && done.stdout.contains("the last line has no line break"), "{done:?}");
 }
 
-/// Changes a file while an import has read only its beginning, and lets the import end.
+/// Changes a file while an import has read only its beginning, and lets the import finish.
 fn changed(change: impl FnOnce(&Path)) -> (World, Done) {
     let world = World::new();
     world.reconfigure(|behavior| behavior.latency = (SLOW, SLOW));
@@ -232,7 +233,7 @@ fn changed(change: impl FnOnce(&Path)) -> (World, Done) {
     (world, finish(run))
 }
 
-/// Longer than what is read ahead.
+/// More rows than are read ahead.
 const ROWS: u64 = 5_000;
 
 const SLOW: Duration = Duration::from_millis(300);
@@ -271,7 +272,7 @@ fn a_file_that_changes_while_it_is_read_is_no_completed_import() {
             &["users.csv changed while it was read: ", words, "run the same command again"],
         );
         assert_eq!(world.summary()["state"], "stopped", "{words}");
-        // What was read is settled, and the next run does the rest.
+        // The rows that were read are settled, and the next run does the rest.
         assert_eq!(world.summary()["pending"], 0, "{words}");
         assert_eq!(world.import(&world.path("users.csv"), &[]).code, 0, "{words}");
         let customers = world.journal().customers() as u64;

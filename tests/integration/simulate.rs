@@ -1,4 +1,4 @@
-//! The simulator as a process of its own, as users meet it.
+//! The simulator as a separate process, as users run it.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -14,7 +14,7 @@ struct Served {
 }
 
 impl Served {
-    /// Starts it on a free port and reads where it listens.
+    /// Starts it on a free port and reads its address.
     fn start(world: &World, more: &[&str], change: impl FnOnce(&mut Command)) -> Served {
         let mut command = world.command(&[&["simulate", "--listen", "127.0.0.1:0"], more].concat());
         change(&mut command);
@@ -26,7 +26,7 @@ impl Served {
         Served { child, output, url }
     }
 
-    /// Ends it by this signal; its exit code and what it said on standard error.
+    /// Ends it by this signal; returns its exit code and its standard error.
     fn end(mut self, signal: &str) -> (Option<i32>, String) {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status().unwrap();
@@ -64,7 +64,7 @@ fn sigint_ends_it_too() {
 #[test]
 fn a_wrong_key_is_refused() {
     let world = World::new();
-    // It takes the key of its own environment alone.
+    // It accepts only the key in its own environment.
     let served = Served::start(&world, &[], |command| {
         command.env("JUSPAY_API_KEY", "another_key");
     });

@@ -1,4 +1,4 @@
-//! `status`: what it shows, also while a run goes on.
+//! `status`: its output, also during a run.
 
 use std::{
     io::{BufRead, BufReader},

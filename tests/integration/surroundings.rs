@@ -1,5 +1,5 @@
-//! What surrounds the process: it is the first of a container, its log is rotated, its files have names that are not
-//! text, or its ledger is said to be in memory.
+//! The surroundings of the process: it is the first one of a container, its log is rotated, its files have names that
+//! are not text, or its ledger would be in memory.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -19,12 +19,12 @@ fn may_contain() -> bool {
     tried.is_ok_and(|output| output.status.success())
 }
 
-/// The child of `unshare`: the program, which takes itself for process 1.
+/// The child of `unshare`: the program, which is process 1 in its namespace.
 fn inner(outer: u32) -> Option<String> {
     let path = format!("/proc/{outer}/task/{outer}/children");
     let children = fs::read_to_string(path).unwrap_or_default();
     let child = children.split_whitespace().next()?.to_owned();
-    // It has become the program, and reads what signals it handles from there.
+    // It is running the program now, and its signal handlers are known.
     let program = fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
     let is_guarded = fs::read_to_string(format!("/proc/{child}/status")).ok()?.lines().any(|line| {
         let caught = line.strip_prefix("SigCgt:").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
@@ -47,12 +47,12 @@ fn the_first_process_of_a_container_ends_by_a_signal_while_it_waits_for_its_inpu
         let world = World::new();
         let program = world.command(args);
         let mut command = Command::new("unshare");
-        // Whoever runs the tests may have SIGHUP ignored.
+        // The environment of the tests may ignore SIGHUP.
         command.args(["-rpf", "--mount-proc", "env", "--default-signal=HUP"]).arg(program.get_program());
         command.args(program.get_args()).current_dir(world.folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut run = command.spawn().unwrap();
-        // The pipe stays open, and nothing comes.
+        // The pipe stays open without data.
         let mut input = run.stdin.take().unwrap();
         input.write_all(b"object_reference_id,").unwrap();
         let outer = run.id();
@@ -84,7 +84,7 @@ fn a_log_that_is_rotated_goes_on_in_a_new_file() {
     assert!(new.contains("the run has ended") && !new.contains("the run begins"), "{new}");
 }
 
-/// Where there is no log file, the signal means nothing.
+/// Without a log file, the signal has no effect.
 #[test]
 fn a_run_without_a_log_file_survives_a_rotation() {
     let world = World::new();
@@ -103,7 +103,7 @@ fn names_that_are_no_text_work_as_often_as_others() {
     let world = World::new();
     let name = |text: &[u8]| OsStr::from_bytes(text).to_owned();
     let folder = world.folder.path().join(name(b"dir\xe9"));
-    // Some file systems take no such name.
+    // Some file systems do not accept such a name.
     if fs::create_dir(&folder).is_err() {
         return;
     }
@@ -112,7 +112,7 @@ fn names_that_are_no_text_work_as_often_as_others() {
     let ledger = folder.join(name(b"l\xe9dger.db"));
     let run = |words: &[&OsStr]| {
         let mut command = world.command(words);
-        // By a relative name too: it is not text either once it is whole.
+        // Also by a relative name, whose absolute path is not text either.
         command.current_dir(&folder).env("CUSTOMER_IMPORT_LEDGER", ledger.file_name().unwrap());
         crate::world::done(command.output().unwrap())
     };

@@ -1,4 +1,4 @@
-//! A terminal of a chosen width, for what the program does only where somebody looks on.
+//! A terminal of a chosen width, for output that only a terminal gets.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use rustix::{
 };
 
 pub(crate) struct Terminal {
-    /// Our side: what is drawn can be read here, what is typed is written.
+    /// Our side: what is drawn can be read here, and what is typed is written here.
     ours: File,
 }
 
@@ -26,7 +26,7 @@ impl Terminal {
         terminal
     }
 
-    /// As whoever drags the edge of its window.
+    /// Resizes the terminal, as a user does by dragging the window's edge.
     pub(crate) fn resize(&self, columns: u16) {
         let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.ours, size).unwrap();
@@ -39,14 +39,14 @@ impl Terminal {
         command.stdin(theirs.try_clone().unwrap());
         command.stdout(theirs.try_clone().unwrap());
         command.stderr(theirs);
-        // With the command go its copies of the other side: a terminal that nobody holds has an end.
+        // Dropping the command closes its copies of the other side: a terminal that no process holds has an end.
         if !command.get_envs().any(|(name, _)| name == "TERM") {
             command.env("TERM", "xterm");
         }
         command.spawn().unwrap()
     }
 
-    /// Reads until this is shown; what was shown so far. Ends with the terminal's end, too.
+    /// Reads until this is shown, or until the terminal's end; returns what was shown so far.
     pub(crate) fn read_until(&mut self, wanted: &str) -> String {
         let (mut text, mut some) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = self.ours.read(&mut some) {
@@ -58,7 +58,7 @@ impl Terminal {
         String::from_utf8(text).unwrap()
     }
 
-    /// Runs a command to its end: its exit code, and all that was shown.
+    /// Runs a command to its end; returns its exit code, and everything that was shown.
     pub(crate) fn run(&mut self, command: Command) -> (i32, String) {
         let mut child = self.start(command);
         let text = self.read_until("");
@@ -70,8 +70,8 @@ impl Terminal {
     }
 }
 
-/// The lines of what was shown on so many columns, drawn over or not, without what moves the cursor. What is
-/// longer than a line goes on in the next, as on the terminal.
+/// The lines of what was shown at this width, including those drawn over, without the sequences that move the cursor.
+/// A longer line continues in the next, as on the terminal.
 pub(crate) fn lines(shown: &str, columns: usize) -> Vec<String> {
     let mut plain = String::new();
     let mut rest = shown.chars();

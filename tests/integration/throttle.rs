@@ -10,18 +10,18 @@ use customer_import::simulator::{Endpoint, Entry, Fault, Options};
 
 use crate::world::{World, finish, references, wait_until};
 
-/// What a window may hold beyond rate and burst: two requests, or one in a hundred, because the journal has the time at
-/// which they arrived and not that at which they were sent.
+/// The tolerance of a window beyond rate and burst: two requests, or one in a hundred, because the journal has the
+/// times at which requests arrived and not those at which they were sent.
 fn jitter(rate: f64) -> f64 {
     (rate / 100.0).max(2.0)
 }
 
-/// A shared machine stands still now and then, and the requests of that time are journaled together when it goes on.
-/// Such a standstill shows as a gap before the window; up to this length the window is assumed to begin with the gap.
+/// A shared machine stalls now and then, and the requests of that time are journaled together when it continues. Such
+/// a stall shows as a gap before the window; up to this length the window is assumed to begin with the gap.
 const STANDSTILL: Duration = Duration::from_millis(50);
 
-/// The share of the rate that must be reached; the rest is for the start and the end of a run, and for a debug build on a
-/// busy machine.
+/// The share of the rate that must be reached; the rest allows for the start and the end of a run, and for a debug
+/// build on a busy machine.
 const REACHED: f64 = 0.9;
 
 /// By how much the fullest window of one second exceeds rate and burst.
@@ -55,7 +55,7 @@ fn capacity(rows: usize) -> f64 {
     mean_rate(&world.journal().entries())
 }
 
-/// The share of the capacity that can be expected a moment later, whatever else the machine does then.
+/// The share of the capacity that can be expected a moment later, whatever else the machine is doing then.
 const STILL_THERE: f64 = 0.5;
 
 /// Imports at this rate and checks it against the journal.
@@ -179,7 +179,7 @@ fn a_429_without_retry_after_pauses_all_requests_too() {
     a_throttled_import_waits("", Duration::from_secs(1));
 }
 
-/// An API that answers 500 to every request about the eleventh of sixty rows, and to no other.
+/// An API that returns 500 to every request about the eleventh of sixty rows, and to no other.
 fn with_a_poisoned_row() -> (World, &'static str) {
     let world =
         World::with(Options { seed: 5, faults: vec![(Fault::Always500, 0.03)], ..Options::default() });
@@ -220,8 +220,8 @@ fn a_row_that_never_succeeds_does_not_hold_up_the_end() {
     assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
 }
 
-/// The rerun after the test above: only the row is left that the API cannot process. That is no outage, and waiting for
-/// its end would take ten minutes each time, and stop the run.
+/// The rerun after the test above: only the row is left that the API cannot process. That is not an outage; waiting
+/// for its end would take ten minutes each time, and stop the run.
 #[test]
 fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
     let (world, bad) = with_a_poisoned_row();
@@ -250,7 +250,7 @@ fn too_many_failures_stop_the_run() {
     assert_eq!(summary["state"], "stopped");
     assert!(summary["stop_reason"].is_string(), "{summary}");
     let rejected = summary["rejected"].as_u64().unwrap();
-    // Rows that were in flight, and rows that were answered during one commit.
+    // Rows that were in flight, and rows that got a response during one commit.
     assert!((6..60).contains(&rejected), "{summary}");
     assert_eq!(summary["requests"], world.journal().requests());
     assert_eq!(summary["created"].as_u64().unwrap(), world.journal().customers() as u64);
@@ -289,7 +289,7 @@ fn a_revoked_key_stops_the_run_at_once_and_the_next_one_completes() {
     }
 }
 
-/// A run of an hour has hundreds of pauses, and the first says what there is to say.
+/// A run of an hour has hundreds of pauses, and the first warning is sufficient.
 #[test]
 fn pauses_are_warned_of_once_and_counted() {
     let world = World::with(Options { rate_limit: Some(50), ..Options::default() });

@@ -1,8 +1,8 @@
-//! Reads the sources and keeps the promises of `src/lib.rs` about them.
+//! Enforces the promises of `src/lib.rs` about the sources.
 //!
-//! The disaster is a slow one: a `use` here, a statement there, and in a year the rules know SQL,
-//! the simulator shares a mistake with the client, and nobody can change one thing without three
-//! others. A table in a comment does not hold that up; a failing test does.
+//! The disaster is a slow one: an import here, a statement there, and after a year the rules contain SQL, the
+//! simulator makes the same mistake as the client, and nobody can change one part without three others. A table in a
+//! comment does not prevent that; a failing test does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,20 +13,20 @@ use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 
 use crate::scanner::{Source, Tree, circle, constants, program, read_all, root, words};
 
-/// The most characters of README: what one reads before a first try.
+/// The maximum length of the README in characters: what a user reads before a first try.
 const README_CHARS_MAX: usize = 12_000;
 
-/// The most lines of a function: what fits on a screen.
+/// The maximum number of lines of a function: what fits on a screen.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// What `lib.rs` has no line for: the errors of the deep modules, wrapped once.
+/// The module `error` has no line in `lib.rs`; it wraps the errors of these modules.
 const ERROR_USES: [&str; 3] = ["api", "ledger", "source"];
 
 fn under(source: &Source, modules: &[&str]) -> bool {
     source.path != "src/main.rs" && source.path != "src/lib.rs" && modules.contains(&source.module())
 }
 
-/// None of these words stands in a file that may not have it.
+/// Asserts that none of these words occurs in a file that is not allowed to contain it.
 fn only_in(words: &[&str], allowed: impl Fn(&Source) -> bool) {
     let sources = program();
     let forbidden = sources.iter().filter(|source| !allowed(source));
@@ -109,7 +109,7 @@ fn sqlx_is_the_ledgers_alone() {
 
 #[test]
 fn reqwest_is_the_apis_alone() {
-    // The command line names the type of a URL.
+    // The command line uses the type of a URL.
     only_in(&["reqwest"], |source| {
         under(source, &["api"])
             || (under(source, &["cli"])
@@ -134,7 +134,7 @@ fn only_the_command_line_prints() {
 #[test]
 fn only_the_command_line_reads_the_environment() {
     only_in(&["env::"], |source| {
-        // What a test tells the process to die at; behind a feature, in no release.
+        // The crash point at which a test ends the process; behind a feature, not in any release.
         source.path == "src/ledger/sqlite/crash_point.rs"
             || source.path == "src/main.rs" && source.places("env::") == source.places("env::args_os")
             || under(source, &["cli"])
@@ -153,7 +153,7 @@ fn the_network_is_the_apis_and_the_servers() {
 #[test]
 fn nothing_sleeps_but_the_sender_the_throttle_and_the_simulator() {
     only_in(&["sleep"], |source| under(source, &["sender", "simulator"]));
-    // A deadline is an event; the grace of requests in flight is one.
+    // A deadline is an event; the end of the shutdown grace is one.
     only_in(&["sleep_until"], |source| under(source, &["throttle", "simulator", "run"]));
     for source in read_all("tests") {
         for word in ["sleep", "sleep_until"] {
@@ -171,7 +171,7 @@ fn nothing_gives_up_without_a_word() {
 #[test]
 fn no_state_is_global() {
     only_in(&["static mut", "OnceLock", "LazyLock", "thread_local!", "lazy_static!"], |source| {
-        // Text that is built once and never changes is no state.
+        // Text that is built once and never changes is not state.
         under(source, &["simulator"])
     });
 }
@@ -198,7 +198,7 @@ fn functions_fit_on_a_screen() {
     assert!(long.is_empty(), "more than {FUNCTION_LINES_MAX} lines: {long:#?}");
 }
 
-/// What a type promises is kept in one place.
+/// The invariants of a type are kept in one place.
 #[test]
 fn a_type_is_implemented_in_one_file() {
     let mut files: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
@@ -225,7 +225,7 @@ fn no_files_of_a_module_need_each_other() {
     assert!(found.is_none(), "each needs the next: {found:?}");
 }
 
-/// The anchor that a heading has.
+/// The anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>().replace(' ', "-")
@@ -274,7 +274,7 @@ fn names_of_files_are_nouns() {
     }
 }
 
-/// Whoever reads the listing of files finds each name explained.
+/// A reader of the file listing finds each name explained.
 #[test]
 fn names_of_files_are_in_the_glossary() {
     let lib = std::fs::read_to_string(root().join("src/lib.rs")).unwrap();
@@ -311,7 +311,7 @@ fn every_migration_says_why_and_is_compiled_in() {
     assert!(found > 0);
 }
 
-/// Whether a literal is a statement: the words that only SQL puts together like this.
+/// Whether a literal is a SQL statement: words that occur together only in SQL.
 fn is_sql(text: &str) -> bool {
     let text = text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
     let begins = |words: &str| text.starts_with(words);
@@ -341,7 +341,7 @@ fn sql_is_the_ledgers_rooms_alone() {
     assert!(found.is_empty(), "SQL at {found:?}");
 }
 
-/// A statement that no table of ours fits fails here and not in somebody's run.
+/// A statement that does not fit the tables fails here and not in a user's run.
 #[test]
 fn every_statement_fits_a_fresh_ledger() {
     let sources = program();
@@ -352,7 +352,7 @@ fn every_statement_fits_a_fresh_ledger() {
                 statements.push((format!("{} {name}", source.path), text));
             }
         }
-        // The few that stand where they are used.
+        // The few statements that are written where they are used.
         for (line, text) in &source.strings {
             if is_sql(text) && !statements.iter().any(|(_, known)| known == text) {
                 statements.push((format!("{}:{line}", source.path), text.clone()));
@@ -371,7 +371,7 @@ fn every_statement_fits_a_fresh_ledger() {
         migrator.unwrap().run(&mut connection).await.unwrap();
         let mut wrong = Vec::new();
         for (name, text) in &statements {
-            // `\` at the end of a line and the like are Rust's; in SQL there are none.
+            // `\` at the end of a line and the like are Rust's; SQL has no such escapes.
             assert!(!text.contains('\\'), "{name} has an escape");
             let explain = sqlx::query(sqlx::AssertSqlSafe(format!("explain {text}")));
             if let Err(error) = explain.fetch_all(&mut connection).await {

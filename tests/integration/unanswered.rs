@@ -1,6 +1,7 @@
-//! An API that never answers: more likely the host is wrong than the API away, and the user is told so at once.
+//! An API that never responds: more likely the host is wrong than the API unavailable, and the user is told at once.
 //!
-//! The disaster: a typing error in the host looks like work for ten minutes; or a server that is only slow is given up.
+//! The disaster: a typing error in the host looks like work for ten minutes; or a server that is only slow is given
+//! up.
 
 use std::{
     io::{BufRead, BufReader},
@@ -16,7 +17,7 @@ use crate::{
     world::{MERCHANT, World, finish, wait_until},
 };
 
-/// For how long an API that has never answered is tried.
+/// How long an API that has never responded is tried.
 const TRIED: Duration = Duration::from_secs(30);
 
 fn start(world: &World, more: &[&str]) -> (Child, BufReader<ChildStderr>) {
@@ -32,20 +33,21 @@ fn line_with(log: &mut BufReader<ChildStderr>, words: &str) -> String {
     lines.find(|line| line.contains(words)).unwrap_or_else(|| panic!("the run ended without {words:?}"))
 }
 
-/// A server that takes connections and leaves each without an answer.
+/// A server that accepts connections and never responds.
 fn silent_server() -> (String, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     (format!("http://{}", listener.local_addr().unwrap()), listener)
 }
 
-/// A server that closes every connection, as a balancer without a service behind it does.
+/// A server that closes every connection, like a load balancer without a service behind it.
 fn closing_server() -> String {
     let (url, listener) = silent_server();
     std::thread::spawn(move || listener.incoming().for_each(|stream| drop::<Option<TcpStream>>(stream.ok())));
     url
 }
 
-/// All at the same time, since each takes half a minute: hosts that never answer, one that did once, and a slow one.
+/// All at the same time, because each takes half a minute: hosts that never respond, one that did once, and a slow
+/// one.
 #[test]
 fn a_host_that_never_answers_is_given_up_long_before_the_outage_limit() {
     let answered = World::new();
@@ -89,7 +91,7 @@ fn a_host_that_never_answers_is_given_up_long_before_the_outage_limit() {
 fn the_cause_is_shown_with_the_first_failure() {
     let world = World::new();
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
-    // One request in seven seconds: no series of failures, which is what an outage is known by.
+    // One request in seven seconds: too few for a series of failures, by which an outage is detected.
     let (mut child, mut log) = start(&world, &["--rate", "0.15", "--outage-limit", "10m"]);
     let warning = line_with(&mut log, "no answer yet");
     assert!(warning.contains("connection refused"), "{warning}");
@@ -112,7 +114,7 @@ fn a_shorter_outage_limit_holds() {
     assert_eq!(finish(child).code, 4);
 }
 
-/// The commands that only ask show it in the same way.
+/// Commands that only look up show it in the same way.
 #[test]
 fn a_verification_shows_the_cause_too() {
     let world = World::new();
@@ -123,7 +125,7 @@ fn a_verification_shows_the_cause_too() {
     let args = ["verify", "users.csv", "--base-url", &base_url, "--merchant-id", MERCHANT];
     let mut terminal = Terminal::new(100);
     let mut verify = terminal.start(world.command(&args));
-    // The log has it between quotes, and before the word that is drawn next to it.
+    // The log has the text in quotes; it also appears before the word that is drawn next to it.
     let shown = terminal.read_until("\x1b[K\r\nno connection to ");
     assert!(lines(&shown, 100).iter().any(|line| line.starts_with("0 of 20 rows, ")), "{shown:?}");
     verify.kill().unwrap();

@@ -1,10 +1,10 @@
-//! A wrong command line is answered with one sentence that says what to type instead, and nothing happens.
+//! An invalid command line gets one sentence that says what to type instead, and nothing else happens.
 
 use std::{collections::BTreeSet, ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use crate::world::{World, files};
 
-/// The error of each command line, without `error: ` before it.
+/// Asserts the error of each command line, without `error: ` before it.
 #[track_caller]
 fn says(cases: &[(&[&str], &str)]) {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! The documented rules and the file as people write it: encodings, delimiters, quotes, lines.
+//! The documented rules, and files as people write them: encodings, delimiters, quotes, lines.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,13 +6,13 @@ use customer_import::customer::Rule;
 
 use crate::world::{MERCHANT, World, cells, faults, rows};
 
-/// One row of each broken rule, with the faults it must have in its last cell.
+/// One row per broken rule, with the expected faults in its last cell.
 const RULES: &str = include_str!("../../samples/rules.csv");
 
-/// Phone numbers in every spelling, with what `--phone-region IN` makes of them in the last cell.
+/// Phone numbers in every spelling, with the expected result of `--phone-region IN` in the last cell.
 const PHONES: &str = include_str!("../../samples/phones.csv");
 
-/// `FIELD:RULE;…` by line, as the last cell of each record of the sample says.
+/// `FIELD:RULE;…` by line, from the last cell of each record of the sample.
 fn expected() -> BTreeMap<u64, String> {
     expected_of(RULES)
 }
@@ -69,7 +69,7 @@ fn phones_in_any_spelling_are_sent_as_national_digits_with_their_code() {
         found.insert(row[3].parse().unwrap(), sent);
     }
     assert_eq!(found, expected_of(PHONES));
-    // Without a region the rule stays, and the fault names the option.
+    // Without a region the rule applies unchanged, and the fault names the option.
     let done = world.run(&["validate", "phones.csv"]);
     assert_eq!(done.code, 3, "{done:?}");
     assert!(done.stdout.contains("mobile_number digits: ") && done.stdout.contains("--phone-region"));
@@ -109,7 +109,7 @@ fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
     assert_eq!(customer.mobile_country_code, "91");
     assert_eq!(world.import(&file, &["--drop-invalid-optional"]).code, 3);
     assert_eq!(world.outcomes(), "created=1 unchanged=1 invalid=1");
-    // What was not sent is no part of what was imported: the same row without it is the same.
+    // A field that was not sent is not part of what was imported: the row without it is unchanged.
     let text = text.replace("#N/A,Mary Ann", ",");
     let file = world.file("users.csv", text);
     world.import(&file, &["--drop-invalid-optional"]);
@@ -125,7 +125,7 @@ fn invalid_optional_fields_are_dropped_where_the_user_wants_it() {
     assert_eq!(world.query("select run, field, rule, rows from dropped order by 1, 2"), counted);
 }
 
-/// What the platform's columns cannot hold would be refused there, or cut.
+/// Values that the platform's columns cannot hold would be refused there, or truncated.
 #[test]
 fn lengths_are_the_apis_to_judge_where_rules_are_lenient_and_a_negative_number_is_nobodys() {
     let world = World::new();
@@ -217,7 +217,7 @@ fn references_that_differ_in_case_or_blanks_are_a_warning() {
     assert!(done.stdout.starts_with(expected), "{done:?}");
     let warning = "\n\nwarning: object_reference_id alike: 2 rows, first on line 4, 5\n";
     assert!(done.stdout.contains(warning), "{done:?}");
-    // A warning alone leaves every row to be sent.
+    // With only a warning, every row is sent.
     world.file("users.csv", text.replace("cust-0002,5\n", ""));
     let done = world.run(&["validate", "users.csv"]);
     assert_eq!(done.code, 0, "{done:?}");
@@ -462,7 +462,7 @@ fn bytes_that_are_no_text_are_one_rows_fault() {
     let rows = world.failed_rows();
     assert_eq!((rows[0]["_line"].as_str(), faults(&rows[0]).as_str()), ("3", "record:encoding"));
     assert!(rows[0]["_error_message"].contains("column 3"), "{rows:?}");
-    // The damaged cell must not pass as a good one when the export comes back as it is.
+    // The damaged cell must not pass as valid when the export is imported unchanged.
     let export = world.run(&["export", "failed"]).stdout;
     let file = world.file("failed.csv", export);
     world.import(&file, &["--validation", "lenient"]);
@@ -571,7 +571,7 @@ fn a_quote_in_the_header_that_a_row_closes_swallows_no_row() {
             assert!(done.stderr.contains(&seen), "{done:?}");
         }
     }
-    // Names of several lines are no rows.
+    // Column names of several lines are not rows.
     let text = "\"object_reference_id\n(our id)\",\"mobile_number\n10 digits, no +91\",\"x\ny, z\"\ncust-0001,9876500101,\n";
     let map = [
         "--map",
@@ -616,7 +616,7 @@ fn validate_tells_what_each_option_would_rescue_and_sorts_faults_by_count() {
         found["faults"].as_array().unwrap().iter().map(|f| f["rows"].as_u64().unwrap()).collect();
     assert!(counts.is_sorted_by(|a, b| a >= b) && counts[0] == 3, "{counts:?}");
     assert_eq!(found["faults"][0]["per_cent"], 37.5);
-    // Each option keeps its word.
+    // Each option has the effect that was predicted.
     for rescue in found["rescue"].as_array().unwrap() {
         let option: Vec<&str> = rescue["option"].as_str().unwrap().split(' ').collect();
         let with = validate(&option);
@@ -627,7 +627,7 @@ fn validate_tells_what_each_option_would_rescue_and_sorts_faults_by_count() {
     let done = world.run(&["validate", "users.csv"]);
     assert!(done.stdout.contains("\n  --phone-region IN would make 3 rows valid (37.5 %)\n"), "{done:?}");
     assert!(done.stdout.contains("  line 4: ") && done.stdout.contains("  37.5 % of all rows\n"), "{done:?}");
-    // Nothing tells the region of these.
+    // Nothing shows the region of these numbers.
     world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,99887 76655\n");
     let done = world.run(&["validate", "users.csv"]);
     assert!(done.stdout.contains("--phone-region CC would make at most 1 row valid (100 %)"), "{done:?}");

@@ -1,7 +1,7 @@
-//! A value is sent as its owner means it, or its row is a fault: nothing is guessed, and nothing of a row is left out that says
-//! what the rest means.
+//! A value is sent as its owner means it, or its row is invalid: nothing is guessed, and no part of a row is dropped
+//! that the meaning of the rest depends on.
 //!
-//! The disaster is data that was altered by a program on its way into the file, and that goes on to the API without a word.
+//! The disaster is data that another program has altered in the file, and that is sent to the API silently.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ const CODES: &str = "object_reference_id,mobile_number,mobile_country_code\n\
     customer-1,7911123456,+44\ncustomer-2,7911123456,44.0\ncustomer-3,7911123456,GB\n\
     customer-4,7911123456,44\ncustomer-5,+44 7911 123456,91\ncustomer-6,+44 7911 123456,UK\n";
 
-/// Without its code, a British number would be taken for an Indian one.
+/// Without its code, a British number would be treated as an Indian one.
 #[test]
 fn a_country_code_is_read_or_refused_and_never_dropped() {
     for more in [&[][..], &["--validation", "lenient"], &["--set", "mobile_country_code=91"]] {
@@ -42,7 +42,7 @@ fn a_country_code_is_read_or_refused_and_never_dropped() {
     }
 }
 
-/// Where the code is empty, the API takes a number for an Indian one.
+/// If the code is empty, the API treats a number as an Indian one.
 #[test]
 fn without_a_region_a_code_is_dropped_only_if_it_is_the_one_that_the_api_fills_in() {
     let world = World::new();
@@ -53,7 +53,7 @@ fn without_a_region_a_code_is_dropped_only_if_it_is_the_one_that_the_api_fills_i
     assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=2"), "{done:?}");
     let dropped = json!([{"field": "mobile_country_code", "rule": "digits", "rows": 1}]);
     assert_eq!(world.summary()["dropped"], dropped);
-    // The advice is one that helps.
+    // The suggestion works.
     let done = world.run(&["validate", "users.csv", "--format", "json", "--drop-invalid-optional"]);
     let found: Value = serde_json::from_str(&done.stdout).unwrap();
     assert_eq!(found["faults"][0]["option"], "--phone-region CC", "{found}");
@@ -160,7 +160,7 @@ fn the_byte_order_marks_of_joined_files_are_skipped_and_counted() {
         assert_eq!(world.summary()["adjustments"], json!([adjustment]));
         let said = "byte order mark (U+FEFF) at the start of a line skipped: 2, first on line 3, 4\n";
         assert!(done.stdout.contains(said), "{done:?}");
-        // The row is the same without the mark.
+        // The row is unchanged without the byte order mark.
         let file = world.file("again.csv", "object_reference_id,mobile_number\ncustomer-2,9876500102\n");
         world.import(&file, &[]);
         assert_eq!(world.outcomes(), "unchanged=1");
@@ -195,7 +195,7 @@ fn what_nobody_sees_in_a_cell_that_is_sent_is_a_fault_that_names_it() {
     }
 }
 
-/// What is invisible or turns the text around must not reach a terminal, whatever part of a message it comes in by.
+/// Characters that are invisible or reverse the text must not reach a terminal, in any part of a message.
 #[test]
 fn messages_show_code_points_in_place_of_what_nobody_sees() {
     let world = World::new();
@@ -226,7 +226,7 @@ fn messages_show_code_points_in_place_of_what_nobody_sees() {
         let done = world.run(args);
         assert!(is_shown(&done.stdout), "{args:?} {done:?}");
     }
-    // What a program reads is as it stands.
+    // Output for programs is not altered.
     let done = world.run(&["status", "--format", "json"]);
     let status: Value = serde_json::from_str(&done.stdout).unwrap();
     assert!(status.to_string().contains(name), "{status}");

@@ -1,7 +1,7 @@
-//! `verify`: what the API has against the file, told by line and field and recorded nowhere.
+//! `verify`: compares the API with the file, reports by line and field, and records nothing.
 //!
-//! The disaster is a comparison that says that all is well because it has not looked, or one that leaves a trace in
-//! the ledger that a later import takes for an outcome.
+//! The disaster is a comparison that reports success because it has not looked, or one that leaves a trace in the
+//! ledger that a later import treats as an outcome.
 
 use customer_import::simulator::{Fault, Options};
 use serde_json::json;
@@ -23,7 +23,7 @@ fn all_the_same_is_0_and_the_ledger_is_as_it_was() {
     let (world, _) = imported();
     let tables = || ["run", "row", "record", "pending_update"].map(|table| world.table(table));
     let (before, gets) = (tables(), world.journal().gets());
-    // A field that only the API has is no difference.
+    // A field that only the API has is not a difference.
     world.update_elsewhere("cust-0003", "mobile_country_code=91");
     let done = world.aim("verify", &["users.csv"]);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
@@ -69,7 +69,7 @@ fn the_lines_that_are_named_are_the_first_of_the_file() {
     let world = World::new();
     let file = world.rows("users.csv", 120);
     assert_eq!(world.import(&file, &[]).code, 0);
-    // Answers overtake each other.
+    // Responses overtake each other.
     let latency = (std::time::Duration::ZERO, std::time::Duration::from_millis(40));
     world.reconfigure(|behavior| behavior.latency = latency);
     let first: Vec<u64> = (2..22).collect();

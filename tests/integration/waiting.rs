@@ -1,5 +1,5 @@
-//! A run that waits says why: one warning with the reason, another where the reason changes, the reason in `status` and in
-//! the progress, and nothing of a customer.
+//! A run that waits reports the reason: one warning with the reason, another when the reason changes, the reason in
+//! `status` and in the progress, and no customer data.
 
 use customer_import::simulator::Outage;
 
@@ -8,7 +8,7 @@ use crate::{
     world::{Done, World, finish, signal, wait_until},
 };
 
-/// What `status` tells scripts of the reason.
+/// The reason that `status` reports to scripts.
 fn cause(world: &World) -> Option<String> {
     let done = world.run(&["status", "--format", "json"]);
     let status: serde_json::Value = serde_json::from_str(&done.stdout).ok()?;
@@ -39,7 +39,7 @@ fn the_reason_is_said_once_and_again_when_it_changes() {
     assert_eq!(done.code, 0, "{done:?}");
     let warnings = warnings(&done);
     let expected = ["connection refused", "503", "HTTP 500", "the API is back"];
-    // A connection may be cut in the moment of a change, which is a reason of its own.
+    // A connection may be reset at the moment of a change, which is a reason of its own.
     assert!((4..=6).contains(&warnings.len()), "{warnings:#?}");
     let mut rest = warnings.iter();
     for words in expected {
@@ -70,7 +70,7 @@ fn verify_says_why_it_waits_too() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Http503));
     let done = world.aim("verify", &["rows.csv", "--outage-limit", "6s"]);
     assert_eq!(done.code, 4, "{done:?}");
-    // At first it may be a limit, which is told otherwise.
+    // At first it may be a limit, which is reported differently.
     let warnings = warnings(&done);
     let of_the_outage = warnings.iter().filter(|line| line.contains("HTTP 503")).count();
     assert_eq!(of_the_outage, 1, "{warnings:#?}");

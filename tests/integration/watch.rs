@@ -1,4 +1,4 @@
-//! `status --watch`: shows the run that goes on until it ends, and leaves it alone.
+//! `status --watch`: shows the current run until it ends, without affecting it.
 
 use std::{
     io::{BufRead, BufReader},
@@ -12,7 +12,7 @@ use crate::{
     world::{World, finish, signal, wait_until},
 };
 
-/// A run whose requests wait for an answer, and that has said so.
+/// A run whose requests wait for a response, and that has reported this.
 fn waiting_run(world: &World) -> Child {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let file = world.rows("users.csv", 50);
@@ -22,7 +22,7 @@ fn waiting_run(world: &World) -> Child {
     run
 }
 
-/// Lets a run come to its end.
+/// Lets a run finish.
 fn complete(world: &World, run: Child) {
     signal(&run, "INT");
     signal(&run, "INT");

@@ -1,9 +1,9 @@
-//! A server that sends exactly the bytes that a test tells it to.
+//! A server that sends exactly the bytes that a test specifies.
 //!
-//! The simulator is an HTTP server and can only misbehave within HTTP. What a broken proxy, a port
-//! scanner's tarpit or a hijacked address sends is no HTTP at all, so this one is a thread for each
-//! connection on a bare socket. It keeps its own account of customers, and that is the oracle: what
-//! it has made, how often, and what it was asked.
+//! The simulator is an HTTP server and can only misbehave within HTTP. A broken proxy, a tarpit against port scanners
+//! or a hijacked address may send something that is not HTTP at all, so this server is one thread per connection on a
+//! bare socket. It keeps its own record of customers, which is the oracle: which ones it has created, how often, and
+//! which requests it received.
 
 use std::{
     collections::BTreeMap,
@@ -20,36 +20,36 @@ use std::{
 
 use crate::world::{Done, World, finish};
 
-/// More memory than this the program must never have had.
+/// The maximum memory that the program may use.
 const MEMORY_MAX_KIB: u64 = 100 * 1024;
 
 type Script = dyn Fn(&mut Call<'_>) + Send + Sync;
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub(crate) create: bool,
     pub(crate) update: bool,
-    /// Of a Create the reference, else what the path names.
+    /// The reference of a Create, otherwise the last segment of the path.
     pub(crate) reference: String,
     pub(crate) head: String,
 }
 
-/// The customers behind the wire: reference → id and how often it was made.
+/// The customers of the server: reference → id and how often it was created.
 #[derive(Default)]
 struct Api {
     customers: BTreeMap<String, (String, u32)>,
     asked: Vec<Asked>,
-    /// Creates for a reference that was there already.
+    /// Number of Creates for a reference that already existed.
     refused: u32,
 }
 
 struct Shared {
     api: Mutex<Api>,
     script: Mutex<Arc<Script>>,
-    /// Sent to whoever connects, before anything is read; for so many connections.
+    /// Sent to each client before anything is read; for this many connections.
     greeting: Mutex<(Vec<u8>, usize)>,
-    /// The program that is watched; `None` while it is being started.
+    /// The process whose memory is watched; `None` while it is being started.
     watched: Mutex<Option<u32>>,
     known: Condvar,
     peak_kib: AtomicU64,
@@ -62,7 +62,7 @@ pub(crate) struct Wire {
     shared: Arc<Shared>,
 }
 
-/// One request that waits for its bytes.
+/// A request that waits for its response.
 pub(crate) struct Call<'a> {
     pub(crate) asked: Asked,
     stream: &'a mut TcpStream,
@@ -71,7 +71,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Wire {
-    /// Answers every request with this script.
+    /// A server that handles every request with this script.
     pub(crate) fn new(script: impl Fn(&mut Call<'_>) + Send + Sync + 'static) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -103,17 +103,17 @@ impl Wire {
         format!("http://{}", self.address)
     }
 
-    /// From the next request on.
+    /// Uses another script from the next request on.
     pub(crate) fn play(&self, script: impl Fn(&mut Call<'_>) + Send + Sync + 'static) {
         *self.shared.script.lock().unwrap() = Arc::new(script);
     }
 
-    /// The next `connections` get these bytes before they have said a word.
+    /// Sends these bytes to the next `connections` clients before they have sent anything.
     pub(crate) fn greet(&self, bytes: impl Into<Vec<u8>>, connections: usize) {
         *self.shared.greeting.lock().unwrap() = (bytes.into(), connections);
     }
 
-    /// Imports a file from this server; the memory of the program is watched.
+    /// Imports a file with this server as the API, and watches the program's memory.
     pub(crate) fn import(&self, world: &World, file: &Path, more: &[&str]) -> Done {
         finish(self.start(world, file, more, |_| {}))
     }
@@ -136,7 +136,7 @@ impl Wire {
         child
     }
 
-    /// For programs that [`Wire::start`] does not start: their memory is not looked at.
+    /// Watches no process, for programs that were not started by [`Wire::start`].
     pub(crate) fn watch_nobody(&self) {
         *self.shared.watched.lock().unwrap() = Some(0);
         self.shared.known.notify_all();
@@ -154,19 +154,19 @@ impl Wire {
         self.shared.connections.load(SeqCst)
     }
 
-    /// Reference → id of what was made; each once.
+    /// Reference → id of the customers created; asserts that each was created once.
     pub(crate) fn customers(&self) -> BTreeMap<String, String> {
         let api = self.shared.api.lock().unwrap();
         assert!(api.customers.values().all(|(_, times)| *times == 1), "a customer was made twice");
         api.customers.iter().map(|(reference, (id, _))| (reference.clone(), id.clone())).collect()
     }
 
-    /// Nobody asked for a second customer of a reference.
+    /// Asserts that no reference got a second Create.
     pub(crate) fn assert_no_second_create(&self) {
         assert_eq!(self.shared.api.lock().unwrap().refused, 0, "a Create for a customer that was there");
     }
 
-    /// The program was seen at work, and it was never large.
+    /// Asserts that the program was observed at work, and never used much memory.
     pub(crate) fn assert_small(&self) {
         let peak = self.shared.peak_kib.load(SeqCst);
         assert!(peak < MEMORY_MAX_KIB, "{peak} KiB of memory");
@@ -177,14 +177,14 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.shared.gone.store(true, SeqCst);
-        // Wakes the one at the door; whoever is still served ends with the program.
+        // Wakes the accepting thread; the other threads end with the program.
         drop(TcpStream::connect(self.address));
     }
 }
 
 impl Shared {
-    /// How large the program has been at its largest. It only ever grows, so looking at each event
-    /// misses nothing that came before it.
+    /// Records the program's peak memory. The peak only grows, so checking at each event misses nothing before the
+    /// event.
     fn look_at_memory(&self) {
         let mut watched = self.watched.lock().unwrap();
         while watched.is_none() {
@@ -241,7 +241,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
     let update = head.starts_with("POST ") && !create;
     let reference = if create {
         let mut pairs = form_urlencoded::parse(body.as_bytes());
-        // A body of JSON has none.
+        // A JSON body has no such pair.
         pairs.find(|(name, _)| *name == "object_reference_id").unwrap_or_default().1.into_owned()
     } else {
         let name = path.rsplit('/').next().unwrap();
@@ -251,7 +251,7 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
 }
 
 impl Call<'_> {
-    /// Makes the customer if there is none; what an honest answer to a Create says.
+    /// Creates the customer if there is none; returns the true response to a Create.
     pub(crate) fn create(&mut self) -> Vec<u8> {
         let reference = &self.asked.reference;
         let mut api = self.shared.api.lock().unwrap();
@@ -267,7 +267,7 @@ impl Call<'_> {
         customer(&id, reference)
     }
 
-    /// What an honest answer to a Get says.
+    /// The true response to a Get.
     pub(crate) fn find(&self) -> Vec<u8> {
         let reference = &self.asked.reference;
         let api = self.shared.api.lock().unwrap();
@@ -277,20 +277,20 @@ impl Call<'_> {
         }
     }
 
-    /// The whole truth.
+    /// Sends the true response.
     pub(crate) fn answer_honestly(&mut self) {
         let answer = if self.asked.create { self.create() } else { self.find() };
         self.send(answer);
     }
 
-    /// False if the other side has had enough.
+    /// Sends bytes; false if the other side has closed the connection.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let sent = self.stream.write_all(bytes.as_ref()).is_ok();
         self.keep &= sent;
         sent
     }
 
-    /// The same bytes again and again, so many times or until the other side has had enough.
+    /// Sends the same bytes this many times, or until the other side closes the connection.
     pub(crate) fn flood(&mut self, bytes: &[u8], times: usize) {
         for _ in 0..times {
             if !self.send(bytes) {
@@ -300,11 +300,11 @@ impl Call<'_> {
         }
     }
 
-    /// One byte, a pause, one byte, for as long as the other side stays.
+    /// Sends one byte, pauses, sends one byte, as long as the other side stays connected.
     pub(crate) fn drip(&mut self, bytes: &[u8], pause: Duration) {
         self.stream.set_read_timeout(Some(pause)).unwrap();
         for byte in bytes.iter().chain(std::iter::repeat(&b' ')) {
-            // Nothing comes after a request, so to wait for it is to wait for the end or the pause.
+            // The client sends nothing after a request, so this read waits for the end or the pause.
             let waiting = self.stream.read(&mut [0; 64]);
             let left = !waiting
                 .is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
@@ -315,7 +315,7 @@ impl Call<'_> {
         self.keep = false;
     }
 
-    /// Says nothing more until the other side leaves.
+    /// Sends nothing more until the other side closes the connection.
     pub(crate) fn hang(&mut self) {
         while self.stream.read(&mut [0; 64]).is_ok_and(|read| read > 0) {}
         self.keep = false;
@@ -326,12 +326,12 @@ impl Call<'_> {
     }
 }
 
-/// A script: nothing but the truth.
+/// A script that sends only true responses.
 pub(crate) fn honest(call: &mut Call<'_>) {
     call.answer_honestly();
 }
 
-/// A well-formed answer with this body.
+/// A well-formed response with this body.
 pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!(
@@ -341,13 +341,13 @@ pub(crate) fn json(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-/// A server has a clock of its own.
+/// The server's own clock.
 #[expect(clippy::disallowed_methods, reason = "the server's clock, not the program's")]
 pub(crate) fn clock() -> SystemTime {
     SystemTime::now()
 }
 
-/// The body of an honest answer about a customer that was created just now.
+/// The body of a true response about a customer created just now.
 pub(crate) fn customer_body(id: &str, reference: &str) -> String {
     let now = humantime::format_rfc3339_seconds(clock());
     format!(
@@ -359,7 +359,7 @@ fn customer(id: &str, reference: &str) -> Vec<u8> {
     json(200, customer_body(id, reference))
 }
 
-/// What stands behind the head of an answer.
+/// The body of a response.
 pub(crate) fn body_of(answer: &[u8]) -> Vec<u8> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
     answer[end + 4..].to_vec()

@@ -1,6 +1,6 @@
-//! A world for one test: a folder, a simulator with its journal, and the binary.
+//! The world of one test: a folder, a simulator with its journal, and the binary.
 //!
-//! Each test has its own, and it goes when the test ends.
+//! Each test has its own world, which is deleted when the test ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 pub(crate) const KEY: &str = "test_key_8d1f";
 pub(crate) const MERCHANT: &str = "test_merchant";
 
-/// Whom the program asks after to find out whether an outage is over: a customer that nobody has.
+/// The reference that the probe of an outage looks up; no customer has it.
 pub(crate) const NOBODY: &str = "customer-import-probe-of-nobody";
 
 pub(crate) struct World {
@@ -35,7 +35,7 @@ pub(crate) struct World {
     runtime: Runtime,
 }
 
-/// What a finished command left behind.
+/// The result of a finished command.
 #[derive(Debug)]
 pub(crate) struct Done {
     pub(crate) code: i32,
@@ -49,7 +49,7 @@ impl World {
         World::with(Options::default())
     }
 
-    /// An API that behaves as told.
+    /// An API with these options.
     pub(crate) fn with(options: Options) -> World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -57,13 +57,13 @@ impl World {
         World { folder: tempfile::tempdir().unwrap(), simulator, runtime }
     }
 
-    /// What the API really did.
+    /// The journal of what the API really did.
     pub(crate) fn journal(&self) -> Journal {
         self.simulator.journal()
     }
 
-    /// Changes the API in mid-run. Whether it takes connections is true when this returns: otherwise a
-    /// program that is started next may meet a door that is not closed or not open yet.
+    /// Changes the API during a run. When this returns, its listener is open or closed as required; otherwise a
+    /// program started next could find the previous state.
     pub(crate) fn reconfigure(&self, change: impl FnOnce(&mut Behavior)) {
         let (mut before, mut after) = (false, false);
         {
@@ -131,17 +131,17 @@ impl World {
         done(self.command(args).output().unwrap())
     }
 
-    /// Runs it with this on standard input.
+    /// Runs the binary with this standard input.
     pub(crate) fn run_with_input<S: AsRef<OsStr>>(&self, args: &[S], input: &[u8]) -> Done {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // A program that does not want its input may close it.
+        // A program that does not need its input may close it.
         drop(child.stdin.take().unwrap().write_all(input));
         done(child.wait_with_output().unwrap())
     }
 
-    /// The arguments of an import into this world's API, as fast as it goes and quick to retry.
+    /// The arguments of an import into this world's API, without a rate limit and with short retry delays.
     pub(crate) fn import_args(&self, file: &Path, more: &[&str]) -> Vec<String> {
         let base_url = self.base_url();
         let file = file.display().to_string();
@@ -163,7 +163,7 @@ impl World {
         ]
         .map(str::to_owned)
         .into();
-        // What the test says comes later and wins.
+        // The test's own options come last and win.
         for more in more {
             if more.starts_with("--")
                 && let Some(at) = args.iter().position(|arg| arg == more)
@@ -190,26 +190,26 @@ impl World {
         self.run(&args)
     }
 
-    /// An import that goes on in the background.
+    /// An import in the background.
     pub(crate) fn start_import(&self, file: &Path, more: &[&str]) -> Child {
         let args = self.import_args(file, more);
         let mut command = self.command(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
-    /// Creates a customer of [`MERCHANT`] as somebody else's program would; its id.
+    /// Creates a customer of [`MERCHANT`] as another program would; returns its id.
     pub(crate) fn create_elsewhere(&self, reference: &str) -> String {
         self.create_elsewhere_as(reference, reference)
     }
 
-    /// The same for a reference that a form has to encode.
+    /// Creates a customer whose reference a form has to encode.
     pub(crate) fn create_elsewhere_as(&self, encoded: &str, reference: &str) -> String {
         self.post_elsewhere("customers", &format!("object_reference_id={encoded}&mobile_number=9000000001"));
         let customer = self.journal().customer(MERCHANT, reference).unwrap();
         customer.id.to_string()
     }
 
-    /// Changes a customer as somebody else's program would.
+    /// Changes a customer as another program would.
     pub(crate) fn update_elsewhere(&self, reference: &str, body: &str) {
         self.post_elsewhere(&format!("customers/{reference}"), body);
     }
@@ -234,8 +234,8 @@ impl World {
         serde_json::from_slice(&std::fs::read(self.path("summary.json")).unwrap()).unwrap()
     }
 
-    /// The outcomes of the last import that are not zero, as `created=3 failed=1`; checks that all
-    /// ten are there and add up to the rows.
+    /// The non-zero outcomes of the last import, as `created=3 failed=1`; asserts that all ten are there and add up
+    /// to the rows.
     pub(crate) fn outcomes(&self) -> String {
         const OUTCOMES: [&str; 10] = [
             "created",
@@ -257,7 +257,7 @@ impl World {
         shown.collect::<Vec<_>>().join(" ")
     }
 
-    /// What any SQLite client sees in the ledger, also while a run goes on or after it was killed.
+    /// The result of a query by an independent SQLite client, also during a run or after a kill.
     pub(crate) fn query(&self, sql: &str) -> Vec<Vec<String>> {
         let options = SqliteConnectOptions::new().filename(self.ledger()).read_only(true);
         self.runtime.block_on(async {
@@ -272,7 +272,7 @@ impl World {
         })
     }
 
-    /// Changes the ledger behind the program's back.
+    /// Changes the ledger without the program.
     pub(crate) fn execute(&self, sql: &str) {
         let options = SqliteConnectOptions::new().filename(self.ledger());
         self.runtime.block_on(async {
@@ -281,20 +281,20 @@ impl World {
         });
     }
 
-    /// The one number that this query gives.
+    /// The single number that this query returns.
     pub(crate) fn number(&self, sql: &str) -> u64 {
         self.query(sql)[0][0].parse().unwrap()
     }
 
-    /// Every row of a table of the ledger, word for word.
+    /// All rows of a table of the ledger, as text.
     pub(crate) fn table(&self, table: &str) -> Vec<Vec<String>> {
         let columns = self.query(&format!("select name from pragma_table_info('{table}')"));
         let quoted: Vec<String> = columns.iter().map(|name| format!("quote({})", name[0])).collect();
         self.query(&format!("select {} from {table} order by 1", quoted.join(", ")))
     }
 
-    /// What the API has and what the ledger says must be the same, both ways: exactly these
-    /// references, each created once, by us, under the id that the ledger has, and nothing open.
+    /// Asserts that the API and the ledger agree, in both directions: exactly these references, each created once, by
+    /// us, under the id in the ledger, and no row is open.
     pub(crate) fn assert_agreement(&self, references: impl IntoIterator<Item = String>) {
         let expected: BTreeSet<String> = references.into_iter().collect();
         let api = self.journal().created();
@@ -310,7 +310,8 @@ impl World {
         assert_eq!(self.number("select count(*) from claim"), 0);
     }
 
-    /// Every customer of the API was created once, and the ledger has exactly these customers, with their ids.
+    /// Asserts that every customer at the API was created once, and that the ledger has exactly these customers, with
+    /// their ids.
     #[track_caller]
     pub(crate) fn assert_same_customers(&self) {
         let of_api: BTreeMap<String, String> = self
@@ -341,7 +342,7 @@ impl World {
         reader.deserialize().map(Result::unwrap).collect()
     }
 
-    /// What `export <what>` says, as rows of cells without the header.
+    /// The output of `export <what>`, as rows of cells without the header.
     pub(crate) fn export(&self, what: &str) -> Vec<Vec<String>> {
         let done = self.run(&["export", what]);
         assert_eq!(done.code, 0, "{done:?}");
@@ -350,7 +351,7 @@ impl World {
 }
 
 impl Done {
-    /// Ended with this code, and standard error is one line: an error that contains these words.
+    /// Asserts this exit code, and that standard error is one line: an error that contains these words.
     #[track_caller]
     pub(crate) fn assert_error(&self, code: i32, words: &[&str]) {
         assert!(self.stderr.starts_with("error: ") && self.stderr.ends_with('\n'), "{self:?}");
@@ -358,7 +359,7 @@ impl Done {
         self.assert_error_line(code, words);
     }
 
-    /// Ended with this code, and standard error has one line that is an error, among others; it contains these words.
+    /// Asserts this exit code, and that one line of standard error is an error with these words.
     #[track_caller]
     pub(crate) fn assert_error_line(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
@@ -381,8 +382,8 @@ pub(crate) fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// Waits until something has happened at the simulator; false if the process ended before it did.
-/// There is no event for it, so this looks again and again; it does not hold on to its core.
+/// Waits until something has happened at the simulator; false if the process ended first. There is no event for it,
+/// so this polls, and yields its core in between.
 pub(crate) fn wait_until(child: &mut Child, happened: impl Fn() -> bool) -> bool {
     let began = Instant::now();
     loop {
@@ -403,12 +404,12 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(kill.unwrap().success());
 }
 
-/// What a process left behind that was started in the background.
+/// The result of a process that was started in the background.
 pub(crate) fn finish(child: Child) -> Done {
     done(child.wait_with_output().unwrap())
 }
 
-/// What whoever runs the tests has set.
+/// A setting from the environment of the tests.
 #[expect(clippy::disallowed_methods, reason = "a knob of the tests, not of the program")]
 pub(crate) fn knob(name: &str) -> Option<String> {
     std::env::var(name).ok()
@@ -436,7 +437,7 @@ pub(crate) fn rows(numbers: std::ops::Range<usize>) -> String {
 
 pub(crate) fn done(output: std::process::Output) -> Done {
     Done {
-        // A process that a signal ended has no code.
+        // A process ended by a signal has no exit code.
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
@@ -450,7 +451,7 @@ pub(crate) fn faults(row: &BTreeMap<String, String>) -> String {
     pairs.join(";")
 }
 
-/// Whether a record of these cells is no row: one of blank cells, or of what a SQL tool draws.
+/// Whether a record with these cells is not a row: blank cells only, or a separator line of a SQL tool.
 pub(crate) fn stands_between(row: &[String], delimiter: u8) -> bool {
     let text = row.join(&char::from(delimiter).to_string());
     let is_drawn = |c: char| "-+=|: \t\r\n".contains(c) || c == char::from(delimiter);
