@@ -1,7 +1,7 @@
-//! What a row costs outside the network: reading a record, encoding a body, claiming and settling a batch.
+//! Benchmarks of a row's cost outside the network: reading a record, encoding a body, claiming and settling a batch.
 //!
-//! `cargo bench`. Times say something beside other times of the same run on the same machine, and nothing alone;
-//! what a whole import costs beside other programs is measured by `benches/compare`.
+//! Run with `cargo bench`. Times are comparable only within one run on one machine; `benches/compare` measures a
+//! whole import beside other programs.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on has failed")]
 
 use std::{hint::black_box, io::Cursor};
@@ -16,7 +16,7 @@ use customer_import::{
 };
 use tokio::runtime::Runtime;
 
-/// Rows of one measurement: what one commit takes at full speed.
+/// Rows per measurement: the number in one commit at full speed.
 const ROWS: usize = 512;
 
 fn csv(first: usize, rows: usize) -> String {

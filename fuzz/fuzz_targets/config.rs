@@ -1,8 +1,8 @@
-//! The reader of settings against what the `toml` crate makes of the same text.
+//! Compares the settings parser with the `toml` crate on the same text.
 //!
-//! An input is a byte that chooses the running command and a file. Whatever is in the file: nothing but
-//! options of commands come out of it, each from the line where its key stands and as many as there are
-//! keys; what is refused is refused with a line of the file; and clap takes the settings as they are.
+//! An input is a byte that selects the running command, and a file. Whatever the file contains: only options of
+//! commands result, each with the line of its key and as many as there are keys; a rejection names a line of the
+//! file; and clap accepts the settings unchanged.
 
 #![no_main]
 
@@ -37,7 +37,7 @@ fn check(running: &str, bytes: &[u8]) {
     assert!(settings.is_sorted_by_key(|setting| setting.line));
     for setting in &settings {
         let line = text.split('\n').nth(setting.line - 1).expect("a line of the file");
-        // Unless a quoted key has escapes, it stands in its line as it is.
+        // Unless a quoted key has escapes, its line contains it unchanged.
         assert!(line.contains(&setting.key) || line.contains('\\'), "{setting:?}");
         let command = definition.find_subcommand(setting.other.as_deref().unwrap_or(running));
         let mut options = command.expect("a command").get_arguments();

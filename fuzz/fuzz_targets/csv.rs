@@ -1,15 +1,14 @@
-//! The reader of CSV against the `csv` crate, and against a slow reference that knows lines too.
+//! Compares the CSV reader with the `csv` crate, and with a slow reference implementation that also tracks lines.
 //!
-//! An input is two bytes that say how to read and a file. Whatever is in the file, read whole and
-//! in small pieces: every record has the cells and the line that the reference says, becomes the
-//! row that the header and the rules make of it, and the reference has the cells of the `csv` crate up to the first
-//! record with malformed quotes.
+//! An input is two bytes that select how to read, and a file. Whatever the file contains, read whole and in small
+//! pieces: every record has the cells and the line of the reference implementation and becomes the row that header
+//! and rules require, and up to the first record with malformed quotes the cells equal those of the `csv` crate.
 //!
-//! The first byte: its lowest three bits choose the delimiter (0 and 1: found), 8 puts a header with
-//! all columns in front, 16 is lenient, 32 demands columns that are constants otherwise, 64 lets the
-//! bytes 0x01 and 0x02 stand for half of the longest field, so that fields and records can be cut: some dozen
-//! times a file, and only with a high second byte, because it takes long. 128 reads the same text once more,
-//! in UTF-16. The second byte is the seed of the pieces.
+//! The first byte: its lowest three bits select the delimiter (0 and 1: detected), 8 prepends a header with all
+//! columns, 16 selects lenient rules, 32 requires columns that are otherwise constants, 64 lets the bytes 0x01 and
+//! 0x02 stand for half of the longest field, so that fields and records can be cut: about a dozen times per file, and
+//! only with a high second byte, because it takes long. 128 reads the same text again in UTF-16. The second byte is
+//! the seed of the pieces.
 
 #![no_main]
 
@@ -24,18 +23,19 @@ use customer_import::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// What the reader promises of one record; said again here, so that a change of it is seen.
+/// Bounds that the reader promises for one record; repeated here, so that changing them is noticed.
 const FIELD_MAX_BYTES: usize = 64 * 1024;
 const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
-/// How much is looked at for the delimiter, and how many rows where the header does not tell.
+/// How many bytes are inspected for the delimiter, and how many rows if the header does not decide.
 const HEAD_BYTES: usize = 128 * 1024;
 const HEAD_ROWS: usize = 10;
 
-/// How many fields a record may have.
+/// The maximum number of fields of a record.
 const MOST_FIELDS: usize = 64 * 1024;
 
-/// How much a byte 0x01 or 0x02 stands for, where the first byte says so, and how often: enough for a record.
+/// The number of bytes that a byte 0x01 or 0x02 stands for if the first byte says so, and how often: enough for a
+/// record.
 const HALF: usize = FIELD_MAX_BYTES / 2;
 const HALVES: usize = RECORD_MAX_BYTES / HALF + 2;
 
@@ -54,7 +54,7 @@ fuzz_target!(|input: &[u8]| {
 fn check(mode: u8, seed: u8, file: &[u8]) {
     let (file, options) = (spread(mode, seed, file), options(mode));
     if is_other_format(&file) {
-        // Nothing but that it ends: with an error, or as text that nobody wrote by hand.
+        // Checks only that it ends: with an error, or with text that nobody wrote by hand.
         drop(read(Box::new(Cursor::new(file)), &options));
         return;
     }
@@ -63,7 +63,7 @@ fn check(mode: u8, seed: u8, file: &[u8]) {
     let text = file.strip_prefix(MARK).unwrap_or(&file);
     let dialect = dialect(text, options.delimiter);
     let records = split(text, dialect.0);
-    // The crate takes one mark away, from the text too if there is none before it. Others are text to it.
+    // The crate strips one byte order mark. It treats any other as text.
     if !text.windows(MARK.len()).any(|bytes| bytes == MARK) {
         agrees_with_csv(&[MARK, text].concat(), dialect.0, &records);
     }
@@ -77,7 +77,7 @@ fn check(mode: u8, seed: u8, file: &[u8]) {
     }
 }
 
-/// What is unpacked, decoded or refused before it is parsed.
+/// Whether the file is decompressed, decoded or refused before it is parsed.
 fn is_other_format(file: &[u8]) -> bool {
     let begins = [&b"\x1f\x8b"[..], b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\xfd7zXZ\0"];
     begins.iter().any(|begin| file.starts_with(begin))
@@ -138,7 +138,7 @@ fn options(mode: u8) -> SourceOptions {
     SourceOptions { delimiter: delimiter_of(mode), read, ..SourceOptions::default() }
 }
 
-/// Bytes in pieces of every size up to the seed, now and then none because of a signal.
+/// Returns the bytes in pieces of every size up to the seed, and sometimes none, as after a signal.
 struct Pieces {
     file: Cursor<Vec<u8>>,
     state: u32,
@@ -164,7 +164,7 @@ impl Read for Pieces {
     }
 }
 
-/// What a source said, from its header to its last row.
+/// What a source yields, from its header to its last row.
 struct Reading {
     delimiter: char,
     columns: Vec<String>,
@@ -178,7 +178,7 @@ fn read(input: Box<dyn Read + Send>, options: &SourceOptions) -> Result<Reading,
     while let Some(row) = source.next_row()? {
         rows.push(row);
     }
-    // The end stays the end.
+    // After the end, every call returns the end.
     assert!(source.next_row()?.is_none());
     Ok(Reading {
         delimiter: source.delimiter(),
@@ -188,23 +188,23 @@ fn read(input: Box<dyn Read + Send>, options: &SourceOptions) -> Result<Reading,
     })
 }
 
-/// A record as the reference sees it.
+/// A record as parsed by the reference implementation.
 struct Slow {
     line: u64,
-    /// Whole, however long.
+    /// The whole cells, however long.
     cells: Vec<Vec<u8>>,
-    /// Whether something follows a closing quote, or a blank stands before an opening one.
+    /// Whether text follows a closing quote, or a blank precedes an opening one.
     malformed: bool,
     /// Whether a quote is open at the end.
     open: bool,
-    /// Whether the file ends without a line break behind it.
+    /// Whether the file ends without a line break after the record.
     last: bool,
-    /// Its physical lines, if a quote spans several, and whether each is quoted as a whole.
+    /// The physical lines, if a quote spans several, and whether each is quoted as a whole.
     lines: Vec<(Vec<u8>, bool)>,
 }
 
 impl Slow {
-    /// Whether another line than the first reads as a row.
+    /// Whether a line other than the first looks like a row.
     fn swallows(&self, is_row: impl Fn(&[u8]) -> bool) -> bool {
         let Some(((first, _), rest)) = self.lines.split_first() else { return false };
         let first = is_row(first);
@@ -218,7 +218,7 @@ impl Slow {
         text.iter().all(is_part) && (has(b"---") || has(b"==="))
     }
 
-    /// Whether it stands between the rows. `header` is trimmed.
+    /// Whether it is a line between the rows. `header` is trimmed.
     fn is_no_row(&self, header: &[&str], delimiter: u8) -> bool {
         if self.malformed || self.open || self.cells.len() > MOST_FIELDS {
             return false;
@@ -235,7 +235,7 @@ impl Slow {
                 && is_count(joined.trim_matches(|c: char| c.is_ascii_whitespace()))
     }
 
-    /// Whether it is the header again, to the letter.
+    /// Whether it repeats the header exactly.
     fn repeats(&self, header: &[&str]) -> bool {
         let Some(cells) = texts(&self.cells) else { return false };
         let trimmed =
@@ -247,7 +247,7 @@ impl Slow {
                 .all(|at| header.get(at).copied().unwrap_or("") == trimmed(at))
     }
 
-    /// Whether it is a header, without regard to case and the like: the first one again, or another one.
+    /// Whether it is a header, as headings are compared: the first one again, or another one.
     fn header(&self, header: &[&str], places: &Places) -> Option<SlowHeader> {
         let cells = |cell: &Vec<u8>| String::from_utf8_lossy(cell).trim_ascii().to_owned();
         let mandatory: Vec<usize> = Field::ALL
@@ -290,7 +290,7 @@ enum SlowHeader {
     Other,
 }
 
-/// A name as headings are compared.
+/// A name in the form for comparison.
 fn plain(name: &str) -> String {
     let is_kept = |c: &char| {
         let is_invisible = matches!(*c as u32, 0xad | 0x200b..=0x200f | 0x2060 | 0xfeff);
@@ -300,7 +300,7 @@ fn plain(name: &str) -> String {
     kept.to_uppercase().chars().flat_map(char::to_lowercase).collect()
 }
 
-/// The number of digits at the beginning, and what follows them.
+/// The number of digits at the beginning, and the text after them.
 fn behind_digits(text: &str) -> (usize, &str) {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
     (text.len() - rest.len(), rest)
@@ -312,7 +312,7 @@ fn is_count(text: &str) -> bool {
     digits > 0 && (rest.starts_with(" row in set") || rest.starts_with(" rows in set"))
 }
 
-/// `(3 rows)` and its like.
+/// `(3 rows)` and similar lines.
 fn is_footer(text: &str) -> bool {
     if text == "\\." || text == "\u{1a}" {
         return true;
@@ -344,7 +344,7 @@ fn is_footer(text: &str) -> bool {
     false
 }
 
-/// Which of header and rows ends with one delimiter more.
+/// Whether the header or the rows end with one more delimiter.
 #[derive(Clone, Copy, PartialEq)]
 enum More {
     None,
@@ -352,7 +352,7 @@ enum More {
     Rows,
 }
 
-/// The candidate at which most of the first rows are as wide as the header, and the header widest.
+/// The candidate with which most of the first rows are as wide as the header, and the header is widest.
 fn dialect(text: &[u8], given: Option<u8>) -> (u8, More) {
     let head = &text[..text.len().min(HEAD_BYTES)];
     let is_cut = head.len() == HEAD_BYTES;
@@ -381,7 +381,7 @@ fn dialect(text: &[u8], given: Option<u8>) -> (u8, More) {
         let fits = kinds.iter().flatten().count() * 1000 / kinds.len().max(1);
         let first = kinds.first().copied().flatten().unwrap_or(More::None);
         let more = if kinds.iter().all(|kind| *kind == Some(first)) { first } else { More::None };
-        // A column alone is no sign of a delimiter.
+        // A single column is no evidence of a delimiter.
         let score = if width > 1 { (fits + 1, width) } else { (0, 0) };
         if best.is_none_or(|(most, ..)| score > most) {
             best = Some((score, delimiter, more));
@@ -394,20 +394,20 @@ fn is_break(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r')
 }
 
-/// One byte after the other, with a word for where it stands.
+/// Parses byte by byte, with an explicit state.
 fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
     enum At {
-        /// Nothing but blanks so far.
+        /// Only blanks so far.
         Start,
         Plain,
         Quoted,
-        /// Behind a quote inside quotes: the end of them, or one half of a quote that is meant.
+        /// After a quote inside quotes: it closes the cell, or is the first half of a doubled quote.
         Quote,
     }
     let (mut at, mut line, mut counted) = (0, 1, 0);
     let mut records = Vec::new();
     loop {
-        // A byte order mark at the start of a line, too, is skipped.
+        // A byte order mark at the start of a line is skipped, too.
         loop {
             match &file[at..] {
                 [byte, ..] if is_break(*byte) => at += 1,
@@ -418,7 +418,7 @@ fn split(file: &[u8], delimiter: u8) -> Vec<Slow> {
         if at == file.len() {
             return records;
         }
-        // No break is cut in two here: what follows is none.
+        // A line break is never split here: the next byte is not one.
         line += breaks(&file[counted..at]);
         counted = at;
         let (mut state, mut cells, mut cell) = (At::Start, Vec::new(), Vec::new());
@@ -489,7 +489,7 @@ fn breaks(text: &[u8]) -> u64 {
     ends.count() as u64
 }
 
-/// Up to the first record that is malformed: there the crate reads something into it.
+/// Compares up to the first malformed record, which the crate interprets in its own way.
 fn agrees_with_csv(file: &[u8], delimiter: u8, records: &[Slow]) {
     let mut reader =
         csv::ReaderBuilder::new().flexible(true).has_headers(false).delimiter(delimiter).from_reader(file);
@@ -562,7 +562,7 @@ fn compare(
     assert!(got.columns.iter().eq(places.kept.iter().map(|at| header[*at])), "{:?}", got.columns);
     let reference = places.by_field[Field::Reference as usize].filter(|at| places.kept.contains(at));
     assert_eq!(got.reference_column.as_deref(), reference.map(|at| header[at]));
-    // The rows, and whether one stands behind a header with other columns.
+    // The rows, and whether one follows a header with other columns.
     let (mut rows, mut is_behind_another) = (Vec::new(), false);
     for record in records {
         let again = record.header(&header, &places);
@@ -588,7 +588,7 @@ fn compare(
     }
 }
 
-/// What is known of the file when a row of it is read.
+/// The properties of a file when a row of it is read.
 struct File<'a> {
     delimiter: u8,
     places: &'a Places,
@@ -601,7 +601,7 @@ impl File<'_> {
         field.is_mandatory() || self.options.read.rules.require.contains(&field)
     }
 
-    /// Whether a line inside a quote reads as a row.
+    /// Whether a line inside a quote looks like a row.
     fn is_row(&self, line: &[u8]) -> bool {
         let Places { width, by_field, .. } = self.places;
         let cells: Vec<Vec<u8>> = line.split(|byte| *byte == self.delimiter).map(<[u8]>::to_vec).collect();
@@ -618,7 +618,7 @@ impl File<'_> {
         })
     }
 
-    /// The cells as they are kept, and whether one that is read is too long.
+    /// The cells as they are stored, and whether one that is read is too long.
     fn keep(&self, cells: &[Vec<u8>]) -> (Vec<Vec<u8>>, bool) {
         let Places { by_field, correction, field, message, .. } = self.places;
         let read: Vec<usize> = by_field
@@ -652,7 +652,7 @@ impl File<'_> {
         (kept, long)
     }
 
-    /// The number of cells that a row has at least.
+    /// The minimum number of cells of a row.
     fn least(&self) -> usize {
         let required = Field::ALL.into_iter().filter(|field| self.is_required(*field));
         let last = required.filter_map(|field| self.places.by_field[field as usize]).max();
@@ -676,7 +676,7 @@ impl File<'_> {
     }
 }
 
-/// The header, understood once more.
+/// The header, mapped a second time.
 struct Places {
     width: usize,
     by_field: [Option<usize>; Field::COUNT],
@@ -687,7 +687,7 @@ struct Places {
     is_export: bool,
 }
 
-/// Why a header is none: the fields that need a column and have none, and the first that has two.
+/// Why a line is not a header: the mandatory fields without a column, and the first field with two.
 struct NotFound {
     missing: Vec<Field>,
     ambiguous: Option<Field>,
@@ -833,7 +833,7 @@ fn misread(row: &Row, rule: Rule, words: &str) {
     assert!(faults.reference.is_none() && row.corrects.is_none());
 }
 
-/// Any cells, for any field, under either strictness.
+/// Validates arbitrary cells, for any field, under both kinds of rules.
 fn exercise(cells: &[&str]) {
     for shift in 0..Field::COUNT.min(cells.len()) {
         let by_field: Cells<'_> = std::array::from_fn(|at| cells.get((at + shift) % Field::COUNT).copied());
@@ -841,7 +841,7 @@ fn exercise(cells: &[&str]) {
         let (documented, lenient) = (read(Validation::Documented), read(Validation::Lenient));
         harmless(&documented);
         harmless(&lenient);
-        // Whom the page lets in, nobody keeps out.
+        // A row that is valid under the documented rules is valid under the lenient ones.
         if let Ok(customer) = &documented {
             assert!(customer.body.is_ascii());
             same(&documented, &lenient);
@@ -849,7 +849,7 @@ fn exercise(cells: &[&str]) {
     }
 }
 
-/// What goes into requests, ledgers and terminals.
+/// Checks what is sent in requests, stored in ledgers and printed on terminals.
 fn harmless(reading: &Result<Customer, Faults>) {
     match reading {
         Ok(customer) => {

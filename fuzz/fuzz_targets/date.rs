@@ -1,6 +1,6 @@
-//! A day of the calendar as seconds, worked out apart from every library that the program uses.
+//! Computes the seconds of a calendar day independently of all libraries that the program uses.
 
-/// Seconds since the beginning of 1970; nothing where there is no such second.
+/// Seconds since the beginning of 1970; none if there is no such second.
 pub(crate) fn seconds(year: u64, month: u64, day: u64, [hour, minute, second]: [u64; 3]) -> Option<u64> {
     let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     let long = |month| match month {

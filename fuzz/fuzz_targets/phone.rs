@@ -1,9 +1,9 @@
-//! Phone numbers in whatever spelling, against what must be true of any number that is read.
+//! Checks properties of every phone number that is read, in any spelling.
 //!
-//! An input is a byte for the region and the mode, a byte for the country code beside the number, and a
-//! cell. libphonenumber has been ported with panics before; what goes into it is bounded by the program,
-//! and this is the proof. A number that is read is read again from its own parts, and in a region that
-//! transforms nothing its digits are the last ones of the cell.
+//! An input is a byte for the region and the mode, a byte for the country code beside the number, and a cell. Ports
+//! of libphonenumber have panicked before; this target checks that the program's bounds on its input prevent that. A
+//! number that was read must be readable again from its own parts, and in a region without transformations its digits
+//! are the last ones of the cell.
 
 #![no_main]
 
@@ -12,7 +12,8 @@ use std::sync::LazyLock;
 use customer_import::customer::{PhoneCheck, PhoneErrorKind, PhoneRegion};
 use libfuzzer_sys::fuzz_target;
 
-/// With and without a trunk prefix, a zero that belongs to the number, transformations, several codes.
+/// Regions with and without a trunk prefix, with a zero that belongs to the number, with transformations, and with
+/// several codes.
 const REGIONS: [&str; 16] =
     ["IN", "US", "IT", "AR", "MX", "BR", "DE", "GB", "FR", "RU", "CN", "SG", "ID", "CI", "HU", "AU"];
 
@@ -39,7 +40,7 @@ fn check(region: usize, rigor: PhoneCheck, code: Option<&str>, text: &str) {
             assert!((2..=17).contains(&national.len()) && is_digits(national), "{national:?}");
             assert!((1..=3).contains(&country_code.len()) && is_digits(country_code), "{country_code:?}");
             assert!(code.is_none_or(|code| code == country_code));
-            // As it was sent, it is read by whoever reads what was sent: a fingerprint stays the same.
+            // The number as sent can be read again and stays the same, so its fingerprint does.
             if rigor == PhoneCheck::NumberingPlan {
                 let sent = format!("+{country_code}{national}");
                 assert_eq!(phones.read(&sent, None, rigor).as_ref(), Ok(&number), "{text:?}");

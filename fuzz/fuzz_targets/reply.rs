@@ -1,9 +1,8 @@
-//! The parser of answers against a plain look at the same JSON.
+//! Compares the parser of responses with a simple evaluation of the same JSON.
 //!
-//! An input is three bytes for the head (the status, what else there is, the clock) and a body.
-//! Whatever a server says: a customer is an id in an object under a 2xx that speaks of no error, and
-//! nothing else is; an answer that has not the API's shape is foreign; what is kept of an answer is bounded and has
-//! no control characters; and what is read is what stands there.
+//! An input is three bytes for the head (the status, the other headers, the clock) and a body. Whatever a server
+//! sends: only an id in an object under a 2xx without an error is a customer; a response without the API's shape is
+//! foreign; texts that are kept are bounded and have no control characters; and what was parsed is in the body.
 
 #![no_main]
 
@@ -27,10 +26,10 @@ const STATUSES: [u16; 24] = [
     511, 599, 999,
 ];
 
-/// The furthest that two dates can be apart, in milliseconds.
+/// The maximum difference of two dates, in milliseconds.
 const AGES: i64 = 253_402_300_799_000;
 
-/// Whom the request was about.
+/// The requested reference.
 const ASKED: &str = "cust-0001";
 
 const AHEAD: [i64; 6] = [0, 2_001, -2_001, 86_400_000, AGES, -AGES];
@@ -77,7 +76,7 @@ fn harmless(reply: &Reply, head: &Head) {
     }
 }
 
-/// The words of a reply, whatever its shape.
+/// The texts of a reply, whatever its kind.
 #[derive(Debug, PartialEq)]
 struct Told {
     kind: &'static str,
@@ -108,13 +107,13 @@ fn told(reply: &Reply, head: &Head) -> Told {
     }
 }
 
-/// Nothing where two readers may differ: a key twice, a number that no machine can hold, text that is
-/// none where nobody looks, a time with more behind its Z (humantime does not look at that).
+/// None if two parsers may differ: a repeated key, a number out of range, invalid text in a member that is not read,
+/// or a time with text after its Z (which humantime ignores).
 fn expected(head: &Head, body: &[u8]) -> Option<Told> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let (object, is_object) = match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => (Some(object).filter(|_| keys_are_single(body))?, true),
-        // What is no object says nothing.
+        // Anything but an object has no members.
         Ok(_) => (Map::new(), false),
         Err(_) if serde_json::from_slice::<IgnoredAny>(body).is_ok() => return None,
         Err(_) => (Map::new(), false),
@@ -128,7 +127,7 @@ fn expected(head: &Head, body: &[u8]) -> Option<Told> {
     if text("date_created").is_some_and(has_more) {
         return None;
     }
-    // The error object has a reader of its own.
+    // The error object is parsed separately.
     if object.contains_key("error_info") {
         return None;
     }
@@ -187,7 +186,8 @@ fn name(whose: &Whose) -> &'static str {
     }
 }
 
-/// Milliseconds of `2020-03-17T14:16:31Z`, a blank for the `T`, a fraction, `+00:00`, `+0000` or nothing for the `Z`.
+/// Milliseconds of `2020-03-17T14:16:31Z`, also with a blank for the `T`, with a fraction, or with `+00:00`, `+0000`
+/// or nothing for the `Z`.
 fn created_at(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<u64> {
@@ -199,7 +199,7 @@ fn created_at(text: &str) -> Option<i64> {
     };
     let signs = [(4, b"--"), (7, b"--"), (10, b"T "), (13, b"::"), (16, b"::")];
     let has_signs = signs.iter().all(|(at, of)| bytes.get(*at).is_some_and(|byte| of.contains(byte)));
-    // A leap second is the one before.
+    // A leap second counts as the second before.
     let time = [number(11, 13)?, number(14, 16)?, number(17, 19)?];
     let leap = u64::from(time[2] == 60);
     let seconds =
@@ -226,7 +226,7 @@ fn keys_are_single(object: &[u8]) -> bool {
     })
 }
 
-/// The keys of an object, as often as they stand there.
+/// The keys of an object, including repetitions.
 struct Keys(Vec<String>);
 
 impl<'de> Deserialize<'de> for Keys {

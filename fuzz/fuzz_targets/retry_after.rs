@@ -1,7 +1,7 @@
-//! `Retry-After` against a plain look at the same text.
+//! Compares the parser of `Retry-After` with a simple evaluation of the same text.
 //!
-//! An input is four bytes of now, in minutes, and a value. Whatever a server says: digits, with or without a fraction,
-//! are that many seconds, a date is what is left until then, and anything else is nothing.
+//! An input is four bytes for the present time, in minutes, and a value. Whatever a server sends: digits, with or
+//! without a fraction, are that many seconds; a date is the time until then; anything else is nothing.
 
 #![no_main]
 
@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 use customer_import::api::parse_retry_after;
 use libfuzzer_sys::fuzz_target;
 
-/// The last second that a date can have.
+/// The last second of a date.
 const LAST: u64 = 253_402_300_799;
 
 fuzz_target!(|input: &[u8]| {
     if let Some((now, value)) = input.split_first_chunk() {
-        // A header is bytes; those that are not text are dropped before.
+        // A header is bytes; values that are not text are dropped earlier.
         if let Ok(value) = std::str::from_utf8(value) {
             check(u64::from(u32::from_be_bytes(*now)) * 60, value);
         }
@@ -38,7 +38,7 @@ fn check(now: u64, value: &str) {
                 let tolerance = 1 + seconds / (1 << 50);
                 assert!(got.as_secs().abs_diff(seconds) <= tolerance, "{got:?} is not {seconds}");
             }
-            // More than can be counted, or next to it.
+            // A number out of range, or almost.
             (None, seconds) => assert!(!is_number || seconds.is_none_or(|n| n > u64::MAX - (1 << 12))),
             (Some(got), None) => assert!(is_number && got.as_secs() > u64::MAX - (1 << 12)),
         }
@@ -56,7 +56,7 @@ fn check(now: u64, value: &str) {
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, `Sunday, 06-Nov-94 08:49:37 GMT` or `Sun Nov  6 08:49:37 1994`.
 fn date(value: &str) -> Option<u64> {
-    // httpdate does not look at what stands between the date and the time of the second form.
+    // httpdate ignores what is between the date and the time of the second form.
     let value = match value.split_once(", ") {
         Some((weekday, rest)) if rest.len() == 22 && rest.is_ascii() => {
             format!("{weekday}, {} {}", &rest[..9], &rest[10..])
