@@ -113,7 +113,7 @@ impl Field {
         }
     }
 
-    /// The name in sentences for people.
+    /// The name in sentences.
     pub fn title(self) -> &'static str {
         match self {
             Field::Reference => "Customer reference",
@@ -126,7 +126,7 @@ impl Field {
         }
     }
 
-    /// What its values are.
+    /// The kind of its values.
     pub fn kind(self) -> FieldKind {
         match self {
             Field::Reference => FieldKind::Reference,
@@ -149,7 +149,7 @@ impl Field {
     }
 }
 
-/// What the values of a field are: the rules, the signs of spreadsheet damage and what a column is recognized by are the
+/// The kind of a field's values. The rules, the signs of spreadsheet damage and the evidence for a column are the
 /// same for all fields of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FieldKind {
@@ -192,12 +192,12 @@ impl fmt::Display for Field {
 pub struct Reference(Arc<str>);
 
 impl Reference {
-    /// Restores a reference from the ledger, where it was validated before it was stored.
+    /// Restores a reference from the ledger; it was validated before it was stored.
     pub(crate) fn recorded(text: &str) -> Reference {
         Reference(text.into())
     }
 
-    /// The text as it is sent.
+    /// The text that is sent.
     pub fn as_str(&self) -> &str {
         &self.0
     }

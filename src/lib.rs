@@ -44,20 +44,22 @@
 //!
 //! One word has one meaning, in code, comments and messages. File names consist of these words.
 //!
-//! *Rows.* **source**: where rows come from, a file or, for a retry, a **replay** out of the ledger. **record**: the raw
-//! cells of one line. **row**: a record with its line and its reading. **customer**: the content of a valid row.
-//! **reference**: `object_reference_id`, by which a row is identified. **customer id**: the API's own, `cst_…` or
-//! `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
-//! spreadsheet has rewritten. **invisible** characters: those without a shape. **null marker**: a word that
-//! stands for no value. **doubt**: why a value that is sent may not be what is meant. **reason**: a fault in words for readers who know no rule. **rescue**: what an option would make of an invalid row. **fingerprint**: a hash for each field of a customer. **correction**: what a failed export
-//! said about a row that comes back in it. **respelling**: a value sent in another spelling than its cell has. **count**: a number with its noun.
-//! **template**: a text with columns in it that makes a field. **mapping**: which column feeds which field.
-//! **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding. **heading**:
-//! the name of a column. **header shape**: what a first line is that is not a header. **adjustments**: counts of what
-//! is read differently from how it is written. **dialect**: delimiter and quoting of a file. **skipped line**: a line
-//! between rows that is not a row. **file state**: size, time and identity of the source when it was opened. **prefix
-//! hash**: proof that the beginning of a file is unchanged. **duplicates**: further rows of a file with the same
-//! reference. **phone**: a number checked against the numbering plan of its region.
+//! *Rows.* **source**: where rows come from: a file or, for a retry, a **replay** out of the ledger. **record**: the
+//! raw cells of one line. **row**: a record with its line and its customer or faults. **customer**: the content of a
+//! valid row. **reference**: `object_reference_id`, which identifies a row. **customer id**: the API's own, `cst_…`
+//! or `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
+//! spreadsheet has rewritten. **invisible** characters: those without a shape. **null marker**: a word that stands
+//! for a missing value. **doubt**: why the intended value may differ from the one that is sent. **reason**: a fault
+//! explained to readers who do not know the rules. **rescue**: an option that would make invalid rows valid.
+//! **fingerprint**: a hash of each field of a customer. **correction**: what a failed export states about a row that
+//! is imported from it again. **respelling**: a value sent in another spelling than that of its cell. **count**: a
+//! number with its noun. **template**: a text with columns in it that makes a field. **mapping**: which column feeds
+//! which field. **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding.
+//! **heading**: the name of a column. **header shape**: what a first line is that is not a header. **adjustments**:
+//! counts of what is read differently from how it is written. **dialect**: delimiter and quoting of a file. **skipped
+//! line**: a line between rows that is not a row. **file state**: size, time and identity of the source when it was
+//! opened. **prefix hash**: proof that the beginning of a file is unchanged. **duplicates**: further rows of a file
+//! with the same reference. **phone**: a number checked against the numbering plan of its region.
 //!
 //! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to
 //! rows. **read-ahead**: rows that were read and are not claimed yet.
@@ -91,7 +93,7 @@
 //! *A run.* **stage**: recovering, reading, finishing, stopping or abandoning. **lifecycle**: how a run begins and
 //! ends. **work queue**: claimed rows waiting for a worker, and settled rows waiting for a commit. **commit policy**:
 //! when a commit is worth its cost. **pipeline**: claim, send, settle. **ledger handle**: the ledger, or the commit
-//! that owns it. **end**: why a run ended. **progress**: the present state of a run. **outage**: the API does not
+//! that owns it. **end**: why a run ended. **progress**: the current state of a run. **outage**: the API does not
 //! work, and all requests wait. **stop**: the program ends the run; **interrupt**: the user does. *Status* is the
 //! HTTP status, or the command of that name.
 //!

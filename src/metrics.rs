@@ -63,7 +63,7 @@ impl Metrics {
         Metrics { registry, collector }
     }
 
-    /// Stores the present state of the run.
+    /// Stores the current state of the run.
     pub fn show(&self, snapshot: &RunSnapshot) {
         self.collector.latest().snapshot = Some(snapshot.clone());
     }

@@ -36,7 +36,7 @@ pub struct Plan {
     pub fields: FieldCounts,
     /// Imported rows without a difference.
     pub unchanged: u64,
-    /// Rows that would be sent again, by their present outcome.
+    /// Rows that would be sent again, by their current outcome.
     pub try_again: BTreeMap<&'static str, u64>,
     /// Rows that an earlier run may have created.
     pub in_doubt: u64,

@@ -91,7 +91,7 @@ pub struct Report<'a> {
     errors_not_shown: u64,
     samples: Vec<SampleJson>,
     options: &'a [Setting],
-    /// The present status, while the run is in progress.
+    /// The current status, while the run is in progress.
     live: Option<LiveStatus>,
     #[serde(skip)]
     tally: &'a Tally,

@@ -8,16 +8,16 @@
 //!   never on the order in which requests arrive (see `behavior`).
 //! * No request can make it panic, and it prints nothing.
 //!
-//! What it does not simulate: TLS; any call but Create, Get and Update of a customer; the syntax of
-//! e-mail addresses, names and numbers (only what is mandatory, lengths, and that no number is
-//! negative); merchants' accounts, so that any merchant id is a merchant; the API's true rate
-//! limits, latencies and lags, which nobody publishes; how long a client token lives; and anything
-//! across a restart: a new simulator knows no customer. An answer it gives is no proof that Juspay
-//! gives the same; `api.md` says which answers are documented and which are observed.
+//! What it does not simulate: TLS; any call but Create, Get and Update of a customer; the syntax of e-mail addresses,
+//! names and numbers (only what is mandatory, lengths, and that no number is negative); merchants' accounts, so that
+//! any merchant id is a merchant; the API's true rate limits, latencies and lags, which nobody publishes; how long a
+//! client token lives; and anything across a restart: a new simulator has no customers. A response of the simulator
+//! does not prove that Juspay responds in the same way; `api.md` says which answers are documented and which are
+//! observed.
 //!
-//! `call` parses a request, `profile` is the variant of the API, `answer` and `refusal` have the texts, `behavior` the
-//! options and faults, `limiter` the rate limits, `journal` the state, `record` the data that they share. This file has
-//! the connections and the handling of a request.
+//! `call` parses a request, `profile` is the variant of the API, `answer` and `refusal` contain the texts, `behavior`
+//! the options and faults, `limiter` the rate limits, `journal` the state, `record` the data that they share. This
+//! file has the connections and the handling of a request.
 
 mod record;
 

@@ -10,9 +10,9 @@
 //! the disk)      text)      lines)         rules: a Row)
 //! ```
 //!
-//! A record that cannot be read (too few fields, bytes that are not text, an unclosed quote) is a fault of that row, which
-//! continues as an invalid row. Only a failure of the file as a whole is an error. This module never uses the network, and
-//! only reads the ledger.
+//! A record that cannot be parsed (too few fields, bytes that are not text, an unclosed quote) becomes an invalid
+//! row. Only a failure of the file as a whole is an error. This module never uses the network, and only reads the
+//! ledger.
 
 mod decompress;
 
@@ -747,7 +747,7 @@ type Input = Box<dyn Read + Send>;
 struct Opened {
     name: String,
     input: Input,
-    /// The present state of the file, if the source is one.
+    /// The current state of the file, if the source is one.
     state: Option<FileState>,
     hash: Option<RunningHash>,
 }

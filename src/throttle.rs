@@ -7,12 +7,13 @@
 //! on to all three, and logs what changes for all requests.
 //!
 //! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. This
-//! module does the waiting and makes no decision. The user's rate is a bound of its own, kept by governor whatever
+//! module does the waiting and makes no decision. The user's rate is a separate bound, enforced by governor whatever
 //! `adaptive_rate` has found.
 //!
-//! The three stand behind one lock (`Controls`), since a request and its response concern all of them. The lock is held
-//! for a little arithmetic and never across an await. Nothing else is locked while it is held; a request that waits in
-//! the queue holds the queue's own, asynchronous lock and takes the other one inside it, never the other way round.
+//! The three are protected by one lock (`Controls`), because a request and its response concern all of them. The lock
+//! is held for a little arithmetic and never across an await. Nothing else is locked while it is held; a request that
+//! waits in the queue holds the queue's own, asynchronous lock and takes the other one inside it, never the other way
+//! round.
 //!
 //! Depends on time only: no rows, no HTTP, no clock but the runtime's.
 

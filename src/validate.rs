@@ -196,7 +196,7 @@ fn check_all(source: &mut Source, sender: &SyncSender<Vec<Lookup>>) -> Validated
             }
         }
         if batch.len() == BATCH_ROWS {
-            // If the lookup thread is gone, joining it reports why.
+            // If the lookup thread has ended, joining it reports why.
             drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS))));
         }
         false

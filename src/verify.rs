@@ -1,7 +1,7 @@
 //! Compares the customers at the API with the rows of a file that a ledger has imported.
 //!
 //! The loop is that of a run, with lookups (Get) in place of claims: same stages, limits and throttle. Nothing is
-//! recorded here, because the present state of the API is not an outcome of a run. Fields are compared by their
+//! recorded here, because the current state of the API is not an outcome of a run. Fields are compared by their
 //! fingerprints, so no value is kept beyond its reply. A field that the file does not have is not compared, because
 //! the API may fill it in.
 //!

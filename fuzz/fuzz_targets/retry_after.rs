@@ -1,6 +1,6 @@
 //! Compares the parser of `Retry-After` with a simple evaluation of the same text.
 //!
-//! An input is four bytes for the present time, in minutes, and a value. Whatever a server sends: digits, with or
+//! An input is four bytes for the current time, in minutes, and a value. Whatever a server sends: digits, with or
 //! without a fraction, are that many seconds; a date is the time until then; anything else is nothing.
 
 #![no_main]

@@ -99,7 +99,7 @@ pub struct Answer {
     pub meaning: Meaning,
     /// The API's code: `error_info.code`, else `error_code`.
     pub code: Option<String>,
-    /// The API's message: of `error_info`, else of the top level.
+    /// The API's message: from `error_info`, or else from the top level.
     pub message: Option<String>,
     /// The fields that the API names as faulty, joined with `;`.
     pub fields: Option<String>,

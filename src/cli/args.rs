@@ -149,7 +149,7 @@ pub(super) struct Import {
     /// Update customers whose fields differ from what was imported, or from what the API had if they existed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
-    /// Stop the run if so many first responses are the same refusal and none succeeded; 0 is off
+    /// Stop the run if this many first responses are the same refusal and none succeeded; 0 is off
     #[arg(long, value_name = "RESPONSES", default_value_t = 20, value_parser = count, help_heading = "Sending")]
     pub(super) canary: u64,
     #[command(flatten)]
@@ -210,7 +210,7 @@ pub(super) struct Plan {
     /// Plan an import with --update-changed
     #[arg(long, help_heading = "Sending")]
     pub(super) update_changed: bool,
-    /// Ask the API by Get for so many rows, chosen at random, or all, of those that the ledger does not know
+    /// Look up this many rows at the API, chosen at random, or all, of those that are not in the ledger
     #[arg(long, value_name = "ROWS|all", value_parser = ask, help_heading = "Rows")]
     pub(super) ask: Option<Ask>,
     #[command(flatten)]
@@ -311,7 +311,7 @@ pub(super) struct Verify {
     pub(super) input: Input,
     #[command(flatten)]
     pub(super) sending: Sending,
-    /// Verify only so many rows, chosen at random [default: every imported row]
+    /// Verify only this many rows, chosen at random [default: every imported row]
     #[arg(long, value_name = "ROWS", value_parser = sample, help_heading = "Rows")]
     pub(super) sample: Option<usize>,
     /// Mark rows that differ as changed in the ledger, so that import --update-changed repairs them
@@ -378,7 +378,7 @@ pub(super) struct Probe {
 pub(super) struct Status {
     #[command(flatten)]
     pub(super) ledger: Ledger,
-    /// Watch the run that goes on until it ends
+    /// Watch the current run until it ends
     #[arg(long, help_heading = "Output")]
     pub(super) watch: bool,
     /// Output format
@@ -402,7 +402,7 @@ pub(super) struct Report {
     /// Report on this run [default: the latest]
     #[arg(long, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
-    /// Report on the whole ledger: where every customer stands, and all runs on one time line
+    /// Report on the whole ledger: all customers by outcome, and all runs on one time line
     #[arg(long, conflicts_with = "run", help_heading = "Output")]
     pub(super) all: bool,
     /// Output format
@@ -534,7 +534,7 @@ pub(super) struct TargetOptions {
     /// Trust an additional root certificate, from a PEM file
     #[arg(long, value_name = "PEM")]
     pub(super) ca_file: Option<PathBuf>,
-    /// Show this certificate to a server that asks for one, from a PEM file; with --client-key
+    /// Present this certificate to a server that requests one, from a PEM file; with --client-key
     #[arg(long, value_name = "PEM")]
     pub(super) client_cert: Option<PathBuf>,
     /// The private key of --client-cert, from a PEM file without a passphrase
@@ -601,7 +601,7 @@ pub(super) struct Read {
     /// Treat an optional field as required (repeatable)
     #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(super) require: Vec<Field>,
-    /// Read only so many data rows, from the first
+    /// Read only this many data rows, from the first
     #[arg(long, value_name = "ROWS", value_parser = limit)]
     pub(super) limit: Option<u64>,
     /// End with exit code 3 if there are fewer data rows than this

@@ -486,7 +486,7 @@ fn default_in_help(arg: &Arg) -> String {
 mod tests {
     use super::*;
 
-    /// For every option there is at least one that it takes; a new one may want an entry of its own.
+    /// Values of which every option accepts at least one; a new option may need an additional entry.
     const CANDIDATES: [&str; 14] = [
         "\"windows-1252\"",
         "\"IN\"",

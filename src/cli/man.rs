@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{customer::Field, error::Error};
 
-/// Environment variables that stand for no option.
+/// Environment variables that do not correspond to an option.
 const VARIABLES: [(&str, &str); 6] = [
     (
         "JUSPAY_API_KEY",

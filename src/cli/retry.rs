@@ -122,8 +122,8 @@ fn what(wanted: &RetryFilter) -> &'static str {
     }
 }
 
-/// How the rows are read. One settings file serves all commands, so its settings that a retry cannot use are left out; a
-/// flag that a retry cannot use is an error.
+/// How the rows are read. One settings file serves all commands, so settings in it that a retry cannot use are
+/// ignored; a flag that a retry cannot use is an error.
 fn replay_options(args: &args::RetryInput, settings: &[Setting]) -> Result<ReplayOptions, Error> {
     let is_flag = |option: &str| {
         settings.iter().any(|setting| setting.name == option && setting.origin == SettingOrigin::Flag)

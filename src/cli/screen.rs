@@ -2,7 +2,7 @@
 //!
 //! indicatif draws the lines, each padded to the width of the terminal. It counts rows by the width at which it drew
 //! them, but a terminal that has become narrower has broken the lines into more rows. So the lines are erased here,
-//! counted by the present width, and no broken line is left behind.
+//! counted by the current width, and no broken line is left behind.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -24,7 +24,8 @@ pub struct Correction {
     pub code: String,
     /// For a duplicate: whether its reference is unchanged. None if the export does not name the reference.
     pub repeats: Option<bool>,
-    /// Whether the original reference could be read and broke no rule. False if the export does not tell.
+    /// Whether the original reference could be read and broke no rule. False if the export does not contain this
+    /// information.
     pub reference_was_read: bool,
 }
 

@@ -1,26 +1,26 @@
-//! Values that are sent, although they may not be what is meant: a word for no value in a name, an id with `undefined` for a
-//! part, text that was encoded twice.
+//! Detects values that are sent although they may not be the intended ones: a word for a missing value in a name, an
+//! id with `undefined` as a part, text that was encoded twice.
 //!
-//! Each breaks no rule, and a person may be called so; a fault would refuse good rows. Such values are counted and reported
-//! once per run.
+//! None of them breaks a rule, and a person may have such a name: a fault would refuse good rows. These values are
+//! counted and reported once per run.
 
 use std::fmt;
 
 use super::{Field, FieldKind, null_marker};
 
-/// Why a value that is sent may not be what is meant.
+/// Why a value that is sent may not be the intended one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Doubt {
-    /// A name is, or has, a word that may stand for no value.
+    /// A name is, or contains, a word that may stand for a missing value.
     NullWord,
-    /// A part of a reference is a word for no value: the id that it was made of is missing.
+    /// A part of a reference is a word for a missing value: the id that the reference was made of is missing.
     NullPart,
-    /// A name was decoded by another encoding than it was written in, or escaped for a page or a script.
+    /// A name was decoded with another encoding than it was written in, or escaped for a web page or a script.
     DoubleEncoding,
 }
 
 impl Doubt {
-    /// Why a value of this field is in doubt. Almost every value is decided by its first and last bytes.
+    /// Why a value of this field is in doubt, if it is. For almost every value, the first and last bytes decide.
     pub(super) fn of(field: Field, value: &str) -> Option<Doubt> {
         match field.kind() {
             FieldKind::Reference => null_marker::is_part_of(value).then_some(Doubt::NullPart),
@@ -57,7 +57,7 @@ impl fmt::Display for Doubt {
     }
 }
 
-/// Whether a name has the traces of a second encoding: bytes of UTF-8 read as another encoding (`Ã©`), an entity of HTML, an
+/// Whether a name shows signs of a second encoding: UTF-8 decoded with another encoding (`Ã©`), an HTML entity, an
 /// escape of a script or a URL, or a `?` beside letters.
 fn is_encoded_twice(name: &str) -> bool {
     let is_plain =
@@ -71,7 +71,7 @@ fn is_encoded_twice(name: &str) -> bool {
         let is_next = |is: fn(&char) -> bool| rest.first().is_some_and(is);
         let hex = |count: usize| rest.len() >= count && rest[..count].iter().all(char::is_ascii_hexdigit);
         match c {
-            // The first byte of a character of UTF-8 in windows-1252, with the second one behind it.
+            // The first byte of a UTF-8 character, decoded as windows-1252, followed by the second one.
             'Â'..='ô' => is_next(is_second_byte),
             '&' => {
                 let name = rest.iter().take_while(|c| c.is_ascii_alphanumeric() || **c == '#').count();
@@ -90,7 +90,7 @@ fn is_encoded_twice(name: &str) -> bool {
     chars.iter().enumerate().any(is_trace)
 }
 
-/// Whether a character is what windows-1252 makes of a byte from 0x80 to 0xBF, letters of names aside.
+/// Whether a character is a byte from 0x80 to 0xBF decoded as windows-1252, except for letters that occur in names.
 fn is_second_byte(c: &char) -> bool {
     matches!(
         c,

@@ -1,9 +1,10 @@
-//! A fingerprint of a customer's fields: tells a later run which fields changed, without keeping any value.
+//! A fingerprint of a customer's fields, by which a later run detects which fields changed, without storing any
+//! value.
 //!
 //! Four bytes of hash per field, seeded by the reference. Equal fingerprints mean equal fields, except for a collision of
 //! one in 2³² per field. Instructions such as `options.get_client_auth_token` are not part of it.
 //!
-//! The first byte is the version, which tells how many fields there are: a later version only appends fields. Two
+//! The first byte is the version, which determines the number of fields: a later version only appends fields. Two
 //! fingerprints are compared over the fields that both have, so that a new field does not make every imported row
 //! `changed`.
 

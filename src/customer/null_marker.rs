@@ -1,15 +1,17 @@
-//! Detects the words by which programs write a value that is not there: `NULL`, `None`, `\N`, `undefined`.
+//! Detects the words that programs write for a missing value: `NULL`, `None`, `\N`, `undefined`.
 //!
-//! Databases, scripts and spreadsheets export a missing value as a word, and such a word passes many rules: an import would
-//! create a customer called `NULL`. In a reference, a number, an address or a code it is a fault in any case of letters.
+//! Databases, scripts and spreadsheets export a missing value as a word, and such a word passes many rules: an import
+//! would create a customer called `NULL`. In a reference, a number, an address or a code it is a fault in any letter
+//! case.
 //!
-//! In a name, a word alone proves nothing, because people are called Null, Nan, Nil and Na. Only a spelling with a sign
-//! (`\N`, `(null)`, `N/A`) is a fault there. A word in a spelling of programs (`NULL`, `null`, `None`, not `Null`) is sent
-//! and reported, also as one word of several: a script that joins two missing names writes `undefined undefined`.
+//! In a name, a word alone proves nothing, because people are called Null, Nan, Nil and Na. Only a spelling with a
+//! punctuation mark (`\N`, `(null)`, `N/A`) is a fault there. A word in a program's spelling (`NULL`, `null`, `None`,
+//! not `Null`) is sent and reported, even as one of several words: a script that joins two missing names writes
+//! `undefined undefined`.
 
 use super::{Field, FieldKind};
 
-/// Words, as a message shows them.
+/// The words, as shown in messages.
 const WORDS: [&str; 14] = [
     "NULL",
     "None",
@@ -27,10 +29,10 @@ const WORDS: [&str; 14] = [
     "no value",
 ];
 
-/// Words that nobody means as a value, with a sign in them.
+/// Words with a punctuation mark, which are never intended as a value.
 const SIGNED: [&str; 4] = ["\\N", "N/A", "#NULL", "[object Object]"];
 
-/// Words in the spellings of programs, which a name may be nevertheless.
+/// Words in programs' spellings, which may nevertheless be names.
 const NAME_WORDS: [&str; 18] = [
     "NULL",
     "null",
@@ -55,7 +57,7 @@ const NAME_WORDS: [&str; 18] = [
 /// Length in bytes of the longest word, with two brackets around it.
 const LONGEST: usize = 16;
 
-/// The word that stands for no value, if the value of this field is one.
+/// The word for a missing value, if the value of this field is one.
 pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     if value.len() > LONGEST {
         return None;
@@ -82,10 +84,10 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     }
 }
 
-/// The words that a script puts into a text for a value that is missing, as it spells them.
+/// The words that a script inserts into a text for a missing value, in the script's spelling.
 const PARTS: [&str; 7] = ["null", "NULL", "undefined", "UNDEFINED", "None", "NaN", "[object Object]"];
 
-/// Whether the first or the last part of a reference is a word for no value: `cust_null`, `undefined_7`.
+/// Whether the first or the last part of a reference is a word for a missing value: `cust_null`, `undefined_7`.
 pub(super) fn is_part_of(reference: &str) -> bool {
     let (Some(first), Some(last)) = (reference.as_bytes().first(), reference.as_bytes().last()) else {
         return false;
@@ -104,7 +106,7 @@ pub(super) fn is_part_of(reference: &str) -> bool {
     begins || ends()
 }
 
-/// Whether a name has a word that may stand for no value, or consists of nothing but dashes and dots.
+/// Whether a name contains a word that may stand for a missing value, or consists of dashes and dots only.
 pub(super) fn is_in_name(name: &str) -> bool {
     let is_candidate = |byte: u8| matches!(byte, b'N' | b'n' | b'U' | b'u');
     match name.as_bytes().first() {
@@ -112,7 +114,7 @@ pub(super) fn is_in_name(name: &str) -> bool {
         Some(b'-' | b'.' | b'_' | b'?') => {
             name.bytes().all(|byte| matches!(byte, b'-' | b'.' | b'_' | b'?' | b' '))
         }
-        // A name of one word, as most are, is decided by its first byte.
+        // Most names are a single word, for which the first byte decides.
         Some(first) if !is_candidate(*first) && !name.as_bytes().contains(&b' ') => false,
         Some(_) => name.split(' ').any(|word| NAME_WORDS.contains(&word)),
     }

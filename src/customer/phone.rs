@@ -166,7 +166,7 @@ impl PhoneRegion {
         }
     }
 
-    /// The region of a number that is written with its country code behind a `+`.
+    /// The region of a number that begins with `+` and its country code.
     pub fn of_number(text: &str) -> Option<PhoneRegion> {
         let dialed = dialed(text).ok().filter(|dialed| dialed.starts_with('+'))?;
         let plans: &PhoneNumberUtil = &PHONE_NUMBER_UTIL;

@@ -6,7 +6,7 @@
 //! that no intended value is reported. Most values are decided by their first byte, because every reference is
 //! checked here.
 //!
-//! A phone number without its leading zero looks like any other number. Only `phone`, which knows the numbering plans,
+//! A phone number without its leading zero looks like any other number. Only `phone`, which has the numbering plans,
 //! detects it.
 
 use super::{Field, FieldKind};
@@ -52,10 +52,10 @@ const FORMULA: &str = "a formula where a spreadsheet showed its result";
 pub(super) const NEGATIVE: &str =
     "a negative number: the - was taken for a minus, and the digits were calculated with";
 
-/// The label of the line of totals below a table.
+/// The label of a line of totals below a table.
 pub(super) const TOTAL: &str = "the label of a line of totals";
 
-/// Quotes that are no quotes for this file.
+/// Quotes other than the quote character of this file.
 pub(super) const OTHER_QUOTES: &str = "the value stands in other quotes than usual";
 
 const ERROR: &str = "the error of a formula, not a value";
@@ -86,14 +86,15 @@ fn hash(value: &str) -> Option<&'static str> {
     (MISSING.contains(&rest) || is_error).then_some(ERROR)
 }
 
-/// `“cust_0001”`
+/// Whether a value is quoted with other quotes: `“cust_0001”`.
 fn is_in_quotes(value: &str) -> bool {
     let pairs =
         [('\u{201c}', '\u{201d}'), ('\u{201e}', '\u{201c}'), ('\u{2018}', '\u{2019}'), ('\u{ab}', '\u{bb}')];
     pairs.into_iter().any(|(open, close)| value.starts_with(open) && value.ends_with(close))
 }
 
-/// `Total`, `Grand Total: 12`, `Subtotal`, `Total rows 3`; nothing else may follow, since a company may be called so.
+/// `Total`, `Grand Total: 12`, `Subtotal`, `Total rows 3`; nothing else may follow, because it may be the name of a
+/// company.
 fn is_total(value: &str) -> bool {
     let lower = value.to_ascii_lowercase();
     let rest = ["grand ", "sub ", "sub-", "sub"].into_iter().find_map(|word| lower.strip_prefix(word));
@@ -147,7 +148,7 @@ fn has_escape(bytes: &[u8]) -> bool {
 enum Digits {
     /// An id, which may look like any kind of number.
     Id,
-    /// A phone number. One with a minus breaks a rule of its own.
+    /// A phone number. A minus in it breaks another rule.
     Phone,
     /// A country code.
     Code,

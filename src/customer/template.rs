@@ -194,8 +194,8 @@ impl Template<usize> {
     /// The value of a field for one row.
     ///
     /// # Errors
-    /// The fault of a mandatory field, if one of its columns is empty and another is not, was damaged by a spreadsheet or
-    /// has a word for no value.
+    /// The fault of a mandatory field, if one of its columns is empty and another is not, was damaged by a
+    /// spreadsheet, or is a word for a missing value.
     pub fn render<'a>(&self, field: Field, cell: impl Fn(usize) -> &'a str) -> Result<String, Fault> {
         let cell = |at| cell(at).trim();
         if self.columns().all(|at| cell(at).is_empty()) {

@@ -22,26 +22,26 @@ use super::{
     spreadsheet::{self, NEGATIVE, OTHER_QUOTES, TOTAL},
 };
 
-/// Part of what is seen of a quote that was meant as text.
+/// Part of what was seen if a quote was intended as text.
 pub(crate) const BACKSLASH: &str = "and the \\ before that quote does not escape it";
 
-/// What is seen of a line that is a comment.
+/// What was seen in a line that is a comment.
 pub(crate) const COMMENT: &str = "a comment, which CSV does not have";
 
-/// What is seen of a line that `git` wrote.
+/// What was seen in a line that `git` wrote.
 pub(crate) const CONFLICT: &str = "the mark of a conflict that git could not resolve";
 
-/// What is seen of a record of several lines that another program wrote.
+/// What was seen in a record with a line separator of another program.
 pub(crate) const LINE_SEPARATOR: &str =
     "a character that ends a line for another program, such as U+2028 or U+0085, stands in the row";
 
-/// What is seen of bytes that were never written.
+/// What was seen in a row that was never written.
 pub(crate) const NULS: &str = "nothing but NUL characters, as an interrupted copy leaves";
 
 /// What was seen in a row whose whole line is quoted.
 pub(crate) const QUOTED_ROW: &str = "the whole line is one quoted cell";
 
-/// Faults that no option mends.
+/// Faults that no option can correct.
 const NO_OPTION: [&str; 7] = [NEGATIVE, TOTAL, QUOTED_ROW, COMMENT, CONFLICT, LINE_SEPARATOR, NULS];
 
 /// A rule that a field or record can break. The names are stable: scripts rely on them.
@@ -77,7 +77,7 @@ pub enum Rule {
     Header,
     /// A spreadsheet has rewritten the value.
     Spreadsheet,
-    /// A word that stands for no value, such as `NULL`.
+    /// A word that stands for a missing value, such as `NULL`.
     NullMarker,
     /// Not a phone number of its country.
     Impossible,
@@ -273,7 +273,7 @@ impl fmt::Display for Rule {
 /// One rule that a row breaks, where, and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The field, or `None` where the whole record is at fault.
+    /// The field, or `None` if the whole record is at fault.
     pub field: Option<Field>,
     /// The rule that is broken.
     pub rule: Rule,
@@ -356,8 +356,8 @@ pub enum Validation {
     #[default]
     Documented,
     /// Only the rules without which no API could accept the row (required, too short, control and invisible
-    /// characters, a negative number, a value that a spreadsheet has rewritten, a word for no value); the API judges the
-    /// rest.
+    /// characters, a negative number, a value rewritten by a spreadsheet, a word for a missing value); the API
+    /// decides about the rest.
     Lenient,
 }
 
@@ -365,11 +365,11 @@ pub enum Validation {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rules {
-    /// How strictly. `None` is the default, and lets an override keep what was set before.
+    /// How strictly rows are validated. `None` is the default, and in an override keeps the earlier setting.
     pub validation: Option<Validation>,
     /// Optional fields that are required nevertheless.
     pub require: Vec<Field>,
-    /// Words that stand for no value: a cell that is one is read as empty.
+    /// Words that stand for a missing value: a cell that is one of them is read as empty.
     pub null_markers: Vec<String>,
     /// Constants for fields whose column is missing or whose cell is empty.
     #[serde(rename = "set")]
@@ -469,12 +469,12 @@ impl Rules {
         }
     }
 
-    /// The cell, or an empty one if it is a word that stands for no value.
+    /// The cell, or an empty one if it is one of the user's null markers.
     pub fn without_marker<'a>(&self, cell: &'a str) -> &'a str {
         if self.is_null_marker(cell) { "" } else { cell }
     }
 
-    /// Whether a cell is a word that the user lets stand for no value.
+    /// Whether a cell is one of the user's null markers.
     pub fn is_null_marker(&self, cell: &str) -> bool {
         !self.null_markers.is_empty() && self.null_markers.iter().any(|word| word == trimmed(cell))
     }
@@ -639,14 +639,13 @@ fn trimmed(cell: &str) -> &str {
     if is_kept(bytes.first()) && is_kept(bytes.last()) { cell } else { cell.trim() }
 }
 
-/// Whether no program has put something else in place of the value.
+/// Whether no program has replaced the value by something else.
 fn is_unaltered(field: Field, value: &str) -> bool {
     spreadsheet::detect(field, value).is_none() && null_marker::detect(field, value).is_none()
 }
 
-/// Judges what no rule of a field can: characters that are no text, a value that a spreadsheet has rewritten, and a word
-/// that stands for no value. `bare` is
-/// the value without what may stand before it.
+/// Checks for faults that no rule of a field covers: characters that are not text, a value rewritten by a
+/// spreadsheet, and a word for a missing value. `bare` is the value without an accepted prefix.
 fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
     if !all(value, PRINTABLE)
         && let Some(unreadable) = judge_characters(value, accepted)
@@ -744,7 +743,7 @@ impl ValidRecord<'_> {
         &self.respelled
     }
 
-    /// Fields that are sent and may not be what is meant.
+    /// Fields that are sent although their values may not be the intended ones.
     pub fn doubts(&self) -> &[(Field, Doubt)] {
         &self.doubts
     }
@@ -1126,7 +1125,7 @@ mod tests {
             let changes = [(Field::MobileNumber, number), (Field::MobileCountryCode, code)];
             assert_eq!(words(read(&phones, &changes)), [fault]);
         }
-        // A constant is no part of the row.
+        // A constant is not part of the row.
         let phones = Rules { constants: vec![(Field::MobileCountryCode, "91".into())], ..phones };
         let (dropped, customer) = drops(&phones, &[(Field::MobileNumber, "+44 7911 123456")]);
         assert_eq!(dropped, "mobile_country_code:country-code");

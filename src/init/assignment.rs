@@ -19,7 +19,7 @@ const UNNAMED_PERCENT: u64 = 80;
 /// The maximum number of other columns listed for a field.
 const OTHERS_MAX: usize = 3;
 
-/// The order in which fields choose: the kinds that cells tell surely come first.
+/// The order in which kinds of fields are assigned: first those whose cells are unmistakable.
 const ORDER: [FieldKind; 6] = [
     FieldKind::EmailAddress,
     FieldKind::CountryCode,

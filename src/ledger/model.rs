@@ -455,7 +455,7 @@ pub struct CurrentRate {
     pub set_by: RateSetter,
 }
 
-/// The present state of a run, in addition to its committed counts.
+/// The current state of a run, in addition to its committed counts.
 ///
 /// The run writes it about once a second, in a commit of its own if necessary, so that `status` in another terminal
 /// shows the same as the progress bar. No decision depends on it.

@@ -307,7 +307,7 @@ impl Planner {
         own.is_some_and(|Correction { repeats, .. }| repeats.unwrap_or_else(was_duplicate))
     }
 
-    /// Whether the row's reference could not be read earlier, and its present reference is imported or belongs to an
+    /// Whether the row's reference could not be read earlier, and its current reference is imported or belongs to an
     /// invalid row: then it may belong to another row of the same source, whose data must not be overwritten. If the
     /// data is the same, nothing would be overwritten.
     fn may_belong_to_another_row(

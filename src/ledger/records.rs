@@ -54,7 +54,7 @@ pub struct LedgerOverview {
 pub struct LedgerHistory {
     /// The target, the runs, and the number of rows by outcome.
     pub overview: LedgerOverview,
-    /// Why rows are not imported at present, the most frequent reason first; without lines, because the rows come
+    /// Why rows are not imported currently, the most frequent reason first; without lines, because the rows come
     /// from many files.
     pub groups: Vec<ErrorGroup>,
     /// The disallowed characters of invalid rows.

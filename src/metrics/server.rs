@@ -89,7 +89,7 @@ async fn serve_connection(stream: TcpStream, metrics: Arc<Metrics>) {
         async move { Ok::<_, Infallible>(answer(&request, &metrics)) }
     });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    // A client that does not read its response is no error.
+    // A client that does not read its response is not an error.
     drop(timeout(CONNECTION_TIMEOUT, connection).await);
 }
 

@@ -35,7 +35,7 @@ pub struct History<'a> {
     pub(super) rows: u64,
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, u64>,
-    /// Why customers are not imported at present.
+    /// Why customers are not imported currently.
     pub(super) errors: Vec<ErrorSummary>,
     pub(super) errors_not_shown: u64,
     runs: Vec<Run<'a>>,

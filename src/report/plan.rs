@@ -102,7 +102,7 @@ pub struct PlanSummary<'a> {
     changed_fields: BTreeMap<&'static str, u64>,
     unchanged: u64,
     try_again: u64,
-    /// By the present outcome of the rows.
+    /// By the current outcome of the rows.
     try_again_outcomes: &'a BTreeMap<&'static str, u64>,
     in_doubt: u64,
     /// For the whole ledger.

@@ -74,7 +74,7 @@ impl OutageLog {
 }
 
 impl Current {
-    /// Records the present reason, and returns whether it should be logged.
+    /// Records the current reason, and returns whether it should be logged.
     fn is_to_be_said(&mut self, cause: &Arc<str>, now: Instant) -> bool {
         if self.cause == *cause {
             return false;

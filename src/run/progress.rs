@@ -1,9 +1,9 @@
 //! The progress of a run: one [`RunSnapshot`] for the terminal, the metrics and the heartbeat in the ledger.
 //!
 //! All three show the same figures because only this module computes them. Counts are committed counts; requests in
-//! flight and rates are present values.
+//! flight and rates are current values.
 //!
-//! The rate is that of the last few seconds. A mean over the whole run would not show the present rate, and an outage
+//! The rate is that of the last few seconds. A mean over the whole run would not show the current rate, and an outage
 //! an hour ago would make the estimated time left too long.
 
 use std::{collections::VecDeque, time::Duration};
@@ -105,7 +105,7 @@ impl Progress {
         self.outage.observe(sender, now);
     }
 
-    /// A snapshot of the present state.
+    /// A snapshot of the current state.
     pub(super) fn snapshot(
         &self,
         stage: &Stage,

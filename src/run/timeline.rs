@@ -76,7 +76,7 @@ struct CumulativeCounts {
     latencies: Latencies,
     /// Requests in flight now.
     in_flight: u64,
-    /// The rate held at present.
+    /// The rate held currently.
     held_rate: Option<f64>,
 }
 
@@ -98,7 +98,7 @@ impl CumulativeCounts {
 struct SampleSeries {
     samples: Vec<Sample>,
     interval: Duration,
-    /// How many samples the ledger has in their present form.
+    /// How many samples the ledger has in their current form.
     written: usize,
     until: Duration,
     last: CumulativeCounts,

@@ -157,7 +157,7 @@ impl WorkQueue {
         self.state().halt.take()
     }
 
-    /// The present depth of the queue.
+    /// The current depth of the queue.
     pub(super) fn depth(&self) -> QueueDepth {
         let state = self.state();
         QueueDepth {

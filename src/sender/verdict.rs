@@ -3,8 +3,8 @@
 //!
 //! The governing rule: Create is not idempotent, so after a Create that may have landed, only Get is sent for the row
 //! until Get has been answered. A 200 can carry an error and a 500 can have created the customer; a reply about
-//! another reference is no answer. The response of an intermediary (a firewall, a router, a proxy) says nothing about
-//! a row: the row is tried again, and is not rejected.
+//! another reference does not count. The response of an intermediary (a firewall, a router, a proxy) says nothing
+//! about a row: the row is tried again, and is not rejected.
 //!
 //! [`Endpoint`] evaluates the replies of all rows, for the one verdict that no single reply allows: that the URL is
 //! not the API's. Nothing here waits or sends. The API's messages were truncated and freed of the key when the

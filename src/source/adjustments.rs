@@ -27,9 +27,9 @@ pub enum Adjustment {
     ByteOrderMark,
     /// The value of a field is sent in another spelling.
     Value(Field, Respelling),
-    /// A value is sent that may not be what is meant.
+    /// A value is sent that may not be the intended one.
     Doubt(Field, Doubt),
-    /// A cell that feeds a field is a word for no value, and is read as empty.
+    /// A cell that feeds a field is a null marker, and is read as empty.
     NullMarker(Field),
     /// A cell that feeds a field has several lines.
     LineBreak(Field),
@@ -187,7 +187,7 @@ impl Adjustments {
         fields.for_each(|field| self.add(Adjustment::NullMarker(field), line));
     }
 
-    /// Counts the values of a valid row that are sent in another spelling, or may stand for no value.
+    /// Counts the values of a valid row that are sent in another spelling, or that are in doubt.
     pub(super) fn add_values(&self, reading: &Result<ValidRecord<'_>, Faults>, line: u64) {
         let Ok(valid) = reading else { return };
         for (field, respelling) in valid.respelled() {

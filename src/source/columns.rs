@@ -63,7 +63,7 @@ pub struct Mapping {
     pub absent: Vec<AbsentColumn>,
 }
 
-/// A name of `--ignore` that is no column of the file.
+/// A name in `--ignore` that is not a column of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsentColumn {
     /// The name as given.
@@ -192,7 +192,7 @@ impl ColumnMap {
         Field::ALL.iter().find_map(feeds).map_or(Ok(()), Err)
     }
 
-    /// The fields that are read as empty, or without a part, because a cell is a word that stands for no value.
+    /// The fields that are read as empty, or without a part, because a cell is a null marker.
     pub(super) fn null_marked<'a>(
         &'a self,
         rules: &'a Rules,

@@ -14,7 +14,7 @@
 //! quote does close it, or to the end of the line if the number of quotes up to there is even, as in `"x"y`.
 //!
 //! Memory is one read buffer and one record, whatever the size of the file. This module does not depend on encodings
-//! or rules. It is told which columns are read, because only in other columns may cells have any length.
+//! or rules. The caller sets which columns are read, because only in other columns may cells have any length.
 
 use std::io::{self, Read};
 
@@ -98,7 +98,7 @@ pub(super) enum Flaw {
     BlankBeforeQuote(Place),
     /// The quote that should close a cell is followed by something other than a delimiter or a line break.
     TextAfterQuote(Place),
-    /// The same, where a backslash stands before the quote: it was meant to be part of the cell.
+    /// As `TextAfterQuote`, with a backslash before the quote, which was intended to be part of the cell.
     EscapedQuote(Place),
     /// A quote is open at the end of the input.
     OpenQuote(Opening),

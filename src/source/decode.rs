@@ -4,10 +4,10 @@
 //! parsing, because in `Shift_JIS` or GB18030 the second byte of a character may look like a delimiter or a quote, and in
 //! UTF-16 every other byte is a NUL.
 //!
-//! A byte that does not decode must become a fault of its own row, but rows are not known here. So the byte is replaced by
-//! a two-byte marker ([`encode_invalid_byte`]) that never occurs in UTF-8. The parser carries the marker into its cell,
-//! validation of the cell finds it like any other invalid UTF-8, and [`invalid_byte`] recovers the original byte. No list
-//! of positions grows with the file.
+//! A byte that does not decode must become a fault of its own row, but this module does not see rows. So the byte is
+//! replaced by a two-byte marker ([`encode_invalid_byte`]) that never occurs in UTF-8. The parser carries the marker
+//! into its cell, validation of the cell finds it like any other invalid UTF-8, and [`invalid_byte`] recovers the
+//! original byte. No list of positions grows with the file.
 
 use std::{
     fmt,

@@ -55,7 +55,7 @@ pub enum Error {
         /// What is wrong, and where.
         seen: String,
     },
-    /// The header has a character that ends a line for another program: rows may stand in it.
+    /// The header contains a character that ends a line for another program, so it may contain rows.
     #[error("the header of {name} has U+{:04X} in it, which ends no line of a CSV file", u32::from(*separator))]
     LineSeparator {
         /// The source.

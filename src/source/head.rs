@@ -17,13 +17,13 @@ use super::{
 /// Maximum number of bytes read to find the end of the first line.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
-/// How much is read at least, if there is so much: a short first line does not tell what kind of file it is.
+/// Minimum number of bytes to inspect, if there are that many: a short first line does not show the kind of file.
 const HEAD_MIN_BYTES: usize = 64;
 
-/// How much of the head tells whether a file is text.
+/// How many bytes of the head are inspected to determine whether a file is text.
 const INSPECTED_BYTES: usize = 512;
 
-/// Length of a line that is nothing but base64, as its programs break it.
+/// Minimum length of a line of base64, which programs break into lines.
 const BASE64_LINE: usize = 60;
 
 /// The columns that an export must have for its rows to be recognized as corrections.
@@ -117,7 +117,7 @@ const BASE64: ForeignFile = foreign("base64 text", "decode it: base64 -d FILE | 
 const BINARY: ForeignFile =
     foreign("a binary file", "ask for the data as CSV, or export it where it came from");
 
-/// A byte order mark of another encoding than that of the text.
+/// Files with a byte order mark of another encoding than that of the text.
 const MARKED_UTF_16: [ForeignFile; 2] = [
     foreign(
         "UTF-16 text behind the byte order mark of UTF-8",
@@ -145,7 +145,8 @@ const fn foreign(what: &'static str, hint: &'static str) -> ForeignFile {
     ForeignFile { what, hint }
 }
 
-/// Reads until the first line break is there and a few bytes more, or the head has its maximum length, or the input ends.
+/// Reads until the first line break and at least [`HEAD_MIN_BYTES`], the maximum length of the head, or the end of
+/// the input.
 pub(super) fn read(input: &mut dyn Read) -> io::Result<Vec<u8>> {
     let (mut head, mut block, mut has_break) = (Vec::new(), [0; 4096], false);
     while head.len() < HEAD_MAX_BYTES {
@@ -199,7 +200,8 @@ fn first_line(head: &[u8]) -> &[u8] {
     &head[..memchr2(b'\n', b'\r', head).unwrap_or(head.len())]
 }
 
-/// Bytes that are no text of the declared encoding, and of no encoding that the user may have forgotten to declare.
+/// Detects bytes that are not text in the declared encoding, nor in any encoding that the user may have forgotten to
+/// declare.
 fn binary(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     if declared.is_utf16() || has_mark(head) {
         return None;
@@ -208,7 +210,7 @@ fn binary(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     if declared.is_utf8() && is_ebcdic(start) {
         return Some(EBCDIC);
     }
-    // Encodings of East Asia have shifts and escapes, and a delimiter may be a control character.
+    // East Asian encodings use shift and escape characters, and a delimiter may be a control character.
     let is_text =
         |byte: &u8| *byte >= b' ' || matches!(byte, 1 | 2 | b'\t'..=b'\r' | 0x0e | 0x0f | 0x1a..=0x1f);
     let first_line = first_line(head);
@@ -219,7 +221,7 @@ fn binary(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     (first_line.contains(&0) || is_unreadable).then_some(BINARY)
 }
 
-/// Whether the bytes are letters, digits and signs of EBCDIC, where those of ASCII would be others.
+/// Whether the bytes are letters, digits and punctuation of EBCDIC, which differ from those of ASCII.
 fn is_ebcdic(bytes: &[u8]) -> bool {
     let is_letter = |byte: &u8| matches!(byte, 0x81..=0x89 | 0x91..=0x99 | 0xa2..=0xa9 | 0xc1..=0xc9 | 0xd1..=0xd9 | 0xe2..=0xe9);
     let is_sign = |byte: &u8| matches!(byte, 0x05 | 0x0d | 0x15 | 0x25 | 0x40 | 0x4b..=0x50 | 0x5a..=0x61 | 0x6b..=0x6f | 0x7a..=0x7f);
@@ -227,7 +229,7 @@ fn is_ebcdic(bytes: &[u8]) -> bool {
     letters >= 8 && bytes.iter().all(|byte| is_letter(byte) || is_sign(byte) || matches!(byte, 0xf0..=0xf9))
 }
 
-/// Whether a line is long and has nothing but the letters and digits of base64, in both cases.
+/// Whether a line is long and consists of base64 characters, with letters of both cases.
 fn is_base64(line: &[u8]) -> bool {
     let has = |is: fn(&u8) -> bool| line.iter().any(is);
     line.len() >= BASE64_LINE
@@ -238,7 +240,7 @@ fn is_base64(line: &[u8]) -> bool {
         && has(u8::is_ascii_digit)
 }
 
-/// A list of YAML, or a key with something indented below it.
+/// Detects YAML: a list, or a key with an indented value below it.
 fn unmarked_yaml(head: &[u8]) -> Option<ForeignFile> {
     let text = std::str::from_utf8(&head[..head.len().min(INSPECTED_BYTES)]).ok()?;
     let mut lines = text.lines().filter(|line| !line.starts_with('#'));

@@ -35,7 +35,7 @@ pub(super) enum HeaderShape {
     Quoted(char, Option<char>),
     /// Names separated by this text, which cannot be a delimiter: several characters, or one that is not ASCII.
     Between(String),
-    /// Names with several blanks between them, so that they stand above their columns.
+    /// Names aligned above their columns by several blanks.
     Aligned,
     /// A data row.
     Row,
@@ -142,7 +142,7 @@ fn split(line: &str, separator: &str) -> Vec<String> {
     line.split(separator).map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// The names that two or more blanks separate.
+/// The names separated by two or more blanks.
 fn aligned(line: &str) -> Vec<String> {
     let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
     cells.map(str::to_owned).collect()
@@ -172,7 +172,7 @@ fn split_as_usual(
 ) -> Option<(HeaderShape, bool)> {
     let splits = |character: &char| {
         let cells = split(cell, &character.to_string());
-        // A sentence has a colon, too.
+        // A sentence may also contain a colon.
         let is_text = *character == ':' && cell.contains(": ");
         (cells.len() > 1 && !is_text).then_some((is_header(&cells), cells.len()))
     };

@@ -1,8 +1,8 @@
 //! Determines which field a heading names, from its text alone: by the field's own name, a name in other systems, or
 //! words of the name.
 //!
-//! Only the first kind maps a column by itself. The others are what a message suggests, and what `init` compares with the
-//! cells below the heading.
+//! Only the first kind maps a column by itself. The others are suggested in messages, and `init` compares them with
+//! the cells below the heading.
 
 use crate::customer::Field;
 
@@ -26,8 +26,8 @@ pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
         .or_else(|| field_of_words(heading).map(|field| (field, HeadingMatch::Words)))
 }
 
-/// A name as headings are compared: without case, blanks, `_`, `-`, invisible characters and the `:` or `*` of a form
-/// behind it, so that `First Name:`, `first-name` and `FIRST_NAME*` are `first_name`.
+/// A name in the form for comparison: without case, blanks, `_`, `-`, invisible characters and a trailing `:` or `*`
+/// of a form, so that `First Name:`, `first-name` and `FIRST_NAME*` are `first_name`.
 pub(super) fn plain(name: &str) -> String {
     let is_kept = |c: &char| {
         !c.is_whitespace()

@@ -1,4 +1,5 @@
-//! A hash of the prefix of a file that a run has read, so that a later run can tell whether that prefix is unchanged.
+//! A hash of the prefix of a file that a run has read, so that a later run can check whether that prefix is
+//! unchanged.
 //!
 //! The hash covers the bytes on the disk, below decompression and decoding, so a compressed file needs no special case.
 //! It detects edits, not forgeries: XXH3 is not a cryptographic hash.

@@ -290,7 +290,7 @@ fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Optio
     }
 }
 
-/// What a record is whose cells are no row of this file, if its text tells.
+/// What a record is that is not a row of this file, if its text shows it.
 fn no_row_of(text: &str, fields: RawFields<'_>) -> Option<&'static str> {
     let is_comment = |start: &str| ["#", "//", "-- "].iter().any(|mark| start.starts_with(mark));
     match text.trim_start() {
@@ -304,7 +304,7 @@ fn no_row_of(text: &str, fields: RawFields<'_>) -> Option<&'static str> {
     }
 }
 
-/// Whether a character ends a line for some programs, and for no CSV file.
+/// Whether a character ends a line for some programs, but not in a CSV file.
 pub(super) fn is_line_separator(c: char) -> bool {
     matches!(c, '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
 }
@@ -345,7 +345,7 @@ pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &R
     }
 }
 
-/// A fast check with rare false positives. A tab or a line break is no fault in a cell that is not sent.
+/// A fast check with rare false positives. A tab or a line break is not a fault in a cell that is not sent.
 fn may_have_control(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| {
         // 0xC2 begins U+0080 to U+00BF, half of which are control characters.

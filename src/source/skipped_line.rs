@@ -185,7 +185,7 @@ fn is_footer(bytes: &[u8]) -> bool {
     let (noun, did) = words.split_once(' ').unwrap_or((words, ""));
     let is_noun = matches!(noun, "row" | "rows" | "row(s)" | "record" | "records" | "record(s)");
     let did = did.strip_suffix('.').unwrap_or(did);
-    // Some add the time: `3 rows fetched (0.012 sec)`.
+    // Some tools add the time: `3 rows fetched (0.012 sec)`.
     let did = did.split_once(" (").map_or(did, |(verb, _)| verb);
     let is_verb = matches!(did, "affected" | "selected" | "returned" | "fetched" | "unloaded" | "exported");
     // In translations of `psql`, another word follows the number.

@@ -341,7 +341,7 @@ impl AdaptiveRate {
         }
     }
 
-    /// Leaves room for others on the same limit. Before the first request.
+    /// Leaves room for other users of the same limit. Must be called before the first request.
     pub(super) fn be_polite(&mut self) {
         self.courtesy = Some(Courtesy::default());
         self.rate = courtesy::INITIAL_RATE;
@@ -545,7 +545,7 @@ impl AdaptiveRate {
                 pause = retry_after.or(Some(doubled.min(OWN_PAUSE_MAX)));
             }
             last => {
-                // For others on the limit, a short pause is no room.
+                // A short pause leaves no room for others on the limit.
                 let is_long = last.is_none() || self.courtesy.is_some();
                 pause = retry_after.or(Some(if is_long { OWN_PAUSE_MAX } else { OWN_PAUSE_FIRST }));
                 let restored =
@@ -694,7 +694,8 @@ impl AdaptiveRate {
         is_known.then_some(low)
     }
 
-    /// The same, with others on the same limit: a share of what was found is held for long, in spite of refusals now and then.
+    /// The rate with others on the same limit: a share of the limit is held for a long time, despite occasional
+    /// refusals.
     fn polite_rate(&mut self, first: RequestStamp, rate: f64, increase: Increase) -> (f64, Increase) {
         let was_held = matches!(self.phase, Phase::Hold { until_s, .. } if first.at_s <= until_s);
         let (before, is_found) = (self.rate, self.is_found());
@@ -1158,8 +1159,8 @@ mod tests {
         }
     }
 
-    /// Others send forty requests a second to a limit of a hundred, which cannot tell who sends. Of their requests a run refuses
-    /// 0.6 to 4 % without courtesy; with it at most three in a thousand.
+    /// Others send forty requests a second to a limit of a hundred, which does not distinguish senders. Without
+    /// courtesy, a run causes 0.6 to 4 % of their requests to be refused; with it at most three in a thousand.
     #[test]
     fn others_on_the_same_limit_are_hardly_refused() {
         for (kind, (retry_after, seed)) in
@@ -1187,7 +1188,7 @@ mod tests {
         }
     }
 
-    /// The same in the first minute, over ten runs each: the limit is found by few refusals.
+    /// The same in the first minute, over ten runs each: few refusals are sufficient to find the limit.
     #[test]
     fn others_are_hardly_refused_while_the_limit_is_found() {
         for (kind, (limit, others)) in

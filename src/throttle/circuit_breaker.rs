@@ -146,7 +146,7 @@ struct Pause {
 struct Circuit {
     consecutive_failures: u32,
     /// The number of the first failed request. Successes of earlier requests were sent before the failures began and
-    /// say nothing about the present.
+    /// say nothing about the current state.
     first_failed: u64,
     /// The time of the first failed response since the last success.
     failing_since: Option<Instant>,

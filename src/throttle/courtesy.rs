@@ -10,8 +10,8 @@
 /// The share of a found limit that is used.
 const SHARE: f64 = 0.85;
 
-/// The rate at the start, and the time in which it doubles until the first refusal, in seconds: little is sent too much while
-/// that refusal is on its way.
+/// The rate at the start, and the time in which it doubles until the first refusal, in seconds: the overshoot is
+/// small while that refusal is on its way.
 pub(super) const INITIAL_RATE: f64 = 10.0;
 const DOUBLING_S: f64 = 2.5;
 
@@ -27,11 +27,12 @@ const REFUSED_FEW: u64 = 1;
 const REFUSED_SHARE: f64 = 0.0007;
 const LOWERED_SHARE: f64 = 0.93;
 
-/// Refusals this soon, in seconds, show that the limit was found too high, and lower the rate to this share.
+/// Refusals within this time, in seconds, show that the limit was estimated too high, and lower the rate to this
+/// share.
 const SOON_S: f64 = 10.0;
 const SOON_SHARE: f64 = 0.7;
 
-/// Weight of each response in the present average, and in the long-term average: one in this many.
+/// Weight of each response in the current average, and in the long-term average: one in this many.
 const PRESENT_RESPONSES: f64 = 16.0;
 const USUAL_RESPONSES: f64 = 2_048.0;
 

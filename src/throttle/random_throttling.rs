@@ -86,7 +86,7 @@ impl RandomThrottleDetector {
         }
     }
 
-    /// Handles a rejected request. Returns whether the rejection is random under the present hypothesis.
+    /// Handles a rejected request. Returns whether the rejection is random under the current hypothesis.
     pub(super) fn is_random(&mut self, now_s: f64) -> bool {
         self.hypothesis = self.hypothesis.take().filter(|hypothesis| now_s < hypothesis.expires_s);
         let Some(hypothesis) = &mut self.hypothesis else {

@@ -2,7 +2,7 @@
 //!
 //! A 503 may come from a rate limit, or from a service that fails for other reasons. If it is treated as a limit,
 //! random failures lower the rate without end, because they occur at any rate. So once a quarter of the responses are
-//! 503, their share is measured at the present rate, and again at a quarter of it. A limit then admits four times the
+//! 503, their share is measured at the current rate, and again at a quarter of it. A limit then admits four times the
 //! share, or nearly all requests; random failures keep their share, and are then ignored for the rate until their
 //! share grows or some time has passed. If nothing at all is admitted, nothing can be compared: this is treated as a
 //! limit, and the circuit breaker decides whether it is an outage. A proxy's 503 is treated as a limit at once,
@@ -60,7 +60,7 @@ enum Stage {
     /// There are few 503 responses.
     #[default]
     Few,
-    /// Counts at the present rate.
+    /// Counts at the current rate.
     AtFullRate(Counts),
     /// Counts at a lower rate, starting from a certain request.
     Trial { accepted_share: f64, rate: f64, first_number: u64, counts: Counts },

@@ -298,7 +298,7 @@ fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     let asked = AtomicUsize::new(0);
     wire.play(move |call| match (call.asked.create, asked.fetch_add(1, SeqCst)) {
         (false, 0) => find_late(call),
-        // Now the first Create lands, before the Create of the present run.
+        // Now the first Create lands, before the Create of the current run.
         (true, 1) => {
             call.create();
             let refused = call.create();

@@ -464,7 +464,7 @@ fn a_file_of_another_kind_is_named_with_the_one_thing_to_do() {
             "the columns are aligned by blanks",
         ),
         (b"error: sign in first\n", "columns found: error: sign in first); add --map"),
-        // Every row would stand in the header, and the file would be none of customers.
+        // Every row would be part of the header, and the file would have no customers.
         (
             b"object_reference_id,mobile_number,x\x0bcustomer-1,9876500101,y\x0b",
             "perl -CSD -pe 's/\\x{b}/\\n/g' FILE",

@@ -42,7 +42,7 @@ fn empty_cells_at_the_end_may_be_missing_or_too_many() {
     assert_eq!(world.outcomes(), "unchanged=4 invalid=2");
 }
 
-/// Each is a row that is not sent, and the message says what it is and what to do about it.
+/// Each is a row that is not sent; the message says what it is and what to do about it.
 #[test]
 fn a_line_that_is_no_customer_is_named_for_what_it_is() {
     let world = World::new();

@@ -128,7 +128,7 @@ fn a_null_marker_is_an_empty_cell_everywhere() {
     let adjustments = world.summary()["adjustments"].to_string();
     let read = json!({"adjustment": "null-marker", "field": "first_name", "rows": 2, "first_lines": [2, 6]});
     assert!(adjustments.contains(&read.to_string()), "{adjustments}");
-    // A part of a reference that is no value is none.
+    // A null marker in a column of the template leaves the row without a valid reference.
     for (options, rule) in [(&[][..], "null-marker"), (&["--null-marker", "NULL"], "required")] {
         world.file("ids.csv", "id,shop,mobile_number\nNULL,north,9876500101\n7,north,9876500102\n");
         let map = ["validate", "ids.csv", "--map", "object_reference_id={shop}-{id}-1", "--format", "json"];

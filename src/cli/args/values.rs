@@ -145,7 +145,7 @@ pub(super) fn limit(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A word that stands for no value.
+/// A word that stands for a missing value.
 pub(super) fn null_marker(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("an empty cell is empty anyway; give a word, such as NULL".into()),

@@ -95,7 +95,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether a run holds the ledger's lock at present.
+/// Whether a run holds the ledger's lock currently.
 pub(super) fn is_in_use(path: &Path) -> bool {
     let lock = File::open(lock_path(path)).map(|file| file.try_lock_shared());
     matches!(lock, Ok(Err(TryLockError::WouldBlock)))

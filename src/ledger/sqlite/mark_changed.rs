@@ -1,6 +1,6 @@
 //! Records what `verify` found: the API's fields of rows that the ledger treats as unchanged.
 //!
-//! The imported fields and the present fields at the API may differ, because somebody else changed the customer. A
+//! The imported fields and the current fields at the API may differ, because somebody else changed the customer. A
 //! run compares the file only with the ledger, so it would never detect that. The next run finds a marked row
 //! changed, and `--update-changed` sends the file's fields again. Nothing is sent here.
 

@@ -86,7 +86,7 @@ pub(super) const SELECT_ERRORS: &str = "
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
 
-/// The same over all runs: rows in their present state, each once.
+/// The same over all runs: rows in their current state, each once.
 pub(super) const SELECT_OPEN_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
            iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
