@@ -10,13 +10,17 @@
 
 use std::{
     collections::BTreeSet,
+    io::{Read, Write},
+    net::TcpStream,
     path::Path,
     process::{Child, Stdio},
     sync::mpsc,
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Behavior, Fault, Limiter, Options, Outage};
+use customer_import::simulator::{Behavior, Fault, LimitResponse, Limiter, Options, Outage};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use crate::world::{World, finish, signal, wait_until};
@@ -43,6 +47,9 @@ const EASED_SECONDS: f64 = 0.5;
 const WAKES: Duration = Duration::from_millis(5);
 const MADE_GOOD: Duration = Duration::from_millis(20);
 const LATE: f64 = 3.0;
+
+/// Whom the live traffic asks for.
+const SHOPPER: &str = "somebody-live";
 
 /// This many throttled requests are allowed however few requests there are.
 const FEW: usize = 3;
@@ -82,6 +89,10 @@ scenarios! {
     full_raised_retry_after
     full_halved
     full_outage
+    full_bucket_500_503
+    full_half_503
+    full_others
+    full_others_polite
 }
 
 fn folder() -> &'static Path {
@@ -137,6 +148,15 @@ impl Scenario {
         f64::from(self.steps.iter().filter_map(|step| step.limit).max().unwrap())
     }
 
+    fn options(&self) -> impl Iterator<Item = &str> {
+        self.file["options"].as_array().into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// Whether nothing but the limit decides what is accepted.
+    fn is_alone(&self) -> bool {
+        self.file["others"].is_null() && self.file["unavailable_by_chance"].is_null()
+    }
+
     fn range(&self, figure: &str) -> (f64, f64) {
         let range = &self.file["expect"][figure];
         (range[0].as_f64().unwrap(), range[1].as_f64().unwrap())
@@ -182,15 +202,23 @@ fn run(name: &str) {
     world.reconfigure(|behavior| {
         behavior.limiter = scenario.limiter();
         behavior.retry_after = scenario.file["retry_after"].as_str().unwrap().into();
-        let by_chance = scenario.file["refused_by_chance"].as_f64();
-        behavior.faults = by_chance.map(|share| (Fault::Http429, share)).into_iter().collect();
+        let by_chance = [("refused_by_chance", Fault::Http429), ("unavailable_by_chance", Fault::Api503)];
+        let shares =
+            by_chance.into_iter().filter_map(|(name, fault)| Some((fault, scenario.file[name].as_f64()?)));
+        behavior.faults = shares.collect();
+        if scenario.file["limit_response"] == "proxy503" {
+            behavior.limit_response = LimitResponse::Proxy503;
+        }
         apply(behavior, &scenario.steps[0]);
     });
     let seconds = scenario.number("seconds");
     // More rows than a limiter with one second's tokens admits.
     let file = world.rows("users.csv", ((seconds + 10.0) * scenario.most() * 1.1) as usize);
     let concurrency = scenario.file["concurrency"].to_string();
-    let args = world.import_args(&file, &["--concurrency", &concurrency]);
+    let mut options = vec!["--concurrency", &concurrency];
+    options.extend(scenario.options());
+    let others = scenario.file["others"].as_f64().map(|per_second| Others::start(&world, per_second));
+    let args = world.import_args(&file, &options);
     let mut command = world.command(&args);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let ended = watch(&mut child);
@@ -205,8 +233,57 @@ fn run(name: &str) {
     signal(&child, "INT");
     let done = finish(child);
     assert_eq!(done.code, 130, "{done:?}");
-    let measured = Measured { late: late / seconds, ..Measured::of(&world, began, seconds) };
+    let others_refused = others.map(Others::refused_share);
+    let measured = Measured { late: late / seconds, others_refused, ..Measured::of(&world, began, seconds) };
     measured.check(name, &scenario, &world.summary());
+}
+
+/// Live traffic on the same limit: requests at random times, none of them repeated.
+struct Others {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Vec<JoinHandle<u16>>>,
+}
+
+impl Others {
+    /// Sends so many requests a second until it is asked what became of them.
+    fn start(world: &World, per_second: f64) -> Others {
+        let base_url = world.base_url();
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut random = StdRng::seed_from_u64(1);
+            let (mut requests, mut due) = (Vec::new(), Instant::now());
+            loop {
+                due += Duration::from_secs_f64(-(1.0 - random.random::<f64>()).ln() / per_second);
+                let left = due.saturating_duration_since(Instant::now());
+                if stopped.recv_timeout(left) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return requests;
+                }
+                let base_url = base_url.clone();
+                requests.push(std::thread::spawn(move || status_of_a_get(&base_url)));
+            }
+        });
+        Others { stop, thread }
+    }
+
+    fn refused_share(self) -> f64 {
+        drop(self.stop);
+        let requests = self.thread.join().unwrap().into_iter();
+        let statuses: Vec<u16> = requests.map(|request| request.join().unwrap()).collect();
+        let refused = statuses.iter().filter(|status| **status == 429).count();
+        refused as f64 / statuses.len() as f64
+    }
+}
+
+fn status_of_a_get(base_url: &str) -> u16 {
+    let mut stream = TcpStream::connect(base_url.trim_start_matches("http://")).unwrap();
+    let request = format!(
+        "GET /customers/{SHOPPER} HTTP/1.1\r\nhost: shop\r\nauthorization: Basic azo=\r\n\
+                   x-merchantid: test_merchant\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// A server that processes a hundred requests a second: with two hundred in flight each would wait two seconds, and
@@ -245,6 +322,8 @@ struct Measured {
     seconds: f64,
     /// The share of the time for which the machine stalled.
     late: f64,
+    /// The share of the live traffic's requests that was refused.
+    others_refused: Option<f64>,
 }
 
 fn between(times: &[f64], from: f64, to: f64) -> usize {
@@ -255,10 +334,14 @@ impl Measured {
     fn of(world: &World, began: Instant, seconds: f64) -> Measured {
         let entries = world.journal().entries();
         let at = |status: u16| {
-            let entries = entries.iter().filter(move |entry| entry.status == Some(status));
+            let entries = entries
+                .iter()
+                .filter(move |entry| entry.status == Some(status) && &*entry.reference != SHOPPER);
             entries.map(|entry| entry.at.saturating_duration_since(began).as_secs_f64()).collect()
         };
-        Measured { admitted: at(200), refused: at(429), seconds, late: 0.0 }
+        let mut refused: Vec<f64> = at(429);
+        refused.extend(at(503));
+        Measured { admitted: at(200), refused, seconds, late: 0.0, others_refused: None }
     }
 
     fn share(&self, from: f64, to: f64, limit: u32) -> f64 {
@@ -301,6 +384,7 @@ impl Measured {
             ("refused_early", self.refused_share(0.0, FOUND_AFTER_S), late / 10.0),
             ("refused", self.refused_share(FOUND_AFTER_S, self.seconds), late / 10.0),
             ("back", back, EASED_SECONDS + 10.0 * late),
+            ("others_refused", self.others_refused.unwrap_or_default(), late / 10.0),
         ];
         let held = summary["held_rate"].as_f64();
         let told = format!("{name}: {figures:.4?}, held {held:?}, late {:.3}", self.late);
@@ -315,7 +399,7 @@ impl Measured {
             let most = f64::from(limit) * 1.1;
             assert!(held <= most, "{told}");
             // The suggested rate: nearly all of a limit that did not change, and never more.
-            if scenario.steps.len() == 1 {
+            if scenario.steps.len() == 1 && scenario.is_alone() {
                 let share = held / f64::from(limit);
                 assert!(
                     (ADVISED_SHARE - EASED - late..=1.0).contains(&share),
