@@ -278,7 +278,7 @@ fn status_of_a_get(base_url: &str) -> u16 {
     let mut stream = TcpStream::connect(base_url.trim_start_matches("http://")).unwrap();
     let request = format!(
         "GET /customers/{SHOPPER} HTTP/1.1\r\nhost: shop\r\nauthorization: Basic azo=\r\n\
-                   x-merchantid: test_merchant\r\nconnection: close\r\n\r\n"
+         x-merchantid: test_merchant\r\nconnection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
