@@ -72,11 +72,11 @@ pub struct Findings {
 /// What this program relies on in an answer.
 #[derive(Clone, Copy, Debug)]
 enum Expectation {
-    /// This answer.
+    /// The answer must have this meaning.
     On(Meaning),
     /// Any answer but a customer.
     NoCustomer,
-    /// One of these facts.
+    /// The answer must be one of these facts.
     OneOf(&'static [&'static str]),
     /// Any answer.
     Anything(&'static str),

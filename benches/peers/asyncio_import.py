@@ -1,7 +1,7 @@
 """The job with asyncio and aiohttp, in thirty lines.     asyncio_import.py CSV BASE_URL WORK_DIR
 
-Repeats what may pass, with growing delays and Retry-After; asks for the id of a customer that is there already; writes each result down, and
-skips on a rerun what was done; a refused key ends it.
+Repeats temporary errors, with growing delays and Retry-After; looks up the id of an existing customer; logs each result, and skips finished
+rows on a rerun; a refused key ends it.
 """
 
 import asyncio

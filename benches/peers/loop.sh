@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The job with GNU parallel and curl, as many runbooks have it.     loop.sh CSV BASE_URL WORK_DIR
+# The job with GNU parallel and curl, as in many runbooks.     loop.sh CSV BASE_URL WORK_DIR
 #
-# curl repeats what may pass and honours Retry-After; a customer that is there already is asked for its id; the job log is what the
-# next run resumes from; 20 failed rows stop the run.
+# curl repeats temporary errors and respects Retry-After; the id of an existing customer is looked up; the next run
+# resumes from the job log; 20 failed rows stop the run.
 csv=$1 base=$2 work=$3
 touch "$work/joblog"
 call() { curl -sS --max-time 10 --retry 6 --retry-all-errors -w '\n%{http_code}' -u k: -H 'x-merchantid: acme' -H "x-routing-id: $ref" "$@"; }

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""One job, several tools: who ends right, and what it costs the API. Makes the tables of docs/comparison.md.
+"""One job, several tools: whether they end correctly, and what they send to the API. Makes the tables of docs/comparison.md.
 
     python3 -m venv venv && venv/bin/pip install -r benches/peers/requirements.txt     # and GNU parallel and curl
     cargo build --release
     venv/bin/python benches/peers/race.py target/release/customer-import [--runs 5] [--peer NAME]... [--event NAME]...
 
 The job: 1,000 rows into `customer-import simulate`, which loses 2 % of the answers (the customer is created), answers 5 % of the
-requests with 500, and takes 100 requests a second, which nobody tells the tool. At half of the rows something happens:
+requests with 500, and accepts 100 requests a second without announcing that limit. After half of the rows one thing happens:
 
     kill      the tool is killed with SIGKILL
     outage    for 20 s every connection is cut before an answer
     revoke    the key is refused (401) until the first run has ended
 
-Then the tool is run again until it ends with 0, three times at most, never during the outage. Every request passes a tap, which counts;
-what the API has in the end is asked of the simulator itself. Everything is on loopback. A line of JSON per run goes to standard error,
-the tables, with the lowest and highest of all runs, to standard output. Only counts are compared, so the machine need not be quiet.
+Then the tool is run again until it ends with 0, three times at most, never during the outage. Every request passes a proxy that counts;
+the customers at the end are queried from the simulator itself. Everything is on loopback. A line of JSON per run goes to standard error,
+the tables, with minimum and maximum of all runs, to standard output. Only counts are compared, so the machine need not be quiet.
 """
 
 import argparse

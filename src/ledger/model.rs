@@ -44,15 +44,15 @@ pub struct Target {
 /// An option of a run, with its value; never a secret.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Setting {
-    /// Its long name.
+    /// The long name of the option.
     pub name: String,
-    /// As text.
+    /// The value as text.
     pub value: String,
-    /// Where the value came from.
+    /// The origin of the value.
     pub origin: SettingOrigin,
 }
 
-/// Where the value of an option came from.
+/// The origin of an option's value.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(into = "String")]
 pub enum SettingOrigin {

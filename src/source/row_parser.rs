@@ -200,7 +200,7 @@ pub(super) fn header_flaw(record: &RawRecord<'_>) -> Option<String> {
 
 /// A header of several lines.
 pub(super) struct HeaderLines {
-    /// Its cells, with delimiters between them.
+    /// The cells of the header, with delimiters between them.
     cells: Vec<u8>,
     first: u64,
     last: u64,

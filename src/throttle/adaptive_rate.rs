@@ -48,7 +48,7 @@ const MIN_RATE: f64 = 0.1;
 
 /// Slow start doubles the rate once in this many latencies, within these bounds in seconds. The overshoot is what is
 /// sent while the first rejection is on its way: a twentieth of what a limit per second allows in one second. Only a
-/// nearby server has rounds as short as the lower bound; any server has some round.
+/// nearby server has a short round, and every server has a round of at least the lower bound.
 const ROUND_LATENCIES: f64 = 20.0;
 const ROUND_MIN_S: f64 = 0.005;
 const ROUND_MAX_S: f64 = 0.1;

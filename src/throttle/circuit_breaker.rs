@@ -93,7 +93,7 @@ pub enum UpcomingWrites {
     Many,
     /// Only those of rows that wait for a slot.
     Few,
-    /// None: the first write of every row has been sent.
+    /// None: all rows have been started.
     None,
 }
 

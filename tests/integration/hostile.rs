@@ -238,7 +238,7 @@ fn a_chunked_body_without_end() {
     say_nothing(&[chunks, extension, trailers]);
 }
 
-/// The deadline applies to the whole response: a byte now and then does not extend it.
+/// The deadline applies to the whole response: an occasional byte does not extend it.
 #[test]
 fn one_byte_a_second() {
     let in_the_head = lie(|call, truth| call.drip(truth, Duration::from_millis(50)));

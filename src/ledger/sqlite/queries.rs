@@ -39,7 +39,7 @@ pub(super) const SELECT_ROWS_OF_RUN: &str = "
     from every_row left join record on record.row = every_row.id
     where every_row.run = ?1 order by every_row.id";
 
-/// Each row once.
+/// Every row of the ledger, each once.
 pub(super) const SELECT_ROWS: &str = "
     select row.id, row.run, line, outcome, reference, customer_id, attempts, field, error_code,
            error_message, http_status, request_id, null, row.run, api_reference
