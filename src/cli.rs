@@ -200,6 +200,14 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
             "name a file with --ledger FILE; one that is really called so with ./ before it",
         ));
     }
+    // A URL may hold a password, so only its scheme is shown.
+    let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
+    if let Some(scheme) = scheme.filter(|scheme| !matches!(*scheme, "postgres" | "postgresql")) {
+        return Err(Error::usage(
+            format!("--ledger {scheme}://… is no ledger: it is a file on this machine"),
+            "name a file with --ledger FILE, and copy it away after the run",
+        ));
+    }
     Ok(path.to_path_buf())
 }
 

@@ -23,7 +23,7 @@ use self::{
     text::{quoted, shown},
 };
 use crate::{
-    customer::{Field, FieldKind, PhoneRegion, Rescue},
+    customer::{Field, FieldKind, PhoneRegion},
     error::Error,
     report::{counted, grouped, rows, time, visible_text},
     source::{Encoding, HeadingMatch, Quote, Source, SourceOptions, SourceSample},
@@ -95,7 +95,6 @@ pub struct Proposal {
 /// The result of validating the sample.
 struct Trial {
     findings: Findings,
-    rescues: Vec<Rescue>,
 }
 
 /// Inspects the file.
@@ -155,10 +154,9 @@ fn only_said(why: String) -> Line {
 
 /// Validates the sample with these settings.
 fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<Trial, Error> {
-    let mut source = sample.source(options, rows)?;
-    let (findings, read) = validate(&mut source)?;
+    let (findings, read) = validate(&mut sample.source(options, rows)?)?;
     read?;
-    Ok(Trial { findings, rescues: source.rescues() })
+    Ok(Trial { findings })
 }
 
 /// Number of rows of the whole file, and whether it is exact; none if it cannot be determined.
@@ -468,7 +466,7 @@ fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
 /// The settings that decide about invalid rows and unknown columns.
 fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
     let rescued = |option: &str| {
-        let rescues = trial.map(|trial| trial.rescues.as_slice()).unwrap_or_default();
+        let rescues = trial.map(|trial| trial.findings.rescues.as_slice()).unwrap_or_default();
         let rows_of = rescues.iter().find(|rescue| rescue.option == option).map_or(0, |rescue| rescue.rows);
         match (trial, rows_of) {
             (None, _) => "How many rows it changes is not known yet".to_owned(),

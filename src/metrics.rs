@@ -140,7 +140,7 @@ impl MetricEncoder<'_> {
         self.gauge("rows_retrying", "Rows that wait to be tried again.", Some(retrying))?;
         let help = "Rows of which it is not known whether their customers were created.";
         self.gauge("rows_in_doubt", help, Some(heartbeat.in_doubt as f64))?;
-        let help = "Whether everyone waits for the API to come back.";
+        let help = "Whether all requests wait for the API to come back.";
         let outage = heartbeat.activity == Activity::Waiting;
         self.gauge("outage", help, Some(f64::from(u8::from(outage))))?;
         let help = "Requests a second: the user's rate, or what is held under a limit of the API.";

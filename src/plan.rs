@@ -1,8 +1,9 @@
 //! Determines what an import would do with the rows of a file, given its ledger and, if requested, the API. Records
 //! nothing.
 //!
-//! The rows are read and planned by the code of an import, so that the two cannot disagree. Memory: nine to eighteen
-//! bytes for each row that is new to the ledger, to detect duplicates among them, and one bit for each other row.
+//! The rows are read and planned by the code of an import, so that the two cannot disagree. Memory: at most sixteen
+//! bytes for each reference, to detect similar ones, nine to eighteen more for each row that is new to the ledger, to
+//! detect duplicates among them, and one bit for each other row.
 
 mod asking;
 
@@ -15,7 +16,7 @@ use crate::{
     ledger::{Forecast, RowForecast},
     run::Chunks,
     source::Chunk,
-    validate::Findings,
+    validate::{Findings, Occurrence, SeenReferences},
     verify::ToLookUp,
 };
 
@@ -42,6 +43,8 @@ pub struct Plan {
     pub in_doubt: u64,
     /// Rows that the API rejected with the same fields.
     pub rejected: u64,
+    /// The references of the rows so far.
+    seen: SeenReferences,
 }
 
 impl Plan {
@@ -70,11 +73,16 @@ impl Plan {
         let planned = forecast.of_rows(&chunk.rows).await?;
         for (Row { line, reading, .. }, planned) in chunk.rows.into_iter().zip(planned) {
             self.count(planned);
+            let named = match &reading {
+                Ok(customer) => Some(customer.reference.as_str()),
+                Err(faults) => faults.named(),
+            };
+            let occurrence = named.map_or(Occurrence::First, |reference| self.seen.insert(reference));
             match (reading, planned) {
                 (Err(faults), _) => self.findings.add_invalid(line, &faults.list),
                 (Ok(_), RowForecast::Duplicate) => self.findings.add_duplicate(line),
                 (Ok(customer), planned) => {
-                    self.findings.add_first(line, &customer.dropped);
+                    self.findings.add_first(line, occurrence, &customer.dropped);
                     if planned == RowForecast::Create {
                         let Customer { reference, fingerprint, .. } = customer;
                         new(NewRow { line, reference, fingerprint });

@@ -54,7 +54,7 @@ use std::{
     io::{self, Cursor, Read},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -265,7 +265,7 @@ pub struct Source {
     skipped: u64,
     parse_settings_hash: String,
     adjustments: Arc<Adjustments>,
-    rescues: Option<Rescues>,
+    rescues: Option<Arc<Mutex<Rescues>>>,
     deferred_error: Option<Error>,
 }
 
@@ -436,18 +436,16 @@ impl Source {
     }
 
     /// From here on, tries on each invalid row whether options that are not given would make it valid.
-    pub fn try_options(&mut self) {
-        self.rescues = Some(Rescues::new(&self.rules));
+    /// The results grow while rows are read, also after [`Source::stream`].
+    pub fn try_options(&mut self) -> TriedOptions {
+        let rescues = Arc::new(Mutex::new(Rescues::new(&self.rules)));
+        self.rescues = Some(Arc::clone(&rescues));
+        TriedOptions(rescues)
     }
 
     /// The rules by which rows are read.
     pub fn rules(&self) -> &Rules {
         &self.rules
-    }
-
-    /// The options that [`Source::try_options`] has found.
-    pub fn rescues(&self) -> Vec<Rescue> {
-        self.rescues.as_ref().map(Rescues::list).unwrap_or_default()
     }
 
     /// Whether offsets in the source are offsets in the text.
@@ -553,7 +551,7 @@ impl Source {
             self.rows_left -= 1;
             let (encoding, delimiter) = (self.encoding, self.delimiter);
             let context = RowContext { columns, rules, encoding, delimiter, adjustments };
-            let rescues = self.rescues.as_mut();
+            let rescues = self.rescues.as_deref();
             return Ok(Some(read_row(&record, context, self.other_header, rescues, wants)));
         }
     }
@@ -639,6 +637,17 @@ impl Source {
             return self.deferred_error.take().map_or(Ok(None), Err);
         }
         Ok(Some(Chunk { rows, place: self.place() }))
+    }
+}
+
+/// The options that [`Source::try_options`] tries.
+#[derive(Clone, Debug)]
+pub struct TriedOptions(Arc<Mutex<Rescues>>);
+
+impl TriedOptions {
+    /// What each option would make of the invalid rows so far, the one for most rows first.
+    pub fn rescues(&self) -> Vec<Rescue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).list()
     }
 }
 

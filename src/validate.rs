@@ -16,9 +16,10 @@ use std::{
 
 use serde::Serialize;
 
-use self::duplicates::{DuplicateDetector, Occurrence, ReferenceHash};
+use self::duplicates::{DuplicateDetector, ReferenceHash};
+pub(crate) use self::duplicates::{Occurrence, SeenReferences};
 use crate::{
-    customer::{Correction, Dropped, Fault, Faults, Field, Rule, ValidRecord},
+    customer::{Correction, Dropped, Fault, Faults, Field, Rescue, Rule, ValidRecord},
     error::Error,
     export::FailedExport,
     source::{RowSample, Source},
@@ -47,6 +48,8 @@ pub struct Findings {
     pub faults: BTreeMap<(Option<Field>, Rule), FaultGroup>,
     /// Optional fields that are dropped.
     pub dropped: Dropped,
+    /// What each option that is not given would make of the invalid rows, if options were tried.
+    pub rescues: Vec<Rescue>,
 }
 
 /// Rows that break one rule in one field.
@@ -115,9 +118,10 @@ impl Findings {
         }
     }
 
-    /// Adds a row that breaks no rule and has a new reference.
-    pub(crate) fn add_first(&mut self, line: u64, dropped: &[(Field, Rule)]) {
-        self.add_valid(line, Occurrence::First, dropped);
+    /// Adds a row that breaks no rule and has a new reference. `occurrence` tells whether a similar one came before.
+    pub(crate) fn add_first(&mut self, line: u64, occurrence: Occurrence, dropped: &[(Field, Rule)]) {
+        let is_similar = occurrence == Occurrence::Similar;
+        self.add_valid(line, if is_similar { occurrence } else { Occurrence::First }, dropped);
     }
 
     /// Adds a row with the reference of an earlier row.
@@ -165,7 +169,7 @@ struct Lookup {
 /// # Errors
 /// If the lookup thread failed; a read error is part of the result.
 pub fn validate(source: &mut Source) -> Result<Validated, Error> {
-    source.try_options();
+    let tried = source.try_options();
     let (sender, receiver) = sync_channel(BATCHES_AHEAD);
     thread::scope(|scope| {
         let lookups = scope.spawn(move || look_up_all(receiver));
@@ -174,6 +178,7 @@ pub fn validate(source: &mut Source) -> Result<Validated, Error> {
         drop(sender);
         let looked_up = lookups.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
         findings.merge(looked_up);
+        findings.rescues = tried.rescues();
         Ok((findings, read))
     })
 }
@@ -232,8 +237,7 @@ fn look_up_all(batches: Receiver<Vec<Lookup>>) -> Findings {
 /// If the output cannot be written; a read error is part of the result.
 pub fn validate_and_export(source: &mut Source, output: impl Write) -> Result<Validated, Error> {
     let mut export = FailedExport::new(source.columns(), source.reference_column(), output);
-    let (mut findings, mut detector, mut scratch) =
-        (Findings::default(), DuplicateDetector::default(), String::new());
+    let (mut findings, mut seen) = (Findings::default(), SeenReferences::default());
     let is_repeated = Cell::new(false);
     let mut is_left_over =
         |line, row: &Result<ValidRecord<'_>, Faults>, correction: Option<&Correction>| match row {
@@ -242,15 +246,13 @@ pub fn validate_and_export(source: &mut Source, output: impl Write) -> Result<Va
                 true
             }
             Ok(row) => {
-                let occurrence = detector.insert(ReferenceHash::of(row.reference(), &mut scratch));
+                let occurrence = seen.insert(row.reference());
                 findings.add_valid(line, occurrence, row.dropped());
                 occurrence == Occurrence::Repeated
             }
             Err(faults) => {
                 findings.add_invalid(line, &faults.list);
-                let occurrence = faults
-                    .named()
-                    .map(|reference| detector.insert(ReferenceHash::of(reference, &mut scratch)));
+                let occurrence = faults.named().map(|reference| seen.insert(reference));
                 is_repeated.set(
                     occurrence == Some(Occurrence::Repeated)
                         || correction.is_some_and(|correction| correction.repeats == Some(true)),

@@ -116,7 +116,7 @@ pub(super) fn header(key: &SecretString) -> Result<HeaderValue, Error> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{seen}")]
 pub struct KeyFlaw {
-    /// What was found, and where: `has a blank at position 5`.
+    /// What was found, and where: `has a space at position 5`.
     seen: String,
     /// What to do about it.
     hint: &'static str,
@@ -221,7 +221,7 @@ fn unresolved(text: &str) -> Option<&'static str> {
 /// Describes a character that no key contains, with its position.
 pub(crate) fn describe_character(c: char, position: usize) -> String {
     match c {
-        ' ' => format!("a blank at position {position}"),
+        ' ' => format!("a space at position {position}"),
         '\n' | '\r' => format!("a line break at position {position}"),
         '\t' => format!("a tab at position {position}"),
         '\u{a0}' | '\u{202f}' => {
@@ -298,8 +298,8 @@ mod tests {
             ("Basic s3cr3t", "begins with Basic, at position 1"),
             ("Authorization: Basic s3cr3t", "begins with Authorization"),
             ("bearer\ts3cr3t", "begins with Bearer"),
-            ("s3c r3t", "a blank at position 4"),
-            (" s3cr3t", "a blank at position 1"),
+            ("s3c r3t", "a space at position 4"),
+            (" s3cr3t", "a space at position 1"),
             ("s3cr3t\u{200b}", "U+200B, a zero width space, at position 7"),
             ("\u{feff}s3cr3t", "U+FEFF, a byte order mark, at position 1"),
             ("s3cr3t\u{a0}", "U+00A0, a blank that does not break, at position 7"),

@@ -232,7 +232,7 @@ pub(super) enum Ask {
 pub(super) struct PlanOutput {
     /// Output format
     #[arg(long, value_enum, default_value_t)]
-    pub(super) format: PlanFormat,
+    pub(super) format: TextOrJson,
     /// Write the plan as JSON to FILE as well (- for standard output)
     #[arg(long, value_name = "FILE")]
     pub(super) summary_json: Option<PathBuf>,
@@ -256,7 +256,7 @@ impl PlanOutput {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum PlanFormat {
+pub(super) enum TextOrJson {
     #[default]
     Text,
     Json,
@@ -383,16 +383,9 @@ pub(super) struct Status {
     pub(super) watch: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub(super) format: StatusFormat,
+    pub(super) format: TextOrJson,
     #[command(flatten)]
     pub(super) color: Color,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub(super) enum StatusFormat {
-    #[default]
-    Text,
-    Json,
 }
 
 #[derive(Debug, Args)]

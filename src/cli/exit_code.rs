@@ -137,6 +137,7 @@ pub(super) fn next_step(
         (EndReason::Completed, _) if failed > 0 => {
             format!("run the same command again: {} failed and may pass now", report::rows(failed))
         }
+        (EndReason::Completed, _) if tally.rows() == 0 => "see that the file is whole: it has no rows".into(),
         (EndReason::Completed, _) => export("created"),
         _ => "run the same command again to continue".into(),
     }

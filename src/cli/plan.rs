@@ -5,15 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::info;
+
 use super::{
-    args::{self, Ask, PlanFormat},
+    args::{self, Ask, TextOrJson},
     exit_code::{code, describe_stop},
     import::{recorded_maps, shortage},
     ledger_path, now,
     output::{json, open_outputs, print_data, print_error, write_summary},
     process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
-    session::Session,
+    session::{LogNames, Session},
     source_options,
     target::{PlannedAction, Target, asked_target, confirm_production, count_rows, find_target},
 };
@@ -53,14 +55,17 @@ async fn run(
     guard: &SignalGuard,
 ) -> Result<u8, Error> {
     let recorded = recorded_maps(ledger_path).await;
-    let source = Source::open(&SourceOptions { recorded, ..source_options(&args.input)? })?;
+    let mut source = Source::open(&SourceOptions { recorded, ..source_options(&args.input)? })?;
     let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let columns = (source.columns(), source.reference_column());
     let mut forecast = Forecast::open(ledger_path, &asked_target(&args.target)?, command, columns).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
-    let (rules, adjustments) = (source.rules().clone(), source.adjustments());
-    let (plan, read, answers) = match asking {
+    let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());
+    // Without --ask nobody is asked, and no target is needed.
+    let names = LogNames::new(&name, asking.as_ref().map(|(_, target)| target), ledger_path);
+    names.log_begin("plan");
+    let (mut plan, read, answers) = match asking {
         None => {
             let (plan, read) = plan::plan(&mut forecast, source.stream()?).await?;
             (plan, read, None)
@@ -70,6 +75,7 @@ async fn run(
             (plan, Ok(()), Some(answers))
         }
     };
+    plan.findings.rescues = tried.rescues();
     let expected = Some(args.input.read.expect_rows).filter(|_| plan.is_whole);
     let shortage = expected.and_then(|expected| shortage(&name, plan.findings.rows(), expected));
     let code = code_of(&plan, answers.as_ref(), shortage.is_some());
@@ -91,6 +97,7 @@ async fn run(
             elapsed: answers.elapsed,
         }),
     };
+    log_end(&names, code, &planned);
     show(&args.output, &planned, code)?;
     // What was planned up to a read error is reported before the error.
     read?;
@@ -99,6 +106,30 @@ async fn run(
         print_error(&format!("{text}; {hint}"));
     }
     Ok(code)
+}
+
+fn log_end(names: &LogNames, exit_code: u8, planned: &PlanToReport<'_>) {
+    let (LogNames { file, merchant, host, ledger, version }, plan) = (names, planned.plan);
+    info!(
+        file,
+        merchant,
+        host,
+        ledger,
+        version,
+        exit_code,
+        rows = plan.findings.rows(),
+        create = plan.create,
+        update = plan.update,
+        changed = plan.changed,
+        unchanged = plan.unchanged,
+        try_again = plan.try_again_rows(),
+        in_doubt = plan.in_doubt,
+        rejected = plan.rejected,
+        duplicate = plan.findings.duplicates.rows,
+        invalid = plan.findings.invalid(),
+        requests = planned.asked.map_or(0, |asked| asked.figures.requests),
+        "the plan has ended"
+    );
 }
 
 /// Plans the source and looks rows up at the API.
@@ -158,9 +189,9 @@ fn show(output: &args::PlanOutput, planned: &PlanToReport<'_>, code: u8) -> Resu
     let summary = json(&PlanSummary::of(planned, code))?;
     let of_run = output.of_run();
     match output.format {
-        PlanFormat::Text => write_summary(&of_run, &summary, &plan_text(planned)),
-        PlanFormat::Json if output.summary_json.as_deref() == Some(Path::new("-")) => print_data(&summary),
-        PlanFormat::Json => {
+        TextOrJson::Text => write_summary(&of_run, &summary, &plan_text(planned)),
+        TextOrJson::Json if output.summary_json.as_deref() == Some(Path::new("-")) => print_data(&summary),
+        TextOrJson::Json => {
             let log = args::Log { quiet: true, ..of_run.log };
             write_summary(&args::Output { log, ..of_run }, &summary, "")?;
             print_data(&summary)

@@ -7,7 +7,7 @@ use std::{io::Write, path::Path};
 use super::{
     args::{self, ReportFormat},
     check_outputs, code, json, ledger_path, now,
-    output::create_private,
+    output::{create_private, print_note},
     print, print_data, runtime,
 };
 use crate::{
@@ -33,6 +33,12 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     };
     let written = create_private(output)?.write_all(text.as_bytes());
     written.map_err(|error| Error::Output { name: output.display().to_string(), error })?;
+    let about = match (args.all, args.run) {
+        (true, _) => "the whole ledger".into(),
+        (false, Some(run)) => format!("run {run}"),
+        (false, None) => "the latest run".into(),
+    };
+    print_note(&format!("wrote the report on {about} to {}", output.display()));
     Ok(code::OK)
 }
 

@@ -1,9 +1,10 @@
 //! The session that `import`, `retry` and `verify` run their loop in: signals, the connection to the target, metrics,
 //! and the output at the end.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use tokio::{sync::mpsc, task::JoinSet};
+use tracing::info;
 
 use super::{
     args,
@@ -21,6 +22,34 @@ use crate::{
     simulator::Simulator,
     throttle::Throttle,
 };
+
+/// What the first and the last event of a command without a run are found by in a log.
+pub(super) struct LogNames {
+    pub(super) file: String,
+    /// None if no API is asked, as is the host.
+    pub(super) merchant: Option<String>,
+    /// Host and port alone: a path may hold a secret.
+    pub(super) host: Option<String>,
+    pub(super) ledger: String,
+    pub(super) version: &'static str,
+}
+
+impl LogNames {
+    pub(super) fn new(file: &str, target: Option<&Target>, ledger: &Path) -> LogNames {
+        LogNames {
+            file: file.to_owned(),
+            merchant: target.map(|target| target.of_ledger().merchant_id),
+            host: target.map(Target::host),
+            ledger: ledger.display().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    pub(super) fn log_begin(&self, what: &str) {
+        let LogNames { file, merchant, host, ledger, version } = self;
+        info!(file, merchant, host, ledger, version, "the {what} begins");
+    }
+}
 
 /// The resources of one loop; dropping the session releases them.
 pub(super) struct Session {

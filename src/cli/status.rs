@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::{
-    args::{self, ProgressArg, StatusFormat},
+    args::{self, ProgressArg, TextOrJson},
     code,
     color::Stream,
     json, ledger_path, listen_for_signals, now, print, print_data,
@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Error> {
     let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
     if args.watch {
-        if matches!(args.format, StatusFormat::Json) {
+        if matches!(args.format, TextOrJson::Json) {
             return Err(Error::usage(
                 "--watch shows text, and --format json is one object",
                 "leave one of the two away; a script asks status --format json as often as it likes",
@@ -48,7 +48,7 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
     show(&path, args.format).map(|()| code::OK)
 }
 
-fn show(path: &Path, format: StatusFormat) -> Result<(), Error> {
+fn show(path: &Path, format: TextOrJson) -> Result<(), Error> {
     let LedgerOverview { target, runs, outcomes, heartbeat } =
         runtime()?.block_on(async { Reader::open(path).await?.overview().await })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);
@@ -58,14 +58,14 @@ fn show(path: &Path, format: StatusFormat) -> Result<(), Error> {
     });
     let name = path.display().to_string();
     match format {
-        StatusFormat::Text => {
+        TextOrJson::Text => {
             let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
             if let Some((run, snapshot, age)) = &live {
                 text.push_str(&live_status_text(*run, snapshot, *age));
             }
             print(&text)
         }
-        StatusFormat::Json => {
+        TextOrJson::Json => {
             let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
             print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?)
         }

@@ -3,6 +3,8 @@
 
 use std::{path::Path, sync::Arc, time::Instant};
 
+use tracing::info;
+
 use super::{
     args,
     exit_code::{code, code_of_error, describe_stop},
@@ -10,7 +12,7 @@ use super::{
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
-    session::{Session, show_end},
+    session::{LogNames, Session, show_end},
     source_options,
     target::{PlannedAction, Target, confirm_production, count_rows, find_target},
 };
@@ -47,6 +49,7 @@ async fn run(
     let imported = ImportedIndex::of(reader).await?;
     let rows = imported.rows() as u64;
     let name = source.name().to_owned();
+    let names = LogNames::new(&name, Some(&target), ledger_path);
     let columns = report::mapping_lines(source.mapping());
     let count = || count_rows(&source_options(&args.input)?);
     let action = PlannedAction { verb: "Verify", file: &name, rows: &count, columns: &columns };
@@ -65,6 +68,7 @@ async fn run(
     let (began, size) = (Instant::now(), source.size());
     let header = format!("Verify {} ({})\n{columns}", report::visible_text(&name), source.describe());
     display.begin(session.header(header.trim_end().to_owned()));
+    names.log_begin("verification");
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);
@@ -77,10 +81,7 @@ async fn run(
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     if matches!(ended, EndReason::Completed) && found.imported == 0 {
         exporter.end(code::USAGE, false);
-        return Err(Error::usage(
-            format!("no row of {name} was imported with the ledger {}", ledger_path.display()),
-            "name the file of an earlier import, or its ledger with --ledger FILE",
-        ));
+        return Err(nothing_imported(&name, ledger_path));
     }
     let marked = match args.mark {
         true => Some(mark_changed_at_api(ledger_path, &of_ledger, &found.to_mark, now()).await?),
@@ -100,8 +101,37 @@ async fn run(
         figures: sender.figures(),
         elapsed: began.elapsed(),
     };
+    log_end(&names, &verification);
     let summary = json(&VerificationSummary::of(&verification))?;
     show_end(&args.output, &summary, &report::verification_table(&verification), code, stop)
+}
+
+fn log_end(names: &LogNames, of: &Verification<'_>) {
+    let (LogNames { file, merchant, host, ledger, version }, (state, exit_code, _)) = (names, of.ended);
+    let (found, state) = (of.found, state.name());
+    info!(
+        file,
+        merchant,
+        host,
+        ledger,
+        version,
+        state,
+        exit_code,
+        rows = found.rows,
+        same = found.same,
+        different = found.different,
+        missing = found.missing,
+        unanswered = found.unanswered,
+        requests = of.figures.requests,
+        "the verification has ended"
+    );
+}
+
+fn nothing_imported(file: &str, ledger: &Path) -> Error {
+    Error::usage(
+        format!("no row of {file} was imported with the ledger {}", ledger.display()),
+        "name the file of an earlier import, or its ledger with --ledger FILE",
+    )
 }
 
 /// The number of rows to look up. The number of imported rows in the whole file is extrapolated from the part read.

@@ -15,8 +15,10 @@ pub enum Doubt {
     NullWord,
     /// A part of a reference is a word for a missing value: the id that the reference was made of is missing.
     NullPart,
-    /// A name was decoded with another encoding than it was written in, or escaped for a web page or a script.
+    /// A name was decoded with another encoding than it was written in, or escaped or quoted for a web page or a script.
     DoubleEncoding,
+    /// A phone number is one digit, repeated.
+    RepeatedDigit,
 }
 
 impl Doubt {
@@ -24,6 +26,7 @@ impl Doubt {
     pub(super) fn of(field: Field, value: &str) -> Option<Doubt> {
         match field.kind() {
             FieldKind::Reference => null_marker::is_part_of(value).then_some(Doubt::NullPart),
+            FieldKind::MobileNumber => is_one_digit(value).then_some(Doubt::RepeatedDigit),
             FieldKind::PersonName if null_marker::is_in_name(value) => Some(Doubt::NullWord),
             FieldKind::PersonName => is_encoded_twice(value).then_some(Doubt::DoubleEncoding),
             _ => None,
@@ -36,6 +39,7 @@ impl Doubt {
             Doubt::NullWord => "null-word",
             Doubt::NullPart => "null-part",
             Doubt::DoubleEncoding => "double-encoding",
+            Doubt::RepeatedDigit => "repeated-digit",
         }
     }
 }
@@ -50,11 +54,24 @@ impl fmt::Display for Doubt {
             Doubt::NullPart => {
                 "has a part such as null or undefined, as a script writes it for a missing id; sent as it is"
             }
+            Doubt::RepeatedDigit => "is one digit, repeated, as a placeholder is; sent as it is",
             Doubt::DoubleEncoding => {
-                "has text that looks encoded twice or damaged, such as Ã©, &eacute; or J?rg; sent as it is"
+                "has text that looks encoded twice, escaped or damaged, such as Ã©, &eacute;, O\\'Neil or J?rg; sent as it is"
             }
         })
     }
+}
+
+/// Length in digits from which a repeated digit is no short number.
+const REPEATED_DIGITS: usize = 7;
+
+/// `0000000000`
+fn is_one_digit(number: &str) -> bool {
+    let [first, second, ..] = number.as_bytes() else { return false };
+    first == second
+        && number.len() >= REPEATED_DIGITS
+        && first.is_ascii_digit()
+        && number.bytes().all(|byte| byte == *first)
 }
 
 /// Whether a name shows signs of a second encoding: UTF-8 decoded with another encoding (`Ã©`), an HTML entity, an
@@ -63,7 +80,10 @@ fn is_encoded_twice(name: &str) -> bool {
     let is_plain =
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b'-' | b'_' | b'\'');
     if name.bytes().all(is_plain) {
-        return false;
+        return is_quoted(name);
+    }
+    if is_quoted(name) {
+        return true;
     }
     let chars: Vec<char> = name.chars().collect();
     let is_trace = |(at, c): (usize, &char)| {
@@ -78,9 +98,10 @@ fn is_encoded_twice(name: &str) -> bool {
                 (2..=8).contains(&name) && rest.get(name) == Some(&';')
             }
             '\\' => {
-                is_next(|c| matches!(c, 'u' | 'x'))
-                    && rest.len() > 2
-                    && rest[1..3].iter().all(char::is_ascii_hexdigit)
+                is_next(|c| matches!(c, 'n' | 't' | 'r' | '\\' | '\'' | '"'))
+                    || is_next(|c| matches!(c, 'u' | 'x'))
+                        && rest.len() > 2
+                        && rest[1..3].iter().all(char::is_ascii_hexdigit)
             }
             '%' => hex(2),
             '?' => at > 0 && chars[at - 1].is_alphabetic() && is_next(|c| c.is_alphabetic() || *c == '?'),
@@ -88,6 +109,13 @@ fn is_encoded_twice(name: &str) -> bool {
         }
     };
     chars.iter().enumerate().any(is_trace)
+}
+
+/// `'Asha'`
+fn is_quoted(name: &str) -> bool {
+    ['\'', '"', '`']
+        .into_iter()
+        .any(|quote| name.len() > 2 && name.starts_with(quote) && name.ends_with(quote))
 }
 
 /// Whether a character is a byte from 0x80 to 0xBF decoded as windows-1252, except for letters that occur in names.
@@ -136,6 +164,10 @@ mod tests {
             "J?rg",
             "Jos??",
             "Lâ€™Oreal",
+            "O\\'Neil",
+            "Asha\\nRao",
+            "'Asha'",
+            "\"Asha\"",
         ] {
             assert_eq!(Doubt::of(Field::FirstName, name), Some(Doubt::DoubleEncoding), "{name}");
         }
@@ -158,6 +190,20 @@ mod tests {
             "Ñuñez",
         ] {
             assert_eq!(Doubt::of(Field::LastName, name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_one_digit_is_in_doubt() {
+        for (number, doubt) in [
+            ("0000000000", Some(Doubt::RepeatedDigit)),
+            ("9999999", Some(Doubt::RepeatedDigit)),
+            ("999999", None),
+            ("9999999998", None),
+            ("9988776655", None),
+            ("", None),
+        ] {
+            assert_eq!(Doubt::of(Field::MobileNumber, number), doubt, "{number}");
         }
     }
 

@@ -171,11 +171,11 @@ fn shown_by_code_point(text: &str, is_unshown: impl Fn(char) -> bool + Copy) -> 
 /// The last Latin letter of European languages. Many later letters look like a Latin one.
 const LATIN_LAST: char = '\u{24f}';
 
-/// One character in the notation of faults: `` `é` ``, `a blank`, `U+200B`, and `` `а` (U+0430) `` for a Cyrillic
+/// One character in the notation of faults: `` `é` ``, `a space`, `U+200B`, and `` `а` (U+0430) `` for a Cyrillic
 /// letter.
 pub(super) fn shown(c: char) -> String {
     match c {
-        ' ' => "a blank".into(),
+        ' ' => "a space".into(),
         c if is_unshown(c) => code_point(c),
         c if c > LATIN_LAST => format!("`{c}` ({})", code_point(c)),
         c => format!("`{c}`"),
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(visible_lines("a\u{2066}\n\tb\r\n"), "a[U+2066]\n[U+0009]b[U+000D]\n");
         assert_eq!(
             [' ', '\u{feff}', 'é', 'а', '\n'].map(shown),
-            ["a blank", "U+FEFF", "`é`", "`а` (U+0430)", "U+000A"]
+            ["a space", "U+FEFF", "`é`", "`а` (U+0430)", "U+000A"]
         );
         assert_eq!(describe('\u{200b}', 3), "U+200B, a zero width space, at position 3");
     }

@@ -302,7 +302,7 @@ impl PhoneRegion {
         let seen = match self.plans.is_possible_number_with_reason(number) {
             Err(ValidationError::TooShort) => format!("{}, too few for {place}", counted(count, "digit")),
             Err(ValidationError::TooLong) => format!("{}, too many for {place}", counted(count, "digit")),
-            _ => format!("{} as no number of {place} has them", counted(count, "digit")),
+            _ => format!("{}, which no number of {place} has", counted(count, "digit")),
         };
         PhoneError::new(PhoneErrorKind::Impossible, seen)
     }
@@ -484,9 +484,9 @@ mod tests {
         let phones = PhoneRegion::parse("IN").unwrap();
         for (text, seen) in [
             ("12345", "5 digits, too few for IN"),
-            ("99887766551", "11 digits as no number of IN has them"),
+            ("99887766551", "11 digits, which no number of IN has"),
             ("+91 99887 766551111", "14 digits, too many for IN"),
-            ("0123456789", "9 digits as no number of IN has them"),
+            ("0123456789", "9 digits, which no number of IN has"),
             ("447911123456", "no number of IN, but one of +44 with a + in front"),
             ("9988776655 ext 12", "`e` at position 12 is in no number"),
             ("9988776655, 9988776656", "`,` at position 11 is in no number"),
@@ -589,7 +589,7 @@ mod tests {
     fn lenient_goes_by_the_length() {
         let phones = PhoneRegion::parse("US").unwrap();
         assert_eq!(read(&phones, "555 555 5555", None, false), "1 5555555555");
-        assert!(read(&phones, "555 555 5555", None, true).contains("as no number of US has them"));
+        assert!(read(&phones, "555 555 5555", None, true).contains("which no number of US has"));
         assert!(read(&phones, "555 555", None, false).contains("too few"));
     }
 }

@@ -85,7 +85,8 @@ impl CharacterKind {
 
     /// The kind of a character as `invisible::shown` writes it.
     fn of_shown(shown: &str) -> CharacterKind {
-        if shown.starts_with("a blank") {
+        // Earlier versions wrote `a blank`, and a ledger keeps their messages.
+        if shown.starts_with("a space") || shown.starts_with("a blank") {
             return CharacterKind::Space;
         }
         match shown.strip_prefix('`').and_then(|rest| rest.chars().next()) {

@@ -150,8 +150,8 @@ impl Rule {
         match seen {
             // Reading the number in another spelling cannot restore the digits.
             NEGATIVE => Rule::Spreadsheet.remedy(field),
-            TOTAL => "delete the line: it is no customer",
-            OTHER_QUOTES => {
+            _ if seen.starts_with(TOTAL) => "delete the line: it is no customer",
+            _ if seen.starts_with(OTHER_QUOTES) => {
                 "give --quote \"'\" if all cells of the file stand in such quotes, or remove them"
             }
             QUOTED_ROW => "remove the quotes around the whole line, and undouble those inside",
@@ -173,7 +173,7 @@ impl Rule {
 
     /// The option that may make a row with such a fault valid; `seen` is what the fault reports.
     pub fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
-        if NO_OPTION.iter().any(|of| seen.ends_with(of)) || seen.contains(BACKSLASH) {
+        if NO_OPTION.iter().any(|of| seen.contains(of)) || seen.contains(BACKSLASH) {
             None
         } else {
             self.option(field)
@@ -877,7 +877,7 @@ mod tests {
             (MobileNumber, "", "mobile_number:required:empty"),
             (MobileNumber, "  ", "mobile_number:required:empty"),
             (MobileNumber, "+919988776655", "mobile_number:digits:`+` at position 1"),
-            (MobileNumber, "99887 76655", "mobile_number:digits:a blank at position 6"),
+            (MobileNumber, "99887 76655", "mobile_number:digits:a space at position 6"),
             (MobileNumber, "٣٣٣٣", "mobile_number:digits:`٣` (U+0663) at position 1"),
             (MobileNumber, " 99887766 ", ""),
             (MobileNumber, "9988776655443322", ""),
@@ -899,7 +899,7 @@ mod tests {
             (EmailAddress, "", ""),
             (EmailAddress, "a.b_c@example.com", ""),
             (EmailAddress, "!#$%&'*+-/=?^x{|}~`@example.com", ""),
-            (EmailAddress, "a b@example.com", "email_address:character:a blank at position 2"),
+            (EmailAddress, "a b@example.com", "email_address:character:a space at position 2"),
             (EmailAddress, "josé@example.com", "email_address:character:`é` at position 4"),
             (EmailAddress, "a,b@example.com", "email_address:character:`,` at position 2"),
             (EmailAddress, "example.com", "email_address:at-sign:0 @"),
@@ -911,7 +911,7 @@ mod tests {
             (EmailAddress, "a@.example.com", "email_address:edge:`.` after the @"),
             (EmailAddress, "a@example.com_", "email_address:edge:`_` at the end"),
             (FirstName, "John-Paul_(Jr.)", ""),
-            (FirstName, "John Paul", "first_name:character:a blank at position 5"),
+            (FirstName, "John Paul", "first_name:character:a space at position 5"),
             (LastName, "O'Brien", "last_name:character:`'` at position 2"),
             (LastName, "Núñez", "last_name:character:`ú` at position 2"),
             (MobileCountryCode, "91", ""),
@@ -1080,7 +1080,7 @@ mod tests {
             got,
             [
                 "mobile_number:impossible:2 digits, too few for IN",
-                "first_name:character:a blank at position 2",
+                "first_name:character:a space at position 2",
             ]
         );
     }

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use serde::Serialize;
 
 use super::{
-    format::{grouped, paragraph, request_rate, requests, rows, time, visible_text},
+    format::{grouped, request_rate, requests, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
     summary::{AdjustedRows, DroppedField, adjusted_list, changed_list, dropped_list},
-    validation::{FaultJson, add_faults, add_mapping, fault_list},
+    validation::{FaultJson, RescueJson, WarningJson, add_findings, fault_list, rescue_list, warnings},
 };
 use crate::{
     customer::{FieldCounts, Rules},
@@ -111,6 +111,8 @@ pub struct PlanSummary<'a> {
     duplicate: u64,
     invalid: u64,
     faults: Vec<FaultJson<'a>>,
+    rescue: Vec<RescueJson>,
+    warnings: Vec<WarningJson<'a>>,
     duplicates: &'a RowSample,
     dropped: Vec<DroppedField>,
     adjustments: Vec<AdjustedRows>,
@@ -239,6 +241,8 @@ impl<'a> PlanSummary<'a> {
             duplicate: plan.findings.duplicates.rows,
             invalid: plan.findings.invalid(),
             faults: fault_list(&plan.findings, planned.rules),
+            rescue: rescue_list(&plan.findings),
+            warnings: warnings(&plan.findings, mapping),
             duplicates: &plan.findings.duplicates,
             dropped: dropped_list(&plan.findings.dropped),
             adjustments: adjusted_list(planned.adjustments),
@@ -287,11 +291,7 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
         let _ =
             writeln!(text, "  {} in doubt that this file does not have are looked up too", rows(elsewhere));
     }
-    add_mapping(mapping, &mut text);
-    add_faults(&plan.findings, planned.rules, &mut text);
-    let (dropped, adjusted) = (dropped_list(&plan.findings.dropped), adjusted_list(planned.adjustments));
-    let remarks = dropped.iter().map(ToString::to_string).chain(adjusted.iter().map(ToString::to_string));
-    text.push_str(&paragraph(&remarks.collect::<Vec<_>>()));
+    add_findings(&plan.findings, planned.rules, mapping, planned.adjustments, &mut text);
     text
 }
 

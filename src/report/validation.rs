@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     customer::{Field, Rescue, Rule, Rules},
-    source::{Mapping, RowSample, Source},
+    source::{Adjustments, Mapping, RowSample, Source},
     validate::{FaultExample, FaultGroup, Findings},
 };
 
@@ -56,14 +56,14 @@ pub(super) struct FaultJson<'a> {
 
 /// The effect of giving one additional option.
 #[derive(Serialize)]
-struct RescueJson {
+pub(super) struct RescueJson {
     option: String,
     /// Rows that are invalid now and would then be valid.
     rows: u64,
 }
 
 #[derive(Serialize)]
-struct WarningJson<'a> {
+pub(super) struct WarningJson<'a> {
     field: &'a str,
     warning: &'a str,
     #[serde(flatten)]
@@ -81,20 +81,6 @@ struct ImportJson {
 impl<'a> ValidationSummary<'a> {
     /// The findings about a source, with the duration of an import at this rate.
     pub fn new(findings: &'a Findings, of: &'a Source, rate: Option<f64>) -> ValidationSummary<'a> {
-        let field = Field::Reference.name();
-        let similar = Some(&findings.similar).filter(|similar| similar.rows > 0).map(|similar| WarningJson {
-            field,
-            warning: "alike",
-            lines: Some(similar),
-            remedy: SIMILAR_REMEDY.into(),
-        });
-        let mapping = of.mapping();
-        let of_columns = column_warnings(mapping).into_iter().map(|warning| WarningJson {
-            field: warning.field.map_or("record", Field::name),
-            warning: warning.name,
-            lines: None,
-            remedy: warning.text.into(),
-        });
         ValidationSummary {
             source: of.name(),
             rows: findings.rows(),
@@ -102,17 +88,13 @@ impl<'a> ValidationSummary<'a> {
             invalid: findings.invalid(),
             duplicate: findings.duplicates.rows,
             faults: fault_list(findings, of.rules()),
-            rescue: of
-                .rescues()
-                .into_iter()
-                .map(|Rescue { option, rows }| RescueJson { option, rows })
-                .collect(),
+            rescue: rescue_list(findings),
             duplicates: &findings.duplicates,
-            warnings: similar.into_iter().chain(of_columns).collect(),
+            warnings: warnings(findings, of.mapping()),
             dropped: dropped_list(&findings.dropped),
             adjustments: adjusted_list(&of.adjustments()),
-            columns: mapped_fields(mapping),
-            unused_columns: unused_columns(mapping),
+            columns: mapped_fields(of.mapping()),
+            unused_columns: unused_columns(of.mapping()),
             import: ImportJson {
                 rows: findings.valid(),
                 rate,
@@ -120,6 +102,29 @@ impl<'a> ValidationSummary<'a> {
             },
         }
     }
+}
+
+/// What each option that is not given would do, for JSON.
+pub(super) fn rescue_list(findings: &Findings) -> Vec<RescueJson> {
+    let rescue = |Rescue { option, rows }: &Rescue| RescueJson { option: option.clone(), rows: *rows };
+    findings.rescues.iter().map(rescue).collect()
+}
+
+/// The warnings about references that look alike and about columns, for JSON.
+pub(super) fn warnings<'a>(findings: &'a Findings, mapping: &Mapping) -> Vec<WarningJson<'a>> {
+    let similar = Some(&findings.similar).filter(|similar| similar.rows > 0).map(|similar| WarningJson {
+        field: Field::Reference.name(),
+        warning: "alike",
+        lines: Some(similar),
+        remedy: SIMILAR_REMEDY.into(),
+    });
+    let of_columns = column_warnings(mapping).into_iter().map(|warning| WarningJson {
+        field: warning.field.map_or("record", Field::name),
+        warning: warning.name,
+        lines: None,
+        remedy: warning.text.into(),
+    });
+    similar.into_iter().chain(of_columns).collect()
 }
 
 /// The minimum duration of an import at this many requests per second.
@@ -142,9 +147,22 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
         let _ = write!(text, ", in {} at {}", time(shortest), request_rate(rate));
     }
     text.push('\n');
-    add_rescues(findings, of, &mut text);
-    add_mapping(of.mapping(), &mut text);
-    add_faults(findings, of.rules(), &mut text);
+    add_findings(findings, of.rules(), of.mapping(), &of.adjustments(), &mut text);
+    text
+}
+
+/// What was found in a source: what options would do, the columns, the faults, and what is read differently from how it
+/// stands.
+pub(super) fn add_findings(
+    findings: &Findings,
+    rules: &Rules,
+    mapping: &Mapping,
+    adjustments: &Adjustments,
+    text: &mut String,
+) {
+    add_rescues(findings, text);
+    add_mapping(mapping, text);
+    add_faults(findings, rules, text);
     if findings.similar.rows > 0 {
         let lines = sample_text(&findings.similar);
         let _ = writeln!(
@@ -153,10 +171,9 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
         );
     }
     let dropped = dropped_list(&findings.dropped);
-    let adjusted = adjusted_list(&of.adjustments());
+    let adjusted = adjusted_list(adjustments);
     let remarks = dropped.iter().map(ToString::to_string).chain(adjusted.iter().map(ToString::to_string));
     text.push_str(&paragraph(&remarks.collect::<Vec<_>>()));
-    text
 }
 
 /// The faults, those with the most rows first.
@@ -171,16 +188,16 @@ pub(super) fn per_cent(rows: u64, of: u64) -> f64 {
     (rows as f64 * 1000.0 / of.max(1) as f64).round() / 10.0
 }
 
-fn add_rescues(findings: &Findings, of: &Source, text: &mut String) {
-    for Rescue { option, rows: rescued } in of.rescues() {
-        let share = per_cent(rescued, findings.rows());
+fn add_rescues(findings: &Findings, text: &mut String) {
+    for Rescue { option, rows: rescued } in &findings.rescues {
+        let share = per_cent(*rescued, findings.rows());
         let most = if option.ends_with(" CC") { "at most " } else { "" };
-        let _ = writeln!(text, "  {option} would make {most}{} valid ({share} %)", rows(rescued));
+        let _ = writeln!(text, "  {option} would make {most}{} valid ({share} %)", rows(*rescued));
     }
 }
 
 /// Which column feeds which field, and the warnings about columns.
-pub(super) fn add_mapping(mapping: &Mapping, text: &mut String) {
+fn add_mapping(mapping: &Mapping, text: &mut String) {
     text.push_str(&mapping_lines(mapping));
     for warning in column_warnings(mapping) {
         let _ = writeln!(text, "\nwarning: {}", warning.text);
@@ -213,7 +230,7 @@ fn seen_alike(group: &FaultGroup) -> &str {
 }
 
 /// The faults and the duplicates as text.
-pub(super) fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
+fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
     for ((field, rule), group) in by_count(findings) {
         let _ = writeln!(text, "\n{} {rule}: {}", field.map_or("record", Field::name), rows(group.rows));
         for FaultExample { line, seen } in &group.first {

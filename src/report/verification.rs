@@ -117,13 +117,16 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
     if found.not_imported > 0 {
         let _ = writeln!(
             text,
-            "  {} of the file not imported with this ledger: not asked",
+            "  {} of the file were never imported with this ledger, so they were not checked",
             rows(found.not_imported)
         );
     }
     if verification.not_in_file > 0 && state == RunState::Completed {
-        let _ =
-            writeln!(text, "  {} of the ledger not in this file: not asked", rows(verification.not_in_file));
+        let _ = writeln!(
+            text,
+            "  {} of the ledger are not in this file, so they were not checked",
+            rows(verification.not_in_file)
+        );
     }
     for adjusted in adjusted_list(verification.adjustments) {
         let _ = writeln!(text, "  {adjusted}");

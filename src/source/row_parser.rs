@@ -4,6 +4,8 @@
 //! rule is applied: the cells of a row that may be shifted cannot be judged. The row keeps the readable part of its cells,
 //! so that its owner can find it.
 
+use std::sync::{Mutex, PoisonError};
+
 use memchr::{memchr_iter, memchr2};
 
 use super::{
@@ -49,7 +51,7 @@ pub(super) fn read_row(
     record: &RawRecord<'_>,
     context: RowContext<'_>,
     other_header: Option<u64>,
-    rescues: Option<&mut Rescues>,
+    rescues: Option<&Mutex<Rescues>>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
     let RowContext { columns, rules, encoding, adjustments, .. } = context;
@@ -94,7 +96,7 @@ pub(super) fn read_row(
     adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
     if let (Err(faults), None, Some(rescues)) = (&reading, &control, rescues) {
-        rescues.try_row(&by_field, faults);
+        rescues.lock().unwrap_or_else(PoisonError::into_inner).try_row(&by_field, faults);
     }
     let reading = match control {
         None => reading,

@@ -31,7 +31,7 @@ const SHARD_LOAD_MAX: (usize, usize) = (7, 8);
 
 /// How a reference relates to those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Occurrence {
+pub(crate) enum Occurrence {
     /// No earlier reference is equal or similar.
     First,
     /// An earlier reference differs only in what [`fold`] removes.
@@ -81,6 +81,27 @@ pub(super) struct DuplicateDetector {
     slots: usize,
     /// The next shard to grow.
     next: usize,
+}
+
+/// The references of the rows so far, looked up one at a time.
+#[derive(Default)]
+pub(crate) struct SeenReferences {
+    detector: DuplicateDetector,
+    /// Room for the folded text.
+    scratch: String,
+}
+
+impl std::fmt::Debug for SeenReferences {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SeenReferences(…)")
+    }
+}
+
+impl SeenReferences {
+    /// Adds a reference and tells how it relates to the earlier ones.
+    pub(crate) fn insert(&mut self, reference: &str) -> Occurrence {
+        self.detector.insert(ReferenceHash::of(reference, &mut self.scratch))
+    }
 }
 
 /// The slots; 0 marks a free one.

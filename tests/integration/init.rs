@@ -232,7 +232,7 @@ fn a_file_that_is_no_table_is_refused() {
         (b"{\"id\": 1}\n", &["JSON"]),
         (b"PK\x03\x04\x14\0", &["an Excel workbook"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &["is an image"]),
-        (b"\0\0,\0\n", &["no header", "NUL bytes"]),
+        (b"\0\0,\0\n", &["a binary file", "ask for the data as CSV"]),
         (b"customer-1,9876500110\ncustomer-2,9876500111\n", &["no header", "looks like a row"]),
         (b"Customers\n\nUser ID,Phone\n1,9876500110\n", &["the header is on line 3"]),
         (b"sep=;\nid;phone\n", &["sep="]),

@@ -86,7 +86,7 @@ fn what_was_copied_along_with_a_key_is_refused_before_anything_is_sent() {
         ("Basic s3cr3t", "begins with Basic"),
         ("s3cr3t\u{200b}", "U+200B, a zero width space, at position 7"),
         ("\u{a0}s3cr3t", "U+00A0, a blank that does not break, at position 1"),
-        ("s3cr 3t", "a blank at position 5"),
+        ("s3cr 3t", "a space at position 5"),
         ("s3cr3t\nother", "a line break at position 7"),
         ("s3cr3t:", "a colon, at position 7"),
         ("${S3CR3T}", "a variable that nothing has replaced"),

@@ -3,7 +3,7 @@
 use customer_import::simulator::{Fault, Options};
 use serde_json::Value;
 
-use crate::world::{Done, World};
+use crate::world::{Done, MERCHANT, World};
 
 /// Rows of every kind: good, rejected, invalid, duplicate, and one with escapes for terminals.
 const FILE: &str = "object_reference_id,mobile_number,first_name\n\
@@ -152,6 +152,35 @@ fn a_log_file_has_all_of_it_and_grows() {
     }
     let refused = import(&world, &["--log-file", "nowhere/log.txt"]);
     assert!(refused.code == 2 && refused.stderr.starts_with("error: cannot write the log"), "{refused:?}");
+}
+
+/// A plan and a verification are found in a log as a run is.
+#[test]
+fn a_plan_and_a_verification_say_when_they_begin_and_end() {
+    let world = World::new();
+    world.rows("users.csv", 3);
+    assert_eq!(import(&world, &[]).code, 0);
+    let base_url = world.base_url();
+    let host = base_url.trim_start_matches("http://");
+    for (command, what, counts) in [
+        ("verify", "verification", &["rows", "same", "different", "missing", "requests"][..]),
+        ("plan", "plan", &["rows", "create", "unchanged", "invalid", "requests"]),
+    ] {
+        let mut args = vec![command, "users.csv", "--base-url", &base_url, "--merchant-id", MERCHANT];
+        args.extend(["-v", "--log-format", "json", "--progress", "never"]);
+        args.extend(if command == "plan" { &["--ask", "all"][..] } else { &[] });
+        let done = world.run(&args);
+        assert_eq!(done.code, 0, "{done:?}");
+        let seen = events(&done.stderr);
+        for (word, has_counts) in [("begins", false), ("has ended", true)] {
+            let message = format!("the {what} {word}");
+            let event = seen.iter().find(|event| event["message"] == message.as_str());
+            let event = event.unwrap_or_else(|| panic!("{message}: {done:?}"));
+            assert_eq!((&event["merchant"], &event["host"]), (&MERCHANT.into(), &host.into()), "{event}");
+            assert!(event["file"] == "users.csv" && event["version"].is_string(), "{event}");
+            assert!(counts.iter().all(|name| event[*name].is_u64() == has_counts), "{event}");
+        }
+    }
 }
 
 /// The two events that an on-call engineer searches for.

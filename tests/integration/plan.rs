@@ -83,6 +83,32 @@ fn an_import_does_what_its_plan_says() {
     assert_import_does(&world, "users.csv", &["--update-changed", "--limit", "70"]);
 }
 
+/// What `validate` finds, a plan finds too, by the same code.
+#[test]
+fn a_plan_warns_and_advises_as_validate_does() {
+    let world = World::new();
+    let text = format!(
+        "{HEADER}customer-1,9876500101,Asha\nCUSTOMER-1,9876500102,Mary Ann\ncustomer-2,x,Asha\ncustomer-2,9876500103,NULL\n"
+    );
+    world.file("users.csv", text.as_str());
+    let planned = plan(&world, "users.csv", &[]);
+    let done = world.run(&["validate", "users.csv", "--format", "json"]);
+    let validated: Value = serde_json::from_str(&done.stdout).unwrap();
+    for name in ["faults", "rescue", "warnings", "duplicates", "adjustments"] {
+        assert_eq!(planned[name], validated[name], "{name}");
+    }
+    assert_eq!(planned["rescue"].as_array().unwrap().len(), 2, "{planned:#}");
+    // A row that looks like one that was imported before.
+    let text = format!("{HEADER}customer-1,9876500101,Asha\nCustomer -1,9876500102,Asha\n");
+    let file = world.file("more.csv", text.as_str());
+    let planned = plan(&world, "more.csv", &[]);
+    assert_eq!(planned["warnings"][0]["warning"], "alike", "{planned:#}");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let base_url = world.base_url();
+    let done = world.run(&["plan", "more.csv", "--base-url", &base_url, "--merchant-id", MERCHANT]);
+    assert!(done.stdout.contains("warning: object_reference_id alike: 1 row, first on line 3"), "{done:?}");
+}
+
 #[test]
 fn a_plan_leaves_no_trace_and_sends_nothing() {
     let world = World::new();

@@ -249,6 +249,13 @@ fn every_run_has_its_own_report() {
         assert!(done.stderr.contains(words), "{done:?}");
     }
     assert!(!world.path("nowhere").exists() && !world.path("none.db").exists());
+    for (args, about) in
+        [(&["--run", "1"][..], "run 1"), (&[], "the latest run"), (&["--all"], "the whole ledger")]
+    {
+        let done = world.run(&[&["report", "--output", "page.html", "--format", "html"], args].concat());
+        let wrote = format!("wrote the report on {about} to page.html\n");
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr), (0, "", wrote));
+    }
 }
 
 #[test]
@@ -261,7 +268,8 @@ fn what_others_wrote_is_text_on_the_page() {
         call.send(json(400, format!(r#"{{"error_code":{said},"error_message":{said}}}"#)));
     });
     assert_eq!(wire.import(&world, &file, &[]).code, 3);
-    assert_eq!(report(&world, &["--format", "html", "-o", "page.html"]), "");
+    let done = world.run(&["report", "--format", "html", "-o", "page.html"]);
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{done:?}");
     let page = std::fs::read_to_string(world.path("page.html")).unwrap();
     assert_whole_in_itself(&page);
     assert!(page.contains("script&#62;alert(99)") && page.contains("&#34; onload=&#34;x"), "{page}");

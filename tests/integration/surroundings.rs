@@ -155,6 +155,11 @@ fn a_ledger_that_would_not_last_is_refused() {
         done.assert_error(2, &["--ledger", "./"]);
         world.run(&["status", "--ledger", ledger]).assert_error(2, &["--ledger"]);
     }
+    for ledger in ["s3://bucket/l.db", "mysql://user:secret@host/db"] {
+        let done = world.import(&file, &["--ledger", ledger]);
+        done.assert_error(2, &["://… is no ledger", "name a file with --ledger FILE"]);
+        assert!(!done.stderr.contains("secret"), "{done:?}");
+    }
     assert_eq!(world.import(&file, &["--ledger", ""]).code, 2);
     assert_eq!(files(world.folder.path()), ["rows.csv".to_owned()].into());
     assert_eq!(world.journal().requests(), 0);

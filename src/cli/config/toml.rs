@@ -264,7 +264,7 @@ fn unknown(entry: &Entry<'_>, definition: &Command) -> SettingsError {
     let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     if plain.ends_with("apikey") || ["key", "secret", "token", "password"].contains(&plain.as_str()) {
         let hint = "take it out, and set JUSPAY_API_KEY or name a file that holds it with api-key-file";
-        return fault("an API key does not belong into a file of settings".into(), hint.into());
+        return fault("an API key does not belong in the settings file".into(), hint.into());
     }
     let all = commands(definition).collect::<Vec<_>>();
     if section.is_none() && all.iter().any(|command| command.get_name() == key) {
