@@ -78,7 +78,7 @@ use crate::customer::{Dropped, FieldCounts, FieldSet, Reference, Row, SourcePosi
 const DEFER_MAX_MS: i64 = 200;
 
 /// Maximum number of references per lookup.
-const LOOKUP_MAX: usize = 256;
+const LOOKUP_MAX: usize = 2048;
 
 /// The content of one commit.
 #[derive(Debug, Default)]
@@ -365,8 +365,13 @@ impl Ledger {
         let imported = self.planning.store.count_imported().await?;
         let mut present = self.planning.planner.imported_seen
             + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
-        let invalid = self.planning.store.invalid_references(self.run).await?;
-        for some in invalid.chunks(LOOKUP_MAX) {
+        let mut behind = (i64::MIN, RowId(0));
+        loop {
+            let (some, last) = self.planning.store.invalid_references(self.run, behind, LOOKUP_MAX).await?;
+            if some.is_empty() {
+                break;
+            }
+            behind = last;
             let keys: Vec<u64> = some.iter().map(Reference::key).collect();
             let known = self.planning.look_up(&keys).await?;
             for found in some.iter().filter_map(|reference| known.get(reference.as_str())) {

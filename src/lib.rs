@@ -75,8 +75,8 @@
 //! returned to readers. **timeline**: the samples of a run over time. **crash point**: a place where a test ends the
 //! process. The SQLite backend: **store** (the one writer), **reader**, **statements** and **queries** (their SQL),
 //! **bulk** writing, **rows** (SQL results as values), **failure** (an error of SQLite with a hint), **disk** (the
-//! files that SQLite writes beside the ledger), **lock file**, **imported index**, **error groups**, **mark changed**
-//! (`verify --mark`), **prune**.
+//! files that SQLite writes beside the ledger), **fault ids** (the faults that the ledger stores once for many rows),
+//! **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
 //!
 //! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and the result of the
 //! exchange. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the

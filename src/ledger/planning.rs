@@ -127,8 +127,12 @@ impl Planning {
     /// The rows whose references have one of these hashes, by reference.
     pub(super) async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, KnownRow>, Error> {
         let index = &self.planner.index;
+        // Of a million duplicates many may have one reference.
+        let mut keys = keys.to_vec();
+        keys.sort_unstable();
+        keys.dedup();
         let ids: Vec<RowId> = keys.iter().flat_map(|key| index.get(*key)).collect();
-        let keys: Vec<u64> = keys.iter().copied().filter(|key| index.may_be_in_table(*key)).collect();
+        keys.retain(|key| index.may_be_in_table(*key));
         self.store.find(&keys, &ids).await
     }
 

@@ -8,6 +8,7 @@ mod crash_point;
 mod disk;
 mod error_groups;
 pub(super) mod failure;
+mod fault_ids;
 pub(super) mod imported_index;
 pub(super) mod lock_file;
 pub(super) mod mark_changed;

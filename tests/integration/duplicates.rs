@@ -274,3 +274,83 @@ fn in_no_combination_of_runs_do_both_rows_come_to_the_api() {
     }
     assert_eq!((updates(&world), world.journal().customers()), (0, 100));
 }
+
+/// The definition of a view in a migration.
+fn view<'a>(migration: &'a str, name: &str) -> &'a str {
+    let (_, rest) = migration.split_once(&format!("create view {name} ")).unwrap();
+    rest.split_once(';').unwrap().0
+}
+
+/// A ledger as it was before words of faults had a table of their own.
+fn make_older(world: &World) {
+    let ledger = include_str!("../../migrations/sqlite/0012_ledger.sql");
+    let words = ["field", "error_code", "error_message"]
+        .map(|word| format!("{word} = (select fault.{word} from fault where fault.id = row.fault)"));
+    world.execute(&format!(
+        "update row set {}, content = coalesce(content, key) where fault is not null;
+         drop view to_correct; drop view invalid_now; drop view every_row;
+         alter table row drop column fault; drop table fault;
+         create view every_row {}; create view invalid_now {}; create view to_correct {};
+         create index row_unowned on row (line, content, run, outcome) where content is not null;
+         delete from _sqlx_migrations where version = 14",
+        words.join(", "),
+        view(ledger, "every_row"),
+        view(ledger, "invalid_now"),
+        view(ledger, "to_correct"),
+    ));
+}
+
+/// One import of a night is by an older version, the next by this one: rows that cannot be sent are the same to both.
+#[test]
+fn rows_that_an_older_version_could_not_send_are_known_again() {
+    let world = World::new();
+    let rows = "cust-0001,1,Asha\ncust-0001,2,Ravi\ncust-0002,12a,Mina\n,3,Noor\ncust-0003,1\u{7},Lee\n";
+    let file = world.file("users.csv", format!("{HEADER}{rows}"));
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let before = [world.failed_text(), world.run(&["report"]).stdout];
+    make_older(&world);
+    assert_eq!([world.failed_text(), world.run(&["report"]).stdout], before, "it is read as it is");
+    // Another row before them, so that they are read again.
+    let file = world.file("users.csv", format!("{HEADER}cust-0004,4,Zoe\n{rows}"));
+    let plan = world.aim("plan", &["users.csv"]);
+    assert!(plan.stdout.contains("duplicate"), "{plan:?}");
+    assert_eq!(
+        world.number("select count(*) from _sqlx_migrations where version = 14"),
+        0,
+        "a plan writes nothing"
+    );
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=1 unchanged=1 duplicate=1 invalid=3");
+    assert_eq!(world.failed_rows().len(), 4, "each once");
+    assert_eq!(world.number("select count(*) from row where outcome in ('invalid', 'duplicate')"), 4);
+    assert_eq!(world.number("select count(*) from row where error_message is not null"), 0);
+    // What comes back corrected is known by what the older version said of it.
+    make_older(&world);
+    let exported = world.failed_text();
+    world.file("failed.csv", exported.replace(",12a,", ",5,").replace(",1\u{7},", ",6,"));
+    assert_eq!(world.import(&world.path("failed.csv"), &[]).code, 3);
+    assert_eq!(world.outcomes(), "created=2 duplicate=1 invalid=1");
+    assert_eq!(mobile_number(&world, "cust-0002").as_deref(), Some("5"));
+    assert_eq!(world.failed_rows().len(), 2);
+}
+
+/// A fault that finds no room in the table of faults stays with its row, and is told like any other.
+#[test]
+fn a_fault_for_which_there_is_no_room_is_told_all_the_same() {
+    let world = World::new();
+    let file = world.file("first.csv", format!("{HEADER}cust-0001,1,Asha\n"));
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.execute(
+        "with recursive number (n) as (select 1 union all select n + 1 from number where n < 1024)
+         insert into fault (id, field, error_code, error_message) select n, 'f', 'c', 'another ' || n from number",
+    );
+    let rows = "cust-0001,1,Asha\ncust-0001,2,Ravi\ncust-0002,,Mina\ncust-0003,,Noor\n";
+    let file = world.file("users.csv", format!("{HEADER}{rows}"));
+    assert_eq!(world.import(&file, &["--ledger", "other.db"]).code, 3);
+    let told = world.run(&["export", "failed", "--ledger", "other.db"]).stdout;
+    assert_eq!(world.import(&file, &[]).code, 3);
+    assert_eq!(world.outcomes(), "unchanged=1 duplicate=1 invalid=2");
+    assert_eq!(world.failed_text(), told, "as where there is room");
+    assert_eq!(world.number("select count(*) from row where error_message is not null and fault is null"), 3);
+    assert_eq!(world.number("select count(*) from fault"), 1024);
+}

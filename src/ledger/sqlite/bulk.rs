@@ -8,23 +8,24 @@
 //!
 //! Pure: the store decides what is executed, and when.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Serialize, Serializer};
 use sqlx::{Arguments as _, error::BoxDynError, sqlite::SqliteArguments};
 
 use super::{
     super::{
-        batch::{CommitBatch, SettledWithId, UpdateRows},
+        batch::{CommitBatch, SettledWithId, Unsendable, UpdateRows},
         checkpoint::Checkpoint,
         claim::{IdSource, RowError},
         model::{Heartbeat, Outcome, RequestCounts, RowId, RunCounts, RunId, Tally},
         timeline::Sample,
     },
+    fault_ids::FaultPlace,
     rows::Query,
     statements::{COUNT_OUTCOMES, COUNT_RUN, SET_CHECKPOINT, SET_HEARTBEAT},
 };
-use crate::customer::{Fingerprint, Reference};
+use crate::customer::{Fingerprint, Record, Reference};
 
 /// Number of rows of a statement.
 const SIZES: [usize; 4] = [512, 256, 64, 8];
@@ -59,6 +60,7 @@ pub(super) fn hex(fingerprint: &Fingerprint) -> String {
 }
 
 /// The statement in each of its [`SIZES`].
+#[derive(Clone)]
 pub(super) struct Bulk {
     texts: [Arc<str>; SIZES.len()],
     /// Number of columns of one row.
@@ -114,11 +116,9 @@ pub(super) struct Given {
     pub(super) new_claims: String,
     pub(super) repeated_claims: String,
     pub(super) without_id: String,
-    pub(super) unsendable: String,
     pub(super) superseded_by_id: String,
     pub(super) superseded_by_line: String,
     pub(super) superseded_by_cells: String,
-    pub(super) records: String,
     pub(super) corrected: String,
     pub(super) updates: GivenUpdates,
 }
@@ -166,13 +166,6 @@ impl Given {
                     it.may_have_landed,
                 )
             })),
-            unsendable: json_rows(batch.unsendable.iter().map(|it| {
-                let key = it.reference.as_deref().map(|text| signed(Reference::recorded(text).key()));
-                let RowError { field, code, message, .. } = &it.error;
-                let other = it.row.content_without_reference.map(signed);
-                let content = signed(it.row.content);
-                (it.row.id, it.line, it.outcome, &it.reference, key, field, code, message, content, other)
-            })),
             superseded_by_id: json_rows(&superseded.by_id),
             superseded_by_line: json_rows(
                 superseded
@@ -182,9 +175,6 @@ impl Given {
             ),
             superseded_by_cells: json_rows(
                 superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
-            ),
-            records: json_rows(
-                batch.records.iter().map(|(id, record)| (id, record.cells().collect::<Vec<_>>())),
             ),
             corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
             updates: GivenUpdates::of(&batch.updates),
@@ -245,6 +235,46 @@ pub(super) fn add_with_id(
     arguments.add(created_at)?;
     arguments.add(is_uncertain)?;
     arguments.add(row.api_reference.map(Reference::as_str))
+}
+
+/// An invalid row or a duplicate.
+pub(super) fn add_unsendable(
+    arguments: &mut SqliteArguments,
+    (row, fault): &(&Unsendable, FaultPlace),
+) -> Result<(), BoxDynError> {
+    let key = row.reference.as_deref().map(|text| Reference::recorded(text).key());
+    let fault = match fault {
+        FaultPlace::Table(id) | FaultPlace::NewInTable(id) => Some(*id),
+        FaultPlace::Row => None,
+    };
+    arguments.add(row.row.id.0)?;
+    arguments.add(row.line as i64)?;
+    arguments.add(row.reference.as_deref())?;
+    arguments.add(key.map(signed))?;
+    arguments.add(Some(row.row.content).filter(|content| Some(*content) != key).map(signed))?;
+    arguments.add(row.row.content_without_reference.map(signed))?;
+    arguments.add(fault)?;
+    arguments.add(row.outcome == Outcome::Duplicate)
+}
+
+/// The words of the rows that are in no table of faults, as a JSON array.
+pub(super) fn own_words(rows: &[(&Unsendable, FaultPlace)]) -> Option<String> {
+    let own = rows.iter().filter(|(_, place)| *place == FaultPlace::Row);
+    let mut own = own.map(|(row, _)| {
+        let RowError { field, code, message, .. } = &row.error;
+        (row.row.id, field, code, message)
+    });
+    let first = own.next()?;
+    Some(json_rows(std::iter::once(first).chain(own)))
+}
+
+/// The raw cells of a row, as a JSON array.
+pub(super) fn add_record(
+    arguments: &mut SqliteArguments,
+    (row, record): &(RowId, Cow<'_, Record>),
+) -> Result<(), BoxDynError> {
+    arguments.add(row.0)?;
+    arguments.add(json_rows(record.cells()))
 }
 
 pub(super) fn add_key(arguments: &mut SqliteArguments, (key, row): &(i64, RowId)) -> Result<(), BoxDynError> {

@@ -82,7 +82,7 @@ impl ErrorGroups {
         (kinds, self.characters)
     }
 
-    /// The groups with the messages of their first rows. `rows` are rows of `SELECT_ERROR_MESSAGES`.
+    /// The groups with the messages of their first rows. `rows` are rows of `SELECT_ERROR_MESSAGE`.
     pub(super) fn describe(
         path: &Path,
         groups: Vec<(ErrorKind, Count)>,

@@ -29,7 +29,6 @@ use super::{
             RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
     },
-    bulk::json_rows,
     disk::{keep_temporary_files_beside, of_unchanging, options},
     error_groups::ErrorGroups,
     lock_file::{check_ours, has_log, is_in_use, missing},
@@ -250,8 +249,10 @@ impl Reader {
         })
         .await?;
         let (groups, characters) = groups.into_sorted();
-        let ids = json_rows(groups.iter().filter_map(|(_, count)| count.first_row()));
-        let messages = self.all(sqlx::query(SELECT_ERROR_MESSAGES).bind(ids)).await?;
+        let mut messages = Vec::with_capacity(groups.len());
+        for id in groups.iter().filter_map(|(_, count)| count.first_row()) {
+            messages.extend(self.all(sqlx::query(SELECT_ERROR_MESSAGE).bind(id.0)).await?);
+        }
         Ok((ErrorGroups::describe(&self.path, groups, &messages)?, characters))
     }
 

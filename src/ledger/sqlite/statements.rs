@@ -175,7 +175,7 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
         request_id = excluded.request_id, was_sent = excluded.was_sent";
 
 pub(super) const KEEP_RECORDS: &str = "
-    insert into record (row, cells, run) select value->>0, value->1, ?2 from json_each(?1) where true
+    insert into record (run, row, cells) select ?, given.* from (values (?, ?)) given where column1 is not null
     on conflict (row) do update set cells = excluded.cells, run = excluded.run";
 
 pub(super) const ERASE_RECORDS: &str = "delete from record where row in (select value from json_each(?1))";
@@ -184,10 +184,11 @@ pub(super) const MARK_CORRECTED: &str = "
     update row set corrected_by = ?2 where id in (
         select row.id from json_each(?1) given
         join row on row.customer_id is null and row.outcome = given.value->>1
-            and row.line = given.value->>0 and row.error_code = given.value->>2
+            and row.line = given.value->>0
+            and coalesce(row.error_code, (select error_code from fault where fault.id = row.fault)) = given.value->>2
         where row.run < ?2 and row.corrected_by is null
         -- Where two files have such a row, it is not known which one came back.
-        group by row.line, row.outcome, row.error_code having count(*) = 1)";
+        group by row.line, row.outcome, given.value->>2 having count(*) = 1)";
 
 pub(super) const COUNT_DROPPED: &str = "
     insert into dropped (run, field, rule, rows) values (?1, ?2, ?3, ?4)
@@ -267,7 +268,8 @@ pub(super) const COUNT_CHANGED: &str = "
 // Rows that cannot be sent
 
 pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
-    select content, id, outcome = 'duplicate' from row where content is not null and run < ?1";
+    select coalesce(content, key), id, outcome = 'duplicate' from row
+    where customer_id is null and outcome in ('invalid', 'duplicate') and run < ?1";
 
 pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
     "select other_cells, id from row where other_cells is not null and run < ?1";
@@ -275,29 +277,42 @@ pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
 /// References of invalid rows in the part of the source that this run skips.
 pub(super) const SELECT_NAMED_REFERENCES: &str = "
     select key, id from row
-    where content is not null and run = ?1 and outcome = 'invalid' and key is not null";
+    where customer_id is null and outcome = 'invalid' and run = ?1 and key is not null";
 
 pub(super) const SELECT_REFERENCES: &str = "
     select reference from row where id in (select value from json_each(?1)) and reference is not null";
 
+pub(super) const SELECT_FAULTS: &str =
+    "select id, field, error_code, error_message from fault order by id limit ?1";
+
+pub(super) const INSERT_FAULT: &str =
+    "insert into fault (id, field, error_code, error_message) values (?1, ?2, ?3, ?4)";
+
+/// The last value tells whether the row is a duplicate.
 pub(super) const INSERT_UNSENDABLE: &str = "
-    insert into row (id, run, line, outcome, reference, key, settled_at, field, error_code, error_message, content,
-                     other_cells)
-    select value->>0, ?2, value->>1, value->>2, value->>3, value->>4, ?3, value->>5, value->>6, value->>7, value->>8,
-           value->>9
-    from json_each(?1)";
+    insert into row (run, settled_at, id, line, reference, key, content, other_cells, fault, outcome)
+    select ?, ?, column1, column2, column3, column4, column5, column6, column7, iif(column8, 'duplicate', 'invalid')
+    from (values (?, ?, ?, ?, ?, ?, ?, ?)) where column1 is not null";
+
+/// Of rows whose words are not in the table of faults.
+pub(super) const SET_OWN_WORDS: &str = "
+    update row set field = given.value->>1, error_code = given.value->>2, error_message = given.value->>3
+    from json_each(?1) given where row.id = given.value->>0";
 
 pub(super) const DELETE_SUPERSEDED_BY_ID: &str = "
-    delete from row where run < ?2 and content is not null and id in (
+    delete from row where run < ?2 and customer_id is null and outcome in ('invalid', 'duplicate') and id in (
         select row.id from json_each(?1) given cross join row on row.id = given.value->>0
         where row.reference is given.value->>1
-        and (given.value->>2 or row.outcome = 'invalid' and row.error_code not like '%duplicate'))";
+        and (given.value->>2 or row.outcome = 'invalid'
+             and coalesce(row.error_code, (select error_code from fault where fault.id = row.fault))
+                 not like '%duplicate'))";
 
 pub(super) const DELETE_SUPERSEDED_BY_LINE: &str = "
     delete from row where id in (
         select row.id from json_each(?1) given
-        cross join row on row.line = given.value->>0 and row.content = given.value->>1
-        where row.content is not null and row.run < ?2 and row.reference is given.value->>2)";
+        cross join row on row.customer_id is null and row.outcome in ('invalid', 'duplicate')
+            and row.line = given.value->>0 and coalesce(row.content, row.key) = given.value->>1
+        where row.run < ?2 and row.reference is given.value->>2)";
 
 pub(super) const DELETE_SUPERSEDED_BY_CELLS: &str = "
     delete from row where id in (
@@ -306,7 +321,8 @@ pub(super) const DELETE_SUPERSEDED_BY_CELLS: &str = "
         where row.other_cells is not null and row.run < ?2)";
 
 pub(super) const DELETE_UNSENDABLE: &str = "
-    delete from row where run < ?2 and content is not null and id in (select value from json_each(?1))";
+    delete from row where run < ?2 and customer_id is null and outcome in ('invalid', 'duplicate')
+    and id in (select value from json_each(?1))";
 
 pub(super) const HAS_UNREADABLE: &str =
     "select 1 from row where other_cells is not null and run = ?1 limit 1";
@@ -392,8 +408,11 @@ pub(super) const DELETE_HEARTBEAT: &str = "delete from heartbeat";
 
 pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
 
+/// A page in the order of the index `row_without_id`, from behind this line and id.
 pub(super) const SELECT_INVALID_REFERENCES: &str = "
-    select distinct reference from row where run = ?1 and outcome = 'invalid' and reference is not null";
+    select line, id, reference from row
+    where customer_id is null and outcome = 'invalid' and run = ?1 and reference is not null and (line, id) > (?2, ?3)
+    order by line, id limit ?4";
 
 /// From the previous run, if this one read nothing new.
 pub(super) const SELECT_ABSENT_BEFORE: &str = "
@@ -483,8 +502,10 @@ mod tests {
 
     use super::super::super::model::{Outcome, OutcomeClass};
 
-    const MIGRATION: &str =
-        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0012_ledger.sql"));
+    const MIGRATIONS: [&str; 2] = [
+        include_str!("../../../migrations/sqlite/0012_ledger.sql"),
+        include_str!("../../../migrations/sqlite/0014_faults.sql"),
+    ];
 
     fn words(is_in: impl Fn(Outcome) -> bool) -> BTreeSet<&'static str> {
         Outcome::ALL.into_iter().filter(|outcome| is_in(*outcome)).map(Outcome::name).collect()
@@ -513,7 +534,8 @@ mod tests {
         ];
         let statements = include_str!("statements.rs").split("#[cfg(test)]").next().unwrap();
         let mut found = 0;
-        for list in [statements, include_str!("queries.rs"), MIGRATION].into_iter().flat_map(lists) {
+        let queries = include_str!("queries.rs");
+        for list in [statements, queries].into_iter().chain(MIGRATIONS).flat_map(lists) {
             assert!(classes.contains(&list), "{list:?} is no class of outcomes");
             found += 1;
         }

@@ -23,8 +23,9 @@ use sqlx::{
 
 use super::{
     super::{
-        batch::{CommitBatch, UpdateRows},
+        batch::{CommitBatch, Unsendable, UpdateRows},
         checkpoint::Checkpoint,
+        claim::RowError,
         error::Error,
         model::{
             CustomerName, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate, RequestCounts, RowId,
@@ -37,10 +38,12 @@ use super::{
         unsendable::{EarlierRecord, UnsendableRows},
     },
     bulk::{
-        Bulk, Given, GivenUpdates, add_created, add_key, add_with_id, count_outcomes, count_run, hex,
-        json_ids, json_rows, pieces, sample_columns, set_checkpoint, set_heartbeat, signed,
+        Bulk, Given, GivenUpdates, add_created, add_key, add_record, add_unsendable, add_with_id,
+        count_outcomes, count_run, hex, json_ids, json_rows, own_words, pieces, sample_columns,
+        set_checkpoint, set_heartbeat, signed,
     },
     disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside, options},
+    fault_ids::{FAULTS_MAX, FaultIds, FaultPlace},
     lock_file::{beside, check_ours, private_file},
     ordered_scan::{OrderedRow, Owner, READ_ROWS},
     rows::{
@@ -53,9 +56,10 @@ use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
 
 /// The migrations: number, name and statements of each file of the folder. `sqlx::migrate!` is not used: the macro builds
 /// SQLite a second time, for the compiler.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (FIRST_MIGRATION, "ledger", include_str!("../../../migrations/sqlite/0012_ledger.sql")),
     (13, "pace", include_str!("../../../migrations/sqlite/0013_pace.sql")),
+    (14, "faults", include_str!("../../../migrations/sqlite/0014_faults.sql")),
 ];
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
@@ -79,7 +83,10 @@ pub(crate) struct Store {
     connection: SqliteConnection,
     settle_created: Bulk,
     settle_with_id: Bulk,
+    insert_unsendable: Bulk,
+    keep_records: Bulk,
     merge_keys: Bulk,
+    faults: FaultIds,
     log: LogWatch,
     /// Data for the next transaction that is made anyway: samples cost no fsync of their own, and a crash loses at
     /// most the last one and the one in progress.
@@ -124,7 +131,10 @@ impl Store {
             connection,
             settle_created: Bulk::new(SETTLE_CREATED),
             settle_with_id: Bulk::new(SETTLE_WITH_ID),
+            insert_unsendable: Bulk::new(INSERT_UNSENDABLE),
+            keep_records: Bulk::new(KEEP_RECORDS),
             merge_keys: Bulk::new(MERGE_KEYS),
+            faults: FaultIds::default(),
             log: LogWatch::default(),
             settings: Vec::new(),
             samples: Vec::new(),
@@ -424,10 +434,17 @@ impl Store {
         Ok(count(&self.one(COUNT_IMPORTED).await?, 0))
     }
 
-    /// The references of rows that this run found invalid.
-    pub(crate) async fn invalid_references(&mut self, run: RunId) -> Result<Vec<Reference>, Error> {
-        let rows = self.all(sqlx::query(SELECT_INVALID_REFERENCES).bind(run.0)).await?;
-        Ok(rows.iter().map(|row| Reference::recorded(row.get(0))).collect())
+    /// The next references of rows that this run found invalid, and the line and row from which to go on.
+    pub(crate) async fn invalid_references(
+        &mut self,
+        run: RunId,
+        behind: (i64, RowId),
+        max: usize,
+    ) -> Result<(Vec<Reference>, (i64, RowId)), Error> {
+        let query = sqlx::query(SELECT_INVALID_REFERENCES).bind(run.0).bind(behind.0).bind(behind.1.0);
+        let rows = self.all(query.bind(max as i64)).await?;
+        let last = rows.last().map_or(behind, |row| (row.get(0), RowId(row.get(1))));
+        Ok((rows.iter().map(|row| Reference::recorded(row.get(2))).collect(), last))
     }
 
     /// The number of imported rows that the previous run's source did not contain; none if unknown.
@@ -577,10 +594,14 @@ impl Store {
                 (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
                 (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
                 (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
-                (INSERT_UNSENDABLE, batch.unsendable.is_empty(), &given.unsendable),
             ],
         )
         .await?;
+        let unsendable = self.with_faults(&batch.unsendable).await?;
+        self.bulk(|store| &store.insert_unsendable, &[run.0, now], &unsendable, add_unsendable).await?;
+        if let Some(words) = own_words(&unsendable) {
+            self.execute(sqlx::query(SET_OWN_WORDS).bind(words)).await?;
+        }
         if !batch.without_id.is_empty() {
             let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(&given.without_id);
             self.execute(settle.bind(run.0).bind(now)).await?;
@@ -588,13 +609,33 @@ impl Store {
                 self.execute(sqlx::query(RESTORE_ROWS).bind(&given.without_id).bind(run.0)).await?;
             }
         }
-        if !batch.records.is_empty() {
-            self.execute(sqlx::query(KEEP_RECORDS).bind(&given.records).bind(run.0)).await?;
-        }
+        self.bulk(|store| &store.keep_records, &[run.0], &batch.records, add_record).await?;
         if !batch.erased.is_empty() {
             self.execute(sqlx::query(ERASE_RECORDS).bind(json_ids(&batch.erased))).await?;
         }
         Ok(())
+    }
+
+    /// The rows, each with where its fault stands. A new one goes into the table, in the transaction of its rows.
+    async fn with_faults<'b>(
+        &mut self,
+        rows: &'b [Unsendable],
+    ) -> Result<Vec<(&'b Unsendable, FaultPlace)>, Error> {
+        if !rows.is_empty() && !self.faults.is_read() {
+            let known = self.all(sqlx::query(SELECT_FAULTS).bind(FAULTS_MAX as i64)).await?;
+            self.faults.read(known.iter().map(|row| (row.get(0), [row.get(1), row.get(2), row.get(3)])));
+        }
+        let mut placed = Vec::with_capacity(rows.len());
+        for row in rows {
+            let place = self.faults.place(&row.error);
+            if let FaultPlace::NewInTable(id) = place {
+                let RowError { field, code, message, .. } = &row.error;
+                let insert = sqlx::query(INSERT_FAULT).bind(id).bind(field).bind(code).bind(message);
+                self.execute(insert).await?;
+            }
+            placed.push((row, place));
+        }
+        Ok(placed)
     }
 
     /// Executes the statements that have rows. Each is given by its text, whether it has no rows, and the rows.
@@ -738,7 +779,8 @@ impl Store {
         Ok(())
     }
 
-    /// Executes one statement for many rows; the constants precede the rows.
+    /// Executes one statement for many rows; the constants precede the rows. While SQLite's thread executes it for one
+    /// piece, this thread prepares the next.
     async fn bulk<T>(
         &mut self,
         statement: impl Fn(&Store) -> &Bulk,
@@ -746,10 +788,16 @@ impl Store {
         rows: &[T],
         add: impl Fn(&mut SqliteArguments, &T) -> Result<(), BoxDynError>,
     ) -> Result<(), Error> {
-        for piece in pieces(rows) {
-            let (text, arguments) = statement(self).fill(constants, piece, &add);
+        let bulk = statement(self).clone();
+        let mut pieces = pieces(rows);
+        let mut fill = || pieces.next().map(|piece| bulk.fill(constants, piece, &add));
+        let mut filled = fill();
+        while let Some((text, arguments)) = filled {
             let arguments = arguments.map_err(|error| self.error(sqlx::Error::Encode(error)))?;
-            self.execute(sqlx::query_with(AssertSqlSafe(text), arguments)).await?;
+            let insert = self.execute(sqlx::query_with(AssertSqlSafe(text), arguments));
+            let (inserted, next) = tokio::join!(insert, async { fill() });
+            inserted?;
+            filled = next;
         }
         Ok(())
     }

@@ -1,0 +1,109 @@
+//! Which row of the table `fault` says what is wrong with a row that cannot be sent.
+//!
+//! Millions of such rows are wrong in few ways, so each fault is written once and its rows name it. A message may have a
+//! position or a length in it, and a file as many faults as rows: from [`FAULTS_MAX`] on a further fault stays with its
+//! row.
+//!
+//! Pure: the store reads and writes the table.
+
+use std::collections::HashMap;
+
+use super::super::claim::RowError;
+
+/// Faults in the table, and so in memory: some hundred bytes each.
+pub(super) const FAULTS_MAX: usize = 1024;
+
+/// Field, code and message.
+pub(super) type FaultWords<'a> = [Option<&'a str>; 3];
+
+/// Where the words of a fault stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FaultPlace {
+    /// In the table, under this id.
+    Table(i64),
+    /// Not yet in the table; from now on under this id.
+    NewInTable(i64),
+    /// With the row: the table is full.
+    Row,
+}
+
+/// The faults of the table.
+#[derive(Default)]
+pub(super) struct FaultIds {
+    /// None until the table has been read.
+    ids: Option<HashMap<String, i64>>,
+    /// The words of the last fault, as a key.
+    key: String,
+}
+
+impl FaultIds {
+    /// Whether the table has been read.
+    pub(super) fn is_read(&self) -> bool {
+        self.ids.is_some()
+    }
+
+    /// Takes in a row of the table; none of an empty one.
+    pub(super) fn read<'a>(&mut self, rows: impl IntoIterator<Item = (i64, FaultWords<'a>)>) {
+        let mut ids = HashMap::new();
+        for (id, words) in rows {
+            self.set_key(words);
+            ids.insert(self.key.clone(), id);
+        }
+        self.ids = Some(ids);
+    }
+
+    /// Where the words of this fault stand.
+    pub(super) fn place(&mut self, RowError { field, code, message, .. }: &RowError) -> FaultPlace {
+        self.set_key([field.as_deref(), code.as_deref(), message.as_deref()]);
+        let ids = self.ids.get_or_insert_default();
+        if let Some(id) = ids.get(&self.key) {
+            return FaultPlace::Table(*id);
+        }
+        if ids.len() >= FAULTS_MAX {
+            return FaultPlace::Row;
+        }
+        // Nothing is ever deleted from the table.
+        let id = ids.len() as i64 + 1;
+        ids.insert(self.key.clone(), id);
+        FaultPlace::NewInTable(id)
+    }
+
+    fn set_key(&mut self, words: FaultWords<'_>) {
+        self.key.clear();
+        for word in words {
+            // No word has these characters.
+            self.key.push_str(word.unwrap_or("\u{1}"));
+            self.key.push('\0');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(message: &str) -> RowError {
+        RowError { field: Some("f".into()), message: Some(message.into()), ..RowError::default() }
+    }
+
+    #[test]
+    fn a_fault_goes_into_the_table_once() {
+        let mut faults = FaultIds::default();
+        assert!(!faults.is_read());
+        faults.read([(1, [Some("f"), None, Some("a")])]);
+        assert_eq!(faults.place(&fault("a")), FaultPlace::Table(1));
+        assert_eq!(faults.place(&fault("b")), FaultPlace::NewInTable(2));
+        assert_eq!(faults.place(&fault("b")), FaultPlace::Table(2));
+        assert_eq!(faults.place(&RowError::default()), FaultPlace::NewInTable(3));
+    }
+
+    #[test]
+    fn a_full_table_leaves_a_fault_with_its_row() {
+        let mut faults = FaultIds::default();
+        for at in 0..FAULTS_MAX {
+            assert_eq!(faults.place(&fault(&at.to_string())), FaultPlace::NewInTable(at as i64 + 1));
+        }
+        assert_eq!(faults.place(&fault("one more")), FaultPlace::Row);
+        assert_eq!(faults.place(&fault("0")), FaultPlace::Table(1));
+    }
+}
