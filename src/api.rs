@@ -33,7 +33,10 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Client, Method, Request, Response, Url,
-    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+        USER_AGENT,
+    },
     redirect,
 };
 use secrecy::SecretString;
@@ -65,6 +68,7 @@ const BODY_MAX_BYTES: usize = 64 * 1024;
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+const USER_AGENT_TEXT: &str = concat!("customer-import/", env!("CARGO_PKG_VERSION"));
 const MERCHANT_ID: HeaderName = HeaderName::from_static("x-merchantid");
 const ROUTING_ID: HeaderName = HeaderName::from_static("x-routing-id");
 const RESPONSE_ID: HeaderName = HeaderName::from_static("x-response-id");
@@ -192,8 +196,10 @@ pub struct Exchange {
 /// The API of one merchant.
 pub struct Api {
     client: Client,
-    /// The Create request without its body. Every other request is a modified clone, which is cheaper than a new one.
-    create: Request,
+    /// The URL `{base_url}/customers`.
+    customers: Url,
+    /// All headers of a write. Default headers that a request lacks are added by reqwest one by one.
+    headers: HeaderMap,
     way: Way,
     timeout: Duration,
     send_routing_id: bool,
@@ -207,15 +213,17 @@ impl Api {
     /// # Errors
     /// If the certificate, the key or the system's TLS cannot be used.
     pub fn new(options: Options) -> Result<Api, Error> {
+        let mut headers = headers(&options)?;
         let mut client = Client::builder()
             .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
+            // With any other maximum reqwest clones each request, for a retry that is never made.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .timeout(options.timeout)
             .connect_timeout(options.connect_timeout)
             .pool_max_idle_per_host(options.connections)
             .tcp_nodelay(true)
-            .default_headers(headers(&options)?)
-            .user_agent(concat!("customer-import/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers.clone())
+            .user_agent(USER_AGENT_TEXT)
             .tls_backend_preconfigured(tls::config(options.ca_file.as_deref(), options.identity.as_ref())?)
             // Without this, reqwest would read the proxy variables itself.
             .no_proxy();
@@ -227,11 +235,13 @@ impl Api {
         let client = client.build().map_err(|error| Error::Client(root_cause(&error)))?;
         let mut customers = options.base_url.clone();
         customers.set_path(&format!("{}/customers", options.base_url.path().trim_end_matches('/')));
-        let mut create = Request::new(Method::POST, customers);
-        create.headers_mut().insert(CONTENT_TYPE, FORM);
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(USER_AGENT_TEXT));
+        headers.insert(CONTENT_TYPE, FORM);
         Ok(Api {
             client,
-            create,
+            customers,
+            headers,
             way: Way::new(&options.base_url, &options.route),
             timeout: options.timeout,
             send_routing_id: options.send_routing_id,
@@ -277,11 +287,13 @@ impl Api {
     }
 
     fn post(&self) -> Request {
-        self.create.try_clone().expect("only a body that is a stream cannot be cloned, and there is none")
+        let mut request = Request::new(Method::POST, self.customers.clone());
+        *request.headers_mut() = self.headers.clone();
+        request
     }
 
     fn customer(&self, name: &str) -> Url {
-        let mut url = self.create.url().clone();
+        let mut url = self.customers.clone();
         url.set_path(&format!("{}/{}", url.path(), utf8_percent_encode(name, SEGMENT)));
         url
     }

@@ -130,7 +130,7 @@ fn build(api: &Api, probe: &ProbeRequest) -> (Request, SentRequest) {
 }
 
 fn url_below_base(api: &Api, probe: &ProbeRequest) -> Url {
-    let mut url = api.create.url().clone();
+    let mut url = api.customers.clone();
     let base = url.path().strip_suffix("/customers").unwrap_or_default();
     let segments = probe.path.iter().map(|segment| utf8_percent_encode(segment, SEGMENT).to_string());
     let path = format!("{base}/{}", segments.collect::<Vec<_>>().join("/"));

@@ -139,7 +139,9 @@ impl WorkQueue {
     pub(super) fn take_settled(&self) -> Vec<Settlement> {
         let mut state = self.state();
         state.oldest_settled_at = None;
-        let settled = std::mem::take(&mut state.settled);
+        // As many will come in until the next commit.
+        let room = state.settled.len();
+        let settled = std::mem::replace(&mut state.settled, Vec::with_capacity(room));
         state.bytes -= settled.iter().map(Settlement::bytes).sum::<usize>();
         settled
     }
