@@ -24,27 +24,20 @@ const LOG_BYTES_MAX: u64 = 256 << 20;
 /// A larger log is truncated to this size when it starts over.
 pub(super) const LOG_BYTES_KEPT: &str = "67108864";
 
-/// Number of rows that SQLite's thread reads ahead. With few, the two threads wake each other for every row.
-const ROWS_BUFFERED: usize = 256;
-
 /// Connection options for a file: by its name or, if the name is not text, by a URI with its bytes.
 pub(super) fn options(path: &Path) -> SqliteConnectOptions {
     match path.to_str() {
-        Some(name) => connect_options().filename(name),
-        None => connect_options().filename(uri(path)),
+        Some(name) => SqliteConnectOptions::new().filename(name),
+        None => SqliteConnectOptions::new().filename(uri(path)),
     }
 }
 
 /// Connection options for a file that nobody changes.
 pub(super) fn of_unchanging(path: &Path) -> SqliteConnectOptions {
     match path.to_str() {
-        Some(name) => connect_options().filename(name).immutable(true),
-        None => connect_options().filename(uri(path) + "?immutable=1"),
+        Some(name) => SqliteConnectOptions::new().filename(name).immutable(true),
+        None => SqliteConnectOptions::new().filename(uri(path) + "?immutable=1"),
     }
-}
-
-fn connect_options() -> SqliteConnectOptions {
-    SqliteConnectOptions::new().row_buffer_size(ROWS_BUFFERED)
 }
 
 fn uri(path: &Path) -> String {

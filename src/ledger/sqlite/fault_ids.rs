@@ -32,6 +32,8 @@ pub(super) enum FaultPlace {
 pub(super) struct FaultIds {
     /// None until the table has been read.
     ids: Option<HashMap<String, i64>>,
+    /// The highest id of the table.
+    last: i64,
     /// The words of the last fault, as a key.
     key: String,
 }
@@ -48,6 +50,7 @@ impl FaultIds {
         for (id, words) in rows {
             self.set_key(words);
             ids.insert(self.key.clone(), id);
+            self.last = self.last.max(id);
         }
         self.ids = Some(ids);
     }
@@ -62,10 +65,9 @@ impl FaultIds {
         if ids.len() >= FAULTS_MAX {
             return FaultPlace::Row;
         }
-        // Nothing is ever deleted from the table.
-        let id = ids.len() as i64 + 1;
-        ids.insert(self.key.clone(), id);
-        FaultPlace::NewInTable(id)
+        self.last = self.last.saturating_add(1);
+        ids.insert(self.key.clone(), self.last);
+        FaultPlace::NewInTable(self.last)
     }
 
     fn set_key(&mut self, words: FaultWords<'_>) {
@@ -90,11 +92,11 @@ mod tests {
     fn a_fault_goes_into_the_table_once() {
         let mut faults = FaultIds::default();
         assert!(!faults.is_read());
-        faults.read([(1, [Some("f"), None, Some("a")])]);
-        assert_eq!(faults.place(&fault("a")), FaultPlace::Table(1));
-        assert_eq!(faults.place(&fault("b")), FaultPlace::NewInTable(2));
-        assert_eq!(faults.place(&fault("b")), FaultPlace::Table(2));
-        assert_eq!(faults.place(&RowError::default()), FaultPlace::NewInTable(3));
+        faults.read([(7, [Some("f"), None, Some("a")])]);
+        assert_eq!(faults.place(&fault("a")), FaultPlace::Table(7));
+        assert_eq!(faults.place(&fault("b")), FaultPlace::NewInTable(8));
+        assert_eq!(faults.place(&fault("b")), FaultPlace::Table(8));
+        assert_eq!(faults.place(&RowError::default()), FaultPlace::NewInTable(9));
     }
 
     #[test]
