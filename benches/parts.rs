@@ -64,7 +64,7 @@ fn records(c: &mut Criterion) {
 async fn begin(path: &std::path::Path) -> Ledger {
     let target = Target { base_url: "http://localhost".into(), merchant_id: "bench".into() };
     let run = NewRun { source: "bench.csv", ..NewRun::default() };
-    Ledger::begin_run(path, &target, &run, || 0).await.unwrap()
+    Ledger::begin_run(&path.into(), &target, &run, || 0).await.unwrap()
 }
 
 /// On a real file, with a real fsync at each commit.

@@ -61,7 +61,7 @@ mod report;
 use std::{
     ffi::OsString,
     io::{self, IsTerminal},
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -91,6 +91,7 @@ use self::{
 use crate::{
     customer::{Field, Rules, Validation, visible_lines},
     error::Error,
+    ledger::{self, Location, Password},
     source::{Quote, ReadOptions, SourceOptions, UnusedColumns},
 };
 
@@ -189,7 +190,8 @@ fn check_pairs(map: &[(Field, String)], set: &[(Field, String)]) -> Result<(), E
     Ok(())
 }
 
-fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> {
+/// Where the ledger is kept that is given, or else the default one.
+fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Error> {
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
     let path = given.unwrap_or(Path::new(default));
     let name = path.as_os_str().as_encoded_bytes();
@@ -202,13 +204,18 @@ fn ledger_path(given: Option<&Path>, simulator: bool) -> Result<PathBuf, Error> 
     }
     // A URL may hold a password, so only its scheme is shown.
     let scheme = path.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme);
-    if let Some(scheme) = scheme.filter(|scheme| !matches!(*scheme, "postgres" | "postgresql")) {
+    let is_server =
+        |scheme: &str| ["postgres", "postgresql"].iter().any(|own| own.eq_ignore_ascii_case(scheme));
+    if let Some(scheme) = scheme.filter(|scheme| !is_server(scheme)) {
         return Err(Error::usage(
             format!("--ledger {scheme}://… is no ledger: it is a file on this machine"),
             "name a file with --ledger FILE, and copy it away after the run",
         ));
     }
-    Ok(path.to_path_buf())
+    // Variables of the environment are not seen by others, as a command line is.
+    let is_of_environment = variable("CUSTOMER_IMPORT_LEDGER").is_some_and(|given| given == path);
+    let password = if is_of_environment { Password::Allowed } else { Password::Refused };
+    Location::parse(path, password).map_err(|wrong| ledger::Error::Url(wrong).into())
 }
 
 /// Prints help, which is not an error, or explains the error in the command line.

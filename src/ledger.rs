@@ -6,72 +6,84 @@
 //! * Every count it returns is committed.
 //! * A reference has one row for good. Duplicates within a source are found here, not by a set of references in
 //!   memory.
-//! * One writer. Each run holds the lock file, so a run that gets the lock can treat every earlier run as ended, and
-//!   the claims still open as in doubt.
-//! * Only a ledger is ever modified, never another program's file; only the owner can read the file.
+//! * One writer. Each run holds the lock file, or on a server the lease, so a run that gets it can treat every earlier
+//!   run as ended, and the claims still open as in doubt.
+//! * Only a ledger is ever modified, never another program's file or schema; only the owner can read the file.
 //!
 //! The pure modules hold values and decisions: what a row is (`model`, `claim`), what to do about it (`plan`), what
 //! one transaction writes (`batch`), how far the source is done (`checkpoint`), and where references are found
-//! (`reference_index`). The backend, `sqlite`, alone contains SQL. [`Ledger`] connects the two: it has each chunk
-//! planned (`planning` looks up what a plan needs), and writes the plans.
+//! (`reference_index`). The backends, `sqlite` and `postgres`, alone contain SQL; `store` and `reader` choose between
+//! them by the [`Location`]. [`Ledger`] connects all of them: it has each chunk planned (`planning` looks up what a plan
+//! needs), and writes the plans.
 //!
-//! References are found by 64-bit hashes: those of recent rows in memory, the others in a table that is filled in
-//! bulk and in order (the migration explains why). A hash only finds candidate rows and the texts are compared, so
-//! two references with the same hash do no harm.
+//! In a file, references are found by 64-bit hashes: those of recent rows in memory, the others in a table that is
+//! filled in bulk and in order (the migration explains why). A hash only finds candidate rows and the texts are
+//! compared, so two references with the same hash do no harm.
 
 mod batch;
 mod checkpoint;
 mod claim;
+#[cfg(feature = "crash-points")]
+mod crash_point;
 mod error;
+mod error_groups;
 mod forecast;
+mod imported_index;
+mod json_rows;
+mod location;
+mod mark_changed;
 mod model;
+mod ordered_scan;
 mod plan;
 mod planning;
+#[cfg(feature = "postgres")]
+mod postgres;
+mod prune;
+mod reader;
 mod records;
 mod reference_index;
 mod seen_rows;
 mod sqlite;
+mod store;
 mod timeline;
 mod unsendable;
+mod url;
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use tokio::time::Instant;
 
 use self::{
     batch::CommitBatch,
     checkpoint::{Checkpoint, CheckpointTracker},
-    model::{OpenClaim, RunCounts},
+    model::{OpenClaim, RunCounts, RunEnd},
     planning::Planning,
-    sqlite::{
-        lock_file::{Identity, check_ours, identity, lock},
-        store::Store,
-    },
+    store::Store,
 };
 pub use self::{
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
     forecast::{AskedTarget, Forecast},
+    location::Location,
     model::{
         Command, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, SettingOrigin, Tally, Target,
     },
+    url::{Password, WrongUrl, without_password},
 };
 pub(crate) use self::{
     claim::{IdSource, Operation, ReferenceRepeat, RowError, UpdateResult, describe_unsendable},
     forecast::RowForecast,
+    imported_index::ImportedIndex,
+    mark_changed::mark_changed_at_api,
     model::{Activity, CurrentRate, ExistingCounts, Heartbeat, OutcomeClass, RateSetter, RowId},
+    prune::prune,
+    reader::Reader,
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, Pruned, RetryFilter, RetryRow,
         RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
     },
-    sqlite::{
-        imported_index::ImportedIndex, lock_file::private_file, mark_changed::mark_changed_at_api,
-        prune::prune, reader::Reader,
-    },
+    sqlite::lock_file::private_file,
     timeline::{Sample, condensed, sustained_rate},
 };
-use crate::customer::{Dropped, FieldCounts, FieldSet, Reference, Row, SourcePosition};
+use crate::customer::{Dropped, FieldCounts, FieldSet, Row, SourcePosition};
 
 /// How long a change of nothing but the run's counts may be deferred until a commit has more to write, in
 /// milliseconds.
@@ -119,11 +131,6 @@ pub struct Committed {
 /// The ledger of one run, opened for writing.
 pub struct Ledger {
     planning: Planning,
-    /// Held, not used: the lock is released when the process ends.
-    _lock: File,
-    path: PathBuf,
-    /// The identity of the file at the ledger's path when the run began.
-    identity: Option<Identity>,
     now: fn() -> i64,
     run: RunId,
     tracker: CheckpointTracker,
@@ -149,22 +156,12 @@ impl Ledger {
     /// # Errors
     /// If the file is not a ledger, is in use, belongs to another target, or cannot be written.
     pub async fn begin_run(
-        path: &Path,
+        location: &Location,
         target: &Target,
         run: &NewRun<'_>,
         now: fn() -> i64,
     ) -> Result<Ledger, Error> {
-        // A ledger has one lock, whichever path leads to it.
-        let real = path.canonicalize();
-        if let (Err(error), true) = (&real, path.is_symlink()) {
-            // Creating a ledger here would replace the link, and the ledger would not be where the link points.
-            return Err(Error::Open { path: path.into(), error: error.kind().into() });
-        }
-        let path = real.as_deref().unwrap_or(path);
-        // Before the lock file is created: no lock file may be left beside another program's file.
-        check_ours(path)?;
-        let lock = lock(path)?;
-        let mut store = Store::open_or_create(path).await?;
+        let mut store = Store::hold(location).await?;
         if let Err(refused) = store.keep_target(target, now()).await {
             // Closed in order, so that a ledger given by mistake is left unchanged.
             store.close().await?;
@@ -179,9 +176,6 @@ impl Ledger {
         let columns = (run.columns, run.reference_column);
         Ok(Ledger {
             planning: Planning::new(store, id, run.command, columns).await?,
-            _lock: lock,
-            path: path.into(),
-            identity: identity(path),
             now,
             run: id,
             // In-doubt rows may come from another file. They are counted in this run, under the line number of their
@@ -238,6 +232,12 @@ impl Ledger {
         self.in_doubt.len()
     }
 
+    /// Until when requests may be sent, unless another commit ends before: a ledger on a server may be lost to another
+    /// process. None where nobody else can take it.
+    pub fn may_send_until(&self) -> Option<Instant> {
+        self.planning.store.may_send_until()
+    }
+
     /// The counts at the start of the run: rows by outcome, dropped values, and fields that differ. All are zero
     /// unless the run resumes.
     pub fn initial_counts(&self) -> (Tally, Dropped, FieldCounts) {
@@ -267,7 +267,7 @@ impl Ledger {
         let deferred = write.is_empty() && !flush && write.now < self.committed_at + DEFER_MAX_MS;
         if !deferred {
             write.checkpoint = self.tracker.take_if_advanced();
-            self.planning.store.write(&write, &self.counts, &mut self.planning.planner.index).await?;
+            self.planning.store.write(&write, &self.counts).await?;
             for settlement in settled.iter().filter(|settlement| !settlement.claim.is_known()) {
                 self.planning.planner.open_claims.written(settlement.claim.reference());
             }
@@ -372,8 +372,7 @@ impl Ledger {
                 break;
             }
             behind = last;
-            let keys: Vec<u64> = some.iter().map(Reference::key).collect();
-            let known = self.planning.look_up(&keys).await?;
+            let known = self.planning.store.find(some.iter()).await?;
             for found in some.iter().filter_map(|reference| known.get(reference.as_str())) {
                 let is_imported = found.outcome.is_success();
                 present += u64::from(is_imported && !self.planning.planner.seen.mark(found.id));
@@ -409,10 +408,10 @@ impl Ledger {
         stop_reason: Option<&str>,
         requests: &RequestCounts,
     ) -> Result<(), Error> {
-        self.check_path()?;
         let last_row = RowId(self.planning.planner.next_id().0 - 1);
-        self.planning.store.merge_index(&mut self.planning.planner.index, last_row).await?;
-        self.planning.store.end_run(self.run, state, exit_code, stop_reason, requests, (self.now)()).await?;
+        self.planning.store.merge_index(last_row).await?;
+        let end = RunEnd { state, exit_code, stop_reason };
+        self.planning.store.end_run(self.run, end, requests, (self.now)()).await?;
         self.planning.store.close().await
     }
 
@@ -421,13 +420,7 @@ impl Ledger {
     /// # Errors
     /// If the ledger cannot be written.
     pub async fn discard_run(mut self) -> Result<(), Error> {
-        self.check_path()?;
         self.planning.store.discard_run(self.run).await?;
         self.planning.store.close().await
-    }
-
-    /// SQLite would continue to write to a file that was moved or deleted, without an error.
-    fn check_path(&self) -> Result<(), Error> {
-        if identity(&self.path) == self.identity { Ok(()) } else { Err(Error::Moved(self.path.clone())) }
     }
 }

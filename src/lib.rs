@@ -73,10 +73,14 @@
 //! reference → row. **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: the rows that
 //! a run has found in its source. **model**: the values that all parts of the ledger share; its **records** are
 //! returned to readers. **timeline**: the samples of a run over time. **crash point**: a place where a test ends the
-//! process. The SQLite backend: **store** (the one writer), **reader**, **statements** and **queries** (their SQL),
-//! **bulk** writing, **rows** (SQL results as values), **failure** (an error of SQLite with a hint), **disk** (the
-//! files that SQLite writes beside the ledger), **fault ids** (the faults that the ledger stores once for many rows),
-//! **lock file**, **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**.
+//! process. **location**: where a ledger is kept, a file or what a **URL** names.
+//! **json rows**: rows as one parameter of a statement. The backends: **store** (the one writer), **reader**,
+//! **statements** and **queries** (their SQL), **rows** (SQL results as values), **failure** (an error of the database
+//! with a hint), **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**. Only for SQLite:
+//! **bulk** writing, **disk** (the files that SQLite writes beside the ledger), **fault ids** (the faults that the ledger
+//! stores once for many rows), **lock file**. Only for Postgres:
+//! **server** (what a URL names), **schema** (the tables, created and brought up to date), **connection** (transactions,
+//! repeated after a disconnect), **parameters** of statements, the **worker** (the process that writes) and its **lease**.
 //!
 //! *Sending.* **request**, **response**, **reply**: what is sent, the bytes that come back, and the result of the
 //! exchange. **body**: a request's form, and a response's JSON. **proxy**: a server that requests go through, on the

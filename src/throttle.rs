@@ -118,6 +118,8 @@ struct Controls {
     breaker: CircuitBreaker,
     rate: AdaptiveRate,
     limit: ConcurrencyLimit,
+    /// Nothing is sent from then on, until a later moment is named; none without such a bound.
+    held_from: Option<Instant>,
 }
 
 impl Throttle {
@@ -137,6 +139,7 @@ impl Throttle {
                 breaker: CircuitBreaker::new(concurrency),
                 rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
                 limit: ConcurrencyLimit::new(concurrency, now),
+                held_from: None,
             }),
             pauses: AtomicU64::new(0),
             request_finished: Notify::new(),
@@ -148,6 +151,18 @@ impl Throttle {
     pub fn polite(self) -> Throttle {
         self.controls().rate.be_polite();
         self
+    }
+
+    /// Holds every request from this moment on, until a later moment is named. Who may lose the right to send has to say
+    /// again and again that it has not.
+    pub fn hold_from(&self, moment: Option<Instant>) {
+        let mut controls = self.controls();
+        let was_held = controls.is_held(Instant::now());
+        controls.held_from = moment;
+        drop(controls);
+        if was_held {
+            self.breaker_changed.notify_waiters();
+        }
     }
 
     /// A slot, if one is free now.
@@ -274,7 +289,7 @@ impl Throttle {
             tokio::pin!(changed);
             // Registered before the check, because a change in between would be missed.
             changed.as_mut().enable();
-            let check = self.controls().breaker.check(class, Instant::now());
+            let check = self.controls().check(class, Instant::now());
             match check {
                 Err(Wait::Until(time)) => {
                     tokio::select! {
@@ -283,7 +298,7 @@ impl Throttle {
                     }
                 }
                 Err(Wait::ForProbe) => changed.await,
-                Ok(_) => return,
+                Ok(()) => return,
             }
         }
     }
@@ -291,7 +306,7 @@ impl Throttle {
     /// Waits in the queue for a permit; `None` if the circuit breaker no longer admits the request.
     pub(crate) async fn wait_in_queue(&self, class: RequestClass) -> Option<Permit<'_>> {
         let mut last_token = self.queue.lock().await;
-        self.controls().breaker.check(class, Instant::now()).ok()?;
+        self.controls().check(class, Instant::now()).ok()?;
         // Only the head of the queue waits, so one stored notification is enough.
         while !self.controls().has_room() {
             self.request_finished.notified().await;
@@ -327,6 +342,9 @@ impl Throttle {
 
     /// Admits the request. A request that is not admitted loses its token.
     fn admit(&self, controls: &mut Controls, class: RequestClass, now: Instant) -> Option<Permit<'_>> {
+        if controls.is_held(now) {
+            return None;
+        }
         let admitted = controls.breaker.admit(class, controls.rate.sent(), now).ok()?;
         let stamp = controls.rate.on_send(now);
         controls.in_flight += 1;
@@ -361,6 +379,16 @@ impl Controls {
     fn has_room(&self) -> bool {
         self.limit.has_room(self.in_flight)
     }
+
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_from.is_some_and(|moment| now >= moment)
+    }
+
+    /// Whether a request of this class might be admitted, or else what has to be waited for.
+    fn check(&self, class: RequestClass, now: Instant) -> Result<(), Wait> {
+        // What ends it is a change as that of a probe's end is one.
+        if self.is_held(now) { Err(Wait::ForProbe) } else { self.breaker.check(class, now).map(drop) }
+    }
 }
 
 impl Permit<'_> {
@@ -394,7 +422,7 @@ impl Permit<'_> {
         self.is_reported = true;
         let now = Instant::now();
         let mut controls = self.throttle.controls();
-        let Controls { in_flight, breaker, rate: adaptive, limit } = &mut *controls;
+        let Controls { in_flight, breaker, rate: adaptive, limit, .. } = &mut *controls;
         *in_flight -= 1;
         let has_changed = breaker.on_result(self.admitted, service, latency, now);
         let pause = adaptive.on_response(self.stamp, rate, now);
@@ -488,6 +516,24 @@ mod tests {
             assert!(most <= per_second + 1.0 + 1e-3, "{per_second}: {most}");
             assert!(refill >= 0.99 * per_second, "{per_second}: {refill}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_has_lost_the_right_to_send_sends_nothing_until_it_is_back() {
+        let throttle = Throttle::new(4, None);
+        throttle.hold_from(Some(Instant::now() + Duration::from_secs(60)));
+        assert!(throttle.try_acquire(RequestClass::Read).is_some(), "not yet");
+        throttle.hold_from(Some(Instant::now()));
+        assert!(throttle.try_acquire(RequestClass::Read).is_none());
+        let mut held = std::pin::pin!(throttle.acquire(RequestClass::Read));
+        let is_sent = tokio::select! {
+            biased;
+            _ = &mut held => true,
+            () = std::future::ready(()) => false,
+        };
+        assert!(!is_sent, "held");
+        throttle.hold_from(None);
+        drop(held.await);
     }
 
     #[tokio::test]

@@ -662,8 +662,14 @@ pub(super) struct Failures {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Ledger")]
 pub(super) struct Ledger {
-    /// Ledger file [default: customer-import.db, with --simulator customer-import.simulator.db]
-    #[arg(long, value_name = "FILE", env = "CUSTOMER_IMPORT_LEDGER")]
+    // As text: rustdoc would take the URL for a link.
+    #[arg(
+        long,
+        value_name = "FILE|URL",
+        env = "CUSTOMER_IMPORT_LEDGER",
+        help = "File or URL [default: customer-import.db; customer-import.simulator.db with --simulator]",
+        long_help = "Ledger: a file, or a schema of a Postgres database: postgres://USER@HOST/DATABASE?schema=NAME [default: customer-import.db; customer-import.simulator.db with --simulator]"
+    )]
     pub(super) ledger: Option<PathBuf>,
 }
 

@@ -25,7 +25,7 @@ use crate::{
     api::{DirectReason, Route},
     customer::{Field, visible},
     error::Error,
-    ledger::{self, SettingOrigin},
+    ledger::{self, SettingOrigin, without_password},
 };
 
 /// Maximum size of a settings file, which is read as a whole.
@@ -415,6 +415,8 @@ fn line_of_option(key: &str, arg: &Arg, matches: &ArgMatches, layer: &[LayeredVa
         Some(values) => joined(values),
         None => default_in_help(arg),
     };
+    // A variable of the environment may have a password in it.
+    let value = if key == "ledger" { without_password(&value) } else { value };
     let heading = arg.get_help_heading().unwrap_or("Options").to_owned();
     Line { heading, key: key.to_owned(), value, origin }
 }

@@ -1,10 +1,8 @@
 //! Maps every end of the program to its exit code and its final message.
 
-use std::path::Path;
-
 use crate::{
     error::Error,
-    ledger::{Outcome, Tally},
+    ledger::{Location, Outcome, Tally},
     report,
     run::{EndReason, StopReason},
     sender::Halt,
@@ -37,6 +35,7 @@ pub(super) fn code_of_error(error: &Error) -> u8 {
         Error::Usage { .. } | Error::Api(_) => code::USAGE,
         Error::Source(error) if error.is_usage() => code::USAGE,
         Error::Ledger(error) if error.is_usage() => code::USAGE,
+        Error::Ledger(error) if error.may_pass() => code::STOPPED,
         Error::Source(_) | Error::Ledger(_) | Error::Output { .. } | Error::Bug(_) => code::UNEXPECTED,
     }
 }
@@ -120,10 +119,10 @@ pub(super) fn next_step(
     ended: &EndReason,
     tally: &Tally,
     stop: Option<&(String, String)>,
-    ledger: &Path,
+    ledger: &Location,
 ) -> String {
     let export = |rows: &str| {
-        let ledger = shell_word(&ledger.display().to_string());
+        let ledger = shell_word(&ledger.to_string());
         format!("customer-import export {rows} --ledger {ledger} --output {rows}.csv")
     };
     let [pending, failed] = [Outcome::Pending, Outcome::Failed].map(|outcome| tally.get(outcome));
@@ -168,13 +167,15 @@ fn describe_proxy(variable: Option<&str>, again: &str) -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn rows_that_failed_only_are_sent_again_by_the_same_command() {
         let step = |counts: &[(Outcome, u64)]| {
             let tally: Tally = counts.iter().copied().collect();
-            next_step(&EndReason::Completed, &tally, None, Path::new("a.db"))
+            next_step(&EndReason::Completed, &tally, None, &Path::new("a.db").into())
         };
         let failed = (Outcome::Failed, 2);
         assert_eq!(step(&[failed]), "run the same command again: 2 rows failed and may pass now");
@@ -188,7 +189,7 @@ mod tests {
     fn too_many_failures_are_looked_at_first() {
         let ended = EndReason::Stopped(StopReason::TooManyFailures(7));
         let stop = describe_stop(&ended, None);
-        let step = next_step(&ended, &Tally::default(), stop.as_ref(), Path::new("my ledger.db"));
+        let step = next_step(&ended, &Tally::default(), stop.as_ref(), &Path::new("my ledger.db").into());
         assert_eq!(step, "customer-import export failed --ledger 'my ledger.db' --output failed.csv");
     }
 

@@ -11,7 +11,7 @@ use super::{
     args::{self, ExportFormat, ExportWhat},
     check_outputs,
     exit_code::code,
-    ledger_path,
+    ledger_location,
     output::{create_private, print_note},
     runtime,
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
     let what = match args.what {
         ExportWhat::Created => export::What::Created,
         ExportWhat::Failed => export::What::Failed,
@@ -33,10 +33,10 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
         ExportFormat::Csv => export::Format::Csv,
         ExportFormat::Jsonl => export::Format::Jsonl,
     };
-    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
+    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", ledger.file())])?;
     let run = args.run.map(RunId);
     runtime()?.block_on(async {
-        let mut reader = Reader::open(&path).await?;
+        let mut reader = Reader::open(&ledger).await?;
         let Some(output) = &args.output else {
             return export(&mut reader, what, format, run, || Ok(io::stdout().lock())).await.map(drop);
         };

@@ -1,14 +1,14 @@
 //! `import`: sends the rows of a file. Also the part that it shares with `retry`: a run, from its session to its
 //! summary.
 
-use std::{num::NonZeroU64, path::Path, sync::Arc, time::Instant};
+use std::{num::NonZeroU64, sync::Arc, time::Instant};
 
 use tracing::{info, warn};
 
 use super::{
     args,
     exit_code::{code, code_of_end, code_of_error, describe_stop, next_step},
-    ledger_path, now,
+    ledger_location, now,
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
@@ -19,7 +19,8 @@ use super::{
 use crate::{
     error::Error,
     ledger::{
-        self, Command, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId, RunState, Setting, Tally,
+        self, Command, Location, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId, RunState,
+        Setting, Tally,
     },
     report::{
         self, RunContext, SourceReading, Summary, changed_list, column_warnings, mapping_lines, run_table,
@@ -31,12 +32,12 @@ use crate::{
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display =
-        open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
+        open_outputs(&args.output, &[("the ledger", ledger.file()), ("the source", Some(&args.input.csv))])?;
     let runtime = runtime()?;
     let options = source_options(&args.input)?;
-    let options = SourceOptions { recorded: runtime.block_on(recorded_maps(&ledger_path)), ..options };
+    let options = SourceOptions { recorded: runtime.block_on(recorded_maps(&ledger)), ..options };
     let source = Source::open(&options)?;
     let target = find_target(&args.target)?;
     let rows = || count_rows(&options);
@@ -63,13 +64,14 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         row_mapping: Some(&reading),
         parse_settings_hash: &parse_settings_hash,
         settings,
+        outage_limit: args.sending.outage_limit,
     };
     let is_whole = args.input.read.limit.is_none() && !source.is_export();
     let job = Job {
         target: &args.target,
         sending: &args.sending,
         output: &args.output,
-        ledger_path: &ledger_path,
+        ledger: &ledger,
         guard,
         new_run,
         described: source.describe(),
@@ -91,12 +93,12 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
 
 /// How the runs of this ledger read their files. None if the ledger cannot be read; that error is reported when the
 /// run begins.
-pub(super) async fn recorded_maps(ledger: &Path) -> Vec<RecordedMap> {
+pub(super) async fn recorded_maps(ledger: &Location) -> Vec<RecordedMap> {
     let read = async {
         let runs = Reader::open(ledger).await?.row_mappings().await?;
         Ok::<_, ledger::Error>(runs.iter().filter_map(RecordedMap::of).collect())
     };
-    if ledger.exists() { read.await.unwrap_or_default() } else { Vec::new() }
+    if ledger.may_exist() { read.await.unwrap_or_default() } else { Vec::new() }
 }
 
 /// The run that `import` or `retry` starts.
@@ -104,7 +106,7 @@ pub(super) struct Job<'a> {
     pub(super) target: &'a args::TargetOptions,
     pub(super) sending: &'a args::Sending,
     pub(super) output: &'a args::Output,
-    pub(super) ledger_path: &'a Path,
+    pub(super) ledger: &'a Location,
     pub(super) guard: &'a SignalGuard,
     pub(super) new_run: NewRun<'a>,
     /// How the source is read, as text.
@@ -129,15 +131,15 @@ pub(super) async fn run_job(
     let (of_ledger, host) = (target.of_ledger(), target.host());
     let mut session =
         Session::open(target, job.target, job.sending, &job.output.metrics, job.existing, job.guard).await?;
-    let active = ActiveRun::begin(job.ledger_path, &of_ledger, &job.new_run, now).await?;
-    session.exporter.load_last_success(job.ledger_path).await?;
+    let active = ActiveRun::begin(job.ledger, &of_ledger, &job.new_run, now).await?;
+    session.exporter.load_last_success(job.ledger).await?;
     let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
     let names = RunNames {
         run: run.0,
         file: &visible_text(name),
         merchant: &of_ledger.merchant_id,
         host: &host,
-        ledger: &job.ledger_path.display().to_string(),
+        ledger: &job.ledger.to_string(),
     };
     names.log_begin(job);
     let mapping = mapping_lines(job.mapping);
@@ -161,7 +163,7 @@ pub(super) async fn run_job(
         code => code,
     };
     let recorded = result.record(code, stop_reason).await;
-    let absent = recorded.inspect_err(|_| exporter.end(code::UNEXPECTED, false))?;
+    let absent = recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.request_counts, result.reason.state());
     names.log_end((state, code), &totals.tally, request_counts);
@@ -172,16 +174,16 @@ pub(super) async fn run_job(
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
     let (held_rate, pauses) = (result.sustained_rate, Some(result.pauses));
-    let details = read_details(job.ledger_path, run).await;
+    let details = read_details(job.ledger, run).await;
     let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref()));
     let summary =
         Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
     let summary = summary.with_existing(&totals.existing);
     let stop = stop.as_ref().or(shortage.as_ref());
-    let next = next_step(&result.reason, &totals.tally, stop, job.ledger_path);
+    let next = next_step(&result.reason, &totals.tally, stop, job.ledger);
     let text = match result.is_discarded() {
         true => format!("\nNothing to retry: the ledger {} has no {} to send\n", names.ledger, names.file),
-        false => describe_run(&summary, described, job.ledger_path, &next),
+        false => describe_run(&summary, described, job.ledger, &next),
     };
     show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
 }
@@ -246,14 +248,14 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
 }
 
 /// The ledger's details of a finished run. None if they cannot be read: the run itself has succeeded.
-async fn read_details(ledger: &Path, run: RunId) -> Option<RunDetails> {
+async fn read_details(ledger: &Location, run: RunId) -> Option<RunDetails> {
     let read = async { Reader::open_ended(ledger).await?.run_details(Some(run), 0).await };
     let read =
         read.await.inspect_err(|error| warn!(%error, "what went wrong cannot be read from the ledger"));
     read.ok().flatten()
 }
 
-fn describe_run(summary: &Summary<'_>, described: &str, ledger_path: &Path, next: &str) -> String {
-    let (table, ledger) = (run_table(summary), ledger_path.display());
+fn describe_run(summary: &Summary<'_>, described: &str, ledger: &Location, next: &str) -> String {
+    let table = run_table(summary);
     format!("{table}\n  source: {described}\n  ledger: {ledger}\n  next:   {next}\n")
 }

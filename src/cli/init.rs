@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn init(args: &args::Init) -> Result<u8, Error> {
     let output = args.output.as_deref().filter(|path| *path != Path::new("-"));
-    check_outputs(&[("--output", output)], &[("the file", &args.csv)])?;
+    check_outputs(&[("--output", output)], &[("the file", Some(&args.csv))])?;
     if let Some(path) = output.filter(|path| !args.force && path.symlink_metadata().is_ok()) {
         return Err(exists(path));
     }

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::{args, now};
 use crate::{
     error::Error,
-    ledger::{self, Reader},
+    ledger::{self, Location, Reader},
     metrics::{Metrics, MetricsServer, Textfile},
     run::RunSnapshot,
     sender::Sender,
@@ -53,7 +53,7 @@ impl MetricsExporter {
     }
 
     /// Loads the time of the last success from the ledger.
-    pub(super) async fn load_last_success(&self, ledger: &Path) -> Result<(), Error> {
+    pub(super) async fn load_last_success(&self, ledger: &Location) -> Result<(), Error> {
         if let Some(metrics) = &self.metrics
             && let Some(at) = Reader::open(ledger).await?.last_success().await?
         {

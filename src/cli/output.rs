@@ -24,10 +24,11 @@ use crate::{
 /// Refuses an output that is also an input: a typing error would overwrite the ledger, and every customer id in it.
 pub(super) fn check_outputs(
     outputs: &[(&str, Option<&Path>)],
-    inputs: &[(&str, &Path)],
+    inputs: &[(&str, Option<&Path>)],
 ) -> Result<(), Error> {
     for (option, output) in outputs {
         for (what, input) in inputs {
+            let Some(input) = input else { continue };
             let same = output.and_then(|output| output.canonicalize().ok()).zip(input.canonicalize().ok());
             if same.is_some_and(|(output, input)| output == input) || *output == Some(*input) {
                 let text = format!("{option} {} would overwrite {what}", input.display());
@@ -41,7 +42,7 @@ pub(super) fn check_outputs(
 /// Checks every output of a run, starts the log, and returns the progress display.
 pub(super) fn open_outputs(
     output: &args::Output,
-    inputs: &[(&str, &Path)],
+    inputs: &[(&str, Option<&Path>)],
 ) -> Result<ProgressDisplay, Error> {
     let summary = output.summary_json.as_deref().filter(|path| *path != Path::new("-"));
     let outputs = [

@@ -11,7 +11,7 @@ use super::{
     args::{self, Ask, TextOrJson},
     exit_code::{code, describe_stop},
     import::{recorded_maps, shortage},
-    ledger_path, now,
+    ledger_location, now,
     output::{json, open_outputs, print_data, print_error, write_summary},
     process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Command, Forecast, RequestCounts},
+    ledger::{Command, Forecast, Location, RequestCounts},
     plan::{self, Asked, Plan},
     report::{
         AskedToReport, PlanSummary, PlanToReport, asking_words, mapping_lines, plan_text, visible_text,
@@ -33,10 +33,10 @@ use crate::{
 };
 
 pub(super) fn plan(args: &args::Plan, guard: &SignalGuard) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
-    let inputs = [("the ledger", ledger_path.as_path()), ("the source", args.input.csv.as_path())];
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
+    let inputs = [("the ledger", ledger.file()), ("the source", Some(args.input.csv.as_path()))];
     let mut display = open_outputs(&args.output.of_run(), &inputs)?;
-    runtime()?.block_on(run(args, &ledger_path, &mut display, guard))
+    runtime()?.block_on(run(args, &ledger, &mut display, guard))
 }
 
 /// The API's answers, and how the lookups ended.
@@ -50,20 +50,20 @@ struct Answers {
 
 async fn run(
     args: &args::Plan,
-    ledger_path: &Path,
+    ledger: &Location,
     display: &mut ProgressDisplay,
     guard: &SignalGuard,
 ) -> Result<u8, Error> {
-    let recorded = recorded_maps(ledger_path).await;
+    let recorded = recorded_maps(ledger).await;
     let mut source = Source::open(&SourceOptions { recorded, ..source_options(&args.input)? })?;
     let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let columns = (source.columns(), source.reference_column());
-    let mut forecast = Forecast::open(ledger_path, &asked_target(&args.target)?, command, columns).await?;
+    let mut forecast = Forecast::open(ledger, &asked_target(&args.target)?, command, columns).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());
     // Without --ask nobody is asked, and no target is needed.
-    let names = LogNames::new(&name, asking.as_ref().map(|(_, target)| target), ledger_path);
+    let names = LogNames::new(&name, asking.as_ref().map(|(_, target)| target), ledger);
     names.log_begin("plan");
     let (mut plan, read, answers) = match asking {
         None => {
@@ -81,7 +81,7 @@ async fn run(
     let code = code_of(&plan, answers.as_ref(), shortage.is_some());
     let planned = PlanToReport {
         source: &name,
-        ledger: (&ledger_path.display().to_string(), forecast.ledger_exists()),
+        ledger: (&ledger.to_string(), forecast.ledger_exists()),
         running: forecast.running(),
         ledger_in_doubt: forecast.in_doubt(),
         plan: &plan,

@@ -35,8 +35,7 @@ struct Record<'a> {
 
 pub(super) fn probe(args: &args::Probe) -> Result<u8, Error> {
     let outputs = [("--output", args.output.as_deref()), ("--log-file", args.log.log_file.as_deref())];
-    let inputs: Vec<(&str, &Path)> =
-        args.compare.iter().map(|path| ("the earlier answers", &**path)).collect();
+    let inputs = [("the earlier answers", args.compare.as_deref())];
     check_outputs(&outputs, &inputs)?;
     start_log(&args.log, LogWriter::stderr())?;
     target::refuse_production(&args.target)?;

@@ -2,18 +2,18 @@
 //!
 //! Reads the ledger beside a running import and never blocks it.
 
-use std::{io::Write, path::Path};
+use std::io::Write;
 
 use super::{
     args::{self, ReportFormat},
-    check_outputs, code, json, ledger_path, now,
+    check_outputs, code, json, ledger_location, now,
     output::{create_private, print_note},
     print, print_data, runtime,
 };
 use crate::{
     customer::visible_lines,
     error::Error,
-    ledger::{Reader, RunDetails, RunId},
+    ledger::{Location, Reader, RunDetails, RunId},
     report::{History, Report, history_html, history_text, report_html, report_text},
 };
 
@@ -21,9 +21,10 @@ use crate::{
 const LINES_SHOWN: u32 = 10;
 
 pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
-    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", &path)])?;
-    let text = if args.all { of_ledger(&path, args.format)? } else { of_run(&path, args.run, args.format)? };
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
+    check_outputs(&[("--output", args.output.as_deref())], &[("the ledger", ledger.file())])?;
+    let text =
+        if args.all { of_ledger(&ledger, args.format)? } else { of_run(&ledger, args.run, args.format)? };
     let Some(output) = &args.output else {
         let printed = match args.format {
             ReportFormat::Text => print(&text),
@@ -42,8 +43,8 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
     Ok(code::OK)
 }
 
-fn of_run(path: &Path, requested: Option<i64>, format: ReportFormat) -> Result<String, Error> {
-    let details = runtime()?.block_on(details(path, requested))?;
+fn of_run(ledger: &Location, requested: Option<i64>, format: ReportFormat) -> Result<String, Error> {
+    let details = runtime()?.block_on(details(ledger, requested))?;
     let report = Report::new(&details, now());
     match format {
         ReportFormat::Text => Ok(visible_lines(&report_text(&report)).into_owned()),
@@ -52,8 +53,8 @@ fn of_run(path: &Path, requested: Option<i64>, format: ReportFormat) -> Result<S
     }
 }
 
-fn of_ledger(path: &Path, format: ReportFormat) -> Result<String, Error> {
-    let history = runtime()?.block_on(async { Reader::open(path).await?.history().await })?;
+fn of_ledger(ledger: &Location, format: ReportFormat) -> Result<String, Error> {
+    let history = runtime()?.block_on(async { Reader::open(ledger).await?.history().await })?;
     let now = now();
     let history = History::new(&history, now);
     match format {
@@ -64,8 +65,8 @@ fn of_ledger(path: &Path, format: ReportFormat) -> Result<String, Error> {
 }
 
 /// Reads the details of run `requested`, or of the latest run.
-async fn details(path: &Path, requested: Option<i64>) -> Result<RunDetails, Error> {
-    let details = Reader::open(path).await?.run_details(requested.map(RunId), LINES_SHOWN).await?;
+async fn details(ledger: &Location, requested: Option<i64>) -> Result<RunDetails, Error> {
+    let details = Reader::open(ledger).await?.run_details(requested.map(RunId), LINES_SHOWN).await?;
     details.ok_or_else(|| match requested {
         Some(requested) => {
             Error::usage(format!("there is no run {requested} in the ledger"), "see status for the runs")

@@ -4,7 +4,7 @@ use super::{
     args,
     args::Only,
     import::{Job, run_job},
-    ledger_path,
+    ledger_location,
     output::open_outputs,
     process::{SignalGuard, raise_open_files_limit, runtime},
     read_options,
@@ -24,8 +24,8 @@ use crate::{
 const CODES_SHOWN: usize = 8;
 
 pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
-    let mut display = open_outputs(&args.output, &[("the ledger", &ledger_path)])?;
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
+    let mut display = open_outputs(&args.output, &[("the ledger", ledger.file())])?;
     let options = replay_options(&args.input, settings)?;
     let wanted = RetryFilter {
         outcome: args.only.map(|only| match only {
@@ -36,7 +36,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
     };
     let target = find_target(&args.target)?;
     runtime()?.block_on(async {
-        let mut reader = Reader::open(&ledger_path).await?;
+        let mut reader = Reader::open(&ledger).await?;
         let stuck = reader.retryable_counts().await?;
         let rows = count(&stuck, &wanted, args.error_code.as_deref())?;
         let rows = args.input.read.limit.map_or(rows, |limit| rows.min(limit));
@@ -50,7 +50,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
             target: &args.target,
             sending: &args.sending,
             output: &args.output,
-            ledger_path: &ledger_path,
+            ledger: &ledger,
             guard,
             new_run: NewRun {
                 command: Command::Retry,
@@ -61,6 +61,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
                 row_mapping: None,
                 parse_settings_hash: "",
                 settings,
+                outage_limit: args.sending.outage_limit,
             },
             described: format!("{} in the ledger", report::rows(rows)),
             adjustments: source.adjustments(),

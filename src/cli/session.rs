@@ -1,7 +1,7 @@
 //! The session that `import`, `retry` and `verify` run their loop in: signals, the connection to the target, metrics,
 //! and the output at the end.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::info;
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    ledger::Location,
     run::Signal,
     sender::{ExistingPolicy, Policy, Sender},
     simulator::Simulator,
@@ -35,12 +36,12 @@ pub(super) struct LogNames {
 }
 
 impl LogNames {
-    pub(super) fn new(file: &str, target: Option<&Target>, ledger: &Path) -> LogNames {
+    pub(super) fn new(file: &str, target: Option<&Target>, ledger: &Location) -> LogNames {
         LogNames {
             file: file.to_owned(),
             merchant: target.map(|target| target.of_ledger().merchant_id),
             host: target.map(Target::host),
-            ledger: ledger.display().to_string(),
+            ledger: ledger.to_string(),
             version: env!("CARGO_PKG_VERSION"),
         }
     }

@@ -4,7 +4,7 @@
 //! Reads the ledger beside a running import and never blocks it: each poll opens a connection and closes it at once,
 //! so that it does not delay the end of the run.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     task::JoinSet,
@@ -15,14 +15,14 @@ use super::{
     args::{self, ProgressArg, TextOrJson},
     code,
     color::Stream,
-    json, ledger_path, listen_for_signals, now, print, print_data,
+    json, ledger_location, listen_for_signals, now, print, print_data,
     process::SignalGuard,
     progress_bar::ProgressDisplay,
     runtime,
 };
 use crate::{
     error::Error,
-    ledger::{Heartbeat, LedgerOverview, Reader, RunRecord, RunState},
+    ledger::{Heartbeat, LedgerOverview, Location, Reader, RunRecord, RunState},
     report::{LiveStatus, Status, live_status_text, status_text, visible_text, watched_line, watched_lines},
     run::{RunSnapshot, Signal},
 };
@@ -31,7 +31,7 @@ use crate::{
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Error> {
-    let path = ledger_path(args.ledger.ledger.as_deref(), false)?;
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
     if args.watch {
         if matches!(args.format, TextOrJson::Json) {
             return Err(Error::usage(
@@ -39,24 +39,24 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
                 "leave one of the two away; a script asks status --format json as often as it likes",
             ));
         }
-        match runtime()?.block_on(watch(&path, guard))? {
+        match runtime()?.block_on(watch(&ledger, guard))? {
             Watched::RunEnded => {}
             Watched::NobodyReads => return Ok(code::OK),
             Watched::Signal(signal) => return Ok(code::SIGNAL + signal),
         }
     }
-    show(&path, args.format).map(|()| code::OK)
+    show(&ledger, args.format).map(|()| code::OK)
 }
 
-fn show(path: &Path, format: TextOrJson) -> Result<(), Error> {
+fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
     let LedgerOverview { target, runs, outcomes, heartbeat } =
-        runtime()?.block_on(async { Reader::open(path).await?.overview().await })?;
+        runtime()?.block_on(async { Reader::open(ledger).await?.overview().await })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);
     let live = heartbeat.and_then(|(run, at, heartbeat)| {
         let last = last.filter(|last| last.run == run)?;
         Some((last.run, snapshot(last, heartbeat), age(at)))
     });
-    let name = path.display().to_string();
+    let name = ledger.to_string();
     match format {
         TextOrJson::Text => {
             let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
@@ -89,7 +89,7 @@ enum Watched {
 }
 
 /// Shows the current run until it ends.
-async fn watch(path: &Path, guard: &SignalGuard) -> Result<Watched, Error> {
+async fn watch(ledger: &Location, guard: &SignalGuard) -> Result<Watched, Error> {
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks, guard)?;
     let mut display = ProgressDisplay::new(ProgressArg::Auto, Stream::Stdout);
@@ -105,7 +105,7 @@ async fn watch(path: &Path, guard: &SignalGuard) -> Result<Watched, Error> {
             }
             _ = ticks.tick() => {}
         }
-        let live = Reader::open(path).await?.live().await?;
+        let live = Reader::open(ledger).await?.live().await?;
         // The next run of a schedule is a different run.
         let live = live.filter(|(run, _)| watched.is_none_or(|watched| watched == run.run));
         let Some((run, said)) = live else {
@@ -114,7 +114,6 @@ async fn watch(path: &Path, guard: &SignalGuard) -> Result<Watched, Error> {
         };
         if watched.replace(run.run).is_none() {
             let source = visible_text(&run.source);
-            let ledger = path.display();
             display.begin(format!(
                 "Run {}: {source} (ledger {ledger}); Ctrl-C ends the watching, not the run",
                 run.run

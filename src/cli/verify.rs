@@ -1,14 +1,14 @@
 //! `verify`: looks up the rows that a ledger has imported and compares them with the file. Writes to the ledger only
 //! with `--mark`.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use tracing::info;
 
 use super::{
     args,
     exit_code::{code, code_of_error, describe_stop},
-    ledger_path, now,
+    ledger_location, now,
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
     progress_bar::ProgressDisplay,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{ImportedIndex, Reader, mark_changed_at_api},
+    ledger::{ImportedIndex, Location, Reader, mark_changed_at_api},
     report::{self, Verification, VerificationSummary},
     run::{EndReason, waiting_cause},
     sender::ExistingPolicy,
@@ -27,29 +27,29 @@ use crate::{
 };
 
 pub(super) fn verify(args: &args::Verify, guard: &SignalGuard) -> Result<u8, Error> {
-    let ledger_path = ledger_path(args.ledger.ledger.as_deref(), args.target.simulator)?;
+    let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display =
-        open_outputs(&args.output, &[("the ledger", &ledger_path), ("the source", &args.input.csv)])?;
+        open_outputs(&args.output, &[("the ledger", ledger.file()), ("the source", Some(&args.input.csv))])?;
     let source = Source::open(&source_options(&args.input)?)?;
     let target = find_target(&args.target)?;
-    runtime()?.block_on(run(args, source, target, &ledger_path, &mut display, guard))
+    runtime()?.block_on(run(args, source, target, &ledger, &mut display, guard))
 }
 
 async fn run(
     args: &args::Verify,
     source: Source,
     target: Target,
-    ledger_path: &Path,
+    ledger: &Location,
     display: &mut ProgressDisplay,
     guard: &SignalGuard,
 ) -> Result<u8, Error> {
-    let mut reader = Reader::open(ledger_path).await?;
+    let mut reader = Reader::open(ledger).await?;
     let of_ledger = target.of_ledger();
     reader.check_target(&of_ledger).await?;
     let imported = ImportedIndex::of(reader).await?;
     let rows = imported.rows() as u64;
     let name = source.name().to_owned();
-    let names = LogNames::new(&name, Some(&target), ledger_path);
+    let names = LogNames::new(&name, Some(&target), ledger);
     let columns = report::mapping_lines(source.mapping());
     let count = || count_rows(&source_options(&args.input)?);
     let action = PlannedAction { verb: "Verify", file: &name, rows: &count, columns: &columns };
@@ -58,7 +58,7 @@ async fn run(
     let mut session =
         Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep, guard)
             .await?;
-    session.exporter.load_last_success(ledger_path).await?;
+    session.exporter.load_last_success(ledger).await?;
     let options = verify::Options {
         limits: args.sending.limits(),
         choice: args.sample.map_or(Choice::All, |rows| Choice::Sample { rows, seed: now().unsigned_abs() }),
@@ -81,10 +81,10 @@ async fn run(
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     if matches!(ended, EndReason::Completed) && found.imported == 0 {
         exporter.end(code::USAGE, false);
-        return Err(nothing_imported(&name, ledger_path));
+        return Err(nothing_imported(&name, ledger));
     }
     let marked = match args.mark {
-        true => Some(mark_changed_at_api(ledger_path, &of_ledger, &found.to_mark, now()).await?),
+        true => Some(mark_changed_at_api(ledger, &of_ledger, &found.to_mark, now()).await?),
         false => None,
     };
     let code = code_of(&ended, &found);
@@ -127,9 +127,9 @@ fn log_end(names: &LogNames, of: &Verification<'_>) {
     );
 }
 
-fn nothing_imported(file: &str, ledger: &Path) -> Error {
+fn nothing_imported(file: &str, ledger: &Location) -> Error {
     Error::usage(
-        format!("no row of {file} was imported with the ledger {}", ledger.display()),
+        format!("no row of {file} was imported with the ledger {ledger}"),
         "name the file of an earlier import, or its ledger with --ledger FILE",
     )
 }

@@ -6,8 +6,10 @@
 use std::{io, path::PathBuf};
 
 use super::{
+    location::Location,
     model::{RunId, Target},
     sqlite::failure::Failure,
+    url::WrongUrl,
 };
 
 /// Why the ledger cannot continue.
@@ -22,16 +24,16 @@ pub enum Error {
         error: io::Error,
     },
     /// No ledger exists at the path.
-    #[error("there is no ledger {}{}", path.display(), beside_text(.others))]
+    #[error("there is no ledger {ledger}{}", beside_text(.others))]
     Missing {
         /// The ledger.
-        path: PathBuf,
+        ledger: Location,
         /// Other ledgers in the same folder.
         others: Vec<PathBuf>,
     },
     /// Another process holds the lock.
-    #[error("the ledger {} is in use by another run", .0.display())]
-    InUse(PathBuf),
+    #[error("the ledger {0} is in use by another run")]
+    InUse(Location),
     /// The ledger is missing, but SQLite's write-ahead log of it exists.
     #[error("the ledger is gone, but {} still holds rows of it", .0.display())]
     OnlyTheLog(PathBuf),
@@ -39,19 +41,19 @@ pub enum Error {
     #[error("{} is not a ledger", .0.display())]
     NotALedger(PathBuf),
     /// A later version of this program has written the file.
-    #[error("the ledger {} was written by a later version of this program", .0.display())]
-    Newer(PathBuf),
+    #[error("the ledger {0} was written by a later version of this program")]
+    Newer(Location),
     /// A version from before the first release has written the file.
     #[error("the ledger {} was written by a development version of this program", .0.display())]
     Development(PathBuf),
     /// The ledger belongs to another target.
     #[error(
-        "the ledger {} belongs to merchant {} at {}, not to merchant {} at {}",
-        path.display(), has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
+        "the ledger {ledger} belongs to merchant {} at {}, not to merchant {} at {}",
+        has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
     )]
     OtherTarget {
         /// The ledger.
-        path: PathBuf,
+        ledger: Location,
         /// The target of the ledger.
         has: Target,
         /// The requested target.
@@ -70,6 +72,18 @@ pub enum Error {
         path: PathBuf,
         /// The run.
         run: RunId,
+    },
+    /// What `--ledger` says names no ledger.
+    #[error(transparent)]
+    Url(WrongUrl),
+    /// A ledger in Postgres cannot go on.
+    #[cfg(feature = "postgres")]
+    #[error("the ledger {ledger}: {error}")]
+    Postgres {
+        /// The ledger.
+        ledger: Location,
+        /// Why.
+        error: super::postgres::Failure,
     },
     /// SQLite cannot continue: disk full, I/O error, corruption.
     #[error("the ledger {}: {}", path.display(), error)]
@@ -107,15 +121,31 @@ impl Error {
                 "make sure that one run at a time uses it, then run the same command again"
             }
             Error::Sqlite { error, .. } => error.hint(),
+            Error::Url(error) => error.hint(),
+            #[cfg(feature = "postgres")]
+            Error::Postgres { error, .. } => error.hint(),
         }
     }
 
     /// Whether the command line is at fault, not the machine; nothing was begun then.
     pub fn is_usage(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if let Error::Postgres { error, .. } = self {
+            return error.is_usage();
+        }
         !matches!(
             self,
             Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
         )
+    }
+
+    /// Whether the run ended itself because the ledger was lost to it, and the same command goes on where it was.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            #[cfg(feature = "postgres")]
+            Error::Postgres { error, .. } => error.may_pass(),
+            _ => false,
+        }
     }
 }
 

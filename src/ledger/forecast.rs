@@ -5,14 +5,14 @@
 //! created. A ledger that a run is writing to is read as of its last commit: open claims of that run are in doubt, as
 //! if the run crashed now.
 
-use std::path::Path;
-
 use super::{
     error::Error,
+    location::Location,
     model::{Command, KnownRow, Outcome, RunId, Target},
     plan::RowPlan,
     planning::Planning,
-    sqlite::{reader::Reader, store::Store},
+    reader::Reader,
+    store::Store,
 };
 use crate::customer::{FieldSet, Row};
 
@@ -61,15 +61,15 @@ impl Forecast {
     /// with the references.
     ///
     /// # Errors
-    /// If the file is not a ledger, belongs to another target, or cannot be read.
+    /// Where what is there is no ledger, is one of another target, or cannot be read.
     pub async fn open(
-        path: &Path,
+        location: &Location,
         asked: &AskedTarget,
         command: Command,
         columns: (&[String], Option<&str>),
     ) -> Result<Forecast, Error> {
-        let (mut store, running, exists) = match Reader::open(path).await {
-            Err(Error::Missing { .. }) => (Store::in_memory(path).await?, None, false),
+        let (mut store, running, exists) = match Reader::open(location).await {
+            Err(Error::Missing { .. }) => (Store::in_memory().await?, None, false),
             reader => {
                 let mut reader = reader?;
                 if let Some(has) = reader.target().await? {
@@ -78,7 +78,7 @@ impl Forecast {
                     reader.check_target(&asked).await?;
                 }
                 let running = reader.running().await?;
-                (Store::of_connection(reader.into_connection()), running, true)
+                (reader.into_store(), running, true)
             }
         };
         let unrecovered = store.open_claims().await?;

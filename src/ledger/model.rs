@@ -4,9 +4,9 @@
 //! summaries and tables use them. Each class of outcomes is defined only here, so that a new outcome is added in one
 //! place.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use crate::customer::{FieldCounts, FieldSet, Fingerprint, Reference};
+use crate::customer::{Field, FieldCounts, FieldSet, Fingerprint, Reference};
 
 /// The number of a row, assigned in file order and never reused.
 ///
@@ -140,6 +140,8 @@ pub struct NewRun<'a> {
     pub row_mapping: Option<&'a str>,
     /// The options of the run, without secrets.
     pub settings: &'a [Setting],
+    /// For how long a ledger on a server may be away before the run ends itself.
+    pub outage_limit: Duration,
 }
 
 /// The result of a row; each data row of a source has exactly one.
@@ -302,6 +304,18 @@ impl Tally {
         again
     }
 
+    /// All ten as a JSON object.
+    pub(super) fn to_json(self) -> String {
+        let counts = Outcome::ALL.map(|outcome| (outcome.name().to_owned(), self.get(outcome).into()));
+        serde_json::Value::Object(counts.into_iter().collect()).to_string()
+    }
+
+    /// None where it is no such object, or has a word that is not known.
+    pub(super) fn from_json(text: &str) -> Option<Tally> {
+        let counts: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
+        counts.iter().map(|(name, count)| Some((Outcome::from_name(name)?, count.as_u64()?))).collect()
+    }
+
     /// Counts one more row.
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.0[outcome as usize] += 1;
@@ -364,6 +378,11 @@ impl RunState {
     }
 }
 
+/// Notes about customers that existed which count rows; the other notes are names of fields.
+const DIFFERING: &str = "differing";
+const UNCERTAIN: &str = "uncertain";
+const RESPELLED: &str = "respelled";
+
 /// What a run found about customers that already existed at the API. Counts only, never a value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExistingCounts {
@@ -382,6 +401,29 @@ impl ExistingCounts {
     pub(super) fn add(&mut self, fields: FieldSet) {
         self.differing += u64::from(!fields.is_empty());
         self.fields.add(fields);
+    }
+
+    /// As the ledger keeps them: notes with their rows, without zeros.
+    pub(super) fn notes(&self) -> Vec<(&'static str, u64)> {
+        let fields = self.fields.iter().map(|(field, rows)| (field.name(), rows));
+        let totals = [(DIFFERING, self.differing), (UNCERTAIN, self.uncertain), (RESPELLED, self.respelled)];
+        totals.into_iter().chain(fields).filter(|(_, rows)| *rows > 0).collect()
+    }
+
+    /// The counts of these notes.
+    pub(super) fn of_notes<'a>(notes: impl Iterator<Item = (&'a str, u64)>) -> ExistingCounts {
+        let mut counts = ExistingCounts::default();
+        let mut fields = Vec::new();
+        for (note, rows) in notes {
+            match note {
+                DIFFERING => counts.differing = rows,
+                UNCERTAIN => counts.uncertain = rows,
+                RESPELLED => counts.respelled = rows,
+                name => fields.extend(Field::from_name(name).map(|field| (field, rows))),
+            }
+        }
+        counts.fields = fields.into_iter().collect();
+        counts
     }
 
     /// Adds the counts of `other`.
@@ -490,6 +532,13 @@ pub(super) struct RunCounts {
     pub(super) requests: RequestCounts,
     /// The physical line of the last claimed row.
     pub(super) last_line: u64,
+}
+
+/// How a run ended.
+pub(super) struct RunEnd<'a> {
+    pub(super) state: RunState,
+    pub(super) exit_code: u8,
+    pub(super) stop_reason: Option<&'a str>,
 }
 
 /// A row that owns its reference.

@@ -14,7 +14,7 @@ use std::{
 use super::{
     claim::{CustomerUpdate, ReferenceRepeat},
     model::{Command, KnownRow, Outcome, PendingUpdate, RowId, RunId},
-    reference_index::{IdentityHasher, OpenClaims, ReferenceIndex},
+    reference_index::{IdentityHasher, OpenClaims},
     seen_rows::{SeenRows, UnreadableRuns},
     unsendable::{ChunkReferences, UnsendableRow, UnsendableRows},
 };
@@ -44,6 +44,12 @@ pub(super) enum RowPlan {
 }
 
 impl RowPlan {
+    /// The reference and the id of the row, if it is new to the ledger.
+    pub(super) fn created<'a>(&self, row: &'a Row) -> Option<(&'a Reference, RowId)> {
+        let RowPlan::Create { id } = self else { return None };
+        row.reading.as_ref().ok().map(|customer| (&customer.reference, *id))
+    }
+
     /// The row to be updated, if the plan is an Update.
     pub(super) fn updated_row(&self) -> Option<RowId> {
         match self {
@@ -95,7 +101,6 @@ pub(super) struct Planner {
     /// The header of the source, and the index of the reference column.
     columns: Vec<String>,
     reference_at: Option<usize>,
-    pub(super) index: ReferenceIndex,
     pub(super) open_claims: OpenClaims,
     pub(super) new_rows: NewRows,
     pub(super) seen: SeenRows,
@@ -113,7 +118,6 @@ impl Planner {
         command: Command,
         columns: Vec<String>,
         reference_column: Option<&str>,
-        index: ReferenceIndex,
         next_id: RowId,
     ) -> Planner {
         let mapped = reference_column.map(mapped_columns).unwrap_or_default();
@@ -127,7 +131,6 @@ impl Planner {
             command,
             columns,
             reference_at,
-            index,
             open_claims: OpenClaims::default(),
             new_rows: NewRows::Claimed,
             seen: SeenRows::default(),
@@ -237,10 +240,8 @@ impl Planner {
     fn plan_new(&mut self, row: &Row, customer: &Customer) -> RowPlan {
         self.supersede_invalid(row, customer);
         let id = self.take_id();
-        let key = customer.reference.key();
-        match &mut self.new_rows {
-            NewRows::Claimed => self.index.insert(key, id),
-            NewRows::Forecast(keys) => _ = keys.insert(key),
+        if let NewRows::Forecast(keys) = &mut self.new_rows {
+            keys.insert(customer.reference.key());
         }
         self.seen.mark(id);
         RowPlan::Create { id }

@@ -11,9 +11,10 @@ use tracing::warn;
 use super::{
     error::Error,
     model::{Command, KnownRow, RowId, RunId},
+    ordered_scan::OrderedScan,
     plan::{Lookup, Planner, RowPlan},
     seen_rows::UnreadableRuns,
-    sqlite::{ordered_scan::OrderedScan, store::Store},
+    store::Store,
     unsendable::reference_of,
 };
 use crate::customer::{Reference, Row};
@@ -40,10 +41,10 @@ impl Planning {
         command: Command,
         (columns, reference_column): (&[String], Option<&str>),
     ) -> Result<Planning, Error> {
-        let index = store.reference_index().await?;
+        store.read_index().await?;
         let next_id = RowId(store.last_row().await?.0 + 1);
         let has_pending_updates = store.has_pending_updates().await?;
-        let planner = Planner::new(run, command, columns.to_vec(), reference_column, index, next_id);
+        let planner = Planner::new(run, command, columns.to_vec(), reference_column, next_id);
         Ok(Planning {
             store,
             planner,
@@ -80,6 +81,9 @@ impl Planning {
         let unreadable = self.unreadable_runs(rows).await?;
         let lookup = Lookup { known, pending_updates, named_before, unreadable };
         let mut plans = self.planner.plan_rows(rows, lookup);
+        if !self.planner.new_rows.is_forecast() {
+            self.store.index_new(rows.iter().zip(&plans).filter_map(|(row, plan)| plan.created(row)));
+        }
         self.name_updates(rows, &mut plans).await?;
         Ok(plans)
     }
@@ -114,26 +118,13 @@ impl Planning {
             missed.extend(reference.filter(|_| next.is_none()).map(|reference| (at, reference)));
             known.push(next);
         }
-        let keys: Vec<u64> = missed.iter().map(|(_, reference)| reference.key()).collect();
-        let found = self.look_up(&keys).await?;
+        let found = self.store.find(missed.iter().map(|(_, reference)| &**reference)).await?;
         for (at, reference) in &missed {
             let text = reference.as_str();
             known[*at] = found.get(text).or_else(|| self.unrecovered.get(text)).cloned();
         }
         self.scan.follow(&known, missed.len());
         Ok(known)
-    }
-
-    /// The rows whose references have one of these hashes, by reference.
-    pub(super) async fn look_up(&mut self, keys: &[u64]) -> Result<HashMap<String, KnownRow>, Error> {
-        let index = &self.planner.index;
-        // Of a million duplicates many may have one reference.
-        let mut keys = keys.to_vec();
-        keys.sort_unstable();
-        keys.dedup();
-        let ids: Vec<RowId> = keys.iter().flat_map(|key| index.get(*key)).collect();
-        keys.retain(|key| index.may_be_in_table(*key));
-        self.store.find(&keys, &ids).await
     }
 
     /// The runs that could not read the references of these rows, with the rows that those runs had seen.
@@ -184,7 +175,7 @@ impl Planning {
 
     /// Whether another row has the same customer, or the reference in the API's spelling.
     async fn is_shared(&mut self, id: RowId, customer_id: &str, spelling: &Reference) -> Result<bool, Error> {
-        let named = self.look_up(&[spelling.key()]).await?;
+        let named = self.store.find([spelling].into_iter()).await?;
         Ok(self.planner.is_claimed(spelling)
             || named.get(spelling.as_str()).is_some_and(|other| other.id != id)
             || self.store.has_other_row(customer_id, id).await?)

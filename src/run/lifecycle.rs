@@ -4,7 +4,7 @@
 //! belong to the command line, so a run ends in two steps: [`ActiveRun::execute`] returns the result, and
 //! [`RunResult::record`] receives the exit code and writes the end to the ledger.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::info;
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Ledger, NewRun, RunId, Target},
+    ledger::{Ledger, Location, NewRun, RunId, Target},
     sender::Sender,
     source::{ReplaySource, Source},
 };
@@ -42,7 +42,7 @@ impl ActiveRun {
     /// # Errors
     /// If the ledger cannot be opened, belongs to another target or is in use.
     pub async fn begin(
-        ledger: &Path,
+        ledger: &Location,
         target: &Target,
         run: &NewRun<'_>,
         clock: fn() -> i64,

@@ -88,6 +88,7 @@ impl<'a> Pipeline<'a> {
         show: &'a mut dyn FnMut(&RunSnapshot),
     ) -> Pipeline<'a> {
         let (tally, dropped, changed) = ledger.initial_counts();
+        sender.throttle().hold_from(ledger.may_send_until());
         Pipeline {
             sender,
             options,
@@ -223,6 +224,7 @@ impl<'a> Pipeline<'a> {
 
     /// Handles the result of a commit.
     fn on_committed(&mut self, (ledger, result): CommitResult, stage: &Stage) -> Result<(), Error> {
+        self.sender.throttle().hold_from(ledger.may_send_until());
         self.ledger.end(ledger);
         let committed = result?;
         self.policy.on_committed(committed.claims.len(), committed.deferred);

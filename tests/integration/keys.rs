@@ -122,7 +122,7 @@ fn a_merchant_id_with_something_around_it_is_refused_before_the_ledger_belongs_t
         assert_eq!(done.code, code, "{done:?}");
         if code == 2 {
             done.assert_error(2, &["the merchant id", "position"]);
-            assert!(!world.ledger().exists() && world.journal().requests() == 0);
+            assert!(!world.has_ledger() && world.journal().requests() == 0);
         }
     }
 }

@@ -11,6 +11,9 @@ mod columns;
 
 mod world;
 
+#[cfg(feature = "postgres")]
+mod server;
+
 mod terminal;
 
 mod wire;
@@ -120,6 +123,9 @@ mod throttle;
 
 mod pace;
 mod plan;
+
+#[cfg(feature = "postgres")]
+mod postgres;
 
 mod outages;
 

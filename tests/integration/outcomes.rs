@@ -141,7 +141,9 @@ fn a_duplicate_is_found_however_far_away_it_is() {
     for created in ["created", "unchanged"] {
         assert_eq!(world.import(&file, &fast).code, 3);
         assert_eq!(world.outcomes(), format!("{created}={all} duplicate={far}"));
-        assert!(world.number("select count(*) from reference_key") >= all as u64);
+        if world.is_in_file() {
+            assert!(world.number("select count(*) from reference_key") >= all as u64);
+        }
     }
     assert_eq!(world.journal().creates(), all as u64);
 }

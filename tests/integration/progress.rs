@@ -132,7 +132,7 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
         .start_import(&file, &["--progress", "always", "--concurrency", "8", "--shutdown-grace", "10ms"]);
     let stderr = child.stderr.take().unwrap();
     let shows = |words: &str| world.run(&["status"]).stdout.contains(words);
-    assert!(wait_until(&mut child, || world.ledger().exists() && shows("Run 1 goes on, as of ")));
+    assert!(wait_until(&mut child, || world.has_ledger() && shows("Run 1 goes on, as of ")));
     assert!(wait_until(&mut child, || shows("8 in flight")));
     let status = world.run(&["status"]);
     assert_eq!((status.code, status.stderr.as_str()), (0, ""));
@@ -190,7 +190,7 @@ fn a_run_that_died_does_not_go_on() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let file = world.rows("users.csv", 10);
     let mut child = world.start_import(&file, &[]);
-    let told = || world.ledger().exists() && world.run(&["status"]).stdout.contains("10 in flight");
+    let told = || world.has_ledger() && world.run(&["status"]).stdout.contains("10 in flight");
     assert!(wait_until(&mut child, told));
     child.kill().unwrap();
     child.wait().unwrap();

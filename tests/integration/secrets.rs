@@ -223,9 +223,8 @@ fn a_killed_run_leaves_no_secret_behind() {
     let file = world.file("users.csv", users());
     let wire = Wire::new(answer);
     let mut run = wire.start(&world, &file, &[&LOUD[..], &["--timeout", "1h"]].concat(), |_| {});
-    let settled = || {
-        world.ledger().exists() && world.number("select count(*) from row where outcome <> 'pending'") == 8
-    };
+    let settled =
+        || world.has_ledger() && world.number("select count(*) from row where outcome <> 'pending'") == 8;
     assert!(wait_until(&mut run, settled));
     let check = || {
         let files = ledger_files(&world);

@@ -324,7 +324,7 @@ fn the_users_own_rate_is_no_limit_of_the_api() {
     let file = world.rows("users.csv", 500);
     let mut child = world.start_import(&file, &["--rate", "20"]);
     let shows = |words: &str| world.run(&["status"]).stdout.contains(words);
-    assert!(wait_until(&mut child, || world.ledger().exists() && shows(", rate 20/s")));
+    assert!(wait_until(&mut child, || world.has_ledger() && shows(", rate 20/s")));
     assert!(!shows("by the API") && !shows("throttled"));
     child.kill().unwrap();
     child.wait().unwrap();

@@ -26,7 +26,7 @@ fn the_reason_is_said_once_and_again_when_it_changes() {
     let file = world.rows("rows.csv", 50);
     let mut run = world.start_import(&file, &["--progress", "never"]);
     let says = |words: &str| cause(&world).is_some_and(|cause| cause.contains(words));
-    assert!(wait_until(&mut run, || world.ledger().exists() && says("connection refused")));
+    assert!(wait_until(&mut run, || world.has_ledger() && says("connection refused")));
     let status = world.run(&["status"]).stdout;
     assert!(status.contains("waiting for the API") && status.contains("connection refused"), "{status}");
     assert!(status.lines().all(|line| line.len() <= 80), "{status}");
@@ -54,7 +54,7 @@ fn a_certificate_is_a_reason_with_its_issuer() {
     let (url, file) = (door.url(), world.rows("rows.csv", 50));
     let mut run = world.start_import(&file, &["--base-url", &url, "--progress", "always"]);
     let says = |words: &str| cause(&world).is_some_and(|cause| cause.contains(words));
-    assert!(wait_until(&mut run, || world.ledger().exists() && says(AUTHORITY)));
+    assert!(wait_until(&mut run, || world.has_ledger() && says(AUTHORITY)));
     signal(&run, "TERM");
     let done = finish(run);
     assert_eq!(done.code, 143, "{done:?}");

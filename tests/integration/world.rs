@@ -22,6 +22,9 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+#[cfg(feature = "postgres")]
+use crate::server::Schema;
+
 /// The key and merchant that [`World::run`] gives the binary.
 pub(crate) const KEY: &str = "test_key_8d1f";
 pub(crate) const MERCHANT: &str = "test_merchant";
@@ -33,6 +36,9 @@ pub(crate) struct World {
     pub(crate) folder: TempDir,
     pub(crate) simulator: Simulator,
     runtime: Runtime,
+    /// Where the ledger is, if it is in no file.
+    #[cfg(feature = "postgres")]
+    schema: Option<Schema>,
 }
 
 /// The result of a finished command.
@@ -54,7 +60,47 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let simulator = runtime.block_on(Simulator::start(options)).unwrap();
-        World { folder: tempfile::tempdir().unwrap(), simulator, runtime }
+        World {
+            folder: tempfile::tempdir().unwrap(),
+            simulator,
+            runtime,
+            #[cfg(feature = "postgres")]
+            schema: crate::server::named().map(|server| Schema::new(&server)),
+        }
+    }
+
+    /// The same API with its ledger on this server of Postgres.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn on_server(mut self, server: &str) -> World {
+        self.schema = Some(Schema::new(server));
+        self
+    }
+
+    /// The same ledger on another way.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn reach_ledger_through(&mut self, server: &str) {
+        self.schema.as_mut().unwrap().reach_through(server);
+    }
+
+    /// The same API with its ledger in a file, whatever the other tests use: what is tested is the file.
+    #[cfg_attr(not(feature = "postgres"), expect(unused_mut, reason = "there is nothing else then"))]
+    pub(crate) fn in_file(mut self) -> World {
+        #[cfg(feature = "postgres")]
+        {
+            self.schema = None;
+        }
+        self
+    }
+
+    /// Whether the ledger is in a file.
+    pub(crate) fn is_in_file(&self) -> bool {
+        self.ledger().parent() == Some(self.folder.path())
+    }
+
+    /// The schema of the ledger, where it is on a server.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn schema(&self) -> Option<&Schema> {
+        self.schema.as_ref()
     }
 
     /// The journal of what the API really did.
@@ -86,8 +132,22 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// What `--ledger` is given.
     pub(crate) fn ledger(&self) -> PathBuf {
+        #[cfg(feature = "postgres")]
+        if let Some(schema) = &self.schema {
+            return schema.url().into();
+        }
         self.path("ledger.db")
+    }
+
+    /// Whether the program has made its ledger.
+    pub(crate) fn has_ledger(&self) -> bool {
+        #[cfg(feature = "postgres")]
+        if let Some(schema) = &self.schema {
+            return schema.exists(&self.runtime);
+        }
+        self.ledger().exists()
     }
 
     /// Writes a file into the world's folder.
@@ -108,6 +168,10 @@ impl World {
 
     /// The binary with these arguments, in the world's folder, with the test's key and ledger.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        #[cfg(feature = "postgres")]
+        if let Some(schema) = &self.schema {
+            schema.end_leases_of_the_dead(&self.runtime);
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_customer-import"));
         let is_read = |name: &str| name.starts_with("JUSPAY_") || name.to_uppercase().ends_with("_PROXY");
         for (name, _) in std::env::vars().filter(|(name, _)| is_read(name)) {
@@ -259,6 +323,10 @@ impl World {
 
     /// The result of a query by an independent SQLite client, also during a run or after a kill.
     pub(crate) fn query(&self, sql: &str) -> Vec<Vec<String>> {
+        #[cfg(feature = "postgres")]
+        if let Some(schema) = &self.schema {
+            return schema.query(&self.runtime, sql);
+        }
         let options = SqliteConnectOptions::new().filename(self.ledger()).read_only(true);
         self.runtime.block_on(async {
             let mut connection = options.connect().await.unwrap();
@@ -274,6 +342,10 @@ impl World {
 
     /// Changes the ledger without the program.
     pub(crate) fn execute(&self, sql: &str) {
+        #[cfg(feature = "postgres")]
+        if let Some(schema) = &self.schema {
+            return schema.execute(&self.runtime, sql);
+        }
         let options = SqliteConnectOptions::new().filename(self.ledger());
         self.runtime.block_on(async {
             let mut connection = options.connect().await.unwrap();
@@ -288,6 +360,11 @@ impl World {
 
     /// All rows of a table of the ledger, as text.
     pub(crate) fn table(&self, table: &str) -> Vec<Vec<String>> {
+        #[cfg(feature = "postgres")]
+        if let Some(schema) = &self.schema {
+            let literals = schema.literals(&self.runtime, table).join(", ");
+            return self.query(&format!("select {literals} from {table} order by {literals}"));
+        }
         let columns = self.query(&format!("select name from pragma_table_info('{table}')"));
         let quoted: Vec<String> = columns.iter().map(|name| format!("quote({})", name[0])).collect();
         self.query(&format!("select {} from {table} order by 1", quoted.join(", ")))
@@ -350,6 +427,15 @@ impl World {
     }
 }
 
+#[cfg(feature = "postgres")]
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(schema) = &self.schema {
+            schema.drop_from(&self.runtime);
+        }
+    }
+}
+
 impl Done {
     /// Asserts this exit code, and that standard error is one line: an error that contains these words.
     #[track_caller]
@@ -384,7 +470,7 @@ pub(crate) fn mode(path: &Path) -> u32 {
 
 /// Waits until something has happened at the simulator; false if the process ended first. There is no event for it,
 /// so this polls, and yields its core in between.
-pub(crate) fn wait_until(child: &mut Child, happened: impl Fn() -> bool) -> bool {
+pub(crate) fn wait_until(child: &mut Child, mut happened: impl FnMut() -> bool) -> bool {
     let began = Instant::now();
     loop {
         if happened() {

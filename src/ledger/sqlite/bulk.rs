@@ -1,63 +1,36 @@
-//! Turns the rows of a [`CommitBatch`] into the parameters of statements.
+//! Turns the many rows of a commit into the parameters of statements.
 //!
 //! Executing a statement sends a message to SQLite's thread and back, and both wake a thread: one statement per row
 //! would be most of the cost of a row. So data that every row has goes through [`Bulk`]: each bulk statement is
 //! prepared in a few sizes, and the rows are cut into few pieces. A piece that does not fill its statement is padded
 //! with nulls, which the statement filters out itself (`where column1 is not null`). Data that few rows have goes as
-//! one JSON array ([`json_rows`]), which is simpler and slower.
+//! one JSON array ([`json_rows`](super::super::json_rows)), which is simpler and slower.
 //!
 //! Pure: the store decides what is executed, and when.
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde::{Serialize, Serializer};
 use sqlx::{Arguments as _, error::BoxDynError, sqlite::SqliteArguments};
 
 use super::{
     super::{
-        batch::{CommitBatch, SettledWithId, Unsendable, UpdateRows},
+        batch::{SettledWithId, Unsendable},
         checkpoint::Checkpoint,
         claim::{IdSource, RowError},
-        model::{Heartbeat, Outcome, RequestCounts, RowId, RunCounts, RunId, Tally},
-        timeline::Sample,
+        json_rows::{json_outcomes, json_rows, signed},
+        model::{Heartbeat, Outcome, RowId, RunCounts, RunId, Tally},
     },
     fault_ids::FaultPlace,
     rows::Query,
     statements::{COUNT_OUTCOMES, COUNT_RUN, SET_CHECKPOINT, SET_HEARTBEAT},
 };
-use crate::customer::{Fingerprint, Record, Reference};
+use crate::customer::{Record, Reference};
 
 /// Number of rows of a statement.
 const SIZES: [usize; 4] = [512, 256, 64, 8];
 
 /// Padding with this many nulls costs no more than another piece.
 const NULLS_MAX: usize = 40;
-
-/// Rows as one JSON array.
-pub(super) fn json_rows(rows: impl IntoIterator<Item = impl Serialize>) -> String {
-    let mut bytes = Vec::new();
-    // Writing numbers and text to memory cannot fail.
-    let written = serde_json::Serializer::new(&mut bytes).collect_seq(rows);
-    debug_assert!(written.is_ok());
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-/// Ids as one JSON array.
-pub(super) fn json_ids(ids: &[RowId]) -> String {
-    json_rows(ids)
-}
-
-/// SQLite's integers are signed; the bits stay the same.
-pub(super) fn signed(key: u64) -> i64 {
-    key as i64
-}
-
-/// Hexadecimal, because JSON has no bytes; SQLite converts it back with `unhex`.
-pub(super) fn hex(fingerprint: &Fingerprint) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-    fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()
-}
 
 /// The statement in each of its [`SIZES`].
 #[derive(Clone)]
@@ -108,103 +81,6 @@ pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
         rows = rest;
         (!piece.is_empty()).then_some(piece)
     })
-}
-
-/// The rows of a batch as JSON arrays, prepared before the transaction begins.
-pub(super) struct Given {
-    pub(super) ended_claims: String,
-    pub(super) new_claims: String,
-    pub(super) repeated_claims: String,
-    pub(super) without_id: String,
-    pub(super) superseded_by_id: String,
-    pub(super) superseded_by_line: String,
-    pub(super) superseded_by_cells: String,
-    pub(super) corrected: String,
-    pub(super) updates: GivenUpdates,
-}
-
-pub(super) struct GivenUpdates {
-    pub(super) begun: String,
-    pub(super) updated: String,
-    pub(super) unfinished: String,
-    pub(super) new_unfinished: String,
-    pub(super) restored: String,
-    pub(super) finished: String,
-}
-
-impl Given {
-    pub(super) fn of(batch: &CommitBatch<'_>) -> Given {
-        let superseded = &batch.superseded;
-        Given {
-            ended_claims: json_ids(&batch.ended_claims),
-            new_claims: json_rows(batch.new_claims.iter().map(|it| {
-                let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
-                (it.id, it.line, reference, key, hex(&it.fingerprint))
-            })),
-            repeated_claims: json_rows(
-                batch.repeated_claims.iter().map(|it| (it.id, it.line, hex(&it.fingerprint), it.claimed_at)),
-            ),
-            without_id: json_rows(batch.without_id.iter().map(|it| {
-                let RowError { field, code, message, http_status, request_id } = it.error;
-                let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
-                let fingerprint = hex(&it.fingerprint);
-                (
-                    it.id,
-                    it.line,
-                    it.outcome,
-                    reference,
-                    key,
-                    fingerprint,
-                    it.attempts,
-                    it.claimed_at,
-                    it.in_doubt,
-                    field,
-                    code,
-                    message,
-                    http_status,
-                    request_id,
-                    it.may_have_landed,
-                )
-            })),
-            superseded_by_id: json_rows(&superseded.by_id),
-            superseded_by_line: json_rows(
-                superseded
-                    .by_line
-                    .iter()
-                    .map(|(line, content, reference)| (line, signed(*content), reference)),
-            ),
-            superseded_by_cells: json_rows(
-                superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
-            ),
-            corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
-            updates: GivenUpdates::of(&batch.updates),
-        }
-    }
-}
-
-impl GivenUpdates {
-    fn of(updates: &UpdateRows<'_>) -> GivenUpdates {
-        GivenUpdates {
-            begun: json_rows(updates.begun.iter().map(|(id, line, sent)| (id, line, hex(sent)))),
-            updated: json_rows(
-                updates.updated.iter().map(|(id, line, sent, attempts)| (id, line, hex(sent), attempts)),
-            ),
-            unfinished: json_rows(updates.unfinished.iter().map(|it| {
-                let RowError { code, message, http_status, request_id, .. } = it.error;
-                let landed = i64::from(it.may_have_landed);
-                (it.id, it.outcome, landed, it.attempts, code, message, http_status, request_id)
-            })),
-            new_unfinished: json_rows(updates.new_unfinished.iter().map(|it| {
-                let RowError { code, message, http_status, request_id, .. } = it.error;
-                let (sent, landed) = (hex(&it.fingerprint), i64::from(it.may_have_landed));
-                let what = (it.id, it.line, it.outcome, sent, landed, it.attempts);
-                let (id, line, outcome, sent, landed, attempts) = what;
-                (id, line, outcome, sent, landed, attempts, code, message, http_status, request_id)
-            })),
-            restored: json_ids(&updates.restored),
-            finished: json_ids(&updates.finished),
-        }
-    }
 }
 
 pub(super) fn add_created(
@@ -293,17 +169,11 @@ pub(super) fn count_run(run: RunId, counts: &RunCounts) -> Query<'static> {
 }
 
 pub(super) fn count_outcomes(run: RunId, tally: &Tally) -> Query<'static> {
-    // Only the count of pending rows can return to zero.
-    let is_counted = |outcome: &Outcome| tally.get(*outcome) > 0 || *outcome == Outcome::Pending;
-    let counts = Outcome::ALL.into_iter().filter(is_counted).map(|outcome| (outcome, tally.get(outcome)));
-    sqlx::query(COUNT_OUTCOMES).bind(json_rows(counts)).bind(run.0)
+    sqlx::query(COUNT_OUTCOMES).bind(json_outcomes(tally)).bind(run.0)
 }
 
 pub(super) fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Query<'static> {
     let Checkpoint { position, tally, whole_file_only, chain_start } = reached;
-    let counts = Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome)));
-    let counts: serde_json::Map<_, _> =
-        counts.into_iter().map(|(name, count)| (name.to_owned(), count.into())).collect();
     let prefix = position.prefix_hash;
     sqlx::query(SET_CHECKPOINT)
         .bind(run.0)
@@ -311,7 +181,7 @@ pub(super) fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Query<'static>
         .bind(position.line as i64)
         .bind(prefix.map(|prefix| prefix.bytes as i64))
         .bind(prefix.map(|prefix| format!("{:032x}", prefix.hash)))
-        .bind(serde_json::Value::Object(counts).to_string())
+        .bind(tally.to_json())
         .bind(*whole_file_only)
         .bind(chain_start.0)
 }
@@ -331,15 +201,6 @@ pub(super) fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Quer
         .bind(heartbeat.cause.as_deref().map(str::to_owned))
         .bind(heartbeat.rate.map(|rate| rate.set_by.name()))
         .bind(heartbeat.pauses as i64)
-}
-
-/// A sample as a row of the bulk statement.
-pub(super) fn sample_columns(sample: &Sample) -> impl serde::Serialize {
-    let Sample { from, to, succeeded, faulty, failed, figures, in_flight, held_rate, latencies } = sample;
-    let RequestCounts { requests, retries, throttled } = *figures;
-    let latencies: Vec<_> = latencies.counts().collect();
-    let (from, to) = (from.as_millis() as u64, to.as_millis() as u64);
-    (from, to, *succeeded, *faulty, *failed, requests, retries, throttled, *in_flight, *held_rate, latencies)
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use std::collections::HashMap;
 use sqlx::Row as _;
 
 use super::{
-    super::{error::Error, model::RowId, records::ImportedRow},
-    bulk::json_ids,
+    super::{error::Error, json_rows::json_ids, model::RowId, records::ImportedRow},
     queries::{SELECT_IMPORTED, SELECT_IMPORTED_KEYS},
     reader::Reader,
 };

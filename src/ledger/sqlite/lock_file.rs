@@ -44,7 +44,7 @@ pub(super) fn missing(path: &Path) -> Error {
     let paths = names.map(|entry| folder.join(entry.file_name()));
     let mut others: Vec<PathBuf> = paths.filter(|path| matches!(check_ours(path), Ok(true))).collect();
     others.sort_unstable();
-    Error::Missing { path: path.into(), others }
+    Error::Missing { ledger: path.into(), others }
 }
 
 /// Whether nothing exists yet. The log of a deleted ledger may hold rows, so no new ledger is created beside such a

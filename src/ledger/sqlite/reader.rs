@@ -20,6 +20,7 @@ use super::{
     super::{
         claim::RowError,
         error::Error,
+        error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         model::{
             Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RequestCounts, RowId, RunId, RunState,
             Setting, Tally, Target,
@@ -30,7 +31,6 @@ use super::{
         },
     },
     disk::{keep_temporary_files_beside, of_unchanging, options},
-    error_groups::ErrorGroups,
     lock_file::{check_ours, has_log, is_in_use, missing},
     queries::*,
     rows::{Query, count, read_dropped, read_existing, read_field_counts, read_outcome, read_sample},
@@ -100,7 +100,7 @@ impl Reader {
     pub async fn check_target(&mut self, asked: &Target) -> Result<(), Error> {
         match self.target().await? {
             Some(has) if has != *asked => {
-                Err(Error::OtherTarget { path: self.path.clone(), has, asked: asked.clone() })
+                Err(Error::OtherTarget { ledger: self.path.clone().into(), has, asked: asked.clone() })
             }
             _ => Ok(()),
         }
@@ -244,7 +244,9 @@ impl Reader {
     async fn error_groups(&mut self, select: Query<'_>) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
         let mut groups = ErrorGroups::default();
         self.each(select, |row| {
-            groups.add(row);
+            let (outcome, field, code) = (row.get(2), row.get(3), row.get(4));
+            let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
+            groups.add(ErrorRow { id: row.get(0), line: row.get(1), kind, characters: row.get(6) });
             Ok(true)
         })
         .await?;
@@ -253,7 +255,12 @@ impl Reader {
         for id in groups.iter().filter_map(|(_, count)| count.first_row()) {
             messages.extend(self.all(sqlx::query(SELECT_ERROR_MESSAGE).bind(id.0)).await?);
         }
-        Ok((ErrorGroups::describe(&self.path, groups, &messages)?, characters))
+        let read = |row: &SqliteRow| {
+            let cells = row.get::<Option<&str>, _>(2).and_then(|cells| serde_json::from_str(cells).ok());
+            (RowId(row.get(0)), ErrorMessage { text: row.get(1), cells })
+        };
+        let messages = messages.iter().map(read).collect();
+        Ok((ErrorGroups::describe(&self.path.as_path().into(), groups, messages)?, characters))
     }
 
     /// The header of each run's source, or of the sources that the rows of one run came from. If no run is left,

@@ -20,11 +20,6 @@ use crate::{
 
 pub(super) type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
 
-/// Notes of `existing_note` that count rows; any other note is the name of a field.
-const DIFFERING: &str = "differing";
-const UNCERTAIN: &str = "uncertain";
-const RESPELLED: &str = "respelled";
-
 /// A count.
 pub(super) fn count(row: &SqliteRow, at: usize) -> u64 {
     row.get::<i64, _>(at).max(0).unsigned_abs()
@@ -54,9 +49,7 @@ pub(super) fn read_checkpoint(row: &SqliteRow) -> Option<Checkpoint> {
     let proof_bytes: Option<i64> = row.get(2);
     let hash = row.get::<Option<&str>, _>(3).and_then(|hash| u128::from_str_radix(hash, 16).ok());
     let prefix_hash = proof_bytes.zip(hash).map(|(bytes, hash)| PrefixHash { bytes: bytes as u64, hash });
-    let counts: serde_json::Map<_, _> = serde_json::from_str(row.get(4)).ok()?;
-    let counts = counts.iter().map(|(name, count)| Some((Outcome::from_name(name)?, count.as_u64()?)));
-    let tally: Tally = counts.collect::<Option<_>>()?;
+    let tally = Tally::from_json(row.get(4))?;
     let position = SourcePosition { bytes: bytes as u64, line: row.get::<i64, _>(1) as u64, prefix_hash };
     Some(Checkpoint { position, tally, whole_file_only: row.get(5), chain_start: RunId(row.get(6)) })
 }
@@ -77,23 +70,8 @@ pub(super) fn read_field_counts(rows: &[SqliteRow]) -> impl Iterator<Item = (Fie
     rows.iter().filter_map(|row| Some((Field::from_name(row.get(0))?, count(row, 1))))
 }
 
-/// The rows of table `existing_note`, without zeros.
-pub(super) fn existing_notes(counts: &ExistingCounts) -> Vec<(&'static str, u64)> {
-    let fields = counts.fields.iter().map(|(field, rows)| (field.name(), rows));
-    let totals =
-        [(DIFFERING, counts.differing), (UNCERTAIN, counts.uncertain), (RESPELLED, counts.respelled)];
-    totals.into_iter().chain(fields).filter(|(_, rows)| *rows > 0).collect()
-}
-
 pub(super) fn read_existing(rows: &[SqliteRow]) -> ExistingCounts {
-    let of =
-        |note: &str| rows.iter().find(|row| row.get::<&str, _>(0) == note).map_or(0, |row| count(row, 1));
-    ExistingCounts {
-        differing: of(DIFFERING),
-        uncertain: of(UNCERTAIN),
-        respelled: of(RESPELLED),
-        fields: read_field_counts(rows).collect(),
-    }
+    ExistingCounts::of_notes(rows.iter().map(|row| (row.get(0), count(row, 1))))
 }
 
 pub(super) fn read_sample(row: &SqliteRow) -> Sample {

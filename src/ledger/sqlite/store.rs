@@ -8,6 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fs::File,
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -27,10 +28,12 @@ use super::{
         checkpoint::Checkpoint,
         claim::RowError,
         error::Error,
+        json_rows::{Given, GivenUpdates, hex, json_ids, json_rows, json_samples, json_settings, signed},
         model::{
             CustomerName, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate, RequestCounts, RowId,
-            RunCounts, RunId, RunState, Setting, Target,
+            RunCounts, RunEnd, RunId, Setting, Target,
         },
+        ordered_scan::{OrderedRow, Owner, READ_ROWS},
         records::{ChangedAtApi, Pruned},
         reference_index::ReferenceIndex,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
@@ -38,18 +41,13 @@ use super::{
         unsendable::{EarlierRecord, UnsendableRows},
     },
     bulk::{
-        Bulk, Given, GivenUpdates, add_created, add_key, add_record, add_unsendable, add_with_id,
-        count_outcomes, count_run, hex, json_ids, json_rows, own_words, pieces, sample_columns,
-        set_checkpoint, set_heartbeat, signed,
+        Bulk, add_created, add_key, add_record, add_unsendable, add_with_id, count_outcomes, count_run,
+        own_words, pieces, set_checkpoint, set_heartbeat,
     },
     disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside, options},
     fault_ids::{FAULTS_MAX, FaultIds, FaultPlace},
-    lock_file::{beside, check_ours, private_file},
-    ordered_scan::{OrderedRow, Owner, READ_ROWS},
-    rows::{
-        Query, count, existing_notes, read_checkpoint, read_dropped, read_field_counts, read_known,
-        read_outcome,
-    },
+    lock_file::{Identity, beside, check_ours, identity, lock, missing, private_file},
+    rows::{Query, count, read_checkpoint, read_dropped, read_field_counts, read_known, read_outcome},
     statements::*,
 };
 use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
@@ -80,12 +78,16 @@ const IDS_MAX: usize = 10_000;
 /// The one writer.
 pub(crate) struct Store {
     path: PathBuf,
+    /// The lock, which goes when the process does, and the file that was at the path when it was taken.
+    held: Option<(File, Option<Identity>)>,
     connection: SqliteConnection,
     settle_created: Bulk,
     settle_with_id: Bulk,
     insert_unsendable: Bulk,
     keep_records: Bulk,
     merge_keys: Bulk,
+    /// In memory what the table `reference_key` does not have yet.
+    index: ReferenceIndex,
     faults: FaultIds,
     log: LogWatch,
     /// Data for the next transaction that is made anyway: samples cost no fsync of their own, and a crash loses at
@@ -95,16 +97,50 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the ledger, or creates it; brings its tables up to date.
-    pub(crate) async fn open_or_create(path: &Path) -> Result<Store, Error> {
+    /// Opens the ledger, or makes a new one where there is none, and takes its lock.
+    pub(crate) async fn hold(path: &Path) -> Result<Store, Error> {
+        // A ledger has one lock, whichever path leads to it.
+        let real = path.canonicalize();
+        if let (Err(error), true) = (&real, path.is_symlink()) {
+            // Creating a ledger here would replace the link, and the ledger would not be where the link points.
+            return Err(Error::Open { path: path.into(), error: error.kind().into() });
+        }
+        let path = real.as_deref().unwrap_or(path);
+        // Before the lock file is created: no lock file may be left beside another program's file.
+        check_ours(path)?;
+        let lock = lock(path)?;
         if !check_ours(path)? {
             create(path).await?;
         }
-        Store::open(path).await
+        Store::open_locked(path, lock).await
+    }
+
+    /// The same for a ledger that exists.
+    pub(crate) async fn hold_existing(path: &Path) -> Result<Store, Error> {
+        let real = path.canonicalize();
+        let path = real.as_deref().unwrap_or(path);
+        if !check_ours(path)? {
+            return Err(missing(path));
+        }
+        Store::open_locked(path, lock(path)?).await
+    }
+
+    async fn open_locked(path: &Path, lock: File) -> Result<Store, Error> {
+        let mut store = Store::open(path).await?;
+        store.held = Some((lock, identity(path)));
+        Ok(store)
+    }
+
+    /// SQLite would continue to write to a file that was moved or deleted, without an error.
+    fn check_path(&self) -> Result<(), Error> {
+        match &self.held {
+            Some((_, held)) if identity(&self.path) != *held => Err(Error::Moved(self.path.clone())),
+            _ => Ok(()),
+        }
     }
 
     /// Opens the ledger; brings its tables up to date.
-    pub(crate) async fn open(path: &Path) -> Result<Store, Error> {
+    async fn open(path: &Path) -> Result<Store, Error> {
         let mut store = Store::of_connection((path.into(), connect(path, SqliteJournalMode::Wal).await?));
         let version: String = store.one(SELECT_SQLITE_VERSION).await?.get(0);
         if parse_version(&version) < OLDEST_SQLITE {
@@ -115,7 +151,8 @@ impl Store {
     }
 
     /// An empty ledger in memory, to stand in for one that does not exist.
-    pub(crate) async fn in_memory(path: &Path) -> Result<Store, Error> {
+    pub(crate) async fn in_memory() -> Result<Store, Error> {
+        let path = Path::new(":memory:");
         let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
         let connected = options.connect().await;
         let mut connection =
@@ -128,12 +165,14 @@ impl Store {
     pub(crate) fn of_connection((path, connection): (PathBuf, SqliteConnection)) -> Store {
         Store {
             path,
+            held: None,
             connection,
             settle_created: Bulk::new(SETTLE_CREATED),
             settle_with_id: Bulk::new(SETTLE_WITH_ID),
             insert_unsendable: Bulk::new(INSERT_UNSENDABLE),
             keep_records: Bulk::new(KEEP_RECORDS),
             merge_keys: Bulk::new(MERGE_KEYS),
+            index: ReferenceIndex::default(),
             faults: FaultIds::default(),
             log: LogWatch::default(),
             settings: Vec::new(),
@@ -155,7 +194,9 @@ impl Store {
         let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
         match has {
             Some(has) if has == *asked => Ok(()),
-            Some(has) => Err(Error::OtherTarget { path: self.path.clone(), has, asked: asked.clone() }),
+            Some(has) => {
+                Err(Error::OtherTarget { ledger: self.path.clone().into(), has, asked: asked.clone() })
+            }
             None => {
                 let insert = sqlx::query(INSERT_TARGET).bind(&asked.base_url).bind(&asked.merchant_id);
                 self.execute(insert.bind(now)).await.map(drop)
@@ -220,12 +261,18 @@ impl Store {
 
     // References
 
-    /// The index of references: holds in memory what the table `reference_key` does not have yet.
-    pub(crate) async fn reference_index(&mut self) -> Result<ReferenceIndex, Error> {
+    /// Reads into the index of references what the table `reference_key` does not have yet.
+    pub(crate) async fn read_index(&mut self) -> Result<(), Error> {
         let in_table: i64 = self.one(SELECT_INDEXED_UP_TO).await?.get(0);
         let mut index = ReferenceIndex::in_front_of(in_table as usize);
         self.pairs(sqlx::query(SELECT_UNINDEXED_KEYS), |key, id| index.insert(key, RowId(id))).await?;
-        Ok(index)
+        self.index = index;
+        Ok(())
+    }
+
+    /// Adds rows that are new to the ledger to the index.
+    pub(crate) fn index_new<'a>(&mut self, rows: impl Iterator<Item = (&'a Reference, RowId)>) {
+        rows.for_each(|(reference, id)| self.index.insert(reference.key(), id));
     }
 
     /// The highest id ever assigned.
@@ -233,17 +280,22 @@ impl Store {
         Ok(RowId(self.one(SELECT_LAST_ROW).await?.get(0)))
     }
 
-    /// The rows with these ids, and those whose reference has one of these hashes, by reference.
+    /// The rows that may have one of these references, because theirs has the same hash, by reference.
     pub(crate) async fn find(
         &mut self,
-        keys: &[u64],
-        ids: &[RowId],
+        references: impl Iterator<Item = &Reference>,
     ) -> Result<HashMap<String, KnownRow>, Error> {
+        // Of a million duplicates many may have one reference.
+        let mut keys: Vec<u64> = references.map(Reference::key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let ids: Vec<RowId> = keys.iter().flat_map(|key| self.index.get(*key)).collect();
+        keys.retain(|key| self.index.may_be_in_table(*key));
         if ids.is_empty() && keys.is_empty() {
             return Ok(HashMap::new());
         }
         let keys = json_rows(keys.iter().map(|key| signed(*key)));
-        let rows = self.all(sqlx::query(FIND_ROWS).bind(json_ids(ids)).bind(keys)).await?;
+        let rows = self.all(sqlx::query(FIND_ROWS).bind(json_ids(&ids)).bind(keys)).await?;
         rows.iter().map(|row| Ok((row.get(1), read_known(&self.path, row)?))).collect()
     }
 
@@ -254,7 +306,7 @@ impl Store {
         let text = rows.first().map_or("[]", |row| row.get::<&str, _>(0));
         let rows: Vec<OrderedRow<'_>> = serde_json::from_str(text)
             .map_err(|error| Error::Sqlite { path: self.path.clone(), error: error.into() })?;
-        let newer = || Error::Newer(self.path.clone());
+        let newer = || Error::Newer(self.path.clone().into());
         rows.into_iter().map(|row| row.read().ok_or_else(newer)).collect()
     }
 
@@ -278,32 +330,33 @@ impl Store {
     }
 
     /// Writes all hashes to the table `reference_key`.
-    pub(crate) async fn merge_index(
-        &mut self,
-        index: &mut ReferenceIndex,
-        last_row: RowId,
-    ) -> Result<(), Error> {
+    pub(crate) async fn merge_index(&mut self, last_row: RowId) -> Result<(), Error> {
+        self.check_path()?;
         self.begin().await?;
+        let mut index = std::mem::take(&mut self.index);
         loop {
             let rest = index.slice_of_rest();
             if rest.is_empty() {
                 break;
             }
             self.bulk(|store| &store.merge_keys, &[], rest, add_key).await?;
-            self.slice_merged(index).await?;
+            self.slice_merged(&mut index).await?;
         }
         self.commit().await?;
         self.raise_indexed_up_to(last_row).await
     }
 
     /// Writes a slice of the hashes to the table, within a transaction.
-    async fn merge_slice(&mut self, index: &mut ReferenceIndex) -> Result<(), Error> {
+    async fn merge_slice(&mut self) -> Result<(), Error> {
+        // An error ends the run, and the index with it: the table has what is needed to read it again.
+        let mut index = std::mem::take(&mut self.index);
         let slice = index.slice_to_merge();
-        if slice.is_empty() {
-            return Ok(());
+        if !slice.is_empty() {
+            self.bulk(|store| &store.merge_keys, &[], slice, add_key).await?;
+            self.slice_merged(&mut index).await?;
         }
-        self.bulk(|store| &store.merge_keys, &[], slice, add_key).await?;
-        self.slice_merged(index).await
+        self.index = index;
+        Ok(())
     }
 
     async fn slice_merged(&mut self, index: &mut ReferenceIndex) -> Result<(), Error> {
@@ -525,12 +578,7 @@ impl Store {
 
     /// Writes the batch in one transaction, together with some hashes of the index, which only repeat what is in the
     /// rows.
-    pub(crate) async fn write(
-        &mut self,
-        batch: &CommitBatch<'_>,
-        counts: &RunCounts,
-        index: &mut ReferenceIndex,
-    ) -> Result<(), Error> {
+    pub(crate) async fn write(&mut self, batch: &CommitBatch<'_>, counts: &RunCounts) -> Result<(), Error> {
         let given = Given::of(batch);
         let (run, now) = (batch.run, batch.now);
         self.begin().await?;
@@ -542,7 +590,7 @@ impl Store {
             self.execute(count.bind(rows as i64)).await?;
         }
         self.write_updates(&batch.updates, &given.updates, run, now).await?;
-        for (note, rows) in existing_notes(&batch.existing) {
+        for (note, rows) in batch.existing.notes() {
             self.execute(sqlx::query(COUNT_EXISTING).bind(run.0).bind(note).bind(rows as i64)).await?;
         }
         if let Some(first) = batch.new_claims.first() {
@@ -570,7 +618,7 @@ impl Store {
             self.execute(set_heartbeat(heartbeat, run, now)).await?;
         }
         self.write_settings_and_samples(run).await?;
-        self.merge_slice(index).await?;
+        self.merge_slice().await?;
         self.commit().await?;
         if batch.heartbeat.is_some() {
             self.log.look(&self.path);
@@ -687,13 +735,13 @@ impl Store {
     async fn write_settings_and_samples(&mut self, run: RunId) -> Result<(), Error> {
         let settings = std::mem::take(&mut self.settings);
         if !settings.is_empty() {
-            let rows = json_rows(settings.iter().map(|it| (&it.name, &it.value, it.origin.as_str())));
+            let rows = json_settings(&settings);
             self.execute(sqlx::query(INSERT_SETTINGS).bind(rows).bind(run.0)).await?;
         }
         for (from, samples) in std::mem::take(&mut self.samples) {
             let from = from as i64;
             self.execute(sqlx::query(DELETE_SAMPLES).bind(run.0).bind(from)).await?;
-            let rows = json_rows(samples.iter().map(sample_columns));
+            let rows = json_samples(&samples);
             self.execute(sqlx::query(INSERT_SAMPLES).bind(rows).bind(run.0).bind(from)).await?;
         }
         Ok(())
@@ -703,12 +751,12 @@ impl Store {
     pub(crate) async fn end_run(
         &mut self,
         run: RunId,
-        state: RunState,
-        exit_code: u8,
-        stop_reason: Option<&str>,
+        end: RunEnd<'_>,
         requests: &RequestCounts,
         now: i64,
     ) -> Result<(), Error> {
+        let RunEnd { state, exit_code, stop_reason } = end;
+        self.check_path()?;
         self.begin().await?;
         self.execute(sqlx::query(DELETE_HEARTBEAT)).await?;
         let end = sqlx::query(END_RUN).bind(run.0).bind(state.name()).bind(exit_code).bind(stop_reason);
@@ -721,6 +769,7 @@ impl Store {
     /// Deletes the record of a run that has done nothing; its number is not reused.
     pub(crate) async fn discard_run(&mut self, run: RunId) -> Result<(), Error> {
         let gone = format!("[{run}]");
+        self.check_path()?;
         self.begin().await?;
         self.execute(sqlx::query(DELETE_HEARTBEAT)).await?;
         self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
@@ -731,8 +780,19 @@ impl Store {
 
     // Pruning
 
-    /// Deletes what ended before this time: runs, the data that belongs only to them, and the cells of their rows.
+    /// Deletes what ended before this time: the runs, what is known of them alone, and the cells of their rows. Gives the
+    /// room of them back to the file system.
     pub(crate) async fn delete_old(&mut self, before: i64) -> Result<Pruned, Error> {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
+        let size_before = size(&self.path);
+        let pruned = self.delete_old_runs(before).await?;
+        if !pruned.is_nothing() {
+            self.execute(sqlx::query(VACUUM)).await?;
+        }
+        Ok(Pruned { bytes: (size_before, size(&self.path)), ..pruned })
+    }
+
+    async fn delete_old_runs(&mut self, before: i64) -> Result<Pruned, Error> {
         self.begin().await?;
         let old = self.all(sqlx::query(SELECT_OLD_RUNS).bind(before)).await?;
         let old: String = old.first().map_or_else(|| "[]".to_owned(), |row| row.get(0));
@@ -758,11 +818,6 @@ impl Store {
         Ok(pruned)
     }
 
-    /// Returns the space of deleted rows to the file system.
-    pub(crate) async fn vacuum(&mut self) -> Result<(), Error> {
-        self.execute(sqlx::query(VACUUM)).await.map(drop)
-    }
-
     // Statements
 
     async fn begin(&mut self) -> Result<(), Error> {
@@ -772,10 +827,10 @@ impl Store {
     /// Commits the transaction: everything written since `begin` is on the disk when this returns.
     async fn commit(&mut self) -> Result<(), Error> {
         #[cfg(feature = "crash-points")]
-        super::crash_point::point();
+        super::super::crash_point::point();
         self.execute(sqlx::query(COMMIT)).await?;
         #[cfg(feature = "crash-points")]
-        super::crash_point::point();
+        super::super::crash_point::point();
         Ok(())
     }
 

@@ -1,17 +1,17 @@
 //! Groups the errors of a run by kind: the number of rows, and the first of their lines.
 //!
-//! A row that a later run has settled belongs to that run and is not counted here. Rows are read one by one and
-//! counted in memory: SQLite would sort all of them to find the first lines of each kind, and over a million rows
-//! that query alone took 5.0 s, whereas reading them took 1.4 s. Memory is bounded: if an API invents a code for each
-//! row, at most [`KINDS_MAX`] kinds are counted.
+//! A row that a later run has settled belongs to that run and is not counted here. Rows are read one by one and counted
+//! in memory: a database would sort all of them to find the first lines of each kind, and over a million rows that
+//! query alone took 5.0 s in SQLite, reading them 1.4 s. Memory is bounded: an API that invents a code for each row gets no
+//! more kinds than [`KINDS_MAX`].
 
-use std::{collections::HashMap, path::Path};
-
-use sqlx::{Row as _, sqlite::SqliteRow};
+use std::collections::HashMap;
 
 use super::{
-    super::{error::Error, model::RowId, records::ErrorGroup},
-    rows::read_outcome,
+    error::Error,
+    location::Location,
+    model::{Outcome, RowId},
+    records::ErrorGroup,
 };
 use crate::customer::CharacterCounts;
 
@@ -24,10 +24,26 @@ const FIRST_LINES: usize = 5;
 /// The properties that two errors of one kind share.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ErrorKind {
-    outcome: String,
-    field: Option<String>,
-    code: Option<String>,
-    http_status: Option<i64>,
+    pub(super) outcome: String,
+    pub(super) field: Option<String>,
+    pub(super) code: Option<String>,
+    pub(super) http_status: Option<i64>,
+}
+
+/// A row that went wrong.
+pub(super) struct ErrorRow<'a> {
+    pub(super) id: i64,
+    pub(super) line: i64,
+    pub(super) kind: ErrorKind,
+    /// The message, where it tells which characters are not allowed.
+    pub(super) characters: Option<&'a str>,
+}
+
+/// What the first row of a kind says.
+#[derive(Default)]
+pub(super) struct ErrorMessage {
+    pub(super) text: Option<String>,
+    pub(super) cells: Option<Vec<String>>,
 }
 
 #[derive(Default)]
@@ -62,14 +78,13 @@ pub(super) struct ErrorGroups {
 }
 
 impl ErrorGroups {
-    /// Counts a row of `SELECT_ERRORS`.
-    pub(super) fn add(&mut self, row: &SqliteRow) {
-        let (outcome, field, code) = (row.get(2), row.get(3), row.get(4));
-        let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
+    /// Counts a row.
+    pub(super) fn add(&mut self, row: ErrorRow<'_>) {
+        let ErrorRow { id, line, kind, characters } = row;
         if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind) {
-            self.kinds.entry(kind).or_default().add(row.get(1), row.get(0));
+            self.kinds.entry(kind).or_default().add(line, id);
         }
-        if let Some(message) = row.get(6) {
+        if let Some(message) = characters {
             self.characters.add(message);
         }
     }
@@ -82,26 +97,24 @@ impl ErrorGroups {
         (kinds, self.characters)
     }
 
-    /// The groups with the messages of their first rows. `rows` are rows of `SELECT_ERROR_MESSAGE`.
+    /// The groups with the messages and cells of their first rows.
     pub(super) fn describe(
-        path: &Path,
+        ledger: &Location,
         groups: Vec<(ErrorKind, Count)>,
-        messages: &[SqliteRow],
+        mut messages: HashMap<RowId, ErrorMessage>,
     ) -> Result<Vec<ErrorGroup>, Error> {
-        let mut messages: HashMap<RowId, &SqliteRow> =
-            messages.iter().map(|row| (RowId(row.get(0)), row)).collect();
         let describe = |(kind, count): (ErrorKind, Count)| {
-            let message = count.first_row().and_then(|id| messages.remove(&id));
-            let cells = message.and_then(|row| row.get::<Option<&str>, _>(2));
+            let message = count.first_row().and_then(|id| messages.remove(&id)).unwrap_or_default();
+            let outcome = Outcome::from_name(&kind.outcome).ok_or_else(|| Error::Newer(ledger.clone()))?;
             Ok(ErrorGroup {
-                outcome: read_outcome(path, &kind.outcome)?,
+                outcome,
                 field: kind.field,
                 code: kind.code,
                 http_status: kind.http_status.and_then(|status| status.try_into().ok()),
                 rows: count.rows,
                 first_lines: count.first.iter().map(|(line, _)| line.max(&0).unsigned_abs()).collect(),
-                message: message.and_then(|row| row.get(1)),
-                cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),
+                message: message.text,
+                cells: message.cells,
             })
         };
         groups.into_iter().map(describe).collect()

@@ -10,7 +10,7 @@ use std::{borrow::Cow, collections::VecDeque};
 
 use serde::Deserialize;
 
-use super::super::model::{KnownRow, Outcome, RowId, RunId};
+use super::model::{KnownRow, Outcome, RowId, RunId};
 use crate::customer::{Fingerprint, Reference};
 
 /// Number of rows read at a time.

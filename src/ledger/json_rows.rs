@@ -1,0 +1,163 @@
+//! The rows of a [`CommitBatch`] that are few, as JSON arrays: one parameter of one statement for all rows of a kind.
+//!
+//! JSON is slower than a parameter for each value, and simpler; what every row passes through does not go this way.
+//! Both backends take the arrays apart in SQL, by the positions that are set here.
+//!
+//! Pure: what is run, and when, is decided by the store.
+
+use serde::{Serialize, Serializer};
+
+use super::{
+    batch::{CommitBatch, UpdateRows},
+    claim::RowError,
+    model::{Outcome, RequestCounts, RowId, Setting, Tally},
+    timeline::Sample,
+};
+use crate::customer::Fingerprint;
+
+/// Rows as one JSON array.
+pub(super) fn json_rows(rows: impl IntoIterator<Item = impl Serialize>) -> String {
+    let mut bytes = Vec::new();
+    // Writing numbers and text to memory cannot fail.
+    let written = serde_json::Serializer::new(&mut bytes).collect_seq(rows);
+    debug_assert!(written.is_ok());
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Ids as one JSON array.
+pub(super) fn json_ids(ids: &[RowId]) -> String {
+    json_rows(ids)
+}
+
+/// The integers of both databases are signed; the bits stay the same.
+pub(super) fn signed(key: u64) -> i64 {
+    key as i64
+}
+
+/// Hexadecimal, because JSON has no bytes; the statement converts it back.
+pub(super) fn hex(fingerprint: &Fingerprint) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+    fingerprint.as_bytes().iter().flat_map(digits).map(char::from).collect()
+}
+
+/// The rows of a batch as JSON arrays, prepared before the transaction begins.
+pub(super) struct Given {
+    pub(super) ended_claims: String,
+    pub(super) new_claims: String,
+    pub(super) repeated_claims: String,
+    pub(super) without_id: String,
+    pub(super) superseded_by_id: String,
+    pub(super) superseded_by_line: String,
+    pub(super) superseded_by_cells: String,
+    pub(super) corrected: String,
+    pub(super) updates: GivenUpdates,
+}
+
+pub(super) struct GivenUpdates {
+    pub(super) begun: String,
+    pub(super) updated: String,
+    pub(super) unfinished: String,
+    pub(super) new_unfinished: String,
+    pub(super) restored: String,
+    pub(super) finished: String,
+}
+
+impl Given {
+    pub(super) fn of(batch: &CommitBatch<'_>) -> Given {
+        let superseded = &batch.superseded;
+        Given {
+            ended_claims: json_ids(&batch.ended_claims),
+            new_claims: json_rows(batch.new_claims.iter().map(|it| {
+                let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
+                (it.id, it.line, reference, key, hex(&it.fingerprint))
+            })),
+            repeated_claims: json_rows(
+                batch.repeated_claims.iter().map(|it| (it.id, it.line, hex(&it.fingerprint), it.claimed_at)),
+            ),
+            without_id: json_rows(batch.without_id.iter().map(|it| {
+                let RowError { field, code, message, http_status, request_id } = it.error;
+                let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
+                let fingerprint = hex(&it.fingerprint);
+                (
+                    it.id,
+                    it.line,
+                    it.outcome,
+                    reference,
+                    key,
+                    fingerprint,
+                    it.attempts,
+                    it.claimed_at,
+                    it.in_doubt,
+                    field,
+                    code,
+                    message,
+                    http_status,
+                    request_id,
+                    it.may_have_landed,
+                )
+            })),
+            superseded_by_id: json_rows(&superseded.by_id),
+            superseded_by_line: json_rows(
+                superseded
+                    .by_line
+                    .iter()
+                    .map(|(line, content, reference)| (line, signed(*content), reference)),
+            ),
+            superseded_by_cells: json_rows(
+                superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
+            ),
+            corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
+            updates: GivenUpdates::of(&batch.updates),
+        }
+    }
+}
+
+impl GivenUpdates {
+    fn of(updates: &UpdateRows<'_>) -> GivenUpdates {
+        GivenUpdates {
+            begun: json_rows(updates.begun.iter().map(|(id, line, sent)| (id, line, hex(sent)))),
+            updated: json_rows(
+                updates.updated.iter().map(|(id, line, sent, attempts)| (id, line, hex(sent), attempts)),
+            ),
+            unfinished: json_rows(updates.unfinished.iter().map(|it| {
+                let RowError { code, message, http_status, request_id, .. } = it.error;
+                let landed = i64::from(it.may_have_landed);
+                (it.id, it.outcome, landed, it.attempts, code, message, http_status, request_id)
+            })),
+            new_unfinished: json_rows(updates.new_unfinished.iter().map(|it| {
+                let RowError { code, message, http_status, request_id, .. } = it.error;
+                let (sent, landed) = (hex(&it.fingerprint), i64::from(it.may_have_landed));
+                let what = (it.id, it.line, it.outcome, sent, landed, it.attempts);
+                let (id, line, outcome, sent, landed, attempts) = what;
+                (id, line, outcome, sent, landed, attempts, code, message, http_status, request_id)
+            })),
+            restored: json_ids(&updates.restored),
+            finished: json_ids(&updates.finished),
+        }
+    }
+}
+
+/// The outcomes that are to be counted, with their rows. Only the count of pending rows can return to zero.
+pub(super) fn json_outcomes(tally: &Tally) -> String {
+    let is_counted = |outcome: &Outcome| tally.get(*outcome) > 0 || *outcome == Outcome::Pending;
+    json_rows(Outcome::ALL.into_iter().filter(is_counted).map(|outcome| (outcome, tally.get(outcome))))
+}
+
+/// Settings: name, value and origin.
+pub(super) fn json_settings(settings: &[Setting]) -> String {
+    json_rows(settings.iter().map(|it| (&it.name, &it.value, it.origin.as_str())))
+}
+
+/// Samples, each as a row.
+pub(super) fn json_samples(samples: &[Sample]) -> String {
+    json_rows(samples.iter().map(sample_columns))
+}
+
+fn sample_columns(sample: &Sample) -> impl Serialize {
+    let Sample { from, to, succeeded, faulty, failed, figures, in_flight, held_rate, latencies } = sample;
+    let RequestCounts { requests, retries, throttled } = *figures;
+    let latencies: Vec<_> = latencies.counts().collect();
+    let (from, to) = (from.as_millis() as u64, to.as_millis() as u64);
+    (from, to, *succeeded, *faulty, *failed, requests, retries, throttled, *in_flight, *held_rate, latencies)
+}

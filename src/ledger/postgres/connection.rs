@@ -1,0 +1,372 @@
+//! The one connection of a reader or a writer: transactions, and what becomes of them when it breaks.
+//!
+//! A writer's connection that breaks is made again until the ledger has been away for the time that the user allows.
+//! What was read is read again. What was committed may or may not have arrived: the worker's row tells, because each
+//! transaction of a worker counts itself there. So a commit is made once, whatever breaks when.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Row as _,
+    postgres::{PgConnection, PgRow},
+};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{
+    super::{error::Error, location::Location},
+    failure::{Failure, is_passing, is_refusal},
+    parameters::Statement,
+    server::Server,
+    statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, SELECT_COMMITS},
+    worker::{BEAT_EVERY, Worker},
+};
+
+/// How long making a connection may take.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// How long a commit of a run may take before its connection counts as broken: a peer that is dead says nothing.
+pub(super) const COMMIT_MAX: Duration = Duration::from_secs(10);
+
+/// The same where a statement may change very many rows.
+pub(super) const BULK_MAX: Duration = Duration::from_secs(3600);
+
+/// The first pause between two attempts to connect, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// The connection to a ledger.
+pub(crate) struct Connection {
+    server: Server,
+    /// None after it broke.
+    connection: Option<PgConnection>,
+    /// Who writes through it; none for a reader.
+    pub(super) worker: Option<Worker>,
+    /// For how long the ledger may be away.
+    pub(super) outage_limit: Duration,
+}
+
+/// For how long the ledger has been away, while one thing is tried again and again.
+#[derive(Default)]
+struct Outage {
+    began: Option<Instant>,
+    pause: Duration,
+}
+
+impl Connection {
+    /// A connection to the server.
+    pub(super) async fn open(server: &Server) -> Result<Connection, Error> {
+        let mut opened = Connection {
+            server: server.clone(),
+            connection: None,
+            worker: None,
+            outage_limit: Duration::ZERO,
+        };
+        match opened.connect().await.map(drop) {
+            Ok(()) => Ok(opened),
+            Err(error) => Err(opened.error(error)),
+        }
+    }
+
+    /// The server, the database and the schema.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// The ledger, for messages.
+    pub(super) fn location(&self) -> Location {
+        Location::Postgres(Box::new(self.server.clone()))
+    }
+
+    /// The error of the ledger for this trouble.
+    pub(super) fn error(&self, error: impl Into<Failure>) -> Error {
+        let error = match error.into() {
+            Failure::Server(error) if self.worker.is_none() && is_refusal(&error) => Failure::Refused(error),
+            other => other,
+        };
+        Error::Postgres { ledger: self.location(), error }
+    }
+
+    async fn connect(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        if self.connection.is_none() {
+            let connecting = timeout(CONNECT_MAX, self.server.options().connect());
+            self.connection = Some(connecting.await.unwrap_or_else(|_| Err(timed_out()))?);
+        }
+        // Set just now, if it was not.
+        self.connection.as_mut().ok_or_else(timed_out)
+    }
+
+    /// Begins a transaction with this text, and gives the connection with it.
+    async fn begin(&mut self, text: &str) -> Result<PgConnection, sqlx::Error> {
+        let text = self.server.with_schema(text);
+        self.connect().await?;
+        let mut connection = self.connection.take().ok_or_else(timed_out)?;
+        raw(&mut connection, text).await?;
+        Ok(connection)
+    }
+
+    // Reading
+
+    /// The rows of a statement.
+    pub(super) async fn read(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
+        self.beat_if_due().await?;
+        let mut outage = Outage::default();
+        loop {
+            match self.try_read(statement).await {
+                Ok(rows) => {
+                    outage.over();
+                    return Ok(rows);
+                }
+                Err(error) => self.wait(&mut outage, error).await?,
+            }
+        }
+    }
+
+    /// The one row of a statement that always has one.
+    pub(super) async fn read_one(&mut self, statement: &Statement) -> Result<PgRow, Error> {
+        let row = self.read(statement).await?.pop();
+        row.ok_or_else(|| self.error(sqlx::Error::RowNotFound))
+    }
+
+    async fn try_read(&mut self, statement: &Statement) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut connection = self.begin(BEGIN_READING).await?;
+        let rows = query(statement)?.fetch_all(&mut connection).await?;
+        raw(&mut connection, COMMIT.into()).await?;
+        self.connection = Some(connection);
+        Ok(rows)
+    }
+
+    /// Gives each row of a statement to `take` until it returns false; memory does not grow with them.
+    pub(super) async fn each(
+        &mut self,
+        statement: &Statement,
+        mut take: impl FnMut(&PgRow) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        let begun = self.begin(BEGIN_READING).await;
+        let mut connection = begun.map_err(|error| self.error(error))?;
+        let query = query(statement).map_err(|error| self.error(error))?;
+        {
+            let mut rows = query.fetch(&mut connection);
+            loop {
+                match rows.try_next().await {
+                    Ok(Some(row)) if take(&row)? => {}
+                    Ok(Some(_)) => return Ok(()),
+                    Ok(None) => break,
+                    Err(error) => return Err(self.error(error)),
+                }
+            }
+        }
+        let ended = raw(&mut connection, COMMIT.into()).await;
+        ended.map_err(|error| self.error(error))?;
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    // Writing
+
+    /// Touches the worker's row where no commit has done so for a while.
+    async fn beat_if_due(&mut self) -> Result<(), Error> {
+        match &self.worker {
+            Some(worker) if worker.beat_at.elapsed() >= BEAT_EVERY => {
+                self.commit(&[], COMMIT_MAX).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Runs the statements in one transaction, and returns how many rows each has changed. All of it is durable then, or
+    /// with an error nothing.
+    pub(super) async fn commit(
+        &mut self,
+        statements: &[Statement],
+        deadline: Duration,
+    ) -> Result<Vec<u64>, Error> {
+        let mut outage = Outage::default();
+        let mut counts = Vec::new();
+        loop {
+            let began = Instant::now();
+            let tried = timeout(deadline, self.try_commit(statements, &mut counts)).await;
+            match tried.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(true) => {
+                    self.committed(began);
+                    outage.over();
+                    return Ok(counts);
+                }
+                Ok(false) => return Err(self.error(Failure::TakenOver)),
+                Err(error) => self.wait(&mut outage, error).await?,
+            }
+            while self.worker.is_some() {
+                match timeout(COMMIT_MAX, self.commits()).await.unwrap_or_else(|_| Err(timed_out())) {
+                    Ok(commits) if self.has_arrived(commits)? => {
+                        self.committed(began);
+                        outage.over();
+                        return Ok(counts);
+                    }
+                    Ok(_) => break,
+                    Err(error) => self.wait(&mut outage, error).await?,
+                }
+            }
+        }
+    }
+
+    /// False where another process has taken the ledger over.
+    async fn try_commit(
+        &mut self,
+        statements: &[Statement],
+        counts: &mut Vec<u64>,
+    ) -> Result<bool, sqlx::Error> {
+        counts.clear();
+        let mut connection = self.begin(BEGIN).await?;
+        if let Some(worker) = &self.worker {
+            let beat = Statement::new(BEAT).bind(worker.id).bind(worker.commits);
+            if query(&beat)?.execute(&mut connection).await?.rows_affected() != 1 {
+                return Ok(false);
+            }
+        }
+        for statement in statements {
+            let changed = query(statement)?.execute(&mut connection).await?.rows_affected();
+            if statement.must_change.is_some_and(|must| must != changed) {
+                return Ok(false);
+            }
+            counts.push(changed);
+        }
+        #[cfg(feature = "crash-points")]
+        super::super::crash_point::point();
+        raw(&mut connection, COMMIT.into()).await?;
+        #[cfg(feature = "crash-points")]
+        super::super::crash_point::point();
+        self.connection = Some(connection);
+        Ok(true)
+    }
+
+    fn committed(&mut self, began: Instant) {
+        if let Some(worker) = &mut self.worker {
+            worker.commits += 1;
+            worker.beat_at = began;
+        }
+    }
+
+    /// How many commits of this worker the server has, once the transaction of a lost connection has ended; none where the
+    /// worker is alive no more.
+    async fn commits(&mut self) -> Result<Option<i64>, sqlx::Error> {
+        let Some(id) = self.worker.as_ref().map(|worker| worker.id) else { return Ok(None) };
+        let mut connection = self.begin(BEGIN).await?;
+        let statement = Statement::new(SELECT_COMMITS).bind(id);
+        let rows = query(&statement)?.fetch_all(&mut connection).await?;
+        raw(&mut connection, COMMIT.into()).await?;
+        self.connection = Some(connection);
+        Ok(rows.first().and_then(|row| row.get::<bool, _>(1).then(|| row.get(0))))
+    }
+
+    /// Whether the last commit has arrived, given how many the server has.
+    fn has_arrived(&self, commits: Option<i64>) -> Result<bool, Error> {
+        let made = self.worker.as_ref().map_or(0, |worker| worker.commits);
+        match commits {
+            Some(commits) if commits == made + 1 => Ok(true),
+            Some(commits) if commits == made => Ok(false),
+            Some(commits) if commits < made => Err(self.error(Failure::LostCommits)),
+            _ => Err(self.error(Failure::TakenOver)),
+        }
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// Where another attempt is of no use, or the ledger has been away for too long.
+    async fn wait(&mut self, outage: &mut Outage, error: sqlx::Error) -> Result<(), Error> {
+        // Whatever it was in the middle of is rolled back.
+        self.connection = None;
+        if !is_passing(&error) || self.outage_limit.is_zero() {
+            return Err(self.error(error));
+        }
+        let now = Instant::now();
+        let began = *outage.began.get_or_insert_with(|| {
+            warn!(%error, "the ledger is away; nothing is sent until it is back");
+            now
+        });
+        if now - began >= self.outage_limit {
+            let error = Failure::from(error);
+            return Err(self.error(Failure::Away(self.outage_limit, error.to_string())));
+        }
+        outage.pause = (2 * outage.pause).clamp(PAUSES[0], PAUSES[1]);
+        sleep(outage.pause).await;
+        Ok(())
+    }
+
+    /// Closes the connection in order.
+    pub(super) async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // What was to be written is committed.
+            drop(timeout(CONNECT_MAX, sqlx::Connection::close(connection)).await);
+        }
+    }
+
+    /// Runs a text of several statements in a transaction of its own, and a query before it.
+    pub(super) async fn run_text(&mut self, text: String) -> Result<(), Error> {
+        let text = self.server.with_schema(&text);
+        let run = async {
+            self.connect().await?;
+            let mut connection = self.connection.take().ok_or_else(timed_out)?;
+            raw(&mut connection, text).await?;
+            self.connection = Some(connection);
+            Ok(())
+        };
+        let ran: Result<(), sqlx::Error> = run.await;
+        ran.map_err(|error| self.error(error))
+    }
+
+    /// Begins a transaction in which what is read decides what is written, with [`Connection::run`]; it is made once, and a
+    /// connection that breaks ends it.
+    pub(super) async fn begin_at_once(&mut self) -> Result<(), Error> {
+        self.run_text(BEGIN.into()).await?;
+        let Some(worker) = &self.worker else { return Ok(()) };
+        let beat = Statement::new(BEAT).bind(worker.id).bind(worker.commits);
+        match self.run(&beat).await?.is_empty() {
+            true => Err(self.error(Failure::TakenOver)),
+            false => Ok(()),
+        }
+    }
+
+    /// Commits it.
+    pub(super) async fn commit_at_once(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        self.run_text(COMMIT.into()).await?;
+        self.committed(began);
+        Ok(())
+    }
+
+    /// The rows of a statement inside the transaction that [`Connection::run_text`] has begun.
+    pub(super) async fn run(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
+        let run = async {
+            let mut connection = self.connection.take().ok_or_else(timed_out)?;
+            let rows = query(statement)?.fetch_all(&mut connection).await?;
+            self.connection = Some(connection);
+            Ok(rows)
+        };
+        let ran: Result<_, sqlx::Error> = run.await;
+        ran.map_err(|error| self.error(error))
+    }
+}
+
+impl Outage {
+    fn over(&self) {
+        if let Some(began) = self.began {
+            info!(seconds = began.elapsed().as_secs(), "the ledger is back");
+        }
+    }
+}
+
+type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// Without a name: behind a pooler, names are another's.
+fn query(statement: &Statement) -> Result<Query, sqlx::Error> {
+    Ok(sqlx::query_with(statement.sql, statement.arguments()?).persistent(false))
+}
+
+async fn raw(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop)
+}
+
+fn timed_out() -> sqlx::Error {
+    sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+}

@@ -1,0 +1,179 @@
+//! Why a ledger in Postgres cannot go on, and what the user can do about it.
+
+use std::{fmt, time::Duration};
+
+use super::super::model::RunId;
+
+/// Why a ledger in Postgres cannot go on.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server, or the way to it.
+    Server(sqlx::Error),
+    /// The server does not let the user in, or does not let it do what is needed, before anything was begun.
+    Refused(sqlx::Error),
+    /// The database has this encoding.
+    Encoding(String),
+    /// The server repeats another one.
+    Standby,
+    /// The server is older than what is understood.
+    OldServer(i64),
+    /// The schema has what is not ours.
+    OtherTables(String),
+    /// A version before this one has written it, and only a run brings it up to date.
+    Older,
+    /// This run has it; none where no run has begun yet.
+    InUse(Option<RunId>),
+    /// The server was away for so long, and the last trouble.
+    Away(Duration, String),
+    /// Another process has taken the ledger over.
+    TakenOver,
+    /// The server has fewer commits of this process than it said.
+    LostCommits,
+}
+
+impl Failure {
+    /// Whether the same command may do better a little later.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Failure::Away(..) | Failure::TakenOver | Failure::LostCommits)
+    }
+
+    /// Whether the command line is wrong rather than the machine, so that nothing was begun.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Failure::Refused(_)
+            | Failure::Encoding(_)
+            | Failure::Standby
+            | Failure::OldServer(_)
+            | Failure::OtherTables(_)
+            | Failure::Older
+            | Failure::InUse(_) => true,
+            Failure::Server(_) | Failure::Away(..) | Failure::TakenOver | Failure::LostCommits => false,
+        }
+    }
+
+    /// What the user can do.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self {
+            Failure::Server(error) | Failure::Refused(error) => hint_of(error),
+            Failure::Encoding(_) => {
+                "create the database with: create database NAME encoding 'UTF8' template template0"
+            }
+            Failure::Standby => "name the server that is written to",
+            Failure::OldServer(_) => "use Postgres 12 or later",
+            Failure::OtherTables(_) => "name another schema with ?schema=NAME; this one was left as it is",
+            Failure::Older => "begin a run with import, which brings it up to date",
+            Failure::InUse(_) => "wait for it to end, or use another ledger with --ledger",
+            Failure::Away(..) => {
+                "check the server and the way to it, then run the same command again; what was recorded stands"
+            }
+            Failure::TakenOver => "run the same command again, once the other run has ended",
+            Failure::LostCommits => {
+                "a standby that lagged behind was made the server; run the same command again: customers that exist are found"
+            }
+        }
+    }
+}
+
+/// Whether an error is of the connection or of a server that comes and goes: the same may work a moment later.
+pub(super) fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        _ if is_about_trust(error) => false,
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+        sqlx::Error::Database(_) => {
+            matches!(class(error), Some("08" | "40" | "53"))
+                || matches!(
+                    code(error).as_deref(),
+                    Some("55P03" | "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "25P03")
+                )
+        }
+        _ => false,
+    }
+}
+
+/// Whether TLS does not come about: the certificate is not trusted, or the server has none.
+fn is_about_trust(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        sqlx::Error::Io(error) => error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+        _ => false,
+    }
+}
+
+/// Whether the server refuses what the user asks for.
+pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
+    matches!(class(error), Some("28" | "3D" | "42"))
+}
+
+fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
+/// The first two characters of the code.
+fn class(error: &sqlx::Error) -> Option<&'static str> {
+    let code = code(error)?;
+    ["08", "28", "3D", "40", "42", "53"].into_iter().find(|class| code.starts_with(class))
+}
+
+fn hint_of(error: &sqlx::Error) -> &'static str {
+    const AGAIN: &str = "what was recorded stands; run the same command again";
+    match (error, code(error).as_deref()) {
+        _ if is_about_trust(error) => {
+            "name the root of the server's certificate with sslrootcert=FILE in the URL; sslmode=require encrypts without looking at it"
+        }
+        (sqlx::Error::Io(_), _) => "check host and port, that the server runs, and the way to it",
+        (_, Some("28P01" | "28000")) => {
+            "check the user, and the password in PGPASSWORD, PGPASSFILE or CUSTOMER_IMPORT_LEDGER"
+        }
+        (_, Some("3D000")) => "create the database first, or name another in the URL",
+        (_, Some("42501")) => {
+            "give the user what it needs: create on the database for the first run, then usage on the schema, and select, insert, update and delete on its tables"
+        }
+        (_, Some("42P01" | "42703" | "42P07")) => {
+            "the schema is not as this program made it: name another with ?schema=NAME"
+        }
+        (_, Some("53100")) => {
+            "make room on the server's disk, then run the same command again; what was recorded stands"
+        }
+        (_, Some("57014")) => "the server's statement_timeout is too short for this user; raise it",
+        _ => AGAIN,
+    }
+}
+
+/// The server's own words: of values it says nothing in them.
+fn words(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => format!("no connection ({error})"),
+        other => other.to_string(),
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Server(error) | Failure::Refused(error) => f.write_str(&words(error)),
+            Failure::Encoding(encoding) => {
+                write!(f, "the database has the encoding {encoding}, and UTF8 is needed")
+            }
+            Failure::Standby => f.write_str("the server is a read-only standby"),
+            Failure::OldServer(version) => write!(f, "Postgres {} is too old", version / 10_000),
+            Failure::OtherTables(schema) => write!(f, "the schema {schema:?} has what is another program's"),
+            Failure::Older => f.write_str("an earlier version of this program has written it"),
+            Failure::InUse(Some(run)) => write!(f, "it is in use by run {run}"),
+            Failure::InUse(None) => f.write_str("it is in use by another process"),
+            Failure::Away(time, why) => {
+                write!(f, "the server was away for {} ({why})", humantime::format_duration(*time))
+            }
+            Failure::TakenOver => f.write_str("another run has taken it over"),
+            Failure::LostCommits => f.write_str("the server has lost what this run had written"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Failure {
+        Failure::Server(error)
+    }
+}

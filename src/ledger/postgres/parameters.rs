@@ -1,0 +1,128 @@
+//! Statements with their parameters, and how our values become those of Postgres.
+//!
+//! Postgres keeps no U+0000 in a text. Cells, messages and names of other people may have one, so a character that no
+//! text may have otherwise stands for it: U+FDD0, one of those that Unicode sets aside for a program's own use.
+//!
+//! Pure: what is run, and when, is decided by the store.
+
+use std::borrow::Cow;
+
+use sqlx::{Arguments as _, Encode, Postgres, Type, error::BoxDynError, postgres::PgArguments};
+
+use super::super::model::RowId;
+
+/// What stands for U+0000.
+const NUL: char = '\u{fdd0}';
+
+/// A statement with its parameters; it may be run again where a connection broke.
+pub(super) struct Statement {
+    pub(super) sql: &'static str,
+    arguments: PgArguments,
+    error: Option<BoxDynError>,
+    /// How many rows it must change; where it changes others, another process has taken the ledger over.
+    pub(super) must_change: Option<u64>,
+}
+
+impl Statement {
+    pub(super) fn new(sql: &'static str) -> Statement {
+        Statement { sql, arguments: PgArguments::default(), error: None, must_change: None }
+    }
+
+    /// Adds a parameter.
+    pub(super) fn bind<'t, T: Encode<'t, Postgres> + Type<Postgres>>(mut self, value: T) -> Statement {
+        if let Err(error) = self.arguments.add(value) {
+            self.error = Some(error);
+        }
+        self
+    }
+
+    /// Adds a text.
+    pub(super) fn text(self, text: &str) -> Statement {
+        self.bind(without_nul(text))
+    }
+
+    /// Adds a text, if there is one.
+    pub(super) fn some_text(self, text: Option<&str>) -> Statement {
+        self.bind(text.map(without_nul))
+    }
+
+    /// Adds rows as JSON whose texts the server takes out.
+    pub(super) fn json(self, rows: &str) -> Statement {
+        self.bind(json_without_nul(rows))
+    }
+
+    /// Adds ids.
+    pub(super) fn ids(self, ids: &[RowId]) -> Statement {
+        self.bind(ids.iter().map(|id| id.0).collect::<Vec<i64>>())
+    }
+
+    /// It must change so many rows.
+    pub(super) fn changing(self, rows: u64) -> Statement {
+        Statement { must_change: Some(rows), ..self }
+    }
+
+    /// The parameters, for one time that it is run.
+    pub(super) fn arguments(&self) -> Result<PgArguments, sqlx::Error> {
+        match &self.error {
+            None => Ok(self.arguments.clone()),
+            Some(error) => Err(sqlx::Error::Encode(error.to_string().into())),
+        }
+    }
+}
+
+/// The text as Postgres can keep it.
+pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
+    match memchr::memchr(0, text.as_bytes()) {
+        None => Cow::Borrowed(text),
+        Some(_) => Cow::Owned(text.replace('\0', NUL.encode_utf8(&mut [0; 4]))),
+    }
+}
+
+/// The text as it was.
+pub(super) fn with_nul(text: String) -> String {
+    if text.contains(NUL) { text.replace(NUL, "\0") } else { text }
+}
+
+/// JSON whose texts Postgres can keep: an escaped U+0000 in it becomes what stands for it.
+fn json_without_nul(json: &str) -> Cow<'_, str> {
+    const ESCAPED: &str = "\\u0000";
+    if !json.contains(ESCAPED) {
+        return Cow::Borrowed(json);
+    }
+    let mut changed = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        changed.push_str(&rest[..at]);
+        rest = &rest[at..];
+        // An escape is two characters long; behind the `u` of one there are four more, which are no backslash.
+        let length = if rest.starts_with(ESCAPED) { ESCAPED.len() } else { 2.min(rest.len()) };
+        match &rest[..length] {
+            ESCAPED => changed.push(NUL),
+            other => changed.push_str(other),
+        }
+        rest = &rest[length..];
+    }
+    changed.push_str(rest);
+    Cow::Owned(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nul_goes_there_and_comes_back() {
+        assert_eq!(without_nul("plain"), "plain");
+        assert_eq!(with_nul(without_nul("a\0b\0").into_owned()), "a\0b\0");
+    }
+
+    #[test]
+    fn in_json_only_a_nul_is_changed() {
+        for text in ["a\0b", "\\u0000", "\\\\u0000\0", "\"\\\0\"", "ü\n\t\\", "\0", "x"] {
+            let json = serde_json::to_string(text).unwrap();
+            let read: String = serde_json::from_str(&json_without_nul(&json)).unwrap();
+            assert!(!read.contains('\0'), "{json}");
+            assert_eq!(with_nul(read), text);
+        }
+    }
+}

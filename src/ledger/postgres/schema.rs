@@ -1,0 +1,113 @@
+//! The schema of a ledger: whether it is ours, and how it is made and brought up to date.
+//!
+//! What the server is and what the schema holds is looked at before anything is changed. Once the schema is up to date
+//! no table is made or altered any more, so that a user without the right to do so can run imports.
+
+use sqlx::Row as _;
+
+use super::{
+    super::error::Error,
+    connection::Connection,
+    failure::Failure,
+    parameters::Statement,
+    statements::{BEGIN, COMMIT, CREATE_SCHEMA, LOCK_SCHEMA, SELECT_MIGRATION, SELECT_SCHEMA, SELECT_SERVER},
+};
+
+/// The migrations: number and statements of each file of the folder.
+const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("../../../migrations/postgres/0001_ledger.sql"))];
+
+/// The oldest server that is understood.
+const OLDEST_SERVER: i64 = 12_00_00;
+
+/// What is in the schema.
+enum Found {
+    Nothing,
+    Ledger(Option<i64>),
+}
+
+/// Refuses a ledger that cannot be read as it is.
+///
+/// # Errors
+/// Where there is none, or it is of another version.
+pub(super) async fn check(connection: &mut Connection) -> Result<(), Error> {
+    check_server(connection).await?;
+    let newest = MIGRATIONS.last().map(|(version, _)| *version);
+    match find(connection).await? {
+        Found::Nothing => Err(Error::Missing { ledger: connection.location(), others: Vec::new() }),
+        Found::Ledger(version) if version > newest => Err(Error::Newer(connection.location())),
+        Found::Ledger(version) if version < newest => Err(connection.error(Failure::Older)),
+        Found::Ledger(_) => Ok(()),
+    }
+}
+
+/// Makes the ledger if there is none, or brings it up to date.
+///
+/// # Errors
+/// Where what is there is not ours or of a later version, or cannot be written.
+pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    check_server(connection).await?;
+    check_writable(connection).await?;
+    let newest = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+    if let Found::Ledger(Some(version)) = find(connection).await? {
+        if version > newest {
+            return Err(Error::Newer(connection.location()));
+        }
+        if version == newest {
+            return Ok(());
+        }
+    }
+    connection.run_text(BEGIN.into()).await?;
+    let schema = connection.server().schema().to_owned();
+    connection.run(&Statement::new(LOCK_SCHEMA).text(&schema)).await?;
+    // Another process may have been quicker.
+    let version = match seen(&connection.run(&Statement::new(SELECT_SCHEMA).text(&schema)).await?) {
+        (true, _) => {
+            let rows = connection.run(&Statement::new(SELECT_MIGRATION)).await?;
+            rows.first().and_then(|row| row.get(0)).unwrap_or(0)
+        }
+        _ => {
+            connection.run_text(CREATE_SCHEMA.into()).await?;
+            0
+        }
+    };
+    for (_, text) in MIGRATIONS.into_iter().filter(|(number, _)| *number > version) {
+        connection.run_text(text.into()).await?;
+    }
+    connection.run_text(COMMIT.into()).await
+}
+
+async fn check_server(connection: &mut Connection) -> Result<(), Error> {
+    let row = connection.read_one(&Statement::new(SELECT_SERVER)).await?;
+    let encoding: String = row.get("encoding");
+    if encoding != "UTF8" {
+        return Err(connection.error(Failure::Encoding(encoding)));
+    }
+    let version: i64 = row.get("version");
+    if version < OLDEST_SERVER {
+        return Err(connection.error(Failure::OldServer(version)));
+    }
+    Ok(())
+}
+
+async fn check_writable(connection: &mut Connection) -> Result<(), Error> {
+    let row = connection.read_one(&Statement::new(SELECT_SERVER)).await?;
+    if row.get("is_standby") { Err(connection.error(Failure::Standby)) } else { Ok(()) }
+}
+
+async fn find(connection: &mut Connection) -> Result<Found, Error> {
+    let schema = connection.server().schema().to_owned();
+    let rows = connection.read(&Statement::new(SELECT_SCHEMA).text(&schema)).await?;
+    match seen(&rows) {
+        (true, _) => {
+            let rows = connection.read(&Statement::new(SELECT_MIGRATION)).await?;
+            Ok(Found::Ledger(rows.first().and_then(|row| row.get(0))))
+        }
+        (false, true) => Err(connection.error(Failure::OtherTables(schema))),
+        (false, false) => Ok(Found::Nothing),
+    }
+}
+
+/// Whether a ledger is in the schema, and whether anything is.
+fn seen(rows: &[sqlx::postgres::PgRow]) -> (bool, bool) {
+    rows.first().map_or((false, false), |row| (row.get("is_ledger"), row.get("is_used")))
+}

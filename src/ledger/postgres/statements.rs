@@ -1,0 +1,545 @@
+//! The SQL texts of the writer, [`Store`](super::store::Store); those of the reader are in `queries`.
+//!
+//! A statement for few rows takes them as one JSON array, named `given`; what every row passes through takes an array
+//! for each column. Each statement is run inside a transaction that has set the search path.
+
+// Transactions, the server, and the worker
+
+/// What a transaction begins with; the schema is put in, quoted. A process that is frozen in mid-transaction must not
+/// hold the ledger for longer than its lease.
+pub(super) const BEGIN: &str = "
+    begin; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
+    set local idle_in_transaction_session_timeout to 15000";
+
+pub(super) const BEGIN_READING: &str =
+    "begin isolation level repeatable read read only; set local search_path to {schema}";
+
+pub(super) const COMMIT: &str = "commit";
+
+pub(super) const SELECT_SERVER: &str = "
+    select current_setting('server_encoding') as encoding, pg_is_in_recovery() as is_standby,
+           current_setting('transaction_read_only') = 'on' as is_read_only,
+           current_setting('server_version_num')::bigint as version";
+
+/// Whether the schema exists, whether a ledger is in it, and whether anything else is.
+pub(super) const SELECT_SCHEMA: &str = "
+    select exists (select 1 from pg_namespace where nspname = $1) as exists,
+           to_regclass(quote_ident($1) || '.migration') is not null
+               and to_regclass(quote_ident($1) || '.target') is not null as is_ledger,
+           exists (select 1 from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+                   where nspname = $1 and relkind in ('r', 'p', 'v', 'm', 'S', 'f')) as is_used";
+
+pub(super) const LOCK_SCHEMA: &str =
+    "select pg_advisory_xact_lock(hashtextextended('customer-import ' || $1, 0))";
+
+pub(super) const CREATE_SCHEMA: &str = "create schema if not exists {schema}";
+
+pub(super) const SELECT_MIGRATION: &str = "select max(version) from migration";
+
+pub(super) const LOCK_TARGET: &str = "select application from target where id = 1 for update";
+
+/// The worker that is alive, and whether its lease has passed: not by a server that has just begun, since nobody could
+/// touch the row while it was down.
+pub(super) const SELECT_ALIVE: &str = "
+    select worker.id, worker.commits, run,
+           beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
+               and pg_postmaster_start_time() < clock_timestamp() - lease_ms * interval '1 millisecond' as is_expired
+    from worker where state = 'alive' order by id desc limit 1";
+
+/// Nothing where it has shown meanwhile that it lives.
+pub(super) const BURY: &str =
+    "update worker set state = 'dead' where id = $1 and commits = $2 and state = 'alive' returning id";
+
+pub(super) const JOIN: &str = "insert into worker (host, version, lease_ms) values ($1, $2, $3) returning id";
+
+/// The fence: nothing is written by a worker that was taken over.
+pub(super) const BEAT: &str = "
+    update worker set commits = commits + 1, beat_at = clock_timestamp()
+    where id = $1 and state = 'alive' and commits = $2 returning id";
+
+/// Waits for the transaction of a connection that was lost.
+pub(super) const SELECT_COMMITS: &str =
+    "select commits, state = 'alive' from worker where id = $1 for update";
+
+pub(super) const LEAVE: &str = "update worker set state = 'left' where id = $1";
+
+pub(super) const SET_RUN: &str = "update worker set run = $2 where id = $1";
+
+pub(super) const SET_TARGET: &str = "
+    update target set base_url = $1, merchant_id = $2, created_at = $3 where id = 1 and base_url is null";
+
+pub(super) const SELECT_TARGET: &str = "select base_url, merchant_id from target where base_url is not null";
+
+// The beginning of a run
+
+pub(super) const RECOVER_CLAIMS: &str = "
+    insert into row (id, run, line, outcome, reference, fingerprint, claimed_at, settled_at, in_doubt)
+    select id, run, line, 'pending', reference, decode(fingerprint_hex, 'hex'), claimed_at, $1, true from claim";
+
+pub(super) const DELETE_CLAIM_BATCHES: &str = "delete from claim_batch";
+
+pub(super) const EXPLAIN_RECOVERED_CLAIMS: &str = "
+    update row set error_message = 'the run ended before the answer was recorded'
+    where customer_id is null and outcome = 'pending' and in_doubt and error_message is null
+    and run in (select id from run where state = 'running')";
+
+pub(super) const END_CRASHED_RUNS: &str =
+    "update run set state = 'interrupted', ended_at = $1 where state = 'running'";
+
+/// The numbers of pruned runs are not given again: the last line of run 0 is the highest of them.
+pub(super) const INSERT_RUN: &str = "
+    insert into run (id, command, source, source_path, columns, reference_column, started_at, row_mapping)
+    values ($1, $2, $3, $4, $5, $6, $7, $8)";
+
+pub(super) const SELECT_NEXT_RUN: &str = "
+    select coalesce(greatest(max(id), max(case when id = 0 then last_line else 0 end)), 0) + 1 from run";
+
+pub(super) const SELECT_CLAIMS: &str =
+    "select id, run, line, reference, fingerprint_hex, claimed_at from claim";
+
+pub(super) const SELECT_IN_DOUBT: &str = "
+    select id, line, reference, fingerprint, claimed_at from row
+    where customer_id is null and outcome = 'pending' and in_doubt order by id";
+
+pub(super) const HAS_PENDING_UPDATES: &str = "select exists (select 1 from pending_update)";
+
+pub(super) const INSERT_SETTINGS: &str = "
+    insert into setting (run, position, name, value, origin)
+    select $2, given.at - 1, given.value->>0, given.value->>1, given.value->>2
+    from jsonb_array_elements($1::jsonb) with ordinality given (value, at)";
+
+// References
+
+/// The highest id that was ever given, also where the last rows were deleted.
+pub(super) const SELECT_LAST_ROW: &str = "
+    select greatest((select coalesce(max(id), 0) from row), (select last_row from target))";
+
+pub(super) const FIND_ROWS: &str = "
+    select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line, was_sent
+    from row where reference = any($1) and outcome not in ('invalid', 'duplicate')";
+
+/// The rows as one value, as the other backend has them.
+pub(super) const READ_ORDERED: &str = "
+    select coalesce(json_agg(json_build_array(id, run, line, outcome, reference, encode(fingerprint, 'hex'),
+                                              in_doubt::int, claimed_at, was_sent::int) order by id), '[]')::text
+    from (select * from row where id >= $1 and outcome not in ('invalid', 'duplicate') order by id limit $2) next";
+
+pub(super) const FIND_PENDING_UPDATES: &str = "
+    select row, fingerprint, outcome, may_have_landed from pending_update where row = any($1)";
+
+pub(super) const FIND_CUSTOMER_NAMES: &str = "
+    select id, customer_id, api_reference from row where id = any($1) and customer_id is not null";
+
+pub(super) const HAS_OTHER_ROW: &str = "
+    select exists (select 1 from row where customer_id = $1 and api_reference is not null and id <> $2)";
+
+// Claims and settlements
+
+pub(super) const INSERT_CLAIM_BATCH: &str =
+    "insert into claim_batch (id, run, worker, claimed_at, claims) values ($1, $2, $3, $4, $5)";
+
+pub(super) const END_CLAIM_BATCHES: &str = "delete from claim_batch where run = $2 and id = any($1)";
+
+/// The claim of a row that the ledger knows: what the row is if the run dies, and in `before_claim` what it was.
+pub(super) const CLAIM_AGAIN: &str = "
+    update row set run = $2, line = (given.value->>1)::bigint, outcome = 'pending',
+        fingerprint = decode(given.value->>2, 'hex'), claimed_at = (given.value->>3)::bigint, settled_at = $3,
+        attempts = 0, in_doubt = true, field = null,
+        error_code = null, error_message = null, http_status = null, request_id = null,
+        before_claim = case when row.outcome in ('failed', 'rejected') then json_build_array(
+            row.outcome, row.run, row.line, encode(row.fingerprint, 'hex'), row.attempts, row.claimed_at,
+            row.settled_at, row.field, row.error_code, row.error_message, row.http_status, row.request_id)::text
+            else row.before_claim end,
+        retry_unfinished = row.retry_unfinished or row.in_doubt or row.outcome in ('failed', 'rejected')
+    from jsonb_array_elements($1::jsonb) given (value) where row.id = (given.value->>0)::bigint";
+
+/// A row that has other fields now does not become again what it was.
+pub(super) const FORGET_BEFORE_CLAIM: &str = "update row set before_claim = null where id = any($1)";
+
+/// Rows that were not sent after all, or whose request did not land, become again what they were.
+pub(super) const RESTORE_ROWS: &str = "
+    update row set outcome = was.value->>0,
+        run = coalesce((select run.id from run where run.id = (was.value->>1)::bigint), $2),
+        line = (was.value->>2)::bigint, fingerprint = decode(was.value->>3, 'hex'),
+        attempts = (was.value->>4)::bigint, claimed_at = (was.value->>5)::bigint,
+        settled_at = (was.value->>6)::bigint, field = was.value->>7, error_code = was.value->>8,
+        error_message = was.value->>9, http_status = (was.value->>10)::bigint, request_id = was.value->>11,
+        before_claim = null
+    from (
+        select id, before_claim::jsonb from row
+        where before_claim is not null and id in (
+            select (given.value->>0)::bigint from jsonb_array_elements($1::jsonb) given (value)
+            where given.value->>2 = 'pending' and not (given.value->>8)::boolean)
+    ) was (id, value)
+    where row.id = was.id";
+
+/// Nearly every row of a first import: new to the ledger, and its Create was answered with an id.
+pub(super) const SETTLE_CREATED: &str = "
+    insert into row (run, settled_at, outcome, id, line, reference, fingerprint, customer_id, attempts, claimed_at)
+    select $1, $2, 'created', given.*
+    from unnest($3::bigint[], $4::bigint[], $5::text[], $6::bytea[], $7::text[], $8::bigint[], $9::bigint[]) given";
+
+pub(super) const SETTLE_WITH_ID: &str = "
+    insert into row (run, settled_at, id, line, reference, fingerprint, customer_id, attempts, claimed_at,
+                     outcome, found, date_created, is_uncertain, api_reference)
+    select $1, $2, given.*
+    from unnest($3::bigint[], $4::bigint[], $5::text[], $6::bytea[], $7::text[], $8::bigint[], $9::bigint[],
+                $10::text[], $11::boolean[], $12::bigint[], $13::boolean[], $14::text[]) given
+    on conflict (id) do update set
+        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
+        fingerprint = excluded.fingerprint, customer_id = excluded.customer_id,
+        attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
+        is_uncertain = excluded.is_uncertain, api_reference = excluded.api_reference, was_sent = false,
+        claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = false, field = null,
+        before_claim = null, retry_unfinished = false,
+        error_code = null, error_message = null, http_status = null, request_id = null";
+
+pub(super) const SETTLE_WITHOUT_ID: &str = "
+    insert into row (id, run, line, outcome, reference, fingerprint, attempts, claimed_at,
+                     settled_at, in_doubt, field, error_code, error_message, http_status, request_id, was_sent)
+    select (given.value->>0)::bigint, $2, (given.value->>1)::bigint, given.value->>2, given.value->>3,
+           decode(given.value->>5, 'hex'), (given.value->>6)::bigint, (given.value->>7)::bigint, $3,
+           (given.value->>8)::boolean, given.value->>9, given.value->>10, given.value->>11,
+           (given.value->>12)::bigint, given.value->>13, (given.value->>14)::boolean
+    from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (id) do update set
+        run = excluded.run, line = excluded.line, outcome = excluded.outcome,
+        fingerprint = excluded.fingerprint, attempts = excluded.attempts,
+        claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
+        before_claim = case when excluded.outcome = 'pending' then row.before_claim end,
+        retry_unfinished = excluded.outcome = 'pending' and row.retry_unfinished,
+        in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
+        error_message = excluded.error_message, http_status = excluded.http_status,
+        request_id = excluded.request_id, was_sent = excluded.was_sent";
+
+/// The cells are kept as they come: as JSON that the server does not look into, they may hold any character.
+pub(super) const KEEP_RECORDS: &str = "
+    insert into record (row, cells, run) select given.id, given.cells, $3
+    from unnest($1::bigint[], $2::text[]) given (id, cells)
+    on conflict (row) do update set cells = excluded.cells, run = excluded.run";
+
+pub(super) const ERASE_RECORDS: &str = "delete from record where row = any($1)";
+
+pub(super) const MARK_CORRECTED: &str = "
+    update row set corrected_by = $2 where id in (
+        select min(row.id) from jsonb_array_elements($1::jsonb) given (value)
+        join row on row.customer_id is null and row.outcome = given.value->>1
+            and row.line = (given.value->>0)::bigint and row.error_code = given.value->>2
+        where row.run < $2 and row.corrected_by is null
+        -- Where two files have such a row, it is not known which one came back.
+        group by row.line, row.outcome, row.error_code having count(*) = 1)";
+
+pub(super) const COUNT_DROPPED: &str = "
+    insert into dropped (run, field, rule, rows)
+    select $2, given.value->>0, given.value->>1, (given.value->>2)::bigint
+    from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (run, field, rule) do update set rows = dropped.rows + excluded.rows";
+
+pub(super) const COUNT_EXISTING: &str = "
+    insert into existing_note (run, note, rows)
+    select $2, given.value->>0, (given.value->>1)::bigint from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (run, note) do update set rows = existing_note.rows + excluded.rows";
+
+/// Changes nothing where another process has ended the run.
+pub(super) const COUNT_RUN: &str = "
+    update run set requests = $2, retries = $3, throttled = $4, last_line = $5
+    where id = $1 and state = 'running'";
+
+pub(super) const COUNT_OUTCOMES: &str = "
+    insert into run_outcome (run, outcome, rows)
+    select $2, given.value->>0, (given.value->>1)::bigint from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (run, outcome) do update set rows = excluded.rows";
+
+// Updates
+
+pub(super) const BEGIN_UPDATES: &str = "
+    insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed)
+    select (given.value->>0)::bigint, $2, (given.value->>1)::bigint, 'pending', decode(given.value->>2, 'hex'), true
+    from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (row) do update set
+        run = excluded.run, line = excluded.line, outcome = 'pending', fingerprint = excluded.fingerprint,
+        may_have_landed = true, attempts = 0, error_code = null, error_message = null, http_status = null,
+        request_id = null,
+        before_claim = case when pending_update.outcome in ('failed', 'rejected') then json_build_array(
+            pending_update.outcome, pending_update.run, pending_update.line,
+            encode(pending_update.fingerprint, 'hex'), pending_update.attempts, pending_update.may_have_landed,
+            null, null, pending_update.error_code, pending_update.error_message, pending_update.http_status,
+            pending_update.request_id)::text else pending_update.before_claim end,
+        retry_unfinished = pending_update.retry_unfinished or pending_update.outcome in ('failed', 'rejected')";
+
+pub(super) const SETTLE_UPDATED: &str = "
+    update row set outcome = 'updated', run = $2, settled_at = $3, line = (given.value->>1)::bigint,
+        fingerprint = decode(given.value->>2, 'hex'), attempts = (given.value->>3)::bigint
+    from jsonb_array_elements($1::jsonb) given (value) where row.id = (given.value->>0)::bigint";
+
+pub(super) const SETTLE_UNFINISHED_UPDATES: &str = "
+    update pending_update set outcome = given.value->>1, may_have_landed = (given.value->>2)::boolean,
+        attempts = (given.value->>3)::bigint, error_code = given.value->>4, error_message = given.value->>5,
+        http_status = (given.value->>6)::bigint, request_id = given.value->>7,
+        before_claim = case when given.value->>1 = 'pending' then pending_update.before_claim end,
+        retry_unfinished = given.value->>1 = 'pending' and pending_update.retry_unfinished
+    from jsonb_array_elements($1::jsonb) given (value) where pending_update.row = (given.value->>0)::bigint";
+
+/// Of rows that were inserted in the same commit: the customer existed, and its Update did not succeed.
+pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
+    insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed, attempts, error_code,
+                                error_message, http_status, request_id)
+    select (given.value->>0)::bigint, $2, (given.value->>1)::bigint, given.value->>2,
+           decode(given.value->>3, 'hex'), (given.value->>4)::boolean, (given.value->>5)::bigint, given.value->>6,
+           given.value->>7, (given.value->>8)::bigint, given.value->>9
+    from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (row) do update set
+        run = excluded.run, line = excluded.line, outcome = excluded.outcome, fingerprint = excluded.fingerprint,
+        may_have_landed = excluded.may_have_landed, attempts = excluded.attempts, error_code = excluded.error_code,
+        error_message = excluded.error_message, http_status = excluded.http_status,
+        request_id = excluded.request_id";
+
+/// Updates that were not sent after all become again what they were. Whether an earlier one has landed is as unknown as
+/// before.
+pub(super) const RESTORE_UPDATES: &str = "
+    update pending_update set outcome = was.value->>0,
+        run = coalesce((select run.id from run where run.id = (was.value->>1)::bigint), $2),
+        line = (was.value->>2)::bigint, fingerprint = decode(was.value->>3, 'hex'),
+        attempts = (was.value->>4)::bigint, error_code = was.value->>8, error_message = was.value->>9,
+        http_status = (was.value->>10)::bigint, request_id = was.value->>11, before_claim = null
+    from (
+        select row, before_claim::jsonb from pending_update where before_claim is not null and row = any($1)
+    ) was (row, value)
+    where pending_update.row = was.row";
+
+pub(super) const DELETE_FINISHED_UPDATES: &str = "delete from pending_update where row = any($1)";
+
+pub(super) const COUNT_CHANGED: &str = "
+    insert into changed (run, field, rows)
+    select $2, given.value->>0, (given.value->>1)::bigint from jsonb_array_elements($1::jsonb) given (value)
+    on conflict (run, field) do update set rows = changed.rows + excluded.rows";
+
+// Rows that cannot be sent
+
+pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
+    select content, id, outcome = 'duplicate' from row where content is not null and run < $1";
+
+pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
+    "select other_cells from row where other_cells is not null and run < $1";
+
+/// References of invalid rows in the part of the source that this run does not read again.
+pub(super) const SELECT_NAMED_REFERENCES: &str = "
+    select reference, id from row
+    where content is not null and run = $1 and outcome = 'invalid' and reference is not null";
+
+pub(super) const SELECT_REFERENCES: &str =
+    "select reference from row where id = any($1) and reference is not null";
+
+pub(super) const INSERT_UNSENDABLE: &str = "
+    insert into row (id, run, line, outcome, reference, settled_at, field, error_code, error_message, content,
+                     other_cells)
+    select (given.value->>0)::bigint, $2, (given.value->>1)::bigint, given.value->>2, given.value->>3, $3,
+           given.value->>4, given.value->>5, given.value->>6, (given.value->>7)::bigint, (given.value->>8)::bigint
+    from jsonb_array_elements($1::jsonb) given (value)";
+
+pub(super) const DELETE_SUPERSEDED_BY_ID: &str = "
+    delete from row using jsonb_array_elements($1::jsonb) given (value)
+    where row.id = (given.value->>0)::bigint and row.run < $2 and row.content is not null
+    and row.reference is not distinct from given.value->>1
+    and ((given.value->>2)::boolean or row.outcome = 'invalid' and row.error_code not like '%duplicate')";
+
+pub(super) const DELETE_SUPERSEDED_BY_LINE: &str = "
+    delete from row using jsonb_array_elements($1::jsonb) given (value)
+    where row.line = (given.value->>0)::bigint and row.content = (given.value->>1)::bigint
+    and row.content is not null and row.run < $2 and row.reference is not distinct from given.value->>2";
+
+pub(super) const DELETE_SUPERSEDED_BY_CELLS: &str = "
+    delete from row using jsonb_array_elements($1::jsonb) given (value)
+    where row.line = (given.value->>0)::bigint and row.other_cells = (given.value->>1)::bigint
+    and row.other_cells is not null and row.run < $2";
+
+pub(super) const DELETE_UNSENDABLE: &str =
+    "delete from row where run < $2 and content is not null and id = any($1)";
+
+pub(super) const HAS_UNREADABLE: &str =
+    "select exists (select 1 from row where other_cells is not null and run = $1)";
+
+/// The runs that found a row on one of these lines whose reference could not be read.
+pub(super) const SELECT_UNREADABLE: &str =
+    "select line, run from row where other_cells is not null and run < $2 and line = any($1)";
+
+pub(super) const KEEP_SEEN: &str = "
+    insert into seen_rows (run, next_id, rows) values ($1, $2, $3)
+    on conflict (run) do update set next_id = excluded.next_id, rows = excluded.rows";
+
+/// Of runs whose rows with unreadable references have all come back or gone.
+pub(super) const DELETE_SEEN: &str = "
+    delete from seen_rows where not exists (
+        select 1 from row where row.other_cells is not null and row.run = seen_rows.run)";
+
+pub(super) const SELECT_SEEN: &str = "select next_id, rows from seen_rows where run = $1";
+
+pub(super) const SELECT_SEEN_BEFORE: &str = "
+    select next_id, rows from seen_rows where run = (select max(id) from run where id < $1)";
+
+// Checkpoints
+
+/// Only of the last run: what another run has settled since is not in its tally.
+pub(super) const SELECT_LAST_CHECKPOINT: &str = "
+    select bytes, line, prefix_bytes, prefix_hash, tally, whole_file_only or exists (
+        select 1 from dropped where dropped.run = run.id union all select 1 from changed where changed.run = run.id
+    ), chain_start
+    from checkpoint join run on run.id = checkpoint.run
+    where run.id = (select max(id) from run) and run.command = $1 and run.source_path = $2
+    and checkpoint.parse_settings_hash = $3";
+
+pub(super) const INSERT_CHECKPOINT: &str =
+    "insert into checkpoint (run, parse_settings_hash) values ($1, $2)";
+
+pub(super) const SET_CHECKPOINT: &str = "
+    update checkpoint set bytes = $2, line = $3, prefix_bytes = $4, prefix_hash = $5, tally = $6,
+        whole_file_only = $7, chain_start = $8
+    where run = $1";
+
+/// The line that each run of the chain reached. Behind it the run settled rows too, but of bytes that may have changed
+/// before the next run read them.
+pub(super) const SELECT_CHECKPOINT_LINES: &str =
+    "select run, coalesce(line, 0) from checkpoint where run >= $1 and run < $2";
+
+/// Invalid rows and duplicates in the part that is not read again go over to the run that counts them.
+pub(super) const TAKE_OVER_UNSENDABLE: &str = "
+    update row set run = $1, settled_at = $3 where customer_id is null and outcome in ('invalid', 'duplicate')
+    and run >= $2 and run < $1 and line < (select line from checkpoint where checkpoint.run = row.run)";
+
+pub(super) const TAKE_OVER_RECORDS: &str = "
+    update record set run = $1 where row in (
+        select id from row where customer_id is null and outcome in ('invalid', 'duplicate') and run = $1)";
+
+/// The source is the same to its end, and so are the counts by field.
+pub(super) const COPY_DROPPED: &str = "
+    insert into dropped (run, field, rule, rows) select $1, field, rule, rows from dropped
+    where run = (select max(id) from run where id < $1)";
+
+pub(super) const COPY_CHANGED: &str = "
+    insert into changed (run, field, rows) select $1, field, rows from changed
+    where run = (select max(id) from run where id < $1)";
+
+// Samples, the heartbeat, and the end of a run
+
+pub(super) const DELETE_SAMPLES: &str = "delete from sample where run = $1 and number >= $2";
+
+pub(super) const INSERT_SAMPLES: &str = "
+    insert into sample (run, number, from_ms, to_ms, succeeded, faulty, failed, requests, retries, throttled,
+                        in_flight, held_rate, latencies)
+    select $2, $3 + given.at - 1, (given.value->>0)::bigint, (given.value->>1)::bigint, (given.value->>2)::bigint,
+           (given.value->>3)::bigint, (given.value->>4)::bigint, (given.value->>5)::bigint,
+           (given.value->>6)::bigint, (given.value->>7)::bigint, (given.value->>8)::bigint,
+           (given.value->>9)::double precision, (given.value->10)::text
+    from jsonb_array_elements($1::jsonb) with ordinality given (value, at)";
+
+pub(super) const SET_HEARTBEAT: &str = "
+    insert into heartbeat
+        (run, at, activity, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause,
+         throttled_by, pauses)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+    on conflict (run) do update set
+        at = excluded.at, activity = excluded.activity, total = excluded.total, is_exact = excluded.is_exact,
+        per_second = excluded.per_second, in_flight = excluded.in_flight, retrying = excluded.retrying,
+        in_doubt = excluded.in_doubt, throttled_to = excluded.throttled_to, cause = excluded.cause,
+        throttled_by = excluded.throttled_by, pauses = excluded.pauses";
+
+pub(super) const DELETE_HEARTBEAT: &str = "delete from heartbeat";
+
+pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
+
+/// Page by page, in the order of the index.
+pub(super) const SELECT_INVALID_REFERENCES: &str = "
+    select line, id, reference from row
+    where customer_id is null and outcome = 'invalid' and run = $1 and reference is not null and (line, id) > ($2, $3)
+    order by line, id limit $4";
+
+/// Of the run before, where this one read nothing that it had not.
+pub(super) const SELECT_ABSENT_BEFORE: &str = "
+    select absent from run where id = (select max(id) from run where id < $1) and absent is not null";
+
+pub(super) const SET_ABSENT: &str = "update run set absent = $2 where id = $1";
+
+pub(super) const END_RUN: &str = "
+    update run set state = $2, exit_code = $3, stop_reason = $4, ended_at = $5,
+        requests = $6, retries = $7, throttled = $8
+    where id = $1";
+
+// What `verify` found
+
+/// Only where the ledger still has the fields that were compared: a run may have come between.
+pub(super) const MARK_CHANGED: &str = "
+    update row set fingerprint = decode(given.value->>2, 'hex') from jsonb_array_elements($1::jsonb) given (value)
+    where row.id = (given.value->>0)::bigint and row.customer_id is not null
+    and row.fingerprint = decode(given.value->>1, 'hex')";
+
+/// A file that was read to its end is not read again as long as its bytes are the same: now it has to be.
+pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null";
+
+// Pruning
+
+/// Runs that ended before; run 0 is always among them.
+pub(super) const SELECT_OLD_RUNS: &str = "
+    select coalesce(array_agg(id), '{}') from run
+    where state <> 'running' and coalesce(ended_at, started_at) < $1";
+
+/// Cells of rows that were settled in such runs: not of a row that was created long ago and whose Update was refused
+/// yesterday, nor of a row that a later run has read again.
+pub(super) const DELETE_OLD_RECORDS: &str = "
+    with gone as (delete from record where row in (
+        select row.id from record join row on row.id = record.row
+        left join pending_update on pending_update.row = row.id
+        where coalesce(pending_update.run, row.run) = any($1)
+        and coalesce(record.run, row.run) = any($1)
+        and coalesce(pending_update.outcome, row.outcome) <> 'pending'
+            and not coalesce(pending_update.retry_unfinished, row.retry_unfinished)) returning row)
+    select count(*) from gone";
+
+pub(super) const DELETE_OLD_UNSENDABLE: &str = "
+    with gone as (delete from row where outcome in ('invalid', 'duplicate') and run = any($1) returning id)
+    select count(*) from gone";
+
+/// All of them but those whose header names cells that stay.
+pub(super) const SELECT_RUNS_TO_DELETE: &str = "
+    select coalesce(array_agg(id), '{}') from (
+        select id from unnest($1::bigint[]) old (id) where id > 0
+        except select coalesce(record.run, row.run) from record join row on row.id = record.row) gone";
+
+pub(super) const KEEP_LAST_ROW: &str = "
+    update target set last_row = greatest(last_row, (select coalesce(max(id), 0) from row))";
+
+pub(super) const INSERT_PRUNED_RUN: &str = "
+    insert into run (id, command, source, columns, reference_column, state, started_at)
+    values (0, 'import', 'pruned runs', json_build_array('object_reference_id')::text, 'object_reference_id', 'completed', 0)
+    on conflict (id) do nothing";
+
+/// A run number is given once.
+pub(super) const KEEP_RUN_NUMBERS: &str = "
+    update run set last_line = greatest(last_line, (select coalesce(max(gone.id), 0) from unnest($1::bigint[]) gone (id)))
+    where id = 0";
+
+pub(super) const HAND_OVER_ROWS: &str = "update row set run = 0 where run = any($1)";
+
+/// Also rows of a run that stays: run 0 tells that their cells are gone.
+pub(super) const HAND_OVER_EMPTIED: &str = "
+    update row set run = 0
+    where customer_id is null and outcome in ('rejected', 'failed') and run > 0
+    and run = any($1) and not exists (select 1 from record where record.row = row.id)";
+
+pub(super) const HAND_OVER_CORRECTED: &str = "update row set corrected_by = 0 where corrected_by = any($1)";
+
+pub(super) const HAND_OVER_UPDATES: &str = "update pending_update set run = 0 where run = any($1)";
+
+/// Their rows have another run now, and a run that resumed behind them could not tell which it had read.
+pub(super) const DELETE_CHECKPOINTS: &str = "delete from checkpoint";
+
+/// What is known of these runs alone goes with them.
+pub(super) const DELETE_RUNS: &str = "delete from run where id = any($1)";
+
+pub(super) const DELETE_WORKERS: &str = "delete from worker where run is null and state <> 'alive'";
+
+pub(super) const VACUUM: &str = "vacuum (analyze) {schema}.row, {schema}.record";
+
+pub(super) const SELECT_SIZE: &str = "
+    select coalesce(sum(pg_total_relation_size(pg_class.oid)), 0)::bigint
+    from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+    where nspname = current_schema() and relkind = 'r'";

@@ -1,0 +1,702 @@
+//! The one writer of a ledger in Postgres.
+//!
+//! Promises: a commit is one transaction, made once, and what it wrote is durable when it returns; nothing is written
+//! by a process that was taken over. What a method promises beside is said at the method of the SQLite store.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use sqlx::{Row as _, postgres::PgRow};
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        batch::{CommitBatch, SettledWithId, UpdateRows},
+        checkpoint::Checkpoint,
+        claim::{IdSource, RowError},
+        error::Error,
+        json_rows::{
+            Given, GivenUpdates, hex, json_outcomes, json_rows, json_samples, json_settings, signed,
+        },
+        model::{
+            CustomerName, Heartbeat, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate, RequestCounts,
+            RowId, RunCounts, RunEnd, RunId, Setting, Target,
+        },
+        ordered_scan::{OrderedRow, Owner, READ_ROWS},
+        records::{ChangedAtApi, Pruned},
+        seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
+        timeline::Sample,
+        unsendable::{EarlierRecord, UnsendableRows},
+    },
+    connection::{BULK_MAX, COMMIT_MAX, Connection},
+    lease,
+    parameters::{Statement, with_nul, without_nul},
+    queries::{SELECT_CHANGED, SELECT_DROPPED},
+    rows::{
+        count, fingerprint, read_checkpoint, read_dropped, read_field_counts, read_known, read_outcome, text,
+    },
+    schema,
+    server::Server,
+    statements::*,
+    worker::Worker,
+};
+use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
+
+/// For how long a server may be away before a run, or another command that writes, knows what its user allows.
+const OUTAGE_MAX: Duration = Duration::from_secs(5);
+
+/// Rows of one statement of those that take very many.
+const ROWS_MAX: usize = 10_000;
+
+/// The one writer.
+pub(crate) struct Store {
+    connection: Connection,
+    /// What waits for the next transaction that is made anyway.
+    settings: Vec<Setting>,
+    samples: Vec<(usize, Vec<Sample>)>,
+}
+
+impl Store {
+    /// Opens the ledger, or makes a new one where there is none, and takes it.
+    pub(crate) async fn hold(server: &Server) -> Result<Store, Error> {
+        let mut connection = Connection::open(server).await?;
+        schema::migrate(&mut connection).await?;
+        lease::join(&mut connection).await?;
+        connection.outage_limit = OUTAGE_MAX;
+        Ok(Store::looking(connection))
+    }
+
+    /// The same for a ledger that exists.
+    pub(crate) async fn hold_existing(server: &Server) -> Result<Store, Error> {
+        let mut connection = Connection::open(server).await?;
+        let checked = schema::check(&mut connection).await;
+        connection.close().await;
+        match checked {
+            Err(missing @ Error::Missing { .. }) => Err(missing),
+            _ => Store::hold(server).await,
+        }
+    }
+
+    /// The ledger of a reader's connection, to be looked into.
+    pub(crate) fn looking(connection: Connection) -> Store {
+        Store { connection, settings: Vec::new(), samples: Vec::new() }
+    }
+
+    /// Lets the ledger go.
+    pub(crate) async fn close(mut self) -> Result<(), Error> {
+        if let Some(id) = self.connection.worker.as_ref().map(|worker| worker.id) {
+            self.connection.commit(&[Statement::new(LEAVE).bind(id)], COMMIT_MAX).await?;
+        }
+        self.connection.close().await;
+        Ok(())
+    }
+
+    pub(crate) fn may_send_until(&self) -> Option<Instant> {
+        self.connection.worker.as_ref().map(Worker::may_send_until)
+    }
+
+    // The beginning of a run
+
+    pub(crate) async fn keep_target(&mut self, asked: &Target, now: i64) -> Result<(), Error> {
+        let rows = self.all(SELECT_TARGET).await?;
+        let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
+        match has {
+            Some(has) if has == *asked => Ok(()),
+            Some(has) => {
+                Err(Error::OtherTarget { ledger: self.connection.location(), has, asked: asked.clone() })
+            }
+            None => {
+                let set = Statement::new(SET_TARGET).text(&asked.base_url).text(&asked.merchant_id);
+                self.write_all(&[set.bind(now)]).await
+            }
+        }
+    }
+
+    pub(crate) async fn recover_crashed_runs(&mut self, now: i64) -> Result<(), Error> {
+        let recover = [
+            Statement::new(RECOVER_CLAIMS).bind(now),
+            Statement::new(DELETE_CLAIM_BATCHES),
+            Statement::new(EXPLAIN_RECOVERED_CLAIMS),
+            Statement::new(END_CRASHED_RUNS).bind(now),
+        ];
+        self.write_all(&recover).await
+    }
+
+    pub(crate) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<RunId, Error> {
+        self.connection.outage_limit = run.outage_limit;
+        let id = self.next_run().await?;
+        let columns = serde_json::to_string(run.columns).unwrap_or_default();
+        let insert = Statement::new(INSERT_RUN).bind(id.0).bind(run.command.name()).text(run.source);
+        let insert = insert.some_text(run.source_path).text(&columns).some_text(run.reference_column);
+        let worker = self.connection.worker.as_ref().map_or(0, |worker| worker.id);
+        let begin =
+            [insert.bind(now).some_text(run.row_mapping), Statement::new(SET_RUN).bind(worker).bind(id.0)];
+        self.write_all(&begin).await?;
+        self.settings = run.settings.to_vec();
+        Ok(id)
+    }
+
+    pub(crate) async fn rows_in_doubt(&mut self) -> Result<Vec<OpenClaim>, Error> {
+        let rows = self.all(SELECT_IN_DOUBT).await?;
+        let read = |row: &PgRow| OpenClaim {
+            id: RowId(row.get(0)),
+            line: count(row, 1),
+            reference: Reference::recorded(&text(row, 2)),
+            fingerprint: fingerprint(row, 3),
+            claimed_at: row.get(4),
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    pub(crate) async fn next_run(&mut self) -> Result<RunId, Error> {
+        Ok(RunId(self.one(SELECT_NEXT_RUN).await?.get(0)))
+    }
+
+    pub(crate) async fn open_claims(&mut self) -> Result<HashMap<String, KnownRow>, Error> {
+        let rows = self.all(SELECT_CLAIMS).await?;
+        let read = |row: &PgRow| KnownRow {
+            id: RowId(row.get(0)),
+            run: RunId(row.get(1)),
+            line: count(row, 2),
+            fingerprint: row.get::<Option<&str>, _>(4).and_then(Fingerprint::from_hex),
+            outcome: Outcome::Pending,
+            in_doubt: true,
+            may_have_landed: false,
+            claimed_at: row.get(5),
+        };
+        Ok(rows.iter().map(|row| (text(row, 3), read(row))).collect())
+    }
+
+    // References
+
+    pub(crate) async fn last_row(&mut self) -> Result<RowId, Error> {
+        Ok(RowId(self.one(SELECT_LAST_ROW).await?.get(0)))
+    }
+
+    pub(crate) async fn find(
+        &mut self,
+        references: impl Iterator<Item = &Reference>,
+    ) -> Result<HashMap<String, KnownRow>, Error> {
+        let texts: Vec<_> = references.map(|reference| without_nul(reference.as_str())).collect();
+        if texts.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let rows = self.connection.read(&Statement::new(FIND_ROWS).bind(texts)).await?;
+        let ledger = self.connection.location();
+        rows.iter().map(|row| Ok((text(row, 1), read_known(&ledger, row)?))).collect()
+    }
+
+    pub(crate) async fn read_ordered(&mut self, from: RowId) -> Result<Vec<Owner>, Error> {
+        let select = Statement::new(READ_ORDERED).bind(from.0).bind(READ_ROWS as i64);
+        let row = self.connection.read_one(&select).await?;
+        let rows: Vec<OrderedRow<'_>> = serde_json::from_str(row.get(0))
+            .map_err(|error| self.connection.error(sqlx::Error::Decode(error.into())))?;
+        let newer = || Error::Newer(self.connection.location());
+        rows.into_iter().map(|row| row.read().ok_or_else(newer)).collect()
+    }
+
+    pub(crate) async fn customer_names(
+        &mut self,
+        ids: &[RowId],
+    ) -> Result<HashMap<RowId, CustomerName>, Error> {
+        let rows = self.connection.read(&Statement::new(FIND_CUSTOMER_NAMES).ids(ids)).await?;
+        let read = |row: &PgRow| CustomerName {
+            customer_id: text(row, 1),
+            api_reference: row
+                .get::<Option<String>, _>(2)
+                .map(|reference| Reference::recorded(&with_nul(reference))),
+        };
+        Ok(rows.iter().map(|row| (RowId(row.get(0)), read(row))).collect())
+    }
+
+    pub(crate) async fn has_other_row(&mut self, customer_id: &str, id: RowId) -> Result<bool, Error> {
+        let select = Statement::new(HAS_OTHER_ROW).text(customer_id).bind(id.0);
+        Ok(self.connection.read_one(&select).await?.get(0))
+    }
+
+    // Rows that cannot be sent
+
+    pub(crate) async fn unsendable_rows(&mut self, run: RunId) -> Result<UnsendableRows, Error> {
+        let (mut earlier, mut contents, mut named) = (Vec::new(), Vec::new(), Vec::new());
+        let select = Statement::new(SELECT_EARLIER_UNSENDABLE).bind(run.0);
+        let each = |row: &PgRow| {
+            earlier.push((row.get::<i64, _>(0) as u64, EarlierRecord::new(RowId(row.get(1)), row.get(2))));
+            Ok(true)
+        };
+        self.connection.each(&select, each).await?;
+        let select = Statement::new(SELECT_CONTENTS_WITHOUT_REFERENCE).bind(run.0);
+        let each = |row: &PgRow| {
+            contents.push(row.get::<i64, _>(0) as u64);
+            Ok(true)
+        };
+        self.connection.each(&select, each).await?;
+        let select = Statement::new(SELECT_NAMED_REFERENCES).bind(run.0);
+        let each = |row: &PgRow| {
+            named.push((Reference::recorded(&text(row, 0)).key(), RowId(row.get(1))));
+            Ok(true)
+        };
+        self.connection.each(&select, each).await?;
+        Ok(UnsendableRows::new(earlier, contents, named))
+    }
+
+    pub(crate) async fn references(&mut self, ids: &[RowId]) -> Result<HashSet<String>, Error> {
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let rows = self.connection.read(&Statement::new(SELECT_REFERENCES).ids(ids)).await?;
+        Ok(rows.iter().map(|row| text(row, 0)).collect())
+    }
+
+    pub(crate) async fn delete_unsendable(&mut self, ids: &[RowId], run: RunId) -> Result<(), Error> {
+        for some in ids.chunks(ROWS_MAX) {
+            self.write_all(&[Statement::new(DELETE_UNSENDABLE).ids(some).bind(run.0)]).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn unreadable_runs(
+        &mut self,
+        lines: &[u64],
+        run: RunId,
+    ) -> Result<UnreadableRuns, Error> {
+        let lines: Vec<i64> = lines.iter().map(|line| signed(*line)).collect();
+        let rows = self.connection.read(&Statement::new(SELECT_UNREADABLE).bind(lines).bind(run.0)).await?;
+        let mut unreadable = UnreadableRuns::default();
+        for row in rows {
+            unreadable.0.entry(count(&row, 0)).or_default().push(RunId(row.get(1)));
+        }
+        Ok(unreadable)
+    }
+
+    pub(crate) async fn seen_by(&mut self, run: RunId) -> Result<Option<SeenBefore>, Error> {
+        self.seen(Statement::new(SELECT_SEEN).bind(run.0)).await
+    }
+
+    pub(crate) async fn seen_by_run_before(&mut self, run: RunId) -> Result<Option<SeenBefore>, Error> {
+        self.seen(Statement::new(SELECT_SEEN_BEFORE).bind(run.0)).await
+    }
+
+    async fn seen(&mut self, select: Statement) -> Result<Option<SeenBefore>, Error> {
+        let rows = self.connection.read(&select).await?;
+        let read =
+            |row: &PgRow| SeenBefore { next_id: RowId(row.get(0)), seen: SeenRows::from_bytes(row.get(1)) };
+        Ok(rows.first().map(read))
+    }
+
+    pub(crate) async fn is_seen_needed(&mut self, run: RunId) -> Result<bool, Error> {
+        self.write_all(&[Statement::new(DELETE_SEEN)]).await?;
+        Ok(self.connection.read_one(&Statement::new(HAS_UNREADABLE).bind(run.0)).await?.get(0))
+    }
+
+    pub(crate) async fn keep_seen(
+        &mut self,
+        run: RunId,
+        next_id: RowId,
+        seen: &SeenRows,
+    ) -> Result<(), Error> {
+        let keep = Statement::new(KEEP_SEEN).bind(run.0).bind(next_id.0).bind(seen.to_bytes());
+        self.write_all(&[keep]).await
+    }
+
+    // Updates
+
+    pub(crate) async fn has_pending_updates(&mut self) -> Result<bool, Error> {
+        Ok(self.one(HAS_PENDING_UPDATES).await?.get(0))
+    }
+
+    pub(crate) async fn pending_updates(
+        &mut self,
+        ids: &[RowId],
+    ) -> Result<HashMap<RowId, PendingUpdate>, Error> {
+        let rows = self.connection.read(&Statement::new(FIND_PENDING_UPDATES).ids(ids)).await?;
+        let ledger = self.connection.location();
+        let read = |row: &PgRow| {
+            Ok(PendingUpdate {
+                fingerprint: fingerprint(row, 1).unwrap_or_default(),
+                outcome: read_outcome(&ledger, row.get(2))?,
+                may_have_landed: row.get(3),
+            })
+        };
+        rows.iter().map(|row| Ok((RowId(row.get(0)), read(row)?))).collect()
+    }
+
+    // The end of a source
+
+    pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
+        Ok(count(&self.one(COUNT_IMPORTED).await?, 0))
+    }
+
+    pub(crate) async fn invalid_references(
+        &mut self,
+        run: RunId,
+        behind: (i64, RowId),
+        max: usize,
+    ) -> Result<(Vec<Reference>, (i64, RowId)), Error> {
+        let select = Statement::new(SELECT_INVALID_REFERENCES).bind(run.0).bind(behind.0).bind(behind.1.0);
+        let rows = self.connection.read(&select.bind(max as i64)).await?;
+        let last = rows.last().map_or(behind, |row| (row.get(0), RowId(row.get(1))));
+        Ok((rows.iter().map(|row| Reference::recorded(&text(row, 2))).collect(), last))
+    }
+
+    pub(crate) async fn absent_before(&mut self, run: RunId) -> Result<Option<u64>, Error> {
+        let rows = self.connection.read(&Statement::new(SELECT_ABSENT_BEFORE).bind(run.0)).await?;
+        Ok(rows.first().map(|row| count(row, 0)))
+    }
+
+    pub(crate) async fn set_absent(&mut self, run: RunId, absent: u64) -> Result<(), Error> {
+        self.write_all(&[Statement::new(SET_ABSENT).bind(run.0).bind(signed(absent))]).await
+    }
+
+    pub(crate) async fn mark_changed(&mut self, rows: &[ChangedAtApi]) -> Result<u64, Error> {
+        let mark = |some: &[ChangedAtApi]| {
+            let given = json_rows(some.iter().map(|row| (row.id, hex(&row.remembered), hex(&row.at_api))));
+            Statement::new(MARK_CHANGED).json(&given)
+        };
+        let mut statements = vec![Statement::new(FORGET_CHECKPOINTS)];
+        statements.extend(rows.chunks(ROWS_MAX).map(mark));
+        Ok(self.connection.commit(&statements, BULK_MAX).await?.iter().skip(1).sum())
+    }
+
+    // Checkpoints
+
+    pub(crate) async fn last_checkpoint(&mut self, run: &NewRun<'_>) -> Result<Option<Checkpoint>, Error> {
+        let select = Statement::new(SELECT_LAST_CHECKPOINT).bind(run.command.name());
+        let select = select.some_text(run.source_path).text(run.parse_settings_hash);
+        Ok(self.connection.read(&select).await?.first().and_then(read_checkpoint))
+    }
+
+    pub(crate) async fn begin_checkpoint(
+        &mut self,
+        run: RunId,
+        parse_settings_hash: &str,
+    ) -> Result<(), Error> {
+        self.write_all(&[Statement::new(INSERT_CHECKPOINT).bind(run.0).text(parse_settings_hash)]).await
+    }
+
+    pub(crate) async fn checkpoint_lines(
+        &mut self,
+        chain_start: RunId,
+        run: RunId,
+    ) -> Result<HashMap<RunId, u64>, Error> {
+        let select = Statement::new(SELECT_CHECKPOINT_LINES).bind(chain_start.0).bind(run.0);
+        let rows = self.connection.read(&select).await?;
+        Ok(rows.iter().map(|row| (RunId(row.get(0)), count(row, 1))).collect())
+    }
+
+    pub(crate) async fn resume(
+        &mut self,
+        run: RunId,
+        reached: &Checkpoint,
+        now: i64,
+    ) -> Result<(Dropped, FieldCounts), Error> {
+        let take_over = Statement::new(TAKE_OVER_UNSENDABLE).bind(run.0).bind(reached.chain_start.0);
+        let statements = [
+            take_over.bind(now),
+            Statement::new(TAKE_OVER_RECORDS).bind(run.0),
+            set_checkpoint(run, reached),
+            Statement::new(COPY_DROPPED).bind(run.0),
+            Statement::new(COPY_CHANGED).bind(run.0),
+        ];
+        self.write_all(&statements).await?;
+        let dropped = self.connection.read(&Statement::new(SELECT_DROPPED).bind(run.0)).await?;
+        let changed = self.connection.read(&Statement::new(SELECT_CHANGED).bind(run.0)).await?;
+        Ok((read_dropped(&dropped), read_field_counts(&changed).collect()))
+    }
+
+    // The commit and the end of a run
+
+    pub(crate) fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
+        self.samples.push((from, samples));
+    }
+
+    pub(crate) async fn write(&mut self, batch: &CommitBatch<'_>, counts: &RunCounts) -> Result<(), Error> {
+        let mut statements = Vec::new();
+        let worker = self.connection.worker.as_ref().map(|worker| worker.id);
+        encode(batch, counts, worker, &mut statements);
+        self.encode_settings_and_samples(batch.run, &mut statements);
+        self.connection.commit(&statements, COMMIT_MAX).await.map(drop)
+    }
+
+    /// The settings and samples that wait.
+    fn encode_settings_and_samples(&mut self, run: RunId, statements: &mut Vec<Statement>) {
+        let settings = std::mem::take(&mut self.settings);
+        if !settings.is_empty() {
+            statements.push(Statement::new(INSERT_SETTINGS).json(&json_settings(&settings)).bind(run.0));
+        }
+        for (from, samples) in std::mem::take(&mut self.samples) {
+            let from = from as i64;
+            statements.push(Statement::new(DELETE_SAMPLES).bind(run.0).bind(from));
+            let insert = Statement::new(INSERT_SAMPLES).json(&json_samples(&samples));
+            statements.push(insert.bind(run.0).bind(from));
+        }
+    }
+
+    pub(crate) async fn end_run(
+        &mut self,
+        run: RunId,
+        end: RunEnd<'_>,
+        requests: &RequestCounts,
+        now: i64,
+    ) -> Result<(), Error> {
+        let RunEnd { state, exit_code, stop_reason } = end;
+        let end = Statement::new(END_RUN).bind(run.0).bind(state.name()).bind(i64::from(exit_code));
+        let end = end.some_text(stop_reason).bind(now).bind(signed(requests.requests));
+        let end = end.bind(signed(requests.retries)).bind(signed(requests.throttled));
+        let mut statements = vec![Statement::new(DELETE_HEARTBEAT), end];
+        self.encode_settings_and_samples(run, &mut statements);
+        self.write_all(&statements).await
+    }
+
+    pub(crate) async fn discard_run(&mut self, run: RunId) -> Result<(), Error> {
+        let statements = [
+            Statement::new(DELETE_HEARTBEAT),
+            Statement::new(INSERT_PRUNED_RUN),
+            Statement::new(KEEP_RUN_NUMBERS).bind(vec![run.0]),
+            Statement::new(DELETE_RUNS).bind(vec![run.0]),
+        ];
+        self.write_all(&statements).await
+    }
+
+    // Pruning
+
+    pub(crate) async fn delete_old(&mut self, before: i64) -> Result<Pruned, Error> {
+        let size_before = count(&self.one(SELECT_SIZE).await?, 0);
+        let pruned = self.delete_old_runs(before).await?;
+        if !pruned.is_nothing() {
+            self.connection.run_text(VACUUM.into()).await?;
+        }
+        let size = count(&self.one(SELECT_SIZE).await?, 0);
+        Ok(Pruned { bytes: (size_before, size), ..pruned })
+    }
+
+    async fn delete_old_runs(&mut self, before: i64) -> Result<Pruned, Error> {
+        let connection = &mut self.connection;
+        connection.begin_at_once().await?;
+        connection.run(&Statement::new(KEEP_LAST_ROW)).await?;
+        let old = connection.run(&Statement::new(SELECT_OLD_RUNS).bind(before)).await?;
+        let old: Vec<i64> = old.first().map_or_else(Vec::new, |row| row.get(0));
+        let counted = |rows: Vec<PgRow>| rows.first().map_or(0, |row| count(row, 0));
+        let records = connection.run(&Statement::new(DELETE_OLD_RECORDS).bind(old.clone())).await?;
+        let rows = connection.run(&Statement::new(DELETE_OLD_UNSENDABLE).bind(old.clone())).await?;
+        let gone = connection.run(&Statement::new(SELECT_RUNS_TO_DELETE).bind(old.clone())).await?;
+        let gone: Vec<i64> = gone.first().map_or_else(Vec::new, |row| row.get(0));
+        let (records, rows) = (counted(records), counted(rows));
+        let pruned = Pruned { runs: gone.len() as u64, records, rows, bytes: (0, 0) };
+        if !pruned.is_nothing() {
+            connection.run(&Statement::new(INSERT_PRUNED_RUN)).await?;
+            connection.run(&Statement::new(HAND_OVER_EMPTIED).bind(old)).await?;
+            for sql in [KEEP_RUN_NUMBERS, HAND_OVER_ROWS, HAND_OVER_CORRECTED, HAND_OVER_UPDATES] {
+                connection.run(&Statement::new(sql).bind(gone.clone())).await?;
+            }
+            connection.run(&Statement::new(DELETE_CHECKPOINTS)).await?;
+            connection.run(&Statement::new(DELETE_RUNS).bind(gone)).await?;
+            connection.run(&Statement::new(DELETE_WORKERS)).await?;
+        }
+        connection.commit_at_once().await?;
+        Ok(pruned)
+    }
+
+    // Statements
+
+    async fn write_all(&mut self, statements: &[Statement]) -> Result<(), Error> {
+        self.connection.commit(statements, BULK_MAX).await.map(drop)
+    }
+
+    async fn all(&mut self, sql: &'static str) -> Result<Vec<PgRow>, Error> {
+        self.connection.read(&Statement::new(sql)).await
+    }
+
+    async fn one(&mut self, sql: &'static str) -> Result<PgRow, Error> {
+        self.connection.read_one(&Statement::new(sql)).await
+    }
+}
+
+/// The statements of a batch, in an order that the tables allow.
+fn encode(batch: &CommitBatch<'_>, counts: &RunCounts, worker: Option<i64>, statements: &mut Vec<Statement>) {
+    let given = Given::of(batch);
+    let (run, now) = (batch.run, batch.now);
+    encode_settled(batch, &given, statements);
+    let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
+    let ended = Statement::new(END_CLAIM_BATCHES).ids(&batch.ended_claims).bind(run.0);
+    if !batch.ended_claims.is_empty() {
+        statements.push(ended.changing(batch.ended_claims.len() as u64));
+    }
+    if !batch.dropped.is_empty() {
+        let rows = batch
+            .dropped
+            .iter()
+            .map(|(field, rule, rows)| (field.name(), rule.name(), rows))
+            .collect::<Vec<_>>();
+        statements.push(of_rows(COUNT_DROPPED, &json_rows(rows)));
+    }
+    encode_updates(&batch.updates, &given.updates, (run, now), statements);
+    let notes = batch.existing.notes();
+    if !notes.is_empty() {
+        statements.push(of_rows(COUNT_EXISTING, &json_rows(notes)));
+    }
+    if let Some(first) = batch.new_claims.first() {
+        let insert = Statement::new(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(worker);
+        statements.push(insert.bind(now).json(&given.new_claims));
+    }
+    if !batch.repeated_claims.is_empty() {
+        statements.push(of_rows(CLAIM_AGAIN, &given.repeated_claims).bind(now));
+    }
+    if !batch.renewed.is_empty() {
+        statements.push(Statement::new(FORGET_BEFORE_CLAIM).ids(&batch.renewed));
+    }
+    statements.extend(batch.checkpoint.as_ref().map(|reached| set_checkpoint(run, reached)));
+    let RunCounts { tally, requests, last_line } = counts;
+    let count = Statement::new(COUNT_RUN).bind(run.0).bind(signed(requests.requests));
+    let count =
+        count.bind(signed(requests.retries)).bind(signed(requests.throttled)).bind(signed(*last_line));
+    statements.push(count.changing(1));
+    statements.push(of_rows(COUNT_OUTCOMES, &json_outcomes(tally)));
+    statements.extend(batch.heartbeat.as_ref().map(|heartbeat| set_heartbeat(heartbeat, run, now)));
+}
+
+/// What became of rows.
+fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<Statement>) {
+    let (run, now) = (batch.run, batch.now);
+    let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
+    if !batch.created.is_empty() {
+        let settle = Statement::new(SETTLE_CREATED).bind(run.0).bind(now);
+        statements.push(bind_columns(settle, &batch.created));
+    }
+    if !batch.with_id.is_empty() {
+        let settle = Statement::new(SETTLE_WITH_ID).bind(run.0).bind(now);
+        statements.push(bind_found(bind_columns(settle, &batch.with_id), &batch.with_id));
+    }
+    // Before the records of earlier runs are deleted: whether a row was corrected is told by them.
+    if !batch.corrected.is_empty() {
+        statements.push(of_rows(MARK_CORRECTED, &given.corrected));
+    }
+    let superseded = &batch.superseded;
+    for (sql, is_empty, rows) in [
+        (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
+        (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
+        (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
+    ] {
+        if !is_empty {
+            statements.push(of_rows(sql, rows));
+        }
+    }
+    if !batch.unsendable.is_empty() {
+        let rows = batch.unsendable.iter().map(|it| {
+            let RowError { field, code, message, .. } = &it.error;
+            let other = it.row.content_without_reference.map(signed);
+            let content = signed(it.row.content);
+            (it.row.id, it.line, it.outcome, &it.reference, field, code, message, content, other)
+        });
+        statements.push(of_rows(INSERT_UNSENDABLE, &json_rows(rows)).bind(now));
+    }
+    if !batch.without_id.is_empty() {
+        statements.push(of_rows(SETTLE_WITHOUT_ID, &given.without_id).bind(now));
+        if batch.restores_rows {
+            statements.push(of_rows(RESTORE_ROWS, &given.without_id));
+        }
+    }
+    if !batch.records.is_empty() {
+        let ids = batch.records.iter().map(|(id, _)| id.0).collect::<Vec<_>>();
+        let cells = batch.records.iter().map(|(_, record)| json_rows(record.cells())).collect::<Vec<_>>();
+        statements.push(Statement::new(KEEP_RECORDS).bind(ids).bind(cells).bind(run.0));
+    }
+    if !batch.erased.is_empty() {
+        statements.push(Statement::new(ERASE_RECORDS).ids(&batch.erased));
+    }
+}
+
+fn encode_updates(
+    updates: &UpdateRows<'_>,
+    given: &GivenUpdates,
+    (run, now): (RunId, i64),
+    statements: &mut Vec<Statement>,
+) {
+    let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
+    if !updates.updated.is_empty() {
+        statements.push(of_rows(SETTLE_UPDATED, &given.updated).bind(now));
+    }
+    if !updates.unfinished.is_empty() {
+        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(&given.unfinished));
+    }
+    if !updates.new_unfinished.is_empty() {
+        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, &given.new_unfinished));
+    }
+    if !updates.restored.is_empty() {
+        statements.push(Statement::new(RESTORE_UPDATES).ids(&updates.restored).bind(run.0));
+    }
+    if !updates.finished.is_empty() {
+        statements.push(Statement::new(DELETE_FINISHED_UPDATES).ids(&updates.finished));
+    }
+    if !updates.begun.is_empty() {
+        statements.push(of_rows(BEGIN_UPDATES, &given.begun));
+    }
+    let mut rows: HashMap<&str, u64> = HashMap::new();
+    for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
+        *rows.entry(field.name()).or_default() += 1;
+    }
+    if !rows.is_empty() {
+        statements.push(of_rows(COUNT_CHANGED, &json_rows(rows)));
+    }
+}
+
+/// The columns that each row with a customer id has, an array for each.
+fn bind_columns(statement: Statement, rows: &[SettledWithId<'_>]) -> Statement {
+    statement
+        .bind(rows.iter().map(|row| row.id.0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| signed(row.line)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| without_nul(row.reference.as_str())).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.fingerprint.as_bytes()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| without_nul(row.customer_id)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| i64::from(row.attempts)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.claimed_at).collect::<Vec<_>>())
+}
+
+/// The columns of rows that were found, or that the ledger knew.
+fn bind_found(statement: Statement, rows: &[SettledWithId<'_>]) -> Statement {
+    let found = |row: &SettledWithId<'_>| match row.id_source {
+        IdSource::Answer => (false, None, false),
+        IdSource::Found { created_at, is_uncertain, .. } => (true, created_at, is_uncertain),
+    };
+    let spelling = |row: &SettledWithId<'_>| {
+        row.api_reference.map(|reference| without_nul(reference.as_str()).into_owned())
+    };
+    statement
+        .bind(rows.iter().map(|row| row.outcome.name()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| found(row).0).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| found(row).1).collect::<Vec<Option<i64>>>())
+        .bind(rows.iter().map(|row| found(row).2).collect::<Vec<_>>())
+        .bind(rows.iter().map(spelling).collect::<Vec<Option<String>>>())
+}
+
+fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Statement {
+    let Checkpoint { position, tally, whole_file_only, chain_start } = reached;
+    let prefix = position.prefix_hash;
+    Statement::new(SET_CHECKPOINT)
+        .bind(run.0)
+        .bind(signed(position.bytes))
+        .bind(signed(position.line))
+        .bind(prefix.map(|prefix| signed(prefix.bytes)))
+        .bind(prefix.map(|prefix| format!("{:032x}", prefix.hash)))
+        .bind(tally.to_json())
+        .bind(*whole_file_only)
+        .bind(chain_start.0)
+}
+
+fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Statement {
+    Statement::new(SET_HEARTBEAT)
+        .bind(run.0)
+        .bind(now)
+        .bind(heartbeat.activity.name())
+        .bind(heartbeat.total.map(signed))
+        .bind(heartbeat.is_exact)
+        .bind(heartbeat.rows_per_second)
+        .bind(signed(heartbeat.in_flight))
+        .bind(signed(heartbeat.retrying))
+        .bind(signed(heartbeat.in_doubt))
+        .bind(heartbeat.rate.map(|rate| rate.per_second))
+        .some_text(heartbeat.cause.as_deref())
+        .bind(heartbeat.rate.map(|rate| rate.set_by.name()))
+        .bind(signed(heartbeat.pauses))
+}

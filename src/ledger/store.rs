@@ -1,0 +1,193 @@
+//! The one writer of a ledger, whatever the ledger is kept in.
+//!
+//! The two backends differ in how a transaction is made and in its SQL, and tell the same: what one method promises is
+//! said at the method of the SQLite store, and holds for the other. A ledger in Postgres has no reference index and
+//! needs none: there the references have a unique index.
+
+use std::collections::{HashMap, HashSet};
+
+use tokio::time::Instant;
+
+#[cfg(feature = "postgres")]
+use super::postgres;
+use super::{
+    batch::CommitBatch,
+    checkpoint::Checkpoint,
+    error::Error,
+    location::Location,
+    model::{
+        CustomerName, KnownRow, NewRun, OpenClaim, PendingUpdate, RequestCounts, RowId, RunCounts, RunEnd,
+        RunId, Target,
+    },
+    ordered_scan::Owner,
+    records::{ChangedAtApi, Pruned},
+    seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
+    sqlite,
+    timeline::Sample,
+    unsendable::UnsendableRows,
+};
+use crate::customer::{Dropped, FieldCounts, Reference};
+
+/// The one writer.
+pub(super) enum Store {
+    Sqlite(Box<sqlite::store::Store>),
+    #[cfg(feature = "postgres")]
+    Postgres(Box<postgres::store::Store>),
+}
+
+/// A method that both backends have.
+macro_rules! of_both {
+    ($(async fn $name:ident(&mut self $(, $argument:ident: $type:ty)*) -> $returned:ty;)*) => {
+        impl Store {
+            $(pub(super) async fn $name(&mut self $(, $argument: $type)*) -> Result<$returned, Error> {
+                match self {
+                    Store::Sqlite(store) => store.$name($($argument),*).await,
+                    #[cfg(feature = "postgres")]
+                    Store::Postgres(store) => store.$name($($argument),*).await,
+                }
+            })*
+        }
+    };
+}
+
+of_both! {
+    // The beginning of a run
+    async fn keep_target(&mut self, asked: &Target, now: i64) -> ();
+    async fn recover_crashed_runs(&mut self, now: i64) -> ();
+    async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> RunId;
+    async fn rows_in_doubt(&mut self) -> Vec<OpenClaim>;
+    async fn next_run(&mut self) -> RunId;
+    async fn open_claims(&mut self) -> HashMap<String, KnownRow>;
+    // References
+    async fn last_row(&mut self) -> RowId;
+    async fn read_ordered(&mut self, from: RowId) -> Vec<Owner>;
+    async fn customer_names(&mut self, ids: &[RowId]) -> HashMap<RowId, CustomerName>;
+    async fn has_other_row(&mut self, customer_id: &str, id: RowId) -> bool;
+    // Rows that cannot be sent
+    async fn unsendable_rows(&mut self, run: RunId) -> UnsendableRows;
+    async fn references(&mut self, ids: &[RowId]) -> HashSet<String>;
+    async fn delete_unsendable(&mut self, ids: &[RowId], run: RunId) -> ();
+    async fn unreadable_runs(&mut self, lines: &[u64], run: RunId) -> UnreadableRuns;
+    async fn seen_by(&mut self, run: RunId) -> Option<SeenBefore>;
+    async fn seen_by_run_before(&mut self, run: RunId) -> Option<SeenBefore>;
+    async fn is_seen_needed(&mut self, run: RunId) -> bool;
+    async fn keep_seen(&mut self, run: RunId, next_id: RowId, seen: &SeenRows) -> ();
+    // Updates
+    async fn has_pending_updates(&mut self) -> bool;
+    async fn pending_updates(&mut self, ids: &[RowId]) -> HashMap<RowId, PendingUpdate>;
+    // The end of a source
+    async fn count_imported(&mut self) -> u64;
+    async fn invalid_references(&mut self, run: RunId, behind: (i64, RowId), max: usize) -> (Vec<Reference>, (i64, RowId));
+    async fn absent_before(&mut self, run: RunId) -> Option<u64>;
+    async fn set_absent(&mut self, run: RunId, absent: u64) -> ();
+    async fn mark_changed(&mut self, rows: &[ChangedAtApi]) -> u64;
+    // Checkpoints
+    async fn last_checkpoint(&mut self, run: &NewRun<'_>) -> Option<Checkpoint>;
+    async fn begin_checkpoint(&mut self, run: RunId, parse_settings_hash: &str) -> ();
+    async fn checkpoint_lines(&mut self, chain_start: RunId, run: RunId) -> HashMap<RunId, u64>;
+    async fn resume(&mut self, run: RunId, reached: &Checkpoint, now: i64) -> (Dropped, FieldCounts);
+    // The commit and the end of a run
+    async fn write(&mut self, batch: &CommitBatch<'_>, counts: &RunCounts) -> ();
+    async fn end_run(&mut self, run: RunId, end: RunEnd<'_>, requests: &RequestCounts, now: i64) -> ();
+    async fn discard_run(&mut self, run: RunId) -> ();
+    async fn delete_old(&mut self, before: i64) -> Pruned;
+}
+
+impl Store {
+    /// Opens or makes the ledger, and holds it: no other run has it until this one ends or its process does.
+    pub(super) async fn hold(location: &Location) -> Result<Store, Error> {
+        match location {
+            Location::File(path) => {
+                sqlite::store::Store::hold(path).await.map(|store| Store::Sqlite(store.into()))
+            }
+            #[cfg(feature = "postgres")]
+            Location::Postgres(server) => {
+                postgres::store::Store::hold(server).await.map(|store| Store::Postgres(store.into()))
+            }
+        }
+    }
+
+    /// The same for a ledger that exists.
+    pub(super) async fn hold_existing(location: &Location) -> Result<Store, Error> {
+        match location {
+            Location::File(path) => {
+                sqlite::store::Store::hold_existing(path).await.map(|store| Store::Sqlite(store.into()))
+            }
+            #[cfg(feature = "postgres")]
+            Location::Postgres(server) => {
+                postgres::store::Store::hold_existing(server).await.map(|store| Store::Postgres(store.into()))
+            }
+        }
+    }
+
+    /// An empty ledger in memory, in place of one that does not exist.
+    pub(super) async fn in_memory() -> Result<Store, Error> {
+        sqlite::store::Store::in_memory().await.map(|store| Store::Sqlite(store.into()))
+    }
+
+    /// Lets the ledger go.
+    pub(super) async fn close(self) -> Result<(), Error> {
+        match self {
+            Store::Sqlite(store) => store.close().await,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.close().await,
+        }
+    }
+
+    /// Until when the holder may send requests, by its last transaction; none where nobody else can take the ledger.
+    pub(super) fn may_send_until(&self) -> Option<Instant> {
+        match self {
+            Store::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.may_send_until(),
+        }
+    }
+
+    /// Reads what is needed to find references.
+    pub(super) async fn read_index(&mut self) -> Result<(), Error> {
+        match self {
+            Store::Sqlite(store) => store.read_index().await,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Makes rows that are new to the ledger known to the index.
+    pub(super) fn index_new<'a>(&mut self, rows: impl Iterator<Item = (&'a Reference, RowId)>) {
+        match self {
+            Store::Sqlite(store) => store.index_new(rows),
+            #[cfg(feature = "postgres")]
+            Store::Postgres(_) => {}
+        }
+    }
+
+    /// Rows by reference, those of the given references among them.
+    pub(super) async fn find(
+        &mut self,
+        references: impl Iterator<Item = &Reference>,
+    ) -> Result<HashMap<String, KnownRow>, Error> {
+        match self {
+            Store::Sqlite(store) => store.find(references).await,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.find(references).await,
+        }
+    }
+
+    /// Writes these samples with the next transaction. They replace all from the index `from` on.
+    pub(super) fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
+        match self {
+            Store::Sqlite(store) => store.add_samples(from, samples),
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.add_samples(from, samples),
+        }
+    }
+
+    /// Writes what was put off until the end of the run; ids up to this one were given.
+    pub(super) async fn merge_index(&mut self, last_row: RowId) -> Result<(), Error> {
+        match self {
+            Store::Sqlite(store) => store.merge_index(last_row).await,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(_) => Ok(()),
+        }
+    }
+}
