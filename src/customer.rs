@@ -9,6 +9,8 @@
 
 mod validation;
 
+mod fault_counts;
+
 mod phone;
 
 mod spreadsheet;
@@ -50,6 +52,7 @@ pub use self::{
     correction::{CorrectedOutcome, Correction},
     count::{counted, noun},
     doubt::Doubt,
+    fault_counts::{AdviceCounts, InvalidCounts},
     fingerprint::{FieldCounts, FieldSet, Fingerprint},
     invisible::{visible, visible_lines},
     phone::{PhoneCheck, PhoneErrorKind, PhoneRegion},
@@ -58,7 +61,7 @@ pub use self::{
     rescue::{Rescue, Rescues},
     respelling::Respelling,
     template::{Template, cell_of_reference, check_template, mapped_columns, single_braces, with_braces},
-    validation::{Fault, Faults, Rule, Rules, ValidRecord, Validation},
+    validation::{Advice, Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };
 pub(crate) use self::{
     invisible::{describe as describe_invisible, is_invisible},

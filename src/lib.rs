@@ -50,7 +50,8 @@
 //! or `cth_…`. **fault**: one rule that a row breaks, found by **validation**. **spreadsheet** damage: a cell that a
 //! spreadsheet has rewritten. **invisible** characters: those without a shape. **null marker**: a word that stands
 //! for a missing value. **doubt**: why the intended value may differ from the one that is sent. **reason**: a fault
-//! explained to readers who do not know the rules. **rescue**: an option that would make invalid rows valid.
+//! explained to readers who do not know the rules. **fault counts**: what to do about the faults of many rows.
+//! **rescue**: an option that would make invalid rows valid.
 //! **fingerprint**: a hash of each field of a customer. **correction**: what a failed export states about a row that
 //! is imported from it again. **respelling**: a value sent in another spelling than that of its cell. **count**: a
 //! number with its noun. **template**: a text with columns in it that makes a field. **mapping**: which column feeds

@@ -21,6 +21,8 @@ mod headline;
 
 mod redact;
 
+mod rescue;
+
 mod text;
 
 mod chart;
@@ -60,8 +62,15 @@ pub use self::{
     validation::{ValidationSummary, validation_text},
     verification::{Verification, VerificationSummary, verification_table, verification_words},
 };
-use self::{error_summary::summarize_errors, format::rfc3339, headline::Standing, live_status::live_status};
+use self::{
+    error_summary::summarize_errors,
+    format::rfc3339,
+    headline::Standing,
+    live_status::live_status,
+    rescue::{RescueJson, rescue_list},
+};
 use crate::{
+    customer::Rescue,
     latency::Latencies,
     ledger::{
         ErrorGroup, Outcome, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, Tally,
@@ -89,6 +98,8 @@ pub struct Report<'a> {
     /// Rows without an id that are in none of the groups: a later run settled them, or there are too many kinds of
     /// errors to list.
     errors_not_shown: u64,
+    /// What each option that was not given would make of the invalid rows.
+    rescue: Vec<RescueJson>,
     samples: Vec<SampleJson>,
     options: &'a [Setting],
     /// The current status, while the run is in progress.
@@ -151,15 +162,16 @@ impl SampleJson {
 }
 
 impl<'a> Report<'a> {
-    /// Builds the report of a run; `now` is in UTC milliseconds.
-    pub fn new(details: &'a RunDetails, now: i64) -> Report<'a> {
+    /// Builds the report of a run; `rescues` says what options would make of its invalid rows, `now` is in UTC
+    /// milliseconds.
+    pub fn new(details: &'a RunDetails, rescues: &[Rescue], now: i64) -> Report<'a> {
         let RunDetails {
             target,
             run,
             settings,
             samples,
             groups,
-            characters,
+            invalid,
             heartbeat,
             dropped,
             differences: (changed, absent),
@@ -178,14 +190,14 @@ impl<'a> Report<'a> {
         let groups: Vec<ErrorGroup> =
             groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
         let grouped: u64 = groups.iter().map(|group| group.rows).sum();
-        let errors = summarize_errors(&groups, characters);
+        let errors = summarize_errors(&groups, invalid, rescues);
         let live = heartbeat.as_ref().map(|(at, heartbeat)| live_status(run, (*at, heartbeat), now));
         let standing = Standing {
             command: &run.command,
             state: run.state,
             tally: &run.tally,
             errors: &errors,
-            characters,
+            characters: &invalid.characters,
             live: live.as_ref(),
         };
         Report {
@@ -208,6 +220,7 @@ impl<'a> Report<'a> {
             respelled_lines: respelled,
             errors_not_shown: run.tally.sum(is_wrong).saturating_sub(grouped),
             errors,
+            rescue: rescue_list(rescues),
             live,
             samples: samples.iter().map(SampleJson::of).collect(),
             options: settings,

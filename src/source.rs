@@ -71,7 +71,7 @@ pub use self::{
     error::Error,
     file_state::Change,
     heading::{HeadingMatch, named_field},
-    replay::{ReplayOptions, ReplaySource},
+    replay::{ReplayOptions, ReplaySource, tried_options},
     sample::{SourceSample, Table},
 };
 use self::{

@@ -19,7 +19,7 @@ use serde::Serialize;
 use self::duplicates::{DuplicateDetector, ReferenceHash};
 pub(crate) use self::duplicates::{Occurrence, SeenReferences};
 use crate::{
-    customer::{Correction, Dropped, Fault, Faults, Field, Rescue, Rule, ValidRecord},
+    customer::{AdviceCounts, Correction, Dropped, Fault, Faults, Field, Rescue, Rule, ValidRecord},
     error::Error,
     export::FailedExport,
     source::{RowSample, Source},
@@ -59,6 +59,8 @@ pub struct FaultGroup {
     pub rows: u64,
     /// The first of them.
     pub first: Vec<FaultExample>,
+    /// What to do about them.
+    pub advice: AdviceCounts,
 }
 
 /// One fault of one row.
@@ -73,6 +75,7 @@ pub struct FaultExample {
 impl FaultGroup {
     fn add(&mut self, line: u64, fault: &Fault) {
         self.rows += 1;
+        self.advice.add(fault.rule.advice(fault.field, &fault.seen), 1);
         if self.first.len() < LINES_KEPT {
             self.first.push(FaultExample { line, seen: fault.seen.clone() });
         }
@@ -80,6 +83,7 @@ impl FaultGroup {
 
     fn merge(&mut self, other: FaultGroup) {
         self.rows += other.rows;
+        self.advice.merge(other.advice);
         self.first.extend(other.first);
         self.first.sort_by_key(|example| example.line);
         self.first.truncate(LINES_KEPT);

@@ -17,6 +17,7 @@ use super::{
     target::{PlannedAction, Target, confirm_production, count_rows, find_target},
 };
 use crate::{
+    customer::Rescue,
     error::Error,
     ledger::{
         self, Command, Location, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId, RunState,
@@ -28,7 +29,7 @@ use crate::{
     },
     run::{ActiveRun, EmptyRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
-    source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions},
+    source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, tried_options},
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
@@ -174,8 +175,8 @@ pub(super) async fn run_job(
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
     let (held_rate, pauses) = (result.sustained_rate, Some(result.pauses));
-    let details = read_details(job.ledger, run).await;
-    let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref()));
+    let (details, rescues) = read_details(job.ledger, run).await;
+    let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
     let summary =
         Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
     let summary = summary.with_existing(&totals.existing);
@@ -247,12 +248,17 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
     })
 }
 
-/// The ledger's details of a finished run. None if they cannot be read: the run itself has succeeded.
-async fn read_details(ledger: &Location, run: RunId) -> Option<RunDetails> {
-    let read = async { Reader::open_ended(ledger).await?.run_details(Some(run), 0).await };
+/// The ledger's details of a finished run, and what options would make of its invalid rows. Nothing if they cannot be
+/// read: the run itself has succeeded.
+async fn read_details(ledger: &Location, run: RunId) -> (Option<RunDetails>, Vec<Rescue>) {
+    let read = async {
+        let mut reader = Reader::open_ended(ledger).await?;
+        let details = reader.run_details(Some(run), 0).await?;
+        Ok::<_, Error>((details, tried_options(&mut reader, Some(run)).await?))
+    };
     let read =
         read.await.inspect_err(|error| warn!(%error, "what went wrong cannot be read from the ledger"));
-    read.ok().flatten()
+    read.unwrap_or_default()
 }
 
 fn describe_run(summary: &Summary<'_>, described: &str, ledger: &Location, next: &str) -> String {

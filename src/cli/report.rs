@@ -11,10 +11,11 @@ use super::{
     print, print_data, runtime,
 };
 use crate::{
-    customer::visible_lines,
+    customer::{Rescue, visible_lines},
     error::Error,
     ledger::{Location, Reader, RunDetails, RunId},
     report::{History, Report, history_html, history_text, report_html, report_text},
+    source::tried_options,
 };
 
 /// How many respelled references the report lists.
@@ -44,8 +45,8 @@ pub(super) fn report(args: &args::Report) -> Result<u8, Error> {
 }
 
 fn of_run(ledger: &Location, requested: Option<i64>, format: ReportFormat) -> Result<String, Error> {
-    let details = runtime()?.block_on(details(ledger, requested))?;
-    let report = Report::new(&details, now());
+    let (details, rescues) = runtime()?.block_on(details(ledger, requested))?;
+    let report = Report::new(&details, &rescues, now());
     match format {
         ReportFormat::Text => Ok(visible_lines(&report_text(&report)).into_owned()),
         ReportFormat::Json => json(&report),
@@ -54,9 +55,14 @@ fn of_run(ledger: &Location, requested: Option<i64>, format: ReportFormat) -> Re
 }
 
 fn of_ledger(ledger: &Location, format: ReportFormat) -> Result<String, Error> {
-    let history = runtime()?.block_on(async { Reader::open(ledger).await?.history().await })?;
+    let read = async {
+        let mut reader = Reader::open(ledger).await?;
+        let history = reader.history().await?;
+        Ok::<_, Error>((history, tried_options(&mut reader, None).await?))
+    };
+    let (history, rescues) = runtime()?.block_on(read)?;
     let now = now();
-    let history = History::new(&history, now);
+    let history = History::new(&history, &rescues, now);
     match format {
         ReportFormat::Text => Ok(visible_lines(&history_text(&history)).into_owned()),
         ReportFormat::Json => json(&history),
@@ -64,13 +70,16 @@ fn of_ledger(ledger: &Location, format: ReportFormat) -> Result<String, Error> {
     }
 }
 
-/// Reads the details of run `requested`, or of the latest run.
-async fn details(ledger: &Location, requested: Option<i64>) -> Result<RunDetails, Error> {
-    let details = Reader::open(ledger).await?.run_details(requested.map(RunId), LINES_SHOWN).await?;
-    details.ok_or_else(|| match requested {
+/// Reads the details of run `requested`, or of the latest run, and what options would make of its invalid rows.
+async fn details(ledger: &Location, requested: Option<i64>) -> Result<(RunDetails, Vec<Rescue>), Error> {
+    let mut reader = Reader::open(ledger).await?;
+    let details = reader.run_details(requested.map(RunId), LINES_SHOWN).await?;
+    let details = details.ok_or_else(|| match requested {
         Some(requested) => {
             Error::usage(format!("there is no run {requested} in the ledger"), "see status for the runs")
         }
         None => Error::usage("there is no run in the ledger yet", "begin one with import"),
-    })
+    })?;
+    let rescues = tried_options(&mut reader, Some(details.run.run)).await?;
+    Ok((details, rescues))
 }

@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn an_uncorrected_duplicate_is_known() {
-        let message = format!("first_name breaks character: x; {}", Correction::message(Some("cust: 1")));
+        let message =
+            format!("first_name has a character: x (character); {}", Correction::message(Some("cust: 1")));
         assert_eq!(Correction::repeats(&message, Some("cust: 1")), Some(true));
         assert_eq!(Correction::repeats(&message, Some("cust: 2")), Some(false));
         assert_eq!(Correction::repeats(&message, None), Some(false));

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Field, FieldKind, Rule};
+use super::{Fault, Field, FieldKind, Rule};
 
 /// A broken rule as a sentence: `First name has a character that Juspay does not allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct FaultReason {
 impl FaultReason {
     /// The sentence for this rule in this field; `None` stands for the whole record.
     pub fn of(field: Option<Field>, rule: Rule) -> FaultReason {
-        FaultReason { subject: subject(field), predicate: predicate(field, rule) }
+        FaultReason { subject: subject(field), predicate: rule.predicate() }
     }
 
     /// The sentence for use after `because`: `the first name has …`.
@@ -38,29 +38,6 @@ fn subject(field: Option<Field>) -> &'static str {
     field.map_or("The row", Field::title)
 }
 
-fn predicate(field: Option<Field>, rule: Rule) -> &'static str {
-    match (rule, field) {
-        (Rule::Required, _) => "is missing",
-        (Rule::TooShort, _) => "has fewer than 8 characters",
-        (Rule::TooLong, _) => "is too long",
-        (Rule::Digits, _) => "has something other than digits",
-        (Rule::Character, _) => "has a character that Juspay does not allow",
-        (Rule::Edge, _) => "has a dot or an underscore where Juspay does not allow one",
-        (Rule::AtSign, _) => "does not have exactly one @ with text before and after it",
-        (Rule::Boolean, _) => "is neither true nor false",
-        (Rule::Control, _) => "has a line break, a tab or another control character",
-        (Rule::Invisible, _) => "has an invisible character",
-        (Rule::Encoding, _) => "has damaged text",
-        (Rule::Fields, _) => "has more or fewer cells than the header",
-        (Rule::Quotes, _) => "has quotation marks that do not match",
-        (Rule::Header, _) => "stands behind a header with other columns",
-        (Rule::Spreadsheet, _) => "was damaged by a spreadsheet program",
-        (Rule::NullMarker, _) => "has a word such as NULL in place of a value",
-        (Rule::Impossible, _) => "is not a valid phone number of its country",
-        (Rule::CountryCode, _) => "does not fit the mobile number",
-    }
-}
-
 /// The kind of a character that breaks [`Rule::Character`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -78,9 +55,7 @@ pub enum CharacterKind {
 impl CharacterKind {
     /// The kind that a fault's message names; `None` if the message is about another rule or field.
     pub fn in_message(message: &str, field: Field) -> Option<CharacterKind> {
-        let introduction = format!("{field} breaks {}: ", Rule::Character);
-        let at = message.find(&introduction)? + introduction.len();
-        Some(CharacterKind::of_shown(message.get(at..)?))
+        Fault::seen_in(message, field.name(), Rule::Character).map(CharacterKind::of_shown)
     }
 
     /// The kind of a character as `invisible::shown` writes it.
@@ -118,14 +93,14 @@ pub struct CharacterCounts {
 }
 
 impl CharacterCounts {
-    /// Counts an invalid row by its message.
-    pub fn add(&mut self, message: &str) {
+    /// Counts invalid rows with one message.
+    pub(super) fn add(&mut self, message: &str, rows: u64) {
         let mut in_names: Vec<CharacterKind> = Vec::new();
         for field in Field::ALL {
             let Some(kind) = CharacterKind::in_message(message, field) else { continue };
-            *self.by_field.entry((field, kind)).or_default() += 1;
+            *self.by_field.entry((field, kind)).or_default() += rows;
             if field.kind() == FieldKind::PersonName && !in_names.contains(&kind) {
-                *self.in_names.entry(kind).or_default() += 1;
+                *self.in_names.entry(kind).or_default() += rows;
                 in_names.push(kind);
             }
         }
@@ -143,7 +118,7 @@ impl CharacterCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::customer::{Fault, invisible::shown};
+    use crate::customer::invisible::shown;
 
     #[test]
     fn every_rule_is_a_sentence_in_every_field() {
@@ -185,12 +160,15 @@ mod tests {
             assert_eq!(CharacterKind::in_message(&message, Field::LastName), Some(kind), "{message}");
             assert_eq!(CharacterKind::in_message(&message, Field::FirstName), None);
         }
+        let earlier =
+            "email_address breaks at-sign: 0 @; x;first_name breaks character: `é` at position 2; allowed";
+        assert_eq!(CharacterKind::in_message(earlier, Field::FirstName), Some(CharacterKind::Letter));
         let mut counts = CharacterCounts::default();
         let both =
             format!("{}; use A to Z;{}", message(Field::FirstName, ' '), message(Field::LastName, ' '));
-        counts.add(&both);
-        counts.add(&message(Field::LastName, 'é'));
-        counts.add("mobile_number breaks digits: `x` at position 1");
+        counts.add(&both, 1);
+        counts.add(&message(Field::LastName, 'é'), 1);
+        counts.add("mobile_number has something other than digits: `x` at position 1 (digits)", 1);
         assert_eq!(counts.of(Field::LastName), [(CharacterKind::Space, 1), (CharacterKind::Letter, 1)]);
         assert_eq!(
             counts.in_names.into_iter().collect::<Vec<_>>(),

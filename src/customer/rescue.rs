@@ -14,6 +14,16 @@ const WAITING_MAX: usize = 1000;
 /// Maximum length in bytes of a kept cell: longer than any spelling of a number.
 const WAITING_CELL_MAX_BYTES: usize = 64;
 
+/// The options that are tried.
+const TRIED: [&str; 3] = [DROPPING, LENIENT, REGION];
+
+const DROPPING: &str = "--drop-invalid-optional";
+
+const LENIENT: &str = "--validation lenient";
+
+/// With a region that the user must know.
+const REGION: &str = "--phone-region CC";
+
 /// An option that is not given, with its effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rescue {
@@ -22,6 +32,26 @@ pub struct Rescue {
     /// Number of rows that are invalid now and would be valid with this option alone. With `CC`, the rows that are
     /// invalid only because of the spelling of the number or its country code.
     pub rows: u64,
+}
+
+impl Rescue {
+    /// Whether to suggest an option for a kind of fault: an option that is tried must have made rows valid.
+    pub fn is_of_use(rescues: &[Rescue], option: &str) -> bool {
+        let is = |other: &str| option.split(' ').next() == other.split(' ').next();
+        !TRIED.into_iter().any(is) || rescues.iter().any(|rescue| is(&rescue.option))
+    }
+
+    /// Adds up what the options would do in several files; the one for most rows comes first.
+    pub fn sum(of_files: impl IntoIterator<Item = Rescue>) -> Vec<Rescue> {
+        let mut rows_by_option: BTreeMap<String, u64> = BTreeMap::new();
+        for Rescue { option, rows } in of_files {
+            *rows_by_option.entry(option).or_default() += rows;
+        }
+        let mut list: Vec<_> =
+            rows_by_option.into_iter().map(|(option, rows)| Rescue { option, rows }).collect();
+        list.sort_by_key(|rescue| std::cmp::Reverse(rescue.rows));
+        list
+    }
 }
 
 /// Tries options on the invalid rows of a file.
@@ -81,8 +111,8 @@ impl Rescues {
         let plain = |option: &str, tried: &Option<(Rules, u64)>| {
             tried.iter().map(|(_, rows)| Rescue { option: option.into(), rows: *rows }).collect::<Vec<_>>()
         };
-        let mut list = plain("--drop-invalid-optional", &self.dropping);
-        list.extend(plain("--validation lenient", &self.lenient));
+        let mut list = plain(DROPPING, &self.dropping);
+        list.extend(plain(LENIENT, &self.lenient));
         list.extend(self.region.as_ref().map(RegionTrial::rescue));
         list.retain(|rescue| rescue.rows > 0);
         list.sort_by_key(|rescue| std::cmp::Reverse(rescue.rows));
@@ -171,7 +201,7 @@ impl RegionTrial {
             Some(region) if self.countries.len() == 1 && self.is_complete => {
                 Rescue { option: format!("--phone-region {region}"), rows: self.valid }
             }
-            _ => Rescue { option: "--phone-region CC".into(), rows: self.spelled },
+            _ => Rescue { option: REGION.into(), rows: self.spelled },
         }
     }
 }

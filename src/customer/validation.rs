@@ -137,6 +137,30 @@ impl Rule {
         }
     }
 
+    /// What is wrong, for readers who do not know the rules, without the field: `has an invisible character`.
+    pub fn predicate(self) -> &'static str {
+        match self {
+            Rule::Required => "is missing",
+            Rule::TooShort => "has fewer than 8 characters",
+            Rule::TooLong => "is too long",
+            Rule::Digits => "has something other than digits",
+            Rule::Character => "has a character that Juspay does not allow",
+            Rule::Edge => "has a dot or an underscore where Juspay does not allow one",
+            Rule::AtSign => "does not have exactly one @ with text before and after it",
+            Rule::Boolean => "is neither true nor false",
+            Rule::Control => "has a line break, a tab or another control character",
+            Rule::Invisible => "has an invisible character",
+            Rule::Encoding => "has damaged text",
+            Rule::Fields => "has more or fewer cells than the header",
+            Rule::Quotes => "has quotation marks that do not match",
+            Rule::Header => "stands behind a header with other columns",
+            Rule::Spreadsheet => "was damaged by a spreadsheet program",
+            Rule::NullMarker => "has a word such as NULL in place of a value",
+            Rule::Impossible => "is not a valid phone number of its country",
+            Rule::CountryCode => "does not fit the mobile number",
+        }
+    }
+
     /// Whether a fault of a whole record means that its cells cannot be assigned to columns. `field` and `code` are the
     /// names of the fault's field and rule.
     pub fn is_of_layout(field: &str, code: &str) -> bool {
@@ -171,8 +195,13 @@ impl Rule {
         }
     }
 
+    /// What to do about a fault; `seen` is what the fault reports.
+    pub fn advice(self, field: Option<Field>, seen: &str) -> Advice {
+        Advice { remedy: self.remedy_of(field, seen), option: self.option_of(field, seen) }
+    }
+
     /// The option that may make a row with such a fault valid; `seen` is what the fault reports.
-    pub fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
+    fn option_of(self, field: Option<Field>, seen: &str) -> Option<&'static str> {
         if NO_OPTION.iter().any(|of| seen.contains(of)) || seen.contains(BACKSLASH) {
             None
         } else {
@@ -181,7 +210,7 @@ impl Rule {
     }
 
     /// The option that may make a row with a fault in this field valid.
-    pub fn option(self, field: Option<Field>) -> Option<&'static str> {
+    fn option(self, field: Option<Field>) -> Option<&'static str> {
         match (self, field) {
             (Rule::Encoding, _) => Some("--encoding LABEL"),
             (Rule::Fields, _) => Some("--delimiter CHAR"),
@@ -198,7 +227,7 @@ impl Rule {
     }
 
     /// What the user can do about a fault in this field.
-    pub fn remedy(self, field: Option<Field>) -> &'static str {
+    fn remedy(self, field: Option<Field>) -> &'static str {
         match (self, field) {
             (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
             (Rule::TooShort, _) => "a reference needs at least 8 characters; a prefix such as cust_ helps",
@@ -215,8 +244,7 @@ impl Rule {
                 "write the country code as digits only, such as 91"
             }
             (Rule::Digits, _) => {
-                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling; \
-                 a negative number must be taken anew from where the list came from"
+                "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling"
             }
             (Rule::Character, Some(Field::EmailAddress)) => {
                 "allowed are letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"
@@ -270,6 +298,15 @@ impl fmt::Display for Rule {
     }
 }
 
+/// What the user can do about a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Advice {
+    /// How to correct the row.
+    pub remedy: &'static str,
+    /// The option that may make the row valid as it is.
+    pub option: Option<&'static str>,
+}
+
 /// One rule that a row breaks, where, and what was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -286,6 +323,33 @@ impl Fault {
     pub fn field_name(&self) -> &'static str {
         self.field.map_or("record", Field::name)
     }
+
+    /// What was seen, from a message that consists of the faults of a row, separated by `;` without a blank. `name` is
+    /// the fault's [`Fault::field_name`].
+    pub fn seen_in<'a>(message: &'a str, name: &str, rule: Rule) -> Option<&'a str> {
+        // Earlier versions wrote `first_name breaks character: …`, and a ledger keeps their messages.
+        let (end, earlier) = (format!(" ({rule})"), format!("breaks {rule}: "));
+        let mut starts = std::iter::once(0).chain(message.match_indices(';').map(|(at, _)| at + 1));
+        starts.find_map(|start| {
+            let fault = message[start..].strip_prefix(name)?.strip_prefix(' ')?;
+            if let Some(earlier) = fault.strip_prefix(&earlier) {
+                return earlier.split("; ").next();
+            }
+            let fault = &fault[..fault.find(&end)?];
+            let seen = &fault[fault.find(": ")? + 2..];
+            // A fault with another rule, with the intended one behind it.
+            (!is_next_fault(seen)).then_some(seen)
+        })
+    }
+}
+
+/// Whether another fault of a row begins within the text.
+fn is_next_fault(text: &str) -> bool {
+    text.match_indices(';').any(|(at, _)| {
+        let names = Field::ALL.map(Field::name).into_iter().chain(["record"]);
+        let rest = &text[at + 1..];
+        names.into_iter().any(|name| rest.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))
+    })
 }
 
 impl From<PhoneError> for Fault {
@@ -304,7 +368,8 @@ impl From<PhoneError> for Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} breaks {}: {}", self.field_name(), self.rule, self.seen)
+        let predicate = self.rule.predicate();
+        write!(f, "{} {predicate}: {} ({})", self.field_name(), self.seen, self.rule)
     }
 }
 

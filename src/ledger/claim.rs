@@ -73,7 +73,7 @@ pub(crate) fn describe_unsendable(
                 Some(parts.collect::<Vec<_>>().join(";"))
             };
             let remedy =
-                |fault: &Fault| format!("{fault}; {}", fault.rule.remedy_of(fault.field, &fault.seen));
+                |fault: &Fault| format!("{fault}; {}", fault.rule.advice(fault.field, &fault.seen).remedy);
             let error = RowError {
                 field: join(|fault| fault.field_name().into(), field),
                 code: join(|fault| fault.rule.name().into(), code),

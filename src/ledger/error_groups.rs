@@ -13,10 +13,13 @@ use super::{
     model::{Outcome, RowId},
     records::ErrorGroup,
 };
-use crate::customer::CharacterCounts;
+use crate::customer::InvalidCounts;
 
 /// The maximum number of kinds; further ones are not counted.
 const KINDS_MAX: usize = 1000;
+
+/// The maximum number of messages that are counted before they are parsed: about two megabytes.
+const MESSAGES_MAX: usize = 10_000;
 
 /// How many lines of each kind are kept.
 const FIRST_LINES: usize = 5;
@@ -35,8 +38,8 @@ pub(super) struct ErrorRow<'a> {
     pub(super) id: i64,
     pub(super) line: i64,
     pub(super) kind: ErrorKind,
-    /// The message, where it tells which characters are not allowed.
-    pub(super) characters: Option<&'a str>,
+    /// The message of an invalid row.
+    pub(super) message: Option<&'a str>,
 }
 
 /// What the first row of a kind says.
@@ -70,31 +73,58 @@ impl Count {
     }
 }
 
+/// Invalid rows with the same message, and so with the same fields and codes.
+struct SameMessage {
+    fields: String,
+    codes: String,
+    rows: u64,
+}
+
 /// The kinds of errors found so far.
 #[derive(Default)]
 pub(super) struct ErrorGroups {
     kinds: HashMap<ErrorKind, Count>,
-    characters: CharacterCounts,
+    /// Invalid rows by their message: most rows have the same few.
+    messages: HashMap<String, SameMessage>,
+    invalid: InvalidCounts,
 }
 
 impl ErrorGroups {
     /// Counts a row.
     pub(super) fn add(&mut self, row: ErrorRow<'_>) {
-        let ErrorRow { id, line, kind, characters } = row;
+        let ErrorRow { id, line, kind, message } = row;
+        if let Some(message) = message {
+            self.add_message(message, &kind);
+        }
         if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind) {
             self.kinds.entry(kind).or_default().add(line, id);
         }
-        if let Some(message) = characters {
-            self.characters.add(message);
+    }
+
+    fn add_message(&mut self, message: &str, kind: &ErrorKind) {
+        if let Some(same) = self.messages.get_mut(message) {
+            same.rows += 1;
+            return;
+        }
+        let [fields, codes] = [&kind.field, &kind.code].map(|part| part.as_deref().unwrap_or_default());
+        if self.messages.len() < MESSAGES_MAX {
+            let same = SameMessage { fields: fields.into(), codes: codes.into(), rows: 1 };
+            self.messages.insert(message.into(), same);
+        } else {
+            self.invalid.add(fields, codes, message, 1);
         }
     }
 
-    /// The kinds, the most frequent first and in a stable order among equally frequent ones, and the disallowed
-    /// characters.
-    pub(super) fn into_sorted(self) -> (Vec<(ErrorKind, Count)>, CharacterCounts) {
+    /// The kinds, the most frequent first and in a stable order among equally frequent ones, and what the messages of
+    /// invalid rows tell.
+    pub(super) fn into_sorted(self) -> (Vec<(ErrorKind, Count)>, InvalidCounts) {
+        let mut invalid = self.invalid;
+        for (message, SameMessage { fields, codes, rows }) in self.messages {
+            invalid.add(&fields, &codes, &message, rows);
+        }
         let mut kinds: Vec<(ErrorKind, Count)> = self.kinds.into_iter().collect();
         kinds.sort_by(|(a, one), (b, other)| other.rows.cmp(&one.rows).then_with(|| a.cmp(b)));
-        (kinds, self.characters)
+        (kinds, invalid)
     }
 
     /// The groups with the messages and cells of their first rows.

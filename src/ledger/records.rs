@@ -9,7 +9,7 @@ use super::{
     },
     timeline::Sample,
 };
-use crate::customer::{CharacterCounts, Dropped, FieldCounts, Fingerprint};
+use crate::customer::{Dropped, FieldCounts, Fingerprint, InvalidCounts};
 
 /// A run as recorded in the ledger.
 #[derive(Clone, Debug)]
@@ -57,8 +57,8 @@ pub struct LedgerHistory {
     /// Why rows are not imported currently, the most frequent reason first; without lines, because the rows come
     /// from many files.
     pub groups: Vec<ErrorGroup>,
-    /// The disallowed characters of invalid rows.
-    pub characters: CharacterCounts,
+    /// What the messages of invalid rows tell.
+    pub invalid: InvalidCounts,
 }
 
 /// The ledger's records of one run, for its report.
@@ -74,8 +74,8 @@ pub struct RunDetails {
     pub samples: Vec<Sample>,
     /// The errors, the most frequent first.
     pub groups: Vec<ErrorGroup>,
-    /// The disallowed characters of its invalid rows.
-    pub characters: CharacterCounts,
+    /// What the messages of its invalid rows tell.
+    pub invalid: InvalidCounts,
     /// The heartbeat with its time (UTC milliseconds), while the run is in progress.
     pub heartbeat: Option<(i64, Heartbeat)>,
     /// The optional values that were dropped.

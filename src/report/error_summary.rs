@@ -11,7 +11,7 @@ use super::{
     redact::redact,
 };
 use crate::{
-    customer::{CharacterCounts, CharacterKind, FaultReason, Field, FieldKind, Rule},
+    customer::{Advice, CharacterKind, FaultReason, Field, FieldKind, InvalidCounts, Rescue, Rule},
     ledger::{ErrorGroup, Outcome, RowError},
 };
 
@@ -44,10 +44,53 @@ pub struct ErrorSummary {
     pub(super) first_lines: Vec<u64>,
     /// The message of the first row, redacted.
     pub(super) message: Option<String>,
-    /// What the user can do.
+    /// What the user can do about most of these rows.
     pub(super) remedy: &'static str,
-    /// The option that may make the rows valid.
+    /// The option that may make them valid.
     pub(super) option: Option<&'static str>,
+    /// What the user can do about each of them.
+    pub(super) remedies: Vec<RemedyRows>,
+}
+
+/// What the user can do about some rows with the same error.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct RemedyRows {
+    pub(super) remedy: &'static str,
+    pub(super) option: Option<&'static str>,
+    /// Number of rows.
+    pub(super) rows: u64,
+}
+
+impl RemedyRows {
+    /// The advice for faults of one kind, the one for most rows first. Of the options whose effect is tried, only those
+    /// that `is_of_use` accepts are suggested.
+    pub(super) fn list(advice: &[(Advice, u64)], is_of_use: impl Fn(&str) -> bool) -> Vec<RemedyRows> {
+        let each = |(Advice { remedy, option }, rows): &(Advice, u64)| RemedyRows {
+            remedy,
+            option: option.filter(|option| is_of_use(option)),
+            rows: *rows,
+        };
+        advice.iter().map(each).collect()
+    }
+
+    /// The remedies with an introduction: `to do: …`, or, if there are several, `to do for 12 rows: …`.
+    pub(super) fn with_introduction<'a>(
+        list: &'a [RemedyRows],
+        introduction: &'a str,
+    ) -> impl Iterator<Item = String> + 'a {
+        let mut by_remedy: Vec<(&str, u64)> = Vec::new();
+        for of in list {
+            match by_remedy.iter_mut().find(|(remedy, _)| *remedy == of.remedy) {
+                Some((_, rows)) => *rows += of.rows,
+                None => by_remedy.push((of.remedy, of.rows)),
+            }
+        }
+        let several = by_remedy.len() > 1;
+        by_remedy.into_iter().map(move |(remedy, count)| match several {
+            true => format!("{introduction} for {}: {remedy}", rows(count)),
+            false => format!("{introduction}: {remedy}"),
+        })
+    }
 }
 
 /// Rows with one kind of disallowed character.
@@ -123,7 +166,11 @@ impl ErrorSummary {
 }
 
 /// Summarizes the groups, the most frequent first.
-pub(super) fn summarize_errors(groups: &[ErrorGroup], characters: &CharacterCounts) -> Vec<ErrorSummary> {
+pub(super) fn summarize_errors(
+    groups: &[ErrorGroup],
+    invalid: &InvalidCounts,
+    rescues: &[Rescue],
+) -> Vec<ErrorSummary> {
     let (mut errors, mut faults) = (Vec::new(), BTreeMap::new());
     for group in groups {
         match group.outcome {
@@ -134,9 +181,9 @@ pub(super) fn summarize_errors(groups: &[ErrorGroup], characters: &CharacterCoun
     for ((field, rule), (rows, mut first_lines)) in faults {
         first_lines.sort_unstable();
         first_lines.truncate(LINES_SHOWN);
-        let mut error = summary_of_fault(field, rule, rows, first_lines);
+        let mut error = summary_of_fault((field, rule), rows, first_lines, (invalid, rescues));
         if rule == Rule::Character.name() {
-            let kinds = Field::from_name(field).map(|field| characters.of(field)).unwrap_or_default();
+            let kinds = Field::from_name(field).map(|field| invalid.characters.of(field)).unwrap_or_default();
             error.characters = kinds.into_iter().map(|(kind, rows)| CharacterRows { kind, rows }).collect();
         }
         errors.push(error);
@@ -156,7 +203,9 @@ pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str)
         if let Some(message) = &error.message {
             text.push_str(&wrapped(&format!("{}: {message}", error.message_source()), 4));
         }
-        text.push_str(&wrapped(&format!("to do: {}", error.remedy), 4));
+        for remedy in RemedyRows::with_introduction(&error.remedies, "to do") {
+            text.push_str(&wrapped(&remedy, 4));
+        }
     }
     if let others @ 1.. = errors.len().saturating_sub(most) {
         let kinds = if others == 1 { "kind" } else { "kinds" };
@@ -177,8 +226,19 @@ fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut Faults<'a>) {
     }
 }
 
-fn summary_of_fault(field: &str, code: &str, rows: u64, first_lines: Vec<u64>) -> ErrorSummary {
+fn summary_of_fault(
+    (field, code): (&str, &str),
+    rows: u64,
+    first_lines: Vec<u64>,
+    (invalid, rescues): (&InvalidCounts, &[Rescue]),
+) -> ErrorSummary {
     let (known, rule) = (Field::from_name(field), Rule::from_name(code));
+    let advice = rule.map(|rule| invalid.advice(known, rule)).unwrap_or_default();
+    let mut remedies = RemedyRows::list(&advice, |option| Rescue::is_of_use(rescues, option));
+    if remedies.is_empty() {
+        let remedy = "correct the cell, and import the file again";
+        remedies.push(RemedyRows { remedy, option: None, rows });
+    }
     ErrorSummary {
         outcome: Outcome::Invalid,
         field: Some(visible_text(field)),
@@ -192,8 +252,9 @@ fn summary_of_fault(field: &str, code: &str, rows: u64, first_lines: Vec<u64>) -
         rows,
         first_lines,
         message: None,
-        remedy: rule.map_or("correct the cell, and import the file again", |rule| rule.remedy(known)),
-        option: rule.and_then(|rule| rule.option(known)),
+        remedy: remedies[0].remedy,
+        option: remedies[0].option,
+        remedies,
     }
 }
 
@@ -203,6 +264,7 @@ fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
         Some(visible_text(&redact(text.as_deref()?, cells)))
     };
     let code = redacted(&group.code).or_else(|| plain_code(group));
+    let remedy = remedy(group.outcome, group.code.as_deref());
     ErrorSummary {
         outcome: group.outcome,
         field: group.field.as_deref().map(visible_text),
@@ -213,8 +275,9 @@ fn summary_of_group(group: &ErrorGroup) -> ErrorSummary {
         rows: group.rows,
         first_lines: group.first_lines.clone(),
         message: redacted(&group.message).filter(|_| group.outcome != Outcome::Duplicate),
-        remedy: remedy(group.outcome, group.code.as_deref()),
+        remedy,
         option: None,
+        remedies: vec![RemedyRows { remedy, option: None, rows: group.rows }],
     }
 }
 
@@ -289,7 +352,8 @@ mod tests {
                 group(Outcome::Invalid, "odd", "unheard-of", 1, &[6]),
                 group(Outcome::Pending, "", "", 1, &[8]),
             ],
-            &CharacterCounts::default(),
+            &InvalidCounts::default(),
+            &[Rescue { option: "--phone-region IN".into(), rows: 9 }],
         );
         let shown: Vec<_> =
             errors.iter().map(|summary| (summary.title(), summary.rows, summary.lines())).collect();
@@ -312,7 +376,7 @@ mod tests {
             ..group(Outcome::Pending, "", "no-answer", 1, &[2])
         };
         let odd = group(Outcome::Pending, "", "Ada 9876", 1, &[2]);
-        let errors = summarize_errors(&[unredactable, odd], &CharacterCounts::default());
+        let errors = summarize_errors(&[unredactable, odd], &InvalidCounts::default(), &[]);
         assert_eq!((errors[0].title().as_str(), errors[0].message.is_none()), ("no-answer", true));
         assert_eq!(errors[1].title(), "no answer is known");
     }

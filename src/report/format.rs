@@ -179,6 +179,11 @@ pub(super) fn paragraph(lines: &[String]) -> String {
     text
 }
 
+/// A share in per cent, to one decimal.
+pub(super) fn per_cent(rows: u64, of: u64) -> f64 {
+    (rows as f64 * 1000.0 / of.max(1) as f64).round() / 10.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,10 +13,14 @@ use super::{
     format::{date, grouped, requests, rows, visible_text, wrapped},
     headline::Standing,
     live_status::live_status,
+    rescue::{RescueJson, rescue_lines, rescue_list},
     status::{Run, add_run, add_runs_heading, counts},
     text::add_errors,
 };
-use crate::ledger::{ErrorGroup, LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally};
+use crate::{
+    customer::Rescue,
+    ledger::{ErrorGroup, LedgerHistory, LedgerOverview, Outcome, RunRecord, RunState, Tally},
+};
 
 /// How many runs a text or a page lists one by one: enough for a migration, or for a month of nightly runs.
 const RUNS_LISTED: usize = 40;
@@ -38,6 +42,8 @@ pub struct History<'a> {
     /// Why customers are not imported currently.
     pub(super) errors: Vec<ErrorSummary>,
     pub(super) errors_not_shown: u64,
+    /// What each option that was not given would make of the invalid rows.
+    pub(super) rescue: Vec<RescueJson>,
     runs: Vec<Run<'a>>,
     /// The current run, if there is one.
     pub(super) live: Option<LiveStatus>,
@@ -48,9 +54,10 @@ pub struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    /// Builds the report of a ledger; `now` is in UTC milliseconds.
-    pub fn new(history: &'a LedgerHistory, now: i64) -> History<'a> {
-        let LedgerHistory { overview, groups, characters } = history;
+    /// Builds the report of a ledger; `rescues` says what options would make of its invalid rows, `now` is in UTC
+    /// milliseconds.
+    pub fn new(history: &'a LedgerHistory, rescues: &[Rescue], now: i64) -> History<'a> {
+        let LedgerHistory { overview, groups, invalid } = history;
         let LedgerOverview { target, runs, outcomes, heartbeat } = overview;
         let last = runs.last();
         let is_running = last.is_some_and(|run| run.state == RunState::Running);
@@ -59,7 +66,7 @@ impl<'a> History<'a> {
         let groups: Vec<ErrorGroup> =
             groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
         let shown: u64 = groups.iter().map(|group| group.rows).sum();
-        let errors = summarize_errors(&groups, characters);
+        let errors = summarize_errors(&groups, invalid, rescues);
         let of_last = heartbeat.as_ref().zip(last).filter(|((run, ..), last)| *run == last.run);
         let live = of_last.map(|((_, at, heartbeat), last)| live_status(last, (*at, heartbeat), now));
         let headline = match last {
@@ -69,6 +76,7 @@ impl<'a> History<'a> {
             }
             Some(last) => {
                 let (command, state, live) = (last.command.as_str(), last.state, live.as_ref());
+                let characters = &invalid.characters;
                 Standing { command, state, tally: outcomes, errors: &errors, characters, live }.headline()
             }
         };
@@ -80,6 +88,7 @@ impl<'a> History<'a> {
             outcomes: counts(outcomes),
             errors_not_shown: outcomes.sum(is_wrong).saturating_sub(shown),
             errors,
+            rescue: rescue_list(rescues),
             runs: runs.iter().map(Run::of).collect(),
             live,
             tally: outcomes,
@@ -163,6 +172,7 @@ pub fn history_text(history: &History<'_>) -> String {
         let _ = writeln!(text, "  {:<10} {count:>14}   {}", outcome.name(), outcome.explanation());
     }
     add_errors(&history.errors, history.errors_not_shown, &mut text);
+    text.push_str(&rescue_lines(&history.rescue, history.rows));
     let (first, between, latest) = history.listed();
     if !first.is_empty() {
         add_runs_heading(&mut text);

@@ -10,6 +10,7 @@ use askama::Template;
 use super::{
     ErrorSummary, LiveStatus, Percentiles, Report,
     chart::{Chart, CurveSpec, Scale, chart},
+    error_summary::RemedyRows,
     format::{grouped, millis, requests, rows, time},
     headline::is_open,
     shares::{Share, shares},
@@ -43,6 +44,7 @@ struct Page<'a> {
     remarks: Vec<String>,
     charts: Vec<ChartSection>,
     reasons: Vec<ReasonCard<'a>>,
+    rescues: Vec<String>,
     reasons_left: usize,
     not_shown: Option<String>,
     given: Vec<&'a Setting>,
@@ -72,9 +74,8 @@ pub(super) struct ReasonCard<'a> {
 }
 
 impl ReasonCard<'_> {
-    /// The words of the remedy; an option's name is one word, so that it stays on one line.
-    pub(super) fn remedy(&self) -> impl Iterator<Item = &'static str> {
-        self.error.remedy.split_inclusive(' ')
+    pub(super) fn remedies(&self) -> impl Iterator<Item = String> {
+        RemedyRows::with_introduction(&self.error.remedies, "To do")
     }
 }
 
@@ -123,6 +124,7 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
         remarks: remarks(summary),
         charts: charts(report),
         reasons: reasons(&report.errors, summary.rows),
+        rescues: report.rescue.iter().map(|rescue| rescue.words(summary.rows)).collect(),
         reasons_left: report.errors.len().saturating_sub(ERRORS_SHOWN),
         not_shown: not_shown(report.errors_not_shown),
         given,

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::{
     format::{grouped, request_rate, requests, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
+    rescue::{RescueJson, rescue_list},
     summary::{AdjustedRows, DroppedField, adjusted_list, changed_list, dropped_list},
-    validation::{FaultJson, RescueJson, WarningJson, add_findings, fault_list, rescue_list, warnings},
+    validation::{FaultJson, WarningJson, add_findings, fault_list, warnings},
 };
 use crate::{
     customer::{FieldCounts, Rules},
@@ -241,7 +242,7 @@ impl<'a> PlanSummary<'a> {
             duplicate: plan.findings.duplicates.rows,
             invalid: plan.findings.invalid(),
             faults: fault_list(&plan.findings, planned.rules),
-            rescue: rescue_list(&plan.findings),
+            rescue: rescue_list(&plan.findings.rescues),
             warnings: warnings(&plan.findings, mapping),
             duplicates: &plan.findings.duplicates,
             dropped: dropped_list(&plan.findings.dropped),

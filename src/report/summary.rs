@@ -8,9 +8,10 @@ use super::{
     error_summary::{ErrorSummary, error_lines, summarize_errors},
     format::{first_lines, grouped, paragraph, rate, requests, rfc3339, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
+    rescue::{RescueJson, rescue_lines, rescue_list},
 };
 use crate::{
-    customer::{Dropped, Field, FieldCounts, Rule},
+    customer::{Dropped, Field, FieldCounts, Rescue, Rule},
     ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunDetails, RunId, RunState, Tally, Target},
     source::{Adjustment, Adjustments, Mapping, RowSample},
 };
@@ -86,6 +87,8 @@ pub struct RunContext<'a> {
     pub ended_at: Option<String>,
     /// The errors, the most frequent first.
     pub reasons: Option<Vec<ErrorSummary>>,
+    /// What each option that was not given would make of the invalid rows.
+    pub rescue: Vec<RescueJson>,
 }
 
 /// How a source was read.
@@ -112,7 +115,12 @@ impl SourceReading {
 
 impl<'a> RunContext<'a> {
     /// The context of a run, with the details from its ledger.
-    pub fn new(target: &'a Target, ledger: &'a str, details: Option<&RunDetails>) -> RunContext<'a> {
+    pub fn new(
+        target: &'a Target,
+        ledger: &'a str,
+        details: Option<&RunDetails>,
+        rescues: &[Rescue],
+    ) -> RunContext<'a> {
         let run = details.map(|details| &details.run);
         RunContext {
             merchant: &target.merchant_id,
@@ -120,7 +128,8 @@ impl<'a> RunContext<'a> {
             ledger,
             started_at: run.map(|run| rfc3339(run.started_at)),
             ended_at: run.and_then(|run| run.ended_at).map(rfc3339),
-            reasons: details.map(|details| summarize_errors(&details.groups, &details.characters)),
+            reasons: details.map(|details| summarize_errors(&details.groups, &details.invalid, rescues)),
+            rescue: rescue_list(rescues),
         }
     }
 }
@@ -189,9 +198,10 @@ pub fn run_table(summary: &Summary<'_>) -> String {
     let mut text =
         format!("\nRun {} {}: {}\n\n", summary.run, summary.state.name(), visible_text(summary.source));
     text.push_str(&outcome_lines(summary));
-    let reasons = summary.context.iter().filter_map(|context| context.reasons.as_deref());
-    for reasons in reasons {
+    if let Some(context) = &summary.context {
+        let reasons = context.reasons.as_deref().unwrap_or_default();
         text.push_str(&error_lines(reasons, REASONS_SHOWN, "customer-import report shows them"));
+        text.push_str(&rescue_lines(&context.rescue, summary.rows));
     }
     text.push_str(&remark_lines(summary));
     if let Some(held) = summary.held_rate {

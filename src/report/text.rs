@@ -6,6 +6,7 @@ use super::{
     ErrorSummary, Percentiles, Report,
     error_summary::error_lines,
     format::{grouped, millis, rate, rows, time, visible_text, wrapped},
+    rescue::rescue_lines,
     summary::{outcome_lines, remark_lines},
 };
 use crate::ledger::{Sample, Setting, condensed};
@@ -46,6 +47,7 @@ pub fn report_text(report: &Report<'_>) -> String {
     }
     add_times(report, &mut text);
     add_errors(&report.errors, report.errors_not_shown, &mut text);
+    text.push_str(&rescue_lines(&report.rescue, summary.rows));
     add_options(report, &mut text);
     text
 }

@@ -2,18 +2,19 @@
 //!
 //! Contains no customer's field: a fault names characters, positions and counts.
 
-use std::{borrow::Cow, fmt::Write as _, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
 use super::{
-    error_summary::DUPLICATE_REMEDY,
-    format::{first_lines, grouped, paragraph, request_rate, rows, time, visible_text},
+    error_summary::{DUPLICATE_REMEDY, RemedyRows},
+    format::{first_lines, grouped, paragraph, per_cent, request_rate, rows, time, visible_text},
     mapping::{MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
+    rescue::{RescueJson, rescue_lines, rescue_list},
     summary::{AdjustedRows, DroppedField, adjusted_list, dropped_list},
 };
 use crate::{
-    customer::{Field, Rescue, Rule, Rules},
+    customer::{Field, Rule, Rules},
     source::{Adjustments, Mapping, RowSample, Source},
     validate::{FaultExample, FaultGroup, Findings},
 };
@@ -52,14 +53,7 @@ pub(super) struct FaultJson<'a> {
     first: &'a [FaultExample],
     remedy: &'a str,
     option: Option<&'a str>,
-}
-
-/// The effect of giving one additional option.
-#[derive(Serialize)]
-pub(super) struct RescueJson {
-    option: String,
-    /// Rows that are invalid now and would then be valid.
-    rows: u64,
+    remedies: Vec<RemedyRows>,
 }
 
 #[derive(Serialize)]
@@ -88,7 +82,7 @@ impl<'a> ValidationSummary<'a> {
             invalid: findings.invalid(),
             duplicate: findings.duplicates.rows,
             faults: fault_list(findings, of.rules()),
-            rescue: rescue_list(findings),
+            rescue: rescue_list(&findings.rescues),
             duplicates: &findings.duplicates,
             warnings: warnings(findings, of.mapping()),
             dropped: dropped_list(&findings.dropped),
@@ -102,12 +96,6 @@ impl<'a> ValidationSummary<'a> {
             },
         }
     }
-}
-
-/// What each option that is not given would do, for JSON.
-pub(super) fn rescue_list(findings: &Findings) -> Vec<RescueJson> {
-    let rescue = |Rescue { option, rows }: &Rescue| RescueJson { option: option.clone(), rows: *rows };
-    findings.rescues.iter().map(rescue).collect()
 }
 
 /// The warnings about references that look alike and about columns, for JSON.
@@ -160,7 +148,7 @@ pub(super) fn add_findings(
     adjustments: &Adjustments,
     text: &mut String,
 ) {
-    add_rescues(findings, text);
+    text.push_str(&rescue_lines(&rescue_list(&findings.rescues), findings.rows()));
     add_mapping(mapping, text);
     add_faults(findings, rules, text);
     if findings.similar.rows > 0 {
@@ -183,19 +171,6 @@ fn by_count(findings: &Findings) -> Vec<(&(Option<Field>, Rule), &FaultGroup)> {
     groups
 }
 
-/// A share in per cent, to one decimal.
-pub(super) fn per_cent(rows: u64, of: u64) -> f64 {
-    (rows as f64 * 1000.0 / of.max(1) as f64).round() / 10.0
-}
-
-fn add_rescues(findings: &Findings, text: &mut String) {
-    for Rescue { option, rows: rescued } in &findings.rescues {
-        let share = per_cent(*rescued, findings.rows());
-        let most = if option.ends_with(" CC") { "at most " } else { "" };
-        let _ = writeln!(text, "  {option} would make {most}{} valid ({share} %)", rows(*rescued));
-    }
-}
-
 /// Which column feeds which field, and the warnings about columns.
 fn add_mapping(mapping: &Mapping, text: &mut String) {
     text.push_str(&mapping_lines(mapping));
@@ -208,25 +183,23 @@ fn add_mapping(mapping: &Mapping, text: &mut String) {
 pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<FaultJson<'a>> {
     let fault = |(of, group): (&'a (Option<Field>, Rule), &'a FaultGroup)| {
         let (field, rule) = of;
+        let remedies = remedies(group, rules);
         FaultJson {
             field: field.map_or("record", Field::name),
             rule: rule.name(),
             rows: group.rows,
             per_cent: per_cent(group.rows, findings.rows()),
             first: &group.first,
-            remedy: rule.remedy_of(*field, seen_alike(group)),
-            option: rule.option_of(*field, seen_alike(group)).filter(|option| !rules.has(option)),
+            remedy: remedies.first().map_or("", |first| first.remedy),
+            option: remedies.first().and_then(|first| first.option),
+            remedies,
         }
     };
     by_count(findings).into_iter().map(fault).collect()
 }
 
-/// What was seen, if it is the same in every example of a group; otherwise empty.
-fn seen_alike(group: &FaultGroup) -> &str {
-    match group.first.as_slice() {
-        [first, more @ ..] if more.iter().all(|other| other.seen == first.seen) => &first.seen,
-        _ => "",
-    }
+fn remedies(group: &FaultGroup, rules: &Rules) -> Vec<RemedyRows> {
+    RemedyRows::list(&group.advice.list(), |option| !rules.has(option))
 }
 
 /// The faults and the duplicates as text.
@@ -245,10 +218,13 @@ fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
                 let _ = writeln!(text, "  and {} more, {share} % of all rows", grouped(more));
             }
         }
-        let remedy = rule.remedy_of(*field, seen_alike(group));
-        let _ = writeln!(text, "  remedy: {remedy}");
-        let is_news = |option: &&str| !remedy.contains(*option) && !rules.has(option);
-        if let Some(option) = rule.option_of(*field, seen_alike(group)).filter(is_news) {
+        let remedies = remedies(group, rules);
+        for remedy in RemedyRows::with_introduction(&remedies, "remedy") {
+            let _ = writeln!(text, "  {remedy}");
+        }
+        let is_told = |option: &str| remedies.iter().any(|of| of.remedy.contains(option));
+        let options: BTreeSet<&str> = remedies.iter().filter_map(|of| of.option).collect();
+        for option in options.into_iter().filter(|option| !is_told(option)) {
             let _ = writeln!(text, "  option: {option}");
         }
     }

@@ -14,8 +14,8 @@ use super::{
     columns::{ColumnMap, has_columns_of, with_template_faults},
 };
 use crate::{
-    customer::{Field, Record, Row, Rules, SourcePosition, ValidRecord},
-    ledger::{Reader, RetryFilter, RetryRow, RowId, RowMapping, RunId},
+    customer::{Field, Record, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord},
+    ledger::{Outcome, Reader, RetryFilter, RetryRow, RowId, RowMapping, RowRecord, RunId, Selection},
 };
 
 /// How a retry reads its rows.
@@ -135,6 +135,40 @@ impl ReplaySource {
         let reading = reading.map(ValidRecord::customer);
         Some(Row { line: recorded.line, record: Record::default(), reading, corrects: None })
     }
+}
+
+/// What each option that was not given would make of the invalid rows of a run, or of the whole ledger: the rows are
+/// read again, each as the run whose header names its cells read it. Rows of a run that another version of this program
+/// recorded are left out.
+///
+/// # Errors
+/// If the ledger cannot be read.
+pub async fn tried_options(reader: &mut Reader, run: Option<RunId>) -> Result<Vec<Rescue>, Error> {
+    let mut by_run = HashMap::new();
+    for reading in reader.row_mappings().await? {
+        if let Ok((columns, rules)) = resolve(&reading, &ReplayOptions::default()) {
+            let rescues = Rescues::new(&rules);
+            by_run.insert(reading.run, (columns, rules, rescues));
+        }
+    }
+    let try_row = |row: RowRecord| {
+        let is_of_record = |field: &str| field.split(';').any(|name| Field::from_name(name).is_none());
+        let is_tried =
+            row.outcome == Outcome::Invalid && !row.error.field.as_deref().is_none_or(is_of_record);
+        if let (true, Some(cells), Some((columns, rules, rescues))) =
+            (is_tried, &row.cells, by_run.get_mut(&row.columns_of))
+        {
+            let value = |at: usize| rules.without_marker(cells.get(at).map_or("", String::as_str));
+            let rendered = columns.render(value);
+            let cells = columns.cells(value, &rendered);
+            if let Err(faults) = with_template_faults(rules.check(&cells), &rendered) {
+                rescues.try_row(&cells, &faults);
+            }
+        }
+        true
+    };
+    reader.rows(Selection::WithoutId, run, try_row).await?;
+    Ok(Rescue::sum(by_run.into_values().flat_map(|(.., rescues)| rescues.list())))
 }
 
 /// The column map and the rules for the rows of one run.

@@ -73,6 +73,46 @@ fn a_run_with_faults_says_the_five_most_frequent_reasons_and_what_to_do() {
     assert!(!summary.to_string().contains("nobody") && !done.stdout.contains("nobody"), "{done:?}");
 }
 
+/// The end of a run, the report and `validate` read the same faults with the same code.
+#[test]
+fn each_row_gets_the_remedy_that_validate_has_for_it_and_options_their_effect() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\ncust-0001,98765 00101,Asha\n\
+                cust-0002,-9876500102,Asha\ncust-0003,9876500103,Mary Ann\nTotal,3,\n\
+                cust-0005,98765,Asha\ncust-0006,+91 98765 00106,Asha\ncust-0007,9\n";
+    let file = world.file("users.csv", text);
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let validated = plain(&world.run(&["validate", "users.csv"]).stdout);
+    let done = world.import(&file, &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let report = world.run(&["report"]).stdout;
+    let page = world.run(&["report", "--format", "html"]).stdout.replace("<span class=\"name\">", "");
+    let page = page.replace("<code class=\"name\">", "").replace("</span>", "").replace("</code>", "");
+    let all = world.run(&["report", "--all"]).stdout;
+    for words in [
+        "for 1 row: export the data anew and let the spreadsheet read this column as text",
+        "for 2 rows: write the number as digits only",
+        ": delete the line: it is no customer",
+        "--validation lenient would make 3 rows valid (42.9 %)",
+        "--phone-region IN would make 2 rows valid (28.6 %)",
+        "--drop-invalid-optional would make 1 row valid (14.3 %)",
+    ] {
+        assert!(validated.contains(words), "{words}: {validated}");
+        for text in [&done.stdout, &report, &page, &all] {
+            assert!(plain(text).contains(words), "{words}: {text}");
+        }
+    }
+    let summary = world.summary();
+    assert_eq!(summary["rescue"][0]["option"], "--validation lenient");
+    let reasons = summary["reasons"].as_array().unwrap();
+    let digits = reasons.iter().find(|reason| reason["code"] == "digits").unwrap();
+    assert_eq!([&digits["remedies"][0]["rows"], &digits["remedies"][1]["rows"]], [2, 1], "{digits}");
+
+    // An option that was given is not suggested again.
+    let done = world.import(&file, &["--phone-region", "IN", "--validation", "lenient"]);
+    assert!(!done.stdout.contains("would make") && done.stdout.contains("invalid"), "{done:?}");
+}
+
 #[test]
 fn the_summary_names_the_run() {
     let world = World::new();

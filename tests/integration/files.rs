@@ -100,7 +100,7 @@ fn bytes_that_do_not_decode_are_named_with_line_column_and_byte() {
     let text = failed(&world).pop().unwrap();
     assert!(
         text.starts_with(
-            "2: record:encoding, record breaks encoding: byte 0x00 at position 3 of column 3 is not UTF-16LE"
+            "2: record:encoding, record has damaged text: byte 0x00 at position 3 of column 3 is not UTF-16LE (encoding); "
         ),
         "{text}"
     );
@@ -181,9 +181,9 @@ fn control_characters_make_a_row_invalid_in_any_column() {
     assert_eq!(world.outcomes(), "created=1 invalid=4");
     let failed = failed(&world);
     for (row, words) in failed.iter().zip([
-        "2: record:control, record breaks control: a control character (U+0000) at position 2 of column 3",
-        "5: record:control, record breaks control: a control character (U+001B) at position 1 of column 3",
-        "6: record:control, record breaks control: a control character (U+009B) at position 2 of column 3",
+        "2: record:control, record has a line break, a tab or another control character: a control character (U+0000) at position 2 of column 3",
+        "5: record:control, record has a line break, a tab or another control character: a control character (U+001B) at position 1 of column 3",
+        "6: record:control, record has a line break, a tab or another control character: a control character (U+009B) at position 2 of column 3",
         "7: record;mobile_number:control;control, ",
     ]) {
         assert!(row.starts_with(words), "{row}");
@@ -313,8 +313,8 @@ fn an_open_quote_is_one_fault_with_the_lines_it_swallowed_and_nothing_behind_it_
     assert_eq!(done.code, 3, "{done:?}");
     let failed = failed(&world);
     assert_eq!(failed.len(), 1, "{failed:?}");
-    let words = "12: record:quotes, record breaks quotes: a quote in column 3 of line 12 is never closed; \
-                 it swallowed 9990 lines, 13 to 10002; ";
+    let words = "12: record:quotes, record has quotation marks that do not match: a quote in column 3 of line 12 is never closed; \
+                 it swallowed 9990 lines, 13 to 10002 (quotes); ";
     assert!(failed[0].starts_with(words), "{failed:?}");
     assert_eq!(world.summary()["created"], 10);
     assert_eq!(world.summary()["adjustments"][0]["adjustment"], "swallowed-line");

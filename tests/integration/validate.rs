@@ -258,7 +258,7 @@ fn validate_agrees_with_import_and_groups_what_it_found() {
         for line in lines {
             assert!(block.contains(&format!("\n  line {line}: ")), "{block}");
         }
-        assert!(block.contains("\n  remedy: "), "{block}");
+        assert!(block.contains("\n  remedy: ") || block.contains("\n  remedy for "), "{block}");
     }
     assert_eq!(blocks.len(), groups.len() + 1, "{}", done.stdout);
     let duplicates = blocks.last().unwrap();

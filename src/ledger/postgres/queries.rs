@@ -77,7 +77,7 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
 /// The last value tells which characters of an invalid row are not allowed.
 pub(super) const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
-           case when outcome = 'invalid' and error_code like '%character%' then error_message end
+           case when outcome = 'invalid' then error_message end
     from every_row where run = $1 and customer_id is null
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = $1";
@@ -85,7 +85,7 @@ pub(super) const SELECT_ERRORS: &str = "
 /// The same over all runs: rows as they are now, each once.
 pub(super) const SELECT_OPEN_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
-           case when outcome = 'invalid' and error_code like '%character%' then error_message end
+           case when outcome = 'invalid' then error_message end
     from to_correct";
 
 /// The messages and the cells of these rows.

@@ -29,7 +29,7 @@ use super::{
     server::Server,
     statements::SELECT_TARGET,
 };
-use crate::customer::{CharacterCounts, Field};
+use crate::customer::{Field, InvalidCounts};
 
 /// A reader beside the writer; it sees what is committed.
 pub(crate) struct Reader {
@@ -67,9 +67,9 @@ impl Reader {
 
     pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {
         let overview = self.overview().await?;
-        let (mut groups, characters) = self.error_groups(Statement::new(SELECT_OPEN_ERRORS)).await?;
+        let (mut groups, invalid) = self.error_groups(Statement::new(SELECT_OPEN_ERRORS)).await?;
         groups.iter_mut().for_each(|group| group.first_lines.clear());
-        Ok(LedgerHistory { overview, groups, characters })
+        Ok(LedgerHistory { overview, groups, invalid })
     }
 
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
@@ -140,14 +140,14 @@ impl Reader {
         let existing = self.of_run(SELECT_EXISTING, id).await?;
         let respelled = Statement::new(SELECT_RESPELLED).bind(id.0).bind(i64::from(max_respelled));
         let respelled = self.connection.read(&respelled).await?;
-        let (groups, characters) = self.error_groups(Statement::new(SELECT_ERRORS).bind(id.0)).await?;
+        let (groups, invalid) = self.error_groups(Statement::new(SELECT_ERRORS).bind(id.0)).await?;
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
             settings: settings.iter().map(setting).collect(),
             samples: samples.iter().map(read_sample).collect(),
             groups,
-            characters,
+            invalid,
             heartbeat: heartbeat.filter(|(of, ..)| *of == run.run).map(|(_, at, heartbeat)| (at, heartbeat)),
             dropped: read_dropped(&dropped),
             differences: (
@@ -163,19 +163,20 @@ impl Reader {
         }))
     }
 
-    /// What went wrong with the selected rows, the most frequent first, and the characters that are not allowed.
-    async fn error_groups(&mut self, select: Statement) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
+    /// What went wrong with the selected rows, the most frequent first, and what the messages
+    /// of invalid rows tell.
+    async fn error_groups(&mut self, select: Statement) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
         let mut groups = ErrorGroups::default();
         let add = |row: &PgRow| {
             let (outcome, field, code) = (row.get(2), some_text(row, 3), some_text(row, 4));
             let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
-            let characters = some_text(row, 6);
+            let message = some_text(row, 6);
             let (id, line) = (row.get(0), row.get(1));
-            groups.add(ErrorRow { id, line, kind, characters: characters.as_deref() });
+            groups.add(ErrorRow { id, line, kind, message: message.as_deref() });
             Ok(true)
         };
         self.connection.each(&select, add).await?;
-        let (groups, characters) = groups.into_sorted();
+        let (groups, invalid) = groups.into_sorted();
         let first: Vec<RowId> = groups.iter().filter_map(|(_, count)| count.first_row()).collect();
         let messages = self.connection.read(&Statement::new(SELECT_ERROR_MESSAGES).ids(&first)).await?;
         let read = |row: &PgRow| {
@@ -183,7 +184,7 @@ impl Reader {
             (RowId(row.get(0)), ErrorMessage { text: some_text(row, 1), cells })
         };
         let messages: HashMap<_, _> = messages.iter().map(read).collect();
-        Ok((ErrorGroups::describe(&self.connection.location(), groups, messages)?, characters))
+        Ok((ErrorGroups::describe(&self.connection.location(), groups, messages)?, invalid))
     }
 
     pub(crate) async fn source_headers(&mut self, run: Option<RunId>) -> Result<Vec<SourceHeader>, Error> {

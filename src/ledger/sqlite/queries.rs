@@ -81,7 +81,7 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
 /// The last column identifies the disallowed characters of an invalid row.
 pub(super) const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
-           iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
+           iif(outcome = 'invalid', error_message, null)
     from every_row where run = ?1 and customer_id is null
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
@@ -89,7 +89,7 @@ pub(super) const SELECT_ERRORS: &str = "
 /// The same over all runs: rows in their current state, each once.
 pub(super) const SELECT_OPEN_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
-           iif(outcome = 'invalid' and error_code like '%character%', error_message, null)
+           iif(outcome = 'invalid', error_message, null)
     from to_correct";
 
 /// The message and the cells of a row. By the view, since versions of the ledger keep a message in different places; of

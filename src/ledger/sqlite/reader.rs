@@ -37,7 +37,7 @@ use super::{
     statements::SELECT_TARGET,
     store::{BUSY_TIMEOUT, FIRST_MIGRATION},
 };
-use crate::customer::{CharacterCounts, Field};
+use crate::customer::{Field, InvalidCounts};
 
 /// Number of rows of a page: a few hundred kilobytes.
 const PAGE_ROWS: usize = 2048;
@@ -123,9 +123,9 @@ impl Reader {
     /// If the file cannot be read.
     pub async fn history(&mut self) -> Result<LedgerHistory, Error> {
         let overview = self.overview().await?;
-        let (mut groups, characters) = self.error_groups(sqlx::query(SELECT_OPEN_ERRORS)).await?;
+        let (mut groups, invalid) = self.error_groups(sqlx::query(SELECT_OPEN_ERRORS)).await?;
         groups.iter_mut().for_each(|group| group.first_lines.clear());
-        Ok(LedgerHistory { overview, groups, characters })
+        Ok(LedgerHistory { overview, groups, invalid })
     }
 
     /// The target of the ledger; none before the first run.
@@ -220,14 +220,14 @@ impl Reader {
         let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
         let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
-        let (groups, characters) = self.error_groups(sqlx::query(SELECT_ERRORS).bind(id)).await?;
+        let (groups, invalid) = self.error_groups(sqlx::query(SELECT_ERRORS).bind(id)).await?;
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
             settings: settings.iter().map(setting).collect(),
             samples: samples.iter().map(read_sample).collect(),
             groups,
-            characters,
+            invalid,
             heartbeat: heartbeat.filter(|(of, ..)| *of == run.run).map(|(_, at, heartbeat)| (at, heartbeat)),
             dropped: read_dropped(&dropped),
             differences: (
@@ -240,17 +240,18 @@ impl Reader {
         }))
     }
 
-    /// The errors of the selected rows, the most frequent first, and the disallowed characters.
-    async fn error_groups(&mut self, select: Query<'_>) -> Result<(Vec<ErrorGroup>, CharacterCounts), Error> {
+    /// The errors of the selected rows, the most frequent first, and what the messages of
+    /// invalid rows tell.
+    async fn error_groups(&mut self, select: Query<'_>) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
         let mut groups = ErrorGroups::default();
         self.each(select, |row| {
             let (outcome, field, code) = (row.get(2), row.get(3), row.get(4));
             let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
-            groups.add(ErrorRow { id: row.get(0), line: row.get(1), kind, characters: row.get(6) });
+            groups.add(ErrorRow { id: row.get(0), line: row.get(1), kind, message: row.get(6) });
             Ok(true)
         })
         .await?;
-        let (groups, characters) = groups.into_sorted();
+        let (groups, invalid) = groups.into_sorted();
         let mut messages = Vec::with_capacity(groups.len());
         for id in groups.iter().filter_map(|(_, count)| count.first_row()) {
             messages.extend(self.all(sqlx::query(SELECT_ERROR_MESSAGE).bind(id.0)).await?);
@@ -260,7 +261,7 @@ impl Reader {
             (RowId(row.get(0)), ErrorMessage { text: row.get(1), cells })
         };
         let messages = messages.iter().map(read).collect();
-        Ok((ErrorGroups::describe(&self.path.as_path().into(), groups, messages)?, characters))
+        Ok((ErrorGroups::describe(&self.path.as_path().into(), groups, messages)?, invalid))
     }
 
     /// The header of each run's source, or of the sources that the rows of one run came from. If no run is left,

@@ -1,0 +1,34 @@
+//! Says what the options that were not given would make of invalid rows, as text and JSON.
+
+use serde::Serialize;
+
+use super::format::{per_cent, rows};
+use crate::customer::Rescue;
+
+/// The effect of giving one additional option.
+#[derive(Debug, Serialize)]
+pub struct RescueJson {
+    option: String,
+    /// Rows that are invalid now and would then be valid.
+    rows: u64,
+}
+
+impl RescueJson {
+    /// `--validation lenient would make 4 rows valid (57.1 %)`, of `all` rows.
+    pub(super) fn words(&self, all: u64) -> String {
+        let RescueJson { option, rows: rescued } = self;
+        let most = if option.ends_with(" CC") { "at most " } else { "" };
+        format!("{option} would make {most}{} valid ({} %)", rows(*rescued), per_cent(*rescued, all))
+    }
+}
+
+/// What each option that is not given would do, for JSON.
+pub(super) fn rescue_list(rescues: &[Rescue]) -> Vec<RescueJson> {
+    let rescue = |Rescue { option, rows }: &Rescue| RescueJson { option: option.clone(), rows: *rows };
+    rescues.iter().map(rescue).collect()
+}
+
+/// What each option would do, a line each.
+pub(super) fn rescue_lines(rescues: &[RescueJson], all: u64) -> String {
+    rescues.iter().map(|rescue| format!("  {}\n", rescue.words(all))).collect()
+}
