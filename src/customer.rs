@@ -15,6 +15,8 @@ mod phone;
 
 mod spreadsheet;
 
+mod stray_line;
+
 mod invisible;
 
 mod null_marker;
@@ -65,7 +67,10 @@ pub use self::{
 };
 pub(crate) use self::{
     invisible::{describe as describe_invisible, is_invisible},
-    validation::{BACKSLASH, COMMENT, CONFLICT, LINE_SEPARATOR, NULS, QUOTED_ROW},
+    spreadsheet::{STRAIGHTEN, typographic_quotes},
+    validation::{
+        BACKSLASH, COMMENT, CONFLICT, EXPORT_ENCODING, LINE_SEPARATOR, NULS, QUOTED_ROW, TEXT_QUOTES,
+    },
 };
 
 /// The fields of the Create call, in the order in which they are sent.

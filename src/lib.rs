@@ -55,7 +55,7 @@
 //! **fingerprint**: a hash of each field of a customer. **correction**: what a failed export states about a row that
 //! is imported from it again. **respelling**: a value sent in another spelling than that of its cell. **count**: a
 //! number with its noun. **template**: a text with columns in it that makes a field. **mapping**: which column feeds
-//! which field. **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding.
+//! which field. **stray line**: a line that a tool wrote among the rows. **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding.
 //! **heading**: the name of a column. **header shape**: what a first line is that is not a header. **adjustments**:
 //! counts of what is read differently from how it is written. **dialect**: delimiter and quoting of a file. **skipped
 //! line**: a line between rows that is not a row. **file state**: size, time and identity of the source when it was

@@ -5,7 +5,7 @@
 //! for every row without an id. A template would also hide the damage that a spreadsheet did to a cell, so each cell
 //! of a mandatory field is checked separately.
 
-use super::{Fault, Field, Rule, null_marker, spreadsheet};
+use super::{Fault, Field, Rule, null_marker, spreadsheet, stray_line};
 
 /// A part of a template. `C` is the name of a column as written, or its index once the header is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,6 +211,9 @@ impl Template<usize> {
                     let seen = format!("`{word}`, which stands for no value, in column {}", at + 1);
                     return fault(Rule::NullMarker, seen);
                 }
+                if let Some(line) = stray_line::detect(cell(at)).filter(|_| field == Field::Reference) {
+                    return fault(Rule::StrayLine, format!("{line}, in column {}", at + 1));
+                }
                 if let Some(damage) = spreadsheet::detect(field, cell(at)) {
                     return fault(Rule::Spreadsheet, format!("{damage}, in column {}", at + 1));
                 }
@@ -249,6 +252,7 @@ mod tests {
         let of = |cells: &[&str]| render("{0}_{1}", Field::Reference, cells).unwrap_err();
         assert_eq!(of(&["shop", " "]), "required: column 2 of its template is empty");
         assert!(of(&["shop", "9.87E+09"]).starts_with("spreadsheet: "));
+        assert!(of(&["shop", "ERROR 2013 (HY000)"]).starts_with("stray-line: "));
     }
 
     #[test]

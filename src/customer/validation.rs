@@ -19,7 +19,8 @@ use super::{
     invisible::{self, Accepted},
     null_marker,
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
-    spreadsheet::{self, NEGATIVE, OTHER_QUOTES, TOTAL},
+    spreadsheet::{self, NEGATIVE, OTHER_QUOTES, STRAIGHTEN, TYPOGRAPHIC},
+    stray_line,
 };
 
 /// Part of what was seen if a quote was intended as text.
@@ -35,6 +36,13 @@ pub(crate) const CONFLICT: &str = "the mark of a conflict that git could not res
 pub(crate) const LINE_SEPARATOR: &str =
     "a character that ends a line for another program, such as U+2028 or U+0085, stands in the row";
 
+/// What was seen in a row whose cells typographic quotes hold together.
+pub(crate) const TEXT_QUOTES: &str = "a cell begins and a later one ends with a quote that is none of CSV";
+
+/// What was seen in a row of a failed export in another encoding. The encoding of the original file does not apply.
+pub(crate) const EXPORT_ENCODING: &str =
+    "as the export was written: another program has saved it in its own encoding";
+
 /// What was seen in a row that was never written.
 pub(crate) const NULS: &str = "nothing but NUL characters, as an interrupted copy leaves";
 
@@ -42,7 +50,17 @@ pub(crate) const NULS: &str = "nothing but NUL characters, as an interrupted cop
 pub(crate) const QUOTED_ROW: &str = "the whole line is one quoted cell";
 
 /// Faults that no option can correct.
-const NO_OPTION: [&str; 7] = [NEGATIVE, TOTAL, QUOTED_ROW, COMMENT, CONFLICT, LINE_SEPARATOR, NULS];
+const NO_OPTION: [&str; 9] = [
+    NEGATIVE,
+    QUOTED_ROW,
+    COMMENT,
+    CONFLICT,
+    LINE_SEPARATOR,
+    NULS,
+    TYPOGRAPHIC,
+    TEXT_QUOTES,
+    EXPORT_ENCODING,
+];
 
 /// A rule that a field or record can break. The names are stable: scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,11 +101,13 @@ pub enum Rule {
     Impossible,
     /// The country code is not that of the phone number.
     CountryCode,
+    /// The line is no row: a tool wrote it among the rows.
+    StrayLine,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Rule; 18] = [
+    pub const ALL: [Rule; 19] = [
         Rule::Required,
         Rule::TooShort,
         Rule::TooLong,
@@ -106,6 +126,7 @@ impl Rule {
         Rule::NullMarker,
         Rule::Impossible,
         Rule::CountryCode,
+        Rule::StrayLine,
     ];
 
     /// The rule with that name.
@@ -134,6 +155,7 @@ impl Rule {
             Rule::NullMarker => "null-marker",
             Rule::Impossible => "impossible",
             Rule::CountryCode => "country-code",
+            Rule::StrayLine => "stray-line",
         }
     }
 
@@ -158,6 +180,7 @@ impl Rule {
             Rule::NullMarker => "has a word such as NULL in place of a value",
             Rule::Impossible => "is not a valid phone number of its country",
             Rule::CountryCode => "does not fit the mobile number",
+            Rule::StrayLine => "is text that a tool wrote between the rows",
         }
     }
 
@@ -174,9 +197,12 @@ impl Rule {
         match seen {
             // Reading the number in another spelling cannot restore the digits.
             NEGATIVE => Rule::Spreadsheet.remedy(field),
-            _ if seen.starts_with(TOTAL) => "delete the line: it is no customer",
             _ if seen.starts_with(OTHER_QUOTES) => {
                 "give --quote \"'\" if all cells of the file stand in such quotes, or remove them"
+            }
+            _ if seen.starts_with(TYPOGRAPHIC) || seen.contains(TEXT_QUOTES) => STRAIGHTEN,
+            _ if seen.ends_with(EXPORT_ENCODING) => {
+                "save it as `CSV UTF-8`, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE | customer-import import -"
             }
             QUOTED_ROW => "remove the quotes around the whole line, and undouble those inside",
             _ if seen.ends_with(COMMENT) => "delete the line",
@@ -260,8 +286,8 @@ impl Rule {
                 "remove the character, which nobody sees: it comes along when text is copied from a page or a chat"
             }
             (Rule::Encoding, _) => {
-                "save the file as UTF-8, or name its encoding with --encoding LABEL, which an export of this program \
-                 ignores; a replacement character must be typed anew"
+                "save the file as UTF-8, or name its encoding with --encoding LABEL; a replacement character must be \
+                 typed anew"
             }
             (Rule::Fields, _) => {
                 "quote cells that contain the delimiter; only empty optional cells at the end of a row may be missing"
@@ -284,6 +310,9 @@ impl Rule {
             (Rule::Impossible, _) => {
                 "correct the number, or give the region of these rows with --phone-region; \
                  --validation lenient looks at its length only"
+            }
+            (Rule::StrayLine, _) => {
+                "delete the line: it is no customer; after an error message, rows may be missing"
             }
             (Rule::CountryCode, _) => {
                 "correct the code; the cell may be empty if the number begins with + and its own code"
@@ -549,7 +578,7 @@ impl Rules {
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
-    /// Whether an option named by [`Rule::option`] is already given.
+    /// Whether an option named by [`Rule::advice`] is already given.
     pub fn has(&self, option: &str) -> bool {
         match option.split(' ').next() {
             Some("--phone-region") => self.phone_region.is_some(),
@@ -706,7 +735,9 @@ fn trimmed(cell: &str) -> &str {
 
 /// Whether no program has replaced the value by something else.
 fn is_unaltered(field: Field, value: &str) -> bool {
-    spreadsheet::detect(field, value).is_none() && null_marker::detect(field, value).is_none()
+    spreadsheet::detect(field, value).is_none()
+        && null_marker::detect(field, value).is_none()
+        && (field != Field::Reference || stray_line::detect(value).is_none())
 }
 
 /// Checks for faults that no rule of a field covers: characters that are not text, a value rewritten by a
@@ -716,6 +747,11 @@ fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Opti
         && let Some(unreadable) = judge_characters(value, accepted)
     {
         return Some(unreadable);
+    }
+    if field == Field::Reference
+        && let Some(seen) = stray_line::detect(bare)
+    {
+        return Some((Rule::StrayLine, seen.into()));
     }
     if let Some(seen) = spreadsheet::detect(field, bare) {
         return Some((Rule::Spreadsheet, seen.into()));

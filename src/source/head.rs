@@ -43,9 +43,9 @@ const SAVE_AS_CSV: &str = "open it where it came from and save it as CSV";
 const UNPACK: &str = "unpack it, and import the CSV file in it";
 
 /// The first bytes of files that are not text.
-const MAGIC: [(&[u8], ForeignFile); 38] = [
+const MAGIC: [(&[u8], ForeignFile); 62] = [
     (b"PK\x03\x04", foreign("an Excel workbook or another ZIP archive", SAVE_AS_CSV)),
-    (b"\xd0\xcf\x11\xe0", foreign("an old Excel workbook", SAVE_AS_CSV)),
+    (b"\xd0\xcf\x11\xe0", OLD_WORKBOOK),
     (b"\xfd7zXZ\0", foreign("an xz archive", "unpack it: xz -dc FILE | customer-import import -")),
     (b"7z\xbc\xaf\x27\x1c", foreign("a 7-Zip archive", UNPACK)),
     (b"Rar!\x1a\x07", foreign("a RAR archive", UNPACK)),
@@ -59,18 +59,75 @@ const MAGIC: [(&[u8], ForeignFile); 38] = [
         b"SQLite format 3\0",
         foreign("an SQLite database", "export the table: sqlite3 -csv -header FILE 'select * from TABLE'"),
     ),
-    (b"PAR1", foreign("a Parquet file", "convert it to CSV")),
+    (
+        b"PAR1",
+        foreign(
+            "a Parquet file",
+            "convert it to CSV: duckdb -csv -c \"from 'FILE'\" | customer-import import -",
+        ),
+    ),
+    (b"ARROW1\0\0", foreign("an Arrow IPC file", "convert it to CSV, with pandas.read_feather for example")),
+    (b"\x89HDF\r\n\x1a\n", foreign("an HDF5 file", "convert it to CSV, with pandas.read_hdf for example")),
+    (b"\x93NUMPY", foreign("a NumPy array", "convert it to CSV, with numpy.savetxt for example")),
+    (
+        SAS_DATA,
+        foreign("a SAS data set", "convert it to CSV, with PROC EXPORT or pandas.read_sas for example"),
+    ),
+    (
+        b"HEADER RECORD*******LIB",
+        foreign("a SAS transport file", "convert it to CSV, with pandas.read_sas for example"),
+    ),
+    (b"<stata_dta>", STATA),
+    (b"$FL2", SPSS),
+    (b"$FL3", SPSS),
+    (b"RDX2\n", R_DATA),
+    (b"RDX3\n", R_DATA),
+    (b"RDA2\n", R_DATA),
+    (b"RDA3\n", R_DATA),
+    (b"X\n\0\0\0", R_DATA),
+    (b"\xd9\xd9\xf7", foreign("a CBOR file", "convert it to CSV, with cbor2 and csv of Python for example")),
+    (b"\x6d\xe2\x99\x81", foreign("an archive of mongodump", MONGOEXPORT)),
+    (
+        b"PGDMP",
+        foreign(
+            "an archive of pg_dump",
+            "load it with pg_restore, and export the table with \\copy … csv header",
+        ),
+    ),
+    (
+        b"\0\x01\0\0Standard ",
+        foreign("an Access database", "export the table: mdb-export FILE TABLE | customer-import import -"),
+    ),
+    (
+        b"bplist00",
+        foreign("a binary property list", "convert it to CSV, with plistlib and csv of Python for example"),
+    ),
+    (
+        b"Salted__",
+        foreign("encrypted by OpenSSL", "decrypt it: openssl enc -d … -in FILE | customer-import import -"),
+    ),
+    (
+        b"age-encryption.org/",
+        foreign("encrypted by age", "decrypt it: age -d FILE | customer-import import -"),
+    ),
+    (b"\x7fELF", foreign("a program", "ask for the data as CSV")),
+    (b"\t\x08\x10\0", OLD_WORKBOOK),
+    (b"\t\x04\x06\0", OLD_WORKBOOK),
+    (b"\t\x02\x06\0", OLD_WORKBOOK),
     (b"{\\rtf", foreign("an RTF document", SAVE_AS_CSV)),
     (
         b"version https://git-lfs",
         foreign("a Git LFS pointer, not the file itself", "fetch the file with git lfs pull"),
     ),
-    (b"Obj\x01", foreign("an Avro file", "convert it to CSV")),
-    (b"\x04\"M\x18", foreign("an LZ4 file", "unpack it: lz4 -dc FILE | customer-import import -")),
     (
-        b"-----BEGIN PGP MESSAGE",
-        foreign("an encrypted PGP message", "decrypt it: gpg -d FILE | customer-import import -"),
+        b"Obj\x01",
+        foreign(
+            "an Avro file",
+            "convert it to CSV: avro cat --format csv --header FILE | customer-import import -",
+        ),
     ),
+    (b"\x04\"M\x18", foreign("an LZ4 file", "unpack it: lz4 -dc FILE | customer-import import -")),
+    (b"-----BEGIN PGP MESSAGE", PGP),
     (b"BEGIN:VCARD", foreign("a vCard file", "convert it to CSV")),
     (b"\x89PNG\r\n", foreign("an image", "ask for the data as CSV")),
     (b"\xff\xd8\xff", foreign("an image", "ask for the data as CSV")),
@@ -95,6 +152,62 @@ const MAGIC: [(&[u8], ForeignFile); 38] = [
     (b"+/v8", UTF_7),
     (b"+/v9", UTF_7),
 ];
+
+/// The first bytes of binary files, which text may have, too.
+const BINARY_MAGIC: [(&[u8], ForeignFile); 18] = [
+    (b"FEA1", foreign("a Feather file", "convert it to CSV, with pandas.read_feather for example")),
+    (b"GIF8", foreign("an image", "ask for the data as CSV")),
+    (b"ORC", foreign("an ORC file", "convert it to CSV, with pandas.read_orc for example")),
+    (b"\x80\x02", PICKLE),
+    (b"\x80\x03", PICKLE),
+    (b"\x80\x04", PICKLE),
+    (b"\x80\x05", PICKLE),
+    (b"q\x01\x01", STATA),
+    (b"q\x02\x01", STATA),
+    (b"r\x01\x01", STATA),
+    (b"r\x02\x01", STATA),
+    (b"s\x01\x01", STATA),
+    (b"s\x02\x01", STATA),
+    (b"MZ", foreign("a program", "ask for the data as CSV")),
+    (b"!BDN", foreign("an Outlook data file", "export the contacts as CSV in Outlook")),
+    (b"\x85\x01", PGP),
+    (b"\x85\x02", PGP),
+    (b"\x84\x8c", PGP),
+];
+
+/// The first bytes of a SAS data set, which differ from those of other files only behind the zeros.
+const SAS_DATA: &[u8] = b"\0\0\0\0\0\0\0\0\0\0\0\0\xc2\xea\x81\x60";
+
+const OLD_WORKBOOK: ForeignFile = foreign("an old Excel workbook", SAVE_AS_CSV);
+
+const STATA: ForeignFile =
+    foreign("a Stata data set", "convert it to CSV, with export delimited or pandas.read_stata for example");
+
+const SPSS: ForeignFile =
+    foreign("an SPSS data file", "convert it to CSV, with SAVE TRANSLATE or pandas.read_spss for example");
+
+const R_DATA: ForeignFile =
+    foreign("R data", "convert it to CSV in R: write.csv(DATA, 'FILE', row.names = FALSE)");
+
+const PICKLE: ForeignFile = foreign(
+    "a Python pickle",
+    "convert it to CSV, with pandas.read_pickle for example, if its origin is trusted",
+);
+
+const PGP: ForeignFile =
+    foreign("an encrypted PGP message", "decrypt it: gpg -d FILE | customer-import import -");
+
+const MONGOEXPORT: &str =
+    "export the collection: mongoexport --type=csv --fields=… | customer-import import -";
+
+const BSON: ForeignFile = foreign("a BSON dump of MongoDB", MONGOEXPORT);
+
+const DBASE: ForeignFile = foreign("a dBase table", SAVE_AS_CSV);
+
+const DUCKDB: ForeignFile = foreign(
+    "a DuckDB database",
+    "export the table: duckdb -csv FILE 'from TABLE' | customer-import import -",
+);
 
 const SQL_DUMP: ForeignFile =
     foreign("an SQL dump", "load it into a database, and export the table as CSV with a header");
@@ -218,7 +331,22 @@ fn binary(head: &[u8], declared: Encoding) -> Option<ForeignFile> {
     let is_other_text = !is_utf8(first_line)
         || is_one_cell && std::str::from_utf8(start).is_err_and(|error| error.error_len().is_some());
     let is_unreadable = declared.is_utf8() && is_other_text && !start.iter().all(is_text);
-    (first_line.contains(&0) || is_unreadable).then_some(BINARY)
+    (first_line.contains(&0) || is_unreadable).then(|| known_binary(head).unwrap_or(BINARY))
+}
+
+/// The kind of a binary file, by bytes that text may have, too.
+fn known_binary(head: &[u8]) -> Option<ForeignFile> {
+    if let Some((_, file)) = BINARY_MAGIC.iter().find(|(magic, _)| head.starts_with(magic)) {
+        return Some(*file);
+    }
+    match head {
+        // Version, then year, month and day of the last change.
+        [0x03 | 0x04 | 0x30..=0x32 | 0x43 | 0x83 | 0x8b | 0x8c | 0xf5, _, 1..=12, 1..=31, ..] => Some(DBASE),
+        // The length of a document, then the type and the name of its first element.
+        [_, _, _, 0, 0x02 | 0x03 | 0x07 | 0x10 | 0x12, name @ ..] if name.starts_with(b"_id\0") => Some(BSON),
+        [_, _, _, _, _, _, _, _, b'D', b'U', b'C', b'K', ..] => Some(DUCKDB),
+        _ => None,
+    }
 }
 
 /// Whether the bytes are letters, digits and punctuation of EBCDIC, which differ from those of ASCII.
@@ -327,6 +455,22 @@ mod tests {
             (b"\x1f\x8b\x08", "compressed by gzip twice"),
             (b"%PDF-1.7\n", "a PDF document"),
             (b"SQLite format 3\0", "an SQLite database"),
+            (b"ORC\x0a\x0b\0\0\xff\xfe", "an ORC file"),
+            (b"ARROW1\0\0\xff\xff", "an Arrow IPC file"),
+            (b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
+            (b"\0\0\0\0\0\0\0\0\0\0\0\0\xc2\xea\x81\x60\xb3\x14", "a SAS data set"),
+            (b"<stata_dta><header><release>118", "a Stata data set"),
+            (b"r\x02\x01\0\x05\0", "a Stata data set"),
+            (b"$FL2@(#) SPSS DATA FILE", "an SPSS data file"),
+            (b"RDX3\nX\n\0\0\0\x03", "R data"),
+            (b"X\n\0\0\0\x03\0\x04", "R data"),
+            (b"\x80\x04\x95\x1f\0\0\0\0", "a Python pickle"),
+            (b"\xd9\xd9\xf7\x83\0", "a CBOR file"),
+            (b"\x4e\0\0\0\x07_id\0\x65", "a BSON dump of MongoDB"),
+            (b"\x03\x7c\x0b\x1c\x02\0\0\0\xa1\0", "a dBase table"),
+            (b"\0\x01\0\0Standard ACE DB\0", "an Access database"),
+            (b"\x12\x34\0\0\0\0\0\0DUCK\x40\0", "a DuckDB database"),
+            (b"PGDMP\x01\x0f\0", "an archive of pg_dump"),
             (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself"),
             (&tar, "a tar archive"),
             (b"\n <!DOCTYPE html>\n", "an HTML page, such as a login page in place of the download"),
@@ -345,9 +489,9 @@ mod tests {
                 b"\x96\x82\x91\x85\x83\xa3\x6d\x89\x84\x6b\x97\x88\x96\x95\x85\x25\xf1\xf2",
                 "EBCDIC text, as mainframes write it",
             ),
-            (b"ORC\n\0\x01\xff\xfe\x02", "a binary file"),
-            (b"ARROW1\0\0\xff\xff", "a binary file"),
-            (b"\x7fELF\x02\x01\x01\0", "a binary file"),
+            (b"ORC\n\0\x01\xff\xfe\x02", "an ORC file"),
+            (b"\x7fELF\x02\x01\x01\0", "a program"),
+            (b"\x01\x02\0\xff\xfe", "a binary file"),
             (b"\x1f\x9d\x90", "compressed by compress"),
             (b"ID;PWXL;N;E\n", "a SYLK file"),
             (b"TABLE\r\n0,1\r\n", "a DIF file"),
@@ -360,6 +504,9 @@ mod tests {
             assert_eq!(foreign_file(head, Encoding::default()).map(|file| file.what), Some(what), "{head:?}");
         }
         assert_eq!(foreign_file(b"BZh9,1", Encoding::default()), None);
+        for header in ["ORCID,mobile_number\n", "MZ,mobile_number\n", "PGD,RDX,FEA1\n", "SAS,X\n1,2\n"] {
+            assert_eq!(foreign_file(header.as_bytes(), Encoding::default()), None, "{header}");
+        }
     }
 
     #[test]

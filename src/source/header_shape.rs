@@ -2,21 +2,16 @@
 //! to do about it.
 
 use super::dialect::CANDIDATES;
-use crate::customer::visible;
+use crate::customer::{STRAIGHTEN, typographic_quotes, visible};
 
 /// Delimiters that are not detected, because they are too common in text. Any other delimiter is suggested only if it
 /// splits the line into a header.
 const OTHER_DELIMITERS: [char; 5] = ['~', '^', ':', '\u{1}', '\u{1f}'];
 
-/// Quotes that some programs write in place of `"`, opening and closing.
-const OTHER_QUOTES: [(char, char); 6] = [
-    ('\'', '\''),
-    ('`', '`'),
-    ('\u{201c}', '\u{201d}'),
-    ('\u{201e}', '\u{201c}'),
-    ('\u{2018}', '\u{2019}'),
-    ('\u{ab}', '\u{bb}'),
-];
+/// Quotes that programs write in place of `"`, opening and closing.
+fn other_quotes() -> impl Iterator<Item = (char, char)> {
+    [('\'', '\''), ('`', '`')].into_iter().chain(typographic_quotes())
+}
 
 /// What a first line is that is not a header of this file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +53,8 @@ impl HeaderShape {
         if let Some((line, _)) = later.iter().find(|(_, cells)| is_header(cells)) {
             return Some(HeaderShape::Title(*line));
         }
-        if let Some(quote) = quote_around(header).filter(|quote| is_header(&unquoted(header, *quote))) {
-            return Some(HeaderShape::Quoted(quote, None));
+        if let Some(quotes) = quotes_around(header).filter(|quotes| is_header(&unquoted(header, *quotes))) {
+            return Some(HeaderShape::Quoted(quotes.0, None));
         }
         let line = header.join(&char::from(delimiter).to_string());
         if is_header(&aligned(&line)) {
@@ -115,8 +110,7 @@ impl HeaderShape {
                 argument(*character)
             ),
             HeaderShape::Quoted(quote, _) => format!(
-                "the names are in typographic quotes, which no CSV has: save the file anew with straight ones \
-                 (U+{:04X} stands first)",
+                "the names are in typographic quotes (U+{:04X} stands first), which no CSV has: {STRAIGHTEN}",
                 u32::from(*quote)
             ),
             HeaderShape::Between(between) => format!(
@@ -148,19 +142,17 @@ fn aligned(line: &str) -> Vec<String> {
     cells.map(str::to_owned).collect()
 }
 
-/// The opening quote, if every name is quoted.
-fn quote_around(names: &[String]) -> Option<char> {
+/// The opening and the closing quote, if every name is quoted.
+fn quotes_around(names: &[String]) -> Option<(char, char)> {
     let is_around = |name: &str, (open, close): (char, char)| {
         name.chars().count() > 1 && name.starts_with(open) && name.ends_with(close)
     };
-    let quotes = OTHER_QUOTES.into_iter().find(|quotes| names.iter().all(|name| is_around(name, *quotes)));
-    quotes.map(|(open, _)| open)
+    other_quotes().find(|quotes| names.iter().all(|name| is_around(name, *quotes)))
 }
 
 /// The names without their quotes.
-fn unquoted(names: &[String], quote: char) -> Vec<String> {
-    let closing = OTHER_QUOTES.into_iter().find(|(open, _)| *open == quote).map_or(quote, |(_, close)| close);
-    let inner = |name: &String| name.trim_start_matches(quote).trim_end_matches(closing).trim().to_owned();
+fn unquoted(names: &[String], (open, close): (char, char)) -> Vec<String> {
+    let inner = |name: &String| name.trim_start_matches(open).trim_end_matches(close).trim().to_owned();
     names.iter().map(inner).collect()
 }
 
@@ -198,7 +190,7 @@ fn split_otherwise(line: &str, is_header: impl Fn(&[String]) -> bool) -> Option<
     // A quote would also split the line.
     let quoted = signs.iter().filter(|sign| sign.is_ascii()).find_map(|sign| {
         let cells = split(line, &sign.to_string());
-        let quote = quote_around(&cells).filter(|quote| is_header(&unquoted(&cells, *quote)))?;
+        let (quote, _) = quotes_around(&cells).filter(|quotes| is_header(&unquoted(&cells, *quotes)))?;
         Some(HeaderShape::Quoted(quote, Some(*sign)))
     });
     let plain = || {

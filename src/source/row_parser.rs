@@ -18,8 +18,9 @@ use super::{
     decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{
-    BACKSLASH, COMMENT, CONFLICT, CorrectedOutcome, Correction, Fault, Faults, Field, LINE_SEPARATOR, NULS,
-    QUOTED_ROW, Record, Rescues, Row, Rule, Rules, ValidRecord, counted,
+    BACKSLASH, COMMENT, CONFLICT, CorrectedOutcome, Correction, EXPORT_ENCODING, Fault, Faults, Field,
+    LINE_SEPARATOR, NULS, QUOTED_ROW, Record, Rescues, Row, Rule, Rules, TEXT_QUOTES, ValidRecord, counted,
+    typographic_quotes,
 };
 
 /// Minimum number of digits of a line inside a header that looks like a row: those of a short mobile number.
@@ -72,8 +73,8 @@ pub(super) fn read_row(
             let kept: Vec<String> =
                 columns.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
             let mut seen = not_text(fields, error, encoding);
-            if columns.correction.is_some() {
-                seen.push_str(", as which an export of this program is read: save it as CSV in UTF-8");
+            if columns.correction.is_some() && encoding.is_utf8() {
+                seen = format!("{seen}, {EXPORT_ENCODING}");
             }
             return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
         }
@@ -302,8 +303,21 @@ fn no_row_of(text: &str, fields: RawFields<'_>) -> Option<&'static str> {
         }
         start if is_comment(start) && (fields.len() == 1 || start.starts_with("# ")) => Some(COMMENT),
         _ if text.contains(is_line_separator) => Some(LINE_SEPARATOR),
+        _ if is_held_by_quotes(text, fields) => Some(TEXT_QUOTES),
         _ => None,
     }
+}
+
+/// Whether a cell begins with a typographic quote and a later one ends with its counterpart.
+fn is_held_by_quotes(text: &str, fields: RawFields<'_>) -> bool {
+    if text.is_ascii() {
+        return false;
+    }
+    let cells: Vec<&str> = cells(text, fields).map(str::trim).collect();
+    typographic_quotes().any(|(open, close)| {
+        let opened = cells.iter().position(|cell| cell.starts_with(open) && !cell.ends_with(close));
+        opened.is_some_and(|at| cells[at + 1..].iter().any(|cell| cell.ends_with(close)))
+    })
 }
 
 /// Whether a character ends a line for some programs, but not in a CSV file.

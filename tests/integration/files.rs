@@ -444,8 +444,9 @@ fn a_file_of_another_kind_is_named_with_the_one_thing_to_do() {
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let behind_mark = [&b"\xef\xbb\xbf"[..], &utf16].concat();
     for (bytes, words) in [
-        (&b"ARROW1\0\0\xff\xff\xff\xff"[..], "a binary file, not a CSV file; ask for the data as CSV"),
-        (b"\x80\x04\x95\x10\0\0\0\n\x01", "a binary file, not a CSV file"),
+        (&b"\x01\x02\0\xff\xff\xff\xff"[..], "a binary file, not a CSV file; ask for the data as CSV"),
+        (b"ARROW1\0\0\xff\xff\xff\xff", "an Arrow IPC file, not a CSV file; convert it to CSV"),
+        (b"\x80\x04\x95\x10\0\0\0\n\x01", "a Python pickle, not a CSV file; convert it to CSV"),
         (b"\x1f\x9d\x90\x61\x04", "unpack it: gzip -dc FILE"),
         (b"\x96\x82\x91\x85\x83\xa3\x6d\x89\x84\x6b\x97\x88\x96\x95\x85\x25", "iconv -f IBM037 -t UTF-8"),
         (b"+/v8-object_reference_id,mobile_number\n", "iconv -f UTF-7 -t UTF-8"),

@@ -42,6 +42,32 @@ fn empty_cells_at_the_end_may_be_missing_or_too_many() {
     assert_eq!(world.outcomes(), "unchanged=4 invalid=2");
 }
 
+/// The remedy for typographic quotes, as it is shown: every cell is read, and an apostrophe in a name stays.
+#[test]
+fn the_remedy_for_typographic_quotes_works() {
+    let world = World::new();
+    let rows = "“cust-0001”,“1”,“a@b.in”,“Ann, O’Neil”\n‘cust-0002’,‘2’,,‘D’Souza’\n«cust-0003»,3,,«Ann»\r\n\
+                cust-0004,4,,O’Neil\n";
+    let header = HEADER.trim_end().replace(',', "”,“");
+    world.file("users.csv", format!("“{header}”\n{rows}").as_str());
+    let done = world.run(&["validate", "users.csv"]);
+    done.assert_error_line(2, &["U+201C", "perl -CSD"]);
+    let remedy = done.stderr[done.stderr.find("perl").unwrap()..].trim_end();
+    let ledger = world.ledger();
+    let directory = ledger.parent().unwrap();
+    let command = remedy.replace("FILE | customer-import import -", "users.csv > straight.csv");
+    let run = std::process::Command::new("bash").arg("-c").arg(command).current_dir(directory).status();
+    if !run.unwrap().success() {
+        return; // No perl here.
+    }
+    let straight = std::fs::read_to_string(directory.join("straight.csv")).unwrap();
+    let expected = "\"cust-0001\",\"1\",\"a@b.in\",\"Ann, O’Neil\"\n\"cust-0002\",\"2\",,\"D’Souza\"\n\
+                    \"cust-0003\",3,,\"Ann\"\r\ncust-0004,4,,O’Neil\n";
+    assert!(straight.ends_with(expected), "{straight}");
+    let done = world.run(&["validate", "straight.csv", "--validation", "lenient"]);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
 /// Each is a row that is not sent; the message says what it is and what to do about it.
 #[test]
 fn a_line_that_is_no_customer_is_named_for_what_it_is() {
@@ -63,6 +89,11 @@ fn a_line_that_is_no_customer_is_named_for_what_it_is() {
             "remove the blanks behind the delimiters",
         ),
         ("'cust-0001',1,,", "other quotes than usual", "--quote \"'\""),
+        ("“cust-0001”,1,,", "U+201C and U+201D", "perl -CSD"),
+        ("cust-0001,1,,«Ann»", "U+00AB and U+00BB", "perl -CSD"),
+        ("cust-0001,1,,“Ann, Rao”,", "quote that is none of CSV", "perl -CSD"),
+        ("ERROR 2013 (HY000) at line 1: Lost connection,2013,,", "an error message", "delete the line"),
+        ("  File \"/app/export.py\",12,,", "a traceback", "delete the line"),
     ] {
         world.file("users.csv", format!("{HEADER}{line}\ncust-0009,9,,Ann\n").as_str());
         let done = world.run(&["validate", "users.csv", "--format", "json"]);
