@@ -61,6 +61,7 @@ use self::{
 pub use self::{
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
+    error_groups::ErrorGroups,
     forecast::{AskedTarget, Forecast},
     location::Location,
     model::{
@@ -147,6 +148,8 @@ pub struct Ledger {
     committed_at: i64,
     /// The counts that the next commit will write.
     counts: RunCounts,
+    /// The committed rows that cannot be sent, by what is wrong with them.
+    unsendable: ErrorGroups,
 }
 
 impl Ledger {
@@ -188,6 +191,7 @@ impl Ledger {
             tally: Tally::default(),
             committed_at: 0,
             counts: RunCounts::default(),
+            unsendable: ErrorGroups::default(),
         })
     }
 
@@ -271,6 +275,7 @@ impl Ledger {
             for settlement in settled.iter().filter(|settlement| !settlement.claim.is_known()) {
                 self.planning.planner.open_claims.written(settlement.claim.reference());
             }
+            self.unsendable.add_unsendable(&write.unsendable);
             self.tally = self.counts.tally;
             self.committed_at = write.now;
         }
@@ -366,7 +371,8 @@ impl Ledger {
         let mut present = self.planning.planner.imported_seen
             + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
         let mut behind = (i64::MIN, RowId(0));
-        loop {
+        // Invalid rows can only add customers that are imported and not counted yet.
+        while present < imported {
             let (some, last) = self.planning.store.invalid_references(self.run, behind, LOOKUP_MAX).await?;
             if some.is_empty() {
                 break;
@@ -397,7 +403,8 @@ impl Ledger {
             .await
     }
 
-    /// Ends the run. No row can be claimed afterwards.
+    /// Ends the run. No row can be claimed afterwards. Returns what is wrong with the rows of the run that cannot be
+    /// sent, unless it counted only some of them because it resumed.
     ///
     /// # Errors
     /// If the ledger cannot be written.
@@ -407,12 +414,13 @@ impl Ledger {
         exit_code: u8,
         stop_reason: Option<&str>,
         requests: &RequestCounts,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<ErrorGroups>, Error> {
         let last_row = RowId(self.planning.planner.next_id().0 - 1);
         self.planning.store.merge_index(last_row).await?;
         let end = RunEnd { state, exit_code, stop_reason };
         self.planning.store.end_run(self.run, end, requests, (self.now)()).await?;
-        self.planning.store.close().await
+        self.planning.store.close().await?;
+        Ok(Some(self.unsendable).filter(|groups| groups.has_all_unsendable(&self.tally)))
     }
 
     /// Ends a run without rows and requests, and deletes its record.

@@ -47,7 +47,10 @@ use tokio::{
 
 use self::stage::Action;
 pub use self::{
-    end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, Signal, SourceScope, StopReason, Totals},
+    end::{
+        EmptyRun, EndReason, Limits, MaxFailures, RecordedEnd, RunResult, Signal, SourceScope, StopReason,
+        Totals,
+    },
     lifecycle::{ActiveRun, RowSource},
     outage::waiting_cause,
     pipeline::Options,

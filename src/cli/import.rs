@@ -20,14 +20,14 @@ use crate::{
     customer::Rescue,
     error::Error,
     ledger::{
-        self, Command, Location, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId, RunState,
-        Setting, Tally,
+        self, Command, ErrorGroups, Location, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId,
+        RunState, Setting, Tally,
     },
     report::{
         self, RunContext, SourceReading, Summary, changed_list, column_warnings, mapping_lines, run_table,
         visible_text,
     },
-    run::{ActiveRun, EmptyRun, Options, RowSource, RunSnapshot, SourceScope, SourceSize},
+    run::{ActiveRun, EmptyRun, Options, RecordedEnd, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
     source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, tried_options},
 };
@@ -164,7 +164,8 @@ pub(super) async fn run_job(
         code => code,
     };
     let recorded = result.record(code, stop_reason).await;
-    let absent = recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
+    let RecordedEnd { absent, unsendable } =
+        recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.request_counts, result.reason.state());
     names.log_end((state, code), &totals.tally, request_counts);
@@ -175,7 +176,7 @@ pub(super) async fn run_job(
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
     let (held_rate, pauses) = (result.sustained_rate, Some(result.pauses));
-    let (details, rescues) = read_details(job.ledger, run).await;
+    let (details, rescues) = read_details(job.ledger, run, unsendable).await;
     let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
     let summary =
         Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
@@ -250,10 +251,14 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
 
 /// The ledger's details of a finished run, and what options would make of its invalid rows. Nothing if they cannot be
 /// read: the run itself has succeeded.
-async fn read_details(ledger: &Location, run: RunId) -> (Option<RunDetails>, Vec<Rescue>) {
+async fn read_details(
+    ledger: &Location,
+    run: RunId,
+    unsendable: Option<ErrorGroups>,
+) -> (Option<RunDetails>, Vec<Rescue>) {
     let read = async {
         let mut reader = Reader::open_ended(ledger).await?;
-        let details = reader.run_details(Some(run), 0).await?;
+        let details = reader.run_details(Some(run), 0, unsendable).await?;
         Ok::<_, Error>((details, tried_options(&mut reader, Some(run)).await?))
     };
     let read =

@@ -73,7 +73,7 @@ fn of_ledger(ledger: &Location, format: ReportFormat) -> Result<String, Error> {
 /// Reads the details of run `requested`, or of the latest run, and what options would make of its invalid rows.
 async fn details(ledger: &Location, requested: Option<i64>) -> Result<(RunDetails, Vec<Rescue>), Error> {
     let mut reader = Reader::open(ledger).await?;
-    let details = reader.run_details(requested.map(RunId), LINES_SHOWN).await?;
+    let details = reader.run_details(requested.map(RunId), LINES_SHOWN, None).await?;
     let details = details.ok_or_else(|| match requested {
         Some(requested) => {
             Error::usage(format!("there is no run {requested} in the ledger"), "see status for the runs")

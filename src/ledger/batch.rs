@@ -10,14 +10,16 @@ use tracing::{Level, debug, enabled, trace};
 use super::{
     checkpoint::{Checkpoint, CheckpointTracker},
     claim::{
-        ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, Operation, RowError, RowResult, Settlement,
-        UpdateResult, describe_unsendable,
+        ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, Operation, ReferenceRepeat, RowError,
+        RowResult, Settlement, UpdateResult, describe_unsendable,
     },
     model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
     plan::RowPlan,
     unsendable::{Superseded, UnsendableRow},
 };
-use crate::customer::{Correction, Dropped, FieldSet, Fingerprint, Record, Reference, Row};
+use crate::customer::{
+    Correction, Customer, Dropped, Fault, Faults, FieldSet, Fingerprint, Record, Reference, Row,
+};
 
 /// A new row to claim.
 pub(super) struct NewClaim {
@@ -69,8 +71,44 @@ pub(super) struct Unsendable {
     pub(super) row: UnsendableRow,
     pub(super) line: u64,
     pub(super) outcome: Outcome,
-    pub(super) reference: Option<String>,
-    pub(super) error: RowError,
+    pub(super) reference: Option<Reference>,
+    pub(super) error: Arc<RowError>,
+}
+
+impl Unsendable {
+    fn new(
+        row: UnsendableRow,
+        line: u64,
+        reading: Result<Customer, Faults>,
+        error: Arc<RowError>,
+    ) -> Unsendable {
+        let (outcome, reference) = match reading {
+            Ok(customer) => (Outcome::Duplicate, Some(customer.reference)),
+            Err(faults) => (Outcome::Invalid, faults.reference.as_deref().map(Reference::recorded)),
+        };
+        Unsendable { row, line, outcome, reference, error }
+    }
+}
+
+/// The error of the last row that could not be sent. Most rows of a file that cannot be sent have the same one: it is
+/// described once for all of them.
+#[derive(Default)]
+struct LastError {
+    /// The faults of the row, none of a duplicate.
+    faults: Option<Vec<Fault>>,
+    repeat: Option<ReferenceRepeat>,
+    error: Arc<RowError>,
+}
+
+impl LastError {
+    fn describe(&mut self, reading: &Result<Customer, Faults>, repeat: ReferenceRepeat) -> Arc<RowError> {
+        let faults = reading.as_ref().err().map(|faults| &faults.list);
+        if self.repeat != Some(repeat) || self.faults.as_ref() != faults {
+            let error = Arc::new(describe_unsendable(reading, repeat).2);
+            *self = LastError { faults: faults.cloned(), repeat: Some(repeat), error };
+        }
+        Arc::clone(&self.error)
+    }
 }
 
 /// An Update that did not succeed.
@@ -163,6 +201,7 @@ pub(super) struct CommitBatch<'a> {
     pub(super) updates: UpdateRows<'a>,
     pub(super) existing: ExistingCounts,
     pub(super) heartbeat: Option<Heartbeat>,
+    last_error: LastError,
     unimported: Vec<UnimportedRow>,
 }
 
@@ -189,6 +228,7 @@ impl<'a> CommitBatch<'a> {
             updates: UpdateRows::default(),
             existing: ExistingCounts::default(),
             heartbeat: None,
+            last_error: LastError::default(),
             unimported: Vec::new(),
         }
     }
@@ -245,9 +285,10 @@ impl<'a> CommitBatch<'a> {
                 return None;
             }
             RowPlan::InvalidOrDuplicate(row) => {
-                let (outcome, reference, error) = describe_unsendable(&reading, row.repeat);
-                settle(outcome, self.run);
-                self.settle_unsendable(Unsendable { row, line, outcome, reference, error }, record);
+                let error = self.last_error.describe(&reading, row.repeat);
+                let unsendable = Unsendable::new(row, line, reading, error);
+                settle(unsendable.outcome, self.run);
+                self.settle_unsendable(unsendable, record);
                 return None;
             }
             RowPlan::DropObsoleteUpdate { id, imported_by } => {

@@ -4,13 +4,18 @@
 //! in memory: a database would sort all of them to find the first lines of each kind, and over a million rows that
 //! query alone took 5.0 s in SQLite, reading them 1.4 s. Memory is bounded: an API that invents a code for each row gets no
 //! more kinds than [`KINDS_MAX`].
+//!
+//! A run counts the rows that it cannot send while it commits them, so that its own report does not read millions of
+//! them again.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
+    batch::Unsendable,
+    claim::RowError,
     error::Error,
     location::Location,
-    model::{Outcome, RowId},
+    model::{Outcome, OutcomeClass, RowId, Tally},
     records::ErrorGroup,
 };
 use crate::customer::InvalidCounts;
@@ -25,7 +30,7 @@ const MESSAGES_MAX: usize = 10_000;
 const FIRST_LINES: usize = 5;
 
 /// The properties that two errors of one kind share.
-#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ErrorKind {
     pub(super) outcome: String,
     pub(super) field: Option<String>,
@@ -49,7 +54,7 @@ pub(super) struct ErrorMessage {
     pub(super) cells: Option<Vec<String>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Count {
     rows: u64,
     /// Line and id of the first rows, in order.
@@ -74,6 +79,7 @@ impl Count {
 }
 
 /// Invalid rows with the same message, and so with the same fields and codes.
+#[derive(Debug)]
 struct SameMessage {
     fields: String,
     codes: String,
@@ -81,37 +87,69 @@ struct SameMessage {
 }
 
 /// The kinds of errors found so far.
-#[derive(Default)]
-pub(super) struct ErrorGroups {
+#[derive(Debug, Default)]
+pub struct ErrorGroups {
     kinds: HashMap<ErrorKind, Count>,
     /// Invalid rows by their message: most rows have the same few.
     messages: HashMap<String, SameMessage>,
     invalid: InvalidCounts,
+    /// Number of rows, including those whose kind is not counted.
+    rows: u64,
 }
 
 impl ErrorGroups {
+    /// Counts rows that cannot be sent. Neighbors mostly share one error, and its kind is looked up once for all of
+    /// them.
+    pub(super) fn add_unsendable(&mut self, rows: &[Unsendable]) {
+        for same in rows.chunk_by(|one, next| Arc::ptr_eq(&one.error, &next.error)) {
+            let Some(first) = same.first() else { continue };
+            let RowError { field, code, message, .. } = &*first.error;
+            let (outcome, field, code) = (first.outcome.name().to_owned(), field.clone(), code.clone());
+            let kind = ErrorKind { outcome, field, code, http_status: None };
+            if let Some(message) = message.as_deref().filter(|_| first.outcome == Outcome::Invalid) {
+                self.add_message(message, &kind, same.len() as u64);
+            }
+            if let Some(count) = self.count_of(kind) {
+                same.iter().for_each(|row| count.add(row.line as i64, row.row.id.0));
+            }
+            self.rows += same.len() as u64;
+        }
+    }
+
+    /// Whether these are all rows of the run that cannot be sent. They are not if it resumed behind some of them.
+    pub(super) fn has_all_unsendable(&self, tally: &Tally) -> bool {
+        self.rows == tally.sum(|outcome| outcome.class() == OutcomeClass::Unsendable)
+    }
+
+    /// The count of a kind; none if there are too many kinds.
+    fn count_of(&mut self, kind: ErrorKind) -> Option<&mut Count> {
+        let has_room = self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind);
+        has_room.then(|| self.kinds.entry(kind).or_default())
+    }
+
     /// Counts a row.
     pub(super) fn add(&mut self, row: ErrorRow<'_>) {
         let ErrorRow { id, line, kind, message } = row;
         if let Some(message) = message {
-            self.add_message(message, &kind);
+            self.add_message(message, &kind, 1);
         }
-        if self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind) {
-            self.kinds.entry(kind).or_default().add(line, id);
+        self.rows += 1;
+        if let Some(count) = self.count_of(kind) {
+            count.add(line, id);
         }
     }
 
-    fn add_message(&mut self, message: &str, kind: &ErrorKind) {
+    fn add_message(&mut self, message: &str, kind: &ErrorKind, rows: u64) {
         if let Some(same) = self.messages.get_mut(message) {
-            same.rows += 1;
+            same.rows += rows;
             return;
         }
         let [fields, codes] = [&kind.field, &kind.code].map(|part| part.as_deref().unwrap_or_default());
         if self.messages.len() < MESSAGES_MAX {
-            let same = SameMessage { fields: fields.into(), codes: codes.into(), rows: 1 };
+            let same = SameMessage { fields: fields.into(), codes: codes.into(), rows };
             self.messages.insert(message.into(), same);
         } else {
-            self.invalid.add(fields, codes, message, 1);
+            self.invalid.add(fields, codes, message, rows);
         }
     }
 

@@ -8,6 +8,7 @@
 use super::postgres;
 use super::{
     error::Error,
+    error_groups::ErrorGroups,
     location::Location,
     model::{Heartbeat, RowId, RunId, Target},
     records::{
@@ -63,8 +64,9 @@ of_both! {
     /// When a run last reached the end of its source; UTC milliseconds.
     pub async fn last_success(&mut self) -> Option<i64>;
     /// Everything that the report of a run shows, of the last run if none is named; the first `max_respelled` respelled
-    /// references. `None` if there is no such run.
-    pub async fn run_details(&mut self, run: Option<RunId>, max_respelled: u32) -> Option<RunDetails>;
+    /// references. `None` if there is no such run. `unsendable`: all rows of the run that cannot be sent, where they are
+    /// counted already; they are not read again then.
+    pub async fn run_details(&mut self, run: Option<RunId>, max_respelled: u32, unsendable: Option<ErrorGroups>) -> Option<RunDetails>;
     /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any
     /// more there are no rows to correct, and the columns that every source has are named.
     pub async fn source_headers(&mut self, run: Option<RunId>) -> Vec<SourceHeader>;

@@ -125,13 +125,15 @@ pub struct RowRecord {
     pub api_reference: Option<String>,
 }
 
-/// The rows that an export selects.
+/// The rows that a reader passes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
     /// Rows with a customer id.
     WithId,
     /// Rows without a customer id.
     WithoutId,
+    /// Invalid rows, in any order.
+    Invalid,
     /// Every row.
     All,
 }

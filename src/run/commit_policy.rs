@@ -86,7 +86,9 @@ impl CommitPolicy {
         let CommitInput { depth, unclaimed, no_rows_left, report_is_due, now } = *input;
         let target = self.claims_target();
         let room = if depth.bytes < BYTES_MAX { target.saturating_sub(depth.claims) } else { 0 };
-        let claimable = room.saturating_mul(self.rows_per_claim).min(unclaimed);
+        // Each of the rows may turn out to need a claim, whatever the rows before them were.
+        let claims_max = LOOK_AHEAD_MAX.saturating_sub(depth.claims);
+        let claimable = room.saturating_mul(self.rows_per_claim).min(unclaimed).min(claims_max);
         let claims_due = claimable > 0 && depth.claims <= target / 2;
         let no_more_replies = depth.open == 0 && depth.claims == 0;
         let settled_due = depth.oldest_settled_at.is_some_and(|oldest| {
@@ -101,6 +103,11 @@ impl CommitPolicy {
     pub(super) fn thresholds(&self, has_unclaimed: bool) -> WakeThresholds {
         let claims = if has_unclaimed { self.claims_target() / 2 + 1 } else { 0 };
         WakeThresholds { settled: SETTLED_BATCH, claims }
+    }
+
+    /// Number of rows to read ahead. Of rows that are mostly not sent, more are committed at once.
+    pub(super) fn read_ahead(&self) -> usize {
+        (LOOK_AHEAD_MAX / 2).saturating_mul(self.rows_per_claim).min(LOOK_AHEAD_MAX)
     }
 
     /// Records that a commit with this many rows and settlements has begun.
@@ -173,10 +180,13 @@ mod tests {
         assert_eq!(policy.plan(&input(0, 0, 0, 10_000)), claim(420));
         policy.on_begin(420, 100);
         policy.on_committed(0, false);
-        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(420 * 420), "rows that are done already");
-        policy.on_begin(0, 1_000_000);
-        policy.on_committed(0, false);
-        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(1_000_000.min(420 * LOOK_AHEAD_MAX)));
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000)), claim(1_000), "rows that are done already");
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(LOOK_AHEAD_MAX));
+        assert_eq!(
+            policy.plan(&input(210, 0, 0, 1_000_000)),
+            claim(LOOK_AHEAD_MAX - 210),
+            "all may need a claim"
+        );
     }
 
     #[test]
@@ -206,6 +216,18 @@ mod tests {
         policy.on_begin(0, 0);
         assert_eq!(policy.plan(&idle), None, "once");
         assert_eq!(policy.plan(&CommitInput { report_is_due: true, ..idle }), FLUSH);
+    }
+
+    #[test]
+    fn rows_that_are_not_sent_are_read_further_ahead() {
+        let mut policy = CommitPolicy::new(10);
+        assert_eq!(policy.read_ahead(), LOOK_AHEAD_MAX / 2);
+        policy.on_begin(20, 0);
+        policy.on_committed(0, false);
+        assert_eq!(policy.read_ahead(), LOOK_AHEAD_MAX);
+        policy.on_begin(20, 0);
+        policy.on_committed(20, false);
+        assert_eq!(policy.read_ahead(), LOOK_AHEAD_MAX / 2);
     }
 
     #[test]

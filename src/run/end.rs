@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::{
     customer::{Dropped, FieldCounts},
     error::Error,
-    ledger::{Committed, ExistingCounts, Ledger, Outcome, RequestCounts, RunState, Settlement, Tally},
+    ledger::{
+        Committed, ErrorGroups, ExistingCounts, Ledger, Outcome, RequestCounts, RunState, Settlement, Tally,
+    },
     sender::Halt,
     source,
 };
@@ -140,6 +142,15 @@ pub struct RunResult {
     pub(super) empty_run: EmptyRun,
 }
 
+/// What is known of a run when its end is recorded.
+#[derive(Debug, Default)]
+pub struct RecordedEnd {
+    /// The number of imported rows that are absent from the source, if it is known.
+    pub absent: Option<u64>,
+    /// What is wrong with the rows that cannot be sent, if all of them were counted.
+    pub unsendable: Option<ErrorGroups>,
+}
+
 impl RunResult {
     /// Whether the run did nothing and is not to be kept.
     pub fn is_discarded(&self) -> bool {
@@ -147,24 +158,23 @@ impl RunResult {
         self.empty_run == EmptyRun::Discard && did_nothing && self.reason.state() == RunState::Completed
     }
 
-    /// Records the end of the run. Returns the number of imported rows that are absent from the source, if it is
-    /// known.
+    /// Records the end of the run.
     ///
     /// # Errors
     /// If the ledger cannot be read or written.
-    pub async fn record(&mut self, exit_code: u8, stop_reason: Option<&str>) -> Result<Option<u64>, Error> {
-        let Some(mut ledger) = self.ledger.take() else { return Ok(None) };
+    pub async fn record(&mut self, exit_code: u8, stop_reason: Option<&str>) -> Result<RecordedEnd, Error> {
+        let Some(mut ledger) = self.ledger.take() else { return Ok(RecordedEnd::default()) };
         if self.is_discarded() {
             ledger.discard_run().await?;
-            return Ok(None);
+            return Ok(RecordedEnd::default());
         }
         let state = self.reason.state();
         let mut absent = None;
         if self.scope == SourceScope::Whole && state == RunState::Completed {
             absent = Some(ledger.finish_source().await?);
         }
-        ledger.end_run(state, exit_code, stop_reason, &self.request_counts).await?;
-        Ok(absent)
+        let unsendable = ledger.end_run(state, exit_code, stop_reason, &self.request_counts).await?;
+        Ok(RecordedEnd { absent, unsendable })
     }
 }
 

@@ -300,7 +300,7 @@ impl Workload for Pipeline<'_> {
     }
 
     fn wants_rows(&self) -> bool {
-        self.read.wants_more()
+        self.read.wants_more(self.policy.read_ahead())
     }
 
     fn wants_slot(&self) -> bool {

@@ -1,7 +1,8 @@
 //! The read-ahead buffer: rows that were read and are not claimed yet.
 //!
-//! Bounds how far ahead of the claims the source is read: half of the rows that one commit may claim and, because
-//! rows can be large, a few chunks. Tracks how many bytes of the source the claimed rows occupy.
+//! Bounds how far ahead of the claims the source is read: half of the rows that one commit may claim, or all of them while
+//! few rows need a claim; because rows can be large, a few chunks. Tracks how many bytes of the source the claimed rows
+//! occupy.
 
 use std::collections::VecDeque;
 
@@ -45,9 +46,9 @@ impl ReadAhead {
         self.rows == 0
     }
 
-    /// Whether a further chunk should be read.
-    pub(super) fn wants_more(&self) -> bool {
-        self.rows < LOOK_AHEAD_MAX / 2 && self.chunks.len() <= LOOK_AHEAD_MAX / CHUNK_ROWS
+    /// Whether a further chunk should be read, if up to this many rows may wait.
+    pub(super) fn wants_more(&self, rows_max: usize) -> bool {
+        self.rows < rows_max && self.chunks.len() <= LOOK_AHEAD_MAX / CHUNK_ROWS
     }
 
     /// Takes at most `count` rows.
@@ -118,19 +119,20 @@ mod tests {
     #[test]
     fn it_holds_as_much_as_a_commit_takes() {
         let mut ahead = ReadAhead::default();
-        let mut chunks = 0;
-        while ahead.wants_more() {
-            ahead.push(chunk(0..CHUNK_ROWS as u64, 1));
-            chunks += 1;
+        for rows_max in [LOOK_AHEAD_MAX / 2, LOOK_AHEAD_MAX] {
+            while ahead.wants_more(rows_max) {
+                ahead.push(chunk(0..CHUNK_ROWS as u64, 1));
+            }
+            assert_eq!(ahead.len(), rows_max);
+            ahead.clear();
+            // With very large rows, each chunk has only one.
+            let mut chunks = 0;
+            while ahead.wants_more(rows_max) {
+                ahead.push(chunk(0..1, 1));
+                chunks += 1;
+            }
+            assert!(chunks <= 16, "{chunks}");
+            ahead.clear();
         }
-        assert_eq!(chunks * CHUNK_ROWS, LOOK_AHEAD_MAX / 2);
-        ahead.clear();
-        // With very large rows, each chunk has only one.
-        chunks = 0;
-        while ahead.wants_more() {
-            ahead.push(chunk(0..1, 1));
-            chunks += 1;
-        }
-        assert!(chunks <= 16, "{chunks}");
     }
 }

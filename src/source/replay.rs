@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     customer::{Field, Record, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord},
-    ledger::{Outcome, Reader, RetryFilter, RetryRow, RowId, RowMapping, RowRecord, RunId, Selection},
+    ledger::{Reader, RetryFilter, RetryRow, RowId, RowMapping, RowRecord, RunId, Selection},
 };
 
 /// How a retry reads its rows.
@@ -153,8 +153,7 @@ pub async fn tried_options(reader: &mut Reader, run: Option<RunId>) -> Result<Ve
     }
     let try_row = |row: RowRecord| {
         let is_of_record = |field: &str| field.split(';').any(|name| Field::from_name(name).is_none());
-        let is_tried =
-            row.outcome == Outcome::Invalid && !row.error.field.as_deref().is_none_or(is_of_record);
+        let is_tried = !row.error.field.as_deref().is_none_or(is_of_record);
         if let (true, Some(cells), Some((columns, rules, rescues))) =
             (is_tried, &row.cells, by_run.get_mut(&row.columns_of))
         {
@@ -167,7 +166,7 @@ pub async fn tried_options(reader: &mut Reader, run: Option<RunId>) -> Result<Ve
         }
         true
     };
-    reader.rows(Selection::WithoutId, run, try_row).await?;
+    reader.rows(Selection::Invalid, run, try_row).await?;
     Ok(Rescue::sum(by_run.into_values().flat_map(|(.., rescues)| rescues.list())))
 }
 

@@ -261,6 +261,33 @@ fn every_run_has_its_own_report() {
     }
 }
 
+/// A run counts the rows that it cannot send while it goes; a report reads them from the ledger. The third run resumes
+/// behind all rows, and the fourth behind some.
+#[test]
+fn a_run_says_of_its_errors_what_the_ledger_says() {
+    let world = World::new();
+    let names = "cust-0006,6,Anna Maria\ncust-0007,7,O'Neil\ncust-0008,q,Zoë\ncust-0006,9,\n";
+    let mut text = format!("object_reference_id,mobile_number,first_name\n{names}");
+    (0..3000)
+        .for_each(|row| text.push_str(&format!("cust-0100,{},{}\n", row % 7, ["", "é", "x y"][row % 3])));
+    let appended = text.clone() + "cust-0200,1,\ncust-0200,2,\ncust-0201,x,\n";
+    for text in [names_last(&text), text.clone(), text, appended] {
+        let file = world.file("users.csv", &text);
+        let done = world.import(&file, &[]);
+        assert_eq!(done.code, 3, "{done:?}");
+        let (said, read) = (world.summary(), report_json(&world, &[]));
+        assert!(said["reasons"].as_array().unwrap().len() > 2, "{said}");
+        assert_eq!(said["reasons"], read["errors"]);
+    }
+}
+
+/// The same rows in reverse order.
+fn names_last(text: &str) -> String {
+    let (header, rows) = text.split_once('\n').unwrap();
+    let rows: Vec<&str> = rows.lines().rev().collect();
+    format!("{header}\n{}\n", rows.join("\n"))
+}
+
 #[test]
 fn what_others_wrote_is_text_on_the_page() {
     let world = World::new();

@@ -67,7 +67,8 @@ impl Reader {
 
     pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {
         let overview = self.overview().await?;
-        let (mut groups, invalid) = self.error_groups(Statement::new(SELECT_OPEN_ERRORS)).await?;
+        let (mut groups, invalid) =
+            self.error_groups(Statement::new(SELECT_OPEN_ERRORS), ErrorGroups::default()).await?;
         groups.iter_mut().for_each(|group| group.first_lines.clear());
         Ok(LedgerHistory { overview, groups, invalid })
     }
@@ -119,6 +120,7 @@ impl Reader {
         &mut self,
         run: Option<RunId>,
         max_respelled: u32,
+        unsendable: Option<ErrorGroups>,
     ) -> Result<Option<RunDetails>, Error> {
         let mut runs = self.runs().await?;
         let at =
@@ -140,7 +142,10 @@ impl Reader {
         let existing = self.of_run(SELECT_EXISTING, id).await?;
         let respelled = Statement::new(SELECT_RESPELLED).bind(id.0).bind(i64::from(max_respelled));
         let respelled = self.connection.read(&respelled).await?;
-        let (groups, invalid) = self.error_groups(Statement::new(SELECT_ERRORS).bind(id.0)).await?;
+        let select_errors = if unsendable.is_some() { SELECT_SENT_ERRORS } else { SELECT_ERRORS };
+        let (groups, invalid) = self
+            .error_groups(Statement::new(select_errors).bind(id.0), unsendable.unwrap_or_default())
+            .await?;
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
@@ -163,10 +168,13 @@ impl Reader {
         }))
     }
 
-    /// What went wrong with the selected rows, the most frequent first, and what the messages
-    /// of invalid rows tell.
-    async fn error_groups(&mut self, select: Statement) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
-        let mut groups = ErrorGroups::default();
+    /// What went wrong with the selected rows and with those that are counted already, the most frequent first, and what
+    /// the messages of invalid rows tell.
+    async fn error_groups(
+        &mut self,
+        select: Statement,
+        mut groups: ErrorGroups,
+    ) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
         let add = |row: &PgRow| {
             let (outcome, field, code) = (row.get(2), some_text(row, 3), some_text(row, 4));
             let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
@@ -215,6 +223,8 @@ impl Reader {
             (Selection::WithoutId, Some(_)) => {
                 (Statement::new(SELECT_ROWS_WITHOUT_ID_OF_RUN).bind(id), read_row)
             }
+            (Selection::Invalid, None) => (Statement::new(SELECT_INVALID_ROWS), read_row),
+            (Selection::Invalid, Some(_)) => (Statement::new(SELECT_INVALID_ROWS_OF_RUN).bind(id), read_row),
             (Selection::All, None) => (Statement::new(SELECT_ROWS), read_row),
             (Selection::All, Some(_)) => (Statement::new(SELECT_ROWS_OF_RUN).bind(id), read_row),
         };

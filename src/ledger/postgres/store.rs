@@ -584,10 +584,11 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
     }
     if !batch.unsendable.is_empty() {
         let rows = batch.unsendable.iter().map(|it| {
-            let RowError { field, code, message, .. } = &it.error;
+            let RowError { field, code, message, .. } = &*it.error;
+            let reference = it.reference.as_ref().map(Reference::as_str);
             let other = it.row.content_without_reference.map(signed);
             let content = signed(it.row.content);
-            (it.row.id, it.line, it.outcome, &it.reference, field, code, message, content, other)
+            (it.row.id, it.line, it.outcome, reference, field, code, message, content, other)
         });
         statements.push(of_rows(INSERT_UNSENDABLE, &json_rows(rows)).bind(now));
     }

@@ -118,14 +118,14 @@ pub(super) fn add_unsendable(
     arguments: &mut SqliteArguments,
     (row, fault): &(&Unsendable, FaultPlace),
 ) -> Result<(), BoxDynError> {
-    let key = row.reference.as_deref().map(|text| Reference::recorded(text).key());
+    let key = row.reference.as_ref().map(Reference::key);
     let fault = match fault {
         FaultPlace::Table(id) | FaultPlace::NewInTable(id) => Some(*id),
         FaultPlace::Row => None,
     };
     arguments.add(row.row.id.0)?;
     arguments.add(row.line as i64)?;
-    arguments.add(row.reference.as_deref())?;
+    arguments.add(row.reference.as_ref().map(Reference::shared))?;
     arguments.add(key.map(signed))?;
     arguments.add(Some(row.row.content).filter(|content| Some(*content) != key).map(signed))?;
     arguments.add(row.row.content_without_reference.map(signed))?;
@@ -137,7 +137,7 @@ pub(super) fn add_unsendable(
 pub(super) fn own_words(rows: &[(&Unsendable, FaultPlace)]) -> Option<String> {
     let own = rows.iter().filter(|(_, place)| *place == FaultPlace::Row);
     let mut own = own.map(|(row, _)| {
-        let RowError { field, code, message, .. } = &row.error;
+        let RowError { field, code, message, .. } = &*row.error;
         (row.row.id, field, code, message)
     });
     let first = own.next()?;

@@ -78,11 +78,30 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     where pending_update.run = ?1
     order by 1";
 
+pub(super) const SELECT_INVALID_ROWS: &str = "
+    select to_correct.id, to_correct.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null
+    from to_correct left join record on record.row = to_correct.id where outcome = 'invalid'";
+
+/// As settled by that run.
+pub(super) const SELECT_INVALID_ROWS_OF_RUN: &str = "
+    select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
+           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
+    from every_row left join record on record.row = every_row.id
+    where outcome = 'invalid' and customer_id is null and every_row.run = ?1";
+
 /// The last column identifies the disallowed characters of an invalid row.
 pub(super) const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
            iif(outcome = 'invalid', error_message, null)
     from every_row where run = ?1 and customer_id is null
+    union all
+    select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
+
+/// The same without the rows that cannot be sent.
+pub(super) const SELECT_SENT_ERRORS: &str = "
+    select id, line, outcome, field, error_code, http_status, null
+    from every_row where run = ?1 and customer_id is null and outcome in ('rejected', 'failed', 'pending')
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = ?1";
 

@@ -123,7 +123,8 @@ impl Reader {
     /// If the file cannot be read.
     pub async fn history(&mut self) -> Result<LedgerHistory, Error> {
         let overview = self.overview().await?;
-        let (mut groups, invalid) = self.error_groups(sqlx::query(SELECT_OPEN_ERRORS)).await?;
+        let (mut groups, invalid) =
+            self.error_groups(sqlx::query(SELECT_OPEN_ERRORS), ErrorGroups::default()).await?;
         groups.iter_mut().for_each(|group| group.first_lines.clear());
         Ok(LedgerHistory { overview, groups, invalid })
     }
@@ -200,6 +201,7 @@ impl Reader {
         &mut self,
         run: Option<RunId>,
         max_respelled: u32,
+        unsendable: Option<ErrorGroups>,
     ) -> Result<Option<RunDetails>, Error> {
         let mut runs = self.runs().await?;
         let at =
@@ -220,7 +222,9 @@ impl Reader {
         let absent = absent.first().and_then(|row| row.get::<Option<i64>, _>(0));
         let existing = self.all(sqlx::query(SELECT_EXISTING).bind(id)).await?;
         let respelled = self.all(sqlx::query(SELECT_RESPELLED).bind(id).bind(max_respelled)).await?;
-        let (groups, invalid) = self.error_groups(sqlx::query(SELECT_ERRORS).bind(id)).await?;
+        let select_errors = if unsendable.is_some() { SELECT_SENT_ERRORS } else { SELECT_ERRORS };
+        let (groups, invalid) =
+            self.error_groups(sqlx::query(select_errors).bind(id), unsendable.unwrap_or_default()).await?;
         let heartbeat = if run.state == RunState::Running { self.heartbeat().await? } else { None };
         Ok(Some(RunDetails {
             target: self.target().await?,
@@ -240,10 +244,13 @@ impl Reader {
         }))
     }
 
-    /// The errors of the selected rows, the most frequent first, and what the messages of
-    /// invalid rows tell.
-    async fn error_groups(&mut self, select: Query<'_>) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
-        let mut groups = ErrorGroups::default();
+    /// The errors of the selected rows and of those that are counted already, the most frequent first, and what the
+    /// messages of invalid rows tell.
+    async fn error_groups(
+        &mut self,
+        select: Query<'_>,
+        mut groups: ErrorGroups,
+    ) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
         self.each(select, |row| {
             let (outcome, field, code) = (row.get(2), row.get(3), row.get(4));
             let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
@@ -299,6 +306,8 @@ impl Reader {
             (Selection::WithId, _) => return self.rows_with_id(run, each).await,
             (Selection::WithoutId, None) => sqlx::query(SELECT_ROWS_WITHOUT_ID),
             (Selection::WithoutId, Some(_)) => sqlx::query(SELECT_ROWS_WITHOUT_ID_OF_RUN).bind(id),
+            (Selection::Invalid, None) => sqlx::query(SELECT_INVALID_ROWS),
+            (Selection::Invalid, Some(_)) => sqlx::query(SELECT_INVALID_ROWS_OF_RUN).bind(id),
             (Selection::All, None) => sqlx::query(SELECT_ROWS),
             (Selection::All, Some(_)) => sqlx::query(SELECT_ROWS_OF_RUN).bind(id),
         };

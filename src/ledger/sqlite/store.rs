@@ -11,6 +11,7 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -674,14 +675,15 @@ impl Store {
             self.faults.read(known.iter().map(|row| (row.get(0), [row.get(1), row.get(2), row.get(3)])));
         }
         let mut placed = Vec::with_capacity(rows.len());
-        for row in rows {
-            let place = self.faults.place(&row.error);
+        for same in rows.chunk_by(|one, next| Arc::ptr_eq(&one.error, &next.error)) {
+            let Some(first) = same.first() else { continue };
+            let place = self.faults.place(&first.error);
             if let FaultPlace::NewInTable(id) = place {
-                let RowError { field, code, message, .. } = &row.error;
+                let RowError { field, code, message, .. } = &*first.error;
                 let insert = sqlx::query(INSERT_FAULT).bind(id).bind(field).bind(code).bind(message);
                 self.execute(insert).await?;
             }
-            placed.push((row, place));
+            placed.extend(same.iter().map(|row| (row, place)));
         }
         Ok(placed)
     }
