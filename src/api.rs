@@ -26,7 +26,7 @@ mod rate_headers;
 
 use std::{
     path::PathBuf,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -57,6 +57,7 @@ pub use self::{
     tls::ClientIdentity,
 };
 use crate::{
+    clock,
     customer::{Customer, FieldSet, Reference},
     throttle::RemainingQuota,
 };
@@ -342,7 +343,7 @@ impl Api {
         let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                quota = remaining_quota(response.headers(), server_time(date(&response), now()));
+                quota = remaining_quota(response.headers(), server_time(date(&response), clock::now()));
                 (Some(status), self.withhold_secrets(read(response, reference, &self.way).await))
             }
             Err(error) if error.is_connect() || error.is_builder() => (None, self.way.not_sent(&error)),
@@ -397,12 +398,6 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The clock that dates in headers are compared with.
-#[expect(clippy::disallowed_methods, reason = "dates in headers can only be compared with the clock")]
-fn now() -> SystemTime {
-    SystemTime::now()
-}
-
 fn date(response: &Response) -> Option<&str> {
     response.headers().get(DATE).and_then(|value| value.to_str().ok())
 }
@@ -410,7 +405,7 @@ fn date(response: &Response) -> Option<&str> {
 async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let (date, now) = (date(&response), now());
+    let (date, now) = (date(&response), clock::now());
     let response_id = response.headers().get(RESPONSE_ID).and_then(|value| value.to_str().ok()).map(short);
     let head = Head {
         status,

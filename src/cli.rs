@@ -1,6 +1,6 @@
 //! The command line: turns flags and environment into options, runs the command, and returns its exit code.
 //!
-//! The only module that reads the environment and the clock, parses flags and prints. Results go to standard output,
+//! The only module that reads the environment, parses flags and prints. Results go to standard output,
 //! everything else to standard error. An error is one line that begins with `error:` and says what to do. A closed
 //! pipe (`| head`) is no error.
 
@@ -89,6 +89,7 @@ use self::{
     verify::verify,
 };
 use crate::{
+    clock,
     customer::{Field, Rules, Validation, visible_lines},
     error::Error,
     ledger::{self, Location, Password},
@@ -233,9 +234,9 @@ fn explain_usage(error: &clap::Error, args: &[OsString]) -> u8 {
     code::USAGE
 }
 
-#[expect(clippy::disallowed_methods, reason = "the clock enters here")]
+/// UTC milliseconds.
 fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let since = clock::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 

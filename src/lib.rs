@@ -92,7 +92,7 @@
 //! limit**, with **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503
 //! responses do); **courtesy** to others on the same limit. **throttled series**: refusals that one row alone gets.
 //! **rate headers**: headers in which a server reports what is left of its **quota**. **permit**: the right to send
-//! one request. **latency**: the time from sending to the last byte of the response. **slot**: the right of one row
+//! one request. **clock**: the time, which never goes backwards in a process. **latency**: the time from sending to the last byte of the response. **slot**: the right of one row
 //! to be in flight. **systematic refusal**: every row is refused alike, so the cause is not the row.
 //!
 //! *A run.* **stage**: recovering, reading, finishing, stopping or abandoning. **lifecycle**: how a run begins and
@@ -122,8 +122,9 @@
 //! |---|---|---|
 //! | [`customer`] | – | tokio, sqlx, reqwest, csv, files, the clock |
 //! | [`throttle`] | – | everything but time: files, the network, the ledger, rows |
+//! | [`clock`] | – | files, the network |
 //! | [`latency`] | – | files, the network, the clock |
-//! | [`api`] | `customer`, `latency`, `throttle` (the quota's type) | the ledger; waiting, retrying |
+//! | [`api`] | `customer`, `clock`, `latency`, `throttle` (the quota's type) | the ledger; waiting, retrying |
 //! | [`ledger`] | `customer`, `latency` | reqwest; only `ledger/*` names sqlx |
 //! | [`source`] | `customer`, `ledger` (read, for a retry) | the network |
 //! | [`sender`] | `customer`, `ledger` types, `api`, `throttle` | SQL, files |
@@ -149,6 +150,8 @@ pub mod customer;
 pub mod source;
 
 pub mod ledger;
+
+pub mod clock;
 
 pub mod latency;
 

@@ -240,6 +240,9 @@ fn whole(samples: &[Sample]) -> Option<Sample> {
     condensed(samples, 1).pop()
 }
 
+/// How much longer than its samples a run may have lasted; if the clock says more, it was set meanwhile.
+const BEYOND_SAMPLES_MAX: Duration = Duration::from_secs(15 * 60);
+
 /// The duration of the run. For a crashed run, the end of its last sample: the ledger records only when the next run
 /// detected the crash.
 fn elapsed(run: &RunRecord, samples: &[Sample], now: i64) -> Duration {
@@ -249,5 +252,8 @@ fn elapsed(run: &RunRecord, samples: &[Sample], now: i64) -> Duration {
         (_, Some(ended_at), Some(_)) => ended_at,
         _ => return seen,
     };
-    Duration::from_millis(u64::try_from(until.saturating_sub(run.started_at)).unwrap_or(0))
+    let by_clock = Duration::from_millis(u64::try_from(until.saturating_sub(run.started_at)).unwrap_or(0));
+    // The samples are timed by the monotonic clock.
+    let was_set = !samples.is_empty() && (by_clock < seen || by_clock > seen + BEYOND_SAMPLES_MAX);
+    if was_set { seen } else { by_clock }
 }

@@ -18,9 +18,10 @@ use serde_json::{Map, Value};
 use url::Position;
 
 use super::{
-    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, date, now,
+    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, date,
     parse_retry_after, server_time, short,
 };
+use crate::clock;
 
 /// How the key is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +169,7 @@ async fn read(mut response: Response, keys: &Keys, way: &Way) -> Result<ProbeRes
         headers: headers.keys().map(ToString::to_string).collect(),
         response_id: header(RESPONSE_ID).map(short),
         retry_after: header(RETRY_AFTER)
-            .and_then(|value| parse_retry_after(value, server_time(date(&response), now()))),
+            .and_then(|value| parse_retry_after(value, server_time(date(&response), clock::now()))),
     };
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| way.lost(&error))? {

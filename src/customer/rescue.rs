@@ -35,10 +35,14 @@ pub struct Rescue {
 }
 
 impl Rescue {
-    /// Whether to suggest an option for a kind of fault: an option that is tried must have made rows valid.
-    pub fn is_of_use(rescues: &[Rescue], option: &str) -> bool {
+    /// The option to suggest for a kind of fault whose general one is `option`: an option that is tried must have made
+    /// rows valid, and then its value is known.
+    pub fn suggested<'a>(rescues: &'a [Rescue], option: &'a str) -> Option<&'a str> {
         let is = |other: &str| option.split(' ').next() == other.split(' ').next();
-        !TRIED.into_iter().any(is) || rescues.iter().any(|rescue| is(&rescue.option))
+        if !TRIED.into_iter().any(is) {
+            return Some(option);
+        }
+        rescues.iter().map(|rescue| rescue.option.as_str()).find(|tried| is(tried))
     }
 
     /// Adds up what the options would do in several files; the one for most rows comes first.

@@ -47,7 +47,7 @@ pub struct ErrorSummary {
     /// What the user can do about most of these rows.
     pub(super) remedy: &'static str,
     /// The option that may make them valid.
-    pub(super) option: Option<&'static str>,
+    pub(super) option: Option<String>,
     /// What the user can do about each of them.
     pub(super) remedies: Vec<RemedyRows>,
 }
@@ -56,18 +56,21 @@ pub struct ErrorSummary {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct RemedyRows {
     pub(super) remedy: &'static str,
-    pub(super) option: Option<&'static str>,
+    pub(super) option: Option<String>,
     /// Number of rows.
     pub(super) rows: u64,
 }
 
 impl RemedyRows {
-    /// The advice for faults of one kind, the one for most rows first. Of the options whose effect is tried, only those
-    /// that `is_of_use` accepts are suggested.
-    pub(super) fn list(advice: &[(Advice, u64)], is_of_use: impl Fn(&str) -> bool) -> Vec<RemedyRows> {
+    /// The advice for faults of one kind, the one for most rows first; `suggested` is the option to suggest in place of
+    /// the general one.
+    pub(super) fn list<'a>(
+        advice: &[(Advice, u64)],
+        suggested: impl Fn(&'static str) -> Option<&'a str>,
+    ) -> Vec<RemedyRows> {
         let each = |(Advice { remedy, option }, rows): &(Advice, u64)| RemedyRows {
             remedy,
-            option: option.filter(|option| is_of_use(option)),
+            option: option.and_then(&suggested).map(str::to_owned),
             rows: *rows,
         };
         advice.iter().map(each).collect()
@@ -234,7 +237,7 @@ fn summary_of_fault(
 ) -> ErrorSummary {
     let (known, rule) = (Field::from_name(field), Rule::from_name(code));
     let advice = rule.map(|rule| invalid.advice(known, rule)).unwrap_or_default();
-    let mut remedies = RemedyRows::list(&advice, |option| Rescue::is_of_use(rescues, option));
+    let mut remedies = RemedyRows::list(&advice, |option| Rescue::suggested(rescues, option));
     if remedies.is_empty() {
         let remedy = "correct the cell, and import the file again";
         remedies.push(RemedyRows { remedy, option: None, rows });
@@ -253,7 +256,7 @@ fn summary_of_fault(
         first_lines,
         message: None,
         remedy: remedies[0].remedy,
-        option: remedies[0].option,
+        option: remedies[0].option.clone(),
         remedies,
     }
 }
@@ -366,7 +369,7 @@ mod tests {
         ];
         assert_eq!(shown, expected.map(|(title, rows, lines)| (title.into(), rows, lines.into())));
         assert!(errors.iter().all(|summary| !summary.remedy.is_empty()));
-        assert_eq!(errors[0].option, Some("--phone-region CC"));
+        assert_eq!(errors[0].option.as_deref(), Some("--phone-region IN"));
     }
 
     #[test]

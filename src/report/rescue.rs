@@ -14,11 +14,10 @@ pub struct RescueJson {
 }
 
 impl RescueJson {
-    /// `--validation lenient would make 4 rows valid (57.1 %)`, of `all` rows.
-    pub(super) fn words(&self, all: u64) -> String {
-        let RescueJson { option, rows: rescued } = self;
-        let most = if option.ends_with(" CC") { "at most " } else { "" };
-        format!("{option} would make {most}{} valid ({} %)", rows(*rescued), per_cent(*rescued, all))
+    /// `would make 4 rows valid (57.1 %)`, of `all` rows.
+    fn effect(&self, all: u64) -> String {
+        let most = if self.option.ends_with(" CC") { "at most " } else { "" };
+        format!("would make {most}{} valid ({} %)", rows(self.rows), per_cent(self.rows, all))
     }
 }
 
@@ -30,5 +29,10 @@ pub(super) fn rescue_list(rescues: &[Rescue]) -> Vec<RescueJson> {
 
 /// What each option would do, a line each.
 pub(super) fn rescue_lines(rescues: &[RescueJson], all: u64) -> String {
-    rescues.iter().map(|rescue| format!("  {}\n", rescue.words(all))).collect()
+    rescues.iter().map(|rescue| format!("  {} {}\n", rescue.option, rescue.effect(all))).collect()
+}
+
+/// The options with their effects, for a page.
+pub(super) fn effects(rescues: &[RescueJson], all: u64) -> Vec<(&str, String)> {
+    rescues.iter().map(|rescue| (rescue.option.as_str(), rescue.effect(all))).collect()
 }

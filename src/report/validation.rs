@@ -52,7 +52,7 @@ pub(super) struct FaultJson<'a> {
     per_cent: f64,
     first: &'a [FaultExample],
     remedy: &'a str,
-    option: Option<&'a str>,
+    option: Option<String>,
     remedies: Vec<RemedyRows>,
 }
 
@@ -191,7 +191,7 @@ pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<Fault
             per_cent: per_cent(group.rows, findings.rows()),
             first: &group.first,
             remedy: remedies.first().map_or("", |first| first.remedy),
-            option: remedies.first().and_then(|first| first.option),
+            option: remedies.first().and_then(|first| first.option.clone()),
             remedies,
         }
     };
@@ -199,7 +199,7 @@ pub(super) fn fault_list<'a>(findings: &'a Findings, rules: &Rules) -> Vec<Fault
 }
 
 fn remedies(group: &FaultGroup, rules: &Rules) -> Vec<RemedyRows> {
-    RemedyRows::list(&group.advice.list(), |option| !rules.has(option))
+    RemedyRows::list(&group.advice.list(), |option| Some(option).filter(|option| !rules.has(option)))
 }
 
 /// The faults and the duplicates as text.
@@ -223,7 +223,7 @@ fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
             let _ = writeln!(text, "  {remedy}");
         }
         let is_told = |option: &str| remedies.iter().any(|of| of.remedy.contains(option));
-        let options: BTreeSet<&str> = remedies.iter().filter_map(|of| of.option).collect();
+        let options: BTreeSet<&str> = remedies.iter().filter_map(|of| of.option.as_deref()).collect();
         for option in options.into_iter().filter(|option| !is_told(option)) {
             let _ = writeln!(text, "  option: {option}");
         }
