@@ -52,6 +52,17 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     }
 }
 
+/// The hint for a run without an answer: the proxy, if the last trouble names its variable, otherwise `all`.
+fn describe_way(why: &str, proxy: Option<&str>, all: &str, again: &str) -> String {
+    match proxy.filter(|variable| why.contains(&format!("({variable})"))) {
+        Some(variable) => format!(
+            "see that the proxy of {variable} is up and may connect to the host of --base-url, or name the host in \
+             NO_PROXY, {again}"
+        ),
+        None => format!("{all}, {again}"),
+    }
+}
+
 /// The message and the hint for a run that stopped by itself. `proxy` is the variable that names the proxy, if there
 /// is one.
 pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(String, String)> {
@@ -93,11 +104,21 @@ pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(S
             ),
             StopReason::Outage(limit, why) => (
                 format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
-                format!("check the network, a proxy, --base-url, --ca-file and the API's status, {again}"),
+                describe_way(
+                    why,
+                    proxy,
+                    "check the network, a proxy, --base-url, --ca-file and the API's status",
+                    again,
+                ),
             ),
             StopReason::NoAnswer(limit, why) => (
                 format!("no answer for {}, not one since the run began ({why})", report::time(*limit)),
-                format!("check --base-url (host and port), the network, a proxy and --ca-file, {again}"),
+                describe_way(
+                    why,
+                    proxy,
+                    "check --base-url (host and port), the network, a proxy and --ca-file",
+                    again,
+                ),
             ),
             StopReason::TooManyFailures(failures) => (
                 format!(

@@ -54,17 +54,34 @@ fn is_traceback(text: &str) -> bool {
     ];
     // `at com.example.Export(Export.java:12)`, `at Object.<anonymous> (/app/export.js:1:2)`
     let is_frame = || text.starts_with("at ") && text.contains('.') && text.contains('(');
-    BEGINNINGS.into_iter().any(|beginning| text.starts_with(beginning)) || is_frame()
+    let is_statement =
+        || ["raise ", "throw "].into_iter().any(|word| text.starts_with(word)) && text.contains('(');
+    BEGINNINGS.into_iter().any(|beginning| text.starts_with(beginning)) || is_frame() || is_statement()
 }
 
-/// The error of a database with its number: `ERROR 2013 (HY000)`, `ORA-01555: snapshot too old`, `Msg 208, Level 16`.
+/// What a database or its client says: `ERROR 2013 (HY000)`, `ORA-01555: snapshot too old`, `Msg 208, Level 16`,
+/// `Lost connection to …`, `Query OK`.
 fn is_of_database(text: &str) -> bool {
+    const BEGINNINGS: [&str; 13] = [
+        "SQLSTATE[",
+        "SQL Error",
+        "SQL*Plus: ",
+        "Query OK",
+        "Empty set (",
+        "Records: ",
+        "Lost connection to",
+        "Connection to ",
+        "Connection refused",
+        "Connection reset",
+        "Connection closed",
+        "Connection timed out",
+        "server closed the connection",
+    ];
     let has_number = |mark: &str| {
         text.strip_prefix(mark).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    ["ERROR ", "ORA-", "SP2-", "TNS-", "Msg "].into_iter().any(has_number) && text.contains(' ')
-        || text.starts_with("SQLSTATE[")
-        || text.starts_with("SQL Error")
+    ["ERROR ", "ORA-", "SP2-", "TNS-", "Msg ", "Elapsed: "].into_iter().any(has_number) && text.contains(' ')
+        || BEGINNINGS.into_iter().any(|beginning| text.starts_with(beginning))
 }
 
 /// A message behind the name of its level, of an exception or of a tool: `Error: …`, `java.lang.RuntimeException: …`,
@@ -106,29 +123,37 @@ fn is_labelled(text: &str) -> bool {
 }
 
 /// A line with a time and a level or, in the log of a server, a process or a request:
-/// `2026-11-28 12:00:01 ERROR …`, `Nov 28 12:00:01 host cron[7]: …`, `10.0.0.1 - - [28/Nov/2026:12:00:00 +0000] …`.
+/// `2026-11-28 12:00:01 ERROR …`, `Nov 28 12:00:01 host cron[7]: …`, `10.0.0.1 - - [28/Nov/2026:12:00:00 +0000] …`; or
+/// with names before its values: `level=error msg=…`.
 fn is_logged(text: &str) -> bool {
+    const LEVELS: [&str; 12] = [
+        "error", "warn", "warning", "fatal", "info", "debug", "trace", "critical", "crit", "notice", "alert",
+        "log",
+    ];
+    const MONTHS: [&str; 12] =
+        ["Jan ", "Feb ", "Mar ", "Apr ", "May ", "Jun ", "Jul ", "Aug ", "Sep ", "Oct ", "Nov ", "Dec "];
+    if text.contains("level=") && ["ts=", "time=", "msg="].into_iter().any(|name| text.contains(name)) {
+        return true;
+    }
     let has_time = text.as_bytes().windows(8).any(|at| {
         let is_digit = |place: usize| at[place].is_ascii_digit();
         at[2] == b':' && at[5] == b':' && [0, 1, 3, 4, 6, 7].into_iter().all(is_digit)
     });
     let is_level = |word: &str| {
         let word = word.trim_matches(|c: char| !c.is_ascii_alphabetic());
-        matches!(
-            word,
-            "ERROR"
-                | "WARN"
-                | "WARNING"
-                | "FATAL"
-                | "INFO"
-                | "DEBUG"
-                | "TRACE"
-                | "CRITICAL"
-                | "NOTICE"
-                | "LOG"
-        )
+        LEVELS.into_iter().any(|level| word.eq_ignore_ascii_case(level))
     };
-    has_time && (text.contains(" - - [") || text.contains("]: ") || text.split([' ', '\t']).any(is_level))
+    // Of glog, level, month and day: `E1128 12:00:01.123456`.
+    let is_glog = || {
+        let digits = text.strip_prefix(['E', 'W', 'I', 'F']).and_then(|rest| rest.split_once(' '));
+        digits.is_some_and(|(day, _)| day.len() == 4 && day.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    has_time
+        && (text.contains(" - - [")
+            || text.contains("]: ")
+            || MONTHS.into_iter().any(|month| text.starts_with(month))
+            || is_glog()
+            || text.split([' ', '\t']).any(is_level))
 }
 
 #[cfg(test)]
@@ -161,6 +186,15 @@ mod tests {
             "2026-11-28 12:00:01 ERROR retrying",
             "2026-11-28 12:00:01.123 UTC [77] LOG:  duration",
             "Nov 28 12:00:01 host cron[7]: x",
+            "2026/11/28 12:00:01 [error] 77#77: *1 upstream timed out",
+            "Nov 28 12:00:01 host kernel: Out of memory",
+            "level=error ts=2026-11-28T12:00:00Z msg=\"x\"",
+            "time=\"2026-11-28T12:00:00Z\" level=error msg=x",
+            "E1128 12:00:01.123456 77 main.go:12] failed",
+            "raise ValueError(x)",
+            "Query OK 0 rows affected (0.00 sec)",
+            "Records: 3  Duplicates: 0  Warnings: 0",
+            "Lost connection to MySQL server during query",
             "10.0.0.1 - - [28/Nov/2026:12:00:00 +0000] \"GET / HTTP/1.1\" 200",
         ] {
             assert_eq!(detect(line), Some("a line of a log, a traceback or an error message"), "{line}");

@@ -102,18 +102,23 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
         ("missing", found.missing, "the API has no such customer"),
         ("unanswered", found.unanswered, "no answer in all attempts"),
     ] {
-        let count = if count == 0 { "-".into() } else { grouped(count) };
-        let _ = writeln!(text, "  {word:<10} {count:>14}   {explained}");
+        if count > 0 || word == "same" {
+            let _ = writeln!(text, "  {word:<10} {:>14}   {explained}", grouped(count));
+        }
     }
-    let _ = writeln!(
+    let _ = write!(
         text,
-        "\n  {} asked after in {}: {}, {} repeated, {} throttled",
+        "\n  {} checked in {}: {}",
         rows(found.looked_up()),
         time(verification.elapsed),
         requests(figures.requests),
-        grouped(figures.retries),
-        grouped(figures.throttled),
     );
+    for (count, what) in [(figures.retries, "repeated"), (figures.throttled, "refused by the API's limit")] {
+        if count > 0 {
+            let _ = write!(text, ", {} {what}", grouped(count));
+        }
+    }
+    text.push('\n');
     if found.not_imported > 0 {
         let _ = writeln!(
             text,

@@ -157,7 +157,8 @@ fn a_proxy_that_is_away_or_denies_the_host_is_named() {
     for (address, words) in [(denies.address(), "refuses to connect"), (closed, "connection refused")] {
         let value = format!("http://user:kept-secret@{address}");
         let done = import(&world, &format!("https://{NAME}"), &[], &[("HTTPS_PROXY", &value)]);
-        done.assert_error_line(4, &[&address, "HTTPS_PROXY", words]);
+        let hint = "see that the proxy of HTTPS_PROXY is up and may connect";
+        done.assert_error_line(4, &[&address, "HTTPS_PROXY", words, hint]);
         assert!(!done.stderr.contains("secret"), "{done:?}");
     }
 }
