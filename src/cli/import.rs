@@ -29,7 +29,7 @@ use crate::{
     },
     run::{ActiveRun, EmptyRun, Options, RecordedEnd, RowSource, RunSnapshot, SourceScope, SourceSize},
     sender::ExistingPolicy,
-    source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, tried_options},
+    source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, TriedOptions, tried_options},
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
@@ -39,7 +39,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     let runtime = runtime()?;
     let options = source_options(&args.input)?;
     let options = SourceOptions { recorded: runtime.block_on(recorded_maps(&ledger)), ..options };
-    let source = Source::open(&options)?;
+    let mut source = Source::open(&options)?;
     let target = find_target(&args.target)?;
     let rows = || count_rows(&options);
     let columns = mapping_lines(source.mapping());
@@ -77,6 +77,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         new_run,
         described: source.describe(),
         adjustments: source.adjustments(),
+        tried: Some(source.try_options()),
         mapping: &mapping,
         expected_rows: Some(args.input.read.expect_rows),
         existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
@@ -114,6 +115,8 @@ pub(super) struct Job<'a> {
     pub(super) described: String,
     /// Counts of what is read differently from how it is written in the source.
     pub(super) adjustments: Arc<Adjustments>,
+    /// What options would make of the invalid rows of the source; none for a retry.
+    pub(super) tried: Option<TriedOptions>,
     /// Which column feeds which field; empty for a retry.
     pub(super) mapping: &'a Mapping,
     pub(super) existing: ExistingPolicy,
@@ -176,7 +179,9 @@ pub(super) async fn run_job(
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
     let (held_rate, pauses) = (result.sustained_rate, Some(result.pauses));
-    let (details, rescues) = read_details(job.ledger, run, unsendable).await;
+    // If the run stopped, invalid rows may have been read that it has not settled.
+    let tried = job.tried.as_ref().filter(|_| is_whole);
+    let (details, rescues) = read_details(job.ledger, run, unsendable, tried).await;
     let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
     let summary =
         Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
@@ -249,17 +254,24 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
     })
 }
 
-/// The ledger's details of a finished run, and what options would make of its invalid rows. Nothing if they cannot be
-/// read: the run itself has succeeded.
+/// The ledger's details of a finished run, and what options would make of its invalid rows. What was counted while the
+/// run went on is not read again, if it is about all rows of the run. Nothing if the details cannot be read: the run
+/// itself has succeeded.
 async fn read_details(
     ledger: &Location,
     run: RunId,
     unsendable: Option<ErrorGroups>,
+    tried: Option<&TriedOptions>,
 ) -> (Option<RunDetails>, Vec<Rescue>) {
+    let tried = tried.filter(|_| unsendable.is_some());
     let read = async {
         let mut reader = Reader::open_ended(ledger).await?;
         let details = reader.run_details(Some(run), 0, unsendable).await?;
-        Ok::<_, Error>((details, tried_options(&mut reader, Some(run)).await?))
+        let rescues = match tried {
+            Some(tried) => tried.rescues(),
+            None => tried_options(&mut reader, Some(run)).await?,
+        };
+        Ok::<_, Error>((details, rescues))
     };
     let read =
         read.await.inspect_err(|error| warn!(%error, "what went wrong cannot be read from the ledger"));

@@ -65,6 +65,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
             },
             described: format!("{} in the ledger", report::rows(rows)),
             adjustments: source.adjustments(),
+            tried: None,
             mapping: &Mapping::default(),
             expected_rows: None,
             existing: ExistingPolicy::Keep,

@@ -261,7 +261,8 @@ fn every_run_has_its_own_report() {
     }
 }
 
-/// A run counts the rows that it cannot send while it goes; a report reads them from the ledger. The third run resumes
+/// A run counts the rows that it cannot send while it goes, and what options would make of them; a report reads them from
+/// the ledger. The third run resumes
 /// behind all rows, and the fourth behind some.
 #[test]
 fn a_run_says_of_its_errors_what_the_ledger_says() {
@@ -278,6 +279,8 @@ fn a_run_says_of_its_errors_what_the_ledger_says() {
         let (said, read) = (world.summary(), report_json(&world, &[]));
         assert!(said["reasons"].as_array().unwrap().len() > 2, "{said}");
         assert_eq!(said["reasons"], read["errors"]);
+        assert!(!said["rescue"].as_array().unwrap().is_empty(), "{said}");
+        assert_eq!(said["rescue"], read["rescue"]);
     }
 }
 
