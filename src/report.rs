@@ -257,3 +257,31 @@ fn elapsed(run: &RunRecord, samples: &[Sample], now: i64) -> Duration {
     let was_set = !samples.is_empty() && (by_clock < seen || by_clock > seen + BEYOND_SAMPLES_MAX);
     if was_set { seen } else { by_clock }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{RequestCounts, RunId};
+
+    #[test]
+    fn a_clock_that_is_set_during_a_run_does_not_make_it_longer_or_shorter() {
+        let took = |seconds: i64, samples: &[Sample]| {
+            let run = RunRecord {
+                run: RunId(1),
+                command: "import".into(),
+                source: "users.csv".into(),
+                state: RunState::Completed,
+                exit_code: Some(0),
+                stop_reason: None,
+                started_at: 1_000_000,
+                ended_at: Some(1_000_000 + seconds * 1000),
+                tally: Tally::default(),
+                request_counts: RequestCounts::default(),
+            };
+            elapsed(&run, samples, 0).as_secs()
+        };
+        let samples = [Sample { to: Duration::from_secs(30), ..Sample::default() }];
+        assert_eq!([31, 86_400, -3600].map(|seconds| took(seconds, &samples)), [31, 30, 30]);
+        assert_eq!([0, 31].map(|seconds| took(seconds, &[])), [0, 31]);
+    }
+}

@@ -108,6 +108,10 @@ fn each_row_gets_the_remedy_that_validate_has_for_it_and_options_their_effect() 
     let digits = reasons.iter().find(|reason| reason["code"] == "digits").unwrap();
     assert_eq!([&digits["remedies"][0]["rows"], &digits["remedies"][1]["rows"]], [2, 1], "{digits}");
 
+    // A run that finds the file as it was reads none of it, and tells the same.
+    let again = world.import(&file, &[]);
+    assert!(again.stdout.contains("--validation lenient would make 3 rows valid (42.9 %)"), "{again:?}");
+
     // An option that was given is not suggested again.
     let done = world.import(&file, &["--phone-region", "IN", "--validation", "lenient"]);
     assert!(!done.stdout.contains("would make") && done.stdout.contains("invalid"), "{done:?}");
