@@ -10,7 +10,8 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use customer_import::{
     customer::{Cells, Field, Row, Rules},
     ledger::{
-        ApiCustomer, Batch, Effort, InsertResult, Ledger, NewRun, RequestCounts, RowResult, RunState, Target,
+        ApiCustomer, Batch, Effort, EndConcerns, InsertResult, Ledger, NewRun, RequestCounts, RowResult,
+        RunState, Target,
     },
     source::{Source, SourceOptions},
 };
@@ -64,7 +65,7 @@ fn records(c: &mut Criterion) {
 async fn begin(path: &std::path::Path) -> Ledger {
     let target = Target { base_url: "http://localhost".into(), merchant_id: "bench".into() };
     let run = NewRun { source: "bench.csv", ..NewRun::default() };
-    Ledger::begin_run(&path.into(), &target, &run, || 0).await.unwrap()
+    Ledger::begin_run(&path.into(), &target, &run, || 0).await.unwrap().active().unwrap()
 }
 
 /// On a real file, with a real fsync at each commit.
@@ -99,7 +100,15 @@ fn batches(c: &mut Criterion) {
         );
     });
     group.finish();
-    runtime.block_on(ledger.end_run(RunState::Completed, 0, None, &RequestCounts::default())).unwrap();
+    runtime
+        .block_on(ledger.end_run(
+            RunState::Completed,
+            0,
+            None,
+            EndConcerns::AllWorkers,
+            &RequestCounts::default(),
+        ))
+        .unwrap();
 }
 
 criterion_group!(benches, records, batches);

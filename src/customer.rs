@@ -39,6 +39,8 @@ mod correction;
 
 mod count;
 
+mod duplicates;
+
 use std::{
     collections::BTreeMap,
     fmt,
@@ -66,6 +68,7 @@ pub use self::{
     validation::{Advice, Fault, Faults, Rule, Rules, ValidRecord, Validation},
 };
 pub(crate) use self::{
+    duplicates::{DuplicateDetector, Occurrence, ReferenceHash, SeenReferences},
     invisible::{describe as describe_invisible, is_invisible},
     spreadsheet::{STRAIGHTEN, typographic_quotes},
     validation::{

@@ -39,10 +39,12 @@ mod planning;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod prune;
+mod rate_reserver;
 mod reader;
 mod records;
 mod reference_index;
 mod seen_rows;
+mod shared_run;
 mod sqlite;
 mod store;
 mod timeline;
@@ -54,9 +56,11 @@ use tokio::time::Instant;
 use self::{
     batch::CommitBatch,
     checkpoint::{Checkpoint, CheckpointTracker},
+    claim::InDoubtClaim,
     model::{OpenClaim, RunCounts, RunEnd},
     planning::Planning,
-    store::Store,
+    shared_run::{RunView, SharedRun},
+    store::{Held, Store},
 };
 pub use self::{
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
@@ -65,8 +69,10 @@ pub use self::{
     forecast::{AskedTarget, Forecast},
     location::Location,
     model::{
-        Command, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, SettingOrigin, Tally, Target,
+        Command, EndConcerns, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, SettingOrigin, Tally,
+        Target,
     },
+    shared_run::Remaining,
     url::{Password, WrongUrl, without_password},
 };
 pub(crate) use self::{
@@ -76,10 +82,11 @@ pub(crate) use self::{
     mark_changed::mark_changed_at_api,
     model::{Activity, CurrentRate, ExistingCounts, Heartbeat, OutcomeClass, RateSetter, RowId},
     prune::prune,
+    rate_reserver::RateReserver,
     reader::Reader,
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, Pruned, RetryFilter, RetryRow,
-        RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+        RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
     },
     sqlite::lock_file::private_file,
     timeline::{Sample, condensed, sustained_rate},
@@ -89,6 +96,9 @@ use crate::customer::{Dropped, FieldCounts, FieldSet, Row, SourcePosition};
 /// How long a change of nothing but the run's counts may be deferred until a commit has more to write, in
 /// milliseconds.
 const DEFER_MAX_MS: i64 = 200;
+
+/// Maximum number of orphaned rows that a worker adopts at once. Their source is read once for all of them.
+const ADOPTED_MAX: usize = 4096;
 
 /// Maximum number of references per lookup.
 const LOOKUP_MAX: usize = 2048;
@@ -110,6 +120,12 @@ pub struct Batch {
     pub flush: bool,
     /// The heartbeat, if one is due.
     pub heartbeat: Option<Heartbeat>,
+    /// Whether the source has no row behind these.
+    pub source_ended: bool,
+    /// Whether this worker ends before its source does, so that its pending rows are left to other workers.
+    pub is_leaving: bool,
+    /// Adopted rows that were read again; empty if the source cannot be read again.
+    pub reread: Option<Vec<Row>>,
 }
 
 /// The result of one commit.
@@ -119,6 +135,8 @@ pub struct Committed {
     pub claims: Vec<Claim>,
     /// The counts of the run after the commit.
     pub tally: Tally,
+    /// What this process has added to them.
+    pub own_tally: Tally,
     /// The number of optional values that the rows of the batch are sent without.
     pub dropped: Dropped,
     /// Whether rows were counted that are not in the tally yet, because the counts alone were not worth a commit.
@@ -127,7 +145,39 @@ pub struct Committed {
     pub changed: Vec<(u64, FieldSet)>,
     /// What was found about existing customers.
     pub existing: ExistingCounts,
+    /// What all workers of the run have left to do; none if no other process can work on it.
+    pub remaining: Option<Remaining>,
+    /// Why another worker ends the run.
+    pub stopping: Option<String>,
+    /// The references of adopted rows, which are to be read again.
+    pub adopted: Vec<String>,
+    /// Why no row of the source was claimed, if this process reads another source than the other workers.
+    pub refused: Option<Error>,
 }
+
+/// How a process begins to work on a run.
+pub enum Begun {
+    /// It has begun the run.
+    New(Box<Ledger>),
+    /// It has joined the workers of the run.
+    Joined(Box<Ledger>),
+    /// The run of its name is completed, with this exit code.
+    Completed(RunId, u8),
+}
+
+impl Begun {
+    /// The ledger, unless the run is completed.
+    pub fn active(self) -> Option<Ledger> {
+        match self {
+            Begun::New(ledger) | Begun::Joined(ledger) => Some(*ledger),
+            Begun::Completed(..) => None,
+        }
+    }
+}
+
+/// Rows to claim with the positions of the source among them, and whether the source is the same as that of the other
+/// workers.
+type TakenRows = (Vec<Row>, Vec<(usize, SourcePosition)>, Result<(), Error>);
 
 /// The ledger of one run, opened for writing.
 pub struct Ledger {
@@ -145,16 +195,20 @@ pub struct Ledger {
     in_doubt: Vec<OpenClaim>,
     /// The committed counts, and the time of their commit.
     tally: Tally,
+    own_tally: Tally,
     committed_at: i64,
-    /// The counts that the next commit will write.
+    /// The counts of this worker that the next commit will write.
     counts: RunCounts,
     /// The committed rows that cannot be sent, by what is wrong with them.
     unsendable: ErrorGroups,
+    /// The run as all its workers have made it; none if no other process can work on it.
+    view: Option<RunView>,
 }
 
 impl Ledger {
     /// Opens or creates the ledger, takes its lock, and begins a run. Open claims of crashed runs become `pending`,
-    /// in doubt.
+    /// in doubt. On a server, joins the workers of the run that goes on, if they have the same
+    /// [`join_key`](NewRun::join_key).
     ///
     /// # Errors
     /// If the file is not a ledger, is in use, belongs to another target, or cannot be written.
@@ -163,12 +217,21 @@ impl Ledger {
         target: &Target,
         run: &NewRun<'_>,
         now: fn() -> i64,
-    ) -> Result<Ledger, Error> {
-        let mut store = Store::hold(location).await?;
+    ) -> Result<Begun, Error> {
+        let (mut store, joined) = match Store::hold_or_join(location, run).await? {
+            Held::Alone(store) => (store, None),
+            #[cfg(feature = "postgres")]
+            Held::Joined(store, id) => (store, Some(id)),
+            #[cfg(feature = "postgres")]
+            Held::Completed(id, exit_code) => return Ok(Begun::Completed(id, exit_code)),
+        };
         if let Err(refused) = store.keep_target(target, now()).await {
             // Closed in order, so that a ledger given by mistake is left unchanged.
             store.close().await?;
             return Err(refused);
+        }
+        if let Some(id) = joined {
+            return Ledger::join_run(location, store, id, run, now).await.map(Box::new).map(Begun::Joined);
         }
         store.recover_crashed_runs(now()).await?;
         let mut in_doubt = store.rows_in_doubt().await?;
@@ -177,8 +240,11 @@ impl Ledger {
         let id = store.insert_run(run, now()).await?;
         store.begin_checkpoint(id, run.parse_settings_hash).await?;
         let columns = (run.columns, run.reference_column);
-        Ok(Ledger {
-            planning: Planning::new(store, id, run.command, columns).await?,
+        let mut planning = Planning::new(store, id, run.command, columns).await?;
+        let is_shared = run.join_key.is_some() && location.file().is_none();
+        planning.planner.shared = is_shared.then(|| SharedRun::beginning(id, location.clone()));
+        Ok(Begun::New(Box::new(Ledger {
+            planning,
             now,
             run: id,
             // In-doubt rows may come from another file. They are counted in this run, under the line number of their
@@ -189,8 +255,40 @@ impl Ledger {
             field_counts: Default::default(),
             in_doubt,
             tally: Tally::default(),
+            own_tally: Tally::default(),
             committed_at: 0,
             counts: RunCounts::default(),
+            unsendable: ErrorGroups::default(),
+            view: None,
+        })))
+    }
+
+    /// Joins the workers of a run.
+    async fn join_run(
+        location: &Location,
+        mut store: Store,
+        id: RunId,
+        run: &NewRun<'_>,
+        now: fn() -> i64,
+    ) -> Result<Ledger, Error> {
+        let start = store.cursor_start(id).await?;
+        let columns = (run.columns, run.reference_column);
+        let mut planning = Planning::new(store, id, run.command, columns).await?;
+        planning.planner.shared = Some(SharedRun::joining(id, location.clone(), start));
+        Ok(Ledger {
+            planning,
+            now,
+            run: id,
+            tracker: CheckpointTracker::new(id, Checkpoint::at_start(id, false)),
+            resume_point: None,
+            skipped: None,
+            field_counts: Default::default(),
+            in_doubt: Vec::new(),
+            tally: Tally::default(),
+            own_tally: Tally::default(),
+            committed_at: 0,
+            counts: RunCounts::default(),
+            view: None,
             unsendable: ErrorGroups::default(),
         })
     }
@@ -227,6 +325,9 @@ impl Ledger {
         self.counts.tally = tally;
         self.counts.last_line = point.position.line.saturating_sub(1);
         self.planning.planner.imported_seen = tally.sum(Outcome::is_success);
+        if let Some(shared) = &mut self.planning.planner.shared {
+            shared.begin_behind(tally.rows());
+        }
         self.commit(Batch { flush: true, ..Batch::default() }).await.map(drop)
     }
 
@@ -234,6 +335,26 @@ impl Ledger {
     /// customers. They are looked up before any row of the source is claimed, and do not count as rows of the source.
     pub fn rows_in_doubt(&self) -> usize {
         self.in_doubt.len()
+    }
+
+    /// Whether other processes can work on this run.
+    pub fn is_shared(&self) -> bool {
+        self.planning.planner.shared.is_some()
+    }
+
+    /// What reserves the moments at which requests of this run may be sent; none if no other process can work on it.
+    pub(crate) fn rate_reserver(&self) -> Option<RateReserver> {
+        self.planning.store.rate_reserver().filter(|_| self.is_shared())
+    }
+
+    /// The requests of all workers of the run; none if no other process can work on it.
+    pub fn shared_requests(&self) -> Option<RequestCounts> {
+        self.view.as_ref().map(|view| view.requests)
+    }
+
+    /// Number of other workers of the run that are alive, as of the last commit.
+    pub fn other_workers(&self) -> u64 {
+        self.view.as_ref().map_or(0, |view| view.workers.saturating_sub(1))
     }
 
     /// Until when requests may be sent, unless another commit ends before: a ledger on a server may be lost to another
@@ -260,34 +381,163 @@ impl Ledger {
     /// # Errors
     /// After an error, nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        let Batch { in_doubt, rows, positions, settled, requests, flush, heartbeat } = batch;
+        let Batch { in_doubt, rows, positions, settled, requests, flush, heartbeat, .. } = batch;
         let mut write = CommitBatch::new(self.run, (self.now)());
         write.heartbeat = heartbeat;
+        write.leaves_rows = batch.is_leaving;
         for settlement in &settled {
             self.settle(settlement, &mut write);
         }
-        let claims = self.claim(in_doubt, rows, &positions, &mut write).await?;
+        let mut claims = match batch.reread {
+            Some(reread) => self.claim_adopted(reread, &mut write).await?,
+            None => Vec::new(),
+        };
+        let (rows, positions, refused) =
+            self.take_rows(rows, positions, batch.source_ended, &mut write).await?;
+        claims.append(&mut self.claim(in_doubt, rows, &positions, &mut write).await?);
         self.counts.requests = requests;
         let deferred = write.is_empty() && !flush && write.now < self.committed_at + DEFER_MAX_MS;
         if !deferred {
             write.checkpoint = self.tracker.take_if_advanced();
-            self.planning.store.write(&write, &self.counts).await?;
+            self.write(&write).await?;
             for settlement in settled.iter().filter(|settlement| !settlement.claim.is_known()) {
                 self.planning.planner.open_claims.written(settlement.claim.reference());
             }
             self.unsendable.add_unsendable(&write.unsendable);
-            self.tally = self.counts.tally;
-            self.committed_at = write.now;
         }
         write.log_rows(&settled);
-        let (changed, existing) = (write.updates.changed, write.existing);
-        Ok(Committed { claims, tally: self.tally, dropped: write.dropped, deferred, changed, existing })
+        let (changed, existing, dropped) = (write.updates.changed, write.existing, write.dropped);
+        let adopted = if batch.is_leaving { Vec::new() } else { self.adopt().await? };
+        let remaining = self.view.as_ref().map(|view| view.remaining);
+        let stopping = self.view.as_ref().and_then(|view| view.stopping.clone());
+        let (tally, own_tally) = (self.tally, self.own_tally);
+        Ok(Committed {
+            claims,
+            tally,
+            own_tally,
+            dropped,
+            deferred,
+            changed,
+            existing,
+            remaining,
+            stopping,
+            adopted,
+            refused: refused.err(),
+        })
+    }
+
+    /// Writes a batch, with the counts of this worker.
+    async fn write(&mut self, write: &CommitBatch<'_>) -> Result<(), Error> {
+        self.counts.imported_seen = self.planning.planner.imported_seen;
+        let view = self.planning.store.write(write, &self.counts).await?;
+        let is_shared = self.planning.planner.shared.is_some();
+        self.tally = view.as_ref().map_or(self.counts.tally, |view| view.tally);
+        self.own_tally = self.counts.tally;
+        self.view = view.filter(|_| is_shared);
+        self.committed_at = write.now;
+        if let (Some(view), Some(shared)) = (&self.view, &mut self.planning.planner.shared) {
+            shared.known_cursor = shared.known_cursor.max(view.cursor_rows);
+        }
+        Ok(())
+    }
+
+    /// In a run that several workers share, takes the cursor and leaves out the rows that others have claimed. Returns
+    /// the rows to claim; none and the error if this worker reads another source than the others.
+    async fn take_rows(
+        &mut self,
+        mut rows: Vec<Row>,
+        mut positions: Vec<(usize, SourcePosition)>,
+        source_ended: bool,
+        write: &mut CommitBatch<'_>,
+    ) -> Result<TakenRows, Error> {
+        let Planning { store, planner, .. } = &mut self.planning;
+        let Some(shared) = &mut planner.shared else { return Ok((rows, positions, Ok(()))) };
+        let skip = |shared: &mut SharedRun, rows: &mut Vec<Row>, positions: &mut Vec<_>| {
+            let others = shared.claimed_by_others(rows.len());
+            rows.drain(..others).for_each(|row| shared.skip(&row));
+            positions.retain_mut(|(before, _): &mut (usize, SourcePosition)| {
+                let is_left = *before > others;
+                *before = before.saturating_sub(others);
+                is_left
+            });
+        };
+        skip(shared, &mut rows, &mut positions);
+        if rows.is_empty() && (!source_ended || shared.is_at_end) {
+            return Ok((rows, positions, Ok(())));
+        }
+        let Some(cursor) = store.take_cursor(self.run, write.now).await? else {
+            // The run ends: these rows are for another run.
+            return Ok((Vec::new(), Vec::new(), Ok(())));
+        };
+        let cursor = shared.take(cursor);
+        skip(shared, &mut rows, &mut positions);
+        write.cursor = Some(cursor);
+        if let Err(refused) = shared.accept(&cursor, rows.first().map(|row| row.line), source_ended) {
+            return Ok((Vec::new(), Vec::new(), Err(refused)));
+        }
+        if shared.is_at_cursor() {
+            rows.iter().for_each(|row| shared.pass(row));
+            write.cursor = Some(shared.moved(cursor.next_row, source_ended));
+        }
+        if shared.has_skipped {
+            self.tracker.stop();
+        }
+        planner.set_next_id(cursor.next_row);
+        Ok((rows, positions, Ok(())))
+    }
+
+    /// Adopts rows of workers that have died or left, if there are any and none wait for their lines.
+    async fn adopt(&mut self) -> Result<Vec<String>, Error> {
+        let has_orphans = self.view.as_ref().is_some_and(|view| view.remaining == Remaining::Orphans);
+        let Planning { store, planner, .. } = &mut self.planning;
+        let Some(shared) = planner.shared.as_mut().filter(|shared| has_orphans && !shared.has_adopted())
+        else {
+            return Ok(Vec::new());
+        };
+        let rows = store.adopt(ADOPTED_MAX).await?;
+        store.count_adopted(rows.len());
+        self.counts.tally.add_rows(Outcome::Pending, rows.len() as u64);
+        Ok(shared.adopt(rows))
+    }
+
+    /// The claims of adopted rows, with the lines that were read again.
+    async fn claim_adopted(
+        &mut self,
+        reread: Vec<Row>,
+        write: &mut CommitBatch<'_>,
+    ) -> Result<Vec<Claim>, Error> {
+        let Some(shared) = &mut self.planning.planner.shared else { return Ok(Vec::new()) };
+        let rows = shared.take_adopted(reread);
+        let unread = shared.claim_unread(self.run, write.now);
+        // What this worker claims is not in file order any more.
+        self.tracker.stop();
+        let plans = self.planning.plan_adopted(&rows).await?;
+        let (mut claims, mut updates) = (unread, Vec::new());
+        for ((row, known), plan) in rows.into_iter().zip(plans) {
+            let mut tally = Tally::default();
+            match write.add(row, plan, &mut tally, &mut self.tracker) {
+                Some(claim) if matches!(claim.operation, Operation::Update(_)) => updates.push(claim),
+                Some(claim) => claims.push(claim),
+                // The worker before has counted the row as pending.
+                None => {
+                    write.released_updates.push(known.id);
+                    let settled = Outcome::ALL.into_iter().filter(|outcome| tally.get(*outcome) > 0);
+                    settled.for_each(|outcome| self.counts.tally.settle(outcome));
+                }
+            }
+        }
+        claims.iter().for_each(|claim| write.claim(claim));
+        claims.append(&mut updates);
+        // The worker before has counted these too.
+        write.dropped = Dropped::default();
+        write.updates.changed.clear();
+        Ok(claims)
     }
 
     fn settle<'a>(&mut self, settlement: &'a Settlement, write: &mut CommitBatch<'a>) {
         let outcome = settlement.result.outcome();
         // Rows in doubt do not count as rows of the source.
-        if settlement.claim.customer().is_some() {
+        if settlement.claim.is_counted() {
             self.counts.tally.settle(outcome);
         }
         write.settle(settlement);
@@ -314,12 +564,18 @@ impl Ledger {
     ) -> Result<Vec<Claim>, Error> {
         self.counts.last_line = rows.last().map_or(self.counts.last_line, |row| row.line);
         let plans = self.planning.plan(&rows).await?;
+        if let (Some(cursor), false) = (&mut write.cursor, rows.is_empty()) {
+            cursor.next_row = self.planning.planner.next_id();
+        }
         write.superseded = self.planning.planner.unsendable.take_superseded();
         let mut claims = Vec::with_capacity(rows.len() + in_doubt);
         let mut updates = Vec::new();
         let first = self.in_doubt.len().saturating_sub(in_doubt);
         claims.extend(
-            self.in_doubt.drain(first..).rev().map(|open| Claim::in_doubt(open, (self.run, write.now))),
+            self.in_doubt
+                .drain(first..)
+                .rev()
+                .map(|open| Claim::in_doubt(open, InDoubtClaim::OfEarlierRun, (self.run, write.now))),
         );
         let mut positions = positions.iter().peekable();
         for (at, (row, plan)) in rows.into_iter().zip(plans).enumerate() {
@@ -368,8 +624,9 @@ impl Ledger {
 
     async fn count_absent(&mut self) -> Result<u64, Error> {
         let imported = self.planning.store.count_imported().await?;
-        let mut present = self.planning.planner.imported_seen
-            + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
+        let seen = self.view.as_ref().map_or(self.planning.planner.imported_seen, |view| view.imported_seen);
+        let mut present =
+            seen + self.tally.sum(|outcome| matches!(outcome, Outcome::Created | Outcome::Existing));
         let mut behind = (i64::MIN, RowId(0));
         // Invalid rows can only add customers that are imported and not counted yet.
         while present < imported {
@@ -393,6 +650,10 @@ impl Ledger {
         if !self.planning.store.is_seen_needed(self.run).await? {
             return Ok(());
         }
+        // Which rows other workers have seen is not known, so a later run takes them for rows of others.
+        if self.planning.planner.shared.as_ref().is_some_and(|shared| shared.has_skipped) {
+            return Ok(());
+        }
         if self.skipped.is_some() {
             let Some(before) = self.planning.store.seen_by_run_before(self.run).await? else { return Ok(()) };
             self.planning.planner.seen.join(&before.seen);
@@ -413,11 +674,12 @@ impl Ledger {
         state: RunState,
         exit_code: u8,
         stop_reason: Option<&str>,
+        concerns: EndConcerns,
         requests: &RequestCounts,
     ) -> Result<Option<ErrorGroups>, Error> {
         let last_row = RowId(self.planning.planner.next_id().0 - 1);
         self.planning.store.merge_index(last_row).await?;
-        let end = RunEnd { state, exit_code, stop_reason };
+        let end = RunEnd { state, exit_code, stop_reason, concerns };
         self.planning.store.end_run(self.run, end, requests, (self.now)()).await?;
         self.planning.store.close().await?;
         Ok(Some(self.unsendable).filter(|groups| groups.has_all_unsendable(&self.tally)))

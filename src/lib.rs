@@ -20,7 +20,7 @@
 //! 3. A bounded channel of chunks: the backpressure.
 //! 4. [`ledger`]: one transaction settles at once each row that needs no request (`invalid`, `duplicate`,
 //!    `unchanged`, `changed`) and makes a `Claim` of each row that does. No claim, no request.
-//! 5. [`run`]: a worker, of which there are as many as slots, pops the claim from the work queue.
+//! 5. [`run`]: a send task, of which there are as many as slots, pops the claim from the work queue.
 //! 6. [`sender`]: waits for a permit of the [`throttle`], sends a request through the [`api`], reports the reply to the
 //!    throttle, and lets a pure table decide what it means for the row: settle, send another request, wait and try
 //!    again, or halt the run.
@@ -74,7 +74,10 @@
 //! reference → row. **ordered scan**: rows of the ledger read in the order of the file. **seen rows**: the rows that
 //! a run has found in its source. **model**: the values that all parts of the ledger share; its **records** are
 //! returned to readers. **timeline**: the samples of a run over time. **crash point**: a place where a test ends the
-//! process. **location**: where a ledger is kept, a file or what a **URL** names.
+//! process. **shared run**: a run of several workers. Its **cursor**: how many rows of the source they have
+//! claimed. **orphaned**: claimed by a worker that has died or left; **adoption**: another worker takes such rows over.
+//! **rate reserver**: what hands out the moments at which the workers of a run may send (the shared **rate limit**).
+//! **location**: where a ledger is kept, a file or what a **URL** names.
 //! **json rows**: rows as one parameter of a statement. The backends: **store** (the one writer), **reader**,
 //! **statements** and **queries** (their SQL), **rows** (SQL results as values), **failure** (an error of the database
 //! with a hint), **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**. Only for SQLite:
@@ -89,14 +92,14 @@
 //! response. **attempts**: the requests for one row. **classification**: what a reply says about the service and the
 //! rate. **verdict**: what to do after a reply. **lookup**: a Get; **asking**: lookups of rows that `plan` finds new.
 //! **endpoint**: who responds at the URL. **throttle**: **circuit breaker**, **adaptive rate** and **concurrency
-//! limit**, with **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503
+//! limit**, with the **shared rate** of several workers, **random throttling** (refusals that do not depend on the rate) and **unavailability** (whether 503
 //! responses do); **courtesy** to others on the same limit. **throttled series**: refusals that one row alone gets.
 //! **rate headers**: headers in which a server reports what is left of its **quota**. **permit**: the right to send
 //! one request. **clock**: the time, which never goes backwards in a process. **latency**: the time from sending to the last byte of the response. **slot**: the right of one row
 //! to be in flight. **systematic refusal**: every row is refused alike, so the cause is not the row.
 //!
 //! *A run.* **stage**: recovering, reading, finishing, stopping or abandoning. **lifecycle**: how a run begins and
-//! ends. **work queue**: claimed rows waiting for a worker, and settled rows waiting for a commit. **commit policy**:
+//! ends. **work queue**: claimed rows waiting for a **send task**, and settled rows waiting for a commit. **commit policy**:
 //! when a commit is worth its cost. **pipeline**: claim, send, settle. **ledger handle**: the ledger, or the commit
 //! that owns it. **end**: why a run ended. **progress**: the current state of a run. **outage**: the API does not
 //! work, and all requests wait. **stop**: the program ends the run; **interrupt**: the user does. *Status* is the

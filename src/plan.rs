@@ -11,12 +11,12 @@ use std::collections::BTreeMap;
 
 pub use self::asking::{Asked, Options, Share, plan_and_ask};
 use crate::{
-    customer::{Customer, FieldCounts, Fingerprint, Reference, Row},
+    customer::{Customer, FieldCounts, Fingerprint, Occurrence, Reference, Row, SeenReferences},
     error::Error,
     ledger::{Forecast, RowForecast},
     run::Chunks,
     source::Chunk,
-    validate::{Findings, Occurrence, SeenReferences},
+    validate::Findings,
     verify::ToLookUp,
 };
 

@@ -1,7 +1,7 @@
 //! The loop of a run: the only owner of its state. `import` and `retry` claim, send and settle rows with it
 //! (`run/pipeline.rs`), `verify` looks rows up.
 //!
-//! One task decides which rows are claimed, what is committed, how many workers run, and when and why the run ends.
+//! One task decides which rows are claimed, what is committed, how many send tasks run, and when and why the run ends.
 //! What a run is doing is one `Stage`; the table of all transitions is in `run/stage.rs`. The `select!` of `drive`
 //! only receives, because its arms are cancelled: a signal, a finished piece of work, a chunk of rows, a slot, the
 //! end of the grace, a tick. Everything that can begin without waiting begins before it, in `Workload::advance`.
@@ -13,6 +13,8 @@
 //! [`open_rows_max`] rows are open.
 //!
 //! Must not depend on HTTP, SQL, CSV or the terminal.
+
+mod adoption;
 
 mod stage;
 
@@ -51,7 +53,7 @@ pub use self::{
         EmptyRun, EndReason, Limits, MaxFailures, RecordedEnd, RunResult, Signal, SourceScope, StopReason,
         Totals,
     },
-    lifecycle::{ActiveRun, RowSource},
+    lifecycle::{ActiveRun, BegunRun, RowSource},
     outage::waiting_cause,
     pipeline::Options,
     progress::{RunSnapshot, SourceSize},

@@ -50,6 +50,7 @@ mod error;
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     fs::File,
     io::{self, Cursor, Read},
     path::{Path, PathBuf},
@@ -590,6 +591,30 @@ impl Source {
         let share = source.size().unwrap_or(0) as f64 / source.bytes().max(1) as f64;
         let all = (rows as f64 * share).round() as u64;
         Ok(Some((all.clamp(rows, options.limit.unwrap_or(u64::MAX).max(rows)), false)))
+    }
+
+    /// Reads a file again for the valid rows that are the first with these references. None if it is no regular file, so
+    /// that it cannot be read twice.
+    ///
+    /// # Errors
+    /// If the file cannot be read up to the last of these rows.
+    pub fn read_again(
+        options: &SourceOptions,
+        mut references: HashSet<String>,
+    ) -> Result<Option<Vec<Row>>, Error> {
+        if !options.path.is_file() {
+            return Ok(None);
+        }
+        let mut source = Source::open(options)?;
+        let mut rows = Vec::with_capacity(references.len());
+        while !references.is_empty() {
+            let Some(row) = source.next_row()? else { break };
+            let reference = row.reading.as_ref().ok().map(|customer| customer.reference.as_str());
+            if reference.is_some_and(|reference| references.remove(reference)) {
+                rows.push(row);
+            }
+        }
+        Ok(Some(rows))
     }
 
     /// Reads all rows on a separate thread. The receiver gets at most one error, as its last item. Dropping the

@@ -27,6 +27,8 @@ mod courtesy;
 
 mod random_throttling;
 
+mod shared_rate;
+
 mod unavailability;
 
 use std::{
@@ -40,7 +42,7 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc},
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -48,12 +50,14 @@ use tracing::{info, warn};
 pub(crate) use self::{
     adaptive_rate::RateSignal,
     circuit_breaker::{Probe, RequestClass, ServiceSignal},
+    shared_rate::RateRequest,
 };
 pub use self::{adaptive_rate::RemainingQuota, circuit_breaker::UpcomingWrites};
 use self::{
     adaptive_rate::{AdaptiveRate, PAUSE_MAX, RequestStamp},
     circuit_breaker::{Admitted, CircuitBreaker, Wait},
     concurrency_limit::ConcurrencyLimit,
+    shared_rate::SharedRate,
 };
 
 /// The share of the rate that is given up to compensate for late timers.
@@ -84,6 +88,13 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
+impl Rate {
+    /// The time between two requests: a little more than the rate says, see [`CATCH_UP_SHARE`].
+    pub(crate) fn interval(self) -> Duration {
+        Duration::from_secs_f64(1.0 / (self.per_second * (1.0 - CATCH_UP_SHARE)))
+    }
+}
+
 /// The right to send one request, held until its response.
 pub(crate) struct Permit<'a> {
     throttle: &'a Throttle,
@@ -94,15 +105,14 @@ pub(crate) struct Permit<'a> {
 
 /// The throttle of one run.
 pub struct Throttle {
-    user_rate: Option<f64>,
+    user_rate: Option<Rate>,
     limiter: Option<DefaultDirectRateLimiter>,
     /// How much longer a wait for a token takes than one token needs; see [`BATCH_SHARE`].
     batch_wait: Duration,
     /// Number of tokens that the limiter saves for late timers, in addition to the user's burst.
     saved_for_lateness: Option<NonZeroU32>,
     /// Only the head of the queue waits for tokens, because otherwise each token would wake all waiting requests.
-    /// Protects the time at which the last token of the user's rate was taken.
-    queue: AsyncMutex<Option<Instant>>,
+    queue: AsyncMutex<Queue>,
     slots: Arc<Semaphore>,
     /// Number of rows that wait for a slot for a retry.
     slots_wanted: AtomicUsize,
@@ -110,6 +120,15 @@ pub struct Throttle {
     pauses: AtomicU64,
     request_finished: Notify,
     breaker_changed: Notify,
+}
+
+/// What the head of the queue needs.
+#[derive(Default)]
+struct Queue {
+    /// When the last token of the user's rate was taken.
+    last_token: Option<Instant>,
+    /// This worker's part of the user's rate, if it is the rate of several workers.
+    shared_rate: Option<SharedRate>,
 }
 
 /// The parts that decide about each request.
@@ -120,6 +139,8 @@ struct Controls {
     limit: ConcurrencyLimit,
     /// Nothing is sent from then on, until a later moment is named; none without such a bound.
     held_from: Option<Instant>,
+    /// Who reserves the moments of a rate that several workers share.
+    reserver: Option<mpsc::Sender<RateRequest>>,
 }
 
 impl Throttle {
@@ -127,11 +148,11 @@ impl Throttle {
     pub fn new(concurrency: usize, rate: Option<Rate>) -> Throttle {
         let now = Instant::now();
         Throttle {
-            user_rate: rate.map(|rate| rate.per_second),
+            user_rate: rate,
             limiter: rate.map(|rate| RateLimiter::direct(quota(rate))),
             batch_wait: rate.map_or(Duration::ZERO, batch_wait),
             saved_for_lateness: rate.and_then(|rate| NonZeroU32::new(saved(rate))),
-            queue: AsyncMutex::new(None),
+            queue: AsyncMutex::default(),
             slots: Arc::new(Semaphore::new(concurrency)),
             slots_wanted: AtomicUsize::new(0),
             controls: Mutex::new(Controls {
@@ -140,6 +161,7 @@ impl Throttle {
                 rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
                 limit: ConcurrencyLimit::new(concurrency, now),
                 held_from: None,
+                reserver: None,
             }),
             pauses: AtomicU64::new(0),
             request_finished: Notify::new(),
@@ -151,6 +173,15 @@ impl Throttle {
     pub fn polite(self) -> Throttle {
         self.controls().rate.be_polite();
         self
+    }
+
+    /// Makes the user's rate the rate of all workers of a run: from now on each request waits for one of the moments
+    /// that come for these. Returns the rate; none if there is no limit to share.
+    pub(crate) async fn share_rate(&self, wanted: mpsc::Sender<RateRequest>) -> Option<Rate> {
+        let rate = self.user_rate?;
+        self.controls().reserver = Some(wanted.clone());
+        self.queue.lock().await.shared_rate = Some(SharedRate::new(rate, wanted));
+        Some(rate)
     }
 
     /// Holds every request from this moment on, until a later moment is named. Who may lose the right to send has to say
@@ -239,12 +270,12 @@ impl Throttle {
     pub fn api_rate(&self) -> Option<f64> {
         let quota_rate = self.controls().rate.quota_rate(Instant::now());
         let rate = [self.held_rate(), quota_rate].into_iter().flatten().min_by(f64::total_cmp)?;
-        (rate < self.user_rate.unwrap_or(f64::INFINITY)).then_some(rate)
+        (rate < self.user_rate().unwrap_or(f64::INFINITY)).then_some(rate)
     }
 
     /// The rate configured by the user.
     pub fn user_rate(&self) -> Option<f64> {
-        self.user_rate
+        self.user_rate.map(|rate| rate.per_second)
     }
 
     /// The number of pauses that the API has requested.
@@ -305,7 +336,7 @@ impl Throttle {
 
     /// Waits in the queue for a permit; `None` if the circuit breaker no longer admits the request.
     pub(crate) async fn wait_in_queue(&self, class: RequestClass) -> Option<Permit<'_>> {
-        let mut last_token = self.queue.lock().await;
+        let mut queue = self.queue.lock().await;
         self.controls().check(class, Instant::now()).ok()?;
         // Only the head of the queue waits, so one stored notification is enough.
         while !self.controls().has_room() {
@@ -318,7 +349,10 @@ impl Throttle {
                 Err(time) => sleep_until(time).await,
             }
         }
-        self.wait_for_users_rate(&mut last_token).await;
+        match &mut queue.shared_rate {
+            Some(shared) => shared.wait().await,
+            None => self.wait_for_users_rate(&mut queue.last_token).await,
+        }
         self.admit(&mut self.controls(), class, Instant::now())
     }
 
@@ -370,6 +404,12 @@ impl Throttle {
         }
     }
 
+    /// Passes the pause on to the other workers that share the rate.
+    fn pause_others(&self, pause: Duration) {
+        // If the channel is full, moments are being reserved; those who got them meet the API's refusal themselves.
+        self.controls().reserver.as_ref().map(|reserver| reserver.try_send(RateRequest::Pause(pause)));
+    }
+
     fn controls(&self) -> MutexGuard<'_, Controls> {
         self.controls.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -413,6 +453,7 @@ impl Permit<'_> {
         drop(controls);
         if let Some(pause) = pause.filter(|_| is_new) {
             self.throttle.log_pause(pause, "its quota is used up");
+            self.throttle.pause_others(pause);
         }
     }
 
@@ -449,6 +490,7 @@ impl Permit<'_> {
                 .retry_after()
                 .map_or(refusal.into(), |pause| format!("{refusal}, Retry-After {} s", pause.as_secs_f64()));
             self.throttle.log_pause(pause, &reason);
+            self.throttle.pause_others(pause);
         }
         if let Some(rate) = held_rate {
             info!(per_second = rate.floor(), "rate limit found; holding the rate");

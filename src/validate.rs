@@ -4,8 +4,6 @@
 //! file. Each lookup in it waits for memory, so a separate thread does the lookups, in batches. With an export, each
 //! row is looked up before it is written.
 
-mod duplicates;
-
 use std::{
     cell::Cell,
     collections::BTreeMap,
@@ -16,10 +14,11 @@ use std::{
 
 use serde::Serialize;
 
-use self::duplicates::{DuplicateDetector, ReferenceHash};
-pub(crate) use self::duplicates::{Occurrence, SeenReferences};
 use crate::{
-    customer::{AdviceCounts, Correction, Dropped, Fault, Faults, Field, Rescue, Rule, ValidRecord},
+    customer::{
+        AdviceCounts, Correction, Dropped, DuplicateDetector, Fault, Faults, Field, Occurrence,
+        ReferenceHash, Rescue, Rule, SeenReferences, ValidRecord,
+    },
     error::Error,
     export::FailedExport,
     source::{RowSample, Source},

@@ -154,6 +154,18 @@ pub(super) struct Import {
     pub(super) canary: u64,
     #[command(flatten)]
     pub(super) ledger: Ledger,
+    /// Name of the run, for a ledger in Postgres: workers of one name work on one run, and one that comes after its end
+    /// sends nothing and ends with its exit code
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CUSTOMER_IMPORT_RUN",
+        value_parser = NonEmptyStringValueParser::new(),
+        help_heading = "Ledger"
+    )]
+    pub(super) run_name: Option<String>,
+    #[command(flatten)]
+    pub(super) lease: Lease,
     #[command(flatten)]
     pub(super) output: Output,
 }
@@ -288,6 +300,8 @@ pub(super) struct Retry {
     pub(super) failures: Failures,
     #[command(flatten)]
     pub(super) ledger: Ledger,
+    #[command(flatten)]
+    pub(super) lease: Lease,
     #[command(flatten)]
     pub(super) output: Output,
 }
@@ -671,6 +685,13 @@ pub(super) struct Ledger {
         long_help = "Ledger: a file, or a schema of a Postgres database: postgres://USER@HOST/DATABASE?schema=NAME [default: customer-import.db; customer-import.simulator.db with --simulator]"
     )]
     pub(super) ledger: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Lease {
+    /// Time after which a worker that no longer writes to a ledger in Postgres counts as dead, and its rows are taken over
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = lease, help_heading = "Ledger")]
+    pub(super) lease: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -46,6 +46,7 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
         EndReason::Completed if tally.get(Outcome::Pending) > 0 => code::STOPPED,
         EndReason::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
         EndReason::Completed => code::ROWS_LEFT,
+        EndReason::Stopped(StopReason::OtherSource(..)) => code::UNEXPECTED,
         EndReason::Stopped(_) => code::STOPPED,
         EndReason::SourceFailed(_) => code::UNEXPECTED,
         EndReason::Interrupted(signal) => code::SIGNAL + signal,
@@ -66,72 +67,77 @@ fn describe_way(why: &str, proxy: Option<&str>, all: &str, again: &str) -> Strin
 /// The message and the hint for a run that stopped by itself. `proxy` is the variable that names the proxy, if there
 /// is one.
 pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(String, String)> {
-    let again = "then run the same command again";
     match ended {
         EndReason::Completed | EndReason::Interrupted(_) => None,
         EndReason::SourceFailed(error) => Some((error.to_string(), error.hint())),
-        EndReason::Stopped(stop) => Some(match stop {
-            StopReason::Halt(Halt::Credentials(words)) => (
-                format!("the API refused the credentials ({words})"),
-                format!("check the API key, --merchant-id and the environment they belong to, {again}"),
+        EndReason::Stopped(stop) => Some(describe_stop_reason(stop, proxy)),
+    }
+}
+
+fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, String) {
+    let again = "then run the same command again";
+    match stop {
+        StopReason::Halt(Halt::Credentials(words)) => (
+            format!("the API refused the credentials ({words})"),
+            format!("check the API key, --merchant-id and the environment they belong to, {again}"),
+        ),
+        StopReason::Halt(Halt::Forbidden(words)) => (
+            format!("the API refused this machine or key ({words})"),
+            format!(
+                "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
             ),
-            StopReason::Halt(Halt::Forbidden(words)) => (
-                format!("the API refused this machine or key ({words})"),
-                format!(
-                    "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
-                ),
+        ),
+        StopReason::Halt(Halt::Redirect(status)) => (
+            format!("the API answered with a redirect (HTTP {status}), which is not followed"),
+            format!("give the final address with --base-url, {again}"),
+        ),
+        StopReason::Halt(Halt::Proxy) => describe_proxy(proxy, again),
+        StopReason::Halt(Halt::WrongUrl(status)) => (
+            format!("there is no customers API at this URL (HTTP {status})"),
+            format!("check --base-url (requests go to URL/customers), {again}"),
+        ),
+        StopReason::Halt(Halt::NotTheApi(status)) => (
+            format!("something else than the customers API answers at this URL (HTTP {status})"),
+            format!(
+                "check --base-url, that this machine's address is allowed, and the proxies and firewalls on the way, {again}"
             ),
-            StopReason::Halt(Halt::Redirect(status)) => (
-                format!("the API answered with a redirect (HTTP {status}), which is not followed"),
-                format!("give the final address with --base-url, {again}"),
+        ),
+        StopReason::Canary(rows, words) => (
+            format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
+            format!(
+                "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
             ),
-            StopReason::Halt(Halt::Proxy) => describe_proxy(proxy, again),
-            StopReason::Halt(Halt::WrongUrl(status)) => (
-                format!("there is no customers API at this URL (HTTP {status})"),
-                format!("check --base-url (requests go to URL/customers), {again}"),
+        ),
+        StopReason::Outage(limit, why) => (
+            format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
+            describe_way(
+                why,
+                proxy,
+                "check the network, a proxy, --base-url, --ca-file and the API's status",
+                again,
             ),
-            StopReason::Halt(Halt::NotTheApi(status)) => (
-                format!("something else than the customers API answers at this URL (HTTP {status})"),
-                format!(
-                    "check --base-url, that this machine's address is allowed, and the proxies and firewalls on the way, {again}"
-                ),
+        ),
+        StopReason::NoAnswer(limit, why) => (
+            format!("no answer for {}, not one since the run began ({why})", report::time(*limit)),
+            describe_way(
+                why,
+                proxy,
+                "check --base-url (host and port), the network, a proxy and --ca-file",
+                again,
             ),
-            StopReason::Canary(rows, words) => (
-                format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
-                format!(
-                    "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
-                ),
+        ),
+        StopReason::OtherSource(text, hint) => (text.clone(), (*hint).to_owned()),
+        StopReason::OtherWorker(reason) => (
+            format!("another worker has stopped the run: {reason}"),
+            format!("see what that worker says, {again}"),
+        ),
+        StopReason::TooManyFailures(failures) => (
+            format!(
+                "{} rejected or failed, more than --max-failures allows",
+                if *failures == 1 { "1 row was".into() } else { format!("{} were", report::rows(*failures)) }
             ),
-            StopReason::Outage(limit, why) => (
-                format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
-                describe_way(
-                    why,
-                    proxy,
-                    "check the network, a proxy, --base-url, --ca-file and the API's status",
-                    again,
-                ),
-            ),
-            StopReason::NoAnswer(limit, why) => (
-                format!("no answer for {}, not one since the run began ({why})", report::time(*limit)),
-                describe_way(
-                    why,
-                    proxy,
-                    "check --base-url (host and port), the network, a proxy and --ca-file",
-                    again,
-                ),
-            ),
-            StopReason::TooManyFailures(failures) => (
-                format!(
-                    "{} rejected or failed, more than --max-failures allows",
-                    if *failures == 1 {
-                        "1 row was".into()
-                    } else {
-                        format!("{} were", report::rows(*failures))
-                    }
-                ),
-                format!("look at them with export failed, {again}"),
-            ),
-        }),
+            format!("look at them with export failed, {again}"),
+        ),
     }
 }
 

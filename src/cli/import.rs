@@ -1,8 +1,9 @@
 //! `import`: sends the rows of a file. Also the part that it shares with `retry`: a run, from its session to its
 //! summary.
 
-use std::{num::NonZeroU64, sync::Arc, time::Instant};
+use std::{num::NonZeroU64, ops::ControlFlow, path::Path, sync::Arc, time::Instant};
 
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{
@@ -27,7 +28,10 @@ use crate::{
         self, RunContext, SourceReading, Summary, changed_list, column_warnings, mapping_lines, run_table,
         visible_text,
     },
-    run::{ActiveRun, EmptyRun, Options, RecordedEnd, RowSource, RunSnapshot, SourceScope, SourceSize},
+    run::{
+        ActiveRun, BegunRun, EmptyRun, Options, RecordedEnd, RowSource, RunSnapshot, Signal, SourceScope,
+        SourceSize,
+    },
     sender::ExistingPolicy,
     source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, TriedOptions, tried_options},
 };
@@ -36,6 +40,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     let ledger = ledger_location(args.ledger.ledger.as_deref(), args.target.simulator)?;
     let mut display =
         open_outputs(&args.output, &[("the ledger", ledger.file()), ("the source", Some(&args.input.csv))])?;
+    check_shared(args, &ledger)?;
     let runtime = runtime()?;
     let options = source_options(&args.input)?;
     let options = SourceOptions { recorded: runtime.block_on(recorded_maps(&ledger)), ..options };
@@ -56,6 +61,8 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
     let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
     let reference_column = source.reference_column().map(str::to_owned);
+    let is_whole = args.input.read.limit.is_none() && !source.is_export();
+    let join_key = join_key(&source, args.input.read.limit, &parse_settings_hash);
     let new_run = NewRun {
         command: if args.update_changed { Command::ImportAndUpdate } else { Command::Import },
         source: &name,
@@ -66,8 +73,10 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         parse_settings_hash: &parse_settings_hash,
         settings,
         outage_limit: args.sending.outage_limit,
+        join_key: (!source.is_export()).then_some(&join_key),
+        lease: args.lease.lease,
+        name: args.run_name.as_deref(),
     };
-    let is_whole = args.input.read.limit.is_none() && !source.is_export();
     let job = Job {
         target: &args.target,
         sending: &args.sending,
@@ -90,7 +99,36 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
             canary: NonZeroU64::new(args.canary),
         },
     };
-    runtime.block_on(run_job(&job, target, RowSource::File(Box::new(source)), &mut display))
+    runtime.block_on(run_job(
+        &job,
+        target,
+        RowSource::File(Box::new(source), Box::new(options)),
+        &mut display,
+    ))
+}
+
+/// Refuses options that a ledger of this kind cannot have.
+fn check_shared(args: &args::Import, ledger: &Location) -> Result<(), Error> {
+    match (ledger.file(), &args.run_name, args.target.simulator) {
+        (Some(_), Some(_), _) => Err(Error::usage(
+            "--run-name is for a ledger in Postgres, which several processes can share",
+            "leave it out; an import into a ledger in a file resumes by itself",
+        )),
+        (None, _, true) => Err(Error::usage(
+            "--simulator cannot be used with a ledger in Postgres, because each process would have a simulator of its own",
+            "start one with the command simulate and name it with --base-url, or use a ledger in a file",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What two processes must have in common to work on one run: the version of the program, the name of the file, and
+/// every option that decides what is sent for its rows. That the files are the same is proven by their rows.
+fn join_key(source: &Source, limit: Option<u64>, parse_settings_hash: &str) -> String {
+    let name = Path::new(source.name()).file_name().unwrap_or_default().to_string_lossy();
+    let limit = limit.map_or_else(|| "none".into(), |limit| limit.to_string());
+    let (version, reading) = (env!("CARGO_PKG_VERSION"), source.read_options_json());
+    format!("{version} {name} {parse_settings_hash} limit {limit} {reading}")
 }
 
 /// How the runs of this ledger read their files. None if the ledger cannot be read; that error is reported when the
@@ -135,7 +173,10 @@ pub(super) async fn run_job(
     let (of_ledger, host) = (target.of_ledger(), target.host());
     let mut session =
         Session::open(target, job.target, job.sending, &job.output.metrics, job.existing, job.guard).await?;
-    let active = ActiveRun::begin(job.ledger, &of_ledger, &job.new_run, now).await?;
+    let active = match begin_run(job, &of_ledger, &mut session.signals).await? {
+        ControlFlow::Continue(active) => active,
+        ControlFlow::Break(code) => return Ok(code),
+    };
     session.exporter.load_last_success(job.ledger).await?;
     let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
     let names = RunNames {
@@ -146,9 +187,7 @@ pub(super) async fn run_job(
         ledger: &job.ledger.to_string(),
     };
     names.log_begin(job);
-    let mapping = mapping_lines(job.mapping);
-    let header = format!("Run {run}: {} ({described})\n{mapping}", visible_text(name));
-    display.begin(session.header(header.trim_end().to_owned()));
+    display.begin(session.header(run_header(job, &active)));
     let Session { sender, signals, exporter, proxy, .. } = &mut session;
     let show = &mut |snapshot: &RunSnapshot| {
         display.show(snapshot);
@@ -170,7 +209,7 @@ pub(super) async fn run_job(
     let RecordedEnd { absent, unsendable } =
         recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
-    let (totals, request_counts, state) = (&result.totals, &result.request_counts, result.reason.state());
+    let (totals, request_counts, state) = (&result.totals, &result.run_requests(), result.reason.state());
     names.log_end((state, code), &totals.tally, request_counts);
     let ends = (state, code, stop_reason);
     let summary =
@@ -193,6 +232,42 @@ pub(super) async fn run_job(
         false => describe_run(&summary, described, job.ledger, &next),
     };
     show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
+}
+
+/// The run, its source, and which column feeds which field.
+fn run_header(job: &Job<'_>, active: &ActiveRun) -> String {
+    let (run, name) = (active.id(), visible_text(job.new_run.source));
+    let joined = if active.has_joined() { ", joined" } else { "" };
+    let header = format!("Run {run}: {name} ({}{joined})\n{}", job.described, mapping_lines(job.mapping));
+    header.trim_end().to_owned()
+}
+
+/// Begins the run or joins its workers. Breaks with the exit code if there is nothing to do, or a signal came meanwhile.
+async fn begin_run(
+    job: &Job<'_>,
+    of_ledger: &ledger::Target,
+    signals: &mut mpsc::Receiver<Signal>,
+) -> Result<ControlFlow<u8, Box<ActiveRun>>, Error> {
+    let begun = tokio::select! {
+        biased;
+        begun = ActiveRun::begin(job.ledger, of_ledger, &job.new_run, now) => begun?,
+        // Another process may have a ledger on a server for long.
+        Some(signal) = signals.recv(), if job.ledger.file().is_none() => {
+            return Ok(ControlFlow::Break(code::SIGNAL + signal));
+        }
+    };
+    Ok(match begun {
+        BegunRun::Active(active) => ControlFlow::Continue(active),
+        BegunRun::Completed(run, exit_code) => ControlFlow::Break(show_completed(job, run, exit_code)?),
+    })
+}
+
+/// Ends like the run of this name, which other workers have completed.
+fn show_completed(job: &Job<'_>, run: RunId, exit_code: u8) -> Result<u8, Error> {
+    info!(run = run.0, exit_code, "the run of this name is completed; nothing is sent");
+    let text = format!("\nRun {run} of this name is completed; nothing is sent\n");
+    let summary = serde_json::json!({"run": run.0, "state": "completed", "exit_code": exit_code});
+    show_end(job.output, &json(&summary)?, &text, exit_code, None)
 }
 
 /// The values that identify the first and the last event of a run in a log.

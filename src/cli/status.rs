@@ -23,7 +23,10 @@ use super::{
 use crate::{
     error::Error,
     ledger::{Heartbeat, LedgerOverview, Location, Reader, RunRecord, RunState},
-    report::{LiveStatus, Status, live_status_text, status_text, visible_text, watched_line, watched_lines},
+    report::{
+        LiveStatus, Status, live_status_text, status_text, visible_text, watched_line, watched_lines,
+        workers_text,
+    },
     run::{RunSnapshot, Signal},
 };
 
@@ -49,7 +52,7 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
 }
 
 fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
-    let LedgerOverview { target, runs, outcomes, heartbeat } =
+    let LedgerOverview { target, runs, outcomes, heartbeat, workers } =
         runtime()?.block_on(async { Reader::open(ledger).await?.overview().await })?;
     let last = runs.last().filter(|last| last.state == RunState::Running);
     let live = heartbeat.and_then(|(run, at, heartbeat)| {
@@ -63,11 +66,12 @@ fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
             if let Some((run, snapshot, age)) = &live {
                 text.push_str(&live_status_text(*run, snapshot, *age));
             }
+            text.push_str(&workers_text(&workers));
             print(&text)
         }
         TextOrJson::Json => {
             let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
-            print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live))?)
+            print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live, &workers))?)
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     },
     model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
     plan::RowPlan,
+    shared_run::Cursor,
     unsendable::{Superseded, UnsendableRow},
 };
 use crate::customer::{
@@ -202,6 +203,12 @@ pub(super) struct CommitBatch<'a> {
     pub(super) existing: ExistingCounts,
     pub(super) heartbeat: Option<Heartbeat>,
     last_error: LastError,
+    /// Where the cursor of a shared run is moved to.
+    pub(super) cursor: Option<Cursor>,
+    /// Adopted rows whose Update is not needed.
+    pub(super) released_updates: Vec<RowId>,
+    /// Whether pending rows of this batch are left to the other workers of the run.
+    pub(super) leaves_rows: bool,
     unimported: Vec<UnimportedRow>,
 }
 
@@ -229,6 +236,9 @@ impl<'a> CommitBatch<'a> {
             existing: ExistingCounts::default(),
             heartbeat: None,
             last_error: LastError::default(),
+            cursor: None,
+            released_updates: Vec::new(),
+            leaves_rows: false,
             unimported: Vec::new(),
         }
     }
@@ -250,6 +260,8 @@ impl<'a> CommitBatch<'a> {
             && self.updates.is_empty()
             && self.existing == ExistingCounts::default()
             && self.heartbeat.is_none()
+            && self.cursor.is_none()
+            && self.released_updates.is_empty()
     }
 
     /// Carries out the plan of a row: counts it, adds its changes, and makes its claim if it is to be sent.

@@ -110,6 +110,11 @@ impl CheckpointTracker {
         self.advance();
     }
 
+    /// Reaches no further position: other workers claim rows of the source too.
+    pub(super) fn stop(&mut self) {
+        self.chunks.clear();
+    }
+
     /// The checkpoint, if it has advanced since the last call.
     pub(super) fn take_if_advanced(&mut self) -> Option<Checkpoint> {
         std::mem::take(&mut self.is_advanced).then_some(self.reached)

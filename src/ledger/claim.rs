@@ -137,7 +137,16 @@ pub(super) enum ClaimedRow {
     },
     /// A row that an earlier run left in doubt. The ledger does not store its fields, so the row can be looked up but
     /// not sent.
-    InDoubt(Reference),
+    InDoubt(Reference, InDoubtClaim),
+}
+
+/// Where a row in doubt, of which only the reference is known, was claimed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InDoubtClaim {
+    /// In an earlier run: the row is no row of this run's source.
+    OfEarlierRun,
+    /// In this run, by a worker that has died or left: the row is counted as pending.
+    OfThisRun,
 }
 
 /// A run's committed promise to settle a row; the right to send requests for it.
@@ -184,13 +193,13 @@ impl Claim {
     }
 
     /// The claim of a row that an earlier run left in doubt.
-    pub(super) fn in_doubt(open: OpenClaim, (run, now): (RunId, i64)) -> Claim {
+    pub(super) fn in_doubt(open: OpenClaim, origin: InDoubtClaim, (run, now): (RunId, i64)) -> Claim {
         let OpenClaim { id, line, reference, fingerprint, claimed_at } = open;
         Claim {
             run,
             id,
             line,
-            row: ClaimedRow::InDoubt(reference),
+            row: ClaimedRow::InDoubt(reference, origin),
             operation: Operation::Confirm(PriorCreate { sent: fingerprint }),
             claimed_at: claimed_at.unwrap_or(now),
             may_belong_to_another_row: false,
@@ -211,7 +220,7 @@ impl Claim {
     pub fn reference(&self) -> &Reference {
         match &self.row {
             ClaimedRow::OfSource { customer, .. } => &customer.reference,
-            ClaimedRow::InDoubt(reference) => reference,
+            ClaimedRow::InDoubt(reference, _) => reference,
         }
     }
 
@@ -219,15 +228,20 @@ impl Claim {
     pub fn customer(&self) -> Option<&Customer> {
         match &self.row {
             ClaimedRow::OfSource { customer, .. } => Some(customer),
-            ClaimedRow::InDoubt(_) => None,
+            ClaimedRow::InDoubt(..) => None,
         }
+    }
+
+    /// Whether the row counts as a row of the run's source.
+    pub(super) fn is_counted(&self) -> bool {
+        !matches!(self.row, ClaimedRow::InDoubt(_, InDoubtClaim::OfEarlierRun))
     }
 
     /// The approximate size of the row in memory, in bytes.
     pub fn bytes(&self) -> usize {
         match &self.row {
             ClaimedRow::OfSource { customer, record, .. } => customer.body.len() + record.bytes(),
-            ClaimedRow::InDoubt(reference) => reference.as_str().len(),
+            ClaimedRow::InDoubt(reference, _) => reference.as_str().len(),
         }
     }
 
@@ -235,7 +249,7 @@ impl Claim {
     pub(super) fn is_known(&self) -> bool {
         match &self.row {
             ClaimedRow::OfSource { is_known, .. } => *is_known,
-            ClaimedRow::InDoubt(_) => true,
+            ClaimedRow::InDoubt(..) => true,
         }
     }
 
@@ -243,7 +257,7 @@ impl Claim {
     pub(super) fn chunk(&self) -> Option<ChunkNumber> {
         match &self.row {
             ClaimedRow::OfSource { chunk, .. } => Some(*chunk),
-            ClaimedRow::InDoubt(_) => None,
+            ClaimedRow::InDoubt(..) => None,
         }
     }
 

@@ -73,6 +73,19 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
+    /// Another worker of the run reads another source.
+    #[error(
+        "the ledger {ledger}: run {run} reads other rows than this file has{}",
+        line.map(|line| format!(" (they differ before line {line})")).unwrap_or_default()
+    )]
+    OtherSource {
+        /// The ledger.
+        ledger: Location,
+        /// The run.
+        run: RunId,
+        /// The line of this worker's source up to which its rows were compared; none at its end.
+        line: Option<u64>,
+    },
     /// What `--ledger` says names no ledger.
     #[error(transparent)]
     Url(WrongUrl),
@@ -120,6 +133,9 @@ impl Error {
             Error::TakenOver { .. } => {
                 "make sure that one run at a time uses it, then run the same command again"
             }
+            Error::OtherSource { .. } => {
+                "give all workers of a run the same file; for another file, wait until the run has ended"
+            }
             Error::Sqlite { error, .. } => error.hint(),
             Error::Url(error) => error.hint(),
             #[cfg(feature = "postgres")]
@@ -135,7 +151,11 @@ impl Error {
         }
         !matches!(
             self,
-            Error::Sqlite { .. } | Error::TakenOver { .. } | Error::OldSqlite(_) | Error::Moved(_)
+            Error::Sqlite { .. }
+                | Error::TakenOver { .. }
+                | Error::OtherSource { .. }
+                | Error::OldSqlite(_)
+                | Error::Moved(_)
         )
     }
 

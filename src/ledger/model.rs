@@ -142,6 +142,12 @@ pub struct NewRun<'a> {
     pub settings: &'a [Setting],
     /// For how long a ledger on a server may be away before the run ends itself.
     pub outage_limit: Duration,
+    /// What two processes must have in common to work on one run; none if the run belongs to one process.
+    pub join_key: Option<&'a str>,
+    /// For how long a process that says nothing keeps the rows that it has claimed, if the ledger is on a server.
+    pub lease: Duration,
+    /// The name by which the processes of one job find their run, also after it has ended.
+    pub name: Option<&'a str>,
 }
 
 /// The result of a row; each data row of a source has exactly one.
@@ -288,6 +294,14 @@ impl Tally {
         Outcome::ALL.into_iter().filter(|outcome| condition(*outcome)).map(|outcome| self.get(outcome)).sum()
     }
 
+    /// What has been added since an earlier tally of the same rows, by outcome.
+    #[cfg(feature = "postgres")]
+    pub(super) fn since(&self, earlier: &Tally) -> impl Iterator<Item = (Outcome, i64)> {
+        let (now, earlier) = (*self, *earlier);
+        let difference = move |outcome| now.get(outcome).cast_signed() - earlier.get(outcome).cast_signed();
+        Outcome::ALL.into_iter().map(move |outcome| (outcome, difference(outcome)))
+    }
+
     /// The sum of both tallies.
     pub(super) fn plus(&self, other: &Tally) -> Tally {
         Tally(std::array::from_fn(|at| self.0[at] + other.0[at]))
@@ -314,6 +328,11 @@ impl Tally {
     pub(super) fn from_json(text: &str) -> Option<Tally> {
         let counts: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
         counts.iter().map(|(name, count)| Some((Outcome::from_name(name)?, count.as_u64()?))).collect()
+    }
+
+    /// Counts so many more rows.
+    pub(super) fn add_rows(&mut self, outcome: Outcome, rows: u64) {
+        self.0[outcome as usize] += rows;
     }
 
     /// Counts one more row.
@@ -530,8 +549,19 @@ pub struct Heartbeat {
 pub(super) struct RunCounts {
     pub(super) tally: Tally,
     pub(super) requests: RequestCounts,
+    /// The number of imported rows that the source has contained so far.
+    pub(super) imported_seen: u64,
     /// The physical line of the last claimed row.
     pub(super) last_line: u64,
+}
+
+/// Whom the reason of an end concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndConcerns {
+    /// This process alone: the other workers of the run go on.
+    ThisWorker,
+    /// All workers of the run.
+    AllWorkers,
 }
 
 /// How a run ended.
@@ -539,6 +569,8 @@ pub(super) struct RunEnd<'a> {
     pub(super) state: RunState,
     pub(super) exit_code: u8,
     pub(super) stop_reason: Option<&'a str>,
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "a run in a file has one worker"))]
+    pub(super) concerns: EndConcerns,
 }
 
 /// A row that owns its reference.

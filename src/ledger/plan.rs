@@ -16,6 +16,7 @@ use super::{
     model::{Command, KnownRow, Outcome, PendingUpdate, RowId, RunId},
     reference_index::{IdentityHasher, OpenClaims},
     seen_rows::{SeenRows, UnreadableRuns},
+    shared_run::SharedRun,
     unsendable::{ChunkReferences, UnsendableRow, UnsendableRows},
 };
 use crate::customer::{Correction, Customer, Faults, FieldSet, Reference, Row, mapped_columns};
@@ -110,6 +111,8 @@ pub(super) struct Planner {
     /// The number of imported rows that the source has contained so far.
     pub(super) imported_seen: u64,
     next_id: RowId,
+    /// This worker's part in a run that other workers may share.
+    pub(super) shared: Option<SharedRun>,
 }
 
 impl Planner {
@@ -138,6 +141,7 @@ impl Planner {
             skipped_lines: HashMap::new(),
             imported_seen: 0,
             next_id,
+            shared: None,
         }
     }
 
@@ -175,10 +179,12 @@ impl Planner {
     ) -> RowPlan {
         let reference = faults.named();
         let is_repeated = reference.is_some_and(|reference| {
-            let is_owned = match known {
-                Some(known) => self.seen.has(known.id) || self.was_skipped(known),
-                None => self.is_claimed(&Reference::recorded(reference)),
-            };
+            let of_other = self.has_other(&Reference::recorded(reference));
+            let is_owned = of_other
+                || match known {
+                    Some(known) => self.seen.has(known.id) || self.was_skipped(known),
+                    None => self.is_claimed(&Reference::recorded(reference)),
+                };
             is_owned || chunk.new.contains(reference) || chunk.is_named(reference)
         });
         let is_repeated = is_repeated || row.corrects.as_ref().is_some_and(|own| own.repeats == Some(true));
@@ -222,7 +228,8 @@ impl Planner {
         chunk: &mut ChunkReferences<'a>,
     ) -> RowPlan {
         let reference = customer.reference.as_str();
-        if chunk.is_named(reference) || self.is_uncorrected(row, customer) {
+        let is_repeated = chunk.is_named(reference) || self.has_other(&customer.reference);
+        if is_repeated || self.is_uncorrected(row, customer) {
             return self.plan_duplicate(row, customer, ReferenceRepeat::Yes);
         }
         if self.may_belong_to_another_row(row, customer, known.as_ref(), &chunk.unreadable) {
@@ -337,10 +344,35 @@ impl Planner {
         self.skipped_lines.get(&known.run).is_some_and(|line| known.line < *line)
     }
 
+    /// Whether another worker has claimed an earlier row of this source with the reference.
+    fn has_other(&self, reference: &Reference) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.has_other(reference))
+    }
+
     /// Whether a new row of this source has the reference.
     pub(super) fn is_claimed(&self, reference: &Reference) -> bool {
         self.open_claims.has(reference)
             || matches!(&self.new_rows, NewRows::Forecast(keys) if keys.contains(&reference.key()))
+    }
+
+    /// Continues with this id for the next row.
+    pub(super) fn set_next_id(&mut self, next_id: RowId) {
+        self.next_id = next_id;
+    }
+
+    /// The plan of a row that this worker has adopted from another one, which had claimed it.
+    pub(super) fn plan_adopted(
+        &self,
+        known: KnownRow,
+        customer: &Customer,
+        pending_updates: &HashMap<RowId, PendingUpdate>,
+    ) -> RowPlan {
+        match known.outcome {
+            Outcome::Created | Outcome::Existing | Outcome::Updated => {
+                compare(&known, customer, pending_updates.get(&known.id), self.command)
+            }
+            _ => RowPlan::Resend(known),
+        }
     }
 
     /// The id of the next row.

@@ -84,7 +84,21 @@ impl Planning {
         if !self.planner.new_rows.is_forecast() {
             self.store.index_new(rows.iter().zip(&plans).filter_map(|(row, plan)| plan.created(row)));
         }
-        self.name_updates(rows, &mut plans).await?;
+        self.name_updates(rows.iter(), &mut plans).await?;
+        Ok(plans)
+    }
+
+    /// The plans of rows that this worker has adopted from another one.
+    pub(super) async fn plan_adopted(&mut self, rows: &[(Row, KnownRow)]) -> Result<Vec<RowPlan>, Error> {
+        let ids: Vec<RowId> = rows.iter().map(|(_, known)| known.id).collect();
+        let pending_updates =
+            if ids.is_empty() { HashMap::new() } else { self.store.pending_updates(&ids).await? };
+        let plan = |(row, known): &(Row, KnownRow)| match &row.reading {
+            Ok(customer) => self.planner.plan_adopted(known.clone(), customer, &pending_updates),
+            Err(_) => RowPlan::Resend(known.clone()),
+        };
+        let mut plans: Vec<RowPlan> = rows.iter().map(plan).collect();
+        self.name_updates(rows.iter().map(|(row, _)| row), &mut plans).await?;
         Ok(plans)
     }
 
@@ -147,13 +161,17 @@ impl Planning {
     /// Adds the customers of the rows to be updated. No Update is sent to a customer that also belongs to another
     /// row: the API does not distinguish the two spellings of the reference, and one person's fields must not
     /// overwrite another's.
-    async fn name_updates(&mut self, rows: &[Row], plans: &mut [RowPlan]) -> Result<(), Error> {
+    async fn name_updates(
+        &mut self,
+        rows: impl Iterator<Item = &Row>,
+        plans: &mut [RowPlan],
+    ) -> Result<(), Error> {
         let ids: Vec<RowId> = plans.iter().filter_map(RowPlan::updated_row).collect();
         if ids.is_empty() {
             return Ok(());
         }
         let mut names = self.store.customer_names(&ids).await?;
-        for (row, plan) in rows.iter().zip(plans) {
+        for (row, plan) in rows.zip(plans) {
             let RowPlan::SendUpdate { known, fields, update } = plan else { continue };
             let name = names.remove(&known.id).unwrap_or_default();
             update.customer_id = name.customer_id;

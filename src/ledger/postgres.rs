@@ -14,6 +14,7 @@ pub(super) mod imported_index;
 mod lease;
 mod parameters;
 mod queries;
+pub(super) mod rate_limit;
 pub(super) mod reader;
 mod rows;
 mod schema;

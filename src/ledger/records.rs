@@ -47,6 +47,27 @@ pub struct LedgerOverview {
     pub outcomes: Tally,
     /// The heartbeat of the current run, with the run's number and the time of the heartbeat (UTC milliseconds).
     pub heartbeat: Option<(RunId, i64, Heartbeat)>,
+    /// The workers of the current run; empty if the ledger is in a file.
+    pub workers: Vec<WorkerRecord>,
+}
+
+/// A process that works or has worked on a run.
+#[derive(Debug, serde::Serialize)]
+pub struct WorkerRecord {
+    /// Its number in the ledger.
+    pub worker: i64,
+    /// The host that it runs on.
+    pub host: String,
+    /// The version of the program.
+    pub version: String,
+    /// `alive`, `left` or `dead`.
+    pub state: String,
+    /// Seconds since its last commit.
+    pub age_seconds: u64,
+    /// Rows that it has settled.
+    pub rows_settled: u64,
+    /// Its requests in flight, as of its last heartbeat.
+    pub in_flight: u64,
 }
 
 /// The ledger's records of all its runs, for the report on them.

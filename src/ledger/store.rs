@@ -20,8 +20,10 @@ use super::{
         RunId, Target,
     },
     ordered_scan::Owner,
+    rate_reserver::RateReserver,
     records::{ChangedAtApi, Pruned},
     seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
+    shared_run::{AdoptedRow, Cursor, RunView},
     sqlite,
     timeline::Sample,
     unsendable::UnsendableRows,
@@ -33,6 +35,18 @@ pub(super) enum Store {
     Sqlite(Box<sqlite::store::Store>),
     #[cfg(feature = "postgres")]
     Postgres(Box<postgres::store::Store>),
+}
+
+/// How a process begins to work on a ledger.
+pub(super) enum Held {
+    /// It is the only one, and begins a run.
+    Alone(Store),
+    /// It joins the run of other workers.
+    #[cfg(feature = "postgres")]
+    Joined(Store, RunId),
+    /// The run of its name is completed, with this exit code.
+    #[cfg(feature = "postgres")]
+    Completed(RunId, u8),
 }
 
 /// A method that both backends have.
@@ -87,7 +101,6 @@ of_both! {
     async fn checkpoint_lines(&mut self, chain_start: RunId, run: RunId) -> HashMap<RunId, u64>;
     async fn resume(&mut self, run: RunId, reached: &Checkpoint, now: i64) -> (Dropped, FieldCounts);
     // The commit and the end of a run
-    async fn write(&mut self, batch: &CommitBatch<'_>, counts: &RunCounts) -> ();
     async fn end_run(&mut self, run: RunId, end: RunEnd<'_>, requests: &RequestCounts, now: i64) -> ();
     async fn discard_run(&mut self, run: RunId) -> ();
     async fn delete_old(&mut self, before: i64) -> Pruned;
@@ -143,6 +156,19 @@ impl Store {
         }
     }
 
+    /// Writes the batch in one transaction. Returns the run as all its workers have made it, if it can be shared.
+    pub(super) async fn write(
+        &mut self,
+        batch: &CommitBatch<'_>,
+        counts: &RunCounts,
+    ) -> Result<Option<RunView>, Error> {
+        match self {
+            Store::Sqlite(store) => store.write(batch, counts).await.map(|()| None),
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.write(batch, counts).await,
+        }
+    }
+
     /// Reads what is needed to find references.
     pub(super) async fn read_index(&mut self) -> Result<(), Error> {
         match self {
@@ -188,6 +214,66 @@ impl Store {
             Store::Sqlite(store) => store.merge_index(last_row).await,
             #[cfg(feature = "postgres")]
             Store::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+/// What only a run has that several workers may share.
+#[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a run in a file has one worker"))]
+impl Store {
+    /// The same for a run that several processes may work on: opens the ledger, and finds the run that goes on or has
+    /// ended.
+    pub(super) async fn hold_or_join(location: &Location, run: &NewRun<'_>) -> Result<Held, Error> {
+        match location {
+            Location::File(_) => Store::hold(location).await.map(Held::Alone),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(server) => postgres::store::Store::hold_or_join(server, run).await,
+        }
+    }
+
+    /// Takes the cursor of the run, so that no other worker claims rows until this one moves the cursor. None if no more
+    /// rows are to be claimed because the run ends, or the run cannot be shared.
+    pub(super) async fn take_cursor(&mut self, run: RunId, now: i64) -> Result<Option<Cursor>, Error> {
+        match self {
+            Store::Sqlite(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.take_cursor(run, now).await,
+        }
+    }
+
+    /// Number of rows of the unchanged prefix that the worker which began the run has skipped.
+    pub(super) async fn cursor_start(&mut self, run: RunId) -> Result<u64, Error> {
+        match self {
+            Store::Sqlite(_) => Ok(0),
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.cursor_start(run).await,
+        }
+    }
+
+    /// Adopts at most so many orphaned rows: they are claimed by this worker now.
+    pub(super) async fn adopt(&mut self, max: usize) -> Result<Vec<AdoptedRow>, Error> {
+        match self {
+            Store::Sqlite(_) => Ok(Vec::new()),
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.adopt(max).await,
+        }
+    }
+
+    /// What reserves the moments at which requests may be sent, for all workers of the ledger.
+    pub(super) fn rate_reserver(&self) -> Option<RateReserver> {
+        match self {
+            Store::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => Some(RateReserver::Postgres(store.rate_reserver())),
+        }
+    }
+
+    /// Counts adopted rows as pending rows of this worker; the run has counted them before.
+    pub(super) fn count_adopted(&mut self, rows: usize) {
+        match self {
+            Store::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => store.count_adopted(rows),
         }
     }
 }

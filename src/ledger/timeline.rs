@@ -61,6 +61,26 @@ impl Sample {
     }
 }
 
+/// The samples of a run from those of its workers, each in order: the longest series, to which the others are added.
+#[cfg(feature = "postgres")]
+pub(super) fn merged(mut series: Vec<Vec<Sample>>) -> Vec<Sample> {
+    series.sort_by_key(|samples| std::cmp::Reverse(samples.last().map(|last| last.to)));
+    let mut series = series.into_iter();
+    let mut run = series.next().unwrap_or_default();
+    for sample in series.flatten() {
+        let middle = (sample.from + sample.to) / 2;
+        let at = run.partition_point(|of_run| of_run.to <= middle).min(run.len().saturating_sub(1));
+        if let Some(of_run) = run.get_mut(at) {
+            let (to, held, in_flight) = (of_run.to, of_run.held_rate, of_run.in_flight);
+            of_run.join(&sample);
+            of_run.to = to;
+            of_run.held_rate = held.or(sample.held_rate);
+            of_run.in_flight = in_flight + sample.in_flight;
+        }
+    }
+    run
+}
+
 /// The minimum time over which a rate counts as sustained: within a shorter window, a limit per second may admit more
 /// than its rate.
 const SUSTAINED_FOR: Duration = Duration::from_secs(10);

@@ -58,7 +58,7 @@ impl<'a> History<'a> {
     /// milliseconds.
     pub fn new(history: &'a LedgerHistory, rescues: &[Rescue], now: i64) -> History<'a> {
         let LedgerHistory { overview, groups, invalid } = history;
-        let LedgerOverview { target, runs, outcomes, heartbeat } = overview;
+        let LedgerOverview { target, runs, outcomes, heartbeat, .. } = overview;
         let last = runs.last();
         let is_running = last.is_some_and(|run| run.state == RunState::Running);
         let is_wrong =

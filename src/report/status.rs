@@ -1,14 +1,14 @@
 //! Formats the status of a ledger as text and JSON: its target, its rows by outcome, and each run.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
 use super::{
     LiveStatus,
-    format::{date, grouped, requests, rfc3339, rows, time_between, visible_text, wrapped},
+    format::{date, grouped, requests, rfc3339, rows, time, time_between, visible_text, wrapped},
 };
-use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target};
+use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target, WorkerRecord};
 
 /// The JSON object. Its names are a contract with scripts.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,9 @@ pub struct Status<'a> {
     runs: Vec<Run<'a>>,
     /// The current run, if there is one.
     live: Option<LiveStatus>,
+    /// The workers of the current run, if several processes can work on it.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    workers: &'a [WorkerRecord],
 }
 
 #[derive(Debug, Serialize)]
@@ -50,6 +53,7 @@ impl<'a> Status<'a> {
         standing: &Tally,
         runs: &'a [RunRecord],
         live: Option<LiveStatus>,
+        workers: &'a [WorkerRecord],
     ) -> Status<'a> {
         Status {
             ledger,
@@ -59,6 +63,7 @@ impl<'a> Status<'a> {
             outcomes: counts(standing),
             runs: runs.iter().map(Run::of).collect(),
             live,
+            workers,
         }
     }
 }
@@ -105,6 +110,31 @@ pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs
     add_runs_heading(&mut text);
     for run in runs {
         add_run(run, &mut text);
+    }
+    text
+}
+
+/// The workers of the current run as text; empty if only one process can work on it.
+pub fn workers_text(workers: &[WorkerRecord]) -> String {
+    let mut text = String::new();
+    if !workers.is_empty() {
+        let _ = writeln!(
+            text,
+            "\n{:>6}  {:<20}  {:<6}  {:>11}  {:>9}  {:>9}",
+            "worker", "host", "state", "settled", "in flight", "last seen"
+        );
+    }
+    for worker in workers {
+        let _ = writeln!(
+            text,
+            "{:>6}  {:<20}  {:<6}  {:>11}  {:>9}  {:>5} ago",
+            worker.worker,
+            visible_text(&worker.host),
+            visible_text(&worker.state),
+            grouped(worker.rows_settled),
+            grouped(worker.in_flight),
+            time(Duration::from_secs(worker.age_seconds)),
+        );
     }
     text
 }

@@ -9,7 +9,8 @@ use crate::{
     customer::{Dropped, FieldCounts},
     error::Error,
     ledger::{
-        Committed, ErrorGroups, ExistingCounts, Ledger, Outcome, RequestCounts, RunState, Settlement, Tally,
+        Committed, EndConcerns, ErrorGroups, ExistingCounts, Ledger, Outcome, RequestCounts, RunState,
+        Settlement, Tally,
     },
     sender::Halt,
     source,
@@ -73,6 +74,10 @@ pub enum StopReason {
     Canary(u64, String),
     /// More failures than allowed.
     TooManyFailures(u64),
+    /// Another worker of the run has stopped it, for this reason.
+    OtherWorker(String),
+    /// The other workers of the run read another source: what is wrong, and what to do.
+    OtherSource(String, &'static str),
 }
 
 /// How a run ended.
@@ -89,6 +94,17 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Whom the reason concerns.
+    fn concerns(&self) -> EndConcerns {
+        match self {
+            EndReason::Stopped(StopReason::OtherSource(..))
+            | EndReason::Completed
+            | EndReason::Interrupted(_)
+            | EndReason::SourceFailed(_) => EndConcerns::ThisWorker,
+            EndReason::Stopped(_) => EndConcerns::AllWorkers,
+        }
+    }
+
     /// The state to record in the ledger.
     pub fn state(&self) -> RunState {
         match self {
@@ -104,6 +120,8 @@ impl EndReason {
 pub struct Totals {
     /// Rows by outcome.
     pub tally: Tally,
+    /// Those that this process has counted.
+    pub(super) own_tally: Tally,
     /// Optional fields that were dropped from rows, by field.
     pub dropped: Dropped,
     /// Number of imported rows in which each field differs.
@@ -116,6 +134,7 @@ impl Totals {
     /// Adds one commit.
     pub(super) fn add(&mut self, committed: &Committed) {
         self.tally = committed.tally;
+        self.own_tally = committed.own_tally;
         self.dropped.merge(&committed.dropped);
         self.existing.merge(&committed.existing);
         for (_, fields) in &committed.changed {
@@ -130,8 +149,12 @@ pub struct RunResult {
     pub reason: EndReason,
     /// Committed counts.
     pub totals: Totals,
-    /// Requests.
+    /// Requests of this process.
     pub request_counts: RequestCounts,
+    /// Requests of all workers of the run; none if no other process can work on it.
+    pub(super) shared_requests: Option<RequestCounts>,
+    /// Number of other workers of the run that go on.
+    pub other_workers: u64,
     /// Number of pauses that the API requested.
     pub pauses: u64,
     /// The best rate sustained below a limit of the API, in requests per second; none if no limit was found.
@@ -152,6 +175,11 @@ pub struct RecordedEnd {
 }
 
 impl RunResult {
+    /// Requests of the run, over all its workers.
+    pub fn run_requests(&self) -> RequestCounts {
+        self.shared_requests.unwrap_or(self.request_counts)
+    }
+
     /// Whether the run did nothing and is not to be kept.
     pub fn is_discarded(&self) -> bool {
         let did_nothing = self.totals.tally.rows() == 0 && self.request_counts.requests == 0;
@@ -173,7 +201,9 @@ impl RunResult {
         if self.scope == SourceScope::Whole && state == RunState::Completed {
             absent = Some(ledger.finish_source().await?);
         }
-        let unsendable = ledger.end_run(state, exit_code, stop_reason, &self.request_counts).await?;
+        let unsendable = ledger
+            .end_run(state, exit_code, stop_reason, self.reason.concerns(), &self.request_counts)
+            .await?;
         Ok(RecordedEnd { absent, unsendable })
     }
 }

@@ -18,15 +18,19 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Ledger, Location, NewRun, RunId, Target},
+    ledger::{Begun, Ledger, Location, NewRun, RateReserver, RunId, Target},
     sender::Sender,
-    source::{ReplaySource, Source},
+    source::{ReplaySource, Source, SourceOptions},
+    throttle::RateRequest,
 };
+
+/// One request for moments is under way at a time; the others are pauses.
+const RATE_REQUESTS_MAX: usize = 8;
 
 /// The rows of a run.
 pub enum RowSource {
-    /// A file; a run resumes at the checkpoint of the previous run over it.
-    File(Box<Source>),
+    /// A file, and how it is opened again; a run resumes at the checkpoint of the previous run over it.
+    File(Box<Source>, Box<SourceOptions>),
     /// Failed and rejected rows of the ledger.
     Ledger(ReplaySource),
 }
@@ -34,10 +38,20 @@ pub enum RowSource {
 /// A run that has begun in the ledger and has not ended.
 pub struct ActiveRun {
     ledger: Ledger,
+    has_joined: bool,
+}
+
+/// How a process begins to work on a run.
+pub enum BegunRun {
+    /// It sends rows of the run.
+    Active(Box<ActiveRun>),
+    /// The run of its name is completed, with this exit code.
+    Completed(RunId, u8),
 }
 
 impl ActiveRun {
-    /// Locks the ledger, records the run, and takes over the rows that crashed runs left in doubt.
+    /// Locks the ledger, records the run, and takes over the rows that crashed runs left in doubt; or joins the workers
+    /// of the run that goes on.
     ///
     /// # Errors
     /// If the ledger cannot be opened, belongs to another target or is in use.
@@ -46,9 +60,20 @@ impl ActiveRun {
         target: &Target,
         run: &NewRun<'_>,
         clock: fn() -> i64,
-    ) -> Result<ActiveRun, Error> {
-        let ledger = Ledger::begin_run(ledger, target, run, clock).await?;
-        Ok(ActiveRun { ledger })
+    ) -> Result<BegunRun, Error> {
+        let active = |ledger: Box<Ledger>, has_joined| {
+            BegunRun::Active(Box::new(ActiveRun { ledger: *ledger, has_joined }))
+        };
+        Ok(match Ledger::begin_run(ledger, target, run, clock).await? {
+            Begun::New(ledger) => active(ledger, false),
+            Begun::Joined(ledger) => active(ledger, true),
+            Begun::Completed(run, exit_code) => BegunRun::Completed(run, exit_code),
+        })
+    }
+
+    /// Whether other workers of the run had begun it.
+    pub fn has_joined(&self) -> bool {
+        self.has_joined
     }
 
     /// The number of the run.
@@ -60,7 +85,7 @@ impl ActiveRun {
     /// called after each commit and at each tick.
     ///
     /// # Errors
-    /// If the source or the ledger cannot continue, or a bug ended a worker. Everything recorded stays valid; rows in
+    /// If the source or the ledger cannot continue, or a bug ended a send task. Everything recorded stays valid; rows in
     /// flight are in doubt.
     pub async fn execute(
         mut self,
@@ -72,8 +97,10 @@ impl ActiveRun {
     ) -> Result<RunResult, Error> {
         // The reader of a ledger is a task; it ends with this set.
         let mut readers = JoinSet::new();
+        let mut again = None;
         let chunks = match source {
-            RowSource::File(mut source) => {
+            RowSource::File(mut source, options) => {
+                again = Some(*options);
                 resume(&mut self.ledger, &mut source).await?;
                 source.stream()?
             }
@@ -83,14 +110,34 @@ impl ActiveRun {
                 chunks
             }
         };
+        if let Some(reserver) = self.ledger.rate_reserver() {
+            readers.spawn(reserve_moments(reserver, Arc::clone(sender)));
+        }
         let in_doubt = self.ledger.rows_in_doubt();
         if in_doubt > 0 {
             info!(rows = in_doubt, "an earlier run left rows in doubt; they are looked up first");
         }
-        let mut pipeline = Pipeline::new(self.ledger, Arc::clone(sender), options, show);
+        let mut pipeline = Pipeline::new(self.ledger, again, Arc::clone(sender), options, show);
         let stage = Stage::first(in_doubt);
         let end = drive(&mut pipeline, stage, chunks, signals, sender, options.limits).await?;
         pipeline.end(end)
+    }
+}
+
+/// Reserves moments for the requests of this worker, as long as it is alive.
+async fn reserve_moments(mut reserver: RateReserver, sender: Arc<Sender>) {
+    let (wanted, mut requests) = mpsc::channel(RATE_REQUESTS_MAX);
+    let Some(rate) = sender.throttle().share_rate(wanted).await else { return };
+    while let Some(request) = requests.recv().await {
+        match request {
+            RateRequest::Moments(count, reply) => {
+                let moments = reserver.reserve(count, rate.interval(), rate.burst.get()).await;
+                let Some(moments) = moments else { return };
+                // The request that waited may have been given up.
+                let _ = reply.send(moments);
+            }
+            RateRequest::Pause(pause) => reserver.pause(pause).await,
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Claim, send, settle: what `import` and `retry` do with their rows.
 //!
-//! Claims come from the ledger's commits and wait in the work queue. For each free slot, a worker pops and sends
+//! Claims come from the ledger's commits and wait in the work queue. For each free slot, a send task pops and sends
 //! them; the settlements wait in the queue for the next commit. One commit carries the settlements that came in
 //! during the previous one and the claims of the next rows.
 //!
 //! Rows that a crashed run left in doubt come first: no row of the source is claimed before each of them is settled.
 //!
-//! A worker pops its next claim by itself: waking the loop for each row would cost a quarter of the row's time.
+//! A send task pops its next claim by itself: waking the loop for each row would cost a quarter of the row's time.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -17,7 +17,8 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    DriveEnd, Stage, StageEvent, Workload,
+    DriveEnd, SourceEnd, Stage, StageEvent, Workload,
+    adoption::Adoption,
     commit_policy::{CommitInput, CommitPolicy, SETTLED_WAIT_MAX},
     end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, SentCounts, SourceScope, StopReason, Totals},
     ledger_handle::{CommitResult, LedgerHandle},
@@ -32,7 +33,7 @@ use crate::{
     error::Error,
     ledger::{Batch, Claim, Ledger, RunId},
     sender::Sender,
-    source::Chunk,
+    source::{Chunk, SourceOptions},
     throttle::{Slot, UpcomingWrites},
 };
 
@@ -60,11 +61,14 @@ pub(super) struct Pipeline<'a> {
     ledger: LedgerHandle,
     read: ReadAhead,
     queue: Arc<WorkQueue>,
-    workers: JoinSet<()>,
+    send_tasks: JoinSet<()>,
     policy: CommitPolicy,
     refusals: SystematicRefusalDetector,
     /// A reason to stop that was found by a commit and not yet returned to the loop.
     stop: Option<StopReason>,
+    /// When the requests in flight were abandoned.
+    abandoned_at: Option<Instant>,
+    adoption: Adoption,
     totals: Totals,
     sent: SentCounts,
     timeline: Timeline,
@@ -73,9 +77,14 @@ pub(super) struct Pipeline<'a> {
     run: RunId,
 }
 
+/// How long a run that has abandoned its requests waits for a ledger that does not commit.
+const RECORDING_MAX: Duration = Duration::from_secs(10);
+
 /// A finished piece of work.
 pub(super) enum Finished {
     Commit(Box<CommitResult>),
+    /// Adopted rows were read again.
+    ReadAgain,
     /// The queue reached a threshold, or its oldest settlement has waited long enough.
     Wake,
 }
@@ -83,6 +92,7 @@ pub(super) enum Finished {
 impl<'a> Pipeline<'a> {
     pub(super) fn new(
         ledger: Ledger,
+        source: Option<SourceOptions>,
         sender: Arc<Sender>,
         options: Options,
         show: &'a mut dyn FnMut(&RunSnapshot),
@@ -94,11 +104,13 @@ impl<'a> Pipeline<'a> {
             options,
             read: ReadAhead::default(),
             queue: Arc::new(WorkQueue::new()),
-            workers: JoinSet::new(),
+            send_tasks: JoinSet::new(),
             policy: CommitPolicy::new(options.limits.concurrency),
             refusals: SystematicRefusalDetector::new(options.canary),
             stop: None,
-            totals: Totals { tally, dropped, changed, ..Totals::default() },
+            abandoned_at: None,
+            adoption: Adoption::new(&ledger, source),
+            totals: Totals { tally, own_tally: tally, dropped, changed, ..Totals::default() },
             sent: SentCounts::default(),
             timeline: Timeline::new(),
             progress: Progress::new(options.source_size, ledger.rows_in_doubt(), Instant::now()),
@@ -108,19 +120,19 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Starts a worker for each free slot.
+    /// Starts a send task for each free slot.
     fn fill_slots(&mut self) {
         while self.wants_slot() {
             match self.sender.throttle().try_slot() {
-                Some(slot) => self.start_worker(slot),
+                Some(slot) => self.start_send_task(slot),
                 None => return,
             }
         }
     }
 
-    fn start_worker(&mut self, slot: Slot) {
+    fn start_send_task(&mut self, slot: Slot) {
         if let Some(claim) = self.queue.pop() {
-            self.workers.spawn(send_rows(Arc::clone(&self.queue), Arc::clone(&self.sender), claim, slot));
+            self.send_tasks.spawn(send_rows(Arc::clone(&self.queue), Arc::clone(&self.sender), claim, slot));
         }
     }
 
@@ -140,7 +152,7 @@ impl<'a> Pipeline<'a> {
             depth,
             unclaimed: self.unclaimed(stage),
             no_rows_left: self.read.is_empty() && !stage.reads_source(),
-            report_is_due: heartbeat_is_due || self.timeline.is_overdue(),
+            report_is_due: heartbeat_is_due || self.timeline.is_overdue() || self.shared_run_is_due(stage),
             now,
         };
         let plan = self.policy.plan(&input)?;
@@ -169,12 +181,29 @@ impl<'a> Pipeline<'a> {
             requests: self.sender.figures(),
             flush: plan.flush,
             heartbeat,
+            source_ended: self.has_read_all(stage),
+            is_leaving: stage.is_stopping(),
+            reread: if stage.is_stopping() { None } else { self.adoption.take_read() },
         };
+        if batch.source_ended {
+            self.adoption.on_end_told();
+        }
         self.ledger.begin(ledger, batch);
         if in_doubt > 0 {
             return Some(StageEvent::Claimed(in_doubt));
         }
         self.take_stop()
+    }
+
+    /// Whether every row of the source was taken for a commit.
+    fn has_read_all(&self, stage: &Stage) -> bool {
+        matches!(stage, Stage::Finishing { source_end: SourceEnd::Reached }) && self.read.is_empty()
+    }
+
+    /// Whether the other workers of the run wait for a commit of this one.
+    fn shared_run_is_due(&self, stage: &Stage) -> bool {
+        let end_is_due = self.has_read_all(stage) && self.adoption.is_end_due();
+        !stage.is_stopping() && (end_is_due || self.adoption.has_read())
     }
 
     fn take_stop(&mut self) -> Option<StageEvent> {
@@ -191,7 +220,10 @@ impl<'a> Pipeline<'a> {
             Stage::Recovering { unclaimed, .. } => *unclaimed == 0,
             Stage::Reading => false,
             Stage::Finishing { .. } | Stage::Stopping { .. } | Stage::Abandoning { .. } => {
-                self.read.is_empty() && !self.policy.has_uncommitted() && !self.refusals.is_holding()
+                self.read.is_empty()
+                    && !self.policy.has_uncommitted()
+                    && !self.refusals.is_holding()
+                    && (!self.has_read_all(stage) || self.adoption.is_over())
             }
         }
     }
@@ -227,6 +259,13 @@ impl<'a> Pipeline<'a> {
         self.sender.throttle().hold_from(ledger.may_send_until());
         self.ledger.end(ledger);
         let committed = result?;
+        self.adoption.on_committed(&committed);
+        if let Some(refused) = committed.refused.as_ref().filter(|_| !stage.is_stopping()) {
+            self.stop.get_or_insert(StopReason::OtherSource(refused.to_string(), refused.hint()));
+        }
+        if let Some(reason) = committed.stopping.clone().filter(|_| !stage.is_stopping()) {
+            self.stop.get_or_insert(StopReason::OtherWorker(reason));
+        }
         self.policy.on_committed(committed.claims.len(), committed.deferred);
         self.totals.add(&committed);
         for (line, fields) in committed.changed {
@@ -245,7 +284,7 @@ impl<'a> Pipeline<'a> {
 
     /// Updates samples, rate and display.
     fn refresh(&mut self, stage: &Stage) {
-        self.timeline.sample(self.totals.tally, &self.sender);
+        self.timeline.sample(self.totals.own_tally, &self.sender);
         self.progress.record(&self.totals.tally, &self.sender, Instant::now());
         let snapshot = self.snapshot(stage);
         (self.show)(&snapshot);
@@ -259,7 +298,7 @@ impl<'a> Pipeline<'a> {
         let snapshot = self.snapshot(&end.stage);
         (self.show)(&snapshot);
         let mut ledger = self.ledger.into_idle().filter(|_| !end.has_quit);
-        self.timeline.end(self.totals.tally, &self.sender);
+        self.timeline.end(self.totals.own_tally, &self.sender);
         if let Some(ledger) = &mut ledger {
             self.timeline.write_to(ledger);
         }
@@ -268,6 +307,8 @@ impl<'a> Pipeline<'a> {
             reason,
             totals: self.totals,
             request_counts: self.sender.figures(),
+            shared_requests: ledger.as_ref().and_then(Ledger::shared_requests),
+            other_workers: ledger.as_ref().map_or(0, Ledger::other_workers),
             pauses: self.sender.throttle().pauses(),
             sustained_rate: self.timeline.sustained_rate(),
             ledger,
@@ -283,6 +324,10 @@ impl Workload for Pipeline<'_> {
     fn advance(&mut self, stage: &Stage) -> Option<StageEvent> {
         if let Some(stop) = self.take_stop() {
             return Some(stop);
+        }
+        let waited = self.abandoned_at.map(|at| at.elapsed()).unwrap_or_default();
+        if waited >= RECORDING_MAX && !self.ledger.is_idle() {
+            return Some(StageEvent::LedgerAway);
         }
         if let Some(halt) = self.queue.take_halt() {
             return Some(StageEvent::Stop(StopReason::Halt(halt)));
@@ -320,7 +365,8 @@ impl Workload for Pipeline<'_> {
         Ok(tokio::select! {
             biased;
             commit = self.ledger.committed() => Finished::Commit(Box::new(commit)),
-            Some(ended) = self.workers.join_next() => match ended {
+            () = self.adoption.finished() => Finished::ReadAgain,
+            Some(ended) = self.send_tasks.join_next() => match ended {
                 Ok(()) => Finished::Wake,
                 Err(error) => return Err(Error::Bug(format!("a row's task ended without a result ({error})"))),
             },
@@ -335,7 +381,7 @@ impl Workload for Pipeline<'_> {
                 self.on_committed(*result, stage)?;
                 self.refresh(stage);
             }
-            Finished::Wake => {}
+            Finished::Wake | Finished::ReadAgain => {}
         }
         Ok(())
     }
@@ -346,7 +392,7 @@ impl Workload for Pipeline<'_> {
     }
 
     fn on_slot(&mut self, slot: Slot) {
-        self.start_worker(slot);
+        self.start_send_task(slot);
     }
 
     fn on_tick(&mut self, stage: &Stage) {
@@ -362,15 +408,16 @@ impl Workload for Pipeline<'_> {
     }
 
     fn abandon(&mut self) {
+        self.abandoned_at = Some(Instant::now());
         warn!("requests in flight have used up their grace; their rows are in doubt");
     }
 }
 
-/// A worker: sends one claimed row after another while there are any and no retry waits for the slot.
+/// A send task: sends one claimed row after another while there are any and no retry waits for the slot.
 async fn send_rows(queue: Arc<WorkQueue>, sender: Arc<Sender>, mut claim: Claim, mut slot: Slot) {
     loop {
         let (sent, kept) = sender.send(claim, slot).await;
-        // A row that is to be retried waits for a slot; without this, a worker could keep its slot forever.
+        // A row that is to be retried waits for a slot; without this, a send task could keep its slot forever.
         let kept = kept.filter(|_| !sender.throttle().is_slot_wanted());
         match kept {
             None => return queue.complete(sent),

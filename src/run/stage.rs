@@ -3,13 +3,13 @@
 //! Pure: an event comes in, the next stage and an action for the loop go out. An event without an entry in the table
 //! is a bug of its sender, and ends the run with an error. A dash is an entry: nothing changes.
 //!
-//! | stage | `Claimed(n)` | `Settled` | `SourceEnded` | `Stop` | `Signal` | `GraceExpired` |
-//! |---|---|---|---|---|---|---|
-//! | `Recovering` | at most all: `n` fewer are unclaimed | none unclaimed: `Reading`, or `Finishing` if the source has ended | the first: kept | `Stopping`, drain | `Stopping`, drain | |
-//! | `Reading` | | | `Finishing` | `Stopping`, drain | `Stopping`, drain | |
-//! | `Finishing` | | end | | `Stopping`, drain | `Stopping`, drain | |
-//! | `Stopping` | | end | | – | the user's first: noted; their second: quit | `Abandoning`, abandon |
-//! | `Abandoning` | | end | | – | the user's first: noted; their second: quit | |
+//! | stage | `Claimed(n)` | `Settled` | `SourceEnded` | `Stop` | `Signal` | `GraceExpired` | `LedgerAway` |
+//! |---|---|---|---|---|---|---|---|
+//! | `Recovering` | at most all: `n` fewer are unclaimed | none unclaimed: `Reading`, or `Finishing` if the source has ended | the first: kept | `Stopping`, drain | `Stopping`, drain | | |
+//! | `Reading` | | | `Finishing` | `Stopping`, drain | `Stopping`, drain | | |
+//! | `Finishing` | | end | | `Stopping`, drain | `Stopping`, drain | | |
+//! | `Stopping` | | end | | – | the user's first: noted; their second: quit | `Abandoning`, abandon | |
+//! | `Abandoning` | | end | | – | the user's first: noted; their second: quit | | quit |
 //!
 //! The first reason to stop is the one that is recorded. A source that could not be read to its end is no reason to
 //! stop: the rows before the error are sent and settled, and the error becomes the run's end.
@@ -79,6 +79,8 @@ pub(crate) enum StageEvent {
     Signal(Signal),
     /// The shutdown grace is over.
     GraceExpired,
+    /// The ledger on a server was still away some time after the grace: nothing more can be recorded.
+    LedgerAway,
 }
 
 /// What the loop must do after a transition.
@@ -86,7 +88,7 @@ pub(crate) enum StageEvent {
 pub(crate) enum Action {
     /// Continue.
     Nothing,
-    /// Drop the rows that were read and not claimed, release the claims that no worker has started, and let requests
+    /// Drop the rows that were read and not claimed, release the claims that no send task has started, and let requests
     /// in flight finish.
     Drain,
     /// Abandon the requests in flight.
@@ -150,6 +152,7 @@ impl Stage {
             (Stage::Stopping { reason, is_interrupted, .. }, StageEvent::GraceExpired) => {
                 (Stage::Abandoning { reason, is_interrupted }, Action::Abandon)
             }
+            (stage @ Stage::Abandoning { .. }, StageEvent::LedgerAway) => (stage, Action::Quit),
             (stage, StageEvent::Stop(_)) if stage.is_stopping() => (stage, Action::Nothing),
             (_, StageEvent::Stop(reason)) => stop(EndReason::Stopped(reason)),
             (_, StageEvent::Signal(signal)) => stop(EndReason::Interrupted(signal)),
@@ -224,6 +227,7 @@ impl StageEvent {
             StageEvent::SourceEnded(_) => "the source ended",
             StageEvent::Stop(_) => "the program stopped the run",
             StageEvent::Signal(_) => "a signal came",
+            StageEvent::LedgerAway => "the ledger was away",
             StageEvent::GraceExpired => "the shutdown grace expired",
         }
     }
@@ -287,12 +291,21 @@ mod tests {
             "stop" => StageEvent::Stop(StopReason::TooManyFailures(3)),
             "signal" => StageEvent::Signal(15),
             "grace expired" => StageEvent::GraceExpired,
+            "ledger away" => StageEvent::LedgerAway,
             _ => unreachable!("{name}"),
         }
     }
 
-    const EVENTS: [&str; 7] =
-        ["claimed 5", "settled", "source ended", "source failed", "stop", "signal", "grace expired"];
+    const EVENTS: [&str; 8] = [
+        "claimed 5",
+        "settled",
+        "source ended",
+        "source failed",
+        "stop",
+        "signal",
+        "grace expired",
+        "ledger away",
+    ];
 
     /// Every transition of the table: stage, event, the stage after it, action. Every other event is a bug.
     const TRANSITIONS: &[(&str, &str, &str, Action)] = &[
@@ -337,6 +350,8 @@ mod tests {
         ("abandoning, interrupted", "stop", "abandoning, interrupted", Action::Nothing),
         ("abandoning, interrupted", "settled", "abandoning, interrupted", Action::End),
         ("abandoning, interrupted", "signal", "abandoning, interrupted", Action::Quit),
+        ("abandoning", "ledger away", "abandoning", Action::Quit),
+        ("abandoning, interrupted", "ledger away", "abandoning, interrupted", Action::Quit),
     ];
 
     /// Transitions to stages without a name in [`STAGES`].

@@ -1,7 +1,7 @@
-//! The bounded queue between the loop and the workers: claims out, settlements in.
+//! The bounded queue between the loop and the send tasks: claims out, settlements in.
 //!
 //! A finished row does not wake the loop: at 25,000 rows a second, two wake-ups and a task for each row cost a
-//! quarter of the row's time. So a worker pops its next claim by itself, and the queue wakes the loop only at a
+//! quarter of the row's time. So a send task pops its next claim by itself, and the queue wakes the loop only at a
 //! threshold: enough settlements for a commit, few claims left, no row in flight, or a reason to stop.
 //!
 //! Makes no other decision. The lock is held for a push or a pop, and never across an await.
@@ -21,9 +21,9 @@ use crate::{
 /// The number of rows in the queue, and the age of the oldest settlement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueueDepth {
-    /// Claims waiting for a worker.
+    /// Claims waiting for a send task.
     pub(super) claims: usize,
-    /// Rows that workers are sending.
+    /// Rows that send tasks are sending.
     pub(super) open: usize,
     /// Settlements waiting for a commit.
     pub(super) settled: usize,
@@ -88,24 +88,24 @@ impl WorkQueue {
         WorkQueue { state: Mutex::new(state), wake: Notify::new() }
     }
 
-    /// Adds claims, in the order in which workers pop them.
+    /// Adds claims, in the order in which send tasks pop them.
     pub(super) fn push(&self, claims: Vec<Claim>) {
         let mut state = self.state();
         state.bytes += claims.iter().map(Claim::bytes).sum::<usize>();
         state.claims.extend(claims);
     }
 
-    /// The next claim, for a new worker.
+    /// The next claim, for a new send task.
     pub(super) fn pop(&self) -> Option<Claim> {
         self.state().pop()
     }
 
-    /// Adds the result of a row, from a worker that releases its slot.
+    /// Adds the result of a row, from a send task that releases its slot.
     pub(super) fn complete(&self, sent: SendResult) {
         self.complete_with(sent, |_| ());
     }
 
-    /// Adds the result of a row and returns the worker's next claim, if there is one.
+    /// Adds the result of a row and returns the send task's next claim, if there is one.
     pub(super) fn complete_and_pop(&self, sent: SendResult) -> Option<Claim> {
         self.complete_with(sent, QueueState::pop)
     }
@@ -125,7 +125,7 @@ impl WorkQueue {
         result
     }
 
-    /// Releases the claims that no worker has popped: they become settlements that leave their rows unchanged.
+    /// Releases the claims that no send task has popped: they become settlements that leave their rows unchanged.
     pub(super) fn release_unstarted(&self) {
         let mut state = self.state();
         let claims = std::mem::take(&mut state.claims);

@@ -126,6 +126,8 @@ mod plan;
 
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod workers;
 
 mod outages;
 

@@ -22,7 +22,7 @@ use crate::world::{World, rows};
 async fn begin(path: &Path) -> Ledger {
     let target = Target { base_url: "http://localhost".into(), merchant_id: "owners".into() };
     let run = NewRun { source: "users.csv", ..NewRun::default() };
-    Ledger::begin_run(&path.into(), &target, &run, || 0).await.unwrap()
+    Ledger::begin_run(&path.into(), &target, &run, || 0).await.unwrap().active().unwrap()
 }
 
 fn read(numbers: std::ops::Range<usize>) -> Vec<Row> {

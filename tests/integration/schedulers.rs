@@ -88,18 +88,32 @@ fn every_command_of_the_samples_is_one() {
     let started = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().to_owned();
     let cronjob = sample("kubernetes/cronjob.yaml");
     let args = cronjob.split_once("args:\n").unwrap().1.split_once("              ports:").unwrap().0;
-    let pod: Vec<&str> = args.lines().map(|line| line.trim().trim_start_matches("- ")).collect();
+    let words =
+        |args: &str| args.lines().map(|line| line.trim().trim_start_matches("- ").to_owned()).collect();
+    let pod: Vec<String> = words(args);
+    let job = sample("kubernetes/job.yaml");
+    let of_many: Vec<String> =
+        words(job.split_once("args:\n").unwrap().1.split_once("          env:").unwrap().0);
     let cron = sample("cron/customer-import");
     let cron = cron.split_once("do customer-import ").unwrap().1.split_once(';').unwrap().0;
-    let commands = [started.split_whitespace().skip(1).collect(), pod, cron.split(' ').collect::<Vec<_>>()];
-    let settings = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/nightly.toml");
+    let owned = |word: &str| word.to_owned();
+    let commands = [
+        started.split_whitespace().skip(1).map(owned).collect(),
+        pod,
+        of_many,
+        cron.split(' ').map(owned).collect::<Vec<_>>(),
+    ];
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     for words in commands {
         let words: Vec<String> = words
             .iter()
-            .map(|word| word.replace("/etc/customer-import/nightly.toml", settings.to_str().unwrap()))
+            .map(|word| word.replace("/etc/customer-import", samples.to_str().unwrap()))
+            .map(|word| word.replace(samples.join("key").to_str().unwrap(), "/etc/customer-import/key"))
             .collect();
         let shown = world.run(&[&["config".to_owned()], &words[..]].concat());
         assert_eq!((shown.code, shown.stderr.as_str()), (0, ""), "{words:?}");
-        assert!(shown.stdout.contains("environment") && shown.stdout.contains("production"), "{shown:?}");
+        let is_migration = words.iter().any(|word| word.ends_with("migration.toml"));
+        let environment = if is_migration { "sandbox" } else { "production" };
+        assert!(shown.stdout.contains("environment") && shown.stdout.contains(environment), "{shown:?}");
     }
 }

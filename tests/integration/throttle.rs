@@ -12,7 +12,7 @@ use crate::world::{World, finish, references, wait_until};
 
 /// The tolerance of a window beyond rate and burst: two requests, or one in a hundred, because the journal has the
 /// times at which requests arrived and not those at which they were sent.
-fn jitter(rate: f64) -> f64 {
+pub(crate) fn jitter(rate: f64) -> f64 {
     (rate / 100.0).max(2.0)
 }
 
@@ -22,10 +22,10 @@ const STANDSTILL: Duration = Duration::from_millis(50);
 
 /// The share of the rate that must be reached; the rest allows for the start and the end of a run, and for a debug
 /// build on a busy machine.
-const REACHED: f64 = 0.9;
+pub(crate) const REACHED: f64 = 0.9;
 
 /// By how much the fullest window of one second exceeds rate and burst.
-fn worst_excess(entries: &[Entry], rate: f64, burst: f64) -> f64 {
+pub(crate) fn worst_excess(entries: &[Entry], rate: f64, burst: f64) -> f64 {
     let second = Duration::from_secs(1);
     let mut worst = f64::MIN;
     let mut end = 0;
@@ -42,7 +42,7 @@ fn worst_excess(entries: &[Entry], rate: f64, burst: f64) -> f64 {
     worst
 }
 
-fn mean_rate(entries: &[Entry]) -> f64 {
+pub(crate) fn mean_rate(entries: &[Entry]) -> f64 {
     let (first, last) = (entries[0].at, entries[entries.len() - 1].at);
     (entries.len() - 1) as f64 / (last - first).as_secs_f64()
 }

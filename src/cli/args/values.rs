@@ -57,6 +57,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A worker writes about once a second.
+pub(super) fn lease(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(lease) if (Duration::from_secs(3)..=Duration::from_secs(3600)).contains(&lease) => Ok(lease),
+        _ => Err("give a duration such as 20s, from 3s to 1h".into()),
+    }
+}
+
 pub(super) fn latency(text: &str) -> Result<(Duration, Duration), String> {
     let wrong = |_| "give a duration such as 20ms, or a range such as 20ms..80ms".to_owned();
     let (low, high) = text.split_once("..").unwrap_or((text, text));

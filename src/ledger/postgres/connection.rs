@@ -20,7 +20,7 @@ use super::{
     parameters::Statement,
     server::Server,
     statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, SELECT_COMMITS},
-    worker::{BEAT_EVERY, Worker},
+    worker::Worker,
 };
 
 /// How long making a connection may take.
@@ -44,6 +44,15 @@ pub(crate) struct Connection {
     pub(super) worker: Option<Worker>,
     /// For how long the ledger may be away.
     pub(super) outage_limit: Duration,
+}
+
+/// What a transaction has done.
+#[derive(Default)]
+pub(super) struct Done {
+    /// How many rows each statement has changed.
+    pub(super) changed: Vec<u64>,
+    /// What was read at its end.
+    pub(super) rows: Vec<PgRow>,
 }
 
 /// For how long the ledger has been away, while one thing is tried again and again.
@@ -167,9 +176,7 @@ impl Connection {
     /// Touches the worker's row where no commit has done so for a while.
     async fn beat_if_due(&mut self) -> Result<(), Error> {
         match &self.worker {
-            Some(worker) if worker.beat_at.elapsed() >= BEAT_EVERY => {
-                self.commit(&[], COMMIT_MAX).await.map(drop)
-            }
+            Some(worker) if worker.is_beat_due() => self.commit(&[], COMMIT_MAX).await.map(drop),
             _ => Ok(()),
         }
     }
@@ -181,16 +188,26 @@ impl Connection {
         statements: &[Statement],
         deadline: Duration,
     ) -> Result<Vec<u64>, Error> {
+        self.commit_and_read(statements, None, deadline).await.map(|done| done.changed)
+    }
+
+    /// The same, and the rows that `select` finds at the end of the transaction.
+    pub(super) async fn commit_and_read(
+        &mut self,
+        statements: &[Statement],
+        select: Option<&Statement>,
+        deadline: Duration,
+    ) -> Result<Done, Error> {
         let mut outage = Outage::default();
-        let mut counts = Vec::new();
+        let mut done = Done::default();
         loop {
             let began = Instant::now();
-            let tried = timeout(deadline, self.try_commit(statements, &mut counts)).await;
+            let tried = timeout(deadline, self.try_commit(statements, select, &mut done)).await;
             match tried.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(true) => {
                     self.committed(began);
                     outage.over();
-                    return Ok(counts);
+                    return Ok(done);
                 }
                 Ok(false) => return Err(self.error(Failure::TakenOver)),
                 Err(error) => self.wait(&mut outage, error).await?,
@@ -200,7 +217,7 @@ impl Connection {
                     Ok(commits) if self.has_arrived(commits)? => {
                         self.committed(began);
                         outage.over();
-                        return Ok(counts);
+                        return Ok(done);
                     }
                     Ok(_) => break,
                     Err(error) => self.wait(&mut outage, error).await?,
@@ -213,9 +230,10 @@ impl Connection {
     async fn try_commit(
         &mut self,
         statements: &[Statement],
-        counts: &mut Vec<u64>,
+        select: Option<&Statement>,
+        done: &mut Done,
     ) -> Result<bool, sqlx::Error> {
-        counts.clear();
+        done.changed.clear();
         let mut connection = self.begin(BEGIN).await?;
         if let Some(worker) = &self.worker {
             let beat = Statement::new(BEAT).bind(worker.id).bind(worker.commits);
@@ -228,7 +246,10 @@ impl Connection {
             if statement.must_change.is_some_and(|must| must != changed) {
                 return Ok(false);
             }
-            counts.push(changed);
+            done.changed.push(changed);
+        }
+        if let Some(select) = select {
+            done.rows = query(select)?.fetch_all(&mut connection).await?;
         }
         #[cfg(feature = "crash-points")]
         super::super::crash_point::point();

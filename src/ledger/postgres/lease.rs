@@ -1,83 +1,183 @@
-//! How a process takes the ledger.
+//! How a process begins to work on a ledger: alone, or as one more worker of the run that goes on.
 //!
-//! Who finds a living worker waits until the worker has shown that it lives, and gives up, or until its lease has
-//! passed, and takes the ledger over.
+//! A process that finds living workers joins them, if their run is of the same source and it wants what they do.
+//! Otherwise it waits until one of them has shown that it lives, and gives up, or until their leases have passed, and
+//! takes the ledger over.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use sqlx::Row as _;
+use sqlx::{Row as _, postgres::PgRow};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::{
-    super::{error::Error, model::RunId},
+    super::{
+        error::Error,
+        model::{NewRun, RunId, RunState},
+    },
     connection::Connection,
     failure::Failure,
     parameters::Statement,
-    statements::{BEGIN, BURY, COMMIT, JOIN, LOCK_TARGET, SELECT_ALIVE},
+    statements::{BEGIN, BURY, COMMIT, JOIN, LOCK_TARGET, SELECT_ALIVE, SELECT_NAMED_RUN, SELECT_RUN_AGE},
     worker::{LEASE, Worker},
 };
 
-/// Who lives says so within about a second.
+/// A living worker touches its row about once a second.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
-/// How often a living worker is looked at.
+/// How often living workers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The worker that has the ledger.
+/// How a process has begun.
+pub(super) enum Joined {
+    /// No other process works on the ledger.
+    Alone,
+    /// It is a worker of this run, which has been going on for so long.
+    Run(RunId, Duration),
+    /// The run of its name is completed, with this exit code.
+    Completed(RunId, u8),
+}
+
+/// A worker that counts as alive.
 struct Alive {
     id: i64,
     commits: i64,
     run: Option<RunId>,
+    begins_run: bool,
+    join_key: Option<String>,
+    name: Option<String>,
+    is_running: bool,
     is_expired: bool,
+    lease: Duration,
 }
 
-/// Takes the ledger: no other process has it until this one leaves, or has not touched its row for as long as its lease.
-///
-/// # Errors
-/// Where another process has it.
-pub(super) async fn join(connection: &mut Connection) -> Result<(), Error> {
-    let (began, mut is_told) = (Instant::now(), false);
-    let mut first: Option<(i64, i64)> = None;
-    loop {
-        connection.run_text(BEGIN.into()).await?;
-        connection.run(&Statement::new(LOCK_TARGET)).await?;
-        let alive = connection.run(&Statement::new(SELECT_ALIVE)).await?;
-        let alive = alive.first().map(|row| Alive {
+impl Alive {
+    fn read(row: &PgRow) -> Alive {
+        Alive {
             id: row.get(0),
             commits: row.get(1),
             run: row.get::<Option<i64>, _>(2).map(RunId),
-            is_expired: row.get(3),
-        });
-        let Some(alive) = alive else { break };
-        if alive.is_expired {
-            let bury = Statement::new(BURY).bind(alive.id).bind(alive.commits);
-            if !connection.run(&bury).await?.is_empty() {
-                break;
+            begins_run: row.get(3),
+            join_key: row.get(4),
+            name: row.get(5),
+            is_running: row.get::<Option<bool>, _>(6).unwrap_or_default(),
+            is_expired: row.get(7),
+            lease: Duration::from_millis(row.get::<i64, _>(8).max(0).unsigned_abs()),
+        }
+    }
+
+    /// Whether it begins a run that is not open to other workers yet.
+    fn is_about_to_begin(&self) -> bool {
+        self.begins_run && self.join_key.is_none()
+    }
+
+    /// The run, if a process that wants this one can join it.
+    fn joinable(&self, wanted: &NewRun<'_>) -> Option<RunId> {
+        let is_same = wanted.join_key.is_some()
+            && self.join_key.as_deref() == wanted.join_key
+            && self.name.as_deref() == wanted.name;
+        self.run.filter(|_| self.is_running && is_same)
+    }
+}
+
+/// Begins to work on the ledger. With `run`, as a worker of the run that goes on, if there is one that can be shared;
+/// otherwise alone: no other process has the ledger until this one leaves, or has not touched its row for as long as
+/// its lease.
+///
+/// # Errors
+/// If other processes have the ledger.
+pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Result<Joined, Error> {
+    let (began, mut is_told) = (Instant::now(), false);
+    let mut first: Option<HashMap<i64, i64>> = None;
+    loop {
+        connection.run_text(BEGIN.into()).await?;
+        connection.run(&Statement::new(LOCK_TARGET)).await?;
+        if let Some(completed) = completed(connection, run).await? {
+            connection.run_text(COMMIT.into()).await?;
+            return Ok(completed);
+        }
+        let alive = connection.run(&Statement::new(SELECT_ALIVE)).await?;
+        let (expired, living): (Vec<_>, Vec<_>) =
+            alive.iter().map(Alive::read).partition(|worker| worker.is_expired);
+        let Some(newest) = living.first() else {
+            if !bury(connection, &expired).await? {
+                connection.run_text(COMMIT.into()).await?;
+                continue;
             }
+            insert_worker(connection, run, None).await?;
+            return Ok(Joined::Alone);
+        };
+        let shared = run.and_then(|run| living.iter().find_map(|worker| worker.joinable(run)));
+        if let Some(shared) = shared {
+            let age = connection.run(&Statement::new(SELECT_RUN_AGE).bind(shared.0)).await?;
+            let age = age.first().map_or(0, |row| row.get::<i64, _>(0));
+            insert_worker(connection, run, Some(shared)).await?;
+            return Ok(Joined::Run(shared, Duration::from_millis(age.max(0).unsigned_abs())));
         }
         connection.run_text(COMMIT.into()).await?;
-        let seen = (alive.id, alive.commits);
-        match first {
-            None => first = Some(seen),
-            Some(first) if first != seen => return Err(connection.error(Failure::InUse(alive.run))),
-            Some(_) => {}
+        let is_about_to_begin =
+            run.is_some_and(|run| run.join_key.is_some()) && living.iter().any(Alive::is_about_to_begin);
+        let has_told = |first: &HashMap<i64, i64>| {
+            let is_other = |worker: &&Alive| first.get(&worker.id) != Some(&worker.commits);
+            living.iter().find(is_other).map(|worker| worker.run)
+        };
+        match &first {
+            _ if is_about_to_begin => first = None,
+            None => first = Some(living.iter().map(|worker| (worker.id, worker.commits)).collect()),
+            Some(first) => {
+                if let Some(run) = has_told(first) {
+                    return Err(connection.error(Failure::InUse(run)));
+                }
+            }
         }
         if !is_told && began.elapsed() > TELL_AFTER {
             is_told = true;
             warn!(
-                lease_seconds = LEASE.as_secs(),
+                lease_seconds = newest.lease.as_secs(),
                 "another process had the ledger and says nothing; waiting for the end of its lease"
             );
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// The run with the name of the wanted one, if it is completed.
+async fn completed(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Result<Option<Joined>, Error> {
+    let Some(name) = run.and_then(|run| run.name) else { return Ok(None) };
+    let rows = connection.run(&Statement::new(SELECT_NAMED_RUN).text(name)).await?;
+    let is_completed = |row: &&PgRow| row.get::<&str, _>(1) == RunState::Completed.name();
+    let completed = rows.first().filter(is_completed).map(|row| {
+        let exit_code = row.get::<Option<i64>, _>(2).and_then(|code| u8::try_from(code).ok());
+        Joined::Completed(RunId(row.get(0)), exit_code.unwrap_or_default())
+    });
+    Ok(completed)
+}
+
+/// Declares workers dead whose leases have passed. False if one of them has shown meanwhile that it lives.
+async fn bury(connection: &mut Connection, expired: &[Alive]) -> Result<bool, Error> {
+    for worker in expired {
+        let bury = Statement::new(BURY).bind(worker.id).bind(worker.commits);
+        if connection.run(&bury).await?.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Inserts the row of this worker, and ends the transaction.
+async fn insert_worker(
+    connection: &mut Connection,
+    wanted: Option<&NewRun<'_>>,
+    joined: Option<RunId>,
+) -> Result<(), Error> {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let lease = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-    let join = Statement::new(JOIN).text(&host).bind(env!("CARGO_PKG_VERSION")).bind(lease);
-    let (beat_at, joined) = (Instant::now(), connection.run(&join).await?);
+    let lease = wanted.map_or(LEASE, |run| run.lease);
+    let milliseconds = i64::try_from(lease.as_millis()).unwrap_or(i64::MAX);
+    let join = Statement::new(JOIN).text(&host).bind(env!("CARGO_PKG_VERSION")).bind(milliseconds);
+    let join = join.bind(wanted.is_some_and(|run| run.join_key.is_some())).bind(joined.map(|run| run.0));
+    let (beat_at, rows) = (Instant::now(), connection.run(&join).await?);
     connection.run_text(COMMIT.into()).await?;
-    let id = joined.first().map_or(0, |row| row.get(0));
-    connection.worker = Some(Worker { id, commits: 0, beat_at });
+    let id = rows.first().map_or(0, |row| row.get(0));
+    connection.worker = Some(Worker { id, commits: 0, beat_at, lease });
     Ok(())
 }

@@ -168,8 +168,8 @@ pub(super) const SELECT_SETTINGS: &str =
 
 pub(super) const SELECT_SAMPLES: &str = "
     select from_ms, to_ms, succeeded, faulty, failed, requests, retries, throttled, in_flight, held_rate,
-           latencies
-    from sample where run = $1 order by number";
+           latencies, worker
+    from sample where run = $1 order by worker, number";
 
 pub(super) const SELECT_DROPPED: &str = "select field, rule, rows from dropped where run = $1";
 
@@ -182,4 +182,26 @@ pub(super) const SELECT_EXISTING: &str = "select note, rows from existing_note w
 pub(super) const SELECT_RESPELLED: &str = "
     select line, api_reference from row where api_reference is not null and run = $1 order by line limit $2";
 
-pub(super) const SELECT_HEARTBEAT: &str = "select * from heartbeat order by run desc limit 1";
+/// A worker that is silent for longer than its lease is dead, whatever its row says.
+pub(super) const SELECT_WORKERS: &str = "
+    select worker.id, host, version,
+           case when state = 'alive' and beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
+                then 'dead' else state end,
+           extract(epoch from clock_timestamp() - greatest(beat_at, started_at))::bigint, rows_settled,
+           coalesce(heartbeat.in_flight, 0)
+    from worker left join heartbeat on heartbeat.worker = worker.id
+    where worker.run = $1 order by worker.id";
+
+/// Of all workers of the run that have said something of late. The rows per second of each are those of the run.
+pub(super) const SELECT_HEARTBEAT: &str = "
+    select run, max(at) as at,
+           (array_agg(activity order by array_position(
+               array['sending', 'asking', 'paused', 'waiting', 'ending'], activity)))[1] as activity,
+           max(total) as total, bool_and(is_exact) as is_exact, max(per_second) as per_second,
+           sum(in_flight)::bigint as in_flight, sum(retrying)::bigint as retrying,
+           sum(in_doubt)::bigint as in_doubt, sum(throttled_to) as throttled_to,
+           max(throttled_by) as throttled_by, sum(pauses)::bigint as pauses, max(cause) as cause
+    from heartbeat
+    where run = (select max(run) from heartbeat)
+    and at >= (select max(at) from heartbeat latest where latest.run = heartbeat.run) - 30000
+    group by run";

@@ -15,8 +15,9 @@ use super::{
         model::{Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target},
         records::{
             ErrorGroup, LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping,
-            RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+            RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
         },
+        timeline::{Sample, merged},
     },
     connection::Connection,
     parameters::{Statement, with_nul},
@@ -62,7 +63,11 @@ impl Reader {
         let (target, runs) = (self.target().await?, self.runs().await?);
         let goes_on = runs.last().is_some_and(|run| run.state == RunState::Running);
         let heartbeat = if goes_on { self.heartbeat().await? } else { None };
-        Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat })
+        let workers = match runs.last().filter(|_| goes_on) {
+            Some(run) => self.of_run(SELECT_WORKERS, run.run).await?.iter().map(read_worker).collect(),
+            None => Vec::new(),
+        };
+        Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat, workers })
     }
 
     pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {
@@ -150,7 +155,7 @@ impl Reader {
         Ok(Some(RunDetails {
             target: self.target().await?,
             settings: settings.iter().map(setting).collect(),
-            samples: samples.iter().map(read_sample).collect(),
+            samples: merged(samples.chunk_by(is_of_one_worker).map(read_samples).collect()),
             groups,
             invalid,
             heartbeat: heartbeat.filter(|(of, ..)| *of == run.run).map(|(_, at, heartbeat)| (at, heartbeat)),
@@ -348,4 +353,24 @@ fn read_row(ledger: &Location, row: &PgRow) -> Result<RowRecord, Error> {
         columns_of: RunId(row.get(13)),
         api_reference: some_text(row, 14),
     })
+}
+
+fn read_worker(row: &PgRow) -> WorkerRecord {
+    WorkerRecord {
+        worker: row.get(0),
+        host: row.get(1),
+        version: row.get(2),
+        state: row.get(3),
+        age_seconds: count(row, 4),
+        rows_settled: count(row, 5),
+        in_flight: count(row, 6),
+    }
+}
+
+fn is_of_one_worker(one: &PgRow, next: &PgRow) -> bool {
+    one.get::<i64, _>("worker") == next.get::<i64, _>("worker")
+}
+
+fn read_samples(rows: &[PgRow]) -> Vec<Sample> {
+    rows.iter().map(read_sample).collect()
 }

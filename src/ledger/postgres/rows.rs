@@ -14,8 +14,9 @@ use super::{
         location::Location,
         model::{
             Activity, CurrentRate, ExistingCounts, Heartbeat, KnownRow, Outcome, RateSetter, RequestCounts,
-            RowId, RunId, Tally,
+            RowId, RunId, RunState, Tally,
         },
+        shared_run::{Cursor, Remaining, RunView},
         timeline::Sample,
     },
     parameters::with_nul,
@@ -74,6 +75,39 @@ pub(super) fn read_checkpoint(row: &PgRow) -> Option<Checkpoint> {
     let position = SourcePosition { bytes: bytes as u64, line: line as u64, prefix_hash };
     let chain_start = RunId(row.get::<Option<i64>, _>(6)?);
     Some(Checkpoint { position, tally, whole_file_only: row.get(5), chain_start })
+}
+
+pub(super) fn read_cursor(row: &PgRow) -> Cursor {
+    Cursor {
+        rows: count(row, 0),
+        start: count(row, 1),
+        hash: row.get::<i64, _>(2).cast_unsigned(),
+        next_row: RowId(row.get::<Option<i64>, _>(3).unwrap_or(1)),
+        is_at_end: row.get(4),
+    }
+}
+
+/// The columns of `SELECT_SHARED_RUN`.
+pub(super) fn read_view(ledger: &Location, row: &PgRow) -> Result<RunView, Error> {
+    let [requests, retries, throttled] = [1, 2, 3].map(|at| count(row, at));
+    let (is_at_end, state, has_claims, has_orphans): (bool, &str, bool, bool) =
+        (row.get(5), row.get(7), row.get(9), row.get(10));
+    let is_done = is_at_end && !has_claims || state == RunState::Completed.name();
+    let has_ended = state != RunState::Running.name() && state != RunState::Completed.name();
+    let stopping: Option<String> = row.get(8);
+    Ok(RunView {
+        tally: Tally::from_json(row.get(0)).ok_or_else(|| Error::Newer(ledger.clone()))?,
+        requests: RequestCounts { requests, retries, throttled },
+        imported_seen: count(row, 4),
+        cursor_rows: count(row, 6),
+        remaining: match (has_orphans, is_done) {
+            (true, _) => Remaining::Orphans,
+            (false, true) => Remaining::Nothing,
+            (false, false) => Remaining::Rows,
+        },
+        stopping: stopping.or_else(|| has_ended.then(|| "the run has ended".to_owned())),
+        workers: count(row, 11),
+    })
 }
 
 /// Rows by field and rule.

@@ -6,15 +6,21 @@
 use sqlx::Row as _;
 
 use super::{
-    super::error::Error,
+    super::{error::Error, model::RunId},
     connection::Connection,
     failure::Failure,
     parameters::Statement,
-    statements::{BEGIN, COMMIT, CREATE_SCHEMA, LOCK_SCHEMA, SELECT_MIGRATION, SELECT_SCHEMA, SELECT_SERVER},
+    statements::{
+        BEGIN, COMMIT, CREATE_SCHEMA, LOCK_SCHEMA, SELECT_MIGRATION, SELECT_SCHEMA, SELECT_SERVER,
+        SELECT_UNEXPIRED,
+    },
 };
 
 /// The migrations: number and statements of each file of the folder.
-const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("../../../migrations/postgres/0001_ledger.sql"))];
+const MIGRATIONS: [(i64, &str); 2] = [
+    (1, include_str!("../../../migrations/postgres/0001_ledger.sql")),
+    (2, include_str!("../../../migrations/postgres/0002_workers.sql")),
+];
 
 /// The oldest server that is understood.
 const OLDEST_SERVER: i64 = 12_00_00;
@@ -70,10 +76,22 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Error> {
             0
         }
     };
+    if (1..newest).contains(&version) {
+        check_unused(connection).await?;
+    }
     for (_, text) in MIGRATIONS.into_iter().filter(|(number, _)| *number > version) {
         connection.run_text(text.into()).await?;
     }
     connection.run_text(COMMIT.into()).await
+}
+
+/// Refuses to change the tables of a ledger that a worker of an earlier version uses.
+async fn check_unused(connection: &mut Connection) -> Result<(), Error> {
+    let alive = connection.run(&Statement::new(SELECT_UNEXPIRED)).await?;
+    match alive.first() {
+        Some(row) => Err(connection.error(Failure::InUse(row.get::<Option<i64>, _>(0).map(RunId)))),
+        None => Ok(()),
+    }
 }
 
 async fn check_server(connection: &mut Connection) -> Result<(), Error> {

@@ -38,19 +38,29 @@ pub(super) const SELECT_MIGRATION: &str = "select max(version) from migration";
 
 pub(super) const LOCK_TARGET: &str = "select application from target where id = 1 for update";
 
-/// The worker that is alive, and whether its lease has passed: not by a server that has just begun, since nobody could
-/// touch the row while it was down.
+/// The workers that are alive with their runs, and whether the lease of each has passed: not by a server that has just
+/// begun, since nobody could touch the row while it was down.
 pub(super) const SELECT_ALIVE: &str = "
-    select worker.id, worker.commits, run,
+    select worker.id, worker.commits, worker.run, worker.begins_run, run.join_key, run.name, run.state = 'running',
            beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
-               and pg_postmaster_start_time() < clock_timestamp() - lease_ms * interval '1 millisecond' as is_expired
-    from worker where state = 'alive' order by id desc limit 1";
+               and pg_postmaster_start_time() < clock_timestamp() - lease_ms * interval '1 millisecond',
+           lease_ms
+    from worker left join run on run.id = worker.run where worker.state = 'alive' order by worker.id desc";
+
+pub(super) const SELECT_UNEXPIRED: &str = "
+    select run from worker
+    where state = 'alive' and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond' order by id desc";
 
 /// Nothing where it has shown meanwhile that it lives.
 pub(super) const BURY: &str =
     "update worker set state = 'dead' where id = $1 and commits = $2 and state = 'alive' returning id";
 
-pub(super) const JOIN: &str = "insert into worker (host, version, lease_ms) values ($1, $2, $3) returning id";
+pub(super) const JOIN: &str = "
+    insert into worker (host, version, lease_ms, begins_run, run) values ($1, $2, $3, $4, $5) returning id";
+
+/// The last run of this name.
+pub(super) const SELECT_NAMED_RUN: &str = "
+    select id, state, exit_code from run where name = $1 order by id desc limit 1";
 
 /// The fence: nothing is written by a worker that was taken over.
 pub(super) const BEAT: &str = "
@@ -61,7 +71,11 @@ pub(super) const BEAT: &str = "
 pub(super) const SELECT_COMMITS: &str =
     "select commits, state = 'alive' from worker where id = $1 for update";
 
-pub(super) const LEAVE: &str = "update worker set state = 'left' where id = $1";
+/// For how long the run has been going on, in milliseconds.
+pub(super) const SELECT_RUN_AGE: &str = "
+    select (extract(epoch from clock_timestamp()) * 1000)::bigint - started_at from run where id = $1";
+
+pub(super) const LEAVE: &str = "update worker set state = 'left' where id = $1 and state = 'alive'";
 
 pub(super) const SET_RUN: &str = "update worker set run = $2 where id = $1";
 
@@ -78,6 +92,11 @@ pub(super) const RECOVER_CLAIMS: &str = "
 
 pub(super) const DELETE_CLAIM_BATCHES: &str = "delete from claim_batch";
 
+pub(super) const RELEASE_ROWS: &str = "update row set hold = null, worker = null where hold is not null";
+
+pub(super) const RELEASE_UPDATES: &str =
+    "update pending_update set hold = null, worker = null where hold is not null";
+
 pub(super) const EXPLAIN_RECOVERED_CLAIMS: &str = "
     update row set error_message = 'the run ended before the answer was recorded'
     where customer_id is null and outcome = 'pending' and in_doubt and error_message is null
@@ -88,8 +107,10 @@ pub(super) const END_CRASHED_RUNS: &str =
 
 /// The numbers of pruned runs are not given again: the last line of run 0 is the highest of them.
 pub(super) const INSERT_RUN: &str = "
-    insert into run (id, command, source, source_path, columns, reference_column, started_at, row_mapping)
-    values ($1, $2, $3, $4, $5, $6, $7, $8)";
+    insert into run (id, command, source, source_path, columns, reference_column, started_at, row_mapping, name,
+                     next_row)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+            greatest((select coalesce(max(id), 0) from row), (select last_row from target)) + 1)";
 
 pub(super) const SELECT_NEXT_RUN: &str = "
     select coalesce(greatest(max(id), max(case when id = 0 then last_line else 0 end)), 0) + 1 from run";
@@ -144,7 +165,7 @@ pub(super) const END_CLAIM_BATCHES: &str = "delete from claim_batch where run = 
 pub(super) const CLAIM_AGAIN: &str = "
     update row set run = $2, line = (given.value->>1)::bigint, outcome = 'pending',
         fingerprint = decode(given.value->>2, 'hex'), claimed_at = (given.value->>3)::bigint, settled_at = $3,
-        attempts = 0, in_doubt = true, field = null,
+        attempts = 0, in_doubt = true, field = null, hold = 'claimed', worker = $4,
         error_code = null, error_message = null, http_status = null, request_id = null,
         before_claim = case when row.outcome in ('failed', 'rejected') then json_build_array(
             row.outcome, row.run, row.line, encode(row.fingerprint, 'hex'), row.attempts, row.claimed_at,
@@ -191,7 +212,7 @@ pub(super) const SETTLE_WITH_ID: &str = "
         attempts = excluded.attempts, found = excluded.found, date_created = excluded.date_created,
         is_uncertain = excluded.is_uncertain, api_reference = excluded.api_reference, was_sent = false,
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at, in_doubt = false, field = null,
-        before_claim = null, retry_unfinished = false,
+        before_claim = null, retry_unfinished = false, hold = null, worker = null,
         error_code = null, error_message = null, http_status = null, request_id = null";
 
 pub(super) const SETTLE_WITHOUT_ID: &str = "
@@ -208,7 +229,7 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
         claimed_at = excluded.claimed_at, settled_at = excluded.settled_at,
         before_claim = case when excluded.outcome = 'pending' then row.before_claim end,
         retry_unfinished = excluded.outcome = 'pending' and row.retry_unfinished,
-        in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
+        hold = null, worker = null, in_doubt = excluded.in_doubt, field = excluded.field, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id, was_sent = excluded.was_sent";
 
@@ -240,26 +261,160 @@ pub(super) const COUNT_EXISTING: &str = "
     select $2, given.value->>0, (given.value->>1)::bigint from jsonb_array_elements($1::jsonb) given (value)
     on conflict (run, note) do update set rows = existing_note.rows + excluded.rows";
 
-/// Changes nothing where another process has ended the run.
+/// Takes the moments of the rate up to a later one; null if the table is empty.
+pub(super) const TAKE_MOMENTS: &str = "
+    with taken as (
+        update {schema}.rate
+        set given_until = greatest(given_until, extract(epoch from clock_timestamp())::float8 + $2) + $3
+        where id = 1 and exists (select 1 from {schema}.worker where id = $1 and state = 'alive')
+        returning given_until)
+    select (select given_until from taken), extract(epoch from clock_timestamp())::float8,
+           exists (select 1 from {schema}.worker where id = $1 and state = 'alive')";
+
+pub(super) const PAUSE_RATE: &str = "
+    update {schema}.rate
+    set given_until = greatest(given_until, extract(epoch from clock_timestamp())::float8 + $1) where id = 1";
+
+/// What was given away before the table became empty is over in a second.
+pub(super) const BEGIN_RATE: &str = "
+    insert into {schema}.rate (id, given_until) values (1, extract(epoch from clock_timestamp())::float8 + 1)
+    on conflict (id) do nothing";
+
+/// Adds what this worker has counted since its last commit. Changes nothing where the run has ended.
 pub(super) const COUNT_RUN: &str = "
-    update run set requests = $2, retries = $3, throttled = $4, last_line = $5
+    update run set requests = requests + $2, retries = retries + $3, throttled = throttled + $4,
+        imported_seen = imported_seen + $5, last_line = greatest(last_line, $6)
     where id = $1 and state = 'running'";
+
+pub(super) const COUNT_WORKER: &str = "update worker set rows_settled = rows_settled + $2 where id = $1";
 
 pub(super) const COUNT_OUTCOMES: &str = "
     insert into run_outcome (run, outcome, rows)
     select $2, given.value->>0, (given.value->>1)::bigint from jsonb_array_elements($1::jsonb) given (value)
-    on conflict (run, outcome) do update set rows = excluded.rows";
+    on conflict (run, outcome) do update set rows = run_outcome.rows + excluded.rows";
+
+// Workers that share a run
+
+pub(super) const WAIT_FOR_CURSOR: &str =
+    "update worker set waits_since = coalesce(waits_since, clock_timestamp()) where id = $1";
+
+/// Takes the cursor, unless another worker has it or has waited for it longer. A worker that waits writes at least four
+/// times a second.
+pub(super) const TAKE_CURSOR: &str = "
+    update run set cursor_holder = $2
+    where id = $1 and state = 'running' and stopping is null
+    and (cursor_holder = $2 or cursor_holder is null and not exists (
+        select 1 from worker other, worker me
+        where me.id = $2 and other.run = $1 and other.id <> $2 and other.state = 'alive'
+        and other.waits_since < me.waits_since
+        and other.beat_at > clock_timestamp() - interval '1 second'))";
+
+pub(super) const STOP_WAITING: &str = "
+    update worker set waits_since = null
+    where id = $2 and exists (select 1 from run where id = $1 and cursor_holder = $2)";
+
+/// The cursor, whether this worker has it, whether rows are still to be claimed, and whether this worker can take it.
+pub(super) const SELECT_CURSOR: &str = "
+    select cursor_rows, cursor_start, cursor_hash, next_row, is_at_end,
+           coalesce(cursor_holder, 0) = $2, state = 'running' and stopping is null,
+           cursor_holder is null and not exists (
+               select 1 from worker other, worker me
+               where me.id = $2 and other.run = $1 and other.id <> $2 and other.state = 'alive'
+               and other.waits_since < me.waits_since
+               and other.beat_at > clock_timestamp() - interval '1 second')
+    from run where id = $1";
+
+/// Moves the cursor and lets it go; only its holder can.
+pub(super) const MOVE_CURSOR: &str = "
+    update run set cursor_rows = $3, cursor_start = $4, cursor_hash = $5, next_row = $6, is_at_end = $7,
+        cursor_holder = null, join_key = coalesce(join_key, $8)
+    where id = $1 and cursor_holder = $2";
+
+/// Declares the workers of a run dead whose leases have passed, and orphans what they had claimed. A worker that is
+/// in the middle of a commit is alive.
+pub(super) const ORPHAN_CLAIMS: &str = "
+    with dead as (
+        update worker set state = 'dead' where id in (
+            select id from worker
+            where run = $1 and id <> $2 and state = 'alive'
+            and beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
+            and pg_postmaster_start_time() < clock_timestamp() - lease_ms * interval '1 millisecond'
+            for update skip locked)
+        returning id),
+    gone as (delete from claim_batch where worker in (select id from dead) returning run, claimed_at, claims),
+    claims as (
+        insert into row (id, run, line, outcome, reference, fingerprint, claimed_at, settled_at, in_doubt, hold,
+                         error_message)
+        select (given.value->>0)::bigint, gone.run, (given.value->>1)::bigint, 'pending',
+               given.value->>2, decode(given.value->>4, 'hex'), gone.claimed_at, $3, true,
+               'orphaned', 'the worker ended before the answer was recorded'
+        from gone, jsonb_array_elements(gone.claims::jsonb) given (value)
+        where not exists (select 1 from row where row.id = (given.value->>0)::bigint)),
+    known as (update row set hold = 'orphaned', worker = null where worker in (select id from dead)),
+    updates as (update pending_update set hold = 'orphaned', worker = null where worker in (select id from dead))
+    update run set cursor_holder = null where id = $1 and cursor_holder in (select id from dead)";
+
+/// Rows that a worker which leaves has not settled.
+pub(super) const ORPHAN_ROWS: &str = "
+    update row set hold = 'orphaned', worker = null where id = any($1) and customer_id is null";
+
+pub(super) const ORPHAN_UPDATES: &str =
+    "update pending_update set hold = 'orphaned', worker = null where row = any($1)";
+
+/// What a worker that leaves has not read again.
+pub(super) const ORPHAN_OWN_ROWS: &str =
+    "update row set hold = 'orphaned', worker = null where worker = $1 and hold = 'adopted'";
+
+pub(super) const ORPHAN_OWN_UPDATES: &str =
+    "update pending_update set hold = 'orphaned', worker = null where worker = $1 and hold = 'adopted'";
+
+pub(super) const RELEASE_ADOPTED_UPDATES: &str =
+    "update pending_update set hold = null, worker = null where row = any($1)";
+
+pub(super) const ADOPT_ROWS: &str = "
+    update row set hold = 'adopted', worker = $1 where id in (
+        select id from row where hold = 'orphaned' order by id limit $2 for update skip locked)";
+
+pub(super) const ADOPT_UPDATES: &str = "
+    update pending_update set hold = 'adopted', worker = $1 where row in (
+        select row from pending_update where hold = 'orphaned' order by row limit $2 for update skip locked)";
+
+pub(super) const SELECT_ADOPTED: &str = "
+    select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line, was_sent
+    from row where worker = $1 and hold = 'adopted'
+    union all
+    select id, reference, row.fingerprint, row.outcome, in_doubt, claimed_at, row.run, row.line, was_sent
+    from pending_update join row on row.id = pending_update.row
+    where pending_update.worker = $1 and pending_update.hold = 'adopted'
+    order by 1";
+
+/// The run as all its workers have made it, at the end of a commit.
+pub(super) const SELECT_SHARED_RUN: &str = "
+    select coalesce((select json_object_agg(outcome, rows) from run_outcome where run_outcome.run = run.id),
+                    '{}')::text,
+           requests, retries, throttled, imported_seen, is_at_end, cursor_rows, state, stopping,
+           exists (select 1 from claim_batch where claim_batch.run = run.id)
+               or exists (select 1 from row where hold in ('claimed', 'adopted'))
+               or exists (select 1 from pending_update where hold in ('claimed', 'adopted')),
+           exists (select 1 from row where hold = 'orphaned')
+               or exists (select 1 from pending_update where hold = 'orphaned'),
+           (select count(*) from worker where worker.run = run.id and worker.state = 'alive')
+    from run where id = $1";
+
+pub(super) const SET_STOPPING: &str =
+    "update run set stopping = coalesce(stopping, $2) where id = $1 and state = 'running'";
 
 // Updates
 
 pub(super) const BEGIN_UPDATES: &str = "
-    insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed)
-    select (given.value->>0)::bigint, $2, (given.value->>1)::bigint, 'pending', decode(given.value->>2, 'hex'), true
+    insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed, hold, worker)
+    select (given.value->>0)::bigint, $2, (given.value->>1)::bigint, 'pending', decode(given.value->>2, 'hex'), true,
+           'claimed', $3
     from jsonb_array_elements($1::jsonb) given (value)
     on conflict (row) do update set
         run = excluded.run, line = excluded.line, outcome = 'pending', fingerprint = excluded.fingerprint,
         may_have_landed = true, attempts = 0, error_code = null, error_message = null, http_status = null,
-        request_id = null,
+        request_id = null, hold = 'claimed', worker = $3,
         before_claim = case when pending_update.outcome in ('failed', 'rejected') then json_build_array(
             pending_update.outcome, pending_update.run, pending_update.line,
             encode(pending_update.fingerprint, 'hex'), pending_update.attempts, pending_update.may_have_landed,
@@ -275,7 +430,7 @@ pub(super) const SETTLE_UPDATED: &str = "
 pub(super) const SETTLE_UNFINISHED_UPDATES: &str = "
     update pending_update set outcome = given.value->>1, may_have_landed = (given.value->>2)::boolean,
         attempts = (given.value->>3)::bigint, error_code = given.value->>4, error_message = given.value->>5,
-        http_status = (given.value->>6)::bigint, request_id = given.value->>7,
+        http_status = (given.value->>6)::bigint, request_id = given.value->>7, hold = null, worker = null,
         before_claim = case when given.value->>1 = 'pending' then pending_update.before_claim end,
         retry_unfinished = given.value->>1 = 'pending' and pending_update.retry_unfinished
     from jsonb_array_elements($1::jsonb) given (value) where pending_update.row = (given.value->>0)::bigint";
@@ -292,7 +447,7 @@ pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
         run = excluded.run, line = excluded.line, outcome = excluded.outcome, fingerprint = excluded.fingerprint,
         may_have_landed = excluded.may_have_landed, attempts = excluded.attempts, error_code = excluded.error_code,
         error_message = excluded.error_message, http_status = excluded.http_status,
-        request_id = excluded.request_id";
+        request_id = excluded.request_id, hold = null, worker = null";
 
 /// Updates that were not sent after all become again what they were. Whether an earlier one has landed is as unknown as
 /// before.
@@ -421,12 +576,12 @@ pub(super) const COPY_CHANGED: &str = "
 
 // Samples, the heartbeat, and the end of a run
 
-pub(super) const DELETE_SAMPLES: &str = "delete from sample where run = $1 and number >= $2";
+pub(super) const DELETE_SAMPLES: &str = "delete from sample where run = $1 and number >= $2 and worker = $3";
 
 pub(super) const INSERT_SAMPLES: &str = "
-    insert into sample (run, number, from_ms, to_ms, succeeded, faulty, failed, requests, retries, throttled,
+    insert into sample (run, worker, number, from_ms, to_ms, succeeded, faulty, failed, requests, retries, throttled,
                         in_flight, held_rate, latencies)
-    select $2, $3 + given.at - 1, (given.value->>0)::bigint, (given.value->>1)::bigint, (given.value->>2)::bigint,
+    select $2, $4, $3 + given.at - 1, (given.value->>0)::bigint, (given.value->>1)::bigint, (given.value->>2)::bigint,
            (given.value->>3)::bigint, (given.value->>4)::bigint, (given.value->>5)::bigint,
            (given.value->>6)::bigint, (given.value->>7)::bigint, (given.value->>8)::bigint,
            (given.value->>9)::double precision, (given.value->10)::text
@@ -435,15 +590,18 @@ pub(super) const INSERT_SAMPLES: &str = "
 pub(super) const SET_HEARTBEAT: &str = "
     insert into heartbeat
         (run, at, activity, total, is_exact, per_second, in_flight, retrying, in_doubt, throttled_to, cause,
-         throttled_by, pauses)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-    on conflict (run) do update set
+         throttled_by, pauses, worker)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+    on conflict (run, worker) do update set
         at = excluded.at, activity = excluded.activity, total = excluded.total, is_exact = excluded.is_exact,
         per_second = excluded.per_second, in_flight = excluded.in_flight, retrying = excluded.retrying,
         in_doubt = excluded.in_doubt, throttled_to = excluded.throttled_to, cause = excluded.cause,
         throttled_by = excluded.throttled_by, pauses = excluded.pauses";
 
-pub(super) const DELETE_HEARTBEAT: &str = "delete from heartbeat";
+/// Of the worker that leaves, and of those that are alive no more.
+pub(super) const DELETE_HEARTBEAT: &str = "
+    delete from heartbeat where worker = $1
+    or not exists (select 1 from worker where worker.id = heartbeat.worker and worker.state = 'alive')";
 
 pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
 
@@ -459,10 +617,12 @@ pub(super) const SELECT_ABSENT_BEFORE: &str = "
 
 pub(super) const SET_ABSENT: &str = "update run set absent = $2 where id = $1";
 
+/// Ends the run; where other workers go on with it, only if the run is completed.
 pub(super) const END_RUN: &str = "
-    update run set state = $2, exit_code = $3, stop_reason = $4, ended_at = $5,
-        requests = $6, retries = $7, throttled = $8
-    where id = $1";
+    update run set state = $2, exit_code = $3, stop_reason = coalesce(stopping, $4), ended_at = $5
+    where id = $1 and state = 'running' and ($2 = 'completed' or not exists (
+        select 1 from worker where worker.run = $1 and worker.id <> $6 and worker.state = 'alive'
+        and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond'))";
 
 // What `verify` found
 

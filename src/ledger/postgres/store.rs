@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::{Row as _, postgres::PgRow};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::{
     super::{
@@ -17,25 +17,27 @@ use super::{
         checkpoint::Checkpoint,
         claim::{IdSource, RowError},
         error::Error,
-        json_rows::{
-            Given, GivenUpdates, hex, json_outcomes, json_rows, json_samples, json_settings, signed,
-        },
+        json_rows::{Given, GivenUpdates, hex, json_rows, json_samples, json_settings, signed},
         model::{
-            CustomerName, Heartbeat, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate, RequestCounts,
-            RowId, RunCounts, RunEnd, RunId, Setting, Target,
+            CustomerName, EndConcerns, Heartbeat, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate,
+            RequestCounts, RowId, RunCounts, RunEnd, RunId, Setting, Target,
         },
         ordered_scan::{OrderedRow, Owner, READ_ROWS},
         records::{ChangedAtApi, Pruned},
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
+        shared_run::{AdoptedRow, Cursor, RunView},
+        store::Held,
         timeline::Sample,
         unsendable::{EarlierRecord, UnsendableRows},
     },
     connection::{BULK_MAX, COMMIT_MAX, Connection},
-    lease,
+    lease::{self, Joined},
     parameters::{Statement, with_nul, without_nul},
     queries::{SELECT_CHANGED, SELECT_DROPPED},
+    rate_limit::RateReserver,
     rows::{
-        count, fingerprint, read_checkpoint, read_dropped, read_field_counts, read_known, read_outcome, text,
+        count, fingerprint, read_checkpoint, read_cursor, read_dropped, read_field_counts, read_known,
+        read_outcome, read_view, text,
     },
     schema,
     server::Server,
@@ -47,6 +49,12 @@ use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
 /// For how long a server may be away before a run, or another command that writes, knows what its user allows.
 const OUTAGE_MAX: Duration = Duration::from_secs(5);
 
+/// How often a worker that waits for the cursor looks whether it is free.
+const CURSOR_PAUSE: Duration = Duration::from_millis(5);
+
+/// A worker that waits for the cursor writes so often: who is silent for a second loses its place in the queue.
+const CURSOR_WAIT_MAX: Duration = Duration::from_millis(250);
+
 /// Rows of one statement of those that take very many.
 const ROWS_MAX: usize = 10_000;
 
@@ -56,6 +64,12 @@ pub(crate) struct Store {
     /// What waits for the next transaction that is made anyway.
     settings: Vec<Setting>,
     samples: Vec<(usize, Vec<Sample>)>,
+    /// What this worker has added to the counts of the run.
+    written: RunCounts,
+    /// How long the run had been going on when this worker joined.
+    joined_after: Duration,
+    /// What a process must have in common with this one to join its run.
+    join_key: Option<String>,
 }
 
 impl Store {
@@ -63,9 +77,27 @@ impl Store {
     pub(crate) async fn hold(server: &Server) -> Result<Store, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
-        lease::join(&mut connection).await?;
+        lease::join(&mut connection, None).await?;
         connection.outage_limit = OUTAGE_MAX;
         Ok(Store::looking(connection))
+    }
+
+    /// The same, or joins the workers of the run that goes on, if it is of the same source.
+    pub(crate) async fn hold_or_join(server: &Server, run: &NewRun<'_>) -> Result<Held, Error> {
+        let mut connection = Connection::open(server).await?;
+        schema::migrate(&mut connection).await?;
+        let joined = lease::join(&mut connection, Some(run)).await?;
+        connection.outage_limit = OUTAGE_MAX;
+        let mut store = Store::looking(connection);
+        Ok(match joined {
+            Joined::Alone => Held::Alone(super::super::store::Store::Postgres(store.into())),
+            Joined::Run(id, age) => {
+                store.connection.outage_limit = run.outage_limit;
+                store.joined_after = age;
+                Held::Joined(super::super::store::Store::Postgres(store.into()), id)
+            }
+            Joined::Completed(id, exit_code) => Held::Completed(id, exit_code),
+        })
     }
 
     /// The same for a ledger that exists.
@@ -81,7 +113,14 @@ impl Store {
 
     /// The ledger of a reader's connection, to be looked into.
     pub(crate) fn looking(connection: Connection) -> Store {
-        Store { connection, settings: Vec::new(), samples: Vec::new() }
+        Store {
+            connection,
+            settings: Vec::new(),
+            samples: Vec::new(),
+            written: RunCounts::default(),
+            joined_after: Duration::ZERO,
+            join_key: None,
+        }
     }
 
     /// Lets the ledger go.
@@ -118,6 +157,8 @@ impl Store {
         let recover = [
             Statement::new(RECOVER_CLAIMS).bind(now),
             Statement::new(DELETE_CLAIM_BATCHES),
+            Statement::new(RELEASE_ROWS),
+            Statement::new(RELEASE_UPDATES),
             Statement::new(EXPLAIN_RECOVERED_CLAIMS),
             Statement::new(END_CRASHED_RUNS).bind(now),
         ];
@@ -130,11 +171,12 @@ impl Store {
         let columns = serde_json::to_string(run.columns).unwrap_or_default();
         let insert = Statement::new(INSERT_RUN).bind(id.0).bind(run.command.name()).text(run.source);
         let insert = insert.some_text(run.source_path).text(&columns).some_text(run.reference_column);
+        let insert = insert.bind(now).some_text(run.row_mapping).some_text(run.name);
         let worker = self.connection.worker.as_ref().map_or(0, |worker| worker.id);
-        let begin =
-            [insert.bind(now).some_text(run.row_mapping), Statement::new(SET_RUN).bind(worker).bind(id.0)];
+        let begin = [insert, Statement::new(SET_RUN).bind(worker).bind(id.0)];
         self.write_all(&begin).await?;
         self.settings = run.settings.to_vec();
+        self.join_key = run.join_key.map(str::to_owned);
         Ok(id)
     }
 
@@ -411,12 +453,26 @@ impl Store {
         self.samples.push((from, samples));
     }
 
-    pub(crate) async fn write(&mut self, batch: &CommitBatch<'_>, counts: &RunCounts) -> Result<(), Error> {
+    pub(crate) async fn write(
+        &mut self,
+        batch: &CommitBatch<'_>,
+        counts: &RunCounts,
+    ) -> Result<Option<RunView>, Error> {
         let mut statements = Vec::new();
-        let worker = self.connection.worker.as_ref().map(|worker| worker.id);
-        encode(batch, counts, worker, &mut statements);
+        let me = self.worker_id();
+        encode(batch, me, &mut statements);
+        statements.extend(self.move_cursor(batch));
+        statements.extend(count_run((batch.run, me), counts, &self.written));
+        statements.extend(batch.heartbeat.as_ref().map(|heartbeat| set_heartbeat(heartbeat, batch, me)));
+        if batch.heartbeat.is_some() {
+            statements.push(orphan_claims(batch.run, me, batch.now));
+        }
         self.encode_settings_and_samples(batch.run, &mut statements);
-        self.connection.commit(&statements, COMMIT_MAX).await.map(drop)
+        let select = Statement::new(SELECT_SHARED_RUN).bind(batch.run.0);
+        let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
+        self.written = *counts;
+        let ledger = self.connection.location();
+        done.rows.first().map(|row| read_view(&ledger, row)).transpose()
     }
 
     /// The settings and samples that wait.
@@ -427,9 +483,15 @@ impl Store {
         }
         for (from, samples) in std::mem::take(&mut self.samples) {
             let from = from as i64;
-            statements.push(Statement::new(DELETE_SAMPLES).bind(run.0).bind(from));
-            let insert = Statement::new(INSERT_SAMPLES).json(&json_samples(&samples));
-            statements.push(insert.bind(run.0).bind(from));
+            let me = self.worker_id();
+            statements.push(Statement::new(DELETE_SAMPLES).bind(run.0).bind(from).bind(me));
+            let late = samples.into_iter().map(|sample| Sample {
+                from: sample.from + self.joined_after,
+                to: sample.to + self.joined_after,
+                ..sample
+            });
+            let insert = Statement::new(INSERT_SAMPLES).json(&json_samples(&late.collect::<Vec<_>>()));
+            statements.push(insert.bind(run.0).bind(from).bind(me));
         }
     }
 
@@ -440,18 +502,32 @@ impl Store {
         requests: &RequestCounts,
         now: i64,
     ) -> Result<(), Error> {
-        let RunEnd { state, exit_code, stop_reason } = end;
+        let RunEnd { state, exit_code, stop_reason, concerns } = end;
+        let me = self.worker_id();
+        let counts = RunCounts { requests: *requests, ..self.written };
         let end = Statement::new(END_RUN).bind(run.0).bind(state.name()).bind(i64::from(exit_code));
-        let end = end.some_text(stop_reason).bind(now).bind(signed(requests.requests));
-        let end = end.bind(signed(requests.retries)).bind(signed(requests.throttled));
-        let mut statements = vec![Statement::new(DELETE_HEARTBEAT), end];
+        let end = end.some_text(stop_reason).bind(now).bind(me);
+        // Nobody joins a run that ends, and of two workers that leave one ends it.
+        let mut statements = vec![Statement::new(LOCK_TARGET)];
+        let mut counted = count_run((run, me), &counts, &self.written);
+        counted.iter_mut().for_each(|statement| statement.must_change = None);
+        statements.extend(counted);
+        if let (EndConcerns::AllWorkers, Some(reason)) = (concerns, stop_reason) {
+            statements.push(Statement::new(SET_STOPPING).bind(run.0).text(reason));
+        }
         self.encode_settings_and_samples(run, &mut statements);
-        self.write_all(&statements).await
+        for sql in [ORPHAN_OWN_ROWS, ORPHAN_OWN_UPDATES] {
+            statements.push(Statement::new(sql).bind(me));
+        }
+        statements.extend([end, Statement::new(LEAVE).bind(me), Statement::new(DELETE_HEARTBEAT).bind(me)]);
+        self.connection.commit(&statements, BULK_MAX).await?;
+        self.connection.worker = None;
+        Ok(())
     }
 
     pub(crate) async fn discard_run(&mut self, run: RunId) -> Result<(), Error> {
         let statements = [
-            Statement::new(DELETE_HEARTBEAT),
+            Statement::new(DELETE_HEARTBEAT).bind(self.worker_id()),
             Statement::new(INSERT_PRUNED_RUN),
             Statement::new(KEEP_RUN_NUMBERS).bind(vec![run.0]),
             Statement::new(DELETE_RUNS).bind(vec![run.0]),
@@ -500,6 +576,85 @@ impl Store {
 
     // Statements
 
+    // Runs that several workers share
+
+    /// Workers get the cursor in the order in which they ask for it. The one that has it keeps it for one transaction, or
+    /// has died.
+    pub(crate) async fn take_cursor(&mut self, run: RunId, now: i64) -> Result<Option<Cursor>, Error> {
+        let me = self.worker_id();
+        let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(me);
+        let mut orphans = None;
+        loop {
+            let of_run = |sql| Statement::new(sql).bind(run.0).bind(me);
+            let mut statements: Vec<Statement> = orphans.take().into_iter().collect();
+            statements.push(Statement::new(WAIT_FOR_CURSOR).bind(me));
+            statements.extend([of_run(TAKE_CURSOR), of_run(STOP_WAITING)]);
+            let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
+            let Some(row) = done.rows.first() else { return Ok(None) };
+            let (is_mine, is_open) = (row.get(5), row.get(6));
+            match (is_mine, is_open) {
+                (_, false) => return Ok(None),
+                (true, true) => return Ok(Some(read_cursor(row))),
+                (false, true) => self.poll_cursor(&select).await?,
+            }
+            // The worker that has the cursor may have died.
+            orphans = Some(orphan_claims(run, me, now));
+        }
+    }
+
+    /// Waits until the cursor can be taken, or this worker has to write to show that it still waits.
+    async fn poll_cursor(&mut self, select: &Statement) -> Result<(), Error> {
+        let until = Instant::now() + CURSOR_WAIT_MAX;
+        while Instant::now() < until {
+            sleep(CURSOR_PAUSE).await;
+            let row = self.connection.read_one(select).await?;
+            let (is_open, is_free): (bool, bool) = (row.get(6), row.get(7));
+            if is_free || !is_open {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn cursor_start(&mut self, run: RunId) -> Result<u64, Error> {
+        let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(self.worker_id());
+        Ok(read_cursor(&self.connection.read_one(&select).await?).start)
+    }
+
+    pub(crate) async fn adopt(&mut self, max: usize) -> Result<Vec<AdoptedRow>, Error> {
+        let me = self.worker_id();
+        let adopt = |sql| Statement::new(sql).bind(me).bind(max as i64);
+        let select = Statement::new(SELECT_ADOPTED).bind(me);
+        let statements = [adopt(ADOPT_ROWS), adopt(ADOPT_UPDATES)];
+        let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
+        let ledger = self.connection.location();
+        let read = |row: &PgRow| {
+            let reference = Reference::recorded(&text(row, 1));
+            Ok(AdoptedRow { reference, known: read_known(&ledger, row)? })
+        };
+        done.rows.iter().map(read).collect()
+    }
+
+    pub(crate) fn count_adopted(&mut self, rows: usize) {
+        self.written.tally.add_rows(Outcome::Pending, rows as u64);
+    }
+
+    /// Moves the cursor, if this worker has taken it. The first move opens the run to other workers.
+    fn move_cursor(&self, batch: &CommitBatch<'_>) -> Option<Statement> {
+        let Cursor { rows, start, hash, next_row, is_at_end } = batch.cursor?;
+        let cursor = Statement::new(MOVE_CURSOR).bind(batch.run.0).bind(self.worker_id()).bind(signed(rows));
+        let cursor = cursor.bind(signed(start)).bind(signed(hash)).bind(next_row.0).bind(is_at_end);
+        Some(cursor.some_text(self.join_key.as_deref()).changing(1))
+    }
+
+    pub(crate) fn rate_reserver(&self) -> RateReserver {
+        RateReserver::new(self.connection.server(), self.worker_id())
+    }
+
+    fn worker_id(&self) -> i64 {
+        self.connection.worker.as_ref().map_or(0, |worker| worker.id)
+    }
+
     async fn write_all(&mut self, statements: &[Statement]) -> Result<(), Error> {
         self.connection.commit(statements, BULK_MAX).await.map(drop)
     }
@@ -514,7 +669,7 @@ impl Store {
 }
 
 /// The statements of a batch, in an order that the tables allow.
-fn encode(batch: &CommitBatch<'_>, counts: &RunCounts, worker: Option<i64>, statements: &mut Vec<Statement>) {
+fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>) {
     let given = Given::of(batch);
     let (run, now) = (batch.run, batch.now);
     encode_settled(batch, &given, statements);
@@ -531,7 +686,7 @@ fn encode(batch: &CommitBatch<'_>, counts: &RunCounts, worker: Option<i64>, stat
             .collect::<Vec<_>>();
         statements.push(of_rows(COUNT_DROPPED, &json_rows(rows)));
     }
-    encode_updates(&batch.updates, &given.updates, (run, now), statements);
+    encode_updates(&batch.updates, &given.updates, (run, now, worker), statements);
     let notes = batch.existing.notes();
     if !notes.is_empty() {
         statements.push(of_rows(COUNT_EXISTING, &json_rows(notes)));
@@ -541,19 +696,55 @@ fn encode(batch: &CommitBatch<'_>, counts: &RunCounts, worker: Option<i64>, stat
         statements.push(insert.bind(now).json(&given.new_claims));
     }
     if !batch.repeated_claims.is_empty() {
-        statements.push(of_rows(CLAIM_AGAIN, &given.repeated_claims).bind(now));
+        statements.push(of_rows(CLAIM_AGAIN, &given.repeated_claims).bind(now).bind(worker));
     }
     if !batch.renewed.is_empty() {
         statements.push(Statement::new(FORGET_BEFORE_CLAIM).ids(&batch.renewed));
     }
     statements.extend(batch.checkpoint.as_ref().map(|reached| set_checkpoint(run, reached)));
-    let RunCounts { tally, requests, last_line } = counts;
-    let count = Statement::new(COUNT_RUN).bind(run.0).bind(signed(requests.requests));
-    let count =
-        count.bind(signed(requests.retries)).bind(signed(requests.throttled)).bind(signed(*last_line));
-    statements.push(count.changing(1));
-    statements.push(of_rows(COUNT_OUTCOMES, &json_outcomes(tally)));
-    statements.extend(batch.heartbeat.as_ref().map(|heartbeat| set_heartbeat(heartbeat, run, now)));
+    if !batch.released_updates.is_empty() {
+        statements.push(Statement::new(RELEASE_ADOPTED_UPDATES).ids(&batch.released_updates));
+    }
+    if batch.leaves_rows {
+        let rows = batch.without_id.iter().filter(|row| row.outcome == Outcome::Pending);
+        statements.push(Statement::new(ORPHAN_ROWS).ids(&rows.map(|row| row.id).collect::<Vec<_>>()));
+        let updates = batch.updates.unfinished.iter().chain(&batch.updates.new_unfinished);
+        let updates = updates.filter(|row| row.outcome == Outcome::Pending).map(|row| row.id);
+        statements.push(Statement::new(ORPHAN_UPDATES).ids(&updates.collect::<Vec<_>>()));
+    }
+}
+
+/// Adds to the counts of the run what this worker has counted since the earlier counts.
+fn count_run((run, worker): (RunId, i64), counts: &RunCounts, earlier: &RunCounts) -> Vec<Statement> {
+    let (now, before) = (counts.requests, earlier.requests);
+    let changed: Vec<_> = counts.tally.since(&earlier.tally).filter(|(_, rows)| *rows != 0).collect();
+    let is_same = now == before && counts.last_line <= earlier.last_line && changed.is_empty();
+    if is_same && counts.imported_seen == earlier.imported_seen {
+        // The run may have ended.
+        return Vec::new();
+    }
+    let added = |now: u64, before: u64| signed(now.saturating_sub(before));
+    let count = Statement::new(COUNT_RUN)
+        .bind(run.0)
+        .bind(added(now.requests, before.requests))
+        .bind(added(now.retries, before.retries))
+        .bind(added(now.throttled, before.throttled))
+        .bind(added(counts.imported_seen, earlier.imported_seen))
+        .bind(signed(counts.last_line));
+    let mut statements = vec![count.changing(1)];
+    let settled = changed.iter().filter(|(outcome, _)| *outcome != Outcome::Pending);
+    let settled: i64 = settled.map(|(_, rows)| rows).sum();
+    if settled > 0 {
+        statements.push(Statement::new(COUNT_WORKER).bind(worker).bind(settled));
+    }
+    if !changed.is_empty() {
+        statements.push(Statement::new(COUNT_OUTCOMES).json(&json_rows(changed)).bind(run.0));
+    }
+    statements
+}
+
+fn orphan_claims(run: RunId, worker: i64, now: i64) -> Statement {
+    Statement::new(ORPHAN_CLAIMS).bind(run.0).bind(worker).bind(now)
 }
 
 /// What became of rows.
@@ -611,7 +802,7 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
 fn encode_updates(
     updates: &UpdateRows<'_>,
     given: &GivenUpdates,
-    (run, now): (RunId, i64),
+    (run, now, worker): (RunId, i64, i64),
     statements: &mut Vec<Statement>,
 ) {
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
@@ -631,7 +822,7 @@ fn encode_updates(
         statements.push(Statement::new(DELETE_FINISHED_UPDATES).ids(&updates.finished));
     }
     if !updates.begun.is_empty() {
-        statements.push(of_rows(BEGIN_UPDATES, &given.begun));
+        statements.push(of_rows(BEGIN_UPDATES, &given.begun).bind(worker));
     }
     let mut rows: HashMap<&str, u64> = HashMap::new();
     for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
@@ -685,10 +876,10 @@ fn set_checkpoint(run: RunId, reached: &Checkpoint) -> Statement {
         .bind(chain_start.0)
 }
 
-fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Statement {
+fn set_heartbeat(heartbeat: &Heartbeat, batch: &CommitBatch<'_>, worker: i64) -> Statement {
     Statement::new(SET_HEARTBEAT)
-        .bind(run.0)
-        .bind(now)
+        .bind(batch.run.0)
+        .bind(batch.now)
         .bind(heartbeat.activity.name())
         .bind(heartbeat.total.map(signed))
         .bind(heartbeat.is_exact)
@@ -700,4 +891,5 @@ fn set_heartbeat(heartbeat: &Heartbeat, run: RunId, now: i64) -> Statement {
         .some_text(heartbeat.cause.as_deref())
         .bind(heartbeat.rate.map(|rate| rate.set_by.name()))
         .bind(signed(heartbeat.pauses))
+        .bind(worker)
 }

@@ -114,7 +114,13 @@ impl Reader {
         let (target, runs) = (self.target().await?, self.runs().await?);
         let goes_on = runs.last().is_some_and(|run| run.state == RunState::Running);
         let heartbeat = if goes_on { self.heartbeat().await? } else { None };
-        Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat })
+        Ok(LedgerOverview {
+            target,
+            runs,
+            outcomes: self.outcome_counts().await?,
+            heartbeat,
+            workers: Vec::new(),
+        })
     }
 
     /// The overview, and why rows are not imported, for the report on the whole ledger.

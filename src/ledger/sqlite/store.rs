@@ -757,7 +757,7 @@ impl Store {
         requests: &RequestCounts,
         now: i64,
     ) -> Result<(), Error> {
-        let RunEnd { state, exit_code, stop_reason } = end;
+        let RunEnd { state, exit_code, stop_reason, .. } = end;
         self.check_path()?;
         self.begin().await?;
         self.execute(sqlx::query(DELETE_HEARTBEAT)).await?;

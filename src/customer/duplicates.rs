@@ -12,7 +12,7 @@
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::customer::is_invisible;
+use super::is_invisible;
 
 /// Number of shards: so many that growing one of them costs little memory compared with the rest.
 const SHARDS: usize = 1 << SHARD_BITS;
@@ -42,14 +42,14 @@ pub(crate) enum Occurrence {
 
 /// A reference as the detector stores it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ReferenceHash {
+pub(crate) struct ReferenceHash {
     shard: u16,
     slot: u64,
 }
 
 impl ReferenceHash {
     /// Hashes a reference; `scratch` receives its folded text, if that differs.
-    pub(super) fn of(reference: &str, scratch: &mut String) -> ReferenceHash {
+    pub(crate) fn of(reference: &str, scratch: &mut String) -> ReferenceHash {
         let exact = xxh3_64(reference.as_bytes());
         let plain = if fold(reference, scratch) { xxh3_64(scratch.as_bytes()) } else { exact };
         // 0 marks a free slot.
@@ -74,7 +74,7 @@ fn fold(reference: &str, scratch: &mut String) -> bool {
 }
 
 /// The references of the rows so far.
-pub(super) struct DuplicateDetector {
+pub(crate) struct DuplicateDetector {
     shards: Box<[Shard]>,
     /// Number of slots in use, over all shards.
     used: usize,
@@ -102,6 +102,11 @@ impl SeenReferences {
     pub(crate) fn insert(&mut self, reference: &str) -> Occurrence {
         self.detector.insert(ReferenceHash::of(reference, &mut self.scratch))
     }
+
+    /// Whether the reference was added.
+    pub(crate) fn has(&self, reference: &str) -> bool {
+        self.detector.has(ReferenceHash::of(reference, &mut String::new()))
+    }
 }
 
 /// The slots; 0 marks a free one.
@@ -120,7 +125,7 @@ impl Default for DuplicateDetector {
 
 impl DuplicateDetector {
     /// Adds a reference and returns how it relates to the earlier ones.
-    pub(super) fn insert(&mut self, hash: ReferenceHash) -> Occurrence {
+    pub(crate) fn insert(&mut self, hash: ReferenceHash) -> Occurrence {
         let shard = &mut self.shards[usize::from(hash.shard)];
         if shard.used * SHARD_LOAD_MAX.1 >= shard.slots.len() * SHARD_LOAD_MAX.0 {
             self.slots += shard.grow();
@@ -136,9 +141,14 @@ impl DuplicateDetector {
         occurrence
     }
 
+    /// Whether an equal reference was added.
+    fn has(&self, hash: ReferenceHash) -> bool {
+        self.shards[usize::from(hash.shard)].has(hash.slot)
+    }
+
     /// Prefetches the slots of these references. In a large table each lookup waits for memory; prefetched lookups do not
     /// wait for each other.
-    pub(super) fn prefetch(&self, hashes: impl Iterator<Item = ReferenceHash>) {
+    pub(crate) fn prefetch(&self, hashes: impl Iterator<Item = ReferenceHash>) {
         let first = |hash: ReferenceHash| {
             let shard = &self.shards[usize::from(hash.shard)];
             shard.slots.get(shard.home(hash.slot)).copied().unwrap_or_default()
@@ -161,6 +171,22 @@ impl Shard {
         self.slots[at] = slot;
         self.used += 1;
         if similar { Occurrence::Similar } else { Occurrence::First }
+    }
+
+    fn has(&self, slot: u64) -> bool {
+        if self.slots.is_empty() {
+            return false;
+        }
+        // A shard grows before the next insertion, so that no slot of it may be free.
+        let mut at = self.home(slot);
+        for _ in 0..self.slots.len() {
+            match self.slots[at] {
+                0 => return false,
+                found if found == slot => return true,
+                _ => at = self.after(at),
+            }
+        }
+        false
     }
 
     /// The first slot to probe; the same for similar references.
@@ -198,6 +224,17 @@ mod tests {
         let hash = ReferenceHash::of(reference, &mut String::new());
         detector.prefetch([hash].into_iter());
         detector.insert(hash)
+    }
+
+    /// Also in a shard without a free slot, which the first references of a file fill.
+    #[test]
+    fn a_reference_is_found_only_if_it_was_added() {
+        let mut seen = SeenReferences::default();
+        for number in 0..50_000 {
+            assert!(!seen.has(&format!("cust-{number}")), "{number}");
+            seen.insert(&format!("cust-{number}"));
+            assert!(seen.has(&format!("cust-{number}")) && !seen.has(&format!("Cust-{number}")), "{number}");
+        }
     }
 
     #[test]

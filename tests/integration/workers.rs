@@ -1,0 +1,418 @@
+//! Several workers on one run: each row is sent by one of them, whoever of them dies when.
+//!
+//! The disaster is a row that two workers send, a row that none sends because its worker has died, a later row that wins
+//! over an earlier one with the same reference, and two workers that read different files.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Child,
+    time::Duration,
+};
+
+use customer_import::simulator::{Fault, Options};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use crate::{
+    server::{Server, named},
+    throttle::{REACHED, jitter, mean_rate, worst_excess},
+    world::{Done, World, finish, knob, references, rows, signal, wait_until},
+};
+
+fn world(latency: Duration) -> World {
+    let server = named().expect("CUSTOMER_IMPORT_TEST_LEDGER names a server, as .ci/run does");
+    World::with(Options { latency: (latency, latency), ..Options::default() }).on_server(&server)
+}
+
+/// Starts a worker that writes its summary to a file of its own.
+fn start(world: &World, file: &Path, number: usize, more: &[&str]) -> Child {
+    let summary = format!("--summary-json=summary.{number}.json");
+    world.start_import(file, &[&["--concurrency=4", &summary], more].concat())
+}
+
+/// Starts so many workers, and waits until each has claimed rows.
+fn start_all(world: &World, file: &Path, workers: usize, more: &[&str]) -> Vec<Child> {
+    let mut all = Vec::new();
+    for number in 0..workers {
+        all.push(start(world, file, number, more));
+        if !wait_until(&mut all[number], || claiming(world) > number) {
+            panic!("{:?}", finish_all(all));
+        }
+    }
+    all
+}
+
+/// Number of workers that have claimed rows.
+fn claiming(world: &World) -> usize {
+    let has_tables = world.has_ledger() && world.number("select count(*) from migration") == 2;
+    let claiming = "select count(*) from worker
+        where rows_settled > 0 or exists (select 1 from claim_batch where claim_batch.worker = worker.id)";
+    if has_tables { world.number(claiming) as usize } else { 0 }
+}
+
+fn finish_all(workers: Vec<Child>) -> Vec<Done> {
+    workers.into_iter().map(finish).collect()
+}
+
+#[track_caller]
+fn assert_codes(ended: &[Done], code: i32) {
+    assert!(ended.iter().all(|done| done.code == code), "{ended:#?}");
+}
+
+/// Nothing is left of the work: no claim and no orphan; and all rows are counted.
+#[track_caller]
+fn assert_closed(world: &World, source_rows: u64) {
+    assert_eq!(world.number("select count(*) from claim_batch"), 0);
+    assert_eq!(world.number("select count(*) from row where hold is not null"), 0);
+    assert_eq!(world.number("select count(*) from pending_update where hold is not null"), 0);
+    let last = "(select max(id) from run)";
+    assert_eq!(
+        world.number(&format!("select sum(rows)::bigint from run_outcome where run = {last}")),
+        source_rows
+    );
+    assert_eq!(world.number(&format!("select cursor_rows from run where id = {last}")), source_rows);
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn workers_share_a_run_and_each_row_is_sent_once() {
+    let world = world(Duration::from_millis(50));
+    // Each of the last rows repeats one of the first, with other fields: it is a duplicate, whoever reads it.
+    let later = rows(0..100).replace("98", "97");
+    let text = rows(0..1200) + later.split_once('\n').unwrap().1 + "short,1,\n";
+    let file = world.file("users.csv", text);
+    let ended = finish_all(start_all(&world, &file, 3, &[]));
+    assert_codes(&ended, 3);
+    assert_eq!(world.number("select count(*) from run"), 1);
+    assert_eq!(world.number("select count(*) from worker where run = 1"), 3);
+    assert_eq!(world.journal().creates(), 1200);
+    world.assert_agreement(references(0..1200));
+    assert_closed(&world, 1301);
+    let failed = world.failed_rows();
+    assert_eq!(failed.len(), 101);
+    assert!(failed.iter().all(|row| row["_line"].parse::<u64>().unwrap() > 1201), "the first line wins");
+    for number in 0..3 {
+        let text = std::fs::read_to_string(world.path(&format!("summary.{number}.json"))).unwrap();
+        let summary: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let counts = ["rows", "created", "duplicate", "invalid", "pending", "requests"];
+        assert_eq!(counts.map(|name| summary[name].as_u64().unwrap()), [1301, 1200, 100, 1, 0, 1200]);
+    }
+    let again = world.import(&file, &[]);
+    assert_eq!((again.code, world.journal().requests()), (3, 1200), "{again:?}");
+    assert_eq!(world.outcomes(), "unchanged=1200 duplicate=100 invalid=1");
+    assert_eq!(world.failed_rows().len(), 101, "the records of the run before are replaced");
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn the_rows_of_a_worker_that_dies_are_taken_over() {
+    let world = world(Duration::from_millis(50));
+    let file = world.rows("users.csv", 1500);
+    let mut workers = start_all(&world, &file, 3, &["--lease=3s", "-v"]);
+    let mut dead = workers.remove(0);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    assert!(world.number("select count(*) from claim_batch where worker = 1") > 0, "it dies with claims");
+    let ended = finish_all(workers);
+    assert_codes(&ended, 0);
+    assert!(ended.iter().any(|done| done.stderr.contains("rows of a worker that has ended are taken over")));
+    world.assert_agreement(references(0..1500));
+    assert_closed(&world, 1500);
+    assert_eq!(world.query("select state from worker order by id"), [["dead"], ["left"], ["left"]]);
+}
+
+/// For example a node that is drained.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn the_rows_of_a_worker_that_leaves_go_on_at_once() {
+    let world = world(Duration::from_millis(50));
+    let file = world.rows("users.csv", 1500);
+    // Nobody waits for a lease here.
+    let mut workers = start_all(&world, &file, 3, &["--lease=10m"]);
+    let leaving = workers.remove(1);
+    signal(&leaving, "TERM");
+    assert_eq!(finish(leaving).code, 143);
+    assert_eq!(world.query("select state from run"), [["running"]]);
+    let ended = finish_all(workers);
+    assert_codes(&ended, 0);
+    assert_eq!(world.journal().creates(), 1500);
+    world.assert_agreement(references(0..1500));
+    assert_closed(&world, 1500);
+}
+
+/// The rows of a pipe cannot be read again, so they are only looked up; what the API does not have stays pending.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn rows_that_cannot_be_read_again_are_looked_up_and_stay_pending() {
+    use std::{io::Write as _, process::Stdio};
+    let world = world(Duration::from_millis(50));
+    let text = rows(0..800);
+    let mut workers = Vec::new();
+    for number in 0..2 {
+        let summary = format!("--summary-json=summary.{number}.json");
+        let args = world.import_args(Path::new("-"), &["--concurrency=4", &summary, "--lease=3s"]);
+        let mut command = world.command(&args);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let (mut input, text) = (child.stdin.take().unwrap(), text.clone());
+        std::thread::spawn(move || input.write_all(text.as_bytes()).ok());
+        assert!(wait_until(&mut child, || claiming(&world) > number));
+        workers.push(child);
+    }
+    let mut dead = workers.remove(0);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    let ended = finish_all(workers);
+    assert_codes(&ended, 4);
+    assert_closed(&world, 800);
+    world.assert_same_customers();
+    let done = world.import(&world.file("users.csv", text), &[]);
+    assert_eq!(done.code, 0, "{done:?}");
+    world.assert_agreement(references(0..800));
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn an_update_of_a_worker_that_dies_is_taken_over() {
+    let world = world(Duration::from_millis(50));
+    let file = world.rows("users.csv", 2000);
+    assert_eq!(world.import(&file, &["--concurrency=64"]).code, 0);
+    let changed = std::fs::read_to_string(&file).unwrap().replace("@example.com", "@example.org");
+    std::fs::write(&file, changed).unwrap();
+    let more = ["--update-changed", "--lease=3s"];
+    let mut workers: Vec<Child> = (0..3).map(|number| start(&world, &file, number, &more)).collect();
+    let held = || world.number("select count(distinct worker) from pending_update where hold = 'claimed'");
+    assert!(wait_until(&mut workers[0], || held() >= 2));
+    let mut dead = workers.remove(0);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    let ended = finish_all(workers);
+    assert_codes(&ended, 0);
+    assert_closed(&world, 2000);
+    assert_eq!(world.number("select count(*) from pending_update"), 0);
+    assert_eq!(world.number("select rows from run_outcome where run = 2 and outcome = 'updated'"), 2000);
+    assert_eq!(world.number("select rows from changed where run = 2 and field = 'email_address'"), 2000);
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn workers_that_read_other_rows_are_refused() {
+    let world = world(Duration::from_millis(50));
+    let file = world.rows("users.csv", 800);
+    let mut first = start_all(&world, &file, 1, &[]);
+    std::fs::create_dir(world.path("other")).unwrap();
+    let other = world.file("other/users.csv", rows(0..800).replace("cust-000003,", "cust-100003,"));
+    let second = finish(start(&world, &other, 1, &[]));
+    second.assert_error_line(1, &["run 1 reads other rows than this file has", "the same file"]);
+    let shorter = world.file("other/users.csv", rows(0..3));
+    finish(start(&world, &shorter, 2, &[])).assert_error_line(1, &["run 1 reads other rows"]);
+    for (name, more) in
+        [("others.csv", &[][..]), ("users.csv", &["--validation=lenient"]), ("users.csv", &["--limit=700"])]
+    {
+        let other = world.file(name, rows(0..800));
+        finish(start(&world, &other, 3, more)).assert_error_line(2, &["in use by run 1"]);
+    }
+    assert_codes(&finish_all(std::mem::take(&mut first)), 0);
+    world.assert_agreement(references(0..800));
+    assert_closed(&world, 800);
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn what_stops_one_worker_stops_all() {
+    let world = world(Duration::from_millis(50));
+    let file = world.rows("users.csv", 2000);
+    let workers = start_all(&world, &file, 3, &[]);
+    world.reconfigure(|behavior| behavior.key_revoked = true);
+    let ended = finish_all(workers);
+    assert_codes(&ended, 4);
+    assert_eq!(world.query("select state, exit_code from run"), [["stopped", "4"]]);
+    world.reconfigure(|behavior| behavior.key_revoked = false);
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..2000));
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_worker_that_comes_after_the_end_of_its_run_sends_nothing() {
+    let world = world(Duration::from_millis(5));
+    let file = world.file("users.csv", rows(0..300) + "short,1,\n");
+    let named = ["--run-name", "job-7"];
+    let ended = finish_all(vec![start(&world, &file, 0, &named), start(&world, &file, 1, &named)]);
+    assert_codes(&ended, 3);
+    let requests = world.journal().requests();
+    let late = world.import(&file, &named);
+    assert_eq!((late.code, world.journal().requests()), (3, requests), "{late:?}");
+    assert!(late.stdout.contains("Run 1 of this name is completed; nothing is sent"), "{late:?}");
+    assert_eq!(world.number("select count(*) from run"), 1);
+    assert_eq!(world.import(&file, &["--run-name", "job-8"]).code, 3);
+    assert_eq!(world.number("select count(*) from run"), 2);
+    let in_file = World::new().in_file();
+    in_file.import(&file, &named).assert_error_line(2, &["--run-name is for a ledger in Postgres"]);
+}
+
+/// Whoever of them sends, dies or comes later.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn the_rate_is_that_of_all_workers() {
+    let rate = 100.0;
+    let world = world(Duration::from_millis(5));
+    let file = world.rows("users.csv", 1200);
+    let more = ["--rate=100", "--burst=2", "--lease=3s"];
+    let mut workers = start_all(&world, &file, 3, &more);
+    assert!(wait_until(&mut workers[0], || world.journal().requests() > 500));
+    let mut dead = workers.remove(0);
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    workers.push(start(&world, &file, 3, &more));
+    assert_codes(&finish_all(workers), 0);
+    let entries = world.journal().entries();
+    let excess = worst_excess(&entries, rate, 2.0);
+    assert!(excess <= jitter(rate), "a second held {excess} requests more than {rate} and its burst");
+    // At the end only the rows of the dead worker are left.
+    let mean = mean_rate(&entries[..1000]);
+    assert!(mean >= REACHED * rate, "{mean} of {rate} requests a second");
+    world.assert_agreement(references(0..1200));
+    assert_closed(&world, 1200);
+}
+
+/// The rate's own table is lost when the server crashes.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn the_rate_is_kept_when_the_server_crashes() {
+    let server = Server::start();
+    let latency = Duration::from_millis(5);
+    let options = Options { latency: (latency, latency), ..Options::default() };
+    let world = World::with(options).on_server(&server.url());
+    let file = world.rows("users.csv", 800);
+    let mut workers = start_all(&world, &file, 2, &["--rate=100", "--burst=1"]);
+    for requests in [200, 400, 600] {
+        assert!(wait_until(&mut workers[0], || world.journal().requests() > requests));
+        server.stop();
+        server.begin();
+    }
+    assert_codes(&finish_all(workers), 0);
+    let excess = worst_excess(&world.journal().entries(), 100.0, 1.0);
+    assert!(excess <= jitter(100.0), "a second held {excess} requests more than 100 and 1");
+    world.assert_agreement(references(0..800));
+}
+
+/// What is done to the workers of one run, with its number of times.
+#[derive(Default)]
+struct Blows(BTreeMap<&'static str, usize>);
+
+impl Blows {
+    fn count(&mut self, blow: &'static str) {
+        *self.0.entry(blow).or_default() += 1;
+    }
+}
+
+/// Workers of a misbehaving API are killed, stopped for longer than their lease, told to leave, and started; their server
+/// is restarted. `FLEET_SEEDS=FROM..TO` chooses the seeds.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn whatever_is_done_to_them() {
+    let seeds = knob("FLEET_SEEDS").unwrap_or_else(|| "0..3".into());
+    let (from, to) = seeds.split_once("..").unwrap();
+    let mut blows = Blows::default();
+    for seed in from.parse::<u64>().unwrap()..to.parse().unwrap() {
+        let server = Server::start();
+        one_run(seed, &server, &mut blows);
+    }
+    let total: usize = blows.0.values().sum();
+    let survived = format!("survived {total} blows: {:?}\n", blows.0);
+    std::io::Write::write_all(&mut std::io::stderr(), survived.as_bytes()).unwrap();
+}
+
+fn one_run(seed: u64, server: &Server, blows: &mut Blows) {
+    const ROWS: usize = 1500;
+    let mut random = StdRng::seed_from_u64(seed);
+    let faults = vec![
+        (Fault::ResetBefore, 0.01),
+        (Fault::ResetAfter, 0.02),
+        (Fault::Http500, 0.02),
+        (Fault::Api503, 0.01),
+    ];
+    let latency = (Duration::from_millis(5), Duration::from_millis(60));
+    let world = World::with(Options { latency, faults, seed, ..Options::default() }).on_server(&server.url());
+    let mut text = "object_reference_id,mobile_number,email_address\n".to_owned();
+    let mut valid = BTreeSet::new();
+    for row in 0..ROWS {
+        let number = if random.random_bool(0.04) { random.random_range(0..=row) } else { row };
+        let mobile = if random.random_bool(0.02) { "12x".into() } else { format!("98{row:08}") };
+        text.push_str(&format!("cust-{number:06},{mobile},c{row}@example.com\n"));
+    }
+    let file = world.file("users.csv", &text);
+    let mut seen = BTreeSet::new();
+    for line in text.lines().skip(1) {
+        let (reference, rest) = line.split_once(',').unwrap();
+        if seen.insert(reference.to_owned()) && !rest.starts_with("12x,") {
+            valid.insert(reference.to_owned());
+        }
+    }
+    let more = ["--lease=3s", "--max-attempts=20", "--outage-limit=60s", "--canary=0"];
+    let mut workers: Vec<Child> = Vec::new();
+    let mut number = 0;
+    let mut next = 20;
+    while world.journal().customers() < valid.len() * 9 / 10 {
+        workers.retain_mut(|worker| worker.try_wait().unwrap().is_none());
+        while workers.len() < 2 {
+            workers.push(start(&world, &file, number, &more));
+            number += 1;
+        }
+        let before = world.journal().requests();
+        let target = before + next;
+        let at = random.random_range(0..workers.len());
+        // A worker that has ended is replaced in the next round.
+        wait_until(&mut workers[at], || world.journal().requests() >= target);
+        next = random.random_range(5..120);
+        if workers[at].try_wait().unwrap().is_some() {
+            continue;
+        }
+        match random.random_range(0..10) {
+            0..3 => {
+                blows.count("kill");
+                workers[at].kill().ok();
+            }
+            3..5 => {
+                blows.count("stop");
+                signal(&workers[at], "STOP");
+                let since = std::time::Instant::now();
+                let pause = Duration::from_millis(random.random_range(100..4500));
+                let other = (at + 1) % workers.len();
+                wait_until(&mut workers[other], || since.elapsed() > pause);
+                signal(&workers[at], "CONT");
+            }
+            5..7 => {
+                blows.count("leave");
+                signal(&workers[at], "TERM");
+            }
+            7..9 if workers.len() < 5 => {
+                blows.count("start");
+                workers.push(start(&world, &file, number, &more));
+                number += 1;
+            }
+            _ => {
+                blows.count("restart of the server");
+                server.stop();
+                server.begin();
+            }
+        }
+    }
+    workers.retain_mut(|worker| worker.try_wait().unwrap().is_none());
+    workers.push(start(&world, &file, number, &more));
+    let ended = finish_all(workers);
+    let last = ended.last().unwrap();
+    assert!([0, 3].contains(&last.code), "seed {seed}: {last:?}");
+    assert!(ended.iter().all(|done| [-1, 0, 3, 4, 143].contains(&done.code)), "seed {seed}: {ended:#?}");
+    let made = world.journal().created();
+    let made_at_all: BTreeSet<String> = made.keys().cloned().collect();
+    let differing: Vec<_> = made_at_all.symmetric_difference(&valid).collect();
+    assert!(differing.is_empty(), "seed {seed}: {differing:?}");
+    assert!(made.values().all(|(_, times)| *times == 1), "seed {seed}: a customer was made twice");
+    world.assert_same_customers();
+    assert_closed(&world, ROWS as u64);
+    let requests = world.journal().requests();
+    assert_eq!(world.import(&file, &more).code, 3, "seed {seed}");
+    assert_eq!(world.journal().requests(), requests, "seed {seed}: another run sends nothing");
+}
