@@ -69,8 +69,8 @@ pub use self::{
     forecast::{AskedTarget, Forecast},
     location::Location,
     model::{
-        Command, EndConcerns, NewRun, Outcome, RequestCounts, RunId, RunState, Setting, SettingOrigin, Tally,
-        Target,
+        Command, EndConcerns, NewRun, Outcome, RequestCounts, RunId, RunState, SentCounts, Setting,
+        SettingOrigin, Tally, Target, WorkerShare,
     },
     shared_run::Remaining,
     url::{Password, WrongUrl, without_password},
@@ -145,6 +145,10 @@ pub struct Committed {
     pub changed: Vec<(u64, FieldSet)>,
     /// What was found about existing customers.
     pub existing: ExistingCounts,
+    /// Number of the rows that other workers of the run have claimed.
+    pub skipped: usize,
+    /// The rows that the other workers of the run have sent.
+    pub sent_by_others: SentCounts,
     /// What all workers of the run have left to do; none if no other process can work on it.
     pub remaining: Option<Remaining>,
     /// Why another worker ends the run.
@@ -352,6 +356,13 @@ impl Ledger {
         self.view.as_ref().map(|view| view.requests)
     }
 
+    /// What this process has done of the run; none if no other process can work on it.
+    pub fn worker_share(&self) -> Option<WorkerShare> {
+        let workers = self.view.as_ref()?.all_workers;
+        let worker_rows = self.own_tally.sum(|outcome| outcome != Outcome::Pending);
+        Some(WorkerShare { worker: self.planning.store.worker_id()?, workers, worker_rows })
+    }
+
     /// Number of other workers of the run that are alive, as of the last commit.
     pub fn other_workers(&self) -> u64 {
         self.view.as_ref().map_or(0, |view| view.workers.saturating_sub(1))
@@ -392,8 +403,10 @@ impl Ledger {
             Some(reread) => self.claim_adopted(reread, &mut write).await?,
             None => Vec::new(),
         };
+        let read = rows.len();
         let (rows, positions, refused) =
             self.take_rows(rows, positions, batch.source_ended, &mut write).await?;
+        let skipped = read - rows.len();
         claims.append(&mut self.claim(in_doubt, rows, &positions, &mut write).await?);
         self.counts.requests = requests;
         let deferred = write.is_empty() && !flush && write.now < self.committed_at + DEFER_MAX_MS;
@@ -409,6 +422,8 @@ impl Ledger {
         let (changed, existing, dropped) = (write.updates.changed, write.existing, write.dropped);
         let adopted = if batch.is_leaving { Vec::new() } else { self.adopt().await? };
         let remaining = self.view.as_ref().map(|view| view.remaining);
+        let others = |view: &RunView| view.sent.without(self.counts.sent);
+        let sent_by_others = self.view.as_ref().map(others).unwrap_or_default();
         let stopping = self.view.as_ref().and_then(|view| view.stopping.clone());
         let (tally, own_tally) = (self.tally, self.own_tally);
         Ok(Committed {
@@ -419,6 +434,8 @@ impl Ledger {
             deferred,
             changed,
             existing,
+            skipped,
+            sent_by_others,
             remaining,
             stopping,
             adopted,
@@ -536,6 +553,7 @@ impl Ledger {
 
     fn settle<'a>(&mut self, settlement: &'a Settlement, write: &mut CommitBatch<'a>) {
         let outcome = settlement.result.outcome();
+        self.counts.sent.add(outcome);
         // Rows in doubt do not count as rows of the source.
         if settlement.claim.is_counted() {
             self.counts.tally.settle(outcome);

@@ -18,6 +18,8 @@ alter table run
     add column next_row bigint,                        -- the id of the next new row
     add column is_at_end boolean not null default false, -- whether the source has no more rows
     add column imported_seen bigint not null default 0,  -- imported rows that the source contains
+    add column sent bigint not null default 0,         -- rows that the run has settled after sending them
+    add column sent_failures bigint not null default 0, -- those that were rejected or failed
     add column stopping text;                          -- why the workers are to end the run
 
 create index run_name on run (name, id) where name is not null;

@@ -29,8 +29,8 @@ use crate::{
         visible_text,
     },
     run::{
-        ActiveRun, BegunRun, EmptyRun, Options, RecordedEnd, RowSource, RunSnapshot, Signal, SourceScope,
-        SourceSize,
+        ActiveRun, BegunRun, EmptyRun, EndReason, Options, RecordedEnd, RowSource, RunResult, RunSnapshot,
+        Signal, SourceScope, SourceSize,
     },
     sender::ExistingPolicy,
     source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, TriedOptions, tried_options},
@@ -217,21 +217,29 @@ pub(super) async fn run_job(
     let changed_fields = changed_list(&totals.changed);
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
-    let (held_rate, pauses) = (result.sustained_rate, Some(result.pauses));
+    let (held_rate, pauses, worker) = (result.sustained_rate, Some(result.pauses), result.worker);
     // If the run stopped, invalid rows may have been read that it has not settled.
     let tried = job.tried.as_ref().filter(|_| is_whole);
     let (details, rescues) = read_details(job.ledger, run, unsendable, tried).await;
     let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
     let summary =
         Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
-    let summary = summary.with_existing(&totals.existing);
+    let summary = Summary { worker, ..summary }.with_existing(&totals.existing);
     let stop = stop.as_ref().or(shortage.as_ref());
-    let next = next_step(&result.reason, &totals.tally, stop, job.ledger);
+    let next = what_next(&result, stop, job.ledger);
     let text = match result.is_discarded() {
         true => format!("\nNothing to retry: the ledger {} has no {} to send\n", names.ledger, names.file),
         false => describe_run(&summary, described, job.ledger, &next),
     };
     show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
+}
+
+/// What to do after the run, in one line.
+fn what_next(result: &RunResult, stop: Option<&(String, String)>, ledger: &Location) -> String {
+    match (&result.reason, result.other_workers) {
+        (EndReason::Interrupted(_), 1..) => "the other workers of the run go on".into(),
+        (reason, _) => next_step(reason, &result.totals.tally, stop, ledger),
+    }
 }
 
 /// The run, its source, and which column feeds which field.

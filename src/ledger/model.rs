@@ -544,11 +544,52 @@ pub struct Heartbeat {
     pub cause: Option<Arc<str>>,
 }
 
+/// Number of rows that a run has sent, and of those that failed. Rows settled by an earlier run are not counted, because
+/// they say nothing about this run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentCounts {
+    /// Rows with an outcome other than pending.
+    pub rows: u64,
+    /// Those that were rejected or failed.
+    pub failures: u64,
+}
+
+impl SentCounts {
+    /// Counts one settled row.
+    pub(crate) fn add(&mut self, outcome: Outcome) {
+        self.rows += u64::from(outcome != Outcome::Pending);
+        self.failures += u64::from(outcome.is_retryable());
+    }
+
+    /// The sum of both.
+    pub(crate) fn plus(self, other: SentCounts) -> SentCounts {
+        SentCounts { rows: self.rows + other.rows, failures: self.failures + other.failures }
+    }
+
+    /// What remains without the others; zero at least.
+    pub(super) fn without(self, other: SentCounts) -> SentCounts {
+        let rows = self.rows.saturating_sub(other.rows);
+        SentCounts { rows, failures: self.failures.saturating_sub(other.failures) }
+    }
+}
+
+/// What one of several workers has done of its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct WorkerShare {
+    /// The worker's number in the ledger.
+    pub worker: i64,
+    /// Number of workers that have worked on the run, this one included.
+    pub workers: u64,
+    /// Rows that this worker has settled.
+    pub worker_rows: u64,
+}
+
 /// The counts that each commit writes for its run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RunCounts {
     pub(super) tally: Tally,
     pub(super) requests: RequestCounts,
+    pub(super) sent: SentCounts,
     /// The number of imported rows that the source has contained so far.
     pub(super) imported_seen: u64,
     /// The physical line of the last claimed row.

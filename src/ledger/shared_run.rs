@@ -20,7 +20,7 @@ use super::{
     claim::{Claim, InDoubtClaim},
     error::Error,
     location::Location,
-    model::{KnownRow, OpenClaim, RequestCounts, RowId, RunId, Tally},
+    model::{KnownRow, OpenClaim, RequestCounts, RowId, RunId, SentCounts, Tally},
     unsendable::reference_of,
 };
 use crate::customer::{Reference, Row, SeenReferences};
@@ -46,6 +46,7 @@ pub(super) struct Cursor {
 pub(super) struct RunView {
     pub(super) tally: Tally,
     pub(super) requests: RequestCounts,
+    pub(super) sent: SentCounts,
     pub(super) imported_seen: u64,
     pub(super) cursor_rows: u64,
     pub(super) remaining: Remaining,
@@ -53,6 +54,8 @@ pub(super) struct RunView {
     pub(super) stopping: Option<String>,
     /// Number of workers that are alive, this one included.
     pub(super) workers: u64,
+    /// Number of all workers, also of those that have left or died.
+    pub(super) all_workers: u64,
 }
 
 /// What the workers of a run have left to do.

@@ -268,6 +268,15 @@ impl Store {
         }
     }
 
+    /// The number of this process among those that write to the ledger; none if there can be only one.
+    pub(super) fn worker_id(&self) -> Option<i64> {
+        match self {
+            Store::Sqlite(_) => None,
+            #[cfg(feature = "postgres")]
+            Store::Postgres(store) => Some(store.worker_id()),
+        }
+    }
+
     /// Counts adopted rows as pending rows of this worker; the run has counted them before.
     pub(super) fn count_adopted(&mut self, rows: usize) {
         match self {

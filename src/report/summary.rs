@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     customer::{Dropped, Field, FieldCounts, Rescue, Rule},
-    ledger::{ExistingCounts, Outcome, Pruned, RequestCounts, RunDetails, RunId, RunState, Tally, Target},
+    ledger::{
+        ExistingCounts, Outcome, Pruned, RequestCounts, RunDetails, RunId, RunState, Tally, Target,
+        WorkerShare,
+    },
     source::{Adjustment, Adjustments, Mapping, RowSample},
 };
 
@@ -67,6 +70,9 @@ pub struct Summary<'a> {
     pub existing_uncertain: u64,
     /// Rows whose reference the API spells differently.
     pub respelled: u64,
+    /// What the process has done of the run, if several processes can work on it.
+    #[serde(flatten)]
+    pub worker: Option<WorkerShare>,
     /// Identifies the run for other programs; none in a report, which has this data elsewhere.
     #[serde(flatten)]
     pub context: Option<RunContext<'a>>,
@@ -166,6 +172,7 @@ impl<'a> Summary<'a> {
             existing_differing: BTreeMap::new(),
             existing_uncertain: 0,
             respelled: 0,
+            worker: None,
             context: None,
         }
     }

@@ -117,6 +117,12 @@ impl CommitPolicy {
         self.last_settled = settled;
     }
 
+    /// Records that this many rows of the commit belong to other workers of the run: they say nothing about how many of the
+    /// next rows are to be claimed.
+    pub(super) fn on_skipped(&mut self, rows: usize) {
+        self.rows_taken = self.rows_taken.saturating_sub(rows);
+    }
+
     /// Records that the commit made this many claims. `put_off`: the ledger has counted rows without writing the
     /// counts.
     pub(super) fn on_committed(&mut self, claims: usize, put_off: bool) {
@@ -187,6 +193,19 @@ mod tests {
             claim(LOOK_AHEAD_MAX - 210),
             "all may need a claim"
         );
+    }
+
+    #[test]
+    fn rows_of_other_workers_do_not_make_this_one_claim_more() {
+        let mut policy = CommitPolicy::new(10);
+        policy.on_begin(20, 0);
+        policy.on_skipped(20);
+        policy.on_committed(0, true);
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000)), claim(20));
+        policy.on_begin(20, 0);
+        policy.on_skipped(15);
+        policy.on_committed(5, false);
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000)), claim(20));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::{
     customer::{Dropped, FieldCounts},
     error::Error,
     ledger::{
-        Committed, EndConcerns, ErrorGroups, ExistingCounts, Ledger, Outcome, RequestCounts, RunState,
-        Settlement, Tally,
+        Committed, EndConcerns, ErrorGroups, ExistingCounts, Ledger, RequestCounts, RunState, SentCounts,
+        Tally, WorkerShare,
     },
     sender::Halt,
     source,
@@ -26,22 +26,6 @@ pub enum MaxFailures {
     Rows(u64),
     /// The run stops if more than this percentage of the rows sent has failed, from the hundredth row on.
     Percent(f64),
-}
-
-/// Number of rows that this run has sent, and of those that failed. Rows settled by an earlier run are not counted,
-/// because they say nothing about this run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct SentCounts {
-    rows: u64,
-    failures: u64,
-}
-
-impl SentCounts {
-    pub(super) fn add(&mut self, settlement: &Settlement) {
-        let outcome = settlement.result().outcome();
-        self.rows += u64::from(outcome != Outcome::Pending);
-        self.failures += u64::from(outcome.is_retryable());
-    }
 }
 
 impl MaxFailures {
@@ -155,6 +139,8 @@ pub struct RunResult {
     pub(super) shared_requests: Option<RequestCounts>,
     /// Number of other workers of the run that go on.
     pub other_workers: u64,
+    /// What this process has done of the run; none if no other process can work on it.
+    pub worker: Option<WorkerShare>,
     /// Number of pauses that the API requested.
     pub pauses: u64,
     /// The best rate sustained below a limit of the API, in requests per second; none if no limit was found.

@@ -20,7 +20,7 @@ use super::{
     DriveEnd, SourceEnd, Stage, StageEvent, Workload,
     adoption::Adoption,
     commit_policy::{CommitInput, CommitPolicy, SETTLED_WAIT_MAX},
-    end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, SentCounts, SourceScope, StopReason, Totals},
+    end::{EmptyRun, EndReason, Limits, MaxFailures, RunResult, SourceScope, StopReason, Totals},
     ledger_handle::{CommitResult, LedgerHandle},
     open_rows_max,
     progress::{Progress, RunSnapshot, SourceSize},
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Batch, Claim, Ledger, RunId},
+    ledger::{Batch, Claim, Ledger, RunId, SentCounts},
     sender::Sender,
     source::{Chunk, SourceOptions},
     throttle::{Slot, UpcomingWrites},
@@ -71,6 +71,8 @@ pub(super) struct Pipeline<'a> {
     adoption: Adoption,
     totals: Totals,
     sent: SentCounts,
+    /// Those that the other workers of the run have sent.
+    sent_by_others: SentCounts,
     timeline: Timeline,
     progress: Progress,
     show: &'a mut dyn FnMut(&RunSnapshot),
@@ -112,6 +114,7 @@ impl<'a> Pipeline<'a> {
             adoption: Adoption::new(&ledger, source),
             totals: Totals { tally, own_tally: tally, dropped, changed, ..Totals::default() },
             sent: SentCounts::default(),
+            sent_by_others: SentCounts::default(),
             timeline: Timeline::new(),
             progress: Progress::new(options.source_size, ledger.rows_in_doubt(), Instant::now()),
             run: ledger.run(),
@@ -167,7 +170,7 @@ impl<'a> Pipeline<'a> {
         self.policy.on_begin(rows.len().max(in_doubt), settled.len());
         for settlement in &settled {
             self.progress.count(settlement);
-            self.sent.add(settlement);
+            self.sent.add(settlement.result().outcome());
         }
         let heartbeat = heartbeat_is_due.then(|| {
             self.progress.on_heartbeat(now);
@@ -250,7 +253,7 @@ impl<'a> Pipeline<'a> {
         if stage.is_stopping() || self.queue.depth().claims == 0 && self.read.is_empty() {
             return None;
         }
-        let failures = self.options.max_failures?.exceeded_by(self.sent)?;
+        let failures = self.options.max_failures?.exceeded_by(self.sent.plus(self.sent_by_others))?;
         Some(StopReason::TooManyFailures(failures))
     }
 
@@ -260,12 +263,14 @@ impl<'a> Pipeline<'a> {
         self.ledger.end(ledger);
         let committed = result?;
         self.adoption.on_committed(&committed);
+        self.sent_by_others = committed.sent_by_others;
         if let Some(refused) = committed.refused.as_ref().filter(|_| !stage.is_stopping()) {
             self.stop.get_or_insert(StopReason::OtherSource(refused.to_string(), refused.hint()));
         }
         if let Some(reason) = committed.stopping.clone().filter(|_| !stage.is_stopping()) {
             self.stop.get_or_insert(StopReason::OtherWorker(reason));
         }
+        self.policy.on_skipped(committed.skipped);
         self.policy.on_committed(committed.claims.len(), committed.deferred);
         self.totals.add(&committed);
         for (line, fields) in committed.changed {
@@ -308,6 +313,7 @@ impl<'a> Pipeline<'a> {
             totals: self.totals,
             request_counts: self.sender.figures(),
             shared_requests: ledger.as_ref().and_then(Ledger::shared_requests),
+            worker: ledger.as_ref().and_then(Ledger::worker_share),
             other_workers: ledger.as_ref().map_or(0, Ledger::other_workers),
             pauses: self.sender.throttle().pauses(),
             sustained_rate: self.timeline.sustained_rate(),

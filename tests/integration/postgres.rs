@@ -64,7 +64,7 @@ fn told(world: &World) -> Vec<String> {
     status.as_object_mut().unwrap().remove("target");
     told.push(shape(&status));
     let mut report = world.summary();
-    for name in ["elapsed_seconds", "ledger", "target", "reading"] {
+    for name in ["elapsed_seconds", "ledger", "target", "reading", "worker", "workers", "worker_rows"] {
         report.as_object_mut().unwrap().remove(name);
     }
     told.push(shape(&report));

@@ -14,7 +14,7 @@ use super::{
         location::Location,
         model::{
             Activity, CurrentRate, ExistingCounts, Heartbeat, KnownRow, Outcome, RateSetter, RequestCounts,
-            RowId, RunId, RunState, Tally,
+            RowId, RunId, RunState, SentCounts, Tally,
         },
         shared_run::{Cursor, Remaining, RunView},
         timeline::Sample,
@@ -98,6 +98,7 @@ pub(super) fn read_view(ledger: &Location, row: &PgRow) -> Result<RunView, Error
     Ok(RunView {
         tally: Tally::from_json(row.get(0)).ok_or_else(|| Error::Newer(ledger.clone()))?,
         requests: RequestCounts { requests, retries, throttled },
+        sent: SentCounts { rows: count(row, 12), failures: count(row, 13) },
         imported_seen: count(row, 4),
         cursor_rows: count(row, 6),
         remaining: match (has_orphans, is_done) {
@@ -107,6 +108,7 @@ pub(super) fn read_view(ledger: &Location, row: &PgRow) -> Result<RunView, Error
         },
         stopping: stopping.or_else(|| has_ended.then(|| "the run has ended".to_owned())),
         workers: count(row, 11),
+        all_workers: count(row, 14),
     })
 }
 

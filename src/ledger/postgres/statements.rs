@@ -283,7 +283,8 @@ pub(super) const BEGIN_RATE: &str = "
 /// Adds what this worker has counted since its last commit. Changes nothing where the run has ended.
 pub(super) const COUNT_RUN: &str = "
     update run set requests = requests + $2, retries = retries + $3, throttled = throttled + $4,
-        imported_seen = imported_seen + $5, last_line = greatest(last_line, $6)
+        imported_seen = imported_seen + $5, last_line = greatest(last_line, $6), sent = sent + $7,
+        sent_failures = sent_failures + $8
     where id = $1 and state = 'running'";
 
 pub(super) const COUNT_WORKER: &str = "update worker set rows_settled = rows_settled + $2 where id = $1";
@@ -398,7 +399,8 @@ pub(super) const SELECT_SHARED_RUN: &str = "
                or exists (select 1 from pending_update where hold in ('claimed', 'adopted')),
            exists (select 1 from row where hold = 'orphaned')
                or exists (select 1 from pending_update where hold = 'orphaned'),
-           (select count(*) from worker where worker.run = run.id and worker.state = 'alive')
+           (select count(*) from worker where worker.run = run.id and worker.state = 'alive'), sent, sent_failures,
+           (select count(*) from worker where worker.run = run.id)
     from run where id = $1";
 
 pub(super) const SET_STOPPING: &str =

@@ -651,7 +651,7 @@ impl Store {
         RateReserver::new(self.connection.server(), self.worker_id())
     }
 
-    fn worker_id(&self) -> i64 {
+    pub(crate) fn worker_id(&self) -> i64 {
         self.connection.worker.as_ref().map_or(0, |worker| worker.id)
     }
 
@@ -730,7 +730,9 @@ fn count_run((run, worker): (RunId, i64), counts: &RunCounts, earlier: &RunCount
         .bind(added(now.retries, before.retries))
         .bind(added(now.throttled, before.throttled))
         .bind(added(counts.imported_seen, earlier.imported_seen))
-        .bind(signed(counts.last_line));
+        .bind(signed(counts.last_line))
+        .bind(added(counts.sent.rows, earlier.sent.rows))
+        .bind(added(counts.sent.failures, earlier.sent.failures));
     let mut statements = vec![count.changing(1)];
     let settled = changed.iter().filter(|(outcome, _)| *outcome != Outcome::Pending);
     let settled: i64 = settled.map(|(_, rows)| rows).sum();
