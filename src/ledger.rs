@@ -6,8 +6,9 @@
 //! * Every count it returns is committed.
 //! * A reference has one row for good. Duplicates within a source are found here, not by a set of references in
 //!   memory.
-//! * One writer. Each run holds the lock file, or on a server the lease, so a run that gets it can treat every earlier
-//!   run as ended, and the claims still open as in doubt.
+//! * One run at a time. In a file it has one writer, which holds the lock file. On a server several workers may share it;
+//!   each writes as long as it keeps its lease. A run that begins can treat every earlier run as ended, and the claims
+//!   still open as in doubt.
 //! * Only a ledger is ever modified, never another program's file or schema; only the owner can read the file.
 //!
 //! The pure modules hold values and decisions: what a row is (`model`, `claim`), what to do about it (`plan`), what

@@ -1,9 +1,9 @@
 //! The ledger in a schema of a Postgres database: everything that knows its SQL and its connections.
 //!
-//! One process at a time writes, for now. It is known by its row in the table `worker`, and holds the ledger as long as
-//! it touches that row; where it does not for as long as its lease, another process may take the ledger over. What a
-//! transaction does begins with that row, so that a process which was taken over writes nothing any more, and so that
-//! whether a commit has arrived whose answer was lost is known from the number of commits that the row counts.
+//! A process that writes is known by its row in the table `worker`, and is alive as long as it touches that row. Several
+//! workers may share one run; where one of them does not touch its row for as long as its lease, another takes its claims
+//! over. Each transaction begins with that row, so that a worker which was taken over writes nothing any more, and
+//! so that whether a commit has arrived whose answer was lost is known from the number of commits that the row counts.
 //!
 //! A connection may break at any time: the server is restarted, or a pooler is. Nothing that is read or written here
 //! depends on the session: there are no named statements, no settings and no locks of a session.

@@ -1,4 +1,4 @@
-//! The one writer of a ledger, whatever the ledger is kept in.
+//! The writer of a ledger, whatever the ledger is kept in: the only one of a file, one of several on a server.
 //!
 //! The two backends differ in how a transaction is made and in its SQL, and tell the same: what one method promises is
 //! said at the method of the SQLite store, and holds for the other. A ledger in Postgres has no reference index and
@@ -30,7 +30,7 @@ use super::{
 };
 use crate::customer::{Dropped, FieldCounts, Reference};
 
-/// The one writer.
+/// The writer.
 pub(super) enum Store {
     Sqlite(Box<sqlite::store::Store>),
     #[cfg(feature = "postgres")]

@@ -71,6 +71,11 @@ impl Alive {
         self.begins_run && self.join_key.is_none()
     }
 
+    /// Whether another worker has completed its run, so that it leaves within a second.
+    fn is_about_to_leave(&self) -> bool {
+        self.run.is_some() && !self.is_running
+    }
+
     /// The run, if a process that wants this one can join it.
     fn joinable(&self, wanted: &NewRun<'_>) -> Option<RunId> {
         let is_same = wanted.join_key.is_some()
@@ -118,8 +123,12 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
         let is_about_to_begin =
             run.is_some_and(|run| run.join_key.is_some()) && living.iter().any(Alive::is_about_to_begin);
         let has_told = |first: &HashMap<i64, i64>| {
-            let is_other = |worker: &&Alive| first.get(&worker.id) != Some(&worker.commits);
-            living.iter().find(is_other).map(|worker| worker.run)
+            let has_written = |worker: &&Alive| first.get(&worker.id) != Some(&worker.commits);
+            living
+                .iter()
+                .filter(|worker| !worker.is_about_to_leave())
+                .find(has_written)
+                .map(|worker| worker.run)
         };
         match &first {
             _ if is_about_to_begin => first = None,

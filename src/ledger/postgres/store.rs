@@ -1,7 +1,8 @@
-//! The one writer of a ledger in Postgres.
+//! The writer of a ledger in Postgres: one process, beside which others may write.
 //!
 //! Promises: a commit is one transaction, made once, and what it wrote is durable when it returns; nothing is written
-//! by a process that was taken over. What a method promises beside is said at the method of the SQLite store.
+//! by a process that was taken over. Counts of a run are written as what this process adds to them. What a method
+//! promises beside is said at the method of the SQLite store.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -58,7 +59,7 @@ const CURSOR_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Rows of one statement of those that take very many.
 const ROWS_MAX: usize = 10_000;
 
-/// The one writer.
+/// The writer.
 pub(crate) struct Store {
     connection: Connection,
     /// What waits for the next transaction that is made anyway.
