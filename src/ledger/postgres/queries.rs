@@ -192,14 +192,16 @@ pub(super) const SELECT_WORKERS: &str = "
     from worker left join heartbeat on heartbeat.worker = worker.id
     where worker.run = $1 order by worker.id";
 
-/// Of all workers of the run that have said something of late. The rows per second of each are those of the run.
+/// Of all workers of the run that have said something of late. The rows per second of each are those of the run, and so is
+/// the user's rate.
 pub(super) const SELECT_HEARTBEAT: &str = "
     select run, max(at) as at,
            (array_agg(activity order by array_position(
                array['sending', 'asking', 'paused', 'waiting', 'ending'], activity)))[1] as activity,
            max(total) as total, bool_and(is_exact) as is_exact, max(per_second) as per_second,
            sum(in_flight)::bigint as in_flight, sum(retrying)::bigint as retrying,
-           sum(in_doubt)::bigint as in_doubt, sum(throttled_to) as throttled_to,
+           sum(in_doubt)::bigint as in_doubt,
+           case when bool_and(throttled_by = 'user') then max(throttled_to) else sum(throttled_to) end as throttled_to,
            max(throttled_by) as throttled_by, sum(pauses)::bigint as pauses, max(cause) as cause
     from heartbeat
     where run = (select max(run) from heartbeat)
