@@ -176,7 +176,7 @@ fn a_run_that_died_goes_with_what_it_said_of_itself() {
     world.reconfigure(|behavior| behavior.outage = None);
     // The crash was detected today, so that is when the run ended.
     assert!(world.run(&["prune", "--before", "2020-01-01"]).stdout.starts_with("Nothing in "));
-    assert_eq!(world.query("select state from run"), [["interrupted"]]);
+    assert_eq!(world.query("select state from run order by id"), [["interrupted"]]);
     assert_eq!(world.number("select count(*) from heartbeat"), 1);
     age(&world, "id > 0");
     assert!(prune(&world).contains("1 run,"));

@@ -141,7 +141,7 @@ fn the_rows_of_a_worker_that_leaves_go_on_at_once() {
     let left = finish(leaving);
     assert_eq!(left.code, 143);
     assert!(left.stdout.contains("next:   the other workers of the run go on"), "{left:?}");
-    assert_eq!(world.query("select state from run"), [["running"]]);
+    assert_eq!(world.query("select state from run order by id"), [["running"]]);
     let ended = finish_all(workers);
     assert_codes(&ended, 0);
     assert_eq!(world.journal().creates(), 1500);
@@ -235,7 +235,7 @@ fn what_stops_one_worker_stops_all() {
     world.reconfigure(|behavior| behavior.key_revoked = true);
     let ended = finish_all(workers);
     assert_codes(&ended, 4);
-    assert_eq!(world.query("select state, exit_code from run"), [["stopped", "4"]]);
+    assert_eq!(world.query("select state, exit_code from run order by id"), [["stopped", "4"]]);
     world.reconfigure(|behavior| behavior.key_revoked = false);
     assert_eq!(world.import(&file, &[]).code, 0);
     world.assert_agreement(references(0..2000));
@@ -252,7 +252,7 @@ fn failures_are_counted_over_all_workers() {
     assert_codes(&ended, 4);
     let failed = world.number("select sum(rows)::bigint from run_outcome where outcome = 'rejected'");
     assert!((61..100).contains(&failed), "{failed}");
-    assert_eq!(world.query("select state from run"), [["stopped"]]);
+    assert_eq!(world.query("select state from run order by id"), [["stopped"]]);
 }
 
 #[test]
