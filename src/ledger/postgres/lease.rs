@@ -1,8 +1,8 @@
 //! How a process begins to work on a ledger: alone, or as one more worker of the run that goes on.
 //!
-//! A process that finds living workers joins them, if their run is of the same source and it wants what they do.
-//! Otherwise it waits until one of them has shown that it lives, and gives up, or until their leases have passed, and
-//! takes the ledger over.
+//! A process that finds other workers waits until one of them has shown that it lives. Then the process joins their run,
+//! if the run is of the same source and the process wants what they do, or gives up. If none of them shows that it lives
+//! until their leases have passed, the process takes the ledger over.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -76,6 +76,11 @@ impl Alive {
         self.run.is_some() && !self.is_running
     }
 
+    /// Whether the worker is not among those seen first, with their commits, or has made a commit since then.
+    fn has_written_since(&self, first: &HashMap<i64, i64>) -> bool {
+        first.get(&self.id) != Some(&self.commits)
+    }
+
     /// The run, if a process that wants this one can join it.
     fn joinable(&self, wanted: &NewRun<'_>) -> Option<RunId> {
         let is_same = wanted.join_key.is_some()
@@ -112,7 +117,9 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
             insert_worker(connection, run, None).await?;
             return Ok(Joined::Alone);
         };
-        let shared = run.and_then(|run| living.iter().find_map(|worker| worker.joinable(run)));
+        // One that has died may have worked on other content of the same file.
+        let lives = |worker: &&Alive| first.as_ref().is_some_and(|first| worker.has_written_since(first));
+        let shared = run.and_then(|run| living.iter().filter(lives).find_map(|worker| worker.joinable(run)));
         if let Some(shared) = shared {
             let age = connection.run(&Statement::new(SELECT_RUN_AGE).bind(shared.0)).await?;
             let age = age.first().map_or(0, |row| row.get::<i64, _>(0));
@@ -122,20 +129,13 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
         connection.run_text(COMMIT.into()).await?;
         let is_about_to_begin =
             run.is_some_and(|run| run.join_key.is_some()) && living.iter().any(Alive::is_about_to_begin);
-        let has_told = |first: &HashMap<i64, i64>| {
-            let has_written = |worker: &&Alive| first.get(&worker.id) != Some(&worker.commits);
-            living
-                .iter()
-                .filter(|worker| !worker.is_about_to_leave())
-                .find(has_written)
-                .map(|worker| worker.run)
-        };
         match &first {
             _ if is_about_to_begin => first = None,
             None => first = Some(living.iter().map(|worker| (worker.id, worker.commits)).collect()),
-            Some(first) => {
-                if let Some(run) = has_told(first) {
-                    return Err(connection.error(Failure::InUse(run)));
+            Some(_) => {
+                let mut others = living.iter().filter(|worker| !worker.is_about_to_leave());
+                if let Some(other) = others.find(lives) {
+                    return Err(connection.error(Failure::InUse(other.run)));
                 }
             }
         }
