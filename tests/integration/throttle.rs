@@ -56,7 +56,7 @@ fn capacity(rows: usize) -> f64 {
 }
 
 /// The share of the capacity that can be expected a moment later, whatever else the machine is doing then.
-const STILL_THERE: f64 = 0.5;
+pub(crate) const STILL_THERE: f64 = 0.5;
 
 /// Imports at this rate and checks it against the journal.
 fn rate_is_kept(rate: &str, rows: usize, more: &[&str]) {

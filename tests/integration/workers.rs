@@ -15,7 +15,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
     server::{Server, named},
-    throttle::{REACHED, jitter, mean_rate, worst_excess},
+    throttle::{REACHED, STILL_THERE, jitter, mean_rate, worst_excess},
     world::{Done, World, finish, knob, references, rows, signal, wait_until},
 };
 
