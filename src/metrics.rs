@@ -25,7 +25,7 @@ use prometheus_client::{
 pub use self::{server::MetricsServer, textfile::Textfile};
 use crate::{
     api::CALLS,
-    ledger::{Activity, Outcome},
+    ledger::{Activity, Outcome, RequestCounts},
     run::RunSnapshot,
     sender::Sender,
 };
@@ -106,6 +106,7 @@ impl Collector for RunCollector {
         let mut encoder = MetricEncoder(encoder);
         if let Some(snapshot) = latest.snapshot {
             encoder.rows(&snapshot)?;
+            encoder.run(&snapshot)?;
         }
         encoder.requests(&self.sender)?;
         encoder.gauge(
@@ -125,15 +126,16 @@ struct MetricEncoder<'a>(DescriptorEncoder<'a>);
 
 impl MetricEncoder<'_> {
     fn rows(&mut self, snapshot: &RunSnapshot) -> fmt::Result {
-        let RunSnapshot { tally, heartbeat, .. } = snapshot;
-        let help = "Rows of this run that are settled, by outcome.";
+        let RunSnapshot { heartbeat, .. } = snapshot;
+        let tally = snapshot.part.map_or(snapshot.tally, |part| part.tally);
+        let help = "Rows that this process has settled, by outcome.";
         let mut rows = self.0.encode_descriptor("rows", help, None, MetricType::Counter)?;
         for outcome in Outcome::ALL.into_iter().filter(|outcome| *outcome != Outcome::Pending) {
             let labels = [("outcome", outcome.name())];
             ConstCounter::new(tally.get(outcome)).encode(rows.encode_family(&labels)?)?;
         }
         let pending = tally.get(Outcome::Pending) as f64;
-        self.gauge("rows_pending", "Rows of this run that are not settled yet.", Some(pending))?;
+        self.gauge("rows_pending", "Rows that this process has claimed and not settled.", Some(pending))?;
         let total = heartbeat.total.map(|total| total as f64);
         self.gauge("rows_expected", "Rows of the whole source, estimated from the bytes read.", total)?;
         let retrying = heartbeat.retrying as f64;
@@ -145,6 +147,23 @@ impl MetricEncoder<'_> {
         self.gauge("outage", help, Some(f64::from(u8::from(outage))))?;
         let help = "Requests a second: the user's rate, or what is held under a limit of the API.";
         self.gauge("throttle_requests_per_second", help, heartbeat.rate.map(|rate| rate.per_second))
+    }
+
+    /// The run as a whole: what each of its workers exposes alike.
+    fn run(&mut self, snapshot: &RunSnapshot) -> fmt::Result {
+        let help = "Rows of the whole run, by outcome.";
+        let mut rows = self.0.encode_descriptor("run_rows", help, None, MetricType::Gauge)?;
+        for outcome in Outcome::ALL {
+            let labels = [("outcome", outcome.name())];
+            ConstGauge::new(snapshot.tally.get(outcome) as f64).encode(rows.encode_family(&labels)?)?;
+        }
+        let RequestCounts { requests, retries, throttled } = snapshot.request_counts;
+        self.gauge("run_requests", "Requests of the whole run.", Some(requests as f64))?;
+        self.gauge("run_retries", "Requests of the whole run that repeated a step.", Some(retries as f64))?;
+        let help = "Answers of the whole run with status 429.";
+        self.gauge("run_throttled", help, Some(throttled as f64))?;
+        let workers = snapshot.part.map(|part| part.workers as f64);
+        self.gauge("run_workers", "Processes that work on the run.", workers)
     }
 
     fn requests(&mut self, sender: &Sender) -> fmt::Result {

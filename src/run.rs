@@ -56,7 +56,7 @@ pub use self::{
     lifecycle::{ActiveRun, BegunRun, RowSource},
     outage::waiting_cause,
     pipeline::Options,
-    progress::{RunSnapshot, SourceSize},
+    progress::{RunPart, RunSnapshot, SourceSize},
 };
 pub(crate) use self::{
     outage::OutageLog,

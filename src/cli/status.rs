@@ -77,7 +77,7 @@ fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
 }
 
 fn snapshot(run: &RunRecord, heartbeat: Heartbeat) -> RunSnapshot {
-    RunSnapshot { tally: run.tally, request_counts: run.request_counts, heartbeat }
+    RunSnapshot { tally: run.tally, request_counts: run.request_counts, heartbeat, part: None }
 }
 
 fn age(at: i64) -> Duration {

@@ -68,7 +68,7 @@ impl LiveStatus {
 /// The status by a heartbeat that was written `at`; times are in UTC milliseconds.
 pub(super) fn live_status(run: &RunRecord, (at, heartbeat): (i64, &Heartbeat), now: i64) -> LiveStatus {
     let (tally, request_counts) = (run.tally, run.request_counts);
-    let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone() };
+    let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone(), part: None };
     let age = Duration::from_millis(u64::try_from(now.saturating_sub(at)).unwrap_or_default());
     LiveStatus::new(run.run, &snapshot, age)
 }
@@ -286,7 +286,7 @@ mod tests {
     use crate::ledger::RequestCounts;
 
     fn snapshot(tally: Tally, heartbeat: Heartbeat) -> RunSnapshot {
-        RunSnapshot { tally, request_counts: RequestCounts::default(), heartbeat }
+        RunSnapshot { tally, request_counts: RequestCounts::default(), heartbeat, part: None }
     }
 
     fn tally() -> Tally {

@@ -106,6 +106,10 @@ pub struct Totals {
     pub tally: Tally,
     /// Those that this process has counted.
     pub(super) own_tally: Tally,
+    /// Requests of all workers of the run; none if no other process can work on it.
+    pub(super) shared_requests: Option<RequestCounts>,
+    /// Number of other workers of the run.
+    pub(super) other_workers: u64,
     /// Optional fields that were dropped from rows, by field.
     pub dropped: Dropped,
     /// Number of imported rows in which each field differs.

@@ -260,6 +260,8 @@ impl<'a> Pipeline<'a> {
     /// Handles the result of a commit.
     fn on_committed(&mut self, (ledger, result): CommitResult, stage: &Stage) -> Result<(), Error> {
         self.sender.throttle().hold_from(ledger.may_send_until());
+        self.totals.shared_requests = ledger.shared_requests();
+        self.totals.other_workers = ledger.other_workers();
         self.ledger.end(ledger);
         let committed = result?;
         self.adoption.on_committed(&committed);
@@ -284,7 +286,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn snapshot(&self, stage: &Stage) -> RunSnapshot {
-        self.progress.snapshot(stage, &self.totals.tally, &self.read, &self.sender)
+        self.progress.snapshot(stage, &self.totals, &self.read, &self.sender)
     }
 
     /// Updates samples, rate and display.

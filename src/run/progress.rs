@@ -11,6 +11,7 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    end::Totals,
     outage::{OutageLog, is_waiting},
     read_ahead::ReadAhead,
     stage::Stage,
@@ -54,12 +55,23 @@ impl SourceSize {
 /// The state of a run at one moment, for every display.
 #[derive(Clone, Debug)]
 pub struct RunSnapshot {
-    /// Rows by outcome.
+    /// Rows by outcome, of all workers of the run.
     pub tally: Tally,
-    /// Requests.
+    /// Requests of all workers of the run.
     pub request_counts: RequestCounts,
     /// Rate, remaining work and requests in flight.
     pub heartbeat: Heartbeat,
+    /// What this process has done of it; none if another process looks at the run.
+    pub part: Option<RunPart>,
+}
+
+/// What one process has done of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct RunPart {
+    /// Rows by outcome that the process has counted.
+    pub tally: Tally,
+    /// Number of processes that work on the run, this one included.
+    pub workers: u64,
 }
 
 /// The data from which snapshots are made.
@@ -109,10 +121,11 @@ impl Progress {
     pub(super) fn snapshot(
         &self,
         stage: &Stage,
-        tally: &Tally,
+        totals: &Totals,
         read: &ReadAhead,
         sender: &Sender,
     ) -> RunSnapshot {
+        let tally = totals.tally;
         let throttle = sender.throttle();
         let is_exact = !stage.reads_source() && !stage.is_stopping() && read.is_empty();
         let rows = tally.rows();
@@ -120,7 +133,7 @@ impl Progress {
             activity: activity(stage, sender),
             total: if is_exact { Some(rows) } else { self.source_size.total(rows, read.bytes()) },
             is_exact,
-            rows_per_second: self.rate.per_second(settled(tally), Instant::now()),
+            rows_per_second: self.rate.per_second(settled(&tally), Instant::now()),
             in_flight: throttle.in_flight() as u64,
             retrying: sender.retrying(),
             in_doubt: self.in_doubt,
@@ -128,7 +141,9 @@ impl Progress {
             pauses: throttle.pauses(),
             cause: self.outage.cause(),
         };
-        RunSnapshot { tally: *tally, request_counts: sender.figures(), heartbeat }
+        let request_counts = totals.shared_requests.unwrap_or_else(|| sender.figures());
+        let part = RunPart { tally: totals.own_tally, workers: totals.other_workers + 1 };
+        RunSnapshot { tally, request_counts, heartbeat, part: Some(part) }
     }
 }
 

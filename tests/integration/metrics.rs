@@ -38,7 +38,7 @@ fn start(world: &World, more: &[&str]) -> (Child, String, BufReader<std::process
 }
 
 /// Value by sample; asserts that each sample occurs once.
-fn samples(text: &str) -> BTreeMap<String, f64> {
+pub(crate) fn samples(text: &str) -> BTreeMap<String, f64> {
     assert!(text.ends_with("\n# EOF\n"), "not whole: {text}");
     let mut samples = BTreeMap::new();
     for line in text.lines().filter(|line| line.starts_with("customer_import_")) {
@@ -49,7 +49,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 }
 
 /// The values of a metric by one label, whatever its merchant and target.
-fn values(samples: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
+pub(crate) fn values(samples: &BTreeMap<String, f64>, name: &str, label: &str) -> f64 {
     let of_name = samples.iter().filter(|(sample, _)| sample.split('{').next() == Some(name));
     of_name.filter(|(sample, _)| sample.contains(label)).map(|(_, value)| value).sum()
 }
@@ -125,6 +125,17 @@ fn the_textfile_has_the_last_word() {
     let counted = values(&seen, "customer_import_request_duration_seconds_count", "");
     assert_eq!(counted, summary["requests"].as_f64().unwrap());
     assert_eq!(values(&seen, "customer_import_request_duration_seconds_bucket", "le=\"+Inf\""), counted);
+    // One process has done the whole run.
+    let outcomes = ["created", "existing", "duplicate", "invalid", "rejected", "failed", "pending"];
+    for outcome in outcomes {
+        let of_run = values(&seen, "customer_import_run_rows", &format!("outcome=\"{outcome}\""));
+        assert_eq!(of_run, summary[outcome].as_f64().unwrap(), "{outcome}");
+    }
+    for count in ["requests", "retries", "throttled"] {
+        let of_run = values(&seen, &format!("customer_import_run_{count}"), "");
+        assert_eq!(of_run, summary[count].as_f64().unwrap(), "{count}");
+    }
+    assert_eq!(values(&seen, "customer_import_run_workers", ""), 1.0);
     assert_eq!(values(&seen, "customer_import_exit_code", ""), 3.0);
     let ended = world.number("select max(ended_at) from run") as f64 / 1000.0;
     let success = values(&seen, "customer_import_last_success_timestamp_seconds", "");

@@ -14,6 +14,7 @@ use customer_import::simulator::{Fault, Options};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
+    metrics::{samples, values},
     server::{Server, named},
     throttle::{REACHED, STILL_THERE, jitter, mean_rate, worst_excess},
     world::{Done, World, finish, knob, references, rows, signal, wait_until},
@@ -108,6 +109,32 @@ fn workers_share_a_run_and_each_row_is_sent_once() {
     assert_eq!((again.code, world.journal().requests()), (3, 1200), "{again:?}");
     assert_eq!(world.outcomes(), "unchanged=1200 duplicate=100 invalid=1");
     assert_eq!(world.failed_rows().len(), 101, "the records of the run before are replaced");
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn metrics_of_workers_add_up_and_those_of_the_run_are_the_same() {
+    let world = world(Duration::from_millis(50));
+    let file = world.rows("users.csv", 800);
+    let mut workers = Vec::new();
+    for number in 0..2 {
+        let textfile = format!("--metrics-textfile=worker.{number}.prom");
+        workers.push(start(&world, &file, number, &[&textfile]));
+        assert!(wait_until(&mut workers[number], || claiming(&world) > number));
+    }
+    assert_codes(&finish_all(workers), 0);
+    let seen = [0, 1].map(|number| {
+        let text = std::fs::read_to_string(world.path(&format!("worker.{number}.prom"))).unwrap();
+        samples(&text)
+    });
+    let of_each = |name: &str, label: &str| seen.each_ref().map(|seen| values(seen, name, label));
+    let created = of_each("customer_import_rows_total", "outcome=\"created\"");
+    assert!(created.iter().all(|rows| *rows > 0.0), "{created:?}");
+    assert_eq!(created.iter().sum::<f64>(), 800.0);
+    assert_eq!(of_each("customer_import_requests_total", "").iter().sum::<f64>(), 800.0);
+    assert_eq!(of_each("customer_import_run_rows", "outcome=\"created\""), [800.0; 2]);
+    assert_eq!(of_each("customer_import_run_rows", "outcome=\"pending\""), [0.0; 2]);
+    assert_eq!(of_each("customer_import_run_requests", ""), [800.0; 2]);
 }
 
 #[test]
