@@ -6,31 +6,44 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{Fault, Field, FieldKind, Rule};
+use super::{Correction, Fault, Field, FieldKind, Rule};
 
-/// A broken rule as a sentence: `First name has a character that Juspay does not allow`.
+/// Why a row is invalid, as a sentence: `First name has a character that Juspay does not allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FaultReason {
-    subject: &'static str,
-    predicate: &'static str,
+pub enum FaultReason {
+    /// A rule is broken in a field; `None` stands for the whole record.
+    Broken(Option<Field>, Rule),
+    /// An earlier row has the same reference.
+    Repeated,
 }
 
 impl FaultReason {
-    /// The sentence for this rule in this field; `None` stands for the whole record.
-    pub fn of(field: Option<Field>, rule: Rule) -> FaultReason {
-        FaultReason { subject: subject(field), predicate: rule.predicate() }
+    /// The reason for a field and a code of the ledger; `None` for a code that this version does not know.
+    pub fn from_names(field: &str, code: &str) -> Option<FaultReason> {
+        match code {
+            Correction::DUPLICATE => Some(FaultReason::Repeated),
+            _ => Some(FaultReason::Broken(Field::from_name(field), Rule::from_name(code)?)),
+        }
     }
 
     /// The sentence for use after `because`: `the first name has …`.
     pub fn because(self) -> String {
-        let FaultReason { subject, predicate } = self;
-        format!("the {} {predicate}", subject.trim_start_matches("The ").to_lowercase())
+        match self {
+            FaultReason::Broken(field, rule) => {
+                let subject = subject(field).trim_start_matches("The ").to_lowercase();
+                format!("the {subject} {}", rule.predicate())
+            }
+            FaultReason::Repeated => "an earlier row has the same customer reference".into(),
+        }
     }
 }
 
 impl fmt::Display for FaultReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.subject, self.predicate)
+        match self {
+            FaultReason::Broken(field, rule) => write!(f, "{} {}", subject(*field), rule.predicate()),
+            FaultReason::Repeated => f.write_str("An earlier row has the same customer reference"),
+        }
     }
 }
 
@@ -121,21 +134,24 @@ mod tests {
     use crate::customer::invisible::shown;
 
     #[test]
-    fn every_rule_is_a_sentence_in_every_field() {
-        for rule in Rule::ALL {
-            for field in Field::ALL.map(Some).into_iter().chain([None]) {
-                let reason = FaultReason::of(field, rule);
+    fn every_code_of_an_invalid_row_is_a_sentence_in_every_field() {
+        for code in Rule::ALL.map(Rule::name).into_iter().chain([Correction::DUPLICATE]) {
+            for field in Field::ALL.map(Field::name).into_iter().chain(["record"]) {
+                let reason = FaultReason::from_names(field, code);
+                let reason = reason.unwrap_or_else(|| panic!("{field} {code} has no sentence"));
                 let (sentence, because) = (reason.to_string(), reason.because());
                 assert!(sentence.starts_with(|c: char| c.is_ascii_uppercase()), "{sentence}");
-                assert!(because.starts_with("the ") && !because.contains("the the"), "{because}");
+                assert!(because.starts_with("the ") || because.starts_with("an "), "{because}");
+                assert!(!because.contains("the the"), "{because}");
                 let is_technical = |word: &str| sentence.contains(word);
                 assert!(!["_", "--", "U+"].into_iter().any(is_technical), "{sentence}");
             }
         }
-        let name = FaultReason::of(Some(Field::FirstName), Rule::Character);
+        assert_eq!(FaultReason::from_names("first_name", "unheard-of"), None);
+        let name = FaultReason::Broken(Some(Field::FirstName), Rule::Character);
         assert_eq!(name.to_string(), "First name has a character that Juspay does not allow");
         assert_eq!(name.because(), "the first name has a character that Juspay does not allow");
-        let row = FaultReason::of(None, Rule::Fields);
+        let row = FaultReason::Broken(None, Rule::Fields);
         assert_eq!(row.because(), "the row has more or fewer cells than the header");
     }
 

@@ -106,7 +106,7 @@ pub(super) struct CharacterRows {
 impl ErrorSummary {
     /// Field or status, and code, on one line.
     pub(super) fn title(&self) -> String {
-        if self.outcome == Outcome::Duplicate {
+        if self.is_repeated() {
             return "an earlier row has the same object_reference_id".into();
         }
         let status = self.http_status.map(|status| format!("HTTP {status}"));
@@ -117,20 +117,26 @@ impl ErrorSummary {
 
     /// Whether the title adds a field or a code to the reason.
     pub(super) fn has_title(&self) -> bool {
-        self.outcome != Outcome::Duplicate && (self.field.is_some() || self.code.is_some())
+        !self.is_repeated() && (self.field.is_some() || self.code.is_some())
+    }
+
+    /// Whether these rows, valid or not, have the reference of an earlier row.
+    fn is_repeated(&self) -> bool {
+        self.invalid_because() == Some(FaultReason::Repeated)
+    }
+
+    /// The reason of rows that this program did not send, if this version knows it.
+    fn invalid_because(&self) -> Option<FaultReason> {
+        let (field, code) = (self.field.as_deref().unwrap_or_default(), self.code.as_deref()?);
+        match self.outcome {
+            Outcome::Invalid | Outcome::Duplicate => FaultReason::from_names(field, code),
+            _ => None,
+        }
     }
 
     /// The reason in a form that follows `because`.
     pub(super) fn because(&self) -> String {
-        let rule = self.code.as_deref().and_then(Rule::from_name);
-        let of_field = |rule| FaultReason::of(self.field.as_deref().and_then(Field::from_name), rule);
-        match rule.filter(|_| self.outcome == Outcome::Invalid) {
-            Some(rule) => of_field(rule).because(),
-            None if self.outcome == Outcome::Duplicate => {
-                "an earlier row has the same customer reference".into()
-            }
-            None => self.reason.clone(),
-        }
+        self.invalid_because().map_or_else(|| self.reason.clone(), FaultReason::because)
     }
 
     /// Whether the kinds of characters in names are the whole explanation of these rows.
@@ -235,8 +241,12 @@ fn summary_of_fault(
     first_lines: Vec<u64>,
     (invalid, rescues): (&InvalidCounts, &[Rescue]),
 ) -> ErrorSummary {
-    let (known, rule) = (Field::from_name(field), Rule::from_name(code));
-    let advice = rule.map(|rule| invalid.advice(known, rule)).unwrap_or_default();
+    let reason = FaultReason::from_names(field, code);
+    let advice = match reason {
+        Some(FaultReason::Broken(field, rule)) => invalid.advice(field, rule),
+        Some(FaultReason::Repeated) => vec![(Advice { remedy: DUPLICATE_REMEDY, option: None }, rows)],
+        None => Vec::new(),
+    };
     let mut remedies = RemedyRows::list(&advice, |option| Rescue::suggested(rescues, option));
     if remedies.is_empty() {
         let remedy = "correct the cell, and import the file again";
@@ -246,10 +256,10 @@ fn summary_of_fault(
         outcome: Outcome::Invalid,
         field: Some(visible_text(field)),
         code: Some(visible_text(code)),
-        reason: match rule {
-            Some(rule) => FaultReason::of(known, rule).to_string(),
-            None => "A rule is broken that this version does not know".into(),
-        },
+        reason: reason.map_or_else(
+            || "A rule is broken that this version does not know".into(),
+            |reason| reason.to_string(),
+        ),
         characters: Vec::new(),
         http_status: None,
         rows,
@@ -296,7 +306,7 @@ fn reason(group: &ErrorGroup, code: Option<&str>) -> String {
     let told = code.map(str::to_owned).or(status.clone());
     let told = told.map_or_else(String::new, |told| format!(" ({told})"));
     match (group.outcome, group.http_status) {
-        (Outcome::Duplicate, _) => "An earlier row has the same customer reference".into(),
+        (Outcome::Duplicate, _) => FaultReason::Repeated.to_string(),
         (Outcome::Failed, _) if group.code.as_deref() == Some(RowError::NOT_THE_API) => {
             "A firewall or proxy in front of Juspay refused the request".into()
         }

@@ -117,6 +117,42 @@ fn each_row_gets_the_remedy_that_validate_has_for_it_and_options_their_effect() 
     assert!(!done.stdout.contains("would make") && done.stdout.contains("invalid"), "{done:?}");
 }
 
+/// A row may both break a rule and repeat the reference of an earlier row, which is not a rule.
+#[test]
+fn an_invalid_row_with_the_reference_of_an_earlier_row_says_both() {
+    let world = World::new();
+    let text = "object_reference_id,mobile_number,first_name\ncust-0001,9876500101,Asha\n\
+                cust-0001,98765 00102,Asha\ncust-0001,98765 00103,Asha\ncust-0001,9876500104,Asha\n";
+    let done = world.import(&world.file("users.csv", text), &[]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let report = world.run(&["report"]).stdout;
+    for text in [&done.stdout, &report, &world.run(&["report", "--all"]).stdout] {
+        for words in [
+            "invalid, mobile_number digits: 2 rows",
+            "invalid, an earlier row has the same object_reference_id: 2 rows",
+            "duplicate, an earlier row has the same object_reference_id: 1 row",
+        ] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+        assert_eq!(text.matches("An earlier row has the same customer reference").count(), 2, "{text}");
+        assert!(!text.contains("does not know"), "{text}");
+    }
+    let reasons = world.summary()["reasons"].clone();
+    let repeated = reasons
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|reason| reason["outcome"] == "invalid" && reason["code"] == "duplicate");
+    assert_eq!(
+        repeated.unwrap()["remedy"],
+        "only the first row of each reference is imported; remove the others"
+    );
+    let page = world.run(&["report", "--format", "html"]).stdout;
+    assert!(
+        page.contains("An earlier row has the same customer reference") && !page.contains("does not know")
+    );
+}
+
 #[test]
 fn the_summary_names_the_run() {
     let world = World::new();
