@@ -14,6 +14,7 @@ use std::{ffi::OsString, fmt, net::IpAddr};
 use reqwest::Url;
 
 use super::{Error, is_loopback};
+use crate::customer::is_invisible;
 
 /// The supported schemes of a proxy, with their default ports. With `socks5h` and `socks4a` the proxy resolves the
 /// target's name.
@@ -147,7 +148,7 @@ fn proxy_url(value: &str) -> Result<Url, String> {
     let value = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
     let mut url = Url::parse(&value).map_err(|error| format!("is no URL of a proxy ({error})"))?;
     let Some(port) = default_port(url.scheme()) else {
-        return Err("has a scheme by which no proxy is spoken to".into());
+        return Err("has an unknown scheme".into());
     };
     if url.host_str().is_none_or(str::is_empty) {
         return Err("names no host".into());
@@ -162,45 +163,60 @@ fn proxy_url(value: &str) -> Result<Url, String> {
 }
 
 /// Whether a `NO_PROXY` list includes the target: by its host, by a domain above it, by its address or by a network,
-/// with or without a port.
+/// with or without a port. The separators are commas, blanks and line breaks, and those of other systems: `;` (Windows)
+/// and `|` (Java).
 fn excepts(list: &str, target: &Url) -> Result<bool, String> {
-    let entries = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty());
+    let is_separator = |c: char| matches!(c, ',' | ';' | '|') || c.is_whitespace();
+    let entries = list.split(is_separator).filter(|entry| !entry.is_empty());
     // Every entry is parsed, so that a mistake is reported whatever the target is.
-    let found: Result<Vec<bool>, String> = entries.map(|entry| names(entry, target)).collect();
+    let found: Result<Vec<bool>, String> = entries
+        .enumerate()
+        .map(|(index, entry)| {
+            names(entry, target).ok_or_else(|| {
+                format!("has an entry that is no host, address or network (entry {})", index + 1)
+            })
+        })
+        .collect();
     Ok(found?.contains(&true))
 }
 
-fn names(entry: &str, target: &Url) -> Result<bool, String> {
-    let unreadable = || "has an entry that is no host, address or network".to_owned();
+/// Whether an entry of `NO_PROXY` includes the target; `None` if the entry cannot be parsed.
+fn names(entry: &str, target: &Url) -> Option<bool> {
     if entry == "*" {
-        return Ok(true);
+        return Some(true);
     }
     let host = target.host_str().unwrap_or_default().trim_matches(['[', ']']).trim_end_matches('.');
     let address: Option<IpAddr> = host.parse().ok();
+    let address_of = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     if let Some((network, length)) = entry.split_once('/') {
-        let network: IpAddr = network.parse().map_err(|_| unreadable())?;
-        let length: u32 = length.parse().map_err(|_| unreadable())?;
-        return is_within(address, network, length).ok_or_else(unreadable);
+        return is_within(address, network.parse().ok()?, length.parse().ok()?);
     }
-    if let Ok(listed) = entry.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(address == Some(listed));
+    if let Some(listed) = address_of(entry) {
+        return Some(address == Some(listed));
     }
     let (name, port) = match entry.rsplit_once(':') {
-        Some((name, port)) => (name, Some(port.parse::<u16>().map_err(|_| unreadable())?)),
+        Some((name, port)) => (name, Some(port.parse::<u16>().ok()?)),
         None => (entry, None),
     };
-    if port.is_some_and(|port| target.port_or_known_default() != Some(port)) {
-        return Ok(false);
+    let has_port = port.is_none_or(|port| target.port_or_known_default() == Some(port));
+    if let Some(listed) = address_of(name) {
+        return Some(has_port && address == Some(listed));
     }
-    if let Ok(listed) = name.trim_matches(['[', ']']).parse::<IpAddr>() {
-        return Ok(address == Some(listed));
-    }
-    let name = name.strip_prefix('*').unwrap_or(name).trim_matches('.').to_ascii_lowercase();
-    if name.is_empty() || name.contains(['*', ':', '@', '?', '[', ']']) {
-        return Err(unreadable());
-    }
-    let above = host.to_ascii_lowercase();
-    Ok(above.strip_suffix(&name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+    let domain = ascii_domain(name.strip_prefix('*').unwrap_or(name).trim_matches('.'))?;
+    let is_of_domain = host.strip_suffix(&*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    Some(has_port && address.is_none() && is_of_domain)
+}
+
+/// A host or domain spelled as in a URL: in lower case, and in ASCII. `None` for anything else, such as a part of an
+/// address.
+fn ascii_domain(name: &str) -> Option<String> {
+    let is_allowed = |c: char| match c.is_ascii() {
+        true => c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'),
+        false => !is_invisible(c),
+    };
+    let url = Url::parse(&format!("http://{name}")).ok().filter(|_| name.chars().all(is_allowed))?;
+    // A wide comma has become a plain one.
+    url.domain().filter(|domain| domain.chars().all(is_allowed)).map(str::to_owned)
 }
 
 /// Whether an address is in a network; `None` if the prefix length is impossible.
@@ -317,14 +333,52 @@ mod tests {
             ("fd00::/8", "https://[fd12::1]", true),
             ("[fd12::1]:443", "https://[fd12::1]", true),
             ("fd12::2", "https://[fd12::1]", false),
+            ("other.test;api.example.com", API, true),
+            ("other.test; .example.com ;", API, true),
+            ("localhost|*.example.com", API, true),
+            ("other.test\n\tapi.example.com\r\n", API, true),
+            (",,;|", API, false),
+            ("Bücher.example", "https://api.bücher.example", true),
+            ("xn--bcher-kva.example", "https://bücher.example", true),
+            ("api.example.com", "https://API.example.com.", true),
+            ("*.example.com:443", API, true),
+            ("[10.1.2.3]:443", "https://10.1.2.3", true),
+            ("10.1.2.3:8443", "https://10.1.2.3", false),
+            ("my_host", "https://my_host", true),
         ] {
             let found = told(target, &[("HTTPS_PROXY", "p:1"), ("no_proxy", list)]);
             let wanted = if expected { "Excepted(\"no_proxy\")" } else { "HTTPS_PROXY http://p:1" };
             assert_eq!(found, wanted, "{list} {target}");
         }
-        for list in ["10.0.0.0/33", "10.0.0/8", "a*b.example", "http://a.example", "fd00::/129", "a:b"] {
-            let found = told(API, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", list)]);
-            assert!(found.starts_with("error: NO_PROXY has an entry"), "{list}: {found}");
+        for entry in [
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "10.0.0.0/8:443",
+            "10.",
+            "192.168.",
+            "10.*",
+            "3",
+            "a*b.example",
+            "http://a.example",
+            "api.example.com/",
+            "fd00::/129",
+            "a:b",
+            "a:b:80",
+            "a.example:99999",
+            "\"api.example.com\"",
+            "<local>",
+            "user@a.example",
+            "api.example.com\u{200b}",
+            "api\u{ff0c}example.com",
+            ".",
+            "**",
+        ] {
+            let list = format!("other.test,{entry}");
+            let found = told(API, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", &list)]);
+            let expected = "error: NO_PROXY has an entry that is no host, address or network (entry 2)";
+            assert_eq!(found, expected, "{entry}");
         }
+        // A name that ends like an address is not above it.
+        assert!(told("https://1.2.3.10", &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", "10")]).starts_with("error"));
     }
 }

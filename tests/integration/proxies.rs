@@ -131,8 +131,11 @@ fn a_variable_that_cannot_be_read_is_refused_before_anything_is_made() {
         done(config.env(variable, value).output().unwrap()).assert_error(2, &[variable]);
     }
     let world = World::new();
-    let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", "10.0.0.0/99")];
-    import(&world, &format!("https://{NAME}"), &[], &variables).assert_error(2, &["NO_PROXY"]);
+    for list in ["10.0.0.0/99", "localhost;192.168.", "localhost, \"api.example.test\""] {
+        let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)];
+        let refused = import(&world, &format!("https://{NAME}"), &[], &variables);
+        refused.assert_error(2, &["NO_PROXY", "is no host, address or network (entry "]);
+    }
 }
 
 #[test]
@@ -171,6 +174,7 @@ fn config_shows_the_proxy_in_effect() {
         (&[][..], &[][..], "none", "default"),
         (&[], &[proxy], "http://(not shown)@proxy.example:3128", "environment HTTPS_PROXY"),
         (&[], &[proxy, ("no_proxy", "juspay.in")], "none", "environment no_proxy"),
+        (&[], &[proxy, ("NO_PROXY", "localhost;*.juspay.in")], "none", "environment NO_PROXY"),
         (&["--base-url", "https://localhost:1"], &[proxy], "none", "the target is this machine"),
         (&["--simulator"], &[proxy], "none", "the target is this machine"),
         (&["--base-url", "http://a.example"], &[proxy], "none", "default"),
