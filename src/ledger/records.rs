@@ -68,6 +68,10 @@ pub struct WorkerRecord {
     pub rows_settled: u64,
     /// Its requests in flight, as of its last heartbeat.
     pub in_flight: u64,
+    /// Its exit code, once it has left.
+    pub exit_code: Option<i64>,
+    /// Why it ended before the run.
+    pub stop_reason: Option<String>,
 }
 
 /// The ledger's records of all its runs, for the report on them.

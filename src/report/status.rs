@@ -135,6 +135,11 @@ pub fn workers_text(workers: &[WorkerRecord]) -> String {
             grouped(worker.in_flight),
             time(Duration::from_secs(worker.age_seconds)),
         );
+        let code = worker.exit_code.map(|code| format!("exit code {code}"));
+        let end: Vec<String> = code.into_iter().chain(worker.stop_reason.clone()).collect();
+        if !end.is_empty() {
+            text.push_str(&wrapped(&visible_text(&end.join(": ")), 8));
+        }
     }
     text
 }

@@ -58,10 +58,11 @@ pub struct Options {
 pub(super) struct Pipeline<'a> {
     sender: Arc<Sender>,
     options: Options,
+    // Ends before the ledger is closed: a worker that leaves sends nothing more.
+    send_tasks: JoinSet<()>,
     ledger: LedgerHandle,
     read: ReadAhead,
     queue: Arc<WorkQueue>,
-    send_tasks: JoinSet<()>,
     policy: CommitPolicy,
     refusals: SystematicRefusalDetector,
     /// A reason to stop that was found by a commit and not yet returned to the loop.
@@ -304,6 +305,7 @@ impl<'a> Pipeline<'a> {
     pub(super) fn end(mut self, end: DriveEnd) -> Result<RunResult, Error> {
         let snapshot = self.snapshot(&end.stage);
         (self.show)(&snapshot);
+        self.send_tasks.abort_all();
         let mut ledger = self.ledger.into_idle().filter(|_| !end.has_quit);
         self.timeline.end(self.totals.own_tally, &self.sender);
         if let Some(ledger) = &mut ledger {

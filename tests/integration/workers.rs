@@ -5,12 +5,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write as _,
     path::Path,
     process::Child,
     time::Duration,
 };
 
 use customer_import::simulator::{Fault, Options};
+use flate2::{Compression, write::GzEncoder};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
@@ -45,10 +47,9 @@ fn start_all(world: &World, file: &Path, workers: usize, more: &[&str]) -> Vec<C
 
 /// Number of workers that have claimed rows.
 fn claiming(world: &World) -> usize {
-    let has_tables = world.has_ledger() && world.number("select count(*) from migration") == 2;
     let claiming = "select count(*) from worker
         where rows_settled > 0 or exists (select 1 from claim_batch where claim_batch.worker = worker.id)";
-    if has_tables { world.number(claiming) as usize } else { 0 }
+    if world.has_ledger() { world.number(claiming) as usize } else { 0 }
 }
 
 fn finish_all(workers: Vec<Child>) -> Vec<Done> {
@@ -174,6 +175,65 @@ fn the_rows_of_a_worker_that_leaves_go_on_at_once() {
     assert_eq!(world.journal().creates(), 1500);
     world.assert_agreement(references(0..1500));
     assert_closed(&world, 1500);
+}
+
+/// Nobody waits for a lease here: a worker that ends with an error, or whose user does not wait, ends its lease.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn the_rows_of_a_worker_that_ends_with_an_error_go_on_at_once() {
+    let world = world(Duration::from_millis(200));
+    let file = world.rows("users.csv", 300);
+    let mut workers = start_all(&world, &file, 3, &["--lease=10m"]);
+    world.execute(
+        "create function refuse() returns trigger language plpgsql as
+         $$begin raise exception 'no claim for the first worker'; end$$;
+         create trigger refusing before insert on claim_batch for each row when (new.worker = 1)
+         execute function refuse()",
+    );
+    let ended = finish(workers.remove(0));
+    ended.assert_error_line(1, &["no claim for the first worker", "run the same command again"]);
+    let hasty = workers.remove(0);
+    signal(&hasty, "INT");
+    assert!(wait_until(&mut workers[0], || world.number("select count(*) from worker where id = 2") == 1));
+    signal(&hasty, "INT");
+    assert_eq!(finish(hasty).code, 130);
+    assert_codes(&finish_all(workers), 0);
+    world.assert_agreement(references(0..300));
+    assert_closed(&world, 300);
+    let ends = "select state, exit_code, stop_reason from worker order by id limit 1";
+    assert_eq!(world.query(ends), [["dead", "", "it ended in the middle of its work"]]);
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn status_says_how_a_worker_has_ended() {
+    let world = world(Duration::from_millis(100));
+    let text = rows(0..400);
+    let whole = {
+        let mut whole = GzEncoder::new(Vec::new(), Compression::fast());
+        whole.write_all(text.as_bytes()).unwrap();
+        whole.finish().unwrap()
+    };
+    let file = world.file("users.csv.gz", &whole);
+    std::fs::create_dir(world.path("partial")).unwrap();
+    let partial = world.file("partial/users.csv.gz", &whole[..whole.len() / 2]);
+    let mut goes_on = start(&world, &file, 0, &["--lease=10m"]);
+    assert!(wait_until(&mut goes_on, || claiming(&world) == 1));
+    let ended = finish(start(&world, &partial, 1, &["--lease=10m"]));
+    ended.assert_error_line(1, &["the gzip data breaks off"]);
+    let status = world.run(&["status"]);
+    let words = ["exit code 1: cannot read", "the gzip data breaks off"];
+    let shown = status.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.iter().all(|words| shown.contains(words)), "{status:?}");
+    let status = world.run(&["status", "--format", "json"]);
+    let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+    let [first, second] = &status["workers"].as_array().unwrap()[..] else { panic!("{status}") };
+    assert_eq!((&first["state"], &second["state"]), (&"alive".into(), &"left".into()));
+    assert_eq!((&first["exit_code"], &second["exit_code"]), (&serde_json::Value::Null, &1.into()));
+    assert!(first["stop_reason"].is_null() && second["stop_reason"].is_string(), "{status}");
+    assert_codes(&[finish(goes_on)], 0);
+    world.assert_agreement(references(0..400));
+    assert_closed(&world, 400);
 }
 
 /// The rows of a pipe cannot be read again, so they are only looked up; what the API does not have stays pending.

@@ -19,7 +19,7 @@ use super::{
     failure::{Failure, is_passing, is_refusal},
     parameters::Statement,
     server::Server,
-    statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, SELECT_COMMITS},
+    statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, END_LEASE, SELECT_COMMITS},
     worker::Worker,
 };
 
@@ -31,6 +31,12 @@ pub(super) const COMMIT_MAX: Duration = Duration::from_secs(10);
 
 /// The same where a statement may change very many rows.
 pub(super) const BULK_MAX: Duration = Duration::from_secs(3600);
+
+/// How long a worker that ends in the middle of its work tries to end its lease.
+const END_LEASE_MAX: Duration = Duration::from_secs(1);
+
+/// How long its requests that are under way have to arrive before others ask about their rows, in milliseconds.
+const REQUESTS_MAX_MS: i64 = 5000;
 
 /// The first pause between two attempts to connect, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
@@ -366,6 +372,34 @@ impl Connection {
         };
         let ran: Result<_, sqlx::Error> = run.await;
         ran.map_err(|error| self.error(error))
+    }
+}
+
+/// A worker that has not left ends with an error, or because its user does not wait. Nobody has to wait for the end of
+/// its lease.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Some(worker) = self.worker.take() else { return };
+        // The server rolls back what was in progress.
+        self.connection = None;
+        let server = self.server.clone();
+        let end_lease = async move {
+            let mut connection = server.options().connect().await?;
+            raw(&mut connection, server.with_schema(BEGIN)).await?;
+            let reason = "it ended in the middle of its work";
+            let end = Statement::new(END_LEASE).bind(worker.id).bind(REQUESTS_MAX_MS).text(reason);
+            query(&end)?.execute(&mut connection).await?;
+            raw(&mut connection, COMMIT.into()).await
+        };
+        // On a thread of its own, because the runtime of this one may be about to end.
+        let thread = std::thread::Builder::new().spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                return;
+            };
+            // If it fails, the lease ends by itself.
+            drop(runtime.block_on(async { timeout(END_LEASE_MAX, end_lease).await }));
+        });
+        drop(thread.map(std::thread::JoinHandle::join));
     }
 }
 

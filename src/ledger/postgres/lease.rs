@@ -185,8 +185,8 @@ async fn insert_worker(
     let join = Statement::new(JOIN).text(&host).bind(env!("CARGO_PKG_VERSION")).bind(milliseconds);
     let join = join.bind(wanted.is_some_and(|run| run.join_key.is_some())).bind(joined.map(|run| run.0));
     let (beat_at, rows) = (Instant::now(), connection.run(&join).await?);
-    connection.run_text(COMMIT.into()).await?;
     let id = rows.first().map_or(0, |row| row.get(0));
+    // Before the commit, so that the worker leaves if nobody waits for the end of the commit.
     connection.worker = Some(Worker { id, commits: 0, beat_at, lease });
-    Ok(())
+    connection.run_text(COMMIT.into()).await
 }

@@ -188,7 +188,7 @@ pub(super) const SELECT_WORKERS: &str = "
            case when state = 'alive' and beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
                 then 'dead' else state end,
            extract(epoch from clock_timestamp() - greatest(beat_at, started_at))::bigint, rows_settled,
-           coalesce(heartbeat.in_flight, 0)
+           coalesce(heartbeat.in_flight, 0), worker.exit_code, worker.stop_reason
     from worker left join heartbeat on heartbeat.worker = worker.id
     where worker.run = $1 order by worker.id";
 

@@ -364,6 +364,8 @@ fn read_worker(row: &PgRow) -> WorkerRecord {
         age_seconds: count(row, 4),
         rows_settled: count(row, 5),
         in_flight: count(row, 6),
+        exit_code: row.get(7),
+        stop_reason: some_text(row, 8),
     }
 }
 

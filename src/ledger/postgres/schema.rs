@@ -17,9 +17,10 @@ use super::{
 };
 
 /// The migrations: number and statements of each file of the folder.
-const MIGRATIONS: [(i64, &str); 2] = [
+const MIGRATIONS: [(i64, &str); 3] = [
     (1, include_str!("../../../migrations/postgres/0001_ledger.sql")),
     (2, include_str!("../../../migrations/postgres/0002_workers.sql")),
+    (3, include_str!("../../../migrations/postgres/0003_worker_end.sql")),
 ];
 
 /// The oldest server that is understood.

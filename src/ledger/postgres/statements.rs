@@ -75,7 +75,19 @@ pub(super) const SELECT_COMMITS: &str =
 pub(super) const SELECT_RUN_AGE: &str = "
     select (extract(epoch from clock_timestamp()) * 1000)::bigint - started_at from run where id = $1";
 
-pub(super) const LEAVE: &str = "update worker set state = 'left' where id = $1 and state = 'alive'";
+pub(super) const LEAVE: &str = "
+    update worker set state = 'left', exit_code = $2, stop_reason = $3 where id = $1 and state = 'alive'";
+
+/// Ends the lease of a worker that ends in the middle of its work: at once, or in so many milliseconds if requests may
+/// be under way, so that they have arrived when another worker asks about their rows.
+pub(super) const END_LEASE: &str = "
+    update worker set stop_reason = $3, lease_ms = case
+        when exists (select 1 from claim_batch where claim_batch.worker = $1)
+            or exists (select 1 from row where row.hold = 'claimed' and row.worker = $1)
+            or exists (select 1 from pending_update given where given.hold = 'claimed' and given.worker = $1)
+        then least(lease_ms, (extract(epoch from clock_timestamp() - beat_at) * 1000)::bigint + $2)
+        else 0 end
+    where id = $1 and state = 'alive'";
 
 pub(super) const SET_RUN: &str = "update worker set run = $2 where id = $1";
 

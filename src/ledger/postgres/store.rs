@@ -127,7 +127,9 @@ impl Store {
     /// Lets the ledger go.
     pub(crate) async fn close(mut self) -> Result<(), Error> {
         if let Some(id) = self.connection.worker.as_ref().map(|worker| worker.id) {
-            self.connection.commit(&[Statement::new(LEAVE).bind(id)], COMMIT_MAX).await?;
+            let leave = Statement::new(LEAVE).bind(id).bind(None::<i64>).some_text(None);
+            self.connection.commit(&[leave], COMMIT_MAX).await?;
+            self.connection.worker = None;
         }
         self.connection.close().await;
         Ok(())
@@ -520,7 +522,8 @@ impl Store {
         for sql in [ORPHAN_OWN_ROWS, ORPHAN_OWN_UPDATES] {
             statements.push(Statement::new(sql).bind(me));
         }
-        statements.extend([end, Statement::new(LEAVE).bind(me), Statement::new(DELETE_HEARTBEAT).bind(me)]);
+        let leave = Statement::new(LEAVE).bind(me).bind(i64::from(exit_code)).some_text(stop_reason);
+        statements.extend([end, leave, Statement::new(DELETE_HEARTBEAT).bind(me)]);
         self.connection.commit(&statements, BULK_MAX).await?;
         self.connection.worker = None;
         Ok(())
