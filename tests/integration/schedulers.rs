@@ -2,7 +2,7 @@
 
 use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use crate::world::World;
+use crate::world::{World, files};
 
 fn sample(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(path)).unwrap()
@@ -59,50 +59,91 @@ fn setting<'a>(unit: &'a str, name: &str) -> Vec<&'a str> {
     lines.flat_map(str::split_whitespace).collect()
 }
 
+/// The names of the samples in a folder that end with this.
+fn samples(folder: &str, end: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(folder);
+    let names = files(&path).into_iter().filter(|name| name.ends_with(end));
+    names.map(|name| format!("{folder}/{name}")).collect()
+}
+
 #[test]
 fn systemd_takes_three_for_success_and_runs_four_again() {
-    let service = sample("systemd/customer-import.service");
-    let (fine, prevented) =
-        (setting(&service, "SuccessExitStatus"), setting(&service, "RestartPreventExitStatus"));
-    assert_eq!(setting(&service, "Restart"), ["on-failure"]);
-    assert_eq!(fine, ["3", "130", "143"]);
-    assert_eq!(prevented, ["1", "2"]);
-    // systemd checks the rest, if it is installed.
+    let services = samples("systemd", ".service");
+    assert_eq!(services.len(), 2);
     let world = World::new();
-    let binary = env!("CARGO_BIN_EXE_customer-import");
-    let service =
-        world.file("customer-import.service", service.replace("/usr/local/bin/customer-import", binary));
-    let timer = world.file("customer-import.timer", sample("systemd/customer-import.timer"));
-    let mut verify = Command::new("systemd-analyze");
-    if let Ok(output) = verify.args(["verify", "--man=no"]).args([service, timer]).output() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && !said.contains("customer-import."), "{said}");
+    let mut units = Vec::new();
+    for name in services.iter().chain(&samples("systemd", ".timer")) {
+        let unit = sample(name);
+        if name.ends_with(".service") {
+            let prevented = setting(&unit, "RestartPreventExitStatus");
+            assert_eq!(setting(&unit, "Restart"), ["on-failure"], "{name}");
+            assert_eq!(setting(&unit, "SuccessExitStatus"), ["3", "130", "143"], "{name}");
+            assert_eq!(prevented, ["1", "2"], "{name}");
+        }
+        let file = name.strip_prefix("systemd/").unwrap();
+        let binary = env!("CARGO_BIN_EXE_customer-import");
+        units.push(world.file(file, unit.replace("/usr/local/bin/customer-import", binary)));
     }
+    // systemd checks the rest, if it is installed.
+    let mut verify = Command::new("systemd-analyze");
+    if let Ok(output) = verify.args(["verify", "--man=no"]).args(units).output() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("customer-import"), "{said}");
+    }
+}
+
+/// Kubernetes replaces a pod that has ended with 4, and none that has ended with 1, 2 or 3.
+#[test]
+fn kubernetes_replaces_what_stopped_by_itself_and_nothing_else() {
+    let jobs = samples("kubernetes", ".yaml");
+    assert_eq!(jobs.len(), 3);
+    for name in jobs {
+        let job = sample(&name);
+        let line = |wanted: &str| job.lines().any(|line| line.trim() == wanted);
+        for wanted in [
+            "restartPolicy: Never",
+            "- action: FailJob",
+            "containerName: import",
+            "values: [1, 2, 3]",
+            "- action: Ignore",
+            "- type: DisruptionTarget",
+        ] {
+            assert!(line(wanted), "{name} has no {wanted}");
+        }
+        let grace = job.lines().find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: "));
+        assert!(grace.unwrap().parse::<u64>().unwrap() > 30, "{name}: more than --shutdown-grace");
+        // A ledger in a file is on a volume that stays.
+        let is_on_server = job.contains("CUSTOMER_IMPORT_LEDGER");
+        assert_ne!(is_on_server, job.contains("--ledger=/data/"), "{name}");
+        assert_eq!(is_on_server, job.contains("CUSTOMER_IMPORT_RUN"), "{name}");
+    }
+}
+
+/// What a manifest gives the program.
+fn args_of_pod(name: &str) -> Vec<String> {
+    let manifest = sample(name);
+    let args = manifest.split_once("- name: import\n").unwrap().1.split_once("args:\n").unwrap().1;
+    let args = args.lines().map_while(|line| line.trim().strip_prefix("- ").map(str::to_owned));
+    args.collect()
+}
+
+/// What a unit gives the program; of a template, for the instance `nightly`.
+fn args_of_unit(name: &str) -> Vec<String> {
+    let unit = sample(name).replace("\\\n", " ").replace("%i", "nightly");
+    let started = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    started.split_whitespace().skip(1).map(str::to_owned).collect()
 }
 
 #[test]
 fn every_command_of_the_samples_is_one() {
     let world = World::new();
     world.rows("users.csv", 1);
-    let service = sample("systemd/customer-import.service").replace("\\\n", " ");
-    let started = service.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().to_owned();
-    let cronjob = sample("kubernetes/cronjob.yaml");
-    let args = cronjob.split_once("args:\n").unwrap().1.split_once("              ports:").unwrap().0;
-    let words =
-        |args: &str| args.lines().map(|line| line.trim().trim_start_matches("- ").to_owned()).collect();
-    let pod: Vec<String> = words(args);
-    let job = sample("kubernetes/job.yaml");
-    let of_many: Vec<String> =
-        words(job.split_once("args:\n").unwrap().1.split_once("          env:").unwrap().0);
     let cron = sample("cron/customer-import");
     let cron = cron.split_once("do customer-import ").unwrap().1.split_once(';').unwrap().0;
-    let owned = |word: &str| word.to_owned();
-    let commands = [
-        started.split_whitespace().skip(1).map(owned).collect(),
-        pod,
-        of_many,
-        cron.split(' ').map(owned).collect::<Vec<_>>(),
-    ];
+    let mut commands = vec![cron.split(' ').map(str::to_owned).collect::<Vec<_>>()];
+    commands.extend(samples("systemd", ".service").iter().map(|name| args_of_unit(name)));
+    commands.extend(samples("kubernetes", ".yaml").iter().map(|name| args_of_pod(name)));
+    assert_eq!(commands.len(), 6);
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     for words in commands {
         let words: Vec<String> = words
