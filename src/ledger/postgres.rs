@@ -8,6 +8,7 @@
 //! A connection may break at any time: the server is restarted, or a pooler is. Nothing that is read or written here
 //! depends on the session: there are no named statements, no settings and no locks of a session.
 
+mod certificate;
 mod connection;
 mod failure;
 pub(super) mod imported_index;

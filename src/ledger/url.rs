@@ -26,6 +26,14 @@ pub enum WrongUrl {
         /// The URL without it.
         shown: String,
     },
+    /// A file that it names cannot be used.
+    #[error("--ledger {shown}: {problem}")]
+    File {
+        /// The URL without a password.
+        shown: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// This build has no code for it.
     #[error("this build has no ledgers in Postgres: it was made without the cargo feature postgres")]
     WithoutPostgres,
@@ -38,6 +46,9 @@ impl WrongUrl {
             WrongUrl::Malformed { .. } => "give it as postgres://USER@HOST/DATABASE?schema=NAME",
             WrongUrl::Password { .. } => {
                 "every user of this machine sees it there: put it into PGPASSWORD or a PGPASSFILE, or the whole URL into CUSTOMER_IMPORT_LEDGER"
+            }
+            WrongUrl::File { .. } => {
+                "name PEM files that this user can read: sslrootcert, or sslcert together with sslkey, which has no passphrase"
             }
             WrongUrl::WithoutPostgres => "use a build with it, or name a file with --ledger FILE",
         }

@@ -125,6 +125,10 @@ mod pace;
 mod plan;
 
 #[cfg(feature = "postgres")]
+mod encryption;
+#[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
 mod workers;

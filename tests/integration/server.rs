@@ -6,9 +6,12 @@
 
 use std::{
     io::{Read as _, Write as _},
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -22,7 +25,7 @@ use sqlx::{
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use crate::world::knob;
+use crate::world::{knob, signal, wait_until};
 
 /// The server that whoever runs the tests has named.
 pub(crate) fn named() -> Option<String> {
@@ -170,13 +173,45 @@ impl Schema {
 pub(crate) struct Server {
     folder: TempDir,
     programs: PathBuf,
+    /// Where it listens, and how.
+    options: String,
 }
 
 impl Server {
+    /// A server that is reached by its socket alone.
     pub(crate) fn start() -> Server {
+        let mut server = Server::new();
+        server.options = "-c listen_addresses=''".into();
+        server.begin();
+        server
+    }
+
+    /// A server that is also reached by TLS at this address of the machine, where nobody else listens. `hba` says who is
+    /// let in there, and how.
+    pub(crate) fn start_with_tls(address: &str, identity: &ServerIdentity, hba: &str) -> Server {
+        let mut server = Server::new();
+        server.file("server.crt", &identity.certificate);
+        server.file("server.key", &identity.key);
+        server.file("clients.crt", &identity.authority_of_clients);
+        server.file("pg_hba.conf", &format!("local all all trust\n{hba}"));
+        server.options = format!("-c listen_addresses={address} -c ssl=on -c ssl_ca_file=clients.crt");
+        server.begin();
+        server
+    }
+
+    /// A file in the folder of its data that nobody else can read.
+    fn file(&self, name: &str, text: &str) {
+        let path = Path::new(&self.data()).join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        drop(Command::new("chown").arg("postgres").arg(&path).output());
+    }
+
+    /// A server that does not listen yet.
+    fn new() -> Server {
         let versions = std::fs::read_dir("/usr/lib/postgresql").expect("Debian's package postgresql");
         let programs = versions.flatten().map(|version| version.path().join("bin")).max().unwrap();
-        let server = Server { folder: tempfile::tempdir().unwrap(), programs };
+        let server = Server { folder: tempfile::tempdir().unwrap(), programs, options: String::new() };
         // Root may not run it.
         drop(Command::new("chown").arg("postgres").arg(server.folder.path()).output());
         let data = server.data();
@@ -184,7 +219,6 @@ impl Server {
             "initdb",
             &["-D", &data, "-A", "trust", "-U", "postgres", "--encoding=UTF8", "--no-locale", "--no-sync"],
         );
-        server.begin();
         server
     }
 
@@ -192,23 +226,17 @@ impl Server {
         self.folder.path().join("data").display().to_string()
     }
 
-    /// Runs a program of the server as a user who may.
     fn run(&self, program: &str, args: &[&str]) {
-        let program = self.programs.join(program);
-        let is_root = rustix::process::geteuid().is_root();
-        let mut command = if is_root { Command::new("runuser") } else { Command::new(&program) };
-        if is_root {
-            command.args(["-u", "postgres", "--"]).arg(&program);
-        }
-        let done = command.args(args).current_dir("/").output().unwrap();
+        let done = of_postgres(&self.programs.join(program)).args(args).output().unwrap();
         assert!(done.status.success(), "{program:?} {args:?}: {done:?}");
     }
 
     pub(crate) fn begin(&self) {
         let (data, folder) = (self.data(), self.folder.path().display().to_string());
         let options = format!(
-            "-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c full_page_writes=off \
-             -c shared_buffers=32MB -c max_connections=20"
+            "{} -c unix_socket_directories={folder} -c fsync=off -c full_page_writes=off -c shared_buffers=32MB \
+             -c max_connections=20",
+            self.options
         );
         let log = self.folder.path().join("log").display().to_string();
         self.run("pg_ctl", &["-D", &data, "-w", "-l", &log, "start", "-o", &options]);
@@ -232,6 +260,67 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         url(self.folder.path())
+    }
+}
+
+/// Whose certificate a server shows, and whose it accepts; in PEM.
+pub(crate) struct ServerIdentity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+    pub(crate) authority_of_clients: String,
+}
+
+/// A program that root may not run.
+fn of_postgres(program: &Path) -> Command {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut command = if is_root { Command::new("runuser") } else { Command::new(program) };
+    if is_root {
+        command.args(["-u", "postgres", "--"]).arg(program);
+    }
+    command.current_dir("/");
+    command
+}
+
+/// The pooler `pgbouncer` in front of a server, in transaction mode.
+pub(crate) struct Pooler {
+    folder: TempDir,
+    process: Child,
+}
+
+impl Pooler {
+    /// A pooler with so many connections to the server.
+    pub(crate) fn start(server: &Server, connections: usize) -> Pooler {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(path("users"), "\"postgres\" \"\"\n").unwrap();
+        let settings = format!(
+            "[databases]\npostgres = host={}\n[pgbouncer]\nlisten_addr =\nlisten_port = 5432\n\
+             unix_socket_dir = {}\nauth_type = trust\nauth_file = {}\npool_mode = transaction\n\
+             default_pool_size = {connections}\n",
+            server.folder.path().display(),
+            folder.path().display(),
+            path("users"),
+        );
+        std::fs::write(path("pgbouncer.ini"), settings).unwrap();
+        drop(Command::new("chown").args(["-R", "postgres"]).arg(folder.path()).output());
+        let mut command = of_postgres(Path::new("/usr/sbin/pgbouncer"));
+        let process = command.args(["-q", &path("pgbouncer.ini")]).stderr(Stdio::null()).spawn().unwrap();
+        let mut pooler = Pooler { folder, process };
+        let socket = pooler.folder.path().join(".s.PGSQL.5432");
+        assert!(wait_until(&mut pooler.process, || socket.exists()), "pgbouncer does not begin");
+        pooler
+    }
+
+    pub(crate) fn url(&self) -> String {
+        url(self.folder.path())
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        // Not killed: runuser would leave it behind.
+        signal(&self.process, "TERM");
+        drop(self.process.wait());
     }
 }
 

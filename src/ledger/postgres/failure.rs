@@ -90,6 +90,9 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
+/// What the library says if the server does not offer TLS.
+const WITHOUT_TLS: &str = "server does not support TLS";
+
 /// Whether TLS does not come about: the certificate is not trusted, or the server has none.
 fn is_about_trust(error: &sqlx::Error) -> bool {
     match error {
@@ -99,9 +102,45 @@ fn is_about_trust(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the server refuses what the user asks for.
+/// Whether the server refuses what the user asks for, or one of both does not trust the other.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
-    matches!(class(error), Some("28" | "3D" | "42"))
+    is_about_trust(error) || matches!(class(error), Some("28" | "3D" | "42"))
+}
+
+/// What the user can do if TLS does not come about.
+fn hint_of_trust(error: &sqlx::Error) -> &'static str {
+    use rustls::{CertificateError, Error};
+    let tls = match error {
+        sqlx::Error::Io(error) => error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()),
+        _ => None,
+    };
+    match (error, tls) {
+        (sqlx::Error::Tls(error), _) if error.to_string() == WITHOUT_TLS => {
+            "turn on ssl at the server; sslmode=disable in the URL sends everything unencrypted"
+        }
+        (sqlx::Error::Tls(_), _) => "check the files that sslrootcert, sslcert and sslkey in the URL name",
+        (_, Some(Error::AlertReceived(_))) => {
+            "the server ended the connection: check the client's certificate in sslcert and sslkey, and the server's log"
+        }
+        (
+            _,
+            Some(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )),
+        ) => "name the server by the name in its certificate; sslmode=verify-ca looks at the issuer alone",
+        (
+            _,
+            Some(Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            )),
+        ) => "renew the server's certificate, or set the clock of this machine",
+        _ => {
+            "name the root of the server's certificate with sslrootcert=FILE in the URL; sslmode=require encrypts without looking at it"
+        }
+    }
 }
 
 fn code(error: &sqlx::Error) -> Option<String> {
@@ -117,12 +156,13 @@ fn class(error: &sqlx::Error) -> Option<&'static str> {
 fn hint_of(error: &sqlx::Error) -> &'static str {
     const AGAIN: &str = "what was recorded stands; run the same command again";
     match (error, code(error).as_deref()) {
-        _ if is_about_trust(error) => {
-            "name the root of the server's certificate with sslrootcert=FILE in the URL; sslmode=require encrypts without looking at it"
-        }
+        _ if is_about_trust(error) => hint_of_trust(error),
         (sqlx::Error::Io(_), _) => "check host and port, that the server runs, and the way to it",
+        (sqlx::Error::Database(error), _) if error.message().ends_with("no encryption") => {
+            "the server wants TLS: name another sslmode than disable in the URL"
+        }
         (_, Some("28P01" | "28000")) => {
-            "check the user, and the password in PGPASSWORD, PGPASSFILE or CUSTOMER_IMPORT_LEDGER"
+            "check the user, and its password in PGPASSWORD, CUSTOMER_IMPORT_LEDGER or a PGPASSFILE that nobody else may read, or its certificate in sslcert and sslkey"
         }
         (_, Some("3D000")) => "create the database first, or name another in the URL",
         (_, Some("42501")) => {
@@ -144,6 +184,7 @@ fn words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => format!("no connection ({error})"),
+        sqlx::Error::Tls(error) => format!("no connection ({error})"),
         other => other.to_string(),
     }
 }

@@ -8,7 +8,10 @@ use sqlx::{
 };
 use url::Url;
 
-use super::super::url::{Password, WrongUrl, without_password};
+use super::{
+    super::url::{Password, WrongUrl, without_password},
+    certificate,
+};
 
 /// The schema of a ledger where the URL names none.
 const SCHEMA: &str = "customer_import";
@@ -17,9 +20,10 @@ const SCHEMA: &str = "customer_import";
 const NAME_BYTES_MAX: usize = 63;
 
 /// What the URL may say besides user, host, port and database.
-const PARAMETERS: [&str; 8] =
-    ["schema", "host", "port", "user", "password", "dbname", "sslmode", "sslrootcert"];
-const CLIENT_CERTIFICATE: [&str; 2] = ["sslcert", "sslkey"];
+const PARAMETERS: [&str; 7] = ["schema", "host", "port", "user", "password", "dbname", "sslmode"];
+
+/// The files that it may name; the last two go together.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
 
 /// A schema of a database of a server.
 #[derive(Clone)]
@@ -43,7 +47,7 @@ impl Server {
         if has_password && password == Password::Refused {
             return Err(WrongUrl::Password { shown });
         }
-        let is_known = |name: &str| PARAMETERS.contains(&name) || CLIENT_CERTIFICATE.contains(&name);
+        let is_known = |name: &str| PARAMETERS.contains(&name) || FILES.contains(&name);
         let unknown = url.query_pairs().find(|(name, _)| !is_known(name)).map(|(name, _)| name.into_owned());
         if let Some(unknown) = unknown {
             return Err(wrong(format!("{unknown} is no parameter of it")));
@@ -55,6 +59,15 @@ impl Server {
         let (schema, mode) = (value("schema").unwrap_or_else(|| SCHEMA.into()), value("sslmode"));
         if schema.is_empty() || schema.len() > NAME_BYTES_MAX || schema.contains('\0') {
             return Err(wrong("the schema has no name that Postgres can keep".into()));
+        }
+        let files = FILES.map(|name| value(name).map(|path| (name, path)));
+        if files[1].is_some() != files[2].is_some() {
+            let problem = "sslcert and sslkey go together".into();
+            return Err(WrongUrl::File { shown, problem });
+        }
+        let mut files = files.iter().flatten();
+        if let Some(problem) = files.find_map(|(name, path)| certificate::problem(name, path)) {
+            return Err(WrongUrl::File { shown, problem });
         }
         let others: Vec<_> = url.query_pairs().into_owned().filter(|(name, _)| name != "schema").collect();
         if others.is_empty() {
