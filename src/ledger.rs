@@ -44,6 +44,7 @@ mod rate_reserver;
 mod reader;
 mod records;
 mod reference_index;
+mod run_times;
 mod seen_rows;
 mod shared_run;
 mod sqlite;
@@ -89,6 +90,7 @@ pub(crate) use self::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, Pruned, RetryFilter, RetryRow,
         RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
     },
+    run_times::RunTimes,
     sqlite::lock_file::private_file,
     timeline::{Sample, condensed, sustained_rate},
 };

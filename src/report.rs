@@ -73,8 +73,8 @@ use crate::{
     customer::Rescue,
     latency::Latencies,
     ledger::{
-        ErrorGroup, Outcome, RunDetails, RunRecord, RunState, Sample, Setting, SettingOrigin, Tally,
-        condensed, sustained_rate,
+        ErrorGroup, Outcome, RunDetails, RunState, Sample, Setting, SettingOrigin, Tally, condensed,
+        sustained_rate,
     },
 };
 
@@ -178,7 +178,7 @@ impl<'a> Report<'a> {
             existing,
             respelled,
         } = details;
-        let elapsed = elapsed(run, samples, now);
+        let elapsed = run.duration(now).or(run.sampled).unwrap_or_default();
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
         let ends = (run.state, exit_code, run.stop_reason.as_deref());
         let summary =
@@ -238,50 +238,4 @@ impl<'a> Report<'a> {
 /// The whole run as a single sample.
 fn whole(samples: &[Sample]) -> Option<Sample> {
     condensed(samples, 1).pop()
-}
-
-/// How much longer than its samples a run may have lasted; if the clock says more, it was set meanwhile.
-const BEYOND_SAMPLES_MAX: Duration = Duration::from_secs(15 * 60);
-
-/// The duration of the run. For a crashed run, the end of its last sample: the ledger records only when the next run
-/// detected the crash.
-fn elapsed(run: &RunRecord, samples: &[Sample], now: i64) -> Duration {
-    let seen = samples.last().map_or(Duration::ZERO, |last| last.to);
-    let until = match (run.state, run.ended_at, run.exit_code) {
-        (RunState::Running, ..) => now,
-        (_, Some(ended_at), Some(_)) => ended_at,
-        _ => return seen,
-    };
-    let by_clock = Duration::from_millis(u64::try_from(until.saturating_sub(run.started_at)).unwrap_or(0));
-    // The samples are timed by the monotonic clock.
-    let was_set = !samples.is_empty() && (by_clock < seen || by_clock > seen + BEYOND_SAMPLES_MAX);
-    if was_set { seen } else { by_clock }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::{RequestCounts, RunId};
-
-    #[test]
-    fn a_clock_that_is_set_during_a_run_does_not_make_it_longer_or_shorter() {
-        let took = |seconds: i64, samples: &[Sample]| {
-            let run = RunRecord {
-                run: RunId(1),
-                command: "import".into(),
-                source: "users.csv".into(),
-                state: RunState::Completed,
-                exit_code: Some(0),
-                stop_reason: None,
-                started_at: 1_000_000,
-                ended_at: Some(1_000_000 + seconds * 1000),
-                tally: Tally::default(),
-                request_counts: RequestCounts::default(),
-            };
-            elapsed(&run, samples, 0).as_secs()
-        };
-        let samples = [Sample { to: Duration::from_secs(30), ..Sample::default() }];
-        assert_eq!([31, 86_400, -3600].map(|seconds| took(seconds, &samples)), [31, 30, 30]);
-        assert_eq!([0, 31].map(|seconds| took(seconds, &[])), [0, 31]);
-    }
 }

@@ -149,6 +149,12 @@ pub(super) enum InDoubtClaim {
     OfThisRun,
 }
 
+/// When a row was first claimed. A claim from the future was made by a wrong clock: by that time, a customer that this
+/// run creates would be older than its claim.
+fn first_claimed_at(earlier: Option<i64>, now: i64) -> i64 {
+    earlier.map_or(now, |earlier| earlier.min(now))
+}
+
 /// A run's committed promise to settle a row; the right to send requests for it.
 #[derive(Debug)]
 pub struct Claim {
@@ -186,7 +192,7 @@ impl Claim {
                 (None, Some(prior)) if in_doubt => Operation::Confirm(prior),
                 (None, prior) => Operation::Create { prior },
             },
-            claimed_at: sent_before.and_then(|known| known.claimed_at).unwrap_or(now),
+            claimed_at: first_claimed_at(sent_before.and_then(|known| known.claimed_at), now),
             row: ClaimedRow::OfSource { customer, record, chunk, is_known: known.is_some() },
             may_belong_to_another_row: false,
         }
@@ -201,7 +207,7 @@ impl Claim {
             line,
             row: ClaimedRow::InDoubt(reference, origin),
             operation: Operation::Confirm(PriorCreate { sent: fingerprint }),
-            claimed_at: claimed_at.unwrap_or(now),
+            claimed_at: first_claimed_at(claimed_at, now),
             may_belong_to_another_row: false,
         }
     }

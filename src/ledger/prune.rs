@@ -9,7 +9,9 @@
 //!
 //! [`RunId::PRUNED`]: super::model::RunId::PRUNED
 
-use super::{error::Error, location::Location, records::Pruned, store::Store};
+use super::{
+    error::Error, location::Location, model::RunId, records::Pruned, run_times::RunTimes, store::Store,
+};
 
 /// Deletes what ended before this time (UTC milliseconds) and shrinks the file.
 ///
@@ -22,11 +24,21 @@ pub(crate) async fn prune(location: &Location, before: i64, now: i64) -> Result<
     store.read_index().await?;
     let last = store.last_row().await?;
     store.merge_index(last).await?;
-    let mut pruned = store.delete_old(before).await?;
+    let old = ended_before(&store.run_times().await?, before, now);
+    let mut pruned = store.delete_runs(&old).await?;
     store.close().await?;
     // A file has its last size when it is closed.
     if let Some(data) = location.file().and_then(|file| file.metadata().ok()) {
         pruned.bytes.1 = data.len();
     }
     Ok(pruned)
+}
+
+/// The runs that ended before this time. The times are corrected first: a run of yesterday is not from 1970, whatever
+/// the clock said.
+fn ended_before(runs: &[(RunId, RunTimes)], before: i64, now: i64) -> Vec<RunId> {
+    let mut times: Vec<RunTimes> = runs.iter().map(|(_, times)| *times).collect();
+    RunTimes::correct(&mut times, now);
+    let old = runs.iter().zip(times).filter(|(_, times)| times.ended < before);
+    old.map(|((run, _), _)| *run).collect()
 }

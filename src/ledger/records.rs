@@ -2,6 +2,8 @@
 //!
 //! Plain values, filled by the queries of a backend.
 
+use std::time::Duration;
+
 use super::{
     claim::RowError,
     model::{
@@ -30,10 +32,30 @@ pub struct RunRecord {
     pub started_at: i64,
     /// UTC milliseconds.
     pub ended_at: Option<i64>,
+    /// The end of the last sample, since the beginning of the run; `None` without samples.
+    pub sampled: Option<Duration>,
     /// Rows by outcome.
     pub tally: Tally,
     /// Requests.
     pub request_counts: RequestCounts,
+}
+
+/// How much longer than its samples a run may have lasted; if the clock says more, it was set meanwhile.
+const BEYOND_SAMPLES_MAX: Duration = Duration::from_secs(15 * 60);
+
+impl RunRecord {
+    /// How long the run lasted, or has lasted at `now` (UTC milliseconds). The samples are timed by the monotonic
+    /// clock, so they are right if the wall clock was set during the run. `None` for a crashed run: the ledger records
+    /// only when the next run detected the crash.
+    pub fn duration(&self, now: i64) -> Option<Duration> {
+        let until = match self.state {
+            RunState::Running => now,
+            _ => self.ended_at.filter(|_| self.exit_code.is_some())?,
+        };
+        let by_clock = Duration::from_millis(until.saturating_sub(self.started_at).max(0).unsigned_abs());
+        let was_set = |seen: &Duration| by_clock < *seen || by_clock > *seen + BEYOND_SAMPLES_MAX;
+        Some(self.sampled.filter(was_set).unwrap_or(by_clock))
+    }
 }
 
 /// What `status` shows of a ledger.
@@ -286,5 +308,32 @@ impl Pruned {
     /// Whether nothing was deleted.
     pub fn is_nothing(&self) -> bool {
         (self.runs, self.records, self.rows) == (0, 0, 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_during_a_run_does_not_make_it_longer_or_shorter() {
+        let took = |seconds: i64, sampled: Option<u64>| {
+            let run = RunRecord {
+                run: RunId(1),
+                command: "import".into(),
+                source: "users.csv".into(),
+                state: RunState::Completed,
+                exit_code: Some(0),
+                stop_reason: None,
+                started_at: 1_000_000,
+                ended_at: Some(1_000_000 + seconds * 1000),
+                sampled: sampled.map(Duration::from_secs),
+                tally: Tally::default(),
+                request_counts: RequestCounts::default(),
+            };
+            run.duration(0).unwrap().as_secs()
+        };
+        assert_eq!([31, 86_400, -3600].map(|seconds| took(seconds, Some(30))), [31, 30, 30]);
+        assert_eq!([0, 31].map(|seconds| took(seconds, None)), [0, 31]);
     }
 }

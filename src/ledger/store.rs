@@ -22,6 +22,7 @@ use super::{
     ordered_scan::Owner,
     rate_reserver::RateReserver,
     records::{ChangedAtApi, Pruned},
+    run_times::RunTimes,
     seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
     shared_run::{AdoptedRow, Cursor, RunView},
     sqlite,
@@ -103,7 +104,8 @@ of_both! {
     // The commit and the end of a run
     async fn end_run(&mut self, run: RunId, end: RunEnd<'_>, requests: &RequestCounts, now: i64) -> ();
     async fn discard_run(&mut self, run: RunId) -> ();
-    async fn delete_old(&mut self, before: i64) -> Pruned;
+    async fn run_times(&mut self) -> Vec<(RunId, RunTimes)>;
+    async fn delete_runs(&mut self, old: &[RunId]) -> Pruned;
 }
 
 impl Store {

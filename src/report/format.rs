@@ -74,11 +74,6 @@ pub fn time(duration: Duration) -> String {
     }
 }
 
-/// The duration between two times in UTC milliseconds.
-pub(super) fn time_between(from: i64, to: i64) -> String {
-    time(Duration::from_millis(u64::try_from(to.saturating_sub(from)).unwrap_or(0)))
-}
-
 /// `2020-03-17 14:16`, from UTC milliseconds.
 pub fn date(milliseconds: i64) -> String {
     let text = rfc3339(milliseconds);

@@ -8,7 +8,7 @@ use super::{
     format::{date, grouped},
     history::{did, together},
 };
-use crate::ledger::{Outcome, RunRecord, RunState};
+use crate::ledger::{Outcome, RunRecord, RunState, RunTimes};
 
 /// The maximum number of marks on the time line.
 const MARKS_SHOWN: usize = 120;
@@ -35,22 +35,28 @@ impl RunTimeline {
     /// The time line of the runs of a ledger that has imported `succeeded` customers. `None` for fewer than two runs,
     /// or if all took place at one moment. `now` is in UTC milliseconds.
     pub(super) fn of(runs: &[RunRecord], succeeded: u64, now: i64) -> Option<RunTimeline> {
-        let from = runs.first().filter(|_| runs.len() > 1)?.started_at;
-        let to = runs.iter().map(|run| end(run, now)).max()?.max(from);
+        let mut times: Vec<RunTimes> =
+            runs.iter().map(|run| RunTimes { began: run.started_at, ended: end(run, now) }).collect();
+        RunTimes::correct(&mut times, now);
+        let from = times.first().filter(|_| runs.len() > 1)?.began;
+        let to = times.last()?.ended;
         let span = to.saturating_sub(from).max(1) as f64;
         let at = |time: i64| (time.saturating_sub(from) as f64 / span).clamp(0.0, 1.0);
-        let groups = || runs.chunks(runs.len().div_ceil(MARKS_SHOWN));
+        let in_group = runs.len().div_ceil(MARKS_SHOWN);
+        let groups = || runs.chunks(in_group).zip(times.chunks(in_group));
         let found: u64 = runs.iter().map(new_customers).sum();
         // Customers of deleted runs.
         let mut imported = succeeded.saturating_sub(found);
         let mut points = Vec::new();
-        for group in groups() {
-            let (Some(first), Some(last)) = (group.first(), group.last()) else { continue };
-            points.push((at(first.started_at), imported as f64));
+        let mut marks = Vec::new();
+        for (group, times) in groups() {
+            let (Some(first), Some(last)) = (times.first(), times.last()) else { continue };
+            let (from, to) = (at(first.began), at(last.ended));
+            points.push((from, imported as f64));
             imported += group.iter().map(new_customers).sum::<u64>();
-            points.push((at(end(last, now)), imported as f64));
+            points.push((to, imported as f64));
+            marks.extend(mark(group, from * 1000.0, to * 1000.0));
         }
-        let marks = groups().filter_map(|group| mark(group, now, at)).collect();
         let label = |time: i64| match to.saturating_sub(from) {
             ..DAYS_ONLY => date(time),
             _ => date(time).chars().take(10).collect(),
@@ -80,9 +86,9 @@ fn new_customers(run: &RunRecord) -> u64 {
     run.tally.get(Outcome::Created) + run.tally.get(Outcome::Existing)
 }
 
-fn mark(runs: &[RunRecord], now: i64, at: impl Fn(i64) -> f64) -> Option<Mark> {
+/// The mark of these runs, between two places on the line.
+fn mark(runs: &[RunRecord], from: f64, to: f64) -> Option<Mark> {
     let (first, last) = (runs.first()?, runs.last()?);
-    let (from, to) = (at(first.started_at) * 1000.0, at(end(last, now)) * 1000.0);
     let width = (to - from).max(MARK_WIDTH_MIN);
     let words = match runs {
         [run] => format!(
@@ -128,6 +134,7 @@ mod tests {
             stop_reason: None,
             started_at,
             ended_at: Some(started_at.saturating_add(1000)),
+            sampled: None,
             tally: [(Outcome::Created, created)].into_iter().collect(),
             request_counts: RequestCounts::default(),
         }
@@ -136,7 +143,7 @@ mod tests {
     #[test]
     fn a_year_of_nights_fits_a_phone() {
         let runs: Vec<RunRecord> = (0..400).map(|night| run(night, night * 86_400_000, 1)).collect();
-        let line = RunTimeline::of(&runs, 1_400, 0).unwrap();
+        let line = RunTimeline::of(&runs, 1_400, 400 * 86_400_000).unwrap();
         assert!(line.marks.len() <= MARKS_SHOWN, "{}", line.marks.len());
         assert!(
             line.marks[0]
@@ -152,9 +159,9 @@ mod tests {
 
     #[test]
     fn clocks_that_go_backwards_leave_no_mark_outside() {
-        let mut runs = vec![run(1, i64::MAX - 5, 3), run(2, 10, 4)];
+        let mut runs = vec![run(1, i64::MAX - 5, 3), run(2, 10, 4), run(3, 5, 2)];
         runs[0].ended_at = Some(0);
-        let line = RunTimeline::of(&runs, 0, 0).unwrap();
+        let line = RunTimeline::of(&runs, 0, 9000).unwrap();
         for mark in &line.marks {
             let (left, width): (f64, f64) =
                 (mark.place.left.parse().unwrap(), mark.place.width.parse().unwrap());

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     LiveStatus,
-    format::{date, grouped, requests, rfc3339, rows, time, time_between, visible_text, wrapped},
+    format::{date, grouped, requests, rfc3339, rows, time, visible_text, wrapped},
 };
 use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target, WorkerRecord};
 
@@ -153,11 +153,10 @@ pub(super) fn add_runs_heading(text: &mut String) {
     );
 }
 
-/// The duration of a run. The end of a crashed run is unknown: the ledger records only when the next run detected the
-/// crash.
+/// The duration of a run that has ended, unless it crashed.
 pub(super) fn took(run: &RunRecord) -> Option<String> {
-    let ended_at = run.ended_at.filter(|_| run.exit_code.is_some())?;
-    Some(time_between(run.started_at, ended_at))
+    let has_ended = run.state != RunState::Running;
+    run.duration(run.started_at).filter(|_| has_ended).map(time)
 }
 
 pub(super) fn add_run(run: &RunRecord, text: &mut String) {

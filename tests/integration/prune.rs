@@ -228,3 +228,32 @@ fn bad_dates_and_ledgers_are_one_line() {
     assert!(done.code == 2 && done.stderr.contains("is not a ledger"), "{done:?}");
     assert!(std::fs::read(other).unwrap().starts_with(b"not a ledger"));
 }
+
+/// A run has its place between its neighbors, and a duration, even if the clock of its machine was wrong: in 1970 without
+/// a battery, or in the future.
+#[test]
+fn a_wrong_clock_makes_no_run_older_or_younger_than_its_neighbors() {
+    let world = World::new();
+    for rows in [2, 4, 6, 8] {
+        assert_eq!(world.import(&world.rows("users.csv", rows), &[]).code, 0);
+    }
+    age(&world, "id in (1, 2)");
+    let runs =
+        |world: &World| world.query("select cast(id as text) from run where id > 0 order by id").concat();
+    let of_2099 = 4_095_000_000_000_i64;
+    world.execute(&format!("update run set started_at = {of_2099}, ended_at = {of_2099} + 5 where id = 2"));
+    world.execute(&format!("update run set ended_at = {of_2099} where id = 3"));
+    world.execute("update run set started_at = 0, ended_at = 5 where id = 4");
+    // The second run may have ended as late as the third one began, which is today.
+    assert!(prune(&world).contains("1 run"), "the first one is old");
+    assert_eq!(runs(&world), ["2", "3", "4"]);
+    let status = world.run(&["status"]).stdout;
+    assert!(!status.contains(" h "), "no run took hours: {status}");
+    let page = world.run(&["report", "--all", "--format", "html"]).stdout;
+    let (_, labels) = page.split_once("class=\"across\"").unwrap();
+    let (labels, _) = labels.split_once("</div>").unwrap();
+    assert!(labels.contains("class=\"last\"") && !labels.contains("2099"), "it ends today: {labels}");
+    age(&world, "id = 3");
+    assert!(prune(&world).contains("1 run"), "the second one ended before the third one began");
+    assert_eq!(runs(&world), ["3", "4"], "these may be from today");
+}

@@ -370,6 +370,27 @@ fn what_get_confirms_counts_as_created() {
     world.assert_agreement(references(0..40));
 }
 
+/// The clock of the first run stood in 2099. What the second one creates is not older than its claim for that.
+#[test]
+fn a_row_in_doubt_that_was_claimed_in_the_future_is_created() {
+    let world = World::with(Options { faults: vec![(Fault::Timeout, 1.0)], ..Options::default() });
+    let file = world.rows("users.csv", 40);
+    let mut first = world.start_import(&file, &["--concurrency", "40", "--shutdown-grace", "50ms"]);
+    assert!(wait_until(&mut first, || world.journal().requests() == 40));
+    signal(&first, "TERM");
+    assert_eq!(finish(first).code, 143);
+    let there = world.journal().customers() as u64;
+    assert!((1..40).contains(&there));
+    assert_eq!(world.number("select count(*) from row where in_doubt and claimed_at > 0"), 40);
+    world.execute("update row set claimed_at = 4095000000000 where in_doubt");
+
+    world.reconfigure(|behavior| behavior.faults.clear());
+    assert_eq!(world.import(&file, &[]).code, 0);
+    let created = "select count(*) from row where outcome = 'created' and not found";
+    assert_eq!(world.number(created), 40 - there, "{}", world.outcomes());
+    world.assert_agreement(references(0..40));
+}
+
 /// A signal while rows in doubt are looked up: nothing of the file was read, so no row of it counts.
 #[test]
 fn an_interrupt_while_rows_in_doubt_are_asked_about_leaves_them_in_doubt() {

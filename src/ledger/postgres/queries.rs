@@ -6,11 +6,12 @@ pub(super) const SELECT_RUNS: &str = "
            coalesce((select json_object_agg(outcome, rows) from run_outcome where run_outcome.run = run.id),
                     '{}')::text,
            exists (select 1 from worker where worker.run = run.id and worker.state = 'alive'
-                   and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond')
+                   and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond'),
+           (select max(to_ms) from sample where sample.run = run.id)
     from run where id > 0 order by id";
 
 pub(super) const SELECT_LAST_SUCCESS: &str = "
-    select max(ended_at) from run where state = 'completed' and exit_code in (0, 3) and id > 0";
+    select ended_at from run where state = 'completed' and exit_code in (0, 3) and id > 0 order by id desc limit 1";
 
 pub(super) const SELECT_HEADERS: &str = "
     select id, columns, reference_column from run

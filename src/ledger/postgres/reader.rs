@@ -2,7 +2,7 @@
 //!
 //! Each query is a transaction of its own, so that no old version of a row is kept for long on the server's side.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{Row as _, postgres::PgRow};
 
@@ -308,6 +308,7 @@ fn read_run(ledger: &Location, row: &PgRow) -> Result<RunRecord, Error> {
         stop_reason: some_text(row, 5),
         started_at: row.get(6),
         ended_at: row.get(7),
+        sampled: row.get::<Option<i64>, _>(13).map(|to| Duration::from_millis(to.max(0).unsigned_abs())),
         tally: tally.collect::<Result<_, Error>>()?,
         request_counts: RequestCounts {
             requests: count(row, 8),

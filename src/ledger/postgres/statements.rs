@@ -652,9 +652,9 @@ pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null"
 // Pruning
 
 /// Runs that ended before; run 0 is always among them.
-pub(super) const SELECT_OLD_RUNS: &str = "
-    select coalesce(array_agg(id), '{}') from run
-    where state <> 'running' and coalesce(ended_at, started_at) < $1";
+/// Of the runs that have ended.
+pub(super) const SELECT_RUN_TIMES: &str = "
+    select id, started_at, coalesce(ended_at, started_at) from run where state <> 'running' order by id";
 
 /// Cells of rows that were settled in such runs: not of a row that was created long ago and whose Update was refused
 /// yesterday, nor of a row that a later run has read again.

@@ -25,6 +25,7 @@ use super::{
         },
         ordered_scan::{OrderedRow, Owner, READ_ROWS},
         records::{ChangedAtApi, Pruned},
+        run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
         shared_run::{AdoptedRow, Cursor, RunView},
         store::Held,
@@ -541,9 +542,15 @@ impl Store {
 
     // Pruning
 
-    pub(crate) async fn delete_old(&mut self, before: i64) -> Result<Pruned, Error> {
+    pub(crate) async fn run_times(&mut self) -> Result<Vec<(RunId, RunTimes)>, Error> {
+        let runs = self.all(SELECT_RUN_TIMES).await?;
+        let times = |row: &PgRow| RunTimes { began: row.get(1), ended: row.get(2) };
+        Ok(runs.iter().map(|row| (RunId(row.get(0)), times(row))).collect())
+    }
+
+    pub(crate) async fn delete_runs(&mut self, old: &[RunId]) -> Result<Pruned, Error> {
         let size_before = count(&self.one(SELECT_SIZE).await?, 0);
-        let pruned = self.delete_old_runs(before).await?;
+        let pruned = self.delete_old_runs(old.iter().map(|run| run.0).collect()).await?;
         if !pruned.is_nothing() {
             self.connection.run_text(VACUUM.into()).await?;
         }
@@ -551,12 +558,10 @@ impl Store {
         Ok(Pruned { bytes: (size_before, size), ..pruned })
     }
 
-    async fn delete_old_runs(&mut self, before: i64) -> Result<Pruned, Error> {
+    async fn delete_old_runs(&mut self, old: Vec<i64>) -> Result<Pruned, Error> {
         let connection = &mut self.connection;
         connection.begin_at_once().await?;
         connection.run(&Statement::new(KEEP_LAST_ROW)).await?;
-        let old = connection.run(&Statement::new(SELECT_OLD_RUNS).bind(before)).await?;
-        let old: Vec<i64> = old.first().map_or_else(Vec::new, |row| row.get(0));
         let counted = |rows: Vec<PgRow>| rows.first().map_or(0, |row| count(row, 0));
         let records = connection.run(&Statement::new(DELETE_OLD_RECORDS).bind(old.clone())).await?;
         let rows = connection.run(&Statement::new(DELETE_OLD_UNSENDABLE).bind(old.clone())).await?;

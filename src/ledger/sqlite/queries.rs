@@ -5,13 +5,14 @@
 
 pub(super) const SELECT_RUNS: &str = "
     select id, command, source, state, exit_code, stop_reason, started_at, ended_at, requests, retries, throttled,
-           (select json_group_object(outcome, rows) from run_outcome where run_outcome.run = run.id)
+           (select json_group_object(outcome, rows) from run_outcome where run_outcome.run = run.id),
+           (select to_ms from sample where sample.run = run.id order by number desc limit 1)
     from run where id > 0 order by id";
 
 pub(super) const SELECT_FIRST_MIGRATION: &str = "select min(version) from _sqlx_migrations";
 
 pub(super) const SELECT_LAST_SUCCESS: &str = "
-    select max(ended_at) from run where state = 'completed' and exit_code in (0, 3) and id > 0";
+    select ended_at from run where state = 'completed' and exit_code in (0, 3) and id > 0 order by id desc limit 1";
 
 pub(super) const SELECT_HEADERS: &str = "
     select id, columns, reference_column from run

@@ -7,6 +7,7 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use futures_util::TryStreamExt;
@@ -443,6 +444,7 @@ fn read_run(path: &Path, row: &SqliteRow) -> Result<RunRecord, Error> {
         stop_reason: row.get(5),
         started_at: row.get(6),
         ended_at: row.get(7),
+        sampled: row.get::<Option<i64>, _>(12).map(|to| Duration::from_millis(to.max(0).unsigned_abs())),
         tally: tally.collect::<Result<_, Error>>()?,
         request_counts: RequestCounts {
             requests: count(row, 8),

@@ -438,8 +438,9 @@ pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null"
 // Pruning
 
 /// Runs that ended earlier; always includes run 0.
-pub(super) const SELECT_OLD_RUNS: &str = "
-    select json_group_array(id) from run where state <> 'running' and coalesce(ended_at, started_at) < ?1";
+/// Of the runs that have ended.
+pub(super) const SELECT_RUN_TIMES: &str = "
+    select id, started_at, coalesce(ended_at, started_at) from run where state <> 'running' order by id";
 
 /// Deletes the cells of rows settled in such runs, but not of a row that was created long ago and whose Update was
 /// rejected recently, nor of a row that a later run has read again.

@@ -37,6 +37,7 @@ use super::{
         ordered_scan::{OrderedRow, Owner, READ_ROWS},
         records::{ChangedAtApi, Pruned},
         reference_index::ReferenceIndex,
+        run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
         timeline::Sample,
         unsendable::{EarlierRecord, UnsendableRows},
@@ -782,30 +783,37 @@ impl Store {
 
     // Pruning
 
-    /// Deletes what ended before this time: the runs, what is known of them alone, and the cells of their rows. Gives the
-    /// room of them back to the file system.
-    pub(crate) async fn delete_old(&mut self, before: i64) -> Result<Pruned, Error> {
+    /// The beginning and the end of each run that has ended, in order.
+    pub(crate) async fn run_times(&mut self) -> Result<Vec<(RunId, RunTimes)>, Error> {
+        let runs = self.all(sqlx::query(SELECT_RUN_TIMES)).await?;
+        let times = |row: &SqliteRow| RunTimes { began: row.get(1), ended: row.get(2) };
+        Ok(runs.iter().map(|row| (RunId(row.get(0)), times(row))).collect())
+    }
+
+    /// Deletes runs, the data that belongs only to them, and the cells of their rows. Returns the space to the file
+    /// system.
+    pub(crate) async fn delete_runs(&mut self, old: &[RunId]) -> Result<Pruned, Error> {
         let size = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
         let size_before = size(&self.path);
-        let pruned = self.delete_old_runs(before).await?;
+        let old: Vec<i64> = old.iter().map(|run| run.0).collect();
+        let pruned = self.delete_old_runs(&serde_json::to_string(&old).unwrap_or_default()).await?;
         if !pruned.is_nothing() {
             self.execute(sqlx::query(VACUUM)).await?;
         }
         Ok(Pruned { bytes: (size_before, size(&self.path)), ..pruned })
     }
 
-    async fn delete_old_runs(&mut self, before: i64) -> Result<Pruned, Error> {
+    /// `old` is a list of runs in JSON.
+    async fn delete_old_runs(&mut self, old: &str) -> Result<Pruned, Error> {
         self.begin().await?;
-        let old = self.all(sqlx::query(SELECT_OLD_RUNS).bind(before)).await?;
-        let old: String = old.first().map_or_else(|| "[]".to_owned(), |row| row.get(0));
-        let records = self.execute(sqlx::query(DELETE_OLD_RECORDS).bind(&old)).await?;
-        let rows = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(&old)).await?;
-        let gone = self.all(sqlx::query(SELECT_RUNS_TO_DELETE).bind(&old)).await?;
+        let records = self.execute(sqlx::query(DELETE_OLD_RECORDS).bind(old)).await?;
+        let rows = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(old)).await?;
+        let gone = self.all(sqlx::query(SELECT_RUNS_TO_DELETE).bind(old)).await?;
         let (gone, runs) = gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), count(row, 1)));
         let pruned = Pruned { runs, records, rows, bytes: (0, 0) };
         if !pruned.is_nothing() {
             self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
-            self.execute(sqlx::query(HAND_OVER_EMPTIED).bind(&old)).await?;
+            self.execute(sqlx::query(HAND_OVER_EMPTIED).bind(old)).await?;
             for sql in [KEEP_RUN_NUMBERS, HAND_OVER_ROWS, HAND_OVER_CORRECTED, HAND_OVER_UPDATES] {
                 self.execute(sqlx::query(sql).bind(&gone)).await?;
             }
