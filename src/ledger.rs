@@ -87,8 +87,9 @@ pub(crate) use self::{
     rate_reserver::RateReserver,
     reader::Reader,
     records::{
-        ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, Pruned, RetryFilter, RetryRow,
-        RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
+        ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, OldTransaction, Pruned,
+        RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection,
+        SourceHeader, WorkerRecord,
     },
     run_times::RunTimes,
     sqlite::lock_file::private_file,

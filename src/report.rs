@@ -54,7 +54,7 @@ pub use self::{
     live_status::{LiveStatus, live_status_text, progress_line, progress_lines, watched_line, watched_lines},
     mapping::{ColumnWarning, MappedField, column_warnings, mapped_fields, mapping_lines, unused_columns},
     plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
-    status::{Status, status_text, workers_text},
+    status::{Status, old_transaction_text, status_text, workers_text},
     summary::{
         AdjustedRows, RunContext, SourceReading, Summary, adjusted_list, changed_list, pruned, run_table,
     },

@@ -22,10 +22,10 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Heartbeat, LedgerOverview, Location, Reader, RunRecord, RunState},
+    ledger::{Heartbeat, Location, Reader, RunRecord, RunState},
     report::{
-        LiveStatus, Status, live_status_text, status_text, visible_text, watched_line, watched_lines,
-        workers_text,
+        LiveStatus, Status, live_status_text, old_transaction_text, status_text, visible_text, watched_line,
+        watched_lines, workers_text,
     },
     run::{RunSnapshot, Signal},
 };
@@ -52,26 +52,26 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
 }
 
 fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
-    let LedgerOverview { target, runs, outcomes, heartbeat, workers } =
-        runtime()?.block_on(async { Reader::open(ledger).await?.overview().await })?;
-    let last = runs.last().filter(|last| last.state == RunState::Running);
-    let live = heartbeat.and_then(|(run, at, heartbeat)| {
-        let last = last.filter(|last| last.run == run)?;
-        Some((last.run, snapshot(last, heartbeat), age(at)))
+    let overview = runtime()?.block_on(async { Reader::open(ledger).await?.overview().await })?;
+    let last = overview.runs.last().filter(|last| last.state == RunState::Running);
+    let live = overview.heartbeat.as_ref().and_then(|(run, at, heartbeat)| {
+        let last = last.filter(|last| last.run == *run)?;
+        Some((last.run, snapshot(last, heartbeat.clone()), age(*at)))
     });
     let name = ledger.to_string();
     match format {
         TextOrJson::Text => {
-            let mut text = status_text(&name, target.as_ref(), &outcomes, &runs);
+            let mut text = status_text(&name, &overview);
             if let Some((run, snapshot, age)) = &live {
                 text.push_str(&live_status_text(*run, snapshot, *age));
             }
-            text.push_str(&workers_text(&workers));
+            text.push_str(&workers_text(&overview.workers));
+            text.push_str(&old_transaction_text(overview.old_transaction.as_ref()));
             print(&text)
         }
         TextOrJson::Json => {
             let live = live.map(|(run, snapshot, age)| LiveStatus::new(run, &snapshot, age));
-            print_data(&json(&Status::new(&name, target.as_ref(), &outcomes, &runs, live, &workers))?)
+            print_data(&json(&Status::new(&name, &overview, live))?)
         }
     }
 }

@@ -71,6 +71,21 @@ pub struct LedgerOverview {
     pub heartbeat: Option<(RunId, i64, Heartbeat)>,
     /// The workers of the current run; empty if the ledger is in a file.
     pub workers: Vec<WorkerRecord>,
+    /// The oldest transaction on the server that has been open for long, if there is one and it may be seen.
+    pub old_transaction: Option<OldTransaction>,
+}
+
+/// A transaction of whatever program that has been open for long. The server cannot clean up what it could still read.
+#[derive(Debug, serde::Serialize)]
+pub struct OldTransaction {
+    /// The name that the program has given itself; may be empty.
+    pub application: String,
+    /// The user of the database.
+    pub user: String,
+    /// What the connection is doing, such as `idle in transaction`.
+    pub state: String,
+    /// Seconds since its beginning.
+    pub age_seconds: u64,
 }
 
 /// A process that works or has worked on a run.

@@ -8,7 +8,9 @@ use super::{
     LiveStatus,
     format::{date, grouped, requests, rfc3339, rows, time, visible_text, wrapped},
 };
-use crate::ledger::{Outcome, RunId, RunRecord, RunState, Tally, Target, WorkerRecord};
+use crate::ledger::{
+    LedgerOverview, OldTransaction, Outcome, RunId, RunRecord, RunState, Tally, Target, WorkerRecord,
+};
 
 /// The JSON object. Its names are a contract with scripts.
 #[derive(Debug, Serialize)]
@@ -25,6 +27,9 @@ pub struct Status<'a> {
     /// The workers of the current run, if several processes can work on it.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     workers: &'a [WorkerRecord],
+    /// A transaction on the server that has been open for long, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old_transaction: Option<&'a OldTransaction>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,14 +52,9 @@ pub(super) struct Run<'a> {
 
 impl<'a> Status<'a> {
     /// The status of a ledger.
-    pub fn new(
-        ledger: &'a str,
-        target: Option<&'a Target>,
-        standing: &Tally,
-        runs: &'a [RunRecord],
-        live: Option<LiveStatus>,
-        workers: &'a [WorkerRecord],
-    ) -> Status<'a> {
+    pub fn new(ledger: &'a str, overview: &'a LedgerOverview, live: Option<LiveStatus>) -> Status<'a> {
+        let LedgerOverview { target, runs, outcomes, workers, old_transaction, .. } = overview;
+        let (target, standing) = (target.as_ref(), outcomes);
         Status {
             ledger,
             base_url: target.map(|target| target.base_url.as_str()),
@@ -64,6 +64,7 @@ impl<'a> Status<'a> {
             runs: runs.iter().map(Run::of).collect(),
             live,
             workers,
+            old_transaction: old_transaction.as_ref(),
         }
     }
 }
@@ -93,7 +94,8 @@ pub(super) fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
 }
 
 /// The status of a ledger as text.
-pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs: &[RunRecord]) -> String {
+pub fn status_text(ledger: &str, overview: &LedgerOverview) -> String {
+    let LedgerOverview { target, runs, outcomes: standing, .. } = overview;
     let mut text = format!("Ledger  {}\n", visible_text(ledger));
     if let Some(Target { base_url, merchant_id }) = target {
         let _ = writeln!(text, "Target  {}, merchant {}", visible_text(base_url), visible_text(merchant_id));
@@ -112,6 +114,20 @@ pub fn status_text(ledger: &str, target: Option<&Target>, standing: &Tally, runs
         add_run(run, &mut text);
     }
     text
+}
+
+/// A transaction that has been open for long, as text; empty if there is none.
+pub fn old_transaction_text(transaction: Option<&OldTransaction>) -> String {
+    let Some(OldTransaction { application, user, state, age_seconds }) = transaction else {
+        return String::new();
+    };
+    let name = if application.is_empty() { "a program without a name" } else { application };
+    let age = time(Duration::from_secs(*age_seconds));
+    let text = format!(
+        "On the server, {name} (user {user}, {state}) has had a transaction open for {age}; until it ends, the server \
+         cannot clean up and becomes slower."
+    );
+    format!("\n{}", wrapped(&visible_text(&text), 0))
 }
 
 /// The workers of the current run as text; empty if only one process can work on it.
@@ -187,5 +203,29 @@ pub(super) fn add_run(run: &RunRecord, text: &mut String) {
     text.push_str(&wrapped(&counts, 6));
     if let Some(reason) = &run.stop_reason {
         text.push_str(&wrapped(&visible_text(reason), 6));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_transaction_is_named() {
+        assert_eq!(old_transaction_text(None), "");
+        let of = |application: &str| OldTransaction {
+            application: application.into(),
+            user: "reporting".into(),
+            state: "idle in transaction".into(),
+            age_seconds: 1500,
+        };
+        let text = old_transaction_text(Some(&of("psql\u{1b}[31m")));
+        assert!(text.starts_with("\nOn the server, psql"), "{text:?}");
+        assert!(
+            text.contains("(user reporting, idle in transaction) has") && text.contains("25 min"),
+            "{text:?}"
+        );
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert!(old_transaction_text(Some(&of(""))).contains("a program without a name"));
     }
 }

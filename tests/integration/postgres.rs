@@ -155,6 +155,30 @@ fn every_statement_fits_a_fresh_ledger() {
     assert!(found > 80, "{found} statements in {}", root().display());
 }
 
+/// Nobody waits ten minutes here: the statement is the program's, with other ages.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_transaction_that_has_been_open_for_long_is_found() {
+    let world = World::new().on_server(&server());
+    assert_eq!(world.import(&world.rows("users.csv", 1), &[]).code, 0);
+    let queries = program().into_iter().find(|it| it.path == "src/ledger/postgres/queries.rs").unwrap();
+    let statements = constants(&queries);
+    let (_, select) = statements.iter().find(|(name, _)| name == "SELECT_OLD_TRANSACTION").unwrap();
+    assert!(select.contains("interval '10 minutes'") && select.contains("limit 1"), "{select}");
+    let name = format!("a report of {}", world.schema().unwrap().name());
+    let found = |age: &str| {
+        // Other tests have transactions, too.
+        let select = select.replace("10 minutes", age).replace("limit 1", "limit 1000");
+        let rows = world.query(&select);
+        rows.into_iter().filter(|row| row[0] == name).map(|row| row[1..3].join(", ")).collect::<Vec<_>>()
+    };
+    let begin = "begin isolation level repeatable read; select 1 from row";
+    let open = world.lock(&format!("set application_name to '{name}'; {begin}"));
+    assert_eq!(found("0 minutes"), ["postgres, idle in transaction"]);
+    assert_eq!(found("10 minutes"), [""; 0]);
+    drop(open);
+}
+
 #[test]
 #[ignore = "needs a server of Postgres: .ci/run has one"]
 fn one_run_has_the_ledger_at_a_time() {
@@ -196,7 +220,7 @@ fn a_process_that_was_taken_over_writes_nothing_more() {
     let (told, requests) = (world.table("row"), world.journal().requests());
     signal(&first, "CONT");
     let done = crate::world::finish(first);
-    done.assert_error_line(4, &["another run has taken it over"]);
+    done.assert_error_line(4, &["another process has taken this one's work over"]);
     assert_eq!(world.table("row"), told);
     assert!(world.journal().requests() <= requests + 2, "those that were on their way");
     world.assert_agreement(references(0..200));

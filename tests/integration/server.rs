@@ -116,6 +116,15 @@ impl Schema {
         });
     }
 
+    /// Runs a statement on a connection of its own, whose end gives back what the statement locks.
+    pub(crate) fn lock(&self, runtime: &Runtime, sql: &str) -> PgConnection {
+        runtime.block_on(async {
+            let mut connection = self.connect().await;
+            connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+            connection
+        })
+    }
+
     /// Whether the program has made the ledger.
     pub(crate) fn exists(&self, runtime: &Runtime) -> bool {
         let found = self.query(runtime, &format!("select to_regclass('{}.target') is not null", self.name));

@@ -8,7 +8,7 @@ use std::{
     io::Write as _,
     path::Path,
     process::Child,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use customer_import::simulator::{Fault, Options};
@@ -202,6 +202,61 @@ fn the_rows_of_a_worker_that_ends_with_an_error_go_on_at_once() {
     assert_closed(&world, 300);
     let ends = "select state, exit_code, stop_reason from worker order by id limit 1";
     assert_eq!(world.query(ends), [["dead", "", "it ended in the middle of its work"]]);
+}
+
+/// Three workers, the first of which is stopped while its transaction is in this trigger of the table `run`. Returns for how
+/// long no row was claimed after that, and how the worker ends when it goes on behind the run's end.
+fn stop_in(trigger: &str) -> (Duration, Done) {
+    let world = world(Duration::from_millis(20));
+    let file = world.rows("users.csv", 3000);
+    let mut workers = start_all(&world, &file, 3, &["--lease=20s", "--rate=400"]);
+    let lock = world.lock("select pg_advisory_lock(4711)");
+    world.execute(&format!(
+        "create function halt() returns trigger language plpgsql as
+         $$begin perform pg_advisory_xact_lock_shared(4711); return new; end$$;
+         create {trigger} execute function halt()"
+    ));
+    let waiting = "select count(*) from pg_locks
+        where locktype = 'advisory' and objid = 4711 and mode = 'ShareLock' and not granted";
+    assert!(wait_until(&mut workers[0], || world.number(waiting) > 0));
+    let stopped = workers.remove(0);
+    signal(&stopped, "STOP");
+    drop(lock);
+    let (since, claimed) = (Instant::now(), "select cursor_rows from run");
+    let before = world.number(claimed);
+    assert!(wait_until(&mut workers[0], || world.number(claimed) > before));
+    let stalled = since.elapsed();
+    let ended = finish_all(workers);
+    signal(&stopped, "CONT");
+    assert_codes(&ended, 0);
+    world.assert_agreement(references(0..3000));
+    assert_closed(&world, 3000);
+    (stalled, finish(stopped))
+}
+
+/// The others wait for it, but not for its whole lease.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_worker_that_is_stopped_while_it_claims_rows_loses_the_cursor() {
+    // It has taken the cursor, and the transaction is about to end.
+    let (stalled, ended) = stop_in(
+        "constraint trigger halting after update on run deferrable initially deferred for each row
+         when (new.cursor_holder = 1)",
+    );
+    assert!(stalled < Duration::from_secs(13), "{stalled:?}");
+    ended.assert_error_line(4, &["another process has taken this one's work over"]);
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_worker_that_is_stopped_in_mid_transaction_is_not_waited_for() {
+    // It moves the cursor, with a lock on the run.
+    let (stalled, ended) = stop_in(
+        "trigger halting before update on run for each row
+         when (old.cursor_holder = 1 and new.cursor_holder is null)",
+    );
+    assert!(stalled < Duration::from_secs(13), "{stalled:?}");
+    ended.assert_error_line(4, &["another process has taken this one's work over"]);
 }
 
 #[test]

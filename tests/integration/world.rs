@@ -353,6 +353,12 @@ impl World {
         });
     }
 
+    /// Runs a statement that locks something of a ledger on a server until the returned connection is dropped.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn lock(&self, sql: &str) -> sqlx::postgres::PgConnection {
+        self.schema.as_ref().unwrap().lock(&self.runtime, sql)
+    }
+
     /// The single number that this query returns.
     pub(crate) fn number(&self, sql: &str) -> u64 {
         self.query(sql)[0][0].parse().unwrap()

@@ -25,7 +25,7 @@ pub enum Failure {
     InUse(Option<RunId>),
     /// The server was away for so long, and the last trouble.
     Away(Duration, String),
-    /// Another process has taken the ledger over.
+    /// Another process has taken over what this one had claimed, or was about to claim.
     TakenOver,
     /// The server has fewer commits of this process than it said.
     LostCommits,
@@ -66,7 +66,7 @@ impl Failure {
             Failure::Away(..) => {
                 "check the server and the way to it, then run the same command again; what was recorded stands"
             }
-            Failure::TakenOver => "run the same command again, once the other run has ended",
+            Failure::TakenOver => "run the same command again; what was recorded stands",
             Failure::LostCommits => {
                 "a standby that lagged behind was made the server; run the same command again: customers that exist are found"
             }
@@ -205,7 +205,9 @@ impl fmt::Display for Failure {
             Failure::Away(time, why) => {
                 write!(f, "the server was away for {} ({why})", humantime::format_duration(*time))
             }
-            Failure::TakenOver => f.write_str("another run has taken it over"),
+            Failure::TakenOver => f.write_str(
+                "another process has taken this one's work over, because it said nothing for too long",
+            ),
             Failure::LostCommits => f.write_str("the server has lost what this run had written"),
         }
     }

@@ -193,6 +193,17 @@ pub(super) const SELECT_WORKERS: &str = "
     from worker left join heartbeat on heartbeat.worker = worker.id
     where worker.run = $1 order by worker.id";
 
+/// The oldest transaction because of which the server keeps what was deleted since. Whose connection another user may not
+/// see has no beginning there.
+pub(super) const SELECT_OLD_TRANSACTION: &str = "
+    select coalesce(application_name, ''), coalesce(usename, '')::text, coalesce(state, ''),
+           extract(epoch from clock_timestamp() - xact_start)::bigint
+    from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+    and (backend_xmin is not null or backend_xid is not null)
+    and xact_start < clock_timestamp() - interval '10 minutes'
+    order by xact_start limit 1";
+
 /// Of all workers of the run that have said something of late. The rows per second of each are those of the run, and so is
 /// the user's rate.
 pub(super) const SELECT_HEARTBEAT: &str = "

@@ -14,8 +14,8 @@ use super::{
         location::Location,
         model::{Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target},
         records::{
-            ErrorGroup, LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping,
-            RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
+            ErrorGroup, LedgerHistory, LedgerOverview, OldTransaction, RetryFilter, RetryRow, RetryableCount,
+            RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
         },
         timeline::{Sample, merged},
     },
@@ -67,7 +67,14 @@ impl Reader {
             Some(run) => self.of_run(SELECT_WORKERS, run.run).await?.iter().map(read_worker).collect(),
             None => Vec::new(),
         };
-        Ok(LedgerOverview { target, runs, outcomes: self.outcome_counts().await?, heartbeat, workers })
+        let old_transaction = self.all(SELECT_OLD_TRANSACTION).await?.first().map(|row| OldTransaction {
+            application: row.get(0),
+            user: row.get(1),
+            state: row.get(2),
+            age_seconds: count(row, 3),
+        });
+        let outcomes = self.outcome_counts().await?;
+        Ok(LedgerOverview { target, runs, outcomes, heartbeat, workers, old_transaction })
     }
 
     pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {

@@ -6,10 +6,10 @@
 // Transactions, the server, and the worker
 
 /// What a transaction begins with; the schema is put in, quoted. A process that is frozen in mid-transaction must not
-/// hold the ledger for longer than its lease.
+/// hold the ledger for as long as others wait for a lock.
 pub(super) const BEGIN: &str = "
     begin; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
-    set local idle_in_transaction_session_timeout to 15000";
+    set local idle_in_transaction_session_timeout to 8000";
 
 pub(super) const BEGIN_READING: &str =
     "begin isolation level repeatable read read only; set local search_path to {schema}";
@@ -312,15 +312,21 @@ pub(super) const WAIT_FOR_CURSOR: &str =
     "update worker set waits_since = coalesce(waits_since, clock_timestamp()) where id = $1";
 
 /// Takes the cursor, unless another worker has it or has waited for it longer. A worker that waits writes at least four
-/// times a second.
+/// times a second. A worker that has the cursor and was silent for half of its lease loses it: it was stopped while it
+/// claimed rows, and its claim is void when it goes on, because only the holder can move the cursor.
 pub(super) const TAKE_CURSOR: &str = "
     update run set cursor_holder = $2
     where id = $1 and state = 'running' and stopping is null
-    and (cursor_holder = $2 or cursor_holder is null and not exists (
-        select 1 from worker other, worker me
-        where me.id = $2 and other.run = $1 and other.id <> $2 and other.state = 'alive'
-        and other.waits_since < me.waits_since
-        and other.beat_at > clock_timestamp() - interval '1 second'))";
+    and (cursor_holder = $2
+        or (cursor_holder is null or exists (
+            select 1 from worker holder where holder.id = cursor_holder
+            and holder.beat_at < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'
+            and pg_postmaster_start_time() < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'))
+        and not exists (
+            select 1 from worker other, worker me
+            where me.id = $2 and other.run = $1 and other.id <> $2 and other.state = 'alive'
+            and other.waits_since < me.waits_since
+            and other.beat_at > clock_timestamp() - interval '1 second'))";
 
 pub(super) const STOP_WAITING: &str = "
     update worker set waits_since = null
@@ -330,7 +336,11 @@ pub(super) const STOP_WAITING: &str = "
 pub(super) const SELECT_CURSOR: &str = "
     select cursor_rows, cursor_start, cursor_hash, next_row, is_at_end,
            coalesce(cursor_holder, 0) = $2, state = 'running' and stopping is null,
-           cursor_holder is null and not exists (
+           (cursor_holder is null or exists (
+               select 1 from worker holder where holder.id = cursor_holder
+               and holder.beat_at < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'
+               and pg_postmaster_start_time() < clock_timestamp() - holder.lease_ms * interval '0.5 milliseconds'))
+           and not exists (
                select 1 from worker other, worker me
                where me.id = $2 and other.run = $1 and other.id <> $2 and other.state = 'alive'
                and other.waits_since < me.waits_since

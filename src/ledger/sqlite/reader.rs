@@ -121,6 +121,7 @@ impl Reader {
             outcomes: self.outcome_counts().await?,
             heartbeat,
             workers: Vec::new(),
+            old_transaction: None,
         })
     }
 
