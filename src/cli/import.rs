@@ -206,7 +206,7 @@ pub(super) async fn run_job(
         code => code,
     };
     let recorded = result.record(code, stop_reason).await;
-    let RecordedEnd { absent, unsendable } =
+    let RecordedEnd { absent, unsendable, is_recorded } =
         recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.run_requests(), result.reason.state());
@@ -220,7 +220,7 @@ pub(super) async fn run_job(
     let (held_rate, pauses, worker) = (result.sustained_rate, Some(result.pauses), result.worker);
     // If the run stopped, invalid rows may have been read that it has not settled.
     let tried = job.tried.as_ref().filter(|_| is_whole);
-    let (details, rescues) = read_details(job.ledger, run, unsendable, tried).await;
+    let (details, rescues) = read_details((job.ledger, is_recorded), run, unsendable, tried).await;
     let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
     let summary =
         Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
@@ -341,11 +341,15 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
 /// run went on is not read again, if it is about all rows of the run. Nothing if the details cannot be read: the run
 /// itself has succeeded.
 async fn read_details(
-    ledger: &Location,
+    (ledger, is_recorded): (&Location, bool),
     run: RunId,
     unsendable: Option<ErrorGroups>,
     tried: Option<&TriedOptions>,
 ) -> (Option<RunDetails>, Vec<Rescue>) {
+    // Whoever did not wait for the end does not wait for a server that may be away.
+    if !is_recorded && ledger.file().is_none() {
+        return Default::default();
+    }
     let tried = tried.filter(|_| unsendable.is_some());
     let read = async {
         let mut reader = Reader::open_ended(ledger).await?;

@@ -162,6 +162,8 @@ pub struct RecordedEnd {
     pub absent: Option<u64>,
     /// What is wrong with the rows that cannot be sent, if all of them were counted.
     pub unsendable: Option<ErrorGroups>,
+    /// False if the user did not wait for the end, or there was nothing to record.
+    pub is_recorded: bool,
 }
 
 impl RunResult {
@@ -194,7 +196,7 @@ impl RunResult {
         let unsendable = ledger
             .end_run(state, exit_code, stop_reason, self.reason.concerns(), &self.request_counts)
             .await?;
-        Ok(RecordedEnd { absent, unsendable })
+        Ok(RecordedEnd { absent, unsendable, is_recorded: true })
     }
 }
 

@@ -288,6 +288,29 @@ fn a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on() {
     world.assert_agreement(references(0..300));
 }
 
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn a_second_signal_does_not_wait_for_a_server_that_does_not_answer() {
+    let server = Server::start();
+    let world = World::with(slow()).on_server(&server.url());
+    let file = world.rows("users.csv", 600);
+    let mut run = world.start_import(&file, &["--concurrency", "2"]);
+    assert!(wait_until(&mut run, || world.journal().requests() > 20));
+    server.signal("STOP");
+    // It says so once it has begun to stop; the second signal ends that.
+    signal(&run, "INT");
+    let began = Instant::now();
+    assert!(wait_until(&mut run, || began.elapsed() > Duration::from_millis(500)));
+    signal(&run, "INT");
+    let done = crate::world::finish(run);
+    let ended = began.elapsed();
+    server.signal("CONT");
+    assert_eq!(done.code, 130, "{done:?}");
+    assert!(ended < Duration::from_secs(6), "{ended:?}");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..600));
+}
+
 /// The one line of what went wrong before anything was sent.
 #[track_caller]
 fn refused(world: &World, url: &str, words: &[&str]) {

@@ -256,6 +256,16 @@ impl Server {
         self.run("pg_ctl", &["-D", &self.data(), "-w", "-m", "immediate", "stop"]);
     }
 
+    /// Sends a signal, such as `STOP`, to each of its processes.
+    pub(crate) fn signal(&self, name: &str) {
+        let first = std::fs::read_to_string(Path::new(&self.data()).join("postmaster.pid")).unwrap();
+        let first = first.lines().next().unwrap();
+        let others = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        let processes = others.split_whitespace().chain([first]);
+        let kill = Command::new("kill").arg(format!("-{name}")).args(processes).status();
+        assert!(kill.unwrap().success());
+    }
+
     /// From its next beginning on it only repeats another server, which there is not.
     pub(crate) fn make_standby(&self) {
         let signal = Path::new(&self.data()).join("standby.signal");
