@@ -44,6 +44,7 @@ mod rate_reserver;
 mod reader;
 mod records;
 mod reference_index;
+mod rows;
 mod run_times;
 mod seen_rows;
 mod shared_run;

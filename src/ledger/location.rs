@@ -59,6 +59,12 @@ impl From<PathBuf> for Location {
     }
 }
 
+impl From<&Location> for Location {
+    fn from(location: &Location) -> Location {
+        location.clone()
+    }
+}
+
 impl From<&Path> for Location {
     fn from(file: &Path) -> Location {
         Location::File(file.into())

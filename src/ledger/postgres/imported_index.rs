@@ -8,11 +8,10 @@ use std::collections::{HashMap, HashSet};
 use sqlx::Row as _;
 
 use super::{
-    super::{error::Error, model::RowId, records::ImportedRow},
+    super::{error::Error, model::RowId, records::ImportedRow, rows::ResultRow as _},
     parameters::{Statement, without_nul},
     queries::SELECT_IMPORTED,
     reader::Reader,
-    rows::{count, fingerprint, text},
     statements::COUNT_IMPORTED,
 };
 use crate::customer::Reference;
@@ -31,7 +30,7 @@ impl ImportedIndex {
     /// Where the ledger cannot be read.
     pub(crate) async fn of(mut reader: Reader) -> Result<ImportedIndex, Error> {
         let row = reader.connection.read_one(&Statement::new(COUNT_IMPORTED)).await?;
-        let rows = usize::try_from(count(&row, 0)).unwrap_or(usize::MAX);
+        let rows = usize::try_from(row.count(0)).unwrap_or(usize::MAX);
         Ok(ImportedIndex { reader, rows, found: HashSet::new() })
     }
 
@@ -57,8 +56,11 @@ impl ImportedIndex {
         for row in self.reader.connection.read(&select).await? {
             let id = RowId(row.get(0));
             if self.found.insert(id) {
-                let remembered = fingerprint(&row, 3).unwrap_or_default();
-                found.insert(text(&row, 1), ImportedRow { id, customer_id: row.get(2), remembered });
+                let remembered = row.fingerprint(3).unwrap_or_default();
+                found.insert(
+                    row.text(1).unwrap_or_default(),
+                    ImportedRow { id, customer_id: row.get(2), remembered },
+                );
             }
         }
         Ok(found)

@@ -5,9 +5,9 @@ pub(super) const SELECT_RUNS: &str = "
     select id, command, source, state, exit_code, stop_reason, started_at, ended_at, requests, retries, throttled,
            coalesce((select json_object_agg(outcome, rows) from run_outcome where run_outcome.run = run.id),
                     '{}')::text,
+           (select max(to_ms) from sample where sample.run = run.id),
            exists (select 1 from worker where worker.run = run.id and worker.state = 'alive'
-                   and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond'),
-           (select max(to_ms) from sample where sample.run = run.id)
+                   and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond')
     from run where id > 0 order by id";
 
 pub(super) const SELECT_LAST_SUCCESS: &str = "

@@ -2,7 +2,7 @@
 //!
 //! Each query is a transaction of its own, so that no old version of a row is kept for long on the server's side.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use sqlx::{Row as _, postgres::PgRow};
 
@@ -12,25 +12,26 @@ use super::{
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         location::Location,
-        model::{Heartbeat, Outcome, RequestCounts, RowId, RunId, RunState, Setting, Tally, Target},
+        model::{Heartbeat, Outcome, RowId, RunId, RunState, Setting, Tally, Target},
         records::{
             ErrorGroup, LedgerHistory, LedgerOverview, OldTransaction, RetryFilter, RetryRow, RetryableCount,
             RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
+        },
+        rows::{
+            ResultRow as _, read_dropped, read_existing, read_field_counts, read_headers, read_retry_row,
+            read_retryable_count, read_row, read_run, read_sample,
         },
         timeline::{Sample, merged},
     },
     connection::Connection,
     parameters::{Statement, with_nul},
     queries::*,
-    rows::{
-        count, read_dropped, read_existing, read_field_counts, read_heartbeat, read_outcome, read_sample,
-        some_text,
-    },
+    rows::read_heartbeat,
     schema,
     server::Server,
     statements::SELECT_TARGET,
 };
-use crate::customer::{Field, InvalidCounts};
+use crate::customer::InvalidCounts;
 
 /// A reader beside the writer; it sees what is committed.
 pub(crate) struct Reader {
@@ -71,7 +72,7 @@ impl Reader {
             application: row.get(0),
             user: row.get(1),
             state: row.get(2),
-            age_seconds: count(row, 3),
+            age_seconds: row.count(3),
         });
         let outcomes = self.outcome_counts().await?;
         Ok(LedgerOverview { target, runs, outcomes, heartbeat, workers, old_transaction })
@@ -94,7 +95,7 @@ impl Reader {
     async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(SELECT_RUNS).await?;
         let ledger = self.connection.location();
-        rows.iter().map(|row| read_run(&ledger, row)).collect()
+        rows.iter().map(|row| read_run(&ledger, row, unended(row))).collect()
     }
 
     pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<(i64, Heartbeat)>)>, Error> {
@@ -114,7 +115,7 @@ impl Reader {
     async fn outcome_counts(&mut self) -> Result<Tally, Error> {
         let rows = self.all(COUNT_OUTCOMES).await?;
         let ledger = self.connection.location();
-        rows.iter().map(|row| Ok((read_outcome(&ledger, row.get(0))?, count(row, 1)))).collect()
+        rows.iter().map(|row| Ok((row.outcome(&ledger, 0)?, row.count(1)))).collect()
     }
 
     /// What the run that goes on, or the one that crashed last, said of itself: its number, and when (UTC
@@ -172,10 +173,7 @@ impl Reader {
                 absent.map(|absent| absent.max(0).unsigned_abs()),
             ),
             existing: read_existing(&existing),
-            respelled: respelled
-                .iter()
-                .map(|row| (count(row, 0), some_text(row, 1).unwrap_or_default()))
-                .collect(),
+            respelled: respelled.iter().map(|row| (row.count(0), row.text(1).unwrap_or_default())).collect(),
             run,
         }))
     }
@@ -188,9 +186,9 @@ impl Reader {
         mut groups: ErrorGroups,
     ) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
         let add = |row: &PgRow| {
-            let (outcome, field, code) = (row.get(2), some_text(row, 3), some_text(row, 4));
+            let (outcome, field, code) = (row.get(2), row.text(3), row.text(4));
             let kind = ErrorKind { outcome, field, code, http_status: row.get(5) };
-            let message = some_text(row, 6);
+            let message = row.text(6);
             let (id, line) = (row.get(0), row.get(1));
             groups.add(ErrorRow { id, line, kind, message: message.as_deref() });
             Ok(true)
@@ -201,7 +199,7 @@ impl Reader {
         let messages = self.connection.read(&Statement::new(SELECT_ERROR_MESSAGES).ids(&first)).await?;
         let read = |row: &PgRow| {
             let cells = row.get::<Option<&str>, _>(2).and_then(|cells| serde_json::from_str(cells).ok());
-            (RowId(row.get(0)), ErrorMessage { text: some_text(row, 1), cells })
+            (RowId(row.get(0)), ErrorMessage { text: row.text(1), cells })
         };
         let messages: HashMap<_, _> = messages.iter().map(read).collect();
         Ok((ErrorGroups::describe(&self.connection.location(), groups, messages)?, invalid))
@@ -209,17 +207,7 @@ impl Reader {
 
     pub(crate) async fn source_headers(&mut self, run: Option<RunId>) -> Result<Vec<SourceHeader>, Error> {
         let select = Statement::new(SELECT_HEADERS).bind(run.map(|run| run.0));
-        let read = |row: &PgRow| SourceHeader {
-            run: RunId(row.get(0)),
-            names: serde_json::from_str(row.get(1)).unwrap_or_default(),
-            reference: some_text(row, 2),
-        };
-        let headers: Vec<SourceHeader> = self.connection.read(&select).await?.iter().map(read).collect();
-        if !headers.is_empty() || run.is_some() {
-            return Ok(headers);
-        }
-        let names = [Field::Reference, Field::MobileNumber].map(|field| field.name().to_owned());
-        Ok(vec![SourceHeader { run: RunId::PRUNED, reference: Some(names[0].clone()), names: names.into() }])
+        Ok(read_headers(&self.connection.read(&select).await?, run))
     }
 
     pub(crate) async fn rows(
@@ -228,20 +216,25 @@ impl Reader {
         run: Option<RunId>,
         mut each: impl FnMut(RowRecord) -> bool,
     ) -> Result<(), Error> {
-        let id = run.map(|run| run.0);
-        let (select, read): (_, fn(&Location, &PgRow) -> _) = match (selection, run) {
-            (Selection::WithId, _) => (Statement::new(SELECT_ROWS_WITH_ID).bind(id), read_row_with_id),
-            (Selection::WithoutId, None) => (Statement::new(SELECT_ROWS_WITHOUT_ID), read_row),
-            (Selection::WithoutId, Some(_)) => {
-                (Statement::new(SELECT_ROWS_WITHOUT_ID_OF_RUN).bind(id), read_row)
-            }
-            (Selection::Invalid, None) => (Statement::new(SELECT_INVALID_ROWS), read_row),
-            (Selection::Invalid, Some(_)) => (Statement::new(SELECT_INVALID_ROWS_OF_RUN).bind(id), read_row),
-            (Selection::All, None) => (Statement::new(SELECT_ROWS), read_row),
-            (Selection::All, Some(_)) => (Statement::new(SELECT_ROWS_OF_RUN).bind(id), read_row),
+        let select = match (selection, run) {
+            (Selection::WithId, _) => SELECT_ROWS_WITH_ID,
+            (Selection::WithoutId, None) => SELECT_ROWS_WITHOUT_ID,
+            (Selection::WithoutId, Some(_)) => SELECT_ROWS_WITHOUT_ID_OF_RUN,
+            (Selection::Invalid, None) => SELECT_INVALID_ROWS,
+            (Selection::Invalid, Some(_)) => SELECT_INVALID_ROWS_OF_RUN,
+            (Selection::All, None) => SELECT_ROWS,
+            (Selection::All, Some(_)) => SELECT_ROWS_OF_RUN,
+        };
+        let select = match (selection, run) {
+            (Selection::WithId, _) | (_, Some(_)) => Statement::new(select).bind(run.map(|run| run.0)),
+            (_, None) => Statement::new(select),
         };
         let ledger = self.connection.location();
-        self.connection.each(&select, |row| Ok(each(read(&ledger, row)?))).await
+        let read = |row: &PgRow| match selection {
+            Selection::WithId => read_row_with_id(&ledger, row),
+            _ => read_row(&ledger, row),
+        };
+        self.connection.each(&select, |row| Ok(each(read(row)?))).await
     }
 
     pub(crate) async fn retry_rows(
@@ -253,27 +246,13 @@ impl Reader {
         let select = Statement::new(SELECT_RETRY_ROWS).bind(after.0);
         let select = select.bind(filter.outcome.map(Outcome::name)).some_text(filter.error_code.as_deref());
         let rows = self.connection.read(&select.bind(i64::from(max))).await?;
-        let read = |row: &PgRow| RetryRow {
-            id: RowId(row.get(0)),
-            line: count(row, 1),
-            columns_of: RunId(row.get(2)),
-            cells: serde_json::from_str(row.get(3)).unwrap_or_default(),
-        };
-        Ok(rows.iter().map(read).collect())
+        Ok(rows.iter().map(read_retry_row).collect())
     }
 
     pub(crate) async fn retryable_counts(&mut self) -> Result<Vec<RetryableCount>, Error> {
         let rows = self.all(COUNT_RETRYABLE).await?;
         let ledger = self.connection.location();
-        let read = |row: &PgRow| {
-            Ok(RetryableCount {
-                outcome: read_outcome(&ledger, row.get(0))?,
-                error_code: with_nul(row.get(1)),
-                rows: count(row, 2),
-                with_cells: count(row, 3),
-            })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(|row| read_retryable_count(&ledger, row)).collect()
     }
 
     pub(crate) async fn row_mappings(&mut self) -> Result<Vec<RowMapping>, Error> {
@@ -281,7 +260,7 @@ impl Reader {
         let read = |row: &PgRow| RowMapping {
             run: RunId(row.get(0)),
             columns: serde_json::from_str(row.get(1)).unwrap_or_default(),
-            reference_column: some_text(row, 2),
+            reference_column: row.text(2),
             options: row.get(3),
         };
         Ok(rows.iter().map(read).collect())
@@ -296,70 +275,19 @@ impl Reader {
     }
 }
 
-fn read_run(ledger: &Location, row: &PgRow) -> Result<RunRecord, Error> {
-    let state = match row.get(3) {
-        "completed" => RunState::Completed,
-        "interrupted" => RunState::Interrupted,
-        "stopped" => RunState::Stopped,
-        _ if row.get(12) => RunState::Running,
-        _ => RunState::Died,
-    };
-    let counts: HashMap<&str, u64> = serde_json::from_str(row.get(11)).unwrap_or_default();
-    let tally = counts.iter().map(|(word, rows)| Ok((read_outcome(ledger, word)?, *rows)));
-    Ok(RunRecord {
-        run: RunId(row.get(0)),
-        command: row.get(1),
-        source: with_nul(row.get(2)),
-        state,
-        exit_code: row.get(4),
-        stop_reason: some_text(row, 5),
-        started_at: row.get(6),
-        ended_at: row.get(7),
-        sampled: row.get::<Option<i64>, _>(13).map(|to| Duration::from_millis(to.max(0).unsigned_abs())),
-        tally: tally.collect::<Result<_, Error>>()?,
-        request_counts: RequestCounts {
-            requests: count(row, 8),
-            retries: count(row, 9),
-            throttled: count(row, 10),
-        },
-    })
-}
-
 fn read_row_with_id(ledger: &Location, row: &PgRow) -> Result<RowRecord, Error> {
     let run = RunId(row.get(1));
     Ok(RowRecord {
         run,
         line: row.get(2),
-        outcome: read_outcome(ledger, row.get(3))?,
-        reference: some_text(row, 4),
-        customer_id: some_text(row, 5),
+        outcome: row.outcome(ledger, 3)?,
+        reference: row.text(4),
+        customer_id: row.text(5),
         error: RowError::default(),
         attempts: row.get(6),
         cells: None,
         columns_of: run,
         api_reference: None,
-    })
-}
-
-fn read_row(ledger: &Location, row: &PgRow) -> Result<RowRecord, Error> {
-    let cells: Option<&str> = row.get(12);
-    Ok(RowRecord {
-        run: RunId(row.get(1)),
-        line: row.get(2),
-        outcome: read_outcome(ledger, row.get(3))?,
-        reference: some_text(row, 4),
-        customer_id: some_text(row, 5),
-        attempts: row.get(6),
-        error: RowError {
-            field: some_text(row, 7),
-            code: some_text(row, 8),
-            message: some_text(row, 9),
-            http_status: row.get::<Option<i64>, _>(10).and_then(|status| status.try_into().ok()),
-            request_id: some_text(row, 11),
-        },
-        cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),
-        columns_of: RunId(row.get(13)),
-        api_reference: some_text(row, 14),
     })
 }
 
@@ -369,11 +297,11 @@ fn read_worker(row: &PgRow) -> WorkerRecord {
         host: row.get(1),
         version: row.get(2),
         state: row.get(3),
-        age_seconds: count(row, 4),
-        rows_settled: count(row, 5),
-        in_flight: count(row, 6),
+        age_seconds: row.count(4),
+        rows_settled: row.count(5),
+        in_flight: row.count(6),
         exit_code: row.get(7),
-        stop_reason: some_text(row, 8),
+        stop_reason: row.text(8),
     }
 }
 
@@ -383,4 +311,9 @@ fn is_of_one_worker(one: &PgRow, next: &PgRow) -> bool {
 
 fn read_samples(rows: &[PgRow]) -> Vec<Sample> {
     rows.iter().map(read_sample).collect()
+}
+
+/// The state of a run whose end is not recorded.
+fn unended(row: &PgRow) -> RunState {
+    if row.flag(13) { RunState::Running } else { RunState::Died }
 }

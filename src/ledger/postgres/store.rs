@@ -25,6 +25,10 @@ use super::{
         },
         ordered_scan::{OrderedRow, Owner, READ_ROWS},
         records::{ChangedAtApi, Pruned},
+        rows::{
+            ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
+            read_known, read_pending_update,
+        },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
         shared_run::{AdoptedRow, Cursor, RunView},
@@ -37,16 +41,13 @@ use super::{
     parameters::{Statement, with_nul, without_nul},
     queries::{SELECT_CHANGED, SELECT_DROPPED},
     rate_limit::RateReserver,
-    rows::{
-        count, fingerprint, read_checkpoint, read_cursor, read_dropped, read_field_counts, read_known,
-        read_outcome, read_view, text,
-    },
+    rows::{read_cursor, read_view},
     schema,
     server::Server,
     statements::*,
     worker::Worker,
 };
-use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
+use crate::customer::{Dropped, FieldCounts, Reference};
 
 /// For how long a server may be away before a run, or another command that writes, knows what its user allows.
 const OUTAGE_MAX: Duration = Duration::from_secs(5);
@@ -186,14 +187,7 @@ impl Store {
 
     pub(crate) async fn rows_in_doubt(&mut self) -> Result<Vec<OpenClaim>, Error> {
         let rows = self.all(SELECT_IN_DOUBT).await?;
-        let read = |row: &PgRow| OpenClaim {
-            id: RowId(row.get(0)),
-            line: count(row, 1),
-            reference: Reference::recorded(&text(row, 2)),
-            fingerprint: fingerprint(row, 3),
-            claimed_at: row.get(4),
-        };
-        Ok(rows.iter().map(read).collect())
+        Ok(rows.iter().map(read_in_doubt).collect())
     }
 
     pub(crate) async fn next_run(&mut self) -> Result<RunId, Error> {
@@ -202,17 +196,7 @@ impl Store {
 
     pub(crate) async fn open_claims(&mut self) -> Result<HashMap<String, KnownRow>, Error> {
         let rows = self.all(SELECT_CLAIMS).await?;
-        let read = |row: &PgRow| KnownRow {
-            id: RowId(row.get(0)),
-            run: RunId(row.get(1)),
-            line: count(row, 2),
-            fingerprint: row.get::<Option<&str>, _>(4).and_then(Fingerprint::from_hex),
-            outcome: Outcome::Pending,
-            in_doubt: true,
-            may_have_landed: false,
-            claimed_at: row.get(5),
-        };
-        Ok(rows.iter().map(|row| (text(row, 3), read(row))).collect())
+        Ok(rows.iter().map(read_claim).collect())
     }
 
     // References
@@ -231,7 +215,7 @@ impl Store {
         }
         let rows = self.connection.read(&Statement::new(FIND_ROWS).bind(texts)).await?;
         let ledger = self.connection.location();
-        rows.iter().map(|row| Ok((text(row, 1), read_known(&ledger, row)?))).collect()
+        rows.iter().map(|row| Ok((row.text(1).unwrap_or_default(), read_known(&ledger, row)?))).collect()
     }
 
     pub(crate) async fn read_ordered(&mut self, from: RowId) -> Result<Vec<Owner>, Error> {
@@ -249,7 +233,7 @@ impl Store {
     ) -> Result<HashMap<RowId, CustomerName>, Error> {
         let rows = self.connection.read(&Statement::new(FIND_CUSTOMER_NAMES).ids(ids)).await?;
         let read = |row: &PgRow| CustomerName {
-            customer_id: text(row, 1),
+            customer_id: row.text(1).unwrap_or_default(),
             api_reference: row
                 .get::<Option<String>, _>(2)
                 .map(|reference| Reference::recorded(&with_nul(reference))),
@@ -280,7 +264,7 @@ impl Store {
         self.connection.each(&select, each).await?;
         let select = Statement::new(SELECT_NAMED_REFERENCES).bind(run.0);
         let each = |row: &PgRow| {
-            named.push((Reference::recorded(&text(row, 0)).key(), RowId(row.get(1))));
+            named.push((Reference::recorded(&row.text(0).unwrap_or_default()).key(), RowId(row.get(1))));
             Ok(true)
         };
         self.connection.each(&select, each).await?;
@@ -292,7 +276,7 @@ impl Store {
             return Ok(HashSet::new());
         }
         let rows = self.connection.read(&Statement::new(SELECT_REFERENCES).ids(ids)).await?;
-        Ok(rows.iter().map(|row| text(row, 0)).collect())
+        Ok(rows.iter().map(|row| row.text(0).unwrap_or_default()).collect())
     }
 
     pub(crate) async fn delete_unsendable(&mut self, ids: &[RowId], run: RunId) -> Result<(), Error> {
@@ -311,7 +295,7 @@ impl Store {
         let rows = self.connection.read(&Statement::new(SELECT_UNREADABLE).bind(lines).bind(run.0)).await?;
         let mut unreadable = UnreadableRuns::default();
         for row in rows {
-            unreadable.0.entry(count(&row, 0)).or_default().push(RunId(row.get(1)));
+            unreadable.0.entry(row.count(0)).or_default().push(RunId(row.get(1)));
         }
         Ok(unreadable)
     }
@@ -358,20 +342,13 @@ impl Store {
     ) -> Result<HashMap<RowId, PendingUpdate>, Error> {
         let rows = self.connection.read(&Statement::new(FIND_PENDING_UPDATES).ids(ids)).await?;
         let ledger = self.connection.location();
-        let read = |row: &PgRow| {
-            Ok(PendingUpdate {
-                fingerprint: fingerprint(row, 1).unwrap_or_default(),
-                outcome: read_outcome(&ledger, row.get(2))?,
-                may_have_landed: row.get(3),
-            })
-        };
-        rows.iter().map(|row| Ok((RowId(row.get(0)), read(row)?))).collect()
+        rows.iter().map(|row| read_pending_update(&ledger, row)).collect()
     }
 
     // The end of a source
 
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
-        Ok(count(&self.one(COUNT_IMPORTED).await?, 0))
+        Ok(self.one(COUNT_IMPORTED).await?.count(0))
     }
 
     pub(crate) async fn invalid_references(
@@ -383,12 +360,12 @@ impl Store {
         let select = Statement::new(SELECT_INVALID_REFERENCES).bind(run.0).bind(behind.0).bind(behind.1.0);
         let rows = self.connection.read(&select.bind(max as i64)).await?;
         let last = rows.last().map_or(behind, |row| (row.get(0), RowId(row.get(1))));
-        Ok((rows.iter().map(|row| Reference::recorded(&text(row, 2))).collect(), last))
+        Ok((rows.iter().map(|row| Reference::recorded(&row.text(2).unwrap_or_default())).collect(), last))
     }
 
     pub(crate) async fn absent_before(&mut self, run: RunId) -> Result<Option<u64>, Error> {
         let rows = self.connection.read(&Statement::new(SELECT_ABSENT_BEFORE).bind(run.0)).await?;
-        Ok(rows.first().map(|row| count(row, 0)))
+        Ok(rows.first().map(|row| row.count(0)))
     }
 
     pub(crate) async fn set_absent(&mut self, run: RunId, absent: u64) -> Result<(), Error> {
@@ -428,7 +405,7 @@ impl Store {
     ) -> Result<HashMap<RunId, u64>, Error> {
         let select = Statement::new(SELECT_CHECKPOINT_LINES).bind(chain_start.0).bind(run.0);
         let rows = self.connection.read(&select).await?;
-        Ok(rows.iter().map(|row| (RunId(row.get(0)), count(row, 1))).collect())
+        Ok(rows.iter().map(|row| (RunId(row.get(0)), row.count(1))).collect())
     }
 
     pub(crate) async fn resume(
@@ -549,12 +526,12 @@ impl Store {
     }
 
     pub(crate) async fn delete_runs(&mut self, old: &[RunId]) -> Result<Pruned, Error> {
-        let size_before = count(&self.one(SELECT_SIZE).await?, 0);
+        let size_before = self.one(SELECT_SIZE).await?.count(0);
         let pruned = self.delete_old_runs(old.iter().map(|run| run.0).collect()).await?;
         if !pruned.is_nothing() {
             self.connection.run_text(VACUUM.into()).await?;
         }
-        let size = count(&self.one(SELECT_SIZE).await?, 0);
+        let size = self.one(SELECT_SIZE).await?.count(0);
         Ok(Pruned { bytes: (size_before, size), ..pruned })
     }
 
@@ -562,7 +539,7 @@ impl Store {
         let connection = &mut self.connection;
         connection.begin_at_once().await?;
         connection.run(&Statement::new(KEEP_LAST_ROW)).await?;
-        let counted = |rows: Vec<PgRow>| rows.first().map_or(0, |row| count(row, 0));
+        let counted = |rows: Vec<PgRow>| rows.first().map_or(0, |row| row.count(0));
         let records = connection.run(&Statement::new(DELETE_OLD_RECORDS).bind(old.clone())).await?;
         let rows = connection.run(&Statement::new(DELETE_OLD_UNSENDABLE).bind(old.clone())).await?;
         let gone = connection.run(&Statement::new(SELECT_RUNS_TO_DELETE).bind(old.clone())).await?;
@@ -638,7 +615,7 @@ impl Store {
         let done = self.connection.commit_and_read(&statements, Some(&select), COMMIT_MAX).await?;
         let ledger = self.connection.location();
         let read = |row: &PgRow| {
-            let reference = Reference::recorded(&text(row, 1));
+            let reference = Reference::recorded(&row.text(1).unwrap_or_default());
             Ok(AdoptedRow { reference, known: read_known(&ledger, row)? })
         };
         done.rows.iter().map(read).collect()

@@ -5,9 +5,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use futures_util::TryStreamExt;
@@ -23,22 +21,26 @@ use super::{
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         model::{
-            Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RequestCounts, RowId, RunId, RunState,
-            Setting, Tally, Target,
+            Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RowId, RunId, RunState, Setting, Tally,
+            Target,
         },
         records::{
             ErrorGroup, LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping,
             RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
+        rows::{
+            ResultRow as _, outcome_named, read_dropped, read_existing, read_field_counts, read_headers,
+            read_retry_row, read_retryable_count, read_row, read_run, read_sample,
+        },
     },
     disk::{keep_temporary_files_beside, of_unchanging, options},
     lock_file::{check_ours, has_log, is_in_use, missing},
     queries::*,
-    rows::{Query, count, read_dropped, read_existing, read_field_counts, read_outcome, read_sample},
+    rows::Query,
     statements::SELECT_TARGET,
     store::{BUSY_TIMEOUT, FIRST_MIGRATION},
 };
-use crate::customer::{Field, InvalidCounts};
+use crate::customer::InvalidCounts;
 
 /// Number of rows of a page: a few hundred kilobytes.
 const PAGE_ROWS: usize = 2048;
@@ -146,7 +148,10 @@ impl Reader {
     /// Every run, in order. A run recorded as running has crashed if no process holds the ledger's lock.
     async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(sqlx::query(SELECT_RUNS)).await?;
-        let mut runs = rows.iter().map(|row| read_run(&self.path, row)).collect::<Result<Vec<_>, Error>>()?;
+        let mut runs = rows
+            .iter()
+            .map(|row| read_run(&*self.path, row, RunState::Running))
+            .collect::<Result<Vec<_>, Error>>()?;
         let ended = if is_in_use(&self.path) { runs.len().saturating_sub(1) } else { runs.len() };
         for run in runs.iter_mut().take(ended).filter(|run| run.state == RunState::Running) {
             run.state = RunState::Died;
@@ -181,9 +186,7 @@ impl Reader {
     /// row, so they are zero here.
     async fn outcome_counts(&mut self) -> Result<Tally, Error> {
         let rows = self.all(sqlx::query(COUNT_OUTCOMES)).await?;
-        rows.iter()
-            .map(|row| Ok((read_outcome(&self.path, row.get(0))?, row.get::<i64, _>(1) as u64)))
-            .collect()
+        rows.iter().map(|row| Ok((row.outcome(&*self.path, 0)?, row.get::<i64, _>(1) as u64))).collect()
     }
 
     /// The heartbeat of the current run or of the one that crashed last, with its number and time (UTC milliseconds).
@@ -247,7 +250,7 @@ impl Reader {
                 absent.map(|absent| absent.max(0).unsigned_abs()),
             ),
             existing: read_existing(&existing),
-            respelled: respelled.iter().map(|row| (count(row, 0), row.get(1))).collect(),
+            respelled: respelled.iter().map(|row| (row.count(0), row.get(1))).collect(),
             run,
         }))
     }
@@ -286,17 +289,7 @@ impl Reader {
     /// If the file cannot be read.
     pub async fn source_headers(&mut self, run: Option<RunId>) -> Result<Vec<SourceHeader>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEADERS).bind(run.map(|run| run.0))).await?;
-        let read = |row: &SqliteRow| SourceHeader {
-            run: RunId(row.get(0)),
-            names: serde_json::from_str(row.get(1)).unwrap_or_default(),
-            reference: row.get(2),
-        };
-        let headers: Vec<SourceHeader> = rows.iter().map(read).collect();
-        if !headers.is_empty() || run.is_some() {
-            return Ok(headers);
-        }
-        let names = [Field::Reference, Field::MobileNumber].map(|field| field.name().to_owned());
-        Ok(vec![SourceHeader { run: RunId::PRUNED, reference: Some(names[0].clone()), names: names.into() }])
+        Ok(read_headers(&rows, run))
     }
 
     /// Passes each selected row to `each`, in the order in which the rows were read, until it returns false.
@@ -320,7 +313,7 @@ impl Reader {
             (Selection::All, Some(_)) => sqlx::query(SELECT_ROWS_OF_RUN).bind(id),
         };
         let path = self.path.clone();
-        self.each(query, |row| Ok(each(read_row(&path, row)?))).await
+        self.each(query, |row| Ok(each(read_row(path.as_path(), row)?))).await
     }
 
     async fn rows_with_id(
@@ -361,13 +354,7 @@ impl Reader {
     ) -> Result<Vec<RetryRow>, Error> {
         let query = sqlx::query(SELECT_RETRY_ROWS).bind(after.0).bind(filter.outcome.map(Outcome::name));
         let rows = self.all(query.bind(filter.error_code.clone()).bind(max)).await?;
-        let read = |row: &SqliteRow| RetryRow {
-            id: RowId(row.get(0)),
-            line: count(row, 1),
-            columns_of: RunId(row.get(2)),
-            cells: serde_json::from_str(row.get(3)).unwrap_or_default(),
-        };
-        Ok(rows.iter().map(read).collect())
+        Ok(rows.iter().map(read_retry_row).collect())
     }
 
     /// The number of rows that can be retried, by outcome and code, the most frequent first.
@@ -376,15 +363,7 @@ impl Reader {
     /// If the file cannot be read.
     pub async fn retryable_counts(&mut self) -> Result<Vec<RetryableCount>, Error> {
         let rows = self.all(sqlx::query(COUNT_RETRYABLE)).await?;
-        let read = |row: &SqliteRow| {
-            Ok(RetryableCount {
-                outcome: read_outcome(&self.path, row.get(0))?,
-                error_code: row.get(1),
-                rows: count(row, 2),
-                with_cells: count(row, 3),
-            })
-        };
-        rows.iter().map(read).collect()
+        rows.iter().map(|row| read_retryable_count(&*self.path, row)).collect()
     }
 
     /// The options by which the records of each run became customers.
@@ -424,35 +403,6 @@ impl Reader {
         let rows = query.fetch_all(&mut self.connection).await;
         rows.map_err(|error| Error::Sqlite { path: self.path.clone(), error: error.into() })
     }
-}
-
-fn read_run(path: &Path, row: &SqliteRow) -> Result<RunRecord, Error> {
-    let state = match row.get(3) {
-        "completed" => RunState::Completed,
-        "interrupted" => RunState::Interrupted,
-        "stopped" => RunState::Stopped,
-        _ => RunState::Running,
-    };
-    let counts: HashMap<Cow<'_, str>, u64> = serde_json::from_str(row.get(11))
-        .map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
-    let tally = counts.iter().map(|(word, rows)| Ok((read_outcome(path, word)?, *rows)));
-    Ok(RunRecord {
-        run: RunId(row.get(0)),
-        command: row.get(1),
-        source: row.get(2),
-        state,
-        exit_code: row.get(4),
-        stop_reason: row.get(5),
-        started_at: row.get(6),
-        ended_at: row.get(7),
-        sampled: row.get::<Option<i64>, _>(12).map(|to| Duration::from_millis(to.max(0).unsigned_abs())),
-        tally: tally.collect::<Result<_, Error>>()?,
-        request_counts: RequestCounts {
-            requests: count(row, 8),
-            retries: count(row, 9),
-            throttled: count(row, 10),
-        },
-    })
 }
 
 fn read_heartbeat(row: &SqliteRow) -> Heartbeat {
@@ -495,7 +445,7 @@ impl PageRow<'_> {
         Ok(RowRecord {
             run,
             line,
-            outcome: read_outcome(path, outcome)?,
+            outcome: outcome_named(path, outcome)?,
             reference: Some(reference.into_owned()),
             customer_id: Some(customer_id.into_owned()),
             error: RowError::default(),
@@ -505,26 +455,4 @@ impl PageRow<'_> {
             api_reference: None,
         })
     }
-}
-
-fn read_row(path: &Path, row: &SqliteRow) -> Result<RowRecord, Error> {
-    let cells: Option<&str> = row.get(12);
-    Ok(RowRecord {
-        run: RunId(row.get(1)),
-        line: row.get(2),
-        outcome: read_outcome(path, row.get(3))?,
-        reference: row.get(4),
-        customer_id: row.get(5),
-        attempts: row.get(6),
-        error: RowError {
-            field: row.get(7),
-            code: row.get(8),
-            message: row.get(9),
-            http_status: row.get::<Option<u32>, _>(10).and_then(|status| status.try_into().ok()),
-            request_id: row.get(11),
-        },
-        cells: cells.and_then(|cells| serde_json::from_str(cells).ok()),
-        columns_of: RunId(row.get(13)),
-        api_reference: row.get(14),
-    })
 }

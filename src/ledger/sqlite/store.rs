@@ -31,12 +31,16 @@ use super::{
         error::Error,
         json_rows::{Given, GivenUpdates, hex, json_ids, json_rows, json_samples, json_settings, signed},
         model::{
-            CustomerName, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate, RequestCounts, RowId,
-            RunCounts, RunEnd, RunId, Setting, Target,
+            CustomerName, KnownRow, NewRun, OpenClaim, PendingUpdate, RequestCounts, RowId, RunCounts,
+            RunEnd, RunId, Setting, Target,
         },
         ordered_scan::{OrderedRow, Owner, READ_ROWS},
         records::{ChangedAtApi, Pruned},
         reference_index::ReferenceIndex,
+        rows::{
+            ResultRow as _, read_checkpoint, read_claim, read_dropped, read_field_counts, read_in_doubt,
+            read_known, read_pending_update,
+        },
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
         timeline::Sample,
@@ -49,10 +53,10 @@ use super::{
     disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside, options},
     fault_ids::{FAULTS_MAX, FaultIds, FaultPlace},
     lock_file::{Identity, beside, check_ours, identity, lock, missing, private_file},
-    rows::{Query, count, read_checkpoint, read_dropped, read_field_counts, read_known, read_outcome},
+    rows::Query,
     statements::*,
 };
-use crate::customer::{Dropped, FieldCounts, Fingerprint, Reference};
+use crate::customer::{Dropped, FieldCounts, Reference};
 
 /// The migrations: number, name and statements of each file of the folder. `sqlx::migrate!` is not used: the macro builds
 /// SQLite a second time, for the compiler.
@@ -230,14 +234,7 @@ impl Store {
     /// because each run looks them up first.
     pub(crate) async fn rows_in_doubt(&mut self) -> Result<Vec<OpenClaim>, Error> {
         let rows = self.all(sqlx::query(SELECT_IN_DOUBT)).await?;
-        let read = |row: &SqliteRow| OpenClaim {
-            id: RowId(row.get(0)),
-            line: count(row, 1),
-            reference: Reference::recorded(row.get(2)),
-            fingerprint: row.get::<Option<&[u8]>, _>(3).and_then(Fingerprint::recorded),
-            claimed_at: row.get(4),
-        };
-        Ok(rows.iter().map(read).collect())
+        Ok(rows.iter().map(read_in_doubt).collect())
     }
 
     /// The number of the next run.
@@ -248,17 +245,7 @@ impl Store {
     /// Open claims of new rows, by reference, as rows in doubt. They belong to a running or crashed run; bounded.
     pub(crate) async fn open_claims(&mut self) -> Result<HashMap<String, KnownRow>, Error> {
         let rows = self.all(sqlx::query(SELECT_CLAIMS)).await?;
-        let read = |row: &SqliteRow| KnownRow {
-            id: RowId(row.get(0)),
-            run: RunId(row.get(1)),
-            line: count(row, 2),
-            fingerprint: row.get::<Option<&str>, _>(4).and_then(Fingerprint::from_hex),
-            outcome: Outcome::Pending,
-            in_doubt: true,
-            may_have_landed: false,
-            claimed_at: row.get(5),
-        };
-        Ok(rows.iter().map(|row| (row.get(3), read(row))).collect())
+        Ok(rows.iter().map(read_claim).collect())
     }
 
     // References
@@ -298,7 +285,7 @@ impl Store {
         }
         let keys = json_rows(keys.iter().map(|key| signed(*key)));
         let rows = self.all(sqlx::query(FIND_ROWS).bind(json_ids(&ids)).bind(keys)).await?;
-        rows.iter().map(|row| Ok((row.get(1), read_known(&self.path, row)?))).collect()
+        rows.iter().map(|row| Ok((row.get(1), read_known(&*self.path, row)?))).collect()
     }
 
     /// The next rows from this id on that own their references.
@@ -474,19 +461,12 @@ impl Store {
         ids: &[RowId],
     ) -> Result<HashMap<RowId, PendingUpdate>, Error> {
         let rows = self.all(sqlx::query(FIND_PENDING_UPDATES).bind(json_ids(ids))).await?;
-        let read = |row: &SqliteRow| {
-            Ok(PendingUpdate {
-                fingerprint: Fingerprint::recorded(row.get(1)).unwrap_or_default(),
-                outcome: read_outcome(&self.path, row.get(2))?,
-                may_have_landed: row.get(3),
-            })
-        };
-        rows.iter().map(|row| Ok((RowId(row.get(0)), read(row)?))).collect()
+        rows.iter().map(|row| read_pending_update(&*self.path, row)).collect()
     }
 
     /// The number of imported rows.
     pub(crate) async fn count_imported(&mut self) -> Result<u64, Error> {
-        Ok(count(&self.one(COUNT_IMPORTED).await?, 0))
+        Ok(self.one(COUNT_IMPORTED).await?.count(0))
     }
 
     /// The next references of rows that this run found invalid, and the line and row from which to go on.
@@ -505,7 +485,7 @@ impl Store {
     /// The number of imported rows that the previous run's source did not contain; none if unknown.
     pub(crate) async fn absent_before(&mut self, run: RunId) -> Result<Option<u64>, Error> {
         let rows = self.all(sqlx::query(SELECT_ABSENT_BEFORE).bind(run.0)).await?;
-        Ok(rows.first().map(|row| count(row, 0)))
+        Ok(rows.first().map(|row| row.count(0)))
     }
 
     /// Stores the number of imported rows that this run's source did not contain.
@@ -550,7 +530,7 @@ impl Store {
         run: RunId,
     ) -> Result<HashMap<RunId, u64>, Error> {
         let rows = self.all(sqlx::query(SELECT_CHECKPOINT_LINES).bind(chain_start.0).bind(run.0)).await?;
-        Ok(rows.iter().map(|row| (RunId(row.get(0)), count(row, 1))).collect())
+        Ok(rows.iter().map(|row| (RunId(row.get(0)), row.count(1))).collect())
     }
 
     /// Records that the run resumes at this checkpoint; returns the counts by field of the previous run.
@@ -809,7 +789,7 @@ impl Store {
         let records = self.execute(sqlx::query(DELETE_OLD_RECORDS).bind(old)).await?;
         let rows = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(old)).await?;
         let gone = self.all(sqlx::query(SELECT_RUNS_TO_DELETE).bind(old)).await?;
-        let (gone, runs) = gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), count(row, 1)));
+        let (gone, runs) = gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), row.count(1)));
         let pruned = Pruned { runs, records, rows, bytes: (0, 0) };
         if !pruned.is_nothing() {
             self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
