@@ -1,9 +1,9 @@
 //! The wall clock of this process, without its steps backwards.
 //!
-//! A claim has the time of its commit, and the creation time that the API reports decides whether this claim or somebody
-//! else created the customer. If the clock of the machine is set back while requests are in flight, each of them would
-//! be older than its claim. So a step backwards is ignored until the process ends, and time goes on at the pace of the
-//! monotonic clock. A step forwards is followed: it makes claims older, which is harmless.
+//! The time of a claim is compared with the creation time that the API reports, to decide whether this claim or someone
+//! else created the customer. If the clock of the machine were set back between the two, the customer would seem older
+//! than its claim. So a step backwards is ignored until the process ends, and time advances with the monotonic clock. A
+//! step forwards is followed, because it only makes claims seem older, which is harmless.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -23,7 +23,7 @@ pub fn now() -> SystemTime {
 
 #[derive(Debug)]
 struct Clock {
-    /// The time that was told last, and when that was.
+    /// The last returned time, and the monotonic time of that call.
     latest: Option<(SystemTime, Instant)>,
 }
 

@@ -1,9 +1,9 @@
-//! The rows of a [`CommitBatch`] that are few, as JSON arrays: one parameter of one statement for all rows of a kind.
+//! Rows of a [`CommitBatch`] as JSON arrays: one parameter of one statement for all rows of a kind.
 //!
-//! JSON is slower than a parameter for each value, and simpler; what every row passes through does not go this way.
-//! Both backends take the arrays apart in SQL, by the positions that are set here.
+//! JSON is simpler than one parameter per value, and slower, so it is used only for kinds with few rows. The SQL of both
+//! backends refers to the values by their positions, which are defined here.
 //!
-//! Pure: what is run, and when, is decided by the store.
+//! Pure: the store decides which statements are run, and when.
 
 use serde::{Serialize, Serializer};
 

@@ -1,4 +1,4 @@
-//! Where a ledger is kept: what `--ledger` names, and how messages call it.
+//! The location of a ledger: the value of `--ledger`, and its form in messages.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
 use super::postgres::server::Server;
 use super::url::{Password, WrongUrl, is_postgres};
 
-/// Where a ledger is kept.
+/// The location of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In a SQLite file.
@@ -20,10 +20,11 @@ pub enum Location {
 }
 
 impl Location {
-    /// The place that this text names.
+    /// Parses the value of `--ledger`.
     ///
     /// # Errors
-    /// Where it is a URL of Postgres that is wrong, has a password that it may not have, or is of no use to this build.
+    /// If the text is a malformed Postgres URL, contains a password where none is allowed, or needs a backend that this
+    /// build does not contain.
     pub fn parse(text: &Path, password: Password) -> Result<Location, WrongUrl> {
         let url = text.to_str().filter(|text| is_postgres(text));
         match url {
@@ -38,7 +39,7 @@ impl Location {
         }
     }
 
-    /// The file that the ledger is, for whoever must not write over it.
+    /// The file of the ledger, which no output may overwrite.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Location::File(path) => Some(path),
@@ -47,7 +48,7 @@ impl Location {
         }
     }
 
-    /// Whether there may be a ledger: false where it is known that there is none.
+    /// Whether a ledger may exist: false only if it surely does not.
     pub fn may_exist(&self) -> bool {
         self.file().is_none_or(Path::exists)
     }

@@ -1,12 +1,13 @@
 //! The ledger in a schema of a Postgres database: everything that knows its SQL and its connections.
 //!
-//! A process that writes is known by its row in the table `worker`, and is alive as long as it touches that row. Several
-//! workers may share one run; where one of them does not touch its row for as long as its lease, another takes its claims
-//! over. Each transaction begins with that row, so that a worker which was taken over writes nothing any more, and
-//! so that whether a commit has arrived whose answer was lost is known from the number of commits that the row counts.
+//! Each process that writes has a row in the table `worker` and counts as alive as long as it updates that row. Several
+//! workers may share one run; if one of them does not update its row within its lease, another worker takes its claims
+//! over. Each transaction begins with an update of that row, for two reasons: a worker whose claims were taken over can
+//! write nothing more, and the row counts the commits, so that a worker that lost the reply to a commit can find out
+//! whether the commit has arrived.
 //!
-//! A connection may break at any time: the server is restarted, or a pooler is. Nothing that is read or written here
-//! depends on the session: there are no named statements, no settings and no locks of a session.
+//! A connection may break at any time, because the server or a pooler is restarted. So nothing depends on the session:
+//! there are no named statements, no session settings and no session locks.
 
 mod certificate;
 mod connection;

@@ -11,14 +11,14 @@ use super::postgres;
 
 /// Reserves moments for one worker of a run.
 pub(crate) enum RateReserver {
-    /// With the ledger's server.
+    /// On the server of the ledger.
     #[cfg(feature = "postgres")]
     Postgres(postgres::rate_limit::RateReserver),
 }
 
 impl RateReserver {
     /// Reserves `count` moments that are `interval` apart, of which `burst` may be at once after idle time. Waits while
-    /// the ledger is away. None if the worker is not alive any more, so that it must not send.
+    /// the ledger is unreachable. None if the worker no longer counts as alive, and so must not send.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]
     pub(crate) async fn reserve(
         &mut self,
@@ -32,7 +32,7 @@ impl RateReserver {
         }
     }
 
-    /// Gives no moments to any worker for so long.
+    /// Lets no worker send for this long.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]
     pub(crate) async fn pause(&mut self, pause: Duration) {
         match *self {

@@ -83,7 +83,7 @@ impl Reader {
     /// Opens an existing ledger for reading.
     ///
     /// # Errors
-    /// Where there is none, or what is there is not a ledger.
+    /// If there is no ledger, or the file or schema is not a ledger.
     pub async fn open(location: &Location) -> Result<Reader, Error> {
         let backend = match location {
             Location::File(path) => Backend::Sqlite(sqlite::reader::Reader::open(path).await?.into()),

@@ -1,16 +1,16 @@
-//! A run that several workers may share: which rows of the source belong to this worker, and what the others have
-//! left to do.
+//! A run that several workers share: decides which rows of the source this worker claims.
 //!
-//! The source is not divided: each worker reads all of it in order. The run counts how many of its rows are claimed, and
-//! the worker that holds this cursor claims the next ones. Rows before the cursor were claimed by other workers; this
-//! worker only remembers their references, because a later row with the same reference is a duplicate.
+//! The source is not divided: each worker reads all of it in order. The ledger stores a cursor for the run: the number of
+//! rows that are claimed so far. The worker that holds the cursor claims the next rows. This worker skips rows that other
+//! workers have claimed, and stores only their references, because a later row with the same reference is a duplicate.
 //!
-//! That all workers read the same rows is proven by a chained hash of the claimed rows, which is stored with the cursor.
+//! A chained hash of the claimed rows is stored with the cursor. Each worker compares it with the hash of the rows that
+//! the worker has read itself, so that all workers surely read the same rows.
 //!
-//! When a worker dies or leaves, its open claims become orphaned rows. Another worker adopts them: it reads their lines
-//! again and settles them.
+//! When a worker dies or leaves, its open claims become orphaned rows. Another worker adopts these rows: it reads their
+//! lines again and settles them.
 //!
-//! Pure: the store takes and moves the cursor. A ledger in a file has one worker, and no part of this.
+//! Pure: the store takes and moves the cursor. A ledger in a file has one worker and does not use this module.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ pub(super) struct Cursor {
     pub(super) is_at_end: bool,
 }
 
-/// A run as all its workers have made it, at the end of a commit.
+/// The state of a run over all its workers, at the end of a commit.
 #[derive(Clone, Debug)]
 pub(super) struct RunView {
     pub(super) tally: Tally,
@@ -50,15 +50,15 @@ pub(super) struct RunView {
     pub(super) imported_seen: u64,
     pub(super) cursor_rows: u64,
     pub(super) remaining: Remaining,
-    /// Why the run is to end before its source does, if another worker has decided so.
+    /// Why another worker stops the run before the end of its source.
     pub(super) stopping: Option<String>,
     /// Number of workers that are alive, this one included.
     pub(super) workers: u64,
-    /// Number of all workers, also of those that have left or died.
+    /// Number of all workers, including those that have left or died.
     pub(super) all_workers: u64,
 }
 
-/// What the workers of a run have left to do.
+/// The work that is left for the workers of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remaining {
     /// Nothing: the source is claimed to its end, and every claim is settled.
@@ -82,10 +82,10 @@ pub(super) struct SharedRun {
     ledger: Location,
     /// Number of rows of the source before the next row that the reader delivers.
     position: u64,
-    /// The rows before this one are not part of the hash.
+    /// The first row that is part of the hash.
     start: u64,
     hash: u64,
-    /// The rows before the cursor, as of the last commit.
+    /// Number of rows before the cursor, as of the last commit.
     pub(super) known_cursor: u64,
     /// The references of rows that other workers have claimed.
     others: SeenReferences,
@@ -93,10 +93,10 @@ pub(super) struct SharedRun {
     pub(super) has_skipped: bool,
     /// Whether the cursor is known to be at the end of the source.
     pub(super) is_at_end: bool,
-    /// Whether other workers can join. The worker that began the run opens it with its first claim from the source: until
-    /// then it settles what earlier runs left in doubt, and may skip an unchanged prefix.
+    /// Whether other workers can join. The worker that began the run opens it with the first claim from the source. Before
+    /// that, this worker settles the rows that earlier runs left in doubt, and may skip an unchanged prefix.
     is_open: bool,
-    /// Orphaned rows that are adopted and not read again yet.
+    /// Adopted rows that are not read again yet.
     adopted: HashMap<String, AdoptedRow>,
 }
 
@@ -124,14 +124,14 @@ impl SharedRun {
         SharedRun { start, known_cursor: start, is_open: true, ..SharedRun::beginning(run, ledger) }
     }
 
-    /// Begins behind an unchanged prefix of so many rows.
+    /// Begins behind an unchanged prefix of this many rows.
     pub(super) fn begin_behind(&mut self, rows: u64) {
         self.position = rows;
         self.start = rows;
         self.known_cursor = rows;
     }
 
-    /// Number of these next rows that lie before the cursor, as far as the cursor is known.
+    /// How many of the next `rows` rows lie before the last known cursor.
     pub(super) fn claimed_by_others(&self, rows: usize) -> usize {
         usize::try_from(self.known_cursor.saturating_sub(self.position))
             .map_or(rows, |others| others.min(rows))
@@ -159,7 +159,8 @@ impl SharedRun {
         self.position += 1;
     }
 
-    /// The cursor as taken from the ledger; where this worker begins, as long as the run is not open.
+    /// Accepts the cursor that the store has taken, and returns the cursor from which to claim. The worker that opens the
+    /// run sets the cursor to its own position.
     pub(super) fn take(&mut self, cursor: Cursor) -> Cursor {
         let is_open = std::mem::replace(&mut self.is_open, true);
         let cursor =
@@ -168,11 +169,11 @@ impl SharedRun {
         cursor
     }
 
-    /// Accepts the cursor. At the cursor, the rows that this worker has read must be those that were claimed, and the
+    /// Checks that this worker reads the same rows as the other workers. At the cursor, the hashes must be equal, and the
     /// source must end where it ended for the other workers. `line` is the next line of this worker's source.
     ///
     /// # Errors
-    /// If this worker reads other rows than the other workers did.
+    /// If this worker has read other rows.
     pub(super) fn accept(
         &mut self,
         cursor: &Cursor,
@@ -190,7 +191,7 @@ impl SharedRun {
         }
     }
 
-    /// Whether this worker has read all rows before the cursor, and none behind it.
+    /// Whether this worker has read exactly the rows before the cursor.
     pub(super) fn is_at_cursor(&self) -> bool {
         self.position == self.known_cursor
     }
@@ -216,7 +217,7 @@ impl SharedRun {
         self.adopted.keys().cloned().collect()
     }
 
-    /// Joins each row that was read again with what the ledger has about it.
+    /// Combines each row that was read again with its data from the ledger.
     pub(super) fn take_adopted(&mut self, rows: Vec<Row>) -> Vec<(Row, KnownRow)> {
         let known = |row: Row| {
             let reference = &row.reading.as_ref().ok()?.reference;
@@ -226,7 +227,7 @@ impl SharedRun {
         rows.into_iter().filter_map(known).collect()
     }
 
-    /// The claims of adopted rows that could not be read again: they can be looked up, but not sent.
+    /// Claims of the adopted rows that could not be read again. Such a row can be looked up, but not sent.
     pub(super) fn claim_unread(&mut self, run: RunId, now: i64) -> Vec<Claim> {
         let claim = |(_, AdoptedRow { reference, known }): (String, AdoptedRow)| {
             let KnownRow { id, line, fingerprint, claimed_at, .. } = known;

@@ -1,8 +1,8 @@
-//! The writer of a ledger, whatever the ledger is kept in: the only one of a file, one of several on a server.
+//! The writer of a ledger in either backend: the only one of a file, or one of several on a server.
 //!
-//! The two backends differ in how a transaction is made and in its SQL, and tell the same: what one method promises is
-//! said at the method of the SQLite store, and holds for the other. A ledger in Postgres has no reference index and
-//! needs none: there the references have a unique index.
+//! The backends differ in their transactions and their SQL, not in their results. The methods are documented at the
+//! SQLite store. A ledger in Postgres needs no reference index in memory, because its table has a unique index of
+//! references.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,12 +40,12 @@ pub(super) enum Store {
 
 /// How a process begins to work on a ledger.
 pub(super) enum Held {
-    /// It is the only one, and begins a run.
+    /// The process works alone, and begins a run.
     Alone(Store),
-    /// It joins the run of other workers.
+    /// The process joins the run of other workers.
     #[cfg(feature = "postgres")]
     Joined(Store, RunId),
-    /// The run of its name is completed, with this exit code.
+    /// The run with the requested name is completed, with this exit code.
     #[cfg(feature = "postgres")]
     Completed(RunId, u8),
 }
@@ -109,7 +109,7 @@ of_both! {
 }
 
 impl Store {
-    /// Opens or makes the ledger, and holds it: no other run has it until this one ends or its process does.
+    /// Opens or creates the ledger and holds it: no other run can use the ledger until this run or its process ends.
     pub(super) async fn hold(location: &Location) -> Result<Store, Error> {
         match location {
             Location::File(path) => {
@@ -122,7 +122,7 @@ impl Store {
         }
     }
 
-    /// The same for a ledger that exists.
+    /// As [`Store::hold`], for an existing ledger only.
     pub(super) async fn hold_existing(location: &Location) -> Result<Store, Error> {
         match location {
             Location::File(path) => {
@@ -140,7 +140,7 @@ impl Store {
         sqlite::store::Store::in_memory().await.map(|store| Store::Sqlite(store.into()))
     }
 
-    /// Lets the ledger go.
+    /// Releases the ledger.
     pub(super) async fn close(self) -> Result<(), Error> {
         match self {
             Store::Sqlite(store) => store.close().await,
@@ -149,7 +149,8 @@ impl Store {
         }
     }
 
-    /// Until when the holder may send requests, by its last transaction; none where nobody else can take the ledger.
+    /// The time until which this process may send requests, given its last commit; none if no other process can take the
+    /// ledger over.
     pub(super) fn may_send_until(&self) -> Option<Instant> {
         match self {
             Store::Sqlite(_) => None,
@@ -158,7 +159,7 @@ impl Store {
         }
     }
 
-    /// Writes the batch in one transaction. Returns the run as all its workers have made it, if it can be shared.
+    /// Writes the batch in one transaction. Returns the counts of the run over all its workers, if it can be shared.
     pub(super) async fn write(
         &mut self,
         batch: &CommitBatch<'_>,
@@ -171,7 +172,7 @@ impl Store {
         }
     }
 
-    /// Reads what is needed to find references.
+    /// Reads the index of references, if the backend needs one in memory.
     pub(super) async fn read_index(&mut self) -> Result<(), Error> {
         match self {
             Store::Sqlite(store) => store.read_index().await,
@@ -180,7 +181,7 @@ impl Store {
         }
     }
 
-    /// Makes rows that are new to the ledger known to the index.
+    /// Adds new rows to the index of references.
     pub(super) fn index_new<'a>(&mut self, rows: impl Iterator<Item = (&'a Reference, RowId)>) {
         match self {
             Store::Sqlite(store) => store.index_new(rows),
@@ -189,7 +190,7 @@ impl Store {
         }
     }
 
-    /// Rows by reference, those of the given references among them.
+    /// Rows by reference; those with the given references are among them.
     pub(super) async fn find(
         &mut self,
         references: impl Iterator<Item = &Reference>,
@@ -201,7 +202,7 @@ impl Store {
         }
     }
 
-    /// Writes these samples with the next transaction. They replace all from the index `from` on.
+    /// Writes these samples with the next transaction. The samples replace all from index `from` on.
     pub(super) fn add_samples(&mut self, from: usize, samples: Vec<Sample>) {
         match self {
             Store::Sqlite(store) => store.add_samples(from, samples),
@@ -210,7 +211,7 @@ impl Store {
         }
     }
 
-    /// Writes what was put off until the end of the run; ids up to this one were given.
+    /// Writes the data that can wait until the end of the run; `last_row` is the highest id that was assigned.
     pub(super) async fn merge_index(&mut self, last_row: RowId) -> Result<(), Error> {
         match self {
             Store::Sqlite(store) => store.merge_index(last_row).await,
@@ -220,11 +221,11 @@ impl Store {
     }
 }
 
-/// What only a run has that several workers may share.
+/// Methods for runs that several workers may share.
 #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a run in a file has one worker"))]
 impl Store {
-    /// The same for a run that several processes may work on: opens the ledger, and finds the run that goes on or has
-    /// ended.
+    /// As [`Store::hold`], for a run that several processes may work on: the process may join the current run, or find that
+    /// the run is completed.
     pub(super) async fn hold_or_join(location: &Location, run: &NewRun<'_>) -> Result<Held, Error> {
         match location {
             Location::File(_) => Store::hold(location).await.map(Held::Alone),
@@ -252,7 +253,7 @@ impl Store {
         }
     }
 
-    /// Adopts at most so many orphaned rows: they are claimed by this worker now.
+    /// Adopts at most `max` orphaned rows: this worker claims them.
     pub(super) async fn adopt(&mut self, max: usize) -> Result<Vec<AdoptedRow>, Error> {
         match self {
             Store::Sqlite(_) => Ok(Vec::new()),
@@ -261,7 +262,7 @@ impl Store {
         }
     }
 
-    /// What reserves the moments at which requests may be sent, for all workers of the ledger.
+    /// The rate reserver that this process shares with all other workers of the ledger.
     pub(super) fn rate_reserver(&self) -> Option<RateReserver> {
         match self {
             Store::Sqlite(_) => None,
@@ -270,7 +271,7 @@ impl Store {
         }
     }
 
-    /// The number of this process among those that write to the ledger; none if there can be only one.
+    /// The number of this worker; none if there can be only one.
     pub(super) fn worker_id(&self) -> Option<i64> {
         match self {
             Store::Sqlite(_) => None,

@@ -1,18 +1,18 @@
-//! A URL that names a server's ledger: what it may hold, and how it is shown.
+//! URLs of ledgers on a server: errors, and how to show a URL without its password.
 
-/// Whether the text that names a ledger may have a password in it.
+/// Whether the URL of a ledger may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Password {
-    /// The text is in a variable of the environment, which others cannot read.
+    /// It may: the URL comes from the environment, which other users cannot read.
     Allowed,
-    /// The text is on the command line, where every user of the machine sees it, or in a file.
+    /// It may not: the URL is on the command line, which every user of the machine can read, or in a file.
     Refused,
 }
 
-/// Why a text names no ledger.
+/// Why a URL cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum WrongUrl {
-    /// It is not understood.
+    /// The URL is malformed.
     #[error("--ledger {shown}: {problem}")]
     Malformed {
         /// The URL without a password.
@@ -20,13 +20,13 @@ pub enum WrongUrl {
         /// What is wrong.
         problem: String,
     },
-    /// A password stands where others see it.
+    /// The URL contains a password that other users can read.
     #[error("--ledger {shown} was given with a password")]
     Password {
-        /// The URL without it.
+        /// The URL without the password.
         shown: String,
     },
-    /// A file that it names cannot be used.
+    /// A file that the URL names cannot be used.
     #[error("--ledger {shown}: {problem}")]
     File {
         /// The URL without a password.
@@ -34,7 +34,7 @@ pub enum WrongUrl {
         /// What is wrong.
         problem: String,
     },
-    /// This build has no code for it.
+    /// This build does not contain the backend.
     #[error("this build has no ledgers in Postgres: it was made without the cargo feature postgres")]
     WithoutPostgres,
 }
@@ -55,13 +55,13 @@ impl WrongUrl {
     }
 }
 
-/// Whether the text is meant as a URL of Postgres.
+/// Whether the text has the scheme of a Postgres URL.
 pub(super) fn is_postgres(text: &str) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     scheme.is_some_and(|scheme| matches!(scheme.as_str(), "postgres" | "postgresql"))
 }
 
-/// The text without a password, where it is a URL of Postgres with one; for whoever shows what was given.
+/// The text without the password, if the text is a Postgres URL with one; for messages.
 pub fn without_password(text: &str) -> String {
     let hidden = || {
         let mut url = url::Url::parse(text).ok()?;

@@ -139,8 +139,7 @@ pub fn validation_text(findings: &Findings, of: &Source, rate: Option<f64>) -> S
     text
 }
 
-/// What was found in a source: what options would do, the columns, the faults, and what is read differently from how it
-/// stands.
+/// Adds the findings about a source: the effect of options, the columns, the faults, and the adjustments.
 pub(super) fn add_findings(
     findings: &Findings,
     rules: &Rules,

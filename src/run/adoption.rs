@@ -1,8 +1,7 @@
-//! What a worker knows of the other workers of its run: whether they have anything left to do, and the rows that it
-//! adopts from those that have died or left.
+//! Adopts rows of workers that have died or left, and tracks whether any worker of the run has work left.
 //!
-//! The ledger has no fields of an adopted row, so the file is read again up to the last of them, on a thread of its own.
-//! Rows of a source that cannot be read again are only looked up.
+//! The ledger does not store the fields of an adopted row. So a separate thread reads the file again, up to the last
+//! adopted row. If the source cannot be read again, adopted rows are only looked up.
 
 use std::collections::HashSet;
 
@@ -15,13 +14,13 @@ use crate::{
     source::{Source, SourceOptions},
 };
 
-/// The other workers' part of a run.
+/// The adopted rows, and the state of the other workers.
 pub(super) struct Adoption {
-    /// How the source is opened again.
+    /// The options for opening the source again; none if that is impossible.
     source: Option<SourceOptions>,
-    /// What all workers have left to do; none if no other process can work on this run.
+    /// The work that is left for all workers; none if the run cannot be shared.
     remaining: Option<Remaining>,
-    /// Whether the ledger knows that this worker has read the source to its end.
+    /// Whether a commit has recorded that this worker has read the source to its end.
     is_end_told: bool,
     reading: Option<JoinHandle<Vec<Row>>>,
     /// Adopted rows that were read again and wait for the next commit.
@@ -39,7 +38,7 @@ impl Adoption {
         }
     }
 
-    /// Accepts what a commit has found out about the other workers.
+    /// Updates the state of the other workers after a commit, and begins to read adopted rows.
     pub(super) fn on_committed(&mut self, committed: &Committed) {
         if let Some(remaining) = committed.remaining {
             self.remaining = Some(remaining);
@@ -57,12 +56,12 @@ impl Adoption {
         }
     }
 
-    /// Whether the end of the source is still to be told to the ledger.
+    /// Whether a commit must still record the end of the source.
     pub(super) fn is_end_due(&self) -> bool {
         self.remaining.is_some() && !self.is_end_told
     }
 
-    /// Records that a commit tells it.
+    /// Notes that a commit records the end of the source.
     pub(super) fn on_end_told(&mut self) {
         self.is_end_told = true;
     }
@@ -83,12 +82,12 @@ impl Adoption {
         is_nothing_left && self.reading.is_none() && self.read.is_none()
     }
 
-    /// Waits until adopted rows were read again; pending forever if none are. Cancel-safe.
+    /// Waits until adopted rows are read again; never completes if none are being read. Cancel-safe.
     pub(super) async fn finished(&mut self) {
         match &mut self.reading {
             None => std::future::pending().await,
             Some(reading) => {
-                // Without their lines, the rows are only looked up.
+                // If the thread panicked, the rows are only looked up.
                 self.read = Some(reading.await.unwrap_or_default());
                 self.reading = None;
             }

@@ -1,8 +1,8 @@
-//! The one connection of a reader or a writer: transactions, and what becomes of them when it breaks.
+//! The connection of a reader or a writer: runs transactions, and repeats them after a disconnect.
 //!
-//! A writer's connection that breaks is made again until the ledger has been away for the time that the user allows.
-//! What was read is read again. What was committed may or may not have arrived: the worker's row tells, because each
-//! transaction of a worker counts itself there. So a commit is made once, whatever breaks when.
+//! A writer reconnects until the ledger has been unreachable for as long as the user allows. Queries are repeated. A
+//! commit whose reply was lost may or may not have arrived; the worker's row shows which, because each transaction of a
+//! worker increments the number of commits in it. So each commit takes effect exactly once.
 
 use std::time::Duration;
 
@@ -23,45 +23,45 @@ use super::{
     worker::Worker,
 };
 
-/// How long making a connection may take.
+/// The timeout for connecting.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
-/// How long a commit of a run may take before its connection counts as broken: a peer that is dead says nothing.
+/// The timeout for a commit of a run; after it the connection counts as broken, because a dead peer sends no error.
 pub(super) const COMMIT_MAX: Duration = Duration::from_secs(10);
 
-/// The same where a statement may change very many rows.
+/// The timeout for a transaction whose statements may change very many rows.
 pub(super) const BULK_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a worker that ends in the middle of its work tries to end its lease.
 const END_LEASE_MAX: Duration = Duration::from_secs(1);
 
-/// How long its requests that are under way have to arrive before others ask about their rows, in milliseconds.
+/// Time for the requests of such a worker to arrive before other workers look up their rows, in milliseconds.
 const REQUESTS_MAX_MS: i64 = 5000;
 
-/// The first pause between two attempts to connect, and the longest.
+/// The first and the longest pause between two attempts to connect.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
 /// The connection to a ledger.
 pub(crate) struct Connection {
     server: Server,
-    /// None after it broke.
+    /// None after a disconnect.
     connection: Option<PgConnection>,
-    /// Who writes through it; none for a reader.
+    /// The worker that writes; none for a reader.
     pub(super) worker: Option<Worker>,
-    /// For how long the ledger may be away.
+    /// How long the ledger may be unreachable.
     pub(super) outage_limit: Duration,
 }
 
-/// What a transaction has done.
+/// The result of a transaction.
 #[derive(Default)]
 pub(super) struct Done {
-    /// How many rows each statement has changed.
+    /// The number of rows that each statement changed.
     pub(super) changed: Vec<u64>,
-    /// What was read at its end.
+    /// The rows of the query at the end of the transaction.
     pub(super) rows: Vec<PgRow>,
 }
 
-/// For how long the ledger has been away, while one thing is tried again and again.
+/// How long the ledger has been unreachable while one operation is repeated.
 #[derive(Default)]
 struct Outage {
     began: Option<Instant>,
@@ -93,7 +93,7 @@ impl Connection {
         Location::Postgres(Box::new(self.server.clone()))
     }
 
-    /// The error of the ledger for this trouble.
+    /// This failure as an error of the ledger.
     pub(super) fn error(&self, error: impl Into<Failure>) -> Error {
         let error = match error.into() {
             Failure::Server(error) if self.worker.is_none() && is_refusal(&error) => Failure::Refused(error),
@@ -111,7 +111,7 @@ impl Connection {
         self.connection.as_mut().ok_or_else(timed_out)
     }
 
-    /// Begins a transaction with this text, and gives the connection with it.
+    /// Begins a transaction with this SQL text; returns the connection inside the transaction.
     async fn begin(&mut self, text: &str) -> Result<PgConnection, sqlx::Error> {
         let text = self.server.with_schema(text);
         self.connect().await?;
@@ -151,7 +151,7 @@ impl Connection {
         Ok(rows)
     }
 
-    /// Gives each row of a statement to `take` until it returns false; memory does not grow with them.
+    /// Passes each row of a statement to `take` until it returns false; memory does not grow with the number of rows.
     pub(super) async fn each(
         &mut self,
         statement: &Statement,
@@ -179,7 +179,7 @@ impl Connection {
 
     // Writing
 
-    /// Touches the worker's row where no commit has done so for a while.
+    /// Updates the worker's row if no commit has updated the row for a while.
     async fn beat_if_due(&mut self) -> Result<(), Error> {
         match &self.worker {
             Some(worker) if worker.is_beat_due() => self.commit(&[], COMMIT_MAX).await.map(drop),
@@ -187,8 +187,8 @@ impl Connection {
         }
     }
 
-    /// Runs the statements in one transaction, and returns how many rows each has changed. All of it is durable then, or
-    /// with an error nothing.
+    /// Runs the statements in one transaction and returns the number of rows that each changed. Everything is durable
+    /// then; after an error, nothing is.
     pub(super) async fn commit(
         &mut self,
         statements: &[Statement],
@@ -197,7 +197,7 @@ impl Connection {
         self.commit_and_read(statements, None, deadline).await.map(|done| done.changed)
     }
 
-    /// The same, and the rows that `select` finds at the end of the transaction.
+    /// As above, with the rows that `select` returns at the end of the transaction.
     pub(super) async fn commit_and_read(
         &mut self,
         statements: &[Statement],
@@ -232,7 +232,7 @@ impl Connection {
         }
     }
 
-    /// False where another process has taken the ledger over.
+    /// Returns false if another process has taken the ledger over.
     async fn try_commit(
         &mut self,
         statements: &[Statement],
@@ -273,8 +273,8 @@ impl Connection {
         }
     }
 
-    /// How many commits of this worker the server has, once the transaction of a lost connection has ended; none where the
-    /// worker is alive no more.
+    /// The number of commits of this worker that have arrived, counted after the transaction of a lost connection has
+    /// ended; none if the worker no longer counts as alive.
     async fn commits(&mut self) -> Result<Option<i64>, sqlx::Error> {
         let Some(id) = self.worker.as_ref().map(|worker| worker.id) else { return Ok(None) };
         let mut connection = self.begin(BEGIN).await?;
@@ -285,7 +285,7 @@ impl Connection {
         Ok(rows.first().and_then(|row| row.get::<bool, _>(1).then(|| row.get(0))))
     }
 
-    /// Whether the last commit has arrived, given how many the server has.
+    /// Whether the last commit has arrived, given the number of commits that have.
     fn has_arrived(&self, commits: Option<i64>) -> Result<bool, Error> {
         let made = self.worker.as_ref().map_or(0, |worker| worker.commits);
         match commits {
@@ -299,9 +299,9 @@ impl Connection {
     /// Waits before the next attempt.
     ///
     /// # Errors
-    /// Where another attempt is of no use, or the ledger has been away for too long.
+    /// If another attempt cannot succeed, or the ledger has been unreachable for too long.
     async fn wait(&mut self, outage: &mut Outage, error: sqlx::Error) -> Result<(), Error> {
-        // Whatever it was in the middle of is rolled back.
+        // The server rolls back the transaction in progress.
         self.connection = None;
         if !is_passing(&error) || self.outage_limit.is_zero() {
             return Err(self.error(error));
@@ -320,15 +320,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Closes the connection in order.
+    /// Closes the connection with a message to the server.
     pub(super) async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
-            // What was to be written is committed.
+            // Everything is committed, so a failure does no harm.
             drop(timeout(CONNECT_MAX, sqlx::Connection::close(connection)).await);
         }
     }
 
-    /// Runs a text of several statements in a transaction of its own, and a query before it.
+    /// Runs a text of several statements, preceded by a query, in a transaction of its own.
     pub(super) async fn run_text(&mut self, text: String) -> Result<(), Error> {
         let text = self.server.with_schema(&text);
         let run = async {
@@ -342,8 +342,8 @@ impl Connection {
         ran.map_err(|error| self.error(error))
     }
 
-    /// Begins a transaction in which what is read decides what is written, with [`Connection::run`]; it is made once, and a
-    /// connection that breaks ends it.
+    /// Begins a transaction for [`Connection::run`], whose queries decide what it writes. Such a transaction is not
+    /// repeated: a disconnect ends it with an error.
     pub(super) async fn begin_at_once(&mut self) -> Result<(), Error> {
         self.run_text(BEGIN.into()).await?;
         let Some(worker) = &self.worker else { return Ok(()) };
@@ -354,7 +354,7 @@ impl Connection {
         }
     }
 
-    /// Commits it.
+    /// Commits the transaction that [`Connection::begin_at_once`] began.
     pub(super) async fn commit_at_once(&mut self) -> Result<(), Error> {
         let began = Instant::now();
         self.run_text(COMMIT.into()).await?;
@@ -375,12 +375,12 @@ impl Connection {
     }
 }
 
-/// A worker that has not left ends with an error, or because its user does not wait. Nobody has to wait for the end of
-/// its lease.
+/// A worker that has not left ends because of an error, or because its user does not wait. Its lease ends here, so that
+/// other workers need not wait until it expires.
 impl Drop for Connection {
     fn drop(&mut self) {
         let Some(worker) = self.worker.take() else { return };
-        // The server rolls back what was in progress.
+        // The server rolls back the transaction in progress.
         self.connection = None;
         let server = self.server.clone();
         let end_lease = async move {
@@ -396,7 +396,7 @@ impl Drop for Connection {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
                 return;
             };
-            // If it fails, the lease ends by itself.
+            // If this fails, the lease expires.
             drop(runtime.block_on(async { timeout(END_LEASE_MAX, end_lease).await }));
         });
         drop(thread.map(std::thread::JoinHandle::join));
@@ -413,7 +413,7 @@ impl Outage {
 
 type Query = sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments>;
 
-/// Without a name: behind a pooler, names are another's.
+/// Without a name: behind a pooler, the connection may be one on which another client has used the name.
 fn query(statement: &Statement) -> Result<Query, sqlx::Error> {
     Ok(sqlx::query_with(statement.sql, statement.arguments()?).persistent(false))
 }

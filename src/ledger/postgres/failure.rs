@@ -1,43 +1,43 @@
-//! Why a ledger in Postgres cannot go on, and what the user can do about it.
+//! Failures of a ledger in Postgres, with what the user can do about each.
 
 use std::{fmt, time::Duration};
 
 use super::super::model::RunId;
 
-/// Why a ledger in Postgres cannot go on.
+/// A failure of a ledger in Postgres.
 #[derive(Debug)]
 pub enum Failure {
-    /// The server, or the way to it.
+    /// An error of the server or of the connection to it.
     Server(sqlx::Error),
-    /// The server does not let the user in, or does not let it do what is needed, before anything was begun.
+    /// The server refuses the login or a permission, before anything was begun.
     Refused(sqlx::Error),
     /// The database has this encoding.
     Encoding(String),
-    /// The server repeats another one.
+    /// The server is a standby.
     Standby,
-    /// The server is older than what is understood.
+    /// The server is older than the oldest supported version.
     OldServer(i64),
-    /// The schema has what is not ours.
+    /// The schema contains other objects than a ledger.
     OtherTables(String),
-    /// A version before this one has written it, and only a run brings it up to date.
+    /// An earlier version has created the ledger, and only a run updates its schema.
     Older,
-    /// This run has it; none where no run has begun yet.
+    /// This run uses the ledger; none if no run has begun yet.
     InUse(Option<RunId>),
-    /// The server was away for so long, and the last trouble.
+    /// How long the server was unreachable, and the last error.
     Away(Duration, String),
-    /// Another process has taken over what this one had claimed, or was about to claim.
+    /// Another process has taken over the claims of this one.
     TakenOver,
-    /// The server has fewer commits of this process than it said.
+    /// The server has lost commits of this process that it had confirmed.
     LostCommits,
 }
 
 impl Failure {
-    /// Whether the same command may do better a little later.
+    /// Whether the same command may succeed a little later.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Failure::Away(..) | Failure::TakenOver | Failure::LostCommits)
     }
 
-    /// Whether the command line is wrong rather than the machine, so that nothing was begun.
+    /// Whether the command line or the configuration is at fault, so that nothing was begun.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Failure::Refused(_)
@@ -74,7 +74,7 @@ impl Failure {
     }
 }
 
-/// Whether an error is of the connection or of a server that comes and goes: the same may work a moment later.
+/// Whether an error is temporary: the connection broke, or the server is being restarted.
 pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         _ if is_about_trust(error) => false,
@@ -93,7 +93,7 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
 /// What the library says if the server does not offer TLS.
 const WITHOUT_TLS: &str = "server does not support TLS";
 
-/// Whether TLS does not come about: the certificate is not trusted, or the server has none.
+/// Whether TLS cannot be established: the certificate is not trusted, or the server has none.
 fn is_about_trust(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Tls(_) => true,
@@ -102,12 +102,12 @@ fn is_about_trust(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether the server refuses what the user asks for, or one of both does not trust the other.
+/// Whether the server refuses the request, or one side does not trust the other.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     is_about_trust(error) || matches!(class(error), Some("28" | "3D" | "42"))
 }
 
-/// What the user can do if TLS does not come about.
+/// What the user can do if TLS cannot be established.
 fn hint_of_trust(error: &sqlx::Error) -> &'static str {
     use rustls::{CertificateError, Error};
     let tls = match error {
@@ -147,7 +147,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// The first two characters of the code.
+/// The class of an SQLSTATE code: its first two characters.
 fn class(error: &sqlx::Error) -> Option<&'static str> {
     let code = code(error)?;
     ["08", "28", "3D", "40", "42", "53"].into_iter().find(|class| code.starts_with(class))
@@ -179,7 +179,7 @@ fn hint_of(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// The server's own words: of values it says nothing in them.
+/// The server's primary message, which contains no values of rows.
 fn words(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),

@@ -1,7 +1,7 @@
-//! The references that a ledger has imported, and their customer ids: what `verify` looks up.
+//! The references that a ledger has imported, with their customer ids, for `verify`.
 //!
-//! The server has an index over references, so each lot of them is asked for. In memory are the numbers of the rows that
-//! were found.
+//! The server has an index of references, so each batch of them is one query. Only the ids of the rows that were found
+//! are kept in memory.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,25 +24,25 @@ pub struct ImportedIndex {
 }
 
 impl ImportedIndex {
-    /// Counts the rows that are imported.
+    /// Opens the index and counts the imported rows.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub(crate) async fn of(mut reader: Reader) -> Result<ImportedIndex, Error> {
         let row = reader.connection.read_one(&Statement::new(COUNT_IMPORTED)).await?;
         let rows = usize::try_from(row.count(0)).unwrap_or(usize::MAX);
         Ok(ImportedIndex { reader, rows, found: HashSet::new() })
     }
 
-    /// How many rows are imported.
+    /// The number of imported rows.
     pub(crate) fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Those of the references that were imported. A row that was found in an earlier call is not found again.
+    /// Finds the imported rows with these references. A row that an earlier call has found is not found again.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub(crate) async fn find(
         &mut self,
         references: impl Iterator<Item = &Reference>,

@@ -1,8 +1,8 @@
-//! How a process begins to work on a ledger: alone, or as one more worker of the run that goes on.
+//! How a process begins to work on a ledger: alone, or as another worker of the current run.
 //!
-//! A process that finds other workers waits until one of them has shown that it lives. Then the process joins their run,
-//! if the run is of the same source and the process wants what they do, or gives up. If none of them shows that it lives
-//! until their leases have passed, the process takes the ledger over.
+//! A process that finds other workers waits until one of them updates its row, which shows that the worker is alive. Then
+//! the process joins their run, or gives up if the run has another source or other settings. If none of the workers
+//! updates its row before all leases have expired, the process takes the ledger over.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -22,19 +22,19 @@ use super::{
     worker::{LEASE, Worker},
 };
 
-/// A living worker touches its row about once a second.
+/// A worker that is alive updates its row about once a second.
 const TELL_AFTER: Duration = Duration::from_secs(3);
 
-/// How often living workers are looked at.
+/// How often the rows of workers are read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How a process has begun.
 pub(super) enum Joined {
     /// No other process works on the ledger.
     Alone,
-    /// It is a worker of this run, which has been going on for so long.
+    /// The process has joined this run, which has lasted this long.
     Run(RunId, Duration),
-    /// The run of its name is completed, with this exit code.
+    /// The run with the requested name is completed, with this exit code.
     Completed(RunId, u8),
 }
 
@@ -90,12 +90,12 @@ impl Alive {
     }
 }
 
-/// Begins to work on the ledger. With `run`, as a worker of the run that goes on, if there is one that can be shared;
-/// otherwise alone: no other process has the ledger until this one leaves, or has not touched its row for as long as
-/// its lease.
+/// Begins to work on the ledger. With `run`, the process joins the current run if there is one that can be shared.
+/// Otherwise the process works alone: no other process can work on the ledger until this one leaves, or does not update
+/// its row within its lease.
 ///
 /// # Errors
-/// If other processes have the ledger.
+/// If other processes work on the ledger.
 pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Result<Joined, Error> {
     let (began, mut is_told) = (Instant::now(), false);
     let mut first: Option<HashMap<i64, i64>> = None;
@@ -117,7 +117,7 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
             insert_worker(connection, run, None).await?;
             return Ok(Joined::Alone);
         };
-        // One that has died may have worked on other content of the same file.
+        // A worker that has died may have read other content of the same file.
         let lives = |worker: &&Alive| first.as_ref().is_some_and(|first| worker.has_written_since(first));
         let shared = run.and_then(|run| living.iter().filter(lives).find_map(|worker| worker.joinable(run)));
         if let Some(shared) = shared {
@@ -162,7 +162,7 @@ async fn completed(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Res
     Ok(completed)
 }
 
-/// Declares workers dead whose leases have passed. False if one of them has shown meanwhile that it lives.
+/// Declares workers dead whose leases have expired. Returns false if one of them has updated its row meanwhile.
 async fn bury(connection: &mut Connection, expired: &[Alive]) -> Result<bool, Error> {
     for worker in expired {
         let bury = Statement::new(BURY).bind(worker.id).bind(worker.commits);
@@ -186,7 +186,7 @@ async fn insert_worker(
     let join = join.bind(wanted.is_some_and(|run| run.join_key.is_some())).bind(joined.map(|run| run.0));
     let (beat_at, rows) = (Instant::now(), connection.run(&join).await?);
     let id = rows.first().map_or(0, |row| row.get(0));
-    // Before the commit, so that the worker leaves if nobody waits for the end of the commit.
+    // Before the commit, so that the worker leaves even if this future is dropped during the commit.
     connection.worker = Some(Worker { id, commits: 0, beat_at, lease });
     connection.run_text(COMMIT.into()).await
 }

@@ -1,9 +1,9 @@
-//! Statements with their parameters, and how our values become those of Postgres.
+//! Statements with their parameters, and the conversion of values for Postgres.
 //!
-//! Postgres keeps no U+0000 in a text. Cells, messages and names of other people may have one, so a character that no
-//! text may have otherwise stands for it: U+FDD0, one of those that Unicode sets aside for a program's own use.
+//! Postgres cannot store U+0000 in a text. Cells, messages and names may contain it, so it is stored as U+FDD0, a
+//! noncharacter that Unicode reserves for internal use.
 //!
-//! Pure: what is run, and when, is decided by the store.
+//! Pure: the store decides which statements are run, and when.
 
 use std::borrow::Cow;
 
@@ -11,15 +11,16 @@ use sqlx::{Arguments as _, Encode, Postgres, Type, error::BoxDynError, postgres:
 
 use super::super::model::RowId;
 
-/// What stands for U+0000.
+/// The character that is stored in place of U+0000.
 const NUL: char = '\u{fdd0}';
 
-/// A statement with its parameters; it may be run again where a connection broke.
+/// A statement with its parameters; it may be repeated after a disconnect.
 pub(super) struct Statement {
     pub(super) sql: &'static str,
     arguments: PgArguments,
     error: Option<BoxDynError>,
-    /// How many rows it must change; where it changes others, another process has taken the ledger over.
+    /// The number of rows that the statement must change; any other number means that another process has taken the
+    /// ledger over.
     pub(super) must_change: Option<u64>,
 }
 
@@ -46,7 +47,7 @@ impl Statement {
         self.bind(text.map(without_nul))
     }
 
-    /// Adds rows as JSON whose texts the server takes out.
+    /// Adds rows as JSON, from which the server extracts the texts.
     pub(super) fn json(self, rows: &str) -> Statement {
         self.bind(json_without_nul(rows))
     }
@@ -56,12 +57,12 @@ impl Statement {
         self.bind(ids.iter().map(|id| id.0).collect::<Vec<i64>>())
     }
 
-    /// It must change so many rows.
+    /// Requires that the statement changes this number of rows.
     pub(super) fn changing(self, rows: u64) -> Statement {
         Statement { must_change: Some(rows), ..self }
     }
 
-    /// The parameters, for one time that it is run.
+    /// The parameters for one execution.
     pub(super) fn arguments(&self) -> Result<PgArguments, sqlx::Error> {
         match &self.error {
             None => Ok(self.arguments.clone()),
@@ -70,7 +71,7 @@ impl Statement {
     }
 }
 
-/// The text as Postgres can keep it.
+/// The text in a form that Postgres can store.
 pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
     match memchr::memchr(0, text.as_bytes()) {
         None => Cow::Borrowed(text),
@@ -78,12 +79,12 @@ pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text as it was.
+/// The original text.
 pub(super) fn with_nul(text: String) -> String {
     if text.contains(NUL) { text.replace(NUL, "\0") } else { text }
 }
 
-/// JSON whose texts Postgres can keep: an escaped U+0000 in it becomes what stands for it.
+/// JSON in a form whose texts Postgres can store: replaces each escaped U+0000.
 fn json_without_nul(json: &str) -> Cow<'_, str> {
     const ESCAPED: &str = "\\u0000";
     if !json.contains(ESCAPED) {
@@ -94,7 +95,7 @@ fn json_without_nul(json: &str) -> Cow<'_, str> {
     while let Some(at) = rest.find('\\') {
         changed.push_str(&rest[..at]);
         rest = &rest[at..];
-        // An escape is two characters long; behind the `u` of one there are four more, which are no backslash.
+        // An escape has two characters; the `u` of one is followed by four more, none of which is a backslash.
         let length = if rest.starts_with(ESCAPED) { ESCAPED.len() } else { 2.min(rest.len()) };
         match &rest[..length] {
             ESCAPED => changed.push(NUL),

@@ -1,6 +1,7 @@
 //! The SQL texts of the reader, [`Reader`](super::reader::Reader).
 
-/// A run that nobody touches any more has died, whatever its row says.
+/// The last column: whether a worker of the run counts as alive. If none does, the run has died, even if its state is
+/// `running`.
 pub(super) const SELECT_RUNS: &str = "
     select id, command, source, state, exit_code, stop_reason, started_at, ended_at, requests, retries, throttled,
            coalesce((select json_object_agg(outcome, rows) from run_outcome where run_outcome.run = run.id),
@@ -21,7 +22,7 @@ pub(super) const SELECT_HEADERS: &str = "
     and (id > 0 or exists (select 1 from row where run = 0 and customer_id is null))
     order by id = 0, id";
 
-/// As the exports have them: an imported row whose Update did not succeed counts as what the Update came to.
+/// As in the exports: an imported row whose Update did not succeed has the outcome of the Update.
 pub(super) const COUNT_OUTCOMES: &str = "
     select outcome, sum(rows)::bigint from (
         select outcome, count(*) as rows from row where customer_id is not null group by outcome
@@ -59,7 +60,7 @@ pub(super) const SELECT_ROWS_WITHOUT_ID: &str = "
            error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null::text
     from to_correct left join record on record.row = to_correct.id order by 1";
 
-/// As that run settled them, whatever became of them since.
+/// With the outcomes that this run settled, not the current ones.
 pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null::text
@@ -80,14 +81,14 @@ pub(super) const SELECT_INVALID_ROWS: &str = "
            error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null::text
     from to_correct left join record on record.row = to_correct.id where outcome = 'invalid'";
 
-/// As settled by that run.
+/// With the outcomes that this run settled.
 pub(super) const SELECT_INVALID_ROWS_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
            error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null::text
     from every_row left join record on record.row = every_row.id
     where outcome = 'invalid' and customer_id is null and every_row.run = $1";
 
-/// The last value tells which characters of an invalid row are not allowed.
+/// The last column is the message of an invalid row, which names the disallowed characters.
 pub(super) const SELECT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
            case when outcome = 'invalid' then error_message end
@@ -95,14 +96,14 @@ pub(super) const SELECT_ERRORS: &str = "
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = $1";
 
-/// The same without the rows that cannot be sent.
+/// As above, without the rows that cannot be sent.
 pub(super) const SELECT_SENT_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status, null::text
     from every_row where run = $1 and customer_id is null and outcome in ('rejected', 'failed', 'pending')
     union all
     select row, line, outcome, null, error_code, http_status, null from pending_update where run = $1";
 
-/// The same over all runs: rows as they are now, each once.
+/// As above, over all runs: each row once, with its current outcome.
 pub(super) const SELECT_OPEN_ERRORS: &str = "
     select id, line, outcome, field, error_code, http_status,
            case when outcome = 'invalid' then error_message end
@@ -115,8 +116,8 @@ pub(super) const SELECT_ERROR_MESSAGES: &str = "
     from row left join pending_update on pending_update.row = row.id left join record on record.row = row.id
     where row.id = any($1)";
 
-/// Also rows in doubt, and rows that an earlier retry took up and left open: the run looks those up before they are
-/// claimed, and sends what Get does not find. The filter goes by what the rows were.
+/// Includes rows in doubt, and rows that an earlier retry claimed and left open: the run looks those up before it claims
+/// them, and sends the ones that Get does not find. The filter applies to the outcomes before that claim.
 pub(super) const SELECT_RETRY_ROWS: &str = "
     with to_retry (id, line, columns_of, cells, outcome, error_code) as (
         select record.row, row.line, coalesce(record.run, row.run), record.cells,
@@ -139,7 +140,7 @@ pub(super) const SELECT_RETRY_ROWS: &str = "
         or ($2::text is null or outcome = $2) and ($3::text is null or lower(error_code) = $3)
     order by id limit $4";
 
-/// Rows to retry, whether or not their cells are kept.
+/// Rows to retry, with or without stored cells.
 pub(super) const COUNT_RETRYABLE: &str = "
     with retryable (id, outcome, error_code) as (
         select id, coalesce(before_claim::jsonb->>0, outcome),
@@ -183,7 +184,7 @@ pub(super) const SELECT_EXISTING: &str = "select note, rows from existing_note w
 pub(super) const SELECT_RESPELLED: &str = "
     select line, api_reference from row where api_reference is not null and run = $1 order by line limit $2";
 
-/// A worker that is silent for longer than its lease is dead, whatever its row says.
+/// A worker that has not updated its row within its lease is dead, even if its state is `alive`.
 pub(super) const SELECT_WORKERS: &str = "
     select worker.id, host, version,
            case when state = 'alive' and beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
@@ -193,8 +194,8 @@ pub(super) const SELECT_WORKERS: &str = "
     from worker left join heartbeat on heartbeat.worker = worker.id
     where worker.run = $1 order by worker.id";
 
-/// The oldest transaction because of which the server keeps what was deleted since. Whose connection another user may not
-/// see has no beginning there.
+/// The oldest transaction that keeps the server from removing rows that were deleted since. Connections of other
+/// users that this user may not see have no beginning, and are left out.
 pub(super) const SELECT_OLD_TRANSACTION: &str = "
     select coalesce(application_name, ''), coalesce(usename, '')::text, coalesce(state, ''),
            extract(epoch from clock_timestamp() - xact_start)::bigint
@@ -204,8 +205,8 @@ pub(super) const SELECT_OLD_TRANSACTION: &str = "
     and xact_start < clock_timestamp() - interval '10 minutes'
     order by xact_start limit 1";
 
-/// Of all workers of the run that have said something of late. The rows per second of each are those of the run, and so is
-/// the user's rate.
+/// The heartbeats of all workers of the run that are recent. Rows per second and the user's rate are those of the whole
+/// run in each of them.
 pub(super) const SELECT_HEARTBEAT: &str = "
     select run, max(at) as at,
            (array_agg(activity order by array_position(

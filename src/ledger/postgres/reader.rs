@@ -1,6 +1,6 @@
 //! Reads a ledger in Postgres beside its writer; see [`Reader`](super::super::reader::Reader).
 //!
-//! Each query is a transaction of its own, so that no old version of a row is kept for long on the server's side.
+//! Each query is a transaction of its own, so that the server need not keep old versions of rows for long.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ impl Reader {
         Ok(Reader { connection })
     }
 
-    /// The connection, for the store to look into.
+    /// The connection, for queries of the store.
     pub(crate) fn into_connection(self) -> Connection {
         self.connection
     }
@@ -91,7 +91,7 @@ impl Reader {
         Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
     }
 
-    /// Every run, in order. A run that is recorded as running has died if its worker's lease has passed.
+    /// Every run, in order. A run recorded as running has died if the leases of its workers have expired.
     async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(SELECT_RUNS).await?;
         let ledger = self.connection.location();
@@ -110,16 +110,16 @@ impl Reader {
         Ok(last.filter(|last| last.state == RunState::Running).map(|last| last.run))
     }
 
-    /// How many rows have which outcome over all runs. `Unchanged` and `Changed` are words of runs, not of rows, so they
-    /// are zero here.
+    /// The number of rows by outcome, over all runs. `Unchanged` and `Changed` are outcomes in a run, not states of a row,
+    /// so they are zero here.
     async fn outcome_counts(&mut self) -> Result<Tally, Error> {
         let rows = self.all(COUNT_OUTCOMES).await?;
         let ledger = self.connection.location();
         rows.iter().map(|row| Ok((row.outcome(&ledger, 0)?, row.count(1)))).collect()
     }
 
-    /// What the run that goes on, or the one that crashed last, said of itself: its number, and when (UTC
-    /// milliseconds).
+    /// The last heartbeat of the current run or of the last crashed one, with the number of the run and the time of the
+    /// heartbeat (UTC milliseconds).
     async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
         let rows = self.all(SELECT_HEARTBEAT).await?;
         Ok(rows.first().map(|row| (RunId(row.get("run")), row.get("at"), read_heartbeat(row))))
@@ -178,8 +178,8 @@ impl Reader {
         }))
     }
 
-    /// What went wrong with the selected rows and with those that are counted already, the most frequent first, and what
-    /// the messages of invalid rows tell.
+    /// The errors of the selected rows and of those in `groups`, the most frequent first, with the counts that the
+    /// messages of invalid rows give.
     async fn error_groups(
         &mut self,
         select: Statement,

@@ -1,7 +1,7 @@
-//! The schema of a ledger: whether it is ours, and how it is made and brought up to date.
+//! The schema of a ledger: recognizes, creates and updates it.
 //!
-//! What the server is and what the schema holds is looked at before anything is changed. Once the schema is up to date
-//! no table is made or altered any more, so that a user without the right to do so can run imports.
+//! The version of the server and the content of the schema are checked before anything is changed. If the schema is up
+//! to date, no table is created or altered, so a user without that permission can run imports.
 
 use sqlx::Row as _;
 
@@ -23,19 +23,19 @@ const MIGRATIONS: [(i64, &str); 3] = [
     (3, include_str!("../../../migrations/postgres/0003_worker_end.sql")),
 ];
 
-/// The oldest server that is understood.
+/// The oldest supported server.
 const OLDEST_SERVER: i64 = 12_00_00;
 
-/// What is in the schema.
+/// The content of the schema.
 enum Found {
     Nothing,
     Ledger(Option<i64>),
 }
 
-/// Refuses a ledger that cannot be read as it is.
+/// Refuses a ledger that this version cannot read.
 ///
 /// # Errors
-/// Where there is none, or it is of another version.
+/// If there is no ledger, or another version has created it.
 pub(super) async fn check(connection: &mut Connection) -> Result<(), Error> {
     check_server(connection).await?;
     let newest = MIGRATIONS.last().map(|(version, _)| *version);
@@ -47,10 +47,10 @@ pub(super) async fn check(connection: &mut Connection) -> Result<(), Error> {
     }
 }
 
-/// Makes the ledger if there is none, or brings it up to date.
+/// Creates the ledger if there is none, or updates its schema.
 ///
 /// # Errors
-/// Where what is there is not ours or of a later version, or cannot be written.
+/// If the schema contains other objects or a ledger of a later version, or cannot be written.
 pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Error> {
     check_server(connection).await?;
     check_writable(connection).await?;
@@ -66,7 +66,7 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Error> {
     connection.run_text(BEGIN.into()).await?;
     let schema = connection.server().schema().to_owned();
     connection.run(&Statement::new(LOCK_SCHEMA).text(&schema)).await?;
-    // Another process may have been quicker.
+    // Another process may have done it meanwhile.
     let version = match seen(&connection.run(&Statement::new(SELECT_SCHEMA).text(&schema)).await?) {
         (true, _) => {
             let rows = connection.run(&Statement::new(SELECT_MIGRATION)).await?;
@@ -126,7 +126,7 @@ async fn find(connection: &mut Connection) -> Result<Found, Error> {
     }
 }
 
-/// Whether a ledger is in the schema, and whether anything is.
+/// Whether the schema contains a ledger, and whether it contains anything.
 fn seen(rows: &[sqlx::postgres::PgRow]) -> (bool, bool) {
     rows.first().map_or((false, false), |row| (row.get("is_ledger"), row.get("is_used")))
 }

@@ -13,19 +13,19 @@ use super::{
     certificate,
 };
 
-/// The schema of a ledger where the URL names none.
+/// The schema of a ledger if the URL names none.
 const SCHEMA: &str = "customer_import";
 
-/// The longest name of Postgres, in bytes; it would cut a longer one.
+/// Maximum length of a name in bytes; Postgres would truncate a longer one.
 const NAME_BYTES_MAX: usize = 63;
 
-/// What the URL may say besides user, host, port and database.
+/// The parameters that the URL may have.
 const PARAMETERS: [&str; 7] = ["schema", "host", "port", "user", "password", "dbname", "sslmode"];
 
-/// The files that it may name; the last two go together.
+/// The parameters that name files; the last two require each other.
 const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
 
-/// A schema of a database of a server.
+/// A schema in a database on a server.
 #[derive(Clone)]
 pub struct Server {
     /// The URL without a password.
@@ -35,10 +35,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// What this URL names. A password may also come from `PGPASSWORD` and `PGPASSFILE`.
+    /// Parses a URL. A password may also come from `PGPASSWORD` and `PGPASSFILE`.
     ///
     /// # Errors
-    /// Where it is no URL, has a password that it may not have, or says what is not understood.
+    /// If the text is no URL, has a password where none is allowed, or has an unknown parameter.
     pub(crate) fn parse(text: &str, password: Password) -> Result<Server, WrongUrl> {
         let shown = without_password(text);
         let wrong = |problem: String| WrongUrl::Malformed { shown: shown.clone(), problem };
@@ -83,14 +83,14 @@ impl Server {
         };
         let options = options
             .statement_cache_capacity(0)
-            // Poolers refuse what they do not know.
+            // Poolers refuse parameters that they do not know.
             .extra_float_digits(None)
             .application_name("customer-import")
             .disable_statement_logging();
         Ok(Server { name: shown, schema, options })
     }
 
-    /// How a connection is made.
+    /// The options of a connection.
     pub(super) fn options(&self) -> &PgConnectOptions {
         &self.options
     }
@@ -100,13 +100,13 @@ impl Server {
         &self.schema
     }
 
-    /// The text with the name of the schema in its place, as a name of SQL.
+    /// The SQL text with the quoted name of the schema inserted.
     pub(super) fn with_schema(&self, sql: &str) -> String {
         sql.replace("{schema}", &format!("\"{}\"", self.schema.replace('"', "\"\"")))
     }
 }
 
-/// Whether what is sent does not leave this machine.
+/// Whether the traffic stays on this machine.
 fn is_this_machine(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     options.get_socket().is_some()
@@ -129,7 +129,7 @@ impl fmt::Display for Server {
     }
 }
 
-/// Without the options: they hold the password.
+/// Without the options, which contain the password.
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Server").field(&self.name).finish()

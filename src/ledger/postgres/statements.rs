@@ -1,12 +1,12 @@
 //! The SQL texts of the writer, [`Store`](super::store::Store); those of the reader are in `queries`.
 //!
-//! A statement for few rows takes them as one JSON array, named `given`; what every row passes through takes an array
-//! for each column. Each statement is run inside a transaction that has set the search path.
+//! A statement for few rows takes them as one JSON array, named `given`; a statement for every row of a source takes one
+//! array per column. Each statement is run inside a transaction that has set the search path.
 
 // Transactions, the server, and the worker
 
-/// What a transaction begins with; the schema is put in, quoted. A process that is frozen in mid-transaction must not
-/// hold the ledger for as long as others wait for a lock.
+/// Begins a transaction; the quoted schema is inserted. The timeouts end the transaction of a frozen process, because
+/// other processes wait for its locks.
 pub(super) const BEGIN: &str = "
     begin; set local search_path to {schema}; set local synchronous_commit to on; set local lock_timeout to 10000;
     set local idle_in_transaction_session_timeout to 8000";
@@ -21,7 +21,7 @@ pub(super) const SELECT_SERVER: &str = "
            current_setting('transaction_read_only') = 'on' as is_read_only,
            current_setting('server_version_num')::bigint as version";
 
-/// Whether the schema exists, whether a ledger is in it, and whether anything else is.
+/// Whether the schema exists, whether it contains a ledger, and whether it contains anything else.
 pub(super) const SELECT_SCHEMA: &str = "
     select exists (select 1 from pg_namespace where nspname = $1) as exists,
            to_regclass(quote_ident($1) || '.migration') is not null
@@ -38,8 +38,8 @@ pub(super) const SELECT_MIGRATION: &str = "select max(version) from migration";
 
 pub(super) const LOCK_TARGET: &str = "select application from target where id = 1 for update";
 
-/// The workers that are alive with their runs, and whether the lease of each has passed: not by a server that has just
-/// begun, since nobody could touch the row while it was down.
+/// The workers that are recorded as alive, with their runs, and whether the lease of each has expired. No lease expires
+/// soon after the start of the server, because no worker could update its row while the server was down.
 pub(super) const SELECT_ALIVE: &str = "
     select worker.id, worker.commits, worker.run, worker.begins_run, run.join_key, run.name, run.state = 'running',
            beat_at < clock_timestamp() - lease_ms * interval '1 millisecond'
@@ -51,35 +51,35 @@ pub(super) const SELECT_UNEXPIRED: &str = "
     select run from worker
     where state = 'alive' and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond' order by id desc";
 
-/// Nothing where it has shown meanwhile that it lives.
+/// Changes nothing if the worker has updated its row meanwhile.
 pub(super) const BURY: &str =
     "update worker set state = 'dead' where id = $1 and commits = $2 and state = 'alive' returning id";
 
 pub(super) const JOIN: &str = "
     insert into worker (host, version, lease_ms, begins_run, run) values ($1, $2, $3, $4, $5) returning id";
 
-/// The last run of this name.
+/// The last run with this name.
 pub(super) const SELECT_NAMED_RUN: &str = "
     select id, state, exit_code from run where name = $1 order by id desc limit 1";
 
-/// The fence: nothing is written by a worker that was taken over.
+/// The fence: changes no row if the worker's claims were taken over, and then its transaction is rolled back.
 pub(super) const BEAT: &str = "
     update worker set commits = commits + 1, beat_at = clock_timestamp()
     where id = $1 and state = 'alive' and commits = $2 returning id";
 
-/// Waits for the transaction of a connection that was lost.
+/// Waits for the end of the transaction of a lost connection.
 pub(super) const SELECT_COMMITS: &str =
     "select commits, state = 'alive' from worker where id = $1 for update";
 
-/// For how long the run has been going on, in milliseconds.
+/// The age of the run in milliseconds.
 pub(super) const SELECT_RUN_AGE: &str = "
     select (extract(epoch from clock_timestamp()) * 1000)::bigint - started_at from run where id = $1";
 
 pub(super) const LEAVE: &str = "
     update worker set state = 'left', exit_code = $2, stop_reason = $3 where id = $1 and state = 'alive'";
 
-/// Ends the lease of a worker that ends in the middle of its work: at once, or in so many milliseconds if requests may
-/// be under way, so that they have arrived when another worker asks about their rows.
+/// Ends the lease of a worker that ends in the middle of its work: at once, or after this number of milliseconds if
+/// requests may be in flight, so that they have arrived when another worker looks their rows up.
 pub(super) const END_LEASE: &str = "
     update worker set stop_reason = $3, lease_ms = case
         when exists (select 1 from claim_batch where claim_batch.worker = $1)
@@ -117,7 +117,7 @@ pub(super) const EXPLAIN_RECOVERED_CLAIMS: &str = "
 pub(super) const END_CRASHED_RUNS: &str =
     "update run set state = 'interrupted', ended_at = $1 where state = 'running'";
 
-/// The numbers of pruned runs are not given again: the last line of run 0 is the highest of them.
+/// The numbers of pruned runs are not reused: `last_line` of run 0 is the highest of them.
 pub(super) const INSERT_RUN: &str = "
     insert into run (id, command, source, source_path, columns, reference_column, started_at, row_mapping, name,
                      next_row)
@@ -143,7 +143,7 @@ pub(super) const INSERT_SETTINGS: &str = "
 
 // References
 
-/// The highest id that was ever given, also where the last rows were deleted.
+/// The highest id that was ever assigned, even if the last rows were deleted.
 pub(super) const SELECT_LAST_ROW: &str = "
     select greatest((select coalesce(max(id), 0) from row), (select last_row from target))";
 
@@ -151,7 +151,7 @@ pub(super) const FIND_ROWS: &str = "
     select id, reference, fingerprint, outcome, in_doubt, claimed_at, run, line, was_sent
     from row where reference = any($1) and outcome not in ('invalid', 'duplicate')";
 
-/// The rows as one value, as the other backend has them.
+/// The rows as one JSON value, as in SQLite.
 pub(super) const READ_ORDERED: &str = "
     select coalesce(json_agg(json_build_array(id, run, line, outcome, reference, encode(fingerprint, 'hex'),
                                               in_doubt::int, claimed_at, was_sent::int) order by id), '[]')::text
@@ -173,7 +173,8 @@ pub(super) const INSERT_CLAIM_BATCH: &str =
 
 pub(super) const END_CLAIM_BATCHES: &str = "delete from claim_batch where run = $2 and id = any($1)";
 
-/// The claim of a row that the ledger knows: what the row is if the run dies, and in `before_claim` what it was.
+/// The claim of a row that the ledger knows: sets the state that the row has if the run dies, and keeps the earlier
+/// state in `before_claim`.
 pub(super) const CLAIM_AGAIN: &str = "
     update row set run = $2, line = (given.value->>1)::bigint, outcome = 'pending',
         fingerprint = decode(given.value->>2, 'hex'), claimed_at = (given.value->>3)::bigint, settled_at = $3,
@@ -186,10 +187,10 @@ pub(super) const CLAIM_AGAIN: &str = "
         retry_unfinished = row.retry_unfinished or row.in_doubt or row.outcome in ('failed', 'rejected')
     from jsonb_array_elements($1::jsonb) given (value) where row.id = (given.value->>0)::bigint";
 
-/// A row that has other fields now does not become again what it was.
+/// A row with other fields than before is not restored to the state before the claim.
 pub(super) const FORGET_BEFORE_CLAIM: &str = "update row set before_claim = null where id = any($1)";
 
-/// Rows that were not sent after all, or whose request did not land, become again what they were.
+/// Restores the state before the claim, for rows that were not sent, or whose request did not land.
 pub(super) const RESTORE_ROWS: &str = "
     update row set outcome = was.value->>0,
         run = coalesce((select run.id from run where run.id = (was.value->>1)::bigint), $2),
@@ -206,7 +207,7 @@ pub(super) const RESTORE_ROWS: &str = "
     ) was (id, value)
     where row.id = was.id";
 
-/// Nearly every row of a first import: new to the ledger, and its Create was answered with an id.
+/// Nearly every row of a first import: new to the ledger, and the reply to its Create had an id.
 pub(super) const SETTLE_CREATED: &str = "
     insert into row (run, settled_at, outcome, id, line, reference, fingerprint, customer_id, attempts, claimed_at)
     select $1, $2, 'created', given.*
@@ -245,7 +246,7 @@ pub(super) const SETTLE_WITHOUT_ID: &str = "
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id, was_sent = excluded.was_sent";
 
-/// The cells are kept as they come: as JSON that the server does not look into, they may hold any character.
+/// The cells are stored as a text of JSON that the server does not parse, so they may contain any character.
 pub(super) const KEEP_RECORDS: &str = "
     insert into record (row, cells, run) select given.id, given.cells, $3
     from unnest($1::bigint[], $2::text[]) given (id, cells)
@@ -259,7 +260,7 @@ pub(super) const MARK_CORRECTED: &str = "
         join row on row.customer_id is null and row.outcome = given.value->>1
             and row.line = (given.value->>0)::bigint and row.error_code = given.value->>2
         where row.run < $2 and row.corrected_by is null
-        -- Where two files have such a row, it is not known which one came back.
+        -- If two files have such a row, it is unknown which of them was corrected.
         group by row.line, row.outcome, row.error_code having count(*) = 1)";
 
 pub(super) const COUNT_DROPPED: &str = "
@@ -292,7 +293,7 @@ pub(super) const BEGIN_RATE: &str = "
     insert into {schema}.rate (id, given_until) values (1, extract(epoch from clock_timestamp())::float8 + 1)
     on conflict (id) do nothing";
 
-/// Adds what this worker has counted since its last commit. Changes nothing where the run has ended.
+/// Adds the counts of this worker since its last commit. Changes nothing if the run has ended.
 pub(super) const COUNT_RUN: &str = "
     update run set requests = requests + $2, retries = retries + $3, throttled = throttled + $4,
         imported_seen = imported_seen + $5, last_line = greatest(last_line, $6), sent = sent + $7,
@@ -347,14 +348,14 @@ pub(super) const SELECT_CURSOR: &str = "
                and other.beat_at > clock_timestamp() - interval '1 second')
     from run where id = $1";
 
-/// Moves the cursor and lets it go; only its holder can.
+/// Moves and releases the cursor; changes nothing unless this worker holds the cursor.
 pub(super) const MOVE_CURSOR: &str = "
     update run set cursor_rows = $3, cursor_start = $4, cursor_hash = $5, next_row = $6, is_at_end = $7,
         cursor_holder = null, join_key = coalesce(join_key, $8)
     where id = $1 and cursor_holder = $2";
 
-/// Declares the workers of a run dead whose leases have passed, and orphans what they had claimed. A worker that is
-/// in the middle of a commit is alive.
+/// Declares the workers of a run dead whose leases have expired, and marks their claims as orphaned. A worker in the
+/// middle of a commit counts as alive.
 pub(super) const ORPHAN_CLAIMS: &str = "
     with dead as (
         update worker set state = 'dead' where id in (
@@ -377,14 +378,14 @@ pub(super) const ORPHAN_CLAIMS: &str = "
     updates as (update pending_update set hold = 'orphaned', worker = null where worker in (select id from dead))
     update run set cursor_holder = null where id = $1 and cursor_holder in (select id from dead)";
 
-/// Rows that a worker which leaves has not settled.
+/// Marks the rows as orphaned that a leaving worker has claimed and not settled.
 pub(super) const ORPHAN_ROWS: &str = "
     update row set hold = 'orphaned', worker = null where id = any($1) and customer_id is null";
 
 pub(super) const ORPHAN_UPDATES: &str =
     "update pending_update set hold = 'orphaned', worker = null where row = any($1)";
 
-/// What a worker that leaves has not read again.
+/// Marks the adopted rows as orphaned that a leaving worker has not read again.
 pub(super) const ORPHAN_OWN_ROWS: &str =
     "update row set hold = 'orphaned', worker = null where worker = $1 and hold = 'adopted'";
 
@@ -411,7 +412,7 @@ pub(super) const SELECT_ADOPTED: &str = "
     where pending_update.worker = $1 and pending_update.hold = 'adopted'
     order by 1";
 
-/// The run as all its workers have made it, at the end of a commit.
+/// The counts of the run over all its workers, at the end of a commit.
 pub(super) const SELECT_SHARED_RUN: &str = "
     select coalesce((select json_object_agg(outcome, rows) from run_outcome where run_outcome.run = run.id),
                     '{}')::text,
@@ -459,7 +460,7 @@ pub(super) const SETTLE_UNFINISHED_UPDATES: &str = "
         retry_unfinished = given.value->>1 = 'pending' and pending_update.retry_unfinished
     from jsonb_array_elements($1::jsonb) given (value) where pending_update.row = (given.value->>0)::bigint";
 
-/// Of rows that were inserted in the same commit: the customer existed, and its Update did not succeed.
+/// Unsuccessful Updates of rows that were inserted in the same commit because the customer existed.
 pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
     insert into pending_update (row, run, line, outcome, fingerprint, may_have_landed, attempts, error_code,
                                 error_message, http_status, request_id)
@@ -473,8 +474,8 @@ pub(super) const INSERT_UNFINISHED_UPDATES: &str = "
         error_message = excluded.error_message, http_status = excluded.http_status,
         request_id = excluded.request_id, hold = null, worker = null";
 
-/// Updates that were not sent after all become again what they were. Whether an earlier one has landed is as unknown as
-/// before.
+/// Restores the state before the claim, for Updates that were not sent. Whether an earlier Update has landed remains
+/// unknown.
 pub(super) const RESTORE_UPDATES: &str = "
     update pending_update set outcome = was.value->>0,
         run = coalesce((select run.id from run where run.id = (was.value->>1)::bigint), $2),
@@ -546,7 +547,7 @@ pub(super) const KEEP_SEEN: &str = "
     insert into seen_rows (run, next_id, rows) values ($1, $2, $3)
     on conflict (run) do update set next_id = excluded.next_id, rows = excluded.rows";
 
-/// Of runs whose rows with unreadable references have all come back or gone.
+/// Deletes the data about runs none of whose rows with an unreadable reference is left.
 pub(super) const DELETE_SEEN: &str = "
     delete from seen_rows where not exists (
         select 1 from row where row.other_cells is not null and row.run = seen_rows.run)";
@@ -558,7 +559,7 @@ pub(super) const SELECT_SEEN_BEFORE: &str = "
 
 // Checkpoints
 
-/// Only of the last run: what another run has settled since is not in its tally.
+/// Only of the last run: the tally of an earlier one does not include rows that were settled since.
 pub(super) const SELECT_LAST_CHECKPOINT: &str = "
     select bytes, line, prefix_bytes, prefix_hash, tally, whole_file_only or exists (
         select 1 from dropped where dropped.run = run.id union all select 1 from changed where changed.run = run.id
@@ -575,12 +576,12 @@ pub(super) const SET_CHECKPOINT: &str = "
         whole_file_only = $7, chain_start = $8
     where run = $1";
 
-/// The line that each run of the chain reached. Behind it the run settled rows too, but of bytes that may have changed
-/// before the next run read them.
+/// The line that each run of the chain reached. The run settled later rows too, but their bytes may have changed before
+/// the next run read them.
 pub(super) const SELECT_CHECKPOINT_LINES: &str =
     "select run, coalesce(line, 0) from checkpoint where run >= $1 and run < $2";
 
-/// Invalid rows and duplicates in the part that is not read again go over to the run that counts them.
+/// Assigns invalid rows and duplicates in the part that is not read again to the run that counts them.
 pub(super) const TAKE_OVER_UNSENDABLE: &str = "
     update row set run = $1, settled_at = $3 where customer_id is null and outcome in ('invalid', 'duplicate')
     and run >= $2 and run < $1 and line < (select line from checkpoint where checkpoint.run = row.run)";
@@ -589,7 +590,7 @@ pub(super) const TAKE_OVER_RECORDS: &str = "
     update record set run = $1 where row in (
         select id from row where customer_id is null and outcome in ('invalid', 'duplicate') and run = $1)";
 
-/// The source is the same to its end, and so are the counts by field.
+/// Copies the counts by field, because the whole source is unchanged.
 pub(super) const COPY_DROPPED: &str = "
     insert into dropped (run, field, rule, rows) select $1, field, rule, rows from dropped
     where run = (select max(id) from run where id < $1)";
@@ -622,26 +623,26 @@ pub(super) const SET_HEARTBEAT: &str = "
         in_doubt = excluded.in_doubt, throttled_to = excluded.throttled_to, cause = excluded.cause,
         throttled_by = excluded.throttled_by, pauses = excluded.pauses";
 
-/// Of the worker that leaves, and of those that are alive no more.
+/// Deletes the heartbeats of the leaving worker and of dead workers.
 pub(super) const DELETE_HEARTBEAT: &str = "
     delete from heartbeat where worker = $1
     or not exists (select 1 from worker where worker.id = heartbeat.worker and worker.state = 'alive')";
 
 pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
 
-/// Page by page, in the order of the index.
+/// One page, in the order of the index.
 pub(super) const SELECT_INVALID_REFERENCES: &str = "
     select line, id, reference from row
     where customer_id is null and outcome = 'invalid' and run = $1 and reference is not null and (line, id) > ($2, $3)
     order by line, id limit $4";
 
-/// Of the run before, where this one read nothing that it had not.
+/// The number of imported rows that the source of the previous run did not contain, if it was counted.
 pub(super) const SELECT_ABSENT_BEFORE: &str = "
     select absent from run where id = (select max(id) from run where id < $1) and absent is not null";
 
 pub(super) const SET_ABSENT: &str = "update run set absent = $2 where id = $1";
 
-/// Ends the run; where other workers go on with it, only if the run is completed.
+/// Ends the run; while other workers continue it, only if the run is completed.
 pub(super) const END_RUN: &str = "
     update run set state = $2, exit_code = $3, stop_reason = coalesce(stopping, $4), ended_at = $5
     where id = $1 and state = 'running' and ($2 = 'completed' or not exists (
@@ -650,24 +651,23 @@ pub(super) const END_RUN: &str = "
 
 // What `verify` found
 
-/// Only where the ledger still has the fields that were compared: a run may have come between.
+/// Changes a row only if the ledger still has the fields that were compared: a run may have changed them meanwhile.
 pub(super) const MARK_CHANGED: &str = "
     update row set fingerprint = decode(given.value->>2, 'hex') from jsonb_array_elements($1::jsonb) given (value)
     where row.id = (given.value->>0)::bigint and row.customer_id is not null
     and row.fingerprint = decode(given.value->>1, 'hex')";
 
-/// A file that was read to its end is not read again as long as its bytes are the same: now it has to be.
+/// Makes the checkpoints unusable: otherwise an unchanged file would not be read again.
 pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null";
 
 // Pruning
 
-/// Runs that ended before; run 0 is always among them.
-/// Of the runs that have ended.
+/// The times of the runs that have ended, and of run 0.
 pub(super) const SELECT_RUN_TIMES: &str = "
     select id, started_at, coalesce(ended_at, started_at) from run where state <> 'running' order by id";
 
-/// Cells of rows that were settled in such runs: not of a row that was created long ago and whose Update was refused
-/// yesterday, nor of a row that a later run has read again.
+/// Deletes the cells of rows settled in such runs, but not of a row that was created long ago and whose Update was
+/// rejected recently, nor of a row that a later run has read again.
 pub(super) const DELETE_OLD_RECORDS: &str = "
     with gone as (delete from record where row in (
         select row.id from record join row on row.id = record.row
@@ -682,7 +682,7 @@ pub(super) const DELETE_OLD_UNSENDABLE: &str = "
     with gone as (delete from row where outcome in ('invalid', 'duplicate') and run = any($1) returning id)
     select count(*) from gone";
 
-/// All of them but those whose header names cells that stay.
+/// All of them except those whose header names stored cells.
 pub(super) const SELECT_RUNS_TO_DELETE: &str = "
     select coalesce(array_agg(id), '{}') from (
         select id from unnest($1::bigint[]) old (id) where id > 0
@@ -696,14 +696,14 @@ pub(super) const INSERT_PRUNED_RUN: &str = "
     values (0, 'import', 'pruned runs', json_build_array('object_reference_id')::text, 'object_reference_id', 'completed', 0)
     on conflict (id) do nothing";
 
-/// A run number is given once.
+/// A run number is never reused.
 pub(super) const KEEP_RUN_NUMBERS: &str = "
     update run set last_line = greatest(last_line, (select coalesce(max(gone.id), 0) from unnest($1::bigint[]) gone (id)))
     where id = 0";
 
 pub(super) const HAND_OVER_ROWS: &str = "update row set run = 0 where run = any($1)";
 
-/// Also rows of a run that stays: run 0 tells that their cells are gone.
+/// Includes rows of a run that stays: run 0 marks that their cells are deleted.
 pub(super) const HAND_OVER_EMPTIED: &str = "
     update row set run = 0
     where customer_id is null and outcome in ('rejected', 'failed') and run > 0
@@ -713,10 +713,10 @@ pub(super) const HAND_OVER_CORRECTED: &str = "update row set corrected_by = 0 wh
 
 pub(super) const HAND_OVER_UPDATES: &str = "update pending_update set run = 0 where run = any($1)";
 
-/// Their rows have another run now, and a run that resumed behind them could not tell which it had read.
+/// The rows now belong to run 0, so a run that resumed at such a checkpoint could not know which rows it had read.
 pub(super) const DELETE_CHECKPOINTS: &str = "delete from checkpoint";
 
-/// What is known of these runs alone goes with them.
+/// The foreign keys delete the other data of these runs.
 pub(super) const DELETE_RUNS: &str = "delete from run where id = any($1)";
 
 pub(super) const DELETE_WORKERS: &str = "delete from worker where run is null and state <> 'alive'";

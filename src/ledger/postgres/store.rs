@@ -1,8 +1,8 @@
 //! The writer of a ledger in Postgres: one process, beside which others may write.
 //!
-//! Promises: a commit is one transaction, made once, and what it wrote is durable when it returns; nothing is written
-//! by a process that was taken over. Counts of a run are written as what this process adds to them. What a method
-//! promises beside is said at the method of the SQLite store.
+//! A commit is one transaction, takes effect exactly once, and is durable when the method returns. A process whose
+//! claims were taken over writes nothing. The counts of a run are written as increments, because other processes add
+//! to them too. The methods are documented at the SQLite store.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -49,34 +49,36 @@ use super::{
 };
 use crate::customer::{Dropped, FieldCounts, Reference};
 
-/// For how long a server may be away before a run, or another command that writes, knows what its user allows.
+/// How long a server may be unreachable until the limit that the user allows is known, and in other commands that
+/// write.
 const OUTAGE_MAX: Duration = Duration::from_secs(5);
 
-/// How often a worker that waits for the cursor looks whether it is free.
+/// How often a worker that waits for the cursor checks whether the cursor is free.
 const CURSOR_PAUSE: Duration = Duration::from_millis(5);
 
-/// A worker that waits for the cursor writes so often: who is silent for a second loses its place in the queue.
+/// How often a worker that waits for the cursor updates its request: after a second without an update, the worker loses
+/// its place in the queue.
 const CURSOR_WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// Rows of one statement of those that take very many.
+/// Maximum number of rows per statement, in statements for very many rows.
 const ROWS_MAX: usize = 10_000;
 
 /// The writer.
 pub(crate) struct Store {
     connection: Connection,
-    /// What waits for the next transaction that is made anyway.
+    /// Statements that can wait for the next transaction.
     settings: Vec<Setting>,
     samples: Vec<(usize, Vec<Sample>)>,
-    /// What this worker has added to the counts of the run.
+    /// The counts that this worker has added to those of the run.
     written: RunCounts,
-    /// How long the run had been going on when this worker joined.
+    /// The age of the run when this worker joined.
     joined_after: Duration,
-    /// What a process must have in common with this one to join its run.
+    /// The key that a process must share to join the run.
     join_key: Option<String>,
 }
 
 impl Store {
-    /// Opens the ledger, or makes a new one where there is none, and takes it.
+    /// Opens the ledger, or creates it if there is none, and holds it.
     pub(crate) async fn hold(server: &Server) -> Result<Store, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
@@ -85,7 +87,7 @@ impl Store {
         Ok(Store::looking(connection))
     }
 
-    /// The same, or joins the workers of the run that goes on, if it is of the same source.
+    /// As [`Store::hold`], or joins the current run if it has the same source.
     pub(crate) async fn hold_or_join(server: &Server, run: &NewRun<'_>) -> Result<Held, Error> {
         let mut connection = Connection::open(server).await?;
         schema::migrate(&mut connection).await?;
@@ -103,7 +105,7 @@ impl Store {
         })
     }
 
-    /// The same for a ledger that exists.
+    /// As [`Store::hold`], for an existing ledger only.
     pub(crate) async fn hold_existing(server: &Server) -> Result<Store, Error> {
         let mut connection = Connection::open(server).await?;
         let checked = schema::check(&mut connection).await;
@@ -114,7 +116,7 @@ impl Store {
         }
     }
 
-    /// The ledger of a reader's connection, to be looked into.
+    /// A store for queries only, with the connection of a reader.
     pub(crate) fn looking(connection: Connection) -> Store {
         Store {
             connection,
@@ -126,7 +128,7 @@ impl Store {
         }
     }
 
-    /// Lets the ledger go.
+    /// Releases the ledger.
     pub(crate) async fn close(mut self) -> Result<(), Error> {
         if let Some(id) = self.connection.worker.as_ref().map(|worker| worker.id) {
             let leave = Statement::new(LEAVE).bind(id).bind(None::<i64>).some_text(None);
@@ -456,7 +458,7 @@ impl Store {
         done.rows.first().map(|row| read_view(&ledger, row)).transpose()
     }
 
-    /// The settings and samples that wait.
+    /// The waiting settings and samples.
     fn encode_settings_and_samples(&mut self, run: RunId, statements: &mut Vec<Statement>) {
         let settings = std::mem::take(&mut self.settings);
         if !settings.is_empty() {
@@ -488,7 +490,7 @@ impl Store {
         let counts = RunCounts { requests: *requests, ..self.written };
         let end = Statement::new(END_RUN).bind(run.0).bind(state.name()).bind(i64::from(exit_code));
         let end = end.some_text(stop_reason).bind(now).bind(me);
-        // Nobody joins a run that ends, and of two workers that leave one ends it.
+        // No worker joins a run that ends, and of two workers that leave, only one ends the run.
         let mut statements = vec![Statement::new(LOCK_TARGET)];
         let mut counted = count_run((run, me), &counts, &self.written);
         counted.iter_mut().for_each(|statement| statement.must_change = None);
@@ -564,8 +566,8 @@ impl Store {
 
     // Runs that several workers share
 
-    /// Workers get the cursor in the order in which they ask for it. The one that has it keeps it for one transaction, or
-    /// has died.
+    /// Workers get the cursor in the order of their requests. A worker holds the cursor for one transaction, unless it
+    /// dies.
     pub(crate) async fn take_cursor(&mut self, run: RunId, now: i64) -> Result<Option<Cursor>, Error> {
         let me = self.worker_id();
         let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(me);
@@ -583,12 +585,12 @@ impl Store {
                 (true, true) => return Ok(Some(read_cursor(row))),
                 (false, true) => self.poll_cursor(&select).await?,
             }
-            // The worker that has the cursor may have died.
+            // The worker that holds the cursor may have died.
             orphans = Some(orphan_claims(run, me, now));
         }
     }
 
-    /// Waits until the cursor can be taken, or this worker has to write to show that it still waits.
+    /// Waits until the cursor can be taken, or until this worker has to update its request for it.
     async fn poll_cursor(&mut self, select: &Statement) -> Result<(), Error> {
         let until = Instant::now() + CURSOR_WAIT_MAX;
         while Instant::now() < until {
@@ -700,7 +702,7 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
     }
 }
 
-/// Adds to the counts of the run what this worker has counted since the earlier counts.
+/// Adds to the counts of the run the difference between this worker's counts and its earlier ones.
 fn count_run((run, worker): (RunId, i64), counts: &RunCounts, earlier: &RunCounts) -> Vec<Statement> {
     let (now, before) = (counts.requests, earlier.requests);
     let changed: Vec<_> = counts.tally.since(&earlier.tally).filter(|(_, rows)| *rows != 0).collect();
@@ -735,7 +737,7 @@ fn orphan_claims(run: RunId, worker: i64, now: i64) -> Statement {
     Statement::new(ORPHAN_CLAIMS).bind(run.0).bind(worker).bind(now)
 }
 
-/// What became of rows.
+/// The outcomes of rows.
 fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<Statement>) {
     let (run, now) = (batch.run, batch.now);
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
@@ -747,7 +749,7 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
         let settle = Statement::new(SETTLE_WITH_ID).bind(run.0).bind(now);
         statements.push(bind_found(bind_columns(settle, &batch.with_id), &batch.with_id));
     }
-    // Before the records of earlier runs are deleted: whether a row was corrected is told by them.
+    // Before the records of earlier runs are deleted: they show whether a row was corrected.
     if !batch.corrected.is_empty() {
         statements.push(of_rows(MARK_CORRECTED, &given.corrected));
     }
@@ -821,7 +823,7 @@ fn encode_updates(
     }
 }
 
-/// The columns that each row with a customer id has, an array for each.
+/// The columns that every row with a customer id has, one array per column.
 fn bind_columns(statement: Statement, rows: &[SettledWithId<'_>]) -> Statement {
     statement
         .bind(rows.iter().map(|row| row.id.0).collect::<Vec<_>>())
@@ -833,7 +835,7 @@ fn bind_columns(statement: Statement, rows: &[SettledWithId<'_>]) -> Statement {
         .bind(rows.iter().map(|row| row.claimed_at).collect::<Vec<_>>())
 }
 
-/// The columns of rows that were found, or that the ledger knew.
+/// The columns of rows that were found, or that the ledger already had.
 fn bind_found(statement: Statement, rows: &[SettledWithId<'_>]) -> Statement {
     let found = |row: &SettledWithId<'_>| match row.id_source {
         IdSource::Answer => (false, None, false),

@@ -437,8 +437,7 @@ pub(super) const FORGET_CHECKPOINTS: &str = "update checkpoint set bytes = null"
 
 // Pruning
 
-/// Runs that ended earlier; always includes run 0.
-/// Of the runs that have ended.
+/// The times of the runs that have ended, and of run 0.
 pub(super) const SELECT_RUN_TIMES: &str = "
     select id, started_at, coalesce(ended_at, started_at) from run where state <> 'running' order by id";
 
