@@ -130,6 +130,9 @@ fn a_server_is_talked_to_if_its_certificate_is_trusted() {
         password,
         &["sslrootcert: users.csv has no certificate in PEM"],
     );
+    let of_environment = [password, &[("PGSSLROOTCERT", "missing.crt")]].concat();
+    let ended = kitchen.import("importer", "sslmode=verify-full", &of_environment);
+    ended.assert_error(1, &["No such file", "the files that PGSSLROOTCERT,"]);
     let other = Kitchen::new(Some("db.example.test"));
     other.fails("importer", &full("right.crt"), password, &["by the name in its certificate", "verify-ca"]);
     other.succeeds("importer", "sslmode=verify-ca&sslrootcert=right.crt", password);

@@ -157,6 +157,9 @@ fn hint_of(error: &sqlx::Error) -> &'static str {
     const AGAIN: &str = "what was recorded stands; run the same command again";
     match (error, code(error).as_deref()) {
         _ if is_about_trust(error) => hint_of_trust(error),
+        (sqlx::Error::Io(error), _) if error.kind() == std::io::ErrorKind::NotFound => {
+            "check the folder of the socket, and the files that PGSSLROOTCERT, PGSSLCERT and PGSSLKEY name"
+        }
         (sqlx::Error::Io(_), _) => "check host and port, that the server runs, and the way to it",
         (sqlx::Error::Database(error), _) if error.message().ends_with("no encryption") => {
             "the server wants TLS: name another sslmode than disable in the URL"
