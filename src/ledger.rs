@@ -85,7 +85,7 @@ pub(crate) use self::{
     mark_changed::mark_changed_at_api,
     model::{Activity, CurrentRate, ExistingCounts, Heartbeat, OutcomeClass, RateSetter, RowId},
     prune::prune,
-    rate_reserver::RateReserver,
+    rate_reserver::{NewRate, RateReserver, ReservedMoments, StoredRate},
     reader::Reader,
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, OldTransaction, Pruned,

@@ -27,6 +27,10 @@ mod courtesy;
 
 mod random_throttling;
 
+mod rate_control;
+
+mod rate_log;
+
 mod shared_rate;
 
 mod unavailability;
@@ -47,17 +51,19 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-pub(crate) use self::{
-    adaptive_rate::RateSignal,
-    circuit_breaker::{Probe, RequestClass, ServiceSignal},
-    shared_rate::RateRequest,
-};
 pub use self::{adaptive_rate::RemainingQuota, circuit_breaker::UpcomingWrites};
 use self::{
-    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RequestStamp},
+    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RateChange, Response},
     circuit_breaker::{Admitted, CircuitBreaker, Wait},
     concurrency_limit::ConcurrencyLimit,
-    shared_rate::SharedRate,
+    rate_control::{RateControl, SentRequest},
+    shared_rate::{Delay, SharedRate},
+};
+pub(crate) use self::{
+    adaptive_rate::{RateSignal, Timeline},
+    circuit_breaker::{Probe, RequestClass, ServiceSignal},
+    rate_log::Replay,
+    shared_rate::{RateRequest, Reserved},
 };
 
 /// The share of the rate that is given up to compensate for late timers.
@@ -99,7 +105,7 @@ impl Rate {
 pub(crate) struct Permit<'a> {
     throttle: &'a Throttle,
     admitted: Admitted,
-    stamp: RequestStamp,
+    sent: SentRequest,
     is_reported: bool,
 }
 
@@ -127,7 +133,7 @@ pub struct Throttle {
 struct Queue {
     /// When the last token of the user's rate was taken.
     last_token: Option<Instant>,
-    /// This worker's part of the user's rate, if it is the rate of several workers.
+    /// This worker's part of the rate, if it is the rate of several workers.
     shared_rate: Option<SharedRate>,
 }
 
@@ -135,11 +141,11 @@ struct Queue {
 struct Controls {
     in_flight: usize,
     breaker: CircuitBreaker,
-    rate: AdaptiveRate,
+    rate: RateControl,
     limit: ConcurrencyLimit,
     /// Nothing is sent from then on, until a later moment is named; none without such a bound.
     held_from: Option<Instant>,
-    /// Who reserves the moments of a rate that several workers share.
+    /// Who reserves the moments of a rate that several workers share, and stores what is reported about it.
     reserver: Option<mpsc::Sender<RateRequest>>,
 }
 
@@ -158,7 +164,7 @@ impl Throttle {
             controls: Mutex::new(Controls {
                 in_flight: 0,
                 breaker: CircuitBreaker::new(concurrency),
-                rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
+                rate: RateControl::new(AdaptiveRate::new(rate.map(|rate| rate.per_second), now)),
                 limit: ConcurrencyLimit::new(concurrency, now),
                 held_from: None,
                 reserver: None,
@@ -175,13 +181,40 @@ impl Throttle {
         self
     }
 
-    /// Makes the user's rate the rate of all workers of a run: from now on each request waits for one of the moments
-    /// that come for these. Returns the rate; none if there is no limit to share.
+    /// Makes the rate that of all workers of a run: from now on each request waits for one of the moments that come for
+    /// these requests, and what happens to the requests is reported. Returns the user's rate.
     pub(crate) async fn share_rate(&self, wanted: mpsc::Sender<RateRequest>) -> Option<Rate> {
-        let rate = self.user_rate?;
-        self.controls().reserver = Some(wanted.clone());
-        self.queue.lock().await.shared_rate = Some(SharedRate::new(rate, wanted));
-        Some(rate)
+        self.controls().share_rate(wanted.clone());
+        self.queue.lock().await.shared_rate =
+            Some(SharedRate::new(self.user_rate.map_or(Duration::ZERO, Rate::interval), wanted));
+        self.user_rate
+    }
+
+    /// Whether there is something to report to the workers that share the rate.
+    pub(crate) fn has_report(&self) -> bool {
+        self.controls().rate.has_events()
+    }
+
+    /// Replays what has happened here since the last report on the rate that the workers have stored, with this state or
+    /// none yet, and these reserved moments. The result counts once it is stored and [accepted](Throttle::accept).
+    pub(crate) fn replay(&self, state: Option<&str>, timeline: Timeline, reserved_until: Instant) -> Replay {
+        let now = Instant::now();
+        self.controls().rate.replay(state, timeline, reserved_until, now)
+    }
+
+    /// Accepts a replay that is stored.
+    pub(crate) fn accept(&self, replay: Replay) {
+        let now = Instant::now();
+        let mut controls = self.controls();
+        let Controls { rate, breaker, .. } = &mut *controls;
+        let mut changes = rate.accept(replay);
+        for one in &mut changes {
+            one.change.pause = new_pause(breaker, one.change.pause, one.at, now);
+        }
+        drop(controls);
+        for one in changes {
+            self.log_change(one.signal, one.change);
+        }
     }
 
     /// Holds every request from this moment on, until a later moment is named. Who may lose the right to send has to say
@@ -294,14 +327,17 @@ impl Throttle {
         if self.limiter.is_some() {
             return None;
         }
-        let _head = self.queue.try_lock().ok()?;
+        let queue = self.queue.try_lock().ok()?;
+        if queue.shared_rate.is_some() {
+            return None;
+        }
         let now = Instant::now();
         let mut controls = self.controls();
         if !controls.has_room() {
             return None;
         }
         controls.rate.try_acquire(now).ok()?;
-        self.admit(&mut controls, class, now)
+        self.admit(&mut controls, class, Delay::None, now)
     }
 
     pub(crate) async fn acquire(&self, class: RequestClass) -> Permit<'_> {
@@ -342,6 +378,10 @@ impl Throttle {
         while !self.controls().has_room() {
             self.request_finished.notified().await;
         }
+        if let Some(shared) = &mut queue.shared_rate {
+            let delay = shared.wait().await;
+            return self.admit(&mut self.controls(), class, delay, Instant::now());
+        }
         loop {
             let token = self.controls().rate.try_acquire(Instant::now());
             match token {
@@ -349,11 +389,8 @@ impl Throttle {
                 Err(time) => sleep_until(time).await,
             }
         }
-        match &mut queue.shared_rate {
-            Some(shared) => shared.wait().await,
-            None => self.wait_for_users_rate(&mut queue.last_token).await,
-        }
-        self.admit(&mut self.controls(), class, Instant::now())
+        self.wait_for_users_rate(&mut queue.last_token).await;
+        self.admit(&mut self.controls(), class, Delay::None, Instant::now())
     }
 
     /// Sleeps on the runtime's own timer: governor's uses a thread, which would be woken for each request.
@@ -375,15 +412,21 @@ impl Throttle {
     }
 
     /// Admits the request. A request that is not admitted loses its token.
-    fn admit(&self, controls: &mut Controls, class: RequestClass, now: Instant) -> Option<Permit<'_>> {
+    fn admit(
+        &self,
+        controls: &mut Controls,
+        class: RequestClass,
+        delay: Delay,
+        now: Instant,
+    ) -> Option<Permit<'_>> {
         if controls.is_held(now) {
             return None;
         }
         let admitted = controls.breaker.admit(class, controls.rate.sent(), now).ok()?;
-        let stamp = controls.rate.on_send(now);
+        let sent = controls.rate.on_send(delay, now);
         controls.in_flight += 1;
         controls.limit.on_send(controls.in_flight);
-        Some(Permit { throttle: self, admitted, stamp, is_reported: false })
+        Some(Permit { throttle: self, admitted, sent, is_reported: false })
     }
 
     /// Wakes waiting requests after a request has ended.
@@ -404,10 +447,23 @@ impl Throttle {
         }
     }
 
-    /// Passes the pause on to the other workers that share the rate.
-    fn pause_others(&self, pause: Duration) {
-        // If the channel is full, moments are being reserved; those who got them meet the API's refusal themselves.
-        self.controls().reserver.as_ref().map(|reserver| reserver.try_send(RateRequest::Pause(pause)));
+    fn log_change(&self, signal: RateSignal, change: RateChange) {
+        if let Some(pause) = change.pause {
+            let refusal = match signal {
+                RateSignal::Unavailable { .. } => "it is overloaded",
+                _ => "too many requests",
+            };
+            let reason = signal
+                .retry_after()
+                .map_or(refusal.into(), |pause| format!("{refusal}, Retry-After {} s", pause.as_secs_f64()));
+            self.log_pause(pause, &reason);
+        }
+        if let Some(rate) = change.held_rate {
+            info!(per_second = rate.floor(), "rate limit found; holding the rate");
+        }
+        if let Some(share) = change.random_share {
+            warn!(share, "the API throttles this share of requests at any rate; they are retried");
+        }
     }
 
     fn controls(&self) -> MutexGuard<'_, Controls> {
@@ -418,6 +474,16 @@ impl Throttle {
 impl Controls {
     fn has_room(&self) -> bool {
         self.limit.has_room(self.in_flight)
+    }
+
+    fn share_rate(&mut self, reserver: mpsc::Sender<RateRequest>) {
+        self.rate.share();
+        self.reserver = Some(reserver);
+    }
+
+    /// Reports to the workers that share the rate, if any. If there is no room for the request, one is under way.
+    fn report_soon(&self) {
+        let _ = self.reserver.as_ref().map(|reserver| reserver.try_send(RateRequest::Report));
     }
 
     fn is_held(&self, now: Instant) -> bool {
@@ -450,10 +516,12 @@ impl Permit<'_> {
         rate.on_quota(quota, now);
         let pause = quota.pause().map(|pause| pause.min(PAUSE_MAX));
         let is_new = pause.is_some_and(|pause| breaker.pause(now + pause, now));
+        if is_new {
+            controls.report_soon();
+        }
         drop(controls);
         if let Some(pause) = pause.filter(|_| is_new) {
             self.throttle.log_pause(pause, "its quota is used up");
-            self.throttle.pause_others(pause);
         }
     }
 
@@ -466,38 +534,20 @@ impl Permit<'_> {
         let Controls { in_flight, breaker, rate: adaptive, limit, .. } = &mut *controls;
         *in_flight -= 1;
         let has_changed = breaker.on_result(self.admitted, service, latency, now);
-        let pause = adaptive.on_response(self.stamp, rate, now);
-        let held_rate = adaptive.take_rate_to_report();
-        // Only accepted requests confirm a hypothesis.
-        let random_share = if rate == RateSignal::Accepted { adaptive.take_random_share() } else { None };
-        if breaker.is_open() {
-            adaptive.reset_after_outage();
-        }
-        // Not if a pause was in effect: each of the requests in flight together may get the same pause.
-        let new_pause = pause.filter(|pause| breaker.pause(now + *pause, now));
-        if matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed) {
+        let is_success = matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed);
+        let success = is_success.then_some(latency);
+        let response = Response { signal: rate, success, is_outage: breaker.is_open() };
+        let mut change = adaptive.on_response(self.sent, response, now);
+        change.pause = new_pause(breaker, change.pause, now, now);
+        if is_success {
             limit.on_success(latency, now);
-            adaptive.on_success(latency, now);
+        }
+        if rate != RateSignal::Accepted {
+            controls.report_soon();
         }
         drop(controls);
         self.throttle.wake_waiting(has_changed);
-        if let Some(pause) = new_pause {
-            let refusal = match rate {
-                RateSignal::Unavailable { .. } => "it is overloaded",
-                _ => "too many requests",
-            };
-            let reason = rate
-                .retry_after()
-                .map_or(refusal.into(), |pause| format!("{refusal}, Retry-After {} s", pause.as_secs_f64()));
-            self.throttle.log_pause(pause, &reason);
-            self.throttle.pause_others(pause);
-        }
-        if let Some(rate) = held_rate {
-            info!(per_second = rate.floor(), "rate limit found; holding the rate");
-        }
-        if let Some(share) = random_share {
-            warn!(share, "the API throttles this share of requests at any rate; they are retried");
-        }
+        self.throttle.log_change(rate, change);
     }
 }
 
@@ -510,9 +560,21 @@ impl Drop for Permit<'_> {
         let mut controls = self.throttle.controls();
         controls.in_flight -= 1;
         let has_changed = controls.breaker.abandon_probe(self.admitted.probe);
+        controls.rate.on_abandoned(self.sent);
         drop(controls);
         self.throttle.wake_waiting(has_changed);
     }
+}
+
+/// Begins a pause from this moment, and returns it if none was in effect: each of the requests in flight together may
+/// get the same one.
+fn new_pause(
+    breaker: &mut CircuitBreaker,
+    pause: Option<Duration>,
+    from: Instant,
+    now: Instant,
+) -> Option<Duration> {
+    pause.filter(|pause| breaker.pause(from + *pause, now))
 }
 
 /// The time in which the tokens arrive that one sleep waits for, in addition to the first.

@@ -1,4 +1,5 @@
-//! Reserves the moments at which the requests of a run may be sent, if several workers share the run and its rate.
+//! The rate of a run that several workers share: reserves the moments at which requests may be sent, and keeps what the
+//! workers have found out about the API's limit.
 //!
 //! A ledger in a file has one worker, which keeps its rate by itself.
 
@@ -16,28 +17,62 @@ pub(crate) enum RateReserver {
     Postgres(postgres::rate_limit::RateReserver),
 }
 
+/// Moments at which requests may be sent.
+#[derive(Debug)]
+pub(crate) struct ReservedMoments {
+    pub(crate) moments: Vec<Instant>,
+    /// The time between two of them.
+    pub(crate) interval: Duration,
+    /// Number of workers that are alive.
+    pub(crate) workers: u32,
+}
+
+/// What the workers have stored about the rate.
+#[derive(Debug)]
+pub(crate) struct StoredRate {
+    /// What they have found out, as one of them wrote it; none if nothing is known.
+    pub(crate) state: Option<String>,
+    /// A moment, and the seconds from the state's beginning to that moment.
+    pub(crate) moment: Instant,
+    pub(crate) seconds: f64,
+    /// The last moment that is reserved.
+    pub(crate) reserved_until: Instant,
+}
+
+/// What a worker wants to store about the rate.
+#[derive(Debug)]
+pub(crate) struct NewRate {
+    pub(crate) state: String,
+    /// The least time between two requests of all workers.
+    pub(crate) interval: Duration,
+    /// Until when no worker may send.
+    pub(crate) paused_until: Option<Instant>,
+}
+
 impl RateReserver {
-    /// Reserves `count` moments that are `interval` apart, of which `burst` may be at once after idle time. Waits while
-    /// the ledger is unreachable. None if the worker no longer counts as alive, and so must not send.
+    /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
+    /// while the ledger is unreachable. None if the worker no longer counts as alive, and so must not send.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]
     pub(crate) async fn reserve(
         &mut self,
         count: u32,
         interval: Duration,
         burst: u32,
-    ) -> Option<Vec<Instant>> {
+    ) -> Option<ReservedMoments> {
         match *self {
             #[cfg(feature = "postgres")]
             RateReserver::Postgres(ref mut reserver) => reserver.reserve(count, interval, burst).await,
         }
     }
 
-    /// Lets no worker send for this long.
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]
-    pub(crate) async fn pause(&mut self, pause: Duration) {
+    /// Stores what `change` makes of the stored rate. `change` is called again with a newer one if another worker was
+    /// faster; the result of its last call is stored. Returns whether it is: not if the ledger is unreachable or this worker
+    /// no longer counts as alive.
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing is stored then"))]
+    pub(crate) async fn store(&mut self, change: impl FnMut(&StoredRate) -> NewRate) -> bool {
         match *self {
             #[cfg(feature = "postgres")]
-            RateReserver::Postgres(ref mut reserver) => reserver.pause(pause).await,
+            RateReserver::Postgres(ref mut reserver) => reserver.store(change).await,
         }
     }
 }

@@ -26,8 +26,9 @@
 //! delivers closer together, for late timers that are compensated ([`LATENESS_MAX_S`]), and for windows of the server
 //! whose start is unknown.
 
-use std::{ops::Range, time::Duration};
+use std::{mem, ops::Range, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
@@ -158,7 +159,7 @@ const QUOTA_PAUSE_MIN: Duration = Duration::from_secs(2);
 const INTERVALS_DIFFER_S: f64 = 0.5;
 
 /// When a request was sent, and its number in the run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct RequestStamp {
     at_s: f64,
     number: u64,
@@ -198,6 +199,27 @@ impl RateSignal {
     }
 }
 
+/// A response as the adaptive rate sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Response {
+    pub(super) signal: RateSignal,
+    /// The latency, if the response was a success.
+    pub(super) success: Option<Duration>,
+    /// Whether the service is down, as far as is known at this response.
+    pub(super) is_outage: bool,
+}
+
+/// What a response changes for all requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RateChange {
+    /// How long nothing may be sent.
+    pub(super) pause: Option<Duration>,
+    /// The held rate, if it is to be reported.
+    pub(super) held_rate: Option<f64>,
+    /// The share of requests that is rejected at random, if it is to be reported.
+    pub(super) random_share: Option<f64>,
+}
+
 /// What a server reports about its quota: the number of requests left until the reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemainingQuota {
@@ -220,12 +242,24 @@ impl RemainingQuota {
 }
 
 /// The adaptive rate of one run. Times are seconds since the run began, rates are requests per second.
+///
+/// Can be stored, so that several workers share it: see `rate_log`. Where the seconds lie on the local clock is not
+/// stored.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct AdaptiveRate {
-    began: Instant,
+    #[serde(skip, default = "Timeline::now")]
+    timeline: Timeline,
+    /// Within how many seconds other workers report their requests.
+    #[serde(skip)]
+    reported_within_s: f64,
+    /// A choice that is made again because other workers have not reported all requests yet.
+    provisional: Option<Provisional>,
     /// The user's rate, which a separate limiter enforces.
+    #[serde(with = "infinite_as_null")]
     max_rate: f64,
     /// The rate at which the server's quota lasts, and the time of the reset.
     quota: Option<(f64, f64)>,
+    #[serde(with = "infinite_as_null")]
     rate: f64,
     phase: Phase,
     next_send_s: f64,
@@ -244,12 +278,29 @@ pub(super) struct AdaptiveRate {
     /// Set if others use the same limit.
     courtesy: Option<Courtesy>,
     /// The rate before 503 responses lowered it, and whether it was in slow start.
-    before_503: Option<(f64, bool)>,
+    before_503: Option<RateBefore503>,
     /// The held rate that was last reported.
+    #[serde(with = "infinite_as_null")]
     last_reported: f64,
 }
 
-#[derive(Clone, Copy)]
+/// Where the seconds of a run lie on the local clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeline {
+    /// Any moment.
+    pub(crate) moment: Instant,
+    /// The seconds of the run at that moment.
+    pub(crate) seconds: f64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct RateBefore503 {
+    #[serde(with = "infinite_as_null")]
+    rate: f64,
+    was_slow_start: bool,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
 enum Phase {
     /// Doubles the rate, from the beginning of the run to the first throttling.
     SlowStart { round_start_s: f64 },
@@ -259,10 +310,13 @@ enum Phase {
 
 /// A group of rejections: of requests that were in flight at the first one, and of later requests until the server
 /// accepts one again.
+#[derive(Clone, Serialize, Deserialize)]
 struct ThrottleEvent {
     /// When the first rejected request was sent.
     first_sent_s: f64,
     first_number: u64,
+    /// From when on requests were sent with the rejections known.
+    known_s: f64,
     /// The number of the first request that was sent after the rejections were known.
     next_number: u64,
     rejected: u64,
@@ -277,8 +331,18 @@ struct ThrottleEvent {
     was_measured: bool,
 }
 
+/// The choice of a rate after a rejection, until all workers have reported what they had sent before.
+#[derive(Clone, Serialize, Deserialize)]
+struct Provisional {
+    /// The rate before the choice.
+    before: Box<AdaptiveRate>,
+    first: RequestStamp,
+    retry_after: Option<Duration>,
+    until_s: f64,
+}
+
 /// The interval from a pause to the next rejection, in which a token bucket was emptied: its time and its requests.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct RefillInterval {
     seconds: f64,
     accepted: f64,
@@ -294,7 +358,7 @@ impl RefillInterval {
 }
 
 /// How the rate grows after a hold.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Increase {
     /// Only the number of requests accepted at once is known: the rate grows without a hold.
     Measure { doubling_s: f64 },
@@ -321,7 +385,9 @@ impl Increase {
 impl AdaptiveRate {
     pub(super) fn new(user_rate: Option<f64>, now: Instant) -> AdaptiveRate {
         AdaptiveRate {
-            began: now,
+            timeline: Timeline { moment: now, seconds: 0.0 },
+            reported_within_s: 0.0,
+            provisional: None,
             max_rate: user_rate.unwrap_or(f64::INFINITY),
             quota: None,
             rate: if user_rate.is_some() { f64::INFINITY } else { INITIAL_RATE },
@@ -347,9 +413,39 @@ impl AdaptiveRate {
         self.rate = courtesy::INITIAL_RATE;
     }
 
+    /// A rate with the same options, which knows nothing yet.
+    pub(super) fn afresh(&self, now: Instant) -> AdaptiveRate {
+        let mut rate = AdaptiveRate::new(Some(self.max_rate).filter(|rate| rate.is_finite()), now);
+        if self.courtesy.is_some() {
+            rate.be_polite();
+        }
+        rate
+    }
+
+    /// Handles the response to a request.
+    pub(super) fn on_response(
+        &mut self,
+        stamp: RequestStamp,
+        response: Response,
+        now: Instant,
+    ) -> RateChange {
+        let pause = self.on_signal(stamp, response.signal, now);
+        let held_rate = self.take_rate_to_report();
+        // Only accepted requests confirm a hypothesis.
+        let random_share =
+            if response.signal == RateSignal::Accepted { self.random.take_confirmed_share() } else { None };
+        if response.is_outage {
+            self.reset_after_outage();
+        }
+        if let Some(latency) = response.success {
+            self.on_success(latency, now);
+        }
+        RateChange { pause, held_rate, random_share }
+    }
+
     /// Records the latency of a successful response.
-    pub(super) fn on_success(&mut self, latency: Duration, now: Instant) {
-        let now_s = self.seconds_since_start(now);
+    fn on_success(&mut self, latency: Duration, now: Instant) {
+        let now_s = self.timeline.seconds_at(now);
         if let Some(courtesy) = &mut self.courtesy {
             let rate = || self.accepted.sum_between(now_s - 1.0, now_s).max(1.0);
             courtesy.on_success(latency.as_secs_f64(), now_s, rate);
@@ -358,12 +454,71 @@ impl AdaptiveRate {
 
     /// Takes a token, or returns the time of the next one.
     pub(super) fn try_acquire(&mut self, now: Instant) -> Result<(), Instant> {
-        let now_s = self.seconds_since_start(now);
+        let now_s = self.timeline.seconds_at(now);
         if now_s < self.next_send_s {
             self.was_limiting = true;
             // Rounded up; otherwise a waiting request would wake less than a nanosecond too early.
-            return Err(self.began + Duration::from_secs_f64(self.next_send_s) + Duration::from_nanos(1));
+            return Err(self.timeline.moment_of(self.next_send_s) + Duration::from_nanos(1));
         }
+        self.skip_unused(now_s);
+        self.next_send_s += 1.0 / self.rate_in_effect(now);
+        Ok(())
+    }
+
+    /// The rate at which requests may be sent now, apart from the user's.
+    pub(super) fn rate_in_effect(&self, now: Instant) -> f64 {
+        let slowed = self.courtesy.as_ref().and_then(Courtesy::bound);
+        let bounds = [self.quota_rate(now), self.unavailability.trial_rate(), slowed].into_iter().flatten();
+        bounds.fold(self.rate_at(self.timeline.seconds_at(now)), f64::min).max(MIN_RATE)
+    }
+
+    /// Accepts that the tokens up to this moment are taken, and whether the rate has delayed requests.
+    pub(super) fn on_tokens_taken(&mut self, until: Instant, was_limiting: bool, now: Instant) {
+        self.next_send_s = self.next_send_s.max(self.timeline.seconds_at(until));
+        self.was_limiting |= was_limiting;
+        self.skip_unused(self.timeline.seconds_at(now));
+    }
+
+    /// Places a rate of several workers, each of which reports its requests within this time, on the local clock.
+    pub(super) fn set_shared(&mut self, timeline: Timeline, reported_within: Duration) {
+        (self.timeline, self.reported_within_s) = (timeline, reported_within.as_secs_f64());
+    }
+
+    /// Makes a provisional choice again: more is known of the requests before the rejection.
+    pub(super) fn choose_again(&mut self, now: Instant) {
+        let Some(provisional) = self.provisional.take() else { return };
+        let Provisional { before, first, retry_after, until_s } = &provisional;
+        let mut again = (**before).clone();
+        mem::swap(&mut again.accepted, &mut self.accepted);
+        let (interval, rate, increase) = again.choose_rate(*first, *retry_after);
+        let (rate, increase) = again.polite_rate(*first, rate, increase);
+        mem::swap(&mut again.accepted, &mut self.accepted);
+        if let Some(last) = &mut self.last_throttling {
+            (last.interval, last.increase) = (interval, increase);
+        }
+        self.rate = rate.max(MIN_RATE);
+        (self.confirmed_rate, self.consecutive_backoffs) = (again.confirmed_rate, again.consecutive_backoffs);
+        self.courtesy = again.courtesy;
+        self.hold();
+        if self.timeline.seconds_at(now) < *until_s {
+            self.provisional = Some(provisional);
+        }
+    }
+
+    /// What a choice depends on, but for the counted requests.
+    fn without_counts(&self) -> AdaptiveRate {
+        AdaptiveRate {
+            accepted: SlidingWindowCounter::default(),
+            random: RandomThrottleDetector::default(),
+            unavailability: Unavailability::default(),
+            provisional: None,
+            last_throttling: self.last_throttling.clone(),
+            courtesy: self.courtesy.clone(),
+            ..*self
+        }
+    }
+
+    fn skip_unused(&mut self, now_s: f64) {
         let unused_s = now_s - self.next_send_s - LATENESS_MAX_S;
         if unused_s > 0.0 {
             self.next_send_s += unused_s;
@@ -372,16 +527,12 @@ impl AdaptiveRate {
                 *until_s += unused_s;
             }
         }
-        let slowed = self.courtesy.as_ref().and_then(Courtesy::bound);
-        let bounds = [self.quota_rate(now), self.unavailability.trial_rate(), slowed].into_iter().flatten();
-        self.next_send_s += 1.0 / bounds.fold(self.rate_at(now_s), f64::min).max(MIN_RATE);
-        Ok(())
     }
 
     /// Records what is left of the server's quota.
     pub(super) fn on_quota(&mut self, quota: RemainingQuota, now: Instant) {
         if quota.reset >= QUOTA_RESET_MIN && quota.requests > 0 {
-            let until_s = self.seconds_since_start(now) + quota.reset.as_secs_f64();
+            let until_s = self.timeline.seconds_at(now) + quota.reset.as_secs_f64();
             self.quota = Some((quota.per_second(), until_s));
         }
     }
@@ -389,7 +540,7 @@ impl AdaptiveRate {
     /// The rate at which the server's quota lasts.
     pub(super) fn quota_rate(&self, now: Instant) -> Option<f64> {
         let (rate, until_s) = self.quota?;
-        (self.seconds_since_start(now) < until_s).then_some(rate)
+        (self.timeline.seconds_at(now) < until_s).then_some(rate)
     }
 
     /// The number of the next request.
@@ -398,20 +549,15 @@ impl AdaptiveRate {
     }
 
     pub(super) fn on_send(&mut self, now: Instant) -> RequestStamp {
-        let stamp = RequestStamp { at_s: self.seconds_since_start(now), number: self.sent };
+        let stamp = RequestStamp { at_s: self.timeline.seconds_at(now), number: self.sent };
         self.sent += 1;
         self.accepted.add(stamp.at_s, 1);
         stamp
     }
 
-    /// Handles a response. Returns how long nothing may be sent.
-    pub(super) fn on_response(
-        &mut self,
-        stamp: RequestStamp,
-        signal: RateSignal,
-        now: Instant,
-    ) -> Option<Duration> {
-        let is_limit = self.is_limit_of_503(stamp, signal, self.seconds_since_start(now));
+    /// Returns how long nothing may be sent.
+    fn on_signal(&mut self, stamp: RequestStamp, signal: RateSignal, now: Instant) -> Option<Duration> {
+        let is_limit = self.is_limit_of_503(stamp, signal, self.timeline.seconds_at(now));
         let retry_after = signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
         match signal {
             RateSignal::Accepted => {
@@ -419,7 +565,7 @@ impl AdaptiveRate {
                     self.before_503 = None;
                 }
                 self.random.on_accepted();
-                self.grow_in_slow_start(stamp, self.seconds_since_start(now));
+                self.grow_in_slow_start(stamp, self.timeline.seconds_at(now));
                 None
             }
             RateSignal::Throttled { .. } => self.on_throttled(stamp, retry_after, now),
@@ -452,24 +598,25 @@ impl AdaptiveRate {
         retry_after: Option<Duration>,
         now: Instant,
     ) -> Option<Duration> {
-        let before = (self.rate, matches!(self.phase, Phase::SlowStart { .. }));
+        let was_slow_start = matches!(self.phase, Phase::SlowStart { .. });
+        let before = RateBefore503 { rate: self.rate, was_slow_start };
         let pause = self.on_throttled(stamp, retry_after, now);
-        if self.rate < before.0 {
+        if self.rate < before.rate {
             self.before_503.get_or_insert(before);
         }
         pause
     }
 
     /// Handles that the 503 responses belong to an outage: they say nothing about the rate, so the rate is restored.
-    pub(super) fn reset_after_outage(&mut self) {
+    fn reset_after_outage(&mut self) {
         self.unavailability = Unavailability::default();
         self.restore_rate_before_503();
     }
 
     fn restore_rate_before_503(&mut self) {
-        if let Some((rate, was_slow_start)) = self.before_503.take() {
-            self.rate = rate;
-            if was_slow_start {
+        if let Some(before) = self.before_503.take() {
+            self.rate = before.rate;
+            if before.was_slow_start {
                 self.phase = Phase::SlowStart { round_start_s: self.next_send_s };
                 self.last_throttling = None;
             }
@@ -488,18 +635,13 @@ impl AdaptiveRate {
     }
 
     /// The held rate, once the limit is known well, and again after each significant change.
-    pub(super) fn take_rate_to_report(&mut self) -> Option<f64> {
-        let held_rate = self.held_rate()?;
+    fn take_rate_to_report(&mut self) -> Option<f64> {
+        let held_rate = self.is_found().then(|| self.held_rate()).flatten()?;
         let is_new = (held_rate / self.last_reported - 1.0).abs() > REPORT_CHANGE_MIN;
-        (is_new && self.is_found()).then(|| {
+        is_new.then(|| {
             self.last_reported = held_rate;
             held_rate
         })
-    }
-
-    /// The share of requests that is rejected at random, returned once, when it is confirmed.
-    pub(super) fn take_random_share(&mut self) -> Option<f64> {
-        self.random.take_confirmed_share()
     }
 
     fn grow_in_slow_start(&mut self, stamp: RequestStamp, now_s: f64) {
@@ -526,19 +668,20 @@ impl AdaptiveRate {
         now: Instant,
     ) -> Option<Duration> {
         self.accepted.add(stamp.at_s, -1);
-        let now_s = self.seconds_since_start(now);
+        let now_s = self.timeline.seconds_at(now);
         // With others on the same limit, refusals are caused by them, not by chance.
         if retry_after.is_none() && self.courtesy.is_none() && self.random.is_random(now_s) {
             return None;
         }
         let mut pause = retry_after;
         match &mut self.last_throttling {
-            Some(last) if stamp.number < last.next_number => last.rejected += 1,
+            Some(last) if stamp.at_s < last.known_s => last.rejected += 1,
             Some(last)
-                if (stamp.number - last.next_number) as f64 <= (self.rate / 100.0).max(1.0)
+                if stamp.number.saturating_sub(last.next_number) as f64 <= (self.rate / 100.0).max(1.0)
                     || retry_after.is_none() && stamp.at_s - last.first_sent_s < 1.0 =>
             {
                 last.rejected += 1;
+                last.known_s = now_s.max(self.next_send_s);
                 last.next_number = self.sent;
                 last.repeats += 1;
                 let doubled = OWN_PAUSE_FIRST * (1 << last.repeats.min(8));
@@ -550,11 +693,16 @@ impl AdaptiveRate {
                 pause = retry_after.or(Some(if is_long { OWN_PAUSE_MAX } else { OWN_PAUSE_FIRST }));
                 let restored =
                     if retry_after.is_none() { self.rate_given_up_at_random(stamp, now_s) } else { None };
-                let (interval, rate, increase) = match restored {
+                let until_s = now_s + self.reported_within_s;
+                let is_provisional = restored.is_none() && self.reported_within_s > 0.0;
+                let before = is_provisional.then(|| Box::new(self.without_counts()));
+                self.provisional =
+                    before.map(|before| Provisional { before, first: stamp, retry_after, until_s });
+                let chosen = match restored {
                     Some(rate) => (RefillInterval::default(), rate, Increase::Search),
                     None => self.choose_rate(stamp, retry_after),
                 };
-                self.begin_event(stamp, interval, rate, increase);
+                self.begin_event(stamp, now_s, chosen);
             }
         }
         if let Some(last) = &mut self.last_throttling {
@@ -562,12 +710,18 @@ impl AdaptiveRate {
             last.had_retry_after |= retry_after.is_some();
             last.resume_s = last.resume_s.max(resume_s);
             self.next_send_s = self.next_send_s.max(last.resume_s);
-            let hold_s = last.hold_s(self.rate);
-            let is_found = self.courtesy.is_some() && last.increase == Increase::Maintain;
-            let hold_s = if is_found { hold_s.max(courtesy::HOLD_S) } else { hold_s };
-            self.phase = Phase::Hold { from_s: last.resume_s, until_s: last.resume_s + hold_s };
         }
+        self.hold();
         pause
+    }
+
+    /// Holds the rate from the end of the last pause on.
+    fn hold(&mut self) {
+        let Some(last) = &self.last_throttling else { return };
+        let hold_s = last.hold_s(self.rate);
+        let is_found = self.courtesy.is_some() && last.increase == Increase::Maintain;
+        let hold_s = if is_found { hold_s.max(courtesy::HOLD_S) } else { hold_s };
+        self.phase = Phase::Hold { from_s: last.resume_s, until_s: last.resume_s + hold_s };
     }
 
     /// The rate to restore if the last rejections were random.
@@ -577,7 +731,7 @@ impl AdaptiveRate {
             rate: self.rate_at(stamp.at_s),
             was_held: matches!(self.phase, Phase::Hold { until_s, .. } if stamp.at_s <= until_s)
                 && !last.was_measured,
-            requests: stamp.number - last.first_number,
+            requests: stamp.number.saturating_sub(last.first_number),
             rejected: last.rejected,
         };
         self.random.on_rate_rejected(cycle, now_s)
@@ -714,18 +868,29 @@ impl AdaptiveRate {
         self.last_throttling.as_ref().is_some_and(|last| matches!(last.increase, Increase::Measure { .. }))
     }
 
+    /// Whether a limit is being searched for, so that each of the last requests counts.
+    pub(super) fn is_searching(&self) -> bool {
+        self.rate.is_finite() && !self.is_found()
+    }
+
     /// Whether the rate is held below a limit that is known well.
     fn is_found(&self) -> bool {
         self.last_throttling.as_ref().is_some_and(|last| last.increase == Increase::Maintain)
     }
 
-    fn begin_event(&mut self, first: RequestStamp, interval: RefillInterval, rate: f64, increase: Increase) {
+    fn begin_event(
+        &mut self,
+        first: RequestStamp,
+        now_s: f64,
+        (interval, rate, increase): (RefillInterval, f64, Increase),
+    ) {
         let (rate, increase) = self.polite_rate(first, rate, increase);
         let was_measured = self.is_measuring();
         self.rate = rate.max(MIN_RATE);
         self.last_throttling = Some(ThrottleEvent {
             first_sent_s: first.at_s,
             first_number: first.number,
+            known_s: now_s.max(self.next_send_s),
             next_number: self.sent,
             rejected: 1,
             repeats: 0,
@@ -747,9 +912,37 @@ impl AdaptiveRate {
             _ => self.rate,
         }
     }
+}
 
-    fn seconds_since_start(&self, now: Instant) -> f64 {
-        now.saturating_duration_since(self.began).as_secs_f64()
+impl Timeline {
+    /// A timeline that begins now.
+    fn now() -> Timeline {
+        Timeline { moment: Instant::now(), seconds: 0.0 }
+    }
+
+    /// The seconds of the run at this moment; zero before the run.
+    fn seconds_at(self, moment: Instant) -> f64 {
+        let after = moment.saturating_duration_since(self.moment).as_secs_f64();
+        let before = self.moment.saturating_duration_since(moment).as_secs_f64();
+        (self.seconds + after - before).max(0.0)
+    }
+
+    /// The moment of these seconds of the run, if it is not before the one that is known.
+    fn moment_of(self, seconds: f64) -> Instant {
+        self.moment + Duration::from_secs_f64((seconds - self.seconds).max(0.0))
+    }
+}
+
+/// JSON has no infinite number.
+mod infinite_as_null {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        Some(*number).filter(|number| number.is_finite()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
     }
 }
 
@@ -771,15 +964,45 @@ impl ThrottleEvent {
 
 /// Counts accepted requests by the time at which they were sent; the only figure that a rate is chosen by. Stores
 /// bins and no single request, so its size is the same at any rate.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "StoredBins", into = "StoredBins")]
 struct SlidingWindowCounter {
     /// A ring buffer of bins: each with its number since time zero, and its count.
     bins: Vec<(u64, i64)>,
+}
+
+/// The bins as they are stored: the counts of successive bins from a number on. Short, because they are stored for
+/// every few requests.
+#[derive(Serialize, Deserialize)]
+struct StoredBins {
+    first: u64,
+    counts: Vec<i64>,
 }
 
 /// The level of a bucket.
 struct BucketLevel {
     highest: f64,
     last: f64,
+}
+
+impl From<SlidingWindowCounter> for StoredBins {
+    fn from(counter: SlidingWindowCounter) -> StoredBins {
+        let counted = counter.bins.iter().filter(|bin| bin.1 != 0).map(|bin| bin.0);
+        let last = counted.clone().max().unwrap_or(0);
+        let first = counted.min().unwrap_or(0).max(last.saturating_sub(counter.bins.len() as u64 - 1));
+        StoredBins { first, counts: (first..=last).map(|number| counter.count(number)).collect() }
+    }
+}
+
+impl From<StoredBins> for SlidingWindowCounter {
+    fn from(stored: StoredBins) -> SlidingWindowCounter {
+        let mut counter = SlidingWindowCounter::default();
+        for (number, count) in (stored.first..).zip(stored.counts) {
+            let index = number as usize % counter.bins.len();
+            counter.bins[index] = (number, count);
+        }
+        counter
+    }
 }
 
 impl Default for SlidingWindowCounter {
@@ -834,7 +1057,7 @@ impl SlidingWindowCounter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{
         cmp::Reverse,
         collections::{BinaryHeap, VecDeque},
@@ -843,7 +1066,7 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Copy, Debug, PartialEq)]
-    enum LimiterKind {
+    pub(in crate::throttle) enum LimiterKind {
         Fixed,
         Sliding,
         /// A token bucket that holds this many seconds' requests.
@@ -852,34 +1075,34 @@ mod tests {
 
     /// A server in virtual time.
     #[derive(Clone, Debug)]
-    struct Server {
-        kind: LimiterKind,
-        latency: f64,
-        refusal_latency: f64,
-        retry_after: Option<f64>,
+    pub(in crate::throttle) struct Server {
+        pub(in crate::throttle) kind: LimiterKind,
+        pub(in crate::throttle) latency: f64,
+        pub(in crate::throttle) refusal_latency: f64,
+        pub(in crate::throttle) retry_after: Option<f64>,
         /// Limits, each with the time from which it applies.
-        limits: Vec<(f64, f64)>,
-        concurrency: usize,
-        seconds: f64,
-        seed: u64,
+        pub(in crate::throttle) limits: Vec<(f64, f64)>,
+        pub(in crate::throttle) concurrency: usize,
+        pub(in crate::throttle) seconds: f64,
+        pub(in crate::throttle) seed: u64,
         /// The share of requests that it throttles at random.
-        random_share: f64,
+        pub(in crate::throttle) random_share: f64,
         /// Requests per second of others, at random times.
-        others: f64,
+        pub(in crate::throttle) others: f64,
     }
 
-    struct Limiter {
-        window: VecDeque<f64>,
-        tokens: f64,
-        at: f64,
+    pub(in crate::throttle) struct Limiter {
+        pub(in crate::throttle) window: VecDeque<f64>,
+        pub(in crate::throttle) tokens: f64,
+        pub(in crate::throttle) at: f64,
     }
 
     impl Server {
-        fn limit(&self, at: f64) -> f64 {
+        pub(in crate::throttle) fn limit(&self, at: f64) -> f64 {
             self.limits.iter().rev().find(|(from, _)| at >= *from).map_or(1.0, |(_, limit)| *limit)
         }
 
-        fn admits(&self, limiter: &mut Limiter, at: f64) -> bool {
+        pub(in crate::throttle) fn admits(&self, limiter: &mut Limiter, at: f64) -> bool {
             let limit = self.limit(at);
             match self.kind {
                 LimiterKind::Bucket(depth) => {
@@ -907,31 +1130,32 @@ mod tests {
         }
     }
 
-    struct Measured {
+    #[derive(Default)]
+    pub(in crate::throttle) struct Measured {
         /// When each request was admitted or refused.
-        admitted: Vec<f64>,
-        refused: Vec<f64>,
+        pub(in crate::throttle) admitted: Vec<f64>,
+        pub(in crate::throttle) refused: Vec<f64>,
         /// Number of others' requests, and how many of them were refused.
-        others: u64,
-        others_refused: u64,
+        pub(in crate::throttle) others: u64,
+        pub(in crate::throttle) others_refused: u64,
         /// The held rate at the end.
-        held: Option<f64>,
+        pub(in crate::throttle) held: Option<f64>,
     }
 
     impl Measured {
-        fn share_of(&self, server: &Server, from: f64, to: f64) -> f64 {
+        pub(in crate::throttle) fn share_of(&self, server: &Server, from: f64, to: f64) -> f64 {
             let count = self.admitted.iter().filter(|at| (from..to).contains(*at)).count();
             count as f64 / (to - from) / server.limit(from)
         }
 
-        fn refused_between(&self, from: f64, to: f64) -> f64 {
+        pub(in crate::throttle) fn refused_between(&self, from: f64, to: f64) -> f64 {
             let refused = self.refused.iter().filter(|at| (from..to).contains(*at)).count() as f64;
             let admitted = self.admitted.iter().filter(|at| (from..to).contains(*at)).count() as f64;
             refused / (refused + admitted).max(1.0)
         }
 
         /// Seconds until the start of a second in which 95 % of the limit is used.
-        fn back_after(&self, server: &Server, from: f64) -> f64 {
+        pub(in crate::throttle) fn back_after(&self, server: &Server, from: f64) -> f64 {
             let tenths = (0..).map(|tenth| f64::from(tenth) / 10.0);
             tenths
                 .take_while(|after| from + after + 1.0 <= server.seconds)
@@ -967,8 +1191,7 @@ mod tests {
         let mut jitter = || late() * 0.001;
         let mut adaptive = new(None, epoch);
         let mut limiter = Limiter { window: VecDeque::new(), tokens: 0.0, at: -10.0 };
-        let mut measured =
-            Measured { admitted: Vec::new(), refused: Vec::new(), others: 0, others_refused: 0, held: None };
+        let mut measured = Measured::default();
         let mut others = dice(server.seed + 99);
         let mut next_other = if server.others > 0.0 { 0.0 } else { f64::INFINITY };
         let mut answers: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
@@ -1017,7 +1240,7 @@ mod tests {
                 let retry_after = server.retry_after.map(Duration::from_secs_f64);
                 let signal =
                     if admitted { RateSignal::Accepted } else { RateSignal::Throttled { retry_after } };
-                let pause = adaptive.on_response(stamp, signal, instant(now));
+                let pause = adaptive.on_signal(stamp, signal, instant(now));
                 paused_until = paused_until.max(now + pause.unwrap_or_default().as_secs_f64());
             }
         }
@@ -1026,16 +1249,20 @@ mod tests {
     }
 
     /// The tolerance of a share: the effect of a window of one second or a jitter of a millisecond.
-    const NOISE: f64 = 0.02;
+    pub(in crate::throttle) const NOISE: f64 = 0.02;
 
     /// This many rejections are allowed however few requests there are.
-    const FEW: f64 = 6.0;
+    pub(in crate::throttle) const FEW: f64 = 6.0;
 
-    const KINDS: [LimiterKind; 4] =
+    pub(in crate::throttle) const KINDS: [LimiterKind; 4] =
         [LimiterKind::Fixed, LimiterKind::Sliding, LimiterKind::Bucket(0.1), LimiterKind::Bucket(1.0)];
 
     /// All servers of the grid: every kind, limit and latency. After twenty seconds the limit changes by a factor.
-    fn servers(retry_after: Option<f64>, change: f64, seconds: f64) -> impl Iterator<Item = Server> {
+    pub(in crate::throttle) fn servers(
+        retry_after: Option<f64>,
+        change: f64,
+        seconds: f64,
+    ) -> impl Iterator<Item = Server> {
         let of = move |kind, limit: f64, latency: f64| Server {
             kind,
             latency,
@@ -1294,7 +1521,7 @@ mod tests {
             }
             now += Duration::from_millis(5);
             let stamp = adaptive.on_send(now);
-            adaptive.on_response(stamp, signal, now)
+            adaptive.on_signal(stamp, signal, now)
         };
         for signal in [RateSignal::Accepted, RateSignal::Unavailable { retry_after: None }] {
             for _ in 0..40 {
@@ -1327,7 +1554,7 @@ mod tests {
             let now = epoch + Duration::from_micros(number);
             assert_eq!(adaptive.try_acquire(now), Ok(()));
             let stamp = adaptive.on_send(now);
-            assert_eq!(adaptive.on_response(stamp, RateSignal::Accepted, now), None);
+            assert_eq!(adaptive.on_signal(stamp, RateSignal::Accepted, now), None);
         }
         assert_eq!(adaptive.held_rate(), None);
     }
@@ -1342,7 +1569,7 @@ mod tests {
                 now = until;
             }
             let stamp = adaptive.on_send(now);
-            adaptive.on_response(stamp, signal, now)
+            adaptive.on_signal(stamp, signal, now)
         };
         for number in 0..1_000 {
             let signal = if number % 20 == 0 {

@@ -7,6 +7,8 @@
 //!
 //! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
+use serde::{Deserialize, Serialize};
+
 /// The share of a found limit that is used.
 const SHARE: f64 = 0.85;
 
@@ -50,7 +52,7 @@ const STEP_S: f64 = 1.0;
 const SLOWED_SHARE_MIN: f64 = 0.1;
 
 /// The known latency of the service, and the bound on the rate that follows from it.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Courtesy {
     usual_s: f64,
     present_s: f64,
@@ -63,7 +65,7 @@ pub(super) struct Courtesy {
 }
 
 /// A bound on the rate, and the rate at which responses became slow.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Serialize, Deserialize)]
 struct Bound {
     rate: f64,
     from: f64,

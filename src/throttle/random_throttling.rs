@@ -16,6 +16,8 @@
 //!
 //! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
+use serde::{Deserialize, Serialize};
+
 /// Rates rejected while held must outnumber rates rejected above the held rate by at least this much.
 const DECREASES_MIN: usize = 4;
 
@@ -41,7 +43,7 @@ const CUSUM_THRESHOLD_UNCONFIRMED: f64 = 2.5;
 const CONFIRMED_AFTER_EXPECTED: f64 = 3.0;
 
 /// The evidence of one run.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct RandomThrottleDetector {
     /// The rejected rates since the last conclusion.
     cycles: Vec<Cycle>,
@@ -51,7 +53,7 @@ pub(super) struct RandomThrottleDetector {
 }
 
 /// The requests between two rejections.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Cycle {
     /// The rate at the rejection that ended the cycle.
     pub(super) rate: f64,
@@ -63,6 +65,7 @@ pub(super) struct Cycle {
 }
 
 /// The assumption that this share of requests is rejected at any rate.
+#[derive(Clone, Serialize, Deserialize)]
 struct Hypothesis {
     share: f64,
     expires_s: f64,

@@ -1,8 +1,9 @@
-//! The user's rate over all workers of a run: this worker's share is a series of reserved moments.
+//! The rate of all workers of a run: this worker's share is a series of reserved moments.
 //!
 //! Whoever reserves them (the ledger on a server) hands each moment out once, over all workers, so that together they
-//! keep the rate exactly. A moment that has passed for longer than [`VALID_FOR`] is void: a worker that was stopped for a
-//! while must not send at once what it had reserved. Without moments nothing is sent.
+//! keep the rate exactly, the user's or the one that `rate_log` has found. A moment that has passed for longer than some
+//! milliseconds is void: a worker that was stopped for a while must not send at once what it had reserved. Without
+//! moments nothing is sent.
 //!
 //! Moments are reserved for requests that wait, and for few of them at once: what a worker has reserved and does not use
 //! is lost to the others.
@@ -14,54 +15,82 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::Rate;
-
-/// How late a reserved moment may be used: timers are late by about a millisecond. What is lost by this is made good by
-/// [`CATCH_UP_SHARE`](super::CATCH_UP_SHARE).
+/// How late a moment of the user's rate may be used: timers are late by about a millisecond. What is lost by this is made
+/// good by [`CATCH_UP_SHARE`](super::CATCH_UP_SHARE).
 const VALID_FOR: Duration = Duration::from_millis(8);
 
-/// Moments for this time are reserved at once.
+/// How late a moment of a rate may be used that was found below the user's: as late as a timer of a busy machine.
+pub(super) const FOUND_VALID_FOR: Duration = Duration::from_millis(20);
+
+/// Moments for this time are reserved at once, in seconds.
 const RESERVED_FOR: f64 = 0.02;
 
 /// The maximum number of moments that are reserved at once.
 const RESERVED_MAX: f64 = 32.0;
 
+/// The first of the reserved moments is delayed by the rate if it is later than this: reserving it takes some time.
+const NOT_DELAYED: Duration = Duration::from_millis(2);
+
 /// What a throttle wants of whoever reserves moments.
 #[derive(Debug)]
 pub(crate) enum RateRequest {
     /// So many moments at which requests may be sent, in order.
-    Moments(u32, oneshot::Sender<Vec<Instant>>),
-    /// No moments for any worker for so long: the API asks for a pause.
-    Pause(Duration),
+    Moments(u32, oneshot::Sender<Reserved>),
+    /// What has happened to the requests is to be reported now: the API has refused one.
+    Report,
+}
+
+/// Moments at which requests may be sent.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) moments: Vec<Instant>,
+    /// The time between two of them.
+    pub(crate) interval: Duration,
+    /// Number of workers that share the rate.
+    pub(crate) workers: u32,
 }
 
 /// The moments that this worker has reserved.
 #[derive(Debug)]
 pub(super) struct SharedRate {
     wanted: mpsc::Sender<RateRequest>,
+    /// The time between two requests at the user's rate.
+    users_interval: Duration,
+    /// How late a moment may be used.
+    valid_for: Duration,
     /// Number of moments that are reserved at once.
     count: u32,
     reserved: VecDeque<Instant>,
-    coming: Option<oneshot::Receiver<Vec<Instant>>>,
+    coming: Option<oneshot::Receiver<Reserved>>,
+}
+
+/// Whether a request was delayed by the rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Delay {
+    None,
+    ByRate,
 }
 
 impl SharedRate {
-    pub(super) fn new(rate: Rate, wanted: mpsc::Sender<RateRequest>) -> SharedRate {
-        let count = (rate.per_second * RESERVED_FOR).clamp(1.0, RESERVED_MAX) as u32;
-        SharedRate { wanted, count, reserved: VecDeque::new(), coming: None }
+    /// Moments are reserved by whoever receives these requests, at first one by one.
+    pub(super) fn new(users_interval: Duration, wanted: mpsc::Sender<RateRequest>) -> SharedRate {
+        let reserved = VecDeque::new();
+        SharedRate { wanted, users_interval, valid_for: VALID_FOR, count: 1, reserved, coming: None }
     }
 
     /// Waits for the next reserved moment. If the wait is cancelled, its moment is lost.
-    pub(super) async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) -> Delay {
+        let mut free_until = Instant::now();
         loop {
             self.reserve_if_few();
             let Some(moment) = self.reserved.pop_front() else {
                 self.receive().await;
+                free_until = Instant::now() + NOT_DELAYED;
                 continue;
             };
             sleep_until(moment).await;
-            if moment.elapsed() <= VALID_FOR {
-                return;
+            if moment.elapsed() <= self.valid_for {
+                return if moment > free_until { Delay::ByRate } else { Delay::None };
             }
         }
     }
@@ -80,9 +109,13 @@ impl SharedRate {
     async fn receive(&mut self) {
         match &mut self.coming {
             Some(coming) => {
-                let moments = coming.await;
+                let reserved = coming.await;
                 self.coming = None;
-                self.reserved.extend(moments.unwrap_or_default());
+                if let Ok(Reserved { moments, interval, workers }) = reserved {
+                    self.valid_for = if interval > self.users_interval { FOUND_VALID_FOR } else { VALID_FOR };
+                    self.count = reserved_at_once(interval.as_secs_f64(), workers);
+                    self.reserved.extend(moments);
+                }
             }
             // Nobody reserves any more: the run ends.
             None => pending().await,
@@ -90,22 +123,26 @@ impl SharedRate {
     }
 }
 
+/// The number of moments that one of so many workers reserves at once, if the moments are so many seconds apart.
+pub(super) fn reserved_at_once(interval_s: f64, workers: u32) -> u32 {
+    let of_one_worker = RESERVED_FOR / (interval_s * f64::from(workers.max(1)));
+    of_one_worker.clamp(1.0, RESERVED_MAX) as u32
+}
+
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use tokio::task::JoinSet;
 
     use super::*;
 
-    fn shared(per_second: f64) -> (SharedRate, mpsc::Receiver<RateRequest>) {
+    fn shared() -> (SharedRate, mpsc::Receiver<RateRequest>) {
         let (wanted, requests) = mpsc::channel(1);
-        (SharedRate::new(Rate { per_second, burst: NonZeroU32::MIN }, wanted), requests)
+        (SharedRate::new(Duration::from_secs(1), wanted), requests)
     }
 
     #[tokio::test]
     async fn each_moment_is_waited_for_and_more_are_asked_for_in_time() {
-        let (mut rate, mut requests) = shared(200.0);
+        let (mut rate, mut requests) = shared();
         let (began, gap) = (Instant::now() + Duration::from_millis(20), Duration::from_millis(5));
         let mut server = JoinSet::new();
         server.spawn(async move {
@@ -115,7 +152,8 @@ mod tests {
                 // The moments of a slow machine must not be void.
                 let late = began.elapsed().as_millis() as u32 / 5;
                 given = given.max(late);
-                let _ = reply.send((0..count).map(|at| began + gap * (given + at)).collect());
+                let moments = (0..count).map(|at| began + gap * (given + at)).collect();
+                let _ = reply.send(Reserved { moments, interval: gap, workers: 1 });
                 given += count;
             }
             asked
@@ -126,23 +164,26 @@ mod tests {
         }
         drop(rate);
         let asked = server.join_next().await.unwrap().unwrap();
-        assert!(asked.len() >= 5 && asked.iter().all(|count| *count == 4), "{asked:?}");
+        assert!(asked.len() >= 5 && asked[1..].iter().all(|count| *count == 4), "{asked:?}");
     }
 
     #[tokio::test]
     async fn a_moment_long_past_is_void_and_without_moments_nothing_is_sent() {
-        let (mut rate, mut requests) = shared(50.0);
+        let (mut rate, mut requests) = shared();
         let (now, ahead) = (Instant::now(), Duration::from_millis(300));
         let mut server = JoinSet::new();
         server.spawn(async move {
             for moment in [now - Duration::from_millis(9), now + ahead] {
                 match requests.recv().await {
-                    Some(RateRequest::Moments(1, reply)) => reply.send(vec![moment]).unwrap(),
+                    Some(RateRequest::Moments(1, reply)) => {
+                        let interval = Duration::from_millis(20);
+                        reply.send(Reserved { moments: vec![moment], interval, workers: 1 }).unwrap();
+                    }
                     other => panic!("{other:?}"),
                 }
             }
         });
-        rate.wait().await;
+        assert_eq!(rate.wait().await, Delay::ByRate);
         assert!(now.elapsed() >= ahead, "the first one is void");
         server.join_next().await.unwrap().unwrap();
         let more = tokio::time::timeout(Duration::from_millis(50), rate.wait()).await;

@@ -10,6 +10,8 @@
 //!
 //! Pure: time is an argument, in seconds since the run began, and nothing here waits.
 
+use serde::{Deserialize, Serialize};
+
 /// Weight of each response in the moving average of 503 responses: one in this many.
 const AVERAGE_WINDOW: f64 = 16.0;
 
@@ -48,14 +50,14 @@ const UNRELATED_S: f64 = 60.0;
 const UNRELATED_GROWTH: f64 = 0.25;
 
 /// The state of the examination of 503 responses.
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct Unavailability {
     /// The share of 503 among recent responses.
     average: f64,
     stage: Stage,
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 enum Stage {
     /// There are few 503 responses.
     #[default]
@@ -70,7 +72,7 @@ enum Stage {
     Unrelated { until_s: f64, share: f64 },
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct Counts {
     responses: u32,
     accepted: u32,

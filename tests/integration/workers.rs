@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Fault, Options};
+use customer_import::simulator::{Entry, Fault, Options};
 use flate2::{Compression, write::GzEncoder};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -446,6 +446,75 @@ fn the_rate_is_that_of_all_workers() {
     );
     world.assert_agreement(references(0..1200));
     assert_closed(&world, 1200);
+}
+
+/// The share of an unknown limit that is used, and the share of requests that is refused, once the limit was found. In
+/// virtual time it is 0.95 and 0.01; the rest allows for a debug build.
+const LIMIT_USED: f64 = 0.85;
+const LIMIT_REFUSED: f64 = 0.03;
+
+/// On a busy machine, the workers must use this share of what one worker uses a moment later.
+const OF_ONE_WORKER: f64 = 0.75;
+
+/// How long finding the limit takes.
+const FOUND_AFTER: Duration = Duration::from_secs(8);
+
+/// A limit that nobody told is found and held by all workers together.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn workers_find_a_limit_together() {
+    let (used, refused) = with_a_limit(3);
+    let is_used = used >= LIMIT_USED || used >= OF_ONE_WORKER * with_a_limit(1).0;
+    assert!(is_used && refused <= LIMIT_REFUSED, "{used:.3} of the limit, {refused:.4} refused");
+}
+
+/// Runs so many workers at an API with a limit. Returns which share of it they use once it was found, and which share of
+/// their requests is refused.
+fn with_a_limit(workers: usize) -> (f64, f64) {
+    let (limit, rows) = (50, 1_000);
+    let world = world(Duration::from_millis(5));
+    world.reconfigure(|behavior| {
+        (behavior.rate_limit, behavior.retry_after) = (Some(limit), String::new());
+    });
+    let file = world.rows("users.csv", rows);
+    assert_codes(&finish_all(start_all(&world, &file, workers, &["--rate=unlimited"])), 0);
+    world.assert_agreement(references(0..rows));
+    assert_closed(&world, rows as u64);
+    let entries = world.journal().entries();
+    let (from, until) = (entries[0].at + FOUND_AFTER, entries[entries.len() - 1].at);
+    let later: Vec<_> = entries.iter().filter(|entry| entry.at >= from).collect();
+    let refused = later.iter().filter(|entry| entry.status == Some(429)).count() as f64;
+    let per_second = (later.len() as f64 - refused) / (until - from).as_secs_f64();
+    (per_second / f64::from(limit), refused / later.len() as f64)
+}
+
+/// How long requests arrive after another worker was asked for a pause: their moments were reserved before.
+const RESERVED_BEFORE: Duration = Duration::from_millis(300);
+
+/// A busy machine may hold each worker up for longer than that, between its moment and its request.
+const HELD_UP: usize = 3;
+
+/// A pause that one worker is asked for is kept by all.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_pause_that_one_worker_is_asked_for_is_kept_by_all() {
+    let world = world(Duration::ZERO);
+    world.reconfigure(|behavior| (behavior.rate_limit, behavior.retry_after) = (Some(40), "2".into()));
+    let file = world.rows("users.csv", 300);
+    let workers = start_all(&world, &file, 3, &["--rate=60"]);
+    assert_codes(&finish_all(workers), 0);
+    let entries = world.journal().entries();
+    let refusals: Vec<_> = entries.iter().filter(|entry| entry.status == Some(429)).collect();
+    assert!(!refusals.is_empty());
+    let pause = Duration::from_secs(2);
+    for refusal in refusals {
+        let is_during =
+            |entry: &&Entry| entry.at > refusal.at + RESERVED_BEFORE && entry.at < refusal.at + pause;
+        let during = entries.iter().filter(is_during).count();
+        assert!(during <= HELD_UP, "{during} requests during a pause");
+    }
+    world.assert_agreement(references(0..300));
+    assert_closed(&world, 300);
 }
 
 /// The rate's own table is lost when the server crashes.

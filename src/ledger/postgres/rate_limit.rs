@@ -1,11 +1,13 @@
-//! One rate for all workers of a run: hands out the moments at which requests may be sent.
+//! One rate for all workers of a run: hands out the moments at which requests may be sent, and stores what the workers
+//! have found out about the API's limit.
 //!
 //! A row of the ledger says until when moments were given away (GCRA, the generic cell rate algorithm). One statement
 //! takes the next ones, so that each is given once, whoever asks. Only a living worker gets any. The clock is the
-//! server's; its moments are mapped to the local clock by the quickest exchange of late.
+//! server's; its moments are mapped to the local clock by the quickest exchange of late. What is known about the limit
+//! is stored in the same row if nobody else has stored anything since it was read (compare and swap).
 //!
 //! The table is unlogged, so that no flush is waited for. After a crash of the server it is empty, and begins a second
-//! ahead: what was given away before the crash is over by then.
+//! ahead: what was given away before the crash is over by then. The limit has to be found again.
 
 use std::time::Duration;
 
@@ -14,8 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use super::{
+    super::rate_reserver::{NewRate, ReservedMoments, StoredRate},
     server::Server,
-    statements::{BEGIN_RATE, PAUSE_RATE, TAKE_MOMENTS},
+    statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
 
 /// Moments are given at least so much ahead, in seconds: the answer takes its time.
@@ -30,15 +33,20 @@ const STATEMENT_MAX: Duration = Duration::from_secs(5);
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What was found out counts for this time without a request, in seconds: a later run must not begin with it.
+const STATE_FOR: f64 = 60.0;
+
 /// Reserves moments for one worker, over a connection of its own: a commit must not delay requests.
 pub(crate) struct RateReserver {
     server: Server,
     worker: i64,
     connection: Option<PgConnection>,
     clock: Option<Clock>,
+    /// The interval that was last found, in seconds.
+    interval: f64,
 }
 
-/// The moment of the local clock at which the server's clock was at zero, as the exchange of this time found it.
+/// The moment of the local clock at which the server's clock showed this time, as the exchange of this length found it.
 #[derive(Clone, Copy)]
 struct Clock {
     at: Instant,
@@ -48,17 +56,17 @@ struct Clock {
 
 impl RateReserver {
     pub(super) fn new(server: &Server, worker: i64) -> RateReserver {
-        RateReserver { server: server.clone(), worker, connection: None, clock: None }
+        RateReserver { server: server.clone(), worker, connection: None, clock: None, interval: 0.0 }
     }
 
-    /// Reserves `count` moments that are `interval` apart, of which `burst` may be at once after idle time. Waits while
-    /// the server is away. None if the worker is not alive any more: it must not send.
+    /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
+    /// while the server is away. None if the worker is not alive any more: it must not send.
     pub(crate) async fn reserve(
         &mut self,
         count: u32,
         interval: Duration,
         burst: u32,
-    ) -> Option<Vec<Instant>> {
+    ) -> Option<ReservedMoments> {
         loop {
             let taken = timeout(STATEMENT_MAX, self.take(count, interval, burst)).await;
             match taken {
@@ -75,43 +83,102 @@ impl RateReserver {
         }
     }
 
-    /// Gives no moments for so long. If the server is away, none are given anyway.
-    pub(crate) async fn pause(&mut self, pause: Duration) {
-        let Some(mut connection) = self.connection.take() else { return };
-        let sql = AssertSqlSafe(self.server.with_schema(PAUSE_RATE));
-        let query = sqlx::query(sql).persistent(false).bind(pause.as_secs_f64());
-        if let Ok(Ok(_)) = timeout(STATEMENT_MAX, query.execute(&mut connection)).await {
-            self.connection = Some(connection);
+    /// Stores what `change` makes of the stored rate. Returns whether the result of its last call is stored: not if the
+    /// server is away or the worker is not alive any more.
+    pub(crate) async fn store(&mut self, mut change: impl FnMut(&StoredRate) -> NewRate) -> bool {
+        loop {
+            match timeout(STATEMENT_MAX, self.try_store(&mut change)).await {
+                Ok(Ok(Stored::Yes)) => return true,
+                Ok(Ok(Stored::NotAlive)) => return false,
+                Ok(Ok(Stored::Overtaken)) => {}
+                Ok(Err(error)) => {
+                    debug!(%error, "the rate cannot be stored");
+                    self.connection = None;
+                    return false;
+                }
+                Err(_) => {
+                    self.connection = None;
+                    return false;
+                }
+            }
         }
     }
 
     async fn take(&mut self, count: u32, interval: Duration, burst: u32) -> Result<Taken, sqlx::Error> {
-        if self.connection.is_none() {
-            self.connection = Some(self.server.options().connect().await?);
-        }
-        let Some(mut connection) = self.connection.take() else { return Ok(Taken::Begun) };
-        let interval = interval.as_secs_f64();
-        let lead = LEAD - f64::from(burst.saturating_sub(1)) * interval;
+        let mut connection = self.connect().await?;
+        let own = interval.as_secs_f64();
+        let lead = LEAD - f64::from(burst.saturating_sub(1)) * own;
         let sql = AssertSqlSafe(self.server.with_schema(TAKE_MOMENTS));
         let asked = Instant::now();
         let query = sqlx::query(sql).persistent(false).bind(self.worker).bind(lead);
-        let row = query.bind(f64::from(count) * interval).fetch_one(&mut connection).await?;
-        let (end, now, is_alive): (Option<f64>, f64, bool) = (row.get(0), row.get(1), row.get(2));
+        let row = query.bind(f64::from(count)).bind(own).fetch_one(&mut connection).await?;
+        let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
+            (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
         let taken = match (end, is_alive) {
             (_, false) => Taken::NotAlive,
             (None, true) => {
-                let sql = AssertSqlSafe(self.server.with_schema(BEGIN_RATE));
-                sqlx::query(sql).persistent(false).execute(&mut connection).await?;
+                self.begin(&mut connection).await?;
                 Taken::Begun
             }
             (Some(end), true) => {
+                self.interval = found.unwrap_or_default();
                 let clock = self.adjust(asked, now);
+                let interval = self.interval.max(own);
                 let moment = |at: u32| clock.local(end - f64::from(count - at) * interval);
-                Taken::Moments((0..count).map(moment).collect())
+                let moments = (0..count).map(moment).collect();
+                let interval = Duration::try_from_secs_f64(interval).unwrap_or_default();
+                let workers = u32::try_from(workers).unwrap_or(u32::MAX);
+                Taken::Moments(ReservedMoments { moments, interval, workers })
             }
         };
         self.connection = Some(connection);
         Ok(taken)
+    }
+
+    async fn try_store(
+        &mut self,
+        change: &mut impl FnMut(&StoredRate) -> NewRate,
+    ) -> Result<Stored, sqlx::Error> {
+        let mut connection = self.connect().await?;
+        let sql = AssertSqlSafe(self.server.with_schema(SELECT_RATE));
+        let asked = Instant::now();
+        let query = sqlx::query(sql).persistent(false).bind(self.worker);
+        let Some(row) = query.fetch_optional(&mut connection).await? else {
+            self.begin(&mut connection).await?;
+            self.connection = Some(connection);
+            return Ok(Stored::Overtaken);
+        };
+        if !row.get::<bool, _>(5) {
+            return Ok(Stored::NotAlive);
+        }
+        let (state, version, began, given_until, now): (Option<String>, i64, f64, f64, f64) =
+            (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
+        let clock = self.adjust(asked, now);
+        let state = state.filter(|_| given_until > now - STATE_FOR);
+        let began = if state.is_some() { began } else { now };
+        let (moment, reserved_until) = (clock.local(now), clock.local(given_until));
+        let new = change(&StoredRate { state, moment, seconds: now - began, reserved_until });
+        self.interval = new.interval.as_secs_f64();
+        let paused_until = new.paused_until.map_or(0.0, |moment| clock.server(moment));
+        let sql = AssertSqlSafe(self.server.with_schema(STORE_RATE));
+        let query = sqlx::query(sql).persistent(false).bind(self.worker).bind(version).bind(new.state);
+        let query = query.bind(began).bind(self.interval).bind(paused_until);
+        let is_stored = query.execute(&mut connection).await?.rows_affected() > 0;
+        self.connection = Some(connection);
+        Ok(if is_stored { Stored::Yes } else { Stored::Overtaken })
+    }
+
+    async fn connect(&mut self) -> Result<PgConnection, sqlx::Error> {
+        match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.server.options().connect().await,
+        }
+    }
+
+    async fn begin(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let sql = AssertSqlSafe(self.server.with_schema(BEGIN_RATE));
+        sqlx::query(sql).persistent(false).bind(self.interval).execute(connection).await?;
+        Ok(())
     }
 
     /// Accepts an exchange in which the server's clock was read.
@@ -124,9 +191,16 @@ impl RateReserver {
 }
 
 enum Taken {
-    Moments(Vec<Instant>),
+    Moments(ReservedMoments),
     /// The table was empty.
     Begun,
+    NotAlive,
+}
+
+enum Stored {
+    Yes,
+    /// Not: another worker has stored a rate meanwhile, or the table was empty.
+    Overtaken,
     NotAlive,
 }
 
@@ -136,5 +210,11 @@ impl Clock {
         let after = seconds - self.server_seconds;
         let duration = Duration::from_secs_f64(after.abs().min(3600.0));
         if after < 0.0 { self.at.checked_sub(duration).unwrap_or(self.at) } else { self.at + duration }
+    }
+
+    /// The time of the server at this local moment.
+    fn server(&self, moment: Instant) -> f64 {
+        let after = moment.saturating_duration_since(self.at).as_secs_f64();
+        self.server_seconds + after - self.at.saturating_duration_since(moment).as_secs_f64()
     }
 }

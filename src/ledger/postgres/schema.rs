@@ -17,10 +17,11 @@ use super::{
 };
 
 /// The migrations: number and statements of each file of the folder.
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (1, include_str!("../../../migrations/postgres/0001_ledger.sql")),
     (2, include_str!("../../../migrations/postgres/0002_workers.sql")),
     (3, include_str!("../../../migrations/postgres/0003_worker_end.sql")),
+    (4, include_str!("../../../migrations/postgres/0004_shared_rate.sql")),
 ];
 
 /// The oldest supported server.
