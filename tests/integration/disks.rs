@@ -33,7 +33,7 @@ fn after_mounts(world: &World, mounts: &str, args: &[&str]) -> Option<Done> {
     Some(done(command.output().unwrap()))
 }
 
-/// `prune` writes a second copy of the ledger: beside the ledger, not on a disk without room.
+/// `prune` writes a copy of the ledger: beside the ledger, not on a disk without room.
 #[test]
 fn temporary_files_stand_where_the_ledger_is() {
     // More rows than SQLite keeps in memory.

@@ -1,6 +1,7 @@
 //! The files that SQLite writes beside the ledger: temporary files, and the write-ahead log.
 //!
-//! Temporary files hold sorted data (for `status`, exports, reports) and, for `prune`, a second copy of the ledger.
+//! Temporary files hold sorted data (for exports and reports) and, for `prune`, a copy of the ledger; the `-wal` file
+//! holds another copy until `prune` has ended.
 //! By default SQLite puts them in a folder of the system, which may be full, tiny or read-only even if the ledger's
 //! disk is not; and they hold customers' data. In memory they would make it grow with the ledger. So they are put
 //! beside the ledger; SQLite unlinks each one as soon as it is created, so that none is left behind. If the ledger's
