@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     RemainingQuota,
-    adaptive_rate::{AdaptiveRate, RateChange, RequestStamp, Response, Timeline},
+    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RateChange, RequestStamp, Response, Timeline},
     rate_log::{REPORT_INTERVAL, RateLog, Replay, ReplayedChange},
     shared_rate::Delay,
 };
@@ -82,7 +82,9 @@ impl RateControl {
             (Some(log), SentRequest::Logged(number)) => log.on_response(number, response, now),
             _ => {}
         }
-        RateChange::default()
+        // A pause that the server requests does not depend on what the other workers know.
+        let pause = response.signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
+        RateChange { pause, ..RateChange::default() }
     }
 
     /// Handles that nobody waits for the response any more.
