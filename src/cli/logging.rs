@@ -63,7 +63,9 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
         LogFormat::Json => format.json().flatten_event(true).boxed(),
     };
     // Fails only if a subscriber exists already, which happens in tests.
-    drop(tracing_subscriber::registry().with(layer.with_filter(filter).with_filter(ours)).try_init());
+    // Not as filters of the layer: an event of ours would be lost if a library had just asked, on the same thread, whether
+    // one of its own is logged.
+    drop(tracing_subscriber::registry().with(layer).with(filter).with(ours).try_init());
     for part in unknown {
         warn!(part, "RUST_LOG names no level, such as debug; ignored");
     }
