@@ -10,10 +10,10 @@ use customer_import::simulator::{Endpoint, Entry, Fault, Options};
 
 use crate::world::{World, finish, references, wait_until};
 
-/// The tolerance of a window beyond rate and burst: two requests, or one in fifty, because the journal has the times at
-/// which requests arrived and not those at which they were sent.
+/// The tolerance of a window beyond rate and burst: two requests, or one in a hundred, because the journal has the
+/// times at which requests arrived and not those at which they were sent.
 pub(crate) fn jitter(rate: f64) -> f64 {
-    (rate / 50.0).max(2.0)
+    (rate / 100.0).max(2.0)
 }
 
 /// A shared machine stalls now and then, and the requests of that time are journaled together when it continues. Such
