@@ -17,7 +17,8 @@ pub(crate) fn jitter(rate: f64) -> f64 {
 }
 
 /// A shared machine stalls now and then, and the requests of that time are journaled together when it continues. Such
-/// a stall shows as a gap before the window; up to this length the window is assumed to begin with the gap.
+/// a stall shows as a gap; up to this length a window that begins behind it is assumed to begin with the gap. A window
+/// that begins with a later one of the late requests begins as much later as those before it take at the rate.
 const STANDSTILL: Duration = Duration::from_millis(50);
 
 /// The share of the rate that must be reached; the rest allows for the start and the end of a run, and for a debug
@@ -27,15 +28,16 @@ pub(crate) const REACHED: f64 = 0.9;
 /// By how much the fullest window of one second exceeds rate and burst.
 pub(crate) fn worst_excess(entries: &[Entry], rate: f64, burst: f64) -> f64 {
     let second = Duration::from_secs(1);
+    let due = Duration::from_secs_f64(1.0 / rate);
     let mut worst = f64::MIN;
+    let mut standstill = Duration::ZERO;
     let mut end = 0;
     for (begin, first) in entries.iter().enumerate() {
         while end < entries.len() && entries[end].at < first.at + second {
             end += 1;
         }
         let gap = begin.checked_sub(1).map_or(Duration::ZERO, |before| first.at - entries[before].at);
-        let due = Duration::from_secs_f64(1.0 / rate);
-        let standstill = gap.saturating_sub(due).min(STANDSTILL);
+        standstill = (standstill + gap).saturating_sub(due).min(STANDSTILL);
         let most = rate * (1.0 + standstill.as_secs_f64()) + burst;
         worst = worst.max((end - begin) as f64 - most);
     }
