@@ -152,6 +152,8 @@ pub struct Committed {
     pub existing: ExistingCounts,
     /// Number of the rows that other workers of the run have claimed.
     pub skipped: usize,
+    /// Number of the next rows that other workers of the run are known to have claimed.
+    pub claimed_ahead: usize,
     /// The rows that the other workers of the run have sent.
     pub sent_by_others: SentCounts,
     /// What all workers of the run have left to do; none if no other process can work on it.
@@ -430,6 +432,8 @@ impl Ledger {
         let others = |view: &RunView| view.sent.without(self.counts.sent);
         let sent_by_others = self.view.as_ref().map(others).unwrap_or_default();
         let stopping = self.view.as_ref().and_then(|view| view.stopping.clone());
+        let shared = self.planning.planner.shared.as_ref();
+        let claimed_ahead = shared.map_or(0, |shared| shared.claimed_by_others(usize::MAX));
         let (tally, own_tally) = (self.tally, self.own_tally);
         Ok(Committed {
             claims,
@@ -440,6 +444,7 @@ impl Ledger {
             changed,
             existing,
             skipped,
+            claimed_ahead,
             sent_by_others,
             remaining,
             stopping,

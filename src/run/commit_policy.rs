@@ -43,8 +43,9 @@ pub(super) struct CommitPolicy {
     rows_per_claim: usize,
     /// Rows that the current or previous commit processed.
     rows_taken: usize,
-    /// Settlements in the current or previous commit; the look-ahead is proportional to them.
-    last_settled: usize,
+    /// The most settlements of the last commits; the look-ahead is proportional to them. A commit that begins because
+    /// claims run low has few, whatever the rate.
+    recently_settled: usize,
 }
 
 /// The state of the loop from which a plan is made.
@@ -77,7 +78,7 @@ impl CommitPolicy {
             is_overdue: false,
             rows_per_claim: 1,
             rows_taken: 0,
-            last_settled: 0,
+            recently_settled: 0,
         }
     }
 
@@ -114,7 +115,7 @@ impl CommitPolicy {
     pub(super) fn on_begin(&mut self, rows: usize, settled: usize) {
         self.is_overdue = false;
         self.rows_taken = rows;
-        self.last_settled = settled;
+        self.recently_settled = settled.max(self.recently_settled * 7 / 8);
     }
 
     /// Records that this many rows of the commit belong to other workers of the run: they say nothing about how many of the
@@ -144,7 +145,7 @@ impl CommitPolicy {
 
     /// The target number of claims in the queue.
     fn claims_target(&self) -> usize {
-        (2 * self.concurrency + 4 * self.last_settled).min(LOOK_AHEAD_MAX)
+        (2 * self.concurrency + 4 * self.recently_settled).min(LOOK_AHEAD_MAX)
     }
 }
 
@@ -193,6 +194,16 @@ mod tests {
             claim(LOOK_AHEAD_MAX - 210),
             "all may need a claim"
         );
+    }
+
+    #[test]
+    fn a_commit_with_few_settlements_does_not_shorten_the_look_ahead_at_once() {
+        let mut policy = CommitPolicy::new(10);
+        policy.on_begin(0, 160);
+        policy.on_begin(0, 8);
+        assert_eq!(policy.plan(&input(0, 0, 0, 10_000)), claim(20 + 4 * 140));
+        (0..40).for_each(|_| policy.on_begin(0, 8));
+        assert_eq!(policy.plan(&input(0, 0, 0, 10_000)), claim(20 + 4 * 8));
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub(super) struct Pipeline<'a> {
     sent: SentCounts,
     /// Those that the other workers of the run have sent.
     sent_by_others: SentCounts,
+    /// Number of the next rows that other workers of the run are known to have claimed.
+    claimed_ahead: usize,
     timeline: Timeline,
     progress: Progress,
     show: &'a mut dyn FnMut(&RunSnapshot),
@@ -116,6 +118,7 @@ impl<'a> Pipeline<'a> {
             totals: Totals { tally, own_tally: tally, dropped, changed, ..Totals::default() },
             sent: SentCounts::default(),
             sent_by_others: SentCounts::default(),
+            claimed_ahead: 0,
             timeline: Timeline::new(),
             progress: Progress::new(options.source_size, ledger.rows_in_doubt(), Instant::now()),
             run: ledger.run(),
@@ -164,7 +167,8 @@ impl<'a> Pipeline<'a> {
         self.timeline.write_to(&mut ledger);
         let (in_doubt, RowsToClaim { rows, positions }) = match stage {
             Stage::Recovering { .. } => (plan.claim, RowsToClaim::default()),
-            _ => (0, self.read.take(plan.claim)),
+            // The rows of other workers come in addition; otherwise, the commit might claim none.
+            _ => (0, self.read.take(plan.claim.saturating_add(self.claimed_ahead))),
         };
         let (settled, stop) = self.refusals.filter(self.queue.take_settled());
         self.stop = stop;
@@ -274,6 +278,7 @@ impl<'a> Pipeline<'a> {
             self.stop.get_or_insert(StopReason::OtherWorker(reason));
         }
         self.policy.on_skipped(committed.skipped);
+        self.claimed_ahead = committed.claimed_ahead;
         self.policy.on_committed(committed.claims.len(), committed.deferred);
         self.totals.add(&committed);
         for (line, fields) in committed.changed {
