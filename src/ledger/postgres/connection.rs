@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     super::{error::Error, location::Location},
-    failure::{Failure, is_passing, is_refusal},
+    failure::{Failure, is_id_taken, is_passing, is_refusal},
     parameters::Statement,
     server::Server,
     statements::{BEAT, BEGIN, BEGIN_READING, COMMIT, END_LEASE, SELECT_COMMITS},
@@ -216,6 +216,7 @@ impl Connection {
                     return Ok(done);
                 }
                 Ok(false) => return Err(self.error(Failure::TakenOver)),
+                Err(error) if is_id_taken(&error) => return Err(self.error(Failure::TakenOver)),
                 Err(error) => self.wait(&mut outage, error).await?,
             }
             while self.worker.is_some() {

@@ -102,6 +102,13 @@ fn is_about_trust(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether a new row has the id of another row. The ids follow from the cursor of the run, so another worker has taken the
+/// cursor since.
+pub(super) fn is_id_taken(error: &sqlx::Error) -> bool {
+    let constraint = error.as_database_error().and_then(|error| error.constraint());
+    matches!(constraint, Some("row_pkey" | "claim_batch_pkey"))
+}
+
 /// Whether the server refuses the request, or one side does not trust the other.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     is_about_trust(error) || matches!(class(error), Some("28" | "3D" | "42"))
