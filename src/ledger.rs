@@ -353,9 +353,9 @@ impl Ledger {
         self.planning.planner.shared.is_some()
     }
 
-    /// What reserves the moments at which requests of this run may be sent; none if no other process can work on it.
+    /// What reserves the moments at which requests of this run may be sent; none for a ledger in a file.
     pub(crate) fn rate_reserver(&self) -> Option<RateReserver> {
-        self.planning.store.rate_reserver().filter(|_| self.is_shared())
+        self.planning.store.rate_reserver()
     }
 
     /// The requests of all workers of the run; none if no other process can work on it.

@@ -34,6 +34,8 @@ mod end;
 
 mod lifecycle;
 
+mod shared_rate;
+
 mod progress;
 
 mod outage;
@@ -47,6 +49,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
+pub(crate) use self::shared_rate::share_rate;
 use self::stage::Action;
 pub use self::{
     end::{

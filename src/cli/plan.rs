@@ -71,7 +71,8 @@ async fn run(
             (plan, read, None)
         }
         Some((ask, target)) => {
-            let (plan, answers) = asked(args, (ask, target), source, &mut forecast, display, guard).await?;
+            let (plan, answers) =
+                asked(args, (ask, target), source, (ledger, &mut forecast), display, guard).await?;
             (plan, Ok(()), Some(answers))
         }
     };
@@ -137,7 +138,7 @@ async fn asked(
     args: &args::Plan,
     (ask, target): (Ask, Target),
     source: Source,
-    forecast: &mut Forecast,
+    (ledger, forecast): (&Location, &mut Forecast),
     display: &mut ProgressDisplay,
     guard: &SignalGuard,
 ) -> Result<(Plan, Answers), Error> {
@@ -149,6 +150,9 @@ async fn asked(
     let metrics = args::Metrics::default();
     let mut session =
         Session::open(target, &args.target, &args.sending, &metrics, ExistingPolicy::Keep, guard).await?;
+    if forecast.ledger_exists() {
+        session.share_rate(ledger).await;
+    }
     let header = format!("Plan {} ({})\n{columns}", visible_text(&name), source.describe());
     display.begin(session.header(header.trim_end().to_owned()));
     let Session { sender, signals, proxy, .. } = &mut session;

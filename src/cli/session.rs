@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use tokio::{sync::mpsc, task::JoinSet};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     args,
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::Location,
-    run::Signal,
+    ledger::{Location, RateReserver},
+    run::{Signal, share_rate},
     sender::{ExistingPolicy, Policy, Sender},
     simulator::Simulator,
     throttle::Throttle,
@@ -59,8 +59,8 @@ pub(super) struct Session {
     pub(super) exporter: MetricsExporter,
     /// The variable of the proxy, if there is one.
     pub(super) proxy: Option<String>,
-    /// Listeners for signals and for Prometheus.
-    _tasks: JoinSet<()>,
+    /// Listeners for signals and for Prometheus, and what reserves moments of a shared rate.
+    tasks: JoinSet<()>,
     /// The embedded simulator, if it is the target.
     _simulator: Option<Simulator>,
 }
@@ -84,7 +84,19 @@ impl Session {
         let proxy = target.route.proxy().map(|proxy| proxy.variable().to_owned());
         let (sender, simulator) = connect(target, options, sending, existing).await?;
         let exporter = MetricsExporter::begin(metrics, &sender, &of_ledger, &mut tasks).await?;
-        Ok(Session { sender, signals, exporter, proxy, _tasks: tasks, _simulator: simulator })
+        Ok(Session { sender, signals, exporter, proxy, tasks, _simulator: simulator })
+    }
+
+    /// Shares the rate with a run that may be in progress in this ledger. If that is impossible, such as without the right to
+    /// write to the ledger, the rate is that of this command alone.
+    pub(super) async fn share_rate(&mut self, ledger: &Location) {
+        match RateReserver::beside_runs(ledger).await {
+            Ok(None) => {}
+            Ok(Some(reserver)) => {
+                self.tasks.spawn(share_rate(reserver, &self.sender).await);
+            }
+            Err(error) => warn!(%error, "the rate is not shared with the runs of this ledger"),
+        }
     }
 
     /// The header of the progress, with the address of the metrics if there is one.

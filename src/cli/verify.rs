@@ -59,6 +59,7 @@ async fn run(
         Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep, guard)
             .await?;
     session.exporter.load_last_success(ledger).await?;
+    session.share_rate(ledger).await;
     let options = verify::Options {
         limits: args.sending.limits(),
         choice: args.sample.map_or(Choice::All, |rows| Choice::Sample { rows, seed: now().unsigned_abs() }),

@@ -1,5 +1,5 @@
-//! The rate of a run that several workers share: reserves the moments at which requests may be sent, and keeps what the
-//! workers have found out about the API's limit.
+//! The rate of all processes that send requests for a ledger: reserves the moments at which requests may be sent, and
+//! keeps what was found out about the API's limit.
 //!
 //! A ledger in a file has one worker, which keeps its rate by itself.
 
@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 #[cfg(feature = "postgres")]
 use super::postgres;
+use super::{error::Error, location::Location};
 
-/// Reserves moments for one worker of a run.
+/// Reserves moments for one worker of a run, or for a command beside runs.
 pub(crate) enum RateReserver {
     /// On the server of the ledger.
     #[cfg(feature = "postgres")]
@@ -41,6 +42,7 @@ pub(crate) struct StoredRate {
 
 /// What a worker wants to store about the rate.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "nothing is stored then"))]
 pub(crate) struct NewRate {
     pub(crate) state: String,
     /// The least time between two requests of all workers.
@@ -50,6 +52,22 @@ pub(crate) struct NewRate {
 }
 
 impl RateReserver {
+    /// Reserves moments for a command that is no worker, such as `verify`, for as long as the command runs; none for a
+    /// ledger in a file, whose run keeps its rate by itself.
+    ///
+    /// # Errors
+    /// If the ledger cannot be written to.
+    pub(crate) async fn beside_runs(ledger: &Location) -> Result<Option<RateReserver>, Error> {
+        match ledger {
+            Location::File(_) => Ok(None),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(server) => {
+                let reserver = postgres::rate_limit::RateReserver::beside_runs(server).await?;
+                Ok(Some(RateReserver::Postgres(reserver)))
+            }
+        }
+    }
+
     /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
     /// while the ledger is unreachable. None if the worker no longer counts as alive, and so must not send.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]

@@ -4,13 +4,9 @@
 //! belong to the command line, so a run ends in two steps: [`ActiveRun::execute`] returns the result, and
 //! [`RunResult::record`] receives the exit code and writes the end to the ledger.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::mpsc, task::JoinSet};
 use tracing::info;
 
 use super::{
@@ -18,23 +14,15 @@ use super::{
     end::{RunResult, Signal},
     pipeline::{Options, Pipeline},
     progress::RunSnapshot,
+    shared_rate::share_rate,
     stage::Stage,
 };
 use crate::{
     error::Error,
-    ledger::{
-        Begun, Ledger, Location, NewRate, NewRun, RateReserver, ReservedMoments, RunId, StoredRate, Target,
-    },
+    ledger::{Begun, Ledger, Location, NewRun, RunId, Target},
     sender::Sender,
     source::{ReplaySource, Source, SourceOptions},
-    throttle::{Rate, RateRequest, Reserved, Timeline},
 };
-
-/// One request for moments is under way at a time; the others are reports.
-const RATE_REQUESTS_MAX: usize = 8;
-
-/// When a report is repeated that could not be stored.
-const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// The rows of a run.
 pub enum RowSource {
@@ -120,9 +108,7 @@ impl ActiveRun {
             }
         };
         if let Some(reserver) = self.ledger.rate_reserver() {
-            let (wanted, requests) = mpsc::channel(RATE_REQUESTS_MAX);
-            let rate = sender.throttle().share_rate(wanted).await;
-            readers.spawn(share_rate(reserver, rate, requests, Arc::clone(sender)));
+            readers.spawn(share_rate(reserver, sender).await);
         }
         let in_doubt = self.ledger.rows_in_doubt();
         if in_doubt > 0 {
@@ -132,65 +118,6 @@ impl ActiveRun {
         let stage = Stage::first(in_doubt);
         let end = drive(&mut pipeline, stage, chunks, signals, sender, options.limits).await?;
         pipeline.end(end)
-    }
-}
-
-/// Reserves moments for the requests of this worker, and reports what happens to these requests, as long as the worker
-/// is alive.
-async fn share_rate(
-    mut reserver: RateReserver,
-    rate: Option<Rate>,
-    mut requests: mpsc::Receiver<RateRequest>,
-    sender: Arc<Sender>,
-) {
-    let (interval, burst) = rate.map_or((Duration::ZERO, 1), |rate| (rate.interval(), rate.burst.get()));
-    // Nothing is sent before the first rate is stored.
-    let mut report_after = report(&mut reserver, &sender).await;
-    let mut report_at = Instant::now() + report_after;
-    loop {
-        let request = tokio::select! {
-            request = requests.recv() => request,
-            () = sleep_until(report_at) => Some(RateRequest::Report),
-        };
-        match request {
-            None => return,
-            Some(RateRequest::Moments(count, reply)) => {
-                let reserved = reserver.reserve(count, interval, burst).await;
-                let Some(ReservedMoments { moments, interval, workers }) = reserved else { return };
-                // The request that waited may have been given up.
-                let _ = reply.send(Reserved { moments, interval, workers });
-            }
-            Some(RateRequest::Report) => {
-                if sender.throttle().has_report() {
-                    report_after = report(&mut reserver, &sender).await;
-                }
-                report_at = Instant::now() + report_after;
-            }
-        }
-    }
-}
-
-/// Replays what has happened to the requests of this worker on the rate that the workers have found. Returns when to
-/// report again.
-async fn report(reserver: &mut RateReserver, sender: &Sender) -> Duration {
-    let throttle = sender.throttle();
-    let mut last = None;
-    let replayed = |stored: &StoredRate| {
-        let timeline = Timeline { moment: stored.moment, seconds: stored.seconds };
-        let replay = throttle.replay(stored.state.as_deref(), timeline, stored.reserved_until);
-        let (state, interval) = (replay.state(), replay.interval());
-        let new = NewRate { state, interval, paused_until: replay.paused_until() };
-        last = Some(replay);
-        new
-    };
-    let is_stored = reserver.store(replayed).await;
-    match last.filter(|_| is_stored) {
-        Some(replay) => {
-            let report_after = replay.report_after();
-            throttle.accept(replay);
-            report_after
-        }
-        None => REPORT_AGAIN_AFTER,
     }
 }
 

@@ -368,6 +368,11 @@ fn what_is_no_ledger_and_can_be_none_is_refused_in_one_line() {
     let limited = format!("{as_other}/{database}?schema={of_world}");
     let done = world.run(&world.import_args(&world.rows("more.csv", 4), &["--ledger", &limited]));
     assert_eq!(done.code, 0, "{done:?}");
+    execute(&format!("revoke insert, update, delete on all tables in schema {of_world} from {name}"));
+    let done = world.aim("verify", &["more.csv", "--ledger", &limited]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let warning = ["the rate is not shared with the runs of this ledger", "permission denied for table rate"];
+    assert!(warning.iter().all(|words| done.stderr.contains(words)), "{done:?}");
     execute(&format!("drop owned by {name}; drop role {name}"));
 
     world.execute("insert into migration (version) values (99)");
@@ -389,6 +394,9 @@ fn a_standby_is_read_and_not_written_to() {
     server.make_standby();
     server.begin();
     assert_eq!(world.export("created").len(), 3);
+    let done = world.aim("verify", &["users.csv"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(done.stderr.contains("the rate is not shared with the runs of this ledger"), "{done:?}");
     let done = world.import(&world.rows("users.csv", 4), &[]);
     done.assert_error_line(2, &["a read-only standby", "name the server that is written to"]);
 }

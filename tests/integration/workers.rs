@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use customer_import::simulator::{Entry, Fault, Options};
+use customer_import::simulator::{Endpoint, Entry, Fault, Options};
 use flate2::{Compression, write::GzEncoder};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -551,6 +551,33 @@ fn the_rate_is_kept_when_the_server_crashes() {
     let excess = worst_excess(&world.journal().entries(), 100.0, 1.0);
     assert!(excess <= jitter(100.0), "a second held {excess} requests more than 100 and 1");
     world.assert_agreement(references(0..800));
+}
+
+/// A comparison asks the API at the rate of the run, not at one of its own.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_verification_and_a_plan_share_the_rate_of_a_run() {
+    const RATE: f64 = 100.0;
+    let world = world(Duration::from_millis(10));
+    let before = world.file("before.csv", rows(0..300));
+    assert_eq!(world.import(&before, &["--rate=1000"]).code, 0);
+    let file = world.file("users.csv", rows(1000..1600));
+    let from = world.journal().entries().len();
+    let mut run = start(&world, &file, 0, &["--rate=100"]);
+    assert!(wait_until(&mut run, || world.journal().entries().len() > from + 50));
+    world.file("new.csv", rows(2000..2200));
+    let ended = finish_all(vec![
+        world.start_aimed("verify", &["before.csv", "--rate=100"]),
+        world.start_aimed("plan", &["new.csv", "--ask=all", "--rate=100"]),
+    ]);
+    assert_eq!((ended[0].code, ended[1].code), (0, 0), "{ended:#?}");
+    assert!(run.try_wait().unwrap().is_none(), "they were beside the run");
+    assert_codes(&[finish(run)], 0);
+    let entries = &world.journal().entries()[from..];
+    let gets = entries.iter().filter(|entry| entry.endpoint == Endpoint::Get).count();
+    assert_eq!((gets, entries.len()), (500, 1100));
+    let excess = worst_excess(entries, RATE, 1.0);
+    assert!(excess <= jitter(RATE), "{excess}");
 }
 
 /// Runs that are made at the same time; most of the time they wait.

@@ -247,11 +247,18 @@ impl World {
 
     /// Any other command that sends to this world's API, run to its end.
     pub(crate) fn aim(&self, command: &str, more: &[&str]) -> Done {
+        let summary = ["--rate", "unlimited", "--summary-json", "summary.json"];
+        finish(self.start_aimed(command, &[&summary, more].concat()))
+    }
+
+    /// Any other command that sends to this world's API, in the background.
+    pub(crate) fn start_aimed(&self, command: &str, more: &[&str]) -> Child {
         let (base_url, mut args) = (self.base_url(), vec![command]);
-        args.extend(["--base-url", &base_url, "--merchant-id", MERCHANT, "--rate", "unlimited"]);
-        args.extend(["--retry-initial", "2ms", "--retry-max", "20ms", "--summary-json", "summary.json"]);
+        args.extend(["--base-url", &base_url, "--merchant-id", MERCHANT]);
+        args.extend(["--retry-initial", "2ms", "--retry-max", "20ms"]);
         args.extend(more);
-        self.run(&args)
+        let mut command = self.command(&args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
     /// An import in the background.

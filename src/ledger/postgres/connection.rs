@@ -423,6 +423,6 @@ async fn raw(connection: &mut PgConnection, text: String) -> Result<(), sqlx::Er
     sqlx::raw_sql(AssertSqlSafe(text)).execute(connection).await.map(drop)
 }
 
-fn timed_out() -> sqlx::Error {
+pub(super) fn timed_out() -> sqlx::Error {
     sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
 }

@@ -2,8 +2,8 @@
 //! have found out about the API's limit.
 //!
 //! A row of the ledger says until when moments were given away (GCRA, the generic cell rate algorithm). One statement
-//! takes the next ones, so that each is given once, whoever asks. Only a living worker gets any. The clock is the
-//! server's; its moments are mapped to the local clock by the quickest exchange of late. What is known about the limit
+//! takes the next ones, so that each is given once, whoever asks. Of the workers, only the living ones get any. The clock
+//! is the server's; its moments are mapped to the local clock by the quickest exchange of late. What is known about the limit
 //! is stored in the same row if nobody else has stored anything since it was read (compare and swap).
 //!
 //! The table is unlogged, so that no flush is waited for. After a crash of the server it is empty, and begins a second
@@ -13,10 +13,15 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, postgres::PgConnection};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
-    super::rate_reserver::{NewRate, ReservedMoments, StoredRate},
+    super::{
+        error::Error,
+        location::Location,
+        rate_reserver::{NewRate, ReservedMoments, StoredRate},
+    },
+    connection::timed_out,
     server::Server,
     statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
@@ -36,14 +41,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What was found out counts for this time without a request, in seconds: a later run must not begin with it.
 const STATE_FOR: f64 = 60.0;
 
-/// Reserves moments for one worker, over a connection of its own: a commit must not delay requests.
+/// Reserves moments for one process, over a connection of its own: a commit must not delay requests.
 pub(crate) struct RateReserver {
     server: Server,
-    worker: i64,
+    /// None for a command beside runs.
+    worker: Option<i64>,
     connection: Option<PgConnection>,
     clock: Option<Clock>,
     /// The interval that was last found, in seconds.
     interval: f64,
+    /// Whether the last attempt to reserve moments has failed.
+    is_away: bool,
 }
 
 /// The moment of the local clock at which the server's clock showed this time, as the exchange of this length found it.
@@ -55,8 +63,26 @@ struct Clock {
 }
 
 impl RateReserver {
-    pub(super) fn new(server: &Server, worker: i64) -> RateReserver {
-        RateReserver { server: server.clone(), worker, connection: None, clock: None, interval: 0.0 }
+    pub(super) fn new(server: &Server, worker: Option<i64>) -> RateReserver {
+        let server = server.clone();
+        RateReserver { server, worker, connection: None, clock: None, interval: 0.0, is_away: false }
+    }
+
+    /// Reserves moments for a command that is no worker.
+    ///
+    /// # Errors
+    /// If no moments can be reserved, such as on a standby or without the right to write.
+    pub(crate) async fn beside_runs(server: &Server) -> Result<RateReserver, Error> {
+        let mut reserver = RateReserver::new(server, None);
+        match timeout(STATEMENT_MAX, reserver.take(0, Duration::ZERO, 1)).await {
+            Ok(Ok(_)) => Ok(reserver),
+            Ok(Err(error)) => Err(reserver.error(error)),
+            Err(_) => Err(reserver.error(timed_out())),
+        }
+    }
+
+    fn error(&self, error: sqlx::Error) -> Error {
+        Error::Postgres { ledger: Location::Postgres(Box::new(self.server.clone())), error: error.into() }
     }
 
     /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
@@ -70,17 +96,32 @@ impl RateReserver {
         loop {
             let taken = timeout(STATEMENT_MAX, self.take(count, interval, burst)).await;
             match taken {
-                Ok(Ok(Taken::Moments(moments))) => return Some(moments),
+                Ok(Ok(Taken::Moments(moments))) => {
+                    self.is_away = false;
+                    return Some(moments);
+                }
                 Ok(Ok(Taken::NotAlive)) => return None,
                 Ok(Ok(Taken::Begun)) => {}
                 Ok(Err(error)) => {
-                    debug!(%error, "no moments can be reserved; nothing is sent until they can");
+                    self.log_outage(&error);
                     self.connection = None;
                     sleep(PAUSE).await;
                 }
-                Err(_) => self.connection = None,
+                Err(_) => {
+                    self.log_outage(&timed_out());
+                    self.connection = None;
+                }
             }
         }
+    }
+
+    /// A worker's commits warn of the same outage.
+    fn log_outage(&mut self, error: &sqlx::Error) {
+        match self.worker {
+            None if !self.is_away => warn!(%error, "the ledger is away; nothing is sent until it is back"),
+            _ => debug!(%error, "no moments can be reserved; nothing is sent until they can"),
+        }
+        self.is_away = true;
     }
 
     /// Stores what `change` makes of the stored rate. Returns whether the result of its last call is stored: not if the

@@ -274,17 +274,18 @@ pub(super) const COUNT_EXISTING: &str = "
     select $2, given.value->>0, (given.value->>1)::bigint from jsonb_array_elements($1::jsonb) given (value)
     on conflict (run, note) do update set rows = existing_note.rows + excluded.rows";
 
-/// Takes the moments of the rate up to a later one; null if the table is empty.
+/// Takes the moments of the rate up to a later one; null if the table is empty. Without a worker, it is a command beside
+/// runs.
 pub(super) const TAKE_MOMENTS: &str = "
     with alive as (select id from {schema}.worker where state = 'alive'), taken as (
         update {schema}.rate
         set given_until = greatest(given_until, extract(epoch from clock_timestamp())::float8 + $2)
                 + $3 * greatest(interval_seconds, $4)
-        where id = 1 and exists (select 1 from alive where id = $1)
+        where id = 1 and ($1::bigint is null or exists (select 1 from alive where id = $1))
         returning given_until, interval_seconds)
     select (select given_until from taken), (select interval_seconds from taken),
            extract(epoch from clock_timestamp())::float8,
-           (select count(*) filter (where id = $1) > 0 from alive), (select count(*) from alive)";
+           (select $1::bigint is null or count(*) filter (where id = $1) > 0 from alive), (select count(*) from alive)";
 
 /// What was given away before the table became empty is over in a second.
 pub(super) const BEGIN_RATE: &str = "
@@ -294,14 +295,15 @@ pub(super) const BEGIN_RATE: &str = "
 
 pub(super) const SELECT_RATE: &str = "
     select state, version, began, given_until, extract(epoch from clock_timestamp())::float8,
-           exists (select 1 from {schema}.worker where id = $1 and state = 'alive')
+           $1::bigint is null or exists (select 1 from {schema}.worker where id = $1 and state = 'alive')
     from {schema}.rate where id = 1";
 
 /// Changes nothing if another worker has stored a rate since, or if this one is not alive any more.
 pub(super) const STORE_RATE: &str = "
     update {schema}.rate
     set state = $3, began = $4, interval_seconds = $5, given_until = greatest(given_until, $6), version = version + 1
-    where id = 1 and version = $2 and exists (select 1 from {schema}.worker where id = $1 and state = 'alive')";
+    where id = 1 and version = $2
+    and ($1::bigint is null or exists (select 1 from {schema}.worker where id = $1 and state = 'alive'))";
 
 /// Adds the counts of this worker since its last commit. Changes nothing if the run has ended.
 pub(super) const COUNT_RUN: &str = "

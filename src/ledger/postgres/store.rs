@@ -636,7 +636,7 @@ impl Store {
     }
 
     pub(crate) fn rate_reserver(&self) -> RateReserver {
-        RateReserver::new(self.connection.server(), self.worker_id())
+        RateReserver::new(self.connection.server(), self.connection.worker.as_ref().map(|worker| worker.id))
     }
 
     pub(crate) fn worker_id(&self) -> i64 {
