@@ -60,11 +60,6 @@ async fn run(
             .await?;
     session.exporter.load_last_success(ledger).await?;
     session.share_rate(ledger).await;
-    let options = verify::Options {
-        limits: args.sending.limits(),
-        choice: args.sample.map_or(Choice::All, |rows| Choice::Sample { rows, seed: now().unsigned_abs() }),
-        mark: args.mark,
-    };
     let adjustments = source.adjustments();
     let (began, size) = (Instant::now(), source.size());
     let header = format!("Verify {} ({})\n{columns}", report::visible_text(&name), source.describe());
@@ -77,7 +72,7 @@ async fn run(
         display.show_counts(found.looked_up(), total, words, waiting_cause(sender).as_deref());
         exporter.refresh();
     };
-    let end = verify::run(imported, source.stream()?, Arc::clone(sender), options, signals, show).await;
+    let end = verify::run(imported, source.stream()?, Arc::clone(sender), options(args), signals, show).await;
     display.end();
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     if matches!(ended, EndReason::Completed) && found.imported == 0 {
@@ -105,6 +100,14 @@ async fn run(
     log_end(&names, &verification);
     let summary = json(&VerificationSummary::of(&verification))?;
     show_end(&args.output, &summary, &report::verification_table(&verification), code, stop)
+}
+
+fn options(args: &args::Verify) -> verify::Options {
+    verify::Options {
+        limits: args.sending.limits(),
+        choice: args.sample.map_or(Choice::All, |rows| Choice::Sample { rows, seed: now().unsigned_abs() }),
+        mark: args.mark,
+    }
 }
 
 fn log_end(names: &LogNames, of: &Verification<'_>) {
