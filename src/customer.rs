@@ -37,6 +37,8 @@ mod template;
 
 mod correction;
 
+mod content;
+
 mod count;
 
 mod duplicates;

@@ -53,7 +53,7 @@
 //! explained to readers who do not know the rules. **fault counts**: what to do about the faults of many rows.
 //! **rescue**: an option that would make invalid rows valid.
 //! **fingerprint**: a hash of each field of a customer. **correction**: what a failed export states about a row that
-//! is imported from it again. **respelling**: a value sent in another spelling than that of its cell. **count**: a
+//! is imported from it again. **content**: what kinds of bytes a value consists of. **respelling**: a value sent in another spelling than that of its cell. **count**: a
 //! number with its noun. **template**: a text with columns in it that makes a field. **mapping**: which column feeds
 //! which field. **stray line**: a line that a tool wrote among the rows. **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding.
 //! **heading**: the name of a column. **header shape**: what a first line is that is not a header. **adjustments**:

@@ -6,7 +6,11 @@
 
 use std::fmt;
 
-use super::{Field, FieldKind, null_marker};
+use super::{
+    Field, FieldKind,
+    content::{Content, WORD},
+    null_marker,
+};
 
 /// Why a value that is sent may not be the intended one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,12 +26,14 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    /// Why a value of this field is in doubt, if it is. For almost every value, the first and last bytes decide.
-    pub(super) fn of(field: Field, value: &str) -> Option<Doubt> {
+    /// Why a value of this field is in doubt, if it is. For almost every value, its content and the first and last bytes
+    /// decide.
+    pub(super) fn of(field: Field, value: &str, content: Content) -> Option<Doubt> {
         match field.kind() {
             FieldKind::Reference => null_marker::is_part_of(value).then_some(Doubt::NullPart),
             FieldKind::MobileNumber => is_one_digit(value).then_some(Doubt::RepeatedDigit),
-            FieldKind::PersonName if null_marker::is_in_name(value) => Some(Doubt::NullWord),
+            FieldKind::PersonName if null_marker::is_in_name(value, content) => Some(Doubt::NullWord),
+            FieldKind::PersonName if content.is_all(WORD) => None,
             FieldKind::PersonName => is_encoded_twice(value).then_some(Doubt::DoubleEncoding),
             _ => None,
         }
@@ -77,38 +83,32 @@ fn is_one_digit(number: &str) -> bool {
 /// Whether a name shows signs of a second encoding: UTF-8 decoded with another encoding (`Ã©`), an HTML entity, an
 /// escape of a script or a URL, or a `?` beside letters.
 fn is_encoded_twice(name: &str) -> bool {
-    let is_plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b'-' | b'_' | b'\'');
-    if name.bytes().all(is_plain) {
-        return is_quoted(name);
-    }
-    if is_quoted(name) {
-        return true;
-    }
-    let chars: Vec<char> = name.chars().collect();
-    let is_trace = |(at, c): (usize, &char)| {
-        let rest = &chars[at + 1..];
-        let is_next = |is: fn(&char) -> bool| rest.first().is_some_and(is);
-        let hex = |count: usize| rest.len() >= count && rest[..count].iter().all(char::is_ascii_hexdigit);
-        match c {
-            // The first byte of a UTF-8 character, decoded as windows-1252, followed by the second one.
-            'Â'..='ô' => is_next(is_second_byte),
-            '&' => {
-                let name = rest.iter().take_while(|c| c.is_ascii_alphanumeric() || **c == '#').count();
-                (2..=8).contains(&name) && rest.get(name) == Some(&';')
-            }
-            '\\' => {
-                is_next(|c| matches!(c, 'n' | 't' | 'r' | '\\' | '\'' | '"'))
-                    || is_next(|c| matches!(c, 'u' | 'x'))
-                        && rest.len() > 2
-                        && rest[1..3].iter().all(char::is_ascii_hexdigit)
-            }
-            '%' => hex(2),
-            '?' => at > 0 && chars[at - 1].is_alphabetic() && is_next(|c| c.is_alphabetic() || *c == '?'),
-            _ => false,
+    is_quoted(name) || name.char_indices().any(|(at, c)| is_trace(c, &name[..at], &name[at + c.len_utf8()..]))
+}
+
+/// Whether a character with this text before and after it is a sign of a second encoding.
+fn is_trace(c: char, before: &str, after: &str) -> bool {
+    let is_next = |is: fn(char) -> bool| after.chars().next().is_some_and(is);
+    let is_hex = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| bytes.iter().all(u8::is_ascii_hexdigit));
+    let bytes = after.as_bytes();
+    match c {
+        // The first byte of a UTF-8 character, decoded as windows-1252, followed by the second one.
+        'Â'..='ô' => is_next(is_second_byte),
+        '&' => {
+            let name = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'#').count();
+            (2..=8).contains(&name) && bytes.get(name) == Some(&b';')
         }
-    };
-    chars.iter().enumerate().any(is_trace)
+        '\\' => {
+            is_next(|c| matches!(c, 'n' | 't' | 'r' | '\\' | '\'' | '"'))
+                || is_next(|c| matches!(c, 'u' | 'x')) && is_hex(bytes.get(1..3))
+        }
+        '%' => is_hex(bytes.get(..2)),
+        '?' => {
+            before.chars().next_back().is_some_and(char::is_alphabetic)
+                && is_next(|c| c.is_alphabetic() || c == '?')
+        }
+        _ => false,
+    }
 }
 
 /// `'Asha'`
@@ -119,7 +119,7 @@ fn is_quoted(name: &str) -> bool {
 }
 
 /// Whether a character is a byte from 0x80 to 0xBF decoded as windows-1252, except for letters that occur in names.
-fn is_second_byte(c: &char) -> bool {
+fn is_second_byte(c: char) -> bool {
     matches!(
         c,
         '\u{80}'
@@ -151,6 +151,10 @@ fn is_second_byte(c: &char) -> bool {
 mod tests {
     use super::*;
 
+    fn of(field: Field, value: &str) -> Option<Doubt> {
+        Doubt::of(field, value, Content::of(value))
+    }
+
     #[test]
     fn a_name_that_was_encoded_twice_is_told_from_one_in_any_language() {
         for name in [
@@ -169,7 +173,7 @@ mod tests {
             "'Asha'",
             "\"Asha\"",
         ] {
-            assert_eq!(Doubt::of(Field::FirstName, name), Some(Doubt::DoubleEncoding), "{name}");
+            assert_eq!(of(Field::FirstName, name), Some(Doubt::DoubleEncoding), "{name}");
         }
         for name in [
             "Zoë",
@@ -189,7 +193,7 @@ mod tests {
             "Ønskeø",
             "Ñuñez",
         ] {
-            assert_eq!(Doubt::of(Field::LastName, name), None, "{name}");
+            assert_eq!(of(Field::LastName, name), None, "{name}");
         }
     }
 
@@ -203,7 +207,7 @@ mod tests {
             ("9988776655", None),
             ("", None),
         ] {
-            assert_eq!(Doubt::of(Field::MobileNumber, number), doubt, "{number}");
+            assert_eq!(of(Field::MobileNumber, number), doubt, "{number}");
         }
     }
 
@@ -212,12 +216,12 @@ mod tests {
         for reference in
             ["cust_null", "cust-undefined", "user:None", "undefined_1", "cust_NaN", "null@example.com"]
         {
-            assert_eq!(Doubt::of(Field::Reference, reference), Some(Doubt::NullPart), "{reference}");
+            assert_eq!(of(Field::Reference, reference), Some(Doubt::NullPart), "{reference}");
         }
         for reference in
             ["nullable-1", "cust_nan", "annull", "jane-Null", "cust_nullx", "undefinedness", "cust_0001"]
         {
-            assert_eq!(Doubt::of(Field::Reference, reference), None, "{reference}");
+            assert_eq!(of(Field::Reference, reference), None, "{reference}");
         }
     }
 }

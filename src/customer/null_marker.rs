@@ -9,7 +9,7 @@
 //! not `Null`) is sent and reported, even as one of several words: a script that joins two missing names writes
 //! `undefined undefined`.
 
-use super::{Field, FieldKind};
+use super::{Field, FieldKind, content::Content};
 
 /// The words, as shown in messages.
 const WORDS: [&str; 14] = [
@@ -107,7 +107,8 @@ pub(super) fn is_part_of(reference: &str) -> bool {
 }
 
 /// Whether a name contains a word that may stand for a missing value, or consists of dashes and dots only.
-pub(super) fn is_in_name(name: &str) -> bool {
+/// `content` is that of the name.
+pub(super) fn is_in_name(name: &str, content: Content) -> bool {
     let is_candidate = |byte: u8| matches!(byte, b'N' | b'n' | b'U' | b'u');
     match name.as_bytes().first() {
         None => false,
@@ -115,7 +116,7 @@ pub(super) fn is_in_name(name: &str) -> bool {
             name.bytes().all(|byte| matches!(byte, b'-' | b'.' | b'_' | b'?' | b' '))
         }
         // Most names are a single word, for which the first byte decides.
-        Some(first) if !is_candidate(*first) && !name.as_bytes().contains(&b' ') => false,
+        Some(first) if !is_candidate(*first) && !content.has_blank() => false,
         Some(_) => name.split(' ').any(|word| NAME_WORDS.contains(&word)),
     }
 }
@@ -123,6 +124,10 @@ pub(super) fn is_in_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_in_name(name: &str) -> bool {
+        super::is_in_name(name, Content::of(name))
+    }
 
     #[test]
     fn a_word_for_no_value_is_none_in_any_case_of_letters() {

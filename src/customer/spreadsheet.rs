@@ -9,14 +9,14 @@
 //! A phone number without its leading zero looks like any other number. Only `phone`, which has the numbering plans,
 //! detects it.
 
-use super::{Field, FieldKind};
+use super::{Field, FieldKind, content::Content};
 
-/// How a spreadsheet has rewritten the value, if it has.
-pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
+/// How a spreadsheet has rewritten the value, if it has. `content` is that of the value.
+pub(super) fn detect(field: Field, value: &str, content: Content) -> Option<&'static str> {
     let bytes = value.as_bytes();
     let is_number = matches!(field.kind(), FieldKind::MobileNumber | FieldKind::CountryCode);
     let is_name = field.kind() == FieldKind::PersonName;
-    if bytes.contains(&b'_') && has_escape(bytes) {
+    if content.has_underscore() && has_escape(bytes) {
         return Some("a character that a workbook has as an escape, such as _x000D_ for a line break");
     }
     match bytes.first()? {
@@ -38,7 +38,7 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     }
     match field.kind() {
         FieldKind::PersonName | FieldKind::Boolean => None,
-        FieldKind::EmailAddress if bytes.contains(&b'@') => None,
+        FieldKind::EmailAddress if content.has_at() => None,
         FieldKind::EmailAddress | FieldKind::Reference => {
             as_number(bytes, Digits::Id).or_else(|| as_date(bytes, false))
         }
@@ -358,6 +358,10 @@ fn is_year(part: &[u8], short: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn detect(field: Field, value: &str) -> Option<&'static str> {
+        super::detect(field, value, Content::of(value))
+    }
 
     #[test]
     fn what_spreadsheets_leave_is_known() {

@@ -4,14 +4,16 @@
 //! customer. It is recognized by the text in place of the reference. A pattern must be certain: an id may have any
 //! characters, but no id begins like an error message with blanks in it.
 
-/// What the line is that has this text in place of a reference, if it is no row.
-pub(super) fn detect(reference: &str) -> Option<&'static str> {
+use super::content::Content;
+
+/// What the line is that has this text in place of a reference, if it is no row. `content` is that of the text.
+pub(super) fn detect(reference: &str, content: Content) -> Option<&'static str> {
     let bytes = reference.as_bytes();
     if matches!(bytes.first()?, b'T' | b't' | b'G' | b'g' | b'S' | b's') && is_total(reference) {
         return Some("the label of a line of totals");
     }
     // Ids rarely contain a blank, and no message consists of one word.
-    if !bytes.contains(&b' ') && !reference.ends_with(':') {
+    if !content.has_blank() && !reference.ends_with(':') {
         return None;
     }
     let text = reference.trim_start_matches(['[', '#', '<', '>', '*', ' ']);
@@ -159,6 +161,10 @@ fn is_logged(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn detect(reference: &str) -> Option<&'static str> {
+        super::detect(reference, Content::of(reference))
+    }
 
     #[test]
     fn what_a_tool_writes_between_rows_is_no_reference() {

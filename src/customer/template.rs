@@ -5,7 +5,7 @@
 //! for every row without an id. A template would also hide the damage that a spreadsheet did to a cell, so each cell
 //! of a mandatory field is checked separately.
 
-use super::{Fault, Field, Rule, null_marker, spreadsheet, stray_line};
+use super::{Fault, Field, Rule, content::Content, null_marker, spreadsheet, stray_line};
 
 /// A part of a template. `C` is the name of a column as written, or its index once the header is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,10 +211,12 @@ impl Template<usize> {
                     let seen = format!("`{word}`, which stands for no value, in column {}", at + 1);
                     return fault(Rule::NullMarker, seen);
                 }
-                if let Some(line) = stray_line::detect(cell(at)).filter(|_| field == Field::Reference) {
+                if let Some(line) =
+                    stray_line::detect(cell(at), Content::of(cell(at))).filter(|_| field == Field::Reference)
+                {
                     return fault(Rule::StrayLine, format!("{line}, in column {}", at + 1));
                 }
-                if let Some(damage) = spreadsheet::detect(field, cell(at)) {
+                if let Some(damage) = spreadsheet::detect(field, cell(at), Content::of(cell(at))) {
                     return fault(Rule::Spreadsheet, format!("{damage}, in column {}", at + 1));
                 }
             }

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Cells, Customer, Doubt, Field, FieldKind, Fingerprint, Reference, Respelling,
+    content::{Content, DIGIT, EMAIL, NAME, PRINTABLE, is_char_in},
     count::counted,
     invisible::{self, Accepted},
     null_marker,
@@ -479,12 +480,23 @@ pub struct Rules {
 #[derive(Default)]
 struct RowFindings {
     faults: Vec<Fault>,
+    /// None for almost every row.
+    notes: Option<Box<Notes>>,
+}
+
+/// What is to be said about fields of a valid row.
+#[derive(Default)]
+struct Notes {
     dropped: Vec<(Field, Rule)>,
     respelled: Vec<(Field, Respelling)>,
     doubts: Vec<(Field, Doubt)>,
 }
 
 impl RowFindings {
+    fn notes(&mut self) -> &mut Notes {
+        self.notes.get_or_insert_default()
+    }
+
     fn has_fault(&self, field: Field) -> bool {
         self.faults.iter().any(|fault| fault.field == Some(field))
     }
@@ -520,10 +532,7 @@ impl Rules {
             None => None,
         };
         match values[Field::Reference as usize] {
-            Some(_) if found.faults.is_empty() => {
-                let RowFindings { dropped, respelled, doubts, .. } = found;
-                Ok(ValidRecord { values, phone, dropped, respelled, doubts })
-            }
+            Some(_) if found.faults.is_empty() => Ok(ValidRecord { values, phone, notes: found.notes }),
             reference => Err(Faults { list: found.faults, reference: reference.map(str::to_owned) }),
         }
     }
@@ -543,17 +552,19 @@ impl Rules {
             }
             return None;
         };
-        if let Some(doubt) = Doubt::of(field, value) {
-            found.doubts.push((field, doubt));
+        let content = Content::of(value);
+        if let Some(doubt) = Doubt::of(field, value, content) {
+            found.notes().doubts.push((field, doubt));
         }
-        if self.passes_byte_scan(field, value) {
+        if self.passes_byte_scan(field, value, content) {
             return Some(value);
         }
         match self.judge(field, value) {
             None => Some(value),
             Some((rule, _)) if self.may_drop(field, value) => {
-                found.doubts.retain(|(other, _)| *other != field);
-                found.dropped.push((field, rule));
+                let notes = found.notes();
+                notes.doubts.retain(|(other, _)| *other != field);
+                notes.dropped.push((field, rule));
                 None
             }
             Some((rule, seen)) => {
@@ -635,16 +646,16 @@ impl Rules {
             && self.drops(Field::MobileCountryCode)
             && phones.is_international(text)
         {
-            found.dropped.push((Field::MobileCountryCode, Rule::CountryCode));
+            found.notes().dropped.push((Field::MobileCountryCode, Rule::CountryCode));
             read = phones.read(text, None, check);
         }
         match read {
             Ok(number) => {
                 if number.national != text {
-                    found.respelled.push((Field::MobileNumber, Respelling::NationalDigits));
+                    found.notes().respelled.push((Field::MobileNumber, Respelling::NationalDigits));
                 }
                 if !is_constant && code.is_some_and(|code| code != number.country_code) {
-                    found.respelled.push((Field::MobileCountryCode, Respelling::CountryCode));
+                    found.notes().respelled.push((Field::MobileCountryCode, Respelling::CountryCode));
                 }
                 Some(number)
             }
@@ -656,19 +667,23 @@ impl Rules {
     }
 
     /// Whether a scan of the bytes proves the cell valid, as it does for almost every cell of a valid file.
-    fn passes_byte_scan(&self, field: Field, value: &str) -> bool {
+    fn passes_byte_scan(&self, field: Field, value: &str, content: Content) -> bool {
         // The length in bytes is never less than the length in characters.
         if max_chars(field).is_some_and(|most| value.len() > most) {
             return false;
         }
         match field.kind() {
             FieldKind::Reference => {
-                value.len() >= REFERENCE_MIN_CHARS && all(value, PRINTABLE) && is_unaltered(field, value)
+                value.len() >= REFERENCE_MIN_CHARS
+                    && content.is_all(PRINTABLE)
+                    && is_unaltered(field, value, content)
             }
-            FieldKind::MobileNumber | FieldKind::CountryCode => all(value, DIGIT),
-            FieldKind::PersonName => all(value, NAME) && is_unaltered(field, value),
+            FieldKind::MobileNumber | FieldKind::CountryCode => content.is_all(DIGIT),
+            FieldKind::PersonName => content.is_all(NAME) && is_unaltered(field, value, content),
             FieldKind::EmailAddress => {
-                judge_email(value).is_none() && spreadsheet::detect(field, value).is_none()
+                content.is_all(EMAIL)
+                    && judge_at_sign(value).is_none()
+                    && spreadsheet::detect(field, value, content).is_none()
             }
             FieldKind::Boolean => is_boolean(value),
         }
@@ -723,7 +738,7 @@ impl Rules {
 /// Whether a value is a minus followed by digits: what a spreadsheet makes of 080-1234567.
 fn is_negative(value: &str) -> bool {
     let digits = value.strip_prefix(['-', '\u{2212}']);
-    digits.is_some_and(|digits| !digits.is_empty() && all(digits, DIGIT))
+    digits.is_some_and(|digits| !digits.is_empty() && Content::of(digits).is_all(DIGIT))
 }
 
 /// The value without the blanks around it. Most values have none, which two bytes show.
@@ -734,26 +749,27 @@ fn trimmed(cell: &str) -> &str {
 }
 
 /// Whether no program has replaced the value by something else.
-fn is_unaltered(field: Field, value: &str) -> bool {
-    spreadsheet::detect(field, value).is_none()
+fn is_unaltered(field: Field, value: &str, content: Content) -> bool {
+    spreadsheet::detect(field, value, content).is_none()
         && null_marker::detect(field, value).is_none()
-        && (field != Field::Reference || stray_line::detect(value).is_none())
+        && (field != Field::Reference || stray_line::detect(value, content).is_none())
 }
 
 /// Checks for faults that no rule of a field covers: characters that are not text, a value rewritten by a
 /// spreadsheet, and a word for a missing value. `bare` is the value without an accepted prefix.
 fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Option<(Rule, String)> {
-    if !all(value, PRINTABLE)
+    let content = Content::of(bare);
+    if !Content::of(value).is_all(PRINTABLE)
         && let Some(unreadable) = judge_characters(value, accepted)
     {
         return Some(unreadable);
     }
     if field == Field::Reference
-        && let Some(seen) = stray_line::detect(bare)
+        && let Some(seen) = stray_line::detect(bare, content)
     {
         return Some((Rule::StrayLine, seen.into()));
     }
-    if let Some(seen) = spreadsheet::detect(field, bare) {
+    if let Some(seen) = spreadsheet::detect(field, bare, content) {
         return Some((Rule::Spreadsheet, seen.into()));
     }
     let word = null_marker::detect(field, bare)?;
@@ -795,6 +811,11 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
     if let Some(seen) = outside(value, EMAIL) {
         return Some((Rule::Character, seen));
     }
+    judge_at_sign(value)
+}
+
+/// Checks what stands before and after the `@`.
+fn judge_at_sign(value: &str) -> Option<(Rule, String)> {
     let at = value.bytes().position(|byte| byte == b'@').unwrap_or(value.len());
     let (local, domain) = (&value[..at], value.get(at + 1..).unwrap_or_default());
     if local.is_empty() || domain.is_empty() || domain.bytes().any(|byte| byte == b'@') {
@@ -823,9 +844,7 @@ pub struct ValidRecord<'a> {
     values: Cells<'a>,
     /// The number read from the two phone cells; replaces their values.
     phone: Option<ParsedNumber<'a>>,
-    dropped: Vec<(Field, Rule)>,
-    respelled: Vec<(Field, Respelling)>,
-    doubts: Vec<(Field, Doubt)>,
+    notes: Option<Box<Notes>>,
 }
 
 impl ValidRecord<'_> {
@@ -836,17 +855,17 @@ impl ValidRecord<'_> {
 
     /// Optional fields that broke a rule and are not sent.
     pub fn dropped(&self) -> &[(Field, Rule)] {
-        &self.dropped
+        self.notes.as_deref().map_or(&[], |notes| &notes.dropped)
     }
 
     /// Fields that are sent in another spelling than that of their cells.
     pub fn respelled(&self) -> &[(Field, Respelling)] {
-        &self.respelled
+        self.notes.as_deref().map_or(&[], |notes| &notes.respelled)
     }
 
     /// Fields that are sent although their values may not be the intended ones.
     pub fn doubts(&self) -> &[(Field, Doubt)] {
-        &self.doubts
+        self.notes.as_deref().map_or(&[], |notes| &notes.doubts)
     }
 
     /// Builds the customer, with its form body.
@@ -874,62 +893,14 @@ impl ValidRecord<'_> {
             reference: Reference(reference.into()),
             body: form.finish().into(),
             fingerprint: Fingerprint::of_cells(reference, &values),
-            dropped: self.dropped.into(),
+            dropped: self.notes.map(|notes| notes.dropped).unwrap_or_default().into(),
         }
     }
-}
-
-/// The digits 0 to 9.
-const DIGIT: u8 = 1;
-
-/// Characters of a name.
-const NAME: u8 = 2;
-
-/// Characters of an e-mail address.
-const EMAIL: u8 = 4;
-
-/// ASCII without control characters.
-const PRINTABLE: u8 = 8;
-
-/// The character sets that each byte belongs to. Every byte of a non-ASCII character belongs to none.
-const SETS: [u8; 256] = {
-    let mut sets = [0; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let alphanumeric = (byte as u8).is_ascii_alphanumeric();
-        let digit = (byte as u8).is_ascii_digit();
-        sets[byte] = (digit as u8 * DIGIT)
-            | ((alphanumeric || is_in(byte as u8, b"().-_")) as u8 * NAME)
-            | ((alphanumeric || is_in(byte as u8, b"!#$%&'*+-/=?^_.{|}~`@")) as u8 * EMAIL)
-            | (!(byte as u8).is_ascii_control() as u8 * PRINTABLE);
-        byte += 1;
-    }
-    sets
-};
-
-const fn is_in(byte: u8, set: &[u8]) -> bool {
-    let mut at = 0;
-    while at < set.len() {
-        if set[at] == byte {
-            return true;
-        }
-        at += 1;
-    }
-    false
-}
-
-/// Whether every character is in the set.
-fn all(value: &str, set: u8) -> bool {
-    value.bytes().fold(set, |sets, byte| sets & SETS[usize::from(byte)]) != 0
 }
 
 /// Describes the first character that is not in the set, with its position.
 fn outside(value: &str, set: u8) -> Option<String> {
-    if all(value, set) {
-        return None;
-    }
-    let is_in = |c: char| u8::try_from(c).is_ok_and(|byte| SETS[usize::from(byte)] & set != 0);
-    let (at, c) = value.chars().enumerate().find(|(_, c)| !is_in(*c))?;
+    let (at, c) = value.chars().enumerate().find(|(_, c)| !is_char_in(*c, set))?;
     Some(format!("{} at position {}", invisible::shown(c), at + 1))
 }
 

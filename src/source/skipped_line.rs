@@ -60,11 +60,12 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     if let Some(adjustment) = skipped(record.fields, header.names.len(), delimiter) {
         return Some(NoRow::Skipped(adjustment));
     }
-    if is_header(record.fields, &header.names) {
-        return Some(NoRow::Skipped(Adjustment::RepeatedHeader));
-    }
+    // No header has such a cell, so that only a line without one is compared with the names.
     if has_value(record.fields, header) {
         return None;
+    }
+    if is_header(record.fields, &header.names) {
+        return Some(NoRow::Skipped(Adjustment::RepeatedHeader));
     }
     let cells: Vec<String> = (0..record.fields.len())
         .map(|at| plain(std::str::from_utf8(cell(record.fields, at)).unwrap_or_default()))
