@@ -53,14 +53,34 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
     }
 }
 
-/// The hint for a run without an answer: the proxy, if the last trouble names its variable, otherwise `all`.
+/// The hint for a run without an answer: the proxy, if the last trouble names its variable; otherwise `all`, in which
+/// `PROXY` stands for the proxy.
 fn describe_way(why: &str, proxy: Option<&str>, all: &str, again: &str) -> String {
-    match proxy.filter(|variable| why.contains(&format!("({variable})"))) {
-        Some(variable) => format!(
+    let is_named = |variable: &str| why.contains(&format!("({variable})"));
+    match proxy {
+        Some(variable) if is_named(variable) => format!(
             "see that the proxy of {variable} is up and may connect to the host of --base-url, or name the host in \
              NO_PROXY, {again}"
         ),
-        None => format!("{all}, {again}"),
+        Some(variable) => format!("{}, {again}", all.replace("PROXY", &format!("the proxy of {variable}"))),
+        None => format!("{}, {again}", all.replace("PROXY", "a proxy")),
+    }
+}
+
+/// The message and the hint for answers that are not the API's. A proxy may have given them, also within a tunnel if it
+/// decrypts.
+fn describe_other_server(status: u16, proxy: Option<&str>, again: &str) -> (String, String) {
+    let what = "something else than the customers API answers at this URL";
+    let check = "check --base-url, that this machine's address is allowed, and";
+    match proxy {
+        Some(variable) => (
+            format!("{what} (HTTP {status}), perhaps the proxy of {variable}"),
+            format!("{check} what that proxy allows, or name the host in NO_PROXY, {again}"),
+        ),
+        None => (
+            format!("{what} (HTTP {status})"),
+            format!("{check} the proxies and firewalls on the way, {again}"),
+        ),
     }
 }
 
@@ -96,12 +116,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
             format!("there is no customers API at this URL (HTTP {status})"),
             format!("check --base-url (requests go to URL/customers), {again}"),
         ),
-        StopReason::Halt(Halt::NotTheApi(status)) => (
-            format!("something else than the customers API answers at this URL (HTTP {status})"),
-            format!(
-                "check --base-url, that this machine's address is allowed, and the proxies and firewalls on the way, {again}"
-            ),
-        ),
+        StopReason::Halt(Halt::NotTheApi(status)) => describe_other_server(*status, proxy, again),
         StopReason::Canary(rows, words) => (
             format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
             format!(
@@ -113,7 +128,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
             describe_way(
                 why,
                 proxy,
-                "check the network, a proxy, --base-url, --ca-file and the API's status",
+                "check the network, PROXY, --base-url, --ca-file and the API's status",
                 again,
             ),
         ),
@@ -122,7 +137,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
             describe_way(
                 why,
                 proxy,
-                "check --base-url (host and port), the network, a proxy and --ca-file",
+                "check --base-url (host and port), the network, PROXY and --ca-file",
                 again,
             ),
         ),
@@ -218,6 +233,15 @@ mod tests {
         let stop = describe_stop(&ended, None);
         let step = next_step(&ended, &Tally::default(), stop.as_ref(), &Path::new("my ledger.db").into());
         assert_eq!(step, "customer-import export failed --ledger 'my ledger.db' --output failed.csv");
+    }
+
+    #[test]
+    fn a_server_that_is_not_the_api_may_be_the_proxy() {
+        let ended = EndReason::Stopped(StopReason::Halt(Halt::NotTheApi(403)));
+        let [direct, proxied] = [None, Some("HTTP_PROXY")].map(|proxy| describe_stop(&ended, proxy).unwrap());
+        assert!(!direct.0.contains("proxy") && direct.1.contains("the proxies and firewalls"), "{direct:?}");
+        assert!(proxied.0.ends_with("(HTTP 403), perhaps the proxy of HTTP_PROXY"), "{proxied:?}");
+        assert!(proxied.1.contains("NO_PROXY"), "{proxied:?}");
     }
 
     #[test]

@@ -166,6 +166,22 @@ fn a_proxy_that_is_away_or_denies_the_host_is_named() {
     }
 }
 
+/// For plain HTTP, a proxy answers with a page of its own in place of the API.
+#[test]
+fn a_page_of_the_proxy_is_no_answer_of_the_api() {
+    for (status, words) in [
+        ("403 Forbidden", "HTTP 403, something between here and the API answered in its place"),
+        ("502 Bad Gateway", "HTTP 502, an answer that is not the API's JSON"),
+    ] {
+        let world = World::new();
+        let page = format!("HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>");
+        let proxy = speaking(vec![page.into_bytes()]).to_string();
+        let done = import(&world, &format!("http://{NAME}"), &[], &[("HTTP_PROXY", &proxy)]);
+        done.assert_error_line(4, &[words, "check the network, the proxy of HTTP_PROXY, --base-url"]);
+        assert_eq!(world.outcomes(), "pending=3");
+    }
+}
+
 #[test]
 fn config_shows_the_proxy_in_effect() {
     let world = World::new();
