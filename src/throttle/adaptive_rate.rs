@@ -279,6 +279,7 @@ pub(super) struct AdaptiveRate {
     courtesy: Option<Courtesy>,
     /// The rate before 503 responses lowered it, and whether it was in slow start.
     before_503: Option<RateBefore503>,
+    availability: Availability,
     /// The held rate that was last reported.
     #[serde(with = "infinite_as_null")]
     last_reported: f64,
@@ -298,6 +299,17 @@ struct RateBefore503 {
     #[serde(with = "infinite_as_null")]
     rate: f64,
     was_slow_start: bool,
+}
+
+/// Whether the service answers.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Availability {
+    Up,
+    Down,
+    /// It answers again after an outage.
+    UpAgain {
+        since_s: f64,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -403,6 +415,7 @@ impl AdaptiveRate {
             unavailability: Unavailability::default(),
             courtesy: None,
             before_503: None,
+            availability: Availability::Up,
             last_reported: f64::INFINITY,
         }
     }
@@ -437,6 +450,11 @@ impl AdaptiveRate {
         if response.is_outage {
             self.reset_after_outage();
         }
+        self.availability = match (response.is_outage, self.availability) {
+            (true, _) => Availability::Down,
+            (false, Availability::Down) => Availability::UpAgain { since_s: self.timeline.seconds_at(now) },
+            (false, other) => other,
+        };
         if let Some(latency) = response.success {
             self.on_success(latency, now);
         }
@@ -744,10 +762,7 @@ impl AdaptiveRate {
         retry_after: Option<Duration>,
     ) -> (RefillInterval, f64, Increase) {
         let at_s = stamp.at_s;
-        let second = |before_s: f64| self.accepted.sum_between(at_s - before_s - 1.0, at_s - before_s);
-        // The two seconds before that count half, so that a server that rejects at random, or because of others, does
-        // not stop the run.
-        let upper = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
+        let upper = self.upper_bound(at_s);
         let previous = self.last_throttling.as_ref().filter(|last| at_s - last.first_sent_s < WINDOW_S);
         let cycle_rate = previous.map_or(0.0, |previous| {
             let accepted = self.accepted.sum_between(previous.first_sent_s, at_s);
@@ -807,6 +822,22 @@ impl AdaptiveRate {
             return (interval, TARGET_AFTER_LONG_PAUSE * rate.min(refill), Increase::Maintain);
         }
         (interval, rate, increase)
+    }
+
+    /// An upper bound of the limit, from the rejection of a request that was sent at this time.
+    fn upper_bound(&self, at_s: f64) -> f64 {
+        let second = |before_s: f64| self.accepted.sum_between(at_s - before_s - 1.0, at_s - before_s);
+        // The two seconds before that count half, so that a server that rejects at random, or because of others, does
+        // not stop the run.
+        let accepted = second(0.0).max(second(1.0).max(second(2.0)) / 2.0).max(1.0);
+        let was_down = match self.availability {
+            Availability::Up => false,
+            Availability::Down => true,
+            Availability::UpAgain { since_s } => at_s - since_s < 1.0,
+        };
+        // In the part of the second that belongs to an outage, nothing can have been accepted.
+        let is_held = matches!(self.phase, Phase::Hold { .. });
+        if was_down && is_held { accepted.max(self.rate) } else { accepted }
     }
 
     fn rate_after_slow_start(&self, at_s: f64, retry_after: Option<Duration>, upper: f64) -> (f64, Increase) {
@@ -1544,6 +1575,40 @@ pub(super) mod tests {
         }
         adaptive.reset_after_outage();
         assert!(adaptive.rate < held, "{} {held}", adaptive.rate);
+    }
+
+    /// If a higher rate was being tried when the outage began, the rejection comes when little has been accepted since.
+    #[test]
+    fn a_rejection_soon_after_an_outage_does_not_halve_the_rate() {
+        const LIMIT: f64 = 50.0;
+        let epoch = Instant::now();
+        let mut adaptive = AdaptiveRate::new(None, epoch);
+        let mut now = epoch;
+        let mut send = |adaptive: &mut AdaptiveRate, pause_ms: u64, is_outage: bool| {
+            now += Duration::from_millis(pause_ms);
+            while let Err(until) = adaptive.try_acquire(now) {
+                now = until;
+            }
+            let is_throttled = adaptive.rate_in_effect(now) > LIMIT && !is_outage;
+            let throttled = RateSignal::Throttled { retry_after: None };
+            let signal = if is_throttled { throttled } else { RateSignal::Accepted };
+            let stamp = adaptive.on_send(now);
+            now += Duration::from_millis(2);
+            adaptive.on_response(stamp, Response { signal, success: None, is_outage }, now);
+            (is_throttled, now)
+        };
+        while send(&mut adaptive, 0, false).1 < epoch + Duration::from_secs(12) {}
+        let held = adaptive.rate;
+        let mut at = epoch;
+        while adaptive.rate_in_effect(at) < 0.98 * LIMIT {
+            at = send(&mut adaptive, 0, false).1;
+        }
+        for _ in 0..5 {
+            send(&mut adaptive, 1000, true);
+        }
+        let accepted = (0..).take_while(|_| !send(&mut adaptive, 0, false).0).count();
+        assert!(accepted < 30, "{accepted} in less than a second");
+        assert!(held > 0.9 * LIMIT && adaptive.rate > 0.9 * held, "{} after {held}", adaptive.rate);
     }
 
     #[test]
