@@ -538,6 +538,9 @@ impl Permit<'_> {
         let success = is_success.then_some(latency);
         let response = Response { signal: rate, success, is_outage: breaker.is_open() };
         let mut change = adaptive.on_response(self.sent, response, now);
+        if breaker.pause_left(now).is_zero() {
+            change.pause = change.pause.max(adaptive.pause_before_report(now));
+        }
         change.pause = new_pause(breaker, change.pause, now, now);
         if is_success {
             limit.on_success(latency, now);
@@ -574,7 +577,7 @@ fn new_pause(
     from: Instant,
     now: Instant,
 ) -> Option<Duration> {
-    pause.filter(|pause| breaker.pause(from + *pause, now))
+    pause.filter(|pause| from + *pause > now && breaker.pause(from + *pause, now))
 }
 
 /// The time in which the tokens arrive that one sleep waits for, in addition to the first.

@@ -5,6 +5,8 @@
 //!
 //! Pure: time is an argument, and nothing here waits.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::{
@@ -85,6 +87,11 @@ impl RateControl {
         // A pause that the server requests does not depend on what the other workers know.
         let pause = response.signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
         RateChange { pause, ..RateChange::default() }
+    }
+
+    /// The pause that the response handled last begins at a shared rate, before it is reported.
+    pub(super) fn pause_before_report(&self, now: Instant) -> Option<Duration> {
+        self.log.as_ref()?.pause_before_report(&self.rate, now)
     }
 
     /// Handles that nobody waits for the response any more.

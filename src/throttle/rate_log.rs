@@ -106,6 +106,14 @@ impl RateLog {
         self.events.push(Event::Response { number, response, at });
     }
 
+    /// The pause that the last event begins, as far as is known from this rate and the events. Until the report is stored,
+    /// this process would go on to send at the moments that it has reserved.
+    pub(super) fn pause_before_report(&self, rate: &AdaptiveRate, now: Instant) -> Option<Duration> {
+        let is_refusal = |event: &Event| matches!(event, Event::Response { response, .. } if response.signal != RateSignal::Accepted);
+        self.events.last().filter(|event| is_refusal(event))?;
+        self.replay(rate.clone(), now, now).changes.pop()?.change.pause
+    }
+
     /// Records that nobody waits for the response any more.
     pub(super) fn on_abandoned(&mut self, number: u64) {
         self.events.push(Event::Abandoned { number });
@@ -455,6 +463,33 @@ mod tests {
         let rate: AdaptiveRate = serde_json::from_str(&state).unwrap();
         assert_eq!(rate.rate_in_effect(Instant::now()), f64::INFINITY);
         assert_eq!(serde_json::to_string(&rate).unwrap(), state);
+    }
+
+    #[test]
+    fn a_refusal_begins_a_pause_before_it_is_reported() {
+        let epoch = Instant::now();
+        let at = |ms: u64| epoch + Duration::from_millis(ms);
+        let throttled =
+            Response { signal: RateSignal::Throttled { retry_after: None }, success: None, is_outage: false };
+        let accepted = Response { signal: RateSignal::Accepted, ..throttled };
+        let rate = AdaptiveRate::new(None, epoch);
+        let mut log = RateLog::new(0);
+        let numbers: Vec<u64> = (0..4).map(|ms| log.on_send(Delay::None, at(ms))).collect();
+        log.on_response(numbers[0], accepted, at(4));
+        assert_eq!(log.pause_before_report(&rate, at(4)), None);
+        log.on_response(numbers[1], throttled, at(5));
+        let pause = log.pause_before_report(&rate, at(5)).unwrap();
+        // The others in flight with it change nothing.
+        log.on_response(numbers[2], throttled, at(6));
+        assert_eq!(log.pause_before_report(&rate, at(6)), None);
+        let (rate, changes) = log.accept(log.replay(rate, at(6), at(7)));
+        assert_eq!(changes.iter().find_map(|one| one.change.pause), Some(pause), "as it is reported");
+        log.on_response(numbers[3], throttled, at(8));
+        assert_eq!(log.pause_before_report(&rate, at(8)), None);
+        // The next one is refused as well, at the end of the pause.
+        let again = log.on_send(Delay::None, at(7) + pause);
+        log.on_response(again, throttled, at(8) + pause);
+        assert!(log.pause_before_report(&rate, at(8) + pause).is_some());
     }
 
     /// What is in flight when a report is stored is reported with its response, whoever has stored meanwhile.
