@@ -46,7 +46,7 @@ use std::{
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
@@ -63,7 +63,7 @@ pub(crate) use self::{
     adaptive_rate::{RateSignal, Timeline},
     circuit_breaker::{Probe, RequestClass, ServiceSignal},
     rate_log::Replay,
-    shared_rate::{RateRequest, Reserved},
+    shared_rate::{MomentsRequest, RateRequest, RateRequests, Reserved},
 };
 
 /// The share of the rate that is given up to compensate for late timers.
@@ -145,8 +145,8 @@ struct Controls {
     limit: ConcurrencyLimit,
     /// Nothing is sent from then on, until a later moment is named; none without such a bound.
     held_from: Option<Instant>,
-    /// Who reserves the moments of a rate that several workers share, and stores what is reported about it.
-    reserver: Option<mpsc::Sender<RateRequest>>,
+    /// Requests a report to the workers that share the rate, if any.
+    report: Option<Arc<Notify>>,
 }
 
 impl Throttle {
@@ -167,7 +167,7 @@ impl Throttle {
                 rate: RateControl::new(AdaptiveRate::new(rate.map(|rate| rate.per_second), now)),
                 limit: ConcurrencyLimit::new(concurrency, now),
                 held_from: None,
-                reserver: None,
+                report: None,
             }),
             pauses: AtomicU64::new(0),
             request_finished: Notify::new(),
@@ -182,12 +182,14 @@ impl Throttle {
     }
 
     /// Makes the rate that of all workers of a run: from now on each request waits for one of the moments that come for
-    /// these requests, and what happens to the requests is reported. Returns the user's rate.
-    pub(crate) async fn share_rate(&self, wanted: mpsc::Sender<RateRequest>) -> Option<Rate> {
-        self.controls().share_rate(wanted.clone());
-        self.queue.lock().await.shared_rate =
-            Some(SharedRate::new(self.user_rate.map_or(Duration::ZERO, Rate::interval), wanted));
-        self.user_rate
+    /// the returned requests, and what happens to the requests is reported.
+    pub(crate) async fn share_rate(&self) -> RateRequests {
+        let report = Arc::new(Notify::new());
+        self.controls().share_rate(Arc::clone(&report));
+        let (shared, requests) =
+            SharedRate::new(self.user_rate.map_or(Duration::ZERO, Rate::interval), report);
+        self.queue.lock().await.shared_rate = Some(shared);
+        requests
     }
 
     /// Whether there is something to report to the workers that share the rate.
@@ -307,6 +309,11 @@ impl Throttle {
     }
 
     /// The rate configured by the user.
+    pub(crate) fn user_limit(&self) -> Option<Rate> {
+        self.user_rate
+    }
+
+    /// The rate configured by the user, in requests a second.
     pub fn user_rate(&self) -> Option<f64> {
         self.user_rate.map(|rate| rate.per_second)
     }
@@ -476,14 +483,16 @@ impl Controls {
         self.limit.has_room(self.in_flight)
     }
 
-    fn share_rate(&mut self, reserver: mpsc::Sender<RateRequest>) {
+    fn share_rate(&mut self, report: Arc<Notify>) {
         self.rate.share();
-        self.reserver = Some(reserver);
+        self.report = Some(report);
     }
 
-    /// Reports to the workers that share the rate, if any. If there is no room for the request, one is under way.
+    /// Requests a report to the workers that share the rate, if any.
     fn report_soon(&self) {
-        let _ = self.reserver.as_ref().map(|reserver| reserver.try_send(RateRequest::Report));
+        if let Some(report) = &self.report {
+            report.notify_one();
+        }
     }
 
     fn is_held(&self, now: Instant) -> bool {
@@ -641,6 +650,45 @@ mod tests {
         assert!(!is_sent, "held");
         throttle.hold_from(None);
         drop(held.await);
+    }
+
+    /// Reserves a moment for each request that wants one.
+    async fn serve(requests: &mut RateRequests) {
+        while let Some(request) = requests.next(Instant::now() + Duration::from_secs(3600)).await {
+            if let RateRequest::Moments(MomentsRequest { reply, .. }) = request {
+                let interval = Duration::from_millis(20);
+                let _ = reply.send(Reserved { moments: vec![Instant::now()], interval, workers: 1 });
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn many_refusals_at_once_do_not_keep_a_shared_rate_from_reserving_moments() {
+        let throttle = Throttle::new(64, None);
+        let mut requests = throttle.share_rate().await;
+        let mut permits = Vec::new();
+        for _ in 0..32 {
+            permits.push(tokio::select! {
+                permit = throttle.acquire(RequestClass::Read) => permit,
+                () = serve(&mut requests) => panic!("the throttle is there"),
+            });
+        }
+        for permit in permits {
+            let rate = RateSignal::Unavailable { retry_after: None };
+            permit.report(ServiceSignal::Up, rate, Duration::ZERO);
+        }
+        let mut next = Box::pin(throttle.acquire(RequestClass::Read));
+        // The next request asks for a moment before one of the reports is read.
+        tokio::select! {
+            biased;
+            _ = &mut next => panic!("without a moment"),
+            () = std::future::ready(()) => {}
+        }
+        tokio::select! {
+            _ = next => {}
+            () = serve(&mut requests) => panic!("the throttle is there"),
+            () = sleep_until(Instant::now() + Duration::from_secs(30)) => panic!("no moment"),
+        }
     }
 
     #[tokio::test]

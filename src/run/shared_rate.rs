@@ -6,19 +6,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until},
-};
+use tokio::time::Instant;
 
 use crate::{
     ledger::{NewRate, RateReserver, ReservedMoments, StoredRate},
     sender::Sender,
-    throttle::{Rate, RateRequest, Reserved, Timeline},
+    throttle::{MomentsRequest, RateRequest, RateRequests, Reserved, Timeline},
 };
-
-/// One request for moments is under way at a time; the others are reports.
-const RATE_REQUESTS_MAX: usize = 8;
 
 /// When a report is repeated that could not be stored.
 const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(100);
@@ -29,35 +23,25 @@ pub(crate) async fn share_rate(
     reserver: RateReserver,
     sender: &Arc<Sender>,
 ) -> impl Future<Output = ()> + use<> {
-    let (wanted, requests) = mpsc::channel(RATE_REQUESTS_MAX);
-    let rate = sender.throttle().share_rate(wanted).await;
-    reserve_and_report(reserver, rate, requests, Arc::clone(sender))
+    let requests = sender.throttle().share_rate().await;
+    reserve_and_report(reserver, requests, Arc::clone(sender))
 }
 
-async fn reserve_and_report(
-    mut reserver: RateReserver,
-    rate: Option<Rate>,
-    mut requests: mpsc::Receiver<RateRequest>,
-    sender: Arc<Sender>,
-) {
+async fn reserve_and_report(mut reserver: RateReserver, mut requests: RateRequests, sender: Arc<Sender>) {
+    let rate = sender.throttle().user_limit();
     let (interval, burst) = rate.map_or((Duration::ZERO, 1), |rate| (rate.interval(), rate.burst.get()));
     // Nothing is sent before the first rate is stored.
     let mut report_after = report(&mut reserver, &sender).await;
     let mut report_at = Instant::now() + report_after;
-    loop {
-        let request = tokio::select! {
-            request = requests.recv() => request,
-            () = sleep_until(report_at) => Some(RateRequest::Report),
-        };
+    while let Some(request) = requests.next(report_at).await {
         match request {
-            None => return,
-            Some(RateRequest::Moments(count, reply)) => {
+            RateRequest::Moments(MomentsRequest { count, reply }) => {
                 let reserved = reserver.reserve(count, interval, burst).await;
                 let Some(ReservedMoments { moments, interval, workers }) = reserved else { return };
                 // The request that waited may have been given up.
                 let _ = reply.send(Reserved { moments, interval, workers });
             }
-            Some(RateRequest::Report) => {
+            RateRequest::Report => {
                 if sender.throttle().has_report() {
                     report_after = report(&mut reserver, &sender).await;
                 }

@@ -8,10 +8,10 @@
 //! Moments are reserved for requests that wait, and for few of them at once: what a worker has reserved and does not use
 //! is lost to the others.
 
-use std::{collections::VecDeque, future::pending, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::{Instant, sleep_until},
 };
 
@@ -34,10 +34,40 @@ const NOT_DELAYED: Duration = Duration::from_millis(2);
 /// What a throttle wants of whoever reserves moments.
 #[derive(Debug)]
 pub(crate) enum RateRequest {
-    /// So many moments at which requests may be sent, in order.
-    Moments(u32, oneshot::Sender<Reserved>),
-    /// What has happened to the requests is to be reported now: the API has refused one.
+    /// Moments at which requests may be sent.
+    Moments(MomentsRequest),
+    /// What has happened to the requests is to be reported now.
     Report,
+}
+
+/// Asks for moments, in order.
+#[derive(Debug)]
+pub(crate) struct MomentsRequest {
+    /// Number of moments.
+    pub(crate) count: u32,
+    pub(crate) reply: oneshot::Sender<Reserved>,
+}
+
+/// The requests of a throttle, for whoever reserves moments.
+#[derive(Debug)]
+pub(crate) struct RateRequests {
+    // Not one channel for both: hundreds of refusals may come at once, and must not take the place of a request for
+    // moments, without which nothing is sent.
+    moments: mpsc::UnboundedReceiver<MomentsRequest>,
+    report: Arc<Notify>,
+}
+
+impl RateRequests {
+    /// The next request; a report is requested at this moment at the latest. None if the throttle is gone. Cancel-safe.
+    pub(crate) async fn next(&mut self, report_at: Instant) -> Option<RateRequest> {
+        // Reports first: a pause that the API asks for concerns the moments of all workers.
+        tokio::select! {
+            biased;
+            () = self.report.notified() => Some(RateRequest::Report),
+            () = sleep_until(report_at) => Some(RateRequest::Report),
+            request = self.moments.recv() => request.map(RateRequest::Moments),
+        }
+    }
 }
 
 /// Moments at which requests may be sent.
@@ -53,7 +83,8 @@ pub(crate) struct Reserved {
 /// The moments that this worker has reserved.
 #[derive(Debug)]
 pub(super) struct SharedRate {
-    wanted: mpsc::Sender<RateRequest>,
+    /// One request is under way at a time.
+    wanted: mpsc::UnboundedSender<MomentsRequest>,
     /// The time between two requests at the user's rate.
     users_interval: Duration,
     /// How late a moment may be used.
@@ -72,10 +103,13 @@ pub(super) enum Delay {
 }
 
 impl SharedRate {
-    /// Moments are reserved by whoever receives these requests, at first one by one.
-    pub(super) fn new(users_interval: Duration, wanted: mpsc::Sender<RateRequest>) -> SharedRate {
+    /// Moments are reserved by whoever receives the requests, at first one by one. `report` requests a report.
+    pub(super) fn new(users_interval: Duration, report: Arc<Notify>) -> (SharedRate, RateRequests) {
+        let (wanted, moments) = mpsc::unbounded_channel();
         let reserved = VecDeque::new();
-        SharedRate { wanted, users_interval, valid_for: VALID_FOR, count: 1, reserved, coming: None }
+        let rate =
+            SharedRate { wanted, users_interval, valid_for: VALID_FOR, count: 1, reserved, coming: None };
+        (rate, RateRequests { moments, report })
     }
 
     /// Waits for the next reserved moment. If the wait is cancelled, its moment is lost.
@@ -101,7 +135,7 @@ impl SharedRate {
             return;
         }
         let (reply, coming) = oneshot::channel();
-        if self.wanted.try_send(RateRequest::Moments(self.count, reply)).is_ok() {
+        if self.wanted.send(MomentsRequest { count: self.count, reply }).is_ok() {
             self.coming = Some(coming);
         }
     }
@@ -135,9 +169,16 @@ mod tests {
 
     use super::*;
 
-    fn shared() -> (SharedRate, mpsc::Receiver<RateRequest>) {
-        let (wanted, requests) = mpsc::channel(1);
-        (SharedRate::new(Duration::from_secs(1), wanted), requests)
+    fn shared() -> (SharedRate, RateRequests) {
+        SharedRate::new(Duration::from_secs(1), Arc::default())
+    }
+
+    /// The next request for moments.
+    async fn next(requests: &mut RateRequests) -> Option<MomentsRequest> {
+        match requests.next(Instant::now() + Duration::from_secs(3600)).await? {
+            RateRequest::Moments(request) => Some(request),
+            RateRequest::Report => panic!("nobody asks for a report"),
+        }
     }
 
     #[tokio::test]
@@ -147,7 +188,7 @@ mod tests {
         let mut server = JoinSet::new();
         server.spawn(async move {
             let (mut given, mut asked) = (0, Vec::new());
-            while let Some(RateRequest::Moments(count, reply)) = requests.recv().await {
+            while let Some(MomentsRequest { count, reply }) = next(&mut requests).await {
                 asked.push(count);
                 // The moments of a slow machine must not be void.
                 let late = began.elapsed().as_millis() as u32 / 5;
@@ -174,13 +215,10 @@ mod tests {
         let mut server = JoinSet::new();
         server.spawn(async move {
             for moment in [now - Duration::from_millis(9), now + ahead] {
-                match requests.recv().await {
-                    Some(RateRequest::Moments(1, reply)) => {
-                        let interval = Duration::from_millis(20);
-                        reply.send(Reserved { moments: vec![moment], interval, workers: 1 }).unwrap();
-                    }
-                    other => panic!("{other:?}"),
-                }
+                let MomentsRequest { count, reply } = next(&mut requests).await.unwrap();
+                assert_eq!(count, 1);
+                let interval = Duration::from_millis(20);
+                reply.send(Reserved { moments: vec![moment], interval, workers: 1 }).unwrap();
             }
         });
         assert_eq!(rate.wait().await, Delay::ByRate);
