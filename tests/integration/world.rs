@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -31,6 +32,9 @@ pub(crate) const MERCHANT: &str = "test_merchant";
 
 /// The reference that the probe of an outage looks up; no customer has it.
 pub(crate) const NOBODY: &str = "customer-import-probe-of-nobody";
+
+/// A process that takes longer than this hangs.
+const PROCESS_MAX: Duration = Duration::from_secs(600);
 
 pub(crate) struct World {
     pub(crate) folder: TempDir,
@@ -192,7 +196,8 @@ impl World {
 
     /// Runs the binary to its end.
     pub(crate) fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Done {
-        done(self.command(args).output().unwrap())
+        let mut command = self.command(args);
+        finish(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
     }
 
     /// Runs the binary with this standard input.
@@ -202,7 +207,7 @@ impl World {
         let mut child = command.spawn().unwrap();
         // A program that does not need its input may close it.
         drop(child.stdin.take().unwrap().write_all(input));
-        done(child.wait_with_output().unwrap())
+        finish(child)
     }
 
     /// The arguments of an import into this world's API, without a rate limit and with short retry delays.
@@ -503,9 +508,18 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(kill.unwrap().success());
 }
 
-/// The result of a process that was started in the background.
+/// The result of a process, at its end. A process that does not end is killed, and its test fails: otherwise all tests
+/// would wait for it.
 pub(crate) fn finish(child: Child) -> Done {
-    done(child.wait_with_output().unwrap())
+    let (process, (ended, end)) = (child.id(), mpsc::channel::<()>());
+    let watchdog = std::thread::spawn(move || {
+        let is_hanging = end.recv_timeout(PROCESS_MAX) == Err(RecvTimeoutError::Timeout);
+        is_hanging.then(|| Command::new("kill").args(["-KILL", &process.to_string()]).status())
+    });
+    let output = child.wait_with_output().unwrap();
+    drop(ended);
+    assert!(watchdog.join().unwrap().is_none(), "not ended after {PROCESS_MAX:?}: {output:?}");
+    done(output)
 }
 
 /// A setting from the environment of the tests.
