@@ -182,7 +182,7 @@ fn the_rows_of_a_worker_that_leaves_go_on_at_once() {
 #[ignore = "needs a server of Postgres: .ci/run has one"]
 fn the_rows_of_a_worker_that_ends_with_an_error_go_on_at_once() {
     let world = world(Duration::from_millis(200));
-    let file = world.rows("users.csv", 300);
+    let file = world.rows("users.csv", 1500);
     let mut workers = start_all(&world, &file, 3, &["--lease=10m"]);
     world.execute(
         "create function refuse() returns trigger language plpgsql as
@@ -198,8 +198,8 @@ fn the_rows_of_a_worker_that_ends_with_an_error_go_on_at_once() {
     signal(&hasty, "INT");
     assert_eq!(finish(hasty).code, 130);
     assert_codes(&finish_all(workers), 0);
-    world.assert_agreement(references(0..300));
-    assert_closed(&world, 300);
+    world.assert_agreement(references(0..1500));
+    assert_closed(&world, 1500);
     let ends = "select state, exit_code, stop_reason from worker order by id limit 1";
     assert_eq!(world.query(ends), [["dead", "", "it ended in the middle of its work"]]);
 }
