@@ -119,7 +119,8 @@ pub(crate) trait Workload {
     /// If a commit has failed.
     fn on_finished(&mut self, finished: Self::Finished, stage: &Stage) -> Result<(), Error>;
 
-    /// Handles a chunk of rows from the source.
+    /// Handles a chunk of rows from the source. Cancelled by a signal, after which no further chunk comes: whatever the
+    /// chunk changes must be changed after the last wait.
     ///
     /// # Errors
     /// If the ledger cannot be read.
@@ -178,10 +179,12 @@ pub(crate) async fn drive<W: Workload>(
                 Received::Signal(signal) => Some(StageEvent::Signal(signal)),
                 Received::Chunk(None) => Some(StageEvent::SourceEnded(SourceEnd::Reached)),
                 Received::Chunk(Some(Err(error))) => Some(StageEvent::SourceEnded(SourceEnd::Failed(error))),
-                Received::Chunk(Some(Ok(chunk))) => {
-                    work.on_chunk(chunk).await?;
-                    None
-                }
+                // The ledger may be away.
+                Received::Chunk(Some(Ok(chunk))) => tokio::select! {
+                    biased;
+                    done = work.on_chunk(chunk) => done.map(|()| None)?,
+                    Some(signal) = signals.recv() => Some(StageEvent::Signal(signal)),
+                },
                 Received::Finished(finished) => {
                     work.on_finished(finished, &stage)?;
                     None

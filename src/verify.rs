@@ -202,10 +202,10 @@ impl Workload for Comparison<'_> {
 
     /// Looks for imported rows in the chunk; the others are only counted.
     async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
-        self.found.bytes = chunk.place.bytes;
-        self.found.rows += chunk.rows.len() as u64;
         let good = chunk.rows.iter().filter_map(|row| row.reading.as_ref().ok());
         let mut imported = self.imported.find(good.map(|customer| &customer.reference)).await?;
+        self.found.bytes = chunk.place.bytes;
+        self.found.rows += chunk.rows.len() as u64;
         for row in chunk.rows {
             let found = row.reading.ok().and_then(|customer| {
                 let imported = imported.remove(customer.reference.as_str())?;

@@ -59,7 +59,9 @@ async fn run(
     let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let columns = (source.columns(), source.reference_column());
-    let mut forecast = Forecast::open(ledger, &asked_target(&args.target)?, command, columns).await?;
+    let outage_limit = args.sending.outage_limit;
+    let mut forecast =
+        Forecast::open(ledger, &asked_target(&args.target)?, command, columns, outage_limit).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());
     // Without --ask nobody is asked, and no target is needed.
@@ -151,11 +153,11 @@ async fn asked(
     let mut session =
         Session::open(target, &args.target, &args.sending, &metrics, ExistingPolicy::Keep, guard).await?;
     if forecast.ledger_exists() {
-        session.share_rate(ledger).await;
+        session.share_rate(ledger, args.sending.outage_limit).await;
     }
     let header = format!("Plan {} ({})\n{columns}", visible_text(&name), source.describe());
     display.begin(session.header(header.trim_end().to_owned()));
-    let Session { sender, signals, proxy, .. } = &mut session;
+    let Session { sender, signals, proxy, rate_sharing, .. } = &mut session;
     let choice = match ask {
         Ask::All => Choice::All,
         Ask::Sample(rows) => Choice::Sample { rows, seed: now().unsigned_abs() },
@@ -169,7 +171,7 @@ async fn asked(
     };
     let (began, options) = (Instant::now(), plan::Options { limits: args.sending.limits(), choice });
     let asking = plan::plan_and_ask(forecast, source.stream()?, sender, options, signals, show);
-    let done = asking.await;
+    let done = rate_sharing.while_shared(asking).await;
     display.end();
     let (ended, plan, asked) = done?;
     let stop = describe_stop(&ended, proxy.as_deref());

@@ -36,7 +36,7 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
     };
     let target = find_target(&args.target)?;
     runtime()?.block_on(async {
-        let mut reader = Reader::open(&ledger).await?;
+        let mut reader = Reader::open(&ledger).await?.outlasting(args.sending.outage_limit);
         let stuck = reader.retryable_counts().await?;
         let rows = count(&stuck, &wanted, args.error_code.as_deref())?;
         let rows = args.input.read.limit.map_or(rows, |limit| rows.min(limit));

@@ -1,7 +1,7 @@
 //! The session that `import`, `retry` and `verify` run their loop in: signals, the connection to the target, metrics,
 //! and the output at the end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, task::JoinSet};
 use tracing::{info, warn};
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Location, RateReserver},
+    ledger::{self, Location, RateReserver},
     run::{Signal, share_rate},
     sender::{ExistingPolicy, Policy, Sender},
     simulator::Simulator,
@@ -59,8 +59,10 @@ pub(super) struct Session {
     pub(super) exporter: MetricsExporter,
     /// The variable of the proxy, if there is one.
     pub(super) proxy: Option<String>,
-    /// Listeners for signals and for Prometheus, and what reserves moments of a shared rate.
-    tasks: JoinSet<()>,
+    /// What reserves the moments of a shared rate.
+    pub(super) rate_sharing: RateSharing,
+    /// Listeners for signals and for Prometheus.
+    _tasks: JoinSet<()>,
     /// The embedded simulator, if it is the target.
     _simulator: Option<Simulator>,
 }
@@ -84,16 +86,17 @@ impl Session {
         let proxy = target.route.proxy().map(|proxy| proxy.variable().to_owned());
         let (sender, simulator) = connect(target, options, sending, existing).await?;
         let exporter = MetricsExporter::begin(metrics, &sender, &of_ledger, &mut tasks).await?;
-        Ok(Session { sender, signals, exporter, proxy, tasks, _simulator: simulator })
+        let rate_sharing = RateSharing::default();
+        Ok(Session { sender, signals, exporter, proxy, rate_sharing, _tasks: tasks, _simulator: simulator })
     }
 
     /// Shares the rate with a run that may be in progress in this ledger. If that is impossible, such as without the right to
-    /// write to the ledger, the rate is that of this command alone.
-    pub(super) async fn share_rate(&mut self, ledger: &Location) {
-        match RateReserver::beside_runs(ledger).await {
+    /// write to the ledger, the rate is that of this command alone. The ledger may be away for `outage_limit`.
+    pub(super) async fn share_rate(&mut self, ledger: &Location, outage_limit: Duration) {
+        match RateReserver::beside_runs(ledger, outage_limit).await {
             Ok(None) => {}
             Ok(Some(reserver)) => {
-                self.tasks.spawn(share_rate(reserver, &self.sender).await);
+                self.rate_sharing.0.spawn(share_rate(reserver, &self.sender).await);
             }
             Err(error) => warn!(%error, "the rate is not shared with the runs of this ledger"),
         }
@@ -102,6 +105,26 @@ impl Session {
     /// The header of the progress, with the address of the metrics if there is one.
     pub(super) fn header(&self, header: String) -> String {
         self.exporter.url.iter().fold(header, |header, url| format!("{header}\nMetrics at {url}"))
+    }
+}
+
+/// What reserves the moments of a shared rate for a command beside runs, if the rate is shared.
+#[derive(Default)]
+pub(super) struct RateSharing(JoinSet<Result<(), ledger::Error>>);
+
+impl RateSharing {
+    /// Completes the work, which sends nothing without moments.
+    ///
+    /// # Errors
+    /// That of the work, or if no moments can be reserved any more.
+    pub(super) async fn while_shared<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            done = work => done,
+            Some(Ok(Err(error))) = self.0.join_next() => Err(error.into()),
+        }
     }
 }
 

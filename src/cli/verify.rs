@@ -43,7 +43,7 @@ async fn run(
     display: &mut ProgressDisplay,
     guard: &SignalGuard,
 ) -> Result<u8, Error> {
-    let mut reader = Reader::open(ledger).await?;
+    let mut reader = Reader::open(ledger).await?.outlasting(args.sending.outage_limit);
     let of_ledger = target.of_ledger();
     reader.check_target(&of_ledger).await?;
     let imported = ImportedIndex::of(reader).await?;
@@ -59,20 +59,22 @@ async fn run(
         Session::open(target, &args.target, &args.sending, &args.output.metrics, ExistingPolicy::Keep, guard)
             .await?;
     session.exporter.load_last_success(ledger).await?;
-    session.share_rate(ledger).await;
+    session.share_rate(ledger, args.sending.outage_limit).await;
     let adjustments = source.adjustments();
     let (began, size) = (Instant::now(), source.size());
     let header = format!("Verify {} ({})\n{columns}", report::visible_text(&name), source.describe());
     display.begin(session.header(header.trim_end().to_owned()));
     names.log_begin("verification");
-    let Session { sender, signals, exporter, proxy, .. } = &mut session;
+    let Session { sender, signals, exporter, proxy, rate_sharing, .. } = &mut session;
     let show = &mut |found: &ComparisonResult| {
         let total = expected(found, size, args.sample);
         let words = report::verification_words(found);
         display.show_counts(found.looked_up(), total, words, waiting_cause(sender).as_deref());
         exporter.refresh();
     };
-    let end = verify::run(imported, source.stream()?, Arc::clone(sender), options(args), signals, show).await;
+    let comparison =
+        verify::run(imported, source.stream()?, Arc::clone(sender), options(args), signals, show);
+    let end = rate_sharing.while_shared(comparison).await;
     display.end();
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     if matches!(ended, EndReason::Completed) && found.imported == 0 {

@@ -5,6 +5,8 @@
 //! created. A ledger that a run is writing to is read as of its last commit: open claims of that run are in doubt, as
 //! if the run crashed now.
 
+use std::time::Duration;
+
 use super::{
     error::Error,
     location::Location,
@@ -58,7 +60,7 @@ pub struct Forecast {
 
 impl Forecast {
     /// Reads the ledger as for a run of this command. `columns` holds the source's columns and, if known, the one
-    /// with the references.
+    /// with the references. Where the ledger's server goes away, it is waited for as long as `outage_limit`.
     ///
     /// # Errors
     /// Where what is there is no ledger, is one of another target, or cannot be read.
@@ -67,11 +69,12 @@ impl Forecast {
         asked: &AskedTarget,
         command: Command,
         columns: (&[String], Option<&str>),
+        outage_limit: Duration,
     ) -> Result<Forecast, Error> {
         let (mut store, running, exists) = match Reader::open(location).await {
             Err(Error::Missing { .. }) => (Store::in_memory().await?, None, false),
             reader => {
-                let mut reader = reader?;
+                let mut reader = reader?.outlasting(outage_limit);
                 if let Some(has) = reader.target().await? {
                     let merchant_id = asked.merchant_id.as_ref().unwrap_or(&has.merchant_id).clone();
                     let asked = Target { base_url: asked.base_url.clone(), merchant_id };

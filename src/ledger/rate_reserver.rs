@@ -53,16 +53,20 @@ pub(crate) struct NewRate {
 
 impl RateReserver {
     /// Reserves moments for a command that is no worker, such as `verify`, for as long as the command runs; none for a
-    /// ledger in a file, whose run keeps its rate by itself.
+    /// ledger in a file, whose run keeps its rate by itself. The ledger may be unreachable for `outage_limit`.
     ///
     /// # Errors
     /// If the ledger cannot be written to.
-    pub(crate) async fn beside_runs(ledger: &Location) -> Result<Option<RateReserver>, Error> {
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is never away"))]
+    pub(crate) async fn beside_runs(
+        ledger: &Location,
+        outage_limit: Duration,
+    ) -> Result<Option<RateReserver>, Error> {
         match ledger {
             Location::File(_) => Ok(None),
             #[cfg(feature = "postgres")]
             Location::Postgres(server) => {
-                let reserver = postgres::rate_limit::RateReserver::beside_runs(server).await?;
+                let reserver = postgres::rate_limit::RateReserver::beside_runs(server, outage_limit).await?;
                 Ok(Some(RateReserver::Postgres(reserver)))
             }
         }
@@ -70,13 +74,17 @@ impl RateReserver {
 
     /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
     /// while the ledger is unreachable. None if the worker no longer counts as alive, and so must not send.
+    ///
+    /// # Errors
+    /// If the ledger has been unreachable for too long for a command beside runs. A worker waits for as long as its commits
+    /// are repeated.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]
     pub(crate) async fn reserve(
         &mut self,
         count: u32,
         interval: Duration,
         burst: u32,
-    ) -> Option<ReservedMoments> {
+    ) -> Result<Option<ReservedMoments>, Error> {
         match *self {
             #[cfg(feature = "postgres")]
             RateReserver::Postgres(ref mut reserver) => reserver.reserve(count, interval, burst).await,

@@ -4,6 +4,8 @@
 //! by page, so that memory does not grow with them. What one method promises is said at the method of the SQLite
 //! reader, and holds for the other backend.
 
+use std::time::Duration;
+
 #[cfg(feature = "postgres")]
 use super::postgres;
 use super::{
@@ -107,6 +109,22 @@ impl Reader {
             }
             #[cfg(feature = "postgres")]
             Location::Postgres(_) => Reader::open(location).await,
+        }
+    }
+
+    /// The reader of a command that goes on while the ledger's server is away: queries are repeated for this long. [`rows`]
+    /// and the groups of errors are not, because what they have read is passed on already.
+    ///
+    /// [`rows`]: Reader::rows
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is never away"))]
+    pub fn outlasting(self, outage_limit: Duration) -> Reader {
+        match self.0 {
+            Backend::Sqlite(reader) => Reader(Backend::Sqlite(reader)),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(mut reader) => {
+                reader.outlast(outage_limit);
+                Reader(Backend::Postgres(reader))
+            }
         }
     }
 

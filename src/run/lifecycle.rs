@@ -108,7 +108,9 @@ impl ActiveRun {
             }
         };
         if let Some(reserver) = self.ledger.rate_reserver() {
-            readers.spawn(share_rate(reserver, sender).await);
+            let rate = share_rate(reserver, sender).await;
+            // A worker's commits fail before its rate does.
+            readers.spawn(async { drop(rate.await) });
         }
         let in_doubt = self.ledger.rows_in_doubt();
         if in_doubt > 0 {

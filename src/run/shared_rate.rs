@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    ledger::{NewRate, RateReserver, ReservedMoments, StoredRate},
+    ledger::{Error, NewRate, RateReserver, ReservedMoments, StoredRate},
     sender::Sender,
     throttle::{MomentsRequest, RateRequest, RateRequests, Reserved, Timeline},
 };
@@ -18,16 +18,21 @@ use crate::{
 const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Makes the rate of this process the shared one, before the first request. Nothing is sent unless the returned future
-/// runs: it reserves moments for the requests, and reports what happens to them, until the worker is no longer alive.
+/// runs: it reserves moments for the requests, and reports what happens to them, until the worker is no longer alive. The
+/// future ends with an error if a command beside runs has waited too long for the ledger.
 pub(crate) async fn share_rate(
     reserver: RateReserver,
     sender: &Arc<Sender>,
-) -> impl Future<Output = ()> + use<> {
+) -> impl Future<Output = Result<(), Error>> + use<> {
     let requests = sender.throttle().share_rate().await;
     reserve_and_report(reserver, requests, Arc::clone(sender))
 }
 
-async fn reserve_and_report(mut reserver: RateReserver, mut requests: RateRequests, sender: Arc<Sender>) {
+async fn reserve_and_report(
+    mut reserver: RateReserver,
+    mut requests: RateRequests,
+    sender: Arc<Sender>,
+) -> Result<(), Error> {
     let rate = sender.throttle().user_limit();
     let (interval, burst) = rate.map_or((Duration::ZERO, 1), |rate| (rate.interval(), rate.burst.get()));
     // Nothing is sent before the first rate is stored.
@@ -36,8 +41,8 @@ async fn reserve_and_report(mut reserver: RateReserver, mut requests: RateReques
     while let Some(request) = requests.next(report_at).await {
         match request {
             RateRequest::Moments(MomentsRequest { count, reply }) => {
-                let reserved = reserver.reserve(count, interval, burst).await;
-                let Some(ReservedMoments { moments, interval, workers }) = reserved else { return };
+                let reserved = reserver.reserve(count, interval, burst).await?;
+                let Some(ReservedMoments { moments, interval, workers }) = reserved else { return Ok(()) };
                 // The request that waited may have been given up.
                 let _ = reply.send(Reserved { moments, interval, workers });
             }
@@ -49,6 +54,7 @@ async fn reserve_and_report(mut reserver: RateReserver, mut requests: RateReques
             }
         }
     }
+    Ok(())
 }
 
 /// Replays what has happened to the requests of this process on the rate that the workers have found. Returns when to

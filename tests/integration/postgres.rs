@@ -5,8 +5,12 @@
 //! first, and a password in a process list. That the ledger tells the same as one in a file is what the tests of
 //! outcomes, resume, nightly, retry, prune, export and report say, which run over both.
 
-use std::fs;
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    io::Write as _,
+    process::{Child, Command},
+    time::{Duration, Instant},
+};
 
 use customer_import::simulator::{Fault, Options};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -14,7 +18,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use crate::{
     scanner::{constants, program, root},
     server::{BadLine, Schema, Server, named},
-    world::{Done, MERCHANT, World, references, signal, wait_until},
+    world::{Done, MERCHANT, World, finish, references, rows, signal, wait_until},
 };
 
 fn server() -> String {
@@ -220,7 +224,7 @@ fn a_process_that_was_taken_over_writes_nothing_more() {
     assert_eq!(world.import(&file, &[]).code, 0);
     let (told, requests) = (world.table("row"), world.journal().requests());
     signal(&first, "CONT");
-    let done = crate::world::finish(first);
+    let done = finish(first);
     done.assert_error_line(4, &["another process has taken this one's work over"]);
     assert_eq!(world.table("row"), told);
     assert!(world.journal().requests() <= requests + 2, "those that were on their way");
@@ -269,7 +273,7 @@ fn while_the_server_is_away_nothing_is_sent_and_the_run_goes_on_behind_it() {
     }));
     assert!(world.journal().requests() < 600, "all of it was sent");
     server.begin();
-    let done = crate::world::finish(run);
+    let done = finish(run);
     assert_eq!(done.code, 0, "{done:?}");
     world.assert_agreement(references(0..600));
 }
@@ -283,12 +287,101 @@ fn a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on() {
     let mut run = world.start_import(&file, &["--concurrency", "2", "--outage-limit", "1s"]);
     assert!(wait_until(&mut run, || world.journal().requests() > 20));
     server.stop();
-    let done = crate::world::finish(run);
+    let done = finish(run);
     done.assert_error_line(4, &["the server was away for 1s", "run the same command again"]);
     assert_eq!(world.run(&["status"]).code, 1, "a reader does not wait");
     server.begin();
     assert_eq!(world.import(&file, &[]).code, 0);
     world.assert_agreement(references(0..300));
+}
+
+/// A ledger on this server with 400 imported and 400 rejected rows, of the files `users.csv` and `refused.csv`, and
+/// `new.csv` with 400 rows that are new. The API answers slowly.
+fn imported_and_rejected(server: &Server) -> World {
+    let world = World::new().on_server(&server.url());
+    assert_eq!(world.import(&world.rows("users.csv", 400), &[]).code, 0);
+    world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+    assert_eq!(world.import(&world.file("refused.csv", rows(1000..1400)), &[]).code, 3);
+    world.file("new.csv", rows(2000..2400));
+    world.reconfigure(|behavior| {
+        behavior.faults.clear();
+        behavior.latency = slow().latency;
+    });
+    world
+}
+
+/// The commands that read a ledger while they send requests.
+const READING: [&[&str]; 3] = [&["verify", "users.csv"], &["retry"], &["plan", "new.csv", "--ask=all"]];
+
+/// Starts the command, and returns when it has sent some of its requests.
+fn start_reading(world: &World, command: &[&str], more: &[&str]) -> Child {
+    let sent = world.journal().requests();
+    let args = [&command[1..], &["--concurrency=2"], more].concat();
+    let mut child = world.start_aimed(command[0], &args);
+    assert!(wait_until(&mut child, || world.journal().requests() > sent + 20));
+    child
+}
+
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn what_reads_a_ledger_while_it_sends_goes_on_behind_a_restart_of_the_server() {
+    let server = Server::start();
+    let world = imported_and_rejected(&server);
+    for command in READING {
+        let child = start_reading(&world, command, &[]);
+        server.stop();
+        server.begin();
+        let done = finish(child);
+        assert_eq!(done.code, 0, "{command:?} {done:?}");
+    }
+    assert!(world.failed_rows().is_empty(), "all are created by the retry");
+}
+
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn a_server_that_stays_away_ends_what_reads_a_ledger_while_it_sends() {
+    let server = Server::start();
+    let world = imported_and_rejected(&server);
+    for command in READING {
+        let child = start_reading(&world, command, &["--outage-limit=1s"]);
+        server.stop();
+        finish(child).assert_error_line(4, &["the server was away for 1s", "run the same command again"]);
+        server.begin();
+    }
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    assert!(world.failed_rows().is_empty());
+}
+
+/// The server is waited for, but not after a signal.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn a_signal_ends_what_waits_for_the_server_to_read_the_next_rows() {
+    let server = Server::start();
+    let world = imported_and_rejected(&server);
+    // More rows than are read ahead, so that the ledger is read again; nothing is looked up before the last one.
+    let text = rows(0..3000);
+    let (first, others) = text.split_at(text.len() * 3 / 5);
+    for (command, sample) in [("verify", "--sample=1"), ("plan", "--ask=1")] {
+        let (log, pipe) = (world.path("away.log"), world.path("pipe.csv"));
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let args = ["pipe.csv", sample, "--outage-limit=1h", "-v", "--log-file", "away.log"];
+        let mut child = world.start_aimed(command, &args);
+        let mut pipe = fs::File::create(&pipe).unwrap();
+        pipe.write_all(first.as_bytes()).unwrap();
+        let mut logged =
+            |words| wait_until(&mut child, || fs::read_to_string(&log).is_ok_and(|log| log.contains(words)));
+        assert!(logged(" begins"));
+        server.stop();
+        pipe.write_all(others.as_bytes()).unwrap();
+        assert!(logged("the ledger is away; nothing is sent until it is back"));
+        signal(&child, "TERM");
+        let done = finish(child);
+        assert_eq!(done.code, 143, "{command:?} {done:?}");
+        server.begin();
+        drop(pipe);
+        fs::remove_file(world.path("pipe.csv")).unwrap();
+        fs::remove_file(world.path("away.log")).unwrap();
+    }
 }
 
 #[test]
@@ -305,7 +398,7 @@ fn a_second_signal_does_not_wait_for_a_server_that_does_not_answer() {
     let began = Instant::now();
     assert!(wait_until(&mut run, || began.elapsed() > Duration::from_millis(500)));
     signal(&run, "INT");
-    let done = crate::world::finish(run);
+    let done = finish(run);
     let ended = began.elapsed();
     server.signal("CONT");
     assert_eq!(done.code, 130, "{done:?}");

@@ -22,6 +22,7 @@ use super::{
         rate_reserver::{NewRate, ReservedMoments, StoredRate},
     },
     connection::timed_out,
+    failure::Failure,
     server::Server,
     statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
@@ -44,14 +45,34 @@ const STATE_FOR: f64 = 60.0;
 /// Reserves moments for one process, over a connection of its own: a commit must not delay requests.
 pub(crate) struct RateReserver {
     server: Server,
-    /// None for a command beside runs.
-    worker: Option<i64>,
+    holder: Holder,
     connection: Option<PgConnection>,
     clock: Option<Clock>,
     /// The interval that was last found, in seconds.
     interval: f64,
-    /// Whether the last attempt to reserve moments has failed.
-    is_away: bool,
+    /// Since when no moments could be reserved.
+    away_since: Option<Instant>,
+}
+
+/// For whom moments are reserved.
+#[derive(Clone, Copy)]
+pub(super) enum Holder {
+    /// The worker of this id.
+    Worker(i64),
+    /// A command beside runs.
+    Command {
+        /// How long the server may be away.
+        outage_limit: Duration,
+    },
+}
+
+impl Holder {
+    fn worker(self) -> Option<i64> {
+        match self {
+            Holder::Worker(id) => Some(id),
+            Holder::Command { .. } => None,
+        }
+    }
 }
 
 /// The moment of the local clock at which the server's clock showed this time, as the exchange of this length found it.
@@ -63,65 +84,71 @@ struct Clock {
 }
 
 impl RateReserver {
-    pub(super) fn new(server: &Server, worker: Option<i64>) -> RateReserver {
+    pub(super) fn new(server: &Server, holder: Holder) -> RateReserver {
         let server = server.clone();
-        RateReserver { server, worker, connection: None, clock: None, interval: 0.0, is_away: false }
+        RateReserver { server, holder, connection: None, clock: None, interval: 0.0, away_since: None }
     }
 
-    /// Reserves moments for a command that is no worker.
+    /// Reserves moments for a command that is no worker. The server may be away for `outage_limit`.
     ///
     /// # Errors
     /// If no moments can be reserved, such as on a standby or without the right to write.
-    pub(crate) async fn beside_runs(server: &Server) -> Result<RateReserver, Error> {
-        let mut reserver = RateReserver::new(server, None);
+    pub(crate) async fn beside_runs(server: &Server, outage_limit: Duration) -> Result<RateReserver, Error> {
+        let mut reserver = RateReserver::new(server, Holder::Command { outage_limit });
         match timeout(STATEMENT_MAX, reserver.take(0, Duration::ZERO, 1)).await {
             Ok(Ok(_)) => Ok(reserver),
-            Ok(Err(error)) => Err(reserver.error(error)),
-            Err(_) => Err(reserver.error(timed_out())),
+            Ok(Err(error)) => Err(reserver.error(error.into())),
+            Err(_) => Err(reserver.error(timed_out().into())),
         }
     }
 
-    fn error(&self, error: sqlx::Error) -> Error {
-        Error::Postgres { ledger: Location::Postgres(Box::new(self.server.clone())), error: error.into() }
+    fn error(&self, error: Failure) -> Error {
+        Error::Postgres { ledger: Location::Postgres(Box::new(self.server.clone())), error }
     }
 
     /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
     /// while the server is away. None if the worker is not alive any more: it must not send.
+    ///
+    /// # Errors
+    /// If the server has been away for too long for a command beside runs. A worker's commits end its run then.
     pub(crate) async fn reserve(
         &mut self,
         count: u32,
         interval: Duration,
         burst: u32,
-    ) -> Option<ReservedMoments> {
+    ) -> Result<Option<ReservedMoments>, Error> {
         loop {
             let taken = timeout(STATEMENT_MAX, self.take(count, interval, burst)).await;
-            match taken {
-                Ok(Ok(Taken::Moments(moments))) => {
-                    self.is_away = false;
-                    return Some(moments);
+            match taken.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(Taken::Moments(moments)) => {
+                    self.away_since = None;
+                    return Ok(Some(moments));
                 }
-                Ok(Ok(Taken::NotAlive)) => return None,
-                Ok(Ok(Taken::Begun)) => {}
-                Ok(Err(error)) => {
-                    self.log_outage(&error);
+                Ok(Taken::NotAlive) => return Ok(None),
+                Ok(Taken::Begun) => {}
+                Err(error) => {
                     self.connection = None;
+                    self.check_outage(error)?;
                     sleep(PAUSE).await;
-                }
-                Err(_) => {
-                    self.log_outage(&timed_out());
-                    self.connection = None;
                 }
             }
         }
     }
 
-    /// A worker's commits warn of the same outage.
-    fn log_outage(&mut self, error: &sqlx::Error) {
-        match self.worker {
-            None if !self.is_away => warn!(%error, "the ledger is away; nothing is sent until it is back"),
+    /// Logs that no moments can be reserved. A worker's commits warn of the same outage.
+    fn check_outage(&mut self, error: sqlx::Error) -> Result<(), Error> {
+        let now = Instant::now();
+        match (self.holder, self.away_since) {
+            (Holder::Command { outage_limit }, Some(since)) if now - since >= outage_limit => {
+                return Err(self.error(Failure::Away(outage_limit, Failure::from(error).to_string())));
+            }
+            (Holder::Command { .. }, None) => {
+                warn!(%error, "the ledger is away; nothing is sent until it is back");
+            }
             _ => debug!(%error, "no moments can be reserved; nothing is sent until they can"),
         }
-        self.is_away = true;
+        self.away_since.get_or_insert(now);
+        Ok(())
     }
 
     /// Stores what `change` makes of the stored rate. Returns whether the result of its last call is stored: not if the
@@ -151,7 +178,7 @@ impl RateReserver {
         let lead = LEAD - f64::from(burst.saturating_sub(1)) * own;
         let sql = AssertSqlSafe(self.server.with_schema(TAKE_MOMENTS));
         let asked = Instant::now();
-        let query = sqlx::query(sql).persistent(false).bind(self.worker).bind(lead);
+        let query = sqlx::query(sql).persistent(false).bind(self.holder.worker()).bind(lead);
         let row = query.bind(f64::from(count)).bind(own).fetch_one(&mut connection).await?;
         let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
@@ -183,7 +210,7 @@ impl RateReserver {
         let mut connection = self.connect().await?;
         let sql = AssertSqlSafe(self.server.with_schema(SELECT_RATE));
         let asked = Instant::now();
-        let query = sqlx::query(sql).persistent(false).bind(self.worker);
+        let query = sqlx::query(sql).persistent(false).bind(self.holder.worker());
         let Some(row) = query.fetch_optional(&mut connection).await? else {
             self.begin(&mut connection).await?;
             self.connection = Some(connection);
@@ -202,7 +229,8 @@ impl RateReserver {
         self.interval = new.interval.as_secs_f64();
         let paused_until = new.paused_until.map_or(0.0, |moment| clock.server(moment));
         let sql = AssertSqlSafe(self.server.with_schema(STORE_RATE));
-        let query = sqlx::query(sql).persistent(false).bind(self.worker).bind(version).bind(new.state);
+        let query =
+            sqlx::query(sql).persistent(false).bind(self.holder.worker()).bind(version).bind(new.state);
         let query = query.bind(began).bind(self.interval).bind(paused_until);
         let is_stored = query.execute(&mut connection).await?.rows_affected() > 0;
         self.connection = Some(connection);

@@ -2,7 +2,7 @@
 //!
 //! Each query is a transaction of its own, so that the server need not keep old versions of rows for long.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use sqlx::{Row as _, postgres::PgRow};
 
@@ -44,6 +44,11 @@ impl Reader {
         let mut connection = Connection::open(server).await?;
         schema::check(&mut connection).await?;
         Ok(Reader { connection })
+    }
+
+    /// Repeats queries while the server is away, for at most this long.
+    pub(crate) fn outlast(&mut self, outage_limit: Duration) {
+        self.connection.outage_limit = outage_limit;
     }
 
     /// The connection, for queries of the store.

@@ -40,7 +40,7 @@ use super::{
     lease::{self, Joined},
     parameters::{Statement, with_nul, without_nul},
     queries::{SELECT_CHANGED, SELECT_DROPPED},
-    rate_limit::RateReserver,
+    rate_limit::{Holder, RateReserver},
     rows::{read_cursor, read_view},
     schema,
     server::Server,
@@ -636,7 +636,7 @@ impl Store {
     }
 
     pub(crate) fn rate_reserver(&self) -> RateReserver {
-        RateReserver::new(self.connection.server(), self.connection.worker.as_ref().map(|worker| worker.id))
+        RateReserver::new(self.connection.server(), Holder::Worker(self.worker_id()))
     }
 
     pub(crate) fn worker_id(&self) -> i64 {
