@@ -50,8 +50,8 @@ mod tests {
         let (begin, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000));
         let mut clock = Clock { latest: None };
         let mut at = |seconds: u64, wall: SystemTime| {
-            let told = clock.read(wall, begin + Duration::from_secs(seconds));
-            told.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 - 1_000_000
+            let read = clock.read(wall, begin + Duration::from_secs(seconds));
+            read.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() as i64 - 1_000_000
         };
         assert_eq!(at(0, wall), 0);
         assert_eq!(at(5, wall - Duration::from_secs(3600)), 5, "an hour back");

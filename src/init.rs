@@ -428,9 +428,9 @@ fn region(
 
 /// The line that sets one country code for all rows, if neither a column nor a region gives it.
 fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line> {
-    let is_told = assigned[Field::MobileCountryCode as usize].column.is_some()
+    let is_assigned = assigned[Field::MobileCountryCode as usize].column.is_some()
         || options.read.rules.phone_region.is_some();
-    (!is_told).then(|| Line {
+    (!is_assigned).then(|| Line {
         why: "No column has the country code. The API takes 91 (India) where none is sent.".into(),
         toml: "set = [\"mobile_country_code=91\"]".into(),
         state: State::Open,

@@ -246,7 +246,7 @@ mod tests {
     }
 
     /// The proxy and its variable, or why there is none.
-    fn told(target: &str, variables: &[(&str, &str)]) -> String {
+    fn described(target: &str, variables: &[(&str, &str)]) -> String {
         match route(target, variables) {
             Ok(Route::Through(proxy)) => format!("{} {}", proxy.variable(), proxy.shown()),
             Ok(Route::Direct(reason)) => format!("{reason:?}"),
@@ -273,7 +273,7 @@ mod tests {
             (API, &[("HTTPS_PROXY", " http://p:3128/\n")], "HTTPS_PROXY http://p:3128"),
             (API, &[("HTTPS_PROXY", "http://[::1]:3128")], "HTTPS_PROXY http://[::1]:3128"),
         ] {
-            assert_eq!(told(target, variables), expected, "{target} {variables:?}");
+            assert_eq!(described(target, variables), expected, "{target} {variables:?}");
         }
     }
 
@@ -346,7 +346,7 @@ mod tests {
             ("10.1.2.3:8443", "https://10.1.2.3", false),
             ("my_host", "https://my_host", true),
         ] {
-            let found = told(target, &[("HTTPS_PROXY", "p:1"), ("no_proxy", list)]);
+            let found = described(target, &[("HTTPS_PROXY", "p:1"), ("no_proxy", list)]);
             let wanted = if expected { "Excepted(\"no_proxy\")" } else { "HTTPS_PROXY http://p:1" };
             assert_eq!(found, wanted, "{list} {target}");
         }
@@ -374,11 +374,13 @@ mod tests {
             "**",
         ] {
             let list = format!("other.test,{entry}");
-            let found = told(API, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", &list)]);
+            let found = described(API, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", &list)]);
             let expected = "error: NO_PROXY has an entry that is no host, address or network (entry 2)";
             assert_eq!(found, expected, "{entry}");
         }
         // A name that ends like an address is not above it.
-        assert!(told("https://1.2.3.10", &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", "10")]).starts_with("error"));
+        assert!(
+            described("https://1.2.3.10", &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", "10")]).starts_with("error")
+        );
     }
 }

@@ -480,8 +480,8 @@ fn strip_controls_and_password(text: &str) -> String {
 /// The default named in the help of an option without a value, such as the file name of the ledger.
 fn default_in_help(arg: &Arg) -> String {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let said = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
-    said.map_or("-".into(), |(default, _)| default.to_owned())
+    let shown = help.split_once("[default: ").and_then(|(_, rest)| rest.split_once(']'));
+    shown.map_or("-".into(), |(default, _)| default.to_owned())
 }
 
 #[cfg(test)]

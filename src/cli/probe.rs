@@ -150,10 +150,11 @@ fn add_differences(text: &mut String, findings: &Findings) {
         writeln!(text, "{count} of {relied} answers that this program relies on are not as it needs them:");
     for Finding { question, asks, answer, relied_on, message, .. } in differing {
         let relied_on = relied_on.as_deref().unwrap_or_default();
-        let said = message.iter().map(|message| format!(" ({})", visible_text(message))).collect::<String>();
+        let message =
+            message.iter().map(|message| format!(" ({})", visible_text(message))).collect::<String>();
         let _ = writeln!(
             text,
-            "  {question}: {asks}: relied on {relied_on}, answered {}{said}",
+            "  {question}: {asks}: relied on {relied_on}, answered {}{message}",
             visible_text(answer)
         );
     }

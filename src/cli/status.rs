@@ -112,7 +112,7 @@ async fn watch(ledger: &Location, guard: &SignalGuard) -> Result<Watched, Error>
         let live = Reader::open(ledger).await?.live().await?;
         // The next run of a schedule is a different run.
         let live = live.filter(|(run, _)| watched.is_none_or(|watched| watched == run.run));
-        let Some((run, said)) = live else {
+        let Some((run, newest)) = live else {
             display.end();
             return Ok(Watched::RunEnded);
         };
@@ -123,7 +123,7 @@ async fn watch(ledger: &Location, guard: &SignalGuard) -> Result<Watched, Error>
                 run.run
             ));
         }
-        if let Some((at, heartbeat)) = said {
+        if let Some((at, heartbeat)) = newest {
             let (snapshot, age) = (snapshot(&run, heartbeat), age(at));
             display.show_lines(
                 |width| watched_lines(run.run, &snapshot, age, width),

@@ -258,10 +258,10 @@ mod tests {
             ["-9988776655", "", "Asha"],
             ["9988776655", "", "Asha"],
         ];
-        let said = |option: &str, rows| (option.to_owned(), rows);
-        let lenient = said("--validation lenient", 6);
-        let dropping = said("--drop-invalid-optional", 3);
-        let expected = [lenient, dropping, said("--phone-region IN", 2)];
+        let suggestion = |option: &str, rows| (option.to_owned(), rows);
+        let lenient = suggestion("--validation lenient", 6);
+        let dropping = suggestion("--drop-invalid-optional", 3);
+        let expected = [lenient, dropping, suggestion("--phone-region IN", 2)];
         assert_eq!(rescues(&Rules::default(), &rows), expected);
         let given = Rules {
             validation: Some(Validation::Lenient),
@@ -279,15 +279,15 @@ mod tests {
             let list = rescues(&strict, rows);
             list.into_iter().find(|(option, _)| option.starts_with("--phone-region"))
         };
-        let said = |option: &str, rows| Some((option.to_owned(), rows));
-        assert_eq!(region(&[["99887 76655", "", ""]]), said("--phone-region CC", 1));
+        let suggestion = |option: &str, rows| Some((option.to_owned(), rows));
+        assert_eq!(region(&[["99887 76655", "", ""]]), suggestion("--phone-region CC", 1));
         let mixed = [["+91 99887 76655", "", ""], ["+44 7911 123456", "", ""]];
-        assert_eq!(region(&mixed), said("--phone-region CC", 2));
+        assert_eq!(region(&mixed), suggestion("--phone-region CC", 2));
         let british = [["07911 123456", "", ""], ["99887 76655", "", ""], ["+44 7911 123456", "", ""]];
-        assert_eq!(region(&british), said("--phone-region GB", 2));
+        assert_eq!(region(&british), suggestion("--phone-region GB", 2));
         assert_eq!(region(&[["9988776655", "", "Mary Ann"]]), None);
         let many = vec![["99887 76655", "", ""]; WAITING_MAX + 1];
         let many = [&many[..], &[["+91 99887 76655", "", ""]]].concat();
-        assert_eq!(region(&many), said("--phone-region CC", WAITING_MAX as u64 + 2));
+        assert_eq!(region(&many), suggestion("--phone-region CC", WAITING_MAX as u64 + 2));
     }
 }

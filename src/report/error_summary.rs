@@ -140,7 +140,7 @@ impl ErrorSummary {
     }
 
     /// Whether the kinds of characters in names are the whole explanation of these rows.
-    pub(super) fn is_told_by_characters(&self) -> bool {
+    pub(super) fn is_explained_by_characters(&self) -> bool {
         let field = self.field.as_deref().and_then(Field::from_name);
         !self.characters.is_empty() && field.is_some_and(|field| field.kind() == FieldKind::PersonName)
     }
@@ -303,14 +303,14 @@ fn plain_code(group: &ErrorGroup) -> Option<String> {
 /// The reason as a sentence, for rows that break no rule. `code` contains no customer data.
 fn reason(group: &ErrorGroup, code: Option<&str>) -> String {
     let status = group.http_status.map(|status| format!("HTTP {status}"));
-    let told = code.map(str::to_owned).or(status.clone());
-    let told = told.map_or_else(String::new, |told| format!(" ({told})"));
+    let detail = code.map(str::to_owned).or(status.clone());
+    let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
     match (group.outcome, group.http_status) {
         (Outcome::Duplicate, _) => FaultReason::Repeated.to_string(),
         (Outcome::Failed, _) if group.code.as_deref() == Some(RowError::NOT_THE_API) => {
             "A firewall or proxy in front of Juspay refused the request".into()
         }
-        (Outcome::Rejected, _) => format!("Juspay refused the customer{told}"),
+        (Outcome::Rejected, _) => format!("Juspay refused the customer{detail}"),
         (Outcome::Failed, Some(_)) => {
             format!(
                 "Juspay could not process the request{}",

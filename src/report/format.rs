@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn latencies_read_well() {
-        let told = [None, Some(0.4), Some(12.34), Some(999.4), Some(1234.0), Some(75_000.0)].map(millis);
-        assert_eq!(told, ["-", "0.4 ms", "12 ms", "999 ms", "1.2 s", "75 s"]);
+        let texts = [None, Some(0.4), Some(12.34), Some(999.4), Some(1234.0), Some(75_000.0)].map(millis);
+        assert_eq!(texts, ["-", "0.4 ms", "12 ms", "999 ms", "1.2 s", "75 s"]);
     }
 }

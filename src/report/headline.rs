@@ -100,7 +100,7 @@ impl Standing<'_> {
     fn cause(&self) -> Option<(u64, String)> {
         let in_names = self.characters.in_names.iter().map(|(kind, rows)| (*rows, in_a_name(*kind)));
         let others = self.errors.iter().filter(|error| error.outcome.is_to_correct());
-        let others = others.filter(|error| !error.is_told_by_characters());
+        let others = others.filter(|error| !error.is_explained_by_characters());
         let others = others.map(|error| (error.rows, error.because()));
         in_names.chain(others).reduce(|most, other| if other.0 > most.0 { other } else { most })
     }

@@ -221,9 +221,9 @@ fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
         for remedy in RemedyRows::with_introduction(&remedies, "remedy") {
             let _ = writeln!(text, "  {remedy}");
         }
-        let is_told = |option: &str| remedies.iter().any(|of| of.remedy.contains(option));
+        let is_named = |option: &str| remedies.iter().any(|of| of.remedy.contains(option));
         let options: BTreeSet<&str> = remedies.iter().filter_map(|of| of.option.as_deref()).collect();
-        for option in options.into_iter().filter(|option| !is_told(option)) {
+        for option in options.into_iter().filter(|option| !is_named(option)) {
             let _ = writeln!(text, "  option: {option}");
         }
     }

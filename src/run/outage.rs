@@ -37,7 +37,7 @@ struct Current {
     since: Instant,
     cause: Arc<str>,
     /// Each logged reason, with the time of its last log line.
-    said: Vec<(Arc<str>, Instant)>,
+    logged: Vec<(Arc<str>, Instant)>,
 }
 
 impl OutageLog {
@@ -52,10 +52,10 @@ impl OutageLog {
                 } else {
                     warn!(%cause, "no good answer; all requests wait until the API is back");
                 }
-                self.current = Some(Current { since: now, said: vec![(Arc::clone(&cause), now)], cause });
+                self.current = Some(Current { since: now, logged: vec![(Arc::clone(&cause), now)], cause });
             }
             (Some(current), Some(cause)) => {
-                if current.is_to_be_said(&cause, now) {
+                if current.is_to_be_logged(&cause, now) {
                     warn!(%cause, "still no good answer, for another reason");
                 }
             }
@@ -75,21 +75,21 @@ impl OutageLog {
 
 impl Current {
     /// Records the current reason, and returns whether it should be logged.
-    fn is_to_be_said(&mut self, cause: &Arc<str>, now: Instant) -> bool {
+    fn is_to_be_logged(&mut self, cause: &Arc<str>, now: Instant) -> bool {
         if self.cause == *cause {
             return false;
         }
         self.cause = Arc::clone(cause);
-        match self.said.iter_mut().find(|(said, _)| said == cause) {
+        match self.logged.iter_mut().find(|(logged, _)| logged == cause) {
             Some((_, at)) if now - *at < AGAIN_AFTER => false,
             Some((_, at)) => {
                 *at = now;
                 true
             }
             None => {
-                let is_new = self.said.len() < CAUSES_MAX;
+                let is_new = self.logged.len() < CAUSES_MAX;
                 if is_new {
-                    self.said.push((Arc::clone(cause), now));
+                    self.logged.push((Arc::clone(cause), now));
                 }
                 is_new
             }
@@ -105,20 +105,23 @@ mod tests {
     fn reasons_that_take_turns_are_said_once_a_minute() {
         let began = Instant::now();
         let [refused, unavailable]: [Arc<str>; 2] = ["connection refused".into(), "HTTP 503".into()];
-        let mut current =
-            Current { since: began, cause: Arc::clone(&refused), said: vec![(Arc::clone(&refused), began)] };
-        let mut said = Vec::new();
+        let mut current = Current {
+            since: began,
+            cause: Arc::clone(&refused),
+            logged: vec![(Arc::clone(&refused), began)],
+        };
+        let mut logged = Vec::new();
         for second in 1..=130_u64 {
             let cause = if second % 2 == 0 { &refused } else { &unavailable };
-            if current.is_to_be_said(cause, began + Duration::from_secs(second)) {
-                said.push(second);
+            if current.is_to_be_logged(cause, began + Duration::from_secs(second)) {
+                logged.push(second);
             }
             assert_eq!(current.cause, *cause);
         }
-        assert_eq!(said, [1, 60, 61, 120, 121]);
+        assert_eq!(logged, [1, 60, 61, 120, 121]);
         for number in 0..100 {
-            current.is_to_be_said(&format!("HTTP {number}").into(), began);
+            current.is_to_be_logged(&format!("HTTP {number}").into(), began);
         }
-        assert_eq!(current.said.len(), CAUSES_MAX);
+        assert_eq!(current.logged.len(), CAUSES_MAX);
     }
 }

@@ -370,13 +370,13 @@ async fn a_merchant_in_other_letters_is_none() {
         (Profile::Page, None, [("acme", 404), ("Acme", 404), ("other", 404), ("", 404)]),
         (Profile::Page, Some("Acme"), [("acme", 401), ("Acme", 404), ("other", 401), ("", 401)]),
     ];
-    for (profile, told, asks) in table {
-        let merchant_id = told.map(str::to_owned);
+    for (profile, accepted, asks) in table {
+        let merchant_id = accepted.map(str::to_owned);
         let simulator =
             Simulator::start(Options { profile, merchant_id, ..Options::default() }).await.unwrap();
         for (name, status) in asks {
             let reply = send(simulator.address(), &get(name)).await.unwrap();
-            assert_eq!(reply.status, status, "{profile:?} {told:?} {name}");
+            assert_eq!(reply.status, status, "{profile:?} {accepted:?} {name}");
         }
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// A worker that is alive updates its row about once a second.
-const TELL_AFTER: Duration = Duration::from_secs(3);
+const LOG_AFTER: Duration = Duration::from_secs(3);
 
 /// How often the rows of workers are read.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -97,7 +97,7 @@ impl Alive {
 /// # Errors
 /// If other processes work on the ledger.
 pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Result<Joined, Error> {
-    let (began, mut is_told) = (Instant::now(), false);
+    let (began, mut is_logged) = (Instant::now(), false);
     let mut first: Option<HashMap<i64, i64>> = None;
     loop {
         connection.run_text(BEGIN.into()).await?;
@@ -139,8 +139,8 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
                 }
             }
         }
-        if !is_told && began.elapsed() > TELL_AFTER {
-            is_told = true;
+        if !is_logged && began.elapsed() > LOG_AFTER {
+            is_logged = true;
             warn!(
                 lease_seconds = newest.lease.as_secs(),
                 "another process had the ledger and says nothing; waiting for the end of its lease"

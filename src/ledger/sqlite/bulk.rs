@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_statement_is_filled_to_its_size() {
         let bulk =
-            Bulk::new("insert into t (c, a, b) select ?, told.* from (values (?, ?)) told where column1");
+            Bulk::new("insert into t (c, a, b) select ?, given.* from (values (?, ?)) given where column1");
         let add = |arguments: &mut SqliteArguments, row: &i64| {
             arguments.add(*row)?;
             arguments.add("text")
@@ -236,6 +236,6 @@ mod tests {
         let arguments = arguments.unwrap();
         assert_eq!(text.matches('?').count(), 1 + 2 * 8);
         assert_eq!(arguments.len(), 1 + 2 * 8);
-        assert!(text.ends_with("(?, ?)) told where column1"), "{text}");
+        assert!(text.ends_with("(?, ?)) given where column1"), "{text}");
     }
 }

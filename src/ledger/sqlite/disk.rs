@@ -61,17 +61,17 @@ pub(super) async fn keep_temporary_files_beside(path: &Path, connection: &mut Sq
 /// Whether the user has been warned about a log that keeps growing.
 #[derive(Default)]
 pub(super) struct LogWatch {
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl LogWatch {
     /// Checks the log's size, and warns once.
     pub(super) fn look(&mut self, path: &Path) {
         let bytes = std::fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
-        if self.is_told || bytes < LOG_BYTES_MAX {
+        if self.is_logged || bytes < LOG_BYTES_MAX {
             return;
         }
-        self.is_told = true;
+        self.is_logged = true;
         let megabytes = bytes >> 20;
         warn!(
             megabytes,
@@ -94,9 +94,9 @@ mod tests {
         let log = std::fs::File::create(beside(&path, "-wal")).unwrap();
         log.set_len(LOG_BYTES_MAX - 1).unwrap();
         watch.look(&path);
-        assert!(!watch.is_told);
+        assert!(!watch.is_logged);
         log.set_len(LOG_BYTES_MAX).unwrap();
         watch.look(&path);
-        assert!(watch.is_told);
+        assert!(watch.is_logged);
     }
 }

@@ -167,8 +167,8 @@ impl Reader {
     pub async fn live(&mut self) -> Result<Option<(RunRecord, Option<(i64, Heartbeat)>)>, Error> {
         let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
         let Some(last) = last else { return Ok(None) };
-        let said = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);
-        Ok(Some((last, said.map(|(_, at, heartbeat)| (at, heartbeat)))))
+        let newest = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);
+        Ok(Some((last, newest.map(|(_, at, heartbeat)| (at, heartbeat)))))
     }
 
     /// The current run, if there is one.
