@@ -657,7 +657,8 @@ mod tests {
         while let Some(request) = requests.next(Instant::now() + Duration::from_secs(3600)).await {
             if let RateRequest::Moments(MomentsRequest { reply, .. }) = request {
                 let interval = Duration::from_millis(20);
-                let _ = reply.send(Reserved { moments: vec![Instant::now()], interval, workers: 1 });
+                let took = Duration::ZERO;
+                let _ = reply.send(Reserved { moments: vec![Instant::now()], interval, workers: 1, took });
             }
         }
     }

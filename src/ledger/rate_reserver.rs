@@ -26,6 +26,8 @@ pub(crate) struct ReservedMoments {
     pub(crate) interval: Duration,
     /// Number of workers that are alive.
     pub(crate) workers: u32,
+    /// How long it takes to reserve moments.
+    pub(crate) took: Duration,
 }
 
 /// What the workers have stored about the rate.

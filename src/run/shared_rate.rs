@@ -42,9 +42,11 @@ async fn reserve_and_report(
         match request {
             RateRequest::Moments(MomentsRequest { count, reply }) => {
                 let reserved = reserver.reserve(count, interval, burst).await?;
-                let Some(ReservedMoments { moments, interval, workers }) = reserved else { return Ok(()) };
+                let Some(ReservedMoments { moments, interval, workers, took }) = reserved else {
+                    return Ok(());
+                };
                 // The request that waited may have been given up.
-                let _ = reply.send(Reserved { moments, interval, workers });
+                let _ = reply.send(Reserved { moments, interval, workers, took });
             }
             RateRequest::Report => {
                 if sender.throttle().has_report() {

@@ -310,7 +310,7 @@ mod tests {
             }
             if self.coming.is_none() && self.moments.len() <= self.count as usize / 2 {
                 self.coming = Some((now_s + RESERVING_S, stored.take(self.count, now_s)));
-                self.count = reserved_at_once(stored.interval_s, self.workers);
+                self.count = reserved_at_once(stored.interval_s, self.workers, Duration::ZERO);
             }
             while let Some(moment) = self.moments.front().copied() {
                 if moment > now_s {

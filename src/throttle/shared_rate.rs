@@ -25,7 +25,12 @@ pub(super) const FOUND_VALID_FOR: Duration = Duration::from_millis(20);
 /// Moments for this time are reserved at once, in seconds.
 const RESERVED_FOR: f64 = 0.02;
 
-/// The maximum number of moments that are reserved at once.
+/// If it takes long to reserve moments, they are reserved for so many times as long, but not for more than these seconds:
+/// others must arrive while half of them are left.
+const RESERVED_FOR_EXCHANGES: f64 = 4.0;
+const RESERVED_FOR_MAX: f64 = 1.0;
+
+/// The maximum number of moments that are reserved for [`RESERVED_FOR`].
 const RESERVED_MAX: f64 = 32.0;
 
 /// The first of the reserved moments is delayed by the rate if it is later than this: reserving it takes some time.
@@ -78,6 +83,8 @@ pub(crate) struct Reserved {
     pub(crate) interval: Duration,
     /// Number of workers that share the rate.
     pub(crate) workers: u32,
+    /// How long it takes to reserve moments.
+    pub(crate) took: Duration,
 }
 
 /// The moments that this worker has reserved.
@@ -145,9 +152,9 @@ impl SharedRate {
             Some(coming) => {
                 let reserved = coming.await;
                 self.coming = None;
-                if let Ok(Reserved { moments, interval, workers }) = reserved {
+                if let Ok(Reserved { moments, interval, workers, took }) = reserved {
                     self.valid_for = if interval > self.users_interval { FOUND_VALID_FOR } else { VALID_FOR };
-                    self.count = reserved_at_once(interval.as_secs_f64(), workers);
+                    self.count = reserved_at_once(interval.as_secs_f64(), workers, took);
                     self.reserved.extend(moments);
                 }
             }
@@ -157,10 +164,13 @@ impl SharedRate {
     }
 }
 
-/// The number of moments that one of so many workers reserves at once, if the moments are so many seconds apart.
-pub(super) fn reserved_at_once(interval_s: f64, workers: u32) -> u32 {
-    let of_one_worker = RESERVED_FOR / (interval_s * f64::from(workers.max(1)));
-    of_one_worker.clamp(1.0, RESERVED_MAX) as u32
+/// The number of moments that one of so many workers reserves at once, if the moments are so many seconds apart and it
+/// takes this long to reserve them.
+pub(super) fn reserved_at_once(interval_s: f64, workers: u32, took: Duration) -> u32 {
+    let for_exchanges = RESERVED_FOR_EXCHANGES * took.as_secs_f64();
+    let reserved_for = for_exchanges.clamp(RESERVED_FOR, RESERVED_FOR_MAX);
+    let of_one_worker = reserved_for / (interval_s * f64::from(workers.max(1)));
+    of_one_worker.clamp(1.0, RESERVED_MAX * reserved_for / RESERVED_FOR) as u32
 }
 
 #[cfg(test)]
@@ -194,7 +204,7 @@ mod tests {
                 let late = began.elapsed().as_millis() as u32 / 5;
                 given = given.max(late);
                 let moments = (0..count).map(|at| began + gap * (given + at)).collect();
-                let _ = reply.send(Reserved { moments, interval: gap, workers: 1 });
+                let _ = reply.send(Reserved { moments, interval: gap, workers: 1, took: Duration::ZERO });
                 given += count;
             }
             asked
@@ -218,7 +228,8 @@ mod tests {
                 let MomentsRequest { count, reply } = next(&mut requests).await.unwrap();
                 assert_eq!(count, 1);
                 let interval = Duration::from_millis(20);
-                reply.send(Reserved { moments: vec![moment], interval, workers: 1 }).unwrap();
+                let took = Duration::ZERO;
+                reply.send(Reserved { moments: vec![moment], interval, workers: 1, took }).unwrap();
             }
         });
         assert_eq!(rate.wait().await, Delay::ByRate);

@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
     scanner::{constants, program, root},
-    server::{BadLine, Schema, Server, named},
+    server::{BadLine, FarLine, Schema, Server, named},
     world::{Done, MERCHANT, World, finish, references, rows, signal, wait_until},
 };
 
@@ -248,6 +248,40 @@ fn a_commit_is_made_once_whatever_breaks_when() {
     world.assert_same_customers();
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "unchanged=300 duplicate=1 invalid=1");
+}
+
+/// A moment at which a request may be sent is void some milliseconds later.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn requests_are_sent_however_far_the_server_is() {
+    let server = Server::start();
+    let line = FarLine::to(&server, Duration::from_millis(12));
+    for rate in ["--rate=50", "--rate=unlimited"] {
+        let world = World::new().on_server(&line.url());
+        assert_eq!(world.import(&world.rows("users.csv", 50), &[rate]).code, 0, "{rate}");
+        world.assert_agreement(references(0..50));
+    }
+}
+
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_burst_is_sent_at_once() {
+    let world = World::new().on_server(&server());
+    let began = Instant::now();
+    assert_eq!(world.import(&world.rows("users.csv", 60), &["--rate=0.5", "--burst=60"]).code, 0);
+    assert!(began.elapsed() < Duration::from_secs(60), "two minutes without a burst: {:?}", began.elapsed());
+}
+
+/// What was given away is in the future then.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_servers_clock_that_is_set_back_holds_no_request_up() {
+    let world = World::new().on_server(&server());
+    let file = world.rows("users.csv", 20);
+    assert_eq!(world.import(&file, &["--limit=10"]).code, 0);
+    world.execute("update rate set given_until = given_until + 86400");
+    assert_eq!(world.import(&file, &[]).code, 0);
+    world.assert_agreement(references(0..20));
 }
 
 #[test]

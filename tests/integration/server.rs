@@ -15,7 +15,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc,
     },
+    time::{Duration, Instant},
 };
 
 use sqlx::{
@@ -355,6 +357,54 @@ impl Drop for Server {
 fn url(folder: &Path) -> String {
     let folder = folder.display().to_string().replace('/', "%2F");
     format!("postgres://postgres@{folder}/postgres")
+}
+
+/// A line to a server that is far away.
+pub(crate) struct FarLine {
+    folder: TempDir,
+}
+
+impl FarLine {
+    /// Bytes take this long in either direction.
+    pub(crate) fn to(server: &Server, delay: Duration) -> FarLine {
+        let line = FarLine { folder: tempfile::tempdir().unwrap() };
+        let listener = UnixListener::bind(line.folder.path().join(".s.PGSQL.5432")).unwrap();
+        let socket = server.socket();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = UnixStream::connect(&socket) else { continue };
+                delayed(client.try_clone().unwrap(), server.try_clone().unwrap(), delay);
+                delayed(server, client, delay);
+            }
+        });
+        line
+    }
+
+    pub(crate) fn url(&self) -> String {
+        url(self.folder.path())
+    }
+}
+
+/// Passes bytes on, each after this time.
+fn delayed(mut from: UnixStream, mut to: UnixStream, delay: Duration) {
+    let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            drop(sender.send((Instant::now() + delay, buffer[..length].to_vec())));
+        }
+    });
+    std::thread::spawn(move || {
+        for (due, bytes) in receiver {
+            while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                std::thread::park_timeout(left);
+            }
+            if to.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        drop(to.shutdown(std::net::Shutdown::Both));
+    });
 }
 
 /// The transactions in which the ledger is made and taken, and somewhat more; where one of them breaks there is no run.

@@ -30,6 +30,18 @@ use super::{
 /// Moments are given at least so much ahead, in seconds: the answer takes its time.
 const LEAD: f64 = 0.001;
 
+/// The part of an exchange that this lead covers, and the time for which a moment may be late anyway.
+const COVERED: f64 = 0.002;
+
+/// The share of an exchange until its answer has arrived, with some more because not all of them take the same time.
+const ANSWER_SHARE: f64 = 0.625;
+
+/// No moment is further ahead than the longest pause, apart from those that workers have reserved, in seconds.
+const AHEAD_MAX: f64 = 300.0;
+
+/// By how much the clocks may disagree about an exchange, apart from what the exchange itself leaves open.
+const CLOCK_SLACK: Duration = Duration::from_millis(1);
+
 /// How long the quickest exchange counts.
 const CLOCK_FOR: Duration = Duration::from_secs(10);
 
@@ -48,6 +60,8 @@ pub(crate) struct RateReserver {
     holder: Holder,
     connection: Option<PgConnection>,
     clock: Option<Clock>,
+    /// How long an exchange takes, as a moving average.
+    exchange: Option<Duration>,
     /// The interval that was last found, in seconds.
     interval: f64,
     /// Since when no moments could be reserved.
@@ -86,7 +100,15 @@ struct Clock {
 impl RateReserver {
     pub(super) fn new(server: &Server, holder: Holder) -> RateReserver {
         let server = server.clone();
-        RateReserver { server, holder, connection: None, clock: None, interval: 0.0, away_since: None }
+        RateReserver {
+            server,
+            holder,
+            connection: None,
+            clock: None,
+            exchange: None,
+            interval: 0.0,
+            away_since: None,
+        }
     }
 
     /// Reserves moments for a command that is no worker. The server may be away for `outage_limit`.
@@ -175,11 +197,12 @@ impl RateReserver {
     async fn take(&mut self, count: u32, interval: Duration, burst: u32) -> Result<Taken, sqlx::Error> {
         let mut connection = self.connect().await?;
         let own = interval.as_secs_f64();
-        let lead = LEAD - f64::from(burst.saturating_sub(1)) * own;
+        let ahead = self.ahead();
+        let lead = ahead - f64::from(burst.saturating_sub(1)) * own;
         let sql = AssertSqlSafe(self.server.with_schema(TAKE_MOMENTS));
         let asked = Instant::now();
         let query = sqlx::query(sql).persistent(false).bind(self.holder.worker()).bind(lead);
-        let row = query.bind(f64::from(count)).bind(own).fetch_one(&mut connection).await?;
+        let row = query.bind(f64::from(count)).bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await?;
         let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
         let taken = match (end, is_alive) {
@@ -192,11 +215,13 @@ impl RateReserver {
                 self.interval = found.unwrap_or_default();
                 let clock = self.adjust(asked, now);
                 let interval = self.interval.max(own);
-                let moment = |at: u32| clock.local(end - f64::from(count - at) * interval);
+                // The moments of a burst have passed.
+                let moment = |at: u32| clock.local((end - f64::from(count - at) * interval).max(now + ahead));
                 let moments = (0..count).map(moment).collect();
                 let interval = Duration::try_from_secs_f64(interval).unwrap_or_default();
                 let workers = u32::try_from(workers).unwrap_or(u32::MAX);
-                Taken::Moments(ReservedMoments { moments, interval, workers })
+                let took = self.exchange.unwrap_or_default();
+                Taken::Moments(ReservedMoments { moments, interval, workers, took })
             }
         };
         self.connection = Some(connection);
@@ -250,13 +275,27 @@ impl RateReserver {
         Ok(())
     }
 
+    /// How much ahead of the server's clock a moment must be at least, so that it has not passed when its answer arrives, in
+    /// seconds: more if the server is far away.
+    fn ahead(&self) -> f64 {
+        let answer = self.exchange.unwrap_or_default().as_secs_f64() * ANSWER_SHARE;
+        LEAD + (answer - COVERED).max(0.0)
+    }
+
     /// Accepts an exchange in which the server's clock was read.
     fn adjust(&mut self, asked: Instant, server_seconds: f64) -> Clock {
         let took = asked.elapsed();
+        self.exchange = Some(average(self.exchange, took));
         let new = Clock { at: asked + took / 2, server_seconds, took };
         let best = self.clock.filter(|clock| clock.took < took && clock.at.elapsed() < CLOCK_FOR);
+        let best = best.filter(|clock| clock.agrees(asked, took, server_seconds));
         *self.clock.insert(best.unwrap_or(new))
     }
+}
+
+/// The moving average of the times that exchanges take. One that had to wait for something changes little.
+fn average(before: Option<Duration>, took: Duration) -> Duration {
+    before.map_or(took, |before| (3 * before + took.min(2 * before + Duration::from_millis(20))) / 4)
 }
 
 enum Taken {
@@ -274,6 +313,13 @@ enum Stored {
 }
 
 impl Clock {
+    /// Whether the server's clock may have shown this time in the exchange. Otherwise, one of the clocks was set, or one of
+    /// the machines was suspended.
+    fn agrees(&self, asked: Instant, took: Duration, server_seconds: f64) -> bool {
+        let (at, slack) = (self.local(server_seconds), self.took / 2 + CLOCK_SLACK);
+        at + slack >= asked && at <= asked + took + slack
+    }
+
     /// The local moment of this time of the server.
     fn local(&self, seconds: f64) -> Instant {
         let after = seconds - self.server_seconds;
@@ -285,5 +331,34 @@ impl Clock {
     fn server(&self, moment: Instant) -> f64 {
         let after = moment.saturating_duration_since(self.at).as_secs_f64();
         self.server_seconds + after - self.at.saturating_duration_since(moment).as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_not_relied_on() {
+        let (at, ms) = (Instant::now() + Duration::from_secs(7200), Duration::from_millis);
+        let clock = Clock { at, server_seconds: 5000.0, took: ms(2) };
+        let asked = at + Duration::from_secs(1);
+        for (seconds, agrees) in [(5001.0, true), (5001.02, true), (5001.03, false), (5000.9, false)] {
+            assert_eq!(clock.agrees(asked, ms(22), seconds), agrees, "{seconds}");
+        }
+        // Set forward or back, or this machine was suspended.
+        assert!(!clock.agrees(asked, ms(22), 8600.0) && !clock.agrees(asked, ms(22), 1400.0));
+    }
+
+    #[test]
+    fn one_long_exchange_changes_little_and_long_ones_are_followed() {
+        let ms = Duration::from_millis;
+        let mut exchange = average(None, ms(1));
+        exchange = average(Some(exchange), ms(4000));
+        assert!(exchange < ms(7), "{exchange:?}");
+        for _ in 0..20 {
+            exchange = average(Some(exchange), ms(200));
+        }
+        assert!(exchange > ms(190), "{exchange:?}");
     }
 }

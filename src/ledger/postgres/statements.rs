@@ -275,11 +275,16 @@ pub(super) const COUNT_EXISTING: &str = "
     on conflict (run, note) do update set rows = existing_note.rows + excluded.rows";
 
 /// Takes the moments of the rate up to a later one; null if the table is empty. Without a worker, it is a command beside
-/// runs.
+/// runs. Moments that are further ahead than all workers together may reserve were given before the server's clock was set
+/// back.
 pub(super) const TAKE_MOMENTS: &str = "
     with alive as (select id from {schema}.worker where state = 'alive'), taken as (
         update {schema}.rate
-        set given_until = greatest(given_until, extract(epoch from clock_timestamp())::float8 + $2)
+        set given_until = greatest(
+                case when given_until - extract(epoch from clock_timestamp())::float8
+                        <= $5 + (32 + 2 * (select count(*) from alive)) * greatest(interval_seconds, $4)
+                    then given_until else extract(epoch from clock_timestamp())::float8 + 1 end,
+                extract(epoch from clock_timestamp())::float8 + $2)
                 + $3 * greatest(interval_seconds, $4)
         where id = 1 and ($1::bigint is null or exists (select 1 from alive where id = $1))
         returning given_until, interval_seconds)
