@@ -17,7 +17,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
     scanner::{constants, program, root},
-    server::{BadLine, FarLine, Schema, Server, named},
+    server::{BadLine, FarLine, Schema, Server, SilentLine, named},
     world::{Done, MERCHANT, World, finish, references, rows, signal, wait_until},
 };
 
@@ -282,6 +282,22 @@ fn a_servers_clock_that_is_set_back_holds_no_request_up() {
     world.execute("update rate set given_until = given_until + 86400");
     assert_eq!(world.import(&file, &[]).code, 0);
     world.assert_agreement(references(0..20));
+}
+
+/// A machine that is gone tells nobody; the connections to it stay as they are.
+#[test]
+#[ignore = "needs the programs of Postgres: .ci/run has them"]
+fn no_answer_is_waited_for_for_ever() {
+    let server = Server::start();
+    for text in ["from row where reference = any", "set given_until = greatest(", "set commits = commits + 1"]
+    {
+        let line = SilentLine::to(&server, text);
+        let world = World::new().on_server(&line.url());
+        let file = world.rows("users.csv", 20);
+        assert_eq!(world.import(&file, &[]).code, 0, "{text}");
+        assert!(line.is_silent(), "{text}");
+        world.assert_agreement(references(0..20));
+    }
 }
 
 #[test]

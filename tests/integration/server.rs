@@ -14,7 +14,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     time::{Duration, Instant},
@@ -405,6 +405,67 @@ fn delayed(mut from: UnixStream, mut to: UnixStream, delay: Duration) {
         }
         drop(to.shutdown(std::net::Shutdown::Both));
     });
+}
+
+/// A line to a server that falls silent once, as if the server's machine had gone: the connection that passes this text
+/// on to the server passes nothing back any more, and is not closed. Other connections are not concerned.
+pub(crate) struct SilentLine {
+    folder: TempDir,
+    is_silent: Arc<AtomicBool>,
+}
+
+impl SilentLine {
+    pub(crate) fn to(server: &Server, text: &'static str) -> SilentLine {
+        let line = SilentLine { folder: tempfile::tempdir().unwrap(), is_silent: Arc::default() };
+        let listener = UnixListener::bind(line.folder.path().join(".s.PGSQL.5432")).unwrap();
+        let (socket, is_silent) = (server.socket(), Arc::clone(&line.is_silent));
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = UnixStream::connect(&socket) else { continue };
+                let is_silent = Arc::clone(&is_silent);
+                std::thread::spawn(move || forward_until(client, server, text.as_bytes(), &is_silent));
+            }
+        });
+        line
+    }
+
+    pub(crate) fn url(&self) -> String {
+        url(self.folder.path())
+    }
+
+    pub(crate) fn is_silent(&self) -> bool {
+        self.is_silent.load(Ordering::SeqCst)
+    }
+}
+
+/// Passes bytes on; the first that contain this text are passed on, and then nothing more is.
+fn forward_until(mut client: UnixStream, mut server: UnixStream, text: &[u8], is_silent: &AtomicBool) {
+    let (mut from_server, mut to_client) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    let is_this_silent = Arc::new(AtomicBool::new(false));
+    let is_silenced = Arc::clone(&is_this_silent);
+    let back = std::thread::spawn(move || {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(length @ 1..) = from_server.read(&mut buffer) {
+            let is_silenced = is_silenced.load(Ordering::SeqCst);
+            if !is_silenced && to_client.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        drop(to_client.shutdown(std::net::Shutdown::Both));
+    });
+    let mut buffer = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = client.read(&mut buffer) {
+        let bytes = &buffer[..length];
+        let has_text = bytes.windows(text.len()).any(|window| window == text);
+        if has_text && !is_silent.swap(true, Ordering::SeqCst) {
+            is_this_silent.store(true, Ordering::SeqCst);
+        }
+        if server.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    drop(server.shutdown(std::net::Shutdown::Write));
+    drop(back.join());
 }
 
 /// The transactions in which the ledger is made and taken, and somewhat more; where one of them breaks there is no run.

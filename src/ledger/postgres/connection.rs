@@ -29,7 +29,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// The timeout for a commit of a run; after it the connection counts as broken, because a dead peer sends no error.
 pub(super) const COMMIT_MAX: Duration = Duration::from_secs(10);
 
-/// The timeout for a transaction whose statements may change very many rows.
+/// The timeout for a look-up of rows, which may have to be read from a slow disk.
+const LOOK_UP_MAX: Duration = Duration::from_secs(30);
+
+/// The timeout for a transaction whose statements may read or change very many rows.
 pub(super) const BULK_MAX: Duration = Duration::from_secs(3600);
 
 /// How long a worker that ends in the middle of its work tries to end its lease.
@@ -122,12 +125,22 @@ impl Connection {
 
     // Reading
 
-    /// The rows of a statement.
+    /// The rows of a statement that may read very many.
     pub(super) async fn read(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
+        self.read_within(statement, BULK_MAX).await
+    }
+
+    /// The rows of a statement that reads a few by an index.
+    pub(super) async fn look_up(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
+        self.read_within(statement, LOOK_UP_MAX).await
+    }
+
+    async fn read_within(&mut self, statement: &Statement, deadline: Duration) -> Result<Vec<PgRow>, Error> {
         self.beat_if_due().await?;
         let mut outage = Outage::default();
         loop {
-            match self.try_read(statement).await {
+            let read = timeout(deadline, self.try_read(statement)).await;
+            match read.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(rows) => {
                     outage.over();
                     return Ok(rows);
@@ -140,6 +153,12 @@ impl Connection {
     /// The one row of a statement that always has one.
     pub(super) async fn read_one(&mut self, statement: &Statement) -> Result<PgRow, Error> {
         let row = self.read(statement).await?.pop();
+        row.ok_or_else(|| self.error(sqlx::Error::RowNotFound))
+    }
+
+    /// As above, of a statement that reads a few rows by an index.
+    pub(super) async fn look_up_one(&mut self, statement: &Statement) -> Result<PgRow, Error> {
+        let row = self.look_up(statement).await?.pop();
         row.ok_or_else(|| self.error(sqlx::Error::RowNotFound))
     }
 
