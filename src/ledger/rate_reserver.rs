@@ -78,8 +78,7 @@ impl RateReserver {
     /// while the ledger is unreachable. None if the worker no longer counts as alive, and so must not send.
     ///
     /// # Errors
-    /// If the ledger has been unreachable for too long for a command beside runs. A worker waits for as long as its commits
-    /// are repeated.
+    /// If the ledger has been unreachable for too long, or refuses.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "nothing reserves then"))]
     pub(crate) async fn reserve(
         &mut self,

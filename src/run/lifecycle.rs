@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
 use tracing::info;
 
 use super::{
@@ -107,10 +110,14 @@ impl ActiveRun {
                 chunks
             }
         };
+        let (failed, failure) = oneshot::channel();
         if let Some(reserver) = self.ledger.rate_reserver() {
             let rate = share_rate(reserver, sender).await;
-            // A worker's commits fail before its rate does.
-            readers.spawn(async { drop(rate.await) });
+            readers.spawn(async move {
+                if let Err(error) = rate.await {
+                    drop(failed.send(error));
+                }
+            });
         }
         let in_doubt = self.ledger.rows_in_doubt();
         if in_doubt > 0 {
@@ -118,7 +125,12 @@ impl ActiveRun {
         }
         let mut pipeline = Pipeline::new(self.ledger, again, Arc::clone(sender), options, show);
         let stage = Stage::first(in_doubt);
-        let end = drive(&mut pipeline, stage, chunks, signals, sender, options.limits).await?;
+        let end = tokio::select! {
+            biased;
+            end = drive(&mut pipeline, stage, chunks, signals, sender, options.limits) => end?,
+            // Nothing can be sent any more.
+            Ok(error) = failure => return Err(error.into()),
+        };
         pipeline.end(end)
     }
 }

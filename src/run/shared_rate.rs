@@ -19,7 +19,7 @@ const REPORT_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// Makes the rate of this process the shared one, before the first request. Nothing is sent unless the returned future
 /// runs: it reserves moments for the requests, and reports what happens to them, until the worker is no longer alive. The
-/// future ends with an error if a command beside runs has waited too long for the ledger.
+/// future ends with an error if it has waited too long for the ledger.
 pub(crate) async fn share_rate(
     reserver: RateReserver,
     sender: &Arc<Sender>,

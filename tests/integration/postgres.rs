@@ -301,6 +301,22 @@ fn no_answer_is_waited_for_for_ever() {
 }
 
 #[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn a_ledger_that_gives_no_moments_for_requests_ends_the_run() {
+    let world = World::new().on_server(&server());
+    let file = world.rows("users.csv", 20);
+    assert_eq!(world.import(&file, &["--limit=1"]).code, 0);
+    let lock = world.lock("begin; lock table rate");
+    let done = world.import(&file, &["--outage-limit=17s"]);
+    done.assert_error_line(4, &["the server was away for 17s", "run the same command again"]);
+    assert!(done.stderr.contains("the ledger gives no moments for requests (table rate)"), "{done:?}");
+    drop(lock);
+    world.execute("drop table rate");
+    world.import(&file, &[]).assert_error_line(1, &["rate", "the schema is not as this program made it"]);
+    assert_eq!(world.journal().created().len(), 1);
+}
+
+#[test]
 #[ignore = "needs the programs of Postgres: .ci/run has them"]
 fn while_the_server_is_away_nothing_is_sent_and_the_run_goes_on_behind_it() {
     let server = Server::start();

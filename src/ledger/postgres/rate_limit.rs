@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, postgres::PgConnection};
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     super::{
@@ -22,7 +22,7 @@ use super::{
         rate_reserver::{NewRate, ReservedMoments, StoredRate},
     },
     connection::timed_out,
-    failure::Failure,
+    failure::{Failure, is_refusal},
     server::Server,
     statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
@@ -45,8 +45,10 @@ const CLOCK_SLACK: Duration = Duration::from_millis(1);
 /// How long the quickest exchange counts.
 const CLOCK_FOR: Duration = Duration::from_secs(10);
 
-/// How long one statement may take.
+/// How long one statement may take at first. The time doubles with each failure: the server does not notice that nobody
+/// waits any more for a statement that itself waits for a lock, so that each attempt may occupy one of its connections.
 const STATEMENT_MAX: Duration = Duration::from_secs(5);
+const STATEMENT_DOUBLINGS_MAX: u32 = 3;
 
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +60,8 @@ const STATE_FOR: f64 = 60.0;
 pub(crate) struct RateReserver {
     server: Server,
     holder: Holder,
+    /// How long moments may be impossible to reserve.
+    outage_limit: Duration,
     connection: Option<PgConnection>,
     clock: Option<Clock>,
     /// How long an exchange takes, as a moving average.
@@ -66,6 +70,11 @@ pub(crate) struct RateReserver {
     interval: f64,
     /// Since when no moments could be reserved.
     away_since: Option<Instant>,
+    /// Number of attempts that have failed since the last success.
+    failures: u32,
+    /// Whether a connection was made since then: the server is there.
+    is_reached: bool,
+    is_outage_logged: bool,
 }
 
 /// For whom moments are reserved.
@@ -74,17 +83,14 @@ pub(super) enum Holder {
     /// The worker of this id.
     Worker(i64),
     /// A command beside runs.
-    Command {
-        /// How long the server may be away.
-        outage_limit: Duration,
-    },
+    Command,
 }
 
 impl Holder {
     fn worker(self) -> Option<i64> {
         match self {
             Holder::Worker(id) => Some(id),
-            Holder::Command { .. } => None,
+            Holder::Command => None,
         }
     }
 }
@@ -98,16 +104,20 @@ struct Clock {
 }
 
 impl RateReserver {
-    pub(super) fn new(server: &Server, holder: Holder) -> RateReserver {
-        let server = server.clone();
+    /// The server may be away for `outage_limit`.
+    pub(super) fn new(server: &Server, holder: Holder, outage_limit: Duration) -> RateReserver {
         RateReserver {
-            server,
+            server: server.clone(),
             holder,
+            outage_limit,
             connection: None,
             clock: None,
             exchange: None,
             interval: 0.0,
             away_since: None,
+            failures: 0,
+            is_reached: false,
+            is_outage_logged: false,
         }
     }
 
@@ -116,7 +126,7 @@ impl RateReserver {
     /// # Errors
     /// If no moments can be reserved, such as on a standby or without the right to write.
     pub(crate) async fn beside_runs(server: &Server, outage_limit: Duration) -> Result<RateReserver, Error> {
-        let mut reserver = RateReserver::new(server, Holder::Command { outage_limit });
+        let mut reserver = RateReserver::new(server, Holder::Command, outage_limit);
         match timeout(STATEMENT_MAX, reserver.take(0, Duration::ZERO, 1)).await {
             Ok(Ok(_)) => Ok(reserver),
             Ok(Err(error)) => Err(reserver.error(error.into())),
@@ -132,7 +142,7 @@ impl RateReserver {
     /// while the server is away. None if the worker is not alive any more: it must not send.
     ///
     /// # Errors
-    /// If the server has been away for too long for a command beside runs. A worker's commits end its run then.
+    /// If no moments could be reserved for too long, or the server refuses.
     pub(crate) async fn reserve(
         &mut self,
         count: u32,
@@ -140,16 +150,16 @@ impl RateReserver {
         burst: u32,
     ) -> Result<Option<ReservedMoments>, Error> {
         loop {
-            let taken = timeout(STATEMENT_MAX, self.take(count, interval, burst)).await;
+            let taken = timeout(self.statement_max(), self.take(count, interval, burst)).await;
             match taken.unwrap_or_else(|_| Err(timed_out())) {
                 Ok(Taken::Moments(moments)) => {
-                    self.away_since = None;
+                    self.on_success();
                     return Ok(Some(moments));
                 }
                 Ok(Taken::NotAlive) => return Ok(None),
                 Ok(Taken::Begun) => {}
                 Err(error) => {
-                    self.connection = None;
+                    self.on_failure(&error);
                     self.check_outage(error)?;
                     sleep(PAUSE).await;
                 }
@@ -157,19 +167,45 @@ impl RateReserver {
         }
     }
 
-    /// Logs that no moments can be reserved. A worker's commits warn of the same outage.
-    fn check_outage(&mut self, error: sqlx::Error) -> Result<(), Error> {
-        let now = Instant::now();
-        match (self.holder, self.away_since) {
-            (Holder::Command { outage_limit }, Some(since)) if now - since >= outage_limit => {
-                return Err(self.error(Failure::Away(outage_limit, Failure::from(error).to_string())));
-            }
-            (Holder::Command { .. }, None) => {
-                warn!(%error, "the ledger is away; nothing is sent until it is back");
-            }
-            _ => debug!(%error, "no moments can be reserved; nothing is sent until they can"),
+    /// How long the next statement may take: not much longer than the server may be away.
+    fn statement_max(&self) -> Duration {
+        let longest = STATEMENT_MAX * 2_u32.pow(self.failures.min(STATEMENT_DOUBLINGS_MAX));
+        let away = self.away_since.map(|since| since.elapsed()).unwrap_or_default();
+        longest.min(self.outage_limit.saturating_sub(away).max(PAUSE))
+    }
+
+    fn on_success(&mut self) {
+        if self.is_outage_logged {
+            info!("requests are sent again");
         }
-        self.away_since.get_or_insert(now);
+        (self.away_since, self.failures) = (None, 0);
+        (self.is_reached, self.is_outage_logged) = (false, false);
+    }
+
+    fn on_failure(&mut self, error: &sqlx::Error) {
+        debug!(%error, "no moments can be reserved, or the rate cannot be stored");
+        self.connection = None;
+        self.failures += 1;
+    }
+
+    /// Logs that no moments can be reserved, once. If the server cannot be reached, a worker's commits warn of that.
+    fn check_outage(&mut self, error: sqlx::Error) -> Result<(), Error> {
+        let since = *self.away_since.get_or_insert_with(Instant::now);
+        if is_refusal(&error) {
+            return Err(self.error(error.into()));
+        }
+        if since.elapsed() >= self.outage_limit {
+            return Err(self.error(Failure::Away(self.outage_limit, Failure::from(error).to_string())));
+        }
+        match self.holder {
+            _ if self.is_outage_logged => return Ok(()),
+            Holder::Command => warn!(%error, "the ledger is away; nothing is sent until it is back"),
+            Holder::Worker(_) if self.is_reached => {
+                warn!(%error, "the ledger gives no moments for requests (table rate); nothing is sent until it does");
+            }
+            Holder::Worker(_) => return Ok(()),
+        }
+        self.is_outage_logged = true;
         Ok(())
     }
 
@@ -177,17 +213,13 @@ impl RateReserver {
     /// server is away or the worker is not alive any more.
     pub(crate) async fn store(&mut self, mut change: impl FnMut(&StoredRate) -> NewRate) -> bool {
         loop {
-            match timeout(STATEMENT_MAX, self.try_store(&mut change)).await {
-                Ok(Ok(Stored::Yes)) => return true,
-                Ok(Ok(Stored::NotAlive)) => return false,
-                Ok(Ok(Stored::Overtaken)) => {}
-                Ok(Err(error)) => {
-                    debug!(%error, "the rate cannot be stored");
-                    self.connection = None;
-                    return false;
-                }
-                Err(_) => {
-                    self.connection = None;
+            let stored = timeout(self.statement_max(), self.try_store(&mut change)).await;
+            match stored.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(Stored::Yes) => return true,
+                Ok(Stored::NotAlive) => return false,
+                Ok(Stored::Overtaken) => {}
+                Err(error) => {
+                    self.on_failure(&error);
                     return false;
                 }
             }
@@ -265,7 +297,11 @@ impl RateReserver {
     async fn connect(&mut self) -> Result<PgConnection, sqlx::Error> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => self.server.options().connect().await,
+            None => {
+                let connection = self.server.options().connect().await?;
+                self.is_reached = true;
+                Ok(connection)
+            }
         }
     }
 

@@ -637,7 +637,8 @@ impl Store {
     }
 
     pub(crate) fn rate_reserver(&self) -> RateReserver {
-        RateReserver::new(self.connection.server(), Holder::Worker(self.worker_id()))
+        let holder = Holder::Worker(self.worker_id());
+        RateReserver::new(self.connection.server(), holder, self.connection.outage_limit)
     }
 
     pub(crate) fn worker_id(&self) -> i64 {
