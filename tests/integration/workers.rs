@@ -467,6 +467,18 @@ fn the_rate_is_that_of_all_workers() {
     assert_closed(&world, 1200);
 }
 
+/// A run that leaves room for others does not slow down the next one, which does not.
+#[test]
+#[ignore = "needs a server of Postgres: .ci/run has one"]
+fn what_was_found_out_about_the_rate_is_forgotten_at_the_next_run() {
+    let world = world(Duration::from_millis(5));
+    let courtesy = "select state::json ->> 'courtesy' is not null from rate";
+    assert_eq!(world.import(&world.rows("users.csv", 30), &["--polite"]).code, 0);
+    assert_eq!(world.query(courtesy), [["1"]]);
+    assert_eq!(world.import(&world.file("more.csv", rows(100..130)), &[]).code, 0);
+    assert_eq!(world.query(courtesy), [["0"]]);
+}
+
 /// The share of an unknown limit that is used, and the share of requests that is refused, once the limit was found. In
 /// virtual time it is 0.95 and 0.01; the rest allows for a debug build.
 const LIMIT_USED: f64 = 0.85;

@@ -18,7 +18,9 @@ use super::{
     connection::Connection,
     failure::Failure,
     parameters::Statement,
-    statements::{BEGIN, BURY, COMMIT, JOIN, LOCK_TARGET, SELECT_ALIVE, SELECT_NAMED_RUN, SELECT_RUN_AGE},
+    statements::{
+        BEGIN, BURY, COMMIT, FORGET_RATE, JOIN, LOCK_TARGET, SELECT_ALIVE, SELECT_NAMED_RUN, SELECT_RUN_AGE,
+    },
     worker::{LEASE, Worker},
 };
 
@@ -114,6 +116,8 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
                 connection.run_text(COMMIT.into()).await?;
                 continue;
             }
+            // What earlier runs found out holds for their options, such as --polite.
+            connection.run(&Statement::new(FORGET_RATE)).await?;
             insert_worker(connection, run, None).await?;
             return Ok(Joined::Alone);
         };

@@ -53,7 +53,7 @@ const STATEMENT_DOUBLINGS_MAX: u32 = 3;
 /// The pause before another attempt.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What was found out counts for this time without a request, in seconds: a later run must not begin with it.
+/// What was found out counts for this time without a request, in seconds. A run that begins alone forgets it at once.
 const STATE_FOR: f64 = 60.0;
 
 /// Reserves moments for one process, over a connection of its own: a commit must not delay requests.

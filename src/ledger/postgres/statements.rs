@@ -298,6 +298,9 @@ pub(super) const BEGIN_RATE: &str = "
     values (1, extract(epoch from clock_timestamp())::float8 + 1, $1)
     on conflict (id) do nothing";
 
+/// Forgets what was found out about the API's limit; moments that were given away, and pauses, stay.
+pub(super) const FORGET_RATE: &str = "update rate set state = null, version = version + 1 where id = 1";
+
 pub(super) const SELECT_RATE: &str = "
     select state, version, began, given_until, extract(epoch from clock_timestamp())::float8,
            $1::bigint is null or exists (select 1 from {schema}.worker where id = $1 and state = 'alive')
