@@ -63,7 +63,7 @@
 //! with the same reference. **phone**: a number checked against the numbering plan of its region.
 //!
 //! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to
-//! rows. **read-ahead**: rows that were read and are not claimed yet.
+//! rows. **row records**: the records that are rows, without the lines between them. **read-ahead**: rows that were read and are not claimed yet.
 //!
 //! *Ledger.* **ledger**: the durable record of runs and rows. **run**: one `import` or `retry`. **claim**: a run's
 //! committed promise to settle a row. **operation**: create, confirm or update. **in doubt**: claimed by a crashed

@@ -36,6 +36,8 @@ mod heading;
 
 mod row_parser;
 
+mod row_records;
+
 mod skipped_line;
 
 mod file_state;
@@ -57,7 +59,9 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
+        mpsc::{channel, sync_channel},
     },
+    thread,
 };
 
 use serde::{Deserialize, Serialize};
@@ -88,7 +92,8 @@ use self::{
     row_parser::{
         HeaderLines, RowContext, header_flaw, is_line_separator, read_header, read_row, reads_as_row,
     },
-    skipped_line::{KnownHeader, NoRow, ends_file, is_separator, no_row},
+    row_records::RowRecords,
+    skipped_line::{KnownHeader, is_separator},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
 use crate::ledger::RowMapping;
@@ -241,9 +246,6 @@ pub struct Source {
     path: Option<String>,
     /// The canonical path of the file; none for a stream.
     file: Option<PathBuf>,
-    header: KnownHeader,
-    /// The line of a header with other columns; rows after it cannot be read.
-    other_header: Option<u64>,
     columns: Vec<String>,
     column_map: ColumnMap,
     mapping: Mapping,
@@ -256,8 +258,7 @@ pub struct Source {
     compression: Compression,
     rules: Rules,
     read_options_json: String,
-    rows_left: u64,
-    records: CsvReader<TextReader>,
+    records: RowRecords,
     /// Bytes consumed of the source itself, before decompression.
     consumed: Arc<AtomicU64>,
     /// Hash of the prefix read so far; none for a stream.
@@ -332,21 +333,18 @@ impl Source {
             path: None,
             file: None,
             columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
-            header: KnownHeader::new(&header, &column_map),
-            other_header: None,
+            records: RowRecords::new(records, &name, KnownHeader::new(&header, &column_map), options.limit),
             column_map,
             mapping,
             reference_column,
             rules: read.rules.clone(),
             read_options_json: serde_json::to_string(read).unwrap_or_default(),
-            rows_left: options.limit.unwrap_or(u64::MAX),
             name,
             state: None,
             delimiter: dialect.delimiter,
             quote: options.quote,
             encoding,
             compression,
-            records,
             consumed,
             hash: None,
             skipped,
@@ -466,7 +464,7 @@ impl Source {
             return Ok(false);
         };
         let at_end = place.bytes >= size && prefix_hash.bytes >= size;
-        if rows > self.rows_left || prefix_hash.bytes > size || !(at_end || self.is_plain()) {
+        if rows > self.records.rows_left || prefix_hash.bytes > size || !(at_end || self.is_plain()) {
             return Ok(false);
         }
         let resumed = prefix_hash::resume(path, place, prefix_hash);
@@ -476,16 +474,16 @@ impl Source {
         if !at_end && !matches!(before, b'\n' | b'\r') {
             return Ok(false);
         }
-        self.rows_left = if at_end { 0 } else { self.rows_left - rows };
+        self.records.rows_left = if at_end { 0 } else { self.records.rows_left - rows };
         (self.skipped, self.hash) = (place.bytes, Some(file.hash()));
-        self.records.resume(TextReader::resumed(Box::new(file)), place.line, before == b'\r');
+        self.records.csv.resume(TextReader::resumed(Box::new(file)), place.line, before == b'\r');
         Ok(true)
     }
 
     /// Bytes of the source that the rows so far came from. An estimate for a compressed or transcoded source, where
     /// the bytes of source and text do not correspond.
     fn bytes(&self) -> u64 {
-        let (used, read) = self.records.progress();
+        let (used, read) = self.records.csv.progress();
         if self.is_plain() || read == 0 {
             return self.skipped + used;
         }
@@ -496,9 +494,9 @@ impl Source {
     /// The position after the last row. No run can resume after a header with other columns, because the resumed run
     /// would not have read that header.
     fn place(&self) -> SourcePosition {
-        let hash = self.hash.as_ref().filter(|_| self.other_header.is_none());
+        let hash = self.hash.as_ref().filter(|_| self.records.other_header.is_none());
         let prefix_hash = hash.map(RunningHash::prefix);
-        SourcePosition { bytes: self.bytes(), line: self.records.line(), prefix_hash }
+        SourcePosition { bytes: self.bytes(), line: self.records.csv.line(), prefix_hash }
     }
 
     /// The next data row.
@@ -517,56 +515,71 @@ impl Source {
         &mut self,
         wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
     ) -> Result<Option<Option<Row>>, Error> {
-        if self.rows_left == 0 {
-            return Ok(None);
+        let (records, context) = self.parts();
+        let row =
+            records.next(context, |record, other_header| read_row(record, context, other_header, wants))?;
+        if row.is_none() {
+            self.check_unchanged()?;
         }
-        let (columns, adjustments, rules) = (&self.column_map, &self.adjustments, &self.rules);
-        let is_row = |fields: RawFields<'_>| reads_as_row(fields, columns, rules, self.quote);
-        loop {
-            let line = self.records.line();
-            let record = match self.records.next(&is_row) {
-                Ok(None) => {
-                    self.check_unchanged()?;
-                    return Ok(None);
-                }
-                Ok(Some(record)) => record,
-                Err(error) => {
-                    return Err(Error::Read { name: self.name.clone(), line, error });
-                }
-            };
-            adjustments.add_mark(&record);
-            if !record.has_break && record.flaw.is_none() && !ends_file(&record) {
-                adjustments.add(Adjustment::UnterminatedLastLine, record.line);
-            }
-            match no_row(&record, &self.header, self.delimiter) {
-                Some(NoRow::Skipped(adjustment)) => {
-                    adjustments.add(adjustment, record.line);
-                    if adjustment == Adjustment::RepeatedHeader {
-                        self.other_header = None;
-                    }
-                    continue;
-                }
-                Some(NoRow::OtherHeader) => self.other_header = Some(record.line),
-                None => {}
-            }
-            self.rows_left -= 1;
-            let (encoding, delimiter) = (self.encoding, self.delimiter);
-            let context = RowContext { columns, rules, encoding, delimiter, adjustments };
-            let rescues = self.rescues.as_deref();
-            return Ok(Some(read_row(&record, context, self.other_header, rescues, wants)));
-        }
+        Ok(row)
     }
 
-    /// Fails if the file has changed since it was opened: the rows may come from two versions.
+    /// Calls `inspect` for each data row. The records are read on a separate thread, while this one checks the rows.
+    ///
+    /// # Errors
+    /// If the file cannot be read any further, after the rows before.
+    pub fn inspect_rows(
+        &mut self,
+        mut inspect: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>),
+    ) -> Result<(), Error> {
+        let (records, context) = self.parts();
+        let read = thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(CHUNKS_AHEAD);
+            let (returner, used) = channel();
+            let reader = scope.spawn(move || records.send_all(context, &sender, &used));
+            for chunk in receiver {
+                chunk.each(|record, other_header| {
+                    read_row(record, context, other_header, |line, row, correction| {
+                        inspect(line, row, correction);
+                        false
+                    });
+                });
+                // After its last chunk the reader is gone, and takes none back.
+                drop(returner.send(chunk));
+            }
+            reader.join()
+        });
+        read.unwrap_or_else(|_| {
+            let error = io::Error::other("the reader ended early");
+            Err(Error::Read { name: self.name.clone(), line: self.records.csv.line(), error })
+        })?;
+        self.check_unchanged()
+    }
+
+    /// The records, and what makes them rows.
+    fn parts(&mut self) -> (&mut RowRecords, RowContext<'_>) {
+        let context = RowContext {
+            columns: &self.column_map,
+            rules: &self.rules,
+            encoding: self.encoding,
+            delimiter: self.delimiter,
+            quote: self.quote,
+            adjustments: &self.adjustments,
+            rescues: self.rescues.as_deref(),
+        };
+        (&mut self.records, context)
+    }
+
+    /// Fails if the file was read to its end and has changed since it was opened: the rows may come from two versions.
     fn check_unchanged(&self) -> Result<(), Error> {
-        let Some(file) = &self.state else { return Ok(()) };
+        let Some(file) = self.state.as_ref().filter(|_| self.records.rows_left > 0) else { return Ok(()) };
         let prefix = self.hash.as_ref().map(RunningHash::prefix);
         match file.change(prefix) {
             Ok(None) => Ok(()),
             Ok(Some(change)) => {
-                Err(Error::Changed { name: self.name.clone(), line: self.records.line(), change })
+                Err(Error::Changed { name: self.name.clone(), line: self.records.csv.line(), change })
             }
-            Err(error) => Err(Error::Read { name: self.name.clone(), line: self.records.line(), error }),
+            Err(error) => Err(Error::Read { name: self.name.clone(), line: self.records.csv.line(), error }),
         }
     }
 

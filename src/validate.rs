@@ -1,8 +1,8 @@
 //! Checks every row of a file against the rules; sends nothing and writes no ledger.
 //!
 //! Rows are inspected without being built, unless they are to be exported. Only the duplicate detector grows with the
-//! file. Each lookup in it waits for memory, so a separate thread does the lookups, in batches. With an export, each
-//! row is looked up before it is written.
+//! file. Three threads share the work, in batches: one reads records, one checks rows, and one looks references up, because
+//! each lookup waits for memory. With an export, one thread does all of it: each row is looked up before it is written.
 
 use std::{
     cell::Cell,
@@ -207,15 +207,8 @@ fn check_all(source: &mut Source, sender: &SyncSender<Vec<Lookup>>) -> Validated
             // If the lookup thread has ended, joining it reports why.
             drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS))));
         }
-        false
     };
-    let read = loop {
-        match source.next_row_if(&mut check) {
-            Ok(Some(_)) => {}
-            Ok(None) => break Ok(()),
-            Err(error) => break Err(error.into()),
-        }
-    };
+    let read = source.inspect_rows(&mut check).map_err(Error::from);
     drop(sender.send(batch));
     (findings, read)
 }

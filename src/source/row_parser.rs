@@ -43,7 +43,10 @@ pub(super) struct RowContext<'a> {
     pub(super) rules: &'a Rules,
     pub(super) encoding: Encoding,
     pub(super) delimiter: u8,
+    pub(super) quote: Quote,
     pub(super) adjustments: &'a Adjustments,
+    /// Options to try on each invalid row.
+    pub(super) rescues: Option<&'a Mutex<Rescues>>,
 }
 
 /// Parses a record into a row; none if `wants` rejects the row. `other_header` is the line of a header with other
@@ -52,10 +55,9 @@ pub(super) fn read_row(
     record: &RawRecord<'_>,
     context: RowContext<'_>,
     other_header: Option<u64>,
-    rescues: Option<&Mutex<Rescues>>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
-    let RowContext { columns, rules, encoding, adjustments, .. } = context;
+    let RowContext { columns, rules, encoding, adjustments, rescues, .. } = context;
     let fields = record.fields;
     let mut misread = |kept: Record, rule, seen: String| {
         let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
@@ -108,8 +110,7 @@ pub(super) fn read_row(
             Ok(valid) => Some(valid.reference()),
             Err(faults) => faults.reference.as_deref(),
         };
-        let [field, message] = [columns.field, columns.message].map(|place| place.map(cell));
-        correction(places.map(cell), field, message, reference)
+        correction(places.map(cell), columns.field.map(cell), columns.message.map(cell), reference)
     });
     wants(record.line, &reading, corrects.as_deref()).then(|| Row {
         line: record.line,
@@ -434,9 +435,11 @@ mod tests {
             rules: &Rules::default(),
             encoding,
             delimiter: b',',
+            quote: Quote::default(),
             adjustments: &Adjustments::default(),
+            rescues: None,
         };
-        match read_row(&record, context, None, None, |_, _, _| true).unwrap().reading {
+        match read_row(&record, context, None, |_, _, _| true).unwrap().reading {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);
