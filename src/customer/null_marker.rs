@@ -72,9 +72,14 @@ pub(super) fn detect(field: Field, value: &str) -> Option<&'static str> {
     if let Some(word) = find(&SIGNED, value) {
         return Some(word);
     }
-    let inner = [('<', '>'), ('(', ')'), ('[', ']'), ('{', '}')]
-        .into_iter()
-        .find_map(|(open, close)| value.strip_prefix(open)?.strip_suffix(close));
+    let close = match first {
+        b'<' => Some('>'),
+        b'(' => Some(')'),
+        b'[' => Some(']'),
+        b'{' => Some('}'),
+        _ => None,
+    };
+    let inner = close.and_then(|close| value[1..].strip_suffix(close));
     match (inner, field.kind()) {
         (Some(inner), _) => find(&WORDS, inner.trim()),
         (None, FieldKind::PersonName) => None,

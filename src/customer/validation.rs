@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -816,9 +817,9 @@ fn judge_email(value: &str) -> Option<(Rule, String)> {
 
 /// Checks what stands before and after the `@`.
 fn judge_at_sign(value: &str) -> Option<(Rule, String)> {
-    let at = value.bytes().position(|byte| byte == b'@').unwrap_or(value.len());
+    let at = memchr(b'@', value.as_bytes()).unwrap_or(value.len());
     let (local, domain) = (&value[..at], value.get(at + 1..).unwrap_or_default());
-    if local.is_empty() || domain.is_empty() || domain.bytes().any(|byte| byte == b'@') {
+    if local.is_empty() || domain.is_empty() || memchr(b'@', domain.as_bytes()).is_some() {
         let count = value.bytes().filter(|b| *b == b'@').count();
         let seen = if count == 1 { "nothing before or after the @".into() } else { format!("{count} @") };
         return Some((Rule::AtSign, seen));

@@ -50,6 +50,8 @@ pub(super) struct ColumnMap {
     pub(super) rows_trail: bool,
     /// The number of columns up to the last mandatory one; the cells after it may be missing.
     pub(super) least_width: usize,
+    /// Whether a field is read through a template.
+    pub(super) has_templates: bool,
 }
 
 /// Which column feeds which field, by name, for the user to check.
@@ -109,8 +111,10 @@ impl ColumnMap {
         // An export has all of its columns, and the last ones identify the corrected row.
         let is_export = header.iter().any(|column| EXPORT_COLUMNS.contains(&column.as_str()));
         let least_width = if is_export { header.len() } else { last_required.map_or(1, |last| last + 1) };
+        let is_template = |source: &FieldSource| matches!(source, FieldSource::Template(_));
         Ok(ColumnMap {
             width: header.len(),
+            has_templates: by_field.iter().flatten().any(is_template),
             by_field,
             kept,
             correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
@@ -207,6 +211,9 @@ impl ColumnMap {
     /// The values of the templates for one row.
     pub(super) fn render<'a>(&self, cell: impl Fn(usize) -> &'a str) -> Rendered {
         let mut rendered = Vec::new();
+        if !self.has_templates {
+            return rendered;
+        }
         for (field, source) in Field::ALL.into_iter().zip(&self.by_field) {
             if let Some(FieldSource::Template(template)) = source {
                 rendered.push((field, template.render(field, &cell)));

@@ -95,16 +95,18 @@ pub(super) fn read_row(
     if record.line < record.last_line {
         adjustments.add_line_breaks(&by_field, record.line);
     }
-    let reading = with_template_faults(rules.check(&by_field), &rendered);
+    let mut reading = rules.check(&by_field);
+    if !rendered.is_empty() {
+        reading = with_template_faults(reading, &rendered);
+    }
     adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
     if let (Err(faults), None, Some(rescues)) = (&reading, &control, rescues) {
         rescues.lock().unwrap_or_else(PoisonError::into_inner).try_row(&by_field, faults);
     }
-    let reading = match control {
-        None => reading,
-        Some(control) => Err(with_fault(reading, control)),
-    };
+    if let Some(control) = control {
+        reading = Err(with_fault(reading, control));
+    }
     let corrects = columns.correction.and_then(|places| {
         let reference = match &reading {
             Ok(valid) => Some(valid.reference()),
@@ -429,6 +431,7 @@ mod tests {
             message: None,
             rows_trail: false,
             least_width: 2,
+            has_templates: false,
         };
         let context = RowContext {
             columns: &columns,

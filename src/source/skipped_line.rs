@@ -105,7 +105,11 @@ pub(super) fn is_no_row(record: &RawRecord<'_>, header: &[String], delimiter: u8
 
 /// Whether a cell of a mandatory field has more digits than any of their names, as the value of a mobile number has.
 fn has_value(fields: RawFields<'_>, header: &KnownHeader) -> bool {
-    header.mandatory.iter().rev().any(|at| digits(cell(fields, *at)) > header.digits)
+    let is_digit = |byte: &&u8| byte.is_ascii_digit();
+    header.mandatory.iter().rev().any(|at| {
+        // The first digits decide.
+        cell(fields, *at).iter().filter(is_digit).nth(header.digits).is_some()
+    })
 }
 
 fn digits(text: &[u8]) -> usize {
