@@ -303,17 +303,25 @@ fn no_answer_is_waited_for_for_ever() {
 #[test]
 #[ignore = "needs a server of Postgres: .ci/run has one"]
 fn a_ledger_that_gives_no_moments_for_requests_ends_the_run() {
-    let world = World::new().on_server(&server());
-    let file = world.rows("users.csv", 20);
-    assert_eq!(world.import(&file, &["--limit=1"]).code, 0);
+    let world = World::with(slow()).on_server(&server());
+    let file = world.rows("users.csv", 600);
+    let start = || {
+        let requests = world.journal().requests();
+        let mut run = world.start_import(&file, &["--concurrency=2", "--outage-limit=17s"]);
+        assert!(wait_until(&mut run, || world.journal().requests() > requests + 20));
+        run
+    };
+    let run = start();
     let lock = world.lock("begin; lock table rate");
-    let done = world.import(&file, &["--outage-limit=17s"]);
+    let done = finish(run);
     done.assert_error_line(4, &["the server was away for 17s", "run the same command again"]);
     assert!(done.stderr.contains("the ledger gives no moments for requests (table rate)"), "{done:?}");
     drop(lock);
+    let run = start();
     world.execute("drop table rate");
-    world.import(&file, &[]).assert_error_line(1, &["rate", "the schema is not as this program made it"]);
-    assert_eq!(world.journal().created().len(), 1);
+    let words = ["rate", "the schema is not as this program made it"];
+    finish(run).assert_error_line(1, &words);
+    world.import(&file, &[]).assert_error_line(2, &words);
 }
 
 #[test]
