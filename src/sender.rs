@@ -1,7 +1,7 @@
 //! Turns a claimed row into a settlement: sends its requests and decides what their replies mean for the row.
 //!
-//! [`Sender::send`] takes a claim through slot, throttle and API until the table in `verdict` gives the row an
-//! outcome.
+//! [`Sender::send`] is the door: `attempts` takes a claim through slot, throttle and API until the table in `verdict`
+//! gives the row an outcome, and settles it. This file has what all rows of a run share.
 //!
 //! The governing rule: Create is not idempotent, so after a Create that may have landed, only Get is sent for the row
 //! until Get has been answered. A row is `failed` only if it surely was not created; otherwise it stays `pending`, in
@@ -13,8 +13,6 @@
 mod attempts;
 
 mod lookup;
-
-mod throttled_series;
 
 mod verdict;
 
@@ -28,12 +26,10 @@ use std::{
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::sync::watch;
-use tracing::warn;
 
 use self::{
-    attempts::Attempts,
-    throttled_series::ReplyCounts,
-    verdict::{CreateSent, Endpoint, History},
+    attempts::{Attempts, ReplyCounts},
+    verdict::Endpoint,
 };
 pub use self::{
     lookup::{Lookup, lookup},
@@ -42,15 +38,12 @@ pub use self::{
 use crate::{
     api::{Api, ApiMetrics},
     customer::Reference,
-    ledger::{Claim, Effort, Operation, RequestCounts, RowError, Settlement},
+    ledger::{Claim, RequestCounts, Settlement},
     throttle::{Slot, Throttle, UpcomingWrites},
 };
 
 /// A reference that no merchant uses; the probe of the service looks it up.
 const PROBE_REFERENCE: &str = "customer-import-probe-of-nobody";
-
-/// Maximum number of log lines about rows that an intermediary rejected.
-const INTERMEDIARY_LOGGED_MAX: u64 = 20;
 
 /// The attempts of a row, and their intervals.
 #[derive(Clone, Copy, Debug)]
@@ -198,29 +191,7 @@ impl Sender {
     /// Sends one row until it has an outcome. Releases the slot while the row waits for its next attempt, and returns
     /// it for the next row if the last request still holds it.
     pub async fn send(&self, claim: Claim, slot: Slot) -> (SendResult, Option<Slot>) {
-        let history = History {
-            create: if claim.may_have_landed() { CreateSent::Earlier } else { CreateSent::Never },
-            in_doubt: matches!(claim.operation(), Operation::Confirm(_)),
-            first_claimed_at: claim.claimed_at(),
-            ..History::default()
-        };
-        let mut attempts = Attempts::new(self, slot, history);
-        let (result, halt) = attempts.run(&claim).await;
-        let may_have_landed = attempts.history.may_be_ours();
-        let effort = Effort { requests: attempts.requests, may_have_landed };
-        let slot = attempts.slot;
-        (SendResult { settlement: claim.settle(result, effort), halt }, slot)
-    }
-
-    /// Logs a failed row if its last response came from an intermediary, because the user has to act on that.
-    fn log_intermediary(&self, claim: &Claim, error: &RowError) {
-        if error.code.as_deref() != Some(RowError::NOT_THE_API) {
-            return;
-        }
-        if self.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
-            let (run, line, status) = (claim.run().0, claim.line(), error.http_status);
-            warn!(run, line, status, "an intermediary rejects this row; the next run sends it again");
-        }
+        Attempts::settle(self, claim, slot).await
     }
 
     /// Waits until the shutdown has reached this phase.

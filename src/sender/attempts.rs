@@ -1,10 +1,16 @@
-//! The attempts of one row: sends the requests in order, counts the attempts used up, and delays the next one.
+//! The attempts of one row: sends its requests in order, counts the attempts used up, delays the next one, and settles
+//! the claim.
 //!
-//! `verdict` decides what a reply means; this module executes the steps until the row has an outcome. A row that
-//! waits for its next attempt holds no slot. Only this module uses `backoff`, which computes the delays.
+//! `verdict` decides what a reply means; this module executes the steps until the row has an outcome
+//! ([`Attempts::settle`]). A reply passes three stages: it is classified, reported to the throttle with its permit, and
+//! judged by the table of `verdict`. A row that waits for its next attempt holds no slot. Only this module uses
+//! `backoff`, which computes the delays.
 
 use std::{
-    sync::{PoisonError, atomic::Ordering::Relaxed},
+    sync::{
+        PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -13,8 +19,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{
-    ExistingPolicy, Halt, Sender, ShutdownPhase,
-    throttled_series::ThrottledSeries,
+    ExistingPolicy, Halt, SendResult, Sender, ShutdownPhase,
     verdict::{
         Classification, CreateSent, History, Step, Verdict, cause, classify, describe, row_error, verdict,
     },
@@ -22,20 +27,31 @@ use super::{
 use crate::{
     api::{Exchange, KeyNumber, KeyRenewal, Reply, Whose},
     customer::FieldSet,
-    ledger::{ApiCustomer, Claim, InsertResult, Operation, RowError, RowResult, UpdateResult},
+    ledger::{ApiCustomer, Claim, Effort, InsertResult, Operation, RowError, RowResult, UpdateResult},
     throttle::{Permit, Probe, RemainingQuota, RequestClass, ServiceSignal, Slot},
 };
 
 /// After this many throttled replies in succession a row waits by itself, in addition to the shared pause.
 const THROTTLED_WITHOUT_DELAY_MAX: u32 = 2;
 
+/// A series that is less likely than this, given the share of throttled replies among other rows, is not chance: a
+/// thousandth of one row in a million.
+const CHANCE_MAX: f64 = 1e-9;
+
+/// Later replies of a series say more about its row than about the limit, so they are not counted among those of all
+/// rows.
+const COUNTED_MAX: u32 = 8;
+
+/// Maximum number of log lines about rows that an intermediary rejected.
+const INTERMEDIARY_LOGGED_MAX: u64 = 20;
+
 /// The attempts of one row.
 pub(super) struct Attempts<'a> {
     sender: &'a Sender,
     /// `None` while the row waits.
-    pub(super) slot: Option<Slot>,
+    slot: Option<Slot>,
     pub(super) history: History,
-    pub(super) requests: u32,
+    requests: u32,
     budget: Budget,
     /// The throttled replies since the last other reply, if any.
     throttled: Option<ThrottledSeries>,
@@ -103,6 +119,60 @@ impl Budget {
     }
 }
 
+/// The replies to all rows so far.
+#[derive(Default)]
+pub(super) struct ReplyCounts {
+    accepted: AtomicU64,
+    throttled: AtomicU64,
+}
+
+impl ReplyCounts {
+    fn on_accepted(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+}
+
+/// The throttled replies of a row in succession.
+///
+/// A throttled reply normally costs a row no attempt: the limit concerns all requests, and the row is sent again
+/// later. But a server may throttle one row by a rule of its own, whatever the rate. Such a row would never get an
+/// outcome, and its run would never end. So the row's replies are compared with those of all other rows in the same
+/// time: if chance cannot explain the series, further throttled replies cost attempts.
+#[derive(Clone, Copy)]
+struct ThrottledSeries {
+    length: u32,
+    accepted_before: u64,
+    throttled_before: u64,
+}
+
+impl ThrottledSeries {
+    /// A series before its first reply.
+    fn new(counts: &ReplyCounts) -> ThrottledSeries {
+        ThrottledSeries {
+            length: 0,
+            accepted_before: counts.accepted.load(Relaxed),
+            throttled_before: counts.throttled.load(Relaxed),
+        }
+    }
+
+    /// Counts one more throttled reply.
+    fn on_throttled(&mut self, counts: &ReplyCounts) {
+        self.length += 1;
+        if self.length <= COUNTED_MAX {
+            counts.throttled.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whether the limit concerns this row alone.
+    fn concerns_one_row(self, counts: &ReplyCounts) -> bool {
+        let accepted = counts.accepted.load(Relaxed) - self.accepted_before;
+        let own = u64::from(self.length.min(COUNTED_MAX));
+        let throttled = (counts.throttled.load(Relaxed) - self.throttled_before).saturating_sub(own);
+        let share = (throttled + 1) as f64 / (accepted + throttled + 2) as f64;
+        share.powf(f64::from(self.length)) <= CHANCE_MAX
+    }
+}
+
 impl<'a> Attempts<'a> {
     pub(super) fn new(sender: &'a Sender, slot: Slot, history: History) -> Attempts<'a> {
         Attempts {
@@ -122,12 +192,23 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// Sends requests until the row has an outcome, or stays pending because the run is ending.
-    pub(super) async fn run(&mut self, claim: &Claim) -> (RowResult, Option<Halt>) {
-        match self.until_outcome(claim).await {
+    /// Sends requests until the row has an outcome, or stays pending because the run is ending, and settles its claim.
+    /// Returns the slot if the last request still holds it.
+    pub(super) async fn settle(sender: &Sender, claim: Claim, slot: Slot) -> (SendResult, Option<Slot>) {
+        let history = History {
+            create: if claim.may_have_landed() { CreateSent::Earlier } else { CreateSent::Never },
+            in_doubt: matches!(claim.operation(), Operation::Confirm(_)),
+            first_claimed_at: claim.claimed_at(),
+            ..History::default()
+        };
+        let mut attempts = Attempts::new(sender, slot, history);
+        let (result, halt) = match attempts.until_outcome(&claim).await {
             Ok(outcome) => outcome,
-            Err(RunEnded) => (self.pending(claim), None),
-        }
+            Err(RunEnded) => (attempts.pending(&claim), None),
+        };
+        let may_have_landed = attempts.history.may_be_ours();
+        let effort = Effort { requests: attempts.requests, may_have_landed };
+        (SendResult { settlement: claim.settle(result, effort), halt }, attempts.slot)
     }
 
     async fn until_outcome(&mut self, claim: &Claim) -> Result<(RowResult, Option<Halt>), RunEnded> {
@@ -218,12 +299,24 @@ impl<'a> Attempts<'a> {
             self.history.in_doubt = true;
             return self.pending(claim);
         }
-        self.sender.log_intermediary(claim, &self.last_error);
+        self.log_intermediary(claim);
         let error = self.last_error.clone();
         self.settled(match step {
             Step::Update => RowResult::Update(UpdateResult::Failed(error)),
             Step::Create | Step::Get { .. } => RowResult::Insert(InsertResult::Failed(error)),
         })
+    }
+
+    /// Logs a failed row if its last response came from an intermediary, because the user has to act on that.
+    fn log_intermediary(&self, claim: &Claim) {
+        let error = &self.last_error;
+        if error.code.as_deref() != Some(RowError::NOT_THE_API) {
+            return;
+        }
+        if self.sender.rejected_by_intermediary.fetch_add(1, Relaxed) < INTERMEDIARY_LOGGED_MAX {
+            let (run, line, status) = (claim.run().0, claim.line(), error.http_status);
+            warn!(run, line, status, "an intermediary rejects this row; the next run sends it again");
+        }
     }
 
     /// The result of the row, with that of its Update if the customer existed with other fields.
@@ -443,7 +536,7 @@ impl<'a> Attempts<'a> {
             self.budget.charge(step);
         }
         let has_to_wait =
-            series.length() > THROTTLED_WITHOUT_DELAY_MAX || sender.throttle.pause_left().is_zero();
+            series.length > THROTTLED_WITHOUT_DELAY_MAX || sender.throttle.pause_left().is_zero();
         if has_to_wait { self.back_off().await } else { Ok(()) }
     }
 
@@ -529,5 +622,29 @@ mod tests {
         assert_eq!(seen, [500, 1000, 2000, 3000, 3000]);
         let mut short = intervals(Duration::from_secs(5), Duration::from_secs(1));
         assert_eq!(short.next_backoff(), Some(Duration::from_secs(1)));
+    }
+
+    /// The number of replies from which a series concerns its row alone, if other rows got this many accepted and
+    /// throttled replies in the same time.
+    fn length_at(accepted: u64, throttled: u64) -> Option<u32> {
+        let counts = ReplyCounts::default();
+        let mut series = ThrottledSeries::new(&counts);
+        counts.accepted.store(accepted, Relaxed);
+        counts.throttled.store(throttled, Relaxed);
+        (1..=1_000).find(|_| {
+            series.on_throttled(&counts);
+            series.concerns_one_row(&counts)
+        })
+    }
+
+    #[test]
+    fn a_series_that_chance_cannot_explain_concerns_its_row() {
+        assert_eq!(length_at(1_000, 0), Some(3));
+        assert_eq!(length_at(20, 0), Some(7));
+        assert_eq!(length_at(950, 50), Some(7), "one in twenty");
+        assert_eq!(length_at(500, 500), Some(30), "every other one");
+        assert!(length_at(100, 900).is_none_or(|length| length > 190), "nine of ten");
+        assert!(length_at(0, 0).is_none_or(|length| length >= 30), "nothing to compare with");
+        assert!(length_at(2, 64).is_none_or(|length| length > 300), "a limit that has just fallen");
     }
 }
