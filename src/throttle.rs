@@ -7,8 +7,8 @@
 //! on to all three, and logs what changes for all requests.
 //!
 //! The decisions are made in `circuit_breaker`, `adaptive_rate` and `concurrency_limit`, where nothing waits. This
-//! module does the waiting and makes no decision. The user's rate is a separate bound, enforced by governor whatever
-//! `adaptive_rate` has found.
+//! module does the waiting and makes no decision. The user's rate is a separate bound (`user_rate`). If several workers
+//! share the rate, responses go to the `rate_log` first, and requests wait for the moments of `shared_rate`.
 //!
 //! The three are protected by one lock (`Controls`), because a request and its response concern all of them. The lock
 //! is held for a little arithmetic and never across an await. Nothing else is locked while it is held; a request that
@@ -27,16 +27,15 @@ mod courtesy;
 
 mod random_throttling;
 
-mod rate_control;
-
 mod rate_log;
 
 mod shared_rate;
 
 mod unavailability;
 
+mod user_rate;
+
 use std::{
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -44,20 +43,20 @@ use std::{
     time::Duration,
 };
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock};
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify, OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
-pub use self::{adaptive_rate::RemainingQuota, circuit_breaker::UpcomingWrites};
+pub use self::{adaptive_rate::RemainingQuota, circuit_breaker::UpcomingWrites, user_rate::Rate};
 use self::{
-    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RateChange, Response},
+    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RateChange, RequestStamp, Response},
     circuit_breaker::{Admitted, CircuitBreaker, Wait},
     concurrency_limit::ConcurrencyLimit,
-    rate_control::{RateControl, SentRequest},
+    rate_log::{RateLog, stored_rate},
     shared_rate::{Delay, SharedRate},
+    user_rate::UserRate,
 };
 pub(crate) use self::{
     adaptive_rate::{RateSignal, Timeline},
@@ -66,39 +65,15 @@ pub(crate) use self::{
     shared_rate::{MomentsRequest, RateRequest, RateRequests, Reserved},
 };
 
-/// The share of the rate that is given up to compensate for late timers.
-///
-/// A timer is late by about a millisecond. With burst 1 that time would be lost: at 5,000 requests a second, most of
-/// the rate. So the limiter refills more slowly by this share, and may instead save this share of a second's tokens,
-/// or one token if rounding leaves room for it. In total, no window of one second contains more than rate + burst,
-/// and the mean stays above 0.99 of the rate.
-const CATCH_UP_SHARE: f64 = 0.008;
-
-/// The share of the saved tokens that one sleep waits for, if at least two are saved. Each sleep costs a timer, a
-/// wake-up and two system calls, which at 500 requests a second were a quarter of the CPU time. The other half
-/// remains for late timers.
-const BATCH_SHARE: f64 = 0.5;
-
-/// The queue was idle if there was no request for this long: no timer is that late.
-const IDLE_MIN: Duration = Duration::from_millis(100);
-
 /// The right of one row to be in flight; released when dropped.
 pub type Slot = OwnedSemaphorePermit;
 
-/// The user's rate limit.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    /// Requests a second; above zero.
-    pub per_second: f64,
-    /// Requests that may be sent at once after idle time; at least one.
-    pub burst: NonZeroU32,
-}
-
-impl Rate {
-    /// The time between two requests: a little more than the rate says, see [`CATCH_UP_SHARE`].
-    pub(crate) fn interval(self) -> Duration {
-        Duration::from_secs_f64(1.0 / (self.per_second * (1.0 - CATCH_UP_SHARE)))
-    }
+/// A request that was sent, as its response needs it.
+#[derive(Clone, Copy, Debug)]
+enum SentRequest {
+    Own(RequestStamp),
+    /// The number of the request in the log of a shared rate.
+    Logged(u64),
 }
 
 /// The right to send one request, held until its response.
@@ -112,11 +87,6 @@ pub(crate) struct Permit<'a> {
 /// The throttle of one run.
 pub struct Throttle {
     user_rate: Option<Rate>,
-    limiter: Option<DefaultDirectRateLimiter>,
-    /// How much longer a wait for a token takes than one token needs; see [`BATCH_SHARE`].
-    batch_wait: Duration,
-    /// Number of tokens that the limiter saves for late timers, in addition to the user's burst.
-    saved_for_lateness: Option<NonZeroU32>,
     /// Only the head of the queue waits for tokens, because otherwise each token would wake all waiting requests.
     queue: AsyncMutex<Queue>,
     slots: Arc<Semaphore>,
@@ -129,10 +99,8 @@ pub struct Throttle {
 }
 
 /// What the head of the queue needs.
-#[derive(Default)]
 struct Queue {
-    /// When the last token of the user's rate was taken.
-    last_token: Option<Instant>,
+    user_rate: Option<UserRate>,
     /// This worker's part of the rate, if it is the rate of several workers.
     shared_rate: Option<SharedRate>,
 }
@@ -141,7 +109,11 @@ struct Queue {
 struct Controls {
     in_flight: usize,
     breaker: CircuitBreaker,
-    rate: RateControl,
+    /// The rate of this process alone, which changes with each response. If several workers share the rate: as this
+    /// process has last stored it.
+    rate: AdaptiveRate,
+    /// What has happened since then, if the rate is shared.
+    log: Option<RateLog>,
     limit: ConcurrencyLimit,
     /// Nothing is sent from then on, until a later moment is named; none without such a bound.
     held_from: Option<Instant>,
@@ -155,16 +127,14 @@ impl Throttle {
         let now = Instant::now();
         Throttle {
             user_rate: rate,
-            limiter: rate.map(|rate| RateLimiter::direct(quota(rate))),
-            batch_wait: rate.map_or(Duration::ZERO, batch_wait),
-            saved_for_lateness: rate.and_then(|rate| NonZeroU32::new(saved(rate))),
-            queue: AsyncMutex::default(),
+            queue: AsyncMutex::new(Queue { user_rate: rate.map(UserRate::new), shared_rate: None }),
             slots: Arc::new(Semaphore::new(concurrency)),
             slots_wanted: AtomicUsize::new(0),
             controls: Mutex::new(Controls {
                 in_flight: 0,
                 breaker: CircuitBreaker::new(concurrency),
-                rate: RateControl::new(AdaptiveRate::new(rate.map(|rate| rate.per_second), now)),
+                rate: AdaptiveRate::new(rate.map(|rate| rate.per_second), now),
+                log: None,
                 limit: ConcurrencyLimit::new(concurrency, now),
                 held_from: None,
                 report: None,
@@ -194,22 +164,28 @@ impl Throttle {
 
     /// Whether there is something to report to the workers that share the rate.
     pub(crate) fn has_report(&self) -> bool {
-        self.controls().rate.has_events()
+        self.controls().log.as_ref().is_some_and(RateLog::has_events)
     }
 
     /// Replays what has happened here since the last report on the rate that the workers have stored, with this state or
     /// none yet, and these reserved moments. The result counts once it is stored and [accepted](Throttle::accept).
     pub(crate) fn replay(&self, state: Option<&str>, timeline: Timeline, reserved_until: Instant) -> Replay {
         let now = Instant::now();
-        self.controls().rate.replay(state, timeline, reserved_until, now)
+        let controls = self.controls();
+        let rate = stored_rate(state, &controls.rate, timeline, now);
+        match &controls.log {
+            Some(log) => log.replay(rate, reserved_until, now),
+            None => RateLog::new(0).replay(rate, reserved_until, now),
+        }
     }
 
     /// Accepts a replay that is stored.
     pub(crate) fn accept(&self, replay: Replay) {
         let now = Instant::now();
         let mut controls = self.controls();
-        let Controls { rate, breaker, .. } = &mut *controls;
-        let mut changes = rate.accept(replay);
+        let Controls { rate, log: Some(log), breaker, .. } = &mut *controls else { return };
+        let (stored, mut changes) = log.accept(replay);
+        *rate = stored;
         for one in &mut changes {
             one.change.pause = new_pause(breaker, one.change.pause, one.at, now);
         }
@@ -331,7 +307,7 @@ impl Throttle {
     /// A permit, if there is nothing to wait for.
     pub(crate) fn try_acquire(&self, class: RequestClass) -> Option<Permit<'_>> {
         // The wait for the user's rate comes after that for the adaptive rate, whose token can be taken only once.
-        if self.limiter.is_some() {
+        if self.user_rate.is_some() {
             return None;
         }
         let queue = self.queue.try_lock().ok()?;
@@ -343,7 +319,7 @@ impl Throttle {
         if !controls.has_room() {
             return None;
         }
-        controls.rate.try_acquire(now).ok()?;
+        controls.take_token(now).ok()?;
         self.admit(&mut controls, class, Delay::None, now)
     }
 
@@ -390,32 +366,16 @@ impl Throttle {
             return self.admit(&mut self.controls(), class, delay, Instant::now());
         }
         loop {
-            let token = self.controls().rate.try_acquire(Instant::now());
+            let token = self.controls().take_token(Instant::now());
             match token {
                 Ok(()) => break,
                 Err(time) => sleep_until(time).await,
             }
         }
-        self.wait_for_users_rate(&mut queue.last_token).await;
+        if let Some(user_rate) = &mut queue.user_rate {
+            user_rate.wait().await;
+        }
         self.admit(&mut self.controls(), class, Delay::None, Instant::now())
-    }
-
-    /// Sleeps on the runtime's own timer: governor's uses a thread, which would be woken for each request.
-    async fn wait_for_users_rate(&self, last_token: &mut Option<Instant>) {
-        let Some(limiter) = &self.limiter else { return };
-        // After idle time no timer was late: the tokens saved meanwhile would be sent at once, in addition to the
-        // burst.
-        if let Some(saved) = self.saved_for_lateness
-            && last_token.is_none_or(|last| last.elapsed() >= IDLE_MIN + self.batch_wait)
-        {
-            // Fails if there are fewer tokens; then there is nothing to take away.
-            let _ = limiter.check_n(saved);
-        }
-        while let Err(early) = limiter.check() {
-            let wait = early.wait_time_from(limiter.clock().now());
-            sleep_until(Instant::now() + wait + self.batch_wait).await;
-        }
-        *last_token = Some(Instant::now());
     }
 
     /// Admits the request. A request that is not admitted loses its token.
@@ -429,8 +389,8 @@ impl Throttle {
         if controls.is_held(now) {
             return None;
         }
-        let admitted = controls.breaker.admit(class, controls.rate.sent(), now).ok()?;
-        let sent = controls.rate.on_send(delay, now);
+        let admitted = controls.breaker.admit(class, controls.sent(), now).ok()?;
+        let sent = controls.on_send(delay, now);
         controls.in_flight += 1;
         controls.limit.on_send(controls.in_flight);
         Some(Permit { throttle: self, admitted, sent, is_reported: false })
@@ -483,9 +443,47 @@ impl Controls {
         self.limit.has_room(self.in_flight)
     }
 
+    /// Makes the rate that of all workers, who know nothing of the requests until now.
     fn share_rate(&mut self, report: Arc<Notify>) {
-        self.rate.share();
+        self.log.get_or_insert_with(|| RateLog::new(self.rate.sent()));
         self.report = Some(report);
+    }
+
+    /// Takes a token of the rate, or returns the time of the next one. A shared rate has reserved moments instead.
+    fn take_token(&mut self, now: Instant) -> Result<(), Instant> {
+        if self.log.is_some() { Ok(()) } else { self.rate.try_acquire(now) }
+    }
+
+    /// The number of requests that this process has sent.
+    fn sent(&self) -> u64 {
+        self.log.as_ref().map_or(self.rate.sent(), RateLog::sent)
+    }
+
+    /// Records a request that was sent, and whether the shared rate has delayed it.
+    fn on_send(&mut self, delay: Delay, now: Instant) -> SentRequest {
+        match &mut self.log {
+            None => SentRequest::Own(self.rate.on_send(now)),
+            Some(log) => SentRequest::Logged(log.on_send(delay, now)),
+        }
+    }
+
+    /// Passes a response on to the rate, and returns the change for all requests. A rate that is shared is told by the
+    /// next report; until then only a pause is known.
+    fn on_response(&mut self, sent: SentRequest, response: Response, now: Instant) -> RateChange {
+        match (&mut self.log, sent) {
+            (None, SentRequest::Own(stamp)) => return self.rate.on_response(stamp, response, now),
+            (Some(log), SentRequest::Logged(number)) => log.on_response(number, response, now),
+            // A request that was sent before the rate was shared says nothing to the other workers.
+            _ => {}
+        }
+        // A pause that the server requests does not depend on what the other workers know.
+        let mut pause = response.signal.retry_after().map(|pause| pause.min(PAUSE_MAX));
+        if let Some(log) = &self.log
+            && self.breaker.pause_left(now).is_zero()
+        {
+            pause = pause.max(log.pause_before_report(&self.rate, now));
+        }
+        RateChange { pause, ..RateChange::default() }
     }
 
     /// Requests a report to the workers that share the rate, if any.
@@ -521,8 +519,11 @@ impl Permit<'_> {
     pub(crate) fn report_quota(&self, quota: RemainingQuota) {
         let now = Instant::now();
         let mut controls = self.throttle.controls();
-        let Controls { breaker, rate, .. } = &mut *controls;
-        rate.on_quota(quota, now);
+        let Controls { breaker, rate, log, .. } = &mut *controls;
+        match log {
+            None => rate.on_quota(quota, now),
+            Some(log) => log.on_quota(quota, now),
+        }
         let pause = quota.pause().map(|pause| pause.min(PAUSE_MAX));
         let is_new = pause.is_some_and(|pause| breaker.pause(now + pause, now));
         if is_new {
@@ -540,19 +541,15 @@ impl Permit<'_> {
         self.is_reported = true;
         let now = Instant::now();
         let mut controls = self.throttle.controls();
-        let Controls { in_flight, breaker, rate: adaptive, limit, .. } = &mut *controls;
-        *in_flight -= 1;
-        let has_changed = breaker.on_result(self.admitted, service, latency, now);
+        controls.in_flight -= 1;
+        let has_changed = controls.breaker.on_result(self.admitted, service, latency, now);
         let is_success = matches!(service, ServiceSignal::Up | ServiceSignal::WriteConfirmed);
         let success = is_success.then_some(latency);
-        let response = Response { signal: rate, success, is_outage: breaker.is_open() };
-        let mut change = adaptive.on_response(self.sent, response, now);
-        if breaker.pause_left(now).is_zero() {
-            change.pause = change.pause.max(adaptive.pause_before_report(now));
-        }
-        change.pause = new_pause(breaker, change.pause, now, now);
+        let response = Response { signal: rate, success, is_outage: controls.breaker.is_open() };
+        let mut change = controls.on_response(self.sent, response, now);
+        change.pause = new_pause(&mut controls.breaker, change.pause, now, now);
         if is_success {
-            limit.on_success(latency, now);
+            controls.limit.on_success(latency, now);
         }
         if rate != RateSignal::Accepted {
             controls.report_soon();
@@ -572,7 +569,9 @@ impl Drop for Permit<'_> {
         let mut controls = self.throttle.controls();
         controls.in_flight -= 1;
         let has_changed = controls.breaker.abandon_probe(self.admitted.probe);
-        controls.rate.on_abandoned(self.sent);
+        if let (Some(log), SentRequest::Logged(number)) = (&mut controls.log, self.sent) {
+            log.on_abandoned(number);
+        }
         drop(controls);
         self.throttle.wake_waiting(has_changed);
     }
@@ -589,50 +588,9 @@ fn new_pause(
     pause.filter(|pause| from + *pause > now && breaker.pause(from + *pause, now))
 }
 
-/// The time in which the tokens arrive that one sleep waits for, in addition to the first.
-fn batch_wait(rate: Rate) -> Duration {
-    let others = (rate.per_second * CATCH_UP_SHARE * BATCH_SHARE).floor() - 1.0;
-    Duration::from_secs_f64(others.max(0.0) / rate.per_second)
-}
-
-/// The number of tokens saved for late timers; see [`CATCH_UP_SHARE`].
-fn saved(rate: Rate) -> u32 {
-    let saved = (rate.per_second * CATCH_UP_SHARE).floor();
-    // At 50 a second a window contains 49 of the slower tokens, so that one more makes no more than 50.
-    let slower = rate.per_second * (1.0 - CATCH_UP_SHARE);
-    if saved < 1.0 && slower.floor() + 1.0 <= rate.per_second { 1 } else { saved as u32 }
-}
-
-/// The limiter's quota: see [`CATCH_UP_SHARE`].
-fn quota(rate: Rate) -> Quota {
-    let slower = rate.per_second * (1.0 - CATCH_UP_SHARE);
-    let saved = saved(rate);
-    let per_second = if saved > 0 { slower } else { rate.per_second };
-    let burst = rate.burst.saturating_add(saved);
-    // Rounded up: a shorter period would be a higher rate. A period of zero is invalid.
-    let period = Duration::from_nanos((1e9 / per_second).ceil().max(1.0) as u64);
-    Quota::with_period(period).map_or(Quota::per_second(NonZeroU32::MAX), |quota| quota.allow_burst(burst))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rate(per_second: f64) -> Rate {
-        Rate { per_second, burst: NonZeroU32::MIN }
-    }
-
-    #[test]
-    fn no_second_holds_more_than_rate_and_burst() {
-        for per_second in [0.5, 1.0, 1.5, 7.0, 10.0, 50.0, 300.0, 5_000.0, 20_000.0] {
-            let quota = quota(rate(per_second));
-            let refill = 1.0 / quota.replenish_interval().as_secs_f64();
-            // A window that begins with a full bucket, which refills in whole tokens.
-            let most = refill.floor() + f64::from(quota.burst_size().get());
-            assert!(most <= per_second + 1.0 + 1e-3, "{per_second}: {most}");
-            assert!(refill >= 0.99 * per_second, "{per_second}: {refill}");
-        }
-    }
 
     #[tokio::test]
     async fn who_has_lost_the_right_to_send_sends_nothing_until_it_is_back() {

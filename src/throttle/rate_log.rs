@@ -15,12 +15,12 @@ use tokio::time::Instant;
 
 use super::{
     RemainingQuota,
-    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RateChange, RateSignal, RequestStamp, Response},
+    adaptive_rate::{AdaptiveRate, PAUSE_MAX, RateChange, RateSignal, RequestStamp, Response, Timeline},
     shared_rate::{Delay, FOUND_VALID_FOR},
 };
 
 /// How often a worker reports what has happened to its requests, and how often while a limit is searched for.
-pub(super) const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const SEARCHING_REPORT_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The rate is computed for this time after it is stored: half the time until it is stored again.
@@ -75,6 +75,20 @@ pub(super) struct ReplayedChange {
     pub(super) signal: RateSignal,
     pub(super) change: RateChange,
     pub(super) at: Instant,
+}
+
+/// The rate of this state, as [`Replay::state`] returned it. Without a state, or if the state cannot be read, nothing is
+/// known yet: the rate then has the options of this worker's `own`.
+pub(super) fn stored_rate(
+    state: Option<&str>,
+    own: &AdaptiveRate,
+    timeline: Timeline,
+    now: Instant,
+) -> AdaptiveRate {
+    let stored = state.and_then(|state| serde_json::from_str(state).ok());
+    let mut rate = stored.unwrap_or_else(|| own.afresh(now));
+    rate.set_shared(timeline, REPORT_INTERVAL);
+    rate
 }
 
 impl RateLog {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// How late a moment of the user's rate may be used: timers are late by about a millisecond. What is lost by this is made
-/// good by [`CATCH_UP_SHARE`](super::CATCH_UP_SHARE).
+/// good by [`CATCH_UP_SHARE`](super::user_rate::CATCH_UP_SHARE).
 const VALID_FOR: Duration = Duration::from_millis(8);
 
 /// How late a moment of a rate may be used that was found below the user's: as late as a timer of a busy machine.
