@@ -337,7 +337,7 @@ impl Api {
         if let Some(authorization) = authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization);
         }
-        self.metrics.on_start();
+        self.metrics.count_start();
         let began = Instant::now();
         let mut quota = None;
         let (status, reply) = match self.client.execute(request).await {
@@ -353,7 +353,7 @@ impl Api {
         };
         let latency = began.elapsed();
         let is_sent = !matches!(reply, Reply::NotSent(_) | Reply::ProxyLogin(_));
-        self.metrics.on_end(call, status, is_sent.then_some(latency));
+        self.metrics.count_end(call, status, is_sent.then_some(latency));
         Exchange { reply, latency, quota }
     }
 }

@@ -82,13 +82,13 @@ impl Default for ApiMetrics {
 }
 
 impl ApiMetrics {
-    pub(super) fn on_start(&self) {
+    pub(super) fn count_start(&self) {
         self.started.fetch_add(1, Relaxed);
     }
 
     /// Counts a request that has ended. A request that was not sent has no latency: a refused connection is not a
     /// fast response.
-    pub(super) fn on_end(&self, call: Call, status: Option<u16>, latency: Option<Duration>) {
+    pub(super) fn count_end(&self, call: Call, status: Option<u16>, latency: Option<Duration>) {
         let counts = &self.ended[call as usize];
         if let Some(count) = counts.by_status.get(usize::from(status.unwrap_or(0))) {
             count.fetch_add(1, Relaxed);
@@ -154,7 +154,7 @@ mod tests {
     fn metrics(latencies: impl IntoIterator<Item = Duration>) -> ApiMetrics {
         let metrics = ApiMetrics::default();
         for latency in latencies {
-            metrics.on_end(Call::Create, Some(200), Some(latency));
+            metrics.count_end(Call::Create, Some(200), Some(latency));
         }
         metrics
     }
@@ -165,9 +165,9 @@ mod tests {
         let milliseconds =
             [(Some(200), 1), (Some(200), 2), (Some(503), 29_999), (None, 35_000), (Some(999), 5)];
         for (status, milliseconds) in milliseconds {
-            metrics.on_end(Call::Create, status, Some(Duration::from_millis(milliseconds)));
+            metrics.count_end(Call::Create, status, Some(Duration::from_millis(milliseconds)));
         }
-        metrics.on_end(Call::Create, None, None);
+        metrics.count_end(Call::Create, None, None);
         let seen: Vec<_> = metrics.statuses(Call::Create).collect();
         assert_eq!(seen, [(None, 2), (Some(200), 2), (Some(503), 1), (Some(999), 1)]);
         assert_eq!(metrics.statuses(Call::Get).count(), 0);
@@ -176,7 +176,7 @@ mod tests {
         let expected = [(0.001024, 1), (0.002048, 1), (0.008192, 1), (33.554432, 1), (f64::INFINITY, 1)];
         assert_eq!(some, expected);
         assert!((latency.seconds - 65.007).abs() < 1e-9, "{}", latency.seconds);
-        metrics.on_end(Call::Get, Some(200), Some(Duration::from_millis(1)));
+        metrics.count_end(Call::Get, Some(200), Some(Duration::from_millis(1)));
         assert_eq!(metrics.latencies().counts().map(|(_, count)| count).sum::<u64>(), 6);
     }
 
