@@ -52,6 +52,8 @@ pub(super) struct Decompressor {
     input: Input,
     compression: Compression,
     consumed: Arc<AtomicU64>,
+    /// Why the stream cannot be decompressed any further, once that is known.
+    damage: Option<(io::ErrorKind, CorruptStream)>,
 }
 
 impl Decompressor {
@@ -73,7 +75,7 @@ impl Decompressor {
                 Box::new(decoder)
             }
         };
-        Ok(Decompressor { input, compression, consumed })
+        Ok(Decompressor { input, compression, consumed, damage: None })
     }
 
     /// The detected format.
@@ -89,6 +91,11 @@ impl Decompressor {
 
 impl Read for Decompressor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Whoever reads ahead drops an error behind data that came before it, and relies on reading the error again.
+        // A decoder may report it once only, and the end of the file from then on.
+        if let Some((kind, corrupt)) = &self.damage {
+            return Err(io::Error::new(*kind, corrupt.clone()));
+        }
         self.input.read(buffer).map_err(|error| {
             // An I/O error of the system (a failing disk) does not mean that the stream is corrupt.
             let of_system = error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted;
@@ -99,6 +106,7 @@ impl Read for Decompressor {
             let cut = error.kind() == io::ErrorKind::UnexpectedEof;
             let why = if cut { None } else { Some(error.to_string()) };
             let corrupt = CorruptStream { format, byte, why };
+            self.damage = Some((error.kind(), corrupt.clone()));
             io::Error::new(error.kind(), corrupt)
         })
     }
@@ -149,7 +157,7 @@ impl<R: BufRead> Read for GzipMembers<R> {
 }
 
 /// A compressed stream that cannot be decompressed any further.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct CorruptStream {
     format: &'static str,
     /// Offset in the compressed source.
@@ -299,6 +307,28 @@ mod tests {
         ] {
             let (out, error_text, _) = decompress(bytes);
             assert!(out == b"a,b\n" && error_text.unwrap().contains(words), "{words}");
+        }
+    }
+
+    #[test]
+    fn damage_is_reported_as_often_as_it_is_read() {
+        let broken = |mut bytes: Vec<u8>| {
+            let last = bytes.len() - 6;
+            bytes[last] ^= 0xff;
+            bytes
+        };
+        for bytes in [
+            [gzip(b"a,b\n"), vec![0; 9], gzip(b"1,2\n")].concat(),
+            [gzip(b"a,b\n"), b"garbage".to_vec()].concat(),
+            broken(gzip(b"a,b\n")),
+            zstd(b"a,b\n")[..10].to_vec(),
+            [zstd(b"a,b\n"), b"garbage".to_vec()].concat(),
+        ] {
+            let mut decompressor = Decompressor::new(Box::new(Cursor::new(bytes))).unwrap();
+            let mut out = Vec::new();
+            let first = decompressor.read_to_end(&mut out).unwrap_err();
+            let again = decompressor.read_to_end(&mut out).unwrap_err();
+            assert_eq!((first.kind(), first.to_string()), (again.kind(), again.to_string()));
         }
     }
 }
