@@ -23,6 +23,8 @@ pub enum Doubt {
     DoubleEncoding,
     /// A phone number is one digit, repeated.
     RepeatedDigit,
+    /// A reference ends with a long number of which only the first fifteen digits are not zeros.
+    RoundedNumber,
 }
 
 impl Doubt {
@@ -30,6 +32,7 @@ impl Doubt {
     /// decide.
     pub(super) fn of(field: Field, value: &str, content: Content) -> Option<Doubt> {
         match field.kind() {
+            FieldKind::Reference if is_rounded(value.as_bytes()) => Some(Doubt::RoundedNumber),
             FieldKind::Reference => null_marker::is_part_of(value).then_some(Doubt::NullPart),
             FieldKind::MobileNumber => is_one_digit(value).then_some(Doubt::RepeatedDigit),
             FieldKind::PersonName if null_marker::is_in_name(value, content) => Some(Doubt::NullWord),
@@ -46,6 +49,7 @@ impl Doubt {
             Doubt::NullPart => "null-part",
             Doubt::DoubleEncoding => "double-encoding",
             Doubt::RepeatedDigit => "repeated-digit",
+            Doubt::RoundedNumber => "rounded-number",
         }
     }
 }
@@ -59,6 +63,9 @@ impl fmt::Display for Doubt {
             }
             Doubt::NullPart => {
                 "has a part such as null or undefined, as a script writes it for a missing id; sent as it is"
+            }
+            Doubt::RoundedNumber => {
+                "is a long number with zeros from its 16th digit on, as a spreadsheet rounds it; sent as it is"
             }
             Doubt::RepeatedDigit => "is one digit, repeated, as a placeholder is; sent as it is",
             Doubt::DoubleEncoding => {
@@ -78,6 +85,19 @@ fn is_one_digit(number: &str) -> bool {
         && number.len() >= REPEATED_DIGITS
         && first.is_ascii_digit()
         && number.bytes().all(|byte| byte == *first)
+}
+
+/// How many digits of a number a spreadsheet keeps.
+const DIGITS_KEPT: usize = 15;
+
+/// `1234567890123450000`, for an id of 19 digits. With fewer than two zeros, it is too common.
+fn is_rounded(reference: &[u8]) -> bool {
+    if !reference.ends_with(b"00") {
+        return false;
+    }
+    let digits = reference.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let number = &reference[reference.len() - digits..];
+    digits >= DIGITS_KEPT + 2 && number[0] != b'0' && number[DIGITS_KEPT..].iter().all(|byte| *byte == b'0')
 }
 
 /// Whether a name shows signs of a second encoding: UTF-8 decoded with another encoding (`Ã©`), an HTML entity, an
@@ -208,6 +228,21 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(of(Field::MobileNumber, number), doubt, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_long_number_that_was_rounded_is_in_doubt() {
+        for (reference, is_rounded) in [
+            ("1234567890123450000", true),
+            ("cust_12345678901234500", true),
+            ("1234567890123451000", false),
+            ("1234567890123450", false),
+            ("00000000000000000", false),
+            ("100000000", false),
+        ] {
+            let doubt = is_rounded.then_some(Doubt::RoundedNumber);
+            assert_eq!(of(Field::Reference, reference), doubt, "{reference}");
         }
     }
 

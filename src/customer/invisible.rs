@@ -12,7 +12,7 @@
 use std::{borrow::Cow, fmt::Write as _, ops::RangeInclusive};
 
 /// Characters without a shape, in order: default ignorable characters, format controls, line separators, the Braille
-/// blank.
+/// blank, and the place of an object that was not copied (U+FFFC).
 const INVISIBLE: [RangeInclusive<char>; 32] = [
     '\u{ad}'..='\u{ad}',
     '\u{34f}'..='\u{34f}',
@@ -34,7 +34,7 @@ const INVISIBLE: [RangeInclusive<char>; 32] = [
     '\u{fe00}'..='\u{fe0f}',
     '\u{feff}'..='\u{feff}',
     '\u{ffa0}'..='\u{ffa0}',
-    '\u{fff0}'..='\u{fffb}',
+    '\u{fff0}'..='\u{fffc}',
     '\u{fffe}'..='\u{ffff}',
     '\u{110bd}'..='\u{110bd}',
     '\u{110cd}'..='\u{110cd}',
@@ -72,6 +72,8 @@ fn kind(c: char) -> Option<&'static str> {
             "a mark of direction"
         }
         '\u{2060}' => "a word joiner",
+        '\u{a0}' | '\u{202f}' => "a blank without a line break",
+        c if c.is_whitespace() => "an unusual blank",
         '\u{feff}' => "a byte order mark",
         '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => "a variation selector",
         _ => return None,
@@ -89,8 +91,10 @@ pub(crate) fn describe(c: char, position: usize) -> String {
 /// Which invisible characters a value may contain.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accepted {
-    /// None.
+    /// None, and no blank but the usual one, which nobody can tell from it.
     Nothing,
+    /// None. Other blanks are accepted.
+    Blanks,
     /// Joiners and variation selectors, after a character of a script that needs them: Persian, the scripts of India,
     /// Mongolian, Han, emoji.
     Joiners,
@@ -104,11 +108,12 @@ pub(super) fn find(value: &str, accepted: Accepted) -> Option<(char, usize)> {
     for (at, c) in value.chars().enumerate() {
         let joins = |before| is_joiner(before) || before >= FIRST_JOINED && !is_invisible(before);
         let is_accepted = match accepted {
-            Accepted::Nothing => false,
+            Accepted::Nothing | Accepted::Blanks => false,
             Accepted::Joiners => is_joiner(c) && before.is_some_and(joins),
             Accepted::Everything => true,
         };
-        if is_invisible(c) && !is_accepted {
+        let is_unusual = accepted == Accepted::Nothing && c != ' ' && c.is_whitespace();
+        if is_unusual || is_invisible(c) && !is_accepted {
             return Some((c, at + 1));
         }
         before = Some(c);

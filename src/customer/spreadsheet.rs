@@ -25,6 +25,7 @@ pub(super) fn detect(field: Field, value: &str, content: Content) -> Option<&'st
         b'=' | b'@' if is_number => return Some(FORMULA),
         b'=' if is_name || is_call(&bytes[1..]) => return Some(FORMULA),
         b'\'' if !is_name && bytes.len() > 2 && bytes.ends_with(b"'") => return Some(OTHER_QUOTES),
+        b'"' if !is_name && bytes.len() > 2 && bytes.ends_with(b"\"") => return Some(LITERAL_QUOTES),
         0xe2 | 0xc2 | 0xef => {
             if let Some(quotes) = in_typographic_quotes(field, value) {
                 return Some(quotes);
@@ -55,6 +56,9 @@ pub(super) const NEGATIVE: &str =
 
 /// Quotes that another quote character of the file would remove.
 pub(super) const OTHER_QUOTES: &str = "the value stands in other quotes than usual";
+
+/// The usual quotes as part of the value: they were doubled, or `--quote none` makes them text.
+pub(super) const LITERAL_QUOTES: &str = "the value stands in quotes, which are part of it";
 
 /// The beginning of what is seen of a value in quotes that cannot be a quote character.
 pub(super) const TYPOGRAPHIC: &str = "the value stands between U+";
@@ -175,6 +179,26 @@ enum Digits {
 /// numbers.
 const ID_DIGITS_MIN: usize = 8;
 
+/// How a program has rewritten a cell that is part of a reference, if it has. Any number in such a cell is an id, so that
+/// a short one, too, was rewritten: `8.0`, `1,234`.
+pub(super) fn detect_part(field: Field, cell: &str) -> Option<&'static str> {
+    let is_group = |rest: &[u8]| rest.len() == 4 && rest[0] == b',' && digits(&rest[1..]) == 3;
+    let as_short = || {
+        let whole = digits(cell.as_bytes());
+        let rest = &cell.as_bytes()[whole..];
+        match whole {
+            1.. if is_decimal(cell.as_bytes()) => Some(DECIMALS),
+            1..=3 if is_group(rest) => Some(GROUPED),
+            _ => None,
+        }
+    };
+    detect(field, cell, Content::of(cell)).or_else(|| as_short().filter(|_| field == Field::Reference))
+}
+
+const DECIMALS: &str = "a program read the column as numbers with decimals";
+
+const GROUPED: &str = "a program took the value for a number and grouped its digits";
+
 /// How a program has rewritten a value that it treated as a number.
 fn as_number(bytes: &[u8], of: Digits) -> Option<&'static str> {
     let positive = bytes.strip_prefix(b"-").or_else(|| bytes.strip_prefix("\u{2212}".as_bytes()));
@@ -189,13 +213,9 @@ fn as_number(bytes: &[u8], of: Digits) -> Option<&'static str> {
     let is_plain = whole == unsigned.len();
     let (grouped, decimals) = (is_grouped(unsigned), is_decimal(unsigned));
     match of {
-        _ if grouped => Some("a program took the value for a number and grouped its digits"),
-        Digits::Phone | Digits::Code if decimals => {
-            Some("a program read the column as numbers with decimals")
-        }
-        Digits::Id if decimals && whole >= ID_DIGITS_MIN => {
-            Some("a program read the column as numbers with decimals")
-        }
+        _ if grouped => Some(GROUPED),
+        Digits::Phone | Digits::Code if decimals => Some(DECIMALS),
+        Digits::Id if decimals && whole >= ID_DIGITS_MIN => Some(DECIMALS),
         Digits::Id | Digits::Code if positive.is_some() && is_plain => Some(NEGATIVE),
         Digits::Phone if whole > 0 && unsigned[whole..] == *b"-" => {
             Some("a negative number, whose minus stands behind it")
@@ -389,6 +409,9 @@ mod tests {
             (Field::MobileNumber, "marks text", "'09988776655 '+919988776655 '"),
             (Field::Reference, "marks text", "'7000000000701 'cust_0001 '-1"),
             (Field::Reference, "other quotes", "'cust_0001'"),
+            (Field::Reference, "quotes, which are part", "\"cust_0001\""),
+            (Field::EmailAddress, "quotes, which are part", "\"a@example.com\""),
+            (Field::MobileNumber, "quotes, which are part", "\"9876500101\""),
             (
                 Field::Reference,
                 "no quotes of CSV",
@@ -425,6 +448,19 @@ mod tests {
             }
         }
         assert!(detect(Field::Reference, "2024-03-01 10:00:00").is_some());
+    }
+
+    #[test]
+    fn a_part_of_a_reference_is_an_id_however_short() {
+        let of = |cell| detect_part(Field::Reference, cell);
+        for (cell, seen) in [("8.0", DECIMALS), ("42.00", DECIMALS), ("7,0", DECIMALS), ("1,234", GROUPED)] {
+            assert_eq!(of(cell), Some(seen), "{cell}");
+        }
+        for cell in ["8", "8.5", "v8.0", "1,23", "1234,567", "a,bcd", "8."] {
+            assert_eq!(of(cell), None, "{cell}");
+        }
+        assert_eq!(detect(Field::Reference, "8.0"), None);
+        assert!(of("9.8E+05").is_some());
     }
 
     #[test]
@@ -478,6 +514,7 @@ mod tests {
             "Total-0001",
             "Subtotal-x",
             "«cust»_0001",
+            "\"cust\"_0001",
             "###1",
             "1/2",
             "-",

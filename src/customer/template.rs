@@ -216,7 +216,7 @@ impl Template<usize> {
                 {
                     return fault(Rule::StrayLine, format!("{line}, in column {}", at + 1));
                 }
-                if let Some(damage) = spreadsheet::detect(field, cell(at), Content::of(cell(at))) {
+                if let Some(damage) = spreadsheet::detect_part(field, cell(at)) {
                     return fault(Rule::Spreadsheet, format!("{damage}, in column {}", at + 1));
                 }
             }
@@ -254,6 +254,7 @@ mod tests {
         let of = |cells: &[&str]| render("{0}_{1}", Field::Reference, cells).unwrap_err();
         assert_eq!(of(&["shop", " "]), "required: column 2 of its template is empty");
         assert!(of(&["shop", "9.87E+09"]).starts_with("spreadsheet: "));
+        assert!(of(&["shop", "8.0"]).starts_with("spreadsheet: a program read the column as numbers"));
         assert!(of(&["shop", "ERROR 2013 (HY000)"]).starts_with("stray-line: "));
     }
 

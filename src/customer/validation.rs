@@ -21,7 +21,7 @@ use super::{
     invisible::{self, Accepted},
     null_marker,
     phone::{ParsedNumber, PhoneCheck, PhoneError, PhoneErrorKind, PhoneRegion, is_code, prefix_of},
-    spreadsheet::{self, NEGATIVE, OTHER_QUOTES, STRAIGHTEN, TYPOGRAPHIC},
+    spreadsheet::{self, LITERAL_QUOTES, NEGATIVE, OTHER_QUOTES, STRAIGHTEN, TYPOGRAPHIC},
     stray_line,
 };
 
@@ -202,6 +202,9 @@ impl Rule {
             _ if seen.starts_with(OTHER_QUOTES) => {
                 "give --quote \"'\" if all cells of the file stand in such quotes, or remove them"
             }
+            _ if seen.starts_with(LITERAL_QUOTES) => {
+                "leave out --quote if it is given, or remove the quotes, which are part of the value here"
+            }
             _ if seen.starts_with(TYPOGRAPHIC) || seen.contains(TEXT_QUOTES) => STRAIGHTEN,
             _ if seen.ends_with(EXPORT_ENCODING) => {
                 "save it as `CSV UTF-8`, or convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE | customer-import import -"
@@ -217,7 +220,10 @@ impl Rule {
                 r#"double each quote in place of a backslash: sed 's/\\"/""/g' FILE | customer-import import -"#
             }
             seen if seen.starts_with("a blank before the opening quote") => {
-                r#"remove the blanks behind the delimiters: sed 's/, *"/,"/g' FILE | customer-import import -"#
+                r#"remove the blanks before it: sed -E 's/(^|[,;|\t]) +"/\1"/g' FILE | customer-import import -"#
+            }
+            seen if seen.starts_with("a blank after the closing quote") => {
+                r#"remove the blanks after it: sed -E 's/" +([,;|\t]|\r?$)/"\1/g' FILE | customer-import import -"#
             }
             _ => self.remedy(field),
         }
@@ -243,7 +249,8 @@ impl Rule {
             (Rule::Encoding, _) => Some("--encoding LABEL"),
             (Rule::Fields, _) => Some("--delimiter CHAR"),
             (Rule::Quotes, _) => Some("--quote none"),
-            (Rule::Required, _) => Some("--set FIELD=VALUE"),
+            // A constant would be the same customer, or the same number, in every row.
+            (Rule::Required, Some(field)) if !field.is_mandatory() => Some("--set FIELD=VALUE"),
             (Rule::NullMarker, Some(field)) if !field.is_mandatory() => Some("--null-marker WORD"),
             (Rule::Digits, Some(Field::MobileNumber)) | (_, Some(Field::MobileCountryCode)) => {
                 Some("--phone-region CC")
@@ -257,6 +264,9 @@ impl Rule {
     /// What the user can do about a fault in this field.
     fn remedy(self, field: Option<Field>) -> &'static str {
         match (self, field) {
+            (Rule::Required | Rule::NullMarker, Some(field)) if field.is_mandatory() => {
+                "write the value that is missing; no customer can be created without it"
+            }
             (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
             (Rule::TooShort, _) => "a reference needs at least 8 characters; a prefix such as cust_ helps",
             (Rule::TooLong, Some(Field::Reference)) => "use a shorter id of the customer",
@@ -302,9 +312,6 @@ impl Rule {
             (Rule::Spreadsheet, _) => {
                 "export the data anew and let the spreadsheet read this column as text \
                  (Excel: Data > From Text/CSV, type Text) before it saves as CSV"
-            }
-            (Rule::NullMarker, Some(field)) if field.is_mandatory() => {
-                "write the value that is missing; no customer can be created without it"
             }
             (Rule::NullMarker, _) => {
                 "leave the cell empty, or give --null-marker WORD to read that word as empty"
@@ -697,7 +704,8 @@ impl Rules {
                 Accepted::Everything
             }
             FieldKind::PersonName if self.validation() == Validation::Lenient => Accepted::Joiners,
-            _ => Accepted::Nothing,
+            FieldKind::Reference | FieldKind::EmailAddress => Accepted::Nothing,
+            _ => Accepted::Blanks,
         };
         match &self.phone_region {
             Some(phones) if field == Field::MobileCountryCode => {
@@ -777,6 +785,9 @@ fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Opti
     Some((Rule::NullMarker, format!("`{word}`, which stands for no value")))
 }
 
+/// What the byte order mark of UTF-8 becomes in windows-1252: a file in UTF-8 was appended to one in another encoding.
+const MISREAD_MARK: &str = "\u{ef}\u{bb}\u{bf}";
+
 fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
     // Checked first: a control character makes any other message unreadable.
     if let Some((at, c)) = value.chars().enumerate().find(|(_, c)| c.is_control()) {
@@ -786,6 +797,9 @@ fn judge_characters(value: &str, accepted: Accepted) -> Option<(Rule, String)> {
     // Another program has replaced bytes that it could not decode by this character.
     if let Some(at) = value.chars().position(|c| c == char::REPLACEMENT_CHARACTER) {
         return Some((Rule::Encoding, format!("a replacement character at position {}", at + 1)));
+    }
+    if value.starts_with(MISREAD_MARK) {
+        return Some((Rule::Encoding, "a byte order mark of UTF-8, read in another encoding".into()));
     }
     let (c, position) = invisible::find(value, accepted)?;
     Some((Rule::Invisible, invisible::describe(c, position)))

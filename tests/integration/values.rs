@@ -178,25 +178,41 @@ fn what_nobody_sees_in_a_cell_that_is_sent_is_a_fault_that_names_it() {
                 customer-2,9876500102,\u{202e}a@example.com,,\n\
                 customer-3,9876500103,,Some\u{2060}One,\n\
                 customer-4,98765\u{feff}00104,,,\n\
-                customer-5,9876500105,,,seen\u{200b}by nobody\n";
+                customer-5,9876500105,,,seen\u{200b}by nobody\n\
+                customer\u{a0}6,9876500106,,,\n\
+                customer-7,9876500107,a\u{202f}b@example.com,,\n\
+                customer-8\u{fffc},9876500108,,,\n";
     for more in [&[][..], &["--validation", "lenient"]] {
         let world = World::new();
         let file = world.file("users.csv", text);
         let done = world.import(&file, more);
-        assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=4"), "{done:?}");
+        assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=7"), "{done:?}");
         let failed = world.failed_rows();
         let said: Vec<String> = failed.iter().map(faults).collect();
         let of = |field: &str| format!("{field}:invisible");
-        let fields = ["object_reference_id", "email_address", "first_name", "mobile_number"];
-        assert_eq!(said, fields.map(of));
-        let points = ["U+200B", "U+202E", "U+2060", "U+FEFF"];
-        for ((row, point), position) in failed.iter().zip(points).zip([11, 1, 5, 6]) {
+        let (id, email) = ("object_reference_id", "email_address");
+        assert_eq!(said, [id, email, "first_name", "mobile_number", id, email, id].map(of));
+        let points = ["U+200B", "U+202E", "U+2060", "U+FEFF", "U+00A0", "U+202F", "U+FFFC"];
+        for ((row, point), position) in failed.iter().zip(points).zip([11, 1, 5, 6, 9, 2, 11]) {
             let said = &row["_error_message"];
             assert!(said.contains(point) && said.contains(&format!("position {position}")), "{said}");
         }
         let done = world.run(&[&["validate", "users.csv"], more].concat());
         assert!(done.stdout.contains("U+202E, a mark of direction, at position 1"), "{done:?}");
     }
+}
+
+/// A file in UTF-8 that was appended to one in another encoding: the mark shows it, and no text of it would be right.
+#[test]
+fn a_byte_order_mark_that_was_read_in_another_encoding_is_no_part_of_a_reference() {
+    let world = World::new();
+    let text = b"object_reference_id,mobile_number\ncustomer-1,1\n\xef\xbb\xbfcustomer-2,2\ncustomer-3,3\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &["--encoding", "windows-1252"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "created=2 invalid=1"), "{done:?}");
+    let row = &world.failed_rows()[0];
+    assert_eq!((row["_line"].as_str(), row["_error_code"].as_str()), ("3", "encoding"), "{row:?}");
+    assert!(row["_error_message"].contains("a byte order mark of UTF-8"), "{row:?}");
 }
 
 /// Characters that are invisible or reverse the text must not reach a terminal, in any part of a message.
@@ -252,6 +268,7 @@ fn what_a_spreadsheet_or_a_float_made_of_a_value_is_a_fault_in_both_modes() {
         ("customer-11", "9876500111", "'someone@example.com"),
         ("customer-12", "9876500112", "#REF!"),
         ("customer-13", "9876500113", "a@example.com_x000D_"),
+        ("\"\"customer-14\"\"", "9876500114", ""),
     ];
     let meant = ["98E10765", "1.234.567", "user_x0042_y", "-customer", "'s-Hertogenbosch"];
     let mut text = String::from("object_reference_id,mobile_number,email_address\n");
