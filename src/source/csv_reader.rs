@@ -36,6 +36,9 @@ pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 /// [`RECORD_MAX_BYTES`] soon enough to bound memory.
 pub(super) const RECORD_MAX_FIELDS: usize = 64 * 1024;
 
+/// How many blanks after a closing quote are read to find what follows them.
+const BLANKS_MAX: usize = 1024;
+
 /// The character that quotes a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quote {
@@ -98,6 +101,8 @@ pub(super) enum Flaw {
     BlankBeforeQuote(Place),
     /// The quote that should close a cell is followed by something other than a delimiter or a line break.
     TextAfterQuote(Place),
+    /// As `TextAfterQuote`, with nothing but blanks after the quote.
+    BlankAfterQuote(Place),
     /// As `TextAfterQuote`, with a backslash before the quote, which was intended to be part of the cell.
     EscapedQuote(Place),
     /// A quote is open at the end of the input.
@@ -111,7 +116,10 @@ impl Flaw {
             Flaw::ManyFields => 1,
             Flaw::SwallowedRows { .. } => 2,
             // Of two flaws of this kind, the first is reported.
-            Flaw::BlankBeforeQuote(_) | Flaw::TextAfterQuote(_) | Flaw::EscapedQuote(_) => 3,
+            Flaw::BlankBeforeQuote(_)
+            | Flaw::TextAfterQuote(_)
+            | Flaw::BlankAfterQuote(_)
+            | Flaw::EscapedQuote(_) => 3,
             Flaw::OpenQuote(_) => 4,
         }
     }
@@ -456,15 +464,34 @@ impl<R: Read> CsvReader<R> {
                 return Ok(());
             }
             (quotes, is_malformed) = (quotes + 1, true);
-            let is_escaped = self.unquoted.last() == Some(&b'\\');
-            let flaw = if is_escaped { Flaw::EscapedQuote } else { Flaw::TextAfterQuote };
-            self.note(flaw(self.place()));
+            let (place, is_escaped) = (self.place(), self.unquoted.last() == Some(&b'\\'));
+            let flaw = match is_escaped {
+                true => Flaw::EscapedQuote,
+                false if self.is_before_blanks()? => Flaw::BlankAfterQuote,
+                false => Flaw::TextAfterQuote,
+            };
+            self.note(flaw(place));
             self.keep_byte(quote);
         }
         if !is_malformed || !quotes.is_multiple_of(2) {
             self.note(Flaw::OpenQuote(opened));
         }
         Ok(())
+    }
+
+    /// Whether nothing but blanks stands before the end of the cell.
+    fn is_before_blanks(&mut self) -> io::Result<bool> {
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t') && **byte != self.delimiter;
+            let blanks = unread.iter().take_while(is_blank).count();
+            if let Some(byte) = unread.get(blanks) {
+                return Ok(blanks > 0 && self.is_end(*byte));
+            }
+            if blanks > BLANKS_MAX || !self.fill_buffer()? {
+                return Ok(blanks > 0);
+            }
+        }
     }
 
     /// Ends the cell: appends a note if it was cut, and drops the cell if the record has too many.
@@ -775,11 +802,14 @@ mod tests {
     #[test]
     fn malformed_quoting_is_told_with_its_place_and_swallows_no_more_than_it_must() {
         let text_after = |line, position, column| Flaw::TextAfterQuote(Place { line, position, column });
+        let blank_after = |line, position, column| Flaw::BlankAfterQuote(Place { line, position, column });
         let blank_before = |line, position, column| Flaw::BlankBeforeQuote(Place { line, position, column });
         for (text, last_line, flaw) in [
             ("\"field \"A\" 1\",2\n", 1, text_after(1, 8, 0)),
             ("1,\"x\"y,3\n", 1, text_after(1, 5, 1)),
-            ("1,\"\u{e9}\u{e9}\" ,3\n", 1, text_after(1, 6, 1)),
+            ("1,\"\u{e9}\u{e9}\" ,3\n", 1, blank_after(1, 6, 1)),
+            ("1,2,\"x\" \t\n", 1, blank_after(1, 7, 2)),
+            ("1,\"x\" y,3\n", 1, text_after(1, 5, 1)),
             ("1, \"x\",3\n", 1, blank_before(1, 4, 1)),
             ("1,\t\"x\ny\",3\n", 2, blank_before(1, 4, 1)),
             ("1,\"screen 19\" wide\",3\n", 1, text_after(1, 13, 1)),

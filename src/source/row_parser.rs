@@ -267,6 +267,7 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
         }
         Flaw::BlankBeforeQuote(place) => format!("a blank before the opening quote {}{and_it}", at(place)),
         Flaw::TextAfterQuote(place) => format!("text after the closing quote {}{and_it}", at(place)),
+        Flaw::BlankAfterQuote(place) => format!("a blank after the closing quote {}{and_it}", at(place)),
         Flaw::EscapedQuote(place) => {
             format!("text after the closing quote {}, {BACKSLASH}{and_it}", at(place))
         }
@@ -340,28 +341,52 @@ fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter
     fits && (columns.width > 2 || columns.least_width > 1)
 }
 
-/// Whether a line inside a quote looks like a row: as wide as the header, and with required fields that break no
-/// rule. If no required field has a value other than a constant, a row cannot be distinguished from other text.
+/// Whether a line inside a quote looks like a row: wide enough, and with required fields that break no rule, or only one
+/// that an owner would still recognize. If no required field has a value other than a constant, a row cannot be
+/// distinguished from other text.
 pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
-    if fields.len() != columns.width + usize::from(columns.rows_trail) {
-        return false;
-    }
     let Ok(text) = std::str::from_utf8(fields.bytes) else { return false };
     let is_quote = |c: char| matches!(quote, Quote::Char(quote) if c == char::from(quote));
     let cell = |at: usize| {
         fields.range(at).map_or("", |range| rules.without_marker(text[range].trim_matches(is_quote)))
     };
-    let is_required = |field: &Field| field.is_mandatory() || rules.require.contains(field);
     let rendered = columns.render(cell);
     let by_field = columns.cells(cell, &rendered);
-    let has_value = |field: &Field| by_field[*field as usize].is_some_and(|cell| !cell.trim().is_empty());
-    if !Field::ALL.iter().any(|field| is_required(field) && has_value(field)) {
+    let value = |field: Field| by_field[field as usize].map(str::trim).filter(|value| !value.is_empty());
+    let (number, reference) = (value(Field::MobileNumber), value(Field::Reference));
+    let is_whole = fields.len() == columns.width + usize::from(columns.rows_trail);
+    let is_id = reference.is_some_and(|reference| !reference.contains(char::is_whitespace));
+    let is_number = number.is_some_and(is_like_number);
+    // Cells may be missing or too many, as in any row, if the others cannot be part of a sentence.
+    let fits = is_whole || is_id && is_number && width(text, fields, columns).is_ok();
+    if !fits || number.is_none() && !is_id {
         return false;
     }
-    match with_template_faults(rules.check(&by_field), &rendered) {
-        Ok(_) => true,
-        Err(faults) => !faults.list.iter().filter_map(|fault| fault.field).any(|field| is_required(&field)),
+    let is_required = |field: &Field| field.is_mandatory() || rules.require.contains(field);
+    if !Field::ALL.iter().any(|field| is_required(field) && value(*field).is_some()) {
+        return false;
     }
+    let faults = match with_template_faults(rules.check(&by_field), &rendered) {
+        Ok(_) => return true,
+        Err(faults) => faults.list,
+    };
+    let is_at_fault = |field: Field| faults.iter().any(|fault| fault.field == Some(field));
+    match (is_at_fault(Field::Reference), is_at_fault(Field::MobileNumber)) {
+        (false, false) => {
+            number.is_some()
+                || !faults.iter().filter_map(|fault| fault.field).any(|field| is_required(&field))
+        }
+        // A row that would be invalid is one, too.
+        (false, true) => is_number,
+        (true, false) => is_id && is_number,
+        (true, true) => false,
+    }
+}
+
+/// Whether a value has the digits of a phone number and no letter.
+fn is_like_number(value: &str) -> bool {
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    digits >= ROW_DIGITS_MIN && !value.contains(char::is_alphabetic)
 }
 
 /// A fast check with rare false positives. A tab or a line break is not a fault in a cell that is not sent.

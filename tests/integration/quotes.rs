@@ -54,6 +54,46 @@ fn rows_swallowed_by_a_quote_make_the_record_a_fault_that_names_the_lines() {
     }
 }
 
+/// Rows that would be invalid, or lack their last cells, are rows too.
+#[test]
+fn a_row_inside_a_quote_is_seen_whatever_is_wrong_with_it() {
+    let world = World::new();
+    let header = "object_reference_id,mobile_number,first_name,notes\n";
+    for swallowed in ["cust-0002,9876500102", "cust-0002,+91 9876500102,Bo,x", "c-2,9876500102,Bo,x"] {
+        let text = format!("cust-0001,9876500101,Ann,\"asked\n{swallowed}\nfor a call\"\ncust-0003,3,Cy,x\n");
+        world.file("users.csv", format!("{header}{text}"));
+        let found = validated(&world, &[]);
+        let seen = "a quote in column 4 of line 2 swallowed 2 lines, 3 to 4; one reads as a row";
+        assert_eq!(found["faults"][0]["first"][0]["seen"], seen, "{swallowed}: {found}");
+        assert_eq!((&found["valid"], &found["invalid"]), (&json!(1), &json!(1)));
+    }
+    let letter = "Ann Smith, 9876500102\n1, 2, 3, 4\nstreet, 12, floor, x\ncalled 9876500103, twice, or, so";
+    world.file("users.csv", format!("{header}cust-0001,9876500101,Ann,\"{letter}\"\n"));
+    assert_eq!(validated(&world, &[])["valid"], json!(1), "text");
+    // Without a number of its own, only a reference without blanks tells a row.
+    world.file("users.csv", "object_reference_id,notes\ncust-0001,\"Hello there\nhow are you, friend\"\n");
+    assert_eq!(validated(&world, &["--set", "mobile_number=9876500101"])["valid"], json!(1));
+}
+
+/// The remedies for blanks around quotes, as they are shown.
+#[test]
+fn the_remedies_for_blanks_around_quotes_work() {
+    let world = World::new();
+    let text = " \"cust-0001\" ,\"1\"  ,x\n\"cust-0002\", \"2\",\"a, b\" \n";
+    let file = world.file("users.csv", format!("{HEADER}{text}"));
+    let directory = file.parent().unwrap().to_owned();
+    for _ in 0..2 {
+        let found = validated(&world, &[]);
+        let remedy = found["faults"][0]["remedy"].as_str().unwrap_or_default().to_owned();
+        let Some(at) = remedy.find("sed ") else { break };
+        let command = remedy[at..].replace("FILE | customer-import import -", "users.csv > mended.csv");
+        let command = format!("{command} && mv mended.csv users.csv");
+        let run = std::process::Command::new("bash").arg("-c").arg(command).current_dir(&directory).status();
+        assert!(run.unwrap().success());
+    }
+    assert_eq!(validated(&world, &[])["valid"], json!(2));
+}
+
 #[test]
 fn a_cell_of_several_lines_is_fine_where_none_reads_as_a_row() {
     let world = World::new();
@@ -113,7 +153,7 @@ fn malformed_quoting_is_a_fault_that_shows_the_place() {
         ("\"cust \"A\" 0001\",1,x", "text after the closing quote at position 7 of line 2, in column 1"),
         ("\"cust-0001\"x,1,x", "text after the closing quote at position 11 of line 2, in column 1"),
         ("cust-0001, \"1\",x", "a blank before the opening quote at position 12 of line 2, in column 2"),
-        ("cust-0001,\"1\" ,x", "text after the closing quote at position 13 of line 2, in column 2"),
+        ("cust-0001,\"1\" ,x", "a blank after the closing quote at position 13 of line 2, in column 2"),
         ("\"cust-0001\",1,\"\"x", "text after the closing quote at position 16 of line 2, in column 3"),
     ] {
         world.file("users.csv", format!("{HEADER}{row}\ncust-0009,9,5\" wide\n"));

@@ -83,11 +83,7 @@ fn a_line_that_is_no_customer_is_named_for_what_it_is() {
             "before that quote does not escape it",
             "double each quote in place of a backslash",
         ),
-        (
-            "cust-0001,1,, \"Ann\"",
-            "a blank before the opening quote",
-            "remove the blanks behind the delimiters",
-        ),
+        ("cust-0001,1,, \"Ann\"", "a blank before the opening quote", "remove the blanks before it"),
         ("'cust-0001',1,,", "other quotes than usual", "--quote \"'\""),
         ("“cust-0001”,1,,", "U+201C and U+201D", "perl -CSD"),
         ("cust-0001,1,,«Ann»", "U+00AB and U+00BB", "perl -CSD"),
