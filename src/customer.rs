@@ -73,6 +73,7 @@ pub(crate) use self::{
     duplicates::{DuplicateDetector, Occurrence, ReferenceHash, SeenReferences},
     invisible::{describe as describe_invisible, is_invisible},
     spreadsheet::{STRAIGHTEN, typographic_quotes},
+    stray_line::tool_message,
     validation::{
         BACKSLASH, COMMENT, CONFLICT, EXPORT_ENCODING, LINE_SEPARATOR, NULS, QUOTED_ROW, TEXT_QUOTES,
     },

@@ -108,7 +108,7 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 const CHUNKS_AHEAD: usize = 4;
 
 /// Maximum number of lines of a title that may precede the header.
-const TITLE_LINES_MAX: usize = 20;
+const TITLE_LINES_MAX: usize = 100;
 
 /// Number of rows that are counted exactly before the rest of a file is estimated; takes a few milliseconds.
 const COUNTED_ROWS: u64 = 20_000;

@@ -294,7 +294,7 @@ enum SlowHeader {
 fn plain(name: &str) -> String {
     let is_kept = |c: &char| {
         let is_invisible = matches!(*c as u32, 0xad | 0x200b..=0x200f | 0x2060 | 0xfeff);
-        !c.is_whitespace() && !matches!(c, '_' | '-') && !is_invisible
+        !c.is_whitespace() && !matches!(c, '_' | '-' | '.') && !is_invisible
     };
     let kept: String = name.trim_end_matches([':', '*', ' ']).chars().filter(is_kept).collect();
     kept.to_uppercase().chars().flat_map(char::to_lowercase).collect()

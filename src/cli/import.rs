@@ -88,7 +88,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         adjustments: source.adjustments(),
         tried: Some(source.try_options()),
         mapping: &mapping,
-        expected_rows: Some(args.input.read.expect_rows),
+        expected_rows: expected_rows(&args.input.read, &source),
         existing: if args.update_changed { ExistingPolicy::Update } else { ExistingPolicy::Keep },
         options: Options {
             limits: args.sending.limits(),
@@ -323,6 +323,11 @@ impl RunNames<'_> {
             "the run has ended"
         );
     }
+}
+
+/// How many rows the source should have; none for a failed export, which has as many as there were faults.
+pub(super) fn expected_rows(read: &args::Read, source: &Source) -> Option<u64> {
+    Some(read.expect_rows).filter(|_| !source.is_export())
 }
 
 /// The message and the hint for a source with fewer rows than expected. A source without rows is only a warning

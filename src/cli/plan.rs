@@ -10,7 +10,7 @@ use tracing::info;
 use super::{
     args::{self, Ask, TextOrJson},
     exit_code::{code, describe_stop},
-    import::{recorded_maps, shortage},
+    import::{expected_rows, recorded_maps, shortage},
     ledger_location, now,
     output::{json, open_outputs, print_data, print_error, write_summary},
     process::{SignalGuard, raise_open_files_limit, runtime},
@@ -63,6 +63,7 @@ async fn run(
     let mut forecast =
         Forecast::open(ledger, &asked_target(&args.target)?, command, columns, outage_limit).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
+    let expect_rows = expected_rows(&args.input.read, &source);
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());
     // Without --ask nobody is asked, and no target is needed.
     let names = LogNames::new(&name, asking.as_ref().map(|(_, target)| target), ledger);
@@ -79,7 +80,7 @@ async fn run(
         }
     };
     plan.findings.rescues = tried.rescues();
-    let expected = Some(args.input.read.expect_rows).filter(|_| plan.is_whole);
+    let expected = expect_rows.filter(|_| plan.is_whole);
     let shortage = expected.and_then(|expected| shortage(&name, plan.findings.rows(), expected));
     let code = code_of(&plan, answers.as_ref(), shortage.is_some());
     let planned = PlanToReport {

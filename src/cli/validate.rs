@@ -5,7 +5,7 @@ use std::io;
 use super::{
     args::{self, ValidateFormat},
     exit_code::code,
-    import::shortage,
+    import::{expected_rows, shortage},
     json,
     logging::LogWriter,
     logging::start_log,
@@ -36,7 +36,8 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     }
     // Findings up to a read error are reported before the error.
     read?;
-    let shortage = shortage(source.name(), findings.rows(), args.input.read.expect_rows);
+    let expected = expected_rows(&args.input.read, &source);
+    let shortage = expected.and_then(|expected| shortage(source.name(), findings.rows(), expected));
     if let Some((text, hint)) = &shortage {
         print_error(&format!("{text}; {hint}"));
     }

@@ -6,6 +6,11 @@
 
 use super::content::Content;
 
+/// What a line is that a tool wrote, if this is one.
+pub(crate) fn tool_message(line: &str) -> Option<&'static str> {
+    detect(line, Content::of(line))
+}
+
 /// What the line is that has this text in place of a reference, if it is no row. `content` is that of the text.
 pub(super) fn detect(reference: &str, content: Content) -> Option<&'static str> {
     let bytes = reference.as_bytes();

@@ -98,7 +98,13 @@ fn own_column(field: Field, columns: &[Column]) -> Result<Option<(usize, Evidenc
         [only] => *only,
         [first, ..] => {
             let best = best().max_by_key(|at| columns[*at].fits[field as usize]);
-            exact.or(best).ok_or(Error::AmbiguousColumn { field, column: columns[*first].name.clone() })?
+            let names = || found.iter().map(|at| columns[*at].name.clone()).collect();
+            let column = || columns[*first].name.clone();
+            exact.or(best).ok_or_else(|| Error::AmbiguousColumn {
+                field,
+                column: column(),
+                names: names(),
+            })?
         }
     };
     Ok(Some((chosen, Evidence::Heading(HeadingMatch::Own))))

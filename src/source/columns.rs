@@ -8,7 +8,7 @@
 use super::{
     EXPORT_COLUMNS, Error, ReadOptions,
     error::{MissingColumn, UnknownColumn},
-    heading::{is_alias, plain},
+    heading::{HeadingMatch, ends_with_own, is_alias, is_likely, named_field, plain},
 };
 use crate::customer::{
     Cells, Fault, Faults, Field, Rules, Template, ValidRecord, mapped_columns, single_braces, with_braces,
@@ -169,7 +169,7 @@ impl ColumnMap {
         }
         let is_fed = |field| fields.iter().any(|(of, _)| *of == field);
         let likely =
-            |name: &str| Field::ALL.into_iter().find(|field| !is_fed(*field) && is_alias(*field, name));
+            |name: &str| Field::ALL.into_iter().find(|field| !is_fed(*field) && is_likely(*field, name));
         let is_unused = |at: &usize| {
             let name = &header[*at];
             let is_named = !name.is_empty() && !name.starts_with('_');
@@ -259,7 +259,8 @@ pub(super) fn with_template_faults<'a>(
 /// Why a name does not match a column.
 enum NotFound {
     Missing,
-    Ambiguous,
+    /// The names of the columns.
+    Ambiguous(Vec<String>),
 }
 
 /// The column with this name, compared exactly or else as headings are compared. A column whose name begins with `_`
@@ -275,7 +276,7 @@ fn find_column(header: &[String], name: &str) -> Result<usize, NotFound> {
     match found.as_slice() {
         [one] => Ok(*one),
         [] => Err(NotFound::Missing),
-        [_, _, ..] => Err(NotFound::Ambiguous),
+        places => Err(NotFound::Ambiguous(places.iter().map(|at| header[*at].clone()).collect())),
     }
 }
 
@@ -290,12 +291,12 @@ fn find_columns(
         let mapped = options.map.iter().find(|(of, _)| *of == field).map(|(_, text)| text.as_str());
         let constant = options.rules.constants.iter().any(|(of, _)| *of == field);
         let required = field.is_mandatory() || options.rules.require.contains(&field);
-        let ambiguous = |column: &str| Error::AmbiguousColumn { field, column: column.into() };
+        let ambiguous = |names| Error::AmbiguousColumn { field, column: field.name().into(), names };
         sources[field as usize] = match mapped {
             Some(text) => Some(find_mapped(field, text, header)?),
             None => match find_column(header, field.name()) {
                 Ok(at) => Some(FieldSource::Column(at)),
-                Err(NotFound::Ambiguous) => return Err(ambiguous(field.name())),
+                Err(NotFound::Ambiguous(names)) => return Err(ambiguous(names)),
                 Err(NotFound::Missing) if required && !constant => {
                     missing.push(MissingColumn { field, likely: likely_column(field, header) });
                     None
@@ -314,14 +315,16 @@ fn find_columns(
 fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSource, Error> {
     let find = |name: &str| {
         find_column(header, name).map_err(|why| match why {
-            NotFound::Ambiguous => Error::AmbiguousColumn { field, column: name.into() },
+            NotFound::Ambiguous(names) => Error::AmbiguousColumn { field, column: name.into(), names },
             NotFound::Missing => Error::UnknownColumn(Box::new(UnknownColumn {
                 field,
                 map: text.into(),
                 column: name.into(),
                 found: header.to_vec(),
+                // Within braces, the name alone is wrong.
                 meant: with_braces(text, header)
-                    .or_else(|| Some(text.replace(name, &closest(name, header)?))),
+                    .filter(|_| name == text)
+                    .or_else(|| Some(text.replace(name, &meant_within(name, header)?))),
                 first_line: None,
             })),
         })
@@ -352,9 +355,21 @@ pub(super) fn has_columns_of(header: &[String], text: &str) -> bool {
     mapped_columns(text).iter().all(|name| has_column(header, name))
 }
 
+/// The column that is probably meant for a field: by its own name behind that of a table, by a name in other systems, by
+/// its words, or by likeness.
 fn likely_column(field: Field, header: &[String]) -> Option<String> {
-    let alias = header.iter().find(|column| is_alias(field, column));
-    alias.cloned().or_else(|| closest(field.name(), header))
+    let has_words = |column: &&String| named_field(column) == Some((field, HeadingMatch::Words));
+    let own = header.iter().find(|column| ends_with_own(field, column));
+    let named = own.or_else(|| header.iter().find(|column| is_alias(field, column)));
+    named.or_else(|| header.iter().find(has_words)).cloned().or_else(|| closest(field.name(), header))
+}
+
+/// The column that is meant by a text within braces: a column with more text around it (`id:05`, `row.id`), or a similar
+/// name.
+fn meant_within(text: &str, header: &[String]) -> Option<String> {
+    let is_sign = |c: char| !c.is_alphanumeric() && c != '_' && c != '-';
+    let is_part = |column: &&String| text.split(is_sign).any(|part| plain(part) == plain(column));
+    header.iter().find(is_part).cloned().or_else(|| closest(text, header))
 }
 
 /// The most similar column name, if it is similar enough to be meant (Jaro-Winkler above 0.8).
@@ -399,11 +414,23 @@ mod tests {
              did you mean --map 'mobile_number=Phone'?"
         );
         assert!(missing("object_referense_id,mobile_number").contains("=object_referense_id'"));
-        assert!(missing("a,b").contains("--set object_reference_id=VALUE"));
+        assert!(missing("a,b").ends_with("add --map object_reference_id=COLUMN --map mobile_number=COLUMN"));
+        assert!(missing("customer.object_reference_id,id,customer.mobile_number").ends_with(
+            "did you mean --map 'object_reference_id=customer.object_reference_id' \
+                 --map 'mobile_number=customer.mobile_number'?"
+        ));
+        let require = Rules { require: vec![Field::LastName], ..Rules::default() };
+        let strict = ReadOptions { rules: require, ..ReadOptions::default() };
+        let missing_name = places("object_reference_id,mobile_number", &strict).unwrap_err();
+        assert!(missing_name.contains("--set last_name=VALUE"), "{missing_name}");
         let options =
             ReadOptions { map: vec![(Field::LastName, "sirname".into())], ..ReadOptions::default() };
         let unknown = places("object_reference_id,mobile_number,surname", &options).unwrap_err();
         assert!(unknown.contains("did you mean --map 'last_name=surname'?"), "{unknown}");
-        assert!(missing("mobile_number,mobile_number,object_reference_id").contains("ambiguous"));
+        assert!(missing("mobile_number,mobile_number,object_reference_id").ends_with("rename one of them"));
+        assert!(
+            missing("Mobile Number,mobile-number,object_reference_id")
+                .ends_with("--map 'mobile_number=Mobile Number' or --map 'mobile_number=mobile-number'")
+        );
     }
 }

@@ -135,12 +135,14 @@ pub enum Error {
         hint: String,
     },
     /// Two columns have the name that a field needs.
-    #[error("two columns are named {column}, so {field} is ambiguous")]
+    #[error("two columns are named {}, so {field} is ambiguous", visible(column))]
     AmbiguousColumn {
         /// The field.
         field: Field,
         /// The name.
         column: String,
+        /// The names of these columns in the header.
+        names: Vec<String>,
     },
     /// The ledger does not contain how the rows of a run were read.
     #[error("the options by which run {0} read its rows were recorded by another version of this program")]
@@ -243,9 +245,7 @@ impl Error {
                     columns.iter().map(|column| format!("--ignore {}", quoted(column))).collect();
                 format!("give one to a field with --map FIELD=COLUMN, or add {}", ignore.join(" "))
             }
-            Error::AmbiguousColumn { field, .. } => {
-                format!("name the one that is meant exactly, with --map {field}=COLUMN, or rename the other")
-            }
+            Error::AmbiguousColumn { field, names, .. } => ambiguous_hint(*field, names),
             Error::UnknownReadOptions(_) => {
                 "retry with the version that recorded it, or import a corrected file".into()
             }
@@ -307,10 +307,21 @@ fn missing_hint(missing: &[MissingColumn]) -> String {
     let options = missing.iter().map(option).collect::<Vec<_>>().join(" ");
     match missing.iter().find(|missing| missing.likely.is_none()) {
         None => format!("did you mean {options}?"),
+        // A constant would be the same customer, or the same number, in every row.
+        Some(MissingColumn { field, .. }) if field.is_mandatory() => format!("add {options}"),
         Some(MissingColumn { field, .. }) => {
             format!("add {options}, or give a constant with --set {field}=VALUE")
         }
     }
+}
+
+/// The options of which one is meant, if the names differ.
+fn ambiguous_hint(field: Field, names: &[String]) -> String {
+    if names.iter().all(|name| *name == names[0]) {
+        return "in the first line, rename one of them".into();
+    }
+    let option = |name: &String| format!("--map {}", quoted(&format!("{field}={name}")));
+    format!("name the one that is meant: {}", names.iter().map(option).collect::<Vec<_>>().join(" or "))
 }
 
 /// How to read from a URL: through a pipe, because only files and standard input are read.

@@ -2,7 +2,7 @@
 //! to do about it.
 
 use super::dialect::CANDIDATES;
-use crate::customer::{STRAIGHTEN, typographic_quotes, visible};
+use crate::customer::{STRAIGHTEN, tool_message, typographic_quotes, visible};
 
 /// Delimiters that are not detected, because they are too common in text. Any other delimiter is suggested only if it
 /// splits the line into a header.
@@ -32,6 +32,10 @@ pub(super) enum HeaderShape {
     Between(String),
     /// Names aligned above their columns by several blanks.
     Aligned,
+    /// The statements of an SQL dump.
+    SqlDump,
+    /// A line that a tool wrote instead of the file.
+    Message(&'static str),
     /// A data row.
     Row,
 }
@@ -60,8 +64,17 @@ impl HeaderShape {
         if is_header(&aligned(&line)) {
             return Some(HeaderShape::Aligned);
         }
+        if later
+            .iter()
+            .filter_map(|(_, cells)| cells.first())
+            .chain(header.first())
+            .any(|cell| is_statement(cell))
+        {
+            return Some(HeaderShape::SqlDump);
+        }
         let usual = match header {
-            [only] => split_as_usual(only, given, &is_header),
+            // A delimiter at the end makes another cell, an empty one.
+            [only, rest @ ..] if rest.iter().all(String::is_empty) => split_as_usual(only, given, &is_header),
             _ => None,
         };
         if let Some((shape, true)) = usual {
@@ -72,6 +85,9 @@ impl HeaderShape {
                 (HeaderShape::OtherDelimiter(character), [_]) => HeaderShape::OneCell(character),
                 (shape, _) => shape,
             });
+        }
+        if let Some(message) = tool_message(&line) {
+            return Some(HeaderShape::Message(message));
         }
         if let Some((shape, false)) = usual {
             return Some(shape);
@@ -123,6 +139,15 @@ impl HeaderShape {
                 "the columns are aligned by blanks, and an empty cell cannot be told: export the table as CSV"
                     .into()
             }
+            HeaderShape::SqlDump => {
+                "this is an SQL dump: load it into a database, and export the table as CSV with a header"
+                    .into()
+            }
+            HeaderShape::Message(what) => {
+                format!(
+                    "the first line is {what}: see what went wrong where the file was made, and get it anew"
+                )
+            }
             HeaderShape::Row => {
                 "the first line looks like a row: put a header line with the names of the columns above it"
                     .into()
@@ -165,8 +190,9 @@ fn split_as_usual(
     let splits = |character: &char| {
         let cells = split(cell, &character.to_string());
         // A sentence may also contain a colon.
-        let is_text = *character == ':' && cell.contains(": ");
-        (cells.len() > 1 && !is_text).then_some((is_header(&cells), cells.len()))
+        let fits = is_header(&cells);
+        let is_text = *character == ':' && (cell.contains(": ") || cells.len() == 2 && !fits);
+        (cells.len() > 1 && !is_text).then_some((fits, cells.len()))
     };
     let all = CANDIDATES.map(char::from).into_iter().chain(OTHER_DELIMITERS);
     let best = all.filter_map(|c| Some((splits(&c)?, c))).max_by_key(|(fit, _)| *fit);
@@ -245,6 +271,13 @@ fn separator_line(header: &[String], delimiter: u8) -> Option<char> {
     rest.chars().next().or(Some(char::from(delimiter)))
 }
 
+/// Whether a line begins a statement of an SQL dump.
+fn is_statement(line: &str) -> bool {
+    const BEGINNINGS: [&[u8]; 4] =
+        [b"INSERT INTO ", b"CREATE TABLE ", b"BEGIN TRANSACTION;", b"DROP TABLE "];
+    BEGINNINGS.into_iter().any(|beginning| line.as_bytes().starts_with(beginning))
+}
+
 /// Whether a cell is a value rather than a name: a long number, or an e-mail address.
 fn is_value(cell: &str) -> bool {
     let digits = cell.bytes().filter(u8::is_ascii_digit).count();
@@ -309,6 +342,11 @@ mod tests {
                 "another delimiter; add --delimiter '#'",
             ),
             (vec![&["object_reference_id~", "~mobile_number"]], "sed 's/~;~/\\x1f/g' FILE"),
+            (vec![&["object_reference_id,mobile_number", ""]], "each line is one quoted cell"),
+            (vec![&["curl: (22) The requested URL returned error: 404"]], "log, a traceback or an error"),
+            (vec![&["psql: error: connection refused"]], "log, a traceback or an error"),
+            (vec![&["total 8"], &["-rw-r--r-- 1 x x 9 users.csv"]], "a line of totals"),
+            (vec![&["-- dump"], &["INSERT INTO x VALUES (1, 2)"]], "an SQL dump"),
             (vec![&["customer-1", "9876500110"]], "looks like a row"),
             (vec![&["customer-1", "a@b.c"]], "looks like a row"),
         ] {
@@ -319,5 +357,6 @@ mod tests {
         let shape = HeaderShape::of(&one_cell, b',', Some(b','), &[], is_header);
         assert_eq!(shape, Some(HeaderShape::OneCell(';')));
         assert_eq!(hint(&[&["Id", "Phone"], &["1", "9876500110"]]), None);
+        assert_eq!(hint(&[&["BEGIN:VCALENDAR"]]), None);
     }
 }

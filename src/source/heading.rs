@@ -26,12 +26,12 @@ pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
         .or_else(|| field_of_words(heading).map(|field| (field, HeadingMatch::Words)))
 }
 
-/// A name in the form for comparison: without case, blanks, `_`, `-`, invisible characters and a trailing `:` or `*`
-/// of a form, so that `First Name:`, `first-name` and `FIRST_NAME*` are `first_name`.
+/// A name in the form for comparison: without case, blanks, `_`, `-`, `.` (as R writes a blank), invisible characters and
+/// a trailing `:` or `*` of a form, so that `First Name:`, `first-name`, `First.Name` and `FIRST_NAME*` are `first_name`.
 pub(super) fn plain(name: &str) -> String {
     let is_kept = |c: &char| {
         !c.is_whitespace()
-            && !matches!(c, '_' | '-' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+            && !matches!(c, '_' | '-' | '.' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
     let letters = name.trim_end_matches([':', '*', ' ']).chars().filter(is_kept);
     // By way of upper case, so that `ß` equals `SS` and both lower-case sigmas are equal.
@@ -41,15 +41,47 @@ pub(super) fn plain(name: &str) -> String {
 /// Names of the fields in other systems, in the form for comparison.
 fn aliases(field: Field) -> &'static [&'static str] {
     match field {
-        Field::Reference => {
-            &["customerid", "id", "userid", "custid", "reference", "referenceid", "externalid", "uid", "uuid"]
+        Field::Reference => &[
+            "customerid",
+            "id",
+            "userid",
+            "custid",
+            "reference",
+            "referenceid",
+            "externalid",
+            "uid",
+            "uuid",
+            "customernumber",
+            "customerno",
+            "clientid",
+            "kundennummer",
+            "kundennr",
+        ],
+        Field::MobileNumber => &[
+            "mobile",
+            "phone",
+            "phonenumber",
+            "mobileno",
+            "phoneno",
+            "msisdn",
+            "cell",
+            "contact",
+            "telefon",
+            "telephone",
+            "mobilephone",
+            "cellphone",
+            "contactnumber",
+            "tel",
+        ],
+        Field::EmailAddress => {
+            &["email", "mail", "emailid", "useremail", "emailadresse", "correo", "courriel"]
         }
-        Field::MobileNumber => {
-            &["mobile", "phone", "phonenumber", "mobileno", "phoneno", "msisdn", "cell", "contact", "telefon"]
+        Field::FirstName => {
+            &["firstname", "givenname", "name", "fname", "vorname", "forename", "prenom", "prénom", "nombre"]
         }
-        Field::EmailAddress => &["email", "mail", "emailid", "useremail"],
-        Field::FirstName => &["firstname", "givenname", "name", "fname", "vorname"],
-        Field::LastName => &["lastname", "surname", "familyname", "lname", "nachname"],
+        Field::LastName => {
+            &["lastname", "surname", "familyname", "lname", "nachname", "apellido", "apellidos", "cognome"]
+        }
         Field::MobileCountryCode => {
             &["countrycode", "phonecountrycode", "dialcode", "isdcode", "callingcode"]
         }
@@ -59,6 +91,26 @@ fn aliases(field: Field) -> &'static [&'static str] {
 
 pub(super) fn is_alias(field: Field, name: &str) -> bool {
     alias_place(field, name).is_some()
+}
+
+/// Whether a column that feeds nothing is probably meant for the field: its name is that of the field in another system,
+/// also behind the name of a table (`customer_email`), or the field's own name with a typing error.
+pub(super) fn is_likely(field: Field, name: &str) -> bool {
+    /// Similarity (Jaro-Winkler) from which two names are the same but for a typing error.
+    const ALIKE: f64 = 0.95;
+    /// Shorter names are the end of other words: `full_name` ends with `lname`.
+    const LONG: usize = 8;
+    let (letters, own) = (plain(name), plain(field.name()));
+    let ends = |of: &&str| (of.len() >= LONG || **of == *"email") && letters.ends_with(*of);
+    is_alias(field, name)
+        || ends_with_own(field, name)
+        || aliases(field).iter().any(ends)
+        || strsim::jaro_winkler(&own, &letters) >= ALIKE
+}
+
+/// Whether a name ends with the field's own: `customer.mobile_number`.
+pub(super) fn ends_with_own(field: Field, name: &str) -> bool {
+    plain(name).ends_with(&plain(field.name()))
 }
 
 fn alias_place(field: Field, name: &str) -> Option<usize> {
@@ -106,11 +158,37 @@ mod tests {
             ("phone_country_code", Some((Field::MobileCountryCode, HeadingMatch::Alias(1)))),
             ("Customer's E-Mail", Some((Field::EmailAddress, HeadingMatch::Words))),
             ("shop_user_id", Some((Field::Reference, HeadingMatch::Words))),
+            ("First.Name", Some((Field::FirstName, HeadingMatch::Own))),
+            ("options_get_client_auth_token", Some((Field::GetClientAuthToken, HeadingMatch::Own))),
             ("order_id", None),
             ("city", None),
             ("", None),
         ] {
             assert_eq!(named_field(heading), expected, "{heading}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_feeds_nothing_is_likely_meant_for_a_field() {
+        for (field, names) in [
+            (Field::EmailAddress, "email_adress customer_email Customer.Email_Address E-Mail"),
+            (Field::FirstName, "frist_name customer.first_name user_firstname Vorname"),
+            (Field::LastName, "last_nme surname customer_last_name"),
+            (Field::MobileCountryCode, "mobile_country country_code phone_country_code"),
+        ] {
+            for name in names.split(' ') {
+                assert!(is_likely(field, name), "{name}");
+            }
+        }
+        for (field, names) in [
+            (Field::EmailAddress, "email_verified address mailing"),
+            (Field::FirstName, "last_name company_name first_order full_name"),
+            (Field::LastName, "full_name first_name last_login"),
+            (Field::MobileCountryCode, "mobile country"),
+        ] {
+            for name in names.split(' ') {
+                assert!(!is_likely(field, name), "{name}");
+            }
         }
     }
 }

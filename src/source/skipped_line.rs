@@ -131,7 +131,7 @@ fn skipped(fields: RawFields<'_>, columns: usize, delimiter: u8) -> Option<Adjus
         return Some(Adjustment::BlankRow);
     }
     let may_be_drawn = is_blank || matches!(first, b'-' | b'+' | b'=' | b'|' | b':');
-    let may_be_footer = first.is_ascii_digit() || b"(\\\x1aTEC".contains(&first) || is_blank;
+    let may_be_footer = first.is_ascii_digit() || b"(\\\x1aTECSP".contains(&first) || is_blank;
     let is_alone = fields.len() == 1 && columns > 1;
     let is_footer = || is_alone && is_footer(bytes) || (is_alone || fields.len() == 2) && is_count(bytes);
     if may_be_drawn && is_separator(bytes, delimiter) || may_be_footer && is_footer() {
@@ -178,7 +178,11 @@ fn is_footer(bytes: &[u8]) -> bool {
     let is_time = |name: &str| {
         text.strip_prefix(name).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    if ["Time: ", "Elapsed: ", "Completion time: "].into_iter().any(is_time) {
+    if ["Time: ", "Elapsed: ", "Completion time: ", "COPY "].into_iter().any(is_time) {
+        return true;
+    }
+    // What SQL*Plus shows of a script while it spools.
+    if text == "SQL>" || text.starts_with("SQL> ") || text == "PL/SQL procedure successfully completed." {
         return true;
     }
     let (inside, is_closed) = match text.strip_prefix('(') {
@@ -267,6 +271,11 @@ mod tests {
             ("Time: 1.234 ms", separator),
             ("Elapsed: 00:00:00.01", separator),
             ("Completion time: 2024-01-01T00:00:00", separator),
+            ("COPY 3", separator),
+            ("SQL> spool off", separator),
+            ("PL/SQL procedure successfully completed.", separator),
+            ("COPYSHOP", None),
+            ("SQL>,1", None),
             ("2 records of it", None),
             ("2 rows", None),
             ("Time: none", None),

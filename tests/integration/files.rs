@@ -248,6 +248,10 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
         done.assert_error_line(1, &["breaks off at byte"]);
         assert!(done.stdout.contains("valid") || format == "csv", "what came before is told: {done:?}");
     }
+    // The data ends within the part that is inspected first.
+    let padded = [gzip(HEADER.as_bytes()), vec![0; 100], gzip(b"cust-000001,1,x\n")].concat();
+    let file = world.file("users.gz", padded);
+    world.import(&file, &[]).assert_error_line(1, &["damaged at byte", "data behind the zeros"]);
     world.file("users.gz", &whole[..20]);
     world.run(&["validate", "users.gz"]).assert_error_line(1, &["breaks off at byte 20"]);
 }
@@ -464,7 +468,7 @@ fn a_file_of_another_kind_is_named_with_the_one_thing_to_do() {
             b"object_reference_id  mobile_number\ncustomer-1           9876500101\n",
             "the columns are aligned by blanks",
         ),
-        (b"error: sign in first\n", "columns found: error: sign in first); add --map"),
+        (b"error: sign in first\n", "the first line is a line of a log, a traceback or an error message"),
         // Every row would be part of the header, and the file would have no customers.
         (
             b"object_reference_id,mobile_number,x\x0bcustomer-1,9876500101,y\x0b",
@@ -544,6 +548,16 @@ fn fewer_rows_than_expected_are_exit_code_3() {
         assert!(command.stderr.contains("has 3 rows, and at least 4 are expected"), "{command:?}");
     }
     assert_eq!((&world.summary()["state"], &world.summary()["exit_code"]), (&"completed".into(), &3.into()));
+    // A file of corrections has as many rows as there were faults.
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str("short,9876500101,,,\n");
+    let done = world.import(&world.file("users.csv", text), &["--expect-rows", "4"]);
+    assert_eq!(done.code, 3, "{done:?}");
+    let corrected = world.failed_text().replace("short,", "long-enough,");
+    let file = world.file("failed.csv", corrected);
+    let done = world.run(&["validate", "failed.csv", "--expect-rows", "4"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(world.import(&file, &["--expect-rows", "4"]).code, 0);
     // A header without rows is only a warning, so that a nightly export that is sometimes empty can be imported.
     let file = world.rows("empty.csv", 0);
     let done = world.import(&file, &[]);
