@@ -344,7 +344,9 @@ impl Api {
             Ok(response) => {
                 let status = response.status().as_u16();
                 quota = remaining_quota(response.headers(), server_time(date(&response), clock::now()));
-                (Some(status), self.withhold_secrets(read(response, reference, &self.way).await))
+                let reply = self.withhold_secrets(read(response, reference, &self.way).await);
+                // The page of a proxy that did not send the request is no response to it.
+                (Some(status).filter(|_| !matches!(reply, Reply::NotSent(_))), reply)
             }
             Err(error) if error.is_connect() || error.is_builder() => (None, self.way.not_sent(&error)),
             Err(error) => {
@@ -430,7 +432,9 @@ async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply
         pieces.extend_from_slice(&piece);
         piece = pieces.into();
     }
-    parse(&head, &piece, requested.as_str())
+    let is_json = piece.trim_ascii_start().starts_with(b"{");
+    let page = if is_json { None } else { way.page_of_proxy(status, response.headers()) };
+    page.unwrap_or_else(|| parse(&head, &piece, requested.as_str()))
 }
 
 /// The innermost cause; the outer ones repeat the URL, which contains the reference.

@@ -7,7 +7,10 @@
 
 use std::{error::Error as StdError, io};
 
-use reqwest::Url;
+use reqwest::{
+    Url,
+    header::{HeaderMap, SERVER},
+};
 use rustls::AlertDescription;
 
 use super::{Reply, Route, proxy, response::short, tls::RefusedCertificate};
@@ -21,6 +24,8 @@ pub(super) struct Way {
     target: String,
     /// The proxy and its variable, if there is a proxy.
     proxy: Option<String>,
+    /// Whether the proxy reads and forwards each request, because no tunnel leads through it.
+    forwards: bool,
 }
 
 /// The part of the route at which a connection failed.
@@ -34,7 +39,38 @@ impl Way {
     pub(super) fn new(target: &Url, route: &Route) -> Way {
         let named =
             |proxy: &super::ProxyServer| format!("the proxy {} ({})", proxy.address(), proxy.variable());
-        Way { target: proxy::address(target), proxy: route.proxy().map(named) }
+        let is_http = |proxy: &super::ProxyServer| proxy.shown().starts_with("http");
+        Way {
+            target: proxy::address(target),
+            proxy: route.proxy().map(named),
+            forwards: target.scheme() == "http" && route.proxy().is_some_and(is_http),
+        }
+    }
+
+    /// The reply to a request that the proxy answered by a page of its own, in place of the API: as clear about a target
+    /// that cannot be reached as a tunnel that is refused. `headers` are those of a response without JSON.
+    pub(super) fn page_of_proxy(&self, status: u16, headers: &HeaderMap) -> Option<Reply> {
+        let proxy = self.proxy.as_ref().filter(|_| self.forwards && status >= 400 && status != 407)?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let Some(code) = text(SQUID_ERROR) else {
+            let server = text(SERVER.as_str())?.to_ascii_lowercase();
+            let is_proxy = PROXY_NAMES.iter().any(|name| server.starts_with(name));
+            let why =
+                format!("{proxy} answered by a page of its own, asked for {}; see its log", self.target);
+            return is_proxy.then_some(Reply::Unknown { status: Some(status), why, request_id: None });
+        };
+        let known = SQUID_ERRORS.iter().find(|(known, _)| code.split(' ').next() == Some(known));
+        let code = short(code);
+        Some(match known {
+            Some((_, does)) => {
+                Reply::NotSent(format!("{proxy} {} ({code})", does.replace("TARGET", &self.target)))
+            }
+            None => Reply::Unknown {
+                status: Some(status),
+                why: format!("{proxy} reports a failure, asked for {} ({code}); see its log", self.target),
+                request_id: None,
+            },
+        })
     }
 
     /// The reply for a request that was surely not sent.
@@ -80,6 +116,22 @@ impl Way {
         }
     }
 }
+
+/// The header of Squid's own pages: `ERR_CONNECT_FAIL 111`.
+const SQUID_ERROR: &str = "x-squid-error";
+
+/// The errors of Squid for requests that it did not send, each with our explanation.
+const SQUID_ERRORS: [(&str, &str); 6] = [
+    ("ERR_CONNECT_FAIL", "does not reach TARGET"),
+    ("ERR_SECURE_CONNECT_FAIL", "does not reach TARGET by TLS"),
+    ("ERR_DNS_FAIL", "does not find the name of TARGET"),
+    ("ERR_CANNOT_FORWARD", "has no way to TARGET"),
+    ("ERR_ACCESS_DENIED", "does not allow requests to TARGET; see its rules"),
+    ("ERR_FORWARDING_DENIED", "does not allow requests to TARGET; see its rules"),
+];
+
+/// What proxies call themselves in the header `Server` of their own pages.
+const PROXY_NAMES: [&str; 3] = ["squid", "tinyproxy", "privoxy"];
 
 /// Texts of the proxy library, each with our explanation.
 const PROXY_ERRORS: [(&str, &str); 17] = [

@@ -273,8 +273,7 @@ fn separator_line(header: &[String], delimiter: u8) -> Option<char> {
 
 /// Whether a line begins a statement of an SQL dump.
 fn is_statement(line: &str) -> bool {
-    const BEGINNINGS: [&[u8]; 4] =
-        [b"INSERT INTO ", b"CREATE TABLE ", b"BEGIN TRANSACTION;", b"DROP TABLE "];
+    const BEGINNINGS: [&[u8]; 4] = [b"INSERT INTO ", b"CREATE TABLE ", b"BEGIN TRANSACTION;", b"DROP TABLE "];
     BEGINNINGS.into_iter().any(|beginning| line.as_bytes().starts_with(beginning))
 }
 

@@ -119,7 +119,7 @@ fn a_missing_column_is_named_with_those_found_and_the_way_out() {
         &["object_reference_id", "columns found: id, mobile_number", "--map 'object_reference_id=id'"],
     );
     let text = b"object_reference_id,x\ncust-0001,1\n";
-    refuses_file(text, &[], &["mobile_number", "--map mobile_number=", "--set"]);
+    refuses_file(text, &[], &["mobile_number", "--map mobile_number=", "--map mobile_number=COLUMN"]);
     let require = ["--require", "email_address"];
     let text = b"object_reference_id,mobile_number\ncust-0001,1\n";
     refuses_file(text, &require, &["email_address", "--map"]);

@@ -182,6 +182,29 @@ fn a_page_of_the_proxy_is_no_answer_of_the_api() {
     }
 }
 
+/// The pages of Squid say whether the request was sent. Where it was not, the proxy is named as for a tunnel.
+#[test]
+fn a_page_of_the_proxy_says_why_it_did_not_send_a_request() {
+    for (head, words) in [
+        ("503 Service Unavailable\r\nX-Squid-Error: ERR_CONNECT_FAIL 111", "does not reach"),
+        ("503 Service Unavailable\r\nX-Squid-Error: ERR_DNS_FAIL 0", "does not find the name of"),
+        ("403 Forbidden\r\nX-Squid-Error: ERR_ACCESS_DENIED 0", "does not allow requests to"),
+        ("502 Bad Gateway\r\nX-Squid-Error: ERR_READ_ERROR 104", "reports a failure, asked for"),
+        ("500 Unable to connect\r\nServer: tinyproxy/1.11.1", "answered by a page of its own"),
+    ] {
+        let world = World::new();
+        let page = format!("HTTP/1.1 {head}\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>");
+        let proxy = speaking(vec![page.into_bytes()]).to_string();
+        let done = import(&world, &format!("http://{NAME}"), &[], &[("HTTP_PROXY", &proxy)]);
+        let named = format!("the proxy {proxy} (HTTP_PROXY) {words}");
+        done.assert_error_line(4, &[&named, NAME]);
+        let warning = done.stderr.lines().find(|line| line.contains("cause=")).unwrap();
+        assert!(warning.contains(&named), "{warning}");
+        assert!(!done.stderr.contains("asks for a pause"), "{done:?}");
+        assert_eq!(world.outcomes(), "pending=3");
+    }
+}
+
 #[test]
 fn config_shows_the_proxy_in_effect() {
     let world = World::new();
