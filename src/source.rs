@@ -59,9 +59,7 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{channel, sync_channel},
     },
-    thread,
 };
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +75,7 @@ pub use self::{
     file_state::Change,
     heading::{HeadingMatch, named_field},
     replay::{ReplayOptions, ReplaySource, tried_options},
+    row_records::UncheckedRows,
     sample::{SourceSample, Table},
 };
 use self::{
@@ -92,7 +91,7 @@ use self::{
     row_parser::{
         HeaderLines, RowContext, header_flaw, is_line_separator, read_header, read_row, reads_as_row,
     },
-    row_records::RowRecords,
+    row_records::{RowRecords, check_chunks},
     skipped_line::{KnownHeader, is_separator},
 };
 use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
@@ -516,44 +515,27 @@ impl Source {
         wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
     ) -> Result<Option<Option<Row>>, Error> {
         let (records, context) = self.parts();
-        let row =
-            records.next(context, |record, other_header| read_row(record, context, other_header, wants))?;
+        let row = records.next(context, |record, other_header| {
+            read_row(record, record.fields.text(), context, other_header, wants)
+        })?;
         if row.is_none() {
             self.check_unchanged()?;
         }
         Ok(row)
     }
 
-    /// Calls `inspect` for each data row. The records are read on a separate thread, while this one checks the rows.
+    /// Checks the data rows in chunks. Each of `checkers` is on a thread of its own, and they get the chunks in turn: the
+    /// first chunk, and then each one after the last checker's, belongs to the first checker.
     ///
-    /// # Errors
-    /// If the file cannot be read any further, after the rows before.
-    pub fn inspect_rows(
+    /// Returns the checkers, and an error if the file could not be read any further; the rows before it were checked.
+    pub fn check_rows<C: Send>(
         &mut self,
-        mut inspect: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>),
-    ) -> Result<(), Error> {
+        checkers: Vec<C>,
+        check: impl Fn(&mut C, &UncheckedRows<'_>) + Sync,
+    ) -> (Vec<C>, Result<(), Error>) {
         let (records, context) = self.parts();
-        let read = thread::scope(|scope| {
-            let (sender, receiver) = sync_channel(CHUNKS_AHEAD);
-            let (returner, used) = channel();
-            let reader = scope.spawn(move || records.send_all(context, &sender, &used));
-            for chunk in receiver {
-                chunk.each(|record, other_header| {
-                    read_row(record, context, other_header, |line, row, correction| {
-                        inspect(line, row, correction);
-                        false
-                    });
-                });
-                // After its last chunk the reader is gone, and takes none back.
-                drop(returner.send(chunk));
-            }
-            reader.join()
-        });
-        read.unwrap_or_else(|_| {
-            let error = io::Error::other("the reader ended early");
-            Err(Error::Read { name: self.name.clone(), line: self.records.csv.line(), error })
-        })?;
-        self.check_unchanged()
+        let (checkers, read) = check_chunks(records, context, checkers, check);
+        (checkers, read.and_then(|()| self.check_unchanged()))
     }
 
     /// The records, and what makes them rows.

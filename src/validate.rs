@@ -1,7 +1,7 @@
 //! Checks every row of a file against the rules; sends nothing and writes no ledger.
 //!
 //! Rows are inspected without being built, unless they are to be exported. Only the duplicate detector grows with the
-//! file. Three threads share the work, in batches: one reads records, one checks rows, and one looks references up, because
+//! file. Threads share the work, in chunks of rows: one reads records, two check rows, and one looks references up, because
 //! each lookup waits for memory. With an export, one thread does all of it: each row is looked up before it is written.
 
 use std::{
@@ -21,11 +21,11 @@ use crate::{
     },
     error::Error,
     export::FailedExport,
-    source::{RowSample, Source},
+    source::{CHUNK_ROWS, RowSample, Source, UncheckedRows},
 };
 
-/// Rows per batch of lookups: enough that many memory accesses overlap.
-const BATCH_ROWS: usize = 512;
+/// Threads that check rows, however many processors there are: the same file has the same findings everywhere.
+const CHECKERS: usize = 2;
 
 /// Batches that may wait for the lookup thread. More would only hide that lookups are slower than reading.
 const BATCHES_AHEAD: usize = 8;
@@ -173,49 +173,61 @@ struct Lookup {
 /// If the lookup thread failed; a read error is part of the result.
 pub fn validate(source: &mut Source) -> Result<Validated, Error> {
     let tried = source.try_options();
-    let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+    let (checkers, batches): (Vec<_>, Vec<_>) = (0..CHECKERS).map(|_| Checker::new()).unzip();
     thread::scope(|scope| {
-        let lookups = scope.spawn(move || look_up_all(receiver));
-        let (mut findings, read) = check_all(source, &sender);
-        // The lookup thread ends when the channel closes, also after an error.
-        drop(sender);
+        let lookups = scope.spawn(move || look_up_all(&batches));
+        let (checkers, read) = source.check_rows(checkers, Checker::check);
+        let mut findings = Findings::default();
+        // The lookup thread ends when the channels close, also after an error.
+        checkers.into_iter().for_each(|checker| findings.merge(checker.findings));
         let looked_up = lookups.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
         findings.merge(looked_up);
         findings.rescues = tried.rescues();
-        Ok((findings, read))
+        Ok((findings, read.map_err(Error::from)))
     })
 }
 
-/// Counts invalid rows and sends the others to the lookup thread.
-fn check_all(source: &mut Source, sender: &SyncSender<Vec<Lookup>>) -> Validated {
-    let (mut findings, mut scratch, mut batch) =
-        (Findings::default(), String::new(), Vec::with_capacity(BATCH_ROWS));
-    let mut check = |line, row: &Result<ValidRecord<'_>, Faults>, correction: Option<&Correction>| {
-        match row {
+/// Counts invalid rows and sends the others to the lookup thread, in a batch for each chunk.
+struct Checker {
+    findings: Findings,
+    /// Room for the folded text of a reference.
+    scratch: String,
+    batches: SyncSender<Vec<Lookup>>,
+}
+
+impl Checker {
+    /// A checker, and its batches.
+    fn new() -> (Checker, Receiver<Vec<Lookup>>) {
+        let (sender, receiver) = sync_channel(BATCHES_AHEAD);
+        (Checker { findings: Findings::default(), scratch: String::new(), batches: sender }, receiver)
+    }
+
+    fn check(&mut self, rows: &UncheckedRows<'_>) {
+        let Checker { findings, scratch, batches } = self;
+        let mut batch = Vec::with_capacity(CHUNK_ROWS);
+        rows.check_each(|line, row, correction| match row {
             Ok(_) if is_still_duplicate(correction) => findings.add_duplicate(line),
             Ok(row) => {
-                let reference = ReferenceHash::of(row.reference(), &mut scratch);
+                let reference = ReferenceHash::of(row.reference(), scratch);
                 batch.push(Lookup { line, reference, dropped: Some(row.dropped().to_vec()) });
             }
             Err(faults) => {
                 findings.add_invalid(line, &faults.list);
-                let reference = faults.named().map(|reference| ReferenceHash::of(reference, &mut scratch));
+                let reference = faults.named().map(|reference| ReferenceHash::of(reference, scratch));
                 batch.extend(reference.map(|reference| Lookup { line, reference, dropped: None }));
             }
-        }
-        if batch.len() == BATCH_ROWS {
-            // If the lookup thread has ended, joining it reports why.
-            drop(sender.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS))));
-        }
-    };
-    let read = source.inspect_rows(&mut check).map_err(Error::from);
-    drop(sender.send(batch));
-    (findings, read)
+        });
+        // If the lookup thread has ended, joining it reports why.
+        drop(batches.send(batch));
+    }
 }
 
-fn look_up_all(batches: Receiver<Vec<Lookup>>) -> Findings {
+/// Looks up the references of all rows in file order: the checkers get the chunks in turn, and so they are asked for
+/// their batches in turn.
+fn look_up_all(checkers: &[Receiver<Vec<Lookup>>]) -> Findings {
     let (mut findings, mut detector) = (Findings::default(), DuplicateDetector::default());
-    for batch in batches {
+    for checker in checkers.iter().cycle() {
+        let Ok(batch) = checker.recv() else { break };
         detector.prefetch(batch.iter().map(|lookup| lookup.reference));
         for Lookup { line, reference, dropped } in batch {
             let occurrence = detector.insert(reference);

@@ -110,6 +110,18 @@ impl Rescues {
         }
     }
 
+    /// Adds what the same options would do with other rows of the file.
+    pub fn merge(&mut self, other: Rescues) {
+        for (all, other) in [(&mut self.dropping, other.dropping), (&mut self.lenient, other.lenient)] {
+            if let (Some((_, rows)), Some((_, more))) = (all, other) {
+                *rows += more;
+            }
+        }
+        if let (Some(region), Some(other)) = (&mut self.region, other.region) {
+            region.merge(other);
+        }
+    }
+
     /// The options that would make rows valid, the one for most rows first.
     pub fn list(&self) -> Vec<Rescue> {
         let plain = |option: &str, tried: &Option<(Rules, u64)>| {
@@ -190,14 +202,36 @@ impl RegionTrial {
             self.regional.get_or_insert_with(|| Rules { phone_region: region, ..self.rules.clone() });
         }
         if let Some(regional) = &self.regional {
-            let waiting = std::mem::take(&mut self.waiting);
-            let rows = waiting.iter().map(|[number, code]| [number.as_str(), code]).chain([[number, code]]);
-            self.valid += rows.filter(|[number, code]| is_read(regional, number, code)).count() as u64;
+            self.valid += u64::from(is_read(regional, number, code));
+            self.try_waiting();
         } else if self.waiting.len() < WAITING_MAX && number.len() + code.len() <= WAITING_CELL_MAX_BYTES {
             self.waiting.push([number.to_owned(), code.to_owned()]);
         } else {
             self.is_complete = false;
         }
+    }
+
+    /// Tries the rows that wait for a region, if there is one now.
+    fn try_waiting(&mut self) {
+        if let Some(regional) = &self.regional {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.valid +=
+                waiting.iter().filter(|[number, code]| is_read(regional, number, code)).count() as u64;
+        }
+    }
+
+    /// Adds the results for other rows of the file.
+    fn merge(&mut self, other: RegionTrial) {
+        let RegionTrial { rules: _, regional, spelled, countries, waiting, is_complete, valid } = other;
+        self.regional = self.regional.take().or(regional);
+        self.spelled += spelled;
+        for (country, numbers) in countries {
+            *self.countries.entry(country).or_default() += numbers;
+        }
+        self.waiting.extend(waiting);
+        self.is_complete &= is_complete;
+        self.valid += valid;
+        self.try_waiting();
     }
 
     fn rescue(&self) -> Rescue {
@@ -231,6 +265,14 @@ mod tests {
 
     /// The suggestions for rows of number, country code and first name.
     fn rescues(rules: &Rules, rows: &[[&str; 3]]) -> Vec<(String, u64)> {
+        list(&tried(rules, rows))
+    }
+
+    fn list(rescues: &Rescues) -> Vec<(String, u64)> {
+        rescues.list().into_iter().map(|Rescue { option, rows }| (option, rows)).collect()
+    }
+
+    fn tried(rules: &Rules, rows: &[[&str; 3]]) -> Rescues {
         let mut rescues = Rescues::new(rules);
         for [number, code, name] in rows {
             let mut cells: Cells<'_> = [Some(""); Field::COUNT];
@@ -242,7 +284,27 @@ mod tests {
                 rescues.try_row(&cells, &faults);
             }
         }
-        rescues.list().into_iter().map(|Rescue { option, rows }| (option, rows)).collect()
+        rescues
+    }
+
+    #[test]
+    fn rows_may_be_tried_in_two_parts() {
+        let rules = Rules::default();
+        let rows = [
+            ["99887 76655", "", "Asha"],
+            ["9988776655", "", "Mary Ann"],
+            ["9988-776655", "", "Asha"],
+            ["+91 99887-76655", "", "Asha"],
+            ["99887 76656", "", "Asha"],
+            ["+44 7911 123456", "", "Asha"],
+        ];
+        for rows in [&rows[..5], &rows[..]] {
+            for at in 0..=rows.len() {
+                let mut first = tried(&rules, &rows[..at]);
+                first.merge(tried(&rules, &rows[at..]));
+                assert_eq!(list(&first), rescues(&rules, rows), "{at}");
+            }
+        }
     }
 
     #[test]

@@ -198,6 +198,15 @@ impl Adjustments {
         }
     }
 
+    /// Adds the counts about other rows of the same source.
+    pub(super) fn merge(&self, other: Adjustments) {
+        let other = other.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
+        for (adjustment, sample) in other {
+            all.entry(adjustment).or_default().merge(sample);
+        }
+    }
+
     /// Every kind that occurred so far.
     pub fn list(&self) -> Vec<(Adjustment, RowSample)> {
         self.lock().iter().map(|(adjustment, sample)| (*adjustment, sample.clone())).collect()

@@ -16,7 +16,10 @@
 //! Memory is one read buffer and one record, whatever the size of the file. This module does not depend on encodings
 //! or rules. The caller sets which columns are read, because only in other columns may cells have any length.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    str::Utf8Error,
+};
 
 use memchr::{memchr_iter, memchr2, memchr2_iter, memchr3};
 
@@ -152,7 +155,12 @@ pub(super) struct RawFields<'a> {
     pub(super) ends: &'a [usize],
 }
 
-impl RawFields<'_> {
+impl<'a> RawFields<'a> {
+    /// The fields as text, with the separators.
+    pub(super) fn text(&self) -> Result<&'a str, Utf8Error> {
+        std::str::from_utf8(self.bytes)
+    }
+
     /// Number of fields.
     pub(super) fn len(&self) -> usize {
         self.ends.len()

@@ -4,7 +4,10 @@
 //! rule is applied: the cells of a row that may be shifted cannot be judged. The row keeps the readable part of its cells,
 //! so that its owner can find it.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    str::Utf8Error,
+    sync::{Mutex, PoisonError},
+};
 
 use memchr::{memchr_iter, memchr2};
 
@@ -32,7 +35,7 @@ const SHOWN_BYTES: usize = 64;
 /// The column names, trimmed. Fails if the header is not text, with the byte and its position.
 pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<Vec<String>, String> {
     let fields = record.fields;
-    let text = std::str::from_utf8(fields.bytes).map_err(|error| not_text(fields, error, encoding))?;
+    let text = fields.text().map_err(|error| not_text(fields, error, encoding))?;
     Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
 }
 
@@ -49,10 +52,11 @@ pub(super) struct RowContext<'a> {
     pub(super) rescues: Option<&'a Mutex<Rescues>>,
 }
 
-/// Parses a record into a row; none if `wants` rejects the row. `other_header` is the line of a header with other
-/// columns, if the record is that header or follows it.
+/// Parses a record into a row; none if `wants` rejects the row. `text` is the text of the record's fields, and
+/// `other_header` is the line of a header with other columns, if the record is that header or follows it.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
+    text: Result<&str, Utf8Error>,
     context: RowContext<'_>,
     other_header: Option<u64>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
@@ -68,7 +72,7 @@ pub(super) fn read_row(
             corrects: None,
         })
     };
-    let text = match std::str::from_utf8(fields.bytes) {
+    let text = match text {
         Ok(text) => text,
         Err(error) => {
             let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
@@ -185,7 +189,7 @@ fn correction(
 }
 
 /// Describes the first byte that is not text, with its position.
-fn not_text(fields: RawFields<'_>, error: std::str::Utf8Error, encoding: Encoding) -> String {
+fn not_text(fields: RawFields<'_>, error: Utf8Error, encoding: Encoding) -> String {
     let offset = error.valid_up_to();
     let column = fields.index_of(offset);
     let begin = fields.range(column).map_or(0, |range| range.start);
@@ -345,7 +349,7 @@ fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter
 /// that an owner would still recognize. If no required field has a value other than a constant, a row cannot be
 /// distinguished from other text.
 pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
-    let Ok(text) = std::str::from_utf8(fields.bytes) else { return false };
+    let Ok(text) = fields.text() else { return false };
     let is_quote = |c: char| matches!(quote, Quote::Char(quote) if c == char::from(quote));
     let cell = |at: usize| {
         fields.range(at).map_or("", |range| rules.without_marker(text[range].trim_matches(is_quote)))
@@ -467,7 +471,7 @@ mod tests {
             adjustments: &Adjustments::default(),
             rescues: None,
         };
-        match read_row(&record, context, None, |_, _, _| true).unwrap().reading {
+        match read_row(&record, fields.text(), context, None, |_, _, _| true).unwrap().reading {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);

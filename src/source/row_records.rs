@@ -1,18 +1,29 @@
 //! The records that are rows, in file order: without the lines between rows that are none, and within the limit.
 //!
-//! A record borrows the buffer of the CSV reader. To be read on a thread of its own, it is copied to a chunk. A chunk is
-//! small, because a record may be as large as a megabyte, and several chunks wait for the thread that checks them.
+//! A record borrows the buffer of the CSV reader. To be checked on another thread, it is copied to a chunk. A chunk is
+//! small, because a record may be as large as a megabyte, and several chunks wait for the threads that check them. The
+//! threads get the chunks in turn, and count for themselves what is said of the rows: what a thread has counted does not
+//! depend on which of them is faster.
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::{
+    io,
+    str::Utf8Error,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread,
+};
 
 use super::{
-    CHUNK_ROWS, Error,
-    adjustments::Adjustment,
+    CHUNK_ROWS, CHUNKS_AHEAD, Error,
+    adjustments::{Adjustment, Adjustments},
     csv_reader::{CsvReader, RawFields, RawRecord},
     decode::TextReader,
-    row_parser::{RowContext, reads_as_row},
+    row_parser::{RowContext, read_row, reads_as_row},
     skipped_line::{KnownHeader, NoRow, ends_file, no_row},
 };
+use crate::customer::{Correction, Faults, Rescues, ValidRecord};
 
 /// A chunk also ends with the record with which its copies take this many bytes.
 const COPIED_BYTES: usize = 64 * 1024;
@@ -80,36 +91,143 @@ impl RowRecords {
         }
     }
 
-    /// Sends all records in chunks, until the receiver is dropped. The records before an error are sent, too. Chunks that
-    /// were read come back through `used` and are filled again, so that no memory moves between the threads.
-    pub(super) fn send_all(
+    /// Sends all records in chunks, to each of the threads in turn, until one of them is gone. The records before an
+    /// error are sent, too. Chunks that were checked come back through `used` and are filled again, so that no memory
+    /// moves between the threads.
+    fn send_all(
         &mut self,
         context: RowContext<'_>,
-        sender: &SyncSender<RecordChunk>,
+        threads: &[SyncSender<RecordChunk>],
         used: &Receiver<RecordChunk>,
     ) -> Result<(), Error> {
-        loop {
+        for thread in threads.iter().cycle() {
             let mut chunk = used.try_recv().unwrap_or_default();
             chunk.clear();
             let read = self.fill(&mut chunk, context);
             let is_full = chunk.is_full();
-            if sender.send(chunk).is_err() || !is_full {
+            if thread.send(chunk).is_err() || !is_full {
                 return read;
             }
         }
+        Ok(())
     }
 
     /// Adds records until the chunk is full or the source ends.
     fn fill(&mut self, chunk: &mut RecordChunk, context: RowContext<'_>) -> Result<(), Error> {
-        while !chunk.is_full() && self.next(context, |record, other| chunk.push(record, other))?.is_some() {}
-        Ok(())
+        let read = loop {
+            match self.next(context, |record, other| chunk.push(record, other)) {
+                Ok(Some(())) if !chunk.is_full() => {}
+                read => break read.map(drop),
+            }
+        };
+        chunk.find_text();
+        read
+    }
+}
+
+/// Rows that have been read and not been checked.
+pub struct UncheckedRows<'a> {
+    chunk: &'a RecordChunk,
+    context: RowContext<'a>,
+}
+
+impl UncheckedRows<'_> {
+    /// Checks each row. `inspect` gets its line, the result, and the correction that it is, if it comes from an export.
+    pub fn check_each(
+        &self,
+        mut inspect: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>),
+    ) {
+        self.chunk.each(|record, text, other_header| {
+            read_row(record, text, self.context, other_header, |line, row, correction| {
+                inspect(line, row, correction);
+                false
+            });
+        });
+    }
+}
+
+/// Reads the records on this thread and checks them on a thread for each of `checkers`. Returns the checkers, and an
+/// error if the records could not be read to their end.
+pub(super) fn check_chunks<C: Send>(
+    records: &mut RowRecords,
+    context: RowContext<'_>,
+    checkers: Vec<C>,
+    check: impl Fn(&mut C, &UncheckedRows<'_>) + Sync,
+) -> (Vec<C>, Result<(), Error>) {
+    let (returner, used) = channel();
+    thread::scope(|scope| {
+        let (mut senders, mut threads) = (Vec::new(), Vec::new());
+        for mut checker in checkers {
+            let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
+            let (returner, check) = (returner.clone(), &check);
+            senders.push(sender);
+            threads.push(scope.spawn(move || {
+                let counts = check_with(context, &chunks, &returner, |rows| check(&mut checker, rows));
+                (checker, counts)
+            }));
+        }
+        let mut read = records.send_all(context, &senders, &used);
+        drop(senders);
+        let mut checkers = Vec::new();
+        for thread in threads {
+            match thread.join() {
+                Ok((checker, counts)) => {
+                    checkers.push(checker);
+                    counts.add_to(context);
+                }
+                Err(_) => {
+                    let error = io::Error::other("a thread that checks rows ended early");
+                    read = Err(Error::Read { name: records.name.clone(), line: records.csv.line(), error });
+                }
+            }
+        }
+        (checkers, read)
+    })
+}
+
+/// Checks the chunks that a thread gets, and returns them.
+fn check_with(
+    context: RowContext<'_>,
+    chunks: &Receiver<RecordChunk>,
+    returner: &Sender<RecordChunk>,
+    mut check: impl FnMut(&UncheckedRows<'_>),
+) -> ThreadCounts {
+    let rescues = context.rescues.map(|_| Mutex::new(Rescues::new(context.rules)));
+    let counts = ThreadCounts { adjustments: Adjustments::default(), rescues };
+    let context =
+        RowContext { adjustments: &counts.adjustments, rescues: counts.rescues.as_ref(), ..context };
+    for chunk in chunks {
+        check(&UncheckedRows { chunk: &chunk, context });
+        // After its last chunk the reader is gone, and takes none back.
+        drop(returner.send(chunk));
+    }
+    counts
+}
+
+/// What one thread has counted while it checked rows.
+struct ThreadCounts {
+    adjustments: Adjustments,
+    rescues: Option<Mutex<Rescues>>,
+}
+
+impl ThreadCounts {
+    /// Adds these counts to those of the source.
+    fn add_to(self, context: RowContext<'_>) {
+        context.adjustments.merge(self.adjustments);
+        if let (Some(all), Some(own)) = (context.rescues, self.rescues) {
+            let own = own.into_inner().unwrap_or_else(PoisonError::into_inner);
+            all.lock().unwrap_or_else(PoisonError::into_inner).merge(own);
+        }
     }
 }
 
 /// Copies of successive records.
 #[derive(Default)]
-pub(super) struct RecordChunk {
+struct RecordChunk {
+    /// The fields of all records, unless `text` has them.
     bytes: Vec<u8>,
+    /// The fields of all records, if all of them are text.
+    text: String,
     ends: Vec<usize>,
     records: Vec<CopiedRecord>,
 }
@@ -126,13 +244,16 @@ struct CopiedRecord {
 
 impl RecordChunk {
     fn clear(&mut self) {
+        if !self.text.is_empty() {
+            self.bytes = std::mem::take(&mut self.text).into_bytes();
+        }
         self.bytes.clear();
         self.ends.clear();
         self.records.clear();
     }
 
     fn is_full(&self) -> bool {
-        let bytes = self.bytes.len() + size_of_val(&self.ends[..]);
+        let bytes = self.bytes.len() + self.text.len() + size_of_val(&self.ends[..]);
         self.records.len() == CHUNK_ROWS || bytes >= COPIED_BYTES
     }
 
@@ -146,16 +267,27 @@ impl RecordChunk {
         self.records.push(CopiedRecord { record, other_header, bytes, fields: ends });
     }
 
-    /// Calls `read` with each record and the line of the other header before it.
-    pub(super) fn each(&self, mut read: impl FnMut(&RawRecord<'_>, Option<u64>)) {
-        let (mut bytes, mut ends) = (&self.bytes[..], &self.ends[..]);
+    /// Finds whether all fields are text. One search in a chunk costs less than one in each record.
+    fn find_text(&mut self) {
+        match String::from_utf8(std::mem::take(&mut self.bytes)) {
+            Ok(text) => self.text = text,
+            Err(error) => self.bytes = error.into_bytes(),
+        }
+    }
+
+    /// Calls `read` with each record, the text of its fields, and the line of the other header before it.
+    fn each(&self, mut read: impl FnMut(&RawRecord<'_>, Result<&str, Utf8Error>, Option<u64>)) {
+        let (mut begin, mut ends) = (0, &self.ends[..]);
+        let bytes = if self.text.is_empty() { &self.bytes } else { self.text.as_bytes() };
         for copied in &self.records {
-            let fields;
-            (fields, bytes) = bytes.split_at(copied.bytes);
+            let own = begin..begin + copied.bytes;
+            begin = own.end;
             let bounds;
             (bounds, ends) = ends.split_at(copied.fields);
-            let fields = RawFields { bytes: fields, ends: bounds };
-            read(&RawRecord { fields, ..copied.record }, copied.other_header);
+            let fields = RawFields { bytes: &bytes[own.clone()], ends: bounds };
+            // The halves of a character that two records share are text together, and not in their records.
+            let text = self.text.get(own).map_or_else(|| fields.text(), Ok);
+            read(&RawRecord { fields, ..copied.record }, text, copied.other_header);
         }
     }
 }
@@ -165,10 +297,7 @@ mod tests {
     use std::io::{self, Cursor, Read};
 
     use super::*;
-    use crate::{
-        customer::Faults,
-        source::{Source, SourceOptions},
-    };
+    use crate::source::{Source, SourceOptions};
 
     /// Fails where the text ends.
     struct Failing;
@@ -201,14 +330,25 @@ mod tests {
         (rows, error)
     }
 
-    fn inspected(mut source: Source) -> Seen {
+    /// What two threads make of the rows, in file order.
+    fn checked(mut source: Source) -> Seen {
+        let (threads, read) = source.check_rows(vec![Vec::new(), Vec::new()], |rows, chunk| {
+            let mut seen = Vec::new();
+            chunk.check_each(|line, row, _| seen.push((line, row.as_ref().err().cloned())));
+            rows.push(seen);
+        });
+        let [first, second]: [_; 2] = threads.try_into().unwrap();
+        let seconds = second.into_iter().map(Some).chain(std::iter::repeat(None));
         let mut rows = Vec::new();
-        let read = source.inspect_rows(|line, row, _| rows.push((line, row.as_ref().err().cloned())));
+        for (first, second) in first.into_iter().zip(seconds) {
+            rows.extend(first);
+            rows.extend(second.into_iter().flatten());
+        }
         (rows, read.err().map(|error| error.to_string()))
     }
 
     #[test]
-    fn records_are_the_same_on_a_thread_of_their_own() {
+    fn rows_are_the_same_on_several_threads() {
         let header = "object_reference_id,mobile_number\n";
         let mut text = header.to_owned();
         for number in 0..3 * CHUNK_ROWS {
@@ -217,6 +357,8 @@ mod tests {
                 8 => format!("cust_{number:04},\"1\"2\n\n"),
                 9 => format!(",{number}\n{header}"),
                 10 => format!("cust_{number:04}\n"),
+                11 => format!("cust_{number:04},{}\n", "9".repeat(COPIED_BYTES)),
+                12 => format!("cust_{number:04},é\n"),
                 _ => format!("cust_{number:04},9988776655\n"),
             };
         }
@@ -224,7 +366,7 @@ mod tests {
         let rows = one_by_one(source(&text, None)).0.len() as u64;
         assert!(rows > 2 * CHUNK_ROWS as u64, "{rows}");
         for limit in [None, Some(0), Some(1), Some(CHUNK_ROWS as u64), Some(rows - 1), Some(rows)] {
-            let seen = inspected(source(&text, limit));
+            let seen = checked(source(&text, limit));
             assert_eq!(seen, one_by_one(source(&text, limit)), "{limit:?}");
             assert_eq!(seen.1.is_some(), limit.is_none(), "{limit:?}");
         }

@@ -156,7 +156,7 @@ impl SourceSample {
                 continue;
             }
             table.count += 1;
-            let text = std::str::from_utf8(record.fields.bytes);
+            let text = record.fields.text();
             table.undecodable += u64::from(text.is_err());
             table.beyond_ascii += u64::from(text.is_ok_and(|text| !text.is_ascii()));
             let width = table.header.len();
