@@ -245,9 +245,17 @@ fn links_of_the_documentation_lead_somewhere() {
     let (mut followed, mut wrong) = (0, Vec::new());
     for page in &pages {
         let text = std::fs::read_to_string(page).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.starts_with("https://")) {
             let (path, fragment) = link.split_once('#').unwrap_or((link, ""));
-            let to = if path.is_empty() { page.clone() } else { page.with_file_name(path) };
+            // Relative to the repository's page on GitHub, so that its address is not needed.
+            let to = match path.strip_prefix("../../actions/workflows/") {
+                Some(workflow) => {
+                    root().join(".github/workflows").join(workflow.trim_end_matches("/badge.svg"))
+                }
+                None if path.is_empty() => page.clone(),
+                None => page.with_file_name(path),
+            };
             let Ok(target) = std::fs::read_to_string(&to) else {
                 wrong.push(format!("{}: {link}", page.display()));
                 continue;
