@@ -61,7 +61,7 @@ pub(super) fn read_row(
     other_header: Option<u64>,
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
-    let RowContext { columns, rules, encoding, adjustments, rescues, .. } = context;
+    let RowContext { columns, rules, adjustments, rescues, .. } = context;
     let fields = record.fields;
     let mut misread = |kept: Record, rule, seen: String| {
         let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
@@ -75,14 +75,8 @@ pub(super) fn read_row(
     let text = match text {
         Ok(text) => text,
         Err(error) => {
-            let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
-            let kept: Vec<String> =
-                columns.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
-            let mut seen = not_text(fields, error, encoding);
-            if columns.correction.is_some() && encoding.is_utf8() {
-                seen = format!("{seen}, {EXPORT_ENCODING}");
-            }
-            return misread(Record::new(kept.iter().map(String::as_str)), Rule::Encoding, seen);
+            let (kept, seen) = not_text_row(fields, error, context);
+            return misread(kept, Rule::Encoding, seen);
         }
     };
     if let (Some(line), None) = (other_header, record.flaw) {
@@ -124,6 +118,21 @@ pub(super) fn read_row(
         reading: reading.map(ValidRecord::customer),
         corrects,
     })
+}
+
+/// What is kept of a record that is not text, and what was seen.
+fn not_text_row(
+    fields: RawFields<'_>,
+    error: Utf8Error,
+    RowContext { columns, encoding, .. }: RowContext<'_>,
+) -> (Record, String) {
+    let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
+    let kept: Vec<String> = columns.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
+    let mut seen = not_text(fields, error, encoding);
+    if columns.correction.is_some() && encoding.is_utf8() {
+        seen = format!("{seen}, {EXPORT_ENCODING}");
+    }
+    (Record::new(kept.iter().map(String::as_str)), seen)
 }
 
 /// Checks that each cell can be assigned to a column. Fails with the part of the record that is kept, the rule that
