@@ -69,7 +69,7 @@ pub use self::{
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
     error_groups::ErrorGroups,
-    forecast::{AskedTarget, Forecast},
+    forecast::{Forecast, RequestedTarget},
     location::Location,
     model::{
         Command, EndConcerns, NewRun, Outcome, RequestCounts, RunId, RunState, SentCounts, Setting,

@@ -17,7 +17,7 @@ use super::{
     progress_bar::ProgressDisplay,
     session::{LogNames, Session},
     source_options,
-    target::{PlannedAction, Target, asked_target, confirm_production, count_rows, find_target},
+    target::{PlannedAction, Target, confirm_production, count_rows, find_target, requested_target},
 };
 use crate::{
     error::Error,
@@ -61,7 +61,7 @@ async fn run(
     let columns = (source.columns(), source.reference_column());
     let outage_limit = args.sending.outage_limit;
     let mut forecast =
-        Forecast::open(ledger, &asked_target(&args.target)?, command, columns, outage_limit).await?;
+        Forecast::open(ledger, &requested_target(&args.target)?, command, columns, outage_limit).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let expect_rows = expected_rows(&args.input.read, &source);
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());
@@ -75,7 +75,7 @@ async fn run(
         }
         Some((ask, target)) => {
             let (plan, answers) =
-                asked(args, (ask, target), source, (ledger, &mut forecast), display, guard).await?;
+                ask_api(args, (ask, target), source, (ledger, &mut forecast), display, guard).await?;
             (plan, Ok(()), Some(answers))
         }
     };
@@ -137,7 +137,7 @@ fn log_end(names: &LogNames, exit_code: u8, planned: &PlanToReport<'_>) {
 }
 
 /// Plans the source and looks rows up at the API.
-async fn asked(
+async fn ask_api(
     args: &args::Plan,
     (ask, target): (Ask, Target),
     source: Source,

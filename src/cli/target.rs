@@ -84,12 +84,15 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
 
 /// The target that a ledger must have in order to be read with these options. Nothing is sent, so neither a key nor a
 /// merchant id is required.
-pub(super) fn asked_target(args: &args::TargetOptions) -> Result<ledger::AskedTarget, Error> {
+pub(super) fn requested_target(args: &args::TargetOptions) -> Result<ledger::RequestedTarget, Error> {
     if args.simulator {
-        return Ok(ledger::AskedTarget { base_url: SIMULATOR.into(), merchant_id: Some(SIMULATOR.into()) });
+        return Ok(ledger::RequestedTarget {
+            base_url: SIMULATOR.into(),
+            merchant_id: Some(SIMULATOR.into()),
+        });
     }
     let url = base_url(args.base_url.as_deref(), args.environment)?;
-    Ok(ledger::AskedTarget {
+    Ok(ledger::RequestedTarget {
         base_url: url.as_str().trim_end_matches('/').into(),
         merchant_id: merchant_id(args)?,
     })

@@ -49,7 +49,7 @@ pub enum Error {
     /// The ledger belongs to another target.
     #[error(
         "the ledger {ledger} belongs to merchant {} at {}, not to merchant {} at {}",
-        has.merchant_id, has.base_url, asked.merchant_id, asked.base_url
+        has.merchant_id, has.base_url, requested.merchant_id, requested.base_url
     )]
     OtherTarget {
         /// The ledger.
@@ -57,7 +57,7 @@ pub enum Error {
         /// The target of the ledger.
         has: Target,
         /// The requested target.
-        asked: Target,
+        requested: Target,
     },
     /// The SQLite library has a bug that could corrupt the file.
     #[error("SQLite {0} is too old (3.51.3 or later is needed)")]

@@ -20,7 +20,7 @@ use crate::customer::{FieldSet, Row};
 
 /// The required target of a ledger.
 #[derive(Clone, Debug)]
-pub struct AskedTarget {
+pub struct RequestedTarget {
     /// Without a trailing slash.
     pub base_url: String,
     /// None accepts any merchant.
@@ -66,7 +66,7 @@ impl Forecast {
     /// Where what is there is no ledger, is one of another target, or cannot be read.
     pub async fn open(
         location: &Location,
-        asked: &AskedTarget,
+        requested: &RequestedTarget,
         command: Command,
         columns: (&[String], Option<&str>),
         outage_limit: Duration,
@@ -76,9 +76,9 @@ impl Forecast {
             reader => {
                 let mut reader = reader?.outlasting(outage_limit);
                 if let Some(has) = reader.target().await? {
-                    let merchant_id = asked.merchant_id.as_ref().unwrap_or(&has.merchant_id).clone();
-                    let asked = Target { base_url: asked.base_url.clone(), merchant_id };
-                    reader.check_target(&asked).await?;
+                    let merchant_id = requested.merchant_id.as_ref().unwrap_or(&has.merchant_id).clone();
+                    let requested = Target { base_url: requested.base_url.clone(), merchant_id };
+                    reader.check_target(&requested).await?;
                 }
                 let running = reader.running().await?;
                 (reader.into_store(), running, true)

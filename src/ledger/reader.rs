@@ -51,7 +51,7 @@ macro_rules! of_both {
 
 of_both! {
     /// Refuses a ledger of another target.
-    pub async fn check_target(&mut self, asked: &Target) -> ();
+    pub async fn check_target(&mut self, requested: &Target) -> ();
     /// The target, the rows by outcome over all runs, every run in order, and where the run that goes on stands.
     pub async fn overview(&mut self) -> LedgerOverview;
     /// The overview, and why rows are not imported: what the report of the whole ledger shows.

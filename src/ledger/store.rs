@@ -67,7 +67,7 @@ macro_rules! of_both {
 
 of_both! {
     // The beginning of a run
-    async fn keep_target(&mut self, asked: &Target, now: i64) -> ();
+    async fn keep_target(&mut self, requested: &Target, now: i64) -> ();
     async fn recover_crashed_runs(&mut self, now: i64) -> ();
     async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> RunId;
     async fn rows_in_doubt(&mut self) -> Vec<OpenClaim>;

@@ -562,11 +562,11 @@ impl Prober<'_> {
     }
 
     async fn ask_for_tokens(&mut self, first: &str) -> Result<(), ProbeFailure> {
-        const ASKED: (&str, &str) = ("options.get_client_auth_token", "true");
+        const TOKEN_REQUESTED: (&str, &str) = ("options.get_client_auth_token", "true");
         let token = |heard: &ProbeAnswer| {
             heard.fact(|reading| if reading.has_token() { "a token" } else { "no token" }.into())
         };
-        let heard = self.make("token", &[ASKED]).await?;
+        let heard = self.make("token", &[TOKEN_REQUESTED]).await?;
         let relied = Expectation::OneOf(&["a token"]);
         self.record_fact("token_on_create", "Create one and ask for a token", relied, &token(&heard), &heard);
         let query = Some("options.get_client_auth_token=true");

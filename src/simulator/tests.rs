@@ -475,7 +475,7 @@ async fn weird_references_survive_the_path() {
 #[tokio::test]
 async fn what_is_no_call_is_turned_away() {
     let simulator = plain().await;
-    let asked = [
+    let calls = [
         ("GET", "/", 404),
         ("GET", "/customer", 404),
         ("GET", "/customers", 405),
@@ -484,7 +484,7 @@ async fn what_is_no_call_is_turned_away() {
         ("GET", "/customers/", 404),
         ("POST", "*", 404),
     ];
-    for (method, path, status) in asked {
+    for (method, path, status) in calls {
         assert_eq!(ask(&simulator, method, path, "").await.unwrap().status, status, "{method} {path}");
     }
     let allowed = ask(&simulator, "GET", "/customers", "").await.unwrap();

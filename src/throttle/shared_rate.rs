@@ -197,9 +197,9 @@ mod tests {
         let (began, gap) = (Instant::now() + Duration::from_millis(20), Duration::from_millis(5));
         let mut server = JoinSet::new();
         server.spawn(async move {
-            let (mut given, mut asked) = (0, Vec::new());
+            let (mut given, mut requested) = (0, Vec::new());
             while let Some(MomentsRequest { count, reply }) = next(&mut requests).await {
-                asked.push(count);
+                requested.push(count);
                 // The moments of a slow machine must not be void.
                 let late = began.elapsed().as_millis() as u32 / 5;
                 given = given.max(late);
@@ -207,15 +207,15 @@ mod tests {
                 let _ = reply.send(Reserved { moments, interval: gap, workers: 1, took: Duration::ZERO });
                 given += count;
             }
-            asked
+            requested
         });
         for at in 0..20 {
             rate.wait().await;
             assert!(began.elapsed() >= gap * at, "{at}");
         }
         drop(rate);
-        let asked = server.join_next().await.unwrap().unwrap();
-        assert!(asked.len() >= 5 && asked[1..].iter().all(|count| *count == 4), "{asked:?}");
+        let requested = server.join_next().await.unwrap().unwrap();
+        assert!(requested.len() >= 5 && requested[1..].iter().all(|count| *count == 4), "{requested:?}");
     }
 
     #[tokio::test]

@@ -232,7 +232,7 @@ impl RateReserver {
         let ahead = self.ahead();
         let lead = ahead - f64::from(burst.saturating_sub(1)) * own;
         let sql = AssertSqlSafe(self.server.with_schema(TAKE_MOMENTS));
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let query = sqlx::query(sql).persistent(false).bind(self.holder.worker()).bind(lead);
         let row = query.bind(f64::from(count)).bind(own).bind(AHEAD_MAX).fetch_one(&mut connection).await?;
         let (end, found, now, is_alive, workers): (Option<f64>, Option<f64>, f64, bool, i64) =
@@ -245,7 +245,7 @@ impl RateReserver {
             }
             (Some(end), true) => {
                 self.interval = found.unwrap_or_default();
-                let clock = self.adjust(asked, now);
+                let clock = self.adjust(sent_at, now);
                 let interval = self.interval.max(own);
                 // The moments of a burst have passed.
                 let moment = |at: u32| clock.local((end - f64::from(count - at) * interval).max(now + ahead));
@@ -266,7 +266,7 @@ impl RateReserver {
     ) -> Result<Stored, sqlx::Error> {
         let mut connection = self.connect().await?;
         let sql = AssertSqlSafe(self.server.with_schema(SELECT_RATE));
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         let query = sqlx::query(sql).persistent(false).bind(self.holder.worker());
         let Some(row) = query.fetch_optional(&mut connection).await? else {
             self.begin(&mut connection).await?;
@@ -278,7 +278,7 @@ impl RateReserver {
         }
         let (state, version, began, given_until, now): (Option<String>, i64, f64, f64, f64) =
             (row.get(0), row.get(1), row.get(2), row.get(3), row.get(4));
-        let clock = self.adjust(asked, now);
+        let clock = self.adjust(sent_at, now);
         let state = state.filter(|_| given_until > now - STATE_FOR);
         let began = if state.is_some() { began } else { now };
         let (moment, reserved_until) = (clock.local(now), clock.local(given_until));
@@ -319,12 +319,12 @@ impl RateReserver {
     }
 
     /// Accepts an exchange in which the server's clock was read.
-    fn adjust(&mut self, asked: Instant, server_seconds: f64) -> Clock {
-        let took = asked.elapsed();
+    fn adjust(&mut self, sent_at: Instant, server_seconds: f64) -> Clock {
+        let took = sent_at.elapsed();
         self.exchange = Some(average(self.exchange, took));
-        let new = Clock { at: asked + took / 2, server_seconds, took };
+        let new = Clock { at: sent_at + took / 2, server_seconds, took };
         let best = self.clock.filter(|clock| clock.took < took && clock.at.elapsed() < CLOCK_FOR);
-        let best = best.filter(|clock| clock.agrees(asked, took, server_seconds));
+        let best = best.filter(|clock| clock.agrees(sent_at, took, server_seconds));
         *self.clock.insert(best.unwrap_or(new))
     }
 }
@@ -351,9 +351,9 @@ enum Stored {
 impl Clock {
     /// Whether the server's clock may have shown this time in the exchange. Otherwise, one of the clocks was set, or one of
     /// the machines was suspended.
-    fn agrees(&self, asked: Instant, took: Duration, server_seconds: f64) -> bool {
+    fn agrees(&self, sent_at: Instant, took: Duration, server_seconds: f64) -> bool {
         let (at, slack) = (self.local(server_seconds), self.took / 2 + CLOCK_SLACK);
-        at + slack >= asked && at <= asked + took + slack
+        at + slack >= sent_at && at <= sent_at + took + slack
     }
 
     /// The local moment of this time of the server.
@@ -378,12 +378,12 @@ mod tests {
     fn a_clock_that_was_set_is_not_relied_on() {
         let (at, ms) = (Instant::now() + Duration::from_secs(7200), Duration::from_millis);
         let clock = Clock { at, server_seconds: 5000.0, took: ms(2) };
-        let asked = at + Duration::from_secs(1);
+        let sent_at = at + Duration::from_secs(1);
         for (seconds, agrees) in [(5001.0, true), (5001.02, true), (5001.03, false), (5000.9, false)] {
-            assert_eq!(clock.agrees(asked, ms(22), seconds), agrees, "{seconds}");
+            assert_eq!(clock.agrees(sent_at, ms(22), seconds), agrees, "{seconds}");
         }
         // Set forward or back, or this machine was suspended.
-        assert!(!clock.agrees(asked, ms(22), 8600.0) && !clock.agrees(asked, ms(22), 1400.0));
+        assert!(!clock.agrees(sent_at, ms(22), 8600.0) && !clock.agrees(sent_at, ms(22), 1400.0));
     }
 
     #[test]

@@ -56,11 +56,13 @@ impl Reader {
         self.connection
     }
 
-    pub(crate) async fn check_target(&mut self, asked: &Target) -> Result<(), Error> {
+    pub(crate) async fn check_target(&mut self, requested: &Target) -> Result<(), Error> {
         match self.target().await? {
-            Some(has) if has != *asked => {
-                Err(Error::OtherTarget { ledger: self.connection.location(), has, asked: asked.clone() })
-            }
+            Some(has) if has != *requested => Err(Error::OtherTarget {
+                ledger: self.connection.location(),
+                has,
+                requested: requested.clone(),
+            }),
             _ => Ok(()),
         }
     }

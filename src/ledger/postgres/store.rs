@@ -145,16 +145,18 @@ impl Store {
 
     // The beginning of a run
 
-    pub(crate) async fn keep_target(&mut self, asked: &Target, now: i64) -> Result<(), Error> {
+    pub(crate) async fn keep_target(&mut self, requested: &Target, now: i64) -> Result<(), Error> {
         let rows = self.all(SELECT_TARGET).await?;
         let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
         match has {
-            Some(has) if has == *asked => Ok(()),
-            Some(has) => {
-                Err(Error::OtherTarget { ledger: self.connection.location(), has, asked: asked.clone() })
-            }
+            Some(has) if has == *requested => Ok(()),
+            Some(has) => Err(Error::OtherTarget {
+                ledger: self.connection.location(),
+                has,
+                requested: requested.clone(),
+            }),
             None => {
-                let set = Statement::new(SET_TARGET).text(&asked.base_url).text(&asked.merchant_id);
+                let set = Statement::new(SET_TARGET).text(&requested.base_url).text(&requested.merchant_id);
                 self.write_all(&[set.bind(now)]).await
             }
         }

@@ -100,11 +100,13 @@ impl Reader {
     ///
     /// # Errors
     /// If it belongs to another target, or the file cannot be read.
-    pub async fn check_target(&mut self, asked: &Target) -> Result<(), Error> {
+    pub async fn check_target(&mut self, requested: &Target) -> Result<(), Error> {
         match self.target().await? {
-            Some(has) if has != *asked => {
-                Err(Error::OtherTarget { ledger: self.path.clone().into(), has, asked: asked.clone() })
-            }
+            Some(has) if has != *requested => Err(Error::OtherTarget {
+                ledger: self.path.clone().into(),
+                has,
+                requested: requested.clone(),
+            }),
             _ => Ok(()),
         }
     }

@@ -195,16 +195,19 @@ impl Store {
     // The beginning of a run
 
     /// Records the target in a new ledger; refuses another target in an old one.
-    pub(crate) async fn keep_target(&mut self, asked: &Target, now: i64) -> Result<(), Error> {
+    pub(crate) async fn keep_target(&mut self, requested: &Target, now: i64) -> Result<(), Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
         let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
         match has {
-            Some(has) if has == *asked => Ok(()),
-            Some(has) => {
-                Err(Error::OtherTarget { ledger: self.path.clone().into(), has, asked: asked.clone() })
-            }
+            Some(has) if has == *requested => Ok(()),
+            Some(has) => Err(Error::OtherTarget {
+                ledger: self.path.clone().into(),
+                has,
+                requested: requested.clone(),
+            }),
             None => {
-                let insert = sqlx::query(INSERT_TARGET).bind(&asked.base_url).bind(&asked.merchant_id);
+                let insert =
+                    sqlx::query(INSERT_TARGET).bind(&requested.base_url).bind(&requested.merchant_id);
                 self.execute(insert.bind(now)).await.map(drop)
             }
         }
