@@ -42,7 +42,7 @@ fn already_exists_is_read_from_the_error_object_alone() {
     let world = World::new();
     let file = world.rows("users.csv", 6);
     let wire = Wire::new(|call| {
-        if !call.asked.create {
+        if !call.request.create {
             return call.answer_honestly();
         }
         call.create();
@@ -53,7 +53,7 @@ fn already_exists_is_read_from_the_error_object_alone() {
     });
     let done = wire.import(&world, &file, &[]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "existing=6"), "{done:?}");
-    assert_eq!(wire.asked().len(), 12);
+    assert_eq!(wire.received().len(), 12);
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn the_fields_that_the_api_names_are_recorded() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     let wire = Wire::new(|call| {
-        if call.asked.reference == "cust-000000" {
+        if call.request.reference == "cust-000000" {
             return call.answer_honestly();
         }
         call.send(json(
@@ -96,7 +96,7 @@ fn a_refused_ip_address_is_reported_as_that() {
     assert_eq!(done.code, 4, "{done:?}");
     assert!(world.outcomes().starts_with("pending="), "{}", world.outcomes());
     assert!(done.stderr.contains("IP Verification Failed") && done.stderr.contains("allow-list"), "{done:?}");
-    assert_eq!(wire.asked().len(), 1, "it concerns every row");
+    assert_eq!(wire.received().len(), 1, "it concerns every row");
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn not_found_has_several_forms() {
         let file = world.rows("users.csv", 12);
         let first = Mutex::new(std::collections::HashSet::new());
         let wire = Wire::new(move |call| {
-            if !call.asked.create {
+            if !call.request.create {
                 return find_or(call, status, body);
             }
-            if !first.lock().unwrap().insert(call.asked.reference.clone()) {
+            if !first.lock().unwrap().insert(call.request.reference.clone()) {
                 return call.answer_honestly();
             }
-            if call.asked.reference.ends_with(['0', '2', '4', '6', '8']) {
+            if call.request.reference.ends_with(['0', '2', '4', '6', '8']) {
                 call.create();
             }
             call.close();
@@ -154,7 +154,7 @@ fn an_internal_error_is_an_unknown_outcome_whatever_its_status() {
         let world = World::new();
         let file = world.rows("users.csv", 10);
         let wire = Wire::new(move |call| {
-            if !call.asked.create {
+            if !call.request.create {
                 return call.answer_honestly();
             }
             call.create();
@@ -172,8 +172,8 @@ fn another_spelling_of_the_reference_is_one_outcome_and_one_lookup() {
     let world = World::new();
     let file = world.file("users.csv", "object_reference_id,mobile_number\nAlice@x.com,99\nBob@xyz.com,98\n");
     let wire = Wire::new(|call| {
-        let reference = call.asked.reference.to_lowercase();
-        if call.asked.create && reference.starts_with("alice") {
+        let reference = call.request.reference.to_lowercase();
+        if call.request.create && reference.starts_with("alice") {
             call.send(json(400, UNIQUE));
         } else {
             call.send(json(200, customer_body("cth_9", &reference)));
@@ -181,7 +181,7 @@ fn another_spelling_of_the_reference_is_one_outcome_and_one_lookup() {
     });
     let done = wire.import(&world, &file, &["--concurrency", "1"]);
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1 existing=1"), "{done:?}");
-    assert_eq!(wire.asked().len(), 3);
+    assert_eq!(wire.received().len(), 3);
     assert_eq!(world.summary()["respelled"], 2);
     assert!(done.stdout.contains("spelled otherwise by the API: 2 rows"), "{done:?}");
     let all = world.run(&["export", "all"]).stdout;
@@ -189,7 +189,7 @@ fn another_spelling_of_the_reference_is_one_outcome_and_one_lookup() {
     let report = world.run(&["report"]).stdout;
     assert!(report.contains("line 2: alice@x.com"), "{report}");
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
-    assert_eq!((world.outcomes().as_str(), wire.asked().len()), ("unchanged=2", 3));
+    assert_eq!((world.outcomes().as_str(), wire.received().len()), ("unchanged=2", 3));
 }
 
 /// Two rows that the API does not distinguish: one person's data must not overwrite the other's.
@@ -200,7 +200,7 @@ fn of_two_rows_that_the_api_does_not_distinguish_neither_overwrites_the_other() 
     let wire = Wire::new(|call| {
         let body = r#"{"id":"cth_9","object":"customer","object_reference_id":"CUST-0001","mobile_number":"11",
             "date_created":"2020-01-01T00:00:00Z"}"#;
-        if call.asked.create && call.asked.reference == "cust-0001" {
+        if call.request.create && call.request.reference == "cust-0001" {
             call.send(json(400, UNIQUE));
         } else {
             call.send(json(200, body));
@@ -208,7 +208,7 @@ fn of_two_rows_that_the_api_does_not_distinguish_neither_overwrites_the_other() 
     });
     for _ in 0..3 {
         wire.import(&world, &file, &["--concurrency", "1", "--update-changed"]);
-        assert!(wire.asked().iter().all(|asked| !asked.update), "an Update over another customer");
+        assert!(wire.received().iter().all(|request| !request.update), "an Update over another customer");
     }
 }
 
@@ -218,7 +218,7 @@ fn a_reference_that_is_the_id_of_another_customer_is_rejected() {
     let world = World::new();
     let file = world.file("users.csv", "object_reference_id,mobile_number\ncth_Abc123,99\n");
     let wire = Wire::new(|call| {
-        if call.asked.create {
+        if call.request.create {
             call.send(json(400, UNIQUE));
         } else {
             call.send(json(200, customer_body("cth_Abc123", "somebody-else")));
@@ -228,9 +228,9 @@ fn a_reference_that_is_the_id_of_another_customer_is_rejected() {
     assert_eq!(world.outcomes(), "rejected=1");
     let failed = world.run(&["export", "failed"]).stdout;
     assert!(failed.contains("is the customer id of another customer"), "{failed}");
-    assert_eq!(wire.asked().len(), 2);
+    assert_eq!(wire.received().len(), 2);
     assert_eq!(wire.import(&world, &file, &[]).code, 3);
-    assert_eq!((world.outcomes().as_str(), wire.asked().len()), ("rejected=1", 2));
+    assert_eq!((world.outcomes().as_str(), wire.received().len()), ("rejected=1", 2));
 }
 
 /// A Create lands, its response is lost, Get lags behind, and the next Create is refused because the customer exists.
@@ -238,9 +238,9 @@ fn a_reference_that_is_the_id_of_another_customer_is_rejected() {
 fn a_create_that_landed_is_ours_even_if_get_did_not_find_it() {
     let world = World::new();
     let file = world.rows("users.csv", 6);
-    let asked = Mutex::new(std::collections::HashMap::<String, usize>::new());
+    let gets = Mutex::new(std::collections::HashMap::<String, usize>::new());
     let wire = Wire::new(move |call| {
-        if call.asked.create {
+        if call.request.create {
             let answer = call.create();
             return if answer.starts_with(b"HTTP/1.1 200") {
                 call.close();
@@ -248,8 +248,8 @@ fn a_create_that_landed_is_ours_even_if_get_did_not_find_it() {
                 call.send(answer);
             };
         }
-        let mut asked = asked.lock().unwrap();
-        let times = asked.entry(call.asked.reference.clone()).or_default();
+        let mut gets = gets.lock().unwrap();
+        let times = gets.entry(call.request.reference.clone()).or_default();
         *times += 1;
         if *times <= 2 { find_late(call) } else { call.answer_honestly() }
     });
@@ -268,7 +268,7 @@ fn a_create_that_landed_and_is_never_found_is_pending() {
     let world = World::new();
     let file = world.rows("users.csv", 3);
     let wire = Wire::new(|call| {
-        if !call.asked.create {
+        if !call.request.create {
             return find_late(call);
         }
         let answer = call.create();
@@ -292,11 +292,11 @@ fn a_create_of_a_killed_run_that_lands_late_is_ours() {
     let file = world.rows("users.csv", 1);
     let wire = Wire::new(|call| call.hang());
     let mut child = wire.start(&world, &file, &[], |_| {});
-    assert!(crate::world::wait_until(&mut child, || !wire.asked().is_empty()));
+    assert!(crate::world::wait_until(&mut child, || !wire.received().is_empty()));
     child.kill().unwrap();
     drop(finish(child));
-    let asked = AtomicUsize::new(0);
-    wire.play(move |call| match (call.asked.create, asked.fetch_add(1, SeqCst)) {
+    let requests = AtomicUsize::new(0);
+    wire.play(move |call| match (call.request.create, requests.fetch_add(1, SeqCst)) {
         (false, 0) => find_late(call),
         // Now the first Create lands, before the Create of the current run.
         (true, 1) => {
@@ -320,13 +320,13 @@ fn lost_answers_are_ours_also_where_the_clocks_differ_a_little() {
             let now = clock();
             let shift = std::time::Duration::from_millis(ahead.unsigned_abs());
             let theirs = if ahead < 0 { now - shift } else { now + shift };
-            if call.asked.create {
+            if call.request.create {
                 call.create();
                 return call.close();
             }
             // The customer was created a moment ago.
             let made = humantime::format_rfc3339_seconds(theirs - std::time::Duration::from_millis(40));
-            let body = dated_body(&call.asked.reference, &made.to_string().replace('Z', "+0000"));
+            let body = dated_body(&call.request.reference, &made.to_string().replace('Z', "+0000"));
             call.send(format!(
                 "HTTP/1.1 200 OK\r\nDate: {}\r\nContent-Length: {}\r\n\r\n{body}",
                 httpdate::fmt_http_date(theirs),
@@ -344,10 +344,10 @@ fn without_a_time_of_creation_the_outcome_is_existing_and_uncertain() {
     let world = World::new();
     let file = world.rows("users.csv", 4);
     let wire = Wire::new(|call| {
-        if call.asked.create {
+        if call.request.create {
             return call.close();
         }
-        let reference = &call.asked.reference;
+        let reference = &call.request.reference;
         let body = format!(r#"{{"id":"cth_1","object":"customer","object_reference_id":"{reference}"}}"#);
         call.send(json(200, body));
     });
@@ -367,7 +367,7 @@ fn gets_that_confirm_writes_keep_their_circuit_closed() {
     let world = World::new();
     let file = world.rows("users.csv", ROWS);
     let wire = Wire::new(|call| {
-        if !call.asked.create {
+        if !call.request.create {
             return call.answer_honestly();
         }
         call.create();
@@ -388,9 +388,9 @@ fn the_last_rows_of_a_file_may_all_fail() {
     let file = world.rows("users.csv", 100);
     let good = Arc::new(AtomicBool::new(true));
     let wire = Wire::new(move |call| {
-        let number: usize = call.asked.reference.trim_start_matches("cust-").parse().unwrap_or(0);
+        let number: usize = call.request.reference.trim_start_matches("cust-").parse().unwrap_or(0);
         good.store(number < 40, SeqCst);
-        if call.asked.create && number >= 40 {
+        if call.request.create && number >= 40 {
             call.send(json(500, r#"{"status":"internal_error"}"#));
         } else {
             call.answer_honestly();

@@ -46,7 +46,7 @@ fn a_row_that_a_firewall_blocks_fails_alone_and_is_logged() {
     let world = World::new();
     let file = world.rows("users.csv", 50);
     let wire = Wire::new(|call| {
-        if call.asked.create && call.asked.reference == "cust-000007" {
+        if call.request.create && call.request.reference == "cust-000007" {
             return page(call, 403, "");
         }
         call.answer_honestly();
@@ -116,7 +116,7 @@ fn a_wrong_url_stops_the_run_with_the_first_answer() {
         let file = world.rows("users.csv", 60);
         let wire = Wire::new(move |call| page(call, status, "Location: /elsewhere\r\n"));
         let done = wire.import(&world, &file, &["--concurrency", "1"]);
-        assert_eq!((done.code, wire.asked().len()), (4, 1), "{done:?}");
+        assert_eq!((done.code, wire.received().len()), (4, 1), "{done:?}");
         assert!(done.stderr.contains(words), "{done:?}");
     }
 }
@@ -127,7 +127,7 @@ fn a_page_that_says_404_is_not_the_apis_not_found() {
     let world = World::new();
     let file = world.rows("users.csv", 5);
     let wire = Wire::new(|call| {
-        if call.asked.create {
+        if call.request.create {
             call.create();
             call.close();
         } else {

@@ -14,7 +14,7 @@ const REFUSED: &str =
 /// Every Create is refused with this status and body.
 fn refusing(status: u16, body: &'static str) -> Wire {
     Wire::new(move |call| {
-        if call.asked.create {
+        if call.request.create {
             call.send(json(status, body));
         } else {
             call.answer_honestly();
@@ -30,7 +30,7 @@ fn the_same_refusal_of_every_row_stops_the_run_and_rejects_none() {
     let done = wire.import(&world, &file, &["--concurrency", "4", "--rate", "100"]);
     assert_eq!(done.code, 4, "{done:?}");
     assert!(world.outcomes().starts_with("pending="), "{}", world.outcomes());
-    assert!(wire.asked().len() < 60, "{} requests", wire.asked().len());
+    assert!(wire.received().len() < 60, "{} requests", wire.received().len());
     assert!(done.stderr.contains("INVALID_MERCHANT, No such merchant"), "{done:?}");
     assert!(done.stderr.contains("--merchant-id") && done.stderr.contains("--canary 0"), "{done:?}");
     assert_eq!(done.stderr.matches("No such merchant").count(), 1, "said once: {done:?}");
@@ -45,7 +45,7 @@ fn a_refusal_that_quotes_the_reference_is_the_same() {
     let world = World::new();
     let file = world.rows("users.csv", 60);
     let wire = Wire::new(|call| {
-        let reference = &call.asked.reference;
+        let reference = &call.request.reference;
         let body = format!(r#"{{"error_code":"DENIED","error_message":"customer {reference} denied"}}"#);
         call.send(json(400, body));
     });
@@ -61,8 +61,8 @@ fn one_success_or_another_refusal_makes_them_the_rows_own() {
             let world = World::new();
             let file = world.rows("users.csv", 40);
             let wire = Wire::new(move |call| match other {
-                None if call.asked.reference == number => call.answer_honestly(),
-                Some(other) if call.asked.reference == number => drop(call.send(json(400, other))),
+                None if call.request.reference == number => call.answer_honestly(),
+                Some(other) if call.request.reference == number => drop(call.send(json(400, other))),
                 _ => drop(call.send(json(400, REFUSED))),
             });
             let done = wire.import(&world, &file, &["--concurrency", "1"]);
@@ -118,7 +118,7 @@ fn an_unknown_403_is_the_rows_unless_it_repeats() {
     let world = World::new();
     let file = world.rows("users.csv", 60);
     let wire = Wire::new(|call| {
-        if call.asked.reference == "cust-000020" {
+        if call.request.reference == "cust-000020" {
             call.send(json(403, r#"{"status":"error","error_code":"RISK","error_message":"blocked"}"#));
         } else {
             call.answer_honestly();
@@ -130,7 +130,7 @@ fn an_unknown_403_is_the_rows_unless_it_repeats() {
     let world = World::new();
     let file = world.rows("users.csv", 60);
     let wire = Wire::new(|call| {
-        let number: usize = call.asked.reference.trim_start_matches("cust-").parse().unwrap();
+        let number: usize = call.request.reference.trim_start_matches("cust-").parse().unwrap();
         if number >= 20 {
             call.send(json(
                 403,
@@ -144,7 +144,7 @@ fn an_unknown_403_is_the_rows_unless_it_repeats() {
     assert_eq!(done.code, 4, "{done:?}");
     assert!(done.stderr.contains("suspended"), "{done:?}");
     assert!(world.outcomes().starts_with("created=20 pending="), "{}", world.outcomes());
-    assert!(wire.asked().len() < 50, "{} requests", wire.asked().len());
+    assert!(wire.received().len() < 50, "{} requests", wire.received().len());
     wire.play(honest);
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
     assert_eq!(world.outcomes(), "created=40 unchanged=20");

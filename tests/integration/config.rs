@@ -209,9 +209,9 @@ fn the_migration_of_readme_goes_to_the_sandbox() {
     assert!(world.path("migration.sandbox.db").exists() && world.path("report.txt").exists());
     let mine = MIGRATION.replace("\"sandbox\"", "\"production\"").replace(".sandbox.db", ".db");
     world.file("mine.toml", mine);
-    let asked = world.run(&["import", "users.csv", "--config", "mine.toml"]);
-    assert_eq!(asked.code, 2);
-    assert!(asked.stderr.contains("sending to production requires confirmation"), "{asked:?}");
+    let done = world.run(&["import", "users.csv", "--config", "mine.toml"]);
+    assert_eq!(done.code, 2);
+    assert!(done.stderr.contains("sending to production requires confirmation"), "{done:?}");
 }
 
 /// The options in the documentation's tables are exactly the program's options.

@@ -47,8 +47,8 @@ fn a_claim_is_committed_when_its_request_arrives() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let seeing = Arc::clone(&seen);
     let wire = Wire::new(move |call: &mut Call<'_>| {
-        let rows = committed(&ledger, &call.asked.reference);
-        seeing.lock().unwrap().push((call.asked.reference.clone(), rows));
+        let rows = committed(&ledger, &call.request.reference);
+        seeing.lock().unwrap().push((call.request.reference.clone(), rows));
         call.answer_honestly();
     });
     let done = wire.import(&world, &file, &NARROW);

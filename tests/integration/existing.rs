@@ -66,13 +66,13 @@ fn a_refused_update_of_an_existing_customer_is_a_rejected_row() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     let wire = Wire::new(|call| {
-        let reference = call.asked.reference.clone();
+        let reference = call.request.reference.clone();
         if reference == "cust-000000" {
             return call.answer_honestly();
         }
-        if call.asked.create {
+        if call.request.create {
             call.send(json(400, r#"{"status":"invalid_request_error","error_code":"unique"}"#));
-        } else if call.asked.update {
+        } else if call.request.update {
             call.send(json(
                 400,
                 r#"{"status":"Bad Request","error_code":"FROZEN","error_message":"frozen"}"#,
@@ -89,13 +89,17 @@ fn a_refused_update_of_an_existing_customer_is_a_rejected_row() {
     assert_eq!(world.export("created").len(), 2, "its id is known");
     let failed = world.run(&["export", "failed"]).stdout;
     assert!(failed.contains("FROZEN") && failed.contains("c1@example.com"), "{failed}");
-    let (url, asked) = (wire.url(), wire.asked().len());
+    let (url, before) = (wire.url(), wire.received().len());
     let retry = ["retry", "--base-url", &url, "--merchant-id", MERCHANT, "--summary-json", "summary.json"];
     let done = world.run(&retry);
     assert_eq!((done.code, world.outcomes().as_str()), (3, "rejected=1"), "{done:?}");
-    assert!(wire.asked()[asked..].iter().all(|asked| asked.update), "{:?}", &wire.asked()[asked..]);
+    assert!(
+        wire.received()[before..].iter().all(|request| request.update),
+        "{:?}",
+        &wire.received()[before..]
+    );
     wire.play(|call| {
-        assert!(call.asked.update && call.asked.reference == "cth_old");
+        assert!(call.request.update && call.request.reference == "cth_old");
         call.send(json(200, r#"{"id":"cth_old","object":"customer"}"#));
     });
     let done = world.run(&retry);
@@ -108,7 +112,7 @@ fn a_create_that_is_answered_with_older_fields_is_existing_and_compared() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     let wire = Wire::new(|call| {
-        let reference = &call.asked.reference;
+        let reference = &call.request.reference;
         call.send(json(200, format!(
             r#"{{"id":"cth_{reference}","object":"customer","object_reference_id":"{reference}","mobile_number":"1",
                 "date_created":"2016-08-02T08:07:52+0000"}}"#

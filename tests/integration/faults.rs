@@ -25,7 +25,7 @@ use crate::world::{Done, NOBODY, World, done, files, finish, wait_until};
 
 /// Asserts that every reference that was sent to the API is in the ledger: claimed, or settled.
 #[track_caller]
-fn assert_all_asked_was_claimed(world: &World) {
+fn assert_each_request_was_claimed(world: &World) {
     let known = world.query("select reference from every_row");
     let known: HashSet<String> = known.into_iter().flatten().collect();
     for entry in world.journal().entries() {
@@ -106,7 +106,7 @@ fn a_disk_that_takes_no_more_writes() {
         if world.journal().requests() > 0 {
             in_mid_run += 1;
             assert_eq!(failed.code, 1, "{failed:?}");
-            assert_all_asked_was_claimed(&world);
+            assert_each_request_was_claimed(&world);
         }
         completes(&world, &file, ROWS);
     }
@@ -168,7 +168,7 @@ fn fill_disk(kib: u32) -> Option<u64> {
     if !may.is_ok_and(|output| output.status.success()) {
         let failed = under_shell(&world, &NO_LARGER_THAN.replace("$BLOCKS", "500"), &file, &[]);
         failed.assert_error(1, &["ledger.db", "disk", "what was recorded stands"]);
-        assert_all_asked_was_claimed(&world);
+        assert_each_request_was_claimed(&world);
         completes(&world, &file, ROWS);
         return None;
     }

@@ -22,29 +22,29 @@ pub(crate) enum Admission {
 
 pub(crate) struct Forwarder {
     address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    requested: Arc<Mutex<Vec<String>>>,
 }
 
 impl Forwarder {
     pub(crate) fn http(behind: SocketAddr, admission: Admission) -> Forwarder {
-        Forwarder::new(move |client, asked| http(client, behind, admission, asked))
+        Forwarder::new(move |client, requested| http(client, behind, admission, requested))
     }
 
     pub(crate) fn socks(behind: SocketAddr, admission: Admission) -> Forwarder {
-        Forwarder::new(move |client, asked| socks(client, behind, admission, asked))
+        Forwarder::new(move |client, requested| socks(client, behind, admission, requested))
     }
 
     fn new(
         serve: impl Fn(TcpStream, &Mutex<Vec<String>>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Forwarder {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let forwarder = Forwarder { address: listener.local_addr().unwrap(), asked: Arc::default() };
-        let (asked, serve) = (Arc::clone(&forwarder.asked), Arc::new(serve));
+        let forwarder = Forwarder { address: listener.local_addr().unwrap(), requested: Arc::default() };
+        let (requested, serve) = (Arc::clone(&forwarder.requested), Arc::new(serve));
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
-                let (asked, serve) = (Arc::clone(&asked), Arc::clone(&serve));
+                let (requested, serve) = (Arc::clone(&requested), Arc::clone(&serve));
                 // The thread ends with the connection; the program has to detect any error on it.
-                std::thread::spawn(move || drop(serve(client, &asked)));
+                std::thread::spawn(move || drop(serve(client, &requested)));
             }
         });
         forwarder
@@ -56,8 +56,8 @@ impl Forwarder {
     }
 
     /// The hosts that connections requested.
-    pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    pub(crate) fn requested_hosts(&self) -> Vec<String> {
+        self.requested.lock().unwrap().clone()
     }
 }
 
@@ -65,7 +65,7 @@ fn http(
     mut client: TcpStream,
     behind: SocketAddr,
     admission: Admission,
-    asked: &Mutex<Vec<String>>,
+    requested: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
     let mut head = String::new();
@@ -75,7 +75,7 @@ fn http(
         }
     }
     let line = head.lines().next().unwrap_or_default().to_owned();
-    asked.lock().unwrap().push(line.split(' ').take(2).collect::<Vec<_>>().join(" "));
+    requested.lock().unwrap().push(line.split(' ').take(2).collect::<Vec<_>>().join(" "));
     if admission == Admission::Nobody {
         return client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     }
@@ -100,7 +100,7 @@ fn socks(
     mut client: TcpStream,
     behind: SocketAddr,
     admission: Admission,
-    asked: &Mutex<Vec<String>>,
+    requested: &Mutex<Vec<String>>,
 ) -> io::Result<()> {
     fn take(client: &mut TcpStream, length: u8) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length.into()];
@@ -130,7 +130,7 @@ fn socks(
     let host = take(&mut client, request[4])?;
     let port = take(&mut client, 2)?;
     let port = u16::from_be_bytes([port[0], port[1]]);
-    asked.lock().unwrap().push(format!("{}:{port}", String::from_utf8_lossy(&host)));
+    requested.lock().unwrap().push(format!("{}:{port}", String::from_utf8_lossy(&host)));
     client.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0])?;
     splice(client, TcpStream::connect(behind)?)
 }

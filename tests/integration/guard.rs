@@ -18,20 +18,20 @@ fn into_production(world: &World, more: &[&str]) -> Command {
 fn answered(world: &World, answer: &str) -> (i32, String, String) {
     let mut terminal = Terminal::new(80);
     let mut child = terminal.start(into_production(world, &[]));
-    let asked = terminal.read_until("[y/N] ");
+    let question = terminal.read_until("[y/N] ");
     terminal.type_in(answer);
     let rest = terminal.read_until("");
-    (child.wait().unwrap().code().unwrap(), asked, rest)
+    (child.wait().unwrap().code().unwrap(), question, rest)
 }
 
 #[test]
 fn production_is_asked_for_once_with_all_that_matters() {
     let world = World::new();
     world.rows("users.csv", 1_234);
-    let (code, asked, rest) = answered(&world, "y\n");
+    let (code, question, rest) = answered(&world, "y\n");
     for words in ["merchant  acme\r", "host      api.juspay.in\r", "users.csv, 1,234 rows\r", "20 requests/s"]
     {
-        assert!(asked.contains(words), "no {words:?} in {asked:?}");
+        assert!(question.contains(words), "no {words:?} in {question:?}");
     }
     // The confirmation was accepted: the error about the certificate comes after it.
     assert!(code == 2 && rest.contains("none.pem") && !rest.contains("[y/N]"), "{rest:?}");
@@ -47,9 +47,10 @@ fn production_is_asked_for_once_with_all_that_matters() {
 fn a_long_file_is_estimated() {
     let world = World::new();
     world.rows("users.csv", 40_000);
-    let (_, asked, _) = answered(&world, "n\n");
-    let rows = asked.split_once("users.csv, about ").unwrap().1.split(' ').next().unwrap().replace(',', "");
-    assert!((39_000..41_000).contains(&rows.parse::<u64>().unwrap()), "{asked}");
+    let (_, question, _) = answered(&world, "n\n");
+    let rows =
+        question.split_once("users.csv, about ").unwrap().1.split(' ').next().unwrap().replace(',', "");
+    assert!((39_000..41_000).contains(&rows.parse::<u64>().unwrap()), "{question}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn lie(lie: impl Fn(&mut Call<'_>, &[u8]) + Send + Sync + 'static) -> Lie {
 
 /// Sends the lie for this row: the n-th row of the file gets the n-th lie.
 fn told(lies: &[Lie], call: &mut Call<'_>, truth: &[u8]) {
-    let number: usize = call.asked.reference.trim_start_matches("cust-").parse().unwrap();
+    let number: usize = call.request.reference.trim_start_matches("cust-").parse().unwrap();
     lies[number](call, truth);
 }
 
@@ -84,7 +84,7 @@ fn landed(more: &[&str], lies: &[Lie]) {
     let file = world.rows("users.csv", lies.len());
     let to_tell = lies.to_vec();
     let wire = Wire::new(move |call| {
-        if !call.asked.create {
+        if !call.request.create {
             return call.answer_honestly();
         }
         let truth = call.create();
@@ -95,7 +95,7 @@ fn landed(more: &[&str], lies: &[Lie]) {
     assert_sane(&wire, &done, 0);
     assert_eq!(world.outcomes(), format!("created={}", lies.len()));
     assert_true_ids(&world, &wire, lies.len());
-    let gets = wire.asked().iter().filter(|asked| !asked.create).count();
+    let gets = wire.received().iter().filter(|request| !request.create).count();
     assert!(gets >= lies.len(), "a lie was believed");
 }
 
@@ -106,10 +106,10 @@ fn not_landed(lies: &[Lie]) {
     let file = world.rows("users.csv", lies.len());
     let to_tell = lies.to_vec();
     let wire = Wire::new(move |call| {
-        if !call.asked.create {
+        if !call.request.create {
             return call.answer_honestly();
         }
-        let body = customer_body("cst_nobody", &call.asked.reference);
+        let body = customer_body("cst_nobody", &call.request.reference);
         told(&to_tell, call, &json(200, body));
     });
     let done = wire.import(&world, &file, &PATIENT);
@@ -128,7 +128,7 @@ fn for_ever(lies: &[Lie]) {
     let file = world.rows("users.csv", rows);
     let to_tell = lies.to_vec();
     let wire = Wire::new(move |call| {
-        let truth = if call.asked.create { call.create() } else { call.find() };
+        let truth = if call.request.create { call.create() } else { call.find() };
         told(&to_tell, call, &truth);
     });
     let done = wire.import(&world, &file, &PATIENT);
@@ -159,12 +159,12 @@ fn are_answers(odd: &[Lie]) {
     });
     let done = wire.import(&world, &file, &NO_HURRY);
     assert_sane(&wire, &done, 0);
-    assert_eq!(wire.asked().len(), rows);
+    assert_eq!(wire.received().len(), rows);
     assert_eq!(world.outcomes(), format!("created={rows}"));
     assert_true_ids(&world, &wire, rows);
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
     assert_eq!(world.outcomes(), format!("unchanged={rows}"));
-    assert_eq!(wire.asked().len(), rows);
+    assert_eq!(wire.received().len(), rows);
 }
 
 /// The true body under another head.
@@ -190,7 +190,7 @@ fn bytes(bytes: impl Into<Vec<u8>>) -> Lie {
 fn body(body: impl Into<String>) -> Lie {
     let body = body.into();
     lie(move |call, _| {
-        let body = body.replace("{ref}", &call.asked.reference);
+        let body = body.replace("{ref}", &call.request.reference);
         call.send(json(200, body));
     })
 }
@@ -404,11 +404,11 @@ fn an_id_of_any_look() {
     let file = world.rows("users.csv", ids.len());
     let told: Vec<String> = ids.map(str::to_owned).into();
     let wire = Wire::new(move |call| {
-        let number: usize = call.asked.reference.trim_start_matches("cust-").parse().unwrap();
-        call.send(json(200, customer_body(&told[number], &call.asked.reference)));
+        let number: usize = call.request.reference.trim_start_matches("cust-").parse().unwrap();
+        call.send(json(200, customer_body(&told[number], &call.request.reference)));
     });
     assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
-    assert_eq!(wire.asked().len(), ids.len());
+    assert_eq!(wire.received().len(), ids.len());
     let exported = world.export("created");
     assert_eq!(exported.iter().map(|row| row[1].as_str()).collect::<Vec<_>>(), ids);
 }
@@ -435,8 +435,8 @@ fn answers_that_are_exchanged() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     let wire = Wire::new(|call| {
-        let truth = if call.asked.create { call.create() } else { call.find() };
-        let exchanged = match &*call.asked.reference {
+        let truth = if call.request.create { call.create() } else { call.find() };
+        let exchanged = match &*call.request.reference {
             "cust-000000" => "cust-000001",
             _ => "cust-000000",
         };
@@ -476,7 +476,7 @@ fn a_redirect_to_another_host() {
         let world = World::new();
         let file = world.rows("users.csv", ROWS);
         let wire = Wire::new(move |call| {
-            if created && call.asked.create {
+            if created && call.request.create {
                 // The following Get is redirected.
                 call.create();
                 call.send("HTTP/1.1 500 Lost\r\nContent-Length: 0\r\n\r\n");
@@ -547,7 +547,7 @@ fn no_compression_is_asked_for() {
     let file = world.rows("users.csv", 1);
     let wire = Wire::new(honest);
     assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
-    assert!(wire.asked().iter().all(|asked| !asked.head.to_lowercase().contains("accept-encoding")));
+    assert!(wire.received().iter().all(|request| !request.head.to_lowercase().contains("accept-encoding")));
 }
 
 #[test]
@@ -570,7 +570,7 @@ fn a_connection_that_ends_with_each_answer() {
         let world = World::new();
         let file = world.rows("users.csv", 20);
         let wire = Wire::new(move |call| {
-            let truth = if call.asked.create { call.create() } else { call.find() };
+            let truth = if call.request.create { call.create() } else { call.find() };
             let answer = String::from_utf8(truth).unwrap();
             call.send(answer.replacen("\r\n", &format!("\r\n{head}\r\n"), 1));
             call.close();
@@ -612,7 +612,7 @@ fn garbage_for_ever_stops_the_run() {
     let world = World::new();
     let file = world.rows("users.csv", 50);
     let wire = Wire::new(|call| {
-        if call.asked.create {
+        if call.request.create {
             call.create();
         }
         call.send("220 mail.example.com ESMTP\r\n");
@@ -634,10 +634,10 @@ fn garbage_for_one_row_leaves_the_others_alone() {
     let world = World::new();
     let file = world.rows("users.csv", 30);
     let wire = Wire::new(|call| {
-        if call.asked.reference != "cust-000007" {
+        if call.request.reference != "cust-000007" {
             return call.answer_honestly();
         }
-        if call.asked.create {
+        if call.request.create {
             call.create();
         }
         call.send("\u{1f4a9}\r\n");
@@ -686,7 +686,7 @@ fn two_answers_to_one_request() {
         let world = World::new();
         let file = world.rows("users.csv", 20);
         let wire = Wire::new(move |call| {
-            let truth = if call.asked.create { call.create() } else { call.find() };
+            let truth = if call.request.create { call.create() } else { call.find() };
             call.send([truth, second.clone()].concat());
         });
         let more = ["--concurrency", "1", "--timeout", "60s", "--max-attempts", "6"];
@@ -746,7 +746,7 @@ fn an_error_under_a_success() {
         });
         assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 3);
         assert_eq!(world.outcomes(), format!("rejected={ROWS}"));
-        assert_eq!(wire.asked().len(), ROWS);
+        assert_eq!(wire.received().len(), ROWS);
         let failed = cells(&world.run(&["export", "failed"]).stdout);
         assert!(failed.iter().all(|row| row.contains(&"INVALID_REQUEST".to_owned())), "{failed:?}");
     }

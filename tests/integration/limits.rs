@@ -154,7 +154,7 @@ fn counted(headers: impl Fn(usize) -> String + Send + Sync + 'static) -> (Wire, 
     let (seen, answered) = (Arc::clone(&times), AtomicUsize::new(0));
     let wire = Wire::new(move |call: &mut Call<'_>| {
         seen.lock().unwrap().push(Instant::now());
-        let answer = if call.asked.create { call.create() } else { call.find() };
+        let answer = if call.request.create { call.create() } else { call.find() };
         let headers = headers(answered.fetch_add(1, SeqCst));
         call.send(with_headers(&answer, &headers));
     });
@@ -203,7 +203,7 @@ fn a_row_that_alone_is_always_throttled_fails_and_holds_nothing_up() {
     let world = World::new();
     let file = world.rows("users.csv", 60);
     let wire = Wire::new(|call| {
-        if call.asked.reference == BAD {
+        if call.request.reference == BAD {
             call.send(json(429, r#"{"error_code":"too_many_requests"}"#));
         } else {
             call.answer_honestly();
@@ -216,8 +216,8 @@ fn a_row_that_alone_is_always_throttled_fails_and_holds_nothing_up() {
     let failed = world.failed_rows();
     let row = ["object_reference_id", "_outcome", "_http_status"].map(|name| &*failed[0][name]);
     assert_eq!(row, [BAD, "failed", "429"]);
-    let asked = wire.creates_of(BAD);
-    assert!(asked <= 3 + 30, "{asked} requests for a row of three attempts");
+    let requests = wire.creates_of(BAD);
+    assert!(requests <= 3 + 30, "{requests} requests for a row of three attempts");
     // The next run sends it again.
     wire.play(honest);
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
@@ -285,7 +285,7 @@ fn a_503_of_a_server_that_failed_in_the_middle_is_asked_about() {
     let file = world.rows("users.csv", 5);
     let number = AtomicUsize::new(0);
     let wire = Wire::new(move |call: &mut Call<'_>| {
-        if call.asked.create && number.fetch_add(1, SeqCst) == 2 {
+        if call.request.create && number.fetch_add(1, SeqCst) == 2 {
             call.create();
             let why = "upstream connect error or disconnect/reset before headers. reset reason: connection termination";
             call.send(json(503, why));
@@ -295,5 +295,5 @@ fn a_503_of_a_server_that_failed_in_the_middle_is_asked_about() {
     });
     assert_eq!(wire.import(&world, &file, &["--concurrency", "1"]).code, 0);
     assert_eq!(world.outcomes(), "created=5");
-    assert_eq!(wire.asked().iter().filter(|asked| asked.create).count(), 5, "none is sent twice");
+    assert_eq!(wire.received().iter().filter(|request| request.create).count(), 5, "none is sent twice");
 }

@@ -192,8 +192,8 @@ fn a_sample_gives_a_share_and_its_interval() {
     for (ask, rows) in [("1", 1), ("60", 60), ("300", 300), ("1000", 300)] {
         let planned = plan(&world, "users.csv", &["--ask", ask, "--rate", "unlimited"]);
         let asked = &planned["asked"];
-        let [asked_for, new, same, different] = counts(asked, ["rows", "new", "same", "different"]);
-        assert_eq!((asked_for, new + same + different), (rows, rows), "{planned:#}");
+        let [looked_up, new, same, different] = counts(asked, ["rows", "new", "same", "different"]);
+        assert_eq!((looked_up, new + same + different), (rows, rows), "{planned:#}");
         let [low, at, high] = counts(&asked["existing_share"], ["rows_low", "rows", "rows_high"]);
         assert!(low <= at && at <= high && (low < high) == (rows < 300), "{planned:#}");
     }

@@ -122,9 +122,9 @@ fn both_profiles_answer_as_the_table_says() {
             let line = line.unwrap();
             assert!(line.contains(answer) && line.ends_with(mark), "{line}");
         }
-        let asked = record["requests"].as_u64().unwrap();
-        assert_eq!(world.journal().requests(), asked);
-        assert!((36..=48).contains(&asked), "{asked}");
+        let requests = record["requests"].as_u64().unwrap();
+        assert_eq!(world.journal().requests(), requests);
+        assert!((36..=48).contains(&requests), "{requests}");
         let run = record["run"].as_str().unwrap();
         let created = world.journal().created();
         assert_eq!(created.len() as u64, record["customers"].as_u64().unwrap());
@@ -140,8 +140,8 @@ fn one_request_at_a_time_and_no_faster_than_told() {
     let world = World::new();
     let began = std::time::Instant::now();
     assert_eq!(probe(&world, &["--rate", "100"]).code, 0);
-    let asked = world.journal().requests() as u32;
-    assert!(began.elapsed() >= std::time::Duration::from_millis(10) * (asked - 1));
+    let requests = world.journal().requests() as u32;
+    assert!(began.elapsed() >= std::time::Duration::from_millis(10) * (requests - 1));
     assert_eq!(world.journal().peak_in_flight(), 1);
     assert!(!world.ledger().exists(), "it has no ledger");
 }
@@ -248,7 +248,7 @@ fn without_a_first_customer_there_is_one_line_and_4() {
 fn an_api_that_falls_silent_ends_it() {
     let world = World::new();
     let wire = Wire::new(|call| {
-        if call.asked.reference.ends_with("-first") && call.asked.create {
+        if call.request.reference.ends_with("-first") && call.request.create {
             call.answer_honestly();
         } else {
             call.close();
@@ -324,7 +324,7 @@ fn no_secret_is_shown_or_written() {
             r#"{{"status":"{said}","error_code":"{said}","error_message":"{said}","error_info":{{"code":"{said}",
                 "user_message":"{said}","developer_message":"{said}"}},"date_created":"{said}","email_address":"{said}"}}"#
         );
-        let first = call.asked.create && call.asked.reference.ends_with("-first");
+        let first = call.request.create && call.request.reference.ends_with("-first");
         let customer = body.replace("\"error_", "\"x_").replace("\"status\"", "\"id\":\"cth_1\",\"x\"");
         let token = format!(r#"{{"juspay":{{"client_auth_token":"tkn_canary"}},{}"#, &customer[1..]);
         call.send(if first { json(200, token) } else { json(400, body) });
@@ -336,9 +336,10 @@ fn no_secret_is_shown_or_written() {
     let mut command = world.command(&args);
     let done = crate::world::done(command.env("RUST_LOG", "trace").output().unwrap());
     assert_eq!(done.code, 3, "{done:?}");
-    let asked = wire.asked();
+    let received = wire.received();
     assert!(
-        asked.iter().any(|asked| asked.head.contains(ON_THE_WIRE)) && asked.iter().any(|asked| asked.update)
+        received.iter().any(|request| request.head.contains(ON_THE_WIRE))
+            && received.iter().any(|request| request.update)
     );
     let written = std::fs::read_to_string(world.path("p.json")).unwrap();
     for text in [&done.stdout, &done.stderr, &written] {

@@ -22,11 +22,11 @@ fn import(world: &World, url: &str, more: &[&str], variables: &[(&str, &str)]) -
 
 /// Asserts that the import went through the proxy, and that every row was created once.
 #[track_caller]
-fn assert_through(world: &World, done: &Done, proxy: &Forwarder, asked: &str) {
+fn assert_through(world: &World, done: &Done, proxy: &Forwarder, requested: &str) {
     assert_eq!(done.code, 0, "{done:?}");
     world.assert_agreement(references(0..3));
-    let all = proxy.asked();
-    assert!(!all.is_empty() && all.iter().all(|line| line.starts_with(asked)), "{all:?}");
+    let all = proxy.requested_hosts();
+    assert!(!all.is_empty() && all.iter().all(|line| line.starts_with(requested)), "{all:?}");
 }
 
 #[test]
@@ -144,12 +144,12 @@ fn loopback_and_exceptions_go_directly() {
     let proxy = Forwarder::http(world.simulator.address(), Admission::Nobody);
     let value = proxy.address();
     let done = import(&world, &world.base_url(), &[], &[("HTTP_PROXY", &value), ("ALL_PROXY", "ht tp")]);
-    assert_eq!((done.code, proxy.asked()), (0, Vec::new()), "{done:?}");
+    assert_eq!((done.code, proxy.requested_hosts()), (0, Vec::new()), "{done:?}");
     // Only the proxy can resolve the name.
     let excepted = [("HTTP_PROXY", &*value), ("NO_PROXY", ".example.test")];
     let done = import(&world, &format!("http://{NAME}"), &["--ledger", "l.db"], &excepted);
     done.assert_error_line(4, &["no answer for", NAME]);
-    assert_eq!(proxy.asked(), Vec::<String>::new());
+    assert_eq!(proxy.requested_hosts(), Vec::<String>::new());
 }
 
 #[test]

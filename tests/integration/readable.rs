@@ -11,13 +11,13 @@ use crate::world::{World, references, rows, wait_until};
 
 /// The output of `sqlite3` for a query, in the world's folder; asserts that the query is valid.
 fn ask(world: &World, ledger: &str, query: &str) -> String {
-    let asked = Command::new("sqlite3")
+    let output = Command::new("sqlite3")
         .args(["-bail", "-readonly", ledger, query])
         .current_dir(world.folder.path())
         .stdin(Stdio::null())
         .output();
-    let said =
-        asked.unwrap_or_else(|error| panic!("the documentation's queries need the sqlite3 command: {error}"));
+    let said = output
+        .unwrap_or_else(|error| panic!("the documentation's queries need the sqlite3 command: {error}"));
     let (out, wrong) = (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
     assert!(said.status.success() && wrong.is_empty(), "{query}: {wrong}");
     out

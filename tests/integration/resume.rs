@@ -46,7 +46,7 @@ fn wait_for_words(child: &mut Child, words: &str) -> String {
 }
 
 /// The references requested from this request on.
-fn asked_about(world: &World, from: usize) -> BTreeSet<String> {
+fn requested_references(world: &World, from: usize) -> BTreeSet<String> {
     let entries = world.journal().entries();
     entries[from..].iter().map(|entry| entry.reference.to_string()).collect()
 }
@@ -336,8 +336,8 @@ fn rows_in_doubt_are_settled_first_and_whatever_the_next_file_holds() {
     assert_eq!(world.outcomes(), "created=30", "rows of another file do not count");
     let entries = world.journal().entries();
     let (first, rest) = entries[from..].split_at(40);
-    let asked: BTreeSet<String> = first.iter().map(|entry| entry.reference.to_string()).collect();
-    assert_eq!(asked, references(0..40).collect());
+    let requested: BTreeSet<String> = first.iter().map(|entry| entry.reference.to_string()).collect();
+    assert_eq!(requested, references(0..40).collect());
     assert!(first.iter().all(|entry| entry.endpoint == Endpoint::Get));
     assert!(rest.iter().all(|entry| entry.endpoint == Endpoint::Create) && rest.len() == 30);
     assert_eq!(world.number("select count(*) from every_row where in_doubt"), 0);
@@ -447,7 +447,7 @@ fn a_grown_file_sends_only_its_new_rows() {
     let second = world.import(&file, &[]);
     assert_eq!(second.code, 0, "{second:?}");
     assert_eq!(world.outcomes(), "created=60 unchanged=200");
-    assert_eq!(asked_about(&world, 200), references(200..260).collect::<BTreeSet<_>>());
+    assert_eq!(requested_references(&world, 200), references(200..260).collect::<BTreeSet<_>>());
     world.assert_agreement(references(0..260));
 }
 
@@ -486,7 +486,7 @@ fn a_corrected_file_sends_only_what_was_not_settled_or_is_corrected() {
     assert_eq!(world.outcomes(), format!("created={sent} unchanged={unchanged} rejected={}", left.len()));
     let mut expected: BTreeSet<String> = failed.iter().chain(&pending).chain(corrected).cloned().collect();
     expected.extend(["cust-000300".to_owned(), "longer-than-short".to_owned()]);
-    assert_eq!(asked_about(&world, before), expected);
+    assert_eq!(requested_references(&world, before), expected);
     let api = world.journal().created();
     assert_eq!(api.len(), 202 - left.len());
     assert!(api.values().all(|(_, times)| *times == 1));

@@ -12,13 +12,13 @@ use std::sync::{
 use customer_import::simulator::{Options, Profile};
 
 use crate::{
-    wire::{Asked, Wire, honest, json},
+    wire::{ReceivedRequest, Wire, honest, json},
     world::{NOBODY, World, rows},
 };
 
 /// The header's value, if present.
-fn routing_id(asked: &Asked) -> Option<&str> {
-    let lines = asked.head.lines().filter_map(|line| line.split_once(": "));
+fn routing_id(request: &ReceivedRequest) -> Option<&str> {
+    let lines = request.head.lines().filter_map(|line| line.split_once(": "));
     let mut values =
         lines.filter(|(name, _)| name.eq_ignore_ascii_case("x-routing-id")).map(|(_, value)| value);
     let value = values.next();
@@ -32,7 +32,7 @@ fn every_call_about_a_row_says_so_in_a_header() {
     let file = world.file("users.csv", rows(0..4) + "cust@example.com,981,\n");
     // The first response to each Create is lost, so that each row is also looked up.
     let wire = Wire::new(|call| {
-        if call.asked.create {
+        if call.request.create {
             call.create();
             call.send(json(500, "{}"));
         } else {
@@ -40,10 +40,10 @@ fn every_call_about_a_row_says_so_in_a_header() {
         }
     });
     assert_eq!(wire.import(&world, &file, &["--concurrency", "100"]).code, 0);
-    let asked = wire.asked();
-    assert!(asked.iter().any(|asked| asked.create) && asked.iter().any(|asked| !asked.create));
-    for asked in &asked {
-        assert_eq!(routing_id(asked), Some(&*asked.reference), "{}", asked.head);
+    let requests = wire.received();
+    assert!(requests.iter().any(|request| request.create) && requests.iter().any(|request| !request.create));
+    for request in &requests {
+        assert_eq!(routing_id(request), Some(&*request.reference), "{}", request.head);
     }
 }
 
@@ -53,8 +53,11 @@ fn it_can_be_switched_off() {
     let file = world.rows("users.csv", 3);
     let wire = Wire::new(honest);
     assert_eq!(wire.import(&world, &file, &["--no-routing-id"]).code, 0);
-    let asked = wire.asked();
-    assert!(asked.len() >= 3 && asked.iter().all(|asked| routing_id(asked).is_none()), "{asked:?}");
+    let requests = wire.received();
+    assert!(
+        requests.len() >= 3 && requests.iter().all(|request| routing_id(request).is_none()),
+        "{requests:?}"
+    );
 }
 
 #[test]
@@ -64,7 +67,7 @@ fn who_asks_whether_an_outage_is_over_sends_it_too() {
     let is_back = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&is_back);
     let wire = Wire::new(move |call| {
-        seen.fetch_or(call.asked.reference == NOBODY, SeqCst);
+        seen.fetch_or(call.request.reference == NOBODY, SeqCst);
         if seen.load(SeqCst) {
             call.answer_honestly();
         } else {
@@ -73,8 +76,8 @@ fn who_asks_whether_an_outage_is_over_sends_it_too() {
     });
     assert_eq!(wire.import(&world, &file, &["--concurrency", "8"]).code, 0);
     assert!(is_back.load(SeqCst));
-    let asked = wire.asked();
-    let probe = asked.iter().find(|asked| asked.reference == NOBODY).unwrap();
+    let requests = wire.received();
+    let probe = requests.iter().find(|request| request.reference == NOBODY).unwrap();
     assert_eq!(routing_id(probe), Some(NOBODY));
 }
 

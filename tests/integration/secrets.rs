@@ -45,7 +45,7 @@ const NOT_SENT: &str = "canary-ref-0,7770001234,canary.mail@example.com,Canaryfi
 
 /// A customer with a token that must not be stored.
 fn with_token(call: &Call<'_>, id: &str) -> Vec<u8> {
-    let reference = &call.asked.reference;
+    let reference = &call.request.reference;
     let now = humantime::format_rfc3339_seconds(clock());
     json(
         200,
@@ -60,8 +60,8 @@ fn with_token(call: &Call<'_>, id: &str) -> Vec<u8> {
 /// Each row meets another kind of failure, and each response contains the token and the customer.
 fn answer(call: &mut Call<'_>) {
     let truth = with_token(call, "cst_ofacanary");
-    let number = call.asked.reference.trim_start_matches("canary-ref-").to_owned();
-    match (&*number, call.asked.create) {
+    let number = call.request.reference.trim_start_matches("canary-ref-").to_owned();
+    match (&*number, call.request.create) {
         ("1", true) => drop(call.send(json(500, &truth))),
         ("2", true) => drop(call.send(json(
             400,
@@ -204,8 +204,8 @@ fn no_output_tells_of_keys_tokens_or_customers() {
         }
         assert_fields_only_where_readme_says(&world);
         // The requests were sent, with the key that is searched for here.
-        let asked = wire.asked();
-        assert!(asked.iter().any(|asked| asked.head.contains(KEYS[1])), "{:?}", asked[0].head);
+        let requests = wire.received();
+        assert!(requests.iter().any(|request| request.head.contains(KEYS[1])), "{:?}", requests[0].head);
         for what in ["created", "failed", "all"] {
             let export = world.run(&["export", what, "--force", "--output", "out.csv"]);
             assert_eq!(export.code, 0, "{export:?}");

@@ -215,11 +215,11 @@ fn a_row_that_never_succeeds_does_not_hold_up_the_end() {
     let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
     let done = world.import(&file, &limits);
     let entries = world.journal().entries();
-    let asked = entries.iter().filter(|entry| &*entry.reference == bad).count();
-    assert_eq!(done.code, 4, "{asked} requests for it: {done:?}");
+    let requests = entries.iter().filter(|entry| &*entry.reference == bad).count();
+    assert_eq!(done.code, 4, "{requests} requests for it: {done:?}");
     assert_eq!(world.summary()["created"], 59);
     assert_eq!(world.summary()["state"], "completed");
-    assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
+    assert!(requests <= 2 * 3, "{requests} requests for a row of three attempts");
 }
 
 /// The rerun after the test above: only the row is left that the API cannot process. That is not an outage; waiting
@@ -231,10 +231,10 @@ fn a_row_that_never_succeeds_is_no_outage_when_it_is_alone() {
     let limits = ["--max-attempts", "3", "--outage-limit", "15s"];
     let done = world.import(&file, &limits);
     let entries = world.journal().entries();
-    let asked = entries.iter().filter(|entry| &*entry.reference == bad).count();
-    assert_eq!(done.code, 4, "{asked} requests for it: {done:?}");
+    let requests = entries.iter().filter(|entry| &*entry.reference == bad).count();
+    assert_eq!(done.code, 4, "{requests} requests for it: {done:?}");
     assert_eq!(world.summary()["state"], "completed");
-    assert!(asked <= 2 * 3, "{asked} requests for a row of three attempts");
+    assert!(requests <= 2 * 3, "{requests} requests for a row of three attempts");
 }
 
 #[test]

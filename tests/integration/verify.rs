@@ -87,12 +87,12 @@ fn a_sample_is_of_the_size_that_was_asked_for() {
     let world = World::with(Options { rate_limit: None, ..Options::default() });
     let file = world.rows("users.csv", 300);
     assert_eq!(world.import(&file, &[]).code, 0);
-    for (sample, asked) in [("7", 7), ("300", 300), ("1000", 300)] {
+    for (sample, expected) in [("7", 7), ("300", 300), ("1000", 300)] {
         let before = world.journal().gets();
         assert_eq!(world.aim("verify", &["users.csv", "--sample", sample]).code, 0);
         assert_eq!(
             (world.summary()["same"].as_u64().unwrap(), world.journal().gets() - before),
-            (asked, asked)
+            (expected, expected)
         );
     }
 }

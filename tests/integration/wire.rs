@@ -27,7 +27,7 @@ type Script = dyn Fn(&mut Call<'_>) + Send + Sync;
 
 /// A received request.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) create: bool,
     pub(crate) update: bool,
     /// The reference of a Create, otherwise the last segment of the path.
@@ -39,7 +39,7 @@ pub(crate) struct Asked {
 #[derive(Default)]
 struct Api {
     customers: BTreeMap<String, (String, u32)>,
-    asked: Vec<Asked>,
+    received: Vec<ReceivedRequest>,
     /// Number of Creates for a reference that already existed.
     refused: u32,
 }
@@ -64,7 +64,7 @@ pub(crate) struct Wire {
 
 /// A request that waits for its response.
 pub(crate) struct Call<'a> {
-    pub(crate) asked: Asked,
+    pub(crate) request: ReceivedRequest,
     stream: &'a mut TcpStream,
     shared: &'a Shared,
     keep: bool,
@@ -142,12 +142,12 @@ impl Wire {
         self.shared.known.notify_all();
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.shared.api.lock().unwrap().asked.clone()
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
+        self.shared.api.lock().unwrap().received.clone()
     }
 
     pub(crate) fn creates_of(&self, reference: &str) -> usize {
-        self.asked().iter().filter(|asked| asked.create && asked.reference == reference).count()
+        self.received().iter().filter(|request| request.create && request.reference == reference).count()
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -210,11 +210,11 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         return;
     }
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    while let Some(asked) = read_request(&mut reader) {
+    while let Some(request) = read_request(&mut reader) {
         shared.look_at_memory();
-        shared.api.lock().unwrap().asked.push(asked.clone());
+        shared.api.lock().unwrap().received.push(request.clone());
         let script = Arc::clone(&shared.script.lock().unwrap());
-        let mut call = Call { asked, stream: &mut stream, shared, keep: true };
+        let mut call = Call { request, stream: &mut stream, shared, keep: true };
         script(&mut call);
         let keep = call.keep;
         shared.look_at_memory();
@@ -224,7 +224,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
+fn read_request(reader: &mut BufReader<TcpStream>) -> Option<ReceivedRequest> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head).ok()? == 0 {
@@ -247,13 +247,13 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<Asked> {
         let name = path.rsplit('/').next().unwrap();
         percent_encoding::percent_decode_str(name).decode_utf8().unwrap().into_owned()
     };
-    Some(Asked { create, update, reference, head })
+    Some(ReceivedRequest { create, update, reference, head })
 }
 
 impl Call<'_> {
     /// Creates the customer if there is none; returns the true response to a Create.
     pub(crate) fn create(&mut self) -> Vec<u8> {
-        let reference = &self.asked.reference;
+        let reference = &self.request.reference;
         let mut api = self.shared.api.lock().unwrap();
         if api.customers.contains_key(reference) {
             api.refused += 1;
@@ -269,7 +269,7 @@ impl Call<'_> {
 
     /// The true response to a Get.
     pub(crate) fn find(&self) -> Vec<u8> {
-        let reference = &self.asked.reference;
+        let reference = &self.request.reference;
         let api = self.shared.api.lock().unwrap();
         match api.customers.get(reference) {
             Some((id, _)) => customer(id, reference),
@@ -279,7 +279,7 @@ impl Call<'_> {
 
     /// Sends the true response.
     pub(crate) fn answer_honestly(&mut self) {
-        let answer = if self.asked.create { self.create() } else { self.find() };
+        let answer = if self.request.create { self.create() } else { self.find() };
         self.send(answer);
     }
 
