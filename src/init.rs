@@ -116,7 +116,7 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
         } else if field.is_mandatory() {
             map.push(missing_column(field, &columns, &of_field.others));
         } else if field != Field::GetClientAuthToken && of_field.others.is_empty() {
-            map.push(only_said(format!("{field}: no column has this name or looks like it.")));
+            map.push(open_line(format!("{field}: no column has this name or looks like it.")));
         }
         map.extend(other_columns(field, &columns, &of_field.others));
     }
@@ -148,7 +148,7 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
     })
 }
 
-fn only_said(why: String) -> Line {
+fn open_line(why: String) -> Line {
     Line { why, toml: String::new(), state: State::Open }
 }
 

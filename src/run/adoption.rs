@@ -21,7 +21,7 @@ pub(super) struct Adoption {
     /// The work that is left for all workers; none if the run cannot be shared.
     remaining: Option<Remaining>,
     /// Whether a commit has recorded that this worker has read the source to its end.
-    is_end_told: bool,
+    is_end_recorded: bool,
     reading: Option<JoinHandle<Vec<Row>>>,
     /// Adopted rows that were read again and wait for the next commit.
     read: Option<Vec<Row>>,
@@ -32,7 +32,7 @@ impl Adoption {
         Adoption {
             source,
             remaining: ledger.is_shared().then_some(Remaining::Rows),
-            is_end_told: false,
+            is_end_recorded: false,
             reading: None,
             read: None,
         }
@@ -58,12 +58,12 @@ impl Adoption {
 
     /// Whether a commit must still record the end of the source.
     pub(super) fn is_end_due(&self) -> bool {
-        self.remaining.is_some() && !self.is_end_told
+        self.remaining.is_some() && !self.is_end_recorded
     }
 
     /// Notes that a commit records the end of the source.
-    pub(super) fn on_end_told(&mut self) {
-        self.is_end_told = true;
+    pub(super) fn on_end_recorded(&mut self) {
+        self.is_end_recorded = true;
     }
 
     /// Whether adopted rows wait for a commit.

@@ -194,7 +194,7 @@ impl<'a> Pipeline<'a> {
             reread: if stage.is_stopping() { None } else { self.adoption.take_read() },
         };
         if batch.source_ended {
-            self.adoption.on_end_told();
+            self.adoption.on_end_recorded();
         }
         self.ledger.begin(ledger, batch);
         if in_doubt > 0 {

@@ -347,10 +347,10 @@ fn a_fault_for_which_there_is_no_room_is_told_all_the_same() {
     let rows = "cust-0001,1,Asha\ncust-0001,2,Ravi\ncust-0002,,Mina\ncust-0003,,Noor\n";
     let file = world.file("users.csv", format!("{HEADER}{rows}"));
     assert_eq!(world.import(&file, &["--ledger", "other.db"]).code, 3);
-    let told = world.run(&["export", "failed", "--ledger", "other.db"]).stdout;
+    let exported = world.run(&["export", "failed", "--ledger", "other.db"]).stdout;
     assert_eq!(world.import(&file, &[]).code, 3);
     assert_eq!(world.outcomes(), "unchanged=1 duplicate=1 invalid=2");
-    assert_eq!(world.failed_text(), told, "as where there is room");
+    assert_eq!(world.failed_text(), exported, "as where there is room");
     assert_eq!(world.number("select count(*) from row where error_message is not null and fault is null"), 3);
     assert_eq!(world.number("select count(*) from fault"), 1024);
 }

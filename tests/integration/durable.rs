@@ -160,12 +160,15 @@ fn a_claim_is_on_disk_before_its_request_and_an_outcome_before_it_is_told() {
     }
     assert_eq!(sent, ROWS, "requests in the trace");
 
-    let told = events.iter().filter(|event| {
+    let reports = events.iter().filter(|event| {
         event.rest.contains("summary.json>") || event.rest.starts_with("1<") || event.rest.starts_with("2<")
     });
-    let told = told.map(|event| event.began).min().unwrap();
+    let first_report = reports.map(|event| event.began).min().unwrap();
     for (reference, (id, _)) in world.journal().created() {
         let durable = durable_at(&events, &id);
-        assert!(durable.is_some_and(|at| at < told), "{reference} was told before its outcome was on disk");
+        assert!(
+            durable.is_some_and(|at| at < first_report),
+            "{reference} was told before its outcome was on disk"
+        );
     }
 }

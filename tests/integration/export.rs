@@ -126,8 +126,8 @@ fn a_file_is_written_whole_and_what_was_there_is_kept() {
         let done = world.run(&[&["export"], arguments, &["--output", "out.csv"]].concat());
         let is_csv = !arguments.contains(&"jsonl");
         let rows = printed.lines().count() - usize::from(is_csv);
-        let told = format!("wrote {rows} {} to out.csv{note}\n", if rows == 1 { "row" } else { "rows" });
-        assert_eq!((done.code, done.stdout.as_str(), done.stderr), (0, "", told));
+        let message = format!("wrote {rows} {} to out.csv{note}\n", if rows == 1 { "row" } else { "rows" });
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr), (0, "", message));
         assert_eq!(read("out.csv"), printed);
         printed
     };

@@ -29,8 +29,8 @@ fn assert_each_request_was_claimed(world: &World) {
     let known = world.query("select reference from every_row");
     let known: HashSet<String> = known.into_iter().flatten().collect();
     for entry in world.journal().entries() {
-        let told = known.contains(&*entry.reference) || &*entry.reference == NOBODY;
-        assert!(told, "{} was sent without a claim", entry.reference);
+        let is_known = known.contains(&*entry.reference) || &*entry.reference == NOBODY;
+        assert!(is_known, "{} was sent without a claim", entry.reference);
     }
 }
 

@@ -145,18 +145,21 @@ fn the_documentation_has_the_defaults() {
         for line in shown.lines().filter_map(|line| line.trim_start().strip_suffix(" default")) {
             let Some((key, value)) = line.trim_end().split_once(' ') else { continue };
             let value = value.trim();
-            let is_told_in_words = value.contains(' ') || key == "verbose";
-            if is_told_in_words || ["-", "false"].contains(&value) || !key.starts_with(char::is_lowercase) {
+            let is_in_words = value.contains(' ') || key == "verbose";
+            if is_in_words || ["-", "false"].contains(&value) || !key.starts_with(char::is_lowercase) {
                 continue;
             }
             let named = |cell: &str| {
                 format!("`{cell} ").contains(&format!("--{key} ")) || cell.contains(&format!("--{key}`"))
             };
-            let told = rows.iter().filter(|(cell, _)| named(cell)).any(|(_, rest)| {
+            let is_documented = rows.iter().filter(|(cell, _)| named(cell)).any(|(_, rest)| {
                 let cell = rest.split(" | ").next().unwrap().replace('`', "");
                 cell.split([';', ',', ' ']).any(|word| word == value)
             });
-            assert!(told, "docs/options.md does not say that --{key} of {command} is {value} by default");
+            assert!(
+                is_documented,
+                "docs/options.md does not say that --{key} of {command} is {value} by default"
+            );
             seen += 1;
         }
     }

@@ -63,7 +63,7 @@ fn lie(lie: impl Fn(&mut Call<'_>, &[u8]) + Send + Sync + 'static) -> Lie {
 }
 
 /// Sends the lie for this row: the n-th row of the file gets the n-th lie.
-fn told(lies: &[Lie], call: &mut Call<'_>, truth: &[u8]) {
+fn send_lie(lies: &[Lie], call: &mut Call<'_>, truth: &[u8]) {
     let number: usize = call.request.reference.trim_start_matches("cust-").parse().unwrap();
     lies[number](call, truth);
 }
@@ -88,7 +88,7 @@ fn landed(more: &[&str], lies: &[Lie]) {
             return call.answer_honestly();
         }
         let truth = call.create();
-        told(&to_tell, call, &truth);
+        send_lie(&to_tell, call, &truth);
     });
     let done = wire.import(&world, &file, more);
     assert_eq!(world.export("failed"), Vec::<Vec<String>>::new());
@@ -110,7 +110,7 @@ fn not_landed(lies: &[Lie]) {
             return call.answer_honestly();
         }
         let body = customer_body("cst_nobody", &call.request.reference);
-        told(&to_tell, call, &json(200, body));
+        send_lie(&to_tell, call, &json(200, body));
     });
     let done = wire.import(&world, &file, &PATIENT);
     assert_sane(&wire, &done, 3);
@@ -129,7 +129,7 @@ fn for_ever(lies: &[Lie]) {
     let to_tell = lies.to_vec();
     let wire = Wire::new(move |call| {
         let truth = if call.request.create { call.create() } else { call.find() };
-        told(&to_tell, call, &truth);
+        send_lie(&to_tell, call, &truth);
     });
     let done = wire.import(&world, &file, &PATIENT);
     assert_sane(&wire, &done, 4);
@@ -155,7 +155,7 @@ fn are_answers(odd: &[Lie]) {
     let to_tell = odd.to_vec();
     let wire = Wire::new(move |call| {
         let truth = call.create();
-        told(&to_tell, call, &truth);
+        send_lie(&to_tell, call, &truth);
     });
     let done = wire.import(&world, &file, &NO_HURRY);
     assert_sane(&wire, &done, 0);
@@ -402,10 +402,10 @@ fn an_id_of_any_look() {
     let ids = ["true000000", "12345", "cth_AbCdEfGh12345678", "CST_lie", "x", "é/ü", "cst_../../x", &long];
     let world = World::new();
     let file = world.rows("users.csv", ids.len());
-    let told: Vec<String> = ids.map(str::to_owned).into();
+    let sent_ids: Vec<String> = ids.map(str::to_owned).into();
     let wire = Wire::new(move |call| {
         let number: usize = call.request.reference.trim_start_matches("cust-").parse().unwrap();
-        call.send(json(200, customer_body(&told[number], &call.request.reference)));
+        call.send(json(200, customer_body(&sent_ids[number], &call.request.reference)));
     });
     assert_sane(&wire, &wire.import(&world, &file, &NO_HURRY), 0);
     assert_eq!(wire.received().len(), ids.len());
@@ -782,9 +782,9 @@ fn a_retry_after_beyond_all_time() {
     {
         let world = World::new();
         let file = world.rows("users.csv", 1);
-        let told = Arc::new(AtomicBool::new(false));
+        let was_refused = Arc::new(AtomicBool::new(false));
         let wire = Wire::new(move |call| {
-            if told.swap(true, SeqCst) {
+            if was_refused.swap(true, SeqCst) {
                 return call.answer_honestly();
             }
             call.send(format!("HTTP/1.1 429 Slow\r\nRetry-After: {wait}\r\nContent-Length: 0\r\n\r\n"));

@@ -27,8 +27,8 @@ fn a_run_goes_on_with_the_key_that_its_file_has_now() {
     assert_eq!(done.code, 0, "{done:?}");
     assert_eq!(world.outcomes(), "created=300");
     world.assert_agreement(references(0..300));
-    let said = done.stderr.matches("the API refused the key").count();
-    assert_eq!(said, 1, "{done:?}");
+    let warnings = done.stderr.matches("the API refused the key").count();
+    assert_eq!(warnings, 1, "{done:?}");
     assert!(!done.stderr.contains("-key"), "{done:?}");
 }
 
@@ -97,8 +97,8 @@ fn what_was_copied_along_with_a_key_is_refused_before_anything_is_sent() {
         world.file("key", format!("{key}\n"));
         let by_file = world.import(&file, &["--api-key-file", "key"]);
         by_file.assert_error(2, &[words, "the key file key"]);
-        for said in [by_variable.stderr, by_file.stderr] {
-            assert!(!said.to_lowercase().contains("s3cr"), "{said}");
+        for output in [by_variable.stderr, by_file.stderr] {
+            assert!(!output.to_lowercase().contains("s3cr"), "{output}");
         }
     }
     world.file("key", [&b"\xff\xfe"[..], b"k\0e\0y\0"].concat());

@@ -69,8 +69,8 @@ fn an_update_that_is_refused_keeps_the_id_and_waits_for_a_change_or_a_retry() {
     assert_eq!(failed[0][..6], ["cust-0002", "22", "x@b.c", "Bob", "3", "rejected"]);
     let report = world.run(&["report", "--format", "json"]).stdout;
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    let told = report["errors"].as_array().unwrap().iter().map(|error| error["rows"].as_u64().unwrap());
-    assert_eq!(told.sum::<u64>(), 2, "{report:#}");
+    let counts = report["errors"].as_array().unwrap().iter().map(|error| error["rows"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 2, "{report:#}");
     // The same fields are not sent again, and the fields to be sent are named.
     assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
     assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=1 rejected=2", 2));

@@ -75,17 +75,17 @@ fn start(world: &World, trouble: &Trouble, rows: usize, more: &[&str]) -> Child 
 /// The lines that the process logs, as they arrive.
 fn log_lines(child: &mut Child) -> mpsc::Receiver<String> {
     let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (say, said) = mpsc::channel();
-    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| say.send(line)));
-    said
+    let (send, lines) = mpsc::channel();
+    std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    lines
 }
 
 /// Waits until the probes have failed.
-fn wait_for_failed_probes(said: &mpsc::Receiver<String>) {
+fn wait_for_failed_probes(lines: &mpsc::Receiver<String>) {
     let (mut failed, began) = (0, Instant::now());
     while failed < PROBES {
         assert!(began.elapsed() < Duration::from_secs(90), "no outage is noticed");
-        let line = said.recv_timeout(Duration::from_secs(60)).unwrap();
+        let line = lines.recv_timeout(Duration::from_secs(60)).unwrap();
         failed += usize::from(line.contains("recovered=false"));
     }
 }
@@ -104,12 +104,12 @@ fn goes_on_after(trouble: impl FnOnce(&World) -> Trouble) {
     let world = World::with(Options { latency: (latency, latency), ..Options::default() });
     let trouble = trouble(&world);
     let mut run = start(&world, &trouble, ROWS, &["--rate", "1000", "--max-attempts", "2"]);
-    let said = log_lines(&mut run);
+    let lines = log_lines(&mut run);
     assert!(wait_until(&mut run, || world.journal().customers() >= 100));
 
     trouble.begin(&world);
     let from = world.journal().entries().len();
-    wait_for_failed_probes(&said);
+    wait_for_failed_probes(&lines);
     let (before, vain) = (customers(&world), rows_looked_up(&world.journal().entries()[from..]));
     // Failing writes alone are not a total outage: Get works, so each row in flight has to fail first.
     let most = match trouble {
@@ -126,10 +126,10 @@ fn goes_on_after(trouble: impl FnOnce(&World) -> Trouble) {
     assert!(idle < Duration::from_secs(5) + SLACK, "it goes on {idle:?} after the API is back");
 
     let done = finish(run);
-    assert_eq!(done.code, 0, "{:?} {:?}", done, said.try_iter().collect::<Vec<_>>());
+    assert_eq!(done.code, 0, "{:?} {:?}", done, lines.try_iter().collect::<Vec<_>>());
     world.outcomes();
     world.assert_agreement(references(0..ROWS));
-    assert!(said.try_iter().all(|line| !line.contains("error")));
+    assert!(lines.try_iter().all(|line| !line.contains("error")));
 }
 
 fn is_of_writes(trouble: &Trouble) -> bool {

@@ -244,12 +244,12 @@ fn failed_or_in_doubt_when_attempts_are_used_up() {
         expected.entry(outcome).or_default().insert(reference);
     }
     assert_eq!(expected.len(), 3);
-    let mut said: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for row in world.export("all") {
-        said.entry(row[2].clone()).or_default().insert(row[1].clone());
+        found.entry(row[2].clone()).or_default().insert(row[1].clone());
     }
     for (outcome, references) in &expected {
-        assert_eq!(&said[*outcome], references, "{outcome}");
+        assert_eq!(&found[*outcome], references, "{outcome}");
     }
     for row in world.failed_rows() {
         assert_eq!(row["_attempts"], "2");

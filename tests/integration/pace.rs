@@ -186,13 +186,13 @@ fn wait_for(ended: &mpsc::Receiver<()>, moment: Instant) -> f64 {
 /// Receives once the process has closed its standard output, as it does when it ends.
 fn watch(child: &mut Child) -> mpsc::Receiver<()> {
     let mut stdout = child.stdout.take().unwrap();
-    let (say, said) = mpsc::channel();
+    let (end, ended) = mpsc::channel();
     std::thread::spawn(move || {
         drop(std::io::copy(&mut stdout, &mut std::io::sink()));
         // There is no receiver if the test has ended.
-        let _ = say.send(());
+        let _ = end.send(());
     });
-    said
+    ended
 }
 
 fn run(name: &str) {
@@ -387,23 +387,23 @@ impl Measured {
             ("others_refused", self.others_refused.unwrap_or_default(), late / 10.0),
         ];
         let held = summary["held_rate"].as_f64();
-        let told = format!("{name}: {figures:.4?}, held {held:?}, late {:.3}", self.late);
-        print_figures(&told);
+        let line = format!("{name}: {figures:.4?}, held {held:?}, late {:.3}", self.late);
+        print_figures(&line);
         for (figure, value, eased) in figures {
             if scenario.file["expect"][figure].is_array() {
                 let (least, most) = scenario.range(figure);
-                assert!((least - eased..=most + eased).contains(&value), "{figure} {least}..{most}: {told}");
+                assert!((least - eased..=most + eased).contains(&value), "{figure} {least}..{most}: {line}");
             }
         }
         if let (Some(held), Some(limit)) = (held, scenario.steps.last().and_then(|step| step.limit)) {
             let most = f64::from(limit) * 1.1;
-            assert!(held <= most, "{told}");
+            assert!(held <= most, "{line}");
             // The suggested rate: nearly all of a limit that did not change, and never more.
             if scenario.steps.len() == 1 && scenario.is_alone() {
                 let share = held / f64::from(limit);
                 assert!(
                     (ADVISED_SHARE - EASED - late..=1.0).contains(&share),
-                    "advised {share} of the limit: {told}"
+                    "advised {share} of the limit: {line}"
                 );
             }
         }

@@ -52,7 +52,7 @@ fn file(random: &mut StdRng, rows: usize) -> String {
 }
 
 /// What a ledger tells of itself: summaries, status, exports; without times, places and the ids that the API gave.
-fn told(world: &World) -> Vec<String> {
+fn contents(world: &World) -> Vec<String> {
     let without_ids = |rows: Vec<Vec<String>>, at: usize| {
         let rows = rows.into_iter().map(|mut row| {
             row[at] = if row[at].is_empty() { "none".into() } else { "an id".into() };
@@ -60,20 +60,20 @@ fn told(world: &World) -> Vec<String> {
         });
         rows.collect::<Vec<_>>()
     };
-    let mut told = without_ids(world.export("all"), 3);
-    told.extend(without_ids(world.export("created"), 1));
-    told.push(world.failed_text());
+    let mut contents = without_ids(world.export("all"), 3);
+    contents.extend(without_ids(world.export("created"), 1));
+    contents.push(world.failed_text());
     let status = world.run(&["status", "--format", "json"]);
     let mut status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
     status.as_object_mut().unwrap().remove("ledger");
     status.as_object_mut().unwrap().remove("target");
-    told.push(shape(&status));
+    contents.push(shape(&status));
     let mut report = world.summary();
     for name in ["elapsed_seconds", "ledger", "target", "reading", "worker", "workers", "worker_rows"] {
         report.as_object_mut().unwrap().remove(name);
     }
-    told.push(shape(&report));
-    told
+    contents.push(shape(&report));
+    contents
 }
 
 /// A value without what differs from one hour, or one folder, to the next.
@@ -119,7 +119,7 @@ fn both_ledgers_tell_the_same_of_the_same_files() {
                 if step == 2 {
                     world.aim("retry", &[]);
                 }
-                (done.code, world.outcomes(), told(world))
+                (done.code, world.outcomes(), contents(world))
             });
             let [(code, outcomes, of_file), (other_code, other_outcomes, of_server)] = of_both;
             assert_eq!((code, outcomes), (other_code, other_outcomes), "seed {seed}, step {step}");
@@ -222,11 +222,11 @@ fn a_process_that_was_taken_over_writes_nothing_more() {
     signal(&first, "STOP");
     world.execute("update worker set beat_at = '-infinity'");
     assert_eq!(world.import(&file, &[]).code, 0);
-    let (told, requests) = (world.table("row"), world.journal().requests());
+    let (contents, requests) = (world.table("row"), world.journal().requests());
     signal(&first, "CONT");
     let done = finish(first);
     done.assert_error_line(4, &["another process has taken this one's work over"]);
-    assert_eq!(world.table("row"), told);
+    assert_eq!(world.table("row"), contents);
     assert!(world.journal().requests() <= requests + 2, "those that were on their way");
     world.assert_agreement(references(0..200));
 }

@@ -172,8 +172,8 @@ fn what_has_changed_since_an_earlier_probe_is_told() {
     let expected: Vec<&[&str; 3]> = TABLE.iter().filter(|row| row[1] != row[2]).collect();
     let changes = record(&world, "now.json")["changes"].as_array().unwrap().clone();
     assert_eq!(changes.len(), expected.len());
-    let (_, told) = done.stdout.split_once("Changed since then.json:\n").unwrap();
-    for ((row, change), line) in expected.iter().zip(&changes).zip(told.lines()) {
+    let (_, listed) = done.stdout.split_once("Changed since then.json:\n").unwrap();
+    for ((row, change), line) in expected.iter().zip(&changes).zip(listed.lines()) {
         let [question, before, now] = row.map(|text| text.trim_start_matches(['-', '!']));
         assert_eq!([&change["question"], &change["before"], &change["now"]], [question, before, now]);
         assert_eq!(line, format!("  {question}: {before} before, {now} now"));
@@ -319,10 +319,10 @@ fn no_secret_is_shown_or_written() {
     const ON_THE_WIRE: &str = "dGVzdF9rZXlfOGQxZj";
     let world = World::new();
     let wire = Wire::new(|call| {
-        let said = format!("{KEY} and {ON_THE_WIRE}E6 of tkn_canary\\u001b[31m");
+        let text = format!("{KEY} and {ON_THE_WIRE}E6 of tkn_canary\\u001b[31m");
         let body = format!(
-            r#"{{"status":"{said}","error_code":"{said}","error_message":"{said}","error_info":{{"code":"{said}",
-                "user_message":"{said}","developer_message":"{said}"}},"date_created":"{said}","email_address":"{said}"}}"#
+            r#"{{"status":"{text}","error_code":"{text}","error_message":"{text}","error_info":{{"code":"{text}",
+                "user_message":"{text}","developer_message":"{text}"}},"date_created":"{text}","email_address":"{text}"}}"#
         );
         let first = call.request.create && call.request.reference.ends_with("-first");
         let customer = body.replace("\"error_", "\"x_").replace("\"status\"", "\"id\":\"cth_1\",\"x\"");

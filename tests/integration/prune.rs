@@ -67,8 +67,8 @@ fn old_runs_and_raw_cells_go_and_ids_stay() {
     assert!(has_cells(true));
     age(&world, "id <= 2");
     assert_eq!(world.import(&file, &[]).code, 3);
-    let said = prune(&world);
-    assert!(said.contains("2 runs") && said.contains("ids stay"), "{said}");
+    let output = prune(&world);
+    assert!(output.contains("2 runs") && output.contains("ids stay"), "{output}");
     assert_eq!(world.query("select id from run where id > 0"), [["3"]]);
     let status = world.run(&["status"]).stdout;
     assert!(!status.contains("many.csv") && !status.contains("pruned"), "{status}");
@@ -135,8 +135,8 @@ fn an_update_refused_since_keeps_its_cells() {
     world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
     world.file("users.csv", "object_reference_id,mobile_number\ncust-0001,1\ncust-0002,22\n");
     assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
-    let said = prune(&world);
-    assert!(said.contains("1 run, the cells of 0 rows"), "{said}");
+    let output = prune(&world);
+    assert!(output.contains("1 run, the cells of 0 rows"), "{output}");
     assert!(world.run(&["export", "failed"]).stdout.contains("\ncust-0002,22,3,rejected,"));
     world.reconfigure(|behavior| behavior.faults.clear());
     assert_eq!(world.aim("retry", &[]).code, 0);

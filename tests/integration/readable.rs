@@ -16,10 +16,10 @@ fn ask(world: &World, ledger: &str, query: &str) -> String {
         .current_dir(world.folder.path())
         .stdin(Stdio::null())
         .output();
-    let said = output
+    let output = output
         .unwrap_or_else(|error| panic!("the documentation's queries need the sqlite3 command: {error}"));
-    let (out, wrong) = (String::from_utf8(said.stdout).unwrap(), String::from_utf8(said.stderr).unwrap());
-    assert!(said.status.success() && wrong.is_empty(), "{query}: {wrong}");
+    let (out, wrong) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success() && wrong.is_empty(), "{query}: {wrong}");
     out
 }
 

@@ -144,8 +144,8 @@ fn ids_are_exported_under_the_columns_that_the_table_for_them_has() {
     stand_in(&world, "psql", "cat >said");
     let done = cook(&world, &(import.to_owned() + &recipe), KEY);
     assert_eq!(done.code, 0, "{done:?}");
-    let said = std::fs::read_to_string(world.path("said")).unwrap();
-    let table = said.split_once("table created (").unwrap().1.split_once(");").unwrap().0;
+    let recorded = std::fs::read_to_string(world.path("said")).unwrap();
+    let table = recorded.split_once("table created (").unwrap().1.split_once(");").unwrap().0;
     let columns: Vec<&str> = table.split(", ").map(|column| column.split(' ').next().unwrap()).collect();
     let exported = std::fs::read_to_string(world.path("created.csv")).unwrap();
     assert_eq!(exported.lines().next().unwrap(), columns.join(","));

@@ -278,11 +278,11 @@ fn a_run_says_of_its_errors_what_the_ledger_says() {
         let file = world.file("users.csv", &text);
         let done = world.import(&file, &[]);
         assert_eq!(done.code, 3, "{done:?}");
-        let (said, read) = (world.summary(), report_json(&world, &[]));
-        assert!(said["reasons"].as_array().unwrap().len() > 2, "{said}");
-        assert_eq!(said["reasons"], read["errors"]);
-        assert!(!said["rescue"].as_array().unwrap().is_empty(), "{said}");
-        assert_eq!(said["rescue"], read["rescue"]);
+        let (summary, read) = (world.summary(), report_json(&world, &[]));
+        assert!(summary["reasons"].as_array().unwrap().len() > 2, "{summary}");
+        assert_eq!(summary["reasons"], read["errors"]);
+        assert!(!summary["rescue"].as_array().unwrap().is_empty(), "{summary}");
+        assert_eq!(summary["rescue"], read["rescue"]);
     }
 }
 
@@ -299,8 +299,8 @@ fn what_others_wrote_is_text_on_the_page() {
     let hostile = "</q></p><script>alert(99)</script><img onerror=z>&\" '\u{1b}[31m";
     let file = world.file("<b>\" onload=\"x&.csv", FAULTS);
     let wire = Wire::new(move |call| {
-        let said = serde_json::to_string(hostile).unwrap();
-        call.send(json(400, format!(r#"{{"error_code":{said},"error_message":{said}}}"#)));
+        let summary = serde_json::to_string(hostile).unwrap();
+        call.send(json(400, format!(r#"{{"error_code":{summary},"error_message":{summary}}}"#)));
     });
     assert_eq!(wire.import(&world, &file, &[]).code, 3);
     let done = world.run(&["report", "--format", "html", "-o", "page.html"]);

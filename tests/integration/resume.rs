@@ -36,13 +36,13 @@ fn quick(world: &World) {
 
 /// Reads standard error until it contains these words; returns everything that was read.
 fn wait_for_words(child: &mut Child, words: &str) -> String {
-    let mut said = String::new();
+    let mut output = String::new();
     let mut stderr = BufReader::new(child.stderr.as_mut().unwrap());
     // One line at a time; text that remains in the buffer is dropped, because it is not needed.
-    while !said.contains(words) {
-        assert!(stderr.read_line(&mut said).unwrap() > 0, "{words:?} was never said: {said}");
+    while !output.contains(words) {
+        assert!(stderr.read_line(&mut output).unwrap() > 0, "{words:?} was never said: {output}");
     }
-    said
+    output
 }
 
 /// The references requested from this request on.
@@ -564,12 +564,12 @@ fn a_run_that_changes_nothing_writes_no_row() {
     } else {
         &["row", "record", "claim"]
     };
-    let told = || tables.iter().map(|table| world.table(table)).collect::<Vec<_>>();
-    let before = told();
+    let contents = || tables.iter().map(|table| world.table(table)).collect::<Vec<_>>();
+    let before = contents();
     assert_eq!(before[0].len(), 300);
     let requests = world.journal().requests();
     assert_eq!(world.import(&file, &[]).code, 3);
-    assert_eq!(told(), before);
+    assert_eq!(contents(), before);
     assert_eq!(world.journal().requests(), requests);
 }
 
@@ -580,19 +580,19 @@ fn rows_that_break_a_rule_do_not_pile_up_in_the_ledger() {
     let world = World::new();
     let text = rows(0..50) + "short,98,\ncust-000300,+98,\ncust-000001,981,\ncust-000001,982,\n";
     let file = world.file("users.csv", text);
-    let told = || {
+    let contents = || {
         world.query(
             "select line, outcome, reference, field, error_code, error_message, cells
              from row left join record on record.row = row.id order by line",
         )
     };
     assert_eq!(world.import(&file, &[]).code, 3);
-    let before = told();
+    let before = contents();
     assert_eq!(before.len(), 54);
     for _ in 0..2 {
         assert_eq!(world.import(&file, &[]).code, 3);
         assert_eq!(world.outcomes(), "unchanged=50 duplicate=2 invalid=2");
-        assert_eq!(told(), before);
+        assert_eq!(contents(), before);
         assert_eq!(world.export("failed").len(), 4);
     }
     assert_eq!(world.journal().requests(), 50);

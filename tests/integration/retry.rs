@@ -209,14 +209,14 @@ fn an_interrupted_retry_is_gone_on_with() {
 }
 
 /// The ledger's data about the unsuccessful rows, and about unsuccessful updates.
-fn told(world: &World) -> Vec<Vec<String>> {
+fn contents(world: &World) -> Vec<Vec<String>> {
     let of = |table: &str, name: &str| {
         let words = "outcome, run, line, hex(fingerprint), attempts, error_code, error_message, http_status";
         world.query(&format!("select {name}, {words} from {table} order by 1"))
     };
-    let mut told = of("row where customer_id is null", "reference");
-    told.extend(of("pending_update", "row"));
-    told
+    let mut contents = of("row where customer_id is null", "reference");
+    contents.extend(of("pending_update", "row"));
+    contents
 }
 
 fn count(world: &World, outcome: &str) -> u64 {
@@ -271,11 +271,11 @@ fn import_another_file(world: &World) {
 #[test]
 fn a_killed_retry_leaves_its_rows_as_they_were() {
     let world = stuck();
-    let (before, rejected, failed) = (told(&world), count(&world, "rejected"), count(&world, "failed"));
+    let (before, rejected, failed) = (contents(&world), count(&world, "rejected"), count(&world, "failed"));
     kill(&world, begin_retry(&world, Outage::Hang, &["--only", "rejected"]));
     heal(&world);
     import_another_file(&world);
-    assert_eq!(told(&world), before);
+    assert_eq!(contents(&world), before);
     let creates = world.journal().creates();
     // A rejected row is sent only by a retry of rejected rows.
     assert_eq!(world.aim("retry", &["--only", "failed"]).code, 0);
@@ -305,14 +305,14 @@ fn a_killed_retry_of_rejected_rows_gives_none_of_them_to_one_of_failed_rows() {
 #[test]
 fn failed_rows_whose_resending_was_killed_are_failed_still() {
     let world = stuck();
-    let (before, failed) = (told(&world), count(&world, "failed"));
+    let (before, failed) = (contents(&world), count(&world, "failed"));
     world.reconfigure(|behavior| (behavior.outage, behavior.faults) = (Some(Outage::Hang), Vec::new()));
     let mut run = world.start_import(&world.rows("users.csv", 30), &[]);
     assert!(wait_until(&mut run, || world.journal().in_flight() as u64 == failed));
     kill(&world, run);
     heal(&world);
     import_another_file(&world);
-    assert_eq!(told(&world), before);
+    assert_eq!(contents(&world), before);
     let status = world.run(&["status", "--format", "json"]).stdout;
     assert!(
         status.contains(&format!("\"failed\": {failed}")) && status.contains("\"pending\": 0"),
@@ -325,11 +325,11 @@ fn failed_rows_whose_resending_was_killed_are_failed_still() {
 #[test]
 fn an_interrupted_retry_is_as_if_it_had_not_been_and_prune_leaves_it_its_rows() {
     let world = stuck();
-    let (before, open) = (told(&world), count(&world, "rejected") + count(&world, "failed"));
+    let (before, open) = (contents(&world), count(&world, "rejected") + count(&world, "failed"));
     let retry = begin_retry(&world, Outage::Refuse, &[]);
     signal(&retry, "INT");
     assert_eq!(finish(retry).code, 130);
-    assert_eq!(told(&world), before);
+    assert_eq!(contents(&world), before);
     heal(&world);
     age(&world, "id > 0");
     prune(&world);
@@ -349,12 +349,12 @@ fn updates_that_a_retry_had_begun_are_not_forgotten() {
         world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
         let file = world.file("users.csv", rows(0..12).replace("example.com", "example.org"));
         assert_eq!(world.import(&file, &["--update-changed"]).code, 3);
-        let before = told(&world);
+        let before = contents(&world);
         let retry = begin_retry(&world, outage, &[]);
         if outage == Outage::Refuse {
             signal(&retry, "INT");
             assert_eq!(finish(retry).code, 130);
-            assert_eq!(told(&world), before);
+            assert_eq!(contents(&world), before);
         } else {
             kill(&world, retry);
         }

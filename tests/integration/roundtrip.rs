@@ -237,8 +237,8 @@ proptest! {
         let file = world.file("any.csv", form.write(&rows));
         let delimiter = char::from(form.delimiter).to_string();
         let options = ["--set=object_reference_id=short", "--set=mobile_number=x", "--encoding", form.label()];
-        let told = if form.tells_delimiter { vec!["--delimiter", &delimiter] } else { Vec::new() };
-        let done = world.import(&file, &[&options[..], &told].concat());
+        let delimiter_args = if form.tells_delimiter { vec!["--delimiter", &delimiter] } else { Vec::new() };
+        let done = world.import(&file, &[&options[..], &delimiter_args].concat());
         rows.retain(|row| !stands_between(row, form.delimiter));
         assert_eq!(done.code, if rows.len() > 1 { 3 } else { 0 }, "{done:?}");
         let got: Vec<Vec<String>> = world.export("failed").iter().map(|row| row[..width].to_vec()).collect();

@@ -87,8 +87,8 @@ fn systemd_takes_three_for_success_and_runs_four_again() {
     // systemd checks the rest, if it is installed.
     let mut verify = Command::new("systemd-analyze");
     if let Ok(output) = verify.args(["verify", "--man=no"]).args(units).output() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success() && !said.contains("customer-import"), "{said}");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !errors.contains("customer-import"), "{errors}");
     }
 }
 

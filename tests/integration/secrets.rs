@@ -269,9 +269,9 @@ fn a_key_that_the_answer_repeats() {
         let world = World::new();
         let file = world.file("users.csv", users());
         let wire = Wire::new(move |call| {
-            let said = format!("{KEY} and Basic {}== are unknown here", KEYS[1]);
+            let text = format!("{KEY} and Basic {}== are unknown here", KEYS[1]);
             let body = format!(
-                r#"{{"status":"{said}","error_code":"{said}","error_message":"{said}","juspay_request_id":"{said}"}}"#
+                r#"{{"status":"{text}","error_code":"{text}","error_message":"{text}","juspay_request_id":"{text}"}}"#
             );
             call.send(json(status, body));
         });
@@ -292,8 +292,8 @@ fn a_customer_whom_the_answer_quotes() {
     let world = World::new();
     let file = world.file("users.csv", users());
     let wire = Wire::new(|call| {
-        let said = "7770001234 of Canaryfirst Canarylast, canary.mail@example.com, is no number";
-        call.send(json(400, format!(r#"{{"error_code":"INVALID_INPUT","error_message":"{said}"}}"#)));
+        let text = "7770001234 of Canaryfirst Canarylast, canary.mail@example.com, is no number";
+        call.send(json(400, format!(r#"{{"error_code":"INVALID_INPUT","error_message":"{text}"}}"#)));
     });
     let done = finish(wire.start(&world, &file, &[&LOUD[..], &["--log-file", "log.txt"]].concat(), trace));
     assert_eq!(done.code, 3, "{done:?}");

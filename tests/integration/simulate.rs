@@ -31,8 +31,8 @@ impl Served {
         let id = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &id]).status().unwrap();
         assert!(sent.success());
-        let mut said = String::new();
-        self.output.read_to_string(&mut said).unwrap();
+        let mut output = String::new();
+        self.output.read_to_string(&mut output).unwrap();
         let mut errors = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
         (self.child.wait().unwrap().code(), errors)

@@ -35,14 +35,14 @@ fn every_row_of_the_sample_breaks_what_it_says() {
     assert_eq!(done.code, 3, "{done:?}");
     let mut found: BTreeMap<u64, String> = BTreeMap::new();
     for row in world.failed_rows() {
-        let said = match row["_outcome"].as_str() {
+        let faults_of_row = match row["_outcome"].as_str() {
             "duplicate" => "duplicate".to_owned(),
             "invalid" => faults(&row),
             other => panic!("{other}"),
         };
         assert_eq!((row["_http_status"].as_str(), row["_attempts"].as_str()), ("", "0"));
         assert!(!row["_error_message"].is_empty());
-        found.insert(row["_line"].parse().unwrap(), said);
+        found.insert(row["_line"].parse().unwrap(), faults_of_row);
     }
     for row in world.export("created") {
         found.insert(row[3].parse().unwrap(), "ok".to_owned());
@@ -83,7 +83,9 @@ fn the_samples_have_a_row_for_each_rule() {
     for word in Rule::ALL.map(Rule::name) {
         let end = format!(":{word}");
         let is_there = |sample| {
-            expected_of(sample).values().any(|said| said.split(';').any(|pair| pair.ends_with(&end)))
+            expected_of(sample)
+                .values()
+                .any(|faults_of_row| faults_of_row.split(';').any(|pair| pair.ends_with(&end)))
         };
         assert!(is_there(RULES) || is_there(PHONES), "no row for {word}");
     }
@@ -140,8 +142,8 @@ fn lengths_are_the_apis_to_judge_where_rules_are_lenient_and_a_negative_number_i
     assert_eq!(world.outcomes(), "invalid=3");
     let all = "object_reference_id:too-long;mobile_number:too-long;email_address:too-long;first_name:too-long;\
                last_name:too-long;mobile_country_code:too-long";
-    let said: Vec<String> = world.failed_rows().iter().map(faults).collect();
-    assert_eq!(said, [all, "mobile_number:digits", "mobile_number:digits"]);
+    let faults_of_row: Vec<String> = world.failed_rows().iter().map(faults).collect();
+    assert_eq!(faults_of_row, [all, "mobile_number:digits", "mobile_number:digits"]);
     assert_eq!(world.journal().requests(), 0);
     let done = world.import(&file, &["--validation", "lenient"]);
     assert_eq!((done.code, world.outcomes().as_str()), (3, "invalid=2 rejected=1"), "{done:?}");
@@ -177,16 +179,19 @@ fn validate_as_json_counts_what_import_would_do() {
     assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
     let found: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
     let expected = expected();
-    let valid = expected.values().filter(|said| *said == "ok").count();
+    let valid = expected.values().filter(|faults_of_row| *faults_of_row == "ok").count();
     assert_eq!((&found["rows"], &found["valid"]), (&expected.len().into(), &valid.into()));
     assert_eq!((&found["duplicate"], &found["duplicates"]["first_lines"][0]), (&1.into(), &26.into()));
     assert_eq!(found["import"]["rows"], valid);
     assert_eq!(found["import"]["seconds"], valid as f64 / 2.0);
     let faults = found["faults"].as_array().unwrap();
     let count: u64 = faults.iter().map(|group| group["rows"].as_u64().unwrap()).sum();
-    let said: usize =
-        expected.values().filter(|said| said.contains(':')).map(|said| said.split(';').count()).sum();
-    assert_eq!(count, said as u64);
+    let faults_of_row: usize = expected
+        .values()
+        .filter(|faults_of_row| faults_of_row.contains(':'))
+        .map(|faults_of_row| faults_of_row.split(';').count())
+        .sum();
+    assert_eq!(count, faults_of_row as u64);
     let digits = faults.iter().find(|group| group["field"] == "mobile_number" && group["rule"] == "digits");
     let digits = digits.unwrap();
     assert_eq!(digits["option"], "--phone-region CC");
@@ -231,7 +236,7 @@ fn validate_agrees_with_import_and_groups_what_it_found() {
     let done = world.run(&["validate", "rules.csv"]);
     assert_eq!((done.code, done.stderr.as_str()), (3, ""), "{done:?}");
     let expected = expected();
-    let of = |word: &str| expected.values().filter(|said| *said == word).count();
+    let of = |word: &str| expected.values().filter(|faults_of_row| *faults_of_row == word).count();
     let (ok, duplicate) = (of("ok"), of("duplicate"));
     let first = done.stdout.lines().next().unwrap();
     assert_eq!(
@@ -243,8 +248,8 @@ fn validate_agrees_with_import_and_groups_what_it_found() {
         )
     );
     let mut groups: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
-    for (line, said) in &expected {
-        for pair in said.split(';').filter_map(|pair| pair.split_once(':')) {
+    for (line, faults_of_row) in &expected {
+        for pair in faults_of_row.split(';').filter_map(|pair| pair.split_once(':')) {
             groups.entry(pair).or_default().push(*line);
         }
     }

@@ -29,9 +29,9 @@ fn a_country_code_is_read_or_refused_and_never_dropped() {
         let options = [&["--phone-region", "IN", "--drop-invalid-optional"], more].concat();
         let done = world.import(&file, &options);
         assert_eq!((done.code, world.outcomes().as_str()), (3, "created=3 invalid=3"), "{done:?}");
-        let said: Vec<String> = world.failed_rows().iter().map(faults).collect();
+        let found: Vec<String> = world.failed_rows().iter().map(faults).collect();
         let (unknown, other) = ("mobile_country_code:digits", "mobile_country_code:country-code");
-        assert_eq!(said, [unknown, other, unknown]);
+        assert_eq!(found, [unknown, other, unknown]);
         let british = "44 7911123456";
         assert_eq!(sent(&world, &["customer-1", "customer-2", "customer-4"]), [british; 3]);
         let adjustment = json!({
@@ -74,7 +74,7 @@ fn a_word_for_no_value_is_a_fault_and_in_a_name_a_warning() {
         let file = world.file("users.csv", NULLS);
         let done = world.import(&file, more);
         assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=5"), "{done:?}");
-        let said: Vec<String> = world.failed_rows().iter().map(faults).collect();
+        let found: Vec<String> = world.failed_rows().iter().map(faults).collect();
         let of = |field: &str| format!("{field}:null-marker");
         let names = [of("first_name"), of("last_name")].join(";");
         let expected = [
@@ -84,7 +84,7 @@ fn a_word_for_no_value_is_a_fault_and_in_a_name_a_warning() {
             names,
             of("mobile_country_code"),
         ];
-        assert_eq!(said, expected);
+        assert_eq!(found, expected);
         let word = json!([{"adjustment": "null-word", "field": "first_name", "rows": 1, "first_lines": [2]}]);
         assert_eq!(world.summary()["adjustments"], word);
         for command in [&["validate"][..], &["plan", "--ledger", "none.db"]] {
@@ -162,8 +162,8 @@ fn the_byte_order_marks_of_joined_files_are_skipped_and_counted() {
         let adjustment =
             json!({"adjustment": "byte-order-mark", "field": null, "rows": 2, "first_lines": [3, 4]});
         assert_eq!(world.summary()["adjustments"], json!([adjustment]));
-        let said = "byte order mark (U+FEFF) at the start of a line skipped: 2, first on line 3, 4\n";
-        assert!(done.stdout.contains(said), "{done:?}");
+        let found = "byte order mark (U+FEFF) at the start of a line skipped: 2, first on line 3, 4\n";
+        assert!(done.stdout.contains(found), "{done:?}");
         // The row is unchanged without the byte order mark.
         let file = world.file("again.csv", "object_reference_id,mobile_number\ncustomer-2,9876500102\n");
         world.import(&file, &[]);
@@ -188,14 +188,14 @@ fn what_nobody_sees_in_a_cell_that_is_sent_is_a_fault_that_names_it() {
         let done = world.import(&file, more);
         assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=7"), "{done:?}");
         let failed = world.failed_rows();
-        let said: Vec<String> = failed.iter().map(faults).collect();
+        let found: Vec<String> = failed.iter().map(faults).collect();
         let of = |field: &str| format!("{field}:invisible");
         let (id, email) = ("object_reference_id", "email_address");
-        assert_eq!(said, [id, email, "first_name", "mobile_number", id, email, id].map(of));
+        assert_eq!(found, [id, email, "first_name", "mobile_number", id, email, id].map(of));
         let points = ["U+200B", "U+202E", "U+2060", "U+FEFF", "U+00A0", "U+202F", "U+FFFC"];
         for ((row, point), position) in failed.iter().zip(points).zip([11, 1, 5, 6, 9, 2, 11]) {
-            let said = &row["_error_message"];
-            assert!(said.contains(point) && said.contains(&format!("position {position}")), "{said}");
+            let found = &row["_error_message"];
+            assert!(found.contains(point) && found.contains(&format!("position {position}")), "{found}");
         }
         let done = world.run(&[&["validate", "users.csv"], more].concat());
         assert!(done.stdout.contains("U+202E, a mark of direction, at position 1"), "{done:?}");

@@ -17,8 +17,8 @@ fn waiting_run(world: &World) -> Child {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let file = world.rows("users.csv", 50);
     let mut run = world.start_import(&file, &["--concurrency", "8", "--timeout", "10m", "--rate", "1000"]);
-    let told = || world.has_ledger() && world.run(&["status"]).stdout.contains("8 in flight");
-    assert!(wait_until(&mut run, told));
+    let is_waiting = || world.has_ledger() && world.run(&["status"]).stdout.contains("8 in flight");
+    assert!(wait_until(&mut run, is_waiting));
     run
 }
 
