@@ -43,7 +43,7 @@ use secrecy::SecretString;
 
 pub(crate) use self::key::describe_character;
 use self::{
-    cause::Way,
+    cause::NamedRoute,
     key::Keys,
     rate_headers::remaining_quota,
     response::{MESSAGE_MAX_CHARS, clock_ahead, server_time, short},
@@ -201,7 +201,7 @@ pub struct Api {
     customers: Url,
     /// All headers of a write. Default headers that a request lacks are added by reqwest one by one.
     headers: HeaderMap,
-    way: Way,
+    route: NamedRoute,
     timeout: Duration,
     send_routing_id: bool,
     keys: Keys,
@@ -243,7 +243,7 @@ impl Api {
             client,
             customers,
             headers,
-            way: Way::new(&options.base_url, &options.route),
+            route: NamedRoute::new(&options.base_url, &options.route),
             timeout: options.timeout,
             send_routing_id: options.send_routing_id,
             keys: Keys::new(&options.api_key, options.key_reader),
@@ -344,13 +344,13 @@ impl Api {
             Ok(response) => {
                 let status = response.status().as_u16();
                 quota = remaining_quota(response.headers(), server_time(date(&response), clock::now()));
-                let reply = self.withhold_secrets(read(response, reference, &self.way).await);
+                let reply = self.withhold_secrets(read(response, reference, &self.route).await);
                 // The page of a proxy that did not send the request is no response to it.
                 (Some(status).filter(|_| !matches!(reply, Reply::NotSent(_))), reply)
             }
-            Err(error) if error.is_connect() || error.is_builder() => (None, self.way.not_sent(&error)),
+            Err(error) if error.is_connect() || error.is_builder() => (None, self.route.not_sent(&error)),
             Err(error) => {
-                (None, Reply::Unknown { status: None, why: self.way.lost(&error), request_id: None })
+                (None, Reply::Unknown { status: None, why: self.route.lost(&error), request_id: None })
             }
         };
         let latency = began.elapsed();
@@ -404,7 +404,7 @@ fn date(response: &Response) -> Option<&str> {
     response.headers().get(DATE).and_then(|value| value.to_str().ok())
 }
 
-async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply {
+async fn read(mut response: Response, requested: &Reference, route: &NamedRoute) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let (date, now) = (date(&response), clock::now());
@@ -425,7 +425,7 @@ async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply
             }
             Ok(Some(chunk)) => pieces.extend_from_slice(&std::mem::replace(&mut piece, chunk)),
             Ok(None) => break,
-            Err(error) => return lost(way.lost(&error)),
+            Err(error) => return lost(route.lost(&error)),
         }
     }
     if !pieces.is_empty() {
@@ -433,7 +433,7 @@ async fn read(mut response: Response, requested: &Reference, way: &Way) -> Reply
         piece = pieces.into();
     }
     let is_json = piece.trim_ascii_start().starts_with(b"{");
-    let page = if is_json { None } else { way.page_of_proxy(status, response.headers()) };
+    let page = if is_json { None } else { route.page_of_proxy(status, response.headers()) };
     page.unwrap_or_else(|| parse(&head, &piece, requested.as_str()))
 }
 

@@ -402,7 +402,7 @@ impl Ledger {
         let Batch { in_doubt, rows, positions, settled, requests, flush, heartbeat, .. } = batch;
         let mut write = CommitBatch::new(self.run, (self.now)());
         write.heartbeat = heartbeat;
-        write.leaves_rows = batch.is_leaving;
+        write.hands_over_rows = batch.is_leaving;
         for settlement in &settled {
             self.settle(settlement, &mut write);
         }

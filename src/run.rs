@@ -9,7 +9,7 @@
 //! The loop never waits for a commit. Replies that arrive during a commit form the next batch. So at most one
 //! transaction is in progress, its size adapts to the load without a timer, and no request waits for the disk.
 //!
-//! The number of rows in doubt after a crash is bounded: at most [`LOOK_AHEAD_MAX`] claims wait and at most
+//! The number of rows in doubt after a crash is bounded: at most [`CLAIMED_AHEAD_MAX`] claims wait and at most
 //! [`open_rows_max`] rows are open.
 //!
 //! Must not depend on HTTP, SQL, CSV or the terminal.
@@ -73,7 +73,7 @@ use crate::{
 };
 
 /// Maximum number of claims that wait for a slot. At 40,000 rows a second, two commits make this many.
-pub const LOOK_AHEAD_MAX: usize = 2048;
+pub const CLAIMED_AHEAD_MAX: usize = 2048;
 
 /// Maximum number of open rows: in flight, or waiting for a retry.
 pub fn open_rows_max(concurrency: usize) -> usize {

@@ -19,7 +19,7 @@ use super::{Reply, Route, proxy, response::short, tls::RefusedCertificate};
 const SOCKS_LOOKUP: &str = "error resolving for socks proxy";
 
 /// The route between this program and the API, as messages name it.
-pub(super) struct Way {
+pub(super) struct NamedRoute {
     /// Host and port of the target.
     target: String,
     /// The proxy and its variable, if there is a proxy.
@@ -35,12 +35,12 @@ enum Stage {
     Proxy,
 }
 
-impl Way {
-    pub(super) fn new(target: &Url, route: &Route) -> Way {
+impl NamedRoute {
+    pub(super) fn new(target: &Url, route: &Route) -> NamedRoute {
         let named =
             |proxy: &super::ProxyServer| format!("the proxy {} ({})", proxy.address(), proxy.variable());
         let is_http = |proxy: &super::ProxyServer| proxy.shown().starts_with("http");
-        Way {
+        NamedRoute {
             target: proxy::address(target),
             proxy: route.proxy().map(named),
             forwards: target.scheme() == "http" && route.proxy().is_some_and(is_http),

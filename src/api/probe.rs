@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use url::Position;
 
 use super::{
-    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, Way, date,
+    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, NamedRoute, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, date,
     parse_retry_after, server_time, short,
 };
 use crate::clock;
@@ -86,12 +86,12 @@ pub struct ProbeResponse {
 pub async fn send_probe(api: &Api, request: &ProbeRequest) -> (SentRequest, Result<ProbeResponse, String>) {
     let (request, sent) = build(api, request);
     let response = match api.client.execute(request).await {
-        Ok(response) => read(response, &api.keys, &api.way).await,
-        Err(error) if error.is_connect() => match api.way.not_sent(&error) {
+        Ok(response) => read(response, &api.keys, &api.route).await,
+        Err(error) if error.is_connect() => match api.route.not_sent(&error) {
             Reply::NotSent(why) | Reply::ProxyLogin(why) => Err(why),
-            _ => Err(api.way.lost(&error)),
+            _ => Err(api.route.lost(&error)),
         },
-        Err(error) => Err(api.way.lost(&error)),
+        Err(error) => Err(api.route.lost(&error)),
     };
     (sent, response)
 }
@@ -160,7 +160,7 @@ fn encode(fields: &[(&'static str, String)], as_json: bool) -> String {
     form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
-async fn read(mut response: Response, keys: &Keys, way: &Way) -> Result<ProbeResponse, String> {
+async fn read(mut response: Response, keys: &Keys, route: &NamedRoute) -> Result<ProbeResponse, String> {
     let headers = response.headers();
     let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let mut kept = ProbeResponse {
@@ -172,7 +172,7 @@ async fn read(mut response: Response, keys: &Keys, way: &Way) -> Result<ProbeRes
             .and_then(|value| parse_retry_after(value, server_time(date(&response), clock::now()))),
     };
     let mut bytes = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(|error| way.lost(&error))? {
+    while let Some(piece) = response.chunk().await.map_err(|error| route.lost(&error))? {
         bytes.extend_from_slice(&piece);
         if bytes.len() > BODY_MAX_BYTES {
             return Err(format!("an answer of more than {} KiB", BODY_MAX_BYTES / 1024));

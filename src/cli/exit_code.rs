@@ -55,7 +55,7 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
 
 /// The hint for a run without an answer: the proxy, if the last trouble names its variable; otherwise `all`, in which
 /// `PROXY` stands for the proxy.
-fn describe_way(why: &str, proxy: Option<&str>, all: &str, again: &str) -> String {
+fn route_hint(why: &str, proxy: Option<&str>, all: &str, again: &str) -> String {
     let is_named = |variable: &str| why.contains(&format!("({variable})"));
     match proxy {
         Some(variable) if is_named(variable) => format!(
@@ -125,7 +125,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
         ),
         StopReason::Outage(limit, why) => (
             format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
-            describe_way(
+            route_hint(
                 why,
                 proxy,
                 "check the network, PROXY, --base-url, --ca-file and the API's status",
@@ -134,7 +134,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
         ),
         StopReason::NoAnswer(limit, why) => (
             format!("no answer for {}, not one since the run began ({why})", report::time(*limit)),
-            describe_way(
+            route_hint(
                 why,
                 proxy,
                 "check --base-url (host and port), the network, PROXY and --ca-file",

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The interval at which the ledger is polled; a run writes its heartbeat about once a second.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
@@ -97,7 +97,7 @@ async fn watch(ledger: &Location, guard: &SignalGuard) -> Result<Watched, Error>
     let mut tasks = JoinSet::new();
     let mut signals = listen_for_signals(&mut tasks, guard)?;
     let mut display = ProgressDisplay::new(ProgressArg::Auto, Stream::Stdout);
-    let mut ticks = interval(LOOK_EVERY);
+    let mut ticks = interval(POLL_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watched = None;
     loop {

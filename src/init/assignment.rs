@@ -115,12 +115,12 @@ fn evidence(field: Field, column: &Column) -> Option<Evidence> {
     if let Some(how) = column.names(field) {
         return Some(Evidence::Heading(how));
     }
-    let looks_like_it = match field {
+    let resembles_it = match field {
         Field::EmailAddress | Field::MobileNumber => column.fits(field, UNNAMED_PERCENT),
         Field::Reference => column.is_unique() && column.spaced == 0,
         _ => false,
     };
-    (column.named.is_none() && looks_like_it).then_some(Evidence::Cells)
+    (column.named.is_none() && resembles_it).then_some(Evidence::Cells)
 }
 
 /// Whether the evidence is sufficient to set the column.

@@ -62,7 +62,7 @@ impl Column {
             column.spaced += u64::from(cell.contains(char::is_whitespace));
             column.distinct += u64::from(seen.insert(cell));
             for field in Field::ALL {
-                column.fits[field as usize] += u64::from(looks_like(field, cell));
+                column.fits[field as usize] += u64::from(resembles(field, cell));
             }
         }
         column
@@ -98,7 +98,7 @@ fn is_digits(cell: &str) -> bool {
 
 /// Whether a cell may be a value of the field. More tolerant than the rules: a faulty cell still belongs to its
 /// column.
-fn looks_like(field: Field, cell: &str) -> bool {
+fn resembles(field: Field, cell: &str) -> bool {
     match field.kind() {
         FieldKind::Reference => cell.chars().any(char::is_alphanumeric),
         FieldKind::MobileNumber => {

@@ -208,7 +208,7 @@ pub(super) struct CommitBatch<'a> {
     /// Adopted rows whose Update is not needed.
     pub(super) released_updates: Vec<RowId>,
     /// Whether pending rows of this batch are left to the other workers of the run.
-    pub(super) leaves_rows: bool,
+    pub(super) hands_over_rows: bool,
     unimported: Vec<UnimportedRow>,
 }
 
@@ -238,7 +238,7 @@ impl<'a> CommitBatch<'a> {
             last_error: LastError::default(),
             cursor: None,
             released_updates: Vec::new(),
-            leaves_rows: false,
+            hands_over_rows: false,
             unimported: Vec::new(),
         }
     }

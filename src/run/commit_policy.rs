@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    LOOK_AHEAD_MAX,
+    CLAIMED_AHEAD_MAX,
     work_queue::{QueueDepth, WakeThresholds},
 };
 
@@ -88,7 +88,7 @@ impl CommitPolicy {
         let target = self.claims_target();
         let room = if depth.bytes < BYTES_MAX { target.saturating_sub(depth.claims) } else { 0 };
         // Each of the rows may turn out to need a claim, whatever the rows before them were.
-        let claims_max = LOOK_AHEAD_MAX.saturating_sub(depth.claims);
+        let claims_max = CLAIMED_AHEAD_MAX.saturating_sub(depth.claims);
         let claimable = room.saturating_mul(self.rows_per_claim).min(unclaimed).min(claims_max);
         let claims_due = claimable > 0 && depth.claims <= target / 2;
         let no_more_replies = depth.open == 0 && depth.claims == 0;
@@ -108,7 +108,7 @@ impl CommitPolicy {
 
     /// Number of rows to read ahead. Of rows that are mostly not sent, more are committed at once.
     pub(super) fn read_ahead(&self) -> usize {
-        (LOOK_AHEAD_MAX / 2).saturating_mul(self.rows_per_claim).min(LOOK_AHEAD_MAX)
+        (CLAIMED_AHEAD_MAX / 2).saturating_mul(self.rows_per_claim).min(CLAIMED_AHEAD_MAX)
     }
 
     /// Records that a commit with this many rows and settlements has begun.
@@ -145,7 +145,7 @@ impl CommitPolicy {
 
     /// The target number of claims in the queue.
     fn claims_target(&self) -> usize {
-        (2 * self.concurrency + 4 * self.recently_settled).min(LOOK_AHEAD_MAX)
+        (2 * self.concurrency + 4 * self.recently_settled).min(CLAIMED_AHEAD_MAX)
     }
 }
 
@@ -188,10 +188,10 @@ mod tests {
         policy.on_begin(420, 100);
         policy.on_committed(0, false);
         assert_eq!(policy.plan(&input(0, 0, 0, 1_000)), claim(1_000), "rows that are done already");
-        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(LOOK_AHEAD_MAX));
+        assert_eq!(policy.plan(&input(0, 0, 0, 1_000_000)), claim(CLAIMED_AHEAD_MAX));
         assert_eq!(
             policy.plan(&input(210, 0, 0, 1_000_000)),
-            claim(LOOK_AHEAD_MAX - 210),
+            claim(CLAIMED_AHEAD_MAX - 210),
             "all may need a claim"
         );
     }
@@ -251,13 +251,13 @@ mod tests {
     #[test]
     fn rows_that_are_not_sent_are_read_further_ahead() {
         let mut policy = CommitPolicy::new(10);
-        assert_eq!(policy.read_ahead(), LOOK_AHEAD_MAX / 2);
+        assert_eq!(policy.read_ahead(), CLAIMED_AHEAD_MAX / 2);
         policy.on_begin(20, 0);
         policy.on_committed(0, false);
-        assert_eq!(policy.read_ahead(), LOOK_AHEAD_MAX);
+        assert_eq!(policy.read_ahead(), CLAIMED_AHEAD_MAX);
         policy.on_begin(20, 0);
         policy.on_committed(20, false);
-        assert_eq!(policy.read_ahead(), LOOK_AHEAD_MAX / 2);
+        assert_eq!(policy.read_ahead(), CLAIMED_AHEAD_MAX / 2);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::LOOK_AHEAD_MAX;
+use super::CLAIMED_AHEAD_MAX;
 use crate::{
     customer::{Row, SourcePosition},
     source::{CHUNK_ROWS, Chunk},
@@ -48,7 +48,7 @@ impl ReadAhead {
 
     /// Whether a further chunk should be read, if up to this many rows may wait.
     pub(super) fn wants_more(&self, rows_max: usize) -> bool {
-        self.rows < rows_max && self.chunks.len() <= LOOK_AHEAD_MAX / CHUNK_ROWS
+        self.rows < rows_max && self.chunks.len() <= CLAIMED_AHEAD_MAX / CHUNK_ROWS
     }
 
     /// Takes at most `count` rows.
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn it_holds_as_much_as_a_commit_takes() {
         let mut ahead = ReadAhead::default();
-        for rows_max in [LOOK_AHEAD_MAX / 2, LOOK_AHEAD_MAX] {
+        for rows_max in [CLAIMED_AHEAD_MAX / 2, CLAIMED_AHEAD_MAX] {
             while ahead.wants_more(rows_max) {
                 ahead.push(chunk(0..CHUNK_ROWS as u64, 1));
             }

@@ -461,10 +461,10 @@ impl<'a> Attempts<'a> {
                 return Ok(permit);
             }
         }
-        self.permit_in_turn(class).await
+        self.permit_in_queue(class).await
     }
 
-    async fn permit_in_turn(&self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
+    async fn permit_in_queue(&self, class: RequestClass) -> Result<Permit<'a>, RunEnded> {
         let sender = self.sender;
         loop {
             // Usually there is nothing to wait for; this shortcut saves a microsecond.

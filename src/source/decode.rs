@@ -25,7 +25,7 @@ const RAW_BYTES: usize = 32 * 1024;
 const TEXT_BYTES: usize = 3 * RAW_BYTES + 64;
 
 /// How far before the current bytes a malformed sequence may begin; the longest has four bytes.
-const LOOK_BACK_BYTES: usize = 16;
+const SEQUENCE_BYTES: usize = 16;
 
 /// The byte order mark in GB18030.
 const GB18030_BOM: [u8; 4] = [0x84, 0x31, 0x95, 0x33];
@@ -157,9 +157,9 @@ impl Transcoder {
         Transcoder {
             input,
             decoder: encoding.0.new_decoder_without_bom_handling(),
-            raw: vec![0; LOOK_BACK_BYTES + RAW_BYTES].into(),
-            start: LOOK_BACK_BYTES,
-            end: LOOK_BACK_BYTES,
+            raw: vec![0; SEQUENCE_BYTES + RAW_BYTES].into(),
+            start: SEQUENCE_BYTES,
+            end: SEQUENCE_BYTES,
             at_end: false,
             text: vec![0; TEXT_BYTES].into(),
             given: 0,
@@ -183,9 +183,9 @@ impl Transcoder {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.raw.copy_within(self.end - LOOK_BACK_BYTES..self.end, 0);
-        (self.start, self.end) = (LOOK_BACK_BYTES, LOOK_BACK_BYTES);
-        let count = self.input.read(&mut self.raw[LOOK_BACK_BYTES..])?;
+        self.raw.copy_within(self.end - SEQUENCE_BYTES..self.end, 0);
+        (self.start, self.end) = (SEQUENCE_BYTES, SEQUENCE_BYTES);
+        let count = self.input.read(&mut self.raw[SEQUENCE_BYTES..])?;
         self.end += count;
         self.at_end = count == 0;
         Ok(())

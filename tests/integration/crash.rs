@@ -19,7 +19,7 @@ use std::{
 };
 
 use customer_import::{
-    run::{LOOK_AHEAD_MAX, open_rows_max},
+    run::{CLAIMED_AHEAD_MAX, open_rows_max},
     simulator::{Fault, Options, Outage},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -37,7 +37,7 @@ const KILLS_MAX: u64 = 16;
 
 /// Maximum turns of the busy loop after the k-th request: some milliseconds, so that the process also dies while
 /// nothing arrives, for example in a commit, and rarely after its end.
-const JITTER_TURNS: u64 = 200_000;
+const JITTER_SPINS: u64 = 200_000;
 
 /// The seeds of an ordinary test run.
 const SEEDS: std::ops::Range<u64> = 0..4;
@@ -87,9 +87,9 @@ fn survives(seed: u64) -> u32 {
     for _ in 0..times {
         // Half of all requests on average, so that even the last kill finds a run in progress.
         let requests = random.random_range(0..ROWS as u64 / times);
-        let turns = random.random_range(0..JITTER_TURNS);
-        kills += u32::from(kill_at(&world, &file, world.journal().requests() + requests, turns));
-        what_a_kill_leaves_is_in_order(&world);
+        let spins = random.random_range(0..JITTER_SPINS);
+        kills += u32::from(kill_at(&world, &file, world.journal().requests() + requests, spins));
+        assert_in_order_after_a_kill(&world);
     }
 
     let last = import(&world, &file);
@@ -121,11 +121,11 @@ fn import(world: &World, file: &Path) -> i32 {
 }
 
 /// Returns whether the process was running until then.
-fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) -> bool {
+fn kill_at(world: &World, file: &Path, requests: u64, spins: u64) -> bool {
     let patient = patient();
     let mut run = world.start_import(file, &patient.each_ref().map(String::as_str));
     wait_until(&mut run, || world.journal().requests() >= requests);
-    for _ in 0..turns {
+    for _ in 0..spins {
         std::hint::spin_loop();
     }
     // It may have ended by then; killing an ended process does no harm.
@@ -135,13 +135,13 @@ fn kill_at(world: &World, file: &Path, requests: u64, turns: u64) -> bool {
 }
 
 /// Checks what must hold in the ledger at any moment, and so also after a kill.
-fn what_a_kill_leaves_is_in_order(world: &World) {
+fn assert_in_order_after_a_kill(world: &World) {
     if !world.has_ledger() {
         assert_eq!(world.journal().requests(), 0, "a request without a ledger");
         return;
     }
     let claims = world.number("select count(*) from claim") as usize;
-    assert!(claims <= LOOK_AHEAD_MAX + open_rows_max(CONCURRENCY), "{claims}");
+    assert!(claims <= CLAIMED_AHEAD_MAX + open_rows_max(CONCURRENCY), "{claims}");
     let known: HashSet<String> = column(world, "select reference from every_row");
     for entry in world.journal().entries() {
         assert!(
@@ -180,7 +180,7 @@ fn column(world: &World, sql: &str) -> HashSet<String> {
 /// for a retry waiting, plus the claims that wait for a slot.
 #[test]
 fn what_is_in_doubt_is_bounded() {
-    let bound = LOOK_AHEAD_MAX + open_rows_max(CONCURRENCY);
+    let bound = CLAIMED_AHEAD_MAX + open_rows_max(CONCURRENCY);
     // One request in two fails and its row is retried after an hour, so such rows accumulate.
     let piled_up = World::with(Options { faults: vec![(Fault::Http500, 0.5)], ..Options::default() });
     let hanging = World::new();
@@ -198,7 +198,7 @@ fn what_is_in_doubt_is_bounded() {
         run.wait().unwrap();
         let claims = world.number("select count(*) from claim") as usize;
         assert!((CONCURRENCY..=bound).contains(&claims), "{claims} rows in doubt, {bound} at most");
-        what_a_kill_leaves_is_in_order(&world);
+        assert_in_order_after_a_kill(&world);
         // Only the reference of a claim's row is known; it must be reported nevertheless.
         assert_eq!(
             world.export("failed").len() as u64,
@@ -215,7 +215,7 @@ fn a_ledger_that_was_being_born_is_no_obstacle() {
     let mut random = StdRng::seed_from_u64(1);
     for _ in 0..12 {
         let mut run = world.start_import(&file, &[]);
-        for _ in 0..random.random_range(0..60 * JITTER_TURNS) {
+        for _ in 0..random.random_range(0..60 * JITTER_SPINS) {
             std::hint::spin_loop();
         }
         run.kill().unwrap();
@@ -226,7 +226,7 @@ fn a_ledger_that_was_being_born_is_no_obstacle() {
         if world.journal().requests() == 0 && random.random_bool(0.5) {
             continue;
         }
-        what_a_kill_leaves_is_in_order(&world);
+        assert_in_order_after_a_kill(&world);
     }
     let last = world.import(&file, &[]);
     assert_eq!(last.code, 0, "{last:?}");

@@ -80,8 +80,8 @@ fn one_event_for_each_row_that_is_not_imported() {
 fn rejected_rows_are_told_by_line_in_every_run() {
     let world = World::with(Options { faults: vec![(Fault::Reject, 1.0)], ..Options::default() });
     world.rows("users.csv", 3);
-    for way in ["documented", "lenient"] {
-        let done = import(&world, &["-vv", "--log-format", "json", "--validation", way]);
+    for validation in ["documented", "lenient"] {
+        let done = import(&world, &["-vv", "--log-format", "json", "--validation", validation]);
         let rows = lines_of(&events(&done.stderr), "row not imported");
         assert_eq!(
             rows.iter().map(|row| (row.0, &*row.1)).collect::<Vec<_>>(),

@@ -236,8 +236,8 @@ fn the_samples_name_what_a_scrape_has() {
     let more = ["--rate", "100", "--metrics-textfile", "import.prom"];
     let (mut child, address, mut log) = start(&world, &more);
     let scrape = || samples(ask(&address, "GET /metrics").split_once("\r\n\r\n").unwrap().1);
-    let is_under_way = || values(&scrape(), "customer_import_requests_in_flight", "") > 0.0;
-    assert!(wait_until(&mut child, is_under_way));
+    let is_in_flight = || values(&scrape(), "customer_import_requests_in_flight", "") > 0.0;
+    assert!(wait_until(&mut child, is_in_flight));
     let mut seen = names(&scrape());
     world.reconfigure(|behavior| behavior.outage = None);
     child.kill().unwrap();

@@ -204,11 +204,11 @@ fn production_is_refused_whatever_is_said() {
         "https://api.hyperpg.in",
     ];
     let base_url = world.base_url();
-    let mut ways: Vec<Vec<&str>> = hosts.map(|host| vec!["--base-url", host]).to_vec();
-    ways.push(vec!["--environment", "production"]);
-    ways.push(vec!["--environment", "production", "--base-url", &base_url]);
-    for way in ways {
-        let args = [&["probe", "--merchant-id", MERCHANT, "--yes", "--timeout", "1s"], &way[..]].concat();
+    let mut targets: Vec<Vec<&str>> = hosts.map(|host| vec!["--base-url", host]).to_vec();
+    targets.push(vec!["--environment", "production"]);
+    targets.push(vec!["--environment", "production", "--base-url", &base_url]);
+    for target in targets {
+        let args = [&["probe", "--merchant-id", MERCHANT, "--yes", "--timeout", "1s"], &target[..]].concat();
         refused(&world.run(&args), 2, &["production is not probed", "sandbox"]);
     }
     world.file("nightly.toml", include_str!("../../samples/nightly.toml"));

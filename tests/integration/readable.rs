@@ -34,7 +34,7 @@ fn queries() -> Vec<String> {
 }
 
 /// Queries every table and view, and executes each of the documented queries.
-fn look(world: &World) {
+fn run_all_queries(world: &World) {
     for query in queries() {
         ask(world, "ledger.db", &query);
     }
@@ -50,7 +50,7 @@ fn the_systems_sqlite_reads_a_ledger_while_a_run_goes_on_and_after_it_died() {
     let world = World::with(Options { faults: vec![(Fault::Reject, 0.2)], ..Options::default() });
     let file = world.file("users.csv", rows(0..40) + "cust-000001,98,\nshort,98,\n");
     assert_eq!(world.import(&file, &[]).code, 3);
-    look(&world);
+    run_all_queries(&world);
     let rejected = world.number("select count(*) from every_row where outcome = 'rejected'");
     let counted = "select count(*) from every_row where outcome = 'rejected'";
     assert_eq!(ask(&world, "ledger.db", counted).trim(), rejected.to_string());
@@ -58,11 +58,11 @@ fn the_systems_sqlite_reads_a_ledger_while_a_run_goes_on_and_after_it_died() {
     let mut run = world.start_import(&world.rows("more.csv", 60), &["--concurrency", "8"]);
     let open = "select reference from claim order by id";
     assert!(wait_until(&mut run, || world.journal().in_flight() >= 8));
-    look(&world);
+    run_all_queries(&world);
     let alive = ask(&world, "ledger.db", open);
     run.kill().unwrap();
     run.wait().unwrap();
-    look(&world);
+    run_all_queries(&world);
     let expected: Vec<String> = references(40..60).collect();
     assert_eq!(alive.lines().collect::<Vec<_>>(), expected);
     assert_eq!(ask(&world, "ledger.db", open), alive);

@@ -181,16 +181,16 @@ fn trace(command: &mut Command) {
 
 #[test]
 fn no_output_tells_of_keys_tokens_or_customers() {
-    let ways: [&[&str]; 3] = [
+    let outputs: [&[&str]; 3] = [
         &["--log-file", "log.txt"],
         &["--log-file", "log.txt", "--log-format", "json"],
         &["--log-format", "json", "--progress", "always"],
     ];
-    for way in ways {
+    for output in outputs {
         let world = World::new();
         let file = world.file("users.csv", users() + NOT_SENT);
         let wire = Wire::new(answer);
-        let more = [&LOUD[..], way, &["--timeout", "300ms"]].concat();
+        let more = [&LOUD[..], output, &["--timeout", "300ms"]].concat();
         let done = finish(wire.start(&world, &file, &more, trace));
         assert_eq!(done.code, 4, "{done:?}");
         assert_eq!(world.outcomes(), "created=6 duplicate=1 invalid=1 rejected=2 pending=1");

@@ -185,7 +185,7 @@ impl Drop for Wire {
 impl Shared {
     /// Records the program's peak memory. The peak only grows, so checking at each event misses nothing before the
     /// event.
-    fn look_at_memory(&self) {
+    fn record_memory(&self) {
         let mut watched = self.watched.lock().unwrap();
         while watched.is_none() {
             watched = self.known.wait(watched).unwrap();
@@ -211,13 +211,13 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     }
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     while let Some(request) = read_request(&mut reader) {
-        shared.look_at_memory();
+        shared.record_memory();
         shared.api.lock().unwrap().received.push(request.clone());
         let script = Arc::clone(&shared.script.lock().unwrap());
         let mut call = Call { request, stream: &mut stream, shared, keep: true };
         script(&mut call);
         let keep = call.keep;
-        shared.look_at_memory();
+        shared.record_memory();
         if !keep {
             return;
         }
@@ -296,7 +296,7 @@ impl Call<'_> {
             if !self.send(bytes) {
                 return;
             }
-            self.shared.look_at_memory();
+            self.shared.record_memory();
         }
     }
 

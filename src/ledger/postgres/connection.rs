@@ -30,7 +30,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub(super) const COMMIT_MAX: Duration = Duration::from_secs(10);
 
 /// The timeout for a look-up of rows, which may have to be read from a slow disk.
-const LOOK_UP_MAX: Duration = Duration::from_secs(30);
+const BY_INDEX_MAX: Duration = Duration::from_secs(30);
 
 /// The timeout for a transaction whose statements may read or change very many rows.
 pub(super) const BULK_MAX: Duration = Duration::from_secs(3600);
@@ -131,8 +131,8 @@ impl Connection {
     }
 
     /// The rows of a statement that reads a few by an index.
-    pub(super) async fn look_up(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
-        self.read_within(statement, LOOK_UP_MAX).await
+    pub(super) async fn read_by_index(&mut self, statement: &Statement) -> Result<Vec<PgRow>, Error> {
+        self.read_within(statement, BY_INDEX_MAX).await
     }
 
     async fn read_within(&mut self, statement: &Statement, deadline: Duration) -> Result<Vec<PgRow>, Error> {
@@ -157,8 +157,8 @@ impl Connection {
     }
 
     /// As above, of a statement that reads a few rows by an index.
-    pub(super) async fn look_up_one(&mut self, statement: &Statement) -> Result<PgRow, Error> {
-        let row = self.look_up(statement).await?.pop();
+    pub(super) async fn read_one_by_index(&mut self, statement: &Statement) -> Result<PgRow, Error> {
+        let row = self.read_by_index(statement).await?.pop();
         row.ok_or_else(|| self.error(sqlx::Error::RowNotFound))
     }
 

@@ -28,7 +28,7 @@ use super::{
 const LOG_AFTER: Duration = Duration::from_secs(3);
 
 /// How often the rows of workers are read.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How a process has begun.
 pub(super) enum Joined {
@@ -150,7 +150,7 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
                 "another process had the ledger and says nothing; waiting for the end of its lease"
             );
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -217,14 +217,14 @@ impl Store {
         if texts.is_empty() {
             return Ok(HashMap::new());
         }
-        let rows = self.connection.look_up(&Statement::new(FIND_ROWS).bind(texts)).await?;
+        let rows = self.connection.read_by_index(&Statement::new(FIND_ROWS).bind(texts)).await?;
         let ledger = self.connection.location();
         rows.iter().map(|row| Ok((row.text(1).unwrap_or_default(), read_known(&ledger, row)?))).collect()
     }
 
     pub(crate) async fn read_ordered(&mut self, from: RowId) -> Result<Vec<Owner>, Error> {
         let select = Statement::new(READ_ORDERED).bind(from.0).bind(READ_ROWS as i64);
-        let row = self.connection.look_up_one(&select).await?;
+        let row = self.connection.read_one_by_index(&select).await?;
         let rows: Vec<OrderedRow<'_>> = serde_json::from_str(row.get(0))
             .map_err(|error| self.connection.error(sqlx::Error::Decode(error.into())))?;
         let newer = || Error::Newer(self.connection.location());
@@ -235,7 +235,7 @@ impl Store {
         &mut self,
         ids: &[RowId],
     ) -> Result<HashMap<RowId, CustomerName>, Error> {
-        let rows = self.connection.look_up(&Statement::new(FIND_CUSTOMER_NAMES).ids(ids)).await?;
+        let rows = self.connection.read_by_index(&Statement::new(FIND_CUSTOMER_NAMES).ids(ids)).await?;
         let read = |row: &PgRow| CustomerName {
             customer_id: row.text(1).unwrap_or_default(),
             api_reference: row
@@ -247,7 +247,7 @@ impl Store {
 
     pub(crate) async fn has_other_row(&mut self, customer_id: &str, id: RowId) -> Result<bool, Error> {
         let select = Statement::new(HAS_OTHER_ROW).text(customer_id).bind(id.0);
-        Ok(self.connection.look_up_one(&select).await?.get(0))
+        Ok(self.connection.read_one_by_index(&select).await?.get(0))
     }
 
     // Rows that cannot be sent
@@ -279,7 +279,7 @@ impl Store {
         if ids.is_empty() {
             return Ok(HashSet::new());
         }
-        let rows = self.connection.look_up(&Statement::new(SELECT_REFERENCES).ids(ids)).await?;
+        let rows = self.connection.read_by_index(&Statement::new(SELECT_REFERENCES).ids(ids)).await?;
         Ok(rows.iter().map(|row| row.text(0).unwrap_or_default()).collect())
     }
 
@@ -297,7 +297,7 @@ impl Store {
     ) -> Result<UnreadableRuns, Error> {
         let lines: Vec<i64> = lines.iter().map(|line| signed(*line)).collect();
         let rows =
-            self.connection.look_up(&Statement::new(SELECT_UNREADABLE).bind(lines).bind(run.0)).await?;
+            self.connection.read_by_index(&Statement::new(SELECT_UNREADABLE).bind(lines).bind(run.0)).await?;
         let mut unreadable = UnreadableRuns::default();
         for row in rows {
             unreadable.0.entry(row.count(0)).or_default().push(RunId(row.get(1)));
@@ -345,7 +345,7 @@ impl Store {
         &mut self,
         ids: &[RowId],
     ) -> Result<HashMap<RowId, PendingUpdate>, Error> {
-        let rows = self.connection.look_up(&Statement::new(FIND_PENDING_UPDATES).ids(ids)).await?;
+        let rows = self.connection.read_by_index(&Statement::new(FIND_PENDING_UPDATES).ids(ids)).await?;
         let ledger = self.connection.location();
         rows.iter().map(|row| read_pending_update(&ledger, row)).collect()
     }
@@ -598,7 +598,7 @@ impl Store {
         let until = Instant::now() + CURSOR_WAIT_MAX;
         while Instant::now() < until {
             sleep(CURSOR_PAUSE).await;
-            let row = self.connection.look_up_one(select).await?;
+            let row = self.connection.read_one_by_index(select).await?;
             let (is_open, is_free): (bool, bool) = (row.get(6), row.get(7));
             if is_free || !is_open {
                 break;
@@ -609,7 +609,7 @@ impl Store {
 
     pub(crate) async fn cursor_start(&mut self, run: RunId) -> Result<u64, Error> {
         let select = Statement::new(SELECT_CURSOR).bind(run.0).bind(self.worker_id());
-        Ok(read_cursor(&self.connection.look_up_one(&select).await?).start)
+        Ok(read_cursor(&self.connection.read_one_by_index(&select).await?).start)
     }
 
     pub(crate) async fn adopt(&mut self, max: usize) -> Result<Vec<AdoptedRow>, Error> {
@@ -697,7 +697,7 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
     if !batch.released_updates.is_empty() {
         statements.push(Statement::new(RELEASE_ADOPTED_UPDATES).ids(&batch.released_updates));
     }
-    if batch.leaves_rows {
+    if batch.hands_over_rows {
         let rows = batch.without_id.iter().filter(|row| row.outcome == Outcome::Pending);
         statements.push(Statement::new(ORPHAN_ROWS).ids(&rows.map(|row| row.id).collect::<Vec<_>>()));
         let updates = batch.updates.unfinished.iter().chain(&batch.updates.new_unfinished);

@@ -66,7 +66,7 @@ pub(super) struct LogWatch {
 
 impl LogWatch {
     /// Checks the log's size, and warns once.
-    pub(super) fn look(&mut self, path: &Path) {
+    pub(super) fn check(&mut self, path: &Path) {
         let bytes = std::fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
         if self.is_logged || bytes < LOG_BYTES_MAX {
             return;
@@ -89,14 +89,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ledger.db");
         let mut watch = LogWatch::default();
-        watch.look(&path);
+        watch.check(&path);
         // Sparse: no block of the file is on the disk.
         let log = std::fs::File::create(beside(&path, "-wal")).unwrap();
         log.set_len(LOG_BYTES_MAX - 1).unwrap();
-        watch.look(&path);
+        watch.check(&path);
         assert!(!watch.is_logged);
         log.set_len(LOG_BYTES_MAX).unwrap();
-        watch.look(&path);
+        watch.check(&path);
         assert!(watch.is_logged);
     }
 }

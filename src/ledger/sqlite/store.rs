@@ -606,7 +606,7 @@ impl Store {
         self.merge_slice().await?;
         self.commit().await?;
         if batch.heartbeat.is_some() {
-            self.log.look(&self.path);
+            self.log.check(&self.path);
         }
         Ok(())
     }
