@@ -144,7 +144,7 @@ struct ExportLayout {
     what: What,
     header: Vec<String>,
     /// The position of each run's columns in the header.
-    places: Vec<(SourceHeader, Vec<usize>)>,
+    positions: Vec<(SourceHeader, Vec<usize>)>,
 }
 
 impl ExportLayout {
@@ -159,12 +159,12 @@ impl ExportLayout {
         let mut layout = ExportLayout {
             what,
             header: fixed.iter().map(ToString::to_string).collect(),
-            places: Vec::new(),
+            positions: Vec::new(),
         };
         if what == What::Failed {
             for columns in columns {
-                let places = layout.place(&columns.names);
-                layout.places.push((columns, places));
+                let positions = layout.add_columns(&columns.names);
+                layout.positions.push((columns, positions));
             }
             layout.header.extend(EXPORT_COLUMNS.map(str::to_owned));
         }
@@ -173,16 +173,17 @@ impl ExportLayout {
 
     /// Adds a run's columns to the header, which is the union of all runs' columns. A file may have the same column
     /// name twice.
-    fn place(&mut self, columns: &[String]) -> Vec<usize> {
-        let mut places: Vec<usize> = Vec::with_capacity(columns.len());
+    fn add_columns(&mut self, columns: &[String]) -> Vec<usize> {
+        let mut positions: Vec<usize> = Vec::with_capacity(columns.len());
         for column in columns {
-            let known = (0..self.header.len()).find(|at| self.header[*at] == *column && !places.contains(at));
-            places.push(known.unwrap_or_else(|| {
+            let known =
+                (0..self.header.len()).find(|at| self.header[*at] == *column && !positions.contains(at));
+            positions.push(known.unwrap_or_else(|| {
                 self.header.push(column.clone());
                 self.header.len() - 1
             }));
         }
-        places
+        positions
     }
 
     fn cells(&self, row: &RowRecord) -> Vec<Value> {
@@ -209,7 +210,8 @@ impl ExportLayout {
     fn failed_cells(&self, row: &RowRecord) -> Vec<Value> {
         let own = self.header.len() - EXPORT_COLUMNS.len();
         let mut cells = vec![Value::Null; own];
-        if let Some((columns, places)) = self.places.iter().find(|(columns, _)| columns.run == row.columns_of)
+        if let Some((columns, positions)) =
+            self.positions.iter().find(|(columns, _)| columns.run == row.columns_of)
         {
             let map = columns.reference.as_deref();
             let of_reference = map.map(mapped_columns).unwrap_or_default();
@@ -222,13 +224,13 @@ impl ExportLayout {
                         .iter()
                         .position(|name| !of_reference.contains(name))
                         .unwrap_or_default();
-                    if let Some(place) = places.get(at) {
-                        cells[*place] = one_line(raw).into();
+                    if let Some(position) = positions.get(at) {
+                        cells[*position] = one_line(raw).into();
                     }
                 }
                 Some(raw) => {
-                    for (place, cell) in places.iter().zip(raw) {
-                        cells[*place] = cell.as_str().into();
+                    for (position, cell) in positions.iter().zip(raw) {
+                        cells[*position] = cell.as_str().into();
                     }
                 }
                 // A row in doubt after a crash: the ledger has only its reference.
@@ -237,7 +239,7 @@ impl ExportLayout {
                     let cell = reference.and_then(|(map, reference)| cell_of_reference(map, reference));
                     let at = |name: &str| columns.names.iter().position(|other| other == name);
                     if let Some((at, cell)) = cell.and_then(|(name, cell)| Some((at(&name)?, cell))) {
-                        cells[places[at]] = cell.into();
+                        cells[positions[at]] = cell.into();
                     }
                 }
             }

@@ -236,7 +236,7 @@ pub struct Chunk {
     /// In file order, at most [`CHUNK_ROWS`].
     pub rows: Vec<Row>,
     /// The position in the source after these rows. For a replay, its `bytes` count rows.
-    pub place: SourcePosition,
+    pub position: SourcePosition,
 }
 
 /// An opened source whose header has been read.
@@ -456,17 +456,17 @@ impl Source {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn skip_to(&mut self, place: SourcePosition, rows: u64) -> Result<bool, Error> {
+    pub fn skip_to(&mut self, position: SourcePosition, rows: u64) -> Result<bool, Error> {
         let (Some(path), Some(size), Some(prefix_hash)) =
-            (self.file.as_deref(), self.size(), place.prefix_hash)
+            (self.file.as_deref(), self.size(), position.prefix_hash)
         else {
             return Ok(false);
         };
-        let at_end = place.bytes >= size && prefix_hash.bytes >= size;
+        let at_end = position.bytes >= size && prefix_hash.bytes >= size;
         if rows > self.records.rows_left || prefix_hash.bytes > size || !(at_end || self.is_plain()) {
             return Ok(false);
         }
-        let resumed = prefix_hash::resume(path, place, prefix_hash);
+        let resumed = prefix_hash::resume(path, position, prefix_hash);
         let resumed = resumed.map_err(|error| Error::Open { path: self.name.clone().into(), error })?;
         let Some((file, before)) = resumed else { return Ok(false) };
         // Without a line break, more text may have been appended to the last row.
@@ -474,8 +474,8 @@ impl Source {
             return Ok(false);
         }
         self.records.rows_left = if at_end { 0 } else { self.records.rows_left - rows };
-        (self.skipped, self.hash) = (place.bytes, Some(file.hash()));
-        self.records.csv.resume(TextReader::resumed(Box::new(file)), place.line, before == b'\r');
+        (self.skipped, self.hash) = (position.bytes, Some(file.hash()));
+        self.records.csv.resume(TextReader::resumed(Box::new(file)), position.line, before == b'\r');
         Ok(true)
     }
 
@@ -492,7 +492,7 @@ impl Source {
 
     /// The position after the last row. No run can resume after a header with other columns, because the resumed run
     /// would not have read that header.
-    fn place(&self) -> SourcePosition {
+    fn position(&self) -> SourcePosition {
         let hash = self.hash.as_ref().filter(|_| self.records.other_header.is_none());
         let prefix_hash = hash.map(RunningHash::prefix);
         SourcePosition { bytes: self.bytes(), line: self.records.csv.line(), prefix_hash }
@@ -656,7 +656,7 @@ impl Source {
         if rows.is_empty() {
             return self.deferred_error.take().map_or(Ok(None), Err);
         }
-        Ok(Some(Chunk { rows, place: self.place() }))
+        Ok(Some(Chunk { rows, position: self.position() }))
     }
 }
 

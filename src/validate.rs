@@ -27,7 +27,7 @@ use crate::{
 /// Threads that check rows, however many processors there are: the same file has the same findings everywhere.
 const CHECKERS: usize = 2;
 
-/// Batches that may wait for the lookup thread. More would only hide that lookups are slower than reading.
+/// Batches that may wait for the detector's thread. More would only hide that lookups are slower than reading.
 const BATCHES_AHEAD: usize = 8;
 
 /// How many lines are kept as examples of each kind of finding.
@@ -158,8 +158,8 @@ impl Findings {
 /// The findings, and the read error if there was one. Findings before a read error are reported too.
 pub type Validated = (Findings, Result<(), Error>);
 
-/// A row on its way to the lookup thread.
-struct Lookup {
+/// A row on its way to the detector's thread.
+struct HashedRow {
     line: u64,
     reference: ReferenceHash,
     /// The dropped fields of a valid row; `None` for an invalid one, which is already counted and is only needed to
@@ -170,34 +170,34 @@ struct Lookup {
 /// Checks every row of the source.
 ///
 /// # Errors
-/// If the lookup thread failed; a read error is part of the result.
+/// If the detector's thread failed; a read error is part of the result.
 pub fn validate(source: &mut Source) -> Result<Validated, Error> {
     let tried = source.try_options();
     let (checkers, batches): (Vec<_>, Vec<_>) = (0..CHECKERS).map(|_| Checker::new()).unzip();
     thread::scope(|scope| {
-        let lookups = scope.spawn(move || look_up_all(&batches));
+        let detector = scope.spawn(move || detect_duplicates(&batches));
         let (checkers, read) = source.check_rows(checkers, Checker::check);
         let mut findings = Findings::default();
-        // The lookup thread ends when the channels close, also after an error.
+        // The detector's thread ends when the channels close, also after an error.
         checkers.into_iter().for_each(|checker| findings.merge(checker.findings));
-        let looked_up = lookups.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
-        findings.merge(looked_up);
+        let counted = detector.join().map_err(|_| Error::Bug("no reference could be looked up".into()))?;
+        findings.merge(counted);
         findings.rescues = tried.rescues();
         Ok((findings, read.map_err(Error::from)))
     })
 }
 
-/// Counts invalid rows and sends the others to the lookup thread, in a batch for each chunk.
+/// Counts invalid rows and sends the others to the detector's thread, in a batch for each chunk.
 struct Checker {
     findings: Findings,
     /// Room for the folded text of a reference.
     scratch: String,
-    batches: SyncSender<Vec<Lookup>>,
+    batches: SyncSender<Vec<HashedRow>>,
 }
 
 impl Checker {
     /// A checker, and its batches.
-    fn new() -> (Checker, Receiver<Vec<Lookup>>) {
+    fn new() -> (Checker, Receiver<Vec<HashedRow>>) {
         let (sender, receiver) = sync_channel(BATCHES_AHEAD);
         (Checker { findings: Findings::default(), scratch: String::new(), batches: sender }, receiver)
     }
@@ -209,27 +209,27 @@ impl Checker {
             Ok(_) if is_still_duplicate(correction) => findings.add_duplicate(line),
             Ok(row) => {
                 let reference = ReferenceHash::of(row.reference(), scratch);
-                batch.push(Lookup { line, reference, dropped: Some(row.dropped().to_vec()) });
+                batch.push(HashedRow { line, reference, dropped: Some(row.dropped().to_vec()) });
             }
             Err(faults) => {
                 findings.add_invalid(line, &faults.list);
                 let reference = faults.named().map(|reference| ReferenceHash::of(reference, scratch));
-                batch.extend(reference.map(|reference| Lookup { line, reference, dropped: None }));
+                batch.extend(reference.map(|reference| HashedRow { line, reference, dropped: None }));
             }
         });
-        // If the lookup thread has ended, joining it reports why.
+        // If the detector's thread has ended, joining it reports why.
         drop(batches.send(batch));
     }
 }
 
 /// Looks up the references of all rows in file order: the checkers get the chunks in turn, and so they are asked for
 /// their batches in turn.
-fn look_up_all(checkers: &[Receiver<Vec<Lookup>>]) -> Findings {
+fn detect_duplicates(checkers: &[Receiver<Vec<HashedRow>>]) -> Findings {
     let (mut findings, mut detector) = (Findings::default(), DuplicateDetector::default());
     for checker in checkers.iter().cycle() {
         let Ok(batch) = checker.recv() else { break };
-        detector.prefetch(batch.iter().map(|lookup| lookup.reference));
-        for Lookup { line, reference, dropped } in batch {
+        detector.prefetch(batch.iter().map(|row| row.reference));
+        for HashedRow { line, reference, dropped } in batch {
             let occurrence = detector.insert(reference);
             if let Some(dropped) = dropped {
                 findings.add_valid(line, occurrence, &dropped);

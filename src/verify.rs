@@ -204,7 +204,7 @@ impl Workload for Comparison<'_> {
     async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
         let good = chunk.rows.iter().filter_map(|row| row.reading.as_ref().ok());
         let mut imported = self.imported.find(good.map(|customer| &customer.reference)).await?;
-        self.found.bytes = chunk.place.bytes;
+        self.found.bytes = chunk.position.bytes;
         self.found.rows += chunk.rows.len() as u64;
         for row in chunk.rows {
             let found = row.reading.ok().and_then(|customer| {

@@ -248,12 +248,12 @@ impl Slow {
     }
 
     /// Whether it is a header, as headings are compared: the first one again, or another one.
-    fn header(&self, header: &[&str], places: &Places) -> Option<SlowHeader> {
+    fn header(&self, header: &[&str], columns: &ColumnIndices) -> Option<SlowHeader> {
         let cells = |cell: &Vec<u8>| String::from_utf8_lossy(cell).trim_ascii().to_owned();
         let mandatory: Vec<usize> = Field::ALL
             .iter()
             .filter(|field| field.is_mandatory())
-            .filter_map(|field| places.by_field[*field as usize])
+            .filter_map(|field| columns.by_field[*field as usize])
             .collect();
         let names: Vec<String> = self.cells.iter().map(cells).collect();
         let digits = |text: &str| text.chars().filter(char::is_ascii_digit).count();
@@ -533,8 +533,8 @@ fn compare(
     if more == More::Header {
         header.pop();
     }
-    let places = match Places::find(&header, options) {
-        Ok(places) => places,
+    let columns = match ColumnIndices::find(&header, options) {
+        Ok(columns) => columns,
         Err(NotFound { missing, ambiguous }) => {
             let Err(error) = got else { panic!("no column, or two: {missing:?}, {ambiguous:?}") };
             assert!(!error.to_string().is_empty() && !error.hint().is_empty());
@@ -559,13 +559,13 @@ fn compare(
         Err(error) => panic!("{error}"),
     };
     assert_eq!(got.delimiter, char::from(delimiter));
-    assert!(got.columns.iter().eq(places.kept.iter().map(|at| header[*at])), "{:?}", got.columns);
-    let reference = places.by_field[Field::Reference as usize].filter(|at| places.kept.contains(at));
+    assert!(got.columns.iter().eq(columns.kept.iter().map(|at| header[*at])), "{:?}", got.columns);
+    let reference = columns.by_field[Field::Reference as usize].filter(|at| columns.kept.contains(at));
     assert_eq!(got.reference_column.as_deref(), reference.map(|at| header[at]));
     // The rows, and whether one follows a header with other columns.
     let (mut rows, mut is_behind_another) = (Vec::new(), false);
     for record in records {
-        let again = record.header(&header, &places);
+        let again = record.header(&header, &columns);
         if record.is_no_row(&header, delimiter) {
             is_behind_another &= again != Some(SlowHeader::Again) && !record.repeats(&header);
             continue;
@@ -581,7 +581,7 @@ fn compare(
         rows.push((record, is_behind_another));
     }
     assert_eq!(got.rows.len(), rows.len(), "records are lost or made up");
-    let file = File { delimiter, places: &places, trails: more == More::Rows, options };
+    let file = File { delimiter, columns: &columns, trails: more == More::Rows, options };
     for (row, (record, is_behind_another)) in got.rows.iter().zip(rows) {
         assert_eq!(row.line, record.line);
         compare_row(row, record, &file, is_behind_another);
@@ -591,7 +591,7 @@ fn compare(
 /// The properties of a file when a row of it is read.
 struct File<'a> {
     delimiter: u8,
-    places: &'a Places,
+    columns: &'a ColumnIndices,
     trails: bool,
     options: &'a SourceOptions,
 }
@@ -603,7 +603,7 @@ impl File<'_> {
 
     /// Whether a line inside a quote looks like a row.
     fn is_row(&self, line: &[u8]) -> bool {
-        let Places { width, by_field, .. } = self.places;
+        let ColumnIndices { width, by_field, .. } = self.columns;
         let cells: Vec<Vec<u8>> = line.split(|byte| *byte == self.delimiter).map(<[u8]>::to_vec).collect();
         let Some(cells) = texts(&cells) else { return false };
         if line.is_empty() || line.len() > FIELD_MAX_BYTES || cells.len() != width + usize::from(self.trails)
@@ -620,7 +620,7 @@ impl File<'_> {
 
     /// The cells as they are stored, and whether one that is read is too long.
     fn keep(&self, cells: &[Vec<u8>]) -> (Vec<Vec<u8>>, bool) {
-        let Places { by_field, correction, field, message, .. } = self.places;
+        let ColumnIndices { by_field, correction, field, message, .. } = self.columns;
         let read: Vec<usize> = by_field
             .iter()
             .flatten()
@@ -655,13 +655,13 @@ impl File<'_> {
     /// The minimum number of cells of a row.
     fn least(&self) -> usize {
         let required = Field::ALL.into_iter().filter(|field| self.is_required(*field));
-        let last = required.filter_map(|field| self.places.by_field[field as usize]).max();
-        if self.places.is_export { self.places.width } else { last.map_or(1, |last| last + 1) }
+        let last = required.filter_map(|field| self.columns.by_field[field as usize]).max();
+        if self.columns.is_export { self.columns.width } else { last.map_or(1, |last| last + 1) }
     }
 
     /// Whether the whole line is one cell.
     fn is_quoted(&self, cells: &[&str]) -> bool {
-        let width = self.places.width;
+        let width = self.columns.width;
         let [only] = cells else { return false };
         let inside = only.split(char::from(self.delimiter)).count();
         width > 1
@@ -671,13 +671,13 @@ impl File<'_> {
 
     /// Whether the row has the width of the header, or is adjusted to it.
     fn fits(&self, cells: &[&str]) -> bool {
-        let surplus = cells.iter().skip(self.places.width);
+        let surplus = cells.iter().skip(self.columns.width);
         cells.len() >= self.least() && surplus.copied().all(|cell| cell.trim().is_empty())
     }
 }
 
 /// The header, mapped a second time.
-struct Places {
+struct ColumnIndices {
     width: usize,
     by_field: [Option<usize>; Field::COUNT],
     kept: Vec<usize>,
@@ -693,8 +693,8 @@ struct NotFound {
     ambiguous: Option<Field>,
 }
 
-impl Places {
-    fn find(header: &[&str], options: &SourceOptions) -> Result<Places, NotFound> {
+impl ColumnIndices {
+    fn find(header: &[&str], options: &SourceOptions) -> Result<ColumnIndices, NotFound> {
         let all = |is: &dyn Fn(&str) -> bool| -> Vec<usize> {
             (0..header.len()).filter(|at| is(header[*at])).collect()
         };
@@ -720,7 +720,7 @@ impl Places {
         }
         let first = |name: &str| header.iter().position(|column| *column == name);
         let correction = || Some([first("_line")?, first("_outcome")?, first("_error_code")?]);
-        Ok(Places {
+        Ok(ColumnIndices {
             width: header.len(),
             by_field,
             kept: all(&|name| !EXPORT_COLUMNS.contains(&name)),
@@ -737,13 +737,13 @@ fn texts(cells: &[Vec<u8>]) -> Option<Vec<&str>> {
 }
 
 fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_header: bool) {
-    let File { places, options, .. } = file;
+    let File { columns, options, .. } = file;
     let kept: Vec<&str> = row.record.cells().collect();
     harmless(&row.reading);
     let (whole, long) = file.keep(&record.cells);
     let Some(cells) = texts(&whole) else {
         let lossy = |at: &usize| whole.get(*at).map_or(&[][..], |cell| cell).to_vec();
-        let lossy: Vec<Vec<u8>> = places.kept.iter().map(lossy).collect();
+        let lossy: Vec<Vec<u8>> = columns.kept.iter().map(lossy).collect();
         assert!(kept.iter().copied().eq(lossy.iter().map(|cell| String::from_utf8_lossy(cell))));
         let (at, cell) =
             whole.iter().enumerate().find(|(_, cell)| texts(&[cell.to_vec()]).is_none()).unwrap();
@@ -788,15 +788,15 @@ fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_head
     }
     // Missing cells are empty.
     let mut cells = cells;
-    cells.resize(cells.len().max(places.width), "");
-    assert!(kept.iter().copied().eq(places.kept.iter().map(|at| cells[*at])));
-    let by_field: Cells<'_> = places.by_field.map(|place| place.map(|at| cells[at]));
+    cells.resize(cells.len().max(columns.width), "");
+    assert!(kept.iter().copied().eq(columns.kept.iter().map(|at| cells[*at])));
+    let by_field: Cells<'_> = columns.by_field.map(|column| column.map(|at| cells[at]));
     let mut expected = options.read.rules.read(&by_field);
     let has_control = |at: &&usize| {
-        !places.by_field.contains(&Some(**at))
+        !columns.by_field.contains(&Some(**at))
             && cells[**at].chars().any(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\n'))
     };
-    if let Some(at) = places.kept.iter().find(has_control) {
+    if let Some(at) = columns.kept.iter().find(has_control) {
         let Err(faults) = &row.reading else { panic!("a control character passes") };
         let Fault { field: None, rule: Rule::Control, seen } = &faults.list[0] else { panic!("{faults:?}") };
         assert!(seen.ends_with(&format!(" of column {}", at + 1)), "{seen}");
@@ -809,15 +809,15 @@ fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_head
         }
     }
     same(&row.reading, &expected);
-    let corrects = places.correction.map(|at| at.map(|at| cells[at])).and_then(|[line, outcome, code]| {
+    let corrects = columns.correction.map(|at| at.map(|at| cells[at])).and_then(|[line, outcome, code]| {
         let line = line.parse().ok()?;
         let outcome = CorrectedOutcome::from_name(outcome)?;
         let reference = match &row.reading {
             Ok(customer) => Some(customer.reference.as_str()),
             Err(faults) => faults.reference.as_deref(),
         };
-        let repeats = places.message.and_then(|at| Correction::repeats(cells[at], reference));
-        let field = places.field.map_or("", |at| cells[at]);
+        let repeats = columns.message.and_then(|at| Correction::repeats(cells[at], reference));
+        let field = columns.field.map_or("", |at| cells[at]);
         let reference_was_read = Correction::reference_was_read(field, code);
         let code = code.into();
         Some(Box::new(Correction { line, outcome, code, repeats, reference_was_read }))

@@ -151,9 +151,9 @@ pub fn check_key(text: &str) -> Result<(), KeyFlaw> {
         return flaw(seen, "give the key alone: the scheme and the Base64 of the header are added to it");
     }
     let is_quote = |c: char| matches!(c, '"' | '\'' | '`');
-    for (at, place) in [(text.chars().next(), 1), (text.chars().next_back(), length)] {
+    for (at, position) in [(text.chars().next(), 1), (text.chars().next_back(), length)] {
         if at.is_some_and(is_quote) {
-            return flaw(format!("has a quote around it, at position {place}"), "leave the quotes out");
+            return flaw(format!("has a quote around it, at position {position}"), "leave the quotes out");
         }
     }
     if let Some((at, c)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii_graphic()) {

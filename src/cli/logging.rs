@@ -75,8 +75,8 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
 /// Whether this directive of `RUST_LOG` is valid. A single word that is not a level would be parsed as the name of a
 /// crate, and a typing error such as `debgu` would silence the whole log, including errors.
 fn is_known(part: &str) -> bool {
-    let names_a_place = part.contains(['=', '[']) || part.starts_with(env!("CARGO_CRATE_NAME"));
-    part.parse::<Directive>().is_ok() && (names_a_place || part.parse::<LevelFilter>().is_ok())
+    let names_a_target = part.contains(['=', '[']) || part.starts_with(env!("CARGO_CRATE_NAME"));
+    part.parse::<Directive>().is_ok() && (names_a_target || part.parse::<LevelFilter>().is_ok())
 }
 
 fn open(path: &Path) -> io::Result<File> {

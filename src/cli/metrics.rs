@@ -43,9 +43,9 @@ impl MetricsExporter {
                 let text = format!("--metrics-listen: cannot listen on {address}: {error}");
                 Error::usage(text, "choose another address; port 0 takes any that is free")
             })?;
-            let place = format!("http://{}/metrics", listener.address());
-            info!(url = %place, "serving metrics");
-            url = Some(place);
+            let metrics_url = format!("http://{}/metrics", listener.address());
+            info!(url = %metrics_url, "serving metrics");
+            url = Some(metrics_url);
             tasks.spawn(listener.serve(Arc::clone(metrics)));
         }
         let textfile = args.metrics_textfile.as_deref().map(open_textfile).transpose()?;

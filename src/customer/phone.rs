@@ -294,15 +294,19 @@ impl PhoneRegion {
             }
         }
         let count = number.get_national_significant_number().len();
-        let place = if Some(number.country_code) == self.plans.get_country_code_for_region(region) {
+        let region_name = if Some(number.country_code) == self.plans.get_country_code_for_region(region) {
             region.to_string()
         } else {
             format!("+{}", number.country_code)
         };
         let seen = match self.plans.is_possible_number_with_reason(number) {
-            Err(ValidationError::TooShort) => format!("{}, too few for {place}", counted(count, "digit")),
-            Err(ValidationError::TooLong) => format!("{}, too many for {place}", counted(count, "digit")),
-            _ => format!("{}, which no number of {place} has", counted(count, "digit")),
+            Err(ValidationError::TooShort) => {
+                format!("{}, too few for {region_name}", counted(count, "digit"))
+            }
+            Err(ValidationError::TooLong) => {
+                format!("{}, too many for {region_name}", counted(count, "digit"))
+            }
+            _ => format!("{}, which no number of {region_name} has", counted(count, "digit")),
         };
         PhoneError::new(PhoneErrorKind::Impossible, seen)
     }

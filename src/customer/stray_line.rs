@@ -143,7 +143,7 @@ fn is_logged(text: &str) -> bool {
         return true;
     }
     let has_time = text.as_bytes().windows(8).any(|at| {
-        let is_digit = |place: usize| at[place].is_ascii_digit();
+        let is_digit = |index: usize| at[index].is_ascii_digit();
         at[2] == b':' && at[5] == b':' && [0, 1, 3, 4, 6, 7].into_iter().all(is_digit)
     });
     let is_level = |word: &str| {

@@ -844,9 +844,9 @@ fn judge_at_sign(value: &str) -> Option<(Rule, String)> {
         (domain.bytes().next(), "after the @"),
         (domain.bytes().next_back(), "at the end"),
     ];
-    edges.into_iter().find_map(|(byte, place)| {
+    edges.into_iter().find_map(|(byte, edge)| {
         let byte = byte.filter(|byte| matches!(byte, b'_' | b'.'))?;
-        Some((Rule::Edge, format!("`{}` {place}", char::from(byte))))
+        Some((Rule::Edge, format!("`{}` {edge}", char::from(byte))))
     })
 }
 

@@ -112,8 +112,8 @@ pub(super) fn chart(
 pub(super) fn growth(points: &[(f64, f64)], label: fn(f64) -> String) -> Option<Chart> {
     let highest = points.iter().map(|(_, value)| *value).filter(|value| *value > 0.0).reduce(f64::max)?;
     let axis = Axis::new(Scale::Linear, 0.0, highest);
-    let place = |(at, value): &(f64, f64)| format!("{:.1} {:.1}", at * WIDTH, axis.height(*value));
-    let line = points.iter().map(place).collect::<Vec<_>>().join("L");
+    let point = |(at, value): &(f64, f64)| format!("{:.1} {:.1}", at * WIDTH, axis.height(*value));
+    let line = points.iter().map(point).collect::<Vec<_>>().join("L");
     let left = points.first().map_or(0.0, |(at, _)| at * WIDTH);
     let right = points.last().map_or(WIDTH, |(at, _)| at * WIDTH);
     let area = Some(format!("M{left:.1} {HEIGHT}L{line}L{right:.1} {HEIGHT}Z"));

@@ -188,7 +188,7 @@ fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
     let left = left(settled, total, live).map_or_else(String::new, |left| format!(", {} left", whole(left)));
     let all = grouped(total);
     let plain = format!("{percent}  {done} of {about}{}, {speed}{left}", rows(total));
-    let with_bars = BARS.map(|places| format!("{} {plain}", bar(share, places)));
+    let with_bars = BARS.map(|cells| format!("{} {plain}", bar(share, cells)));
     let shorter = [
         plain,
         format!("{percent}  {done} of {all}, {speed}{left}"),
@@ -200,10 +200,10 @@ fn headlines(snapshot: &RunSnapshot) -> Vec<String> {
     with_bars.into_iter().chain(shorter).collect()
 }
 
-fn bar(share: f64, places: usize) -> String {
-    let full = ((share * places as f64) as usize).min(places);
-    let head = if full == places { "" } else { ">" };
-    format!("[{}{head:<1$}]", "=".repeat(full), places - full)
+fn bar(share: f64, cells: usize) -> String {
+    let full = ((share * cells as f64) as usize).min(cells);
+    let head = if full == cells { "" } else { ">" };
+    format!("[{}{head:<1$}]", "=".repeat(full), cells - full)
 }
 
 fn speed(per_second: f64) -> String {

@@ -28,7 +28,7 @@ pub(super) struct RunTimeline {
 /// A run, or several neighboring runs, on the line.
 pub(super) struct Mark {
     pub(super) class: &'static str,
-    pub(super) place: Tooltip,
+    pub(super) tooltip: Tooltip,
 }
 
 impl RunTimeline {
@@ -111,12 +111,12 @@ fn mark(runs: &[RunRecord], from: f64, to: f64) -> Option<Mark> {
         _ if runs.iter().all(|run| matches!(run.state, RunState::Completed | RunState::Running)) => "partly",
         _ => "broken",
     };
-    let place = Tooltip {
+    let tooltip = Tooltip {
         left: format!("{:.1}", from.min(1000.0 - width).max(0.0)),
         width: format!("{width:.1}"),
         words,
     };
-    Some(Mark { class, place })
+    Some(Mark { class, tooltip })
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
         assert!(line.marks.len() <= MARKS_SHOWN, "{}", line.marks.len());
         assert!(
             line.marks[0]
-                .place
+                .tooltip
                 .words
                 .starts_with("Runs 0 to 3, from 1970-01-01 00:00 UTC. 4 runs: created 4;")
         );
@@ -164,7 +164,7 @@ mod tests {
         let line = RunTimeline::of(&runs, 0, 9000).unwrap();
         for mark in &line.marks {
             let (left, width): (f64, f64) =
-                (mark.place.left.parse().unwrap(), mark.place.width.parse().unwrap());
+                (mark.tooltip.left.parse().unwrap(), mark.tooltip.width.parse().unwrap());
             assert!(left >= 0.0 && left + width <= 1000.0, "{left} {width}");
         }
         assert!(RunTimeline::of(&runs[..1], 3, 0).is_none(), "one run is no line");

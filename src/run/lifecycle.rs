@@ -137,9 +137,9 @@ impl ActiveRun {
 
 /// Skips the rows before the checkpoint of the previous run, if it used the same file and parse settings.
 async fn resume(ledger: &mut Ledger, source: &mut Source) -> Result<(), Error> {
-    let Some((place, rows)) = ledger.resume_point(source.size()) else { return Ok(()) };
-    if source.skip_to(place, rows)? {
-        info!(rows, line = place.line, "resuming after an unchanged prefix");
+    let Some((position, rows)) = ledger.resume_point(source.size()) else { return Ok(()) };
+    if source.skip_to(position, rows)? {
+        info!(rows, line = position.line, "resuming after an unchanged prefix");
         ledger.resume().await?;
     }
     Ok(())

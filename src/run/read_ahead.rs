@@ -60,9 +60,9 @@ impl ReadAhead {
             taken.rows.extend(first.rows.drain(..part));
             self.taken += part;
             if first.rows.is_empty() {
-                taken.positions.push((taken.rows.len(), first.place));
+                taken.positions.push((taken.rows.len(), first.position));
                 self.taken = 0;
-                self.before = first.place.bytes;
+                self.before = first.position.bytes;
                 self.chunks.pop_front();
             }
         }
@@ -75,7 +75,7 @@ impl ReadAhead {
         let Some(first) = self.chunks.front() else { return self.before };
         let taken = self.taken as u64;
         let rows = (self.taken + first.rows.len()).max(1) as u64;
-        self.before + (first.place.bytes - self.before) * taken / rows
+        self.before + (first.position.bytes - self.before) * taken / rows
     }
 
     /// Drops the rows that were never claimed: the next run reads them again.
@@ -99,7 +99,10 @@ mod tests {
             reading: Err(Faults { list: Vec::new(), reference: None }),
             corrects: None,
         };
-        Chunk { rows: lines.map(row).collect(), place: SourcePosition { bytes, ..SourcePosition::default() } }
+        Chunk {
+            rows: lines.map(row).collect(),
+            position: SourcePosition { bytes, ..SourcePosition::default() },
+        }
     }
 
     #[test]
@@ -110,7 +113,8 @@ mod tests {
         let first = ahead.take(3);
         assert_eq!((first.rows.len(), first.positions.len(), ahead.bytes()), (3, 0, 300));
         let second = ahead.take(2);
-        let positions: Vec<_> = second.positions.iter().map(|(rows, place)| (*rows, place.bytes)).collect();
+        let positions: Vec<_> =
+            second.positions.iter().map(|(rows, position)| (*rows, position.bytes)).collect();
         assert_eq!((second.rows[0].line, positions, ahead.bytes()), (3, vec![(1, 400)], 500));
         assert_eq!(ahead.take(9).rows.len(), 1);
         assert_eq!((ahead.len(), ahead.bytes()), (0, 600));

@@ -235,7 +235,7 @@ impl ServerState {
     }
 
     pub(super) fn answered(&mut self, entry: Option<usize>, status: u16) {
-        if let Some(entry) = entry.and_then(|place| self.entries.get_mut(place)) {
+        if let Some(entry) = entry.and_then(|index| self.entries.get_mut(index)) {
             entry.status = Some(status);
         }
     }

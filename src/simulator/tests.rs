@@ -111,8 +111,8 @@ async fn a_create_answers_as_the_reference_page_shows() {
         "\"last_updated\"",
     ];
     let text = String::from_utf8(reply.body).unwrap();
-    let places: Vec<usize> = order.iter().map(|name| text.find(name).unwrap()).collect();
-    assert!(places.is_sorted(), "{text}");
+    let offsets: Vec<usize> = order.iter().map(|name| text.find(name).unwrap()).collect();
+    assert!(offsets.is_sorted(), "{text}");
     simulator.stop().await;
 }
 

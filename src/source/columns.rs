@@ -101,8 +101,8 @@ impl ColumnMap {
     /// Maps the header. Fails if a required column is missing or ambiguous.
     pub(super) fn find(name: &str, header: &[String], options: &ReadOptions) -> Result<ColumnMap, Error> {
         let kept = (0..header.len()).filter(|at| !EXPORT_COLUMNS.contains(&header[*at].as_str())).collect();
-        let place = |name: &str| header.iter().position(|column| column == name);
-        let correction = place("_line").zip(place("_outcome")).zip(place("_error_code"));
+        let index_of = |name: &str| header.iter().position(|column| column == name);
+        let correction = index_of("_line").zip(index_of("_outcome")).zip(index_of("_error_code"));
         let by_field = find_columns(name, header, options)?;
         let is_required = |field: &Field| field.is_mandatory() || options.rules.require.contains(field);
         let required = Field::ALL.iter().filter(|field| is_required(field));
@@ -118,8 +118,8 @@ impl ColumnMap {
             by_field,
             kept,
             correction: correction.map(|((line, outcome), code)| [line, outcome, code]),
-            field: place("_field"),
-            message: place("_error_message"),
+            field: index_of("_field"),
+            message: index_of("_error_message"),
             rows_trail: false,
             least_width,
         })
@@ -276,7 +276,7 @@ fn find_column(header: &[String], name: &str) -> Result<usize, NotFound> {
     match found.as_slice() {
         [one] => Ok(*one),
         [] => Err(NotFound::Missing),
-        places => Err(NotFound::Ambiguous(places.iter().map(|at| header[*at].clone()).collect())),
+        several => Err(NotFound::Ambiguous(several.iter().map(|at| header[*at].clone()).collect())),
     }
 }
 
@@ -387,7 +387,7 @@ mod tests {
         text.split(',').map(str::to_owned).collect()
     }
 
-    fn places(columns: &str, options: &ReadOptions) -> Result<[Option<usize>; Field::COUNT], String> {
+    fn indices(columns: &str, options: &ReadOptions) -> Result<[Option<usize>; Field::COUNT], String> {
         let map = ColumnMap::find("f.csv", &header(columns), options);
         let map = map.map_err(|error| format!("{error}; {}", error.hint()))?;
         Ok(map.by_field.map(|source| match source {
@@ -398,16 +398,16 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_name_and_by_map() {
-        let plain = places("x,mobile_number,Object_Reference_ID,_line", &ReadOptions::default()).unwrap();
+        let plain = indices("x,mobile_number,Object_Reference_ID,_line", &ReadOptions::default()).unwrap();
         assert_eq!(plain[..3], [Some(2), Some(1), None]);
         let map = vec![(Field::Reference, "Id".into()), (Field::MobileNumber, "phone".into())];
-        let mapped = places("Id,PHONE", &ReadOptions { map, ..ReadOptions::default() }).unwrap();
+        let mapped = indices("Id,PHONE", &ReadOptions { map, ..ReadOptions::default() }).unwrap();
         assert_eq!(mapped[..2], [Some(0), Some(1)]);
     }
 
     #[test]
     fn a_missing_column_names_what_was_found_and_what_is_likely() {
-        let missing = |columns: &str| places(columns, &ReadOptions::default()).unwrap_err();
+        let missing = |columns: &str| indices(columns, &ReadOptions::default()).unwrap_err();
         assert_eq!(
             missing("object_reference_id,Phone"),
             "no column mobile_number in f.csv (columns found: object_reference_id, Phone); \
@@ -421,11 +421,11 @@ mod tests {
         ));
         let require = Rules { require: vec![Field::LastName], ..Rules::default() };
         let strict = ReadOptions { rules: require, ..ReadOptions::default() };
-        let missing_name = places("object_reference_id,mobile_number", &strict).unwrap_err();
+        let missing_name = indices("object_reference_id,mobile_number", &strict).unwrap_err();
         assert!(missing_name.contains("--set last_name=VALUE"), "{missing_name}");
         let options =
             ReadOptions { map: vec![(Field::LastName, "sirname".into())], ..ReadOptions::default() };
-        let unknown = places("object_reference_id,mobile_number,surname", &options).unwrap_err();
+        let unknown = indices("object_reference_id,mobile_number,surname", &options).unwrap_err();
         assert!(unknown.contains("did you mean --map 'last_name=surname'?"), "{unknown}");
         assert!(missing("mobile_number,mobile_number,object_reference_id").ends_with("rename one of them"));
         assert!(

@@ -101,13 +101,13 @@ pub(super) enum Flaw {
         rows: u64,
     },
     /// Blanks precede an opening quote.
-    BlankBeforeQuote(Place),
+    BlankBeforeQuote(QuotePosition),
     /// The quote that should close a cell is followed by something other than a delimiter or a line break.
-    TextAfterQuote(Place),
+    TextAfterQuote(QuotePosition),
     /// As `TextAfterQuote`, with nothing but blanks after the quote.
-    BlankAfterQuote(Place),
+    BlankAfterQuote(QuotePosition),
     /// As `TextAfterQuote`, with a backslash before the quote, which was intended to be part of the cell.
-    EscapedQuote(Place),
+    EscapedQuote(QuotePosition),
     /// A quote is open at the end of the input.
     OpenQuote(Opening),
 }
@@ -139,7 +139,7 @@ pub(super) struct Opening {
 
 /// The position of a quote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct QuotePosition {
     /// The physical line.
     pub(super) line: u64,
     /// The position in the line, in characters, from 1.
@@ -407,8 +407,9 @@ impl<R: Read> CsvReader<R> {
             self.blanks()?;
             if self.has_more()? && self.buffer[self.start] == quote {
                 if self.cell.bytes > 0 {
-                    let place = self.place();
-                    self.note(Flaw::BlankBeforeQuote(Place { position: place.position + 1, ..place }));
+                    let blank = self.position();
+                    let quote = QuotePosition { position: blank.position + 1, ..blank };
+                    self.note(Flaw::BlankBeforeQuote(quote));
                 }
                 self.quoted(record_line, is_row)?;
             }
@@ -472,13 +473,13 @@ impl<R: Read> CsvReader<R> {
                 return Ok(());
             }
             (quotes, is_malformed) = (quotes + 1, true);
-            let (place, is_escaped) = (self.place(), self.unquoted.last() == Some(&b'\\'));
+            let (position, is_escaped) = (self.position(), self.unquoted.last() == Some(&b'\\'));
             let flaw = match is_escaped {
                 true => Flaw::EscapedQuote,
                 false if self.is_before_blanks()? => Flaw::BlankAfterQuote,
                 false => Flaw::TextAfterQuote,
             };
-            self.note(flaw(place));
+            self.note(flaw(position));
             self.keep_byte(quote);
         }
         if !is_malformed || !quotes.is_multiple_of(2) {
@@ -556,10 +557,10 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// The position of the last consumed byte.
-    fn place(&self) -> Place {
+    fn position(&self) -> QuotePosition {
         let line = &self.buffer[self.line_state.start.min(self.start)..self.start];
         let position = self.line_state.dropped + characters(line);
-        Place { line: self.line, position, column: self.ends.len() }
+        QuotePosition { line: self.line, position, column: self.ends.len() }
     }
 
     /// Appends `length` bytes to the cell, or as many as may be kept, and consumes all of them.
@@ -809,9 +810,12 @@ mod tests {
 
     #[test]
     fn malformed_quoting_is_told_with_its_place_and_swallows_no_more_than_it_must() {
-        let text_after = |line, position, column| Flaw::TextAfterQuote(Place { line, position, column });
-        let blank_after = |line, position, column| Flaw::BlankAfterQuote(Place { line, position, column });
-        let blank_before = |line, position, column| Flaw::BlankBeforeQuote(Place { line, position, column });
+        let text_after =
+            |line, position, column| Flaw::TextAfterQuote(QuotePosition { line, position, column });
+        let blank_after =
+            |line, position, column| Flaw::BlankAfterQuote(QuotePosition { line, position, column });
+        let blank_before =
+            |line, position, column| Flaw::BlankBeforeQuote(QuotePosition { line, position, column });
         for (text, last_line, flaw) in [
             ("\"field \"A\" 1\",2\n", 1, text_after(1, 8, 0)),
             ("1,\"x\"y,3\n", 1, text_after(1, 5, 1)),

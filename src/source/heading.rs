@@ -20,9 +20,9 @@ pub enum HeadingMatch {
 /// The field that a heading names, and how certain that is.
 pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
     let own = Field::ALL.into_iter().find(|field| plain(field.name()) == plain(heading));
-    let alias = || Field::ALL.into_iter().find_map(|field| Some((field, alias_place(field, heading)?)));
+    let alias = || Field::ALL.into_iter().find_map(|field| Some((field, alias_rank(field, heading)?)));
     own.map(|field| (field, HeadingMatch::Own))
-        .or_else(|| alias().map(|(field, place)| (field, HeadingMatch::Alias(place))))
+        .or_else(|| alias().map(|(field, rank)| (field, HeadingMatch::Alias(rank))))
         .or_else(|| field_of_words(heading).map(|field| (field, HeadingMatch::Words)))
 }
 
@@ -90,7 +90,7 @@ fn aliases(field: Field) -> &'static [&'static str] {
 }
 
 pub(super) fn is_alias(field: Field, name: &str) -> bool {
-    alias_place(field, name).is_some()
+    alias_rank(field, name).is_some()
 }
 
 /// Whether a column that feeds nothing is probably meant for the field: its name is that of the field in another system,
@@ -113,7 +113,7 @@ pub(super) fn ends_with_own(field: Field, name: &str) -> bool {
     plain(name).ends_with(&plain(field.name()))
 }
 
-fn alias_place(field: Field, name: &str) -> Option<usize> {
+fn alias_rank(field: Field, name: &str) -> Option<usize> {
     let name = plain(name);
     aliases(field).iter().position(|alias| *alias == name)
 }

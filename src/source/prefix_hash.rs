@@ -72,16 +72,16 @@ impl Read for HashingFile {
     }
 }
 
-/// Opens the file at `place` and returns it with the byte before, or `None` if its prefix is not the expected one.
+/// Opens the file at `position` and returns it with the byte before, or `None` if its prefix is not the expected one.
 pub(super) fn resume(
     path: &Path,
-    place: SourcePosition,
+    position: SourcePosition,
     prefix_hash: PrefixHash,
 ) -> io::Result<Option<(HashingFile, u8)>> {
     let mut file = File::open(path)?;
-    let Some((hash, before)) = check(&mut file, place.bytes, prefix_hash)? else { return Ok(None) };
-    file.seek(SeekFrom::Start(place.bytes))?;
-    let already_hashed = prefix_hash.bytes.saturating_sub(place.bytes);
+    let Some((hash, before)) = check(&mut file, position.bytes, prefix_hash)? else { return Ok(None) };
+    file.seek(SeekFrom::Start(position.bytes))?;
+    let already_hashed = prefix_hash.bytes.saturating_sub(position.bytes);
     Ok(Some((HashingFile { file, hash, already_hashed }, before)))
 }
 
@@ -90,8 +90,8 @@ pub(super) fn is_prefix(path: &Path, prefix_hash: PrefixHash) -> io::Result<bool
     Ok(check(&mut File::open(path)?, 0, prefix_hash)?.is_some())
 }
 
-/// Hashes the prefix and compares. Returns the hash and the byte before `place`, or `None` if the prefix has changed.
-fn check(file: &mut File, place: u64, prefix_hash: PrefixHash) -> io::Result<Option<(RunningHash, u8)>> {
+/// Hashes the prefix and compares. Returns the hash and the byte before `offset`, or `None` if the prefix has changed.
+fn check(file: &mut File, offset: u64, prefix_hash: PrefixHash) -> io::Result<Option<(RunningHash, u8)>> {
     let hash = RunningHash::default();
     let (mut block, mut done, mut before) = (vec![0; BLOCK_BYTES], 0, 0);
     while done < prefix_hash.bytes {
@@ -102,8 +102,8 @@ fn check(file: &mut File, place: u64, prefix_hash: PrefixHash) -> io::Result<Opt
             read => read?,
         };
         hash.add(&block[..read]);
-        if (done + 1..=done + read as u64).contains(&place) {
-            before = block[(place - done - 1) as usize];
+        if (done + 1..=done + read as u64).contains(&offset) {
+            before = block[(offset - done - 1) as usize];
         }
         done += read as u64;
     }
@@ -128,8 +128,8 @@ mod tests {
         let all = whole.hash().prefix();
         assert_eq!((prefix.bytes, all.bytes), (700_000, 1_000_000));
 
-        let place = SourcePosition { bytes: 600_000, ..SourcePosition::default() };
-        let (mut resumed, before) = resume(named.path(), place, prefix).unwrap().expect("the same bytes");
+        let position = SourcePosition { bytes: 600_000, ..SourcePosition::default() };
+        let (mut resumed, before) = resume(named.path(), position, prefix).unwrap().expect("the same bytes");
         assert_eq!(before, text[599_999]);
         let mut rest = Vec::new();
         resumed.read_to_end(&mut rest).unwrap();
@@ -137,9 +137,9 @@ mod tests {
         assert_eq!(resumed.hash().prefix(), all);
 
         let longer = PrefixHash { bytes: 1_000_001, ..all };
-        assert!(resume(named.path(), place, longer).unwrap().is_none(), "there are not so many");
+        assert!(resume(named.path(), position, longer).unwrap().is_none(), "there are not so many");
         named.seek(SeekFrom::Start(5)).unwrap();
         named.write_all(b"!").unwrap();
-        assert!(resume(named.path(), place, prefix).unwrap().is_none(), "a byte was changed");
+        assert!(resume(named.path(), position, prefix).unwrap().is_none(), "a byte was changed");
     }
 }

@@ -114,7 +114,7 @@ impl ReplaySource {
             if sender
                 .send(Ok(Chunk {
                     rows,
-                    place: SourcePosition { bytes: rows_read, ..SourcePosition::default() },
+                    position: SourcePosition { bytes: rows_read, ..SourcePosition::default() },
                 }))
                 .await
                 .is_err()

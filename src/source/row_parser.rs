@@ -15,7 +15,7 @@ use super::{
     adjustments::{Adjustment, Adjustments},
     columns::{ColumnMap, with_template_faults},
     csv_reader::{
-        FIELD_MAX_BYTES, Flaw, Opening, Place, Quote, RECORD_MAX_BYTES, RECORD_MAX_FIELDS, RawFields,
+        FIELD_MAX_BYTES, Flaw, Opening, Quote, QuotePosition, RECORD_MAX_BYTES, RECORD_MAX_FIELDS, RawFields,
         RawRecord,
     },
     decode::{Encoding, invalid_byte, lossy},
@@ -105,12 +105,12 @@ pub(super) fn read_row(
     if let Some(control) = control {
         reading = Err(with_fault(reading, control));
     }
-    let corrects = columns.correction.and_then(|places| {
+    let corrects = columns.correction.and_then(|indices| {
         let reference = match &reading {
             Ok(valid) => Some(valid.reference()),
             Err(faults) => faults.reference.as_deref(),
         };
-        correction(places.map(cell), columns.field.map(cell), columns.message.map(cell), reference)
+        correction(indices.map(cell), columns.field.map(cell), columns.message.map(cell), reference)
     });
     wants(record.line, &reading, corrects.as_deref()).then(|| Row {
         line: record.line,
@@ -261,8 +261,8 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
         lines => format!("swallowed {lines} lines, {} to {last}", first + 1),
     };
     let and_it = if swallowed.is_empty() { String::new() } else { format!("; it {swallowed}") };
-    let at = |place: Place| {
-        let Place { line, position, column } = place;
+    let at = |quote: QuotePosition| {
+        let QuotePosition { line, position, column } = quote;
         format!("at position {position} of line {line}, in column {}", column + 1)
     };
     let seen = match flaw {
@@ -278,11 +278,11 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
             let rows = if rows == 1 { "one reads as a row".into() } else { format!("{rows} read as rows") };
             format!("a quote in column {column} of line {line} {swallowed}; {rows}")
         }
-        Flaw::BlankBeforeQuote(place) => format!("a blank before the opening quote {}{and_it}", at(place)),
-        Flaw::TextAfterQuote(place) => format!("text after the closing quote {}{and_it}", at(place)),
-        Flaw::BlankAfterQuote(place) => format!("a blank after the closing quote {}{and_it}", at(place)),
-        Flaw::EscapedQuote(place) => {
-            format!("text after the closing quote {}, {BACKSLASH}{and_it}", at(place))
+        Flaw::BlankBeforeQuote(quote) => format!("a blank before the opening quote {}{and_it}", at(quote)),
+        Flaw::TextAfterQuote(quote) => format!("text after the closing quote {}{and_it}", at(quote)),
+        Flaw::BlankAfterQuote(quote) => format!("a blank after the closing quote {}{and_it}", at(quote)),
+        Flaw::EscapedQuote(quote) => {
+            format!("text after the closing quote {}, {BACKSLASH}{and_it}", at(quote))
         }
         Flaw::OpenQuote(Opening { line, column }) => {
             format!("a quote in column {} of line {line} is never closed{and_it}", column + 1)

@@ -79,9 +79,9 @@ fn events(trace: &str) -> Vec<Event<'_>> {
         let Some((thread, call)) = line.split_once(' ') else { continue };
         let call = call.trim_start();
         if call.starts_with("<... ") {
-            let place = open.iter().position(|(of, _)| *of == thread);
-            if let Some(place) = place {
-                events[open.swap_remove(place).1].ended = at;
+            let index = open.iter().position(|(of, _)| *of == thread);
+            if let Some(index) = index {
+                events[open.swap_remove(index).1].ended = at;
             }
         } else if let Some((name, rest)) = call.split_once('(') {
             let unfinished = rest.ends_with("<unfinished ...>");

@@ -204,14 +204,14 @@ fn fill_disk(kib: u32) -> Option<u64> {
 fn a_folder_that_is_none() {
     let world = World::new();
     let file = world.rows("users.csv", 5);
-    let mut places = vec!["users.csv/ledger.db", "nowhere/ledger.db"];
+    let mut paths = vec!["users.csv/ledger.db", "nowhere/ledger.db"];
     if cfg!(target_os = "linux") {
-        places.push("/proc/ledger.db");
+        paths.push("/proc/ledger.db");
     }
     let before = fs::read(&file).unwrap();
-    for place in places {
-        let done = world.import(&file, &["--ledger", place]);
-        done.assert_error(2, &[place, "--ledger"]);
+    for path in paths {
+        let done = world.import(&file, &["--ledger", path]);
+        done.assert_error(2, &[path, "--ledger"]);
         assert_eq!(world.journal().requests(), 0);
         assert_eq!(files(world.folder.path()), ["users.csv".to_owned()].into());
         assert_eq!(fs::read(&file).unwrap(), before);

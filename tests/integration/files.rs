@@ -231,8 +231,8 @@ fn a_stream_that_breaks_off_settles_what_came_and_names_the_place() {
         let world_of = World::new();
         let file = world_of.file(name, &whole[..whole.len() * 9 / 10]);
         let done = world_of.import(&file, &[]);
-        let place = format!("breaks off at byte {} of the file", whole.len() * 9 / 10);
-        done.assert_error_line(1, &[&place, "at line ", "get the file whole"]);
+        let position = format!("breaks off at byte {} of the file", whole.len() * 9 / 10);
+        done.assert_error_line(1, &[&position, "at line ", "get the file whole"]);
         let created = world_of.summary()["created"].as_u64().unwrap();
         assert!((1..4000).contains(&created), "{created} of 4000");
         assert_eq!(world_of.summary()["rows"], created, "half a row is none");

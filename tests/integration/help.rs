@@ -181,8 +181,8 @@ fn help_is_grouped_and_the_file_stands_first() {
         "\nCustomer fields:",
         "\nExamples:",
     ];
-    let places = headings.map(|heading| long.find(heading).unwrap_or_else(|| panic!("{heading}: {long}")));
-    assert!(places.is_sorted(), "{long}");
+    let offsets = headings.map(|heading| long.find(heading).unwrap_or_else(|| panic!("{heading}: {long}")));
+    assert!(offsets.is_sorted(), "{long}");
     assert!(long.contains("JUSPAY_ENVIRONMENT]"), "{long}");
     let codes = help(&world, "", "--help");
     for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "129, 130, 143 "] {

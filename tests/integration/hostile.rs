@@ -482,10 +482,10 @@ fn a_redirect_to_another_host() {
                 call.send("HTTP/1.1 500 Lost\r\nContent-Length: 0\r\n\r\n");
                 return;
             }
-            let place = format!("http://{to}/customers");
+            let location = format!("http://{to}/customers");
             call.send(format!(
-                "HTTP/1.1 {status} Elsewhere\r\nLocation: {place}\r\nContent-Location: {place}\r\n\
-                     Refresh: 0; url={place}\r\nAlt-Svc: http/1.1=\"{to}\"\r\nContent-Length: 0\r\n\r\n"
+                "HTTP/1.1 {status} Elsewhere\r\nLocation: {location}\r\nContent-Location: {location}\r\n\
+                     Refresh: 0; url={location}\r\nAlt-Svc: http/1.1=\"{to}\"\r\nContent-Length: 0\r\n\r\n"
             ));
         });
         let done = wire.import(&world, &file, &NO_HURRY);

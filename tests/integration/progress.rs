@@ -152,9 +152,9 @@ fn a_run_that_goes_on_is_shown_from_outside_and_in_plain_lines() {
         "throttled_by",
         "pauses",
     ];
-    let told: Vec<&serde_json::Value> = names.iter().map(|name| &live[name]).collect();
+    let shown: Vec<&serde_json::Value> = names.iter().map(|name| &live[name]).collect();
     assert_eq!(
-        serde_json::json!(told),
+        serde_json::json!(shown),
         serde_json::json!([1, "sending", 0, false, null, 8, 0, null, null, 0]),
         "{live}"
     );
@@ -190,8 +190,8 @@ fn a_run_that_died_does_not_go_on() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let file = world.rows("users.csv", 10);
     let mut child = world.start_import(&file, &[]);
-    let told = || world.has_ledger() && world.run(&["status"]).stdout.contains("10 in flight");
-    assert!(wait_until(&mut child, told));
+    let shown = || world.has_ledger() && world.run(&["status"]).stdout.contains("10 in flight");
+    assert!(wait_until(&mut child, shown));
     child.kill().unwrap();
     child.wait().unwrap();
     let status = world.run(&["status"]);

@@ -53,9 +53,9 @@ impl Source {
     }
 
     /// The places where this word occurs in the program as a whole word; `path:line`.
-    pub(crate) fn places(&self, word: &str) -> Vec<String> {
-        let places = words(&self.code, word).into_iter();
-        places.map(|at| format!("{}:{}", self.path, self.code[..at].matches('\n').count() + 1)).collect()
+    pub(crate) fn occurrences(&self, word: &str) -> Vec<String> {
+        let occurrences = words(&self.code, word).into_iter();
+        occurrences.map(|at| format!("{}:{}", self.path, self.code[..at].matches('\n').count() + 1)).collect()
     }
 
     /// The module that the file is, from the crate's root.

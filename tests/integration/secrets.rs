@@ -90,7 +90,7 @@ fn answer(call: &mut Call<'_>) {
 }
 
 #[track_caller]
-fn assert_absent(text: &[u8], what: &[&str], place: &str) {
+fn assert_absent(text: &[u8], what: &[&str], origin: &str) {
     let text = String::from_utf8_lossy(text).to_lowercase();
     for canary in what {
         let found = text.find(&canary.to_lowercase()).map(|at| {
@@ -98,7 +98,7 @@ fn assert_absent(text: &[u8], what: &[&str], place: &str) {
             let end = text[at..].char_indices().nth(80).map_or(text.len(), |(end, _)| at + end);
             text[begin..end].to_owned()
         });
-        assert_eq!(found, None, "{canary} in {place}");
+        assert_eq!(found, None, "{canary} in {origin}");
     }
 }
 
@@ -114,10 +114,10 @@ fn assert_says_nothing(world: &World, done: &Done) {
             seen.push((name, bytes));
         }
     }
-    for (place, bytes) in seen {
-        assert_absent(&bytes, &KEYS, place);
-        assert_absent(&bytes, &[TOKEN, "tkn_", "panicked"], place);
-        assert_absent(&bytes, &FIELDS, place);
+    for (origin, bytes) in seen {
+        assert_absent(&bytes, &KEYS, origin);
+        assert_absent(&bytes, &[TOKEN, "tkn_", "panicked"], origin);
+        assert_absent(&bytes, &FIELDS, origin);
     }
 }
 

@@ -31,7 +31,7 @@ fn only_in(words: &[&str], allowed: impl Fn(&Source) -> bool) {
     let sources = program();
     let forbidden = sources.iter().filter(|source| !allowed(source));
     let found: Vec<String> =
-        forbidden.flat_map(|source| words.iter().flat_map(|word| source.places(word))).collect();
+        forbidden.flat_map(|source| words.iter().flat_map(|word| source.occurrences(word))).collect();
     assert!(found.is_empty(), "{words:?} must not stand at {found:?}");
 }
 
@@ -98,7 +98,7 @@ fn the_simulator_knows_nothing_of_ours() {
     assert!(simulator.len() > 1);
     for source in simulator {
         assert_eq!(source.uses(), BTreeSet::new(), "{}", source.path);
-        assert_eq!(source.places("customer_import"), Vec::<String>::new());
+        assert_eq!(source.occurrences("customer_import"), Vec::<String>::new());
     }
 }
 
@@ -113,7 +113,7 @@ fn reqwest_is_the_apis_alone() {
     only_in(&["reqwest"], |source| {
         under(source, &["api"])
             || (under(source, &["cli"])
-                && source.places("reqwest::Url").len() == source.places("reqwest").len())
+                && source.occurrences("reqwest::Url").len() == source.occurrences("reqwest").len())
     });
 }
 
@@ -136,7 +136,8 @@ fn only_the_command_line_reads_the_environment() {
     only_in(&["env::"], |source| {
         // The crash point at which a test ends the process; behind a feature, not in any release.
         source.path == "src/ledger/crash_point.rs"
-            || source.path == "src/main.rs" && source.places("env::") == source.places("env::args_os")
+            || source.path == "src/main.rs"
+                && source.occurrences("env::") == source.occurrences("env::args_os")
             || under(source, &["cli"])
     });
     let ledger = std::fs::read_to_string(root().join("src/ledger.rs")).unwrap();
@@ -159,8 +160,8 @@ fn nothing_sleeps_but_the_sender_the_throttle_and_the_simulator() {
     only_in(&["sleep_until"], |source| under(source, &["throttle", "simulator", "run"]));
     for source in read_all("tests") {
         for word in ["sleep", "sleep_until"] {
-            let places = source.places(word);
-            assert!(places.is_empty(), "tests wait for events, not for time: {places:?}");
+            let occurrences = source.occurrences(word);
+            assert!(occurrences.is_empty(), "tests wait for events, not for time: {occurrences:?}");
         }
     }
 }

@@ -280,14 +280,14 @@ fn unknown(entry: &Entry<'_>, definition: &Command) -> SettingsError {
     let typed = shown(OsStr::new(key)).to_lowercase();
     let score = |name: &str| strsim::jaro_winkler(&typed, name);
     let nearest = candidates.into_iter().max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_default();
-    let place = section.map_or(String::new(), |name| format!(" of {name}"));
+    let of_section = section.map_or(String::new(), |name| format!(" of {name}"));
     let text = match owner {
-        Some(owner) => format!("{key} is an option of {}, not{place}", owner.get_name()),
+        Some(owner) => format!("{key} is an option of {}, not{of_section}", owner.get_name()),
         None => format!(
             "unknown key {:?}{}",
             shown(OsStr::new(key)),
             section.map_or(String::new(), |name| format!(" under [{name}]"))
         ),
     };
-    fault(text, format!("the nearest known key{place} is {nearest}"))
+    fault(text, format!("the nearest known key{of_section} is {nearest}"))
 }

@@ -20,7 +20,7 @@ use super::{
         json_rows::{json_outcomes, json_rows, signed},
         model::{Heartbeat, Outcome, RowId, RunCounts, RunId, Tally},
     },
-    fault_ids::FaultPlace,
+    fault_ids::FaultStorage,
     rows::Query,
     statements::{COUNT_OUTCOMES, COUNT_RUN, SET_CHECKPOINT, SET_HEARTBEAT},
 };
@@ -116,12 +116,12 @@ pub(super) fn add_with_id(
 /// An invalid row or a duplicate.
 pub(super) fn add_unsendable(
     arguments: &mut SqliteArguments,
-    (row, fault): &(&Unsendable, FaultPlace),
+    (row, fault): &(&Unsendable, FaultStorage),
 ) -> Result<(), BoxDynError> {
     let key = row.reference.as_ref().map(Reference::key);
     let fault = match fault {
-        FaultPlace::Table(id) | FaultPlace::NewInTable(id) => Some(*id),
-        FaultPlace::Row => None,
+        FaultStorage::Table(id) | FaultStorage::NewInTable(id) => Some(*id),
+        FaultStorage::Row => None,
     };
     arguments.add(row.row.id.0)?;
     arguments.add(row.line as i64)?;
@@ -134,8 +134,8 @@ pub(super) fn add_unsendable(
 }
 
 /// The words of the rows that are in no table of faults, as a JSON array.
-pub(super) fn own_words(rows: &[(&Unsendable, FaultPlace)]) -> Option<String> {
-    let own = rows.iter().filter(|(_, place)| *place == FaultPlace::Row);
+pub(super) fn own_words(rows: &[(&Unsendable, FaultStorage)]) -> Option<String> {
+    let own = rows.iter().filter(|(_, storage)| *storage == FaultStorage::Row);
     let mut own = own.map(|(row, _)| {
         let RowError { field, code, message, .. } = &*row.error;
         (row.row.id, field, code, message)

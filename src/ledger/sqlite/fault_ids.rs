@@ -16,9 +16,9 @@ pub(super) const FAULTS_MAX: usize = 1024;
 /// Field, code and message.
 pub(super) type FaultWords<'a> = [Option<&'a str>; 3];
 
-/// Where the words of a fault stand.
+/// Where the words of a fault are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FaultPlace {
+pub(super) enum FaultStorage {
     /// In the table, under this id.
     Table(i64),
     /// Not yet in the table; from now on under this id.
@@ -55,19 +55,19 @@ impl FaultIds {
         self.ids = Some(ids);
     }
 
-    /// Where the words of this fault stand.
-    pub(super) fn place(&mut self, RowError { field, code, message, .. }: &RowError) -> FaultPlace {
+    /// Where the words of this fault are stored.
+    pub(super) fn storage_of(&mut self, RowError { field, code, message, .. }: &RowError) -> FaultStorage {
         self.set_key([field.as_deref(), code.as_deref(), message.as_deref()]);
         let ids = self.ids.get_or_insert_default();
         if let Some(id) = ids.get(&self.key) {
-            return FaultPlace::Table(*id);
+            return FaultStorage::Table(*id);
         }
         if ids.len() >= FAULTS_MAX {
-            return FaultPlace::Row;
+            return FaultStorage::Row;
         }
         self.last = self.last.saturating_add(1);
         ids.insert(self.key.clone(), self.last);
-        FaultPlace::NewInTable(self.last)
+        FaultStorage::NewInTable(self.last)
     }
 
     fn set_key(&mut self, words: FaultWords<'_>) {
@@ -93,19 +93,19 @@ mod tests {
         let mut faults = FaultIds::default();
         assert!(!faults.is_read());
         faults.read([(7, [Some("f"), None, Some("a")])]);
-        assert_eq!(faults.place(&fault("a")), FaultPlace::Table(7));
-        assert_eq!(faults.place(&fault("b")), FaultPlace::NewInTable(8));
-        assert_eq!(faults.place(&fault("b")), FaultPlace::Table(8));
-        assert_eq!(faults.place(&RowError::default()), FaultPlace::NewInTable(9));
+        assert_eq!(faults.storage_of(&fault("a")), FaultStorage::Table(7));
+        assert_eq!(faults.storage_of(&fault("b")), FaultStorage::NewInTable(8));
+        assert_eq!(faults.storage_of(&fault("b")), FaultStorage::Table(8));
+        assert_eq!(faults.storage_of(&RowError::default()), FaultStorage::NewInTable(9));
     }
 
     #[test]
     fn a_full_table_leaves_a_fault_with_its_row() {
         let mut faults = FaultIds::default();
         for at in 0..FAULTS_MAX {
-            assert_eq!(faults.place(&fault(&at.to_string())), FaultPlace::NewInTable(at as i64 + 1));
+            assert_eq!(faults.storage_of(&fault(&at.to_string())), FaultStorage::NewInTable(at as i64 + 1));
         }
-        assert_eq!(faults.place(&fault("one more")), FaultPlace::Row);
-        assert_eq!(faults.place(&fault("0")), FaultPlace::Table(1));
+        assert_eq!(faults.storage_of(&fault("one more")), FaultStorage::Row);
+        assert_eq!(faults.storage_of(&fault("0")), FaultStorage::Table(1));
     }
 }

@@ -51,7 +51,7 @@ use super::{
         own_words, pieces, set_checkpoint, set_heartbeat,
     },
     disk::{LOG_BYTES_KEPT, LogWatch, keep_temporary_files_beside, options},
-    fault_ids::{FAULTS_MAX, FaultIds, FaultPlace},
+    fault_ids::{FAULTS_MAX, FaultIds, FaultStorage},
     lock_file::{Identity, beside, check_ours, identity, lock, missing, private_file},
     rows::Query,
     statements::*,
@@ -653,7 +653,7 @@ impl Store {
     async fn with_faults<'b>(
         &mut self,
         rows: &'b [Unsendable],
-    ) -> Result<Vec<(&'b Unsendable, FaultPlace)>, Error> {
+    ) -> Result<Vec<(&'b Unsendable, FaultStorage)>, Error> {
         if !rows.is_empty() && !self.faults.is_read() {
             let known = self.all(sqlx::query(SELECT_FAULTS).bind(FAULTS_MAX as i64)).await?;
             self.faults.read(known.iter().map(|row| (row.get(0), [row.get(1), row.get(2), row.get(3)])));
@@ -661,13 +661,13 @@ impl Store {
         let mut placed = Vec::with_capacity(rows.len());
         for same in rows.chunk_by(|one, next| Arc::ptr_eq(&one.error, &next.error)) {
             let Some(first) = same.first() else { continue };
-            let place = self.faults.place(&first.error);
-            if let FaultPlace::NewInTable(id) = place {
+            let storage = self.faults.storage_of(&first.error);
+            if let FaultStorage::NewInTable(id) = storage {
                 let RowError { field, code, message, .. } = &*first.error;
                 let insert = sqlx::query(INSERT_FAULT).bind(id).bind(field).bind(code).bind(message);
                 self.execute(insert).await?;
             }
-            placed.extend(same.iter().map(|row| (row, place)));
+            placed.extend(same.iter().map(|row| (row, storage)));
         }
         Ok(placed)
     }
