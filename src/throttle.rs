@@ -467,8 +467,8 @@ impl Controls {
         }
     }
 
-    /// Passes a response on to the rate, and returns the change for all requests. A rate that is shared is told by the
-    /// next report; until then only a pause is known.
+    /// Passes a response on to the rate, and returns the change for all requests. A shared rate changes with the next
+    /// report; until then only a pause is known.
     fn on_response(&mut self, sent: SentRequest, response: Response, now: Instant) -> RateChange {
         match (&mut self.log, sent) {
             (None, SentRequest::Own(stamp)) => return self.rate.on_response(stamp, response, now),
@@ -499,7 +499,7 @@ impl Controls {
 
     /// Whether a request of this class might be admitted, or else what has to be waited for.
     fn check(&self, class: RequestClass, now: Instant) -> Result<(), Wait> {
-        // What ends it is a change as that of a probe's end is one.
+        // The end of the hold wakes waiting requests in the same way as the end of a probe.
         if self.is_held(now) { Err(Wait::ForProbe) } else { self.breaker.check(class, now).map(drop) }
     }
 }
