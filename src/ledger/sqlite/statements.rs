@@ -371,14 +371,17 @@ pub(super) const SET_CHECKPOINT: &str = "
 pub(super) const SELECT_CHECKPOINT_LINES: &str =
     "select run, coalesce(line, 0) from checkpoint where run >= ?1 and run < ?2";
 
-/// Reassigns invalid rows and duplicates of the skipped part to the run that counts them.
+/// Reassigns invalid rows and duplicates of the skipped part, on the lines from ?3 to before ?4, to the run that counts
+/// them.
 pub(super) const TAKE_OVER_UNSENDABLE: &str = "
-    update row set run = ?1, settled_at = ?3 where customer_id is null and outcome in ('invalid', 'duplicate')
-    and run >= ?2 and run < ?1 and line < (select line from checkpoint where checkpoint.run = row.run)";
+    update row set run = ?1, settled_at = ?5 where customer_id is null and outcome in ('invalid', 'duplicate')
+    and line >= ?3 and line < ?4 and run >= ?2 and run < ?1
+    and line < (select line from checkpoint where checkpoint.run = row.run)";
 
 pub(super) const TAKE_OVER_RECORDS: &str = "
     update record set run = ?1 where row in (
-        select id from row where customer_id is null and outcome in ('invalid', 'duplicate') and run = ?1)";
+        select id from row where customer_id is null and outcome in ('invalid', 'duplicate')
+        and line >= ?2 and line < ?3 and run = ?1)";
 
 /// The source is unchanged to its end, and so are the counts by field.
 pub(super) const COPY_DROPPED: &str = "

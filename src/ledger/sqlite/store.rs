@@ -78,6 +78,9 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
 /// A checkpoint of the write-ahead log every 16 MB instead of every 4 MB: fewer fsyncs of the main file.
 const CHECKPOINT_PAGES: &str = "4096";
 
+/// How many lines of a source one statement takes over.
+const TAKE_OVER_LINES: u64 = 100_000;
+
 /// Maximum number of ids per statement.
 const IDS_MAX: usize = 10_000;
 
@@ -544,14 +547,29 @@ impl Store {
         now: i64,
     ) -> Result<(Dropped, FieldCounts), Error> {
         self.begin().await?;
-        let take_over = sqlx::query(TAKE_OVER_UNSENDABLE).bind(run.0).bind(reached.chain_start.0).bind(now);
-        self.execute(take_over).await?;
-        self.execute(sqlx::query(TAKE_OVER_RECORDS).bind(run.0)).await?;
+        self.take_over_unsendable(run, reached, now).await?;
         self.execute(set_checkpoint(run, reached)).await?;
         let dropped = self.all(sqlx::query(COPY_DROPPED).bind(run.0)).await?;
         let changed = self.all(sqlx::query(COPY_CHANGED).bind(run.0)).await?;
         self.commit().await?;
         Ok((read_dropped(&dropped), read_field_counts(&changed).collect()))
+    }
+
+    /// Reassigns the rows of the skipped part that cannot be sent. Until a statement has ended, SQLite keeps the former
+    /// state of each page that it changes in a temporary file, which is as large as the ledger if one statement
+    /// changes all rows.
+    async fn take_over_unsendable(
+        &mut self,
+        run: RunId,
+        reached: &Checkpoint,
+        now: i64,
+    ) -> Result<(), Error> {
+        for (from, end) in line_ranges(reached.position.line) {
+            let rows = sqlx::query(TAKE_OVER_UNSENDABLE).bind(run.0).bind(reached.chain_start.0);
+            self.execute(rows.bind(from).bind(end).bind(now)).await?;
+            self.execute(sqlx::query(TAKE_OVER_RECORDS).bind(run.0).bind(from).bind(end)).await?;
+        }
+        Ok(())
     }
 
     // The commit of a run
@@ -937,4 +955,27 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), E
 fn parse_version(version: &str) -> [u32; 3] {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     [(); 3].map(|()| parts.next().unwrap_or(0))
+}
+/// All lines in ranges of [`TAKE_OVER_LINES`], each with the line after it. Few lines are after `last`, so the last range
+/// has no end.
+fn line_ranges(last: u64) -> impl Iterator<Item = (i64, i64)> {
+    let ranges = last.div_ceil(TAKE_OVER_LINES).max(1);
+    let begin = |range: u64| i64::try_from(range.saturating_mul(TAKE_OVER_LINES)).unwrap_or(i64::MAX);
+    (0..ranges).map(move |at| (begin(at), if at + 1 == ranges { i64::MAX } else { begin(at + 1) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_lines_have_no_gap() {
+        let of = |last| line_ranges(last).collect::<Vec<_>>();
+        let (one, two) = (TAKE_OVER_LINES as i64, 2 * TAKE_OVER_LINES as i64);
+        for last in [0, 1, TAKE_OVER_LINES] {
+            assert_eq!(of(last), [(0, i64::MAX)]);
+        }
+        assert_eq!(of(TAKE_OVER_LINES + 1), [(0, one), (one, i64::MAX)]);
+        assert_eq!(of(3 * TAKE_OVER_LINES), [(0, one), (one, two), (two, i64::MAX)]);
+    }
 }
