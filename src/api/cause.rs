@@ -211,8 +211,10 @@ fn stage(errors: &[&(dyn StdError + 'static)]) -> Stage {
 }
 
 fn words(errors: &[&(dyn StdError + 'static)]) -> Option<Words> {
-    let is_lookup = |text: &str| text == "dns error" || text.starts_with(SOCKS_LOOKUP);
-    if errors.iter().any(|error| is_lookup(&error.to_string())) {
+    if errors.iter().any(|error| error.to_string().starts_with(SOCKS_LOOKUP)) {
+        return Some(Words::Part("the name is not found here; with socks5h:// the proxy looks it up".into()));
+    }
+    if errors.iter().any(|error| error.to_string() == "dns error") {
         return Some(Words::Part("the name is not found".into()));
     }
     errors.iter().find_map(|error| {

@@ -103,10 +103,13 @@ impl Rescues {
         if let Some((rules, rows)) = &mut self.lenient {
             *rows += u64::from(is_valid(rules, cells, faults, is_lenient));
         }
-        if let Some(region) = &mut self.region
-            && faults.list.iter().all(is_of_spelling)
-        {
-            region.try_row(cells);
+        if let Some(region) = &mut self.region {
+            let of_spelling = faults.list.iter().filter(|fault| is_of_spelling(fault)).count();
+            if of_spelling == faults.list.len() {
+                region.try_row(cells);
+            } else if of_spelling > 0 {
+                region.add_country(cells);
+            }
         }
     }
 
@@ -188,6 +191,14 @@ impl RegionTrial {
         RegionTrial { rules, regional: None, spelled: 0, countries, waiting, is_complete: true, valid: 0 }
     }
 
+    /// Counts the country of a number in a row that has other faults too: it says as much about the file.
+    fn add_country(&mut self, cells: &Cells<'_>) {
+        let number = self.rules.value(Field::MobileNumber, cells[Field::MobileNumber as usize]);
+        if let Some(region) = number.and_then(PhoneRegion::of_number) {
+            *self.countries.entry(region.into()).or_default() += 1;
+        }
+    }
+
     fn try_row(&mut self, cells: &Cells<'_>) {
         let [number, code] = [Field::MobileNumber, Field::MobileCountryCode]
             .map(|field| self.rules.value(field, cells[field as usize]));
@@ -236,7 +247,7 @@ impl RegionTrial {
 
     fn rescue(&self) -> Rescue {
         match self.countries.keys().next() {
-            Some(region) if self.countries.len() == 1 && self.is_complete => {
+            Some(region) if self.countries.len() == 1 && self.is_complete && self.regional.is_some() => {
                 Rescue { option: format!("--phone-region {region}"), rows: self.valid }
             }
             _ => Rescue { option: REGION.into(), rows: self.spelled },
@@ -345,6 +356,8 @@ mod tests {
         assert_eq!(region(&[["99887 76655", "", ""]]), suggestion("--phone-region CC", 1));
         let mixed = [["+91 99887 76655", "", ""], ["+44 7911 123456", "", ""]];
         assert_eq!(region(&mixed), suggestion("--phone-region CC", 2));
+        let with_name = [["+91 99887 76655", "", "Mary Ann"], ["+44 7911 123456", "", ""]];
+        assert_eq!(region(&with_name), suggestion("--phone-region CC", 1));
         let british = [["07911 123456", "", ""], ["99887 76655", "", ""], ["+44 7911 123456", "", ""]];
         assert_eq!(region(&british), suggestion("--phone-region GB", 2));
         assert_eq!(region(&[["9988776655", "", "Mary Ann"]]), None);
