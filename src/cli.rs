@@ -196,6 +196,14 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
     let path = given.unwrap_or(Path::new(default));
     let name = path.as_os_str().as_encoded_bytes();
+    // Spellings of other programs; as a name, it would be that of a new file in this folder.
+    let scheme = [&b"sqlite:"[..], b"postgres:", b"postgresql:"].into_iter().find(|of| name.starts_with(of));
+    if scheme.is_some_and(|scheme| !name[scheme.len()..].starts_with(b"//")) {
+        return Err(Error::usage(
+            "--ledger has a scheme without //",
+            "name a file with --ledger FILE, or a server with --ledger postgres://USER@HOST/DATABASE",
+        ));
+    }
     // Names that SQLite treats specially: a ledger in memory would be lost at the end, with every id.
     if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
         return Err(Error::usage(

@@ -167,6 +167,9 @@ impl Refused<'_> {
         if !at_top && option(self.definition, typed).is_some() {
             return format!("{no_option}; write {PROGRAM} {word}");
         }
+        if !at_top && option(self.command, typed).is_some() {
+            return format!("{word} stands after --, where every word is a file's name; write it before --");
+        }
         let has = |command: &&Command| option(command, typed).is_some();
         let owners: Vec<&str> =
             self.definition.get_subcommands().filter(has).map(Command::get_name).collect();

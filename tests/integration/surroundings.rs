@@ -160,6 +160,9 @@ fn a_ledger_that_would_not_last_is_refused() {
         done.assert_error(2, &["://… is no ledger", "name a file with --ledger FILE"]);
         assert!(!done.stderr.contains("secret"), "{done:?}");
     }
+    for ledger in ["sqlite:l.db", "sqlite::memory:", "postgres:host/db"] {
+        world.import(&file, &["--ledger", ledger]).assert_error(2, &["--ledger has a scheme without //"]);
+    }
     assert_eq!(world.import(&file, &["--ledger", ""]).code, 2);
     assert_eq!(files(world.folder.path()), ["rows.csv".to_owned()].into());
     assert_eq!(world.journal().requests(), 0);

@@ -61,6 +61,10 @@ fn an_option_that_there_is_not() {
             &["--rate", "5", "import", "u.csv"],
             "--rate stands before the command; write it after, as in customer-import import --rate",
         ),
+        (
+            &["import", "--", "u.csv", "--rate", "5"],
+            "--rate stands after --, where every word is a file's name; write it before --",
+        ),
     ]);
 }
 
