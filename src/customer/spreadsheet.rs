@@ -179,20 +179,29 @@ enum Digits {
 /// numbers.
 const ID_DIGITS_MIN: usize = 8;
 
-/// How a program has rewritten a cell that is part of a reference, if it has. Any number in such a cell is an id, so that
-/// a short one, too, was rewritten: `8.0`, `1,234`.
+/// How a program has rewritten a cell that a template joins with others, if it has. Any number in a reference's cell is an
+/// id, so that a short one, too, was rewritten: `8.0`, `1,234`. A minus before a part of a number would seem to separate
+/// it from the part before.
 pub(super) fn detect_part(field: Field, cell: &str) -> Option<&'static str> {
-    let is_group = |rest: &[u8]| rest.len() == 4 && rest[0] == b',' && digits(&rest[1..]) == 3;
+    let bytes = cell.as_bytes();
     let as_short = || {
-        let whole = digits(cell.as_bytes());
-        let rest = &cell.as_bytes()[whole..];
+        let whole = digits(bytes);
+        let rest = &bytes[whole..];
         match whole {
-            1.. if is_decimal(cell.as_bytes()) => Some(DECIMALS),
-            1..=3 if is_group(rest) => Some(GROUPED),
+            1.. if is_decimal(bytes) => Some(DECIMALS),
+            1..=3 if rest.len() == 4 && rest[0] == b',' && digits(&rest[1..]) == 3 => Some(GROUPED),
             _ => None,
         }
     };
-    detect(field, cell, Content::of(cell)).or_else(|| as_short().filter(|_| field == Field::Reference))
+    let as_negative = || {
+        let number = cell.strip_prefix(['-', '\u{2212}'])?.as_bytes();
+        (!number.is_empty() && digits(number) == number.len()).then_some(NEGATIVE)
+    };
+    detect(field, cell, Content::of(cell)).or_else(|| match field {
+        Field::Reference => as_short(),
+        Field::MobileNumber => as_negative(),
+        _ => None,
+    })
 }
 
 const DECIMALS: &str = "a program read the column as numbers with decimals";
@@ -460,6 +469,8 @@ mod tests {
             assert_eq!(of(cell), None, "{cell}");
         }
         assert_eq!(detect(Field::Reference, "8.0"), None);
+        assert_eq!(detect_part(Field::MobileNumber, "-9876500110"), Some(NEGATIVE));
+        assert_eq!(detect_part(Field::MobileNumber, "-"), None);
         assert!(of("9.8E+05").is_some());
     }
 

@@ -202,6 +202,18 @@ fn what_nobody_sees_in_a_cell_that_is_sent_is_a_fault_that_names_it() {
     }
 }
 
+/// Behind a country code, the minus of a spreadsheet's result looks like a dash.
+#[test]
+fn a_part_of_a_number_with_a_minus_is_a_fault() {
+    let world = World::new();
+    let text = "object_reference_id,code,number\ncustomer-1,+91,98765 00110\ncustomer-2,+91,-9876500019\n";
+    let file = world.file("users.csv", text);
+    let done = world.import(&file, &["--map", "mobile_number={code}{number}", "--phone-region", "IN"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "created=1 invalid=1"), "{done:?}");
+    let row = &world.failed_rows()[0];
+    assert_eq!((row["_line"].as_str(), row["_error_code"].as_str()), ("3", "spreadsheet"), "{row:?}");
+}
+
 /// A file in UTF-8 that was appended to one in another encoding: the mark shows it, and no text of it would be right.
 #[test]
 fn a_byte_order_mark_that_was_read_in_another_encoding_is_no_part_of_a_reference() {
