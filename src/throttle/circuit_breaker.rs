@@ -118,6 +118,7 @@ pub(super) enum Wait {
 
 /// The circuit breaker of one run.
 pub(super) struct CircuitBreaker {
+    /// The pause in effect, or the last one, until a request that was sent after it has a result.
     pause: Option<Pause>,
     service: Circuit,
     service_failures_max: u32,
@@ -140,6 +141,8 @@ pub(super) struct CircuitBreaker {
 struct Pause {
     from: Instant,
     until: Instant,
+    /// The number of the first request that was sent after it.
+    first_after: Option<u64>,
 }
 
 #[derive(Default)]
@@ -203,6 +206,9 @@ impl CircuitBreaker {
         if let Some(open) = self.probed(probe) {
             open.probe_in_flight = true;
         }
+        if let Some(pause) = &mut self.pause {
+            pause.first_after.get_or_insert(number);
+        }
         // The probe of the service is a read, whatever the row is about to send.
         let class = if probe == Some(Probe::Service) { RequestClass::Read } else { class };
         Ok(Admitted { class, probe, number, failed_probes: self.failed_probes })
@@ -217,6 +223,7 @@ impl CircuitBreaker {
         now: Instant,
     ) -> bool {
         let Admitted { class, probe, number, .. } = admitted;
+        self.pause = self.pause.filter(|pause| pause.first_after.is_none_or(|first| number < first));
         let mut has_closed = false;
         match signal {
             ServiceSignal::Up | ServiceSignal::WriteConfirmed => {
@@ -301,12 +308,11 @@ impl CircuitBreaker {
     /// Admits nothing until this time; of two pauses the later end counts. Returns whether no pause was in effect:
     /// each of the requests in flight together may get the same pause.
     pub(super) fn pause(&mut self, until: Instant, now: Instant) -> bool {
-        let before = self.pause_at(now);
-        self.pause = Some(match before {
-            Some(before) => Pause { until: before.until.max(until), ..before },
-            None => Pause { from: now, until },
-        });
-        before.is_none()
+        let is_new = self.pause_at(now).is_none();
+        let until = self.pause_at(now).map_or(until, |pause| pause.until.max(until));
+        let from = self.pause.map_or(now, |pause| pause.from);
+        self.pause = Some(Pause { from, until, first_after: None });
+        is_new
     }
 
     pub(super) fn pause_left(&self, now: Instant) -> Duration {
@@ -317,11 +323,16 @@ impl CircuitBreaker {
         self.pause.filter(|pause| now < pause.until)
     }
 
-    /// How long there has been no success, although requests were sent. A pause in effect does not count: the API has
-    /// requested it, and its end may bring a success.
+    /// How long there has been no success, although requests were sent. A pause does not count until a request that was
+    /// sent after it has failed: the API has requested the pause, and the first request after it may succeed.
     pub(super) fn failing_for(&self, now: Instant) -> Option<Duration> {
-        let until = self.pause_at(now).map_or(now, |pause| pause.from);
-        self.failing_since().map(|since| until.saturating_duration_since(since))
+        let failing = |since: Instant| match self.pause {
+            Some(Pause { from, until, .. }) => {
+                from.saturating_duration_since(since) + now.saturating_duration_since(until)
+            }
+            None => now.saturating_duration_since(since),
+        };
+        self.failing_since().map(failing)
     }
 
     /// Since when there has been no success, although requests were sent.
@@ -469,18 +480,37 @@ mod tests {
     }
 
     #[test]
-    fn the_pause_in_effect_does_not_count_as_failing() {
+    fn a_pause_counts_as_failing_once_a_request_after_it_has_failed() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut breaker = breaker();
-        let admitted = go(&mut breaker, WRITE, now);
-        breaker.on_result(admitted, ServiceSignal::Throttled, now);
+        let [first, late] = [(); 2].map(|()| go(&mut breaker, WRITE, now));
+        breaker.on_result(first, ServiceSignal::Throttled, now);
         assert!(breaker.pause(now + 20 * second, now));
         assert_eq!(breaker.failing_for(now + 19 * second), Some(Duration::ZERO));
-        // The next outage begins where the first has ended without a success.
+        // The end of the pause is no failure yet, and neither is the result of a request that was sent before it.
         let end = now + 20 * second;
-        assert_eq!(breaker.failing_for(end), Some(20 * second));
-        assert!(breaker.pause(end + 20 * second, end));
-        assert_eq!(breaker.failing_for(end + 5 * second), Some(20 * second));
+        assert_eq!(breaker.failing_for(end), Some(Duration::ZERO));
+        let next = go(&mut breaker, WRITE, end);
+        breaker.on_result(late, ServiceSignal::Throttled, end);
+        assert_eq!(breaker.failing_for(end + 2 * second), Some(2 * second));
+        breaker.on_result(next, ServiceSignal::Throttled, end + 3 * second);
+        assert_eq!(breaker.failing_for(end + 3 * second), Some(23 * second));
+        // In the next pause, what has failed before it counts.
+        assert!(breaker.pause(end + 20 * second, end + 3 * second));
+        assert_eq!(breaker.failing_for(end + 5 * second), Some(23 * second));
+    }
+
+    #[test]
+    fn a_request_from_before_a_pause_may_extend_it_after_its_end() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut breaker = breaker();
+        let [first, late] = [(); 2].map(|()| go(&mut breaker, WRITE, now));
+        breaker.on_result(first, ServiceSignal::Throttled, now);
+        assert!(breaker.pause(now + second, now));
+        let end = now + 2 * second;
+        breaker.on_result(late, ServiceSignal::Throttled, end);
+        assert!(breaker.pause(end + second, end));
+        assert_eq!(breaker.failing_for(end + second), Some(Duration::ZERO));
     }
 
     #[test]
