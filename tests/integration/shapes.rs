@@ -284,7 +284,9 @@ fn a_file_that_changes_while_it_is_read_is_no_completed_import() {
             file.write_all(b"cust-999999,1,,,\n").unwrap();
         }),
         ("it was written to", &|file| {
-            std::fs::write(file, long_file(0..ROWS).replace("cust-", "kust-")).unwrap()
+            // In place: an empty file in between could be the one that is seen.
+            let mut file = std::fs::File::options().write(true).open(file).unwrap();
+            file.write_all(long_file(0..ROWS).replace("cust-", "kust-").as_bytes()).unwrap();
         }),
         ("another file has its name", &|file| {
             let new = file.with_extension("new");
