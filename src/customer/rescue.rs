@@ -1,8 +1,8 @@
 //! Determines which invalid rows an option would make valid.
 //!
 //! Each option that is not given is tried alone on the rows that break a rule, while the file is read: valid rows
-//! cost nothing, and memory does not grow with the file. The region of phone numbers is never guessed: a region is
-//! suggested only if all numbers with a country code are of one country.
+//! cost next to nothing, and memory does not grow with the file. The region of phone numbers is never guessed: a region is
+//! suggested only if all numbers with a country code are of one country, and if it does not spoil most valid rows.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +11,14 @@ use super::{Cells, Fault, Faults, Field, PhoneRegion, Rule, Rules, Validation, s
 /// The number of phone numbers kept until one with a country code shows the region.
 const WAITING_MAX: usize = 1000;
 
+/// How many numbers of valid rows are kept, to see what a region would make of them.
+const VALID_MAX: usize = 1000;
+
 /// Maximum length in bytes of a kept cell: longer than any spelling of a number.
 const WAITING_CELL_MAX_BYTES: usize = 64;
+
+/// The region of a number without a country code, as the API reads it; from the Create Customer page.
+const DEFAULT_REGION: &str = "IN";
 
 /// The options that are tried.
 const TRIED: [&str; 3] = [DROPPING, LENIENT, REGION];
@@ -78,6 +84,8 @@ struct RegionTrial {
     countries: BTreeMap<String, u64>,
     /// Number and country code of rows before the first number with a country code.
     waiting: Vec<[String; 2]>,
+    /// The numbers of the first valid rows without a country code.
+    valid_numbers: Vec<String>,
     /// Whether every row was tried.
     is_complete: bool,
     valid: u64,
@@ -110,6 +118,13 @@ impl Rescues {
             } else if of_spelling > 0 {
                 region.add_country(cells);
             }
+        }
+    }
+
+    /// Looks at the number of a row that breaks no rule: an option must not spoil it.
+    pub fn try_valid(&mut self, cells: &Cells<'_>) {
+        if let Some(region) = &mut self.region {
+            region.try_valid(cells);
         }
     }
 
@@ -188,7 +203,43 @@ fn is_of_spelling(fault: &Fault) -> bool {
 impl RegionTrial {
     fn new(rules: &Rules) -> RegionTrial {
         let (rules, countries, waiting) = (rules.clone(), BTreeMap::new(), Vec::new());
-        RegionTrial { rules, regional: None, spelled: 0, countries, waiting, is_complete: true, valid: 0 }
+        let (valid_numbers, is_complete) = (Vec::new(), true);
+        RegionTrial {
+            rules,
+            regional: None,
+            spelled: 0,
+            countries,
+            waiting,
+            valid_numbers,
+            is_complete,
+            valid: 0,
+        }
+    }
+
+    fn try_valid(&mut self, cells: &Cells<'_>) {
+        if self.valid_numbers.len() >= VALID_MAX {
+            return;
+        }
+        let value = |field| self.rules.value(field, cells[field as usize]);
+        if let (Some(number), None) = (value(Field::MobileNumber), value(Field::MobileCountryCode))
+            && number.len() <= WAITING_CELL_MAX_BYTES
+        {
+            self.valid_numbers.push(number.to_owned());
+        }
+    }
+
+    /// Whether the region spares most of the valid rows whose numbers are numbers of the API's default country.
+    fn spares_valid_rows(&self, regional: &Rules) -> bool {
+        let in_region = |region| {
+            let validation = Some(Validation::Documented);
+            Rules { validation, phone_region: region, ..self.rules.clone() }
+        };
+        let default = in_region(PhoneRegion::parse(DEFAULT_REGION).ok());
+        let regional = in_region(regional.phone_region.clone());
+        let of_default = self.valid_numbers.iter().filter(|number| is_read(&default, number, ""));
+        let (spared, spoiled): (Vec<_>, Vec<_>) =
+            of_default.partition(|number| is_read(&regional, number, ""));
+        spared.len() >= spoiled.len()
     }
 
     /// Counts the country of a number in a row that has other faults too: it says as much about the file.
@@ -233,21 +284,33 @@ impl RegionTrial {
 
     /// Adds the results for other rows of the file.
     fn merge(&mut self, other: RegionTrial) {
-        let RegionTrial { rules: _, regional, spelled, countries, waiting, is_complete, valid } = other;
+        let RegionTrial {
+            rules: _,
+            regional,
+            spelled,
+            countries,
+            waiting,
+            valid_numbers,
+            is_complete,
+            valid,
+        } = other;
         self.regional = self.regional.take().or(regional);
         self.spelled += spelled;
         for (country, numbers) in countries {
             *self.countries.entry(country).or_default() += numbers;
         }
         self.waiting.extend(waiting);
+        self.valid_numbers.extend(valid_numbers);
         self.is_complete &= is_complete;
         self.valid += valid;
         self.try_waiting();
     }
 
     fn rescue(&self) -> Rescue {
-        match self.countries.keys().next() {
-            Some(region) if self.countries.len() == 1 && self.is_complete && self.regional.is_some() => {
+        match (self.countries.keys().next(), &self.regional) {
+            (Some(region), Some(regional))
+                if self.countries.len() == 1 && self.is_complete && self.spares_valid_rows(regional) =>
+            {
                 Rescue { option: format!("--phone-region {region}"), rows: self.valid }
             }
             _ => Rescue { option: REGION.into(), rows: self.spelled },
@@ -291,8 +354,9 @@ mod tests {
             cells[Field::MobileNumber as usize] = Some(number);
             cells[Field::MobileCountryCode as usize] = Some(code);
             cells[Field::FirstName as usize] = Some(name);
-            if let Err(faults) = rules.check(&cells) {
-                rescues.try_row(&cells, &faults);
+            match rules.check(&cells) {
+                Ok(_) => rescues.try_valid(&cells),
+                Err(faults) => rescues.try_row(&cells, &faults),
             }
         }
         rescues
@@ -360,6 +424,11 @@ mod tests {
         assert_eq!(region(&with_name), suggestion("--phone-region CC", 1));
         let british = [["07911 123456", "", ""], ["99887 76655", "", ""], ["+44 7911 123456", "", ""]];
         assert_eq!(region(&british), suggestion("--phone-region GB", 2));
+        // Most numbers without a code are of another country.
+        let plain = [["9988776655", "", ""], ["9988776656", "", ""], ["7911123456", "", ""]];
+        let abroad = [["+44 7911 123456", "", ""]];
+        assert_eq!(region(&[&plain[..], &abroad].concat()), suggestion("--phone-region CC", 1));
+        assert_eq!(region(&[&plain[1..], &abroad].concat()), suggestion("--phone-region GB", 1));
         assert_eq!(region(&[["9988776655", "", "Mary Ann"]]), None);
         let many = vec![["99887 76655", "", ""]; WAITING_MAX + 1];
         let many = [&many[..], &[["+91 99887 76655", "", ""]]].concat();

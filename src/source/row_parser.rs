@@ -21,7 +21,7 @@ use super::{
     decode::{Encoding, invalid_byte, lossy},
 };
 use crate::customer::{
-    BACKSLASH, COMMENT, CONFLICT, CorrectedOutcome, Correction, EXPORT_ENCODING, Fault, Faults, Field,
+    BACKSLASH, COMMENT, CONFLICT, Cells, CorrectedOutcome, Correction, EXPORT_ENCODING, Fault, Faults, Field,
     LINE_SEPARATOR, NULS, QUOTED_ROW, Record, Rescues, Row, Rule, Rules, TEXT_QUOTES, ValidRecord, counted,
     typographic_quotes,
 };
@@ -99,8 +99,8 @@ pub(super) fn read_row(
     }
     adjustments.add_values(&reading, record.line);
     let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
-    if let (Err(faults), None, Some(rescues)) = (&reading, &control, rescues) {
-        rescues.lock().unwrap_or_else(PoisonError::into_inner).try_row(&by_field, faults);
+    if let (None, Some(rescues)) = (&control, rescues) {
+        try_options(rescues, &by_field, &reading);
     }
     if let Some(control) = control {
         reading = Err(with_fault(reading, control));
@@ -118,6 +118,15 @@ pub(super) fn read_row(
         reading: reading.map(ValidRecord::customer),
         corrects,
     })
+}
+
+/// Tries the options that are not given on a row.
+fn try_options(rescues: &Mutex<Rescues>, cells: &Cells<'_>, reading: &Result<ValidRecord<'_>, Faults>) {
+    let mut rescues = rescues.lock().unwrap_or_else(PoisonError::into_inner);
+    match reading {
+        Ok(_) => rescues.try_valid(cells),
+        Err(faults) => rescues.try_row(cells, faults),
+    }
 }
 
 /// What is kept of a record that is not text, and what was seen.
