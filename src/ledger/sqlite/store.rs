@@ -956,6 +956,7 @@ fn parse_version(version: &str) -> [u32; 3] {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     [(); 3].map(|()| parts.next().unwrap_or(0))
 }
+
 /// All lines in ranges of [`TAKE_OVER_LINES`], each with the line after it. Few lines are after `last`, so the last range
 /// has no end.
 fn line_ranges(last: u64) -> impl Iterator<Item = (i64, i64)> {
