@@ -74,20 +74,23 @@ pub(super) struct Unsendable {
     pub(super) outcome: Outcome,
     pub(super) reference: Option<Reference>,
     pub(super) error: Arc<RowError>,
+    /// Its raw cells; none if it has none.
+    pub(super) record: Option<Record>,
 }
 
 impl Unsendable {
     fn new(
         row: UnsendableRow,
         line: u64,
-        reading: Result<Customer, Faults>,
+        (record, reading): (Record, Result<Customer, Faults>),
         error: Arc<RowError>,
     ) -> Unsendable {
         let (outcome, reference) = match reading {
             Ok(customer) => (Outcome::Duplicate, Some(customer.reference)),
             Err(faults) => (Outcome::Invalid, faults.reference.as_deref().map(Reference::recorded)),
         };
-        Unsendable { row, line, outcome, reference, error }
+        let record = Some(record).filter(|record| record.cells().next().is_some());
+        Unsendable { row, line, outcome, reference, error, record }
     }
 }
 
@@ -191,7 +194,7 @@ pub(super) struct CommitBatch<'a> {
     pub(super) restores_rows: bool,
     pub(super) unsendable: Vec<Unsendable>,
     pub(super) superseded: Superseded,
-    /// Raw cells to keep.
+    /// Raw cells to keep, of other rows than those that cannot be sent.
     pub(super) records: Vec<(RowId, Cow<'a, Record>)>,
     /// Rows whose raw cells are erased.
     pub(super) erased: Vec<RowId>,
@@ -298,9 +301,9 @@ impl<'a> CommitBatch<'a> {
             }
             RowPlan::InvalidOrDuplicate(row) => {
                 let error = self.last_error.describe(&reading, row.repeat);
-                let unsendable = Unsendable::new(row, line, reading, error);
+                let unsendable = Unsendable::new(row, line, (record, reading), error);
                 settle(unsendable.outcome, self.run);
-                self.settle_unsendable(unsendable, record);
+                self.settle_unsendable(unsendable);
                 return None;
             }
             RowPlan::DropObsoleteUpdate { id, imported_by } => {
@@ -522,13 +525,12 @@ impl<'a> CommitBatch<'a> {
     }
 
     /// Adds an invalid row or a duplicate.
-    pub(super) fn settle_unsendable(&mut self, unsendable: Unsendable, record: Record) {
+    pub(super) fn settle_unsendable(&mut self, unsendable: Unsendable) {
         self.log_unimported(|| UnimportedRow {
             field: unsendable.error.field.clone(),
             rule: unsendable.error.code.clone(),
             ..UnimportedRow::new(unsendable.line, unsendable.outcome)
         });
-        self.keep_record(unsendable.row.id, Cow::Owned(record));
         self.unsendable.push(unsendable);
     }
 

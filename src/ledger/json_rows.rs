@@ -13,7 +13,7 @@ use super::{
     model::{Outcome, RequestCounts, RowId, Setting, Tally},
     timeline::Sample,
 };
-use crate::customer::Fingerprint;
+use crate::customer::{Fingerprint, Reference};
 
 /// Rows as one JSON array.
 pub(super) fn json_rows(rows: impl IntoIterator<Item = impl Serialize>) -> String {
@@ -98,12 +98,10 @@ impl Given {
                 )
             })),
             superseded_by_id: json_rows(&superseded.by_id),
-            superseded_by_line: json_rows(
-                superseded
-                    .by_line
-                    .iter()
-                    .map(|(line, content, reference)| (line, signed(*content), reference)),
-            ),
+            superseded_by_line: json_rows(superseded.by_line.iter().map(|(line, content, reference)| {
+                let key = reference.as_deref().map(|text| Reference::recorded(text).key());
+                (line, signed(*content), reference, Some(*content) == key)
+            })),
             superseded_by_cells: json_rows(
                 superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
             ),

@@ -49,7 +49,7 @@ fn a_file_that_is_the_same_is_not_read_and_counts_the_same() {
         assert_eq!((world.export("all"), world.export("failed")), (all.clone(), failed.clone()));
     }
     // The cells of unsuccessful rows belong to the run that counts them.
-    assert_eq!(world.number("select count(*) from row where run = 3 and customer_id is null"), 3);
+    assert_eq!(world.number("select count(*) from every_row where run = 3 and customer_id is null"), 3);
     assert_eq!(world.run(&["export", "failed", "--run", "3"]).stdout.lines().count(), 4);
     // With other parse settings it is another file.
     let other = goes_on(&world, &file, &["--validation", "lenient"]);

@@ -55,7 +55,7 @@ fn a_row_is_listed_once_however_its_file_is_called() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Hang));
     let text = format!("{HEADER}{faulty}") + &rows(0..50).split_once('\n').unwrap().1.replace('@', ".");
     let mut run = world.start_import(&world.file("2026-11-03.csv", text), &[]);
-    let is_met = "select count(*) from row where run = 3 and outcome = 'duplicate'";
+    let is_met = "select count(*) from every_row where run = 3 and outcome = 'duplicate'";
     assert!(wait_until(&mut run, || world.number(is_met) == 2));
     let without_pending = || {
         let rows = listed(&world).into_iter();

@@ -783,9 +783,12 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
             statements.push(of_rows(RESTORE_ROWS, &given.without_id));
         }
     }
-    if !batch.records.is_empty() {
-        let ids = batch.records.iter().map(|(id, _)| id.0).collect::<Vec<_>>();
-        let cells = batch.records.iter().map(|(_, record)| json_rows(record.cells())).collect::<Vec<_>>();
+    let of_unsendable = batch.unsendable.iter().filter_map(|it| Some((it.row.id, it.record.as_ref()?)));
+    let of_others = batch.records.iter().map(|(id, record)| (*id, &**record));
+    let records = of_unsendable.chain(of_others);
+    let (ids, cells): (Vec<i64>, Vec<String>) =
+        records.map(|(id, record)| (id.0, json_rows(record.cells()))).unzip();
+    if !ids.is_empty() {
         statements.push(Statement::new(KEEP_RECORDS).bind(ids).bind(cells).bind(run.0));
     }
     if !batch.erased.is_empty() {

@@ -125,12 +125,12 @@ pub(super) fn add_unsendable(
     };
     arguments.add(row.row.id.0)?;
     arguments.add(row.line as i64)?;
+    arguments.add(row.outcome == Outcome::Duplicate)?;
     arguments.add(row.reference.as_ref().map(Reference::shared))?;
-    arguments.add(key.map(signed))?;
     arguments.add(Some(row.row.content).filter(|content| Some(*content) != key).map(signed))?;
     arguments.add(row.row.content_without_reference.map(signed))?;
     arguments.add(fault)?;
-    arguments.add(row.outcome == Outcome::Duplicate)
+    arguments.add(row.record.as_ref().map(|record| json_rows(record.cells())))
 }
 
 /// The words of the rows that are in no table of faults, as a JSON array.

@@ -9,7 +9,18 @@ pub(super) const SELECT_RUNS: &str = "
            (select to_ms from sample where sample.run = run.id order by number desc limit 1)
     from run where id > 0 order by id";
 
-pub(super) const SELECT_FIRST_MIGRATION: &str = "select min(version) from _sqlx_migrations";
+pub(super) const SELECT_MIGRATIONS: &str = "select min(version), max(version) from _sqlx_migrations";
+
+/// A ledger that only an older version has written has its invalid rows and duplicates in `row`, and a reader must not
+/// change it. These views belong to the connection; they have the names and the columns that the statements use.
+pub(super) const VIEWS_OF_OLDER_LEDGER: [&str; 2] = [
+    "create temp view unsendable (id, run, line, is_duplicate, reference, content, other_cells, cells) as
+     select row.id, row.run, line, outcome = 'duplicate', reference, nullif(content, key), other_cells, cells
+     from main.row left join main.record on record.row = row.id
+     where customer_id is null and outcome in ('invalid', 'duplicate')",
+    "create temp view row as
+     select * from main.row where customer_id is not null or outcome not in ('invalid', 'duplicate')",
+];
 
 pub(super) const SELECT_LAST_SUCCESS: &str = "
     select ended_at from run where state = 'completed' and exit_code in (0, 3) and id > 0 order by id desc limit 1";
@@ -43,7 +54,9 @@ pub(super) const COUNT_OUTCOMES: &str = "
 
 pub(super) const SELECT_ROWS_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run),
+           error_message, http_status, request_id,
+           coalesce(cells, (select cells from unsendable where unsendable.id = every_row.id)),
+           coalesce(record.run, every_row.run),
            (select api_reference from row where row.id = every_row.id)
     from every_row left join record on record.row = every_row.id
     where every_row.run = ?1 order by every_row.id";
@@ -68,13 +81,17 @@ pub(super) const SELECT_ROWS_WITH_ID: &str = "
 
 pub(super) const SELECT_ROWS_WITHOUT_ID: &str = "
     select to_correct.id, to_correct.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null
+           error_message, http_status, request_id,
+           coalesce(cells, (select cells from unsendable where unsendable.id = to_correct.id)),
+           coalesce(record.run, to_correct.run), null
     from to_correct left join record on record.row = to_correct.id order by 1";
 
 /// As settled by that run, whatever happened to the rows since.
 pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
+           error_message, http_status, request_id,
+           coalesce(cells, (select cells from unsendable where unsendable.id = every_row.id)),
+           coalesce(record.run, every_row.run), null
     from every_row left join record on record.row = every_row.id
     where customer_id is null and every_row.run = ?1
     -- Imported, and an update was refused, failed, or is under way.
@@ -89,13 +106,17 @@ pub(super) const SELECT_ROWS_WITHOUT_ID_OF_RUN: &str = "
 
 pub(super) const SELECT_INVALID_ROWS: &str = "
     select to_correct.id, to_correct.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, to_correct.run), null
+           error_message, http_status, request_id,
+           coalesce(cells, (select cells from unsendable where unsendable.id = to_correct.id)),
+           coalesce(record.run, to_correct.run), null
     from to_correct left join record on record.row = to_correct.id where outcome = 'invalid'";
 
 /// As settled by that run.
 pub(super) const SELECT_INVALID_ROWS_OF_RUN: &str = "
     select every_row.id, every_row.run, line, outcome, reference, customer_id, attempts, field, error_code,
-           error_message, http_status, request_id, cells, coalesce(record.run, every_row.run), null
+           error_message, http_status, request_id,
+           coalesce(cells, (select cells from unsendable where unsendable.id = every_row.id)),
+           coalesce(record.run, every_row.run), null
     from every_row left join record on record.row = every_row.id
     where outcome = 'invalid' and customer_id is null and every_row.run = ?1";
 
@@ -126,7 +147,7 @@ pub(super) const SELECT_ERROR_MESSAGE: &str = "
     select id,
            iif(exists (select 1 from pending_update where pending_update.row = ?1),
                (select error_message from pending_update where pending_update.row = ?1), error_message),
-           (select cells from record where record.row = ?1)
+           coalesce((select cells from record where record.row = ?1), (select cells from unsendable where id = ?1))
     from every_row where id = ?1";
 
 /// Includes rows in doubt, and rows that an earlier retry claimed and left open: the run looks those up first, and
@@ -168,7 +189,9 @@ pub(super) const COUNT_RETRYABLE: &str = "
 
 pub(super) const SELECT_ROW_MAPPINGS: &str = "
     select id, columns, reference_column, row_mapping from run
-    where id in (select coalesce(record.run, row.run) from record join row on row.id = record.row)";
+    where id in (
+        select coalesce(record.run, row.run) from record join row on row.id = record.row
+        union all select run from unsendable)";
 
 pub(super) const SELECT_IMPORTED_KEYS: &str = "select key, id from row where customer_id is not null";
 

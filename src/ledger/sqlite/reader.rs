@@ -38,7 +38,7 @@ use super::{
     queries::*,
     rows::Query,
     statements::SELECT_TARGET,
-    store::{BUSY_TIMEOUT, FIRST_MIGRATION},
+    store::{BUSY_TIMEOUT, FIRST_MIGRATION, UNSENDABLE_MIGRATION},
 };
 use crate::customer::InvalidCounts;
 
@@ -92,8 +92,15 @@ impl Reader {
             connected.map_err(|error| Error::Sqlite { path: path.into(), error: error.into() })?;
         keep_temporary_files_beside(path, &mut connection).await;
         let mut reader = Reader { path: path.into(), connection };
-        let first = reader.all(sqlx::query(SELECT_FIRST_MIGRATION)).await?;
-        Ok((reader, first.first().and_then(|row| row.get(0))))
+        let versions = reader.all(sqlx::query(SELECT_MIGRATIONS)).await?;
+        let (first, last): (Option<i64>, Option<i64>) =
+            versions.first().map_or((None, None), |row| (row.get(0), row.get(1)));
+        if first.is_some_and(|first| first >= FIRST_MIGRATION) && last < Some(UNSENDABLE_MIGRATION) {
+            for view in VIEWS_OF_OLDER_LEDGER {
+                reader.all(sqlx::query(view)).await?;
+            }
+        }
+        Ok((reader, first))
     }
 
     /// Refuses a ledger of another target.

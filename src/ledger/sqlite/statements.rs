@@ -65,8 +65,7 @@ pub(super) const SELECT_INDEXED_UP_TO: &str = "select row from watermark";
 pub(super) const RAISE_INDEXED_UP_TO: &str = "update watermark set row = max(row, ?1)";
 
 pub(super) const SELECT_UNINDEXED_KEYS: &str = "
-    select key, id from row
-    where id > (select row from watermark) and outcome not in ('duplicate', 'invalid')";
+    select key, id from row where id > (select row from watermark)";
 
 pub(super) const MERGE_KEYS: &str =
     "insert or ignore into reference_key (key, row) select * from (values (?, ?)) where column1 is not null";
@@ -74,7 +73,8 @@ pub(super) const MERGE_KEYS: &str =
 /// The highest id ever assigned, even if the last rows were deleted: ids up to the watermark count as being in
 /// `reference_key`.
 pub(super) const SELECT_LAST_ROW: &str = "
-    select max((select coalesce(max(id), 0) from row), (select row from watermark))";
+    select max((select coalesce(max(id), 0) from row), (select coalesce(max(id), 0) from unsendable),
+               (select row from watermark))";
 
 pub(super) const FIND_ROWS: &str = "
     with candidate (id) as materialized (
@@ -90,7 +90,7 @@ pub(super) const FIND_ROWS: &str = "
 pub(super) const READ_ORDERED: &str = "
     select json_group_array(json_array(id, run, line, outcome, reference, hex(fingerprint), in_doubt, claimed_at,
                             was_sent))
-    from (select * from row where id >= ?1 and outcome not in ('invalid', 'duplicate') order by id limit ?2)";
+    from (select * from row where id >= ?1 order by id limit ?2)";
 
 pub(super) const FIND_PENDING_UPDATES: &str = "
     select row, fingerprint, outcome, may_have_landed from pending_update
@@ -184,11 +184,20 @@ pub(super) const MARK_CORRECTED: &str = "
     update row set corrected_by = ?2 where id in (
         select row.id from json_each(?1) given
         join row on row.customer_id is null and row.outcome = given.value->>1
-            and row.line = given.value->>0
-            and coalesce(row.error_code, (select error_code from fault where fault.id = row.fault)) = given.value->>2
+            and row.line = given.value->>0 and row.error_code = given.value->>2
         where row.run < ?2 and row.corrected_by is null
         -- Where two files have such a row, it is not known which one came back.
         group by row.line, row.outcome, given.value->>2 having count(*) = 1)";
+
+pub(super) const MARK_UNSENDABLE_CORRECTED: &str = "
+    update unsendable set corrected_by = ?2 where id in (
+        select unsendable.id from json_each(?1) given
+        cross join unsendable on unsendable.line = given.value->>0
+            and iif(is_duplicate, 'duplicate', 'invalid') = given.value->>1
+            and coalesce(error_code, (select error_code from fault where fault.id = unsendable.fault)) = given.value->>2
+        where unsendable.run < ?2 and corrected_by is null
+        -- As above.
+        group by unsendable.line, is_duplicate, given.value->>2 having count(*) = 1)";
 
 pub(super) const COUNT_DROPPED: &str = "
     insert into dropped (run, field, rule, rows) values (?1, ?2, ?3, ?4)
@@ -268,19 +277,17 @@ pub(super) const COUNT_CHANGED: &str = "
 // Rows that cannot be sent
 
 pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
-    select coalesce(content, key), id, outcome = 'duplicate' from row
-    where customer_id is null and outcome in ('invalid', 'duplicate') and run < ?1";
+    select content, reference, id, is_duplicate from unsendable where run < ?1";
 
 pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
-    "select other_cells, id from row where other_cells is not null and run < ?1";
+    "select other_cells, id from unsendable where other_cells is not null and run < ?1";
 
 /// References of invalid rows in the part of the source that this run skips.
 pub(super) const SELECT_NAMED_REFERENCES: &str = "
-    select key, id from row
-    where customer_id is null and outcome = 'invalid' and run = ?1 and key is not null";
+    select reference, id from unsendable where run = ?1 and not is_duplicate and reference is not null";
 
 pub(super) const SELECT_REFERENCES: &str = "
-    select reference from row where id in (select value from json_each(?1)) and reference is not null";
+    select reference from unsendable where id in (select value from json_each(?1)) and reference is not null";
 
 pub(super) const SELECT_FAULTS: &str =
     "select id, field, error_code, error_message from fault order by id limit ?1";
@@ -288,50 +295,46 @@ pub(super) const SELECT_FAULTS: &str =
 pub(super) const INSERT_FAULT: &str =
     "insert into fault (id, field, error_code, error_message) values (?1, ?2, ?3, ?4)";
 
-/// The last value tells whether the row is a duplicate.
 pub(super) const INSERT_UNSENDABLE: &str = "
-    insert into row (run, settled_at, id, line, reference, key, content, other_cells, fault, outcome)
-    select ?, ?, column1, column2, column3, column4, column5, column6, column7, iif(column8, 'duplicate', 'invalid')
-    from (values (?, ?, ?, ?, ?, ?, ?, ?)) where column1 is not null";
+    insert into unsendable (run, id, line, is_duplicate, reference, content, other_cells, fault, cells)
+    select ?, given.* from (values (?, ?, ?, ?, ?, ?, ?, ?)) given where column1 is not null";
 
 /// Of rows whose words are not in the table of faults.
 pub(super) const SET_OWN_WORDS: &str = "
-    update row set field = given.value->>1, error_code = given.value->>2, error_message = given.value->>3
-    from json_each(?1) given where row.id = given.value->>0";
+    update unsendable set field = given.value->>1, error_code = given.value->>2, error_message = given.value->>3
+    from json_each(?1) given where unsendable.id = given.value->>0";
 
-/// By id: the `+` keeps SQLite from reading the whole index of rows without a customer id instead.
 pub(super) const DELETE_SUPERSEDED_BY_ID: &str = "
-    delete from row where run < ?2 and customer_id is null and +outcome in ('invalid', 'duplicate') and id in (
-        select row.id from json_each(?1) given cross join row on row.id = given.value->>0
-        where row.reference is given.value->>1
-        and (given.value->>2 or row.outcome = 'invalid'
-             and coalesce(row.error_code, (select error_code from fault where fault.id = row.fault))
+    delete from unsendable where run < ?2 and id in (
+        select unsendable.id from json_each(?1) given cross join unsendable on unsendable.id = given.value->>0
+        where unsendable.reference is given.value->>1
+        and (given.value->>2 or not is_duplicate
+             and coalesce(error_code, (select error_code from fault where fault.id = unsendable.fault))
                  not like '%duplicate'))";
 
+/// The last value tells whether the content is the hash of the reference.
 pub(super) const DELETE_SUPERSEDED_BY_LINE: &str = "
-    delete from row where id in (
-        select row.id from json_each(?1) given
-        cross join row on row.customer_id is null and row.outcome in ('invalid', 'duplicate')
-            and row.line = given.value->>0 and coalesce(row.content, row.key) = given.value->>1
-        where row.run < ?2 and row.reference is given.value->>2)";
+    delete from unsendable where id in (
+        select unsendable.id from json_each(?1) given
+        cross join unsendable on unsendable.line = given.value->>0
+        where unsendable.run < ?2 and unsendable.content is iif(given.value->>3, null, given.value->>1)
+        and unsendable.reference is given.value->>2)";
 
 pub(super) const DELETE_SUPERSEDED_BY_CELLS: &str = "
-    delete from row where id in (
-        select row.id from json_each(?1) given
-        cross join row on row.line = given.value->>0 and row.other_cells = given.value->>1
-        where row.other_cells is not null and row.run < ?2)";
+    delete from unsendable where id in (
+        select unsendable.id from json_each(?1) given
+        cross join unsendable on unsendable.line = given.value->>0 and unsendable.other_cells = given.value->>1
+        where unsendable.other_cells is not null and unsendable.run < ?2)";
 
-/// By id, as above.
 pub(super) const DELETE_UNSENDABLE: &str = "
-    delete from row where run < ?2 and customer_id is null and +outcome in ('invalid', 'duplicate')
-    and id in (select value from json_each(?1))";
+    delete from unsendable where run < ?2 and id in (select value from json_each(?1))";
 
 pub(super) const HAS_UNREADABLE: &str =
-    "select 1 from row where other_cells is not null and run = ?1 limit 1";
+    "select 1 from unsendable where other_cells is not null and run = ?1 limit 1";
 
 /// The runs that found a row with an unreadable reference on one of these lines.
 pub(super) const SELECT_UNREADABLE: &str = "
-    select line, run from row where other_cells is not null and run < ?2
+    select line, run from unsendable where other_cells is not null and run < ?2
     and line in (select value from json_each(?1))";
 
 pub(super) const KEEP_SEEN: &str =
@@ -340,7 +343,7 @@ pub(super) const KEEP_SEEN: &str =
 /// For runs whose rows with unreadable references have all been corrected or removed.
 pub(super) const DELETE_SEEN: &str = "
     delete from seen_rows where not exists (
-        select 1 from row where row.other_cells is not null and row.run = seen_rows.run)";
+        select 1 from unsendable where other_cells is not null and unsendable.run = seen_rows.run)";
 
 pub(super) const SELECT_SEEN: &str = "select next_id, rows from seen_rows where run = ?1";
 
@@ -374,14 +377,8 @@ pub(super) const SELECT_CHECKPOINT_LINES: &str =
 /// Reassigns invalid rows and duplicates of the skipped part, on the lines from ?3 to before ?4, to the run that counts
 /// them.
 pub(super) const TAKE_OVER_UNSENDABLE: &str = "
-    update row set run = ?1, settled_at = ?5 where customer_id is null and outcome in ('invalid', 'duplicate')
-    and line >= ?3 and line < ?4 and run >= ?2 and run < ?1
-    and line < (select line from checkpoint where checkpoint.run = row.run)";
-
-pub(super) const TAKE_OVER_RECORDS: &str = "
-    update record set run = ?1 where row in (
-        select id from row where customer_id is null and outcome in ('invalid', 'duplicate')
-        and line >= ?2 and line < ?3 and run = ?1)";
+    update unsendable set run = ?1 where line >= ?3 and line < ?4 and run >= ?2 and run < ?1
+    and line < (select line from checkpoint where checkpoint.run = unsendable.run)";
 
 /// The source is unchanged to its end, and so are the counts by field.
 pub(super) const COPY_DROPPED: &str = "
@@ -413,10 +410,10 @@ pub(super) const DELETE_HEARTBEAT: &str = "delete from heartbeat";
 
 pub(super) const COUNT_IMPORTED: &str = "select count(*) from row where customer_id is not null";
 
-/// A page in the order of the index `row_without_id`, from behind this line and id.
+/// A page in the order of the index `unsendable_by_line`, from behind this line and id.
 pub(super) const SELECT_INVALID_REFERENCES: &str = "
-    select line, id, reference from row
-    where customer_id is null and outcome = 'invalid' and run = ?1 and reference is not null and (line, id) > (?2, ?3)
+    select line, id, reference from unsendable
+    where run = ?1 and not is_duplicate and reference is not null and (line, id) > (?2, ?3)
     order by line, id limit ?4";
 
 /// From the previous run, if this one read nothing new.
@@ -468,7 +465,7 @@ pub(super) const INSERT_PRUNED_RUN: &str = "
     values (0, 'import', 'pruned runs', json_array('object_reference_id'), 'object_reference_id', 'completed', 0)";
 
 pub(super) const DELETE_OLD_UNSENDABLE: &str = "
-    delete from row where outcome in ('invalid', 'duplicate') and run in (select value from json_each(?1))";
+    delete from unsendable where run in (select value from json_each(?1))";
 
 /// A run number is never reused.
 pub(super) const KEEP_RUN_NUMBERS: &str = "
@@ -486,6 +483,9 @@ pub(super) const HAND_OVER_EMPTIED: &str = "
 pub(super) const HAND_OVER_CORRECTED: &str = "
     update row set corrected_by = 0 where corrected_by in (select value from json_each(?1))";
 
+pub(super) const HAND_OVER_UNSENDABLE_CORRECTED: &str = "
+    update unsendable set corrected_by = 0 where corrected_by in (select value from json_each(?1))";
+
 pub(super) const HAND_OVER_UPDATES: &str =
     "update pending_update set run = 0 where run in (select value from json_each(?1))";
 
@@ -494,7 +494,7 @@ pub(super) const SELECT_DELETIONS: &str = "
     select format('delete from [%s] where [%s] in (select value from json_each(?1))', tables.name, key.[from])
     from sqlite_schema tables, pragma_foreign_key_list(tables.name) key
     where tables.type = 'table' and key.[table] = 'run'
-    and tables.name not in ('row', 'record', 'pending_update', 'claim_batch', 'checkpoint')";
+    and tables.name not in ('row', 'unsendable', 'record', 'pending_update', 'claim_batch', 'checkpoint')";
 
 /// Their rows now belong to another run, so a run that resumed after them could not determine which it had read.
 pub(super) const DELETE_CHECKPOINTS: &str = "delete from checkpoint";
@@ -507,9 +507,10 @@ mod tests {
 
     use super::super::super::model::{Outcome, OutcomeClass};
 
-    const MIGRATIONS: [&str; 2] = [
+    const MIGRATIONS: [&str; 3] = [
         include_str!("../../../migrations/sqlite/0012_ledger.sql"),
         include_str!("../../../migrations/sqlite/0014_faults.sql"),
+        include_str!("../../../migrations/sqlite/0015_unsendable.sql"),
     ];
 
     fn words(is_in: impl Fn(Outcome) -> bool) -> BTreeSet<&'static str> {

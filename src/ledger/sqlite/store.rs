@@ -60,10 +60,11 @@ use crate::customer::{Dropped, FieldCounts, Reference};
 
 /// The migrations: number, name and statements of each file of the folder. `sqlx::migrate!` is not used: the macro builds
 /// SQLite a second time, for the compiler.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (FIRST_MIGRATION, "ledger", include_str!("../../../migrations/sqlite/0012_ledger.sql")),
     (13, "pace", include_str!("../../../migrations/sqlite/0013_pace.sql")),
     (14, "faults", include_str!("../../../migrations/sqlite/0014_faults.sql")),
+    (UNSENDABLE_MIGRATION, "unsendable", include_str!("../../../migrations/sqlite/0015_unsendable.sql")),
 ];
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
@@ -71,6 +72,9 @@ const OLDEST_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// Lower numbers were development versions.
 pub(super) const FIRST_MIGRATION: i64 = 12;
+
+/// The one that moved invalid rows and duplicates to a table of their own.
+pub(super) const UNSENDABLE_MIGRATION: i64 = 15;
 
 /// How long a statement waits for another process, such as a backup, before it fails.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -370,21 +374,17 @@ impl Store {
     /// The records of earlier runs about rows that cannot be sent.
     pub(crate) async fn unsendable_rows(&mut self, run: RunId) -> Result<UnsendableRows, Error> {
         let mut earlier = Vec::new();
-        let mut rows = sqlx::query(SELECT_EARLIER_UNSENDABLE).bind(run.0).fetch(&mut self.connection);
-        while let Some(row) = rows
-            .try_next()
-            .await
-            .map_err(|error| Error::Sqlite { path: self.path.clone(), error: error.into() })?
-        {
-            earlier.push((row.get::<i64, _>(0) as u64, EarlierRecord::new(RowId(row.get(1)), row.get(2))));
-        }
-        drop(rows);
+        self.each(sqlx::query(SELECT_EARLIER_UNSENDABLE).bind(run.0), |row| {
+            let content = row.get::<Option<i64>, _>(0).map_or_else(|| key_of(row.get(1)), |hash| hash as u64);
+            earlier.push((content, EarlierRecord::new(RowId(row.get(2)), row.get(3))));
+        })
+        .await?;
         let mut contents = Vec::new();
         let query = sqlx::query(SELECT_CONTENTS_WITHOUT_REFERENCE).bind(run.0);
         self.pairs(query, |content, _| contents.push(content)).await?;
         let mut named = Vec::new();
         let query = sqlx::query(SELECT_NAMED_REFERENCES).bind(run.0);
-        self.pairs(query, |key, id| named.push((key, RowId(id)))).await?;
+        self.each(query, |row| named.push((key_of(row.get(0)), RowId(row.get(1))))).await?;
         Ok(UnsendableRows::new(earlier, contents, named))
     }
 
@@ -544,10 +544,10 @@ impl Store {
         &mut self,
         run: RunId,
         reached: &Checkpoint,
-        now: i64,
+        _now: i64,
     ) -> Result<(Dropped, FieldCounts), Error> {
         self.begin().await?;
-        self.take_over_unsendable(run, reached, now).await?;
+        self.take_over_unsendable(run, reached).await?;
         self.execute(set_checkpoint(run, reached)).await?;
         let dropped = self.all(sqlx::query(COPY_DROPPED).bind(run.0)).await?;
         let changed = self.all(sqlx::query(COPY_CHANGED).bind(run.0)).await?;
@@ -558,16 +558,10 @@ impl Store {
     /// Reassigns the rows of the skipped part that cannot be sent. Until a statement has ended, SQLite keeps the former
     /// state of each page that it changes in a temporary file, which is as large as the ledger if one statement
     /// changes all rows.
-    async fn take_over_unsendable(
-        &mut self,
-        run: RunId,
-        reached: &Checkpoint,
-        now: i64,
-    ) -> Result<(), Error> {
+    async fn take_over_unsendable(&mut self, run: RunId, reached: &Checkpoint) -> Result<(), Error> {
         for (from, end) in line_ranges(reached.position.line) {
             let rows = sqlx::query(TAKE_OVER_UNSENDABLE).bind(run.0).bind(reached.chain_start.0);
-            self.execute(rows.bind(from).bind(end).bind(now)).await?;
-            self.execute(sqlx::query(TAKE_OVER_RECORDS).bind(run.0).bind(from).bind(end)).await?;
+            self.execute(rows.bind(from).bind(end)).await?;
         }
         Ok(())
     }
@@ -635,7 +629,9 @@ impl Store {
         self.bulk(|store| &store.settle_with_id, &[run.0, now], &batch.with_id, add_with_id).await?;
         // Must precede the deletion of earlier runs' records, which show whether a row was corrected.
         if !batch.corrected.is_empty() {
-            self.execute(sqlx::query(MARK_CORRECTED).bind(&given.corrected).bind(run.0)).await?;
+            for sql in [MARK_CORRECTED, MARK_UNSENDABLE_CORRECTED] {
+                self.execute(sqlx::query(sql).bind(&given.corrected).bind(run.0)).await?;
+            }
         }
         let superseded = &batch.superseded;
         self.execute_given(
@@ -649,7 +645,7 @@ impl Store {
         )
         .await?;
         let unsendable = self.with_faults(&batch.unsendable).await?;
-        self.bulk(|store| &store.insert_unsendable, &[run.0, now], &unsendable, add_unsendable).await?;
+        self.bulk(|store| &store.insert_unsendable, &[run.0], &unsendable, add_unsendable).await?;
         if let Some(words) = own_words(&unsendable) {
             self.execute(sqlx::query(SET_OWN_WORDS).bind(words)).await?;
         }
@@ -811,11 +807,18 @@ impl Store {
         let rows = self.execute(sqlx::query(DELETE_OLD_UNSENDABLE).bind(old)).await?;
         let gone = self.all(sqlx::query(SELECT_RUNS_TO_DELETE).bind(old)).await?;
         let (gone, runs) = gone.first().map_or(("[]".to_owned(), 0), |row| (row.get(0), row.count(1)));
-        let pruned = Pruned { runs, records, rows, bytes: (0, 0) };
+        // Each invalid row and duplicate is deleted with its cells.
+        let pruned = Pruned { runs, records: records + rows, rows, bytes: (0, 0) };
         if !pruned.is_nothing() {
             self.execute(sqlx::query(INSERT_PRUNED_RUN)).await?;
             self.execute(sqlx::query(HAND_OVER_EMPTIED).bind(old)).await?;
-            for sql in [KEEP_RUN_NUMBERS, HAND_OVER_ROWS, HAND_OVER_CORRECTED, HAND_OVER_UPDATES] {
+            for sql in [
+                KEEP_RUN_NUMBERS,
+                HAND_OVER_ROWS,
+                HAND_OVER_CORRECTED,
+                HAND_OVER_UNSENDABLE_CORRECTED,
+                HAND_OVER_UPDATES,
+            ] {
                 self.execute(sqlx::query(sql).bind(&gone)).await?;
             }
             for deletion in self.all(sqlx::query(SELECT_DELETIONS)).await? {
@@ -883,12 +886,17 @@ impl Store {
         row.map_err(|error| self.error(error))
     }
 
-    /// Passes each pair of a hash or line and a number to `each`; memory does not grow with the number of rows.
+    /// Passes each pair of a hash or line and a number to `each`.
     async fn pairs(&mut self, query: Query<'_>, mut each: impl FnMut(u64, i64)) -> Result<(), Error> {
+        self.each(query, |row| each(row.get::<i64, _>(0) as u64, row.get(1))).await
+    }
+
+    /// Passes each row to `each`; memory does not grow with the number of rows.
+    async fn each(&mut self, query: Query<'_>, mut each: impl FnMut(&SqliteRow)) -> Result<(), Error> {
         let mut rows = query.fetch(&mut self.connection);
         loop {
             match rows.try_next().await {
-                Ok(Some(row)) => each(row.get::<i64, _>(0) as u64, row.get(1)),
+                Ok(Some(row)) => each(&row),
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(Error::Sqlite { path: self.path.clone(), error: error.into() }),
             }
@@ -950,6 +958,11 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), E
         }
         other => Error::Sqlite { path: path.into(), error: sqlx::Error::Migrate(Box::new(other)).into() },
     })
+}
+
+/// The hash of a reference.
+fn key_of(reference: &str) -> u64 {
+    Reference::recorded(reference).key()
 }
 
 fn parse_version(version: &str) -> [u32; 3] {
