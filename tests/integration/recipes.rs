@@ -6,7 +6,7 @@
 
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -111,7 +111,7 @@ fn a_message_is_sent_where_somebody_has_to_look_and_says_why() {
             3,
             Some("2 of 3 rows need a correction"),
         ),
-        (good.clone(), "wrong_key", 4, Some("goes on when it is run again")),
+        (good.clone(), "wrong_key", 4, Some("continues when it is run again")),
         ("no,such\ncolumns,here\n".to_owned(), KEY, 2, Some("exit code 2")),
     ];
     for (rows, key, code, expected) in cases {
@@ -161,4 +161,80 @@ fn the_workflow_gives_options_that_there_are() {
     let done = cook(&world, &format!("customer-import config import{command}"), KEY);
     assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
     assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/nightly.toml").exists());
+}
+
+/// The fenced blocks of this language in README and docs, each with the name of its page.
+fn blocks(language: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<PathBuf> =
+        pages.filter(|page| page.extension().is_some_and(|of| of == "md")).collect();
+    pages.push(root.join("README.md"));
+    let blocks_of = |page: &PathBuf| {
+        let text = std::fs::read_to_string(page).unwrap();
+        let opening = format!("```{language}\n");
+        let blocks = text.split(&opening).skip(1);
+        let of = |block: &str| (page.display().to_string(), block.split("\n```").next().unwrap().to_owned());
+        blocks.map(of).collect::<Vec<_>>()
+    };
+    pages.iter().flat_map(blocks_of).collect()
+}
+
+/// A block of settings that lost its line breaks, and that nobody could use, once stood in the documentation.
+#[test]
+fn settings_of_the_documentation_are_valid() {
+    let blocks = blocks("toml");
+    assert!(!blocks.is_empty());
+    for (page, block) in blocks {
+        let world = World::new();
+        world.file("shown.toml", &block);
+        let keys = block.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key);
+        for command in ["import", "export"] {
+            let done = world.run(&["config", command, "--config", "shown.toml"]);
+            assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{page}: {done:?}");
+        }
+        assert!(keys.clone().count() > 2, "{page}: {:?}", keys.collect::<Vec<_>>());
+    }
+}
+
+/// The command lines of this program in a shell script, without what comes before and after each.
+fn commands(script: &str) -> Vec<String> {
+    let script = script.replace("\\\n", " ");
+    let command = |line: &str| {
+        let (before, rest) = line.split_once("customer-import ")?;
+        let is_program = before.is_empty() || before.ends_with([' ', '\'', '(', '/']);
+        let end = [" |", ";", " #", " >", ")"].into_iter().filter_map(|end| rest.find(end)).min();
+        let rest = rest[..end.unwrap_or(rest.len())].trim();
+        (is_program && !before.contains(['#', '"'])).then(|| format!("customer-import {rest}"))
+    };
+    script.lines().filter_map(command).collect()
+}
+
+#[test]
+fn commands_of_the_documentation_are_valid() {
+    let world = kitchen();
+    for settings in ["migration.toml", "import.toml"] {
+        std::fs::copy(world.path("nightly.toml"), world.path(settings)).unwrap();
+    }
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    symlink(&samples, world.path("samples")).unwrap();
+    // `config` reads the options of a command without running it.
+    let program = env!("CARGO_BIN_EXE_customer-import");
+    std::fs::remove_file(world.path("bin/customer-import")).unwrap();
+    stand_in(
+        &world,
+        "customer-import",
+        &format!(
+            "case $1 in completions|man|config) exec {program} \"$@\" ;; *) exec {program} config \"$@\" ;; esac"
+        ),
+    );
+    let mut count = 0;
+    for (page, block) in blocks("sh") {
+        for command in commands(&block) {
+            count += 1;
+            let done = cook(&world, &command, KEY);
+            assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{page}: {command}: {done:?}");
+        }
+    }
+    assert!(count > 40, "{count}");
 }
