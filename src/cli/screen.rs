@@ -1,12 +1,11 @@
 //! The redrawn lines at the end of a terminal, with complete lines printed above them.
 //!
-//! indicatif draws the lines, each padded to the width of the terminal. It counts rows by the width at which it drew
-//! them, but a terminal that has become narrower has broken the lines into more rows. So the lines are erased here,
-//! counted by the current width, and no broken line is left behind.
+//! Each line ends with a line break and is not padded. A terminal that is resized joins and breaks what it wrapped
+//! itself, so padded lines would flow into one another. After a resize the lines are erased before they are drawn again,
+//! counted as the terminal shows them at its current width: no broken line is left behind, and no line above is lost.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::{Winsize, tcgetwinsize};
 
 use super::color::Stream;
@@ -23,10 +22,9 @@ pub(super) struct Screen {
 }
 
 /// The lines on the screen; the cursor is at the end of the last one.
+#[derive(Default)]
 struct Drawn {
-    /// Used for drawing only: all text is in its message.
-    bar: ProgressBar,
-    lines: usize,
+    lines: Vec<String>,
     /// The width of the terminal when they were drawn.
     columns: usize,
 }
@@ -40,7 +38,7 @@ struct Size {
 
 impl Screen {
     pub(super) fn new(stream: Stream) -> Screen {
-        Screen { stream, drawn: Arc::new(Mutex::new(Drawn::nothing(stream))) }
+        Screen { stream, drawn: Arc::default() }
     }
 
     /// The maximum length of a line, in characters. The last column stays empty, because some terminals wrap once it
@@ -49,50 +47,31 @@ impl Screen {
         (self.size().columns - 1).max(1)
     }
 
-    /// Replaces the drawn lines by these, each shorter than [`Screen::width`]. Lines that do not fit the terminal's
+    /// Replaces the drawn lines by these, each at most [`Screen::width`] long. Lines that do not fit the terminal's
     /// height are omitted: a line that has scrolled off the screen cannot be redrawn.
     pub(super) fn draw(&self, mut lines: Vec<String>) {
-        let size = self.size();
-        lines.truncate(size.rows.saturating_sub(1).max(1));
-        let mut drawn = self.drawn_for(size);
-        (drawn.lines, drawn.columns) = (lines.len(), size.columns);
-        drawn.bar.set_message(lines.join("\n"));
+        let Size { columns, rows } = self.size();
+        lines.truncate(rows.saturating_sub(1).max(1));
+        let mut drawn = self.drawn();
+        // At the same width the old lines are drawn over, which does not flicker.
+        let start = if drawn.columns == columns { drawn.to_start(columns) } else { drawn.erase(columns) };
+        *drawn = Drawn { lines, columns };
+        // A closed stream must not stop a run.
+        drop(self.stream.write(&format!("{start}{}", drawn.text())));
     }
 
-    /// Prints complete lines above the drawn ones. A closed stream must not stop a run.
+    /// Prints complete lines above the drawn ones.
     pub(super) fn print_above(&self, text: &str) {
-        let drawn = self.drawn_for(self.size());
         // The lock is held while writing, so that nothing is drawn in between.
-        if drawn.lines == 0 {
-            drop(self.stream.write(text));
-        } else {
-            drawn.bar.suspend(|| drop(self.stream.write(text)));
-        }
+        let drawn = self.drawn();
+        drop(self.stream.write(&format!("{}{text}{}", drawn.erase(self.size().columns), drawn.text())));
     }
 
     /// Removes the lines.
     pub(super) fn clear(&self) {
-        let columns = self.size().columns;
-        self.erase(&mut self.drawn(), columns);
-    }
-
-    /// The drawn lines; erased first if the terminal's width has changed.
-    fn drawn_for(&self, size: Size) -> MutexGuard<'_, Drawn> {
         let mut drawn = self.drawn();
-        if drawn.lines > 0 && drawn.columns != size.columns {
-            self.erase(&mut drawn, size.columns);
-        }
-        drawn
-    }
-
-    fn erase(&self, drawn: &mut Drawn, columns: usize) {
-        if drawn.lines == 0 {
-            return;
-        }
-        drop(self.stream.write(&drawn.erase(columns)));
-        // Hidden from indicatif, which would erase the lines again with its own count of rows.
-        drawn.bar.set_draw_target(ProgressDrawTarget::hidden());
-        *drawn = Drawn::nothing(self.stream);
+        drop(self.stream.write(&drawn.erase(self.size().columns)));
+        *drawn = Drawn::default();
     }
 
     fn drawn(&self) -> MutexGuard<'_, Drawn> {
@@ -112,29 +91,36 @@ impl Screen {
 }
 
 impl Drawn {
-    fn nothing(stream: Stream) -> Drawn {
-        Drawn { bar: bar(stream), lines: 0, columns: 0 }
+    /// The lines, each without what was to its right before, and nothing below the last one.
+    fn text(&self) -> String {
+        if self.lines.is_empty() { String::new() } else { self.lines.join("\x1b[K\n") + "\x1b[J" }
     }
 
-    /// The escape sequence that erases the lines on a terminal of this width.
+    /// The escape sequence that moves the cursor to the beginning of the first line, on a terminal of this width.
+    fn to_start(&self, columns: usize) -> String {
+        // A terminal that has become narrower breaks a line into several rows.
+        let rows: usize = self.lines.iter().map(|line| width(line).div_ceil(columns).max(1)).sum();
+        match rows {
+            0 => String::new(),
+            1 => "\r".into(),
+            _ => format!("\r\x1b[{}A", rows - 1),
+        }
+    }
+
+    /// The escape sequence that erases the lines.
     fn erase(&self, columns: usize) -> String {
-        let rows = self.lines * self.columns.div_ceil(columns.min(self.columns).max(1));
-        let up = if rows > 1 { format!("\x1b[{}A", rows - 1) } else { String::new() };
-        format!("\r{up}\x1b[J")
+        let start = self.to_start(columns);
+        if start.is_empty() { start } else { start + "\x1b[J" }
     }
 }
 
-/// The caller decides how often to draw, not indicatif.
-fn bar(stream: Stream) -> ProgressBar {
-    let target = match stream {
-        Stream::Stdout => ProgressDrawTarget::stdout_with_hz(u8::MAX),
-        Stream::Stderr => ProgressDrawTarget::stderr_with_hz(u8::MAX),
-    };
-    let bar = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{msg}") {
-        bar.set_style(style);
-    }
-    bar
+/// The characters of a line that a terminal shows, without escape sequences.
+fn width(line: &str) -> usize {
+    let mut parts = line.split("\x1b[");
+    let shown = parts.next().unwrap_or_default().chars().count();
+    // A sequence ends with its first letter.
+    let after = |part: &str| part.chars().skip_while(|c| !c.is_ascii_alphabetic()).skip(1).count();
+    shown + parts.map(after).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -142,11 +128,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_narrower_terminal_has_more_lines_to_erase() {
-        let drawn = |lines, columns| Drawn { bar: ProgressBar::hidden(), lines, columns };
-        assert_eq!(drawn(2, 120).erase(30), "\r\x1b[7A\x1b[J", "four rows each");
-        assert_eq!(drawn(3, 80).erase(79), "\r\x1b[5A\x1b[J");
-        assert_eq!(drawn(2, 80).erase(200), "\r\x1b[1A\x1b[J", "wider: nothing is joined");
-        assert_eq!(drawn(1, 80).erase(80), "\r\x1b[J");
+    fn the_rows_to_erase_are_those_that_a_terminal_of_this_width_shows() {
+        let erase = |lengths: &[usize], columns| {
+            let lines = lengths.iter().map(|length| "x".repeat(*length)).collect();
+            Drawn { lines, columns: 120 }.erase(columns)
+        };
+        assert_eq!(erase(&[70, 100], 30), "\r\x1b[6A\x1b[J", "three rows and four");
+        assert_eq!(erase(&[70, 100], 120), "\r\x1b[1A\x1b[J");
+        assert_eq!(erase(&[70, 100], 200), "\r\x1b[1A\x1b[J", "wider: nothing is joined");
+        assert_eq!(erase(&[0, 30, 31], 30), "\r\x1b[3A\x1b[J", "a line takes a row even if it is empty");
+        assert_eq!(erase(&[5], 80), "\r\x1b[J");
+        assert_eq!(erase(&[], 80), "");
+    }
+
+    #[test]
+    fn colors_take_no_room() {
+        assert_eq!(width("\x1b[1m[==>] 5%\x1b[0m"), 8);
+        assert_eq!(width("\x1b[32mcreated 1\x1b[39m, \x1b[33minvalid 1\x1b[0m; 1"), 23);
+        assert_eq!([width(""), width("é←")], [0, 2]);
     }
 }
