@@ -93,8 +93,8 @@ pub(super) enum Command {
     Export(Export),
     /// Serve a local simulator of the customers API
     #[command(after_help = "\
-Any key is accepted, but for one that begins with wrong; where JUSPAY_API_KEY
-is set, only that one is.
+Any key is accepted except one that begins with wrong; if JUSPAY_API_KEY is set,
+only that key is.
 
 Examples:
   customer-import simulate --fault http500=0.05 --latency 20ms..80ms
@@ -441,7 +441,7 @@ pub(super) struct Export {
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub(super) format: ExportFormat,
     /// Write to FILE, created with mode 0600 [default: standard output]
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub(super) output: Option<PathBuf>,
     /// Replace the --output file [default: an existing one with other content is kept as FILE.1, FILE.2 and so on]
     #[arg(long, help_heading = "Output")]

@@ -237,7 +237,7 @@ pub(super) async fn run_job(
 /// What to do after the run, in one line.
 fn what_next(result: &RunResult, stop: Option<&(String, String)>, ledger: &Location) -> String {
     match (&result.reason, result.other_workers) {
-        (EndReason::Interrupted(_), 1..) => "the other workers of the run go on".into(),
+        (EndReason::Interrupted(_), 1..) => "the other workers of the run continue".into(),
         (reason, _) => next_step(reason, &result.totals.tally, stop, ledger),
     }
 }
@@ -292,8 +292,8 @@ impl RunNames<'_> {
     fn log_begin(&self, job: &Job<'_>) {
         let RunNames { run, file, merchant, host, ledger } = *self;
         let rate = job.sending.rate.0.map_or_else(|| "unlimited".into(), |rate| rate.to_string());
-        let (version, source) = (env!("CARGO_PKG_VERSION"), &job.described);
-        info!(run, file, merchant, host, ledger, version, %source, rate, "the run begins");
+        let (version, source) = (env!("CARGO_PKG_VERSION"), job.described.to_string());
+        info!(run, file, merchant, host, ledger, version, source, rate, "the run begins");
     }
 
     fn log_end(&self, (state, exit_code): (RunState, u8), tally: &Tally, requests: &RequestCounts) {
@@ -338,7 +338,7 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
     }
     (rows < expected).then(|| {
         let text = format!("{source} has {}, and at least {expected} are expected", report::rows(rows));
-        (text, "see that the file is whole, or change --expect-rows".into())
+        (text, "check that the file is complete, or change --expect-rows".into())
     })
 }
 

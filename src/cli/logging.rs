@@ -5,6 +5,7 @@
 //! URLs and headers at their finest levels.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use tracing::warn;
 use tracing_subscriber::{
     EnvFilter, Layer,
     filter::{Directive, LevelFilter, filter_fn},
-    fmt::MakeWriter,
+    fmt::{MakeWriter, format::Writer, time::FormatTime},
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
@@ -28,7 +29,7 @@ use super::{
     process::runtime,
     screen::Screen,
 };
-use crate::{customer::visible_lines, error::Error};
+use crate::{clock, customer::visible_lines, error::Error};
 
 /// Starts logging. Fails if the log file cannot be written.
 pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error> {
@@ -57,8 +58,10 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
     let known = if known.is_empty() { level.into() } else { known.join(",") };
     let ours = filter_fn(|metadata| metadata.target().starts_with(env!("CARGO_CRATE_NAME")));
     let filter = EnvFilter::builder().parse_lossy(known);
+    let is_watched = args.log_file.is_none() && Stream::Stderr.is_terminal();
     let format = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(false).with_target(false);
     let layer = match args.log_format {
+        LogFormat::Text if is_watched => format.with_timer(TimeOfDay).boxed(),
         LogFormat::Text => format.boxed(),
         LogFormat::Json => format.json().flatten_event(true).boxed(),
     };
@@ -70,6 +73,17 @@ pub(super) fn start_log(args: &args::Log, stderr: LogWriter) -> Result<(), Error
         warn!(part, "RUST_LOG names no level, such as debug; ignored");
     }
     Ok(())
+}
+
+/// The time in front of a line on a terminal, whose reader knows the day and has little room: `14:42:14Z`.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        let time = humantime::format_rfc3339_seconds(clock::now()).to_string();
+        // Behind the day and the T.
+        line.write_str(time.get(11..).unwrap_or(&time))
+    }
 }
 
 /// Whether this directive of `RUST_LOG` is valid. A single word that is not a level would be parsed as the name of a

@@ -67,7 +67,7 @@ pub(super) fn find_target(args: &args::TargetOptions) -> Result<Target, Error> {
     if base_url.scheme() == "http" && !api::is_loopback(&base_url) && !args.allow_insecure_http {
         return Err(Error::usage(
             "plain http:// would send the key and every row unencrypted",
-            "use https://, or say --allow-insecure-http",
+            "use https://, or add --allow-insecure-http",
         ));
     }
     let merchant_id = merchant_id(args)?.ok_or_else(|| {
@@ -108,7 +108,7 @@ fn merchant_id(args: &args::TargetOptions) -> Result<Option<String>, Error> {
     match id.chars().enumerate().find(|(_, c)| is_wrong(*c)) {
         Some((at, c)) => Err(Error::usage(
             format!("the merchant id has {}", api::describe_character(c, at + 1)),
-            "give the id alone, without quotes or blanks, with --merchant-id or JUSPAY_MERCHANT_ID",
+            "give the id alone, without quotes or spaces, with --merchant-id or JUSPAY_MERCHANT_ID",
         )),
         None => Ok(Some(id.to_owned()).filter(|id| !id.is_empty())),
     }
@@ -201,6 +201,10 @@ fn is_production(url: &Url) -> bool {
     WHITE_LABEL.iter().any(is_under) || (JUSPAY.iter().any(is_under) && !is_sandbox)
 }
 
+/// Ends of a URL's path that are not part of a base URL. The customers API below `/v2` takes other requests: what is an
+/// Update here would create a customer there.
+const SURPLUS: [&str; 3] = ["/v2/customers", "/customers", "/v2"];
+
 pub(super) fn url_of(given: &str) -> Result<Url, Error> {
     let wrong = |why: &str| {
         Error::usage(format!("--base-url: {why}"), "give a URL such as https://sandbox.juspay.in")
@@ -223,11 +227,11 @@ pub(super) fn url_of(given: &str) -> Result<Url, Error> {
         return Err(wrong("a base URL has no query, no fragment and no user"));
     }
     let path = url.path().trim_end_matches('/');
-    if let Some(base) = path.strip_suffix("/customers") {
+    if let Some((surplus, base)) = SURPLUS.iter().find_map(|end| Some((end, path.strip_suffix(end)?))) {
         let mut meant = url.clone();
         meant.set_path(base);
         return Err(Error::usage(
-            "--base-url ends with /customers, and requests go to URL/customers",
+            format!("--base-url ends with {surplus}, and requests go to URL/customers"),
             format!("leave it out: {}", meant.as_str().trim_end_matches('/')),
         ));
     }
@@ -255,10 +259,13 @@ fn find_key(file: Option<&Path>) -> Result<SecretString, Error> {
     // stores.
     let key = text.trim_end_matches(['\n', '\r']);
     if key.is_empty() {
-        return Err(Error::usage(
-            "no API key",
-            "set JUSPAY_API_KEY or give --api-key-file FILE, or try --simulator",
-        ));
+        let (text, hint) = match file {
+            Some(_) => (format!("{origin} is empty"), "write the API key into it, and nothing else"),
+            None => {
+                ("no API key".into(), "set JUSPAY_API_KEY or give --api-key-file FILE, or try --simulator")
+            }
+        };
+        return Err(Error::usage(text, hint));
     }
     api::check_key(key)
         .map_err(|flaw| Error::usage(format!("the API key in {origin} {flaw}"), flaw.hint()))?;
@@ -361,11 +368,17 @@ mod tests {
             ("user:secret@api.juspay.in", "give a URL such as https://sandbox.juspay.in"),
             ("https://api.juspay.in/customers", "leave it out: https://api.juspay.in"),
             ("https://example.com/a/customers/", "leave it out: https://example.com/a"),
+            ("https://api.juspay.in/v2/customers", "leave it out: https://api.juspay.in"),
+            ("https://example.com/a/v2/", "leave it out: https://example.com/a"),
         ] {
             let error = url_of(given).unwrap_err();
             assert_eq!(error.hint(), meant, "{given}: {error}");
         }
-        assert!(url_of("https://example.com/customers-of-x").is_ok());
+        for good in
+            ["https://example.com/customers-of-x", "https://example.com/v2/api", "https://v2.example.com"]
+        {
+            assert!(url_of(good).is_ok(), "{good}");
+        }
     }
 
     #[test]

@@ -167,17 +167,20 @@ impl Refused<'_> {
         if !at_top && option(self.definition, typed).is_some() {
             return format!("{no_option}; write {PROGRAM} {word}");
         }
-        if !at_top && option(self.command, typed).is_some() {
-            return format!("{word} stands after --, where every word is a file's name; write it before --");
+        if !at_top && option(self.command, typed).is_some() && self.args.iter().any(|word| word == "--") {
+            return format!("{word} comes after --, where every word is a file name; put it before --");
         }
         let has = |command: &&Command| option(command, typed).is_some();
         let owners: Vec<&str> =
             self.definition.get_subcommands().filter(has).map(Command::get_name).collect();
+        let is_typed = |owner: &&&str| self.args.iter().any(|word| word == **owner);
         match owners.as_slice() {
             [] => {}
-            [first, ..] if at_top => {
+            // An option of the command itself is only unknown in front of it.
+            owners @ [first, ..] if at_top || owners.contains(&self.command.get_name()) => {
+                let owner = owners.iter().find(is_typed).unwrap_or(first);
                 return format!(
-                    "{word} stands before the command; write it after, as in {PROGRAM} {first} {word}"
+                    "{word} comes before the command; put it after the command, as in {PROGRAM} {owner} {word}"
                 );
             }
             owners => return format!("{no_option}; it is an option of {}", owners.join(", ")),
@@ -204,11 +207,11 @@ impl Refused<'_> {
             // A value whose option is missing.
             let needs_option = self.command.get_opts().any(Arg::is_required_set);
             let how = if needs_option { self.such_as() } else { see_help(self.command) };
-            return format!("{name} takes options only, and {word:?} is none; {how}");
+            return format!("{name} takes only options, and {word:?} is not one; {how}");
         };
         let too_many = format!("{name} takes {}, and {word:?} is one argument too many", noun(only));
         match only.get_id().as_str() {
-            "csv" => format!("{too_many}; put quotes around a value with blanks"),
+            "csv" => format!("{too_many}; put quotes around a value with spaces"),
             _ => too_many,
         }
     }

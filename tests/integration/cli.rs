@@ -271,7 +271,7 @@ fn a_ledger_of_another_target_is_refused() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     assert_eq!(world.import(&file, &[]).code, 0);
-    let other_path = format!("{}/v2", world.base_url());
+    let other_path = format!("{}/other", world.base_url());
     for more in [
         &["--merchant-id", "another_merchant"][..],
         &["--base-url", &other_path],
@@ -309,7 +309,7 @@ fn a_key_must_be_there_and_fit_into_a_header() {
     assert_refused(&world, &done, &["no API key", "JUSPAY_API_KEY", "--api-key-file"]);
     world.file("key.txt", "\n");
     let done = world.import(&file, &["--api-key-file", "key.txt"]);
-    assert_refused(&world, &done, &["no API key"]);
+    assert_refused(&world, &done, &["key.txt is empty"]);
     world.file("key.txt", "secret-one\nsecret-two\n");
     let done = world.import(&file, &["--api-key-file", "key.txt"]);
     assert_refused(&world, &done, &["line break", "key file"]);
@@ -387,7 +387,7 @@ fn the_other_path_of_production_is_production_too() {
     let world = World::new();
     // A file without rows: whatever happens, nothing is sent.
     let file = world.file("users.csv", "object_reference_id,mobile_number\n");
-    let done = world.import(&file, &["--base-url", "https://api.juspay.in/v2"]);
+    let done = world.import(&file, &["--base-url", "https://api.juspay.in/other"]);
     assert_refused(&world, &done, &["production", "--yes"]);
 }
 
@@ -415,6 +415,9 @@ fn a_base_url_is_a_plain_address() {
         "example.com",
         "https://",
         "https://exa mple.com",
+        "https://api.juspay.in/customers",
+        "https://api.juspay.in/v2/customers",
+        "https://api.juspay.in/v2",
         "",
     ] {
         let world = World::new();

@@ -151,6 +151,8 @@ fn a_wrong_file_is_refused_with_its_line_and_the_way_out() {
     refuses("[imprt]\nrate = 3", &["line 1", "imprt", "nearest known key is import"]);
     refuses("config = \"g.toml\"", &["line 1", "unknown key \"config\""]);
     refuses("rate = 1\nrate = 2", &["line 2", "duplicate key"]);
+    refuses("rate = fast", &["line 1", "text without quotes", "ledger = \"users.db\""]);
+    refuses("rate = 1\nledger = /srv/users.db", &["line 2", "text without quotes"]);
     refuses("rate = \n", &["line 1", "TOML"]);
     refuses(b"rate = 1\n\xff", &["line 2", "UTF-8"]);
     refuses("\"\\u001b[2Jrate\" = 1", &["line 1", "unknown key"]);

@@ -64,7 +64,7 @@ fn off_a_terminal_production_needs_a_yes() {
     let confirmed = done(into_production(&world, &["--yes"]).output().unwrap());
     assert!(confirmed.code == 2 && confirmed.stderr.contains("none.pem"), "{confirmed:?}");
     // Neither the spelling of the host nor a file on standard input in place of an answer avoids the confirmation.
-    for host in ["https://api.juspay.in", "https://API.juspay.io", "https://eu.api.juspay.in/v2"] {
+    for host in ["https://api.juspay.in", "https://API.juspay.io", "https://eu.api.juspay.in/other"] {
         let args = ["import", "-", "--base-url", host, "--merchant-id", "m"];
         let refused = world.run_with_input(&args, crate::world::rows(0..3).as_bytes());
         assert!(
@@ -94,7 +94,7 @@ fn a_ledger_of_one_target_refuses_another() {
     let file = world.rows("users.csv", 3);
     assert_eq!(world.import(&file, &[]).code, 0);
     let requests = world.journal().requests();
-    for more in [["--merchant-id", "another"], ["--base-url", &*format!("{}/v2", world.base_url())]] {
+    for more in [["--merchant-id", "another"], ["--base-url", &*format!("{}/other", world.base_url())]] {
         let refused = world.import(&file, &more);
         assert!(refused.code == 2 && refused.stderr.contains("--ledger"), "{more:?}: {refused:?}");
         assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");

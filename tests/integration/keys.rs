@@ -85,7 +85,7 @@ fn what_was_copied_along_with_a_key_is_refused_before_anything_is_sent() {
         ("export JUSPAY_API_KEY=s3cr3t", "the name of a variable, positions 1 to 22"),
         ("Basic s3cr3t", "begins with Basic"),
         ("s3cr3t\u{200b}", "U+200B, a zero width space, at position 7"),
-        ("\u{a0}s3cr3t", "U+00A0, a blank that does not break, at position 1"),
+        ("\u{a0}s3cr3t", "U+00A0, a no-break space, at position 1"),
         ("s3cr 3t", "a space at position 5"),
         ("s3cr3t\nother", "a line break at position 7"),
         ("s3cr3t:", "a colon, at position 7"),
@@ -100,6 +100,11 @@ fn what_was_copied_along_with_a_key_is_refused_before_anything_is_sent() {
         for output in [by_variable.stderr, by_file.stderr] {
             assert!(!output.to_lowercase().contains("s3cr"), "{output}");
         }
+    }
+    for nothing in ["", "\n", "\u{feff} \n"] {
+        world.file("key", nothing);
+        let done = world.import(&world.path("rows.csv"), &["--api-key-file", "key"]);
+        done.assert_error(2, &["the key file key is empty"]);
     }
     world.file("key", [&b"\xff\xfe"[..], b"k\0e\0y\0"].concat());
     world.import(&world.path("rows.csv"), &["--api-key-file", "key"]).assert_error(2, &["UTF-16", "UTF-8"]);

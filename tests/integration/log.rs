@@ -3,7 +3,10 @@
 use customer_import::simulator::{Fault, Options};
 use serde_json::Value;
 
-use crate::world::{Done, MERCHANT, World};
+use crate::{
+    terminal::Terminal,
+    world::{Done, MERCHANT, World},
+};
 
 /// Rows of every kind: good, rejected, invalid, duplicate, and one with escapes for terminals.
 const FILE: &str = "object_reference_id,mobile_number,first_name\n\
@@ -224,4 +227,21 @@ fn the_first_and_the_last_event_name_the_run_and_its_end() {
             }
         }
     }
+}
+
+#[test]
+fn lines_on_a_terminal_begin_with_the_time_of_day() {
+    let world = World::new();
+    let file = world.rows("users.csv", 1);
+    let begin = |text: &str| {
+        let line = text.lines().find(|line| line.contains("the run begins")).unwrap().to_owned();
+        line.split("  INFO ").next().unwrap().trim_start().to_owned()
+    };
+    let (code, shown) = Terminal::new(200).run(world.command(&world.import_args(&file, &["-v"])));
+    assert_eq!(code, 0, "{shown}");
+    let time = begin(&shown);
+    let is_digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
+    assert!(time.strip_suffix('Z').unwrap().split(':').all(is_digits) && time.len() == 9, "{time:?}");
+    let time = begin(&world.import(&file, &["-v"]).stderr);
+    assert!(time.len() > 20 && time.starts_with("20") && time.contains('T'), "{time:?}");
 }

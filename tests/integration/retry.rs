@@ -430,7 +430,7 @@ fn what_cannot_be_retried_is_one_line() {
         (&["--only", "pending"], "--only cannot be \"pending\"; give one of failed, rejected"),
         (&["--error-code", ""], "--error-code"),
         (&["--error-code", "unique"], "codes in this ledger: none"),
-        (&["users.csv"], "retry takes options only"),
+        (&["users.csv"], "retry takes only options"),
     ] {
         let done = world.aim("retry", more);
         assert_eq!(done.code, 2, "{done:?}");

@@ -52,18 +52,26 @@ fn an_option_that_there_is_not() {
             &["import", "u.csv", "--error-code", "x"],
             "import has no option --error-code; it is an option of retry",
         ),
-        (&["retry", "-o", "x"], "retry has no option -o; it is an option of init, probe, report"),
+        (&["retry", "-o", "x"], "retry has no option -o; it is an option of init, probe, report, export"),
         (&["config", "import", "--maps", "x"], "import has no option --maps; did you mean --map?"),
         (&["config", "--maps", "x"], "import has no option --maps; did you mean --map?"),
         (&["import", "--version"], "import has no option --version; write customer-import --version"),
         (&["--confg", "x.toml", "import"], "customer-import has no option --confg; did you mean --config?"),
         (
             &["--rate", "5", "import", "u.csv"],
-            "--rate stands before the command; write it after, as in customer-import import --rate",
+            "--rate comes before the command; put it after the command, as in customer-import import --rate",
+        ),
+        (
+            &["-v", "import", "u.csv"],
+            "-v comes before the command; put it after the command, as in customer-import import -v",
+        ),
+        (
+            &["-o", "x", "export", "failed"],
+            "-o comes before the command; put it after the command, as in customer-import export -o",
         ),
         (
             &["import", "--", "u.csv", "--rate", "5"],
-            "--rate stands after --, where every word is a file's name; write it before --",
+            "--rate comes after --, where every word is a file name; put it before --",
         ),
     ]);
 }
@@ -169,7 +177,7 @@ fn an_argument_that_is_missing_or_too_many() {
         (&["prune"], "prune needs --before DATE; such as: customer-import prune --before 2026-01-31"),
         (
             &["import", "a.csv", "b.csv"],
-            "import takes one CSV file, and \"b.csv\" is one argument too many; put quotes around a value with blanks",
+            "import takes one CSV file, and \"b.csv\" is one argument too many; put quotes around a value with spaces",
         ),
         (
             &["export", "created", "failed"],
@@ -177,11 +185,11 @@ fn an_argument_that_is_missing_or_too_many() {
         ),
         (
             &["prune", "2026-01-31"],
-            "prune takes options only, and \"2026-01-31\" is none; such as: customer-import prune --before 2026-01-31",
+            "prune takes only options, and \"2026-01-31\" is not one; such as: customer-import prune --before 2026-01-31",
         ),
         (
             &["status", "users.csv"],
-            "status takes options only, and \"users.csv\" is none; see customer-import status --help",
+            "status takes only options, and \"users.csv\" is not one; see customer-import status --help",
         ),
     ]);
 }

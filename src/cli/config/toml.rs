@@ -60,16 +60,32 @@ pub fn read(bytes: &[u8], definition: &Command, running: &str) -> Result<Vec<Fil
         text: "not UTF-8".into(),
         hint: "save the file as UTF-8".into(),
     })?;
-    let table = DeTable::parse(text).map_err(|error| SettingsError {
-        line: line_at(bytes, error.span().map_or(0, |span| span.start)),
-        text: error.message().lines().collect::<Vec<_>>().join(", "),
-        hint: "write it as TOML, such as rate = 20 or ledger = \"users.db\"".into(),
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = line_at(bytes, error.span().map_or(0, |span| span.start));
+        let has_bare_text = text.lines().nth(line - 1).is_some_and(has_bare_text);
+        let text = match has_bare_text {
+            true => "text without quotes".into(),
+            false => error.message().lines().collect::<Vec<_>>().join(", "),
+        };
+        SettingsError {
+            line,
+            text,
+            hint: "write it as TOML, such as rate = 20 or ledger = \"users.db\"".into(),
+        }
     })?;
     let mut settings = Vec::new();
     for entry in entries(bytes, table.get_ref(), definition) {
         settings.push(setting(&entry, definition, running)?);
     }
     Ok(settings)
+}
+
+/// Whether the value of a line is text that is not in quotes.
+fn has_bare_text(line: &str) -> bool {
+    let value = line.split_once('=').map_or("", |(_, value)| value.trim_start());
+    let word = value.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    value.starts_with(|c: char| c.is_alphabetic() || matches!(c, '/' | '~' | '.' | '_'))
+        && !["true", "false"].contains(&word)
 }
 
 fn line_at(bytes: &[u8], at: usize) -> usize {
@@ -148,7 +164,7 @@ fn setting(entry: &Entry<'_>, definition: &Command, running: &str) -> Result<Fil
         line,
         text: format!("{key} {text}"),
         hint: if section.is_none() && owners.len() > 1 {
-            format!("correct it, or put it under the command it is for, such as [{}]", first.0)
+            format!("correct it, or put it under its own command, such as [{}]", first.0)
         } else {
             format!("correct it; see {} --help", first.0)
         },
@@ -263,7 +279,7 @@ fn unknown(entry: &Entry<'_>, definition: &Command) -> SettingsError {
     let fault = |text: String, hint: String| SettingsError { line, text, hint };
     let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     if plain.ends_with("apikey") || ["key", "secret", "token", "password"].contains(&plain.as_str()) {
-        let hint = "take it out, and set JUSPAY_API_KEY or name a file that holds it with api-key-file";
+        let hint = "remove it, and set JUSPAY_API_KEY or name a file that holds it with api-key-file";
         return fault("an API key does not belong in the settings file".into(), hint.into());
     }
     let all = commands(definition).collect::<Vec<_>>();
