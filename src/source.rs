@@ -732,6 +732,10 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
             encoding: encoding.name(),
             seen,
         })?;
+        // Lines of nothing but blanks are skipped, as everywhere.
+        if names.iter().all(|name| name.trim().is_empty()) && names.len() == 1 {
+            continue;
+        }
         break (names, HeaderLines::of(&record));
     };
     if dialect.trailing == Trailing::Header {

@@ -38,7 +38,7 @@ pub(super) struct ForeignFile {
     pub(super) hint: &'static str,
 }
 
-const SAVE_AS_CSV: &str = "open it where it came from and save it as CSV";
+const SAVE_AS_CSV: &str = "open it in its own program and save it as CSV";
 
 const UNPACK: &str = "unpack it, and import the CSV file in it";
 
@@ -54,7 +54,7 @@ const MAGIC: [(&[u8], ForeignFile); 62] = [
         foreign("compressed by gzip twice", "unpack it once: gzip -dc FILE | customer-import import -"),
     ),
     (b"\x28\xb5\x2f\xfd", foreign("compressed twice", "unpack it once, and import the result")),
-    (b"%PDF-", foreign("a PDF document", "ask for the data as CSV")),
+    (b"%PDF-", foreign("a PDF document", "get the data as CSV")),
     (
         b"SQLite format 3\0",
         foreign("an SQLite database", "export the table: sqlite3 -csv -header FILE 'select * from TABLE'"),
@@ -110,7 +110,7 @@ const MAGIC: [(&[u8], ForeignFile); 62] = [
         b"age-encryption.org/",
         foreign("encrypted by age", "decrypt it: age -d FILE | customer-import import -"),
     ),
-    (b"\x7fELF", foreign("a program", "ask for the data as CSV")),
+    (b"\x7fELF", foreign("a program", "get the data as CSV")),
     (b"\t\x08\x10\0", OLD_WORKBOOK),
     (b"\t\x04\x06\0", OLD_WORKBOOK),
     (b"\t\x02\x06\0", OLD_WORKBOOK),
@@ -129,8 +129,8 @@ const MAGIC: [(&[u8], ForeignFile); 62] = [
     (b"\x04\"M\x18", foreign("an LZ4 file", "unpack it: lz4 -dc FILE | customer-import import -")),
     (b"-----BEGIN PGP MESSAGE", PGP),
     (b"BEGIN:VCARD", foreign("a vCard file", "convert it to CSV")),
-    (b"\x89PNG\r\n", foreign("an image", "ask for the data as CSV")),
-    (b"\xff\xd8\xff", foreign("an image", "ask for the data as CSV")),
+    (b"\x89PNG\r\n", foreign("an image", "get the data as CSV")),
+    (b"\xff\xd8\xff", foreign("an image", "get the data as CSV")),
     (b"-- MySQL dump", SQL_DUMP),
     (b"--\n-- PostgreSQL", SQL_DUMP),
     (b"INSERT INTO ", SQL_DUMP),
@@ -156,7 +156,7 @@ const MAGIC: [(&[u8], ForeignFile); 62] = [
 /// The first bytes of binary files, which text may have, too.
 const BINARY_MAGIC: [(&[u8], ForeignFile); 18] = [
     (b"FEA1", foreign("a Feather file", "convert it to CSV, with pandas.read_feather for example")),
-    (b"GIF8", foreign("an image", "ask for the data as CSV")),
+    (b"GIF8", foreign("an image", "get the data as CSV")),
     (b"ORC", foreign("an ORC file", "convert it to CSV, with pandas.read_orc for example")),
     (b"\x80\x02", PICKLE),
     (b"\x80\x03", PICKLE),
@@ -168,7 +168,7 @@ const BINARY_MAGIC: [(&[u8], ForeignFile); 18] = [
     (b"r\x02\x01", STATA),
     (b"s\x01\x01", STATA),
     (b"s\x02\x01", STATA),
-    (b"MZ", foreign("a program", "ask for the data as CSV")),
+    (b"MZ", foreign("a program", "get the data as CSV")),
     (b"!BDN", foreign("an Outlook data file", "export the contacts as CSV in Outlook")),
     (b"\x85\x01", PGP),
     (b"\x85\x02", PGP),
@@ -227,17 +227,16 @@ const YAML: ForeignFile = foreign("YAML", "convert it to CSV, with yq -o=csv for
 
 const BASE64: ForeignFile = foreign("base64 text", "decode it: base64 -d FILE | customer-import import -");
 
-const BINARY: ForeignFile =
-    foreign("a binary file", "ask for the data as CSV, or export it where it came from");
+const BINARY: ForeignFile = foreign("a binary file", "get the data as CSV from where it came from");
 
 /// Files with a byte order mark of another encoding than that of the text.
 const MARKED_UTF_16: [ForeignFile; 2] = [
     foreign(
-        "UTF-16 text behind the byte order mark of UTF-8",
+        "UTF-16 text after the byte order mark of UTF-8",
         "cut the mark off: tail -c +4 FILE | customer-import import - --encoding utf-16le",
     ),
     foreign(
-        "UTF-16 text behind the byte order mark of UTF-8",
+        "UTF-16 text after the byte order mark of UTF-8",
         "cut the mark off: tail -c +4 FILE | customer-import import - --encoding utf-16be",
     ),
 ];
@@ -409,12 +408,14 @@ fn markup(head: &[u8]) -> Option<ForeignFile> {
     let json = foreign("JSON", "convert it to CSV, with jq -r '… | @csv' for example");
     match text {
         _ if starts(b"<!doctype html") || starts(b"<html") => Some(foreign(
-            "an HTML page, such as a login page in place of the download",
-            "download the file anew, signed in",
+            "an HTML page, such as a login page instead of the download",
+            "sign in and download the file again",
         )),
         [b'<', b'?' | b'!' | b'a'..=b'z' | b'A'..=b'Z', ..] => {
             Some(foreign("XML or HTML", "convert it to CSV"))
         }
+        // The heading of a list of tables in TOML, whose name has no quotes.
+        [b'[', b'[', letter, ..] if letter.is_ascii_alphabetic() => None,
         [open @ (b'{' | b'['), rest @ ..] => match (open, rest.trim_ascii_start().first()) {
             (b'{', Some(b'"' | b'}')) | (b'[', Some(b'{' | b'[' | b'"' | b']')) => Some(json),
             // The line breaks after the bracket.
@@ -473,7 +474,7 @@ mod tests {
             (b"PGDMP\x01\x0f\0", "an archive of pg_dump"),
             (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer, not the file itself"),
             (&tar, "a tar archive"),
-            (b"\n <!DOCTYPE html>\n", "an HTML page, such as a login page in place of the download"),
+            (b"\n <!DOCTYPE html>\n", "an HTML page, such as a login page instead of the download"),
             (b"\xef\xbb\xbf<?xml version=\"1.0\"?>\n", "XML or HTML"),
             (b"{\"id\": 1}\n", "JSON"),
             (b"-----BEGIN PGP MESSAGE-----\n", "an encrypted PGP message"),
@@ -483,7 +484,7 @@ mod tests {
             (b"i\0\0\0d\0\0\0", "UTF-32 text"),
             (b"\0\0\x67\x80\0\0\0d", "UTF-32 text"),
             (b"\0i\0d\0,\0x", "UTF-16 text without a byte order mark"),
-            (b"\xef\xbb\xbfi\0d\0,\0x\0", "UTF-16 text behind the byte order mark of UTF-8"),
+            (b"\xef\xbb\xbfi\0d\0,\0x\0", "UTF-16 text after the byte order mark of UTF-8"),
             (b"+/v8-id,phone\n", "UTF-7 text"),
             (
                 b"\x96\x82\x91\x85\x83\xa3\x6d\x89\x84\x6b\x97\x88\x96\x95\x85\x25\xf1\xf2",

@@ -34,6 +34,10 @@ pub(super) enum HeaderShape {
     Aligned,
     /// The statements of an SQL dump.
     SqlDump,
+    /// A mapping in YAML: `key: value` on each line.
+    Yaml,
+    /// Settings, as in TOML and INI: `key = value` on each line, possibly under `[headings]`.
+    Settings,
     /// A line that a tool wrote instead of the file.
     Message(&'static str),
     /// A data row.
@@ -61,7 +65,7 @@ impl HeaderShape {
             return Some(HeaderShape::Quoted(quotes.0, None));
         }
         let line = header.join(&char::from(delimiter).to_string());
-        if is_header(&aligned(&line)) {
+        if is_header(&aligned(&line)) || header.len() == 1 && is_aligned(&line, later) {
             return Some(HeaderShape::Aligned);
         }
         if later
@@ -88,6 +92,9 @@ impl HeaderShape {
         }
         if let Some(message) = tool_message(&line) {
             return Some(HeaderShape::Message(message));
+        }
+        if let Some(shape) = keys_with_values(&line, delimiter, later) {
+            return Some(shape);
         }
         if let Some((shape, false)) = usual {
             return Some(shape);
@@ -118,15 +125,15 @@ impl HeaderShape {
                 format!("this file has another delimiter; add --delimiter {}", argument(*character))
             }
             HeaderShape::Quoted(quote, None) if quote.is_ascii() => {
-                format!("the names are in other quotes than usual; add --quote {}", argument(*quote))
+                format!("the names are in unusual quotes; add --quote {}", argument(*quote))
             }
             HeaderShape::Quoted(quote, Some(character)) if quote.is_ascii() => format!(
-                "the names are in other quotes than usual; add --quote {} --delimiter {}",
+                "the names are in unusual quotes; add --quote {} --delimiter {}",
                 argument(*quote),
                 argument(*character)
             ),
             HeaderShape::Quoted(quote, _) => format!(
-                "the names are in typographic quotes (U+{:04X} stands first), which no CSV has: {STRAIGHTEN}",
+                "the names are in typographic quotes (U+{:04X} is the first), which are not CSV quotes: {STRAIGHTEN}",
                 u32::from(*quote)
             ),
             HeaderShape::Between(between) => format!(
@@ -136,16 +143,20 @@ impl HeaderShape {
                 pattern(between)
             ),
             HeaderShape::Aligned => {
-                "the columns are aligned by blanks, and an empty cell cannot be told: export the table as CSV"
+                "the columns are aligned with spaces, so empty cells cannot be recognized: export the table as CSV"
                     .into()
             }
             HeaderShape::SqlDump => {
                 "this is an SQL dump: load it into a database, and export the table as CSV with a header"
                     .into()
             }
+            HeaderShape::Yaml => "this is YAML: convert it to CSV, with yq -o=csv for example".into(),
+            HeaderShape::Settings => {
+                "this is a file of settings (TOML, INI or properties), not a table: give a CSV file".into()
+            }
             HeaderShape::Message(what) => {
                 format!(
-                    "the first line is {what}: see what went wrong where the file was made, and get it anew"
+                    "the first line is {what}: check what went wrong where the file was made, and export it again"
                 )
             }
             HeaderShape::Row => {
@@ -165,6 +176,56 @@ fn split(line: &str, separator: &str) -> Vec<String> {
 fn aligned(line: &str) -> Vec<String> {
     let cells = line.split("  ").map(str::trim).filter(|cell| !cell.is_empty());
     cells.map(str::to_owned).collect()
+}
+
+/// Whether the cells of the later lines begin below the names of this one, which several blanks separate.
+fn is_aligned(line: &str, later: &[(u64, Vec<String>)]) -> bool {
+    let line: Vec<char> = line.trim_end().chars().collect();
+    let begins = |at: &usize| line[at - 2..*at] == [' ', ' '] && line[*at] != ' ';
+    let columns: Vec<usize> = (2..line.len()).filter(begins).collect();
+    let fits = |(_, cells): &(u64, Vec<String>)| match cells.as_slice() {
+        [only] => {
+            let row: Vec<char> = only.chars().collect();
+            columns.iter().all(|at| row.len() > *at && row[at - 1] == ' ' && row[*at] != ' ')
+        }
+        _ => false,
+    };
+    !columns.is_empty() && !later.is_empty() && later.iter().all(fits)
+}
+
+/// The shape of a file in which every line has a key with its value, and not several cells.
+fn keys_with_values(first: &str, delimiter: u8, later: &[(u64, Vec<String>)]) -> Option<HeaderShape> {
+    let delimiter = char::from(delimiter).to_string();
+    let later = later.iter().map(|(_, cells)| cells.join(&delimiter));
+    let lines: Vec<String> = [first.to_owned()].into_iter().chain(later).collect();
+    let is_comment = |line: &str| line.trim().is_empty() || line.starts_with(['#', ';']) || line == "---";
+    let lines: Vec<&str> =
+        lines.iter().map(|line| line.trim_end()).filter(|line| !is_comment(line)).collect();
+    if lines.len() < 2 {
+        return None;
+    }
+    let is_key = |key: &str| {
+        key.starts_with(char::is_alphabetic)
+            && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    };
+    let is_heading = |line: &str| {
+        let name = line.strip_prefix('[').and_then(|line| line.strip_suffix(']'));
+        name.is_some_and(|name| is_key(name.trim_start_matches('[').trim_end_matches(']')))
+    };
+    let is_setting =
+        |line: &&str| is_heading(line) || line.split_once('=').is_some_and(|(key, _)| is_key(key.trim_end()));
+    let is_pair = |line: &&str| {
+        let (key, value) =
+            line.split_once(": ").or_else(|| Some((line.strip_suffix(':')?, ""))).unwrap_or_default();
+        is_key(key.trim_start().trim_start_matches("- ")) && !value.contains(": ")
+    };
+    if lines.iter().all(is_setting) && lines.iter().any(|line| !is_heading(line)) {
+        Some(HeaderShape::Settings)
+    } else if lines.iter().all(is_pair) {
+        Some(HeaderShape::Yaml)
+    } else {
+        None
+    }
 }
 
 /// The opening and the closing quote, if every name is quoted.
@@ -346,6 +407,14 @@ mod tests {
             (vec![&["psql: error: connection refused"]], "log, a traceback or an error"),
             (vec![&["total 8"], &["-rw-r--r-- 1 x x 9 users.csv"]], "a line of totals"),
             (vec![&["-- dump"], &["INSERT INTO x VALUES (1, 2)"]], "an SQL dump"),
+            (vec![&["object_reference_id: customer-1"], &["mobile_number: 9876500110"]], "this is YAML"),
+            (
+                vec![&["# export"], &["id: 1"], &["emails:"], &["  - a: x"], &["phone: '+91 98'"]],
+                "this is YAML",
+            ),
+            (vec![&["[[users]]"], &["id = 1"], &["phone = '98'"]], "TOML"),
+            (vec![&["id=1"], &["name=Rao", "Asha"]], "TOML, INI or properties"),
+            (vec![&["id          phone"], &["customer-1  9876500110"]], "aligned with spaces"),
             (vec![&["customer-1", "9876500110"]], "looks like a row"),
             (vec![&["customer-1", "a@b.c"]], "looks like a row"),
         ] {
@@ -357,5 +426,7 @@ mod tests {
         assert_eq!(shape, Some(HeaderShape::OneCell(';')));
         assert_eq!(hint(&[&["Id", "Phone"], &["1", "9876500110"]]), None);
         assert_eq!(hint(&[&["BEGIN:VCALENDAR"]]), None);
+        assert_eq!(hint(&[&["Id  of user"], &["7"]]), None);
+        assert_eq!(hint(&[&["Report: users"], &["Date: today"], &["Id", "Tel"]]), None);
     }
 }
