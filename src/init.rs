@@ -178,32 +178,32 @@ fn head(given: &Given, table: &crate::source::Table, missing: &[Field], quote: Q
         byte => shown(&char::from(byte).to_string()),
     };
     let looked = match (table.count, table.is_whole) {
-        (0, _) => "the header alone, as there are no rows".into(),
+        (0, _) => "only the header, because there are no rows".into(),
         (count, true) => format!("all {}", rows(count)),
         (count, false) => format!("the first {}", rows(count)),
     };
-    let quotes = if quote == Quote::default() { "" } else { ", other quotes than usual" };
+    let quotes = if quote == Quote::default() { "" } else { ", unusual quotes" };
     let mut head = vec![
         format!("Settings for {name}, proposed by customer-import init. Each line says why it is there."),
         format!(
-            "Looked at: {looked}; {}, delimiter {delimiter}, {}{quotes}. Comments name columns and \
-             counts, never what a cell holds. A line that begins with # has no effect: take the # away to use it.",
+            "Inspected: {looked}; {}, delimiter {delimiter}, {}{quotes}. Comments contain \
+             column names and counts, never the content of a cell. A line that begins with # has no effect: remove the # to use it.",
             counted(table.header.len() as u64, "column"),
             table.encoding.name(),
         ),
         format!("Next: customer-import validate --config THIS_FILE {argument}"),
-        "The API key is no setting: it comes from JUSPAY_API_KEY or from a file that api-key-file names."
+        "The API key is not a setting: it comes from JUSPAY_API_KEY or from a file that api-key-file names."
             .into(),
     ];
     if !missing.is_empty() {
         let names: Vec<&str> = missing.iter().map(|field| field.name()).collect();
-        let text = "has no column yet, and the API requires it: validate asks for it until the line below is filled in";
+        let text = "has no column yet, but the API requires it: fill in the line below; until then, validate reports it as missing";
         head.insert(1, format!("INCOMPLETE: {} {text}.", names.join(" and ")));
     }
     if table.is_export {
         head.push(
-            "The file is a failed export of this program: import reads it as it read the file that it came from, \
-             and needs no settings beside those of that file."
+            "The file is a failed export of this program: import reads it like the file that it came from, \
+             and needs only the settings of that file."
                 .into(),
         );
     }
@@ -219,8 +219,8 @@ fn set_column(field: Field, columns: &[Column], (at, evidence): (usize, Evidence
     let can_be_in_template = column.is_mappable && !column.name.contains('}');
     let text = if is_short && can_be_in_template {
         why.push_str(&format!(
-            " {} of them have fewer than 8 characters, which the API does not take, so each gets a text in front. \
-             Any text of 7 characters or more will do; it becomes part of the customer's identity, so keep it for \
+            " {} of them have fewer than 8 characters, which the API does not accept, so each gets a prefix. \
+             Any prefix of 7 characters or more will do; it becomes part of the customer's identity, so keep it for \
              all later imports.",
             grouped(column.short)
         ));
@@ -242,16 +242,16 @@ fn by_heading(field: Field, column: &Column, evidence: Evidence) -> String {
     let name = shown(&column.name);
     match evidence {
         Evidence::Heading(HeadingMatch::Own) if column.name == field.name() => {
-            "the column of this name".into()
+            "the column with this name".into()
         }
         Evidence::Heading(HeadingMatch::Own) => {
-            format!("column {name}, the same name but for case and punctuation")
+            format!("column {name}, the same name except for case and punctuation")
         }
         Evidence::Heading(HeadingMatch::Alias(_)) => format!("column {name}, a usual name for it"),
         Evidence::Heading(HeadingMatch::Words) => {
             format!("GUESSED from words in the name of column {name}")
         }
-        Evidence::Cells => format!("GUESSED from the cells of column {name}, whose name says nothing"),
+        Evidence::Cells => format!("GUESSED from the cells of column {name}; its name gives no hint"),
     }
 }
 
@@ -260,17 +260,17 @@ fn by_cells(field: Field, column: &Column) -> String {
     let filled = grouped(column.filled);
     let fits = grouped(column.fits[field as usize]);
     match field.kind() {
-        _ if column.filled == 0 => "empty in every row looked at, so only the name speaks for it".into(),
+        _ if column.filled == 0 => "empty in every inspected row, so only the name suggests it".into(),
         FieldKind::Reference if column.distinct == column.filled => format!("{filled} values, all different"),
         FieldKind::Reference => {
             let repeated = grouped(column.filled - column.distinct);
-            format!("{filled} values, of which {repeated} repeat an earlier one")
+            format!("{filled} values, {repeated} of which repeat an earlier one")
         }
         FieldKind::MobileNumber => format!("{fits} of {filled} values look like phone numbers"),
         FieldKind::EmailAddress => format!("{fits} of {filled} values look like e-mail addresses"),
         FieldKind::CountryCode => format!("{fits} of {filled} values are country codes"),
         FieldKind::PersonName if column.spaced > 0 => format!(
-            "{fits} of {filled} values look like names; {} have a blank inside, which the documented rules do not \
+            "{fits} of {filled} values look like names; {} contain a space, which the documented rules do not \
              allow",
             grouped(column.spaced)
         ),
@@ -282,19 +282,19 @@ fn by_cells(field: Field, column: &Column) -> String {
 /// The line of a mandatory field without a column.
 fn missing_column(field: Field, columns: &[Column], others: &[(usize, Evidence)]) -> Line {
     let mut why = format!(
-        "{field}: NO COLUMN IS SURE, and the API requires it; until one is set, validate asks for it."
+        "{field}: NO COLUMN IS CERTAIN, but the API requires it; until one is set, validate reports it as missing."
     );
     why.push_str(match others {
-        [] => " Put the name of the column in place of COLUMN and take the # away.",
-        _ => " Take the # away from one of the next lines, or name another column there.",
+        [] => " Replace COLUMN with the name of the column and remove the #.",
+        _ => " Remove the # from one of the next lines, or name another column there.",
     });
     if columns.len() == 1 {
         why.push_str(" The file seems to have one column: if it has more, give init --delimiter CHAR.");
     }
     if let Some(column) = columns.iter().find(|column| is_unmappable(field, column)) {
         why.push_str(&format!(
-            " Column {} has a name for it, and a setting cannot say which column that is: two have the name, or it has a \
-             brace in it. Rename it in the file.",
+            " Column {} has a fitting name, but no setting can select it: two columns have this name, or it contains a \
+             brace. Rename it in the file.",
             shown(&column.name)
         ));
     }
@@ -347,8 +347,8 @@ fn ignored(columns: &[Column], assigned: &[Assigned]) -> (Vec<String>, String) {
         }
     }
     let mut why =
-        "Columns that feed no field, because no name and no value fits one: they are not sent. Listed, they \
-                   cause no error under strict-columns."
+        "Columns that feed no field, because neither their names nor their values fit one: they are not sent. \
+         strict-columns accepts the columns in this list."
             .to_owned();
     if left > 0 {
         why.push_str(&format!(" {} more are not listed.", grouped(left)));
@@ -377,23 +377,23 @@ fn region(
     let Some((region, count)) = regions.first().copied() else {
         let zeros = match phones.trunk_zeros {
             0 => String::new(),
-            zeros => format!(" {} begin with a zero, which is sent as it is.", grouped(zeros)),
+            zeros => format!(" {} begin with a zero, which is sent unchanged.", grouped(zeros)),
         };
         let spelling = if phones.spelled == 0 {
             "All numbers are digits only".to_owned()
         } else {
-            format!("{spelled} numbers are not digits only, and invalid without a region")
+            format!("{spelled} numbers are not digits only, and are invalid without a region")
         };
         let why = format!(
-            "{spelling}; none says its country, so no region is proposed.{zeros} With one, such as IN, numbers are \
-             read in any spelling and checked by its plan."
+            "{spelling}; none has a country code, so no region is proposed.{zeros} With one, such as IN, numbers are \
+             read in any spelling and checked against its numbering plan."
         );
         return line("IN", why, State::Open);
     };
     let share = format!("{} of {} {what} are of {region}", grouped(count), grouped(total));
     if phones.spelled == 0 {
         let why = format!(
-            "Not needed: numbers and codes are digits only. {share}. With a region, numbers are checked by its plan."
+            "Not needed: numbers and codes are digits only. {share}. With a region, numbers are checked against its numbering plan."
         );
         return line(region, why, State::Open);
     }
@@ -406,21 +406,22 @@ fn region(
     if agrees && invalid(&after) <= invalid(&before) {
         options.read.rules.phone_region = with.read.rules.phone_region;
         let national = match phones.national {
-            0 => "Every number has its country code, so any region reads them.".to_owned(),
+            0 => "Every number has its country code, so any region will do.".to_owned(),
             count => {
                 format!("{} numbers without a country code are read as numbers of {region}.", grouped(count))
             }
         };
-        let why =
-            format!("{share}; {spelled} numbers or codes are not digits only, which this reads. {national}");
+        let why = format!(
+            "{share}; {spelled} numbers or codes are not digits only; this setting reads them. {national}"
+        );
         return line(region, why, State::Set);
     }
     let why = if agrees {
         format!("Not set, because more rows would be invalid with it: {share}.")
     } else {
         format!(
-            "Not set, because the numbers do not agree: {share}. {spelled} are not digits only, and invalid without a \
-             region. Set the region of those without a country code."
+            "Not set, because the numbers do not agree: {share}. {spelled} are not digits only, and are invalid without a \
+             region. Set the region of the numbers without a country code."
         )
     };
     line(region, why, State::Open)
@@ -431,7 +432,7 @@ fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line>
     let is_assigned = assigned[Field::MobileCountryCode as usize].column.is_some()
         || options.read.rules.phone_region.is_some();
     (!is_assigned).then(|| Line {
-        why: "No column has the country code. The API takes 91 (India) where none is sent.".into(),
+        why: "No column has the country code. The API uses 91 (India) if none is sent.".into(),
         toml: "set = [\"mobile_country_code=91\"]".into(),
         state: State::Open,
     })
@@ -444,12 +445,15 @@ fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
         return format!("No row was validated, because {} has no column.", names.join(" and "));
     };
     let mut text = format!(
-        "By these settings, {} of {} looked at are valid",
+        "With these settings, {} of {} inspected are valid",
         grouped(findings.valid()),
         rows(findings.rows())
     );
     if findings.duplicates.rows > 0 {
-        text.push_str(&format!(", {} with a reference of a row before", grouped(findings.duplicates.rows)));
+        text.push_str(&format!(
+            ", {} repeat the reference of an earlier row",
+            grouped(findings.duplicates.rows)
+        ));
     }
     if findings.invalid() > 0 {
         let mut groups: Vec<_> = findings.faults.iter().collect();
@@ -460,7 +464,7 @@ fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
         let each: Vec<String> = each.collect();
         text.push_str(&format!(", {} invalid ({})", grouped(findings.invalid()), each.join(", ")));
     }
-    text + ". Each choice below says what it would change."
+    text + ". The comment on each choice below says what it would change."
 }
 
 /// The settings that decide about invalid rows and unknown columns.
@@ -469,13 +473,13 @@ fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
         let rescues = trial.map(|trial| trial.findings.rescues.as_slice()).unwrap_or_default();
         let rows_of = rescues.iter().find(|rescue| rescue.option == option).map_or(0, |rescue| rescue.rows);
         match (trial, rows_of) {
-            (None, _) => "How many rows it changes is not known yet".to_owned(),
-            (_, 0) => "None of the invalid rows looked at would be valid".into(),
-            (_, count) => format!("{} of the invalid rows looked at would be valid", grouped(count)),
+            (None, _) => "It is not known yet how many rows would change".to_owned(),
+            (_, 0) => "None of the invalid rows inspected would become valid".into(),
+            (_, count) => format!("{} of the invalid rows inspected would become valid", grouped(count)),
         }
     };
     let open = |why: String, toml: &str| Line { why, toml: toml.into(), state: State::Open };
-    let strict = if ignore.is_empty() { "" } else { " beside those under ignore" };
+    let strict = if ignore.is_empty() { "" } else { " and is not listed under ignore" };
     vec![
         open(
             format!(
@@ -486,14 +490,14 @@ fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
         ),
         open(
             format!(
-                "{}: the API judges names, e-mail addresses and lengths. Try some such rows in the sandbox first.",
+                "{}: the API decides about names, e-mail addresses and lengths. Try some of these rows in the sandbox first.",
                 rescued("--validation lenient")
             ),
             "validation = \"lenient\"",
         ),
         open(
             format!(
-                "Refuse a file that has a column which feeds no field{strict}, as when a heading is renamed."
+                "Refuse a file with a column that feeds no field{strict}, for example after a heading was renamed."
             ),
             "strict-columns = true",
         ),
@@ -510,10 +514,10 @@ fn of_sending(total: Option<(u64, bool)>) -> Vec<Line> {
     let open = |why: String, toml: String| Line { why, toml, state: State::Open };
     vec![
         open(
-            format!("Requests per second, of every kind; {DEFAULT_RATE} is the default.{takes}"),
+            format!("Requests per second, of any kind; the default is {DEFAULT_RATE}.{takes}"),
             format!("rate = {DEFAULT_RATE}"),
         ),
-        open("Your merchant id; import asks for it.".into(), "merchant-id = \"your_merchant_id\"".into()),
+        open("Your merchant id; import requires it.".into(), "merchant-id = \"your_merchant_id\"".into()),
         open(
             "The sandbox is the default. Production needs a ledger of its own.".into(),
             "environment = \"production\"".into(),

@@ -199,6 +199,7 @@ impl<'a> Report<'a> {
             errors: &errors,
             characters: &invalid.characters,
             live: live.as_ref(),
+            is_of_ledger: false,
         };
         Report {
             headline: standing.headline(),

@@ -52,7 +52,7 @@ pub(super) fn find_format(sample: &SourceSample, given: &Given) -> Result<Format
         }
         Ok(utf8) => match decoded(sample, &mut options) {
             Some(table) => {
-                let seen = format!("{} of {} looked at have", rows(utf8.undecodable), rows(utf8.count));
+                let seen = format!("{} of {} inspected have", rows(utf8.undecodable), rows(utf8.count));
                 lines.push(guessed_encoding(&seen, options.encoding));
                 table
             }
@@ -68,7 +68,7 @@ pub(super) fn find_format(sample: &SourceSample, given: &Given) -> Result<Format
     } else if is_in_other_quotes(&table.header) {
         options.quote = Quote::Char(OTHER_QUOTE);
         table = sample.table(&options)?;
-        let why = "Every heading stands between two of these characters.".to_owned();
+        let why = "Every heading is in these quotes.".to_owned();
         lines.push(set(why, format!("quote = {}", quoted(&quote_text(options.quote)))));
     }
     if let Some(delimiter) = given.delimiter {

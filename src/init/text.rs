@@ -23,7 +23,7 @@ pub fn proposal_toml(proposal: &Proposal) -> String {
     }
     text.truncate(text.len() - "#\n".len());
     section(&mut text, &proposal.format);
-    text.push_str("\n# Which column feeds which field. FIELD={column} with other text is a template of columns.\nmap = [\n");
+    text.push_str("\n# Which column feeds which field. FIELD=text{column} is a template, which joins text and columns.\nmap = [\n");
     for Line { why, toml, state } in &proposal.map {
         comment(&mut text, "    ", why);
         match (state, toml.is_empty()) {

@@ -318,7 +318,7 @@ fn reason(group: &ErrorGroup, code: Option<&str>) -> String {
             )
         }
         (Outcome::Failed, None) => "Juspay gave no answer".into(),
-        _ => "Not settled yet: Juspay's answer is not known".into(),
+        _ => "Not settled yet: not sent, or Juspay's answer is not known".into(),
     }
 }
 
@@ -334,7 +334,7 @@ fn remedy(outcome: Outcome, code: Option<&str>) -> &'static str {
             "run the same command again; if they fail again, ask Juspay's support about the request ids \
              in export failed"
         }
-        _ => "run the same command again: it goes on with these rows",
+        _ => "run the same command again: it continues with these rows",
     }
 }
 

@@ -2,10 +2,7 @@
 //!
 //! Pure. Units are converted only here, so that terminal, report and page show the same figures.
 
-use std::{
-    fmt::Write as _,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use crate::{
     customer::{noun, visible},
@@ -165,11 +162,12 @@ pub(super) fn first_lines(sample: &RowSample) -> String {
     format!("first on line {}", lines.join(", "))
 }
 
-/// The lines, each indented, after an empty line.
+/// The lines, each indented and wrapped, after an empty line.
 pub(super) fn paragraph(lines: &[String]) -> String {
     let mut text = String::from(if lines.is_empty() { "" } else { "\n" });
     for line in lines {
-        let _ = writeln!(text, "  {line}");
+        let words = line.trim_start();
+        text.push_str(&wrapped(words, 2 + line.len() - words.len()));
     }
     text
 }

@@ -26,6 +26,8 @@ pub(super) struct Standing<'a> {
     pub(super) characters: &'a CharacterCounts,
     /// The live status, while the run is in progress.
     pub(super) live: Option<&'a LiveStatus>,
+    /// Whether the counts are those of a whole ledger.
+    pub(super) is_of_ledger: bool,
 }
 
 impl Standing<'_> {
@@ -40,6 +42,11 @@ impl Standing<'_> {
         let open = self.tally.sum(is_open);
         let mut parts = vec![match is_running {
             true => format!("{} in Juspay so far", customers_are(succeeded)),
+            // An imported customer whose row in a newer file is invalid is in both counts, so they do not add up to
+            // a number of customers.
+            false if self.is_of_ledger && self.tally.sum(Outcome::is_to_correct) > 0 => {
+                format!("{} in Juspay", customers_are(succeeded))
+            }
             false => in_juspay(succeeded, all),
         }];
         parts.extend(self.to_correct());
@@ -93,7 +100,12 @@ impl Standing<'_> {
             }
             (_, None) => ("need", String::new()),
         };
-        Some(format!("{} {verb} correction{cause}", rows(to_correct)))
+        let of = match self.is_of_ledger && self.state != RunState::Running && to_correct < self.tally.rows()
+        {
+            true => format!("{} of {}", grouped(to_correct), rows(self.tally.rows())),
+            false => rows(to_correct),
+        };
+        Some(format!("{of} {verb} correction{cause}"))
     }
 
     /// The most frequent reason in a form that follows `because`, with its number of rows.
@@ -154,6 +166,7 @@ mod tests {
             errors: &[],
             characters: &characters,
             live: None,
+            is_of_ledger: false,
         };
         standing.headline()
     }

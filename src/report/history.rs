@@ -77,7 +77,9 @@ impl<'a> History<'a> {
             Some(last) => {
                 let (command, state, live) = (last.command.as_str(), last.state, live.as_ref());
                 let characters = &invalid.characters;
-                Standing { command, state, tally: outcomes, errors: &errors, characters, live }.headline()
+                let is_of_ledger = true;
+                Standing { command, state, tally: outcomes, errors: &errors, characters, live, is_of_ledger }
+                    .headline()
             }
         };
         History {
@@ -121,9 +123,9 @@ impl<'a> History<'a> {
     pub(super) fn period(&self) -> String {
         match self.records {
             [] => "no run".into(),
-            [run] => format!("1 run, begun {} UTC", date(run.started_at)),
+            [run] => format!("1 run, started {} UTC", date(run.started_at)),
             [first, .., last] => format!(
-                "{} runs, begun from {} to {} UTC",
+                "{} runs, started from {} to {} UTC",
                 grouped(self.records.len() as u64),
                 date(first.started_at),
                 date(last.started_at)
@@ -165,7 +167,7 @@ pub fn history_text(history: &History<'_>) -> String {
         let _ = writeln!(text, "  target  {}, merchant {}", visible_text(base_url), visible_text(merchant));
     }
     if history.rows > 0 {
-        let _ = writeln!(text, "\nEach customer once\n  {:<10} {:>14}", "rows", grouped(history.rows));
+        let _ = writeln!(text, "\nWhere the customers stand\n  {:<10} {:>14}", "rows", grouped(history.rows));
     }
     for outcome in Outcome::ALL.into_iter().filter(|outcome| history.tally.get(*outcome) > 0) {
         let count = grouped(history.tally.get(outcome));

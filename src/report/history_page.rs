@@ -80,7 +80,7 @@ pub fn history_html(history: &History<'_>, now: i64) -> Result<String, Error> {
         reasons: reasons(&history.errors, history.rows),
         rescues: effects(&history.rescue, history.rows),
         reasons_left: history.errors.len().saturating_sub(ERRORS_SHOWN),
-        not_shown: not_shown(history.errors_not_shown),
+        not_shown: not_shown(history.errors_not_shown, history.errors.is_empty()),
         timeline: RunTimeline::of(history.records, succeeded, now),
         runs: runs.collect(),
         version: env!("CARGO_PKG_VERSION"),
@@ -94,7 +94,7 @@ fn tiles(history: &History<'_>) -> Vec<Tile> {
     vec![
         Tile {
             number: grouped(history.rows),
-            label: if history.rows == 1 { "customer" } else { "customers" },
+            label: if history.rows == 1 { "row" } else { "rows" },
             note: format!("in {} {}", grouped(runs), if runs == 1 { "run" } else { "runs" }),
         },
         tile_of("in Juspay", &shares, Outcome::is_success),

@@ -16,7 +16,7 @@ use super::{
     rescue::effects,
     shares::{Share, shares},
     summary::remarks,
-    text::{NOT_SHOWN, per_second},
+    text::{not_listed, per_second},
 };
 use crate::{
     customer::visible_lines,
@@ -127,7 +127,7 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
         reasons: reasons(&report.errors, summary.rows),
         rescues: effects(&report.rescue, summary.rows),
         reasons_left: report.errors.len().saturating_sub(ERRORS_SHOWN),
-        not_shown: not_shown(report.errors_not_shown),
+        not_shown: not_shown(report.errors_not_shown, report.errors.is_empty()),
         given,
         defaults,
         version: env!("CARGO_PKG_VERSION"),
@@ -150,8 +150,8 @@ pub(super) fn state_class(state: RunState, exit_code: Option<i64>) -> &'static s
 }
 
 /// The number of rows without a card, with the reason.
-pub(super) fn not_shown(count: u64) -> Option<String> {
-    (count > 0).then(|| format!("{} more: {NOT_SHOWN}.", rows(count)))
+pub(super) fn not_shown(count: u64, is_all: bool) -> Option<String> {
+    (count > 0).then(|| not_listed(count, is_all) + ".")
 }
 
 pub(super) fn reasons(errors: &[ErrorSummary], all: u64) -> Vec<ReasonCard<'_>> {

@@ -91,7 +91,7 @@ impl LiveStatus {
         let about = if self.is_exact { "" } else { "about " };
         let of = self.rows_expected.map_or_else(String::new, |all| format!(" of {about}{}", grouped(all)));
         let stale = if self.age_seconds > STALE_AFTER.as_secs_f64() {
-            "; the run has said nothing since"
+            "; the run has not reported since"
         } else {
             ""
         };
@@ -138,7 +138,7 @@ pub fn progress_line(snapshot: &RunSnapshot) -> String {
 
 /// The text of `status` about a current run; `age` is the time since its last heartbeat.
 pub fn live_status_text(run: RunId, snapshot: &RunSnapshot, age: Duration) -> String {
-    let mut text = format!("\nRun {run} goes on, as of {} ago{}:\n", time(age), stale(age));
+    let mut text = format!("\nRun {run} is in progress, as of {} ago{}:\n", time(age), stale(age));
     for line in progress_lines(snapshot, 78) {
         text.push_str(&format!("  {line}\n"));
     }
@@ -150,7 +150,7 @@ pub fn watched_lines(run: RunId, snapshot: &RunSnapshot, age: Duration, width: u
     // Tenths of a second would only flicker.
     let age =
         if age > STALE_AFTER { format!(", as of {} ago{}", time(age), stale(age)) } else { String::new() };
-    let mut lines = wrap_words(&format!("Run {run} goes on{age}"), width);
+    let mut lines = wrap_words(&format!("Run {run} is in progress{age}"), width);
     lines.extend(progress_lines(snapshot, width));
     lines
 }
@@ -161,7 +161,7 @@ pub fn watched_line(snapshot: &RunSnapshot, age: Duration) -> String {
 }
 
 fn stale(age: Duration) -> &'static str {
-    if age > STALE_AFTER { "; it has not said anything since" } else { "" }
+    if age > STALE_AFTER { "; it has not reported since" } else { "" }
 }
 
 /// The longest headline that fits; if none fits, the shortest one is truncated.
@@ -250,7 +250,7 @@ fn activity(live: &Heartbeat) -> Vec<String> {
         Activity::Sending => {}
         Activity::Asking => parts.push("asking about rows that an earlier run left in doubt".into()),
         Activity::Paused => parts.push("the API has asked for a pause".into()),
-        Activity::Waiting => parts.push("no good answer: waiting for the API".into()),
+        Activity::Waiting => parts.push("no valid response: waiting for the API".into()),
         Activity::Finishing => parts.push("ending".into()),
     }
     for (count, what) in
@@ -396,8 +396,8 @@ mod tests {
     fn a_run_that_says_nothing_any_more_is_called_so() {
         let text =
             |seconds| live_status_text(RunId(3), &snapshot(tally(), live()), Duration::from_secs(seconds));
-        assert!(text(2).starts_with("\nRun 3 goes on, as of 2.0 s ago:\n  ["), "{}", text(2));
-        assert!(text(45).contains("as of 45 s ago; it has not said anything since:"));
+        assert!(text(2).starts_with("\nRun 3 is in progress, as of 2.0 s ago:\n  ["), "{}", text(2));
+        assert!(text(45).contains("as of 45 s ago; it has not reported since:"));
         assert!(text(2).lines().all(|line| line.len() <= 80));
     }
 }

@@ -271,10 +271,10 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
         visible_text(ledger)
     );
     if let Some(run) = planned.running {
-        let _ = writeln!(text, "run {run} is writing to the ledger: the counts are of a moment ago");
+        let _ = writeln!(text, "run {run} is writing to the ledger: the counts are as of a moment ago");
     }
     if !plan.is_whole {
-        text.push_str("the file was not read to its end: the counts are of the rows before\n");
+        text.push_str("the file was not read to its end: the counts cover the rows before\n");
     }
     text.push('\n');
     add_counts(plan, &mut text);
@@ -301,7 +301,7 @@ fn add_asked(of: &AskedToReport<'_>, plan: &Plan, text: &mut String) {
     let (asked, figures) = (of.asked, of.figures);
     let _ = writeln!(
         text,
-        "\nthe API was asked for {} of {} to create, in {}: {}, {} repeated, {} throttled",
+        "\nthe API was asked about {} of {} to create, in {}: {}, {} repeated, {} throttled",
         grouped(asked.looked_up()),
         rows(plan.create),
         time(of.elapsed),

@@ -343,7 +343,7 @@ pub(super) fn remarks(summary: &Summary<'_>) -> Vec<String> {
     }
     if summary.respelled > 0 {
         let count = rows(summary.respelled);
-        remarks.push(format!("spelled otherwise by the API: {count} (export all shows how)"));
+        remarks.push(format!("spelled differently by the API: {count} (export all shows how)"));
     }
     if let Some(absent @ 1..) = summary.absent {
         remarks.push(format!("absent: {} of earlier imports not in this file", rows(absent)));

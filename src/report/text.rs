@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     ErrorSummary, Percentiles, Report,
     error_summary::error_lines,
-    format::{grouped, millis, rate, rows, time, visible_text, wrapped},
+    format::{grouped, millis, rate, time, visible_text, wrapped},
     rescue::rescue_lines,
     summary::{outcome_lines, remark_lines},
 };
@@ -16,6 +16,9 @@ const TIMES_SHOWN: usize = 12;
 
 /// How many error groups are listed.
 const ERRORS_SHOWN: usize = 20;
+
+/// Where the values of the options begin.
+const VALUE_INDENT: usize = 25;
 
 /// Renders a report as text.
 pub fn report_text(report: &Report<'_>) -> String {
@@ -85,7 +88,7 @@ pub(super) fn add_errors(errors: &[ErrorSummary], not_shown: u64, text: &mut Str
         if errors.is_empty() {
             text.push_str("\nWhat went wrong\n");
         }
-        text.push_str(&wrapped(&format!("{} more: {NOT_SHOWN}", rows(not_shown)), 2));
+        text.push_str(&wrapped(&not_listed(not_shown, errors.is_empty()), 2));
     }
 }
 
@@ -96,18 +99,19 @@ fn add_options(report: &Report<'_>, text: &mut String) {
     }
     text.push_str("\nOptions that were given\n");
     for Setting { name, value, origin } in given {
-        let line = format!(
-            "{:<18}  {}  ({})",
-            visible_text(name),
-            visible_text(value),
-            visible_text(origin.as_str())
-        );
-        let _ = writeln!(text, "  {}", line.trim_end());
+        let value = format!("{} ({})", visible_text(value), visible_text(origin.as_str()));
+        // The name stands in the indent of the first line.
+        let value = wrapped(&value, VALUE_INDENT);
+        let _ = write!(text, "  {:<22} {}", visible_text(name), value.trim_start());
     }
 }
 
-/// Why some rows are in no error group.
-pub(super) const NOT_SHOWN: &str = "settled by a later run since, or of too many kinds to be told";
+/// The number of rows that are in no listed error group, with the reason.
+pub(super) fn not_listed(count: u64, is_all: bool) -> String {
+    let more = if is_all { "" } else { " more" };
+    let noun = if count == 1 { "row" } else { "rows" };
+    format!("{}{more} {noun}: settled by a later run since, or of too many kinds to list", grouped(count))
+}
 
 /// A count per second of the sample's time.
 pub(super) fn per_second(count: u64, sample: &Sample) -> String {

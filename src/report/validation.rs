@@ -154,7 +154,7 @@ pub(super) fn add_findings(
         let lines = sample_text(&findings.similar);
         let _ = writeln!(
             text,
-            "\nwarning: object_reference_id alike: {lines}\n  {SIMILAR}\n  remedy: {SIMILAR_REMEDY}"
+            "\nwarning: object_reference_id alike: {lines}\n  {SIMILAR}\n  to do: {SIMILAR_REMEDY}"
         );
     }
     let dropped = dropped_list(&findings.dropped);
@@ -218,7 +218,7 @@ fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
             }
         }
         let remedies = remedies(group, rules);
-        for remedy in RemedyRows::with_introduction(&remedies, "remedy") {
+        for remedy in RemedyRows::with_introduction(&remedies, "to do") {
             let _ = writeln!(text, "  {remedy}");
         }
         let is_named = |option: &str| remedies.iter().any(|of| of.remedy.contains(option));
@@ -229,7 +229,7 @@ fn add_faults(findings: &Findings, rules: &Rules, text: &mut String) {
     }
     if findings.duplicates.rows > 0 {
         let lines = sample_text(&findings.duplicates);
-        let _ = writeln!(text, "\nobject_reference_id duplicate: {lines}\n  remedy: {DUPLICATE_REMEDY}");
+        let _ = writeln!(text, "\nobject_reference_id duplicate: {lines}\n  to do: {DUPLICATE_REMEDY}");
     }
 }
 

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use serde::Serialize;
 
-use super::{AdjustedRows, adjusted_list, changed_list, grouped, requests, rows, time, visible_text};
+use super::{
+    AdjustedRows, adjusted_list, changed_list, format::wrapped, grouped, requests, rows, time, visible_text,
+};
 use crate::{
     ledger::{RequestCounts, RunState},
     source::Adjustments,
@@ -134,7 +136,7 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
         );
     }
     for adjusted in adjusted_list(verification.adjustments) {
-        let _ = writeln!(text, "  {adjusted}");
+        text.push_str(&wrapped(&adjusted.to_string(), 2));
     }
     if found.different > 0 {
         let fields = changed_list(&found.fields).into_iter();
@@ -173,7 +175,7 @@ fn repair(verification: &Verification<'_>) -> String {
         None if unnoticed > 0 => {
             let _ = writeln!(
                 text,
-                "  the ledger takes {} of them for unchanged; to mark them, first:\n    customer-import verify {source} --mark",
+                "  the ledger considers {} of them unchanged; to mark them, first:\n    customer-import verify {source} --mark",
                 grouped(unnoticed)
             );
         }

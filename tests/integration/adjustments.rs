@@ -13,7 +13,7 @@ const SPELLINGS: &str = "object_reference_id,mobile_number\n\
     customer-1,98765 00110\ncustomer-2,9876500111\ncustomer-3,+91 98765-00112\n";
 
 const SPELLINGS_TEXT: &str =
-    "mobile_number read from another spelling and sent as national digits: 2, first on line 2, 4\n";
+    "mobile_number read from another spelling and sent as national digits: 2, first\n    on line 2, 4\n";
 
 fn spellings() -> Value {
     let adjustment = json!({
