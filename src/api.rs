@@ -229,8 +229,10 @@ impl Api {
             // Without this, reqwest would read the proxy variables itself.
             .no_proxy();
         if let Some(proxy) = options.route.proxy() {
-            let setup =
-                |_| Error::Proxy { variable: proxy.variable().into(), why: "is no URL of a proxy".into() };
+            let setup = |_| Error::Proxy {
+                variable: proxy.variable().into(),
+                why: "is not the URL of a proxy".into(),
+            };
             client = client.proxy(proxy.setting().map_err(setup)?);
         }
         let client = client.build().map_err(|error| Error::Client(root_cause(&error)))?;

@@ -207,7 +207,7 @@ fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Er
     // Names that SQLite treats specially: a ledger in memory would be lost at the end, with every id.
     if name.is_empty() || name == b":memory:" || name.starts_with(b"file:") {
         return Err(Error::usage(
-            format!("--ledger {:?} is no file that lasts", path.display()),
+            format!("--ledger {:?} is not a file that lasts", path.display()),
             "name a file with --ledger FILE; one that is really called so with ./ before it",
         ));
     }

@@ -79,7 +79,7 @@ impl NamedRoute {
         let says = |words: &str| errors.iter().any(|error| error.to_string().contains(words));
         if let Some(proxy) = &self.proxy {
             if says("proxy authorization required") || says("credentials not accepted") {
-                return Reply::ProxyLogin(format!("{proxy} refuses the login, or wants one"));
+                return Reply::ProxyLogin(format!("{proxy} refuses the login, or requires one"));
             }
             if says("server does not support user/pass authentication") {
                 return Reply::ProxyLogin(format!("{proxy} takes no login by name and password"));
@@ -163,19 +163,19 @@ const PROXY_ERRORS: [(&str, &str); 17] = [
 /// Texts of the connection's libraries, each with our explanation.
 const CONNECTION_ERRORS: [(&str, &str); 11] = [
     ("SOCKS error: io error", "the SOCKS handshake was broken off; see the scheme and the port"),
-    ("tunnel error: io error", "the connection broke before the tunnel stood"),
+    ("tunnel error: io error", "the connection broke before the tunnel was up"),
     ("connection closed before message", CLOSED),
     ("end of file before message length", CLOSED),
     ("unexpected EOF", CLOSED),
     ("unexpected end of file", CLOSED),
-    ("message head is too large", "its headers are too long for an API; see what answers there"),
-    ("invalid HTTP", "what answers there speaks no HTTP that this program knows (see scheme and port)"),
-    ("received unexpected message", "it answered before it was asked; see what answers there"),
-    ("http2 error", "it broke the rules of HTTP/2; see what stands between"),
+    ("message head is too large", "its headers are too long for an API; check what answers there"),
+    ("invalid HTTP", "the server there does not speak HTTP as this program knows it (check scheme and port)"),
+    ("received unexpected message", "it answered before it was asked; check what answers there"),
+    ("http2 error", "it broke the rules of HTTP/2; check what is in between"),
     ("connection error", CLOSED),
 ];
 
-const CLOSED: &str = "it closed the connection; see what stands between (a proxy, a firewall), and whether the server was restarted";
+const CLOSED: &str = "it closed the connection; check what is in between (a proxy, a firewall), and whether the server was restarted";
 
 /// An explained error.
 enum Words {
@@ -250,7 +250,9 @@ fn tls_words(error: &rustls::Error) -> Words {
             }
             _ => format!("the server ends the TLS handshake ({alert:?})"),
         }),
-        InvalidMessage(_) => Words::Part("what answers there speaks no TLS (is it http://?)".into()),
+        InvalidMessage(_) => {
+            Words::Part("the server there does not speak TLS (should it be http://?)".into())
+        }
         _ => Words::Part(short(&error.to_string())),
     }
 }

@@ -144,7 +144,7 @@ pub fn check_key(text: &str) -> Result<(), KeyFlaw> {
     }
     if let Some(characters) = assignment(text) {
         let seen = format!("begins with the name of a variable, positions 1 to {characters}");
-        return flaw(seen, "leave the name and the = out: the key stands alone");
+        return flaw(seen, "leave out the name and the =, and give the key alone");
     }
     if let Some(scheme) = SCHEMES.into_iter().find(|scheme| begins_with_word(text, scheme)) {
         let seen = format!("begins with {scheme}, at position 1");
@@ -161,7 +161,7 @@ pub fn check_key(text: &str) -> Result<(), KeyFlaw> {
     }
     if text.ends_with(':') {
         let seen = format!("ends with a colon, at position {length}");
-        return flaw(seen, "leave it out: with curl -u it stands behind the key, and is no part of it");
+        return flaw(seen, "leave it out: curl -u has it after the key, but it is not part of the key");
     }
     Ok(())
 }
@@ -225,7 +225,7 @@ pub(crate) fn describe_character(c: char, position: usize) -> String {
         '\n' | '\r' => format!("a line break at position {position}"),
         '\t' => format!("a tab at position {position}"),
         '\u{a0}' | '\u{202f}' => {
-            format!("U+{:04X}, a blank that does not break, at position {position}", u32::from(c))
+            format!("U+{:04X}, a no-break space, at position {position}", u32::from(c))
         }
         '\u{2018}'..='\u{201f}' | '\u{ab}' | '\u{bb}' => {
             format!("U+{:04X}, a typographic quote, at position {position}", u32::from(c))
@@ -302,7 +302,7 @@ mod tests {
             (" s3cr3t", "a space at position 1"),
             ("s3cr3t\u{200b}", "U+200B, a zero width space, at position 7"),
             ("\u{feff}s3cr3t", "U+FEFF, a byte order mark, at position 1"),
-            ("s3cr3t\u{a0}", "U+00A0, a blank that does not break, at position 7"),
+            ("s3cr3t\u{a0}", "U+00A0, a no-break space, at position 7"),
             ("s3c\nr3t", "a line break at position 4"),
             ("s3c\x1br3t", "U+001B, a control character, at position 4"),
             ("s3cr\u{435}t", "U+0435, which is not ASCII, at position 5"),

@@ -146,7 +146,7 @@ fn proxy_url(value: &str) -> Result<Url, String> {
     }
     // As in curl. Without the scheme, a host with a port would be parsed as a scheme.
     let value = if value.contains("://") { value.to_owned() } else { format!("http://{value}") };
-    let mut url = Url::parse(&value).map_err(|error| format!("is no URL of a proxy ({error})"))?;
+    let mut url = Url::parse(&value).map_err(|error| format!("is not the URL of a proxy ({error})"))?;
     let Some(port) = default_port(url.scheme()) else {
         return Err("has an unknown scheme".into());
     };
@@ -173,7 +173,7 @@ fn excepts(list: &str, target: &Url) -> Result<bool, String> {
         .enumerate()
         .map(|(index, entry)| {
             names(entry, target).ok_or_else(|| {
-                format!("has an entry that is no host, address or network (entry {})", index + 1)
+                format!("has an entry that is not a host, address or network (entry {})", index + 1)
             })
         })
         .collect();
@@ -375,7 +375,7 @@ mod tests {
         ] {
             let list = format!("other.test,{entry}");
             let found = described(API, &[("HTTPS_PROXY", "p:1"), ("NO_PROXY", &list)]);
-            let expected = "error: NO_PROXY has an entry that is no host, address or network (entry 2)";
+            let expected = "error: NO_PROXY has an entry that is not a host, address or network (entry 2)";
             assert_eq!(found, expected, "{entry}");
         }
         // A name that ends like an address is not above it.

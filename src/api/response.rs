@@ -173,7 +173,7 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
         Some(read) if read.has_api_shape() || is_empty_object(body) => {
             Reply::Answer(answer(head, &read, request_id(&read)))
         }
-        _ if is_success => unreadable(head.response_id.clone(), "that is no JSON of the API"),
+        _ if is_success => unreadable(head.response_id.clone(), "that is not the API's JSON"),
         _ => Reply::Foreign(Answer {
             status: head.status,
             meaning: if is_refusal_page(head.status, body) { Meaning::NotPassedOn } else { Meaning::Other },

@@ -171,7 +171,7 @@ fn explain(error: rustls::Error, certificate: &[u8], host: &ServerName<'_>) -> r
             format!("it is not valid before {}", day(*not_before))
         }
         CertificateError::NotValidForNameContext { .. } | CertificateError::NotValidForName => {
-            "it is another host's".into()
+            "it belongs to another host".into()
         }
         CertificateError::UnknownIssuer => "its issuer is not trusted here".into(),
         // The verifier's own error has no public type.
@@ -264,7 +264,7 @@ mod tests {
                 CertificateError::NotValidYetContext { time: at(1), not_before: at(86_400) },
                 "before 1970-01-02",
             ),
-            (CertificateError::NotValidForName, "it is another host's"),
+            (CertificateError::NotValidForName, "it belongs to another host"),
         ] {
             let error = explain(rustls::Error::InvalidCertificate(cause), b"no DER", &host);
             let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {

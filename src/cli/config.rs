@@ -212,11 +212,11 @@ fn read_file(path: &Path, definition: &Command, running: &str) -> Result<Vec<Fil
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_MAX_BYTES + 1).read_to_end(&mut bytes));
     read.map_err(|error| {
-        Error::usage(format!("cannot read {name}: {error}"), "give --config a file of settings in TOML")
+        Error::usage(format!("cannot read {name}: {error}"), "give --config a settings file in TOML")
     })?;
     if bytes.len() as u64 > FILE_MAX_BYTES {
         return Err(Error::usage(
-            format!("{name} is too long for a file of settings"),
+            format!("{name} is too long for a settings file"),
             "give --config another file",
         ));
     }
@@ -282,7 +282,7 @@ fn resolve_conflicts(
             };
             if let (Some(one), Some(other)) = (active(one), active(other)) {
                 let text =
-                    format!("{one_key} ({}) cannot stand with {other_key} ({})", one.origin, other.origin);
+                    format!("{one_key} ({}) cannot be used with {other_key} ({})", one.origin, other.origin);
                 return Err(Error::usage(text, "keep one of the two"));
             }
         }
@@ -313,8 +313,8 @@ pub(super) fn show(
     let Some(command) = toml::commands(&definition).find(|command| command.get_name() == name) else {
         let names: Vec<&str> = toml::commands(&definition).map(Command::get_name).collect();
         return Err(Error::usage(
-            format!("{name:?} is no command that has settings"),
-            format!("say one of {}", names.join(", ")),
+            format!("{name:?} is not a command that has settings"),
+            format!("give one of {}", names.join(", ")),
         )
         .into());
     };

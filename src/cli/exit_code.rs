@@ -70,7 +70,7 @@ fn route_hint(why: &str, proxy: Option<&str>, all: &str, again: &str) -> String 
 /// The message and the hint for answers that are not the API's. A proxy may have given them, also within a tunnel if it
 /// decrypts.
 fn describe_other_server(status: u16, proxy: Option<&str>, again: &str) -> (String, String) {
-    let what = "something else than the customers API answers at this URL";
+    let what = "something other than the customers API answers at this URL";
     let check = "check --base-url, that this machine's address is allowed, and";
     match proxy {
         Some(variable) => (
@@ -124,7 +124,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
             ),
         ),
         StopReason::Outage(limit, why) => (
-            format!("no successful answer for {} (the last trouble: {why})", report::time(*limit)),
+            format!("no successful answer for {} (the last failure: {why})", report::time(*limit)),
             route_hint(
                 why,
                 proxy,
@@ -133,7 +133,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
             ),
         ),
         StopReason::NoAnswer(limit, why) => (
-            format!("no answer for {}, not one since the run began ({why})", report::time(*limit)),
+            format!("no response for {}, and none since the run began ({why})", report::time(*limit)),
             route_hint(
                 why,
                 proxy,
@@ -144,7 +144,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
         StopReason::OtherSource(text, hint) => (text.clone(), (*hint).to_owned()),
         StopReason::OtherWorker(reason) => (
             format!("another worker has stopped the run: {reason}"),
-            format!("see what that worker says, {again}"),
+            format!("check what that worker says, {again}"),
         ),
         StopReason::TooManyFailures(failures) => (
             format!(
@@ -176,9 +176,11 @@ pub(super) fn next_step(
         }
         (EndReason::Completed, _) if tally.sum(|outcome| outcome.is_to_correct()) > 0 => export("failed"),
         (EndReason::Completed, _) if failed > 0 => {
-            format!("run the same command again: {} failed and may pass now", report::rows(failed))
+            format!("run the same command again: {} failed and may succeed now", report::rows(failed))
         }
-        (EndReason::Completed, _) if tally.rows() == 0 => "see that the file is whole: it has no rows".into(),
+        (EndReason::Completed, _) if tally.rows() == 0 => {
+            "check that the file is complete: it has no rows".into()
+        }
         (EndReason::Completed, _) => export("created"),
         _ => "run the same command again to continue".into(),
     }
@@ -197,11 +199,11 @@ fn shell_word(text: &str) -> String {
 fn describe_proxy(variable: Option<&str>, again: &str) -> (String, String) {
     match variable {
         Some(variable) => (
-            format!("the proxy of {variable} refuses the login, or wants one (HTTP 407)"),
+            format!("the proxy of {variable} refuses the login, or requires one (HTTP 407)"),
             format!("correct the name and the password in {variable}, or name the host in NO_PROXY, {again}"),
         ),
         None => (
-            "a proxy on the way wants credentials (HTTP 407)".into(),
+            "a proxy on the way requires credentials (HTTP 407)".into(),
             format!("name the proxy with its login in HTTPS_PROXY or HTTP_PROXY, {again}"),
         ),
     }
@@ -220,7 +222,7 @@ mod tests {
             next_step(&EndReason::Completed, &tally, None, &Path::new("a.db").into())
         };
         let failed = (Outcome::Failed, 2);
-        assert_eq!(step(&[failed]), "run the same command again: 2 rows failed and may pass now");
+        assert_eq!(step(&[failed]), "run the same command again: 2 rows failed and may succeed now");
         let export = "customer-import export failed --ledger a.db --output failed.csv";
         assert_eq!(step(&[failed, (Outcome::Duplicate, 1)]), export);
         let pending = step(&[failed, (Outcome::Pending, 1)]);

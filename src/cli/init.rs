@@ -42,7 +42,7 @@ pub(super) fn init(args: &args::Init) -> Result<u8, Error> {
     if !proposal.missing.is_empty() {
         let names: Vec<&str> = proposal.missing.iter().map(|field| Field::name(*field)).collect();
         print_note(&format!(
-            "warning: no column found for {}; name it in the settings, or validate will ask for it",
+            "warning: no column found for {}; name it in the settings; until then, validate reports it as missing",
             names.join(" and ")
         ));
     }

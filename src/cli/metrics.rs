@@ -77,7 +77,7 @@ impl MetricsExporter {
             && !self.write_error_logged
         {
             self.write_error_logged = true;
-            warn!(%error, "--metrics-textfile cannot be written; the run goes on");
+            warn!(%error, "--metrics-textfile cannot be written; the run continues");
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
         if matches!(args.format, TextOrJson::Json) {
             return Err(Error::usage(
                 "--watch shows text, and --format json is one object",
-                "leave one of the two away; a script asks status --format json as often as it likes",
+                "leave out one of the two; a script can call status --format json as often as it likes",
             ));
         }
         match runtime()?.block_on(watch(&ledger, guard))? {

@@ -204,7 +204,7 @@ impl PhoneRegion {
     /// Reads a country code in any spelling.
     ///
     /// # Errors
-    /// If it is the code of no country.
+    /// If it is not the code of any country.
     pub fn read_code(&self, cell: &str) -> Result<(), PhoneError> {
         self.dial_code(cell).map(drop)
     }
@@ -229,7 +229,7 @@ impl PhoneRegion {
         };
         found
             .filter(is_known)
-            .ok_or_else(|| PhoneError::new(PhoneErrorKind::CountryCode, "the code of no country"))
+            .ok_or_else(|| PhoneError::new(PhoneErrorKind::CountryCode, "not the code of any country"))
     }
 
     /// Parses a number as it would be dialed in the region, for the country that the row names.
@@ -255,7 +255,7 @@ impl PhoneRegion {
         if country.is_some_and(|country| country != number.country_code) {
             return Err(PhoneError::new(
                 PhoneErrorKind::OtherCountryCode,
-                format!("another one than the +{country_code} of the number"),
+                format!("not the +{country_code} of the number"),
             ));
         }
         if !self.is_valid(&number, check) {
@@ -284,7 +284,7 @@ impl PhoneRegion {
         };
         if !dialed.starts_with(['+', '0']) {
             if with("0").is_some_and(|other| other.country_code == number.country_code) {
-                let seen = "no number as it is, but one with a 0 in front: a spreadsheet dropped the zero";
+                let seen = "not a number as it is, but one with a 0 in front: a spreadsheet dropped the zero";
                 return PhoneError::new(PhoneErrorKind::ZeroDropped, seen);
             }
             if let Some(other) = with("+") {
@@ -314,7 +314,7 @@ impl PhoneRegion {
 
 fn why_not(error: &ParseError, count: usize, region: Region) -> String {
     match error {
-        ParseError::InvalidCountryCode => "it begins with no country's code".into(),
+        ParseError::InvalidCountryCode => "it does not begin with a country code".into(),
         ParseError::TooLongNsn => format!("{}, too many for {region}", counted(count, "digit")),
         _ => format!("{}, too few for {region}", counted(count, "digit")),
     }
@@ -334,7 +334,7 @@ fn code_digits(cell: &str) -> Result<Cow<'_, str>, PhoneError> {
         return Ok(cell.into());
     }
     let wrong = |at: usize, c: char| {
-        let seen = format!("{} at position {at} is in no country code", shown(c));
+        let seen = format!("{} at position {at} cannot be in a country code", shown(c));
         Err(PhoneError::new(PhoneErrorKind::CountryCodeDigits, seen))
     };
     let unmarked = cell.trim_start_matches('\'');
@@ -388,7 +388,7 @@ fn dialed(text: &str) -> Result<Cow<'_, str>, PhoneError> {
             (_, Some(digit)) => dialed.push(digit),
             ('+' | '\u{ff0b}', _) if dialed.is_empty() => dialed.push('+'),
             _ if is_separator(c) => {}
-            _ => return impossible(format!("{} at position {} is in no number", shown(c), at + 1)),
+            _ => return impossible(format!("{} at position {} cannot be in a number", shown(c), at + 1)),
         }
     }
     match dialed.trim_start_matches('+').len() {
@@ -492,17 +492,17 @@ mod tests {
             ("+91 99887 766551111", "14 digits, too many for IN"),
             ("0123456789", "9 digits, which no number of IN has"),
             ("447911123456", "no number of IN, but one of +44 with a + in front"),
-            ("9988776655 ext 12", "`e` at position 12 is in no number"),
-            ("9988776655, 9988776656", "`,` at position 11 is in no number"),
+            ("9988776655 ext 12", "`e` at position 12 cannot be in a number"),
+            ("9988776655, 9988776656", "`,` at position 11 cannot be in a number"),
             ("9988776655 / 9988776656", "20 digits, too many for IN"),
-            ("tel:+919988776655;ext=12", "`;` at position 18 is in no number"),
-            ("q:+919988776655", "`q` at position 1 is in no number"),
+            ("tel:+919988776655;ext=12", "`;` at position 18 cannot be in a number"),
+            ("q:+919988776655", "`q` at position 1 cannot be in a number"),
             ("tel:", "no digit"),
-            ("99+88776655", "`+` at position 3 is in no number"),
-            ("+0 99887 76655", "it begins with no country's code"),
+            ("99+88776655", "`+` at position 3 cannot be in a number"),
+            ("+0 99887 76655", "it does not begin with a country code"),
             ("+", "no digit"),
             ("-", "no digit"),
-            ("99\u{1b}88", "U+001B at position 3 is in no number"),
+            ("99\u{1b}88", "U+001B at position 3 cannot be in a number"),
             ("1", "1 digit, too few for IN"),
             ("9999999999999999999999999", "25 digits, too many for a number"),
         ] {
@@ -531,11 +531,11 @@ mod tests {
         assert_eq!(read(&phones, "99887 76655", Some("91"), true), "91 9988776655");
         assert_eq!(
             read(&phones, "+44 7911 123456", Some("91"), true),
-            "mobile_country_code:country-code:another one than the +44 of the number"
+            "mobile_country_code:country-code:not the +44 of the number"
         );
         for code in ["999", "0", "4444444444444"] {
             let got = read(&phones, "9988776655", Some(code), true);
-            assert_eq!(got, "mobile_country_code:country-code:the code of no country", "{code}");
+            assert_eq!(got, "mobile_country_code:country-code:not the code of any country", "{code}");
         }
     }
 
@@ -572,11 +572,11 @@ mod tests {
         }
         assert_eq!(read(&phones, "1534 456789", Some("44-1534"), true), "44 1534456789");
         let codes = [
-            ("GB", "`G` at position 1 is in no country code"),
-            ("44x", "`x` at position 3 is in no country code"),
-            ("+44+", "`+` at position 4 is in no country code"),
-            ("-44", "`-` at position 1 is in no country code"),
-            ("'-44", "`-` at position 2 is in no country code"),
+            ("GB", "`G` at position 1 cannot be in a country code"),
+            ("44x", "`x` at position 3 cannot be in a country code"),
+            ("+44+", "`+` at position 4 cannot be in a country code"),
+            ("-44", "`-` at position 1 cannot be in a country code"),
+            ("'-44", "`-` at position 2 cannot be in a country code"),
             ("+", "no digit"),
         ];
         for (code, seen) in codes {
@@ -585,7 +585,7 @@ mod tests {
         }
         for code in ["1-24", "1-2424", "9999", "44-123456", "0"] {
             let got = read(&phones, "7911123456", Some(code), true);
-            assert_eq!(got, "mobile_country_code:country-code:the code of no country", "{code}");
+            assert_eq!(got, "mobile_country_code:country-code:not the code of any country", "{code}");
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn detect(field: Field, value: &str, content: Content) -> Option<&'st
             }
         }
         b'\'' if !is_name && !is_dutch(bytes) => {
-            return Some("the ' by which a spreadsheet marks text came along");
+            return Some("the ' with which a spreadsheet marks text was saved too");
         }
         b'E' if is_office_error(bytes) => return Some(ERROR),
         _ => {}
@@ -52,16 +52,16 @@ const FORMULA: &str = "a formula where a spreadsheet showed its result";
 
 /// The result of a subtraction: its digits are not the intended ones.
 pub(super) const NEGATIVE: &str =
-    "a negative number: the - was taken for a minus, and the digits were calculated with";
+    "a negative number: a spreadsheet read the - as a minus sign and calculated with the digits";
 
 /// Quotes that another quote character of the file would remove.
-pub(super) const OTHER_QUOTES: &str = "the value stands in other quotes than usual";
+pub(super) const OTHER_QUOTES: &str = "the value is in unusual quotes";
 
 /// The usual quotes as part of the value: they were doubled, or `--quote none` makes them text.
-pub(super) const LITERAL_QUOTES: &str = "the value stands in quotes, which are part of it";
+pub(super) const LITERAL_QUOTES: &str = "the value is in quotes, which are part of it";
 
 /// The beginning of what is seen of a value in quotes that cannot be a quote character.
-pub(super) const TYPOGRAPHIC: &str = "the value stands between U+";
+pub(super) const TYPOGRAPHIC: &str = "the value is between U+";
 
 /// The command that puts straight quotes in place of typographic ones around cells. An apostrophe inside a cell stays.
 pub(crate) const STRAIGHTEN: &str = r#"perl -CSD -pe 's/(?<![^,;|\t])[\x{ab}\x{bb}\x{2018}-\x{201e}\x{2039}\x{203a}\x{ff02}]|[\x{ab}\x{bb}\x{2018}-\x{201e}\x{2039}\x{203a}\x{ff02}](?![^,;|\t\r\n])/"/g' FILE | customer-import import -"#;
@@ -75,18 +75,18 @@ const DOUBLE_PAIRS: usize = 7;
 /// Quotes of text processors and of other scripts: opening, closing, and what is seen of a value in them. The double ones
 /// come first; a single one may belong to a name.
 const TYPOGRAPHIC_QUOTES: [(char, char, &str); PAIRS] = [
-    ('\u{201c}', '\u{201d}', "the value stands between U+201C and U+201D, which are no quotes of CSV"),
-    ('\u{201e}', '\u{201c}', "the value stands between U+201E and U+201C, which are no quotes of CSV"),
-    ('\u{201d}', '\u{201d}', "the value stands between U+201D and U+201D, which are no quotes of CSV"),
-    ('\u{201e}', '\u{201d}', "the value stands between U+201E and U+201D, which are no quotes of CSV"),
-    ('\u{ab}', '\u{bb}', "the value stands between U+00AB and U+00BB, which are no quotes of CSV"),
-    ('\u{bb}', '\u{ab}', "the value stands between U+00BB and U+00AB, which are no quotes of CSV"),
-    ('\u{ff02}', '\u{ff02}', "the value stands between U+FF02 and U+FF02, which are no quotes of CSV"),
-    ('\u{2018}', '\u{2019}', "the value stands between U+2018 and U+2019, which are no quotes of CSV"),
-    ('\u{201a}', '\u{2018}', "the value stands between U+201A and U+2018, which are no quotes of CSV"),
-    ('\u{2019}', '\u{2019}', "the value stands between U+2019 and U+2019, which are no quotes of CSV"),
-    ('\u{2039}', '\u{203a}', "the value stands between U+2039 and U+203A, which are no quotes of CSV"),
-    ('\u{203a}', '\u{2039}', "the value stands between U+203A and U+2039, which are no quotes of CSV"),
+    ('\u{201c}', '\u{201d}', "the value is between U+201C and U+201D, which are not CSV quotes"),
+    ('\u{201e}', '\u{201c}', "the value is between U+201E and U+201C, which are not CSV quotes"),
+    ('\u{201d}', '\u{201d}', "the value is between U+201D and U+201D, which are not CSV quotes"),
+    ('\u{201e}', '\u{201d}', "the value is between U+201E and U+201D, which are not CSV quotes"),
+    ('\u{ab}', '\u{bb}', "the value is between U+00AB and U+00BB, which are not CSV quotes"),
+    ('\u{bb}', '\u{ab}', "the value is between U+00BB and U+00AB, which are not CSV quotes"),
+    ('\u{ff02}', '\u{ff02}', "the value is between U+FF02 and U+FF02, which are not CSV quotes"),
+    ('\u{2018}', '\u{2019}', "the value is between U+2018 and U+2019, which are not CSV quotes"),
+    ('\u{201a}', '\u{2018}', "the value is between U+201A and U+2018, which are not CSV quotes"),
+    ('\u{2019}', '\u{2019}', "the value is between U+2019 and U+2019, which are not CSV quotes"),
+    ('\u{2039}', '\u{203a}', "the value is between U+2039 and U+203A, which are not CSV quotes"),
+    ('\u{203a}', '\u{2039}', "the value is between U+203A and U+2039, which are not CSV quotes"),
 ];
 
 /// The opening and closing character of each pair of typographic quotes.
@@ -94,7 +94,7 @@ pub(crate) fn typographic_quotes() -> impl Iterator<Item = (char, char)> {
     TYPOGRAPHIC_QUOTES.into_iter().map(|(open, close, _)| (open, close))
 }
 
-const ERROR: &str = "the error of a formula, not a value";
+const ERROR: &str = "a formula's error, not a value";
 
 /// The error of a formula, or the fill characters of a column that was too narrow.
 fn hash(value: &str) -> Option<&'static str> {
@@ -206,7 +206,7 @@ pub(super) fn detect_part(field: Field, cell: &str) -> Option<&'static str> {
 
 const DECIMALS: &str = "a program read the column as numbers with decimals";
 
-const GROUPED: &str = "a program took the value for a number and grouped its digits";
+const GROUPED: &str = "a program read the value as a number and grouped its digits";
 
 /// How a program has rewritten a value that it treated as a number.
 fn as_number(bytes: &[u8], of: Digits) -> Option<&'static str> {
@@ -216,7 +216,7 @@ fn as_number(bytes: &[u8], of: Digits) -> Option<&'static str> {
         return None;
     }
     if is_scientific(unsigned) {
-        return Some("a program took the value for a number, and its scientific notation has lost digits");
+        return Some("a program read the value as a number, and its scientific notation has lost digits");
     }
     let whole = digits(unsigned);
     let is_plain = whole == unsigned.len();
@@ -227,7 +227,7 @@ fn as_number(bytes: &[u8], of: Digits) -> Option<&'static str> {
         Digits::Id if decimals && whole >= ID_DIGITS_MIN => Some(DECIMALS),
         Digits::Id | Digits::Code if positive.is_some() && is_plain => Some(NEGATIVE),
         Digits::Phone if whole > 0 && unsigned[whole..] == *b"-" => {
-            Some("a negative number, whose minus stands behind it")
+            Some("a negative number, with the minus sign after it")
         }
         _ => None,
     }
@@ -417,17 +417,17 @@ mod tests {
             (Field::Reference, "grouped", "9,876,500,110 9,87,65,00,110 1,234,567"),
             (Field::MobileNumber, "marks text", "'09988776655 '+919988776655 '"),
             (Field::Reference, "marks text", "'7000000000701 'cust_0001 '-1"),
-            (Field::Reference, "other quotes", "'cust_0001'"),
+            (Field::Reference, "unusual quotes", "'cust_0001'"),
             (Field::Reference, "quotes, which are part", "\"cust_0001\""),
             (Field::EmailAddress, "quotes, which are part", "\"a@example.com\""),
             (Field::MobileNumber, "quotes, which are part", "\"9876500101\""),
             (
                 Field::Reference,
-                "no quotes of CSV",
+                "not CSV quotes",
                 "“cust_0001” „cust_0001“ „cust_0001” »cust_0001« ‘cust_0001’ ‚cust_0001‘",
             ),
             (Field::FirstName, "U+201C and U+201D", "“Asha”"),
-            (Field::MobileNumber, "other quotes", "'9876500101'"),
+            (Field::MobileNumber, "unusual quotes", "'9876500101'"),
             (Field::MobileNumber, "U+00AB and U+00BB", "«9876500101»"),
             (Field::EmailAddress, "marks text", "'someone@example.com"),
             (Field::Reference, "escape", "cust_0001_x000D_ _x000d_cust0001 a_x005F_x000D_b"),

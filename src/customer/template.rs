@@ -208,7 +208,7 @@ impl Template<usize> {
                     return fault(Rule::Required, format!("column {} of its template is empty", at + 1));
                 }
                 if let Some(word) = null_marker::detect(field, cell(at)) {
-                    let seen = format!("`{word}`, which stands for no value, in column {}", at + 1);
+                    let seen = format!("`{word}`, which stands for a missing value, in column {}", at + 1);
                     return fault(Rule::NullMarker, seen);
                 }
                 if let Some(line) =

@@ -39,7 +39,8 @@ pub(crate) const LINE_SEPARATOR: &str =
     "a character that ends a line for another program, such as U+2028 or U+0085, stands in the row";
 
 /// What was seen in a row whose cells typographic quotes hold together.
-pub(crate) const TEXT_QUOTES: &str = "a cell begins and a later one ends with a quote that is none of CSV";
+pub(crate) const TEXT_QUOTES: &str =
+    "a cell begins and a later one ends with a quote that is not a CSV quote";
 
 /// What was seen in a row of a failed export in another encoding. The encoding of the original file does not apply.
 pub(crate) const EXPORT_ENCODING: &str =
@@ -177,7 +178,7 @@ impl Rule {
             Rule::Encoding => "has damaged text",
             Rule::Fields => "has more or fewer cells than the header",
             Rule::Quotes => "has quotation marks that do not match",
-            Rule::Header => "stands behind a header with other columns",
+            Rule::Header => "comes after a header with other columns",
             Rule::Spreadsheet => "was damaged by a spreadsheet program",
             Rule::NullMarker => "has a word such as NULL in place of a value",
             Rule::Impossible => "is not a valid phone number of its country",
@@ -215,7 +216,7 @@ impl Rule {
             _ if seen.ends_with(LINE_SEPARATOR) => {
                 "put line breaks in place of these characters, as perl -CSD -pe does"
             }
-            _ if seen.ends_with(NULS) => "copy the file anew: a part of it is missing",
+            _ if seen.ends_with(NULS) => "copy the file again: part of it is missing",
             seen if seen.contains(BACKSLASH) => {
                 r#"double each quote in place of a backslash: sed 's/\\"/""/g' FILE | customer-import import -"#
             }
@@ -265,11 +266,13 @@ impl Rule {
     fn remedy(self, field: Option<Field>) -> &'static str {
         match (self, field) {
             (Rule::Required | Rule::NullMarker, Some(field)) if field.is_mandatory() => {
-                "write the value that is missing; no customer can be created without it"
+                "fill in the missing value; no customer can be created without it"
             }
             (Rule::Required, _) => "fill the cell, or give a constant with --set FIELD=VALUE",
-            (Rule::TooShort, _) => "a reference needs at least 8 characters; a prefix such as cust_ helps",
-            (Rule::TooLong, Some(Field::Reference)) => "use a shorter id of the customer",
+            (Rule::TooShort, _) => {
+                "a reference needs at least 8 characters; a template adds a prefix: --map 'object_reference_id=customer_{COLUMN}'"
+            }
+            (Rule::TooLong, Some(Field::Reference)) => "use a shorter id for the customer",
             (Rule::TooLong, Some(Field::MobileNumber)) => {
                 "one number of at most 16 digits, or give --phone-region CC (such as IN) to read any spelling"
             }
@@ -277,7 +280,7 @@ impl Rule {
                 "write the country code as digits only, such as 91"
             }
             (Rule::TooLong, None) => "shorten the cell, or close the quote at its beginning",
-            (Rule::TooLong, _) => "shorten it; --validation lenient lets the API judge",
+            (Rule::TooLong, _) => "shorten it; --validation lenient lets the API decide",
             (Rule::Digits, Some(Field::MobileCountryCode)) => {
                 "write the country code as digits only, such as 91"
             }
@@ -285,21 +288,21 @@ impl Rule {
                 "write the number as digits only, or give --phone-region CC (such as IN) to read any spelling"
             }
             (Rule::Character, Some(Field::EmailAddress)) => {
-                "allowed are letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"
+                "use only letters A-Z, digits and !#$%&'*+-/=?^_.{|}~`@"
             }
             (Rule::Character, _) => {
-                "allowed are letters A-Z, digits and ().-_ ; --validation lenient lets the API judge"
+                "use only letters A-Z, digits and ().-_ ; --validation lenient lets the API decide"
             }
-            (Rule::Edge, _) => "_ and . cannot stand first or last, neither before nor after the @",
+            (Rule::Edge, _) => "_ and . can be neither first nor last, before or after the @",
             (Rule::AtSign, _) => "an e-mail address has one @ with something on both sides",
             (Rule::Boolean, _) => "write true or false",
             (Rule::Control, _) => "remove line breaks, tabs and other control characters from the cell",
             (Rule::Invisible, _) => {
-                "remove the character, which nobody sees: it comes along when text is copied from a page or a chat"
+                "remove this invisible character, which is often copied along with text from a web page or a chat"
             }
             (Rule::Encoding, _) => {
                 "save the file as UTF-8, or name its encoding with --encoding LABEL; a replacement character must be \
-                 typed anew"
+                 typed again"
             }
             (Rule::Fields, _) => {
                 "quote cells that contain the delimiter; only empty optional cells at the end of a row may be missing"
@@ -308,20 +311,20 @@ impl Rule {
                 "close the quote, and double each quote inside a quoted cell; \
                  give --quote none if quotes are plain text in this file"
             }
-            (Rule::Header, _) => "put that header and the rows behind it into a file of their own",
+            (Rule::Header, _) => "put that header and the rows after it into a file of their own",
             (Rule::Spreadsheet, _) => {
-                "export the data anew and let the spreadsheet read this column as text \
-                 (Excel: Data > From Text/CSV, type Text) before it saves as CSV"
+                "export the data again; if it has to go through a spreadsheet, import this column as text \
+                 (Excel: Data > From Text/CSV, type Text)"
             }
             (Rule::NullMarker, _) => {
                 "leave the cell empty, or give --null-marker WORD to read that word as empty"
             }
             (Rule::Impossible, _) => {
                 "correct the number, or give the region of these rows with --phone-region; \
-                 --validation lenient looks at its length only"
+                 --validation lenient checks only its length"
             }
             (Rule::StrayLine, _) => {
-                "delete the line: it is no customer; after an error message, rows may be missing"
+                "delete the line: it is not a customer; after an error message, rows may be missing"
             }
             (Rule::CountryCode, _) => {
                 "correct the code; the cell may be empty if the number begins with + and its own code"
@@ -782,7 +785,7 @@ fn judge_text(field: Field, value: &str, bare: &str, accepted: Accepted) -> Opti
         return Some((Rule::Spreadsheet, seen.into()));
     }
     let word = null_marker::detect(field, bare)?;
-    Some((Rule::NullMarker, format!("`{word}`, which stands for no value")))
+    Some((Rule::NullMarker, format!("`{word}`, which stands for a missing value")))
 }
 
 /// What the byte order mark of UTF-8 becomes in windows-1252: a file in UTF-8 was appended to one in another encoding.
@@ -1200,14 +1203,10 @@ mod tests {
         }
         let phones = Rules { phone_region: Some(PhoneRegion::parse("IN").unwrap()), ..rules.clone() };
         for (number, code, fault) in [
-            ("7911123456", "GB", "mobile_country_code:digits:`G` at position 1 is in no country code"),
-            ("7911123456", "999", "mobile_country_code:country-code:the code of no country"),
-            ("7911123456", "#N/A", "mobile_country_code:spreadsheet:the error of a formula, not a value"),
-            (
-                "+44 7911 123456",
-                "91",
-                "mobile_country_code:country-code:another one than the +44 of the number",
-            ),
+            ("7911123456", "GB", "mobile_country_code:digits:`G` at position 1 cannot be in a country code"),
+            ("7911123456", "999", "mobile_country_code:country-code:not the code of any country"),
+            ("7911123456", "#N/A", "mobile_country_code:spreadsheet:a formula's error, not a value"),
+            ("+44 7911 123456", "91", "mobile_country_code:country-code:not the +44 of the number"),
         ] {
             let changes = [(Field::MobileNumber, number), (Field::MobileCountryCode, code)];
             assert_eq!(words(read(&phones, &changes)), [fault]);
@@ -1218,7 +1217,10 @@ mod tests {
         assert_eq!(dropped, "mobile_country_code:country-code");
         assert!(customer.body.ends_with(b"mobile_number=7911123456&mobile_country_code=44"));
         let phones = Rules { constants: vec![(Field::MobileCountryCode, "999".into())], ..phones };
-        assert_eq!(words(read(&phones, &[])), ["mobile_country_code:country-code:the code of no country"]);
+        assert_eq!(
+            words(read(&phones, &[])),
+            ["mobile_country_code:country-code:not the code of any country"]
+        );
         let rules = Rules { require: vec![Field::EmailAddress], ..rules };
         assert_eq!(words(read(&rules, &[(Field::EmailAddress, "x")])), ["email_address:at-sign:0 @"]);
     }

@@ -48,20 +48,20 @@ impl OutageLog {
             (None, None) => {}
             (None, Some(cause)) => {
                 if sender.contact() < Contact::Answered {
-                    warn!(%cause, "no answer yet; the run stops if none comes within --outage-limit, at most 30 s");
+                    warn!(%cause, "no response yet; the run stops if none comes within --outage-limit, at most 30 s");
                 } else {
-                    warn!(%cause, "no good answer; all requests wait until the API is back");
+                    warn!(%cause, "no valid response; all requests wait until the API is back");
                 }
                 self.current = Some(Current { since: now, logged: vec![(Arc::clone(&cause), now)], cause });
             }
             (Some(current), Some(cause)) => {
                 if current.is_to_be_logged(&cause, now) {
-                    warn!(%cause, "still no good answer, for another reason");
+                    warn!(%cause, "still no valid response, for another reason");
                 }
             }
             (Some(current), None) => {
                 let seconds = (now - current.since).as_secs();
-                warn!(seconds, "the API is back; the run goes on");
+                warn!(seconds, "the API is back; the run continues");
                 self.current = None;
             }
         }

@@ -416,7 +416,7 @@ impl Workload for Pipeline<'_> {
     }
 
     fn drain(&mut self, reason: &EndReason) {
-        info!(state = reason.state().name(), "the run ends; requests in flight are waited for");
+        info!(state = reason.state().name(), "the run is ending; waiting for the requests in flight");
         // Rows that were never claimed are not counted: the next run reads them again.
         self.read.clear();
         self.queue.release_unstarted();

@@ -260,7 +260,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn has_another_key(&self) -> bool {
         let renewal = self.sender.api.renew_key(self.key);
         if renewal == KeyRenewal::Renewed {
-            warn!("the API refused the key, and its file has another one now: the run goes on with that");
+            warn!("the API refused the key, and its file has another one now: the run continues with that");
         }
         renewal != KeyRenewal::None
     }

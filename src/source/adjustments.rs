@@ -110,7 +110,7 @@ impl fmt::Display for Adjustment {
                 f.write_str("warning: lines swallowed by a quote that is at fault, not read as rows")
             }
             Adjustment::UnterminatedLastLine => {
-                f.write_str("warning: the last line has no line break; see that the file is whole")
+                f.write_str("warning: the last line has no line break; check that the file is complete")
             }
         }
     }

@@ -56,7 +56,7 @@ pub enum Error {
         seen: String,
     },
     /// The header contains a character that ends a line for another program, so it may contain rows.
-    #[error("the header of {name} has U+{:04X} in it, which ends no line of a CSV file", u32::from(*separator))]
+    #[error("the header of {name} has U+{:04X} in it, which does not end a line in a CSV file", u32::from(*separator))]
     LineSeparator {
         /// The source.
         name: String,
@@ -203,7 +203,7 @@ impl Error {
                 "what was recorded stands; run the same command again".into()
             }
             Error::HeaderFlaw { .. } => {
-                "mend the first line, or give --quote none if quotes are plain text in this file".into()
+                "correct the first line, or give --quote none if quotes are plain text in this file".into()
             }
             Error::LineSeparator { separator, .. } => format!(
                 "if lines end with it, convert it: perl -CSD -pe 's/\\x{{{:x}}}/\\n/g' FILE | customer-import import -; \
@@ -220,7 +220,7 @@ impl Error {
             }
             Error::Foreign { hint, .. } => (*hint).into(),
             Error::MissingColumns { found, .. } if found.iter().any(|name| name.contains('\0')) => {
-                "the header has NUL bytes; if this is UTF-16, say --encoding utf-16le or utf-16be".into()
+                "the header has NUL bytes; if this is UTF-16, add --encoding utf-16le or utf-16be".into()
             }
             Error::MissingColumns { first_line: Some(hint), .. } | Error::NoHeader { hint, .. } => {
                 hint.clone()
@@ -238,7 +238,7 @@ impl Error {
             }
             Error::Template { .. } => "write it like --map 'object_reference_id=cust_{id}'".into(),
             Error::IgnoredColumn { .. } => {
-                "leave the option out; a column that shall not be sent needs another name in the file".into()
+                "leave the option out; a column that should not be sent needs another name in the file".into()
             }
             Error::UnusedColumns { columns, .. } => {
                 let ignore: Vec<String> =

@@ -184,7 +184,7 @@ fn describe_header(header: u64, line: u64) -> String {
     if header == line {
         "a header whose columns are not those of the first".into()
     } else {
-        format!("behind the header on line {header}, whose columns are not those of the first")
+        format!("after the header on line {header}, whose columns are not those of the first")
     }
 }
 

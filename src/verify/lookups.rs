@@ -146,7 +146,7 @@ impl<R: ToLookUp> Lookups<R> {
 
     /// Starts no further lookup, because the loop is ending. Abandoning a lookup does no harm.
     pub(crate) fn drain(&mut self, reason: &EndReason) {
-        info!(state = reason.state().name(), "the lookups end; those in flight are waited for");
+        info!(state = reason.state().name(), "the lookups are ending; waiting for those in flight");
         self.waiting.clear();
         self.sample.clear();
     }

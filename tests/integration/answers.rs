@@ -183,7 +183,7 @@ fn another_spelling_of_the_reference_is_one_outcome_and_one_lookup() {
     assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1 existing=1"), "{done:?}");
     assert_eq!(wire.received().len(), 3);
     assert_eq!(world.summary()["respelled"], 2);
-    assert!(done.stdout.contains("spelled otherwise by the API: 2 rows"), "{done:?}");
+    assert!(done.stdout.contains("spelled differently by the API: 2 rows"), "{done:?}");
     let all = world.run(&["export", "all"]).stdout;
     assert!(all.contains("alice@x.com") && all.contains("Alice@x.com"), "{all}");
     let report = world.run(&["report"]).stdout;

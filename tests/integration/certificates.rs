@@ -20,7 +20,7 @@ fn a_server_that_wants_a_certificate_is_shown_it() {
     let url = door.url();
     let base = ["--base-url", &url, "--ca-file", "ca.pem", "--outage-limit", "1s"];
     let without = world.import(&rows, &base);
-    without.assert_error_line(4, &["no answer for", "--client-cert"]);
+    without.assert_error_line(4, &["no response for", "--client-cert"]);
     let with = [&base[..], &["--client-cert", "client.pem", "--client-key", "client.key"]].concat();
     let done = world.import(&rows, &with);
     assert_eq!(done.code, 0, "{done:?}");

@@ -90,9 +90,9 @@ fn each_row_gets_the_remedy_that_validate_has_for_it_and_options_their_effect() 
     let page = page.replace("<code class=\"name\">", "").replace("</span>", "").replace("</code>", "");
     let all = world.run(&["report", "--all"]).stdout;
     for words in [
-        "for 1 row: export the data anew and let the spreadsheet read this column as text",
+        "for 1 row: export the data again; if it has to go through a spreadsheet, import this column as text",
         "for 2 rows: write the number as digits only",
-        ": delete the line: it is no customer",
+        ": delete the line: it is not a customer",
         "--validation lenient would make 3 rows valid (42.9 %)",
         "--phone-region IN would make 2 rows valid (28.6 %)",
         "--drop-invalid-optional would make 1 row valid (14.3 %)",

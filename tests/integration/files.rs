@@ -424,7 +424,7 @@ fn a_first_line_that_is_no_header_is_named_with_what_to_do() {
         ("object_reference_id\u{1}mobile_number\ncustomer-1\u{1}1\n", "add --delimiter '\\x01'"),
         ("customer-1,9876500110\ncustomer-2,9876500111\n", "the first line looks like a row"),
         ("{\"object_reference_id\": \"customer-1\"}\n", "JSON, not a CSV file; convert it"),
-        ("<!DOCTYPE html>\n<title>Sign in</title>\n", "download the file anew"),
+        ("<!DOCTYPE html>\n<title>Sign in</title>\n", "sign in and download"),
         ("-- MySQL dump 10.13\n--\n", "an SQL dump, not a CSV file; load it"),
         ("BEGIN:VCARD\nVERSION:3.0\n", "a vCard file, not a CSV file; convert it"),
     ] {
@@ -448,7 +448,7 @@ fn a_file_of_another_kind_is_named_with_the_one_thing_to_do() {
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let behind_mark = [&b"\xef\xbb\xbf"[..], &utf16].concat();
     for (bytes, words) in [
-        (&b"\x01\x02\0\xff\xff\xff\xff"[..], "a binary file, not a CSV file; ask for the data as CSV"),
+        (&b"\x01\x02\0\xff\xff\xff\xff"[..], "a binary file, not a CSV file; get the data as CSV"),
         (b"ARROW1\0\0\xff\xff\xff\xff", "an Arrow IPC file, not a CSV file; convert it to CSV"),
         (b"\x80\x04\x95\x10\0\0\0\n\x01", "a Python pickle, not a CSV file; convert it to CSV"),
         (b"\x1f\x9d\x90\x61\x04", "unpack it: gzip -dc FILE"),
@@ -466,7 +466,7 @@ fn a_file_of_another_kind_is_named_with_the_one_thing_to_do() {
         (b"--- a/users.csv\n+++ b/users.csv\n@@ -1 +1,2 @@\n", "a diff, "),
         (
             b"object_reference_id  mobile_number\ncustomer-1           9876500101\n",
-            "the columns are aligned by blanks",
+            "the columns are aligned with spaces",
         ),
         (b"error: sign in first\n", "the first line is a line of a log, a traceback or an error message"),
         // Every row would be part of the header, and the file would have no customers.
@@ -523,7 +523,7 @@ fn a_row_that_is_quoted_as_a_whole_is_named_for_it() {
                 \"customer-2,9876500111,\"\"Bo\"\"\"\ncustomer-3,9876500112,Cy\n";
     let file = world.file("users.csv", text);
     let done = world.run(&["validate", "users.csv"]);
-    for words in ["3 rows, 1 valid", "line 2: the whole line is one quoted cell", "remedy: remove the quotes"]
+    for words in ["3 rows, 1 valid", "line 2: the whole line is one quoted cell", "to do: remove the quotes"]
     {
         assert!(done.stdout.contains(words), "{words}: {done:?}");
     }

@@ -620,7 +620,7 @@ fn garbage_for_ever_stops_the_run() {
     });
     let done = wire.import(&world, &file, &["--concurrency", "4", "--outage-limit", "300ms"]);
     assert_sane(&wire, &done, 4);
-    done.assert_error_line(4, &["no answer for"]);
+    done.assert_error_line(4, &["no response for"]);
     let pending = world.summary()["pending"].as_u64().unwrap();
     assert_eq!(world.outcomes(), format!("pending={pending}"));
     wire.play(honest);

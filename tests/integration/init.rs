@@ -57,7 +57,7 @@ fn headings_of_other_systems_are_mapped_and_short_ids_get_a_prefix() {
             "fewer than 8 characters",
             "10 of 10 values look like phone numbers",
             "last_name: no column has this name or looks like it",
-            "10 of 10 rows looked at are valid",
+            "10 of 10 rows inspected are valid",
             "10 rows take 0.2 s at 50",
         ],
     );
@@ -117,7 +117,7 @@ fn the_encoding_the_delimiter_and_the_quotes_are_found() {
     assert_reads(
         latin(numbered("id,phone,city", |n| format!("{n},98765001{n},Köln"))),
         &["encoding = \"windows-1252\""],
-        &["GUESSED: 10 rows of 10 rows looked at have bytes that are not UTF-8"],
+        &["GUESSED: 10 rows of 10 rows inspected have bytes that are not UTF-8"],
     );
     assert_reads(
         numbered("id~phone", |n| format!("{n}~98765001{n}")),
@@ -190,7 +190,10 @@ fn every_choice_that_is_left_open_is_a_setting() {
     let world = World::new();
     let rows = numbered("id,phone,first_name,name", |n| format!("{n},98765001{n},Mary Ann,Mary Ann Lee"));
     let (_, text) = init(&world, rows);
-    assert!(text.contains("# 10 of the invalid rows looked at would be valid: an optional field"), "{text}");
+    assert!(
+        text.contains("# 10 of the invalid rows inspected would become valid: an optional field"),
+        "{text}"
+    );
     let is_open =
         |line: &str| line.strip_prefix("# ").is_some_and(|rest| rest.contains(" = ") && !rest.contains(". "));
     let used: Vec<&str> = text.lines().map(|line| if is_open(line) { &line[2..] } else { line }).collect();
@@ -232,7 +235,7 @@ fn a_file_that_is_no_table_is_refused() {
         (b"{\"id\": 1}\n", &["JSON"]),
         (b"PK\x03\x04\x14\0", &["an Excel workbook"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", &["is an image"]),
-        (b"\0\0,\0\n", &["a binary file", "ask for the data as CSV"]),
+        (b"\0\0,\0\n", &["a binary file", "get the data as CSV"]),
         (b"customer-1,9876500110\ncustomer-2,9876500111\n", &["no header", "looks like a row"]),
         (b"Customers\n\nUser ID,Phone\n1,9876500110\n", &["the header is on line 3"]),
         (b"sep=;\nid;phone\n", &["sep="]),
@@ -293,7 +296,7 @@ fn only_the_beginning_of_a_long_file_is_looked_at() {
     let rows: String = (0..600).map(|n| format!("{n},9876{n:06},{}\n", "x".repeat(10_000))).collect();
     let (_, text) = init(&world, format!("id,phone,note\n{rows}"));
     assert!(
-        text.contains("the first 418 rows") && text.contains("418 of 418 rows looked at are valid"),
+        text.contains("the first 418 rows") && text.contains("418 of 418 rows inspected are valid"),
         "{text}"
     );
 }

@@ -191,7 +191,7 @@ fn gives_up_and_loses_nothing(trouble: impl FnOnce(&World) -> Trouble, more: &[&
     let done = finish(start(&world, &trouble, 100, &options));
     assert_eq!(done.code, 4, "{done:?}");
     let says = |words| done.stderr.contains(words);
-    assert!(says("error: no successful answer for ") || says("error: no answer for "), "{done:?}");
+    assert!(says("error: no successful answer for ") || says("error: no response for "), "{done:?}");
     assert_eq!(world.outcomes(), format!("pending={}", world.summary()["rows"]), "none failed");
     assert_eq!(world.summary()["state"], "stopped");
     let away = |entry: &Entry| entry.endpoint == Endpoint::Create && entry.status == Some(200);

@@ -199,7 +199,7 @@ fn a_sample_gives_a_share_and_its_interval() {
     }
     let done = world.aim("plan", &["users.csv", "--ask", "50"]);
     assert_eq!(done.code, 0, "{done:?}");
-    for words in ["asked for 50 of 300 rows to create", "there already: ", "95 % interval", "about"] {
+    for words in ["asked about 50 of 300 rows to create", "there already: ", "95 % interval", "about"] {
         assert!(done.stdout.contains(words), "{words}: {done:?}");
     }
 }

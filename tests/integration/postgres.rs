@@ -201,7 +201,7 @@ fn one_run_has_the_ledger_at_a_time() {
         done.assert_error_line(2, &["it is in use by run 1", "wait for it to end"]);
     }
     assert_eq!(world.table("run").len(), runs.len(), "a refused run leaves no trace");
-    assert!(world.run(&["status"]).stdout.contains("Run 1 goes on"), "readers read beside it");
+    assert!(world.run(&["status"]).stdout.contains("Run 1 is in progress"), "readers read beside it");
     signal(&first, "KILL");
     first.wait().unwrap();
     // Its lease has passed: the world sees to it.

@@ -134,7 +134,7 @@ fn a_variable_that_cannot_be_read_is_refused_before_anything_is_made() {
     for list in ["10.0.0.0/99", "localhost;192.168.", "localhost, \"api.example.test\""] {
         let variables = [("HTTPS_PROXY", "http://p:1"), ("NO_PROXY", list)];
         let refused = import(&world, &format!("https://{NAME}"), &[], &variables);
-        refused.assert_error(2, &["NO_PROXY", "is no host, address or network (entry "]);
+        refused.assert_error(2, &["NO_PROXY", "is not a host, address or network (entry "]);
     }
 }
 
@@ -148,7 +148,7 @@ fn loopback_and_exceptions_go_directly() {
     // Only the proxy can resolve the name.
     let excepted = [("HTTP_PROXY", &*value), ("NO_PROXY", ".example.test")];
     let done = import(&world, &format!("http://{NAME}"), &["--ledger", "l.db"], &excepted);
-    done.assert_error_line(4, &["no answer for", NAME]);
+    done.assert_error_line(4, &["no response for", NAME]);
     assert_eq!(proxy.requested_hosts(), Vec::<String>::new());
 }
 
@@ -273,9 +273,9 @@ fn what_a_proxy_answers_is_said_with_its_name_and_without_its_login() {
 #[test]
 fn a_connection_that_is_closed_is_said_with_the_host() {
     for (answer, words) in [
-        (&b""[..], "it closed the connection; see what stands between"),
+        (&b""[..], "it closed the connection; check what is in between"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"a", "the connection was closed"),
-        (b"220 mail.example.com ESMTP\r\n", "speaks no HTTP that this program knows"),
+        (b"220 mail.example.com ESMTP\r\n", "does not speak HTTP as this program knows it"),
     ] {
         let world = World::new();
         let server = speaking(vec![answer.to_vec()]);

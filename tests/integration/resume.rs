@@ -184,7 +184,7 @@ fn a_second_signal_ends_at_once_and_loses_nothing() {
     assert!(wait_until(&mut first, || world.journal().requests() == 4));
     signal(&first, "INT");
     // Two pending signals of one kind are delivered as one.
-    wait_for_words(&mut first, "the run ends");
+    wait_for_words(&mut first, "the run is ending");
     let began = Instant::now();
     signal(&first, "INT");
     assert_eq!(finish(first).code, 130);

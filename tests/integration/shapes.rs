@@ -75,7 +75,7 @@ fn a_line_that_is_no_customer_is_named_for_what_it_is() {
     for (line, seen, remedy) in [
         ("# the old ones", "a comment, which CSV does not have", "delete the line"),
         ("<<<<<<< HEAD", "a conflict that git could not resolve", "keep one of the two versions"),
-        ("\0\0\0\0", "nothing but NUL characters", "copy the file anew"),
+        ("\0\0\0\0", "nothing but NUL characters", "copy the file again"),
         ("Grand Total,29629500006,,", "a line of totals", "delete the line"),
         ("cust-0001,1,,\u{2028}cust-0002,2,,\u{2028}", "ends a line for another program", "put line breaks"),
         (
@@ -84,10 +84,10 @@ fn a_line_that_is_no_customer_is_named_for_what_it_is() {
             "double each quote in place of a backslash",
         ),
         ("cust-0001,1,, \"Ann\"", "a blank before the opening quote", "remove the blanks before it"),
-        ("'cust-0001',1,,", "other quotes than usual", "--quote \"'\""),
+        ("'cust-0001',1,,", "unusual quotes", "--quote \"'\""),
         ("“cust-0001”,1,,", "U+201C and U+201D", "perl -CSD"),
         ("cust-0001,1,,«Ann»", "U+00AB and U+00BB", "perl -CSD"),
-        ("cust-0001,1,,“Ann, Rao”,", "quote that is none of CSV", "perl -CSD"),
+        ("cust-0001,1,,“Ann, Rao”,", "quote that is not a CSV quote", "perl -CSD"),
         ("ERROR 2013 (HY000) at line 1: Lost connection,2013,,", "an error message", "delete the line"),
         ("  File \"/app/export.py\",12,,", "a traceback", "delete the line"),
     ] {
@@ -162,7 +162,7 @@ fn behind_a_header_with_other_columns_no_row_is_read_by_the_first() {
             let done = world.run(&["validate", &path, "--validation", validation]);
             assert_eq!(done.code, 3, "{done:?}");
             let words = "record header: 3 rows\n  line 3: a header whose columns are not those of the first\n  \
-                         line 4: behind the header on line 3";
+                         line 4: after the header on line 3";
             assert!(done.stdout.contains(words), "{done:?}");
         }
         // Twice, because the second run resumes if it can.

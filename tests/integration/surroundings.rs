@@ -72,7 +72,7 @@ fn a_log_that_is_rotated_goes_on_in_a_new_file() {
     let file = world.rows("rows.csv", 50);
     let mut run = world.start_import(&file, &["--log-file", "run.log", "-v", "--progress", "never"]);
     let log = |name: &str| fs::read_to_string(world.path(name)).unwrap_or_default();
-    assert!(wait_until(&mut run, || log("run.log").contains("no answer yet")));
+    assert!(wait_until(&mut run, || log("run.log").contains("no response yet")));
     fs::rename(world.path("run.log"), world.path("run.log.1")).unwrap();
     signal(&run, "USR1");
     assert!(wait_until(&mut run, || world.path("run.log").exists()));

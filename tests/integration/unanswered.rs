@@ -66,11 +66,11 @@ fn a_host_that_never_answers_is_given_up_long_before_the_outage_limit() {
         [(&refusing, refusing.base_url(), "connection refused"), (&closing, closing_server(), "connection")];
     let runs = hosts.map(|(world, url, cause)| (world, start(world, &["--base-url", &url]), cause));
     for (world, (child, mut log), cause) in runs {
-        let warning = line_with(&mut log, "no answer yet");
+        let warning = line_with(&mut log, "no response yet");
         assert!(warning.contains(" WARN ") && warning.contains(cause), "{warning}");
         assert!(warning.contains("--outage-limit, at most 30 s"), "{warning}");
         let error = line_with(&mut log, "error: ");
-        assert!(error.starts_with("error: no answer for 30 s, not one since the run began ("), "{error}");
+        assert!(error.starts_with("error: no response for 30 s, and none since the run began ("), "{error}");
         assert!(error.contains(cause) && error.contains("check --base-url"), "{error}");
         assert!((TRIED..TRIED * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
         let done = finish(child);
@@ -93,11 +93,11 @@ fn the_cause_is_shown_with_the_first_failure() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
     // One request in seven seconds: too few for a series of failures, by which an outage is detected.
     let (mut child, mut log) = start(&world, &["--rate", "0.15", "--outage-limit", "10m"]);
-    let warning = line_with(&mut log, "no answer yet");
+    let warning = line_with(&mut log, "no response yet");
     assert!(warning.contains("connection refused"), "{warning}");
     let status = || world.run(&["status"]).stdout;
     assert!(wait_until(&mut child, || status().contains("connection refused")));
-    assert!(status().contains("no good answer: waiting for the API"), "{}", status());
+    assert!(status().contains("no valid response: waiting for the API"), "{}", status());
     let line = line_with(&mut log, " 0%  0 of ");
     assert!(line.contains("connection refused"), "{line}");
     child.kill().unwrap();
@@ -110,7 +110,7 @@ fn a_shorter_outage_limit_holds() {
     world.reconfigure(|behavior| behavior.outage = Some(Outage::Refuse));
     let (child, mut log) = start(&world, &["--outage-limit", "1s"]);
     let error = line_with(&mut log, "error: ");
-    assert!(error.starts_with("error: no answer for 1.0 s, not one since the run began ("), "{error}");
+    assert!(error.starts_with("error: no response for 1.0 s, and none since the run began ("), "{error}");
     assert_eq!(finish(child).code, 4);
 }
 

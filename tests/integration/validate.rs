@@ -147,7 +147,7 @@ fn lengths_are_the_apis_to_judge_where_rules_are_lenient_and_a_negative_number_i
     assert_eq!(world.journal().requests(), 0);
     let done = world.import(&file, &["--validation", "lenient"]);
     assert_eq!((done.code, world.outcomes().as_str()), (3, "invalid=2 rejected=1"), "{done:?}");
-    assert_eq!(world.journal().creates(), 1, "the API judges");
+    assert_eq!(world.journal().creates(), 1, "the API decides");
     for more in [&["--phone-region", "IN"][..], &["--phone-region", "IN", "--validation", "lenient"]] {
         world.import(&file, &[more, &["--ledger", "other.db"]].concat());
         assert_eq!(world.summary()["invalid"], 3 - world.summary()["rejected"].as_u64().unwrap_or(0));
@@ -263,12 +263,12 @@ fn validate_agrees_with_import_and_groups_what_it_found() {
         for line in lines {
             assert!(block.contains(&format!("\n  line {line}: ")), "{block}");
         }
-        assert!(block.contains("\n  remedy: ") || block.contains("\n  remedy for "), "{block}");
+        assert!(block.contains("\n  to do: ") || block.contains("\n  to do for "), "{block}");
     }
     assert_eq!(blocks.len(), groups.len() + 1, "{}", done.stdout);
     let duplicates = blocks.last().unwrap();
     assert!(duplicates.starts_with("object_reference_id duplicate: 1 row, "), "{duplicates}");
-    assert!(duplicates.contains("line 26") && duplicates.contains("remedy: "), "{duplicates}");
+    assert!(duplicates.contains("line 26") && duplicates.contains("to do: "), "{duplicates}");
     assert!(!world.ledger().exists());
     assert_eq!(world.journal().requests(), 0);
 }
@@ -572,7 +572,7 @@ fn a_quote_in_the_header_that_a_row_closes_swallows_no_row() {
             world.file("users.csv", format!("object_reference_id,mobile_number,{text}"));
             let done = world.run(&["validate", "users.csv", "--validation", validation]);
             assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{done:?}");
-            let seen = format!("a quote in column 3 of line 1 swallowed {seen}; mend the first line");
+            let seen = format!("a quote in column 3 of line 1 swallowed {seen}; correct the first line");
             assert!(done.stderr.contains(&seen), "{done:?}");
         }
     }

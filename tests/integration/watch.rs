@@ -38,7 +38,7 @@ fn a_terminal_shows_the_run_until_it_ends() {
     let mut watch = terminal.start(world.command(&["status", "--watch"]));
     let shown = terminal.read_until("8 in flight");
     let drawn = lines(&shown, 60);
-    assert!(drawn.iter().any(|line| line == "Run 1 goes on"), "{shown:?}");
+    assert!(drawn.iter().any(|line| line == "Run 1 is in progress"), "{shown:?}");
     assert!(drawn.iter().any(|line| line.contains("0%  0 of about 5")), "{shown:?}");
     assert!(shown.contains("Ctrl-C ends the watching, not the run"), "{shown:?}");
     complete(&world, run);

@@ -168,7 +168,7 @@ fn the_rows_of_a_worker_that_leaves_go_on_at_once() {
     signal(&leaving, "TERM");
     let left = finish(leaving);
     assert_eq!(left.code, 143);
-    assert!(left.stdout.contains("next:   the other workers of the run go on"), "{left:?}");
+    assert!(left.stdout.contains("next:   the other workers of the run continue"), "{left:?}");
     assert_eq!(world.query("select state from run order by id"), [["running"]]);
     let ended = finish_all(workers);
     assert_codes(&ended, 0);
