@@ -64,6 +64,11 @@ const TARGET_UTILIZATION: f64 = 0.97;
 /// result is again [`TARGET_UTILIZATION`] of the limit.
 const TARGET_OF_BOUNDS: f64 = 0.985;
 
+/// The share of a bucket's measured rate that is held after a pause requested by the server. The bucket is full then: a
+/// rate that is a hundredth too high empties it in ten seconds or more, which reveals the rate better than any
+/// measurement.
+const TARGET_OF_BUCKET: f64 = 0.995;
+
 /// After a pause of this length, requested by the server, a further rejection costs more than a somewhat lower rate.
 const LONG_PAUSE: Duration = Duration::from_secs(4);
 const TARGET_AFTER_LONG_PAUSE: f64 = 0.9;
@@ -129,7 +134,7 @@ const MEASURE_MIN: f64 = 15.0;
 /// A bucket's rate is determined if a rate that differs by this factor would have filled the bucket differently by at
 /// least this share.
 const BUCKET_RATE_FACTOR: f64 = 1.3;
-const BUCKET_FILLED_DIFFERENTLY: f64 = 0.15;
+const BUCKET_FILLED_DIFFERENTLY: f64 = 0.1;
 
 /// Number of bisections of a rate's logarithm: enough for a precision of a thousandth.
 const BISECTIONS: u32 = 20;
@@ -781,7 +786,7 @@ impl AdaptiveRate {
         if let Some(first) = &self.last_throttling
             && let Increase::Measure { .. } = first.increase
         {
-            let (rate, increase) = self.rate_after_measuring(first, at_s, upper);
+            let (rate, increase) = self.rate_after_measuring(first, stamp, retry_after, upper);
             return (RefillInterval::default(), rate, increase);
         }
         let accepted = self.accepted.sum_between(from_s, at_s);
@@ -853,26 +858,43 @@ impl AdaptiveRate {
         ((MEASURE_FROM * upper).min(self.rate / 2.0).max(known), Increase::Measure { doubling_s })
     }
 
-    fn rate_after_measuring(&self, first: &ThrottleEvent, at_s: f64, upper: f64) -> (f64, Increase) {
+    fn rate_after_measuring(
+        &self,
+        first: &ThrottleEvent,
+        second: RequestStamp,
+        retry_after: Option<Duration>,
+        upper: f64,
+    ) -> (f64, Increase) {
         let known = TARGET_UTILIZATION * upper;
         if upper < SAME_BURST * self.accepted.sum_between(0.0, first.resume_s) {
             return (known, Increase::Maintain);
         }
-        match self.bucket_rate(first, at_s) {
-            Some(rate) if rate > upper => (TARGET_OF_BOUNDS * rate, Increase::Maintain),
+        let target = if retry_after.is_some() { TARGET_OF_BUCKET } else { TARGET_OF_BOUNDS };
+        match self.bucket_rate(first, second) {
+            Some(rate) if rate > upper => (target * rate, Increase::Maintain),
             _ => (known, Increase::Search),
         }
     }
 
-    /// The refill rate of a bucket that was equally full before the first rejection and before this one.
-    fn bucket_rate(&self, first: &ThrottleEvent, at_s: f64) -> Option<f64> {
+    /// The refill rate of a bucket that was equally full before the first rejection and before this one. Requests sent
+    /// after the rejected one do not count, although they may be in the same bin: at the first rejection, the rate may be
+    /// so high that they are a tenth of all.
+    fn bucket_rate(&self, first: &ThrottleEvent, second: RequestStamp) -> Option<f64> {
+        // The numbers of the requests of several workers are not in the order in which they were sent.
+        let is_in_order = self.reported_within_s == 0.0;
+        let at_most = |requests: u64| if is_in_order { requests as f64 } else { f64::INFINITY };
+        let before_first_at_most = at_most(first.first_number);
+        let before_second_at_most = at_most(second.number.saturating_sub(first.next_number));
         let second_to_first = |rate: f64| {
-            let before_first = self.accepted.bucket_level(rate, 0.0..first.first_sent_s, 0.0);
+            let times_s = 0.0..first.first_sent_s;
+            let before_first = self.accepted.bucket_level(rate, times_s, 0.0, before_first_at_most);
             let left = before_first.last - rate * (first.resume_s - first.first_sent_s);
-            let before_second = self.accepted.bucket_level(rate, first.resume_s..at_s, left.max(0.0));
+            let times_s = first.resume_s..second.at_s;
+            let before_second =
+                self.accepted.bucket_level(rate, times_s, left.max(0.0), before_second_at_most);
             before_second.highest / before_first.highest.max(1.0)
         };
-        let (mut low, mut high) = (1.0, self.rate_at(at_s));
+        let (mut low, mut high) = (1.0, self.rate_at(second.at_s));
         for _ in 0..BISECTIONS {
             let rate = f64::sqrt(low * high);
             if second_to_first(rate) > 1.0 { low = rate } else { high = rate }
@@ -1059,14 +1081,17 @@ impl SlidingWindowCounter {
         }
     }
 
-    /// The level of a bucket that each of these requests raises by one and that drains at a rate.
-    fn bucket_level(&self, rate: f64, times_s: Range<f64>, level: f64) -> BucketLevel {
+    /// The level of a bucket that each of these requests raises by one, up to the given number of them, and that drains
+    /// at a rate.
+    fn bucket_level(&self, rate: f64, times_s: Range<f64>, level: f64, mut at_most: f64) -> BucketLevel {
         let mut bucket = BucketLevel { highest: 0.0, last: level };
         let number_at = |at_s: f64| (at_s / BIN_S) as u64;
         for number in number_at(times_s.start)..=number_at(times_s.end) {
             let (from_s, to_s) = (number as f64 * BIN_S, (number + 1) as f64 * BIN_S);
             let emptied = rate * (to_s.min(times_s.end) - from_s.max(times_s.start));
-            bucket.last = (bucket.last + self.count(number) as f64 - emptied).max(0.0);
+            let count = (self.count(number) as f64).min(at_most);
+            at_most -= count;
+            bucket.last = (bucket.last + count - emptied).max(0.0);
             bucket.highest = bucket.highest.max(bucket.last);
         }
         bucket
