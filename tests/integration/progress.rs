@@ -45,13 +45,15 @@ fn lines_fit_every_terminal() {
     }
 }
 
-/// The lengths of the lines of the last complete redraw, without color.
+/// The lengths of the lines of the last complete drawing, without color. Before it, old lines are erased.
 fn last_drawn(shown: &str) -> Vec<usize> {
-    let drawn = shown.rsplit("\x1b[J").nth(1).unwrap();
-    // The cursor has moved to the beginning of the old lines.
-    let moved = drawn.rsplit("\r\x1b[").next().unwrap();
-    let drawn = moved.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix('A').unwrap_or(drawn);
-    drawn.split("\x1b[K\r\n").map(|line| line.chars().count()).collect()
+    let drawn = shown.replace("\x1b[2K", "\x1b[J");
+    let drawn = drawn.rsplit("\x1b[J").find(|part| part.contains("\x1b[K\r\n")).unwrap();
+    // The cursor has moved to the first line; after the last one it moves again.
+    let moved = drawn.trim_start_matches("\x1b[").trim_start_matches(|c: char| c.is_ascii_digit());
+    let mut lines: Vec<&str> = moved.strip_prefix('A').unwrap_or(drawn).split("\x1b[K").collect();
+    lines.pop();
+    lines.iter().map(|line| line.trim_start_matches("\r\n").chars().count()).collect()
 }
 
 /// A terminal that becomes narrower breaks lines into rows, and one that becomes wider joins the rows that it broke
@@ -68,12 +70,12 @@ fn a_resized_terminal_keeps_no_torn_line_and_loses_none() {
     let mut terminal = Terminal::new(120);
     let mut run = terminal.start(command);
     // The second is of a later redraw, or the end of the same.
-    let shown = terminal.read_until("8 in flight") + &terminal.read_until("\x1b[J");
+    let shown = terminal.read_until("8 in flight") + &terminal.read_until("\x1b[2K");
     let wide = last_drawn(&shown);
     assert!(wide.len() >= 2 && wide[0] > 30, "{wide:?} in {shown:?}");
     assert!(!shown.contains("  \x1b[") && !shown.contains("   \r"), "a padded line: {shown:?}");
     terminal.resize(30);
-    let shown = terminal.read_until(" 0%  0") + &terminal.read_until("\x1b[J");
+    let shown = terminal.read_until(" 0%  0") + &terminal.read_until("\x1b[2K");
     let rows = wide.iter().map(|length| length.div_ceil(30)).sum::<usize>();
     assert!(shown.contains(&format!("\r\x1b[{}A\x1b[J", rows - 1)), "all of it is erased: {shown:?}");
     let narrow = last_drawn(&shown).len();

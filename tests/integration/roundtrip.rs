@@ -13,7 +13,7 @@ use customer_import::{
 };
 use proptest::{
     collection::vec,
-    prelude::{ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest},
+    prelude::{Just, ProptestConfig, Strategy, any, prop_assert_eq, prop_oneof, proptest},
     sample::select,
 };
 
@@ -207,7 +207,8 @@ proptest! {
         form in form(),
         table in table(),
         name in "[a-z ,;|\"\né語]{0,8}",
-        piece in select(vec![1usize, 7, 4096, usize::MAX]),
+        // Small pieces are expensive: with each, the first lines are inspected again.
+        piece in prop_oneof![1 => Just(1usize), 1 => Just(7), 9 => Just(4096), 9 => Just(usize::MAX)],
     ) {
         let width = table.first().map_or(3, Vec::len);
         let mut rows = vec![header(form, width, &name)];
