@@ -218,6 +218,12 @@ impl Slow {
         text.iter().all(is_part) && (has(b"---") || has(b"==="))
     }
 
+    /// Whether it is one cell of blanks.
+    fn is_blank(&self) -> bool {
+        let [cell] = &*self.cells else { return false };
+        cell.len() <= RECORD_MAX_BYTES && std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty())
+    }
+
     /// Whether it is a line between the rows. `header` is trimmed.
     fn is_no_row(&self, header: &[&str], delimiter: u8) -> bool {
         if self.malformed || self.open || self.cells.len() > MOST_FIELDS {
@@ -514,8 +520,8 @@ fn compare(
         assert!(!hint.is_empty());
         return;
     }
-    let begin =
-        records.iter().position(|record| record.malformed || record.open || !record.is_drawn(delimiter));
+    let goes_before = |record: &Slow| record.is_drawn(delimiter) || record.is_blank();
+    let begin = records.iter().position(|record| record.malformed || record.open || !goes_before(record));
     let Some((header, records)) = begin.and_then(|begin| records[begin..].split_first()) else {
         assert!(matches!(got, Err(Error::Empty(_))), "an empty file is none");
         return;
