@@ -54,7 +54,7 @@ impl Screen {
         (self.size().columns - 1).max(1)
     }
 
-    /// Replaces the drawn lines by these, each shorter than [`Screen::width`]. Lines that do not fit the terminal's
+    /// Replaces the drawn lines by these, each at most [`Screen::width`] long. Lines that do not fit the terminal's
     /// height are omitted: a line that has scrolled off the screen cannot be redrawn.
     pub(super) fn draw(&self, mut lines: Vec<String>) {
         let size = self.size();

@@ -539,7 +539,8 @@ impl Store {
         Ok(rows.iter().map(|row| (RunId(row.get(0)), row.count(1))).collect())
     }
 
-    /// Records that the run resumes at this checkpoint; returns the counts by field of the previous run.
+    /// Records that the run resumes at this checkpoint; returns the counts by field of the previous run. The time is
+    /// for the other backend, whose rows that cannot be sent have one.
     pub(crate) async fn resume(
         &mut self,
         run: RunId,
