@@ -46,7 +46,7 @@ use self::{
     cause::NamedRoute,
     key::Keys,
     rate_headers::remaining_quota,
-    response::{MESSAGE_MAX_CHARS, clock_ahead, server_time, short},
+    response::{ArrivalTime, MESSAGE_MAX_CHARS, short},
 };
 pub use self::{
     key::{KeyFlaw, KeyNumber, KeyReader, KeyRenewal, check_key},
@@ -345,8 +345,9 @@ impl Api {
         let (status, reply) = match self.client.execute(request).await {
             Ok(response) => {
                 let status = response.status().as_u16();
-                quota = remaining_quota(response.headers(), server_time(date(&response), clock::now()));
-                let reply = self.withhold_secrets(read(response, reference, &self.route).await);
+                let arrival = arrival_time(&response);
+                quota = remaining_quota(response.headers(), arrival);
+                let reply = self.withhold_secrets(read(response, arrival, reference, &self.route).await);
                 // The page of a proxy that did not send the request is no response to it.
                 (Some(status).filter(|_| !matches!(reply, Reply::NotSent(_))), reply)
             }
@@ -402,20 +403,25 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn date(response: &Response) -> Option<&str> {
-    response.headers().get(DATE).and_then(|value| value.to_str().ok())
+/// The time of a response whose headers have just arrived.
+fn arrival_time(response: &Response) -> ArrivalTime {
+    ArrivalTime::new(clock::now(), response.headers().get(DATE).and_then(|value| value.to_str().ok()))
 }
 
-async fn read(mut response: Response, requested: &Reference, route: &NamedRoute) -> Reply {
+async fn read(
+    mut response: Response,
+    arrival: ArrivalTime,
+    requested: &Reference,
+    route: &NamedRoute,
+) -> Reply {
     let status = response.status().as_u16();
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let (date, now) = (date(&response), clock::now());
     let response_id = response.headers().get(RESPONSE_ID).and_then(|value| value.to_str().ok()).map(short);
     let head = Head {
         status,
-        retry_after: retry_after.and_then(|value| parse_retry_after(value, server_time(date, now))),
+        retry_after: retry_after.and_then(|value| parse_retry_after(value, arrival.by_server())),
         response_id,
-        clock_ahead: date.and_then(|date| clock_ahead(date, now)),
+        clock_ahead: arrival.clock_ahead(),
     };
     let lost = |why| Reply::Unknown { status: Some(status), why, request_id: head.response_id.clone() };
     // Nearly every body comes in one piece.

@@ -18,10 +18,9 @@ use serde_json::{Map, Value};
 use url::Position;
 
 use super::{
-    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, NamedRoute, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT, date,
-    parse_retry_after, server_time, short,
+    Api, BODY_MAX_BYTES, Keys, MERCHANT_ID, NamedRoute, RESPONSE_ID, ROUTING_ID, Reply, SEGMENT,
+    arrival_time, parse_retry_after, short,
 };
-use crate::clock;
 
 /// How the key is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,7 +168,7 @@ async fn read(mut response: Response, keys: &Keys, route: &NamedRoute) -> Result
         headers: headers.keys().map(ToString::to_string).collect(),
         response_id: header(RESPONSE_ID).map(short),
         retry_after: header(RETRY_AFTER)
-            .and_then(|value| parse_retry_after(value, server_time(date(&response), clock::now()))),
+            .and_then(|value| parse_retry_after(value, arrival_time(&response).by_server())),
     };
     let mut bytes = Vec::new();
     while let Some(piece) = response.chunk().await.map_err(|error| route.lost(&error))? {

@@ -9,7 +9,11 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::HeaderMap;
 
+use super::response::ArrivalTime;
 use crate::throttle::RemainingQuota;
+
+/// The beginnings of all names below.
+const PREFIXES: [&str; 2] = ["ratelimit", "x-rate"];
 
 const PAIRS: [[&str; 2]; 3] = [
     ["ratelimit-remaining", "ratelimit-reset"],
@@ -21,8 +25,12 @@ const PAIRS: [[&str; 2]; 3] = [
 const EPOCH_MIN: f64 = 1e9;
 const EPOCH_MS_MIN: f64 = 1e12;
 
-/// The tightest quota in the headers. `now` is the server's time.
-pub(super) fn remaining_quota(headers: &HeaderMap, now: SystemTime) -> Option<RemainingQuota> {
+/// The tightest quota in the headers of a response.
+pub(super) fn remaining_quota(headers: &HeaderMap, arrival: ArrivalTime) -> Option<RemainingQuota> {
+    // Most servers send no such header, and looking up each name takes longer than reading all names once.
+    if !headers.keys().any(|name| PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))) {
+        return None;
+    }
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let structured = headers
         .get_all("ratelimit")
@@ -31,7 +39,7 @@ pub(super) fn remaining_quota(headers: &HeaderMap, now: SystemTime) -> Option<Re
         .flat_map(of_structured_field);
     let pairs = PAIRS.into_iter().filter_map(|[remaining, reset]| {
         let remaining = number(text(remaining)?)?;
-        quota(remaining, seconds_until(number(text(reset)?)?, now))
+        quota(remaining, seconds_until(number(text(reset)?)?, arrival.by_server()))
     });
     structured.chain(pairs).min_by(|a, b| a.per_second().total_cmp(&b.per_second()))
 }
@@ -86,7 +94,7 @@ mod tests {
         let read = |headers: &[(&'static str, &'static str)]| {
             let headers =
                 headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
-            let quota = remaining_quota(&HeaderMap::from_iter(headers), now);
+            let quota = remaining_quota(&HeaderMap::from_iter(headers), ArrivalTime::new(now, None));
             quota.map(|quota| (quota.requests, quota.reset.as_secs()))
         };
         for (headers, expected) in [

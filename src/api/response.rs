@@ -153,11 +153,7 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
     // Some gateways prepend a byte order mark.
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     // serde would accept an array as the fields in order.
-    let read = body
-        .trim_ascii_start()
-        .starts_with(b"{")
-        .then(|| serde_json::from_slice::<Body<'_>>(body).ok())
-        .flatten();
+    let read = if body.trim_ascii_start().starts_with(b"{") { body_of(body) } else { None };
     let is_success = (200..300).contains(&head.status);
     let request_id = |body: &Body<'_>| body.juspay_request_id.get().map(short).or(head.response_id.clone());
     let unreadable = |request_id, what: &str| Reply::Unknown {
@@ -181,6 +177,15 @@ pub fn parse(head: &Head, body: &[u8], requested: &str) -> Reply {
             retry_after: head.retry_after,
             ..Answer::default()
         }),
+    }
+}
+
+/// The members of a JSON object. A text is checked for UTF-8 once; of bytes, each member is checked separately, which
+/// takes longer but tolerates other members that are not UTF-8.
+fn body_of(object: &[u8]) -> Option<Body<'_>> {
+    match str::from_utf8(object) {
+        Ok(text) => serde_json::from_str(text).ok(),
+        Err(_) => serde_json::from_slice(object).ok(),
     }
 }
 
@@ -334,19 +339,33 @@ pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The server's time from its `Date` header, or else ours.
-pub(super) fn server_time(date: Option<&str>, now: SystemTime) -> SystemTime {
-    date.and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(now)
+/// When a response arrived: by our clock, and by the server's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ArrivalTime {
+    ours: SystemTime,
+    /// The `Date` header, whose seconds are truncated.
+    date: Option<SystemTime>,
 }
 
-/// The minimum number of milliseconds by which a `Date` header is ahead of our clock: the header's seconds are
-/// truncated.
-pub(super) fn clock_ahead(date: &str, now: SystemTime) -> Option<i64> {
-    let milliseconds = |time: SystemTime| {
-        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_millis()).ok()
-    };
-    Some(milliseconds(httpdate::parse_http_date(date).ok()?)? - milliseconds(now)?)
+impl ArrivalTime {
+    /// A `Date` header that cannot be parsed counts as absent.
+    pub(super) fn new(ours: SystemTime, date: Option<&str>) -> ArrivalTime {
+        ArrivalTime { ours, date: date.and_then(|date| httpdate::parse_http_date(date).ok()) }
+    }
+
+    /// The server's time, or else ours.
+    pub(super) fn by_server(self) -> SystemTime {
+        self.date.unwrap_or(self.ours)
+    }
+
+    /// The minimum number of milliseconds by which the server's clock is ahead of ours; none without a `Date` header.
+    pub(super) fn clock_ahead(self) -> Option<i64> {
+        let milliseconds = |time: SystemTime| {
+            let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+            i64::try_from(since.as_millis()).ok()
+        };
+        Some(milliseconds(self.date?)? - milliseconds(self.ours)?)
+    }
 }
 
 /// Parses `2020-03-17T14:16:31Z`, or with `+0000` for the `Z`, into UTC milliseconds. Other zones are not supported.
@@ -533,7 +552,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
         let raw = raw.get();
         // A raw value is well-formed JSON, so a quote at its beginning means a string.
         Ok(match raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-            Some(plain) if !plain.contains('\\') => Text::String(Cow::Borrowed(plain)),
+            Some(plain) if !plain.as_bytes().contains(&b'\\') => Text::String(Cow::Borrowed(plain)),
             Some(_) => serde_json::from_str(raw).map_or(Text::Other, |text| Text::String(Cow::Owned(text))),
             None if raw == "null" => Text::Null,
             None => Text::Other,
@@ -701,14 +720,26 @@ mod tests {
             ),
             "a byte order mark changes nothing"
         );
+        assert!(
+            matches!(
+                parse(
+                    &Head { status: 200, ..Head::default() },
+                    b"{\"id\":\"x\",\"note\":\"\xff\"}",
+                    REQUESTED
+                ),
+                Reply::Customer(_)
+            ),
+            "a member that is not read may be anything"
+        );
     }
 
     #[test]
     fn times_are_those_of_our_clock() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(60_000));
-        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT", now), Some(-1_000));
-        assert_eq!(clock_ahead("yesterday", now), None);
+        let clock_ahead = |date| ArrivalTime::new(now, Some(date)).clock_ahead();
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60_000));
+        assert_eq!(clock_ahead("Sun, 06 Nov 1994 08:49:36 GMT"), Some(-1_000));
+        assert_eq!(clock_ahead("yesterday"), None);
         let body = br#"{"id":"cst_1","date_created":"2020-03-17T14:16:31Z"}"#;
         let Reply::Customer(found) =
             parse(&Head { status: 200, clock_ahead: Some(1_000), ..Head::default() }, body, REQUESTED)
