@@ -300,7 +300,13 @@ fn meaning(body: &Body<'_>) -> Meaning {
     // The form under a 200: "Customer with customerId: X not found".
     let is_invalid = codes.iter().flatten().any(|code| code.eq_ignore_ascii_case("invalid_request"));
     let known = codes.into_iter().flatten().map(meaning_of_code).find(|meaning| *meaning != Meaning::Other);
-    known.unwrap_or(if is_invalid && contains("not found") { Meaning::NotFound } else { Meaning::Other })
+    // The documented text, whatever its code.
+    let exists = ["object reference id already exist", "object_reference_id already exist"];
+    known.unwrap_or(match () {
+        () if is_invalid && contains("not found") => Meaning::NotFound,
+        () if exists.into_iter().any(contains) => Meaning::Exists,
+        () => Meaning::Other,
+    })
 }
 
 fn meaning_of_code(code: &str) -> Meaning {

@@ -57,6 +57,24 @@ fn already_exists_is_read_from_the_error_object_alone() {
 }
 
 #[test]
+fn already_exists_is_read_from_the_documented_text_under_another_code() {
+    let world = World::new();
+    let file = world.rows("users.csv", 6);
+    let wire = Wire::new(|call| {
+        if !call.request.create {
+            return call.answer_honestly();
+        }
+        call.create();
+        call.send(json(
+            409,
+            r#"{"status":"CONFLICT","error_code":"CONFLICT","error_message":"Customer with given object reference id already exist for your account."}"#,
+        ));
+    });
+    let done = wire.import(&world, &file, &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "existing=6"), "{done:?}");
+}
+
+#[test]
 fn the_fields_that_the_api_names_are_recorded() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
