@@ -173,6 +173,7 @@ fn read_options(args: &args::Read, validation: Option<Validation>) -> Result<Rea
             require: args.require.clone(),
             null_markers: args.null_marker.clone(),
             constants,
+            unstated_if_empty: Vec::new(),
             drop_invalid_optional: args.drop_invalid_optional,
             phone_region: args.phone_region.clone(),
         },

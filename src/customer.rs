@@ -250,8 +250,18 @@ pub struct Customer {
     pub body: Bytes,
     /// What a later run compares to detect a change.
     pub fingerprint: Fingerprint,
+    /// Fields about which the row says nothing, because its source has no column for them or they were dropped. An
+    /// empty cell says that there is no value.
+    pub unstated: FieldSet,
     /// Optional fields that break a rule and are not sent, with `--drop-invalid-optional`.
     pub dropped: Box<[(Field, Rule)]>,
+}
+
+impl Customer {
+    /// The fingerprint with the values that were `recorded` before, for the fields that the row does not state.
+    pub fn fingerprint_over(&self, recorded: Fingerprint) -> Fingerprint {
+        self.fingerprint.with(self.unstated, recorded)
+    }
 }
 
 impl fmt::Debug for Customer {

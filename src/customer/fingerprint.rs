@@ -86,6 +86,15 @@ impl Fingerprint {
         self.compare(|at| self.part(at) != [0; 4])
     }
 
+    /// This fingerprint with the values that another has for these fields.
+    pub(crate) fn with(self, fields: FieldSet, other: Fingerprint) -> Fingerprint {
+        let mut mixed = self;
+        for (at, part) in mixed.parts_mut().enumerate().filter(|(at, _)| fields.0 >> at & 1 != 0) {
+            part.copy_from_slice(other.part(at));
+        }
+        mixed
+    }
+
     /// Keeps the hash of each field that is equal in both. A field that differs becomes `0xffffffff`: present, and equal to
     /// no text except by a collision (1 in 2³²).
     pub(crate) fn either(self, other: Fingerprint) -> Fingerprint {
@@ -178,6 +187,13 @@ impl FieldSet {
     /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+impl FromIterator<Field> for FieldSet {
+    fn from_iter<T: IntoIterator<Item = Field>>(fields: T) -> FieldSet {
+        let at = |field: Field| FieldSet::FACTS.iter().position(|fact| *fact == field);
+        FieldSet(fields.into_iter().filter_map(at).fold(0, |bits, at| bits | 1 << at))
     }
 }
 

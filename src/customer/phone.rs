@@ -41,6 +41,12 @@ pub struct PhoneRegion {
     plans: &'static PhoneNumberUtil,
 }
 
+impl PartialEq for PhoneRegion {
+    fn eq(&self, other: &PhoneRegion) -> bool {
+        self.region == other.region
+    }
+}
+
 impl fmt::Debug for PhoneRegion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PhoneRegion({})", self.region)

@@ -15,7 +15,7 @@ use memchr::memchr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Cells, Customer, Doubt, Field, FieldKind, Fingerprint, Reference, Respelling,
+    Cells, Customer, Doubt, Field, FieldKind, FieldSet, Fingerprint, Reference, Respelling,
     content::{Content, DIGIT, EMAIL, NAME, PRINTABLE, is_char_in},
     count::counted,
     invisible::{self, Accepted},
@@ -480,6 +480,10 @@ pub struct Rules {
     /// Constants for fields whose column is missing or whose cell is empty.
     #[serde(rename = "set")]
     pub constants: Vec<(Field, String)>,
+    /// Fields that an empty cell does not state: the rows of a failed export come from files of which some have no column
+    /// for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unstated_if_empty: Vec<Field>,
     /// Whether to send a row without an optional field that breaks a rule, unless that would change the meaning of
     /// another field.
     pub drop_invalid_optional: bool,
@@ -543,7 +547,11 @@ impl Rules {
             None => None,
         };
         match values[Field::Reference as usize] {
-            Some(_) if found.faults.is_empty() => Ok(ValidRecord { values, phone, notes: found.notes }),
+            Some(_) if found.faults.is_empty() => {
+                let mut is_stated = cells.map(|cell| cell.is_some());
+                self.unstated_if_empty.iter().for_each(|field| is_stated[*field as usize] = false);
+                Ok(ValidRecord { values, is_stated, phone, notes: found.notes })
+            }
             reference => Err(Faults { list: found.faults, reference: reference.map(str::to_owned) }),
         }
     }
@@ -598,6 +606,27 @@ impl Rules {
     pub(super) fn value<'a>(&'a self, field: Field, cell: Option<&'a str>) -> Option<&'a str> {
         let constant = || self.constants.iter().find(|(of, _)| *of == field).map(|(_, value)| value.trim());
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
+    }
+
+    /// Whether the options that decide which values are sent for a row are the same.
+    pub fn has_values_of(&self, other: &Rules) -> bool {
+        self.constants == other.constants
+            && self.null_markers == other.null_markers
+            && self.phone_region == other.phone_region
+    }
+
+    /// Takes these options over from others where they are not given: a number without the country of its run would be
+    /// another number.
+    pub fn fill_values_from(&mut self, other: &Rules) {
+        let is_given = |field| self.constants.iter().any(|(of, _)| *of == field);
+        let more: Vec<_> = other.constants.iter().filter(|(field, _)| !is_given(*field)).cloned().collect();
+        self.constants.extend(more);
+        if self.null_markers.is_empty() {
+            self.null_markers.clone_from(&other.null_markers);
+        }
+        if self.phone_region.is_none() {
+            self.phone_region.clone_from(&other.phone_region);
+        }
     }
 
     /// Whether an option named by [`Rule::advice`] is already given.
@@ -860,6 +889,8 @@ fn is_boolean(value: &str) -> bool {
 /// A record that breaks no rule, not yet built into a customer.
 pub struct ValidRecord<'a> {
     values: Cells<'a>,
+    /// Whether the absence of a value means that the field is empty.
+    is_stated: [bool; Field::COUNT],
     /// The number read from the two phone cells; replaces their values.
     phone: Option<ParsedNumber<'a>>,
     notes: Option<Box<Notes>>,
@@ -907,10 +938,15 @@ impl ValidRecord<'_> {
                 (_, None) => {}
             }
         }
+        let is_unstated = |field: &Field| {
+            let is_dropped = || self.dropped().iter().any(|(dropped, _)| dropped == field);
+            values[*field as usize].is_none() && (!self.is_stated[*field as usize] || is_dropped())
+        };
         Customer {
             reference: Reference(reference.into()),
             body: form.finish().into(),
             fingerprint: Fingerprint::of_cells(reference, &values),
+            unstated: FieldSet::FACTS.into_iter().filter(is_unstated).collect(),
             dropped: self.notes.map(|notes| notes.dropped).unwrap_or_default().into(),
         }
     }

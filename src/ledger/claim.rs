@@ -117,6 +117,8 @@ pub struct CustomerUpdate {
     pub customer_id: String,
     /// Fields that no longer have a value.
     pub emptied: FieldSet,
+    /// What the customer has afterwards.
+    pub(super) fingerprint: Fingerprint,
     /// The API's spelling of the reference, if it differs from the row's.
     pub(super) api_reference: Option<Reference>,
     /// Whether an earlier Update may have landed.
@@ -172,12 +174,15 @@ impl Claim {
     /// The claim of a row of the source: a known row, or a new one with this id.
     pub(super) fn of_row(
         known: Result<KnownRow, RowId>,
-        (customer, record): (Customer, Record),
+        (mut customer, record): (Customer, Record),
         line: u64,
         chunk: ChunkNumber,
         update: Option<Box<CustomerUpdate>>,
         (run, now): (RunId, i64),
     ) -> Claim {
+        if let Some(update) = &update {
+            customer.fingerprint = update.fingerprint;
+        }
         let id = known.as_ref().map_or_else(|id| *id, |known| known.id);
         let known = known.ok();
         let in_doubt = known.as_ref().is_some_and(|known| known.in_doubt);

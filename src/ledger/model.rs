@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::customer::{Field, FieldCounts, FieldSet, Fingerprint, Reference};
+use crate::customer::{Customer, Field, FieldCounts, FieldSet, Fingerprint, Reference};
 
 /// The number of a row, assigned in file order and never reused.
 ///
@@ -634,6 +634,11 @@ impl KnownRow {
     /// Whether the row was sent with these fields.
     pub(super) fn has_fields(&self, fields: Fingerprint) -> bool {
         self.fingerprint.is_some_and(|sent| sent.is_same(fields))
+    }
+
+    /// Whether the row was sent with the same values of the fields that the customer states.
+    pub(super) fn has_stated(&self, customer: &Customer) -> bool {
+        self.fingerprint.is_some_and(|sent| sent.is_same(customer.fingerprint_over(sent)))
     }
 }
 

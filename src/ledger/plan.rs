@@ -270,7 +270,7 @@ impl Planner {
         let is_retry = self.command == Command::Retry;
         match known.outcome {
             // The row was settled before its line was read: it was in doubt, and Get confirmed it.
-            Outcome::Created | Outcome::Existing if is_same && known.run == self.run => {
+            Outcome::Created | Outcome::Existing if known.run == self.run && known.has_stated(customer) => {
                 RowPlan::Keep { outcome: known.outcome, settled_by: known.run }
             }
             Outcome::Created | Outcome::Existing | Outcome::Updated => {
@@ -394,8 +394,10 @@ fn compare(
     pending: Option<&PendingUpdate>,
     command: Command,
 ) -> RowPlan {
-    let (before, now) = (known.fingerprint.unwrap_or_default(), customer.fingerprint);
+    let before = known.fingerprint.unwrap_or_default();
     let landed = pending.filter(|pending| pending.may_have_landed);
+    // What the row does not state stays as it is: a column that is gone is no reason to empty a field everywhere.
+    let now = customer.fingerprint_over(landed.map_or(before, |landed| before.either(landed.fingerprint)));
     let is_refused =
         |pending: &PendingUpdate| pending.outcome == Outcome::Rejected && pending.fingerprint.is_same(now);
     match pending {
@@ -419,7 +421,8 @@ fn compare(
     let had = before.fields() | landed.map_or(FieldSet::default(), |it| it.fingerprint.fields());
     let update = CustomerUpdate {
         customer_id: String::new(),
-        emptied: had.without(now.fields()),
+        emptied: had.without(now.fields()).without(customer.unstated),
+        fingerprint: now,
         api_reference: None,
         may_have_landed: landed.is_some(),
     };

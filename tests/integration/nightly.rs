@@ -57,6 +57,37 @@ fn updates_change_what_differs_and_empty_what_is_gone() {
 }
 
 #[test]
+fn a_column_that_is_gone_and_a_dropped_cell_empty_nothing() {
+    let world = World::new();
+    let today = "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\ncust-0003,3,c@b.c,Cid\n";
+    assert_eq!(world.import(&file(&world, today), &[]).code, 0);
+    let without =
+        "object_reference_id,mobile_number,Mail\ncust-0001,1,a@b.c\ncust-0002,22,b@b.c\ncust-0003,3,\n";
+    let without = world.file("without.csv", without);
+    let updating = ["--update-changed", "--drop-invalid-optional"];
+    assert_eq!(world.import(&without, &[]).code, 0);
+    assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=2 changed=1", 0));
+    assert_eq!(world.import(&without, &updating).code, 0);
+    assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=2 updated=1", 1));
+    // A cell that is damaged says no more than one that is not there.
+    let damaged = file(&world, "cust-0001,1,a b@b.c,Ann\ncust-0002,22,#N/A,Bobby\ncust-0003,3,c@b.c,Cid\n");
+    assert_eq!(world.import(&damaged, &updating).code, 0);
+    assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=2 updated=1", 2));
+    let customer = |reference| world.journal().customer(MERCHANT, reference).unwrap();
+    let second = customer("cust-0002");
+    assert_eq!(
+        (&*second.mobile_number, &*second.email_address, &*second.first_name),
+        ("22", "b@b.c", "Bobby")
+    );
+    assert_eq!(customer("cust-0001").email_address, "a@b.c");
+    // The ledger still knows what was sent, so a cell that is empty now is emptied.
+    let complete = file(&world, "cust-0001,1,a@b.c,Ann\ncust-0002,22,,Bobby\ncust-0003,3,c@b.c,Cid\n");
+    assert_eq!(world.import(&complete, &updating).code, 0);
+    assert_eq!((world.outcomes().as_str(), world.journal().updates()), ("unchanged=2 updated=1", 3));
+    assert_eq!(customer("cust-0002").email_address, "");
+}
+
+#[test]
 fn an_update_that_is_refused_keeps_the_id_and_waits_for_a_change_or_a_retry() {
     let (world, file) = second_day();
     world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
