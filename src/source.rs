@@ -94,7 +94,9 @@ use self::{
     row_records::{RowRecords, check_chunks},
     skipped_line::{KnownHeader, is_separator},
 };
-use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
+use crate::customer::{
+    Correction, Faults, Field, FieldSet, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord,
+};
 use crate::ledger::RowMapping;
 
 /// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
@@ -141,21 +143,25 @@ pub struct SourceOptions {
 }
 
 /// How an earlier run read a file with these columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RecordedMap {
     /// The header of the file.
     pub columns: Vec<String>,
-    /// The `map` of the run.
-    pub map: Vec<(Field, String)>,
+    /// The run's read options.
+    pub read: ReadOptions,
 }
 
 impl RecordedMap {
-    /// The map of a run; none if the run has no columns of its own or was recorded by another version of this
+    /// How a run read its file; none if the run has no columns of its own or was recorded by another version of this
     /// program.
     pub fn of(run: &RowMapping) -> Option<RecordedMap> {
-        let mut map = ReadOptions::recorded(run).ok()?.map;
-        map.sort();
-        (!run.columns.is_empty()).then(|| RecordedMap { columns: run.columns.clone(), map })
+        let read = ReadOptions::recorded(run).ok()?;
+        (!run.columns.is_empty()).then(|| RecordedMap { columns: run.columns.clone(), read })
+    }
+
+    /// The text of `map` for a field; none if the run read it from the column of its own name, if any.
+    fn map_of(&self, field: Field) -> Option<&str> {
+        self.read.map.iter().find(|(of, _)| *of == field).map(|(_, text)| text.as_str())
     }
 }
 
@@ -186,24 +192,42 @@ impl SourceOptions {
     }
 
     /// The read options for a file with this header. For a failed export, a `map` of a column that it lacks is
-    /// ignored, and a field without one is mapped as in the runs over files with the same columns, if these agree.
-    fn read_options(&self, header: &[String]) -> Cow<'_, ReadOptions> {
+    /// ignored, and what is not given is read as in the runs over the files that its rows come from.
+    fn read_options(&self, name: &str, header: &[String]) -> Result<Cow<'_, ReadOptions>, Error> {
         if !columns::is_export(header) {
-            return Cow::Borrowed(&self.read);
+            return Ok(Cow::Borrowed(&self.read));
         }
         let mut read = self.read.clone();
         read.map.retain(|(_, text)| columns::has_columns_of(header, text));
-        let own: Vec<&String> =
-            header.iter().filter(|name| !EXPORT_COLUMNS.contains(&name.as_str())).collect();
-        let mut recorded = self.recorded.iter().filter(|run| run.columns.iter().eq(own.iter().copied()));
-        if let Some(first) = recorded.next()
-            && recorded.all(|other| other.map == first.map)
-        {
-            let is_given = |field| read.map.iter().any(|(given, _)| *given == field);
-            let more: Vec<_> = first.map.iter().filter(|(field, _)| !is_given(*field)).cloned().collect();
-            read.map.extend(more);
+        // An export has the columns of all files that its rows come from.
+        let recorded =
+            self.recorded.iter().filter(|run| run.columns.iter().all(|name| header.contains(name)));
+        let recorded: Vec<&RecordedMap> = recorded.collect();
+        let Some((first, others)) = recorded.split_first() else { return Ok(Cow::Owned(read)) };
+        let is_mapped = !read.map.is_empty();
+        for field in Field::ALL {
+            if read.map.iter().any(|(given, _)| *given == field) {
+                continue;
+            }
+            if others.iter().any(|other| other.map_of(field) != first.map_of(field)) {
+                // Whoever maps the others may leave an optional one out.
+                if is_mapped && !field.is_mandatory() {
+                    continue;
+                }
+                return Err(Error::DifferentMaps { name: name.into(), field });
+            }
+            read.map.extend(first.map_of(field).map(|text| (field, text.to_owned())));
         }
-        Cow::Owned(read)
+        let has = |run: &RecordedMap, field: Field| match run.map_of(field) {
+            Some(text) => columns::has_columns_of(&run.columns, text),
+            None => columns::has_column(&run.columns, field.name()),
+        };
+        let is_lacked = |field: &Field| recorded.iter().any(|run| !has(run, *field));
+        read.rules.unstated_if_empty = FieldSet::FACTS.into_iter().filter(is_lacked).collect();
+        if others.iter().all(|other| other.read.rules.has_values_of(&first.read.rules)) {
+            read.rules.fill_values_from(&first.read.rules);
+        }
+        Ok(Cow::Owned(read))
     }
 }
 
@@ -304,7 +328,11 @@ impl Source {
             consumed,
             adjustments,
         } = begin(&name, input, options)?;
-        let read = &options.read_options(&header);
+        let missing = columns::missing_of_export(&header);
+        if !missing.is_empty() {
+            return Err(Error::IncompleteExport { name, missing });
+        }
+        let read = &options.read_options(&name, &header)?;
         let mut column_map = ColumnMap::find(&name, &header, read).map_err(|error| {
             let later = first_lines(&mut records, encoding);
             let is_header = |cells: &[String]| ColumnMap::find("", cells, read).is_ok();

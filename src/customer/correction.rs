@@ -47,11 +47,16 @@ impl CorrectedOutcome {
         }
     }
 
-    /// The outcome of this name; `None` for a row that is found by its reference.
-    pub fn from_name(name: &str) -> Option<CorrectedOutcome> {
+    /// The outcome in a cell; `None` for a row that is found by its reference. If the cell has been rewritten, the code
+    /// shows a duplicate.
+    pub fn read(cell: &str, code: &str) -> Option<CorrectedOutcome> {
+        const FOUND_BY_REFERENCE: [&str; 3] = ["rejected", "failed", "pending"];
+        let word = cell.trim().to_ascii_lowercase();
+        let is_duplicate = !FOUND_BY_REFERENCE.contains(&word.as_str()) && code == Correction::DUPLICATE;
         [CorrectedOutcome::Invalid, CorrectedOutcome::Duplicate]
             .into_iter()
-            .find(|outcome| outcome.name() == name)
+            .find(|outcome| outcome.name() == word)
+            .or(is_duplicate.then_some(CorrectedOutcome::Duplicate))
     }
 }
 

@@ -340,9 +340,26 @@ fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSourc
     template.resolve(find).map(FieldSource::Template)
 }
 
+/// The columns that an export must have for its rows to be recognized as corrections.
+const EXPORT_KEYS: [&str; 3] = ["_line", "_outcome", "_error_code"];
+
 /// Whether a header is that of a failed export of this program.
 pub(super) fn is_export(header: &[String]) -> bool {
-    ["_line", "_outcome", "_error_code"].iter().all(|name| header.iter().any(|column| column == name))
+    EXPORT_KEYS.iter().all(|name| header.iter().any(|column| column == name))
+}
+
+/// The columns that a failed export needs and that this header has no longer, although it still has others of an
+/// export. Read as any other file, its duplicates would overwrite the customers of the rows that they repeat.
+pub(super) fn missing_of_export(header: &[String]) -> Vec<&'static str> {
+    /// Some columns of another file may have such names.
+    const OWN_MIN: usize = 4;
+    let own: Vec<String> =
+        header.iter().filter(|name| name.trim_start().starts_with('_')).map(|name| plain(name)).collect();
+    let is_there = |name: &&&str| own.contains(&plain(name));
+    if EXPORT_COLUMNS.iter().filter(is_there).count() < OWN_MIN {
+        return Vec::new();
+    }
+    EXPORT_KEYS.into_iter().filter(|name| !header.iter().any(|column| column == name)).collect()
 }
 
 /// Whether a header has a column of that name.

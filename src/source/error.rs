@@ -95,6 +95,22 @@ pub enum Error {
         /// What the first line is, if it is not a header, and what to do about it.
         first_line: Option<String>,
     },
+    /// Some of the columns are gone by which a failed export is recognized.
+    #[error("{name} is a failed export without its {} {}", noun(missing.len() as u64, "column"), missing.join(", "))]
+    IncompleteExport {
+        /// The source.
+        name: String,
+        /// The columns, at least one.
+        missing: Vec<&'static str>,
+    },
+    /// The runs over the files of a failed export have read a field from different columns.
+    #[error("the runs over the files of the failed export {name} do not agree on the column of {field}")]
+    DifferentMaps {
+        /// The source.
+        name: String,
+        /// The field.
+        field: Field,
+    },
     /// `--map` names a column that does not exist.
     #[error("--map {}={}: {} (columns found: {})", .0.field, .0.map, unknown_text(.0), list(&.0.found))]
     UnknownColumn(Box<UnknownColumn>),
@@ -226,6 +242,10 @@ impl Error {
                 hint.clone()
             }
             Error::MissingColumns { missing, .. } => missing_hint(missing),
+            Error::IncompleteExport { .. } => KEEP_OWN_COLUMNS.into(),
+            Error::DifferentMaps { field, .. } => {
+                format!("give --map {field}=COLUMN, or export the rows of each run by itself with --run")
+            }
             Error::UnknownColumn(unknown) => match (&unknown.first_line, &unknown.meant) {
                 (Some(hint), _) => hint.clone(),
                 (None, Some(meant)) => {
@@ -277,6 +297,10 @@ impl Error {
         }
     }
 }
+
+/// What to do about a failed export without some of its columns.
+const KEEP_OWN_COLUMNS: &str = "export it again, and keep the columns that begin with _ as they are: they tell a \
+                                duplicate from the row that it repeats";
 
 fn lines_were(lines: u64) -> String {
     format!("{lines} {} {}", noun(lines, "line"), if lines == 1 { "was" } else { "were" })

@@ -193,17 +193,27 @@ pub(super) fn cells<'a>(text: &'a str, fields: RawFields<'a>) -> impl Iterator<I
     (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
 }
 
+/// Reads the cells of a failed export, which a spreadsheet or a script may have rewritten: a duplicate that is not
+/// recognized would overwrite the customer of the row that it repeats.
 fn correction(
     [line, outcome, code]: [&str; 3],
     field: Option<&str>,
     message: Option<&str>,
     reference: Option<&str>,
 ) -> Option<Box<Correction>> {
-    let line = line.parse().ok()?;
-    let outcome = CorrectedOutcome::from_name(outcome)?;
+    let code = code.trim().to_ascii_lowercase();
+    let outcome = CorrectedOutcome::read(outcome, &code)?;
     let repeats = message.and_then(|message| Correction::repeats(message, reference));
-    let reference_was_read = Correction::reference_was_read(field.unwrap_or_default(), code);
-    Some(Box::new(Correction { line, outcome, code: code.into(), repeats, reference_was_read }))
+    let field = field.unwrap_or_default().trim().to_ascii_lowercase();
+    let reference_was_read = Correction::reference_was_read(&field, &code);
+    Some(Box::new(Correction { line: line_of_cell(line), outcome, code, repeats, reference_was_read }))
+}
+
+/// The line in a cell, also as a decimal or with grouped digits; 0, which no row has, if there is none.
+fn line_of_cell(cell: &str) -> u64 {
+    let (whole, decimals) = cell.trim().split_once('.').unwrap_or((cell.trim(), ""));
+    let digits: String = whole.chars().filter(|c| *c != ',').collect();
+    digits.parse().ok().filter(|_| decimals.bytes().all(|digit| digit == b'0')).unwrap_or_default()
 }
 
 /// Describes the first byte that is not text, with its position.

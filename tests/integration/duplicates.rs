@@ -59,6 +59,52 @@ fn a_duplicate_that_comes_back_uncorrected_is_one_again() {
 }
 
 #[test]
+fn a_duplicate_whose_cells_were_rewritten_is_one_still() {
+    let world = World::new();
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,2,Ravi\n"));
+    assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
+    let (exported, requests) = (world.failed_text(), world.journal().requests());
+    // As pandas writes a column with an empty cell, a spreadsheet with another format, a person.
+    for (cells, other) in [
+        (",3,duplicate,", ",3.0,duplicate,"),
+        (",3,duplicate,", ",3,Duplicate,"),
+        (",3,duplicate,", ",, duplicate ,"),
+        (",3,duplicate,", ",3,corrected,"),
+        (
+            ",3,duplicate,object_reference_id,duplicate,",
+            ", 3 , DUPLICATE , Object_reference_id , Duplicate ,",
+        ),
+    ] {
+        let file = world.file("failed.csv", exported.replacen(cells, other, 1));
+        assert_eq!(update(&world, &file, &[]), "duplicate=1", "{other}");
+        let file = world.file("own.csv", exported.replacen(cells, other, 1));
+        assert_eq!(update(&world, &file, &["--ledger", "other.db"]), "duplicate=1", "{other}");
+    }
+    assert_eq!(world.journal().requests(), requests);
+}
+
+#[test]
+fn an_export_without_some_of_its_columns_is_refused() {
+    let world = World::new();
+    let file = world.file("users.csv", format!("{HEADER}cust-0001,1,Asha\ncust-0001,2,Ravi\n"));
+    assert_eq!(update(&world, &file, &[]), "created=1 duplicate=1");
+    let (exported, requests) = (world.failed_text(), world.journal().requests());
+    for (column, other) in
+        [("_line", "line"), ("_outcome", "_Outcome"), ("_error_code", "_Error_Code"), ("_line", "")]
+    {
+        let file = world.file("failed.csv", exported.replacen(column, other, 1));
+        let done = world.import(&file, &["--update-changed"]);
+        done.assert_error_line(2, &["failed export without its column", column, "export it again"]);
+    }
+    assert_eq!(world.journal().requests(), requests);
+    // Some such columns may be the file's own.
+    let own =
+        format!("{HEADER}cust-0002,2,Ravi\n").replace("first_name", "first_name,_line,_field,_attempts");
+    let file = world.file("own.csv", own.replace("Ravi", "Ravi,7,,"));
+    assert_eq!(update(&world, &file, &[]), "created=1");
+}
+
+#[test]
 fn an_invalid_row_has_its_reference_before_those_that_follow() {
     let world = World::new();
     let file = world.file("users.csv", format!("{HEADER}cust-0001,+1,Asha\ncust-0001,2,Ravi\n"));

@@ -290,6 +290,50 @@ fn a_corrected_export_comes_back_without_the_settings_by_what_the_ledger_keeps()
 }
 
 #[test]
+fn a_corrected_export_of_files_with_different_maps_is_never_read_by_the_wrong_one() {
+    let world = World::new();
+    let file = world.file("a.csv", "object_reference_id,mobile_number\ncust-0001,1x\n");
+    assert_eq!(world.import(&file, &[]).code, 3);
+    let text = "object_reference_id,id,mobile_number\nshop-0007,cust-0002,2x\n";
+    let (file, map) = (world.file("b.csv", text), ["--map", "object_reference_id=id"]);
+    assert_eq!(world.import(&file, &map).code, 3);
+    // The rows of the second file would become customers of the wrong identity.
+    let both = world.file("both.csv", world.failed_text().replace("1x", "1").replace("2x", "2"));
+    let done = world.import(&both, &[]);
+    done.assert_error_line(2, &["do not agree on the column of object_reference_id", "--map", "--run"]);
+    let second = world.run(&["export", "failed", "--run", "2"]).stdout;
+    let done = world.import(&world.file("second.csv", second.replace("2x", "2")), &map);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    assert!(world.journal().customer(MERCHANT, "cust-0002").is_some());
+    assert!(world.journal().customer(MERCHANT, "shop-0007").is_none());
+}
+
+#[test]
+fn a_corrected_export_comes_back_with_the_values_that_its_file_was_given() {
+    let world = World::new();
+    let header = "object_reference_id,mobile_number,first_name\n";
+    let constant = ["--set", "mobile_country_code=65", "--null-marker", "none"];
+    let file =
+        world.file("a.csv", format!("{header}cust-0001,81234567,none\ncust-0002,x,Ann\ncust-0003,x,none\n"));
+    assert_eq!(world.import(&file, &constant).code, 3);
+    let corrected = world.failed_text().replace(",x,", ",81234568,");
+    let corrected = world.file("failed.csv", corrected);
+    assert_eq!(world.import(&corrected, &[]).code, 0);
+    let customer = |reference| world.journal().customer(MERCHANT, reference).unwrap();
+    assert_eq!(customer("cust-0002").mobile_country_code, "65", "without it, it is an Indian number");
+    assert_eq!(customer("cust-0003").first_name, "");
+    // The region of the run is that of the corrected rows, too.
+    let file = world.file("b.csv", format!("{header}cust-0004,8123 4567,Bo\ncust-0005,x,Cy\n"));
+    let ledger = ["--ledger", "other.db"];
+    assert_eq!(world.import(&file, &[&ledger[..], &["--phone-region", "SG"]].concat()).code, 3);
+    let failed = world.run(&["export", "failed", "--ledger", "other.db"]).stdout;
+    let corrected = world.file("failed.csv", failed.replace(",x,", ",8123 4569,"));
+    assert_eq!(world.import(&corrected, &ledger).code, 0);
+    let customer = customer("cust-0005");
+    assert_eq!((&*customer.mobile_number, &*customer.mobile_country_code), ("81234569", "65"));
+}
+
+#[test]
 fn a_corrected_export_that_a_spreadsheet_saved_comes_back_or_is_refused_row_by_row() {
     let world = World::new();
     let file = corrected_export_of_a_foreign_file(&world);
