@@ -25,8 +25,8 @@ use self::{
 use crate::{
     customer::{Field, FieldKind, PhoneRegion},
     error::Error,
-    report::{counted, grouped, rows, time, visible_text},
-    source::{Encoding, HeadingMatch, Quote, Source, SourceOptions, SourceSample},
+    report::{counted, grouped, row_count, rows, time, visible_text},
+    source::{Encoding, HeadingMatch, Quote, RowCount, Source, SourceOptions, SourceSample, Table},
     validate::{Findings, validate},
 };
 
@@ -159,14 +159,14 @@ fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<
     Ok(Trial { findings })
 }
 
-/// Number of rows of the whole file, and whether it is exact; none if it cannot be determined.
-fn estimate(given: &Given, options: &SourceOptions, missing: &[Field]) -> Option<(u64, bool)> {
+/// Number of rows of the whole file; none if it cannot be determined.
+fn estimate(given: &Given, options: &SourceOptions, missing: &[Field]) -> Option<RowCount> {
     let options = SourceOptions { path: given.path.clone(), ..options.clone() };
     // An error further down in the file is left to `validate`.
     if missing.is_empty() { Source::count(&options).ok().flatten() } else { None }
 }
 
-fn head(given: &Given, table: &crate::source::Table, missing: &[Field], quote: Quote) -> Vec<String> {
+fn head(given: &Given, table: &Table, missing: &[Field], quote: Quote) -> Vec<String> {
     let name = visible_text(&given.path.display().to_string());
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     let argument =
@@ -505,12 +505,14 @@ fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
 }
 
 /// The settings of an import that cannot be derived from a file.
-fn of_sending(total: Option<(u64, bool)>) -> Vec<Line> {
-    let takes = total.filter(|(count, _)| *count > 0).map_or(String::new(), |(count, is_exact)| {
-        let about = if is_exact { "" } else { "about " };
-        let duration = time(Duration::from_millis(count.saturating_mul(1000) / DEFAULT_RATE));
-        format!(" {about}{} take {duration} at {DEFAULT_RATE}.", rows(count))
-    });
+fn of_sending(total: Option<RowCount>) -> Vec<Line> {
+    let takes = match total {
+        None | Some(RowCount::Exact(0) | RowCount::Estimated(0)) => String::new(),
+        Some(total @ (RowCount::Exact(count) | RowCount::Estimated(count))) => {
+            let duration = time(Duration::from_millis(count.saturating_mul(1000) / DEFAULT_RATE));
+            format!(" {} take {duration} at {DEFAULT_RATE}.", row_count(total))
+        }
+    };
     let open = |why: String, toml: String| Line { why, toml, state: State::Open };
     vec![
         open(

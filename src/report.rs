@@ -47,7 +47,7 @@ use serde::Serialize;
 
 pub use self::{
     error_summary::ErrorSummary,
-    format::{counted, date, grouped, requests, rows, time, visible_text, wrap_parts, wrap_words},
+    format::{counted, date, grouped, requests, row_count, rows, time, visible_text, wrap_parts, wrap_words},
     history::{History, history_text},
     history_page::history_html,
     html::report_html,

@@ -254,6 +254,15 @@ pub struct ReadOptions {
     pub rules: Rules,
 }
 
+/// The number of rows in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowCount {
+    /// The whole file was read.
+    Exact(u64),
+    /// The file is long: estimated from the size of its first rows.
+    Estimated(u64),
+}
+
 /// Rows that are passed together from the reader to the run.
 #[derive(Debug)]
 pub struct Chunk {
@@ -593,12 +602,11 @@ impl Source {
         }
     }
 
-    /// The number of rows in a file, and whether it is exact: for a long file it is estimated from the beginning.
-    /// `None` if the source cannot be read twice.
+    /// The number of rows in a file. `None` if the source cannot be read twice.
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn count(options: &SourceOptions) -> Result<Option<(u64, bool)>, Error> {
+    pub fn count(options: &SourceOptions) -> Result<Option<RowCount>, Error> {
         // A pipe is not opened: data read from it would be lost.
         if !std::fs::metadata(&options.path).is_ok_and(|data| data.is_file()) {
             return Ok(None);
@@ -607,13 +615,14 @@ impl Source {
         let mut rows = 0;
         while rows < COUNTED_ROWS {
             if source.next_row_if(|_, _, _| false)?.is_none() {
-                return Ok(Some((rows, true)));
+                return Ok(Some(RowCount::Exact(rows)));
             }
             rows += 1;
         }
         let share = source.size().unwrap_or(0) as f64 / source.bytes().max(1) as f64;
         let all = (rows as f64 * share).round() as u64;
-        Ok(Some((all.clamp(rows, options.limit.unwrap_or(u64::MAX).max(rows)), false)))
+        let most = options.limit.unwrap_or(u64::MAX).max(rows);
+        Ok(Some(RowCount::Estimated(all.clamp(rows, most))))
     }
 
     /// Reads a file again for the valid rows that are the first with these references. None if it is no regular file, so

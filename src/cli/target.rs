@@ -20,7 +20,7 @@ use crate::{
     api::{self, Api, ClientIdentity, DirectReason, KeyReader, Route},
     error::Error,
     ledger,
-    report::{rows, visible_text},
+    report::{row_count, visible_text},
     simulator::Simulator,
     source::{Source, SourceOptions},
 };
@@ -305,11 +305,7 @@ pub(super) struct PlannedAction<'a> {
 
 /// The number of rows in a file as text, exact or estimated.
 pub(super) fn count_rows(options: &SourceOptions) -> Result<String, Error> {
-    Ok(match Source::count(options)? {
-        Some((count, true)) => rows(count),
-        Some((count, false)) => format!("about {}", rows(count)),
-        None => "rows not counted".into(),
-    })
+    Ok(Source::count(options)?.map_or_else(|| "rows not counted".into(), row_count))
 }
 
 /// The text of the confirmation.

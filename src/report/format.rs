@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     customer::{noun, visible},
-    source::RowSample,
+    source::{RowCount, RowSample},
 };
 
 /// Width of a standard terminal.
@@ -15,6 +15,14 @@ const COLUMNS: usize = 80;
 /// A number of rows with its noun.
 pub fn rows(count: u64) -> String {
     counted(count, "row")
+}
+
+/// The number of rows in a file, with its noun: `about 1,200 rows`.
+pub fn row_count(count: RowCount) -> String {
+    match count {
+        RowCount::Exact(count) => rows(count),
+        RowCount::Estimated(count) => format!("about {}", rows(count)),
+    }
 }
 
 /// A number of requests with its noun.

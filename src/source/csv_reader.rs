@@ -172,6 +172,16 @@ impl<'a> RawFields<'a> {
         Some(if index == 0 { 0 } else { self.ends[index - 1] + 1 }..end)
     }
 
+    /// The bytes of field `index`; empty if there is no such field.
+    pub(super) fn field(&self, index: usize) -> &'a [u8] {
+        self.range(index).map_or(&[][..], |range| &self.bytes[range])
+    }
+
+    /// The bytes of each field, in order.
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
+        (0..self.len()).map(move |index| self.field(index))
+    }
+
     /// The index of the field that contains the byte at `offset`.
     pub(super) fn index_of(&self, offset: usize) -> usize {
         self.ends.partition_point(|end| *end <= offset)
@@ -429,9 +439,7 @@ impl<R: Read> CsvReader<R> {
     /// Appends the blanks at the current position.
     fn blanks(&mut self) -> io::Result<()> {
         while self.has_more()? {
-            let unread = &self.buffer[self.start..self.end];
-            let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t') && **byte != self.delimiter;
-            let blanks = unread.iter().take_while(is_blank).count();
+            let blanks = self.blanks_ahead();
             if blanks == 0 {
                 break;
             }
@@ -491,16 +499,20 @@ impl<R: Read> CsvReader<R> {
     /// Whether nothing but blanks stands before the end of the cell.
     fn is_before_blanks(&mut self) -> io::Result<bool> {
         loop {
-            let unread = &self.buffer[self.start..self.end];
-            let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t') && **byte != self.delimiter;
-            let blanks = unread.iter().take_while(is_blank).count();
-            if let Some(byte) = unread.get(blanks) {
+            let blanks = self.blanks_ahead();
+            if let Some(byte) = self.buffer[self.start..self.end].get(blanks) {
                 return Ok(blanks > 0 && self.is_end(*byte));
             }
             if blanks > BLANKS_MAX || !self.fill_buffer()? {
                 return Ok(blanks > 0);
             }
         }
+    }
+
+    /// Number of blanks at the current position, as far as they are in the buffer.
+    fn blanks_ahead(&self) -> usize {
+        let is_blank = |byte: &&u8| matches!(byte, b' ' | b'\t') && **byte != self.delimiter;
+        self.buffer[self.start..self.end].iter().take_while(is_blank).count()
     }
 
     /// Ends the cell: appends a note if it was cut, and drops the cell if the record has too many.
@@ -731,10 +743,10 @@ mod tests {
         let mut all = Vec::new();
         while let Some(record) = records.next(&|_| false).unwrap() {
             let fields = record.fields;
-            let cell = |at| String::from_utf8(fields.bytes[fields.range(at).unwrap()].to_vec()).unwrap();
+            let cell = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
             all.push(Read1 {
                 lines: (record.line, record.last_line),
-                cells: (0..fields.len()).map(cell).collect(),
+                cells: fields.iter().map(cell).collect(),
                 flaw: record.flaw,
                 after_mark: record.after_mark,
             });
@@ -801,8 +813,7 @@ mod tests {
         {
             let mut records = CsvReader::new(&b"'a,b',\"c,d\"\nx\n"[..], quote);
             let fields = records.next(&|_| false).unwrap().unwrap().fields;
-            let got: Vec<&[u8]> =
-                (0..fields.len()).map(|at| &fields.bytes[fields.range(at).unwrap()]).collect();
+            let got: Vec<&[u8]> = fields.iter().collect();
             assert_eq!(got, cells.iter().map(|cell| cell.as_bytes()).collect::<Vec<_>>());
             assert_eq!(records.next(&|_| false).unwrap().unwrap().line, 2);
         }
@@ -895,10 +906,7 @@ mod tests {
     #[test]
     fn lines_inside_a_quote_that_read_as_rows_are_counted() {
         let is_row = |fields: RawFields<'_>| {
-            let digits = |at| {
-                let cell = &fields.bytes[fields.range(at).unwrap()];
-                cell.iter().any(u8::is_ascii_digit)
-            };
+            let digits = |at| fields.field(at).iter().any(u8::is_ascii_digit);
             fields.len() == 3 && digits(0) && digits(1)
         };
         for (text, expected) in [

@@ -91,8 +91,8 @@ impl Decompressor {
 
 impl Read for Decompressor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Whoever reads ahead drops an error behind data that came before it, and relies on reading the error again.
-        // A decoder may report it once only, and the end of the file from then on.
+        // A caller that reads ahead drops an error that follows data, because the next read reports the error again.
+        // A decoder may report the error only once, and after that the end of the file.
         if let Some((kind, corrupt)) = &self.damage {
             return Err(io::Error::new(*kind, corrupt.clone()));
         }

@@ -109,9 +109,7 @@ impl Sample {
                 continue;
             }
             let width = fields.len();
-            let ends_empty = fields
-                .range(width.saturating_sub(1))
-                .is_none_or(|range| fields.bytes[range].trim_ascii().is_empty());
+            let ends_empty = fields.field(width.saturating_sub(1)).trim_ascii().is_empty();
             if sample.columns == 0 {
                 (sample.columns, last_is_unnamed) = (width.max(1), ends_empty);
             } else {

@@ -74,10 +74,10 @@ impl ReplaySource {
         options: &ReplayOptions,
     ) -> Result<ReplaySource, Error> {
         let mut by_run = HashMap::new();
-        for reading in reader.row_mappings().await? {
+        for mapping in reader.row_mappings().await? {
             // A retry has no columns of its own, so no row's cells are named by its header.
-            if !reading.columns.is_empty() {
-                by_run.insert(reading.run, resolve(&reading, options)?);
+            if !mapping.columns.is_empty() {
+                by_run.insert(mapping.run, resolve(&mapping, options)?);
             }
         }
         let rows_left = options.limit.unwrap_or(u64::MAX);
@@ -111,14 +111,8 @@ impl ReplaySource {
             self.rows_left -= (page.len() as u64).min(self.rows_left);
             rows_read += page.len() as u64;
             let rows = page.iter().filter_map(|recorded| self.row(recorded)).collect();
-            if sender
-                .send(Ok(Chunk {
-                    rows,
-                    position: SourcePosition { bytes: rows_read, ..SourcePosition::default() },
-                }))
-                .await
-                .is_err()
-            {
+            let position = SourcePosition { bytes: rows_read, ..SourcePosition::default() };
+            if sender.send(Ok(Chunk { rows, position })).await.is_err() {
                 return;
             }
         }
@@ -145,10 +139,10 @@ impl ReplaySource {
 /// If the ledger cannot be read.
 pub async fn tried_options(reader: &mut Reader, run: Option<RunId>) -> Result<Vec<Rescue>, Error> {
     let mut by_run = HashMap::new();
-    for reading in reader.row_mappings().await? {
-        if let Ok((columns, rules)) = resolve(&reading, &ReplayOptions::default()) {
+    for mapping in reader.row_mappings().await? {
+        if let Ok((columns, rules)) = resolve(&mapping, &ReplayOptions::default()) {
             let rescues = Rescues::new(&rules);
-            by_run.insert(reading.run, (columns, rules, rescues));
+            by_run.insert(mapping.run, (columns, rules, rescues));
         }
     }
     let try_row = |row: RowRecord| {
@@ -171,9 +165,9 @@ pub async fn tried_options(reader: &mut Reader, run: Option<RunId>) -> Result<Ve
 }
 
 /// The column map and the rules for the rows of one run.
-fn resolve(reading: &RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
-    let mut options = ReadOptions::recorded(reading)?;
-    replay.apply_to(&mut options, &reading.columns);
-    let columns = ColumnMap::find(&format!("run {}", reading.run), &reading.columns, &options)?;
+fn resolve(mapping: &RowMapping, replay: &ReplayOptions) -> Result<(ColumnMap, Rules), Error> {
+    let mut options = ReadOptions::recorded(mapping)?;
+    replay.apply_to(&mut options, &mapping.columns);
+    let columns = ColumnMap::find(&format!("run {}", mapping.run), &mapping.columns, &options)?;
     Ok((columns, options.rules))
 }

@@ -135,8 +135,8 @@ fn not_text_row(
     error: Utf8Error,
     RowContext { columns, encoding, .. }: RowContext<'_>,
 ) -> (Record, String) {
-    let bytes = |at: &usize| fields.range(*at).map_or(&[][..], |range| &fields.bytes[range]);
-    let kept: Vec<String> = columns.kept.iter().map(|at| lossy(bytes(at), !encoding.is_utf8())).collect();
+    let kept: Vec<String> =
+        columns.kept.iter().map(|at| lossy(fields.field(*at), !encoding.is_utf8())).collect();
     let mut seen = not_text(fields, error, encoding);
     if columns.correction.is_some() && encoding.is_utf8() {
         seen = format!("{seen}, {EXPORT_ENCODING}");

@@ -1,9 +1,9 @@
 //! The records that are rows, in file order: without the lines between rows that are none, and within the limit.
 //!
-//! A record borrows the buffer of the CSV reader. To be checked on another thread, it is copied to a chunk. A chunk is
-//! small, because a record may be as large as a megabyte, and several chunks wait for the threads that check them. The
-//! threads get the chunks in turn, and count for themselves what is said of the rows: what a thread has counted does not
-//! depend on which of them is faster.
+//! A record borrows the buffer of the CSV reader. To be checked on another thread, the record is copied to a chunk. A
+//! chunk is small, because a record may be as large as a megabyte, and several chunks wait for the threads that check
+//! them. The threads get the chunks in turn, and each thread has its own counts, so the counts of a thread do not depend
+//! on which thread is faster.
 
 use std::{
     io,

@@ -15,9 +15,6 @@ use super::{
 };
 use crate::customer::Field;
 
-/// The minimum dashes in a separator line, in succession.
-const RULE: &str = "---";
-
 /// What a line is that is not a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRow {
@@ -67,9 +64,8 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     if is_header(record.fields, &header.names) {
         return Some(NoRow::Skipped(Adjustment::RepeatedHeader));
     }
-    let cells: Vec<String> = (0..record.fields.len())
-        .map(|at| plain(std::str::from_utf8(cell(record.fields, at)).unwrap_or_default()))
-        .collect();
+    let name_in = |cell: &[u8]| plain(std::str::from_utf8(cell.trim_ascii()).unwrap_or_default());
+    let cells: Vec<String> = record.fields.iter().map(name_in).collect();
     let width = cells.len().max(header.plain.len());
     let name = |of: &[String], at: usize| of.get(at).cloned().unwrap_or_default();
     if (0..width).all(|at| name(&cells, at) == name(&header.plain, at)) {
@@ -118,7 +114,7 @@ fn digits(text: &[u8]) -> usize {
 
 /// The cell without ASCII blanks around it; empty if there is no such cell.
 fn cell<'a>(fields: RawFields<'a>, at: usize) -> &'a [u8] {
-    fields.range(at).map_or(&[][..], |range| fields.bytes[range].trim_ascii())
+    fields.field(at).trim_ascii()
 }
 
 /// Why the line is skipped, apart from repeated headers. `columns` is the number of columns.
@@ -148,16 +144,17 @@ pub(super) fn ends_file(record: &RawRecord<'_>) -> bool {
 /// Whether every cell is empty or consists of blanks of any kind.
 fn is_blank_row(fields: RawFields<'_>) -> bool {
     let is_blank = |cell: &[u8]| std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty());
-    (0..fields.len()).all(|at| fields.range(at).is_none_or(|range| is_blank(&fields.bytes[range])))
+    fields.iter().all(is_blank)
 }
 
-/// Whether the line consists of dashes and column separators: `-----+-----`, `|:---|---|`, `----,----`.
+/// Whether the line consists of dashes and column separators: `-----+-----`, `|:---|---|`, `----,----`. A shorter row of
+/// dashes may be a row of values.
 pub(super) fn is_separator(bytes: &[u8], delimiter: u8) -> bool {
     let is_part = |byte: &u8| {
         *byte == delimiter || matches!(byte, b'-' | b'+' | b'=' | b'|' | b':' | b' ' | b'\t' | b'\n' | b'\r')
     };
     let text = std::str::from_utf8(bytes).unwrap_or_default();
-    bytes.iter().all(is_part) && (text.contains(RULE) || text.contains("==="))
+    bytes.iter().all(is_part) && (text.contains("---") || text.contains("==="))
 }
 
 /// Whether the line is the row count that `MySQL` appends, possibly with the number of warnings: `3 rows in set, 1
