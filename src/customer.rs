@@ -4,10 +4,12 @@
 //! row that breaks a rule, and the form body is encoded once, here, for all attempts.
 //!
 //! All faults of a row are returned, not only the first, because users correct files, not forms. A fault names the field,
-//! the rule and what was seen (a character and its position, a length), never the value: faults outlive the record in the
-//! ledger.
+//! the rule and what was seen (a character and its position, a length), never the value: the ledger keeps faults longer
+//! than the record.
 
 mod validation;
+
+mod fault;
 
 mod fault_counts;
 
@@ -58,6 +60,7 @@ pub use self::{
     correction::{CorrectedOutcome, Correction},
     count::{counted, noun},
     doubt::Doubt,
+    fault::{Advice, Fault, Faults, Rule},
     fault_counts::{AdviceCounts, InvalidCounts},
     fingerprint::{FieldCounts, FieldSet, Fingerprint},
     invisible::{visible, visible_lines},
@@ -67,16 +70,14 @@ pub use self::{
     rescue::{Rescue, Rescues},
     respelling::Respelling,
     template::{Template, cell_of_reference, check_template, mapped_columns, single_braces, with_braces},
-    validation::{Advice, Fault, Faults, Rule, Rules, ValidRecord, Validation},
+    validation::{Rules, ValidRecord, Validation},
 };
 pub(crate) use self::{
     duplicates::{DuplicateDetector, Occurrence, ReferenceHash, SeenReferences},
+    fault::{BACKSLASH, COMMENT, CONFLICT, EXPORT_ENCODING, LINE_SEPARATOR, NULS, QUOTED_ROW, TEXT_QUOTES},
     invisible::{describe as describe_invisible, is_invisible},
     spreadsheet::{STRAIGHTEN, typographic_quotes},
     stray_line::tool_message,
-    validation::{
-        BACKSLASH, COMMENT, CONFLICT, EXPORT_ENCODING, LINE_SEPARATOR, NULS, QUOTED_ROW, TEXT_QUOTES,
-    },
 };
 
 /// The fields of the Create call, in the order in which they are sent.

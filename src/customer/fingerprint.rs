@@ -197,23 +197,22 @@ impl FromIterator<Field> for FieldSet {
     }
 }
 
-impl FromIterator<(Field, u64)> for FieldCounts {
-    fn from_iter<T: IntoIterator<Item = (Field, u64)>>(counts: T) -> FieldCounts {
-        let mut changed = FieldCounts::default();
-        for (field, rows) in counts {
-            if let Some(at) = FieldSet::FACTS.iter().position(|fact| *fact == field) {
-                changed.0[at] += rows;
-            }
-        }
-        changed
-    }
-}
-
 impl std::ops::BitOr for FieldSet {
     type Output = FieldSet;
 
     fn bitor(self, other: FieldSet) -> FieldSet {
         FieldSet(self.0 | other.0)
+    }
+}
+
+/// The field names, separated by commas.
+impl fmt::Display for FieldSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, field) in self.iter().enumerate() {
+            f.write_str(if at == 0 { "" } else { ", " })?;
+            f.write_str(field.name())?;
+        }
+        Ok(())
     }
 }
 
@@ -235,14 +234,15 @@ impl FieldCounts {
     }
 }
 
-/// The field names, separated by commas.
-impl fmt::Display for FieldSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, field) in self.iter().enumerate() {
-            f.write_str(if at == 0 { "" } else { ", " })?;
-            f.write_str(field.name())?;
+impl FromIterator<(Field, u64)> for FieldCounts {
+    fn from_iter<T: IntoIterator<Item = (Field, u64)>>(counts: T) -> FieldCounts {
+        let mut changed = FieldCounts::default();
+        for (field, rows) in counts {
+            if let Some(at) = FieldSet::FACTS.iter().position(|fact| *fact == field) {
+                changed.0[at] += rows;
+            }
         }
-        Ok(())
+        changed
     }
 }
 

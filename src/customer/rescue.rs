@@ -106,10 +106,10 @@ impl Rescues {
     /// Tries every option on the cells of a row that breaks a rule.
     pub fn try_row(&mut self, cells: &Cells<'_>, faults: &Faults) {
         if let Some((rules, rows)) = &mut self.dropping {
-            *rows += u64::from(is_valid(rules, cells, faults, |fault| drops(rules, cells, fault)));
+            *rows += u64::from(is_valid(rules, cells, faults, |fault| cure_by_dropping(rules, cells, fault)));
         }
         if let Some((rules, rows)) = &mut self.lenient {
-            *rows += u64::from(is_valid(rules, cells, faults, is_lenient));
+            *rows += u64::from(is_valid(rules, cells, faults, cure_by_leniency));
         }
         if let Some(region) = &mut self.region {
             let of_spelling = faults.list.iter().filter(|fault| is_of_spelling(fault)).count();
@@ -172,7 +172,8 @@ fn is_valid(rules: &Rules, cells: &Cells<'_>, faults: &Faults, cure: impl Fn(&Fa
     }
 }
 
-fn drops(rules: &Rules, cells: &Cells<'_>, fault: &Fault) -> Cure {
+/// Whether a row without the field has no such fault.
+fn cure_by_dropping(rules: &Rules, cells: &Cells<'_>, fault: &Fault) -> Cure {
     match fault.field {
         Some(Field::MobileCountryCode) => Cure::Perhaps,
         Some(field) => {
@@ -183,7 +184,8 @@ fn drops(rules: &Rules, cells: &Cells<'_>, fault: &Fault) -> Cure {
     }
 }
 
-fn is_lenient(fault: &Fault) -> Cure {
+/// Whether the lenient rules accept what was seen.
+fn cure_by_leniency(fault: &Fault) -> Cure {
     match fault.rule {
         Rule::Character | Rule::Edge | Rule::AtSign => Cure::Always,
         Rule::Digits | Rule::TooLong | Rule::Impossible | Rule::Invisible | Rule::CountryCode => {
@@ -202,16 +204,14 @@ fn is_of_spelling(fault: &Fault) -> bool {
 
 impl RegionTrial {
     fn new(rules: &Rules) -> RegionTrial {
-        let (rules, countries, waiting) = (rules.clone(), BTreeMap::new(), Vec::new());
-        let (valid_numbers, is_complete) = (Vec::new(), true);
         RegionTrial {
-            rules,
+            rules: rules.clone(),
             regional: None,
             spelled: 0,
-            countries,
-            waiting,
-            valid_numbers,
-            is_complete,
+            countries: BTreeMap::new(),
+            waiting: Vec::new(),
+            valid_numbers: Vec::new(),
+            is_complete: true,
             valid: 0,
         }
     }

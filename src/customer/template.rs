@@ -34,7 +34,7 @@ pub fn single_braces(text: &str) -> String {
 /// The columns that the text of `--map` after the `=` refers to.
 pub fn mapped_columns(text: &str) -> Vec<String> {
     match Template::parse(text) {
-        Ok(Some(template)) => template.columns().map(str::to_owned).collect(),
+        Ok(Some(template)) => template.columns().cloned().collect(),
         Ok(None) | Err(_) => vec![text.to_owned()],
     }
 }
@@ -53,6 +53,16 @@ pub fn cell_of_reference<'a>(map: &str, reference: &'a str) -> Option<(String, &
         _ => return None,
     };
     Some((column.clone(), reference.strip_prefix(before)?.strip_suffix(after)?))
+}
+
+impl<C> Template<C> {
+    /// The columns of the template, in order.
+    pub fn columns(&self) -> impl Iterator<Item = &C> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Column(column) => Some(column),
+        })
+    }
 }
 
 impl Template<String> {
@@ -125,13 +135,53 @@ impl Template<String> {
         };
         Ok(Template(self.0.iter().map(resolve).collect::<Result<_, E>>()?))
     }
+}
 
-    /// The names of the template's columns.
-    pub fn columns(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
-            Part::Column(name) => Some(name.as_str()),
-        })
+impl Template<usize> {
+    /// The template as text, with the names of this header.
+    pub fn text(&self, header: &[String]) -> String {
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text.replace('{', "{{").replace('}', "}}"),
+            Part::Column(at) => format!("{{{}}}", header[*at]),
+        });
+        parts.collect()
+    }
+
+    /// The value of a field for one row.
+    ///
+    /// # Errors
+    /// The fault of a mandatory field, if one of its columns is empty and another is not, was damaged by a
+    /// spreadsheet, or is a word for a missing value.
+    pub fn render<'a>(&self, field: Field, cell: impl Fn(usize) -> &'a str) -> Result<String, Fault> {
+        let cell = |at| cell(at).trim();
+        if self.columns().all(|at| cell(*at).is_empty()) {
+            return Ok(String::new());
+        }
+        if field.is_mandatory() {
+            for at in self.columns().copied() {
+                let fault = |rule, seen| Err(Fault { field: Some(field), rule, seen });
+                if cell(at).is_empty() {
+                    return fault(Rule::Required, format!("column {} of its template is empty", at + 1));
+                }
+                if let Some(word) = null_marker::detect(field, cell(at)) {
+                    let seen = format!("`{word}`, which stands for a missing value, in column {}", at + 1);
+                    return fault(Rule::NullMarker, seen);
+                }
+                if let Some(line) =
+                    stray_line::detect(cell(at), Content::of(cell(at))).filter(|_| field == Field::Reference)
+                {
+                    return fault(Rule::StrayLine, format!("{line}, in column {}", at + 1));
+                }
+                if let Some(damage) = spreadsheet::detect_part(field, cell(at)) {
+                    return fault(Rule::Spreadsheet, format!("{damage}, in column {}", at + 1));
+                }
+            }
+        }
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text.as_str(),
+            Part::Column(at) => cell(*at),
+        });
+        Ok(parts.collect())
     }
 }
 
@@ -171,62 +221,6 @@ pub fn with_braces(text: &str, header: &[String]) -> Option<String> {
     }
     let is_alone = |name: &&&str| meant == format!("{{{name}}}");
     found.then(|| names.iter().find(is_alone).map_or(meant.clone(), |name| (*name).to_owned()))
-}
-
-impl Template<usize> {
-    /// The template as text, with the names of this header.
-    pub fn text(&self, header: &[String]) -> String {
-        let parts = self.0.iter().map(|part| match part {
-            Part::Text(text) => text.replace('{', "{{").replace('}', "}}"),
-            Part::Column(at) => format!("{{{}}}", header[*at]),
-        });
-        parts.collect()
-    }
-
-    /// The columns of the template.
-    pub fn columns(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Text(_) => None,
-            Part::Column(at) => Some(*at),
-        })
-    }
-
-    /// The value of a field for one row.
-    ///
-    /// # Errors
-    /// The fault of a mandatory field, if one of its columns is empty and another is not, was damaged by a
-    /// spreadsheet, or is a word for a missing value.
-    pub fn render<'a>(&self, field: Field, cell: impl Fn(usize) -> &'a str) -> Result<String, Fault> {
-        let cell = |at| cell(at).trim();
-        if self.columns().all(|at| cell(at).is_empty()) {
-            return Ok(String::new());
-        }
-        if field.is_mandatory() {
-            for at in self.columns() {
-                let fault = |rule, seen| Err(Fault { field: Some(field), rule, seen });
-                if cell(at).is_empty() {
-                    return fault(Rule::Required, format!("column {} of its template is empty", at + 1));
-                }
-                if let Some(word) = null_marker::detect(field, cell(at)) {
-                    let seen = format!("`{word}`, which stands for a missing value, in column {}", at + 1);
-                    return fault(Rule::NullMarker, seen);
-                }
-                if let Some(line) =
-                    stray_line::detect(cell(at), Content::of(cell(at))).filter(|_| field == Field::Reference)
-                {
-                    return fault(Rule::StrayLine, format!("{line}, in column {}", at + 1));
-                }
-                if let Some(damage) = spreadsheet::detect_part(field, cell(at)) {
-                    return fault(Rule::Spreadsheet, format!("{damage}, in column {}", at + 1));
-                }
-            }
-        }
-        let parts = self.0.iter().map(|part| match part {
-            Part::Text(text) => text.as_str(),
-            Part::Column(at) => cell(*at),
-        });
-        Ok(parts.collect())
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl FieldSource {
     fn columns(&self) -> Vec<usize> {
         match self {
             FieldSource::Column(at) => vec![*at],
-            FieldSource::Template(template) => template.columns().collect(),
+            FieldSource::Template(template) => template.columns().copied().collect(),
         }
     }
 }
