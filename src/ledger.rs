@@ -218,7 +218,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens or creates the ledger, takes its lock, and begins a run. Open claims of crashed runs become `pending`,
-    /// in doubt. On a server, joins the workers of the run that goes on, if they have the same
+    /// in doubt. On a server, joins the workers of the run in progress, if they have the same
     /// [`join_key`](NewRun::join_key).
     ///
     /// # Errors
@@ -254,24 +254,8 @@ impl Ledger {
         let mut planning = Planning::new(store, id, run.command, columns).await?;
         let is_shared = run.join_key.is_some() && location.file().is_none();
         planning.planner.shared = is_shared.then(|| SharedRun::beginning(id, location.clone()));
-        Ok(Begun::New(Box::new(Ledger {
-            planning,
-            now,
-            run: id,
-            // In-doubt rows may come from another file. They are counted in this run, under the line number of their
-            // own file.
-            tracker: CheckpointTracker::new(id, Checkpoint::at_start(id, !in_doubt.is_empty())),
-            resume_point,
-            skipped: None,
-            field_counts: Default::default(),
-            in_doubt,
-            tally: Tally::default(),
-            own_tally: Tally::default(),
-            committed_at: 0,
-            counts: RunCounts::default(),
-            unsendable: ErrorGroups::default(),
-            view: None,
-        })))
+        let ledger = Ledger { resume_point, ..Ledger::at_start(planning, id, in_doubt, now) };
+        Ok(Begun::New(Box::new(ledger)))
     }
 
     /// Joins the workers of a run.
@@ -286,22 +270,29 @@ impl Ledger {
         let columns = (run.columns, run.reference_column);
         let mut planning = Planning::new(store, id, run.command, columns).await?;
         planning.planner.shared = Some(SharedRun::joining(id, location.clone(), start));
-        Ok(Ledger {
+        Ok(Ledger::at_start(planning, id, Vec::new(), now))
+    }
+
+    /// The ledger of a run that reads its source from the beginning, after these rows in doubt.
+    fn at_start(planning: Planning, run: RunId, in_doubt: Vec<OpenClaim>, now: fn() -> i64) -> Ledger {
+        Ledger {
             planning,
             now,
-            run: id,
-            tracker: CheckpointTracker::new(id, Checkpoint::at_start(id, false)),
+            run,
+            // In-doubt rows may come from another file. They are counted in this run, under the line number of their
+            // own file.
+            tracker: CheckpointTracker::new(run, Checkpoint::at_start(run, !in_doubt.is_empty())),
             resume_point: None,
             skipped: None,
             field_counts: Default::default(),
-            in_doubt: Vec::new(),
+            in_doubt,
             tally: Tally::default(),
             own_tally: Tally::default(),
             committed_at: 0,
             counts: RunCounts::default(),
-            view: None,
             unsendable: ErrorGroups::default(),
-        })
+            view: None,
+        }
     }
 
     /// The number of this run.
@@ -375,8 +366,8 @@ impl Ledger {
         self.view.as_ref().map_or(0, |view| view.workers.saturating_sub(1))
     }
 
-    /// Until when requests may be sent, unless another commit ends before: a ledger on a server may be lost to another
-    /// process. None where nobody else can take it.
+    /// The time until which requests may be sent, if no further commit succeeds: another process may then take over a
+    /// ledger on a server. None if no other process can take the ledger over.
     pub fn may_send_until(&self) -> Option<Instant> {
         self.planning.store.may_send_until()
     }

@@ -10,8 +10,8 @@ use tracing::{Level, debug, enabled, trace};
 use super::{
     checkpoint::{Checkpoint, CheckpointTracker},
     claim::{
-        ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, Operation, ReferenceRepeat, RowError,
-        RowResult, Settlement, UpdateResult, describe_unsendable,
+        ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, LedgerRow, Operation, ReferenceRepeat,
+        RowError, RowResult, Settlement, UpdateResult, describe_unsendable,
     },
     model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
     plan::RowPlan,
@@ -19,7 +19,7 @@ use super::{
     unsendable::{Superseded, UnsendableRow},
 };
 use crate::customer::{
-    Correction, Customer, Dropped, Fault, Faults, FieldSet, Fingerprint, Record, Reference, Row,
+    Correction, Customer, Dropped, Fault, Faults, FieldCounts, FieldSet, Fingerprint, Record, Reference, Row,
 };
 
 /// A new row to claim.
@@ -147,6 +147,13 @@ pub(super) struct UpdateRows<'a> {
 }
 
 impl UpdateRows<'_> {
+    /// The number of imported rows in which each field differs.
+    pub(super) fn changed_counts(&self) -> FieldCounts {
+        let mut counts = FieldCounts::default();
+        self.changed.iter().for_each(|(_, fields)| counts.add(*fields));
+        counts
+    }
+
     fn is_empty(&self) -> bool {
         let UpdateRows { begun, updated, unfinished, new_unfinished, restored, finished, changed } = self;
         begun.is_empty()
@@ -206,7 +213,7 @@ pub(super) struct CommitBatch<'a> {
     pub(super) existing: ExistingCounts,
     pub(super) heartbeat: Option<Heartbeat>,
     last_error: LastError,
-    /// Where the cursor of a shared run is moved to.
+    /// The new position of the cursor of a shared run.
     pub(super) cursor: Option<Cursor>,
     /// Adopted rows whose Update is not needed.
     pub(super) released_updates: Vec<RowId>,
@@ -287,7 +294,7 @@ impl<'a> CommitBatch<'a> {
             tally.add(outcome);
             tracker.settled_at_once(outcome, run);
         };
-        let (known, update) = match plan {
+        let (ledger_row, update) = match plan {
             RowPlan::Keep { outcome, settled_by } => {
                 settle(outcome, settled_by);
                 self.keep(line, outcome);
@@ -316,21 +323,21 @@ impl<'a> CommitBatch<'a> {
                 self.updates.changed.push((line, fields));
                 return None;
             }
-            RowPlan::Create { id } => (Err(id), None),
-            RowPlan::Resend(known) => (Ok(known), None),
+            RowPlan::Create { id } => (LedgerRow::New(id), None),
+            RowPlan::Resend(known) => (LedgerRow::Known(known), None),
             RowPlan::ResendCorrected(known) => {
                 self.renew(known.id);
-                (Ok(known), None)
+                (LedgerRow::Known(known), None)
             }
             RowPlan::SendUpdate { known, fields, update } => {
                 self.updates.changed.push((line, fields));
-                (Ok(known), Some(update))
+                (LedgerRow::Known(known), Some(update))
             }
         };
         let customer = reading.ok()?;
         tally.add(Outcome::Pending);
-        let mut claim =
-            Claim::of_row(known, (customer, record), line, tracker.claimed(), update, (self.run, self.now));
+        let (content, chunk, at) = ((customer, record), tracker.claimed(), (self.run, self.now));
+        let mut claim = Claim::of_row(ledger_row, content, line, chunk, update, at);
         claim.may_belong_to_another_row = !reference_was_read;
         if let Operation::Update(_) = claim.operation {
             self.begin_update(&claim);

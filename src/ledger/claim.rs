@@ -151,6 +151,13 @@ pub(super) enum InDoubtClaim {
     OfThisRun,
 }
 
+/// The row of the ledger that a row of the source is.
+pub(super) enum LedgerRow {
+    /// None yet; it will have this id.
+    New(RowId),
+    Known(KnownRow),
+}
+
 /// When a row was first claimed. A claim from the future was made by a wrong clock: by that time, a customer that this
 /// run creates would be older than its claim.
 fn first_claimed_at(earlier: Option<i64>, now: i64) -> i64 {
@@ -171,9 +178,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The claim of a row of the source: a known row, or a new one with this id.
+    /// The claim of a row of the source.
     pub(super) fn of_row(
-        known: Result<KnownRow, RowId>,
+        row: LedgerRow,
         (mut customer, record): (Customer, Record),
         line: u64,
         chunk: ChunkNumber,
@@ -183,8 +190,10 @@ impl Claim {
         if let Some(update) = &update {
             customer.fingerprint = update.fingerprint;
         }
-        let id = known.as_ref().map_or_else(|id| *id, |known| known.id);
-        let known = known.ok();
+        let (id, known) = match row {
+            LedgerRow::New(id) => (id, None),
+            LedgerRow::Known(known) => (known.id, Some(known)),
+        };
         let in_doubt = known.as_ref().is_some_and(|known| known.in_doubt);
         let sent_before = known.as_ref().filter(|known| known.in_doubt || known.may_have_landed);
         let prior = sent_before.map(|known| PriorCreate { sent: known.fingerprint });
@@ -563,13 +572,17 @@ impl Settlement {
         &self.result
     }
 
-    /// Whether the row was in doubt before, and whether it is now.
-    pub fn in_doubt(&self) -> (bool, bool) {
-        let is = matches!(
+    /// Whether the row was in doubt when it was claimed.
+    pub fn was_in_doubt(&self) -> bool {
+        matches!(self.claim.operation, Operation::Confirm(_))
+    }
+
+    /// Whether the row is in doubt with this result.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(
             self.result,
             RowResult::Insert(InsertResult::Pending { in_doubt: true, .. })
                 | RowResult::Update(UpdateResult::Pending { may_have_landed: true, .. })
-        );
-        (matches!(self.claim.operation, Operation::Confirm(_)), is)
+        )
     }
 }

@@ -159,7 +159,7 @@ impl Error {
         )
     }
 
-    /// Whether the run ended itself because the ledger was lost to it, and the same command goes on where it was.
+    /// Whether the run ended itself because it lost the ledger, so that the same command continues where it was.
     pub fn may_pass(&self) -> bool {
         match self {
             #[cfg(feature = "postgres")]

@@ -60,10 +60,10 @@ pub struct Forecast {
 
 impl Forecast {
     /// Reads the ledger as for a run of this command. `columns` holds the source's columns and, if known, the one
-    /// with the references. Where the ledger's server goes away, it is waited for as long as `outage_limit`.
+    /// with the references. If the ledger's server is unreachable, queries are repeated for at most `outage_limit`.
     ///
     /// # Errors
-    /// Where what is there is no ledger, is one of another target, or cannot be read.
+    /// If the location holds something other than a ledger, a ledger of another target, or one that cannot be read.
     pub async fn open(
         location: &Location,
         requested: &RequestedTarget,

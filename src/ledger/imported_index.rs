@@ -25,7 +25,7 @@ impl ImportedIndex {
     /// Reads which rows are imported.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub async fn of(reader: Reader) -> Result<ImportedIndex, Error> {
         match reader.into_backend() {
             Backend::Sqlite(reader) => {
@@ -51,7 +51,7 @@ impl ImportedIndex {
     /// Those of the references that were imported. A row that was found in an earlier call is not found again.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub async fn find(
         &mut self,
         references: impl Iterator<Item = &Reference>,

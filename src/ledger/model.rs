@@ -140,11 +140,11 @@ pub struct NewRun<'a> {
     pub row_mapping: Option<&'a str>,
     /// The options of the run, without secrets.
     pub settings: &'a [Setting],
-    /// For how long a ledger on a server may be away before the run ends itself.
+    /// How long a ledger on a server may be unreachable before the run ends itself.
     pub outage_limit: Duration,
     /// What two processes must have in common to work on one run; none if the run belongs to one process.
     pub join_key: Option<&'a str>,
-    /// For how long a process that says nothing keeps the rows that it has claimed, if the ledger is on a server.
+    /// How long a process without a commit keeps the rows that it has claimed, if the ledger is on a server.
     pub lease: Duration,
     /// The name by which the processes of one job find their run, also after it has ended.
     pub name: Option<&'a str>,
@@ -324,18 +324,18 @@ impl Tally {
         serde_json::Value::Object(counts.into_iter().collect()).to_string()
     }
 
-    /// None where it is no such object, or has a word that is not known.
+    /// Parses the result of [`Tally::to_json`]; `None` for any other text, or if a later version wrote it.
     pub(super) fn from_json(text: &str) -> Option<Tally> {
         let counts: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
         counts.iter().map(|(name, count)| Some((Outcome::from_name(name)?, count.as_u64()?))).collect()
     }
 
-    /// Counts so many more rows.
+    /// Counts rows with this outcome.
     pub(super) fn add_rows(&mut self, outcome: Outcome, rows: u64) {
         self.0[outcome as usize] += rows;
     }
 
-    /// Counts one more row.
+    /// Counts a row with this outcome.
     pub(super) fn add(&mut self, outcome: Outcome) {
         self.0[outcome as usize] += 1;
     }
@@ -599,7 +599,7 @@ pub(super) struct RunCounts {
 /// Whom the reason of an end concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndConcerns {
-    /// This process alone: the other workers of the run go on.
+    /// This process alone: the other workers of the run continue.
     ThisWorker,
     /// All workers of the run.
     AllWorkers,

@@ -42,14 +42,14 @@ pub(crate) struct StoredRate {
     pub(crate) reserved_until: Instant,
 }
 
-/// What a worker wants to store about the rate.
+/// What a worker stores about the rate.
 #[derive(Debug)]
 #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "nothing is stored then"))]
 pub(crate) struct NewRate {
     pub(crate) state: String,
     /// The least time between two requests of all workers.
     pub(crate) interval: Duration,
-    /// Until when no worker may send.
+    /// The end of a pause of all workers, if there is one.
     pub(crate) paused_until: Option<Instant>,
 }
 

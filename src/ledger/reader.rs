@@ -1,8 +1,8 @@
-//! Reads a ledger beside its writer: status, reports and exports, also while a run goes on.
+//! Reads a ledger of either backend beside its writer, also during a run: for status, reports and exports.
 //!
-//! Sees what is committed and nothing else; takes no lock that a run would wait for. Rows are given one by one or page
-//! by page, so that memory does not grow with them. What one method promises is said at the method of the SQLite
-//! reader, and holds for the other backend.
+//! Sees only committed data, and takes no lock that a run would wait for. Rows are returned one by one or page by page,
+//! so that memory does not grow with their number. Chooses the backend and contains no SQL. The backends return equal
+//! results, so each method is documented here once.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ macro_rules! of_both {
             $($(#[$doc])*
             ///
             /// # Errors
-            /// Where the ledger cannot be read.
+            /// If the ledger cannot be read.
             $visible async fn $name(&mut self $(, $argument: $type)*) -> Result<$returned, Error> {
                 match &mut self.0 {
                     Backend::Sqlite(reader) => reader.$name($($argument),*).await,
@@ -50,34 +50,34 @@ macro_rules! of_both {
 }
 
 of_both! {
-    /// Refuses a ledger of another target.
+    /// Refuses a ledger of another target; that is an error, too.
     pub async fn check_target(&mut self, requested: &Target) -> ();
-    /// The target, the rows by outcome over all runs, every run in order, and where the run that goes on stands.
+    /// The target, the rows by outcome over all runs, every run in order, and the heartbeat of the current run.
     pub async fn overview(&mut self) -> LedgerOverview;
-    /// The overview, and why rows are not imported: what the report of the whole ledger shows.
+    /// The overview, and why rows are not imported, for the report on the whole ledger.
     pub async fn history(&mut self) -> LedgerHistory;
-    /// The target of the ledger; none where no run has begun.
+    /// The target of the ledger; none before the first run.
     pub(crate) async fn target(&mut self) -> Option<Target>;
-    /// The run that goes on, if one does, with what it last said of itself, and when (UTC milliseconds). Reads no row of
-    /// the source, so that it may be asked again and again beside a run.
+    /// The current run, if there is one, with its last heartbeat and the time of that (UTC milliseconds). Reads no row
+    /// of the source, so polling it beside a run is cheap.
     pub async fn live(&mut self) -> Option<(RunRecord, Option<(i64, Heartbeat)>)>;
-    /// The run that goes on, if one does.
+    /// The current run, if there is one.
     pub(crate) async fn running(&mut self) -> Option<RunId>;
     /// When a run last reached the end of its source; UTC milliseconds.
     pub async fn last_success(&mut self) -> Option<i64>;
-    /// Everything that the report of a run shows, of the last run if none is named; the first `max_respelled` respelled
-    /// references. `None` if there is no such run. `unsendable`: all rows of the run that cannot be sent, where they are
-    /// counted already; they are not read again then.
+    /// Everything that the report on a run shows. `run` is `None` for the last run; `max_respelled` limits the respelled
+    /// references; `unsendable` holds the rows of the run that cannot be sent, if they are counted already, so that they
+    /// are not read again. `None` if there is no such run.
     pub async fn run_details(&mut self, run: Option<RunId>, max_respelled: u32, unsendable: Option<ErrorGroups>) -> Option<RunDetails>;
-    /// The header of each run's source, or of those that the rows of one run came from. Where no run is known any
-    /// more there are no rows to correct, and the columns that every source has are named.
+    /// The header of each run's source, or of the sources that the rows of one run came from. If no run is left, there
+    /// are no rows to correct, and the columns that every source has are returned.
     pub async fn source_headers(&mut self, run: Option<RunId>) -> Vec<SourceHeader>;
-    /// The next rows to retry behind this id. Pages go by id, and a row keeps its id whatever becomes of it, so each row
-    /// is given once.
+    /// The next rows to retry after this id, at most `max`. A row keeps its id whatever its outcome, so paging by id
+    /// returns each row once.
     pub async fn retry_rows(&mut self, filter: &RetryFilter, after: RowId, max: u32) -> Vec<RetryRow>;
-    /// How many rows may be retried, by outcome and code, the most frequent first.
+    /// The number of rows that can be retried, by outcome and code, the most frequent first.
     pub async fn retryable_counts(&mut self) -> Vec<RetryableCount>;
-    /// How the records of each run became customers.
+    /// The options by which the records of each run became customers.
     pub async fn row_mappings(&mut self) -> Vec<RowMapping>;
 }
 
@@ -112,10 +112,8 @@ impl Reader {
         }
     }
 
-    /// The reader of a command that goes on while the ledger's server is away: queries are repeated for this long. [`rows`]
-    /// and the groups of errors are not, because what they have read is passed on already.
-    ///
-    /// [`rows`]: Reader::rows
+    /// A reader that repeats its queries while the ledger's server is unreachable, for at most this long. [`Reader::rows`]
+    /// and the groups of errors are not repeated, because the rows that they have read are already passed on.
     #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is never away"))]
     pub fn outlasting(self, outage_limit: Duration) -> Reader {
         match self.0 {
@@ -128,10 +126,10 @@ impl Reader {
         }
     }
 
-    /// Gives each selected row to `each`, in the order in which rows were met, until it returns false.
+    /// Passes each selected row to `each`, in the order in which the rows were read, until it returns false.
     ///
     /// # Errors
-    /// Where the ledger cannot be read.
+    /// If the ledger cannot be read.
     pub async fn rows(
         &mut self,
         selection: Selection,
@@ -145,7 +143,7 @@ impl Reader {
         }
     }
 
-    /// The ledger as a writer sees it, to be looked into: what would write fails.
+    /// The ledger as a store, for lookups only: any write fails.
     pub(super) fn into_store(self) -> Store {
         match self.0 {
             Backend::Sqlite(reader) => {
@@ -154,7 +152,7 @@ impl Reader {
             }
             #[cfg(feature = "postgres")]
             Backend::Postgres(reader) => {
-                Store::Postgres(postgres::store::Store::looking(reader.into_connection()).into())
+                Store::Postgres(postgres::store::Store::for_queries(reader.into_connection()).into())
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The SQLite backend of the ledger: everything that involves SQL, files and locks.
 //!
-//! Above this folder stand values and decisions. The other backend is the folder `postgres` beside this one.
+//! Contains no decisions: those are in the modules above this folder. The other backend is the folder `postgres`.
 
 mod bulk;
 mod disk;

@@ -51,7 +51,7 @@ pub enum BegunRun {
 
 impl ActiveRun {
     /// Locks the ledger, records the run, and takes over the rows that crashed runs left in doubt; or joins the workers
-    /// of the run that goes on.
+    /// of the run in progress.
     ///
     /// # Errors
     /// If the ledger cannot be opened, belongs to another target or is in use.

@@ -107,8 +107,8 @@ impl Progress {
 
     /// Updates the number of rows in doubt.
     pub(super) fn count(&mut self, settlement: &Settlement) {
-        let (was, is) = settlement.in_doubt();
-        self.in_doubt = (self.in_doubt + u64::from(is)).saturating_sub(u64::from(was));
+        let (was, is) = (u64::from(settlement.was_in_doubt()), u64::from(settlement.is_in_doubt()));
+        self.in_doubt = (self.in_doubt + is).saturating_sub(was);
     }
 
     /// Stores the committed counts, and logs changes of an outage.

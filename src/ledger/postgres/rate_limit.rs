@@ -1,13 +1,15 @@
 //! One rate for all workers of a run: hands out the moments at which requests may be sent, and stores what the workers
 //! have found out about the API's limit.
 //!
-//! A row of the ledger says until when moments were given away (GCRA, the generic cell rate algorithm). One statement
-//! takes the next ones, so that each is given once, whoever asks. Of the workers, only the living ones get any. The clock
-//! is the server's; its moments are mapped to the local clock by the quickest exchange of late. What is known about the limit
-//! is stored in the same row if nobody else has stored anything since it was read (compare and swap).
+//! A row of the ledger has the time until which moments are reserved (GCRA, the generic cell rate algorithm). One
+//! statement reserves the next moments, so that each moment is reserved once. Only workers that are alive get moments.
+//! The clock is the server's; its moments are converted to the local clock by the quickest recent exchange. What is known
+//! about the limit is stored in the same row, unless another worker has stored something since it was read (compare and
+//! swap).
 //!
-//! The table is unlogged, so that no flush is waited for. After a crash of the server it is empty, and begins a second
-//! ahead: what was given away before the crash is over by then. The limit has to be found again.
+//! The table is unlogged, so that no reservation waits for the disk. After a crash of the server the table is empty, and
+//! reservations begin one second ahead: by then, the moments reserved before the crash have passed. The limit must be
+//! found again.
 
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ use super::{
     statements::{BEGIN_RATE, SELECT_RATE, STORE_RATE, TAKE_MOMENTS},
 };
 
-/// Moments are given at least so much ahead, in seconds: the answer takes its time.
+/// Moments are reserved at least this far ahead, in seconds: the reply takes some time.
 const LEAD: f64 = 0.001;
 
 /// The part of an exchange that this lead covers, and the time for which a moment may be late anyway.
@@ -45,8 +47,8 @@ const CLOCK_SLACK: Duration = Duration::from_millis(1);
 /// How long the quickest exchange counts.
 const CLOCK_FOR: Duration = Duration::from_secs(10);
 
-/// How long one statement may take at first. The time doubles with each failure: the server does not notice that nobody
-/// waits any more for a statement that itself waits for a lock, so that each attempt may occupy one of its connections.
+/// How long one statement may take at first. The time doubles with each failure: the server does not notice that the
+/// client has given up a statement that waits for a lock, so each attempt may occupy a connection of the server.
 const STATEMENT_MAX: Duration = Duration::from_secs(5);
 const STATEMENT_DOUBLINGS_MAX: u32 = 3;
 
@@ -139,7 +141,7 @@ impl RateReserver {
     }
 
     /// Reserves `count` moments that are at least `interval` apart, of which `burst` may be at once after idle time. Waits
-    /// while the server is away. None if the worker is not alive any more: it must not send.
+    /// while the server is unreachable. None if the worker no longer counts as alive, and so must not send.
     ///
     /// # Errors
     /// If no moments could be reserved for too long, or the server refuses.
@@ -210,7 +212,7 @@ impl RateReserver {
     }
 
     /// Stores what `change` makes of the stored rate. Returns whether the result of its last call is stored: not if the
-    /// server is away or the worker is not alive any more.
+    /// server is unreachable or the worker no longer counts as alive.
     pub(crate) async fn store(&mut self, mut change: impl FnMut(&StoredRate) -> NewRate) -> bool {
         loop {
             let stored = timeout(self.statement_max(), self.try_store(&mut change)).await;

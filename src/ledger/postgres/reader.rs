@@ -1,6 +1,6 @@
-//! Reads a ledger in Postgres beside its writer; see [`Reader`](super::super::reader::Reader).
+//! Reads a ledger in Postgres beside its writer. The methods are documented at [`Reader`](super::super::reader::Reader).
 //!
-//! Each query is a transaction of its own, so that the server need not keep old versions of rows for long.
+//! Sees only committed data. Each query is a transaction of its own, so that the server need not keep old versions of rows for long.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -46,7 +46,7 @@ impl Reader {
         Ok(Reader { connection })
     }
 
-    /// Repeats queries while the server is away, for at most this long.
+    /// Repeats queries while the server is unreachable, for at most this long.
     pub(crate) fn outlast(&mut self, outage_limit: Duration) {
         self.connection.outage_limit = outage_limit;
     }

@@ -334,7 +334,7 @@ pub(super) const WAIT_FOR_CURSOR: &str =
 
 /// Takes the cursor, unless another worker has it or has waited for it longer. A worker that waits writes at least four
 /// times a second. A worker that has the cursor and was silent for half of its lease loses it: it was stopped while it
-/// claimed rows, and its claim is void when it goes on, because only the holder can move the cursor.
+/// claimed rows, and its claim is void when it continues, because only the holder can move the cursor.
 pub(super) const TAKE_CURSOR: &str = "
     update run set cursor_holder = $2
     where id = $1 and state = 'running' and stopping is null

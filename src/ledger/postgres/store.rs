@@ -84,7 +84,7 @@ impl Store {
         schema::migrate(&mut connection).await?;
         lease::join(&mut connection, None).await?;
         connection.outage_limit = OUTAGE_MAX;
-        Ok(Store::looking(connection))
+        Ok(Store::for_queries(connection))
     }
 
     /// As [`Store::hold`], or joins the current run if it has the same source.
@@ -93,7 +93,7 @@ impl Store {
         schema::migrate(&mut connection).await?;
         let joined = lease::join(&mut connection, Some(run)).await?;
         connection.outage_limit = OUTAGE_MAX;
-        let mut store = Store::looking(connection);
+        let mut store = Store::for_queries(connection);
         Ok(match joined {
             Joined::Alone => Held::Alone(super::super::store::Store::Postgres(store.into())),
             Joined::Run(id, age) => {
@@ -117,7 +117,7 @@ impl Store {
     }
 
     /// A store for queries only, with the connection of a reader.
-    pub(crate) fn looking(connection: Connection) -> Store {
+    pub(crate) fn for_queries(connection: Connection) -> Store {
         Store {
             connection,
             settings: Vec::new(),
@@ -821,11 +821,9 @@ fn encode_updates(
     if !updates.begun.is_empty() {
         statements.push(of_rows(BEGIN_UPDATES, &given.begun).bind(worker));
     }
-    let mut rows: HashMap<&str, u64> = HashMap::new();
-    for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
-        *rows.entry(field.name()).or_default() += 1;
-    }
-    if !rows.is_empty() {
+    if !updates.changed.is_empty() {
+        let counts = updates.changed_counts();
+        let rows = counts.iter().map(|(field, rows)| (field.name(), rows));
         statements.push(of_rows(COUNT_CHANGED, &json_rows(rows)));
     }
 }

@@ -1,8 +1,8 @@
-//! Which row of the table `fault` says what is wrong with a row that cannot be sent.
+//! The ids of faults: the table `fault` stores each fault once for all rows that have it.
 //!
-//! Millions of such rows are wrong in few ways, so each fault is written once and its rows name it. A message may have a
-//! position or a length in it, and a file as many faults as rows: from [`FAULTS_MAX`] on a further fault stays with its
-//! row.
+//! Millions of rows that cannot be sent are wrong in few ways, so each fault is written once, and the rows refer to it by
+//! its id. But a message may contain a position or a length, so a file may have as many faults as rows: once the table
+//! has [`FAULTS_MAX`], a further fault is stored with its row.
 //!
 //! Pure: the store reads and writes the table.
 
@@ -44,7 +44,7 @@ impl FaultIds {
         self.ids.is_some()
     }
 
-    /// Takes in a row of the table; none of an empty one.
+    /// Adds the rows of the table.
     pub(super) fn read<'a>(&mut self, rows: impl IntoIterator<Item = (i64, FaultWords<'a>)>) {
         let mut ids = HashMap::new();
         for (id, words) in rows {

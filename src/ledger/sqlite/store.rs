@@ -91,7 +91,7 @@ const IDS_MAX: usize = 10_000;
 /// The one writer.
 pub(crate) struct Store {
     path: PathBuf,
-    /// The lock, which goes when the process does, and the file that was at the path when it was taken.
+    /// The lock, which ends with the process, and the identity of the ledger's file when the lock was taken.
     held: Option<(File, Option<Identity>)>,
     connection: SqliteConnection,
     settle_created: Bulk,
@@ -128,7 +128,7 @@ impl Store {
         Store::open_locked(path, lock).await
     }
 
-    /// The same for a ledger that exists.
+    /// As [`Store::hold`], for an existing ledger only.
     pub(crate) async fn hold_existing(path: &Path) -> Result<Store, Error> {
         let real = path.canonicalize();
         let path = real.as_deref().unwrap_or(path);
@@ -163,7 +163,7 @@ impl Store {
         Ok(store)
     }
 
-    /// An empty ledger in memory, to stand in for one that does not exist.
+    /// An empty ledger in memory, in place of one that does not exist.
     pub(crate) async fn in_memory() -> Result<Store, Error> {
         let path = Path::new(":memory:");
         let options = SqliteConnectOptions::new().in_memory(true).disable_statement_logging();
@@ -664,7 +664,8 @@ impl Store {
         Ok(())
     }
 
-    /// The rows, each with where its fault stands. A new one goes into the table, in the transaction of its rows.
+    /// The rows, each with the place where its fault is stored. A new fault is added to the table, in the transaction of
+    /// its rows.
     async fn with_faults<'b>(
         &mut self,
         rows: &'b [Unsendable],
@@ -722,12 +723,9 @@ impl Store {
             ],
         )
         .await?;
-        let mut rows: HashMap<&str, i64> = HashMap::new();
-        for field in updates.changed.iter().flat_map(|(_, fields)| fields.iter()) {
-            *rows.entry(field.name()).or_default() += 1;
-        }
-        for (field, rows) in rows {
-            self.execute(sqlx::query(COUNT_CHANGED).bind(run.0).bind(field).bind(rows)).await?;
+        for (field, rows) in updates.changed_counts().iter() {
+            let count = sqlx::query(COUNT_CHANGED).bind(run.0).bind(field.name());
+            self.execute(count.bind(signed(rows))).await?;
         }
         Ok(())
     }
