@@ -115,7 +115,7 @@ struct Controls {
     /// What has happened since then, if the rate is shared.
     log: Option<RateLog>,
     limit: ConcurrencyLimit,
-    /// Nothing is sent from then on, until a later moment is named; none without such a bound.
+    /// From this moment on nothing is sent; none without such a bound.
     held_from: Option<Instant>,
     /// Requests a report to the workers that share the rate, if any.
     report: Option<Arc<Notify>>,
@@ -151,8 +151,8 @@ impl Throttle {
         self
     }
 
-    /// Makes the rate that of all workers of a run: from now on each request waits for one of the moments that come for
-    /// the returned requests, and what happens to the requests is reported.
+    /// Shares the rate with all workers of a run: from now on each HTTP request waits for a moment that the receiver of
+    /// the returned [`RateRequests`] has reserved, and its result is reported to the receiver.
     pub(crate) async fn share_rate(&self) -> RateRequests {
         let report = Arc::new(Notify::new());
         self.controls().share_rate(Arc::clone(&report));
@@ -167,8 +167,9 @@ impl Throttle {
         self.controls().log.as_ref().is_some_and(RateLog::has_events)
     }
 
-    /// Replays what has happened here since the last report on the rate that the workers have stored, with this state or
-    /// none yet, and these reserved moments. The result counts once it is stored and [accepted](Throttle::accept).
+    /// Replays what has happened here since the last report on the stored rate of the workers. `state` is that rate, `None`
+    /// if none is stored yet; moments are reserved until `reserved_until`. The result takes effect once it is stored and
+    /// [accepted](Throttle::accept).
     pub(crate) fn replay(&self, state: Option<&str>, timeline: Timeline, reserved_until: Instant) -> Replay {
         let now = Instant::now();
         let controls = self.controls();
@@ -195,8 +196,8 @@ impl Throttle {
         }
     }
 
-    /// Holds every request from this moment on, until a later moment is named. Who may lose the right to send has to say
-    /// again and again that it has not.
+    /// Holds every request from this moment on, until a later call sets a later moment, or none. A process that may lose
+    /// the right to send calls this again each time that the right is confirmed.
     pub fn hold_from(&self, moment: Option<Instant>) {
         let mut controls = self.controls();
         let was_held = controls.is_held(Instant::now());
@@ -443,7 +444,7 @@ impl Controls {
         self.limit.has_room(self.in_flight)
     }
 
-    /// Makes the rate that of all workers, who know nothing of the requests until now.
+    /// Begins to log what happens to requests, for a rate that all workers share. Earlier requests are not in the log.
     fn share_rate(&mut self, report: Arc<Notify>) {
         self.log.get_or_insert_with(|| RateLog::new(self.rate.sent()));
         self.report = Some(report);
@@ -473,7 +474,7 @@ impl Controls {
         match (&mut self.log, sent) {
             (None, SentRequest::Own(stamp)) => return self.rate.on_response(stamp, response, now),
             (Some(log), SentRequest::Logged(number)) => log.on_response(number, response, now),
-            // A request that was sent before the rate was shared says nothing to the other workers.
+            // A request that was sent before the rate was shared is not reported to the other workers.
             _ => {}
         }
         // A pause that the server requests does not depend on what the other workers know.

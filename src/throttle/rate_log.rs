@@ -33,7 +33,7 @@ pub(super) struct RateLog {
     /// Whether the rate has delayed a request.
     delay: Delay,
     events: Vec<Event>,
-    /// Where the requests in flight stand among those of all workers, by their number here.
+    /// The stamps of the requests in flight among those of all workers, by the number of the request here.
     stamps: HashMap<u64, RequestStamp>,
 }
 
@@ -48,7 +48,7 @@ enum Event {
         response: Response,
         at: Instant,
     },
-    /// Nobody waits for the response any more.
+    /// The request was abandoned without a response.
     Abandoned {
         number: u64,
     },
@@ -92,7 +92,7 @@ pub(super) fn stored_rate(
 }
 
 impl RateLog {
-    /// A log that begins behind so many requests.
+    /// A log that begins after this number of requests.
     pub(super) fn new(sent: u64) -> RateLog {
         RateLog { sent, delay: Delay::None, events: Vec::new(), stamps: HashMap::new() }
     }
@@ -120,15 +120,15 @@ impl RateLog {
         self.events.push(Event::Response { number, response, at });
     }
 
-    /// The pause that the last event begins, as far as is known from this rate and the events. Until the report is stored,
-    /// this process would go on to send at the moments that it has reserved.
+    /// The pause that the last event begins, as far as this rate and the events show. Without it, this process would
+    /// continue to send at its reserved moments until the report is stored.
     pub(super) fn pause_before_report(&self, rate: &AdaptiveRate, now: Instant) -> Option<Duration> {
         let is_refusal = |event: &Event| matches!(event, Event::Response { response, .. } if response.signal != RateSignal::Accepted);
         self.events.last().filter(|event| is_refusal(event))?;
         self.replay(rate.clone(), now, now).changes.pop()?.change.pause
     }
 
-    /// Records that nobody waits for the response any more.
+    /// Records that a request was abandoned without a response.
     pub(super) fn on_abandoned(&mut self, number: u64) {
         self.events.push(Event::Abandoned { number });
     }

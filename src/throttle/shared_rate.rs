@@ -1,12 +1,12 @@
 //! The rate of all workers of a run: this worker's share is a series of reserved moments.
 //!
-//! Whoever reserves them (the ledger on a server) hands each moment out once, over all workers, so that together they
-//! keep the rate exactly, the user's or the one that `rate_log` has found. A moment that has passed for longer than some
-//! milliseconds is void: a worker that was stopped for a while must not send at once what it had reserved. Without
-//! moments nothing is sent.
+//! The reserver (the ledger on a server) gives each moment to one worker only, so that all workers together keep the rate
+//! exactly: the user's rate, or the one that `rate_log` has found. A moment is void some milliseconds after it has
+//! passed, because a worker that was stopped for a while must not send all its requests at once. Without moments nothing
+//! is sent.
 //!
-//! Moments are reserved for requests that wait, and for few of them at once: what a worker has reserved and does not use
-//! is lost to the others.
+//! A moment that a worker has reserved and does not use is lost to the other workers. So moments are reserved only for
+//! requests that wait, and for few requests at once.
 
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
@@ -15,18 +15,18 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How late a moment of the user's rate may be used: timers are late by about a millisecond. What is lost by this is made
-/// good by [`CATCH_UP_SHARE`](super::user_rate::CATCH_UP_SHARE).
+/// How late a moment of the user's rate may be used: timers are late by about a millisecond.
+/// [`CATCH_UP_SHARE`](super::user_rate::CATCH_UP_SHARE) compensates for the moments that are lost by this.
 const VALID_FOR: Duration = Duration::from_millis(8);
 
-/// How late a moment of a rate may be used that was found below the user's: as late as a timer of a busy machine.
+/// How late a moment may be used if the rate was found below the user's: as late as a timer of a busy machine is.
 pub(super) const FOUND_VALID_FOR: Duration = Duration::from_millis(20);
 
-/// Moments for this time are reserved at once, in seconds.
+/// The time for which moments are reserved at once, in seconds.
 const RESERVED_FOR: f64 = 0.02;
 
-/// If it takes long to reserve moments, they are reserved for so many times as long, but not for more than these seconds:
-/// others must arrive while half of them are left.
+/// If reserving takes long, moments are reserved for this multiple of that time, and at most for this number of seconds:
+/// the next moments must arrive while half of the last ones are left.
 const RESERVED_FOR_EXCHANGES: f64 = 4.0;
 const RESERVED_FOR_MAX: f64 = 1.0;
 
@@ -36,16 +36,16 @@ const RESERVED_MAX: f64 = 32.0;
 /// The first of the reserved moments is delayed by the rate if it is later than this: reserving it takes some time.
 const NOT_DELAYED: Duration = Duration::from_millis(2);
 
-/// What a throttle wants of whoever reserves moments.
+/// A request of a throttle to the reserver of moments.
 #[derive(Debug)]
 pub(crate) enum RateRequest {
     /// Moments at which requests may be sent.
     Moments(MomentsRequest),
-    /// What has happened to the requests is to be reported now.
+    /// What has happened to the HTTP requests is to be reported now.
     Report,
 }
 
-/// Asks for moments, in order.
+/// A request for moments, in order.
 #[derive(Debug)]
 pub(crate) struct MomentsRequest {
     /// Number of moments.
@@ -53,11 +53,11 @@ pub(crate) struct MomentsRequest {
     pub(crate) reply: oneshot::Sender<Reserved>,
 }
 
-/// The requests of a throttle, for whoever reserves moments.
+/// The requests of a throttle, as the reserver of moments receives them.
 #[derive(Debug)]
 pub(crate) struct RateRequests {
-    // Not one channel for both: hundreds of refusals may come at once, and must not take the place of a request for
-    // moments, without which nothing is sent.
+    // Separate, because hundreds of refusals may come at once, and must not delay a request for moments, without which
+    // nothing is sent.
     moments: mpsc::UnboundedReceiver<MomentsRequest>,
     report: Arc<Notify>,
 }
@@ -65,7 +65,7 @@ pub(crate) struct RateRequests {
 impl RateRequests {
     /// The next request; a report is requested at this moment at the latest. None if the throttle is gone. Cancel-safe.
     pub(crate) async fn next(&mut self, report_at: Instant) -> Option<RateRequest> {
-        // Reports first: a pause that the API asks for concerns the moments of all workers.
+        // Reports first: a pause that the API requests concerns the moments of all workers.
         tokio::select! {
             biased;
             () = self.report.notified() => Some(RateRequest::Report),
@@ -83,14 +83,14 @@ pub(crate) struct Reserved {
     pub(crate) interval: Duration,
     /// Number of workers that share the rate.
     pub(crate) workers: u32,
-    /// How long it takes to reserve moments.
+    /// How long reserving them took.
     pub(crate) took: Duration,
 }
 
 /// The moments that this worker has reserved.
 #[derive(Debug)]
 pub(super) struct SharedRate {
-    /// One request is under way at a time.
+    /// At most one request for moments is under way.
     wanted: mpsc::UnboundedSender<MomentsRequest>,
     /// The time between two requests at the user's rate.
     users_interval: Duration,
@@ -110,7 +110,7 @@ pub(super) enum Delay {
 }
 
 impl SharedRate {
-    /// Moments are reserved by whoever receives the requests, at first one by one. `report` requests a report.
+    /// The receiver of the returned requests reserves the moments, at first one by one. `report` requests a report.
     pub(super) fn new(users_interval: Duration, report: Arc<Notify>) -> (SharedRate, RateRequests) {
         let (wanted, moments) = mpsc::unbounded_channel();
         let reserved = VecDeque::new();
@@ -136,7 +136,7 @@ impl SharedRate {
         }
     }
 
-    /// Asks for more moments, if at most half of the last ones are left.
+    /// Requests more moments, if at most half of the last ones are left.
     fn reserve_if_few(&mut self) {
         if self.coming.is_some() || self.reserved.len() > self.count as usize / 2 {
             return;
@@ -158,14 +158,14 @@ impl SharedRate {
                     self.reserved.extend(moments);
                 }
             }
-            // Nobody reserves any more: the run ends.
+            // The reserver has ended, because the run ends.
             None => pending().await,
         }
     }
 }
 
-/// The number of moments that one of so many workers reserves at once, if the moments are so many seconds apart and it
-/// takes this long to reserve them.
+/// The number of moments that one of `workers` reserves at once, if the moments are `interval_s` apart and reserving them
+/// takes `took`.
 pub(super) fn reserved_at_once(interval_s: f64, workers: u32, took: Duration) -> u32 {
     let for_exchanges = RESERVED_FOR_EXCHANGES * took.as_secs_f64();
     let reserved_for = for_exchanges.clamp(RESERVED_FOR, RESERVED_FOR_MAX);
