@@ -11,7 +11,7 @@ use super::{
     redact::redact,
 };
 use crate::{
-    customer::{Advice, CharacterKind, FaultReason, Field, FieldKind, InvalidCounts, Rescue, Rule},
+    customer::{Advice, CharacterKind, FaultReason, Field, FieldKind, InvalidCounts, Rescue, Rule, noun},
     ledger::{ErrorGroup, Outcome, RowError},
 };
 
@@ -217,16 +217,16 @@ pub(super) fn error_lines(errors: &[ErrorSummary], most: usize, others_in: &str)
         }
     }
     if let others @ 1.. = errors.len().saturating_sub(most) {
-        let kinds = if others == 1 { "kind" } else { "kinds" };
-        let _ = writeln!(text, "  and {others} more {kinds}: {others_in}");
+        let _ = writeln!(text, "  and {others} more {}: {others_in}", noun(others as u64, "kind"));
     }
     text
 }
 
-type Faults<'a> = BTreeMap<(&'a str, &'a str), (u64, Vec<u64>)>;
+/// The rows with each fault, by the names of its field and its rule: their number, and their first lines.
+type FaultRows<'a> = BTreeMap<(&'a str, &'a str), (u64, Vec<u64>)>;
 
 /// Counts the faults of a group separately, because a row may have several.
-fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut Faults<'a>) {
+fn add_faults<'a>(group: &'a ErrorGroup, faults: &mut FaultRows<'a>) {
     let fields = group.field.as_deref().unwrap_or_default().split(';');
     for fault in fields.zip(group.code.as_deref().unwrap_or_default().split(';')) {
         let (rows, lines) = faults.entry(fault).or_default();

@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::{
     LiveStatus,
     error_summary::{ErrorSummary, summarize_errors},
-    format::{date, grouped, requests, rows, visible_text, wrapped},
+    format::{counted, date, grouped, requests, visible_text, wrapped},
     headline::Standing,
     live_status::live_status,
     rescue::{RescueJson, rescue_lines, rescue_list},
-    status::{Run, add_run, add_runs_heading, counts},
+    status::{RunJson, add_run, add_runs_heading, counts, outcome_words},
     text::add_errors,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub struct History<'a> {
     pub(super) errors_not_shown: u64,
     /// What each option that was not given would make of the invalid rows.
     pub(super) rescue: Vec<RescueJson>,
-    runs: Vec<Run<'a>>,
+    runs: Vec<RunJson<'a>>,
     /// The current run, if there is one.
     pub(super) live: Option<LiveStatus>,
     #[serde(skip)]
@@ -91,7 +91,7 @@ impl<'a> History<'a> {
             errors_not_shown: outcomes.sum(is_wrong).saturating_sub(shown),
             errors,
             rescue: rescue_list(rescues),
-            runs: runs.iter().map(Run::of).collect(),
+            runs: runs.iter().map(RunJson::of).collect(),
             live,
             tally: outcomes,
             records: runs,
@@ -139,24 +139,13 @@ pub(super) fn together(runs: &[RunRecord]) -> String {
     let sum = |outcome| runs.iter().map(|run| run.tally.get(outcome)).sum();
     let tally: Tally = Outcome::ALL.map(|outcome| (outcome, sum(outcome))).into_iter().collect();
     let sent = runs.iter().map(|run| run.request_counts.requests).sum();
-    let mut text = format!("{}: {}; {}", runs_in_words(runs.len()), did(&tally), requests(sent));
+    let mut text =
+        format!("{}: {}; {}", counted(runs.len() as u64, "run"), outcome_words(&tally), requests(sent));
     let unfinished = runs.iter().filter(|run| run.state != RunState::Completed).count();
     if unfinished > 0 {
         let _ = write!(text, "; {} did not finish", grouped(unfinished as u64));
     }
     text
-}
-
-fn runs_in_words(count: usize) -> String {
-    format!("{} {}", grouped(count as u64), if count == 1 { "run" } else { "runs" })
-}
-
-/// The outcomes that are not zero: `created 12, invalid 3`.
-pub(super) fn did(tally: &Tally) -> String {
-    let some = Outcome::ALL.into_iter().filter(|outcome| tally.get(*outcome) > 0);
-    let words: Vec<String> =
-        some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect();
-    if words.is_empty() { rows(0) } else { words.join(", ") }
 }
 
 /// Renders the report of a ledger as text.

@@ -5,16 +5,16 @@
 use askama::Template;
 
 use super::{
-    format::{date, grouped, requests},
+    format::{counted, date, grouped, requests},
     headline::is_open,
-    history::{History, did, together},
+    history::{History, together},
     html::{
         ERRORS_SHOWN, OutcomeShare, Progress, ReasonCard, Tile, not_shown, outcome_shares, reasons, render,
         shares_of, state_class, tile_of,
     },
     rescue::effects,
     run_timeline::RunTimeline,
-    status::took,
+    status::{outcome_words, took},
 };
 use crate::{
     error::Error,
@@ -55,7 +55,7 @@ struct ListedRun<'a> {
     outcomes: Vec<OutcomeShare>,
     state: &'static str,
     state_class: &'static str,
-    did: String,
+    outcome_words: String,
     sent: String,
     stop_reason: Option<&'a str>,
 }
@@ -95,7 +95,7 @@ fn tiles(history: &History<'_>) -> Vec<Tile> {
         Tile {
             number: grouped(history.rows),
             label: if history.rows == 1 { "row" } else { "rows" },
-            note: format!("in {} {}", grouped(runs), if runs == 1 { "run" } else { "runs" }),
+            note: format!("in {}", counted(runs, "run")),
         },
         tile_of("in Juspay", &shares, Outcome::is_success),
         tile_of("to correct", &shares, Outcome::is_to_correct),
@@ -118,7 +118,7 @@ fn listed(run: &RunRecord) -> RunsLine<'_> {
         outcomes: outcome_shares(&run.tally, run.state == RunState::Running),
         state: run.state.name(),
         state_class: state_class(run.state, run.exit_code),
-        did: did(&run.tally),
+        outcome_words: outcome_words(&run.tally),
         sent: format!("{}{took}", requests(run.request_counts.requests)),
         stop_reason: run.stop_reason.as_deref(),
     })

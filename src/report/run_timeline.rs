@@ -6,7 +6,8 @@
 use super::{
     chart::{Chart, Tick, Tooltip, growth},
     format::{date, grouped},
-    history::{did, together},
+    history::together,
+    status::outcome_words,
 };
 use crate::ledger::{Outcome, RunRecord, RunState, RunTimes};
 
@@ -96,7 +97,7 @@ fn mark(runs: &[RunRecord], from: f64, to: f64) -> Option<Mark> {
             run.run,
             date(run.started_at),
             run.state.name(),
-            did(&run.tally)
+            outcome_words(&run.tally)
         ),
         _ => format!(
             "Runs {} to {}, from {} UTC. {}",

@@ -21,7 +21,7 @@ pub struct Status<'a> {
     rows: u64,
     #[serde(flatten)]
     outcomes: BTreeMap<&'static str, u64>,
-    runs: Vec<Run<'a>>,
+    runs: Vec<RunJson<'a>>,
     /// The current run, if there is one.
     live: Option<LiveStatus>,
     /// The workers of the current run, if several processes can work on it.
@@ -32,8 +32,9 @@ pub struct Status<'a> {
     old_transaction: Option<&'a OldTransaction>,
 }
 
+/// A run in the JSON of a status or a history.
 #[derive(Debug, Serialize)]
-pub(super) struct Run<'a> {
+pub(super) struct RunJson<'a> {
     run: RunId,
     command: &'a str,
     source: &'a str,
@@ -61,7 +62,7 @@ impl<'a> Status<'a> {
             merchant_id: target.map(|target| target.merchant_id.as_str()),
             rows: standing.rows(),
             outcomes: counts(standing),
-            runs: runs.iter().map(Run::of).collect(),
+            runs: runs.iter().map(RunJson::of).collect(),
             live,
             workers,
             old_transaction: old_transaction.as_ref(),
@@ -69,9 +70,9 @@ impl<'a> Status<'a> {
     }
 }
 
-impl<'a> Run<'a> {
-    pub(super) fn of(run: &'a RunRecord) -> Run<'a> {
-        Run {
+impl<'a> RunJson<'a> {
+    pub(super) fn of(run: &'a RunRecord) -> RunJson<'a> {
+        RunJson {
             run: run.run,
             command: &run.command,
             source: &run.source,
@@ -89,6 +90,15 @@ impl<'a> Run<'a> {
     }
 }
 
+/// The outcomes that are not zero, or the number of rows if all are: `created 12, invalid 3`.
+pub(super) fn outcome_words(tally: &Tally) -> String {
+    let some = Outcome::ALL.into_iter().filter(|outcome| tally.get(*outcome) > 0);
+    let words: Vec<String> =
+        some.map(|outcome| format!("{} {}", outcome.name(), grouped(tally.get(outcome)))).collect();
+    if words.is_empty() { rows(0) } else { words.join(", ") }
+}
+
+/// The number of rows by the name of their outcome, all ten.
 pub(super) fn counts(tally: &Tally) -> BTreeMap<&'static str, u64> {
     Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into()
 }
@@ -191,15 +201,7 @@ pub(super) fn add_run(run: &RunRecord, text: &mut String) {
     let took = took(run).map(|took| format!(", {took}"));
     let source = visible_text(&run.source);
     let _ = writeln!(text, "      {} {source}{}", run.command, took.unwrap_or_default());
-    let mut parts: Vec<String> = Outcome::ALL
-        .into_iter()
-        .filter(|outcome| run.tally.get(*outcome) > 0)
-        .map(|outcome| format!("{} {}", outcome.name(), grouped(run.tally.get(outcome))))
-        .collect();
-    if parts.is_empty() {
-        parts.push(rows(0));
-    }
-    let counts = format!("{}; {}", parts.join(", "), requests(run.request_counts.requests));
+    let counts = format!("{}; {}", outcome_words(&run.tally), requests(run.request_counts.requests));
     text.push_str(&wrapped(&counts, 6));
     if let Some(reason) = &run.stop_reason {
         text.push_str(&wrapped(&visible_text(reason), 6));

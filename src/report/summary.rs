@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     error_summary::{ErrorSummary, error_lines, summarize_errors},
-    format::{first_lines, grouped, paragraph, rate, requests, rfc3339, rows, time, visible_text},
+    format::{counted, first_lines, grouped, paragraph, rate, requests, rfc3339, rows, time, visible_text},
     mapping::{MappedField, mapped_fields, unused_columns},
     rescue::{RescueJson, rescue_lines, rescue_list},
 };
@@ -252,10 +252,9 @@ pub fn pruned(ledger: &str, pruned: &Pruned) -> String {
     let kib = |bytes: u64| grouped(bytes.div_ceil(1024));
     let Pruned { runs, records, rows: unowned, bytes: (before, after) } = *pruned;
     format!(
-        "Pruned  {}\n        {} {}, the cells of {}, {} that were invalid or duplicates\n        {} KiB before, {} KiB now; ids stay\n",
+        "Pruned  {}\n        {}, the cells of {}, {} that were invalid or duplicates\n        {} KiB before, {} KiB now; ids stay\n",
         visible_text(ledger),
-        grouped(runs),
-        if runs == 1 { "run" } else { "runs" },
+        counted(runs, "run"),
         rows(records),
         rows(unowned),
         kib(before),

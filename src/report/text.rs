@@ -9,7 +9,10 @@ use super::{
     rescue::rescue_lines,
     summary::{outcome_lines, remark_lines},
 };
-use crate::ledger::{Sample, Setting, condensed};
+use crate::{
+    customer::noun,
+    ledger::{Sample, Setting, condensed},
+};
 
 /// Lines of the table over time: few enough that the report fits one screen.
 const TIMES_SHOWN: usize = 12;
@@ -109,7 +112,7 @@ fn add_options(report: &Report<'_>, text: &mut String) {
 /// The number of rows that are in no listed error group, with the reason.
 pub(super) fn not_listed(count: u64, is_all: bool) -> String {
     let more = if is_all { "" } else { " more" };
-    let noun = if count == 1 { "row" } else { "rows" };
+    let noun = noun(count, "row");
     format!("{}{more} {noun}: settled by a later run since, or of too many kinds to list", grouped(count))
 }
 
