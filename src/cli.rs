@@ -192,7 +192,7 @@ fn check_pairs(map: &[(Field, String)], set: &[(Field, String)]) -> Result<(), E
     Ok(())
 }
 
-/// Where the ledger is kept that is given, or else the default one.
+/// The location that `--ledger` gives, or else the default one.
 fn ledger_location(given: Option<&Path>, simulator: bool) -> Result<Location, Error> {
     let default = if simulator { "customer-import.simulator.db" } else { "customer-import.db" };
     let path = given.unwrap_or(Path::new(default));

@@ -342,16 +342,15 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String
     })
 }
 
-/// The ledger's details of a finished run, and what options would make of its invalid rows. What was counted while the
-/// run went on is not read again, if it is about all rows of the run. Nothing if the details cannot be read: the run
-/// itself has succeeded.
+/// The ledger's details of a finished run, and what options would make of its invalid rows. Counts that the run has made
+/// of all its rows are not read again. Nothing if the details cannot be read: the run itself has succeeded.
 async fn read_details(
     (ledger, is_recorded): (&Location, bool),
     run: RunId,
     unsendable: Option<ErrorGroups>,
     tried: Option<&TriedOptions>,
 ) -> (Option<RunDetails>, Vec<Rescue>) {
-    // Whoever did not wait for the end does not wait for a server that may be away.
+    // A user who did not wait for the end of the run does not wait for a server that may be unreachable either.
     if !is_recorded && ledger.file().is_none() {
         return Default::default();
     }

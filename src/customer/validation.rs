@@ -91,7 +91,7 @@ struct RowFindings {
     notes: Option<Box<Notes>>,
 }
 
-/// What is to be said about fields of a valid row.
+/// What is reported about fields of a valid row.
 #[derive(Default)]
 struct Notes {
     dropped: Vec<(Field, Rule)>,

@@ -124,10 +124,10 @@ impl CommitPolicy {
         self.rows_taken = self.rows_taken.saturating_sub(rows);
     }
 
-    /// Records that the commit made this many claims. `put_off`: the ledger has counted rows without writing the
+    /// Records that the commit made this many claims. `deferred`: the ledger has counted rows without writing the
     /// counts.
-    pub(super) fn on_committed(&mut self, claims: usize, put_off: bool) {
-        self.has_uncommitted = put_off;
+    pub(super) fn on_committed(&mut self, claims: usize, deferred: bool) {
+        self.has_uncommitted = deferred;
         if self.rows_taken > 0 {
             self.rows_per_claim = self.rows_taken.div_ceil(claims.max(1));
         }

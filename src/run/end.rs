@@ -141,7 +141,7 @@ pub struct RunResult {
     pub request_counts: RequestCounts,
     /// Requests of all workers of the run; none if no other process can work on it.
     pub(super) shared_requests: Option<RequestCounts>,
-    /// Number of other workers of the run that go on.
+    /// Number of other workers of the run that continue.
     pub other_workers: u64,
     /// What this process has done of the run; none if no other process can work on it.
     pub worker: Option<WorkerShare>,

@@ -91,7 +91,7 @@ pub(super) enum Verdict {
     Halt(Halt),
 }
 
-/// Whether a Create of ours may have landed at some time, whatever Get has said since.
+/// Whether a Create of ours may have landed at some time, whatever Get has returned since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum CreateSent {
     #[default]

@@ -496,7 +496,7 @@ impl<R: Read> CsvReader<R> {
         Ok(())
     }
 
-    /// Whether nothing but blanks stands before the end of the cell.
+    /// Whether only blanks precede the end of the cell.
     fn is_before_blanks(&mut self) -> io::Result<bool> {
         loop {
             let blanks = self.blanks_ahead();

@@ -1,7 +1,7 @@
 //! The first rows of a source, kept in memory, so that several ways to read them can be compared.
 //!
-//! The bytes are decompressed once, which is all that standard input allows. Whatever is tried then goes through the same
-//! steps as an import: detection of the dialect, decoding, the CSV reader, and for counts a [`Source`] over the same bytes.
+//! The bytes are decompressed once, because standard input can be read only once. Each attempt then takes the same steps as
+//! an import: detection of the dialect, decoding, the CSV reader, and for counts a [`Source`] over the same bytes.
 
 use std::{
     io::{Cursor, Read},
