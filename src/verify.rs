@@ -80,7 +80,8 @@ impl ComparisonResult {
         self.same + self.different + self.missing + self.unanswered
     }
 
-    fn compare(&mut self, lookup: &LookupRow, result: Lookup, marks: bool) {
+    /// Adds the result of a lookup. With `mark`, keeps a row that differs, to be marked in the ledger.
+    fn compare(&mut self, lookup: &LookupRow, result: Lookup, mark: bool) {
         match result {
             Lookup::Found { customer_id, facts } => {
                 let ours = lookup.fingerprint;
@@ -88,7 +89,7 @@ impl ComparisonResult {
                 let other_id = customer_id != lookup.imported.customer_id;
                 if let Some(differing) = lookup.imported.changed_at_api(ours, facts) {
                     self.unnoticed += 1;
-                    self.to_mark.extend(marks.then_some(differing));
+                    self.to_mark.extend(mark.then_some(differing));
                 }
                 if fields.is_empty() && !other_id {
                     self.same += 1;
@@ -116,7 +117,7 @@ impl ComparisonResult {
     }
 }
 
-/// Keeps the first lines in file order, because lookups end in another order.
+/// Keeps the first lines in file order, because lookups do not end in that order.
 fn insert_among_first<T: PartialOrd>(first: &mut Vec<T>, one: T) {
     let at = first.partition_point(|other| *other < one);
     first.insert(at, one);

@@ -1,4 +1,9 @@
 //! Maps every end of the program to its exit code and its final message.
+//!
+//! The matches on errors and on reasons to stop are exhaustive, so that a new one gets a code and a message of its own.
+//! Prints nothing.
+
+use std::fmt;
 
 use crate::{
     error::Error,
@@ -28,6 +33,26 @@ pub(super) mod code {
     pub(crate) const SIGNAL: u8 = 128;
     /// SIGHUP: the terminal is gone.
     pub(crate) const HANGUP: u8 = SIGNAL + 1;
+}
+
+/// Why a command did not do everything that was asked of it, and what to do.
+#[derive(Clone, Debug)]
+pub(super) struct FinalMessage {
+    pub(super) text: String,
+    pub(super) hint: String,
+}
+
+impl FinalMessage {
+    pub(super) fn new(text: impl Into<String>, hint: impl Into<String>) -> FinalMessage {
+        FinalMessage { text: text.into(), hint: hint.into() }
+    }
+}
+
+/// As an error line shows it.
+impl fmt::Display for FinalMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.text, self.hint)
+    }
 }
 
 pub(super) fn code_of_error(error: &Error) -> u8 {
@@ -67,63 +92,62 @@ fn route_hint(why: &str, proxy: Option<&str>, all: &str, again: &str) -> String 
     }
 }
 
-/// The message and the hint for answers that are not the API's. A proxy may have given them, also within a tunnel if it
+/// The final message about answers that are not the API's. A proxy may have given them, also within a tunnel if it
 /// decrypts.
-fn describe_other_server(status: u16, proxy: Option<&str>, again: &str) -> (String, String) {
+fn describe_other_server(status: u16, proxy: Option<&str>, again: &str) -> FinalMessage {
     let what = "something other than the customers API answers at this URL";
     let check = "check --base-url, that this machine's address is allowed, and";
     match proxy {
-        Some(variable) => (
+        Some(variable) => FinalMessage::new(
             format!("{what} (HTTP {status}), perhaps the proxy of {variable}"),
             format!("{check} what that proxy allows, or name the host in NO_PROXY, {again}"),
         ),
-        None => (
+        None => FinalMessage::new(
             format!("{what} (HTTP {status})"),
             format!("{check} the proxies and firewalls on the way, {again}"),
         ),
     }
 }
 
-/// The message and the hint for a run that stopped by itself. `proxy` is the variable that names the proxy, if there
-/// is one.
-pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<(String, String)> {
+/// The final message of a run that stopped by itself. `proxy` is the variable that names the proxy, if there is one.
+pub(super) fn describe_stop(ended: &EndReason, proxy: Option<&str>) -> Option<FinalMessage> {
     match ended {
         EndReason::Completed | EndReason::Interrupted(_) => None,
-        EndReason::SourceFailed(error) => Some((error.to_string(), error.hint())),
+        EndReason::SourceFailed(error) => Some(FinalMessage::new(error.to_string(), error.hint())),
         EndReason::Stopped(stop) => Some(describe_stop_reason(stop, proxy)),
     }
 }
 
-fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, String) {
+fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> FinalMessage {
     let again = "then run the same command again";
     match stop {
-        StopReason::Halt(Halt::Credentials(words)) => (
+        StopReason::Halt(Halt::Credentials(words)) => FinalMessage::new(
             format!("the API refused the credentials ({words})"),
             format!("check the API key, --merchant-id and the environment they belong to, {again}"),
         ),
-        StopReason::Halt(Halt::Forbidden(words)) => (
+        StopReason::Halt(Halt::Forbidden(words)) => FinalMessage::new(
             format!("the API refused this machine or key ({words})"),
             format!(
                 "check that this machine's address is on the merchant's allow-list, and the key and merchant id, {again}"
             ),
         ),
-        StopReason::Halt(Halt::Redirect(status)) => (
+        StopReason::Halt(Halt::Redirect(status)) => FinalMessage::new(
             format!("the API answered with a redirect (HTTP {status}), which is not followed"),
             format!("give the final address with --base-url, {again}"),
         ),
         StopReason::Halt(Halt::Proxy) => describe_proxy(proxy, again),
-        StopReason::Halt(Halt::WrongUrl(status)) => (
+        StopReason::Halt(Halt::WrongUrl(status)) => FinalMessage::new(
             format!("there is no customers API at this URL (HTTP {status})"),
             format!("check --base-url (requests go to URL/customers), {again}"),
         ),
         StopReason::Halt(Halt::NotTheApi(status)) => describe_other_server(*status, proxy, again),
-        StopReason::Canary(rows, words) => (
+        StopReason::Canary(rows, words) => FinalMessage::new(
             format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
             format!(
                 "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
             ),
         ),
-        StopReason::Outage(limit, why) => (
+        StopReason::Outage(limit, why) => FinalMessage::new(
             format!("no successful answer for {} (the last failure: {why})", report::time(*limit)),
             route_hint(
                 why,
@@ -132,7 +156,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
                 again,
             ),
         ),
-        StopReason::NoAnswer(limit, why) => (
+        StopReason::NoAnswer(limit, why) => FinalMessage::new(
             format!("no response for {}, and none since the run began ({why})", report::time(*limit)),
             route_hint(
                 why,
@@ -141,12 +165,12 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
                 again,
             ),
         ),
-        StopReason::OtherSource(text, hint) => (text.clone(), (*hint).to_owned()),
-        StopReason::OtherWorker(reason) => (
+        StopReason::OtherSource(text, hint) => FinalMessage::new(text, *hint),
+        StopReason::OtherWorker(reason) => FinalMessage::new(
             format!("another worker has stopped the run: {reason}"),
             format!("check what that worker says, {again}"),
         ),
-        StopReason::TooManyFailures(failures) => (
+        StopReason::TooManyFailures(failures) => FinalMessage::new(
             format!(
                 "{} rejected or failed, more than --max-failures allows",
                 if *failures == 1 { "1 row was".into() } else { format!("{} were", report::rows(*failures)) }
@@ -156,11 +180,11 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> (String, Stri
     }
 }
 
-/// What to do after a run, in one line. `stop` is the reason and the hint if the run stopped by itself.
+/// What to do after a run, in one line. `stop` is the final message, if there is one.
 pub(super) fn next_step(
     ended: &EndReason,
     tally: &Tally,
-    stop: Option<&(String, String)>,
+    stop: Option<&FinalMessage>,
     ledger: &Location,
 ) -> String {
     let export = |rows: &str| {
@@ -170,7 +194,7 @@ pub(super) fn next_step(
     let [pending, failed] = [Outcome::Pending, Outcome::Failed].map(|outcome| tally.get(outcome));
     match (ended, stop) {
         (EndReason::Stopped(StopReason::TooManyFailures(_)), _) => export("failed"),
-        (_, Some((_, hint))) => hint.clone(),
+        (_, Some(message)) => message.hint.clone(),
         (EndReason::Completed, _) if pending > 0 => {
             format!("run the same command again: {} still pending", are(pending))
         }
@@ -196,14 +220,14 @@ fn shell_word(text: &str) -> String {
     if text.chars().all(is_plain) { text.into() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-fn describe_proxy(variable: Option<&str>, again: &str) -> (String, String) {
+fn describe_proxy(variable: Option<&str>, again: &str) -> FinalMessage {
     match variable {
-        Some(variable) => (
+        Some(variable) => FinalMessage::new(
             format!("the proxy of {variable} refuses the login, or requires one (HTTP 407)"),
             format!("correct the name and the password in {variable}, or name the host in NO_PROXY, {again}"),
         ),
-        None => (
-            "a proxy on the way requires credentials (HTTP 407)".into(),
+        None => FinalMessage::new(
+            "a proxy on the way requires credentials (HTTP 407)",
             format!("name the proxy with its login in HTTPS_PROXY or HTTP_PROXY, {again}"),
         ),
     }
@@ -241,9 +265,12 @@ mod tests {
     fn a_server_that_is_not_the_api_may_be_the_proxy() {
         let ended = EndReason::Stopped(StopReason::Halt(Halt::NotTheApi(403)));
         let [direct, proxied] = [None, Some("HTTP_PROXY")].map(|proxy| describe_stop(&ended, proxy).unwrap());
-        assert!(!direct.0.contains("proxy") && direct.1.contains("the proxies and firewalls"), "{direct:?}");
-        assert!(proxied.0.ends_with("(HTTP 403), perhaps the proxy of HTTP_PROXY"), "{proxied:?}");
-        assert!(proxied.1.contains("NO_PROXY"), "{proxied:?}");
+        assert!(
+            !direct.text.contains("proxy") && direct.hint.contains("the proxies and firewalls"),
+            "{direct:?}"
+        );
+        assert!(proxied.text.ends_with("(HTTP 403), perhaps the proxy of HTTP_PROXY"), "{proxied:?}");
+        assert!(proxied.hint.contains("NO_PROXY"), "{proxied:?}");
     }
 
     #[test]

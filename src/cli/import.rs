@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{
     args,
-    exit_code::{code, code_of_end, code_of_error, describe_stop, next_step},
+    exit_code::{FinalMessage, code, code_of_end, code_of_error, describe_stop, next_step},
     ledger_location, now,
     output::{json, open_outputs},
     process::{SignalGuard, raise_open_files_limit, runtime},
@@ -59,7 +59,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     // With and without --update-changed, the same bytes make different runs: changed rows are treated differently.
     let parse_settings_hash =
         format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
-    let (columns, reading) = (source.columns().to_vec(), source.read_options_json().to_owned());
+    let (columns, row_mapping) = (source.columns().to_vec(), source.read_options_json().to_owned());
     let reference_column = source.reference_column().map(str::to_owned);
     let is_whole = args.input.read.limit.is_none() && !source.is_export();
     let join_key = join_key(&source, args.input.read.limit, &parse_settings_hash);
@@ -69,7 +69,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         source_path: path.as_deref(),
         columns: &columns,
         reference_column: reference_column.as_deref(),
-        row_mapping: Some(&reading),
+        row_mapping: Some(&row_mapping),
         parse_settings_hash: &parse_settings_hash,
         settings,
         outage_limit: args.sending.outage_limit,
@@ -197,9 +197,9 @@ pub(super) async fn run_job(
     display.end();
     let mut result = result.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     let stop = describe_stop(&result.reason, proxy.as_deref());
-    let stop_reason = stop.as_ref().map(|(text, _)| text.as_str());
-    let is_whole = result.reason.state() == RunState::Completed;
-    let expected = job.expected_rows.filter(|_| is_whole);
+    let stop_reason = stop.as_ref().map(|message| message.text.as_str());
+    let is_completed = result.reason.state() == RunState::Completed;
+    let expected = job.expected_rows.filter(|_| is_completed);
     let shortage = expected.and_then(|expected| shortage(name, result.totals.tally.rows(), expected));
     let code = match code_of_end(&result.reason, &result.totals.tally) {
         code::OK if shortage.is_some() => code::ROWS_LEFT,
@@ -219,7 +219,7 @@ pub(super) async fn run_job(
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
     let (held_rate, pauses, worker) = (result.sustained_rate, Some(result.pauses), result.worker);
     // If the run stopped, invalid rows may have been read that it has not settled.
-    let tried = job.tried.as_ref().filter(|_| is_whole);
+    let tried = job.tried.as_ref().filter(|_| is_completed);
     let (details, rescues) = read_details((job.ledger, is_recorded), run, unsendable, tried).await;
     let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
     let summary =
@@ -235,7 +235,7 @@ pub(super) async fn run_job(
 }
 
 /// What to do after the run, in one line.
-fn what_next(result: &RunResult, stop: Option<&(String, String)>, ledger: &Location) -> String {
+fn what_next(result: &RunResult, stop: Option<&FinalMessage>, ledger: &Location) -> String {
     match (&result.reason, result.other_workers) {
         (EndReason::Interrupted(_), 1..) => "the other workers of the run continue".into(),
         (reason, _) => next_step(reason, &result.totals.tally, stop, ledger),
@@ -330,15 +330,15 @@ pub(super) fn expected_rows(read: &args::Read, source: &Source) -> Option<u64> {
     Some(read.expect_rows).filter(|_| !source.is_export())
 }
 
-/// The message and the hint for a source with fewer rows than expected. A source without rows is only a warning
+/// The final message about a source with fewer rows than expected. A source without rows is only a warning
 /// unless rows are expected.
-pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<(String, String)> {
+pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<FinalMessage> {
     if rows == 0 && expected == 0 {
         warn!("{} has no data rows, only a header line", visible_text(source));
     }
     (rows < expected).then(|| {
         let text = format!("{source} has {}, and at least {expected} are expected", report::rows(rows));
-        (text, "check that the file is complete, or change --expect-rows".into())
+        FinalMessage::new(text, "check that the file is complete, or change --expect-rows")
     })
 }
 

@@ -9,7 +9,7 @@ use tracing::info;
 
 use super::{
     args::{self, Ask, TextOrJson},
-    exit_code::{code, describe_stop},
+    exit_code::{FinalMessage, code, describe_stop},
     import::{expected_rows, recorded_maps, shortage},
     ledger_location, now,
     output::{json, open_outputs, print_data, print_error, write_summary},
@@ -43,7 +43,7 @@ pub(super) fn plan(args: &args::Plan, guard: &SignalGuard) -> Result<u8, Error> 
 struct Answers {
     asked: Asked,
     ended: EndReason,
-    stop: Option<(String, String)>,
+    stop: Option<FinalMessage>,
     figures: RequestCounts,
     elapsed: Duration,
 }
@@ -96,7 +96,7 @@ async fn run(
         command,
         asked: answers.as_ref().map(|answers| AskedToReport {
             asked: &answers.asked,
-            ended: (answers.ended.state(), answers.stop.as_ref().map(|(text, _)| text.as_str())),
+            ended: (answers.ended.state(), answers.stop.as_ref().map(|message| message.text.as_str())),
             figures: answers.figures,
             elapsed: answers.elapsed,
         }),
@@ -106,8 +106,8 @@ async fn run(
     // What was planned up to a read error is reported before the error.
     read?;
     let stop = answers.as_ref().and_then(|answers| answers.stop.as_ref());
-    if let Some((text, hint)) = stop.or(shortage.as_ref()) {
-        print_error(&format!("{text}; {hint}"));
+    if let Some(message) = stop.or(shortage.as_ref()) {
+        print_error(&message.to_string());
     }
     Ok(code)
 }

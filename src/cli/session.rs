@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::{
     args,
-    exit_code::code,
+    exit_code::{FinalMessage, code},
     metrics::MetricsExporter,
     now,
     output::{print_error, write_summary},
@@ -150,21 +150,21 @@ async fn connect(
     Ok((Arc::new(Sender::new(api, throttle, policy)), simulator))
 }
 
-/// Writes the summary, and the reason and hint if the loop stopped by itself. Returns the exit code.
+/// Writes the summary, and the final message if there is one. Returns the exit code.
 pub(super) fn show_end(
     output: &args::Output,
     json: &str,
     text: &str,
     code: u8,
-    stop: Option<(String, String)>,
+    stop: Option<FinalMessage>,
 ) -> Result<u8, Error> {
     let shown = write_summary(output, json, text);
     // After a hangup there is no terminal to write to.
     if code != code::HANGUP {
         shown?;
     }
-    if let Some((text, hint)) = stop {
-        print_error(&format!("{text}; {hint}"));
+    if let Some(message) = stop {
+        print_error(&message.to_string());
     }
     Ok(code)
 }

@@ -38,8 +38,8 @@ pub(super) fn validate(args: &args::Validate) -> Result<u8, Error> {
     read?;
     let expected = expected_rows(&args.input.read, &source);
     let shortage = expected.and_then(|expected| shortage(source.name(), findings.rows(), expected));
-    if let Some((text, hint)) = &shortage {
-        print_error(&format!("{text}; {hint}"));
+    if let Some(message) = &shortage {
+        print_error(&message.to_string());
     }
     Ok(if findings.is_clean() && shortage.is_none() { code::OK } else { code::ROWS_LEFT })
 }

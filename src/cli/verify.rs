@@ -91,7 +91,7 @@ async fn run(
     let stop = describe_stop(&ended, proxy.as_deref());
     let verification = Verification {
         source: &name,
-        ended: (ended.state(), code, stop.as_ref().map(|(text, _)| text.as_str())),
+        ended: (ended.state(), code, stop.as_ref().map(|message| message.text.as_str())),
         adjustments: &adjustments,
         found: &found,
         not_in_file: rows.saturating_sub(found.imported),
