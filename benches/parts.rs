@@ -11,7 +11,7 @@ use customer_import::{
     customer::{Cells, Field, Row, Rules},
     ledger::{
         ApiCustomer, Batch, Effort, EndConcerns, InsertResult, Ledger, NewRun, RequestCounts, RowResult,
-        RunState, Target,
+        RunEnd, RunState, Target,
     },
     source::{Source, SourceOptions},
 };
@@ -100,15 +100,9 @@ fn batches(c: &mut Criterion) {
         );
     });
     group.finish();
-    runtime
-        .block_on(ledger.end_run(
-            RunState::Completed,
-            0,
-            None,
-            EndConcerns::AllWorkers,
-            &RequestCounts::default(),
-        ))
-        .unwrap();
+    let (state, concerns) = (RunState::Completed, EndConcerns::AllWorkers);
+    let end = RunEnd { state, exit_code: 0, stop_reason: None, concerns };
+    runtime.block_on(ledger.end_run(end, &RequestCounts::default())).unwrap();
 }
 
 criterion_group!(benches, records, batches);

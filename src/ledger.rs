@@ -60,7 +60,7 @@ use self::{
     batch::CommitBatch,
     checkpoint::{Checkpoint, CheckpointTracker},
     claim::InDoubtClaim,
-    model::{OpenClaim, RunCounts, RunEnd},
+    model::{OpenClaim, RunCounts},
     planning::Planning,
     shared_run::{RunView, SharedRun},
     store::{Held, Store},
@@ -72,7 +72,7 @@ pub use self::{
     forecast::{Forecast, RequestedTarget},
     location::Location,
     model::{
-        Command, EndConcerns, NewRun, Outcome, RequestCounts, RunId, RunState, SentCounts, Setting,
+        Command, EndConcerns, NewRun, Outcome, RequestCounts, RunEnd, RunId, RunState, SentCounts, Setting,
         SettingOrigin, Tally, Target, WorkerShare,
     },
     shared_run::Remaining,
@@ -328,7 +328,7 @@ impl Ledger {
         self.counts.last_line = point.position.line.saturating_sub(1);
         self.planning.planner.imported_seen = tally.sum(Outcome::is_success);
         if let Some(shared) = &mut self.planning.planner.shared {
-            shared.begin_behind(tally.rows());
+            shared.begin_after(tally.rows());
         }
         self.commit(Batch { flush: true, ..Batch::default() }).await.map(drop)
     }
@@ -690,15 +690,11 @@ impl Ledger {
     /// If the ledger cannot be written.
     pub async fn end_run(
         mut self,
-        state: RunState,
-        exit_code: u8,
-        stop_reason: Option<&str>,
-        concerns: EndConcerns,
+        end: RunEnd<'_>,
         requests: &RequestCounts,
     ) -> Result<Option<ErrorGroups>, Error> {
         let last_row = RowId(self.planning.planner.next_id().0 - 1);
         self.planning.store.merge_index(last_row).await?;
-        let end = RunEnd { state, exit_code, stop_reason, concerns };
         self.planning.store.end_run(self.run, end, requests, (self.now)()).await?;
         self.planning.store.close().await?;
         Ok(Some(self.unsendable).filter(|groups| groups.has_all_unsendable(&self.tally)))

@@ -606,12 +606,16 @@ pub enum EndConcerns {
 }
 
 /// How a run ended.
-pub(super) struct RunEnd<'a> {
-    pub(super) state: RunState,
-    pub(super) exit_code: u8,
-    pub(super) stop_reason: Option<&'a str>,
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "a run in a file has one worker"))]
-    pub(super) concerns: EndConcerns,
+#[derive(Clone, Copy, Debug)]
+pub struct RunEnd<'a> {
+    /// The state to record.
+    pub state: RunState,
+    /// The exit code of the command.
+    pub exit_code: u8,
+    /// Why the run stopped by itself.
+    pub stop_reason: Option<&'a str>,
+    /// Whom the reason concerns.
+    pub concerns: EndConcerns,
 }
 
 /// A row that owns its reference.

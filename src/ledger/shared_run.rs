@@ -124,8 +124,8 @@ impl SharedRun {
         SharedRun { start, known_cursor: start, is_open: true, ..SharedRun::beginning(run, ledger) }
     }
 
-    /// Begins behind an unchanged prefix of this many rows.
-    pub(super) fn begin_behind(&mut self, rows: u64) {
+    /// Begins after an unchanged prefix of this many rows.
+    pub(super) fn begin_after(&mut self, rows: u64) {
         self.position = rows;
         self.start = rows;
         self.known_cursor = rows;
@@ -196,7 +196,7 @@ impl SharedRun {
         self.position == self.known_cursor
     }
 
-    /// The cursor behind the rows that were passed.
+    /// The cursor after the rows that were passed.
     pub(super) fn moved(&self, next_row: RowId, is_at_end: bool) -> Cursor {
         Cursor { rows: self.position, start: self.start, hash: self.hash, next_row, is_at_end }
     }

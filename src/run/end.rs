@@ -9,8 +9,8 @@ use crate::{
     customer::{Dropped, FieldCounts},
     error::Error,
     ledger::{
-        Committed, EndConcerns, ErrorGroups, ExistingCounts, Ledger, RequestCounts, RunState, SentCounts,
-        Tally, WorkerShare,
+        Committed, EndConcerns, ErrorGroups, ExistingCounts, Ledger, RequestCounts, RunEnd, RunState,
+        SentCounts, Tally, WorkerShare,
     },
     sender::Halt,
     source,
@@ -193,9 +193,8 @@ impl RunResult {
         if self.scope == SourceScope::Whole && state == RunState::Completed {
             absent = Some(ledger.finish_source().await?);
         }
-        let unsendable = ledger
-            .end_run(state, exit_code, stop_reason, self.reason.concerns(), &self.request_counts)
-            .await?;
+        let end = RunEnd { state, exit_code, stop_reason, concerns: self.reason.concerns() };
+        let unsendable = ledger.end_run(end, &self.request_counts).await?;
         Ok(RecordedEnd { absent, unsendable, is_recorded: true })
     }
 }
