@@ -78,6 +78,7 @@ pub(crate) use self::{
     invisible::{describe as describe_invisible, is_invisible},
     spreadsheet::{STRAIGHTEN, typographic_quotes},
     stray_line::tool_message,
+    validation::REFERENCE_MIN_CHARS,
 };
 
 /// The fields of the Create call, in the order in which they are sent.

@@ -92,11 +92,6 @@ pub struct Proposal {
     pub missing: Vec<Field>,
 }
 
-/// The result of validating the sample.
-struct Trial {
-    findings: Findings,
-}
-
 /// Inspects the file.
 ///
 /// # Errors
@@ -130,11 +125,11 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
     let at = |field: Field| assigned[field as usize].column.map(|(at, _)| at);
     let phones = PhoneEvidence::of(&table.rows, at(Field::MobileNumber), at(Field::MobileCountryCode));
     let region = region(given, &phones, &mut options, try_out)?;
-    let trial = try_out(&options)?;
+    let findings = try_out(&options)?;
     let (ignore, ignore_why) = ignored(&columns, &assigned);
     let mut settings = vec![region];
     settings.extend(code_constant(&assigned, &options));
-    settings.extend(choices(trial.as_ref(), &ignore));
+    settings.extend(choices(findings.as_ref(), &ignore));
     settings.extend(of_sending(estimate(given, &options, &missing)));
     Ok(Proposal {
         head: head(given, &table, &missing, options.quote),
@@ -142,7 +137,7 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
         map,
         ignore,
         ignore_why,
-        tried: tried(trial.as_ref(), &missing),
+        tried: tried(findings.as_ref(), &missing),
         settings,
         missing,
     })
@@ -153,10 +148,10 @@ fn open_line(why: String) -> Line {
 }
 
 /// Validates the sample with these settings.
-fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<Trial, Error> {
+fn try_out(sample: &SourceSample, options: &SourceOptions, rows: u64) -> Result<Findings, Error> {
     let (findings, read) = validate(&mut sample.source(options, rows)?)?;
     read?;
-    Ok(Trial { findings })
+    Ok(findings)
 }
 
 /// Number of rows of the whole file; none if it cannot be determined.
@@ -362,7 +357,7 @@ fn region(
     given: &Given,
     phones: &PhoneEvidence,
     options: &mut SourceOptions,
-    try_out: impl Fn(&SourceOptions) -> Result<Option<Trial>, Error>,
+    try_out: impl Fn(&SourceOptions) -> Result<Option<Findings>, Error>,
 ) -> Result<Line, Error> {
     let line = |region: &str, why: String, state| {
         Ok(Line { why, toml: format!("phone-region = {}", quoted(region)), state })
@@ -400,7 +395,7 @@ fn region(
     let mut with = options.clone();
     with.read.rules.phone_region = PhoneRegion::parse(region).ok();
     let (before, after) = (try_out(options)?, try_out(&with)?);
-    let invalid = |trial: &Option<Trial>| trial.as_ref().map(|trial| trial.findings.invalid());
+    let invalid = |findings: &Option<Findings>| findings.as_ref().map(Findings::invalid);
     // If every number contains its country code, any region reads them alike.
     let agrees = phones.national == 0 || count * 100 >= total * REGION_PERCENT;
     if agrees && invalid(&after) <= invalid(&before) {
@@ -439,8 +434,8 @@ fn code_constant(assigned: &[Assigned], options: &SourceOptions) -> Option<Line>
 }
 
 /// A description of the sample as read with the proposed settings.
-fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
-    let Some(Trial { findings, .. }) = trial else {
+fn tried(findings: Option<&Findings>, missing: &[Field]) -> String {
+    let Some(findings) = findings else {
         let names: Vec<&str> = missing.iter().map(|field| field.name()).collect();
         return format!("No row was validated, because {} has no column.", names.join(" and "));
     };
@@ -468,11 +463,11 @@ fn tried(trial: Option<&Trial>, missing: &[Field]) -> String {
 }
 
 /// The settings that decide about invalid rows and unknown columns.
-fn choices(trial: Option<&Trial>, ignore: &[String]) -> Vec<Line> {
+fn choices(findings: Option<&Findings>, ignore: &[String]) -> Vec<Line> {
     let rescued = |option: &str| {
-        let rescues = trial.map(|trial| trial.findings.rescues.as_slice()).unwrap_or_default();
+        let rescues = findings.map(|findings| findings.rescues.as_slice()).unwrap_or_default();
         let rows_of = rescues.iter().find(|rescue| rescue.option == option).map_or(0, |rescue| rescue.rows);
-        match (trial, rows_of) {
+        match (findings, rows_of) {
             (None, _) => "It is not known yet how many rows would change".to_owned(),
             (_, 0) => "None of the invalid rows inspected would become valid".into(),
             (_, count) => format!("{} of the invalid rows inspected would become valid", grouped(count)),

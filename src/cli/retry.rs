@@ -55,16 +55,10 @@ pub(super) fn retry(args: &args::Retry, settings: &[Setting], guard: &SignalGuar
             new_run: NewRun {
                 command: Command::Retry,
                 source: &name,
-                source_path: None,
-                columns: &[],
-                reference_column: None,
-                row_mapping: None,
-                parse_settings_hash: "",
                 settings,
                 outage_limit: args.sending.outage_limit,
-                join_key: None,
                 lease: args.lease.lease,
-                name: None,
+                ..NewRun::default()
             },
             described: format!("{} in the ledger", report::rows(rows)),
             adjustments: source.adjustments(),

@@ -140,31 +140,7 @@ fn is_quoted(name: &str) -> bool {
 
 /// Whether a character is a byte from 0x80 to 0xBF decoded as windows-1252, except for letters that occur in names.
 fn is_second_byte(c: char) -> bool {
-    matches!(
-        c,
-        '\u{80}'
-            ..='\u{bf}'
-                | '€'
-                | '‚'
-                | 'ƒ'
-                | '„'
-                | '…'
-                | '†'
-                | '‡'
-                | 'ˆ'
-                | '‰'
-                | '‹'
-                | '‘'
-                | '’'
-                | '“'
-                | '”'
-                | '•'
-                | '–'
-                | '—'
-                | '˜'
-                | '™'
-                | '›'
-    )
+    matches!(c, '\u{80}'..='\u{bf}') || "€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›".contains(c)
 }
 
 #[cfg(test)]

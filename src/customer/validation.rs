@@ -27,7 +27,7 @@ use super::{
 const DEFAULT_COUNTRY_CODE: &str = "91";
 
 /// Minimum length of a reference in characters; from the Create Customer page.
-const REFERENCE_MIN_CHARS: usize = 8;
+pub(crate) const REFERENCE_MIN_CHARS: usize = 8;
 
 /// Maximum length of a reference in bytes, also under `Validation::Lenient`. Not from the page: the Get call carries the
 /// reference in its URL, and three times this length (percent-encoded) stays below what HTTP servers accept in a request

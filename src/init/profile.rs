@@ -1,14 +1,13 @@
-//! Counts the properties of a column's cells. Does not keep any cell.
+//! Counts the properties of a column's cells: how many are filled, distinct, short, or look like a field.
+//!
+//! `assignment` decides by these counts. Keeps no cell, because the proposal must not contain one.
 
 use std::collections::{BTreeMap, HashSet};
 
 use crate::{
-    customer::{Field, FieldKind, PhoneRegion, Record},
+    customer::{Field, FieldKind, PhoneRegion, REFERENCE_MIN_CHARS, Record},
     source::{HeadingMatch, named_field},
 };
-
-/// Minimum length of a reference in characters.
-pub(super) const REFERENCE_MIN_CHARS: usize = 8;
 
 /// The minimum and maximum number of digits of a phone number, with or without a country code.
 const PHONE_DIGITS: std::ops::RangeInclusive<usize> = 6..=15;
