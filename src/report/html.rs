@@ -119,7 +119,7 @@ pub fn report_html(report: &Report<'_>) -> Result<String, Error> {
         progress: report.live.as_ref().map(Progress::of),
         exit: summary.exit_code.and_then(exit_in_words),
         began: report.started_at.replace('T', " ").replace('Z', " UTC"),
-        took: time(Duration::from_secs_f64(summary.elapsed_seconds)),
+        took: time(elapsed(summary.elapsed_seconds)),
         tiles: tiles(report),
         outcomes: outcome_shares(report.tally, summary.state == RunState::Running),
         remarks: remarks(summary),
@@ -155,12 +155,13 @@ pub(super) fn not_shown(count: u64, is_all: bool) -> Option<String> {
 }
 
 pub(super) fn reasons(errors: &[ErrorSummary], all: u64) -> Vec<ReasonCard<'_>> {
-    let card = |error| {
-        let ErrorSummary { rows, .. }: &ErrorSummary = error;
-        let [share, _] = shares([*rows, all.saturating_sub(*rows)]);
-        ReasonCard { error, share: share.words(), characters: error.characters_in_words() }
-    };
-    errors.iter().take(ERRORS_SHOWN).map(card).collect()
+    let shown = errors.iter().take(ERRORS_SHOWN);
+    shown
+        .map(|error| {
+            let [share, _] = shares([error.rows, all.saturating_sub(error.rows)]);
+            ReasonCard { error, share: share.words(), characters: error.characters_in_words() }
+        })
+        .collect()
 }
 
 /// The share of each outcome; the tiles and the table show the same.

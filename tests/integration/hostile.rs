@@ -435,13 +435,14 @@ fn answers_that_are_exchanged() {
     let world = World::new();
     let file = world.rows("users.csv", 2);
     let wire = Wire::new(|call| {
-        let truth = if call.request.create { call.create() } else { call.find() };
+        if call.request.create {
+            call.create();
+        }
         let exchanged = match &*call.request.reference {
             "cust-000000" => "cust-000001",
             _ => "cust-000000",
         };
         call.send(json(200, customer_body("cst_exchanged", exchanged)));
-        assert!(!truth.is_empty());
     });
     assert_sane(&wire, &wire.import(&world, &file, &PATIENT), 4);
     assert_eq!(world.outcomes(), "pending=2");
