@@ -42,7 +42,7 @@ pub(super) fn hex(fingerprint: &Fingerprint) -> String {
 }
 
 /// The rows of a batch as JSON arrays, prepared before the transaction begins.
-pub(super) struct Given {
+pub(super) struct BatchJson {
     pub(super) ended_claims: String,
     pub(super) new_claims: String,
     pub(super) repeated_claims: String,
@@ -51,10 +51,11 @@ pub(super) struct Given {
     pub(super) superseded_by_line: String,
     pub(super) superseded_by_cells: String,
     pub(super) corrected: String,
-    pub(super) updates: GivenUpdates,
+    pub(super) updates: UpdatesJson,
 }
 
-pub(super) struct GivenUpdates {
+/// The Updates of a batch as JSON arrays.
+pub(super) struct UpdatesJson {
     pub(super) begun: String,
     pub(super) updated: String,
     pub(super) unfinished: String,
@@ -63,10 +64,10 @@ pub(super) struct GivenUpdates {
     pub(super) finished: String,
 }
 
-impl Given {
-    pub(super) fn of(batch: &CommitBatch<'_>) -> Given {
+impl BatchJson {
+    pub(super) fn of(batch: &CommitBatch<'_>) -> BatchJson {
         let superseded = &batch.superseded;
-        Given {
+        BatchJson {
             ended_claims: json_ids(&batch.ended_claims),
             new_claims: json_rows(batch.new_claims.iter().map(|it| {
                 let (reference, key) = (it.reference.as_str(), signed(it.reference.key()));
@@ -106,14 +107,14 @@ impl Given {
                 superseded.by_cells.iter().map(|(line, content)| (line, signed(*content))),
             ),
             corrected: json_rows(batch.corrected.iter().map(|it| (it.line, it.outcome.name(), &it.code))),
-            updates: GivenUpdates::of(&batch.updates),
+            updates: UpdatesJson::of(&batch.updates),
         }
     }
 }
 
-impl GivenUpdates {
-    fn of(updates: &UpdateRows<'_>) -> GivenUpdates {
-        GivenUpdates {
+impl UpdatesJson {
+    fn of(updates: &UpdateRows<'_>) -> UpdatesJson {
+        UpdatesJson {
             begun: json_rows(updates.begun.iter().map(|(id, line, sent)| (id, line, hex(sent)))),
             updated: json_rows(
                 updates.updated.iter().map(|(id, line, sent, attempts)| (id, line, hex(sent), attempts)),

@@ -1,4 +1,6 @@
 //! The location of a ledger: the value of `--ledger`, and its form in messages.
+//!
+//! Chooses the backend. Opens nothing, and its form in messages never contains a password.
 
 use std::{
     fmt,

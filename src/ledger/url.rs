@@ -1,4 +1,7 @@
 //! URLs of ledgers on a server: errors, and how to show a URL without its password.
+//!
+//! No message contains a password, and a URL that other users can read must not have one. `postgres/server.rs` parses the
+//! rest of the URL; a build without that backend still recognizes one.
 
 /// Whether the URL of a ledger may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

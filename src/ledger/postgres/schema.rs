@@ -3,7 +3,7 @@
 //! The version of the server and the content of the schema are checked before anything is changed. If the schema is up
 //! to date, no table is created or altered, so a user without that permission can run imports.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, postgres::PgRow};
 
 use super::{
     super::{error::Error, model::RunId},
@@ -27,7 +27,7 @@ const MIGRATIONS: [(i64, &str); 4] = [
 /// The oldest supported server.
 const OLDEST_SERVER: i64 = 12_00_00;
 
-/// The content of the schema.
+/// The ledger that was found, with the number of its last migration.
 enum Found {
     Nothing,
     Ledger(Option<i64>),
@@ -68,12 +68,12 @@ pub(super) async fn migrate(connection: &mut Connection) -> Result<(), Error> {
     let schema = connection.server().schema().to_owned();
     connection.run(&Statement::new(LOCK_SCHEMA).text(&schema)).await?;
     // Another process may have done it meanwhile.
-    let version = match seen(&connection.run(&Statement::new(SELECT_SCHEMA).text(&schema)).await?) {
-        (true, _) => {
+    let version = match content(&connection.run(&Statement::new(SELECT_SCHEMA).text(&schema)).await?) {
+        SchemaContent::Ledger => {
             let rows = connection.run(&Statement::new(SELECT_MIGRATION)).await?;
             rows.first().and_then(|row| row.get(0)).unwrap_or(0)
         }
-        _ => {
+        SchemaContent::Nothing | SchemaContent::OtherObjects => {
             connection.run_text(CREATE_SCHEMA.into()).await?;
             0
         }
@@ -117,17 +117,28 @@ async fn check_writable(connection: &mut Connection) -> Result<(), Error> {
 async fn find(connection: &mut Connection) -> Result<Found, Error> {
     let schema = connection.server().schema().to_owned();
     let rows = connection.read(&Statement::new(SELECT_SCHEMA).text(&schema)).await?;
-    match seen(&rows) {
-        (true, _) => {
+    match content(&rows) {
+        SchemaContent::Ledger => {
             let rows = connection.read(&Statement::new(SELECT_MIGRATION)).await?;
             Ok(Found::Ledger(rows.first().and_then(|row| row.get(0))))
         }
-        (false, true) => Err(connection.error(Failure::OtherTables(schema))),
-        (false, false) => Ok(Found::Nothing),
+        SchemaContent::OtherObjects => Err(connection.error(Failure::OtherTables(schema))),
+        SchemaContent::Nothing => Ok(Found::Nothing),
     }
 }
 
-/// Whether the schema contains a ledger, and whether it contains anything.
-fn seen(rows: &[sqlx::postgres::PgRow]) -> (bool, bool) {
-    rows.first().map_or((false, false), |row| (row.get("is_ledger"), row.get("is_used")))
+/// What a schema contains.
+enum SchemaContent {
+    Nothing,
+    Ledger,
+    OtherObjects,
+}
+
+/// The content of a schema, by the row of `SELECT_SCHEMA`.
+fn content(rows: &[PgRow]) -> SchemaContent {
+    match rows.first() {
+        Some(row) if row.get("is_ledger") => SchemaContent::Ledger,
+        Some(row) if row.get("is_used") => SchemaContent::OtherObjects,
+        _ => SchemaContent::Nothing,
+    }
 }

@@ -18,7 +18,7 @@ use super::{
         checkpoint::Checkpoint,
         claim::{IdSource, RowError},
         error::Error,
-        json_rows::{Given, GivenUpdates, hex, json_rows, json_samples, json_settings, signed},
+        json_rows::{BatchJson, UpdatesJson, hex, json_rows, json_samples, json_settings, signed},
         model::{
             CustomerName, EndConcerns, Heartbeat, KnownRow, NewRun, OpenClaim, Outcome, PendingUpdate,
             RequestCounts, RowId, RunCounts, RunEnd, RunId, Setting, Target,
@@ -379,8 +379,8 @@ impl Store {
 
     pub(crate) async fn mark_changed(&mut self, rows: &[ChangedAtApi]) -> Result<u64, Error> {
         let mark = |some: &[ChangedAtApi]| {
-            let given = json_rows(some.iter().map(|row| (row.id, hex(&row.remembered), hex(&row.at_api))));
-            Statement::new(MARK_CHANGED).json(&given)
+            let json = json_rows(some.iter().map(|row| (row.id, hex(&row.remembered), hex(&row.at_api))));
+            Statement::new(MARK_CHANGED).json(&json)
         };
         let mut statements = vec![Statement::new(FORGET_CHECKPOINTS)];
         statements.extend(rows.chunks(ROWS_MAX).map(mark));
@@ -662,9 +662,9 @@ impl Store {
 
 /// The statements of a batch, in an order that the tables allow.
 fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>) {
-    let given = Given::of(batch);
+    let json = BatchJson::of(batch);
     let (run, now) = (batch.run, batch.now);
-    encode_settled(batch, &given, statements);
+    encode_settled(batch, &json, statements);
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
     let ended = Statement::new(END_CLAIM_BATCHES).ids(&batch.ended_claims).bind(run.0);
     if !batch.ended_claims.is_empty() {
@@ -678,17 +678,17 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
             .collect::<Vec<_>>();
         statements.push(of_rows(COUNT_DROPPED, &json_rows(rows)));
     }
-    encode_updates(&batch.updates, &given.updates, (run, now, worker), statements);
+    encode_updates(&batch.updates, &json.updates, (run, now, worker), statements);
     let notes = batch.existing.notes();
     if !notes.is_empty() {
         statements.push(of_rows(COUNT_EXISTING, &json_rows(notes)));
     }
     if let Some(first) = batch.new_claims.first() {
         let insert = Statement::new(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(worker);
-        statements.push(insert.bind(now).json(&given.new_claims));
+        statements.push(insert.bind(now).json(&json.new_claims));
     }
     if !batch.repeated_claims.is_empty() {
-        statements.push(of_rows(CLAIM_AGAIN, &given.repeated_claims).bind(now).bind(worker));
+        statements.push(of_rows(CLAIM_AGAIN, &json.repeated_claims).bind(now).bind(worker));
     }
     if !batch.renewed.is_empty() {
         statements.push(Statement::new(FORGET_BEFORE_CLAIM).ids(&batch.renewed));
@@ -742,7 +742,7 @@ fn orphan_claims(run: RunId, worker: i64, now: i64) -> Statement {
 }
 
 /// The outcomes of rows.
-fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<Statement>) {
+fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Vec<Statement>) {
     let (run, now) = (batch.run, batch.now);
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
     if !batch.created.is_empty() {
@@ -755,13 +755,13 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
     }
     // Before the records of earlier runs are deleted: they show whether a row was corrected.
     if !batch.corrected.is_empty() {
-        statements.push(of_rows(MARK_CORRECTED, &given.corrected));
+        statements.push(of_rows(MARK_CORRECTED, &json.corrected));
     }
     let superseded = &batch.superseded;
     for (sql, is_empty, rows) in [
-        (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
-        (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
-        (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
+        (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &json.superseded_by_id),
+        (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &json.superseded_by_line),
+        (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &json.superseded_by_cells),
     ] {
         if !is_empty {
             statements.push(of_rows(sql, rows));
@@ -778,9 +778,9 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
         statements.push(of_rows(INSERT_UNSENDABLE, &json_rows(rows)).bind(now));
     }
     if !batch.without_id.is_empty() {
-        statements.push(of_rows(SETTLE_WITHOUT_ID, &given.without_id).bind(now));
+        statements.push(of_rows(SETTLE_WITHOUT_ID, &json.without_id).bind(now));
         if batch.restores_rows {
-            statements.push(of_rows(RESTORE_ROWS, &given.without_id));
+            statements.push(of_rows(RESTORE_ROWS, &json.without_id));
         }
     }
     let of_unsendable = batch.unsendable.iter().filter_map(|it| Some((it.row.id, it.record.as_ref()?)));
@@ -798,19 +798,19 @@ fn encode_settled(batch: &CommitBatch<'_>, given: &Given, statements: &mut Vec<S
 
 fn encode_updates(
     updates: &UpdateRows<'_>,
-    given: &GivenUpdates,
+    json: &UpdatesJson,
     (run, now, worker): (RunId, i64, i64),
     statements: &mut Vec<Statement>,
 ) {
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
     if !updates.updated.is_empty() {
-        statements.push(of_rows(SETTLE_UPDATED, &given.updated).bind(now));
+        statements.push(of_rows(SETTLE_UPDATED, &json.updated).bind(now));
     }
     if !updates.unfinished.is_empty() {
-        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(&given.unfinished));
+        statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(&json.unfinished));
     }
     if !updates.new_unfinished.is_empty() {
-        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, &given.new_unfinished));
+        statements.push(of_rows(INSERT_UNFINISHED_UPDATES, &json.new_unfinished));
     }
     if !updates.restored.is_empty() {
         statements.push(Statement::new(RESTORE_UPDATES).ids(&updates.restored).bind(run.0));
@@ -819,7 +819,7 @@ fn encode_updates(
         statements.push(Statement::new(DELETE_FINISHED_UPDATES).ids(&updates.finished));
     }
     if !updates.begun.is_empty() {
-        statements.push(of_rows(BEGIN_UPDATES, &given.begun).bind(worker));
+        statements.push(of_rows(BEGIN_UPDATES, &json.begun).bind(worker));
     }
     if !updates.changed.is_empty() {
         let counts = updates.changed_counts();

@@ -29,7 +29,7 @@ use super::{
         checkpoint::Checkpoint,
         claim::RowError,
         error::Error,
-        json_rows::{Given, GivenUpdates, hex, json_ids, json_rows, json_samples, json_settings, signed},
+        json_rows::{BatchJson, UpdatesJson, hex, json_ids, json_rows, json_samples, json_settings, signed},
         model::{
             CustomerName, KnownRow, NewRun, OpenClaim, PendingUpdate, RequestCounts, RowId, RunCounts,
             RunEnd, RunId, Setting, Target,
@@ -504,8 +504,8 @@ impl Store {
         let mut marked = 0;
         self.begin().await?;
         for some in rows.chunks(IDS_MAX) {
-            let given = json_rows(some.iter().map(|row| (row.id, hex(&row.remembered), hex(&row.at_api))));
-            marked += self.execute(sqlx::query(MARK_CHANGED).bind(given)).await?;
+            let json = json_rows(some.iter().map(|row| (row.id, hex(&row.remembered), hex(&row.at_api))));
+            marked += self.execute(sqlx::query(MARK_CHANGED).bind(json)).await?;
         }
         self.execute(sqlx::query(FORGET_CHECKPOINTS)).await?;
         self.commit().await?;
@@ -577,26 +577,26 @@ impl Store {
     /// Writes the batch in one transaction, together with some hashes of the index, which only repeat what is in the
     /// rows.
     pub(crate) async fn write(&mut self, batch: &CommitBatch<'_>, counts: &RunCounts) -> Result<(), Error> {
-        let given = Given::of(batch);
+        let json = BatchJson::of(batch);
         let (run, now) = (batch.run, batch.now);
         self.begin().await?;
-        self.settle(batch, &given).await?;
-        let ended = sqlx::query(END_CLAIM_BATCHES).bind(&given.ended_claims).bind(run.0);
+        self.settle(batch, &json).await?;
+        let ended = sqlx::query(END_CLAIM_BATCHES).bind(&json.ended_claims).bind(run.0);
         let ended = if batch.ended_claims.is_empty() { 0 } else { self.execute(ended).await? };
         for (field, rule, rows) in batch.dropped.iter() {
             let count = sqlx::query(COUNT_DROPPED).bind(run.0).bind(field.name()).bind(rule.name());
             self.execute(count.bind(rows as i64)).await?;
         }
-        self.write_updates(&batch.updates, &given.updates, run, now).await?;
+        self.write_updates(&batch.updates, &json.updates, run, now).await?;
         for (note, rows) in batch.existing.notes() {
             self.execute(sqlx::query(COUNT_EXISTING).bind(run.0).bind(note).bind(rows as i64)).await?;
         }
         if let Some(first) = batch.new_claims.first() {
             let insert = sqlx::query(INSERT_CLAIM_BATCH).bind(first.id.0).bind(run.0).bind(now);
-            self.execute(insert.bind(&given.new_claims)).await?;
+            self.execute(insert.bind(&json.new_claims)).await?;
         }
         if !batch.repeated_claims.is_empty() {
-            let claim = sqlx::query(CLAIM_AGAIN).bind(&given.repeated_claims);
+            let claim = sqlx::query(CLAIM_AGAIN).bind(&json.repeated_claims);
             self.execute(claim.bind(run.0).bind(now)).await?;
         }
         if !batch.renewed.is_empty() {
@@ -624,24 +624,24 @@ impl Store {
         Ok(())
     }
 
-    async fn settle(&mut self, batch: &CommitBatch<'_>, given: &Given) -> Result<(), Error> {
+    async fn settle(&mut self, batch: &CommitBatch<'_>, json: &BatchJson) -> Result<(), Error> {
         let (run, now) = (batch.run, batch.now);
         self.bulk(|store| &store.settle_created, &[run.0, now], &batch.created, add_created).await?;
         self.bulk(|store| &store.settle_with_id, &[run.0, now], &batch.with_id, add_with_id).await?;
         // Must precede the deletion of earlier runs' records, which show whether a row was corrected.
         if !batch.corrected.is_empty() {
             for sql in [MARK_CORRECTED, MARK_UNSENDABLE_CORRECTED] {
-                self.execute(sqlx::query(sql).bind(&given.corrected).bind(run.0)).await?;
+                self.execute(sqlx::query(sql).bind(&json.corrected).bind(run.0)).await?;
             }
         }
         let superseded = &batch.superseded;
-        self.execute_given(
+        self.execute_with_rows(
             run,
             now,
             [
-                (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &given.superseded_by_id),
-                (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &given.superseded_by_line),
-                (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &given.superseded_by_cells),
+                (DELETE_SUPERSEDED_BY_ID, superseded.by_id.is_empty(), &json.superseded_by_id),
+                (DELETE_SUPERSEDED_BY_LINE, superseded.by_line.is_empty(), &json.superseded_by_line),
+                (DELETE_SUPERSEDED_BY_CELLS, superseded.by_cells.is_empty(), &json.superseded_by_cells),
             ],
         )
         .await?;
@@ -651,10 +651,10 @@ impl Store {
             self.execute(sqlx::query(SET_OWN_WORDS).bind(words)).await?;
         }
         if !batch.without_id.is_empty() {
-            let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(&given.without_id);
+            let settle = sqlx::query(SETTLE_WITHOUT_ID).bind(&json.without_id);
             self.execute(settle.bind(run.0).bind(now)).await?;
             if batch.restores_rows {
-                self.execute(sqlx::query(RESTORE_ROWS).bind(&given.without_id).bind(run.0)).await?;
+                self.execute(sqlx::query(RESTORE_ROWS).bind(&json.without_id).bind(run.0)).await?;
             }
         }
         self.bulk(|store| &store.keep_records, &[run.0], &batch.records, add_record).await?;
@@ -688,8 +688,8 @@ impl Store {
         Ok(placed)
     }
 
-    /// Executes the statements that have rows. Each is given by its text, whether it has no rows, and the rows.
-    async fn execute_given<const N: usize>(
+    /// Executes the statements that have rows. Each is its text, whether it has no rows, and the rows as JSON.
+    async fn execute_with_rows<const N: usize>(
         &mut self,
         run: RunId,
         now: i64,
@@ -706,20 +706,20 @@ impl Store {
     async fn write_updates(
         &mut self,
         updates: &UpdateRows<'_>,
-        given: &GivenUpdates,
+        json: &UpdatesJson,
         run: RunId,
         now: i64,
     ) -> Result<(), Error> {
-        self.execute_given(
+        self.execute_with_rows(
             run,
             now,
             [
-                (SETTLE_UPDATED, updates.updated.is_empty(), &given.updated),
-                (SETTLE_UNFINISHED_UPDATES, updates.unfinished.is_empty(), &given.unfinished),
-                (INSERT_UNFINISHED_UPDATES, updates.new_unfinished.is_empty(), &given.new_unfinished),
-                (RESTORE_UPDATES, updates.restored.is_empty(), &given.restored),
-                (DELETE_FINISHED_UPDATES, updates.finished.is_empty(), &given.finished),
-                (BEGIN_UPDATES, updates.begun.is_empty(), &given.begun),
+                (SETTLE_UPDATED, updates.updated.is_empty(), &json.updated),
+                (SETTLE_UNFINISHED_UPDATES, updates.unfinished.is_empty(), &json.unfinished),
+                (INSERT_UNFINISHED_UPDATES, updates.new_unfinished.is_empty(), &json.new_unfinished),
+                (RESTORE_UPDATES, updates.restored.is_empty(), &json.restored),
+                (DELETE_FINISHED_UPDATES, updates.finished.is_empty(), &json.finished),
+                (BEGIN_UPDATES, updates.begun.is_empty(), &json.begun),
             ],
         )
         .await?;
