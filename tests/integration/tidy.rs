@@ -153,9 +153,9 @@ fn the_network_is_the_apis_and_the_servers() {
 
 #[test]
 fn nothing_sleeps_but_the_sender_the_throttle_and_the_simulator() {
-    // A server that is away, or another process that has the ledger, tells nobody when it is over.
-    let asks_a_server = |source: &Source| source.path.starts_with("src/ledger/postgres/");
-    only_in(&["sleep"], |source| under(source, &["sender", "simulator"]) || asks_a_server(source));
+    // No event shows that a server is reachable again, or that another process has released the ledger.
+    let polls_a_server = |source: &Source| source.path.starts_with("src/ledger/postgres/");
+    only_in(&["sleep"], |source| under(source, &["sender", "simulator"]) || polls_a_server(source));
     // A deadline is an event; the end of the shutdown grace is one.
     only_in(&["sleep_until"], |source| under(source, &["throttle", "simulator", "run"]));
     for source in read_all("tests") {

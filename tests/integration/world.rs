@@ -40,7 +40,7 @@ pub(crate) struct World {
     pub(crate) folder: TempDir,
     pub(crate) simulator: Simulator,
     runtime: Runtime,
-    /// Where the ledger is, if it is in no file.
+    /// The schema of the ledger; none if the ledger is in a file.
     #[cfg(feature = "postgres")]
     schema: Option<Schema>,
 }
@@ -80,13 +80,13 @@ impl World {
         self
     }
 
-    /// The same ledger on another way.
+    /// Reaches the same ledger through another address of its server.
     #[cfg(feature = "postgres")]
     pub(crate) fn reach_ledger_through(&mut self, server: &str) {
         self.schema.as_mut().unwrap().reach_through(server);
     }
 
-    /// The same API with its ledger in a file, whatever the other tests use: what is tested is the file.
+    /// The same API with its ledger in a file, also if the other tests use a server, because the test is about the file.
     #[cfg_attr(not(feature = "postgres"), expect(unused_mut, reason = "there is nothing else then"))]
     pub(crate) fn in_file(mut self) -> World {
         #[cfg(feature = "postgres")]
@@ -101,7 +101,7 @@ impl World {
         self.ledger().parent() == Some(self.folder.path())
     }
 
-    /// The schema of the ledger, where it is on a server.
+    /// The schema of the ledger; none if the ledger is in a file.
     #[cfg(feature = "postgres")]
     pub(crate) fn schema(&self) -> Option<&Schema> {
         self.schema.as_ref()
@@ -136,7 +136,7 @@ impl World {
         self.folder.path().join(name)
     }
 
-    /// What `--ledger` is given.
+    /// The value of `--ledger`.
     pub(crate) fn ledger(&self) -> PathBuf {
         #[cfg(feature = "postgres")]
         if let Some(schema) = &self.schema {
@@ -145,7 +145,7 @@ impl World {
         self.path("ledger.db")
     }
 
-    /// Whether the program has made its ledger.
+    /// Whether the ledger exists.
     pub(crate) fn has_ledger(&self) -> bool {
         #[cfg(feature = "postgres")]
         if let Some(schema) = &self.schema {
