@@ -1,4 +1,7 @@
 //! Exports metrics during a run: `--metrics-listen` and `--metrics-textfile`.
+//!
+//! Address and file are checked before anything is sent. Later, metrics must not stop a run: if the file cannot be
+//! written, that is logged, and the run continues.
 
 use std::{path::Path, sync::Arc, time::Instant};
 

@@ -1,4 +1,7 @@
 //! `retry`: sends rows that failed or were rejected again, from the ledger.
+//!
+//! A retry is an import whose source is the ledger, and `import` runs it. The reference identifies a row, so no option of
+//! a retry may change it.
 
 use super::{
     args,

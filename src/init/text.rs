@@ -1,4 +1,6 @@
 //! Writes a proposal as TOML: each line below a comment that states its reason.
+//!
+//! The text contains column names and counts, and never the content of a cell.
 
 use std::fmt::Write as _;
 

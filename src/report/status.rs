@@ -1,4 +1,6 @@
 //! Formats the status of a ledger as text and JSON: its target, its rows by outcome, and each run.
+//!
+//! The JSON is a contract with scripts. The report of a whole ledger lists its runs with the same lines.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 

@@ -1,4 +1,7 @@
 //! The summary of a run: counts by outcome, requests, time, and remarks for the user.
+//!
+//! The object of `--summary-json` is a contract with scripts, and a report contains the same object. Every figure is a
+//! committed count.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 

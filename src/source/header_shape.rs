@@ -1,5 +1,8 @@
 //! Explains why a first line is not a header, once a required column is missing: what the line is instead, and what
 //! to do about it.
+//!
+//! Most explanations are certain, because the line is a header if it is read in the suggested way. Those that only the look
+//! of the line suggests come last. Reads nothing: the caller has the lines.
 
 use super::dialect::CANDIDATES;
 use crate::customer::{STRAIGHTEN, tool_message, typographic_quotes, visible};
