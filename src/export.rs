@@ -14,10 +14,14 @@ use crate::{
     customer::{Correction, Row, Rule, cell_of_reference, mapped_columns},
     error::Error,
     ledger::{
-        Reader, ReferenceRepeat, RowError, RowRecord, RunId, Selection, SourceHeader, describe_unsendable,
+        Outcome, Reader, ReferenceRepeat, RowError, RowRecord, RunId, Selection, SourceHeader,
+        describe_unsendable,
     },
     source::EXPORT_COLUMNS,
 };
+
+/// The message of a row that was in flight when its run was killed: the cells of a row are stored when it is settled.
+const ONLY_REFERENCE: &str = "the ledger has only the reference of this row; import its file again";
 
 /// Which rows to export, and in which columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +43,17 @@ pub enum Format {
     Jsonl,
 }
 
+/// The number of rows of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// The rows written.
+    pub rows: u64,
+    /// Rows of a failed export that have only their reference, and so cannot be imported from it.
+    pub only_references: u64,
+}
+
 /// Exports rows to the writer that `open` returns. Calls `open` only after the ledger was read and the run was found.
-/// A closed pipe ends the export without an error. Returns the number of rows written.
+/// A closed pipe ends the export without an error.
 ///
 /// # Errors
 /// If the ledger cannot be read or the output cannot be written.
@@ -50,7 +63,7 @@ pub async fn export<W: Write>(
     format: Format,
     run: Option<RunId>,
     open: impl FnOnce() -> Result<W, Error>,
-) -> Result<u64, Error> {
+) -> Result<Exported, Error> {
     let columns = ledger.source_headers(run).await?;
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
@@ -58,7 +71,7 @@ pub async fn export<W: Write>(
     let layout = ExportLayout::new(what, columns);
     let mut writer = RowWriter::new(format, open()?);
     let mut written = writer.begin(&layout.header);
-    let mut rows = 0;
+    let mut exported = Exported { rows: 0, only_references: 0 };
     let selection = match what {
         What::Created => Selection::WithId,
         What::Failed => Selection::WithoutId,
@@ -68,13 +81,19 @@ pub async fn export<W: Write>(
         .rows(selection, run, |row| {
             if written.is_ok() {
                 written = writer.write(&layout.header, &layout.cells(&row));
-                rows += 1;
+                exported.rows += 1;
+                exported.only_references += u64::from(what == What::Failed && has_only_reference(&row));
             }
             written.is_ok()
         })
         .await?;
     ended(written.and_then(|()| writer.end()))?;
-    Ok(rows)
+    Ok(exported)
+}
+
+/// Whether the row is pending without its cells, so that its row in a failed export cannot be imported.
+fn has_only_reference(row: &RowRecord) -> bool {
+    row.outcome == Outcome::Pending && row.cells.is_none()
 }
 
 /// A closed pipe is not an error: the reader wants no more.
@@ -255,12 +274,16 @@ impl ExportLayout {
             }
             _ => message.to_owned(),
         });
+        let message = match message {
+            None if has_only_reference(row) => ONLY_REFERENCE.into(),
+            message => text(message),
+        };
         cells.extend([
             row.line.into(),
             row.outcome.name().into(),
             text(field),
             text(code),
-            text(message),
+            message,
             http_status.map_or(Value::Null, Value::from),
             row.attempts.into(),
         ]);

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    export::{self, export},
+    export::{self, Exported, export},
     ledger::{Reader, RunId},
     report::rows,
 };
@@ -38,15 +38,17 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger).await?;
         let Some(output) = &args.output else {
-            return export(&mut reader, what, format, run, || Ok(io::stdout().lock())).await.map(drop);
+            let exported = export(&mut reader, what, format, run, || Ok(io::stdout().lock())).await?;
+            note_only_references(&exported);
+            return Ok::<_, Error>(());
         };
         let mut aside = None;
         let open = || {
             aside = if args.force { None } else { set_aside(output)? };
             create_private(output)
         };
-        let written = export(&mut reader, what, format, run, open).await?;
-        let mut note = format!("wrote {} to {}", rows(written), output.display());
+        let exported = export(&mut reader, what, format, run, open).await?;
+        let mut note = format!("wrote {} to {}", rows(exported.rows), output.display());
         if let Some(aside) = aside {
             if have_same_content(output, &aside).unwrap_or(false) {
                 drop(std::fs::remove_file(&aside));
@@ -55,9 +57,20 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
             }
         }
         print_note(&note);
+        note_only_references(&exported);
         Ok(())
     })?;
     Ok(code::OK)
+}
+
+/// Says that some rows of a failed export cannot be imported from it.
+fn note_only_references(exported: &Exported) {
+    if exported.only_references > 0 {
+        print_note(&format!(
+            "{} in flight when a run was killed, with only the reference: import the original file again, not these",
+            rows(exported.only_references)
+        ));
+    }
 }
 
 /// Renames a file that has content, with the first free number: the user may have corrected part of it by hand.

@@ -4,7 +4,10 @@ use serde_json::Value;
 
 use customer_import::simulator::Fault;
 
-use crate::world::{MERCHANT, World};
+use crate::{
+    wire::Wire,
+    world::{MERCHANT, World, finish, wait_until},
+};
 
 /// The columns that `export failed` adds.
 const ADDED: &str = "_line,_outcome,_field,_error_code,_error_message,_http_status,_attempts";
@@ -361,4 +364,23 @@ fn a_corrected_export_that_a_spreadsheet_saved_comes_back_or_is_refused_row_by_r
         "iconv -f WINDOWS-1252",
     ];
     assert!(done.code == 3 && words.iter().all(|words| done.stdout.contains(words)), "{done:?}");
+}
+
+/// The cells of a row are stored when it is settled; of a row that was in flight, the ledger has the reference.
+#[test]
+fn a_row_that_was_in_flight_in_a_killed_run_has_only_its_reference() {
+    let world = World::new();
+    let file = world.rows("users.csv", 3);
+    let wire = Wire::new(|call| call.hang());
+    let mut child = wire.start(&world, &file, &[], |_| {});
+    assert!(wait_until(&mut child, || !wire.received().is_empty()));
+    child.kill().unwrap();
+    drop(finish(child));
+    let done = world.run(&["export", "failed"]);
+    let said = "the ledger has only the reference of this row; import its file again";
+    assert!(done.code == 0 && done.stdout.matches(said).count() == 3, "{done:?}");
+    assert!(done.stderr.starts_with("3 rows in flight when a run was killed"), "{done:?}");
+    wire.play(|call| call.answer_honestly());
+    assert_eq!(wire.import(&world, &file, &[]).code, 0);
+    assert_eq!(export(&world, &["failed"]).lines().count(), 1, "all are settled");
 }
