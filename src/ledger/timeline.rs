@@ -88,8 +88,13 @@ const SUSTAINED_FOR: Duration = Duration::from_secs(10);
 /// The maximum share of throttled requests at a sustained rate.
 const THROTTLED_SHARE_MAX: f64 = 0.01;
 
-/// The best rate of accepted requests, per second, that a run has sustained below a limit that it has found. If the
-/// rate was held for less than [`SUSTAINED_FOR`], the rate held at the end. None if the run has found no limit.
+/// The share of a sustained rate that a later run can hold for longer: for a while, a token bucket admits somewhat more
+/// than it is refilled with.
+const LASTING_SHARE: f64 = 0.99;
+
+/// The rate of accepted requests, per second, that a later run can hold: [`LASTING_SHARE`] of the best rate that the run
+/// has sustained below a limit that it has found. If no rate was held for [`SUSTAINED_FOR`], the rate held at the end.
+/// None if the run has found no limit.
 ///
 /// Only the second half of the run counts (of a short run, its last [`SUSTAINED_FOR`]), because a limit may change
 /// and the last one matters.
@@ -119,7 +124,9 @@ pub(crate) fn sustained_rate(samples: &[Sample]) -> Option<f64> {
             best = Some(best.map_or(rate, |best| best.max(rate)));
         }
     }
-    best.map(rounded_down).filter(|rate| *rate > 0.0).or_else(|| samples.last()?.held_rate)
+    best.map(|rate| rounded_down(LASTING_SHARE * rate))
+        .filter(|rate| *rate > 0.0)
+        .or_else(|| samples.last()?.held_rate)
 }
 
 /// Rounds down, in steps that suit the size of the rate.
@@ -172,11 +179,11 @@ mod tests {
         let held = (1461, 0, Some(1461.0));
         let backed_off = (1122, 3, Some(1122.0));
         let run = || repeated(60, held).chain(repeated(9, backed_off));
-        assert_eq!(sustained_rate(&samples(run())), Some(1461.0));
+        assert_eq!(sustained_rate(&samples(run())), Some(1446.0));
         let searching = repeated(30, (2000, 400, Some(1500.0)));
-        assert_eq!(sustained_rate(&samples(searching.chain(run()))), Some(1461.0), "much was refused");
+        assert_eq!(sustained_rate(&samples(searching.chain(run()))), Some(1446.0), "much was refused");
         let drained = repeated(20, held).chain(repeated(9, (0, 0, Some(1461.0))));
-        assert_eq!(sustained_rate(&samples(drained)), Some(1461.0), "the end of slow requests");
+        assert_eq!(sustained_rate(&samples(drained)), Some(1446.0), "the end of slow requests");
         let short = repeated(6, (90, 9, Some(71.0)));
         assert_eq!(sustained_rate(&samples(short)), Some(71.0), "nothing was sustained for ten seconds");
     }
@@ -184,7 +191,7 @@ mod tests {
     #[test]
     fn a_limit_that_was_lowered_is_not_exceeded() {
         let lowered = repeated(40, (1000, 0, Some(1000.0))).chain(repeated(40, (485, 1, Some(485.0))));
-        assert_eq!(sustained_rate(&samples(lowered)), Some(484.0));
+        assert_eq!(sustained_rate(&samples(lowered)), Some(479.0));
     }
 
     #[test]
