@@ -188,7 +188,7 @@ impl MetricEncoder<'_> {
         }
         let help = "Requests that repeated a step.";
         let retries = self.0.encode_descriptor("retries", help, None, MetricType::Counter)?;
-        ConstCounter::new(sender.figures().retries).encode(retries)?;
+        ConstCounter::new(sender.request_counts().retries).encode(retries)?;
         let in_flight = sender.throttle().in_flight() as f64;
         self.gauge("requests_in_flight", "Requests under way.", Some(in_flight))
     }

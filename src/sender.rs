@@ -174,8 +174,8 @@ impl Sender {
         self.throttle.set_upcoming_writes(upcoming);
     }
 
-    /// The requests so far.
-    pub fn figures(&self) -> RequestCounts {
+    /// The counts of the requests so far.
+    pub fn request_counts(&self) -> RequestCounts {
         RequestCounts {
             requests: self.api.metrics().started(),
             retries: self.retries.load(Relaxed),

@@ -44,7 +44,7 @@ struct Answers {
     asked: Asked,
     ended: EndReason,
     stop: Option<FinalMessage>,
-    figures: RequestCounts,
+    request_counts: RequestCounts,
     elapsed: Duration,
 }
 
@@ -97,7 +97,7 @@ async fn run(
         asked: answers.as_ref().map(|answers| AskedToReport {
             asked: &answers.asked,
             ended: (answers.ended.state(), answers.stop.as_ref().map(|message| message.text.as_str())),
-            figures: answers.figures,
+            request_counts: answers.request_counts,
             elapsed: answers.elapsed,
         }),
     };
@@ -131,7 +131,7 @@ fn log_end(names: &LogNames, exit_code: u8, planned: &PlanToReport<'_>) {
         rejected = plan.rejected,
         duplicate = plan.findings.duplicates.rows,
         invalid = plan.findings.invalid(),
-        requests = planned.asked.map_or(0, |asked| asked.figures.requests),
+        requests = planned.asked.map_or(0, |asked| asked.request_counts.requests),
         "the plan has ended"
     );
 }
@@ -176,8 +176,8 @@ async fn ask_api(
     display.end();
     let (ended, plan, asked) = done?;
     let stop = describe_stop(&ended, proxy.as_deref());
-    let (figures, elapsed) = (sender.figures(), began.elapsed());
-    Ok((plan, Answers { asked, ended, stop, figures, elapsed }))
+    let (request_counts, elapsed) = (sender.request_counts(), began.elapsed());
+    Ok((plan, Answers { asked, ended, stop, request_counts, elapsed }))
 }
 
 /// The exit code: rows without an answer have to be looked up again.

@@ -96,7 +96,7 @@ async fn run(
         found: &found,
         not_in_file: rows.saturating_sub(found.imported),
         marked,
-        figures: sender.figures(),
+        request_counts: sender.request_counts(),
         elapsed: began.elapsed(),
     };
     log_end(&names, &verification);
@@ -128,7 +128,7 @@ fn log_end(names: &LogNames, of: &Verification<'_>) {
         different = found.different,
         missing = found.missing,
         unanswered = found.unanswered,
-        requests = of.figures.requests,
+        requests = of.request_counts.requests,
         "the verification has ended"
     );
 }

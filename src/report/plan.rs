@@ -53,7 +53,7 @@ pub struct AskedToReport<'a> {
     /// How the lookups ended, and the reason if they stopped by themselves.
     pub ended: (RunState, Option<&'a str>),
     /// The requests of the lookups.
-    pub figures: RequestCounts,
+    pub request_counts: RequestCounts,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -186,7 +186,7 @@ impl ShareJson {
 
 impl AskedJson {
     fn of(of: &AskedToReport<'_>, plan: &Plan) -> AskedJson {
-        let AskedToReport { asked, ended: (state, stop_reason), figures, elapsed } = *of;
+        let AskedToReport { asked, ended: (state, stop_reason), request_counts, elapsed } = *of;
         let share = |count| Some(ShareJson::of(of.share(count, plan)?, plan.create));
         AskedJson {
             state,
@@ -199,9 +199,9 @@ impl AskedJson {
             different_fields: changed_list(&asked.fields),
             existing_share: share(asked.existing()),
             different_share: share(asked.different),
-            requests: figures.requests,
-            retries: figures.retries,
-            throttled: figures.throttled,
+            requests: request_counts.requests,
+            retries: request_counts.retries,
+            throttled: request_counts.throttled,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
         }
     }
@@ -298,16 +298,16 @@ pub fn plan_text(planned: &PlanToReport<'_>) -> String {
 
 /// Adds the results of the lookups of rows to create.
 fn add_asked(of: &AskedToReport<'_>, plan: &Plan, text: &mut String) {
-    let (asked, figures) = (of.asked, of.figures);
+    let (asked, request_counts) = (of.asked, of.request_counts);
     let _ = writeln!(
         text,
         "\nthe API was asked about {} of {} to create, in {}: {}, {} repeated, {} throttled",
         grouped(asked.looked_up()),
         rows(plan.create),
         time(of.elapsed),
-        requests(figures.requests),
-        grouped(figures.retries),
-        grouped(figures.throttled),
+        requests(request_counts.requests),
+        grouped(request_counts.retries),
+        grouped(request_counts.throttled),
     );
     let fields = field_words(&asked.fields);
     for (word, count, explained) in [

@@ -150,7 +150,7 @@ impl<'a> Summary<'a> {
         (state, exit_code, stop_reason): (RunState, impl Into<Option<u8>>, Option<&'a str>),
         source: &'a str,
         (tally, dropped): (&Tally, &Dropped),
-        figures: &RequestCounts,
+        request_counts: &RequestCounts,
         elapsed: Duration,
     ) -> Summary<'a> {
         Summary {
@@ -160,9 +160,9 @@ impl<'a> Summary<'a> {
             source,
             rows: tally.rows(),
             outcomes: Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into(),
-            requests: figures.requests,
-            retries: figures.retries,
-            throttled: figures.throttled,
+            requests: request_counts.requests,
+            retries: request_counts.retries,
+            throttled: request_counts.throttled,
             pauses: None,
             held_rate: None,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,

@@ -32,7 +32,7 @@ pub struct Verification<'a> {
     /// Rows marked as changed in the ledger; none without `--mark`.
     pub marked: Option<u64>,
     /// Requests.
-    pub figures: RequestCounts,
+    pub request_counts: RequestCounts,
     /// Wall time.
     pub elapsed: Duration,
 }
@@ -66,7 +66,7 @@ pub struct VerificationSummary<'a> {
 impl<'a> VerificationSummary<'a> {
     /// The object of a verification.
     pub fn of(verification: &Verification<'a>) -> VerificationSummary<'a> {
-        let Verification { source, ended: (state, exit_code, stop_reason), found, figures, .. } =
+        let Verification { source, ended: (state, exit_code, stop_reason), found, request_counts, .. } =
             *verification;
         VerificationSummary {
             state,
@@ -84,9 +84,9 @@ impl<'a> VerificationSummary<'a> {
             marked: verification.marked,
             different_lines: found.first_different.iter().map(|(line, _)| *line).collect(),
             missing_lines: &found.first_missing,
-            requests: figures.requests,
-            retries: figures.retries,
-            throttled: figures.throttled,
+            requests: request_counts.requests,
+            retries: request_counts.retries,
+            throttled: request_counts.throttled,
             elapsed_seconds: (verification.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
             adjustments: adjusted_list(verification.adjustments),
@@ -96,7 +96,7 @@ impl<'a> VerificationSummary<'a> {
 
 /// A verification as a table.
 pub fn verification_table(verification: &Verification<'_>) -> String {
-    let Verification { source, ended: (state, ..), found, figures, .. } = *verification;
+    let Verification { source, ended: (state, ..), found, request_counts, .. } = *verification;
     let mut text = format!("\nVerify {}: {}\n\n", state.name(), visible_text(source));
     for (word, count, explained) in [
         ("same", found.same, "the API has what the file says"),
@@ -113,9 +113,11 @@ pub fn verification_table(verification: &Verification<'_>) -> String {
         "\n  {} checked in {}: {}",
         rows(found.looked_up()),
         time(verification.elapsed),
-        requests(figures.requests),
+        requests(request_counts.requests),
     );
-    for (count, what) in [(figures.retries, "repeated"), (figures.throttled, "refused by the API's limit")] {
+    for (count, what) in
+        [(request_counts.retries, "repeated"), (request_counts.throttled, "refused by the API's limit")]
+    {
         if count > 0 {
             let _ = write!(text, ", {} {what}", grouped(count));
         }

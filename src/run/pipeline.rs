@@ -186,7 +186,7 @@ impl<'a> Pipeline<'a> {
             rows,
             positions,
             settled,
-            requests: self.sender.figures(),
+            requests: self.sender.request_counts(),
             flush: plan.flush,
             heartbeat,
             source_ended: self.has_read_all(stage),
@@ -320,7 +320,7 @@ impl<'a> Pipeline<'a> {
         Ok(RunResult {
             reason,
             totals: self.totals,
-            request_counts: self.sender.figures(),
+            request_counts: self.sender.request_counts(),
             shared_requests: ledger.as_ref().and_then(Ledger::shared_requests),
             worker: ledger.as_ref().and_then(Ledger::worker_share),
             other_workers: ledger.as_ref().map_or(0, Ledger::other_workers),

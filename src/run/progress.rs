@@ -141,7 +141,7 @@ impl Progress {
             pauses: throttle.pauses(),
             cause: self.outage.cause(),
         };
-        let request_counts = totals.shared_requests.unwrap_or_else(|| sender.figures());
+        let request_counts = totals.shared_requests.unwrap_or_else(|| sender.request_counts());
         let part = RunPart { tally: totals.own_tally, workers: totals.other_workers + 1 };
         RunSnapshot { tally, request_counts, heartbeat, part: Some(part) }
     }

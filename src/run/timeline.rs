@@ -70,8 +70,7 @@ impl Timeline {
 struct CumulativeCounts {
     /// Rows by outcome.
     tally: Tally,
-    /// Requests.
-    figures: RequestCounts,
+    requests: RequestCounts,
     /// The latencies of these requests.
     latencies: Latencies,
     /// Requests in flight now.
@@ -85,7 +84,7 @@ impl CumulativeCounts {
         let throttle = sender.throttle();
         CumulativeCounts {
             tally,
-            figures: sender.figures(),
+            requests: sender.request_counts(),
             latencies: sender.api_metrics().latencies(),
             in_flight: throttle.in_flight() as u64,
             held_rate: throttle.held_rate(),
@@ -161,7 +160,7 @@ impl SampleSeries {
 
     fn since_last(&self, now: Duration, counts: &CumulativeCounts) -> Sample {
         let grown = |of: fn(Outcome) -> bool| counts.tally.sum(of).saturating_sub(self.last.tally.sum(of));
-        let (figures, before) = (counts.figures, self.last.figures);
+        let (requests, before) = (counts.requests, self.last.requests);
         Sample {
             from: self.until,
             to: now.max(self.until),
@@ -169,9 +168,9 @@ impl SampleSeries {
             faulty: grown(Outcome::is_to_correct),
             failed: grown(|outcome| outcome.class() == OutcomeClass::Failed),
             figures: RequestCounts {
-                requests: figures.requests.saturating_sub(before.requests),
-                retries: figures.retries.saturating_sub(before.retries),
-                throttled: figures.throttled.saturating_sub(before.throttled),
+                requests: requests.requests.saturating_sub(before.requests),
+                retries: requests.retries.saturating_sub(before.retries),
+                throttled: requests.throttled.saturating_sub(before.throttled),
             },
             in_flight: counts.in_flight,
             held_rate: counts.held_rate,
@@ -188,8 +187,9 @@ mod tests {
 
     fn counts(requests: u64) -> CumulativeCounts {
         let latencies = Latencies::from_counts([(100, requests)]);
-        let figures = RequestCounts { requests, retries: requests / 2, throttled: requests / 4 };
-        CumulativeCounts { figures, latencies, in_flight: requests % 7, ..CumulativeCounts::default() }
+        let (retries, throttled, in_flight) = (requests / 2, requests / 4, requests % 7);
+        let requests = RequestCounts { requests, retries, throttled };
+        CumulativeCounts { requests, latencies, in_flight, ..CumulativeCounts::default() }
     }
 
     /// Takes samples for this many ticks and writes them in between; returns the samples that the ledger then has.
