@@ -89,6 +89,15 @@ pub enum ShutdownPhase {
     Aborting,
 }
 
+/// The last reply that was not a success.
+#[derive(Default)]
+struct LastFailure {
+    /// For the reason of a stop.
+    description: String,
+    /// For a log and for displays: without the API's message, which may repeat a field.
+    cause: Arc<str>,
+}
+
 /// Sends the rows of one run.
 pub struct Sender {
     api: Api,
@@ -96,8 +105,7 @@ pub struct Sender {
     policy: Policy,
     jitter: Mutex<StdRng>,
     shutdown: watch::Sender<ShutdownPhase>,
-    /// The last reply that was not a success, for the reason of a stop, and for a log.
-    last_failure: Mutex<(String, Arc<str>)>,
+    last_failure: Mutex<LastFailure>,
     probe_reference: Reference,
     retries: AtomicU64,
     throttled: AtomicU64,
@@ -105,7 +113,7 @@ pub struct Sender {
     /// Number of rows waiting for their next attempt.
     retrying: AtomicU64,
     endpoint: Endpoint,
-    /// Number of rows that failed because of an intermediary's responses.
+    /// Number of failed rows whose last response came from an intermediary.
     rejected_by_intermediary: AtomicU64,
 }
 
@@ -118,7 +126,7 @@ impl Sender {
             policy,
             jitter: Mutex::new(StdRng::seed_from_u64(policy.seed)),
             shutdown: watch::Sender::new(ShutdownPhase::Running),
-            last_failure: Mutex::new((String::new(), "".into())),
+            last_failure: Mutex::default(),
             probe_reference: Reference::recorded(PROBE_REFERENCE),
             retries: AtomicU64::new(0),
             throttled: AtomicU64::new(0),
@@ -150,12 +158,12 @@ impl Sender {
 
     /// A description of the last reply that was not a success, or of why there was none.
     pub fn last_failure(&self) -> String {
-        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).description.clone()
     }
 
     /// As [`Self::last_failure`], without the API's message.
     pub fn last_cause(&self) -> Arc<str> {
-        Arc::clone(&self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).1)
+        Arc::clone(&self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).cause)
     }
 
     /// How far any request has got so far.

@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::{
-    ExistingPolicy, Halt, SendResult, Sender, ShutdownPhase,
+    ExistingPolicy, Halt, LastFailure, SendResult, Sender, ShutdownPhase,
     verdict::{
         Classification, CreateSent, History, Step, Verdict, cause, classify, describe, row_error, verdict,
     },
@@ -28,7 +28,7 @@ use crate::{
     api::{Exchange, KeyNumber, KeyRenewal, Reply, Whose},
     customer::FieldSet,
     ledger::{ApiCustomer, Claim, Effort, InsertResult, Operation, RowError, RowResult, UpdateResult},
-    throttle::{Permit, Probe, RemainingQuota, RequestClass, ServiceSignal, Slot},
+    throttle::{Permit, Probe, RequestClass, ServiceSignal, Slot},
 };
 
 /// After this many throttled replies in succession a row waits by itself, in addition to the shared pause.
@@ -388,18 +388,19 @@ impl<'a> Attempts<'a> {
         self.history.on_send(step);
         self.key = sender.api.key_number();
         let timeout = permit.probe().map(|_| sender.throttle.probe_timeout());
-        let Exchange { reply, latency, quota } = tokio::select! {
+        let exchange = tokio::select! {
             biased;
             exchange = exchange(timeout) => exchange,
             () = sender.reached(ShutdownPhase::Aborting) => return Err(RunEnded),
         };
-        let classification = self.observe_reply(step, &reply, before);
+
+        let classification = self.observe_reply(step, &exchange.reply, before);
         let is_probe = permit.probe().is_some();
-        self.report(permit, &reply, classification, (latency, quota));
+        self.report(permit, &exchange, classification);
         if is_probe {
             info!(recovered = classification.is_success(), "outage probe of writes");
         }
-        Ok(AttemptResult::Reply(reply, classification))
+        Ok(AttemptResult::Reply(exchange.reply, classification))
     }
 
     /// Classifies a reply and updates the row's history. `before` is the history before the request.
@@ -427,23 +428,17 @@ impl<'a> Attempts<'a> {
     }
 
     /// Counts a reply, and reports it to the throttle.
-    fn report(
-        &self,
-        permit: Permit<'_>,
-        reply: &Reply,
-        classification: Classification,
-        (latency, quota): (Duration, Option<RemainingQuota>),
-    ) {
-        let sender = self.sender;
+    fn report(&self, permit: Permit<'_>, exchange: &Exchange, classification: Classification) {
+        let (sender, reply) = (self.sender, &exchange.reply);
         if !classification.is_success() {
-            let failure = (describe(reply), cause(reply).into());
+            let failure = LastFailure { description: describe(reply), cause: cause(reply).into() };
             *sender.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
         }
         sender.throttled.fetch_add(u64::from(classification.is_throttled()), Relaxed);
-        if let Some(quota) = quota {
+        if let Some(quota) = exchange.quota {
             permit.report_quota(quota);
         }
-        permit.report(classification.service, classification.rate, latency);
+        permit.report(classification.service, classification.rate, exchange.latency);
     }
 
     /// Waits for a permit. While the circuit of writes is open, rows that have not failed probe first; a row that has
@@ -511,14 +506,14 @@ impl<'a> Attempts<'a> {
         }
         let sender = self.sender;
         let timeout = Some(sender.throttle.probe_timeout());
-        let Exchange { reply, latency, quota } = tokio::select! {
+        let exchange = tokio::select! {
             biased;
             exchange = sender.api.get(&sender.probe_reference, timeout) => exchange,
             () = sender.reached(ShutdownPhase::Draining) => return Err(RunEnded),
         };
-        let classification = classify(&reply);
-        sender.endpoint.observe(Step::Get { already_exists: false }, &reply);
-        self.report(permit, &reply, classification, (latency, quota));
+        let classification = classify(&exchange.reply);
+        sender.endpoint.observe(Step::Get { already_exists: false }, &exchange.reply);
+        self.report(permit, &exchange, classification);
         info!(recovered = classification.is_success(), "outage probe of the service");
         Ok(None)
     }
