@@ -35,10 +35,7 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct CommitPolicy {
     concurrency: usize,
-    /// Whether the ledger has counted rows without a commit, because counts alone are not worth one.
-    has_uncommitted: bool,
-    /// Whether these counts have waited for a tick.
-    is_overdue: bool,
+    deferred: DeferredCounts,
     /// Number of rows that the previous commit processed per claim that it made.
     rows_per_claim: usize,
     /// Rows that the current or previous commit processed.
@@ -46,6 +43,15 @@ pub(super) struct CommitPolicy {
     /// The most settlements of the last commits; the look-ahead is proportional to them. A commit that begins because
     /// claims run low has few, whatever the rate.
     recently_settled: usize,
+}
+
+/// Rows that the ledger has counted without a commit, because counts alone are not worth one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeferredCounts {
+    None,
+    Waiting,
+    /// They have waited for a tick.
+    Overdue,
 }
 
 /// The state of the loop from which a plan is made.
@@ -74,8 +80,7 @@ impl CommitPolicy {
     pub(super) fn new(concurrency: usize) -> CommitPolicy {
         CommitPolicy {
             concurrency,
-            has_uncommitted: false,
-            is_overdue: false,
+            deferred: DeferredCounts::None,
             rows_per_claim: 1,
             rows_taken: 0,
             recently_settled: 0,
@@ -95,7 +100,12 @@ impl CommitPolicy {
         let settled_due = depth.oldest_settled_at.is_some_and(|oldest| {
             depth.settled >= SETTLED_BATCH || no_more_replies || oldest + SETTLED_WAIT_MAX <= now
         });
-        let flush = self.has_uncommitted && (self.is_overdue || no_rows_left) || report_is_due;
+        let deferred_due = match self.deferred {
+            DeferredCounts::None => false,
+            DeferredCounts::Waiting => no_rows_left,
+            DeferredCounts::Overdue => true,
+        };
+        let flush = deferred_due || report_is_due;
         (settled_due || claims_due || flush)
             .then_some(CommitPlan { claim: if claims_due { claimable } else { 0 }, flush })
     }
@@ -113,7 +123,9 @@ impl CommitPolicy {
 
     /// Records that a commit with this many rows and settlements has begun.
     pub(super) fn on_begin(&mut self, rows: usize, settled: usize) {
-        self.is_overdue = false;
+        if self.deferred == DeferredCounts::Overdue {
+            self.deferred = DeferredCounts::Waiting;
+        }
         self.rows_taken = rows;
         self.recently_settled = settled.max(self.recently_settled * 7 / 8);
     }
@@ -127,7 +139,11 @@ impl CommitPolicy {
     /// Records that the commit made this many claims. `deferred`: the ledger has counted rows without writing the
     /// counts.
     pub(super) fn on_committed(&mut self, claims: usize, deferred: bool) {
-        self.has_uncommitted = deferred;
+        self.deferred = match (deferred, self.deferred) {
+            (false, _) => DeferredCounts::None,
+            (true, DeferredCounts::None) => DeferredCounts::Waiting,
+            (true, before) => before,
+        };
         if self.rows_taken > 0 {
             self.rows_per_claim = self.rows_taken.div_ceil(claims.max(1));
         }
@@ -135,12 +151,14 @@ impl CommitPolicy {
 
     /// Counts deferred before this tick have waited long enough.
     pub(super) fn on_tick(&mut self) {
-        self.is_overdue = self.has_uncommitted;
+        if self.deferred == DeferredCounts::Waiting {
+            self.deferred = DeferredCounts::Overdue;
+        }
     }
 
     /// Whether the ledger has counted rows that are not committed.
     pub(super) fn has_uncommitted(&self) -> bool {
-        self.has_uncommitted
+        self.deferred != DeferredCounts::None
     }
 
     /// The target number of claims in the queue.

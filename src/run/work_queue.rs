@@ -66,10 +66,16 @@ struct QueueState {
     settled: Vec<Settlement>,
     oldest_settled_at: Option<Instant>,
     bytes: usize,
-    halt: Option<Halt>,
-    /// Whether a row has halted the run: no other row is started, even before the loop reacts.
-    is_closed: bool,
+    halting: Halting,
     thresholds: WakeThresholds,
+}
+
+/// Whether a row has halted the run. Once one has, no other row is started, even before the loop reacts.
+enum Halting {
+    No,
+    /// The loop has not taken the reason yet.
+    Found(Halt),
+    Taken,
 }
 
 impl WorkQueue {
@@ -81,8 +87,7 @@ impl WorkQueue {
             settled: Vec::new(),
             oldest_settled_at: None,
             bytes: 0,
-            halt: None,
-            is_closed: false,
+            halting: Halting::No,
             thresholds: WakeThresholds::NONE,
         };
         WorkQueue { state: Mutex::new(state), wake: Notify::new() }
@@ -116,8 +121,9 @@ impl WorkQueue {
         state.settled.push(sent.settlement);
         state.oldest_settled_at.get_or_insert_with(Instant::now);
         let has_halted = sent.halt.is_some();
-        state.is_closed |= has_halted;
-        state.halt = state.halt.take().or(sent.halt);
+        if let Some(halt) = sent.halt.filter(|_| state.may_start_rows()) {
+            state.halting = Halting::Found(halt);
+        }
         let result = then(&mut state);
         if has_halted || state.has_reached_threshold() {
             self.wake.notify_one();
@@ -154,9 +160,16 @@ impl WorkQueue {
         state.settled.extend(settled);
     }
 
-    /// Takes the reason if a row has halted the run.
+    /// Takes the first reason for which a row has halted the run, if one has.
     pub(super) fn take_halt(&self) -> Option<Halt> {
-        self.state().halt.take()
+        let mut state = self.state();
+        if state.may_start_rows() {
+            return None;
+        }
+        match std::mem::replace(&mut state.halting, Halting::Taken) {
+            Halting::Found(halt) => Some(halt),
+            Halting::No | Halting::Taken => None,
+        }
     }
 
     /// The current depth of the queue.
@@ -184,12 +197,16 @@ impl WorkQueue {
 
 impl QueueState {
     fn pop(&mut self) -> Option<Claim> {
-        if self.is_closed {
+        if !self.may_start_rows() {
             return None;
         }
         let claim = self.claims.pop_front();
         self.open += usize::from(claim.is_some());
         claim
+    }
+
+    fn may_start_rows(&self) -> bool {
+        matches!(self.halting, Halting::No)
     }
 
     /// Whether the loop has something to do after a finished row. The first settlement counts while no commit is in
