@@ -249,14 +249,15 @@ fn exceeded_limit(sender: &Sender, limits: Limits) -> Option<StopReason> {
     let throttle = sender.throttle();
     let (limit, failing_for) = (limits.outage_limit, throttle.failing_for().unwrap_or_default());
     let unanswered_limit = limit.min(UNANSWERED_MAX);
+    let last_failure = || sender.last_failure();
     let contact = sender.contact();
     // If requests can be sent, the first response may still belong to one in flight.
     let may_be_answered = contact == Contact::Unanswered && throttle.in_flight() > 0 && failing_for < limit;
     if contact < Contact::Answered && failing_for >= unanswered_limit && !may_be_answered {
-        return Some(StopReason::NoAnswer(unanswered_limit, sender.last_failure()));
+        return Some(StopReason::NoAnswer { limit: unanswered_limit, last_failure: last_failure() });
     }
     if failing_for >= limit {
-        return Some(StopReason::Outage(limit, sender.last_failure()));
+        return Some(StopReason::Outage { limit, last_failure: last_failure() });
     }
     sender.wrong_endpoint().map(StopReason::Halt)
 }

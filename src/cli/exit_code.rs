@@ -71,7 +71,7 @@ pub(super) fn code_of_end(ended: &EndReason, tally: &Tally) -> u8 {
         EndReason::Completed if tally.get(Outcome::Pending) > 0 => code::STOPPED,
         EndReason::Completed if tally.sum(|outcome| !outcome.is_success()) == 0 => code::OK,
         EndReason::Completed => code::ROWS_LEFT,
-        EndReason::Stopped(StopReason::OtherSource(..)) => code::UNEXPECTED,
+        EndReason::Stopped(StopReason::OtherSource { .. }) => code::UNEXPECTED,
         EndReason::Stopped(_) => code::STOPPED,
         EndReason::SourceFailed(_) => code::UNEXPECTED,
         EndReason::Interrupted(signal) => code::SIGNAL + signal,
@@ -141,13 +141,13 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> FinalMessage 
             format!("check --base-url (requests go to URL/customers), {again}"),
         ),
         StopReason::Halt(Halt::NotTheApi(status)) => describe_other_server(*status, proxy, again),
-        StopReason::Canary(rows, words) => FinalMessage::new(
-            format!("the first {} were refused alike and none succeeded ({words})", report::rows(*rows)),
+        StopReason::Canary { rows, refusal } => FinalMessage::new(
+            format!("the first {} were refused alike and none succeeded ({refusal})", report::rows(*rows)),
             format!(
                 "check --merchant-id, what the key may do, and the columns with validate; the rows stay pending: {again}, with --canary 0 if the rows are at fault"
             ),
         ),
-        StopReason::Outage(limit, why) => FinalMessage::new(
+        StopReason::Outage { limit, last_failure: why } => FinalMessage::new(
             format!("no successful answer for {} (the last failure: {why})", report::time(*limit)),
             route_hint(
                 why,
@@ -156,7 +156,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> FinalMessage 
                 again,
             ),
         ),
-        StopReason::NoAnswer(limit, why) => FinalMessage::new(
+        StopReason::NoAnswer { limit, last_failure: why } => FinalMessage::new(
             format!("no response for {}, and none since the run began ({why})", report::time(*limit)),
             route_hint(
                 why,
@@ -165,7 +165,7 @@ fn describe_stop_reason(stop: &StopReason, proxy: Option<&str>) -> FinalMessage 
                 again,
             ),
         ),
-        StopReason::OtherSource(text, hint) => FinalMessage::new(text, *hint),
+        StopReason::OtherSource { text, hint } => FinalMessage::new(text, *hint),
         StopReason::OtherWorker(reason) => FinalMessage::new(
             format!("another worker has stopped the run: {reason}"),
             format!("check what that worker says, {again}"),

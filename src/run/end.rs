@@ -50,18 +50,38 @@ pub type Signal = u8;
 pub enum StopReason {
     /// No row can succeed.
     Halt(Halt),
-    /// No successful response for this long, with the last failure.
-    Outage(Duration, String),
-    /// No response at all since the run began, for this long, with the last failure.
-    NoAnswer(Duration, String),
-    /// This many first replies were all this refusal.
-    Canary(u64, String),
+    /// No successful response for this long.
+    Outage {
+        /// How long.
+        limit: Duration,
+        /// The last failure.
+        last_failure: String,
+    },
+    /// No response at all since the run began, for this long.
+    NoAnswer {
+        /// How long.
+        limit: Duration,
+        /// The last failure.
+        last_failure: String,
+    },
+    /// The first replies were all the same refusal.
+    Canary {
+        /// Number of these replies.
+        rows: u64,
+        /// What they have in common.
+        refusal: String,
+    },
     /// More failures than allowed.
     TooManyFailures(u64),
     /// Another worker of the run has stopped it, for this reason.
     OtherWorker(String),
-    /// The other workers of the run read another source: what is wrong, and what to do.
-    OtherSource(String, &'static str),
+    /// The other workers of the run read another source.
+    OtherSource {
+        /// What is wrong.
+        text: String,
+        /// What to do.
+        hint: &'static str,
+    },
 }
 
 /// How a run ended.
@@ -81,7 +101,7 @@ impl EndReason {
     /// Whom the reason concerns.
     fn concerns(&self) -> EndConcerns {
         match self {
-            EndReason::Stopped(StopReason::OtherSource(..))
+            EndReason::Stopped(StopReason::OtherSource { .. })
             | EndReason::Completed
             | EndReason::Interrupted(_)
             | EndReason::SourceFailed(_) => EndConcerns::ThisWorker,

@@ -272,7 +272,8 @@ impl<'a> Pipeline<'a> {
         self.adoption.on_committed(&committed);
         self.sent_by_others = committed.sent_by_others;
         if let Some(refused) = committed.refused.as_ref().filter(|_| !stage.is_stopping()) {
-            self.stop.get_or_insert(StopReason::OtherSource(refused.to_string(), refused.hint()));
+            let (text, hint) = (refused.to_string(), refused.hint());
+            self.stop.get_or_insert(StopReason::OtherSource { text, hint });
         }
         if let Some(reason) = committed.stopping.clone().filter(|_| !stage.is_stopping()) {
             self.stop.get_or_insert(StopReason::OtherWorker(reason));

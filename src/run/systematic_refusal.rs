@@ -161,7 +161,7 @@ impl SystematicRefusalDetector {
         let stop = if refusal.status == 403 && self.held.len() >= FORBIDDEN_ROWS {
             StopReason::Halt(Halt::Forbidden(refusal.describe()))
         } else if self.canary.is_some_and(|most| self.held.len() as u64 >= most.get()) {
-            StopReason::Canary(self.held.len() as u64, refusal.describe())
+            StopReason::Canary { rows: self.held.len() as u64, refusal: refusal.describe() }
         } else {
             return None;
         };
