@@ -11,7 +11,7 @@ use customer_import::{
     customer::{Cells, Field, Row, Rules},
     ledger::{
         ApiCustomer, Batch, Effort, EndConcerns, InsertResult, Ledger, NewRun, RequestCounts, RowResult,
-        RunEnd, RunState, Target,
+        RunEnd, RunState, SourceRows, Target,
     },
     source::{Source, SourceOptions},
 };
@@ -84,7 +84,14 @@ fn batches(c: &mut Criterion) {
             },
             |rows| {
                 runtime.block_on(async {
-                    let claims = ledger.commit(Batch { rows, ..Batch::default() }).await.unwrap().claims;
+                    let claims = ledger
+                        .commit(Batch {
+                            source: SourceRows { rows, ..SourceRows::default() },
+                            ..Batch::default()
+                        })
+                        .await
+                        .unwrap()
+                        .claims;
                     let settle = |(at, claim): (usize, customer_import::ledger::Claim)| {
                         let customer_id = format!("cst_{at:016}");
                         claim.settle(

@@ -66,6 +66,7 @@ use self::{
     store::{Held, Store},
 };
 pub use self::{
+    checkpoint::{ChunkEnd, SourceRows},
     claim::{ApiCustomer, Claim, Effort, InsertResult, RowResult, Settlement},
     error::Error,
     error_groups::ErrorGroups,
@@ -113,10 +114,8 @@ const LOOKUP_MAX: usize = 2048;
 pub struct Batch {
     /// How many of [`Ledger::rows_in_doubt`] to claim.
     pub in_doubt: usize,
-    /// Rows to claim or settle at once, in file order.
-    pub rows: Vec<Row>,
-    /// Positions of the source, each with the number of these rows before it.
-    pub positions: Vec<(usize, SourcePosition)>,
+    /// Rows to claim or settle at once.
+    pub source: SourceRows,
     /// Settled claims.
     pub settled: Vec<Settlement>,
     /// The requests of the run so far.
@@ -186,9 +185,13 @@ impl Begun {
     }
 }
 
-/// Rows to claim with the positions of the source among them, and whether the source is the same as that of the other
-/// workers.
-type TakenRows = (Vec<Row>, Vec<(usize, SourcePosition)>, Result<(), Error>);
+/// What this worker may claim of the rows that it has read.
+enum TakenRows {
+    /// These rows; the others are claimed already.
+    Claimable(SourceRows),
+    /// Nothing, because this worker reads another source than the others.
+    OtherSource(Error),
+}
 
 /// The ledger of one run, opened for writing.
 pub struct Ledger {
@@ -250,8 +253,7 @@ impl Ledger {
         let resume_point = store.last_checkpoint(run).await?;
         let id = store.insert_run(run, now()).await?;
         store.begin_checkpoint(id, run.parse_settings_hash).await?;
-        let columns = (run.columns, run.reference_column);
-        let mut planning = Planning::new(store, id, run.command, columns).await?;
+        let mut planning = Planning::new(store, id, run.command, run.columns, run.reference_column).await?;
         let is_shared = run.join_key.is_some() && location.file().is_none();
         planning.planner.shared = is_shared.then(|| SharedRun::beginning(id, location.clone()));
         let ledger = Ledger { resume_point, ..Ledger::at_start(planning, id, in_doubt, now) };
@@ -267,8 +269,7 @@ impl Ledger {
         now: fn() -> i64,
     ) -> Result<Ledger, Error> {
         let start = store.cursor_start(id).await?;
-        let columns = (run.columns, run.reference_column);
-        let mut planning = Planning::new(store, id, run.command, columns).await?;
+        let mut planning = Planning::new(store, id, run.command, run.columns, run.reference_column).await?;
         planning.planner.shared = Some(SharedRun::joining(id, location.clone(), start));
         Ok(Ledger::at_start(planning, id, Vec::new(), now))
     }
@@ -390,7 +391,7 @@ impl Ledger {
     /// # Errors
     /// After an error, nothing of the batch is durable and no claim exists.
     pub async fn commit(&mut self, batch: Batch) -> Result<Committed, Error> {
-        let Batch { in_doubt, rows, positions, settled, requests, flush, heartbeat, .. } = batch;
+        let Batch { in_doubt, source, settled, requests, flush, heartbeat, .. } = batch;
         let mut write = CommitBatch::new(self.run, (self.now)());
         write.heartbeat = heartbeat;
         write.hands_over_rows = batch.is_leaving;
@@ -401,11 +402,13 @@ impl Ledger {
             Some(reread) => self.claim_adopted(reread, &mut write).await?,
             None => Vec::new(),
         };
-        let read = rows.len();
-        let (rows, positions, refused) =
-            self.take_rows(rows, positions, batch.source_ended, &mut write).await?;
-        let skipped = read - rows.len();
-        claims.append(&mut self.claim(in_doubt, rows, &positions, &mut write).await?);
+        let read = source.rows.len();
+        let (source, refused) = match self.take_rows(source, batch.source_ended, &mut write).await? {
+            TakenRows::Claimable(rows) => (rows, None),
+            TakenRows::OtherSource(error) => (SourceRows::default(), Some(error)),
+        };
+        let skipped = read - source.rows.len();
+        claims.append(&mut self.claim(in_doubt, source, &mut write).await?);
         self.counts.requests = requests;
         let deferred = write.is_empty() && !flush && write.now < self.committed_at + DEFER_MAX_MS;
         if !deferred {
@@ -440,7 +443,7 @@ impl Ledger {
             remaining,
             stopping,
             adopted,
-            refused: refused.err(),
+            refused,
         })
     }
 
@@ -459,49 +462,39 @@ impl Ledger {
         Ok(())
     }
 
-    /// In a run that several workers share, takes the cursor and leaves out the rows that others have claimed. Returns
-    /// the rows to claim; none and the error if this worker reads another source than the others.
+    /// In a run that several workers share, takes the cursor and leaves out the rows that others have claimed.
     async fn take_rows(
         &mut self,
-        mut rows: Vec<Row>,
-        mut positions: Vec<(usize, SourcePosition)>,
+        mut source: SourceRows,
         source_ended: bool,
         write: &mut CommitBatch<'_>,
     ) -> Result<TakenRows, Error> {
         let Planning { store, planner, .. } = &mut self.planning;
-        let Some(shared) = &mut planner.shared else { return Ok((rows, positions, Ok(()))) };
-        let skip = |shared: &mut SharedRun, rows: &mut Vec<Row>, positions: &mut Vec<_>| {
-            let others = shared.claimed_by_others(rows.len());
-            rows.drain(..others).for_each(|row| shared.skip(&row));
-            positions.retain_mut(|(before, _): &mut (usize, SourcePosition)| {
-                let is_left = *before > others;
-                *before = before.saturating_sub(others);
-                is_left
-            });
-        };
-        skip(shared, &mut rows, &mut positions);
-        if rows.is_empty() && (!source_ended || shared.is_at_end) {
-            return Ok((rows, positions, Ok(())));
+        let Some(shared) = &mut planner.shared else { return Ok(TakenRows::Claimable(source)) };
+        shared.skip_claimed(&mut source);
+        if source.rows.is_empty() && (!source_ended || shared.is_at_end) {
+            return Ok(TakenRows::Claimable(source));
         }
         let Some(cursor) = store.take_cursor(self.run, write.now).await? else {
             // The run ends: these rows are for another run.
-            return Ok((Vec::new(), Vec::new(), Ok(())));
+            return Ok(TakenRows::Claimable(SourceRows::default()));
         };
         let cursor = shared.take(cursor);
-        skip(shared, &mut rows, &mut positions);
+        shared.skip_claimed(&mut source);
         write.cursor = Some(cursor);
-        if let Err(refused) = shared.accept(&cursor, rows.first().map(|row| row.line), source_ended) {
-            return Ok((Vec::new(), Vec::new(), Err(refused)));
+        let next_line = source.rows.first().map(|row| row.line);
+        if let Err(error) = shared.accept(&cursor, next_line, source_ended) {
+            return Ok(TakenRows::OtherSource(error));
         }
         if shared.is_at_cursor() {
-            rows.iter().for_each(|row| shared.pass(row));
+            source.rows.iter().for_each(|row| shared.pass(row));
             write.cursor = Some(shared.moved(cursor.next_row, source_ended));
         }
         if shared.has_skipped {
             self.tracker.stop();
         }
         planner.set_next_id(cursor.next_row);
-        Ok((rows, positions, Ok(())))
+        Ok(TakenRows::Claimable(source))
     }
 
     /// Adopts rows of workers that have died or left, if there are any and none wait for their lines.
@@ -577,10 +570,10 @@ impl Ledger {
     async fn claim(
         &mut self,
         in_doubt: usize,
-        rows: Vec<Row>,
-        positions: &[(usize, SourcePosition)],
+        source: SourceRows,
         write: &mut CommitBatch<'_>,
     ) -> Result<Vec<Claim>, Error> {
+        let SourceRows { rows, chunk_ends } = source;
         self.counts.last_line = rows.last().map_or(self.counts.last_line, |row| row.line);
         let plans = self.planning.plan(&rows).await?;
         if let (Some(cursor), false) = (&mut write.cursor, rows.is_empty()) {
@@ -594,16 +587,16 @@ impl Ledger {
             self.in_doubt
                 .drain(first..)
                 .rev()
-                .map(|open| Claim::in_doubt(open, InDoubtClaim::OfEarlierRun, (self.run, write.now))),
+                .map(|open| Claim::in_doubt(open, InDoubtClaim::OfEarlierRun, self.run, write.now)),
         );
-        let mut positions = positions.iter().peekable();
+        let mut chunk_ends = chunk_ends.into_iter().peekable();
         for (at, (row, plan)) in rows.into_iter().zip(plans).enumerate() {
             match write.add(row, plan, &mut self.counts.tally, &mut self.tracker) {
                 Some(claim) if matches!(claim.operation, Operation::Update(_)) => updates.push(claim),
                 claim => claims.extend(claim),
             }
-            if let Some((_, position)) = positions.next_if(|(rows, _)| *rows == at + 1) {
-                self.tracker.chunk_ended(*position);
+            if let Some(end) = chunk_ends.next_if(|end| end.rows_before == at + 1) {
+                self.tracker.chunk_ended(end.position);
             }
         }
         claims.iter().for_each(|claim| write.claim(claim));

@@ -58,10 +58,11 @@ async fn run(
     let mut source = Source::open(&SourceOptions { recorded, ..source_options(&args.input)? })?;
     let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
-    let columns = (source.columns(), source.reference_column());
+    let requested = requested_target(&args.target)?;
+    let (columns, reference_column) = (source.columns(), source.reference_column());
     let outage_limit = args.sending.outage_limit;
     let mut forecast =
-        Forecast::open(ledger, &requested_target(&args.target)?, command, columns, outage_limit).await?;
+        Forecast::open(ledger, &requested, command, columns, reference_column, outage_limit).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let expect_rows = expected_rows(&args.input.read, &source);
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());

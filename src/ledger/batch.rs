@@ -11,7 +11,7 @@ use super::{
     checkpoint::{Checkpoint, CheckpointTracker},
     claim::{
         ApiCustomer, Claim, ClaimedRow, IdSource, InsertResult, LedgerRow, Operation, ReferenceRepeat,
-        RowError, RowResult, Settlement, UpdateResult, describe_unsendable,
+        RowError, RowResult, RowToSend, Settlement, UpdateResult, describe_unsendable,
     },
     model::{ExistingCounts, Heartbeat, Outcome, RowId, RunId, Tally},
     plan::RowPlan,
@@ -82,7 +82,8 @@ impl Unsendable {
     fn new(
         row: UnsendableRow,
         line: u64,
-        (record, reading): (Record, Result<Customer, Faults>),
+        record: Record,
+        reading: Result<Customer, Faults>,
         error: Arc<RowError>,
     ) -> Unsendable {
         let (outcome, reference) = match reading {
@@ -115,6 +116,23 @@ impl LastError {
     }
 }
 
+/// An Update that is about to be sent.
+pub(super) struct BegunUpdate {
+    pub(super) id: RowId,
+    pub(super) line: u64,
+    /// The fields that the Update sends.
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// An Update that the API has accepted.
+pub(super) struct AcceptedUpdate {
+    pub(super) id: RowId,
+    pub(super) line: u64,
+    /// The fields that the Update sent.
+    pub(super) fingerprint: Fingerprint,
+    pub(super) attempts: u32,
+}
+
 /// An Update that did not succeed.
 pub(super) struct UnfinishedUpdate<'a> {
     pub(super) id: RowId,
@@ -130,10 +148,9 @@ pub(super) struct UnfinishedUpdate<'a> {
 /// The rows that one commit writes about Updates.
 #[derive(Default)]
 pub(super) struct UpdateRows<'a> {
-    /// Updates about to be sent: row, line, and the fields.
-    pub(super) begun: Vec<(RowId, u64, Fingerprint)>,
-    /// Accepted Updates: row, line, the fields, and attempts.
-    pub(super) updated: Vec<(RowId, u64, Fingerprint, u32)>,
+    /// Updates about to be sent.
+    pub(super) begun: Vec<BegunUpdate>,
+    pub(super) updated: Vec<AcceptedUpdate>,
     /// Updates of rows that an earlier run imported.
     pub(super) unfinished: Vec<UnfinishedUpdate<'a>>,
     /// Updates of rows that this run inserted.
@@ -308,7 +325,7 @@ impl<'a> CommitBatch<'a> {
             }
             RowPlan::InvalidOrDuplicate(row) => {
                 let error = self.last_error.describe(&reading, row.repeat);
-                let unsendable = Unsendable::new(row, line, (record, reading), error);
+                let unsendable = Unsendable::new(row, line, record, reading, error);
                 settle(unsendable.outcome, self.run);
                 self.settle_unsendable(unsendable);
                 return None;
@@ -336,8 +353,8 @@ impl<'a> CommitBatch<'a> {
         };
         let customer = reading.ok()?;
         tally.add(Outcome::Pending);
-        let (content, chunk, at) = ((customer, record), tracker.claimed(), (self.run, self.now));
-        let mut claim = Claim::of_row(ledger_row, content, line, chunk, update, at);
+        let source = RowToSend { line, customer, record, chunk: tracker.claimed() };
+        let mut claim = Claim::of_row(ledger_row, source, update, self.run, self.now);
         claim.may_belong_to_another_row = !reference_was_read;
         if let Operation::Update(_) = claim.operation {
             self.begin_update(&claim);
@@ -357,7 +374,8 @@ impl<'a> CommitBatch<'a> {
 
     /// Adds an Update that is about to be sent.
     pub(super) fn begin_update(&mut self, claim: &Claim) {
-        self.updates.begun.push((claim.id, claim.line, claim.sent()));
+        let (id, line, fingerprint) = (claim.id, claim.line, claim.sent());
+        self.updates.begun.push(BegunUpdate { id, line, fingerprint });
     }
 
     /// Adds an imported row that no longer needs an Update.
@@ -430,8 +448,9 @@ impl<'a> CommitBatch<'a> {
         let Settlement { claim, effort, .. } = settlement;
         let attempts = effort.requests;
         let Some((error, may_have_landed)) = result.error() else {
-            self.updates.updated.push((claim.id, claim.line, claim.sent(), attempts));
-            self.finish_update(claim.id);
+            let (id, line, fingerprint) = (claim.id, claim.line, claim.sent());
+            self.updates.updated.push(AcceptedUpdate { id, line, fingerprint, attempts });
+            self.finish_update(id);
             return;
         };
         if result.outcome() == Outcome::Pending && !may_have_landed {

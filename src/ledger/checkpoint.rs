@@ -11,7 +11,37 @@
 use std::collections::VecDeque;
 
 use super::model::{Outcome, RunId, Tally};
-use crate::customer::SourcePosition;
+use crate::customer::{Row, SourcePosition};
+
+/// Consecutive rows of the source, in file order.
+#[derive(Debug, Default)]
+pub struct SourceRows {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The ends of the chunks that end among these rows: positions that a checkpoint may reach.
+    pub chunk_ends: Vec<ChunkEnd>,
+}
+
+/// The end of a chunk among rows of the source.
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkEnd {
+    /// How many of the rows are before it.
+    pub rows_before: usize,
+    /// The position of the source.
+    pub position: SourcePosition,
+}
+
+impl SourceRows {
+    /// Removes the first `count` rows; passes each to `each`.
+    pub(super) fn drop_first(&mut self, count: usize, each: impl FnMut(Row)) {
+        self.rows.drain(..count).for_each(each);
+        self.chunk_ends.retain_mut(|end| {
+            let is_left = end.rows_before > count;
+            end.rows_before = end.rows_before.saturating_sub(count);
+            is_left
+        });
+    }
+}
 
 /// A reached position of the source, with the results of the rows before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

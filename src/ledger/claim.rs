@@ -151,6 +151,14 @@ pub(super) enum InDoubtClaim {
     OfThisRun,
 }
 
+/// A row of the source for which a request is to be sent.
+pub(super) struct RowToSend {
+    pub(super) line: u64,
+    pub(super) customer: Customer,
+    pub(super) record: Record,
+    pub(super) chunk: ChunkNumber,
+}
+
 /// The row of the ledger that a row of the source is.
 pub(super) enum LedgerRow {
     /// None yet; it will have this id.
@@ -181,12 +189,12 @@ impl Claim {
     /// The claim of a row of the source.
     pub(super) fn of_row(
         row: LedgerRow,
-        (mut customer, record): (Customer, Record),
-        line: u64,
-        chunk: ChunkNumber,
+        source: RowToSend,
         update: Option<Box<CustomerUpdate>>,
-        (run, now): (RunId, i64),
+        run: RunId,
+        now: i64,
     ) -> Claim {
+        let RowToSend { line, mut customer, record, chunk } = source;
         if let Some(update) = &update {
             customer.fingerprint = update.fingerprint;
         }
@@ -213,7 +221,7 @@ impl Claim {
     }
 
     /// The claim of a row that an earlier run left in doubt.
-    pub(super) fn in_doubt(open: OpenClaim, origin: InDoubtClaim, (run, now): (RunId, i64)) -> Claim {
+    pub(super) fn in_doubt(open: OpenClaim, origin: InDoubtClaim, run: RunId, now: i64) -> Claim {
         let OpenClaim { id, line, reference, fingerprint, claimed_at } = open;
         Claim {
             run,

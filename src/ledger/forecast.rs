@@ -59,8 +59,9 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Reads the ledger as for a run of this command. `columns` holds the source's columns and, if known, the one
-    /// with the references. If the ledger's server is unreachable, queries are repeated for at most `outage_limit`.
+    /// Reads the ledger as for a run of this command. `columns` are those of the source; `reference_column` is the one
+    /// with the references, if known, or their template. If the ledger's server is unreachable, queries are repeated for
+    /// at most `outage_limit`.
     ///
     /// # Errors
     /// If the location holds something other than a ledger, a ledger of another target, or one that cannot be read.
@@ -68,7 +69,8 @@ impl Forecast {
         location: &Location,
         requested: &RequestedTarget,
         command: Command,
-        columns: (&[String], Option<&str>),
+        columns: &[String],
+        reference_column: Option<&str>,
         outage_limit: Duration,
     ) -> Result<Forecast, Error> {
         let (mut store, running, exists) = match Reader::open(location).await {
@@ -87,7 +89,8 @@ impl Forecast {
         let unrecovered = store.open_claims().await?;
         let in_doubt = store.rows_in_doubt().await?.len() + unrecovered.len();
         let run = store.next_run().await?;
-        let planning = Planning::new(store, run, command, columns).await?.forecasting(unrecovered);
+        let planning = Planning::new(store, run, command, columns, reference_column).await?;
+        let planning = planning.forecasting(unrecovered);
         Ok(Forecast { planning, exists, running, in_doubt: in_doubt as u64 })
     }
 

@@ -115,9 +115,9 @@ impl BatchJson {
 impl UpdatesJson {
     fn of(updates: &UpdateRows<'_>) -> UpdatesJson {
         UpdatesJson {
-            begun: json_rows(updates.begun.iter().map(|(id, line, sent)| (id, line, hex(sent)))),
+            begun: json_rows(updates.begun.iter().map(|it| (it.id, it.line, hex(&it.fingerprint)))),
             updated: json_rows(
-                updates.updated.iter().map(|(id, line, sent, attempts)| (id, line, hex(sent), attempts)),
+                updates.updated.iter().map(|it| (it.id, it.line, hex(&it.fingerprint), it.attempts)),
             ),
             unfinished: json_rows(updates.unfinished.iter().map(|it| {
                 let RowError { code, message, http_status, request_id, .. } = it.error;
@@ -126,10 +126,18 @@ impl UpdatesJson {
             })),
             new_unfinished: json_rows(updates.new_unfinished.iter().map(|it| {
                 let RowError { code, message, http_status, request_id, .. } = it.error;
-                let (sent, landed) = (hex(&it.fingerprint), i64::from(it.may_have_landed));
-                let what = (it.id, it.line, it.outcome, sent, landed, it.attempts);
-                let (id, line, outcome, sent, landed, attempts) = what;
-                (id, line, outcome, sent, landed, attempts, code, message, http_status, request_id)
+                (
+                    it.id,
+                    it.line,
+                    it.outcome,
+                    hex(&it.fingerprint),
+                    i64::from(it.may_have_landed),
+                    it.attempts,
+                    code,
+                    message,
+                    http_status,
+                    request_id,
+                )
             })),
             restored: json_ids(&updates.restored),
             finished: json_ids(&updates.finished),

@@ -33,13 +33,14 @@ pub(super) struct Planning {
 }
 
 impl Planning {
-    /// The planner of the run with this number. `columns` holds the source's columns and, if known, the one with the
-    /// references.
+    /// The planner of the run with this number. `columns` are those of the source; `reference_column` is the one with the
+    /// references, if known, or their template.
     pub(super) async fn new(
         mut store: Store,
         run: RunId,
         command: Command,
-        (columns, reference_column): (&[String], Option<&str>),
+        columns: &[String],
+        reference_column: Option<&str>,
     ) -> Result<Planning, Error> {
         store.read_index().await?;
         let next_id = RowId(store.last_row().await?.0 + 1);

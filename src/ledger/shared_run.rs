@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
+    checkpoint::SourceRows,
     claim::{Claim, InDoubtClaim},
     error::Error,
     location::Location,
@@ -137,8 +138,14 @@ impl SharedRun {
             .map_or(rows, |others| others.min(rows))
     }
 
+    /// Removes the rows that other workers are known to have claimed from the next rows of the source.
+    pub(super) fn skip_claimed(&mut self, source: &mut SourceRows) {
+        let others = self.claimed_by_others(source.rows.len());
+        source.drop_first(others, |row| self.skip(&row));
+    }
+
     /// Passes a row that another worker has claimed.
-    pub(super) fn skip(&mut self, row: &Row) {
+    fn skip(&mut self, row: &Row) {
         if let Some(reference) = reference_of(row) {
             self.others.insert(reference.as_str());
         }
@@ -232,7 +239,7 @@ impl SharedRun {
         let claim = |(_, AdoptedRow { reference, known }): (String, AdoptedRow)| {
             let KnownRow { id, line, fingerprint, claimed_at, .. } = known;
             let open = OpenClaim { id, line, reference, fingerprint, claimed_at };
-            Claim::in_doubt(open, InDoubtClaim::OfThisRun, (run, now))
+            Claim::in_doubt(open, InDoubtClaim::OfThisRun, run, now)
         };
         self.adopted.drain().map(claim).collect()
     }

@@ -24,14 +24,14 @@ use super::{
     ledger_handle::{CommitResult, LedgerHandle},
     open_rows_max,
     progress::{Progress, RunSnapshot, SourceSize},
-    read_ahead::{ReadAhead, RowsToClaim},
+    read_ahead::ReadAhead,
     systematic_refusal::SystematicRefusalDetector,
     timeline::Timeline,
     work_queue::{QueueDepth, WakeThresholds, WorkQueue},
 };
 use crate::{
     error::Error,
-    ledger::{Batch, Claim, Ledger, RunId, SentCounts},
+    ledger::{Batch, Claim, Ledger, RunId, SentCounts, SourceRows},
     sender::Sender,
     source::{Chunk, SourceOptions},
     throttle::{Slot, UpcomingWrites},
@@ -165,14 +165,14 @@ impl<'a> Pipeline<'a> {
         let plan = self.policy.plan(&input)?;
         let mut ledger = self.ledger.take()?;
         self.timeline.write_to(&mut ledger);
-        let (in_doubt, RowsToClaim { rows, positions }) = match stage {
-            Stage::Recovering { .. } => (plan.claim, RowsToClaim::default()),
+        let (in_doubt, source) = match stage {
+            Stage::Recovering { .. } => (plan.claim, SourceRows::default()),
             // The rows of other workers come in addition; otherwise, the commit might claim none.
             _ => (0, self.read.take(plan.claim.saturating_add(self.claimed_ahead))),
         };
         let (settled, stop) = self.refusals.filter(self.queue.take_settled());
         self.stop = stop;
-        self.policy.on_begin(rows.len().max(in_doubt), settled.len());
+        self.policy.on_begin(source.rows.len().max(in_doubt), settled.len());
         for settlement in &settled {
             self.progress.count(settlement);
             self.sent.add(settlement.result().outcome());
@@ -183,8 +183,7 @@ impl<'a> Pipeline<'a> {
         });
         let batch = Batch {
             in_doubt,
-            rows,
-            positions,
+            source,
             settled,
             requests: self.sender.request_counts(),
             flush: plan.flush,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use super::CLAIMED_AHEAD_MAX;
 use crate::{
-    customer::{Row, SourcePosition},
+    ledger::{ChunkEnd, SourceRows},
     source::{CHUNK_ROWS, Chunk},
 };
 
@@ -21,15 +21,6 @@ pub(super) struct ReadAhead {
     taken: usize,
     /// Bytes of the source before the first chunk.
     before: u64,
-}
-
-/// Rows to claim, in file order.
-#[derive(Default)]
-pub(super) struct RowsToClaim {
-    pub(super) rows: Vec<Row>,
-    /// Positions of the source, each with the number of these rows before it: one for each chunk that ends among
-    /// them.
-    pub(super) positions: Vec<(usize, SourcePosition)>,
 }
 
 impl ReadAhead {
@@ -52,15 +43,16 @@ impl ReadAhead {
     }
 
     /// Takes at most `count` rows.
-    pub(super) fn take(&mut self, count: usize) -> RowsToClaim {
-        let mut taken = RowsToClaim { rows: Vec::with_capacity(count.min(self.rows)), positions: Vec::new() };
+    pub(super) fn take(&mut self, count: usize) -> SourceRows {
+        let rows = Vec::with_capacity(count.min(self.rows));
+        let mut taken = SourceRows { rows, chunk_ends: Vec::new() };
         while taken.rows.len() < count {
             let Some(first) = self.chunks.front_mut() else { break };
             let part = first.rows.len().min(count - taken.rows.len());
             taken.rows.extend(first.rows.drain(..part));
             self.taken += part;
             if first.rows.is_empty() {
-                taken.positions.push((taken.rows.len(), first.position));
+                taken.chunk_ends.push(ChunkEnd { rows_before: taken.rows.len(), position: first.position });
                 self.taken = 0;
                 self.before = first.position.bytes;
                 self.chunks.pop_front();
@@ -90,7 +82,7 @@ impl ReadAhead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::customer::{Faults, Record};
+    use crate::customer::{Faults, Record, Row, SourcePosition};
 
     fn chunk(lines: std::ops::Range<u64>, bytes: u64) -> Chunk {
         let row = |line| Row {
@@ -111,11 +103,11 @@ mod tests {
         ahead.push(chunk(0..4, 400));
         ahead.push(chunk(4..6, 600));
         let first = ahead.take(3);
-        assert_eq!((first.rows.len(), first.positions.len(), ahead.bytes()), (3, 0, 300));
+        assert_eq!((first.rows.len(), first.chunk_ends.len(), ahead.bytes()), (3, 0, 300));
         let second = ahead.take(2);
-        let positions: Vec<_> =
-            second.positions.iter().map(|(rows, position)| (*rows, position.bytes)).collect();
-        assert_eq!((second.rows[0].line, positions, ahead.bytes()), (3, vec![(1, 400)], 500));
+        let ends: Vec<_> =
+            second.chunk_ends.iter().map(|end| (end.rows_before, end.position.bytes)).collect();
+        assert_eq!((second.rows[0].line, ends, ahead.bytes()), (3, vec![(1, 400)], 500));
         assert_eq!(ahead.take(9).rows.len(), 1);
         assert_eq!((ahead.len(), ahead.bytes()), (0, 600));
     }

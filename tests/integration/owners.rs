@@ -11,7 +11,7 @@ use customer_import::{
     customer::Row,
     ledger::{
         ApiCustomer, Batch, Claim, Committed, Effort, InsertResult, Ledger, NewRun, Outcome, RowResult,
-        Settlement, Target,
+        Settlement, SourceRows, Target,
     },
     source::{Source, SourceOptions},
 };
@@ -40,7 +40,8 @@ fn created(claim: Claim) -> Settlement {
 }
 
 async fn commit(ledger: &mut Ledger, rows: Vec<Row>, settled: Vec<Settlement>) -> Committed {
-    ledger.commit(Batch { rows, settled, flush: true, ..Batch::default() }).await.unwrap()
+    let source = SourceRows { rows, ..SourceRows::default() };
+    ledger.commit(Batch { source, settled, flush: true, ..Batch::default() }).await.unwrap()
 }
 
 fn duplicates(committed: &Committed) -> (usize, u64) {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     super::{
-        batch::{CommitBatch, SettledWithId, UpdateRows},
+        batch::{CommitBatch, SettledWithId},
         checkpoint::Checkpoint,
         claim::{IdSource, RowError},
         error::Error,
@@ -448,7 +448,7 @@ impl Store {
         let me = self.worker_id();
         encode(batch, me, &mut statements);
         statements.extend(self.move_cursor(batch));
-        statements.extend(count_run((batch.run, me), counts, &self.written));
+        statements.extend(count_run(batch.run, me, counts, &self.written));
         statements.extend(batch.heartbeat.as_ref().map(|heartbeat| set_heartbeat(heartbeat, batch, me)));
         if batch.heartbeat.is_some() {
             statements.push(orphan_claims(batch.run, me, batch.now));
@@ -495,7 +495,7 @@ impl Store {
         let end = end.some_text(stop_reason).bind(now).bind(me);
         // No worker joins a run that ends, and of two workers that leave, only one ends the run.
         let mut statements = vec![Statement::new(LOCK_TARGET)];
-        let mut counted = count_run((run, me), &counts, &self.written);
+        let mut counted = count_run(run, me, &counts, &self.written);
         counted.iter_mut().for_each(|statement| statement.must_change = None);
         statements.extend(counted);
         if let (EndConcerns::AllWorkers, Some(reason)) = (concerns, stop_reason) {
@@ -678,7 +678,7 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
             .collect::<Vec<_>>();
         statements.push(of_rows(COUNT_DROPPED, &json_rows(rows)));
     }
-    encode_updates(&batch.updates, &json.updates, (run, now, worker), statements);
+    encode_updates(batch, &json.updates, worker, statements);
     let notes = batch.existing.notes();
     if !notes.is_empty() {
         statements.push(of_rows(COUNT_EXISTING, &json_rows(notes)));
@@ -707,7 +707,7 @@ fn encode(batch: &CommitBatch<'_>, worker: i64, statements: &mut Vec<Statement>)
 }
 
 /// Adds to the counts of the run the difference between this worker's counts and its earlier ones.
-fn count_run((run, worker): (RunId, i64), counts: &RunCounts, earlier: &RunCounts) -> Vec<Statement> {
+fn count_run(run: RunId, worker: i64, counts: &RunCounts, earlier: &RunCounts) -> Vec<Statement> {
     let (now, before) = (counts.requests, earlier.requests);
     let changed: Vec<_> = counts.tally.since(&earlier.tally).filter(|(_, rows)| *rows != 0).collect();
     let is_same = now == before && counts.last_line <= earlier.last_line && changed.is_empty();
@@ -796,15 +796,11 @@ fn encode_settled(batch: &CommitBatch<'_>, json: &BatchJson, statements: &mut Ve
     }
 }
 
-fn encode_updates(
-    updates: &UpdateRows<'_>,
-    json: &UpdatesJson,
-    (run, now, worker): (RunId, i64, i64),
-    statements: &mut Vec<Statement>,
-) {
+fn encode_updates(batch: &CommitBatch<'_>, json: &UpdatesJson, worker: i64, statements: &mut Vec<Statement>) {
+    let CommitBatch { run, now, updates, .. } = batch;
     let of_rows = |sql: &'static str, rows: &str| Statement::new(sql).json(rows).bind(run.0);
     if !updates.updated.is_empty() {
-        statements.push(of_rows(SETTLE_UPDATED, &json.updated).bind(now));
+        statements.push(of_rows(SETTLE_UPDATED, &json.updated).bind(*now));
     }
     if !updates.unfinished.is_empty() {
         statements.push(Statement::new(SETTLE_UNFINISHED_UPDATES).json(&json.unfinished));
