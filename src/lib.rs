@@ -137,7 +137,7 @@
 //! | [`run`] | `source`, `customer`, `ledger`, `latency`, `sender`, `throttle`, `error` | reqwest, sqlx, csv, the terminal |
 //! | [`verify`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`validate`] | `source`, `customer`, `export`, `error` | the ledger, the network, the terminal |
-//! | [`plan`] | `source`, `customer`, `ledger` (read), `sender`, `throttle`, `run` (the loop), `validate` (its findings), `verify` (its lookups), `error` | reqwest, sqlx, csv, the terminal |
+//! | [`plan`] | `source`, `customer`, `ledger` (read), `sender`, `run` (its limits and ends), `validate` (its findings), `verify` (its lookups), `error` | reqwest, sqlx, csv, the terminal |
 //! | [`init`] | `customer`, `source`, `validate`, `report` (numbers and lines as text), `error` | the ledger, the network, the terminal |
 //! | [`probe`] | `api` | the ledger, files, the terminal |
 //! | [`report`] | `customer`, `ledger`, `latency`, `run` (its snapshot), `source` (its adjustments), `plan`, `validate`, `verify`, `error` | files, the network |
@@ -149,7 +149,8 @@
 //! Four absences are what the design relies on: no request is sent for a row whose claim is not committed; nothing
 //! is shown, counted or exported that is not committed; no module but `ledger` contains SQL, none
 //! but `api` builds a request, none but `cli` prints; there is no global state but the tracing
-//! subscriber and the choice of `--color`. A test reads the source and keeps this table true.
+//! subscriber, the last reading of the `clock`, and the choice of `--color`. A test reads the source and keeps this
+//! table true.
 
 pub mod customer;
 

@@ -1,9 +1,8 @@
 //! Compares the customers at the API with the rows of a file that a ledger has imported.
 //!
-//! The loop is that of a run, with lookups (Get) in place of claims: same stages, limits and throttle. Nothing is
-//! recorded here, because the current state of the API is not an outcome of a run. Fields are compared by their
-//! fingerprints, so no value is kept beyond its reply. A field that the file does not have is not compared, because
-//! the API may fill it in.
+//! `lookups` looks the rows up by Get, for `plan` too. Nothing is recorded here, because the current state of the API
+//! is not an outcome of a run. Fields are compared by their fingerprints, so no value is kept beyond its reply. A field
+//! that the file does not have is not compared, because the API may fill it in.
 //!
 //! Must not depend on HTTP, SQL, CSV or the terminal.
 
@@ -15,16 +14,15 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 pub use self::lookups::Choice;
-pub(crate) use self::lookups::{Lookups, ToLookUp};
+pub(crate) use self::lookups::{LookupCaller, ToLookUp, look_up};
 
 use crate::{
     customer::{FieldCounts, Fingerprint, Reference},
     error::Error,
     ledger::{ChangedAtApi, ImportedIndex, ImportedRow},
-    run::{Chunks, EndReason, Limits, Signal, Stage, StageEvent, Workload, drive},
+    run::{Chunks, EndReason, Limits, Signal},
     sender::{Lookup, Sender},
     source::Chunk,
-    throttle::Slot,
 };
 
 /// How many lines of each kind are listed.
@@ -144,7 +142,6 @@ impl ToLookUp for LookupRow {
 
 struct Comparison<'a> {
     imported: ImportedIndex,
-    lookups: Lookups<LookupRow>,
     mark: bool,
     found: ComparisonResult,
     show: &'a mut dyn FnMut(&ComparisonResult),
@@ -158,51 +155,22 @@ struct Comparison<'a> {
 pub async fn run(
     imported: ImportedIndex,
     source: Chunks,
-    sender: Arc<Sender>,
+    sender: &Arc<Sender>,
     options: Options,
     signals: &mut mpsc::Receiver<Signal>,
     show: &mut dyn FnMut(&ComparisonResult),
 ) -> Result<(EndReason, ComparisonResult), Error> {
-    let mut comparison = Comparison {
-        imported,
-        lookups: Lookups::new(Arc::clone(&sender), options.limits, options.choice),
-        mark: options.mark,
-        found: ComparisonResult::default(),
-        show,
-    };
-    let end = drive(&mut comparison, Stage::first(0), source, signals, &sender, options.limits).await?;
-    (comparison.show)(&comparison.found);
-    Ok((end.stage.end_reason()?, comparison.found))
+    let Options { limits, choice, mark } = options;
+    let mut comparison = Comparison { imported, mark, found: ComparisonResult::default(), show };
+    let reason = look_up(&mut comparison, source, sender, limits, choice, signals).await?;
+    Ok((reason, comparison.found))
 }
 
-impl Workload for Comparison<'_> {
-    type Finished = Box<(LookupRow, Lookup)>;
+impl LookupCaller for Comparison<'_> {
+    type Row = LookupRow;
 
-    fn advance(&mut self, stage: &Stage) -> Option<StageEvent> {
-        self.lookups.advance(stage)
-    }
-
-    fn wants_rows(&self) -> bool {
-        self.lookups.wants_rows()
-    }
-
-    fn wants_slot(&self) -> bool {
-        self.lookups.wants_slot()
-    }
-
-    async fn finished(&mut self, _: &Stage) -> Result<Self::Finished, Error> {
-        self.lookups.finished().await
-    }
-
-    fn on_finished(&mut self, answered: Self::Finished, _: &Stage) -> Result<(), Error> {
-        let (lookup, result) = *answered;
-        self.lookups.on_finished(&result);
-        self.found.compare(&lookup, result, self.mark);
-        Ok(())
-    }
-
-    /// Looks for imported rows in the chunk; the others are only counted.
-    async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
+    /// Offers the imported rows of the chunk; the others are only counted.
+    async fn on_chunk(&mut self, chunk: Chunk, offer: &mut dyn FnMut(LookupRow)) -> Result<(), Error> {
         let good = chunk.rows.iter().filter_map(|row| row.reading.as_ref().ok());
         let mut imported = self.imported.find(good.map(|customer| &customer.reference)).await?;
         self.found.bytes = chunk.position.bytes;
@@ -217,26 +185,18 @@ impl Workload for Comparison<'_> {
                 None => self.found.not_imported += 1,
                 Some(lookup) => {
                     self.found.imported += 1;
-                    self.lookups.offer(lookup);
+                    offer(lookup);
                 }
             }
         }
         Ok(())
     }
 
-    fn on_slot(&mut self, slot: Slot) {
-        self.lookups.on_slot(slot);
+    fn on_result(&mut self, row: LookupRow, result: Lookup) {
+        self.found.compare(&row, result, self.mark);
     }
 
-    fn on_tick(&mut self, _: &Stage) {
-        self.lookups.on_tick();
+    fn show(&mut self) {
         (self.show)(&self.found);
     }
-
-    fn drain(&mut self, reason: &EndReason) {
-        self.lookups.drain(reason);
-    }
-
-    /// Abandoning a lookup does no harm.
-    fn abandon(&mut self) {}
 }

@@ -1,7 +1,7 @@
 //! `verify`: looks up the rows that a ledger has imported and compares them with the file. Writes to the ledger only
 //! with `--mark`.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use tracing::info;
 
@@ -72,8 +72,7 @@ async fn run(
         display.show_counts(found.looked_up(), total, words, waiting_cause(sender).as_deref());
         exporter.refresh();
     };
-    let comparison =
-        verify::run(imported, source.stream()?, Arc::clone(sender), options(args), signals, show);
+    let comparison = verify::run(imported, source.stream()?, sender, options(args), signals, show);
     let end = rate_sharing.while_shared(comparison).await;
     display.end();
     let (ended, found) = end.inspect_err(|error| exporter.end(code_of_error(error), false))?;

@@ -1,8 +1,8 @@
 //! Looks up rows that are new to the ledger at the API, in addition to the plan: whether their customers already
 //! exist.
 //!
-//! The loop is that of a run, with lookups (Get) in place of claims, as in `verify`. Fields are compared by their
-//! fingerprints, as an import compares the fields of an existing customer. Records nothing.
+//! The lookups are those of `verify`. Fields are compared by their fingerprints, as an import compares the fields of an
+//! existing customer. Records nothing.
 
 use std::sync::Arc;
 
@@ -13,11 +13,10 @@ use crate::{
     customer::FieldCounts,
     error::Error,
     ledger::Forecast,
-    run::{Chunks, EndReason, Limits, Signal, SourceEnd, Stage, StageEvent, Workload, drive},
+    run::{Chunks, EndReason, Limits, Signal},
     sender::{Lookup, Sender},
     source::Chunk,
-    throttle::Slot,
-    verify::{Choice, Lookups},
+    verify::{Choice, LookupCaller, look_up},
 };
 
 /// The result of the lookups.
@@ -114,7 +113,6 @@ struct Asking<'a> {
     forecast: &'a mut Forecast,
     plan: Plan,
     asked: Asked,
-    lookups: Lookups<NewRow>,
     show: &'a mut dyn FnMut(&Plan, &Asked),
 }
 
@@ -131,65 +129,30 @@ pub async fn plan_and_ask(
     signals: &mut mpsc::Receiver<Signal>,
     show: &mut dyn FnMut(&Plan, &Asked),
 ) -> Result<(EndReason, Plan, Asked), Error> {
-    let mut asking = Asking {
-        forecast,
-        plan: Plan::default(),
-        asked: Asked::default(),
-        lookups: Lookups::new(Arc::clone(sender), options.limits, options.choice),
-        show,
-    };
-    let end = drive(&mut asking, Stage::first(0), source, signals, sender, options.limits).await?;
-    (asking.show)(&asking.plan, &asking.asked);
-    Ok((end.stage.end_reason()?, asking.plan, asking.asked))
+    let mut asking = Asking { forecast, plan: Plan::default(), asked: Asked::default(), show };
+    let Options { limits, choice } = options;
+    let reason = look_up(&mut asking, source, sender, limits, choice, signals).await?;
+    Ok((reason, asking.plan, asking.asked))
 }
 
-impl Workload for Asking<'_> {
-    type Finished = Box<(NewRow, Lookup)>;
+impl LookupCaller for Asking<'_> {
+    type Row = NewRow;
 
-    fn advance(&mut self, stage: &Stage) -> Option<StageEvent> {
-        self.plan.is_whole |= matches!(stage, Stage::Finishing { source_end: SourceEnd::Reached });
-        self.lookups.advance(stage)
+    async fn on_chunk(&mut self, chunk: Chunk, offer: &mut dyn FnMut(NewRow)) -> Result<(), Error> {
+        self.plan.add(chunk, self.forecast, offer).await
     }
 
-    fn wants_rows(&self) -> bool {
-        self.lookups.wants_rows()
-    }
-
-    fn wants_slot(&self) -> bool {
-        self.lookups.wants_slot()
-    }
-
-    async fn finished(&mut self, _: &Stage) -> Result<Self::Finished, Error> {
-        self.lookups.finished().await
-    }
-
-    fn on_finished(&mut self, answered: Self::Finished, _: &Stage) -> Result<(), Error> {
-        let (row, result) = *answered;
-        self.lookups.on_finished(&result);
+    fn on_result(&mut self, row: NewRow, result: Lookup) {
         self.asked.add(&row, &result);
-        Ok(())
     }
 
-    async fn on_chunk(&mut self, chunk: Chunk) -> Result<(), Error> {
-        let lookups = &mut self.lookups;
-        self.plan.add(chunk, self.forecast, &mut |row| lookups.offer(row)).await
+    fn on_source_read(&mut self) {
+        self.plan.is_whole = true;
     }
 
-    fn on_slot(&mut self, slot: Slot) {
-        self.lookups.on_slot(slot);
-    }
-
-    fn on_tick(&mut self, _: &Stage) {
-        self.lookups.on_tick();
+    fn show(&mut self) {
         (self.show)(&self.plan, &self.asked);
     }
-
-    fn drain(&mut self, reason: &EndReason) {
-        self.lookups.drain(reason);
-    }
-
-    /// Abandoning a lookup does no harm.
-    fn abandon(&mut self) {}
 }
 
 #[cfg(test)]
