@@ -25,7 +25,7 @@ const ONLY_REFERENCE: &str = "the ledger has only the reference of this row; imp
 
 /// Which rows to export, and in which columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum ExportRows {
     /// Rows with a customer id.
     Created,
     /// Rows without a customer id, in the source's own columns.
@@ -59,7 +59,7 @@ pub struct Exported {
 /// If the ledger cannot be read or the output cannot be written.
 pub async fn export<W: Write>(
     ledger: &mut Reader,
-    what: What,
+    which: ExportRows,
     format: Format,
     run: Option<RunId>,
     open: impl FnOnce() -> Result<W, Error>,
@@ -68,21 +68,22 @@ pub async fn export<W: Write>(
     if let Some(run) = run.filter(|run| !columns.iter().any(|columns| columns.run == *run)) {
         return Err(Error::usage(format!("there is no run {run} in the ledger"), "see status for the runs"));
     }
-    let layout = ExportLayout::new(what, columns);
+    let layout = ExportLayout::new(which, columns);
     let mut writer = RowWriter::new(format, open()?);
     let mut written = writer.begin(&layout.header);
     let mut exported = Exported { rows: 0, only_references: 0 };
-    let selection = match what {
-        What::Created => Selection::WithId,
-        What::Failed => Selection::WithoutId,
-        What::All => Selection::All,
+    let selection = match which {
+        ExportRows::Created => Selection::WithId,
+        ExportRows::Failed => Selection::WithoutId,
+        ExportRows::All => Selection::All,
     };
     ledger
         .rows(selection, run, |row| {
             if written.is_ok() {
                 written = writer.write(&layout.header, &layout.cells(&row));
                 exported.rows += 1;
-                exported.only_references += u64::from(what == What::Failed && has_only_reference(&row));
+                exported.only_references +=
+                    u64::from(which == ExportRows::Failed && has_only_reference(&row));
             }
             written.is_ok()
         })
@@ -122,7 +123,7 @@ impl<W: Write> FailedExport<W> {
             names: columns.to_vec(),
             reference: reference.map(str::to_owned),
         };
-        let layout = ExportLayout::new(What::Failed, vec![columns]);
+        let layout = ExportLayout::new(ExportRows::Failed, vec![columns]);
         let mut writer = RowWriter::new(Format::Csv, output);
         let written = writer.begin(&layout.header);
         FailedExport { layout, writer, written }
@@ -160,27 +161,27 @@ impl<W: Write> FailedExport<W> {
 
 /// Builds header and cells of an export.
 struct ExportLayout {
-    what: What,
+    which: ExportRows,
     header: Vec<String>,
     /// The position of each run's columns in the header.
     positions: Vec<(SourceHeader, Vec<usize>)>,
 }
 
 impl ExportLayout {
-    fn new(what: What, columns: Vec<SourceHeader>) -> ExportLayout {
-        let fixed: &[&str] = match what {
-            What::Created => &["object_reference_id", "customer_id", "outcome", "line"],
-            What::All => {
+    fn new(which: ExportRows, columns: Vec<SourceHeader>) -> ExportLayout {
+        let fixed: &[&str] = match which {
+            ExportRows::Created => &["object_reference_id", "customer_id", "outcome", "line"],
+            ExportRows::All => {
                 &["line", "object_reference_id", "outcome", "customer_id", "error_code", "error_message"]
             }
-            What::Failed => &[],
+            ExportRows::Failed => &[],
         };
         let mut layout = ExportLayout {
-            what,
+            which,
             header: fixed.iter().map(ToString::to_string).collect(),
             positions: Vec::new(),
         };
-        if what == What::Failed {
+        if which == ExportRows::Failed {
             for columns in columns {
                 let positions = layout.add_columns(&columns.names);
                 layout.positions.push((columns, positions));
@@ -207,11 +208,11 @@ impl ExportLayout {
 
     fn cells(&self, row: &RowRecord) -> Vec<Value> {
         let text = |text: &Option<String>| text.as_deref().map_or(Value::Null, Value::from);
-        match self.what {
-            What::Created => {
+        match self.which {
+            ExportRows::Created => {
                 vec![text(&row.reference), text(&row.customer_id), row.outcome.name().into(), row.line.into()]
             }
-            What::All => vec![
+            ExportRows::All => vec![
                 row.line.into(),
                 text(&row.reference),
                 row.outcome.name().into(),
@@ -222,7 +223,7 @@ impl ExportLayout {
                     None => text(&row.error.message),
                 },
             ],
-            What::Failed => self.failed_cells(row),
+            ExportRows::Failed => self.failed_cells(row),
         }
     }
 

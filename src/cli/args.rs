@@ -434,7 +434,7 @@ pub(super) enum ReportFormat {
 #[derive(Debug, Args)]
 pub(super) struct Export {
     /// created: rows with an id; failed: rows to correct, in the file's own columns; all: every row
-    pub(super) what: ExportWhat,
+    pub(super) what: ExportRows,
     #[command(flatten)]
     pub(super) ledger: Ledger,
     /// Output format
@@ -454,7 +454,7 @@ pub(super) struct Export {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum ExportWhat {
+pub(super) enum ExportRows {
     /// Rows with a customer id
     Created,
     /// Duplicate, invalid, rejected, failed and pending rows, in the source's own columns

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    args::{self, ExportFormat, ExportWhat},
+    args::{self, ExportFormat},
     check_outputs,
     exit_code::code,
     ledger_location,
@@ -17,17 +17,17 @@ use super::{
 };
 use crate::{
     error::Error,
-    export::{self, Exported, export},
+    export::{self, ExportRows, Exported, export},
     ledger::{Reader, RunId},
     report::rows,
 };
 
 pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
     let ledger = ledger_location(args.ledger.ledger.as_deref(), false)?;
-    let what = match args.what {
-        ExportWhat::Created => export::What::Created,
-        ExportWhat::Failed => export::What::Failed,
-        ExportWhat::All => export::What::All,
+    let which = match args.what {
+        args::ExportRows::Created => ExportRows::Created,
+        args::ExportRows::Failed => ExportRows::Failed,
+        args::ExportRows::All => ExportRows::All,
     };
     let format = match args.format {
         ExportFormat::Csv => export::Format::Csv,
@@ -38,7 +38,7 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
     runtime()?.block_on(async {
         let mut reader = Reader::open(&ledger).await?;
         let Some(output) = &args.output else {
-            let exported = export(&mut reader, what, format, run, || Ok(io::stdout().lock())).await?;
+            let exported = export(&mut reader, which, format, run, || Ok(io::stdout().lock())).await?;
             note_only_references(&exported);
             return Ok::<_, Error>(());
         };
@@ -47,7 +47,7 @@ pub(super) fn export_rows(args: &args::Export) -> Result<u8, Error> {
             aside = if args.force { None } else { set_aside(output)? };
             create_private(output)
         };
-        let exported = export(&mut reader, what, format, run, open).await?;
+        let exported = export(&mut reader, which, format, run, open).await?;
         let mut note = format!("wrote {} to {}", rows(exported.rows), output.display());
         if let Some(aside) = aside {
             if have_same_content(output, &aside).unwrap_or(false) {
