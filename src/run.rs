@@ -179,7 +179,7 @@ pub(crate) async fn drive<W: Workload>(
                 Received::Signal(signal) => Some(StageEvent::Signal(signal)),
                 Received::Chunk(None) => Some(StageEvent::SourceEnded(SourceEnd::Reached)),
                 Received::Chunk(Some(Err(error))) => Some(StageEvent::SourceEnded(SourceEnd::Failed(error))),
-                // The ledger may be away.
+                // Reading a ledger on a server may take long, and a signal must not wait for it.
                 Received::Chunk(Some(Ok(chunk))) => tokio::select! {
                     biased;
                     done = work.on_chunk(chunk) => done.map(|()| None)?,

@@ -91,7 +91,7 @@ impl Session {
     }
 
     /// Shares the rate with a run that may be in progress in this ledger. If that is impossible, such as without the right to
-    /// write to the ledger, the rate is that of this command alone. The ledger may be away for `outage_limit`.
+    /// write to the ledger, the rate is that of this command alone. The ledger may be unreachable for `outage_limit`.
     pub(super) async fn share_rate(&mut self, ledger: &Location, outage_limit: Duration) {
         match RateReserver::beside_runs(ledger, outage_limit).await {
             Ok(None) => {}

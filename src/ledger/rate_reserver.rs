@@ -59,7 +59,7 @@ impl RateReserver {
     ///
     /// # Errors
     /// If the ledger cannot be written to.
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is never away"))]
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is always reachable"))]
     pub(crate) async fn beside_runs(
         ledger: &Location,
         outage_limit: Duration,

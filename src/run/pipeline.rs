@@ -342,7 +342,7 @@ impl Workload for Pipeline<'_> {
         }
         let waited = self.abandoned_at.map(|at| at.elapsed()).unwrap_or_default();
         if waited >= RECORDING_MAX && !self.ledger.is_idle() {
-            return Some(StageEvent::LedgerAway);
+            return Some(StageEvent::LedgerUnreachable);
         }
         if let Some(halt) = self.queue.take_halt() {
             return Some(StageEvent::Stop(StopReason::Halt(halt)));

@@ -3,7 +3,7 @@
 //! Pure: an event comes in, the next stage and an action for the loop go out. An event without an entry in the table
 //! is a bug of its sender, and ends the run with an error. A dash is an entry: nothing changes.
 //!
-//! | stage | `Claimed(n)` | `Settled` | `SourceEnded` | `Stop` | `Signal` | `GraceExpired` | `LedgerAway` |
+//! | stage | `Claimed(n)` | `Settled` | `SourceEnded` | `Stop` | `Signal` | `GraceExpired` | `LedgerUnreachable` |
 //! |---|---|---|---|---|---|---|---|
 //! | `Recovering` | at most all: `n` fewer are unclaimed | none unclaimed: `Reading`, or `Finishing` if the source has ended | the first: kept | `Stopping`, drain | `Stopping`, drain | | |
 //! | `Reading` | | | `Finishing` | `Stopping`, drain | `Stopping`, drain | | |
@@ -79,8 +79,8 @@ pub(crate) enum StageEvent {
     Signal(Signal),
     /// The shutdown grace is over.
     GraceExpired,
-    /// The ledger on a server was still away some time after the grace: nothing more can be recorded.
-    LedgerAway,
+    /// A ledger on a server was still unreachable some time after the grace: nothing more can be recorded.
+    LedgerUnreachable,
 }
 
 /// What the loop must do after a transition.
@@ -152,7 +152,7 @@ impl Stage {
             (Stage::Stopping { reason, is_interrupted, .. }, StageEvent::GraceExpired) => {
                 (Stage::Abandoning { reason, is_interrupted }, Action::Abandon)
             }
-            (stage @ Stage::Abandoning { .. }, StageEvent::LedgerAway) => (stage, Action::Quit),
+            (stage @ Stage::Abandoning { .. }, StageEvent::LedgerUnreachable) => (stage, Action::Quit),
             (stage, StageEvent::Stop(_)) if stage.is_stopping() => (stage, Action::Nothing),
             (_, StageEvent::Stop(reason)) => stop(EndReason::Stopped(reason)),
             (_, StageEvent::Signal(signal)) => stop(EndReason::Interrupted(signal)),
@@ -227,7 +227,7 @@ impl StageEvent {
             StageEvent::SourceEnded(_) => "the source ended",
             StageEvent::Stop(_) => "the program stopped the run",
             StageEvent::Signal(_) => "a signal came",
-            StageEvent::LedgerAway => "the ledger was away",
+            StageEvent::LedgerUnreachable => "the ledger was unreachable",
             StageEvent::GraceExpired => "the shutdown grace expired",
         }
     }
@@ -291,7 +291,7 @@ mod tests {
             "stop" => StageEvent::Stop(StopReason::TooManyFailures(3)),
             "signal" => StageEvent::Signal(15),
             "grace expired" => StageEvent::GraceExpired,
-            "ledger away" => StageEvent::LedgerAway,
+            "ledger unreachable" => StageEvent::LedgerUnreachable,
             _ => unreachable!("{name}"),
         }
     }
@@ -304,7 +304,7 @@ mod tests {
         "stop",
         "signal",
         "grace expired",
-        "ledger away",
+        "ledger unreachable",
     ];
 
     /// Every transition of the table: stage, event, the stage after it, action. Every other event is a bug.
@@ -350,8 +350,8 @@ mod tests {
         ("abandoning, interrupted", "stop", "abandoning, interrupted", Action::Nothing),
         ("abandoning, interrupted", "settled", "abandoning, interrupted", Action::End),
         ("abandoning, interrupted", "signal", "abandoning, interrupted", Action::Quit),
-        ("abandoning", "ledger away", "abandoning", Action::Quit),
-        ("abandoning, interrupted", "ledger away", "abandoning, interrupted", Action::Quit),
+        ("abandoning", "ledger unreachable", "abandoning", Action::Quit),
+        ("abandoning, interrupted", "ledger unreachable", "abandoning, interrupted", Action::Quit),
     ];
 
     /// Transitions to stages without a name in [`STAGES`].

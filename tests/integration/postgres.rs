@@ -314,7 +314,7 @@ fn a_ledger_that_gives_no_moments_for_requests_ends_the_run() {
     let run = start();
     let lock = world.lock("begin; lock table rate");
     let done = finish(run);
-    done.assert_error_line(4, &["the server was away for 17s", "run the same command again"]);
+    done.assert_error_line(4, &["the server was unreachable for 17s", "run the same command again"]);
     assert!(done.stderr.contains("the ledger gives no moments for requests (table rate)"), "{done:?}");
     drop(lock);
     let run = start();
@@ -334,7 +334,7 @@ fn while_the_server_is_away_nothing_is_sent_and_the_run_goes_on_behind_it() {
     let mut run = world.start_import(&file, &["--concurrency", "2", "--log-file", log.to_str().unwrap()]);
     assert!(wait_until(&mut run, || world.journal().requests() > 20));
     server.stop();
-    let warning = "the ledger is away; nothing is sent until it is back";
+    let warning = "the ledger is unreachable; nothing is sent until it is back";
     assert!(wait_until(&mut run, || fs::read_to_string(&log).is_ok_and(|log| log.contains(warning))));
     // What was claimed goes on for some seconds; then nothing is sent any more, however many rows are claimed.
     let mut last = (world.journal().requests(), Instant::now());
@@ -362,7 +362,7 @@ fn a_server_that_stays_away_ends_the_run_and_the_next_one_goes_on() {
     assert!(wait_until(&mut run, || world.journal().requests() > 20));
     server.stop();
     let done = finish(run);
-    done.assert_error_line(4, &["the server was away for 1s", "run the same command again"]);
+    done.assert_error_line(4, &["the server was unreachable for 1s", "run the same command again"]);
     assert_eq!(world.run(&["status"]).code, 1, "a reader does not wait");
     server.begin();
     assert_eq!(world.import(&file, &[]).code, 0);
@@ -419,7 +419,8 @@ fn a_server_that_stays_away_ends_what_reads_a_ledger_while_it_sends() {
     for command in READING {
         let child = start_reading(&world, command, &["--outage-limit=1s"]);
         server.stop();
-        finish(child).assert_error_line(4, &["the server was away for 1s", "run the same command again"]);
+        finish(child)
+            .assert_error_line(4, &["the server was unreachable for 1s", "run the same command again"]);
         server.begin();
     }
     assert_eq!(world.aim("retry", &[]).code, 0);
@@ -447,7 +448,7 @@ fn a_signal_ends_what_waits_for_the_server_to_read_the_next_rows() {
         assert!(logged(" begins"));
         server.stop();
         pipe.write_all(others.as_bytes()).unwrap();
-        assert!(logged("the ledger is away; nothing is sent until it is back"));
+        assert!(logged("the ledger is unreachable; nothing is sent until it is back"));
         signal(&child, "TERM");
         let done = finish(child);
         assert_eq!(done.code, 143, "{command:?} {done:?}");

@@ -328,12 +328,12 @@ impl Connection {
         }
         let now = Instant::now();
         let began = *outage.began.get_or_insert_with(|| {
-            warn!(%error, "the ledger is away; nothing is sent until it is back");
+            warn!(%error, "the ledger is unreachable; nothing is sent until it is back");
             now
         });
         if now - began >= self.outage_limit {
             let error = Failure::from(error);
-            return Err(self.error(Failure::Away(self.outage_limit, error.to_string())));
+            return Err(self.error(Failure::Unreachable(self.outage_limit, error.to_string())));
         }
         outage.pause = (2 * outage.pause).clamp(PAUSES[0], PAUSES[1]);
         sleep(outage.pause).await;

@@ -24,7 +24,7 @@ pub enum Failure {
     /// This run uses the ledger; none if no run has begun yet.
     InUse(Option<RunId>),
     /// How long the server was unreachable, and the last error.
-    Away(Duration, String),
+    Unreachable(Duration, String),
     /// Another process has taken over the claims of this one.
     TakenOver,
     /// The server has lost commits of this process that it had confirmed.
@@ -34,7 +34,7 @@ pub enum Failure {
 impl Failure {
     /// Whether the same command may succeed a little later.
     pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Failure::Away(..) | Failure::TakenOver | Failure::LostCommits)
+        matches!(self, Failure::Unreachable(..) | Failure::TakenOver | Failure::LostCommits)
     }
 
     /// Whether the command line or the configuration is at fault, so that nothing was begun.
@@ -47,7 +47,9 @@ impl Failure {
             | Failure::OtherTables(_)
             | Failure::Older
             | Failure::InUse(_) => true,
-            Failure::Server(_) | Failure::Away(..) | Failure::TakenOver | Failure::LostCommits => false,
+            Failure::Server(_) | Failure::Unreachable(..) | Failure::TakenOver | Failure::LostCommits => {
+                false
+            }
         }
     }
 
@@ -63,7 +65,7 @@ impl Failure {
             Failure::OtherTables(_) => "name another schema with ?schema=NAME; this one was left as it is",
             Failure::Older => "begin a run with import, which brings it up to date",
             Failure::InUse(_) => "wait for it to end, or use another ledger with --ledger",
-            Failure::Away(..) => {
+            Failure::Unreachable(..) => {
                 "check the server and the way to it, then run the same command again; what was recorded stands"
             }
             Failure::TakenOver => "run the same command again; what was recorded stands",
@@ -212,8 +214,8 @@ impl fmt::Display for Failure {
             Failure::Older => f.write_str("an earlier version of this program has written it"),
             Failure::InUse(Some(run)) => write!(f, "it is in use by run {run}"),
             Failure::InUse(None) => f.write_str("it is in use by another process"),
-            Failure::Away(time, why) => {
-                write!(f, "the server was away for {} ({why})", humantime::format_duration(*time))
+            Failure::Unreachable(time, why) => {
+                write!(f, "the server was unreachable for {} ({why})", humantime::format_duration(*time))
             }
             Failure::TakenOver => f.write_str(
                 "another process has taken this one's work over, because it said nothing for too long",

@@ -19,7 +19,8 @@ use super::{
     failure::Failure,
     parameters::Statement,
     statements::{
-        BEGIN, BURY, COMMIT, FORGET_RATE, JOIN, LOCK_TARGET, SELECT_ALIVE, SELECT_NAMED_RUN, SELECT_RUN_AGE,
+        BEGIN, COMMIT, DECLARE_DEAD, FORGET_RATE, JOIN, LOCK_TARGET, SELECT_ALIVE, SELECT_NAMED_RUN,
+        SELECT_RUN_AGE,
     },
     worker::{LEASE, Worker},
 };
@@ -112,7 +113,7 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
         let (expired, living): (Vec<_>, Vec<_>) =
             alive.iter().map(Alive::read).partition(|worker| worker.is_expired);
         let Some(newest) = living.first() else {
-            if !bury(connection, &expired).await? {
+            if !declare_dead(connection, &expired).await? {
                 connection.run_text(COMMIT.into()).await?;
                 continue;
             }
@@ -167,10 +168,10 @@ async fn completed(connection: &mut Connection, run: Option<&NewRun<'_>>) -> Res
 }
 
 /// Declares workers dead whose leases have expired. Returns false if one of them has updated its row meanwhile.
-async fn bury(connection: &mut Connection, expired: &[Alive]) -> Result<bool, Error> {
+async fn declare_dead(connection: &mut Connection, expired: &[Alive]) -> Result<bool, Error> {
     for worker in expired {
-        let bury = Statement::new(BURY).bind(worker.id).bind(worker.commits);
-        if connection.run(&bury).await?.is_empty() {
+        let declare = Statement::new(DECLARE_DEAD).bind(worker.id).bind(worker.commits);
+        if connection.run(&declare).await?.is_empty() {
             return Ok(false);
         }
     }

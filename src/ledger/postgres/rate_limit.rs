@@ -71,7 +71,7 @@ pub(crate) struct RateReserver {
     /// The interval that was last found, in seconds.
     interval: f64,
     /// Since when no moments could be reserved.
-    away_since: Option<Instant>,
+    failing_since: Option<Instant>,
     /// Number of attempts that have failed since the last success.
     failures: u32,
     /// Whether a connection was made since then: the server is there.
@@ -106,7 +106,7 @@ struct Clock {
 }
 
 impl RateReserver {
-    /// The server may be away for `outage_limit`.
+    /// The server may be unreachable for `outage_limit`.
     pub(super) fn new(server: &Server, holder: Holder, outage_limit: Duration) -> RateReserver {
         RateReserver {
             server: server.clone(),
@@ -116,14 +116,14 @@ impl RateReserver {
             clock: None,
             exchange: None,
             interval: 0.0,
-            away_since: None,
+            failing_since: None,
             failures: 0,
             is_reached: false,
             is_outage_logged: false,
         }
     }
 
-    /// Reserves moments for a command that is no worker. The server may be away for `outage_limit`.
+    /// Reserves moments for a command that is no worker. The server may be unreachable for `outage_limit`.
     ///
     /// # Errors
     /// If no moments can be reserved, such as on a standby or without the right to write.
@@ -169,18 +169,18 @@ impl RateReserver {
         }
     }
 
-    /// How long the next statement may take: not much longer than the server may be away.
+    /// How long the next statement may take: not much longer than the server may be unreachable.
     fn statement_max(&self) -> Duration {
         let longest = STATEMENT_MAX * 2_u32.pow(self.failures.min(STATEMENT_DOUBLINGS_MAX));
-        let away = self.away_since.map(|since| since.elapsed()).unwrap_or_default();
-        longest.min(self.outage_limit.saturating_sub(away).max(PAUSE))
+        let failing = self.failing_since.map(|since| since.elapsed()).unwrap_or_default();
+        longest.min(self.outage_limit.saturating_sub(failing).max(PAUSE))
     }
 
     fn on_success(&mut self) {
         if self.is_outage_logged {
             info!("requests are sent again");
         }
-        (self.away_since, self.failures) = (None, 0);
+        (self.failing_since, self.failures) = (None, 0);
         (self.is_reached, self.is_outage_logged) = (false, false);
     }
 
@@ -192,16 +192,16 @@ impl RateReserver {
 
     /// Logs that no moments can be reserved, once. If the server cannot be reached, a worker's commits warn of that.
     fn check_outage(&mut self, error: sqlx::Error) -> Result<(), Error> {
-        let since = *self.away_since.get_or_insert_with(Instant::now);
+        let since = *self.failing_since.get_or_insert_with(Instant::now);
         if is_refusal(&error) {
             return Err(self.error(error.into()));
         }
         if since.elapsed() >= self.outage_limit {
-            return Err(self.error(Failure::Away(self.outage_limit, Failure::from(error).to_string())));
+            return Err(self.error(Failure::Unreachable(self.outage_limit, Failure::from(error).to_string())));
         }
         match self.holder {
             _ if self.is_outage_logged => return Ok(()),
-            Holder::Command => warn!(%error, "the ledger is away; nothing is sent until it is back"),
+            Holder::Command => warn!(%error, "the ledger is unreachable; nothing is sent until it is back"),
             Holder::Worker(_) if self.is_reached => {
                 warn!(%error, "the ledger gives no moments for requests (table rate); nothing is sent until it does");
             }

@@ -52,7 +52,7 @@ pub(super) const SELECT_UNEXPIRED: &str = "
     where state = 'alive' and beat_at >= clock_timestamp() - lease_ms * interval '1 millisecond' order by id desc";
 
 /// Changes nothing if the worker has updated its row meanwhile.
-pub(super) const BURY: &str =
+pub(super) const DECLARE_DEAD: &str =
     "update worker set state = 'dead' where id = $1 and commits = $2 and state = 'alive' returning id";
 
 pub(super) const JOIN: &str = "
