@@ -361,9 +361,7 @@ impl Api {
         self.metrics.count_end(call, status, is_sent.then_some(latency));
         Exchange { reply, latency, quota }
     }
-}
 
-impl Api {
     /// The API's texts are stored in the ledger and printed on terminals; the key must not be.
     fn withhold_secrets(&self, mut reply: Reply) -> Reply {
         let texts = match &mut reply {

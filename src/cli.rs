@@ -93,7 +93,7 @@ use crate::{
     customer::{Field, Rules, Validation, visible_lines},
     error::Error,
     ledger::{self, Location, Password},
-    source::{Quote, ReadOptions, SourceOptions, UnusedColumns},
+    source::{Quote, ReadOptions, SourceOptions, UnusedColumnPolicy},
 };
 
 /// The target that a ledger records for the embedded simulator, whose port differs in each run.
@@ -117,7 +117,7 @@ fn start(args: &[OsString]) -> Result<u8, StartError> {
     let resolved = config::resolve(args, config::Required::Enforced, &variable)?;
     color::choose_by_settings(&resolved.matches);
     let cli = Cli::from_arg_matches(&resolved.matches)?;
-    let guard = SignalGuard::stand()?;
+    let guard = SignalGuard::install()?;
     let done = match cli.command {
         Command::Import(args) => import(&args, &config::settings_snapshot(&resolved), &guard),
         Command::Init(args) => init(&args),
@@ -154,7 +154,11 @@ fn source_options(args: &args::Input) -> Result<SourceOptions, Error> {
         encoding: args.encoding,
         limit: args.read.limit,
         read: read_options(&args.read, Some(args.validation))?,
-        unused_columns: if args.strict_columns { UnusedColumns::Refuse } else { UnusedColumns::Allow },
+        unused_columns: if args.strict_columns {
+            UnusedColumnPolicy::Refuse
+        } else {
+            UnusedColumnPolicy::Allow
+        },
         ignored_columns: args.ignore.clone(),
         recorded: Vec::new(),
     })

@@ -134,7 +134,7 @@ pub struct SourceOptions {
     /// How a record becomes a row.
     pub read: ReadOptions,
     /// Whether columns that feed no field are allowed.
-    pub unused_columns: UnusedColumns,
+    pub unused_columns: UnusedColumnPolicy,
     /// Columns that may feed no field, by name.
     pub ignored_columns: Vec<String>,
     /// The maps of earlier runs by the columns of their files; used for a failed export that is imported without its
@@ -233,7 +233,7 @@ impl SourceOptions {
 
 /// What to do about columns that feed no field.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnusedColumns {
+pub enum UnusedColumnPolicy {
     /// List them.
     #[default]
     Allow,
@@ -360,7 +360,7 @@ impl Source {
         let reference_column = column_map.map_text(Field::Reference, &header);
         column_map.check_ignored(&header, &options.ignored_columns)?;
         let mapping = column_map.mapping(&header, read, &options.ignored_columns);
-        if options.unused_columns == UnusedColumns::Refuse && !mapping.unused.is_empty() {
+        if options.unused_columns == UnusedColumnPolicy::Refuse && !mapping.unused.is_empty() {
             let columns = mapping.unused.into_iter().map(|column| column.name).collect();
             return Err(Error::UnusedColumns { name, columns });
         }

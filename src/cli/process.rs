@@ -62,7 +62,7 @@ pub(super) struct SignalGuard {
 
 impl SignalGuard {
     /// Installs the guard if this is the first process of a container.
-    pub(super) fn stand() -> Result<SignalGuard, Error> {
+    pub(super) fn install() -> Result<SignalGuard, Error> {
         let guard = SignalGuard::default();
         if std::process::id() == 1 {
             let (runtime, is_released) = (runtime()?, Arc::clone(&guard.is_released));
