@@ -143,6 +143,17 @@ impl Error {
         }
     }
 
+    /// Refuses a ledger of another target than the requested one.
+    ///
+    /// # Errors
+    /// If the targets differ.
+    pub(super) fn check_target(ledger: Location, has: Target, requested: &Target) -> Result<(), Error> {
+        match has == *requested {
+            true => Ok(()),
+            false => Err(Error::OtherTarget { ledger, has, requested: requested.clone() }),
+        }
+    }
+
     /// Whether the command line is at fault, not the machine; nothing was begun then.
     pub fn is_usage(&self) -> bool {
         #[cfg(feature = "postgres")]

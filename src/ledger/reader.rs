@@ -50,8 +50,6 @@ macro_rules! of_both {
 }
 
 of_both! {
-    /// Refuses a ledger of another target; that is an error, too.
-    pub async fn check_target(&mut self, requested: &Target) -> ();
     /// The target, the rows by outcome over all runs, every run in order, and the heartbeat of the current run.
     pub async fn overview(&mut self) -> LedgerOverview;
     /// The overview, and why rows are not imported, for the report on the whole ledger.
@@ -114,7 +112,7 @@ impl Reader {
 
     /// A reader that repeats its queries while the ledger's server is unreachable, for at most this long. [`Reader::rows`]
     /// and the groups of errors are not repeated, because the rows that they have read are already passed on.
-    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is never away"))]
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables, reason = "a file is always reachable"))]
     pub fn outlasting(self, outage_limit: Duration) -> Reader {
         match self.0 {
             Backend::Sqlite(reader) => Reader(Backend::Sqlite(reader)),
@@ -123,6 +121,25 @@ impl Reader {
                 reader.outlast(outage_limit);
                 Reader(Backend::Postgres(reader))
             }
+        }
+    }
+
+    /// Refuses a ledger of another target; one without a run has none yet.
+    ///
+    /// # Errors
+    /// If the ledger belongs to another target, or cannot be read.
+    pub async fn check_target(&mut self, requested: &Target) -> Result<(), Error> {
+        match self.target().await? {
+            Some(has) => Error::check_target(self.location(), has, requested),
+            None => Ok(()),
+        }
+    }
+
+    fn location(&self) -> Location {
+        match &self.0 {
+            Backend::Sqlite(reader) => reader.location(),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(reader) => reader.location(),
         }
     }
 

@@ -56,15 +56,8 @@ impl Reader {
         self.connection
     }
 
-    pub(crate) async fn check_target(&mut self, requested: &Target) -> Result<(), Error> {
-        match self.target().await? {
-            Some(has) if has != *requested => Err(Error::OtherTarget {
-                ledger: self.connection.location(),
-                has,
-                requested: requested.clone(),
-            }),
-            _ => Ok(()),
-        }
+    pub(crate) fn location(&self) -> Location {
+        self.connection.location()
     }
 
     pub(crate) async fn overview(&mut self) -> Result<LedgerOverview, Error> {
@@ -105,7 +98,7 @@ impl Reader {
         rows.iter().map(|row| read_run(&ledger, row, unended(row))).collect()
     }
 
-    pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<(i64, Heartbeat)>)>, Error> {
+    pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
         let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
         let Some(last) = last else { return Ok(None) };
         let newest = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);

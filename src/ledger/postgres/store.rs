@@ -149,12 +149,7 @@ impl Store {
         let rows = self.all(SELECT_TARGET).await?;
         let has = rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) });
         match has {
-            Some(has) if has == *requested => Ok(()),
-            Some(has) => Err(Error::OtherTarget {
-                ledger: self.connection.location(),
-                has,
-                requested: requested.clone(),
-            }),
+            Some(has) => Error::check_target(self.connection.location(), has, requested),
             None => {
                 let set = Statement::new(SET_TARGET).text(&requested.base_url).text(&requested.merchant_id);
                 self.write_all(&[set.bind(now)]).await

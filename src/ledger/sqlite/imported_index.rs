@@ -28,7 +28,7 @@ impl ImportedIndex {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub async fn of(mut reader: Reader) -> Result<ImportedIndex, Error> {
+    pub(crate) async fn of(mut reader: Reader) -> Result<ImportedIndex, Error> {
         let mut keys: Vec<(u64, RowId)> = Vec::new();
         let each = |row: &sqlx::sqlite::SqliteRow| {
             keys.push((row.get::<i64, _>(0) as u64, RowId(row.get(1))));
@@ -41,7 +41,7 @@ impl ImportedIndex {
     }
 
     /// The number of imported rows.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.keys.len()
     }
 
@@ -49,7 +49,7 @@ impl ImportedIndex {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub async fn find(
+    pub(crate) async fn find(
         &mut self,
         references: impl Iterator<Item = &Reference>,
     ) -> Result<HashMap<String, ImportedRow>, Error> {

@@ -1,4 +1,4 @@
-//! Reads a ledger beside its writer, also during a run: for status, reports and exports.
+//! Reads a ledger in a file beside its writer. The methods are documented at [`Reader`](super::super::reader::Reader).
 //!
 //! Sees only committed data, and takes no lock that a run would wait for. Rows are returned one by one or page by
 //! page, so that memory does not grow with their number, and SQLite's log does not grow during a long read.
@@ -46,7 +46,7 @@ use crate::customer::InvalidCounts;
 const PAGE_ROWS: usize = 2048;
 
 /// A reader beside the writer; sees only committed data.
-pub struct Reader {
+pub(crate) struct Reader {
     path: PathBuf,
     connection: SqliteConnection,
 }
@@ -56,7 +56,7 @@ impl Reader {
     ///
     /// # Errors
     /// If there is none, or the file is not a ledger.
-    pub async fn open(path: &Path) -> Result<Reader, Error> {
+    pub(crate) async fn open(path: &Path) -> Result<Reader, Error> {
         if !check_ours(path)? {
             return Err(missing(path));
         }
@@ -77,7 +77,7 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Reader::open`].
-    pub async fn open_ended(path: &Path) -> Result<Reader, Error> {
+    pub(crate) async fn open_ended(path: &Path) -> Result<Reader, Error> {
         if has_log(path) {
             return Reader::open(path).await;
         }
@@ -103,26 +103,11 @@ impl Reader {
         Ok((reader, first))
     }
 
-    /// Refuses a ledger of another target.
-    ///
-    /// # Errors
-    /// If it belongs to another target, or the file cannot be read.
-    pub async fn check_target(&mut self, requested: &Target) -> Result<(), Error> {
-        match self.target().await? {
-            Some(has) if has != *requested => Err(Error::OtherTarget {
-                ledger: self.path.clone().into(),
-                has,
-                requested: requested.clone(),
-            }),
-            _ => Ok(()),
-        }
+    pub(crate) fn location(&self) -> Location {
+        self.path.clone().into()
     }
 
-    /// The target, the rows by outcome over all runs, every run in order, and the heartbeat of the current run.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn overview(&mut self) -> Result<LedgerOverview, Error> {
+    pub(crate) async fn overview(&mut self) -> Result<LedgerOverview, Error> {
         let (target, runs) = (self.target().await?, self.runs().await?);
         let goes_on = runs.last().is_some_and(|run| run.state == RunState::Running);
         let heartbeat = if goes_on { self.heartbeat().await? } else { None };
@@ -136,11 +121,7 @@ impl Reader {
         })
     }
 
-    /// The overview, and why rows are not imported, for the report on the whole ledger.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn history(&mut self) -> Result<LedgerHistory, Error> {
+    pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {
         let overview = self.overview().await?;
         let (mut groups, invalid) =
             self.error_groups(sqlx::query(SELECT_OPEN_ERRORS), ErrorGroups::default()).await?;
@@ -168,12 +149,7 @@ impl Reader {
         Ok(runs)
     }
 
-    /// The current run, if there is one, with its last heartbeat and the time of that (UTC milliseconds). Reads no
-    /// row of the source, so polling it beside a run is cheap.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn live(&mut self) -> Result<Option<(RunRecord, Option<(i64, Heartbeat)>)>, Error> {
+    pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
         let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
         let Some(last) = last else { return Ok(None) };
         let newest = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);
@@ -204,20 +180,11 @@ impl Reader {
         Ok(rows.first().map(|row| (RunId(row.get("run")), row.get("at"), read_heartbeat(row))))
     }
 
-    /// When a run last reached the end of its source; UTC milliseconds.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn last_success(&mut self) -> Result<Option<i64>, Error> {
+    pub(crate) async fn last_success(&mut self) -> Result<Option<i64>, Error> {
         Ok(self.all(sqlx::query(SELECT_LAST_SUCCESS)).await?.first().and_then(|row| row.get(0)))
     }
 
-    /// Everything that the report on a run shows. `run` is `None` for the last run; `max_respelled` limits the
-    /// respelled references. `None` if there is no such run.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn run_details(
+    pub(crate) async fn run_details(
         &mut self,
         run: Option<RunId>,
         max_respelled: u32,
@@ -291,21 +258,12 @@ impl Reader {
         Ok((ErrorGroups::describe(&self.path.as_path().into(), groups, messages)?, invalid))
     }
 
-    /// The header of each run's source, or of the sources that the rows of one run came from. If no run is left,
-    /// there are no rows to correct, and the columns that every source has are returned.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn source_headers(&mut self, run: Option<RunId>) -> Result<Vec<SourceHeader>, Error> {
+    pub(crate) async fn source_headers(&mut self, run: Option<RunId>) -> Result<Vec<SourceHeader>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEADERS).bind(run.map(|run| run.0))).await?;
         Ok(read_headers(&rows, run))
     }
 
-    /// Passes each selected row to `each`, in the order in which the rows were read, until it returns false.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn rows(
+    pub(crate) async fn rows(
         &mut self,
         selection: Selection,
         run: Option<RunId>,
@@ -350,12 +308,7 @@ impl Reader {
         }
     }
 
-    /// The next rows to retry after this id. Pages are cut by id, and a row keeps its id whatever its outcome, so
-    /// each row is returned once.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn retry_rows(
+    pub(crate) async fn retry_rows(
         &mut self,
         filter: &RetryFilter,
         after: RowId,
@@ -366,20 +319,12 @@ impl Reader {
         Ok(rows.iter().map(read_retry_row).collect())
     }
 
-    /// The number of rows that can be retried, by outcome and code, the most frequent first.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn retryable_counts(&mut self) -> Result<Vec<RetryableCount>, Error> {
+    pub(crate) async fn retryable_counts(&mut self) -> Result<Vec<RetryableCount>, Error> {
         let rows = self.all(sqlx::query(COUNT_RETRYABLE)).await?;
         rows.iter().map(|row| read_retryable_count(&*self.path, row)).collect()
     }
 
-    /// The options by which the records of each run became customers.
-    ///
-    /// # Errors
-    /// If the file cannot be read.
-    pub async fn row_mappings(&mut self) -> Result<Vec<RowMapping>, Error> {
+    pub(crate) async fn row_mappings(&mut self) -> Result<Vec<RowMapping>, Error> {
         let rows = self.all(sqlx::query(SELECT_ROW_MAPPINGS)).await?;
         let read = |row: &SqliteRow| RowMapping {
             run: RunId(row.get(0)),
