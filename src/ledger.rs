@@ -90,8 +90,8 @@ pub(crate) use self::{
     reader::Reader,
     records::{
         ChangedAtApi, ErrorGroup, ImportedRow, LedgerHistory, LedgerOverview, OldTransaction, Pruned,
-        RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection,
-        SourceHeader, WorkerRecord,
+        RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails,
+        RunRecord, Selection, SourceHeader, WorkerRecord,
     },
     run_times::RunTimes,
     sqlite::lock_file::private_file,

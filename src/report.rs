@@ -56,7 +56,8 @@ pub use self::{
     plan::{AskedToReport, PlanSummary, PlanToReport, asking_words, plan_text},
     status::{Status, old_transaction_text, status_text, workers_text},
     summary::{
-        AdjustedRows, RunContext, SourceReading, Summary, adjusted_list, changed_list, pruned, run_table,
+        AdjustedRows, End, RunContext, SourceReading, Summary, adjusted_list, changed_list, dropped_list,
+        pruned, run_table,
     },
     text::report_text,
     validation::{ValidationSummary, validation_text},
@@ -174,15 +175,15 @@ impl<'a> Report<'a> {
             invalid,
             heartbeat,
             dropped,
-            differences: (changed, absent),
+            changed,
+            absent,
             existing,
             respelled,
         } = details;
         let elapsed = run.duration(now).or(run.sampled).unwrap_or_default();
         let exit_code = run.exit_code.and_then(|code| u8::try_from(code).ok());
-        let ends = (run.state, exit_code, run.stop_reason.as_deref());
-        let summary =
-            Summary::new(run.run, ends, &run.source, (&run.tally, dropped), &run.request_counts, elapsed);
+        let end = End { state: run.state, exit_code, stop_reason: run.stop_reason.as_deref() };
+        let summary = Summary::new(run.run, end, &run.source, &run.tally, &run.request_counts, elapsed);
         // Rows that a current run has not settled yet are in progress, not errors.
         let is_running = run.state == RunState::Running;
         let is_wrong =
@@ -191,7 +192,7 @@ impl<'a> Report<'a> {
             groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
         let grouped: u64 = groups.iter().map(|group| group.rows).sum();
         let errors = summarize_errors(&groups, invalid, rescues);
-        let live = heartbeat.as_ref().map(|(at, heartbeat)| live_status(run, (*at, heartbeat), now));
+        let live = heartbeat.as_ref().map(|heartbeat| live_status(run, heartbeat, now));
         let standing = Standing {
             command: &run.command,
             state: run.state,
@@ -204,6 +205,7 @@ impl<'a> Report<'a> {
         Report {
             headline: standing.headline(),
             summary: Summary {
+                dropped: dropped_list(dropped),
                 held_rate: sustained_rate(samples),
                 changed_fields: changed_list(changed),
                 absent: *absent,

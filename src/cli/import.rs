@@ -25,8 +25,8 @@ use crate::{
         RunState, Setting, Tally,
     },
     report::{
-        self, RunContext, SourceReading, Summary, changed_list, column_warnings, mapping_lines, run_table,
-        visible_text,
+        self, End, RunContext, SourceReading, Summary, changed_list, column_warnings, dropped_list,
+        mapping_lines, run_table, visible_text,
     },
     run::{
         ActiveRun, BegunRun, EmptyRun, EndReason, Options, RecordedEnd, RowSource, RunResult, RunSnapshot,
@@ -178,7 +178,7 @@ pub(super) async fn run_job(
         ControlFlow::Break(code) => return Ok(code),
     };
     session.exporter.load_last_success(job.ledger).await?;
-    let (run, name, began, described) = (active.id(), job.new_run.source, Instant::now(), &job.described);
+    let (run, name, began) = (active.id(), job.new_run.source, Instant::now());
     let names = RunNames {
         run: run.0,
         file: &visible_text(name),
@@ -210,28 +210,42 @@ pub(super) async fn run_job(
         recorded.inspect_err(|error| exporter.end(code_of_error(error), false))?;
     exporter.end(code, matches!(code, code::OK | code::ROWS_LEFT));
     let (totals, request_counts, state) = (&result.totals, &result.run_requests(), result.reason.state());
-    names.log_end((state, code), &totals.tally, request_counts);
-    let ends = (state, code, stop_reason);
-    let summary =
-        Summary::new(run, ends, name, (&totals.tally, &totals.dropped), request_counts, began.elapsed());
-    let changed_fields = changed_list(&totals.changed);
+    names.log_end(state, code, &totals.tally, request_counts);
+    let end = End { state, exit_code: Some(code), stop_reason };
+    let summary = Summary::new(run, end, name, &totals.tally, request_counts, began.elapsed());
     let reading = SourceReading::new(job.mapping, &job.adjustments);
     reading.adjustments.iter().for_each(|adjusted| info!("{adjusted}"));
-    let (held_rate, pauses, worker) = (result.sustained_rate, Some(result.pauses), result.worker);
     // If the run stopped, invalid rows may have been read that it has not settled.
     let tried = job.tried.as_ref().filter(|_| is_completed);
-    let (details, rescues) = read_details((job.ledger, is_recorded), run, unsendable, tried).await;
-    let context = Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues));
-    let summary =
-        Summary { reading: Some(reading), held_rate, pauses, changed_fields, absent, context, ..summary };
-    let summary = Summary { worker, ..summary }.with_existing(&totals.existing);
-    let stop = stop.as_ref().or(shortage.as_ref());
-    let next = what_next(&result, stop, job.ledger);
-    let text = match result.is_discarded() {
-        true => format!("\nNothing to retry: the ledger {} has no {} to send\n", names.ledger, names.file),
-        false => describe_run(&summary, described, job.ledger, &next),
+    let (details, rescues) = read_details(job.ledger, is_recorded, run, unsendable, tried).await;
+    let summary = Summary {
+        dropped: dropped_list(&totals.dropped),
+        reading: Some(reading),
+        held_rate: result.sustained_rate,
+        pauses: Some(result.pauses),
+        changed_fields: changed_list(&totals.changed),
+        absent,
+        worker: result.worker,
+        context: Some(RunContext::new(&of_ledger, names.ledger, details.as_ref(), &rescues)),
+        ..summary.with_existing(&totals.existing)
     };
-    show_end(job.output, &json(&summary)?, &text, code, stop.cloned())
+    let text = final_text(job, &names, &result, &summary, stop.as_ref().or(shortage.as_ref()));
+    show_end(job.output, &json(&summary)?, &text, code, stop.or(shortage))
+}
+
+/// What a terminal shows at the end of a run.
+fn final_text(
+    job: &Job<'_>,
+    names: &RunNames<'_>,
+    result: &RunResult,
+    summary: &Summary<'_>,
+    stop: Option<&FinalMessage>,
+) -> String {
+    if result.is_discarded() {
+        return format!("\nNothing to retry: the ledger {} has no {} to send\n", names.ledger, names.file);
+    }
+    let next = what_next(result, stop, job.ledger);
+    describe_run(summary, &job.described, job.ledger, &next)
 }
 
 /// What to do after the run, in one line.
@@ -296,7 +310,7 @@ impl RunNames<'_> {
         info!(run, file, merchant, host, ledger, version, source, rate, "the run begins");
     }
 
-    fn log_end(&self, (state, exit_code): (RunState, u8), tally: &Tally, requests: &RequestCounts) {
+    fn log_end(&self, state: RunState, exit_code: u8, tally: &Tally, requests: &RequestCounts) {
         let RunNames { run, file, merchant, host, ledger } = *self;
         let of = |outcome| tally.get(outcome);
         info!(
@@ -345,7 +359,8 @@ pub(super) fn shortage(source: &str, rows: u64, expected: u64) -> Option<FinalMe
 /// The ledger's details of a finished run, and what options would make of its invalid rows. Counts that the run has made
 /// of all its rows are not read again. Nothing if the details cannot be read: the run itself has succeeded.
 async fn read_details(
-    (ledger, is_recorded): (&Location, bool),
+    ledger: &Location,
+    is_recorded: bool,
     run: RunId,
     unsendable: Option<ErrorGroups>,
     tried: Option<&TriedOptions>,

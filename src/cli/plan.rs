@@ -86,7 +86,8 @@ async fn run(
     let code = code_of(&plan, answers.as_ref(), shortage.is_some());
     let planned = PlanToReport {
         source: &name,
-        ledger: (&ledger.to_string(), forecast.ledger_exists()),
+        ledger: &ledger.to_string(),
+        ledger_exists: forecast.ledger_exists(),
         running: forecast.running(),
         ledger_in_doubt: forecast.in_doubt(),
         plan: &plan,
@@ -97,7 +98,8 @@ async fn run(
         command,
         asked: answers.as_ref().map(|answers| AskedToReport {
             asked: &answers.asked,
-            ended: (answers.ended.state(), answers.stop.as_ref().map(|message| message.text.as_str())),
+            state: answers.ended.state(),
+            stop_reason: answers.stop.as_ref().map(|message| message.text.as_str()),
             request_counts: answers.request_counts,
             elapsed: answers.elapsed,
         }),

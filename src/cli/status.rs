@@ -54,9 +54,9 @@ pub(super) fn status(args: &args::Status, guard: &SignalGuard) -> Result<u8, Err
 fn show(ledger: &Location, format: TextOrJson) -> Result<(), Error> {
     let overview = runtime()?.block_on(async { Reader::open(ledger).await?.overview().await })?;
     let last = overview.runs.last().filter(|last| last.state == RunState::Running);
-    let live = overview.heartbeat.as_ref().and_then(|(run, at, heartbeat)| {
-        let last = last.filter(|last| last.run == *run)?;
-        Some((last.run, snapshot(last, heartbeat.clone()), age(*at)))
+    let live = overview.heartbeat.as_ref().and_then(|newest| {
+        let last = last.filter(|last| last.run == newest.run)?;
+        Some((last.run, snapshot(last, newest.heartbeat.clone()), age(newest.at)))
     });
     let name = ledger.to_string();
     match format {
@@ -123,8 +123,8 @@ async fn watch(ledger: &Location, guard: &SignalGuard) -> Result<Watched, Error>
                 run.run
             ));
         }
-        if let Some((at, heartbeat)) = newest {
-            let (snapshot, age) = (snapshot(&run, heartbeat), age(at));
+        if let Some(newest) = newest {
+            let (snapshot, age) = (snapshot(&run, newest.heartbeat), age(newest.at));
             display.show_lines(
                 |width| watched_lines(run.run, &snapshot, age, width),
                 || watched_line(&snapshot, age),

@@ -90,7 +90,9 @@ async fn run(
     let stop = describe_stop(&ended, proxy.as_deref());
     let verification = Verification {
         source: &name,
-        ended: (ended.state(), code, stop.as_ref().map(|message| message.text.as_str())),
+        state: ended.state(),
+        exit_code: code,
+        stop_reason: stop.as_ref().map(|message| message.text.as_str()),
         adjustments: &adjustments,
         found: &found,
         not_in_file: rows.saturating_sub(found.imported),
@@ -112,15 +114,15 @@ fn options(args: &args::Verify) -> verify::Options {
 }
 
 fn log_end(names: &LogNames, of: &Verification<'_>) {
-    let (LogNames { file, merchant, host, ledger, version }, (state, exit_code, _)) = (names, of.ended);
-    let (found, state) = (of.found, state.name());
+    let LogNames { file, merchant, host, ledger, version } = names;
+    let Verification { found, exit_code, .. } = *of;
     info!(
         file,
         merchant,
         host,
         ledger,
         version,
-        state,
+        state = of.state.name(),
         exit_code,
         rows = found.rows,
         same = found.same,

@@ -12,10 +12,10 @@ use super::{
     error::Error,
     error_groups::ErrorGroups,
     location::Location,
-    model::{Heartbeat, RowId, RunId, Target},
+    model::{RowId, RunId, Target},
     records::{
-        LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping, RowRecord,
-        RunDetails, RunRecord, Selection, SourceHeader,
+        LedgerHistory, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount, RowMapping,
+        RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
     },
     sqlite,
     store::Store,
@@ -56,9 +56,9 @@ of_both! {
     pub async fn history(&mut self) -> LedgerHistory;
     /// The target of the ledger; none before the first run.
     pub(crate) async fn target(&mut self) -> Option<Target>;
-    /// The current run, if there is one, with its last heartbeat and the time of that (UTC milliseconds). Reads no row
-    /// of the source, so polling it beside a run is cheap.
-    pub async fn live(&mut self) -> Option<(RunRecord, Option<(i64, Heartbeat)>)>;
+    /// The current run, if there is one, with its last heartbeat. Reads no row of the source, so polling it beside a run
+    /// is cheap.
+    pub async fn live(&mut self) -> Option<(RunRecord, Option<RecordedHeartbeat>)>;
     /// The current run, if there is one.
     pub(crate) async fn running(&mut self) -> Option<RunId>;
     /// When a run last reached the end of its source; UTC milliseconds.

@@ -58,6 +58,17 @@ impl RunRecord {
     }
 }
 
+/// The last heartbeat of a run.
+#[derive(Clone, Debug)]
+pub struct RecordedHeartbeat {
+    /// The run.
+    pub run: RunId,
+    /// When the run wrote it; UTC milliseconds.
+    pub at: i64,
+    /// Its content.
+    pub heartbeat: Heartbeat,
+}
+
 /// What `status` shows of a ledger.
 #[derive(Debug)]
 pub struct LedgerOverview {
@@ -67,8 +78,8 @@ pub struct LedgerOverview {
     pub runs: Vec<RunRecord>,
     /// Rows by outcome over all runs.
     pub outcomes: Tally,
-    /// The heartbeat of the current run, with the run's number and the time of the heartbeat (UTC milliseconds).
-    pub heartbeat: Option<(RunId, i64, Heartbeat)>,
+    /// The last heartbeat of the current run.
+    pub heartbeat: Option<RecordedHeartbeat>,
     /// The workers of the current run; empty if the ledger is in a file.
     pub workers: Vec<WorkerRecord>,
     /// The oldest transaction on the server that has been open for long, if there is one and it may be seen.
@@ -138,13 +149,14 @@ pub struct RunDetails {
     pub groups: Vec<ErrorGroup>,
     /// What the messages of its invalid rows tell.
     pub invalid: InvalidCounts,
-    /// The heartbeat with its time (UTC milliseconds), while the run is in progress.
-    pub heartbeat: Option<(i64, Heartbeat)>,
+    /// The last heartbeat, while the run is in progress.
+    pub heartbeat: Option<RecordedHeartbeat>,
     /// The optional values that were dropped.
     pub dropped: Dropped,
-    /// The fields that differ from what was imported, and the number of imported rows that the source did not
-    /// contain; `None` if unknown.
-    pub differences: (FieldCounts, Option<u64>),
+    /// Number of imported rows in which each field differs from what was imported.
+    pub changed: FieldCounts,
+    /// The number of imported rows that the source did not contain, if it is known.
+    pub absent: Option<u64>,
     /// What was found about customers that already existed.
     pub existing: ExistingCounts,
     /// The first rows whose reference the API spells differently: line, and the API's spelling.

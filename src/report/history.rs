@@ -67,8 +67,8 @@ impl<'a> History<'a> {
             groups.iter().filter(|group| is_wrong(group.outcome)).cloned().collect();
         let shown: u64 = groups.iter().map(|group| group.rows).sum();
         let errors = summarize_errors(&groups, invalid, rescues);
-        let of_last = heartbeat.as_ref().zip(last).filter(|((run, ..), last)| *run == last.run);
-        let live = of_last.map(|((_, at, heartbeat), last)| live_status(last, (*at, heartbeat), now));
+        let of_last = heartbeat.as_ref().zip(last).filter(|(heartbeat, last)| heartbeat.run == last.run);
+        let live = of_last.map(|(heartbeat, last)| live_status(last, heartbeat, now));
         let headline = match last {
             None => "No run has begun yet.".into(),
             Some(last) if outcomes.rows() == 0 && last.state != RunState::Running => {

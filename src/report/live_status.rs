@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::format::{grouped, requests, rows, time, wrap_parts, wrap_words};
 use crate::{
-    ledger::{Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RunId, RunRecord, Tally},
+    ledger::{
+        Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RecordedHeartbeat, RunId, RunRecord, Tally,
+    },
     run::RunSnapshot,
 };
 
@@ -65,11 +67,12 @@ impl LiveStatus {
     }
 }
 
-/// The status by a heartbeat that was written `at`; times are in UTC milliseconds.
-pub(super) fn live_status(run: &RunRecord, (at, heartbeat): (i64, &Heartbeat), now: i64) -> LiveStatus {
+/// The status of a run by its last heartbeat; `now` is in UTC milliseconds.
+pub(super) fn live_status(run: &RunRecord, last: &RecordedHeartbeat, now: i64) -> LiveStatus {
+    let RecordedHeartbeat { at, heartbeat, .. } = last;
     let (tally, request_counts) = (run.tally, run.request_counts);
     let snapshot = RunSnapshot { tally, request_counts, heartbeat: heartbeat.clone(), part: None };
-    let age = Duration::from_millis(u64::try_from(now.saturating_sub(at)).unwrap_or_default());
+    let age = Duration::from_millis(u64::try_from(now.saturating_sub(*at)).unwrap_or_default());
     LiveStatus::new(run.run, &snapshot, age)
 }
 

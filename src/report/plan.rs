@@ -23,8 +23,10 @@ use crate::{
 pub struct PlanToReport<'a> {
     /// The source as given.
     pub source: &'a str,
-    /// The ledger as given, and whether it exists.
-    pub ledger: (&'a str, bool),
+    /// The ledger as given.
+    pub ledger: &'a str,
+    /// Whether the ledger exists.
+    pub ledger_exists: bool,
     /// The run in progress on this ledger.
     pub running: Option<RunId>,
     /// Rows of the ledger that the next run looks up first.
@@ -50,8 +52,10 @@ pub struct PlanToReport<'a> {
 pub struct AskedToReport<'a> {
     /// The counts of the lookups.
     pub asked: &'a Asked,
-    /// How the lookups ended, and the reason if they stopped by themselves.
-    pub ended: (RunState, Option<&'a str>),
+    /// The state in which the lookups ended.
+    pub state: RunState,
+    /// Why the lookups stopped by themselves, if they did.
+    pub stop_reason: Option<&'a str>,
     /// The requests of the lookups.
     pub request_counts: RequestCounts,
     /// Wall time.
@@ -62,7 +66,7 @@ impl AskedToReport<'_> {
     /// The estimated share of `count` of the answers in all new rows. None if the lookups ended early: they are then
     /// those of the first rows, which are not a random sample.
     fn share(&self, count: u64, plan: &Plan) -> Option<Share> {
-        let is_complete = self.ended.0 == RunState::Completed;
+        let is_complete = self.state == RunState::Completed;
         Share::of(count, self.asked.answered(), plan.create).filter(|_| is_complete)
     }
 }
@@ -186,7 +190,7 @@ impl ShareJson {
 
 impl AskedJson {
     fn of(of: &AskedToReport<'_>, plan: &Plan) -> AskedJson {
-        let AskedToReport { asked, ended: (state, stop_reason), request_counts, elapsed } = *of;
+        let AskedToReport { asked, state, stop_reason, request_counts, elapsed } = *of;
         let share = |count| Some(ShareJson::of(of.share(count, plan)?, plan.create));
         AskedJson {
             state,
@@ -220,7 +224,7 @@ struct ImportJson {
 impl<'a> PlanSummary<'a> {
     /// The object of a plan.
     pub fn of(planned: &PlanToReport<'a>, exit_code: u8) -> PlanSummary<'a> {
-        let PlanToReport { source, plan, mapping, ledger: (ledger, ledger_exists), .. } = *planned;
+        let PlanToReport { source, plan, mapping, ledger, ledger_exists, .. } = *planned;
         PlanSummary {
             source,
             ledger,
@@ -262,7 +266,7 @@ impl<'a> PlanSummary<'a> {
 
 /// A plan as text.
 pub fn plan_text(planned: &PlanToReport<'_>) -> String {
-    let PlanToReport { source, plan, mapping, ledger: (ledger, exists), .. } = *planned;
+    let PlanToReport { source, plan, mapping, ledger, ledger_exists: exists, .. } = *planned;
     let is_new = if exists { "" } else { ", which does not exist yet" };
     let mut text = format!(
         "{}: {}, beside the ledger {}{is_new}\n",

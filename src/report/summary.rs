@@ -81,6 +81,17 @@ pub struct Summary<'a> {
     pub context: Option<RunContext<'a>>,
 }
 
+/// How a run ended, or that it has not ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// The state.
+    pub state: RunState,
+    /// None while the run is in progress.
+    pub exit_code: Option<u8>,
+    /// Why the run stopped by itself, if it did.
+    pub stop_reason: Option<&'a str>,
+}
+
 /// The context of a run: target, ledger, times and errors.
 #[derive(Debug, Serialize)]
 pub struct RunContext<'a> {
@@ -144,19 +155,20 @@ impl<'a> RunContext<'a> {
 }
 
 impl<'a> Summary<'a> {
-    /// The summary of a run.
+    /// The summary of a run, without what only some runs have.
     pub fn new(
         run: RunId,
-        (state, exit_code, stop_reason): (RunState, impl Into<Option<u8>>, Option<&'a str>),
+        end: End<'a>,
         source: &'a str,
-        (tally, dropped): (&Tally, &Dropped),
+        tally: &Tally,
         request_counts: &RequestCounts,
         elapsed: Duration,
     ) -> Summary<'a> {
+        let End { state, exit_code, stop_reason } = end;
         Summary {
             run,
             state,
-            exit_code: exit_code.into(),
+            exit_code,
             source,
             rows: tally.rows(),
             outcomes: Outcome::ALL.map(|outcome| (outcome.name(), tally.get(outcome))).into(),
@@ -167,7 +179,7 @@ impl<'a> Summary<'a> {
             held_rate: None,
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             stop_reason,
-            dropped: dropped_list(dropped),
+            dropped: Vec::new(),
             reading: None,
             changed_fields: BTreeMap::new(),
             absent: None,
@@ -273,7 +285,8 @@ pub struct DroppedField {
     rows: u64,
 }
 
-pub(super) fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
+/// The dropped fields, by field and rule.
+pub fn dropped_list(dropped: &Dropped) -> Vec<DroppedField> {
     let each = |(field, rule, rows): (Field, Rule, u64)| DroppedField {
         field: field.name(),
         rule: rule.name(),
@@ -364,15 +377,9 @@ mod tests {
 
     #[test]
     fn a_summary_has_every_name_of_the_contract() {
-        let end = (RunState::Completed, 0_u8, None);
-        let summary = Summary::new(
-            RunId(1),
-            end,
-            "a.csv",
-            (&Tally::default(), &Dropped::default()),
-            &RequestCounts::default(),
-            Duration::from_secs(1),
-        );
+        let end = End { state: RunState::Completed, exit_code: Some(0), stop_reason: None };
+        let (tally, requests) = (Tally::default(), RequestCounts::default());
+        let summary = Summary::new(RunId(1), end, "a.csv", &tally, &requests, Duration::from_secs(1));
         let json = serde_json::to_value(&summary).unwrap();
         let names = ["run", "state", "exit_code", "source", "rows", "requests", "retries", "throttled"];
         for name in names.into_iter().chain(Outcome::ALL.map(Outcome::name)) {

@@ -21,8 +21,12 @@ const LINES_SHOWN: usize = 10;
 pub struct Verification<'a> {
     /// The source as given.
     pub source: &'a str,
-    /// How it ended: state, exit code, and the reason if it stopped by itself.
-    pub ended: (RunState, u8, Option<&'a str>),
+    /// The state in which it ended.
+    pub state: RunState,
+    /// The exit code.
+    pub exit_code: u8,
+    /// Why it stopped by itself, if it did.
+    pub stop_reason: Option<&'a str>,
     /// Counts of what was read differently from how it is written in the source.
     pub adjustments: &'a Adjustments,
     /// The counts of the comparison.
@@ -66,8 +70,7 @@ pub struct VerificationSummary<'a> {
 impl<'a> VerificationSummary<'a> {
     /// The object of a verification.
     pub fn of(verification: &Verification<'a>) -> VerificationSummary<'a> {
-        let Verification { source, ended: (state, exit_code, stop_reason), found, request_counts, .. } =
-            *verification;
+        let Verification { source, state, exit_code, stop_reason, found, request_counts, .. } = *verification;
         VerificationSummary {
             state,
             exit_code,
@@ -96,7 +99,7 @@ impl<'a> VerificationSummary<'a> {
 
 /// A verification as a table.
 pub fn verification_table(verification: &Verification<'_>) -> String {
-    let Verification { source, ended: (state, ..), found, request_counts, .. } = *verification;
+    let Verification { source, state, found, request_counts, .. } = *verification;
     let mut text = format!("\nVerify {}: {}\n\n", state.name(), visible_text(source));
     for (word, count, explained) in [
         ("same", found.same, "the API has what the file says"),

@@ -12,10 +12,11 @@ use super::{
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
         location::Location,
-        model::{Heartbeat, Outcome, RowId, RunId, RunState, Setting, Tally, Target},
+        model::{Outcome, RowId, RunId, RunState, Setting, Tally, Target},
         records::{
-            ErrorGroup, LedgerHistory, LedgerOverview, OldTransaction, RetryFilter, RetryRow, RetryableCount,
-            RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader, WorkerRecord,
+            ErrorGroup, LedgerHistory, LedgerOverview, OldTransaction, RecordedHeartbeat, RetryFilter,
+            RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+            WorkerRecord,
         },
         rows::{
             ResultRow as _, read_dropped, read_existing, read_field_counts, read_headers, read_retry_row,
@@ -101,8 +102,8 @@ impl Reader {
     pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
         let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
         let Some(last) = last else { return Ok(None) };
-        let newest = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);
-        Ok(Some((last, newest.map(|(_, at, heartbeat)| (at, heartbeat)))))
+        let newest = self.heartbeat().await?.filter(|newest| newest.run == last.run);
+        Ok(Some((last, newest)))
     }
 
     pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
@@ -118,11 +119,14 @@ impl Reader {
         rows.iter().map(|row| Ok((row.outcome(&ledger, 0)?, row.count(1)))).collect()
     }
 
-    /// The last heartbeat of the current run or of the last crashed one, with the number of the run and the time of the
-    /// heartbeat (UTC milliseconds).
-    async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
+    /// The last heartbeat of the current run or of the last crashed one.
+    async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
         let rows = self.all(SELECT_HEARTBEAT).await?;
-        Ok(rows.first().map(|row| (RunId(row.get("run")), row.get("at"), read_heartbeat(row))))
+        Ok(rows.first().map(|row| RecordedHeartbeat {
+            run: RunId(row.get("run")),
+            at: row.get("at"),
+            heartbeat: read_heartbeat(row),
+        }))
     }
 
     pub(crate) async fn last_success(&mut self) -> Result<Option<i64>, Error> {
@@ -166,12 +170,10 @@ impl Reader {
             samples: merged(samples.chunk_by(is_of_one_worker).map(read_samples).collect()),
             groups,
             invalid,
-            heartbeat: heartbeat.filter(|(of, ..)| *of == run.run).map(|(_, at, heartbeat)| (at, heartbeat)),
+            heartbeat: heartbeat.filter(|heartbeat| heartbeat.run == run.run),
             dropped: read_dropped(&dropped),
-            differences: (
-                read_field_counts(&changed).collect(),
-                absent.map(|absent| absent.max(0).unsigned_abs()),
-            ),
+            changed: read_field_counts(&changed).collect(),
+            absent: absent.map(|absent| absent.max(0).unsigned_abs()),
             existing: read_existing(&existing),
             respelled: respelled.iter().map(|row| (row.count(0), row.text(1).unwrap_or_default())).collect(),
             run,

@@ -20,13 +20,14 @@ use super::{
         claim::RowError,
         error::Error,
         error_groups::{ErrorGroups, ErrorKind, ErrorMessage, ErrorRow},
+        location::Location,
         model::{
             Activity, CurrentRate, Heartbeat, Outcome, RateSetter, RowId, RunId, RunState, Setting, Tally,
             Target,
         },
         records::{
-            ErrorGroup, LedgerHistory, LedgerOverview, RetryFilter, RetryRow, RetryableCount, RowMapping,
-            RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+            ErrorGroup, LedgerHistory, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow,
+            RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
         rows::{
             ResultRow as _, outcome_named, read_dropped, read_existing, read_field_counts, read_headers,
@@ -129,7 +130,6 @@ impl Reader {
         Ok(LedgerHistory { overview, groups, invalid })
     }
 
-    /// The target of the ledger; none before the first run.
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
         let rows = self.all(sqlx::query(SELECT_TARGET)).await?;
         Ok(rows.first().map(|row| Target { base_url: row.get(0), merchant_id: row.get(1) }))
@@ -152,11 +152,10 @@ impl Reader {
     pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
         let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
         let Some(last) = last else { return Ok(None) };
-        let newest = self.heartbeat().await?.filter(|(run, ..)| *run == last.run);
-        Ok(Some((last, newest.map(|(_, at, heartbeat)| (at, heartbeat)))))
+        let newest = self.heartbeat().await?.filter(|newest| newest.run == last.run);
+        Ok(Some((last, newest)))
     }
 
-    /// The current run, if there is one.
     pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
         let last = self.runs().await?.pop();
         Ok(last.filter(|last| last.state == RunState::Running).map(|last| last.run))
@@ -174,10 +173,14 @@ impl Reader {
         rows.iter().map(|row| Ok((row.outcome(&*self.path, 0)?, row.get::<i64, _>(1) as u64))).collect()
     }
 
-    /// The heartbeat of the current run or of the one that crashed last, with its number and time (UTC milliseconds).
-    async fn heartbeat(&mut self) -> Result<Option<(RunId, i64, Heartbeat)>, Error> {
+    /// The last heartbeat of the current run or of the last crashed one.
+    async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
-        Ok(rows.first().map(|row| (RunId(row.get("run")), row.get("at"), read_heartbeat(row))))
+        Ok(rows.first().map(|row| RecordedHeartbeat {
+            run: RunId(row.get("run")),
+            at: row.get("at"),
+            heartbeat: read_heartbeat(row),
+        }))
     }
 
     pub(crate) async fn last_success(&mut self) -> Result<Option<i64>, Error> {
@@ -219,12 +222,10 @@ impl Reader {
             samples: samples.iter().map(read_sample).collect(),
             groups,
             invalid,
-            heartbeat: heartbeat.filter(|(of, ..)| *of == run.run).map(|(_, at, heartbeat)| (at, heartbeat)),
+            heartbeat: heartbeat.filter(|heartbeat| heartbeat.run == run.run),
             dropped: read_dropped(&dropped),
-            differences: (
-                read_field_counts(&changed).collect(),
-                absent.map(|absent| absent.max(0).unsigned_abs()),
-            ),
+            changed: read_field_counts(&changed).collect(),
+            absent: absent.map(|absent| absent.max(0).unsigned_abs()),
             existing: read_existing(&existing),
             respelled: respelled.iter().map(|row| (row.count(0), row.get(1))).collect(),
             run,
