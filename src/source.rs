@@ -80,7 +80,7 @@ pub use self::{
 };
 use self::{
     columns::ColumnMap,
-    csv_reader::{CsvReader, RawFields},
+    csv_reader::{CsvReader, RawCells},
     decode::TextReader,
     decompress::{Compression, Decompressor},
     dialect::{Dialect, Given, Trailing},
@@ -352,7 +352,7 @@ impl Source {
             return Err(Error::LineSeparator { name, separator });
         }
         column_map.rows_trail = dialect.trailing == Trailing::Rows;
-        let is_row = |fields: RawFields<'_>| reads_as_row(fields, &column_map, &read.rules, options.quote);
+        let is_row = |cells: RawCells<'_>| reads_as_row(cells, &column_map, &read.rules, options.quote);
         let swallowed = header_lines.and_then(|lines| lines.swallowed_rows(dialect.delimiter, is_row));
         if let Some(seen) = swallowed {
             return Err(Error::HeaderFlaw { name, seen });
@@ -553,7 +553,7 @@ impl Source {
     ) -> Result<Option<Option<Row>>, Error> {
         let (records, context) = self.parts();
         let row = records.next(context, |record, other_header| {
-            read_row(record, record.fields.text(), context, other_header, wants)
+            read_row(record, record.cells.text(), context, other_header, wants)
         })?;
         if row.is_none() {
             self.check_unchanged()?;
@@ -760,7 +760,7 @@ fn begin<'a>(name: &str, input: Input, options: &'a SourceOptions) -> Result<Beg
         }
         adjustments.add_mark(&record);
         // SQL tools draw a separator line above the header, too.
-        if is_separator(record.fields.bytes, dialect.delimiter) {
+        if is_separator(record.cells.bytes, dialect.delimiter) {
             adjustments.add(Adjustment::SeparatorLine, record.line);
             continue;
         }

@@ -1,12 +1,12 @@
 //! Splits text into raw records, each with the physical line on which it starts.
 //!
-//! The `csv` crate is not used because it lacks four things: bounds on the size of a field and of a record (with an
+//! The `csv` crate is not used because it lacks four things: bounds on the size of a cell and of a record (with an
 //! unclosed quote, the rest of the file would be read into memory), the position of malformed quoting, detection of
 //! rows swallowed by a quoted cell of several lines, and line numbers that are correct after blank lines, `\r\n`,
 //! lone `\r` and quoted line breaks. Where the quoting is well formed, the cells are those of the `csv` crate: a fuzz
 //! target and property tests compare the two.
 //!
-//! A line without quotes, which almost every line is, takes the fast path: one scan, and its fields are borrowed from the
+//! A line without quotes, which almost every line is, takes the fast path: one scan, and its cells are borrowed from the
 //! buffer. Any other record takes [`CsvReader::slow_path`]. Both paths give the same result.
 //!
 //! Text inside quotes is never a record, whatever its length and however malformed. A quoted cell is closed by a
@@ -23,21 +23,21 @@ use std::{
 
 use memchr::{memchr_iter, memchr2, memchr2_iter, memchr3};
 
-/// Size of the read buffer, which also limits the part of the file used to detect the delimiter. It holds two fields
-/// of maximum length, so that a line longer than a field is detected before the buffer is full.
-const READ_BYTES: usize = 2 * FIELD_MAX_BYTES;
+/// Size of the read buffer, which also limits the part of the file used to detect the delimiter. It holds two cells
+/// of maximum length, so that a line longer than a cell is detected before the buffer is full.
+const READ_BYTES: usize = 2 * CELL_MAX_BYTES;
 
-/// Maximum length of a field that is read: a hundred times what any field of a customer needs. A longer line inside a
+/// Maximum length of a cell that is read: a hundred times what any field of a customer needs. A longer line inside a
 /// quote is not checked for swallowed rows.
-pub(super) const FIELD_MAX_BYTES: usize = 64 * 1024;
+pub(super) const CELL_MAX_BYTES: usize = 64 * 1024;
 
 /// How many bytes of a record are kept; a longer cell of a column that is not read is cut. Cells that are read do not
 /// count.
 pub(super) const RECORD_MAX_BYTES: usize = 1024 * 1024;
 
-/// Maximum number of fields in a record: four times that of the widest spreadsheet. Delimiters alone would not reach
+/// Maximum number of cells in a record: four times that of the widest spreadsheet. Delimiters alone would not reach
 /// [`RECORD_MAX_BYTES`] soon enough to bound memory.
-pub(super) const RECORD_MAX_FIELDS: usize = 64 * 1024;
+pub(super) const RECORD_MAX_CELLS: usize = 64 * 1024;
 
 /// How many blanks after a closing quote are read to find what follows them.
 const BLANKS_MAX: usize = 1024;
@@ -58,7 +58,7 @@ impl Default for Quote {
 }
 
 /// Whether a line inside a quote, split at the delimiters alone, could be a row of the file.
-pub(super) type RowTest<'a> = &'a dyn Fn(RawFields<'_>) -> bool;
+pub(super) type RowTest<'a> = &'a dyn Fn(RawCells<'_>) -> bool;
 
 /// One record of the file: unquoted, not yet validated as UTF-8.
 pub(super) struct RawRecord<'a> {
@@ -66,13 +66,13 @@ pub(super) struct RawRecord<'a> {
     pub(super) line: u64,
     /// The physical line on which it ends.
     pub(super) last_line: u64,
-    /// The fields.
-    pub(super) fields: RawFields<'a>,
+    /// The cells.
+    pub(super) cells: RawCells<'a>,
     /// Why the record cannot be parsed as intended.
     pub(super) flaw: Option<Flaw>,
     /// Whether a cell is cut.
     pub(super) is_cut: bool,
-    /// Whether a byte order mark preceded the record, as in files that were joined. It is not part of a field.
+    /// Whether a byte order mark preceded the record, as in files that were joined. It is not part of a cell.
     pub(super) after_mark: bool,
     /// Whether a line break ended the record, as opposed to the end of the input.
     pub(super) has_break: bool,
@@ -84,15 +84,15 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 /// How a record is malformed; a later variant outweighs an earlier one. Columns count from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// A field that is read is longer than [`FIELD_MAX_BYTES`].
-    LongField {
+    /// A cell that is read is longer than [`CELL_MAX_BYTES`].
+    LongCell {
         /// Its column.
         column: usize,
         /// Its length.
         bytes: u64,
     },
-    /// The record has more than [`RECORD_MAX_FIELDS`]. The others are dropped.
-    ManyFields,
+    /// The record has more than [`RECORD_MAX_CELLS`]. The others are dropped.
+    ManyCells,
     /// Lines inside a quoted cell look like rows of the file.
     SwallowedRows {
         /// The opening quote.
@@ -115,8 +115,8 @@ pub(super) enum Flaw {
 impl Flaw {
     fn weight(self) -> u8 {
         match self {
-            Flaw::LongField { .. } => 0,
-            Flaw::ManyFields => 1,
+            Flaw::LongCell { .. } => 0,
+            Flaw::ManyCells => 1,
             Flaw::SwallowedRows { .. } => 2,
             // Of two flaws of this kind, the first is reported.
             Flaw::BlankBeforeQuote(_)
@@ -148,41 +148,47 @@ pub(super) struct QuotePosition {
     pub(super) column: usize,
 }
 
-/// The fields of a record: their bytes, with one separator byte between two fields, and the end of each.
+/// The cells of a record: their bytes, with one separator byte between two cells, and the end of each.
 #[derive(Clone, Copy)]
-pub(super) struct RawFields<'a> {
+pub(super) struct RawCells<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) ends: &'a [usize],
 }
 
-impl<'a> RawFields<'a> {
-    /// The fields as text, with the separators.
+impl<'a> RawCells<'a> {
+    /// The cells as text, with the separators.
     pub(super) fn text(&self) -> Result<&'a str, Utf8Error> {
         std::str::from_utf8(self.bytes)
     }
 
-    /// Number of fields.
+    /// Number of cells.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The range of field `index` in `bytes`.
+    /// The range of cell `index` in `bytes`.
     pub(super) fn range(&self, index: usize) -> Option<std::ops::Range<usize>> {
         let end = *self.ends.get(index)?;
         Some(if index == 0 { 0 } else { self.ends[index - 1] + 1 }..end)
     }
 
-    /// The bytes of field `index`; empty if there is no such field.
-    pub(super) fn field(&self, index: usize) -> &'a [u8] {
+    /// The bytes of cell `index`; empty if there is no such cell.
+    pub(super) fn cell(&self, index: usize) -> &'a [u8] {
         self.range(index).map_or(&[][..], |range| &self.bytes[range])
     }
 
-    /// The bytes of each field, in order.
+    /// The bytes of each cell, in order.
     pub(super) fn iter(self) -> impl Iterator<Item = &'a [u8]> {
-        (0..self.len()).map(move |index| self.field(index))
+        (0..self.len()).map(move |index| self.cell(index))
     }
 
-    /// The index of the field that contains the byte at `offset`.
+    /// The cells within `text`, which is that of all bytes. Delimiters separate the cells, so each cell is valid UTF-8 if
+    /// all bytes are.
+    pub(super) fn texts(self, text: &'a str) -> impl Iterator<Item = &'a str> {
+        (0..self.len()).filter_map(move |index| text.get(self.range(index)?))
+    }
+
+    /// The index of the cell that contains the byte at `offset`.
     pub(super) fn index_of(&self, offset: usize) -> usize {
         self.ends.partition_point(|end| *end <= offset)
     }
@@ -236,7 +242,7 @@ pub(super) struct CsvReader<R> {
     read: u64,
     cell: CellState,
     line_state: LineState,
-    /// The ends of the fields of the line being checked.
+    /// The ends of the cells of the line being checked.
     line_ends: Vec<usize>,
     flaw: Option<Flaw>,
     is_cut: bool,
@@ -347,10 +353,10 @@ impl<R: Read> CsvReader<R> {
             let unread = &self.buffer[self.start..self.end];
             if let Some(at) = memchr3(b'\n', b'\r', quote, &unread[seen..]) {
                 let length = seen + at;
-                return Ok((is_break(unread[length]) && length <= FIELD_MAX_BYTES).then_some(length));
+                return Ok((is_break(unread[length]) && length <= CELL_MAX_BYTES).then_some(length));
             }
             seen = unread.len();
-            if seen > FIELD_MAX_BYTES || !self.fill_buffer()? {
+            if seen > CELL_MAX_BYTES || !self.fill_buffer()? {
                 return Ok(None);
             }
         }
@@ -367,9 +373,9 @@ impl<R: Read> CsvReader<R> {
         self.after_cr = self.buffer[self.start] == b'\r';
         self.start += 1;
         self.line += 1;
-        let fields = RawFields { bytes, ends: &self.ends };
+        let cells = RawCells { bytes, ends: &self.ends };
         let after_mark = self.after_mark;
-        RawRecord { line, last_line: line, fields, flaw: None, is_cut: false, after_mark, has_break: true }
+        RawRecord { line, last_line: line, cells, flaw: None, is_cut: false, after_mark, has_break: true }
     }
 
     /// Reads any record.
@@ -399,9 +405,9 @@ impl<R: Read> CsvReader<R> {
         if has_break {
             self.consume(1);
         }
-        let fields = RawFields { bytes: &self.unquoted, ends: &self.ends };
+        let cells = RawCells { bytes: &self.unquoted, ends: &self.ends };
         let (flaw, is_cut, after_mark) = (self.flaw, self.is_cut, self.after_mark);
-        Ok(RawRecord { line, last_line, fields, flaw, is_cut, after_mark, has_break })
+        Ok(RawRecord { line, last_line, cells, flaw, is_cut, after_mark, has_break })
     }
 
     /// Appends one cell to `unquoted`; consumes neither the delimiter nor the line break after it.
@@ -411,7 +417,7 @@ impl<R: Read> CsvReader<R> {
         }
         let begin = self.unquoted.len();
         let is_read = self.read_columns.contains(&self.ends.len());
-        let room = if is_read { FIELD_MAX_BYTES } else { RECORD_MAX_BYTES.saturating_sub(begin) };
+        let room = if is_read { CELL_MAX_BYTES } else { RECORD_MAX_BYTES.saturating_sub(begin) };
         self.cell = CellState { begin, room, bytes: 0 };
         if let Quote::Char(quote) = self.quote {
             self.blanks()?;
@@ -519,14 +525,14 @@ impl<R: Read> CsvReader<R> {
     fn end_cell(&mut self) {
         let CellState { begin, bytes, .. } = self.cell;
         let column = self.ends.len();
-        if column == RECORD_MAX_FIELDS {
+        if column == RECORD_MAX_CELLS {
             self.unquoted.truncate(self.ends.last().copied().unwrap_or(0));
-            return self.note(Flaw::ManyFields);
+            return self.note(Flaw::ManyCells);
         }
         let kept = self.unquoted.len() - begin;
         if bytes > kept as u64 {
             if self.read_columns.contains(&column) {
-                self.note(Flaw::LongField { column, bytes });
+                self.note(Flaw::LongCell { column, bytes });
             }
             self.is_cut = true;
             let whole = whole_characters(&self.unquoted[begin..]);
@@ -543,12 +549,12 @@ impl<R: Read> CsvReader<R> {
     /// row.
     fn judge_line(&mut self, record_line: u64, is_row: RowTest<'_>) {
         let line = &self.buffer[self.line_state.start.min(self.start)..self.start];
-        let is_judged = self.line_state.dropped == 0 && (1..=FIELD_MAX_BYTES).contains(&line.len());
+        let is_judged = self.line_state.dropped == 0 && (1..=CELL_MAX_BYTES).contains(&line.len());
         let reads_as_row = is_judged && {
             self.line_ends.clear();
             self.line_ends.extend(memchr_iter(self.delimiter, line));
             self.line_ends.push(line.len());
-            is_row(RawFields { bytes: line, ends: &self.line_ends })
+            is_row(RawCells { bytes: line, ends: &self.line_ends })
         };
         let state = &mut self.line_state;
         if self.line == record_line {
@@ -646,10 +652,10 @@ impl<R: Read> CsvReader<R> {
     }
 
     /// Reads more bytes after the unconsumed ones; false at the end of the input. The buffer must have room. Keeps the
-    /// current line, unless it is longer than a field.
+    /// current line, unless it is longer than a cell.
     fn fill_buffer(&mut self) -> io::Result<bool> {
         let mut keep = self.line_state.start.min(self.start);
-        if self.start - keep > FIELD_MAX_BYTES {
+        if self.start - keep > CELL_MAX_BYTES {
             self.line_state.dropped += characters(&self.buffer[keep..self.start]);
             keep = self.start;
         }
@@ -742,11 +748,11 @@ mod tests {
         let mut records = CsvReader::new(input, Quote::default());
         let mut all = Vec::new();
         while let Some(record) = records.next(&|_| false).unwrap() {
-            let fields = record.fields;
+            let cells = record.cells;
             let cell = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
             all.push(Read1 {
                 lines: (record.line, record.last_line),
-                cells: fields.iter().map(cell).collect(),
+                cells: cells.iter().map(cell).collect(),
                 flaw: record.flaw,
                 after_mark: record.after_mark,
             });
@@ -808,13 +814,13 @@ mod tests {
 
     #[test]
     fn another_character_quotes_or_none_does() {
-        for (quote, cells) in
+        for (quote, expected) in
             [(Quote::Char(b'\''), vec!["a,b", "\"c", "d\""]), (Quote::None, vec!["'a", "b'", "\"c", "d\""])]
         {
             let mut records = CsvReader::new(&b"'a,b',\"c,d\"\nx\n"[..], quote);
-            let fields = records.next(&|_| false).unwrap().unwrap().fields;
-            let got: Vec<&[u8]> = fields.iter().collect();
-            assert_eq!(got, cells.iter().map(|cell| cell.as_bytes()).collect::<Vec<_>>());
+            let cells = records.next(&|_| false).unwrap().unwrap().cells;
+            let got: Vec<&[u8]> = cells.iter().collect();
+            assert_eq!(got, expected.iter().map(|cell| cell.as_bytes()).collect::<Vec<_>>());
             assert_eq!(records.next(&|_| false).unwrap().unwrap().line, 2);
         }
     }
@@ -852,23 +858,23 @@ mod tests {
 
     #[test]
     fn a_cell_that_is_not_read_is_cut_where_the_record_is_full_and_a_read_one_at_its_bound() {
-        let fits = "x".repeat(FIELD_MAX_BYTES);
+        let fits = "x".repeat(CELL_MAX_BYTES);
         let read_column = |text: &str, column| {
             let mut records = CsvReader::new(Trickle(text.as_bytes()), Quote::default());
             records.set_read_columns(vec![column]);
             let record = records.next(&|_| false).unwrap().unwrap();
-            let cell = record.fields.range(1).map(|range| record.fields.bytes[range].len());
+            let cell = record.cells.range(1).map(|range| record.cells.bytes[range].len());
             let seen = (record.flaw, record.is_cut, cell.unwrap());
-            assert_eq!(records.next(&|_| false).unwrap().map(|record| record.fields.len()), Some(3));
+            assert_eq!(records.next(&|_| false).unwrap().map(|record| record.cells.len()), Some(3));
             seen
         };
         for cell in [format!("{fits}y"), format!("\"{fits}\n\""), format!("\"\"\"{fits}\"")] {
             let text = format!("a,{cell},c\n1,2,3\n");
-            let bytes = FIELD_MAX_BYTES as u64 + 1;
-            let flaw = Some(Flaw::LongField { column: 1, bytes });
-            let cut = FIELD_MAX_BYTES + format!("… [cut: {bytes} bytes]").len();
+            let bytes = CELL_MAX_BYTES as u64 + 1;
+            let flaw = Some(Flaw::LongCell { column: 1, bytes });
+            let cut = CELL_MAX_BYTES + format!("… [cut: {bytes} bytes]").len();
             assert_eq!(read_column(&text, 1), (flaw, true, cut));
-            assert_eq!(read_column(&text, 0), (None, false, FIELD_MAX_BYTES + 1));
+            assert_eq!(read_column(&text, 0), (None, false, CELL_MAX_BYTES + 1));
         }
         // Text inside a quote is not a record, however long it is.
         let long = format!("a,\"{}\",c\n1,2,3\n", "é\n1,2,3\n".repeat(RECORD_MAX_BYTES / 8));
@@ -878,9 +884,9 @@ mod tests {
 
     #[test]
     fn a_record_of_too_many_fields_is_cut() {
-        let delimiters = ",".repeat(3 * RECORD_MAX_FIELDS) + "\n1,2\n";
+        let delimiters = ",".repeat(3 * RECORD_MAX_CELLS) + "\n1,2\n";
         let got = read(delimiters.as_bytes());
-        assert_eq!((got[0].flaw, got[0].cells.len()), (Some(Flaw::ManyFields), RECORD_MAX_FIELDS));
+        assert_eq!((got[0].flaw, got[0].cells.len()), (Some(Flaw::ManyCells), RECORD_MAX_CELLS));
         assert_eq!(got[1].lines.0, 2);
     }
 
@@ -895,7 +901,7 @@ mod tests {
             ("a,b\n1,\"two\nlines\"\n2,x\n", vec![((1, 1), None), ((2, 3), None), ((4, 4), None)]),
             ("a,b\n1,\"two\nlines\"", vec![((1, 1), None), ((2, 3), None)]),
             ("1,\"with \"\"quotes\"\"\nin it\"\n2,5\" wide\n", vec![((1, 2), None), ((3, 3), None)]),
-            // A quote in the middle of a field is a plain character, even beside a field of two lines.
+            // A quote in the middle of a cell is a plain character, even beside a cell of two lines.
             ("5\" wide,\"two\nlines\"\n", vec![((1, 2), None)]),
         ] {
             let got: Vec<_> = read_all(text).iter().map(|record| (record.lines, record.flaw)).collect();
@@ -905,9 +911,9 @@ mod tests {
 
     #[test]
     fn lines_inside_a_quote_that_read_as_rows_are_counted() {
-        let is_row = |fields: RawFields<'_>| {
-            let digits = |at| fields.field(at).iter().any(u8::is_ascii_digit);
-            fields.len() == 3 && digits(0) && digits(1)
+        let is_row = |cells: RawCells<'_>| {
+            let digits = |at| cells.cell(at).iter().any(u8::is_ascii_digit);
+            cells.len() == 3 && digits(0) && digits(1)
         };
         for (text, expected) in [
             ("1,2,\"asked\n2,3,plain\n3,4,19\"\n", Some((1, 2, 2))),

@@ -24,7 +24,7 @@ const ROWS: usize = 10;
 /// The dialect of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
-    /// The byte between fields.
+    /// The byte between cells.
     pub(super) delimiter: u8,
     /// Which lines end with an extra delimiter.
     pub(super) trailing: Trailing,
@@ -39,7 +39,7 @@ impl Default for Dialect {
 /// The user's settings.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Given {
-    /// The byte between fields, if it is not to be detected.
+    /// The byte between cells, if it is not to be detected.
     pub(super) delimiter: Option<u8>,
     /// The character that quotes a cell.
     pub(super) quote: Quote,
@@ -103,13 +103,13 @@ impl Sample {
                     break;
                 }
             }
-            let fields = record.fields;
+            let cells = record.cells;
             // A separator line of a SQL tool has a width unlike any row's.
-            if is_separator(fields.bytes, delimiter) {
+            if is_separator(cells.bytes, delimiter) {
                 continue;
             }
-            let width = fields.len();
-            let ends_empty = fields.field(width.saturating_sub(1)).trim_ascii().is_empty();
+            let width = cells.len();
+            let ends_empty = cells.cell(width.saturating_sub(1)).trim_ascii().is_empty();
             if sample.columns == 0 {
                 (sample.columns, last_is_unnamed) = (width.max(1), ends_empty);
             } else {

@@ -434,7 +434,7 @@ pub(super) fn export_delimiter(head: &[u8]) -> Option<u8> {
         let mut records = CsvReader::over_head(text.as_bytes(), *delimiter, Quote::default());
         // Reading from a slice cannot fail.
         let Some(record) = records.next(&|_| false).ok().flatten() else { return false };
-        EXPORT_KEYS.iter().all(|key| record.fields.iter().any(|name| name.trim_ascii() == *key))
+        EXPORT_KEYS.iter().all(|key| record.cells.iter().any(|name| name.trim_ascii() == *key))
     })
 }
 

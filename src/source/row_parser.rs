@@ -15,7 +15,7 @@ use super::{
     adjustments::{Adjustment, Adjustments},
     columns::{ColumnMap, with_template_faults},
     csv_reader::{
-        FIELD_MAX_BYTES, Flaw, Opening, Quote, QuotePosition, RECORD_MAX_BYTES, RECORD_MAX_FIELDS, RawFields,
+        CELL_MAX_BYTES, Flaw, Opening, Quote, QuotePosition, RECORD_MAX_BYTES, RECORD_MAX_CELLS, RawCells,
         RawRecord,
     },
     decode::{Encoding, invalid_byte, lossy},
@@ -34,9 +34,9 @@ const SHOWN_BYTES: usize = 64;
 
 /// The column names, trimmed. Fails if the header is not text, with the byte and its position.
 pub(super) fn read_header(record: &RawRecord<'_>, encoding: Encoding) -> Result<Vec<String>, String> {
-    let fields = record.fields;
-    let text = fields.text().map_err(|error| not_text(fields, error, encoding))?;
-    Ok(cells(text, fields).map(|cell| cell.trim().to_owned()).collect())
+    let cells = record.cells;
+    let text = cells.text().map_err(|error| not_text(cells, error, encoding))?;
+    Ok(cells.texts(text).map(|cell| cell.trim().to_owned()).collect())
 }
 
 /// How the records of one source are read.
@@ -52,7 +52,7 @@ pub(super) struct RowContext<'a> {
     pub(super) rescues: Option<&'a Mutex<Rescues>>,
 }
 
-/// Parses a record into a row; none if `wants` rejects the row. `text` is the text of the record's fields, and
+/// Parses a record into a row; none if `wants` rejects the row. `text` is the text of the record's cells, and
 /// `other_header` is the line of a header with other columns, if the record is that header or follows it.
 pub(super) fn read_row(
     record: &RawRecord<'_>,
@@ -62,7 +62,7 @@ pub(super) fn read_row(
     mut wants: impl FnMut(u64, &Result<ValidRecord<'_>, Faults>, Option<&Correction>) -> bool,
 ) -> Option<Row> {
     let RowContext { columns, rules, adjustments, rescues, .. } = context;
-    let fields = record.fields;
+    let cells = record.cells;
     let mut misread = |kept: Record, rule, seen: String| {
         let reading = Err(Faults { list: vec![Fault { field: None, rule, seen }], reference: None });
         wants(record.line, &reading, None).then(|| Row {
@@ -75,17 +75,17 @@ pub(super) fn read_row(
     let text = match text {
         Ok(text) => text,
         Err(error) => {
-            let (kept, seen) = not_text_row(fields, error, context);
+            let (kept, seen) = not_text_row(cells, error, context);
             return misread(kept, Rule::Encoding, seen);
         }
     };
     if let (Some(line), None) = (other_header, record.flaw) {
-        return misread(Record::new(cells(text, fields)), Rule::Header, describe_header(line, record.line));
+        return misread(Record::new(cells.texts(text)), Rule::Header, describe_header(line, record.line));
     }
     if let Err((kept, rule, seen)) = check_layout(text, record, context) {
         return misread(kept, rule, seen);
     }
-    let cell = |at: usize| fields.range(at).map_or("", |range| &text[range]);
+    let cell = |at: usize| cells.range(at).map_or("", |range| &text[range]);
     let value = |at: usize| rules.without_marker(cell(at));
     let rendered = columns.render(value);
     let by_field = columns.cells(value, &rendered);
@@ -98,7 +98,7 @@ pub(super) fn read_row(
         reading = with_template_faults(reading, &rendered);
     }
     adjustments.add_values(&reading, record.line);
-    let control = if may_have_control(fields.bytes) { control_elsewhere(cell, columns) } else { None };
+    let control = if may_have_control(cells.bytes) { control_elsewhere(cell, columns) } else { None };
     if let (None, Some(rescues)) = (&control, rescues) {
         try_options(rescues, &by_field, &reading);
     }
@@ -131,13 +131,13 @@ fn try_options(rescues: &Mutex<Rescues>, cells: &Cells<'_>, reading: &Result<Val
 
 /// What is kept of a record that is not text, and what was seen.
 fn not_text_row(
-    fields: RawFields<'_>,
+    cells: RawCells<'_>,
     error: Utf8Error,
     RowContext { columns, encoding, .. }: RowContext<'_>,
 ) -> (Record, String) {
     let kept: Vec<String> =
-        columns.kept.iter().map(|at| lossy(fields.field(*at), !encoding.is_utf8())).collect();
-    let mut seen = not_text(fields, error, encoding);
+        columns.kept.iter().map(|at| lossy(cells.cell(*at), !encoding.is_utf8())).collect();
+    let mut seen = not_text(cells, error, encoding);
     if columns.correction.is_some() && encoding.is_utf8() {
         seen = format!("{seen}, {EXPORT_ENCODING}");
     }
@@ -151,26 +151,26 @@ fn check_layout(
     record: &RawRecord<'_>,
     RowContext { columns, adjustments, delimiter, .. }: RowContext<'_>,
 ) -> Result<(), (Record, Rule, String)> {
-    let fields = record.fields;
+    let cells = record.cells;
     if let Some(flaw) = record.flaw {
-        if !matches!(flaw, Flaw::LongField { .. } | Flaw::ManyFields) {
+        if !matches!(flaw, Flaw::LongCell { .. } | Flaw::ManyCells) {
             adjustments.add_lines(Adjustment::SwallowedLine, record.line + 1, record.last_line);
         }
         // A quote may have swallowed the lines that follow; the beginning of each cell is enough to find the row.
-        let heads = cells(text, fields).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
+        let heads = cells.texts(text).map(|cell| &cell[..cell.floor_char_boundary(SHOWN_BYTES)]);
         let (rule, seen) = describe(flaw, record.line, record.last_line);
         return Err((Record::new(heads), rule, seen));
     }
-    if is_one_cell(text, fields, columns, delimiter) {
-        return Err((Record::new(cells(text, fields)), Rule::Fields, QUOTED_ROW.into()));
+    if is_one_cell(text, cells, columns, delimiter) {
+        return Err((Record::new(cells.texts(text)), Rule::Fields, QUOTED_ROW.into()));
     }
-    match width(text, fields, columns) {
+    match width(text, cells, columns) {
         Ok(None) => {}
         Ok(Some(adjustment)) => adjustments.add(adjustment, record.line),
         // Every cell is kept: only the user can say which cell belongs to which column.
         Err(seen) => {
-            let seen = no_row_of(text, fields).map_or(seen.clone(), |what| format!("{seen}; {what}"));
-            return Err((Record::new(cells(text, fields)), Rule::Fields, seen));
+            let seen = no_row_of(text, cells).map_or(seen.clone(), |what| format!("{seen}; {what}"));
+            return Err((Record::new(cells.texts(text)), Rule::Fields, seen));
         }
     }
     if record.is_cut {
@@ -186,11 +186,6 @@ fn describe_header(header: u64, line: u64) -> String {
     } else {
         format!("after the header on line {header}, whose columns are not those of the first")
     }
-}
-
-/// The cells of a record. Delimiters separate them, so each cell is valid UTF-8 if the record is.
-pub(super) fn cells<'a>(text: &'a str, fields: RawFields<'a>) -> impl Iterator<Item = &'a str> {
-    (0..fields.len()).filter_map(move |at| text.get(fields.range(at)?))
 }
 
 /// Reads the cells of a failed export, which a spreadsheet or a script may have rewritten: a duplicate that is not
@@ -217,12 +212,12 @@ fn line_of_cell(cell: &str) -> u64 {
 }
 
 /// Describes the first byte that is not text, with its position.
-fn not_text(fields: RawFields<'_>, error: Utf8Error, encoding: Encoding) -> String {
+fn not_text(cells: RawCells<'_>, error: Utf8Error, encoding: Encoding) -> String {
     let offset = error.valid_up_to();
-    let column = fields.index_of(offset);
-    let begin = fields.range(column).map_or(0, |range| range.start);
-    let position = lossy(&fields.bytes[begin..offset], false).chars().count() + 1;
-    let rest = &fields.bytes[offset..];
+    let column = cells.index_of(offset);
+    let begin = cells.range(column).map_or(0, |range| range.start);
+    let position = lossy(&cells.bytes[begin..offset], false).chars().count() + 1;
+    let rest = &cells.bytes[offset..];
     let byte = if encoding.is_utf8() { rest.first().copied() } else { invalid_byte(rest) };
     let name = encoding.name();
     format!("byte 0x{:02X} at position {position} of column {} is not {name}", byte.unwrap_or(0), column + 1)
@@ -248,20 +243,20 @@ impl HeaderLines {
     /// The lines of a header; none if it is a single line.
     pub(super) fn of(record: &RawRecord<'_>) -> Option<HeaderLines> {
         let (first, last) = (record.line, record.last_line);
-        (first < last).then(|| HeaderLines { cells: record.fields.bytes.to_vec(), first, last })
+        (first < last).then(|| HeaderLines { cells: record.cells.bytes.to_vec(), first, last })
     }
 
     /// Describes the quote that has swallowed rows, if a line after the first one looks like a row.
     pub(super) fn swallowed_rows(
         &self,
         delimiter: u8,
-        is_row: impl Fn(RawFields<'_>) -> bool,
+        is_row: impl Fn(RawCells<'_>) -> bool,
     ) -> Option<String> {
         let reads_as_row = |line: &&[u8]| {
             // Under lenient rules, column names may pass as values.
             let digits = line.iter().filter(|byte| byte.is_ascii_digit()).count();
             let ends: Vec<usize> = memchr_iter(delimiter, line).chain([line.len()]).collect();
-            digits >= ROW_DIGITS_MIN && is_row(RawFields { bytes: line, ends: &ends })
+            digits >= ROW_DIGITS_MIN && is_row(RawCells { bytes: line, ends: &ends })
         };
         let lines = self.cells.split(|byte| matches!(byte, b'\n' | b'\r'));
         let rows = lines.skip(1).filter(reads_as_row).count() as u64;
@@ -285,13 +280,13 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
         format!("at position {position} of line {line}, in column {}", column + 1)
     };
     let seen = match flaw {
-        Flaw::LongField { column, bytes } => {
-            let most = FIELD_MAX_BYTES / 1024;
+        Flaw::LongCell { column, bytes } => {
+            let most = CELL_MAX_BYTES / 1024;
             let seen =
                 format!("a cell of {bytes} bytes in column {}, where {most} KiB may be{and_it}", column + 1);
             return (Rule::TooLong, seen);
         }
-        Flaw::ManyFields => return (Rule::Fields, format!("more than {RECORD_MAX_FIELDS} fields")),
+        Flaw::ManyCells => return (Rule::Fields, format!("more than {RECORD_MAX_CELLS} fields")),
         Flaw::SwallowedRows { opened: Opening { line, column }, rows } => {
             let column = column + 1;
             let rows = if rows == 1 { "one reads as a row".into() } else { format!("{rows} read as rows") };
@@ -312,10 +307,10 @@ fn describe(flaw: Flaw, first: u64, last: u64) -> (Rule, String) {
 
 /// How the number of cells is adjusted to the header; fails if it does not fit. Only empty cells are ignored, and
 /// only cells after the last mandatory column may be missing.
-fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Option<Adjustment>, String> {
-    let (width, header) = (fields.len(), columns.width);
+fn width(text: &str, cells: RawCells<'_>, columns: &ColumnMap) -> Result<Option<Adjustment>, String> {
+    let (width, header) = (cells.len(), columns.width);
     let expected = header + usize::from(columns.rows_trail);
-    let are_rest_empty = || cells(text, fields).skip(header).all(|cell| cell.trim().is_empty());
+    let are_rest_empty = || cells.texts(text).skip(header).all(|cell| cell.trim().is_empty());
     match width {
         _ if width == expected && (width == header || are_rest_empty()) => Ok(None),
         _ if width < expected && width >= columns.least_width && are_rest_empty() => {
@@ -330,26 +325,26 @@ fn width(text: &str, fields: RawFields<'_>, columns: &ColumnMap) -> Result<Optio
 }
 
 /// What a record is that is not a row of this file, if its text shows it.
-fn no_row_of(text: &str, fields: RawFields<'_>) -> Option<&'static str> {
+fn no_row_of(text: &str, cells: RawCells<'_>) -> Option<&'static str> {
     let is_comment = |start: &str| ["#", "//", "-- "].iter().any(|mark| start.starts_with(mark));
     match text.trim_start() {
         _ if text.bytes().all(|byte| byte == 0) => Some(NULS),
-        start if fields.len() == 1 && ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| start.starts_with(mark)) => {
+        start if cells.len() == 1 && ["<<<<<<< ", ">>>>>>> "].iter().any(|mark| start.starts_with(mark)) => {
             Some(CONFLICT)
         }
-        start if is_comment(start) && (fields.len() == 1 || start.starts_with("# ")) => Some(COMMENT),
+        start if is_comment(start) && (cells.len() == 1 || start.starts_with("# ")) => Some(COMMENT),
         _ if text.contains(is_line_separator) => Some(LINE_SEPARATOR),
-        _ if is_held_by_quotes(text, fields) => Some(TEXT_QUOTES),
+        _ if is_held_by_quotes(text, cells) => Some(TEXT_QUOTES),
         _ => None,
     }
 }
 
 /// Whether a cell begins with a typographic quote and a later one ends with its counterpart.
-fn is_held_by_quotes(text: &str, fields: RawFields<'_>) -> bool {
+fn is_held_by_quotes(text: &str, cells: RawCells<'_>) -> bool {
     if text.is_ascii() {
         return false;
     }
-    let cells: Vec<&str> = cells(text, fields).map(str::trim).collect();
+    let cells: Vec<&str> = cells.texts(text).map(str::trim).collect();
     typographic_quotes().any(|(open, close)| {
         let opened = cells.iter().position(|cell| cell.starts_with(open) && !cell.ends_with(close));
         opened.is_some_and(|at| cells[at + 1..].iter().any(|cell| cell.ends_with(close)))
@@ -362,8 +357,8 @@ pub(super) fn is_line_separator(c: char) -> bool {
 }
 
 /// Whether the only cell of a record contains the cells of a row, because the whole line is quoted.
-fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter: u8) -> bool {
-    if fields.len() > 1 || columns.width == 1 {
+fn is_one_cell(text: &str, cells: RawCells<'_>, columns: &ColumnMap, delimiter: u8) -> bool {
+    if cells.len() > 1 || columns.width == 1 {
         return false;
     }
     let inside = memchr_iter(delimiter, text.as_bytes()).count() + 1;
@@ -376,21 +371,21 @@ fn is_one_cell(text: &str, fields: RawFields<'_>, columns: &ColumnMap, delimiter
 /// Whether a line inside a quote looks like a row: wide enough, and with required fields that break no rule, or only one
 /// that an owner would still recognize. If no required field has a value other than a constant, a row cannot be
 /// distinguished from other text.
-pub(super) fn reads_as_row(fields: RawFields<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
-    let Ok(text) = fields.text() else { return false };
+pub(super) fn reads_as_row(cells: RawCells<'_>, columns: &ColumnMap, rules: &Rules, quote: Quote) -> bool {
+    let Ok(text) = cells.text() else { return false };
     let is_quote = |c: char| matches!(quote, Quote::Char(quote) if c == char::from(quote));
     let cell = |at: usize| {
-        fields.range(at).map_or("", |range| rules.without_marker(text[range].trim_matches(is_quote)))
+        cells.range(at).map_or("", |range| rules.without_marker(text[range].trim_matches(is_quote)))
     };
     let rendered = columns.render(cell);
     let by_field = columns.cells(cell, &rendered);
     let value = |field: Field| by_field[field as usize].map(str::trim).filter(|value| !value.is_empty());
     let (number, reference) = (value(Field::MobileNumber), value(Field::Reference));
-    let is_whole = fields.len() == columns.width + usize::from(columns.rows_trail);
+    let is_whole = cells.len() == columns.width + usize::from(columns.rows_trail);
     let is_id = reference.is_some_and(|reference| !reference.contains(char::is_whitespace));
     let is_number = number.is_some_and(is_like_number);
     // Cells may be missing or too many, as in any row, if the others cannot be part of a sentence.
-    let fits = is_whole || is_id && is_number && width(text, fields, columns).is_ok();
+    let fits = is_whole || is_id && is_number && width(text, cells, columns).is_ok();
     if !fits || number.is_none() && !is_id {
         return false;
     }
@@ -461,11 +456,11 @@ mod tests {
     use super::{super::columns::FieldSource, *};
 
     fn row(bytes: &[u8], ends: &[usize], flaw: Option<Flaw>, encoding: Encoding) -> String {
-        let fields = RawFields { bytes, ends };
+        let cells = RawCells { bytes, ends };
         let record = RawRecord {
             line: 2,
             last_line: 5,
-            fields,
+            cells,
             flaw,
             is_cut: false,
             after_mark: false,
@@ -499,7 +494,7 @@ mod tests {
             adjustments: &Adjustments::default(),
             rescues: None,
         };
-        match read_row(&record, fields.text(), context, None, |_, _, _| true).unwrap().reading {
+        match read_row(&record, cells.text(), context, None, |_, _, _| true).unwrap().reading {
             Ok(_) => "valid".into(),
             Err(faults) => {
                 let words = |fault: &Fault| format!("{}: {}", fault.rule, fault.seen);

@@ -18,7 +18,7 @@ use std::{
 use super::{
     CHUNK_ROWS, CHUNKS_AHEAD, Error,
     adjustments::{Adjustment, Adjustments},
-    csv_reader::{CsvReader, RawFields, RawRecord},
+    csv_reader::{CsvReader, RawCells, RawRecord},
     decode::TextReader,
     row_parser::{RowContext, read_row, reads_as_row},
     skipped_line::{KnownHeader, NoRow, ends_file, no_row},
@@ -63,7 +63,7 @@ impl RowRecords {
             return Ok(None);
         }
         let RowContext { columns, rules, quote, delimiter, adjustments, .. } = context;
-        let is_row = |fields: RawFields<'_>| reads_as_row(fields, columns, rules, quote);
+        let is_row = |cells: RawCells<'_>| reads_as_row(cells, columns, rules, quote);
         loop {
             let line = self.csv.line();
             let record = match self.csv.next(&is_row) {
@@ -224,22 +224,22 @@ impl ThreadCounts {
 /// Copies of successive records.
 #[derive(Default)]
 struct RecordChunk {
-    /// The fields of all records, unless `text` has them.
+    /// The cells of all records, unless `text` has them.
     bytes: Vec<u8>,
-    /// The fields of all records, if all of them are text.
+    /// The cells of all records, if all of them are text.
     text: String,
     ends: Vec<usize>,
     records: Vec<CopiedRecord>,
 }
 
-/// A record without its fields.
+/// A record without its cells.
 struct CopiedRecord {
     record: RawRecord<'static>,
     other_header: Option<u64>,
     /// The length of the bytes.
     bytes: usize,
-    /// The number of fields.
-    fields: usize,
+    /// The number of cells.
+    cells: usize,
 }
 
 impl RecordChunk {
@@ -258,16 +258,16 @@ impl RecordChunk {
     }
 
     fn push(&mut self, record: &RawRecord<'_>, other_header: Option<u64>) {
-        let &RawRecord { line, last_line, fields, flaw, is_cut, after_mark, has_break } = record;
-        self.bytes.extend_from_slice(fields.bytes);
-        self.ends.extend_from_slice(fields.ends);
-        let (bytes, ends) = (fields.bytes.len(), fields.ends.len());
-        let fields = RawFields { bytes: &[], ends: &[] };
-        let record = RawRecord { line, last_line, fields, flaw, is_cut, after_mark, has_break };
-        self.records.push(CopiedRecord { record, other_header, bytes, fields: ends });
+        let &RawRecord { line, last_line, cells, flaw, is_cut, after_mark, has_break } = record;
+        self.bytes.extend_from_slice(cells.bytes);
+        self.ends.extend_from_slice(cells.ends);
+        let (bytes, ends) = (cells.bytes.len(), cells.ends.len());
+        let cells = RawCells { bytes: &[], ends: &[] };
+        let record = RawRecord { line, last_line, cells, flaw, is_cut, after_mark, has_break };
+        self.records.push(CopiedRecord { record, other_header, bytes, cells: ends });
     }
 
-    /// Finds whether all fields are text. One search in a chunk costs less than one in each record.
+    /// Finds whether all cells are text. One search in a chunk costs less than one in each record.
     fn find_text(&mut self) {
         match String::from_utf8(std::mem::take(&mut self.bytes)) {
             Ok(text) => self.text = text,
@@ -275,7 +275,7 @@ impl RecordChunk {
         }
     }
 
-    /// Calls `read` with each record, the text of its fields, and the line of the other header before it.
+    /// Calls `read` with each record, the text of its cells, and the line of the other header before it.
     fn each(&self, mut read: impl FnMut(&RawRecord<'_>, Result<&str, Utf8Error>, Option<u64>)) {
         let (mut begin, mut ends) = (0, &self.ends[..]);
         let bytes = if self.text.is_empty() { &self.bytes } else { self.text.as_bytes() };
@@ -283,11 +283,11 @@ impl RecordChunk {
             let own = begin..begin + copied.bytes;
             begin = own.end;
             let bounds;
-            (bounds, ends) = ends.split_at(copied.fields);
-            let fields = RawFields { bytes: &bytes[own.clone()], ends: bounds };
+            (bounds, ends) = ends.split_at(copied.cells);
+            let cells = RawCells { bytes: &bytes[own.clone()], ends: bounds };
             // The halves of a character that two records share are text together, and not in their records.
-            let text = self.text.get(own).map_or_else(|| fields.text(), Ok);
-            read(&RawRecord { fields, ..copied.record }, text, copied.other_header);
+            let text = self.text.get(own).map_or_else(|| cells.text(), Ok);
+            read(&RawRecord { cells, ..copied.record }, text, copied.other_header);
         }
     }
 }

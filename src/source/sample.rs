@@ -13,8 +13,7 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
 use super::{
     Begun, Encoding, Error, Source, SourceOptions, begin, columns::is_export, decompress::Decompressor,
-    first_lines, head, header_shape::HeaderShape, heading::named_field, open_input, row_parser::cells,
-    skipped_line::is_no_row,
+    first_lines, head, header_shape::HeaderShape, heading::named_field, open_input, skipped_line::is_no_row,
 };
 use crate::customer::{Field, Record};
 
@@ -156,16 +155,16 @@ impl SourceSample {
                 continue;
             }
             table.count += 1;
-            let text = record.fields.text();
+            let text = record.cells.text();
             table.undecodable += u64::from(text.is_err());
             table.beyond_ascii += u64::from(text.is_ok_and(|text| !text.is_ascii()));
             let width = table.header.len();
             let kept = text
                 .ok()
                 .filter(|_| record.flaw.is_none())
-                .filter(|text| cells(text, record.fields).skip(width).all(|cell| cell.trim().is_empty()));
+                .filter(|text| record.cells.texts(text).skip(width).all(|cell| cell.trim().is_empty()));
             last_was_kept = kept.is_some();
-            table.rows.extend(kept.map(|text| Record::new(cells(text, record.fields).take(width))));
+            table.rows.extend(kept.map(|text| Record::new(record.cells.texts(text).take(width))));
         }
         if ended && !self.is_whole {
             // The last row is incomplete, because the bytes end within it.

@@ -10,7 +10,7 @@
 use super::{
     adjustments::Adjustment,
     columns::ColumnMap,
-    csv_reader::{RawFields, RawRecord},
+    csv_reader::{RawCells, RawRecord},
     heading::{HeadingMatch, named_field, plain},
 };
 use crate::customer::Field;
@@ -54,18 +54,18 @@ pub(super) fn no_row(record: &RawRecord<'_>, header: &KnownHeader, delimiter: u8
     if record.flaw.is_some() {
         return None;
     }
-    if let Some(adjustment) = skipped(record.fields, header.names.len(), delimiter) {
+    if let Some(adjustment) = skipped(record.cells, header.names.len(), delimiter) {
         return Some(NoRow::Skipped(adjustment));
     }
     // No header has such a cell, so that only a line without one is compared with the names.
-    if has_value(record.fields, header) {
+    if has_value(record.cells, header) {
         return None;
     }
-    if is_header(record.fields, &header.names) {
+    if is_header(record.cells, &header.names) {
         return Some(NoRow::Skipped(Adjustment::RepeatedHeader));
     }
     let name_in = |cell: &[u8]| plain(std::str::from_utf8(cell.trim_ascii()).unwrap_or_default());
-    let cells: Vec<String> = record.fields.iter().map(name_in).collect();
+    let cells: Vec<String> = record.cells.iter().map(name_in).collect();
     let width = cells.len().max(header.plain.len());
     let name = |of: &[String], at: usize| of.get(at).cloned().unwrap_or_default();
     if (0..width).all(|at| name(&cells, at) == name(&header.plain, at)) {
@@ -96,15 +96,15 @@ fn is_other_header(cells: &[String], header: &KnownHeader) -> bool {
 /// Whether the record is not a row, as far as this is known without a column map.
 pub(super) fn is_no_row(record: &RawRecord<'_>, header: &[String], delimiter: u8) -> bool {
     record.flaw.is_none()
-        && (skipped(record.fields, header.len(), delimiter).is_some() || is_header(record.fields, header))
+        && (skipped(record.cells, header.len(), delimiter).is_some() || is_header(record.cells, header))
 }
 
 /// Whether a cell of a mandatory field has more digits than any of their names, as the value of a mobile number has.
-fn has_value(fields: RawFields<'_>, header: &KnownHeader) -> bool {
+fn has_value(cells: RawCells<'_>, header: &KnownHeader) -> bool {
     let is_digit = |byte: &&u8| byte.is_ascii_digit();
     header.mandatory.iter().rev().any(|at| {
         // The first digits decide.
-        cell(fields, *at).iter().filter(is_digit).nth(header.digits).is_some()
+        cell(cells, *at).iter().filter(is_digit).nth(header.digits).is_some()
     })
 }
 
@@ -113,23 +113,23 @@ fn digits(text: &[u8]) -> usize {
 }
 
 /// The cell without ASCII blanks around it; empty if there is no such cell.
-fn cell<'a>(fields: RawFields<'a>, at: usize) -> &'a [u8] {
-    fields.field(at).trim_ascii()
+fn cell<'a>(cells: RawCells<'a>, at: usize) -> &'a [u8] {
+    cells.cell(at).trim_ascii()
 }
 
 /// Why the line is skipped, apart from repeated headers. `columns` is the number of columns.
-fn skipped(fields: RawFields<'_>, columns: usize, delimiter: u8) -> Option<Adjustment> {
-    let bytes = fields.bytes;
+fn skipped(cells: RawCells<'_>, columns: usize, delimiter: u8) -> Option<Adjustment> {
+    let bytes = cells.bytes;
     let first = bytes.first().copied().unwrap_or(delimiter);
     // Tab to carriage return, including the vertical tab.
     let is_blank = first == delimiter || matches!(first, b' ' | 0x09..=0x0d) || !first.is_ascii();
-    if is_blank && is_blank_row(fields) {
+    if is_blank && is_blank_row(cells) {
         return Some(Adjustment::BlankRow);
     }
     let may_be_drawn = is_blank || matches!(first, b'-' | b'+' | b'=' | b'|' | b':');
     let may_be_footer = first.is_ascii_digit() || b"(\\\x1aTECSP".contains(&first) || is_blank;
-    let is_alone = fields.len() == 1 && columns > 1;
-    let is_footer = || is_alone && is_footer(bytes) || (is_alone || fields.len() == 2) && is_count(bytes);
+    let is_alone = cells.len() == 1 && columns > 1;
+    let is_footer = || is_alone && is_footer(bytes) || (is_alone || cells.len() == 2) && is_count(bytes);
     if may_be_drawn && is_separator(bytes, delimiter) || may_be_footer && is_footer() {
         return Some(Adjustment::SeparatorLine);
     }
@@ -138,13 +138,13 @@ fn skipped(fields: RawFields<'_>, columns: usize, delimiter: u8) -> Option<Adjus
 
 /// Whether the line is the end-of-file mark, which shows that the file is not truncated.
 pub(super) fn ends_file(record: &RawRecord<'_>) -> bool {
-    record.fields.bytes.trim_ascii() == END_OF_FILE
+    record.cells.bytes.trim_ascii() == END_OF_FILE
 }
 
 /// Whether every cell is empty or consists of blanks of any kind.
-fn is_blank_row(fields: RawFields<'_>) -> bool {
+fn is_blank_row(cells: RawCells<'_>) -> bool {
     let is_blank = |cell: &[u8]| std::str::from_utf8(cell).is_ok_and(|text| text.trim().is_empty());
-    fields.iter().all(is_blank)
+    cells.iter().all(is_blank)
 }
 
 /// Whether the line consists of dashes and column separators: `-----+-----`, `|:---|---|`, `----,----`. A shorter row of
@@ -201,12 +201,12 @@ fn is_footer(bytes: &[u8]) -> bool {
 
 /// Whether the cells are the header, possibly after a byte order mark. Empty cells at the end do not matter, because
 /// a delimiter at the end of a line produces one.
-fn is_header(fields: RawFields<'_>, header: &[String]) -> bool {
+fn is_header(cells: RawCells<'_>, header: &[String]) -> bool {
     let mark = "\u{feff}".as_bytes();
-    let cell = |at: usize| cell(fields, at);
+    let cell = |at: usize| cell(cells, at);
     let begin = cell(0).strip_prefix(mark).unwrap_or(cell(0));
     header.first().is_some_and(|name| name.as_bytes() == begin)
-        && (1..header.len().max(fields.len()))
+        && (1..header.len().max(cells.len()))
             .all(|at| header.get(at).map_or(&[][..], |name| name.as_bytes()) == cell(at))
 }
 
