@@ -51,19 +51,24 @@
 //! spreadsheet has rewritten. **invisible** characters: those without a shape. **null marker**: a word that stands
 //! for a missing value. **doubt**: why the intended value may differ from the one that is sent. **reason**: a fault
 //! explained to readers who do not know the rules. **fault counts**: what to do about the faults of many rows.
-//! **rescue**: an option that would make invalid rows valid.
-//! **fingerprint**: a hash of each field of a customer. **correction**: what a failed export states about a row that
-//! is imported from it again. **content**: what kinds of bytes a value consists of. **respelling**: a value sent in another spelling than that of its cell. **count**: a
-//! number with its noun. **template**: a text with columns in it that makes a field. **mapping**: which column feeds
-//! which field. **stray line**: a line that a tool wrote among the rows. **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding.
-//! **heading**: the name of a column. **header shape**: what a first line is that is not a header. **adjustments**:
-//! counts of what is read differently from how it is written. **dialect**: delimiter and quoting of a file. **skipped
-//! line**: a line between rows that is not a row. **file state**: size, time and identity of the source when it was
-//! opened. **prefix hash**: proof that the beginning of a file is unchanged. **duplicates**: further rows of a file
-//! with the same reference. **phone**: a number checked against the numbering plan of its region.
+//! **rescue**: an option that would make invalid rows valid. **fingerprint**: a hash of each field of a customer.
+//! **correction**: what a failed export states about a row that is imported from it again. **content**: what kinds of
+//! bytes a value consists of. **respelling**: a value sent in another spelling than that of its cell. **count**: a number
+//! with its noun. **template**: a text with columns in it that makes a field. **duplicates**: further rows of a file with
+//! the same reference. **phone**: a number checked against the numbering plan of its region.
+//!
+//! *Files.* **mapping**: which column feeds which field. **stray line**: a line that a tool wrote among the rows.
+//! **encoding label**: the name of an encoding. **head**: the first line of a source, before decoding. **heading**: the
+//! name of a column. **header shape**: what a first line is that is not a header. **adjustments**: counts of what is read
+//! differently from how it is written. **dialect**: delimiter and quoting of a file. **skipped line**: a line between rows
+//! that is not a row. **file state**: size, time and identity of the source when it was opened. **prefix hash**: proof
+//! that the beginning of a file is unchanged.
 //!
 //! *Reading.* **decompress**, **decode**, **csv reader**, **columns** and **row parser** are the steps from bytes to
-//! rows. **row records**: the records that are rows, without the lines between them. **read-ahead**: rows that were read and are not claimed yet.
+//! rows. **cell**: the text between two delimiters of a line; a **field** belongs to a customer. **read options**: how a
+//! file is opened and its records become rows. **export columns**: those by which a failed export is recognized. **row
+//! records**: the records that are rows, without the lines between them. **read-ahead**: rows that were read and are not
+//! claimed yet.
 //!
 //! *Ledger.* **ledger**: the durable record of runs and rows. **run**: one `import` or `retry`. **claim**: a run's
 //! committed promise to settle a row. **operation**: create, confirm or update. **in doubt**: claimed by a crashed

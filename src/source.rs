@@ -24,6 +24,10 @@ mod csv_reader;
 
 mod dialect;
 
+mod read_options;
+
+mod export_columns;
+
 mod adjustments;
 
 mod columns;
@@ -62,9 +66,7 @@ use std::{
     },
 };
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use xxhash_rust::xxh3::xxh3_64;
 
 pub use self::{
     adjustments::{Adjustment, Adjustments, RowSample},
@@ -72,8 +74,10 @@ pub use self::{
     csv_reader::Quote,
     decode::Encoding,
     error::Error,
+    export_columns::EXPORT_COLUMNS,
     file_state::Change,
     heading::{HeadingMatch, named_field},
+    read_options::{ReadOptions, RecordedMap, SourceOptions, UnusedColumnPolicy},
     replay::{ReplayOptions, ReplaySource, tried_options},
     row_records::UncheckedRows,
     sample::{SourceSample, Table},
@@ -94,10 +98,7 @@ use self::{
     row_records::{RowRecords, check_chunks},
     skipped_line::{KnownHeader, is_separator},
 };
-use crate::customer::{
-    Correction, Faults, Field, FieldSet, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord,
-};
-use crate::ledger::RowMapping;
+use crate::customer::{Correction, Faults, Field, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord};
 
 /// Rows per chunk: enough to make a commit worth its fsync, few enough that a crash leaves few rows in doubt.
 pub const CHUNK_ROWS: usize = 256;
@@ -113,146 +114,6 @@ const TITLE_LINES_MAX: usize = 100;
 
 /// Number of rows that are counted exactly before the rest of a file is estimated; takes a few milliseconds.
 const COUNTED_ROWS: u64 = 20_000;
-
-/// The columns that `export failed` adds. They describe an earlier run, not the customer.
-pub const EXPORT_COLUMNS: [&str; 7] =
-    ["_line", "_outcome", "_field", "_error_code", "_error_message", "_http_status", "_attempts"];
-
-/// How to open a file and read its rows.
-#[derive(Clone, Debug, Default)]
-pub struct SourceOptions {
-    /// The file, or `-` for standard input.
-    pub path: PathBuf,
-    /// The delimiter; detected from the head of the file if `None`.
-    pub delimiter: Option<u8>,
-    /// The character that quotes a cell.
-    pub quote: Quote,
-    /// The text encoding; a byte order mark in the file takes precedence.
-    pub encoding: Encoding,
-    /// Maximum number of data rows to read.
-    pub limit: Option<u64>,
-    /// How a record becomes a row.
-    pub read: ReadOptions,
-    /// Whether columns that feed no field are allowed.
-    pub unused_columns: UnusedColumnPolicy,
-    /// Columns that may feed no field, by name.
-    pub ignored_columns: Vec<String>,
-    /// The maps of earlier runs by the columns of their files; used for a failed export that is imported without its
-    /// `map`.
-    pub recorded: Vec<RecordedMap>,
-}
-
-/// How an earlier run read a file with these columns.
-#[derive(Clone, Debug)]
-pub struct RecordedMap {
-    /// The header of the file.
-    pub columns: Vec<String>,
-    /// The run's read options.
-    pub read: ReadOptions,
-}
-
-impl RecordedMap {
-    /// How a run read its file; none if the run has no columns of its own or was recorded by another version of this
-    /// program.
-    pub fn of(run: &RowMapping) -> Option<RecordedMap> {
-        let read = ReadOptions::recorded(run).ok()?;
-        (!run.columns.is_empty()).then(|| RecordedMap { columns: run.columns.clone(), read })
-    }
-
-    /// The text of `map` for a field; none if the run read it from the column of its own name, if any.
-    fn map_of(&self, field: Field) -> Option<&str> {
-        self.read.map.iter().find(|(of, _)| *of == field).map(|(_, text)| text.as_str())
-    }
-}
-
-impl ReadOptions {
-    /// The options of a run, as stored in the ledger.
-    ///
-    /// # Errors
-    /// If another version of this program stored them: with the defaults, the rows might be read from other columns.
-    fn recorded(run: &RowMapping) -> Result<ReadOptions, Error> {
-        let mut options: ReadOptions = match run.options.as_deref() {
-            Some(stored) => serde_json::from_str(stored).map_err(|_| Error::UnknownReadOptions(run.run))?,
-            None => ReadOptions::default(),
-        };
-        if let Some(column) = &run.reference_column {
-            options.map.retain(|(field, _)| *field != Field::Reference);
-            options.map.push((Field::Reference, column.clone()));
-        }
-        Ok(options)
-    }
-}
-
-impl SourceOptions {
-    /// These options for a failed export of this program, which is UTF-8 whatever the encoding of the original file.
-    /// If the header is not UTF-8, another program saved the file, and the declared encoding applies.
-    fn for_export(&self, is_utf8: bool, delimiter: u8) -> SourceOptions {
-        let encoding = if is_utf8 { Encoding::default() } else { self.encoding };
-        SourceOptions { encoding, delimiter: Some(delimiter), quote: Quote::default(), ..self.clone() }
-    }
-
-    /// The read options for a file with this header. For a failed export, a `map` of a column that it lacks is
-    /// ignored, and what is not given is read as in the runs over the files that its rows come from.
-    fn read_options(&self, name: &str, header: &[String]) -> Result<Cow<'_, ReadOptions>, Error> {
-        if !columns::is_export(header) {
-            return Ok(Cow::Borrowed(&self.read));
-        }
-        let mut read = self.read.clone();
-        read.map.retain(|(_, text)| columns::has_columns_of(header, text));
-        // An export has the columns of all files that its rows come from.
-        let recorded =
-            self.recorded.iter().filter(|run| run.columns.iter().all(|name| header.contains(name)));
-        let recorded: Vec<&RecordedMap> = recorded.collect();
-        let Some((first, others)) = recorded.split_first() else { return Ok(Cow::Owned(read)) };
-        let is_mapped = !read.map.is_empty();
-        for field in Field::ALL {
-            if read.map.iter().any(|(given, _)| *given == field) {
-                continue;
-            }
-            if others.iter().any(|other| other.map_of(field) != first.map_of(field)) {
-                // Whoever maps the others may leave an optional one out.
-                if is_mapped && !field.is_mandatory() {
-                    continue;
-                }
-                return Err(Error::DifferentMaps { name: name.into(), field });
-            }
-            read.map.extend(first.map_of(field).map(|text| (field, text.to_owned())));
-        }
-        let has = |run: &RecordedMap, field: Field| match run.map_of(field) {
-            Some(text) => columns::has_columns_of(&run.columns, text),
-            None => columns::has_column(&run.columns, field.name()),
-        };
-        let is_lacked = |field: &Field| recorded.iter().any(|run| !has(run, *field));
-        read.rules.unstated_if_empty = FieldSet::FACTS.into_iter().filter(is_lacked).collect();
-        if others.iter().all(|other| other.read.rules.has_values_of(&first.read.rules)) {
-            read.rules.fill_values_from(&first.read.rules);
-        }
-        Ok(Cow::Owned(read))
-    }
-}
-
-/// What to do about columns that feed no field.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnusedColumnPolicy {
-    /// List them.
-    #[default]
-    Allow,
-    /// Refuse the file.
-    Refuse,
-}
-
-/// How a record becomes a row: which column holds which field, and the rules.
-///
-/// Stored as JSON with each run, so that a retry reads the run's rows in the same way.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ReadOptions {
-    /// The column of a field if their names differ, or a template of several columns: `cust_{id}`.
-    pub map: Vec<(Field, String)>,
-    /// How rows are validated, with the constants of `--set`.
-    #[serde(flatten)]
-    pub rules: Rules,
-}
 
 /// The number of rows in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,7 +198,7 @@ impl Source {
             consumed,
             adjustments,
         } = begin(&name, input, options)?;
-        let missing = columns::missing_of_export(&header);
+        let missing = export_columns::missing_of_export(&header);
         if !missing.is_empty() {
             return Err(Error::IncompleteExport { name, missing });
         }
@@ -384,7 +245,7 @@ impl Source {
             consumed,
             hash: None,
             skipped,
-            parse_settings_hash: hash_parse_settings(&options, read),
+            parse_settings_hash: options.parse_settings_hash(read),
             adjustments,
             rescues: None,
             deferred_error: None,
@@ -800,14 +661,6 @@ fn first_lines(records: &mut CsvReader<TextReader>, encoding: Encoding) -> Vec<(
         lines.push((record.line, read_header(&record, encoding).unwrap_or_default()));
     }
     lines
-}
-
-/// Includes the program's version, because another version may parse the same bytes differently.
-fn hash_parse_settings(options: &SourceOptions, read: &ReadOptions) -> String {
-    let (SourceOptions { delimiter, quote, encoding, .. }, ReadOptions { map, rules }) = (options, read);
-    let version = env!("CARGO_PKG_VERSION");
-    let text = format!("{version} {map:?} {delimiter:?} {quote:?} {encoding:?} {rules:?}");
-    format!("{:016x}", xxh3_64(text.as_bytes()))
 }
 
 /// A source of bytes.

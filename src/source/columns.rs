@@ -6,12 +6,13 @@
 //! that feed no field are listed, so that a mistyped heading is noticed.
 
 use super::{
-    EXPORT_COLUMNS, Error, ReadOptions,
+    Error, ReadOptions,
     error::{MissingColumn, UnknownColumn},
-    heading::{HeadingMatch, ends_with_own, is_alias, is_likely, named_field, plain},
+    export_columns::EXPORT_COLUMNS,
+    heading::{HeadingMatch, ends_with_own, has_column, is_alias, is_likely, named_field, plain},
 };
 use crate::customer::{
-    Cells, Fault, Faults, Field, Rules, Template, ValidRecord, mapped_columns, single_braces, with_braces,
+    Cells, Fault, Faults, Field, Rules, Template, ValidRecord, single_braces, with_braces,
 };
 
 /// Where the value of a field comes from.
@@ -338,38 +339,6 @@ fn find_mapped(field: Field, text: &str, header: &[String]) -> Result<FieldSourc
         return Err(error(wrong, Some(single_braces(text))));
     }
     template.resolve(find).map(FieldSource::Template)
-}
-
-/// The columns that an export must have for its rows to be recognized as corrections.
-const EXPORT_KEYS: [&str; 3] = ["_line", "_outcome", "_error_code"];
-
-/// Whether a header is that of a failed export of this program.
-pub(super) fn is_export(header: &[String]) -> bool {
-    EXPORT_KEYS.iter().all(|name| header.iter().any(|column| column == name))
-}
-
-/// The columns that a failed export needs and that this header has no longer, although it still has others of an
-/// export. Read as any other file, its duplicates would overwrite the customers of the rows that they repeat.
-pub(super) fn missing_of_export(header: &[String]) -> Vec<&'static str> {
-    /// Some columns of another file may have such names.
-    const OWN_MIN: usize = 4;
-    let own: Vec<String> =
-        header.iter().filter(|name| name.trim_start().starts_with('_')).map(|name| plain(name)).collect();
-    let is_there = |name: &&&str| own.contains(&plain(name));
-    if EXPORT_COLUMNS.iter().filter(is_there).count() < OWN_MIN {
-        return Vec::new();
-    }
-    EXPORT_KEYS.into_iter().filter(|name| !header.iter().any(|column| column == name)).collect()
-}
-
-/// Whether a header has a column of that name.
-pub(super) fn has_column(header: &[String], name: &str) -> bool {
-    header.iter().any(|column| plain(column) == plain(name))
-}
-
-/// Whether a header has every column that the text of a `--map` names.
-pub(super) fn has_columns_of(header: &[String], text: &str) -> bool {
-    mapped_columns(text).iter().all(|name| has_column(header, name))
 }
 
 /// The column that is probably meant for a field: by its own name behind that of a table, by a name in other systems, by

@@ -12,6 +12,7 @@ use super::{
     csv_reader::{CsvReader, Quote},
     decode::Encoding,
     dialect::CANDIDATES,
+    export_columns::EXPORT_KEYS,
 };
 
 /// Maximum number of bytes read to find the end of the first line.
@@ -25,9 +26,6 @@ const INSPECTED_BYTES: usize = 512;
 
 /// Minimum length of a line of base64, which programs break into lines.
 const BASE64_LINE: usize = 60;
-
-/// The columns that an export must have for its rows to be recognized as corrections.
-const EXPORT_KEYS: [&[u8]; 3] = [b"_line", b"_outcome", b"_error_code"];
 
 /// A kind of file that this program does not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -434,7 +432,7 @@ pub(super) fn export_delimiter(head: &[u8]) -> Option<u8> {
         let mut records = CsvReader::over_head(text.as_bytes(), *delimiter, Quote::default());
         // Reading from a slice cannot fail.
         let Some(record) = records.next(&|_| false).ok().flatten() else { return false };
-        EXPORT_KEYS.iter().all(|key| record.cells.iter().any(|name| name.trim_ascii() == *key))
+        EXPORT_KEYS.iter().all(|key| record.cells.iter().any(|name| name.trim_ascii() == key.as_bytes()))
     })
 }
 

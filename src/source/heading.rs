@@ -4,7 +4,7 @@
 //! Only the first kind maps a column by itself. The others are suggested in messages, and `init` compares them with
 //! the cells below the heading.
 
-use crate::customer::Field;
+use crate::customer::{Field, mapped_columns};
 
 /// How a heading names a field; the more certain variant is the lesser one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,16 @@ pub fn named_field(heading: &str) -> Option<(Field, HeadingMatch)> {
     own.map(|field| (field, HeadingMatch::Own))
         .or_else(|| alias().map(|(field, rank)| (field, HeadingMatch::Alias(rank))))
         .or_else(|| field_of_words(heading).map(|field| (field, HeadingMatch::Words)))
+}
+
+/// Whether a header has a column of that name.
+pub(super) fn has_column(header: &[String], name: &str) -> bool {
+    header.iter().any(|column| plain(column) == plain(name))
+}
+
+/// Whether a header has every column that the text of a `--map` names.
+pub(super) fn has_columns_of(header: &[String], text: &str) -> bool {
+    mapped_columns(text).iter().all(|name| has_column(header, name))
 }
 
 /// A name in the form for comparison: without case, blanks, `_`, `-`, `.` (as R writes a blank), invisible characters and

@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::{
     Adjustments, CHUNK_ROWS, CHUNKS_AHEAD, Chunk, Error, ReadOptions,
-    columns::{ColumnMap, has_columns_of, with_template_faults},
+    columns::{ColumnMap, with_template_faults},
+    heading::has_columns_of,
 };
 use crate::{
     customer::{Field, Record, Rescue, Rescues, Row, Rules, SourcePosition, ValidRecord},

@@ -12,8 +12,9 @@ use std::{
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
 use super::{
-    Begun, Encoding, Error, Source, SourceOptions, begin, columns::is_export, decompress::Decompressor,
-    first_lines, head, header_shape::HeaderShape, heading::named_field, open_input, skipped_line::is_no_row,
+    Begun, Encoding, Error, Source, SourceOptions, begin, decompress::Decompressor,
+    export_columns::is_export, first_lines, head, header_shape::HeaderShape, heading::named_field,
+    open_input, skipped_line::is_no_row,
 };
 use crate::customer::{Field, Record};
 
