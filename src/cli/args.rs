@@ -409,7 +409,7 @@ pub(super) struct Report {
     /// Report on this run [default: the latest]
     #[arg(long, value_name = "NUMBER", value_parser = run_number, help_heading = "Output")]
     pub(super) run: Option<i64>,
-    /// Report on the whole ledger: all customers by outcome, and all runs on one time line
+    /// Report on the whole ledger: all customers by outcome, and all runs on one timeline
     #[arg(long, conflicts_with = "run", help_heading = "Output")]
     pub(super) all: bool,
     /// Output format

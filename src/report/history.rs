@@ -1,7 +1,6 @@
-//! The report of a whole ledger: the customers by outcome, and all runs on one time line.
+//! The report of a whole ledger: the customers by outcome, and all runs on one timeline.
 //!
-//! Each customer is counted once, however many runs have read it. Runs that `prune` has deleted are not on the time
-//! line; their customers are in the counts.
+//! Each customer is counted once, however many runs have read it. Runs that `prune` has deleted are not on the timeline; their customers are in the counts.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 

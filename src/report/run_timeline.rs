@@ -1,4 +1,4 @@
-//! All runs of a ledger on one time line: how the number of imported customers grew, and when each run took place.
+//! All runs of a ledger on one timeline: how the number of imported customers grew, and when each run took place.
 //!
 //! Pure. A run of a few seconds within a year is still wide enough to be seen, and neighboring runs are joined until
 //! they fit a phone.
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::ledger::{Outcome, RunRecord, RunState, RunTimes};
 
-/// The maximum number of marks on the time line.
+/// The maximum number of marks on the timeline.
 const MARKS_SHOWN: usize = 120;
 
 /// The minimum width of a mark; the line is 1000 wide.
@@ -33,7 +33,7 @@ pub(super) struct Mark {
 }
 
 impl RunTimeline {
-    /// The time line of the runs of a ledger that has imported `succeeded` customers. `None` for fewer than two runs,
+    /// The timeline of the runs of a ledger that has imported `succeeded` customers. `None` for fewer than two runs,
     /// or if all took place at one moment. `now` is in UTC milliseconds.
     pub(super) fn of(runs: &[RunRecord], succeeded: u64, now: i64) -> Option<RunTimeline> {
         let mut times: Vec<RunTimes> =
