@@ -12,8 +12,7 @@
 //! names and numbers (only what is mandatory, lengths, and that no number is negative); merchants' accounts, so that
 //! any merchant id is a merchant; the API's true rate limits, latencies and lags, which nobody publishes; how long a
 //! client token lives; and anything across a restart: a new simulator has no customers. A response of the simulator
-//! does not prove that Juspay responds in the same way; `api.md` says which answers are documented and which are
-//! observed.
+//! does not prove that Juspay responds in the same way; `probe` compares a sandbox with what the client relies on.
 //!
 //! `call` parses a request, `profile` is the variant of the API, `answer` and `refusal` contain the texts, `behavior`
 //! the options and faults, `limiter` the rate limits, `journal` the state, `record` the data that they share. This

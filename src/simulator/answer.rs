@@ -1,5 +1,5 @@
-//! The responses of the API: every text and body, verbatim where `api.md` has it. Refusals here are those of the reference
-//! page; those of current accounts are in `refusal`.
+//! The responses of the API: every text and body, verbatim where one of Juspay's pages has it. Refusals here are those of
+//! the reference page; those of current accounts are in `refusal`.
 
 use std::{
     sync::LazyLock,

@@ -1,8 +1,8 @@
 //! The variant of the API that is simulated: that of the reference page, or that of current accounts.
 //!
 //! Owns the differences between the two: ids, defaults, tokens and required headers. Which fields are refused, and
-//! with which text, is in `refusal`. Neither profile proves how the API responds for a particular account: `api.md`
-//! says what is documented and what was only observed.
+//! with which text, is in `refusal`. Neither profile proves how the API responds for a particular account: the one of the
+//! reference page is documented, the other one was only observed.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Why the API refuses a request, and how it words the refusal in each profile; verbatim where `api.md` or Juspay's pages
-//! have the text.
+//! Why the API refuses a request, and how it words the refusal in each profile; verbatim where one of Juspay's pages has
+//! the text, or a response of a current account was seen.
 //!
 //! An error of the page has a status, a code and a message. Those of current accounts also have `error_info`, which is more
 //! precise: for a disallowed address the top-level message says "Internal Server error.". Errors that no page shows with
