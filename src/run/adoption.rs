@@ -22,9 +22,15 @@ pub(super) struct Adoption {
     remaining: Option<Remaining>,
     /// Whether a commit has recorded that this worker has read the source to its end.
     is_end_recorded: bool,
-    reading: Option<JoinHandle<Vec<Row>>>,
-    /// Adopted rows that were read again and wait for the next commit.
-    read: Option<Vec<Row>>,
+    reread: Reread,
+}
+
+/// The adopted rows, which are read again. A worker adopts no others before these are claimed.
+enum Reread {
+    Nothing,
+    Reading(JoinHandle<Vec<Row>>),
+    /// They wait for the next commit.
+    Read(Vec<Row>),
 }
 
 impl Adoption {
@@ -33,8 +39,7 @@ impl Adoption {
             source,
             remaining: ledger.is_shared().then_some(Remaining::Rows),
             is_end_recorded: false,
-            reading: None,
-            read: None,
+            reread: Reread::Nothing,
         }
     }
 
@@ -48,12 +53,12 @@ impl Adoption {
         }
         info!(rows = committed.adopted.len(), "rows of a worker that has ended are taken over");
         let references: HashSet<String> = committed.adopted.iter().cloned().collect();
-        match self.source.clone() {
-            None => self.read = Some(Vec::new()),
+        self.reread = match self.source.clone() {
+            None => Reread::Read(Vec::new()),
             Some(options) => {
-                self.reading = Some(tokio::task::spawn_blocking(move || read_again(&options, references)));
+                Reread::Reading(tokio::task::spawn_blocking(move || read_again(&options, references)))
             }
-        }
+        };
     }
 
     /// Whether a commit must still record the end of the source.
@@ -68,28 +73,33 @@ impl Adoption {
 
     /// Whether adopted rows wait for a commit.
     pub(super) fn has_read(&self) -> bool {
-        self.read.is_some()
+        matches!(self.reread, Reread::Read(_))
     }
 
     /// Takes the adopted rows that were read again.
     pub(super) fn take_read(&mut self) -> Option<Vec<Row>> {
-        self.read.take()
+        match std::mem::replace(&mut self.reread, Reread::Nothing) {
+            Reread::Read(rows) => Some(rows),
+            other => {
+                self.reread = other;
+                None
+            }
+        }
     }
 
     /// Whether no worker of the run has anything left to do.
     pub(super) fn is_over(&self) -> bool {
         let is_nothing_left = self.remaining.is_none_or(|remaining| remaining == Remaining::Nothing);
-        is_nothing_left && self.reading.is_none() && self.read.is_none()
+        is_nothing_left && matches!(self.reread, Reread::Nothing)
     }
 
     /// Waits until adopted rows are read again; never completes if none are being read. Cancel-safe.
     pub(super) async fn finished(&mut self) {
-        match &mut self.reading {
-            None => std::future::pending().await,
-            Some(reading) => {
+        match &mut self.reread {
+            Reread::Nothing | Reread::Read(_) => std::future::pending().await,
+            Reread::Reading(reading) => {
                 // If the thread panicked, the rows are only looked up.
-                self.read = Some(reading.await.unwrap_or_default());
-                self.reading = None;
+                self.reread = Reread::Read(reading.await.unwrap_or_default());
             }
         }
     }

@@ -347,17 +347,20 @@ impl<'a> Attempts<'a> {
 
     async fn attempt(&mut self, step: Step, claim: &Claim) -> Result<AttemptResult, RunEnded> {
         let api = &self.sender.api;
+        // The customer that Get found in this run.
         let located = self.updating.clone();
-        let exchange = async |timeout| match (step, claim.customer(), claim.operation(), located) {
-            (Step::Create, Some(customer), ..) => api.create(customer, timeout).await,
-            (Step::Update, Some(customer), Operation::Update(update), _) => {
-                api.update(customer, &update.customer_id, update.emptied, timeout).await
+        let target = match (claim.operation(), &located) {
+            (Operation::Update(update), _) => Some((&*update.customer_id, update.emptied)),
+            (_, Some(located)) => Some((&*located.customer_id, FieldSet::default())),
+            (Operation::Create { .. } | Operation::Confirm(_), None) => None,
+        };
+        let exchange = async |timeout| match (step, claim.customer(), target) {
+            (Step::Create, Some(customer), _) => api.create(customer, timeout).await,
+            (Step::Update, Some(customer), Some((customer_id, emptied))) => {
+                api.update(customer, customer_id, emptied, timeout).await
             }
-            // The customer that Get found in this run.
-            (Step::Update, Some(customer), _, Some(located)) => {
-                api.update(customer, &located.customer_id, FieldSet::default(), timeout).await
-            }
-            _ => api.get(claim.reference(), timeout).await,
+            // Without fields to send, or a customer to update, only a lookup is possible.
+            (Step::Get { .. } | Step::Create | Step::Update, ..) => api.get(claim.reference(), timeout).await,
         };
         self.request(step, exchange).await
     }
