@@ -121,7 +121,7 @@ impl Findings {
         }
     }
 
-    /// Adds a row that breaks no rule and has a new reference. `occurrence` tells whether a similar one came before.
+    /// Adds a row that breaks no rule and has a new reference. `occurrence` says whether a similar one came before.
     pub(crate) fn add_first(&mut self, line: u64, occurrence: Occurrence, dropped: &[(Field, Rule)]) {
         let is_similar = occurrence == Occurrence::Similar;
         self.add_valid(line, if is_similar { occurrence } else { Occurrence::First }, dropped);

@@ -98,7 +98,7 @@ impl std::fmt::Debug for SeenReferences {
 }
 
 impl SeenReferences {
-    /// Adds a reference and tells how it relates to the earlier ones.
+    /// Adds a reference and returns how it relates to the earlier ones.
     pub(crate) fn insert(&mut self, reference: &str) -> Occurrence {
         self.detector.insert(ReferenceHash::of(reference, &mut self.scratch))
     }

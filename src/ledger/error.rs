@@ -86,10 +86,10 @@ pub enum Error {
         /// The line of this worker's source up to which its rows were compared; none at its end.
         line: Option<u64>,
     },
-    /// What `--ledger` says names no ledger.
+    /// The value of `--ledger` names no ledger.
     #[error(transparent)]
     Url(WrongUrl),
-    /// A ledger in Postgres cannot go on.
+    /// A ledger in Postgres cannot continue.
     #[cfg(feature = "postgres")]
     #[error("the ledger {ledger}: {error}")]
     Postgres {

@@ -374,7 +374,7 @@ pub struct RequestCounts {
 pub enum RunState {
     /// The run is in progress, or its process crashed and the ledger does not record that yet.
     Running,
-    /// The process crashed: the ledger says running, but no process holds the lock. Never stored.
+    /// The process crashed: the run is recorded as running, but no process holds the lock. Never stored.
     Died,
     /// The run reached the end of its source.
     Completed,

@@ -1,4 +1,4 @@
-//! The ledger in a schema of a Postgres database: everything that knows its SQL and its connections.
+//! The ledger in a schema of a Postgres database: everything that depends on its SQL and its connections.
 //!
 //! Each process that writes has a row in the table `worker` and counts as alive as long as it updates that row. Several
 //! workers may share one run; if one of them does not update its row within its lease, another worker takes its claims

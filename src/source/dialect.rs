@@ -1,10 +1,10 @@
 //! Detects the dialect of a file from its head: the delimiter, and whether lines end with an extra delimiter.
 //!
 //! Usually the header decides: only one candidate occurs in it outside quotes. If several do, the rows decide: only
-//! the right delimiter splits them into as many fields as the header. If the first row has one empty field more than
+//! the right delimiter splits them into as many cells as the header. If the first row has one empty cell more than
 //! the header, or the header one more than the first row, the following rows show whether that is the style of the
 //! file (some programs end every line but the header with a delimiter, or only the header) or a mistake in one row.
-//! It is the style only if every inspected row agrees: to drop a field from one row alone would hide that other rows
+//! It is the style only if every inspected row agrees: to drop a cell from one row alone would hide that other rows
 //! are shifted.
 //!
 //! The result depends on the content of the file, never on the pieces in which it arrives. Detection reads no more

@@ -1,6 +1,6 @@
 //! Turns a raw record into a `Row`: checks that it is text and as wide as the header, and assigns each cell to its field.
 //!
-//! A fault of the record as a whole (bytes that are not text, a malformed quote, too many fields) names no field, and no
+//! A fault of the record as a whole (bytes that are not text, a malformed quote, too many cells) names no field, and no
 //! rule is applied: the cells of a row that may be shifted cannot be judged. The row keeps the readable part of its cells,
 //! so that its owner can find it.
 

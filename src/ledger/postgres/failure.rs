@@ -92,7 +92,7 @@ pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     }
 }
 
-/// What the library says if the server does not offer TLS.
+/// The library's message if the server does not offer TLS.
 const WITHOUT_TLS: &str = "server does not support TLS";
 
 /// Whether TLS cannot be established: the certificate is not trusted, or the server has none.
@@ -218,7 +218,7 @@ impl fmt::Display for Failure {
                 write!(f, "the server was unreachable for {} ({why})", humantime::format_duration(*time))
             }
             Failure::TakenOver => f.write_str(
-                "another process has taken this one's work over, because it said nothing for too long",
+                "another process has taken this one's work over, because it wrote nothing within its lease",
             ),
             Failure::LostCommits => f.write_str("the server has lost what this run had written"),
         }

@@ -148,7 +148,7 @@ pub(super) async fn join(connection: &mut Connection, run: Option<&NewRun<'_>>) 
             is_logged = true;
             warn!(
                 lease_seconds = newest.lease.as_secs(),
-                "another process had the ledger and says nothing; waiting for the end of its lease"
+                "another process holds the ledger and writes nothing; waiting for the end of its lease"
             );
         }
         sleep(POLL_INTERVAL).await;

@@ -34,7 +34,7 @@ use super::{
 };
 use crate::customer::InvalidCounts;
 
-/// A reader beside the writer; it sees what is committed.
+/// A reader beside the writer; it reads only committed data.
 pub(crate) struct Reader {
     pub(super) connection: Connection,
 }

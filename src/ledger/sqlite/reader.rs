@@ -46,7 +46,7 @@ use crate::customer::InvalidCounts;
 /// Number of rows of a page: a few hundred kilobytes.
 const PAGE_ROWS: usize = 2048;
 
-/// A reader beside the writer; sees only committed data.
+/// A reader beside the writer; it reads only committed data.
 pub(crate) struct Reader {
     path: PathBuf,
     connection: SqliteConnection,
