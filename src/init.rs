@@ -17,7 +17,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub use self::text::proposal_toml;
 use self::{
-    assignment::{Assigned, Evidence, assign},
+    assignment::{Assigned, Candidate, Evidence, assign},
     format::{Format, find_format},
     profile::{Column, PhoneEvidence},
     text::{quoted, shown},
@@ -122,7 +122,7 @@ pub fn propose(given: &Given) -> Result<Proposal, Error> {
         [] => try_out(&sample, options, table.count).map(Some),
         _ => Ok(None),
     };
-    let at = |field: Field| assigned[field as usize].column.map(|(at, _)| at);
+    let at = |field: Field| assigned[field as usize].column.map(|column| column.at);
     let phones = PhoneEvidence::of(&table.rows, at(Field::MobileNumber), at(Field::MobileCountryCode));
     let region = region(given, &phones, &mut options, try_out)?;
     let findings = try_out(&options)?;
@@ -206,9 +206,10 @@ fn head(given: &Given, table: &Table, missing: &[Field], quote: Quote) -> Vec<St
 }
 
 /// The text of `--map` for the column of a field, with the reason.
-fn set_column(field: Field, columns: &[Column], (at, evidence): (usize, Evidence)) -> (String, String) {
-    let column = &columns[at];
-    let mut why = format!("{field}: {}; {}.", by_heading(field, column, evidence), by_cells(field, column));
+fn set_column(field: Field, columns: &[Column], chosen: Candidate) -> (String, String) {
+    let column = &columns[chosen.at];
+    let mut why =
+        format!("{field}: {}; {}.", by_heading(field, column, chosen.evidence), by_cells(field, column));
     let is_short = field == Field::Reference && column.short * 100 > column.filled * SHORT_PERCENT;
     // A column whose name contains a brace or occurs twice cannot be part of a template.
     let can_be_in_template = column.is_mappable && !column.name.contains('}');
@@ -275,7 +276,7 @@ fn by_cells(field: Field, column: &Column) -> String {
 }
 
 /// The line of a mandatory field without a column.
-fn missing_column(field: Field, columns: &[Column], others: &[(usize, Evidence)]) -> Line {
+fn missing_column(field: Field, columns: &[Column], others: &[Candidate]) -> Line {
     let mut why = format!(
         "{field}: NO COLUMN IS CERTAIN, but the API requires it; until one is set, validate reports it as missing."
     );
@@ -303,13 +304,13 @@ fn is_unmappable(field: Field, column: &Column) -> bool {
 }
 
 /// The line that lists other columns that may be meant.
-fn other_columns(field: Field, columns: &[Column], others: &[(usize, Evidence)]) -> Vec<Line> {
-    let line = |(at, evidence): &(usize, Evidence)| {
-        let column = &columns[*at];
+fn other_columns(field: Field, columns: &[Column], others: &[Candidate]) -> Vec<Line> {
+    let line = |other: &Candidate| {
+        let column = &columns[other.at];
         Line {
             why: format!(
                 "{field}, not set: {}; {}.",
-                by_heading(field, column, *evidence).replace("GUESSED from", "possible by"),
+                by_heading(field, column, other.evidence).replace("GUESSED from", "possible by"),
                 by_cells(field, column)
             ),
             toml: format!("{field}={}", column.name),
@@ -324,7 +325,7 @@ fn ignored(columns: &[Column], assigned: &[Assigned]) -> (Vec<String>, String) {
     let is_mentioned = |at: &usize| {
         assigned
             .iter()
-            .any(|field| field.column.iter().chain(&field.others).any(|(mentioned, _)| mentioned == at))
+            .any(|field| field.column.iter().chain(&field.others).any(|mentioned| mentioned.at == *at))
     };
     let is_unused = |at: &usize| {
         let is_unmappable = |field: &Field| is_unmappable(*field, &columns[*at]);

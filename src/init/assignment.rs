@@ -38,13 +38,21 @@ pub(super) enum Evidence {
     Cells,
 }
 
+/// A column that may feed a field.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    /// The index of the column.
+    pub(super) at: usize,
+    pub(super) evidence: Evidence,
+}
+
 /// The columns of a field.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Assigned {
     /// The column that feeds it.
-    pub(super) column: Option<(usize, Evidence)>,
+    pub(super) column: Option<Candidate>,
     /// Other columns that might.
-    pub(super) others: Vec<(usize, Evidence)>,
+    pub(super) others: Vec<Candidate>,
 }
 
 fn fields_of(kind: FieldKind) -> impl Iterator<Item = Field> {
@@ -61,33 +69,33 @@ pub(super) fn assign(columns: &[Column]) -> Result<[Assigned; Field::COUNT], Err
         all[field as usize].column = own_column(field, columns)?;
     }
     let is_taken = |all: &[Assigned; Field::COUNT], at| {
-        all.iter().any(|assigned| assigned.column.is_some_and(|(taken, _)| taken == at))
+        all.iter().any(|assigned| assigned.column.is_some_and(|taken| taken.at == at))
     };
     for field in ORDER.into_iter().flat_map(fields_of) {
-        let mut candidates: Vec<(usize, Evidence)> = (0..columns.len())
+        let mut candidates: Vec<Candidate> = (0..columns.len())
             .filter(|at| columns[*at].is_mappable && !is_taken(&all, *at))
-            .filter_map(|at| Some((at, evidence(field, &columns[at])?)))
+            .filter_map(|at| Some(Candidate { at, evidence: evidence(field, &columns[at])? }))
             .collect();
-        candidates.sort_by_key(|(_, evidence)| *evidence);
+        candidates.sort_by_key(|candidate| candidate.evidence);
         let assigned = &mut all[field as usize];
         if assigned.column.is_none() {
-            let chosen =
-                candidates.iter().position(|(at, evidence)| is_sure(field, &columns[*at], *evidence));
+            let is_sure = |candidate: &Candidate| is_sure(field, &columns[candidate.at], candidate.evidence);
+            let chosen = candidates.iter().position(is_sure);
             assigned.column = chosen.map(|at| candidates.remove(at));
         }
         assigned.others = candidates;
     }
     // A column that was assigned to a later field is no longer an alternative for an earlier one.
-    let taken: Vec<usize> = all.iter().filter_map(|assigned| Some(assigned.column?.0)).collect();
+    let taken: Vec<usize> = all.iter().filter_map(|assigned| Some(assigned.column?.at)).collect();
     for assigned in &mut all {
-        assigned.others.retain(|(at, _)| !taken.contains(at));
+        assigned.others.retain(|other| !taken.contains(&other.at));
         assigned.others.truncate(OTHERS_MAX);
     }
     Ok(all)
 }
 
 /// The column that has the field's own name.
-fn own_column(field: Field, columns: &[Column]) -> Result<Option<(usize, Evidence)>, Error> {
+fn own_column(field: Field, columns: &[Column]) -> Result<Option<Candidate>, Error> {
     let own = |at: &usize| columns[*at].names(field) == Some(HeadingMatch::Own);
     let found: Vec<usize> = (0..columns.len()).filter(own).collect();
     let exact =
@@ -107,7 +115,7 @@ fn own_column(field: Field, columns: &[Column]) -> Result<Option<(usize, Evidenc
             })?
         }
     };
-    Ok(Some((chosen, Evidence::Heading(HeadingMatch::Own))))
+    Ok(Some(Candidate { at: chosen, evidence: Evidence::Heading(HeadingMatch::Own) }))
 }
 
 /// The evidence that a column feeds the field; none if there is no evidence.
