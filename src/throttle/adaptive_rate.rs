@@ -772,10 +772,7 @@ impl AdaptiveRate {
         let at_s = stamp.at_s;
         let upper = self.upper_bound(at_s);
         let previous = self.last_throttling.as_ref().filter(|last| at_s - last.first_sent_s < WINDOW_S);
-        let cycle_rate = previous.map_or(0.0, |previous| {
-            let accepted = self.accepted.sum_between(previous.first_sent_s, at_s);
-            accepted / (at_s - previous.first_sent_s).max(f64::MIN_POSITIVE)
-        });
+        let cycle_rate = self.cycle_rate(at_s);
         let Phase::Hold { from_s, until_s } = self.phase else {
             let (rate, increase) = match &self.courtesy {
                 Some(_) => (courtesy::FIRST_SHARE * upper, Increase::Maintain),
@@ -830,6 +827,23 @@ impl AdaptiveRate {
             return (interval, TARGET_AFTER_LONG_PAUSE * rate.min(refill), Increase::Maintain);
         }
         (interval, rate, increase)
+    }
+
+    /// The rate that was accepted on average since the previous throttling, or since the end of a later outage; zero if
+    /// both are longer ago than requests are counted.
+    fn cycle_rate(&self, at_s: f64) -> f64 {
+        let throttled_s = self.last_throttling.as_ref().map(|last| last.first_sent_s);
+        let up_again_s = match self.availability {
+            Availability::UpAgain { since_s } => Some(since_s.min(at_s)),
+            Availability::Up | Availability::Down => None,
+        };
+        let from_s = throttled_s.into_iter().chain(up_again_s).fold(f64::NEG_INFINITY, f64::max);
+        let seconds = at_s - from_s;
+        if seconds < WINDOW_S {
+            self.accepted.sum_between(from_s, at_s) / seconds.max(f64::MIN_POSITIVE)
+        } else {
+            0.0
+        }
     }
 
     /// An upper bound of the limit, from the rejection of a request that was sent at this time.

@@ -479,38 +479,81 @@ fn an_outage_leaves_the_users_rate_as_it_was() {
     assert!(adaptive.rate < held, "{} {held}", adaptive.rate);
 }
 
+/// A sender at a server with a limit, whose service can be down.
+struct OutageRun {
+    adaptive: AdaptiveRate,
+    now: Instant,
+}
+
+impl OutageRun {
+    const LIMIT: f64 = 50.0;
+
+    /// A run that has found the limit.
+    fn start() -> OutageRun {
+        let epoch = Instant::now();
+        let mut run = OutageRun { adaptive: AdaptiveRate::new(None, epoch), now: epoch };
+        while run.now < epoch + Duration::from_secs(12) {
+            run.send(0, false);
+        }
+        run
+    }
+
+    /// Sends the next request after a pause. Returns whether it was throttled.
+    fn send(&mut self, pause_ms: u64, is_outage: bool) -> bool {
+        self.now += Duration::from_millis(pause_ms);
+        while let Err(until) = self.adaptive.try_acquire(self.now) {
+            self.now = until;
+        }
+        let is_throttled = self.adaptive.rate_in_effect(self.now) > Self::LIMIT && !is_outage;
+        let throttled = RateSignal::Throttled { retry_after: None };
+        let signal = if is_throttled { throttled } else { RateSignal::Accepted };
+        let stamp = self.adaptive.on_send(self.now);
+        self.now += Duration::from_millis(2);
+        self.adaptive.on_response(stamp, Response { signal, success: None, is_outage }, self.now);
+        is_throttled
+    }
+
+    /// One probe a second.
+    fn outage(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.send(1000, true);
+        }
+    }
+}
+
 /// If a higher rate was being tried when the outage began, the rejection comes when little has been accepted since.
 #[test]
 fn a_rejection_soon_after_an_outage_does_not_halve_the_rate() {
-    const LIMIT: f64 = 50.0;
-    let epoch = Instant::now();
-    let mut adaptive = AdaptiveRate::new(None, epoch);
-    let mut now = epoch;
-    let mut send = |adaptive: &mut AdaptiveRate, pause_ms: u64, is_outage: bool| {
-        now += Duration::from_millis(pause_ms);
-        while let Err(until) = adaptive.try_acquire(now) {
-            now = until;
-        }
-        let is_throttled = adaptive.rate_in_effect(now) > LIMIT && !is_outage;
-        let throttled = RateSignal::Throttled { retry_after: None };
-        let signal = if is_throttled { throttled } else { RateSignal::Accepted };
-        let stamp = adaptive.on_send(now);
-        now += Duration::from_millis(2);
-        adaptive.on_response(stamp, Response { signal, success: None, is_outage }, now);
-        (is_throttled, now)
-    };
-    while send(&mut adaptive, 0, false).1 < epoch + Duration::from_secs(12) {}
-    let held = adaptive.rate;
-    let mut at = epoch;
-    while adaptive.rate_in_effect(at) < 0.98 * LIMIT {
-        at = send(&mut adaptive, 0, false).1;
+    let mut run = OutageRun::start();
+    let held = run.adaptive.rate;
+    while run.adaptive.rate_in_effect(run.now) < 0.98 * OutageRun::LIMIT {
+        run.send(0, false);
     }
-    for _ in 0..5 {
-        send(&mut adaptive, 1000, true);
-    }
-    let accepted = (0..).take_while(|_| !send(&mut adaptive, 0, false).0).count();
+    run.outage(5);
+    let accepted = (0..).take_while(|_| !run.send(0, false)).count();
     assert!(accepted < 30, "{accepted} in less than a second");
-    assert!(held > 0.9 * LIMIT && adaptive.rate > 0.9 * held, "{} after {held}", adaptive.rate);
+    let rate = run.adaptive.rate;
+    assert!(held > 0.9 * OutageRun::LIMIT && rate > 0.9 * held, "{rate} after {held}");
+}
+
+/// The previous throttling is then longer ago than requests are counted.
+#[test]
+fn a_rejection_of_a_held_rate_after_a_long_outage_does_not_halve_the_rate() {
+    let mut run = OutageRun::start();
+    while !run.send(0, false) {}
+    let held = run.adaptive.rate;
+    run.outage(30);
+    // The hold goes on: outages do not count towards it.
+    let resumed = run.now;
+    while run.now < resumed + Duration::from_secs(1) {
+        assert!(!run.send(0, false));
+    }
+    // Another window of the server begins at a moment that the sender does not know.
+    let stamp = run.adaptive.on_send(run.now);
+    let signal = RateSignal::Throttled { retry_after: None };
+    run.adaptive.on_response(stamp, Response { signal, success: None, is_outage: false }, run.now);
+    let rate = run.adaptive.rate;
+    assert!(held > 0.9 * OutageRun::LIMIT && rate > 0.9 * held, "{rate} after {held}");
 }
 
 #[test]
