@@ -60,11 +60,12 @@ use crate::customer::{Dropped, FieldCounts, Reference};
 
 /// The migrations: number, name and statements of each file of the folder. `sqlx::migrate!` is not used: the macro builds
 /// SQLite a second time, for the compiler.
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (FIRST_MIGRATION, "ledger", include_str!("../../../migrations/sqlite/0012_ledger.sql")),
     (13, "pace", include_str!("../../../migrations/sqlite/0013_pace.sql")),
     (14, "faults", include_str!("../../../migrations/sqlite/0014_faults.sql")),
     (UNSENDABLE_MIGRATION, "unsendable", include_str!("../../../migrations/sqlite/0015_unsendable.sql")),
+    (16, "quick_check", include_str!("../../../migrations/sqlite/0016_quick_check.sql")),
 ];
 
 /// The first SQLite without the WAL-reset bug that could corrupt a database.
@@ -979,7 +980,28 @@ fn line_ranges(last: u64) -> impl Iterator<Item = (i64, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::model::Outcome, *};
+
+    /// Migration 16 replaces two checks by others that must mean the same.
+    #[tokio::test]
+    async fn the_table_refuses_a_row_whose_outcome_contradicts_its_customer_id() {
+        let mut store = Store::in_memory().await.unwrap();
+        let run =
+            "insert into run (id, command, source, columns, started_at) values (1, 'import', '-', '[]', 0)";
+        store.execute(sqlx::query(run)).await.unwrap();
+        // Runs count these, and no row has them.
+        let of_runs = [Outcome::Unchanged, Outcome::Changed];
+        let of_rows = Outcome::ALL.into_iter().filter(|outcome| !of_runs.contains(outcome));
+        for outcome in of_rows {
+            for customer_id in [Some("cst_1"), None] {
+                let insert = "insert into row (run, line, outcome, customer_id, fingerprint, settled_at)
+                              values (1, 1, ?, ?, x'01', 0)";
+                let insert = sqlx::query(insert).bind(outcome.name()).bind(customer_id);
+                let is_accepted = store.execute(insert).await.is_ok();
+                assert_eq!(is_accepted, outcome.is_success() == customer_id.is_some(), "{outcome:?}");
+            }
+        }
+    }
 
     #[test]
     fn ranges_of_lines_have_no_gap() {
