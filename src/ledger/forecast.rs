@@ -82,7 +82,7 @@ impl Forecast {
                     let requested = Target { base_url: requested.base_url.clone(), merchant_id };
                     reader.check_target(&requested).await?;
                 }
-                let running = reader.running().await?;
+                let running = reader.current_run().await?.map(|run| run.run);
                 (reader.into_store(), running, true)
             }
         };

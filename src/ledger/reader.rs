@@ -12,14 +12,15 @@ use super::{
     error::Error,
     error_groups::ErrorGroups,
     location::Location,
-    model::{RowId, RunId, Target},
+    model::{RowId, RunId, RunState, Target},
     records::{
-        LedgerHistory, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount, RowMapping,
-        RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+        ErrorGroup, LedgerHistory, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount,
+        RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
     },
     sqlite,
     store::Store,
 };
+use crate::customer::InvalidCounts;
 
 /// A reader beside the writer.
 pub struct Reader(Backend);
@@ -52,15 +53,14 @@ macro_rules! of_both {
 of_both! {
     /// The target, the rows by outcome over all runs, every run in order, and the heartbeat of the current run.
     pub async fn overview(&mut self) -> LedgerOverview;
-    /// The overview, and why rows are not imported, for the report on the whole ledger.
-    pub async fn history(&mut self) -> LedgerHistory;
     /// The target of the ledger; none before the first run.
     pub(crate) async fn target(&mut self) -> Option<Target>;
-    /// The current run, if there is one, with its last heartbeat. Reads no row of the source, so polling it beside a run
-    /// is cheap.
-    pub async fn live(&mut self) -> Option<(RunRecord, Option<RecordedHeartbeat>)>;
-    /// The current run, if there is one.
-    pub(crate) async fn running(&mut self) -> Option<RunId>;
+    /// Every run, in order.
+    async fn runs(&mut self) -> Vec<RunRecord>;
+    /// The last heartbeat of the current run, or of the last crashed one.
+    async fn heartbeat(&mut self) -> Option<RecordedHeartbeat>;
+    /// The errors of the rows that are not imported currently, over all runs.
+    async fn open_errors(&mut self) -> (Vec<ErrorGroup>, InvalidCounts);
     /// When a run last reached the end of its source; UTC milliseconds.
     pub async fn last_success(&mut self) -> Option<i64>;
     /// Everything that the report on a run shows. `run` is `None` for the last run; `max_respelled` limits the respelled
@@ -122,6 +122,34 @@ impl Reader {
                 Reader(Backend::Postgres(reader))
             }
         }
+    }
+
+    /// The overview, and why rows are not imported, for the report on the whole ledger.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub async fn history(&mut self) -> Result<LedgerHistory, Error> {
+        let overview = self.overview().await?;
+        let (mut groups, invalid) = self.open_errors().await?;
+        // The rows come from many files.
+        groups.iter_mut().for_each(|group| group.first_lines.clear());
+        Ok(LedgerHistory { overview, groups, invalid })
+    }
+
+    /// The current run, if there is one, with its last heartbeat. Reads no row of the source, so polling it beside a run
+    /// is cheap.
+    ///
+    /// # Errors
+    /// If the ledger cannot be read.
+    pub async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
+        let Some(current) = self.current_run().await? else { return Ok(None) };
+        let newest = self.heartbeat().await?.filter(|newest| newest.run == current.run);
+        Ok(Some((current, newest)))
+    }
+
+    /// The current run, if there is one.
+    pub(super) async fn current_run(&mut self) -> Result<Option<RunRecord>, Error> {
+        Ok(self.runs().await?.pop().filter(|last| last.state == RunState::Running))
     }
 
     /// Refuses a ledger of another target; one without a run has none yet.

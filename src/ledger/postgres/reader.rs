@@ -14,8 +14,8 @@ use super::{
         location::Location,
         model::{Outcome, RowId, RunId, RunState, Setting, Tally, Target},
         records::{
-            ErrorGroup, LedgerHistory, LedgerOverview, OldTransaction, RecordedHeartbeat, RetryFilter,
-            RetryRow, RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+            ErrorGroup, LedgerOverview, OldTransaction, RecordedHeartbeat, RetryFilter, RetryRow,
+            RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
             WorkerRecord,
         },
         rows::{
@@ -79,12 +79,9 @@ impl Reader {
         Ok(LedgerOverview { target, runs, outcomes, heartbeat, workers, old_transaction })
     }
 
-    pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {
-        let overview = self.overview().await?;
-        let (mut groups, invalid) =
-            self.error_groups(Statement::new(SELECT_OPEN_ERRORS), ErrorGroups::default()).await?;
-        groups.iter_mut().for_each(|group| group.first_lines.clear());
-        Ok(LedgerHistory { overview, groups, invalid })
+    /// The errors of the rows that are not imported currently, over all runs.
+    pub(crate) async fn open_errors(&mut self) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
+        self.error_groups(Statement::new(SELECT_OPEN_ERRORS), ErrorGroups::default()).await
     }
 
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
@@ -93,22 +90,10 @@ impl Reader {
     }
 
     /// Every run, in order. A run recorded as running has died if the leases of its workers have expired.
-    async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
+    pub(crate) async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(SELECT_RUNS).await?;
         let ledger = self.connection.location();
         rows.iter().map(|row| read_run(&ledger, row, unended(row))).collect()
-    }
-
-    pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
-        let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
-        let Some(last) = last else { return Ok(None) };
-        let newest = self.heartbeat().await?.filter(|newest| newest.run == last.run);
-        Ok(Some((last, newest)))
-    }
-
-    pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
-        let last = self.runs().await?.pop();
-        Ok(last.filter(|last| last.state == RunState::Running).map(|last| last.run))
     }
 
     /// The number of rows by outcome, over all runs. `Unchanged` and `Changed` are outcomes in a run, not states of a row,
@@ -120,7 +105,7 @@ impl Reader {
     }
 
     /// The last heartbeat of the current run or of the last crashed one.
-    async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
+    pub(crate) async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
         let rows = self.all(SELECT_HEARTBEAT).await?;
         Ok(rows.first().map(|row| RecordedHeartbeat {
             run: RunId(row.get("run")),

@@ -26,8 +26,8 @@ use super::{
             Target,
         },
         records::{
-            ErrorGroup, LedgerHistory, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow,
-            RetryableCount, RowMapping, RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
+            ErrorGroup, LedgerOverview, RecordedHeartbeat, RetryFilter, RetryRow, RetryableCount, RowMapping,
+            RowRecord, RunDetails, RunRecord, Selection, SourceHeader,
         },
         rows::{
             ResultRow as _, outcome_named, read_dropped, read_existing, read_field_counts, read_headers,
@@ -122,12 +122,9 @@ impl Reader {
         })
     }
 
-    pub(crate) async fn history(&mut self) -> Result<LedgerHistory, Error> {
-        let overview = self.overview().await?;
-        let (mut groups, invalid) =
-            self.error_groups(sqlx::query(SELECT_OPEN_ERRORS), ErrorGroups::default()).await?;
-        groups.iter_mut().for_each(|group| group.first_lines.clear());
-        Ok(LedgerHistory { overview, groups, invalid })
+    /// The errors of the rows that are not imported currently, over all runs.
+    pub(crate) async fn open_errors(&mut self) -> Result<(Vec<ErrorGroup>, InvalidCounts), Error> {
+        self.error_groups(sqlx::query(SELECT_OPEN_ERRORS), ErrorGroups::default()).await
     }
 
     pub(crate) async fn target(&mut self) -> Result<Option<Target>, Error> {
@@ -136,7 +133,7 @@ impl Reader {
     }
 
     /// Every run, in order. A run recorded as running has crashed if no process holds the ledger's lock.
-    async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
+    pub(crate) async fn runs(&mut self) -> Result<Vec<RunRecord>, Error> {
         let rows = self.all(sqlx::query(SELECT_RUNS)).await?;
         let mut runs = rows
             .iter()
@@ -147,18 +144,6 @@ impl Reader {
             run.state = RunState::Died;
         }
         Ok(runs)
-    }
-
-    pub(crate) async fn live(&mut self) -> Result<Option<(RunRecord, Option<RecordedHeartbeat>)>, Error> {
-        let last = self.runs().await?.pop().filter(|last| last.state == RunState::Running);
-        let Some(last) = last else { return Ok(None) };
-        let newest = self.heartbeat().await?.filter(|newest| newest.run == last.run);
-        Ok(Some((last, newest)))
-    }
-
-    pub(crate) async fn running(&mut self) -> Result<Option<RunId>, Error> {
-        let last = self.runs().await?.pop();
-        Ok(last.filter(|last| last.state == RunState::Running).map(|last| last.run))
     }
 
     /// The connection, for lookups of the store.
@@ -174,7 +159,7 @@ impl Reader {
     }
 
     /// The last heartbeat of the current run or of the last crashed one.
-    async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
+    pub(crate) async fn heartbeat(&mut self) -> Result<Option<RecordedHeartbeat>, Error> {
         let rows = self.all(sqlx::query(SELECT_HEARTBEAT)).await?;
         Ok(rows.first().map(|row| RecordedHeartbeat {
             run: RunId(row.get("run")),
