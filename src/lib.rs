@@ -52,7 +52,8 @@
 //! for a missing value. **doubt**: why the intended value may differ from the one that is sent. **reason**: a fault
 //! explained to readers who do not know the rules. **fault counts**: what to do about the faults of many rows.
 //! **rescue**: an option that would make invalid rows valid. **fingerprint**: a hash of each field of a customer.
-//! **correction**: what a failed export states about a row that is imported from it again. **content**: what kinds of
+//! **correction**: what a failed export states about a row that is imported from it again. **origin**: the runs over the
+//! files that the rows of a failed export come from. **content**: what kinds of
 //! bytes a value consists of. **respelling**: a value sent in another spelling than that of its cell. **count**: a number
 //! with its noun. **template**: a text with columns in it that makes a field. **duplicates**: further rows of a file with
 //! the same reference. **phone**: a number checked against the numbering plan of its region.

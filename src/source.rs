@@ -46,6 +46,8 @@ mod skipped_line;
 
 mod file_state;
 
+mod origin;
+
 mod prefix_hash;
 
 mod replay;
@@ -73,7 +75,7 @@ pub use self::{
     columns::{AbsentColumn, MappedFrom, Mapping, UnusedColumn},
     csv_reader::Quote,
     decode::Encoding,
-    error::Error,
+    error::{Error, UnreadableExport},
     export_columns::EXPORT_COLUMNS,
     file_state::Change,
     heading::{HeadingMatch, named_field},
@@ -91,6 +93,7 @@ use self::{
     file_state::FileState,
     head::ForeignFile,
     header_shape::HeaderShape,
+    origin::{ExportOrigin, read_options},
     prefix_hash::{HashingFile, RunningHash},
     row_parser::{
         HeaderLines, RowContext, header_flaw, is_line_separator, read_header, read_row, reads_as_row,
@@ -159,6 +162,8 @@ pub struct Source {
     /// Bytes of the source before the first byte that `records` has counted.
     skipped: u64,
     parse_settings_hash: String,
+    /// Whether this is a failed export, and no recorded map is of a file that its rows come from.
+    is_of_unknown_file: bool,
     adjustments: Arc<Adjustments>,
     rescues: Option<Arc<Mutex<Rescues>>>,
     deferred_error: Option<Error>,
@@ -198,11 +203,9 @@ impl Source {
             consumed,
             adjustments,
         } = begin(&name, input, options)?;
-        let missing = export_columns::missing_of_export(&header);
-        if !missing.is_empty() {
-            return Err(Error::IncompleteExport { name, missing });
-        }
-        let read = &options.read_options(&name, &header)?;
+        export_columns::check_export(&name, &header)?;
+        let origin = ExportOrigin::new(&name, &header, &options.recorded);
+        let read = &read_options(&options.read, &name, &header, &origin)?;
         let mut column_map = ColumnMap::find(&name, &header, read).map_err(|error| {
             let later = first_lines(&mut records, encoding);
             let is_header = |cells: &[String]| ColumnMap::find("", cells, read).is_ok();
@@ -246,10 +249,17 @@ impl Source {
             hash: None,
             skipped,
             parse_settings_hash: options.parse_settings_hash(read),
+            is_of_unknown_file: export_columns::is_export(&header) && origin.is_unknown(),
             adjustments,
             rescues: None,
             deferred_error: None,
         })
+    }
+
+    /// Whether this is a failed export, and no recorded map is of a file that its rows come from: it is read only by
+    /// the options that are given.
+    pub fn is_of_unknown_file(&self) -> bool {
+        self.is_of_unknown_file
     }
 
     /// The path as given, or `-`.

@@ -52,9 +52,7 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
-    for warning in column_warnings(&mapping) {
-        warn!("{}", warning.text);
-    }
+    warn_of(&source);
     let path = source.path().map(str::to_owned);
     // With and without --update-changed, the same bytes make different runs: changed rows are treated differently.
     let parse_settings_hash =
@@ -106,6 +104,20 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         &mut display,
     ))
 }
+
+/// Warns of columns, and of options, that may be missing.
+fn warn_of(source: &Source) {
+    for warning in column_warnings(source.mapping()) {
+        warn!("{}", warning.text);
+    }
+    if source.is_of_unknown_file() {
+        warn!("{OF_UNKNOWN_FILE}");
+    }
+}
+
+/// Of a failed export that is read only by the options that are given.
+const OF_UNKNOWN_FILE: &str = "this failed export comes from no import that the ledger knows, so it is read without \
+    the --map, --set, --null-marker and --phone-region of that import, unless they are given now";
 
 /// Refuses options that a ledger of this kind cannot have.
 fn check_shared(args: &args::Import, ledger: &Location) -> Result<(), Error> {

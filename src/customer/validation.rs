@@ -200,11 +200,14 @@ impl Rules {
         cell.map(trimmed).filter(|cell| !cell.is_empty()).or_else(constant).filter(|value| !value.is_empty())
     }
 
-    /// Whether the options that decide which values are sent for a row are the same.
-    pub fn has_values_of(&self, other: &Rules) -> bool {
-        self.constants == other.constants
-            && self.null_markers == other.null_markers
-            && self.phone_region == other.phone_region
+    /// The first of the options that decide which values are sent for a row, if it differs from that of others.
+    pub fn differing_values(&self, other: &Rules) -> Option<&'static str> {
+        let differing = [
+            ("--set", self.constants != other.constants),
+            ("--null-marker", self.null_markers != other.null_markers),
+            ("--phone-region", self.phone_region != other.phone_region),
+        ];
+        differing.into_iter().find_map(|(option, differs)| differs.then_some(option))
     }
 
     /// Takes these options over from others where they are not given: a number without the country of its run would be

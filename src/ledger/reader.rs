@@ -75,7 +75,8 @@ of_both! {
     pub async fn retry_rows(&mut self, filter: &RetryFilter, after: RowId, max: u32) -> Vec<RetryRow>;
     /// The number of rows that can be retried, by outcome and code, the most frequent first.
     pub async fn retryable_counts(&mut self) -> Vec<RetryableCount>;
-    /// The options by which the records of each run became customers.
+    /// The options by which records became customers, for each run of which the ledger has cells, and for the latest
+    /// import of each source.
     pub async fn row_mappings(&mut self) -> Vec<RowMapping>;
 }
 

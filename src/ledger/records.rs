@@ -287,6 +287,10 @@ pub struct RowMapping {
     pub reference_column: Option<String>,
     /// The other options, as serialized by `source`.
     pub options: Option<String>,
+    /// Whether the ledger has cells of its rows, to be sent again or exported.
+    pub has_cells: bool,
+    /// The name of its source.
+    pub source: String,
 }
 
 /// An imported row that `verify` looks up.

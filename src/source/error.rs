@@ -6,7 +6,7 @@ use std::{collections::HashSet, io, path::PathBuf};
 
 use super::{decompress::is_corrupt_stream, file_state::Change};
 use crate::{
-    customer::{Field, noun, visible},
+    customer::{Field, mapped_columns, noun, visible},
     ledger::{self, RunId},
 };
 
@@ -103,13 +103,13 @@ pub enum Error {
         /// The columns, at least one.
         missing: Vec<&'static str>,
     },
-    /// The runs over the files of a failed export have read a field from different columns.
-    #[error("the runs over the files of the failed export {name} do not agree on the column of {field}")]
-    DifferentMaps {
+    /// A failed export cannot be read as its rows were.
+    #[error("the failed export {name} {why}")]
+    Export {
         /// The source.
         name: String,
-        /// The field.
-        field: Field,
+        /// Why.
+        why: UnreadableExport,
     },
     /// `--map` names a column that does not exist.
     #[error("--map {}={}: {} (columns found: {})", .0.field, .0.map, unknown_text(.0), list(&.0.found))]
@@ -243,9 +243,7 @@ impl Error {
             }
             Error::MissingColumns { missing, .. } => missing_hint(missing),
             Error::IncompleteExport { .. } => KEEP_OWN_COLUMNS.into(),
-            Error::DifferentMaps { field, .. } => {
-                format!("give --map {field}=COLUMN, or export the rows of each run by itself with --run")
-            }
+            Error::Export { why, .. } => why.hint(),
             Error::UnknownColumn(unknown) => match (&unknown.first_line, &unknown.meant) {
                 (Some(hint), _) => hint.clone(),
                 (None, Some(meant)) => {
@@ -294,6 +292,38 @@ impl Error {
             Error::Read { .. } | Error::Changed { .. } | Error::ReaderGone(_) => false,
             Error::Ledger(error) => error.is_usage(),
             _ => true,
+        }
+    }
+}
+
+/// Why a failed export cannot be read as its rows were.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableExport {
+    /// The runs over its files have read a field from different columns.
+    #[error("has rows of runs that do not agree on the column of {0}")]
+    DifferentMaps(Field),
+    /// The runs over its files have sent different values for the same cells, because of this option.
+    #[error("has rows of runs that do not agree on {0}")]
+    DifferentValues(&'static str),
+    /// A column is gone from which a field was read, by itself or within this template.
+    #[error("no longer has the column from which {0} was read, {map}", map = visible(.1))]
+    ColumnGone(Field, String),
+}
+
+impl UnreadableExport {
+    fn hint(&self) -> String {
+        const EACH_RUN: &str = "export the rows of each run by itself with --run";
+        match self {
+            UnreadableExport::DifferentMaps(field) => format!("give --map {field}=COLUMN, or {EACH_RUN}"),
+            UnreadableExport::DifferentValues(option) => {
+                format!("{EACH_RUN}, and give {option} as it was for that run")
+            }
+            UnreadableExport::ColumnGone(field, map) => {
+                let names = mapped_columns(map);
+                let map = names.iter().fold(map.clone(), |map, name| map.replace(name, "COLUMN"));
+                let map = quoted(&format!("{field}={map}"));
+                format!("export it again and keep the column, or give its new name with --map {map}")
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Pure. `correction` in `customer` says what these columns mean for a row.
 
-use super::heading::plain;
+use super::{error::Error, heading::plain};
 
 /// The columns that `export failed` adds. They describe an earlier run, not the customer.
 pub const EXPORT_COLUMNS: [&str; 7] =
@@ -16,16 +16,18 @@ pub(super) fn is_export(header: &[String]) -> bool {
     EXPORT_KEYS.iter().all(|name| header.iter().any(|column| column == name))
 }
 
-/// The columns that a failed export needs and that this header has no longer, although it still has others of an
+/// Refuses a header that has no longer all columns that a failed export needs, although it still has others of an
 /// export. Read as any other file, its duplicates would overwrite the customers of the rows that they repeat.
-pub(super) fn missing_of_export(header: &[String]) -> Vec<&'static str> {
+pub(super) fn check_export(name: &str, header: &[String]) -> Result<(), Error> {
     /// Some columns of another file may have such names.
     const OWN_MIN: usize = 4;
     let own: Vec<String> =
         header.iter().filter(|name| name.trim_start().starts_with('_')).map(|name| plain(name)).collect();
     let is_there = |name: &&&str| own.contains(&plain(name));
     if EXPORT_COLUMNS.iter().filter(is_there).count() < OWN_MIN {
-        return Vec::new();
+        return Ok(());
     }
-    EXPORT_KEYS.into_iter().filter(|name| !header.iter().any(|column| column == name)).collect()
+    let is_missing = |name: &&str| !header.iter().any(|column| column == name);
+    let missing: Vec<_> = EXPORT_KEYS.into_iter().filter(is_missing).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Error::IncompleteExport { name: name.into(), missing }) }
 }

@@ -3,7 +3,7 @@
 //! The read options of a run are stored with the run, so that a retry, or an import of a failed export, reads the run's
 //! rows in the same way. Decides nothing about the content of a file but its header.
 
-use std::{borrow::Cow, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,11 +12,10 @@ use super::{
     csv_reader::Quote,
     decode::Encoding,
     error::Error,
-    export_columns::is_export,
     heading::{has_column, has_columns_of},
 };
 use crate::{
-    customer::{Field, FieldSet, Rules},
+    customer::{Field, Rules},
     ledger::RowMapping,
 };
 
@@ -74,6 +73,10 @@ pub struct RecordedMap {
     pub columns: Vec<String>,
     /// The run's read options.
     pub read: ReadOptions,
+    /// Whether the ledger has cells of its rows, so that an export of now has them.
+    pub has_cells: bool,
+    /// The name of the file.
+    pub source: String,
 }
 
 impl RecordedMap {
@@ -81,11 +84,20 @@ impl RecordedMap {
     /// program.
     pub fn of(run: &RowMapping) -> Option<RecordedMap> {
         let read = ReadOptions::recorded(run).ok()?;
-        (!run.columns.is_empty()).then(|| RecordedMap { columns: run.columns.clone(), read })
+        let (columns, has_cells, source) = (run.columns.clone(), run.has_cells, run.source.clone());
+        (!run.columns.is_empty()).then_some(RecordedMap { columns, read, has_cells, source })
+    }
+
+    /// Whether the run read its file from a column that feeds this field.
+    pub(super) fn has(&self, field: Field) -> bool {
+        match self.map_of(field) {
+            Some(text) => has_columns_of(&self.columns, text),
+            None => has_column(&self.columns, field.name()),
+        }
     }
 
     /// The text of `map` for a field; none if the run read it from the column of its own name, if any.
-    fn map_of(&self, field: Field) -> Option<&str> {
+    pub(super) fn map_of(&self, field: Field) -> Option<&str> {
         self.read.map.iter().find(|(of, _)| *of == field).map(|(_, text)| text.as_str())
     }
 }
@@ -114,45 +126,6 @@ impl SourceOptions {
     pub(super) fn for_export(&self, is_utf8: bool, delimiter: u8) -> SourceOptions {
         let encoding = if is_utf8 { Encoding::default() } else { self.encoding };
         SourceOptions { encoding, delimiter: Some(delimiter), quote: Quote::default(), ..self.clone() }
-    }
-
-    /// The read options for a file with this header. For a failed export, a `map` of a column that it lacks is
-    /// ignored, and what is not given is read as in the runs over the files that its rows come from.
-    pub(super) fn read_options(&self, name: &str, header: &[String]) -> Result<Cow<'_, ReadOptions>, Error> {
-        if !is_export(header) {
-            return Ok(Cow::Borrowed(&self.read));
-        }
-        let mut read = self.read.clone();
-        read.map.retain(|(_, text)| has_columns_of(header, text));
-        // An export has the columns of all files that its rows come from.
-        let recorded =
-            self.recorded.iter().filter(|run| run.columns.iter().all(|name| header.contains(name)));
-        let recorded: Vec<&RecordedMap> = recorded.collect();
-        let Some((first, others)) = recorded.split_first() else { return Ok(Cow::Owned(read)) };
-        let is_mapped = !read.map.is_empty();
-        for field in Field::ALL {
-            if read.map.iter().any(|(given, _)| *given == field) {
-                continue;
-            }
-            if others.iter().any(|other| other.map_of(field) != first.map_of(field)) {
-                // Whoever maps the others may leave an optional one out.
-                if is_mapped && !field.is_mandatory() {
-                    continue;
-                }
-                return Err(Error::DifferentMaps { name: name.into(), field });
-            }
-            read.map.extend(first.map_of(field).map(|text| (field, text.to_owned())));
-        }
-        let has = |run: &RecordedMap, field: Field| match run.map_of(field) {
-            Some(text) => has_columns_of(&run.columns, text),
-            None => has_column(&run.columns, field.name()),
-        };
-        let is_lacked = |field: &Field| recorded.iter().any(|run| !has(run, *field));
-        read.rules.unstated_if_empty = FieldSet::FACTS.into_iter().filter(is_lacked).collect();
-        if others.iter().all(|other| other.read.rules.has_values_of(&first.read.rules)) {
-            read.rules.fill_values_from(&first.read.rules);
-        }
-        Ok(Cow::Owned(read))
     }
 
     /// A hash of every setting that affects parsing. Includes the program's version, because another version may parse

@@ -77,7 +77,7 @@ impl ReplaySource {
         let mut by_run = HashMap::new();
         for mapping in reader.row_mappings().await? {
             // A retry has no columns of its own, so no row's cells are named by its header.
-            if !mapping.columns.is_empty() {
+            if mapping.has_cells && !mapping.columns.is_empty() {
                 by_run.insert(mapping.run, resolve(&mapping, options)?);
             }
         }
@@ -140,7 +140,7 @@ impl ReplaySource {
 /// If the ledger cannot be read.
 pub async fn tried_options(reader: &mut Reader, run: Option<RunId>) -> Result<Vec<Rescue>, Error> {
     let mut by_run = HashMap::new();
-    for mapping in reader.row_mappings().await? {
+    for mapping in reader.row_mappings().await?.into_iter().filter(|mapping| mapping.has_cells) {
         if let Ok((columns, rules)) = resolve(&mapping, &ReplayOptions::default()) {
             let rescues = Rescues::new(&rules);
             by_run.insert(mapping.run, (columns, rules, rescues));

@@ -366,6 +366,105 @@ fn a_corrected_export_that_a_spreadsheet_saved_comes_back_or_is_refused_row_by_r
     assert!(done.code == 3 && words.iter().all(|words| done.stdout.contains(words)), "{done:?}");
 }
 
+/// The file of a shop: its own reference and the number that is made into ours, each in a column of its own.
+const SHOP: &str =
+    "object_reference_id,id,mobile_number,note\nshop-0001,7001,81234567,a\nshop-0001,7002,x,b\n";
+
+const SHOP_OPTIONS: [&str; 4] =
+    ["--map", "object_reference_id=customer_{id}", "--set", "mobile_country_code=65"];
+
+#[test]
+fn a_corrected_export_is_read_alike_after_its_import_was_killed_and_after_its_end() {
+    let world = World::new();
+    let wire = Wire::new(|call| call.answer_honestly());
+    assert_eq!(wire.import(&world, &world.file("shop.csv", SHOP), &SHOP_OPTIONS).code, 3);
+    let file = world.file("failed.csv", world.failed_text().replace(",x,", ",81234568,"));
+    wire.play(|call| call.hang());
+    let mut child = wire.start(&world, &file, &[], |_| {});
+    assert!(wait_until(&mut child, || wire.creates_of("customer_7002") == 1));
+    child.kill().unwrap();
+    drop(finish(child));
+    wire.play(|call| call.answer_honestly());
+    for outcomes in ["created=1", "unchanged=1"] {
+        let done = wire.import(&world, &file, &["--update-changed"]);
+        assert_eq!((done.code, world.outcomes().as_str()), (0, outcomes), "{done:?}");
+    }
+    let customers: Vec<String> = wire.customers().into_keys().collect();
+    assert_eq!(customers, ["customer_7001", "customer_7002"], "the shop's own reference is nobody");
+}
+
+#[test]
+fn a_corrected_export_of_other_columns_is_read_as_its_rows_were_or_refused() {
+    let without = |text: &str, column: &str| {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+        let mut rows: Vec<Vec<String>> =
+            reader.records().map(|row| row.unwrap().iter().map(str::to_owned).collect()).collect();
+        let at = rows[0].iter().position(|name| name == column).unwrap();
+        rows.iter_mut().for_each(|row| drop(row.remove(at)));
+        rows.iter().map(|row| format!("{}\n", row.join(","))).collect::<String>()
+    };
+    let world = World::new();
+    // Another file has the columns that are left.
+    let other = world.file("other.csv", "object_reference_id,mobile_number\nother-0001,1\n");
+    assert_eq!(world.import(&other, &["--set", "mobile_country_code=44"]).code, 0);
+    assert_eq!(world.import(&world.file("shop.csv", SHOP), &SHOP_OPTIONS).code, 3);
+    let corrected = world.failed_text().replace(",x,", ",81234568,").replace(", ", " ");
+    let requests = world.journal().requests();
+    for text in [without(&corrected, "id"), corrected.replacen(",id,", ",No,", 1)] {
+        let done = world.import(&world.file("failed.csv", text), &["--map", "object_reference_id=id"]);
+        assert_eq!((done.code, world.journal().requests()), (2, requests), "{done:?}");
+    }
+    let file = world.file("failed.csv", corrected.replacen(",note,", ",comment,", 1));
+    world.import(&file, &[]).assert_error_line(2, &["do not agree on the column of object_reference_id"]);
+    let done = world.import(&file, &["--map", "object_reference_id=customer_{id}"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    let customer = world.journal().customer(MERCHANT, "customer_7002").unwrap();
+    assert_eq!(customer.mobile_country_code, "65");
+    assert!(world.journal().customer(MERCHANT, "shop-0001").is_none());
+}
+
+#[test]
+fn a_column_that_is_gone_from_an_export_is_named_with_the_map_for_its_new_name() {
+    let world = World::new();
+    assert_eq!(world.import(&world.file("shop.csv", SHOP), &SHOP_OPTIONS).code, 3);
+    // A retry of nothing leaves a run in the ledger that no list shows.
+    assert_eq!(world.aim("retry", &[]).code, 0);
+    let text = world.failed_text().replace(",x,", ",81234568,").replacen(",id,", ",No,", 1);
+    let file = world.file("failed.csv", text);
+    let words = ["no longer has the column", "customer_{id}", "'object_reference_id=customer_{COLUMN}'"];
+    world.import(&file, &[]).assert_error_line(2, &words);
+    let done = world.import(&file, &["--map", "object_reference_id=customer_{No}"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=1"), "{done:?}");
+    assert_eq!(world.journal().customer(MERCHANT, "customer_7002").unwrap().mobile_country_code, "65");
+}
+
+#[test]
+fn a_corrected_export_of_files_with_different_values_is_refused_without_them() {
+    let world = World::new();
+    let header = "object_reference_id,mobile_number\n";
+    for (name, row, code) in [("a.csv", "cust-0001", "65"), ("b.csv", "cust-0002", "44")] {
+        let file = world.file(name, format!("{header}{row},x\n"));
+        assert_eq!(world.import(&file, &["--set", &format!("mobile_country_code={code}")]).code, 3);
+    }
+    let file = world.file("failed.csv", world.failed_text().replace(",x,", ",81234568,"));
+    world.import(&file, &[]).assert_error_line(2, &["do not agree on --set", "--run"]);
+    assert_eq!(world.journal().requests(), 0, "a number without its country code is an Indian one");
+    // What the message says works.
+    let second = world.run(&["export", "failed", "--run", "2"]).stdout;
+    let second = world.file("second.csv", second.replace(",x,", ",7123456789,"));
+    assert_eq!(world.import(&second, &["--set", "mobile_country_code=44"]).code, 0);
+    let first = world.run(&["export", "failed", "--run", "1"]).stdout;
+    let first = world.file("first.csv", first.replace(",x,", ",81234567,"));
+    for outcomes in ["created=1", "unchanged=1"] {
+        assert_eq!((world.import(&first, &[]).code, world.outcomes().as_str()), (0, outcomes));
+    }
+    let code = |reference| world.journal().customer(MERCHANT, reference).unwrap().mobile_country_code.clone();
+    assert_eq!([code("cust-0001"), code("cust-0002")], ["65", "44"]);
+    // A ledger without these runs says that it knows nothing of them.
+    let done = world.import(&first, &["--ledger", "other.db"]);
+    assert!(done.code == 0 && done.stderr.contains("comes from no import that the ledger knows"), "{done:?}");
+}
+
 /// The cells of a row are stored when it is settled; of a row that was in flight, the ledger has the reference.
 #[test]
 fn a_row_that_was_in_flight_in_a_killed_run_has_only_its_reference() {

@@ -158,8 +158,12 @@ pub(super) const COUNT_RETRYABLE: &str = "
     group by 1, 2 order by 3 desc, 2";
 
 pub(super) const SELECT_ROW_MAPPINGS: &str = "
-    select id, columns, reference_column, row_mapping from run
-    where id in (select coalesce(record.run, row.run) from record join row on row.id = record.row)";
+    with has_cells (run) as (
+        select distinct coalesce(record.run, row.run) from record join row on row.id = record.row)
+    select id, columns, reference_column, row_mapping, id in (select run from has_cells), source from run
+    where id in (select run from has_cells)
+        or id in (select max(id) from run where command = 'import' and id > 0 group by source)
+    order by id";
 
 pub(super) const SELECT_IMPORTED: &str = "
     select id, reference, customer_id, fingerprint from row

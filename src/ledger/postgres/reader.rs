@@ -249,6 +249,8 @@ impl Reader {
             columns: serde_json::from_str(row.get(1)).unwrap_or_default(),
             reference_column: row.text(2),
             options: row.get(3),
+            has_cells: row.get(4),
+            source: row.text(5).unwrap_or_default(),
         };
         Ok(rows.iter().map(read).collect())
     }

@@ -188,10 +188,13 @@ pub(super) const COUNT_RETRYABLE: &str = "
     group by 1, 2 order by 3 desc, 2";
 
 pub(super) const SELECT_ROW_MAPPINGS: &str = "
-    select id, columns, reference_column, row_mapping from run
-    where id in (
+    with has_cells (run) as (
         select coalesce(record.run, row.run) from record join row on row.id = record.row
-        union all select run from unsendable)";
+        union select run from unsendable)
+    select id, columns, reference_column, row_mapping, id in (select run from has_cells), source from run
+    where id in (select run from has_cells)
+        or id in (select max(id) from run where command = 'import' and id > 0 group by source)
+    order by id";
 
 pub(super) const SELECT_IMPORTED_KEYS: &str = "select key, id from row where customer_id is not null";
 

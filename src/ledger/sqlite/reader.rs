@@ -317,6 +317,8 @@ impl Reader {
             columns: serde_json::from_str(row.get(1)).unwrap_or_default(),
             reference_column: row.get(2),
             options: row.get(3),
+            has_cells: row.get(4),
+            source: row.get(5),
         };
         Ok(rows.iter().map(read).collect())
     }
