@@ -825,12 +825,13 @@ fn compare_row(row: &Row, record: &Slow, file: &File<'_>, is_behind_another_head
     same(&row.reading, &expected);
     let corrects = columns.correction.map(|at| at.map(|at| cells[at])).and_then(|[line, outcome, code]| {
         let code = code.trim().to_ascii_lowercase();
-        let outcome = CorrectedOutcome::read(outcome, &code)?;
         let reference = match &row.reading {
             Ok(customer) => Some(customer.reference.as_str()),
             Err(faults) => faults.reference.as_deref(),
         };
         let repeats = columns.message.and_then(|at| Correction::repeats(cells[at], reference));
+        let outcome =
+            CorrectedOutcome::read(outcome, &code).or(repeats.and(Some(CorrectedOutcome::Duplicate)))?;
         let field = columns.field.map_or("", |at| cells[at]).trim().to_ascii_lowercase();
         let reference_was_read = Correction::reference_was_read(&field, &code);
         Some(Box::new(Correction { line: line_of_cell(line), outcome, code, repeats, reference_was_read }))

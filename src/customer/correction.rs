@@ -91,9 +91,9 @@ impl Correction {
             })
     }
 
-    /// Whether the row was a duplicate, possibly in addition to broken rules.
+    /// Whether the row was a duplicate, possibly in addition to broken rules. The code or the message shows it.
     pub fn is_of_duplicate(&self) -> bool {
-        self.code.split(';').any(|code| code == Correction::DUPLICATE)
+        self.repeats.is_some() || self.code.split(';').any(|code| code == Correction::DUPLICATE)
     }
 }
 

@@ -197,8 +197,9 @@ fn correction(
     reference: Option<&str>,
 ) -> Option<Box<Correction>> {
     let code = code.trim().to_ascii_lowercase();
-    let outcome = CorrectedOutcome::read(outcome, &code)?;
     let repeats = message.and_then(|message| Correction::repeats(message, reference));
+    // The message alone shows a duplicate, too.
+    let outcome = CorrectedOutcome::read(outcome, &code).or(repeats.and(Some(CorrectedOutcome::Duplicate)))?;
     let field = field.unwrap_or_default().trim().to_ascii_lowercase();
     let reference_was_read = Correction::reference_was_read(&field, &code);
     Some(Box::new(Correction { line: line_of_cell(line), outcome, code, repeats, reference_was_read }))

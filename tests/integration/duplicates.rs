@@ -74,6 +74,7 @@ fn a_duplicate_whose_cells_were_rewritten_is_one_still() {
             ",3,duplicate,object_reference_id,duplicate,",
             ", 3 , DUPLICATE , Object_reference_id , Duplicate ,",
         ),
+        (",3,duplicate,object_reference_id,duplicate,", ",3,doublon,,doublon,"),
     ] {
         let file = world.file("failed.csv", exported.replacen(cells, other, 1));
         assert_eq!(update(&world, &file, &[]), "duplicate=1", "{other}");
