@@ -134,7 +134,8 @@ fn a_link_that_leads_nowhere() {
     let world = World::new();
     let file = world.rows("users.csv", 5);
     std::os::unix::fs::symlink(world.path("unmounted/ledger.db"), world.ledger()).unwrap();
-    world.import(&file, &[]).assert_error(2, &["ledger.db", "--ledger FILE"]);
+    let words = ["ledger.db", "a link to a file that does not exist", "--ledger FILE"];
+    world.import(&file, &[]).assert_error(2, &words);
     assert!(world.ledger().is_symlink());
     assert_eq!(world.journal().requests(), 0);
 }

@@ -117,7 +117,11 @@ impl Store {
         let real = path.canonicalize();
         if let (Err(error), true) = (&real, path.is_symlink()) {
             // Creating a ledger here would replace the link, and the ledger would not be where the link points.
-            return Err(Error::Open { path: path.into(), error: error.kind().into() });
+            let error = match error.kind() {
+                io::ErrorKind::NotFound => io::Error::other("it is a link to a file that does not exist"),
+                kind => kind.into(),
+            };
+            return Err(Error::Open { path: path.into(), error });
         }
         let path = real.as_deref().unwrap_or(path);
         // Before the lock file is created: no lock file may be left beside another program's file.
