@@ -795,14 +795,15 @@ impl AdaptiveRate {
             let is_confirmed = interval.seconds >= CONFIRM_AFTER_S;
             self.confirmed_rate = if is_confirmed { self.rate_at(at_s - 1.0) } else { 0.0 };
             self.consecutive_backoffs = 0;
-            let known = self.confirmed_rate.max(cycle_rate);
+            let known = self.confirmed_rate.max(cycle_rate.unwrap_or(0.0));
             // A pause may be longer than the window; then only the rate that was just held is known.
             let lower = if known > 0.0 { known } else { self.rate }.min(upper);
             let is_converged = upper < lower * CONVERGED_RATIO;
             let increase = if is_converged { Increase::Maintain } else { Increase::Approach };
             (TARGET_OF_BOUNDS * lower.powf(0.1) * upper.powf(0.9), increase)
         } else if retry_after.is_none() {
-            let lower = cycle_rate.clamp(self.rate / 4.0, self.rate);
+            // Of a rate that is not known to be too high, little is given up: if it is, that shows within a second.
+            let lower = cycle_rate.map_or(self.rate, |rate| rate.clamp(self.rate / 4.0, self.rate));
             let is_converged = self.rate < lower * CONVERGED_RATIO;
             let increase = if is_converged { Increase::Maintain } else { Increase::Approach };
             (TARGET_OF_BOUNDS * (lower * self.rate).sqrt(), increase)
@@ -816,7 +817,7 @@ impl AdaptiveRate {
             (known.min(BACKOFF_FACTOR * self.rate).min(refill), Increase::Maintain)
         } else {
             let upper = if interval.seconds < WINDOW_SMALLER_S { self.rate } else { upper.min(self.rate) };
-            let lower = cycle_rate.clamp(upper / 8.0, upper);
+            let lower = cycle_rate.unwrap_or(0.0).clamp(upper / 8.0, upper);
             (TARGET_UTILIZATION * lower.powf(0.3) * upper.powf(0.7), Increase::Approach)
         };
         if retry_after >= Some(LONG_PAUSE) {
@@ -829,9 +830,9 @@ impl AdaptiveRate {
         (interval, rate, increase)
     }
 
-    /// The rate that was accepted on average since the previous throttling, or since the end of a later outage; zero if
+    /// The rate that was accepted on average since the previous throttling, or since the end of a later outage; `None` if
     /// both are longer ago than requests are counted.
-    fn cycle_rate(&self, at_s: f64) -> f64 {
+    fn cycle_rate(&self, at_s: f64) -> Option<f64> {
         let throttled_s = self.last_throttling.as_ref().map(|last| last.first_sent_s);
         let up_again_s = match self.availability {
             Availability::UpAgain { since_s } => Some(since_s.min(at_s)),
@@ -839,11 +840,7 @@ impl AdaptiveRate {
         };
         let from_s = throttled_s.into_iter().chain(up_again_s).fold(f64::NEG_INFINITY, f64::max);
         let seconds = at_s - from_s;
-        if seconds < WINDOW_S {
-            self.accepted.sum_between(from_s, at_s) / seconds.max(f64::MIN_POSITIVE)
-        } else {
-            0.0
-        }
+        (seconds < WINDOW_S).then(|| self.accepted.sum_between(from_s, at_s) / seconds.max(f64::MIN_POSITIVE))
     }
 
     /// An upper bound of the limit, from the rejection of a request that was sent at this time.

@@ -538,22 +538,26 @@ fn a_rejection_soon_after_an_outage_does_not_halve_the_rate() {
 
 /// The previous throttling is then longer ago than requests are counted.
 #[test]
-fn a_rejection_of_a_held_rate_after_a_long_outage_does_not_halve_the_rate() {
-    let mut run = OutageRun::start();
-    while !run.send(0, false) {}
-    let held = run.adaptive.rate;
-    run.outage(30);
-    // The hold goes on: outages do not count towards it.
-    let resumed = run.now;
-    while run.now < resumed + Duration::from_secs(1) {
-        assert!(!run.send(0, false));
+fn a_rejection_of_a_held_rate_after_a_long_outage_or_a_long_wait_does_not_halve_the_rate() {
+    let outage = |run: &mut OutageRun| run.outage(30);
+    let no_rows = |run: &mut OutageRun| run.now += Duration::from_secs(30);
+    for interrupt in [&outage as &dyn Fn(&mut OutageRun), &no_rows] {
+        let mut run = OutageRun::start();
+        while !run.send(0, false) {}
+        let held = run.adaptive.rate;
+        interrupt(&mut run);
+        // The hold goes on: neither counts towards it.
+        let resumed = run.now;
+        while run.now < resumed + Duration::from_secs(1) {
+            assert!(!run.send(0, false));
+        }
+        // Another window of the server begins at a moment that the sender does not know.
+        let stamp = run.adaptive.on_send(run.now);
+        let signal = RateSignal::Throttled { retry_after: None };
+        run.adaptive.on_response(stamp, Response { signal, success: None, is_outage: false }, run.now);
+        let rate = run.adaptive.rate;
+        assert!(held > 0.9 * OutageRun::LIMIT && rate > 0.9 * held, "{rate} after {held}");
     }
-    // Another window of the server begins at a moment that the sender does not know.
-    let stamp = run.adaptive.on_send(run.now);
-    let signal = RateSignal::Throttled { retry_after: None };
-    run.adaptive.on_response(stamp, Response { signal, success: None, is_outage: false }, run.now);
-    let rate = run.adaptive.rate;
-    assert!(held > 0.9 * OutageRun::LIMIT && rate > 0.9 * held, "{rate} after {held}");
 }
 
 #[test]
