@@ -118,6 +118,26 @@ fn the_columns_are_there_even_where_no_row_is() {
     assert_eq!(export(&world, &["failed", "--format", "jsonl"]), "");
 }
 
+/// A heading is renamed between two nights. The first night has no rows to correct, so its column is not in the export,
+/// and its `--map` decides nothing.
+#[test]
+fn a_failed_export_has_only_columns_of_files_that_its_rows_come_from() {
+    let world = World::new();
+    let first = world.file("first.csv", "object_reference_id,mobile\ncust-0001,1\n");
+    assert_eq!(world.import(&first, &["--map", "mobile_number=mobile"]).code, 0);
+    let second = world.file("second.csv", "object_reference_id,phone_no\ncust-0001,1\ncust-0002,2x\n");
+    assert_eq!(world.import(&second, &["--map", "mobile_number=phone_no"]).code, 3);
+    let exported = world.failed_text();
+    assert_eq!(exported.lines().next(), Some(format!("object_reference_id,phone_no,{ADDED}").as_str()));
+    let corrected = world.file("failed.csv", exported.replace("2x", "2"));
+    assert_eq!(world.import(&corrected, &[]).code, 0);
+    assert_eq!(world.outcomes(), "created=1");
+    assert_eq!(world.journal().customer(MERCHANT, "cust-0002").unwrap().mobile_number, "2");
+    // Without rows to correct, whoever reads exports finds the columns of every file.
+    let header = world.failed_text();
+    assert!(header.starts_with("object_reference_id,mobile,phone_no,_line,"), "{header}");
+}
+
 #[test]
 fn a_file_is_written_whole_and_what_was_there_is_kept() {
     let world = mixed();
@@ -157,7 +177,9 @@ fn a_run_has_its_own_rows() {
     let header = format!("object_reference_id,mobile_number,email_address,{ADDED}\n");
     assert_eq!(export(&world, &["failed", "--run", "2"]), header);
     assert_eq!(export(&world, &["failed", "--run", "1"]).lines().count(), 3);
-    // Over all runs, every column has its position.
+    // Over all runs, every column of a listed row has its position.
+    let third = world.file("third.csv", "object_reference_id,mobile_number,email_address\ncust-0009,x,\n");
+    assert_eq!(world.import(&third, &[]).code, 3);
     let header = format!("note,mobile_number,object_reference_id,Kunde seit,email_address,{ADDED}");
     assert_eq!(export(&world, &["failed"]).lines().next(), Some(header.as_str()));
 }

@@ -90,16 +90,17 @@ fn a_column_that_is_gone_and_a_dropped_cell_empty_nothing() {
 #[test]
 fn a_corrected_row_of_a_file_without_the_column_empties_nothing() {
     let world = World::new();
-    assert_eq!(world.import(&file(&world, "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\n"), &[]).code, 0);
+    let whole = file(&world, "cust-0001,1,a@b.c,Ann\ncust-0002,2,b@b.c,Bob\ncust-0003,y,c@b.c,Cid\n");
+    assert_eq!(world.import(&whole, &[]).code, 3);
     let without = "object_reference_id,mobile_number\ncust-0001,x\ncust-0002,2\n";
     let without = world.file("without.csv", without);
     assert_eq!(world.import(&without, &["--update-changed"]).code, 3);
-    // The export has the columns of both files.
+    // Rows of both files are listed, so the export has the columns of both.
     let exported = world.failed_text();
     assert!(exported.contains("cust-0001,x,,,"), "{exported}");
-    let corrected = world.file("failed.csv", exported.replace(",x,", ",11,"));
+    let corrected = world.file("failed.csv", exported.replace(",x,", ",11,").replace(",y,", ",33,"));
     assert_eq!(world.import(&corrected, &["--update-changed"]).code, 0);
-    assert_eq!(world.outcomes(), "updated=1");
+    assert_eq!(world.outcomes(), "created=1 updated=1");
     let first = world.journal().customer(MERCHANT, "cust-0001").unwrap();
     assert_eq!((&*first.mobile_number, &*first.email_address, &*first.first_name), ("11", "a@b.c", "Ann"));
 }

@@ -25,10 +25,17 @@ pub(super) const VIEWS_OF_OLDER_LEDGER: [&str; 2] = [
 pub(super) const SELECT_LAST_SUCCESS: &str = "
     select ended_at from run where state = 'completed' and exit_code in (0, 3) and id > 0 order by id desc limit 1";
 
+/// Of all runs: the headers of the files that listed rows come from, or may come from in a moment because their run goes
+/// on; of all files if no row is listed.
 pub(super) const SELECT_HEADERS: &str = "
+    with listed (run) as materialized (
+        select distinct coalesce(record.run, to_correct.run)
+        from to_correct left join record on record.row = to_correct.id)
     select id, columns, reference_column from run
-    where (?1 is null or id = ?1 or id in (
-        select record.run from record join row on row.id = record.row where row.run = ?1))
+    where case when ?1 is null then id in (select run from listed) or state = 'running'
+                   or not exists (select 1 from listed)
+               else id = ?1 or id in (
+                   select record.run from record join row on row.id = record.row where row.run = ?1) end
     -- The stand-in for pruned runs, where it has rows to correct.
     and (id > 0 or exists (select 1 from row where run = 0 and customer_id is null))
     order by id = 0, id";
