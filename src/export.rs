@@ -191,7 +191,7 @@ impl ExportLayout {
         layout
     }
 
-    /// Adds a run's columns to the header, which is the union of all runs' columns. A file may have the same column
+    /// Adds a run's columns to the header, which is the union of the columns of these runs. A file may have the same column
     /// name twice.
     fn add_columns(&mut self, columns: &[String]) -> Vec<usize> {
         let mut positions: Vec<usize> = Vec::with_capacity(columns.len());

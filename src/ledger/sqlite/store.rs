@@ -915,9 +915,9 @@ impl Store {
 
 /// Creates a complete ledger under another name, then renames it, so that a crash never leaves half a ledger under
 /// the ledger's name. Without a write-ahead log: on a full disk, closing would leave a part of the tables in the log,
-/// which the rename would not move. The file is synced once, when it is complete: one sync for each migration took a
-/// fifth of a second. Its name in the folder is on the disk before the first run begins, because SQLite syncs the folder
-/// when it creates the write-ahead log.
+/// which the rename would not move. The file is synced once, when it is complete: eight syncs for each migration took up
+/// to a fifth of a second in all. Its name in the folder is on the disk before the first run begins, because SQLite syncs
+/// the folder when it creates the write-ahead log.
 async fn create(path: &Path) -> Result<(), Error> {
     let open_error = |error| Error::Open { path: path.into(), error };
     let new = beside(path, "-new");
