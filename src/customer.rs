@@ -69,12 +69,18 @@ pub use self::{
     record::Record,
     rescue::{Rescue, Rescues},
     respelling::Respelling,
-    template::{Template, cell_of_reference, check_template, mapped_columns, single_braces, with_braces},
+    template::{
+        Template, cell_of_reference, check_template, mapped_columns, reference_around_cell, single_braces,
+        with_braces,
+    },
     validation::{Rules, ValidRecord, Validation},
 };
 pub(crate) use self::{
     duplicates::{DuplicateDetector, Occurrence, ReferenceHash, SeenReferences},
-    fault::{BACKSLASH, COMMENT, CONFLICT, EXPORT_ENCODING, LINE_SEPARATOR, NULS, QUOTED_ROW, TEXT_QUOTES},
+    fault::{
+        BACKSLASH, COMMENT, CONFLICT, EXPORT_ENCODING, LINE_SEPARATOR, LOST_ZEROS, NULS, QUOTED_ROW,
+        TEXT_QUOTES,
+    },
     invisible::{describe as describe_invisible, is_invisible},
     spreadsheet::{STRAIGHTEN, typographic_quotes},
     stray_line::tool_message,
@@ -263,6 +269,14 @@ impl Customer {
     /// The fingerprint with the values that were `recorded` before, for the fields that the row does not state.
     pub fn fingerprint_over(&self, recorded: Fingerprint) -> Fingerprint {
         self.fingerprint.with(self.unstated, recorded)
+    }
+
+    /// The fingerprint that the customer would have with another reference.
+    pub(crate) fn fingerprint_under(&self, reference: &Reference) -> Fingerprint {
+        let sent: Vec<_> = form_urlencoded::parse(&self.body).collect();
+        let value =
+            |field: Field| sent.iter().find(|(name, _)| name == field.name()).map(|(_, value)| &**value);
+        Fingerprint::of(reference.as_str(), FieldSet::FACTS.map(value))
     }
 }
 

@@ -32,6 +32,7 @@ mod forecast;
 mod imported_index;
 mod json_rows;
 mod location;
+mod lost_zeros;
 mod mark_changed;
 mod model;
 mod ordered_scan;
@@ -74,7 +75,7 @@ pub use self::{
     location::Location,
     model::{
         Command, EndConcerns, NewRun, Outcome, RequestCounts, RunEnd, RunId, RunState, SentCounts, Setting,
-        SettingOrigin, Tally, Target, WorkerShare,
+        SettingOrigin, SourceColumns, Tally, Target, WorkerShare,
     },
     shared_run::Remaining,
     url::{Password, WrongUrl, without_password},
@@ -253,7 +254,7 @@ impl Ledger {
         let resume_point = store.last_checkpoint(run).await?;
         let id = store.insert_run(run, now()).await?;
         store.begin_checkpoint(id, run.parse_settings_hash).await?;
-        let mut planning = Planning::new(store, id, run.command, run.columns, run.reference_column).await?;
+        let mut planning = Planning::new(store, id, run.command, run.columns).await?;
         let is_shared = run.join_key.is_some() && location.file().is_none();
         planning.planner.shared = is_shared.then(|| SharedRun::beginning(id, location.clone()));
         let ledger = Ledger { resume_point, ..Ledger::at_start(planning, id, in_doubt, now) };
@@ -269,7 +270,7 @@ impl Ledger {
         now: fn() -> i64,
     ) -> Result<Ledger, Error> {
         let start = store.cursor_start(id).await?;
-        let mut planning = Planning::new(store, id, run.command, run.columns, run.reference_column).await?;
+        let mut planning = Planning::new(store, id, run.command, run.columns).await?;
         planning.planner.shared = Some(SharedRun::joining(id, location.clone(), start));
         Ok(Ledger::at_start(planning, id, Vec::new(), now))
     }
@@ -573,9 +574,9 @@ impl Ledger {
         source: SourceRows,
         write: &mut CommitBatch<'_>,
     ) -> Result<Vec<Claim>, Error> {
-        let SourceRows { rows, chunk_ends } = source;
+        let SourceRows { mut rows, chunk_ends } = source;
         self.counts.last_line = rows.last().map_or(self.counts.last_line, |row| row.line);
-        let plans = self.planning.plan(&rows).await?;
+        let plans = self.planning.plan(&mut rows).await?;
         if let (Some(cursor), false) = (&mut write.cursor, rows.is_empty()) {
             cursor.next_row = self.planning.planner.next_id();
         }

@@ -84,7 +84,8 @@
 //! claimed. **orphaned**: claimed by a worker that has died or left; **adoption**: another worker takes such rows over.
 //! **rate reserver**: what hands out the moments at which the workers of a run may send (the shared **rate limit**).
 //! **run times**: when runs began and ended, where the clock was wrong too.
-//! **location**: where a ledger is kept, a file or what a **URL** names.
+//! **lost zeros**: leading zeros of a
+//! reference that a spreadsheet has dropped. **location**: where a ledger is kept, a file or what a **URL** names.
 //! **json rows**: rows as one parameter of a statement. The backends: **store** (the one writer), **reader**,
 //! **statements** and **queries** (their SQL), **rows** (SQL results as values), **failure** (an error of the database
 //! with a hint), **imported index**, **error groups**, **mark changed** (`verify --mark`), **prune**. Only for SQLite:

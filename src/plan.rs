@@ -66,11 +66,11 @@ impl Plan {
     /// Adds a chunk of rows. `new` receives the rows that are new to the ledger.
     async fn add(
         &mut self,
-        chunk: Chunk,
+        mut chunk: Chunk,
         forecast: &mut Forecast,
         new: &mut dyn FnMut(NewRow),
     ) -> Result<(), Error> {
-        let planned = forecast.of_rows(&chunk.rows).await?;
+        let planned = forecast.of_rows(&mut chunk.rows).await?;
         for (Row { line, reading, .. }, planned) in chunk.rows.into_iter().zip(planned) {
             self.count(planned);
             let named = match &reading {

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     ledger::{
         self, Command, ErrorGroups, Location, NewRun, Outcome, Reader, RequestCounts, RunDetails, RunId,
-        RunState, Setting, Tally,
+        RunState, Setting, SourceColumns, Tally,
     },
     report::{
         self, End, RunContext, SourceReading, Summary, changed_list, column_warnings, dropped_list,
@@ -59,19 +59,19 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
         format!("{}{}", source.parse_settings_hash(), if args.update_changed { " updating" } else { "" });
     let (columns, row_mapping) = (source.columns().to_vec(), source.read_options_json().to_owned());
     let reference_column = source.reference_column().map(str::to_owned);
-    let is_whole = args.input.read.limit.is_none() && !source.is_export();
+    let is_export = source.is_export();
+    let is_whole = args.input.read.limit.is_none() && !is_export;
     let join_key = join_key(&source, args.input.read.limit, &parse_settings_hash);
     let new_run = NewRun {
         command: if args.update_changed { Command::ImportAndUpdate } else { Command::Import },
         source: &name,
         source_path: path.as_deref(),
-        columns: &columns,
-        reference_column: reference_column.as_deref(),
+        columns: SourceColumns { names: &columns, reference: reference_column.as_deref(), is_export },
         row_mapping: Some(&row_mapping),
         parse_settings_hash: &parse_settings_hash,
         settings,
         outage_limit: args.sending.outage_limit,
-        join_key: (!source.is_export()).then_some(&join_key),
+        join_key: (!is_export).then_some(&join_key),
         lease: args.lease.lease,
         name: args.run_name.as_deref(),
     };

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    ledger::{Command, Forecast, Location, RequestCounts},
+    ledger::{Command, Forecast, Location, RequestCounts, SourceColumns},
     plan::{self, Asked, Plan},
     report::{
         AskedToReport, PlanSummary, PlanToReport, asking_words, mapping_lines, plan_text, visible_text,
@@ -59,10 +59,13 @@ async fn run(
     let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let requested = requested_target(&args.target)?;
-    let (columns, reference_column) = (source.columns(), source.reference_column());
+    let columns = SourceColumns {
+        names: source.columns(),
+        reference: source.reference_column(),
+        is_export: source.is_export(),
+    };
     let outage_limit = args.sending.outage_limit;
-    let mut forecast =
-        Forecast::open(ledger, &requested, command, columns, reference_column, outage_limit).await?;
+    let mut forecast = Forecast::open(ledger, &requested, command, columns, outage_limit).await?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
     let expect_rows = expected_rows(&args.input.read, &source);
     let (rules, adjustments, tried) = (source.rules().clone(), source.adjustments(), source.try_options());

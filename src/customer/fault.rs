@@ -36,6 +36,9 @@ pub(crate) const TEXT_QUOTES: &str =
 pub(crate) const EXPORT_ENCODING: &str =
     "as the export was written: another program has saved it in its own encoding";
 
+/// What was seen in a reference that the ledger has with leading zeros.
+pub(crate) const LOST_ZEROS: &str = "a number without the leading zeros that the ledger has it with";
+
 /// What was seen in a row that was never written.
 pub(crate) const NULS: &str = "nothing but NUL characters, as an interrupted copy leaves";
 
@@ -190,6 +193,10 @@ impl Rule {
         match seen {
             // Reading the number in another spelling cannot restore the digits.
             NEGATIVE => Rule::Spreadsheet.remedy(field),
+            LOST_ZEROS => {
+                "the ledger has this customer's number with leading zeros: restore them, or export the data again; if it \
+                 has to go through a spreadsheet, import this column as text (Excel: Data > From Text/CSV, type Text)"
+            }
             _ if seen.starts_with(OTHER_QUOTES) => {
                 "give --quote \"'\" if all cells of the file stand in such quotes, or remove them"
             }

@@ -42,17 +42,24 @@ pub fn mapped_columns(text: &str) -> Vec<String> {
 /// The column and the cell of a reference, by the text of its `--map`; none if the reference was made of several
 /// columns.
 pub fn cell_of_reference<'a>(map: &str, reference: &'a str) -> Option<(String, &'a str)> {
-    let Ok(Some(template)) = Template::parse(map) else { return Some((map.to_owned(), reference)) };
-    let (before, column, after) = match template.0.as_slice() {
-        [Part::Column(column)] => ("", column, ""),
-        [Part::Text(before), Part::Column(column)] => (before.as_str(), column, ""),
-        [Part::Column(column), Part::Text(after)] => ("", column, after.as_str()),
-        [Part::Text(before), Part::Column(column), Part::Text(after)] => {
-            (before.as_str(), column, after.as_str())
-        }
+    let [_, cell, _] = reference_around_cell(map, reference)?;
+    Some((mapped_columns(map).pop()?, cell))
+}
+
+/// The cell of a reference with the text before and after it, by the text of its `--map`; none if the reference was
+/// made of several columns.
+pub fn reference_around_cell<'a>(map: &str, reference: &'a str) -> Option<[&'a str; 3]> {
+    let Ok(Some(template)) = Template::parse(map) else { return Some(["", reference, ""]) };
+    let (before, after) = match template.0.as_slice() {
+        [Part::Column(_)] => ("", ""),
+        [Part::Text(before), Part::Column(_)] => (before.as_str(), ""),
+        [Part::Column(_), Part::Text(after)] => ("", after.as_str()),
+        [Part::Text(before), Part::Column(_), Part::Text(after)] => (before.as_str(), after.as_str()),
         _ => return None,
     };
-    Some((column.clone(), reference.strip_prefix(before)?.strip_suffix(after)?))
+    let cell = reference.strip_prefix(before)?.strip_suffix(after)?;
+    let (before, rest) = reference.split_at(before.len());
+    Some([before, cell, &rest[cell.len()..]])
 }
 
 impl<C> Template<C> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{
     error::Error,
     location::Location,
-    model::{Command, KnownRow, Outcome, RunId, Target},
+    model::{Command, KnownRow, Outcome, RunId, SourceColumns, Target},
     plan::RowPlan,
     planning::Planning,
     reader::Reader,
@@ -59,9 +59,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// Reads the ledger as for a run of this command. `columns` are those of the source; `reference_column` is the one
-    /// with the references, if known, or their template. If the ledger's server is unreachable, queries are repeated for
-    /// at most `outage_limit`.
+    /// Reads the ledger as for a run of this command. If the ledger's server is unreachable, queries are repeated for at
+    /// most `outage_limit`.
     ///
     /// # Errors
     /// If the location holds something other than a ledger, a ledger of another target, or one that cannot be read.
@@ -69,8 +68,7 @@ impl Forecast {
         location: &Location,
         requested: &RequestedTarget,
         command: Command,
-        columns: &[String],
-        reference_column: Option<&str>,
+        columns: SourceColumns<'_>,
         outage_limit: Duration,
     ) -> Result<Forecast, Error> {
         let (mut store, running, exists) = match Reader::open(location).await {
@@ -89,7 +87,7 @@ impl Forecast {
         let unrecovered = store.open_claims().await?;
         let in_doubt = store.rows_in_doubt().await?.len() + unrecovered.len();
         let run = store.next_run().await?;
-        let planning = Planning::new(store, run, command, columns, reference_column).await?;
+        let planning = Planning::new(store, run, command, columns).await?;
         let planning = planning.forecasting(unrecovered);
         Ok(Forecast { planning, exists, running, in_doubt: in_doubt as u64 })
     }
@@ -109,11 +107,12 @@ impl Forecast {
         self.in_doubt
     }
 
-    /// What a run would do about these rows, the next ones of the source.
+    /// What a run would do about these rows, the next ones of the source. A row in which only the ledger can see a fault
+    /// gets that fault.
     ///
     /// # Errors
     /// If the ledger cannot be read.
-    pub(crate) async fn of_rows(&mut self, rows: &[Row]) -> Result<Vec<RowForecast>, Error> {
+    pub(crate) async fn of_rows(&mut self, rows: &mut [Row]) -> Result<Vec<RowForecast>, Error> {
         let plans = self.planning.plan(rows).await?;
         self.planning.planner.unsendable.take_superseded();
         Ok(rows.iter().zip(plans).map(|(row, plan)| forecast(row, plan)).collect())

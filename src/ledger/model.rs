@@ -128,10 +128,8 @@ pub struct NewRun<'a> {
     pub source: &'a str,
     /// The canonical path of the source, if it is a file.
     pub source_path: Option<&'a str>,
-    /// The header of the source.
-    pub columns: &'a [String],
-    /// The column of the references, or the template that they are made of.
-    pub reference_column: Option<&'a str>,
+    /// The columns of the source.
+    pub columns: SourceColumns<'a>,
     /// A hash of every option that affects how the source's bytes are parsed. A run resumes at the checkpoint of an
     /// earlier run only if the two hashes are equal.
     pub parse_settings_hash: &'a str,
@@ -148,6 +146,17 @@ pub struct NewRun<'a> {
     pub lease: Duration,
     /// The name by which the processes of one job find their run, also after it has ended.
     pub name: Option<&'a str>,
+}
+
+/// The columns of a source, as far as the ledger needs them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SourceColumns<'a> {
+    /// Its header, without the columns that a failed export adds.
+    pub names: &'a [String],
+    /// The column of the references, or the template that they are made of; none if it is unknown.
+    pub reference: Option<&'a str>,
+    /// Whether the source is a failed export.
+    pub is_export: bool,
 }
 
 /// The result of a row; each data row of a source has exactly one.

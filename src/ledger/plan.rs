@@ -13,7 +13,9 @@ use std::{
 
 use super::{
     claim::{CustomerUpdate, ReferenceRepeat},
-    model::{Command, KnownRow, Outcome, PendingUpdate, RowId, RunId},
+    lost_zeros::{self, LostZeros},
+    model::{Command, KnownRow, Outcome, PendingUpdate, RowId, RunId, SourceColumns},
+    ordered_scan::READ_ROWS,
     reference_index::{IdentityHasher, OpenClaims},
     seen_rows::{SeenRows, UnreadableRuns},
     shared_run::SharedRun,
@@ -106,6 +108,7 @@ pub(super) struct Planner {
     pub(super) new_rows: NewRows,
     pub(super) seen: SeenRows,
     pub(super) unsendable: UnsendableRows,
+    pub(super) zeros: LostZeros,
     /// The runs that read the part of the source that this run skipped, each with the last line that it reached.
     pub(super) skipped_lines: HashMap<RunId, u64>,
     /// The number of imported rows that the source has contained so far.
@@ -116,28 +119,23 @@ pub(super) struct Planner {
 }
 
 impl Planner {
-    pub(super) fn new(
-        run: RunId,
-        command: Command,
-        columns: Vec<String>,
-        reference_column: Option<&str>,
-        next_id: RowId,
-    ) -> Planner {
-        let mapped = reference_column.map(mapped_columns).unwrap_or_default();
+    pub(super) fn new(run: RunId, command: Command, columns: SourceColumns<'_>, next_id: RowId) -> Planner {
+        let mapped = columns.reference.map(mapped_columns).unwrap_or_default();
         // If the reference is made of several columns, an empty one among them does not change any hash.
         let reference_at = match mapped.as_slice() {
-            [only] => columns.iter().position(|name| name == only),
+            [only] => columns.names.iter().position(|name| name == only),
             _ => None,
         };
         Planner {
             run,
             command,
-            columns,
+            columns: columns.names.to_vec(),
             reference_at,
             open_claims: OpenClaims::default(),
             new_rows: NewRows::Claimed,
             seen: SeenRows::default(),
             unsendable: UnsendableRows::default(),
+            zeros: LostZeros::new(columns.reference, columns.is_export),
             skipped_lines: HashMap::new(),
             imported_seen: 0,
             next_id,
@@ -301,6 +299,9 @@ impl Planner {
         let is_of_source = row.corrects.is_none();
         let (content, reference) = (customer.reference.key(), customer.reference.as_str());
         self.unsendable.supersede_invalid(content, reference, is_of_source);
+        if let Some(damaged) = self.zeros.without_zeros(&customer.reference) {
+            self.unsendable.supersede_wrong_reference(&damaged);
+        }
         if is_of_source && self.unsendable.has_contents_without_reference() {
             self.unsendable.supersede_by_cells(row.line, &row.record, &self.columns);
         }
@@ -353,6 +354,49 @@ impl Planner {
     pub(super) fn is_claimed(&self, reference: &Reference) -> bool {
         self.open_claims.has(reference)
             || matches!(&self.new_rows, NewRows::Forecast(keys) if keys.contains(&reference.key()))
+    }
+
+    /// Where to read the ledger for the lengths of its numbers: its first rows, and its last ones.
+    pub(super) fn sampled_from(&self) -> Vec<RowId> {
+        let last = RowId(self.next_id.0 - READ_ROWS as i64);
+        match self.next_id.0 {
+            ..=1 => Vec::new(),
+            _ if last.0 <= 1 => vec![RowId(1)],
+            _ => vec![RowId(1), last],
+        }
+    }
+
+    /// The references that a valid row, which is new to the ledger, may have had with leading zeros.
+    pub(super) fn with_zeros(&self, row: &Row) -> Vec<Reference> {
+        let valid = row.reading.as_ref().ok();
+        valid.map_or_else(Vec::new, |customer| self.zeros.with_zeros(&customer.reference))
+    }
+
+    /// The fault of a row whose reference has lost its leading zeros, given the rows of the ledger with these
+    /// references. Those of this source, such as the rows `of_chunk`, are other customers.
+    pub(super) fn lost_zeros(
+        &self,
+        row: &Row,
+        candidates: &[Reference],
+        found: &HashMap<String, KnownRow>,
+        of_chunk: &HashSet<RowId>,
+    ) -> Option<Faults> {
+        let customer = row.reading.as_ref().ok()?;
+        // In a failed export, an unknown reference replaces that of a row which is not imported.
+        let is_corrected = |known: &KnownRow| {
+            let is_its_line = row.corrects.as_ref().is_some_and(|own| own.line == known.line);
+            self.zeros.is_of_export && (is_its_line || !known.outcome.is_success())
+        };
+        let is_of_source = |known: &KnownRow| {
+            let is_of_worker = self.shared.is_some() && known.run == self.run;
+            is_of_worker || of_chunk.contains(&known.id) || self.seen.has(known.id) || self.was_skipped(known)
+        };
+        let is_lost = |reference: &&Reference| match found.get(reference.as_str()) {
+            Some(known) if is_of_source(known) => false,
+            Some(known) => is_corrected(known) || lost_zeros::is_same_person(known, reference, customer),
+            None => self.zeros.is_of_export && self.unsendable.has(reference.key()),
+        };
+        candidates.iter().find(is_lost).map(|_| lost_zeros::fault(&customer.reference))
     }
 
     /// Continues with this id for the next row.

@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     error::Error,
-    model::{Command, KnownRow, RowId, RunId},
+    model::{Command, KnownRow, RowId, RunId, SourceColumns},
     ordered_scan::OrderedScan,
     plan::{Lookup, Planner, RowPlan},
     seen_rows::UnreadableRuns,
@@ -28,24 +28,23 @@ pub(super) struct Planning {
     command: Command,
     has_pending_updates: bool,
     has_read_unsendable: bool,
+    has_learned_zeros: bool,
     /// Open claims of a running or crashed run, by reference; always empty outside of forecasts.
     unrecovered: HashMap<String, KnownRow>,
 }
 
 impl Planning {
-    /// The planner of the run with this number. `columns` are those of the source; `reference_column` is the one with the
-    /// references, if known, or their template.
+    /// The planner of the run with this number.
     pub(super) async fn new(
         mut store: Store,
         run: RunId,
         command: Command,
-        columns: &[String],
-        reference_column: Option<&str>,
+        columns: SourceColumns<'_>,
     ) -> Result<Planning, Error> {
         store.read_index().await?;
         let next_id = RowId(store.last_row().await?.0 + 1);
         let has_pending_updates = store.has_pending_updates().await?;
-        let planner = Planner::new(run, command, columns.to_vec(), reference_column, next_id);
+        let planner = Planner::new(run, command, columns, next_id);
         Ok(Planning {
             store,
             planner,
@@ -54,6 +53,7 @@ impl Planning {
             command,
             has_pending_updates,
             has_read_unsendable: false,
+            has_learned_zeros: false,
             unrecovered: HashMap::new(),
         })
     }
@@ -65,8 +65,8 @@ impl Planning {
         self
     }
 
-    /// The plan of each row of a chunk, in file order.
-    pub(super) async fn plan(&mut self, rows: &[Row]) -> Result<Vec<RowPlan>, Error> {
+    /// The plan of each row of a chunk, in file order. A row in which only the ledger can see a fault gets that fault.
+    pub(super) async fn plan(&mut self, rows: &mut [Row]) -> Result<Vec<RowPlan>, Error> {
         let known = self.find_owners(rows).await?;
         let pending_updates = if self.has_pending_updates {
             let ids: Vec<RowId> = known.iter().flatten().map(|known| known.id).collect();
@@ -78,9 +78,13 @@ impl Planning {
             self.planner.unsendable = self.store.unsendable_rows(self.run).await?;
             self.has_read_unsendable = true;
         }
+        if self.command != Command::Retry {
+            self.find_lost_zeros(rows, &known).await?;
+        }
         let named_before = self.named_before(rows).await?;
         let unreadable = self.unreadable_runs(rows).await?;
         let lookup = Lookup { known, pending_updates, named_before, unreadable };
+        let rows: &[Row] = rows;
         let mut plans = self.planner.plan_rows(rows, lookup);
         if !self.planner.new_rows.is_forecast() {
             self.store.index_new(rows.iter().zip(&plans).filter_map(|(row, plan)| plan.created(row)));
@@ -101,6 +105,38 @@ impl Planning {
         let mut plans: Vec<RowPlan> = rows.iter().map(plan).collect();
         self.name_updates(rows.iter().map(|(row, _)| row), &mut plans).await?;
         Ok(plans)
+    }
+
+    /// Makes rows invalid whose references are those of other rows of the ledger without their leading zeros.
+    async fn find_lost_zeros(&mut self, rows: &mut [Row], known: &[Option<KnownRow>]) -> Result<(), Error> {
+        if !self.has_learned_zeros && !rows.is_empty() {
+            for from in self.planner.sampled_from() {
+                let sample = self.store.read_ordered(from).await?;
+                sample.iter().for_each(|(reference, _)| self.planner.zeros.learn(reference));
+            }
+            self.has_learned_zeros = true;
+        }
+        let mut suspects: Vec<(&mut Row, Vec<Reference>)> = Vec::new();
+        for (row, _) in rows.iter_mut().zip(known).filter(|(_, known)| known.is_none()) {
+            let candidates = self.planner.with_zeros(row);
+            if !candidates.is_empty() {
+                suspects.push((row, candidates));
+            }
+        }
+        if suspects.is_empty() {
+            return Ok(());
+        }
+        let candidates = || suspects.iter().flat_map(|(_, candidates)| candidates);
+        let mut found = self.store.find(candidates()).await?;
+        let unrecovered = candidates().filter_map(|it| self.unrecovered.get_key_value(it.as_str()));
+        found.extend(unrecovered.map(|(text, known)| (text.clone(), known.clone())));
+        let of_chunk: HashSet<RowId> = known.iter().flatten().map(|known| known.id).collect();
+        for (row, candidates) in suspects {
+            if let Some(fault) = self.planner.lost_zeros(row, &candidates, &found, &of_chunk) {
+                row.reading = Err(fault);
+            }
+        }
+        Ok(())
     }
 
     /// The references of invalid rows in earlier chunks of this source.

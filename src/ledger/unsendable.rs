@@ -67,22 +67,53 @@ impl Superseded {
     }
 }
 
-/// A record of an earlier run in eight bytes. Bit 62: it is a duplicate's. Bit 0: it is deleted once the source has
-/// been read to its end. The bits between: its id. Negative once it is superseded.
+/// Why a row could not be sent.
+#[derive(Clone, Copy)]
+pub(super) enum EarlierKind {
+    /// It broke a rule.
+    Invalid,
+    /// It broke a rule, and its reference was at fault.
+    WrongReference,
+    /// Another row had its reference.
+    Duplicate,
+}
+
+impl EarlierKind {
+    pub(super) fn new(is_duplicate: bool, is_reference_at_fault: bool) -> EarlierKind {
+        match (is_duplicate, is_reference_at_fault) {
+            (true, _) => EarlierKind::Duplicate,
+            (false, true) => EarlierKind::WrongReference,
+            (false, false) => EarlierKind::Invalid,
+        }
+    }
+}
+
+/// A record of an earlier run in eight bytes. Bit 62: it is a duplicate's. Bit 61: its reference was at fault. Bit 0: it
+/// is deleted once the source has been read to its end. The bits between: its id. Negative once it is superseded.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct EarlierRecord(i64);
 
 impl EarlierRecord {
     const SUPERSEDED: EarlierRecord = EarlierRecord(-1);
     const DUPLICATE: i64 = 1 << 62;
+    const WRONG_REFERENCE: i64 = 1 << 61;
     const GOES_LAST: i64 = 1;
 
-    pub(super) fn new(id: RowId, is_duplicate: bool) -> EarlierRecord {
-        EarlierRecord(id.0 * 2 + if is_duplicate { EarlierRecord::DUPLICATE } else { 0 })
+    pub(super) fn new(id: RowId, kind: EarlierKind) -> EarlierRecord {
+        let bit = match kind {
+            EarlierKind::Invalid => 0,
+            EarlierKind::WrongReference => EarlierRecord::WRONG_REFERENCE,
+            EarlierKind::Duplicate => EarlierRecord::DUPLICATE,
+        };
+        EarlierRecord(id.0 * 2 + bit)
     }
 
     fn is_duplicate(self) -> bool {
         self.0 & EarlierRecord::DUPLICATE != 0
+    }
+
+    fn has_wrong_reference(self) -> bool {
+        self.0 & EarlierRecord::WRONG_REFERENCE != 0
     }
 
     fn goes_last(self) -> bool {
@@ -91,7 +122,8 @@ impl EarlierRecord {
 
     /// None once it is superseded.
     fn id(self) -> Option<RowId> {
-        (self != EarlierRecord::SUPERSEDED).then_some(RowId((self.0 & !EarlierRecord::DUPLICATE) >> 1))
+        const KIND: i64 = EarlierRecord::DUPLICATE | EarlierRecord::WRONG_REFERENCE;
+        (self != EarlierRecord::SUPERSEDED).then_some(RowId((self.0 & !KIND) >> 1))
     }
 
     /// Marks the record as superseded; returns its id.
@@ -277,6 +309,15 @@ impl UnsendableRows {
         }
     }
 
+    /// Supersedes the records of rows with this reference, which was at fault.
+    pub(super) fn supersede_wrong_reference(&mut self, reference: &Reference) {
+        let (from, end) = self.range(reference.key());
+        for (_, record) in self.earlier[from..end].iter_mut().filter(|(_, it)| it.has_wrong_reference()) {
+            let id = record.take();
+            self.superseded.by_id.extend(id.map(|id| (id, Some(reference.as_str().to_owned()), false)));
+        }
+    }
+
     /// Takes the records to delete with this commit.
     pub(super) fn take_superseded(&mut self) -> Superseded {
         std::mem::take(&mut self.superseded)
@@ -294,9 +335,9 @@ mod tests {
     use super::*;
 
     fn rows(records: &[(u64, i64, bool)]) -> UnsendableRows {
-        let earlier = records
-            .iter()
-            .map(|&(content, id, is_duplicate)| (content, EarlierRecord::new(RowId(id), is_duplicate)));
+        let earlier = records.iter().map(|&(content, id, is_duplicate)| {
+            (content, EarlierRecord::new(RowId(id), EarlierKind::new(is_duplicate, false)))
+        });
         UnsendableRows::new(earlier.collect(), [], [])
     }
 

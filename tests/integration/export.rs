@@ -505,3 +505,28 @@ fn a_row_that_was_in_flight_in_a_killed_run_has_only_its_reference() {
     assert_eq!(wire.import(&world, &file, &[]).code, 0);
     assert_eq!(export(&world, &["failed"]).lines().count(), 1, "all are settled");
 }
+
+/// The references are in one column, or in a template.
+#[test]
+fn a_corrected_row_whose_number_lost_its_zeros_is_not_another_customer() {
+    for map in ["object_reference_id=id", "object_reference_id=customer_{id}"] {
+        let world = World::new();
+        world.reconfigure(|behavior| behavior.faults = vec![(Fault::Reject, 1.0)]);
+        let file = world.file("users.csv", "id,mobile_number\n0012345678,1\n0012345679,x\n");
+        assert_eq!(world.import(&file, &["--map", map]).code, 3);
+        assert_eq!(world.outcomes(), "invalid=1 rejected=1");
+        world.reconfigure(|behavior| behavior.faults.clear());
+        let corrected = world.failed_text().replace(",1,", ",3,").replace(",x,", ",4,");
+        let damaged = world.file("damaged.csv", corrected.replace("\n00", "\n"));
+        let creates = world.journal().creates();
+        for _ in 0..2 {
+            let done = world.import(&damaged, &[]);
+            assert_eq!((done.code, world.outcomes().as_str()), (3, "invalid=2"), "{done:?}");
+            assert!(done.stdout.contains("number with leading zeros"), "{done:?}");
+        }
+        assert_eq!(world.journal().creates(), creates);
+        let done = world.import(&world.file("corrected.csv", corrected), &[]);
+        assert_eq!((done.code, world.outcomes().as_str()), (0, "created=2"), "{done:?}");
+        assert_eq!(world.failed_text().lines().count(), 1, "{}", world.failed_text());
+    }
+}

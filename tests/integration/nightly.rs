@@ -207,3 +207,72 @@ fn who_is_not_in_the_file_is_counted() {
     assert_eq!(world.import(&failed, &[]).code, 3);
     assert!(world.summary()["absent"].is_null());
 }
+
+/// A file of three customers whose numbers have leading zeros, and the same file saved by a spreadsheet.
+fn padded_and_damaged(world: &World) -> (std::path::PathBuf, std::path::PathBuf) {
+    let rows = |ids: [&str; 3]| {
+        let [first, second, third] = ids;
+        format!("{HEADER}{first},1,a@b.c,Ann\n{second},2,b@b.c,Bob\n{third},3,c@b.c,Cid\n")
+    };
+    let padded = world.file("padded.csv", rows(["0012345678", "0012345679", "0000987654321"]));
+    let damaged = world.file("damaged.csv", rows(["12345678", "12345679", "987654321"]));
+    (padded, damaged)
+}
+
+#[test]
+fn customers_whose_numbers_lost_their_zeros_are_not_created_again() {
+    let world = World::new();
+    let (padded, damaged) = padded_and_damaged(&world);
+    assert_eq!(world.import(&padded, &[]).code, 0);
+    for _ in 0..2 {
+        let path = damaged.to_str().unwrap();
+        let plan = world.run(&["plan", path, "--base-url", &world.base_url(), "--merchant-id", MERCHANT]);
+        assert!(
+            plan.code == 3 && plan.stdout.contains("object_reference_id spreadsheet: 3 rows"),
+            "{plan:?}"
+        );
+        let done = world.import(&damaged, &["--update-changed"]);
+        assert_eq!((done.code, world.outcomes().as_str()), (3, "invalid=3"), "{done:?}");
+        assert!(done.stdout.contains("number with leading zeros"), "{done:?}");
+    }
+    assert_eq!(world.journal().creates(), 3);
+    // The whole file with its zeros, and the failed export with its zeros, are what was imported.
+    let failed = world.failed_text();
+    let corrected = failed.replace("\n1234", "\n001234").replace("\n987654321", "\n0000987654321");
+    assert_ne!(failed, corrected);
+    let done = world.import(&world.file("failed.csv", corrected), &["--update-changed"]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "unchanged=3"), "{done:?}");
+    assert_eq!(world.failed_text().lines().count(), 1);
+    assert_eq!(world.import(&damaged, &[]).code, 3);
+    assert_eq!(world.import(&padded, &[]).code, 0);
+    assert_eq!(world.failed_text().lines().count(), 1);
+    assert_eq!(world.journal().creates(), 3);
+}
+
+#[test]
+fn a_number_without_zeros_is_another_customer_if_the_person_or_the_file_says_so() {
+    let world = World::new();
+    let (padded, _) = padded_and_damaged(&world);
+    assert_eq!(world.import(&padded, &[]).code, 0);
+    let other =
+        "12345678,8,x@b.c,Xia\n0012345679,2,b@b.c,Bob\n12345679,2,b@b.c,Bob\n5012345679,3,c@b.c,Cid\n";
+    let done = world.import(&file(&world, other), &[]);
+    assert_eq!((done.code, world.outcomes().as_str()), (0, "created=3 unchanged=1"), "{done:?}");
+    assert_eq!(world.import(&file(&world, other), &[]).code, 0);
+    assert_eq!(world.outcomes(), "unchanged=4");
+}
+
+#[test]
+fn the_cell_in_a_template_may_have_lost_its_zeros() {
+    let world = World::new();
+    let map = ["--map", "object_reference_id=customer_{id}"];
+    let rows = |ids: [&str; 2]| {
+        let [first, second] = ids;
+        world.file("users.csv", format!("id,mobile_number\n{first},1\n{second},2\n"))
+    };
+    assert_eq!(world.import(&rows(["007", "010"]), &map).code, 0);
+    let done = world.import(&rows(["7", "10"]), &map);
+    assert_eq!((done.code, world.outcomes().as_str()), (3, "invalid=2"), "{done:?}");
+    assert_eq!(world.import(&rows(["007", "11"]), &map).code, 0);
+    assert_eq!(world.outcomes(), "created=1 unchanged=1");
+}

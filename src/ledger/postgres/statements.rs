@@ -517,7 +517,7 @@ pub(super) const COUNT_CHANGED: &str = "
 // Rows that cannot be sent
 
 pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
-    select content, id, outcome = 'duplicate' from row where content is not null and run < $1";
+    select content, id, outcome = 'duplicate', other_cells is not null from row where content is not null and run < $1";
 
 pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
     "select other_cells from row where other_cells is not null and run < $1";

@@ -34,7 +34,7 @@ use super::{
         shared_run::{AdoptedRow, Cursor, RunView},
         store::Held,
         timeline::Sample,
-        unsendable::{EarlierRecord, UnsendableRows},
+        unsendable::{EarlierKind, EarlierRecord, UnsendableRows},
     },
     connection::{BULK_MAX, COMMIT_MAX, Connection},
     lease::{self, Joined},
@@ -172,9 +172,9 @@ impl Store {
     pub(crate) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<RunId, Error> {
         self.connection.outage_limit = run.outage_limit;
         let id = self.next_run().await?;
-        let columns = serde_json::to_string(run.columns).unwrap_or_default();
+        let columns = serde_json::to_string(run.columns.names).unwrap_or_default();
         let insert = Statement::new(INSERT_RUN).bind(id.0).bind(run.command.name()).text(run.source);
-        let insert = insert.some_text(run.source_path).text(&columns).some_text(run.reference_column);
+        let insert = insert.some_text(run.source_path).text(&columns).some_text(run.columns.reference);
         let insert = insert.bind(now).some_text(run.row_mapping).some_text(run.name);
         let worker = self.connection.worker.as_ref().map_or(0, |worker| worker.id);
         let begin = [insert, Statement::new(SET_RUN).bind(worker).bind(id.0)];
@@ -251,7 +251,8 @@ impl Store {
         let (mut earlier, mut contents, mut named) = (Vec::new(), Vec::new(), Vec::new());
         let select = Statement::new(SELECT_EARLIER_UNSENDABLE).bind(run.0);
         let each = |row: &PgRow| {
-            earlier.push((row.get::<i64, _>(0) as u64, EarlierRecord::new(RowId(row.get(1)), row.get(2))));
+            let kind = EarlierKind::new(row.get(2), row.get(3));
+            earlier.push((row.get::<i64, _>(0) as u64, EarlierRecord::new(RowId(row.get(1)), kind)));
             Ok(true)
         };
         self.connection.each(&select, each).await?;

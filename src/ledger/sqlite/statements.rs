@@ -277,7 +277,7 @@ pub(super) const COUNT_CHANGED: &str = "
 // Rows that cannot be sent
 
 pub(super) const SELECT_EARLIER_UNSENDABLE: &str = "
-    select content, reference, id, is_duplicate from unsendable where run < ?1";
+    select content, reference, id, is_duplicate, other_cells is not null from unsendable where run < ?1";
 
 pub(super) const SELECT_CONTENTS_WITHOUT_REFERENCE: &str =
     "select other_cells, id from unsendable where other_cells is not null and run < ?1";

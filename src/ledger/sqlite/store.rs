@@ -44,7 +44,7 @@ use super::{
         run_times::RunTimes,
         seen_rows::{SeenBefore, SeenRows, UnreadableRuns},
         timeline::Sample,
-        unsendable::{EarlierRecord, UnsendableRows},
+        unsendable::{EarlierKind, EarlierRecord, UnsendableRows},
     },
     bulk::{
         Bulk, add_created, add_key, add_record, add_unsendable, add_with_id, count_outcomes, count_run,
@@ -238,10 +238,10 @@ impl Store {
 
     /// Begins a run; returns its number.
     pub(crate) async fn insert_run(&mut self, run: &NewRun<'_>, now: i64) -> Result<RunId, Error> {
-        let columns = serde_json::to_string(run.columns).unwrap_or_default();
+        let columns = serde_json::to_string(run.columns.names).unwrap_or_default();
         let insert = sqlx::query(INSERT_RUN).bind(run.command.name()).bind(run.source).bind(run.source_path);
         let insert = insert.bind(columns);
-        let insert = insert.bind(run.reference_column).bind(now).bind(run.row_mapping);
+        let insert = insert.bind(run.columns.reference).bind(now).bind(run.row_mapping);
         self.settings = run.settings.to_vec();
         Ok(RunId(self.all(insert).await?.first().map_or(0, |row| row.get(0))))
     }
@@ -382,7 +382,8 @@ impl Store {
         let mut earlier = Vec::new();
         self.each(sqlx::query(SELECT_EARLIER_UNSENDABLE).bind(run.0), |row| {
             let content = row.get::<Option<i64>, _>(0).map_or_else(|| key_of(row.get(1)), |hash| hash as u64);
-            earlier.push((content, EarlierRecord::new(RowId(row.get(2)), row.get(3))));
+            let kind = EarlierKind::new(row.get(3), row.get(4));
+            earlier.push((content, EarlierRecord::new(RowId(row.get(2)), kind)));
         })
         .await?;
         let mut contents = Vec::new();
