@@ -79,6 +79,7 @@ pub use self::{
     export_columns::EXPORT_COLUMNS,
     file_state::Change,
     heading::{HeadingMatch, named_field},
+    origin::IdentityRisk,
     read_options::{ReadOptions, RecordedMap, SourceOptions, UnusedColumnPolicy},
     replay::{ReplayOptions, ReplaySource, tried_options},
     row_records::UncheckedRows,
@@ -162,8 +163,7 @@ pub struct Source {
     /// Bytes of the source before the first byte that `records` has counted.
     skipped: u64,
     parse_settings_hash: String,
-    /// Whether this is a failed export, and no recorded map is of a file that its rows come from.
-    is_of_unknown_file: bool,
+    identity_risk: Option<IdentityRisk>,
     adjustments: Arc<Adjustments>,
     rescues: Option<Arc<Mutex<Rescues>>>,
     deferred_error: Option<Error>,
@@ -222,6 +222,7 @@ impl Source {
             return Err(Error::HeaderFlaw { name, seen });
         }
         let reference_column = column_map.map_text(Field::Reference, &header);
+        let columns: Vec<String> = column_map.kept.iter().map(|at| header[*at].clone()).collect();
         column_map.check_ignored(&header, &options.ignored_columns)?;
         let mapping = column_map.mapping(&header, read, &options.ignored_columns);
         if options.unused_columns == UnusedColumnPolicy::Refuse && !mapping.unused.is_empty() {
@@ -232,7 +233,8 @@ impl Source {
         Ok(Source {
             path: None,
             file: None,
-            columns: column_map.kept.iter().map(|at| header[*at].clone()).collect(),
+            identity_risk: origin.identity_risk(&header, &columns, reference_column.as_deref()),
+            columns,
             records: RowRecords::new(records, &name, KnownHeader::new(&header, &column_map), options.limit),
             column_map,
             mapping,
@@ -249,17 +251,15 @@ impl Source {
             hash: None,
             skipped,
             parse_settings_hash: options.parse_settings_hash(read),
-            is_of_unknown_file: export_columns::is_export(&header) && origin.is_unknown(),
             adjustments,
             rescues: None,
             deferred_error: None,
         })
     }
 
-    /// Whether this is a failed export, and no recorded map is of a file that its rows come from: it is read only by
-    /// the options that are given.
-    pub fn is_of_unknown_file(&self) -> bool {
-        self.is_of_unknown_file
+    /// Why the rows may become other customers than those of the recorded runs; none if nothing suggests it.
+    pub fn identity_risk(&self) -> Option<&IdentityRisk> {
+        self.identity_risk.as_ref()
     }
 
     /// The path as given, or `-`.

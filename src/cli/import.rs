@@ -33,7 +33,9 @@ use crate::{
         Signal, SourceScope, SourceSize,
     },
     sender::ExistingPolicy,
-    source::{Adjustments, Mapping, RecordedMap, Source, SourceOptions, TriedOptions, tried_options},
+    source::{
+        Adjustments, IdentityRisk, Mapping, RecordedMap, Source, SourceOptions, TriedOptions, tried_options,
+    },
 };
 
 pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGuard) -> Result<u8, Error> {
@@ -49,10 +51,10 @@ pub(super) fn import(args: &args::Import, settings: &[Setting], guard: &SignalGu
     let rows = || count_rows(&options);
     let columns = mapping_lines(source.mapping());
     let action = PlannedAction { verb: "Import", file: source.name(), rows: &rows, columns: &columns };
+    warn_of(&source);
     confirm_production(&args.target, &args.sending, &target, &action)?;
     raise_open_files_limit(args.sending.concurrency)?;
     let (name, mapping) = (source.name().to_owned(), source.mapping().clone());
-    warn_of(&source);
     let path = source.path().map(str::to_owned);
     // With and without --update-changed, the same bytes make different runs: changed rows are treated differently.
     let parse_settings_hash =
@@ -110,8 +112,22 @@ fn warn_of(source: &Source) {
     for warning in column_warnings(source.mapping()) {
         warn!("{}", warning.text);
     }
-    if source.is_of_unknown_file() {
-        warn!("{OF_UNKNOWN_FILE}");
+    warn_of_identity(source);
+}
+
+/// Warns if the rows may become other customers than those that the ledger has.
+pub(super) fn warn_of_identity(source: &Source) {
+    match source.identity_risk() {
+        None => {}
+        Some(IdentityRisk::UnknownExport) => warn!("{OF_UNKNOWN_FILE}"),
+        Some(IdentityRisk::OtherReference { before, now }) => {
+            let (before, now) = (visible_text(before), visible_text(now));
+            warn!(
+                "object_reference_id is made from '{now}', and was made from '{before}' when files with these columns were \
+                 imported: their rows would be created again as other customers; if that is not intended, stop and give \
+                 --map 'object_reference_id={before}'"
+            );
+        }
     }
 }
 

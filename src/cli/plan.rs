@@ -10,7 +10,7 @@ use tracing::info;
 use super::{
     args::{self, Ask, TextOrJson},
     exit_code::{FinalMessage, code, describe_stop},
-    import::{expected_rows, recorded_maps, shortage},
+    import::{expected_rows, recorded_maps, shortage, warn_of_identity},
     ledger_location, now,
     output::{json, open_outputs, print_data, print_error, write_summary},
     process::{SignalGuard, raise_open_files_limit, runtime},
@@ -59,6 +59,7 @@ async fn run(
     let asking = args.ask.map(|ask| Ok::<_, Error>((ask, find_target(&args.target)?))).transpose()?;
     let command = if args.update_changed { Command::ImportAndUpdate } else { Command::Import };
     let requested = requested_target(&args.target)?;
+    warn_of_identity(&source);
     let columns = SourceColumns {
         names: source.columns(),
         reference: source.reference_column(),

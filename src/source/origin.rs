@@ -15,6 +15,21 @@ use super::{
 };
 use crate::customer::{Field, FieldSet, Rules};
 
+/// Why the rows of a file may become other customers than those of earlier runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityRisk {
+    /// A failed export, and no recorded run is over a file that its rows come from: it is read only by the options that
+    /// are given.
+    UnknownExport,
+    /// The runs over files with these columns made the references of other ones. Both are the text of `map`.
+    OtherReference {
+        /// That of the last of these runs.
+        before: String,
+        /// That of this file.
+        now: String,
+    },
+}
+
 /// The read options for a file with this header. For a failed export, a `map` of a column that it lacks is ignored, and
 /// what is not given is read as in the runs over the files that its rows come from.
 pub(super) fn read_options<'a>(
@@ -67,6 +82,7 @@ struct DifferentMaps;
 
 /// The runs over files that the rows of a failed export may come from.
 pub(super) struct ExportOrigin<'a> {
+    recorded: &'a [RecordedMap],
     all: Vec<&'a RecordedMap>,
     /// The likely ones. The rows of an export of now have cells in the ledger; of an export that was imported before,
     /// the ledger has that import.
@@ -84,7 +100,27 @@ impl<'a> ExportOrigin<'a> {
         let with_cells = || likely(&|run| run.has_cells);
         let of_itself = || likely(&|run| run.source == name);
         let likely = with_cells().or_else(of_itself).unwrap_or_else(|| all.clone());
-        ExportOrigin { all, likely }
+        ExportOrigin { recorded, all, likely }
+    }
+
+    /// The risk of a file with this header, by its own columns and the `map` of its references. Another file than an
+    /// export is at risk if each recorded run over a file with the same columns had another `map`.
+    pub(super) fn identity_risk(
+        &self,
+        header: &[String],
+        columns: &[String],
+        reference: Option<&str>,
+    ) -> Option<IdentityRisk> {
+        if is_export(header) {
+            return self.is_unknown().then_some(IdentityRisk::UnknownExport);
+        }
+        let is_alike = |run: &&RecordedMap| {
+            run.columns.len() == columns.len() && run.columns.iter().all(|name| has_column(columns, name))
+        };
+        let before = || self.recorded.iter().filter(is_alike).filter_map(|run| run.map_of(Field::Reference));
+        let (last, now) = (before().next_back()?, reference?);
+        let is_other = before().all(|text| text != now);
+        is_other.then(|| IdentityRisk::OtherReference { before: last.into(), now: now.into() })
     }
 
     /// Whether no run is known.

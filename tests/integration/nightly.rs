@@ -276,3 +276,26 @@ fn the_cell_in_a_template_may_have_lost_its_zeros() {
     assert_eq!(world.import(&rows(["007", "11"]), &map).code, 0);
     assert_eq!(world.outcomes(), "created=1 unchanged=1");
 }
+
+#[test]
+fn another_map_of_the_reference_is_warned_about_before_anything_is_sent() {
+    let world = World::new();
+    let file = world.file("users.csv", "id,mobile_number\ncust-0001,1\ncust-0002,2\n");
+    assert_eq!(world.import(&file, &["--map", "object_reference_id=id"]).stderr, "");
+    let words =
+        "object_reference_id is made from 'shop_{id}', and was made from 'id' when files with these columns";
+    let (base_url, map) = (world.base_url(), "object_reference_id=shop_{id}");
+    let plan = ["plan", "users.csv", "--base-url", &base_url, "--merchant-id", MERCHANT, "--map", map];
+    let done = world.run(&plan);
+    assert!(
+        done.stderr.contains(words) && done.stderr.contains("--map 'object_reference_id=id'"),
+        "{done:?}"
+    );
+    // It may be intended: another shop whose file has the same columns. After that, both maps are known.
+    let other = world.file("shop.csv", "id,mobile_number\n0001,1\n");
+    assert!(world.import(&other, &["--map", map]).stderr.contains(words));
+    assert_eq!(world.import(&other, &["--map", map]).stderr, "");
+    assert_eq!(world.import(&file, &["--map", "object_reference_id=id"]).stderr, "");
+    let wider = world.file("wider.csv", "id,email_address,mobile_number\n0003,,1\n");
+    assert_eq!(world.import(&wider, &["--map", "object_reference_id=s_{id}"]).stderr, "");
+}
